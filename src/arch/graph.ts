@@ -1,0 +1,62 @@
+import type { Op, ParameterRole } from "./ops.js";
+import type { OsnetSpec } from "./spec.js";
+
+/**
+ * One operation of the network, named after what it computes.
+ *
+ * `name` is the torchreid module path of the output, with the stream where one module runs once per stream
+ * (`conv2.0.gate[1].fc1`); a value that is no module's output has a plain suffix (`conv2.0.add`). Parameters carry
+ * paths of their own, without streams (`conv2.0.gate.fc1.weight`): the gate's weights are shared by all streams.
+ */
+export interface LayerNode<O extends Op = Op> {
+  readonly name: string;
+  readonly op: O;
+  /** Names of the nodes whose outputs this one reads. */
+  readonly inputs: readonly string[];
+  /** State-dict path of each parameter, by role. */
+  readonly parameters: Readonly<Partial<Record<ParameterRole, string>>>;
+  /** Path of the residual block the layer belongs to, such as `conv2.0`. */
+  readonly block?: string;
+  /** The stream the layer belongs to, from 1 as in the paper. */
+  readonly stream?: number;
+  /** In a folded graph: the batch norm whose statistics this node's weights absorb. Its name is then the node's. */
+  readonly foldedBatchNorm?: FoldedBatchNorm;
+}
+
+/** A batch norm absorbed by the convolution or linear layer before it. */
+export interface FoldedBatchNorm {
+  /** Name of the convolution or linear layer, whose own output a folded network never computes. */
+  readonly from: string;
+  readonly epsilon: number;
+  readonly parameters: Readonly<Record<ParameterRole, string>>;
+}
+
+/** The gate of one stream: the layer whose output is the gate vector [N, C, 1, 1]. */
+export interface GateOutput {
+  readonly block: string;
+  readonly stream: number;
+  readonly layer: string;
+}
+
+/** A whole network in topological order, which is also torchreid's parameter order. */
+export interface LayerGraph {
+  readonly spec: OsnetSpec;
+  readonly nodes: readonly LayerNode[];
+  /** Module paths that name another layer's output: the container `conv1` to its last layer `conv1.relu`. */
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly outputs: GraphOutputs;
+  /** Every stream's gate, in network order. */
+  readonly gates: readonly GateOutput[];
+}
+
+/** The network's results, each the name of a layer. */
+export interface GraphOutputs {
+  /** The embedding [N, D]. */
+  readonly features: string;
+  /** The classifier's output [N, classes]. */
+  readonly logits?: string;
+  /** The logits through a sigmoid, for attribute models. */
+  readonly probabilities?: string;
+  /** Which of these torchreid's `forward` returns in evaluation mode. */
+  readonly evaluation: "features" | "probabilities";
+}

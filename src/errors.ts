@@ -1,0 +1,61 @@
+/**
+ * What the project says when it cannot use what it was given.
+ *
+ * Every refusal is one sentence made of the same four parts, so that no message can leave one out:
+ * `SUBJECT: found FOUND, expected EXPECTED; REMEDY.`
+ */
+
+/** The closed list of reasons. */
+export type InputErrorCode =
+  /** A command-line argument or option value that cannot be used. */
+  | "argument"
+  /** A file or folder that cannot be opened, read, created or renamed. */
+  | "file"
+  /** Bytes that are not the format they should be. */
+  | "format"
+  /** A valid file that holds something the project refuses, such as a pickle that asks to run code. */
+  | "unsupported"
+  /** A state dict that is not a complete OSNet. */
+  | "state-dict"
+  /** An architecture description that no network can follow. */
+  | "spec"
+  /** Tensors that do not fit the network, such as an image of the wrong size. */
+  | "tensor";
+
+/** The parts of a refusal. */
+export interface InputProblem {
+  readonly code: InputErrorCode;
+  /** The file, key or option concerned. */
+  readonly subject: string;
+  readonly found: string;
+  readonly expected: string;
+  /** What the user can do about it, as an imperative clause. */
+  readonly remedy: string;
+  /** Every single finding behind the sentence, one to a line; empty when the sentence says it all. */
+  readonly details?: readonly string[];
+}
+
+/**
+ * Unusable input or arguments; a command that meets one exits with status 2.
+ * A comparison that fails is a result, never an `InputError`.
+ */
+export class InputError extends Error {
+  override readonly name = "InputError";
+  readonly problem: InputProblem;
+
+  constructor(problem: InputProblem, options?: { readonly cause?: unknown }) {
+    super(
+      `${problem.subject}: found ${problem.found}, expected ${problem.expected}; ${problem.remedy}.`,
+      options,
+    );
+    this.problem = problem;
+  }
+
+  get code(): InputErrorCode {
+    return this.problem.code;
+  }
+
+  get details(): readonly string[] {
+    return this.problem.details ?? [];
+  }
+}
