@@ -1,0 +1,19 @@
+export { ancestors, multiplyAdds } from "./complexity.js";
+export { expand, INPUT_NAME } from "./expand.js";
+export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode } from "./graph.js";
+export { compareStateDict, type Identified, identify, type StateDictProblems } from "./identify.js";
+export type { Op, OpKind, OpTable, ParameterRole, Size2d } from "./ops.js";
+export { PARAMETER_SHAPES, type ParameterSpec, parameterCount, parametersOf } from "./parameters.js";
+export { receptiveFields, type StreamReceptiveField } from "./receptive-field.js";
+export { outputShapes } from "./shapes.js";
+export type {
+  BlockSpec,
+  Dialect,
+  GateSpec,
+  HeadSpec,
+  InstanceNormPlacement,
+  OsnetSpec,
+  StageSpec,
+} from "./spec.js";
+export { NORM_EPSILON } from "./spec.js";
+export { isVariantName, VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";

@@ -1,0 +1,93 @@
+import type { DType, Shape } from "../tensor.js";
+import { elementCount } from "../tensor.js";
+import type { LayerGraph, LayerNode } from "./graph.js";
+import type { Op, OpKind, ParameterRole } from "./ops.js";
+
+/** One entry of the network's `state_dict()`. */
+export interface ParameterSpec {
+  readonly path: string;
+  readonly shape: Shape;
+  readonly dtype: Extract<DType, "float32" | "int64">;
+  /** Learned parameters count towards the model's size; buffers (running statistics) do not. */
+  readonly kind: "parameter" | "buffer";
+  /** Checkpoints from before PyTorch 0.4.1 have no `num_batches_tracked`, and inference never reads it. */
+  readonly optional: boolean;
+}
+
+type RoleShapes = Readonly<Partial<Record<ParameterRole, Shape>>>;
+
+const NO_PARAMETERS = (): RoleShapes => ({});
+
+/** Shape of each parameter an operation reads: convolutions OIHW, linear layers [out, in], norms [channels]. */
+export const PARAMETER_SHAPES: { readonly [K in OpKind]: (op: Op<K>) => RoleShapes } = {
+  input: NO_PARAMETERS,
+  conv: (op) => ({
+    weight: [op.outChannels, op.inChannels / op.groups, ...op.kernel],
+    ...(op.bias ? { bias: [op.outChannels] } : {}),
+  }),
+  linear: (op) => ({ weight: [op.outFeatures, op.inFeatures], bias: [op.outFeatures] }),
+  batchNorm: ({ channels }) => ({
+    weight: [channels],
+    bias: [channels],
+    runningMean: [channels],
+    runningVar: [channels],
+  }),
+  instanceNorm: ({ channels }) => ({ weight: [channels], bias: [channels] }),
+  layerNorm: ({ channels }) => ({ weight: [channels, 1, 1], bias: [channels, 1, 1] }),
+  relu: NO_PARAMETERS,
+  sigmoid: NO_PARAMETERS,
+  maxPool: NO_PARAMETERS,
+  avgPool: NO_PARAMETERS,
+  globalAvgPool: NO_PARAMETERS,
+  globalMaxPool: NO_PARAMETERS,
+  flatten: NO_PARAMETERS,
+  scale: NO_PARAMETERS,
+  add: NO_PARAMETERS,
+};
+
+/**
+ * Every entry of the network's state dict, once each, in torchreid's `state_dict()` order. The gate's weights, read by
+ * all streams of a block, are one entry.
+ */
+export function parametersOf(graph: LayerGraph): readonly ParameterSpec[] {
+  const byPath = new Map<string, ParameterSpec>();
+  for (const node of graph.nodes)
+    for (const parameter of nodeParameters(node))
+      if (!byPath.has(parameter.path)) byPath.set(parameter.path, parameter);
+  return [...byPath.values()];
+}
+
+function nodeParameters(node: LayerNode): ParameterSpec[] {
+  // One lookup over a union of operations: the table's type pairs each kind with its own function.
+  const shapes = (PARAMETER_SHAPES[node.op.kind] as (op: Op) => RoleShapes)(node.op);
+  const entries = (Object.entries(node.parameters) as [ParameterRole, string][]).map(
+    ([role, path]): ParameterSpec => ({
+      path,
+      shape: shapes[role] ?? [],
+      dtype: "float32",
+      kind: role === "runningMean" || role === "runningVar" ? "buffer" : "parameter",
+      optional: false,
+    }),
+  );
+  if (node.op.kind === "batchNorm")
+    entries.push({
+      path: `${node.name}.num_batches_tracked`,
+      shape: [],
+      dtype: "int64",
+      kind: "buffer",
+      optional: true,
+    });
+  return entries;
+}
+
+/** Learned parameters of the whole network, and of what inference to the embedding needs (no classifier). */
+export function parameterCount(graph: LayerGraph): { readonly total: number; readonly embedding: number } {
+  const count = (skip: (path: string) => boolean): number =>
+    parametersOf(graph)
+      .filter(({ kind, path }) => kind === "parameter" && !skip(path))
+      .reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  return {
+    total: count(() => false),
+    embedding: count((path) => path.startsWith("classifier.")),
+  };
+}
