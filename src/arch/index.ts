@@ -4,6 +4,7 @@ export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode }
 export { compareStateDict, type Identified, identify, type StateDictProblems } from "./identify.js";
 export type { Op, OpKind, OpTable, ParameterRole, Size2d } from "./ops.js";
 export { PARAMETER_SHAPES, type ParameterSpec, parameterCount, parametersOf } from "./parameters.js";
+export { parseSpec } from "./parse-spec.js";
 export { receptiveFields, type StreamReceptiveField } from "./receptive-field.js";
 export { outputShapes } from "./shapes.js";
 export type {

@@ -1,0 +1,25 @@
+import { basename } from "node:path";
+import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.js";
+import { InputError } from "../../src/errors.js";
+import { readInput } from "../../src/files.js";
+import type { Tolerance } from "../../src/verify/report.js";
+
+/** `--tolerance`: a positive number below 1. */
+export function parseTolerance(text: string | undefined): Tolerance | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() !== "" && value > 0 && value < 1) return { rule: "relative-to-max", value };
+  throw new InputError({
+    code: "argument",
+    subject: "--tolerance",
+    found: JSON.stringify(text),
+    expected: "a number between 0 and 1",
+    remedy: "give one such as 1e-4",
+  });
+}
+
+/** `--arch`: a variant's name, or the path of a spec.json. */
+export async function readArchitecture(text: string | undefined): Promise<string | OsnetSpec | undefined> {
+  if (text === undefined || isVariantName(text) || !text.endsWith(".json")) return text;
+  return parseSpec(new TextDecoder().decode(await readInput(text)), basename(text));
+}

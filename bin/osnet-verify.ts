@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+import { collect, createProgram, int, runCommand, size } from "./commands/options.js";
+
+const program = createProgram(
+  "osnet-verify",
+  "Hold an OSNet model against the checkpoint it came from, or against PyTorch's recorded activations: every layer, every gate.",
+);
+
+program
+  .argument("<candidate>", "the model to verify: .onnx, a recording .npz, or a checkpoint")
+  .requiredOption("--reference <file>", "the checkpoint it came from, or a recording .npz")
+  .option("--tolerance <number>", "allowed error of a layer, as a share of its largest value (default: 1e-4)")
+  .option("--input <source>", "images: seed:N, or an .npy of [N, 3, H, W] (default: seed:0)")
+  .option("--batch <n>", "seeded images per run (default: what the model fixes, else 2)", int("--batch", 1))
+  .option(
+    "--size <HxW>",
+    "size of seeded images (default: what the model fixes, else 256x128)",
+    size("--size"),
+  )
+  .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
+  .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
+  .option("--report <file>", "write the report to a .json file; may be given again", collect)
+  .option("--layers", "show all layers and gates, in network order")
+  .option("--json", "print the report as JSON")
+  .option("--quiet", "print nothing but errors")
+  .action((candidate, options) =>
+    runCommand(async () => (await import("./commands/verify.js")).verifyFiles(candidate, options)),
+  );
+
+await program.parseAsync();

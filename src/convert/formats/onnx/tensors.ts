@@ -1,0 +1,90 @@
+import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../tensor.js";
+import { codeToDType, dtypeToCode, typedField } from "./dtypes.js";
+import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber } from "./proto.js";
+import { refusal } from "./refusal.js";
+
+/**
+ * TensorProto: dims, data_type, and the elements either in `raw_data` (row-major, little-endian, bool one byte each)
+ * or in the repeated field of their type. Writing always uses `raw_data`. Raw bytes are taken in the machine's order:
+ * JavaScript engines only run on little-endian machines.
+ *
+ * Refused: element types outside `DType`, segmented tensors, external data, sizes that do not fit the shape.
+ */
+
+/** TensorProto.DataLocation: the elements are in another file. */
+const EXTERNAL = 1;
+
+/** A tensor as a TensorProto whose raw data is a view of the tensor's own memory. */
+export function encodeTensor(name: string, { dtype, shape, data }: Tensor): ITensorProto {
+  return {
+    dims: [...shape],
+    dataType: dtypeToCode(dtype),
+    name,
+    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  };
+}
+
+/**
+ * The tensor of a TensorProto, sharing the file's memory where alignment allows. All sizes are compared before
+ * anything is allocated.
+ *
+ * @throws InputError (`format`, `unsupported`) naming the tensor.
+ */
+export function decodeTensor(proto: ITensorProto, file: string): Tensor {
+  const subject = `tensor ${JSON.stringify(proto.name ?? "")} of ${file}`;
+  refuseExternal(proto, subject);
+  const dtype = codeToDType(proto.dataType ?? 0);
+  if (!dtype)
+    throw refusal(
+      subject,
+      `element type ${proto.dataType ?? 0}`,
+      "a floating-point, integer or boolean type",
+      "export the model in float32",
+      "unsupported",
+    );
+  const shape = (proto.dims ?? []).map((dimension) => int64ToNumber(dimension));
+  const count = elementCount(shape);
+  if (shape.some((dimension) => dimension < 0) || !Number.isSafeInteger(count) || proto.segment)
+    throw refusal(
+      subject,
+      proto.segment ? "a segment" : `shape ${formatShape(shape)}`,
+      "a whole tensor of non-negative size",
+      "export the model again",
+    );
+  return { dtype, shape, data: elements(proto, dtype, count, `${subject}, shape ${formatShape(shape)}`) };
+}
+
+function elements(proto: ITensorProto, dtype: DType, count: number, subject: string): Tensor["data"] {
+  const array = DTYPES[dtype];
+  const typed = proto[typedField(dtype)] ?? [];
+  // Generated messages inherit an empty default; only an own property was in the file.
+  const raw = Object.hasOwn(proto, "rawData") ? proto.rawData : undefined;
+  if (raw && typed.length === 0) {
+    const { BYTES_PER_ELEMENT: size } = array;
+    expectSize(subject, "bytes", raw.byteLength, count * size);
+    const aligned = raw.byteOffset % size === 0 ? raw : new Uint8Array(raw);
+    return new array(aligned.buffer, aligned.byteOffset, count);
+  }
+  expectSize(subject, "elements", typed.length + (raw?.byteLength ?? 0), count);
+  if (dtype === "int64") return BigInt64Array.from(typed as Int64[], int64ToBigInt);
+  const data = new (array as typeof DTYPES.float64)(count);
+  data.set(typed as number[]);
+  return data;
+}
+
+function expectSize(subject: string, unit: string, found: number, expected: number): void {
+  if (found !== expected)
+    throw refusal(subject, `${found} ${unit}`, `${expected}`, "obtain an intact copy of the file");
+}
+
+function refuseExternal(proto: ITensorProto, subject: string): void {
+  if (proto.dataLocation !== EXTERNAL && !proto.externalData?.length) return;
+  const location = proto.externalData?.find(({ key }) => key === "location")?.value ?? "an unnamed file";
+  throw refusal(
+    subject,
+    `its elements kept in ${JSON.stringify(location)}`,
+    "all weights inside the ONNX file",
+    "save the model as one file",
+    "unsupported",
+  );
+}

@@ -1,0 +1,91 @@
+/**
+ * PyTorch's zip container, since 1.4 (TorchScript) and 1.6 (torch.save): one folder with `data.pkl`, storages as
+ * `data/KEY`, and `byteorder` since 2.1. Source: torch/serialization.py (`_save`, `_load`) and
+ * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
+ */
+
+import type { Budget } from "./budget.js";
+import { Cursor } from "./cursor.js";
+import { runPickle } from "./pickle/machine.js";
+import type { PickleValue } from "./pickle/values.js";
+import { corrupt, quote, type Region, unsupported } from "./refusals.js";
+import { createStorageTable } from "./storages.js";
+import { readZipEntry } from "./zip/data.js";
+import { readZipDirectory, type ZipEntry } from "./zip/directory.js";
+
+/** What a container holds: the pickled object, its storages still where they are. */
+export interface Unpickled {
+  readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
+  readonly root: PickleValue;
+}
+
+/** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
+export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
+  const directory = readZipDirectory(bytes, region);
+  const folder = findFolder(directory, region);
+  const entry = (name: string) => directory.get(folder + name);
+  const read = (found: ZipEntry) => readZipEntry(bytes, found, budget, region);
+
+  const bigEndian = isBigEndian(entry("byteorder"), read, region);
+  const pickle = entry("data.pkl");
+  if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
+  const pickleRegion: Region = { ...region, part: pickle.name };
+
+  const storageTable = createStorageTable(pickleRegion, ({ key, length, elementBytes }) => {
+    const bytesOf = once(() => {
+      const data = entry(`data/${key}`);
+      if (data === undefined) throw corrupt(region, `no entry data/${key}`, "one for each storage");
+      if (data.size !== length * elementBytes) {
+        throw corrupt(
+          region,
+          `${data.size} bytes in ${quote(data.name)}`,
+          `the ${length * elementBytes} that ${pickle.name} declares`,
+        );
+      }
+      return read(data);
+    });
+    return { bytes: bytesOf, bigEndian };
+  });
+  const root = runPickle(new Cursor(read(pickle), pickleRegion), { budget, persistentLoad: storageTable });
+  return { container: entry("constants.pkl") === undefined ? "zip" : "torchscript", root };
+}
+
+/** The folder that holds data.pkl, with its slash; empty when it is at the top. */
+function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): string {
+  const names = [...directory.keys()];
+  const pickles = names.filter((name) => name === "data.pkl" || /^[^/]+\/data\.pkl$/.test(name));
+  const [first, second] = pickles;
+  if (second !== undefined) {
+    throw unsupported(region, `${pickles.length} checkpoints in one zip archive`, "one");
+  }
+  if (first !== undefined) return first.slice(0, -"data.pkl".length);
+  const isNumpy = names.length > 0 && names.every((name) => name.endsWith(".npy"));
+  const listed = names.slice(0, 3).map(quote).join(", ");
+  throw unsupported(
+    region,
+    isNumpy ? "a NumPy .npz archive" : `a zip archive of other files (${listed === "" ? "empty" : listed})`,
+    "a PyTorch archive, which has data.pkl",
+  );
+}
+
+function isBigEndian(
+  entry: ZipEntry | undefined,
+  read: (entry: ZipEntry) => Uint8Array,
+  region: Region,
+): boolean {
+  // Before 2.1 nothing was recorded, and the files in circulation come from little-endian machines.
+  if (entry === undefined) return false;
+  const order = String.fromCharCode(...read(entry).subarray(0, 16));
+  if (order !== "little" && order !== "big") {
+    throw corrupt(region, `the byte order ${quote(order)}`, "little or big");
+  }
+  return order === "big";
+}
+
+function once<T>(compute: () => T): () => T {
+  let result: { readonly value: T } | undefined;
+  return () => {
+    result ??= { value: compute() };
+    return result.value;
+  };
+}

@@ -1,0 +1,89 @@
+/**
+ * Finds the state dicts in whatever was pickled: dicts from names to tensors, and modules, at any depth of dicts,
+ * lists and objects.
+ */
+
+import {
+  attributesOf,
+  createModuleAllowance,
+  isModule,
+  type ModuleAllowance,
+  moduleTensors,
+} from "./modules.js";
+import { type InertObject, isDict, isObject, type PickleDict, type PickleValue } from "./pickle/values.js";
+import { isTensor } from "./tensor-ref.js";
+
+/** A place in the file that may hold the weights. */
+export interface Candidate {
+  /** Keys from the top of the file, joined by dots; empty for the top itself. */
+  readonly path: string;
+  readonly holder: PickleDict | InertObject;
+  /** How many tensors are there. */
+  readonly tensors: number;
+}
+
+/** Longer than any path in use; a shared string nested in itself could otherwise grow a path without bound. */
+const MAX_PATH = 1024;
+
+/** Every dict with names for tensors and every module below `root`, nearest to it first. */
+export function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
+  const candidates: Candidate[] = [];
+  // Breadth first. Whatever is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
+  const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
+  const seen = new Set<PickleValue>([root]);
+  const allowance = createModuleAllowance();
+  for (let index = 0; index < queue.length; index++) {
+    const { path, value } = queue[index] ?? { path: "", value: null };
+    const tensors = countTensors(value, allowance);
+    if (tensors > 0 && (isDict(value) || isObject(value))) candidates.push({ path, holder: value, tensors });
+    for (const [name, child] of childrenOf(value)) {
+      if (typeof child !== "object" || child === null || isTensor(child) || seen.has(child)) continue;
+      if (path.length + name.length > MAX_PATH) continue;
+      seen.add(child);
+      queue.push({ path: joinPath(path, name), value: child });
+    }
+  }
+  return candidates;
+}
+
+/** The named tensors of a candidate, still only described, and the names of its entries that are none. */
+export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
+  readonly tensors: ReadonlyMap<string, PickleValue>;
+  readonly others: readonly string[];
+} {
+  if (!isDict(holder))
+    return { tensors: moduleTensors(holder, createModuleAllowance()) ?? new Map(), others: [] };
+  const tensors = new Map<string, PickleValue>();
+  const others: string[] = [];
+  for (const [key, value] of holder) {
+    if (typeof key === "string" && isTensor(value)) tensors.set(key, value);
+    else others.push(String(key));
+  }
+  return { tensors, others };
+}
+
+/** The values a value holds, by name; list items by index. */
+export function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
+  if (isDict(value)) return dictChildren(value);
+  if (Array.isArray(value)) return value.map((item, index) => [String(index), item] as const);
+  if (!isObject(value) || isModule(value)) return [];
+  return [value.entries, attributesOf(value)].flatMap((dict) => (dict ? [...dictChildren(dict)] : []));
+}
+
+export function joinPath(path: string, name: string): string {
+  return path === "" ? name : `${path}.${name}`;
+}
+
+function countTensors(value: PickleValue, allowance: ModuleAllowance): number {
+  if (isObject(value)) return isModule(value) ? (moduleTensors(value, allowance)?.size ?? 0) : 0;
+  if (!isDict(value)) return 0;
+  let count = 0;
+  for (const [key, item] of value) if (typeof key === "string" && isTensor(item)) count++;
+  return count;
+}
+
+function* dictChildren(dict: PickleDict): Generator<readonly [string, PickleValue]> {
+  for (const [key, value] of dict) {
+    if (typeof key === "string" || typeof key === "number") yield [String(key), value];
+  }
+}

@@ -1,0 +1,144 @@
+/** Chooses one state dict where a checkpoint has several: the raw weights and their average, a network and its loss. */
+
+import { type Candidate, candidateEntries, childrenOf, findCandidates, joinPath } from "./candidates.js";
+import type { PickleValue } from "./pickle/values.js";
+import { removePrefix, removeWrapperPrefix, type Unprefixed } from "./prefix.js";
+
+/** The state dict to use, its tensors still only described. */
+export interface Choice {
+  readonly wrapperPath: string;
+  readonly prefix: string;
+  readonly entries: ReadonlyMap<string, PickleValue>;
+  readonly holder: Candidate["holder"];
+  readonly notes: readonly string[];
+}
+
+/** Names under which training scripts keep the weights to use, best first; averaged weights only where no others are. */
+const WRAPPER_NAMES: readonly string[] = [
+  "",
+  "state_dict",
+  "model_state_dict",
+  "model_state",
+  "model",
+  "net",
+  "network",
+  "module",
+  "backbone",
+  "weights",
+  "params",
+];
+const AVERAGED = /ema|swa|shadow|averag/i;
+
+/** What an optimizer keeps has parameters' shapes but is not weights. */
+const TRAINING_STATE = /optim|sched|scaler|criterion|loss/i;
+
+/** Candidates of nearly the largest size are alike: an average has a counter more, a plain network a buffer less. */
+const SIMILAR_SIZE = 0.9;
+
+/** As many candidates are looked at closely; an optimizer has one small dict for each parameter. */
+const MAX_EXAMINED = 64;
+
+/** Chooses by structure; `looksRight`, where given, settles which keys are those of the wanted network. */
+export function chooseStateDict(
+  root: PickleValue,
+  looksRight: ((keys: readonly string[]) => boolean) | undefined,
+  rootPath = "",
+): Choice | undefined {
+  const candidates = findCandidates(root, rootPath)
+    .toSorted((a, b) => b.tensors - a.tensors)
+    .slice(0, MAX_EXAMINED);
+  const right = looksRight ? candidates.filter((candidate) => looksRight(keysOf(candidate))) : [];
+  const largest = candidates[0]?.tensors ?? 0;
+  const similar = candidates.filter(({ tensors }) => tensors >= SIMILAR_SIZE * largest);
+  const pool = (right.length > 0 ? right : similar).toSorted((a, b) => preference(a) - preference(b));
+  const [chosen, ...rest] = pool;
+  if (chosen === undefined) return undefined;
+  return choice(chosen, removeWrapperPrefix(candidateEntries(chosen).tensors), [
+    ...(rest.length > 0 ? [alternatives(chosen, rest)] : []),
+  ]);
+}
+
+/** What `--key` names: a place in the file, or a place and the beginning of its keys; undefined when there is none. */
+export function keyedStateDict(
+  root: PickleValue,
+  key: string,
+  looksRight: ((keys: readonly string[]) => boolean) | undefined,
+): Choice | undefined {
+  for (const { path, value } of placesAlong(root, key)) {
+    if (path === key) {
+      const found = chooseStateDict(value, looksRight, path);
+      if (found !== undefined) return found;
+    }
+    const group = prefixGroup(value, path, key);
+    if (group !== undefined) return group;
+  }
+  return undefined;
+}
+
+/** The places whose paths `key` begins with, the longest path last. Keys may themselves contain dots. */
+function placesAlong(root: PickleValue, key: string): readonly { path: string; value: PickleValue }[] {
+  const places: { path: string; value: PickleValue }[] = [{ path: "", value: root }];
+  for (let index = 0; index < places.length && index < MAX_EXAMINED; index++) {
+    const { path, value } = places[index] ?? { path: "", value: null };
+    for (const [name, child] of childrenOf(value)) {
+      const childPath = joinPath(path, name);
+      if (childPath === key || key.startsWith(`${childPath}.`))
+        places.push({ path: childPath, value: child });
+    }
+  }
+  return places;
+}
+
+/** The entries at `path` whose keys begin with what `key` has beyond it. */
+function prefixGroup(value: PickleValue, path: string, key: string): Choice | undefined {
+  const [place] = findCandidates(value, path);
+  if (place === undefined || place.path !== path || path === key) return undefined;
+  const prefix = `${path === "" ? key : key.slice(path.length + 1)}.`;
+  const { tensors } = candidateEntries(place);
+  const group = new Map([...tensors].filter(([name]) => name.startsWith(prefix)));
+  const stripped = removePrefix(group, prefix);
+  if (group.size === 0 || stripped === undefined) return undefined;
+  const inner = removeWrapperPrefix(stripped.entries);
+  const notes =
+    group.size < tensors.size ? [`left out ${tensors.size - group.size} tensors outside ${prefix}`] : [];
+  return choice(place, { ...inner, prefix: prefix + inner.prefix }, notes);
+}
+
+function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: readonly string[]): Choice {
+  const { prefix, entries, others } = unprefixed;
+  const notTensors = candidateEntries(place).others;
+  return {
+    wrapperPath: place.path,
+    prefix,
+    entries,
+    holder: place.holder,
+    notes: [
+      ...notes,
+      ...(prefix === "" ? [] : [`removed the prefix ${prefix} from ${entries.size - others.length} keys`]),
+      ...(others.length > 0 ? [`${others.length} keys do not have it: ${list(others)}`] : []),
+      ...(notTensors.length > 0 ? [`left out what is not a tensor: ${list(notTensors)}`] : []),
+    ],
+  };
+}
+
+function keysOf(candidate: Candidate): string[] {
+  return [...removeWrapperPrefix(candidateEntries(candidate).tensors).entries.keys()];
+}
+
+/** Smaller is better. */
+function preference({ path }: Candidate): number {
+  if (TRAINING_STATE.test(path)) return 300;
+  if (AVERAGED.test(path)) return 200;
+  const rank = WRAPPER_NAMES.indexOf(path.slice(path.lastIndexOf(".") + 1));
+  return rank < 0 ? 100 : rank;
+}
+
+function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
+  const others = list(rest.map(({ path }) => (path === "" ? "the top" : path)));
+  return `used ${chosen.path === "" ? "the top" : chosen.path}; --key takes another: ${others}`;
+}
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 8).join(", ");
+  return names.length > 8 ? `${shown} and ${names.length - 8} more` : shown;
+}

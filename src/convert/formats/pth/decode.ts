@@ -1,0 +1,143 @@
+/**
+ * PyTorch checkpoints: the zip container, TorchScript, the two older containers and bare pickles, in any pickle
+ * protocol. Nothing in a file ever runs: its pickle is read by a machine that can only build data (`pickle/`), and
+ * every size is checked before memory is taken for it. Source of the layouts: torch/serialization.py.
+ */
+
+import { InputError } from "../../../errors.js";
+import type { StateDict } from "../../../state-dict.js";
+import type { Tensor } from "../../../tensor.js";
+import { readArchive, type Unpickled } from "./archive.js";
+import { type Budget, createBudget } from "./budget.js";
+import { type Choice, chooseStateDict, keyedStateDict } from "./choose.js";
+import { readPickles } from "./legacy.js";
+import { materialize } from "./materialize.js";
+import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
+import { quote, type Region } from "./refusals.js";
+import { sniff } from "./sniff.js";
+import { type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
+
+export interface DecodePthOptions {
+  /** What messages call the file. */
+  readonly subject: string;
+  /** Where in the file the state dict is, such as `state_dict` or `model.backbone`; found by structure otherwise. */
+  readonly key?: string;
+  /** Whether keys (wrappers' prefixes removed) are those of the wanted network; decides between several state dicts. */
+  readonly looksRight?: (keys: readonly string[]) => boolean;
+}
+
+/** The container a checkpoint came in; `pickle` is a bare one, with numpy arrays. */
+export type Container = Unpickled["container"];
+
+export interface DecodedCheckpoint {
+  /** Parameters and buffers in the file's order, prefix removed. Tensors may be views over the decoded bytes. */
+  readonly stateDict: StateDict;
+  readonly container: Container;
+  /** Keys that lead to the state dict, joined by dots; empty when it is the whole file. */
+  readonly wrapperPath: string;
+  /** What was taken off the keys, such as `module.`; empty for nothing. */
+  readonly removedPrefix: string;
+  /** The class of a model pickled whole, such as `torchreid.models.osnet.OSNet`; empty for a state dict. */
+  readonly modelClass: string;
+  /** Choices made on the way, one clause each, for people to read. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Reads the weights out of a PyTorch checkpoint, bit for bit.
+ *
+ * Tensors are made only for the state dict that is used; when they are most of the file they share its bytes.
+ *
+ * @throws InputError `format` for bytes that are no checkpoint or a broken one, `unsupported` for one that asks to run
+ * code or holds no usable weights, `argument` for a `key` that leads nowhere
+ */
+export function decodePth(bytes: Uint8Array, options: DecodePthOptions): DecodedCheckpoint {
+  const region: Region = { subject: options.subject, part: "the file" };
+  const budget = createBudget(options.subject, bytes.length);
+  const { container, root } = unpickle(bytes, region, budget);
+  const choice = choose(root, options);
+  return {
+    stateDict: materializeAll(choice, bytes.length, options.subject, budget),
+    container,
+    wrapperPath: choice.wrapperPath,
+    removedPrefix: choice.prefix,
+    modelClass: isObject(choice.holder) ? choice.holder.path : "",
+    notes: choice.notes,
+  };
+}
+
+function unpickle(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
+  switch (sniff(bytes, region.subject)) {
+    case "zip":
+      return readArchive(bytes, region, budget);
+    case "tar":
+    case "pickle":
+      return readPickles(bytes, region, budget);
+  }
+}
+
+function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOptions): Choice {
+  const choice = key ? keyedStateDict(root, key, looksRight) : chooseStateDict(root, looksRight);
+  if (choice !== undefined) return choice;
+  if (key) {
+    throw new InputError({
+      code: "argument",
+      subject: `--key ${key}`,
+      found: `no tensors there in ${subject}`,
+      expected: "the path of a state dict",
+      remedy: `use one of: ${listKeys(root)}`,
+    });
+  }
+  throw new InputError({
+    code: "unsupported",
+    subject,
+    found: `${describe(root)} without tensors`,
+    expected: "a state dict",
+    remedy: "save the weights with torch.save(model.state_dict(), path)",
+  });
+}
+
+/** Makes the chosen tensors; one error lists all that cannot be made. */
+function materializeAll(choice: Choice, fileBytes: number, subject: string, budget: Budget): StateDict {
+  const refs = new Map<string, TensorRef | TensorProblem>();
+  for (const [key, value] of choice.entries) refs.set(key, tensorRef(value));
+
+  // Views keep the whole file in memory; copies do where nothing but the weights is in it.
+  const share = 2 * totalBytes(refs.values()) >= fileBytes;
+  const stateDict = new Map<string, Tensor>();
+  const problems: { readonly key: string; readonly problem: TensorProblem }[] = [];
+  for (const [key, ref] of refs) {
+    const made = "text" in ref ? ref : materialize(ref, { budget, share });
+    if ("text" in made) problems.push({ key, problem: made });
+    else stateDict.set(key, made);
+  }
+  const [first] = problems;
+  if (first === undefined) return stateDict;
+  const more = problems.length > 1 ? ` and ${problems.length - 1} more like it` : "";
+  throw new InputError({
+    code: problems.some(({ problem }) => problem.code === "format") ? "format" : "unsupported",
+    subject,
+    found: `${first.problem.text} under ${quote(first.key)}${more}`,
+    expected: "dense tensors of a type PyTorch trains with",
+    remedy: "save the weights again with torch.save(model.state_dict(), path)",
+    details: problems.map(({ key, problem }) => `${key}: ${problem.text}`),
+  });
+}
+
+function totalBytes(refs: Iterable<TensorRef | TensorProblem>): number {
+  let total = 0;
+  for (const ref of refs) {
+    if ("text" in ref) continue;
+    total += ref.shape.reduce((count, dimension) => count * dimension, ref.elementBytes);
+  }
+  return total;
+}
+
+function describe(root: PickleValue): string {
+  return isDict(root) && root.size > 0 ? `a dict of ${listKeys(root)}` : `a value of type ${typeName(root)}`;
+}
+
+function listKeys(root: PickleValue): string {
+  const keys = isDict(root) ? [...root.keys()].filter((key) => typeof key === "string") : [];
+  return keys.slice(0, 8).map(quote).join(", ") || "none, the file has no names at the top";
+}

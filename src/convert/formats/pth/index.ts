@@ -1,0 +1,1 @@
+export { type Container, type DecodedCheckpoint, type DecodePthOptions, decodePth } from "./decode.js";

@@ -1,0 +1,42 @@
+import { InputError } from "../../../errors.js";
+
+/** Where bytes come from, for messages: the file, and the part of it that offsets are counted in. */
+export interface Region {
+  /** The file's name as the user gave it. */
+  readonly subject: string;
+  /** `the file`, or the name of an entry inside it, such as `archive/data.pkl`. */
+  readonly part: string;
+}
+
+/** What helps against a file that is broken. */
+const FETCH_AGAIN = "download or copy the file again";
+
+/** What helps against a file that is whole but holds something that cannot be used. */
+const SAVE_AGAIN = "save the weights alone, with torch.save(model.state_dict(), path)";
+
+/** `byte 12 of archive/data.pkl`. */
+export function position(region: Region, offset: number): string {
+  return `byte ${offset} of ${region.part}`;
+}
+
+/** Bytes that are not the format they should be: code `format`, remedied by a fresh copy of the file. */
+export function corrupt(region: Region, found: string, expected: string): InputError {
+  return new InputError({ code: "format", subject: region.subject, found, expected, remedy: FETCH_AGAIN });
+}
+
+/** A valid file with something in it that is refused: code `unsupported`, remedied by saving only the weights. */
+export function unsupported(region: Region, found: string, expected: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject: region.subject,
+    found,
+    expected,
+    remedy: SAVE_AGAIN,
+  });
+}
+
+/** Text from a file made safe to print: control characters escaped, cut at 60 characters. */
+export function quote(text: string): string {
+  const cut = text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  return JSON.stringify(cut);
+}

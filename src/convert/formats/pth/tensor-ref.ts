@@ -1,0 +1,145 @@
+/**
+ * Tensors as pickles describe them. Source: torch/_utils.py (`_rebuild_*`), torch/_tensor.py (`__reduce_ex__`).
+ * Nothing is read or allocated here: an optimizer's tensors cost no more than their description.
+ */
+
+import { DTYPES, type DType, type Shape } from "../../../tensor.js";
+import { storageElement, torchDType } from "./elements.js";
+import { arrayRef, isArray } from "./numpy.js";
+import {
+  type InertObject,
+  inertObject,
+  isGlobal,
+  isObject,
+  isStorage,
+  type PickleValue,
+  type Storage,
+  typeName,
+} from "./pickle/values.js";
+
+/** Where a tensor's elements are: element `i` is at `offset + Σ iₐ·strideₐ` elements into the storage. */
+export interface TensorRef {
+  readonly dtype: DType;
+  readonly elementBytes: number;
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly shape: Shape;
+  readonly strides: readonly number[];
+}
+
+/** Why a tensor cannot be used, as the end of a sentence about it; `format` when no honest writer makes it. */
+export interface TensorProblem {
+  readonly code: "format" | "unsupported";
+  readonly text: string;
+}
+
+/** Tensors with elements in one storage. The dtype is the storage's, or in the newest form an argument. */
+const STRIDED: ReadonlyMap<string, { readonly dtype?: number; readonly metadata?: number }> = new Map([
+  ["torch._utils._rebuild_tensor", {}],
+  ["torch._utils._rebuild_tensor_v2", { metadata: 6 }],
+  ["torch._utils._rebuild_tensor_v3", { dtype: 6, metadata: 7 }],
+]);
+
+/** A wrapper around a tensor, which is its first argument. */
+const WRAPPERS: ReadonlySet<string> = new Set([
+  "torch._utils._rebuild_parameter",
+  "torch._utils._rebuild_parameter_with_state",
+  "torch.autograd.variable.Variable",
+  "torch.nn.parameter.Buffer",
+  "torch.nn.parameter.Parameter",
+]);
+
+/** A tensor with Python attributes: (function, type, arguments, state). */
+const FROM_TYPE = "torch._tensor._rebuild_from_type_v2";
+
+/** Tensors that are not a strided block of numbers, and what to call them. */
+const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
+  ["torch._utils._rebuild_device_tensor_from_cpu_tensor", "a tensor of another device"],
+  ["torch._utils._rebuild_device_tensor_from_numpy", "a tensor of another device"],
+  ["torch._utils._rebuild_meta_tensor_no_storage", "a meta tensor, which has no data"],
+  ["torch._utils._rebuild_nested_tensor", "a nested tensor"],
+  ["torch._utils._rebuild_qtensor", "a quantized tensor"],
+  ["torch._utils._rebuild_sparse_csr_tensor", "a sparse tensor"],
+  ["torch._utils._rebuild_sparse_tensor", "a sparse tensor"],
+  ["torch._utils._rebuild_wrapper_subclass", "a tensor subclass without data"],
+  ["torch._utils._rebuild_xla_tensor", "a tensor of another device"],
+]);
+
+/** Whether a value stands for a tensor or array, usable or not. */
+export function isTensor(value: PickleValue | undefined): boolean {
+  if (!isObject(value)) return false;
+  const { path } = value;
+  return (
+    STRIDED.has(path) || WRAPPERS.has(path) || path === FROM_TYPE || OTHER_TENSORS.has(path) || isArray(value)
+  );
+}
+
+/** Describes the tensor that a value for which `isTensor` holds stands for, or says why that cannot be used. */
+export function tensorRef(value: PickleValue): TensorRef | TensorProblem {
+  const tensor = unwrap(value);
+  if (!isObject(tensor)) return malformed(`a tensor made from a value of type ${typeName(tensor)}`);
+  const other = OTHER_TENSORS.get(tensor.path);
+  if (other !== undefined) return { code: "unsupported", text: other };
+  if (isArray(tensor)) return arrayRef(tensor);
+  const layout = STRIDED.get(tensor.path);
+  if (layout === undefined) return malformed(`a tensor made by ${tensor.path}`);
+  if (layout.metadata !== undefined && hasLazyBits(tensor.args[layout.metadata])) {
+    return { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
+  }
+  return stridedRef(tensor, layout.dtype === undefined ? undefined : tensor.args[layout.dtype]);
+}
+
+/** No writer nests wrappers deeper, and a hostile pickle can make them circular. */
+const MAX_WRAPPERS = 8;
+
+function unwrap(value: PickleValue): PickleValue {
+  let inner = value;
+  for (let depth = 0; depth < MAX_WRAPPERS && isObject(inner); depth++) {
+    if (WRAPPERS.has(inner.path)) inner = inner.args[0] ?? null;
+    else if (inner.path === FROM_TYPE) inner = fromType(inner);
+    else break;
+  }
+  return inner;
+}
+
+function fromType({ args: [callee, , args] }: InertObject): PickleValue {
+  return isGlobal(callee) && Array.isArray(args) ? inertObject(callee.path, args) : null;
+}
+
+function hasLazyBits(metadata: PickleValue | undefined): boolean {
+  return metadata instanceof Map && [...metadata.values()].some((bit) => bit === true);
+}
+
+function stridedRef({ args }: InertObject, dtypeName: PickleValue | undefined): TensorRef | TensorProblem {
+  const [storage, offset, shape, strides] = args;
+  if (!isStorage(storage)) return malformed(`a tensor over a value of type ${typeName(storage)}`);
+  if (!isSize(offset) || !isSizes(shape) || !isSizes(strides) || shape.length !== strides.length) {
+    return malformed("a tensor without a proper offset, shape and strides");
+  }
+  const dtype = dtypeName === undefined ? storageElement(storage.element)?.dtype : namedDType(dtypeName);
+  if (dtype === undefined) {
+    const name = isGlobal(dtypeName) ? dtypeName.path.replace(/^torch\./, "") : storage.element;
+    return { code: "unsupported", text: `elements of type ${name}` };
+  }
+  return { dtype, elementBytes: DTYPES[dtype].BYTES_PER_ELEMENT, storage, offset, shape, strides };
+}
+
+function namedDType(value: PickleValue): DType | undefined {
+  return isGlobal(value) ? torchDType(value.path) : undefined;
+}
+
+/** numpy's limit is 64 dimensions, and no network's tensors have more than 5. */
+const MAX_RANK = 64;
+
+export function isSizes(value: PickleValue | undefined): value is number[] {
+  return Array.isArray(value) && value.length <= MAX_RANK && value.every(isSize);
+}
+
+function isSize(value: PickleValue | undefined): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+/** A problem that no honest writer causes. */
+export function malformed(text: string): TensorProblem {
+  return { code: "format", text };
+}

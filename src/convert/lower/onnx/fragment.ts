@@ -1,0 +1,41 @@
+import type { Tensor } from "../../../tensor.js";
+import type { OnnxAttribute, OnnxNode } from "../../formats/onnx/index.js";
+
+/** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
+export interface OnnxFragment {
+  readonly nodes: readonly OnnxNode[];
+  readonly initializers?: ReadonlyMap<string, Tensor>;
+}
+
+/** Where a layer's nodes go: the value they must produce, and the values they read. */
+export interface OnnxSite {
+  /** The layer's name: that of its last node and of that node's output. */
+  readonly name: string;
+  /** Activations first, then the layer's weights in the order weight, bias, runningMean, runningVar. */
+  readonly inputs: readonly string[];
+  readonly opset: number;
+}
+
+/** Attributes as they are written in lowerings; their types are in `attributes` below. */
+export type AttributeRecord = Readonly<Record<string, OnnxAttribute>>;
+
+export const int = (value: number): OnnxAttribute => ({ type: "int", value });
+export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
+export const float = (value: number): OnnxAttribute => ({ type: "float", value });
+
+/** A standard node named after the one value that it outputs. */
+export function onnxNode(
+  output: string,
+  opType: string,
+  inputs: readonly string[],
+  attributes: AttributeRecord = {},
+): OnnxNode {
+  return {
+    name: output,
+    opType,
+    domain: "",
+    inputs,
+    outputs: [output],
+    attributes: new Map(Object.entries(attributes)),
+  };
+}

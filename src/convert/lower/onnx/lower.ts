@@ -1,0 +1,117 @@
+import { ancestors } from "../../../arch/complexity.js";
+import type { LayerGraph, LayerNode } from "../../../arch/graph.js";
+import { outputShapes } from "../../../arch/shapes.js";
+import { variantOf } from "../../../arch/variants.js";
+import { InputError } from "../../../errors.js";
+import type { StateDict } from "../../../state-dict.js";
+import type { Shape, Tensor } from "../../../tensor.js";
+import type { OnnxDimension, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
+import { foldBatchNorm } from "../fold.js";
+import { nodeWeights } from "../weights.js";
+import { onnxNode } from "./fragment.js";
+import { lowerOperation } from "./operators.js";
+import { DEFAULT_SIZE, type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
+
+const CHANNELS = 3;
+
+/**
+ * Writes a network in ONNX operators: input `images` float32 [batch, 3, height, width], first output `features`
+ * float32 [batch, D].
+ *
+ * Names are part of the format. Every layer that the outputs need is a value and a node of exactly its name
+ * (`conv2.0.gate[1].gate_activation`); a result has its own name (`features`) through an `Identity` node, which
+ * runtimes remove, so that its layer (`fc.2`) can still be found. Weights are named as in the state dict, and hold the
+ * same bits if float32; those that absorbed a batch norm are called `….folded.weight` and `….folded.bias`. A block's
+ * gate has its weights once, read by all streams. Metadata: `osnet.spec`, the architecture as JSON, and
+ * `osnet.folded`, `true` or `false`.
+ *
+ * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network.
+ */
+export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: OnnxOptions = {}): OnnxModel {
+  const resolved = resolveOptions(graph, options);
+  const { fold, opset, irVersion, results } = resolved;
+  const network = fold ? foldBatchNorm(graph) : graph;
+  const needed = ancestors(network, ...results.map(({ layer }) => layer));
+  const { nodes, initializers } = lowerNodes(
+    network.nodes.filter(({ name }) => needed.has(name)),
+    stateDict,
+    resolved,
+  );
+  const renamed = results.filter(({ name, layer }) => name !== layer);
+  const { inputs, outputs } = declareValues(graph, resolved);
+  const allNodes = [...nodes, ...renamed.map(({ name, layer }) => onnxNode(name, "Identity", [layer]))];
+  expectUnique([
+    ...inputs.map(({ name }) => name),
+    ...allNodes.flatMap((node) => node.outputs),
+    ...initializers.keys(),
+  ]);
+  return {
+    irVersion,
+    opset,
+    customOpsets: new Map(),
+    // No version: the same weights give the same bytes from one release to the next.
+    producer: { name: "osnet-convert", version: "" },
+    graph: { name: variantOf(graph.spec) ?? "osnet", inputs, outputs, nodes: allNodes, initializers },
+    metadata: new Map([
+      ["osnet.spec", JSON.stringify(graph.spec)],
+      ["osnet.folded", String(fold)],
+    ]),
+  };
+}
+
+function lowerNodes(
+  layers: readonly LayerNode[],
+  stateDict: StateDict,
+  { opset, inputName }: ResolvedOptions,
+): { readonly nodes: readonly OnnxNode[]; readonly initializers: ReadonlyMap<string, Tensor> } {
+  const nodes: OnnxNode[] = [];
+  const initializers = new Map<string, Tensor>();
+  const input = layers.find(({ op }) => op.kind === "input")?.name;
+  for (const layer of layers) {
+    const weights = Object.values(nodeWeights(layer, stateDict));
+    for (const { name, tensor } of weights) initializers.set(name, tensor);
+    const activations = layer.inputs.map((name) => (name === input ? inputName : name));
+    const inputs = [...activations, ...weights.map(({ name }) => name)];
+    const fragment = lowerOperation(layer.op, { name: layer.name, inputs, opset });
+    nodes.push(...fragment.nodes);
+    for (const [name, tensor] of fragment.initializers ?? []) initializers.set(name, tensor);
+  }
+  return { nodes, initializers };
+}
+
+/** The graph's input and outputs with their shapes; dynamic dimensions are called batch, height and width. */
+function declareValues(
+  graph: LayerGraph,
+  { batch, size, inputName, results }: ResolvedOptions,
+): { readonly inputs: readonly OnnxValue[]; readonly outputs: readonly OnnxValue[] } {
+  const { height, width } = size === "dynamic" ? DEFAULT_SIZE : size;
+  // Every result is pooled or flattened: its shape does not depend on the image's size.
+  const shapes = outputShapes(graph, [1, CHANNELS, height, width]);
+  const anyBatch: OnnxDimension = batch === "dynamic" ? "batch" : batch;
+  const spatial = size === "dynamic" ? ["height", "width"] : [height, width];
+  const withoutBatch = (layer: string): Shape => (shapes.get(layer) ?? []).slice(1);
+  return {
+    inputs: [{ name: inputName, dtype: "float32", shape: [anyBatch, CHANNELS, ...spatial] }],
+    outputs: results.map(({ name, layer }) => ({
+      name,
+      dtype: "float32",
+      shape: [anyBatch, ...withoutBatch(layer)],
+    })),
+  };
+}
+
+/** ONNX is in single static assignment form: a chosen input or output name must not be any other value's. */
+function expectUnique(names: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (name === "" || seen.has(name))
+      throw new InputError({
+        code: "argument",
+        subject: "input or output name",
+        found: name === "" ? "an empty name" : `${JSON.stringify(name)}, which the network uses already`,
+        expected: "a name of its own",
+        remedy: "choose another one",
+      });
+    seen.add(name);
+  }
+}

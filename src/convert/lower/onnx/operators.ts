@@ -1,0 +1,84 @@
+import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
+import {
+  type AttributeRecord,
+  float,
+  int,
+  ints,
+  type OnnxFragment,
+  type OnnxSite,
+  onnxNode,
+} from "./fragment.js";
+import { lowerLayerNorm } from "./layer-norm.js";
+
+type OnnxLowering<K extends OpKind> = (op: Op<K>, site: OnnxSite) => OnnxFragment;
+
+/** The lowering of an operation that is one ONNX operator with the same inputs in the same order. */
+function operator<K extends OpKind>(
+  opType: string,
+  attributes: (op: Op<K>) => AttributeRecord = () => ({}),
+): OnnxLowering<K> {
+  return (op, { name, inputs }) => ({ nodes: [onnxNode(name, opType, inputs, attributes(op))] });
+}
+
+/**
+ * How each operation is written in ONNX operators (https://onnx.ai/onnx/operators/), for operator sets 11 to 26: all
+ * of these have the same inputs and attributes throughout, but for layer norm. Padding is always explicit.
+ */
+const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
+  // The graph's input is declared with the graph and has no node.
+  input: () => ({ nodes: [] }),
+  // Weights are OIHW, as PyTorch's.
+  conv: operator("Conv", (op) => ({
+    dilations: ints(1, 1),
+    group: int(op.groups),
+    kernel_shape: ints(...op.kernel),
+    pads: symmetric(op.padding),
+    strides: ints(...op.stride),
+  })),
+  // x·Wᵀ + b, so that the weight stays [out, in].
+  linear: operator("Gemm", () => ({ transB: int(1) })),
+  // In every operator set, inference is the default mode.
+  batchNorm: operator("BatchNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
+  instanceNorm: operator("InstanceNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
+  layerNorm: lowerLayerNorm,
+  relu: operator("Relu"),
+  sigmoid: operator("Sigmoid"),
+  maxPool: operator("MaxPool", (op) => ({
+    ceil_mode: int(0),
+    kernel_shape: ints(...op.kernel),
+    pads: symmetric(op.padding),
+    strides: ints(...op.stride),
+  })),
+  avgPool: operator("AveragePool", (op) => ({
+    ceil_mode: int(0),
+    kernel_shape: ints(...op.kernel),
+    pads: ints(0, 0, 0, 0),
+    strides: ints(...op.stride),
+  })),
+  globalAvgPool: operator("GlobalAveragePool"),
+  globalMaxPool: operator("GlobalMaxPool"),
+  flatten: operator("Flatten", () => ({ axis: int(1) })),
+  scale: operator("Mul"),
+  add: lowerAdd,
+};
+
+/** The ONNX nodes that compute one operation. */
+export function lowerOperation(op: Op, site: OnnxSite): OnnxFragment {
+  // One lookup over a union of operations: the table's type pairs each kind with its own function.
+  return (LOWERINGS[op.kind] as (op: Op, site: OnnxSite) => OnnxFragment)(op, site);
+}
+
+/**
+ * A chain of `Add`, left to right: x₁ + … + xₖ is called `NAME.partial[k]`. Not `Sum`, which gives the same bits in
+ * onnxruntime but 1 % slower, and which its WebGPU backend does not have.
+ */
+function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: OnnxSite): OnnxFragment {
+  const sumOf = (count: number): string =>
+    count === 1 ? first : count > rest.length ? name : `${name}.partial[${count}]`;
+  return { nodes: rest.map((term, index) => onnxNode(sumOf(index + 2), "Add", [sumOf(index + 1), term])) };
+}
+
+/** ONNX pads: before both spatial axes, then after both. */
+function symmetric([height, width]: Size2d): ReturnType<typeof ints> {
+  return ints(height, width, height, width);
+}

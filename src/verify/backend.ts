@@ -1,0 +1,26 @@
+import type { RealTensor, Tensor } from "../tensor.js";
+
+/** One value of the network under its layer name: activations NCHW, or NC after pooling. */
+export interface LayerOutput {
+  readonly name: string;
+  readonly tensor: RealTensor;
+}
+
+/**
+ * Something that computes, or has computed, the values of a network's layers. All backends speak layer names and NCHW;
+ * a comparison sees nothing else of them.
+ */
+export interface Backend {
+  readonly name: BackendName;
+  /** Names of the layers that `run` yields, in the order it yields them. */
+  readonly layers: readonly string[];
+  /**
+   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each.
+   *
+   * @throws InputError (`tensor`) if the backend cannot take such an input
+   */
+  run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
+}
+
+/** `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz. */
+export type BackendName = "reference" | "onnxruntime" | "recorded";

@@ -1,0 +1,96 @@
+import type { LayerGraph } from "../../arch/index.js";
+import type { NpzArchive } from "../../convert/formats/npz/archive.js";
+import { InputError } from "../../errors.js";
+import { formatShape, type RealTensor, sameShape, type Tensor } from "../../tensor.js";
+import { toReal } from "../../tensor-cast.js";
+import type { Backend, LayerOutput } from "../backend.js";
+
+/** Keys of a recording that are no module's path. */
+const INPUT_KEY = "input";
+const OUTPUT_KEY = "output";
+
+/** Activations recorded by PyTorch, with the images they were recorded on. */
+export interface Recording {
+  readonly backend: Backend;
+  readonly images: Tensor<"float32">;
+}
+
+/**
+ * Opens recorded activations: an .npz whose keys are torchreid module paths, gates with their stream
+ * (`conv2.0.gate[1].fc1`), and `input` and `output`. It may hold fewer tensors than the network has layers, but nothing
+ * that the network lacks, and it must hold the output.
+ *
+ * A container's recording (`conv1`) is its last layer's (`conv1.relu`): it stands in where that is not recorded, and
+ * must hold the same values where it is.
+ *
+ * @throws InputError (`format`, `tensor`) if keys are missing or unknown, or the recording contradicts itself
+ */
+export function openRecording(archive: NpzArchive, graph: LayerGraph, subject: string): Recording {
+  const layers = new Set(graph.nodes.map(({ name }) => name));
+  const sources = new Map<string, string[]>();
+  const unknown: string[] = [];
+  for (const key of archive.names) {
+    if (key === INPUT_KEY) continue;
+    const layer =
+      key === OUTPUT_KEY ? graph.outputs[graph.outputs.evaluation] : (graph.aliases.get(key) ?? key);
+    if (layer === undefined || !layers.has(layer)) unknown.push(key);
+    else sources.set(layer, [...(sources.get(layer) ?? []), key]);
+  }
+  for (const key of [INPUT_KEY, OUTPUT_KEY])
+    if (!archive.names.includes(key)) throw notRecording(subject, `no array ${JSON.stringify(key)}`);
+  if (unknown.length > 0)
+    throw notRecording(subject, `${unknown.length} arrays that are no layer of this network`, unknown);
+
+  const images = archive.read(INPUT_KEY);
+  const recorded = graph.nodes.filter(({ name }) => sources.has(name)).map(({ name }) => name);
+  return {
+    images: asImages(images, subject),
+    backend: {
+      name: "recorded",
+      layers: recorded,
+      async *run(): AsyncGenerator<LayerOutput> {
+        for (const name of recorded)
+          yield { name, tensor: readLayer(archive, sources.get(name) ?? [], subject) };
+      },
+    },
+  };
+}
+
+/** Reads a layer under one of its keys, and checks that its other keys say the same. */
+function readLayer(archive: NpzArchive, keys: readonly string[], subject: string): RealTensor {
+  const [first = "", ...others] = keys;
+  const tensor = toReal(archive.read(first), `${subject}[${JSON.stringify(first)}]`);
+  for (const key of others) {
+    const same = toReal(archive.read(key), `${subject}[${JSON.stringify(key)}]`);
+    // The network's output may be recorded flattened, where the layer's own output is not.
+    const agrees =
+      same.data.length === tensor.data.length &&
+      same.data.every((value, i) => Object.is(value, tensor.data[i]));
+    if (!agrees || (key !== OUTPUT_KEY && !sameShape(same.shape, tensor.shape)))
+      throw notRecording(subject, `${key} different from ${first}, though both name one layer's output`);
+  }
+  return tensor;
+}
+
+/** A float64 recording's images are float32 images widened: narrowing them back must lose nothing. */
+function asImages(tensor: Tensor, subject: string): Tensor<"float32"> {
+  const real = toReal(tensor, `${subject}[${JSON.stringify(INPUT_KEY)}]`);
+  const [batch = 0, channels] = real.shape;
+  if (real.shape.length !== 4 || channels !== 3 || batch < 1)
+    throw notRecording(subject, `an input of shape ${formatShape(real.shape)}`);
+  const data = Float32Array.from(real.data);
+  if (!data.every((value, index) => value === real.data[index]))
+    throw notRecording(subject, "an input of float64 values that float32 cannot hold");
+  return { dtype: "float32", shape: real.shape, data };
+}
+
+function notRecording(subject: string, found: string, details: readonly string[] = []): InputError {
+  return new InputError({
+    code: "tensor",
+    subject,
+    found,
+    expected: "PyTorch activations under torchreid module paths, with input [N, 3, H, W] and output",
+    remedy: "record them with python/record_activations.py",
+    details,
+  });
+}

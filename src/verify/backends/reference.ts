@@ -1,0 +1,17 @@
+import type { LayerGraph } from "../../arch/index.js";
+import type { StateDict } from "../../state-dict.js";
+import type { Backend, LayerOutput } from "../backend.js";
+import { evaluate } from "../reference/evaluate.js";
+
+/**
+ * The network as its definition computes it, in float64. A tensor's memory is used again once the next is asked for.
+ */
+export function referenceBackend(graph: LayerGraph, stateDict: StateDict): Backend {
+  return {
+    name: "reference",
+    layers: graph.nodes.map(({ name }) => name),
+    async *run(images): AsyncGenerator<LayerOutput> {
+      yield* evaluate(graph, stateDict, images, { reuseMemory: true });
+    },
+  };
+}

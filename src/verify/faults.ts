@@ -1,0 +1,57 @@
+import type { LayerGraph, LayerNode } from "../arch/index.js";
+import type { Fault, LayerResult, OutputResult, Tolerance } from "./report.js";
+
+/**
+ * Failing layers that no failing layer feeds, worst first: where the trouble starts. What lies downstream of a fault
+ * differs too, and is not blamed.
+ */
+export function numericFaults(
+  graph: LayerGraph,
+  results: ReadonlyMap<string, LayerResult>,
+  { value }: Tolerance,
+): Fault[] {
+  const tainted = new Set<string>();
+  const faults: Fault[] = [];
+  for (const node of graph.nodes) {
+    const upstream = node.inputs.some((input) => tainted.has(input));
+    const result = results.get(node.name);
+    // A layer that was not compared passes on what reaches it.
+    if (result ? result.status === "fail" : upstream) tainted.add(node.name);
+    if (result?.status !== "fail" || upstream) continue;
+    faults.push(layerFault(node, "numeric", result.margin, explain(result, value)));
+  }
+  return faults.sort((a, b) => (b.margin ?? Infinity) - (a.margin ?? Infinity));
+}
+
+/** The model must give without inner outputs what it gave when it was inspected. */
+export function outputFaults(
+  output: OutputResult | null,
+  results: ReadonlyMap<string, LayerResult>,
+): Fault[] {
+  if (output?.status !== "fail" || results.get(output.layer)?.status !== "pass") return [];
+  const moved = output.tappingMaxAbs?.toPrecision(3);
+  const explanation = `run without its inner values as outputs, the model gives another embedding (max |difference| ${moved})`;
+  return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
+}
+
+export function layerFault(
+  node: Pick<LayerNode, "name" | "stream">,
+  kind: Fault["kind"],
+  margin: number | null,
+  explanation: string,
+): Fault {
+  return {
+    layer: node.name,
+    ...(node.stream === undefined ? {} : { stream: node.stream }),
+    kind,
+    margin,
+    explanation,
+  };
+}
+
+function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number): string {
+  if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
+  const relative =
+    relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
+  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
+}

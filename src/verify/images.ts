@@ -1,0 +1,70 @@
+import type { Tensor } from "../tensor.js";
+
+/** ImageNet statistics that torchreid normalises images with, RGB. */
+const MEAN = [0.485, 0.456, 0.406] as const;
+const DEVIATION = [0.229, 0.224, 0.225] as const;
+
+/** Cells across an image's height in each octave of noise, with the octave's weight: body, clothing, texture. */
+const OCTAVES = [
+  { cells: 4, weight: 0.5 },
+  { cells: 16, weight: 0.3 },
+  { cells: 64, weight: 0.2 },
+] as const;
+
+/**
+ * Seeded test images [batch, 3, height, width], float32, normalised as torchreid's are. Every image is different and
+ * has structure at several scales (sums of interpolated noise), so that streams of different receptive field, and
+ * their gates, see different things. The same seed gives the same images on every machine: only +, −, × and ÷ are used.
+ */
+export function seededImages(seed: number, batch: number, height: number, width: number): Tensor<"float32"> {
+  const random = mulberry32(seed);
+  const data = new Float32Array(batch * 3 * height * width);
+  const plane = height * width;
+  for (let index = 0; index < batch * 3; index++) {
+    const values = data.subarray(index * plane, (index + 1) * plane);
+    for (const { cells, weight } of OCTAVES) addNoise(values, height, width, cells, weight, random);
+    const [mean, deviation] = [MEAN[index % 3] ?? 0, DEVIATION[index % 3] ?? 1];
+    for (let pixel = 0; pixel < plane; pixel++)
+      values[pixel] = ((values[pixel] as number) - mean) / deviation;
+  }
+  return { dtype: "float32", shape: [batch, 3, height, width], data };
+}
+
+/** Adds bilinearly interpolated noise in [0, weight] with square cells, `cells` of them along the height. */
+function addNoise(
+  plane: Float32Array,
+  height: number,
+  width: number,
+  cells: number,
+  weight: number,
+  random: () => number,
+): void {
+  const cell = Math.max(1, height / cells);
+  const rows = Math.ceil(height / cell) + 1;
+  const columns = Math.ceil(width / cell) + 1;
+  const lattice = Float64Array.from({ length: rows * columns }, random);
+  const at = (row: number, column: number): number => lattice[row * columns + column] ?? 0;
+  for (let y = 0; y < height; y++) {
+    const row = Math.floor(y / cell);
+    const down = y / cell - row;
+    for (let x = 0; x < width; x++) {
+      const column = Math.floor(x / cell);
+      const right = x / cell - column;
+      const top = at(row, column) * (1 - right) + at(row, column + 1) * right;
+      const bottom = at(row + 1, column) * (1 - right) + at(row + 1, column + 1) * right;
+      const index = y * width + x;
+      plane[index] = (plane[index] as number) + weight * (top * (1 - down) + bottom * down);
+    }
+  }
+}
+
+/** Tommy Ettinger's Mulberry32: 32 bits of state, uniform in [0, 1). */
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}

@@ -1,0 +1,193 @@
+import { expand, type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
+import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
+import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
+import { decodeOnnx, type OnnxModel } from "../convert/formats/onnx/index.js";
+import { InputError } from "../errors.js";
+import type { Tensor } from "../tensor.js";
+import { openRecording, type Recording } from "./backends/recorded.js";
+import { referenceBackend } from "./backends/reference.js";
+import { checkpointCandidate, onnxCandidate, recordedCandidate, statedSpec } from "./candidate.js";
+import { seededImages } from "./images.js";
+import type { Party } from "./report.js";
+import { type SideFormat, sniffFormat } from "./sniff.js";
+import type { Candidate, Side, Verification } from "./verify.js";
+import { compareWeights } from "./weights.js";
+
+/** A file's bytes under the name that reports and messages give it. */
+export interface NamedBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface OpenOptions {
+  /** The architecture of a checkpoint whose names and shapes do not tell it: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+  /** Path of the state dict inside a checkpoint. */
+  readonly key?: string;
+  /** Test images [N, 3, H, W] with what reports call them; a seed; or nothing for seed 0. Recordings bring their own. */
+  readonly images?:
+    | { readonly source: string; readonly tensor: Tensor<"float32"> }
+    | { readonly seed: number };
+  /** Seeded images per run. Default: what the model fixes, else 2. */
+  readonly batch?: number;
+  /** Size of seeded images. Default: what the model fixes, else 256×128. */
+  readonly size?: { readonly height: number; readonly width: number };
+}
+
+type OpenFile =
+  | { readonly format: "onnx"; readonly model: OnnxModel }
+  | { readonly format: "pth"; readonly checkpoint: Checkpoint }
+  | { readonly format: "npz"; readonly archive: NpzArchive };
+
+/**
+ * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
+ * in float64); the reference a checkpoint or a recording.
+ *
+ * The architecture is the checkpoint's, where there is one: what a candidate says of itself is not believed. Without a
+ * checkpoint it is the one that the ONNX file states, and the recording then judges it.
+ *
+ * @throws InputError if a file cannot be used, or the two do not go together
+ */
+export async function openVerification(
+  candidate: NamedBytes,
+  reference: NamedBytes,
+  options: OpenOptions = {},
+): Promise<Verification> {
+  const candidateFile = openFile(candidate, options);
+  const referenceFile = openFile(reference, options);
+  if (referenceFile.format === "onnx")
+    throw new InputError({
+      code: "argument",
+      subject: reference.name,
+      found: "an ONNX file as the reference",
+      expected: "a checkpoint or a recording",
+      remedy: "give what the model was converted from",
+    });
+  const graph = architectureOf(candidate, candidateFile, referenceFile);
+  const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
+    ([{ name }, file]) => (file.format === "npz" ? [openRecording(file.archive, graph, name)] : []),
+  );
+  const { images, source } = chooseImages(candidateFile, recordings[0], options);
+  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
+  const weights =
+    candidateFile.format === "onnx" && referenceFile.format === "pth"
+      ? compareWeights(
+          graph,
+          referenceFile.checkpoint.stateDict,
+          candidateFile.model,
+          side.results,
+          side.folded,
+        )
+      : undefined;
+  return {
+    graph,
+    candidate: side,
+    reference: await openReference(reference, referenceFile, graph, recordings[0]),
+    images,
+    imagesSource: source,
+    ...(weights ? { weights } : {}),
+  };
+}
+
+function openFile({ name, bytes }: NamedBytes, options: OpenOptions): OpenFile {
+  const format = sniffFormat(bytes);
+  if (format === "onnx") return { format, model: decodeOnnx(bytes, { subject: name }) };
+  if (format === "npz") return { format, archive: openNpz(bytes, name) };
+  const { arch, key } = options;
+  return {
+    format,
+    checkpoint: openCheckpoint(bytes, {
+      subject: name,
+      ...(arch === undefined ? {} : { arch }),
+      ...(key === undefined ? {} : { key }),
+    }),
+  };
+}
+
+function architectureOf(candidate: NamedBytes, candidateFile: OpenFile, referenceFile: OpenFile): LayerGraph {
+  const stated =
+    candidateFile.format === "onnx" ? statedSpec(candidateFile.model, candidate.name) : undefined;
+  const checkpoint = [referenceFile, candidateFile].find((file) => file.format === "pth")?.checkpoint;
+  if (checkpoint) {
+    if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
+    return checkpoint.graph;
+  }
+  if (stated) return expand(stated);
+  throw new InputError({
+    code: "argument",
+    subject: candidate.name,
+    found: "two recordings",
+    expected: "a model on at least one side",
+    remedy: "give an ONNX file or a checkpoint",
+  });
+}
+
+/** Names the first choices in which a candidate's own description departs from the checkpoint's. */
+function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
+  const keys = (Object.keys(identified) as (keyof OsnetSpec)[]).filter(
+    (key) => JSON.stringify(stated[key]) !== JSON.stringify(identified[key]),
+  );
+  if (keys.length === 0) return;
+  const show = (spec: OsnetSpec): string =>
+    keys.map((key) => `${key} ${key === "stages" ? "of its own" : JSON.stringify(spec[key])}`).join(", ");
+  throw new InputError({
+    code: "spec",
+    subject,
+    found: `a network that states ${show(stated)}`,
+    expected: `the reference's ${show(identified)}`,
+    remedy: "if the reference was trained so, which a state dict cannot show, say so with --arch",
+  });
+}
+
+function chooseImages(
+  candidate: OpenFile,
+  recording: Recording | undefined,
+  { images, batch, size }: OpenOptions,
+): { readonly images: Tensor<"float32">; readonly source: string } {
+  if (recording) return { images: recording.images, source: "the recording" };
+  if (images && "tensor" in images) return { images: images.tensor, source: images.source };
+  const seed = images?.seed ?? 0;
+  const [fixedBatch, , fixedHeight, fixedWidth] =
+    candidate.format === "onnx" ? (candidate.model.graph.inputs[0]?.shape ?? []) : [];
+  const fixed = (dimension: unknown): number | undefined =>
+    typeof dimension === "number" ? dimension : undefined;
+  const tensor = seededImages(
+    seed,
+    batch ?? fixed(fixedBatch) ?? 2,
+    size?.height ?? fixed(fixedHeight) ?? 256,
+    size?.width ?? fixed(fixedWidth) ?? 128,
+  );
+  return { images: tensor, source: `seed:${seed}` };
+}
+
+async function openCandidate(
+  { name, bytes }: NamedBytes,
+  file: OpenFile,
+  graph: LayerGraph,
+  recording: Recording | undefined,
+): Promise<Candidate> {
+  const party = await describe({ name, bytes }, file.format, graph);
+  if (file.format === "onnx") return onnxCandidate(bytes, file.model, graph, party);
+  if (file.format === "pth") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
+  if (!recording) throw new Error("a recording was not opened");
+  return recordedCandidate(recording, party);
+}
+
+async function openReference(
+  reference: NamedBytes,
+  file: OpenFile,
+  graph: LayerGraph,
+  recording: Recording | undefined,
+): Promise<Side> {
+  const party = await describe(reference, file.format, graph);
+  if (file.format === "pth") return { party, backend: referenceBackend(graph, file.checkpoint.stateDict) };
+  if (!recording) throw new Error("a recording was not opened");
+  return { party, backend: recording.backend };
+}
+
+async function describe({ name, bytes }: NamedBytes, format: SideFormat, graph: LayerGraph): Promise<Party> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>));
+  const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const variant = variantOf(graph.spec);
+  return { name, format, ...(variant ? { variant } : {}), sha256 };
+}

@@ -1,0 +1,69 @@
+import type { Op } from "../../../arch/ops.js";
+import type { Shape } from "../../../tensor.js";
+import { STRIP_ROWS, TILE_COLUMNS } from "../engine.js";
+import { depthwise3x3, depthwiseScratch } from "./conv-depthwise.js";
+import { matrixConv, matrixScratch } from "./conv-matrix.js";
+import { type Call, dimensions } from "./kernel.js";
+
+/**
+ * torch.nn.Conv2d: output channel o of pixel (y, x) is
+ * `bias[o] + Σ weight[o][c][i][j] · input[c][y·stride − padding + i][x·stride − padding + j]`
+ * over the channels c of o's group and the kernel's rows i and columns j, in this order; outside the image is zero.
+ *
+ * Three routes, one sum: 3×3 depthwise planes, matrix products, and the definition itself for what is left, such as
+ * the gates, whose images are one pixel.
+ */
+export function conv(call: Call<"conv">): void {
+  const route = routeOf(call.op, call.output.shape);
+  if (route === "depthwise") depthwise3x3(call);
+  else if (route === "matrix") matrixConv(call);
+  else directConv(call);
+}
+
+/** Elements of scratch memory that `conv` uses for images of this shape. */
+export function convScratch(op: Op<"conv">, input: Shape, output: Shape): number {
+  const route = routeOf(op, output);
+  if (route === "depthwise") return depthwiseScratch(op, input);
+  return route === "matrix" ? matrixScratch(op) : 0;
+}
+
+function routeOf(op: Op<"conv">, [, , height = 1, width = 1]: Shape): "depthwise" | "matrix" | "direct" {
+  const { groups, kernel, stride } = op;
+  const depthwise = groups === op.inChannels && groups === op.outChannels;
+  if (depthwise && kernel.every((size) => size === 3) && stride.every((step) => step === 1) && width >= 2)
+    return "depthwise";
+  // Strips and tiles that do not fit are moved back to overlap their neighbours, so one must fit.
+  return op.outChannels / groups >= STRIP_ROWS && height * width >= TILE_COLUMNS ? "matrix" : "direct";
+}
+
+/** The definition, one output at a time. */
+function directConv({ op, inputs: [input], parameters: { weight, bias }, output }: Call<"conv">): void {
+  const from = dimensions(input);
+  const to = dimensions(output);
+  const [kernelY, kernelX] = op.kernel;
+  const [strideY, strideX] = op.stride;
+  const [paddingY, paddingX] = op.padding;
+  const groupInputs = op.inChannels / op.groups;
+  const groupOutputs = op.outChannels / op.groups;
+  const pixels = input.data;
+  let at = 0;
+  for (let image = 0; image < to.images; image++)
+    for (let out = 0; out < to.channels; out++) {
+      const firstChannel = image * from.channels + Math.floor(out / groupOutputs) * groupInputs;
+      for (let y = 0; y < to.height; y++)
+        for (let x = 0; x < to.width; x++) {
+          let sum = bias?.[out] ?? 0;
+          let tap = out * groupInputs * kernelY * kernelX;
+          for (let channel = 0; channel < groupInputs; channel++)
+            for (let i = 0; i < kernelY; i++)
+              for (let j = 0; j < kernelX; j++, tap++) {
+                const row = y * strideY - paddingY + i;
+                const column = x * strideX - paddingX + j;
+                if (row < 0 || row >= from.height || column < 0 || column >= from.width) continue;
+                const pixel = (firstChannel + channel) * from.plane + row * from.width + column;
+                sum += (weight[tap] as number) * (pixels[pixel] as number);
+              }
+          output.data[at++] = sum;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+import type { Shape } from "../tensor.js";
+import type { BackendName } from "./backend.js";
+
+/**
+ * The result of a verification, plain JSON (schema `osnet-parity/1`). Every other report is a rendering of it.
+ * Numbers that JSON cannot hold (an infinite margin, a relative error against 0) are null.
+ */
+export interface ParityReport {
+  readonly schema: "osnet-parity/1";
+  readonly candidate: Party;
+  readonly reference: Party;
+  /** What computed the candidate's side. */
+  readonly backend: BackendName;
+  readonly tolerance: Tolerance;
+  readonly input: { readonly source: string; readonly shape: Shape };
+  readonly passed: boolean;
+  /** Where the candidate first departs from the reference, worst first; layers downstream are not blamed. */
+  readonly faults: readonly Fault[];
+  /** In network order. */
+  readonly layers: readonly LayerResult[];
+  readonly gates: readonly GateResult[];
+  /** The embedding; null when the two sides have no embedding in common. */
+  readonly output: OutputResult | null;
+  readonly weights: WeightsResult | null;
+  readonly coverage: Coverage;
+}
+
+/** One side of a comparison. */
+export interface Party {
+  /** File name. */
+  readonly name: string;
+  readonly format: "onnx" | "pth" | "npz";
+  /** The published variant, where the file tells. */
+  readonly variant?: string;
+  /** Hex SHA-256 of the file. */
+  readonly sha256?: string;
+}
+
+/** `|actual − expected| ≤ value · max|expected|`, per layer. */
+export interface Tolerance {
+  readonly rule: "relative-to-max";
+  readonly value: number;
+}
+
+export type Status = "pass" | "fail" | "untested";
+
+export interface Fault {
+  readonly layer: string;
+  readonly stream?: number;
+  /** `missing`: the candidate lacks it; `structure`: another shape; `weights`: another parameter; `numeric`: other values. */
+  readonly kind: "missing" | "structure" | "weights" | "numeric";
+  readonly margin: number | null;
+  readonly explanation: string;
+}
+
+export interface LayerResult {
+  readonly name: string;
+  readonly op: string;
+  readonly shape: Shape;
+  readonly stream?: number;
+  readonly status: Status;
+  /** Error over what the tolerance allows; above 1 fails. */
+  readonly margin: number | null;
+  readonly maxAbs: number;
+  readonly relMax: number | null;
+  readonly rmse: number;
+  readonly cosine: number;
+  readonly ulp: number;
+  /** Elements that are NaN or infinite and do not match. */
+  readonly nonFinite: number;
+}
+
+/** The gate vectors of one stream: the candidate's range, and how far it is from the reference's. */
+export interface GateResult {
+  readonly block: string;
+  readonly stream: number;
+  readonly min: number;
+  readonly mean: number;
+  readonly max: number;
+  readonly maxAbs: number;
+  readonly status: Status;
+}
+
+export interface OutputResult {
+  readonly layer: string;
+  readonly status: Status;
+  readonly maxAbs: number;
+  readonly relMax: number | null;
+  readonly cosine: number;
+  /** max |actual − expected| after each embedding is divided by its L2 norm. */
+  readonly normalizedMaxAbs: number;
+  /** The candidate run again without its inner values as outputs: how far that moves the embedding; null if not run. */
+  readonly tappingMaxAbs: number | null;
+}
+
+export interface WeightsResult {
+  /** Parameters whose bits the candidate must hold. */
+  readonly compared: number;
+  readonly identical: number;
+  /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
+  readonly folded: number;
+}
+
+export interface Coverage {
+  /** Layers of the network that this comparison could reach. */
+  readonly expected: number;
+  readonly compared: number;
+  /** Layers that the candidate computes only as part of the next one. */
+  readonly folded: readonly string[];
+  readonly missing: readonly string[];
+}

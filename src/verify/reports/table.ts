@@ -1,0 +1,29 @@
+export type Align = "left" | "right";
+
+/** A table of text columns two spaces apart; the last alignment given holds for the columns that follow. */
+export function renderTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  align: readonly Align[],
+  paintHeader: (text: string) => string,
+): string {
+  const widths = header.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => visibleLength(row[column] ?? ""))),
+  );
+  const line = (cells: readonly string[]): string =>
+    widths
+      .map((width, column) => {
+        const cell = cells[column] ?? "";
+        const space = " ".repeat(width - visibleLength(cell));
+        return (align[column] ?? align.at(-1)) === "right" ? space + cell : cell + space;
+      })
+      .join("  ")
+      .trimEnd();
+  return [paintHeader(line(header)), ...rows.map(line)].map((text) => `  ${text}`).join("\n");
+}
+
+/** Length without colour codes. */
+function visibleLength(text: string): number {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
+  return text.replace(/\u001b\[[0-9;]*m/g, "").length;
+}

@@ -1,0 +1,158 @@
+import type { ParityReport } from "../report.js";
+import { type Align, renderTable } from "./table.js";
+
+/** Paints a piece of text; the identity where there is no colour. */
+export interface Paint {
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly strong: (text: string) => string;
+  readonly faint: (text: string) => string;
+}
+
+export const PLAIN: Paint = { good: String, bad: String, strong: String, faint: String };
+
+/** How many layers the short table shows. */
+const WORST = 10;
+
+/**
+ * Renders a report for a terminal: faults, the worst layers (or all, in network order), the gates, the embedding, and
+ * the verdict last, where the eye is.
+ */
+export function renderText(
+  report: ParityReport,
+  { layers = false, paint = PLAIN }: { readonly layers?: boolean; readonly paint?: Paint } = {},
+): string {
+  return [
+    heading(report, paint),
+    ...(report.faults.length > 0 ? [faultList(report, paint)] : []),
+    layerTable(report, layers, paint),
+    ...(report.gates.length > 0 ? [gateTable(report, layers, paint)] : []),
+    summary(report),
+    verdict(report, paint),
+  ].join("\n\n");
+}
+
+function heading({ candidate, reference, backend, input }: ParityReport, paint: Paint): string {
+  const variant = reference.variant ?? candidate.variant;
+  return [
+    `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}`,
+    paint.faint(`images ${input.shape.join("×")} from ${clean(input.source)}`),
+  ].join("\n");
+}
+
+function faultList({ faults }: ParityReport, paint: Paint): string {
+  const shown = faults
+    .slice(0, 20)
+    .map(({ layer, kind, explanation }) => `  ${paint.bad(`${kind}`)} ${clean(layer)}: ${explanation}`);
+  const more = faults.length - shown.length;
+  return [
+    paint.strong("Faults"),
+    ...shown,
+    ...(more > 0 ? [`  … and ${more} more, see the JSON report`] : []),
+  ].join("\n");
+}
+
+function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, paint: Paint): string {
+  const worst = [...results].sort((a, b) => (b.margin ?? Infinity) - (a.margin ?? Infinity)).slice(0, WORST);
+  const rows = (all ? results : worst).map((layer) => [
+    layer.status === "pass" ? paint.good("pass") : paint.bad(layer.status),
+    clean(layer.name),
+    layer.op,
+    layer.shape.join("×"),
+    layer.margin === null ? "∞" : layer.margin.toPrecision(2),
+    layer.maxAbs.toExponential(1),
+    layer.relMax === null ? "∞" : layer.relMax.toExponential(1),
+    layer.rmse.toExponential(1),
+    cosine(layer.cosine),
+    String(layer.ulp),
+  ]);
+  const title = all ? `All ${results.length} layers` : `Worst ${worst.length} of ${results.length} layers`;
+  const header = ["", "layer", "op", "shape", "margin", "max abs", "of max", "rmse", "cosine", "ulp"];
+  const align: Align[] = [
+    "left",
+    "left",
+    "left",
+    "right",
+    "right",
+    "right",
+    "right",
+    "right",
+    "right",
+    "right",
+  ];
+  const legend = paint.faint(`margin: error over what tolerance ${tolerance.value} allows`);
+  return `${paint.strong(title)}  ${legend}\n${renderTable(header, rows, align, paint.faint)}`;
+}
+
+function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string {
+  const blocks = [...new Set(gates.map(({ block }) => block))];
+  const failed = gates.filter(({ status }) => status === "fail").length;
+  const legend = paint.faint("range of the candidate's gate vectors, and the largest error");
+  const title = paint.strong(`${gates.length} gates${failed > 0 ? `, ${failed} failing` : ""}`);
+  if (!all) {
+    const rows = blocks.map((block) => [
+      block,
+      ...gates
+        .filter((gate) => gate.block === block)
+        .map((gate) => {
+          const text = `${gate.min.toFixed(2)}–${gate.max.toFixed(2)} ±${gate.maxAbs.toExponential(0)}`;
+          return gate.status === "pass" ? text : paint.bad(text);
+        }),
+    ]);
+    const streams = Math.max(...rows.map((row) => row.length)) - 1;
+    const header = ["block", ...Array.from({ length: streams }, (_, index) => `stream ${index + 1}`)];
+    return `${title}  ${legend}\n${renderTable(header, rows, ["left"], paint.faint)}`;
+  }
+  const rows = gates.map((gate) => [
+    gate.status === "pass" ? paint.good("pass") : paint.bad(gate.status),
+    gate.block,
+    String(gate.stream),
+    gate.min.toFixed(4),
+    gate.mean.toFixed(4),
+    gate.max.toFixed(4),
+    gate.maxAbs.toExponential(1),
+  ]);
+  const header = ["", "block", "stream", "min", "mean", "max", "max abs"];
+  return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right", "right", "right", "right", "right"], paint.faint)}`;
+}
+
+function summary({ output, weights, coverage }: ParityReport): string {
+  const lines: string[] = [];
+  if (output) {
+    const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
+    lines.push(
+      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${cosine(output.cosine)}`,
+    );
+    if (output.tappingMaxAbs !== null)
+      lines.push(`Reading inner values moves the embedding by ${output.tappingMaxAbs.toExponential(1)}`);
+  }
+  if (weights)
+    lines.push(
+      `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}`,
+    );
+  const folded =
+    coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
+  lines.push(
+    `Coverage: ${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,
+  );
+  return lines.join("\n");
+}
+
+function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, paint: Paint): string {
+  if (passed)
+    return `${paint.good("PASS")}  ${layers.length} layers and ${gates.length} gates agree within ${tolerance.value} of max`;
+  const first = faults[0];
+  return `${paint.bad("FAIL")}  ${faults.length} ${faults.length === 1 ? "fault" : "faults"}${first ? `, first at ${clean(first.layer)}` : ""}`;
+}
+
+/** Six decimals, and never 1.000000 for what is not 1. */
+function cosine(value: number): string {
+  const text = value.toFixed(6);
+  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
+}
+
+/** Names come from files: control characters must not reach a terminal. */
+function clean(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
+}

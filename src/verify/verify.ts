@@ -1,0 +1,154 @@
+import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { InputError } from "../errors.js";
+import { formatShape, type RealTensor, sameShape, type Tensor } from "../tensor.js";
+import type { Backend } from "./backend.js";
+import { layerFault, numericFaults, outputFaults } from "./faults.js";
+import { joinByName } from "./join.js";
+import { gateResult, judgeLayer, judgeOutput } from "./judge.js";
+import type {
+  Fault,
+  GateResult,
+  LayerResult,
+  OutputResult,
+  ParityReport,
+  Party,
+  Tolerance,
+  WeightsResult,
+} from "./report.js";
+
+/** What judges when nobody chooses: until bounds are derived per layer, a constant. */
+export const DEFAULT_TOLERANCE: Tolerance = { rule: "relative-to-max", value: 1e-4 };
+
+/** One side of a comparison, ready to run. */
+export interface Side {
+  readonly party: Party;
+  readonly backend: Backend;
+}
+
+/** The side under test. */
+export interface Candidate extends Side {
+  /** The layers that are the model's results: everything they are computed from must be there. */
+  readonly results: readonly string[];
+  /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
+  readonly folded: ReadonlySet<string>;
+  /**
+   * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
+   */
+  readonly untapped?: (
+    images: Tensor<"float32">,
+  ) => Promise<{ readonly name: string; readonly tensor: RealTensor }>;
+}
+
+export interface Verification {
+  readonly graph: LayerGraph;
+  readonly candidate: Candidate;
+  readonly reference: Side;
+  readonly images: Tensor<"float32">;
+  /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
+  readonly imagesSource: string;
+  readonly tolerance?: Tolerance;
+  /** The comparison of parameters, made before. */
+  readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
+  /** Called after each layer. */
+  readonly onProgress?: (compared: number, total: number) => void;
+}
+
+/**
+ * Compares a candidate with a reference, layer by layer and gate by gate. A difference is a result, never an exception.
+ *
+ * Every layer that the candidate's results depend on must be found on both sides by exact name; a recording, which may
+ * hold fewer, sets what is compared, and the report says how much that was.
+ *
+ * @throws InputError if a side cannot run on the images
+ */
+export async function verify(verification: Verification): Promise<ParityReport> {
+  const { graph, candidate, reference, images } = verification;
+  const tolerance = verification.tolerance ?? DEFAULT_TOLERANCE;
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
+  const reachable = expectedLayers(graph, candidate, reference);
+  const wanted = reachable.filter(({ name }) => !candidate.folded.has(name));
+  const outputLayer = [graph.outputs.features, graph.outputs[graph.outputs.evaluation]].find((layer) =>
+    wanted.some(({ name }) => name === layer),
+  );
+  const results = new Map<string, LayerResult>();
+  const gates = new Map<string, GateResult>();
+  const structure: Fault[] = [];
+  let output: OutputResult | null = null;
+
+  const layers = joinByName(
+    reference.backend.run(images),
+    candidate.backend.run(images),
+    new Set(wanted.map(({ name }) => name)),
+  );
+  for await (const { name, expected, actual } of layers) {
+    const node = nodes.get(name);
+    if (!node) continue;
+    if (!sameShape(expected.shape, actual.shape)) {
+      const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
+      structure.push(layerFault(node, "structure", null, shapes));
+      continue;
+    }
+    const result = judgeLayer(node, expected, actual, tolerance);
+    results.set(name, result);
+    const gate = gateLayers.get(name);
+    if (gate) gates.set(name, gateResult(gate, actual, result));
+    if (name === outputLayer) {
+      const plain = await candidate.untapped?.(images);
+      output = judgeOutput(
+        name,
+        expected,
+        actual,
+        plain?.name === name ? plain.tensor : undefined,
+        tolerance,
+      );
+    }
+    verification.onProgress?.(results.size, wanted.length);
+  }
+
+  const differing = new Set(structure.map(({ layer }) => layer));
+  const missing = wanted.filter(({ name }) => !results.has(name) && !differing.has(name));
+  const faults = [
+    ...(verification.weights?.faults ?? []),
+    ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
+    ...structure,
+    ...numericFaults(graph, results, tolerance),
+    ...outputFaults(output, results),
+  ];
+  return {
+    schema: "osnet-parity/1",
+    candidate: candidate.party,
+    reference: reference.party,
+    backend: candidate.backend.name,
+    tolerance,
+    input: { source: verification.imagesSource, shape: images.shape },
+    passed: faults.length === 0 && results.size > 0,
+    faults,
+    layers: graph.nodes.flatMap(({ name }) => results.get(name) ?? []),
+    gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
+    output,
+    weights: verification.weights?.result ?? null,
+    coverage: {
+      expected: reachable.length,
+      compared: results.size,
+      folded: reachable.filter(({ name }) => candidate.folded.has(name)).map(({ name }) => name),
+      missing: missing.map(({ name }) => name),
+    },
+  };
+}
+
+/** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */
+function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
+  const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
+  const names = recorded ? new Set(recorded.backend.layers) : ancestors(graph, ...candidate.results);
+  const layers = graph.nodes.filter(({ name, op }) => op.kind !== "input" && names.has(name));
+  if (layers.length === 0)
+    throw new InputError({
+      code: "tensor",
+      subject: (recorded ?? candidate).party.name,
+      found: "no layer of the network",
+      expected: "layer outputs under torchreid module paths",
+      remedy: "record them with python/record_activations.py",
+    });
+  return layers;
+}
