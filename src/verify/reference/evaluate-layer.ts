@@ -22,7 +22,8 @@ export class Workspace {
  * Computes a single layer in float64 from given inputs, such as those that a candidate fed to its own layer. A folded
  * layer is computed as the convolution or linear layer and the batch norm that it stands for.
  *
- * @param inputs In the order of `node.inputs`; for the `input` node, the images. They may be a workspace's last result.
+ * @param inputs NCHW or NC, in the order of `node.inputs` and of the shapes that the graph gives them; for the `input`
+ * node, the images. They may be a workspace's last result.
  * @param parameters `float64Parameters` of a state dict, or any other function of their paths.
  * @param shape The output's shape, as `outputShapes` of src/arch gives it.
  * @param workspace Where to compute, vectorised: the result is valid until the workspace is used for another layer.

@@ -12,7 +12,7 @@ import { runLayer, scratchSize } from "./run-layer.js";
 import { vectorEngine } from "./wasm/vector-engine.js";
 
 /** What one layer computed. */
-export interface LayerOutput {
+export interface EvaluatedLayer {
   readonly name: string;
   readonly tensor: Tensor<"float64">;
 }
@@ -44,7 +44,7 @@ export function* evaluate(
   parameters: StateDict,
   images: RealTensor,
   options: EvaluationOptions = {},
-): Generator<LayerOutput, void, undefined> {
+): Generator<EvaluatedLayer, void, undefined> {
   checkImages(images);
   const { reuseMemory = false, engine: makeEngine = vectorEngine } = options;
   const shapes = outputShapes(graph, images.shape);

@@ -44,7 +44,7 @@ export function decodeTensor(proto: ITensorProto, file: string): Tensor {
     );
   const shape = (proto.dims ?? []).map((dimension) => int64ToNumber(dimension));
   const count = elementCount(shape);
-  if (shape.some((dimension) => dimension < 0) || !Number.isSafeInteger(count) || proto.segment)
+  if (shape.some((dimension) => dimension < 0) || proto.segment)
     throw refusal(
       subject,
       proto.segment ? "a segment" : `shape ${formatShape(shape)}`,

@@ -43,6 +43,10 @@ export class Cursor {
     return this.#bytes.subarray(start, start + count);
   }
 
+  skip(count: number): void {
+    this.#advance(count);
+  }
+
   /** The bytes up to the next line feed, which is consumed and not returned. */
   takeLine(): Uint8Array {
     const end = this.#bytes.indexOf(0x0a, this.#offset);

@@ -15,6 +15,7 @@ import { materialize } from "./materialize.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
 import { quote, type Region } from "./refusals.js";
 import { sniff } from "./sniff.js";
+import { readTar } from "./tar.js";
 import { type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
 
 export interface DecodePthOptions {
@@ -54,7 +55,9 @@ export interface DecodedCheckpoint {
 export function decodePth(bytes: Uint8Array, options: DecodePthOptions): DecodedCheckpoint {
   const region: Region = { subject: options.subject, part: "the file" };
   const budget = createBudget(options.subject, bytes.length);
-  const { container, root } = unpickle(bytes, region, budget);
+  // A Node Buffer's slice() shares memory where a Uint8Array's copies.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const { container, root } = unpickle(plain, region, budget);
   const choice = choose(root, options);
   return {
     stateDict: materializeAll(choice, bytes.length, options.subject, budget),
@@ -71,6 +74,7 @@ function unpickle(bytes: Uint8Array, region: Region, budget: Budget): Unpickled 
     case "zip":
       return readArchive(bytes, region, budget);
     case "tar":
+      return readTar(bytes, region, budget);
     case "pickle":
       return readPickles(bytes, region, budget);
   }

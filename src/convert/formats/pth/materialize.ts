@@ -1,4 +1,4 @@
-import { DTYPES, elementCount, formatShape, type Tensor } from "../../../tensor.js";
+import { DTYPES, elementCount, type Tensor } from "../../../tensor.js";
 import type { Budget } from "./budget.js";
 import { malformed, type TensorProblem, type TensorRef } from "./tensor-ref.js";
 
@@ -35,7 +35,6 @@ export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor
   const start = ref.offset * elementBytes;
   const bytes = span === 0 ? new Uint8Array(0) : storage.bytes().subarray(start, end);
   const contiguous = span === count && isContiguous(ref);
-  const purpose = `a copy of a tensor of shape ${formatShape(shape)}`;
 
   const needsCopy =
     bytes.byteOffset % elementBytes !== 0 ||
@@ -44,14 +43,14 @@ export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor
     dtype === "bool";
   let source = bytes;
   if (needsCopy) {
-    options.budget.spend(bytes.length, purpose);
+    options.budget.spend(bytes.length, "copies of tensors");
     source = bytes.slice();
   }
   if (storage.bigEndian) swapBytes(source, elementBytes);
   if (dtype === "bool") normalizeBooleans(source);
   if (contiguous) return { dtype, shape, data: new DTYPES[dtype](source.buffer, source.byteOffset, count) };
 
-  options.budget.spend(count * elementBytes, purpose);
+  options.budget.spend(count * elementBytes, "copies of tensors");
   const target = new DTYPES[dtype](count);
   gather(ref, source, new Uint8Array(target.buffer));
   return { dtype, shape, data: target };

@@ -9,7 +9,7 @@ export type Encoding = "zip" | "tar" | "pickle";
 interface Impostor {
   readonly found: string;
   readonly remedy: string;
-  readonly matches: (bytes: Uint8Array, head: string) => boolean;
+  readonly matches: (head: string) => boolean;
 }
 
 const DOWNLOAD = "download the checkpoint itself";
@@ -20,65 +20,55 @@ const IMPOSTORS: readonly Impostor[] = [
   {
     found: "a Git LFS pointer",
     remedy: "run git lfs pull where the file came from",
-    matches: (_, head) => head.startsWith("version https://git-lfs.github.com/spec/"),
+    matches: (head) => head.startsWith("version https://git-lfs.github.com/spec/"),
   },
   {
     found: "an HTML page",
     remedy: `${DOWNLOAD}, not the page that offers it`,
-    matches: (_, head) =>
-      /^(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype|html|head|body)\b/is.test(head),
+    matches: (head) => /^(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype|html|head|body)\b/is.test(head),
   },
   {
     found: "an XML document",
     remedy: DOWNLOAD,
-    matches: (_, head) => /^(?:\xef\xbb\xbf)?\s*<\?xml/.test(head),
+    matches: (head) => /^(?:\xef\xbb\xbf)?\s*<\?xml/.test(head),
   },
   {
+    // The length of a JSON header, far below 2^32, then the header.
     found: "a safetensors file",
     remedy: "convert it as safetensors",
-    matches: (bytes, head) =>
-      bytes.length >= 10 &&
-      bytes[4] === 0 &&
-      bytes[5] === 0 &&
-      bytes[6] === 0 &&
-      bytes[7] === 0 &&
-      head[8] === "{",
+    matches: (head) => head.slice(4, 9) === "\0\0\0\0{",
   },
   {
     found: "a gzip file",
     remedy: "unpack it first, with gunzip or tar xzf",
-    matches: (_, head) => head.startsWith("\x1f\x8b"),
+    matches: startsWith("\x1f\x8b"),
   },
   {
     found: "a compressed archive",
     remedy: "unpack it first",
-    matches: (_, head) => /^(?:7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\xfd7zXZ\0|BZh\d|\x28\xb5\x2f\xfd)/.test(head),
+    matches: startsWith("7z\xbc\xaf\x27\x1c", "Rar!\x1a\x07", "\xfd7zXZ\0", "BZh", "\x28\xb5\x2f\xfd"),
   },
-  {
-    found: "an HDF5 file, as Keras writes",
-    remedy: OTHER_FORMAT,
-    matches: (_, head) => head.startsWith("\x89HDF\r\n"),
-  },
-  { found: "a GGUF file", remedy: OTHER_FORMAT, matches: (_, head) => head.startsWith("GGUF") },
-  { found: "a NumPy .npy array", remedy: OTHER_FORMAT, matches: (_, head) => head.startsWith("\x93NUMPY") },
+  { found: "an HDF5 file, as Keras writes", remedy: OTHER_FORMAT, matches: startsWith("\x89HDF\r\n") },
+  { found: "a GGUF file", remedy: OTHER_FORMAT, matches: startsWith("GGUF") },
+  { found: "a NumPy .npy array", remedy: OTHER_FORMAT, matches: startsWith("\x93NUMPY") },
   {
     found: "a TensorFlow Lite model",
     remedy: OTHER_FORMAT,
-    matches: (_, head) => head.slice(4, 8) === "TFL3",
+    matches: (head) => head.slice(4, 8) === "TFL3",
   },
+  { found: "an image", remedy: OTHER_FORMAT, matches: startsWith("\x89PNG\r\n", "\xff\xd8\xff", "GIF8") },
   {
-    found: "an image",
-    remedy: OTHER_FORMAT,
-    matches: (_, head) => /^(?:\x89PNG\r\n|\xff\xd8\xff|GIF8|RIFF....WEBP)/s.test(head),
-  },
-  {
-    // ModelProto's first field, ir_version, then producer_name or the graph.
+    // ModelProto: ir_version, then opset_import, producer_name or the graph.
     found: "an ONNX model",
     remedy: "give the checkpoint it was exported from",
-    matches: (_, head) => /^\x08[\x01-\x20][\x12\x3a\x42]/.test(head),
+    matches: (head) =>
+      head.startsWith("\x08") && head.charCodeAt(1) <= 32 && "\x12\x3aB".includes(head.charAt(2)),
   },
-  { found: "a JSON document", remedy: DOWNLOAD, matches: (_, head) => /^\s*[{[]\s*["{[\d\]}]/.test(head) },
-  { found: "a text file", remedy: DOWNLOAD, matches: isText },
+  {
+    found: "a JSON document",
+    remedy: DOWNLOAD,
+    matches: (head) => /^\s*[{[]\s*["{[\d\]}]/.test(head),
+  },
 ];
 
 /**
@@ -91,20 +81,26 @@ export function sniff(bytes: Uint8Array, subject: string): Encoding {
   if (bytes.length === 0) throw refuse("an empty file", "download or copy the file again");
   if (isZip(bytes)) return "zip";
   if (isTar(bytes)) return "tar";
-  // PROTO, which every pickle since protocol 2 starts with. A safetensors header can be 128 bytes long and start alike.
   const head = String.fromCharCode(...bytes.subarray(0, 512));
-  const impostor = IMPOSTORS.find(({ matches }) => matches(bytes, head));
+  const impostor = IMPOSTORS.find(({ matches }) => matches(head));
   if (impostor !== undefined) throw refuse(impostor.found, impostor.remedy);
-  if (!mayStartPickle(bytes)) throw refuse("a file of an unknown kind", OTHER_FORMAT);
+  // Protocols 0 and 1 are mostly text themselves, but no other text ends in STOP without a line break.
+  if (isText(head) && !(FIRST_OPCODES.includes(head.charAt(0)) && bytes.at(-1) === STOP)) {
+    throw refuse("a text file", DOWNLOAD);
+  }
+  if (!FIRST_OPCODES.includes(head.charAt(0))) throw refuse("a file of an unknown kind", OTHER_FORMAT);
   return "pickle";
 }
 
-/** Printable ASCII throughout, and not a pickle of protocol 0, which is text too but ends with its STOP opcode. */
-function isText(bytes: Uint8Array, head: string): boolean {
-  return !/[^\t\n\r\x20-\x7e]/.test(head) && !(bytes.at(-1) === 0x2e && mayStartPickle(bytes));
+/** PROTO, which pickles since protocol 2 start with, and what the first value of older ones can start with. */
+const FIRST_OPCODES = "\x80(c]})lditSUVXNIJKMLFG";
+const STOP = 0x2e;
+
+/** Printable ASCII and line breaks throughout. */
+function isText(head: string): boolean {
+  return /^[\t\n\r -~]*$/.test(head);
 }
 
-/** Opcodes that a pickle's first value can start with. */
-function mayStartPickle(bytes: Uint8Array): boolean {
-  return "\x80(c]})lditSUVXNIJKMLFG\x88\x89\x8c\x95".includes(String.fromCharCode(bytes[0] ?? 0));
+function startsWith(...signatures: readonly string[]): (head: string) => boolean {
+  return (head) => signatures.some((signature) => head.startsWith(signature));
 }

@@ -1,4 +1,5 @@
 import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
+import type { Tensor } from "../../../tensor.js";
 import {
   type AttributeRecord,
   float,
@@ -22,7 +23,7 @@ function operator<K extends OpKind>(
 
 /**
  * How each operation is written in ONNX operators (https://onnx.ai/onnx/operators/), for operator sets 11 to 26: all
- * of these have the same inputs and attributes throughout, but for layer norm. Padding is always explicit.
+ * of these have the same inputs and attributes throughout, but for layer norm and the spatial mean. Padding is always explicit.
  */
 const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
   // The graph's input is declared with the graph and has no node.
@@ -55,7 +56,7 @@ const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
     pads: ints(0, 0, 0, 0),
     strides: ints(...op.stride),
   })),
-  globalAvgPool: operator("GlobalAveragePool"),
+  globalAvgPool: lowerSpatialMean,
   globalMaxPool: operator("GlobalMaxPool"),
   flatten: operator("Flatten", () => ({ axis: int(1) })),
   scale: operator("Mul"),
@@ -76,6 +77,24 @@ function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: OnnxS
   const sumOf = (count: number): string =>
     count === 1 ? first : count > rest.length ? name : `${name}.partial[${count}]`;
   return { nodes: rest.map((term, index) => onnxNode(sumOf(index + 2), "Add", [sumOf(index + 1), term])) };
+}
+
+/** The operator set in which `ReduceMean` takes its axes as an input. */
+const AXES_INPUT_OPSET = 18;
+const SPATIAL_AXES = "spatial_axes";
+
+/**
+ * The mean over height and width as `ReduceMean`. Not `GlobalAveragePool`: onnxruntime's sums a plane one value after
+ * the other, and on 64×32 planes is 50 times farther from the mean than PyTorch is, which the gates then show.
+ */
+function lowerSpatialMean(_op: Op<"globalAvgPool">, { name, inputs, opset }: OnnxSite): OnnxFragment {
+  if (opset < AXES_INPUT_OPSET)
+    return { nodes: [onnxNode(name, "ReduceMean", inputs, { axes: ints(2, 3), keepdims: int(1) })] };
+  const axes: Tensor = { dtype: "int64", shape: [2], data: BigInt64Array.of(2n, 3n) };
+  return {
+    nodes: [onnxNode(name, "ReduceMean", [...inputs, SPATIAL_AXES], { keepdims: int(1) })],
+    initializers: new Map([[SPATIAL_AXES, axes]]),
+  };
 }
 
 /** ONNX pads: before both spatial axes, then after both. */

@@ -1,32 +1,68 @@
 import type { Op } from "../../../arch/ops.js";
+import type { Shape } from "../../../tensor.js";
 import { STRIP_ROWS, TILE_COLUMNS } from "../engine.js";
-import { packPatches } from "./conv-patches.js";
+import { borderedPlanes, borderedSize, fillPlanes, type Planes } from "./bordered-planes.js";
+import { type PixelRange, packPatches } from "./conv-patches.js";
 import { type Call, dimensions } from "./kernel.js";
 
 /** Elements of packed patches that stay in the second-level cache while every strip of weights passes over them. */
 const BLOCK = 16384;
 
-/** Terms of one sum: the weights of one output channel. */
-function depthOf(op: Op<"conv">): number {
-  return (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1];
+/** Sizes that follow from the operation, and where its parts of the scratch memory start. */
+interface Layout {
+  /** Terms of one sum: the weights of one output channel. */
+  readonly depth: number;
+  readonly groupInputs: number;
+  readonly groupOutputs: number;
+  /**
+   * First output channel of each strip within its group. The last strip overlaps the one before where the channels
+   * are no multiple of STRIP_ROWS: some are computed twice, to the same result.
+   */
+  readonly strips: readonly number[];
+  /** Pixels whose patches are packed at a time: a whole number of tiles, at least one. */
+  readonly blockColumns: number;
+  /** Biases: all output channels. */
+  readonly biases: number;
+  /** Packed weights of one group: [strip][depth][STRIP_ROWS]. */
+  readonly weights: number;
+  /** Packed patches of one block: [tile][depth][TILE_COLUMNS]. */
+  readonly patches: number;
+  /** The group's input planes with their border. */
+  readonly planes: number;
 }
 
-/** Pixels whose patches are packed at a time: a whole number of tiles, at least one. */
-function blockColumns(depth: number): number {
-  return Math.max(1, Math.floor(BLOCK / depth / TILE_COLUMNS)) * TILE_COLUMNS;
+function layoutOf(op: Op<"conv">, scratch: number): Layout {
+  const groupInputs = op.inChannels / op.groups;
+  const groupOutputs = op.outChannels / op.groups;
+  const depth = groupInputs * op.kernel[0] * op.kernel[1];
+  const strips = Array.from({ length: Math.ceil(groupOutputs / STRIP_ROWS) }, (_, strip) =>
+    Math.min(strip * STRIP_ROWS, groupOutputs - STRIP_ROWS),
+  );
+  const blockColumns = Math.max(1, Math.floor(BLOCK / depth / TILE_COLUMNS)) * TILE_COLUMNS;
+  const weights = scratch + op.outChannels;
+  const patches = weights + strips.length * STRIP_ROWS * depth;
+  const planes = patches + blockColumns * depth;
+  return {
+    depth,
+    groupInputs,
+    groupOutputs,
+    strips,
+    blockColumns,
+    biases: scratch,
+    weights,
+    patches,
+    planes,
+  };
 }
 
-/** Output channels at which strips start; the last strip of a group overlaps the one before if it must. */
-function stripStarts(channels: number): number[] {
-  const strips = Math.ceil(channels / STRIP_ROWS);
-  return Array.from({ length: strips }, (_, strip) => Math.min(strip * STRIP_ROWS, channels - STRIP_ROWS));
+/** Elements of scratch memory that `matrixConv` uses. */
+export function matrixScratch(op: Op<"conv">, input: Shape): number {
+  const { planes, groupInputs } = layoutOf(op, 0);
+  return planes + (isPadded(op) ? groupInputs * borderedSize(op, input) : 0);
 }
 
-/** Elements of scratch memory: biases, packed weights of one group, packed patches of one block. */
-export function matrixScratch(op: Op<"conv">): number {
-  const depth = depthOf(op);
-  const strips = stripStarts(op.outChannels / op.groups).length;
-  return op.outChannels + strips * STRIP_ROWS * depth + blockColumns(depth) * depth;
+function isPadded(op: Op<"conv">): boolean {
+  return op.padding.some((padding) => padding > 0);
 }
 
 /**
@@ -34,57 +70,79 @@ export function matrixScratch(op: Op<"conv">): number {
  * [depth, pixels], where a patch is what the kernel covers. For a 1×1 convolution the patches are the image.
  */
 export function matrixConv(call: Call<"conv">): void {
-  const { op, inputs, parameters, output, engine, scratch } = call;
-  const { images, plane } = dimensions(output);
-  const depth = depthOf(op);
-  const groupOutputs = op.outChannels / op.groups;
-  const groupInputs = op.inChannels / op.groups;
-  const starts = stripStarts(groupOutputs);
-  const weights = scratch + op.outChannels;
-  const patches = weights + starts.length * STRIP_ROWS * depth;
-  const outputStart = output.data.byteOffset / 8;
-  const block = blockColumns(depth);
-  engine.memory.fill(0, scratch, weights);
-  if (parameters.bias) engine.memory.set(parameters.bias, scratch);
+  const { op, parameters, output, engine } = call;
+  const { memory } = engine;
+  const layout = layoutOf(op, call.scratch);
+  const { biases, groupOutputs, patches } = layout;
+  const { images, plane, width } = dimensions(output);
+  memory.fill(0, biases, biases + op.outChannels);
+  if (parameters.bias) memory.set(parameters.bias, biases);
 
   for (let group = 0; group < op.groups; group++) {
-    const firstOutput = group * groupOutputs;
-    packWeights(parameters.weight, firstOutput, starts, depth, engine.memory, weights);
-    for (let image = 0; image < images; image++)
-      for (let next = 0; next < plane; ) {
-        // Whole tiles; the last pixels, if fewer, are computed with some before them, once more.
-        const whole = Math.min(block, plane - next - ((plane - next) % TILE_COLUMNS));
-        const columns = whole || TILE_COLUMNS;
-        const start = whole ? next : plane - TILE_COLUMNS;
-        const channel = image * op.inChannels + group * groupInputs;
-        packPatches(op, inputs[0], channel, output.shape, start, columns, engine.memory, patches);
-        starts.forEach((row, strip) => {
-          engine.multiply({
-            rows: weights + strip * STRIP_ROWS * depth,
-            columns: patches,
-            bias: scratch + firstOutput + row,
-            output: outputStart + (image * op.outChannels + firstOutput + row) * plane + start,
-            outputStride: plane,
-            depth,
-            tiles: columns / TILE_COLUMNS,
-          });
-        });
-        next = start + columns;
+    packWeights(parameters.weight, group * groupOutputs, layout, memory);
+    for (let image = 0; image < images; image++) {
+      const planes = inputPlanes(call, layout, image, group);
+      for (const pixels of blocks(plane, layout.blockColumns, width)) {
+        packPatches(op, planes, pixels, memory, patches);
+        multiplyBlock(call, layout, image, group * groupOutputs, pixels);
       }
+    }
   }
 }
 
-/** Packs OIHW weights of one group as [strip][depth][STRIP_ROWS]. */
-function packWeights(
-  weight: Float64Array,
+/** A group's planes of one image: where they are or, if there is padding, copied into their borders. */
+function inputPlanes(
+  { op, inputs: [input], engine }: Call<"conv">,
+  layout: Layout,
+  image: number,
+  group: number,
+): Planes {
+  const first = image * op.inChannels + group * layout.groupInputs;
+  const { plane, width } = dimensions(input);
+  if (!isPadded(op)) return { data: input.data, start: first * plane, rowStride: width, planeStride: plane };
+  const planes = borderedPlanes(op, input, layout.groupInputs, engine.memory, layout.planes);
+  fillPlanes(op, input, first, layout.groupInputs, planes);
+  return planes;
+}
+
+/** Covers a plane with blocks of whole tiles; the last one reaches back over the one before if it must. */
+function* blocks(plane: number, blockColumns: number, width: number): Generator<PixelRange> {
+  for (let start = 0; start < plane; start += blockColumns) {
+    const left = Math.min(blockColumns, plane - start);
+    const whole = left - (left % TILE_COLUMNS);
+    if (whole > 0) yield { start, columns: whole, width };
+    if (whole < left) yield { start: plane - TILE_COLUMNS, columns: TILE_COLUMNS, width };
+  }
+}
+
+function multiplyBlock(
+  { op, output, engine }: Call<"conv">,
+  layout: Layout,
+  image: number,
   firstOutput: number,
-  starts: readonly number[],
-  depth: number,
-  memory: Float64Array,
-  at: number,
+  { start, columns }: PixelRange,
 ): void {
-  let target = at;
-  for (const start of starts)
+  const { plane } = dimensions(output);
+  const { strips, depth } = layout;
+  const outputStart = output.data.byteOffset / 8 + (image * op.outChannels + firstOutput) * plane + start;
+  strips.forEach((row, strip) => {
+    engine.multiply({
+      rows: layout.weights + strip * STRIP_ROWS * depth,
+      columns: layout.patches,
+      bias: layout.biases + firstOutput + row,
+      output: outputStart + row * plane,
+      outputStride: plane,
+      depth,
+      tiles: columns / TILE_COLUMNS,
+    });
+  });
+}
+
+/** Packs a group's OIHW weights strip by strip. */
+function packWeights(weight: Float64Array, firstOutput: number, layout: Layout, memory: Float64Array): void {
+  const { depth } = layout;
+  let target = layout.weights;
+  for (const start of layout.strips)
     for (let k = 0; k < depth; k++)
       for (let row = 0; row < STRIP_ROWS; row++)
         memory[target++] = weight[(firstOutput + start + row) * depth + k] as number;

@@ -1,44 +1,47 @@
 import type { Op } from "../../../arch/ops.js";
-import type { Shape } from "../../../tensor.js";
 import { TILE_COLUMNS } from "../engine.js";
-import { dimensions, type Operand } from "./kernel.js";
+import type { Planes } from "./bordered-planes.js";
+
+/** Output pixels, counted row by row over the output plane. */
+export interface PixelRange {
+  readonly start: number;
+  /** A whole number of tiles. */
+  readonly columns: number;
+  /** Of the output plane. */
+  readonly width: number;
+}
 
 /**
- * Packs what the kernel covers at output pixels `start … start + columns` as [tile][depth][TILE_COLUMNS], where depth
- * counts channels, kernel rows, kernel columns, as in OIHW weights. `channel` is the group's first plane of the input.
+ * Packs what the kernel covers at some output pixels as [tile][depth][TILE_COLUMNS], where depth counts channels,
+ * kernel rows, kernel columns, as OIHW weights do.
+ *
+ * @param planes A group's input planes, with their border.
  */
 export function packPatches(
   op: Op<"conv">,
-  input: Operand,
-  channel: number,
-  output: Shape,
-  start: number,
-  columns: number,
+  planes: Planes,
+  pixels: PixelRange,
   memory: Float64Array,
   at: number,
 ): void {
-  const { plane } = dimensions(input);
   const [kernelY, kernelX] = op.kernel;
-  const groupInputs = op.inChannels / op.groups;
-  const tileSize = groupInputs * kernelY * kernelX * TILE_COLUMNS;
-  const pointwise =
-    [kernelY, kernelX, ...op.stride].every((size) => size === 1) && op.padding.every((p) => p === 0);
+  const [strideY, strideX] = op.stride;
+  const channels = op.inChannels / op.groups;
+  const tileSize = channels * kernelY * kernelX * TILE_COLUMNS;
+  // Where rows follow on each other without gap, as in 1×1 convolutions, all pixels are one long row.
+  const contiguous = strideY === 1 && strideX === 1 && planes.rowStride === pixels.width;
   let target = at;
-  for (let index = 0; index < groupInputs; index++) {
-    const source = (channel + index) * plane;
-    if (pointwise) {
-      packRow(input.data, source + start, columns, memory, target, tileSize);
-      target += TILE_COLUMNS;
-    } else
-      for (let i = 0; i < kernelY; i++)
-        for (let j = 0; j < kernelX; j++) {
-          packTap(op, input, source, output, i, j, start, columns, memory, target, tileSize);
-          target += TILE_COLUMNS;
-        }
-  }
+  for (let channel = 0; channel < channels; channel++)
+    for (let i = 0; i < kernelY; i++)
+      for (let j = 0; j < kernelX; j++) {
+        const first = planes.start + channel * planes.planeStride + i * planes.rowStride + j;
+        if (contiguous) packRow(planes.data, first + pixels.start, pixels.columns, memory, target, tileSize);
+        else packRows(planes, first, op.stride, pixels, memory, target, tileSize);
+        target += TILE_COLUMNS;
+      }
 }
 
-/** One row of a matrix: TILE_COLUMNS neighbours to each tile. */
+/** Neighbours in a row, TILE_COLUMNS to each tile. */
 function packRow(
   source: Float64Array,
   start: number,
@@ -57,35 +60,25 @@ function packRow(
   }
 }
 
-/** The pixel under row i and column j of the kernel, for every output pixel; zero outside the image. */
-function packTap(
-  op: Op<"conv">,
-  input: Operand,
-  source: number,
-  [, , , outputWidth = 1]: Shape,
-  i: number,
-  j: number,
-  start: number,
-  columns: number,
+/** The pixel under one tap of the kernel, for every output pixel; `first` is where it lies for pixel (0, 0). */
+function packRows(
+  planes: Planes,
+  first: number,
+  [strideY, strideX]: Op<"conv">["stride"],
+  { start, columns, width }: PixelRange,
   memory: Float64Array,
   at: number,
   tileSize: number,
 ): void {
-  const { height, width } = dimensions(input);
-  const [strideY, strideX] = op.stride;
-  const [paddingY, paddingX] = op.padding;
-  const pixels = input.data;
-  let y = Math.floor(start / outputWidth);
-  let x = start % outputWidth;
-  for (let column = 0; column < columns; column++) {
-    const row = y * strideY - paddingY + i;
-    const across = x * strideX - paddingX + j;
-    const inside = row >= 0 && row < height && across >= 0 && across < width;
-    const target = at + (column >> 2) * tileSize + (column & 3);
-    memory[target] = inside ? (pixels[source + row * width + across] as number) : 0;
-    if (++x === outputWidth) {
-      x = 0;
-      y++;
-    }
+  const source = planes.data;
+  let y = Math.floor(start / width);
+  let x = start % width;
+  for (let column = 0; column < columns; ) {
+    const row = first + y * strideY * planes.rowStride;
+    const end = Math.min(columns, column + width - x);
+    for (; column < end; column++, x++)
+      memory[at + (column >> 2) * tileSize + (column & 3)] = source[row + x * strideX] as number;
+    x = 0;
+    y++;
   }
 }

@@ -24,7 +24,7 @@ export function conv(call: Call<"conv">): void {
 export function convScratch(op: Op<"conv">, input: Shape, output: Shape): number {
   const route = routeOf(op, output);
   if (route === "depthwise") return depthwiseScratch(op, input);
-  return route === "matrix" ? matrixScratch(op) : 0;
+  return route === "matrix" ? matrixScratch(op, input) : 0;
 }
 
 function routeOf(op: Op<"conv">, [, , height = 1, width = 1]: Shape): "depthwise" | "matrix" | "direct" {

@@ -92,7 +92,7 @@ describe("encodeOnnx and decodeOnnx", () => {
       { name: "f", dims: [2], dataType: 1, floatData: [1.5, -2] },
       { name: "h", dims: [1], dataType: 10, int32Data: [0x3c00] },
       { name: "i", dims: [1], dataType: 3, int32Data: [-5] },
-      { name: "l", dims: [2], dataType: 7, int64Data: [-1, 2 ** 40] },
+      { name: "l", dims: [2], dataType: 7, int64Data: [-1, 2 ** 40 + 2 ** 31] },
       { name: "d", dims: [], dataType: 11, doubleData: [0.1] },
     ];
     const bytes = ModelProto.encode({ opsetImport: [{ version: 9 }], graph: { initializer } }).finish();
@@ -100,7 +100,7 @@ describe("encodeOnnx and decodeOnnx", () => {
       Float32Array.of(1.5, -2),
       Uint16Array.of(0x3c00),
       Int8Array.of(-5),
-      BigInt64Array.of(-1n, 2n ** 40n),
+      BigInt64Array.of(-1n, 2n ** 40n + 2n ** 31n),
       Float64Array.of(0.1),
     ]);
   });

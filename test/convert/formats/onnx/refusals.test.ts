@@ -35,6 +35,12 @@ describe("decodeOnnx refuses", () => {
     expect(message).toMatch(/^model\.onnx: found .*, expected an ONNX model; .*\.$/);
   });
 
+  it("a name longer than the file, also in a Node Buffer", () => {
+    // opset_import { version: 11 }, graph { name: 100 bytes, of which there are 3 }.
+    const bytes = [0x42, 2, 0x10, 11, 0x3a, 5, 0x12, 100, 0x61, 0x62, 0x63];
+    expect(refusalOf(Buffer.from(bytes)).code).toBe("format");
+  });
+
   it("a file cut off anywhere inside it", () => {
     const bytes = encodeOnnx({ ...identityModel(), producer: { name: "someone", version: "1" } });
     for (let length = 0; length < bytes.length; length++)
@@ -59,6 +65,7 @@ describe("decodeOnnx refuses", () => {
     ],
     ["a tensor of terabytes", { dims: [2 ** 20, 2 ** 20], dataType: 1 }, /found 0 elements/],
     ["a size beyond all memory", { dims: [2 ** 40, 2 ** 40], dataType: 1 }, /shape \[1099511627776, /],
+    ["two negative dimensions", { dims: [-1, -1], dataType: 1, floatData: [1] }, /shape \[-1, -1\]/],
     ["a negative dimension", { dims: [-1], dataType: 1 }, /shape \[-1\]/],
     [
       "a type that no OSNet has",

@@ -38,6 +38,11 @@ describe("lowerToOnnx", () => {
     expect(outputs[0]).toEqual({ name: "embedding", dtype: "float32", shape: [4, 12] });
   });
 
+  it("renames the first of two outputs only", () => {
+    const { outputs } = lower({ output: "both", outputName: "embedding" }).graph;
+    expect(outputs.map(({ name }) => name)).toEqual(["embedding", "logits"]);
+  });
+
   it("names every layer's value and node after the layer", () => {
     const { graph } = lower({ fold: false });
     const values = new Set(graph.nodes.flatMap(({ outputs }) => outputs));
@@ -80,6 +85,7 @@ describe("lowerToOnnx", () => {
       { opset: 26 },
       { size: "dynamic" },
       { batch: 2 },
+      { inputName: "pixels" },
     ];
     for (const options of alternatives) {
       const results = await runOnnx(lower({ output: "both", gates: true, ...options }), IMAGES);

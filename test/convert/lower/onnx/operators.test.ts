@@ -138,8 +138,8 @@ const CASES: readonly Case[] = [
   },
   {
     what: "a sum of many, from left to right",
-    // In float32, (1e8 + 1) − 1e8 = 0, while any other order gives 1.
-    images: pixel(1e8, 1, -1e8),
+    // In float32, (1 + 1e8) − 1e8 = 0, while 1 + (1e8 − 1e8) = 1.
+    images: pixel(1, 1e8, -1e8),
     layers: [
       ...["a", "b", "c"].map((name) => layer(name, conv(1, 1), ["images"], "weight")),
       layer("l", { kind: "add" }, ["a", "b", "c"]),
@@ -164,5 +164,17 @@ describe.each([OPSET_RANGE[0], 13, 17, OPSET_RANGE[1]])("operators of opset %i i
     features?.data.forEach((value, index) => {
       expect(value).toBeCloseTo(expected[index] ?? Number.NaN, 6);
     });
+  });
+});
+
+describe("layer norm", () => {
+  it.each([
+    [16, ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"]],
+    [17, ["LayerNormalization"]],
+  ])("at opset %i", (opset, expected) => {
+    const norm = layer("l", { kind: "layerNorm", channels: 3, epsilon: 1e-5 }, ["images"], "weight", "bias");
+    const weights = ["l.weight", "l.bias"].map((path) => [path, float32([3, 1, 1], [1, 1, 1])] as const);
+    const { graph } = lowerToOnnx(graphOf(norm), new Map(weights), { opset, size: { height: 1, width: 1 } });
+    expect(graph.nodes.map(({ opType }) => opType)).toEqual([...expected, "Identity"]);
   });
 });

@@ -1,73 +1,75 @@
 /** Opcodes for lists, tuples, dictionaries, sets, the stack and the memo. Source: CPython's Lib/pickletools.py. */
 
 import { corrupt, position } from "../refusals.js";
-import type { Machine, Opcode } from "./machine.js";
+import type { Machine, OpcodeTable } from "./machine.js";
 import { parseIndexLine } from "./text.js";
-import { isObject, type PickleDict, type PickleValue, typeName } from "./values.js";
+import { isObject, type PickleValue, typeName } from "./values.js";
 
-export const CONTAINER_OPCODES: Readonly<Partial<Record<number, Opcode>>> = {
-  93: ({ stack }) => stack.pushObject([]), // EMPTY_LIST
-  108: ({ stack }) => stack.pushObject(stack.popToMark()), // LIST
-  97: ({ stack, ...machine }) => append(machine, stack.popMany(1), stack.top()), // APPEND
-  101: ({ stack, ...machine }) => append(machine, stack.popToMark(), stack.top()), // APPENDS
+export const CONTAINER_OPCODES: OpcodeTable = {
+  "]": ({ stack }) => stack.pushObject([]), // EMPTY_LIST
+  l: ({ stack }) => stack.pushObject(stack.popToMark()), // LIST
+  a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
+  e: (machine) => append(machine, machine.stack.popToMark()), // APPENDS
 
-  41: ({ stack }) => stack.pushObject([]), // EMPTY_TUPLE
-  133: ({ stack }) => stack.pushObject(stack.popMany(1)), // TUPLE1
-  134: ({ stack }) => stack.pushObject(stack.popMany(2)), // TUPLE2
-  135: ({ stack }) => stack.pushObject(stack.popMany(3)), // TUPLE3
-  116: ({ stack }) => stack.pushObject(stack.popToMark()), // TUPLE
+  ")": ({ stack }) => stack.pushObject([]), // EMPTY_TUPLE
+  "\x85": ({ stack }) => stack.pushObject(stack.popMany(1)), // TUPLE1
+  "\x86": ({ stack }) => stack.pushObject(stack.popMany(2)), // TUPLE2
+  "\x87": ({ stack }) => stack.pushObject(stack.popMany(3)), // TUPLE3
+  t: ({ stack }) => stack.pushObject(stack.popToMark()), // TUPLE
 
-  125: ({ stack }) => stack.pushObject(new Map()), // EMPTY_DICT
-  115: ({ stack, ...machine }) => setItems(machine, stack.popMany(2), stack.top()), // SETITEM
-  117: ({ stack, ...machine }) => setItems(machine, stack.popToMark(), stack.top()), // SETITEMS
+  "}": ({ stack }) => stack.pushObject(new Map()), // EMPTY_DICT
+  s: (machine) => setItems(machine, machine.stack.popMany(2)), // SETITEM
+  u: (machine) => setItems(machine, machine.stack.popToMark()), // SETITEMS
   // DICT
-  100: ({ stack, ...machine }) => {
-    const dict: PickleDict = new Map();
-    setItems(machine, stack.popToMark(), dict);
-    stack.pushObject(dict);
+  d: (machine) => {
+    const items = machine.stack.popToMark();
+    machine.stack.pushObject(new Map());
+    setItems(machine, items);
   },
 
-  143: ({ stack }) => stack.pushObject(new Set()), // EMPTY_SET
-  144: ({ stack, ...machine }) => addItems(machine, stack.popToMark(), stack.top()), // ADDITEMS
-  145: ({ stack }) => stack.pushObject(new Set(stack.popToMark())), // FROZENSET
+  "\x8f": ({ stack }) => stack.pushObject(new Set()), // EMPTY_SET
+  "\x90": (machine) => addItems(machine, machine.stack.popToMark()), // ADDITEMS
+  "\x91": ({ stack }) => stack.pushObject(new Set(stack.popToMark())), // FROZENSET
 
-  40: ({ stack }) => stack.mark(), // MARK
-  48: ({ stack }) => stack.discard(), // POP
-  49: ({ stack }) => void stack.popToMark(), // POP_MARK
-  50: ({ stack }) => stack.push(stack.top()), // DUP
+  "(": ({ stack }) => stack.mark(), // MARK
+  "0": ({ stack }) => stack.discard(), // POP
+  "1": ({ stack }) => void stack.popToMark(), // POP_MARK
+  "2": ({ stack }) => stack.push(stack.top()), // DUP
 
-  103: (machine) => recall(machine, parseIndexLine(machine.cursor)), // GET
-  104: (machine) => recall(machine, machine.cursor.uint8()), // BINGET
-  106: (machine) => recall(machine, machine.cursor.uint32()), // LONG_BINGET
-  112: ({ memo, stack, cursor }) => void memo.set(parseIndexLine(cursor), stack.top()), // PUT
-  113: ({ memo, stack, cursor }) => void memo.set(cursor.uint8(), stack.top()), // BINPUT
-  114: ({ memo, stack, cursor }) => void memo.set(cursor.uint32(), stack.top()), // LONG_BINPUT
-  148: ({ memo, stack }) => void memo.set(memo.size, stack.top()), // MEMOIZE
+  g: (machine) => recall(machine, parseIndexLine(machine.cursor)), // GET
+  h: (machine) => recall(machine, machine.cursor.uint8()), // BINGET
+  j: (machine) => recall(machine, machine.cursor.uint32()), // LONG_BINGET
+  p: ({ memo, stack, cursor }) => void memo.set(parseIndexLine(cursor), stack.top()), // PUT
+  q: ({ memo, stack, cursor }) => void memo.set(cursor.uint8(), stack.top()), // BINPUT
+  r: ({ memo, stack, cursor }) => void memo.set(cursor.uint32(), stack.top()), // LONG_BINPUT
+  "\x94": ({ memo, stack }) => void memo.set(memo.size, stack.top()), // MEMOIZE
 };
 
-type Place = Pick<Machine, "cursor">;
-
-function append(place: Place, values: readonly PickleValue[], target: PickleValue): void {
+/** Adds to the list on top of the stack. */
+function append(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
   if (isObject(target)) target.items ??= [];
   const items = isObject(target) ? target.items : target;
-  if (!Array.isArray(items)) throw wrongTarget(place, "items added", target);
+  if (!Array.isArray(items)) throw wrongTarget(machine, "items added", target);
   for (const value of values) items.push(value);
 }
 
-/** `values` holds keys and values in turn. */
-function setItems(place: Place, values: readonly PickleValue[], target: PickleValue): void {
+/** Sets keys of the dictionary on top of the stack; `values` holds keys and values in turn. */
+function setItems(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
   if (isObject(target)) target.entries ??= new Map();
   const entries = isObject(target) ? target.entries : target;
-  if (!(entries instanceof Map)) throw wrongTarget(place, "keys set", target);
-  if (values.length % 2 !== 0) throw wrongTarget(place, "a key without a value set", target);
+  if (!(entries instanceof Map)) throw wrongTarget(machine, "keys set", target);
+  if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
   for (let index = 0; index < values.length; index += 2) {
     entries.set(values[index] ?? null, values[index + 1] ?? null);
   }
 }
 
-function addItems(place: Place, values: readonly PickleValue[], target: PickleValue): void {
+function addItems(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
   if (target instanceof Set) for (const value of values) target.add(value);
-  else append(place, values, target);
+  else append(machine, values);
 }
 
 function recall({ memo, stack, cursor }: Machine, index: number): void {
@@ -82,7 +84,7 @@ function recall({ memo, stack, cursor }: Machine, index: number): void {
   stack.push(value);
 }
 
-function wrongTarget({ cursor }: Place, what: string, target: PickleValue): Error {
+function wrongTarget({ cursor }: Machine, what: string, target: PickleValue): Error {
   return corrupt(
     cursor.region,
     `${what} on a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,

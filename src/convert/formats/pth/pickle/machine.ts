@@ -34,6 +34,9 @@ export interface Machine {
 /** What one opcode does, after its own byte has been read. */
 export type Opcode = (machine: Machine) => void;
 
+/** Opcodes by the character that stands for them, as pickletools lists them. */
+export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;
+
 /**
  * A memo entry or stack slot takes up to 40 bytes for one byte of pickle. The largest OSNet checkpoint seen, with
  * optimizer state, has 150,000 opcodes.
@@ -42,11 +45,16 @@ const MAX_OPCODES = 1 << 22;
 
 const STOP = 0x2e;
 
-const OPCODES: Readonly<Partial<Record<number, Opcode>>> = {
+/** By byte. */
+const OPCODES: readonly (Opcode | undefined)[] = opcodesByByte({
   ...SCALAR_OPCODES,
   ...CONTAINER_OPCODES,
   ...OBJECT_OPCODES,
-};
+});
+
+function opcodesByByte(table: OpcodeTable): (Opcode | undefined)[] {
+  return Array.from({ length: 256 }, (_, byte) => table[String.fromCharCode(byte)]);
+}
 
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {

@@ -3,68 +3,68 @@
 import { corrupt, position, quote, unsupported } from "../refusals.js";
 import { call, construct } from "./calls.js";
 import { globalName } from "./globals.js";
-import type { Machine, Opcode } from "./machine.js";
+import type { Machine, OpcodeTable } from "./machine.js";
 import { decodeUtf8, readLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 
-export const OBJECT_OPCODES: Readonly<Partial<Record<number, Opcode>>> = {
-  99: (machine) => machine.stack.pushObject(readGlobal(machine)), // GLOBAL
+export const OBJECT_OPCODES: OpcodeTable = {
+  c: (machine) => machine.stack.pushObject(readGlobal(machine)), // GLOBAL
   // STACK_GLOBAL
-  147: (machine) => {
+  "\x93": (machine) => {
     const [module, name] = machine.stack.popMany(2);
     if (typeof module !== "string" || typeof name !== "string") throw unnamed(machine);
     machine.stack.pushObject(globalName(module, name));
   },
 
   // REDUCE
-  82: (machine) => {
+  R: (machine) => {
     const args = machine.stack.pop();
     machine.stack.pushObject(call(machine, machine.stack.pop(), sequence(machine, args)));
   },
   // BUILD
-  98: (machine) => {
+  b: (machine) => {
     const state = machine.stack.pop();
     setState(machine, machine.stack.top(), state);
   },
   // INST
-  105: (machine) => {
+  i: (machine) => {
     const callee = readGlobal(machine);
     machine.stack.pushObject(call(machine, callee, machine.stack.popToMark()));
   },
   // OBJ
-  111: (machine) => {
+  o: (machine) => {
     const [callee, ...args] = machine.stack.popToMark();
     machine.stack.pushObject(call(machine, callee ?? null, args));
   },
   // NEWOBJ
-  129: (machine) => {
+  "\x81": (machine) => {
     const args = machine.stack.pop();
     machine.stack.pushObject(construct(machine, machine.stack.pop(), sequence(machine, args)));
   },
   // NEWOBJ_EX: as NEWOBJ with keyword arguments, which an inert record has no use for
-  146: (machine) => {
+  "\x92": (machine) => {
     machine.stack.pop();
     const args = machine.stack.pop();
     machine.stack.pushObject(construct(machine, machine.stack.pop(), sequence(machine, args)));
   },
 
   // PERSID
-  80: (machine) => persist(machine, readLine(machine.cursor).line),
-  81: (machine) => persist(machine, machine.stack.pop()), // BINPERSID
+  P: (machine) => persist(machine, readLine(machine.cursor).line),
+  Q: (machine) => persist(machine, machine.stack.pop()), // BINPERSID
 
   // PROTO
-  128: ({ cursor }) => {
+  "\x80": ({ cursor }) => {
     const protocol = cursor.uint8();
     if (protocol > 5)
       throw unsupported(cursor.region, `pickle protocol ${protocol}`, "a protocol from 0 to 5");
   },
-  149: ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
+  "\x95": ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
 
-  130: (machine) => extension(machine, machine.cursor.uint8()), // EXT1
-  131: (machine) => extension(machine, machine.cursor.uint16()), // EXT2
-  132: (machine) => extension(machine, machine.cursor.int32()), // EXT4
-  151: outOfBand, // NEXT_BUFFER
-  152: outOfBand, // READONLY_BUFFER
+  "\x82": (machine) => extension(machine, machine.cursor.uint8()), // EXT1
+  "\x83": (machine) => extension(machine, machine.cursor.uint16()), // EXT2
+  "\x84": (machine) => extension(machine, machine.cursor.int32()), // EXT4
+  "\x97": outOfBand, // NEXT_BUFFER
+  "\x98": outOfBand, // READONLY_BUFFER
 };
 
 /** GLOBAL and INST: a line with the module, a line with the name. */

@@ -1,7 +1,7 @@
 /** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
 
 import { corrupt, position } from "../refusals.js";
-import type { Machine, Opcode } from "./machine.js";
+import type { Machine, Opcode, OpcodeTable } from "./machine.js";
 import {
   decodeLatin1,
   decodeUtf8,
@@ -18,35 +18,35 @@ import type { PickleValue } from "./values.js";
  */
 const MAX_INTEGER_BYTES = 256;
 
-export const SCALAR_OPCODES: Readonly<Partial<Record<number, Opcode>>> = {
-  78: pushing(() => null), // NONE
-  136: pushing(() => true), // NEWTRUE
-  137: pushing(() => false), // NEWFALSE
+export const SCALAR_OPCODES: OpcodeTable = {
+  N: pushing(() => null), // NONE
+  "\x88": pushing(() => true), // NEWTRUE
+  "\x89": pushing(() => false), // NEWFALSE
 
-  74: pushing(({ cursor }) => cursor.int32()), // BININT
-  75: pushing(({ cursor }) => cursor.uint8()), // BININT1
-  77: pushing(({ cursor }) => cursor.uint16()), // BININT2
-  138: pushing((machine) => longInteger(machine, machine.cursor.uint8())), // LONG1
-  139: pushing((machine) => longInteger(machine, machine.cursor.uint32())), // LONG4
-  73: pushing(({ cursor }) => parseIntLine(cursor)), // INT
-  76: pushing(({ cursor }) => parseIntLine(cursor)), // LONG
-  71: pushing(({ cursor }) => cursor.float64BigEndian()), // BINFLOAT
-  70: pushing(({ cursor }) => parseFloatLine(cursor)), // FLOAT
+  J: pushing(({ cursor }) => cursor.int32()), // BININT
+  K: pushing(({ cursor }) => cursor.uint8()), // BININT1
+  M: pushing(({ cursor }) => cursor.uint16()), // BININT2
+  "\x8a": pushing((machine) => longInteger(machine, machine.cursor.uint8())), // LONG1
+  "\x8b": pushing((machine) => longInteger(machine, machine.cursor.uint32())), // LONG4
+  I: pushing(({ cursor }) => parseIntLine(cursor)), // INT
+  L: pushing(({ cursor }) => parseIntLine(cursor)), // LONG
+  G: pushing(({ cursor }) => cursor.float64BigEndian()), // BINFLOAT
+  F: pushing(({ cursor }) => parseFloatLine(cursor)), // FLOAT
 
-  140: pushing((machine) => utf8(machine, machine.cursor.uint8())), // SHORT_BINUNICODE
-  88: pushing((machine) => utf8(machine, machine.cursor.uint32())), // BINUNICODE
-  141: pushing((machine) => utf8(machine, machine.cursor.uint64())), // BINUNICODE8
-  86: pushing(({ cursor }) => parseUnicodeLine(cursor)), // UNICODE
+  "\x8c": pushing((machine) => utf8(machine, machine.cursor.uint8())), // SHORT_BINUNICODE
+  X: pushing((machine) => utf8(machine, machine.cursor.uint32())), // BINUNICODE
+  "\x8d": pushing((machine) => utf8(machine, machine.cursor.uint64())), // BINUNICODE8
+  V: pushing(({ cursor }) => parseUnicodeLine(cursor)), // UNICODE
 
   // Python 2's str: text and bytes in one. Latin-1 keeps every byte, so that arrays stored this way survive.
-  85: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint8()))), // SHORT_BINSTRING
-  84: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint32()))), // BINSTRING
-  83: pushing(({ cursor }) => parseQuotedLine(cursor)), // STRING
+  U: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint8()))), // SHORT_BINSTRING
+  T: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint32()))), // BINSTRING
+  S: pushing(({ cursor }) => parseQuotedLine(cursor)), // STRING
 
-  67: pushing(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
-  66: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
-  142: pushing(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
-  150: pushing(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
+  C: pushing(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
+  B: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
+  "\x8e": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
+  "\x96": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
 };
 
 function pushing(read: (machine: Machine) => PickleValue): Opcode {

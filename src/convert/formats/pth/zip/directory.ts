@@ -24,6 +24,7 @@ export interface ZipEntry {
 
 /** An entry as the central directory has it, before its data has been found. */
 export interface CentralEntry extends Omit<ZipEntry, "start"> {
+  readonly nameBytes: Uint8Array;
   readonly headerOffset: number;
 }
 
@@ -44,10 +45,11 @@ export function isZip(bytes: Uint8Array): boolean {
 export function readZipDirectory(bytes: Uint8Array, region: Region): ReadonlyMap<string, ZipEntry> {
   const { count, offset, size } = readEnd(bytes, region);
   const cursor = new Cursor(bytes, region, offset);
+  const local = new Cursor(bytes, region);
   const entries: (ZipEntry & CentralEntry)[] = [];
   for (let index = 0; index < count; index++) {
     const central = readCentralEntry(cursor);
-    entries.push({ ...central, start: checkLocalHeader(bytes, central, region) });
+    entries.push({ ...central, start: checkLocalHeader(local, central) });
   }
   if (cursor.offset !== offset + size) {
     throw corrupt(
@@ -105,12 +107,12 @@ function readZip64End(bytes: Uint8Array, end: number, region: Region) {
   if (end < END64_LOCATOR_BYTES) return undefined;
   const locator = new Cursor(bytes, region, end - END64_LOCATOR_BYTES);
   if (locator.uint32() !== END64_LOCATOR_SIGNATURE) return undefined;
-  locator.take(4);
+  locator.skip(4);
   const cursor = new Cursor(bytes, region, locator.uint64());
   if (cursor.uint32() !== END64_SIGNATURE) {
     throw corrupt(region, "a zip64 locator that points elsewhere", "the zip64 end of the directory");
   }
-  cursor.take(28);
+  cursor.skip(28);
   return { count: cursor.uint64(), size: cursor.uint64(), offset: cursor.uint64() };
 }
 
@@ -120,22 +122,23 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
   if (cursor.uint32() !== CENTRAL_SIGNATURE) {
     throw corrupt(region, `no zip directory entry at byte ${offset}`, "as many as the archive declares");
   }
-  cursor.take(4); // versions
+  cursor.skip(4); // versions
   const flags = cursor.uint16();
   const method = cursor.uint16();
-  cursor.take(8); // time, date, checksum
+  cursor.skip(8); // time, date, checksum
   const sizes = { compressedSize: cursor.uint32(), size: cursor.uint32() };
-  const nameBytes = cursor.uint16();
+  const nameLength = cursor.uint16();
   const extraBytes = cursor.uint16();
   const commentBytes = cursor.uint16();
-  cursor.take(8); // disk, attributes
+  cursor.skip(8); // disk, attributes
   const headerOffset = cursor.uint32();
-  const name = decodeUtf8(cursor.take(nameBytes));
+  const nameBytes = cursor.take(nameLength);
+  const name = decodeUtf8(nameBytes);
   if (name === undefined)
     throw corrupt(region, `a zip entry name that is not UTF-8 at byte ${offset}`, "UTF-8");
   const extra = cursor.take(extraBytes);
-  cursor.take(commentBytes);
-  return { name, method, flags, ...widen({ ...sizes, headerOffset }, extra, region) };
+  cursor.skip(commentBytes);
+  return { name, nameBytes, method, flags, ...widen({ ...sizes, headerOffset }, extra, region) };
 }
 
 /** No byte may belong to two entries, or to an entry and the directory. */

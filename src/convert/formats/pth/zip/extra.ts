@@ -15,6 +15,7 @@ export function widen<F extends { readonly size: number; readonly compressedSize
   extra: Uint8Array,
   region: Region,
 ): F {
+  if (fields.size !== WIDE && fields.compressedSize !== WIDE && fields.headerOffset !== WIDE) return fields;
   const full = { ...fields };
   const cursor = new Cursor(extra, { ...region, part: "a zip64 field" });
   while (cursor.remaining >= 4) {
