@@ -80,12 +80,12 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     expect(Math.max(...errors.values())).toBeLessThanOrEqual(REFERENCE_LIMIT);
   });
 
-  it.each([
+  it.for([
     ["folded", true],
     ["unfolded", false],
   ] as const)(
     "onnxruntime, %s: no tensor farther than three times PyTorch's float32",
-    async (_, fold, context) => {
+    async ([, fold], context) => {
       if (absent) return context.skip(absent);
       const { checkpoint, float64, float32 } = openFamily(family);
       const { graph, stateDict } = checkpoint;

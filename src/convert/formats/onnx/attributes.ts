@@ -1,5 +1,5 @@
+import { type IAttributeProto, type IGraphProto, int64ToNumber } from "./messages.js";
 import type { OnnxAttribute, OnnxAttributeType, OnnxAttributeValues, OnnxGraph } from "./model.js";
-import { type IAttributeProto, type IGraphProto, int64ToNumber } from "./proto.js";
 import { refusal } from "./refusal.js";
 import { decodeTensor, encodeTensor } from "./tensors.js";
 

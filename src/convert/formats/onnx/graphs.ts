@@ -1,14 +1,14 @@
 import type { Tensor } from "../../../tensor.js";
 import { decodeAttribute, encodeAttribute, type GraphCodec } from "./attributes.js";
 import { codeToDType, dtypeToCode } from "./dtypes.js";
-import type { OnnxDimension, OnnxGraph, OnnxNode, OnnxValue } from "./model.js";
 import {
   type IGraphProto,
   type INodeProto,
   type ITensorProto,
   type IValueInfoProto,
   int64ToNumber,
-} from "./proto.js";
+} from "./messages.js";
+import type { OnnxDimension, OnnxGraph, OnnxNode, OnnxValue } from "./model.js";
 import { refusal } from "./refusal.js";
 import { decodeTensor, encodeTensor } from "./tensors.js";
 

@@ -1,4 +1,5 @@
-export { appendOutputs, decodeOnnx, encodeOnnx } from "./codec.js";
+export { decodeOnnx } from "./decode.js";
+export { appendOutputs, encodeOnnx } from "./encode.js";
 export type {
   OnnxAttribute,
   OnnxAttributeType,

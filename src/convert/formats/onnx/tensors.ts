@@ -1,6 +1,6 @@
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../tensor.js";
 import { codeToDType, dtypeToCode, typedField } from "./dtypes.js";
-import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber } from "./proto.js";
+import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber } from "./messages.js";
 import { refusal } from "./refusal.js";
 
 /**

@@ -1,9 +1,90 @@
 /**
- * The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), as far as walking over a message's own
- * fields needs it: each is a varint tag, number × 8 + wire type, and a payload whose length the wire type tells.
+ * The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), as far as writing messages and walking
+ * over a message's own fields needs it: each field is a varint tag, number × 8 + wire type, and a payload whose length
+ * the wire type tells. A varint has 7 bits to a byte, least significant first; the top bit says that more follow.
  */
 
 const WIRE = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
+
+/**
+ * Writes a message from its end to its beginning, into a buffer that grows at the front. A payload's length comes
+ * before it, and backwards it is known by then: weights are copied once, however deep the messages nest.
+ */
+export class WireWriter {
+  private buffer: Uint8Array<ArrayBuffer>;
+  /** Where the bytes written so far begin. */
+  private start: number;
+
+  /** @param capacity the expected size, so that growing is not needed; unused capacity is never touched */
+  constructor(capacity: number) {
+    this.buffer = new Uint8Array(capacity);
+    this.start = capacity;
+  }
+
+  /** What was written, as a view of the buffer. */
+  finish(): Uint8Array {
+    return this.buffer.subarray(this.start);
+  }
+
+  bytes(bytes: Uint8Array | readonly number[]): void {
+    this.reserve(bytes.length);
+    this.buffer.set(bytes, this.start);
+  }
+
+  varint(value: number): void {
+    if (value < 0 || value >= 0x80) {
+      this.bytes(varint(value));
+      return;
+    }
+    this.reserve(1);
+    this.buffer[this.start] = value;
+  }
+
+  float(value: number): void {
+    this.reserve(4);
+    new DataView(this.buffer.buffer, this.start).setFloat32(0, value, true);
+  }
+
+  /** A number's own field; packed lists have none. */
+  number(field: number, type: "varint" | "float", value: number): void {
+    this[type](value);
+    this.varint(field * 8 + (type === "varint" ? WIRE.varint : WIRE.fixed32));
+  }
+
+  /** A field whose payload, written by `write`, has a length of its own: a message, string, bytes or packed numbers. */
+  delimited(field: number, write: () => void): void {
+    const end = this.buffer.length - this.start;
+    write();
+    this.varint(this.buffer.length - this.start - end);
+    this.varint(field * 8 + WIRE.lengthDelimited);
+  }
+
+  private reserve(length: number): void {
+    if (length > this.start) {
+      const written = this.finish();
+      const grown = new Uint8Array(2 * this.buffer.length + length);
+      grown.set(written, grown.length - written.length);
+      this.start = grown.length - written.length;
+      this.buffer = grown;
+    }
+    this.start -= length;
+  }
+}
+
+/** A whole number as a varint: a negative one in 64-bit two's complement, hence ten bytes long. */
+export function varint(value: number): readonly number[] {
+  const bytes: number[] = [];
+  let rest = value;
+  if (value < 0) {
+    // Numbers are exact to 53 bits only: the first seven bits by 64-bit arithmetic leave 57, the next 50.
+    let bits = BigInt.asUintN(64, BigInt(value));
+    for (; bits > Number.MAX_SAFE_INTEGER; bits >>= 7n) bytes.push(Number(bits & 0x7fn) | 0x80);
+    rest = Number(bits);
+  }
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80);
+  bytes.push(rest);
+  return bytes;
+}
 
 /**
  * The payloads of one length-delimited field of a message, in the order of the bytes, as views.
@@ -13,7 +94,7 @@ const WIRE = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
 export function topLevelPayloads(bytes: Uint8Array, field: number): readonly Uint8Array[] {
   const payloads: Uint8Array[] = [];
   let offset = 0;
-  const varint = (): number => {
+  const readVarint = (): number => {
     // Numbers, not 32-bit integers: a length may have 64 bits, and must then fail rather than wrap around.
     for (let value = 0, scale = 1; offset < bytes.length && scale < 2 ** 70; scale *= 128) {
       const byte = bytes[offset++] ?? 0;
@@ -28,14 +109,14 @@ export function topLevelPayloads(bytes: Uint8Array, field: number): readonly Uin
     return bytes.subarray(offset - length, offset);
   };
   while (offset < bytes.length) {
-    const tag = varint();
-    const wireType = tag % 8;
-    if (wireType === WIRE.varint) varint();
+    const start = readVarint();
+    const wireType = start % 8;
+    if (wireType === WIRE.varint) readVarint();
     else if (wireType === WIRE.fixed64) skip(8);
     else if (wireType === WIRE.fixed32) skip(4);
     else if (wireType === WIRE.lengthDelimited) {
-      const payload = skip(varint());
-      if ((tag - wireType) / 8 === field) payloads.push(payload);
+      const payload = skip(readVarint());
+      if ((start - wireType) / 8 === field) payloads.push(payload);
     } else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
   }
   return payloads;

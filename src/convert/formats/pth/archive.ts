@@ -6,18 +6,13 @@
 
 import type { Budget } from "./budget.js";
 import { Cursor } from "./cursor.js";
+import { pickleEnvironment } from "./legacy.js";
 import { runPickle } from "./pickle/machine.js";
-import type { PickleValue } from "./pickle/values.js";
 import { corrupt, quote, type Region, unsupported } from "./refusals.js";
 import { createStorageTable } from "./storages.js";
+import type { Unpickled } from "./unpickled.js";
 import { readZipEntry } from "./zip/data.js";
 import { readZipDirectory, type ZipEntry } from "./zip/directory.js";
-
-/** What a container holds: the pickled object, its storages still where they are. */
-export interface Unpickled {
-  readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
-  readonly root: PickleValue;
-}
 
 /** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
 export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
@@ -34,19 +29,23 @@ export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): 
   const storageTable = createStorageTable(pickleRegion, ({ key, length, elementBytes }) => {
     const bytesOf = once(() => {
       const data = entry(`data/${key}`);
-      if (data === undefined) throw corrupt(region, `no entry data/${key}`, "one for each storage");
+      if (data === undefined)
+        throw corrupt(region, `no entry ${quote(`data/${key}`)}`, "one for each storage");
       if (data.size !== length * elementBytes) {
         throw corrupt(
           region,
           `${data.size} bytes in ${quote(data.name)}`,
-          `the ${length * elementBytes} that ${pickle.name} declares`,
+          `the ${length * elementBytes} that data.pkl declares`,
         );
       }
       return read(data);
     });
     return { bytes: bytesOf, bigEndian };
   });
-  const root = runPickle(new Cursor(read(pickle), pickleRegion), { budget, persistentLoad: storageTable });
+  const root = runPickle(new Cursor(read(pickle), pickleRegion), {
+    ...pickleEnvironment(budget),
+    persistentLoad: storageTable,
+  });
   return { container: entry("constants.pkl") === undefined ? "zip" : "torchscript", root };
 }
 

@@ -10,7 +10,14 @@ import {
   type ModuleAllowance,
   moduleTensors,
 } from "./modules.js";
-import { type InertObject, isDict, isObject, type PickleDict, type PickleValue } from "./pickle/values.js";
+import {
+  type InertObject,
+  isDict,
+  isObject,
+  keyText,
+  type PickleDict,
+  type PickleValue,
+} from "./pickle/values.js";
 import { isTensor } from "./tensor-ref.js";
 
 /** A place in the file that may hold the weights. */
@@ -57,7 +64,7 @@ export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
   const others: string[] = [];
   for (const [key, value] of holder) {
     if (typeof key === "string" && isTensor(value)) tensors.set(key, value);
-    else others.push(String(key));
+    else others.push(keyText(key));
   }
   return { tensors, others };
 }

@@ -2,7 +2,8 @@
 
 import { type Candidate, candidateEntries, childrenOf, findCandidates, joinPath } from "./candidates.js";
 import type { PickleValue } from "./pickle/values.js";
-import { removePrefix, removeWrapperPrefix, type Unprefixed } from "./prefix.js";
+import { findPrefix, removePrefix, removeWrapperPrefix, type Unprefixed } from "./prefix.js";
+import { printable } from "./refusals.js";
 
 /** The state dict to use, its tensors still only described. */
 export interface Choice {
@@ -27,7 +28,7 @@ const WRAPPER_NAMES: readonly string[] = [
   "weights",
   "params",
 ];
-const AVERAGED = /ema|swa|shadow|averag/i;
+const AVERAGED = /(?:^|[._])(?:ema|swa|shadow|averaged?)(?:[._]|$)/i;
 
 /** What an optimizer keeps has parameters' shapes but is not weights. */
 const TRAINING_STATE = /optim|sched|scaler|criterion|loss/i;
@@ -53,9 +54,24 @@ export function chooseStateDict(
   const pool = (right.length > 0 ? right : similar).toSorted((a, b) => preference(a) - preference(b));
   const [chosen, ...rest] = pool;
   if (chosen === undefined) return undefined;
+  const group = looksRight && right.length === 0 ? rightGroup(candidates, looksRight) : undefined;
+  if (group !== undefined) return group;
   return choice(chosen, removeWrapperPrefix(candidateEntries(chosen).tensors), [
     ...(rest.length > 0 ? [alternatives(chosen, rest)] : []),
   ]);
+}
+
+/** The wanted network inside a larger one, under a name that no list knows: `student.` beside `teacher.`. */
+function rightGroup(
+  candidates: readonly Candidate[],
+  looksRight: (keys: readonly string[]) => boolean,
+): Choice | undefined {
+  for (const candidate of candidates) {
+    const prefix = findPrefix([...candidateEntries(candidate).tensors.keys()], looksRight);
+    const group = prefix === undefined ? undefined : prefixGroup(candidate, prefix);
+    if (group !== undefined) return group;
+  }
+  return undefined;
 }
 
 /** What `--key` names: a place in the file, or a place and the beginning of its keys; undefined when there is none. */
@@ -69,7 +85,9 @@ export function keyedStateDict(
       const found = chooseStateDict(value, looksRight, path);
       if (found !== undefined) return found;
     }
-    const group = prefixGroup(value, path, key);
+    const [place] = findCandidates(value, path);
+    if (place === undefined || place.path !== path || path === key) continue;
+    const group = prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`);
     if (group !== undefined) return group;
   }
   return undefined;
@@ -89,11 +107,8 @@ function placesAlong(root: PickleValue, key: string): readonly { path: string; v
   return places;
 }
 
-/** The entries at `path` whose keys begin with what `key` has beyond it. */
-function prefixGroup(value: PickleValue, path: string, key: string): Choice | undefined {
-  const [place] = findCandidates(value, path);
-  if (place === undefined || place.path !== path || path === key) return undefined;
-  const prefix = `${path === "" ? key : key.slice(path.length + 1)}.`;
+/** The entries whose keys begin with `prefix`, without it; undefined when there are none. */
+function prefixGroup(place: Candidate, prefix: string): Choice | undefined {
   const { tensors } = candidateEntries(place);
   const group = new Map([...tensors].filter(([name]) => name.startsWith(prefix)));
   const stripped = removePrefix(group, prefix);
@@ -134,11 +149,15 @@ function preference({ path }: Candidate): number {
 }
 
 function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
-  const others = list(rest.map(({ path }) => (path === "" ? "the top" : path)));
-  return `used ${chosen.path === "" ? "the top" : chosen.path}; --key takes another: ${others}`;
+  const others = list(rest.map(placeName));
+  return `used ${placeName(chosen)}; --key takes another: ${others}`;
+}
+
+function placeName({ path }: Candidate): string {
+  return path === "" ? "the top" : printable(path);
 }
 
 function list(names: readonly string[]): string {
-  const shown = names.slice(0, 8).join(", ");
+  const shown = names.slice(0, 8).map(printable).join(", ");
   return names.length > 8 ? `${shown} and ${names.length - 8} more` : shown;
 }

@@ -7,16 +7,17 @@
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
-import { readArchive, type Unpickled } from "./archive.js";
+import { readArchive } from "./archive.js";
 import { type Budget, createBudget } from "./budget.js";
 import { type Choice, chooseStateDict, keyedStateDict } from "./choose.js";
 import { readPickles } from "./legacy.js";
 import { materialize } from "./materialize.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
-import { quote, type Region } from "./refusals.js";
+import { printable, quote, type Region } from "./refusals.js";
 import { sniff } from "./sniff.js";
 import { readTar } from "./tar.js";
 import { type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
+import type { Unpickled } from "./unpickled.js";
 
 export interface DecodePthOptions {
   /** What messages call the file. */
@@ -86,10 +87,10 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
   if (key) {
     throw new InputError({
       code: "argument",
-      subject: `--key ${key}`,
+      subject: `--key ${printable(key)}`,
       found: `no tensors there in ${subject}`,
       expected: "the path of a state dict",
-      remedy: `use one of: ${listKeys(root)}`,
+      remedy: `leave out --key, or look below ${names(root) || "the top, which has no names"}`,
     });
   }
   throw new InputError({
@@ -124,7 +125,7 @@ function materializeAll(choice: Choice, fileBytes: number, subject: string, budg
     found: `${first.problem.text} under ${quote(first.key)}${more}`,
     expected: "dense tensors of a type PyTorch trains with",
     remedy: "save the weights again with torch.save(model.state_dict(), path)",
-    details: problems.map(({ key, problem }) => `${key}: ${problem.text}`),
+    details: problems.map(({ key, problem }) => `${printable(key)}: ${problem.text}`),
   });
 }
 
@@ -138,10 +139,11 @@ function totalBytes(refs: Iterable<TensorRef | TensorProblem>): number {
 }
 
 function describe(root: PickleValue): string {
-  return isDict(root) && root.size > 0 ? `a dict of ${listKeys(root)}` : `a value of type ${typeName(root)}`;
+  return names(root) === "" ? `a value of type ${typeName(root)}` : `a dict of ${names(root)}`;
 }
 
-function listKeys(root: PickleValue): string {
+/** The first keys of a dict, for messages; empty when there are none to name. */
+function names(root: PickleValue): string {
   const keys = isDict(root) ? [...root.keys()].filter((key) => typeof key === "string") : [];
-  return keys.slice(0, 8).map(quote).join(", ") || "none, the file has no names at the top";
+  return keys.slice(0, 8).map(quote).join(", ");
 }

@@ -7,37 +7,62 @@
  * elements, and its elements. All little-endian, on any machine.
  */
 
-import type { Unpickled } from "./archive.js";
 import type { Budget } from "./budget.js";
 import { Cursor } from "./cursor.js";
 import { type PickleEnvironment, runPickle } from "./pickle/machine.js";
-import type { PickleValue } from "./pickle/values.js";
-import { corrupt, position, quote, type Region, unsupported } from "./refusals.js";
+import { isStorage, keyText, type PickleValue, type Storage, typeName } from "./pickle/values.js";
+import { corrupt, position, printable, quote, type Region, unsupported } from "./refusals.js";
 import { createStorageTable, type DeclaredStorage } from "./storages.js";
+import type { Unpickled } from "./unpickled.js";
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
 const PROTOCOL_VERSION = 1001;
 
 /** Reads a file that starts with a pickle: a legacy container if its first object is the magic number. */
 export function readPickles(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
-  const cursor = new Cursor(bytes, region);
-  const first = runPickle(cursor, plainEnvironment(budget));
-  return first === MAGIC ? readLegacy(cursor, budget) : { container: "pickle", root: first };
+  return read(bytes, region, pickleEnvironment(budget));
 }
 
 /** For pickles that stand alone: there is no place outside them that a persistent id could point to. */
-export function plainEnvironment(budget: Budget): PickleEnvironment {
-  return {
+export function pickleEnvironment(budget: Budget): PickleEnvironment {
+  const inner: PickleEnvironment = {
     budget,
     persistentLoad: (_id, region) => {
-      throw unsupported(region, `a reference out of the pickle in ${region.part}`, "all data in the pickle");
+      throw unsupported(
+        region,
+        `a reference out of the pickle in ${printable(region.part)}`,
+        "all data in the pickle",
+      );
+    },
+    loadStorage: (_file, region) => {
+      throw unsupported(
+        region,
+        "a storage in a file inside a storage's file",
+        "at most one file in the other",
+      );
     },
   };
+  // A storage that many tensors share is one value in the pickle, and must not be read again for each.
+  const loaded = new Map<Uint8Array, Storage>();
+  const loadStorage = (file: Uint8Array, region: Region): Storage => {
+    const known = loaded.get(file);
+    if (known !== undefined) return known;
+    const { root } = read(file, { ...region, part: "a pickled storage" }, inner);
+    if (!isStorage(root)) throw corrupt(region, `a pickled storage of type ${typeName(root)}`, "a storage");
+    loaded.set(file, root);
+    return root;
+  };
+  return { ...inner, loadStorage };
 }
 
-function readLegacy(cursor: Cursor, budget: Budget): Unpickled {
+function read(bytes: Uint8Array, region: Region, environment: PickleEnvironment): Unpickled {
+  const cursor = new Cursor(bytes, region);
+  const first = runPickle(cursor, environment);
+  return first === MAGIC ? readLegacy(cursor, environment) : { container: "pickle", root: first };
+}
+
+function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
   const { region } = cursor;
-  const plain = plainEnvironment(budget);
   const version = runPickle(cursor, plain);
   if (version !== PROTOCOL_VERSION) {
     throw unsupported(region, "another version of the legacy format", `version ${PROTOCOL_VERSION}`);
@@ -57,7 +82,7 @@ function readLegacy(cursor: Cursor, budget: Budget): Unpickled {
     return { bytes: locate, bigEndian: false };
   });
   const root = runPickle(cursor, {
-    budget,
+    ...plain,
     // A module's class comes with its source code, of which only the class is of use.
     persistentLoad: (id) => (Array.isArray(id) && id[0] === "module" ? (id[1] ?? null) : storageTable(id)),
   });
@@ -75,7 +100,7 @@ function storageKeys(keys: PickleValue, { region, offset }: Cursor): string[] {
   if (!Array.isArray(keys)) {
     throw corrupt(region, `no list of storages before ${position(region, offset)}`, "a complete file");
   }
-  return keys.map(String);
+  return keys.map(keyText);
 }
 
 /** A storage's elements, as a view. */

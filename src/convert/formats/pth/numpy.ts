@@ -7,6 +7,7 @@ import { DTYPES, type Shape } from "../../../tensor.js";
 import { numpyDType } from "./elements.js";
 import { encodeLatin1 } from "./pickle/text.js";
 import { type InertObject, isObject, type PickleValue, type Storage, typeName } from "./pickle/values.js";
+import { printable } from "./refusals.js";
 import { isSizes, malformed, type TensorProblem, type TensorRef } from "./tensor-ref.js";
 
 /** An array's parts, wherever its constructor or state has them. */
@@ -53,7 +54,8 @@ export function arrayRef(array: InertObject): TensorRef | TensorProblem {
   const type = elementType(parts.dtype);
   if (type === undefined) return malformed("a numpy array without a dtype");
   const dtype = numpyDType(type.code);
-  if (dtype === undefined) return { code: "unsupported", text: `numpy elements of type ${type.code}` };
+  if (dtype === undefined)
+    return { code: "unsupported", text: `numpy elements of type ${printable(type.code)}` };
   const elementBytes = DTYPES[dtype].BYTES_PER_ELEMENT;
   const storage = inlineStorage(parts.data, type.bigEndian);
   if (storage === undefined) return malformed(`numpy elements in a value of type ${typeName(parts.data)}`);

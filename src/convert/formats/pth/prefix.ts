@@ -33,19 +33,14 @@ export interface Unprefixed<V> {
 
 /** Takes off the wrappers' attribute names that nearly all keys begin with. */
 export function removeWrapperPrefix<V>(entries: ReadonlyMap<string, V>): Unprefixed<V> {
-  let result: Unprefixed<V> = { entries, prefix: "", others: [] };
+  let prefix = "";
   for (let chain = 0; chain < MAX_CHAIN; chain++) {
-    const attribute = [...WRAPPER_ATTRIBUTES].find((name) => isCommon(`${name}.`, result.entries));
-    if (attribute === undefined) break;
-    const next = removePrefix(result.entries, `${attribute}.`);
+    const next = [...WRAPPER_ATTRIBUTES].find((name) => isCommon(`${prefix}${name}.`, entries));
     if (next === undefined) break;
-    result = {
-      entries: next.entries,
-      prefix: result.prefix + next.prefix,
-      others: [...result.others, ...next.others],
-    };
+    prefix += `${next}.`;
   }
-  return result;
+  const untouched = { entries, prefix: "", others: [] };
+  return prefix === "" ? untouched : (removePrefix(entries, prefix) ?? untouched);
 }
 
 /** Takes `prefix` off the keys that have it; undefined when two keys would become the same. */
@@ -66,4 +61,29 @@ function isCommon(prefix: string, entries: ReadonlyMap<string, unknown>): boolea
   let count = 0;
   for (const key of entries.keys()) if (key.startsWith(prefix)) count++;
   return count > 0 && count >= COMMON_SHARE * entries.size;
+}
+
+/** A part of a larger network that is smaller than this is not tried. */
+const LEAST_SHARE = 0.1;
+
+/** The first prefix of whole path segments such that the keys that have it, without it, are accepted. */
+export function findPrefix(
+  keys: readonly string[],
+  accepts: (keys: readonly string[]) => boolean,
+): string | undefined {
+  const groups = new Map<string, string[]>();
+  for (const key of keys) {
+    let end = key.indexOf(".");
+    for (let depth = 0; depth < MAX_CHAIN && end >= 0; depth++) {
+      const prefix = key.slice(0, end + 1);
+      const group = groups.get(prefix) ?? [];
+      group.push(key.slice(end + 1));
+      groups.set(prefix, group);
+      end = key.indexOf(".", end + 1);
+    }
+  }
+  for (const [prefix, group] of groups) {
+    if (group.length >= LEAST_SHARE * keys.length && accepts(group)) return prefix;
+  }
+  return undefined;
 }

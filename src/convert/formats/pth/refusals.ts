@@ -16,7 +16,7 @@ const SAVE_AGAIN = "save the weights alone, with torch.save(model.state_dict(), 
 
 /** `byte 12 of archive/data.pkl`. */
 export function position(region: Region, offset: number): string {
-  return `byte ${offset} of ${region.part}`;
+  return `byte ${offset} of ${printable(region.part)}`;
 }
 
 /** Bytes that are not the format they should be: code `format`, remedied by a fresh copy of the file. */
@@ -35,8 +35,16 @@ export function unsupported(region: Region, found: string, expected: string): In
   });
 }
 
-/** Text from a file made safe to print: control characters escaped, cut at 60 characters. */
+/** Characters of a name from a file that a message shows. */
+const SHOWN = 60;
+
+/** A name from a file, safe to print as it is: anything but printable ASCII becomes a question mark, long ones are cut. */
+export function printable(text: string): string {
+  const cut = text.length > SHOWN ? `${text.slice(0, SHOWN - 3)}...` : text;
+  return cut.replace(/[^ -~]/g, "?");
+}
+
+/** The same in quotation marks, for names that could be anything. */
 export function quote(text: string): string {
-  const cut = text.length > 60 ? `${text.slice(0, 57)}...` : text;
-  return JSON.stringify(cut);
+  return `"${printable(text)}"`;
 }

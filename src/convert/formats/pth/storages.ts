@@ -1,6 +1,6 @@
 import { storageElement, storageElementName } from "./elements.js";
 import { isGlobal, type PickleValue, type Storage, typeName } from "./pickle/values.js";
-import { corrupt, quote, type Region, unsupported } from "./refusals.js";
+import { corrupt, printable, quote, type Region, unsupported } from "./refusals.js";
 
 /** A storage as a pickle declares it: the persistent id that torch.save writes for each block of elements. */
 export interface DeclaredStorage {
@@ -20,7 +20,11 @@ export interface DeclaredStorage {
 export function declaredStorage(id: PickleValue, region: Region): DeclaredStorage {
   const [tag, storageClass, key, , length, view] = Array.isArray(id) ? id : [];
   if (tag !== "storage" || !isGlobal(storageClass) || !isKey(key)) {
-    throw corrupt(region, `a persistent id of type ${typeName(id)} in ${region.part}`, "a storage");
+    throw corrupt(
+      region,
+      `a persistent id of type ${typeName(id)} in ${printable(region.part)}`,
+      "a storage",
+    );
   }
   const element = storageElementName(storageClass.path);
   const elementBytes = element === undefined ? undefined : storageElement(element)?.bytes;

@@ -7,14 +7,14 @@
  * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
  */
 
-import type { Unpickled } from "./archive.js";
 import type { Budget } from "./budget.js";
 import { Cursor } from "./cursor.js";
 import { storageElement, storageElementName } from "./elements.js";
-import { plainEnvironment, readStorage } from "./legacy.js";
+import { pickleEnvironment, readStorage } from "./legacy.js";
 import { type PickleEnvironment, runPickle } from "./pickle/machine.js";
-import { inertObject, isGlobal, type PickleValue, type Storage, typeName } from "./pickle/values.js";
-import { corrupt, quote, type Region, unsupported } from "./refusals.js";
+import { inertObject, isGlobal, keyText, type PickleValue, type Storage, typeName } from "./pickle/values.js";
+import { corrupt, printable, quote, type Region, unsupported } from "./refusals.js";
+import type { Unpickled } from "./unpickled.js";
 
 const BLOCK_BYTES = 512;
 
@@ -34,18 +34,18 @@ export function readTar(bytes: Uint8Array, region: Region, budget: Budget): Unpi
     }
     return new Cursor(file, { ...region, part: name });
   };
-  const environment = plainEnvironment(budget);
+  const environment = pickleEnvironment(budget);
   const storages = readStorages(open("storages"), environment);
   const tensors = readTensors(open("tensors"), storages, environment);
   const persistentLoad = (id: PickleValue, pickleRegion: Region): PickleValue => {
     // A module's class comes with its source code, of which only the class is of use.
     if (Array.isArray(id)) return id[0] ?? null;
-    const value = tensors.get(String(id)) ?? storages.get(String(id));
+    const value = tensors.get(keyText(id)) ?? storages.get(keyText(id));
     if (value === undefined)
-      throw corrupt(pickleRegion, `a reference to tensor ${String(id)}`, "a tensor in tensors");
+      throw corrupt(pickleRegion, `a reference to tensor ${quote(keyText(id))}`, "a tensor in tensors");
     return value;
   };
-  return { container: "tar", root: runPickle(open("pickle"), { budget, persistentLoad }) };
+  return { container: "tar", root: runPickle(open("pickle"), { ...environment, persistentLoad }) };
 }
 
 /** The regular files of the archive by name. */
@@ -83,7 +83,7 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
     const { offset } = cursor;
     const length = cursor.uint64();
     cursor.seek(offset);
-    const declared = { key: String(key), element, elementBytes, length, view: undefined };
+    const declared = { key: keyText(key), element, elementBytes, length, view: undefined };
     const bytes = readStorage(cursor, declared);
     const byteLength = bytes.length;
     storages.set(declared.key, {
@@ -97,13 +97,13 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
   }
   for (const view of readList(cursor, environment)) {
     const [key, rootKey, offset, length] = Array.isArray(view) ? view : [];
-    const root = storages.get(String(rootKey));
+    const root = storages.get(keyText(rootKey));
     if (root === undefined || typeof offset !== "number" || typeof length !== "number") {
       throw corrupt(cursor.region, "a view of an unknown storage", "views of storages in the file");
     }
     const start = offset * root.elementBytes;
     const bytes = new Cursor(root.bytes(), cursor.region, start).take(length * root.elementBytes);
-    storages.set(String(key), { ...root, byteLength: bytes.length, bytes: () => bytes });
+    storages.set(keyText(key), { ...root, byteLength: bytes.length, bytes: () => bytes });
   }
   return storages;
 }
@@ -117,15 +117,15 @@ function readTensors(
   const count = readCount(cursor, environment);
   for (let index = 0; index < count; index++) {
     const [key, storageKey] = readTuple(cursor, environment);
-    const storage = storages.get(String(storageKey));
+    const storage = storages.get(keyText(storageKey));
     if (storage === undefined)
-      throw corrupt(cursor.region, `a tensor of storage ${String(storageKey)}`, "a storage");
+      throw corrupt(cursor.region, `a tensor of storage ${quote(keyText(storageKey))}`, "a storage");
     const rank = cursor.int32();
     cursor.skip(4);
     const sizes = readSizes(cursor, rank);
     const strides = readSizes(cursor, rank);
     const offset = cursor.uint64();
-    tensors.set(String(key), inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]));
+    tensors.set(keyText(key), inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]));
   }
   return tensors;
 }
@@ -139,7 +139,11 @@ function readSizes(cursor: Cursor, rank: number): number[] {
 function readCount(cursor: Cursor, environment: PickleEnvironment): number {
   const count = runPickle(cursor, environment);
   if (typeof count === "number") return count;
-  throw corrupt(cursor.region, `a count of type ${typeName(count)} in ${cursor.region.part}`, "a number");
+  throw corrupt(
+    cursor.region,
+    `a count of type ${typeName(count)} in ${printable(cursor.region.part)}`,
+    "a number",
+  );
 }
 
 function readTuple(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {
@@ -149,7 +153,11 @@ function readTuple(cursor: Cursor, environment: PickleEnvironment): readonly Pic
 function readList(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {
   const list = runPickle(cursor, environment);
   if (Array.isArray(list)) return list;
-  throw corrupt(cursor.region, `a value of type ${typeName(list)} in ${cursor.region.part}`, "a list");
+  throw corrupt(
+    cursor.region,
+    `a value of type ${typeName(list)} in ${printable(cursor.region.part)}`,
+    "a list",
+  );
 }
 
 /** Header bytes counted with the checksum field as spaces (POSIX.1-1988, 10.1.1). */

@@ -16,6 +16,7 @@ import {
   type Storage,
   typeName,
 } from "./pickle/values.js";
+import { printable } from "./refusals.js";
 
 /** Where a tensor's elements are: element `i` is at `offset + Σ iₐ·strideₐ` elements into the storage. */
 export interface TensorRef {
@@ -82,7 +83,7 @@ export function tensorRef(value: PickleValue): TensorRef | TensorProblem {
   if (other !== undefined) return { code: "unsupported", text: other };
   if (isArray(tensor)) return arrayRef(tensor);
   const layout = STRIDED.get(tensor.path);
-  if (layout === undefined) return malformed(`a tensor made by ${tensor.path}`);
+  if (layout === undefined) return malformed(`a tensor made by ${printable(tensor.path)}`);
   if (layout.metadata !== undefined && hasLazyBits(tensor.args[layout.metadata])) {
     return { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
   }
@@ -119,7 +120,7 @@ function stridedRef({ args }: InertObject, dtypeName: PickleValue | undefined): 
   const dtype = dtypeName === undefined ? storageElement(storage.element)?.dtype : namedDType(dtypeName);
   if (dtype === undefined) {
     const name = isGlobal(dtypeName) ? dtypeName.path.replace(/^torch\./, "") : storage.element;
-    return { code: "unsupported", text: `elements of type ${name}` };
+    return { code: "unsupported", text: `elements of type ${printable(name)}` };
   }
   return { dtype, elementBytes: DTYPES[dtype].BYTES_PER_ELEMENT, storage, offset, shape, strides };
 }
@@ -128,15 +129,16 @@ function namedDType(value: PickleValue): DType | undefined {
   return isGlobal(value) ? torchDType(value.path) : undefined;
 }
 
-/** numpy's limit is 64 dimensions, and no network's tensors have more than 5. */
-const MAX_RANK = 64;
+/** No network's tensors have more than 5 dimensions. With `MAX_SIZE` it keeps products of sizes finite. */
+const MAX_RANK = 16;
+const MAX_SIZE = 2 ** 48;
 
 export function isSizes(value: PickleValue | undefined): value is number[] {
   return Array.isArray(value) && value.length <= MAX_RANK && value.every(isSize);
 }
 
 function isSize(value: PickleValue | undefined): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < MAX_SIZE;
 }
 
 /** A problem that no honest writer causes. */

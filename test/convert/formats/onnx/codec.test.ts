@@ -1,9 +1,10 @@
+import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
-import { ModelProto } from "../../../../src/convert/formats/onnx/proto.js";
 import type { Tensor } from "../../../../src/tensor.js";
 import { identityModel } from "./models.js";
 
+const { ModelProto } = onnxProto.onnx;
 const subject = "model.onnx";
 
 const TENSORS: readonly Tensor[] = [
@@ -70,6 +71,11 @@ describe("encodeOnnx and decodeOnnx", () => {
     const bytes = encodeOnnx(FULL);
     expect(encodeOnnx(FULL)).toEqual(bytes);
     expect(encodeOnnx(decodeOnnx(bytes, { subject }))).toEqual(bytes);
+  });
+
+  it("write the bytes that onnx-proto writes", () => {
+    const bytes = encodeOnnx(FULL);
+    expect(Uint8Array.from(ModelProto.encode(ModelProto.decode(bytes)).finish())).toEqual(bytes);
   });
 
   it("read a Node Buffer at any alignment", () => {

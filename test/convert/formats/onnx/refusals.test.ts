@@ -1,8 +1,11 @@
+import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx } from "../../../../src/convert/formats/onnx/index.js";
-import { type ITensorProto, ModelProto } from "../../../../src/convert/formats/onnx/proto.js";
 import { InputError } from "../../../../src/errors.js";
 import { identityModel } from "./models.js";
+
+const { ModelProto } = onnxProto.onnx;
+type ITensorProto = onnxProto.onnx.ITensorProto;
 
 function refusalOf(bytes: Uint8Array): InputError {
   try {

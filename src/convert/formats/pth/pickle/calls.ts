@@ -31,6 +31,11 @@ const COMPUTATIONS: ReadonlyMap<string, Computation> = new Map<string, Computati
   ["_codecs.encode", encode],
   ["torch.Size", itself],
   [
+    "torch.storage._load_from_bytes",
+    ([file], { environment, cursor }) =>
+      file instanceof Uint8Array ? environment.loadStorage(file, cursor.region) : undefined,
+  ],
+  [
     "copyreg._reconstructor",
     ([type, _base, value], machine) => construct(machine, type ?? null, [value ?? null]),
   ],

@@ -9,18 +9,20 @@
 
 import type { Budget } from "../budget.js";
 import type { Cursor } from "../cursor.js";
-import { corrupt, position, type Region, unsupported } from "../refusals.js";
+import { corrupt, position, printable, type Region, unsupported } from "../refusals.js";
 import { CONTAINER_OPCODES } from "./containers.js";
 import { OBJECT_OPCODES } from "./objects.js";
 import { SCALAR_OPCODES } from "./scalars.js";
 import { PickleStack } from "./stack.js";
-import type { PickleValue } from "./values.js";
+import type { PickleValue, Storage } from "./values.js";
 
 /** What a pickle depends on: its container gives meaning to persistent ids. */
 export interface PickleEnvironment {
   readonly budget: Budget;
   /** The value of a persistent id; throws `InputError` for one that the container does not know. */
   readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
+  /** The storage in a file of its own inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
+  readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
 }
 
 /** The state of one run. */
@@ -41,7 +43,7 @@ export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;
  * A memo entry or stack slot takes up to 40 bytes for one byte of pickle. The largest OSNet checkpoint seen, with
  * optimizer state, has 150,000 opcodes.
  */
-const MAX_OPCODES = 1 << 22;
+const MAX_OPCODES = 1 << 21;
 
 const STOP = 0x2e;
 
@@ -75,7 +77,7 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
   }
   throw unsupported(
     cursor.region,
-    `a pickle of more than ${MAX_OPCODES} opcodes in ${cursor.region.part}`,
+    `a pickle of more than ${MAX_OPCODES} opcodes in ${printable(cursor.region.part)}`,
     "a checkpoint",
   );
 }

@@ -1,5 +1,5 @@
 import type { Cursor } from "../cursor.js";
-import { corrupt, position, unsupported } from "../refusals.js";
+import { corrupt, position, printable, unsupported } from "../refusals.js";
 import type { PickleValue } from "./values.js";
 
 /**
@@ -31,7 +31,7 @@ export class PickleStack {
       const { region } = this.#cursor;
       throw unsupported(
         region,
-        `a pickle of more than ${MAX_OBJECTS} objects in ${region.part}`,
+        `a pickle of more than ${MAX_OBJECTS} objects in ${printable(region.part)}`,
         "a checkpoint",
       );
     }

@@ -3,6 +3,8 @@
  * that Python would have constructed. Nothing has behaviour.
  */
 
+import { printable } from "../refusals.js";
+
 /** Lists and tuples are arrays; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */
 export type PickleValue =
   | null
@@ -90,5 +92,13 @@ export function typeName(value: PickleValue | undefined): string {
   if (Array.isArray(value)) return "list or tuple";
   if (value instanceof Map) return "dict";
   if (value instanceof Set) return "set";
-  return value.kind === "storage" ? `${value.element}Storage` : value.path;
+  return value.kind === "storage" ? `${value.element}Storage` : printable(value.path);
+}
+
+/**
+ * A key or identifier as text: strings and integers as they are, others by their type. Never `String(value)`: that
+ * walks a list to its depths, where hostile ones have no end.
+ */
+export function keyText(value: PickleValue | undefined): string {
+  return typeof value === "string" || typeof value === "number" ? String(value) : typeName(value);
 }

@@ -1,9 +1,13 @@
+import onnxProto from "onnx-proto";
 import { InputError } from "../../../errors.js";
-import { decodeGraph, encodeGraph, standardDomain } from "./graphs.js";
+import { decodeGraph, standardDomain } from "./graphs.js";
+import { type IGraphProto, int64ToNumber } from "./messages.js";
 import type { OnnxModel } from "./model.js";
-import { GraphProto, type IGraphProto, int64ToNumber, ModelProto } from "./proto.js";
 import { refusal } from "./refusal.js";
 import { topLevelPayloads } from "./wire.js";
+
+// The package is CommonJS: its names are not visible to an ES module's named imports.
+const { onnx } = onnxProto;
 
 /**
  * ONNX: one protobuf message, `ModelProto` of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3),
@@ -15,22 +19,6 @@ import { topLevelPayloads } from "./wire.js";
 
 /** Field number of `ModelProto.graph`. */
 const GRAPH_FIELD = 7;
-
-/** The bytes of an ONNX file. The same model always gives the same bytes; tensors are copied once. */
-export function encodeOnnx(model: OnnxModel): Uint8Array {
-  const bytes = ModelProto.encode({
-    irVersion: model.irVersion,
-    ...(model.producer.name ? { producerName: model.producer.name } : {}),
-    ...(model.producer.version ? { producerVersion: model.producer.version } : {}),
-    graph: encodeGraph(model.graph),
-    opsetImport: [["", model.opset] as const, ...model.customOpsets].map(([domain, version]) => ({
-      domain,
-      version,
-    })),
-    metadataProps: Array.from(model.metadata, ([key, value]) => ({ key, value })),
-  }).finish();
-  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
 
 /**
  * The model in an ONNX file. Tensors share the memory of `bytes` where alignment allows.
@@ -54,7 +42,7 @@ function decodeModel(bytes: Uint8Array, subject: string): OnnxModel {
   // A plain view: on a Node `Buffer`, protobufjs reads strings beyond the end without complaint.
   const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const graphs = topLevelPayloads(view, GRAPH_FIELD);
-  const model = ModelProto.decode(view);
+  const model = onnx.ModelProto.decode(view);
   const opsets = new Map(
     model.opsetImport.map(({ domain, version }) => [standardDomain(domain ?? ""), int64ToNumber(version)]),
   );
@@ -77,29 +65,13 @@ function decodeModel(bytes: Uint8Array, subject: string): OnnxModel {
  */
 function mergeGraphs(payloads: readonly Uint8Array[]): IGraphProto | undefined {
   if (payloads.length < 2) return undefined;
-  return GraphProto.decode(concatenate(payloads));
-}
-
-/**
- * The same file with more of its values as graph outputs: the serialized fragment `{ graph: { output: … } }` is
- * appended, which readers merge into the model. Nothing is decoded or encoded again, so that fields unknown to us
- * survive. A value's name is enough: runtimes infer its type and shape.
- *
- * @param names Values of the graph that are not outputs yet.
- */
-export function appendOutputs(bytes: Uint8Array, names: readonly string[]): Uint8Array {
-  const fragment = ModelProto.encode({ graph: { output: names.map((name) => ({ name })) } }).finish();
-  return concatenate([bytes, fragment]);
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  const merged = new Uint8Array(payloads.reduce((length, payload) => length + payload.length, 0));
   let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
+  for (const payload of payloads) {
+    merged.set(payload, offset);
+    offset += payload.length;
   }
-  return whole;
+  return onnx.GraphProto.decode(merged);
 }
 
 function notOnnx(subject: string, found: string): InputError {

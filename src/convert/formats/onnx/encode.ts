@@ -1,0 +1,41 @@
+import { encodeGraph } from "./graphs.js";
+import type { OnnxGraph, OnnxModel } from "./model.js";
+import { serializeModel } from "./schema.js";
+
+/** The bytes of an ONNX file. The same model always gives the same bytes; tensors are copied once. */
+export function encodeOnnx(model: OnnxModel): Uint8Array {
+  const { name, version } = model.producer;
+  const opsets = [["", model.opset] as const, ...model.customOpsets];
+  return serializeModel(
+    {
+      irVersion: model.irVersion,
+      ...(name ? { producerName: name } : {}),
+      ...(version ? { producerVersion: version } : {}),
+      graph: encodeGraph(model.graph),
+      opsetImport: opsets.map(([domain, version]) => ({ domain, version })),
+      metadataProps: Array.from(model.metadata, ([key, value]) => ({ key, value })),
+    },
+    expectedSize(model.graph),
+  );
+}
+
+/** More than an OSNet's file takes, so that its buffer never grows: its nodes take 250 bytes each, names included. */
+function expectedSize({ initializers, nodes }: OnnxGraph): number {
+  const weights = [...initializers.values()].reduce((size, { data }) => size + data.byteLength, 0);
+  return weights + 512 * (nodes.length + initializers.size) + 8192;
+}
+
+/**
+ * The same file with more of its values as graph outputs: the serialized fragment `{ graph: { output: … } }` is
+ * appended, which readers merge into the model. Nothing is decoded or encoded again, so that fields unknown to us
+ * survive. A value's name is enough: onnxruntime infers its type and shape.
+ *
+ * @param names Values of the graph that are not outputs yet.
+ */
+export function appendOutputs(bytes: Uint8Array, names: readonly string[]): Uint8Array {
+  const fragment = serializeModel({ graph: { output: names.map((name) => ({ name })) } }, 64 * names.length);
+  const tapped = new Uint8Array(bytes.length + fragment.length);
+  tapped.set(bytes);
+  tapped.set(fragment, bytes.length);
+  return tapped;
+}

@@ -1,0 +1,138 @@
+/** Checkpoints built byte by byte: pickles as their opcodes, zip archives header by header, lies included. */
+
+import { decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { InputError } from "../../../../src/errors.js";
+
+/** Strings are Latin-1: one character for each byte. */
+export function bytesOf(...parts: readonly (string | Uint8Array)[]): Uint8Array {
+  return new Uint8Array(
+    Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part, "latin1") : part))),
+  );
+}
+
+/** `value` in `size` bytes, little-endian, as Latin-1. */
+export function le(value: number, size: number): string {
+  return Array.from({ length: size }, (_, index) =>
+    String.fromCharCode(Math.floor(value / 256 ** index) % 256),
+  ).join("");
+}
+
+// Pickle values in protocol 2.
+
+export const str = (text: string): string =>
+  `X${le(Buffer.byteLength(text), 4)}${Buffer.from(text).toString("latin1")}`;
+export const int = (value: number): string => `J${le(value, 4)}`;
+export const tuple = (...items: readonly string[]): string => `(${items.join("")}t`;
+export const dict = (entries: Readonly<Record<string, string>>): string =>
+  `}(${Object.entries(entries)
+    .map(([key, value]) => str(key) + value)
+    .join("")}u`;
+export const call = (path: string, ...args: readonly string[]): string => `${global(path)}${tuple(...args)}R`;
+export const pickle = (value: string): string => `\x80\x02${value}.`;
+
+export function global(path: string): string {
+  const dot = path.lastIndexOf(".");
+  return `c${path.slice(0, dot)}\n${path.slice(dot + 1)}\n`;
+}
+
+export interface TensorShape {
+  readonly type?: string;
+  readonly key?: string;
+  readonly numel?: number;
+  readonly offset?: number;
+  readonly shape?: readonly number[];
+  readonly stride?: readonly number[];
+}
+
+/** What torch.save writes for a tensor; by default two floats, the whole of storage 0. */
+export function tensor({ type = "Float", key = "0", numel = 2, ...layout }: TensorShape = {}): string {
+  const { offset = 0, shape = [2], stride = [1] } = layout;
+  const storage = `${tuple(str("storage"), global(`torch.${type}Storage`), str(key), str("cpu"), int(numel))}Q`;
+  const sizes = [tuple(...shape.map(int)), tuple(...stride.map(int))];
+  return call("torch._utils._rebuild_tensor_v2", storage, int(offset), ...sizes, "\x89", "N");
+}
+
+// Containers.
+
+/** An entry, and what its two headers say if not the truth. */
+export interface Entry {
+  readonly name: string;
+  readonly data: string | Uint8Array;
+  readonly method?: number;
+  readonly size?: number;
+  readonly local?: { readonly name?: string; readonly method?: number; readonly size?: number };
+  /** Where the directory says it is. */
+  readonly offset?: number;
+}
+
+/** A zip archive of the entries, stored as they are. */
+export function zip(entries: readonly Entry[], comment = ""): Uint8Array {
+  let body = bytesOf();
+  let directory = bytesOf();
+  for (const { name, data, method = 0, local = {}, ...entry } of entries) {
+    const stored = bytesOf(data);
+    const size = entry.size ?? stored.length;
+    const offset = entry.offset ?? body.length;
+    const fields = (of: { name?: string; method?: number; size?: number }) =>
+      `${le(of.method ?? method, 2)}${le(0, 8)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
+    body = bytesOf(body, `PK\x03\x04${le(20, 2)}${le(0, 2)}${fields(local)}${local.name ?? name}`, stored);
+    directory = bytesOf(
+      directory,
+      `PK\x01\x02${le(20, 2)}${le(20, 2)}${le(0, 2)}${fields({})}${le(0, 10)}${le(offset, 4)}${name}`,
+    );
+  }
+  const count = le(entries.length, 2);
+  const end = `PK\x05\x06${le(0, 4)}${count}${count}${le(directory.length, 4)}${le(body.length, 4)}${le(comment.length, 2)}${comment}`;
+  return bytesOf(body, directory, end);
+}
+
+/** A zip container with one pickle and its storages. */
+export function checkpoint(
+  value: string,
+  storages: Readonly<Record<string, string | Uint8Array>> = {},
+  extra: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  const data = Object.entries(storages).map(([key, bytes]) => ({ name: `archive/data/${key}`, data: bytes }));
+  const others = Object.entries(extra).map(([name, bytes]) => ({ name: `archive/${name}`, data: bytes }));
+  return zip([{ name: "archive/data.pkl", data: pickle(value) }, ...data, ...others]);
+}
+
+/** A legacy container: magic number, version, system information, object, keys, storages of floats. */
+export function legacy(value: string, storages: Readonly<Record<string, Uint8Array>>): Uint8Array {
+  const keys = Object.keys(storages);
+  return bytesOf(
+    pickle("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"),
+    pickle(int(1001)),
+    pickle(dict({})),
+    pickle(value),
+    pickle(`](${keys.map(str).join("")}e`),
+    ...Object.values(storages).flatMap((data) => [le(data.length / 4, 8), data]),
+  );
+}
+
+/** The bytes of float32 numbers. */
+export function floats(...values: readonly number[]): Uint8Array {
+  return new Uint8Array(new Float32Array(values).buffer);
+}
+
+/** The state dict as plain data. */
+export function decoded(
+  bytes: Uint8Array,
+  key?: string,
+): Record<string, { dtype: string; shape: readonly number[]; values: (number | bigint)[] }> {
+  const { stateDict } = decodePth(bytes, { subject: "weights.pth", ...(key === undefined ? {} : { key }) });
+  return Object.fromEntries(
+    [...stateDict].map(([name, { dtype, shape, data }]) => [name, { dtype, shape, values: [...data] }]),
+  );
+}
+
+/** The message with which `weights.pth` is refused. Any other error than an `InputError` fails the test. */
+export function refusal(bytes: Uint8Array, key?: string): string {
+  try {
+    decoded(bytes, key);
+  } catch (error) {
+    if (error instanceof InputError) return error.message;
+    throw error;
+  }
+  throw new Error("not refused");
+}

@@ -1,0 +1,161 @@
+import { describe, expect, it } from "vitest";
+import {
+  bytesOf,
+  call,
+  checkpoint,
+  decoded,
+  dict,
+  floats,
+  global,
+  le,
+  pickle,
+  refusal,
+  str,
+  tensor,
+  tuple,
+} from "./build.js";
+
+const weights = { 0: floats(1, 2) };
+const withWeights = (payload: string): Uint8Array => checkpoint(dict({ w: tensor(), payload }), weights);
+const refusedCall = (path: string) =>
+  new RegExp(
+    `found a pickle that asks to run "${path}", before byte \\d+ of [^ ]+(?: file)? \\(nothing was run\\), expected data`,
+  );
+
+describe("a pickle that asks to run code", () => {
+  it.each([
+    ["os.system", call("os.system", str("true"))],
+    ["posix.system", call("posix.system", str("true"))],
+    ["nt.system", call("nt.system", str("true"))],
+    ["subprocess.Popen", call("subprocess.Popen", str("true"))],
+    ["builtins.eval", call("__builtin__.eval", str("1"))],
+    ["builtins.exec", call("builtins.exec", str("1"))],
+    ["builtins.getattr", call("builtins.getattr", global("os.path"), str("join"))],
+    ["builtins.__import__", call("builtins.__import__", str("os"))],
+    ["runpy._run_code", call("runpy._run_code", str("1"))],
+    ["torch.hub.load", call("torch.hub.load", str("a/b"))],
+    ["torch.serialization.os.system", "\x8c\x13torch.serialization\x8c\x09os.system\x93)R"],
+    ["webbrowser.open", call("webbrowser.open", str("https://example.org"))],
+    ["operator.methodcaller", call("operator.methodcaller", str("system"))],
+    ["numpy.testing._private.utils.runstring", call("numpy.testing._private.utils.runstring", str("1"))],
+    ["os.system", `(S'true'\nios\nsystem\n`],
+    ["os.system", `(${global("os.system")}S'true'\no`],
+    ["subprocess.Popen", `${global("subprocess.Popen")}${tuple(str("true"))}\x81`],
+    ["subprocess.Popen", `${global("subprocess.Popen")}${tuple(str("true"))}}\x92`],
+    ["os.system", call("copy_reg.__newobj__", global("os.system"), str("true"))],
+    ["os._Environ", call("copyreg._reconstructor", global("os._Environ"), global("builtins.object"), "N")],
+  ])("is refused whatever else it holds: %s", (path, payload) => {
+    expect(refusal(withWeights(payload))).toMatch(refusedCall(path));
+    expect(refusal(bytesOf(pickle(payload)))).toMatch(refusedCall(path));
+  });
+
+  it("is refused in protocol 0, which is text", () => {
+    expect(refusal(bytesOf("cos\nsystem\n(S'true'\ntR."))).toMatch(refusedCall("os.system"));
+  });
+
+  it("is refused when it calls what it made, changes a class or names a registered extension", () => {
+    const partial = call("functools.partial", global("os.system"));
+    expect(refusal(withWeights(`${partial})R`))).toContain(
+      "found a call of a value of type functools.partial",
+    );
+    expect(refusal(withWeights(`${global("torch.nn.Module")}${dict({ __call__: "N" })}b`))).toContain(
+      "found a pickle that changes a value of type torch.nn.Module",
+    );
+    expect(refusal(withWeights("\x82\x01"))).toContain("found copyreg extension 1 before byte");
+    expect(refusal(withWeights("\x97"))).toContain("found a buffer kept outside the file");
+  });
+
+  it("is read where it only names classes and their state, which stay inert", () => {
+    const module = `${global("evil.Module")})\x81${dict({ __setstate__: global("os.system") })}b`;
+    expect(decoded(withWeights(module))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
+  });
+});
+
+describe("a pickle that multiplies", () => {
+  it("by sharing is walked once", () => {
+    const level = (index: number) =>
+      `](${`h${String.fromCharCode(index)}`.repeat(10)}eq${String.fromCharCode(index + 1)}`;
+    const laughs = `]q\x00${Array.from({ length: 200 }, (_, index) => level(index)).join("")}`;
+    expect(refusal(bytesOf(pickle(laughs)))).toContain("without tensors");
+  });
+
+  it.each([
+    ["dict", `](${tuple("K\x01", "K\x02").repeat(1000)}e`],
+    ["set", `](${"K\x01".repeat(1000)}e`],
+  ])("by copying a %s meets the budget", (type, source) => {
+    const copies = `${source}q\x00${global(`builtins.${type}`)}q\x01${"h\x01h\x00\x85R0".repeat(1000)}`;
+    expect(refusal(bytesOf(pickle(copies)))).toMatch(
+      new RegExp(
+        `found copies of a ${type}, which takes the memory needed to \\d+ bytes, expected at most 1048576`,
+      ),
+    );
+  });
+
+  it("by decoding text to bytes meets the budget", () => {
+    const copies = `${str("a".repeat(10000))}q\x00${global("_codecs.encode")}q\x01${`h\x01h\x00${str("latin1")}\x86R0`.repeat(200)}`;
+    expect(refusal(bytesOf(pickle(copies)))).toContain(
+      "found byte strings, which takes the memory needed to",
+    );
+  });
+
+  it("by one-byte opcodes meets a limit", () => {
+    expect(refusal(bytesOf("\x80\x02", "N".repeat(3_000_000)))).toContain(
+      "found a pickle of more than 2097152 opcodes",
+    );
+    expect(refusal(bytesOf("\x80\x02", "}".repeat(1_000_000)))).toContain(
+      "found a pickle of more than 524288 objects",
+    );
+  });
+
+  it("by modules that contain themselves or one another has no weights", () => {
+    const state = (child: string) =>
+      `}(${str("_parameters")}${dict({ w: tensor() })}${str("_modules")}${dict({ a: child, b: child })}ub`;
+    const itself = `${global("evil.Module")})\x81q\x00${state("h\x00")}`;
+    expect(refusal(checkpoint(itself, weights))).toContain(
+      "found a value of type evil.Module without tensors",
+    );
+    let doubling = `${global("evil.Module")})\x81q\x00${state("N")}`;
+    for (let depth = 1; depth < 40; depth++) {
+      const [below, here] = [depth - 1, depth].map((index) => String.fromCharCode(index));
+      doubling += `0${global("evil.Module")})\x81q${here}${state(`h${below}`)}`;
+    }
+    expect(refusal(checkpoint(doubling, weights))).toContain("without tensors");
+  });
+
+  it("by depth does not overflow the stack", () => {
+    const deep = `]q\x00${"\x85".repeat(200_000)}`;
+    expect(refusal(checkpoint(deep))).toContain("found a value of type list or tuple without tensors");
+    expect(refusal(checkpoint(`}${deep}Ns`))).toContain("found a value of type dict without tensors");
+    expect(refusal(checkpoint(`${"}X\x01\0\0\0a".repeat(100_000)}N${"s".repeat(100_000)}`))).toContain(
+      "without tensors",
+    );
+  });
+});
+
+describe("a pickle that lies", () => {
+  it.each([
+    ["a string of 4 GB", `X${le(0xffffffff, 4)}`, "0 bytes left where 4294967295 should follow"],
+    ["bytes of 2^60", `\x8e${le(0, 7)}\x10`, "the size 1152921504606846976 at byte 3"],
+    ["an integer of 2 GB", `\x8b${le(0x7fffffff, 4)}`, "an integer of 2147483647 bytes"],
+    ["more values than it made", "0", "a pickle that takes more values than it made"],
+    ["values from below a mark", "N(\x85", "a pickle that takes more values than it made"],
+    ["a memo entry before it is made", "h\x07", "memo entry 7 used before it was made"],
+    ["a dict with half a pair", "}(Nu", "a key without a value set on a value of type dict"],
+    ["items for a number", "K\x01Na", "items added on a value of type int"],
+    ["arguments that are none", `${global("a.A")}NR`, "arguments of type None"],
+    ["text that is not UTF-8", "X\x01\0\0\0\xff", "a string that is not UTF-8 at byte 7"],
+    ["no end", "N", "0 bytes left where 1 should follow"],
+    ["an opcode that is none", "\xff", "the byte 0xff at byte 2 of the file"],
+    ["protocol 9", "\x80\x09", "pickle protocol 9"],
+    ["a reference out of the file", "NQ", "a reference out of the pickle in the file"],
+  ])("about %s is refused where it does", (_, opcodes, found) => {
+    expect(refusal(bytesOf("\x80\x02", opcodes))).toContain(`weights.pth: found ${found}`);
+  });
+
+  it("keys such as __proto__ are keys like any other", () => {
+    const value = dict({ ["__proto__"]: tensor(), constructor: tensor(), toString: tensor() });
+    const { stateDict } = Object.assign({ stateDict: decoded(checkpoint(value, weights)) });
+    expect(Object.keys(stateDict)).toEqual(["__proto__", "constructor", "toString"]);
+    expect(({} as Record<string, unknown>)["w"]).toBeUndefined();
+  });
+});
