@@ -61,11 +61,13 @@ export async function writeChecked<T>(
       throw fileError(path, describe(cause), "a place that can be written", "choose another with -o", cause);
     });
     const result = await check(temporary);
-    if (accept(result)) await rename(temporary, path);
+    await (accept(result) ? rename(temporary, path) : rm(temporary));
     return result;
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
   } finally {
     process.removeListener("SIGINT", cleanUp);
-    await rm(temporary, { force: true });
   }
 }
 

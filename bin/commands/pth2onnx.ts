@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import { multiplyAdds, parameterCount } from "../../src/arch/index.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
-import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import {
   lowerToOnnx,
   type OnnxOptions,
@@ -56,8 +56,7 @@ export async function pth2onnx(input: string, options: Pth2OnnxOptions): Promise
     const bar = progress("verifying layer");
     const verification = await openVerification(
       { name: output === "-" ? "standard output" : basename(output), bytes: written },
-      source,
-      { arch: checkpoint.spec, ...(options.key === undefined ? {} : { key: options.key }) },
+      { ...source, checkpoint },
     );
     const report = await verify({
       ...verification,

@@ -21,44 +21,94 @@ export interface TensorMetrics {
   readonly ulp: number;
 }
 
+/** Elements compared at a time: small enough to stay in cache, large enough for typed-array conversion to pay. */
+const CHUNK = 4096;
+
 /** Compares tensors of one shape, element by element. */
 export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics {
-  const e = expected.data;
-  const a = actual.data;
-  const ulps = ulpDistance(expected, actual);
+  const total = expected.data.length;
+  const e = new Float64Array(CHUNK);
+  const a = new Float64Array(CHUNK);
   let mismatchedNonFinite = 0;
-  let maxAbs = 0;
-  let scale = 0;
-  let squaredError = 0;
-  let dot = 0;
-  let expectedSquared = 0;
-  let actualSquared = 0;
-  for (let index = 0; index < e.length; index++) {
-    const x = e[index] as number;
-    const y = a[index] as number;
-    const difference = Math.abs(y - x);
-    // NaN or infinity on either side makes the difference so; a comparison with it is false.
-    if (!(difference < Infinity)) {
-      if (x !== y) mismatchedNonFinite++;
-      continue;
+  let sums = NOTHING;
+  let ulp = 0;
+  for (let start = 0; start < total; start += CHUNK) {
+    const length = Math.min(CHUNK, total - start);
+    // Copied into arrays of one type, whatever the tensors are: the loops below then compile to one tight form.
+    e.set(expected.data.subarray(start, start + length));
+    a.set(actual.data.subarray(start, start + length));
+    let chunk = sumUp(e, a, length);
+    if (!Number.isFinite(chunk.squaredError + chunk.expectedSquared)) {
+      mismatchedNonFinite += setAsideNonFinite(e, a, length);
+      chunk = sumUp(e, a, length);
     }
-    if (difference > maxAbs) maxAbs = difference;
-    const magnitude = Math.abs(x);
-    if (magnitude > scale) scale = magnitude;
-    squaredError += difference * difference;
-    dot += x * y;
-    expectedSquared += x * x;
-    actualSquared += y * y;
+    sums = {
+      maxAbs: Math.max(sums.maxAbs, chunk.maxAbs),
+      scale: Math.max(sums.scale, chunk.scale),
+      squaredError: sums.squaredError + chunk.squaredError,
+      dot: sums.dot + chunk.dot,
+      expectedSquared: sums.expectedSquared + chunk.expectedSquared,
+      actualSquared: sums.actualSquared + chunk.actualSquared,
+    };
+    ulp = Math.max(ulp, ulpDistance(e, a, length));
   }
+  const { maxAbs, scale, squaredError, dot, expectedSquared, actualSquared } = sums;
   return {
     mismatchedNonFinite,
     maxAbs,
     scale,
     relMax: maxAbs === 0 ? 0 : maxAbs / scale,
-    rmse: e.length === 0 ? 0 : Math.sqrt(squaredError / e.length),
+    rmse: total === 0 ? 0 : Math.sqrt(squaredError / total),
     cosine: cosineOf(dot, expectedSquared, actualSquared),
-    ulp: ulps,
+    ulp,
   };
+}
+
+interface Sums {
+  readonly maxAbs: number;
+  readonly scale: number;
+  readonly squaredError: number;
+  readonly dot: number;
+  readonly expectedSquared: number;
+  readonly actualSquared: number;
+}
+
+const NOTHING: Sums = {
+  maxAbs: 0,
+  scale: 0,
+  squaredError: 0,
+  dot: 0,
+  expectedSquared: 0,
+  actualSquared: 0,
+};
+
+/** The inner loop, over finite elements. */
+function sumUp(e: Float64Array, a: Float64Array, length: number): Sums {
+  let [maxAbs, scale, squaredError, dot, expectedSquared, actualSquared] = [0, 0, 0, 0, 0, 0];
+  for (let index = 0; index < length; index++) {
+    const x = e[index] as number;
+    const y = a[index] as number;
+    const difference = y - x;
+    maxAbs = Math.max(maxAbs, Math.abs(difference));
+    scale = Math.max(scale, Math.abs(x));
+    squaredError += difference * difference;
+    dot += x * y;
+    expectedSquared += x * x;
+    actualSquared += y * y;
+  }
+  return { maxAbs, scale, squaredError, dot, expectedSquared, actualSquared };
+}
+
+/** Sets pairs that are not finite to 0, and counts those that do not match: NaN never does. */
+function setAsideNonFinite(e: Float64Array, a: Float64Array, length: number): number {
+  let mismatched = 0;
+  for (let index = 0; index < length; index++) {
+    if (Number.isFinite(e[index]) && Number.isFinite(a[index])) continue;
+    if (e[index] !== a[index]) mismatched++;
+    e[index] = 0;
+    a[index] = 0;
+  }
+  return mismatched;
 }
 
 function cosineOf(dot: number, aSquared: number, bSquared: number): number {
@@ -67,30 +117,27 @@ function cosineOf(dot: number, aSquared: number, bSquared: number): number {
   return dot / (Math.sqrt(aSquared) * Math.sqrt(bSquared));
 }
 
-/** Elements converted at a time: small enough to stay in cache, large enough for the typed-array conversion to pay. */
-const CHUNK = 4096;
+const ROUNDED_E = new Float32Array(CHUNK);
+const ROUNDED_A = new Float32Array(CHUNK);
+const BITS_E = new Int32Array(ROUNDED_E.buffer);
+const BITS_A = new Int32Array(ROUNDED_A.buffer);
 
-function ulpDistance(expected: RealTensor, actual: RealTensor): number {
-  const x = new Float32Array(CHUNK);
-  const y = new Float32Array(CHUNK);
-  const xBits = new Int32Array(x.buffer);
-  const yBits = new Int32Array(y.buffer);
+/** The largest distance of two chunks in float32 steps. */
+function ulpDistance(e: Float64Array, a: Float64Array, length: number): number {
+  ROUNDED_E.set(e);
+  ROUNDED_A.set(a);
   let largest = 0;
-  for (let start = 0; start < expected.data.length; start += CHUNK) {
-    const end = Math.min(start + CHUNK, expected.data.length);
-    x.set(expected.data.subarray(start, end));
-    y.set(actual.data.subarray(start, end));
-    for (let index = 0; index < end - start; index++) {
-      const distance = Math.abs(ordinal(xBits[index] as number) - ordinal(yBits[index] as number));
-      if (distance > largest && Number.isFinite(x[index]) && Number.isFinite(y[index])) largest = distance;
-    }
+  for (let index = 0; index < length; index++) {
+    const distance = Math.abs(ordinal(BITS_E[index] as number) - ordinal(BITS_A[index] as number));
+    if (distance > largest) largest = distance;
   }
   return largest;
 }
 
-/** Maps float32 bits to integers in the order of the numbers, both zeros to 0 (IEEE 754: sign and magnitude). */
+/** Maps float32 bits (sign and magnitude) to integers in the order of the numbers, both zeros to 0. */
 function ordinal(bits: number): number {
-  return bits >= 0 ? bits : -(bits & 0x7fffffff);
+  const sign = bits >> 31;
+  return ((bits & 0x7fffffff) ^ sign) - sign;
 }
 
 /**

@@ -17,6 +17,8 @@ import { compareWeights } from "./weights.js";
 export interface NamedBytes {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** What the bytes hold, if they are a checkpoint that is open already. */
+  readonly checkpoint?: Checkpoint;
 }
 
 export interface OpenOptions {
@@ -89,7 +91,8 @@ export async function openVerification(
   };
 }
 
-function openFile({ name, bytes }: NamedBytes, options: OpenOptions): OpenFile {
+function openFile({ name, bytes, checkpoint }: NamedBytes, options: OpenOptions): OpenFile {
+  if (checkpoint) return { format: "pth", checkpoint };
   const format = sniffFormat(bytes);
   if (format === "onnx") return { format, model: decodeOnnx(bytes, { subject: name }) };
   if (format === "npz") return { format, archive: openNpz(bytes, name) };

@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
-import type { OnnxModel } from "../convert/formats/onnx/index.js";
+import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { Tensor } from "../tensor.js";
 import { toFloat32, toFloat64 } from "../tensor-cast.js";
@@ -28,6 +28,9 @@ export function compareWeights(
 ): { readonly result: WeightsResult; readonly faults: readonly Fault[] } {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const writers = new Map(
+    model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
+  );
   const faults: Fault[] = [];
   let [compared, identical, foldedCount] = [0, 0, 0];
   for (const node of graph.nodes) {
@@ -36,7 +39,7 @@ export function compareWeights(
     const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
     if (absorbed) foldedCount++;
     const expected = absorbed ? fold(absorbed, node, stateDict) : trained(node, stateDict);
-    const found = constantsOf(node, model, expected);
+    const found = constantsOf(node, writers.get(node.name), model.graph.initializers, expected);
     for (const [role, values] of expected) {
       compared++;
       const problem = differences(values, found.get(role), absorbed ? 1 : 0);
@@ -67,27 +70,34 @@ function fold(layer: LayerNode, norm: LayerNode, stateDict: StateDict): Constant
   };
   const weight = read(layer.parameters.weight) ?? new Float64Array();
   const bias = read(layer.parameters.bias);
-  const [gamma = [], beta = [], mean = [], variance = []] = ROLES.map((role) => read(norm.parameters[role]));
+  const none = new Float64Array();
+  const [gamma = none, beta = none, mean = none, variance = none] = ROLES.map((role) =>
+    read(norm.parameters[role]),
+  );
   const epsilon = norm.op.kind === "batchNorm" ? norm.op.epsilon : 0;
-  const scales = Float64Array.from(gamma, (value, c) => value / Math.sqrt((variance[c] ?? 0) + epsilon));
-  const perChannel = weight.length / scales.length;
+  const foldedWeight = new Float32Array(weight.length);
+  const foldedBias = new Float32Array(gamma.length);
+  const rowLength = weight.length / gamma.length;
+  for (let channel = 0; channel < gamma.length; channel++) {
+    const scale = (gamma[channel] ?? 0) / Math.sqrt((variance[channel] ?? 0) + epsilon);
+    foldedBias[channel] = ((bias?.[channel] ?? 0) - (mean[channel] ?? 0)) * scale + (beta[channel] ?? 0);
+    for (let index = channel * rowLength; index < (channel + 1) * rowLength; index++)
+      foldedWeight[index] = (weight[index] as number) * scale;
+  }
   return new Map([
-    [
-      "weight",
-      Float32Array.from(weight, (value, index) => value * (scales[Math.floor(index / perChannel)] ?? 0)),
-    ],
-    [
-      "bias",
-      Float32Array.from(scales, (scale, c) => ((bias?.[c] ?? 0) - (mean[c] ?? 0)) * scale + (beta[c] ?? 0)),
-    ],
+    ["weight", foldedWeight],
+    ["bias", foldedBias],
   ]);
 }
 
 /** The constants that a layer's node reads, by role; of a layer written as several nodes, those of its paths' names. */
-function constantsOf(node: LayerNode, model: OnnxModel, expected: Constants): Constants {
-  const { nodes, initializers } = model.graph;
-  const written = nodes.find(({ outputs }) => outputs.includes(node.name));
-  const read = (written?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
+function constantsOf(
+  node: LayerNode,
+  writer: OnnxNode | undefined,
+  initializers: ReadonlyMap<string, Tensor>,
+  expected: Constants,
+): Constants {
+  const read = (writer?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
   const roles = [...expected.keys()];
   const tensors: readonly (Tensor | undefined)[] =
     read.length === roles.length ? read : roles.map((role) => initializers.get(node.parameters[role] ?? ""));

@@ -7,18 +7,20 @@
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
-import { readArchive } from "./archive.js";
 import { type Budget, createBudget } from "./budget.js";
-import { type Choice, chooseStateDict, keyedStateDict } from "./choose.js";
-import { readPickles } from "./legacy.js";
-import { materialize } from "./materialize.js";
+import { readArchive } from "./containers/archive.js";
+import { readPickles } from "./containers/legacy.js";
+import { readTar } from "./containers/tar.js";
+import type { Unpickled } from "./containers/unpickled.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
 import { printable, quote, type Region } from "./refusals.js";
+import { type Choice, chooseStateDict, keyedStateDict } from "./select/choose.js";
 import { sniff } from "./sniff.js";
-import { readTar } from "./tar.js";
-import { type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
-import type { Unpickled } from "./unpickled.js";
+import type { TensorProblem, TensorRef } from "./tensors/layout.js";
+import { materialize } from "./tensors/materialize.js";
+import { isTensor, tensorRef } from "./tensors/tensor-ref.js";
 
+/** What `decodePth` needs besides the bytes. */
 export interface DecodePthOptions {
   /** What messages call the file. */
   readonly subject: string;
@@ -31,6 +33,7 @@ export interface DecodePthOptions {
 /** The container a checkpoint came in; `pickle` is a bare one, with numpy arrays. */
 export type Container = Unpickled["container"];
 
+/** The weights in a checkpoint, and how they lay in it. */
 export interface DecodedCheckpoint {
   /** Parameters and buffers in the file's order, prefix removed. Tensors may be views over the decoded bytes. */
   readonly stateDict: StateDict;
@@ -96,7 +99,7 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
   throw new InputError({
     code: "unsupported",
     subject,
-    found: `${describe(root)} without tensors`,
+    found: describe(root),
     expected: "a state dict",
     remedy: "save the weights with torch.save(model.state_dict(), path)",
   });
@@ -105,7 +108,7 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
 /** Makes the chosen tensors; one error lists all that cannot be made. */
 function materializeAll(choice: Choice, fileBytes: number, subject: string, budget: Budget): StateDict {
   const refs = new Map<string, TensorRef | TensorProblem>();
-  for (const [key, value] of choice.entries) refs.set(key, tensorRef(value));
+  for (const [key, value] of choice.entries) refs.set(key, tensorRef(value, budget));
 
   // Views keep the whole file in memory; copies do where nothing but the weights is in it.
   const share = 2 * totalBytes(refs.values()) >= fileBytes;
@@ -139,7 +142,10 @@ function totalBytes(refs: Iterable<TensorRef | TensorProblem>): number {
 }
 
 function describe(root: PickleValue): string {
-  return names(root) === "" ? `a value of type ${typeName(root)}` : `a dict of ${names(root)}`;
+  if (isTensor(root)) return "one tensor without a name";
+  return names(root) === ""
+    ? `a value of type ${typeName(root)} without tensors`
+    : `a dict of ${names(root)} without tensors`;
 }
 
 /** The first keys of a dict, for messages; empty when there are none to name. */

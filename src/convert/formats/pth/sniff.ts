@@ -1,5 +1,5 @@
 import { InputError } from "../../../errors.js";
-import { isTar } from "./tar.js";
+import { isTar } from "./containers/tar.js";
 import { isZip } from "./zip/directory.js";
 
 /** The containers of PyTorch checkpoints, told apart by their first bytes. */

@@ -76,6 +76,7 @@ describe("refusals", () => {
     expect(refusal(checkpoint(dict({ epoch: int(3), arch: str("osnet_x1_0") })))).toBe(
       `weights.pth: found a dict of "epoch", "arch" without tensors, ${remedy}`,
     );
+    expect(refusal(checkpoint(tensor()))).toBe(`weights.pth: found one tensor without a name, ${remedy}`);
     expect(refusal(checkpoint(int(3)))).toBe(
       `weights.pth: found a value of type int without tensors, ${remedy}`,
     );
@@ -95,7 +96,7 @@ describe("refusals", () => {
   });
 
   it("never print what a file wants printed", () => {
-    const message = refusal(checkpoint(dict({ w: tensor({ key: "\x1b[31m\n" + "x".repeat(500) }) })));
+    const message = refusal(checkpoint(dict({ w: tensor({ key: `\x1b[31m\n${"x".repeat(500)}` }) })));
     expect(message).toContain('found no entry "data/?[31m?xxxx');
     expect(message.length).toBeLessThan(250);
   });

@@ -3,10 +3,10 @@
  * sets, byte strings); other constructions and a closed list of functions become inert records; the rest is refused.
  */
 
+import { encodeLatin1 } from "../encodings.js";
 import { corrupt, position, quote, unsupported } from "../refusals.js";
-import { isAttackName, isRecordedFunction } from "./globals.js";
+import { isAttackName, isClassLike, isRecordedFunction } from "./globals.js";
 import type { Machine } from "./machine.js";
-import { encodeLatin1 } from "./text.js";
 import { inertObject, isGlobal, type PickleValue, typeName } from "./values.js";
 
 type Arguments = readonly PickleValue[];
@@ -29,6 +29,7 @@ const COMPUTATIONS: ReadonlyMap<string, Computation> = new Map<string, Computati
   ["builtins.bytes", bytesOf],
   ["builtins.bytearray", bytesOf],
   ["_codecs.encode", encode],
+  ["builtins.getattr", enumMember],
   ["torch.Size", itself],
   [
     "torch.storage._load_from_bytes",
@@ -128,6 +129,15 @@ function itself([source]: Arguments): PickleValue | undefined {
 function bytesOf([source, encoding]: Arguments, machine: Machine): PickleValue | undefined {
   if (source === undefined) return new Uint8Array(0);
   return source instanceof Uint8Array ? source : encode([source, encoding ?? null], machine);
+}
+
+/** A member of an enumeration as the first releases of Python 3.11 spell it. Any other use of getattr is refused. */
+function enumMember(args: Arguments, machine: Machine): PickleValue {
+  const [type, name] = args;
+  const isMember =
+    isGlobal(type) && isClassLike(type.path) && !isAttackName(type.path) && typeof name === "string";
+  if (!isMember || args.length !== 2) throw refusedCall(machine, "builtins.getattr");
+  return inertObject("builtins.getattr", args);
 }
 
 /** How protocol 2 spells bytes: text, one character for each byte. */

@@ -38,10 +38,12 @@ const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "torch.jit._pickle.build_intlist",
   "torch.jit._pickle.build_tensorlist",
   "torch.jit._pickle.restore_type_tag",
+  "torch.nn.backends.thnn._get_thnn_function_backend", // in every module before 1.4
   "torch.serialization._get_layout",
   "numpy.core.multiarray._reconstruct",
   "numpy.core.multiarray.scalar",
   "numpy.core.numeric._frombuffer",
+  "numpy.random.__RandomState_ctor",
   "numpy.dtype",
   "numpy.ndarray",
   "numpy.random._pickle.__bit_generator_ctor",
@@ -70,7 +72,7 @@ export function isRecordedFunction(path: string): boolean {
  * Whether a name is a class by Python's convention (CapWords, perhaps after underscores). Constructing a class means
  * an object of that class; calling any other function means running it, and only its code knows what comes out.
  */
-function isClassLike(path: string): boolean {
+export function isClassLike(path: string): boolean {
   return /^_*[A-Z]/.test(path.slice(path.lastIndexOf(".") + 1));
 }
 
@@ -79,6 +81,9 @@ function isClassLike(path: string): boolean {
  * either way; a checkpoint that asks for them is an attack, and saying so beats reading around it.
  */
 const ATTACK_MODULES: ReadonlySet<string> = new Set([
+  "_io",
+  "_pickle",
+  "aiohttp",
   "asyncio",
   "bdb",
   "cProfile",
@@ -97,6 +102,7 @@ const ATTACK_MODULES: ReadonlySet<string> = new Set([
   "imaplib",
   "imp",
   "importlib",
+  "io",
   "lib2to3",
   "marshal",
   "multiprocessing",
@@ -135,7 +141,14 @@ const ATTACK_MODULES: ReadonlySet<string> = new Set([
   "zipimport",
 ]);
 
-/** Whether a class or function belongs to a module that a checkpoint has no business with. */
+/** The same in modules that are otherwise harmless. */
+const ATTACK_CLASSES: ReadonlySet<string> = new Set([
+  "logging.FileHandler",
+  "types.CodeType",
+  "types.FunctionType",
+]);
+
+/** Whether a class or function is one that a checkpoint has no business with. */
 export function isAttackName(path: string): boolean {
-  return ATTACK_MODULES.has(path.slice(0, path.indexOf(".")));
+  return ATTACK_MODULES.has(path.slice(0, path.indexOf("."))) || ATTACK_CLASSES.has(path);
 }

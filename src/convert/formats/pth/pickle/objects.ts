@@ -1,10 +1,11 @@
 /** Opcodes that name, construct or fill objects. Source: CPython's Lib/pickletools.py. */
 
+import { decodeUtf8 } from "../encodings.js";
 import { corrupt, position, quote, unsupported } from "../refusals.js";
 import { call, construct } from "./calls.js";
 import { globalName } from "./globals.js";
 import type { Machine, OpcodeTable } from "./machine.js";
-import { decodeUtf8, readLine } from "./text.js";
+import { readLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 
 export const OBJECT_OPCODES: OpcodeTable = {

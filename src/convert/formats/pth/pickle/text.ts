@@ -1,41 +1,11 @@
-/** The text forms of protocol 0, one value to a line, and the string encodings. Source: CPython's pickletools.py. */
+/** The text forms of protocol 0, one value to a line. Source: CPython's Lib/pickletools.py. */
 
 import type { Cursor } from "../cursor.js";
+import { decodeLatin1 } from "../encodings.js";
 import { corrupt, position, quote } from "../refusals.js";
 
 /** Characters in one number: converting long ones takes more than linear time. */
 const MAX_DIGITS = 600;
-
-const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** The text, or undefined when the bytes are not UTF-8. */
-export function decodeUtf8(bytes: Uint8Array): string | undefined {
-  try {
-    return UTF8.decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-/** One character for each byte. Not TextDecoder's "latin1", which is windows-1252. */
-export function decodeLatin1(bytes: Uint8Array): string {
-  const pieces: string[] = [];
-  for (let start = 0; start < bytes.length; start += 8192) {
-    pieces.push(String.fromCharCode(...bytes.subarray(start, start + 8192)));
-  }
-  return pieces.join("");
-}
-
-/** The bytes of a string of characters up to U+00FF; undefined when there are others. */
-export function encodeLatin1(text: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(text.length);
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index);
-    if (code > 0xff) return undefined;
-    bytes[index] = code;
-  }
-  return bytes;
-}
 
 /** INT and LONG: decimal digits, with `00` and `01` for booleans and an L after Python 2's long integers. */
 export function parseIntLine(cursor: Cursor): number | bigint | boolean {
@@ -73,18 +43,44 @@ const FLOAT_NAMES: ReadonlyMap<string, number> = new Map([
 
 /** STRING: a quoted Python 2 string literal; characters are bytes, as in `decodeLatin1`. */
 export function parseQuotedLine(cursor: Cursor): string {
-  const { line, fail } = readLine(cursor);
-  const quoted = /^(["'])(.*)\1$/s.exec(line)?.[2];
-  if (quoted === undefined) throw fail("a quoted string");
-  return quoted.replace(
-    /\\(?:x([0-9a-f]{2})|([0-7]{1,3})|(.))/gis,
-    (whole, hex: string | undefined, octal: string | undefined, letter: string | undefined) => {
-      if (hex !== undefined) return String.fromCharCode(Number.parseInt(hex, 16));
-      if (octal !== undefined) return String.fromCharCode(Number.parseInt(octal, 8) & 0xff);
-      return ESCAPES.get(letter ?? "") ?? whole;
-    },
-  );
+  const { offset, region } = cursor;
+  const line = cursor.takeLine();
+  const mark = line[0];
+  if (line.length < 2 || (mark !== 0x22 && mark !== 0x27) || line.at(-1) !== mark) {
+    throw corrupt(
+      region,
+      `${quote(decodeLatin1(line.subarray(0, 100)))} at ${position(region, offset)}`,
+      "a quoted string",
+    );
+  }
+  return decodeLatin1(resolveEscapes(line.subarray(1, -1)));
 }
+
+/** Resolves the escapes of a Python 2 string literal; a backslash before anything else stands for itself. */
+function resolveEscapes(literal: Uint8Array): Uint8Array {
+  const text = new Uint8Array(literal.length);
+  let length = 0;
+  for (let index = 0; index < literal.length; ) {
+    const [byte, taken] = literal[index] === BACKSLASH ? escaped(literal, index) : [literal[index] ?? 0, 1];
+    text[length] = byte;
+    length += 1;
+    index += taken;
+  }
+  return text.subarray(0, length);
+}
+
+/** The byte that the escape at `index` stands for, and how many bytes spell it. */
+function escaped(literal: Uint8Array, index: number): readonly [byte: number, taken: number] {
+  const spelling = decodeLatin1(literal.subarray(index + 1, index + 4));
+  const hex = /^x([0-9a-fA-F]{2})/.exec(spelling)?.[1];
+  if (hex !== undefined) return [Number.parseInt(hex, 16), 4];
+  const octal = /^[0-7]{1,3}/.exec(spelling)?.[0];
+  if (octal !== undefined) return [Number.parseInt(octal, 8) & 0xff, 1 + octal.length];
+  const simple = ESCAPES.get(spelling.charAt(0));
+  return simple === undefined ? [BACKSLASH, 1] : [simple.charCodeAt(0), 2];
+}
+
+const BACKSLASH = 0x5c;
 
 const ESCAPES: ReadonlyMap<string, string> = new Map([
   ["\\", "\\"],
@@ -102,7 +98,7 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
 /** UNICODE: raw-unicode-escape, in which only \u and \U escape. */
 export function parseUnicodeLine(cursor: Cursor): string {
   const { line, fail } = readLine(cursor);
-  return line.replace(/\\u([0-9a-f]{4})|\\U([0-9a-f]{8})/gi, (_whole, short?: string, long?: string) => {
+  return line.replace(/\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g, (_whole, short?: string, long?: string) => {
     const code = Number.parseInt(short ?? long ?? "", 16);
     if (code > 0x10ffff) throw fail("a Unicode character");
     return String.fromCodePoint(code);

@@ -6,7 +6,7 @@
  */
 
 import { Cursor } from "../cursor.js";
-import { decodeUtf8 } from "../pickle/text.js";
+import { decodeUtf8 } from "../encodings.js";
 import { corrupt, quote, type Region } from "../refusals.js";
 import { widen } from "./extra.js";
 import { checkLocalHeader } from "./local.js";

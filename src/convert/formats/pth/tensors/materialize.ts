@@ -1,6 +1,6 @@
-import { DTYPES, elementCount, type Tensor } from "../../../tensor.js";
-import type { Budget } from "./budget.js";
-import { malformed, type TensorProblem, type TensorRef } from "./tensor-ref.js";
+import { DTYPES, elementCount, type Tensor } from "../../../../tensor.js";
+import type { Budget } from "../budget.js";
+import { malformed, type TensorProblem, type TensorRef } from "./layout.js";
 
 /** How tensors may be made. */
 export interface MaterializeOptions {
@@ -98,9 +98,14 @@ function unsignedView({ buffer, byteOffset, byteLength }: Uint8Array, unit: numb
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
+/** Reverses the bytes of each element in place. */
 function swapBytes(bytes: Uint8Array, elementBytes: number): void {
   for (let start = 0; start < bytes.length; start += elementBytes) {
-    bytes.subarray(start, start + elementBytes).reverse();
+    for (let low = start, high = start + elementBytes - 1; low < high; low++, high--) {
+      const byte = bytes[low] ?? 0;
+      bytes[low] = bytes[high] ?? 0;
+      bytes[high] = byte;
+    }
   }
 }
 

@@ -3,12 +3,13 @@
  * and descriptor.c (`arraydescr_reduce`). Elements lie in the pickle itself, in C or Fortran order, in either byte order.
  */
 
-import { DTYPES, type Shape } from "../../../tensor.js";
+import { DTYPES, type Shape } from "../../../../tensor.js";
+import type { Budget } from "../budget.js";
+import { encodeLatin1 } from "../encodings.js";
+import { type InertObject, isObject, type PickleValue, type Storage, typeName } from "../pickle/values.js";
+import { printable } from "../refusals.js";
 import { numpyDType } from "./elements.js";
-import { encodeLatin1 } from "./pickle/text.js";
-import { type InertObject, isObject, type PickleValue, type Storage, typeName } from "./pickle/values.js";
-import { printable } from "./refusals.js";
-import { isSizes, malformed, type TensorProblem, type TensorRef } from "./tensor-ref.js";
+import { isSizes, malformed, type TensorProblem, type TensorRef } from "./layout.js";
 
 /** An array's parts, wherever its constructor or state has them. */
 interface ArrayParts {
@@ -47,7 +48,7 @@ export function isArray({ path }: InertObject): boolean {
 }
 
 /** Describes the array that an object for which `isArray` holds stands for, or says why that cannot be used. */
-export function arrayRef(array: InertObject): TensorRef | TensorProblem {
+export function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem {
   const parts = ARRAYS.get(array.path)?.(array);
   if (parts === undefined || !isSizes(parts.shape)) return malformed("a numpy array without a shape");
   const { shape } = parts;
@@ -57,7 +58,7 @@ export function arrayRef(array: InertObject): TensorRef | TensorProblem {
   if (dtype === undefined)
     return { code: "unsupported", text: `numpy elements of type ${printable(type.code)}` };
   const elementBytes = DTYPES[dtype].BYTES_PER_ELEMENT;
-  const storage = inlineStorage(parts.data, type.bigEndian);
+  const storage = inlineStorage(parts.data, type.bigEndian, budget);
   if (storage === undefined) return malformed(`numpy elements in a value of type ${typeName(parts.data)}`);
   const strides = parts.fortranOrder ? fortranStrides(shape) : contiguousStrides(shape);
   return { dtype, elementBytes, storage, offset: 0, shape, strides };
@@ -77,19 +78,24 @@ function elementType(dtype: PickleValue | undefined) {
   return typeof code === "string" ? { code, bigEndian: byteOrder === ">" } : undefined;
 }
 
-function inlineStorage(data: PickleValue | undefined, bigEndian: boolean): Storage | undefined {
-  if (data instanceof Uint8Array) {
-    return { kind: "storage", element: "numpy", byteLength: data.length, bigEndian, bytes: () => data };
-  }
-  if (typeof data !== "string") return undefined;
-  // Python 2 pickles bytes as text.
-  const bytes = encodeLatin1(data);
-  if (bytes === undefined) return undefined;
+function inlineStorage(
+  data: PickleValue | undefined,
+  bigEndian: boolean,
+  budget: Budget,
+): Storage | undefined {
+  const bytes = typeof data === "string" ? python2Bytes(data, budget) : data;
+  if (!(bytes instanceof Uint8Array)) return undefined;
   return { kind: "storage", element: "numpy", byteLength: bytes.length, bigEndian, bytes: () => bytes };
 }
 
+/** Python 2 pickles bytes as text. */
+function python2Bytes(text: string, budget: Budget): Uint8Array | undefined {
+  budget.spend(text.length, "byte strings");
+  return encodeLatin1(text);
+}
+
 /** Strides of row-major order, in elements. */
-export function contiguousStrides(shape: Shape): number[] {
+function contiguousStrides(shape: Shape): number[] {
   return fortranStrides(shape.toReversed()).reverse();
 }
 

@@ -3,9 +3,8 @@
  * Nothing is read or allocated here: an optimizer's tensors cost no more than their description.
  */
 
-import { DTYPES, type DType, type Shape } from "../../../tensor.js";
-import { storageElement, torchDType } from "./elements.js";
-import { arrayRef, isArray } from "./numpy.js";
+import { DTYPES, type DType } from "../../../../tensor.js";
+import type { Budget } from "../budget.js";
 import {
   type InertObject,
   inertObject,
@@ -13,26 +12,12 @@ import {
   isObject,
   isStorage,
   type PickleValue,
-  type Storage,
   typeName,
-} from "./pickle/values.js";
-import { printable } from "./refusals.js";
-
-/** Where a tensor's elements are: element `i` is at `offset + Σ iₐ·strideₐ` elements into the storage. */
-export interface TensorRef {
-  readonly dtype: DType;
-  readonly elementBytes: number;
-  readonly storage: Storage;
-  readonly offset: number;
-  readonly shape: Shape;
-  readonly strides: readonly number[];
-}
-
-/** Why a tensor cannot be used, as the end of a sentence about it; `format` when no honest writer makes it. */
-export interface TensorProblem {
-  readonly code: "format" | "unsupported";
-  readonly text: string;
-}
+} from "../pickle/values.js";
+import { printable } from "../refusals.js";
+import { storageElement, torchDType } from "./elements.js";
+import { isSize, isSizes, malformed, type TensorProblem, type TensorRef } from "./layout.js";
+import { arrayRef, isArray } from "./numpy.js";
 
 /** Tensors with elements in one storage. The dtype is the storage's, or in the newest form an argument. */
 const STRIDED: ReadonlyMap<string, { readonly dtype?: number; readonly metadata?: number }> = new Map([
@@ -76,12 +61,12 @@ export function isTensor(value: PickleValue | undefined): boolean {
 }
 
 /** Describes the tensor that a value for which `isTensor` holds stands for, or says why that cannot be used. */
-export function tensorRef(value: PickleValue): TensorRef | TensorProblem {
+export function tensorRef(value: PickleValue, budget: Budget): TensorRef | TensorProblem {
   const tensor = unwrap(value);
   if (!isObject(tensor)) return malformed(`a tensor made from a value of type ${typeName(tensor)}`);
   const other = OTHER_TENSORS.get(tensor.path);
   if (other !== undefined) return { code: "unsupported", text: other };
-  if (isArray(tensor)) return arrayRef(tensor);
+  if (isArray(tensor)) return arrayRef(tensor, budget);
   const layout = STRIDED.get(tensor.path);
   if (layout === undefined) return malformed(`a tensor made by ${printable(tensor.path)}`);
   if (layout.metadata !== undefined && hasLazyBits(tensor.args[layout.metadata])) {
@@ -127,21 +112,4 @@ function stridedRef({ args }: InertObject, dtypeName: PickleValue | undefined): 
 
 function namedDType(value: PickleValue): DType | undefined {
   return isGlobal(value) ? torchDType(value.path) : undefined;
-}
-
-/** No network's tensors have more than 5 dimensions. With `MAX_SIZE` it keeps products of sizes finite. */
-const MAX_RANK = 16;
-const MAX_SIZE = 2 ** 48;
-
-export function isSizes(value: PickleValue | undefined): value is number[] {
-  return Array.isArray(value) && value.length <= MAX_RANK && value.every(isSize);
-}
-
-function isSize(value: PickleValue | undefined): value is number {
-  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < MAX_SIZE;
-}
-
-/** A problem that no honest writer causes. */
-export function malformed(text: string): TensorProblem {
-  return { code: "format", text };
 }

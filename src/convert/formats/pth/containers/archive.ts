@@ -4,15 +4,15 @@
  * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
  */
 
-import type { Budget } from "./budget.js";
-import { Cursor } from "./cursor.js";
+import type { Budget } from "../budget.js";
+import { Cursor } from "../cursor.js";
+import { runPickle } from "../pickle/machine.js";
+import { corrupt, quote, type Region, unsupported } from "../refusals.js";
+import { readZipEntry } from "../zip/data.js";
+import { readZipDirectory, type ZipEntry } from "../zip/directory.js";
 import { pickleEnvironment } from "./legacy.js";
-import { runPickle } from "./pickle/machine.js";
-import { corrupt, quote, type Region, unsupported } from "./refusals.js";
 import { createStorageTable } from "./storages.js";
 import type { Unpickled } from "./unpickled.js";
-import { readZipEntry } from "./zip/data.js";
-import { readZipDirectory, type ZipEntry } from "./zip/directory.js";
 
 /** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
 export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {

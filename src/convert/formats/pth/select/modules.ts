@@ -4,21 +4,21 @@
  * module is an object whose attributes are its parameters, buffers and submodules.
  */
 
-import { type InertObject, isDict, isObject, type PickleDict, type PickleValue } from "./pickle/values.js";
-import { isTensor } from "./tensor-ref.js";
+import { type InertObject, isDict, isObject, type PickleDict, type PickleValue } from "../pickle/values.js";
+import { isTensor } from "../tensors/tensor-ref.js";
 
-/** More than any network has, and few enough for a module that contains itself to end. */
-const MAX_MODULES = 1 << 16;
-const MAX_TENSORS = 1 << 17;
 const MAX_PATH = 1024;
 
-/** How many more modules may be visited. One file has one, or modules that share children would multiply the work. */
+/**
+ * How many more entries of modules may be looked at. A network's modules have a few thousand; those of a hostile file
+ * may contain themselves, or share children and dicts so that every path to one multiplies the work.
+ */
 export interface ModuleAllowance {
-  modules: number;
+  entries: number;
 }
 
 export function createModuleAllowance(): ModuleAllowance {
-  return { modules: MAX_MODULES };
+  return { entries: 1 << 20 };
 }
 
 /** Where TorchScript puts its generated classes. */
@@ -50,10 +50,10 @@ export function moduleTensors(
   const pending = [{ module: root, prefix: "" }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { module, prefix } = next;
-    allowance.modules -= 1;
-    if (allowance.modules < 0) return undefined;
+    allowance.entries -= entryCount(module);
+    if (allowance.entries < 0) return undefined;
     for (const [name, tensor] of ownTensors(module)) {
-      if (prefix.length + name.length > MAX_PATH || tensors.size >= MAX_TENSORS) return undefined;
+      if (prefix.length + name.length > MAX_PATH) return undefined;
       tensors.set(prefix + name, tensor);
     }
     // A stack gives back last what is pushed first.
@@ -63,6 +63,16 @@ export function moduleTensors(
     }
   }
   return tensors;
+}
+
+/** What looking at one module, without its children, costs. */
+function entryCount(module: InertObject): number {
+  const attributes = attributesOf(module);
+  const parts = ["_parameters", "_buffers", "_modules"].map((name) => attributes?.get(name));
+  return parts.reduce<number>(
+    (count, part) => count + (isDict(part) ? part.size : 0),
+    1 + (attributes?.size ?? 0),
+  );
 }
 
 /** Parameters, then the buffers that a state dict keeps. */

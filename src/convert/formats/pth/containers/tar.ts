@@ -7,13 +7,20 @@
  * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
  */
 
-import type { Budget } from "./budget.js";
-import { Cursor } from "./cursor.js";
-import { storageElement, storageElementName } from "./elements.js";
+import type { Budget } from "../budget.js";
+import { Cursor } from "../cursor.js";
+import { type PickleEnvironment, runPickle } from "../pickle/machine.js";
+import {
+  inertObject,
+  isGlobal,
+  keyText,
+  type PickleValue,
+  type Storage,
+  typeName,
+} from "../pickle/values.js";
+import { corrupt, printable, quote, type Region, unsupported } from "../refusals.js";
+import { storageElement, storageElementName } from "../tensors/elements.js";
 import { pickleEnvironment, readStorage } from "./legacy.js";
-import { type PickleEnvironment, runPickle } from "./pickle/machine.js";
-import { inertObject, isGlobal, keyText, type PickleValue, type Storage, typeName } from "./pickle/values.js";
-import { corrupt, printable, quote, type Region, unsupported } from "./refusals.js";
 import type { Unpickled } from "./unpickled.js";
 
 const BLOCK_BYTES = 512;
@@ -74,7 +81,7 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
   const storages = new Map<string, Storage & { readonly elementBytes: number }>();
   const count = readCount(cursor, environment);
   for (let index = 0; index < count; index++) {
-    const [key, , storageClass] = readTuple(cursor, environment);
+    const [key, , storageClass] = readList(cursor, environment);
     const element = isGlobal(storageClass) ? storageElementName(storageClass.path) : undefined;
     const elementBytes = element === undefined ? undefined : storageElement(element)?.bytes;
     if (element === undefined || elementBytes === undefined) {
@@ -116,7 +123,7 @@ function readTensors(
   const tensors = new Map<string, PickleValue>();
   const count = readCount(cursor, environment);
   for (let index = 0; index < count; index++) {
-    const [key, storageKey] = readTuple(cursor, environment);
+    const [key, storageKey] = readList(cursor, environment);
     const storage = storages.get(keyText(storageKey));
     if (storage === undefined)
       throw corrupt(cursor.region, `a tensor of storage ${quote(keyText(storageKey))}`, "a storage");
@@ -144,10 +151,6 @@ function readCount(cursor: Cursor, environment: PickleEnvironment): number {
     `a count of type ${typeName(count)} in ${printable(cursor.region.part)}`,
     "a number",
   );
-}
-
-function readTuple(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {
-  return readList(cursor, environment);
 }
 
 function readList(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {

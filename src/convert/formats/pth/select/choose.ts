@@ -1,9 +1,16 @@
 /** Chooses one state dict where a checkpoint has several: the raw weights and their average, a network and its loss. */
 
-import { type Candidate, candidateEntries, childrenOf, findCandidates, joinPath } from "./candidates.js";
-import type { PickleValue } from "./pickle/values.js";
+import type { PickleValue } from "../pickle/values.js";
+import { printable } from "../refusals.js";
+import {
+  type Candidate,
+  candidateAt,
+  candidateEntries,
+  childrenOf,
+  findCandidates,
+  joinPath,
+} from "./candidates.js";
 import { findPrefix, removePrefix, removeWrapperPrefix, type Unprefixed } from "./prefix.js";
-import { printable } from "./refusals.js";
 
 /** The state dict to use, its tensors still only described. */
 export interface Choice {
@@ -85,8 +92,8 @@ export function keyedStateDict(
       const found = chooseStateDict(value, looksRight, path);
       if (found !== undefined) return found;
     }
-    const [place] = findCandidates(value, path);
-    if (place === undefined || place.path !== path || path === key) continue;
+    const place = path === key ? undefined : candidateAt(path, value);
+    if (place === undefined) continue;
     const group = prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`);
     if (group !== undefined) return group;
   }
@@ -115,7 +122,9 @@ function prefixGroup(place: Candidate, prefix: string): Choice | undefined {
   if (group.size === 0 || stripped === undefined) return undefined;
   const inner = removeWrapperPrefix(stripped.entries);
   const notes =
-    group.size < tensors.size ? [`left out ${tensors.size - group.size} tensors outside ${prefix}`] : [];
+    group.size < tensors.size
+      ? [`left out ${tensors.size - group.size} tensors outside ${printable(prefix)}`]
+      : [];
   return choice(place, { ...inner, prefix: prefix + inner.prefix }, notes);
 }
 
@@ -129,8 +138,12 @@ function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: re
     holder: place.holder,
     notes: [
       ...notes,
-      ...(prefix === "" ? [] : [`removed the prefix ${prefix} from ${entries.size - others.length} keys`]),
-      ...(others.length > 0 ? [`${others.length} keys do not have it: ${list(others)}`] : []),
+      ...(prefix === ""
+        ? []
+        : [`removed the prefix ${printable(prefix)} from ${entries.size - others.length} keys`]),
+      ...(others.length > 0
+        ? [`${count(others.length, "key does", "keys do")} not have it: ${list(others)}`]
+        : []),
       ...(notTensors.length > 0 ? [`left out what is not a tensor: ${list(notTensors)}`] : []),
     ],
   };
@@ -155,6 +168,10 @@ function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
 
 function placeName({ path }: Candidate): string {
   return path === "" ? "the top" : printable(path);
+}
+
+function count(number: number, one: string, many: string): string {
+  return `${number} ${number === 1 ? one : many}`;
 }
 
 function list(names: readonly string[]): string {

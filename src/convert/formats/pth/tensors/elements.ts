@@ -1,4 +1,4 @@
-import { DTYPES, type DType } from "../../../tensor.js";
+import { DTYPES, type DType } from "../../../../tensor.js";
 
 /** What one element of a storage or tensor is: its size, and its dtype unless the project has none for it. */
 export interface ElementType {

@@ -1,4 +1,4 @@
-import type { PickleValue } from "./pickle/values.js";
+import type { PickleValue } from "../pickle/values.js";
 
 /** What a container holds: the pickled object, its storages still where they are. */
 export interface Unpickled {

@@ -4,21 +4,21 @@
  */
 
 import {
-  attributesOf,
-  createModuleAllowance,
-  isModule,
-  type ModuleAllowance,
-  moduleTensors,
-} from "./modules.js";
-import {
   type InertObject,
   isDict,
   isObject,
   keyText,
   type PickleDict,
   type PickleValue,
-} from "./pickle/values.js";
-import { isTensor } from "./tensor-ref.js";
+} from "../pickle/values.js";
+import { isTensor } from "../tensors/tensor-ref.js";
+import {
+  attributesOf,
+  createModuleAllowance,
+  isModule,
+  type ModuleAllowance,
+  moduleTensors,
+} from "./modules.js";
 
 /** A place in the file that may hold the weights. */
 export interface Candidate {
@@ -35,22 +35,38 @@ const MAX_PATH = 1024;
 /** Every dict with names for tensors and every module below `root`, nearest to it first. */
 export function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
   const candidates: Candidate[] = [];
-  // Breadth first. Whatever is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
-  const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
-  const seen = new Set<PickleValue>([root]);
   const allowance = createModuleAllowance();
+  const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
+  // Breadth first. What is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
+  const seen = new Set<PickleValue>([root]);
+  const visit = (path: string, value: PickleValue | undefined) => {
+    if (typeof value !== "object" || value === null || isTensor(value) || seen.has(value)) return;
+    seen.add(value);
+    queue.push({ path, value });
+  };
   for (let index = 0; index < queue.length; index++) {
     const { path, value } = queue[index] ?? { path: "", value: null };
-    const tensors = countTensors(value, allowance);
-    if (tensors > 0 && (isDict(value) || isObject(value))) candidates.push({ path, holder: value, tensors });
-    for (const [name, child] of childrenOf(value)) {
-      if (typeof child !== "object" || child === null || isTensor(child) || seen.has(child)) continue;
-      if (path.length + name.length > MAX_PATH) continue;
-      seen.add(child);
-      queue.push({ path: joinPath(path, name), value: child });
+    const candidate = candidateAt(path, value, allowance);
+    if (candidate !== undefined) candidates.push(candidate);
+    if (isObject(value) && !isModule(value)) for (const dict of dictsOf(value)) visit(path, dict);
+    else {
+      for (const [name, child] of childrenOf(value)) {
+        if (path.length + name.length <= MAX_PATH) visit(joinPath(path, name), child);
+      }
     }
   }
   return candidates;
+}
+
+/** The candidate that a value itself is, if it is one. */
+export function candidateAt(
+  path: string,
+  value: PickleValue,
+  allowance: ModuleAllowance = createModuleAllowance(),
+): Candidate | undefined {
+  if (!(isDict(value) || isObject(value))) return undefined;
+  const tensors = countTensors(value, allowance);
+  return tensors > 0 ? { path, holder: value, tensors } : undefined;
 }
 
 /** The named tensors of a candidate, still only described, and the names of its entries that are none. */
@@ -74,7 +90,12 @@ export function childrenOf(value: PickleValue): Iterable<readonly [string, Pickl
   if (isDict(value)) return dictChildren(value);
   if (Array.isArray(value)) return value.map((item, index) => [String(index), item] as const);
   if (!isObject(value) || isModule(value)) return [];
-  return [value.entries, attributesOf(value)].flatMap((dict) => (dict ? [...dictChildren(dict)] : []));
+  return dictsOf(value).flatMap((dict) => [...dictChildren(dict)]);
+}
+
+/** What an object that is no module holds: what was set by key, and its attributes. */
+function dictsOf(object: InertObject): readonly PickleDict[] {
+  return [object.entries, attributesOf(object)].flatMap((dict) => dict ?? []);
 }
 
 export function joinPath(path: string, name: string): string {
