@@ -44,17 +44,60 @@ export function identify(
   const candidates = spec
     ? [withHead(spec, sketch)]
     : [...(sketch ? [sketch] : []), ...VARIANT_NAMES.map((name) => withHead(variant(name), sketch, true))];
-  let best: { readonly graph: LayerGraph; readonly problems: StateDictProblems } | undefined;
+  let best: Match | undefined;
   for (const candidate of candidates) {
-    const graph = tryExpand(candidate, spec !== undefined);
-    if (!graph) continue;
-    const problems = compareStateDict(stateDict, graph);
-    if (!best || countOf(problems) < countOf(best.problems)) best = { graph, problems };
-    if (countOf(problems) === 0) break;
+    const match = matchSpec(stateDict, candidate, spec !== undefined);
+    if (match && (!best || countOf(match.problems) < countOf(best.problems))) best = match;
+    if (best && countOf(best.problems) === 0) break;
   }
   if (!best || (!spec && !sketch && resembles(best, stateDict) < 0.5)) throw notAnOsnet(subject, stateDict);
+  if (!spec && (countOf(best.problems) > 0 || !isRegular(best.graph.spec)))
+    best = tornVariant(stateDict, candidates) ?? best;
   if (countOf(best.problems) > 0) throw incomplete(subject, best.graph, best.problems);
   return { spec: best.graph.spec, graph: best.graph, variant: variantOf(best.graph.spec) };
+}
+
+/** A network, and how a state dict departs from it. */
+interface Match {
+  readonly graph: LayerGraph;
+  readonly problems: StateDictProblems;
+}
+
+function matchSpec(
+  stateDict: ReadonlyMap<string, TensorHeader>,
+  spec: OsnetSpec,
+  given: boolean,
+): Match | undefined {
+  const graph = tryExpand(spec, given);
+  return graph && { graph, problems: compareStateDict(stateDict, graph) };
+}
+
+/**
+ * The published variant of which a state dict is a torn part: it lacks keys, and contradicts none. Without its last
+ * block, `osnet_x1_0` is a network that could be, but hardly one that anybody trained.
+ */
+function tornVariant(
+  stateDict: ReadonlyMap<string, TensorHeader>,
+  candidates: readonly OsnetSpec[],
+): Match | undefined {
+  return candidates
+    .filter((candidate) => variantOf(candidate) !== undefined)
+    .flatMap((candidate) => matchSpec(stateDict, candidate, false) ?? [])
+    .filter(({ problems }) => problems.missing.length === countOf(problems))
+    .sort((a, b) => countOf(a.problems) - countOf(b.problems))[0];
+}
+
+/** Whether all blocks have the same streams, all stages as many blocks, and all but the last a transition. */
+function isRegular({ stages }: OsnetSpec): boolean {
+  const streams = stages.flatMap(({ blocks }) => blocks.map((block) => block.streams));
+  const [firstStage] = stages;
+  return (
+    streams.every((count) => count === streams[0]) &&
+    stages.every(
+      ({ blocks, transition }, index) =>
+        blocks.length === firstStage?.blocks.length && transition === index < stages.length - 1,
+    )
+  );
 }
 
 /** Compares a state dict with what a network needs; the result lists everything, in the network's order. */
@@ -111,10 +154,7 @@ function tryExpand(spec: OsnetSpec, given: boolean): LayerGraph | undefined {
 }
 
 /** The share of the network's keys that the state dict has. */
-function resembles(
-  best: { readonly graph: LayerGraph; readonly problems: StateDictProblems },
-  stateDict: ReadonlyMap<string, unknown>,
-): number {
+function resembles(best: Match, stateDict: ReadonlyMap<string, unknown>): number {
   const known = stateDict.size - best.problems.unexpected.length;
   return known / Math.max(1, parametersOf(best.graph).length);
 }

@@ -69,9 +69,10 @@ function nodeParameters(node: LayerNode): ParameterSpec[] {
       optional: false,
     }),
   );
-  if (node.op.kind === "batchNorm")
+  const { runningVar } = node.parameters;
+  if (runningVar !== undefined)
     entries.push({
-      path: `${node.name}.num_batches_tracked`,
+      path: runningVar.replace(/running_var$/, "num_batches_tracked"),
       shape: [],
       dtype: "int64",
       kind: "buffer",
