@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { collect, createProgram, int, runCommand, size } from "./commands/options.js";
+import { collect, createProgram, int, run, size } from "./commands/options.js";
 
 const program = createProgram(
   "osnet-verify",
@@ -23,8 +23,9 @@ program
   .option("--layers", "show all layers and gates, in network order")
   .option("--json", "print the report as JSON")
   .option("--quiet", "print nothing but errors")
-  .action((candidate, options) =>
-    runCommand(async () => (await import("./commands/verify.js")).verifyFiles(candidate, options)),
-  );
+  .action(async (candidate, options) => {
+    const { verifyFiles } = await import("./commands/verify.js");
+    process.exitCode = await verifyFiles(candidate, options);
+  });
 
-await program.parseAsync();
+await run(program);

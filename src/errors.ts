@@ -35,6 +35,18 @@ export interface InputProblem {
   readonly details?: readonly string[];
 }
 
+/** Longer parts, such as a name of a megabyte, are cut. */
+const MAX_LENGTH = 1000;
+
+/**
+ * Text that stays on its line and that a terminal shows rather than obeys: names in messages come from files. Control
+ * and format characters (escapes, direction marks), line and paragraph separators and halves of characters become `?`.
+ */
+function plain(text: string): string {
+  const cut = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 3)}...` : text;
+  return cut.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "?");
+}
+
 /**
  * Unusable input or arguments; a command that meets one exits with status 2.
  * A comparison that fails is a result, never an `InputError`.
@@ -44,11 +56,17 @@ export class InputError extends Error {
   readonly problem: InputProblem;
 
   constructor(problem: InputProblem, options?: { readonly cause?: unknown }) {
-    super(
-      `${problem.subject}: found ${problem.found}, expected ${problem.expected}; ${problem.remedy}.`,
-      options,
-    );
-    this.problem = problem;
+    const { code, subject, found, expected, remedy, details } = problem;
+    const shown = {
+      code,
+      subject: plain(subject),
+      found: plain(found),
+      expected: plain(expected),
+      remedy: plain(remedy),
+      ...(details === undefined ? {} : { details: details.map(plain) }),
+    };
+    super(`${shown.subject}: found ${shown.found}, expected ${shown.expected}; ${shown.remedy}.`, options);
+    this.problem = shown;
   }
 
   get code(): InputErrorCode {

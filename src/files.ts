@@ -1,6 +1,6 @@
 /** File helpers for Node: whole files in, whole files out or nothing. The only part of the library that imports `node:`. */
 import { randomUUID } from "node:crypto";
-import { access, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { open, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "./errors.js";
 
@@ -22,7 +22,7 @@ export async function readInput(path: string): Promise<Uint8Array> {
     return await readFile(path);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    throw fileError(path, describe(cause), "a file that can be read", "check the path", cause);
+    throw fileError(path || '""', describe(cause), "a file that can be read", "check the path", cause);
   }
 }
 
@@ -58,13 +58,14 @@ export async function writeChecked<T>(
   process.once("SIGINT", cleanUp);
   try {
     await writeSynced(temporary, bytes).catch((cause: unknown) => {
-      throw fileError(path, describe(cause), "a place that can be written", "choose another with -o", cause);
+      throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
     });
     const result = await check(temporary);
     await (accept(result) ? rename(temporary, path) : rm(temporary));
     return result;
   } catch (error) {
-    await rm(temporary, { force: true });
+    // What went wrong is what the user hears of, not that its trace could not be removed.
+    await rm(temporary, { force: true }).catch(() => undefined);
     throw error;
   } finally {
     process.removeListener("SIGINT", cleanUp);
@@ -74,13 +75,13 @@ export async function writeChecked<T>(
 /** @throws InputError (`file`) if the file exists and `force` is not set, or its folder does not exist */
 export async function expectWritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
-  if (found?.isDirectory())
-    throw fileError(path, "a folder", "a file name", "name the file to write with -o");
+  if (path === "" || found?.isDirectory())
+    throw fileError(path || '""', found ? "a folder" : "no name", "a file name", "name the file to write");
   if (found && !force)
     throw fileError(path, "an existing file", "no file of this name", "add --force to replace it");
-  await access(dirname(path)).catch((cause: unknown) => {
-    throw fileError(path, "no such folder", "an existing folder", "create it first", cause);
-  });
+  const folder = await stat(dirname(path)).catch(() => undefined);
+  if (!folder?.isDirectory())
+    throw fileError(path, "no such folder", "an existing folder", "create it first");
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

@@ -2,9 +2,16 @@ import { InputError } from "./errors.js";
 import type { DType, RealTensor, Tensor } from "./tensor.js";
 
 /**
- * Conversions between element types. Widening is exact; narrowing to float32 rounds once, to nearest even, as
- * IEEE 754 and PyTorch's `.float()` do. Integers and booleans are refused: no weight of a network is one.
+ * Conversions between element types. Widening is exact; narrowing rounds once, straight from the value that is there,
+ * to nearest even, as IEEE 754 and PyTorch's `.to(dtype)` do. What is too large becomes an infinity. Integers and
+ * booleans are refused: no weight of a network is one.
  */
+
+/** The element types of floating point, widest first. */
+export const FLOAT_DTYPES = ["float64", "float32", "float16", "bfloat16"] as const;
+
+/** The name of a floating-point element type. */
+export type FloatDType = (typeof FLOAT_DTYPES)[number];
 
 /** Significant bits below the leading one, and exponent bias, of IEEE binary16. */
 const HALF_FRACTION = 2 ** 10;
@@ -57,6 +64,28 @@ export function toFloat64(tensor: Tensor, subject: string): Tensor<"float64"> {
     : { dtype: "float64", shape: real.shape, data: Float64Array.from(real.data) };
 }
 
+/** How the numbers of any tensor become each floating-point type. */
+const CAST: { readonly [D in FloatDType]: (tensor: Tensor, subject: string) => Tensor<D> } = {
+  float64: toFloat64,
+  float32: toFloat32,
+  float16: (tensor, subject) => narrow(tensor, "float16", subject),
+  bfloat16: (tensor, subject) => narrow(tensor, "bfloat16", subject),
+};
+
+/** The same numbers in another floating-point type, each rounded at most once. Throws as `toReal`. */
+export function castFloat(tensor: Tensor, dtype: FloatDType, subject: string): Tensor<FloatDType> {
+  return isDType(tensor, dtype) ? tensor : CAST[dtype](tensor, subject);
+}
+
+function narrow<D extends keyof typeof NARROW_BITS>(tensor: Tensor, dtype: D, subject: string): Tensor<D> {
+  const { shape, data } = toReal(tensor, subject);
+  const { fraction, bias } = NARROW_BITS[dtype];
+  const bits = new Uint16Array(data.length);
+  for (let index = 0; index < bits.length; index++)
+    bits[index] = roundToBits(data[index] ?? 0, fraction, bias);
+  return { dtype, shape, data: bits };
+}
+
 /** Whether a tensor has a dtype, as a type guard: a `Tensor<D>` is no discriminated union by itself. */
 export function isDType<D extends DType>(tensor: Tensor, dtype: D): tensor is Tensor<D> {
   return tensor.dtype === dtype;
@@ -70,4 +99,41 @@ function halfToNumber(bits: number): number {
   if (exponent === 0) return sign * fraction * 2 ** (1 - HALF_BIAS);
   if (exponent === 0x1f) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return sign * (1 + fraction) * 2 ** (exponent - HALF_BIAS);
+}
+
+/** Fraction bits and exponent bias of the 16-bit types; with the sign, the exponent takes the rest. */
+const NARROW_BITS = {
+  float16: { fraction: 10, bias: 15 },
+  bfloat16: { fraction: 7, bias: 127 },
+} as const;
+
+/** One float64 and its halves, low word first: JavaScript engines only run on little-endian machines. */
+const DOUBLE = new Float64Array(1);
+const WORDS = new Uint32Array(DOUBLE.buffer);
+
+/** Fraction bits and exponent bias of float64. */
+const DOUBLE_FRACTION = 52;
+const DOUBLE_BIAS = 1023;
+
+/**
+ * The 16-bit pattern nearest to a value, ties to even. The value's last place in the narrow type is `ulp`. Adding
+ * 2⁵²·ulp leaves float64 just the bits from there on, so that the processor's one addition does the rounding, and the
+ * low word of the sum is the significand in units of `ulp`.
+ */
+function roundToBits(value: number, fraction: number, bias: number): number {
+  DOUBLE[0] = value;
+  const high = WORDS[1] ?? 0;
+  const sign = (high >>> 16) & 0x8000;
+  const infinity = (2 * bias + 1) << fraction;
+  if (Number.isNaN(value)) return sign | infinity | (1 << (fraction - 1));
+  const size = Math.abs(value);
+  if (size >= 2 ** (bias + 1)) return sign | infinity;
+  const least = 1 - bias;
+  // Below the least exponent the numbers are subnormal: their last place stays where it is.
+  const exponent = Math.max(((high >>> 20) & 0x7ff) - DOUBLE_BIAS, least);
+  WORDS[0] = 0;
+  WORDS[1] = (exponent - fraction + DOUBLE_FRACTION + DOUBLE_BIAS) << 20;
+  DOUBLE[0] = size + (DOUBLE[0] ?? 0);
+  // The leading one adds itself to the exponent's field, and so does a carry, up to infinity.
+  return sign | (((exponent - least) << fraction) + (WORDS[0] ?? 0));
 }

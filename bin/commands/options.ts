@@ -1,27 +1,28 @@
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
+import { InputError } from "../../src/errors.js";
 
 /** What a command ends with: parity holds or the file is written; parity does not hold; unusable input. */
 export type ExitStatus = 0 | 1 | 2;
 
-/** A command that says the version, refuses what it does not know, and exits with 2 for unusable arguments. */
+/** A command that says the version and throws what it cannot understand, for `run` to say. */
 export function createProgram(name: string, description: string): Command {
   return new Command(name)
     .description(description)
     .version("0.1.0")
-    .showHelpAfterError(`(${name} --help lists the options)`)
-    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
+    .configureOutput({ outputError() {} })
+    .exitOverride();
 }
 
-/** Runs a command to its exit status; refusals are one sentence on standard error, with their list below it. */
-export async function runCommand(command: () => Promise<ExitStatus>): Promise<void> {
+/** Runs a program to its exit status; refusals are one sentence on standard error, with their list below it. */
+export async function run(program: Command): Promise<void> {
   // A closed pipe (`| head`) is no error of ours.
   process.stdout.on("error", () => process.exit(process.exitCode ?? 0));
   try {
-    process.exitCode = await command();
+    await program.parseAsync();
   } catch (error) {
-    const { describeError } = await import("./failure.js");
+    const { describeError, isHelp } = await import("./failure.js");
     process.stderr.write(describeError(error));
-    process.exitCode = 2;
+    process.exitCode = isHelp(error) ? 0 : 2;
   }
 }
 
@@ -36,8 +37,7 @@ export function int<W extends string>(
     if (word !== undefined) return word;
     const value = Number(text);
     if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
-    const choice = words.length > 0 ? ` or ${words.join(", ")}` : "";
-    throw new InvalidArgumentError(`${name} takes a whole number from ${least}${choice}.`);
+    throw badValue(name, text, [`a whole number from ${least}`, ...words], "correct the value");
   };
 }
 
@@ -56,9 +56,13 @@ export function size<W extends string>(name: string, ...words: W[]): (text: stri
     if (word !== undefined) return word;
     const [, height, width] = /^(\d{1,4})x(\d{1,4})$/.exec(text)?.map(Number) ?? [];
     if (height && width && height <= MAX_SIDE && width <= MAX_SIDE) return { height, width };
-    const choice = words.length > 0 ? ` or ${words.join(", ")}` : "";
-    throw new InvalidArgumentError(`${name} takes HEIGHTxWIDTH in pixels, such as 256x128${choice}.`);
+    throw badValue(name, text, ["HEIGHTxWIDTH in pixels", ...words], "give one such as 256x128");
   };
+}
+
+function badValue(subject: string, text: string, choices: readonly string[], remedy: string): InputError {
+  const found = JSON.stringify(text);
+  return new InputError({ code: "argument", subject, found, expected: choices.join(" or "), remedy });
 }
 
 /** Gathers an option that may be given more than once. */

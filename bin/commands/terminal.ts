@@ -1,5 +1,5 @@
 import pc from "picocolors";
-import type { Paint } from "../../src/verify/reports/text.js";
+import type { Paint } from "../../src/terminal-text.js";
 
 /** Colours for standard output, or none where it is no terminal or `NO_COLOR` is set. */
 export const PAINT: Paint = process.stdout.isTTY

@@ -1,7 +1,7 @@
 import { basename, extname } from "node:path";
 import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { InputError } from "../../src/errors.js";
-import { readInput, writeChecked } from "../../src/files.js";
+import { expectWritable, readInput, writeChecked } from "../../src/files.js";
 import { formatShape, type Tensor } from "../../src/tensor.js";
 import { isDType } from "../../src/tensor-cast.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
@@ -31,6 +31,7 @@ interface VerifyOptions {
 export async function verifyFiles(candidate: string, options: VerifyOptions): Promise<ExitStatus> {
   const reports = options.report ?? [];
   reports.forEach(expectReportSuffix);
+  for (const path of reports) await expectWritable(path, true);
   const tolerance = parseTolerance(options.tolerance);
   const arch = await readArchitecture(options.arch);
   const images = await readImages(options.input);

@@ -1,7 +1,9 @@
 import { InputError } from "../errors.js";
-import { formatShape, type Shape, sameShape, type Tensor } from "../tensor.js";
+import type { Shape } from "../tensor.js";
+import { compareStateDict, countProblems, type StateDictProblems, type TensorHeader } from "./compare.js";
 import { expand } from "./expand.js";
 import type { LayerGraph } from "./graph.js";
+import { describeNetwork } from "./nearest.js";
 import { parametersOf } from "./parameters.js";
 import { sketchSpec } from "./sketch.js";
 import type { OsnetSpec } from "./spec.js";
@@ -13,124 +15,122 @@ export interface Identified {
   readonly graph: LayerGraph;
   /** The published variant whose backbone this is; undefined for a network of its own kind. */
   readonly variant: VariantName | undefined;
+  /** Keys that are no part of the network, in the file's order: heads of other losses, such as `bottleneck.weight`. */
+  readonly extra: readonly string[];
 }
 
-/** Every way in which a state dict departs from a spec. */
-export interface StateDictProblems {
-  readonly missing: readonly string[];
-  readonly unexpected: readonly string[];
-  readonly misshaped: readonly string[];
-  readonly wrongDtype: readonly string[];
+type StateDictHeaders = ReadonlyMap<string, TensorHeader>;
+
+/** A network held against a state dict. */
+interface Match {
+  readonly graph: LayerGraph;
+  readonly problems: StateDictProblems;
+  /** Unexpected keys outside the network's modules. */
+  readonly extra: readonly string[];
 }
 
-/** What identification reads of a tensor. */
-type TensorHeader = Pick<Tensor, "shape" | "dtype">;
+/** The modules that the embedding is computed by. What lies elsewhere is a head, or nothing of the network's. */
+const BACKBONE_MODULES = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg)?pool|fc)$/;
 
 /**
  * Finds the spec of a state dict from its names and shapes, or checks it against a given one. A match is complete: no
- * key missing, none left over, no shape different (`num_batches_tracked` alone may be absent).
+ * key missing, none of the network's modules with a key left over, no shape different (`num_batches_tracked` alone may
+ * be absent). Keys of other modules are heads that torchreid does not know; they are returned as `extra`.
  *
- * A given spec's classifier gives way to the checkpoint's, which may have any number of classes or none.
+ * A given spec's classifier gives way to the checkpoint's, which may have any number of classes or none. Beside other
+ * heads, a classifier that does not fit the embedding belongs to them.
  *
  * @param subject what messages call the state dict, usually the file's name
  * @throws InputError (`state-dict`) listing every missing, unexpected and mis-shaped key
  */
 export function identify(
-  stateDict: ReadonlyMap<string, TensorHeader>,
+  stateDict: StateDictHeaders,
   { subject = "state dict", spec }: { readonly subject?: string; readonly spec?: OsnetSpec } = {},
 ): Identified {
   const shapes = new Map<string, Shape>([...stateDict].map(([path, { shape }]) => [path, shape]));
   const sketch = sketchSpec(shapes);
   const candidates = spec
     ? [withHead(spec, sketch)]
-    : [...(sketch ? [sketch] : []), ...VARIANT_NAMES.map((name) => withHead(variant(name), sketch, true))];
-  let best: Match | undefined;
+    : [
+        ...(sketch ? [sketch, ...withLostEmbedding(sketch, shapes)] : []),
+        ...VARIANT_NAMES.map((name) => withHead(variant(name), sketch, true)),
+      ];
+  const matches: Match[] = [];
   for (const candidate of candidates) {
     const match = matchSpec(stateDict, candidate, spec !== undefined);
-    if (match && (!best || countOf(match.problems) < countOf(best.problems))) best = match;
-    if (best && countOf(best.problems) === 0) break;
+    if (match && isComplete(match)) {
+      const torn = spec || isRegular(match.graph.spec) ? undefined : tornVariant(stateDict, candidates);
+      if (torn) throw incomplete(subject, torn);
+      return identified(match);
+    }
+    if (match) matches.push(match);
   }
+  for (const candidate of candidates) {
+    const match = matchSpec(stateDict, { ...candidate, head: null }, spec !== undefined);
+    if (match && isComplete(match) && match.extra.some((path) => !path.startsWith("classifier.")))
+      return identified(match);
+  }
+  const [best] = matches.sort((a, b) => rank(a) - rank(b));
   if (!best || (!spec && !sketch && resembles(best, stateDict) < 0.5)) throw notAnOsnet(subject, stateDict);
-  if (!spec && (countOf(best.problems) > 0 || !isRegular(best.graph.spec)))
-    best = tornVariant(stateDict, candidates) ?? best;
-  if (countOf(best.problems) > 0) throw incomplete(subject, best.graph, best.problems);
-  return { spec: best.graph.spec, graph: best.graph, variant: variantOf(best.graph.spec) };
+  throw incomplete(subject, best);
 }
 
-/** A network, and how a state dict departs from it. */
-interface Match {
-  readonly graph: LayerGraph;
-  readonly problems: StateDictProblems;
+function identified({ graph, extra }: Match): Identified {
+  return { spec: graph.spec, graph, variant: variantOf(graph.spec), extra };
 }
 
-function matchSpec(
-  stateDict: ReadonlyMap<string, TensorHeader>,
-  spec: OsnetSpec,
-  given: boolean,
-): Match | undefined {
+function matchSpec(stateDict: StateDictHeaders, spec: OsnetSpec, given: boolean): Match | undefined {
   const graph = tryExpand(spec, given);
-  return graph && { graph, problems: compareStateDict(stateDict, graph) };
+  if (!graph) return undefined;
+  const known = new Set(parametersOf(graph).map(({ path }) => path));
+  const extra = [...stateDict.keys()].filter(
+    (path) => !known.has(path) && !BACKBONE_MODULES.test(path.split(".", 1)[0] ?? ""),
+  );
+  return { graph, problems: compareStateDict(stateDict, graph), extra };
+}
+
+/** Nothing is wrong but the keys outside the network. */
+function isComplete({ problems, extra }: Match): boolean {
+  return countProblems(problems) === extra.length;
 }
 
 /**
  * The published variant of which a state dict is a torn part: it lacks keys, and contradicts none. Without its last
  * block, `osnet_x1_0` is a network that could be, but hardly one that anybody trained.
  */
-function tornVariant(
-  stateDict: ReadonlyMap<string, TensorHeader>,
-  candidates: readonly OsnetSpec[],
-): Match | undefined {
+function tornVariant(stateDict: StateDictHeaders, candidates: readonly OsnetSpec[]): Match | undefined {
   return candidates
     .filter((candidate) => variantOf(candidate) !== undefined)
     .flatMap((candidate) => matchSpec(stateDict, candidate, false) ?? [])
-    .filter(({ problems }) => problems.missing.length === countOf(problems))
-    .sort((a, b) => countOf(a.problems) - countOf(b.problems))[0];
+    .filter(isPart)
+    .sort((a, b) => countProblems(a.problems) - countProblems(b.problems))[0];
 }
 
-/** Whether all blocks have the same streams, all stages as many blocks, and all but the last a transition. */
-function isRegular({ stages }: OsnetSpec): boolean {
-  const streams = stages.flatMap(({ blocks }) => blocks.map((block) => block.streams));
-  const [firstStage] = stages;
-  return (
-    streams.every((count) => count === streams[0]) &&
-    stages.every(
-      ({ blocks, transition }, index) =>
-        blocks.length === firstStage?.blocks.length && transition === index < stages.length - 1,
-    )
+/**
+ * Whether all blocks have the same streams, all stages as many blocks, and all but the last a transition. osnet's stages
+ * have one placement of instance norm; osnet_ain places it block by block, with a batch norm where it is not.
+ */
+function isRegular({ dialect, stages }: OsnetSpec): boolean {
+  const [first] = stages;
+  const streams = first?.blocks[0]?.streams;
+  return stages.every(
+    ({ blocks, transition }, index) =>
+      blocks.length === first?.blocks.length &&
+      blocks.every((block) => block.streams === streams) &&
+      (dialect === "osnet_ain" || new Set(blocks.map(({ instanceNorm }) => instanceNorm)).size === 1) &&
+      transition === index < stages.length - 1,
   );
 }
 
-/** Compares a state dict with what a network needs; the result lists everything, in the network's order. */
-export function compareStateDict(
-  stateDict: ReadonlyMap<string, TensorHeader>,
-  graph: LayerGraph,
-): StateDictProblems {
-  const expected = new Map(parametersOf(graph).map((parameter) => [parameter.path, parameter]));
-  const missing: string[] = [];
-  const misshaped: string[] = [];
-  const wrongDtype: string[] = [];
-  for (const { path, shape, dtype, optional } of expected.values()) {
-    const found = stateDict.get(path);
-    if (!found) {
-      if (!optional) missing.push(`${path} ${formatShape(shape)}`);
-    } else if (!sameShape(found.shape, shape) && !optional)
-      misshaped.push(`${path}: found ${formatShape(found.shape)}, expected ${formatShape(shape)}`);
-    else if (dtype === "float32" && !isFloat(found.dtype))
-      wrongDtype.push(`${path}: found ${found.dtype}, expected a floating-point type`);
-  }
-  const unexpected = [...stateDict]
-    .filter(([path]) => !expected.has(path))
-    .map(([path, { shape }]) => `${path} ${formatShape(shape)}`);
-  return { missing, unexpected, misshaped, wrongDtype };
+/** The fewest problems; but what is only part of a published variant is that, not a smaller network misread. */
+function rank(match: Match): number {
+  const count = countProblems(match.problems) - match.extra.length;
+  return isPart(match) && variantOf(match.graph.spec) ? count / 1e6 : count;
 }
 
-function isFloat(dtype: TensorHeader["dtype"]): boolean {
-  return dtype === "float32" || dtype === "float64" || dtype === "float16" || dtype === "bfloat16";
-}
-
-function countOf(problems: StateDictProblems): number {
-  const { missing, unexpected, misshaped, wrongDtype } = problems;
-  return missing.length + unexpected.length + misshaped.length + wrongDtype.length;
+/** Nothing is wrong but keys that are missing. */
+function isPart({ problems, extra }: Match): boolean {
+  return countProblems(problems) === problems.missing.length + extra.length;
 }
 
 /** A spec with the classifier, and for named variants the embedding too, that the checkpoint has. */
@@ -141,6 +141,12 @@ function withHead(spec: OsnetSpec, sketch: OsnetSpec | undefined, embedding = fa
     head: sketch.head && { classes: sketch.head.classes, loss: spec.head?.loss ?? "softmax" },
     embedding: embedding ? sketch.embedding : spec.embedding,
   };
+}
+
+/** The embedding layer that a classifier reads and that is lost as a whole, so that its keys are named as missing. */
+function withLostEmbedding(sketch: OsnetSpec, shapes: ReadonlyMap<string, Shape>): OsnetSpec[] {
+  const width = shapes.get("classifier.weight")?.[1];
+  return sketch.embedding.length === 0 && width !== undefined ? [{ ...sketch, embedding: [width] }] : [];
 }
 
 /** A sketch of a damaged state dict may not expand; a spec that the user gave must. */
@@ -159,7 +165,7 @@ function resembles(best: Match, stateDict: ReadonlyMap<string, unknown>): number
   return known / Math.max(1, parametersOf(best.graph).length);
 }
 
-function notAnOsnet(subject: string, stateDict: ReadonlyMap<string, TensorHeader>): InputError {
+function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
   const keys = [...stateDict.keys()];
   const examples = keys.slice(0, 3).map((key) => JSON.stringify(key));
   const found =
@@ -175,7 +181,7 @@ function notAnOsnet(subject: string, stateDict: ReadonlyMap<string, TensorHeader
   });
 }
 
-function incomplete(subject: string, graph: LayerGraph, problems: StateDictProblems): InputError {
+function incomplete(subject: string, { graph, problems }: Match): InputError {
   const groups = [
     ["missing", problems.missing],
     ["unexpected", problems.unexpected],
@@ -183,12 +189,12 @@ function incomplete(subject: string, graph: LayerGraph, problems: StateDictProbl
     ["wrongly typed", problems.wrongDtype],
   ] as const;
   const counts = groups.filter(([, list]) => list.length > 0).map(([name, list]) => `${list.length} ${name}`);
-  const total = countOf(problems);
+  const total = countProblems(problems);
   return new InputError({
     code: "state-dict",
     subject,
     found: `${counts.join(", ")} ${total === 1 ? "key" : "keys"}`,
-    expected: `the complete state dict of ${variantOf(graph.spec) ?? "an OSNet"}`,
+    expected: `the complete state dict of ${describeNetwork(graph.spec)}`,
     remedy: "nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch",
     details: groups.flatMap(([name, list]) => list.map((line) => `${name}: ${line}`)),
   });

@@ -1,7 +1,9 @@
+export { compareStateDict, type StateDictProblems } from "./compare.js";
 export { ancestors, multiplyAdds } from "./complexity.js";
 export { expand, INPUT_NAME } from "./expand.js";
 export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode } from "./graph.js";
-export { compareStateDict, type Identified, identify, type StateDictProblems } from "./identify.js";
+export { type Identified, identify } from "./identify.js";
+export { describeNetwork, type NearestVariant, nearestVariant } from "./nearest.js";
 export type { Op, OpKind, OpTable, ParameterRole, Size2d } from "./ops.js";
 export { PARAMETER_SHAPES, type ParameterSpec, parameterCount, parametersOf } from "./parameters.js";
 export { parseSpec } from "./parse-spec.js";

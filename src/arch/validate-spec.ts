@@ -2,6 +2,12 @@ import { InputError } from "../errors.js";
 import type { OsnetSpec } from "./spec.js";
 
 /**
+ * A block of T streams has T(T+1)/2 light convolutions, and expands to several layers for each. osnet_x1_0 has 60 of
+ * them; a few bytes of a hostile spec could ask for billions.
+ */
+const MAX_CONVOLUTIONS = 10_000;
+
+/**
  * Checks that a network can follow a spec: whole positive widths, blocks that join up, bottlenecks and gates that keep
  * at least one channel.
  *
@@ -32,6 +38,11 @@ function specProblems(spec: OsnetSpec): string[] {
   for (const width of spec.embedding) positive("embedding width", width);
   if (spec.head) positive("head.classes", spec.head.classes);
   if (spec.stages.length === 0) problems.push("no stages");
+  const convolutions = spec.stages
+    .flatMap(({ blocks }) => blocks)
+    .reduce((count, { streams }) => count + (streams * (streams + 1)) / 2, 0);
+  if (!(convolutions <= MAX_CONVOLUTIONS))
+    problems.push(`${convolutions} convolutions in all streams, above ${MAX_CONVOLUTIONS}`);
   let channels = spec.stem.channels;
   spec.stages.forEach((stage, stageIndex) => {
     const stageName = `stages[${stageIndex}]`;

@@ -1,13 +1,24 @@
-import { type Identified, identify, isVariantName, type OsnetSpec, variant } from "../arch/index.js";
+import {
+  type Identified,
+  identify,
+  isVariantName,
+  type LayerGraph,
+  type OsnetSpec,
+  parametersOf,
+  variant,
+} from "../arch/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
+import type { Tensor } from "../tensor.js";
 import { toReal } from "../tensor-cast.js";
-import { type DecodedCheckpoint, decodePth } from "./formats/pth/index.js";
+import { type DecodedWeights, decodeWeights } from "./decode-weights.js";
+import type { WeightsFormat } from "./sniff.js";
 
 /** A checkpoint of a known network, every key accounted for. */
 export interface Checkpoint extends Identified {
+  /** In the order of torchreid's `state_dict()`, whatever the file's. */
   readonly stateDict: StateDict;
-  readonly decoded: Omit<DecodedCheckpoint, "stateDict">;
+  readonly decoded: Omit<DecodedWeights, "stateDict">;
 }
 
 export interface CheckpointOptions {
@@ -17,20 +28,55 @@ export interface CheckpointOptions {
   readonly key?: string;
   /** The architecture, where names and shapes do not tell it: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
+  /** The format that the file must have; found by content otherwise. */
+  readonly format?: WeightsFormat;
 }
 
 /**
- * Reads a PyTorch checkpoint and identifies its network.
+ * Reads a PyTorch checkpoint, or weights in safetensors or .npz, and identifies their network.
  *
  * @throws InputError if the file is no checkpoint (`format`, `unsupported`), its state dict no complete OSNet
  * (`state-dict`), or a weight is NaN, infinite or a negative variance
  */
-export function openCheckpoint(bytes: Uint8Array, { subject, key, arch }: CheckpointOptions): Checkpoint {
-  const { stateDict, ...decoded } = decodePth(bytes, { subject, ...(key === undefined ? {} : { key }) });
+export function openCheckpoint(bytes: Uint8Array, options: CheckpointOptions): Checkpoint {
+  const checkpoint = identifyCheckpoint(bytes, options);
+  refuseBadNumbers(checkpoint, options.subject);
+  return checkpoint;
+}
+
+/** As `openCheckpoint`, whatever the numbers are: for those who look at a checkpoint and do not use it. */
+export function identifyCheckpoint(bytes: Uint8Array, { arch, ...options }: CheckpointOptions): Checkpoint {
+  const { subject } = options;
+  const { stateDict, ...decoded } = decodeWeights(bytes, options);
   const spec = typeof arch === "string" ? namedSpec(arch) : arch;
   const identified = identify(stateDict, { subject, ...(spec ? { spec } : {}) });
-  refuseBadNumbers(stateDict, subject);
-  return { ...identified, stateDict, decoded };
+  const notes = [...decoded.notes, ...extraNotes(identified.extra)];
+  return {
+    ...identified,
+    stateDict: inNetworkOrder(stateDict, identified.graph),
+    decoded: { ...decoded, notes },
+  };
+}
+
+/** safetensors files are sorted by name. What is no part of the network keeps its place among its like, at the end. */
+function inNetworkOrder(stateDict: StateDict, graph: LayerGraph): StateDict {
+  const ordered = new Map<string, Tensor>();
+  for (const path of [...parametersOf(graph).map(({ path }) => path), ...stateDict.keys()]) {
+    const tensor = stateDict.get(path);
+    if (tensor) ordered.set(path, tensor);
+  }
+  return ordered;
+}
+
+/** Says which modules the network does not have, and that nobody knows what the checkpoint's own model does with them. */
+function extraNotes(extra: readonly string[]): string[] {
+  if (extra.length === 0) return [];
+  const modules = [...new Set(extra.map((path) => path.split(".", 1)[0] ?? path))];
+  const named = modules.slice(0, 8).join(", ");
+  const more = modules.length > 8 ? ` and ${modules.length - 8} more` : "";
+  return [
+    `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, no part of the network: ${named}${more}`,
+  ];
 }
 
 function namedSpec(name: string): OsnetSpec {
@@ -45,10 +91,11 @@ function namedSpec(name: string): OsnetSpec {
 }
 
 /** A single NaN makes every embedding NaN; a negative variance makes its layer so. */
-function refuseBadNumbers(stateDict: StateDict, subject: string): void {
+function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: string): void {
   const problems: string[] = [];
-  for (const [path, tensor] of stateDict) {
-    if (path.endsWith(".num_batches_tracked")) continue;
+  for (const { path, optional } of parametersOf(graph)) {
+    const tensor = stateDict.get(path);
+    if (!tensor || optional) continue;
     const { data } = toReal(tensor, path);
     const smallest = leastFinite(data);
     if (Number.isNaN(smallest))

@@ -2,8 +2,8 @@ import type { LayerGraph, LayerNode } from "../arch/index.js";
 import type { Fault, LayerResult, OutputResult, Tolerance } from "./report.js";
 
 /**
- * Failing layers that no failing layer feeds, worst first: where the trouble starts. What lies downstream of a fault
- * differs too, and is not blamed.
+ * Failing layers that no failing layer feeds, near or far, worst first: where the trouble starts. What lies downstream
+ * of a fault differs too, and is not blamed, even where a layer between the two came within the tolerance again.
  */
 export function numericFaults(
   graph: LayerGraph,
@@ -15,9 +15,8 @@ export function numericFaults(
   for (const node of graph.nodes) {
     const upstream = node.inputs.some((input) => tainted.has(input));
     const result = results.get(node.name);
-    // A layer that was not compared passes on what reaches it.
-    if (result ? result.status === "fail" : upstream) tainted.add(node.name);
-    if (result?.status !== "fail" || upstream) continue;
+    if (upstream || result?.status === "fail") tainted.add(node.name);
+    if (upstream || result?.status !== "fail") continue;
     faults.push(layerFault(node, "numeric", result.margin, explain(result, value)));
   }
   return faults.sort((a, b) => (b.margin ?? Infinity) - (a.margin ?? Infinity));

@@ -1,15 +1,17 @@
 import { expand, type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
+import { isWeightsArchive } from "../convert/decode-weights.js";
 import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
 import { decodeOnnx, type OnnxModel } from "../convert/formats/onnx/index.js";
+import { type FileFormat, sniffFormat } from "../convert/sniff.js";
 import { InputError } from "../errors.js";
+import { sha256 } from "../sha256.js";
 import type { Tensor } from "../tensor.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
 import { checkpointCandidate, onnxCandidate, recordedCandidate, statedSpec } from "./candidate.js";
 import { seededImages } from "./images.js";
 import type { Party } from "./report.js";
-import { type SideFormat, sniffFormat } from "./sniff.js";
 import type { Candidate, Side, Verification } from "./verify.js";
 import { compareWeights } from "./weights.js";
 
@@ -37,9 +39,9 @@ export interface OpenOptions {
 }
 
 type OpenFile =
-  | { readonly format: "onnx"; readonly model: OnnxModel }
-  | { readonly format: "pth"; readonly checkpoint: Checkpoint }
-  | { readonly format: "npz"; readonly archive: NpzArchive };
+  | { readonly kind: "model"; readonly format: FileFormat; readonly model: OnnxModel }
+  | { readonly kind: "checkpoint"; readonly format: FileFormat; readonly checkpoint: Checkpoint }
+  | { readonly kind: "recording"; readonly format: FileFormat; readonly archive: NpzArchive };
 
 /**
  * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
@@ -57,7 +59,7 @@ export async function openVerification(
 ): Promise<Verification> {
   const candidateFile = openFile(candidate, options);
   const referenceFile = openFile(reference, options);
-  if (referenceFile.format === "onnx")
+  if (referenceFile.kind === "model")
     throw new InputError({
       code: "argument",
       subject: reference.name,
@@ -67,12 +69,12 @@ export async function openVerification(
     });
   const graph = architectureOf(candidate, candidateFile, referenceFile);
   const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
-    ([{ name }, file]) => (file.format === "npz" ? [openRecording(file.archive, graph, name)] : []),
+    ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
   const { images, source } = chooseImages(candidateFile, recordings[0], options);
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
   const weights =
-    candidateFile.format === "onnx" && referenceFile.format === "pth"
+    candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
       ? compareWeights(
           graph,
           referenceFile.checkpoint.stateDict,
@@ -92,25 +94,26 @@ export async function openVerification(
 }
 
 function openFile({ name, bytes, checkpoint }: NamedBytes, options: OpenOptions): OpenFile {
-  if (checkpoint) return { format: "pth", checkpoint };
+  if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
   const format = sniffFormat(bytes);
-  if (format === "onnx") return { format, model: decodeOnnx(bytes, { subject: name }) };
-  if (format === "npz") return { format, archive: openNpz(bytes, name) };
+  if (format === "onnx") return { kind: "model", format, model: decodeOnnx(bytes, { subject: name }) };
+  if (format === "npz") {
+    const archive = openNpz(bytes, name);
+    if (!isWeightsArchive(archive.names)) return { kind: "recording", format, archive };
+  }
   const { arch, key } = options;
-  return {
+  const opened = openCheckpoint(bytes, {
+    subject: name,
     format,
-    checkpoint: openCheckpoint(bytes, {
-      subject: name,
-      ...(arch === undefined ? {} : { arch }),
-      ...(key === undefined ? {} : { key }),
-    }),
-  };
+    ...(arch === undefined ? {} : { arch }),
+    ...(key === undefined ? {} : { key }),
+  });
+  return { kind: "checkpoint", format, checkpoint: opened };
 }
 
 function architectureOf(candidate: NamedBytes, candidateFile: OpenFile, referenceFile: OpenFile): LayerGraph {
-  const stated =
-    candidateFile.format === "onnx" ? statedSpec(candidateFile.model, candidate.name) : undefined;
-  const checkpoint = [referenceFile, candidateFile].find((file) => file.format === "pth")?.checkpoint;
+  const stated = candidateFile.kind === "model" ? statedSpec(candidateFile.model, candidate.name) : undefined;
+  const checkpoint = [referenceFile, candidateFile].find((file) => file.kind === "checkpoint")?.checkpoint;
   if (checkpoint) {
     if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
     return checkpoint.graph;
@@ -147,11 +150,17 @@ function chooseImages(
   recording: Recording | undefined,
   { images, batch, size }: OpenOptions,
 ): { readonly images: Tensor<"float32">; readonly source: string } {
-  if (recording) return { images: recording.images, source: "the recording" };
-  if (images && "tensor" in images) return { images: images.tensor, source: images.source };
+  if (recording) {
+    if (images || batch || size) throw surplusChoice("a choice of images beside a recording", "a recording");
+    return { images: recording.images, source: "the recording" };
+  }
+  if (images && "tensor" in images) {
+    if (batch || size) throw surplusChoice("a batch or size beside images", "a file of images");
+    return { images: images.tensor, source: images.source };
+  }
   const seed = images?.seed ?? 0;
   const [fixedBatch, , fixedHeight, fixedWidth] =
-    candidate.format === "onnx" ? (candidate.model.graph.inputs[0]?.shape ?? []) : [];
+    candidate.kind === "model" ? (candidate.model.graph.inputs[0]?.shape ?? []) : [];
   const fixed = (dimension: unknown): number | undefined =>
     typeof dimension === "number" ? dimension : undefined;
   const tensor = seededImages(
@@ -163,6 +172,16 @@ function chooseImages(
   return { images: tensor, source: `seed:${seed}` };
 }
 
+function surplusChoice(found: string, source: string): InputError {
+  return new InputError({
+    code: "argument",
+    subject: "images",
+    found,
+    expected: "none",
+    remedy: `leave out --input, --batch and --size, since ${source} brings its own`,
+  });
+}
+
 async function openCandidate(
   { name, bytes }: NamedBytes,
   file: OpenFile,
@@ -170,8 +189,8 @@ async function openCandidate(
   recording: Recording | undefined,
 ): Promise<Candidate> {
   const party = await describe({ name, bytes }, file.format, graph);
-  if (file.format === "onnx") return onnxCandidate(bytes, file.model, graph, party);
-  if (file.format === "pth") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
+  if (file.kind === "model") return onnxCandidate(bytes, file.model, graph, party);
+  if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
   if (!recording) throw new Error("a recording was not opened");
   return recordedCandidate(recording, party);
 }
@@ -183,14 +202,13 @@ async function openReference(
   recording: Recording | undefined,
 ): Promise<Side> {
   const party = await describe(reference, file.format, graph);
-  if (file.format === "pth") return { party, backend: referenceBackend(graph, file.checkpoint.stateDict) };
+  if (file.kind === "checkpoint")
+    return { party, backend: referenceBackend(graph, file.checkpoint.stateDict) };
   if (!recording) throw new Error("a recording was not opened");
   return { party, backend: recording.backend };
 }
 
-async function describe({ name, bytes }: NamedBytes, format: SideFormat, graph: LayerGraph): Promise<Party> {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>));
-  const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+async function describe({ name, bytes }: NamedBytes, format: FileFormat, graph: LayerGraph): Promise<Party> {
   const variant = variantOf(graph.spec);
-  return { name, format, ...(variant ? { variant } : {}), sha256 };
+  return { name, format, ...(variant ? { variant } : {}), sha256: await sha256(bytes) };
 }

@@ -1,3 +1,4 @@
+import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
 import type { BackendName } from "./backend.js";
 
@@ -29,7 +30,7 @@ export interface ParityReport {
 export interface Party {
   /** File name. */
   readonly name: string;
-  readonly format: "onnx" | "pth" | "npz";
+  readonly format: FileFormat;
   /** The published variant, where the file tells. */
   readonly variant?: string;
   /** Hex SHA-256 of the file. */

@@ -1,15 +1,5 @@
+import { type Align, clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
 import type { ParityReport } from "../report.js";
-import { type Align, renderTable } from "./table.js";
-
-/** Paints a piece of text; the identity where there is no colour. */
-export interface Paint {
-  readonly good: (text: string) => string;
-  readonly bad: (text: string) => string;
-  readonly strong: (text: string) => string;
-  readonly faint: (text: string) => string;
-}
-
-export const PLAIN: Paint = { good: String, bad: String, strong: String, faint: String };
 
 /** How many layers the short table shows. */
 const WORST = 10;
@@ -149,10 +139,4 @@ function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, pai
 function cosine(value: number): string {
   const text = value.toFixed(6);
   return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
-}
-
-/** Names come from files: control characters must not reach a terminal. */
-function clean(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
 }

@@ -1,9 +1,14 @@
 /**
- * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed), read through fflate.
+ * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as
+ * PyTorch's: no entry twice, none that overlaps another, none larger than four times the file.
  */
-import { type UnzipFileInfo, unzipSync } from "fflate";
 import { InputError } from "../../../errors.js";
+import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
+import { type Budget, createBudget } from "../pth/budget.js";
+import { quote, type Region } from "../pth/refusals.js";
+import { readZipEntry } from "../pth/zip/data.js";
+import { isZip, readZipDirectory, type ZipEntry } from "../pth/zip/directory.js";
 import { decodeNpy } from "./npy.js";
 
 /** An open archive: arrays are inflated one at a time, when they are read. */
@@ -14,60 +19,54 @@ export interface NpzArchive {
   read(name: string): Tensor;
 }
 
-/** DEFLATE expands no more than 1032 to 1 (RFC 1951: 258 bytes from two bits), so a larger claim is a lie. */
-const MAX_INFLATION = 1032;
+const SUFFIX = ".npy";
 
 /**
  * Opens an .npz archive.
  *
  * @param subject what messages call the archive, usually the file's name
+ * @param allowance the memory that a read array may take; by default each the same, for what was read before may be gone
  * @throws InputError (`format`) if the bytes are not a zip of .npy arrays
  */
-export function openNpz(bytes: Uint8Array, subject: string): NpzArchive {
-  const entries = new Map<string, UnzipFileInfo>();
-  inflate(bytes, subject, (entry) => {
-    if (!entry.name.endsWith(".npy")) return false;
-    const name = entry.name.slice(0, -".npy".length);
-    if (entries.has(name)) throw malformed(subject, `two arrays called ${JSON.stringify(name)}`);
-    if (entry.size > bytes.length || entry.originalSize > entry.size * MAX_INFLATION)
-      throw malformed(subject, `an array ${JSON.stringify(name)} that claims ${entry.originalSize} bytes`);
-    entries.set(name, entry);
-    return false;
-  });
+export function openNpz(
+  bytes: Uint8Array,
+  subject: string,
+  allowance: () => Budget = () => createBudget(subject, bytes.length),
+): NpzArchive {
+  if (!isZip(bytes)) throw malformed(subject, "bytes that are no zip archive");
+  const region: Region = { subject, part: "the file" };
+  const entries = new Map<string, ZipEntry>();
+  for (const [name, entry] of readZipDirectory(bytes, region))
+    if (name.endsWith(SUFFIX)) entries.set(name.slice(0, -SUFFIX.length), entry);
   if (entries.size === 0) throw malformed(subject, "no .npy arrays");
   return {
     names: [...entries.keys()],
     read(name) {
       const entry = entries.get(name);
-      const data = entry && inflate(bytes, subject, ({ name: file }) => file === entry.name)[entry.name];
-      if (!data) throw malformed(subject, `no array called ${JSON.stringify(name)}`);
-      return decodeNpy(data, `${subject}[${JSON.stringify(name)}]`);
+      if (!entry) throw malformed(subject, `no array called ${quote(name)}`);
+      const data = readZipEntry(bytes, entry, allowance(), region);
+      return decodeNpy(data, `${subject}[${quote(name)}]`);
     },
   };
 }
 
-function inflate(
-  bytes: Uint8Array,
-  subject: string,
-  filter: (entry: UnzipFileInfo) => boolean,
-): Record<string, Uint8Array> {
-  try {
-    return unzipSync(bytes, { filter });
-  } catch (cause) {
-    if (cause instanceof InputError) throw cause;
-    throw malformed(subject, "bytes that do not parse as a zip archive", cause);
-  }
+/**
+ * Reads an .npz of weights: each array's name is its parameter's path.
+ *
+ * @throws InputError (`format`, `unsupported`) if an array cannot be read
+ */
+export function decodeNpz(bytes: Uint8Array, subject: string): StateDict {
+  const budget = createBudget(subject, bytes.length);
+  const archive = openNpz(bytes, subject, () => budget);
+  return new Map(archive.names.map((name) => [name, archive.read(name)]));
 }
 
-function malformed(subject: string, found: string, cause?: unknown): InputError {
-  return new InputError(
-    {
-      code: "format",
-      subject,
-      found,
-      expected: "an .npz archive of numpy arrays",
-      remedy: "record it again with python/record_activations.py or numpy.savez",
-    },
-    { cause },
-  );
+function malformed(subject: string, found: string): InputError {
+  return new InputError({
+    code: "format",
+    subject,
+    found,
+    expected: "an .npz archive of numpy arrays",
+    remedy: "save it again with numpy.savez, or record it with python/record_activations.py",
+  });
 }

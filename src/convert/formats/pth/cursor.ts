@@ -99,6 +99,10 @@ export class Cursor {
   /** Moves past `count` bytes and returns where they start. */
   #advance(count: number): number {
     const start = this.#offset;
+    // Counts come from files too: a negative one would go back, NaN pass every comparison.
+    if (!Number.isSafeInteger(count) || count < 0) {
+      throw corrupt(this.region, `${count} bytes at ${position(this.region, start)}`, "a number of bytes");
+    }
     if (count > this.remaining) {
       throw corrupt(
         this.region,

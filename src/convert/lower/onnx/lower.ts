@@ -7,10 +7,11 @@ import type { StateDict } from "../../../state-dict.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
 import { onnxNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";
-import { DEFAULT_SIZE, type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
+import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
 
 const CHANNELS = 3;
 

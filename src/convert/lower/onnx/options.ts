@@ -1,15 +1,16 @@
-import type { GraphOutputs, LayerGraph } from "../../../arch/graph.js";
-import { InputError } from "../../../errors.js";
+import type { LayerGraph } from "../../../arch/graph.js";
+import {
+  DEFAULT_SIZE,
+  expectInputShape,
+  type ImageSize,
+  type OutputSelection,
+  type Result,
+  selectResults,
+} from "../results.js";
 import { DEFAULT_OPSET, irVersionFor } from "./opsets.js";
 
 /** Which results the file returns; `both` is the embedding and the logits. */
-export type OnnxOutputSelection = "features" | "logits" | "both" | "probabilities";
-
-/** Height and width of the images, in pixels. */
-export interface ImageSize {
-  readonly height: number;
-  readonly width: number;
-}
+export type OnnxOutputSelection = OutputSelection;
 
 /** How an ONNX file is written; every field has a default. */
 export interface OnnxOptions {
@@ -31,15 +32,6 @@ export interface OnnxOptions {
   readonly outputName?: string;
 }
 
-/** torchreid's image size. */
-export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
-
-/** A graph output of the file: the name it has there, and the layer it is. */
-export interface OnnxResult {
-  readonly name: string;
-  readonly layer: string;
-}
-
 /** Options with all defaults filled in, for one network. */
 export interface ResolvedOptions {
   readonly fold: boolean;
@@ -48,7 +40,7 @@ export interface ResolvedOptions {
   readonly batch: "dynamic" | number;
   readonly size: "dynamic" | ImageSize;
   readonly inputName: string;
-  readonly results: readonly OnnxResult[];
+  readonly results: readonly Result[];
 }
 
 /**
@@ -58,44 +50,8 @@ export interface ResolvedOptions {
  */
 export function resolveOptions(graph: LayerGraph, options: OnnxOptions): ResolvedOptions {
   const { fold = true, opset = DEFAULT_OPSET, batch = "dynamic", size = DEFAULT_SIZE } = options;
-  if (batch !== "dynamic") expectPositive("batch", batch);
-  if (size !== "dynamic") {
-    expectPositive("image height", size.height);
-    expectPositive("image width", size.width);
-  }
+  expectInputShape(batch, size);
   const { inputName = "images" } = options;
   const results = selectResults(graph, options);
   return { fold, opset, irVersion: irVersionFor(opset), batch, size, inputName, results };
-}
-
-function selectResults({ outputs, gates }: LayerGraph, options: OnnxOptions): readonly OnnxResult[] {
-  const { output = outputs.evaluation, outputName } = options;
-  const selected = output === "both" ? (["features", "logits"] as const) : ([output] as const);
-  const results = selected.map((kind, index) => ({
-    name: (index === 0 ? outputName : undefined) ?? kind,
-    layer: outputs[kind] ?? refuseOutput(kind, outputs),
-  }));
-  return options.gates ? [...results, ...gates.map(({ layer }) => ({ name: layer, layer }))] : results;
-}
-
-function refuseOutput(kind: string, outputs: GraphOutputs): never {
-  const available = (["features", "logits", "probabilities"] as const).filter((name) => outputs[name]);
-  throw new InputError({
-    code: "argument",
-    subject: "output",
-    found: kind,
-    expected: available.join(" or "),
-    remedy: "choose an output that this network has",
-  });
-}
-
-function expectPositive(subject: string, value: number): void {
-  if (Number.isSafeInteger(value) && value > 0) return;
-  throw new InputError({
-    code: "argument",
-    subject,
-    found: String(value),
-    expected: "a positive whole number",
-    remedy: "correct the value",
-  });
 }

@@ -2,34 +2,35 @@
 
 import { corrupt, position } from "../refusals.js";
 import type { Machine, OpcodeTable } from "./machine.js";
+import { ITEM_BYTES, MEMBER_BYTES, PAIR_BYTES, SLOT_BYTES } from "./memory.js";
 import { parseIndexLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 
 export const CONTAINER_OPCODES: OpcodeTable = {
-  "]": ({ stack }) => stack.pushObject([]), // EMPTY_LIST
-  l: ({ stack }) => stack.pushObject(stack.popToMark()), // LIST
+  "]": ({ stack }) => stack.pushNew([]), // EMPTY_LIST
+  l: ({ stack }) => stack.pushNew(stack.popToMark()), // LIST
   a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
   e: (machine) => append(machine, machine.stack.popToMark()), // APPENDS
 
-  ")": ({ stack }) => stack.pushObject([]), // EMPTY_TUPLE
-  "\x85": ({ stack }) => stack.pushObject(stack.popMany(1)), // TUPLE1
-  "\x86": ({ stack }) => stack.pushObject(stack.popMany(2)), // TUPLE2
-  "\x87": ({ stack }) => stack.pushObject(stack.popMany(3)), // TUPLE3
-  t: ({ stack }) => stack.pushObject(stack.popToMark()), // TUPLE
+  ")": ({ stack }) => stack.pushNew([]), // EMPTY_TUPLE
+  "\x85": ({ stack }) => stack.pushNew(stack.popMany(1)), // TUPLE1
+  "\x86": ({ stack }) => stack.pushNew(stack.popMany(2)), // TUPLE2
+  "\x87": ({ stack }) => stack.pushNew(stack.popMany(3)), // TUPLE3
+  t: ({ stack }) => stack.pushNew(stack.popToMark()), // TUPLE
 
-  "}": ({ stack }) => stack.pushObject(new Map()), // EMPTY_DICT
+  "}": ({ stack }) => stack.pushNew(new Map()), // EMPTY_DICT
   s: (machine) => setItems(machine, machine.stack.popMany(2)), // SETITEM
   u: (machine) => setItems(machine, machine.stack.popToMark()), // SETITEMS
   // DICT
   d: (machine) => {
     const items = machine.stack.popToMark();
-    machine.stack.pushObject(new Map());
+    machine.stack.pushNew(new Map());
     setItems(machine, items);
   },
 
-  "\x8f": ({ stack }) => stack.pushObject(new Set()), // EMPTY_SET
+  "\x8f": ({ stack }) => stack.pushNew(new Set()), // EMPTY_SET
   "\x90": (machine) => addItems(machine, machine.stack.popToMark()), // ADDITEMS
-  "\x91": ({ stack }) => stack.pushObject(new Set(stack.popToMark())), // FROZENSET
+  "\x91": ({ stack }) => stack.pushNew(new Set(stack.popToMark())), // FROZENSET
 
   "(": ({ stack }) => stack.mark(), // MARK
   "0": ({ stack }) => stack.discard(), // POP
@@ -39,10 +40,10 @@ export const CONTAINER_OPCODES: OpcodeTable = {
   g: (machine) => recall(machine, parseIndexLine(machine.cursor)), // GET
   h: (machine) => recall(machine, machine.cursor.uint8()), // BINGET
   j: (machine) => recall(machine, machine.cursor.uint32()), // LONG_BINGET
-  p: ({ memo, stack, cursor }) => void memo.set(parseIndexLine(cursor), stack.top()), // PUT
-  q: ({ memo, stack, cursor }) => void memo.set(cursor.uint8(), stack.top()), // BINPUT
-  r: ({ memo, stack, cursor }) => void memo.set(cursor.uint32(), stack.top()), // LONG_BINPUT
-  "\x94": ({ memo, stack }) => void memo.set(memo.size, stack.top()), // MEMOIZE
+  p: (machine) => memoize(machine, parseIndexLine(machine.cursor)), // PUT
+  q: (machine) => memoize(machine, machine.cursor.uint8()), // BINPUT
+  r: (machine) => memoize(machine, machine.cursor.uint32()), // LONG_BINPUT
+  "\x94": (machine) => memoize(machine, machine.memo.size), // MEMOIZE
 };
 
 /** Adds to the list on top of the stack. */
@@ -51,6 +52,7 @@ function append(machine: Machine, values: readonly PickleValue[]): void {
   if (isObject(target)) target.items ??= [];
   const items = isObject(target) ? target.items : target;
   if (!Array.isArray(items)) throw wrongTarget(machine, "items added", target);
+  machine.environment.budget.build(ITEM_BYTES * values.length);
   for (const value of values) items.push(value);
 }
 
@@ -61,6 +63,7 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
   const entries = isObject(target) ? target.entries : target;
   if (!(entries instanceof Map)) throw wrongTarget(machine, "keys set", target);
   if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
+  machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
   for (let index = 0; index < values.length; index += 2) {
     entries.set(values[index] ?? null, values[index + 1] ?? null);
   }
@@ -68,8 +71,17 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
 
 function addItems(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
-  if (target instanceof Set) for (const value of values) target.add(value);
-  else append(machine, values);
+  if (!(target instanceof Set)) {
+    append(machine, values);
+    return;
+  }
+  machine.environment.budget.build(MEMBER_BYTES * values.length);
+  for (const value of values) target.add(value);
+}
+
+function memoize({ memo, stack, environment }: Machine, index: number): void {
+  environment.budget.build(index <= memo.size ? SLOT_BYTES : PAIR_BYTES);
+  memo.set(index, stack.top());
 }
 
 function recall({ memo, stack, cursor }: Machine, index: number): void {

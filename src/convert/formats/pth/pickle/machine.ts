@@ -4,13 +4,14 @@
  * The opcodes are a closed table. A class or function that a pickle names stays a name; what calling it would have
  * made becomes an inert record (`calls.ts`), so nothing in the file ever runs. Opcodes that need a registry outside
  * the file (EXT1, EXT2, EXT4, NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time
- * plus the values it consumes; what copies values is charged to the budget: the machine cannot loop or explode.
+ * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
  */
 
 import type { Budget } from "../budget.js";
 import type { Cursor } from "../cursor.js";
-import { corrupt, position, printable, type Region, unsupported } from "../refusals.js";
+import { corrupt, position, type Region } from "../refusals.js";
 import { CONTAINER_OPCODES } from "./containers.js";
+import { Memo } from "./memo.js";
 import { OBJECT_OPCODES } from "./objects.js";
 import { SCALAR_OPCODES } from "./scalars.js";
 import { PickleStack } from "./stack.js";
@@ -30,7 +31,7 @@ export interface Machine {
   readonly cursor: Cursor;
   readonly environment: PickleEnvironment;
   readonly stack: PickleStack;
-  readonly memo: Map<number, PickleValue>;
+  readonly memo: Memo;
 }
 
 /** What one opcode does, after its own byte has been read. */
@@ -38,12 +39,6 @@ export type Opcode = (machine: Machine) => void;
 
 /** Opcodes by the character that stands for them, as pickletools lists them. */
 export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;
-
-/**
- * A memo entry or stack slot takes up to 40 bytes for one byte of pickle. The largest OSNet checkpoint seen, with
- * optimizer state, has 150,000 opcodes.
- */
-const MAX_OPCODES = 1 << 21;
 
 const STOP = 0x2e;
 
@@ -60,11 +55,13 @@ function opcodesByByte(table: OpcodeTable): (Opcode | undefined)[] {
 
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
-  const machine: Machine = { cursor, environment, stack: new PickleStack(cursor), memo: new Map() };
-  for (let count = 0; count < MAX_OPCODES; count++) {
+  const stack = new PickleStack(cursor, environment.budget);
+  const machine: Machine = { cursor, environment, stack, memo: new Memo() };
+  // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
+  for (;;) {
     const offset = cursor.offset;
     const code = cursor.uint8();
-    if (code === STOP) return machine.stack.pop();
+    if (code === STOP) return stack.pop();
     const opcode = OPCODES[code];
     if (opcode === undefined) {
       throw corrupt(
@@ -75,9 +72,4 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
     }
     opcode(machine);
   }
-  throw unsupported(
-    cursor.region,
-    `a pickle of more than ${MAX_OPCODES} opcodes in ${printable(cursor.region.part)}`,
-    "a checkpoint",
-  );
 }

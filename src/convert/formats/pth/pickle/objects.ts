@@ -9,18 +9,18 @@ import { readLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 
 export const OBJECT_OPCODES: OpcodeTable = {
-  c: (machine) => machine.stack.pushObject(readGlobal(machine)), // GLOBAL
+  c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
   // STACK_GLOBAL
   "\x93": (machine) => {
     const [module, name] = machine.stack.popMany(2);
     if (typeof module !== "string" || typeof name !== "string") throw unnamed(machine);
-    machine.stack.pushObject(globalName(module, name));
+    machine.stack.pushNew(globalName(module, name));
   },
 
   // REDUCE
   R: (machine) => {
     const args = machine.stack.pop();
-    machine.stack.pushObject(call(machine, machine.stack.pop(), sequence(machine, args)));
+    machine.stack.pushNew(call(machine, machine.stack.pop(), sequence(machine, args)));
   },
   // BUILD
   b: (machine) => {
@@ -30,23 +30,23 @@ export const OBJECT_OPCODES: OpcodeTable = {
   // INST
   i: (machine) => {
     const callee = readGlobal(machine);
-    machine.stack.pushObject(call(machine, callee, machine.stack.popToMark()));
+    machine.stack.pushNew(call(machine, callee, machine.stack.popToMark()));
   },
   // OBJ
   o: (machine) => {
     const [callee, ...args] = machine.stack.popToMark();
-    machine.stack.pushObject(call(machine, callee ?? null, args));
+    machine.stack.pushNew(call(machine, callee ?? null, args));
   },
   // NEWOBJ
   "\x81": (machine) => {
     const args = machine.stack.pop();
-    machine.stack.pushObject(construct(machine, machine.stack.pop(), sequence(machine, args)));
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
   },
   // NEWOBJ_EX: as NEWOBJ with keyword arguments, which an inert record has no use for
   "\x92": (machine) => {
     machine.stack.pop();
     const args = machine.stack.pop();
-    machine.stack.pushObject(construct(machine, machine.stack.pop(), sequence(machine, args)));
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
   },
 
   // PERSID
@@ -109,7 +109,7 @@ function setState({ cursor }: Machine, target: PickleValue, state: PickleValue):
 }
 
 function persist({ stack, environment, cursor }: Machine, id: PickleValue): void {
-  stack.pushObject(environment.persistentLoad(id, cursor.region));
+  stack.pushNew(environment.persistentLoad(id, cursor.region));
 }
 
 function extension({ cursor }: Machine, code: number): never {

@@ -37,19 +37,14 @@ export const SCALAR_OPCODES: OpcodeTable = {
   T: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint32()))), // BINSTRING
   S: pushing(({ cursor }) => parseQuotedLine(cursor)), // STRING
 
-  C: pushingObject(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
-  B: pushingObject(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
-  "\x8e": pushingObject(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
-  "\x96": pushingObject(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
+  C: pushing(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
+  B: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
+  "\x8e": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
+  "\x96": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
 };
 
 function pushing(read: (machine: Machine) => PickleValue): Opcode {
-  return (machine) => machine.stack.push(read(machine));
-}
-
-/** A view takes more memory than the few bytes it may show. */
-function pushingObject(read: (machine: Machine) => PickleValue): Opcode {
-  return (machine) => machine.stack.pushObject(read(machine));
+  return (machine) => machine.stack.pushNew(read(machine));
 }
 
 function utf8({ cursor }: Machine, byteLength: number): string {

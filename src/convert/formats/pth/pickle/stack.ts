@@ -1,40 +1,31 @@
+import type { Budget } from "../budget.js";
 import type { Cursor } from "../cursor.js";
-import { corrupt, position, printable, unsupported } from "../refusals.js";
+import { corrupt, position } from "../refusals.js";
+import { bytesOf, SLOT_BYTES } from "./memory.js";
 import type { PickleValue } from "./values.js";
-
-/**
- * Containers and objects one pickle may make. Each takes 50 to 250 bytes of memory for as little as one byte of
- * pickle. A whole OSNet pickled with its modules makes 17,000; a data set's file list, seen in checkpoints, 130,000.
- */
-const MAX_OBJECTS = 1 << 19;
 
 /** The operand stack of a pickle machine, and the marks on it; underflow is an `InputError`. */
 export class PickleStack {
   readonly #cursor: Cursor;
+  readonly #budget: Budget;
   readonly #values: PickleValue[] = [];
   readonly #marks: number[] = [];
-  #objects = 0;
 
-  /** Takes a cursor only to say where an error is. */
-  constructor(cursor: Cursor) {
+  /** Takes a cursor only to say where an error is; what is pushed is charged to the budget. */
+  constructor(cursor: Cursor, budget: Budget) {
     this.#cursor = cursor;
+    this.#budget = budget;
   }
 
+  /** Pushes a value that is on the stack, in the memo or in a table already, or takes no memory. */
   push(value: PickleValue): void {
+    this.#budget.build(SLOT_BYTES);
     this.#values.push(value);
   }
 
-  /** Pushes a value that takes memory of its own, up to the limit. */
-  pushObject(value: PickleValue): void {
-    this.#objects += 1;
-    if (this.#objects > MAX_OBJECTS) {
-      const { region } = this.#cursor;
-      throw unsupported(
-        region,
-        `a pickle of more than ${MAX_OBJECTS} objects in ${printable(region.part)}`,
-        "a checkpoint",
-      );
-    }
+  /** Pushes a value that was made just now. */
+  pushNew(value: PickleValue): void {
+    this.#budget.build(SLOT_BYTES + bytesOf(value));
     this.#values.push(value);
   }
 
@@ -58,6 +49,7 @@ export class PickleStack {
   }
 
   mark(): void {
+    this.#budget.build(SLOT_BYTES);
     this.#marks.push(this.#values.length);
   }
 

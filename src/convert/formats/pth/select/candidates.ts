@@ -39,8 +39,8 @@ export function findCandidates(root: PickleValue, rootPath: string): readonly Ca
   const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
   // Breadth first. What is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
   const seen = new Set<PickleValue>([root]);
-  const visit = (path: string, value: PickleValue | undefined) => {
-    if (typeof value !== "object" || value === null || isTensor(value) || seen.has(value)) return;
+  const visit = (path: string, value: PickleValue) => {
+    if (seen.has(value)) return;
     seen.add(value);
     queue.push({ path, value });
   };
@@ -51,7 +51,8 @@ export function findCandidates(root: PickleValue, rootPath: string): readonly Ca
     if (isObject(value) && !isModule(value)) for (const dict of dictsOf(value)) visit(path, dict);
     else {
       for (const [name, child] of childrenOf(value)) {
-        if (path.length + name.length <= MAX_PATH) visit(joinPath(path, name), child);
+        if (mayHoldTensors(child) && path.length + name.length <= MAX_PATH)
+          visit(joinPath(path, name), child);
       }
     }
   }
@@ -88,7 +89,7 @@ export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
 /** The values a value holds, by name; list items by index. */
 export function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
   if (isDict(value)) return dictChildren(value);
-  if (Array.isArray(value)) return value.map((item, index) => [String(index), item] as const);
+  if (Array.isArray(value)) return listChildren(value);
   if (!isObject(value) || isModule(value)) return [];
   return dictsOf(value).flatMap((dict) => [...dictChildren(dict)]);
 }
@@ -96,6 +97,12 @@ export function childrenOf(value: PickleValue): Iterable<readonly [string, Pickl
 /** What an object that is no module holds: what was set by key, and its attributes. */
 function dictsOf(object: InertObject): readonly PickleDict[] {
   return [object.entries, attributesOf(object)].flatMap((dict) => dict ?? []);
+}
+
+/** Whether it is worth looking into a value. Hostile files hold many that it is not. */
+function mayHoldTensors(value: PickleValue): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  return isDict(value) ? value.size > 0 : isObject(value) && !isTensor(value);
 }
 
 export function joinPath(path: string, name: string): string {
@@ -108,6 +115,10 @@ function countTensors(value: PickleValue, allowance: ModuleAllowance): number {
   let count = 0;
   for (const [key, item] of value) if (typeof key === "string" && isTensor(item)) count++;
   return count;
+}
+
+function* listChildren(list: readonly PickleValue[]): Generator<readonly [string, PickleValue]> {
+  for (const [index, item] of list.entries()) yield [String(index), item];
 }
 
 function* dictChildren(dict: PickleDict): Generator<readonly [string, PickleValue]> {

@@ -1,3 +1,15 @@
+/** What terminal reports are made of: paint, aligned columns, and names that are safe to print. */
+
+/** Paints a piece of text; the identity where there is no colour. */
+export interface Paint {
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly strong: (text: string) => string;
+  readonly faint: (text: string) => string;
+}
+
+export const PLAIN: Paint = { good: String, bad: String, strong: String, faint: String };
+
 export type Align = "left" | "right";
 
 /** A table of text columns two spaces apart; the last alignment given holds for the columns that follow. */
@@ -26,4 +38,10 @@ export function renderTable(
 function visibleLength(text: string): number {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
   return text.replace(/\u001b\[[0-9;]*m/g, "").length;
+}
+
+/** Names come from files: control characters must not reach a terminal. */
+export function clean(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
 }

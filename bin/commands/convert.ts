@@ -1,0 +1,145 @@
+import { basename, resolve } from "node:path";
+import { describeNetwork, multiplyAdds, parameterCount } from "../../src/arch/index.js";
+import { openCheckpoint } from "../../src/convert/checkpoint.js";
+import type { FileFormat, WeightsFormat } from "../../src/convert/sniff.js";
+import { InputError } from "../../src/errors.js";
+import { expectWritable, readInput, writeChecked } from "../../src/files.js";
+import { readArchitecture } from "./inputs.js";
+import type { ExitStatus } from "./options.js";
+import type { OnnxSinkOptions } from "./sinks/onnx.js";
+import type { Encoded, Sink, Source, Verdict } from "./sinks/sink.js";
+import type { WeightsSinkOptions } from "./sinks/weights.js";
+import { megabytes, PAINT } from "./terminal.js";
+
+/** What a command converts from and to. */
+export interface Direction {
+  readonly from: WeightsFormat;
+  readonly to: FileFormat;
+}
+
+/** The command's options, as commander hands them over. */
+interface ConvertOptions extends OnnxSinkOptions, WeightsSinkOptions {
+  readonly out?: string;
+  readonly arch?: string;
+  readonly key?: string;
+  readonly verify: boolean;
+  readonly force?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Each format's writer is loaded when it is needed. */
+const SINKS: { readonly [F in FileFormat]: (options: ConvertOptions) => Promise<Sink> } = {
+  onnx: async (options) => (await import("./sinks/onnx.js")).onnxSink(options),
+  pth: async (options) => (await import("./sinks/weights.js")).weightsSink("pth", options),
+  safetensors: async (options) => (await import("./sinks/weights.js")).weightsSink("safetensors", options),
+  npz: async (options) => (await import("./sinks/weights.js")).weightsSink("npz", options),
+};
+
+/** Converts a file; the result appears under its name only once it is verified. */
+export async function convert(
+  input: string,
+  { from, to }: Direction,
+  options: ConvertOptions,
+): Promise<ExitStatus> {
+  const output = options.out ?? defaultOutput(input, to);
+  const force = options.force ?? false;
+  if (output !== "-") await expectWritable(output, force);
+  const sink = await SINKS[to](options);
+  const source = await openSource(input, from, options);
+  const written = basename(displayName(output));
+  const encoded = sink.encode(source, written);
+
+  const check = async (bytes: Uint8Array): Promise<Verdict | undefined> =>
+    options.verify ? sink.verify(bytes, source, written) : undefined;
+  const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
+
+  const verdict =
+    output === "-"
+      ? await check(encoded.bytes)
+      : await writeChecked(output, encoded.bytes, {
+          force,
+          check: async (temporary) => check(options.verify ? await readInput(temporary) : encoded.bytes),
+          accept: passed,
+        });
+  if (output === "-" && passed(verdict)) process.stdout.write(encoded.bytes);
+  await announce({ source, output, encoded, verdict }, options);
+  return passed(verdict) ? 0 : 1;
+}
+
+async function openSource(input: string, format: WeightsFormat, options: ConvertOptions): Promise<Source> {
+  const arch = await readArchitecture(options.arch);
+  const source = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
+  const checkpoint = openCheckpoint(source.bytes, {
+    subject: source.name,
+    format,
+    ...(options.key === undefined ? {} : { key: options.key }),
+    ...(arch === undefined ? {} : { arch }),
+  });
+  return { ...source, checkpoint };
+}
+
+interface Conversion {
+  readonly source: Source;
+  readonly output: string;
+  readonly encoded: Encoded;
+  readonly verdict: Verdict | undefined;
+}
+
+/** Says what was done: on standard output, or on standard error where that carries the file. */
+async function announce(conversion: Conversion, { json, quiet }: ConvertOptions): Promise<void> {
+  const { source, verdict, output, encoded } = conversion;
+  const stream = output === "-" ? process.stderr : process.stdout;
+  const passed = verdict?.passed ?? true;
+  if (json) {
+    const { metadata, ...decoded } = source.checkpoint.decoded;
+    const result = {
+      output,
+      bytes: encoded.bytes.length,
+      written: passed,
+      source: { ...decoded, metadata: Object.fromEntries(metadata) },
+      spec: source.checkpoint.spec,
+      verification: verdict?.report ?? null,
+    };
+    stream.write(`${JSON.stringify(result, null, 2)}\n`);
+  } else if (verdict && !passed)
+    stream.write(`${await verdict.explain(PAINT)}\n\n${displayName(output)} was not written.\n`);
+  else if (!quiet) stream.write(summary(conversion));
+}
+
+function summary({ source: { name, checkpoint }, output, encoded, verdict }: Conversion): string {
+  const { graph, spec, decoded } = checkpoint;
+  const parameters = `${(parameterCount(graph).embedding / 1e6).toFixed(1)} M parameters`;
+  const work = `${(multiplyAdds(graph, [1, 3, 256, 128]) / 1e6).toFixed(0)} M multiply-adds at 256×128`;
+  const head = spec.head ? `${spec.head.classes} classes` : "no classifier";
+  const wrapper = decoded.wrapperPath ? [`weights under ${decoded.wrapperPath}`] : [];
+  return [
+    `${name}: ${PAINT.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
+    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => PAINT.faint(`  ${note}`)),
+    ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
+    `wrote ${PAINT.strong(displayName(output))}, ${megabytes(encoded.bytes.length)}${verdict ? "" : ", not verified"}`,
+    "",
+  ].join("\n");
+}
+
+function displayName(output: string): string {
+  return output === "-" ? "standard output" : output;
+}
+
+/**
+ * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`.
+ *
+ * @throws InputError (`argument`) if that is the input itself
+ */
+function defaultOutput(input: string, to: FileFormat): string {
+  if (input === "-") return "-";
+  const output = `${input.replace(/(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz)(-\d+)?)+$/i, "")}.${to}`;
+  if (resolve(output) !== resolve(input)) return output;
+  throw new InputError({
+    code: "argument",
+    subject: "--out",
+    found: "no name for the result",
+    expected: `one that is not ${basename(input)}, which would be replaced`,
+    remedy: "give one with -o",
+  });
+}

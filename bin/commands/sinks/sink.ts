@@ -1,0 +1,33 @@
+import type { Checkpoint } from "../../../src/convert/checkpoint.js";
+import type { Paint } from "../../../src/terminal-text.js";
+
+/** A file to convert, read and understood. */
+export interface Source {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly checkpoint: Checkpoint;
+}
+
+/** What a command writes. Made with the command's options, which it refuses before anything is read. */
+export interface Sink {
+  encode(source: Source, output: string): Encoded;
+  /** Holds what was written, read back, against what it came from. */
+  verify(written: Uint8Array, source: Source, output: string): Promise<Verdict>;
+}
+
+export interface Encoded {
+  readonly bytes: Uint8Array;
+  /** What was changed on the way, one clause each, for people to read. */
+  readonly notes: readonly string[];
+}
+
+/** The result of a verification; one that fails is no exception. */
+export interface Verdict {
+  readonly passed: boolean;
+  /** For `--json`. */
+  readonly report: unknown;
+  /** What holds, after the word "verified". */
+  readonly sentence: string;
+  /** All that people should see where it does not hold. */
+  explain(paint: Paint): Promise<string>;
+}

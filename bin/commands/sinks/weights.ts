@@ -1,0 +1,56 @@
+import { castStateDict } from "../../../src/convert/cast.js";
+import { compareBits } from "../../../src/convert/compare.js";
+import { decodeWeights } from "../../../src/convert/decode-weights.js";
+import { encodeWeights } from "../../../src/convert/encode-weights.js";
+import type { WeightsFormat } from "../../../src/convert/sniff.js";
+import { InputError } from "../../../src/errors.js";
+import type { StateDict } from "../../../src/state-dict.js";
+import { FLOAT_DTYPES, type FloatDType } from "../../../src/tensor-cast.js";
+import type { Sink, Source } from "./sink.js";
+
+/** The options of files of weights, as commander hands them over. */
+export interface WeightsSinkOptions {
+  readonly dtype?: string;
+}
+
+/** Files of weights, verified by reading them back and comparing every tensor bit for bit. */
+export function weightsSink(format: WeightsFormat, options: WeightsSinkOptions): Sink {
+  const dtype = parseDType(options.dtype);
+  const convert = ({ checkpoint: { stateDict }, name }: Source): StateDict =>
+    dtype === undefined ? stateDict : castStateDict(stateDict, dtype, name);
+  return {
+    encode(source, output) {
+      const { stateDict, decoded } = source.checkpoint;
+      const converted = convert(source);
+      const bytes = encodeWeights(converted, format, { subject: output, metadata: decoded.metadata });
+      const changed = [...stateDict].filter(([path, tensor]) => converted.get(path) !== tensor).length;
+      return {
+        bytes,
+        notes: changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${dtype}`] : [],
+      };
+    },
+    async verify(written, source, output) {
+      const { stateDict } = decodeWeights(written, { subject: output, format });
+      const differences = compareBits(convert(source), stateDict);
+      const tensors = source.checkpoint.stateDict.size;
+      return {
+        passed: differences.length === 0,
+        report: { passed: differences.length === 0, tensors, differences },
+        sentence: `${tensors} tensors read back bit for bit`,
+        explain: async () => ["What was written does not read back:", ...differences].join("\n  "),
+      };
+    },
+  };
+}
+
+function parseDType(text: string | undefined): FloatDType | undefined {
+  const dtype = FLOAT_DTYPES.find((name) => name === text);
+  if (text === undefined || dtype !== undefined) return dtype;
+  throw new InputError({
+    code: "argument",
+    subject: "--dtype",
+    found: JSON.stringify(text),
+    expected: FLOAT_DTYPES.join(", "),
+    remedy: "choose one of them",
+  });
+}

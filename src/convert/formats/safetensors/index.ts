@@ -1,0 +1,2 @@
+export { type DecodedSafetensors, decodeSafetensors } from "./decode.js";
+export { encodeSafetensors } from "./encode.js";

@@ -1,0 +1,215 @@
+import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../../arch/index.js";
+import type { StateDict } from "../../state-dict.js";
+import type { Shape } from "../../tensor.js";
+import { toReal } from "../../tensor-cast.js";
+
+/** An `error` makes the network useless, a `warning` is worth a look, `info` explains what honest files show. */
+export type Severity = "error" | "warning" | "info";
+
+export type AnomalyKind =
+  | "non-finite"
+  | "negative-variance"
+  | "untrained-statistics"
+  | "constant-weights"
+  | "dead-channels"
+  | "denormal-variance"
+  | "denormal"
+  | "one-channel-gate";
+
+/** What is odd about a network's weights, the worst first. */
+export const ANOMALIES: Readonly<
+  Record<AnomalyKind, { readonly severity: Severity; readonly explanation: string }>
+> = {
+  "non-finite": { severity: "error", explanation: "NaN or infinite values, which spread to every embedding" },
+  "negative-variance": {
+    severity: "error",
+    explanation: "running variances below 0, whose channels are NaN",
+  },
+  "untrained-statistics": {
+    severity: "warning",
+    explanation: "batch norms with mean 0 and variance 1 throughout: their statistics were never updated",
+  },
+  "constant-weights": { severity: "warning", explanation: "layers whose weights are all one number" },
+  "dead-channels": {
+    severity: "warning",
+    explanation: "channels that carry nothing: a norm's weight is below 1e-6, or a filter is all zeros",
+  },
+  "denormal-variance": {
+    severity: "warning",
+    explanation:
+      "running variances below 1.2e-38: channels that were constant in training; epsilon outweighs them",
+  },
+  denormal: {
+    severity: "warning",
+    explanation: "other values below 1.2e-38, float32's normal range, which some runtimes flush to 0",
+  },
+  "one-channel-gate": {
+    severity: "info",
+    explanation: "gates with one hidden channel, where rounding shows, since no sum averages it out",
+  },
+};
+
+/** One kind of anomaly and everywhere it is. */
+export interface Anomaly {
+  readonly kind: AnomalyKind;
+  readonly severity: Severity;
+  readonly explanation: string;
+  /** Values, or channels, concerned in all tensors together. */
+  readonly count: number;
+  /** In the network's order. */
+  readonly tensors: readonly AnomalousTensor[];
+}
+
+/** A tensor and how much of it is concerned. */
+export interface AnomalousTensor {
+  readonly path: string;
+  readonly count: number;
+  /** How many values, or channels, the tensor has. */
+  readonly of: number;
+  readonly first: {
+    /** Where the first one is; of a channel, its number alone. */
+    readonly index: readonly number[];
+    /** JSON has no words for the last three. */
+    readonly value: number | "NaN" | "Infinity" | "-Infinity";
+  };
+}
+
+/** A norm's weight that is smaller scales its channel to nothing beside the others, which are near 1. */
+const DEAD_WEIGHT = 1e-6;
+
+/** The smallest normal float32. */
+const LEAST_NORMAL = 2 ** -126;
+
+type Values = Float32Array | Float64Array;
+
+/** Lists what is odd about the weights of a complete state dict, the worst first. Other heads are not looked at. */
+export function findAnomalies(graph: LayerGraph, stateDict: StateDict): readonly Anomaly[] {
+  const findings = new Map<AnomalyKind, AnomalousTensor[]>();
+  const report = (kind: AnomalyKind, tensor: AnomalousTensor | undefined): void => {
+    if (tensor) findings.set(kind, [...(findings.get(kind) ?? []), tensor]);
+  };
+  const values = realValues(graph, stateDict);
+  for (const [path, { data, shape }] of values) {
+    report(
+      "non-finite",
+      select(path, data, shape, (value) => !Number.isFinite(value)),
+    );
+    const denormal = path.endsWith(".running_var") ? "denormal-variance" : "denormal";
+    report(
+      denormal,
+      select(path, data, shape, (value) => value !== 0 && Math.abs(value) < LEAST_NORMAL),
+    );
+  }
+  for (const node of ownersOf(graph)) {
+    const read = (role: ParameterRole): Values | undefined => values.get(node.parameters[role] ?? "")?.data;
+    for (const [kind, tensor] of layerAnomalies(node, read)) report(kind, tensor);
+  }
+  return (Object.keys(ANOMALIES) as AnomalyKind[]).flatMap((kind) => {
+    const tensors = findings.get(kind);
+    if (!tensors) return [];
+    return [{ kind, ...ANOMALIES[kind], count: tensors.reduce((sum, { count }) => sum + count, 0), tensors }];
+  });
+}
+
+/** The network's weights and statistics; they are floating point, or they were not identified. */
+function realValues(
+  graph: LayerGraph,
+  stateDict: StateDict,
+): ReadonlyMap<string, { readonly data: Values; readonly shape: Shape }> {
+  return new Map(
+    parametersOf(graph).flatMap(({ path, optional }) => {
+      const tensor = stateDict.get(path);
+      return tensor && !optional ? [[path, toReal(tensor, path)] as const] : [];
+    }),
+  );
+}
+
+/** The layers that have parameters, once for each set of them: a gate's streams share theirs. */
+function ownersOf(graph: LayerGraph): LayerNode[] {
+  const seen = new Set<string>();
+  return graph.nodes.filter(({ parameters: { weight } }) => {
+    if (weight === undefined || seen.has(weight)) return false;
+    seen.add(weight);
+    return true;
+  });
+}
+
+/** What is odd about one layer's own numbers. */
+function* layerAnomalies(
+  { op, parameters, stream }: LayerNode,
+  read: (role: ParameterRole) => Values | undefined,
+): Generator<readonly [AnomalyKind, AnomalousTensor | undefined]> {
+  const path = parameters.weight ?? "";
+  const weight = read("weight");
+  if (!weight) return;
+  if (op.kind === "conv" || op.kind === "linear") {
+    const channels = op.kind === "conv" ? op.outChannels : op.outFeatures;
+    const size = weight.length / channels;
+    const rowIsZero = (channel: number): boolean =>
+      weight.subarray(channel * size, (channel + 1) * size).every((value) => value === 0);
+    yield ["dead-channels", select(path, firstOfRows(weight, channels), [channels], (_, c) => rowIsZero(c))];
+    const constant = weight.length > 1 && weight.every((value) => value === weight[0]);
+    if (constant) yield ["constant-weights", whole(path, weight.length, weight[0] ?? 0)];
+    const isGate = op.kind === "conv" && op.bias && stream !== undefined && path.endsWith(".gate.fc1.weight");
+    if (isGate && channels === 1) yield ["one-channel-gate", whole(path, 1, weight[0] ?? 0)];
+    return;
+  }
+  yield ["dead-channels", select(path, weight, [weight.length], (value) => Math.abs(value) < DEAD_WEIGHT)];
+  const [mean, variance] = [read("runningMean"), read("runningVar")];
+  if (!mean || !variance) return;
+  yield [
+    "negative-variance",
+    select(parameters.runningVar ?? path, variance, [variance.length], (v) => v < 0),
+  ];
+  if (mean.every((value) => value === 0) && variance.every((value) => value === 1))
+    yield ["untrained-statistics", whole(parameters.runningVar ?? path, variance.length, 1)];
+}
+
+/** The values of a tensor that match; undefined if none does. */
+function select(
+  path: string,
+  data: Values,
+  shape: Shape,
+  matches: (value: number, index: number) => boolean,
+): AnomalousTensor | undefined {
+  let count = 0;
+  let first = -1;
+  for (let index = 0; index < data.length; index++) {
+    if (!matches(data[index] as number, index)) continue;
+    if (count++ === 0) first = index;
+  }
+  if (count === 0) return undefined;
+  return {
+    path,
+    count,
+    of: data.length,
+    first: { index: position(first, shape), value: jsonNumber(data[first] ?? 0) },
+  };
+}
+
+function whole(path: string, count: number, value: number): AnomalousTensor {
+  return { path, count, of: count, first: { index: [0], value: jsonNumber(value) } };
+}
+
+/** The first value of each row. */
+function firstOfRows(data: Values, rows: number): Float64Array {
+  return Float64Array.from({ length: rows }, (_, row) => data[(row * data.length) / rows] ?? 0);
+}
+
+/** The coordinates of an element, outermost first. */
+function position(index: number, shape: Shape): number[] {
+  let rest = index;
+  return shape
+    .toReversed()
+    .map((size) => {
+      const coordinate = rest % size;
+      rest = Math.floor(rest / size);
+      return coordinate;
+    })
+    .reverse();
+}
+
+function jsonNumber(value: number): AnomalousTensor["first"]["value"] {
+  if (Number.isFinite(value)) return value;
+  return Number.isNaN(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
+}

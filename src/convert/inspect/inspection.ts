@@ -1,0 +1,139 @@
+import {
+  multiplyAdds,
+  type NearestVariant,
+  nearestVariant,
+  type OsnetSpec,
+  outputShapes,
+  parameterCount,
+  type VariantName,
+} from "../../arch/index.js";
+import { InputError } from "../../errors.js";
+import { sha256 } from "../../sha256.js";
+import type { StateDict } from "../../state-dict.js";
+import type { DType } from "../../tensor.js";
+import type { Checkpoint } from "../checkpoint.js";
+import type { DecodedWeights } from "../decode-weights.js";
+import { type Anomaly, findAnomalies } from "./anomalies.js";
+import { FINGERPRINT_SCHEME, fingerprintWeights } from "./fingerprint.js";
+
+/** What a checkpoint is, as plain data that JSON holds. */
+export interface Inspection {
+  readonly schema: "osnet-inspection/1";
+  readonly file: {
+    readonly name: string;
+    readonly bytes: number;
+    readonly sha256: string;
+    readonly format: DecodedWeights["format"];
+    /** Which of PyTorch's containers it is; the format again for the others. */
+    readonly container: DecodedWeights["container"];
+    /** Keys that lead to the state dict, joined by dots; empty when it is the whole file. */
+    readonly wrapperPath: string;
+    /** What was taken off the keys, such as `module.`; empty for nothing. */
+    readonly removedPrefix: string;
+    /** The class of a model saved whole; empty for a state dict. */
+    readonly modelClass: string;
+    /** What a safetensors file says of itself; nothing in the others. */
+    readonly metadata: Readonly<Record<string, string>>;
+    /** Choices made on the way, one clause each. */
+    readonly notes: readonly string[];
+  };
+  readonly network: {
+    /** The published variant whose backbone this is; null for a network of its own kind. */
+    readonly variant: VariantName | null;
+    /** The variant, or the nearest one and what the network has instead. */
+    readonly nearest: NearestVariant;
+    readonly spec: OsnetSpec;
+    /** Null without a classifier. */
+    readonly classes: number | null;
+    /** Width of the embedding. */
+    readonly embedding: number;
+    /** Learned parameters: all, and those that the embedding needs. */
+    readonly parameters: { readonly total: number; readonly embedding: number };
+    /** Of one image of 256×128 to the evaluation output; null if a layer is left without a pixel. */
+    readonly multiplyAdds: number | null;
+    /** Keys that are no part of the network. */
+    readonly extra: readonly string[];
+  };
+  readonly weights: {
+    /** How the fingerprint is made (fingerprint.ts). */
+    readonly scheme: typeof FINGERPRINT_SCHEME;
+    /** Equal for files that hold the same network, whatever their container, names' prefix, heads and counters. */
+    readonly fingerprint: string;
+    readonly dtypes: readonly DTypeCount[];
+  };
+  readonly anomalies: readonly Anomaly[];
+}
+
+/** How much of a state dict has one element type, the most elements first. */
+export interface DTypeCount {
+  readonly dtype: DType;
+  readonly tensors: number;
+  readonly elements: number;
+}
+
+/** Size of torchreid's images, which its complexity tables are made with. */
+const IMAGE = [1, 3, 256, 128] as const;
+
+/** Describes an identified checkpoint; its numbers may be bad. `file` is what it was read from. */
+export async function inspectCheckpoint(
+  { graph, spec, variant, extra, stateDict, decoded }: Checkpoint,
+  file: { readonly name: string; readonly bytes: Uint8Array },
+): Promise<Inspection> {
+  const { format, container, wrapperPath, removedPrefix, modelClass, metadata, notes } = decoded;
+  return {
+    schema: "osnet-inspection/1",
+    file: {
+      name: file.name,
+      bytes: file.bytes.length,
+      sha256: await sha256(file.bytes),
+      format,
+      container,
+      wrapperPath,
+      removedPrefix,
+      modelClass,
+      metadata: Object.fromEntries(metadata),
+      notes,
+    },
+    network: {
+      variant: variant ?? null,
+      nearest: nearestVariant(spec),
+      spec,
+      classes: spec.head?.classes ?? null,
+      embedding: embeddingWidth(spec),
+      parameters: parameterCount(graph),
+      multiplyAdds: fits(() => outputShapes(graph, IMAGE)) ? multiplyAdds(graph, IMAGE) : null,
+      extra,
+    },
+    weights: {
+      scheme: FINGERPRINT_SCHEME,
+      fingerprint: await fingerprintWeights(graph, stateDict),
+      dtypes: countDTypes(stateDict),
+    },
+    anomalies: findAnomalies(graph, stateDict),
+  };
+}
+
+/** Without an embedding layer, the embedding is the pooled map of the last stage's width. */
+function embeddingWidth({ embedding, stages, stem }: OsnetSpec): number {
+  return embedding.at(-1) ?? stages.at(-1)?.blocks.at(-1)?.outChannels ?? stem.channels;
+}
+
+/** Whether images of a size can go through a network. */
+function fits(run: () => unknown): boolean {
+  try {
+    run();
+    return true;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+}
+
+function countDTypes(stateDict: StateDict): DTypeCount[] {
+  const counts = new Map<DType, DTypeCount>();
+  for (const { dtype, data } of stateDict.values()) {
+    const { tensors, elements } = counts.get(dtype) ?? { tensors: 0, elements: 0 };
+    counts.set(dtype, { dtype, tensors: tensors + 1, elements: elements + data.length });
+  }
+  return [...counts.values()].sort((a, b) => b.elements - a.elements);
+}

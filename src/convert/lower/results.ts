@@ -1,0 +1,75 @@
+import type { GraphOutputs, LayerGraph } from "../../arch/graph.js";
+import { InputError } from "../../errors.js";
+
+/** Which results a file returns; `both` is the embedding and the logits. */
+export type OutputSelection = "features" | "logits" | "both" | "probabilities";
+
+/** Height and width of the images, in pixels. */
+export interface ImageSize {
+  readonly height: number;
+  readonly width: number;
+}
+
+/** torchreid's image size. */
+export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
+
+/** An output of the file: the name it has there, and the layer it is. */
+export interface Result {
+  readonly name: string;
+  readonly layer: string;
+}
+
+/** What a user can ask for, whatever the format. */
+export interface ResultOptions {
+  /** Default: what torchreid returns in evaluation mode. */
+  readonly output?: OutputSelection;
+  /** Whether every stream's gate vector is an output too, named as its layer. Default false. */
+  readonly gates?: boolean;
+  /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
+  readonly outputName?: string;
+}
+
+/**
+ * The file's outputs, in order.
+ *
+ * @throws InputError (`argument`) if the network has no such output
+ */
+export function selectResults({ outputs, gates }: LayerGraph, options: ResultOptions): readonly Result[] {
+  const { output = outputs.evaluation, outputName } = options;
+  const selected = output === "both" ? (["features", "logits"] as const) : ([output] as const);
+  const results = selected.map((kind, index) => ({
+    name: (index === 0 ? outputName : undefined) ?? kind,
+    layer: outputs[kind] ?? refuseOutput(kind, outputs),
+  }));
+  return options.gates ? [...results, ...gates.map(({ layer }) => ({ name: layer, layer }))] : results;
+}
+
+function refuseOutput(kind: string, outputs: GraphOutputs): never {
+  const available = (["features", "logits", "probabilities"] as const).filter((name) => outputs[name]);
+  throw new InputError({
+    code: "argument",
+    subject: "output",
+    found: kind,
+    expected: available.join(" or "),
+    remedy: "choose an output that this network has",
+  });
+}
+
+/** @throws InputError (`argument`) if a fixed batch or image size is not a positive whole number */
+export function expectInputShape(batch: "dynamic" | number, size: "dynamic" | ImageSize): void {
+  if (batch !== "dynamic") expectPositive("batch", batch);
+  if (size === "dynamic") return;
+  expectPositive("image height", size.height);
+  expectPositive("image width", size.width);
+}
+
+function expectPositive(subject: string, value: number): void {
+  if (Number.isSafeInteger(value) && value > 0) return;
+  throw new InputError({
+    code: "argument",
+    subject,
+    found: String(value),
+    expected: "a positive whole number",
+    remedy: "correct the value",
+  });
+}

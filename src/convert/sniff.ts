@@ -1,0 +1,37 @@
+import type { Region } from "./formats/pth/refusals.js";
+import { isZip, readZipDirectory } from "./formats/pth/zip/directory.js";
+
+/** The formats that files of weights and models have. */
+export type FileFormat = WeightsFormat | "onnx";
+
+/** Those that hold a state dict and nothing of how to run it. */
+export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
+
+export const WEIGHTS_FORMATS = ["pth", "safetensors", "npz"] as const;
+
+/**
+ * Tells formats apart by content, never by suffix; `pth` is what everything else is not, and its reader says what is
+ * wrong with it. The zip archives of numpy and PyTorch differ by what they hold. A pickle of protocol 2 or later starts
+ * with 0x80, which no protobuf message of ours can.
+ */
+export function sniffFormat(bytes: Uint8Array): FileFormat {
+  if (isSafetensors(bytes)) return "safetensors";
+  if (isZip(bytes)) return holdsArrays(bytes) ? "npz" : "pth";
+  // IR version, the first field of every exporter's ModelProto: field 1, varint.
+  return bytes[0] === 0x08 ? "onnx" : "pth";
+}
+
+/** The length of a JSON header, as a u64 of which no file needs the upper two bytes, then the header's brace. */
+function isSafetensors(bytes: Uint8Array): boolean {
+  return bytes[6] === 0 && bytes[7] === 0 && bytes[8] === 0x7b;
+}
+
+function holdsArrays(bytes: Uint8Array): boolean {
+  const region: Region = { subject: "", part: "the file" };
+  try {
+    return [...readZipDirectory(bytes, region).keys()].some((name) => name.endsWith(".npy"));
+  } catch {
+    // A damaged zip is refused by the checkpoint reader, in words.
+    return false;
+  }
+}

@@ -1,0 +1,59 @@
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect } from "vitest";
+import { createFolder } from "../support/folder.js";
+
+export type CommandName = "osnet-convert" | "osnet-verify";
+
+/** How a command ended, and all that it said. */
+export interface Finished {
+  readonly status: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** Runs a built command as a process of its own, in a folder. */
+export async function run(
+  command: CommandName,
+  args: readonly string[],
+  { cwd, stdin = new Uint8Array() }: { readonly cwd: string; readonly stdin?: Uint8Array },
+): Promise<Finished> {
+  const script = fileURLToPath(new URL(`../../dist/bin/${command}.js`, import.meta.url));
+  if (!existsSync(script)) throw new Error(`dist/bin/${command}.js is not there: run npm run build first`);
+  const child = spawn(process.execPath, [script, ...args], { cwd });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+  // A command that refuses its arguments never reads its input.
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(stdin);
+  const status = await new Promise<number | null>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", resolve);
+  });
+  return { status, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
+}
+
+/**
+ * Runs a command that must refuse: status 2, nothing on standard output, and a folder that holds afterwards exactly
+ * what it held before. Gives what standard error says.
+ */
+export async function refusal(
+  command: CommandName,
+  args: readonly string[],
+  files: Readonly<Record<string, Uint8Array | string>> = {},
+): Promise<string> {
+  const folder = await createFolder(files);
+  try {
+    const { status, stdout, stderr } = await run(command, args, { cwd: folder.path });
+    expect({ status, stdout: stdout.toString() }, stderr).toEqual({ status: 2, stdout: "" });
+    expect(await folder.names()).toEqual(Object.keys(files).sort());
+    for (const [name, content] of Object.entries(files))
+      expect(Buffer.from(content).equals(await folder.read(name)), `${name} is unchanged`).toBe(true);
+    return stderr;
+  } finally {
+    await folder.remove();
+  }
+}

@@ -1,0 +1,64 @@
+import { describe, expect, it } from "vitest";
+import type { Inspection } from "../../src/convert/inspect/index.js";
+import { fixturePath, readFixture } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { openFixture, withTensor, withValues } from "../support/osnet.js";
+import { encodePth } from "../support/pth-writer.js";
+import { refusal, run } from "./command.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const { stateDict } = openFixture();
+
+describe("osnet-convert inspect", () => {
+  it("prints a table", async () => {
+    const { status, stdout, stderr } = await run("osnet-convert", ["inspect", CHECKPOINT], { cwd: "/" });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString()).toMatch(/^ {2}network {8}osnet_x0_25$/m);
+  });
+
+  it("prints JSON, and reads standard input", async () => {
+    const stdin = readFixture("osnet_x0_25.pth");
+    const { status, stdout } = await run("osnet-convert", ["inspect", "-", "--json"], { cwd: "/", stdin });
+    expect(status).toBe(0);
+    const { schema, file, network } = JSON.parse(stdout.toString()) as Inspection;
+    expect([schema, file.name, network.variant]).toEqual([
+      "osnet-inspection/1",
+      "standard input",
+      "osnet_x0_25",
+    ]);
+  });
+
+  it("takes --arch and --key as conversions do", async () => {
+    const spec = openFixture().spec;
+    const folder = await temporaryFolder({ "spec.json": JSON.stringify({ ...spec, pooling: "max" }) });
+    const args = ["inspect", CHECKPOINT, "--arch", "spec.json", "--json"];
+    const { stdout } = await run("osnet-convert", args, { cwd: folder.path });
+    expect((JSON.parse(stdout.toString()) as Inspection).network).toMatchObject({
+      variant: null,
+      nearest: { variant: "osnet_x0_25", differences: ["global max pooling"] },
+    });
+    expect(await refusal("osnet-convert", ["inspect", CHECKPOINT, "--key", "nowhere"])).toMatch(
+      /^--key nowhere: found no tensors there in osnet_x0_25\.pth, /,
+    );
+  });
+
+  it("reports NaN, and ends well", async () => {
+    const broken = withTensor(stateDict, "fc.0.bias", (tensor) => withValues(tensor, { 3: Number.NaN }));
+    const folder = await temporaryFolder({ "w.pth": encodePth(broken) });
+    const { status, stdout } = await run("osnet-convert", ["inspect", "w.pth"], { cwd: folder.path });
+    expect(status).toBe(0);
+    expect(stdout.toString()).toMatch(/^ {2}error {2}non-finite +1 +1 {2}fc\.0\.bias\[3\] = NaN$/m);
+  });
+
+  it("refuses an incomplete network as conversions do", async () => {
+    const incomplete = new Map(stateDict);
+    incomplete.delete("conv5.bn.bias");
+    incomplete.set("conv5.bn.beta", { dtype: "float32", shape: [1], data: new Float32Array(1) });
+    expect(await refusal("osnet-convert", ["inspect", "w.pth"], { "w.pth": encodePth(incomplete) })).toBe(
+      `w.pth: found 1 missing, 1 unexpected keys, expected the complete state dict of osnet_x0_25; nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch.
+  missing: conv5.bn.bias [128]
+  unexpected: conv5.bn.beta [1]
+`,
+    );
+  });
+});

@@ -1,0 +1,258 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { fixturePath, missing, readFixture } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { encodeNpy, encodeNpz } from "../support/npy.js";
+import { convert, openFixture, withTensor, withValues } from "../support/osnet.js";
+import { encodePth } from "../support/pth-writer.js";
+import { type Finished, refusal, run } from "./command.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
+const OTHER_CHECKPOINT = fixturePath("osnet_ain_x0_25.pth") ?? "";
+const FOREIGN = "osnet_x0_25.torch1.13.op12.onnx";
+
+let model: Uint8Array;
+beforeAll(() => {
+  model = convert(openFixture());
+});
+
+/** Runs osnet-verify on `model.onnx`, in a folder with these files besides. */
+async function verify(
+  args: readonly string[],
+  files: Readonly<Record<string, Uint8Array>> = {},
+): Promise<Finished & { readonly text: string; readonly lines: readonly string[] }> {
+  const folder = await temporaryFolder({ "model.onnx": model, ...files });
+  const finished = await run("osnet-verify", args, { cwd: folder.path });
+  expect(finished.stderr).toBe("");
+  const text = finished.stdout.toString();
+  return { ...finished, text, lines: text.trimEnd().split("\n") };
+}
+
+describe("osnet-verify", () => {
+  it.each([
+    ["a model against its checkpoint", "model.onnx", CHECKPOINT, 378],
+    ["a model against PyTorch's recording", "model.onnx", RECORDING, 365],
+    ["a recording against the checkpoint", RECORDING, CHECKPOINT, 445],
+    ["a checkpoint against the recording", CHECKPOINT, RECORDING, 445],
+  ])("passes %s", async (_, candidate, reference, layers) => {
+    const { status, lines } = await verify([candidate, "--reference", reference]);
+    expect(lines.at(-1)).toBe(`PASS  ${layers} layers and 24 gates agree within 0.0001 of max`);
+    expect(lines.at(-3)).toContain(`Coverage: ${layers} of ${layers} layers compared`);
+    expect(status).toBe(0);
+  });
+
+  it("shows the worst layers, or with --layers all of them and every gate", async () => {
+    const short = await verify(["model.onnx", "--reference", CHECKPOINT]);
+    expect(short.text).toContain("Worst 10 of 378 layers");
+    expect(short.text).toContain("Weights: 316 of 316 constants are the checkpoint's (80 layers with");
+    const long = await verify(["model.onnx", "--reference", CHECKPOINT, "--layers"]);
+    expect(long.text).toContain("All 378 layers");
+    expect(long.lines.filter((line) => line.startsWith("  pass  "))).toHaveLength(378 + 24);
+  });
+
+  it("--json prints the report, and --report writes the same", async () => {
+    const folder = await temporaryFolder({ "model.onnx": model, "old.json": "{}" });
+    const { status, stdout } = await run(
+      "osnet-verify",
+      ["model.onnx", "--reference", CHECKPOINT, "--json", "--report", "new.json", "--report", "old.json"],
+      { cwd: folder.path },
+    );
+    expect(status).toBe(0);
+    const text = stdout.toString();
+    expect(JSON.parse(text)).toMatchObject({
+      schema: "osnet-parity/1",
+      candidate: { name: "model.onnx", format: "onnx", variant: "osnet_x0_25" },
+      reference: { name: "osnet_x0_25.pth", format: "pth" },
+      backend: "onnxruntime",
+      tolerance: { rule: "relative-to-max", value: 1e-4 },
+      input: { source: "seed:0", shape: [2, 3, 64, 32] },
+      passed: true,
+      faults: [],
+    });
+    for (const name of ["new.json", "old.json"])
+      expect(Buffer.from(await folder.read(name)).toString()).toBe(text);
+    expect(await folder.names()).toEqual(["model.onnx", "new.json", "old.json"]);
+  });
+
+  it("--quiet says nothing, by its status all", async () => {
+    const passing = await verify(["model.onnx", "--reference", CHECKPOINT, "--quiet"]);
+    expect([passing.status, passing.text]).toEqual([0, ""]);
+    const failing = await verify(["model.onnx", "--reference", CHECKPOINT, "--quiet", "--tolerance", "1e-9"]);
+    expect([failing.status, failing.text]).toEqual([1, ""]);
+  });
+
+  it("takes images from a seed and from an .npy file", async () => {
+    const seeded = await verify([
+      "model.onnx",
+      "--reference",
+      CHECKPOINT,
+      "--input",
+      "seed:7",
+      "--batch",
+      "1",
+    ]);
+    expect([seeded.status, seeded.lines[1]]).toEqual([0, "images 1×3×64×32 from seed:7"]);
+    const images = encodeNpy({
+      dtype: "float32",
+      shape: [1, 3, 64, 32],
+      data: Float32Array.from({ length: 3 * 64 * 32 }, (_, index) => Math.sin(index)),
+    });
+    const read = await verify(["model.onnx", "--reference", CHECKPOINT, "--input", "me.npy"], {
+      "me.npy": images,
+    });
+    expect([read.status, read.lines[1]]).toEqual([0, "images 1×3×64×32 from me.npy"]);
+  });
+
+  it("fails under a tolerance that float32 cannot keep", async () => {
+    const { status, lines } = await verify(["model.onnx", "--reference", CHECKPOINT, "--tolerance", "1e-9"]);
+    expect(status).toBe(1);
+    expect(lines.at(-1)).toMatch(/^FAIL {2}\d+ faults?, first at conv1\.bn$/);
+  });
+
+  it("names the weights of a model converted from another checkpoint", async () => {
+    const { stateDict } = openFixture();
+    const retrained = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) =>
+      withValues(tensor, { 5: 0.25 }),
+    );
+    const reference = { "new.pth": encodePth(retrained) };
+    const { status, lines } = await verify(["model.onnx", "--reference", "new.pth"], reference);
+    expect(status).toBe(1);
+    const faults = lines.slice(lines.indexOf("Faults") + 1, lines.indexOf("Faults") + 5);
+    expect(faults.map((line) => line.replace(/, by up to .*/, ""))).toEqual(
+      [1, 2, 3, 4].map(
+        (stream) =>
+          `  weights conv3.0.gate[${stream}].fc2: conv3.0.gate.fc2.bias: 1 of 24 values differ from the checkpoint's`,
+      ),
+    );
+    expect(lines.at(-1)).toMatch(/^FAIL {2}\d+ faults, first at conv3\.0\.gate\[1\]\.fc2$/);
+  });
+
+  it("finds the lowest bit of one weight changed in the file", async () => {
+    const { stateDict } = openFixture();
+    const weight = stateDict.get("conv2.1.gate.fc1.weight");
+    if (!weight) throw new Error("no weight");
+    const flipped = Buffer.from(model);
+    const at = flipped.indexOf(
+      Buffer.from(weight.data.buffer, weight.data.byteOffset, weight.data.byteLength),
+    );
+    expect(at).toBeGreaterThan(0);
+    flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at);
+    const { status, text, lines } = await verify(["flipped.onnx", "--reference", CHECKPOINT], {
+      "flipped.onnx": flipped,
+    });
+    expect(status).toBe(1);
+    expect(text).toContain(
+      "  weights conv2.1.gate[1].fc1: conv2.1.gate.fc1.weight: 1 of 16 values differ from the checkpoint's, by up to",
+    );
+    expect(lines.at(-1)).toBe("FAIL  4 faults, first at conv2.1.gate[1].fc1");
+  });
+});
+
+describe.concurrent("osnet-verify refuses", () => {
+  const refuse = (args: readonly string[], files: Readonly<Record<string, Uint8Array | string>> = {}) =>
+    refusal("osnet-verify", args, { "model.onnx": model, ...files });
+
+  it.each([
+    ["model.onnx", "--reference <file>: found no value, expected what --help describes; correct the command"],
+    [
+      "none.onnx --reference CHECKPOINT",
+      "none.onnx: found no such file or folder, expected a file that can be read; check the path",
+    ],
+    [
+      "model.onnx --reference none.pth",
+      "none.pth: found no such file or folder, expected a file that can be read; check the path",
+    ],
+    [
+      "model.onnx --reference model.onnx",
+      "model.onnx: found an ONNX file as the reference, expected a checkpoint or a recording; give what the model was converted from",
+    ],
+    [
+      "RECORDING --reference RECORDING",
+      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; give an ONNX file or a checkpoint",
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --size 256x128",
+      "model.onnx: found a model that onnxruntime does not run on images [2, 3, 256, 128] (Got invalid dimensions for input: images for the following indices), expected a model that it does; give images of the size the model was exported for, or export it again",
+    ],
+    [
+      "CHECKPOINT --reference CHECKPOINT --size 7x3",
+      "image size 7x3: found an output of [2, 64, 1, 0] at layer conv2.2.1, expected at least one pixel; use larger images, such as 256x128",
+    ],
+    [
+      "model.onnx --reference RECORDING --input seed:1",
+      "images: found a choice of images beside a recording, expected none; leave out --input, --batch and --size, since a recording brings its own",
+    ],
+    [
+      "model.onnx --reference OTHER_CHECKPOINT",
+      'model.onnx: found a network that states dialect "osnet", stem {"channels":16,"norm":"batch"}, stages of its own, expected the reference\'s dialect "osnet_ain", stem {"channels":16,"norm":"instance"}, stages of its own; if the reference was trained so, which a state dict cannot show, say so with --arch',
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --tolerance 2",
+      '--tolerance: found "2", expected a number between 0 and 1; give one such as 1e-4',
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --report x.txt",
+      '--report: found "x.txt", expected a .json file; name one',
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --report none/x.json",
+      "none/x.json: found no such folder, expected an existing folder; create it first",
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --input noise",
+      '--input: found "noise", expected seed:N or an .npy file; give one of them',
+    ],
+    [
+      "model.onnx --reference CHECKPOINT --batch 0",
+      '--batch: found "0", expected a whole number from 1; correct the value',
+    ],
+  ])("%s", async (args, sentence) => {
+    const paths: Readonly<Record<string, string>> = { CHECKPOINT, RECORDING, OTHER_CHECKPOINT };
+    expect(await refuse(args.split(" ").map((word) => paths[word] ?? word))).toBe(`${sentence}.\n`);
+  });
+
+  it.each([0.1, 0.5, 0.999])("a model cut at %f of its length", async (share) => {
+    const cut = model.subarray(0, Math.floor(model.length * share));
+    expect(await refuse(["cut.onnx", "--reference", CHECKPOINT], { "cut.onnx": cut })).toBe(
+      "cut.onnx: found bytes that are no protobuf message, or not all of one, expected an ONNX model; check that the file is a complete .onnx file.\n",
+    );
+  });
+
+  it("a truncated recording", async () => {
+    const cut = readFixture("osnet_x0_25.64x32.npz").subarray(0, 1_000_000);
+    expect(await refuse(["model.onnx", "--reference", "cut.npz"], { "cut.npz": cut })).toBe(
+      "cut.npz: found a zip archive without its end, expected a complete file; download or copy the file again.\n",
+    );
+  });
+
+  it("a recording without its output, or of layers that the network lacks", async () => {
+    const images = { dtype: "float32", shape: [1, 3, 2, 2], data: new Float32Array(12) } as const;
+    const expected =
+      "expected PyTorch activations under torchreid module paths, with input [N, 3, H, W] and output; record them with python/record_activations.py.\n";
+    const refuseRecording = (arrays: Parameters<typeof encodeNpz>[0]) =>
+      refuse(["model.onnx", "--reference", "r.npz"], { "r.npz": encodeNpz(arrays) });
+    expect(await refuseRecording({ input: images, "conv1.conv": images })).toBe(
+      `r.npz: found no array "output", ${expected}`,
+    );
+    expect(await refuseRecording({ input: images, output: images, layer4: images, "layer4.0": images })).toBe(
+      `r.npz: found 2 arrays that are no layer of this network, ${expected}  layer4\n  layer4.0\n`,
+    );
+  });
+
+  it("images that are none", async () => {
+    const array = encodeNpy({ dtype: "float64", shape: [3], data: Float64Array.of(1, 2, 3) });
+    expect(
+      await refuse(["model.onnx", "--reference", CHECKPOINT, "--input", "x.npy"], { "x.npy": array }),
+    ).toBe(
+      "x.npy: found float64 [3], expected float32 images [N, 3, H, W]; save them with numpy.save as PyTorch takes them.\n",
+    );
+  });
+
+  it("a model of another exporter, until it can be lifted", async (context) => {
+    const absent = missing(FOREIGN);
+    if (absent) return context.skip(absent);
+    expect(await refuse([fixturePath(FOREIGN) ?? "", "--reference", CHECKPOINT])).toBe(
+      `${FOREIGN}: found an ONNX file by pytorch without an OSNet description, expected a file written by osnet-convert; convert the checkpoint with osnet-convert pth2onnx.\n`,
+    );
+  });
+});

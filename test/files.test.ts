@@ -1,0 +1,89 @@
+import { existsSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { readInput, writeChecked } from "../src/files.js";
+import { temporaryFolder } from "./support/folder.js";
+
+const BYTES = Uint8Array.of(1, 2, 3);
+const accepted = { check: async () => true, accept: (result: boolean) => result };
+
+describe("readInput", () => {
+  it("reads a whole file", async () => {
+    const folder = await temporaryFolder({ w: BYTES });
+    expect([...(await readInput(folder.at("w")))]).toEqual([1, 2, 3]);
+  });
+
+  it("says why there is nothing to read", async () => {
+    const folder = await temporaryFolder({ w: BYTES });
+    const problem = "expected a file that can be read; check the path.";
+    const reading = (path: string) => readInput(folder.at(path));
+    await expect(reading("none")).rejects.toThrow(
+      `${folder.at("none")}: found no such file or folder, ${problem}`,
+    );
+    await expect(reading(".")).rejects.toThrow(`${folder.path}: found a folder, ${problem}`);
+    await expect(reading("w/x")).rejects.toThrow(
+      `${folder.at("w/x")}: found a path through something that is no folder, ${problem}`,
+    );
+  });
+});
+
+describe("writeChecked", () => {
+  it("checks the written file under another name before it appears", async () => {
+    const folder = await temporaryFolder();
+    const seen = await writeChecked(folder.at("out"), BYTES, {
+      force: false,
+      check: async (temporary) => [existsSync(folder.at("out")), [...(await readInput(temporary))]] as const,
+      accept: () => true,
+    });
+    expect(seen).toEqual([false, [1, 2, 3]]);
+    expect(await folder.names()).toEqual(["out"]);
+    expect([...(await folder.read("out"))]).toEqual([1, 2, 3]);
+  });
+
+  it.each([
+    ["is not accepted", async () => false, undefined],
+    ["breaks the check", () => Promise.reject(new Error("no")), "no"],
+  ])("leaves everything as it was when the file %s", async (_, check, message) => {
+    const folder = await temporaryFolder({ out: "old" });
+    const writing = writeChecked<boolean>(folder.at("out"), BYTES, { ...accepted, force: true, check });
+    if (message === undefined) expect(await writing).toBe(false);
+    else await expect(writing).rejects.toThrow(message);
+    expect(await folder.names()).toEqual(["out"]);
+    expect(Buffer.from(await folder.read("out")).toString()).toBe("old");
+  });
+
+  it("does not hide what went wrong behind a temporary file that is gone", async () => {
+    const folder = await temporaryFolder();
+    const check = async (): Promise<boolean> => {
+      throw new Error("what went wrong");
+    };
+    await expect(writeChecked(folder.at("out"), BYTES, { ...accepted, force: false, check })).rejects.toThrow(
+      "what went wrong",
+    );
+    expect(await folder.names()).toEqual([]);
+  });
+
+  it("replaces a file by force only", async () => {
+    const folder = await temporaryFolder({ out: "old" });
+    const write = (force: boolean) => writeChecked(folder.at("out"), BYTES, { ...accepted, force });
+    await expect(write(false)).rejects.toThrow(
+      `${folder.at("out")}: found an existing file, expected no file of this name; add --force to replace it.`,
+    );
+    expect(Buffer.from(await folder.read("out")).toString()).toBe("old");
+    await write(true);
+    expect([...(await folder.read("out"))]).toEqual([1, 2, 3]);
+  });
+
+  it("wants a name in a folder that is there", async () => {
+    const folder = await temporaryFolder({ file: "" });
+    const write = (path: string) => writeChecked(path, BYTES, { ...accepted, force: true });
+    const noFolder = "found no such folder, expected an existing folder; create it first.";
+    await expect(write(folder.at("none/out"))).rejects.toThrow(`${folder.at("none/out")}: ${noFolder}`);
+    await expect(write(folder.at("file/out"))).rejects.toThrow(`${folder.at("file/out")}: ${noFolder}`);
+    await expect(write(folder.path)).rejects.toThrow(
+      `${folder.path}: found a folder, expected a file name; name the file to write.`,
+    );
+    await expect(write("")).rejects.toThrow(
+      '"": found no name, expected a file name; name the file to write.',
+    );
+  });
+});

@@ -1,0 +1,62 @@
+import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
+import { describe, expect, it } from "vitest";
+import { openCheckpoint } from "../src/convert/checkpoint.js";
+import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
+import { lowerToOnnx } from "../src/convert/lower/onnx/index.js";
+import type { RealTensor, Tensor } from "../src/tensor.js";
+import { seededImages } from "../src/verify/images.js";
+import { measure } from "../src/verify/metrics.js";
+import { openVerification } from "../src/verify/open.js";
+import { verify } from "../src/verify/verify.js";
+import { missing, readFixture } from "./fixtures.js";
+
+const TRAINED = "real/osnet_x0_25_msmt17.pth";
+const PUBLIC = "real/osnet_x0_25_msmt17.torch2.8.onnx";
+const absent = missing(TRAINED, PUBLIC);
+
+/** The first output of an ONNX file with one input, whatever both are called. */
+async function embed(file: Uint8Array, images: Tensor<"float32">): Promise<RealTensor> {
+  const session = await InferenceSession.create(file, { logSeverityLevel: 3 });
+  try {
+    const feed = new OrtTensor("float32", images.data, images.shape);
+    const [output] = Object.values(await session.run({ [session.inputNames[0] ?? ""]: feed }));
+    if (!(output?.data instanceof Float32Array)) throw new Error("no float32 output");
+    return { dtype: "float32", shape: output.dims, data: output.data };
+  } finally {
+    await session.release();
+  }
+}
+
+/** Trained weights have what random ones lack: variances that are denormal, channels that are dead. */
+describe("trained weights in circulation (osnet_x0_25, MSMT17)", () => {
+  const open = () => openCheckpoint(readFixture(TRAINED), { subject: "osnet_x0_25_msmt17.pth" });
+
+  it("are identified, convert and verify", async (context) => {
+    if (absent) return context.skip(absent);
+    const checkpoint = open();
+    expect(checkpoint.variant).toBe("osnet_x0_25");
+    expect(checkpoint.spec.head).toEqual({ classes: 1041, loss: "softmax" });
+    const bytes = encodeOnnx(lowerToOnnx(checkpoint.graph, checkpoint.stateDict));
+    const reference = { name: "osnet_x0_25_msmt17.pth", bytes: new Uint8Array(), checkpoint };
+    const report = await verify(await openVerification({ name: "model.onnx", bytes }, reference));
+    expect(report.faults).toEqual([]);
+    expect(report.passed).toBe(true);
+    expect(report.coverage).toMatchObject({ compared: 378, missing: [] });
+    // Measured: 0.03 of the tolerance of 1e-4. A third is room for another machine's rounding, not for a fault.
+    expect(Math.max(...report.layers.map(({ margin }) => margin ?? Infinity))).toBeLessThan(0.3);
+  });
+
+  it("give the features of the ONNX export that others made of them", async (context) => {
+    if (absent) return context.skip(absent);
+    const { graph, stateDict } = open();
+    const ours = encodeOnnx(lowerToOnnx(graph, stateDict));
+    const theirs = readFixture(PUBLIC);
+    for (const seed of [1, 2, 3]) {
+      const images = seededImages(seed, 1, 256, 128);
+      const { relMax, mismatchedNonFinite } = measure(await embed(theirs, images), await embed(ours, images));
+      expect(mismatchedNonFinite).toBe(0);
+      // Measured: 8e-7 to 1.2e-6.
+      expect(relMax).toBeLessThan(1e-4);
+    }
+  });
+});

@@ -1,0 +1,54 @@
+import { describe, expect, it } from "vitest";
+import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { onnxCandidate, statedSpec } from "../../src/verify/candidate.js";
+import type { Candidate } from "../../src/verify/verify.js";
+import { convert, openFixture } from "../support/osnet.js";
+
+const checkpoint = openFixture();
+const bytes = convert(checkpoint, { output: "both" });
+const model = decodeOnnx(bytes, { subject: "m.onnx" });
+
+function candidateOf(changed: OnnxModel): Candidate {
+  return onnxCandidate(bytes, changed, checkpoint.graph, { name: "m.onnx", format: "onnx" });
+}
+
+describe("statedSpec", () => {
+  it("is the checkpoint's", () => {
+    expect(statedSpec(model, "m.onnx")).toEqual(checkpoint.spec);
+  });
+
+  it("is refused where a file has none, or a broken one", () => {
+    const metadata = new Map<string, string>();
+    expect(() => statedSpec({ ...model, metadata, producer: { name: "", version: "" } }, "m.onnx")).toThrow(
+      "m.onnx: found an ONNX file by an unnamed exporter without an OSNet description, expected a file written by osnet-convert; convert the checkpoint with osnet-convert pth2onnx.",
+    );
+    expect(() => statedSpec({ ...model, metadata: new Map([["osnet.spec", "{"]]) }, "m.onnx")).toThrow(
+      "m.onnx, metadata osnet.spec: found text that is not JSON, expected an OSNet architecture description;",
+    );
+  });
+});
+
+describe("onnxCandidate", () => {
+  it("looks through renamed results to their layers", () => {
+    const { results, backend, folded } = candidateOf(model);
+    expect(results).toEqual(["fc.2", "classifier"]);
+    expect(folded.size).toBe(80);
+    expect(folded.has("conv1.conv")).toBe(true);
+    expect(backend.layers).toContain("conv2.0.gate[1].gate_activation");
+    expect(backend.layers).not.toContain("conv1.conv");
+  });
+
+  it("does not take a missing layer for a folded one unless a convolution stands in", () => {
+    const nodes = model.graph.nodes.map((node) =>
+      node.outputs.includes("conv1.bn") ? { ...node, opType: "BatchNormalization" } : node,
+    );
+    expect(candidateOf({ ...model, graph: { ...model.graph, nodes } }).folded.has("conv1.conv")).toBe(false);
+  });
+
+  it("refuses a model whose outputs are no layers", () => {
+    const outputs = [{ name: "embedding" }, { name: "embedding2" }];
+    expect(() => candidateOf({ ...model, graph: { ...model.graph, outputs } })).toThrow(
+      "m.onnx: found outputs embedding, embedding2, none of them a layer of the network, expected values named after torchreid's modules; convert the checkpoint with osnet-convert pth2onnx.",
+    );
+  });
+});

@@ -1,0 +1,89 @@
+import { createHash } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { type OpenOptions, openVerification } from "../../src/verify/open.js";
+import { readFixture } from "../fixtures.js";
+import { convert, openFixture } from "../support/osnet.js";
+
+const file = (name: string) => ({ name, bytes: readFixture(name) });
+const CHECKPOINT = file("osnet_x0_25.pth");
+const RECORDING = file("osnet_x0_25.64x32.npz");
+const checkpoint = openFixture();
+const MODEL = { name: "m.onnx", bytes: convert(checkpoint) };
+const IMAGES = { dtype: "float32", shape: [1, 3, 64, 32], data: new Float32Array(3 * 64 * 32) } as const;
+
+describe("openVerification", () => {
+  it("describes both files", async () => {
+    const { candidate, reference, weights } = await openVerification(MODEL, CHECKPOINT);
+    const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+    expect(candidate.party).toEqual({
+      name: "m.onnx",
+      format: "onnx",
+      variant: "osnet_x0_25",
+      sha256: sha256(MODEL.bytes),
+    });
+    expect(reference.party).toMatchObject({ format: "pth", sha256: sha256(CHECKPOINT.bytes) });
+    expect([candidate.backend.name, reference.backend.name]).toEqual(["onnxruntime", "reference"]);
+    expect(weights?.faults).toEqual([]);
+  });
+
+  it.each([
+    ["an ONNX file against a recording", MODEL, RECORDING, "onnxruntime", "recorded"],
+    ["a recording against a checkpoint", RECORDING, CHECKPOINT, "recorded", "reference"],
+    ["a checkpoint against a recording", CHECKPOINT, RECORDING, "reference", "recorded"],
+    ["a checkpoint against a checkpoint", CHECKPOINT, CHECKPOINT, "reference", "reference"],
+  ])("opens %s, by content", async (_, candidate, reference, ours, theirs) => {
+    const opened = await openVerification(
+      { ...candidate, name: "candidate" },
+      { ...reference, name: "reference" },
+    );
+    expect([opened.candidate.backend.name, opened.reference.backend.name]).toEqual([ours, theirs]);
+    expect(opened.weights).toBeUndefined();
+  });
+
+  it.each<readonly [options: OpenOptions, shape: readonly number[], source: string]>([
+    [{}, [2, 3, 64, 32], "seed:0"],
+    [{ batch: 5, images: { seed: 9 } }, [5, 3, 64, 32], "seed:9"],
+    [{ size: { height: 128, width: 64 } }, [2, 3, 128, 64], "seed:0"],
+    [{ images: { source: "me.npy", tensor: IMAGES } }, [1, 3, 64, 32], "me.npy"],
+  ])("takes images as %j asks, else as the model fixes them", async (options, shape, source) => {
+    const { images, imagesSource } = await openVerification(MODEL, CHECKPOINT, options);
+    expect([images.shape, imagesSource]).toEqual([shape, source]);
+  });
+
+  it("takes two images of 256×128 where nothing fixes them", async () => {
+    const model = { name: "m.onnx", bytes: convert(checkpoint, { size: "dynamic" }) };
+    expect((await openVerification(model, CHECKPOINT)).images.shape).toEqual([2, 3, 256, 128]);
+    expect((await openVerification(CHECKPOINT, CHECKPOINT)).images.shape).toEqual([2, 3, 256, 128]);
+  });
+
+  it("takes a recording's images, and no others", async () => {
+    const { images, imagesSource } = await openVerification(MODEL, RECORDING);
+    expect([images.shape, imagesSource]).toEqual([[1, 3, 64, 32], "the recording"]);
+    await expect(openVerification(MODEL, RECORDING, { batch: 2 })).rejects.toThrow(
+      "images: found a choice of images beside a recording, expected none; leave out --input, --batch and --size, since a recording brings its own.",
+    );
+    await expect(
+      openVerification(MODEL, CHECKPOINT, { batch: 2, images: { source: "me.npy", tensor: IMAGES } }),
+    ).rejects.toThrow("images: found a batch or size beside images, expected none;");
+  });
+
+  it("believes the checkpoint, not what a model says of itself", async () => {
+    const { spec } = checkpoint;
+    const lying = {
+      name: "m.onnx",
+      bytes: convert({ ...checkpoint, graph: { ...checkpoint.graph, spec: { ...spec, pooling: "max" } } }),
+    };
+    await expect(openVerification(lying, CHECKPOINT)).rejects.toThrow(
+      'm.onnx: found a network that states pooling "max", expected the reference\'s pooling "avg"; if the reference was trained so, which a state dict cannot show, say so with --arch.',
+    );
+  });
+
+  it("refuses pairs that say nothing", async () => {
+    await expect(openVerification(CHECKPOINT, MODEL)).rejects.toThrow(
+      "m.onnx: found an ONNX file as the reference, expected a checkpoint or a recording; give what the model was converted from.",
+    );
+    await expect(openVerification(RECORDING, RECORDING)).rejects.toThrow(
+      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; give an ONNX file or a checkpoint.",
+    );
+  });
+});

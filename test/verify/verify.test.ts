@@ -1,0 +1,256 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Checkpoint } from "../../src/convert/checkpoint.js";
+import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
+import type { OnnxOptions } from "../../src/convert/lower/onnx/index.js";
+import type { Tensor } from "../../src/tensor.js";
+import { type OpenOptions, openVerification } from "../../src/verify/open.js";
+import type { Fault, ParityReport } from "../../src/verify/report.js";
+import { verify } from "../../src/verify/verify.js";
+import { readFixture } from "../fixtures.js";
+import { convert, openFixture, rewriteOnnx, withTensor, withValues } from "../support/osnet.js";
+
+/** Holds an ONNX file against the checkpoint that it comes from, on 64×32 images. */
+async function hold(
+  bytes: Uint8Array,
+  checkpoint: Checkpoint,
+  options: OpenOptions = {},
+): Promise<ParityReport> {
+  const reference = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
+  return verify(await openVerification({ name: "model.onnx", bytes }, reference, options));
+}
+
+let osnet: Checkpoint;
+let ain: Checkpoint;
+beforeAll(() => {
+  osnet = openFixture();
+  ain = openFixture("osnet_ain_x0_25");
+});
+
+describe("an honest file passes", () => {
+  it.each<readonly [name: string, onnx: OnnxOptions, options: OpenOptions]>([
+    ["folded", {}, {}],
+    ["unfolded", { fold: false }, {}],
+    ["with gates", { gates: true }, {}],
+    ["with logits alone", { output: "logits" }, {}],
+    ["with both results", { output: "both" }, {}],
+    ["of any batch, with one image", {}, { batch: 1 }],
+    ["of any batch, with three", {}, { batch: 3 }],
+    ["of a fixed batch", { batch: 3 }, {}],
+    ["of any size", { size: "dynamic" }, { size: { height: 48, width: 40 } }],
+  ])("%s", async (_, onnx, options) => {
+    const report = await hold(convert(osnet, onnx), osnet, options);
+    expect(report.faults).toEqual([]);
+    expect(report.passed).toBe(true);
+    expect(report.gates).toHaveLength(24);
+    const { expected, compared, folded } = report.coverage;
+    expect(folded).toHaveLength(onnx.fold === false ? 0 : 80);
+    expect(compared).toBe(expected - folded.length);
+    expect(report.weights?.identical).toBe(report.weights?.compared);
+    expect(report.output?.layer).toBe("fc.2");
+  });
+
+  it("gates are those that the network applied", async () => {
+    const { gates } = await hold(convert(osnet), osnet);
+    for (const { min, mean, max, maxAbs } of gates) {
+      expect(min).toBeGreaterThan(0);
+      expect(mean).toBeGreaterThan(min);
+      expect(max).toBeGreaterThan(mean);
+      expect(max).toBeLessThanOrEqual(1);
+      expect(maxAbs).toBeLessThan(1e-5);
+    }
+    expect(gates.slice(3, 5).map(({ block, stream }) => [block, stream])).toEqual([
+      ["conv2.0", 4],
+      ["conv2.1", 1],
+    ]);
+  });
+});
+
+const changeNode = (model: OnnxModel, output: string, change: (node: OnnxNode) => OnnxNode): OnnxModel => {
+  const nodes = model.graph.nodes.map((node) => (node.outputs.includes(output) ? change(node) : node));
+  expect(nodes, output).not.toEqual(model.graph.nodes);
+  return { ...model, graph: { ...model.graph, nodes } };
+};
+const changeWeight = (
+  model: OnnxModel,
+  name: string,
+  values: (tensor: Tensor) => Readonly<Record<number, number>>,
+): OnnxModel => {
+  const initializers = withTensor(model.graph.initializers, name, (tensor) =>
+    withValues(tensor, values(tensor)),
+  );
+  return { ...model, graph: { ...model.graph, initializers } };
+};
+
+/** One thing changed in a file, and the first fault that must be named for it. */
+interface Mutant {
+  readonly name: string;
+  readonly family?: "ain";
+  readonly unfolded?: true;
+  readonly change: (model: OnnxModel) => OnnxModel;
+  readonly fault: Pick<Fault, "layer" | "kind"> & Partial<Fault>;
+  /** How many faults there are in all, if not one. */
+  readonly faults?: number;
+}
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: "a stream that takes another stream's gate",
+    change: (model) =>
+      changeNode(model, "conv3.0.gate[2]", (node) => ({
+        ...node,
+        inputs: node.inputs.map((input) => input.replace("gate[2]", "gate[3]")),
+      })),
+    fault: { layer: "conv3.0.gate[2]", kind: "numeric", stream: 2 },
+  },
+  {
+    name: "a Relu that is not there",
+    change: (model) =>
+      changeNode(model, "conv4.1.conv2b.1.relu", (node) => ({ ...node, opType: "Identity" })),
+    fault: { layer: "conv4.1.conv2b.1.relu", kind: "numeric", stream: 2 },
+  },
+  {
+    name: "an instance norm of another epsilon",
+    family: "ain",
+    change: (model) =>
+      changeNode(model, "conv2.0.IN", (node) => ({
+        ...node,
+        attributes: new Map([["epsilon", { type: "float", value: 1e-3 }]]),
+      })),
+    fault: { layer: "conv2.0.IN", kind: "numeric" },
+  },
+  {
+    name: "a batch norm of another epsilon",
+    unfolded: true,
+    change: (model) =>
+      changeNode(model, "conv5.bn", (node) => ({
+        ...node,
+        attributes: new Map([["epsilon", { type: "float", value: 1e-2 }]]),
+      })),
+    fault: { layer: "conv5.bn", kind: "numeric" },
+  },
+  {
+    name: "a folded weight 1 % larger",
+    change: (model) =>
+      changeWeight(model, "conv2.0.conv1.bn.folded.weight", ({ data }) => ({ 0: Number(data[0]) * 1.01 })),
+    fault: { layer: "conv2.0.conv1.bn", kind: "weights" },
+    faults: 2,
+  },
+  {
+    name: "a NaN in a bias",
+    change: (model) => changeWeight(model, "fc.1.folded.bias", () => ({ 7: Number.NaN })),
+    fault: { layer: "fc.1", kind: "weights" },
+    faults: 2,
+  },
+  {
+    name: "a max-pool padded on one side only",
+    change: (model) =>
+      changeNode(model, "maxpool", (node) => ({
+        ...node,
+        attributes: new Map([...node.attributes, ["pads", { type: "ints", value: [0, 0, 2, 2] }]]),
+      })),
+    fault: { layer: "maxpool", kind: "numeric" },
+  },
+  {
+    name: "a max-pool of another size",
+    change: (model) =>
+      changeNode(model, "maxpool", (node) => ({
+        ...node,
+        attributes: new Map([...node.attributes, ["pads", { type: "ints", value: [1, 1, 2, 2] }]]),
+      })),
+    fault: { layer: "maxpool", kind: "structure" },
+    faults: Number.NaN,
+  },
+  {
+    name: "a value of another name",
+    change: (model) => renameValue(model, "conv3.1.add", "conv3.1.sum"),
+    fault: {
+      layer: "conv3.1.add",
+      kind: "missing",
+      explanation: "one side holds no value of this name",
+    },
+  },
+  {
+    name: "two streams in exchange",
+    change: (model) =>
+      renameValue(
+        renameValue(renameValue(model, "conv2.0.gate[1]", "x"), "conv2.0.gate[2]", "conv2.0.gate[1]"),
+        "x",
+        "conv2.0.gate[2]",
+      ),
+    fault: { layer: "conv2.0.gate[2]", kind: "numeric" },
+    faults: 2,
+  },
+];
+
+function renameValue(model: OnnxModel, from: string, to: string): OnnxModel {
+  const rename = (name: string): string => (name === from ? to : name);
+  const nodes = model.graph.nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(rename),
+    outputs: node.outputs.map(rename),
+  }));
+  expect(nodes).not.toEqual(model.graph.nodes);
+  return { ...model, graph: { ...model.graph, nodes } };
+}
+
+describe("a faulty file fails at its fault", () => {
+  it.each(MUTANTS)("$name", async ({ family, unfolded, change, fault, faults = 1 }) => {
+    const checkpoint = family === "ain" ? ain : osnet;
+    const bytes = rewriteOnnx(convert(checkpoint, { fold: !unfolded }), change);
+    const report = await hold(bytes, checkpoint);
+    expect(report.passed).toBe(false);
+    expect(report.faults[0]).toMatchObject(fault);
+    if (!Number.isNaN(faults)) expect(report.faults).toHaveLength(faults);
+  });
+
+  it("says how far off a layer is, and that what feeds it agrees", async () => {
+    const bytes = rewriteOnnx(convert(osnet), (model) =>
+      changeNode(model, "conv5.relu", (node) => ({ ...node, opType: "Identity" })),
+    );
+    const [fault] = (await hold(bytes, osnet)).faults;
+    expect(fault?.explanation).toMatch(
+      /^max \|actual − expected\| [\d.]+, [\d.]+e[+-]\d+ of max, over the tolerance 0\.0001; what feeds it agrees$/,
+    );
+    expect(fault?.margin).toBeGreaterThan(1000);
+  });
+
+  it("counts NaN as a fault though it was not looked for", async () => {
+    const bytes = rewriteOnnx(convert(osnet, { fold: false }), (model) =>
+      changeWeight(model, "conv4.0.gate.fc2.bias", () => ({ 0: Number.NaN })),
+    );
+    const { faults, layers, output } = await hold(bytes, osnet);
+    expect(
+      faults.filter(({ kind }) => kind === "numeric").map(({ layer, margin }) => [layer, margin]),
+    ).toEqual([1, 2, 3, 4].map((stream) => [`conv4.0.gate[${stream}].fc2`, null]));
+    expect(faults.find(({ kind }) => kind === "numeric")?.explanation).toBe(
+      "2 elements are NaN or infinite and do not match",
+    );
+    expect(layers.find(({ name }) => name === "conv4.0.gate[1].fc2")?.nonFinite).toBe(2);
+    expect(output?.status).toBe("fail");
+  });
+
+  it("blames nothing downstream", async () => {
+    const bytes = rewriteOnnx(convert(osnet), (model) =>
+      changeNode(model, "conv1.relu", (node) => ({ ...node, opType: "Identity" })),
+    );
+    const { faults, layers } = await hold(bytes, osnet);
+    expect(faults.map(({ layer }) => layer)).toEqual(["conv1.relu"]);
+    expect(layers.filter(({ status }) => status === "fail").length).toBeGreaterThan(300);
+  });
+});
+
+describe("recordings", () => {
+  it("judge a file by what they hold, and the report says how much that was", async () => {
+    const recording = { name: "r.npz", bytes: readFixture("osnet_x0_25.64x32.npz") };
+    const model = { name: "model.onnx", bytes: convert(osnet) };
+    const report = await verify(await openVerification(model, recording));
+    expect(report).toMatchObject({
+      passed: true,
+      input: { source: "the recording", shape: [1, 3, 64, 32] },
+      weights: null,
+      coverage: { expected: 445, compared: 365, missing: [] },
+    });
+    expect(report.gates).toHaveLength(24);
+    expect(report.output?.relMax).toBeLessThan(1e-5);
+  });
+});
