@@ -36,7 +36,7 @@ export interface InputProblem {
 }
 
 /** Longer parts, such as a name of a megabyte, are cut. */
-const MAX_LENGTH = 1000;
+const MAX_LENGTH = 500;
 
 /**
  * Text that stays on its line and that a terminal shows rather than obeys: names in messages come from files. Control

@@ -1,0 +1,90 @@
+/** ONNX models to start from. */
+
+import onnxProto from "onnx-proto";
+import { expand, parametersOf, parseSpec } from "../../../src/arch/index.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
+import type { Seed } from "../mutate/index.js";
+import { TINY_SPEC } from "./pth.js";
+
+const { ModelProto } = onnxProto.onnx;
+
+/** Every kind of attribute, tensor and value that the reader knows, and some that it refuses. */
+const everything = ModelProto.encode({
+  irVersion: 8,
+  opsetImport: [
+    { domain: "", version: 17 },
+    { domain: "com.microsoft", version: 1 },
+  ],
+  producerName: "pytorch",
+  metadataProps: [{ key: "osnet.spec", value: "{}" }],
+  graph: {
+    name: "main",
+    input: [
+      {
+        name: "x",
+        type: { tensorType: { elemType: 1, shape: { dim: [{ dimParam: "N" }, { dimValue: 3 }] } } },
+      },
+    ],
+    output: [{ name: "y", type: { tensorType: { elemType: 1 } } }],
+    initializer: [
+      { name: "raw", dims: [2], dataType: 1, rawData: new Uint8Array(8) },
+      { name: "typed", dims: [1, 2], dataType: 1, floatData: [1, 2] },
+      { name: "ints", dims: [2], dataType: 7, int64Data: [1, -1] },
+      { name: "half", dims: [2], dataType: 10, int32Data: [1, 2] },
+      { name: "double", dims: [1], dataType: 11, doubleData: [1] },
+      { name: "scalar", dims: [], dataType: 9, int32Data: [1] },
+    ],
+    node: [
+      {
+        name: "n",
+        opType: "Conv",
+        input: ["x", "raw"],
+        output: ["y"],
+        attribute: [
+          { name: "f", type: 1, f: 1.5 },
+          { name: "i", type: 2, i: 3 },
+          { name: "s", type: 3, s: new TextEncoder().encode("SAME") },
+          { name: "t", type: 4, t: { dims: [1], dataType: 1, floatData: [1] } },
+          { name: "fs", type: 6, floats: [1, 2] },
+          { name: "is", type: 7, ints: [1, 2] },
+          { name: "ss", type: 8, strings: [new TextEncoder().encode("a")] },
+        ],
+      },
+      {
+        opType: "If",
+        input: ["c"],
+        output: ["z"],
+        attribute: [
+          {
+            name: "then_branch",
+            type: 5,
+            g: { name: "inner", node: [{ opType: "Identity", input: ["x"], output: ["z"] }] },
+          },
+        ],
+      },
+    ],
+  },
+}).finish();
+
+const tiny = (() => {
+  const graph = expand(parseSpec(TINY_SPEC, "tiny.json"));
+  const stateDict = new Map<string, Tensor>();
+  for (const { path, shape, dtype } of parametersOf(graph)) {
+    const count = shape.reduce((product, size) => product * size, 1);
+    if (dtype === "int64") stateDict.set(path, { dtype, shape, data: new BigInt64Array(count) });
+    else stateDict.set(path, { dtype: "float32", shape, data: new Float32Array(count).fill(0.5) });
+  }
+  return encodeOnnx(lowerToOnnx(graph, stateDict, { gates: true }));
+})();
+
+export const ONNX_SEEDS: readonly Seed[] = [
+  { name: "everything", bytes: everything },
+  { name: "tiny", bytes: tiny },
+].map(({ name, bytes }) => ({
+  name,
+  kind: "protobuf",
+  parts: [{ kind: "protobuf", bytes }],
+  assemble: ([model]) => model ?? new Uint8Array(0),
+}));

@@ -1,0 +1,93 @@
+/** What is fuzzed: a reader of untrusted bytes, and files to start from. Another reader is another row. */
+
+import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
+import { openCheckpoint } from "../../src/convert/checkpoint.js";
+import { openNpz } from "../../src/convert/formats/npz/archive.js";
+import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import type { Seed } from "./mutate/index.js";
+import { NPY_SEEDS, NPZ_SEEDS } from "./seeds/npz.js";
+import { ONNX_SEEDS } from "./seeds/onnx.js";
+import { CHECKPOINT_SEEDS, PTH_SEEDS, TINY_SPEC } from "./seeds/pth.js";
+import { SAFETENSORS_SEEDS } from "./seeds/safetensors.js";
+
+export interface Target {
+  readonly name: string;
+  readonly seeds: readonly Seed[];
+  /** Reads the bytes, all of them; throws `InputError` for what it refuses, and nothing else. */
+  readonly read: (bytes: Uint8Array) => void;
+}
+
+export const TARGETS: readonly Target[] = [
+  {
+    name: "pth",
+    seeds: PTH_SEEDS,
+    read: (bytes) => {
+      const { stateDict } = decodePth(bytes, { subject: "w.pth" });
+      for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "pth-key",
+    seeds: PTH_SEEDS,
+    read: (bytes) => void decodePth(bytes, { subject: "w.pth", key: "state_dict.module" }),
+  },
+  {
+    name: "checkpoint",
+    seeds: CHECKPOINT_SEEDS,
+    read: (bytes) => void openCheckpoint(bytes, { subject: "w.pth" }),
+  },
+  {
+    name: "safetensors",
+    seeds: SAFETENSORS_SEEDS,
+    read: (bytes) => {
+      const { stateDict } = decodeSafetensors(bytes, "w.safetensors");
+      for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "npz",
+    seeds: NPZ_SEEDS,
+    read: (bytes) => {
+      const archive = openNpz(bytes, "r.npz");
+      for (const name of archive.names) {
+        const { shape, data } = archive.read(name);
+        expectSize(shape, data.length);
+      }
+    },
+  },
+  {
+    name: "npy",
+    seeds: NPY_SEEDS,
+    read: (bytes) => {
+      const { shape, data } = decodeNpy(bytes, "a.npy");
+      expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "onnx",
+    seeds: ONNX_SEEDS,
+    read: (bytes) => {
+      const { graph } = decodeOnnx(bytes, { subject: "m.onnx" });
+      for (const { shape, data } of graph.initializers.values()) expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "spec",
+    seeds: [TINY_SPEC, JSON.stringify(variant("osnet_ain_x0_25"))].map((text, index) => ({
+      name: `spec ${index}`,
+      kind: "json",
+      parts: [{ kind: "json", bytes: new TextEncoder().encode(text) }],
+      assemble: ([bytes]) => bytes ?? new Uint8Array(0),
+    })),
+    read: (bytes) => void parametersOf(expand(parseSpec(new TextDecoder().decode(bytes), "spec.json"))),
+  },
+];
+
+/** A tensor that is not what its shape says is a wrong result, which is worse than a crash. */
+function expectSize(shape: readonly number[], length: number): void {
+  const count = shape.reduce((product, size) => product * size, 1);
+  if (count !== length) throw new Error(`${length} elements in a tensor of shape ${shape.join("×")}`);
+}
