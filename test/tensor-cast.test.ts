@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../src/errors.js";
 import type { Tensor } from "../src/tensor.js";
-import { toFloat32, toFloat64, toReal } from "../src/tensor-cast.js";
+import { castFloat, toFloat32, toFloat64, toReal } from "../src/tensor-cast.js";
 
 const HALVES: Tensor = {
   dtype: "float16",
@@ -39,5 +39,62 @@ describe("tensor casts", () => {
     expect(() => toFloat32(tensor, "conv1.conv.weight")).toThrow(
       /^conv1\.conv\.weight: found elements of type int8/,
     );
+  });
+
+  describe("to 16 bits", () => {
+    const bits = (dtype: "float16" | "bfloat16", ...values: number[]): number[] =>
+      [
+        ...castFloat(
+          { dtype: "float64", shape: [values.length], data: Float64Array.from(values) },
+          dtype,
+          "w",
+        ).data,
+      ].map(Number);
+
+    it("round to nearest, ties to even", () => {
+      // float16 has a step of 2⁻¹⁰ above 1, bfloat16 one of 2⁻⁷.
+      expect(bits("float16", 1 + 2 ** -11, 1 + 3 * 2 ** -11, 1 + 2 ** -11 + 2 ** -40)).toEqual([
+        0x3c00, 0x3c02, 0x3c01,
+      ]);
+      expect(bits("bfloat16", 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -40)).toEqual([
+        0x3f80, 0x3f82, 0x3f81,
+      ]);
+    });
+
+    it("round once: float32 in between would round these to the tie, and that to even", () => {
+      const value = 1 + 2 ** -11 + 2 ** -40;
+      expect(bits("float16", value)).not.toEqual(bits("float16", Math.fround(value)));
+    });
+
+    it("carry into the next exponent, and to infinity", () => {
+      expect(bits("float16", 2 - 2 ** -12, 65519.99, 65520, -65520, 1e300)).toEqual([
+        0x4000, 0x7bff, 0x7c00, 0xfc00, 0x7c00,
+      ]);
+      expect(bits("bfloat16", 3.3895313892515355e38, 3.4e38, -1e39)).toEqual([0x7f7f, 0x7f80, 0xff80]);
+    });
+
+    it("keep subnormals, signs of zero, infinities and NaN", () => {
+      expect(bits("float16", 2 ** -24, 2 ** -25, 1.5 * 2 ** -25, 1023.5 * 2 ** -24, -0)).toEqual([
+        0x0001, 0x0000, 0x0001, 0x0400, 0x8000,
+      ]);
+      expect(bits("bfloat16", 2 ** -133, 2 ** -134, 5e-324, -5e-324)).toEqual([1, 0, 0, 0x8000]);
+      expect(bits("float16", Infinity, -Infinity, Number.NaN)).toEqual([0x7c00, 0xfc00, 0x7e00]);
+    });
+
+    it("give back every one of the 65536 patterns", () => {
+      for (const dtype of ["float16", "bfloat16"] as const) {
+        const all: Tensor = {
+          dtype,
+          shape: [65536],
+          data: Uint16Array.from({ length: 65536 }, (_, index) => index),
+        };
+        const back = castFloat(toFloat64(all, "w"), dtype, "w");
+        const values = toFloat64(all, "w").data;
+        const wrong = [...all.data].filter(
+          (pattern, index) => !Number.isNaN(values[index]) && back.data[index] !== pattern,
+        );
+        expect(wrong).toEqual([]);
+      }
+    });
   });
 });

@@ -26,6 +26,9 @@ export const METADATA_KEY = "__metadata__";
 /** Ten times the tensors of any file published (large models are sharded); bounds what a header can allocate. */
 export const MAX_TENSORS = 100_000;
 
+/** Files published have a handful; millions would take minutes and gigabytes. */
+export const MAX_METADATA = 10_000;
+
 /** numpy's limit; PyTorch has the same. */
 const MAX_RANK = 64;
 
@@ -38,7 +41,11 @@ export function parseHeader(text: string, subject: string): Header {
   const tensors = new Map<string, TensorInfo>();
   json.object("the header", (name) => {
     if (name === METADATA_KEY) {
-      json.object(METADATA_KEY, (key) => metadata.set(key, json.string()));
+      json.object(METADATA_KEY, (key) => {
+        if (metadata.size === MAX_METADATA)
+          throw malformed(subject, `more than ${MAX_METADATA} keys in ${METADATA_KEY}`, "fewer");
+        metadata.set(key, json.string());
+      });
       return;
     }
     if (tensors.size === MAX_TENSORS) throw malformed(subject, `more than ${MAX_TENSORS} tensors`, "fewer");

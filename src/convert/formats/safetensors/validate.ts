@@ -1,7 +1,7 @@
 import { DTYPES, elementCount, formatShape } from "../../../tensor.js";
 import { quote } from "../pth/refusals.js";
 import { nameToDType } from "./dtypes.js";
-import { type Header, MAX_TENSORS, METADATA_KEY } from "./header.js";
+import { type Header, MAX_METADATA, MAX_TENSORS, METADATA_KEY } from "./header.js";
 import { malformed, unsupported } from "./refusals.js";
 
 /** The official library's limit (safetensors/src/tensor.rs): a hostile header must not make the reader parse gigabytes. */
@@ -17,6 +17,8 @@ export const MAX_HEADER_BYTES = 100_000_000;
 export function validate({ metadata, tensors }: Header, dataBytes: number, subject: string): void {
   if (tensors.size > MAX_TENSORS)
     throw malformed(subject, `${tensors.size} tensors`, `at most ${MAX_TENSORS}`);
+  if (metadata.size > MAX_METADATA)
+    throw malformed(subject, `${metadata.size} keys in ${METADATA_KEY}`, `at most ${MAX_METADATA}`);
   let position = 0;
   const ordered = [...tensors].toSorted(
     ([, { dataOffsets: a }], [, { dataOffsets: b }]) => a[0] - b[0] || a[1] - b[1],

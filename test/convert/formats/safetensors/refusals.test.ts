@@ -57,7 +57,7 @@ describe("decodeSafetensors refuses", () => {
     [
       "a trailing comma",
       safetensors(`{${A},}`, new Uint8Array(4)),
-      '"}" at character 53 of the header, expected a string',
+      '"}" at character 54 of the header, expected a string',
     ],
     ["a missing colon", safetensors(`{"a" 1}`), '"1" at character 5 of the header, expected ":"'],
     [
@@ -206,6 +206,11 @@ describe("decodeSafetensors refuses", () => {
       'the name "?", which is not Unicode, expected text that UTF-8 can hold',
     ],
     [
+      "more metadata than any file has",
+      safetensors(`{"__metadata__":{${Array.from({ length: 10_001 }, (_, i) => `"${i}":""`).join(",")}}}`),
+      "more than 10000 keys in __metadata__, expected fewer",
+    ],
+    [
       "more tensors than any file has",
       safetensors(
         `{${Array.from({ length: 100_001 }, (_, i) => entry(`${i}`, "U8", "[0]", 0, 0)).join(",")}}`,
@@ -244,6 +249,19 @@ describe("encodeSafetensors refuses", () => {
   ])("%s", (_, name, value, problem) => {
     expect(messageOf(() => encodeSafetensors(new Map([[name, value]]), { subject: "out" }))).toBe(
       `out: found ${problem}${AGAIN}`,
+    );
+  });
+
+  it("more tensors or metadata than it reads", () => {
+    const many = (count: number) => Array.from({ length: count }, (_, index) => String(index));
+    const empty: Tensor = { dtype: "uint8", shape: [0], data: new Uint8Array() };
+    const tensors = new Map(many(100_001).map((name) => [name, empty]));
+    expect(messageOf(() => encodeSafetensors(tensors, { subject: "out" }))).toBe(
+      `out: found 100001 tensors, expected at most 100000${AGAIN}`,
+    );
+    const metadata = new Map(many(10_001).map((key) => [key, ""]));
+    expect(messageOf(() => encodeSafetensors(new Map(), { subject: "out", metadata }))).toBe(
+      `out: found 10001 keys in __metadata__, expected at most 10000${AGAIN}`,
     );
   });
 });

@@ -1,0 +1,176 @@
+import { zipSync } from "fflate";
+import { describe, expect, it } from "vitest";
+import { openCheckpoint } from "../../src/convert/checkpoint.js";
+import { compareBits } from "../../src/convert/compare.js";
+import { decodeWeights } from "../../src/convert/decode-weights.js";
+import { encodeWeights } from "../../src/convert/encode-weights.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { WEIGHTS_FORMATS, type WeightsFormat } from "../../src/convert/sniff.js";
+import type { StateDict } from "../../src/state-dict.js";
+import type { Tensor } from "../../src/tensor.js";
+import { FAMILIES, missing, readFixture } from "../fixtures.js";
+import { encodeNpz, npyOf } from "../support/npy.js";
+
+const SOURCES = [
+  ...FAMILIES.map((family) => `${family}.pth`),
+  ...["half", "bfloat16", "double"].map((name) => `encodings/${name}.pth`),
+];
+
+const scalar = (value: number): Tensor<"float32"> => ({
+  dtype: "float32",
+  shape: [1],
+  data: Float32Array.of(value),
+});
+
+function convert(bytes: Uint8Array, from: WeightsFormat, to: WeightsFormat): Uint8Array {
+  const { stateDict } = openCheckpoint(bytes, { subject: `w.${from}`, format: from });
+  return encodeWeights(stateDict, to, { subject: `w.${to}` });
+}
+
+describe.each(SOURCES)("%s", (name) => {
+  const reason = missing(name);
+  // numpy has no bfloat16.
+  const formats = WEIGHTS_FORMATS.filter((format) => format !== "npz" || !name.includes("bfloat16"));
+  const directions = formats.flatMap((from) => formats.map((to) => [from, to] as const));
+
+  it.skipIf(reason).each(directions)(
+    `%s2%s keeps every bit and the order${reason ? ` (${reason})` : ""}`,
+    (from, to) => {
+      const source = openCheckpoint(readFixture(name), { subject: name });
+      const first = encodeWeights(source.stateDict, from, { subject: name });
+      const second = convert(first, from, to);
+      const result = openCheckpoint(second, { subject: `w.${to}` });
+      expect(compareBits(source.stateDict, result.stateDict)).toEqual([]);
+      expect([...result.stateDict.keys()]).toEqual([...source.stateDict.keys()]);
+      // The way does not matter, so that equal weights are equal files.
+      expect(Buffer.compare(second, encodeWeights(source.stateDict, to, { subject: name }))).toBe(0);
+    },
+  );
+});
+
+describe("decodeWeights", () => {
+  const tensors: StateDict = new Map([
+    ["module.model.a.weight", scalar(1)],
+    ["module.model.b.weight", scalar(2)],
+  ]);
+
+  it("takes off wrappers' prefixes, and says so", () => {
+    const bytes = encodeSafetensors(tensors, { subject: "w", metadata: new Map([["format", "pt"]]) });
+    const { stateDict, ...rest } = decodeWeights(bytes, { subject: "w" });
+    expect([...stateDict.keys()]).toEqual(["a.weight", "b.weight"]);
+    expect(rest).toEqual({
+      format: "safetensors",
+      container: "safetensors",
+      metadata: new Map([["format", "pt"]]),
+      wrapperPath: "",
+      modelClass: "",
+      removedPrefix: "module.model.",
+      notes: ['removed the prefix "module.model." from 2 keys'],
+    });
+  });
+
+  it("finds what --key names, and leaves out the rest", () => {
+    const bytes = encodeNpz({ "student.a.weight": scalar(1), "teacher.a.weight": scalar(2) });
+    const { stateDict, removedPrefix, notes } = decodeWeights(bytes, { subject: "w", key: "teacher" });
+    expect([...stateDict]).toEqual([["a.weight", scalar(2)]]);
+    expect([removedPrefix, notes]).toEqual([
+      "teacher.",
+      ['left out 1 tensors outside "teacher."', 'removed the prefix "teacher." from 1 keys'],
+    ]);
+    expect(() => decodeWeights(bytes, { subject: "w", key: "ema" })).toThrow(
+      "--key ema: found no tensors there in w, expected what the keys of a state dict begin with; leave out --key, or give another.",
+    );
+  });
+
+  const npz = encodeNpz({ "a.weight": scalar(1) });
+  const safetensors = encodeSafetensors(tensors, { subject: "w" });
+  const pth = encodeWeights(tensors, "pth", { subject: "w" });
+  it.each<readonly [bytes: Uint8Array, format: WeightsFormat, problem: string]>([
+    [
+      npz,
+      "safetensors",
+      "an .npz archive of numpy arrays, expected a safetensors file; use npz2… instead of safetensors2…",
+    ],
+    [
+      pth,
+      "safetensors",
+      "a PyTorch checkpoint, expected a safetensors file; use pth2… instead of safetensors2…",
+    ],
+    [
+      pth,
+      "npz",
+      "a PyTorch checkpoint, expected an .npz archive of numpy arrays; use pth2… instead of npz2…",
+    ],
+    [
+      safetensors,
+      "npz",
+      "a safetensors file, expected an .npz archive of numpy arrays; use safetensors2… instead of npz2…",
+    ],
+    [safetensors, "pth", "a safetensors file, expected a PyTorch checkpoint; convert it as safetensors"],
+    [
+      Uint8Array.of(0x08, 0x07, 0x12, 0x07),
+      "npz",
+      "an ONNX model, expected an .npz archive of numpy arrays; give the weights it was exported from",
+    ],
+    [
+      encodeNpz({ input: scalar(1), output: scalar(1) }),
+      "npz",
+      "recorded activations, expected arrays named after parameters, such as conv1.conv.weight; give it to osnet-verify",
+    ],
+    [
+      encodeNpz({ a: scalar(1) }),
+      "npz",
+      "arrays that are no weights, expected arrays named after parameters, such as conv1.conv.weight; save the state dict with numpy.savez",
+    ],
+  ])("refuses another format than the one it must be %#", (bytes, format, problem) => {
+    expect(() => decodeWeights(bytes, { subject: "w", format })).toThrow(`w: found ${problem}.`);
+  });
+
+  it("refuses a dict that numpy.savez pickled", () => {
+    const header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }";
+    const bytes = zipSync({ "state_dict.npy": npyOf(header, new Uint8Array(20)) });
+    expect(() => decodeWeights(bytes, { subject: "w.npz" })).toThrow(
+      `w.npz["state_dict"]: found elements of numpy type |O, expected little-endian numbers of up to 64 bits; convert it, for instance with array.astype('float32').`,
+    );
+  });
+});
+
+describe("encodeWeights", () => {
+  it("says in a safetensors file that the weights are PyTorch's, or what the source said", () => {
+    const metadataOf = (metadata?: ReadonlyMap<string, string>): unknown => {
+      const bytes = encodeWeights(new Map(), "safetensors", {
+        subject: "w",
+        ...(metadata ? { metadata } : {}),
+      });
+      return decodeWeights(bytes, { subject: "w" }).metadata;
+    };
+    expect(metadataOf()).toEqual(new Map([["format", "pt"]]));
+    expect(metadataOf(new Map([["epoch", "60"]]))).toEqual(new Map([["epoch", "60"]]));
+  });
+});
+
+describe("compareBits", () => {
+  it("lists every difference, NaNs and signs of zero too", () => {
+    const expected: StateDict = new Map([
+      ["same", scalar(Number.NaN)],
+      ["gone", scalar(1)],
+      ["zero", scalar(0)],
+      ["type", scalar(1)],
+      ["shape", scalar(1)],
+    ]);
+    const actual: StateDict = new Map<string, Tensor>([
+      ["same", scalar(Number.NaN)],
+      ["zero", scalar(-0)],
+      ["type", { dtype: "float64", shape: [1], data: Float64Array.of(1) }],
+      ["shape", { ...scalar(1), shape: [] }],
+      ["more", scalar(1)],
+    ]);
+    expect(compareBits(expected, actual)).toEqual([
+      "gone: missing",
+      "zero: element 0 differs",
+      "type: float64 instead of float32",
+      "shape: shape [] instead of [1]",
+      "more: not in the source",
+    ]);
+  });
+});
