@@ -7,32 +7,46 @@ const program = createProgram(
   "Convert OSNet (torchreid) checkpoints, and verify every layer and gate of what was written.",
 );
 
-/** Files of weights, each read and written by every command but the last kind, which is written only. */
+/** Files of weights and ONNX files, each read and written, and models for tfjs, which are written only. */
 const FORMATS = {
   pth: "a PyTorch checkpoint",
   safetensors: "a safetensors file",
   npz: "an .npz of arrays",
   onnx: "an ONNX file",
+  tfjs: "a TensorFlow.js model",
 } as const;
 
-for (const from of ["pth", "safetensors", "npz"] as const)
-  for (const to of ["onnx", "pth", "safetensors", "npz"] as const) {
+const SINK_OPTIONS: { readonly [F in keyof typeof FORMATS]: (command: Command) => Command } = {
+  onnx: addOnnxOptions,
+  tfjs: addTfjsOptions,
+  pth: addWeightsOptions,
+  safetensors: addWeightsOptions,
+  npz: addWeightsOptions,
+};
+
+for (const from of ["pth", "safetensors", "npz", "onnx"] as const)
+  for (const to of ["onnx", "tfjs", "pth", "safetensors", "npz"] as const) {
     const command = program
       .command(`${from}2${to}`)
       .description(`convert ${FORMATS[from]} to ${FORMATS[to]}, and verify it before it appears`)
-      .argument("<checkpoint>", `${FORMATS[from]} of torchreid weights, or - for standard input`)
+      .argument(
+        "<checkpoint>",
+        `${FORMATS[from]} of ${from === "onnx" ? "an OSNet" : "torchreid weights"}, or - for standard input`,
+      )
       .option(
         "-o, --out <file>",
-        `where to write; - for standard output (default: the input's name with .${to})`,
+        to === "tfjs"
+          ? "folder to write (default: the input's name with .tfjs)"
+          : `where to write; - for standard output (default: the input's name with .${to})`,
       );
-    (to === "onnx" ? addOnnxOptions(command) : addWeightsOptions(command))
+    SINK_OPTIONS[to](command)
       .option(
         "--arch <variant>",
         "architecture, where the checkpoint does not tell: a variant or a spec.json",
       )
       .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
       .option("--no-verify", "write without verifying")
-      .option("--force", "replace an existing file")
+      .option("--force", "replace an existing file or model")
       .option("--json", "print the result as JSON")
       .option("--quiet", "print nothing but errors")
       .action(async (checkpoint, options) => {
@@ -42,8 +56,19 @@ for (const from of ["pth", "safetensors", "npz"] as const)
   }
 
 function addOnnxOptions(command: Command): Command {
+  return addModelOptions(command.option("--opset <n>", "ONNX operator set (default: 17)", int("--opset", 1)));
+}
+
+function addTfjsOptions(command: Command): Command {
+  return addModelOptions(
+    command
+      .option("--tfjs-format <kind>", "graph, or layers for a trainable Keras model (default: graph)")
+      .option("--no-fuse", "TensorFlow's own operators only: biases and ReLUs apart from convolutions"),
+  );
+}
+
+function addModelOptions(command: Command): Command {
   return command
-    .option("--opset <n>", "ONNX operator set (default: 17)", int("--opset", 1))
     .option(
       "--batch <n>",
       "images per run: a number, or dynamic (default: dynamic)",

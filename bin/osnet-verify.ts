@@ -7,9 +7,16 @@ const program = createProgram(
 );
 
 program
-  .argument("<candidate>", "the model to verify: .onnx, a recording .npz, or a checkpoint")
+  .argument(
+    "<candidate>",
+    "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
+  )
   .requiredOption("--reference <file>", "the checkpoint it came from, or a recording .npz")
   .option("--tolerance <number>", "allowed error of a layer, as a share of its largest value (default: 1e-4)")
+  .option(
+    "--backend <name>",
+    "what runs a TensorFlow.js model: tfjs-wasm, tfjs-cpu or tfjs-node (default: tfjs-wasm)",
+  )
   .option("--input <source>", "images: seed:N, or an .npy of [N, 3, H, W] (default: seed:0)")
   .option("--batch <n>", "seeded images per run (default: what the model fixes, else 2)", int("--batch", 1))
   .option(

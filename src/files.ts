@@ -1,6 +1,7 @@
 /** File helpers for Node: whole files in, whole files out or nothing. The only part of the library that imports `node:`. */
 import { randomUUID } from "node:crypto";
-import { open, readFile, rename, rm, stat } from "node:fs/promises";
+import { lstatSync, readFileSync } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "./errors.js";
 
@@ -84,6 +85,99 @@ export async function expectWritable(path: string, force: boolean): Promise<void
     throw fileError(path, "no such folder", "an existing folder", "create it first");
 }
 
+/**
+ * Writes a folder of files so that it appears whole or not at all, as `writeChecked` does with a file.
+ *
+ * @param files names to contents
+ * @param replaces whether an existing folder of these names may be replaced, if `force` is set: nothing else is deleted
+ * @throws InputError (`file`) if the folder exists and may not be replaced, or it cannot be written
+ */
+export async function writeFolderChecked<T>(
+  path: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  {
+    force,
+    replaces,
+    check,
+    accept,
+  }: {
+    readonly force: boolean;
+    readonly replaces: (names: readonly string[]) => boolean;
+    readonly check: (temporary: string) => Promise<T>;
+    readonly accept: (result: T) => boolean;
+  },
+): Promise<T> {
+  await expectFolderWritable(path, force, replaces);
+  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
+  const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
+  const cleanUp = (): void => void remove().then(() => process.exit(130));
+  process.once("SIGINT", cleanUp);
+  try {
+    await writeAll(temporary, files).catch((cause: unknown) => {
+      throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
+    });
+    const result = await check(temporary);
+    if (accept(result)) await exchange(temporary, path);
+    else await remove();
+    return result;
+  } catch (error) {
+    await remove().catch(() => undefined);
+    throw error;
+  } finally {
+    process.removeListener("SIGINT", cleanUp);
+  }
+}
+
+/** @throws InputError (`file`) if a folder of this name exists and may not be replaced, or it would lie in none */
+export async function expectFolderWritable(
+  path: string,
+  force: boolean,
+  replaces: (names: readonly string[]) => boolean,
+): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (path === "" || (found && !found.isDirectory()))
+    throw fileError(
+      path || '""',
+      found ? "a file" : "no name",
+      "a folder's name",
+      "name the folder to write",
+    );
+  const names = found ? await readdir(path) : [];
+  if (names.length > 0 && !replaces(names))
+    throw fileError(path, `a folder of other files (${names[0]})`, "a new folder", "choose another name");
+  if (found && !force)
+    throw fileError(path, "an existing folder", "no folder of this name", "add --force to replace it");
+  const parent = await stat(dirname(path)).catch(() => undefined);
+  if (!parent?.isDirectory())
+    throw fileError(path, "no such folder", "an existing folder to write it in", "create it first");
+}
+
+async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  await mkdir(folder);
+  for (const [name, bytes] of files) await writeSynced(join(folder, name), bytes);
+}
+
+/** Gives a new folder its name; one that had it before is moved away first, and back if that fails. */
+async function exchange(temporary: string, path: string): Promise<void> {
+  const earlier = `${temporary}.earlier`;
+  const existed = await rename(path, earlier).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await rename(temporary, path);
+  } catch (error) {
+    if (existed) await rename(earlier, path);
+    throw error;
+  }
+  if (existed) await rm(earlier, { recursive: true, force: true });
+}
+
+/** Whether a path is a folder's. */
+export async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+}
+
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, "wx");
   try {
@@ -117,4 +211,45 @@ function fileError(
   cause?: unknown,
 ): InputError {
   return new InputError({ code: "file", subject, found, expected, remedy }, { cause });
+}
+
+/**
+ * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
+ * keep its weights in them. Only plain files in plain folders are read: a link could lead anywhere.
+ *
+ * @returns a reader that gives undefined for a file that does not exist
+ * @throws InputError (`file`), from the reader, for what is no plain file, is larger than 2 GiB, or cannot be read
+ */
+export function sidecarReader(model: string): (name: string) => Uint8Array | undefined {
+  const contents = new Map<string, Uint8Array | undefined>();
+  return (name) => {
+    if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
+    return contents.get(name);
+  };
+}
+
+function readSidecar(folder: string, name: string): Uint8Array | undefined {
+  const refuse = (found: string, cause?: unknown): InputError =>
+    fileError(
+      name,
+      found,
+      "a plain file beside the model",
+      "copy the file itself into the model's folder",
+      cause,
+    );
+  try {
+    let path = folder;
+    for (const [index, part] of name.split("/").entries()) {
+      path = join(path, part);
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (!found) return undefined;
+      const isLast = index === name.split("/").length - 1;
+      if (found.isSymbolicLink()) throw refuse("a link");
+      if (isLast ? !found.isFile() : !found.isDirectory()) throw refuse(isLast ? "no file" : "no folder");
+      if (isLast && found.size > MAX_FILE_BYTES) throw refuse(`${found.size} bytes`);
+    }
+    return readFileSync(path);
+  } catch (cause) {
+    throw cause instanceof InputError ? cause : refuse(describe(cause), cause);
+  }
 }

@@ -1,24 +1,28 @@
 import { basename, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../../src/arch/index.js";
-import { openCheckpoint } from "../../src/convert/checkpoint.js";
-import type { FileFormat, WeightsFormat } from "../../src/convert/sniff.js";
+import type { WeightsFormat } from "../../src/convert/sniff.js";
 import { InputError } from "../../src/errors.js";
-import { expectWritable, readInput, writeChecked } from "../../src/files.js";
-import { readArchitecture } from "./inputs.js";
+import type { ParityReport } from "../../src/verify/report.js";
 import type { ExitStatus } from "./options.js";
+import { expectOutput, sizeOf, writeOutput } from "./outputs.js";
 import type { OnnxSinkOptions } from "./sinks/onnx.js";
-import type { Encoded, Sink, Source, Verdict } from "./sinks/sink.js";
+import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
+import type { TfjsSinkOptions } from "./sinks/tfjs.js";
 import type { WeightsSinkOptions } from "./sinks/weights.js";
+import { openSource, type SourceFormat, verifyLifted } from "./sources.js";
 import { megabytes, PAINT } from "./terminal.js";
+
+/** The formats that commands write. */
+type SinkFormat = WeightsFormat | "onnx" | "tfjs";
 
 /** What a command converts from and to. */
 export interface Direction {
-  readonly from: WeightsFormat;
-  readonly to: FileFormat;
+  readonly from: SourceFormat;
+  readonly to: SinkFormat;
 }
 
 /** The command's options, as commander hands them over. */
-interface ConvertOptions extends OnnxSinkOptions, WeightsSinkOptions {
+interface ConvertOptions extends OnnxSinkOptions, TfjsSinkOptions, WeightsSinkOptions {
   readonly out?: string;
   readonly arch?: string;
   readonly key?: string;
@@ -29,8 +33,9 @@ interface ConvertOptions extends OnnxSinkOptions, WeightsSinkOptions {
 }
 
 /** Each format's writer is loaded when it is needed. */
-const SINKS: { readonly [F in FileFormat]: (options: ConvertOptions) => Promise<Sink> } = {
+const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions) => Promise<Sink> } = {
   onnx: async (options) => (await import("./sinks/onnx.js")).onnxSink(options),
+  tfjs: async (options) => (await import("./sinks/tfjs.js")).tfjsSink(options),
   pth: async (options) => (await import("./sinks/weights.js")).weightsSink("pth", options),
   safetensors: async (options) => (await import("./sinks/weights.js")).weightsSink("safetensors", options),
   npz: async (options) => (await import("./sinks/weights.js")).weightsSink("npz", options),
@@ -44,43 +49,30 @@ export async function convert(
 ): Promise<ExitStatus> {
   const output = options.out ?? defaultOutput(input, to);
   const force = options.force ?? false;
-  if (output !== "-") await expectWritable(output, force);
+  await expectOutput(output, to === "tfjs", force);
   const sink = await SINKS[to](options);
   const source = await openSource(input, from, options);
   const written = basename(displayName(output));
+  const lifted = options.verify ? await verifyLifted(source) : undefined;
   const encoded = sink.encode(source, written);
 
-  const check = async (bytes: Uint8Array): Promise<Verdict | undefined> =>
-    options.verify ? sink.verify(bytes, source, written) : undefined;
+  const check = async (files: Written): Promise<Verdict | undefined> =>
+    options.verify ? sink.verify(files, source, written) : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
-
-  const verdict =
-    output === "-"
-      ? await check(encoded.bytes)
-      : await writeChecked(output, encoded.bytes, {
-          force,
-          check: async (temporary) => check(options.verify ? await readInput(temporary) : encoded.bytes),
-          accept: passed,
-        });
-  if (output === "-" && passed(verdict)) process.stdout.write(encoded.bytes);
-  await announce({ source, output, encoded, verdict }, options);
-  return passed(verdict) ? 0 : 1;
-}
-
-async function openSource(input: string, format: WeightsFormat, options: ConvertOptions): Promise<Source> {
-  const arch = await readArchitecture(options.arch);
-  const source = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
-  const checkpoint = openCheckpoint(source.bytes, {
-    subject: source.name,
-    format,
-    ...(options.key === undefined ? {} : { key: options.key }),
-    ...(arch === undefined ? {} : { arch }),
+  const verdict = await writeOutput(output, encoded, {
+    force,
+    readBack: options.verify,
+    check,
+    accept: passed,
   });
-  return { ...source, checkpoint };
+  await announce({ source, lifted, output, encoded, verdict }, options);
+  return passed(verdict) ? 0 : 1;
 }
 
 interface Conversion {
   readonly source: Source;
+  /** How a model compares with the weights that were lifted out of it. */
+  readonly lifted: ParityReport | undefined;
   readonly output: string;
   readonly encoded: Encoded;
   readonly verdict: Verdict | undefined;
@@ -95,10 +87,11 @@ async function announce(conversion: Conversion, { json, quiet }: ConvertOptions)
     const { metadata, ...decoded } = source.checkpoint.decoded;
     const result = {
       output,
-      bytes: encoded.bytes.length,
+      bytes: sizeOf(encoded),
       written: passed,
       source: { ...decoded, metadata: Object.fromEntries(metadata) },
       spec: source.checkpoint.spec,
+      ...(conversion.lifted ? { lifted: conversion.lifted } : {}),
       verification: verdict?.report ?? null,
     };
     stream.write(`${JSON.stringify(result, null, 2)}\n`);
@@ -107,7 +100,7 @@ async function announce(conversion: Conversion, { json, quiet }: ConvertOptions)
   else if (!quiet) stream.write(summary(conversion));
 }
 
-function summary({ source: { name, checkpoint }, output, encoded, verdict }: Conversion): string {
+function summary({ source: { name, checkpoint }, lifted, output, encoded, verdict }: Conversion): string {
   const { graph, spec, decoded } = checkpoint;
   const parameters = `${(parameterCount(graph).embedding / 1e6).toFixed(1)} M parameters`;
   const work = `${(multiplyAdds(graph, [1, 3, 256, 128]) / 1e6).toFixed(0)} M multiply-adds at 256×128`;
@@ -116,8 +109,13 @@ function summary({ source: { name, checkpoint }, output, encoded, verdict }: Con
   return [
     `${name}: ${PAINT.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
     ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => PAINT.faint(`  ${note}`)),
+    ...(lifted
+      ? [
+          `${PAINT.good("verified")}: run in onnxruntime, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
+        ]
+      : []),
     ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
-    `wrote ${PAINT.strong(displayName(output))}, ${megabytes(encoded.bytes.length)}${verdict ? "" : ", not verified"}`,
+    `wrote ${PAINT.strong(displayName(output))}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
     "",
   ].join("\n");
 }
@@ -131,9 +129,9 @@ function displayName(output: string): string {
  *
  * @throws InputError (`argument`) if that is the input itself
  */
-function defaultOutput(input: string, to: FileFormat): string {
+function defaultOutput(input: string, to: SinkFormat): string {
   if (input === "-") return "-";
-  const output = `${input.replace(/(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz)(-\d+)?)+$/i, "")}.${to}`;
+  const output = `${input.replace(/(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx)(-\d+)?)+$/i, "")}.${to}`;
   if (resolve(output) !== resolve(input)) return output;
   throw new InputError({
     code: "argument",

@@ -2,6 +2,7 @@ import { basename } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.js";
 import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
+import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
 import type { Tolerance } from "../../src/verify/report.js";
 
 /** `--tolerance`: a positive number below 1. */
@@ -22,4 +23,17 @@ export function parseTolerance(text: string | undefined): Tolerance | undefined 
 export async function readArchitecture(text: string | undefined): Promise<string | OsnetSpec | undefined> {
   if (text === undefined || isVariantName(text) || !text.endsWith(".json")) return text;
   return parseSpec(new TextDecoder().decode(await readInput(text)), basename(text));
+}
+
+/** `--backend`: what runs a TensorFlow.js model. */
+export function parseBackend(text: string | undefined): TfjsBackendName | undefined {
+  const backend = TFJS_BACKENDS.find((name) => name === text);
+  if (text === undefined || backend) return backend;
+  throw new InputError({
+    code: "argument",
+    subject: "--backend",
+    found: JSON.stringify(text),
+    expected: TFJS_BACKENDS.join(", "),
+    remedy: "choose one of them",
+  });
 }

@@ -8,7 +8,8 @@ import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import { renderJson } from "../../src/verify/reports/json.js";
 import { renderText } from "../../src/verify/reports/text.js";
 import { verify } from "../../src/verify/verify.js";
-import { parseTolerance, readArchitecture } from "./inputs.js";
+import { parseBackend, parseTolerance, readArchitecture } from "./inputs.js";
+import { readModel } from "./models.js";
 import type { ExitStatus, Size } from "./options.js";
 import { PAINT, progress } from "./terminal.js";
 
@@ -16,6 +17,7 @@ import { PAINT, progress } from "./terminal.js";
 interface VerifyOptions {
   readonly reference: string;
   readonly tolerance?: string;
+  readonly backend?: string;
   readonly input?: string;
   readonly batch?: number;
   readonly size?: Size;
@@ -35,11 +37,13 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
   const tolerance = parseTolerance(options.tolerance);
   const arch = await readArchitecture(options.arch);
   const images = await readImages(options.input);
-  const [candidateBytes, referenceBytes] = [await readInput(candidate), await readInput(options.reference)];
+  const backend = parseBackend(options.backend);
+  const model = await readModel(candidate);
   const verification = await openVerification(
-    { name: basename(candidate), bytes: candidateBytes },
-    { name: basename(options.reference), bytes: referenceBytes },
+    model,
+    { name: basename(options.reference), bytes: await readInput(options.reference) },
     {
+      ...(backend ? { backend } : {}),
       ...(images ? { images } : {}),
       ...(arch === undefined ? {} : { arch }),
       ...(options.key === undefined ? {} : { key: options.key }),

@@ -79,7 +79,8 @@ function extraNotes(extra: readonly string[]): string[] {
   ];
 }
 
-function namedSpec(name: string): OsnetSpec {
+/** @throws InputError (`argument`) if no variant has the name */
+export function namedSpec(name: string): OsnetSpec {
   if (isVariantName(name)) return variant(name);
   throw new InputError({
     code: "argument",
@@ -91,7 +92,7 @@ function namedSpec(name: string): OsnetSpec {
 }
 
 /** A single NaN makes every embedding NaN; a negative variance makes its layer so. */
-function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: string): void {
+export function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: string): void {
   const problems: string[] = [];
   for (const { path, optional } of parametersOf(graph)) {
     const tensor = stateDict.get(path);

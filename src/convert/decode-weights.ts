@@ -3,13 +3,13 @@ import { decodeNpz } from "./formats/npz/archive.js";
 import { type DecodedCheckpoint, decodePth } from "./formats/pth/decode.js";
 import { decodeSafetensors } from "./formats/safetensors/decode.js";
 import { selectFlat } from "./select-flat.js";
-import { sniffFormat, type WeightsFormat } from "./sniff.js";
+import { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";
 
 /** The weights in a file, and how they lay in it. */
 export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
-  readonly format: WeightsFormat;
+  readonly format: WeightsFormat | "onnx";
   /** Which of PyTorch's containers a checkpoint came in; the format again for the others. */
-  readonly container: DecodedCheckpoint["container"] | Exclude<WeightsFormat, "pth">;
+  readonly container: DecodedCheckpoint["container"] | Exclude<WeightsFormat, "pth"> | "onnx";
   /** What a safetensors file says of itself; nothing in the others. */
   readonly metadata: ReadonlyMap<string, string>;
 }
@@ -23,11 +23,12 @@ export interface DecodeWeightsOptions {
   readonly format?: WeightsFormat;
 }
 
-const NAMES: Readonly<Record<WeightsFormat | "onnx", string>> = {
+const NAMES: Readonly<Record<FileFormat, string>> = {
   pth: "a PyTorch checkpoint",
   safetensors: "a safetensors file",
   npz: "an .npz archive of numpy arrays",
   onnx: "an ONNX model",
+  tfjs: "a TensorFlow.js model",
 };
 
 /**
@@ -65,7 +66,7 @@ function formatOf(bytes: Uint8Array, wanted: WeightsFormat | undefined, subject:
   // PyTorch's reader knows every other format by name.
   if (wanted === "pth") return wanted;
   const found = sniffFormat(bytes);
-  if (wanted === undefined) return found === "onnx" ? "pth" : found;
+  if (wanted === undefined) return found === "onnx" || found === "tfjs" ? "pth" : found;
   const isPickle = found === "pth" && (bytes[0] === 0x80 || bytes[0] === 0x50);
   if (found === wanted || (found === "pth" && !isPickle)) return wanted;
   throw new InputError({
@@ -74,7 +75,9 @@ function formatOf(bytes: Uint8Array, wanted: WeightsFormat | undefined, subject:
     found: NAMES[found],
     expected: NAMES[wanted],
     remedy:
-      found === "onnx" ? "give the weights it was exported from" : `use ${found}2… instead of ${wanted}2…`,
+      found === "onnx" || found === "tfjs"
+        ? "give the weights it was exported from"
+        : `use ${found}2… instead of ${wanted}2…`,
   });
 }
 

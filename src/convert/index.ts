@@ -14,6 +14,14 @@ export {
   encodeSafetensors,
 } from "./formats/safetensors/index.js";
 export {
+  decodeTfjs,
+  encodeTfjs,
+  type TfjsFiles,
+  type TfjsGraphModel,
+  type TfjsModel,
+  tfjsShardPaths,
+} from "./formats/tfjs/index.js";
+export {
   type AnomalousTensor,
   type Anomaly,
   type AnomalyKind,
@@ -22,6 +30,15 @@ export {
   inspectCheckpoint,
   renderInspection,
 } from "./inspect/index.js";
+export {
+  type Difference,
+  type LiftedStateDict,
+  liftStateDict,
+  type MatchedOutput,
+  type MatchOptions,
+  matchOnnx,
+  type OnnxMatch,
+} from "./lift/index.js";
 export { foldBatchNorm } from "./lower/fold.js";
 export {
   DEFAULT_OPSET,
@@ -30,4 +47,11 @@ export {
   type OnnxOutputSelection,
   OPSET_RANGE,
 } from "./lower/onnx/index.js";
+export {
+  lowerToTfjs,
+  lowerToTfjsLayers,
+  type TfjsLayersOptions,
+  type TfjsOptions,
+} from "./lower/tfjs/index.js";
+export { type OnnxCheckpointOptions, openOnnxCheckpoint } from "./onnx-checkpoint.js";
 export { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";

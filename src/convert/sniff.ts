@@ -2,12 +2,16 @@ import type { Region } from "./formats/pth/refusals.js";
 import { isZip, readZipDirectory } from "./formats/pth/zip/directory.js";
 
 /** The formats that files of weights and models have. */
-export type FileFormat = WeightsFormat | "onnx";
+export type FileFormat = WeightsFormat | "onnx" | "tfjs";
 
 /** Those that hold a state dict and nothing of how to run it. */
 export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
 
 export const WEIGHTS_FORMATS = ["pth", "safetensors", "npz"] as const;
+
+export function isWeightsFormat(format: FileFormat): format is WeightsFormat {
+  return WEIGHTS_FORMATS.some((name) => name === format);
+}
 
 /**
  * Tells formats apart by content, never by suffix; `pth` is what everything else is not, and its reader says what is
@@ -16,6 +20,7 @@ export const WEIGHTS_FORMATS = ["pth", "safetensors", "npz"] as const;
  */
 export function sniffFormat(bytes: Uint8Array): FileFormat {
   if (isSafetensors(bytes)) return "safetensors";
+  if (isJson(bytes)) return "tfjs";
   if (isZip(bytes)) return holdsArrays(bytes) ? "npz" : "pth";
   // IR version, the first field of every exporter's ModelProto: field 1, varint.
   return bytes[0] === 0x08 ? "onnx" : "pth";
@@ -25,6 +30,14 @@ export function sniffFormat(bytes: Uint8Array): FileFormat {
 function isSafetensors(bytes: Uint8Array): boolean {
   return bytes[6] === 0 && bytes[7] === 0 && bytes[8] === 0x7b;
 }
+
+/** A `model.json`: a brace after white space only. A pickle cannot start with one. */
+function isJson(bytes: Uint8Array): boolean {
+  return bytes[bytes.findIndex((byte) => !WHITE_SPACE.has(byte))] === 0x7b;
+}
+
+/** JSON's: tab, line feed, carriage return, space. */
+const WHITE_SPACE: ReadonlySet<number> = new Set([0x09, 0x0a, 0x0d, 0x20]);
 
 function holdsArrays(bytes: Uint8Array): boolean {
   const region: Region = { subject: "", part: "the file" };

@@ -22,5 +22,12 @@ export interface Backend {
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
 }
 
-/** `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz. */
-export type BackendName = "reference" | "onnxruntime" | "recorded";
+/**
+ * `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz.
+ * `tfjs-…`: a TensorFlow.js model, in WebAssembly, in JavaScript or in TensorFlow's own library.
+ */
+export type BackendName = "reference" | "onnxruntime" | "recorded" | TfjsBackendName;
+
+export const TFJS_BACKENDS = ["tfjs-wasm", "tfjs-cpu", "tfjs-node"] as const;
+
+export type TfjsBackendName = (typeof TFJS_BACKENDS)[number];

@@ -9,8 +9,10 @@ export function numericFaults(
   graph: LayerGraph,
   results: ReadonlyMap<string, LayerResult>,
   { value }: Tolerance,
+  structure: readonly Fault[] = [],
 ): Fault[] {
-  const tainted = new Set<string>();
+  // What lies behind a layer that is another one differs because of it.
+  const tainted = new Set(structure.map(({ layer }) => layer));
   const faults: Fault[] = [];
   for (const node of graph.nodes) {
     const upstream = node.inputs.some((input) => tainted.has(input));

@@ -1,4 +1,4 @@
-export type { Backend, BackendName, LayerOutput } from "./backend.js";
+export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backend.js";
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";

@@ -1,24 +1,29 @@
-import { expand, type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
+import { type Dialect, expand, type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
 import { isWeightsArchive } from "../convert/decode-weights.js";
 import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
-import { decodeOnnx, type OnnxModel } from "../convert/formats/onnx/index.js";
+import type { SidecarReader } from "../convert/formats/onnx/index.js";
 import { type FileFormat, sniffFormat } from "../convert/sniff.js";
 import { InputError } from "../errors.js";
 import { sha256 } from "../sha256.js";
 import type { Tensor } from "../tensor.js";
+import type { TfjsBackendName } from "./backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
-import { checkpointCandidate, onnxCandidate, recordedCandidate, statedSpec } from "./candidate.js";
+import { checkpointCandidate, recordedCandidate } from "./candidate.js";
 import { seededImages } from "./images.js";
+import { type ModelFile, openModel } from "./models.js";
 import type { Party } from "./report.js";
 import type { Candidate, Side, Verification } from "./verify.js";
-import { compareWeights } from "./weights.js";
 
 /** A file's bytes under the name that reports and messages give it. */
 export interface NamedBytes {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** The weight files beside a model.json, by their paths in it. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Reads the files beside an ONNX file that hold its weights. */
+  readonly sidecar?: SidecarReader;
   /** What the bytes hold, if they are a checkpoint that is open already. */
   readonly checkpoint?: Checkpoint;
 }
@@ -32,6 +37,8 @@ export interface OpenOptions {
   readonly images?:
     | { readonly source: string; readonly tensor: Tensor<"float32"> }
     | { readonly seed: number };
+  /** What runs a TensorFlow.js model. Default: tfjs-wasm. */
+  readonly backend?: TfjsBackendName;
   /** Seeded images per run. Default: what the model fixes, else 2. */
   readonly batch?: number;
   /** Size of seeded images. Default: what the model fixes, else 256×128. */
@@ -39,7 +46,7 @@ export interface OpenOptions {
 }
 
 type OpenFile =
-  | { readonly kind: "model"; readonly format: FileFormat; readonly model: OnnxModel }
+  | { readonly kind: "model"; readonly format: FileFormat; readonly model: ModelFile }
   | { readonly kind: "checkpoint"; readonly format: FileFormat; readonly checkpoint: Checkpoint }
   | { readonly kind: "recording"; readonly format: FileFormat; readonly archive: NpzArchive };
 
@@ -63,7 +70,7 @@ export async function openVerification(
     throw new InputError({
       code: "argument",
       subject: reference.name,
-      found: "an ONNX file as the reference",
+      found: `${referenceFile.format === "onnx" ? "an ONNX file" : "a TensorFlow.js model"} as the reference`,
       expected: "a checkpoint or a recording",
       remedy: "give what the model was converted from",
     });
@@ -75,13 +82,7 @@ export async function openVerification(
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
   const weights =
     candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
-      ? compareWeights(
-          graph,
-          referenceFile.checkpoint.stateDict,
-          candidateFile.model,
-          side.results,
-          side.folded,
-        )
+      ? candidateFile.model.compareWeights(graph, referenceFile.checkpoint.stateDict, side)
       : undefined;
   return {
     graph,
@@ -93,10 +94,12 @@ export async function openVerification(
   };
 }
 
-function openFile({ name, bytes, checkpoint }: NamedBytes, options: OpenOptions): OpenFile {
+function openFile(file: NamedBytes, options: OpenOptions): OpenFile {
+  const { name, bytes, checkpoint } = file;
   if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
   const format = sniffFormat(bytes);
-  if (format === "onnx") return { kind: "model", format, model: decodeOnnx(bytes, { subject: name }) };
+  if (format === "onnx" || format === "tfjs")
+    return { kind: "model", format, model: openModel(format, file, options.backend) };
   if (format === "npz") {
     const archive = openNpz(bytes, name);
     if (!isWeightsArchive(archive.names)) return { kind: "recording", format, archive };
@@ -112,13 +115,15 @@ function openFile({ name, bytes, checkpoint }: NamedBytes, options: OpenOptions)
 }
 
 function architectureOf(candidate: NamedBytes, candidateFile: OpenFile, referenceFile: OpenFile): LayerGraph {
-  const stated = candidateFile.kind === "model" ? statedSpec(candidateFile.model, candidate.name) : undefined;
+  const stated = candidateFile.kind === "model" ? candidateFile.model.statedSpec() : undefined;
   const checkpoint = [referenceFile, candidateFile].find((file) => file.kind === "checkpoint")?.checkpoint;
   if (checkpoint) {
     if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
     return checkpoint.graph;
   }
   if (stated) return expand(stated);
+  if (candidateFile.kind === "model" && candidateFile.model.shownGraph)
+    return candidateFile.model.shownGraph(recordedDialect(referenceFile));
   throw new InputError({
     code: "argument",
     subject: candidate.name,
@@ -128,10 +133,21 @@ function architectureOf(candidate: NamedBytes, candidateFile: OpenFile, referenc
   });
 }
 
+/** How a recording names modules: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
+function recordedDialect(file: OpenFile): Dialect | undefined {
+  if (file.kind !== "recording") return undefined;
+  const isAin = file.archive.names.some((name) => /^(conv\d+\.\d+\.conv2\.\d+|pool\d+)(\.|$)/.test(name));
+  return isAin ? "osnet_ain" : "osnet";
+}
+
 /** Names the first choices in which a candidate's own description departs from the checkpoint's. */
 function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
+  // Weights lifted from a model of embeddings have lost their classifier, which no embedding depends on.
+  const heads = [stated.head, identified.head];
+  const withoutHead = heads.includes(null) && heads.every((head) => head?.loss !== "sigmoid");
   const keys = (Object.keys(identified) as (keyof OsnetSpec)[]).filter(
-    (key) => JSON.stringify(stated[key]) !== JSON.stringify(identified[key]),
+    (key) =>
+      JSON.stringify(stated[key]) !== JSON.stringify(identified[key]) && !(key === "head" && withoutHead),
   );
   if (keys.length === 0) return;
   const show = (spec: OsnetSpec): string =>
@@ -160,14 +176,12 @@ function chooseImages(
   }
   const seed = images?.seed ?? 0;
   const [fixedBatch, , fixedHeight, fixedWidth] =
-    candidate.kind === "model" ? (candidate.model.graph.inputs[0]?.shape ?? []) : [];
-  const fixed = (dimension: unknown): number | undefined =>
-    typeof dimension === "number" ? dimension : undefined;
+    candidate.kind === "model" ? candidate.model.inputShape : [];
   const tensor = seededImages(
     seed,
-    batch ?? fixed(fixedBatch) ?? 2,
-    size?.height ?? fixed(fixedHeight) ?? 256,
-    size?.width ?? fixed(fixedWidth) ?? 128,
+    batch ?? fixedBatch ?? 2,
+    size?.height ?? fixedHeight ?? 256,
+    size?.width ?? fixedWidth ?? 128,
   );
   return { images: tensor, source: `seed:${seed}` };
 }
@@ -183,13 +197,13 @@ function surplusChoice(found: string, source: string): InputError {
 }
 
 async function openCandidate(
-  { name, bytes }: NamedBytes,
+  candidate: NamedBytes,
   file: OpenFile,
   graph: LayerGraph,
   recording: Recording | undefined,
 ): Promise<Candidate> {
-  const party = await describe({ name, bytes }, file.format, graph);
-  if (file.kind === "model") return onnxCandidate(bytes, file.model, graph, party);
+  const party = await describe(candidate, file.format, graph);
+  if (file.kind === "model") return file.model.candidate(graph, party);
   if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
   if (!recording) throw new Error("a recording was not opened");
   return recordedCandidate(recording, party);
@@ -208,7 +222,28 @@ async function openReference(
   return { party, backend: recording.backend };
 }
 
-async function describe({ name, bytes }: NamedBytes, format: FileFormat, graph: LayerGraph): Promise<Party> {
+async function describe(
+  { name, bytes, shards }: NamedBytes,
+  format: FileFormat,
+  graph: LayerGraph,
+): Promise<Party> {
   const variant = variantOf(graph.spec);
-  return { name, format, ...(variant ? { variant } : {}), sha256: await sha256(bytes) };
+  return {
+    name,
+    format,
+    ...(variant ? { variant } : {}),
+    sha256: await sha256(concatenate([bytes, ...(shards?.values() ?? [])])),
+  };
+}
+
+function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const [only] = parts;
+  if (parts.length === 1 && only) return only;
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
 }

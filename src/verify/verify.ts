@@ -31,6 +31,8 @@ export interface Candidate extends Side {
   readonly results: readonly string[];
   /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
   readonly folded: ReadonlySet<string>;
+  /** How the candidate's graph departs from the network, where its layers were found by structure. */
+  readonly structure?: readonly Fault[];
   /**
    * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
    */
@@ -73,7 +75,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   );
   const results = new Map<string, LayerResult>();
   const gates = new Map<string, GateResult>();
-  const structure: Fault[] = [];
+  const structure: Fault[] = [...(candidate.structure ?? [])];
   let output: OutputResult | null = null;
 
   const layers = joinByName(
@@ -106,13 +108,13 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     verification.onProgress?.(results.size, wanted.length);
   }
 
-  const differing = new Set(structure.map(({ layer }) => layer));
-  const missing = wanted.filter(({ name }) => !results.has(name) && !differing.has(name));
+  const explained = explainedBy(structure, nodes);
+  const missing = wanted.filter((node) => !results.has(node.name) && !explained(node));
   const faults = [
     ...(verification.weights?.faults ?? []),
     ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
     ...structure,
-    ...numericFaults(graph, results, tolerance),
+    ...numericFaults(graph, results, tolerance, structure),
     ...outputFaults(output, results),
   ];
   return {
@@ -135,6 +137,22 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       missing: missing.map(({ name }) => name),
     },
   };
+}
+
+/** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
+function explainedBy(
+  structure: readonly Fault[],
+  nodes: ReadonlyMap<string, LayerNode>,
+): (node: LayerNode) => boolean {
+  const place = ({ block, stream }: Pick<LayerNode, "block" | "stream">): string => `${block} ${stream}`;
+  const layers = new Set(structure.map(({ layer }) => layer));
+  const streams = new Set(
+    structure.flatMap(({ layer, stream }) => {
+      const node = nodes.get(layer);
+      return node && stream !== undefined ? [place(node)] : [];
+    }),
+  );
+  return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
 }
 
 /** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */

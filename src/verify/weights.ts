@@ -1,10 +1,12 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
+import type { OnnxMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
-import type { Tensor } from "../tensor.js";
-import { toFloat32, toFloat64 } from "../tensor-cast.js";
+import type { DType, Tensor } from "../tensor.js";
+import { castFloat, toFloat32 } from "../tensor-cast.js";
 import { layerFault } from "./faults.js";
+import { refold } from "./refold.js";
 import type { Fault, WeightsResult } from "./report.js";
 
 /** In the order in which ONNX operators take them. */
@@ -15,9 +17,9 @@ const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runni
  * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
  * folded into them, which is folded again here in float64.
  *
- * A layer's constants are those that its own node reads, so that a right tensor at the wrong layer is a fault.
- *
  * @param folded layers that the candidate computes only as part of the batch norm after them
+ * @param match where the layers of another exporter's file are; it folds in float32, and is held against the bound of
+ * that (refold.ts)
  */
 export function compareWeights(
   graph: LayerGraph,
@@ -25,12 +27,37 @@ export function compareWeights(
   model: OnnxModel,
   results: readonly string[],
   folded: ReadonlySet<string>,
-): { readonly result: WeightsResult; readonly faults: readonly Fault[] } {
+  match?: OnnxMatch,
+): WeightsComparison {
+  const find = match ? (node: LayerNode) => matchedConstants(node, match) : onnxConstants(model);
+  return compareConstants(graph, stateDict, find, results, folded, match);
+}
+
+export interface WeightsComparison {
+  readonly result: WeightsResult;
+  readonly faults: readonly Fault[];
+}
+
+/**
+ * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
+ * the wrong layer is a fault.
+ */
+export type ConstantsOf = (
+  node: LayerNode,
+  roles: readonly ParameterRole[],
+) => ReadonlyMap<ParameterRole, Tensor>;
+
+/** As `compareWeights`, of a model in any format. */
+export function compareConstants(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  find: ConstantsOf,
+  results: readonly string[],
+  folded: ReadonlySet<string>,
+  match?: OnnxMatch,
+): WeightsComparison {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
-  const writers = new Map(
-    model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
-  );
   const faults: Fault[] = [];
   let [compared, identical, foldedCount] = [0, 0, 0];
   for (const node of graph.nodes) {
@@ -38,11 +65,12 @@ export function compareWeights(
     const source = nodes.get(node.inputs[0] ?? "");
     const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
     if (absorbed) foldedCount++;
-    const expected = absorbed ? fold(absorbed, node, stateDict) : trained(node, stateDict);
-    const found = constantsOf(node, writers.get(node.name), model.graph.initializers, expected);
-    for (const [role, values] of expected) {
+    const isProduct = absorbed !== undefined || match?.affine.has(node.name) === true;
+    const expected = isProduct ? refold(absorbed, node, stateDict) : trained(node, stateDict);
+    const found = find(node, [...expected.keys()]);
+    for (const [role, constant] of expected) {
       compared++;
-      const problem = differences(values, found.get(role), absorbed ? 1 : 0);
+      const problem = differences(constant, found.get(role), isProduct && !match ? 1 : 0, node.name);
       if (problem === undefined) identical++;
       else faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
     }
@@ -50,44 +78,29 @@ export function compareWeights(
   return { result: { compared, identical, folded: foldedCount }, faults };
 }
 
-type Constants = ReadonlyMap<ParameterRole, Float32Array>;
+interface Expected {
+  readonly values: Float32Array;
+  /** How far each value may be off, where rounding cannot be told beforehand. */
+  readonly bounds?: Float64Array;
+}
 
-function trained(node: LayerNode, stateDict: StateDict): Constants {
+function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRole, Expected> {
   return new Map(
     ROLES.flatMap((role) => {
       const path = node.parameters[role];
       const tensor = path === undefined ? undefined : stateDict.get(path);
-      return tensor && path !== undefined ? [[role, toFloat32(tensor, path).data] as const] : [];
+      return tensor && path !== undefined ? [[role, { values: toFloat32(tensor, path).data }] as const] : [];
     }),
   );
 }
 
-/** W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β per output channel, in float64. */
-function fold(layer: LayerNode, norm: LayerNode, stateDict: StateDict): Constants {
-  const read = (path: string | undefined): Float64Array | undefined => {
-    const tensor = path === undefined ? undefined : stateDict.get(path);
-    return tensor && toFloat64(tensor, path ?? "").data;
-  };
-  const weight = read(layer.parameters.weight) ?? new Float64Array();
-  const bias = read(layer.parameters.bias);
-  const none = new Float64Array();
-  const [gamma = none, beta = none, mean = none, variance = none] = ROLES.map((role) =>
-    read(norm.parameters[role]),
-  );
-  const epsilon = norm.op.kind === "batchNorm" ? norm.op.epsilon : 0;
-  const foldedWeight = new Float32Array(weight.length);
-  const foldedBias = new Float32Array(gamma.length);
-  const rowLength = weight.length / gamma.length;
-  for (let channel = 0; channel < gamma.length; channel++) {
-    const scale = (gamma[channel] ?? 0) / Math.sqrt((variance[channel] ?? 0) + epsilon);
-    foldedBias[channel] = ((bias?.[channel] ?? 0) - (mean[channel] ?? 0)) * scale + (beta[channel] ?? 0);
-    for (let index = channel * rowLength; index < (channel + 1) * rowLength; index++)
-      foldedWeight[index] = (weight[index] as number) * scale;
-  }
-  return new Map([
-    ["weight", foldedWeight],
-    ["bias", foldedBias],
-  ]);
+function matchedConstants({ name }: LayerNode, { constants }: OnnxMatch): ReadonlyMap<ParameterRole, Tensor> {
+  return new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, Tensor][]);
+}
+
+function onnxConstants({ graph: { nodes, initializers } }: OnnxModel): ConstantsOf {
+  const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+  return (node, roles) => constantsOf(node, writers.get(node.name), initializers, roles);
 }
 
 /** The constants that a layer's node reads, by role; of a layer written as several nodes, those of its paths' names. */
@@ -95,38 +108,54 @@ function constantsOf(
   node: LayerNode,
   writer: OnnxNode | undefined,
   initializers: ReadonlyMap<string, Tensor>,
-  expected: Constants,
-): Constants {
+  roles: readonly ParameterRole[],
+): ReadonlyMap<ParameterRole, Tensor> {
   const read = (writer?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
-  const roles = [...expected.keys()];
   const tensors: readonly (Tensor | undefined)[] =
     read.length === roles.length ? read : roles.map((role) => initializers.get(node.parameters[role] ?? ""));
   return new Map(
     roles.flatMap((role, index) => {
       const tensor = tensors[index];
-      return tensor ? [[role, toFloat32(tensor, node.name).data] as const] : [];
+      return tensor ? [[role, tensor] as const] : [];
     }),
   );
 }
 
-/** What is different, in words; undefined if nothing is by more than `ulps` units in the last place. */
+/** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
 function differences(
-  expected: Float32Array,
-  found: Float32Array | undefined,
+  { values: wanted, bounds }: Expected,
+  tensor: Tensor | undefined,
   ulps: number,
+  layer: string,
 ): string | undefined {
-  if (!found) return "not in the candidate";
-  if (found.length !== expected.length) return `${found.length} values, expected ${expected.length}`;
+  if (!tensor) return "not in the candidate";
+  if (tensor.data.length !== wanted.length) return `${tensor.data.length} values, expected ${wanted.length}`;
+  const found = toFloat32(tensor, layer).data;
+  const expected = inPrecisionOf(tensor, wanted, layer);
   const a = new Int32Array(expected.slice().buffer);
   const b = new Int32Array(found.slice().buffer);
+  const precision = HALF_PRECISION[tensor.dtype] ?? 0;
   let count = 0;
   let largest = 0;
   for (let index = 0; index < a.length; index++) {
     if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
+    const error = Math.abs((expected[index] as number) - (found[index] as number));
+    const half = precision * Math.abs(expected[index] as number);
+    if (ulps === 0 && bounds && error <= (bounds[index] as number) + half) continue;
     count++;
-    largest = Math.max(largest, Math.abs((expected[index] as number) - (found[index] as number)));
+    largest = Math.max(largest, error);
   }
   return count === 0
     ? undefined
     : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
+}
+
+/** One unit in the last place, relative to a value: what two roundings to a 16-bit type may be apart. */
+const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** -10, bfloat16: 2 ** -7 };
+
+/** A file in half precision holds the checkpoint's values rounded once. */
+function inPrecisionOf({ dtype, shape }: Tensor, values: Float32Array, layer: string): Float32Array {
+  if (dtype !== "float16" && dtype !== "bfloat16") return values;
+  const rounded = castFloat({ dtype: "float32", shape, data: values }, dtype, layer);
+  return toFloat32(rounded, layer).data;
 }

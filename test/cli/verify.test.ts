@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { fixturePath, missing, readFixture } from "../fixtures.js";
+import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { encodeNpy, encodeNpz } from "../support/npy.js";
 import { convert, openFixture, withTensor, withValues } from "../support/osnet.js";
@@ -9,7 +9,6 @@ import { type Finished, refusal, run } from "./command.js";
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
 const OTHER_CHECKPOINT = fixturePath("osnet_ain_x0_25.pth") ?? "";
-const FOREIGN = "osnet_x0_25.torch1.13.op12.onnx";
 
 let model: Uint8Array;
 beforeAll(() => {
@@ -245,14 +244,6 @@ describe.concurrent("osnet-verify refuses", () => {
       await refuse(["model.onnx", "--reference", CHECKPOINT, "--input", "x.npy"], { "x.npy": array }),
     ).toBe(
       "x.npy: found float64 [3], expected float32 images [N, 3, H, W]; save them with numpy.save as PyTorch takes them.\n",
-    );
-  });
-
-  it("a model of another exporter, until it can be lifted", async (context) => {
-    const absent = missing(FOREIGN);
-    if (absent) return context.skip(absent);
-    expect(await refuse([fixturePath(FOREIGN) ?? "", "--reference", CHECKPOINT])).toBe(
-      `${FOREIGN}: found an ONNX file by pytorch without an OSNet description, expected a file written by osnet-convert; convert the checkpoint with osnet-convert pth2onnx.\n`,
     );
   });
 });

@@ -12,11 +12,17 @@ export interface Source {
 export interface Sink {
   encode(source: Source, output: string): Encoded;
   /** Holds what was written, read back, against what it came from. */
-  verify(written: Uint8Array, source: Source, output: string): Promise<Verdict>;
+  verify(written: Written, source: Source, output: string): Promise<Verdict>;
 }
 
-export interface Encoded {
+/** A file, or a folder's main file with those beside it. */
+export interface Written {
   readonly bytes: Uint8Array;
+  /** Present if a folder is written: the files beside `model.json`, by name. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+}
+
+export interface Encoded extends Written {
   /** What was changed on the way, one clause each, for people to read. */
   readonly notes: readonly string[];
 }

@@ -29,7 +29,7 @@ export function weightsSink(format: WeightsFormat, options: WeightsSinkOptions):
         notes: changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${dtype}`] : [],
       };
     },
-    async verify(written, source, output) {
+    async verify({ bytes: written }, source, output) {
       const { stateDict } = decodeWeights(written, { subject: output, format });
       const differences = compareBits(convert(source), stateDict);
       const tensors = source.checkpoint.stateDict.size;

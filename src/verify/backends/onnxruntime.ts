@@ -2,13 +2,14 @@ import type * as Onnxruntime from "onnxruntime-node";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
 import { InputError } from "../../errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../../tensor.js";
+import { castFloat, toReal } from "../../tensor-cast.js";
 import type { Backend, LayerOutput } from "../backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
   readonly name: "onnxruntime";
-  /** Runs the file as it is, untouched, and gives its first output. */
-  plain(images: Tensor<"float32">): Promise<RealTensor>;
+  /** Runs the file as it is, untouched, and gives one of its outputs, the first if none is named. */
+  plain(images: Tensor<"float32">, output?: string): Promise<RealTensor>;
 }
 
 /**
@@ -17,16 +18,18 @@ export interface OnnxruntimeBackend extends Backend {
  *
  * The runtime is loaded on the first run.
  *
- * @param layers values to yield, in this order; those the file does not compute are left out
+ * @param layers what to yield, in this order: layers that the file's values are named after, or layers with the names
+ * of their values; those the file does not compute are left out
  */
 export function onnxruntimeBackend(
   bytes: Uint8Array,
   model: OnnxModel,
-  layers: readonly string[],
+  layers: readonly string[] | ReadonlyMap<string, string>,
   subject: string,
 ): OnnxruntimeBackend {
   const computed = new Set(model.graph.nodes.flatMap(({ outputs }) => outputs));
-  const available = layers.filter((name) => computed.has(name));
+  const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
+  const available = pairs.filter(([, value]) => computed.has(value));
   const outputs = model.graph.outputs.map(({ name }) => name);
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
 
@@ -39,7 +42,15 @@ export function onnxruntimeBackend(
     try {
       const session = await InferenceSession.create(file, { logSeverityLevel: 3 });
       try {
-        const feeds = { [input?.name ?? "images"]: new OrtTensor("float32", images.data, images.shape) };
+        const feed =
+          input?.dtype === "float16"
+            ? new OrtTensor(
+                "float16",
+                castFloat(images, "float16", subject).data as Uint16Array,
+                images.shape,
+              )
+            : new OrtTensor("float32", images.data, images.shape);
+        const feeds = { [input?.name ?? "images"]: feed };
         return await session.run(feeds, names);
       } finally {
         await session.release();
@@ -60,28 +71,30 @@ export function onnxruntimeBackend(
 
   return {
     name: "onnxruntime",
-    layers: available,
+    layers: available.map(([layer]) => layer),
     async *run(images): AsyncGenerator<LayerOutput> {
-      const taps = available.filter((name) => !outputs.includes(name));
-      const values = new Map(Object.entries(await execute(appendOutputs(bytes, taps), images, available)));
-      for (const name of available) {
+      const names = [...new Set(available.map(([, value]) => value))];
+      const taps = names.filter((name) => !outputs.includes(name));
+      const values = new Map(Object.entries(await execute(appendOutputs(bytes, taps), images, names)));
+      for (const [layer, name] of available) {
         const value = values.get(name);
         // Released as soon as it is read: all values of a large network together are hundreds of megabytes.
         values.delete(name);
-        if (value) yield { name, tensor: toTensor(value) };
+        if (value) yield { name: layer, tensor: toTensor(value, layer) };
       }
     },
-    async plain(images) {
-      const [name = ""] = outputs;
+    async plain(images, name = outputs[0] ?? "") {
       const value = (await execute(bytes, images, [name]))[name];
       if (!value) throw new Error(`onnxruntime gave no output ${name}`);
-      return toTensor(value);
+      return toTensor(value, name);
     },
   };
 }
 
-function toTensor(value: Onnxruntime.OnnxValue): RealTensor {
+function toTensor(value: Onnxruntime.OnnxValue, subject: string): RealTensor {
   const { data, dims } = value;
+  if (value.type === "float16" && data instanceof Uint16Array)
+    return toReal({ dtype: "float16", shape: dims, data }, subject);
   if (data instanceof Float64Array) return { dtype: "float64", shape: dims, data };
   if (data instanceof Float32Array) return { dtype: "float32", shape: dims, data };
   return { dtype: "float64", shape: dims, data: Float64Array.from(data as ArrayLike<number>) };

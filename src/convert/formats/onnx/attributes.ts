@@ -1,3 +1,4 @@
+import type { OnnxSource } from "./external.js";
 import { type IAttributeProto, type IGraphProto, int64ToNumber } from "./messages.js";
 import type { OnnxAttribute, OnnxAttributeType, OnnxAttributeValues, OnnxGraph } from "./model.js";
 import { refusal } from "./refusal.js";
@@ -8,14 +9,14 @@ import { decodeTensor, encodeTensor } from "./tensors.js";
 /** How graphs inside attributes (`If`, `Loop`) are converted: the codec of whole graphs, passed in by it. */
 export interface GraphCodec {
   readonly encode: (graph: OnnxGraph) => IGraphProto;
-  readonly decode: (proto: IGraphProto, file: string) => OnnxGraph;
+  readonly decode: (proto: IGraphProto, file: OnnxSource) => OnnxGraph;
 }
 
 interface AttributeCodec<T extends OnnxAttributeType> {
   /** AttributeProto.AttributeType. */
   readonly code: number;
   readonly encode: (value: OnnxAttributeValues[T], graphs: GraphCodec) => IAttributeProto;
-  readonly decode: (proto: IAttributeProto, graphs: GraphCodec, file: string) => OnnxAttributeValues[T];
+  readonly decode: (proto: IAttributeProto, graphs: GraphCodec, file: OnnxSource) => OnnxAttributeValues[T];
 }
 
 const text = {
@@ -71,11 +72,11 @@ export function encodeAttribute(name: string, attribute: OnnxAttribute, graphs: 
  * @throws InputError (`unsupported`) if it is of a type that no operator of an OSNet has: sparse tensors, types, lists
  * of tensors or graphs, or a reference from inside a function.
  */
-export function decodeAttribute(proto: IAttributeProto, graphs: GraphCodec, file: string): OnnxAttribute {
+export function decodeAttribute(proto: IAttributeProto, graphs: GraphCodec, file: OnnxSource): OnnxAttribute {
   const type = TYPE_BY_CODE.get(proto.type ?? 0);
   if (!type)
     throw refusal(
-      `attribute ${JSON.stringify(proto.name ?? "")} of ${file}`,
+      `attribute ${JSON.stringify(proto.name ?? "")} of ${file.subject}`,
       `attribute type ${proto.type ?? 0}`,
       "numbers, strings, a tensor or a graph",
       "export the model with standard operators",

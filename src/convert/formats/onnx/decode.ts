@@ -1,6 +1,8 @@
 import onnxProto from "onnx-proto";
 import { InputError } from "../../../errors.js";
+import type { OnnxSource } from "./external.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
+import { checkLimits } from "./limits.js";
 import { type IGraphProto, int64ToNumber } from "./messages.js";
 import type { OnnxModel } from "./model.js";
 import { refusal } from "./refusal.js";
@@ -13,8 +15,9 @@ const { onnx } = onnxProto;
  * ONNX: one protobuf message, `ModelProto` of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3),
  * little-endian, no header and no magic number.
  *
- * Accepted: any exporter's file of IR version 3 or later whose weights are inside it; unknown fields are skipped.
- * Refused: truncated or foreign bytes, tensors whose size and shape disagree, external data, types without a `DType`.
+ * Accepted: any exporter's file of IR version 3 or later, weights inside it or beside it (external.ts); unknown fields
+ * are skipped. Refused: truncated or foreign bytes, tensors whose size and shape disagree, types without a `DType`,
+ * and messages that would take far more memory than they are long (limits.ts).
  */
 
 /** Field number of `ModelProto.graph`. */
@@ -24,11 +27,13 @@ const GRAPH_FIELD = 7;
  * The model in an ONNX file. Tensors share the memory of `bytes` where alignment allows.
  *
  * @throws InputError (`format`) if the bytes are not a whole ONNX file, (`unsupported`) if the file has what the
- * project does not read; `subject` is the file's name for the sentence.
+ * project does not read; `source.subject` is the file's name for the sentence, and
+ * `source.sidecar` reads the files beside it that hold its weights, if it has any.
  */
-export function decodeOnnx(bytes: Uint8Array, { subject }: { readonly subject: string }): OnnxModel {
+export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
+  const { subject } = source;
   try {
-    return decodeModel(bytes, subject);
+    return decodeModel(bytes, source);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     // protobufjs reports every malformed message by a RangeError or an Error of its own.
@@ -38,9 +43,23 @@ export function decodeOnnx(bytes: Uint8Array, { subject }: { readonly subject: s
   }
 }
 
-function decodeModel(bytes: Uint8Array, subject: string): OnnxModel {
+function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
+  const { subject } = source;
+  const sidecars = new Set<string>();
+  const noted: OnnxSource = {
+    subject,
+    ...(source.sidecar
+      ? {
+          sidecar: (name) => {
+            sidecars.add(name);
+            return source.sidecar?.(name);
+          },
+        }
+      : {}),
+  };
   // A plain view: on a Node `Buffer`, protobufjs reads strings beyond the end without complaint.
   const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  checkLimits(view, subject);
   const graphs = topLevelPayloads(view, GRAPH_FIELD);
   const model = onnx.ModelProto.decode(view);
   const opsets = new Map(
@@ -54,8 +73,9 @@ function decodeModel(bytes: Uint8Array, subject: string): OnnxModel {
     opset,
     customOpsets: opsets,
     producer: { name: model.producerName, version: model.producerVersion },
-    graph: decodeGraph(mergeGraphs(graphs) ?? model.graph, subject),
+    graph: decodeGraph(mergeGraphs(graphs) ?? model.graph, noted),
     metadata: new Map(model.metadataProps.map(({ key, value }) => [key ?? "", value ?? ""])),
+    ...(sidecars.size > 0 ? { sidecars: [...sidecars] } : {}),
   };
 }
 

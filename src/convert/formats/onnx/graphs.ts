@@ -1,6 +1,7 @@
 import type { Tensor } from "../../../tensor.js";
 import { decodeAttribute, encodeAttribute, type GraphCodec } from "./attributes.js";
 import { codeToDType, dtypeToCode } from "./dtypes.js";
+import type { OnnxSource } from "./external.js";
 import {
   type IGraphProto,
   type INodeProto,
@@ -28,9 +29,15 @@ export function encodeGraph(graph: OnnxGraph): IGraphProto {
 }
 
 /** The graph of a GraphProto. Throws as `decodeOnnx`. */
-export function decodeGraph(proto: IGraphProto, file: string): OnnxGraph {
+export function decodeGraph(proto: IGraphProto, file: OnnxSource): OnnxGraph {
   if (proto.sparseInitializer?.length)
-    throw refusal(file, "sparse weights", "dense ones", "export the model without sparsity", "unsupported");
+    throw refusal(
+      file.subject,
+      "sparse weights",
+      "dense ones",
+      "export the model without sparsity",
+      "unsupported",
+    );
   return {
     name: proto.name ?? "",
     inputs: (proto.input ?? []).map(decodeValue),
@@ -40,13 +47,13 @@ export function decodeGraph(proto: IGraphProto, file: string): OnnxGraph {
   };
 }
 
-function decodeInitializers(protos: readonly ITensorProto[], file: string): ReadonlyMap<string, Tensor> {
+function decodeInitializers(protos: readonly ITensorProto[], file: OnnxSource): ReadonlyMap<string, Tensor> {
   const initializers = new Map<string, Tensor>();
   for (const proto of protos) {
     const name = proto.name ?? "";
     if (initializers.has(name))
       throw refusal(
-        `tensor ${JSON.stringify(name)} of ${file}`,
+        `tensor ${JSON.stringify(name)} of ${file.subject}`,
         "two tensors of that name",
         "one",
         "export the model again",
@@ -67,7 +74,7 @@ function encodeNode({ name, opType, domain, inputs, outputs, attributes }: OnnxN
   };
 }
 
-function decodeNode(proto: INodeProto, file: string): OnnxNode {
+function decodeNode(proto: INodeProto, file: OnnxSource): OnnxNode {
   return {
     name: proto.name ?? "",
     opType: proto.opType ?? "",

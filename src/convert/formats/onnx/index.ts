@@ -1,5 +1,6 @@
 export { decodeOnnx } from "./decode.js";
 export { appendOutputs, encodeOnnx } from "./encode.js";
+export type { OnnxSource, SidecarReader } from "./external.js";
 export type {
   OnnxAttribute,
   OnnxAttributeType,

@@ -16,6 +16,8 @@ export interface OnnxModel {
   readonly producer: { readonly name: string; readonly version: string };
   readonly graph: OnnxGraph;
   readonly metadata: ReadonlyMap<string, string>;
+  /** The files beside it that its weights were read from; absent where they are inside. */
+  readonly sidecars?: readonly string[];
 }
 
 /** Nodes in topological order, reading inputs, initializers and each other's outputs by name. */

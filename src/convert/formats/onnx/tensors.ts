@@ -1,5 +1,6 @@
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../tensor.js";
 import { codeToDType, dtypeToCode, typedField } from "./dtypes.js";
+import { externalElements, isExternal, type OnnxSource } from "./external.js";
 import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber } from "./messages.js";
 import { refusal } from "./refusal.js";
 
@@ -8,11 +9,9 @@ import { refusal } from "./refusal.js";
  * or in the repeated field of their type. Writing always uses `raw_data`. Raw bytes are taken in the machine's order:
  * JavaScript engines only run on little-endian machines.
  *
- * Refused: element types outside `DType`, segmented tensors, external data, sizes that do not fit the shape.
+ * Refused: element types outside `DType`, segmented tensors, sizes that do not fit the shape. Elements may be in another
+ * file (external.ts).
  */
-
-/** TensorProto.DataLocation: the elements are in another file. */
-const EXTERNAL = 1;
 
 /** A tensor as a TensorProto whose raw data is a view of the tensor's own memory. */
 export function encodeTensor(name: string, { dtype, shape, data }: Tensor): ITensorProto {
@@ -30,9 +29,8 @@ export function encodeTensor(name: string, { dtype, shape, data }: Tensor): ITen
  *
  * @throws InputError (`format`, `unsupported`) naming the tensor.
  */
-export function decodeTensor(proto: ITensorProto, file: string): Tensor {
-  const subject = `tensor ${JSON.stringify(proto.name ?? "")} of ${file}`;
-  refuseExternal(proto, subject);
+export function decodeTensor(proto: ITensorProto, file: OnnxSource): Tensor {
+  const subject = `tensor ${JSON.stringify(proto.name ?? "")} of ${file.subject}`;
   const dtype = codeToDType(proto.dataType ?? 0);
   if (!dtype)
     throw refusal(
@@ -51,7 +49,10 @@ export function decodeTensor(proto: ITensorProto, file: string): Tensor {
       "a whole tensor of non-negative size",
       "export the model again",
     );
-  return { dtype, shape, data: elements(proto, dtype, count, `${subject}, shape ${formatShape(shape)}`) };
+  const described = `${subject}, shape ${formatShape(shape)}`;
+  if (!isExternal(proto)) return { dtype, shape, data: elements(proto, dtype, count, described) };
+  const bytes = externalElements(proto, count * DTYPES[dtype].BYTES_PER_ELEMENT, described, file);
+  return { dtype, shape, data: rawElements(bytes, dtype, count) };
 }
 
 function elements(proto: ITensorProto, dtype: DType, count: number, subject: string): Tensor["data"] {
@@ -62,8 +63,7 @@ function elements(proto: ITensorProto, dtype: DType, count: number, subject: str
   if (raw && typed.length === 0) {
     const { BYTES_PER_ELEMENT: size } = array;
     expectSize(subject, "bytes", raw.byteLength, count * size);
-    const aligned = raw.byteOffset % size === 0 ? raw : new Uint8Array(raw);
-    return new array(aligned.buffer, aligned.byteOffset, count);
+    return rawElements(raw, dtype, count);
   }
   expectSize(subject, "elements", typed.length + (raw?.byteLength ?? 0), count);
   if (dtype === "int64") return BigInt64Array.from(typed as Int64[], int64ToBigInt);
@@ -72,19 +72,13 @@ function elements(proto: ITensorProto, dtype: DType, count: number, subject: str
   return data;
 }
 
+function rawElements(raw: Uint8Array, dtype: DType, count: number): Tensor["data"] {
+  const array = DTYPES[dtype];
+  const aligned = raw.byteOffset % array.BYTES_PER_ELEMENT === 0 ? raw : new Uint8Array(raw);
+  return new array(aligned.buffer, aligned.byteOffset, count);
+}
+
 function expectSize(subject: string, unit: string, found: number, expected: number): void {
   if (found !== expected)
     throw refusal(subject, `${found} ${unit}`, `${expected}`, "obtain an intact copy of the file");
-}
-
-function refuseExternal(proto: ITensorProto, subject: string): void {
-  if (proto.dataLocation !== EXTERNAL && !proto.externalData?.length) return;
-  const location = proto.externalData?.find(({ key }) => key === "location")?.value ?? "an unnamed file";
-  throw refusal(
-    subject,
-    `its elements kept in ${JSON.stringify(location)}`,
-    "all weights inside the ONNX file",
-    "save the model as one file",
-    "unsupported",
-  );
 }

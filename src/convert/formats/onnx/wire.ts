@@ -86,13 +86,19 @@ export function varint(value: number): readonly number[] {
   return bytes;
 }
 
+/** One field of a message: its payload is a view, empty for numbers. */
+export interface WireField {
+  readonly number: number;
+  readonly wireType: number;
+  readonly payload: Uint8Array;
+}
+
 /**
- * The payloads of one length-delimited field of a message, in the order of the bytes, as views.
+ * The fields of a message in the order of the bytes.
  *
- * @throws RangeError if the message ends inside a field or has a wire type that proto3 does not use.
+ * @throws RangeError if the message ends inside a field or has a wire type that proto3 does not use (as it is walked)
  */
-export function topLevelPayloads(bytes: Uint8Array, field: number): readonly Uint8Array[] {
-  const payloads: Uint8Array[] = [];
+export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
   let offset = 0;
   const readVarint = (): number => {
     // Numbers, not 32-bit integers: a length may have 64 bits, and must then fail rather than wrap around.
@@ -103,21 +109,35 @@ export function topLevelPayloads(bytes: Uint8Array, field: number): readonly Uin
     }
     throw new RangeError(`unterminated number at byte ${offset}`);
   };
-  const skip = (length: number): Uint8Array => {
+  const take = (length: number): Uint8Array => {
     if (length > bytes.length - offset) throw new RangeError(`field of ${length} bytes at byte ${offset}`);
     offset += length;
     return bytes.subarray(offset - length, offset);
   };
   while (offset < bytes.length) {
-    const start = readVarint();
-    const wireType = start % 8;
+    const tag = readVarint();
+    const wireType = tag % 8;
+    const number = (tag - wireType) / 8;
+    let payload: Uint8Array = NOTHING;
     if (wireType === WIRE.varint) readVarint();
-    else if (wireType === WIRE.fixed64) skip(8);
-    else if (wireType === WIRE.fixed32) skip(4);
-    else if (wireType === WIRE.lengthDelimited) {
-      const payload = skip(readVarint());
-      if ((start - wireType) / 8 === field) payloads.push(payload);
-    } else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
+    else if (wireType === WIRE.fixed64) take(8);
+    else if (wireType === WIRE.fixed32) take(4);
+    else if (wireType === WIRE.lengthDelimited) payload = take(readVarint());
+    else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
+    yield { number, wireType, payload };
   }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/**
+ * The payloads of one length-delimited field of a message, in the order of the bytes, as views.
+ *
+ * @throws RangeError as `fieldsOf`
+ */
+export function topLevelPayloads(bytes: Uint8Array, field: number): readonly Uint8Array[] {
+  const payloads: Uint8Array[] = [];
+  for (const { number, wireType, payload } of fieldsOf(bytes))
+    if (number === field && wireType === WIRE.lengthDelimited) payloads.push(payload);
   return payloads;
 }

@@ -1,0 +1,28 @@
+import { basename, dirname, join } from "node:path";
+import type { SidecarReader } from "../../src/convert/formats/onnx/external.js";
+import { tfjsShardPaths } from "../../src/convert/formats/tfjs/codec.js";
+import { sniffFormat } from "../../src/convert/sniff.js";
+import { isFolder, readInput, sidecarReader } from "../../src/files.js";
+
+/** A model's bytes, under the name that reports give it. */
+export interface ModelInput {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** The weight files beside a model.json. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Reads the files beside an ONNX file. */
+  readonly sidecar?: SidecarReader;
+}
+
+/** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
+export async function readModel(path: string): Promise<ModelInput> {
+  const file = (await isFolder(path)) ? join(path, "model.json") : path;
+  const bytes = await readInput(file);
+  const name = basename(path);
+  if (file === "-") return { name, bytes };
+  if (sniffFormat(bytes) !== "tfjs") return { name, bytes, sidecar: sidecarReader(file) };
+  const shards = new Map<string, Uint8Array>();
+  for (const shard of tfjsShardPaths(bytes, { subject: name }))
+    shards.set(shard, await readInput(join(dirname(file), shard)));
+  return { name, bytes, shards };
+}

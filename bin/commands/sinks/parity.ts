@@ -1,0 +1,96 @@
+import type { ImageSize, OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
+import { InputError } from "../../../src/errors.js";
+import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { parseTolerance } from "../inputs.js";
+import { progress } from "../terminal.js";
+import type { Encoded, Sink, Source, Verdict } from "./sink.js";
+
+/** The options of every converted model, as commander hands them over. */
+export interface LoweringOptions {
+  readonly batch?: number | "dynamic";
+  readonly size?: ImageSize | "dynamic";
+  readonly output?: string;
+  readonly gates?: boolean;
+  readonly fold?: boolean;
+  readonly inputName?: string;
+  readonly outputName?: string;
+  readonly tolerance?: string;
+}
+
+/** Converted models, verified layer by layer in their runtime against the float64 reference. */
+export function paritySink(
+  options: LoweringOptions,
+  encode: (source: Source) => Encoded,
+  backend?: TfjsBackendName,
+): Sink {
+  const tolerance = parseTolerance(options.tolerance);
+  return {
+    encode,
+    async verify(written, source, output) {
+      const { openVerification } = await import("../../../src/verify/open.js");
+      const { verify } = await import("../../../src/verify/verify.js");
+      const bar = progress("verifying layer");
+      const verification = await openVerification({ name: output, ...written }, source, {
+        ...(backend ? { backend } : {}),
+      });
+      const report = await verify({
+        ...verification,
+        ...(tolerance ? { tolerance } : {}),
+        onProgress: bar.update,
+      });
+      bar.clear();
+      return parityVerdict(report);
+    },
+  };
+}
+
+function parityVerdict(report: ParityReport): Verdict {
+  const { layers, gates } = report;
+  return {
+    passed: report.passed,
+    report,
+    get sentence() {
+      const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
+      const share = ((worst.margin ?? 0) * 100).toPrecision(2);
+      return `${layers.length} layers and ${gates.length} gates agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of the tolerance`;
+    },
+    async explain(paint) {
+      const { renderText } = await import("../../../src/verify/reports/text.js");
+      return renderText(report, { paint });
+    },
+  };
+}
+
+const OUTPUTS: readonly OutputSelection[] = ["features", "logits", "both", "probabilities"];
+
+/** What every lowering takes, given and valid. */
+interface CommonOptions extends ResultOptions {
+  readonly fold?: boolean;
+  readonly batch?: "dynamic" | number;
+  readonly size?: "dynamic" | ImageSize;
+  readonly inputName?: string;
+}
+
+/** @throws InputError (`argument`) if `--output` is no result */
+export function loweringOptions(options: LoweringOptions): CommonOptions {
+  const { fold, batch, size, output, gates, inputName, outputName } = options;
+  const selection = OUTPUTS.find((kind) => kind === output);
+  if (output !== undefined && !selection)
+    throw new InputError({
+      code: "argument",
+      subject: "--output",
+      found: JSON.stringify(output),
+      expected: OUTPUTS.join(", "),
+      remedy: "choose one of them",
+    });
+  return {
+    ...(fold === undefined ? {} : { fold }),
+    ...(batch === undefined ? {} : { batch }),
+    ...(size === undefined ? {} : { size }),
+    ...(selection === undefined ? {} : { output: selection }),
+    ...(gates === undefined ? {} : { gates }),
+    ...(inputName === undefined ? {} : { inputName }),
+    ...(outputName === undefined ? {} : { outputName }),
+  };
+}

@@ -1,0 +1,67 @@
+import { basename } from "node:path";
+import { openCheckpoint } from "../../src/convert/checkpoint.js";
+import type { WeightsFormat } from "../../src/convert/sniff.js";
+import { InputError } from "../../src/errors.js";
+import { readInput } from "../../src/files.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import { readArchitecture } from "./inputs.js";
+import { readModel } from "./models.js";
+import type { Source } from "./sinks/sink.js";
+
+/** The formats that commands read. */
+export type SourceFormat = WeightsFormat | "onnx";
+
+interface SourceOptions {
+  readonly arch?: string;
+  readonly key?: string;
+}
+
+/** Reads a file to convert: weights as they are, or those lifted out of a model. */
+export async function openSource(
+  input: string,
+  format: SourceFormat,
+  options: SourceOptions,
+): Promise<Source> {
+  const arch = await readArchitecture(options.arch);
+  if (format === "onnx") {
+    const { openOnnxCheckpoint } = await import("../../src/convert/onnx-checkpoint.js");
+    const model = await readModel(input);
+    const name = input === "-" ? "standard input" : model.name;
+    const checkpoint = openOnnxCheckpoint(model.bytes, {
+      subject: name,
+      ...(arch === undefined ? {} : { arch }),
+      ...(model.sidecar ? { sidecar: model.sidecar } : {}),
+    });
+    return { ...model, name, checkpoint };
+  }
+  const source = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
+  const checkpoint = openCheckpoint(source.bytes, {
+    subject: source.name,
+    format,
+    ...(options.key === undefined ? {} : { key: options.key }),
+    ...(arch === undefined ? {} : { arch }),
+  });
+  return { ...source, checkpoint };
+}
+
+/**
+ * Runs a model whose weights were lifted beside the network that they make, layer by layer.
+ *
+ * @throws InputError (`unsupported`) if the two do not agree: then the model was misread, or is broken
+ */
+export async function verifyLifted(source: Source): Promise<ParityReport | undefined> {
+  if (source.checkpoint.decoded.format !== "onnx") return undefined;
+  const { openVerification } = await import("../../src/verify/open.js");
+  const { verify } = await import("../../src/verify/verify.js");
+  const { checkpoint, ...model } = source;
+  const report = await verify(await openVerification(model, { ...model, checkpoint }));
+  if (report.passed) return report;
+  throw new InputError({
+    code: "unsupported",
+    subject: source.name,
+    found: `${report.faults.length} layers that compute something else than their weights say`,
+    expected: "the network that its graph shows",
+    remedy: "verify it against the checkpoint it came from, or write what was read by --no-verify",
+    details: report.faults.slice(0, 20).map(({ layer, explanation }) => `${layer}: ${explanation}`),
+  });
+}

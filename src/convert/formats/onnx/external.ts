@@ -1,0 +1,84 @@
+import type { ITensorProto } from "./messages.js";
+import { refusal } from "./refusal.js";
+
+/**
+ * External data: tensors whose elements are in a file beside the model's
+ * (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md). The entries are `location`, a path relative to the
+ * model's folder, and `offset` and `length` in bytes, which default to all of the file.
+ *
+ * Refused: paths that leave the folder, whatever the system (absolute ones, drive letters, `..`, back slashes), ranges
+ * beyond the file.
+ */
+
+/** What a model file is called in messages, and how to get at the files beside it. */
+export interface OnnxSource {
+  readonly subject: string;
+  /** The bytes of a file by its path relative to the model's folder; undefined if there is none. */
+  readonly sidecar?: SidecarReader;
+}
+
+export type SidecarReader = (name: string) => Uint8Array | undefined;
+
+/** TensorProto.DataLocation: the elements are in another file. */
+const EXTERNAL = 1;
+
+export function isExternal(proto: ITensorProto): boolean {
+  return proto.dataLocation === EXTERNAL || (proto.externalData?.length ?? 0) > 0;
+}
+
+/** The part of another file that holds a tensor's elements, as a view. */
+export function externalElements(
+  proto: ITensorProto,
+  expectedBytes: number,
+  subject: string,
+  { subject: file, sidecar }: OnnxSource,
+): Uint8Array {
+  const entries = new Map(proto.externalData?.map(({ key, value }) => [key ?? "", value ?? ""]));
+  const location = entries.get("location") ?? "";
+  if (!isInside(location))
+    throw refusal(
+      subject,
+      `its elements kept in ${JSON.stringify(location)}`,
+      "a file in the model's own folder",
+      "do not use a model that reads files elsewhere",
+      "unsupported",
+    );
+  if (!sidecar)
+    throw refusal(
+      subject,
+      `its elements kept in ${JSON.stringify(location)}`,
+      "all weights inside the ONNX file, or files beside it to read",
+      "give the path of the model, or save it as one file",
+      "unsupported",
+    );
+  const bytes = sidecar(location);
+  if (!bytes)
+    throw refusal(
+      file,
+      `no ${JSON.stringify(location)} beside it`,
+      "the file that holds its weights",
+      `put ${location} into the same folder`,
+      "file",
+    );
+  const offset = wholeNumber(entries.get("offset"), 0);
+  const length = wholeNumber(entries.get("length"), bytes.length - offset);
+  if (!(offset + length <= bytes.length) || length !== expectedBytes)
+    throw refusal(
+      subject,
+      `${length} bytes from byte ${offset} of ${location}, which has ${bytes.length}`,
+      `${expectedBytes} bytes inside it`,
+      "obtain intact copies of both files",
+    );
+  return bytes.subarray(offset, offset + length);
+}
+
+/** A relative path with forward slashes whose parts all lead down. */
+function isInside(location: string): boolean {
+  if (location.length > 1024 || /[\\:\0]/.test(location)) return false;
+  return location.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+}
+
+function wholeNumber(text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+}

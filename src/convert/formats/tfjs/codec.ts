@@ -1,0 +1,111 @@
+/**
+ * TensorFlow.js models: `model.json`, and weight files of 4 MiB beside it
+ * (https://github.com/tensorflow/tfjs/blob/master/tfjs-core/src/io/types.ts, `ModelJSON`).
+ *
+ * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
+ * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
+ */
+import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
+import { asObject, asString, type Json, type JsonObject, type Located, member } from "./json.js";
+import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
+import type { TfjsFiles, TfjsModel } from "./model.js";
+import { refusal } from "./refusal.js";
+
+/** The files of a model. The same model always gives the same bytes. */
+export function encodeTfjs(model: TfjsModel): TfjsFiles {
+  const { manifest, shards } = encodeManifest(model.weights);
+  const document: JsonObject = {
+    format: model.format,
+    generatedBy: model.generatedBy ?? null,
+    convertedBy: model.convertedBy ?? null,
+    ...(model.format === "graph-model" ? { signature: encodeSignature(model.signature) } : {}),
+    ...(model.metadata ? { userDefinedMetadata: model.metadata } : {}),
+    modelTopology: model.format === "graph-model" ? encodeGraph(model.nodes) : model.topology,
+    weightsManifest: manifest,
+  };
+  return { json: new TextEncoder().encode(JSON.stringify(document)), shards };
+}
+
+/** What messages call the files. */
+export interface DecodeTfjsOptions {
+  readonly subject: string;
+}
+
+/**
+ * The weight files that a `model.json` needs, relative to it.
+ *
+ * @throws InputError (`format`) if the bytes are no model.json, or a path leaves its folder
+ */
+export function tfjsShardPaths(json: Uint8Array, { subject }: DecodeTfjsOptions): readonly string[] {
+  return manifestPaths(member(parse(json, subject), "weightsManifest"));
+}
+
+/**
+ * Reads a model.
+ *
+ * @throws InputError (`format`) if the files are no model, are missing or of the wrong size, (`unsupported`) if they
+ * hold what is refused
+ */
+export function decodeTfjs({ json, shards }: TfjsFiles, { subject }: DecodeTfjsOptions): TfjsModel {
+  const document = parse(json, subject);
+  const format = formatOf(document);
+  const topology = member(document, "modelTopology");
+  const { value: metadata } = member(document, "userDefinedMetadata");
+  const parts = {
+    ...text(document, "generatedBy"),
+    ...text(document, "convertedBy"),
+    ...(isObject(metadata) ? { metadata } : {}),
+    weights: decodeManifest(member(document, "weightsManifest"), shards),
+  };
+  if (format === "layers-model") return { ...parts, format, topology: asObject(topology) };
+  return {
+    ...parts,
+    format,
+    nodes: decodeGraph(topology),
+    signature: decodeSignature(signatureOf(document)),
+  };
+}
+
+function parse(json: Uint8Array, subject: string): Located {
+  try {
+    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json)) as Json;
+    asObject({ value, at: subject });
+    return { value, at: subject };
+  } catch {
+    throw refusal(
+      subject,
+      "no JSON object",
+      "the model.json of a TensorFlow.js model",
+      "give the model's folder or its model.json",
+    );
+  }
+}
+
+/** Early writers left the format out: Keras topologies have a `model_config`, graphs have nodes. */
+function formatOf(document: Located): TfjsModel["format"] {
+  const { value, at } = member(document, "format");
+  if (value === "graph-model" || value === "layers-model") return value;
+  const topology = member(document, "modelTopology");
+  if (value === undefined && isObject(topology.value))
+    return Object.hasOwn(topology.value, "node") ? "graph-model" : "layers-model";
+  throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);
+}
+
+/** The signature stands at the top since tensorflowjs 3.0, and in the metadata before. */
+function signatureOf(document: Located): Located {
+  const found = member(document, "signature");
+  if (found.value !== undefined) return found;
+  const metadata = member(document, "userDefinedMetadata");
+  const earlier = isObject(metadata.value) ? member(metadata, "signature") : found;
+  return earlier.value === undefined ? { value: {}, at: found.at } : earlier;
+}
+
+function text<K extends string>(document: Located, key: K): { readonly [P in K]?: string } {
+  const found = member(document, key);
+  if (found.value === undefined || found.value === null) return {};
+  return { [key]: asString(found) } as { readonly [P in K]?: string };
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,68 @@
+import { refusal } from "./refusal.js";
+
+/** What JSON can say. */
+export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
+
+export interface JsonObject {
+  readonly [key: string]: Json;
+}
+
+/** A JSON value with the path that messages give it: `model.json, weightsManifest[0].paths`. */
+export interface Located {
+  readonly value: Json | undefined;
+  readonly at: string;
+}
+
+/** A member of an object; own properties only, so that `constructor` is as absent as it looks. */
+export function member({ value, at }: Located, key: string): Located {
+  const object = asObject({ value, at });
+  return { value: Object.hasOwn(object, key) ? object[key] : undefined, at: `${at}.${key}` };
+}
+
+/** All members of an object. */
+export function members(located: Located): readonly (readonly [key: string, member: Located])[] {
+  return Object.keys(asObject(located)).map((key) => [key, member(located, key)]);
+}
+
+export function asObject({ value, at }: Located): JsonObject {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw unexpected({ value, at }, "an object");
+}
+
+/** The elements of an array; of nothing, where the array may be left out, none. */
+export function elements({ value, at }: Located): readonly Located[] {
+  if (value === undefined) return [];
+  if (Array.isArray(value))
+    return (value as readonly Json[]).map((element, index) => ({ value: element, at: `${at}[${index}]` }));
+  throw unexpected({ value, at }, "an array");
+}
+
+export function asString({ value, at }: Located): string {
+  if (typeof value === "string") return value;
+  throw unexpected({ value, at }, "a string");
+}
+
+export function asNumber({ value, at }: Located): number {
+  if (typeof value === "number") return value;
+  throw unexpected({ value, at }, "a number");
+}
+
+/** A whole number, which protobuf's JSON mapping also writes as a string: `"3"`. */
+export function asInteger({ value, at }: Located): number {
+  const number = typeof value === "string" && /^-?\d+$/.test(value) ? Number(value) : value;
+  if (typeof number === "number" && Number.isSafeInteger(number)) return number;
+  throw unexpected({ value, at }, "a whole number");
+}
+
+/** What is there instead, in as much detail as fits a sentence. */
+export function unexpected({ value, at }: Located, expected: string): Error {
+  const found =
+    value === undefined
+      ? "nothing"
+      : Array.isArray(value)
+        ? "an array"
+        : typeof value === "object" && value !== null
+          ? "an object"
+          : JSON.stringify(value).slice(0, 60);
+  return refusal(at, found, expected);
+}

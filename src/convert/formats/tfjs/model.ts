@@ -1,0 +1,103 @@
+import type { Tensor } from "../../../tensor.js";
+import type { JsonObject } from "./json.js";
+
+/**
+ * A TensorFlow.js model as plain readonly data: what `model.json` and its weight files say together.
+ *
+ * Weights are as arithmetic sees them. Those that are stored in fewer bits are widened when they are read; `stored`
+ * says how, so that the same file can be written again.
+ */
+export type TfjsModel = TfjsGraphModel | TfjsLayersModel;
+
+interface TfjsModelParts {
+  /** Who made the model that was converted, and who converted it; either may be missing in a foreign file. */
+  readonly generatedBy?: string;
+  readonly convertedBy?: string;
+  /** `userDefinedMetadata`, whatever the writer put there. */
+  readonly metadata?: JsonObject;
+  /** Constants by name, in the order of the weight files. */
+  readonly weights: ReadonlyMap<string, TfjsWeight>;
+}
+
+/** What `tf.loadGraphModel` takes: a TensorFlow graph whose constants are in the weight files. */
+export interface TfjsGraphModel extends TfjsModelParts {
+  readonly format: "graph-model";
+  /** In no particular order; ours are in topological order. */
+  readonly nodes: readonly TfjsNode[];
+  readonly signature: TfjsSignature;
+}
+
+/** What `tf.loadLayersModel` takes: a Keras model. */
+export interface TfjsLayersModel extends TfjsModelParts {
+  readonly format: "layers-model";
+  /** `{ keras_version, backend, model_config: { class_name, config } }`. */
+  readonly topology: JsonObject;
+}
+
+/** The element types of weight files that an OSNet needs; `string` and `complex64` are refused. */
+export type TfjsDType = "float32" | "int32" | "bool";
+
+export interface TfjsWeight {
+  readonly tensor: Tensor<TfjsDType>;
+  /** How the file stores it, if not as it is. */
+  readonly stored?: TfjsQuantization;
+}
+
+/** Storage in fewer bits: `value = stored · scale + min`, or IEEE binary16. */
+export type TfjsQuantization =
+  | { readonly dtype: "float16" }
+  | { readonly dtype: "uint8" | "uint16"; readonly min: number; readonly scale: number };
+
+/** One operation of a TensorFlow graph (graph.proto's `NodeDef`). */
+export interface TfjsNode {
+  readonly name: string;
+  readonly op: string;
+  /** Names of nodes, `NAME:1` for a second output, `^NAME` for a node that must only run before. */
+  readonly inputs: readonly string[];
+  readonly attributes: ReadonlyMap<string, TfjsAttribute>;
+}
+
+/** What each kind of attribute holds (attr_value.proto's `AttrValue`). */
+export interface TfjsAttributeValues {
+  int: number;
+  float: number;
+  bool: boolean;
+  string: string;
+  /** Name of an element type: `DT_FLOAT`. */
+  dtype: string;
+  shape: TfjsShape;
+  ints: readonly number[];
+  floats: readonly number[];
+  strings: readonly string[];
+  dtypes: readonly string[];
+  /** Anything else, as its JSON. */
+  other: JsonObject;
+}
+
+export type TfjsAttributeType = keyof TfjsAttributeValues;
+
+export type TfjsAttribute = {
+  [T in TfjsAttributeType]: { readonly type: T; readonly value: TfjsAttributeValues[T] };
+}[TfjsAttributeType];
+
+/** Dimensions, −1 for one that is not fixed; null if not even the rank is. */
+export type TfjsShape = readonly number[] | null;
+
+/** The graph's inputs and outputs under the names by which users ask for them. */
+export interface TfjsSignature {
+  readonly inputs: ReadonlyMap<string, TfjsTensorInfo>;
+  readonly outputs: ReadonlyMap<string, TfjsTensorInfo>;
+}
+
+export interface TfjsTensorInfo {
+  /** The node, as `NAME:0`. */
+  readonly name: string;
+  readonly dtype?: string;
+  readonly shape?: TfjsShape;
+}
+
+/** The files of a model: `model.json`, and each weight file under its path beside it. */
+export interface TfjsFiles {
+  readonly json: Uint8Array;
+  readonly shards: ReadonlyMap<string, Uint8Array>;
+}

@@ -1,0 +1,198 @@
+import { ancestors, type Dialect, expand, type LayerGraph, type OsnetSpec } from "../../arch/index.js";
+import { InputError } from "../../errors.js";
+import { sameShape, type Tensor } from "../../tensor.js";
+import type { OnnxModel } from "../formats/onnx/index.js";
+import { type Difference, difference } from "./differences.js";
+import { type Constants, type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
+import { type BlockLandmarks, findBlocks } from "./landmarks.js";
+import { normalise } from "./normalise.js";
+import { sketchGraph } from "./sketch.js";
+import { type Walk, walk } from "./walk.js";
+
+/** A file's output: the layer that it is, and what the file does to it afterwards. */
+export interface MatchedOutput {
+  readonly name: string;
+  readonly layer: string;
+  /** Operators between the layer and the output, such as a division by the L2 norm. */
+  readonly tail: readonly string[];
+}
+
+/** An ONNX graph laid beside the layer graph of an OSNet. */
+export interface OnnxMatch {
+  readonly spec: OsnetSpec;
+  readonly graph: LayerGraph;
+  /** The ONNX value that holds each layer's output. */
+  readonly values: ReadonlyMap<string, string>;
+  /** Layers whose output no value holds, because the next layer absorbed them: convolutions into their batch norms. */
+  readonly folded: ReadonlySet<string>;
+  /** Batch norms that the file spells as a product and a sum, which do not tell the four parameters apart. */
+  readonly affine: ReadonlySet<string>;
+  readonly outputs: readonly MatchedOutput[];
+  /** Each layer's constants; where a batch norm is folded, its layer has the products of both. */
+  readonly constants: ReadonlyMap<string, Constants>;
+  /** Every way in which the file departs from the architecture, in network order; empty for a faithful file. */
+  readonly differences: readonly Difference[];
+}
+
+export interface MatchOptions {
+  /** What messages call the file. */
+  readonly subject: string;
+  /** The network that the file should be. Default: the OSNet that its graph resembles. */
+  readonly graph?: LayerGraph;
+  /** How modules are named, where the caller knows: a graph without instance norms does not tell. */
+  readonly dialect?: Dialect;
+}
+
+/** Below this share of layers found, a graph is another network, not an OSNet with faults. */
+const RESEMBLANCE = 0.5;
+
+/**
+ * Matches an ONNX graph against OSNet by data flow and by what operators mean, never by names.
+ *
+ * @throws InputError (`unsupported`) if the graph is no OSNet, (`format`) if it is no graph
+ */
+export function matchOnnx(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): OnnxMatch {
+  const foreign = normalise(model, subject);
+  const blocks = findBlocks(foreign);
+  const graph = given ?? sketched(foreign, blocks, dialect);
+  if (!graph) throw notAnOsnet(foreign, subject);
+  const walked = walk(graph, foreign, blocks);
+  const reached = walked.nodes.size - walked.skipped.size;
+  if (reached < RESEMBLANCE * graph.nodes.length) throw notAnOsnet(foreign, subject);
+  return assemble(graph, foreign, walked, subject);
+}
+
+function sketched(
+  foreign: ForeignGraph,
+  blocks: readonly BlockLandmarks[],
+  dialect: Dialect | undefined,
+): LayerGraph | undefined {
+  const spec = sketchGraph(foreign, blocks, dialect);
+  try {
+    return spec && expand(spec);
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): OnnxMatch {
+  const { nodes, absorbed, skipped } = walked;
+  const values = new Map<string, string>();
+  const constants = new Map<string, Constants>();
+  const folded = new Set(absorbed);
+  const affine = new Set<string>();
+  for (const layer of graph.nodes) {
+    const node = nodes.get(layer.name);
+    if (!node || skipped.has(layer.name)) continue;
+    if (layer.op.kind === "batchNorm" && isKind(node, "affine")) affine.add(layer.name);
+    if (!folded.has(layer.name) && layer.op.kind !== "input") {
+      if (node.value === undefined) folded.add(layer.name);
+      else values.set(layer.name, node.value);
+    }
+    constants.set(layer.name, node.constants);
+  }
+  const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
+  const [first] = outputs;
+  if (!first) throw noResult(foreign, subject);
+  const needed = ancestors(graph, ...outputs.map(({ layer }) => layer));
+  const differences = [...walked.differences, ...gateDifferences(graph, nodes)];
+  const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
+  return {
+    spec: graph.spec,
+    graph,
+    values,
+    folded,
+    affine,
+    outputs,
+    constants,
+    differences: differences
+      .filter(({ layer }) => needed.has(layer))
+      .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
+  };
+}
+
+/** The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. */
+function matchOutput(
+  graph: LayerGraph,
+  { nodes, skipped, absorbed }: Walk,
+  name: string,
+  output: ForeignNode | undefined,
+): MatchedOutput | undefined {
+  const layers = new Map<ForeignNode, string>();
+  const { features, logits, probabilities } = graph.outputs;
+  for (const { name: layer } of graph.nodes) {
+    const node = nodes.get(layer);
+    if (!node || absorbed.has(layer)) continue;
+    const earlier = layers.get(node);
+    // A file that lacks an activation at its end still means to give the layer that the activation would be.
+    const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
+    if (!skipped.has(layer) || !isResult) layers.set(node, layer);
+  }
+  const tail: string[] = [];
+  for (let node = output; node; node = node.inputs.length === 1 ? node.inputs[0] : undefined) {
+    const layer = layers.get(node);
+    if (layer !== undefined) return { name, layer, tail };
+    tail.unshift(node.op.kind === "other" ? node.op.opType : node.op.kind);
+  }
+  return undefined;
+}
+
+/** The gate is one module: all streams of a block must have the same weights, as far as quantising left them so. */
+function gateDifferences(graph: LayerGraph, nodes: ReadonlyMap<string, ForeignNode>): readonly Difference[] {
+  const firsts = new Map<string, { readonly layer: string; readonly node: ForeignNode }>();
+  return graph.nodes.flatMap((layer) => {
+    const path = layer.parameters.weight;
+    const node = nodes.get(layer.name);
+    if (path === undefined || !node || layer.stream === undefined) return [];
+    const first = firsts.get(path);
+    if (!first) {
+      firsts.set(path, { layer: layer.name, node });
+      return [];
+    }
+    const rounding = (first.node.rounding ?? 0) + (node.rounding ?? 0);
+    const same = (["weight", "bias"] as const).every((role) =>
+      sameTensor(first.node.constants[role], node.constants[role], rounding),
+    );
+    return same ? [] : [difference(layer, "weights of its own", `those of ${first.layer}`)];
+  });
+}
+
+/** Whether two constants hold the same numbers: bit for bit, or as far as rounding allows. */
+function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding: number): boolean {
+  if (a === b) return true;
+  if (!a || !b || a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  if (rounding > 0)
+    return a.data.every((value, index) => Math.abs(Number(value) - Number(b.data[index])) <= rounding);
+  const bytes = ({ data }: Tensor): Uint8Array =>
+    new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const right = bytes(b);
+  return bytes(a).every((byte, index) => byte === right[index]);
+}
+
+function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
+  const count = (opType: string): number => census.get(opType) ?? 0;
+  const quantised = ["QLinearConv", "ConvInteger", "MatMulInteger"].filter((opType) => count(opType) > 0);
+  const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
+    (type) => type !== "MatMul" || count(type) > 0,
+  );
+  const gates = nodes.filter((node) => isKind(node, "scale")).length;
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values`,
+    expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
+    remedy:
+      quantised.length > 0 ? "give the float model that it was made from" : "give an ONNX export of an OSNet",
+  });
+}
+
+function noResult({ outputs }: ForeignGraph, subject: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: `outputs ${outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
+    expected: "an embedding or logits among them",
+    remedy: "export the model with its embedding as the output",
+  });
+}

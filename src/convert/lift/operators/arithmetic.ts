@@ -1,0 +1,122 @@
+import type { Tensor } from "../../../tensor.js";
+import { toReal } from "../../../tensor-cast.js";
+import { type Constants, type ForeignNode, isKind, type Value } from "../foreign.js";
+import { isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { l2Normalized, normalized } from "./decompositions.js";
+import { asNode, asTensor, float, int, nodeValue, type OperatorReader, replaced } from "./site.js";
+
+/** Sums, products and matrix products: what they mean depends on which operands are constants. */
+
+export const readGemm: OperatorReader = ({ node, inputs, output }) => {
+  const [input, matrix, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  const scaled = float(node, "alpha", 1) !== 1 || (bias && float(node, "beta", 1) !== 1);
+  if (!input || matrix?.shape.length !== 2 || scaled || int(node, "transA", 0) !== 0) return undefined;
+  if (inputs[2] && !bias) return undefined;
+  const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
+  return linear(input, weight, output, bias);
+};
+
+export const readMatMul: OperatorReader = ({ inputs, output }) => {
+  const [input, matrix] = [asNode(inputs[0]), asTensor(inputs[1])];
+  if (input?.form.rank !== "flat" || matrix?.shape.length !== 2) return undefined;
+  return linear(input, transposed(matrix), output);
+};
+
+function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value {
+  const [outFeatures = 0, inFeatures = 0] = weight.shape;
+  const vector = bias && (perChannel(bias, { rank: "flat", channels: outFeatures }) ?? bias);
+  return nodeValue(
+    { kind: "linear", inFeatures, outFeatures },
+    [input],
+    { rank: "flat", channels: outFeatures },
+    value,
+    // A bias that is a vector already keeps its own bits, whatever its type.
+    {
+      weight,
+      ...(bias && vector
+        ? { bias: bias.shape.length === 1 && bias.shape[0] === outFeatures ? bias : vector }
+        : {}),
+    },
+  );
+}
+
+export const readAdd: OperatorReader = ({ inputs, output }) => {
+  const nodes = inputs.flatMap((value) => asNode(value) ?? []);
+  const [first] = nodes;
+  if (first && nodes.length === inputs.length)
+    return nodes.length === 1
+      ? { kind: "node", node: first }
+      : nodeValue({ kind: "add" }, nodes, first.form, output);
+  const constant = inputs.flatMap((value) => asTensor(value) ?? []);
+  return first && nodes.length === 1 && constant.length === 1 && inputs.length === 2
+    ? shifted(first, constant[0], output)
+    : undefined;
+};
+
+export const readSub: OperatorReader = ({ inputs, output }) => {
+  const [input, constant] = [asNode(inputs[0]), asTensor(inputs[1])];
+  return input && constant
+    ? shifted(
+        input,
+        mapTensor(constant, (value) => -value),
+        output,
+      )
+    : undefined;
+};
+
+export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
+  const [left, right] = [asNode(a), asNode(b)];
+  if (left && right) {
+    // The map comes first, as in `arch`.
+    const [map, gate] =
+      left.form.rank === "pooled" && right.form.rank === "map" ? [right, left] : [left, right];
+    return nodeValue({ kind: "scale" }, [map, gate], map.form, output);
+  }
+  const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
+  return input && constant ? multiplied(input, constant, output) : undefined;
+};
+
+export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
+  const [left, right, constant] = [asNode(a), asNode(b), asTensor(b)];
+  if (left && constant)
+    return multiplied(
+      left,
+      mapTensor(constant, (value) => 1 / value),
+      output,
+    );
+  return left && right ? (normalized(left, right, output) ?? l2Normalized(left, right, output)) : undefined;
+};
+
+/** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
+function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
+  const bias = constant && perChannel(constant, input.form);
+  if (!bias) return undefined;
+  // The constant itself where it is a plain vector: its bits are the checkpoint's.
+  const { bias: own } = input.constants;
+  const takes = isKind(input, "conv", "linear", "affine") ? !own : isUnshifted(input);
+  if (takes) return replaced(input, { value, constants: { ...input.constants, bias } });
+  return nodeValue({ kind: "affine" }, [input], input.form, value, { bias });
+}
+
+function multiplied(input: ForeignNode, constant: Tensor, value: string): Value | undefined {
+  if (uniform(constant) === 1) return { kind: "node", node: input };
+  const weight = perChannel(constant, input.form);
+  if (!weight) return undefined;
+  const { weight: own } = input.constants;
+  if (isUnshifted(input) && (!own || uniform(own) === 1))
+    return replaced(input, { value, constants: { ...input.constants, weight } });
+  return nodeValue({ kind: "affine" }, [input], input.form, value, { weight });
+}
+
+/** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */
+function isUnshifted(input: ForeignNode): boolean {
+  const { bias }: Constants = input.constants;
+  return isKind(input, "instanceNorm", "layerNorm") && (!bias || uniform(bias) === 0);
+}
+
+function mapTensor(tensor: Tensor, change: (value: number) => number): Tensor {
+  // Whole numbers are no activations' business, and the readers that get this one back leave it alone.
+  if (!isFloat(tensor)) return tensor;
+  const { data } = toReal(tensor, "constant");
+  return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };
+}

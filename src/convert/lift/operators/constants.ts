@@ -1,0 +1,89 @@
+import { elementCount, type Shape, type Tensor } from "../../../tensor.js";
+import { FLOAT_DTYPES, toReal } from "../../../tensor-cast.js";
+import type { OnnxNode } from "../../formats/onnx/index.js";
+import type { Form } from "../foreign.js";
+
+/** Arithmetic on constants, as far as exporters leave it in their graphs. */
+
+/** The tensor of a `Constant` node; undefined for strings and sparse tensors. */
+export function constantOf({ attributes }: OnnxNode): Tensor | undefined {
+  for (const { type, value } of attributes.values()) {
+    if (type === "tensor") return value;
+    if (type === "float") return { dtype: "float32", shape: [], data: Float32Array.of(value) };
+    if (type === "floats") return { dtype: "float32", shape: [value.length], data: Float32Array.from(value) };
+    if (type === "int") return { dtype: "int64", shape: [], data: BigInt64Array.of(BigInt(value)) };
+    if (type === "ints")
+      return { dtype: "int64", shape: [value.length], data: BigInt64Array.from(value, BigInt) };
+  }
+  return undefined;
+}
+
+/** The same elements in another shape; undefined if they do not fill it. */
+export function reshaped(tensor: Tensor, shape: Shape): Tensor | undefined {
+  return elementCount(shape) === tensor.data.length ? { ...tensor, shape } : undefined;
+}
+
+/** The shape that `Reshape` asks for: 0 keeps a dimension, one −1 takes what is left. */
+export function resolveShape(target: readonly number[], from: Shape): Shape {
+  const kept = target.map((size, axis) => (size === 0 ? (from[axis] ?? 0) : size));
+  const known = kept.reduce((product, size) => (size < 0 ? product : product * size), 1);
+  return kept.map((size) => (size < 0 ? Math.floor(elementCount(from) / Math.max(1, known)) : size));
+}
+
+/** Shape with dimensions of 1 put in at these axes of the result. */
+export function unsqueezedShape(shape: Shape, axes: readonly number[]): Shape {
+  const rank = shape.length + axes.length;
+  const at = new Set(axes.map((axis) => (axis < 0 ? axis + rank : axis)));
+  const rest = [...shape];
+  return Array.from({ length: rank }, (_, axis) => (at.has(axis) ? 1 : (rest.shift() ?? 1)));
+}
+
+/** A tensor with its axes in another order; the reverse order if none is given, as `Transpose` has it. */
+export function transposed(tensor: Tensor, order?: readonly number[]): Tensor {
+  const { shape, data } = tensor;
+  const axes = order ?? shape.map((_, axis) => shape.length - 1 - axis);
+  const strides = shape.map((_, axis) => elementCount(shape.slice(axis + 1)));
+  const resultShape = axes.map((axis) => shape[axis] ?? 1);
+  const result = data.slice();
+  const index = resultShape.map(() => 0);
+  for (let target = 0; target < result.length; target++) {
+    const source = axes.reduce((offset, axis, at) => offset + (strides[axis] ?? 0) * (index[at] ?? 0), 0);
+    // One array type on both sides: `result` is a copy of `data`.
+    (result as Float32Array)[target] = (data as Float32Array)[source] ?? 0;
+    for (let axis = index.length - 1; axis >= 0; axis--) {
+      index[axis] = (index[axis] ?? 0) + 1;
+      if ((index[axis] ?? 0) < (resultShape[axis] ?? 1)) break;
+      index[axis] = 0;
+    }
+  }
+  return { ...tensor, shape: resultShape, data: result };
+}
+
+/** Far above any OSNet's: a file may declare any number without holding as much. */
+const MAX_CHANNELS = 1 << 20;
+
+/** A constant that has one value per channel of a value, or a single one, as a vector of the channels. */
+export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"float32"> | undefined {
+  const dimensions = rank === "flat" ? 2 : 4;
+  const { shape } = tensor;
+  if (channels === undefined || channels > MAX_CHANNELS || shape.length > dimensions || !isFloat(tensor))
+    return undefined;
+  const channelAxis = shape.length - (dimensions - 1);
+  const alongChannels = shape.every((size, axis) => size === 1 || axis === channelAxis);
+  const { length } = tensor.data;
+  if (!alongChannels || (length !== 1 && length !== channels)) return undefined;
+  const values = toReal(tensor, "constant").data;
+  const data = Float32Array.from({ length: channels }, (_, index) => values[length === 1 ? 0 : index] ?? 0);
+  return { dtype: "float32", shape: [channels], data };
+}
+
+/** The single value of a constant that has one, or the one value that all its elements have. */
+export function uniform(tensor: Tensor): number | undefined {
+  if (!isFloat(tensor) || tensor.data.length === 0) return undefined;
+  const { data } = toReal(tensor, "constant");
+  return data.every((value) => value === data[0]) ? data[0] : undefined;
+}
+
+export function isFloat({ dtype }: Tensor): boolean {
+  return FLOAT_DTYPES.some((float) => float === dtype);
+}

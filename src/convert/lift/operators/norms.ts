@@ -1,0 +1,66 @@
+import type { ForeignOp } from "../foreign.js";
+import { uniform } from "./constants.js";
+import { asNode, asTensor, float, frontAxes, int, nodeValue, type OperatorReader } from "./site.js";
+
+/** Normalisations and activations that are one operator. */
+
+export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
+  if (!input || !weight || !bias || !runningMean || !runningVar || int(node, "training_mode", 0) !== 0)
+    return undefined;
+  const op: ForeignOp = { kind: "batchNorm", epsilon: float(node, "epsilon", 1e-5) };
+  return nodeValue(op, [input], input.form, output, { weight, bias, runningMean, runningVar });
+};
+
+export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
+  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  if (!input || !weight || !bias) return undefined;
+  const op: ForeignOp = { kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) };
+  return nodeValue(op, [input], input.form, output, { weight, bias });
+};
+
+export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
+  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
+  if (input?.form.rank !== "pooled" || axis !== 1 || !weight) return undefined;
+  const op: ForeignOp = { kind: "layerNorm", epsilon: float(node, "epsilon", 1e-5) };
+  return nodeValue(op, [input], input.form, output, { weight, ...(bias ? { bias } : {}) });
+};
+
+function readActivation(kind: "relu" | "sigmoid"): OperatorReader {
+  return ({ inputs, output }) => {
+    const input = asNode(inputs[0]);
+    return input && nodeValue({ kind }, [input], input.form, output);
+  };
+}
+
+export const readRelu: OperatorReader = readActivation("relu");
+export const readSigmoid: OperatorReader = readActivation("sigmoid");
+
+/** Bounds are attributes before opset 11 and inputs after. */
+export const readClip: OperatorReader = (site) => {
+  const { node, inputs } = site;
+  const bound = (at: number, name: string, none: number): number => {
+    const tensor = asTensor(inputs[at]);
+    return tensor ? (uniform(tensor) ?? Number.NaN) : float(node, name, none);
+  };
+  const [least, most] = [bound(1, "min", -Infinity), bound(2, "max", Infinity)];
+  // Largest float32: how exporters of old wrote "no bound".
+  return least === 0 && most >= 3.4e38 ? readRelu(site) : undefined;
+};
+
+export const readMax: OperatorReader = (site) => {
+  const nodes = site.inputs.filter((value) => value?.kind === "node");
+  const [constant] = site.inputs.flatMap((value) => asTensor(value) ?? []);
+  if (nodes.length !== 1 || site.inputs.length !== 2 || !constant || uniform(constant) !== 0)
+    return undefined;
+  return readRelu({ ...site, inputs: nodes });
+};
+
+export const readLpNormalization: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
+  if (!input || int(node, "p", 2) !== 2 || axis !== 1) return undefined;
+  return nodeValue({ kind: "l2Normalize" }, [input], input.form, output);
+};

@@ -1,0 +1,244 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
+import { type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
+import { type BlockLandmarks, type StreamLandmarks, termsOf } from "./landmarks.js";
+
+/** Which node of a foreign graph computes each layer. */
+export interface Walk {
+  /** Layers to the nodes that compute them; a folded layer's batch norm to the layer's own node. */
+  readonly nodes: ReadonlyMap<string, ForeignNode>;
+  /** Layers whose value the file does not hold, because the next layer absorbed them. */
+  readonly absorbed: ReadonlySet<string>;
+  /** Layers that the file lacks, so that what reads them reads what they read. */
+  readonly skipped: ReadonlySet<string>;
+  readonly differences: readonly Difference[];
+}
+
+/** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
+const FAMILIES: readonly (readonly ForeignKind[])[] = [
+  ["relu", "sigmoid", "other"],
+  ["batchNorm", "instanceNorm", "layerNorm", "other"],
+  ["maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "other"],
+];
+
+/**
+ * Follows the data through the layer graph and the foreign graph side by side. Where the way parts (streams, shortcuts)
+ * the landmarks tell which is which; elsewhere a layer is what reads its input and is of its kind. What is missing,
+ * replaced or added is noted, and the walk goes on behind it.
+ */
+export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly BlockLandmarks[]): Walk {
+  const found = new Map<string, ForeignNode>();
+  const owners = new Map<ForeignNode, string>();
+  const absorbed = new Set<string>();
+  const skipped = new Set<string>();
+  // Told at the end, when every node that a finding may name has its name.
+  const findings: (() => readonly Difference[])[] = [];
+  const lost = new Set<string>();
+  const anchors = anchorsOf(layers, blocks);
+  const names = blockNames(layers);
+  const readers = successors(layers);
+
+  const consumersOf = (node: ForeignNode): readonly ForeignNode[] => foreign.consumers.get(node) ?? [];
+  const free = (node: ForeignNode): boolean => !owners.has(node);
+  const note = (layer: LayerNode, what: string | (() => string), expected: string): void => {
+    findings.push(() => [difference(layer, typeof what === "string" ? what : what(), expected)]);
+  };
+  const accept = (layer: LayerNode, node: ForeignNode): void => {
+    found.set(layer.name, node);
+    owners.set(node, layer.name);
+    findings.push(() => compareOps(layer, node));
+  };
+  const skip = (layer: LayerNode, node: ForeignNode): void => {
+    found.set(layer.name, node);
+    skipped.add(layer.name);
+  };
+  const named = (node: ForeignNode): string => owners.get(node) ?? nameOf(node);
+
+  for (const layer of layers.nodes) {
+    if (layer.op.kind === "input") accept(layer, foreign.input);
+    else if (layer.op.kind === "add") matchSum(layer);
+    else if (layer.op.kind === "scale") matchProduct(layer);
+    else if (layer.op.kind === "batchNorm") matchBatchNorm(layer);
+    else matchUnary(layer);
+  }
+  return { nodes: found, absorbed, skipped, differences: findings.flatMap((tell) => tell()) };
+
+  function matchUnary(layer: LayerNode): void {
+    const anchor = anchors.get(layer.name);
+    const [input = ""] = layer.inputs;
+    const source = found.get(input);
+    if (anchor === "absent") {
+      noteLost(layer);
+      return;
+    }
+    if (anchor) {
+      if (source && anchor.inputs[0] !== source) recoverInput(layer, anchor, source);
+      accept(layer, anchor);
+      return;
+    }
+    if (!source) return;
+    const match = consumersOf(source).find((node) => node.op.kind === layer.op.kind && free(node));
+    if (match) accept(layer, match);
+    else recover(layer, source);
+  }
+
+  /** A landmark that does not read what it should: something stands between, or it reads another value. */
+  function recoverInput(layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
+    const [input] = anchor.inputs;
+    if (input && free(input) && input.inputs.includes(source))
+      note(layer, `${nameOf(input)} before it`, "none");
+    else note(layer, () => `${input ? named(input) : "nothing"} as its input`, layer.inputs[0] ?? "");
+  }
+
+  /** A stream that the block lacks is one finding, not one for each of its layers. */
+  function noteLost(layer: LayerNode): void {
+    const key = `${layer.block} ${layer.stream}`;
+    if (lost.has(key) || layer.stream === undefined) return;
+    lost.add(key);
+    const block = blocks[names.indexOf(layer.block ?? "")];
+    const depths = block ? [...block.streams.keys(), ...block.surplus.map(depthOf)].sort().join(", ") : "";
+    note(
+      layer,
+      block ? `streams of depth ${depths}` : `${blocks.length} blocks with gates`,
+      block ? `a stream of depth ${layer.stream}` : `${names.length}`,
+    );
+  }
+
+  function recover(layer: LayerNode, source: ForeignNode): void {
+    const unary = consumersOf(source).filter((node) => node.inputs.length === 1 && free(node));
+    const following = readers.get(layer.name) ?? [];
+    for (const inserted of unary) {
+      const match = consumersOf(inserted).find((node) => node.op.kind === layer.op.kind && free(node));
+      if (!match || following.includes(inserted.op.kind)) continue;
+      note(layer, `${nameOf(inserted)} before it`, "none");
+      accept(layer, match);
+      return;
+    }
+    const family = FAMILIES.find((kinds) => kinds.includes(layer.op.kind));
+    const replacement = unary.find(
+      (node) =>
+        family?.includes(node.op.kind) && (isKind(node, "other") || !following.includes(node.op.kind)),
+    );
+    const reads = consumersOf(source).filter(free).map(nameOf).join(" and ");
+    note(
+      layer,
+      replacement ? nameOf(replacement) : reads || "the end of the graph",
+      nameOfKind(layer.op.kind),
+    );
+    if (replacement) accept(layer, replacement);
+    else if (family) skip(layer, source);
+  }
+
+  function matchBatchNorm(layer: LayerNode): void {
+    const [input = ""] = layer.inputs;
+    const source = found.get(input);
+    if (!source) return;
+    const norm = consumersOf(source).find((node) => isKind(node, "batchNorm", "affine") && free(node));
+    if (norm) {
+      if (isKind(source, "conv") && hasBias(source)) note(layer, "a bias before it", "none");
+      accept(layer, norm);
+    } else if (isKind(source, "linear") || (isKind(source, "conv") && source.constants.bias)) {
+      found.set(layer.name, source);
+      owners.set(source, layer.name);
+      absorbed.add(input);
+    } else recover(layer, source);
+  }
+
+  function matchProduct(layer: LayerNode): void {
+    const [stream, gate] = layer.inputs.map((input) => found.get(input));
+    const anchor = anchors.get(layer.name);
+    if (anchor === "absent") {
+      noteLost(layer);
+      return;
+    }
+    const candidates = stream
+      ? consumersOf(stream).filter((node) => isKind(node, "scale") && free(node))
+      : [];
+    const match = candidates.find((node) => gate && node.inputs.includes(gate)) ?? anchor ?? candidates[0];
+    if (!match) {
+      if (!stream) return;
+      note(layer, "no product with a gate", nameOfKind("scale"));
+      skip(layer, stream);
+      return;
+    }
+    const strangers = match.inputs.filter((node) => node !== stream && node !== gate);
+    if (strangers.length > 0 && gate)
+      note(layer, () => `a product with ${strangers.map(named).join(" and ")}`, `with ${layer.inputs[1]}`);
+    accept(layer, match);
+  }
+
+  function matchSum(layer: LayerNode): void {
+    const anchor = anchors.get(layer.name);
+    if (anchor === "absent") return;
+    const terms = layer.inputs.map((input) => ({ input, node: found.get(input) }));
+    const [first] = terms;
+    const match = anchor ?? (first?.node && consumersOf(first.node).find((node) => isKind(node, "add")));
+    if (!match) {
+      if (first?.node) note(layer, consumersOf(first.node).map(nameOf).join(" and "), nameOfKind("add"));
+      return;
+    }
+    // Inner sums are terms of this one unless they are layers themselves.
+    const parts = match.inputs.flatMap((node) => (owners.has(node) ? [node] : termsOf(node)));
+    const missing = terms.filter(({ node }) => node && !parts.includes(node));
+    const surplus = parts.filter((part) => !terms.some(({ node }) => node === part));
+    const unexplained = surplus.length > terms.filter(({ node }) => !node).length;
+    if (missing.length > 0 || unexplained)
+      note(layer, () => `a sum of ${parts.map(named).join(", ")}`, `of ${layer.inputs.join(", ")}`);
+    accept(layer, match);
+  }
+}
+
+/** Layers that landmarks place, or know to be absent. */
+function anchorsOf(
+  layers: LayerGraph,
+  blocks: readonly BlockLandmarks[],
+): ReadonlyMap<string, ForeignNode | "absent"> {
+  const anchors = new Map<string, ForeignNode | "absent">();
+  const members = new Map<string, LayerNode[]>(blockNames(layers).map((name) => [name, []]));
+  for (const layer of layers.nodes) members.get(layer.block ?? "")?.push(layer);
+  blockNames(layers).forEach((name, index) => {
+    const block = blocks[index];
+    const place = (layer: string, node: ForeignNode | undefined): void => {
+      anchors.set(layer, node ?? "absent");
+    };
+    place(`${name}.conv1.conv`, block?.conv1);
+    place(`${name}.conv3.conv`, block?.conv3);
+    if (block?.downsample) place(`${name}.downsample.conv`, block.downsample);
+    place(`${name}.aggregate`, block?.aggregate);
+    if (block?.sum) place(`${name}.add`, block.sum);
+    const placed = new Map<number, number>();
+    for (const { name: layer, stream: t, op } of members.get(name) ?? []) {
+      if (t === undefined) continue;
+      const stream = block?.streams.get(t);
+      if (!stream) place(layer, undefined);
+      else if (op.kind === "scale" && stream.product) place(layer, stream.product);
+      else if (op.kind === "conv" && !layer.includes(".gate[")) {
+        const count = placed.get(t) ?? 0;
+        placed.set(t, count + 1);
+        place(layer, stream.convs[count]);
+      }
+    }
+  });
+  return anchors;
+}
+
+/** Paths of the residual blocks, in order. */
+export function blockNames({ nodes }: LayerGraph): readonly string[] {
+  return [...new Set(nodes.flatMap(({ block }) => block ?? []))];
+}
+
+/** The kinds that read each layer. */
+function successors({ nodes }: LayerGraph): ReadonlyMap<string, readonly string[]> {
+  const kinds = new Map<string, string[]>();
+  for (const { inputs, op } of nodes)
+    for (const input of inputs) kinds.set(input, [...(kinds.get(input) ?? []), op.kind]);
+  return kinds;
+}
+
+function depthOf({ convs }: StreamLandmarks): number {
+  return convs.filter(({ op }) => op.kernel[0] > 1 || op.kernel[1] > 1).length;
+}
+
+function hasBias({ constants: { bias } }: ForeignNode): boolean {
+  return bias !== undefined && Array.from(bias.data as ArrayLike<number>).some((value) => value !== 0);
+}

@@ -1,0 +1,8 @@
+export { splitRelu } from "./fuse.js";
+export { lowerToTfjs } from "./graph-model.js";
+export { kerasWeights } from "./keras.js";
+export { lowerToTfjsLayers, type TfjsLayersOptions } from "./layers-model.js";
+export { fromTensorFlow, permute, toTensorFlow } from "./layout.js";
+export { TFJS_METADATA } from "./metadata.js";
+export { type KerasCall, kerasCall, layerName, nodeName } from "./names.js";
+export type { TfjsOptions } from "./options.js";

@@ -1,0 +1,35 @@
+/**
+ * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so that of a layer's name
+ * only a gate's stream needs another spelling: `conv2.0.gate[1].fc1` is the node `conv2.0.gate-1.fc1`. No layer's name
+ * has a hyphen of its own, and the way back is unambiguous. What a layer needs besides the node of its name is
+ * called after it with a slash: `conv1.bn/mean`.
+ */
+
+/** What TensorFlow takes as the name of a node. */
+const LEGAL = /^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/;
+
+/** A layer's name as the name of a node. */
+export function nodeName(layer: string): string {
+  return layer.replaceAll(/\[(\d+)\]/g, "-$1");
+}
+
+/** The layer that a node computes, if it is one's value and not a step on the way. */
+export function layerName(node: string): string | undefined {
+  return node.includes("/") ? undefined : node.replaceAll(/-(\d+)(?=\.|$)/g, "[$1]");
+}
+
+export function isLegalNodeName(name: string): boolean {
+  return LEGAL.test(name);
+}
+
+/** Where a layers model computes a layer: a Keras layer, and which of its calls. */
+export interface KerasCall {
+  readonly layer: string;
+  readonly call: number;
+}
+
+/** A gate's module is one Keras layer that is called once per stream: `gate[2].fc1` is the second call of `gate.fc1`. */
+export function kerasCall(layer: string): KerasCall {
+  const stream = /\[(\d+)\]/.exec(layer)?.[1];
+  return { layer: layer.replace(/\[\d+\]/, ""), call: stream === undefined ? 0 : Number(stream) - 1 };
+}

@@ -1,0 +1,89 @@
+import { expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
+import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
+import { decodeOnnx, type OnnxModel, type SidecarReader } from "./formats/onnx/index.js";
+import { liftStateDict, matchOnnx, type OnnxMatch } from "./lift/index.js";
+
+export interface OnnxCheckpointOptions {
+  /** What messages call the file. */
+  readonly subject: string;
+  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+  /** Reads the files beside it that hold its weights. */
+  readonly sidecar?: SidecarReader;
+}
+
+/**
+ * Reads an ONNX file of any exporter as a checkpoint: its graph matched against OSNet, its weights under torchreid's
+ * names. What was folded is said in the notes.
+ *
+ * @throws InputError if the file is no ONNX file (`format`), no OSNet (`unsupported`), or departs from one (`state-dict`)
+ */
+export function openOnnxCheckpoint(
+  bytes: Uint8Array,
+  { subject, arch, sidecar }: OnnxCheckpointOptions,
+): Checkpoint {
+  const model = decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) });
+  const given = typeof arch === "string" ? namedSpec(arch) : arch;
+  const match = matchBest(model, subject, given);
+  const { stateDict, reparameterised } = liftStateDict(match, { subject });
+  const checkpoint: Checkpoint = {
+    spec: match.spec,
+    graph: match.graph,
+    variant: variantOf(match.spec),
+    extra: [],
+    stateDict,
+    decoded: {
+      format: "onnx",
+      container: "onnx",
+      // What an ONNX file says of itself is about its graph.
+      metadata: new Map(),
+      wrapperPath: "",
+      modelClass: "",
+      removedPrefix: "",
+      notes: notesOf(model, match, reparameterised.length, stateDict.size),
+    },
+  };
+  refuseBadNumbers(checkpoint, subject);
+  return checkpoint;
+}
+
+/** The network that the user names, the one that the file states, or the one that its graph shows: the first that fits. */
+function matchBest(model: OnnxModel, subject: string, given: OsnetSpec | undefined): OnnxMatch {
+  const text = model.metadata.get("osnet.spec");
+  const stated =
+    given ?? (text === undefined ? undefined : parseSpec(text, `${subject}, metadata osnet.spec`));
+  const shown = matchOnnx(model, { subject, ...(stated ? { dialect: stated.dialect } : {}) });
+  if (!stated) return shown;
+  // A file that gives embeddings has no classifier, whatever its network had.
+  const head = shown.spec.head && {
+    classes: shown.spec.head.classes,
+    loss: stated.head?.loss ?? shown.spec.head.loss,
+  };
+  const match = matchOnnx(model, { subject, graph: expand({ ...stated, head }) });
+  return given || match.differences.length === 0 ? match : shown;
+}
+
+function notesOf(
+  model: OnnxModel,
+  match: OnnxMatch,
+  reparameterised: number,
+  total: number,
+): readonly string[] {
+  const { name, version } = model.producer;
+  const exporter = [name || "an unnamed exporter", version].filter((part) => part !== "").join(" ");
+  const folded = [...match.graph.nodes].filter(
+    ({ op, inputs }) => op.kind === "batchNorm" && match.folded.has(inputs[0] ?? ""),
+  ).length;
+  return [
+    `written by ${exporter}, opset ${model.opset}`,
+    ...(model.sidecars ? [`weights in ${model.sidecars.join(", ")}`] : []),
+    ...(model.graph.nodes.some(({ opType }) => opType === "DequantizeLinear")
+      ? ["quantised: the weights are what rounding has left of the trained ones"]
+      : []),
+    ...(reparameterised > 0
+      ? [
+          `${folded} batch norms were folded: ${reparameterised} of ${total} tensors are not the trained ones, though the network is the same`,
+        ]
+      : []),
+  ];
+}

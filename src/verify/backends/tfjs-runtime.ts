@@ -1,0 +1,145 @@
+import type * as Core from "@tensorflow/tfjs-core";
+import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import { InputError } from "../../errors.js";
+import type { Tensor } from "../../tensor.js";
+import type { TfjsBackendName } from "../backend.js";
+
+/** A model's files, and the name of its input. */
+export interface TfjsProgram {
+  readonly files: TfjsFiles;
+  readonly input: string;
+}
+
+/** A value as tfjs has it: NHWC or NC. */
+export interface TfjsValue {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** What tfjs calls each backend, and what must be loaded for it. */
+const ENGINES: {
+  readonly [N in TfjsBackendName]: { readonly engine: string; readonly load: () => Promise<unknown> };
+} = {
+  "tfjs-wasm": { engine: "wasm", load: () => import("@tensorflow/tfjs-backend-wasm") },
+  "tfjs-cpu": { engine: "cpu", load: () => import("@tensorflow/tfjs-backend-cpu") },
+  "tfjs-node": { engine: "tensorflow", load: () => import(NODE_PACKAGE) },
+};
+
+/** Not a dependency of ours (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */
+const NODE_PACKAGE: string = "@tensorflow/tfjs-node";
+
+/**
+ * Runs a graph model once and yields the values of nodes, in the order of their names. All memory is given back when
+ * the last is read, or nobody reads on; the backend that was tfjs's default stays it.
+ *
+ * @throws InputError (`argument`) if the backend is not installed or does not start here
+ */
+export async function* runTfjs(
+  name: TfjsBackendName,
+  { files, input }: TfjsProgram,
+  images: Tensor<"float32">,
+  nodes: readonly string[],
+): AsyncGenerator<TfjsValue> {
+  const tf = await import("@tensorflow/tfjs-core");
+  const values = await withEngine(tf, name, async () => {
+    const model = await loadModel(files, input);
+    const feed = tf.tensor4d(images.data, images.shape as [number, number, number, number]);
+    try {
+      return model.execute(feed, nodes);
+    } finally {
+      feed.dispose();
+      model.dispose();
+    }
+  });
+  try {
+    for (const value of values) {
+      const data = (await value.data()) as Float32Array;
+      value.dispose();
+      yield { shape: value.shape, data };
+    }
+  } finally {
+    tf.dispose(values);
+  }
+}
+
+/** A model of either format. */
+interface LoadedModel {
+  execute(images: Core.Tensor4D, values: readonly string[]): Core.Tensor[];
+  dispose(): void;
+}
+
+async function loadModel(files: TfjsFiles, input: string): Promise<LoadedModel> {
+  const loaded = artifacts(files);
+  if (loaded.format === "layers-model") return loadLayers(loaded);
+  const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
+  const model = await loadGraphModel({ load: async () => loaded });
+  return {
+    execute: (images, values) => listOf(model.execute({ [input]: images }, [...values])),
+    dispose: () => model.dispose(),
+  };
+}
+
+/** A value of a layers model is called `LAYER#CALL`. */
+async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> {
+  const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
+  const model = await loadLayersModel({ load: async () => loaded });
+  return {
+    execute(images, values) {
+      const outputs = values.map((value) => {
+        const [layer = "", call = "0"] = value.split("#");
+        const output = model.getLayer(layer).getOutputAt(Number(call));
+        return Array.isArray(output) ? output : [output];
+      });
+      // The same layers with other outputs: weights are shared, and belong to the model.
+      const tapped = createModel({ inputs: model.inputs, outputs: outputs.flat() });
+      return listOf(tapped.predict(images, { batchSize: images.shape[0] }));
+    },
+    dispose: () => void model.dispose(),
+  };
+}
+
+function listOf<T>(values: T | T[]): T[] {
+  return Array.isArray(values) ? values : [values];
+}
+
+/** What tfjs's own loaders make of `model.json` and its weight files. */
+function artifacts({ json, shards }: TfjsFiles): Core.io.ModelArtifacts {
+  const document = JSON.parse(new TextDecoder().decode(json)) as Core.io.ModelJSON;
+  const parts = document.weightsManifest.flatMap(({ paths }) => paths.map((path) => shards.get(path)));
+  return {
+    modelTopology: document.modelTopology,
+    weightSpecs: document.weightsManifest.flatMap(({ weights }) => weights),
+    weightData: parts.flatMap((part) => (part ? [part.slice().buffer as ArrayBuffer] : [])),
+    ...(document.format === undefined ? {} : { format: document.format }),
+    ...(document.signature === undefined ? {} : { signature: document.signature }),
+    ...(document.userDefinedMetadata === undefined
+      ? {}
+      : { userDefinedMetadata: document.userDefinedMetadata }),
+  };
+}
+
+/** Makes a backend tfjs's default for as long as an action takes. */
+async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () => Promise<T>): Promise<T> {
+  const { engine, load } = ENGINES[name];
+  await load().catch((cause: unknown) => {
+    throw unavailable(name, "no such package", `npm install @tensorflow/${name}`, cause);
+  });
+  const before = tf.getBackend();
+  const production = tf.env().get("PROD") ?? false;
+  try {
+    // tfjs otherwise recommends its other packages on the console.
+    tf.env().set("PROD", true);
+    if (!(await tf.setBackend(engine)))
+      throw unavailable(name, "a backend that does not start here", "use another with --backend");
+    await tf.ready();
+    return await action();
+  } finally {
+    tf.env().set("PROD", production);
+    if (before && before !== engine) await tf.setBackend(before);
+  }
+}
+
+function unavailable(name: TfjsBackendName, found: string, remedy: string, cause?: unknown): InputError {
+  const problem = { code: "argument", subject: name, found, expected: "a tfjs backend", remedy } as const;
+  return new InputError(problem, { cause });
+}

@@ -1,0 +1,121 @@
+import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import type { Json, JsonObject, TfjsFiles, TfjsLayersModel } from "../convert/formats/tfjs/index.js";
+import { kerasCall } from "../convert/lower/tfjs/index.js";
+import { InputError } from "../errors.js";
+import type { TfjsBackendName } from "./backend.js";
+import { tfjsBackend } from "./backends/tfjs.js";
+import type { Party } from "./report.js";
+import type { Candidate } from "./verify.js";
+
+/** A layer of a layers model: its class, and how often it is called. */
+interface KerasLayer {
+  readonly className: string;
+  readonly calls: number;
+}
+
+/**
+ * A layers model as a candidate in tfjs. Layers are found by exact name, a gate's by the call of its stream; a convolution
+ * or dense layer that is not there counts as folded only if the batch norm after it is one itself.
+ *
+ * @throws InputError (`unsupported`) if none of its outputs is a result of the network
+ */
+export function layersCandidate(
+  files: TfjsFiles,
+  model: TfjsLayersModel,
+  graph: LayerGraph,
+  party: Party,
+  backendName: TfjsBackendName = "tfjs-wasm",
+): Candidate {
+  const config = configOf(model);
+  const layers = layersOf(config);
+  const isComputed = (name: string): boolean => {
+    const { layer, call } = kerasCall(name);
+    return call < (layers.get(layer)?.calls ?? 0);
+  };
+  const outputs = arrayOf(config.output_layers).map(valueName);
+  const results = outputs.flatMap((output) =>
+    graph.nodes
+      .filter(({ name, op }) => op.kind !== "input" && tapName(name) === output)
+      .map(({ name }) => name),
+  );
+  const [result] = results;
+  if (result === undefined)
+    throw new InputError({
+      code: "unsupported",
+      subject: party.name,
+      found: `outputs ${outputs.join(", ") || "without names"}, none of them a layer of the network`,
+      expected: "layers named after torchreid's modules",
+      remedy: "convert the checkpoint with osnet-convert pth2tfjs --tfjs-format layers",
+    });
+  const needed = ancestors(graph, ...results);
+  const computed = graph.nodes.filter(
+    ({ name, op }) => needed.has(name) && op.kind !== "input" && isComputed(name),
+  );
+  const program = { files, input: "images" };
+  const backend = tfjsBackend(
+    backendName,
+    {
+      plain: { program, output: tapName(result) },
+      tapped: program,
+      nodes: new Map(computed.map(({ name }) => [name, tapName(name)])),
+    },
+    party.name,
+  );
+  return {
+    party,
+    backend,
+    results,
+    folded: new Set(graph.nodes.flatMap((node) => foldedInto(node, layers, isComputed))),
+    untapped: async (images) => ({ name: result, tensor: await backend.plain(images) }),
+  };
+}
+
+/** Batch, height, width and channels of the images, as far as the model fixes them. */
+export function layersInputShape(model: TfjsLayersModel): readonly (number | undefined)[] {
+  const input = arrayOf(configOf(model).layers).find((layer) => objectOf(layer).class_name === "InputLayer");
+  const shape = objectOf(objectOf(input).config).batch_input_shape;
+  return arrayOf(shape).map((size) => (typeof size === "number" ? size : undefined));
+}
+
+const PRODUCTS: ReadonlySet<string> = new Set(["Conv2D", "DepthwiseConv2D", "Dense"]);
+
+function foldedInto(
+  { name, op, inputs: [source] }: LayerNode,
+  layers: ReadonlyMap<string, KerasLayer>,
+  isComputed: (name: string) => boolean,
+): readonly string[] {
+  const isProduct = PRODUCTS.has(layers.get(kerasCall(name).layer)?.className ?? "");
+  return op.kind === "batchNorm" && source !== undefined && !isComputed(source) && isProduct ? [source] : [];
+}
+
+function layersOf(config: JsonObject): ReadonlyMap<string, KerasLayer> {
+  return new Map(
+    arrayOf(config.layers).map((json) => {
+      const { name, class_name: className, inbound_nodes: calls } = objectOf(json);
+      return [String(name), { className: String(className), calls: arrayOf(calls).length }];
+    }),
+  );
+}
+
+function tapName(name: string): string {
+  const { layer, call } = kerasCall(name);
+  return `${layer}#${call}`;
+}
+
+/** `["fc.2", 0, 0]`: the first output of a layer's first call. */
+function valueName(value: Json): string {
+  const [layer, call] = arrayOf(value);
+  return `${String(layer)}#${String(call)}`;
+}
+
+function configOf({ topology }: TfjsLayersModel): JsonObject {
+  return objectOf(objectOf(topology.model_config ?? topology).config);
+}
+
+function objectOf(value: Json | undefined): JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+}
+
+function arrayOf(value: Json | undefined): readonly Json[] {
+  return Array.isArray(value) ? (value as readonly Json[]) : [];
+}

@@ -1,0 +1,159 @@
+import type { Dialect, LayerGraph, OsnetSpec } from "../arch/index.js";
+import { decodeOnnx, encodeOnnx, type OnnxModel, type SidecarReader } from "../convert/formats/onnx/index.js";
+import {
+  decodeTfjs,
+  type TfjsFiles,
+  type TfjsGraphModel,
+  type TfjsLayersModel,
+  type TfjsModel,
+} from "../convert/formats/tfjs/index.js";
+import { matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
+import { InputError } from "../errors.js";
+import type { StateDict } from "../state-dict.js";
+import type { TfjsBackendName } from "./backend.js";
+import { onnxCandidate, SPEC_METADATA, statedSpec } from "./candidate.js";
+import { foreignCandidate } from "./foreign.js";
+import { layersCandidate, layersInputShape } from "./layers-candidate.js";
+import type { Party } from "./report.js";
+import { tfjsCandidate, tfjsSpec } from "./tfjs-candidate.js";
+import { layersConstants, tfjsConstants } from "./tfjs-weights.js";
+import type { Candidate } from "./verify.js";
+import { compareConstants, compareWeights, type WeightsComparison } from "./weights.js";
+
+/** A converted model, as a verification sees it whatever its format. */
+export interface ModelFile {
+  /**
+   * The architecture that the file states; undefined if it states none and has to be matched.
+   *
+   * @throws InputError (`unsupported`) if it states none and its format is not matched
+   */
+  readonly statedSpec: () => OsnetSpec | undefined;
+  /**
+   * The architecture that the file's graph shows, its modules named by a dialect where that is known.
+   *
+   * @throws InputError (`unsupported`) if the graph is no OSNet
+   */
+  readonly shownGraph?: (dialect: Dialect | undefined) => LayerGraph;
+  /** Batch, channels, height and width of the images, as far as the file fixes them. */
+  readonly inputShape: readonly (number | undefined)[];
+  /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
+  readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
+  /** Its constants against a checkpoint's. */
+  readonly compareWeights: (
+    graph: LayerGraph,
+    stateDict: StateDict,
+    candidate: Candidate,
+  ) => WeightsComparison | undefined;
+}
+
+/** The bytes of a model file and, of a model.json, the weight files beside it. */
+export interface ModelBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Reads the files beside an ONNX file that hold its weights. */
+  readonly sidecar?: SidecarReader;
+}
+
+/** @throws InputError (`format`, `unsupported`) if the bytes are not the format */
+export function openModel(
+  format: "onnx" | "tfjs",
+  { name, bytes, shards = new Map(), sidecar }: ModelBytes,
+  backend: TfjsBackendName | undefined,
+): ModelFile {
+  const subject = name;
+  if (format === "onnx")
+    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject);
+  const files = { json: bytes, shards };
+  const model = decodeTfjs(files, { subject });
+  if (model.format === "graph-model") return tfjsFile(files, model, subject, backend);
+  return layersFile(files, model, subject, backend);
+}
+
+/** Our own files are found by names, those of other exporters by structure. */
+function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
+  const { initializers, inputs } = model.graph;
+  const shape = inputs.find(({ name }) => !initializers.has(name))?.shape ?? [];
+  // Runtimes are given bytes, and cannot look beside them.
+  const bytes = model.sidecars ? encodeOnnx(model) : original;
+  const matched = (graph: LayerGraph): OnnxMatch | undefined =>
+    model.metadata.has(SPEC_METADATA)
+      ? rewritten(model, graph, subject)
+      : matchOnnx(model, { subject, graph });
+  return {
+    statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
+    shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
+    inputShape: shape.map((size) => (typeof size === "number" ? size : undefined)),
+    candidate(graph, party) {
+      const match = matched(graph);
+      return match ? foreignCandidate(bytes, model, match, party) : onnxCandidate(bytes, model, graph, party);
+    },
+    compareWeights: (graph, stateDict, { results, folded }) =>
+      compareWeights(graph, stateDict, model, results, folded, matched(graph)),
+  };
+}
+
+/**
+ * A file of ours that another tool has rewritten, found by structure; undefined where names are as we wrote them, which
+ * then are what the file is held to.
+ */
+function rewritten(model: OnnxModel, graph: LayerGraph, subject: string): OnnxMatch | undefined {
+  try {
+    const match = matchOnnx(model, { subject, graph });
+    const { differences, outputs, values } = match;
+    const kept = [...values].filter(([layer, value]) => layer === value).length;
+    // A simplifier that removes our last Identity leaves the output without its layer's name.
+    const ours = outputs.some(({ layer }) => values.get(layer) === layer) && 2 * kept > values.size;
+    return ours || differences.length > 0 ? undefined : match;
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+function tfjsFile(
+  files: TfjsFiles,
+  model: TfjsGraphModel,
+  subject: string,
+  backend: TfjsBackendName | undefined,
+): ModelFile {
+  const [batch, height, width, channels] = inputShape(model);
+  return {
+    statedSpec: () => tfjsSpec(model, subject),
+    inputShape: [batch, channels, height, width],
+    candidate: (graph, party) => tfjsCandidate(files, model, graph, party, backend),
+    compareWeights: (graph, stateDict, { results, folded }) =>
+      isQuantized(model)
+        ? undefined
+        : compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded),
+  };
+}
+
+function layersFile(
+  files: TfjsFiles,
+  model: TfjsLayersModel,
+  subject: string,
+  backend: TfjsBackendName | undefined,
+): ModelFile {
+  const [batch, height, width, channels] = layersInputShape(model);
+  return {
+    statedSpec: () => tfjsSpec(model, subject),
+    inputShape: [batch, channels, height, width],
+    candidate: (graph, party) => layersCandidate(files, model, graph, party, backend),
+    compareWeights: (graph, stateDict, { results, folded }) =>
+      isQuantized(model)
+        ? undefined
+        : compareConstants(graph, stateDict, layersConstants(model, graph), results, folded),
+  };
+}
+
+/** Quantised weights are not the checkpoint's: what that costs shows in the layers. */
+function isQuantized({ weights }: TfjsModel): boolean {
+  return [...weights.values()].some(({ stored }) => stored !== undefined);
+}
+
+/** The input's shape, NHWC; −1 is any size. */
+function inputShape({ signature }: TfjsGraphModel): readonly (number | undefined)[] {
+  const [input] = signature.inputs.values();
+  return (input?.shape ?? []).map((size) => (size < 0 ? undefined : size));
+}

@@ -1,0 +1,97 @@
+import onnxProto from "onnx-proto";
+import { describe, expect, it } from "vitest";
+import { decodeWeights } from "../../src/convert/decode-weights.js";
+import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { anonymous } from "../convert/lift/graphs.js";
+import { fixturePath } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { convert, openFixture } from "../support/osnet.js";
+import { refusal, run } from "./command.js";
+
+const checkpoint = openFixture();
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+
+/** A file without a name that means anything, as another exporter may write it. */
+const theirs = (fold: boolean): Uint8Array =>
+  encodeOnnx(anonymous(decodeOnnx(convert(checkpoint, { fold }), { subject: "m.onnx" })));
+
+/** The same model with all of its weights in a file beside it. */
+function withSidecar(
+  bytes: Uint8Array,
+  location: string,
+): { readonly model: Uint8Array; readonly data: Uint8Array } {
+  const { onnx } = onnxProto;
+  const model = onnx.ModelProto.decode(bytes);
+  const parts: Uint8Array[] = [];
+  let offset = 0;
+  for (const tensor of model.graph?.initializer ?? []) {
+    const raw = tensor.rawData ?? new Uint8Array();
+    const entries = { location, offset: String(offset), length: String(raw.length) };
+    tensor.externalData = Object.entries(entries).map(([key, value]) => ({ key, value }));
+    tensor.dataLocation = 1;
+    tensor.rawData = null;
+    parts.push(raw);
+    offset += raw.length;
+  }
+  return { model: onnx.ModelProto.encode(model).finish(), data: Buffer.concat(parts) };
+}
+
+describe("osnet-convert from ONNX", () => {
+  it.each(["pth", "safetensors", "npz"] as const)(
+    "onnx2%s gives back weights that were never folded",
+    async (to) => {
+      const folder = await temporaryFolder({ "m.onnx": theirs(false) });
+      const { status, stdout, stderr } = await run("osnet-convert", [`onnx2${to}`, "m.onnx"], {
+        cwd: folder.path,
+      });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+      expect(stdout.toString()).toMatch(
+        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unnamed exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates agree with the lifted weights\nverified: 565 tensors read back bit for bit\n/,
+      );
+      const written = decodeWeights(await folder.read(`m.${to}`), { subject: "m", format: to }).stateDict;
+      for (const [path, tensor] of written)
+        if (!path.endsWith("num_batches_tracked"))
+          expect({ ...tensor, data: [...tensor.data] }, path).toEqual({
+            ...checkpoint.stateDict.get(path),
+            data: [...(checkpoint.stateDict.get(path)?.data ?? [])],
+          });
+    },
+  );
+
+  it("says what was folded, and onnx2onnx writes our names", async () => {
+    const folder = await temporaryFolder({ "m.onnx": theirs(true) });
+    const args = ["onnx2onnx", "m.onnx", "-o", "ours.onnx", "--size", "64x32", "--opset", "11"];
+    const { status, stdout } = await run("osnet-convert", args, { cwd: folder.path });
+    expect(status).toBe(0);
+    expect(stdout.toString()).toContain(
+      "\n  80 batch norms were folded: 401 of 565 tensors are not the trained ones, though the network is the same\n",
+    );
+    // Folding again gives the bits that were there, and the checkpoint's names with them.
+    const ours = decodeOnnx(await folder.read("ours.onnx"), { subject: "ours.onnx" });
+    const direct = decodeOnnx(convert(checkpoint, { opset: 11 }), { subject: "m.onnx" });
+    expect(ours.graph.initializers).toEqual(direct.graph.initializers);
+    const verified = await run("osnet-verify", ["ours.onnx", "--reference", CHECKPOINT], {
+      cwd: folder.path,
+    });
+    // The file states a network without a classifier, which its embedding does not need.
+    expect([verified.status, verified.stderr]).toEqual([0, ""]);
+  });
+
+  it("reads weights beside the model, and says so when they are not there", async () => {
+    const { model, data } = withSidecar(theirs(true), "m.onnx.data");
+    const folder = await temporaryFolder({ "m.onnx": model, "m.onnx.data": data });
+    const { status, stdout } = await run("osnet-verify", ["m.onnx", "--reference", CHECKPOINT], {
+      cwd: folder.path,
+    });
+    expect([status, stdout.toString()]).toEqual([
+      0,
+      expect.stringContaining("PASS  378 layers and 24 gates"),
+    ]);
+    const expected =
+      'm.onnx: found no "m.onnx.data" beside it, expected the file that holds its weights; put m.onnx.data into the same folder.\n';
+    expect(await refusal("osnet-verify", ["m.onnx", "--reference", CHECKPOINT], { "m.onnx": model })).toBe(
+      expected,
+    );
+    expect(await refusal("osnet-convert", ["onnx2pth", "m.onnx"], { "m.onnx": model })).toBe(expected);
+  });
+});

@@ -1,0 +1,101 @@
+import onnxProto from "onnx-proto";
+import { describe, expect, it } from "vitest";
+import { decodeOnnx, encodeOnnx, type SidecarReader } from "../../../../src/convert/formats/onnx/index.js";
+import { identityModel } from "./models.js";
+
+const { onnx } = onnxProto;
+
+/** A model with one tensor of three floats kept elsewhere, as its entries say. */
+function modelWith(entries: Readonly<Record<string, string>>): Uint8Array {
+  const model = onnx.ModelProto.decode(encodeOnnx(identityModel()));
+  const externalData = Object.entries(entries).map(([key, value]) => ({ key, value }));
+  const tensor = { name: "w", dims: [3], dataType: 1, dataLocation: 1, externalData };
+  model.graph?.initializer?.push(onnx.TensorProto.create(tensor));
+  return onnx.ModelProto.encode(model).finish();
+}
+
+const FLOATS = new Uint8Array(Float32Array.of(9, 1, 2, 3, 9).buffer);
+const read =
+  (files: Readonly<Record<string, Uint8Array>>): SidecarReader =>
+  (name) =>
+    files[name];
+
+function decode(
+  entries: Readonly<Record<string, string>>,
+  sidecar: SidecarReader = read({ "m.data": FLOATS }),
+) {
+  return decodeOnnx(modelWith(entries), { subject: "m.onnx", sidecar });
+}
+
+describe("weights beside an ONNX file", () => {
+  it.each([
+    [{ location: "m.data", offset: "4", length: "12" }],
+    [{ location: "m.data", offset: "4", length: "12", checksum: "0" }],
+  ])("are read from %j", (entries) => {
+    const { graph, sidecars } = decode(entries);
+    expect(graph.initializers.get("w")).toEqual({
+      dtype: "float32",
+      shape: [3],
+      data: Float32Array.of(1, 2, 3),
+    });
+    expect(sidecars).toEqual(["m.data"]);
+  });
+
+  it("take all of a file without an offset or length, in a folder below too", () => {
+    const sidecar = read({ "weights/m.data": FLOATS.slice(4, 16) });
+    expect(decode({ location: "weights/m.data" }, sidecar).graph.initializers.get("w")?.data).toEqual(
+      Float32Array.of(1, 2, 3),
+    );
+  });
+
+  it("are read where they are not aligned", () => {
+    const bytes = new Uint8Array(14);
+    bytes.set(FLOATS.subarray(4, 16), 1);
+    const sidecar = read({ "m.data": bytes });
+    expect(
+      decode({ location: "m.data", offset: "1", length: "12" }, sidecar).graph.initializers.get("w")?.data,
+    ).toEqual(Float32Array.of(1, 2, 3));
+  });
+
+  it("are named plainly when they are missing", () => {
+    expect(() => decode({ location: "osnet.onnx.data" })).toThrow(
+      'm.onnx: found no "osnet.onnx.data" beside it, expected the file that holds its weights; put osnet.onnx.data into the same folder.',
+    );
+    expect(() => decodeOnnx(modelWith({ location: "m.data" }), { subject: "m.onnx" })).toThrow(
+      /its elements kept in "m\.data", expected all weights inside the ONNX file, or files beside it to read/,
+    );
+  });
+
+  it.each([
+    "/etc/passwd",
+    "../secret",
+    "weights/../../secret",
+    "./m.data",
+    "weights//m.data",
+    "C:\\weights",
+    "..\\secret",
+    "c:m.data",
+    "m.data\0",
+    "",
+    "x".repeat(2000),
+  ])("are never read from %j", (location) => {
+    const sidecar = (): never => {
+      throw new Error("must not be asked for");
+    };
+    expect(() => decode({ location }, sidecar)).toThrow(/expected a file in the model's own folder/);
+  });
+
+  it.each([
+    { offset: "12" },
+    { offset: "4", length: "16" },
+    { offset: "0", length: "20" },
+    { offset: "-4", length: "12" },
+    { offset: "1e1", length: "12" },
+    { offset: "999999999999999999999", length: "12" },
+    { offset: "100", length: "12" },
+  ])("must lie inside the file and fit the shape: %j", (entries) => {
+    expect(() => decode({ location: "m.data", ...entries })).toThrow(
+      /bytes from byte .* of m\.data, which has 20, expected 12 bytes inside it/,
+    );
+  });
+});

@@ -1,0 +1,114 @@
+import { describe, expect, it } from "vitest";
+import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/index.js";
+import { InputError } from "../../../../src/errors.js";
+import { type Document, edited, GRAPH_MODEL } from "./models.js";
+
+const subject = "model.json";
+const FILES = encodeTfjs(GRAPH_MODEL);
+
+const EDITS: readonly (readonly [what: string, edit: (document: Document) => void, message: RegExp])[] = [
+  ["another format", (d) => void Object.assign(d, { format: "saved-model" }), /found "saved-model"/],
+  [
+    "no manifest entry's name",
+    (d) => void delete d.weightsManifest[0]?.weights[0]?.name,
+    /found nothing, expected a string/,
+  ],
+  ["a shape that is too large", (d) => set(d, 0, { shape: [1e9, 1e9] }), /found shape/],
+  ["a negative shape", (d) => set(d, 0, { shape: [-2, -2] }), /found shape \[-2, -2\]/],
+  ["a fractional shape", (d) => set(d, 0, { shape: [2.5] }), /found 2.5, expected a whole number/],
+  ["more weights than bytes", (d) => set(d, 0, { shape: [3, 2] }), /found 31 bytes in its file, expected 39/],
+  [
+    "string weights",
+    (d) => set(d, 0, { dtype: "string" }),
+    /found "string", expected float32, int32 or bool/,
+  ],
+  [
+    "an unknown quantisation",
+    (d) => set(d, 0, { quantization: { dtype: "int4" } }),
+    /found "int4" for float32/,
+  ],
+  [
+    "a quantisation without a scale",
+    (d) => set(d, 0, { quantization: { dtype: "uint8", min: 0 } }),
+    /scale: found nothing/,
+  ],
+  ["two weights of one name", (d) => set(d, 1, { name: "w" }), /a second weight "w"/],
+  [
+    "a node without a name",
+    (d) => void delete d.modelTopology.node?.[0]?.name,
+    /node\[0\]\.name: found nothing/,
+  ],
+  [
+    "a node that reads nothing there is",
+    (d) => void d.modelTopology.node?.[2]?.input?.push("z"),
+    /input "z"/,
+  ],
+  [
+    "an attribute of no type",
+    (d) => void Object.assign(d.modelTopology.node?.[2] ?? {}, { attr: { x: 3 } }),
+    /found 3/,
+  ],
+  [
+    "functions",
+    (d) => void Object.assign(d.modelTopology, { library: { function: [{}] } }),
+    /functions of its own/,
+  ],
+  ["a missing file", (d) => void d.weightsManifest[0]?.paths.push("b.bin"), /no file "b.bin"/],
+  ["one file twice", (d) => void d.weightsManifest[0]?.paths.push("group1-shard1of1.bin"), /a second time/],
+];
+
+function set(document: Document, index: number, change: object): void {
+  Object.assign(document.weightsManifest[0]?.weights[index] ?? {}, change);
+}
+
+describe("refused tfjs files", () => {
+  it.each(EDITS)("%s", (_what, edit, message) => {
+    const error = refusalOf(() => decodeTfjs(edited(FILES, edit), { subject }));
+    expect(error.message).toMatch(message);
+    expect(error.message.startsWith(subject)).toBe(true);
+  });
+
+  it.each([
+    "../w.bin",
+    "a/../../w.bin",
+    "/etc/passwd",
+    "C:\\w.bin",
+    "C:/w.bin",
+    "https://x/w.bin",
+    "..\\w.bin",
+    "",
+    ".",
+    "a//b",
+    "w\0.bin",
+  ])("weight file %j, outside the folder", (path) => {
+    const files = edited(FILES, ({ weightsManifest }) => void weightsManifest[0]?.paths.splice(0, 1, path));
+    expect(refusalOf(() => tfjsShardPaths(files.json, { subject })).message).toMatch(/in the model's folder/);
+    expect(refusalOf(() => decodeTfjs(files, { subject })).message).toMatch(/in the model's folder/);
+  });
+
+  it.each(["", "{", "[]", "null", "\xff", '{"a":'])("bytes that are no JSON object: %j", (text) => {
+    const json = Uint8Array.from(text, (character) => character.charCodeAt(0));
+    expect(refusalOf(() => decodeTfjs({ json, shards: new Map() }, { subject })).message).toMatch(
+      /no JSON object/,
+    );
+  });
+
+  it("a file that is cut short, or too long", () => {
+    for (const length of [0, 30, 32]) {
+      const shards = new Map([["group1-shard1of1.bin", new Uint8Array(length)]]);
+      expect(refusalOf(() => decodeTfjs({ ...FILES, shards }, { subject })).message).toMatch(
+        /bytes in its file/,
+      );
+    }
+  });
+});
+
+function refusalOf(act: () => unknown): InputError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+  throw new Error("nothing was refused");
+}

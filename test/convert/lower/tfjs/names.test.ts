@@ -1,0 +1,19 @@
+import { describe, expect, it } from "vitest";
+import { expand, VARIANT_NAMES, variant } from "../../../../src/arch/index.js";
+import { layerName, nodeName } from "../../../../src/convert/lower/tfjs/index.js";
+
+describe("node names", () => {
+  it.each(VARIANT_NAMES)("%s: legal in TensorFlow, different, and back to the layer's", (name) => {
+    const layers = expand(variant(name)).nodes.map((node) => node.name);
+    const nodes = layers.map(nodeName);
+    expect(new Set(nodes).size).toBe(layers.length);
+    expect(nodes.filter((node) => !/^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/.test(node))).toEqual([]);
+    expect(nodes.map(layerName)).toEqual(layers);
+  });
+
+  it("spells a gate's stream with a hyphen, and marks a layer's steps with a slash", () => {
+    expect(nodeName("conv2.0.gate[1].fc1")).toBe("conv2.0.gate-1.fc1");
+    expect(layerName("conv2.0.gate-12")).toBe("conv2.0.gate[12]");
+    expect(layerName("conv1.bn/mean")).toBeUndefined();
+  });
+});

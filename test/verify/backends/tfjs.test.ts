@@ -1,0 +1,194 @@
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-backend-cpu";
+import "@tensorflow/tfjs-backend-wasm";
+import { describe, expect, it } from "vitest";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../src/arch/index.js";
+import { expand } from "../../../src/arch/index.js";
+import {
+  decodeTfjs,
+  encodeTfjs,
+  type TfjsFiles,
+  type TfjsGraphModel,
+} from "../../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
+import { InputError } from "../../../src/errors.js";
+import type { StateDict } from "../../../src/state-dict.js";
+import type { Tensor } from "../../../src/tensor.js";
+import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import { seededImages } from "../../../src/verify/images.js";
+import { joinByName } from "../../../src/verify/join.js";
+import { measure } from "../../../src/verify/metrics.js";
+import { evaluate } from "../../../src/verify/reference/index.js";
+import { tfjsCandidate } from "../../../src/verify/tfjs-candidate.js";
+import type { Candidate } from "../../../src/verify/verify.js";
+import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
+
+function candidateOf(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  options: TfjsOptions,
+  backend: TfjsBackendName = "tfjs-wasm",
+  change: (model: TfjsGraphModel) => TfjsGraphModel = (model) => model,
+): Candidate {
+  const files: TfjsFiles = encodeTfjs(change(lowerToTfjs(graph, stateDict, options)));
+  const model = decodeTfjs(files, { subject: "model.json" });
+  if (model.format !== "graph-model") throw new Error("another format");
+  return tfjsCandidate(files, model, graph, { name: "model.json", format: "tfjs" }, backend);
+}
+
+/** How far each layer is from the float64 reference, as a share of its largest value. */
+async function errors(
+  candidate: Candidate,
+  graph: LayerGraph,
+  stateDict: StateDict,
+  images: Tensor<"float32">,
+): Promise<ReadonlyMap<string, number>> {
+  const found = new Map<string, number>();
+  const wanted = new Set(candidate.backend.layers);
+  const reference = evaluate(graph, stateDict, images);
+  for await (const { name, expected, actual } of joinByName(
+    toAsync(reference),
+    candidate.backend.run(images),
+    wanted,
+  )) {
+    expect(actual.shape, name).toEqual([...expected.shape]);
+    found.set(name, measure(expected, actual).relMax);
+  }
+  return found;
+}
+
+async function* toAsync<T>(values: Iterable<T> | AsyncIterable<T>): AsyncGenerator<T> {
+  yield* values;
+}
+
+function layer(
+  name: string,
+  op: Op,
+  inputs: readonly string[],
+  ...roles: readonly ParameterRole[]
+): LayerNode {
+  return { name, op, inputs, parameters: Object.fromEntries(roles.map((role) => [role, `${name}.${role}`])) };
+}
+
+const maxPool: Op = { kind: "maxPool", kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+const BACKENDS = ["tfjs-wasm", "tfjs-cpu"] as const;
+
+describe.each(BACKENDS)("%s", (backend) => {
+  it.each([
+    ["even, folded", 64, 32, {}],
+    ["odd, folded", 67, 45, {}],
+    ["odd, unfolded", 67, 45, { fold: false }],
+    ["odd, TensorFlow's own operators", 45, 67, { fuse: false }],
+    ["odd, any size", 67, 45, { size: "dynamic" }],
+  ] as const)("computes every layer: %s", async (_what, height, width, options) => {
+    const graph = expand({
+      ...SMALL_SPEC,
+      stem: { channels: 8, norm: "instance" },
+      gate: { ...SMALL_SPEC.gate, layerNorm: true },
+    });
+    const stateDict = parametersFor(graph);
+    const candidate = candidateOf(
+      graph,
+      stateDict,
+      { size: { height, width }, output: "both", ...options },
+      backend,
+    );
+    const found = await errors(candidate, graph, stateDict, seededImages(3, 3, height, width));
+    const expected = graph.nodes.filter(({ name, op }) => op.kind !== "input" && !candidate.folded.has(name));
+    expect([...found.keys()]).toEqual(expected.map(({ name }) => name));
+    expect(Math.max(...found.values())).toBeLessThan(2e-5);
+  });
+
+  it("pools maxima of negative numbers: padding never wins", async () => {
+    const graph = graphOf(layer("pool", maxPool, ["images"]));
+    const images = float32(
+      [1, 3, 3, 2],
+      Array.from({ length: 18 }, (_, index) => -1e30 * (index + 1)),
+    );
+    const candidate = candidateOf(graph, new Map(), { size: { height: 3, width: 2 } }, backend);
+    const found = await errors(candidate, graph, new Map(), images);
+    expect([...found]).toEqual([["pool", 0]]);
+  });
+
+  it.each([
+    [1, 1],
+    [1, 4],
+    [5, 1],
+  ])("takes the mean of %i×%i pixels", async (height, width) => {
+    const graph = graphOf(layer("mean", { kind: "globalAvgPool" }, ["images"]));
+    const images = float32(
+      [1, 3, height, width],
+      Array.from({ length: 3 * height * width }, (_, index) => index),
+    );
+    const candidate = candidateOf(graph, new Map(), { size: { height, width } }, backend);
+    expect((await errors(candidate, graph, new Map(), images)).get("mean")).toBeLessThan(1e-7);
+  });
+
+  it("gives all memory back, and leaves tfjs's own backend as it was", async () => {
+    await tf.setBackend(backend === "tfjs-wasm" ? "cpu" : "wasm");
+    const before = [tf.getBackend(), tf.memory().numTensors];
+    const graph = expand(SMALL_SPEC);
+    const candidate = candidateOf(graph, parametersFor(graph), { size: { height: 64, width: 32 } }, backend);
+    const images = seededImages(0, 1, 64, 32);
+    for await (const { name } of candidate.backend.run(images)) expect(name).not.toBe("");
+    for await (const { name } of candidate.backend.run(images)) if (name === "conv1.relu") break;
+    await candidate.untapped?.(images);
+    expect([tf.getBackend(), tf.memory().numTensors]).toEqual(before);
+  });
+});
+
+describe("tfjs models as candidates", () => {
+  const graph = expand(SMALL_SPEC);
+  const stateDict = parametersFor(graph);
+  const images = seededImages(0, 2, 64, 32);
+  const options: TfjsOptions = { size: { height: 64, width: 32 } };
+
+  it("gives the same with and without its inner values as outputs", async () => {
+    const candidate = candidateOf(graph, stateDict, options);
+    const plain = await candidate.untapped?.(images);
+    let tapped: unknown;
+    for await (const { name, tensor } of candidate.backend.run(images)) if (name === "fc.2") tapped = tensor;
+    expect(plain).toEqual({ name: "fc.2", tensor: tapped });
+  });
+
+  it("does not take a layer for folded that the graph computes by anything but a product", () => {
+    const without = (model: TfjsGraphModel): TfjsGraphModel => ({
+      ...model,
+      nodes: model.nodes
+        .filter(({ name }) => name !== "conv1.conv")
+        .map((node) =>
+          node.name === "conv1.relu"
+            ? node
+            : { ...node, inputs: node.inputs.map((input) => (input === "conv1.conv" ? "images" : input)) },
+        ),
+    });
+    const unfolded = candidateOf(graph, stateDict, { ...options, fold: false }, "tfjs-wasm", without);
+    expect(unfolded.folded.has("conv1.conv")).toBe(false);
+    expect(unfolded.backend.layers).not.toContain("conv1.conv");
+  });
+
+  it("says which images a model does not take", async () => {
+    const candidate = candidateOf(graph, stateDict, options);
+    const run = async (): Promise<void> => void (await candidate.untapped?.(seededImages(0, 1, 32, 32)));
+    await expect(run()).rejects.toThrow(InputError);
+    await expect(run()).rejects.toThrow(/a model that tfjs-wasm does not run on images \[1, 3, 32, 32\]/);
+  });
+
+  it("says how to install a backend that is not there", async () => {
+    const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
+    const run = async (): Promise<void> => void (await candidate.untapped?.(images));
+    await expect(run()).rejects.toThrow(
+      /tfjs-node: found no such package.*npm install @tensorflow\/tfjs-node/,
+    );
+  });
+
+  it("refuses a model none of whose outputs is a layer", () => {
+    const rename = (model: TfjsGraphModel): TfjsGraphModel => ({
+      ...model,
+      signature: { ...model.signature, outputs: new Map([["y", { name: "StatefulPartitionedCall:0" }]]) },
+    });
+    expect(() => candidateOf(graph, stateDict, options, "tfjs-wasm", rename)).toThrow(
+      /found outputs StatefulPartitionedCall, none of them a layer/,
+    );
+  });
+});

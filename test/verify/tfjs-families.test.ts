@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
+import { layersCandidate } from "../../src/verify/layers-candidate.js";
+import { measure } from "../../src/verify/metrics.js";
+import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
+import { FAMILIES, missing } from "../fixtures.js";
+import { distances, lastOf, openFamily, PYTORCH_FACTOR, perModule } from "./pytorch.js";
+
+/**
+ * TensorFlow.js against PyTorch's own activations: every tensor, no farther from PyTorch in float64 than three times
+ * PyTorch's own float32 is.
+ */
+const FLOOR = 3e-6;
+/**
+ * tfjs's `Mean` in WebAssembly adds up pixels one after the other. A graph model does without it where the size is fixed;
+ * Keras's normalisation has nothing else (found: 3.1 times without a size, 3.5 times in a layers model).
+ */
+const MEAN_FACTOR = 4;
+
+const SIZE = { height: 64, width: 32 } as const;
+
+const LAYOUTS = [
+  ["folded, fused", { fold: true, fuse: true }],
+  ["folded, TensorFlow's own operators", { fold: true, fuse: false }],
+  ["unfolded", { fold: false, fuse: true }],
+] as const;
+
+describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
+  const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
+
+  it.for([
+    ...LAYOUTS.map(([name, options]) => ["tfjs-wasm", name, { ...options, size: SIZE }] as const),
+    ["tfjs-wasm", "any size", { size: "dynamic" }],
+    ["tfjs-cpu", "folded, fused", { size: SIZE }],
+    ["tfjs-wasm", "layers, folded", { size: SIZE, layers: true }],
+    ["tfjs-wasm", "layers, unfolded", { size: SIZE, layers: true, fold: false }],
+    ["tfjs-cpu", "layers, folded", { size: SIZE, layers: true }],
+  ] as const)(
+    "%s, %s: no tensor farther than PyTorch's float32 allows",
+    async ([backend, , options], context) => {
+      if (absent) return context.skip(absent);
+      const usesMean = options.size === "dynamic" || ("layers" in options && backend === "tfjs-wasm");
+      const factor = usesMean ? MEAN_FACTOR : PYTORCH_FACTOR;
+      const { checkpoint, float64, float32 } = openFamily(family);
+      const { graph, stateDict } = checkpoint;
+      const lower = "layers" in options ? lowerToTfjsLayers : lowerToTfjs;
+      const files = encodeTfjs(lower(graph, stateDict, options));
+      const model = decodeTfjs(files, { subject: family });
+      const party = { name: family, format: "tfjs" } as const;
+      const candidate =
+        model.format === "graph-model"
+          ? tfjsCandidate(files, model, graph, party, backend)
+          : layersCandidate(files, model, graph, party, backend);
+      const pytorch = perModule(await distances(float64, float32.backend));
+      const ours = await distances(float64, candidate.backend);
+
+      // All that PyTorch recorded, but for what is folded into the next layer.
+      const expected = float64.backend.layers.filter((name) => !candidate.folded.has(name));
+      expect([...ours.keys()].sort()).toEqual([...expected].sort());
+      expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
+      const far = expected.filter(
+        (name) => (ours.get(name) ?? Infinity) > Math.max(FLOOR, factor * pytorch(name)),
+      );
+      expect(far).toEqual([]);
+      for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
+
+      // The files as users run them.
+      const plain = await candidate.untapped?.(float64.images);
+      const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
+      const limit = Math.max(FLOOR, factor * pytorch(plain?.name ?? ""));
+      expect(plain && measure(output, plain.tensor).relMax).toBeLessThanOrEqual(limit);
+    },
+  );
+});
