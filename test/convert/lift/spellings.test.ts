@@ -1,0 +1,190 @@
+import { describe, expect, it } from "vitest";
+import { expand } from "../../../src/arch/expand.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { liftStateDict, matchOnnx } from "../../../src/convert/lift/index.js";
+import { transposed } from "../../../src/convert/lift/operators/constants.js";
+import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
+import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
+import { anonymous, operator, replaceNode, withConstants } from "./graphs.js";
+
+/** Ways in which exporters write one and the same layer. */
+
+const GRAPH = expand(SMALL_SPEC);
+const STATE = parametersFor(GRAPH);
+const MODEL = lowerToOnnx(GRAPH, STATE, {
+  size: { height: 32, width: 16 },
+  output: "both",
+  fold: false,
+  opset: 11,
+});
+const SUBJECT = { subject: "theirs.onnx" };
+
+const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
+const int64 = (...values: readonly number[]): Tensor => ({
+  dtype: "int64",
+  shape: [values.length],
+  data: BigInt64Array.from(values, BigInt),
+});
+const input = ({ inputs }: OnnxNode): string => inputs[0] ?? "";
+
+function swap(
+  layer: string,
+  change: (node: OnnxNode) => readonly OnnxNode[],
+  constants: Readonly<Record<string, Tensor>> = {},
+): OnnxModel {
+  return withConstants(replaceNode(MODEL, layer, change), constants);
+}
+
+const plane = { axes: ints(2, 3) };
+const FC = STATE.get("fc.0.weight") ?? float32([0], []);
+
+const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
+  "ReLU as Clip by attribute": swap("conv1.relu", (node) => [
+    operator("Clip", node.inputs, "conv1.relu", { min: { type: "float", value: 0 } }),
+  ]),
+  "ReLU as Clip by inputs": swap(
+    "conv1.relu",
+    (node) => [operator("Clip", [input(node), "zero"], "conv1.relu")],
+    {
+      zero: float32([], [0]),
+    },
+  ),
+  "ReLU as Max": swap("conv1.relu", (node) => [operator("Max", ["zero", input(node)], "conv1.relu")], {
+    zero: float32([1], [0]),
+  }),
+  "the mean as GlobalAveragePool": swap("global_avgpool", (node) => [
+    operator("GlobalAveragePool", [input(node)], "global_avgpool"),
+  ]),
+  "the mean without its plane, then put back": swap("conv2.0.gate[1].global_avgpool", (node) => [
+    operator("ReduceMean", [input(node)], "flat", { ...plane, keepdims: { type: "int", value: 0 } }),
+    operator("Unsqueeze", ["flat"], "conv2.0.gate[1].global_avgpool", plane),
+  ]),
+  "a pool of the whole map": swap("global_avgpool", (node) => [
+    operator("AveragePool", [input(node)], "global_avgpool", { kernel_shape: ints(4, 2) }),
+  ]),
+  "Reshape by a computed shape": swap(
+    "global_avgpool.flatten",
+    (node) => [
+      operator("Shape", [input(node)], "shape"),
+      operator("Gather", ["shape", "first"], "batch"),
+      operator("Concat", ["batch", "rest"], "target", { axis: { type: "int", value: 0 } }),
+      operator("Reshape", [input(node), "target"], "global_avgpool.flatten"),
+    ],
+    { first: int64(0), rest: int64(-1) },
+  ),
+  "Squeeze twice": swap("global_avgpool.flatten", (node) => [
+    operator("Squeeze", [input(node)], "half", { axes: ints(3) }),
+    operator("Squeeze", ["half"], "global_avgpool.flatten", { axes: ints(2) }),
+  ]),
+  "a linear layer as MatMul and Add": swap(
+    "fc.0",
+    (node) => [
+      operator("MatMul", [input(node), "transposed"], "product"),
+      operator("Add", ["fc.0.bias", "product"], "fc.0"),
+    ],
+    { transposed: transposed(FC) },
+  ),
+  "a linear layer with its weight as it is multiplied": swap(
+    "fc.0",
+    (node) => [operator("Gemm", [input(node), "transposed", "fc.0.bias"], "fc.0")],
+    { transposed: transposed(FC) },
+  ),
+  "Pad before a convolution": swap("conv1.conv", (node) => [
+    operator("Pad", [input(node)], "padded", { pads: ints(0, 0, 3, 3, 0, 0, 3, 3) }),
+    {
+      ...node,
+      inputs: ["padded", ...node.inputs.slice(1)],
+      attributes: new Map(node.attributes).set("pads", ints(0, 0, 0, 0)),
+    },
+  ]),
+  "Pad before the max-pool": swap("maxpool", (node) => [
+    operator("Pad", [input(node)], "padded", { pads: ints(0, 0, 1, 1, 0, 0, 1, 1) }),
+    { ...node, inputs: ["padded"], attributes: new Map(node.attributes).set("pads", ints(0, 0, 0, 0)) },
+  ]),
+  "auto_pad where it is symmetric": swap("conv2.0.conv2a.conv2", (node) => [
+    {
+      ...node,
+      attributes: new Map(node.attributes)
+        .set("pads", ints())
+        .set("auto_pad", { type: "string", value: "SAME_UPPER" }),
+    },
+  ]),
+  "an instance norm of its parts": swap(
+    "conv2.0.IN",
+    (node) => [
+      operator("ReduceMean", [input(node)], "mean", plane),
+      operator("Sub", [input(node), "mean"], "centered"),
+      operator("Pow", ["centered", "two"], "squared"),
+      operator("ReduceMean", ["squared"], "variance", plane),
+      operator("Add", ["variance", "epsilon"], "stable"),
+      operator("Sqrt", ["stable"], "deviation"),
+      operator("Div", ["centered", "deviation"], "normed"),
+      operator("Unsqueeze", ["conv2.0.IN.weight"], "gamma", { axes: ints(1, 2) }),
+      operator("Mul", ["gamma", "normed"], "scaled"),
+      operator("Unsqueeze", ["conv2.0.IN.bias"], "beta", { axes: ints(1, 2) }),
+      operator("Add", ["scaled", "beta"], "conv2.0.IN"),
+    ],
+    { two: float32([], [2]), epsilon: float32([], [1e-5]) },
+  ),
+  "an instance norm scaled afterwards": swap(
+    "conv2.0.IN",
+    (node) => [
+      { ...node, inputs: [input(node), "ones", "zeros"], outputs: ["normed"] },
+      operator("Unsqueeze", ["conv2.0.IN.weight"], "gamma", { axes: ints(1, 2) }),
+      operator("Mul", ["normed", "gamma"], "scaled"),
+      operator("Unsqueeze", ["conv2.0.IN.bias"], "beta", { axes: ints(1, 2) }),
+      operator("Add", ["scaled", "beta"], "conv2.0.IN"),
+    ],
+    { ones: float32([16], Array(16).fill(1)), zeros: float32([16], Array(16).fill(0)) },
+  ),
+  "what does nothing in inference": swap("conv4.relu", (node) => [
+    { ...node, outputs: ["active"] },
+    operator("Dropout", ["active"], "kept"),
+    operator("Identity", ["kept"], "same"),
+    operator("Cast", ["same"], "conv4.relu", { to: { type: "int", value: 1 } }),
+  ]),
+  "a constant as a node": withConstants(
+    replaceNode(MODEL, "conv1.conv", (node) => [
+      operator("Constant", [], "constant", {
+        value: { type: "tensor", value: STATE.get("conv1.conv.weight") ?? float32([0], []) },
+      }),
+      { ...node, inputs: [input(node), "constant"] },
+    ]),
+    {},
+  ),
+};
+
+describe("matchOnnx knows the spellings of a layer", () => {
+  it.each(Object.entries(SPELLINGS))("%s", (_, model) => {
+    const match = matchOnnx(anonymous(model), { ...SUBJECT, graph: GRAPH });
+    expect(match.differences).toEqual([]);
+    const { stateDict, reparameterised } = liftStateDict(match, SUBJECT);
+    expect(reparameterised).toEqual([]);
+    for (const [path, tensor] of stateDict) expect(tensor, path).toEqual(STATE.get(path));
+  });
+
+  it("a batch norm as a product and a sum, which leaves two of its four parameters", () => {
+    const weight = float32(
+      [8, 1, 1],
+      Array.from({ length: 8 }, (_, index) => index + 1),
+    );
+    const model = swap(
+      "conv1.bn",
+      (node) => [
+        operator("Mul", [input(node), "scale"], "scaled"),
+        operator("Add", ["scaled", "shift"], "conv1.bn"),
+      ],
+      { scale: weight, shift: weight },
+    );
+    const match = matchOnnx(anonymous(model), { ...SUBJECT, graph: GRAPH });
+    expect(match.differences).toEqual([]);
+    expect([...match.affine]).toEqual(["conv1.bn"]);
+    const { stateDict, reparameterised } = liftStateDict(match, SUBJECT);
+    expect(reparameterised).toEqual(
+      ["weight", "bias", "running_mean", "running_var"].map((role) => `conv1.bn.${role}`),
+    );
+    expect(stateDict.get("conv1.bn.weight")?.data).toEqual(weight.data);
+    expect(stateDict.get("conv1.conv.weight")).toEqual(STATE.get("conv1.conv.weight"));
+  });
+});
