@@ -7,7 +7,6 @@ import {
   writeChecked,
   writeFolderChecked,
 } from "../../src/files.js";
-import { readModel } from "./models.js";
 import type { Written } from "./sinks/sink.js";
 
 /** How what is written gets its name. */
@@ -48,6 +47,7 @@ export async function writeOutput<T>(output: string, encoded: Written, options: 
       check: async (temporary) => check(readBack ? { bytes: await readInput(temporary) } : encoded),
       accept,
     });
+  const { readModel } = await import("./models.js");
   return writeFolderChecked(output, new Map([["model.json", bytes], ...shards]), {
     force,
     replaces: isModelFolder,

@@ -5,7 +5,6 @@ import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { readArchitecture } from "./inputs.js";
-import { readModel } from "./models.js";
 import type { Source } from "./sinks/sink.js";
 
 /** The formats that commands read. */
@@ -25,6 +24,7 @@ export async function openSource(
   const arch = await readArchitecture(options.arch);
   if (format === "onnx") {
     const { openOnnxCheckpoint } = await import("../../src/convert/onnx-checkpoint.js");
+    const { readModel } = await import("./models.js");
     const model = await readModel(input);
     const name = input === "-" ? "standard input" : model.name;
     const checkpoint = openOnnxCheckpoint(model.bytes, {

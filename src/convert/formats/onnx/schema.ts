@@ -86,8 +86,6 @@ const MODEL: Schema = schema<IModelProto>(
   ["metadataProps", 14, () => ENTRY],
 );
 
-const UTF8 = new TextEncoder();
-
 /**
  * The encoding of a ModelProto, whole or a fragment to be merged: fields that it does not have are left out.
  *
@@ -133,7 +131,7 @@ function serializeDelimited(
 ): void {
   writer.delimited(number, () => {
     if (kind === "bytes") writer.bytes(value as Uint8Array);
-    else if (kind === "string") writer.bytes(UTF8.encode(value as string));
+    else if (kind === "string") writer.text(value as string);
     else serialize(writer, kind(), value as object);
   });
 }

@@ -4,6 +4,8 @@
  * the wire type tells. A varint has 7 bits to a byte, least significant first; the top bit says that more follow.
  */
 
+const UTF8 = new TextEncoder();
+
 const WIRE = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
 
 /**
@@ -14,6 +16,8 @@ export class WireWriter {
   private buffer: Uint8Array<ArrayBuffer>;
   /** Where the bytes written so far begin. */
   private start: number;
+  /** A graph writes each of its names several times: as one node's output and as the inputs of others. */
+  private readonly texts = new Map<string, Uint8Array>();
 
   /** @param capacity the expected size, so that growing is not needed; unused capacity is never touched */
   constructor(capacity: number) {
@@ -29,6 +33,12 @@ export class WireWriter {
   bytes(bytes: Uint8Array | readonly number[]): void {
     this.reserve(bytes.length);
     this.buffer.set(bytes, this.start);
+  }
+
+  text(text: string): void {
+    const bytes = this.texts.get(text) ?? UTF8.encode(text);
+    this.texts.set(text, bytes);
+    this.bytes(bytes);
   }
 
   varint(value: number): void {
