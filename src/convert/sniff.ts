@@ -9,10 +9,6 @@ export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
 
 export const WEIGHTS_FORMATS = ["pth", "safetensors", "npz"] as const;
 
-export function isWeightsFormat(format: FileFormat): format is WeightsFormat {
-  return WEIGHTS_FORMATS.some((name) => name === format);
-}
-
 /**
  * Tells formats apart by content, never by suffix; `pth` is what everything else is not, and its reader says what is
  * wrong with it. The zip archives of numpy and PyTorch differ by what they hold. A pickle of protocol 2 or later starts

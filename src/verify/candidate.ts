@@ -5,6 +5,7 @@ import type { StateDict } from "../state-dict.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
+import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
 import type { Candidate } from "./verify.js";
 
@@ -23,6 +24,8 @@ export function statedSpec(model: OnnxModel, subject: string): ReturnType<typeof
     remedy: "convert the checkpoint with osnet-convert pth2onnx",
   });
 }
+
+const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
 
 /**
  * An ONNX file as a candidate in onnxruntime. Its layers are found by exact name; a convolution or linear layer that is
@@ -59,13 +62,10 @@ export function onnxCandidate(
       expected: "values named after torchreid's modules",
       remedy: "convert the checkpoint with osnet-convert pth2onnx",
     });
-  const folded = new Set(
-    graph.nodes.flatMap(({ name, op, inputs }) => {
-      const [source] = inputs;
-      const producer = producers.get(name)?.opType;
-      const absorbs = op.kind === "batchNorm" && (producer === "Conv" || producer === "Gemm");
-      return absorbs && source !== undefined && !producers.has(source) ? [source] : [];
-    }),
+  const folded = foldedLayers(
+    graph,
+    (layer) => producers.has(layer),
+    (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
   );
   const needed = ancestors(graph, ...results);
   const layers = graph.nodes

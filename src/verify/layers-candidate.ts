@@ -1,9 +1,10 @@
-import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ancestors, type LayerGraph } from "../arch/index.js";
 import type { Json, JsonObject, TfjsFiles, TfjsLayersModel } from "../convert/formats/tfjs/index.js";
 import { kerasCall } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
+import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
 import type { Candidate } from "./verify.js";
 
@@ -65,7 +66,9 @@ export function layersCandidate(
     party,
     backend,
     results,
-    folded: new Set(graph.nodes.flatMap((node) => foldedInto(node, layers, isComputed))),
+    folded: foldedLayers(graph, isComputed, (name) =>
+      PRODUCTS.has(layers.get(kerasCall(name).layer)?.className ?? ""),
+    ),
     untapped: async (images) => ({ name: result, tensor: await backend.plain(images) }),
   };
 }
@@ -78,15 +81,6 @@ export function layersInputShape(model: TfjsLayersModel): readonly (number | und
 }
 
 const PRODUCTS: ReadonlySet<string> = new Set(["Conv2D", "DepthwiseConv2D", "Dense"]);
-
-function foldedInto(
-  { name, op, inputs: [source] }: LayerNode,
-  layers: ReadonlyMap<string, KerasLayer>,
-  isComputed: (name: string) => boolean,
-): readonly string[] {
-  const isProduct = PRODUCTS.has(layers.get(kerasCall(name).layer)?.className ?? "");
-  return op.kind === "batchNorm" && source !== undefined && !isComputed(source) && isProduct ? [source] : [];
-}
 
 function layersOf(config: JsonObject): ReadonlyMap<string, KerasLayer> {
   return new Map(

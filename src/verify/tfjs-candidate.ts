@@ -11,6 +11,7 @@ import { layerName, nodeName, splitRelu, TFJS_METADATA } from "../convert/lower/
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
+import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
 import type { Candidate } from "./verify.js";
 
@@ -76,7 +77,11 @@ export function tfjsCandidate(
     party,
     backend,
     results,
-    folded: foldedLayers(graph, nodes),
+    folded: foldedLayers(
+      graph,
+      (layer) => nodes.has(nodeName(layer)),
+      (layer) => isProduct(nodes, nodeName(layer)),
+    ),
     untapped: async (images) => ({ name: result, tensor: await backend.plain(images) }),
   };
 }
@@ -96,21 +101,9 @@ const PRODUCTS: ReadonlySet<string> = new Set([
   "MatMul",
 ]);
 
-/** The layers that exist only as part of the batch norm after them. */
-function foldedLayers(graph: LayerGraph, nodes: ReadonlyMap<string, TfjsNode>): ReadonlySet<string> {
-  const isProduct = (name: string): boolean => {
-    const node = nodes.get(name);
-    if (node?.op === "BiasAdd") return isProduct(nodeOf(node.inputs[0] ?? ""));
-    return node !== undefined && PRODUCTS.has(node.op);
-  };
-  return new Set(
-    graph.nodes.flatMap(({ name, op, inputs: [source] }) =>
-      op.kind === "batchNorm" &&
-      source !== undefined &&
-      !nodes.has(nodeName(source)) &&
-      isProduct(nodeName(name))
-        ? [source]
-        : [],
-    ),
-  );
+/** Whether a node is a convolution or matrix product, its bias added or not. */
+function isProduct(nodes: ReadonlyMap<string, TfjsNode>, name: string): boolean {
+  const node = nodes.get(name);
+  if (node?.op === "BiasAdd") return isProduct(nodes, nodeOf(node.inputs[0] ?? ""));
+  return node !== undefined && PRODUCTS.has(node.op);
 }

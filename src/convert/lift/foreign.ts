@@ -9,7 +9,8 @@ import type { Tensor } from "../../tensor.js";
 /** Rows above, columns to the left, rows below, columns to the right. */
 export type Padding = readonly [top: number, left: number, bottom: number, right: number];
 
-interface Window {
+/** How a convolution or pool slides over an image. */
+export interface Window {
   readonly kernel: Size2d;
   readonly stride: Size2d;
   readonly padding: Padding;

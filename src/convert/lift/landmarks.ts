@@ -35,7 +35,7 @@ export interface BlockLandmarks {
 }
 
 /** More operations than any stream, sum or gate of an OSNet has in a row; files may be chains of a hundred thousand. */
-export const MAX_STEPS = 256;
+const MAX_STEPS = 256;
 
 /** The blocks in network order. */
 export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
@@ -115,7 +115,7 @@ function isSpatial({ op }: ForeignNode<"conv">): boolean {
 const NORM_STEPS = 8;
 
 /** The convolution that a value comes from through operations of one input. */
-export function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
+function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
   let current: ForeignNode | undefined = node;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
     if (!current || isKind(current, "conv")) return current;

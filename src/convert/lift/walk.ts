@@ -223,7 +223,7 @@ function anchorsOf(
 }
 
 /** Paths of the residual blocks, in order. */
-export function blockNames({ nodes }: LayerGraph): readonly string[] {
+function blockNames({ nodes }: LayerGraph): readonly string[] {
   return [...new Set(nodes.flatMap(({ block }) => block ?? []))];
 }
 

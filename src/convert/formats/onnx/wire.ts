@@ -4,9 +4,9 @@
  * the wire type tells. A varint has 7 bits to a byte, least significant first; the top bit says that more follow.
  */
 
-const UTF8 = new TextEncoder();
-
 const WIRE = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
+
+const UTF8 = new TextEncoder();
 
 /**
  * Writes a message from its end to its beginning, into a buffer that grows at the front. A payload's length comes

@@ -1,19 +1,11 @@
 import type { Size2d } from "../../../arch/index.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
-import type { ForeignNode, ForeignOp, Form, Padding, Value } from "../foreign.js";
+import type { ForeignNode, ForeignOp, Form, Padding, Value, Window } from "../foreign.js";
 import { asNode, asTensor, int, ints, nodeValue, numbers, type OperatorReader, text } from "./site.js";
 
 /** Convolutions and pools: everything that slides a window. */
 
 const NO_PADDING: Padding = [0, 0, 0, 0];
-
-interface Window {
-  readonly kernel: Size2d;
-  readonly stride: Size2d;
-  readonly padding: Padding;
-  readonly autoPad?: string;
-  readonly dilation: Size2d;
-}
 
 function pair(values: readonly number[] | undefined, fallback: Size2d): Size2d | undefined {
   if (!values) return fallback;

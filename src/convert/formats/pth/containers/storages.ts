@@ -17,7 +17,7 @@ export interface DeclaredStorage {
  * Reads the persistent id `("storage", class, key, location, length[, view])` (torch/serialization.py,
  * `persistent_id` in `_save` and `_legacy_save`). Throws `InputError` when it is anything else.
  */
-export function declaredStorage(id: PickleValue, region: Region): DeclaredStorage {
+function declaredStorage(id: PickleValue, region: Region): DeclaredStorage {
   const [tag, storageClass, key, , length, view] = Array.isArray(id) ? id : [];
   if (tag !== "storage" || !isGlobal(storageClass) || !isKey(key)) {
     throw corrupt(
