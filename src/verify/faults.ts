@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode } from "../arch/index.js";
-import type { Fault, LayerResult, OutputResult, Tolerance } from "./report.js";
+import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "./report.js";
 
 /**
  * Failing layers that no failing layer feeds, near or far, worst first: where the trouble starts. What lies downstream
@@ -8,7 +8,7 @@ import type { Fault, LayerResult, OutputResult, Tolerance } from "./report.js";
 export function numericFaults(
   graph: LayerGraph,
   results: ReadonlyMap<string, LayerResult>,
-  { value }: Tolerance,
+  { value }: RelativeTolerance,
   structure: readonly Fault[] = [],
 ): Fault[] {
   // What lies behind a layer that is another one differs because of it.

@@ -1,14 +1,14 @@
 import type { GateOutput, LayerNode } from "../arch/index.js";
 import type { RealTensor } from "../tensor.js";
 import { measure, normalizeRows, type TensorMetrics } from "./metrics.js";
-import type { GateResult, LayerResult, OutputResult, Status, Tolerance } from "./report.js";
+import type { GateResult, LayerResult, OutputResult, RelativeTolerance, Status } from "./report.js";
 
 /** Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64. */
 export function judgeLayer(
   node: LayerNode,
   expected: RealTensor,
   actual: RealTensor,
-  tolerance: Tolerance,
+  tolerance: RelativeTolerance,
 ): LayerResult {
   const metrics = measure(expected, actual);
   return {
@@ -54,7 +54,7 @@ export function judgeOutput(
   expected: RealTensor,
   tapped: RealTensor,
   plain: RealTensor | undefined,
-  tolerance: Tolerance,
+  tolerance: RelativeTolerance,
 ): OutputResult {
   const actual = plain ?? tapped;
   const metrics = measure(expected, actual);
@@ -69,11 +69,17 @@ export function judgeOutput(
   };
 }
 
-function statusOf({ mismatchedNonFinite, maxAbs, scale }: TensorMetrics, { value }: Tolerance): Status {
+function statusOf(
+  { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,
+  { value }: RelativeTolerance,
+): Status {
   return mismatchedNonFinite === 0 && maxAbs <= value * scale ? "pass" : "fail";
 }
 
-function marginOf({ mismatchedNonFinite, maxAbs, scale }: TensorMetrics, { value }: Tolerance): number {
+function marginOf(
+  { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,
+  { value }: RelativeTolerance,
+): number {
   if (mismatchedNonFinite > 0) return Infinity;
   return maxAbs === 0 ? 0 : maxAbs / (value * scale);
 }

@@ -24,6 +24,12 @@ export interface ParityReport {
   readonly output: OutputResult | null;
   readonly weights: WeightsResult | null;
   readonly coverage: Coverage;
+  /** What the images could not test, however wrong it were; absent where layers were not judged one by one. */
+  readonly vacuity?: Vacuity;
+  /** On what the verdict rests: on the structure and the weights, or on these images alone. */
+  readonly proof?: Proof;
+  /** The one block that differs between two runs of the same verification. */
+  readonly run?: RunFacts;
 }
 
 /** One side of a comparison. */
@@ -37,8 +43,13 @@ export interface Party {
   readonly sha256?: string;
 }
 
-/** `|actual − expected| ≤ value · max|expected|`, per layer. */
-export interface Tolerance {
+/**
+ * `derived-bounds` (auto): each layer, recomputed in float64 from the candidate's own inputs to it, within a bound on
+ * rounding. `relative-to-max`: `|actual − expected| ≤ value · max|expected|` against the reference network, per layer.
+ */
+export type Tolerance = { readonly rule: "derived-bounds" } | RelativeTolerance;
+
+export interface RelativeTolerance {
   readonly rule: "relative-to-max";
   readonly value: number;
 }
@@ -60,8 +71,11 @@ export interface LayerResult {
   readonly shape: Shape;
   readonly stream?: number;
   readonly status: Status;
-  /** Error over what the tolerance allows; above 1 fails. */
+  /** Error over what the tolerance allows; above 1 fails. Under `derived-bounds` the error is the local one. */
   readonly margin: number | null;
+  /** Local error: max |actual − what the layer gives in float64 on the candidate's own inputs|. */
+  readonly localMaxAbs?: number;
+  /** Accumulated error, here and in what follows: max |actual − expected| against the reference network. */
   readonly maxAbs: number;
   readonly relMax: number | null;
   readonly rmse: number;
@@ -80,6 +94,15 @@ export interface GateResult {
   readonly max: number;
   readonly maxAbs: number;
   readonly status: Status;
+  /** The gate vector channel by channel, averaged over the images, to six digits. */
+  readonly channels?: GateChannels;
+}
+
+export interface GateChannels {
+  readonly candidate: readonly number[];
+  readonly reference: readonly number[];
+  /** The largest |candidate − reference| over the images. */
+  readonly maxAbs: readonly number[];
 }
 
 export interface OutputResult {
@@ -109,4 +132,34 @@ export interface Coverage {
   /** Layers that the candidate computes only as part of the next one. */
   readonly folded: readonly string[];
   readonly missing: readonly string[];
+}
+
+/** Parts of the network that the images do not exercise: a fault there would not show in the values. */
+export interface Vacuity {
+  /** Layers that are untested, and in what way, in network order. */
+  readonly untested: readonly { readonly layer: string; readonly stream?: number; readonly reason: string }[];
+  /** Different images with embeddings nearer to each other than rounding: pairs of image numbers, from 0. */
+  readonly collapsed: readonly (readonly [number, number])[];
+}
+
+/**
+ * `proven`: the candidate's graph is the network's by the meaning of its operators and its constants are the
+ * checkpoint's, so that the two are one function in exact arithmetic, for every input; the images then only show the
+ * runtime's rounding. `sampled`: agreement was seen on these images.
+ */
+export interface Proof {
+  readonly status: "proven" | "sampled";
+  /** What the proof rests on, or what it lacks, a sentence each. */
+  readonly grounds: readonly string[];
+  readonly images: number;
+}
+
+/** Where and with what a verification ran. */
+export interface RunFacts {
+  /** Names and versions: `osnet-convert`, `node`, the runtime's package. */
+  readonly versions: Readonly<Record<string, string>>;
+  readonly platform: string;
+  readonly cpu: string;
+  readonly threads: number;
+  readonly seconds: number;
 }

@@ -12,12 +12,12 @@ import type {
   OutputResult,
   ParityReport,
   Party,
-  Tolerance,
+  RelativeTolerance,
   WeightsResult,
 } from "./report.js";
 
 /** What judges when nobody chooses: until bounds are derived per layer, a constant. */
-export const DEFAULT_TOLERANCE: Tolerance = { rule: "relative-to-max", value: 1e-4 };
+export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
 
 /** One side of a comparison, ready to run. */
 export interface Side {
@@ -48,7 +48,7 @@ export interface Verification {
   readonly images: Tensor<"float32">;
   /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
-  readonly tolerance?: Tolerance;
+  readonly tolerance?: RelativeTolerance;
   /** The comparison of parameters, made before. */
   readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
   /** Called after each layer. */

@@ -1,5 +1,5 @@
 import { type Align, clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
-import type { ParityReport } from "../report.js";
+import type { ParityReport, Tolerance } from "../report.js";
 
 /** How many layers the short table shows. */
 const WORST = 10;
@@ -70,7 +70,7 @@ function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, 
     "right",
     "right",
   ];
-  const legend = paint.faint(`margin: error over what tolerance ${tolerance.value} allows`);
+  const legend = paint.faint(`margin: ${marginMeaning(tolerance)}`);
   return `${paint.strong(title)}  ${legend}\n${renderTable(header, rows, align, paint.faint)}`;
 }
 
@@ -130,9 +130,19 @@ function summary({ output, weights, coverage }: ParityReport): string {
 
 function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, paint: Paint): string {
   if (passed)
-    return `${paint.good("PASS")}  ${layers.length} layers and ${gates.length} gates agree within ${tolerance.value} of max`;
+    return `${paint.good("PASS")}  ${layers.length} layers and ${gates.length} gates agree within ${allowance(tolerance)}`;
   const first = faults[0];
   return `${paint.bad("FAIL")}  ${faults.length} ${faults.length === 1 ? "fault" : "faults"}${first ? `, first at ${clean(first.layer)}` : ""}`;
+}
+
+function marginMeaning(tolerance: Tolerance): string {
+  return tolerance.rule === "derived-bounds"
+    ? "error of the layer on the candidate's own inputs, over its rounding bound"
+    : `error over what tolerance ${tolerance.value} allows`;
+}
+
+function allowance(tolerance: Tolerance): string {
+  return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
 }
 
 /** Six decimals, and never 1.000000 for what is not 1. */
