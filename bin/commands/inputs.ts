@@ -3,10 +3,10 @@ import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.j
 import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
 import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
-import type { Tolerance } from "../../src/verify/report.js";
+import type { RelativeTolerance } from "../../src/verify/report.js";
 
 /** `--tolerance`: a positive number below 1. */
-export function parseTolerance(text: string | undefined): Tolerance | undefined {
+export function parseTolerance(text: string | undefined): RelativeTolerance | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
   if (text.trim() !== "" && value > 0 && value < 1) return { rule: "relative-to-max", value };

@@ -14,6 +14,7 @@ export type {
   OutputResult,
   ParityReport,
   Party,
+  RelativeTolerance,
   Status,
   Tolerance,
   WeightsResult,
