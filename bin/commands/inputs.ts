@@ -3,18 +3,19 @@ import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.j
 import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
 import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
-import type { RelativeTolerance } from "../../src/verify/report.js";
+import type { Tolerance } from "../../src/verify/report.js";
 
-/** `--tolerance`: a positive number below 1. */
-export function parseTolerance(text: string | undefined): RelativeTolerance | undefined {
+/** `--tolerance`: a positive number below 1, or `auto`, which is also the default where it can be. */
+export function parseTolerance(text: string | undefined): Tolerance | undefined {
   if (text === undefined) return undefined;
+  if (text === "auto") return { rule: "derived-bounds" };
   const value = Number(text);
   if (text.trim() !== "" && value > 0 && value < 1) return { rule: "relative-to-max", value };
   throw new InputError({
     code: "argument",
     subject: "--tolerance",
     found: JSON.stringify(text),
-    expected: "a number between 0 and 1",
+    expected: "auto or a number between 0 and 1",
     remedy: "give one such as 1e-4",
   });
 }

@@ -21,7 +21,51 @@ export function numericFaults(
     if (upstream || result?.status !== "fail") continue;
     faults.push(layerFault(node, "numeric", result.margin, explain(result, value)));
   }
-  return faults.sort((a, b) => (b.margin ?? Infinity) - (a.margin ?? Infinity));
+  return faults.sort(byMargin);
+}
+
+/** Layers whose error on the candidate's own inputs is over their bound, worst first: each is a fault of its own. */
+export function localFaults(graph: LayerGraph, results: ReadonlyMap<string, LayerResult>): Fault[] {
+  return graph.nodes
+    .flatMap((node) => {
+      const result = results.get(node.name);
+      return result?.status === "fail"
+        ? [layerFault(node, "numeric", result.margin, explainLocally(result))]
+        : [];
+    })
+    .sort(byMargin);
+}
+
+/**
+ * One fault for one cause: wrong values of a layer whose operation or parameters are known to be others are that
+ * fault's margin, and no second fault. A parameter that all streams share puts all of them off.
+ */
+export function withCauses(graph: LayerGraph, causes: readonly Fault[], numeric: readonly Fault[]): Fault[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const explains = (cause: Fault, effect: Fault): boolean => {
+    if (cause.layer === effect.layer) return true;
+    if (cause.kind !== "weights") return false;
+    const shared = new Set(Object.values(nodes.get(cause.layer)?.parameters ?? {}));
+    return Object.values(nodes.get(effect.layer)?.parameters ?? {}).some((path) => shared.has(path));
+  };
+  const merged = causes.map((cause) => {
+    const effects = numeric
+      .filter((effect) => explains(cause, effect))
+      .map(({ margin }) => margin ?? Infinity);
+    const worst = Math.max(...effects);
+    return effects.length > 0 ? { ...cause, margin: Number.isFinite(worst) ? worst : null } : cause;
+  });
+  return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
+}
+
+function byMargin(a: Fault, b: Fault): number {
+  return (b.margin ?? Infinity) - (a.margin ?? Infinity);
+}
+
+function explainLocally({ nonFinite, localMaxAbs, margin }: LayerResult): string {
+  if (margin === null)
+    return `${nonFinite} elements are NaN or infinite, where what feeds the layer gives finite values`;
+  return `off by ${localMaxAbs?.toPrecision(3)} on the candidate's own inputs, ${margin.toPrecision(3)} times what rounding accounts for`;
 }
 
 /** The model must give without inner outputs what it gave when it was inspected. */

@@ -91,6 +91,7 @@ export async function openVerification(
     images,
     imagesSource: source,
     ...(weights ? { weights } : {}),
+    ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
   };
 }
 

@@ -1,10 +1,14 @@
 import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../errors.js";
+import type { StateDict } from "../state-dict.js";
 import { formatShape, type RealTensor, sameShape, type Tensor } from "../tensor.js";
+import type { FloatDType } from "../tensor-cast.js";
 import type { Backend } from "./backend.js";
-import { layerFault, numericFaults, outputFaults } from "./faults.js";
+import { layerFault, localFaults, numericFaults, outputFaults, withCauses } from "./faults.js";
 import { joinByName } from "./join.js";
-import { gateResult, judgeLayer, judgeOutput } from "./judge.js";
+import { gateResult, judgeLayer, judgeLocally, judgeOutput } from "./judge.js";
+import { type LocalJudge, localJudge } from "./local.js";
+import { float64Parameters } from "./reference/index.js";
 import type {
   Fault,
   GateResult,
@@ -13,11 +17,15 @@ import type {
   ParityReport,
   Party,
   RelativeTolerance,
+  Tolerance,
   WeightsResult,
 } from "./report.js";
 
-/** What judges when nobody chooses: until bounds are derived per layer, a constant. */
+/** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
+
+/** `--tolerance auto`. */
+export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
 
 /** One side of a comparison, ready to run. */
 export interface Side {
@@ -33,6 +41,8 @@ export interface Candidate extends Side {
   readonly folded: ReadonlySet<string>;
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
+  /** What its weights and values are stored in; default: what its outputs are. */
+  readonly precision?: FloatDType;
   /**
    * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
    */
@@ -48,7 +58,10 @@ export interface Verification {
   readonly images: Tensor<"float32">;
   /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
-  readonly tolerance?: RelativeTolerance;
+  /** Default: derived bounds where `parameters` are given, else `DEFAULT_TOLERANCE`. */
+  readonly tolerance?: Tolerance;
+  /** The checkpoint, which layers are recomputed with for derived bounds. */
+  readonly parameters?: StateDict;
   /** The comparison of parameters, made before. */
   readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
   /** Called after each layer. */
@@ -65,7 +78,8 @@ export interface Verification {
  */
 export async function verify(verification: Verification): Promise<ParityReport> {
   const { graph, candidate, reference, images } = verification;
-  const tolerance = verification.tolerance ?? DEFAULT_TOLERANCE;
+  const { parameters } = verification;
+  const tolerance = verification.tolerance ?? (parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
   const reachable = expectedLayers(graph, candidate, reference);
@@ -78,6 +92,11 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const structure: Fault[] = [...(candidate.structure ?? [])];
   let output: OutputResult | null = null;
 
+  const judge =
+    tolerance.rule === "relative-to-max"
+      ? (node: LayerNode, expected: RealTensor, actual: RealTensor) =>
+          judgeLayer(node, expected, actual, tolerance)
+      : judgeByBounds(verification);
   const layers = joinByName(
     reference.backend.run(images),
     candidate.backend.run(images),
@@ -91,10 +110,10 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       structure.push(layerFault(node, "structure", null, shapes));
       continue;
     }
-    const result = judgeLayer(node, expected, actual, tolerance);
+    const result = judge(node, expected, actual);
     results.set(name, result);
     const gate = gateLayers.get(name);
-    if (gate) gates.set(name, gateResult(gate, actual, result));
+    if (gate) gates.set(name, gateResult(gate, expected, actual, result));
     if (name === outputLayer) {
       const plain = await candidate.untapped?.(images);
       output = judgeOutput(
@@ -110,13 +129,19 @@ export async function verify(verification: Verification): Promise<ParityReport> 
 
   const explained = explainedBy(structure, nodes);
   const missing = wanted.filter((node) => !results.has(node.name) && !explained(node));
-  const faults = [
+  const known = [
     ...(verification.weights?.faults ?? []),
     ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
     ...structure,
-    ...numericFaults(graph, results, tolerance, structure),
-    ...outputFaults(output, results),
   ];
+  const judged =
+    tolerance.rule === "relative-to-max"
+      ? [...known, ...numericFaults(graph, results, tolerance, structure)]
+      : withCauses(graph, known, localFaults(graph, results));
+  const faults =
+    judged.length > 0 && tolerance.rule === "derived-bounds"
+      ? judged
+      : [...judged, ...outputFaults(output, results)];
   return {
     schema: "osnet-parity/1",
     candidate: candidate.party,
@@ -136,6 +161,36 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       folded: reachable.filter(({ name }) => candidate.folded.has(name)).map(({ name }) => name),
       missing: missing.map(({ name }) => name),
     },
+  };
+}
+
+/** Judges each layer on the candidate's own inputs to it. */
+function judgeByBounds({
+  graph,
+  candidate,
+  images,
+  parameters,
+}: Verification): (node: LayerNode, expected: RealTensor, actual: RealTensor) => LayerResult {
+  if (!parameters)
+    throw new InputError({
+      code: "argument",
+      subject: "--tolerance auto",
+      found: "no checkpoint to recompute layers with",
+      expected: "a checkpoint as the reference",
+      remedy: "give the checkpoint, or a number as the tolerance",
+    });
+  const source = float64Parameters(parameters);
+  let local: LocalJudge | undefined;
+  return (node, expected, actual) => {
+    local ??= localJudge(graph, {
+      shown: candidate.backend.layers,
+      images,
+      parameters: source,
+      precision: candidate.precision ?? actual.dtype,
+      mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
+      reusesMemory: candidate.backend.name === "reference",
+    });
+    return judgeLocally(node, expected, actual, local.judge(node.name, actual));
   };
 }
 

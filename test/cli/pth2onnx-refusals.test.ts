@@ -186,7 +186,7 @@ describe.concurrent("an output that cannot be", () => {
 describe.concurrent("an option that cannot be", () => {
   const opset = "expected a whole number from 11 to 26; leave it out for opset 17";
   const size = "expected HEIGHTxWIDTH in pixels or dynamic; give one such as 256x128";
-  const tolerance = "expected a number between 0 and 1; give one such as 1e-4";
+  const tolerance = "expected auto or a number between 0 and 1; give one such as 1e-4";
 
   it.each([
     ["--opset 5", `opset: found 5, ${opset}`],

@@ -51,7 +51,7 @@ describe("gateResult", () => {
   it("gives the candidate's range", () => {
     const gate = { block: "conv2.0", stream: 2, layer: NODE.name };
     const verdict = judgeLayer(NODE, row(0.25, 0.5, 0.75), row(0.25, 0.5, 1), TOLERANCE);
-    expect(gateResult(gate, row(0.25, 0.5, 0.75), verdict)).toEqual({
+    expect(gateResult(gate, row(0.25, 0.5, 1), row(0.25, 0.5, 0.75), verdict)).toEqual({
       block: "conv2.0",
       stream: 2,
       min: 0.25,
@@ -59,6 +59,7 @@ describe("gateResult", () => {
       max: 0.75,
       maxAbs: 0.25,
       status: "fail",
+      channels: { candidate: [0.25, 0.5, 0.75], reference: [0.25, 0.5, 1], maxAbs: [0, 0, 0.25] },
     });
   });
 });

@@ -52,8 +52,9 @@ function parityVerdict(report: ParityReport): Verdict {
     report,
     get sentence() {
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
+      const allowed = report.tolerance.rule === "derived-bounds" ? "its rounding bound" : "the tolerance";
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);
-      return `${layers.length} layers and ${gates.length} gates agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of the tolerance`;
+      return `${layers.length} layers and ${gates.length} gates agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of ${allowed}`;
     },
     async explain(paint) {
       const { renderText } = await import("../../../src/verify/reports/text.js");

@@ -1,0 +1,94 @@
+import type { LayerNode, Op } from "../../arch/index.js";
+import { evaluateLayer, type ParameterSource } from "../reference/index.js";
+import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
+import { batchNormAffine } from "./norm-affine.js";
+import { gamma } from "./rounding.js";
+
+/**
+ * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the
+ * quotient, the product, with room for an inverse root taken in two steps. Folding in float64 rounds once.
+ */
+const FOLD_ROUNDINGS = 8;
+
+/**
+ * A convolution or linear layer, a batch norm folded into it or not: |error| ≤ γₙ₊₁ · (|W|·|x| + |b|) for sums of n
+ * products and a bias in any order (Higham, eq. 3.7), with the roundings of folded constants and of stored values
+ * added, and |W| times the inputs' own errors.
+ */
+export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): RoundingBound {
+  const { node, inputs, inputErrors, output, parameters, arithmetic, workspace } = call;
+  const { unit, storage, underflow } = arithmetic;
+  const terms = termsOf(node.op);
+  const constants = (node.foldedBatchNorm ? FOLD_ROUNDINGS * unit : 0) + storage;
+  // A half-precision network's values were rounded when they were stored, and may not be when they are read again.
+  const growth = gamma(terms + 1, unit) + constants + storage;
+  const [input] = inputs;
+  const [inputError = 0] = inputErrors;
+  if (!input) return { elements: underflow };
+
+  const magnitudes = new Float64Array(input.data.length);
+  for (let i = 0; i < magnitudes.length; i++)
+    magnitudes[i] =
+      growth * Math.abs(input.data[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
+  const products = evaluateLayer(
+    withoutBatchNorm(node),
+    [{ dtype: "float64", shape: input.shape, data: magnitudes }],
+    absoluteWeights(node, parameters),
+    output.shape,
+    workspace,
+  ).data;
+
+  const { scale, bias } = constantsOf(node, parameters);
+  const channels = output.shape[1] ?? 1;
+  const plane = output.data.length / (output.shape[0] ?? 1) / channels;
+  const elements = new Float64Array(output.data.length);
+  for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
+    const factor = Math.abs(scale?.[row % channels] ?? 1);
+    const constant = growth * (bias[row % channels] ?? 0) + (terms + 1) * underflow;
+    for (let i = start; i < start + plane; i++)
+      elements[i] =
+        factor * (products[i] as number) +
+        constant +
+        (storage && storage * Math.abs(output.data[i] as number));
+  }
+  return { elements, ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}) };
+}
+
+/** Products that one output element sums. */
+function termsOf(op: Op<"conv"> | Op<"linear">): number {
+  return op.kind === "linear" ? op.inFeatures : (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1];
+}
+
+function withoutBatchNorm({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
+  // A convolution's folded node has a bias that may be the batch norm's alone.
+  return foldedBatchNorm && node.op.kind === "conv"
+    ? { ...node, op: { ...node.op, bias: node.parameters.bias !== undefined } }
+    : node;
+}
+
+/** |W|, and no bias. */
+function absoluteWeights(node: LayerNode, parameters: ParameterSource): ParameterSource {
+  return (path) => {
+    const values = parameters(path);
+    return path === node.parameters.bias ? new Float64Array(values.length) : values.map(Math.abs);
+  };
+}
+
+/** The factor that a folded batch norm puts on each output channel, and the magnitude of what is added to it. */
+function constantsOf(
+  node: LayerNode,
+  parameters: ParameterSource,
+): { readonly scale?: Float64Array; readonly bias: Float64Array } {
+  const own = node.parameters.bias === undefined ? undefined : parameters(node.parameters.bias);
+  if (!node.foldedBatchNorm) return { bias: (own ?? new Float64Array()).map(Math.abs) };
+  const { epsilon, parameters: norm } = node.foldedBatchNorm;
+  const { scale, mean, bias } = batchNormAffine(norm, epsilon, parameters);
+  return {
+    scale,
+    bias: bias.map(
+      (beta, channel) =>
+        (Math.abs(own?.[channel] ?? 0) + Math.abs(mean[channel] ?? 0)) * Math.abs(scale[channel] ?? 0) +
+        Math.abs(beta),
+    ),
+  };
+}

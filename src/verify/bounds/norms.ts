@@ -1,0 +1,174 @@
+import type { ParameterSource } from "../reference/index.js";
+import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
+import { batchNormAffine } from "./norm-affine.js";
+import { type Arithmetic, gamma } from "./rounding.js";
+
+/**
+ * Roundings along the one path from an input to an output once mean and scale are known: of the scale (a sum, a root, a
+ * quotient, a product) and of (x − μ)·s + β or x·s + (β − μ·s), whichever a runtime takes.
+ */
+const AFFINE_ROUNDINGS = 8;
+
+/**
+ * How many standard deviations the spread of many errors may be from what independent roundings give: rounding errors
+ * are not quite independent, and a plane has one mean and one variance.
+ */
+export const SPREAD_FACTOR = 2;
+
+/** BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are honest. */
+export function batchNormBound({
+  node,
+  inputs: [input],
+  inputErrors: [inputError = 0],
+  output,
+  parameters,
+  arithmetic,
+}: BoundCall<"batchNorm">): RoundingBound {
+  const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
+  const { unit, storage, underflow } = arithmetic;
+  const growth = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
+  const elements = new Float64Array(output.data.length);
+  const channels = output.shape[1] ?? 1;
+  const plane = elements.length / (output.shape[0] ?? 1) / channels;
+  for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
+    const channel = row % channels;
+    const factor = Math.abs(scale[channel] ?? 0);
+    const constant =
+      growth * (Math.abs(mean[channel] ?? 0) * factor + Math.abs(bias[channel] ?? 0)) + underflow;
+    for (let i = start; i < start + plane; i++)
+      elements[i] =
+        factor * (growth * Math.abs(input?.data[i] as number) + errorAt(inputError, i) + underflow) +
+        constant;
+  }
+  return { elements };
+}
+
+export function instanceNormBound(call: BoundCall<"instanceNorm">): RoundingBound {
+  const { shape, data } = call.output;
+  const channels = shape[1] ?? 1;
+  return momentsNormBound(call, data.length / (shape[0] ?? 1) / channels, "two passes");
+}
+
+/** A gate's layer norm: over all channels of an image. Runtimes take its variance in one pass too, as E[x²] − μ². */
+export function layerNormBound(call: BoundCall<"layerNorm">): RoundingBound {
+  const { shape, data } = call.output;
+  return momentsNormBound(call, data.length / (shape[0] ?? 1), "one pass");
+}
+
+/**
+ * (x − μ)·s + β, with s = γ/√(σ² + ε) and moments over runs of `size` elements that are computed too.
+ *
+ * The mean is off by at most e = γₙ·E|x|. Shifted by e, the deviations' mean square grows by e² only (Σ(x − μ) = 0), and
+ * their sum adds γₙ₊₄ of itself; so σ² + ε is off by a part r, and s by 1/√(1 − r) − 1. Higham, section 1.9 and problem
+ * 1.10, has the two ways of taking a variance.
+ */
+function momentsNormBound(
+  call: BoundCall<"instanceNorm"> | BoundCall<"layerNorm">,
+  size: number,
+  variance: "one pass" | "two passes",
+): RoundingBound {
+  const { node, inputs, inputErrors, output, parameters, arithmetic } = call;
+  const { unit, storage, underflow } = arithmetic;
+  const source = inputs[0]?.data ?? new Float64Array();
+  const [inputError = 0] = inputErrors;
+  const [weight, bias] = readAffine(node.parameters, parameters);
+  const channels = output.shape[1] ?? 1;
+  const plane = output.data.length / (output.shape[0] ?? 1) / channels;
+  const elements = new Float64Array(output.data.length);
+  const affine = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
+  const spread = new Float64Array(output.data.length / size);
+  for (let start = 0, run = 0; start < elements.length; start += size, run++) {
+    const moments = errorOfMoments(source, start, size, inputError, arithmetic, variance);
+    const deviation = Math.sqrt(moments.variance + node.op.epsilon);
+    const relative = moments.varianceError / (moments.variance + node.op.epsilon);
+    const scaleError = relative < 1 ? 1 / Math.sqrt(1 - relative) - 1 : Infinity;
+    for (let i = start; i < start + size; i++) {
+      const channel = Math.floor(i / plane) % channels;
+      const factor = Math.abs((weight[channel] as number) / deviation);
+      const x = source[i] as number;
+      const centred = Math.abs(x - moments.mean);
+      const terms = (Math.abs(x) + Math.abs(moments.mean)) * factor + Math.abs(bias[channel] as number);
+      elements[i] =
+        factor * (moments.meanError + centred * scaleError + errorAt(inputError, i)) +
+        affine * terms +
+        underflow;
+    }
+    const channel = Math.floor(start / plane) % channels;
+    spread[run] = spreadOf(moments, deviation, size, weight[channel] ?? 0, bias[channel] ?? 0, arithmetic);
+  }
+  const planes = variance === "two passes" && inputError === 0 && storage === 0;
+  return { elements, ...(planes ? { planes: { size, spread } } : {}) };
+}
+
+interface MomentErrors {
+  readonly mean: number;
+  readonly variance: number;
+  readonly meanError: number;
+  readonly varianceError: number;
+  /** √E[x²] */
+  readonly rootMeanSquare: number;
+}
+
+function errorOfMoments(
+  values: Float64Array,
+  start: number,
+  size: number,
+  inputError: BoundCall["inputErrors"][number],
+  { unit, storage, underflow }: Arithmetic,
+  method: "one pass" | "two passes",
+): MomentErrors {
+  let [sum, absolute, error, squaredError] = [0, 0, 0, 0];
+  for (let i = start; i < start + size; i++) {
+    const x = values[i] as number;
+    sum += x;
+    absolute += Math.abs(x);
+    if (inputError !== 0) {
+      const e = errorAt(inputError, i);
+      error += e;
+      squaredError += e * e;
+    }
+  }
+  const mean = sum / size;
+  let squares = 0;
+  for (let i = start; i < start + size; i++) squares += ((values[i] as number) - mean) ** 2;
+  const variance = squares / size;
+  const growth = gamma(size + 4, unit) + storage;
+  const meanError = growth * (absolute / size) + error / size + underflow;
+  const meanSquare = variance + mean * mean;
+  const fed = 2 * Math.sqrt((variance * squaredError) / size) + squaredError / size;
+  const summed =
+    method === "two passes" ? growth * variance : growth * meanSquare + 2 * Math.abs(mean) * meanError;
+  return {
+    mean,
+    variance,
+    meanError,
+    varianceError: summed + (1 + growth) * meanError ** 2 + fed + underflow,
+    rootMeanSquare: Math.sqrt(meanSquare),
+  };
+}
+
+/** What independent roundings leave of a plane's errors: those of the scale, common to all, and each element's own. */
+function spreadOf(
+  { variance, mean, meanError, rootMeanSquare }: MomentErrors,
+  deviation: number,
+  size: number,
+  weight: number,
+  bias: number,
+  { unit, underflow }: Arithmetic,
+): number {
+  const factor = Math.abs(weight) / deviation;
+  const likely = Math.min(size, SPREAD_FACTOR * Math.sqrt(size)) / size;
+  const relative =
+    (SPREAD_FACTOR * Math.sqrt(size + 4) * unit * variance + (likely * meanError) ** 2) / deviation ** 2;
+  const own = gamma(AFFINE_ROUNDINGS, unit) * ((rootMeanSquare + Math.abs(mean)) * factor + Math.abs(bias));
+  return factor * Math.sqrt(variance) * relative + own + underflow;
+}
+
+function readAffine(
+  paths: BoundCall["node"]["parameters"],
+  parameters: ParameterSource,
+): readonly [weight: Float64Array, bias: Float64Array] {
+  const read = (path: string | undefined): Float64Array =>
+    path === undefined ? new Float64Array() : parameters(path);
+  return [read(paths.weight), read(paths.bias)];
+}
