@@ -51,10 +51,15 @@ function parityVerdict(report: ParityReport): Verdict {
     passed: report.passed,
     report,
     get sentence() {
+      const all = `${layers.length} layers and ${gates.length} gates`;
+      if (report.tolerance.rule === "derived-bounds") {
+        const drift = report.output?.relMax?.toExponential(1);
+        const embedding = drift ? `; the embedding is within ${drift} of max of the float64 reference's` : "";
+        return `${all}, each recomputed in float64, are right to rounding${embedding}`;
+      }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
-      const allowed = report.tolerance.rule === "derived-bounds" ? "its rounding bound" : "the tolerance";
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);
-      return `${layers.length} layers and ${gates.length} gates agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of ${allowed}`;
+      return `${all} agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of the tolerance`;
     },
     async explain(paint) {
       const { renderText } = await import("../../../src/verify/reports/text.js");
