@@ -1,6 +1,6 @@
 import type { LayerNode } from "../../arch/graph.js";
 import type { Op, OpKind } from "../../arch/ops.js";
-import type { Tensor } from "../../tensor.js";
+import type { RealTensor, Tensor } from "../../tensor.js";
 import type { ParameterSource, Workspace } from "../reference/index.js";
 import type { Arithmetic } from "./rounding.js";
 
@@ -11,7 +11,7 @@ export type ErrorBound = number | Float64Array;
 export interface BoundCall<K extends OpKind = OpKind> {
   readonly node: Omit<LayerNode, "op"> & { readonly op: Op<K> };
   /** NCHW or NC, in the order of the node's inputs. */
-  readonly inputs: readonly Tensor<"float64">[];
+  readonly inputs: readonly RealTensor[];
   /** How far each input may be from what the candidate had: 0 unless the candidate fused the layer before. */
   readonly inputErrors: readonly ErrorBound[];
   /** What the layer gives on these inputs in exact arithmetic, to float64's precision. */
@@ -20,6 +20,10 @@ export interface BoundCall<K extends OpKind = OpKind> {
   readonly arithmetic: Arithmetic;
   /** Where a bound that is itself a convolution is computed; used again by the next bound. */
   readonly workspace: Workspace;
+  /** An array of so many elements, with anything in it, for magnitudes that are fed to such a convolution. */
+  readonly magnitudes: (length: number) => Float64Array;
+  /** Another, for the bound; used again by the next bound. */
+  readonly elements: (length: number) => Float64Array;
 }
 
 /** What rounding can account for in one layer's output. */

@@ -26,11 +26,16 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const [inputError = 0] = inputErrors;
   if (!input) return { elements: underflow };
 
-  const magnitudes = new Float64Array(input.data.length);
-  for (let i = 0; i < magnitudes.length; i++)
-    magnitudes[i] =
-      growth * Math.abs(input.data[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
-  const products = evaluateLayer(
+  const magnitudes = call.magnitudes(input.data.length);
+  const source = input.data;
+  if (inputError === 0)
+    for (let i = 0; i < magnitudes.length; i++)
+      magnitudes[i] = growth * Math.abs(source[i] as number) + underflow;
+  else
+    for (let i = 0; i < magnitudes.length; i++)
+      magnitudes[i] =
+        growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
+  const elements = evaluateLayer(
     withoutBatchNorm(node),
     [{ dtype: "float64", shape: input.shape, data: magnitudes }],
     absoluteWeights(node, parameters),
@@ -41,16 +46,14 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const { scale, bias } = constantsOf(node, parameters);
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
-  const elements = new Float64Array(output.data.length);
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
     const factor = Math.abs(scale?.[row % channels] ?? 1);
     const constant = growth * (bias[row % channels] ?? 0) + (terms + 1) * underflow;
-    for (let i = start; i < start + plane; i++)
-      elements[i] =
-        factor * (products[i] as number) +
-        constant +
-        (storage && storage * Math.abs(output.data[i] as number));
+    for (let i = start; i < start + plane; i++) elements[i] = factor * (elements[i] as number) + constant;
   }
+  if (storage > 0)
+    for (let i = 0; i < elements.length; i++)
+      elements[i] = (elements[i] as number) + storage * Math.abs(output.data[i] as number);
   return { elements, ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}) };
 }
 

@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../tensor.js";
-import { errorAt, type RoundingBound } from "./bound.js";
+import type { RoundingBound } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 
 /** A layer's error on the candidate's own inputs, against what rounding accounts for. */
@@ -21,32 +21,85 @@ export interface LocalError {
 
 /** Holds a candidate's values against recomputed ones, element by element. */
 export function localError(actual: RealTensor, recomputed: RealTensor, bound: RoundingBound): LocalError {
-  const a = actual.data;
-  const e = recomputed.data;
   const { elements, roundings, planes } = bound;
-  let [maxAbs, margin, nonFinite, worst, squares] = [0, 0, 0, 0, 0];
+  const { maxAbs, margin, meanSquare, nonFinite, worst } =
+    typeof elements === "number"
+      ? againstNumber(actual.data, recomputed.data, elements)
+      : againstElements(actual.data, recomputed.data, elements);
+  const dots = roundings === undefined ? 0 : Math.sqrt(meanSquare * roundings) / SPREAD_FACTOR;
+  const spread = Math.max(dots, planes ? planeSpread(actual.data, recomputed.data, planes) : 0);
+  return { maxAbs, margin: nonFinite > 0 ? Infinity : margin, spread, nonFinite, worst };
+}
+
+interface Extremes {
+  readonly maxAbs: number;
+  readonly margin: number;
+  /** Mean (error / bound)². */
+  readonly meanSquare: number;
+  readonly nonFinite: number;
+  readonly worst: number;
+}
+
+/** Every how many elements one is taken for the spread of all: odd, so that it meets all columns of a plane. */
+const SAMPLING = 5;
+
+function againstElements(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): Extremes {
+  let [maxAbs, margin, nonFinite, worst] = [0, 0, 0, 0];
   for (let i = 0; i < e.length; i++) {
     const difference = Math.abs((a[i] as number) - (e[i] as number));
-    if (difference === 0) continue;
-    if (!Number.isFinite(difference)) {
+    if (difference > maxAbs) maxAbs = difference;
+    // Multiplied where it could be divided: this loop sees every value of the network.
+    if (difference <= margin * (elements[i] as number)) continue;
+    if (difference <= Number.MAX_VALUE) {
+      margin = difference / (elements[i] as number);
+      if (nonFinite === 0) worst = i;
+    } else if (Number.isFinite(e[i])) {
       // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
-      if (!Number.isFinite(e[i])) continue;
       nonFinite++;
       worst = i;
-      continue;
-    }
-    const ratio = difference / errorAt(elements, i);
-    squares += ratio * ratio;
-    if (difference > maxAbs) maxAbs = difference;
-    if (ratio > margin) {
-      margin = ratio;
-      if (nonFinite === 0) worst = i;
     }
   }
-  const dots =
-    roundings === undefined ? 0 : (Math.sqrt(squares / e.length) * Math.sqrt(roundings)) / SPREAD_FACTOR;
-  const spread = Math.max(dots, planes ? planeSpread(a, e, planes) : 0);
-  return { maxAbs, margin: nonFinite > 0 ? Infinity : margin, spread, nonFinite, worst };
+  if (!Number.isFinite(maxAbs)) maxAbs = finiteMaximum(a, e);
+  return { maxAbs, margin, meanSquare: meanSquareOf(a, e, elements), nonFinite, worst };
+}
+
+function finiteMaximum(a: RealTensor["data"], e: RealTensor["data"]): number {
+  let largest = 0;
+  for (let i = 0; i < e.length; i++) {
+    const difference = Math.abs((a[i] as number) - (e[i] as number));
+    if (difference > largest && difference <= Number.MAX_VALUE) largest = difference;
+  }
+  return largest;
+}
+
+/** Mean (error / bound)² of a sample of the elements, or of all where they are few. */
+function meanSquareOf(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): number {
+  const step = e.length < 4096 ? 1 : SAMPLING;
+  let [squares, count] = [0, 0];
+  for (let i = 0; i < e.length; i += step) {
+    const ratio = ((a[i] as number) - (e[i] as number)) / (elements[i] as number);
+    if (Number.isFinite(ratio)) squares += ratio * ratio;
+    count++;
+  }
+  return squares / count;
+}
+
+/** As above, for layers that are exact or nearly: most values are equal. */
+function againstNumber(a: RealTensor["data"], e: RealTensor["data"], bound: number): Extremes {
+  let [maxAbs, nonFinite, worst] = [0, 0, 0];
+  for (let i = 0; i < e.length; i++) {
+    if (a[i] === e[i]) continue;
+    const difference = Math.abs((a[i] as number) - (e[i] as number));
+    if (difference <= Number.MAX_VALUE) {
+      if (difference <= maxAbs) continue;
+      maxAbs = difference;
+      if (nonFinite === 0) worst = i;
+    } else if (Number.isFinite(e[i])) {
+      nonFinite++;
+      worst = i;
+    }
+  }
+  return { maxAbs, margin: maxAbs === 0 ? 0 : maxAbs / bound, meanSquare: 0, nonFinite, worst };
 }
 
 /** The worst plane's root-mean-square error about its mean, over its bound. */

@@ -1,3 +1,4 @@
+import type { RealTensor } from "../../tensor.js";
 import type { ParameterSource } from "../reference/index.js";
 import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
 import { batchNormAffine } from "./norm-affine.js";
@@ -23,11 +24,12 @@ export function batchNormBound({
   output,
   parameters,
   arithmetic,
+  elements: room,
 }: BoundCall<"batchNorm">): RoundingBound {
   const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
   const { unit, storage, underflow } = arithmetic;
   const growth = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
-  const elements = new Float64Array(output.data.length);
+  const elements = room(output.data.length);
   const channels = output.shape[1] ?? 1;
   const plane = elements.length / (output.shape[0] ?? 1) / channels;
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
@@ -74,7 +76,7 @@ function momentsNormBound(
   const [weight, bias] = readAffine(node.parameters, parameters);
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
-  const elements = new Float64Array(output.data.length);
+  const elements = call.elements(output.data.length);
   const affine = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
   const spread = new Float64Array(output.data.length / size);
   for (let start = 0, run = 0; start < elements.length; start += size, run++) {
@@ -110,7 +112,7 @@ interface MomentErrors {
 }
 
 function errorOfMoments(
-  values: Float64Array,
+  values: RealTensor["data"],
   start: number,
   size: number,
   inputError: BoundCall["inputErrors"][number],

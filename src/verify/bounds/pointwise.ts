@@ -38,10 +38,11 @@ export function scaleBound({
   inputErrors: [streamError = 0, gateError = 0],
   output,
   arithmetic,
+  elements: room,
 }: BoundCall<"scale">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = unit + 2 * storage;
-  const elements = new Float64Array(output.data.length);
+  const elements = room(output.data.length);
   const factors = gate?.data ?? new Float64Array();
   const plane = elements.length / factors.length;
   const fused = streamError !== 0 || gateError !== 0;
@@ -62,10 +63,16 @@ export function scaleBound({
 }
 
 /** A sum of m tensors: γₘ₋₁ · Σ|xᵢ|, in any order. */
-export function addBound({ inputs, inputErrors, output, arithmetic }: BoundCall<"add">): RoundingBound {
+export function addBound({
+  inputs,
+  inputErrors,
+  output,
+  arithmetic,
+  elements: room,
+}: BoundCall<"add">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = gamma(inputs.length - 1, unit) + 2 * storage;
-  const elements = new Float64Array(output.data.length).fill(underflow);
+  const elements = room(output.data.length).fill(underflow);
   for (const [which, { data }] of inputs.entries()) {
     const inputError: ErrorBound = inputErrors[which] ?? 0;
     if (inputError === 0) {

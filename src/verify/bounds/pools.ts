@@ -12,7 +12,7 @@ export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPo
   const { op } = node;
   const terms = op.kind === "avgPool" ? op.kernel[0] * op.kernel[1] : input.data.length / output.data.length;
   const growth = gamma(terms + 1, unit) + 2 * storage;
-  const magnitudes = new Float64Array(input.data.length);
+  const magnitudes = call.magnitudes(input.data.length);
   for (let i = 0; i < magnitudes.length; i++)
     magnitudes[i] =
       growth * Math.abs(input.data[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
@@ -24,7 +24,7 @@ export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPo
     workspace,
   );
   return {
-    elements: means.data.slice(),
+    elements: means.data,
     ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}),
   };
 }
@@ -35,12 +35,12 @@ export function maximumBound(call: BoundCall<"maxPool"> | BoundCall<"globalMaxPo
   const [inputError = 0] = inputErrors;
   const rounded = arithmetic.underflow;
   if (typeof inputError === "number") return { elements: inputError + rounded };
-  const errors = evaluateLayer(
+  const { data } = evaluateLayer(
     node,
     [{ dtype: "float64", shape: inputs[0]?.shape ?? [], data: inputError }],
     parameters,
     output.shape,
     workspace,
   );
-  return { elements: errors.data.map((error) => error + rounded) };
+  return { elements: data.map((error) => error + rounded) };
 }

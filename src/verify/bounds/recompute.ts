@@ -1,6 +1,5 @@
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor, Shape, Tensor } from "../../tensor.js";
-import { toFloat64 } from "../../tensor-cast.js";
 import { evaluateLayer, type ParameterSource, Workspace } from "../reference/index.js";
 import type { BoundCall, ErrorBound, RoundingBound } from "./bound.js";
 import type { LayerGroup } from "./groups.js";
@@ -30,11 +29,13 @@ export function recomputer(
 ): Recomputer {
   const values = new Workspace();
   const bounds = new Workspace();
+  const magnitudes = room();
+  const elements = room();
   return {
     recompute({ nodes }, source) {
-      const known = new Map<string, { readonly output: Tensor<"float64">; readonly error: ErrorBound }>();
-      const read = (name: string): { readonly output: Tensor<"float64">; readonly error: ErrorBound } =>
-        known.get(name) ?? { output: toFloat64(source(name), name), error: 0 };
+      const known = new Map<string, { readonly output: RealTensor; readonly error: ErrorBound }>();
+      const read = (name: string): { readonly output: RealTensor; readonly error: ErrorBound } =>
+        known.get(name) ?? { output: source(name), error: 0 };
       let result: Recomputed | undefined;
       for (const [index, node] of nodes.entries()) {
         const inputs = node.inputs.map(read);
@@ -48,17 +49,35 @@ export function recomputer(
           parameters,
           arithmetic,
           workspace: bounds,
+          magnitudes,
+          elements,
         };
         const bound = boundOf(node)(call);
         result = { output, bound };
         // The next layer's result is computed in this one's memory.
         if (index < nodes.length - 1)
-          known.set(node.name, { output: { ...output, data: output.data.slice() }, error: bound.elements });
+          known.set(node.name, {
+            output: { ...output, data: output.data.slice() },
+            error: own(bound.elements),
+          });
       }
       if (!result) throw new Error("a group without layers");
       return nodes.length === 1 ? result : { ...result, bound: capped(result) };
     },
   };
+}
+
+/** Memory that is used again: each array is valid until the next is asked for. */
+function room(): (length: number) => Float64Array {
+  let memory = new Float64Array();
+  return (length) => {
+    if (memory.length < length) memory = new Float64Array(length);
+    return memory.subarray(0, length);
+  };
+}
+
+function own(bound: ErrorBound): ErrorBound {
+  return typeof bound === "number" ? bound : bound.slice();
 }
 
 /**
