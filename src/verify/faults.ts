@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode } from "../arch/index.js";
+import type { Explanation } from "./explain/index.js";
 import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "./report.js";
 
 /**
@@ -25,13 +26,23 @@ export function numericFaults(
 }
 
 /** Layers whose error on the candidate's own inputs is over their bound, worst first: each is a fault of its own. */
-export function localFaults(graph: LayerGraph, results: ReadonlyMap<string, LayerResult>): Fault[] {
+export function localFaults(
+  graph: LayerGraph,
+  results: ReadonlyMap<string, LayerResult>,
+  explanations: ReadonlyMap<string, Explanation>,
+): Fault[] {
   return graph.nodes
     .flatMap((node) => {
       const result = results.get(node.name);
-      return result?.status === "fail"
-        ? [layerFault(node, "numeric", result.margin, explainLocally(result))]
-        : [];
+      if (result?.status !== "fail") return [];
+      const explanation = explanations.get(node.name);
+      const fault = layerFault(
+        node,
+        "numeric",
+        result.margin,
+        explanation?.sentence ?? explainLocally(result),
+      );
+      return [explanation ? { ...fault, cause: explanation.cause } : fault];
     })
     .sort(byMargin);
 }
@@ -49,11 +60,15 @@ export function withCauses(graph: LayerGraph, causes: readonly Fault[], numeric:
     return Object.values(nodes.get(effect.layer)?.parameters ?? {}).some((path) => shared.has(path));
   };
   const merged = causes.map((cause) => {
-    const effects = numeric
-      .filter((effect) => explains(cause, effect))
-      .map(({ margin }) => margin ?? Infinity);
-    const worst = Math.max(...effects);
-    return effects.length > 0 ? { ...cause, margin: Number.isFinite(worst) ? worst : null } : cause;
+    const effects = numeric.filter((effect) => explains(cause, effect));
+    const [own = effects[0]] = effects.filter(({ layer }) => layer === cause.layer);
+    if (!own) return cause;
+    const worst = Math.max(...effects.map(({ margin }) => margin ?? Infinity));
+    return {
+      ...cause,
+      margin: Number.isFinite(worst) ? worst : null,
+      ...(own.cause ? { cause: own.cause, explanation: `${cause.explanation}; ${own.explanation}` } : {}),
+    };
   });
   return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
 }

@@ -1,6 +1,6 @@
 import type { GateOutput, LayerNode } from "../arch/index.js";
 import type { RealTensor } from "../tensor.js";
-import type { LocalError } from "./bounds/index.js";
+import { isRounding, type LocalError } from "./bounds/index.js";
 import { measure, normalizeRows, type TensorMetrics } from "./metrics.js";
 import type {
   GateChannels,
@@ -61,11 +61,10 @@ export function judgeLocally(
   const metrics = measure(expected, actual);
   if (!error) return { ...layerResult(node, actual, metrics), status: "untested", margin: null };
   const { margin, spread, maxAbs, nonFinite } = error;
-  const worst = Math.max(margin, spread);
   return {
     ...layerResult(node, actual, metrics),
-    status: worst <= 1 ? "pass" : "fail",
-    margin: finite(worst),
+    status: isRounding(error) ? "pass" : "fail",
+    margin: finite(Math.max(margin, spread)),
     localMaxAbs: maxAbs,
     nonFinite: Math.max(nonFinite, metrics.mismatchedNonFinite),
   };

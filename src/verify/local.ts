@@ -1,29 +1,27 @@
 import { INPUT_NAME, type LayerGraph, outputShapes } from "../arch/index.js";
-import type { RealTensor, Tensor } from "../tensor.js";
+import type { RealTensor, Shape, Tensor } from "../tensor.js";
 import type { FloatDType } from "../tensor-cast.js";
 import {
   ARITHMETIC,
+  isRounding,
   type LayerGroup,
   type LocalError,
   layerGroups,
   localError,
   recomputer,
 } from "./bounds/index.js";
+import { type Explanation, explain } from "./explain/index.js";
 import type { ParameterSource } from "./reference/index.js";
 
-/** Judges layers one by one, each on what the candidate itself fed to it. */
+/** Judges layers one by one, each on what the candidate itself fed to it, and looks for what is wrong with the faulty. */
 export interface LocalJudge {
   /**
    * Takes a layer's output, in network order, and judges it. The tensor is kept until the last layer that reads it has
    * come; undefined if the candidate lacks what the layer reads.
    */
-  judge(name: string, actual: RealTensor): LocalVerdict | undefined;
-}
-
-export interface LocalVerdict extends LocalError {
-  readonly group: LayerGroup;
-  /** The shown values that the group read. */
-  readonly source: (name: string) => RealTensor;
+  judge(name: string, actual: RealTensor): LocalError | undefined;
+  /** What was found of faulty layers, by name, once the last layer has been judged. */
+  explanations(): ReadonlyMap<string, Explanation>;
 }
 
 /** What a local judgement needs to know of a candidate. */
@@ -33,12 +31,23 @@ export interface LocalOptions {
   readonly images: Tensor<"float32">;
   /** The checkpoint's parameters. */
   readonly parameters: ParameterSource;
+  readonly parameterShapes: ReadonlyMap<string, Shape>;
   /** What the candidate's values and weights are stored in. */
   readonly precision: FloatDType;
   /** Whether a layer that is not shown is no fault: a recording holds what it holds, a model may have folded it. */
   readonly mayHide: (layer: string) => boolean;
   /** Whether the candidate uses a tensor's memory again once the next is asked for. */
   readonly reusesMemory: boolean;
+}
+
+/** Faulty layers whose cause is looked for: a candidate with more is another network. */
+const EXPLAINED_FAULTS = 24;
+
+interface Faulty {
+  readonly group: LayerGroup;
+  readonly actual: RealTensor;
+  readonly inputs: ReadonlyMap<string, RealTensor>;
+  readonly margin: number;
 }
 
 export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge {
@@ -48,32 +57,97 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       .filter(({ hidden }) => hidden.every(mayHide))
       .map((group) => [group.layer.name, group]),
   );
-  const { recompute } = recomputer(outputShapes(graph, images.shape), parameters, ARITHMETIC[precision]);
-  const readers = new Map<string, number>();
-  for (const { sources } of groups.values())
-    for (const name of sources) readers.set(name, (readers.get(name) ?? 0) + 1);
-  const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
+  const shapes = outputShapes(graph, images.shape);
+  const { recompute } = recomputer(shapes, parameters, ARITHMETIC[precision]);
+  const values = valuesInUse(groups.values(), images);
+  const found = new Map<string, Explanation>();
+  // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.
+  const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
+  const kept = keptForBlock(graph);
+  const nearby = new Map<string, RealTensor>();
+  let faulty: Faulty[] = [];
+  let block: string | undefined;
+
+  function lookInto(): void {
+    for (const { group, actual, inputs, margin } of faulty) {
+      if (found.size >= EXPLAINED_FAULTS) break;
+      const source = (name: string): RealTensor => inputs.get(name) ?? images;
+      const recomputed = recompute(group, source);
+      const owned = {
+        bound: recomputed.bound,
+        output: { ...recomputed.output, data: recomputed.output.data.slice() },
+      };
+      const parameterShapes = options.parameterShapes;
+      const explanation = explain(
+        { graph, group, actual, recomputed: owned, source, nearby, shapes, parameters, parameterShapes },
+        margin,
+      );
+      if (explanation) found.set(group.layer.name, explanation);
+    }
+    faulty = [];
+  }
 
   return {
-    judge(name, actual) {
+    judge(name, value) {
       const group = groups.get(name);
-      if (readers.has(name))
-        values.set(name, reusesMemory ? ({ ...actual, data: actual.data.slice() } as RealTensor) : actual);
-      if (!group?.sources.every((source) => values.has(source))) return undefined;
-      const source = (wanted: string): RealTensor => {
-        const value = values.get(wanted);
-        if (!value) throw new Error(`${wanted} was released before ${name} was judged`);
-        return value;
-      };
-      const { output, bound } = recompute(group, source);
-      const error = localError(actual, output, bound);
-      const inputs = new Map(group.sources.map((each) => [each, source(each)]));
-      for (const each of group.sources) {
-        const left = (readers.get(each) ?? 0) - 1;
-        readers.set(each, left);
-        if (left === 0) values.delete(each);
+      const actual = reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
+      if (blocks.get(name) !== block) {
+        lookInto();
+        nearby.clear();
+        block = blocks.get(name);
       }
-      return { ...error, group, source: (wanted) => inputs.get(wanted) ?? images };
+      if (kept.has(name)) nearby.set(name, actual);
+      values.add(name, actual);
+      const inputs = group && values.take(group);
+      if (!group || !inputs) return undefined;
+      const { output, bound } = recompute(group, (source) => inputs.get(source) ?? images);
+      const error = localError(actual, output, bound);
+      if (!isRounding(error))
+        faulty.push({ group, actual, inputs, margin: Math.max(error.margin, error.spread) });
+      return error;
+    },
+    explanations() {
+      lookInto();
+      return found;
     },
   };
+}
+
+interface ValuesInUse {
+  add(name: string, value: RealTensor): void;
+  /** What a group reads; released once no other group reads it. Undefined if something of it has not come. */
+  take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
+}
+
+function valuesInUse(groups: Iterable<LayerGroup>, images: RealTensor): ValuesInUse {
+  const readers = new Map<string, number>();
+  for (const { sources } of groups)
+    for (const name of sources) readers.set(name, (readers.get(name) ?? 0) + 1);
+  const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
+  return {
+    add(name, value) {
+      if (readers.has(name)) values.set(name, value);
+    },
+    take({ sources }) {
+      const inputs = new Map<string, RealTensor>();
+      for (const name of sources) {
+        const value = values.get(name);
+        if (value) inputs.set(name, value);
+      }
+      if (inputs.size < sources.length) return undefined;
+      for (const name of sources) {
+        const left = (readers.get(name) ?? 0) - 1;
+        readers.set(name, left);
+        if (left === 0) values.delete(name);
+      }
+      return inputs;
+    },
+  };
+}
+
+/** The values of a block that its layers may be mistaken about: what its streams end in, and their gates. */
+function keptForBlock(graph: LayerGraph): ReadonlySet<string> {
+  return new Set(
+    graph.nodes.flatMap(({ op, inputs }) => (op.kind === "scale" || op.kind === "add" ? inputs : [])),
+  );
 }

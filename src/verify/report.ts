@@ -1,6 +1,7 @@
 import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
 import type { BackendName } from "./backend.js";
+import type { Cause } from "./explain/index.js";
 
 /**
  * The result of a verification, plain JSON (schema `osnet-parity/1`). Every other report is a rendering of it.
@@ -62,6 +63,8 @@ export interface Fault {
   /** `missing`: the candidate lacks it; `structure`: another shape; `weights`: another parameter; `numeric`: other values. */
   readonly kind: "missing" | "structure" | "weights" | "numeric";
   readonly margin: number | null;
+  /** What the layer computes instead, where a guess at that explains its values. */
+  readonly cause?: Cause;
   readonly explanation: string;
 }
 

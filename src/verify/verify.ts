@@ -1,9 +1,10 @@
-import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ancestors, type LayerGraph, type LayerNode, parametersOf } from "../arch/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import { formatShape, type RealTensor, sameShape, type Tensor } from "../tensor.js";
 import type { FloatDType } from "../tensor-cast.js";
 import type { Backend } from "./backend.js";
+import type { Explanation } from "./explain/index.js";
 import { layerFault, localFaults, numericFaults, outputFaults, withCauses } from "./faults.js";
 import { joinByName } from "./join.js";
 import { gateResult, judgeLayer, judgeLocally, judgeOutput } from "./judge.js";
@@ -92,11 +93,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const structure: Fault[] = [...(candidate.structure ?? [])];
   let output: OutputResult | null = null;
 
-  const judge =
-    tolerance.rule === "relative-to-max"
-      ? (node: LayerNode, expected: RealTensor, actual: RealTensor) =>
-          judgeLayer(node, expected, actual, tolerance)
-      : judgeByBounds(verification);
+  const judge = judgeOf(verification, tolerance);
   const layers = joinByName(
     reference.backend.run(images),
     candidate.backend.run(images),
@@ -110,7 +107,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       structure.push(layerFault(node, "structure", null, shapes));
       continue;
     }
-    const result = judge(node, expected, actual);
+    const result = judge.judge(node, expected, actual);
     results.set(name, result);
     const gate = gateLayers.get(name);
     if (gate) gates.set(name, gateResult(gate, expected, actual, result));
@@ -137,7 +134,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const judged =
     tolerance.rule === "relative-to-max"
       ? [...known, ...numericFaults(graph, results, tolerance, structure)]
-      : withCauses(graph, known, localFaults(graph, results));
+      : withCauses(graph, known, localFaults(graph, results, judge.explanations()));
   const faults =
     judged.length > 0 && tolerance.rule === "derived-bounds"
       ? judged
@@ -164,13 +161,18 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   };
 }
 
-/** Judges each layer on the candidate's own inputs to it. */
-function judgeByBounds({
-  graph,
-  candidate,
-  images,
-  parameters,
-}: Verification): (node: LayerNode, expected: RealTensor, actual: RealTensor) => LayerResult {
+interface Judge {
+  judge(node: LayerNode, expected: RealTensor, actual: RealTensor): LayerResult;
+  explanations(): ReadonlyMap<string, Explanation>;
+}
+
+/** Judges each layer against the reference network, or on the candidate's own inputs to it. */
+function judgeOf({ graph, candidate, images, parameters }: Verification, tolerance: Tolerance): Judge {
+  if (tolerance.rule === "relative-to-max")
+    return {
+      judge: (node, expected, actual) => judgeLayer(node, expected, actual, tolerance),
+      explanations: () => new Map(),
+    };
   if (!parameters)
     throw new InputError({
       code: "argument",
@@ -181,16 +183,20 @@ function judgeByBounds({
     });
   const source = float64Parameters(parameters);
   let local: LocalJudge | undefined;
-  return (node, expected, actual) => {
-    local ??= localJudge(graph, {
-      shown: candidate.backend.layers,
-      images,
-      parameters: source,
-      precision: candidate.precision ?? actual.dtype,
-      mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
-      reusesMemory: candidate.backend.name === "reference",
-    });
-    return judgeLocally(node, expected, actual, local.judge(node.name, actual));
+  return {
+    judge(node, expected, actual) {
+      local ??= localJudge(graph, {
+        shown: candidate.backend.layers,
+        images,
+        parameters: source,
+        parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
+        precision: candidate.precision ?? actual.dtype,
+        mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
+        reusesMemory: candidate.backend.name === "reference",
+      });
+      return judgeLocally(node, expected, actual, local.judge(node.name, actual));
+    },
+    explanations: () => local?.explanations() ?? new Map(),
   };
 }
 

@@ -19,6 +19,11 @@ export interface LocalError {
   readonly worst: number;
 }
 
+/** Whether rounding accounts for an error. */
+export function isRounding({ margin, spread }: LocalError): boolean {
+  return Math.max(margin, spread) <= 1;
+}
+
 /** Holds a candidate's values against recomputed ones, element by element. */
 export function localError(actual: RealTensor, recomputed: RealTensor, bound: RoundingBound): LocalError {
   const { elements, roundings, planes } = bound;

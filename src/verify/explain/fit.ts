@@ -1,0 +1,197 @@
+import type { Op } from "../../arch/index.js";
+import type { RealTensor } from "../../tensor.js";
+import { errorAt } from "../bounds/index.js";
+import type { Guess, Step } from "./hypothesis.js";
+import { mapped } from "./hypothesis.js";
+
+/** Most weights that one output channel may have to be fitted: the equations take their square in memory. */
+const MOST_WEIGHTS = 256;
+
+/** Equations for each unknown: fewer would fit anything. */
+const LEAST_EQUATIONS = 4;
+
+/** Output channels that may be off where single weights are: with more, something else is the matter. */
+const MOST_CHANNELS = 4;
+
+/** One weight of an output channel that is off: then the channel's error is that weight's input, times a number. */
+export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) => {
+  const { op } = step.node;
+  const [input] = step.inputs;
+  if (op.kind !== "conv" || !input || group.nodes.length !== 1) return [];
+  const [images = 1, channels = 1, height = 1, width = 1] = step.shape;
+  const plane = height * width;
+  if (images * plane < LEAST_EQUATIONS) return [];
+  const own = step.compute();
+  const channelOf = (i: number): number => Math.floor(i / plane) % channels;
+  const off = new Set<number>();
+  for (let i = 0; i < own.data.length; i++)
+    if (
+      Math.abs((actual.data[i] as number) - (own.data[i] as number)) > errorAt(recomputed.bound.elements, i)
+    )
+      off.add(channelOf(i));
+  if (off.size === 0 || off.size > MOST_CHANNELS) return [];
+  const found: string[] = [];
+  for (const channel of off) {
+    const rows = patches(op, input, Math.floor(channel / (channels / op.groups)), step.shape);
+    const at = (row: number): number =>
+      Math.floor(row / plane) * channels * plane + channel * plane + (row % plane);
+    const errors = rows.map((_, row) => (actual.data[at(row)] as number) - (own.data[at(row)] as number));
+    const { tap, factor } = nearestTap(rows, errors);
+    if (tap < 0) return [];
+    for (const [row, values] of rows.entries())
+      own.data[at(row)] = (own.data[at(row)] as number) + factor * (values[tap] as number);
+    found.push(`[${[channel, ...position(tap, op.kernel)].join(", ")}] by ${factor.toPrecision(3)}`);
+  }
+  return [{ cause: "weights-other", says: `single weights are off: ${found.join("; ")}`, output: () => own }];
+};
+
+/** The input whose multiple comes nearest to the errors. */
+function nearestTap(
+  rows: readonly Float64Array[],
+  errors: readonly number[],
+): { readonly tap: number; readonly factor: number } {
+  let best = { tap: -1, factor: 0, explained: 0 };
+  for (let tap = 0; tap < (rows[0]?.length ?? 1) - 1; tap++) {
+    let [dot, squares] = [0, 0];
+    for (const [row, values] of rows.entries()) {
+      const x = values[tap] as number;
+      dot += x * (errors[row] as number);
+      squares += x * x;
+    }
+    if (squares > 0 && (dot * dot) / squares > best.explained)
+      best = { tap, factor: dot / squares, explained: (dot * dot) / squares };
+  }
+  return best;
+}
+
+function position(tap: number, [height, width]: readonly [number, number]): readonly number[] {
+  return [Math.floor(tap / (height * width)), Math.floor(tap / width) % height, tap % width];
+}
+
+/**
+ * The weights that a candidate's values show, by least squares: if some weights explain all values, the operation is the
+ * right one, and only its weights are others.
+ */
+export const guessFit: Guess = (step, { actual, group }) => {
+  const { op } = step.node;
+  const [input] = step.inputs;
+  if (op.kind !== "conv" || !input || group.nodes.length !== 1) return [];
+  const unknowns = (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1] + 1;
+  const [images = 1, , height = 1, width = 1] = step.shape;
+  const equations = images * height * width;
+  if (unknowns > MOST_WEIGHTS || equations < LEAST_EQUATIONS * unknowns) return [];
+  return [
+    {
+      cause: "weights-other",
+      says: "the operation is right and its weights are not those of the checkpoint",
+      output: () => fitted(step, op, input, actual),
+    },
+  ];
+};
+
+/** Each output channel as the combination of its inputs that comes nearest to the candidate's. */
+function fitted(
+  step: Step,
+  op: Op<"conv">,
+  input: RealTensor,
+  actual: RealTensor,
+): ReturnType<typeof mapped> {
+  const [, channels = 1, height = 1, width = 1] = step.shape;
+  const plane = height * width;
+  const result = mapped(actual, () => 0);
+  for (let group = 0; group < op.groups; group++) {
+    const rows = patches(op, input, group, step.shape);
+    const size = rows[0]?.length ?? 0;
+    const normal = factor(normalMatrix(rows, size), size);
+    const perGroup = channels / op.groups;
+    for (let o = group * perGroup; o < (group + 1) * perGroup; o++) {
+      const at = (row: number): number =>
+        Math.floor(row / plane) * channels * plane + o * plane + (row % plane);
+      const right = new Float64Array(size);
+      for (const [row, values] of rows.entries()) {
+        const y = actual.data[at(row)] as number;
+        for (let k = 0; k < size; k++) right[k] = (right[k] as number) + (values[k] as number) * y;
+      }
+      const weights = solve(normal, right, size);
+      for (const [row, values] of rows.entries()) {
+        let sum = 0;
+        for (let k = 0; k < size; k++) sum += (weights[k] as number) * (values[k] as number);
+        result.data[at(row)] = sum;
+      }
+    }
+  }
+  return result;
+}
+
+/** What each output pixel's sum reads, and a 1 for the bias. */
+function patches(
+  op: Op<"conv">,
+  input: RealTensor,
+  group: number,
+  output: readonly number[],
+): Float64Array[] {
+  const [images = 1, channels = 1, height = 1, width = 1] = input.shape;
+  const [, , rows = 1, columns = 1] = output;
+  const perGroup = op.inChannels / op.groups;
+  const result: Float64Array[] = [];
+  for (let image = 0; image < images; image++)
+    for (let y = 0; y < rows; y++)
+      for (let x = 0; x < columns; x++) {
+        const values = new Float64Array(perGroup * op.kernel[0] * op.kernel[1] + 1);
+        let k = 0;
+        for (let c = 0; c < perGroup; c++)
+          for (let i = 0; i < op.kernel[0]; i++)
+            for (let j = 0; j < op.kernel[1]; j++, k++) {
+              const row = y * op.stride[0] - op.padding[0] + i;
+              const column = x * op.stride[1] - op.padding[1] + j;
+              if (row < 0 || column < 0 || row >= height || column >= width) continue;
+              const channel = image * channels + group * perGroup + c;
+              values[k] = input.data[(channel * height + row) * width + column] as number;
+            }
+        values[k] = 1;
+        result.push(values);
+      }
+  return result;
+}
+
+/** XᵀX with a trace of its diagonal added, since inputs that are always 0 leave their weights open. */
+function normalMatrix(rows: readonly Float64Array[], size: number): Float64Array {
+  const matrix = new Float64Array(size * size);
+  for (const values of rows)
+    for (let i = 0; i < size; i++) {
+      const x = values[i] as number;
+      if (x === 0) continue;
+      for (let j = 0; j <= i; j++)
+        matrix[i * size + j] = (matrix[i * size + j] as number) + x * (values[j] as number);
+    }
+  let largest = 0;
+  for (let i = 0; i < size; i++) largest = Math.max(largest, matrix[i * size + i] as number);
+  for (let i = 0; i < size; i++) matrix[i * size + i] = (matrix[i * size + i] as number) + 1e-13 * largest;
+  return matrix;
+}
+
+/** Cholesky's lower factor, in place. */
+function factor(matrix: Float64Array, size: number): Float64Array {
+  for (let i = 0; i < size; i++)
+    for (let j = 0; j <= i; j++) {
+      let sum = matrix[i * size + j] as number;
+      for (let k = 0; k < j; k++) sum -= (matrix[i * size + k] as number) * (matrix[j * size + k] as number);
+      matrix[i * size + j] =
+        i === j ? Math.sqrt(Math.max(sum, Number.MIN_VALUE)) : sum / (matrix[j * size + j] as number);
+    }
+  return matrix;
+}
+
+function solve(lower: Float64Array, right: Float64Array, size: number): Float64Array {
+  const x = right.slice();
+  for (let i = 0; i < size; i++) {
+    for (let k = 0; k < i; k++) x[i] = (x[i] as number) - (lower[i * size + k] as number) * (x[k] as number);
+    x[i] = (x[i] as number) / (lower[i * size + i] as number);
+  }
+  for (let i = size - 1; i >= 0; i--) {
+    for (let k = i + 1; k < size; k++)
+      x[i] = (x[i] as number) - (lower[k * size + i] as number) * (x[k] as number);
+    x[i] = (x[i] as number) / (lower[i * size + i] as number);
+  }
+  return x;
+}

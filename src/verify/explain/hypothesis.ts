@@ -1,0 +1,96 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { RealTensor, Shape, Tensor } from "../../tensor.js";
+import type { LayerGroup, Recomputed } from "../bounds/index.js";
+import type { ParameterSource } from "../reference/index.js";
+
+/** What can be wrong with a layer whose values are, by its kind. */
+export type Cause =
+  | "batch-norm-missing"
+  | "batch-norm-twice"
+  | "bgr"
+  | "bias"
+  | "bytes-shifted"
+  | "epsilon"
+  | "gate-missing"
+  | "gates-crossed"
+  | "hard-sigmoid"
+  | "instance-norm-misplaced"
+  | "kernel-transposed"
+  | "layout"
+  | "not-normalised"
+  | "pooling"
+  | "precision"
+  | "relu-extra"
+  | "relu-missing"
+  | "same-padding"
+  | "scaled"
+  | "sigmoid-missing"
+  | "streams-exchanged"
+  | "term-missing"
+  | "training-mode"
+  | "unbiased-variance"
+  | "weights-rounded"
+  | "weights-elsewhere"
+  | "weights-other";
+
+/** A failing layer, and all that a guess about it may be tested with. */
+export interface Evidence {
+  readonly graph: LayerGraph;
+  readonly group: LayerGroup;
+  /** What the candidate computed. */
+  readonly actual: RealTensor;
+  /** What it should have, on its own inputs, with the bound on rounding. */
+  readonly recomputed: Recomputed;
+  /** The values that the group reads. */
+  readonly source: (name: string) => RealTensor;
+  /** Other values of the same block that the candidate showed, by name. */
+  readonly nearby: ReadonlyMap<string, RealTensor>;
+  /** Every layer's output shape. */
+  readonly shapes: ReadonlyMap<string, Shape>;
+  readonly parameters: ParameterSource;
+  /** Paths and shapes of all parameters, for a tensor taken for another. */
+  readonly parameterShapes: ReadonlyMap<string, Shape>;
+}
+
+/** One step of a failing group, which a guess replaces by another. */
+export interface Step {
+  readonly node: LayerNode;
+  readonly inputs: readonly RealTensor[];
+  /** The output's shape. */
+  readonly shape: Shape;
+  /** Computes the step in float64, with what is given here in place of its own. */
+  readonly compute: (change?: Change) => Tensor<"float64">;
+}
+
+/** How a step may be computed otherwise. */
+export interface Change {
+  readonly node?: LayerNode;
+  readonly inputs?: readonly RealTensor[];
+  readonly parameters?: ParameterSource;
+  /** The output's, if it is another. */
+  readonly shape?: Shape;
+}
+
+/** A guess at what a candidate computes in place of a step; tested by computing it. */
+export interface Hypothesis {
+  readonly cause: Cause;
+  /** What is the case if it holds, such as `ε is 1e-3, not 1e-5`. */
+  readonly says: string;
+  readonly output: () => Tensor<"float64"> | undefined;
+}
+
+/** Guesses at one step of a failing group. */
+export type Guess = (step: Step, evidence: Evidence) => readonly Hypothesis[];
+
+/** A tensor with other values. */
+export function withData(shape: Shape, data: Float64Array): Tensor<"float64"> {
+  return { dtype: "float64", shape, data };
+}
+
+/** A tensor of the same shape, element by element. */
+export function mapped(
+  { shape, data }: RealTensor,
+  change: (value: number, index: number) => number,
+): Tensor<"float64"> {
+  return withData(shape, Float64Array.from(data as Float64Array, change));
+}

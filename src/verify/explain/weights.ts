@@ -1,0 +1,257 @@
+import type { LayerNode, Op } from "../../arch/index.js";
+import { type Shape, sameShape } from "../../tensor.js";
+import { castFloat, toFloat64 } from "../../tensor-cast.js";
+import { batchNormAffine } from "../bounds/norm-affine.js";
+import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
+
+/** A convolution or linear layer as a runtime computes it: a batch norm folded in, and a bias. */
+interface Product {
+  readonly node: LayerNode;
+  /** OIHW, or [out, in]. */
+  readonly shape: Shape;
+  readonly weight: Float64Array;
+  readonly bias: Float64Array;
+}
+
+/** Guesses at what became of a layer's weights on their way. */
+export const guessWeights: Guess = (step, evidence) => {
+  const { op } = step.node;
+  if (op.kind !== "conv" && op.kind !== "linear") return normTensors(step, evidence);
+  const product = productOf(step.node, op, evidence);
+  const compute = (
+    cause: Hypothesis["cause"],
+    says: string,
+    weight: () => Float64Array | undefined,
+  ): Hypothesis => ({
+    cause,
+    says,
+    output: () => {
+      const values = weight();
+      return values && step.compute(changed(product, values));
+    },
+  });
+  return [
+    ...layouts(product).map(([says, weight]) => compute("kernel-transposed", says, weight)),
+    ...roundings(product).map(([says, weight]) => compute("weights-rounded", says, weight)),
+    ...[1, -1].map((by) =>
+      compute(
+        "bytes-shifted",
+        `the weights are shifted by ${by === 1 ? "one element" : "minus one element"}`,
+        () => rotated(product.weight, by),
+      ),
+    ),
+    ...otherTensors(step, evidence, ["weight", "bias"], step),
+    ...(step.node.foldedBatchNorm ? otherTensors(foldedNorm(step), evidence, NORM_ROLES, step) : []),
+  ];
+};
+
+const NORM_ROLES = ["weight", "bias", "runningMean", "runningVar"] as const;
+
+function normTensors(step: Step, evidence: Evidence): readonly Hypothesis[] {
+  return otherTensors(step, evidence, NORM_ROLES, step);
+}
+
+function foldedNorm(step: Step): Step {
+  const paths = step.node.foldedBatchNorm?.parameters ?? {};
+  return { ...step, node: { ...step.node, parameters: paths } };
+}
+
+function productOf(node: LayerNode, op: Op<"conv"> | Op<"linear">, { parameters }: Evidence): Product {
+  const own = parameters(node.parameters.weight ?? "");
+  const bias = node.parameters.bias === undefined ? undefined : parameters(node.parameters.bias);
+  const outputs = op.kind === "conv" ? op.outChannels : op.outFeatures;
+  const shape =
+    op.kind === "conv" ? [outputs, op.inChannels / op.groups, ...op.kernel] : [outputs, op.inFeatures];
+  const { foldedBatchNorm, ...plain } = node;
+  const bare: LayerNode = {
+    ...plain,
+    op: op.kind === "conv" ? { ...op, bias: true } : op,
+    parameters: { weight: "weight", bias: "bias" },
+  };
+  if (!foldedBatchNorm) return { node: bare, shape, weight: own, bias: bias ?? new Float64Array(outputs) };
+  const norm = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
+  const row = own.length / outputs;
+  return {
+    node: bare,
+    shape,
+    weight: own.map((value, i) => value * (norm.scale[Math.floor(i / row)] as number)),
+    bias: norm.bias.map(
+      (beta, o) => beta + ((bias?.[o] ?? 0) - (norm.mean[o] as number)) * (norm.scale[o] as number),
+    ),
+  };
+}
+
+function changed({ node, bias }: Product, weight: Float64Array): Parameters<Step["compute"]>[0] {
+  return { node, parameters: (path) => (path === "weight" ? weight : bias) };
+}
+
+type Variant = readonly [says: string, weight: () => Float64Array | undefined];
+
+/** The same numbers in another order. */
+function layouts({ shape, weight }: Product): Variant[] {
+  const [outputs = 1, inputs = 1, height = 1, width = 1] = shape;
+  const at = (o: number, i: number, y: number, x: number): number =>
+    weight[((o * inputs + i) * height + y) * width + x] as number;
+  const filled = (value: (o: number, i: number, y: number, x: number) => number): Float64Array => {
+    const result = new Float64Array(weight.length);
+    let k = 0;
+    for (let o = 0; o < outputs; o++)
+      for (let i = 0; i < inputs; i++)
+        for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) result[k++] = value(o, i, y, x);
+    return result;
+  };
+  const variants: Variant[] = [];
+  if (height === width && height > 1)
+    variants.push(
+      ["height and width of the kernel are exchanged", () => filled((o, i, y, x) => at(o, i, x, y))],
+      ["the kernel is turned by 180°", () => filled((o, i, y, x) => at(o, i, height - 1 - y, width - 1 - x))],
+    );
+  if (outputs === inputs && outputs > 1)
+    variants.push([
+      "output and input channels of the weights are exchanged",
+      () => filled((o, i, y, x) => at(i, o, y, x)),
+    ]);
+  if (outputs !== inputs && inputs > 1)
+    variants.push([
+      "the weights of [in, out] are read as [out, in]",
+      () =>
+        weight.map(
+          (_, k) => weight[(k % outputs) * (weight.length / outputs) + Math.floor(k / outputs)] as number,
+        ),
+    ]);
+  if (height * width > 1 && inputs > 1)
+    variants.push([
+      "weights of [out, height, width, in] are read as [out, in, height, width]",
+      () => hwio(weight, outputs, inputs, height * width),
+    ]);
+  return variants;
+}
+
+/** What OIHW reads where OHWI is stored. */
+function hwio(weight: Float64Array, outputs: number, inputs: number, taps: number): Float64Array {
+  const result = new Float64Array(weight.length);
+  for (let o = 0; o < outputs; o++)
+    for (let i = 0; i < inputs; i++)
+      for (let tap = 0; tap < taps; tap++)
+        result[o * inputs * taps + tap * inputs + i] = weight[(o * inputs + i) * taps + tap] as number;
+  return result;
+}
+
+function roundings({ shape, weight }: Product): Variant[] {
+  const cast = (dtype: "float16" | "bfloat16"): Float64Array =>
+    toFloat64(
+      castFloat({ dtype: "float32", shape, data: Float32Array.from(weight) }, dtype, "weight"),
+      "weight",
+    ).data;
+  const row = weight.length / (shape[0] ?? 1);
+  return [
+    ["its weights are rounded to float16", () => cast("float16")],
+    ["its weights are rounded to bfloat16", () => cast("bfloat16")],
+    ["its weights are rounded to int8, one scale for all", () => symmetric(weight, weight.length)],
+    ["its weights are rounded to int8, a scale to each output channel", () => symmetric(weight, row)],
+    ["its weights are rounded to uint8, one scale and minimum for all", () => affine(weight, 255)],
+    ["its weights are rounded to uint16, one scale and minimum for all", () => affine(weight, 65_535)],
+  ];
+}
+
+/** Multiples of max|w| / 127. */
+function symmetric(weight: Float64Array, run: number): Float64Array {
+  const result = new Float64Array(weight.length);
+  for (let start = 0; start < weight.length; start += run) {
+    const values = weight.subarray(start, start + run);
+    const scale = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127;
+    for (let i = 0; i < run; i++)
+      result[start + i] = scale === 0 ? 0 : Math.round((values[i] as number) / scale) * scale;
+  }
+  return result;
+}
+
+/** Steps of (max − min) / levels from the minimum, as tfjs stores them. */
+function affine(weight: Float64Array, levels: number): Float64Array {
+  const min = weight.reduce((a, b) => Math.min(a, b), Infinity);
+  const max = weight.reduce((a, b) => Math.max(a, b), -Infinity);
+  const scale = (max - min) / levels;
+  return weight.map((value) => (scale === 0 ? value : Math.round((value - min) / scale) * scale + min));
+}
+
+function rotated(weight: Float64Array, by: number): Float64Array {
+  return weight.map((_, i) => weight[(i + by + weight.length) % weight.length] as number);
+}
+
+/** How many modules are tried in a layer's place, the nearest by name first. */
+const OTHERS = 24;
+
+/**
+ * Another tensor of the checkpoint in a parameter's place, or a whole other module in a layer's: that of a neighbouring
+ * layer, or another block's gate.
+ *
+ * @param step with the parameters to exchange
+ * @param whole what is computed with them, if it has others too
+ */
+function otherTensors(
+  { node }: Step,
+  { parameters, parameterShapes }: Evidence,
+  roles: readonly (typeof NORM_ROLES)[number][],
+  whole: Step,
+): Hypothesis[] {
+  const paths = roles.flatMap((role) => node.parameters[role] ?? []);
+  const instead = (says: string, other: (path: string) => string): Hypothesis => ({
+    cause: "weights-elsewhere",
+    says,
+    output: () => whole.compute({ parameters: (path) => parameters(other(path)) }),
+  });
+  const modules = modulesLike(paths, parameterShapes);
+  return [
+    ...modules.map(({ module, exchange }) =>
+      instead(
+        `${moduleOf(paths[0] ?? "")} holds the parameters of ${module}`,
+        (path) => exchange.get(path) ?? path,
+      ),
+    ),
+    ...(paths.length > 1 ? modules : []).flatMap(({ exchange }) =>
+      [...exchange].map(([path, other]) =>
+        instead(`${path} holds ${other}`, (wanted) => (wanted === path ? other : wanted)),
+      ),
+    ),
+  ];
+}
+
+interface Likeness {
+  readonly module: string;
+  /** Its parameters, by the paths of those that they would stand in for. */
+  readonly exchange: ReadonlyMap<string, string>;
+}
+
+/** Modules whose parameters have the names and shapes of these. */
+function modulesLike(paths: readonly string[], shapes: ReadonlyMap<string, Shape>): readonly Likeness[] {
+  const [first] = paths;
+  if (first === undefined) return [];
+  const own = moduleOf(first);
+  return [...shapes.keys()]
+    .filter((path) => nameOf(path) === nameOf(first) && moduleOf(path) !== own)
+    .map(moduleOf)
+    .sort((a, b) => commonPrefix(b, own) - commonPrefix(a, own))
+    .flatMap((module) => {
+      const exchange = new Map(paths.map((path) => [path, `${module}.${nameOf(path)}`] as const));
+      const fits = [...exchange].every(([path, other]) => {
+        const shape = shapes.get(other);
+        return shape !== undefined && sameShape(shape, shapes.get(path) ?? []);
+      });
+      return fits ? [{ module, exchange }] : [];
+    })
+    .slice(0, OTHERS);
+}
+
+function moduleOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("."));
+}
+
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf(".") + 1);
+}
+
+function commonPrefix(a: string, b: string): number {
+  let length = 0;
+  while (length < a.length && a[length] === b[length]) length++;
+  return length;
+}

@@ -1,0 +1,202 @@
+import { INPUT_NAME, type LayerNode } from "../../arch/index.js";
+import { type RealTensor, sameShape } from "../../tensor.js";
+import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
+
+/** Guesses at layers that read other values than theirs. */
+export const guessWiring: Guess = (step, evidence) => {
+  const { kind } = step.node.op;
+  if (step.node.inputs[0] === INPUT_NAME) return images(step);
+  if (kind === "scale") return gates(step, evidence);
+  if (kind === "add") return sums(step, evidence);
+  return otherSources(step, evidence);
+};
+
+/** ImageNet statistics, RGB. */
+const MEAN = [0.485, 0.456, 0.406];
+const DEVIATION = [0.229, 0.224, 0.225];
+
+/** What the first layer may have been fed in place of the images. */
+function images({ inputs: [input], compute }: Step): Hypothesis[] {
+  if (!input) return [];
+  const [, channels = 3, height = 1, width = 1] = input.shape;
+  const plane = height * width;
+  const channelOf = (i: number): number => Math.floor(i / plane) % channels;
+  const fed = (
+    cause: Hypothesis["cause"],
+    says: string,
+    f: (value: number, i: number) => number,
+  ): Hypothesis => ({
+    cause,
+    says,
+    output: () => compute({ inputs: [mapped(input, f)] }),
+  });
+  const raw = (x: number, i: number): number =>
+    x * (DEVIATION[channelOf(i)] ?? 1) + (MEAN[channelOf(i)] ?? 0);
+  return [
+    fed(
+      "bgr",
+      "red and blue are exchanged",
+      (_, i) => input.data[i + (2 - 2 * channelOf(i)) * plane] as number,
+    ),
+    fed(
+      "not-normalised",
+      "the images are normalised once more",
+      (x, i) => (x - (MEAN[channelOf(i)] ?? 0)) / (DEVIATION[channelOf(i)] ?? 1),
+    ),
+    fed("not-normalised", "the images' normalisation is undone: pixels from 0 to 1 are read", raw),
+    fed(
+      "not-normalised",
+      "the images' normalisation is undone: pixels from 0 to 255 are read",
+      (x, i) => 255 * raw(x, i),
+    ),
+    fed("layout", "images [height, width, channel] are read as [channel, height, width]", (_, i) => {
+      const image = Math.floor(i / (channels * plane)) * channels * plane;
+      const inside = i - image;
+      return input.data[image + (inside % channels) * plane + Math.floor(inside / channels)] as number;
+    }),
+  ];
+}
+
+/** A stream's gate: missing, or another stream's, on this stream's values or another's. */
+function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[] {
+  const [stream, gate] = inputs;
+  if (!stream || !gate) return [];
+  const scales = evidence.graph.nodes.filter(({ op, block }) => op.kind === "scale" && block === node.block);
+  const others = scales.filter(({ name }) => name !== node.name);
+  const named = (other: LayerNode, which: 0 | 1): RealTensor | undefined =>
+    evidence.nearby.get(other.inputs[which] ?? "");
+  return [
+    { cause: "gate-missing", says: "the stream is not gated", output: () => mapped(stream, (x) => x) },
+    {
+      cause: "gate-missing",
+      says: "the gate is applied twice",
+      output: () => compute({ inputs: [compute(), gate] }),
+    },
+    {
+      cause: "gate-missing",
+      says: "the stream is added to what its gate gives",
+      output: () => {
+        const gated = compute().data.slice();
+        return mapped(stream, (x, i) => x + (gated[i] as number));
+      },
+    },
+    ...others.map((other) => ({
+      cause: "gates-crossed" as const,
+      says: `the stream is gated by stream ${other.stream}'s gate`,
+      output: () => {
+        const its = named(other, 1);
+        return its && compute({ inputs: [stream, its] });
+      },
+    })),
+    ...others.map((other) => ({
+      cause: "streams-exchanged" as const,
+      says: `the gate is applied to stream ${other.stream}`,
+      output: () => {
+        const its = named(other, 0);
+        return its && compute({ inputs: [its, gate] });
+      },
+    })),
+    ...others.map((other) => ({
+      cause: "streams-exchanged" as const,
+      says: `the values are those of stream ${other.stream}`,
+      output: () => {
+        const [values, its] = [named(other, 0), named(other, 1)];
+        return values && its && compute({ inputs: [values, its] });
+      },
+    })),
+  ];
+}
+
+/** A sum with a term missing or twice, and an instance norm on the wrong side of a block's residual sum. */
+function sums(step: Step, evidence: Evidence): Hypothesis[] {
+  const { node, inputs, compute } = step;
+  const weighted =
+    (weights: readonly number[]): Hypothesis["output"] =>
+    () =>
+      compute({ inputs: inputs.map((input, i) => mapped(input, (x) => x * (weights[i] ?? 1))) });
+  const terms = node.inputs.map((name, term): readonly Hypothesis[] => [
+    {
+      cause: "term-missing",
+      says: `${name} is left out of the sum`,
+      output: weighted(inputs.map((_, i) => (i === term ? 0 : 1))),
+    },
+    ...inputs.flatMap((_, other): Hypothesis[] =>
+      other === term
+        ? []
+        : [
+            {
+              cause: "streams-exchanged",
+              says: `${name} is added twice, and ${node.inputs[other]} not at all`,
+              output: weighted(inputs.map((_, i) => (i === term ? 2 : i === other ? 0 : 1))),
+            },
+          ],
+    ),
+  ]);
+  return [...terms.flat(), ...misplacedNorms(step, evidence)];
+}
+
+function misplacedNorms({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[] {
+  const { nodes } = evidence.graph;
+  const norms = nodes.filter(
+    ({ op, inputs: [source], name, block }) =>
+      op.kind === "instanceNorm" &&
+      (source === node.name || (block === node.block && node.inputs.includes(name))),
+  );
+  return norms.flatMap((norm): Hypothesis[] => {
+    const apply = (input: RealTensor): RealTensor => {
+      const result = compute({ node: norm, inputs: [input] });
+      return { ...result, data: result.data.slice() };
+    };
+    const [main, ...rest] = inputs;
+    if (!main) return [];
+    const says = `${norm.name} normalises the other side of the sum`;
+    return norm.inputs[0] === node.name
+      ? inputs.map((input, which) => ({
+          cause: "instance-norm-misplaced",
+          says,
+          output: () => compute({ inputs: inputs.map((each, i) => (i === which ? apply(input) : each)) }),
+        }))
+      : [
+          {
+            cause: "instance-norm-misplaced",
+            says,
+            output: () => compute({ node: norm, inputs: [compute()] }),
+          },
+          ...(rest.length > 0
+            ? [
+                {
+                  cause: "instance-norm-misplaced" as const,
+                  says: `${norm.name} is applied after the sum as well`,
+                  output: () => compute({ node: norm, inputs: [compute()] }),
+                },
+              ]
+            : []),
+        ];
+  });
+}
+
+/** Any other value of the block with the input's shape in its place: the streams, where a gate's pool reads one. */
+function otherSources({ node, inputs: [input], compute }: Step, { nearby, graph }: Evidence): Hypothesis[] {
+  if (!input) return [];
+  const own = node.inputs[0];
+  const streams = new Map(graph.nodes.map(({ name, stream }) => [name, stream]));
+  const passedBy = node.op.kind === "instanceNorm" || node.op.kind === "batchNorm";
+  return [
+    ...[...nearby]
+      .filter(([name, { shape }]) => name !== own && name !== node.name && sameShape(shape, input.shape))
+      .map(([name, tensor]) => ({
+        cause: "streams-exchanged" as const,
+        says: `it reads ${name}${streams.get(name) === undefined ? "" : `, of stream ${streams.get(name)}`}, not ${own}`,
+        output: () => compute({ inputs: [tensor] }),
+      })),
+    ...(passedBy && node.op.kind === "instanceNorm"
+      ? [
+          {
+            cause: "instance-norm-misplaced" as const,
+            says: "nothing is normalised here",
+            output: () => mapped(input, (x) => x),
+          },
+        ]
+      : []),
+  ];
+}
