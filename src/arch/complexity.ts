@@ -14,10 +14,11 @@ export function multiplyAdds(graph: LayerGraph, images: Shape): number {
   const needed = ancestors(graph, graph.outputs[graph.outputs.evaluation] ?? graph.outputs.features);
   return graph.nodes
     .filter((node) => needed.has(node.name))
-    .reduce((sum, node) => sum + nodeMultiplyAdds(node, shapes.get(node.name) ?? []), 0);
+    .reduce((sum, node) => sum + layerMultiplyAdds(node, shapes.get(node.name) ?? []), 0);
 }
 
-function nodeMultiplyAdds({ op }: LayerNode, output: Shape): number {
+/** A layer's share of them, for an output of this shape. */
+export function layerMultiplyAdds({ op }: LayerNode, output: Shape): number {
   if (op.kind === "conv") {
     const perElement = op.kernel[0] * op.kernel[1] * op.inChannels + (op.bias ? 1 : 0);
     return Math.trunc((perElement * elementCount(output)) / op.groups);

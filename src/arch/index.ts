@@ -1,5 +1,5 @@
 export { compareStateDict, type StateDictProblems } from "./compare.js";
-export { ancestors, multiplyAdds } from "./complexity.js";
+export { ancestors, layerMultiplyAdds, multiplyAdds } from "./complexity.js";
 export { expand, INPUT_NAME } from "./expand.js";
 export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode } from "./graph.js";
 export { type Identified, identify } from "./identify.js";

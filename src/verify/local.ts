@@ -10,7 +10,7 @@ import {
   localError,
   recomputer,
 } from "./bounds/index.js";
-import { type Explanation, explain } from "./explain/index.js";
+import { type Explanation, effortFor, explain } from "./explain/index.js";
 import type { ParameterSource } from "./reference/index.js";
 
 /** Judges layers one by one, each on what the candidate itself fed to it, and looks for what is wrong with the faulty. */
@@ -36,12 +36,11 @@ export interface LocalOptions {
   readonly precision: FloatDType;
   /** Whether a layer that is not shown is no fault: a recording holds what it holds, a model may have folded it. */
   readonly mayHide: (layer: string) => boolean;
+  /** Whether to look for what is wrong with a faulty layer. */
+  readonly explains: boolean;
   /** Whether the candidate uses a tensor's memory again once the next is asked for. */
   readonly reusesMemory: boolean;
 }
-
-/** Faulty layers whose cause is looked for: a candidate with more is another network. */
-const EXPLAINED_FAULTS = 24;
 
 interface Faulty {
   readonly group: LayerGroup;
@@ -64,13 +63,14 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
   // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.
   const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
   const kept = keptForBlock(graph);
+  const effort = effortFor(graph, images.shape);
   const nearby = new Map<string, RealTensor>();
   let faulty: Faulty[] = [];
   let block: string | undefined;
 
   function lookInto(): void {
     for (const { group, actual, inputs, margin } of faulty) {
-      if (found.size >= EXPLAINED_FAULTS) break;
+      if (effort.left <= 0) break;
       const source = (name: string): RealTensor => inputs.get(name) ?? images;
       const recomputed = recompute(group, source);
       const owned = {
@@ -79,7 +79,18 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       };
       const parameterShapes = options.parameterShapes;
       const explanation = explain(
-        { graph, group, actual, recomputed: owned, source, nearby, shapes, parameters, parameterShapes },
+        {
+          graph,
+          group,
+          actual,
+          recomputed: owned,
+          source,
+          nearby,
+          shapes,
+          parameters,
+          parameterShapes,
+          effort,
+        },
         margin,
       );
       if (explanation) found.set(group.layer.name, explanation);
@@ -102,7 +113,7 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       if (!group || !inputs) return undefined;
       const { output, bound } = recompute(group, (source) => inputs.get(source) ?? images);
       const error = localError(actual, output, bound);
-      if (!isRounding(error))
+      if (options.explains && !isRounding(error))
         faulty.push({ group, actual, inputs, margin: Math.max(error.margin, error.spread) });
       return error;
     },

@@ -161,13 +161,19 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   };
 }
 
+/** With more constants than these different, the weights are another checkpoint's, and that explains all. */
+const FEW_WEIGHTS = 32;
+
 interface Judge {
   judge(node: LayerNode, expected: RealTensor, actual: RealTensor): LayerResult;
   explanations(): ReadonlyMap<string, Explanation>;
 }
 
 /** Judges each layer against the reference network, or on the candidate's own inputs to it. */
-function judgeOf({ graph, candidate, images, parameters }: Verification, tolerance: Tolerance): Judge {
+function judgeOf(
+  { graph, candidate, images, parameters, weights }: Verification,
+  tolerance: Tolerance,
+): Judge {
   if (tolerance.rule === "relative-to-max")
     return {
       judge: (node, expected, actual) => judgeLayer(node, expected, actual, tolerance),
@@ -192,6 +198,7 @@ function judgeOf({ graph, candidate, images, parameters }: Verification, toleran
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         precision: candidate.precision ?? actual.dtype,
         mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
+        explains: (weights?.faults.length ?? 0) <= FEW_WEIGHTS,
         reusesMemory: candidate.backend.name === "reference",
       });
       return judgeLocally(node, expected, actual, local.judge(node.name, actual));

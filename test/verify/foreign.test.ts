@@ -58,14 +58,18 @@ describe("a file of another exporter", () => {
       theirs(true, (model) => replaceNode(model, layer, (node) => ({ ...node, opType: "HardSigmoid" }))),
     );
     expect(passed).toBe(false);
-    expect(faults).toContainEqual({
-      layer,
-      stream: 2,
-      kind: "structure",
-      margin: expect.any(Number),
-      explanation: "found HardSigmoid, expected a sigmoid",
-    });
-    expect(faults).toHaveLength(1);
+    expect(faults).toEqual([
+      {
+        layer,
+        stream: 2,
+        kind: "structure",
+        margin: expect.any(Number),
+        cause: "hard-sigmoid",
+        explanation: expect.stringMatching(
+          /^found HardSigmoid, expected a sigmoid; it is a HardSigmoid of slope 1\/5: /,
+        ),
+      },
+    ]);
     expect(faults[0]?.margin).toBeGreaterThan(1000);
   });
 

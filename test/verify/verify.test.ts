@@ -203,7 +203,7 @@ describe("a faulty file fails at its fault", () => {
 
   it("says how far off a layer is, on what the candidate fed it", async () => {
     const bytes = rewriteOnnx(convert(osnet), (model) =>
-      changeNode(model, "conv5.relu", (node) => ({ ...node, opType: "Identity" })),
+      changeNode(model, "conv5.relu", (node) => ({ ...node, opType: "Cos" })),
     );
     const [fault] = (await hold(bytes, osnet)).faults;
     expect(fault?.explanation).toMatch(

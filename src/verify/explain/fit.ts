@@ -85,6 +85,7 @@ export const guessFit: Guess = (step, { actual, group }) => {
       cause: "weights-other",
       says: "the operation is right and its weights are not those of the checkpoint",
       output: () => fitted(step, op, input, actual),
+      work: unknowns,
     },
   ];
 };

@@ -50,6 +50,13 @@ export interface Evidence {
   readonly parameters: ParameterSource;
   /** Paths and shapes of all parameters, for a tensor taken for another. */
   readonly parameterShapes: ReadonlyMap<string, Shape>;
+  /** What may still be spent on guesses. */
+  readonly effort: Effort;
+}
+
+/** Work that is left, in multiply-adds: counted and not timed, so that a report is the same on every machine. */
+export interface Effort {
+  left: number;
 }
 
 /** One step of a failing group, which a guess replaces by another. */
@@ -77,6 +84,8 @@ export interface Hypothesis {
   /** What is the case if it holds, such as `ε is 1e-3, not 1e-5`. */
   readonly says: string;
   readonly output: () => Tensor<"float64"> | undefined;
+  /** What computing it costs, in times of the step; default 1. */
+  readonly work?: number;
 }
 
 /** Guesses at one step of a failing group. */

@@ -1,9 +1,10 @@
-import { elementCount, type RealTensor } from "../../tensor.js";
+import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
+import { elementCount, type RealTensor, type Shape } from "../../tensor.js";
 import { type ErrorBound, errorAt, localError } from "../bounds/index.js";
 import { evaluateLayer, Workspace } from "../reference/index.js";
 import { guessActivation } from "./activations.js";
 import { guessFit, guessSingleWeight } from "./fit.js";
-import type { Cause, Evidence, Guess, Step } from "./hypothesis.js";
+import type { Cause, Effort, Evidence, Guess, Step } from "./hypothesis.js";
 import { guessNorm } from "./norms.js";
 import { guessPrecision, guessResidue } from "./residue.js";
 import { guessWeights } from "./weights.js";
@@ -48,7 +49,8 @@ export function explain(evidence: Evidence, margin: number): Explanation | undef
   const { actual, recomputed } = evidence;
   for (const { step, finish } of stepsOf(evidence))
     for (const guess of GUESSES) {
-      const holding = guess(step, evidence).flatMap(({ cause, says, output }) => {
+      const holding = guess(step, evidence).flatMap(({ cause, says, output, work = 1 }) => {
+        if (!spend(evidence.effort, work * workOf(step))) return [];
         const guessed = output();
         if (guessed?.data.length !== elementCount(step.shape)) return [];
         const expected = finish(guessed);
@@ -64,6 +66,25 @@ export function explain(evidence: Evidence, margin: number): Explanation | undef
       return { cause: best.cause, sentence: `${where}${best.says}: recomputed so, the error falls ${fall}` };
     }
   return undefined;
+}
+
+/** How often the whole network may be computed to explain faults: a candidate with more of them is another network. */
+const EFFORT = 8;
+
+export function effortFor(graph: LayerGraph, images: Shape): Effort {
+  return { left: EFFORT * multiplyAdds(graph, images) };
+}
+
+/** A layer without products still reads and writes. */
+const WORK_PER_ELEMENT = 8;
+
+function workOf({ node, shape }: Step): number {
+  return layerMultiplyAdds(node, shape) + WORK_PER_ELEMENT * elementCount(shape);
+}
+
+function spend(effort: Effort, work: number): boolean {
+  effort.left -= work;
+  return effort.left >= 0;
 }
 
 /** Roundings of a value that is another than the one that the bound was made for. */
