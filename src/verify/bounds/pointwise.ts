@@ -14,9 +14,9 @@ export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }
 }
 
 /**
- * The sigmoid's own error, absolute. Runtimes compute it as a rational or polynomial approximation, or by exp: the
- * largest error over all float32 arguments is 1.2e-7 in onnxruntime 1.30 (MlasComputeLogistic), 9.0e-8 in tfjs-wasm 4.22
- * (XNNPACK) and 6.0e-8 in PyTorch 2.13, measured by bench/sigmoid.
+ * The sigmoid's own error, absolute. Runtimes compute it as a rational or polynomial approximation, or by exp. Measured
+ * over 35 million float32 arguments, every 64th between −100 and 100: 1.7e-7 in onnxruntime 1.30 (MLAS, a rational
+ * function clamped at ±18), 9.0e-8 in tfjs-wasm 4.22 (XNNPACK), 8.9e-8 in PyTorch 2.13, 3.0e-8 in tfjs-cpu.
  */
 const SIGMOID_ERROR = 2 ** -22;
 
