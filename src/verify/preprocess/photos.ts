@@ -1,13 +1,10 @@
 import { InputError } from "../../errors.js";
 import type { Tensor } from "../../tensor.js";
 import { decodeJpeg, isJpeg } from "./jpeg.js";
+import { DEVIATION, MEAN } from "./normalise.js";
 import type { Pixels } from "./pixels.js";
 import { decodePng, isPng } from "./png.js";
 import { resizeBilinear } from "./resample.js";
-
-/** ImageNet statistics that torchreid normalises images with, RGB. */
-export const MEAN = [0.485, 0.456, 0.406] as const;
-export const DEVIATION = [0.229, 0.224, 0.225] as const;
 
 /**
  * Decodes a picture as torchreid's reader does (`Image.open(path).convert("RGB")`, torchreid.utils.read_image): an

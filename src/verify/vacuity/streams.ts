@@ -66,7 +66,7 @@ export function watchGate({ layer, stream }: StreamLayers, { indistinguishable }
     untested() {
       const scale = Math.max(Math.abs(least), Math.abs(most));
       if (least > most || most - least > indistinguishable * scale) return [];
-      return [{ layer, stream, reason: `the gate is ${most.toPrecision(3)} for all images and channels` }];
+      return [{ layer, stream, reason: "the gate is the same for all images and channels" }];
     },
   };
 }
