@@ -24,6 +24,9 @@ export function isJpeg(bytes: Uint8Array): boolean {
 export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pixels> {
   const { width, height, isRgb } = readFrame(bytes, subject);
   expectSize(width, height, subject);
+  // Every 8×8 block takes a bit at the very least, so that a short file cannot have large amounts allocated.
+  if (8 * bytes.length < (width * height) / 64)
+    throw broken(subject, `a JPEG of ${width}×${height} pixels in ${bytes.length} bytes`);
   const { decode } = await import("jpeg-js");
   try {
     const { data } = decode(bytes, {

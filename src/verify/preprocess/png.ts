@@ -79,11 +79,16 @@ function readHeader(data: Uint8Array, subject: string): PngHeader {
   return { width, height, depth, colourType, samples: kind.samples, interlaced: interlace === 1 };
 }
 
-/** Input bytes unpacked at a time: a deflate bomb, at most 1032:1, is noticed after 16 MB at the latest. */
+/** Deflate packs no better: a file that is shorter for its size cannot hold the picture. */
+const MAX_RATIO = 1032;
+
+/** Input bytes unpacked at a time: more data than the size takes is noticed after 16 MB at the latest. */
 const PIECE_BYTES = 1 << 14;
 
 /** The image data, which must be exactly as long as the header makes it. */
 function inflate(parts: readonly Uint8Array[], length: number, subject: string): Uint8Array {
+  const packed = parts.reduce((sum, part) => sum + part.length, 0);
+  if (length > MAX_RATIO * packed) throw broken(subject, `a PNG with ${packed} bytes for ${length} of data`);
   const raw = new Uint8Array(length);
   let filled = 0;
   const stream = new Unzlib((piece) => {

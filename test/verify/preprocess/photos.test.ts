@@ -127,7 +127,7 @@ describe("pictures that are refused", () => {
       "unsupported: a PNG of unknown compression, filter or interlacing",
     ],
     ["half a PNG", png.subarray(0, 500), "format: a PNG that ends within a chunk"],
-    ["a PNG without its data", png.subarray(0, 33), "format: a PNG with broken compressed data"],
+    ["a PNG without its data", png.subarray(0, 33), "format: a PNG with 0 bytes for 1682 of data"],
     ["a PNG of other compressed data", changed(png, 90, 0), "format: a PNG with broken compressed data"],
     [
       "a palette that is too short",
@@ -142,6 +142,16 @@ describe("pictures that are refused", () => {
     ["a JPEG of 12 bits", changed(jpeg, frame + 4, 12), "unsupported: a JPEG of 12 bits"],
     ["a lossless JPEG", changed(jpeg, frame + 1, 0xc3), "unsupported: a JPEG of kind SOF3"],
     ["a JPEG of four colours", bytesOf("cmyk.jpg"), "unsupported: a JPEG of 4 colour components"],
+    [
+      "a PNG of a few bytes that promises 31 megabytes",
+      changed(png, 16, 0, 0, 20, 0, 0, 0, 8, 0),
+      "format: a PNG with 1589 bytes for 31459328 of data",
+    ],
+    [
+      "a JPEG of a few bytes that promises as many",
+      changed(jpeg.subarray(0, 2000), frame + 5, 20, 0, 8, 0),
+      "format: a JPEG of 2048×5120 pixels in 2000 bytes",
+    ],
     ["half a JPEG", jpeg.subarray(0, jpeg.length >> 1), "format: JPEG data that does not decode"],
     ["the start of a JPEG", jpeg.subarray(0, 20), "format: a JPEG without a picture"],
   ])("%s", async (_, bytes, found) => {
