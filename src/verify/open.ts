@@ -192,7 +192,9 @@ function imagesFor(
       ...(size ?? { height: height ?? 128, width: width ?? 64 }),
       ...(count === undefined ? {} : { batch: count }),
     });
-    return { images: chosen.images, source: `auto: ${chosen.kinds.join(", ")}` };
+    const remaining = chosen.vacuity.untested.length;
+    const source = `auto: ${chosen.kinds.join(", ")}${remaining > 0 ? `; ${remaining} things untested` : ""}`;
+    return { images: chosen.images, source };
   }
   if (images && images !== "auto" && "photos" in images) {
     const { photos, source } = images;
