@@ -17,11 +17,14 @@ program
     "--backend <name>",
     "what runs a TensorFlow.js model: tfjs-wasm, tfjs-cpu or tfjs-node (default: tfjs-wasm)",
   )
-  .option("--input <source>", "images: seed:N, or an .npy of [N, 3, H, W] (default: seed:0)")
+  .option(
+    "--input <source...>",
+    "images: seed:N, auto, an .npy of [N, 3, H, W], or .jpg and .png pictures (default: seed:0)",
+  )
   .option("--batch <n>", "seeded images per run (default: what the model fixes, else 2)", int("--batch", 1))
   .option(
     "--size <HxW>",
-    "size of seeded images (default: what the model fixes, else 256x128)",
+    "size of seeded images and pictures (default: what the model fixes, else 256x128)",
     size("--size"),
   )
   .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")

@@ -1,13 +1,11 @@
 import { basename, extname } from "node:path";
-import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { InputError } from "../../src/errors.js";
 import { expectWritable, readInput, writeChecked } from "../../src/files.js";
-import { formatShape, type Tensor } from "../../src/tensor.js";
-import { isDType } from "../../src/tensor-cast.js";
-import { type OpenOptions, openVerification } from "../../src/verify/open.js";
+import { openVerification } from "../../src/verify/open.js";
 import { renderJson } from "../../src/verify/reports/json.js";
 import { renderText } from "../../src/verify/reports/text.js";
 import { verify } from "../../src/verify/verify.js";
+import { readImages } from "./images.js";
 import { parseBackend, parseTolerance, readArchitecture } from "./inputs.js";
 import { readModel } from "./models.js";
 import type { ExitStatus, Size } from "./options.js";
@@ -18,7 +16,7 @@ interface VerifyOptions {
   readonly reference: string;
   readonly tolerance?: string;
   readonly backend?: string;
-  readonly input?: string;
+  readonly input?: readonly string[];
   readonly batch?: number;
   readonly size?: Size;
   readonly arch?: string;
@@ -69,24 +67,6 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
   else if (!options.quiet)
     process.stdout.write(`${renderText(report, { layers: options.layers ?? false, paint: PAINT })}\n`);
   return report.passed ? 0 : 1;
-}
-
-/** `--input`: `seed:N`, or an .npy file of [N, 3, H, W] float32. */
-async function readImages(text: string | undefined): Promise<OpenOptions["images"]> {
-  if (text === undefined) return undefined;
-  const seed = /^seed:(\d{1,9})$/.exec(text)?.[1];
-  if (seed !== undefined) return { seed: Number(seed) };
-  if (extname(text) !== ".npy")
-    throw badArgument("--input", JSON.stringify(text), "seed:N or an .npy file", "give one of them");
-  const tensor: Tensor = decodeNpy(await readInput(text), basename(text));
-  if (!isDType(tensor, "float32") || tensor.shape.length !== 4 || tensor.shape[1] !== 3)
-    throw badArgument(
-      basename(text),
-      `${tensor.dtype} ${formatShape(tensor.shape)}`,
-      "float32 images [N, 3, H, W]",
-      "save them with numpy.save as PyTorch takes them",
-    );
-  return { source: basename(text), tensor };
 }
 
 function expectReportSuffix(path: string): void {

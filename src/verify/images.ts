@@ -1,8 +1,6 @@
+import { type LayerGraph, outputShapes } from "../arch/index.js";
 import type { Tensor } from "../tensor.js";
-
-/** ImageNet statistics that torchreid normalises images with, RGB. */
-const MEAN = [0.485, 0.456, 0.406] as const;
-const DEVIATION = [0.229, 0.224, 0.225] as const;
+import { DEVIATION, MEAN } from "./preprocess/normalise.js";
 
 /** Cells across an image's height in each octave of noise, with the octave's weight: body, clothing, texture. */
 const OCTAVES = [
@@ -58,8 +56,34 @@ function addNoise(
   }
 }
 
+/** Sizes to try, in this order: what re-identification uses, then others of about its form. */
+const HEIGHTS = [256, 240, 224, 288] as const;
+const WIDTHS = [128, 112, 96, 64, 160] as const;
+
+/**
+ * The size of test images where nobody chooses it: 256×128, or the first at which no layer's output is as high as it is
+ * wide (so that no C = H = W either): a file that exchanges two axes then cannot have the right shapes by chance.
+ *
+ * @param fixed what the model fixes
+ */
+export function defaultSize(
+  graph: LayerGraph,
+  { height, width }: { readonly height?: number | undefined; readonly width?: number | undefined },
+): { readonly height: number; readonly width: number } {
+  const sizes = (height === undefined ? HEIGHTS : [height]).flatMap((high) =>
+    (width === undefined ? WIDTHS : [width]).map((wide) => ({ height: high, width: wide })),
+  );
+  const [first = { height: HEIGHTS[0], width: WIDTHS[0] }] = sizes;
+  return sizes.find((size) => !hasSquares(graph, size.height, size.width)) ?? first;
+}
+
+function hasSquares(graph: LayerGraph, height: number, width: number): boolean {
+  const shapes = [...outputShapes(graph, [1, 3, height, width]).values()];
+  return shapes.some(([, , high = 1, wide = 1]) => high === wide && high > 1);
+}
+
 /** Tommy Ettinger's Mulberry32: 32 bits of state, uniform in [0, 1). */
-function mulberry32(seed: number): () => number {
+export function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

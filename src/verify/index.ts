@@ -2,9 +2,12 @@ export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backe
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
-export { seededImages } from "./images.js";
+export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./choose-images.js";
+export { defaultSize, seededImages } from "./images.js";
 export { measure, type TensorMetrics } from "./metrics.js";
 export { type NamedBytes, type OpenOptions, openVerification } from "./open.js";
+export { decodePhoto, photoTensor } from "./preprocess/photos.js";
+export type { Pixels } from "./preprocess/pixels.js";
 export { evaluate } from "./reference/index.js";
 export type {
   Coverage,
@@ -17,8 +20,10 @@ export type {
   RelativeTolerance,
   Status,
   Tolerance,
+  Vacuity,
   WeightsResult,
 } from "./report.js";
 export { renderJson } from "./reports/json.js";
 export { renderText } from "./reports/text.js";
+export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
 export { type Candidate, DEFAULT_TOLERANCE, type Side, type Verification, verify } from "./verify.js";

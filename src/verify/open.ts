@@ -11,8 +11,11 @@ import type { TfjsBackendName } from "./backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
 import { checkpointCandidate, recordedCandidate } from "./candidate.js";
-import { seededImages } from "./images.js";
+import { chooseImages } from "./choose-images.js";
+import { defaultSize, seededImages } from "./images.js";
 import { type ModelFile, openModel } from "./models.js";
+import { photoTensor } from "./preprocess/photos.js";
+import type { Pixels } from "./preprocess/pixels.js";
 import type { Party } from "./report.js";
 import type { Candidate, Side, Verification } from "./verify.js";
 
@@ -33,15 +36,20 @@ export interface OpenOptions {
   readonly arch?: string | OsnetSpec;
   /** Path of the state dict inside a checkpoint. */
   readonly key?: string;
-  /** Test images [N, 3, H, W] with what reports call them; a seed; or nothing for seed 0. Recordings bring their own. */
+  /**
+   * Test images [N, 3, H, W], or decoded pictures, with what reports call them; `auto` for seeded ones of which no part of
+   * the network stays untested, if that can be; a seed; or nothing for seed 0. Recordings bring their own.
+   */
   readonly images?:
     | { readonly source: string; readonly tensor: Tensor<"float32"> }
+    | { readonly source: string; readonly photos: readonly Pixels[] }
+    | "auto"
     | { readonly seed: number };
   /** What runs a TensorFlow.js model. Default: tfjs-wasm. */
   readonly backend?: TfjsBackendName;
   /** Seeded images per run. Default: what the model fixes, else 2. */
   readonly batch?: number;
-  /** Size of seeded images. Default: what the model fixes, else 256×128. */
+  /** Size of seeded images and of pictures. Default: what the model fixes, else 256×128 (128×64 for `auto`). */
   readonly size?: { readonly height: number; readonly width: number };
 }
 
@@ -78,7 +86,7 @@ export async function openVerification(
   const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
-  const { images, source } = chooseImages(candidateFile, recordings[0], options);
+  const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
   const weights =
     candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
@@ -162,8 +170,10 @@ function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: strin
   });
 }
 
-function chooseImages(
+function imagesFor(
+  graph: LayerGraph,
   candidate: OpenFile,
+  reference: OpenFile,
   recording: Recording | undefined,
   { images, batch, size }: OpenOptions,
 ): { readonly images: Tensor<"float32">; readonly source: string } {
@@ -171,19 +181,38 @@ function chooseImages(
     if (images || batch || size) throw surplusChoice("a choice of images beside a recording", "a recording");
     return { images: recording.images, source: "the recording" };
   }
-  if (images && "tensor" in images) {
+  if (images && images !== "auto" && "tensor" in images) {
     if (batch || size) throw surplusChoice("a batch or size beside images", "a file of images");
     return { images: images.tensor, source: images.source };
   }
-  const seed = images?.seed ?? 0;
-  const [fixedBatch, , fixedHeight, fixedWidth] =
-    candidate.kind === "model" ? candidate.model.inputShape : [];
-  const tensor = seededImages(
-    seed,
-    batch ?? fixedBatch ?? 2,
-    size?.height ?? fixedHeight ?? 256,
-    size?.width ?? fixedWidth ?? 128,
-  );
+  const [fixedBatch, , height, width] = candidate.kind === "model" ? candidate.model.inputShape : [];
+  const count = batch ?? fixedBatch;
+  if (images === "auto" && reference.kind === "checkpoint") {
+    const chosen = chooseImages(graph, reference.checkpoint.stateDict, {
+      ...(size ?? { height: height ?? 128, width: width ?? 64 }),
+      ...(count === undefined ? {} : { batch: count }),
+    });
+    const remaining = chosen.vacuity.untested.length;
+    const source = `auto: ${chosen.kinds.join(", ")}${remaining > 0 ? `; ${remaining} things untested` : ""}`;
+    return { images: chosen.images, source };
+  }
+  if (images && images !== "auto" && "photos" in images) {
+    const { photos, source } = images;
+    if (batch) throw surplusChoice("a batch beside pictures", "a list of pictures");
+    if (fixedBatch !== undefined && fixedBatch !== photos.length)
+      throw new InputError({
+        code: "argument",
+        subject: source,
+        found: `${photos.length} pictures`,
+        expected: `${fixedBatch}, the batch that the model fixes`,
+        remedy: "give as many, or convert the model with --batch dynamic",
+      });
+    const { height: high = height ?? 256, width: wide = width ?? 128 } = size ?? {};
+    return { images: photoTensor(photos, high, wide), source };
+  }
+  const seed = images && images !== "auto" ? images.seed : 0;
+  const chosen = size ?? defaultSize(graph, { height, width });
+  const tensor = seededImages(seed, count ?? 2, chosen.height, chosen.width);
   return { images: tensor, source: `seed:${seed}` };
 }
 

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { openNpz } from "../../src/convert/formats/npz/archive.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { encodeNpy, encodeNpz } from "../support/npy.js";
@@ -78,6 +79,22 @@ describe("osnet-verify", () => {
     expect([passing.status, passing.text]).toEqual([0, ""]);
     const failing = await verify(["model.onnx", "--reference", CHECKPOINT, "--quiet", "--tolerance", "1e-9"]);
     expect([failing.status, failing.text]).toEqual([1, ""]);
+  });
+
+  it("takes pictures, as many as are named, and images that it chooses itself", async () => {
+    const photos = openNpz(readFixture("photos.npz"), "photos.npz");
+    const files = {
+      "a.jpg": photos.read("444.jpg").data as Uint8Array,
+      "b.PNG": photos.read("rgb8.png").data as Uint8Array,
+    };
+    const read = ["model.onnx", "--reference", CHECKPOINT, "--input", "a.jpg", "b.PNG"];
+    const shown = await verify(read, files);
+    expect([shown.status, shown.lines[1]]).toEqual([0, "images 2×3×64×32 from a.jpg, b.PNG"]);
+    const resized = [CHECKPOINT, "--reference", CHECKPOINT, "--input", "a.jpg", "--size", "96x48"];
+    expect((await verify(resized, files)).lines[1]).toBe("images 1×3×96×48 from a.jpg");
+    const chosen = await verify(["model.onnx", "--reference", CHECKPOINT, "--input", "auto"]);
+    expect(chosen.status).toBe(0);
+    expect(chosen.lines[1]).toMatch(/^images \d×3×64×32 from auto: seeded, seeded, \w/);
   });
 
   it("takes images from a seed and from an .npy file", async () => {
@@ -199,7 +216,7 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference CHECKPOINT --input noise",
-      '--input: found "noise", expected seed:N or an .npy file; give one of them',
+      '--input: found "noise", expected seed:N, auto, an .npy file, or .jpg and .png pictures; give one of them',
     ],
     [
       "model.onnx --reference CHECKPOINT --batch 0",

@@ -7,9 +7,11 @@ import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { decodePng } from "../../src/verify/preprocess/png.js";
 import type { Seed } from "./mutate/index.js";
 import { NPY_SEEDS, NPZ_SEEDS } from "./seeds/npz.js";
 import { ONNX_SEEDS } from "./seeds/onnx.js";
+import { PNG_SEEDS } from "./seeds/png.js";
 import { CHECKPOINT_SEEDS, PTH_SEEDS, TINY_SPEC } from "./seeds/pth.js";
 import { SAFETENSORS_SEEDS } from "./seeds/safetensors.js";
 
@@ -72,6 +74,14 @@ export const TARGETS: readonly Target[] = [
     read: (bytes) => {
       const { graph } = decodeOnnx(bytes, { subject: "m.onnx" });
       for (const { shape, data } of graph.initializers.values()) expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "png",
+    seeds: PNG_SEEDS,
+    read: (bytes) => {
+      const { width, height, data } = decodePng(bytes, "a.png");
+      expectSize([height, width, 3], data.length);
     },
   },
   {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { seededImages } from "../../src/verify/images.js";
+import { expand, outputShapes, VARIANT_NAMES, variant } from "../../src/arch/index.js";
+import { defaultSize, seededImages } from "../../src/verify/images.js";
 
 describe("seededImages", () => {
   it("gives the same bits for a seed, on every machine", () => {
@@ -33,5 +34,36 @@ describe("seededImages", () => {
     const { data } = seededImages(0, 1, height, width);
     expect(data).toHaveLength(3 * height * width);
     expect(data.every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("defaultSize", () => {
+  const squares = (graph: ReturnType<typeof expand>, height: number, width: number) =>
+    [...outputShapes(graph, [2, 3, height, width])].filter(
+      ([, [, , high = 1, wide = 1]]) => high === wide && high > 1,
+    );
+
+  it.each(VARIANT_NAMES)("of %s is 256×128, where no layer is as high as wide", (name) => {
+    const graph = expand(variant(name));
+    expect(defaultSize(graph, {})).toEqual({ height: 256, width: 128 });
+    expect(squares(graph, 256, 128)).toEqual([]);
+  });
+
+  it.each([
+    [
+      { height: 64, width: 32 },
+      { height: 64, width: 32 },
+    ],
+    [{ height: 128 }, { height: 128, width: 112 }],
+    [{ height: 160 }, { height: 160, width: 128 }],
+    [{ width: 256 }, { height: 240, width: 256 }],
+    [
+      { height: 128, width: 128 },
+      { height: 128, width: 128 },
+    ],
+  ])("keeps what the model fixes, %j", (fixed, size) => {
+    const graph = expand(variant("osnet_x0_25"));
+    expect(defaultSize(graph, fixed)).toEqual(size);
+    if (size.height !== size.width) expect(squares(graph, size.height, size.width)).toEqual([]);
   });
 });
