@@ -21,6 +21,7 @@ import type {
   Tolerance,
   WeightsResult,
 } from "./report.js";
+import { observeVacuity } from "./vacuity.js";
 
 /** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
@@ -94,6 +95,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   let output: OutputResult | null = null;
 
   const judge = judgeOf(verification, tolerance);
+  const observer = observeVacuity(graph, { images });
   const layers = joinByName(
     reference.backend.run(images),
     candidate.backend.run(images),
@@ -107,6 +109,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       structure.push(layerFault(node, "structure", null, shapes));
       continue;
     }
+    observer.observe(name, actual);
     const result = judge.judge(node, expected, actual);
     results.set(name, result);
     const gate = gateLayers.get(name);
@@ -152,6 +155,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
     output,
     weights: verification.weights?.result ?? null,
+    vacuity: observer.finish(),
     coverage: {
       expected: reachable.length,
       compared: results.size,
