@@ -109,7 +109,7 @@ function artifacts({ json, shards }: TfjsFiles): Core.io.ModelArtifacts {
   return {
     modelTopology: document.modelTopology,
     weightSpecs: document.weightsManifest.flatMap(({ weights }) => weights),
-    weightData: parts.flatMap((part) => (part ? [part.slice().buffer as ArrayBuffer] : [])),
+    weightData: parts.flatMap((part) => (part ? [new Uint8Array(part).buffer as ArrayBuffer] : [])),
     ...(document.format === undefined ? {} : { format: document.format }),
     ...(document.signature === undefined ? {} : { signature: document.signature }),
     ...(document.userDefinedMetadata === undefined

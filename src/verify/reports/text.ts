@@ -26,7 +26,9 @@ function heading({ candidate, reference, backend, input }: ParityReport, paint: 
   const variant = reference.variant ?? candidate.variant;
   return [
     `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}`,
-    paint.faint(`images ${input.shape.join("×")} from ${clean(input.source)}`),
+    paint.faint(
+      `images ${input.shape.join("×")} from ${clean(input.source)}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,
+    ),
   ].join("\n");
 }
 
@@ -106,7 +108,7 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right", "right", "right", "right", "right"], paint.faint)}`;
 }
 
-function summary({ output, weights, coverage }: ParityReport): string {
+function summary({ output, weights, quantization, coverage }: ParityReport): string {
   const lines: string[] = [];
   if (output) {
     const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
@@ -120,6 +122,12 @@ function summary({ output, weights, coverage }: ParityReport): string {
     lines.push(
       `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}`,
     );
+  if (quantization) {
+    const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
+    lines.push(
+      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${maxAbs.toExponential(1)} (${relMax?.toExponential(1) ?? "∞"} of max), L2-normalised ${normalizedMaxAbs.toExponential(1)}, cosine ${cosine(quantization.cosine)}`,
+    );
+  }
   const folded =
     coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
   lines.push(
