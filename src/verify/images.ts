@@ -46,15 +46,13 @@ export function photographed(images: Tensor<"float32">): Tensor<"float32"> {
 const PIXEL_NOISE = 1e-3;
 
 /**
- * The pixels behind normalised images, [N, 3, H, W] too, float32. What is within rounding of a whole number is that
- * number; other values, which no photograph has, stay between and beyond.
+ * The pixels behind normalised images, [N, 3, H, W] too, float32: whole numbers, if all are within rounding of one, as of a
+ * photograph. Other images have values between and beyond.
  */
 export function pixelsOf(images: Tensor<"float32">, order: "rgb" | "bgr"): Tensor<"float32"> {
-  const rgb = mapChannels(images, (value, mean, deviation) => {
-    const pixel = (value * deviation + mean) * WHITE;
-    const whole = Math.round(pixel);
-    return Math.abs(pixel - whole) < PIXEL_NOISE ? whole : pixel;
-  });
+  const exact = mapChannels(images, (value, mean, deviation) => (value * deviation + mean) * WHITE);
+  const isPhotograph = exact.data.every((value) => Math.abs(value - Math.round(value)) < PIXEL_NOISE);
+  const rgb = isPhotograph ? { ...exact, data: exact.data.map(Math.round) } : exact;
   if (order === "rgb") return rgb;
   const [batch = 0, , height = 0, width = 0] = images.shape;
   const plane = height * width;

@@ -8,7 +8,7 @@ import type { StateDict } from "../../../state-dict.js";
 import type { JsonObject, QuantizedDType, TfjsLayersModel, TfjsWeight } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
 import { nodeWeights } from "../weights.js";
-import { type KerasStep, kerasShape, kerasSteps } from "./keras.js";
+import { INPUT, type KerasStep, kerasShape, kerasSteps } from "./keras.js";
 import { toTensorFlow } from "./layout.js";
 import { tfjsMetadata } from "./metadata.js";
 import { type KerasCall, kerasCall } from "./names.js";
@@ -96,8 +96,12 @@ function addCalls(
   callOf: (name: string) => KerasCall,
 ): void {
   const { layer: name, call } = kerasCall(node.name);
-  let inputs = node.inputs.map(callOf);
+  const own = node.inputs.map(callOf);
+  let inputs = own;
   for (const step of steps) {
+    const { reads } = step;
+    if (reads)
+      inputs = reads.flatMap((suffix) => (suffix === INPUT ? own : { layer: `${name}${suffix}`, call }));
     const layer = `${name}${step.suffix ?? ""}`;
     const entry = layers.get(layer) ?? { step, calls: [] };
     // A call's number is its stream's: the graph has streams in order.
