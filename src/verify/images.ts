@@ -52,7 +52,8 @@ const PIXEL_NOISE = 1e-3;
 export function pixelsOf(images: Tensor<"float32">, order: "rgb" | "bgr"): Tensor<"float32"> {
   const exact = mapChannels(images, (value, mean, deviation) => (value * deviation + mean) * WHITE);
   const isPhotograph = exact.data.every((value) => Math.abs(value - Math.round(value)) < PIXEL_NOISE);
-  const rgb = isPhotograph ? { ...exact, data: exact.data.map(Math.round) } : exact;
+  // + 0: black is no −0.
+  const rgb = isPhotograph ? { ...exact, data: exact.data.map((value) => Math.round(value) + 0) } : exact;
   if (order === "rgb") return rgb;
   const [batch = 0, , height = 0, width = 0] = images.shape;
   const plane = height * width;
