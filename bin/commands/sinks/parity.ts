@@ -63,12 +63,12 @@ function parityVerdict(report: ParityReport): Verdict {
       }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);
-return `${all} agree with the float64 reference${stored}; the worst, ${worst.name}, uses ${share} % of the tolerance`;
+      return `${all} agree with the float64 reference${stored}; the worst, ${worst.name}, uses ${share} % of the tolerance`;
     },
     get loss() {
       if (!quantization) return undefined;
       const { dtypes, tensors, relMax, cosine } = quantization;
-      return `${tensors} tensors as ${dtypes.join(", ")}, which moves the embedding by ${(relMax ?? Infinity).toExponential(1)} of max, cosine ${cosine.toFixed(6)}`;
+      return `${tensors} tensors as ${dtypes.join(", ")}, which moves the embedding by ${(relMax ?? Infinity).toExponential(1)} of max, cosine ${formatCosine(cosine)}`;
     },
     async explain(paint) {
       const { renderText } = await import("../../../src/verify/reports/text.js");

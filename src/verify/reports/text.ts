@@ -1,4 +1,4 @@
-import { type Align, clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
+import { type Align, clean, formatCosine, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
 import type { ParityReport, Tolerance } from "../report.js";
 
 /** How many layers the short table shows. */
@@ -55,7 +55,7 @@ function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, 
     layer.maxAbs.toExponential(1),
     layer.relMax === null ? "∞" : layer.relMax.toExponential(1),
     layer.rmse.toExponential(1),
-    cosine(layer.cosine),
+    formatCosine(layer.cosine),
     String(layer.ulp),
   ]);
   const title = all ? `All ${results.length} layers` : `Worst ${worst.length} of ${results.length} layers`;
@@ -113,7 +113,7 @@ function summary({ output, weights, quantization, coverage }: ParityReport): str
   if (output) {
     const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
     lines.push(
-      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${cosine(output.cosine)}`,
+      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(output.cosine)}`,
     );
     if (output.tappingMaxAbs !== null)
       lines.push(`Reading inner values moves the embedding by ${output.tappingMaxAbs.toExponential(1)}`);
@@ -125,7 +125,7 @@ function summary({ output, weights, quantization, coverage }: ParityReport): str
   if (quantization) {
     const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
     lines.push(
-      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${maxAbs.toExponential(1)} (${relMax?.toExponential(1) ?? "∞"} of max), L2-normalised ${normalizedMaxAbs.toExponential(1)}, cosine ${cosine(quantization.cosine)}`,
+      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${maxAbs.toExponential(1)} (${relMax?.toExponential(1) ?? "∞"} of max), L2-normalised ${normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(quantization.cosine)}`,
     );
   }
   const folded =
@@ -142,7 +142,6 @@ function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, pai
   const first = faults[0];
   return `${paint.bad("FAIL")}  ${faults.length} ${faults.length === 1 ? "fault" : "faults"}${first ? `, first at ${clean(first.layer)}` : ""}`;
 }
-
 function marginMeaning(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds"
     ? "error of the layer on the candidate's own inputs, over its rounding bound"
@@ -151,10 +150,4 @@ function marginMeaning(tolerance: Tolerance): string {
 
 function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
-}
-
-/** Six decimals, and never 1.000000 for what is not 1. */
-function cosine(value: number): string {
-  const text = value.toFixed(6);
-  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
 }
