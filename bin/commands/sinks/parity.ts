@@ -1,6 +1,7 @@
 import type { PixelOrder } from "../../../src/convert/lower/preprocess.js";
 import type { ImageSize, OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
 import { InputError } from "../../../src/errors.js";
+import { formatCosine } from "../../../src/terminal-text.js";
 import type { TfjsBackendName } from "../../../src/verify/backend.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { parseTolerance } from "../inputs.js";
