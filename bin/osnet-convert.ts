@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import type { Command } from "commander";
-import { createProgram, int, run, size } from "./commands/options.js";
+import { QUANTIZED_DTYPES } from "../src/convert/formats/tfjs/model.js";
+import { PIXEL_ORDERS } from "../src/convert/lower/preprocess.js";
+import { createProgram, int, run, size, word } from "./commands/options.js";
 
 const program = createProgram(
   "osnet-convert",
@@ -63,6 +65,11 @@ function addTfjsOptions(command: Command): Command {
   return addModelOptions(
     command
       .option("--tfjs-format <kind>", "graph, or layers for a trainable Keras model (default: graph)")
+      .option(
+        "--quantize <dtype>",
+        "store weights as float16, uint16 or uint8; the report says what that costs (default: float32)",
+        word("--quantize", QUANTIZED_DTYPES, "choose one of them"),
+      )
       .option("--no-fuse", "TensorFlow's own operators only: biases and ReLUs apart from convolutions"),
   );
 }
@@ -73,6 +80,11 @@ function addModelOptions(command: Command): Command {
       "--batch <n>",
       "images per run: a number, or dynamic (default: dynamic)",
       int("--batch", 1, "dynamic"),
+    )
+    .option(
+      "--preprocess [order]",
+      "take raw pixels of 0 to 255, rgb or bgr (default: rgb), and normalise them in the model",
+      word("--preprocess", PIXEL_ORDERS, "give the file first, or say --preprocess=rgb"),
     )
     .option("--size <HxW>", "image size, or dynamic (default: 256x128)", size("--size", "dynamic"))
     .option("--output <kind>", "features, logits, both or probabilities (default: what torchreid returns)")

@@ -45,3 +45,9 @@ export function clean(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
 }
+
+/** Six decimals, and never 1.000000 for what is not 1. */
+export function formatCosine(value: number): string {
+  const text = value.toFixed(6);
+  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
+}

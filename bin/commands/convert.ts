@@ -115,6 +115,7 @@ function summary({ source: { name, checkpoint }, lifted, output, encoded, verdic
         ]
       : []),
     ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
+    ...(verdict?.loss === undefined ? [] : [`${PAINT.strong("stored")}: ${verdict.loss}`]),
     `wrote ${PAINT.strong(displayName(output))}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
     "",
   ].join("\n");

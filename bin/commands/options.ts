@@ -41,6 +41,19 @@ export function int<W extends string>(
   };
 }
 
+/** One of some words. */
+export function word<W extends string>(
+  name: string,
+  words: readonly W[],
+  remedy: string,
+): (text: string) => W {
+  return (text) => {
+    const found = words.find((candidate) => candidate === text);
+    if (found !== undefined) return found;
+    throw badValue(name, text, words, remedy);
+  };
+}
+
 export interface Size {
   readonly height: number;
   readonly width: number;

@@ -1,5 +1,6 @@
 import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
+import { NORMALIZED } from "../convert/lower/onnx/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
@@ -68,9 +69,12 @@ export function onnxCandidate(
     (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
   );
   const needed = ancestors(graph, ...results);
-  const layers = graph.nodes
-    .filter(({ name, op }) => needed.has(name) && op.kind !== "input")
-    .map(({ name }) => name);
+  // The network's input is a value of its own where the model normalises it.
+  const layers = new Map(
+    graph.nodes
+      .filter(({ name }) => needed.has(name))
+      .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED : name]),
+  );
   const backend = onnxruntimeBackend(bytes, model, layers, party.name);
   return {
     party,

@@ -2,6 +2,9 @@ import { type LayerGraph, outputShapes } from "../arch/index.js";
 import type { Tensor } from "../tensor.js";
 import { DEVIATION, MEAN } from "./preprocess/normalise.js";
 
+/** A pixel's largest value. */
+const WHITE = 255;
+
 /** Cells across an image's height in each octave of noise, with the octave's weight: body, clothing, texture. */
 const OCTAVES = [
   { cells: 4, weight: 0.5 },
@@ -26,6 +29,57 @@ export function seededImages(seed: number, batch: number, height: number, width:
       values[pixel] = ((values[pixel] as number) - mean) / deviation;
   }
   return { dtype: "float32", shape: [batch, 3, height, width], data };
+}
+
+/** The nearest images that a camera could have taken: pixels of whole numbers from 0 to 255, normalised. */
+export function photographed(images: Tensor<"float32">): Tensor<"float32"> {
+  const pixel = (value: number): number => Math.min(WHITE, Math.max(0, Math.round(value)));
+  return mapChannels(images, (value, mean, deviation) => {
+    // In torchvision's order and precision: a model that normalises the same way gives the same bits.
+    const scaled = Math.fround(pixel((value * deviation + mean) * WHITE) / WHITE);
+    return Math.fround(scaled - Math.fround(mean)) / Math.fround(deviation);
+  });
+}
+
+/** How far rounding to float32 can take a normalised pixel from a whole number, with a margin. */
+const PIXEL_NOISE = 1e-3;
+
+/**
+ * The pixels behind normalised images, [N, 3, H, W] too, float32: whole numbers, if all are within rounding of one, as of a
+ * photograph. Other images have values between and beyond.
+ */
+export function pixelsOf(images: Tensor<"float32">, order: "rgb" | "bgr"): Tensor<"float32"> {
+  const exact = mapChannels(images, (value, mean, deviation) => (value * deviation + mean) * WHITE);
+  const isPhotograph = exact.data.every((value) => Math.abs(value - Math.round(value)) < PIXEL_NOISE);
+  // + 0: black is no −0.
+  const rgb = isPhotograph ? { ...exact, data: exact.data.map((value) => Math.round(value) + 0) } : exact;
+  if (order === "rgb") return rgb;
+  const [batch = 0, , height = 0, width = 0] = images.shape;
+  const plane = height * width;
+  const data = new Float32Array(rgb.data.length);
+  for (let image = 0; image < batch; image++)
+    for (let channel = 0; channel < 3; channel++) {
+      const start = (image * 3 + 2 - channel) * plane;
+      data.set(rgb.data.subarray(start, start + plane), (image * 3 + channel) * plane);
+    }
+  return { ...rgb, data };
+}
+
+/** Every value of images [N, 3, H, W] with the statistics of its channel. */
+function mapChannels(
+  { shape, data }: Tensor<"float32">,
+  map: (value: number, mean: number, deviation: number) => number,
+): Tensor<"float32"> {
+  const [, , height = 1, width = 1] = shape;
+  const plane = height * width;
+  const target = new Float32Array(data.length);
+  for (let start = 0; start < data.length; start += plane) {
+    const channel = (start / plane) % 3;
+    const [mean, deviation] = [MEAN[channel] ?? 0, DEVIATION[channel] ?? 1];
+    for (let index = start; index < start + plane; index++)
+      target[index] = map(data[index] as number, mean, deviation);
+  }
+  return { dtype: "float32", shape, data: target };
 }
 
 /** Adds bilinearly interpolated noise in [0, weight] with square cells, `cells` of them along the height. */

@@ -1,6 +1,6 @@
 import { ancestors, type LayerGraph } from "../arch/index.js";
 import type { Json, JsonObject, TfjsFiles, TfjsLayersModel } from "../convert/formats/tfjs/index.js";
-import { kerasCall } from "../convert/lower/tfjs/index.js";
+import { kerasCall, NORMALIZED_LAYER } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
@@ -49,16 +49,18 @@ export function layersCandidate(
       remedy: "convert the checkpoint with osnet-convert pth2tfjs --tfjs-format layers",
     });
   const needed = ancestors(graph, ...results);
-  const computed = graph.nodes.filter(
-    ({ name, op }) => needed.has(name) && op.kind !== "input" && isComputed(name),
-  );
+  // The network's input is a layer of its own where the model normalises it.
+  const computed = graph.nodes
+    .filter(({ name }) => needed.has(name))
+    .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED_LAYER : name] as const)
+    .filter(([, name]) => isComputed(name));
   const program = { files, input: "images" };
   const backend = tfjsBackend(
     backendName,
     {
       plain: { program, output: tapName(result) },
       tapped: program,
-      nodes: new Map(computed.map(({ name }) => [name, tapName(name)])),
+      nodes: new Map(computed.map(([name, layer]) => [name, tapName(layer)])),
     },
     party.name,
   );

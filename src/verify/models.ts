@@ -5,15 +5,16 @@ import {
   type TfjsFiles,
   type TfjsGraphModel,
   type TfjsLayersModel,
-  type TfjsModel,
 } from "../convert/formats/tfjs/index.js";
 import { matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
+import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import type { TfjsBackendName } from "./backend.js";
 import { onnxCandidate, SPEC_METADATA, statedSpec } from "./candidate.js";
 import { foreignCandidate } from "./foreign.js";
 import { layersCandidate, layersInputShape } from "./layers-candidate.js";
+import { type QuantizedWeights, quantizedWeights } from "./quantization.js";
 import type { Party } from "./report.js";
 import { tfjsCandidate, tfjsSpec } from "./tfjs-candidate.js";
 import { layersConstants, tfjsConstants } from "./tfjs-weights.js";
@@ -34,16 +35,20 @@ export interface ModelFile {
    * @throws InputError (`unsupported`) if the graph is no OSNet
    */
   readonly shownGraph?: (dialect: Dialect | undefined) => LayerGraph;
+  /** The order of the raw pixels that the model takes; undefined if it takes normalised images. */
+  readonly preprocess: PixelOrder | undefined;
   /** Batch, channels, height and width of the images, as far as the file fixes them. */
   readonly inputShape: readonly (number | undefined)[];
   /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
   readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
-  /** Its constants against a checkpoint's. */
+  /** Its constants against a checkpoint's; those that it stores in fewer bits against the checkpoint's in as few. */
   readonly compareWeights: (
     graph: LayerGraph,
     stateDict: StateDict,
     candidate: Candidate,
-  ) => WeightsComparison | undefined;
+  ) => WeightsComparison;
+  /** What it stores in fewer bits; undefined if it stores all numbers as they are. */
+  readonly quantized?: QuantizedWeights;
 }
 
 /** The bytes of a model file and, of a model.json, the weight files beside it. */
@@ -82,6 +87,7 @@ function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): Mode
       : matchOnnx(model, { subject, graph });
   return {
     statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
+    preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
     shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: shape.map((size) => (typeof size === "number" ? size : undefined)),
     candidate(graph, party) {
@@ -120,12 +126,12 @@ function tfjsFile(
   const [batch, height, width, channels] = inputShape(model);
   return {
     statedSpec: () => tfjsSpec(model, subject),
+    preprocess: declaredPreprocess(model.metadata?.[PREPROCESS_METADATA], subject),
     inputShape: [batch, channels, height, width],
     candidate: (graph, party) => tfjsCandidate(files, model, graph, party, backend),
     compareWeights: (graph, stateDict, { results, folded }) =>
-      isQuantized(model)
-        ? undefined
-        : compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded),
+      compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded),
+    ...quantizedWeights(model, (graph) => tfjsConstants(model, graph)),
   };
 }
 
@@ -138,18 +144,13 @@ function layersFile(
   const [batch, height, width, channels] = layersInputShape(model);
   return {
     statedSpec: () => tfjsSpec(model, subject),
+    preprocess: declaredPreprocess(model.metadata?.[PREPROCESS_METADATA], subject),
     inputShape: [batch, channels, height, width],
     candidate: (graph, party) => layersCandidate(files, model, graph, party, backend),
     compareWeights: (graph, stateDict, { results, folded }) =>
-      isQuantized(model)
-        ? undefined
-        : compareConstants(graph, stateDict, layersConstants(model, graph), results, folded),
+      compareConstants(graph, stateDict, layersConstants(model, graph), results, folded),
+    ...quantizedWeights(model, (graph) => layersConstants(model, graph)),
   };
-}
-
-/** Quantised weights are not the checkpoint's: what that costs shows in the layers. */
-function isQuantized({ weights }: TfjsModel): boolean {
-  return [...weights.values()].some(({ stored }) => stored !== undefined);
 }
 
 /** The input's shape, NHWC; −1 is any size. */

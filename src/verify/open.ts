@@ -12,8 +12,9 @@ import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
 import { checkpointCandidate, recordedCandidate } from "./candidate.js";
 import { chooseImages } from "./choose-images.js";
-import { defaultSize, seededImages } from "./images.js";
+import { defaultSize, photographed, seededImages } from "./images.js";
 import { type ModelFile, openModel } from "./models.js";
+import { feedPixels, withImages } from "./pixels.js";
 import { photoTensor } from "./preprocess/photos.js";
 import type { Pixels } from "./preprocess/pixels.js";
 import type { Party } from "./report.js";
@@ -88,18 +89,42 @@ export async function openVerification(
   );
   const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
-  const weights =
-    candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
-      ? candidateFile.model.compareWeights(graph, referenceFile.checkpoint.stateDict, side)
-      : undefined;
+  const against = await openReference(reference, referenceFile, graph, recordings[0]);
   return {
     graph,
     candidate: side,
-    reference: await openReference(reference, referenceFile, graph, recordings[0]),
+    reference: side.pixels ? { ...against, backend: withImages(against.backend, graph) } : against,
     images,
     imagesSource: source,
-    ...(weights ? { weights } : {}),
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
+    ...(candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
+      ? compareCheckpoint(candidateFile.model, referenceFile.checkpoint, graph, side, against)
+      : {}),
+  };
+}
+
+/**
+ * What a checkpoint tells of a model besides its activations: whether the constants are its own. If they are stored in
+ * fewer bits, the reference is the network of the weights that are left, which the model is to compute as exactly as any;
+ * what they have lost is told apart.
+ */
+function compareCheckpoint(
+  model: ModelFile,
+  { stateDict }: Checkpoint,
+  graph: LayerGraph,
+  candidate: Candidate,
+  reference: Side,
+): Partial<Verification> {
+  const weights = model.compareWeights(graph, stateDict, candidate);
+  const { quantized } = model;
+  if (!quantized) return { weights };
+  const { summary } = quantized;
+  const stored = quantized.stateDict(graph, stateDict, candidate);
+  return {
+    weights,
+    parameters: stored,
+    reference: { ...reference, backend: referenceBackend(graph, stored) },
+    quantized: { summary, original: reference.backend },
   };
 }
 
@@ -213,7 +238,8 @@ function imagesFor(
   const seed = images && images !== "auto" ? images.seed : 0;
   const chosen = size ?? defaultSize(graph, { height, width });
   const tensor = seededImages(seed, count ?? 2, chosen.height, chosen.width);
-  return { images: tensor, source: `seed:${seed}` };
+  const pixels = candidate.kind === "model" && candidate.model.preprocess !== undefined;
+  return { images: pixels ? photographed(tensor) : tensor, source: `seed:${seed}` };
 }
 
 function surplusChoice(found: string, source: string): InputError {
@@ -233,7 +259,7 @@ async function openCandidate(
   recording: Recording | undefined,
 ): Promise<Candidate> {
   const party = await describe(candidate, file.format, graph);
-  if (file.kind === "model") return file.model.candidate(graph, party);
+  if (file.kind === "model") return feedPixels(file.model.candidate(graph, party), file.model.preprocess);
   if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
   if (!recording) throw new Error("a recording was not opened");
   return recordedCandidate(recording, party);

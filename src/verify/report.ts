@@ -1,3 +1,4 @@
+import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
 import type { BackendName } from "./backend.js";
@@ -14,7 +15,8 @@ export interface ParityReport {
   /** What computed the candidate's side. */
   readonly backend: BackendName;
   readonly tolerance: Tolerance;
-  readonly input: { readonly source: string; readonly shape: Shape };
+  /** `pixels`: what the candidate was given, if raw pixels of 0 to 255 instead of normalised images. */
+  readonly input: { readonly source: string; readonly shape: Shape; readonly pixels?: PixelOrder };
   readonly passed: boolean;
   /** Where the candidate first departs from the reference, worst first; layers downstream are not blamed. */
   readonly faults: readonly Fault[];
@@ -24,6 +26,8 @@ export interface ParityReport {
   /** The embedding; null when the two sides have no embedding in common. */
   readonly output: OutputResult | null;
   readonly weights: WeightsResult | null;
+  /** Of a model that stores weights in fewer bits: what that costs. Layers are judged on the weights as stored. */
+  readonly quantization?: QuantizationResult;
   readonly coverage: Coverage;
   /** What the images could not test, however wrong it were; absent where layers were not judged one by one. */
   readonly vacuity?: Vacuity;
@@ -126,6 +130,18 @@ export interface WeightsResult {
   readonly identical: number;
   /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
   readonly folded: number;
+}
+
+/** The candidate's embedding against the one of the checkpoint's own weights, in float64. */
+export interface QuantizationResult {
+  /** How weights are stored: `uint8`. */
+  readonly dtypes: readonly string[];
+  /** Tensors stored in fewer bits. */
+  readonly tensors: number;
+  readonly maxAbs: number;
+  readonly relMax: number | null;
+  readonly cosine: number;
+  readonly normalizedMaxAbs: number;
 }
 
 export interface Coverage {

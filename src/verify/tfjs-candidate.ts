@@ -7,7 +7,13 @@ import {
   type TfjsModel,
   type TfjsNode,
 } from "../convert/formats/tfjs/index.js";
-import { layerName, nodeName, splitRelu, TFJS_METADATA } from "../convert/lower/tfjs/index.js";
+import {
+  layerName,
+  NORMALIZED_NODE,
+  nodeName,
+  splitRelu,
+  TFJS_METADATA,
+} from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
@@ -61,15 +67,17 @@ export function tfjsCandidate(
       remedy: "convert the checkpoint with osnet-convert pth2tfjs",
     });
   const needed = ancestors(graph, ...results);
-  const computed = graph.nodes.filter(
-    ({ name, op }) => needed.has(name) && op.kind !== "input" && nodes.has(nodeName(name)),
-  );
+  // The network's input is a node of its own where the model normalises it.
+  const computed = graph.nodes
+    .filter(({ name }) => needed.has(name))
+    .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED_NODE : nodeName(name)] as const)
+    .filter(([, node]) => nodes.has(node));
   const backend = tfjsBackend(
     backendName,
     {
       plain: { program: { files, input }, output: nodeName(result) },
       tapped: { files: encodeTfjs(split), input },
-      nodes: new Map(computed.map(({ name }) => [name, nodeName(name)])),
+      nodes: new Map(computed),
     },
     party.name,
   );

@@ -1,14 +1,15 @@
-import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../arch/index.js";
 import {
   nodeOf,
   type TfjsGraphModel,
   type TfjsLayersModel,
   type TfjsNode,
+  type TfjsWeight,
 } from "../convert/formats/tfjs/index.js";
 import { fromTensorFlow, kerasCall, kerasWeights, nodeName, splitRelu } from "../convert/lower/tfjs/index.js";
 import type { Tensor } from "../tensor.js";
 import { isDType } from "../tensor-cast.js";
-import type { ConstantsOf } from "./weights.js";
+import type { Constant, ConstantsOf } from "./weights.js";
 
 /** The constants of a graph model, in PyTorch's layout. */
 export function tfjsConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
@@ -28,10 +29,8 @@ export function tfjsConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGr
     const names = roles.map((role, index) => nameOf(node, role, read) ?? read[index]);
     return new Map(
       roles.flatMap((role, index) => {
-        const tensor = weights.get(names[index] ?? "")?.tensor as Tensor | undefined;
-        return tensor && isDType(tensor, "float32")
-          ? [[role, fromTensorFlow(ownerOf(node).op, role, tensor)] as const]
-          : [];
+        const weight = weights.get(names[index] ?? "");
+        return constantOf(role, ownerOf(node).op, weight);
       }),
     );
   };
@@ -62,13 +61,18 @@ export function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph)
     const absorbed = node.op.kind === "batchNorm" && !weights.has(`${layer}/gamma`) ? source : undefined;
     const { op } = absorbed ?? node;
     const names = kerasWeights(op);
-    return new Map(
-      roles.flatMap((role) => {
-        const tensor = weights.get(`${layer}/${names[role]}`)?.tensor as Tensor | undefined;
-        return tensor && isDType(tensor, "float32")
-          ? [[role, fromTensorFlow(op, role, tensor)] as const]
-          : [];
-      }),
-    );
+    return new Map(roles.flatMap((role) => constantOf(role, op, weights.get(`${layer}/${names[role]}`))));
   };
+}
+
+/** A weight of an operation by its role, in PyTorch's layout; none if it is no weight. */
+function constantOf(
+  role: ParameterRole,
+  op: Op,
+  weight: TfjsWeight | undefined,
+): readonly (readonly [ParameterRole, Constant])[] {
+  const tensor = weight?.tensor as Tensor | undefined;
+  if (!tensor || !isDType(tensor, "float32")) return [];
+  const stored = weight?.stored ? { stored: weight.stored } : {};
+  return [[role, { ...fromTensorFlow(op, role, tensor), ...stored }]];
 }

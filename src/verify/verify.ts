@@ -1,4 +1,5 @@
 import { ancestors, type LayerGraph, type LayerNode, parametersOf } from "../arch/index.js";
+import type { PixelOrder } from "../convert/lower/preprocess.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import { formatShape, type RealTensor, sameShape, type Tensor } from "../tensor.js";
@@ -9,6 +10,7 @@ import { layerFault, localFaults, numericFaults, outputFaults, withCauses } from
 import { joinByName } from "./join.js";
 import { gateResult, judgeLayer, judgeLocally, judgeOutput } from "./judge.js";
 import { type LocalJudge, localJudge } from "./local.js";
+import { type QuantizedWeights, quantizationLoss } from "./quantization.js";
 import { float64Parameters } from "./reference/index.js";
 import type {
   Fault,
@@ -17,6 +19,7 @@ import type {
   OutputResult,
   ParityReport,
   Party,
+  QuantizationResult,
   RelativeTolerance,
   Tolerance,
   WeightsResult,
@@ -41,6 +44,8 @@ export interface Candidate extends Side {
   readonly results: readonly string[];
   /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
   readonly folded: ReadonlySet<string>;
+  /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
+  readonly pixels?: PixelOrder;
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
   /** What its weights and values are stored in; default: what its outputs are. */
@@ -66,6 +71,10 @@ export interface Verification {
   readonly parameters?: StateDict;
   /** The comparison of parameters, made before. */
   readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
+  /**
+   * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
+   */
+  readonly quantized?: { readonly summary: QuantizedWeights["summary"]; readonly original: Backend };
   /** Called after each layer. */
   readonly onProgress?: (compared: number, total: number) => void;
 }
@@ -93,6 +102,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const gates = new Map<string, GateResult>();
   const structure: Fault[] = [...(candidate.structure ?? [])];
   let output: OutputResult | null = null;
+  let quantization: QuantizationResult | undefined;
 
   const judge = judgeOf(verification, tolerance);
   const observer = observeVacuity(graph, { images });
@@ -123,6 +133,10 @@ export async function verify(verification: Verification): Promise<ParityReport> 
         plain?.name === name ? plain.tensor : undefined,
         tolerance,
       );
+      const { quantized } = verification;
+      const loss =
+        quantized && (await quantizationLoss(quantized.original, images, name, plain?.tensor ?? actual));
+      if (loss) quantization = { ...quantized.summary, ...loss };
     }
     verification.onProgress?.(results.size, wanted.length);
   }
@@ -148,7 +162,11 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     reference: reference.party,
     backend: candidate.backend.name,
     tolerance,
-    input: { source: verification.imagesSource, shape: images.shape },
+    input: {
+      source: verification.imagesSource,
+      shape: images.shape,
+      ...(candidate.pixels ? { pixels: candidate.pixels } : {}),
+    },
     passed: faults.length === 0 && results.size > 0,
     faults,
     layers: graph.nodes.flatMap(({ name }) => results.get(name) ?? []),
@@ -156,6 +174,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     output,
     weights: verification.weights?.result ?? null,
     vacuity: observer.finish(),
+    ...(quantization ? { quantization } : {}),
     coverage: {
       expected: reachable.length,
       compared: results.size,
@@ -167,6 +186,9 @@ export async function verify(verification: Verification): Promise<ParityReport> 
 
 /** With more constants than these different, the weights are another checkpoint's, and that explains all. */
 const FEW_WEIGHTS = 32;
+
+/** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
+const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
 
 interface Judge {
   judge(node: LayerNode, expected: RealTensor, actual: RealTensor): LayerResult;
@@ -205,7 +227,10 @@ function judgeOf(
         explains: (weights?.faults.length ?? 0) <= FEW_WEIGHTS,
         reusesMemory: candidate.backend.name === "reference",
       });
-      return judgeLocally(node, expected, actual, local.judge(node.name, actual));
+      const error = local.judge(node.name, actual);
+      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
+      if (node.op.kind === "input") return judgeLayer(node, expected, actual, NORMALIZED_TOLERANCE);
+      return judgeLocally(node, expected, actual, error);
     },
     explanations: () => local?.explanations() ?? new Map(),
   };
@@ -231,7 +256,8 @@ function explainedBy(
 function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
   const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
   const names = recorded ? new Set(recorded.backend.layers) : ancestors(graph, ...candidate.results);
-  const layers = graph.nodes.filter(({ name, op }) => op.kind !== "input" && names.has(name));
+  const compares = ({ op }: LayerNode): boolean => op.kind !== "input" || candidate.pixels !== undefined;
+  const layers = graph.nodes.filter((node) => compares(node) && names.has(node.name));
   if (layers.length === 0)
     throw new InputError({
       code: "tensor",

@@ -1,6 +1,7 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
+import { chooseQuantization, roundToStored, type TfjsQuantization } from "../convert/formats/tfjs/index.js";
 import type { OnnxMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { DType, Tensor } from "../tensor.js";
@@ -38,6 +39,9 @@ export interface WeightsComparison {
   readonly faults: readonly Fault[];
 }
 
+/** A constant, and how its file stores it if in fewer bits. */
+export type Constant = Tensor & { readonly stored?: TfjsQuantization };
+
 /**
  * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
  * the wrong layer is a fault.
@@ -45,7 +49,7 @@ export interface WeightsComparison {
 export type ConstantsOf = (
   node: LayerNode,
   roles: readonly ParameterRole[],
-) => ReadonlyMap<ParameterRole, Tensor>;
+) => ReadonlyMap<ParameterRole, Constant>;
 
 /** As `compareWeights`, of a model in any format. */
 export function compareConstants(
@@ -124,14 +128,17 @@ function constantsOf(
 /** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
 function differences(
   { values: wanted, bounds }: Expected,
-  tensor: Tensor | undefined,
-  ulps: number,
+  tensor: Constant | undefined,
+  distance: number,
   layer: string,
 ): string | undefined {
   if (!tensor) return "not in the candidate";
   if (tensor.data.length !== wanted.length) return `${tensor.data.length} values, expected ${wanted.length}`;
   const found = toFloat32(tensor, layer).data;
   const expected = inPrecisionOf(tensor, wanted, layer);
+  if (!expected) return "stored in steps that are larger than its range takes";
+  // A number in its last place makes no difference between one step and the next, but where it lies between the two.
+  const ulps = tensor.stored ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
   const b = new Int32Array(found.slice().buffer);
   const precision = HALF_PRECISION[tensor.dtype] ?? 0;
@@ -153,9 +160,25 @@ function differences(
 /** One unit in the last place, relative to a value: what two roundings to a 16-bit type may be apart. */
 const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** -10, bfloat16: 2 ** -7 };
 
-/** A file in half precision holds the checkpoint's values rounded once. */
-function inPrecisionOf({ dtype, shape }: Tensor, values: Float32Array, layer: string): Float32Array {
+/** A file in half precision, or one of quantised weights, holds the checkpoint's values rounded once. */
+function inPrecisionOf(
+  { dtype, shape, stored }: Constant,
+  values: Float32Array,
+  layer: string,
+): Float32Array | undefined {
+  if (stored) return asStored({ dtype: "float32", shape, data: values }, stored)?.data;
   if (dtype !== "float16" && dtype !== "bfloat16") return values;
   const rounded = castFloat({ dtype: "float32", shape, data: values }, dtype, layer);
   return toFloat32(rounded, layer).data;
+}
+
+/** How much wider a step may be than the range of the values asks for: other writers round it to float32. */
+const STEP_SLACK = 1 + 2 ** -20;
+
+/** The values on the file's own steps, if these are as fine as the storage type allows. */
+function asStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> | undefined {
+  const best = chooseQuantization(tensor, stored.dtype);
+  const coarse =
+    stored.dtype !== "float16" && best.dtype !== "float16" && stored.scale > best.scale * STEP_SLACK;
+  return coarse ? undefined : roundToStored(tensor, stored);
 }

@@ -48,7 +48,7 @@ describe("osnet-convert between files of weights", () => {
       cwd: folder.path,
     });
     expect(converted.stdout.toString()).toMatch(
-      /\nverified: 378 layers and 24 gates agree .*\nwrote w\.onnx, 0\.9 MB\n$/,
+      /\nverified: 378 layers and 24 gates, .*\nwrote w\.onnx, 0\.9 MB\n$/,
     );
     const args = ["w.onnx", "--reference", "w.safetensors", "--json"];
     const { status, stdout } = await run("osnet-verify", args, { cwd: folder.path });

@@ -19,9 +19,7 @@ describe("osnet-convert pth2tfjs", () => {
     const folder = await temporaryFolder();
     const { status, stdout, stderr } = await convert(folder, "-o", "model");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout.toString()).toMatch(
-      /\nverified: 378 layers and 24 gates agree .*\nwrote model, [\d.]+ MB\n$/,
-    );
+    expect(stdout.toString()).toMatch(/\nverified: 378 layers and 24 gates, .*\nwrote model, [\d.]+ MB\n$/);
     expect(await folder.names()).toEqual(["model"]);
     expect((await readdir(folder.at("model"))).sort()).toEqual(FILES);
     for (const args of [["model"], ["model/model.json", "--backend", "tfjs-cpu"]]) {
@@ -53,16 +51,29 @@ describe("osnet-convert pth2tfjs", () => {
     expect(await readdir(folder.at("photos"))).toEqual(["one.jpg"]);
   });
 
+  it("says what --quantize costs, of a model that takes raw pixels", async () => {
+    const folder = await temporaryFolder();
+    const args = ["-o", "model", "--quantize", "uint8", "--preprocess"];
+    const { status, stdout } = await convert(folder, ...args);
+    expect(stdout.toString()).toMatch(/\nverified: 379 layers and 24 gates, .* on the weights as stored/);
+    expect(stdout.toString()).toMatch(
+      /\nstored: 152 tensors as uint8, which moves the embedding by [\d.e+-]+ of max, cosine 0\.9\d+\n/,
+    );
+    expect(status).toBe(0);
+  });
+
   it("writes a layers model with --tfjs-format layers, verified too", async () => {
     const folder = await temporaryFolder();
     const { status, stdout } = await convert(folder, "-o", "model", "--tfjs-format", "layers");
-    expect(stdout.toString()).toMatch(/\nverified: 378 layers and 24 gates agree/);
+    expect(stdout.toString()).toMatch(/\nverified: 378 layers and 24 gates, /);
     expect(status).toBe(0);
     const document = JSON.parse(Buffer.from(await folder.read("model/model.json")).toString());
     expect(document.format).toBe("layers-model");
   });
 
   it.each([
+    [["--quantize", "int4"], '--quantize: found "int4", expected float16 or uint16 or uint8'],
+    [["--preprocess", "w.pth"], '--preprocess: found "w.pth", expected rgb or bgr; give the file first'],
     [["--tfjs-format", "saved"], '--tfjs-format: found "saved", expected graph or layers'],
     [["--tfjs-format", "layers", "--no-fuse"], "--no-fuse: found a layers model"],
     [["--tfjs-format", "layers", "--output-name", "y"], "--output-name: found a layers model"],

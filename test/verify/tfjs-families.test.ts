@@ -12,12 +12,6 @@ import { distances, lastOf, openFamily, PYTORCH_FACTOR, perModule } from "./pyto
  * PyTorch's own float32 is.
  */
 const FLOOR = 3e-6;
-/**
- * tfjs's `Mean` in WebAssembly adds up pixels one after the other. A graph model does without it where the size is fixed;
- * Keras's normalisation has nothing else (found: 3.1 times without a size, 3.5 times in a layers model).
- */
-const MEAN_FACTOR = 4;
-
 const SIZE = { height: 64, width: 32 } as const;
 
 const LAYOUTS = [
@@ -40,8 +34,6 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
     "%s, %s: no tensor farther than PyTorch's float32 allows",
     async ([backend, , options], context) => {
       if (absent) return context.skip(absent);
-      const usesMean = options.size === "dynamic" || ("layers" in options && backend === "tfjs-wasm");
-      const factor = usesMean ? MEAN_FACTOR : PYTORCH_FACTOR;
       const { checkpoint, float64, float32 } = openFamily(family);
       const { graph, stateDict } = checkpoint;
       const lower = "layers" in options ? lowerToTfjsLayers : lowerToTfjs;
@@ -60,7 +52,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       expect([...ours.keys()].sort()).toEqual([...expected].sort());
       expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
       const far = expected.filter(
-        (name) => (ours.get(name) ?? Infinity) > Math.max(FLOOR, factor * pytorch(name)),
+        (name) => (ours.get(name) ?? Infinity) > Math.max(FLOOR, PYTORCH_FACTOR * pytorch(name)),
       );
       expect(far).toEqual([]);
       for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
@@ -68,7 +60,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       // The files as users run them.
       const plain = await candidate.untapped?.(float64.images);
       const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
-      const limit = Math.max(FLOOR, factor * pytorch(plain?.name ?? ""));
+      const limit = Math.max(FLOOR, PYTORCH_FACTOR * pytorch(plain?.name ?? ""));
       expect(plain && measure(output, plain.tensor).relMax).toBeLessThanOrEqual(limit);
     },
   );

@@ -1,5 +1,7 @@
+import type { PixelOrder } from "../../../src/convert/lower/preprocess.js";
 import type { ImageSize, OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
 import { InputError } from "../../../src/errors.js";
+import { formatCosine } from "../../../src/terminal-text.js";
 import type { TfjsBackendName } from "../../../src/verify/backend.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { parseTolerance } from "../inputs.js";
@@ -15,6 +17,8 @@ export interface LoweringOptions {
   readonly fold?: boolean;
   readonly inputName?: string;
   readonly outputName?: string;
+  /** `--preprocess` without an order is true. */
+  readonly preprocess?: PixelOrder | true;
   readonly tolerance?: string;
 }
 
@@ -46,20 +50,26 @@ export function paritySink(
 }
 
 function parityVerdict(report: ParityReport): Verdict {
-  const { layers, gates } = report;
+  const { layers, gates, quantization } = report;
   return {
     passed: report.passed,
     report,
     get sentence() {
+      const stored = quantization ? " on the weights as stored" : "";
       const all = `${layers.length} layers and ${gates.length} gates`;
       if (report.tolerance.rule === "derived-bounds") {
         const drift = report.output?.relMax?.toExponential(1);
         const embedding = drift ? `; the embedding is within ${drift} of max of the float64 reference's` : "";
-        return `${all}, each recomputed in float64, are right to rounding${embedding}`;
+        return `${all}, each recomputed in float64${stored}, are right to rounding${embedding}`;
       }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);
-      return `${all} agree with the float64 reference; the worst, ${worst.name}, uses ${share} % of the tolerance`;
+      return `${all} agree with the float64 reference${stored}; the worst, ${worst.name}, uses ${share} % of the tolerance`;
+    },
+    get loss() {
+      if (!quantization) return undefined;
+      const { dtypes, tensors, relMax, cosine } = quantization;
+      return `${tensors} tensors as ${dtypes.join(", ")}, which moves the embedding by ${(relMax ?? Infinity).toExponential(1)} of max, cosine ${formatCosine(cosine)}`;
     },
     async explain(paint) {
       const { renderText } = await import("../../../src/verify/reports/text.js");
@@ -80,7 +90,7 @@ interface CommonOptions extends ResultOptions {
 
 /** @throws InputError (`argument`) if `--output` is no result */
 export function loweringOptions(options: LoweringOptions): CommonOptions {
-  const { fold, batch, size, output, gates, inputName, outputName } = options;
+  const { fold, batch, size, output, gates, inputName, outputName, preprocess } = options;
   const selection = OUTPUTS.find((kind) => kind === output);
   if (output !== undefined && !selection)
     throw new InputError({
@@ -98,5 +108,6 @@ export function loweringOptions(options: LoweringOptions): CommonOptions {
     ...(gates === undefined ? {} : { gates }),
     ...(inputName === undefined ? {} : { inputName }),
     ...(outputName === undefined ? {} : { outputName }),
+    ...(preprocess === undefined ? {} : { preprocess: preprocess === true ? "rgb" : preprocess }),
   };
 }

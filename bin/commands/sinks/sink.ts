@@ -34,6 +34,8 @@ export interface Verdict {
   readonly report: unknown;
   /** What holds, after the word "verified". */
   readonly sentence: string;
+  /** What the file has lost on purpose, where it has. */
+  readonly loss?: string | undefined;
   /** All that people should see where it does not hold. */
   explain(paint: Paint): Promise<string>;
 }

@@ -1,4 +1,5 @@
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { QuantizedDType } from "../../../src/convert/formats/tfjs/model.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/lower/tfjs/index.js";
 import { InputError } from "../../../src/errors.js";
 import { type LoweringOptions, loweringOptions, paritySink } from "./parity.js";
@@ -8,11 +9,13 @@ import type { Sink } from "./sink.js";
 export interface TfjsSinkOptions extends LoweringOptions {
   readonly fuse?: boolean;
   readonly tfjsFormat?: string;
+  readonly quantize?: QuantizedDType;
 }
 
 /** TensorFlow.js models, verified layer by layer in tfjs's WebAssembly against the float64 reference. */
 export function tfjsSink(options: TfjsSinkOptions): Sink {
-  const lowering = loweringOptions(options);
+  const { quantize } = options;
+  const lowering = { ...loweringOptions(options), ...(quantize ? { quantize } : {}) };
   const isGraph = isGraphFormat(options);
   return paritySink(options, ({ checkpoint: { graph, stateDict } }) => {
     const model = isGraph

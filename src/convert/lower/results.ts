@@ -1,5 +1,6 @@
 import type { GraphOutputs, LayerGraph } from "../../arch/graph.js";
 import { InputError } from "../../errors.js";
+import type { PixelOrder } from "./preprocess.js";
 
 /** Which results a file returns; `both` is the embedding and the logits. */
 export type OutputSelection = "features" | "logits" | "both" | "probabilities";
@@ -27,6 +28,11 @@ export interface ResultOptions {
   readonly gates?: boolean;
   /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
   readonly outputName?: string;
+  /**
+   * Raw pixels of 0 to 255 as the input, float32, in this order of channels, which the model normalises itself. Default:
+   * RGB in [0, 1], normalised with ImageNet's statistics.
+   */
+  readonly preprocess?: PixelOrder;
 }
 
 /**

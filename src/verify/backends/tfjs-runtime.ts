@@ -109,7 +109,7 @@ function artifacts({ json, shards }: TfjsFiles): Core.io.ModelArtifacts {
   return {
     modelTopology: document.modelTopology,
     weightSpecs: document.weightsManifest.flatMap(({ weights }) => weights),
-    weightData: parts.flatMap((part) => (part ? [part.slice().buffer as ArrayBuffer] : [])),
+    weightData: parts.flatMap((part) => (part ? [new Uint8Array(part).buffer as ArrayBuffer] : [])),
     ...(document.format === undefined ? {} : { format: document.format }),
     ...(document.signature === undefined ? {} : { signature: document.signature }),
     ...(document.userDefinedMetadata === undefined
@@ -122,7 +122,7 @@ function artifacts({ json, shards }: TfjsFiles): Core.io.ModelArtifacts {
 async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () => Promise<T>): Promise<T> {
   const { engine, load } = ENGINES[name];
   await load().catch((cause: unknown) => {
-    throw unavailable(name, "no such package", `npm install @tensorflow/${name}`, cause);
+    throw notLoaded(name, cause);
   });
   const before = tf.getBackend();
   const production = tf.env().get("PROD") ?? false;
@@ -137,6 +137,16 @@ async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () 
     tf.env().set("PROD", production);
     if (before && before !== engine) await tf.setBackend(before);
   }
+}
+
+/** A package that is not there, or, as tfjs-node where its install script could not run, is not all there. */
+function notLoaded(name: TfjsBackendName, cause: unknown): InputError {
+  const { code, message } = cause as { readonly code?: string; readonly message?: string };
+  const install = `npm install --ignore-scripts=false @tensorflow/${name}`;
+  if (code === "ERR_MODULE_NOT_FOUND" || message?.includes(`Cannot find package '@tensorflow/${name}'`))
+    return unavailable(name, "no such package", install, cause);
+  const reason = (message ?? String(cause)).split("\n", 1)[0]?.trim();
+  return unavailable(name, `a package that does not load (${reason})`, install, cause);
 }
 
 function unavailable(name: TfjsBackendName, found: string, remedy: string, cause?: unknown): InputError {

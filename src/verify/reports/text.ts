@@ -1,4 +1,4 @@
-import { type Align, clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
+import { type Align, clean, formatCosine, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
 import type { ParityReport, Tolerance } from "../report.js";
 
 /** How many layers the short table shows. */
@@ -26,7 +26,9 @@ function heading({ candidate, reference, backend, input }: ParityReport, paint: 
   const variant = reference.variant ?? candidate.variant;
   return [
     `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}`,
-    paint.faint(`images ${input.shape.join("×")} from ${clean(input.source)}`),
+    paint.faint(
+      `images ${input.shape.join("×")} from ${clean(input.source)}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,
+    ),
   ].join("\n");
 }
 
@@ -53,7 +55,7 @@ function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, 
     layer.maxAbs.toExponential(1),
     layer.relMax === null ? "∞" : layer.relMax.toExponential(1),
     layer.rmse.toExponential(1),
-    cosine(layer.cosine),
+    formatCosine(layer.cosine),
     String(layer.ulp),
   ]);
   const title = all ? `All ${results.length} layers` : `Worst ${worst.length} of ${results.length} layers`;
@@ -106,12 +108,12 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right", "right", "right", "right", "right"], paint.faint)}`;
 }
 
-function summary({ output, weights, coverage }: ParityReport): string {
+function summary({ output, weights, quantization, coverage }: ParityReport): string {
   const lines: string[] = [];
   if (output) {
     const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
     lines.push(
-      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${cosine(output.cosine)}`,
+      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(output.cosine)}`,
     );
     if (output.tappingMaxAbs !== null)
       lines.push(`Reading inner values moves the embedding by ${output.tappingMaxAbs.toExponential(1)}`);
@@ -120,6 +122,12 @@ function summary({ output, weights, coverage }: ParityReport): string {
     lines.push(
       `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}`,
     );
+  if (quantization) {
+    const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
+    lines.push(
+      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${maxAbs.toExponential(1)} (${relMax?.toExponential(1) ?? "∞"} of max), L2-normalised ${normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(quantization.cosine)}`,
+    );
+  }
   const folded =
     coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
   lines.push(
@@ -134,7 +142,6 @@ function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, pai
   const first = faults[0];
   return `${paint.bad("FAIL")}  ${faults.length} ${faults.length === 1 ? "fault" : "faults"}${first ? `, first at ${clean(first.layer)}` : ""}`;
 }
-
 function marginMeaning(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds"
     ? "error of the layer on the candidate's own inputs, over its rounding bound"
@@ -143,10 +150,4 @@ function marginMeaning(tolerance: Tolerance): string {
 
 function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
-}
-
-/** Six decimals, and never 1.000000 for what is not 1. */
-function cosine(value: number): string {
-  const text = value.toFixed(6);
-  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
 }

@@ -1,7 +1,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-backend-wasm";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../src/arch/index.js";
 import { expand } from "../../../src/arch/index.js";
 import {
@@ -178,8 +178,20 @@ describe("tfjs models as candidates", () => {
     const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
     const run = async (): Promise<void> => void (await candidate.untapped?.(images));
     await expect(run()).rejects.toThrow(
-      /tfjs-node: found no such package.*npm install @tensorflow\/tfjs-node/,
+      "tfjs-node: found no such package, expected a tfjs backend; npm install --ignore-scripts=false @tensorflow/tfjs-node.",
     );
+  });
+
+  it("says how to install one again whose library is missing", async () => {
+    vi.doMock("@tensorflow/tfjs-node", () => {
+      throw new Error("The Node.js native addon module (tfjs_binding.node) can not be found.\nTry it again.");
+    });
+    const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
+    const run = async (): Promise<void> => void (await candidate.untapped?.(images));
+    await expect(run()).rejects.toThrow(
+      /^tfjs-node: found a package that does not load \(.*\), expected a tfjs backend; npm install --ignore/,
+    );
+    vi.doUnmock("@tensorflow/tfjs-node");
   });
 
   it("refuses a model none of whose outputs is a layer", () => {

@@ -2,6 +2,7 @@ export { type DecodeTfjsOptions, decodeTfjs, encodeTfjs, tfjsShardPaths } from "
 export { nodeOf } from "./graph.js";
 export type { Json, JsonObject } from "./json.js";
 export type {
+  QuantizedDType,
   TfjsAttribute,
   TfjsAttributeType,
   TfjsAttributeValues,
@@ -17,4 +18,5 @@ export type {
   TfjsTensorInfo,
   TfjsWeight,
 } from "./model.js";
-export { chooseQuantization, isQuantizable, type QuantizedDType } from "./quantization.js";
+export { QUANTIZED_DTYPES } from "./model.js";
+export { chooseQuantization, isQuantizable, roundToStored } from "./quantization.js";

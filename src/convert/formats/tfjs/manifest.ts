@@ -103,8 +103,8 @@ function decodeSpec(located: Located): WeightSpec {
     name,
     at,
     size: count * ELEMENT_BYTES[dtype],
-    // Copied, because a tensor may begin at any byte of the file.
-    read: (bytes) => ({ tensor: plainTensor(bytes.slice(), shape, dtype) }),
+    // Copied, because a tensor may begin at any byte of the file; not by slice(), which of a Node Buffer shares memory.
+    read: (bytes) => ({ tensor: plainTensor(new Uint8Array(bytes), shape, dtype) }),
   };
 }
 

@@ -43,6 +43,11 @@ export interface TfjsWeight {
   readonly stored?: TfjsQuantization;
 }
 
+/** The storage types of fewer bits than float32. */
+export const QUANTIZED_DTYPES = ["float16", "uint16", "uint8"] as const;
+
+export type QuantizedDType = (typeof QUANTIZED_DTYPES)[number];
+
 /** Storage in fewer bits: `value = stored · scale + min`, or IEEE binary16. */
 export type TfjsQuantization =
   | { readonly dtype: "float16" }

@@ -4,10 +4,7 @@
  */
 import { elementCount, type Tensor } from "../../../tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../../tensor-cast.js";
-import type { TfjsDType, TfjsQuantization } from "./model.js";
-
-/** The storage types a writer can choose. */
-export type QuantizedDType = TfjsQuantization["dtype"];
+import type { QuantizedDType, TfjsDType, TfjsQuantization } from "./model.js";
 
 export const QUANTIZED_BYTES: Readonly<Record<QuantizedDType, number>> = { float16: 2, uint16: 2, uint8: 1 };
 
@@ -45,14 +42,24 @@ export function dequantize(
 ): Tensor<TfjsDType> {
   const length = elementCount(shape);
   if (stored.dtype === "float16") {
-    const data = new Uint16Array(bytes.slice().buffer, 0, length);
+    const data = halfWords(bytes, length);
     return toFloat32({ dtype: "float16", shape, data }, "weight");
   }
   const { min, scale } = stored;
-  const values = stored.dtype === "uint8" ? bytes : new Uint16Array(bytes.slice().buffer, 0, length);
+  const values = stored.dtype === "uint8" ? bytes : halfWords(bytes, length);
   if (dtype === "int32")
     return { dtype, shape, data: Int32Array.from(values, (value) => Math.round(value * scale + min)) };
   return { dtype: "float32", shape, data: Float32Array.from(values, (value) => value * scale + min) };
+}
+
+/** Copied, because a tensor may begin at any byte; not by slice(), which of a Node Buffer shares memory. */
+function halfWords(bytes: Uint8Array, length: number): Uint16Array {
+  return new Uint16Array(new Uint8Array(bytes).buffer, 0, length);
+}
+
+/** The tensor as a file stores it: the numbers that come back out of it. */
+export function roundToStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> {
+  return dequantize(quantize(tensor, stored), tensor.shape, "float32", stored) as Tensor<"float32">;
 }
 
 /** Whether a tensor can be stored in fewer bits: tfjs quantises float32 only, and so do we. */

@@ -7,11 +7,13 @@ import type { StateDict } from "../../../state-dict.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { preprocessMetadata } from "../preprocess.js";
 import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
 import { onnxNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";
 import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
+import { lowerPreprocess, NORMALIZED } from "./preprocess.js";
 
 const CHANNELS = 3;
 
@@ -24,13 +26,14 @@ const CHANNELS = 3;
  * runtimes remove, so that its layer (`fc.2`) can still be found. Weights are named as in the state dict, and hold the
  * same bits if float32; those that absorbed a batch norm are called `….folded.weight` and `….folded.bias`. A block's
  * gate has its weights once, read by all streams. Metadata: `osnet.spec`, the architecture as JSON, and
- * `osnet.folded`, `true` or `false`.
+ * `osnet.folded`, `true` or `false`; of a model that takes raw pixels `osnet.preprocess`, `rgb` or `bgr`, and the images as
+ * the network sees them are the value `images.normalized`.
  *
  * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network.
  */
 export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: OnnxOptions = {}): OnnxModel {
   const resolved = resolveOptions(graph, options);
-  const { fold, opset, irVersion, results } = resolved;
+  const { fold, opset, irVersion, results, preprocess } = resolved;
   const network = fold ? foldBatchNorm(graph) : graph;
   const needed = ancestors(network, ...results.map(({ layer }) => layer));
   const { nodes, initializers } = lowerNodes(
@@ -56,6 +59,7 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
     metadata: new Map([
       ["osnet.spec", JSON.stringify(graph.spec)],
       ["osnet.folded", String(fold)],
+      ...Object.entries(preprocessMetadata(preprocess)),
     ]),
   };
 }
@@ -63,15 +67,17 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
 function lowerNodes(
   layers: readonly LayerNode[],
   stateDict: StateDict,
-  { opset, inputName }: ResolvedOptions,
+  { opset, inputName, preprocess }: ResolvedOptions,
 ): { readonly nodes: readonly OnnxNode[]; readonly initializers: ReadonlyMap<string, Tensor> } {
-  const nodes: OnnxNode[] = [];
-  const initializers = new Map<string, Tensor>();
+  const before = preprocess && lowerPreprocess(inputName, preprocess);
+  const nodes: OnnxNode[] = [...(before?.nodes ?? [])];
+  const initializers = new Map<string, Tensor>(before?.initializers);
+  const images = preprocess ? NORMALIZED : inputName;
   const input = layers.find(({ op }) => op.kind === "input")?.name;
   for (const layer of layers) {
     const weights = Object.values(nodeWeights(layer, stateDict));
     for (const { name, tensor } of weights) initializers.set(name, tensor);
-    const activations = layer.inputs.map((name) => (name === input ? inputName : name));
+    const activations = layer.inputs.map((name) => (name === input ? images : name));
     const inputs = [...activations, ...weights.map(({ name }) => name)];
     const fragment = lowerOperation(layer.op, { name: layer.name, inputs, opset });
     nodes.push(...fragment.nodes);

@@ -1,4 +1,5 @@
 import type { LayerGraph } from "../../../arch/graph.js";
+import type { PixelOrder } from "../preprocess.js";
 import {
   DEFAULT_SIZE,
   expectInputShape,
@@ -30,6 +31,8 @@ export interface OnnxOptions {
   readonly inputName?: string;
   /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
   readonly outputName?: string;
+  /** Raw pixels [N, 3, H, W] of 0 to 255, float32, in this order of channels as the input. Default: normalised images. */
+  readonly preprocess?: PixelOrder;
 }
 
 /** Options with all defaults filled in, for one network. */
@@ -41,6 +44,7 @@ export interface ResolvedOptions {
   readonly size: "dynamic" | ImageSize;
   readonly inputName: string;
   readonly results: readonly Result[];
+  readonly preprocess: PixelOrder | undefined;
 }
 
 /**
@@ -51,7 +55,7 @@ export interface ResolvedOptions {
 export function resolveOptions(graph: LayerGraph, options: OnnxOptions): ResolvedOptions {
   const { fold = true, opset = DEFAULT_OPSET, batch = "dynamic", size = DEFAULT_SIZE } = options;
   expectInputShape(batch, size);
-  const { inputName = "images" } = options;
+  const { inputName = "images", preprocess } = options;
   const results = selectResults(graph, options);
-  return { fold, opset, irVersion: irVersionFor(opset), batch, size, inputName, results };
+  return { fold, opset, irVersion: irVersionFor(opset), batch, size, inputName, results, preprocess };
 }

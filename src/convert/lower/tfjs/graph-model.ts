@@ -6,28 +6,32 @@ import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import type {
+  QuantizedDType,
   TfjsDType,
   TfjsGraphModel,
   TfjsNode,
   TfjsShape,
   TfjsTensorInfo,
+  TfjsWeight,
 } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
 import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
-import { dtype, tfNode } from "./fragment.js";
+import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
 import { toTensorFlow } from "./layout.js";
-import { TFJS_METADATA } from "./metadata.js";
+import { tfjsMetadata } from "./metadata.js";
 import { nodeName } from "./names.js";
 import { lowerOperation } from "./operators.js";
 import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "./options.js";
+import { lowerPreprocess, NORMALIZED_NODE } from "./preprocess.js";
+import { storedWeight } from "./storage.js";
 
 const CHANNELS = 3;
 
 /**
  * Writes a network as a TensorFlow graph for tfjs: input `images` float32 [batch, height, width, 3], normalised as
- * PyTorch's, first output `features` float32 [batch, D]; gate vectors are [batch, 1, 1, C].
+ * PyTorch's or with `preprocess` raw, first output `features` float32 [batch, D]; gate vectors are [batch, 1, 1, C].
  *
  * Every layer that the outputs need is the node of its name (`nodeName`), but for what is merged: a layer that absorbed
  * a batch norm, and with `fuse` one whose ReLU is computed with it, whose node has the ReLU's name. Results have their
@@ -42,7 +46,7 @@ export function lowerToTfjs(
   options: TfjsOptions = {},
 ): TfjsGraphModel {
   const resolved = resolveTfjsOptions(graph, options);
-  const { fold, fuse, results, inputName } = resolved;
+  const { fold, fuse, results, inputName, preprocess } = resolved;
   const folded = fold ? foldBatchNorm(graph) : graph;
   const kept = new Set(results.map(({ layer }) => layer));
   const needed = ancestors(folded, ...kept);
@@ -57,7 +61,7 @@ export function lowerToTfjs(
     format: "graph-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: { [TFJS_METADATA.spec]: JSON.stringify(graph.spec), [TFJS_METADATA.folded]: String(fold) },
+    metadata: tfjsMetadata(graph.spec, fold, preprocess),
     signature: {
       inputs: new Map([[inputName, tensorInfo(inputName, declaredInput(resolved))]]),
       outputs: new Map(
@@ -68,11 +72,11 @@ export function lowerToTfjs(
       ),
     },
     nodes: [
-      ...Array.from(constants, ([name, tensor]) => constantNode(name, tensor)),
+      ...Array.from(constants, ([name, { tensor }]) => constantNode(name, tensor)),
       placeholder(inputName, declaredInput(resolved)),
       ...nodes,
     ],
-    weights: new Map(Array.from(constants, ([name, tensor]) => [name, { tensor }])),
+    weights: constants,
   };
 }
 
@@ -80,23 +84,29 @@ function lowerLayers(
   layers: readonly FusedLayer[],
   stateDict: StateDict,
   shapes: ReadonlyMap<string, Shape>,
-  { fuse, inputName, size }: ResolvedTfjsOptions,
-): { readonly nodes: readonly TfjsNode[]; readonly constants: ReadonlyMap<string, Tensor<TfjsDType>> } {
-  const nodes: TfjsNode[] = [];
-  const constants = new Map<string, Tensor<TfjsDType>>();
+  { fuse, inputName, size, preprocess, quantize }: ResolvedTfjsOptions,
+): { readonly nodes: readonly TfjsNode[]; readonly constants: ReadonlyMap<string, TfjsWeight> } {
+  const before = preprocess && lowerPreprocess(inputName, preprocess);
+  const nodes: TfjsNode[] = [...(before?.nodes ?? [])];
+  const constants = new Map<string, TfjsWeight>();
+  const addConstants = (tensors: TfjsFragment["constants"] = new Map()): void => {
+    for (const [name, tensor] of tensors) constants.set(name, { tensor });
+  };
+  addConstants(before?.constants);
+  const images = preprocess ? NORMALIZED_NODE : inputName;
   const input = layers.find(({ node }) => node.op.kind === "input")?.node.name;
   for (const { node, relu } of layers) {
     const fragment = lowerOperation(node.op, {
       name: nodeName(relu ?? node.name),
-      inputs: node.inputs.map((name) => (name === input ? inputName : nodeName(name))),
-      weights: addWeights(node, stateDict, constants),
+      inputs: node.inputs.map((name) => (name === input ? images : nodeName(name))),
+      weights: addWeights(node, stateDict, constants, quantize),
       shape: shapes.get(node.name) ?? [],
       inputShape: size === "dynamic" ? undefined : shapes.get(node.inputs[0] ?? ""),
       fuse,
       relu: relu !== undefined,
     });
     nodes.push(...fragment.nodes);
-    for (const [name, tensor] of fragment.constants ?? []) constants.set(name, tensor);
+    addConstants(fragment.constants);
   }
   return { nodes, constants };
 }
@@ -105,12 +115,15 @@ function lowerLayers(
 function addWeights(
   node: LayerNode,
   stateDict: StateDict,
-  constants: Map<string, Tensor<TfjsDType>>,
+  constants: Map<string, TfjsWeight>,
+  quantize: QuantizedDType | undefined,
 ): Readonly<Partial<Record<ParameterRole, string>>> {
   const names: Partial<Record<ParameterRole, string>> = {};
-  for (const [role, { name, tensor }] of Object.entries(nodeWeights(node, stateDict))) {
-    names[role as ParameterRole] = name;
-    if (!constants.has(name)) constants.set(name, toTensorFlow(node.op, role as ParameterRole, tensor));
+  for (const [key, { name, tensor }] of Object.entries(nodeWeights(node, stateDict))) {
+    const role = key as ParameterRole;
+    names[role] = name;
+    if (constants.has(name)) continue;
+    constants.set(name, storedWeight(node.op, role, toTensorFlow(node.op, role, tensor), quantize));
   }
   return names;
 }

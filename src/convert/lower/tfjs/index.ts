@@ -6,3 +6,4 @@ export { fromTensorFlow, permute, toTensorFlow } from "./layout.js";
 export { TFJS_METADATA } from "./metadata.js";
 export { type KerasCall, kerasCall, layerName, nodeName } from "./names.js";
 export type { TfjsOptions } from "./options.js";
+export { NORMALIZED_LAYER, NORMALIZED_NODE } from "./preprocess.js";

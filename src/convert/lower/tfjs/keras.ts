@@ -1,6 +1,7 @@
 import type { Op, OpKind, ParameterRole, Size2d } from "../../../arch/ops.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import type { JsonObject } from "../../formats/tfjs/index.js";
+import { lowerInstanceNorm } from "./keras-instance-norm.js";
 
 /** One stock Keras layer. */
 export interface KerasStep {
@@ -10,7 +11,15 @@ export interface KerasStep {
   readonly weights?: Readonly<Partial<Record<ParameterRole, string>>>;
   /** What a step before the last is called after the layer: `-padded`. */
   readonly suffix?: string;
+  /**
+   * The steps it reads, by suffix; `INPUT` is what the layer reads. Default: the step before it, or the layer's inputs if
+   * it is the first.
+   */
+  readonly reads?: readonly string[];
 }
+
+/** What the layer reads, among the steps that one of its steps reads. */
+export const INPUT = "";
 
 /** What a layer reads. */
 export interface KerasSite {
@@ -22,7 +31,7 @@ export interface KerasSite {
 
 type KerasLowering<K extends OpKind> = (op: Op<K>, site: KerasSite) => readonly KerasStep[];
 
-const CHANNELS_LAST = { data_format: "channels_last" } as const;
+export const CHANNELS_LAST = { data_format: "channels_last" } as const;
 const NORM_WEIGHTS = {
   weight: "gamma",
   bias: "beta",
@@ -100,34 +109,6 @@ function lowerConv(op: Op<"conv">): readonly KerasStep[] {
   return padded && !same ? [zeroPadding(padding), convolution] : [convolution];
 }
 
-/**
- * Keras normalises over height and width with a weight per pixel or none: with none, then per channel by a depthwise
- * convolution of one pixel, which holds γ and β.
- */
-function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">): readonly KerasStep[] {
-  return [
-    {
-      className: "LayerNormalization",
-      config: { axis: [1, 2], epsilon, center: false, scale: false },
-      suffix: "-normalized",
-    },
-    {
-      className: "DepthwiseConv2D",
-      config: {
-        ...CHANNELS_LAST,
-        kernel_size: [1, 1],
-        strides: [1, 1],
-        padding: "valid",
-        dilation_rate: [1, 1],
-        activation: "linear",
-        use_bias: true,
-        depth_multiplier: 1,
-      },
-      weights: { weight: "depthwise_kernel", bias: "bias" },
-    },
-  ];
-}
-
 /** Keras pads with zeros only, which never win after a ReLU, where every OSNet has its max-pool. */
 function lowerMaxPool(op: Op<"maxPool">, { fromRelu }: KerasSite): readonly KerasStep[] {
   const pool = pooling("MaxPooling2D", op.kernel, op.stride);
@@ -137,12 +118,18 @@ function lowerMaxPool(op: Op<"maxPool">, { fromRelu }: KerasSite): readonly Kera
 }
 
 /** A whole map to one pixel: its columns first, so that fewer numbers are added up one after the other. */
-function wholeMap(className: string, [, , height = 1, width = 1]: Shape): readonly KerasStep[] {
-  const columns = pooling(className, [height, 1], [height, 1]);
-  const row = pooling(className, [1, width], [1, width]);
-  if (height === 1 && width === 1) return [{ className: "Activation", config: { activation: "linear" } }];
+export function wholeMap(
+  className: string,
+  [, , height = 1, width = 1]: Shape,
+  suffix?: string,
+): readonly KerasStep[] {
+  const last = suffix === undefined ? {} : { suffix };
+  const columns = { ...pooling(className, [height, 1], [height, 1]), ...last };
+  const row = { ...pooling(className, [1, width], [1, width]), ...last };
+  if (height === 1 && width === 1)
+    return [{ className: "Activation", config: { activation: "linear" }, ...last }];
   if (height === 1) return [row];
-  return width === 1 ? [columns] : [{ ...columns, suffix: "-columns" }, row];
+  return width === 1 ? [columns] : [{ ...columns, suffix: `${suffix ?? ""}-columns` }, row];
 }
 
 function pooling(className: string, kernel: Size2d, stride: Size2d): KerasStep {

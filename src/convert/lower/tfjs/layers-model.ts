@@ -5,17 +5,22 @@ import { outputShapes } from "../../../arch/shapes.js";
 import { variantOf } from "../../../arch/variants.js";
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
-import type { JsonObject, TfjsLayersModel, TfjsWeight } from "../../formats/tfjs/index.js";
+import type { JsonObject, QuantizedDType, TfjsLayersModel, TfjsWeight } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
 import { nodeWeights } from "../weights.js";
-import { type KerasStep, kerasShape, kerasSteps } from "./keras.js";
+import { INPUT, type KerasStep, kerasShape, kerasSteps } from "./keras.js";
 import { toTensorFlow } from "./layout.js";
-import { TFJS_METADATA } from "./metadata.js";
+import { tfjsMetadata } from "./metadata.js";
 import { type KerasCall, kerasCall } from "./names.js";
 import { resolveTfjsOptions, type TfjsOptions } from "./options.js";
+import { NORMALIZED_LAYER, NORMALIZED_STEP, normalizedWeights } from "./preprocess.js";
+import { storedWeight } from "./storage.js";
 
 /** The same options as a graph model's, but for the names and `fuse`: Keras names layers only. */
 export type TfjsLayersOptions = Omit<TfjsOptions, "fuse" | "inputName" | "outputName">;
+
+/** Name of the input. */
+const IMAGES = "images";
 
 /** A layer of the model with all its calls. */
 interface KerasLayer {
@@ -36,7 +41,7 @@ export function lowerToTfjsLayers(
   stateDict: StateDict,
   options: TfjsLayersOptions = {},
 ): TfjsLayersModel {
-  const { fold, results, batch, size } = resolveTfjsOptions(graph, options);
+  const { fold, results, batch, size, preprocess, quantize } = resolveTfjsOptions(graph, options);
   if (size === "dynamic") throw refuseAnySize();
   const images = [1, 3, size.height, size.width];
   const network = fold ? foldBatchNorm(graph) : graph;
@@ -44,7 +49,11 @@ export function lowerToTfjsLayers(
   const shapes = outputShapes(graph, images);
   const ops = new Map(network.nodes.map(({ name, op }) => [name, op]));
   const layers = new Map<string, KerasLayer>();
-  const weights = new Map<string, TfjsWeight>();
+  const weights = new Map<string, TfjsWeight>(preprocess && normalizedWeights(preprocess));
+  if (preprocess)
+    layers.set(NORMALIZED_LAYER, { step: NORMALIZED_STEP, calls: [[{ layer: IMAGES, call: 0 }]] });
+  const source: KerasCall = { layer: preprocess ? NORMALIZED_LAYER : IMAGES, call: 0 };
+  const callOf = (name: string): KerasCall => (ops.get(name)?.kind === "input" ? source : kerasCall(name));
   for (const node of network.nodes) {
     if (!needed.has(node.name) || node.op.kind === "input") continue;
     const [first = ""] = node.inputs;
@@ -52,15 +61,15 @@ export function lowerToTfjsLayers(
       input: shapes.get(first) ?? [],
       fromRelu: ops.get(first)?.kind === "relu",
     });
-    addCalls(layers, node, steps);
-    addWeights(weights, node, steps, stateDict);
+    addCalls(layers, node, steps, callOf);
+    addWeights(weights, node, steps, stateDict, quantize);
   }
   const inputShape = [batch === "dynamic" ? null : batch, size.height, size.width, 3];
   return {
     format: "layers-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: { [TFJS_METADATA.spec]: JSON.stringify(graph.spec), [TFJS_METADATA.folded]: String(fold) },
+    metadata: tfjsMetadata(graph.spec, fold, preprocess),
     topology: {
       keras_version: "2.15.0",
       backend: "tensorflow",
@@ -70,7 +79,7 @@ export function lowerToTfjsLayers(
           name: variantOf(graph.spec) ?? "osnet",
           trainable: true,
           layers: [inputLayer(inputShape), ...Array.from(layers, ([name, layer]) => layerJson(name, layer))],
-          input_layers: [["images", 0, 0]],
+          input_layers: [[IMAGES, 0, 0]],
           output_layers: results.map(({ layer }) => reference(kerasCall(layer))),
         },
       },
@@ -80,10 +89,19 @@ export function lowerToTfjsLayers(
 }
 
 /** Adds a layer's call to the model: the first of its steps reads its inputs, each other the one before. */
-function addCalls(layers: Map<string, KerasLayer>, node: LayerNode, steps: readonly KerasStep[]): void {
+function addCalls(
+  layers: Map<string, KerasLayer>,
+  node: LayerNode,
+  steps: readonly KerasStep[],
+  callOf: (name: string) => KerasCall,
+): void {
   const { layer: name, call } = kerasCall(node.name);
-  let inputs = node.inputs.map(kerasCall);
+  const own = node.inputs.map(callOf);
+  let inputs = own;
   for (const step of steps) {
+    const { reads } = step;
+    if (reads)
+      inputs = reads.flatMap((suffix) => (suffix === INPUT ? own : { layer: `${name}${suffix}`, call }));
     const layer = `${name}${step.suffix ?? ""}`;
     const entry = layers.get(layer) ?? { step, calls: [] };
     // A call's number is its stream's: the graph has streams in order.
@@ -99,13 +117,14 @@ function addWeights(
   node: LayerNode,
   steps: readonly KerasStep[],
   stateDict: StateDict,
+  quantize: QuantizedDType | undefined,
 ): void {
   const { layer } = kerasCall(node.name);
   const names = steps.at(-1)?.weights ?? {};
   for (const [key, { tensor }] of Object.entries(nodeWeights(node, stateDict))) {
     const role = key as ParameterRole;
     const laidOut = kerasShape(node.op, role, toTensorFlow(node.op, role, tensor));
-    weights.set(`${layer}/${names[role]}`, { tensor: laidOut });
+    weights.set(`${layer}/${names[role]}`, storedWeight(node.op, role, laidOut, quantize));
   }
 }
 
@@ -119,8 +138,8 @@ function layerJson(name: string, { step, calls }: KerasLayer): JsonObject {
 }
 
 function inputLayer(shape: readonly (number | null)[]): JsonObject {
-  const config = { name: "images", batch_input_shape: shape, dtype: "float32", sparse: false };
-  return { class_name: "InputLayer", name: "images", config, inbound_nodes: [] };
+  const config = { name: IMAGES, batch_input_shape: shape, dtype: "float32", sparse: false };
+  return { class_name: "InputLayer", name: IMAGES, config, inbound_nodes: [] };
 }
 
 function reference({ layer, call }: KerasCall): readonly [string, number, number] {

@@ -1,5 +1,7 @@
 import type { LayerGraph } from "../../../arch/graph.js";
 import { InputError } from "../../../errors.js";
+import type { QuantizedDType } from "../../formats/tfjs/index.js";
+import type { PixelOrder } from "../preprocess.js";
 import {
   DEFAULT_SIZE,
   expectInputShape,
@@ -25,6 +27,11 @@ export interface TfjsOptions extends ResultOptions {
   readonly size?: "dynamic" | ImageSize;
   /** Name of the input. Default `images`. */
   readonly inputName?: string;
+  /**
+   * How the weights of convolutions and linear layers are stored in the files, which are so much smaller; tfjs computes in
+   * float32. What else there is (biases, norms: 3 % of all numbers) stays float32. Default: as they are.
+   */
+  readonly quantize?: QuantizedDType;
 }
 
 /** Options with all defaults filled in, for one network. */
@@ -35,6 +42,8 @@ export interface ResolvedTfjsOptions {
   readonly size: "dynamic" | ImageSize;
   readonly inputName: string;
   readonly results: readonly Result[];
+  readonly preprocess: PixelOrder | undefined;
+  readonly quantize: QuantizedDType | undefined;
 }
 
 /**
@@ -46,9 +55,9 @@ export function resolveTfjsOptions(graph: LayerGraph, options: TfjsOptions): Res
   const { fold = true, fuse = true, batch = "dynamic", size = DEFAULT_SIZE, inputName = "images" } = options;
   expectInputShape(batch, size);
   expectName("input name", inputName, isLegalNodeName(inputName));
-  const { outputName } = options;
+  const { outputName, preprocess, quantize } = options;
   if (outputName !== undefined) expectName("output name", outputName, outputName !== "");
-  return { fold, fuse, batch, size, inputName, results: selectResults(graph, options) };
+  return { fold, fuse, batch, size, inputName, results: selectResults(graph, options), preprocess, quantize };
 }
 
 function expectName(subject: string, name: string, legal: boolean): void {

@@ -20,11 +20,7 @@ const AXES: ReadonlyMap<string, Tensor<"int32">> = new Map([
  */
 export function spatialMean(name: string, input: string, shape: Shape | undefined): TfjsFragment {
   const first = `${name}/columns`;
-  if (!shape)
-    return {
-      nodes: [reduction(first, "Mean", input, HEIGHT), reduction(name, "Mean", first, WIDTH)],
-      constants: AXES,
-    };
+  if (!shape) return { nodes: meanOfAnySize(name, input), constants: AXES };
   const [, , height = 1, width = 1] = shape;
   // WebAssembly refuses to pool single pixels.
   if (height === 1 && width === 1) return { nodes: [tfNode(name, "Identity", [input])] };
@@ -41,4 +37,19 @@ function average(name: string, input: string, height: number, width: number): Tf
     strides: window,
     padding: text("VALID"),
   });
+}
+
+/** A mean m, and the mean of what is left of every pixel without it, which is how far m is off. */
+function meanOfAnySize(name: string, input: string): readonly TfjsNode[] {
+  const part = (suffix: string): string => `${name}/${suffix}`;
+  const mean = (to: string, from: string, columns: string): readonly TfjsNode[] => [
+    reduction(columns, "Mean", from, HEIGHT),
+    reduction(to, "Mean", columns, WIDTH),
+  ];
+  return [
+    ...mean(part("rough"), input, part("columns")),
+    tfNode(part("rest"), "Sub", [input, part("rough")]),
+    ...mean(part("off"), part("rest"), part("off_columns")),
+    tfNode(name, "AddV2", [part("rough"), part("off")]),
+  ];
 }

@@ -1,0 +1,123 @@
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { decodeTfjs, encodeTfjs, type TfjsFiles } from "../../src/convert/formats/tfjs/index.js";
+import {
+  kerasCall,
+  lowerToTfjs,
+  lowerToTfjsLayers,
+  nodeName,
+  permute,
+  splitRelu,
+} from "../../src/convert/lower/tfjs/index.js";
+import { elementCount, type Tensor } from "../../src/tensor.js";
+import type { Backend } from "../../src/verify/backend.js";
+import { layersCandidate } from "../../src/verify/layers-candidate.js";
+import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
+import { FAMILIES, missing } from "../fixtures.js";
+import { type Browser, browserMissing, openBrowser } from "../support/browser.js";
+import { type Server, serve } from "../support/server.js";
+import { distances, openFamily, PYTORCH_FACTOR, perModule } from "../verify/pytorch.js";
+
+/**
+ * What we write, loaded by tfjs in a real browser over http: every tensor and every gate against PyTorch's own
+ * activations, in WebGL (on the processor, in IEEE float32) and in WebAssembly.
+ */
+const FLOOR = 3e-6;
+
+const ENGINES = ["webgl", "wasm"] as const;
+const SIZE = { height: 64, width: 32 } as const;
+
+const absentBrowser = browserMissing();
+
+describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
+  let browser: Browser;
+  let server: Server;
+  beforeAll(async () => {
+    server = await serve();
+    server.files.set("index.html", readFileSync(new URL("page.html", import.meta.url)));
+    browser = await openBrowser();
+    await browser.open(`${server.origin}/index.html`);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    server?.close();
+  });
+
+  /** Puts a model where the page finds it. */
+  function publish(folder: string, { json, shards }: TfjsFiles): string {
+    server.files.set(`${folder}/model.json`, json);
+    for (const [name, bytes] of shards) server.files.set(`${folder}/${name}`, bytes);
+    return `${folder}/model.json`;
+  }
+
+  /** A model in the page, whose values are read by their names there. */
+  function inPage(files: TfjsFiles, format: string, names: ReadonlyMap<string, string>): Backend {
+    const url = publish("model", files);
+    return {
+      name: "tfjs-wasm",
+      layers: [...names.keys()],
+      async *run(images) {
+        const { shape, data } = permute(images, [0, 2, 3, 1]);
+        server.files.set("images.bin", new Uint8Array(data.buffer as ArrayBuffer));
+        const shapes = await browser.evaluate<number[][]>("return run(arguments[0])", {
+          url,
+          format,
+          shape,
+          values: [...names.values()],
+        });
+        const bytes = new Uint8Array(server.received.get("values.bin") ?? []);
+        let offset = 0;
+        for (const [index, name] of [...names.keys()].entries()) {
+          const length = elementCount(shapes[index] ?? []);
+          const value: Tensor<"float32"> = {
+            dtype: "float32",
+            shape: shapes[index] ?? [],
+            data: new Float32Array(bytes.buffer, offset, length),
+          };
+          offset += 4 * length;
+          yield { name, tensor: value.shape.length === 4 ? permute(value, [0, 3, 1, 2]) : value };
+        }
+        expect(offset).toBe(bytes.length);
+      },
+    };
+  }
+
+  describe.each(ENGINES)("%s", (engine) => {
+    beforeAll(async () => {
+      const started = await browser.evaluate("return start(arguments[0])", engine);
+      expect(started).toEqual({ engine, float32: true, float16: false });
+    });
+
+    it.for(FAMILIES.flatMap((family) => [[family, "graph"] as const, [family, "layers"] as const]))(
+      "%s, %s model: no tensor farther from PyTorch than its float32 allows",
+      async ([family, format], context) => {
+        const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
+        if (absent) return context.skip(absent);
+        const { checkpoint, float64, float32 } = openFamily(family);
+        const { graph, stateDict } = checkpoint;
+        const lower = format === "graph" ? lowerToTfjs : lowerToTfjsLayers;
+        const files = encodeTfjs(lower(graph, stateDict, { size: SIZE }));
+        const model = decodeTfjs(files, { subject: family });
+        const party = { name: family, format: "tfjs" } as const;
+        const isGraph = model.format === "graph-model";
+        const candidate = isGraph
+          ? tfjsCandidate(files, model, graph, party)
+          : layersCandidate(files, model, graph, party);
+        const tapped = isGraph ? encodeTfjs({ ...model, nodes: splitRelu(model.nodes, graph) }) : files;
+        const names = new Map(
+          candidate.backend.layers.map((name) => {
+            const { layer, call } = kerasCall(name);
+            return [name, isGraph ? nodeName(name) : `${layer}#${call}`];
+          }),
+        );
+        const ours = await distances(float64, inPage(tapped, model.format, names));
+        const pytorch = perModule(await distances(float64, float32.backend));
+        const expected = float64.backend.layers.filter((name) => !candidate.folded.has(name));
+        expect([...ours.keys()].sort()).toEqual([...expected].sort());
+        const share = (name: string): number =>
+          (ours.get(name) ?? Infinity) / Math.max(FLOOR, PYTORCH_FACTOR * pytorch(name));
+        expect(expected.filter((name) => share(name) > 1)).toEqual([]);
+      },
+    );
+  });
+});

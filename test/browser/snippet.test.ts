@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs, permute } from "../../src/convert/lower/tfjs/index.js";
+import { photographed, pixelsOf, seededImages } from "../../src/verify/images.js";
+import { normalizeRows } from "../../src/verify/metrics.js";
+import { evaluate } from "../../src/verify/reference/index.js";
+import { type Browser, browserMissing, openBrowser } from "../support/browser.js";
+import { blocks } from "../support/markdown.js";
+import { openFixture } from "../support/osnet.js";
+import { encodePng } from "../support/png.js";
+import { type Server, serve } from "../support/server.js";
+
+const absent = browserMissing();
+
+describe.skipIf(absent)(`the page in docs/library.md ${absent || ""}`, () => {
+  let browser: Browser;
+  let server: Server;
+  beforeAll(async () => {
+    server = await serve();
+    browser = await openBrowser();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    server?.close();
+  });
+
+  it("gives the embedding of a photo", async () => {
+    const [page = "", ...others] = blocks("docs/library.md", "html");
+    expect(others).toEqual([]);
+    const { graph, stateDict } = openFixture();
+    const images = photographed(seededImages(5, 1, 256, 128));
+    const pixels = permute(pixelsOf(images, "rgb"), [0, 2, 3, 1]);
+    const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { preprocess: "rgb" }));
+    server.files.set("index.html", page);
+    server.files.set("person.png", encodePng(128, 256, Uint8Array.from(pixels.data)));
+    server.files.set("osnet.tfjs/model.json", json);
+    for (const [name, bytes] of shards) server.files.set(`osnet.tfjs/${name}`, bytes);
+
+    await browser.open(`${server.origin}/index.html`);
+    const text = await browser.evaluate<string>(`
+      const output = document.querySelector("output");
+      while (output.textContent === "") await new Promise((resolve) => setTimeout(resolve, 20));
+      return output.textContent;
+    `);
+    const embedding = text.split(" ").map(Number);
+    let expected = new Float64Array();
+    for (const { name, tensor } of evaluate(graph, stateDict, images))
+      if (name === graph.outputs.features) expected = Float64Array.from(normalizeRows(tensor).data);
+    expect(embedding).toHaveLength(512);
+    const errors = embedding.map((value, index) => Math.abs(value - (expected[index] ?? Number.NaN)));
+    expect(Math.max(...errors)).toBeLessThan(2e-6);
+  });
+});
