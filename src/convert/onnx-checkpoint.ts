@@ -1,7 +1,7 @@
 import { expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
 import { decodeOnnx, type OnnxModel, type SidecarReader } from "./formats/onnx/index.js";
-import { liftStateDict, matchOnnx, type OnnxMatch } from "./lift/index.js";
+import { describePreprocess, liftStateDict, matchOnnx, type OnnxMatch } from "./lift/index.js";
 
 export interface OnnxCheckpointOptions {
   /** What messages call the file. */
@@ -63,6 +63,14 @@ function matchBest(model: OnnxModel, subject: string, given: OsnetSpec | undefin
   return given || match.differences.length === 0 ? match : shown;
 }
 
+/** Whether quantised tensors have one step each, or one per output channel. */
+function stepsOf({ roundings }: OnnxMatch): string {
+  const isPerChannel = [...roundings.values()].some(
+    ({ weight }) => weight !== undefined && weight.length > 1,
+  );
+  return isPerChannel ? "by a step per output channel" : "by a step per tensor";
+}
+
 function notesOf(
   model: OnnxModel,
   match: OnnxMatch,
@@ -72,13 +80,18 @@ function notesOf(
   const { name, version } = model.producer;
   const exporter = [name || "an unnamed exporter", version].filter((part) => part !== "").join(" ");
   const folded = [...match.graph.nodes].filter(
-    ({ op, inputs }) => op.kind === "batchNorm" && match.folded.has(inputs[0] ?? ""),
+    ({ op, inputs }) => op.kind === "batchNorm" && match.absorbed.has(inputs[0] ?? ""),
   ).length;
   return [
     `written by ${exporter}, opset ${model.opset}`,
     ...(model.sidecars ? [`weights in ${model.sidecars.join(", ")}`] : []),
-    ...(model.graph.nodes.some(({ opType }) => opType === "DequantizeLinear")
-      ? ["quantised: the weights are what rounding has left of the trained ones"]
+    ...(match.preprocess
+      ? [`preprocessing that is not lifted: ${describePreprocess(match.preprocess)}`]
+      : []),
+    ...(match.roundings.size > 0
+      ? [
+          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and what rounding has left of the trained ones`,
+        ]
       : []),
     ...(reparameterised > 0
       ? [

@@ -6,7 +6,7 @@ import {
   type TfjsGraphModel,
   type TfjsLayersModel,
 } from "../convert/formats/tfjs/index.js";
-import { matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
+import { imageShape, matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
 import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
@@ -77,8 +77,6 @@ export function openModel(
 
 /** Our own files are found by names, those of other exporters by structure. */
 function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
-  const { initializers, inputs } = model.graph;
-  const shape = inputs.find(({ name }) => !initializers.has(name))?.shape ?? [];
   // Runtimes are given bytes, and cannot look beside them.
   const bytes = model.sidecars ? encodeOnnx(model) : original;
   const matched = (graph: LayerGraph): OnnxMatch | undefined =>
@@ -89,7 +87,7 @@ function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): Mode
     statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
     preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
     shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
-    inputShape: shape.map((size) => (typeof size === "number" ? size : undefined)),
+    inputShape: imageShape(model).map((size) => (typeof size === "number" ? size : undefined)),
     candidate(graph, party) {
       const match = matched(graph);
       return match ? foreignCandidate(bytes, model, match, party) : onnxCandidate(bytes, model, graph, party);

@@ -94,8 +94,10 @@ export async function openVerification(
     graph,
     candidate: side,
     reference: side.pixels ? { ...against, backend: withImages(against.backend, graph) } : against,
-    images,
-    imagesSource: source,
+    images: imagesSeen(side, images, recordings.length > 0),
+    imagesSource: side.preprocess
+      ? `${source}, through the file's own preprocessing (${side.preprocess.description})`
+      : source,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
     ...(candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
       ? compareCheckpoint(candidateFile.model, referenceFile.checkpoint, graph, side, against)
@@ -126,6 +128,30 @@ function compareCheckpoint(
     reference: { ...reference, backend: referenceBackend(graph, stored) },
     quantized: { summary, original: reference.backend },
   };
+}
+
+/** How far images may be from those that a file can be given before they are others. */
+const SAME_IMAGE = 1e-5;
+
+/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
+function imagesSeen(
+  { preprocess, party }: Candidate,
+  images: Tensor<"float32">,
+  isRecorded: boolean,
+): Tensor<"float32"> {
+  const nearest = preprocess?.nearest(images) ?? images;
+  const isOther = nearest.data.some(
+    (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
+  );
+  if (isRecorded && isOther)
+    throw new InputError({
+      code: "argument",
+      subject: party.name,
+      found: "a model that takes whole-number pixels, beside a recording of images that have none",
+      expected: "a reference that can be run on other images",
+      remedy: "give the checkpoint as the reference",
+    });
+  return nearest;
 }
 
 function openFile(file: NamedBytes, options: OpenOptions): OpenFile {

@@ -130,6 +130,8 @@ export interface WeightsResult {
   readonly identical: number;
   /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
   readonly folded: number;
+  /** Parameters that a quantised candidate holds within half a step of their rounding; absent where none is quantised. */
+  readonly quantised?: number;
 }
 
 /** The candidate's embedding against the one of the checkpoint's own weights, in float64. */

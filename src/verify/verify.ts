@@ -46,6 +46,12 @@ export interface Candidate extends Side {
   readonly folded: ReadonlySet<string>;
   /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
   readonly pixels?: PixelOrder;
+  /** Of a model that normalises its input itself, and is given what becomes the images. */
+  readonly preprocess?: {
+    readonly description: string;
+    /** The images nearest to these that the model can be given: others only if it takes whole numbers. */
+    readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
+  };
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
   /** What its weights and values are stored in; default: what its outputs are. */

@@ -31,7 +31,7 @@ export function compareWeights(
   match?: OnnxMatch,
 ): WeightsComparison {
   const find = match ? (node: LayerNode) => matchedConstants(node, match) : onnxConstants(model);
-  return compareConstants(graph, stateDict, find, results, folded, match);
+  return compareConstants(graph, stateDict, find, results, match?.absorbed ?? folded, match);
 }
 
 export interface WeightsComparison {
@@ -63,7 +63,7 @@ export function compareConstants(
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
-  let [compared, identical, foldedCount] = [0, 0, 0];
+  let [compared, identical, foldedCount, quantised] = [0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
     const source = nodes.get(node.inputs[0] ?? "");
@@ -74,12 +74,33 @@ export function compareConstants(
     const found = find(node, [...expected.keys()]);
     for (const [role, constant] of expected) {
       compared++;
-      const problem = differences(constant, found.get(role), isProduct && !match ? 1 : 0, node.name);
-      if (problem === undefined) identical++;
+      const rounding = match?.roundings.get(node.name)?.[role];
+      const wanted = rounding ? withinSteps(constant, rounding) : constant;
+      const problem = differences(wanted, found.get(role), isProduct && !match ? 1 : 0, node.name);
+      if (problem === undefined && rounding) quantised++;
+      else if (problem === undefined) identical++;
       else faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
     }
   }
-  return { result: { compared, identical, folded: foldedCount }, faults };
+  return {
+    result: { compared, identical, folded: foldedCount, ...(quantised > 0 ? { quantised } : {}) },
+    faults,
+  };
+}
+
+/** A step's quotient and product are rounded too. */
+const STEP_SLACK = 1 + 2 ** -10;
+
+/** What quantising may have made of values: half a step to either side, the steps per output channel or one for all. */
+function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expected {
+  const rowLength = values.length / Math.max(1, halves.length);
+  return {
+    values,
+    bounds: Float64Array.from(
+      values,
+      (_, index) => (bounds?.[index] ?? 0) + STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0),
+    ),
+  };
 }
 
 interface Expected {

@@ -1,5 +1,5 @@
 import type { ParameterRole, Size2d } from "../../arch/index.js";
-import type { Tensor } from "../../tensor.js";
+import type { DType, Tensor } from "../../tensor.js";
 
 /**
  * A foreign ONNX graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no
@@ -41,6 +41,8 @@ interface ForeignOpTable {
   scale: object;
   add: object;
   l2Normalize: object;
+  /** Channel c of the result is channel `order[c]` of the input. */
+  channelOrder: { readonly order: readonly number[] };
   /** Padding that no layer after it has taken up. */
   pad: { readonly padding: Padding; readonly value: number };
   /** Any operator without a meaning of its own here. */
@@ -54,6 +56,21 @@ export type ForeignOp<K extends ForeignKind = ForeignKind> = {
 
 /** Constants by role, shaped as in a state dict: convolutions OIHW, linear layers [out, in]. */
 export type Constants = Readonly<Partial<Record<ParameterRole, Tensor>>>;
+
+/** Which of N, C, H, W (0 to 3) each axis of a value in the file is: [0, 2, 3, 1] for NHWC. */
+export type Layout = readonly number[];
+
+/** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
+export interface Reading {
+  readonly layout?: Layout;
+  /** (element − zero) · scale. */
+  readonly quantised?: { readonly scale: number; readonly zero: number };
+}
+
+/**
+ * How far constants may be from those that they were quantised from: half a step, per output channel or one for all.
+ */
+export type Roundings = Readonly<Partial<Record<ParameterRole, Float32Array>>>;
 
 /** What is known of a value's shape: a feature map [N, C, H, W], one of a single pixel, or [N, C]. */
 export interface Form {
@@ -71,14 +88,18 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly form: Form;
   /** The ONNX value that holds its output; undefined where no value of the file does. */
   readonly value: string | undefined;
-  /** How far constants may be from those that they were quantised from; absent where they were not. */
-  readonly rounding?: number;
+  /** How `value` is read. */
+  readonly reading?: Reading;
+  /** Absent where nothing was quantised. */
+  readonly roundings?: Roundings;
 }
 
 /** What an ONNX value name stands for. */
 export type Value =
-  | { readonly kind: "node"; readonly node: ForeignNode }
-  | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: number }
+  | { readonly kind: "node"; readonly node: ForeignNode; readonly reading?: Reading }
+  | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
+  /** The step that an activation is quantised by while the network runs, times constants. */
+  | { readonly kind: "step"; readonly factor: Tensor | undefined }
   /** Numbers computed from shapes, which only say how a tensor is laid out. */
   | { readonly kind: "shape" };
 
@@ -90,12 +111,27 @@ export function isKind<K extends ForeignKind>(
   return (kinds as readonly string[]).includes(node.op.kind);
 }
 
+/** What a file does to its input before the network: image[c] = scale[c] · raw[order[c]] + shift[c], as NCHW. */
+export interface Preprocess {
+  readonly layout: Layout;
+  readonly dtype: DType | undefined;
+  readonly order: readonly number[];
+  readonly scale: readonly number[];
+  readonly shift: readonly number[];
+}
+
 /** A graph without dead nodes. */
 export interface ForeignGraph {
+  /** What the network reads: the file's input, or what the file makes of it beforehand. */
   readonly input: ForeignNode;
+  readonly preprocess: Preprocess;
   /** In topological order. */
   readonly nodes: readonly ForeignNode[];
-  readonly outputs: readonly { readonly name: string; readonly node: ForeignNode | undefined }[];
+  readonly outputs: readonly {
+    readonly name: string;
+    readonly node: ForeignNode | undefined;
+    readonly reading?: Reading;
+  }[];
   /** The nodes that read each node, once each. */
   readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
   /** Operators by how often the file has them. */

@@ -1,4 +1,7 @@
 export type { Difference } from "./differences.js";
-export type { Constants } from "./foreign.js";
+export type { Constants, Preprocess, Reading, Roundings } from "./foreign.js";
+export { towardsNchw } from "./layouts.js";
 export { type MatchedOutput, type MatchOptions, matchOnnx, type OnnxMatch } from "./match.js";
+export { imageShape } from "./normalise.js";
+export { describePreprocess } from "./preprocess.js";
 export { type LiftedStateDict, liftStateDict } from "./state-dict.js";

@@ -3,9 +3,18 @@ import { InputError } from "../../errors.js";
 import { sameShape, type Tensor } from "../../tensor.js";
 import type { OnnxModel } from "../formats/onnx/index.js";
 import { type Difference, difference } from "./differences.js";
-import { type Constants, type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
+import {
+  type Constants,
+  type ForeignGraph,
+  type ForeignNode,
+  isKind,
+  type Preprocess,
+  type Reading,
+  type Roundings,
+} from "./foreign.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
+import { isPlain } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
 
@@ -23,13 +32,21 @@ export interface OnnxMatch {
   readonly graph: LayerGraph;
   /** The ONNX value that holds each layer's output. */
   readonly values: ReadonlyMap<string, string>;
-  /** Layers whose output no value holds, because the next layer absorbed them: convolutions into their batch norms. */
+  /** How a value's elements become the layer's, where they are not that already: axes in another order, integers. */
+  readonly readings: ReadonlyMap<string, Reading>;
+  /** What the file does to its input before the network; undefined where the network reads it as it is. */
+  readonly preprocess: Preprocess | undefined;
+  /** Layers whose output no value holds: those absorbed, and what is inside an operator that computes several. */
   readonly folded: ReadonlySet<string>;
+  /** Convolutions and linear layers whose constants are products with those of the batch norm after them. */
+  readonly absorbed: ReadonlySet<string>;
   /** Batch norms that the file spells as a product and a sum, which do not tell the four parameters apart. */
   readonly affine: ReadonlySet<string>;
   readonly outputs: readonly MatchedOutput[];
   /** Each layer's constants; where a batch norm is folded, its layer has the products of both. */
   readonly constants: ReadonlyMap<string, Constants>;
+  /** How far a layer's constants may be from those that they were quantised from; empty for a float file. */
+  readonly roundings: ReadonlyMap<string, Roundings>;
   /** Every way in which the file departs from the architecture, in network order; empty for a faithful file. */
   readonly differences: readonly Difference[];
 }
@@ -82,15 +99,22 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   const constants = new Map<string, Constants>();
   const folded = new Set(absorbed);
   const affine = new Set<string>();
+  const readings = new Map<string, Reading>();
+  const roundings = new Map<string, Roundings>();
+  for (const { name, reading } of foreign.outputs) if (reading) readings.set(name, reading);
   for (const layer of graph.nodes) {
     const node = nodes.get(layer.name);
     if (!node || skipped.has(layer.name)) continue;
     if (layer.op.kind === "batchNorm" && isKind(node, "affine")) affine.add(layer.name);
-    if (!folded.has(layer.name) && layer.op.kind !== "input") {
+    if (!folded.has(layer.name) && !isKind(node, "input")) {
       if (node.value === undefined) folded.add(layer.name);
-      else values.set(layer.name, node.value);
+      else {
+        values.set(layer.name, node.value);
+        if (node.reading) readings.set(node.value, node.reading);
+      }
     }
     constants.set(layer.name, node.constants);
+    if (node.roundings) roundings.set(layer.name, node.roundings);
   }
   const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
   const [first] = outputs;
@@ -102,10 +126,14 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     spec: graph.spec,
     graph,
     values,
+    readings,
+    preprocess: isPlain(foreign.preprocess) ? undefined : foreign.preprocess,
     folded,
+    absorbed,
     affine,
     outputs,
     constants,
+    roundings,
     differences: differences
       .filter(({ layer }) => needed.has(layer))
       .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
@@ -150,12 +178,16 @@ function gateDifferences(graph: LayerGraph, nodes: ReadonlyMap<string, ForeignNo
       firsts.set(path, { layer: layer.name, node });
       return [];
     }
-    const rounding = (first.node.rounding ?? 0) + (node.rounding ?? 0);
-    const same = (["weight", "bias"] as const).every((role) =>
-      sameTensor(first.node.constants[role], node.constants[role], rounding),
-    );
+    const same = (["weight", "bias"] as const).every((role) => {
+      const rounding = [first.node, node].reduce((sum, { roundings }) => sum + largest(roundings?.[role]), 0);
+      return sameTensor(first.node.constants[role], node.constants[role], rounding);
+    });
     return same ? [] : [difference(layer, "weights of its own", `those of ${first.layer}`)];
   });
+}
+
+function largest(roundings: Float32Array | undefined): number {
+  return roundings?.reduce((most, value) => Math.max(most, value), 0) ?? 0;
 }
 
 /** Whether two constants hold the same numbers: bit for bit, or as far as rounding allows. */

@@ -1,9 +1,11 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../errors.js";
-import type { OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
-import type { ForeignGraph, ForeignNode, ForeignOp, Form, Value } from "./foreign.js";
-import { readerOf } from "./operators/index.js";
-import { attributeOrInput } from "./operators/site.js";
+import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
+import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
+import { isNchw, laidOut, NCHW, NHWC, onNchw, towardsNchw } from "./layouts.js";
+import { laterOutput, readerOf } from "./operators/index.js";
+import { attributeOrInput, type OperatorSite } from "./operators/site.js";
+import { preprocessing } from "./preprocess.js";
 
 /**
  * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators that do nothing in inference
@@ -15,48 +17,98 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
   const values = new Map<string, Value>();
   for (const [name, tensor] of graph.initializers) values.set(name, { kind: "constant", tensor });
   const images = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
-  for (const value of images) values.set(value.name, { kind: "node", node: inputNode(value) });
+  for (const value of images) values.set(value.name, inputValue(value, graph));
   const [first] = images.flatMap(({ name }) => nodeAt(values, name) ?? []);
   if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
   const census = new Map<string, number>();
   for (const node of graph.nodes) {
     census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(values, name, subject)));
-    const read = meaning(node, inputs);
     node.outputs.forEach((output, index) => {
       if (output === "") return;
       if (values.has(output))
         throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      values.set(output, index === 0 && read ? read : unknown(node, inputs, output));
+      values.set(output, meaning({ node, inputs, output }, index));
     });
   }
-  const outputs = graph.outputs.map(({ name }) => ({ name, node: nodeAt(values, name) }));
-  return { input: first, outputs, census, ...live(outputs.flatMap(({ node }) => node ?? [])) };
+  const outputs = graph.outputs.map(({ name }) => {
+    const value = values.get(name);
+    return value?.kind === "node" ? value : undefined;
+  });
+  const alive = live(outputs.flatMap((value) => value?.node ?? []));
+  return {
+    ...alive,
+    ...preprocessing(first, images[0]?.dtype, alive.consumers),
+    outputs: graph.outputs.map(({ name }, index) => {
+      const { node, reading } = outputs[index] ?? {};
+      return { name, node, ...(reading ? { reading } : {}) };
+    }),
+    census,
+  };
 }
 
-function inputNode({ name, shape }: OnnxValue): ForeignNode {
-  const [, channels, height, width] = shape ?? [];
+/** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */
+export function imageShape({ graph }: OnnxModel): readonly (OnnxDimension | undefined)[] {
+  const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
+  const shape = input?.shape ?? [];
+  return input && shape.length === 4
+    ? towardsNchw(inputLayout(input.name, shape, graph.nodes)).map((axis) => shape[axis])
+    : shape;
+}
+
+function inputValue({ name, shape = [] }: OnnxValue, { nodes }: OnnxGraph): Value {
+  const layout = inputLayout(name, shape, nodes);
+  const [, channels, height, width] = towardsNchw(layout).map((axis) => shape[axis]);
   const size: Size2d | undefined =
     typeof height === "number" && typeof width === "number" ? [height, width] : undefined;
-  const form: Form = { rank: "map", channels: typeof channels === "number" ? channels : undefined, size };
-  return { op: { kind: "input" }, inputs: [], constants: {}, form, value: name };
+  const form: Form = { rank: "map", channels: typeof channels === "number" ? channels : RGB, size };
+  const reading: Reading = isNchw(layout) ? {} : { layout };
+  const node: ForeignNode = { op: { kind: "input" }, inputs: [], constants: {}, form, value: name, reading };
+  return { kind: "node", node, reading };
 }
 
-function meaning(node: OnnxNode, inputs: readonly (Value | undefined)[]): Value | undefined {
-  const [output] = node.outputs;
-  if (output === undefined) return undefined;
-  return readerOf(node.opType, node.domain)?.({ node, inputs, output });
+/** What an image has, where a file does not say. */
+const RGB = 3;
+
+/** NHWC if the shape shows colours last, or where it shows nothing, if they are first brought forward. */
+function inputLayout(name: string, shape: readonly OnnxDimension[], nodes: readonly OnnxNode[]): Layout {
+  const [, second, , last] = shape;
+  if (shape.length === 4 && last === RGB && second !== RGB) return NHWC;
+  if (typeof second === "number" || typeof last === "number") return NCHW;
+  const fromInput = new Set([name]);
+  for (const { opType, inputs, outputs, attributes } of nodes) {
+    if (!fromInput.has(inputs[0] ?? "")) continue;
+    const order = attributes.get("perm");
+    if (opType === "Transpose")
+      return order?.type === "ints" && String(order.value) === "0,3,1,2" ? NHWC : NCHW;
+    if (opType === "Conv") return NCHW;
+    for (const output of outputs) fromInput.add(output);
+  }
+  return NCHW;
+}
+
+function meaning(site: OperatorSite, index: number): Value {
+  const { node } = site;
+  const later = index > 0 ? laterOutput(node.opType, index) : undefined;
+  if (later) return later;
+  const read = readerOf(node.opType, node.domain);
+  const plain = onNchw(site);
+  const value = plain && index === 0 ? read?.(plain) : undefined;
+  if (value) return laidOut(value, plain ?? site);
+  const nameless = plain ? unknown(plain, node.opType) : unknown(site, `${node.opType} over other axes`);
+  return laidOut(nameless, plain ?? site);
 }
 
 /** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */
-function unknown(node: OnnxNode, inputs: readonly (Value | undefined)[], output: string): Value {
+function unknown(site: OperatorSite, opType: string): Value {
+  const { node, inputs, output } = site;
   const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
   const [first] = nodes;
   if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
-  const axes = attributeOrInput({ node, inputs, output }, "axes", 1);
+  const axes = attributeOrInput(site, "axes", 1);
   const op: ForeignOp<"other"> = {
     kind: "other",
-    opType: node.opType,
+    opType,
     operands: inputs.flatMap((value) => value ?? []),
     ...(axes ? { axes } : {}),
   };

@@ -44,7 +44,7 @@ export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject:
   const foldedInputs = new Map(graph.nodes.map((layer) => [layer.name, layer.inputs[0] ?? ""]));
   const absorbing = new Set(
     graph.nodes.flatMap(({ name, op }) =>
-      op.kind === "batchNorm" && match.folded.has(foldedInputs.get(name) ?? "") ? [name] : [],
+      op.kind === "batchNorm" && match.absorbed.has(foldedInputs.get(name) ?? "") ? [name] : [],
     ),
   );
   for (const layer of graph.nodes) {
@@ -69,7 +69,7 @@ export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject:
   return { stateDict, reparameterised: [...stateDict.keys()].filter((path) => reparameterised.has(path)) };
 }
 
-function liftLayer(layer: LayerNode, { constants, folded, affine }: OnnxMatch, absorbs: boolean): Lifted {
+function liftLayer(layer: LayerNode, { constants, absorbed, affine }: OnnxMatch, absorbs: boolean): Lifted {
   const own = constants.get(layer.name) ?? {};
   const shapes = (PARAMETER_SHAPES[layer.op.kind] as (op: unknown) => Partial<Record<ParameterRole, Shape>>)(
     layer.op,
@@ -78,10 +78,10 @@ function liftLayer(layer: LayerNode, { constants, folded, affine }: OnnxMatch, a
   if (absorbs) return { tensors: neutralNorm(layer, channels, own.bias), reparameterised: NORM_ROLES };
   if (affine.has(layer.name))
     return { tensors: neutralNorm(layer, channels, own.bias, own.weight), reparameterised: NORM_ROLES };
-  if (folded.has(layer.name) && layer.op.kind === "linear")
+  if (absorbed.has(layer.name) && layer.op.kind === "linear")
     // The bias is the batch norm's now; a linear layer always has one of its own.
     return { tensors: { ...own, bias: filled(channels, 0) }, reparameterised: ["weight", "bias"] };
-  if (folded.has(layer.name)) return { tensors: own, reparameterised: ["weight"] };
+  if (absorbed.has(layer.name)) return { tensors: own, reparameterised: ["weight"] };
   return { tensors: own, reparameterised: [] };
 }
 

@@ -42,14 +42,16 @@ export function onnxruntimeBackend(
     try {
       const session = await InferenceSession.create(file, { logSeverityLevel: 3 });
       try {
-        const feed =
-          input?.dtype === "float16"
-            ? new OrtTensor(
-                "float16",
-                castFloat(images, "float16", subject).data as Uint16Array,
-                images.shape,
-              )
-            : new OrtTensor("float32", images.data, images.shape);
+        const { data, shape } = images;
+        const feed = ((): Onnxruntime.Tensor => {
+          if (input?.dtype === "float16")
+            return new OrtTensor("float16", castFloat(images, "float16", subject).data as Uint16Array, shape);
+          if (input?.dtype === "float64") return new OrtTensor("float64", Float64Array.from(data), shape);
+          if (input?.dtype === "uint8") return new OrtTensor("uint8", Uint8Array.from(data), shape);
+          if (input?.dtype === "int8") return new OrtTensor("int8", Int8Array.from(data), shape);
+          if (input?.dtype === "int32") return new OrtTensor("int32", Int32Array.from(data), shape);
+          return new OrtTensor("float32", data, shape);
+        })();
         const feeds = { [input?.name ?? "images"]: feed };
         return await session.run(feeds, names);
       } finally {

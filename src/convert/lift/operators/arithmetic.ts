@@ -1,9 +1,28 @@
+import type { Size2d } from "../../../arch/index.js";
 import type { Tensor } from "../../../tensor.js";
 import { toReal } from "../../../tensor-cast.js";
-import { type Constants, type ForeignNode, isKind, type Value } from "../foreign.js";
+import {
+  type Constants,
+  type ForeignNode,
+  type ForeignOp,
+  type Form,
+  isKind,
+  type Layout,
+  type Reading,
+  type Value,
+} from "../foreign.js";
 import { isFloat, perChannel, transposed, uniform } from "./constants.js";
 import { l2Normalized, normalized } from "./decompositions.js";
-import { asNode, asTensor, float, int, nodeValue, type OperatorReader, replaced } from "./site.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  float,
+  int,
+  nodeValue,
+  type OperatorReader,
+  replaced,
+} from "./site.js";
 
 /** Sums, products and matrix products: what they mean depends on which operands are constants. */
 
@@ -13,14 +32,37 @@ export const readGemm: OperatorReader = ({ node, inputs, output }) => {
   if (!input || matrix?.shape.length !== 2 || scaled || int(node, "transA", 0) !== 0) return undefined;
   if (inputs[2] && !bias) return undefined;
   const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
-  return linear(input, weight, output, bias);
+  const value = linear(input, weight, output, bias);
+  const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
+  return roundings && value.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
 
-export const readMatMul: OperatorReader = ({ inputs, output }) => {
+export const readMatMul: OperatorReader = (site) => {
+  const { inputs, output, layout } = site;
   const [input, matrix] = [asNode(inputs[0]), asTensor(inputs[1])];
-  if (input?.form.rank !== "flat" || matrix?.shape.length !== 2) return undefined;
-  return linear(input, transposed(matrix), output);
+  if (!input || matrix?.shape.length !== 2) return undefined;
+  if (input.form.rank === "flat") return readGemm({ ...site, inputs: inputs.slice(0, 2) });
+  // Along the last axis of NHWC a matrix product is a pointwise convolution.
+  return layout?.[3] === 1 ? pointwise(input, transposed(matrix), output, layout) : undefined;
 };
+
+function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: Layout): Value {
+  const [outChannels = 0, inChannels = 0] = matrix.shape;
+  const one: Size2d = [1, 1];
+  const op: ForeignOp<"conv"> = {
+    kind: "conv",
+    ...{ inChannels, outChannels, groups: 1 },
+    ...{ kernel: one, stride: one, dilation: one, padding: [0, 0, 0, 0] },
+  };
+  const weight = { ...matrix, shape: [outChannels, inChannels, 1, 1] };
+  const form: Form = { ...input.form, channels: outChannels };
+  const reading: Reading = { layout };
+  return {
+    kind: "node",
+    node: { op, inputs: [input], form, value, constants: { weight }, reading },
+    reading,
+  };
+}
 
 function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value {
   const [outFeatures = 0, inFeatures = 0] = weight.shape;

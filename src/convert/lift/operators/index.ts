@@ -1,7 +1,9 @@
 import type { DType } from "../../../tensor.js";
 import type { Value } from "../foreign.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
+import { readChannelGather, readChannelSlice } from "./channels.js";
 import { constantOf } from "./constants.js";
+import { readFusedConv, readFusedGemm, readFusedMatMul } from "./fused.js";
 import {
   readFlatten,
   readReduceMax,
@@ -21,7 +23,24 @@ import {
   readRelu,
   readSigmoid,
 } from "./norms.js";
-import { readDequantize, readQuantize } from "./quantised.js";
+import {
+  readConvInteger,
+  readDequantize,
+  readDynamicQuantizeMatMul,
+  readMatMulInteger,
+  readMatMulIntegerToFloat,
+  readQGemm,
+  readQLinearAdd,
+  readQLinearAveragePool,
+  readQLinearConv,
+  readQLinearGlobalAveragePool,
+  readQLinearMatMul,
+  readQLinearMul,
+  readQLinearReduceMean,
+  readQLinearSigmoid,
+  readQuantize,
+  readStep,
+} from "./quantised.js";
 import { asNode, asTensor, numbers, type OperatorReader } from "./site.js";
 import { globalPool, readAveragePool, readConv, readMaxPool, readPad } from "./windows.js";
 
@@ -77,10 +96,13 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
     return tensor && { kind: "constant", tensor };
   },
   Conv: readConv,
+  ConvInteger: readConvInteger,
   DequantizeLinear: readDequantize,
   Div: readDiv,
   Dropout: passOn,
+  DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
   Flatten: readFlatten,
+  Gather: readChannelGather,
   Gemm: readGemm,
   GlobalAveragePool: readGlobalPool("globalAvgPool"),
   GlobalMaxPool: readGlobalPool("globalMaxPool"),
@@ -89,16 +111,20 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   LayerNormalization: readLayerNorm,
   LpNormalization: readLpNormalization,
   MatMul: readMatMul,
+  MatMulInteger: readMatMulInteger,
   Max: readMax,
   MaxPool: readMaxPool,
-  Mul: readMul,
+  Mul: (site) => readStep(site) ?? readMul(site),
   Pad: readPad,
+  QLinearConv: readQLinearConv,
+  QLinearMatMul: readQLinearMatMul,
   QuantizeLinear: readQuantize,
   ReduceMax: readReduceMax,
   ReduceMean: readReduceMean,
   Relu: readRelu,
   Reshape: readReshape,
   Sigmoid: readSigmoid,
+  Slice: readChannelSlice,
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,
@@ -106,7 +132,33 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Unsqueeze: readUnsqueeze,
 };
 
+/** onnxruntime's operators (`ContribOperators.md`). */
+const MICROSOFT: Readonly<Record<string, OperatorReader>> = {
+  DequantizeLinear: readDequantize,
+  DynamicQuantizeMatMul: readDynamicQuantizeMatMul,
+  FusedConv: readFusedConv,
+  FusedGemm: readFusedGemm,
+  FusedMatMul: readFusedMatMul,
+  MatMulIntegerToFloat: readMatMulIntegerToFloat,
+  QGemm: readQGemm,
+  QLinearAdd: readQLinearAdd,
+  QLinearAveragePool: readQLinearAveragePool,
+  QLinearGlobalAveragePool: readQLinearGlobalAveragePool,
+  QLinearMul: readQLinearMul,
+  QLinearReduceMean: readQLinearReduceMean,
+  QLinearSigmoid: readQLinearSigmoid,
+  QuantizeLinear: readQuantize,
+};
+
+const DOMAINS: Readonly<Record<string, Readonly<Record<string, OperatorReader>>>> = {
+  "": READERS,
+  "com.microsoft": MICROSOFT,
+};
+
 /** The reader of an operator, or undefined for one without a meaning here. */
 export function readerOf(opType: string, domain: string): OperatorReader | undefined {
-  return domain === "" && Object.hasOwn(READERS, opType) ? READERS[opType] : undefined;
+  const readers = Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined;
+  return readers && Object.hasOwn(readers, opType) ? readers[opType] : undefined;
 }
+
+export { laterOutput } from "./quantised.js";

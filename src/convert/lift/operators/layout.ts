@@ -1,4 +1,5 @@
-import type { ForeignNode, Value } from "../foreign.js";
+import type { ForeignNode, Layout, Value } from "../foreign.js";
+import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
 import {
   asNode,
@@ -31,7 +32,9 @@ export const readReshape: OperatorReader = ({ node, inputs, output }) => {
   if (!input) return undefined;
   if (!target || target.length === 2) return flattened(input, output);
   const [, , height, width] = target;
-  return target.length === 4 && height === 1 && width === 1 ? unflattened(input, output) : undefined;
+  if (target.length !== 4) return undefined;
+  if (height === 1 && width === 1) return unflattened(input, output, NCHW);
+  return target[1] === 1 && height === 1 ? unflattened(input, output, NHWC) : undefined;
 };
 
 export const readSqueeze: OperatorReader = (site) => {
@@ -54,26 +57,19 @@ export const readUnsqueeze: OperatorReader = (site) => {
   const axes = attributeOrInput(site, "axes", 1);
   const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
   if (tensor) return axes && constant(reshaped(tensor, unsqueezedShape(tensor.shape, axes)));
-  return input && unflattened(input, site.output);
+  // Before the channels, or behind them.
+  const before = axes?.some((axis) => axis === 1 || axis === -3) && !axes.includes(3) && !axes.includes(-1);
+  return input && unflattened(input, site.output, before ? NHWC : NCHW);
 };
 
-export const readTranspose: OperatorReader = ({ node, inputs, output }) => {
+/** The same activation in another layout. */
+export const readTranspose: OperatorReader = ({ node, inputs, layout = NCHW }) => {
   const order = ints(node, "perm");
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
   if (tensor) return constant(transposed(tensor, order));
-  if (!input || !order) return undefined;
-  // Two that undo each other are none, as between the parts of a graph that works in NHWC.
-  const before = input.op.kind === "other" && input.op.opType === "Transpose" ? input.op.axes : undefined;
-  const [source] = input.inputs;
-  if (before && source && order.every((axis, at) => before[axis] === at))
-    return { kind: "node", node: source };
-  const operands: readonly Value[] = [{ kind: "node", node: input }];
-  return nodeValue(
-    { kind: "other", opType: "Transpose", operands, axes: order },
-    [input],
-    input.form,
-    output,
-  );
+  if (!input || order?.length !== 4 || input.form.rank === "flat") return undefined;
+  const changed = permuted(layout, order);
+  return { kind: "node", node: input, ...(isNchw(changed) ? {} : { reading: { layout: changed } }) };
 };
 
 function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader {
@@ -101,12 +97,16 @@ function flattened(input: ForeignNode, output: string): Value | undefined {
     : undefined;
 }
 
-/** [N, C] as [N, C, 1, 1] again: the pooled map that was flattened, now with a value in the file. */
-function unflattened(input: ForeignNode, output: string): Value | undefined {
-  if (input.form.rank === "pooled") return { kind: "node", node: input };
+/**
+ * [N, C] as [N, C, 1, 1] again, or [N, 1, 1, C]: the pooled map that was flattened, now with a value in the file.
+ */
+function unflattened(input: ForeignNode, output: string, layout: Layout): Value | undefined {
+  const reading = isNchw(layout) ? {} : { reading: { layout } };
+  if (input.form.rank === "pooled") return { kind: "node", node: input, ...reading };
   const [pooled] = input.inputs;
   if (input.op.kind !== "flatten" || !pooled) return undefined;
-  return { kind: "node", node: pooled.value === undefined ? { ...pooled, value: output } : pooled };
+  const node = pooled.value === undefined ? { ...pooled, value: output, ...reading } : pooled;
+  return { kind: "node", node, ...reading };
 }
 
 function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {

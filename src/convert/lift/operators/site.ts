@@ -1,6 +1,7 @@
+import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../tensor.js";
 import type { OnnxAttributeType, OnnxAttributeValues, OnnxNode } from "../../formats/onnx/index.js";
-import type { Constants, ForeignNode, ForeignOp, Form, Value } from "../foreign.js";
+import type { Constants, ForeignNode, ForeignOp, Form, Layout, Value } from "../foreign.js";
 
 /** One ONNX node with what its inputs stand for. */
 export interface OperatorSite {
@@ -9,6 +10,8 @@ export interface OperatorSite {
   readonly inputs: readonly (Value | undefined)[];
   /** Name of the first output. */
   readonly output: string;
+  /** The order of axes that the file's own operator works on, where that is not NCHW; all else is as on NCHW. */
+  readonly layout?: Layout;
 }
 
 /** What an operator's first output stands for; undefined if the operator is used in a way that has no meaning here. */
@@ -33,6 +36,20 @@ export function nodeValue(
   return { kind: "node", node: { op, inputs, form, value, constants } };
 }
 
+/** Constants by role, with what quantising may have taken from them. */
+export function constantsOf(
+  values: Readonly<Partial<Record<ParameterRole, Value | undefined>>>,
+): Pick<ForeignNode, "constants" | "roundings"> {
+  const constants: Partial<Record<ParameterRole, Tensor>> = {};
+  const roundings: Partial<Record<ParameterRole, Float32Array>> = {};
+  for (const [role, value] of Object.entries(values) as [ParameterRole, Value | undefined][]) {
+    if (value?.kind !== "constant") continue;
+    constants[role] = value.tensor;
+    if (value.rounding) roundings[role] = value.rounding;
+  }
+  return { constants, ...(Object.keys(roundings).length > 0 ? { roundings } : {}) };
+}
+
 /** The same node, or one made from it, standing for a value of another name. */
 export function replaced(node: ForeignNode, change: Partial<ForeignNode>): Value {
   return { kind: "node", node: { ...node, ...change } };
@@ -54,6 +71,8 @@ export const float = (node: OnnxNode, name: string, fallback: number): number =>
   attribute(node, name, "float") ?? fallback;
 export const ints = (node: OnnxNode, name: string): readonly number[] | undefined =>
   attribute(node, name, "ints");
+export const floats = (node: OnnxNode, name: string): readonly number[] | undefined =>
+  attribute(node, name, "floats");
 export const text = (node: OnnxNode, name: string, fallback: string): string =>
   attribute(node, name, "string") ?? fallback;
 

@@ -1,7 +1,17 @@
 import type { Size2d } from "../../../arch/index.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
 import type { ForeignNode, ForeignOp, Form, Padding, Value, Window } from "../foreign.js";
-import { asNode, asTensor, int, ints, nodeValue, numbers, type OperatorReader, text } from "./site.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  int,
+  ints,
+  nodeValue,
+  numbers,
+  type OperatorReader,
+  text,
+} from "./site.js";
 
 /** Convolutions and pools: everything that slides a window. */
 
@@ -101,16 +111,12 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     ...padded(window, more),
   };
   const form: Form = { rank: input.form.rank, channels: outChannels, size: slide(window, input.form.size) };
-  const rounding = Math.max(
-    ...inputs.map((value) => (value?.kind === "constant" ? (value.rounding ?? 0) : 0)),
-  );
   const conv: ForeignNode = {
     op,
     inputs: [source],
     form,
     value: output,
-    constants: { weight, ...(bias ? { bias } : {}) },
-    ...(rounding > 0 ? { rounding } : {}),
+    ...constantsOf({ weight: inputs[1], bias: inputs[2] }),
   };
   return { kind: "node", node: conv };
 };

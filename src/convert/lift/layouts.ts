@@ -1,0 +1,125 @@
+import type { OnnxAttribute, OnnxNode } from "../formats/onnx/index.js";
+import type { Layout, Reading, Value } from "./foreign.js";
+import { transposed } from "./operators/constants.js";
+import { asTensor, attributeOrInput, type OperatorSite } from "./operators/site.js";
+
+/**
+ * Graphs that work in NHWC, or between two transposes: each value knows which of its axes is which, and an operator on
+ * it is read as the same operator on NCHW. A transpose is then no operation at all.
+ */
+
+export const NCHW: Layout = [0, 1, 2, 3];
+export const NHWC: Layout = [0, 2, 3, 1];
+
+export function isNchw(layout: Layout): boolean {
+  return layout.every((axis, at) => axis === at);
+}
+
+/** The layout of a value whose axes are put in another order. */
+export function permuted(layout: Layout, order: readonly number[]): Layout {
+  return order.map((axis) => layout[axis] ?? axis);
+}
+
+/** How NCHW is made of a value in a layout: axis c of the result is this axis of the value. */
+export function towardsNchw(layout: Layout): readonly number[] {
+  return NCHW.map((axis) => layout.indexOf(axis));
+}
+
+/** Operators that take each element by itself, whatever the axes are. */
+const ELEMENTWISE: ReadonlySet<string> = new Set([
+  ...["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "Sqrt", "Reciprocal", "Abs", "Neg", "Exp"],
+  ...["Relu", "Sigmoid", "HardSigmoid", "HardSwish", "Clip", "LeakyRelu", "PRelu", "Tanh", "Elu", "Mish"],
+  ...["Identity", "Dropout", "Cast", "Expand", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"],
+]);
+
+/** Operators over some axes: as attribute or second input, or as an attribute of one axis. */
+const OVER_AXES: ReadonlySet<string> = new Set([
+  ...["ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2", "ReduceSumSquare"],
+]);
+const ALONG_AXIS: ReadonlySet<string> = new Set(["Gather", "LayerNormalization", "LpNormalization"]);
+
+/** Operators whose result has axes of its own. */
+const MOVES_AXES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
+
+/** Operators whose readers see to the layout themselves. */
+const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "MatMul", "Slice", "Shape", "Size"]);
+
+/**
+ * An operator as it would be on NCHW, with the layout that its result has; undefined where it works on an order of axes
+ * that gives it another meaning, such as a convolution of NHWC.
+ */
+export function onNchw(site: OperatorSite): OperatorSite | undefined {
+  const layouts = site.inputs.map(layoutOf).filter((layout) => layout !== undefined);
+  const [layout] = layouts;
+  if (!layout || layouts.every(isNchw)) return site;
+  if (!layouts.every((other) => String(other) === String(layout))) return undefined;
+  const { node } = site;
+  if (AWARE.has(node.opType)) return { ...site, layout };
+  if (ELEMENTWISE.has(node.opType))
+    return { ...site, layout, inputs: site.inputs.map((value) => constantOnNchw(value, layout)) };
+  if (OVER_AXES.has(node.opType)) {
+    const axes = attributeOrInput(site, "axes", 1);
+    if (!axes) return undefined;
+    const value = axes.map((axis) => onAxis(axis, layout));
+    return { ...site, layout, node: withAttribute(node, "axes", { type: "ints", value }) };
+  }
+  if (ALONG_AXIS.has(node.opType)) {
+    const axis = node.attributes.get("axis");
+    const value = onAxis(axis?.type === "int" ? axis.value : node.opType === "Gather" ? 0 : -1, layout);
+    return { ...site, layout, node: withAttribute(node, "axis", { type: "int", value }) };
+  }
+  if (node.opType === "Pad") {
+    const pads = attributeOrInput(site, "pads", 1);
+    if (pads?.length !== 8) return undefined;
+    const order = towardsNchw(layout);
+    const value = [0, 4].flatMap((end) => order.map((axis) => pads[end + axis] ?? 0));
+    return { ...site, layout, node: withAttribute(node, "pads", { type: "ints", value }) };
+  }
+  return undefined;
+}
+
+/** A result as a value of the file: in the layout that its operator worked in, unless it says how it is read. */
+export function laidOut(value: Value, { layout, inputs, node: { opType }, output }: OperatorSite): Value {
+  if (value.kind !== "node") return value;
+  const { node } = value;
+  // Integers that an operator only moves keep their scale.
+  const quantised = opType.includes("Linear")
+    ? undefined
+    : inputs.flatMap((input) => (input?.kind === "node" ? (input.reading?.quantised ?? []) : []))[0];
+  const reading: Reading = {
+    ...(layout && node.form.rank !== "flat" && !MOVES_AXES.has(opType) ? { layout } : {}),
+    ...(quantised ? { quantised } : {}),
+    ...value.reading,
+  };
+  if (Object.keys(reading).length === 0) return { kind: "node", node };
+  return {
+    kind: "node",
+    node: node.value === output && !node.reading ? { ...node, reading } : node,
+    reading,
+  };
+}
+
+/** The layout of an activation of four axes; undefined where it makes no difference. */
+function layoutOf(value: Value | undefined): Layout | undefined {
+  if (value?.kind !== "node") return undefined;
+  const { rank, channels } = value.node.form;
+  if (rank === "flat" || (rank === "pooled" && channels === 1)) return undefined;
+  return value.reading?.layout ?? NCHW;
+}
+
+/** A constant that is spread over a value in a layout, as it would be spread over NCHW. */
+function constantOnNchw(value: Value | undefined, layout: Layout): Value | undefined {
+  const tensor = asTensor(value);
+  if (value?.kind !== "constant" || !tensor || tensor.data.length <= 1 || tensor.shape.length > 4)
+    return value;
+  const shape = [...Array<number>(4 - tensor.shape.length).fill(1), ...tensor.shape];
+  return { ...value, tensor: transposed({ ...tensor, shape }, towardsNchw(layout)) };
+}
+
+function onAxis(axis: number, layout: Layout): number {
+  return layout[axis < 0 ? axis + layout.length : axis] ?? axis;
+}
+
+function withAttribute(node: OnnxNode, name: string, attribute: OnnxAttribute): OnnxNode {
+  return { ...node, attributes: new Map(node.attributes).set(name, attribute) };
+}

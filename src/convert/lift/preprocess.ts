@@ -1,0 +1,98 @@
+import type { DType } from "../../tensor.js";
+import { toReal } from "../../tensor-cast.js";
+import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./foreign.js";
+import { NCHW } from "./layouts.js";
+
+/**
+ * What a file does to its input before the network: pixels as whole numbers, colours last or in another order, a
+ * division by 255, a mean and a deviation. All of that is affine by channel, however it is spelled.
+ */
+
+/** The network's input, behind whatever the file does to its own. */
+export function preprocessing(
+  raw: ForeignNode,
+  dtype: DType | undefined,
+  consumers: ForeignGraph["consumers"],
+): Pick<ForeignGraph, "input" | "preprocess"> {
+  const channels = Math.min(raw.form.channels ?? 0, MAX_COLOURS);
+  let order: readonly number[] = Array.from({ length: channels }, (_, channel) => channel);
+  let scale: readonly number[] = order.map(() => 1);
+  let shift: readonly number[] = order.map(() => 0);
+  let input = raw;
+  for (let next = only(consumers, input); next; next = only(consumers, input)) {
+    if (isKind(next, "affine") && next.inputs.length === 1) {
+      const [weight, bias] = [valuesOf(next, "weight"), valuesOf(next, "bias")];
+      scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
+      shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
+    } else if (isKind(next, "channelOrder")) {
+      const moved = (values: readonly number[]): readonly number[] =>
+        (next as ForeignNode<"channelOrder">).op.order.map((channel) => values[channel] ?? 0);
+      [order, scale, shift] = [moved(order), moved(scale), moved(shift)];
+    } else break;
+    input = next;
+  }
+  const { layout = NCHW } = raw.reading ?? {};
+  return { input, preprocess: { layout, dtype, order, scale, shift } };
+}
+
+/** Whether the network reads the file's input as it is. */
+export function isPlain({ layout, dtype, order, scale, shift }: Preprocess): boolean {
+  return (
+    String(layout) === String(NCHW) &&
+    (dtype === undefined || dtype.includes("float")) &&
+    order.every((channel, at) => channel === at) &&
+    scale.every((value) => value === 1) &&
+    shift.every((value) => value === 0)
+  );
+}
+
+/** Images have three; a file may declare any number. */
+const MAX_COLOURS = 16;
+
+function only(consumers: ForeignGraph["consumers"], node: ForeignNode): ForeignNode | undefined {
+  const readers = consumers.get(node) ?? [];
+  return readers.length === 1 ? readers[0] : undefined;
+}
+
+function valuesOf(
+  { constants }: ForeignNode,
+  role: "weight" | "bias",
+): Float64Array | Float32Array | undefined {
+  const tensor = constants[role];
+  return tensor && toReal(tensor, role).data;
+}
+
+/** ImageNet's statistics of RGB in [0, 1], which torchreid normalises with. */
+const MEAN = [0.485, 0.456, 0.406] as const;
+const DEVIATION = [0.229, 0.224, 0.225] as const;
+
+/** How far float32's arithmetic on the constants may take them. */
+const NEAR = 1e-5;
+
+/** A preprocessing in words, for reports and notes. */
+export function describePreprocess({ layout, dtype, order, scale, shift }: Preprocess): string {
+  const steps = [
+    ...(String(layout) === String(NCHW)
+      ? []
+      : [`axes ${layout.map((axis) => "NCHW"[axis] ?? "?").join("")}`]),
+    ...(dtype === undefined || dtype.includes("float") ? [] : [`${dtype} pixels`]),
+    ...(order.every((channel, at) => channel === at) ? [] : [`channels in the order ${order.join(", ")}`]),
+    ...normalisation(scale, shift),
+  ];
+  return steps.join(", ");
+}
+
+function normalisation(scale: readonly number[], shift: readonly number[]): readonly string[] {
+  if (scale.every((value) => value === 1) && shift.every((value) => value === 0)) return [];
+  for (const white of [255, 1]) {
+    const isImageNet = MEAN.every((mean, channel) => {
+      const deviation = DEVIATION[channel] ?? 1;
+      const [a, b] = [(scale[channel] ?? 0) * deviation * white, (shift[channel] ?? 0) * deviation];
+      return Math.abs(a - 1) < NEAR && Math.abs(b + mean) < NEAR;
+    });
+    if (isImageNet && scale.length === MEAN.length)
+      return [`normalised by ImageNet's mean and deviation from values of 0 to ${white}`];
+  }
+  const list = (values: readonly number[]): string => values.map((value) => value.toPrecision(5)).join(", ");
+  return [`× [${list(scale)}] + [${list(shift)}], which is not torchreid's normalisation`];
+}
