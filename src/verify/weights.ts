@@ -88,8 +88,9 @@ export function compareConstants(
   };
 }
 
-/** A step's quotient and product are rounded too. */
+/** A step's quotient and product are rounded too: the step itself, and the float32 that it gives. */
 const STEP_SLACK = 1 + 2 ** -10;
+const STEP_ROUNDING = 2 ** -21;
 
 /** What quantising may have made of values: half a step to either side, the steps per output channel or one for all. */
 function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expected {
@@ -98,7 +99,10 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
     values,
     bounds: Float64Array.from(
       values,
-      (_, index) => (bounds?.[index] ?? 0) + STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0),
+      (value, index) =>
+        (bounds?.[index] ?? 0) +
+        STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0) +
+        STEP_ROUNDING * Math.abs(value),
     ),
   };
 }

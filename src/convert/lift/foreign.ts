@@ -118,6 +118,8 @@ export interface Preprocess {
   readonly order: readonly number[];
   readonly scale: readonly number[];
   readonly shift: readonly number[];
+  /** Operators before the network that are none of this. */
+  readonly unknown: readonly string[];
 }
 
 /** A graph without dead nodes. */

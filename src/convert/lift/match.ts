@@ -94,7 +94,7 @@ function sketched(
 }
 
 function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): OnnxMatch {
-  const { nodes, absorbed, skipped } = walked;
+  const { nodes, absorbed, products, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();
   const folded = new Set(absorbed);
@@ -105,7 +105,8 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   for (const layer of graph.nodes) {
     const node = nodes.get(layer.name);
     if (!node || skipped.has(layer.name)) continue;
-    if (layer.op.kind === "batchNorm" && isKind(node, "affine")) affine.add(layer.name);
+    if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !products.has(layer.name))
+      affine.add(layer.name);
     if (!folded.has(layer.name) && !isKind(node, "input")) {
       if (node.value === undefined) folded.add(layer.name);
       else {
@@ -113,14 +114,18 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
         if (node.reading) readings.set(node.value, node.reading);
       }
     }
-    constants.set(layer.name, node.constants);
+    constants.set(layer.name, products.get(layer.name) ?? node.constants);
     if (node.roundings) roundings.set(layer.name, node.roundings);
   }
   const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
   const [first] = outputs;
   if (!first) throw noResult(foreign, subject);
   const needed = ancestors(graph, ...outputs.map(({ layer }) => layer));
-  const differences = [...walked.differences, ...gateDifferences(graph, nodes)];
+  const differences = [
+    ...inputDifferences(graph, foreign),
+    ...walked.differences,
+    ...gateDifferences(graph, nodes),
+  ];
   const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
   return {
     spec: graph.spec,
@@ -138,6 +143,14 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       .filter(({ layer }) => needed.has(layer))
       .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
   };
+}
+
+function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): readonly Difference[] {
+  const [input] = nodes;
+  const { unknown } = preprocess;
+  return input && unknown.length > 0
+    ? [difference(input, `${unknown.join(", ")} before the network`, "normalised images")]
+    : [];
 }
 
 /** The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. */
@@ -205,6 +218,14 @@ function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding: numb
 function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
   const count = (opType: string): number => census.get(opType) ?? 0;
   const quantised = ["QLinearConv", "ConvInteger", "MatMulInteger"].filter((opType) => count(opType) > 0);
+  if (count("ReorderInput") > 0 || count("ReorderOutput") > 0)
+    return new InputError({
+      code: "unsupported",
+      subject,
+      found: `a network in onnxruntime's NCHWc layout, optimised for one kind of processor (${count("ReorderInput") + count("ReorderOutput")} reorderings, ${count("Conv")} Conv)`,
+      expected: "operators on NCHW or NHWC",
+      remedy: 'save the optimised model at level "extended", or give the one that it was made from',
+    });
   const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
     (type) => type !== "MatMul" || count(type) > 0,
   );

@@ -18,6 +18,7 @@ export function preprocessing(
   let order: readonly number[] = Array.from({ length: channels }, (_, channel) => channel);
   let scale: readonly number[] = order.map(() => 1);
   let shift: readonly number[] = order.map(() => 0);
+  const unknown: string[] = [];
   let input = raw;
   for (let next = only(consumers, input); next; next = only(consumers, input)) {
     if (isKind(next, "affine") && next.inputs.length === 1) {
@@ -28,11 +29,12 @@ export function preprocessing(
       const moved = (values: readonly number[]): readonly number[] =>
         (next as ForeignNode<"channelOrder">).op.order.map((channel) => values[channel] ?? 0);
       [order, scale, shift] = [moved(order), moved(scale), moved(shift)];
-    } else break;
+    } else if (isKind(next, "other") && next.inputs.length === 1) unknown.push(next.op.opType);
+    else break;
     input = next;
   }
   const { layout = NCHW } = raw.reading ?? {};
-  return { input, preprocess: { layout, dtype, order, scale, shift } };
+  return { input, preprocess: { layout, dtype, order, scale, shift, unknown } };
 }
 
 /** Whether the network reads the file's input as it is. */

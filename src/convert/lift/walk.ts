@@ -1,6 +1,7 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { toReal } from "../../tensor-cast.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
-import { type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
+import { type Constants, type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
 import { type BlockLandmarks, type StreamLandmarks, termsOf } from "./landmarks.js";
 
 /** Which node of a foreign graph computes each layer. */
@@ -9,6 +10,8 @@ export interface Walk {
   readonly nodes: ReadonlyMap<string, ForeignNode>;
   /** Layers whose value the file does not hold, because the next layer absorbed them. */
   readonly absorbed: ReadonlySet<string>;
+  /** Constants of batch norms that are not their node's own, because the layer before has a share in them. */
+  readonly products: ReadonlyMap<string, Constants>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
   readonly skipped: ReadonlySet<string>;
   readonly differences: readonly Difference[];
@@ -31,6 +34,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
   const owners = new Map<ForeignNode, string>();
   const absorbed = new Set<string>();
   const skipped = new Set<string>();
+  const products = new Map<string, Constants>();
   // Told at the end, when every node that a finding may name has its name.
   const findings: (() => readonly Difference[])[] = [];
   const lost = new Set<string>();
@@ -61,7 +65,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else if (layer.op.kind === "batchNorm") matchBatchNorm(layer);
     else matchUnary(layer);
   }
-  return { nodes: found, absorbed, skipped, differences: findings.flatMap((tell) => tell()) };
+  return { nodes: found, absorbed, products, skipped, differences: findings.flatMap((tell) => tell()) };
 
   function matchUnary(layer: LayerNode): void {
     const anchor = anchors.get(layer.name);
@@ -137,6 +141,10 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     if (norm) {
       if (isKind(source, "conv") && hasBias(source)) note(layer, "a bias before it", "none");
       accept(layer, norm);
+      const product = isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm);
+      if (!product) return;
+      products.set(layer.name, product);
+      absorbed.add(input);
     } else if (isKind(source, "linear") || (isKind(source, "conv") && source.constants.bias)) {
       found.set(layer.name, source);
       owners.set(source, layer.name);
@@ -186,6 +194,24 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       note(layer, () => `a sum of ${parts.map(named).join(", ")}`, `of ${layer.inputs.join(", ")}`);
     accept(layer, match);
   }
+}
+
+/**
+ * A linear layer whose bias is in the sum of the batch norm after it, as optimisers of constants leave it: W · s and t of
+ * (W·x) · s + t.
+ */
+function productOf(
+  { constants: { weight, bias } }: ForeignNode<"linear">,
+  { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
+): Constants | undefined {
+  if (bias || !weight || !scale || !shift) return undefined;
+  const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
+  const rowLength = rows.length / Math.max(1, factors.length);
+  const data = Float32Array.from(
+    { length: rows.length },
+    (_, index) => (rows[index] ?? 0) * (factors[Math.floor(index / rowLength)] ?? 0),
+  );
+  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
 }
 
 /** Layers that landmarks place, or know to be absent. */

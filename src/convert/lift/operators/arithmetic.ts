@@ -109,6 +109,8 @@ export const readSub: OperatorReader = ({ inputs, output }) => {
 export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   const [left, right] = [asNode(a), asNode(b)];
   if (left && right) {
+    const unit = byReciprocal(left, right, output) ?? byReciprocal(right, left, output);
+    if (unit) return unit;
     // The map comes first, as in `arch`.
     const [map, gate] =
       left.form.rank === "pooled" && right.form.rank === "map" ? [right, left] : [left, right];
@@ -117,6 +119,14 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
   return input && constant ? multiplied(input, constant, output) : undefined;
 };
+
+/** x · (1 / d), where that is a normalisation of x. */
+function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value | undefined {
+  const [divisor] = factor.inputs;
+  return isKind(factor, "other") && factor.op.opType === "Reciprocal" && divisor
+    ? (normalized(x, divisor, value) ?? l2Normalized(x, divisor, value))
+    : undefined;
+}
 
 export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
   const [left, right, constant] = [asNode(a), asNode(b), asTensor(b)];

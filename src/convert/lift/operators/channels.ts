@@ -6,23 +6,33 @@ import { asNode, int, nodeValue, numbers, type OperatorReader, type OperatorSite
 export const readChannelGather: OperatorReader = (site) =>
   int(site.node, "axis", 0) === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 
-/** Backwards through all channels, as `x[:, ::-1]` is written; starts, ends, axes and steps are inputs. */
+/**
+ * Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis; starts, ends, axes and steps
+ * are inputs.
+ */
 export const readChannelSlice: OperatorReader = (site) => {
-  const [, starts, ends, axes, steps] = site.inputs.map(numbers);
-  const channels = asNode(site.inputs[0])?.form.channels ?? 0;
-  const [start = 0] = starts ?? [];
-  const isReversal =
-    String(steps) === "-1" && (start === -1 || start >= channels - 1) && (ends?.[0] ?? 0) < -channels;
-  const axis = axes?.[0];
-  if (axes?.length !== 1 || !isReversal || axis === undefined) return undefined;
-  // The axis is an input here, which `onNchw` leaves alone.
-  const onNchw = site.layout ? site.layout[axis < 0 ? axis + 4 : axis] : axis < 0 ? axis + 4 : axis;
-  if (onNchw !== 1 || channels > MAX_COLOURS) return undefined;
-  return reordered(
-    site,
-    Array.from({ length: channels }, (_, index) => channels - 1 - index),
-  );
+  const [input, [, starts, ends, axes, steps]] = [asNode(site.inputs[0]), site.inputs.map(numbers)];
+  const channels = input?.form.channels ?? 0;
+  if (!input || !starts || !ends || !axes || channels > MAX_COLOURS) return undefined;
+  let reversed = false;
+  for (const [at, axis] of axes.entries()) {
+    const [start = 0, end = 0, step = 1] = [starts[at], ends[at], steps?.[at]];
+    const front = axis < 0 ? axis + 4 : axis;
+    const isChannel = (site.layout?.[front] ?? front) === 1;
+    const isBackwards = step === -1 && (start === -1 || start >= channels - 1) && end < -channels;
+    if (isChannel && isBackwards) reversed = true;
+    else if (start !== 0 || step !== 1 || end < TO_THE_END) return undefined;
+  }
+  return reversed
+    ? reordered(
+        site,
+        Array.from({ length: channels }, (_, index) => channels - 1 - index),
+      )
+    : site.inputs[0];
 };
+
+/** Larger than any axis: how exporters write "to the end". */
+const TO_THE_END = 1_000_000;
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;

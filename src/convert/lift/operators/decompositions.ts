@@ -28,13 +28,21 @@ export function normalized(centered: ForeignNode, deviation: ForeignNode, value:
 
 /** x / max(‖x‖₂, ε), in any of its spellings. */
 export function l2Normalized(x: ForeignNode, divisor: ForeignNode, value: string): Value | undefined {
-  let norm: ForeignNode | undefined = divisor;
-  while (norm && (isKind(norm, "affine") || isOther(norm, "Expand", "Clip", "Max"))) norm = norm.inputs[0];
+  const norm = behindFloor(divisor);
   const direct = norm && isOther(norm, "ReduceL2") && norm.inputs[0] === x;
-  const [sum] = norm ? operandsOf(norm, "Sqrt", "Pow") : [];
+  const [radicand] = norm ? operandsOf(norm, "Sqrt", "Pow") : [];
+  const sum = behindFloor(radicand);
   const square = sum && isOther(sum, "ReduceSum") ? sum.inputs[0] : undefined;
   if (!direct && !(square && isSquareOf(square, x))) return undefined;
   return nodeValue({ kind: "l2Normalize" }, [x], x.form, value);
+}
+
+/** A norm without what keeps it from being zero. */
+function behindFloor(node: ForeignNode | undefined): ForeignNode | undefined {
+  let current = node;
+  while (current && (isKind(current, "affine") || isOther(current, "Expand", "Clip", "Max")))
+    current = current.inputs[0];
+  return current;
 }
 
 /** The axes over which one node is the mean of another. */

@@ -76,13 +76,25 @@ function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader 
   return (site) => {
     const input = asNode(site.inputs[0]);
     const axes = attributeOrInput(site, "axes", 1);
-    if (!input || !axes || input.form.rank !== "map" || String(frontAxes(axes, input.form)) !== "2,3")
-      return undefined;
-    if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, input, site.output);
+    if (!input || !axes || input.form.rank !== "map") return undefined;
+    const [source, reduced] = firstReduction(input, site.node.opType);
+    if (String(frontAxes([...reduced, ...axes], source.form)) !== "2,3") return undefined;
+    if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
     // [N, C] at once: the pooled map is no value of the file.
-    const pooled = asNode(globalPool(pool, input, undefined));
+    const pooled = asNode(globalPool(pool, source, undefined));
     return pooled && flattened(pooled, site.output);
   };
+}
+
+/** What is reduced over which axes already, where a plane is reduced one axis at a time. */
+function firstReduction(
+  input: ForeignNode,
+  opType: string,
+): readonly [source: ForeignNode, axes: readonly number[]] {
+  const [source] = input.inputs;
+  return input.op.kind === "other" && input.op.opType === opType && input.op.axes?.length === 1 && source
+    ? [source, input.op.axes]
+    : [input, []];
 }
 
 export const readReduceMean: OperatorReader = readReduction("globalAvgPool");

@@ -1,6 +1,16 @@
-import type { ForeignOp } from "../foreign.js";
+import type { ParameterRole } from "../../../arch/index.js";
+import type { ForeignNode, ForeignOp, Value } from "../foreign.js";
 import { uniform } from "./constants.js";
-import { asNode, asTensor, float, frontAxes, int, nodeValue, type OperatorReader } from "./site.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  float,
+  frontAxes,
+  int,
+  nodeValue,
+  type OperatorReader,
+} from "./site.js";
 
 /** Normalisations and activations that are one operator. */
 
@@ -10,23 +20,37 @@ export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
   if (!input || !weight || !bias || !runningMean || !runningVar || int(node, "training_mode", 0) !== 0)
     return undefined;
   const op: ForeignOp = { kind: "batchNorm", epsilon: float(node, "epsilon", 1e-5) };
-  return nodeValue(op, [input], input.form, output, { weight, bias, runningMean, runningVar });
+  const [, ...values] = inputs;
+  return normValue(op, input, output, values);
 };
 
 export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
   const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
   if (!input || !weight || !bias) return undefined;
   const op: ForeignOp = { kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) };
-  return nodeValue(op, [input], input.form, output, { weight, bias });
+  return normValue(op, input, output, inputs.slice(1, 3));
 };
 
 export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
-  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  const [input, weight] = [asNode(inputs[0]), asTensor(inputs[1])];
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
   if (input?.form.rank !== "pooled" || axis !== 1 || !weight) return undefined;
   const op: ForeignOp = { kind: "layerNorm", epsilon: float(node, "epsilon", 1e-5) };
-  return nodeValue(op, [input], input.form, output, { weight, ...(bias ? { bias } : {}) });
+  return normValue(op, input, output, inputs.slice(1, 3));
 };
+
+const ROLES = ["weight", "bias", "runningMean", "runningVar"] as const satisfies readonly ParameterRole[];
+
+/** A normalisation with its constants in the order in which ONNX's operators take them. */
+function normValue(
+  op: ForeignOp,
+  input: ForeignNode,
+  value: string,
+  inputs: readonly (Value | undefined)[],
+): Value {
+  const roles = Object.fromEntries(ROLES.map((role, index) => [role, inputs[index]]));
+  return { kind: "node", node: { op, inputs: [input], form: input.form, value, ...constantsOf(roles) } };
+}
 
 function readActivation(kind: "relu" | "sigmoid"): OperatorReader {
   return ({ inputs, output }) => {

@@ -1,6 +1,14 @@
 import type { Size2d } from "../../../arch/index.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
-import type { ForeignNode, ForeignOp, Form, Padding, Value, Window } from "../foreign.js";
+import {
+  type ForeignNode,
+  type ForeignOp,
+  type Form,
+  isKind,
+  type Padding,
+  type Value,
+  type Window,
+} from "../foreign.js";
 import {
   asNode,
   asTensor,
@@ -14,6 +22,9 @@ import {
 } from "./site.js";
 
 /** Convolutions and pools: everything that slides a window. */
+
+/** Lowest float32, or below: how padding that a maximum never takes is written. */
+const LOWEST = -3.4e38;
 
 const NO_PADDING: Padding = [0, 0, 0, 0];
 
@@ -128,11 +139,14 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     if (!input || !kernel) return undefined;
     const { source, more } =
       kind === "maxPool"
-        ? throughPad(input, (value, map) => value === -Infinity || (value === 0 && map.op.kind === "relu"))
+        ? throughPad(input, (value, map) => value <= LOWEST || (value === 0 && map.op.kind === "relu"))
         : { source: input, more: NO_PADDING };
     const window = windowOf(node, kernel, input.form.size);
     if (!window) return undefined;
     const { size } = input.form;
+    const whole = afterFirstPass(input, kernel, kind);
+    if (whole && [...window.padding, ...more].every((n) => n === 0))
+      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
     // Exporters of adaptive pools write a window over the whole map.
     if (
       size &&
@@ -149,6 +163,29 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
       output,
     );
   };
+}
+
+/** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
+function afterFirstPass(
+  input: ForeignNode,
+  kernel: Size2d,
+  kind: "maxPool" | "avgPool",
+): ForeignNode | undefined {
+  const [source] = input.inputs;
+  const size = source?.form.size;
+  if (!isKind(input, kind) || !source || !size || input.op.padding.some((n) => n !== 0)) return undefined;
+  const { kernel: first, stride } = input.op;
+  const isPass = (axis: 0 | 1): boolean => {
+    const other = axis === 0 ? 1 : 0;
+    return (
+      first[axis] === size[axis] &&
+      first[other] === 1 &&
+      stride[other] === 1 &&
+      kernel[axis] === 1 &&
+      kernel[other] === size[other]
+    );
+  };
+  return isPass(0) || isPass(1) ? source : undefined;
 }
 
 export const readMaxPool: OperatorReader = readPool("maxPool");
