@@ -77,8 +77,8 @@ export function openModel(
 
 /** Our own files are found by names, those of other exporters by structure. */
 function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
-  // Runtimes are given bytes, and cannot look beside them.
-  const bytes = model.sidecars ? encodeOnnx(model) : original;
+  // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
+  const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
   const matched = (graph: LayerGraph): OnnxMatch | undefined =>
     model.metadata.has(SPEC_METADATA)
       ? rewritten(model, graph, subject)

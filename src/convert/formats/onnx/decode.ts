@@ -1,6 +1,7 @@
 import onnxProto from "onnx-proto";
 import { InputError } from "../../../errors.js";
 import type { OnnxSource } from "./external.js";
+import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
 import { checkLimits } from "./limits.js";
 import { type IGraphProto, int64ToNumber } from "./messages.js";
@@ -68,13 +69,15 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const opset = opsets.get("");
   if (!opset || !model.graph) throw notOnnx(subject, model.graph ? "no operator set" : "no graph");
   opsets.delete("");
+  const { graph, calls } = inlineFunctions(mergeGraphs(graphs) ?? model.graph, model.functions, subject);
   return {
     irVersion: int64ToNumber(model.irVersion),
     opset,
     customOpsets: opsets,
     producer: { name: model.producerName, version: model.producerVersion },
-    graph: decodeGraph(mergeGraphs(graphs) ?? model.graph, noted),
+    graph: decodeGraph(graph, noted),
     metadata: new Map(model.metadataProps.map(({ key, value }) => [key ?? "", value ?? ""])),
+    ...(calls > 0 ? { inlined: calls } : {}),
     ...(sidecars.size > 0 ? { sidecars: [...sidecars] } : {}),
   };
 }

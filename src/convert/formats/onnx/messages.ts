@@ -5,6 +5,7 @@ import type onnxProto from "onnx-proto";
  * 10 MB, a sixth of a whole conversion, and only reading needs it.
  */
 export type IAttributeProto = onnxProto.onnx.IAttributeProto;
+export type IFunctionProto = onnxProto.onnx.IFunctionProto;
 export type IGraphProto = onnxProto.onnx.IGraphProto;
 export type IModelProto = onnxProto.onnx.IModelProto;
 export type INodeProto = onnxProto.onnx.INodeProto;

@@ -2,8 +2,8 @@ import type { DType, Tensor } from "../../../tensor.js";
 
 /**
  * An ONNX file as plain readonly data: what the project reads and writes of onnx.proto3's `ModelProto`, with names for
- * its numbers. Documentation strings, shape annotations of inner values, training information and functions are left
- * out.
+ * its numbers. Documentation strings, shape annotations of inner values and training information are left out, and
+ * calls of the file's own functions are replaced by their nodes.
  */
 export interface OnnxModel {
   /** Version of the file format itself. */
@@ -16,6 +16,8 @@ export interface OnnxModel {
   readonly producer: { readonly name: string; readonly version: string };
   readonly graph: OnnxGraph;
   readonly metadata: ReadonlyMap<string, string>;
+  /** How many calls of the file's own functions were replaced by their nodes; absent where there are none. */
+  readonly inlined?: number;
   /** The files beside it that its weights were read from; absent where they are inside. */
   readonly sidecars?: readonly string[];
 }

@@ -1,0 +1,104 @@
+import type { InputError } from "../../../errors.js";
+import { standardDomain } from "./graphs.js";
+import type { IAttributeProto, IFunctionProto, IGraphProto, INodeProto } from "./messages.js";
+import { refusal } from "./refusal.js";
+
+/**
+ * Functions of a model's own (`ModelProto.functions`), which some exporters write a module or an operator as: each call
+ * is replaced by the function's nodes. Inside, values get the call's name before their own; references to attributes
+ * become the attributes of the call.
+ */
+
+/** Calls inside calls; a function that calls itself never ends. torch's exporters nest modules, some ten levels. */
+const MAX_DEPTH = 32;
+
+/** An OSNet has some thousand nodes; a few functions that call each other twice may stand for any number. */
+const MAX_NODES = 100_000;
+
+export interface Inlined {
+  readonly graph: IGraphProto;
+  /** How many calls were replaced. */
+  readonly calls: number;
+}
+
+/**
+ * A graph without calls of functions.
+ *
+ * @throws InputError (`unsupported`) if calls nest too deep or stand for too many nodes
+ */
+export function inlineFunctions(
+  graph: IGraphProto,
+  functions: readonly IFunctionProto[],
+  subject: string,
+): Inlined {
+  if (functions.length === 0) return { graph, calls: 0 };
+  const bodies = new Map(functions.map((body) => [keyOf(body.domain, body.name), body]));
+  const nodes: INodeProto[] = [];
+  let calls = 0;
+
+  const expand = (node: INodeProto, depth: number): void => {
+    const body = bodies.get(keyOf(node.domain, node.opType));
+    if (!body) nodes.push(node);
+    if (depth > MAX_DEPTH)
+      throw tooMany(subject, `functions inside each other to a depth of ${depth}`, MAX_DEPTH);
+    if (nodes.length > MAX_NODES)
+      throw tooMany(subject, "functions that stand for too many nodes", MAX_NODES);
+    if (!body) return;
+    calls++;
+    if (calls > MAX_NODES) throw tooMany(subject, "too many calls of functions", MAX_NODES);
+    const prefix = `${node.name || node.output?.[0] || node.opType}/${calls}/`;
+    const names = new Map<string, string>();
+    for (const [index, name] of (body.input ?? []).entries()) names.set(name, node.input?.[index] ?? "");
+    (body.output ?? []).forEach((name, index) => {
+      const output = node.output?.[index];
+      // An input that is handed on as it is keeps its name, and is given the output's by an Identity.
+      if (output && !names.has(name)) names.set(name, output);
+    });
+    const rename = (name: string): string => (name === "" ? name : (names.get(name) ?? `${prefix}${name}`));
+    const given = new Map((node.attribute ?? []).map((attribute) => [attribute.name ?? "", attribute]));
+    for (const inner of body.node ?? []) expand(instance(inner, rename, given, prefix), depth + 1);
+    (body.output ?? []).forEach((name, index) => {
+      const output = node.output?.[index];
+      if (output && names.get(name) !== output)
+        nodes.push({ opType: "Identity", input: [rename(name)], output: [output], name: `${prefix}${name}` });
+    });
+  };
+
+  for (const node of graph.node ?? []) expand(node, 0);
+  return { graph: { ...graph, node: nodes }, calls };
+}
+
+/** A node of a function's body as it is in one call. */
+function instance(
+  node: INodeProto,
+  rename: (name: string) => string,
+  given: ReadonlyMap<string, IAttributeProto>,
+  prefix: string,
+): INodeProto {
+  return {
+    ...node,
+    name: `${prefix}${node.name ?? ""}`,
+    input: (node.input ?? []).map(rename),
+    output: (node.output ?? []).map(rename),
+    attribute: (node.attribute ?? []).flatMap((attribute) => {
+      const reference = attribute.refAttrName;
+      const value = reference ? given.get(reference) : attribute;
+      // An optional attribute that the call leaves out is left out inside.
+      return value ? [{ ...value, name: attribute.name ?? "" }] : [];
+    }),
+  };
+}
+
+function keyOf(domain: string | null | undefined, name: string | null | undefined): string {
+  return `${standardDomain(domain ?? "")}::${name ?? ""}`;
+}
+
+function tooMany(subject: string, found: string, limit: number): InputError {
+  return refusal(
+    subject,
+    found,
+    `at most ${limit}`,
+    "inline them first (onnx.inliner.inline_local_functions)",
+    "unsupported",
+  );
+}
