@@ -243,8 +243,8 @@ function judgeOf(
 }
 
 /** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
-function explainedBy(
-  structure: readonly Fault[],
+export function explainedBy(
+  structure: readonly Pick<Fault, "layer" | "stream">[],
   nodes: ReadonlyMap<string, LayerNode>,
 ): (node: LayerNode) => boolean {
   const place = ({ block, stream }: Pick<LayerNode, "block" | "stream">): string => `${block} ${stream}`;

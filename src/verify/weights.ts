@@ -9,6 +9,7 @@ import { castFloat, toFloat32 } from "../tensor-cast.js";
 import { layerFault } from "./faults.js";
 import { refold } from "./refold.js";
 import type { Fault, WeightsResult } from "./report.js";
+import { explainedBy } from "./verify.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -63,9 +64,12 @@ export function compareConstants(
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
+  const explained = explainedBy(match?.differences ?? [], nodes);
   let [compared, identical, foldedCount, quantised] = [0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
+    // A layer that the file lacks is a fault of its structure.
+    if (match && !match.constants.has(node.name) && explained(node)) continue;
     const source = nodes.get(node.inputs[0] ?? "");
     const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
     if (absorbed) foldedCount++;

@@ -15,6 +15,7 @@ import {
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
 import { isPlain } from "./preprocess.js";
+import { noResult, notAnOsnet } from "./refusals.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
 
@@ -213,39 +214,4 @@ function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding: numb
     new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const right = bytes(b);
   return bytes(a).every((byte, index) => byte === right[index]);
-}
-
-function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
-  const count = (opType: string): number => census.get(opType) ?? 0;
-  const quantised = ["QLinearConv", "ConvInteger", "MatMulInteger"].filter((opType) => count(opType) > 0);
-  if (count("ReorderInput") > 0 || count("ReorderOutput") > 0)
-    return new InputError({
-      code: "unsupported",
-      subject,
-      found: `a network in onnxruntime's NCHWc layout, optimised for one kind of processor (${count("ReorderInput") + count("ReorderOutput")} reorderings, ${count("Conv")} Conv)`,
-      expected: "operators on NCHW or NHWC",
-      remedy: 'save the optimised model at level "extended", or give the one that it was made from',
-    });
-  const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
-    (type) => type !== "MatMul" || count(type) > 0,
-  );
-  const gates = nodes.filter((node) => isKind(node, "scale")).length;
-  return new InputError({
-    code: "unsupported",
-    subject,
-    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values`,
-    expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
-    remedy:
-      quantised.length > 0 ? "give the float model that it was made from" : "give an ONNX export of an OSNet",
-  });
-}
-
-function noResult({ outputs }: ForeignGraph, subject: string): InputError {
-  return new InputError({
-    code: "unsupported",
-    subject,
-    found: `outputs ${outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
-    expected: "an embedding or logits among them",
-    remedy: "export the model with its embedding as the output",
-  });
 }

@@ -1,8 +1,8 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import { toReal } from "../../tensor-cast.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
 import { type Constants, type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
 import { type BlockLandmarks, type StreamLandmarks, termsOf } from "./landmarks.js";
+import { productOf } from "./products.js";
 
 /** Which node of a foreign graph computes each layer. */
 export interface Walk {
@@ -194,24 +194,6 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       note(layer, () => `a sum of ${parts.map(named).join(", ")}`, `of ${layer.inputs.join(", ")}`);
     accept(layer, match);
   }
-}
-
-/**
- * A linear layer whose bias is in the sum of the batch norm after it, as optimisers of constants leave it: W · s and t of
- * (W·x) · s + t.
- */
-function productOf(
-  { constants: { weight, bias } }: ForeignNode<"linear">,
-  { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
-): Constants | undefined {
-  if (bias || !weight || !scale || !shift) return undefined;
-  const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
-  const rowLength = rows.length / Math.max(1, factors.length);
-  const data = Float32Array.from(
-    { length: rows.length },
-    (_, index) => (rows[index] ?? 0) * (factors[Math.floor(index / rowLength)] ?? 0),
-  );
-  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
 }
 
 /** Layers that landmarks place, or know to be absent. */

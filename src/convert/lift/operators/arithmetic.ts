@@ -141,6 +141,8 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
 
 /** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
+  // A sum that a program began with 0.
+  if (constant?.data.length === 1 && uniform(constant) === 0) return { kind: "node", node: input };
   const bias = constant && perChannel(constant, input.form);
   if (!bias) return undefined;
   // The constant itself where it is a plain vector: its bits are the checkpoint's.

@@ -1,5 +1,16 @@
+import type { Tensor } from "../../../tensor.js";
 import type { Value } from "../foreign.js";
-import { asNode, int, nodeValue, numbers, type OperatorReader, type OperatorSite } from "./site.js";
+import { taken } from "./constants.js";
+import {
+  asNode,
+  asTensor,
+  attributeOrInput,
+  int,
+  nodeValue,
+  numbers,
+  type OperatorReader,
+  type OperatorSite,
+} from "./site.js";
 
 /** Channels of an image put in another order: BGR as RGB. */
 
@@ -11,7 +22,11 @@ export const readChannelGather: OperatorReader = (site) =>
  * are inputs.
  */
 export const readChannelSlice: OperatorReader = (site) => {
-  const [input, [, starts, ends, axes, steps]] = [asNode(site.inputs[0]), site.inputs.map(numbers)];
+  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
+  const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
+  const steps = numbers(site.inputs[4]);
+  if (tensor) return starts && ends && axes && slicedConstant(tensor, { starts, ends, axes, steps });
   const channels = input?.form.channels ?? 0;
   if (!input || !starts || !ends || !axes || channels > MAX_COLOURS) return undefined;
   let reversed = false;
@@ -30,6 +45,36 @@ export const readChannelSlice: OperatorReader = (site) => {
       )
     : site.inputs[0];
 };
+
+interface Slice {
+  readonly starts: readonly number[];
+  readonly ends: readonly number[];
+  readonly axes: readonly number[];
+  readonly steps: readonly number[] | undefined;
+}
+
+/** A part of a constant: paddings and shapes that exporters compute in the graph. */
+function slicedConstant(tensor: Tensor, { starts, ends, axes, steps }: Slice): Value | undefined {
+  let result: Tensor | undefined = tensor;
+  for (const [at, axis] of axes.entries()) {
+    const front = axis < 0 ? axis + tensor.shape.length : axis;
+    const size = tensor.shape[front] ?? 0;
+    const step = steps?.[at] ?? 1;
+    if (step === 0 || !result) return undefined;
+    const within = (place: number, least: number, most: number): number =>
+      Math.min(most, Math.max(least, place < 0 ? place + size : place));
+    const start = step > 0 ? within(starts[at] ?? 0, 0, size) : within(starts[at] ?? 0, 0, size - 1);
+    const end = step > 0 ? within(ends[at] ?? 0, 0, size) : within(ends[at] ?? 0, -1, size - 1);
+    const count = Math.max(0, Math.ceil((end - start) / step));
+    if (count > size) return undefined;
+    result = taken(
+      result,
+      front,
+      Array.from({ length: count }, (_, index) => start + index * step),
+    );
+  }
+  return result && { kind: "constant", tensor: result };
+}
 
 /** Larger than any axis: how exporters write "to the end". */
 const TO_THE_END = 1_000_000;

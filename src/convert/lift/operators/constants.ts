@@ -1,4 +1,4 @@
-import { elementCount, type Shape, type Tensor } from "../../../tensor.js";
+import { DTYPES, elementCount, type Shape, type Tensor } from "../../../tensor.js";
 import { FLOAT_DTYPES, toReal } from "../../../tensor-cast.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
 import type { Form } from "../foreign.js";
@@ -57,6 +57,28 @@ export function transposed(tensor: Tensor, order?: readonly number[]): Tensor {
     }
   }
   return { ...tensor, shape: resultShape, data: result };
+}
+
+/** The elements of a tensor at some places along one axis, as `Gather` and `Slice` take them. */
+export function taken(tensor: Tensor, axis: number, places: readonly number[]): Tensor | undefined {
+  const { shape, data } = tensor;
+  const size = shape[axis] ?? 0;
+  if (places.some((place) => place < 0 || place >= size) || places.length > MAX_CHANNELS) return undefined;
+  const inner = elementCount(shape.slice(axis + 1));
+  const outer = elementCount(shape.slice(0, axis));
+  const resultShape = shape.with(axis, places.length);
+  if (outer * places.length * inner > data.length) return undefined;
+  const Data = DTYPES[tensor.dtype];
+  const elements = new Data(outer * places.length * inner);
+  let target = 0;
+  for (let row = 0; row < outer; row++)
+    for (const place of places)
+      for (let index = 0; index < inner; index++)
+        // One array type on both sides.
+        (elements as Float32Array)[target++] = (data as Float32Array)[
+          (row * size + place) * inner + index
+        ] as number;
+  return { ...tensor, shape: resultShape, data: elements };
 }
 
 /** Far above any OSNet's: a file may declare any number without holding as much. */

@@ -1,4 +1,4 @@
-import type { DType } from "../../../tensor.js";
+import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
 import type { Value } from "../foreign.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
 import { readChannelGather, readChannelSlice } from "./channels.js";
@@ -41,7 +41,7 @@ import {
   readQuantize,
   readStep,
 } from "./quantised.js";
-import { asNode, asTensor, numbers, type OperatorReader } from "./site.js";
+import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
 import { globalPool, readAveragePool, readConv, readMaxPool, readPad } from "./windows.js";
 
 const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
@@ -61,11 +61,49 @@ const readConcat: OperatorReader = ({ inputs }) => {
   const values = parts.flatMap((part) => part ?? []);
   if (!values.every(Number.isInteger) || parts.includes(undefined)) return undefined;
   if (inputs.some((input) => (asTensor(input)?.shape.length ?? 2) > 1)) return undefined;
-  return {
-    kind: "constant",
-    tensor: { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) },
-  };
+  return { kind: "constant", tensor: whole(values) };
 };
+
+/** The shape of a constant; that of an activation is nothing that is known. */
+const readShape: OperatorReader = ({ node, inputs }) => {
+  const tensor = asTensor(inputs[0]);
+  const { length } = tensor?.shape ?? [];
+  const sizes = tensor?.shape.slice(int(node, "start", 0), int(node, "end", length ?? 0));
+  return sizes && { kind: "constant", tensor: whole(sizes) };
+};
+
+/** One number put into every element of a shape: a bias of zeros. */
+const readExpand: OperatorReader = ({ inputs }) => {
+  const [tensor, target] = [asTensor(inputs[0]), numbers(inputs[1])];
+  if (tensor?.data.length !== 1 || !target?.every((size) => size >= 0)) return undefined;
+  const count = elementCount(target);
+  if (count > MAX_EXPANDED) return undefined;
+  const data = new DTYPES[tensor.dtype](count);
+  // One array type on both sides.
+  (data as Float32Array).fill(tensor.data[0] as number);
+  return { kind: "constant", tensor: { ...tensor, shape: target, data } };
+};
+
+/** More channels than an OSNet has; a file may declare any number. */
+const MAX_EXPANDED = 1 << 16;
+
+/** As many zeros as a constant shape says, or of another value; only lists of a few whole numbers have a use. */
+const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
+  const shape = numbers(inputs[0]);
+  const [length = 0, ...rest] = shape ?? [];
+  const value = node.attributes.get("value");
+  const fill = value?.type === "tensor" ? Number(value.value.data[0]) : 0;
+  if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || !Number.isInteger(fill))
+    return undefined;
+  return { kind: "constant", tensor: whole(Array<number>(length).fill(fill)) };
+};
+
+/** Paddings of four axes are eight numbers. */
+const MAX_LIST = 64;
+
+function whole(values: readonly number[]): Tensor {
+  return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
+}
 
 function integers(value: Value | undefined): Value | undefined {
   const [tensor, values] = [asTensor(value), numbers(value)];
@@ -89,18 +127,21 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   AveragePool: readAveragePool,
   BatchNormalization: readBatchNorm,
   Cast: readCast,
+  CastLike: readCast,
   Clip: readClip,
   Concat: readConcat,
   Constant: ({ node }) => {
     const tensor = constantOf(node);
     return tensor && { kind: "constant", tensor };
   },
+  ConstantOfShape: readConstantOfShape,
   Conv: readConv,
   ConvInteger: readConvInteger,
   DequantizeLinear: readDequantize,
   Div: readDiv,
   Dropout: passOn,
   DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
+  Expand: readExpand,
   Flatten: readFlatten,
   Gather: readChannelGather,
   Gemm: readGemm,
@@ -123,6 +164,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   ReduceMean: readReduceMean,
   Relu: readRelu,
   Reshape: readReshape,
+  Shape: readShape,
   Sigmoid: readSigmoid,
   Slice: readChannelSlice,
   Squeeze: readSqueeze,

@@ -1,0 +1,20 @@
+import { toReal } from "../../tensor-cast.js";
+import type { Constants, ForeignNode } from "./foreign.js";
+
+/**
+ * A linear layer whose bias is in the sum of the batch norm after it, as optimisers of constants leave it: W · s and t of
+ * (W·x) · s + t.
+ */
+export function productOf(
+  { constants: { weight, bias } }: ForeignNode<"linear">,
+  { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
+): Constants | undefined {
+  if (bias || !weight || !scale || !shift) return undefined;
+  const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
+  const rowLength = rows.length / Math.max(1, factors.length);
+  const data = Float32Array.from(
+    { length: rows.length },
+    (_, index) => (rows[index] ?? 0) * (factors[Math.floor(index / rowLength)] ?? 0),
+  );
+  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
+}
