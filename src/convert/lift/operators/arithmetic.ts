@@ -34,7 +34,7 @@ export const readGemm: OperatorReader = ({ node, inputs, output }) => {
   const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
   const value = linear(input, weight, output, bias);
   const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
-  return roundings && value.kind === "node" ? replaced(value.node, { roundings }) : value;
+  return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
 
 export const readMatMul: OperatorReader = (site) => {
@@ -64,9 +64,10 @@ function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: La
   };
 }
 
-function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value {
+function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value | undefined {
   const [outFeatures = 0, inFeatures = 0] = weight.shape;
-  const vector = bias && (perChannel(bias, { rank: "flat", channels: outFeatures }) ?? bias);
+  const vector = bias && perChannel(bias, { rank: "flat", channels: outFeatures });
+  if (bias && !vector) return undefined;
   return nodeValue(
     { kind: "linear", inFeatures, outFeatures },
     [input],
@@ -142,7 +143,7 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
 /** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
   // A sum that a program began with 0.
-  if (constant?.data.length === 1 && uniform(constant) === 0) return { kind: "node", node: input };
+  if (constant?.data.length === 1 && Number(constant.data[0]) === 0) return { kind: "node", node: input };
   const bias = constant && perChannel(constant, input.form);
   if (!bias) return undefined;
   // The constant itself where it is a plain vector: its bits are the checkpoint's.
