@@ -1,11 +1,20 @@
+import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
-import { anonymous, dropNode, replaceNode } from "../convert/lift/graphs.js";
+import {
+  anonymous,
+  dropNode,
+  inNhwc,
+  onIntegers,
+  replaceNode,
+  takingPixels,
+} from "../convert/lift/graphs.js";
 import { missing, readFixture } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture, withTensor, withValues } from "../support/osnet.js";
 
 /** Files without a word about their architecture, and without a name that means anything. */
@@ -91,6 +100,112 @@ describe("a file of another exporter", () => {
     );
     expect(faults[0]).toMatchObject({ layer: "conv2.0.gate[1].fc2", kind: "weights" });
     expect(faults[0]?.explanation).toContain(path);
+  });
+});
+
+describe("a file that works on its values in another way", () => {
+  it("NHWC is compared layer by layer", async () => {
+    const { passed, faults, coverage, input } = await report(theirs(true, inNhwc));
+    expect(faults).toEqual([]);
+    expect([passed, coverage.compared]).toEqual([true, 378]);
+    expect(input).toMatchObject({ source: expect.stringContaining("axes NHWC"), shape: [2, 3, 64, 32] });
+  });
+
+  it("raw pixels are given what becomes the images", async () => {
+    const { passed, faults, input } = await report(theirs(true, takingPixels));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(input.source).toBe(
+      "seed:0, through the file's own preprocessing (axes NHWC, uint8 pixels, channels in the order 2, 1, 0, normalised by ImageNet's mean and deviation from values of 0 to 255)",
+    );
+    await expect(report(theirs(true, takingPixels), "osnet_x0_25.64x32.npz")).rejects.toThrow(
+      "found a model that takes whole-number pixels, beside a recording",
+    );
+  });
+
+  it("another normalisation is named", async () => {
+    const deviation = "p.deviation";
+    const { input } = await report(
+      theirs(true, (model) => {
+        const changed = takingPixels(model);
+        const { graph } = changed;
+        const initializers = withTensor(graph.initializers, deviation, (tensor) =>
+          withValues(tensor, { 0: 0.5 }),
+        );
+        return { ...changed, graph: { ...graph, initializers } };
+      }),
+    );
+    expect(input.source).toContain("which is not torchreid's normalisation");
+  });
+
+  it("integers: weights are quantised and not faults, the loss is", async () => {
+    const { passed, faults, weights, output } = await report(theirs(true, onIntegers));
+    expect(passed).toBe(false);
+    expect(faults.map(({ kind }) => kind)).not.toContain("weights");
+    expect(faults[0]).toMatchObject({ layer: "conv1.bn", kind: "numeric" });
+    expect(weights).toEqual({ compared: 316, identical: 129, folded: 80, quantised: 187 });
+    expect(output?.status).toBe("fail");
+  });
+
+  it("a weight that quantising does not explain is a fault", async () => {
+    const { faults } = await report(
+      theirs(true, (model) => {
+        const changed = onIntegers(model);
+        const name = "conv2.0.gate.fc2.weight.q";
+        const tensor = changed.graph.initializers.get(name);
+        const data = Int8Array.from(tensor?.data as Int8Array, (value, at) => (at === 3 ? value - 2 : value));
+        const initializers = new Map(changed.graph.initializers).set(name, {
+          dtype: "int8",
+          shape: tensor?.shape ?? [],
+          data,
+        });
+        return { ...changed, graph: { ...changed.graph, initializers } };
+      }),
+    );
+    expect(faults[0]).toMatchObject({
+      layer: "conv2.0.gate[1].fc2",
+      kind: "weights",
+      explanation: expect.stringContaining("1 of 16 values differ"),
+    });
+  });
+
+  it("onnxruntime's optimiser: convolutions with their activations in one operator", async () => {
+    const folder = await temporaryFolder({ "plain.onnx": theirs(true) });
+    const { InferenceSession } = await import("onnxruntime-node");
+    const options = { logSeverityLevel: 3, executionProviders: ["cpu"] } as const;
+    const session = await InferenceSession.create(join(folder.path, "plain.onnx"), {
+      ...options,
+      graphOptimizationLevel: "extended",
+      optimizedModelFilePath: join(folder.path, "optimised.onnx"),
+    });
+    await session.release();
+    const bytes = await folder.read("optimised.onnx");
+    const { graph } = decodeOnnx(bytes, { subject: "optimised.onnx" });
+    expect(graph.nodes.filter(({ opType }) => opType === "FusedConv").length).toBeGreaterThan(80);
+    const { passed, faults, weights, coverage } = await report(bytes);
+    expect(faults).toEqual([]);
+    expect([passed, coverage.missing]).toEqual([true, []]);
+    // What a fused convolution computes inside is no value, but its constants are compared.
+    expect(weights).toEqual({ compared: 316, identical: 316, folded: 80 });
+  });
+
+  it("gates of another activation: the message says what to do", async () => {
+    const { passed, faults } = await report(
+      theirs(true, (model) => ({
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: model.graph.nodes.map((node) =>
+            node.opType === "Sigmoid" ? { ...node, opType: "Relu" } : node,
+          ),
+        },
+      })),
+    );
+    expect(passed).toBe(false);
+    const [fault] = faults.filter(({ kind }) => kind === "structure");
+    expect(fault?.explanation).toBe(
+      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, say so with --arch",
+    );
   });
 });
 

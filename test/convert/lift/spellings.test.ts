@@ -144,6 +144,78 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
     operator("Identity", ["kept"], "same"),
     operator("Cast", ["same"], "conv4.relu", { to: { type: "int", value: 1 } }),
   ]),
+  "ReLU padded with the lowest number before the max-pool": swap("maxpool", (node) => [
+    operator("Pad", [input(node)], "padded", {
+      pads: ints(0, 0, 1, 1, 0, 0, 1, 1),
+      value: { type: "float", value: -3.4028234663852886e38 },
+    }),
+    { ...node, inputs: ["padded"], attributes: new Map(node.attributes).set("pads", ints(0, 0, 0, 0)) },
+  ]),
+  "paddings that the graph computes": swap(
+    "maxpool",
+    (node) => [
+      operator("ConstantOfShape", ["four"], "zeros"),
+      operator("Concat", ["ones", "zeros"], "backwards", { axis: { type: "int", value: 0 } }),
+      operator("Reshape", ["backwards", "pairs"], "table"),
+      operator("Slice", ["table", "minusOne", "lowest", "zero", "minusOne"], "turned"),
+      operator("Transpose", ["turned"], "columns", { perm: ints(1, 0) }),
+      operator("Reshape", ["columns", "minusOne"], "pads"),
+      operator("Pad", [input(node), "pads"], "padded"),
+      { ...node, inputs: ["padded"], attributes: new Map(node.attributes).set("pads", ints(0, 0, 0, 0)) },
+    ],
+    {
+      four: int64(4),
+      ones: int64(1, 1, 1, 1),
+      pairs: int64(-1, 2),
+      zero: int64(0),
+      minusOne: int64(-1),
+      lowest: int64(-9007199254740991),
+    },
+  ),
+  "Dropout with its mask, BatchNormalization with statistics": replaceNode(
+    swap("conv1.bn", (node) => [
+      {
+        ...node,
+        outputs: ["conv1.bn", "mean", "variance", "saved mean", "saved variance"],
+        attributes: new Map(node.attributes).set("spatial", { type: "int", value: 1 }),
+      },
+    ]),
+    "conv4.relu",
+    (node) => [
+      { ...node, outputs: ["active"] },
+      {
+        ...operator("Dropout", ["active"], "conv4.relu", { ratio: { type: "float", value: 0.5 } }),
+        outputs: ["conv4.relu", "mask"],
+      },
+    ],
+  ),
+  "a mean over one axis after the other": swap("global_avgpool", (node) => [
+    operator("ReduceMean", [input(node)], "rows", { axes: ints(2) }),
+    operator("ReduceMean", ["rows"], "global_avgpool", { axes: ints(3) }),
+  ]),
+  "two pools, of columns and of the row that is left": swap("global_avgpool", (node) => [
+    operator("AveragePool", [input(node)], "rows", { kernel_shape: ints(4, 1) }),
+    operator("AveragePool", ["rows"], "global_avgpool", { kernel_shape: ints(1, 2) }),
+  ]),
+  "a sum that begins with 0": swap(
+    "conv2.0.aggregate",
+    (node) => [
+      operator("Add", [input(node), "nought"], "first"),
+      { ...node, inputs: ["first", ...node.inputs.slice(1)] },
+    ],
+    { nought: float32([], [0]) },
+  ),
+  "initializers that are inputs too": {
+    ...MODEL,
+    irVersion: 3,
+    graph: {
+      ...MODEL.graph,
+      inputs: [
+        ...[...MODEL.graph.initializers].map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
+        ...MODEL.graph.inputs,
+      ],
+    },
+  },
   "a constant as a node": withConstants(
     replaceNode(MODEL, "conv1.conv", (node) => [
       operator("Constant", [], "constant", {

@@ -1,0 +1,97 @@
+import onnxProto from "onnx-proto";
+import { describe, expect, it } from "vitest";
+import { decodeOnnx } from "../../../../src/convert/formats/onnx/index.js";
+
+const { onnx } = onnxProto;
+type Nodes = onnxProto.onnx.INodeProto[];
+
+/** A model of two inputs with functions of its own. */
+function model(nodes: Nodes, functions: onnxProto.onnx.IFunctionProto[]): Uint8Array {
+  const graph = { name: "g", node: nodes, input: [{ name: "a" }, { name: "b" }], output: [{ name: "y" }] };
+  const opsetImport = [{ version: 17 }, { domain: "own", version: 1 }];
+  return onnx.ModelProto.encode({ irVersion: 8, opsetImport, graph, functions }).finish();
+}
+
+const call = (opType: string, input: string[], output: string[], extra: object = {}): Nodes[number] => ({
+  opType,
+  domain: "own",
+  input,
+  output,
+  ...extra,
+});
+
+const LEAKY = {
+  name: "Leaky",
+  domain: "own",
+  input: ["x"],
+  output: ["t"],
+  attribute: ["slope"],
+  node: [
+    {
+      opType: "LeakyRelu",
+      input: ["x"],
+      output: ["t"],
+      attribute: [{ name: "alpha", refAttrName: "slope", type: 1 }],
+    },
+  ],
+};
+
+/** Both at once: a function in a function, a value inside, an input handed on. */
+const PAIR = {
+  name: "Pair",
+  domain: "own",
+  input: ["x", "z"],
+  output: ["sum", "x"],
+  node: [
+    call("Leaky", ["x"], ["inside"], { attribute: [{ name: "slope", type: 1, f: 0.5 }] }),
+    { opType: "Add", input: ["inside", "z"], output: ["sum"] },
+  ],
+};
+
+describe("functions of a file's own", () => {
+  it("are replaced by their nodes", () => {
+    const bytes = model(
+      [
+        call("Pair", ["a", "b"], ["s", "p"], { name: "first" }),
+        call("Pair", ["s", "p"], ["y"], { name: "second" }),
+      ],
+      [LEAKY, PAIR],
+    );
+    const { graph, inlined } = decodeOnnx(bytes, { subject: "m.onnx" });
+    expect(inlined).toBe(4);
+    expect(graph.nodes.map(({ opType, inputs, outputs }) => [opType, inputs, outputs])).toEqual([
+      ["LeakyRelu", ["a"], ["first/1/inside"]],
+      ["Add", ["first/1/inside", "b"], ["s"]],
+      ["Identity", ["a"], ["p"]],
+      ["LeakyRelu", ["s"], ["second/3/inside"]],
+      ["Add", ["second/3/inside", "p"], ["y"]],
+    ]);
+    expect(graph.nodes[0]?.attributes.get("alpha")).toEqual({ type: "float", value: 0.5 });
+  });
+
+  it("leave out an attribute that the call leaves out", () => {
+    const { graph } = decodeOnnx(model([call("Leaky", ["a"], ["y"])], [LEAKY]), { subject: "m.onnx" });
+    expect(graph.nodes[0]?.attributes.size).toBe(0);
+  });
+
+  it.each([
+    ["calls itself", [{ ...LEAKY, node: [call("Leaky", ["x"], ["t"])] }], "functions inside each other"],
+    [
+      "stands for too many nodes",
+      Array.from({ length: 25 }, (_, at) => ({
+        name: at === 0 ? "Leaky" : `F${at}`,
+        domain: "own",
+        input: ["x"],
+        output: ["t"],
+        node:
+          at === 24
+            ? [{ opType: "Relu", input: ["x"], output: ["t"] }]
+            : [call(`F${at + 1}`, ["x"], ["u"]), call(`F${at + 1}`, ["u"], ["t"])],
+      })),
+      "too many",
+    ],
+  ])("are refused where one %s", (_, functions, found) => {
+    const bytes = model([call("Leaky", ["a"], ["y"])], functions);
+    expect(() => decodeOnnx(bytes, { subject: "m.onnx" })).toThrow(found);
+  });
+});
