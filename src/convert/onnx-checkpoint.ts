@@ -90,7 +90,7 @@ function notesOf(
       : []),
     ...(match.roundings.size > 0
       ? [
-          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and what rounding has left of the trained ones`,
+          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and what rounding has left of the trained ones; a run, which rounds activations too, does not verify them`,
         ]
       : []),
     ...(reparameterised > 0

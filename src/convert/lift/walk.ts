@@ -10,7 +10,7 @@ export interface Walk {
   readonly nodes: ReadonlyMap<string, ForeignNode>;
   /** Layers whose value the file does not hold, because the next layer absorbed them. */
   readonly absorbed: ReadonlySet<string>;
-  /** Constants of batch norms that are not their node's own, because the layer before has a share in them. */
+  /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
   readonly products: ReadonlyMap<string, Constants>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
   readonly skipped: ReadonlySet<string>;
@@ -144,6 +144,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       const product = isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm);
       if (!product) return;
       products.set(layer.name, product);
+      products.set(input, { ...(product.weight ? { weight: product.weight } : {}) });
       absorbed.add(input);
     } else if (isKind(source, "linear") || (isKind(source, "conv") && source.constants.bias)) {
       found.set(layer.name, source);
