@@ -65,9 +65,7 @@ function matchBest(model: OnnxModel, subject: string, given: OsnetSpec | undefin
 
 /** Whether quantised tensors have one step each, or one per output channel. */
 function stepsOf({ roundings }: OnnxMatch): string {
-  const isPerChannel = [...roundings.values()].some(
-    ({ weight }) => weight !== undefined && weight.length > 1,
-  );
+  const isPerChannel = [...roundings.values()].some(({ weight }) => new Set(weight).size > 1);
   return isPerChannel ? "by a step per output channel" : "by a step per tensor";
 }
 
