@@ -1,5 +1,6 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../errors.js";
+import type { Tensor } from "../../tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
 import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
 import { isNchw, laidOut, NCHW, NHWC, onNchw, towardsNchw } from "./layouts.js";
@@ -21,6 +22,8 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
   const [first] = images.flatMap(({ name }) => nodeAt(values, name) ?? []);
   if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
   const census = new Map<string, number>();
+  const budget = COMPUTED_FLOOR + COMPUTED_MULTIPLE * elementsOf([...graph.initializers.values()]);
+  let computed = 0;
   for (const node of graph.nodes) {
     census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(values, name, subject)));
@@ -28,7 +31,15 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
       if (output === "") return;
       if (values.has(output))
         throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      values.set(output, meaning({ node, inputs, output }, index));
+      const value = meaning({ node, inputs, output }, index);
+      values.set(output, value);
+      computed += elementsOf(newTensors(value, inputs));
+      if (computed > budget)
+        throw malformed(
+          subject,
+          "constants computed from each other without end",
+          `at most ${budget} elements of them`,
+        );
     });
   }
   const outputs = graph.outputs.map(({ name }) => {
@@ -157,6 +168,27 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
   }
   for (const node of nodes) for (const input of new Set(node.inputs)) consumers.get(input)?.push(node);
   return { nodes, consumers };
+}
+
+/**
+ * Constants that the graph's nodes make of others, by transposing or dequantising: a few bytes of node could ask for a
+ * weight's copy each. Quantised gates come to twice per stream of their weights, which are the smallest part.
+ */
+const COMPUTED_MULTIPLE = 16;
+const COMPUTED_FLOOR = 1 << 22;
+
+function newTensors(value: Value, inputs: readonly (Value | undefined)[]): readonly Tensor[] {
+  const read = new Set(inputs.flatMap((input) => (input ? tensorsOf(input) : [])));
+  return tensorsOf(value).filter((tensor) => !read.has(tensor));
+}
+
+function tensorsOf(value: Value): readonly Tensor[] {
+  if (value.kind === "constant") return [value.tensor];
+  return value.kind === "node" ? Object.values(value.node.constants) : [];
+}
+
+function elementsOf(tensors: readonly Tensor[]): number {
+  return tensors.reduce((sum, { data }) => sum + data.length, 0);
 }
 
 function malformed(subject: string, found: string, expected: string): InputError {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { liftStateDict, matchOnnx } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
 import {
   anonymous,
@@ -105,6 +106,20 @@ describe("matchOnnx on a graph that normalises its input", () => {
     expect(matchOnnx(anonymous(resized), KNOWN).differences).toEqual([
       { layer: "images", found: "Resize before the network", expected: "normalised images" },
     ]);
+  });
+});
+
+describe("matchOnnx on hostile constants", () => {
+  it("refuses a graph that copies a weight again and again", () => {
+    const big: Tensor = { dtype: "int8", shape: [1024, 1024], data: new Int8Array(1024 * 1024) };
+    const model = withConstants(
+      withNodes(MODEL, (nodes) => [
+        ...Array.from({ length: 40 }, (_, at) => operator("DequantizeLinear", ["big", "one"], `copy${at}`)),
+        ...nodes,
+      ]),
+      { big, one: float32([], [1]) },
+    );
+    expect(() => matchOnnx(model, KNOWN)).toThrow("constants computed from each other without end");
   });
 });
 
