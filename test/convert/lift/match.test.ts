@@ -97,10 +97,12 @@ describe("matchOnnx on our own files, names taken away", () => {
   it("takes less than 50 ms for osnet_x1_0", () => {
     const graph = expand(variant("osnet_x1_0"));
     const model = lowerToOnnx(graph, parametersFor(graph));
-    const times = Array.from({ length: 5 }, () => {
-      const start = performance.now();
+    // Time of the processor, which a busy machine does not stretch.
+    const times = Array.from({ length: 8 }, () => {
+      const start = process.cpuUsage();
       matchOnnx(model, SUBJECT);
-      return performance.now() - start;
+      const { user, system } = process.cpuUsage(start);
+      return (user + system) / 1000;
     });
     expect(Math.min(...times)).toBeLessThan(50);
   });
