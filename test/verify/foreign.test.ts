@@ -144,10 +144,10 @@ describe("a file that works on its values in another way", () => {
   it("integers: weights are quantised and not faults, the loss is", async () => {
     const { passed, faults, weights, output } = await report(theirs(true, onIntegers));
     expect(passed).toBe(false);
-    expect(faults.map(({ kind }) => kind)).not.toContain("weights");
-    expect(faults[0]).toMatchObject({ layer: "conv1.bn", kind: "numeric" });
+    expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(["numeric"]));
+    expect(faults.map(({ layer }) => layer)).toContain("conv1.bn");
     expect(weights).toEqual({ compared: 316, identical: 129, folded: 80, quantised: 187 });
-    expect(output?.status).toBe("fail");
+    expect(output?.relMax).toBeGreaterThan(1e-3);
   });
 
   it("a weight that quantising does not explain is a fault", async () => {

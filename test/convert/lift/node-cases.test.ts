@@ -1,3 +1,4 @@
+import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import type { Op } from "../../../src/arch/index.js";
 import type { OnnxAttribute, OnnxModel } from "../../../src/convert/formats/onnx/index.js";
@@ -26,7 +27,7 @@ interface Case {
   readonly expected: Stored;
 }
 
-const { cases } = JSON.parse(Buffer.from(readFixture("onnx-node-cases.json")).toString()) as {
+const { cases } = JSON.parse(gunzipSync(readFixture("onnx-node-cases.json.gz")).toString()) as {
   readonly cases: readonly Case[];
 };
 

@@ -1,10 +1,11 @@
-"""Writes fixtures/onnx-node-cases.json: the ONNX project's own node tests for operators that an OSNet is made of.
+"""Writes fixtures/onnx-node-cases.json.gz: the ONNX project's own node tests for operators that an OSNet is made of.
 
 Needs the `onnx` package; `npm test` does not. Run from the repository: python test/convert/lift/node_cases.py
 Kept are cases of one node on small float32 tensors of two to four axes; numbers are base64 of little-endian bytes.
 """
 
 import base64
+import gzip
 import json
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def case(test):
 def main():
     cases = sorted((c for c in map(case, collect_testcases()) if c), key=lambda c: c["name"])
     document = {"source": f"onnx {onnx.__version__}, onnx.backend.test.case.node", "cases": cases}
-    path = Path(__file__).parents[3] / "fixtures" / "onnx-node-cases.json"
-    path.write_text(json.dumps(document, separators=(",", ":")) + "\n")
+    path = Path(__file__).parents[3] / "fixtures" / "onnx-node-cases.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0))
     print(f"{len(cases)} cases, {path.stat().st_size} bytes")
 
 
