@@ -202,12 +202,12 @@ function inPrecisionOf(
 }
 
 /** How much wider a step may be than the range of the values asks for: other writers round it to float32. */
-const STEP_SLACK = 1 + 2 ** -20;
+const STORED_SLACK = 1 + 2 ** -20;
 
 /** The values on the file's own steps, if these are as fine as the storage type allows. */
 function asStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> | undefined {
   const best = chooseQuantization(tensor, stored.dtype);
   const coarse =
-    stored.dtype !== "float16" && best.dtype !== "float16" && stored.scale > best.scale * STEP_SLACK;
+    stored.dtype !== "float16" && best.dtype !== "float16" && stored.scale > best.scale * STORED_SLACK;
   return coarse ? undefined : roundToStored(tensor, stored);
 }
