@@ -79,38 +79,51 @@ export function openModel(
 function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
   // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
   const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
-  const matched = (graph: LayerGraph): OnnxMatch | undefined =>
-    model.metadata.has(SPEC_METADATA)
-      ? rewritten(model, graph, subject)
-      : matchOnnx(model, { subject, graph });
+  let found: { readonly graph: LayerGraph; readonly result: Matched } | undefined;
+  const find = (graph: LayerGraph): Matched => {
+    if (found?.graph !== graph) found = { graph, result: matched(model, graph, subject) };
+    return found.result;
+  };
   return {
     statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
     preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
     shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: imageShape(model).map((size) => (typeof size === "number" ? size : undefined)),
     candidate(graph, party) {
-      const match = matched(graph);
-      return match ? foreignCandidate(bytes, model, match, party) : onnxCandidate(bytes, model, graph, party);
+      const { match, named } = find(graph);
+      if (match)
+        return { ...foreignCandidate(bytes, model, match, party), isMatched: match.differences.length === 0 };
+      return { ...onnxCandidate(bytes, model, graph, party), isMatched: named === "as matched" };
     },
     compareWeights: (graph, stateDict, { results, folded }) =>
-      compareWeights(graph, stateDict, model, results, folded, matched(graph)),
+      compareWeights(graph, stateDict, model, results, folded, find(graph).match),
   };
 }
 
+/** How a file's layers are found, and what its structure says. */
+interface Matched {
+  /** Where the layers are, if not under their names. */
+  readonly match?: OnnxMatch;
+  /** Of a file with names as we write them: whether each name is where the structure has its layer. */
+  readonly named?: "as matched";
+}
+
 /**
- * A file of ours that another tool has rewritten, found by structure; undefined where names are as we wrote them, which
- * then are what the file is held to.
+ * Layers are found by structure. A file of ours is found by its names, which then are what it is held to, unless another
+ * tool has rewritten it.
  */
-function rewritten(model: OnnxModel, graph: LayerGraph, subject: string): OnnxMatch | undefined {
+function matched(model: OnnxModel, graph: LayerGraph, subject: string): Matched {
+  if (!model.metadata.has(SPEC_METADATA)) return { match: matchOnnx(model, { subject, graph }) };
   try {
     const match = matchOnnx(model, { subject, graph });
     const { differences, outputs, values } = match;
     const kept = [...values].filter(([layer, value]) => layer === value).length;
     // A simplifier that removes our last Identity leaves the output without its layer's name.
     const ours = outputs.some(({ layer }) => values.get(layer) === layer) && 2 * kept > values.size;
-    return ours || differences.length > 0 ? undefined : match;
+    if (!ours && differences.length === 0) return { match };
+    return differences.length === 0 && kept === values.size ? { named: "as matched" } : {};
   } catch (error) {
-    if (error instanceof InputError) return undefined;
+    if (error instanceof InputError) return {};
     throw error;
   }
 }

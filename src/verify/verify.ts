@@ -10,6 +10,7 @@ import { layerFault, localFaults, numericFaults, outputFaults, withCauses } from
 import { joinByName } from "./join.js";
 import { gateResult, judgeLayer, judgeLocally, judgeOutput } from "./judge.js";
 import { type LocalJudge, localJudge } from "./local.js";
+import { proofOf } from "./proof.js";
 import { type QuantizedWeights, quantizationLoss } from "./quantization.js";
 import { float64Parameters } from "./reference/index.js";
 import type {
@@ -54,6 +55,8 @@ export interface Candidate extends Side {
   };
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
+  /** Whether its graph was walked, and every operator found to be the network's by what it means. */
+  readonly isMatched?: boolean;
   /** What its weights and values are stored in; default: what its outputs are. */
   readonly precision?: FloatDType;
   /**
@@ -180,6 +183,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     output,
     weights: verification.weights?.result ?? null,
     vacuity: observer.finish(),
+    proof: proofOf(candidate, verification.weights?.result, faults, images.shape[0] ?? 0),
     ...(quantization ? { quantization } : {}),
     coverage: {
       expected: reachable.length,

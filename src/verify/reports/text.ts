@@ -1,5 +1,5 @@
 import { type Align, clean, formatCosine, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
-import type { ParityReport, Tolerance } from "../report.js";
+import type { ParityReport, Proof, Tolerance, Vacuity } from "../report.js";
 
 /** How many layers the short table shows. */
 const WORST = 10;
@@ -108,7 +108,7 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right", "right", "right", "right", "right"], paint.faint)}`;
 }
 
-function summary({ output, weights, quantization, coverage }: ParityReport): string {
+function summary({ output, weights, quantization, coverage, proof, vacuity }: ParityReport): string {
   const lines: string[] = [];
   if (output) {
     const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
@@ -133,7 +133,28 @@ function summary({ output, weights, quantization, coverage }: ParityReport): str
   lines.push(
     `Coverage: ${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,
   );
+  if (vacuity) lines.push(...untested(vacuity));
+  if (proof) lines.push(grounds(proof));
   return lines.join("\n");
+}
+
+/** How many untested layers are named. */
+const NAMED = 3;
+
+function untested({ untested: layers, collapsed }: Vacuity): readonly string[] {
+  const names = layers.slice(0, NAMED).map(({ layer, reason }) => `${clean(layer)} (${reason})`);
+  const more = layers.length > NAMED ? `, and ${layers.length - NAMED} more in the JSON report` : "";
+  const pairs = collapsed.map((pair) => pair.join(" and "));
+  return [
+    ...(layers.length > 0 ? [`Untested by these images: ${names.join(", ")}${more}`] : []),
+    ...(pairs.length > 0 ? [`Different images with the same embedding: ${pairs.join(", ")}`] : []),
+  ];
+}
+
+function grounds({ status, grounds: sentences, images }: Proof): string {
+  if (status === "proven")
+    return "Proven for every input: the graph is the network's and the constants are the checkpoint's; the run shows the runtime's rounding";
+  return `Sampled on ${images} ${images === 1 ? "image" : "images"}: ${sentences.join("; ")}`;
 }
 
 function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, paint: Paint): string {

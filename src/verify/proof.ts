@@ -1,0 +1,46 @@
+import type { Fault, Proof, WeightsResult } from "./report.js";
+import type { Candidate } from "./verify.js";
+
+/**
+ * Whether agreement was proven, or seen on some images. It is proven where the candidate's graph is the network's by the
+ * meaning of its operators, and its constants are the checkpoint's: then both compute one function in exact arithmetic,
+ * whatever the images, and what the run shows is the runtime's rounding.
+ *
+ * @param images how many the run had
+ */
+export function proofOf(
+  { isMatched, backend }: Pick<Candidate, "isMatched" | "backend">,
+  weights: WeightsResult | undefined,
+  faults: readonly Fault[],
+  images: number,
+): Proof {
+  const broken = faults.some(({ kind }) => kind !== "numeric");
+  const lacking = [
+    ...(isMatched ? [] : [UNMATCHED[backend.name] ?? "the candidate's graph was not walked"]),
+    ...(weights ? [] : ["there were no constants to compare with a checkpoint's"]),
+    ...(weights && weights.identical < weights.compared
+      ? [`${weights.compared - weights.identical} of ${weights.compared} constants are not the checkpoint's`]
+      : []),
+    ...(weights?.quantised
+      ? [`${weights.quantised} constants are stored in fewer bits than the checkpoint's`]
+      : []),
+    ...(broken ? ["the structure or the weights have faults"] : []),
+  ];
+  if (lacking.length > 0) return { status: "sampled", grounds: lacking, images };
+  const folded = weights?.folded ?? 0;
+  return {
+    status: "proven",
+    grounds: [
+      "every operator of the graph was found to be the network's by what it means and where its values come from",
+      `all ${weights?.compared} constants are the checkpoint's${folded > 0 ? `: bit for bit, or to the rounding of folding ${folded} batch norms, done again` : ", bit for bit"}`,
+      "the runtime computes its operators as they are defined, which the images test",
+    ],
+    images,
+  };
+}
+
+const UNMATCHED: Readonly<Record<string, string>> = {
+  recorded: "a recording has values and no graph",
+  reference: "a checkpoint has no graph of its own",
+  onnxruntime: "the file's graph was not found to be the network's, operator by operator",
+};
