@@ -29,7 +29,14 @@ program
   )
   .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
   .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
-  .option("--report <file>", "write the report to a .json file; may be given again", collect)
+  .option(
+    "--report <file>",
+    "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
+    collect,
+  )
+  .option("--baseline <file>", "an earlier .json report: figures much worse than its own fail")
+  .option("--baseline-factor <x>", "how many times what it was a figure may become (default: 2)")
+  .option("--baseline-policy <word>", "fail or warn (default: fail)")
   .option("--layers", "show all layers and gates, in network order")
   .option("--json", "print the report as JSON")
   .option("--quiet", "print nothing but errors")

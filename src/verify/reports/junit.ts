@@ -24,14 +24,20 @@ export function renderSuiteJunit({ entries }: SuiteReport): string {
 interface TestCase {
   readonly name: string;
   readonly className: string;
-  readonly outcome?: { readonly kind: "failure" | "error" | "skipped"; readonly type: string; readonly text: string };
+  readonly outcome?: {
+    readonly kind: "failure" | "error" | "skipped";
+    readonly type: string;
+    readonly text: string;
+  };
 }
 
 /** Reports are the same for the same result, so that they carry no time of day. */
 const NO_TIME = "1970-01-01T00:00:00";
 
 function document(suites: readonly string[]): string {
-  return ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>", ...suites, "</testsuites>", ""].join("\n");
+  return ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>", ...suites, "</testsuites>", ""].join(
+    "\n",
+  );
 }
 
 function entrySuite(entry: SuiteEntry, index: number): string {
@@ -45,7 +51,10 @@ function entrySuite(entry: SuiteEntry, index: number): string {
 
 function testSuite(report: ParityReport, name: string, index: number, entry?: SuiteEntry): string {
   const cases = [
-    ...groupLayers(report).flatMap((group) => [groupCase(report, group, name), ...gateCases(report, group, name)]),
+    ...groupLayers(report).flatMap((group) => [
+      groupCase(report, group, name),
+      ...gateCases(report, group, name),
+    ]),
     ...wholeCases(report, name),
   ];
   const properties = [
@@ -59,8 +68,18 @@ function testSuite(report: ParityReport, name: string, index: number, entry?: Su
   ] as const;
   const worst = worstFirst(report.layers)
     .slice(0, 10)
-    .map((layer) => `${layer.name}: margin ${formatMargin(layer.margin)}, max abs ${formatError(layer.maxAbs)}`);
-  return suiteElement(name, index, cases, properties, entry?.run?.seconds ?? report.run?.seconds ?? 0, "", worst);
+    .map(
+      (layer) => `${layer.name}: margin ${formatMargin(layer.margin)}, max abs ${formatError(layer.maxAbs)}`,
+    );
+  return suiteElement(
+    name,
+    index,
+    cases,
+    properties,
+    entry?.run?.seconds ?? report.run?.seconds ?? 0,
+    "",
+    worst,
+  );
 }
 
 function groupCase({ faults }: ParityReport, group: LayerGroup, className: string): TestCase {

@@ -1,6 +1,12 @@
 import type { BaselineComparison } from "../baseline.js";
 import type { Fault, ParityReport } from "../report.js";
-import { entryFileName, failuresFirst, type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
+import {
+  entryFileName,
+  failuresFirst,
+  type SuiteEntry,
+  type SuiteReport,
+  suiteCounts,
+} from "../suite/report.js";
 import { escapeMarkdown, markdownCode } from "./escape.js";
 import {
   formatCosine,
@@ -47,7 +53,10 @@ export function renderMarkdown(
 /** A suite: verdict, every entry in a line, then the faults of those that failed. */
 export function renderSuiteMarkdown(
   suite: SuiteReport,
-  { links = [], entryLink }: { readonly links?: readonly ReportLink[]; readonly entryLink?: (file: string) => string } = {},
+  {
+    links = [],
+    entryLink,
+  }: { readonly links?: readonly ReportLink[]; readonly entryLink?: (file: string) => string } = {},
 ): string {
   const counts = suiteCounts(suite);
   const failed = failuresFirst(suite).filter(({ status }) => status !== "pass");
@@ -66,7 +75,9 @@ export function renderSuiteMarkdown(
     ...(failed.length > 20 ? [`… and ${failed.length - 20} more entries that do not hold`] : []),
     ...suite.entries
       .filter(({ status, report }) => status === "pass" && (report?.baseline?.regressions.length ?? 0) > 0)
-      .map(({ id, report }) => `#### ${text(id)}\n\n${report?.baseline ? baselineSection(report.baseline) : ""}`),
+      .map(
+        ({ id, report }) => `#### ${text(id)}\n\n${report?.baseline ? baselineSection(report.baseline) : ""}`,
+      ),
     entryTable(suite, entryLink),
   ]);
 }
@@ -118,7 +129,16 @@ function faultTable(faults: readonly Fault[], most = 20): string {
   return table(["layer", "kind", "margin", "what is wrong"], "llrl", rows, most);
 }
 
-function baselineSection({ name, factor, policy, regressions, improvements, added, removed, notes }: BaselineComparison): string {
+function baselineSection({
+  name,
+  factor,
+  policy,
+  regressions,
+  improvements,
+  added,
+  removed,
+  notes,
+}: BaselineComparison): string {
   const change = (change: BaselineComparison["regressions"][number]): readonly string[] => [
     code(change.layer),
     change.figure,
@@ -176,7 +196,11 @@ function gateTable({ gates }: ParityReport): string {
       const gate = gates.find((one) => one.block === block && one.stream === stream);
       if (!gate) return "";
       const range = `${gate.min.toFixed(2)}–${gate.max.toFixed(2)} ±${formatError(gate.maxAbs)}`;
-      return gate.status === "fail" ? `${mark(false)} ${range}` : gate.status === "untested" ? `(${range})` : range;
+      return gate.status === "fail"
+        ? `${mark(false)} ${range}`
+        : gate.status === "untested"
+          ? `(${range})`
+          : range;
     }),
   ]);
   const failing = gates.filter(({ status }) => status === "fail").length;
@@ -195,9 +219,13 @@ function facts({ output, weights, coverage, proof, vacuity }: ParityReport): str
           `- Embedding ${code(output.layer)}: max abs ${formatError(output.maxAbs)}, L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
         ]
       : []),
-    ...(weights ? [`- Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's`] : []),
+    ...(weights
+      ? [`- Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's`]
+      : []),
     `- Coverage: ${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared, ${coverage.folded.length} more folded into the next`,
-    ...(proof ? [`- ${proof.status === "proven" ? "Proven" : "Sampled"}: ${text(proof.grounds.join("; "), 400)}`] : []),
+    ...(proof
+      ? [`- ${proof.status === "proven" ? "Proven" : "Sampled"}: ${text(proof.grounds.join("; "), 400)}`]
+      : []),
     ...(untested.length > 0
       ? [
           `- Untested by these images: ${plural(untested.length, "layer")}, first ${code(untested[0]?.layer ?? "")} (${text(untested[0]?.reason ?? "")})`,
@@ -208,7 +236,11 @@ function facts({ output, weights, coverage, proof, vacuity }: ParityReport): str
 
 function linkLine(links: readonly ReportLink[]): readonly string[] {
   if (links.length === 0) return [];
-  return [links.map(({ text: label, url }) => `[${text(label)}](<${encodeURI(url).replaceAll("%25", "%")}>)`).join(" · ")];
+  return [
+    links
+      .map(({ text: label, url }) => `[${text(label)}](<${encodeURI(url).replaceAll("%25", "%")}>)`)
+      .join(" · "),
+  ];
 }
 
 function table(

@@ -18,7 +18,10 @@ export function renderSuiteSarif({ entries }: SuiteReport): string {
   return document(
     entries.flatMap((entry): Result[] => {
       if (entry.report)
-        return resultsOf(entry.report, entry.report.candidate.name).map((one) => ({ ...one, entry: entry.id }));
+        return resultsOf(entry.report, entry.report.candidate.name).map((one) => ({
+          ...one,
+          entry: entry.id,
+        }));
       const text = `${entry.id}: ${entry.error ?? "nothing was compared"}`;
       return [{ rule: "unusable-input", level: "error", text, uri: entry.candidate, entry: entry.id }];
     }),
@@ -55,7 +58,13 @@ function resultsOf(report: ParityReport, path: string): Result[] {
     }),
     ...(baseline?.regressions ?? []).map(({ layer, figure, before, after }): Result => {
       const text = `${layer}: ${figure} ${before} in ${baseline?.name}, now ${after} (${title(report)})`;
-      return { rule: "regression", level: baseline?.policy === "fail" ? "error" : "warning", text, uri: path, layer };
+      return {
+        rule: "regression",
+        level: baseline?.policy === "fail" ? "error" : "warning",
+        text,
+        uri: path,
+        layer,
+      };
     }),
   ];
 }

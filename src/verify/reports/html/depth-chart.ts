@@ -11,9 +11,13 @@ const PLOT = { left: 56, right: 12, top: 26, bottom: 24 } as const;
  * local, of the layer on the candidate's own inputs, with what the tolerance allows.
  */
 export function depthSection({ layers, tolerance, ...report }: ParityReport): Markup {
-  const points = layers.map((layer) => pointOf(layer, tolerance.rule === "relative-to-max" ? tolerance.value : null));
+  const points = layers.map((layer) =>
+    pointOf(layer, tolerance.rule === "relative-to-max" ? tolerance.value : null),
+  );
   const values = points.flatMap(({ accumulated, local, allowed }) =>
-    [accumulated, local, allowed].filter((value): value is number => value !== null && value > 0 && Number.isFinite(value)),
+    [accumulated, local, allowed].filter(
+      (value): value is number => value !== null && value > 0 && Number.isFinite(value),
+    ),
   );
   const low = values.reduce((least, value) => Math.min(least, Math.floor(Math.log10(value))), -6);
   const high = values.reduce((most, value) => Math.max(most, Math.ceil(Math.log10(value))), -5);
@@ -34,7 +38,9 @@ export function depthSection({ layers, tolerance, ...report }: ParityReport): Ma
     return path;
   };
   const dots = points.map(({ local }, index) =>
-    local === null ? "" : `<circle class="local" cx="${x(index).toFixed(1)}" cy="${y(local).toFixed(1)}" r="1.7"/>`,
+    local === null
+      ? ""
+      : `<circle class="local" cx="${x(index).toFixed(1)}" cy="${y(local).toFixed(1)}" r="1.7"/>`,
   );
   const failing = layers.map(({ status }, index) => {
     if (status !== "fail") return "";
@@ -45,7 +51,9 @@ export function depthSection({ layers, tolerance, ...report }: ParityReport): Ma
   const label = `Error against depth of ${layers.length} layers, from 1e${bottom} to 1e${top} of max; the layers' table holds the same figures.`;
   return html`<section id="depth" aria-labelledby="depth-h"><h2 id="depth-h">Error against depth</h2>
 <div class="legend"><span>${swatch('<path class="accumulated" d="M0 5H10"/>')}accumulated: distance from the reference network</span>${
-    hasLocal ? html`<span>${swatch('<circle class="local" cx="5" cy="5" r="2.5"/>')}local: of the layer on the candidate's own inputs</span>` : ""
+    hasLocal
+      ? html`<span>${swatch('<circle class="local" cx="5" cy="5" r="2.5"/>')}local: of the layer on the candidate's own inputs</span>`
+      : ""
   }<span>${swatch('<path class="allowed" d="M0 5H10"/>')}allowed</span><span>${swatch('<circle class="failing" cx="5" cy="5" r="4"/>')}fails</span><span>all as shares of the layer's largest value</span></div>
 <div class="scroll chart" tabindex="0" role="region" aria-label="Chart of error against depth"><svg id="depth-chart" role="img" aria-label="${label}" viewBox="0 0 ${WIDTH} ${HEIGHT}" data-left="${PLOT.left}" data-width="${WIDTH - PLOT.left - PLOT.right}" data-total="${WIDTH}">${grid(bottom, top, y)}${groupMarks({ layers, ...report } as ParityReport, x)}${raw(
     `<path class="allowed" d="${line(({ allowed }) => allowed)}"/>${dots.join("")}<path class="accumulated" d="${line(({ accumulated }) => accumulated)}"/>${failing.join("")}<path class="cursor" d="M0 ${PLOT.top}V${HEIGHT - PLOT.bottom}"/>`,

@@ -56,8 +56,7 @@ function cellMarkup({ layer, x, y }: Cell, index: number): Markup {
   const shape = isGate(layer)
     ? `<circle class="c ${style}" data-i="${index}" cx="${x + CELL / 2}" cy="${y + CELL / 2}" r="${CELL / 2}"/>`
     : `<rect class="c ${style}" data-i="${index}" x="${x}" y="${y}" width="${CELL}" height="${CELL}" rx="2"/>`;
-  const cross =
-    layer.status === "fail" ? `<path class="x" d="M${x + 3} ${y + 3}l5 5m0-5l-5 5"/>` : "";
+  const cross = layer.status === "fail" ? `<path class="x" d="M${x + 3} ${y + 3}l5 5m0-5l-5 5"/>` : "";
   return raw(shape + cross);
 }
 

@@ -2,13 +2,13 @@
 export const STYLE = `
 :root{color-scheme:light dark;--paper:#fbfaf7;--card:#fff;--ink:#1d2327;--soft:#566067;--line:#dcd9d0;--accent:#0b6b63;
 --good:#0b6b4f;--good-bg:#dff1e8;--bad:#a3161c;--bad-bg:#fbe3e1;--warn:#7d4e00;--warn-bg:#fbeed3;
---m0:#d3ebe6;--m1:#9ed4ca;--m2:#4fa99d;--m3:#e6bd4f;--m4:#dc8128;--mf:#c1121f;--mu:#b9bdc0;--local:#b3541e;--allow:#8a8f94}
+--m0:#d3ebe6;--m1:#9ed4ca;--m2:#4fa99d;--m3:#2b7d8b;--m4:#1f5076;--mf:#c1121f;--mu:#b9bdc0;--local:#b3541e;--allow:#8a8f94}
 :root[data-theme=dark]{color-scheme:dark;--paper:#14181b;--card:#1b2024;--ink:#e8e6e1;--soft:#a7b0b6;--line:#343b41;--accent:#5ecfc2;
 --good:#7fdcb2;--good-bg:#12382b;--bad:#ff9b94;--bad-bg:#4a1719;--warn:#f0c674;--warn-bg:#40320f;
---m0:#1d403d;--m1:#2a6660;--m2:#3f9b90;--m3:#cfa53f;--m4:#e08a3a;--mf:#ff5a5f;--mu:#5b646b;--local:#f0a35e;--allow:#8a949b}
+--m0:#1d403d;--m1:#27635e;--m2:#3f9b90;--m3:#7ccbd0;--m4:#bfe3f2;--mf:#ff5a5f;--mu:#5b646b;--local:#f0a35e;--allow:#8a949b}
 @media (prefers-color-scheme:dark){:root:not([data-theme=light]){color-scheme:dark;--paper:#14181b;--card:#1b2024;--ink:#e8e6e1;--soft:#a7b0b6;--line:#343b41;--accent:#5ecfc2;
 --good:#7fdcb2;--good-bg:#12382b;--bad:#ff9b94;--bad-bg:#4a1719;--warn:#f0c674;--warn-bg:#40320f;
---m0:#1d403d;--m1:#2a6660;--m2:#3f9b90;--m3:#cfa53f;--m4:#e08a3a;--mf:#ff5a5f;--mu:#5b646b;--local:#f0a35e;--allow:#8a949b}}
+--m0:#1d403d;--m1:#27635e;--m2:#3f9b90;--m3:#7ccbd0;--m4:#bfe3f2;--mf:#ff5a5f;--mu:#5b646b;--local:#f0a35e;--allow:#8a949b}}
 :root[data-theme=light]{color-scheme:light}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -71,10 +71,10 @@ button.plain{cursor:pointer}
 .maps svg path{fill:none;stroke-width:1.04}
 .matrix td{padding:2px}.matrix td.k{text-align:center;min-width:46px}.matrix td.k span{display:block;border-radius:4px;padding:3px 4px;color:#10201e;font-size:12px}
 .matrix th.v{font-size:12px}
-span.m0{background:var(--m0)}span.m1{background:var(--m1)}span.m2{background:var(--m2)}span.m3{background:var(--m3)}span.m4{background:var(--m4)}span.mf{background:var(--mf);color:#fff!important;font-weight:700}span.mu{background:var(--mu)}
+span.m0{background:var(--m0)}span.m1{background:var(--m1)}span.m2{background:var(--m2)}span.m3{background:var(--m3)}span.m4{background:var(--m4)}span.m3,span.m4{color:#fff!important}span.mf{background:var(--mf);color:#fff!important;font-weight:700}span.mu{background:var(--mu)}
 :root[data-theme=dark] .matrix td.k span.m0,:root[data-theme=dark] .matrix td.k span.m1{color:#e8e6e1}
-@media (prefers-color-scheme:dark){:root:not([data-theme=light]) .matrix td.k span.m0,:root:not([data-theme=light]) .matrix td.k span.m1{color:#e8e6e1}:root:not([data-theme=light]) .matrix td.k span.mf{color:#1b0507!important}}
-:root[data-theme=dark] .matrix td.k span.mf{color:#1b0507!important}
+@media (prefers-color-scheme:dark){:root:not([data-theme=light]) .matrix td.k span.m0,:root:not([data-theme=light]) .matrix td.k span.m1{color:#e8e6e1}:root:not([data-theme=light]) .matrix td.k span.mf,:root:not([data-theme=light]) .matrix td.k span.m3,:root:not([data-theme=light]) .matrix td.k span.m4{color:#1b0507!important}}
+:root[data-theme=dark] .matrix td.k span.mf,:root[data-theme=dark] .matrix td.k span.m3,:root[data-theme=dark] .matrix td.k span.m4{color:#1b0507!important}
 #tip{position:fixed;z-index:8;max-width:min(340px,92vw);background:var(--ink);color:var(--paper);border-radius:6px;padding:7px 10px;font-size:12.5px;line-height:1.4;pointer-events:none;white-space:pre-line;overflow-wrap:anywhere}
 #tip[hidden]{display:none}
 footer{color:var(--soft);font-size:12.5px;padding-bottom:40px}
