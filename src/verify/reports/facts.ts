@@ -45,7 +45,9 @@ export function worstMargin(layers: readonly LayerResult[]): number {
 export function formatMargin(margin: number | null): string {
   if (margin === null || !Number.isFinite(margin)) return "∞";
   if (margin === 0) return "0";
-  return margin >= 1e-3 && margin < 1e4 ? Number(margin.toPrecision(margin > 0.9 && margin < 10 ? 3 : 2)).toString() : margin.toExponential(1);
+  return margin >= 1e-3 && margin < 1e4
+    ? Number(margin.toPrecision(margin > 0.9 && margin < 10 ? 3 : 2)).toString()
+    : margin.toExponential(1);
 }
 
 export function formatError(error: number | null | undefined): string {

@@ -38,7 +38,7 @@ export function depthSection({ layers, tolerance, ...report }: ParityReport): Ma
     return path;
   };
   const dots = points.map(({ local }, index) =>
-    local === null
+    local === null || local === 0
       ? ""
       : `<circle class="local" cx="${x(index).toFixed(1)}" cy="${y(local).toFixed(1)}" r="1.7"/>`,
   );

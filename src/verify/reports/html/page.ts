@@ -4,7 +4,7 @@ import { STYLE } from "./style.js";
 
 /** The page may load nothing, from nowhere; its own style and script stand in it. */
 const POLICY =
-  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+  "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /** One self-contained page. */
 export interface Page {
