@@ -46,7 +46,7 @@ export function formatMargin(margin: number | null): string {
   if (margin === null || !Number.isFinite(margin)) return "∞";
   if (margin === 0) return "0";
   return margin >= 1e-3 && margin < 1e4
-    ? Number(margin.toPrecision(margin > 0.9 && margin < 10 ? 3 : 2)).toString()
+    ? Number(margin.toPrecision(margin > 0.9 ? 3 : 2)).toString()
     : margin.toExponential(1);
 }
 

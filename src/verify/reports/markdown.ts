@@ -170,7 +170,7 @@ function worstLayers({ layers, tolerance }: ParityReport): string {
   const rows = worst.map((layer) => [
     layer.status === "untested" ? "–" : mark(layer.status === "pass"),
     code(layer.name),
-    layer.op,
+    text(layer.op),
     formatMargin(layer.margin),
     ...(hasLocal ? [formatError(layer.localMaxAbs)] : []),
     formatError(layer.maxAbs),

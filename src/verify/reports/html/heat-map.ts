@@ -1,4 +1,5 @@
 import type { GateChannels, GateResult, ParityReport } from "../../report.js";
+import { printable } from "../escape.js";
 import { formatError } from "../facts.js";
 import { html, type Markup, raw } from "./markup.js";
 
@@ -57,8 +58,10 @@ export function heatMapData({ gates }: ParityReport): Readonly<Record<string, re
   for (const { block, stream, channels } of gates)
     if (channels) {
       const { reference, candidate, maxAbs } = channels;
-      data[block] ??= [];
-      data[block].push([stream, reference.map(short), candidate.map(short), maxAbs.map(short)]);
+      // As the drawing's attribute has it.
+      const key = printable(block);
+      data[key] ??= [];
+      data[key].push([stream, reference.map(short), candidate.map(short), maxAbs.map(short)]);
     }
   return data;
 }
