@@ -9,7 +9,8 @@ import { elementCount, type Tensor } from "../tensor.js";
  *
  * Convolutions and linear layers: uniform in ±√(3g/n) with n inputs per output and g = 2 where a ReLU follows (through a
  * norm), else 1, so that activations keep their variance (He et al., "Delving Deep into Rectifiers"); their biases in
- * ±0.5/√n. A gate's two layers have g = 6, so that its sigmoid leaves the middle. Norms: weight in [0.75, 1.25), bias
+ * ±0.5/√n. A gate's two layers have g = 6, so that its sigmoid leaves the middle, and the hidden one leans to the positive
+ * (from −⅓ of the bound), so that a hidden layer of one channel is not dead. Norms: weight in [0.75, 1.25), bias
  * and running mean in ±0.2, running variance in [0.75, 1.5), so that none is the identity and a wrong epsilon, order or
  * permutation shows. torchreid's own initialisation has norms that are, and a depthwise convolution that shrinks its
  * input by the root of its channels.
@@ -49,6 +50,7 @@ export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
     if (role === "bias") return within(-0.5 / Math.sqrt(inputs), 0.5 / Math.sqrt(inputs));
     const gain = path.includes(".gate.") ? 6 : feedsRelu(node) ? 2 : 1;
     const bound = Math.sqrt((3 * gain) / inputs);
+    if (path.endsWith(".gate.fc1.weight")) return within(-bound / 3, bound);
     return within(-bound, bound);
   };
   return new Map(

@@ -1,8 +1,8 @@
 export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backend.js";
-export { type BaselineComparison, type BaselineOptions, compareToBaseline } from "./baseline.js";
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
+export { type BaselineComparison, type BaselineOptions, compareToBaseline } from "./baseline.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./choose-images.js";
 export { defaultSize, seededImages } from "./images.js";
 export { measure, type TensorMetrics } from "./metrics.js";
@@ -31,6 +31,6 @@ export { renderJunit } from "./reports/junit.js";
 export { renderMarkdown } from "./reports/markdown.js";
 export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
+export type { SuiteEntry, SuiteReport } from "./suite/report.js";
 export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
 export { type Candidate, DEFAULT_TOLERANCE, type Side, type Verification, verify } from "./verify.js";
-export type { SuiteEntry, SuiteReport } from "./suite/report.js";

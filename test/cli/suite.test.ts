@@ -46,7 +46,7 @@ describe("osnet-verify suite", () => {
     const two = await suite("--report-dir", "b", "--shard", "2/2", "--cache", "cache");
     expect(two.status).toBe(1);
     expect(two.stdout.toString()).toMatch(
-      /^\[1\/1\] fail {2}trained · shipped · onnxruntime {2}\d+ faults, first at conv3\.0\.gate\[1\]/,
+      /^\[1\/1\] fail {2}trained · shipped · auto {2}\d+ faults, first at conv3\.0\.gate\[1\]/,
     );
 
     const merged = await run("osnet-verify", ["merge", "a", "b", "--report-dir", "m"], { cwd: folder.path });
@@ -64,7 +64,7 @@ describe("osnet-verify suite", () => {
       ["pass", true],
     ]);
     const markdown = Buffer.from(await folder.read("m/suite.md")).toString();
-    expect(markdown.split("\n")[4]).toBe("### ❌ trained · shipped · onnxruntime");
+    expect(markdown.split("\n")[4]).toBe("### ❌ trained · shipped · auto");
     for (const name of ["suite.xml", "suite.html", "suite.sarif", "entries/seeded--onnx--onnxruntime.html"])
       expect((await folder.read(`m/${name}`)).length).toBeGreaterThan(500);
 

@@ -16,7 +16,7 @@ describe("seededStateDict", () => {
         seededImages(0, 2, 64, 32),
       )) {
         const rms = Math.sqrt(
-          tensor.data.reduce((sum, value) => sum + value * value, 0) / tensor.data.length,
+          Float64Array.from(tensor.data).reduce((sum, value) => sum + value * value, 0) / tensor.data.length,
         );
         expect(rms, layer).toBeGreaterThan(0.02);
         expect(rms, layer).toBeLessThan(50);

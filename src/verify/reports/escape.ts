@@ -33,8 +33,8 @@ export function escapeMarkup(text: string): string {
  * looked for after it, so that an @ is separated from what follows.
  */
 export function escapeMarkdown(text: string): string {
-  return escapeMarkup(text)
-    .replace(/[\\`*_[\]|~#!]/g, (character) => `&#${character.charCodeAt(0)};`)
+  return printable(text)
+    .replace(/[&<>"\\`*_[\]|~#!]/g, (character) => MARKUP[character] ?? `&#${character.charCodeAt(0)};`)
     .replace(/@/g, "@&#8203;")
     .replace(/:(?=\/\/)/g, "&#58;")
     .replace(/\bwww\./gi, "www&#46;");
