@@ -185,7 +185,7 @@ describe("the GitHub Action", () => {
       model: "bad model.onnx",
       reference: CHECKPOINT,
     });
-    expect(status).toBe(1);
+    expect(status, stdout).toBe(1);
     expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv3\.0\.gate\[1\]\.fc2/m);
     expect(summary.startsWith("## ❌ Parity does not hold: `bad model.onnx`")).toBe(true);
     expect((await folder.names()).includes("osnet-parity")).toBe(true);
