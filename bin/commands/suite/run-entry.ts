@@ -10,10 +10,10 @@ import { type NamedBytes, type OpenOptions, openVerification } from "../../../sr
 import type { ParityReport } from "../../../src/verify/report.js";
 import type { PlannedEntry } from "../../../src/verify/suite/plan.js";
 import { verify } from "../../../src/verify/verify.js";
+import { readImages } from "../images.js";
 import { parseBackend, parseTolerance, readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import type { Source } from "../sinks/sink.js";
-import { readImages } from "../images.js";
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
 export interface OpenedEntry {
@@ -33,8 +33,10 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
   const at = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
   const tolerance = parseTolerance(options.tolerance === undefined ? undefined : String(options.tolerance));
   const backend = /^tfjs-/.test(entry.backend) ? parseBackend(entry.backend) : undefined;
-  const isSeed = options.input === undefined || options.input.startsWith("seed:");
-  const images = await readImages(options.input === undefined ? undefined : [isSeed ? options.input : at(options.input)]);
+  const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
+  const images = await readImages(
+    options.input === undefined ? undefined : [isSeed ? options.input : at(options.input)],
+  );
   const arch = await readArchitecture(
     modelSpec.arch?.endsWith(".json") ? at(modelSpec.arch) : modelSpec.arch,
   );
@@ -59,7 +61,7 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
   const facts = {
     tool: VERSIONS,
     files: await Promise.all(digests),
-    images: images && "tensor" in images ? await sha256(bytesOf(images.tensor.data)) : (images ?? null),
+    images: await imagesDigest(images),
     names: [reference.name, candidate?.name ?? null],
     backend: entry.backend,
     convert: candidateSpec.convert ?? null,
@@ -127,6 +129,15 @@ async function convertEntry(
 function sizeOf(text: string | undefined): { readonly height: number; readonly width: number } | undefined {
   const [height, width] = text?.split("x").map(Number) ?? [];
   return height && width ? { height, width } : undefined;
+}
+
+/** Images by what they hold, or by how they are made. */
+async function imagesDigest(images: OpenOptions["images"]): Promise<unknown> {
+  if (images === undefined || images === "auto" || "seed" in images) return images ?? null;
+  if ("tensor" in images) return [images.tensor.shape, await sha256(bytesOf(images.tensor.data))];
+  return Promise.all(
+    images.photos.map(async ({ height, width, data }) => [height, width, await sha256(bytesOf(data))]),
+  );
 }
 
 function bytesOf(data: ArrayBufferView): Uint8Array {

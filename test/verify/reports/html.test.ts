@@ -12,10 +12,10 @@ import { renderSuiteHtml } from "../../../src/verify/reports/html/suite.js";
 import { suiteReport } from "../../../src/verify/suite/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { readFixture } from "../../fixtures.js";
-import { findBrowser, NO_BROWSER, openBrowser } from "../../support/puppeteer.js";
 import { createFolder, type Folder } from "../../support/folder.js";
 import { HOSTILE, hostileReport } from "../../support/hostile.js";
 import { openFixture, SMALL, withTensor, withValues } from "../../support/osnet.js";
+import { findBrowser, NO_BROWSER, openBrowser } from "../../support/puppeteer.js";
 
 /** A report of a real model with one gate's bias changed, small images. */
 async function realReport(): Promise<ParityReport> {
