@@ -7,11 +7,13 @@ const program = createProgram(
 );
 
 program
+  // Options of a subcommand are its own, though the program has some of the same name.
+  .enablePositionalOptions()
   .argument(
     "<candidate>",
     "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
   )
-  .requiredOption("--reference <file>", "the checkpoint it came from, or a recording .npz")
+  .option("--reference <file>", "the checkpoint it came from, or a recording .npz")
   .option("--tolerance <number>", "allowed error of a layer, as a share of its largest value (default: 1e-4)")
   .option(
     "--backend <name>",
@@ -29,13 +31,55 @@ program
   )
   .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
   .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
-  .option("--report <file>", "write the report to a .json file; may be given again", collect)
+  .option(
+    "--report <file>",
+    "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
+    collect,
+  )
+  .option("--baseline <file>", "an earlier .json report: figures much worse than its own fail")
+  .option("--baseline-factor <x>", "how many times what it was a figure may become (default: 2)")
+  .option("--baseline-policy <word>", "fail or warn (default: fail)")
   .option("--layers", "show all layers and gates, in network order")
   .option("--json", "print the report as JSON")
   .option("--quiet", "print nothing but errors")
   .action(async (candidate, options) => {
     const { verifyFiles } = await import("./commands/verify.js");
     process.exitCode = await verifyFiles(candidate, options);
+  });
+
+program
+  .command("suite")
+  .description("verify many models, candidates and backends, as a suite file (YAML or JSON) lists them")
+  .argument("[suite]", "the suite file (with --init: where to write one)")
+  .option(
+    "--report-dir <folder>",
+    "where the reports go: suite.{json,md,xml,html,sarif} and one of each per entry",
+  )
+  .option("--jobs <n>", "entries at a time, each in a process of its own (default: 1)", int("--jobs", 1))
+  .option("--only <text>", "entries whose name holds this, * for anything; may be given again", collect)
+  .option("--fail-fast", "stop at the first entry that does not hold")
+  .option("--shard <i/n>", "the i-th of n shares of the suite; join them with osnet-verify merge")
+  .option("--cache <folder>", "where unchanged entries are taken from (default: .cache in the report folder)")
+  .option("--no-cache", "run every entry")
+  .option("--baseline <file>", "an earlier suite.json: figures much worse than its own fail")
+  .option("--baseline-factor <x>", "how many times what it was a figure may become (default: 2)")
+  .option("--baseline-policy <word>", "fail or warn (default: fail)")
+  .option("--init", "write a commented suite file to start from")
+  .option("--quiet", "print nothing but errors")
+  .action(async (suite, options) => {
+    const { runSuite } = await import("./commands/suite.js");
+    process.exitCode = await runSuite(suite, options);
+  });
+
+program
+  .command("merge")
+  .description("join the reports of a suite's shards")
+  .argument("<reports...>", "the shards' report folders, or their suite.json")
+  .requiredOption("--report-dir <folder>", "where the joined reports go")
+  .option("--quiet", "print nothing but errors")
+  .action(async (reports, options) => {
+    const { mergeReports } = await import("./commands/suite.js");
+    process.exitCode = await mergeReports(reports, options);
   });
 
 await run(program);

@@ -7,16 +7,19 @@ export const PAINT: Paint = process.stdout.isTTY
   : { good: String, bad: String, strong: String, faint: String };
 
 /** A counter on standard error, on a terminal only; `clear` takes it away. */
-export function progress(label: string): { update(done: number, total: number): void; clear(): void } {
+export function progress(label: string): {
+  update(done: number, total: number, now?: string): void;
+  clear(): void;
+} {
   const { stderr } = process;
   if (!stderr.isTTY) return { update() {}, clear() {} };
   let last = 0;
   return {
-    update(done, total) {
+    update(done, total, text = label) {
       const now = Date.now();
       if (now - last < 80) return;
       last = now;
-      stderr.write(`\r${label} ${done}/${total}\u001b[K`);
+      stderr.write(`\r${text} ${done}/${total}\u001b[K`);
     },
     clear() {
       stderr.write("\r\u001b[K");

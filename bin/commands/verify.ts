@@ -1,19 +1,23 @@
-import { basename, extname } from "node:path";
+import { basename, relative, sep } from "node:path";
 import { InputError } from "../../src/errors.js";
-import { expectWritable, readInput, writeChecked } from "../../src/files.js";
+import { expectWritable, readInput } from "../../src/files.js";
+import { compareToBaseline } from "../../src/verify/baseline.js";
 import { openVerification } from "../../src/verify/open.js";
+import { renderReport } from "../../src/verify/reports/index.js";
 import { renderJson } from "../../src/verify/reports/json.js";
 import { renderText } from "../../src/verify/reports/text.js";
 import { verify } from "../../src/verify/verify.js";
+import { type BaselineFlags, parseBaseline, readReport } from "./baseline.js";
 import { readImages } from "./images.js";
 import { parseBackend, parseTolerance, readArchitecture } from "./inputs.js";
 import { readModel } from "./models.js";
 import type { ExitStatus, Size } from "./options.js";
+import { expectReportFormat, writeReport } from "./reports.js";
 import { PAINT, progress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
-interface VerifyOptions {
-  readonly reference: string;
+interface VerifyOptions extends BaselineFlags {
+  readonly reference?: string;
   readonly tolerance?: string;
   readonly backend?: string;
   readonly input?: readonly string[];
@@ -29,9 +33,14 @@ interface VerifyOptions {
 
 /** Verifies a candidate file against a reference file; exit status 0 if parity holds, 1 if not. */
 export async function verifyFiles(candidate: string, options: VerifyOptions): Promise<ExitStatus> {
+  const { reference } = options;
+  if (reference === undefined)
+    throw badArgument("--reference <file>", "no value", "what --help describes", "correct the command");
   const reports = options.report ?? [];
-  reports.forEach(expectReportSuffix);
+  const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
   for (const path of reports) await expectWritable(path, true);
+  const baselineOptions = parseBaseline(options);
+  const baseline = baselineOptions ? await readReport(baselineOptions.path) : undefined;
   const tolerance = parseTolerance(options.tolerance);
   const arch = await readArchitecture(options.arch);
   const images = await readImages(options.input);
@@ -39,7 +48,7 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
   const model = await readModel(candidate);
   const verification = await openVerification(
     model,
-    { name: basename(options.reference), bytes: await readInput(options.reference) },
+    { name: basename(reference), bytes: await readInput(reference) },
     {
       ...(backend ? { backend } : {}),
       ...(images ? { images } : {}),
@@ -50,28 +59,24 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
     },
   );
   const bar = progress("verifying layer");
-  const report = await verify({
+  const compared = await verify({
     ...verification,
     ...(tolerance ? { tolerance } : {}),
     onProgress: bar.update,
   });
   bar.clear();
-  const json = renderJson(report);
-  for (const path of reports)
-    await writeChecked(path, new TextEncoder().encode(json), {
-      force: true,
-      check: async () => undefined,
-      accept: () => true,
-    });
-  if (options.json) process.stdout.write(json);
+  const report =
+    baselineOptions && baseline ? compareToBaseline(compared, baseline, baselineOptions) : compared;
+  const path = relative(process.cwd(), candidate).split(sep).join("/");
+  for (const { path: file, format } of formats)
+    await writeReport(
+      file,
+      await renderReport(report, format, path.startsWith("..") || candidate === "-" ? {} : { path }),
+    );
+  if (options.json) process.stdout.write(renderJson(report));
   else if (!options.quiet)
     process.stdout.write(`${renderText(report, { layers: options.layers ?? false, paint: PAINT })}\n`);
   return report.passed ? 0 : 1;
-}
-
-function expectReportSuffix(path: string): void {
-  if (extname(path) !== ".json")
-    throw badArgument("--report", JSON.stringify(path), "a .json file", "name one");
 }
 
 function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {

@@ -1,7 +1,8 @@
 import type { LayerGraph } from "../arch/index.js";
+import { mulberry32 } from "../random.js";
 import type { StateDict } from "../state-dict.js";
 import type { Tensor } from "../tensor.js";
-import { mulberry32, seededImages } from "./images.js";
+import { seededImages } from "./images.js";
 import { evaluate } from "./reference/index.js";
 import type { Vacuity } from "./report.js";
 import { observeVacuity, type VacuityOptions } from "./vacuity.js";

@@ -1,4 +1,5 @@
 import { type LayerGraph, outputShapes } from "../arch/index.js";
+import { mulberry32 } from "../random.js";
 import type { Tensor } from "../tensor.js";
 import { DEVIATION, MEAN } from "./preprocess/normalise.js";
 
@@ -134,15 +135,4 @@ export function defaultSize(
 function hasSquares(graph: LayerGraph, height: number, width: number): boolean {
   const shapes = [...outputShapes(graph, [1, 3, height, width]).values()];
   return shapes.some(([, , high = 1, wide = 1]) => high === wide && high > 1);
-}
-
-/** Tommy Ettinger's Mulberry32: 32 bits of state, uniform in [0, 1). */
-export function mulberry32(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }

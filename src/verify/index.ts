@@ -2,6 +2,7 @@ export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backe
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
+export { type BaselineComparison, type BaselineOptions, compareToBaseline } from "./baseline.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./choose-images.js";
 export { defaultSize, seededImages } from "./images.js";
 export { measure, type TensorMetrics } from "./metrics.js";
@@ -23,7 +24,13 @@ export type {
   Vacuity,
   WeightsResult,
 } from "./report.js";
+export { renderHtml } from "./reports/html/report.js";
+export { REPORT_FORMATS, type ReportFormat, renderReport, renderSuite } from "./reports/index.js";
 export { renderJson } from "./reports/json.js";
+export { renderJunit } from "./reports/junit.js";
+export { renderMarkdown } from "./reports/markdown.js";
+export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
+export type { SuiteEntry, SuiteReport } from "./suite/report.js";
 export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
 export { type Candidate, DEFAULT_TOLERANCE, type Side, type Verification, verify } from "./verify.js";

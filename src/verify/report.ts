@@ -2,6 +2,7 @@ import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
 import type { BackendName } from "./backend.js";
+import type { BaselineComparison } from "./baseline.js";
 import type { Cause } from "./explain/index.js";
 
 /**
@@ -33,6 +34,8 @@ export interface ParityReport {
   readonly vacuity?: Vacuity;
   /** On what the verdict rests: on the structure and the weights, or on these images alone. */
   readonly proof?: Proof;
+  /** How it compares with an earlier report, where one was given. */
+  readonly baseline?: BaselineComparison;
   /** The one block that differs between two runs of the same verification. */
   readonly run?: RunFacts;
 }

@@ -1,0 +1,68 @@
+/**
+ * Names come from files, and a report goes where names can do harm: into a terminal, a web page, a pull request. One
+ * escape per target, each of which first makes the text printable.
+ */
+
+/** Longer texts, such as a name of a megabyte, are cut. */
+const MAX_LENGTH = 500;
+
+/**
+ * Text on one line that is shown and not obeyed: control and format characters (terminal escapes, direction marks),
+ * line separators, halves of characters and what XML 1.0 forbids become `�`.
+ */
+export function printable(text: string): string {
+  const cut = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 1)}…` : text;
+  return cut.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
+}
+
+const MARKUP: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+/** For the text and the quoted attributes of XML 1.0 and HTML: `]]>` and `</script>` do not survive it either. */
+export function escapeMarkup(text: string): string {
+  return printable(text).replace(/[&<>"']/g, (character) => MARKUP[character] ?? "");
+}
+
+/**
+ * For the text of GitHub-flavoured Markdown, in table cells too. Entities are text to a Markdown parser; mentions are
+ * looked for after it, so that an @ is separated from what follows.
+ */
+export function escapeMarkdown(text: string): string {
+  return printable(text)
+    .replace(/[&<>"\\`*_[\]|~#!]/g, (character) => MARKUP[character] ?? `&#${character.charCodeAt(0)};`)
+    .replace(/@/g, "@&#8203;")
+    .replace(/:(?=\/\/)/g, "&#58;")
+    .replace(/\bwww\./gi, "www&#46;");
+}
+
+/** A name as code in Markdown: in backticks as it is, unless it holds one or ends a table's cell. */
+export function markdownCode(name: string): string {
+  const text = printable(name);
+  return text === "" || /[`|\\]/.test(text) || text !== text.trim()
+    ? `<code>${escapeMarkdown(text)}</code>`
+    : `\`${text}\``;
+}
+
+/** JSON that may stand in an HTML script element: no `</script>`, `<!--` or line separator in it. */
+export function escapeJsonForScript(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** A path as a relative URI reference (RFC 3986), each segment percent-encoded. */
+export function pathToUri(path: string): string {
+  const encoded = path
+    .replaceAll("\\", "/")
+    .split("/")
+    .map((segment) => encodeURIComponent(printable(segment)))
+    .join("/");
+  // A colon in the first segment would be a scheme; encodeURIComponent has taken it already.
+  return encoded === "" ? "unnamed" : encoded;
+}

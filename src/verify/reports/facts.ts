@@ -1,0 +1,72 @@
+/** What every report says in the same words, and the figures it says it with. */
+import type { LayerResult, ParityReport, Tolerance } from "../report.js";
+
+/** The verdict without its PASS or FAIL, in one clause. */
+export function verdictClause(report: ParityReport): string {
+  const { passed, faults, gates, layers, tolerance, baseline } = report;
+  if (passed) {
+    const count = `${layers.length} layers and ${gates.length} gates`;
+    return `${count} agree within ${allowance(tolerance)}`;
+  }
+  const [first] = faults;
+  if (!first && baseline && baseline.regressions.length > 0)
+    return `within ${allowance(tolerance)}, but ${plural(baseline.regressions.length, "figure")} worse than the baseline`;
+  if (!first) return "nothing was compared";
+  return `${plural(faults.length, "fault")}, first at ${first.layer}`;
+}
+
+/** What a margin of 1 is. */
+export function marginMeaning(tolerance: Tolerance): string {
+  return tolerance.rule === "derived-bounds"
+    ? "error of the layer on the candidate's own inputs, over its rounding bound"
+    : `error over what tolerance ${tolerance.value} allows`;
+}
+
+/** What agreement was held to. */
+export function allowance(tolerance: Tolerance): string {
+  return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
+}
+
+/** Larger margins first, infinite ones above all; layers of one margin in network order. */
+export function worstFirst(layers: readonly LayerResult[]): readonly LayerResult[] {
+  return layers.toSorted((a, b) => (marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a)));
+}
+
+/** A margin as a number to order by. */
+export function marginOf({ margin }: Pick<LayerResult, "margin">): number {
+  return margin ?? Infinity;
+}
+
+/** The largest margin; 0 where nothing was compared. */
+export function worstMargin(layers: readonly LayerResult[]): number {
+  return layers.reduce((worst, layer) => Math.max(worst, marginOf(layer)), 0);
+}
+
+export function formatMargin(margin: number | null): string {
+  if (margin === null || !Number.isFinite(margin)) return "∞";
+  if (margin === 0) return "0";
+  return margin >= 1e-3 && margin < 1e4
+    ? Number(margin.toPrecision(margin > 0.9 ? 3 : 2)).toString()
+    : margin.toExponential(1);
+}
+
+export function formatError(error: number | null | undefined): string {
+  if (error === undefined) return "–";
+  if (error === null || !Number.isFinite(error)) return "∞";
+  return error === 0 ? "0" : error.toExponential(1);
+}
+
+/** Six decimals, and never 1.000000 for what is not 1. */
+export function formatCosine(value: number): string {
+  const text = value.toFixed(6);
+  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
+}
+
+export function plural(count: number, noun: string, many: string = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : many}`;
+}
+
+/** `osnet_x1_0.onnx in onnxruntime`. */
+export function title({ candidate, backend }: ParityReport): string {
+  return `${candidate.name} in ${backend}`;
+}

@@ -1,0 +1,50 @@
+import type { ParityReport } from "../report.js";
+import type { SuiteReport } from "../suite/report.js";
+
+/** How a report is written, by the suffix of its file. */
+export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
+
+export type ReportFormat = (typeof REPORT_FORMATS)[number];
+
+/** What a rendering may say beyond the result. */
+export interface ReportContext {
+  /** The candidate's path relative to the repository's root, for annotations. */
+  readonly path?: string;
+}
+
+/** Each writer is loaded when it is needed. */
+const WRITERS: {
+  readonly [F in ReportFormat]: (report: ParityReport, context: ReportContext) => Promise<string>;
+} = {
+  json: async (report) => (await import("./json.js")).renderJson(report),
+  md: async (report) => (await import("./markdown.js")).renderMarkdown(report),
+  xml: async (report) => (await import("./junit.js")).renderJunit(report),
+  html: async (report) => (await import("./html/report.js")).renderHtml(report),
+  sarif: async (report, { path }) =>
+    (await import("./sarif.js")).renderSarif(report, path === undefined ? {} : { path }),
+};
+
+/** Where a suite's entry reports are, from the summary's folder. */
+const entryLink = (file: string): string => `entries/${encodeURIComponent(file)}.html`;
+
+const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Promise<string> } = {
+  json: async (suite) => `${JSON.stringify(suite)}\n`,
+  md: async (suite) => (await import("./markdown.js")).renderSuiteMarkdown(suite),
+  xml: async (suite) => (await import("./junit.js")).renderSuiteJunit(suite),
+  html: async (suite) => (await import("./html/suite.js")).renderSuiteHtml(suite, { entryLink }),
+  sarif: async (suite) => (await import("./sarif.js")).renderSuiteSarif(suite),
+};
+
+/** A report as text. Markdown is under 60 KB; HTML is one self-contained page; JSON is the report itself. */
+export function renderReport(
+  report: ParityReport,
+  format: ReportFormat,
+  context: ReportContext = {},
+): Promise<string> {
+  return WRITERS[format](report, context);
+}
+
+/** A suite's summary as text; the HTML expects the entries' reports in a folder `entries` beside it. */
+export function renderSuite(suite: SuiteReport, format: ReportFormat): Promise<string> {
+  return SUITE_WRITERS[format](suite);
+}

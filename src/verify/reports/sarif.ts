@@ -1,0 +1,107 @@
+import type { Fault, ParityReport } from "../report.js";
+import type { SuiteReport } from "../suite/report.js";
+import { pathToUri, printable } from "./escape.js";
+import { title } from "./facts.js";
+
+/**
+ * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layer as its logical location;
+ * baseline regressions and what the images leave untested are warnings and notes.
+ *
+ * @param path the model's path relative to the repository's root, if it is more than its name
+ */
+export function renderSarif(report: ParityReport, { path }: { readonly path?: string } = {}): string {
+  return document(resultsOf(report, path ?? report.candidate.name));
+}
+
+/** The faults of every entry; an entry that could not be run is a result of its own. */
+export function renderSuiteSarif({ entries }: SuiteReport): string {
+  return document(
+    entries.flatMap((entry): Result[] => {
+      if (entry.report)
+        return resultsOf(entry.report, entry.report.candidate.name).map((one) => ({
+          ...one,
+          entry: entry.id,
+        }));
+      const text = `${entry.id}: ${entry.error ?? "nothing was compared"}`;
+      return [{ rule: "unusable-input", level: "error", text, uri: entry.candidate, entry: entry.id }];
+    }),
+  );
+}
+
+const RULES = {
+  numeric: "A layer computes other values than the reference.",
+  structure: "A layer has another shape or operation than the network's.",
+  weights: "A parameter is not the checkpoint's.",
+  missing: "A layer of the network is not in the model.",
+  regression: "A figure is worse than in the baseline.",
+  "unusable-input": "A file could not be used, and nothing was compared.",
+} as const satisfies Record<Fault["kind"] | "regression" | "unusable-input", string>;
+
+type Rule = keyof typeof RULES;
+
+interface Result {
+  readonly rule: Rule;
+  readonly level: "error" | "warning" | "note";
+  readonly text: string;
+  readonly uri: string;
+  readonly layer?: string;
+  readonly entry?: string;
+  readonly margin?: number | null;
+}
+
+function resultsOf(report: ParityReport, path: string): Result[] {
+  const { faults, baseline } = report;
+  return [
+    ...faults.map(({ kind, layer, explanation, margin }): Result => {
+      const text = `${layer}: ${explanation} (${title(report)})`;
+      return { rule: kind, level: "error", text, uri: path, layer, margin };
+    }),
+    ...(baseline?.regressions ?? []).map(({ layer, figure, before, after }): Result => {
+      const text = `${layer}: ${figure} ${before} in ${baseline?.name}, now ${after} (${title(report)})`;
+      return {
+        rule: "regression",
+        level: baseline?.policy === "fail" ? "error" : "warning",
+        text,
+        uri: path,
+        layer,
+      };
+    }),
+  ];
+}
+
+function document(results: readonly Result[]): string {
+  const ids = Object.keys(RULES) as Rule[];
+  const log = {
+    $schema: "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+    version: "2.1.0",
+    runs: [
+      {
+        tool: {
+          driver: {
+            name: "osnet-verify",
+            rules: ids.map((id) => ({ id: `osnet/${id}`, shortDescription: { text: RULES[id] } })),
+          },
+        },
+        columnKind: "utf16CodeUnits",
+        results: results.map(({ rule, level, text, uri, layer, entry, margin }) => ({
+          ruleId: `osnet/${rule}`,
+          ruleIndex: ids.indexOf(rule),
+          level,
+          message: { text: printable(text) },
+          locations: [
+            {
+              // A model is no text: its first line stands for all of it, since GitHub shows none without a region.
+              physicalLocation: { artifactLocation: { uri: pathToUri(uri) }, region: { startLine: 1 } },
+              ...(layer === undefined
+                ? {}
+                : { logicalLocations: [{ fullyQualifiedName: printable(layer), kind: "member" }] }),
+            },
+          ],
+          partialFingerprints: { "osnetLayer/v1": printable([entry ?? uri, rule, layer ?? ""].join(" · ")) },
+          ...(margin === undefined ? {} : { properties: { margin } }),
+        })),
+      },
+    ],
+  };
+  return `${JSON.stringify(log, null, 2)}\n`;
+}

@@ -1,0 +1,137 @@
+import { InputError } from "../../errors.js";
+import { type BackendName, TFJS_BACKENDS } from "../backend.js";
+import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
+import type { Shard } from "./report.js";
+
+/** One verification to make, with all its options, as plain data. */
+export interface PlannedEntry {
+  readonly id: string;
+  readonly model: string;
+  readonly candidate: string;
+  /** Of a file, whose format is not known yet, a backend may be unsuited: then the entry is an error. */
+  readonly backend: BackendName | "auto";
+  readonly modelSpec: ModelSpec;
+  readonly candidateSpec: CandidateSpec;
+  readonly options: EntryOptions;
+}
+
+const BACKENDS: Readonly<Record<NonNullable<CandidateSpec["convert"]>, readonly BackendName[]>> = {
+  onnx: ["onnxruntime"],
+  "tfjs-graph": TFJS_BACKENDS,
+  "tfjs-layers": TFJS_BACKENDS,
+};
+
+/** Nobody reads a report of more. */
+const MAX_ENTRIES = 2000;
+
+/**
+ * Every entry of a suite, in the order of its models, candidates and backends; what `include` adds comes last.
+ *
+ * @throws InputError (`argument`) if there are more than 2000, or none
+ */
+export function planSuite(suite: SuiteFile, subject: string): readonly PlannedEntry[] {
+  const { matrix = {} } = suite;
+  const entries = new Map<string, PlannedEntry>();
+  const add = (pattern: Required<EntryPattern>, options: EntryOptions = {}): void => {
+    const entry = planEntry(suite, pattern, options);
+    if (entry) entries.set(entry.id, entry);
+    if (entries.size > MAX_ENTRIES) throw countError(subject, `more than ${MAX_ENTRIES} entries`);
+  };
+  for (const model of matrix.models ?? Object.keys(suite.models))
+    for (const candidate of matrix.candidates ?? Object.keys(suite.candidates)) {
+      const spec = suite.candidates[candidate];
+      if (!spec || (spec.models && !spec.models.includes(model))) continue;
+      for (const backend of backendsOf(spec, matrix.backends)) {
+        const pattern = { model, candidate, backend };
+        if (!(matrix.exclude ?? []).some((excluded) => matches(excluded, pattern))) add(pattern);
+      }
+    }
+  for (const { model = "", candidate = "", backend, ...options } of matrix.include ?? []) {
+    const spec = suite.candidates[candidate];
+    if (!spec) continue;
+    for (const name of backend ? [backend] : backendsOf(spec, undefined))
+      add({ model, candidate, backend: name }, options);
+  }
+  if (entries.size === 0) throw countError(subject, "no entry");
+  return [...entries.values()];
+}
+
+function planEntry(
+  { models, candidates, defaults }: SuiteFile,
+  { model, candidate, backend }: Required<EntryPattern>,
+  overrides: EntryOptions,
+): PlannedEntry | undefined {
+  const [modelSpec, candidateSpec] = [models[model], candidates[candidate]];
+  if (!modelSpec || !candidateSpec) return undefined;
+  const { tolerance, input, batch, size } = { ...defaults, ...definedOf(candidateSpec), ...overrides };
+  return {
+    id: [model, candidate, backend].join(" · "),
+    model,
+    candidate,
+    backend: backend as PlannedEntry["backend"],
+    modelSpec,
+    candidateSpec,
+    options: definedOf({ tolerance, input, batch, size }),
+  };
+}
+
+function definedOf(
+  options: { readonly [K in keyof EntryOptions]: EntryOptions[K] | undefined },
+): EntryOptions {
+  const { tolerance, input, batch, size } = options;
+  return {
+    ...(tolerance === undefined ? {} : { tolerance }),
+    ...(input === undefined ? {} : { input }),
+    ...(batch === undefined ? {} : { batch }),
+    ...(size === undefined ? {} : { size }),
+  };
+}
+
+/** Those that the candidate asks for, else the matrix's, as far as the format runs in them; one by default. */
+function backendsOf(
+  { convert, backends }: CandidateSpec,
+  matrix: readonly string[] | undefined,
+): readonly string[] {
+  const wanted = backends ?? matrix;
+  if (!convert) return wanted ?? ["auto"];
+  const possible: readonly string[] = BACKENDS[convert];
+  if (!wanted) return possible.slice(0, 1);
+  return backends ? wanted : wanted.filter((name) => possible.includes(name));
+}
+
+function matches(pattern: EntryPattern, entry: Required<EntryPattern>): boolean {
+  return (["model", "candidate", "backend"] as const).every(
+    (key) => pattern[key] === undefined || pattern[key] === entry[key],
+  );
+}
+
+/** Entries whose id, or a part of it, holds the text; `*` stands for anything. */
+export function chooseEntries(
+  entries: readonly PlannedEntry[],
+  only: readonly string[],
+): readonly PlannedEntry[] {
+  if (only.length === 0) return entries;
+  const patterns = only.map((text) => {
+    const parts = text.split("*").map((part) => part.replace(/[\\^$.+?()[\]{}|]/g, "\\$&"));
+    return new RegExp(parts.join(".*"), "i");
+  });
+  return entries.filter(({ id }) => patterns.some((pattern) => pattern.test(id)));
+}
+
+/** Every `total`th entry, so that a model's slow and fast candidates spread. */
+export function shardEntries(
+  entries: readonly PlannedEntry[],
+  { index, total }: Shard,
+): readonly PlannedEntry[] {
+  return entries.filter((_, position) => position % total === index - 1);
+}
+
+function countError(subject: string, found: string): InputError {
+  return new InputError({
+    code: "argument",
+    subject,
+    found,
+    expected: `1 to ${MAX_ENTRIES} entries`,
+    remedy: "correct the suite's matrix or what narrows it",
+  });
+}

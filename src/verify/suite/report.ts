@@ -1,0 +1,95 @@
+import type { ParityReport } from "../report.js";
+
+/**
+ * The result of a suite, plain JSON (schema `osnet-parity-suite/1`): every entry with its whole report, so that shards
+ * can be joined and later runs compared. Deterministic but for the `run` blocks.
+ */
+export interface SuiteReport {
+  readonly schema: "osnet-parity-suite/1";
+  readonly name: string;
+  /** Every entry passed, and no shard is missing. */
+  readonly passed: boolean;
+  /** In the order of the suite file. */
+  readonly entries: readonly SuiteEntry[];
+  /** Which share of a suite this is; absent for all of it. */
+  readonly shard?: Shard;
+  /** Entries of the suite that were not run, by id: after a failure under fail-fast, or not chosen by `--only`. */
+  readonly skipped: readonly string[];
+}
+
+/** The `index`th of `total` shares, from 1. */
+export interface Shard {
+  readonly index: number;
+  readonly total: number;
+}
+
+/** One verification of a suite. */
+export interface SuiteEntry {
+  /** `model · candidate · backend`, unique in its suite. */
+  readonly id: string;
+  readonly model: string;
+  readonly candidate: string;
+  readonly backend: string;
+  /** `error`: a file could not be used, and nothing was compared. */
+  readonly status: EntryStatus;
+  /** Of all that the result depends on: model, candidate, backend, options and versions. */
+  readonly fingerprint: string | null;
+  /** Absent after an error. */
+  readonly report: ParityReport | null;
+  /** What could not be used; null where something was compared. */
+  readonly error: string | null;
+  readonly run?: EntryRun;
+}
+
+export type EntryStatus = "pass" | "fail" | "error";
+
+/** What differs between two runs of the same entry. */
+export interface EntryRun {
+  /** Whether the report was taken from a cache, since nothing that it depends on had changed. */
+  readonly cached: boolean;
+  readonly seconds: number;
+}
+
+/** Puts entries together. */
+export function suiteReport(
+  name: string,
+  entries: readonly SuiteEntry[],
+  { shard, skipped = [] }: { readonly shard?: Shard; readonly skipped?: readonly string[] } = {},
+): SuiteReport {
+  return {
+    schema: "osnet-parity-suite/1",
+    name,
+    passed: entries.every(({ status }) => status === "pass"),
+    entries,
+    ...(shard ? { shard } : {}),
+    skipped,
+  };
+}
+
+/** 0: all hold. 1: one does not. 2: a file could not be used. */
+export function suiteExitStatus({ entries, passed }: SuiteReport): 0 | 1 | 2 {
+  if (entries.some(({ status }) => status === "error")) return 2;
+  return passed ? 0 : 1;
+}
+
+/** How many entries ended how. */
+export function suiteCounts({ entries }: SuiteReport): Readonly<Record<EntryStatus | "cached", number>> {
+  const count = (matches: (entry: SuiteEntry) => boolean): number => entries.filter(matches).length;
+  return {
+    pass: count(({ status }) => status === "pass"),
+    fail: count(({ status }) => status === "fail"),
+    error: count(({ status }) => status === "error"),
+    cached: count(({ run }) => run?.cached ?? false),
+  };
+}
+
+/** The entries that did not pass, errors first, then by how bad their worst fault is. */
+export function failuresFirst({ entries }: SuiteReport): readonly SuiteEntry[] {
+  const rank: Readonly<Record<EntryStatus, number>> = { error: 0, fail: 1, pass: 2 };
+  return entries.toSorted((a, b) => rank[a.status] - rank[b.status]);
+}
+
+/** A file name for an entry: its id with all but letters, digits, `.` and `-` replaced, which keeps ids apart. */
+export function entryFileName({ model, candidate, backend }: SuiteEntry): string {
+  return [model, candidate, backend].join("--");
+}

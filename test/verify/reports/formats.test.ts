@@ -1,0 +1,202 @@
+import { readFileSync } from "node:fs";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { XMLParser } from "fast-xml-parser";
+import { describe, expect, it } from "vitest";
+import { compareToBaseline } from "../../../src/verify/baseline.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { renderReport, renderSuite } from "../../../src/verify/reports/index.js";
+import { suiteReport } from "../../../src/verify/suite/report.js";
+import { hostileReport } from "../../support/hostile.js";
+import { layerResult, REPORT } from "./report.js";
+
+const FAILING: ParityReport = {
+  ...REPORT,
+  passed: false,
+  faults: [
+    {
+      layer: "conv2.0.gate[1].fc1",
+      stream: 1,
+      kind: "weights",
+      margin: null,
+      explanation: "1 of 24 values differ",
+    },
+    { layer: "conv1.relu", kind: "numeric", margin: 2140, explanation: "2140 times its bound" },
+  ],
+  layers: [layerResult("conv1.relu", 2140), ...REPORT.layers.slice(1)],
+};
+
+const suite = suiteReport("nightly", [
+  {
+    id: "a · onnx · onnxruntime",
+    model: "a",
+    candidate: "onnx",
+    backend: "onnxruntime",
+    status: "pass",
+    fingerprint: "0",
+    report: REPORT,
+    error: null,
+    run: { cached: true, seconds: 1 },
+  },
+  {
+    id: "b · onnx · onnxruntime",
+    model: "b",
+    candidate: "onnx",
+    backend: "onnxruntime",
+    status: "fail",
+    fingerprint: "1",
+    report: FAILING,
+    error: null,
+  },
+  {
+    id: "c · onnx · auto",
+    model: "c",
+    candidate: "onnx",
+    backend: "auto",
+    status: "error",
+    fingerprint: null,
+    report: null,
+    error: "c.onnx: found no such file",
+  },
+]);
+
+function schema(name: string): object {
+  return JSON.parse(readFileSync(new URL(`../../../schemas/${name}`, import.meta.url), "utf8"));
+}
+
+describe("JSON", () => {
+  const ajv = new Ajv2020({ schemas: [schema("osnet-parity-1.schema.json")], allowUnionTypes: true });
+  const validate = ajv.getSchema("https://unpkg.com/osnet-convert/schemas/osnet-parity-1.schema.json");
+
+  it.each([
+    ["passing", REPORT],
+    ["failing", FAILING],
+    ["compared", compareToBaseline(FAILING, REPORT, { name: "old.json" })],
+    ["with everything in it", hostileReport("x")],
+  ])("a report that is %s is valid against the published schema", async (_, report) => {
+    validate?.(JSON.parse(await renderReport(report, "json")));
+    expect(validate?.errors).toBeNull();
+  });
+
+  it("a suite is valid, and a report with a surplus key is not", async () => {
+    const validateSuite = ajv.compile(schema("osnet-parity-suite-1.schema.json"));
+    validateSuite(JSON.parse(await renderSuite(suite, "json")));
+    expect(validateSuite.errors).toBeNull();
+    expect(validate?.({ ...REPORT, surplus: 1 })).toBe(false);
+  });
+});
+
+describe("JUnit XML", () => {
+  const parse = (xml: string) =>
+    new XMLParser({ ignoreAttributes: false, isArray: (name) => /^(testcase|testsuite)$/.test(name) }).parse(
+      xml,
+    ).testsuites.testsuite;
+
+  it("has a case for each part and each gate, and counts what it lists", async () => {
+    const [one] = parse(await renderReport(FAILING, "xml"));
+    const failed = one.testcase.filter((test: { failure?: object }) => test.failure);
+    expect(one["@_tests"]).toBe(String(one.testcase.length));
+    expect(one["@_failures"]).toBe(String(failed.length));
+    const byName = new Map(
+      one.testcase.map((test: Record<string, unknown>) => [test["@_name"], test.failure]),
+    );
+    expect(byName.get("conv1: 1 layer (1 of 1 differ)")).toMatchObject({
+      "@_type": "numeric",
+      "#text": "conv1.relu: 2140 times its bound (margin 2140)",
+    });
+    expect(byName.get("conv2.0 gate of stream 1")).toMatchObject({ "@_type": "weights" });
+    expect(byName.has("conv2.0 gate of stream 2")).toBe(true);
+    expect(byName.get("conv2.0 gate of stream 2")).toBeUndefined();
+  });
+
+  it("a suite has one test suite per entry, and an unusable file is an error", async () => {
+    const suites = parse(await renderSuite(suite, "xml"));
+    expect(suites.map((one: Record<string, string>) => [one["@_name"], one["@_errors"]])).toEqual([
+      ["a · onnx · onnxruntime", "0"],
+      ["b · onnx · onnxruntime", "0"],
+      ["c · onnx · auto", "1"],
+    ]);
+  });
+});
+
+describe("Markdown", () => {
+  it("says the verdict first, then faults, worst layers, gates", async () => {
+    const text = await renderReport(FAILING, "md");
+    expect(text.startsWith("## ❌ Parity does not hold: `m.onnx`\n\n**2 faults, first at conv2.0.gate")).toBe(
+      true,
+    );
+    const order = ["### Faults", "### Worst 2 of 2 layers", "### 2 gates"].map((heading) =>
+      text.indexOf(heading),
+    );
+    expect(order.every((at, index) => at > (order[index - 1] ?? 0))).toBe(true);
+    expect(text).toContain("| `conv1.relu` | numeric | 2140 | 2140 times its bound |");
+  });
+
+  it("stays under 60 KB whatever the model is called and however large it is", async () => {
+    const name = `${"|`<é&".repeat(200)}`;
+    const [gate] = REPORT.gates;
+    if (!gate) throw new Error("no gate");
+    const huge: ParityReport = {
+      ...hostileReport(name),
+      faults: Array.from({ length: 500 }, () => ({
+        layer: name,
+        kind: "numeric",
+        margin: 2,
+        explanation: name,
+      })),
+      layers: Array.from({ length: 5000 }, (_, index) => layerResult(`${name}${index}`, 2)),
+      gates: Array.from({ length: 4000 }, (_, index) => ({
+        ...gate,
+        block: `${name}${index >> 4}`,
+        stream: index % 16,
+      })),
+    };
+    for (const text of [
+      await renderReport(huge, "md"),
+      await renderSuite(
+        suiteReport(
+          name,
+          Array.from({ length: 900 }, (_, index) => ({
+            id: `${index} ${name}`,
+            model: name,
+            candidate: name,
+            backend: "onnxruntime",
+            status: "fail" as const,
+            fingerprint: null,
+            report: huge,
+            error: null,
+          })),
+        ),
+        "md",
+      ),
+    ])
+      expect(Buffer.byteLength(text)).toBeLessThan(60_000);
+  });
+});
+
+describe("SARIF", () => {
+  it("has a result per fault, at the model's path, with its layer", async () => {
+    const { version, runs } = JSON.parse(await renderReport(FAILING, "sarif", { path: "models/m 1.onnx" }));
+    expect(version).toBe("2.1.0");
+    const { results, tool } = runs[0];
+    expect(results).toHaveLength(2);
+    expect(results[1]).toMatchObject({
+      ruleId: "osnet/numeric",
+      level: "error",
+      locations: [
+        {
+          physicalLocation: { artifactLocation: { uri: "models/m%201.onnx" } },
+          logicalLocations: [{ fullyQualifiedName: "conv1.relu" }],
+        },
+      ],
+    });
+    for (const { ruleId, ruleIndex } of results) expect(tool.driver.rules[ruleIndex].id).toBe(ruleId);
+  });
+});
+
+it.each(["json", "md", "xml", "html", "sarif"] as const)(
+  "%s is the same for the same result",
+  async (format) => {
+    expect(await renderReport(structuredClone(FAILING), format)).toBe(await renderReport(FAILING, format));
+    expect(await renderSuite(structuredClone(suite), format)).toBe(await renderSuite(suite, format));
+  },
+);
