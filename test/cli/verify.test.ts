@@ -30,14 +30,17 @@ async function verify(
 
 describe("osnet-verify", () => {
   it.each([
-    ["a model against its checkpoint", "model.onnx", CHECKPOINT, 378, "their rounding bounds"],
-    ["a model against PyTorch's recording", "model.onnx", RECORDING, 365, "0.0001 of max"],
-    ["a recording against the checkpoint", RECORDING, CHECKPOINT, 445, "their rounding bounds"],
-    ["a checkpoint against the recording", CHECKPOINT, RECORDING, 445, "0.0001 of max"],
-  ])("passes %s", async (_, candidate, reference, layers, allowance) => {
+    ["a model against its checkpoint", "model.onnx", CHECKPOINT, 378, "their rounding bounds", "Proven"],
+    ["a model against PyTorch's recording", "model.onnx", RECORDING, 365, "0.0001 of max", "Sampled"],
+    ["a recording against the checkpoint", RECORDING, CHECKPOINT, 445, "their rounding bounds", "Sampled"],
+    ["a checkpoint against the recording", CHECKPOINT, RECORDING, 445, "0.0001 of max", "Sampled"],
+  ])("passes %s", async (_, candidate, reference, layers, allowance, rests) => {
     const { status, lines } = await verify([candidate, "--reference", reference]);
     expect(lines.at(-1)).toBe(`PASS  ${layers} layers and 24 gates agree within ${allowance}`);
-    expect(lines.at(-3)).toContain(`Coverage: ${layers} of ${layers} layers compared`);
+    expect(lines.at(-3)).toMatch(new RegExp(`^${rests} (on|for) `));
+    expect(lines.find((line) => line.startsWith("Coverage:"))).toContain(
+      `${layers} of ${layers} layers compared`,
+    );
     expect(status).toBe(0);
   });
 
