@@ -6,10 +6,9 @@ import { createProgram, int, run, size, word } from "./commands/options.js";
 
 const program = createProgram(
   "osnet-convert",
-  "Convert OSNet (torchreid) checkpoints, and verify every layer and gate of what was written.",
+  "Convert OSNet (torchreid) models. What is written is verified, layer by layer and gate by gate, before it appears.",
 );
 
-/** Files of weights and ONNX files, each read and written, and models for tfjs, which are written only. */
 const FORMATS = {
   pth: "a PyTorch checkpoint",
   safetensors: "a safetensors file",
@@ -26,13 +25,16 @@ const SINK_OPTIONS: { readonly [F in keyof typeof FORMATS]: (command: Command) =
   npz: addWeightsOptions,
 };
 
-for (const from of ["pth", "safetensors", "npz", "onnx"] as const)
+for (const from of ["pth", "safetensors", "npz", "onnx"] as const) {
+  program.commandsGroup(`From ${FORMATS[from]}:`);
   for (const to of ["onnx", "tfjs", "pth", "safetensors", "npz"] as const) {
     const command = program
       .command(`${from}2${to}`)
-      .description(`convert ${FORMATS[from]} to ${FORMATS[to]}, and verify it before it appears`)
+      .usage("[options] <file>")
+      .summary(`to ${FORMATS[to]}`)
+      .description(`Convert ${FORMATS[from]} to ${FORMATS[to]}, and verify it before it appears.`)
       .argument(
-        "<checkpoint>",
+        "<file>",
         `${FORMATS[from]} of ${from === "onnx" ? "an OSNet" : "torchreid weights"}, or - for standard input`,
       )
       .option(
@@ -51,11 +53,12 @@ for (const from of ["pth", "safetensors", "npz", "onnx"] as const)
       .option("--force", "replace an existing file or model")
       .option("--json", "print the result as JSON")
       .option("--quiet", "print nothing but errors")
-      .action(async (checkpoint, options) => {
+      .action(async (file, options) => {
         const { convert } = await import("./commands/convert.js");
-        process.exitCode = await convert(checkpoint, { from, to }, options);
+        process.exitCode = await convert(file, { from, to }, options);
       });
   }
+}
 
 function addOnnxOptions(command: Command): Command {
   return addModelOptions(command.option("--opset <n>", "ONNX operator set (default: 17)", int("--opset", 1)));
@@ -93,8 +96,8 @@ function addModelOptions(command: Command): Command {
     .option("--input-name <name>", "name of the input (default: images)")
     .option("--output-name <name>", "name of the first output (default: features)")
     .option(
-      "--tolerance <number>",
-      "allowed error of a layer, as a share of its largest value (default: 1e-4)",
+      "--tolerance <auto|number>",
+      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto)",
     );
 }
 
@@ -106,6 +109,7 @@ function addWeightsOptions(command: Command): Command {
 }
 
 program
+  .commandsGroup("Besides:")
   .command("inspect")
   .description("say what a checkpoint is: container, network, classes, weights' fingerprint, and what is odd")
   .argument("<checkpoint>", "torchreid weights (PyTorch, safetensors or .npz), or - for standard input")
@@ -116,5 +120,17 @@ program
     const { inspectFile } = await import("./commands/inspect.js");
     process.exitCode = await inspectFile(checkpoint, options);
   });
+
+program.helpCommand(true).addHelpText(
+  "after",
+  `
+Examples:
+  $ osnet-convert pth2onnx osnet_x1_0_market.pth -o osnet.onnx
+  $ osnet-convert pth2tfjs osnet_x1_0_market.pth --quantize uint8
+  $ osnet-convert onnx2pth theirs.onnx -o osnet.pth
+  $ osnet-convert inspect osnet_x1_0_market.pth
+
+osnet-convert <command> --help lists a command's options; osnet-verify holds a model against its checkpoint.`,
+);
 
 await run(program);

@@ -14,7 +14,10 @@ program
     "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
   )
   .option("--reference <file>", "the checkpoint it came from, or a recording .npz")
-  .option("--tolerance <number>", "allowed error of a layer, as a share of its largest value (default: 1e-4)")
+  .option(
+    "--tolerance <auto|number>",
+    "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto against a checkpoint, 1e-4 against a recording)",
+  )
   .option(
     "--backend <name>",
     "what runs a TensorFlow.js model: tfjs-wasm, tfjs-cpu or tfjs-node (default: tfjs-wasm)",
@@ -81,5 +84,16 @@ program
     const { mergeReports } = await import("./commands/suite.js");
     process.exitCode = await mergeReports(reports, options);
   });
+
+program.helpCommand(true).addHelpText(
+  "after",
+  `
+Examples:
+  $ osnet-verify osnet.onnx --reference osnet_x1_0_market.pth
+  $ osnet-verify osnet.tfjs --reference recorded.npz --tolerance 1e-4 --report parity.html
+  $ osnet-verify suite parity.yaml --report-dir parity/
+
+Exit status: 0 parity holds, 1 it does not, 2 unusable input.`,
+);
 
 await run(program);

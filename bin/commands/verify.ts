@@ -35,7 +35,13 @@ interface VerifyOptions extends BaselineFlags {
 export async function verifyFiles(candidate: string, options: VerifyOptions): Promise<ExitStatus> {
   const { reference } = options;
   if (reference === undefined)
-    throw badArgument("--reference <file>", "no value", "what --help describes", "correct the command");
+    throw new InputError({
+      code: "argument",
+      subject: "--reference",
+      found: "none",
+      expected: "the checkpoint that the model came from, or a recording .npz",
+      remedy: "add one, such as --reference w.pth",
+    });
   const reports = options.report ?? [];
   const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
   for (const path of reports) await expectWritable(path, true);
@@ -77,8 +83,4 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
   else if (!options.quiet)
     process.stdout.write(`${renderText(report, { layers: options.layers ?? false, paint: PAINT })}\n`);
   return report.passed ? 0 : 1;
-}
-
-function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
-  return new InputError({ code: "argument", subject, found, expected, remedy });
 }

@@ -277,7 +277,7 @@ describe.concurrent("a command that cannot be", () => {
       ["pth2onn"],
       "pth2onn: found no such command, expected what --help describes; if pth2onnx was meant, write that",
     ],
-    [["pth2onnx"], "checkpoint: found no value, expected what --help describes; correct the command"],
+    [["pth2onnx"], "file: found no value, expected what --help describes; correct the command"],
   ])("%j", async (args, sentence) => {
     expect(await refusal("osnet-convert", args)).toBe(`${sentence}.\n`);
   });

@@ -172,7 +172,10 @@ describe.concurrent("osnet-verify refuses", () => {
     refusal("osnet-verify", args, { "model.onnx": model, ...files });
 
   it.each([
-    ["model.onnx", "--reference <file>: found no value, expected what --help describes; correct the command"],
+    [
+      "model.onnx",
+      "--reference: found none, expected the checkpoint that the model came from, or a recording .npz; add one, such as --reference w.pth",
+    ],
     [
       "none.onnx --reference CHECKPOINT",
       "none.onnx: found no such file or folder, expected a file that can be read; check the path",
