@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
-import { quote } from "./formats/pth/refusals.js";
 import { removePrefix, removeWrapperPrefix } from "./formats/pth/select/prefix.js";
+import { quote } from "./formats/refusals.js";
 
 /** A state dict out of a file that is one list of tensors, and how its keys were changed. */
 export interface FlatSelection {

@@ -1,5 +1,5 @@
-import type { Region } from "./formats/pth/refusals.js";
-import { isZip, readZipDirectory } from "./formats/pth/zip/directory.js";
+import type { Region } from "./formats/refusals.js";
+import { isZip, readZipDirectory } from "./formats/zip/directory.js";
 
 /** The formats that files of weights and models have. */
 export type FileFormat = WeightsFormat | "onnx" | "tfjs";

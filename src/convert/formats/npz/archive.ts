@@ -5,10 +5,11 @@
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
-import { type Budget, createBudget } from "../pth/budget.js";
-import { quote, type Region } from "../pth/refusals.js";
-import { readZipEntry } from "../pth/zip/data.js";
-import { isZip, readZipDirectory, type ZipEntry } from "../pth/zip/directory.js";
+import { type Budget, createBudget } from "../budget.js";
+import { quote, type Region } from "../refusals.js";
+import { readZipEntry } from "../zip/data.js";
+import { isZip, readZipDirectory } from "../zip/directory.js";
+import type { ZipEntry } from "../zip/entry.js";
 import { decodeNpy } from "./npy.js";
 
 /** An open archive: arrays are inflated one at a time, when they are read. */

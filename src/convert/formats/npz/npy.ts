@@ -8,7 +8,7 @@
  */
 import { InputError } from "../../../errors.js";
 import { DTYPES, type DType, elementCount, formatShape, type Shape, type Tensor } from "../../../tensor.js";
-import { printable } from "../pth/refusals.js";
+import { printable } from "../refusals.js";
 import { fromFortranOrder } from "./fortran.js";
 
 /** numpy's type codes; single bytes have no order. */

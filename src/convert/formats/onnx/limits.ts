@@ -19,7 +19,7 @@ const INT64S = { size: 0, memory: 40 } as const;
 
 type Packed = typeof FLOATS | typeof DOUBLES | typeof INT32S | typeof INT64S;
 
-/** As for checkpoints (pth/budget.ts); osnet_x1_0 from PyTorch's exporters has 3 MB of messages at most. */
+/** As for checkpoints (budget.ts); osnet_x1_0 from PyTorch's exporters has 3 MB of messages at most. */
 const FILE_MULTIPLE = 4;
 const FLOOR_BYTES = 16 << 20;
 

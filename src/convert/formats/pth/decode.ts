@@ -7,13 +7,13 @@
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
-import { type Budget, createBudget } from "./budget.js";
+import { type Budget, createBudget } from "../budget.js";
+import { printable, quote, type Region } from "../refusals.js";
 import { readArchive } from "./containers/archive.js";
 import { readPickles } from "./containers/legacy.js";
 import { readTar } from "./containers/tar.js";
 import type { Unpickled } from "./containers/unpickled.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
-import { printable, quote, type Region } from "./refusals.js";
 import { type Choice, chooseStateDict, keyedStateDict } from "./select/choose.js";
 import { sniff } from "./sniff.js";
 import type { TensorProblem, TensorRef } from "./tensors/layout.js";

@@ -5,9 +5,9 @@
  */
 import type { StateDict } from "../../../state-dict.js";
 import { elementCount, formatShape } from "../../../tensor.js";
+import { corrupt, quote } from "../refusals.js";
 import { encodeStoredZip } from "../zip/stored.js";
 import { pickleStateDict } from "./pickle/state-dict.js";
-import { corrupt, quote } from "./refusals.js";
 
 /** The archive's folder, which torch.save names after the file, or so where it has no name: bytes must not depend on it. */
 const FOLDER = "archive";

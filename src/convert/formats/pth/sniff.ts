@@ -1,6 +1,6 @@
 import { InputError } from "../../../errors.js";
+import { isZip } from "../zip/directory.js";
 import { isTar } from "./containers/tar.js";
-import { isZip } from "./zip/directory.js";
 
 /** The containers of PyTorch checkpoints, told apart by their first bytes. */
 export type Encoding = "zip" | "tar" | "pickle";

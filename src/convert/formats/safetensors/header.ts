@@ -3,7 +3,7 @@
  * object of strings. Read by its own grammar and not by JSON.parse, which silently keeps the last of duplicate keys,
  * and builds whatever a hostile header asks for before anyone can look at it.
  */
-import { quote } from "../pth/refusals.js";
+import { quote } from "../refusals.js";
 import { JsonCursor } from "./json-cursor.js";
 import { malformed } from "./refusals.js";
 

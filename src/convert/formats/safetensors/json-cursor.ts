@@ -1,4 +1,4 @@
-import { quote } from "../pth/refusals.js";
+import { quote } from "../refusals.js";
 import { malformed } from "./refusals.js";
 
 /**

@@ -1,5 +1,5 @@
 import { DTYPES, elementCount, formatShape } from "../../../tensor.js";
-import { quote } from "../pth/refusals.js";
+import { quote } from "../refusals.js";
 import { nameToDType } from "./dtypes.js";
 import { type Header, MAX_METADATA, MAX_TENSORS, METADATA_KEY } from "./header.js";
 import { malformed, unsupported } from "./refusals.js";

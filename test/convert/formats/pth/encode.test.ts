@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { decodePth, encodePth } from "../../../../src/convert/formats/pth/index.js";
 import { storageElement, storageElementName } from "../../../../src/convert/formats/pth/tensors/elements.js";
-import { readZipDirectory } from "../../../../src/convert/formats/pth/zip/directory.js";
+import { readZipDirectory } from "../../../../src/convert/formats/zip/directory.js";
 import type { StateDict } from "../../../../src/state-dict.js";
 import { DTYPES, type DType, type Tensor } from "../../../../src/tensor.js";
 import { bytesOf, le } from "./build.js";

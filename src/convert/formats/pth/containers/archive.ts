@@ -4,12 +4,13 @@
  * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
  */
 
-import type { Budget } from "../budget.js";
-import { Cursor } from "../cursor.js";
+import type { Budget } from "../../budget.js";
+import { Cursor } from "../../cursor.js";
+import { corrupt, quote, type Region, unsupported } from "../../refusals.js";
+import { readZipEntry } from "../../zip/data.js";
+import { readZipDirectory } from "../../zip/directory.js";
+import type { ZipEntry } from "../../zip/entry.js";
 import { runPickle } from "../pickle/machine.js";
-import { corrupt, quote, type Region, unsupported } from "../refusals.js";
-import { readZipEntry } from "../zip/data.js";
-import { readZipDirectory, type ZipEntry } from "../zip/directory.js";
 import { pickleEnvironment } from "./legacy.js";
 import { createStorageTable } from "./storages.js";
 import type { Unpickled } from "./unpickled.js";

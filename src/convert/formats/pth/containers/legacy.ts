@@ -7,11 +7,12 @@
  * elements, and its elements. All little-endian, on any machine.
  */
 
-import type { Budget } from "../budget.js";
-import { Cursor } from "../cursor.js";
-import { type PickleEnvironment, runPickle } from "../pickle/machine.js";
+import type { Budget } from "../../budget.js";
+import { Cursor } from "../../cursor.js";
+import { corrupt, position, printable, quote, type Region, unsupported } from "../../refusals.js";
+import { runPickle } from "../pickle/machine.js";
+import type { PickleEnvironment } from "../pickle/opcode.js";
 import { isStorage, keyText, type PickleValue, type Storage, typeName } from "../pickle/values.js";
-import { corrupt, position, printable, quote, type Region, unsupported } from "../refusals.js";
 import { createStorageTable, type DeclaredStorage } from "./storages.js";
 import type { Unpickled } from "./unpickled.js";
 

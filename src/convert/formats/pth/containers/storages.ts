@@ -1,5 +1,5 @@
+import { corrupt, printable, quote, type Region, unsupported } from "../../refusals.js";
 import { isGlobal, type PickleValue, type Storage, typeName } from "../pickle/values.js";
-import { corrupt, printable, quote, type Region, unsupported } from "../refusals.js";
 import { storageElement, storageElementName } from "../tensors/elements.js";
 
 /** A storage as a pickle declares it: the persistent id that torch.save writes for each block of elements. */

@@ -7,9 +7,11 @@
  * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
  */
 
-import type { Budget } from "../budget.js";
-import { Cursor } from "../cursor.js";
-import { type PickleEnvironment, runPickle } from "../pickle/machine.js";
+import type { Budget } from "../../budget.js";
+import { Cursor } from "../../cursor.js";
+import { corrupt, printable, quote, type Region, unsupported } from "../../refusals.js";
+import { runPickle } from "../pickle/machine.js";
+import type { PickleEnvironment } from "../pickle/opcode.js";
 import {
   inertObject,
   isGlobal,
@@ -18,7 +20,6 @@ import {
   type Storage,
   typeName,
 } from "../pickle/values.js";
-import { corrupt, printable, quote, type Region, unsupported } from "../refusals.js";
 import { storageElement, storageElementName } from "../tensors/elements.js";
 import { pickleEnvironment, readStorage } from "./legacy.js";
 import type { Unpickled } from "./unpickled.js";

@@ -3,10 +3,10 @@
  * sets, byte strings); other constructions and a closed list of functions become inert records; the rest is refused.
  */
 
-import { encodeLatin1 } from "../encodings.js";
-import { corrupt, position, quote, unsupported } from "../refusals.js";
+import { encodeLatin1 } from "../../encodings.js";
+import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import { isAttackName, isClassLike, isRecordedFunction } from "./globals.js";
-import type { Machine } from "./machine.js";
+import type { Machine } from "./opcode.js";
 import { inertObject, isGlobal, type PickleValue, typeName } from "./values.js";
 
 type Arguments = readonly PickleValue[];

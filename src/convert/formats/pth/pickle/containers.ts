@@ -1,8 +1,8 @@
 /** Opcodes for lists, tuples, dictionaries, sets, the stack and the memo. Source: CPython's Lib/pickletools.py. */
 
-import { corrupt, position } from "../refusals.js";
-import type { Machine, OpcodeTable } from "./machine.js";
+import { corrupt, position } from "../../refusals.js";
 import { ITEM_BYTES, MEMBER_BYTES, PAIR_BYTES, SLOT_BYTES } from "./memory.js";
+import type { Machine, OpcodeTable } from "./opcode.js";
 import { parseIndexLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 

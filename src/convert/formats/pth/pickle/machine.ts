@@ -7,38 +7,15 @@
  * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
  */
 
-import type { Budget } from "../budget.js";
-import type { Cursor } from "../cursor.js";
-import { corrupt, position, type Region } from "../refusals.js";
+import type { Cursor } from "../../cursor.js";
+import { corrupt, position } from "../../refusals.js";
 import { CONTAINER_OPCODES } from "./containers.js";
 import { Memo } from "./memo.js";
 import { OBJECT_OPCODES } from "./objects.js";
+import type { Machine, Opcode, OpcodeTable, PickleEnvironment } from "./opcode.js";
 import { SCALAR_OPCODES } from "./scalars.js";
 import { PickleStack } from "./stack.js";
-import type { PickleValue, Storage } from "./values.js";
-
-/** What a pickle depends on: its container gives meaning to persistent ids. */
-export interface PickleEnvironment {
-  readonly budget: Budget;
-  /** The value of a persistent id; throws `InputError` for one that the container does not know. */
-  readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
-  /** The storage in a file of its own inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
-  readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
-}
-
-/** The state of one run. */
-export interface Machine {
-  readonly cursor: Cursor;
-  readonly environment: PickleEnvironment;
-  readonly stack: PickleStack;
-  readonly memo: Memo;
-}
-
-/** What one opcode does, after its own byte has been read. */
-export type Opcode = (machine: Machine) => void;
-
-/** Opcodes by the character that stands for them, as pickletools lists them. */
-export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;
+import type { PickleValue } from "./values.js";
 
 const STOP = 0x2e;
 

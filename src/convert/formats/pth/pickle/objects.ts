@@ -1,10 +1,10 @@
 /** Opcodes that name, construct or fill objects. Source: CPython's Lib/pickletools.py. */
 
-import { decodeUtf8 } from "../encodings.js";
-import { corrupt, position, quote, unsupported } from "../refusals.js";
+import { decodeUtf8 } from "../../encodings.js";
+import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import { call, construct } from "./calls.js";
 import { globalName } from "./globals.js";
-import type { Machine, OpcodeTable } from "./machine.js";
+import type { Machine, OpcodeTable } from "./opcode.js";
 import { readLine } from "./text.js";
 import { isObject, type PickleValue, typeName } from "./values.js";
 

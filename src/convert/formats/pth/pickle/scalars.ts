@@ -1,8 +1,8 @@
 /** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
 
-import { decodeLatin1, decodeUtf8 } from "../encodings.js";
-import { corrupt, position } from "../refusals.js";
-import type { Machine, Opcode, OpcodeTable } from "./machine.js";
+import { decodeLatin1, decodeUtf8 } from "../../encodings.js";
+import { corrupt, position } from "../../refusals.js";
+import type { Machine, Opcode, OpcodeTable } from "./opcode.js";
 import { parseFloatLine, parseIntLine, parseQuotedLine, parseUnicodeLine } from "./text.js";
 import type { PickleValue } from "./values.js";
 

@@ -1,6 +1,6 @@
-import type { Budget } from "../budget.js";
-import type { Cursor } from "../cursor.js";
-import { corrupt, position } from "../refusals.js";
+import type { Budget } from "../../budget.js";
+import type { Cursor } from "../../cursor.js";
+import { corrupt, position } from "../../refusals.js";
 import { bytesOf, SLOT_BYTES } from "./memory.js";
 import type { PickleValue } from "./values.js";
 

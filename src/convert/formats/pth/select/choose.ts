@@ -1,7 +1,7 @@
 /** Chooses one state dict where a checkpoint has several: the raw weights and their average, a network and its loss. */
 
+import { printable } from "../../refusals.js";
 import type { PickleValue } from "../pickle/values.js";
-import { printable } from "../refusals.js";
 import {
   type Candidate,
   candidateAt,

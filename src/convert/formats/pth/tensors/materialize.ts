@@ -1,5 +1,5 @@
 import { DTYPES, elementCount, type Tensor } from "../../../../tensor.js";
-import type { Budget } from "../budget.js";
+import type { Budget } from "../../budget.js";
 import { malformed, type TensorProblem, type TensorRef } from "./layout.js";
 
 /** How tensors may be made. */

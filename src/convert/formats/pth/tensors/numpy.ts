@@ -4,10 +4,10 @@
  */
 
 import { DTYPES, type Shape } from "../../../../tensor.js";
-import type { Budget } from "../budget.js";
-import { encodeLatin1 } from "../encodings.js";
+import type { Budget } from "../../budget.js";
+import { encodeLatin1 } from "../../encodings.js";
+import { printable } from "../../refusals.js";
 import { type InertObject, isObject, type PickleValue, type Storage, typeName } from "../pickle/values.js";
-import { printable } from "../refusals.js";
 import { numpyDType } from "./elements.js";
 import { isSizes, malformed, type TensorProblem, type TensorRef } from "./layout.js";
 

@@ -4,7 +4,8 @@
  */
 
 import { DTYPES, type DType } from "../../../../tensor.js";
-import type { Budget } from "../budget.js";
+import type { Budget } from "../../budget.js";
+import { printable } from "../../refusals.js";
 import {
   type InertObject,
   inertObject,
@@ -14,7 +15,6 @@ import {
   type PickleValue,
   typeName,
 } from "../pickle/values.js";
-import { printable } from "../refusals.js";
 import { storageElement, torchDType } from "./elements.js";
 import { isSize, isSizes, malformed, type TensorProblem, type TensorRef } from "./layout.js";
 import { arrayRef, isArray } from "./numpy.js";

@@ -1,6 +1,6 @@
 import type { Cursor } from "../cursor.js";
 import { corrupt, quote } from "../refusals.js";
-import type { CentralEntry } from "./directory.js";
+import type { CentralEntry } from "./entry.js";
 import { widen } from "./extra.js";
 
 const LOCAL_SIGNATURE = 0x04034b50;

@@ -1,4 +1,4 @@
-import { InputError } from "../../../errors.js";
+import { InputError } from "../../errors.js";
 
 /** Where bytes come from, for messages: the file, and the part of it that offsets are counted in. */
 export interface Region {

@@ -8,25 +8,9 @@
 import { Cursor } from "../cursor.js";
 import { decodeUtf8 } from "../encodings.js";
 import { corrupt, quote, type Region } from "../refusals.js";
+import type { CentralEntry, ZipEntry } from "./entry.js";
 import { widen } from "./extra.js";
 import { checkLocalHeader } from "./local.js";
-
-/** One file in an archive. */
-export interface ZipEntry {
-  readonly name: string;
-  readonly method: number;
-  readonly flags: number;
-  readonly compressedSize: number;
-  readonly size: number;
-  /** Where its data starts in the archive. */
-  readonly start: number;
-}
-
-/** An entry as the central directory has it, before its data has been found. */
-export interface CentralEntry extends Omit<ZipEntry, "start"> {
-  readonly nameBytes: Uint8Array;
-  readonly headerOffset: number;
-}
 
 const END_SIGNATURE = 0x06054b50;
 const END_BYTES = 22;

@@ -1,7 +1,7 @@
 import { Inflate } from "fflate";
 import type { Budget } from "../budget.js";
 import { corrupt, quote, type Region, unsupported } from "../refusals.js";
-import type { ZipEntry } from "./directory.js";
+import type { ZipEntry } from "./entry.js";
 
 /** Compression methods (APPNOTE 4.4.5). */
 const STORED = 0;
