@@ -1,33 +1,4 @@
-import type { ParityReport } from "./report.js";
-
-/** How a report compares with an earlier one of the same verification. */
-export interface BaselineComparison {
-  /** File name of the earlier report. */
-  readonly name: string;
-  /** What a figure must have been multiplied by to count. */
-  readonly factor: number;
-  /** Whether regressions make the report fail. */
-  readonly policy: BaselinePolicy;
-  /** Worst first, by how much. */
-  readonly regressions: readonly Change[];
-  readonly improvements: readonly Change[];
-  /** Layers that only one of the reports compares. */
-  readonly added: readonly string[];
-  readonly removed: readonly string[];
-  /** What makes the two hard to compare, a clause each. */
-  readonly notes: readonly string[];
-}
-
-export type BaselinePolicy = "fail" | "warn";
-
-/** A figure of a layer before and now; null is infinite. */
-export interface Change {
-  readonly layer: string;
-  /** `margin`: of the layer. `drift`: accumulated error as a share of the largest value. */
-  readonly figure: "margin" | "drift";
-  readonly before: number | null;
-  readonly after: number | null;
-}
+import type { BaselinePolicy, Change, ParityReport } from "./report.js";
 
 export interface BaselineOptions {
   /** What the report calls the baseline. */

@@ -1,88 +1,45 @@
-import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
-import type { OnnxModel } from "../convert/formats/onnx/index.js";
-import { NORMALIZED } from "../convert/lower/onnx/index.js";
-import { InputError } from "../errors.js";
+import type { LayerGraph } from "../arch/index.js";
+import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { StateDict } from "../state-dict.js";
-import { onnxruntimeBackend } from "./backends/onnxruntime.js";
+import type { RealTensor, Tensor } from "../tensor.js";
+import type { FloatDType } from "../tensor-cast.js";
+import type { Backend } from "./backend.js";
 import type { Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
-import { foldedLayers } from "./folded-layers.js";
-import type { Party } from "./report.js";
-import type { Candidate } from "./verify.js";
+import type { Fault, Party } from "./report.js";
 
-/** Key of the spec, as JSON, in an ONNX file's `metadata_props`. */
-export const SPEC_METADATA = "osnet.spec";
-
-/** The architecture that an ONNX file written by this project states. */
-export function statedSpec(model: OnnxModel, subject: string): ReturnType<typeof parseSpec> {
-  const text = model.metadata.get(SPEC_METADATA);
-  if (text !== undefined) return parseSpec(text, `${subject}, metadata ${SPEC_METADATA}`);
-  throw new InputError({
-    code: "unsupported",
-    subject,
-    found: `an ONNX file by ${model.producer.name || "an unnamed exporter"} without an OSNet description`,
-    expected: "a file written by osnet-convert",
-    remedy: "convert the checkpoint with osnet-convert pth2onnx",
-  });
+/** One side of a comparison, ready to run. */
+export interface Side {
+  readonly party: Party;
+  readonly backend: Backend;
 }
 
-const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
-
-/**
- * An ONNX file as a candidate in onnxruntime. Its layers are found by exact name; a convolution or linear layer that is
- * not there counts as folded only if the file computes the batch norm after it by a convolution or matrix product.
- *
- * @throws InputError (`unsupported`) if none of its outputs is a result of the network
- */
-export function onnxCandidate(
-  bytes: Uint8Array,
-  model: OnnxModel,
-  graph: LayerGraph,
-  party: Party,
-): Candidate {
-  const producers = new Map(
-    model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
-  );
-  const layerNames = new Set(graph.nodes.map(({ name }) => name));
-  /** The layer behind an output's name, through Identity nodes. */
-  const layerBehind = (name: string): string => {
-    const producer = producers.get(name);
-    const [source] = producer?.inputs ?? [];
-    return producer?.opType === "Identity" && source !== undefined && !layerNames.has(name)
-      ? layerBehind(source)
-      : name;
+/** The side under test. */
+export interface Candidate extends Side {
+  /** The layers that are the model's results: everything they are computed from must be there. */
+  readonly results: readonly string[];
+  /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
+  readonly folded: ReadonlySet<string>;
+  /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
+  readonly pixels?: PixelOrder;
+  /** Of a model that normalises its input itself, and is given what becomes the images. */
+  readonly preprocess?: {
+    readonly description: string;
+    /** The images nearest to these that the model can be given: others only if it takes whole numbers. */
+    readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
   };
-  const results = model.graph.outputs
-    .map(({ name }) => layerBehind(name))
-    .filter((name) => layerNames.has(name));
-  if (results.length === 0)
-    throw new InputError({
-      code: "unsupported",
-      subject: party.name,
-      found: `outputs ${model.graph.outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
-      expected: "values named after torchreid's modules",
-      remedy: "convert the checkpoint with osnet-convert pth2onnx",
-    });
-  const folded = foldedLayers(
-    graph,
-    (layer) => producers.has(layer),
-    (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
-  );
-  const needed = ancestors(graph, ...results);
-  // The network's input is a value of its own where the model normalises it.
-  const layers = new Map(
-    graph.nodes
-      .filter(({ name }) => needed.has(name))
-      .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED : name]),
-  );
-  const backend = onnxruntimeBackend(bytes, model, layers, party.name);
-  return {
-    party,
-    backend,
-    results,
-    folded,
-    untapped: async (images) => ({ name: results[0] ?? "", tensor: await backend.plain(images) }),
-  };
+  /** How the candidate's graph departs from the network, where its layers were found by structure. */
+  readonly structure?: readonly Fault[];
+  /** Whether its graph was walked, and every operator found to be the network's by what it means. */
+  readonly isMatched?: boolean;
+  /** What its weights and values are stored in; default: what its outputs are. */
+  readonly precision?: FloatDType;
+  /**
+   * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
+   */
+  readonly untapped?: (
+    images: Tensor<"float32">,
+  ) => Promise<{ readonly name: string; readonly tensor: RealTensor }>;
 }
 
 /** A recording as a candidate: it holds what it holds, and that is compared. */

@@ -115,3 +115,19 @@ function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number):
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
 }
+
+/** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
+export function explainedBy(
+  structure: readonly Pick<Fault, "layer" | "stream">[],
+  nodes: ReadonlyMap<string, LayerNode>,
+): (node: LayerNode) => boolean {
+  const place = ({ block, stream }: Pick<LayerNode, "block" | "stream">): string => `${block} ${stream}`;
+  const layers = new Set(structure.map(({ layer }) => layer));
+  const streams = new Set(
+    structure.flatMap(({ layer, stream }) => {
+      const node = nodes.get(layer);
+      return node && stream !== undefined ? [place(node)] : [];
+    }),
+  );
+  return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
+}

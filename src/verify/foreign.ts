@@ -2,10 +2,10 @@ import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import { describePreprocess, type OnnxMatch, type Reading, towardsNchw } from "../convert/lift/index.js";
 import { elementCount, type RealTensor } from "../tensor.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
+import type { Candidate } from "./candidate.js";
 import { layerFault } from "./faults.js";
 import { nearestImages, rawImages } from "./raw-images.js";
 import type { Fault, Party } from "./report.js";
-import type { Candidate } from "./verify.js";
 
 /** Key under which a file of ours declares that it takes pixels, which the verification then gives it. */
 const DECLARED_PIXELS = "osnet.preprocess";

@@ -2,15 +2,18 @@ export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backe
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
-export { type BaselineComparison, type BaselineOptions, compareToBaseline } from "./baseline.js";
+export { type BaselineOptions, compareToBaseline } from "./baseline.js";
+export type { Candidate, Side } from "./candidate.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./choose-images.js";
 export { defaultSize, seededImages } from "./images.js";
 export { measure, type TensorMetrics } from "./metrics.js";
-export { type NamedBytes, type OpenOptions, openVerification } from "./open.js";
+export { type OpenOptions, openVerification } from "./open.js";
+export type { NamedBytes } from "./open-file.js";
 export { decodePhoto, photoTensor } from "./preprocess/photos.js";
 export type { Pixels } from "./preprocess/pixels.js";
 export { evaluate } from "./reference/index.js";
 export type {
+  BaselineComparison,
   Coverage,
   Fault,
   GateResult,
@@ -33,4 +36,5 @@ export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
 export type { SuiteEntry, SuiteReport } from "./suite/report.js";
 export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
-export { type Candidate, DEFAULT_TOLERANCE, type Side, type Verification, verify } from "./verify.js";
+export { DEFAULT_TOLERANCE, type Verification } from "./verification.js";
+export { verify } from "./verify.js";

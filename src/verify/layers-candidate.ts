@@ -4,9 +4,9 @@ import { kerasCall, NORMALIZED_LAYER } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
+import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
-import type { Candidate } from "./verify.js";
 
 /** A layer of a layers model: its class, and how often it is called. */
 interface KerasLayer {

@@ -11,14 +11,14 @@ import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../con
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import type { TfjsBackendName } from "./backend.js";
-import { onnxCandidate, SPEC_METADATA, statedSpec } from "./candidate.js";
+import type { Candidate } from "./candidate.js";
 import { foreignCandidate } from "./foreign.js";
 import { layersCandidate, layersInputShape } from "./layers-candidate.js";
+import { onnxCandidate, SPEC_METADATA, statedSpec } from "./onnx-candidate.js";
 import { type QuantizedWeights, quantizedWeights } from "./quantization.js";
 import type { Party } from "./report.js";
 import { tfjsCandidate, tfjsSpec } from "./tfjs-candidate.js";
 import { layersConstants, tfjsConstants } from "./tfjs-weights.js";
-import type { Candidate } from "./verify.js";
 import { compareConstants, compareWeights, type WeightsComparison } from "./weights.js";
 
 /** A converted model, as a verification sees it whatever its format. */

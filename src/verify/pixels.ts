@@ -2,8 +2,8 @@ import type { LayerGraph } from "../arch/index.js";
 import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { Tensor } from "../tensor.js";
 import type { Backend } from "./backend.js";
+import type { Candidate } from "./candidate.js";
 import { pixelsOf } from "./images.js";
-import type { Candidate } from "./verify.js";
 
 /**
  * A model that normalises images itself: it is given the raw pixels of the images that the reference is given

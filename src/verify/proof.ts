@@ -1,5 +1,5 @@
+import type { Candidate } from "./candidate.js";
 import type { Fault, Proof, WeightsResult } from "./report.js";
-import type { Candidate } from "./verify.js";
 
 /**
  * Whether agreement was proven, or seen on some images. It is proven where the candidate's graph is the network's by the

@@ -3,9 +3,9 @@ import type { TfjsModel } from "../convert/formats/tfjs/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { RealTensor, Tensor } from "../tensor.js";
 import type { Backend } from "./backend.js";
+import type { Candidate } from "./candidate.js";
 import { measure, normalizeRows } from "./metrics.js";
 import type { QuantizationResult } from "./report.js";
-import type { Candidate } from "./verify.js";
 import type { ConstantsOf } from "./weights.js";
 
 /** What a model stores in fewer bits, and the network that is left. */

@@ -2,7 +2,6 @@ import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
 import type { BackendName } from "./backend.js";
-import type { BaselineComparison } from "./baseline.js";
 import type { Cause } from "./explain/index.js";
 
 /**
@@ -176,6 +175,35 @@ export interface Proof {
   /** What the proof rests on, or what it lacks, a sentence each. */
   readonly grounds: readonly string[];
   readonly images: number;
+}
+
+/** How a report compares with an earlier one of the same verification. */
+export interface BaselineComparison {
+  /** File name of the earlier report. */
+  readonly name: string;
+  /** What a figure must have been multiplied by to count. */
+  readonly factor: number;
+  /** Whether regressions make the report fail. */
+  readonly policy: BaselinePolicy;
+  /** Worst first, by how much. */
+  readonly regressions: readonly Change[];
+  readonly improvements: readonly Change[];
+  /** Layers that only one of the reports compares. */
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** What makes the two hard to compare, a clause each. */
+  readonly notes: readonly string[];
+}
+
+export type BaselinePolicy = "fail" | "warn";
+
+/** A figure of a layer before and now; null is infinite. */
+export interface Change {
+  readonly layer: string;
+  /** `margin`: of the layer. `drift`: accumulated error as a share of the largest value. */
+  readonly figure: "margin" | "drift";
+  readonly before: number | null;
+  readonly after: number | null;
 }
 
 /** Where and with what a verification ran. */

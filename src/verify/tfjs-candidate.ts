@@ -17,9 +17,9 @@ import {
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
+import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
-import type { Candidate } from "./verify.js";
 
 /** The architecture that a TensorFlow.js model written by this project states. */
 export function tfjsSpec(model: TfjsModel, subject: string): ReturnType<typeof parseSpec> {

@@ -6,10 +6,9 @@ import type { OnnxMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { DType, Tensor } from "../tensor.js";
 import { castFloat, toFloat32 } from "../tensor-cast.js";
-import { layerFault } from "./faults.js";
+import { explainedBy, layerFault } from "./faults.js";
 import { refold } from "./refold.js";
 import type { Fault, WeightsResult } from "./report.js";
-import { explainedBy } from "./verify.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];

@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import { onnxCandidate } from "../../src/verify/candidate.js";
 import { measure } from "../../src/verify/metrics.js";
+import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { distances, lastOf, openFamily, PYTORCH_FACTOR, perModule } from "./pytorch.js";
 

@@ -4,7 +4,8 @@ import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
-import { type Verification, verify } from "../../src/verify/verify.js";
+import type { Verification } from "../../src/verify/verification.js";
+import { verify } from "../../src/verify/verify.js";
 import {
   anonymous,
   dropNode,

@@ -11,13 +11,15 @@ import {
 import { PIXEL_ORDERS, type PixelOrder, PREPROCESS_METADATA } from "../../src/convert/lower/preprocess.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
 import type { Tensor } from "../../src/tensor.js";
-import { onnxCandidate } from "../../src/verify/candidate.js";
+import type { Candidate } from "../../src/verify/candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/images.js";
 import { layersCandidate } from "../../src/verify/layers-candidate.js";
-import { type NamedBytes, openVerification } from "../../src/verify/open.js";
+import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
-import { type Candidate, verify } from "../../src/verify/verify.js";
+import { verify } from "../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../convert/lower/graphs.js";
 import { readFixture } from "../fixtures.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";

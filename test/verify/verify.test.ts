@@ -5,7 +5,8 @@ import type { OnnxOptions } from "../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../src/tensor.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";
-import { DEFAULT_TOLERANCE, verify } from "../../src/verify/verify.js";
+import { DEFAULT_TOLERANCE } from "../../src/verify/verification.js";
+import { verify } from "../../src/verify/verify.js";
 import { readFixture } from "../fixtures.js";
 import { convert, openFixture, rewriteOnnx, withTensor, withValues } from "../support/osnet.js";
 

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../src/tensor.js";
-import { onnxCandidate } from "../../src/verify/candidate.js";
+import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
 import type { Fault, WeightsResult } from "../../src/verify/report.js";
 import { compareWeights } from "../../src/verify/weights.js";
 import { convert, openFixture, withTensor, withValues } from "../support/osnet.js";

@@ -1,5 +1,4 @@
-import type { BaselineComparison } from "../baseline.js";
-import type { Fault, ParityReport } from "../report.js";
+import type { BaselineComparison, Fault, ParityReport } from "../report.js";
 import {
   entryFileName,
   failuresFirst,

@@ -15,12 +15,12 @@ import { InputError } from "../../../src/errors.js";
 import type { StateDict } from "../../../src/state-dict.js";
 import type { Tensor } from "../../../src/tensor.js";
 import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import type { Candidate } from "../../../src/verify/candidate.js";
 import { seededImages } from "../../../src/verify/images.js";
 import { joinByName } from "../../../src/verify/join.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import { tfjsCandidate } from "../../../src/verify/tfjs-candidate.js";
-import type { Candidate } from "../../../src/verify/verify.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
 
 function candidateOf(

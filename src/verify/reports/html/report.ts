@@ -1,5 +1,4 @@
-import type { BaselineComparison, Change } from "../../baseline.js";
-import type { Fault, LayerResult, ParityReport, Party } from "../../report.js";
+import type { BaselineComparison, Change, Fault, LayerResult, ParityReport, Party } from "../../report.js";
 import { escapeJsonForScript } from "../escape.js";
 import {
   allowance,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
-import { onnxCandidate, statedSpec } from "../../src/verify/candidate.js";
-import type { Candidate } from "../../src/verify/verify.js";
+import type { Candidate } from "../../src/verify/candidate.js";
+import { onnxCandidate, statedSpec } from "../../src/verify/onnx-candidate.js";
 import { convert, openFixture } from "../support/osnet.js";
 
 const checkpoint = openFixture();

@@ -1,0 +1,62 @@
+import { type LayerNode, parametersOf } from "../arch/index.js";
+import { InputError } from "../errors.js";
+import type { RealTensor } from "../tensor.js";
+import type { Explanation } from "./explain/index.js";
+import { judgeLayer, judgeLocally } from "./judge.js";
+import { type LocalJudge, localJudge } from "./local.js";
+import { float64Parameters } from "./reference/index.js";
+import type { LayerResult, RelativeTolerance, Tolerance } from "./report.js";
+import type { Verification } from "./verification.js";
+
+/** With more constants than these different, the weights are another checkpoint's, and that explains all. */
+const FEW_WEIGHTS = 32;
+
+/** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
+const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
+
+/** Judges layers as they come, in network order. */
+export interface LayerJudge {
+  judge(node: LayerNode, expected: RealTensor, actual: RealTensor): LayerResult;
+  explanations(): ReadonlyMap<string, Explanation>;
+}
+
+/** Judges each layer against the reference network, or on the candidate's own inputs to it. */
+export function layerJudge(
+  { graph, candidate, images, parameters, weights }: Verification,
+  tolerance: Tolerance,
+): LayerJudge {
+  if (tolerance.rule === "relative-to-max")
+    return {
+      judge: (node, expected, actual) => judgeLayer(node, expected, actual, tolerance),
+      explanations: () => new Map(),
+    };
+  if (!parameters)
+    throw new InputError({
+      code: "argument",
+      subject: "--tolerance auto",
+      found: "no checkpoint to recompute layers with",
+      expected: "a checkpoint as the reference",
+      remedy: "give the checkpoint, or a number as the tolerance",
+    });
+  const source = float64Parameters(parameters);
+  let local: LocalJudge | undefined;
+  return {
+    judge(node, expected, actual) {
+      local ??= localJudge(graph, {
+        shown: candidate.backend.layers,
+        images,
+        parameters: source,
+        parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
+        precision: candidate.precision ?? actual.dtype,
+        mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
+        explains: (weights?.faults.length ?? 0) <= FEW_WEIGHTS,
+        reusesMemory: candidate.backend.name === "reference",
+      });
+      const error = local.judge(node.name, actual);
+      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
+      if (node.op.kind === "input") return judgeLayer(node, expected, actual, NORMALIZED_TOLERANCE);
+      return judgeLocally(node, expected, actual, error);
+    },
+    explanations: () => local?.explanations() ?? new Map(),
+  };
+}

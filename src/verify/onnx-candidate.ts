@@ -1,0 +1,83 @@
+import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
+import type { OnnxModel } from "../convert/formats/onnx/index.js";
+import { NORMALIZED } from "../convert/lower/onnx/index.js";
+import { InputError } from "../errors.js";
+import { onnxruntimeBackend } from "./backends/onnxruntime.js";
+import type { Candidate } from "./candidate.js";
+import { foldedLayers } from "./folded-layers.js";
+import type { Party } from "./report.js";
+
+/** Key of the spec, as JSON, in an ONNX file's `metadata_props`. */
+export const SPEC_METADATA = "osnet.spec";
+
+/** The architecture that an ONNX file written by this project states. */
+export function statedSpec(model: OnnxModel, subject: string): ReturnType<typeof parseSpec> {
+  const text = model.metadata.get(SPEC_METADATA);
+  if (text !== undefined) return parseSpec(text, `${subject}, metadata ${SPEC_METADATA}`);
+  throw new InputError({
+    code: "unsupported",
+    subject,
+    found: `an ONNX file by ${model.producer.name || "an unnamed exporter"} without an OSNet description`,
+    expected: "a file written by osnet-convert",
+    remedy: "convert the checkpoint with osnet-convert pth2onnx",
+  });
+}
+
+const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
+
+/**
+ * An ONNX file as a candidate in onnxruntime. Its layers are found by exact name; a convolution or linear layer that is
+ * not there counts as folded only if the file computes the batch norm after it by a convolution or matrix product.
+ *
+ * @throws InputError (`unsupported`) if none of its outputs is a result of the network
+ */
+export function onnxCandidate(
+  bytes: Uint8Array,
+  model: OnnxModel,
+  graph: LayerGraph,
+  party: Party,
+): Candidate {
+  const producers = new Map(
+    model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
+  );
+  const layerNames = new Set(graph.nodes.map(({ name }) => name));
+  /** The layer behind an output's name, through Identity nodes. */
+  const layerBehind = (name: string): string => {
+    const producer = producers.get(name);
+    const [source] = producer?.inputs ?? [];
+    return producer?.opType === "Identity" && source !== undefined && !layerNames.has(name)
+      ? layerBehind(source)
+      : name;
+  };
+  const results = model.graph.outputs
+    .map(({ name }) => layerBehind(name))
+    .filter((name) => layerNames.has(name));
+  if (results.length === 0)
+    throw new InputError({
+      code: "unsupported",
+      subject: party.name,
+      found: `outputs ${model.graph.outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
+      expected: "values named after torchreid's modules",
+      remedy: "convert the checkpoint with osnet-convert pth2onnx",
+    });
+  const folded = foldedLayers(
+    graph,
+    (layer) => producers.has(layer),
+    (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
+  );
+  const needed = ancestors(graph, ...results);
+  // The network's input is a value of its own where the model normalises it.
+  const layers = new Map(
+    graph.nodes
+      .filter(({ name }) => needed.has(name))
+      .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED : name]),
+  );
+  const backend = onnxruntimeBackend(bytes, model, layers, party.name);
+  return {
+    party,
+    backend,
+    results,
+    folded,
+    untapped: async (images) => ({ name: results[0] ?? "", tensor: await backend.plain(images) }),
+  };
+}

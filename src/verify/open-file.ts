@@ -1,0 +1,85 @@
+import { type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
+import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
+import { isWeightsArchive } from "../convert/decode-weights.js";
+import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
+import type { SidecarReader } from "../convert/formats/onnx/index.js";
+import { type FileFormat, sniffFormat } from "../convert/sniff.js";
+import { sha256 } from "../sha256.js";
+import type { TfjsBackendName } from "./backend.js";
+import { type ModelFile, openModel } from "./models.js";
+import type { Party } from "./report.js";
+
+/** A file's bytes under the name that reports and messages give it. */
+export interface NamedBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** The weight files beside a model.json, by their paths in it. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Reads the files beside an ONNX file that hold its weights. */
+  readonly sidecar?: SidecarReader;
+  /** What the bytes hold, if they are a checkpoint that is open already. */
+  readonly checkpoint?: Checkpoint;
+}
+
+export interface FileOptions {
+  /** The architecture of a checkpoint whose names and shapes do not tell it: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+  /** Path of the state dict inside a checkpoint. */
+  readonly key?: string;
+  /** What runs a TensorFlow.js model. Default: tfjs-wasm. */
+  readonly backend?: TfjsBackendName;
+}
+
+/** A file of any kind that a verification takes, read and understood. */
+export type OpenFile =
+  | { readonly kind: "model"; readonly format: FileFormat; readonly model: ModelFile }
+  | { readonly kind: "checkpoint"; readonly format: FileFormat; readonly checkpoint: Checkpoint }
+  | { readonly kind: "recording"; readonly format: FileFormat; readonly archive: NpzArchive };
+
+/** @throws InputError (`format`, `unsupported`, …) if the bytes are none of these, or broken */
+export function openFile(file: NamedBytes, options: FileOptions): OpenFile {
+  const { name, bytes, checkpoint } = file;
+  if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
+  const format = sniffFormat(bytes);
+  if (format === "onnx" || format === "tfjs")
+    return { kind: "model", format, model: openModel(format, file, options.backend) };
+  if (format === "npz") {
+    const archive = openNpz(bytes, name);
+    if (!isWeightsArchive(archive.names)) return { kind: "recording", format, archive };
+  }
+  const { arch, key } = options;
+  const opened = openCheckpoint(bytes, {
+    subject: name,
+    format,
+    ...(arch === undefined ? {} : { arch }),
+    ...(key === undefined ? {} : { key }),
+  });
+  return { kind: "checkpoint", format, checkpoint: opened };
+}
+
+/** What reports say of a file. */
+export async function describe(
+  { name, bytes, shards }: NamedBytes,
+  format: FileFormat,
+  graph: LayerGraph,
+): Promise<Party> {
+  const variant = variantOf(graph.spec);
+  return {
+    name,
+    format,
+    ...(variant ? { variant } : {}),
+    sha256: await sha256(concatenate([bytes, ...(shards?.values() ?? [])])),
+  };
+}
+
+function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const [only] = parts;
+  if (parts.length === 1 && only) return only;
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}

@@ -1,0 +1,35 @@
+import type { LayerGraph } from "../arch/index.js";
+import type { StateDict } from "../state-dict.js";
+import type { Tensor } from "../tensor.js";
+import type { Backend } from "./backend.js";
+import type { Candidate, Side } from "./candidate.js";
+import type { QuantizedWeights } from "./quantization.js";
+import type { Fault, RelativeTolerance, Tolerance, WeightsResult } from "./report.js";
+
+/** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
+export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
+
+/** `--tolerance auto`. */
+export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
+
+/** Two sides, the images that both are run on, and what is known of them before. */
+export interface Verification {
+  readonly graph: LayerGraph;
+  readonly candidate: Candidate;
+  readonly reference: Side;
+  readonly images: Tensor<"float32">;
+  /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
+  readonly imagesSource: string;
+  /** Default: derived bounds where `parameters` are given, else `DEFAULT_TOLERANCE`. */
+  readonly tolerance?: Tolerance;
+  /** The checkpoint, which layers are recomputed with for derived bounds. */
+  readonly parameters?: StateDict;
+  /** The comparison of parameters, made before. */
+  readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
+  /**
+   * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
+   */
+  readonly quantized?: { readonly summary: QuantizedWeights["summary"]; readonly original: Backend };
+  /** Called after each layer. */
+  readonly onProgress?: (compared: number, total: number) => void;
+}
