@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs, type TfjsFiles } from "../../src/convert/formats/tfjs/index.js";
 import {
@@ -14,7 +15,7 @@ import type { Backend } from "../../src/verify/backend.js";
 import { layersCandidate } from "../../src/verify/layers-candidate.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
-import { type Browser, browserMissing, openBrowser } from "../support/browser.js";
+import { browserMissing, openBrowser } from "../support/browser.js";
 import { type Server, serve } from "../support/server.js";
 import { distances, openFamily, PYTORCH_FACTOR, perModule } from "../verify/pytorch.js";
 
@@ -31,12 +32,14 @@ const absentBrowser = browserMissing();
 
 describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
   let browser: Browser;
+  let page: Page;
   let server: Server;
   beforeAll(async () => {
     server = await serve();
     server.files.set("index.html", readFileSync(new URL("page.html", import.meta.url)));
     browser = await openBrowser();
-    await browser.open(`${server.origin}/index.html`);
+    page = await browser.newPage();
+    await page.goto(`${server.origin}/index.html`);
   });
   afterAll(async () => {
     await browser?.close();
@@ -59,12 +62,8 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
       async *run(images) {
         const { shape, data } = permute(images, [0, 2, 3, 1]);
         server.files.set("images.bin", new Uint8Array(data.buffer as ArrayBuffer));
-        const shapes = await browser.evaluate<number[][]>("return run(arguments[0])", {
-          url,
-          format,
-          shape,
-          values: [...names.values()],
-        });
+        const call = JSON.stringify({ url, format, shape, values: [...names.values()] });
+        const shapes = (await page.evaluate(`run(${call})`)) as number[][];
         const bytes = new Uint8Array(server.received.get("values.bin") ?? []);
         let offset = 0;
         for (const [index, name] of [...names.keys()].entries()) {
@@ -84,8 +83,7 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
 
   describe.each(ENGINES)("%s", (engine) => {
     beforeAll(async () => {
-      const started = await browser.evaluate("return start(arguments[0])", engine);
-      expect(started).toEqual({ engine, float32: true, float16: false });
+      expect(await page.evaluate(`start("${engine}")`)).toEqual({ engine, float32: true, float16: false });
     });
 
     it.for(FAMILIES.flatMap((family) => [[family, "graph"] as const, [family, "layers"] as const]))(

@@ -1,10 +1,11 @@
+import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { lowerToTfjs, permute } from "../../src/convert/lower/tfjs/index.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/images.js";
 import { normalizeRows } from "../../src/verify/metrics.js";
 import { evaluate } from "../../src/verify/reference/index.js";
-import { type Browser, browserMissing, openBrowser } from "../support/browser.js";
+import { browserMissing, openBrowser } from "../support/browser.js";
 import { blocks } from "../support/markdown.js";
 import { openFixture } from "../support/osnet.js";
 import { encodePng } from "../support/png.js";
@@ -25,23 +26,21 @@ describe.skipIf(absent)(`the page in docs/library.md ${absent || ""}`, () => {
   });
 
   it("gives the embedding of a photo", async () => {
-    const [page = "", ...others] = blocks("docs/library.md", "html");
+    const [html = "", ...others] = blocks("docs/library.md", "html");
     expect(others).toEqual([]);
     const { graph, stateDict } = openFixture();
     const images = photographed(seededImages(5, 1, 256, 128));
     const pixels = permute(pixelsOf(images, "rgb"), [0, 2, 3, 1]);
     const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { preprocess: "rgb" }));
-    server.files.set("index.html", page);
+    server.files.set("index.html", html);
     server.files.set("person.png", encodePng(128, 256, Uint8Array.from(pixels.data)));
     server.files.set("osnet.tfjs/model.json", json);
     for (const [name, bytes] of shards) server.files.set(`osnet.tfjs/${name}`, bytes);
 
-    await browser.open(`${server.origin}/index.html`);
-    const text = await browser.evaluate<string>(`
-      const output = document.querySelector("output");
-      while (output.textContent === "") await new Promise((resolve) => setTimeout(resolve, 20));
-      return output.textContent;
-    `);
+    const page = await browser.newPage();
+    await page.goto(`${server.origin}/index.html`);
+    await page.waitForSelector("output:not(:empty)");
+    const text = (await page.evaluate('document.querySelector("output").textContent')) as string;
     const embedding = text.split(" ").map(Number);
     let expected = new Float64Array();
     for (const { name, tensor } of evaluate(graph, stateDict, images))

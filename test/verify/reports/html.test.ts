@@ -12,10 +12,10 @@ import { renderSuiteHtml } from "../../../src/verify/reports/html/suite.js";
 import { suiteReport } from "../../../src/verify/suite/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { readFixture } from "../../fixtures.js";
+import { browserMissing, openBrowser } from "../../support/browser.js";
 import { createFolder, type Folder } from "../../support/folder.js";
 import { HOSTILE, hostileReport } from "../../support/hostile.js";
 import { openFixture, SMALL, withTensor, withValues } from "../../support/osnet.js";
-import { findBrowser, NO_BROWSER, openBrowser } from "../../support/puppeteer.js";
 
 /** A report of a real model with one gate's bias changed, small images. */
 async function realReport(): Promise<ParityReport> {
@@ -30,17 +30,17 @@ async function realReport(): Promise<ParityReport> {
   );
 }
 
-const executable = findBrowser();
+const absent = browserMissing();
 /** Set to keep pictures of the pages. */
 const PICTURES = process.env.REPORT_PICTURES;
 
-describe.skipIf(!executable)(`HTML reports in Chromium${executable ? "" : `: ${NO_BROWSER}`}`, () => {
+describe.skipIf(absent)(`HTML reports in Chromium ${absent || ""}`, () => {
   let browser: Browser;
   let folder: Folder;
   const pages: Record<string, string> = {};
 
   beforeAll(async () => {
-    browser = await openBrowser(executable ?? "");
+    browser = await openBrowser();
     const report = await realReport();
     expect(report.passed).toBe(false);
     pages.report = renderHtml(report);
