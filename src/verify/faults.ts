@@ -131,3 +131,36 @@ export function explainedBy(
   );
   return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
 }
+
+/**
+ * Layers that are not there because of a fault that is told elsewhere: what they read could not be found, or what would
+ * read them is wrong, as the sum is that leaves a stream out.
+ *
+ * @param missing layers of which one side has no value
+ * @param failing layers whose values are wrong
+ * @param structure layers that are others
+ */
+export function consequences(
+  { nodes }: LayerGraph,
+  missing: ReadonlySet<string>,
+  failing: ReadonlySet<string>,
+  structure: readonly Pick<Fault, "layer">[],
+): ReadonlySet<string> {
+  const lost = new Set(structure.map(({ layer }) => layer));
+  for (const { name, inputs } of nodes)
+    if (missing.has(name) && inputs.some((input) => lost.has(input))) lost.add(name);
+  const unread = new Set<string>();
+  const readers = new Map<string, string[]>();
+  for (const { name, inputs } of nodes)
+    for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
+  for (const { name } of nodes.toReversed()) {
+    const own = readers.get(name) ?? [];
+    if (
+      missing.has(name) &&
+      own.length > 0 &&
+      own.every((reader) => failing.has(reader) || unread.has(reader))
+    )
+      unread.add(name);
+  }
+  return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
+}

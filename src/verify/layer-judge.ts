@@ -39,6 +39,9 @@ export function layerJudge(
       remedy: "give the checkpoint, or a number as the tolerance",
     });
   const source = float64Parameters(parameters);
+  const departures = new Set(candidate.structure?.map(({ layer }) => layer));
+  const shown = new Set(candidate.backend.layers);
+  const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
   let local: LocalJudge | undefined;
   return {
     judge(node, expected, actual) {
@@ -48,8 +51,8 @@ export function layerJudge(
         parameters: source,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         precision: candidate.precision ?? actual.dtype,
-        mayHide: (layer) => candidate.backend.name === "recorded" || candidate.folded.has(layer),
-        explains: (weights?.faults.length ?? 0) <= FEW_WEIGHTS,
+        mayHide: (layer) => !departures.has(layer),
+        explains: others.length <= FEW_WEIGHTS,
         reusesMemory: candidate.backend.name === "reference",
       });
       const error = local.judge(node.name, actual);

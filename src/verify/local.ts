@@ -34,7 +34,10 @@ export interface LocalOptions {
   readonly parameterShapes: ReadonlyMap<string, Shape>;
   /** What the candidate's values and weights are stored in. */
   readonly precision: FloatDType;
-  /** Whether a layer that is not shown is no fault: a recording holds what it holds, a model may have folded it. */
+  /**
+   * Whether a layer that is not shown may be recomputed on the way to one that is. Not if the candidate is known to have
+   * another in its place: what reads it is not to be blamed.
+   */
   readonly mayHide: (layer: string) => boolean;
   /** Whether to look for what is wrong with a faulty layer. */
   readonly explains: boolean;

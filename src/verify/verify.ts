@@ -2,7 +2,15 @@ import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../errors.js";
 import { formatShape, sameShape } from "../tensor.js";
 import type { Candidate, Side } from "./candidate.js";
-import { explainedBy, layerFault, localFaults, numericFaults, outputFaults, withCauses } from "./faults.js";
+import {
+  consequences,
+  explainedBy,
+  layerFault,
+  localFaults,
+  numericFaults,
+  outputFaults,
+  withCauses,
+} from "./faults.js";
 import { joinByName } from "./join.js";
 import { gateResult, judgeOutput } from "./judge.js";
 import { layerJudge } from "./layer-judge.js";
@@ -82,9 +90,12 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   }
 
   const explained = explainedBy(structure, nodes);
-  const missing = wanted.filter((node) => !results.has(node.name) && !explained(node));
+  const absent = wanted.filter((node) => !results.has(node.name) && !explained(node));
+  const failing = [...results.values()].filter(({ status }) => status === "fail");
+  const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
+  const missing = absent.filter(({ name }) => !following.has(name));
   const known = [
-    ...(verification.weights?.faults ?? []),
+    ...(verification.weights?.faults ?? []).filter(({ layer }) => !following.has(layer)),
     ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
     ...structure,
   ];
@@ -123,6 +134,10 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       missing: missing.map(({ name }) => name),
     },
   };
+}
+
+function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {
+  return new Set(layers.map(({ name }) => name));
 }
 
 /** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */

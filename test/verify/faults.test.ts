@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../src/arch/index.js";
-import { numericFaults, outputFaults } from "../../src/verify/faults.js";
+import { consequences, numericFaults, outputFaults } from "../../src/verify/faults.js";
 import type { LayerResult, OutputResult, Status } from "../../src/verify/report.js";
 import { graphOf } from "../convert/lower/graphs.js";
 
@@ -118,5 +118,17 @@ describe("outputFaults", () => {
     expect(outputFaults(output, new Map([["d", result("d", "fail")]]))).toEqual([]);
     expect(outputFaults({ ...output, status: "pass" }, new Map([["d", result("d", "pass")]]))).toEqual([]);
     expect(outputFaults(null, new Map())).toEqual([]);
+  });
+});
+
+describe("consequences", () => {
+  it("are missing layers that only a faulty one would read, or that are behind one that is another", () => {
+    expect([...consequences(CHAIN, new Set(["a", "b"]), new Set(["c"]), [])]).toEqual(["a", "b"]);
+    expect([...consequences(CHAIN, new Set(["b", "c"]), new Set(), [{ layer: "a" }])]).toEqual(["b", "c"]);
+  });
+
+  it("are none where a right layer reads them, or nothing does", () => {
+    expect([...consequences(CHAIN, new Set(["b"]), new Set(["d"]), [])]).toEqual([]);
+    expect([...consequences(CHAIN, new Set(["d", "e"]), new Set(["c"]), [{ layer: "b" }])]).toEqual([]);
   });
 });

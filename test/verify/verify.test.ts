@@ -169,6 +169,20 @@ const MUTANTS: readonly Mutant[] = [
     },
   },
   {
+    name: "a stream that is not there, nor in the sum",
+    change: (model) => {
+      const isGone = (name: string): boolean =>
+        /^conv2\.0\.(conv2d|gate\[4\])/.test(name) || name === "conv2.0.aggregate";
+      const nodes = model.graph.nodes.filter(({ name }) => !isGone(name));
+      return renameValue(
+        { ...model, graph: { ...model.graph, nodes } },
+        "conv2.0.aggregate.partial[3]",
+        "conv2.0.aggregate",
+      );
+    },
+    fault: { layer: "conv2.0.aggregate", kind: "numeric", cause: "term-missing" },
+  },
+  {
     name: "two streams in exchange",
     change: (model) =>
       renameValue(

@@ -154,7 +154,13 @@ function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): 
     : [];
 }
 
-/** The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. */
+/** What comes after a network's result has none of these: behind them, the way to the result was lost. */
+const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
+
+/**
+ * The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. An output
+ * that layers with weights part from all that was found stands for the network's result, which then is missing.
+ */
 function matchOutput(
   graph: LayerGraph,
   { nodes, skipped, absorbed }: Walk,
@@ -162,7 +168,8 @@ function matchOutput(
   output: ForeignNode | undefined,
 ): MatchedOutput | undefined {
   const layers = new Map<ForeignNode, string>();
-  const { features, logits, probabilities } = graph.outputs;
+  const { features, logits, probabilities, evaluation } = graph.outputs;
+  const evaluated = graph.outputs[evaluation] ?? features;
   for (const { name: layer } of graph.nodes) {
     const node = nodes.get(layer);
     if (!node || absorbed.has(layer)) continue;
@@ -174,7 +181,8 @@ function matchOutput(
   const tail: string[] = [];
   for (let node = output; node; node = node.inputs.length === 1 ? node.inputs[0] : undefined) {
     const layer = layers.get(node);
-    if (layer !== undefined) return { name, layer, tail };
+    if (layer !== undefined)
+      return { name, layer: tail.some((kind) => INNER.has(kind)) ? evaluated : layer, tail };
     tail.unshift(node.op.kind === "other" ? node.op.opType : node.op.kind);
   }
   return undefined;

@@ -183,7 +183,9 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     const [first] = terms;
     const match = anchor ?? (first?.node && consumersOf(first.node).find((node) => isKind(node, "add")));
     if (!match) {
-      if (first?.node) note(layer, consumersOf(first.node).map(nameOf).join(" and "), nameOfKind("add"));
+      if (!first?.node) return;
+      note(layer, consumersOf(first.node).map(nameOf).join(" and "), nameOfKind("add"));
+      skip(layer, first.node);
       return;
     }
     // Inner sums are terms of this one unless they are layers themselves.
