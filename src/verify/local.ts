@@ -61,7 +61,7 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
   );
   const shapes = outputShapes(graph, images.shape);
   const { recompute } = recomputer(shapes, parameters, ARITHMETIC[precision]);
-  const values = valuesInUse(groups.values(), images);
+  const values = valuesInUse(groups, images);
   const found = new Map<string, Explanation>();
   // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.
   const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
@@ -88,7 +88,7 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
           actual,
           recomputed: owned,
           source,
-          nearby,
+          nearby: new Map([...nearby, ...inputs]),
           shapes,
           parameters,
           parameterShapes,
@@ -133,23 +133,26 @@ interface ValuesInUse {
   take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
 }
 
-function valuesInUse(groups: Iterable<LayerGroup>, images: RealTensor): ValuesInUse {
+function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor): ValuesInUse {
+  /** What a group reads, and what its source is computed from: a faulty layer may have passed its source by. */
+  const neededBy = ({ sources }: LayerGroup): ReadonlySet<string> =>
+    new Set([...sources, ...(groups.get(sources[0] ?? "")?.sources ?? [])]);
   const readers = new Map<string, number>();
-  for (const { sources } of groups)
-    for (const name of sources) readers.set(name, (readers.get(name) ?? 0) + 1);
+  for (const group of groups.values())
+    for (const name of neededBy(group)) readers.set(name, (readers.get(name) ?? 0) + 1);
   const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
   return {
     add(name, value) {
       if (readers.has(name)) values.set(name, value);
     },
-    take({ sources }) {
+    take(group) {
       const inputs = new Map<string, RealTensor>();
-      for (const name of sources) {
+      for (const name of neededBy(group)) {
         const value = values.get(name);
         if (value) inputs.set(name, value);
       }
-      if (inputs.size < sources.length) return undefined;
-      for (const name of sources) {
+      if (!group.sources.every((name) => inputs.has(name))) return undefined;
+      for (const name of neededBy(group)) {
         const left = (readers.get(name) ?? 0) - 1;
         readers.set(name, left);
         if (left === 0) values.delete(name);

@@ -112,16 +112,21 @@ function isSpatial({ op }: ForeignNode<"conv">): boolean {
 }
 
 /** Between a convolution and the next: norms, an activation, and what a broken file may have besides. */
-const NORM_STEPS = 8;
+const NORM_STEPS = 12;
 
-/** The convolution that a value comes from through operations of one input. */
+/** Ways back that are tried: an activation or norm that is spelled out parts and joins again. */
+const WAYS = 64;
+
+/** The convolution that a value comes from, and nothing else: through operations of one input, or of several of which all do. */
 function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
-  let current: ForeignNode | undefined = node;
-  for (let steps = 0; steps < NORM_STEPS; steps++) {
+  let ways = WAYS;
+  const origin = (current: ForeignNode | undefined, steps: number): ForeignNode<"conv"> | undefined => {
     if (!current || isKind(current, "conv")) return current;
-    current = current.inputs.length === 1 ? current.inputs[0] : undefined;
-  }
-  return undefined;
+    if (steps === 0 || ways-- === 0 || isKind(current, "add")) return undefined;
+    const [first, ...others] = current.inputs.map((input) => origin(input, steps - 1));
+    return others.every((other) => other === first) ? first : undefined;
+  };
+  return origin(node, NORM_STEPS);
 }
 
 /** The node of a kind that a value reaches through operations of one input. */

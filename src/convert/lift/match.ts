@@ -124,7 +124,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   const needed = ancestors(graph, ...outputs.map(({ layer }) => layer));
   const differences = [
     ...inputDifferences(graph, foreign),
-    ...walked.differences,
+    ...ownFindings(graph, walked),
     ...gateDifferences(graph, nodes),
   ];
   const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
@@ -144,6 +144,30 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       .filter(({ layer }) => needed.has(layer))
       .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
   };
+}
+
+/**
+ * What a file lacks because nothing in it would read it is no finding beside the one of what should: a gate, of a product
+ * with another; a shortcut, of a sum that is not there.
+ */
+function ownFindings(
+  { nodes: layers }: LayerGraph,
+  { differences, nodes, skipped }: Walk,
+): readonly Difference[] {
+  const departing = new Set(differences.map(({ layer }) => layer));
+  const readers = new Map<string, string[]>();
+  for (const { name, inputs } of layers)
+    for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
+  const unread = new Set<string>();
+  for (const { name } of layers.toReversed()) {
+    const own = readers.get(name) ?? [];
+    const isUnread = own.every(
+      (reader) => unread.has(reader) || (nodes.has(reader) && departing.has(reader)),
+    );
+    const isThere = nodes.has(name) && !skipped.has(name);
+    if (!isThere && own.length > 0 && isUnread) unread.add(name);
+  }
+  return differences.filter(({ layer }) => !unread.has(layer));
 }
 
 function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): readonly Difference[] {

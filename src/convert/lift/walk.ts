@@ -41,6 +41,8 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
   const anchors = anchorsOf(layers, blocks);
   const names = blockNames(layers);
   const readers = successors(layers);
+  const kindsBehind = (layer: LayerNode): readonly string[] =>
+    (readers.get(layer.name) ?? []).map(({ op }) => op.kind);
 
   const consumersOf = (node: ForeignNode): readonly ForeignNode[] => foreign.consumers.get(node) ?? [];
   const free = (node: ForeignNode): boolean => !owners.has(node);
@@ -81,9 +83,24 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       return;
     }
     if (!source) return;
-    const match = consumersOf(source).find((node) => node.op.kind === layer.op.kind && free(node));
+    const matches = consumersOf(source).filter((node) => node.op.kind === layer.op.kind && free(node));
+    // Of several gates that read a stream, its own is the one that it is multiplied by.
+    const product = matches.length > 1 ? anchors.get(productOfStream(layer)) : undefined;
+    const own = product && product !== "absent" ? matches.find((node) => reaches(node, product)) : undefined;
+    const [match] = own ? [own] : matches;
     if (match) accept(layer, match);
     else recover(layer, source);
+  }
+
+  /** Whether a gate's pool is what a product multiplies by. */
+  function reaches(pool: ForeignNode, product: ForeignNode): boolean {
+    let reached: readonly ForeignNode[] = [pool];
+    for (let steps = 0; steps < GATE_STEPS; steps++) {
+      if (reached.includes(product)) return true;
+      reached = reached.flatMap((node) => (consumersOf(node).length > MOST_READERS ? [] : consumersOf(node)));
+      if (reached.length > MOST_READERS) return false;
+    }
+    return false;
   }
 
   /** A landmark that does not read what it should: something stands between, or it reads another value. */
@@ -110,7 +127,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
 
   function recover(layer: LayerNode, source: ForeignNode): void {
     const unary = consumersOf(source).filter((node) => node.inputs.length === 1 && free(node));
-    const following = readers.get(layer.name) ?? [];
+    const following = kindsBehind(layer);
     for (const inserted of unary) {
       const match = consumersOf(inserted).find((node) => node.op.kind === layer.op.kind && free(node));
       if (!match || following.includes(inserted.op.kind)) continue;
@@ -129,15 +146,29 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       replacement ? nameOf(replacement) : reads || "the end of the graph",
       nameOfKind(layer.op.kind),
     );
-    if (replacement) accept(layer, replacement);
+    const instead = replacement ?? (family && resultBefore(layer, source));
+    if (instead) accept(layer, instead);
     else if (family) skip(layer, source);
+  }
+
+  /** What a landmark behind a layer reads, where several operators have taken the layer's place. */
+  function resultBefore(layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+    return (readers.get(layer.name) ?? [])
+      .flatMap(({ name }) => {
+        const anchor = anchors.get(name);
+        return anchor && anchor !== "absent" ? anchor.inputs.slice(0, 1) : [];
+      })
+      .find((node) => node !== source && free(node) && !isKind(node, "conv", "add", "scale"));
   }
 
   function matchBatchNorm(layer: LayerNode): void {
     const [input = ""] = layer.inputs;
     const source = found.get(input);
     if (!source) return;
-    const norm = consumersOf(source).find((node) => isKind(node, "batchNorm", "affine") && free(node));
+    const next = consumersOf(source).filter(free);
+    // A factor on one of several ways on is no batch norm, where the convolution has its bias already.
+    const isFolded = isKind(source, "conv") && hasBias(source) && next.length > 1;
+    const norm = next.find((node) => isKind(node, "batchNorm") || (isKind(node, "affine") && !isFolded));
     if (norm) {
       if (isKind(source, "conv") && hasBias(source)) note(layer, "a bias before it", "none");
       accept(layer, norm);
@@ -171,7 +202,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       return;
     }
     const strangers = match.inputs.filter((node) => node !== stream && node !== gate);
-    if (strangers.length > 0 && gate)
+    if (strangers.length > 0 && stream)
       note(layer, () => `a product with ${strangers.map(named).join(" and ")}`, `with ${layer.inputs[1]}`);
     accept(layer, match);
   }
@@ -233,17 +264,28 @@ function anchorsOf(
   return anchors;
 }
 
+/** From a gate's pool to the product: two convolutions, activations, and a norm. */
+const GATE_STEPS = 8;
+
+/** A gate's values have one reader each, or as many as a block has streams where one gate serves all. */
+const MOST_READERS = 32;
+
+/** The name of the product that a layer of a gate belongs to: `conv2.0.gate[1]`. */
+function productOfStream({ name }: LayerNode): string {
+  return /^.*\.gate\[\d+\]/.exec(name)?.[0] ?? "";
+}
+
 /** Paths of the residual blocks, in order. */
 function blockNames({ nodes }: LayerGraph): readonly string[] {
   return [...new Set(nodes.flatMap(({ block }) => block ?? []))];
 }
 
-/** The kinds that read each layer. */
-function successors({ nodes }: LayerGraph): ReadonlyMap<string, readonly string[]> {
-  const kinds = new Map<string, string[]>();
-  for (const { inputs, op } of nodes)
-    for (const input of inputs) kinds.set(input, [...(kinds.get(input) ?? []), op.kind]);
-  return kinds;
+/** The layers that read each layer. */
+function successors({ nodes }: LayerGraph): ReadonlyMap<string, readonly LayerNode[]> {
+  const readers = new Map<string, LayerNode[]>();
+  for (const node of nodes)
+    for (const input of node.inputs) readers.set(input, [...(readers.get(input) ?? []), node]);
+  return readers;
 }
 
 function depthOf({ convs }: StreamLandmarks): number {

@@ -16,6 +16,7 @@ export type Cause =
   | "hard-sigmoid"
   | "instance-norm-misplaced"
   | "kernel-transposed"
+  | "layer-bypassed"
   | "layout"
   | "not-normalised"
   | "pooling"
@@ -84,6 +85,8 @@ export interface Hypothesis {
   /** What is the case if it holds, such as `ε is 1e-3, not 1e-5`. */
   readonly says: string;
   readonly output: () => Tensor<"float64"> | undefined;
+  /** Whether it holds at a few places, where that is quickly told: what does not need not be computed. */
+  readonly plausible?: () => boolean;
   /** What computing it costs, in times of the step; default 1. */
   readonly work?: number;
 }

@@ -1,8 +1,9 @@
 import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape } from "../../tensor.js";
-import { type ErrorBound, errorAt, localError } from "../bounds/index.js";
+import { errorAt, localError } from "../bounds/index.js";
 import { evaluateLayer, Workspace } from "../reference/index.js";
 import { guessActivation } from "./activations.js";
+import { guessChannels, guessFewChannels } from "./channels.js";
 import { guessFit, guessSingleWeight } from "./fit.js";
 import type { Cause, Effort, Evidence, Guess, Step } from "./hypothesis.js";
 import { guessNorm } from "./norms.js";
@@ -29,7 +30,9 @@ const GUESSES: readonly Guess[] = [
   guessWeights,
   guessResidue,
   guessSingleWeight,
+  guessChannels,
   guessFit,
+  guessFewChannels,
   guessPrecision,
 ];
 
@@ -46,16 +49,26 @@ const SHARE = 0.1;
  * @param margin of the layer as it should be
  */
 export function explain(evidence: Evidence, margin: number): Explanation | undefined {
+  // One fault may not take what the others need.
+  const share = { left: evidence.effort.left / 2 };
+  evidence.effort.left -= share.left;
+  const found = firstThatHolds({ ...evidence, effort: share }, margin);
+  evidence.effort.left += share.left;
+  return found;
+}
+
+function firstThatHolds(evidence: Evidence, margin: number): Explanation | undefined {
   const { actual, recomputed } = evidence;
   for (const { step, finish } of stepsOf(evidence))
     for (const guess of GUESSES) {
-      const holding = guess(step, evidence).flatMap(({ cause, says, output, work = 1 }) => {
+      const holding = guess(step, evidence).flatMap(({ cause, says, output, plausible, work = 1 }) => {
+        if (plausible?.() === false) return [];
         if (!spend(evidence.effort, work * workOf(step))) return [];
         const guessed = output();
         if (guessed?.data.length !== elementCount(step.shape)) return [];
         const expected = finish(guessed);
         const left = localError(actual, expected, {
-          elements: boundOn(expected, recomputed.bound.elements),
+          elements: boundOn(expected, recomputed),
         }).margin;
         return left <= EXPLAINED && left <= SHARE * margin ? [{ cause, says, left }] : [];
       });
@@ -83,23 +96,38 @@ function workOf({ node, shape }: Step): number {
 }
 
 function spend(effort: Effort, work: number): boolean {
+  if (work > effort.left) return false;
   effort.left -= work;
-  return effort.left >= 0;
+  return true;
 }
 
 /** Roundings of a value that is another than the one that the bound was made for. */
 const OTHER_ROUNDINGS = 8 * 2 ** -24;
 
-/** The bound on other values than those it was made for: of about its mean, where it has 0 for values that were 0. */
-function boundOn({ data }: RealTensor, elements: ErrorBound): Float64Array {
+/**
+ * The bound on other values than those it was made for: of about its mean, where it has 0 for values that were 0; and in
+ * proportion, where all are larger, since the terms that are rounded are then.
+ */
+function boundOn(
+  expected: RealTensor,
+  { output, bound: { elements } }: Evidence["recomputed"],
+): Float64Array {
   const mean =
     typeof elements === "number"
       ? elements
       : elements.reduce((sum, bound) => sum + bound, 0) / elements.length;
+  const own = largest(output);
+  const growth = own > 0 ? Math.max(1, largest(expected) / own) : 1;
   return Float64Array.from(
-    data as Float64Array,
-    (value, i) => Math.max(errorAt(elements, i), mean) + OTHER_ROUNDINGS * Math.abs(value),
+    expected.data as Float64Array,
+    (value, i) => growth * Math.max(errorAt(elements, i), mean) + OTHER_ROUNDINGS * Math.abs(value),
   );
+}
+
+function largest({ data }: RealTensor): number {
+  let most = 0;
+  for (let i = 0; i < data.length; i++) most = Math.max(most, Math.abs(data[i] as number));
+  return most;
 }
 
 function count(bounds: number): string {

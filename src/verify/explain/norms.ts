@@ -2,23 +2,27 @@ import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../tensor.js";
 import type { ParameterSource } from "../reference/index.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
+import { trialOf } from "./samples.js";
 
 /** Epsilons that other frameworks and slips of the pen put in: Keras' batch norm has 1e-3, TensorFlow's layers 1e-6. */
 const EPSILONS = [1e-3, 1e-4, 1e-6, 1e-2, 1e-12, 0] as const;
 
 /** Guesses at layers that normalise, a batch norm folded into the layer before it among them. */
 export const guessNorm: Guess = (step, evidence) => [
-  ...epsilons(step),
+  ...epsilons(step, evidence),
   ...unbiased(step, evidence),
   ...batchNorms(step, evidence),
 ];
 
-function epsilons({ node, compute }: Step): Hypothesis[] {
+function epsilons(step: Step, evidence: Evidence): Hypothesis[] {
+  const { node, compute } = step;
   const current = epsilonOf(node);
   if (current === undefined) return [];
+  const trial = trialOf(step, evidence);
   return EPSILONS.filter((epsilon) => epsilon !== current).map((epsilon) => ({
     cause: "epsilon",
     says: `ε is ${epsilon.toExponential()}, not ${current.toExponential()}`,
+    plausible: () => trial({ node: withEpsilon(node, epsilon) }),
     output: () => compute({ node: withEpsilon(node, epsilon) }),
   }));
 }

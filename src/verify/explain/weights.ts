@@ -2,22 +2,18 @@ import type { LayerNode, Op } from "../../arch/index.js";
 import { type Shape, sameShape } from "../../tensor.js";
 import { castFloat, toFloat64 } from "../../tensor-cast.js";
 import { batchNormAffine } from "../bounds/norm-affine.js";
+import type { ParameterSource } from "../reference/index.js";
 import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
-
-/** A convolution or linear layer as a runtime computes it: a batch norm folded in, and a bias. */
-interface Product {
-  readonly node: LayerNode;
-  /** OIHW, or [out, in]. */
-  readonly shape: Shape;
-  readonly weight: Float64Array;
-  readonly bias: Float64Array;
-}
+import { type Product, productOf } from "./product.js";
+import { trialOf } from "./samples.js";
 
 /** Guesses at what became of a layer's weights on their way. */
 export const guessWeights: Guess = (step, evidence) => {
   const { op } = step.node;
   if (op.kind !== "conv" && op.kind !== "linear") return normTensors(step, evidence);
-  const product = productOf(step.node, op, evidence);
+  const { parameters } = evidence;
+  const product = productOf(step.node, op, parameters);
+  const trial = trialOf(step, evidence);
   const compute = (
     cause: Hypothesis["cause"],
     says: string,
@@ -25,14 +21,24 @@ export const guessWeights: Guess = (step, evidence) => {
   ): Hypothesis => ({
     cause,
     says,
+    plausible: () => {
+      const values = weight();
+      return values !== undefined && trial({ weight: values });
+    },
     output: () => {
       const values = weight();
       return values && step.compute(changed(product, values));
     },
   });
+  const others = [
+    ...otherTensors(step, evidence, ["weight", "bias"], step),
+    ...(step.node.foldedBatchNorm ? otherTensors(foldedNorm(step), evidence, NORM_ROLES, step) : []),
+  ];
   return [
     ...layouts(product).map(([says, weight]) => compute("kernel-transposed", says, weight)),
-    ...roundings(product).map(([says, weight]) => compute("weights-rounded", says, weight)),
+    ...[...roundings(product), ...roundedBeforeFolding(step.node, op, parameters)].map(([says, weight]) =>
+      compute("weights-rounded", says, weight),
+    ),
     ...[1, -1].map((by) =>
       compute(
         "bytes-shifted",
@@ -40,8 +46,10 @@ export const guessWeights: Guess = (step, evidence) => {
         () => rotated(product.weight, by),
       ),
     ),
-    ...otherTensors(step, evidence, ["weight", "bias"], step),
-    ...(step.node.foldedBatchNorm ? otherTensors(foldedNorm(step), evidence, NORM_ROLES, step) : []),
+    ...others.map(({ source, ...hypothesis }) => ({
+      ...hypothesis,
+      plausible: () => trial({ parameters: source }),
+    })),
   ];
 };
 
@@ -54,31 +62,6 @@ function normTensors(step: Step, evidence: Evidence): readonly Hypothesis[] {
 function foldedNorm(step: Step): Step {
   const paths = step.node.foldedBatchNorm?.parameters ?? {};
   return { ...step, node: { ...step.node, parameters: paths } };
-}
-
-function productOf(node: LayerNode, op: Op<"conv"> | Op<"linear">, { parameters }: Evidence): Product {
-  const own = parameters(node.parameters.weight ?? "");
-  const bias = node.parameters.bias === undefined ? undefined : parameters(node.parameters.bias);
-  const outputs = op.kind === "conv" ? op.outChannels : op.outFeatures;
-  const shape =
-    op.kind === "conv" ? [outputs, op.inChannels / op.groups, ...op.kernel] : [outputs, op.inFeatures];
-  const { foldedBatchNorm, ...plain } = node;
-  const bare: LayerNode = {
-    ...plain,
-    op: op.kind === "conv" ? { ...op, bias: true } : op,
-    parameters: { weight: "weight", bias: "bias" },
-  };
-  if (!foldedBatchNorm) return { node: bare, shape, weight: own, bias: bias ?? new Float64Array(outputs) };
-  const norm = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
-  const row = own.length / outputs;
-  return {
-    node: bare,
-    shape,
-    weight: own.map((value, i) => value * (norm.scale[Math.floor(i / row)] as number)),
-    bias: norm.bias.map(
-      (beta, o) => beta + ((bias?.[o] ?? 0) - (norm.mean[o] as number)) * (norm.scale[o] as number),
-    ),
-  };
 }
 
 function changed({ node, bias }: Product, weight: Float64Array): Parameters<Step["compute"]>[0] {
@@ -154,6 +137,22 @@ function roundings({ shape, weight }: Product): Variant[] {
   ];
 }
 
+/** Weights that were in fewer bits when a batch norm was folded into them. */
+function roundedBeforeFolding(
+  { foldedBatchNorm, ...node }: LayerNode,
+  op: Op<"conv"> | Op<"linear">,
+  parameters: ParameterSource,
+): Variant[] {
+  if (!foldedBatchNorm) return [];
+  const own = productOf(node, op, parameters);
+  const { scale } = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
+  const row = own.weight.length / scale.length;
+  return roundings(own).map(([says, weight]) => [
+    `${says}, before the batch norm was folded into them`,
+    () => weight()?.map((value, i) => value * (scale[Math.floor(i / row)] as number)),
+  ]);
+}
+
 /** Multiples of max|w| / 127. */
 function symmetric(weight: Float64Array, run: number): Float64Array {
   const result = new Float64Array(weight.length);
@@ -193,13 +192,20 @@ function otherTensors(
   { parameters, parameterShapes }: Evidence,
   roles: readonly (typeof NORM_ROLES)[number][],
   whole: Step,
-): Hypothesis[] {
+): readonly (Hypothesis & { readonly source: ParameterSource })[] {
   const paths = roles.flatMap((role) => node.parameters[role] ?? []);
-  const instead = (says: string, other: (path: string) => string): Hypothesis => ({
-    cause: "weights-elsewhere",
-    says,
-    output: () => whole.compute({ parameters: (path) => parameters(other(path)) }),
-  });
+  const instead = (
+    says: string,
+    other: (path: string) => string,
+  ): Hypothesis & { readonly source: ParameterSource } => {
+    const source: ParameterSource = (path) => parameters(other(path));
+    return {
+      cause: "weights-elsewhere",
+      says,
+      source,
+      output: () => whole.compute({ parameters: source }),
+    };
+  };
   const modules = modulesLike(paths, parameterShapes);
   return [
     ...modules.map(({ module, exchange }) =>

@@ -1,8 +1,9 @@
 import type { RealTensor, Tensor } from "../../tensor.js";
-import { type Guess, type Hypothesis, mapped, type Step, withData } from "./hypothesis.js";
+import { type Evidence, type Guess, type Hypothesis, mapped, type Step, withData } from "./hypothesis.js";
+import { trialOf } from "./samples.js";
 
 /** Guesses at pools of the other kind, and at windows that stand one pixel off. */
-export const guessWindow: Guess = (step) => [...pools(step), ...samePadding(step)];
+export const guessWindow: Guess = (step, evidence) => [...pools(step), ...samePadding(step, evidence)];
 
 function pools(step: Step): Hypothesis[] {
   const { node, inputs, compute } = step;
@@ -73,50 +74,68 @@ function averaged(
   return withData(shape, result);
 }
 
+/** How far all windows stand off along one axis. */
+type Shift = "after" | "before" | "none";
+
+const SHIFTS: readonly (readonly [rows: Shift, columns: Shift, says: string])[] = [
+  ["after", "after", "one less before the image and one more after it"],
+  ["before", "before", "one more before the image and one less after it"],
+  ["after", "none", "one less above the image and one more below it"],
+  ["before", "none", "one more above the image and one less below it"],
+  ["none", "after", "one less to the left of the image and one more to the right"],
+  ["none", "before", "one more to the left of the image and one less to the right"],
+];
+
 /**
  * TensorFlow's SAME: at stride 2 on an even size, one pixel less is padded before than after, so that all windows stand
  * one pixel further on. Computed on a larger canvas, of which the outputs before or after are left out.
  */
-function samePadding({ node, inputs: [input], shape, compute }: Step): Hypothesis[] {
+function samePadding(step: Step, evidence: Evidence): Hypothesis[] {
+  const { node, inputs, shape, compute } = step;
+  const [input] = inputs;
   const { op } = node;
   if ((op.kind !== "conv" && op.kind !== "maxPool") || !input || op.padding[0] === 0) return [];
+  const trial = trialOf(step, evidence);
+  const pixels = (shift: Shift): number => (shift === "after" ? 1 : shift === "before" ? -1 : 0);
   const outside = op.kind === "maxPool" ? Number.NEGATIVE_INFINITY : 0;
   const steps = op.stride[0] === 1 ? 2 : 1;
-  const from = (first: number) => (): Tensor<"float64"> => {
-    const [images = 1, channels = 1, height = 1, width = 1] = shape;
-    const larger = [images, channels, height + steps, width + steps];
-    const result = compute({ inputs: [onCanvas(input, outside)], shape: larger });
+  const [images = 1, channels = 1, height = 1, width = 1] = shape;
+  const firstOf = (shift: Shift): number => (shift === "after" ? steps : 0);
+  const shifted = (rows: Shift, columns: Shift) => (): Tensor<"float64"> => {
+    const [top, left] = [rows === "none" ? 0 : 1, columns === "none" ? 0 : 1];
+    const [high, wide] = [height + top * steps, width + left * steps];
+    const larger = [images, channels, high, wide];
+    const result = compute({ inputs: [onCanvas(input, [top, left], outside)], shape: larger });
     return withData(
       shape,
       Float64Array.from({ length: images * channels * height * width }, (_, i) => {
-        const row = (Math.floor(i / width) % height) + first;
-        const plane = Math.floor(i / (height * width)) * (height + steps);
-        return result.data[(plane + row) * (width + steps) + (i % width) + first] as number;
+        const row = (Math.floor(i / width) % height) + firstOf(rows);
+        const plane = Math.floor(i / (height * width)) * high;
+        return result.data[(plane + row) * wide + (i % width) + firstOf(columns)] as number;
       }),
     );
   };
-  return [
-    {
-      cause: "same-padding",
-      says: "the padding is asymmetric, one less before the image and one more after it",
-      output: from(steps),
-    },
-    {
-      cause: "same-padding",
-      says: "the padding is asymmetric, one more before the image and one less after it",
-      output: from(0),
-    },
-  ];
+  return SHIFTS.map(([rows, columns, says]) => ({
+    cause: "same-padding",
+    says: `the padding is asymmetric, ${says}`,
+    plausible: () => trial({ shift: [pixels(rows), pixels(columns)] }),
+    output: shifted(rows, columns),
+  }));
 }
 
-/** An image with a border of one pixel. */
-function onCanvas({ shape, data }: RealTensor, outside: number): RealTensor {
+/** An image with a border of so many pixels above and below, and at both sides. */
+function onCanvas(
+  { shape, data }: RealTensor,
+  [top, left]: readonly [number, number],
+  outside: number,
+): RealTensor {
   const [images = 1, channels = 1, height = 1, width = 1] = shape;
-  const canvas = new Float64Array(images * channels * (height + 2) * (width + 2)).fill(outside);
+  const [high, wide] = [height + 2 * top, width + 2 * left];
+  const canvas = new Float64Array(images * channels * high * wide).fill(outside);
   for (let row = 0; row < images * channels * height; row++) {
     const plane = Math.floor(row / height);
-    const at = (plane * (height + 2) + (row % height) + 1) * (width + 2) + 1;
+    const at = (plane * high + (row % height) + top) * wide + left;
     canvas.set(data.subarray(row * width, (row + 1) * width), at);
   }
-  return withData([images, channels, height + 2, width + 2], canvas);
+  return withData([images, channels, high, wide], canvas);
 }

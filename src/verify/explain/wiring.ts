@@ -1,13 +1,15 @@
 import { INPUT_NAME, type LayerNode } from "../../arch/index.js";
 import { type RealTensor, sameShape } from "../../tensor.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
+import { trialOf } from "./samples.js";
 
 /** Guesses at layers that read other values than theirs. */
 export const guessWiring: Guess = (step, evidence) => {
   const { kind } = step.node.op;
-  if (step.node.inputs[0] === INPUT_NAME) return images(step);
+  if (step.node.inputs[0] === INPUT_NAME) return images(step, evidence);
   if (kind === "scale") return gates(step, evidence);
   if (kind === "add") return sums(step, evidence);
+  if (kind === "flatten") return flattenings(step);
   return otherSources(step, evidence);
 };
 
@@ -16,8 +18,11 @@ const MEAN = [0.485, 0.456, 0.406];
 const DEVIATION = [0.229, 0.224, 0.225];
 
 /** What the first layer may have been fed in place of the images. */
-function images({ inputs: [input], compute }: Step): Hypothesis[] {
+function images(step: Step, evidence: Evidence): Hypothesis[] {
+  const { inputs, compute } = step;
+  const [input] = inputs;
   if (!input) return [];
+  const trial = trialOf(step, evidence);
   const [, channels = 3, height = 1, width = 1] = input.shape;
   const plane = height * width;
   const channelOf = (i: number): number => Math.floor(i / plane) % channels;
@@ -28,6 +33,7 @@ function images({ inputs: [input], compute }: Step): Hypothesis[] {
   ): Hypothesis => ({
     cause,
     says,
+    plausible: () => trial({ input: mapped(input, f) }),
     output: () => compute({ inputs: [mapped(input, f)] }),
   });
   const raw = (x: number, i: number): number =>
@@ -107,6 +113,23 @@ function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[
   ];
 }
 
+/** A pooled map that is read with its axes exchanged. */
+function flattenings({ inputs: [input], shape }: Step): Hypothesis[] {
+  if (!input) return [];
+  const [images = 1, channels = 1] = shape;
+  return [
+    {
+      cause: "layout",
+      says: "images and channels are exchanged: the maps are read channel by channel",
+      output: () =>
+        mapped(
+          { ...input, shape },
+          (_, i) => input.data[(i % images) * channels + Math.floor(i / images)] as number,
+        ),
+    },
+  ];
+}
+
 /** A sum with a term missing or twice, and an instance norm on the wrong side of a block's residual sum. */
 function sums(step: Step, evidence: Evidence): Hypothesis[] {
   const { node, inputs, compute } = step;
@@ -175,21 +198,34 @@ function misplacedNorms({ node, inputs, compute }: Step, evidence: Evidence): Hy
   });
 }
 
-/** Any other value of the block with the input's shape in its place: the streams, where a gate's pool reads one. */
-function otherSources({ node, inputs: [input], compute }: Step, { nearby, graph }: Evidence): Hypothesis[] {
+/** Any other value of the block, or what comes before the input, with the input's shape in its place. */
+function otherSources(step: Step, evidence: Evidence): Hypothesis[] {
+  const { node, inputs, compute } = step;
+  const { nearby, graph } = evidence;
+  const [input] = inputs;
   if (!input) return [];
+  const trial = trialOf(step, evidence);
   const own = node.inputs[0];
-  const streams = new Map(graph.nodes.map(({ name, stream }) => [name, stream]));
-  const passedBy = node.op.kind === "instanceNorm" || node.op.kind === "batchNorm";
+  const nodes = new Map(graph.nodes.map((each) => [each.name, each]));
+  const reads = (name: string): Hypothesis => {
+    const tensor = nearby.get(name) ?? input;
+    const stream = nodes.get(name)?.stream;
+    const isBefore = nodes.get(own ?? "")?.inputs.includes(name);
+    return {
+      cause: isBefore ? "layer-bypassed" : "streams-exchanged",
+      says: isBefore
+        ? `it reads ${name}, and passes ${own} by`
+        : `it reads ${name}${stream === undefined ? "" : `, of stream ${stream}`}, not ${own}`,
+      plausible: () => trial({ input: tensor }),
+      output: () => compute({ inputs: [tensor] }),
+    };
+  };
+  const others = [...nearby].filter(
+    ([name, { shape }]) => name !== own && name !== node.name && sameShape(shape, input.shape),
+  );
   return [
-    ...[...nearby]
-      .filter(([name, { shape }]) => name !== own && name !== node.name && sameShape(shape, input.shape))
-      .map(([name, tensor]) => ({
-        cause: "streams-exchanged" as const,
-        says: `it reads ${name}${streams.get(name) === undefined ? "" : `, of stream ${streams.get(name)}`}, not ${own}`,
-        output: () => compute({ inputs: [tensor] }),
-      })),
-    ...(passedBy && node.op.kind === "instanceNorm"
+    ...others.map(([name]) => reads(name)),
+    ...(node.op.kind === "instanceNorm"
       ? [
           {
             cause: "instance-norm-misplaced" as const,

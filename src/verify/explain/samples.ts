@@ -1,0 +1,103 @@
+import type { LayerNode, Op, Size2d } from "../../arch/index.js";
+import type { RealTensor } from "../../tensor.js";
+import { errorAt } from "../bounds/index.js";
+import type { ParameterSource } from "../reference/index.js";
+import type { Evidence, Step } from "./hypothesis.js";
+import { productOf } from "./product.js";
+
+/** How many output elements a guess at weights is tried on before all are computed. */
+const PLACES = 64;
+
+/** At a few elements a guess may be this many bounds off, or this part of the value, and still be worth computing. */
+const SLACK = 64;
+const RELATIVE_SLACK = 1e-3;
+
+/** So many of them must be near: a guess may be right but for a few weights. */
+const SHARE = 0.75;
+
+/** What a convolution or linear layer may compute otherwise. */
+export interface Otherwise {
+  readonly node?: LayerNode;
+  readonly parameters?: ParameterSource;
+  /** A batch norm folded in; the bias is as it should be. */
+  readonly weight?: Float64Array;
+  readonly input?: RealTensor;
+  /** How many pixels further on all windows stand. */
+  readonly shift?: Size2d;
+}
+
+/** Whether a convolution or linear layer computed otherwise gives the candidate's values at a few places. */
+export type Trial = (otherwise: Otherwise) => boolean;
+
+/** Of other layers, and where the candidate does not show the step's own values, anything may be. */
+export function trialOf(step: Step, { actual, recomputed, group, parameters }: Evidence): Trial {
+  const { node } = step;
+  const { op } = node;
+  const [own] = step.inputs;
+  if (!own || group.nodes.length !== 1 || (op.kind !== "conv" && op.kind !== "linear")) return () => true;
+  const outputs = op.kind === "conv" ? op.outChannels : op.outFeatures;
+  const [, , height = 1, width = 1] = step.shape;
+  const plane = height * width;
+  const count = Math.min(PLACES, actual.data.length);
+  const places = Array.from({ length: count }, (_, i) => {
+    // Spread over all; an odd distance meets all channels and columns.
+    const index = Math.min(
+      actual.data.length - 1,
+      Math.floor((i * actual.data.length) / count) + ((7 * i) % 11),
+    );
+    const channel = Math.floor(index / plane) % outputs;
+    const image = Math.floor(index / plane / outputs);
+    return { index, image, channel, row: Math.floor((index % plane) / width), column: index % width };
+  });
+  const readAt = (place: Place, input: RealTensor, shift: Size2d): ArrayLike<number> =>
+    op.kind === "linear"
+      ? input.data.subarray(place.image * op.inFeatures, (place.image + 1) * op.inFeatures)
+      : windowAt(op, input, place, shift);
+  const readAll = (input: RealTensor, shift: Size2d): readonly ArrayLike<number>[] =>
+    places.map((place) => readAt(place, input, shift));
+  const usual = readAll(own, [0, 0]);
+  return ({ node: other, parameters: source, weight, input, shift }) => {
+    const product = productOf(other ?? node, op, source ?? parameters);
+    const weights = weight ?? product.weight;
+    const row = weights.length / outputs;
+    const reads = input || shift ? readAll(input ?? own, shift ?? [0, 0]) : usual;
+    const near = places.filter(({ index, channel }, i) => {
+      const read = reads[i] ?? [];
+      let sum = product.bias[channel] ?? 0;
+      for (let k = 0; k < row; k++) sum += (weights[channel * row + k] as number) * (read[k] as number);
+      const allowed = Math.max(
+        SLACK * errorAt(recomputed.bound.elements, index),
+        RELATIVE_SLACK * Math.abs(sum),
+      );
+      return Math.abs(sum - (actual.data[index] as number)) <= allowed;
+    });
+    return near.length >= SHARE * places.length;
+  };
+}
+
+interface Place {
+  readonly image: number;
+  readonly channel: number;
+  readonly row: number;
+  readonly column: number;
+}
+
+/** What one output element of a convolution reads, in the order of its weights. */
+function windowAt(
+  { inChannels, outChannels, groups, kernel, stride, padding }: Op<"conv">,
+  { shape, data }: RealTensor,
+  { image, channel, row, column }: Place,
+  [down, right]: Size2d,
+): Float64Array {
+  const [, , height = 1, width = 1] = shape;
+  const perGroup = inChannels / groups;
+  const from = image * inChannels + Math.floor(channel / (outChannels / groups)) * perGroup;
+  const [rows, columns] = kernel;
+  const taps = rows * columns;
+  return Float64Array.from({ length: perGroup * taps }, (_, k) => {
+    const y = row * stride[0] - padding[0] + down + (Math.floor(k / columns) % rows);
+    const x = column * stride[1] - padding[1] + right + (k % columns);
+    if (y < 0 || x < 0 || y >= height || x >= width) return 0;
+    return data[((from + Math.floor(k / taps)) * height + y) * width + x] as number;
+  });
+}
