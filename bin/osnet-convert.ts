@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import type { Command } from "commander";
 import { QUANTIZED_DTYPES } from "../src/convert/formats/tfjs/model.js";
+import { ONNX_DTYPES } from "../src/convert/lower/onnx/options.js";
 import { PIXEL_ORDERS } from "../src/convert/lower/preprocess.js";
 import { createProgram, int, run, size, word } from "./commands/options.js";
 
@@ -61,7 +62,22 @@ for (const from of ["pth", "safetensors", "npz", "onnx"] as const) {
 }
 
 function addOnnxOptions(command: Command): Command {
-  return addModelOptions(command.option("--opset <n>", "ONNX operator set (default: 17)", int("--opset", 1)));
+  return addModelOptions(
+    command
+      .option(
+        "--like <file.onnx>",
+        "names, opset, batch, size, outputs, folding, types, preprocessing and external data as that file has them, where no option says otherwise",
+      )
+      .option("--opset <n>", "ONNX operator set (default: 17)", int("--opset", 1))
+      .option("--dtype <type>", "float32, or float16 for weights and all values between (default: float32)")
+      .option(
+        "--io-dtype <type>",
+        "float32 or float16 for the input and the results (default: float32)",
+        word("--io-dtype", ONNX_DTYPES, "choose one of them"),
+      )
+      .option("--external-data", "weights in a file of their own beside the model, NAME.onnx.data")
+      .option("--no-external-data", "weights inside the model, whatever --like has"),
+  );
 }
 
 function addTfjsOptions(command: Command): Command {
@@ -92,6 +108,7 @@ function addModelOptions(command: Command): Command {
     .option("--size <HxW>", "image size, or dynamic (default: 256x128)", size("--size", "dynamic"))
     .option("--output <kind>", "features, logits, both or probabilities (default: what torchreid returns)")
     .option("--gates", "add the gate vector of every stream as an output")
+    .option("--fold", "fold batch norms into the layers before (default)")
     .option("--no-fold", "keep batch norms instead of folding them into the layers before")
     .option("--input-name <name>", "name of the input (default: images)")
     .option("--output-name <name>", "name of the first output (default: features)")

@@ -43,34 +43,70 @@ async function readStandardInput(): Promise<Uint8Array> {
 export async function writeChecked<T>(
   path: string,
   bytes: Uint8Array,
-  {
-    force,
-    check,
-    accept,
-  }: {
-    readonly force: boolean;
-    readonly check: (temporary: string) => Promise<T>;
-    readonly accept: (result: T) => boolean;
-  },
+  { check, ...options }: WriteOptions<string, T>,
 ): Promise<T> {
-  await expectWritable(path, force);
-  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
-  const cleanUp = (): void => void rm(temporary, { force: true }).then(() => process.exit(130));
+  return writeFilesChecked(new Map([[path, bytes]]), {
+    ...options,
+    check: (temporaries) => check(temporaries.get(path) ?? path),
+  });
+}
+
+interface WriteOptions<Temporary, T> {
+  readonly force: boolean;
+  readonly check: (temporary: Temporary) => Promise<T>;
+  readonly accept: (result: T) => boolean;
+}
+
+/**
+ * As `writeChecked`, of files that belong together, by their paths: all appear or none. The first is the one that
+ * refers to the others, and appears last.
+ *
+ * @param check looks at the temporary files, by the paths that they will have
+ */
+export async function writeFilesChecked<T>(
+  files: ReadonlyMap<string, Uint8Array>,
+  { force, check, accept }: WriteOptions<ReadonlyMap<string, string>, T>,
+): Promise<T> {
+  for (const path of files.keys()) await expectWritable(path, force);
+  const temporaries = new Map(
+    [...files.keys()].map((path) => [path, join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`)]),
+  );
+  const remove = async (): Promise<void> => {
+    for (const temporary of temporaries.values()) await rm(temporary, { force: true });
+  };
+  const cleanUp = (): void => void remove().then(() => process.exit(130));
   process.once("SIGINT", cleanUp);
   try {
-    await writeSynced(temporary, bytes).catch((cause: unknown) => {
-      throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
-    });
-    const result = await check(temporary);
-    await (accept(result) ? rename(temporary, path) : rm(temporary));
+    for (const [path, bytes] of files)
+      await writeSynced(temporaries.get(path) ?? path, bytes).catch((cause: unknown) => {
+        throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
+      });
+    const result = await check(temporaries);
+    await (accept(result) ? appear([...temporaries]) : remove());
     return result;
   } catch (error) {
     // What went wrong is what the user hears of, not that its trace could not be removed.
-    await rm(temporary, { force: true }).catch(() => undefined);
+    await remove().catch(() => undefined);
     throw error;
   } finally {
     process.removeListener("SIGINT", cleanUp);
   }
+}
+
+/** Gives files their names, the first one last; those that had them before come back if that fails. */
+async function appear([main, ...others]: readonly (readonly [
+  path: string,
+  temporary: string,
+])[]): Promise<void> {
+  const earlier: (readonly [path: string, aside: string | undefined])[] = [];
+  try {
+    for (const [path, temporary] of others) earlier.push([path, await replace(temporary, path)]);
+    if (main) await rename(main[1], main[0]);
+  } catch (error) {
+    for (const [path, aside] of earlier) await (aside ? rename(aside, path) : rm(path, { force: true }));
+    throw error;
+  }
+  for (const [, aside] of earlier) if (aside) await rm(aside, { recursive: true, force: true });
 }
 
 /** @throws InputError (`file`) if the file exists and `force` is not set, or its folder does not exist */
@@ -117,8 +153,8 @@ export async function writeFolderChecked<T>(
       throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
     });
     const result = await check(temporary);
-    if (accept(result)) await exchange(temporary, path);
-    else await remove();
+    const aside = accept(result) ? await replace(temporary, path) : await remove();
+    if (aside) await rm(aside, { recursive: true, force: true });
     return result;
   } catch (error) {
     await remove().catch(() => undefined);
@@ -157,20 +193,20 @@ async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>):
   for (const [name, bytes] of files) await writeSynced(join(folder, name), bytes);
 }
 
-/** Gives a new folder its name; one that had it before is moved away first, and back if that fails. */
-async function exchange(temporary: string, path: string): Promise<void> {
-  const earlier = `${temporary}.earlier`;
-  const existed = await rename(path, earlier).then(
+/** Gives a file or folder its name. One that had it before is moved aside, and back if that fails; gives where it is. */
+async function replace(temporary: string, path: string): Promise<string | undefined> {
+  const aside = `${temporary}.earlier`;
+  const existed = await rename(path, aside).then(
     () => true,
     () => false,
   );
   try {
     await rename(temporary, path);
   } catch (error) {
-    if (existed) await rename(earlier, path);
+    if (existed) await rename(aside, path);
     throw error;
   }
-  if (existed) await rm(earlier, { recursive: true, force: true });
+  return existed ? aside : undefined;
 }
 
 /** Whether a path is a folder's. */

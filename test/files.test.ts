@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { readInput, writeChecked } from "../src/files.js";
+import { readInput, writeChecked, writeFilesChecked } from "../src/files.js";
 import { temporaryFolder } from "./support/folder.js";
 
 const BYTES = Uint8Array.of(1, 2, 3);
@@ -85,5 +86,50 @@ describe("writeChecked", () => {
     await expect(write("")).rejects.toThrow(
       '"": found no name, expected a file name; name the file to write.',
     );
+  });
+});
+
+describe("writeFilesChecked", () => {
+  const pair = (folder: { at(name: string): string }) =>
+    new Map([
+      [folder.at("m.onnx"), Uint8Array.of(1)],
+      [folder.at("m.onnx.data"), Uint8Array.of(2)],
+    ]);
+
+  it("lets files that belong together appear together", async () => {
+    const folder = await temporaryFolder({ "m.onnx.data": "old" });
+    const seen = await writeFilesChecked(pair(folder), {
+      force: true,
+      check: async (temporaries) => [await folder.names(), temporaries.size] as const,
+      accept: () => true,
+    });
+    expect(seen[0].filter((name) => !name.startsWith("."))).toEqual(["m.onnx.data"]);
+    expect(seen[1]).toBe(2);
+    expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
+    expect([...(await folder.read("m.onnx.data"))]).toEqual([2]);
+  });
+
+  it.each([
+    ["is not accepted", async () => false],
+    ["finds one of its names taken at the end", undefined],
+  ])("leaves everything as it was when it %s", async (_, check) => {
+    const folder = await temporaryFolder({ "m.onnx.data": "old" });
+    const taken = async (): Promise<boolean> => {
+      await mkdir(folder.at("m.onnx"));
+      return true;
+    };
+    const writing = writeFilesChecked(pair(folder), { ...accepted, force: true, check: check ?? taken });
+    if (check) expect(await writing).toBe(false);
+    else await expect(writing).rejects.toThrow();
+    expect(await folder.names()).toEqual(check ? ["m.onnx.data"] : ["m.onnx", "m.onnx.data"]);
+    expect(Buffer.from(await folder.read("m.onnx.data")).toString()).toBe("old");
+  });
+
+  it("replaces any of them by force only", async () => {
+    const folder = await temporaryFolder({ "m.onnx.data": "old" });
+    await expect(writeFilesChecked(pair(folder), { ...accepted, force: false })).rejects.toThrow(
+      /m\.onnx\.data: found an existing file/,
+    );
+    expect(await folder.names()).toEqual(["m.onnx.data"]);
   });
 });

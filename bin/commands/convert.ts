@@ -4,7 +4,7 @@ import type { WeightsFormat } from "../../src/convert/sniff.js";
 import { InputError } from "../../src/errors.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import type { ExitStatus } from "./options.js";
-import { expectOutput, sizeOf, writeOutput } from "./outputs.js";
+import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
 import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
@@ -49,10 +49,11 @@ export async function convert(
 ): Promise<ExitStatus> {
   const output = options.out ?? defaultOutput(input, to);
   const force = options.force ?? false;
+  const written = basename(displayName(output));
   await expectOutput(output, to === "tfjs", force);
   const sink = await SINKS[to](options);
+  await expectBeside(output, sink.beside?.(written) ?? [], force);
   const source = await openSource(input, from, options);
-  const written = basename(displayName(output));
   const lifted = options.verify ? await verifyLifted(source) : undefined;
   const encoded = sink.encode(source, written);
 
@@ -116,7 +117,7 @@ function summary({ source: { name, checkpoint }, lifted, output, encoded, verdic
       : []),
     ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
     ...(verdict?.loss === undefined ? [] : [`${PAINT.strong("stored")}: ${verdict.loss}`]),
-    `wrote ${PAINT.strong(displayName(output))}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
+    `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(PAINT.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
     "",
   ].join("\n");
 }

@@ -1,10 +1,10 @@
-import { basename } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../../src/errors.js";
 import {
   expectFolderWritable,
   expectWritable,
   readInput,
-  writeChecked,
+  writeFilesChecked,
   writeFolderChecked,
 } from "../../src/files.js";
 import type { Written } from "./sinks/sink.js";
@@ -32,21 +32,45 @@ export async function expectOutput(output: string, isFolder: boolean, force: boo
   else if (output !== "-") await expectWritable(output, force);
 }
 
+/** @throws InputError (`file`, `argument`) if files cannot be written beside an output */
+export async function expectBeside(output: string, names: readonly string[], force: boolean): Promise<void> {
+  if (output === "-" && names.length > 0)
+    throw new InputError({
+      code: "argument",
+      subject: "--external-data",
+      found: "standard output",
+      expected: "a file's name, beside which the weights can lie",
+      remedy: "name one with -o, or leave the weights inside by --no-external-data",
+    });
+  for (const name of names) await expectWritable(join(dirname(output), name), force);
+}
+
 /** Writes a file, a folder or to standard output; it appears only if it is accepted. */
 export async function writeOutput<T>(output: string, encoded: Written, options: WriteOptions<T>): Promise<T> {
   const { force, readBack, check, accept } = options;
-  const { bytes, shards } = encoded;
+  const { bytes, shards, beside = new Map<string, Uint8Array>() } = encoded;
   if (output === "-") {
     const result = await check(encoded);
     if (accept(result)) process.stdout.write(bytes);
     return result;
   }
-  if (!shards)
-    return writeChecked(output, bytes, {
-      force,
-      check: async (temporary) => check(readBack ? { bytes: await readInput(temporary) } : encoded),
-      accept,
-    });
+  if (!shards) {
+    const pathOf = (name: string): string => join(dirname(output), name);
+    return writeFilesChecked(
+      new Map([[output, bytes], ...[...beside].map(([name, data]) => [pathOf(name), data] as const)]),
+      {
+        force,
+        check: async (temporaries) => {
+          if (!readBack) return check(encoded);
+          const read = (path: string): Promise<Uint8Array> => readInput(temporaries.get(path) ?? path);
+          const others = new Map<string, Uint8Array>();
+          for (const name of beside.keys()) others.set(name, await read(pathOf(name)));
+          return check({ bytes: await read(output), ...(others.size > 0 ? { beside: others } : {}) });
+        },
+        accept,
+      },
+    );
+  }
   const { readModel } = await import("./models.js");
   return writeFolderChecked(output, new Map([["model.json", bytes], ...shards]), {
     force,
@@ -64,6 +88,7 @@ function isModelFolder(names: readonly string[]): boolean {
 }
 
 /** All bytes of an output. */
-export function sizeOf({ bytes, shards }: Written): number {
-  return [bytes, ...(shards?.values() ?? [])].reduce((sum, { length }) => sum + length, 0);
+export function sizeOf({ bytes, shards, beside }: Written): number {
+  const files = [bytes, ...(shards?.values() ?? []), ...(beside?.values() ?? [])];
+  return files.reduce((sum, { length }) => sum + length, 0);
 }

@@ -6,7 +6,14 @@ export { encodeWeights } from "./encode-weights.js";
 export { decodeNpz, type NpzArchive, openNpz } from "./formats/npz/archive.js";
 export { encodeNpz } from "./formats/npz/encode.js";
 export { decodeNpy, encodeNpy } from "./formats/npz/npy.js";
-export { appendOutputs, decodeOnnx, encodeOnnx, type OnnxModel } from "./formats/onnx/index.js";
+export {
+  appendOutputs,
+  decodeOnnx,
+  encodeOnnx,
+  encodeOnnxFiles,
+  type OnnxFiles,
+  type OnnxModel,
+} from "./formats/onnx/index.js";
 export { type DecodedCheckpoint, type DecodePthOptions, decodePth, encodePth } from "./formats/pth/index.js";
 export {
   type DecodedSafetensors,
@@ -54,4 +61,5 @@ export {
   type TfjsOptions,
 } from "./lower/tfjs/index.js";
 export { type OnnxCheckpointOptions, openOnnxCheckpoint } from "./onnx-checkpoint.js";
+export { type OnnxInterface, openOnnxInterface } from "./onnx-interface.js";
 export { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";

@@ -4,6 +4,7 @@ import { elementCount, type RealTensor } from "../tensor.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Candidate } from "./candidate.js";
 import { layerFault } from "./faults.js";
+import { halfPrecision } from "./onnx-candidate.js";
 import { nearestImages, rawImages } from "./raw-images.js";
 import type { Fault, Party } from "./report.js";
 
@@ -33,6 +34,7 @@ export function foreignCandidate(
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");
   return {
     party,
+    ...halfPrecision([...match.constants.values()].flatMap(({ weight }) => weight ?? [])),
     backend: {
       ...backend,
       async *run(images) {

@@ -2,6 +2,7 @@ import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import { NORMALIZED } from "../convert/lower/onnx/index.js";
 import { InputError } from "../errors.js";
+import type { Tensor } from "../tensor.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
@@ -23,6 +24,9 @@ export function statedSpec(model: OnnxModel, subject: string): ReturnType<typeof
   });
 }
 
+/** What stands between a layer and a result's own name. */
+const PASSING: ReadonlySet<string> = new Set(["Identity", "Cast"]);
+
 const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
 
 /**
@@ -41,11 +45,11 @@ export function onnxCandidate(
     model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
   );
   const layerNames = new Set(graph.nodes.map(({ name }) => name));
-  /** The layer behind an output's name, through Identity nodes. */
+  /** The layer behind an output's name, through nodes that hand it on. */
   const layerBehind = (name: string): string => {
     const producer = producers.get(name);
     const [source] = producer?.inputs ?? [];
-    return producer?.opType === "Identity" && source !== undefined && !layerNames.has(name)
+    return PASSING.has(producer?.opType ?? "") && source !== undefined && !layerNames.has(name)
       ? layerBehind(source)
       : name;
   };
@@ -75,9 +79,17 @@ export function onnxCandidate(
   const backend = onnxruntimeBackend(bytes, model, layers, party.name);
   return {
     party,
+    ...halfPrecision(model.graph.initializers.values()),
     backend,
     results,
     folded,
     untapped: async (images) => ({ name: results[0] ?? "", tensor: await backend.plain(images) }),
   };
+}
+
+/** The precision of a network most of whose weights are float16: its values are rounded to that too. */
+export function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
+  const weights = [...tensors].filter(({ shape }) => shape.length > 1);
+  const half = weights.filter(({ dtype }) => dtype === "float16").length;
+  return 2 * half > weights.length ? { precision: "float16" } : {};
 }

@@ -80,6 +80,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
         actual,
         plain?.name === name ? plain.tensor : undefined,
         tolerance,
+        candidate.precision,
       );
       const { quantized } = verification;
       const loss =

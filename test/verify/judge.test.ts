@@ -75,6 +75,18 @@ describe("judgeOutput", () => {
     });
   });
 
+  it("allows half precision to move by what it is off, and no more", () => {
+    const bounds = { rule: "derived-bounds" } as const;
+    const status = (plain: number, precision?: "float16") =>
+      judgeOutput("fc.2", row(100, 100), row(100, 101), row(100, plain), bounds, precision).status;
+    expect([status(101.05), status(98), status(98, "float16"), status(95, "float16")]).toEqual([
+      "pass",
+      "fail",
+      "pass",
+      "fail",
+    ]);
+  });
+
   it("compares directions apart from lengths", () => {
     const result = judgeOutput("fc.2", row(3, 4), row(6, 8), undefined, TOLERANCE);
     expect(result).toMatchObject({ status: "fail", maxAbs: 4, tappingMaxAbs: null });

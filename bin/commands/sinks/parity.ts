@@ -25,17 +25,22 @@ export interface LoweringOptions {
 /** Converted models, verified layer by layer in their runtime against the float64 reference. */
 export function paritySink(
   options: LoweringOptions,
-  encode: (source: Source) => Encoded,
+  encode: (source: Source, output: string) => Encoded,
   backend?: TfjsBackendName,
 ): Sink {
   const tolerance = parseTolerance(options.tolerance);
   return {
     encode,
-    async verify(written, source, output) {
+    async verify({ beside, ...written }, source, output) {
       const { openVerification } = await import("../../../src/verify/open.js");
       const { verify } = await import("../../../src/verify/verify.js");
       const bar = progress("verifying layer");
-      const verification = await openVerification({ name: output, ...written }, source, {
+      const candidate = {
+        name: output,
+        ...written,
+        ...(beside ? { sidecar: (name: string) => beside.get(name) } : {}),
+      };
+      const verification = await openVerification(candidate, source, {
         ...(backend ? { backend } : {}),
       });
       const report = await verify({

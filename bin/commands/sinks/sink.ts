@@ -10,6 +10,8 @@ export interface Source {
 
 /** What a command writes. Made with the command's options, which it refuses before anything is read. */
 export interface Sink {
+  /** The names of the files beside an output, where there are any. */
+  readonly beside?: (output: string) => readonly string[];
   encode(source: Source, output: string): Encoded;
   /** Holds what was written, read back, against what it came from. */
   verify(written: Written, source: Source, output: string): Promise<Verdict>;
@@ -20,6 +22,8 @@ export interface Written {
   readonly bytes: Uint8Array;
   /** Present if a folder is written: the files beside `model.json`, by name. */
   readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Present if a file is written together with others beside it: their contents, by name. */
+  readonly beside?: ReadonlyMap<string, Uint8Array>;
 }
 
 export interface Encoded extends Written {

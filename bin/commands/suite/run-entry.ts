@@ -120,7 +120,8 @@ async function convertEntry(
   const name = `${model}.${convert === "onnx" ? "onnx" : convert}`;
   if (convert === "onnx") {
     const { onnxSink } = await import("../sinks/onnx.js");
-    return { file: { name, ...onnxSink(lowering).encode(source, name) }, source };
+    const sink = await onnxSink(lowering);
+    return { file: { name, ...sink.encode(source, name) }, source };
   }
   const { tfjsSink } = await import("../sinks/tfjs.js");
   const sink = tfjsSink({ ...lowering, tfjsFormat: convert === "tfjs-graph" ? "graph" : "layers" });

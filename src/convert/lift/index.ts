@@ -3,5 +3,5 @@ export type { Constants, Preprocess, Reading, Roundings } from "./foreign.js";
 export { towardsNchw } from "./layouts.js";
 export { type MatchedOutput, type MatchOptions, matchOnnx, type OnnxMatch } from "./match.js";
 export { imageShape } from "./normalise.js";
-export { describePreprocess } from "./preprocess.js";
+export { describePreprocess, pixelOrder } from "./preprocess.js";
 export { type LiftedStateDict, liftStateDict } from "./state-dict.js";

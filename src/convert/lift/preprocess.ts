@@ -1,5 +1,6 @@
 import type { DType } from "../../tensor.js";
 import { toReal } from "../../tensor-cast.js";
+import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../lower/preprocess.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./foreign.js";
 import { NCHW } from "./layouts.js";
 
@@ -64,9 +65,7 @@ function valuesOf(
   return tensor && toReal(tensor, role).data;
 }
 
-/** ImageNet's statistics of RGB in [0, 1], which torchreid normalises with. */
-const MEAN = [0.485, 0.456, 0.406] as const;
-const DEVIATION = [0.229, 0.224, 0.225] as const;
+const { mean: MEAN, deviation: DEVIATION } = IMAGENET;
 
 /** How far float32's arithmetic on the constants may take them. */
 const NEAR = 1e-5;
@@ -84,17 +83,29 @@ export function describePreprocess({ layout, dtype, order, scale, shift }: Prepr
   return steps.join(", ");
 }
 
-function normalisation(scale: readonly number[], shift: readonly number[]): readonly string[] {
-  if (scale.every((value) => value === 1) && shift.every((value) => value === 0)) return [];
-  for (const white of [255, 1]) {
-    const isImageNet = MEAN.every((mean, channel) => {
+/** The order of a file's raw pixels, if it normalises them from 0 to 255 as `--preprocess` does. */
+export function pixelOrder({ layout, order, scale, shift, unknown }: Preprocess): PixelOrder | undefined {
+  if (String(layout) !== String(NCHW) || unknown.length > 0 || !isImageNet(scale, shift, 255))
+    return undefined;
+  return PIXEL_ORDERS.find((name) => String(order) === String(name === "rgb" ? [0, 1, 2] : [2, 1, 0]));
+}
+
+function isImageNet(scale: readonly number[], shift: readonly number[], white: number): boolean {
+  return (
+    scale.length === MEAN.length &&
+    MEAN.every((mean, channel) => {
       const deviation = DEVIATION[channel] ?? 1;
       const [a, b] = [(scale[channel] ?? 0) * deviation * white, (shift[channel] ?? 0) * deviation];
       return Math.abs(a - 1) < NEAR && Math.abs(b + mean) < NEAR;
-    });
-    if (isImageNet && scale.length === MEAN.length)
+    })
+  );
+}
+
+function normalisation(scale: readonly number[], shift: readonly number[]): readonly string[] {
+  if (scale.every((value) => value === 1) && shift.every((value) => value === 0)) return [];
+  for (const white of [255, 1])
+    if (isImageNet(scale, shift, white))
       return [`normalised by ImageNet's mean and deviation from values of 0 to ${white}`];
-  }
   const list = (values: readonly number[]): string => values.map((value) => value.toPrecision(5)).join(", ");
   return [`× [${list(scale)}] + [${list(shift)}], which is not torchreid's normalisation`];
 }

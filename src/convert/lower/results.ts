@@ -5,6 +5,11 @@ import type { PixelOrder } from "./preprocess.js";
 /** Which results a file returns; `both` is the embedding and the logits. */
 export type OutputSelection = "features" | "logits" | "both" | "probabilities";
 
+/** A result by itself. */
+export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;
+
+export type ResultKind = (typeof RESULT_KINDS)[number];
+
 /** Height and width of the images, in pixels. */
 export interface ImageSize {
   readonly height: number;
@@ -22,8 +27,8 @@ export interface Result {
 
 /** What a user can ask for, whatever the format. */
 export interface ResultOptions {
-  /** Default: what torchreid returns in evaluation mode. */
-  readonly output?: OutputSelection;
+  /** Results, or each by itself with its name. Default: what torchreid returns in evaluation mode. */
+  readonly output?: OutputSelection | readonly { readonly kind: ResultKind; readonly name: string }[];
   /** Whether every stream's gate vector is an output too, named as its layer. Default false. */
   readonly gates?: boolean;
   /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
@@ -42,16 +47,22 @@ export interface ResultOptions {
  */
 export function selectResults({ outputs, gates }: LayerGraph, options: ResultOptions): readonly Result[] {
   const { output = outputs.evaluation, outputName } = options;
-  const selected = output === "both" ? (["features", "logits"] as const) : ([output] as const);
-  const results = selected.map((kind, index) => ({
-    name: (index === 0 ? outputName : undefined) ?? kind,
+  const selected =
+    typeof output === "string" ? kindsOf(output).map((kind) => ({ kind, name: kind })) : output;
+  const results = selected.map(({ kind, name }, index) => ({
+    name: (index === 0 ? outputName : undefined) ?? name,
     layer: outputs[kind] ?? refuseOutput(kind, outputs),
   }));
   return options.gates ? [...results, ...gates.map(({ layer }) => ({ name: layer, layer }))] : results;
 }
 
+/** The single results of a selection, in the order of the outputs. */
+export function kindsOf(selection: OutputSelection): readonly ResultKind[] {
+  return selection === "both" ? ["features", "logits"] : [selection];
+}
+
 function refuseOutput(kind: string, outputs: GraphOutputs): never {
-  const available = (["features", "logits", "probabilities"] as const).filter((name) => outputs[name]);
+  const available = RESULT_KINDS.filter((name) => outputs[name]);
   throw new InputError({
     code: "argument",
     subject: "output",

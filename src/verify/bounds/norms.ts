@@ -16,7 +16,16 @@ const AFFINE_ROUNDINGS = 8;
  */
 export const SPREAD_FACTOR = 2;
 
-/** BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are honest. */
+/**
+ * What half precision stores along that path: the input (which a runtime may have read before it was rounded), γ, and the
+ * output.
+ */
+const NORM_STORAGE = 3;
+
+/**
+ * BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are honest. Of half
+ * precision the variance is stored too, whose root halves its error; a small one is subnormal there.
+ */
 export function batchNormBound({
   node,
   inputs: [input],
@@ -28,15 +37,21 @@ export function batchNormBound({
 }: BoundCall<"batchNorm">): RoundingBound {
   const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
   const { unit, storage, underflow } = arithmetic;
-  const growth = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
+  const common = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
+  const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
   const elements = room(output.data.length);
   const channels = output.shape[1] ?? 1;
   const plane = elements.length / (output.shape[0] ?? 1) / channels;
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
     const channel = row % channels;
     const factor = Math.abs(scale[channel] ?? 0);
+    const variance = variances[channel] ?? 0;
+    const growth =
+      storage > 0 ? common + (storage * variance + underflow) / (2 * (variance + node.op.epsilon)) : common;
     const constant =
-      growth * (Math.abs(mean[channel] ?? 0) * factor + Math.abs(bias[channel] ?? 0)) + underflow;
+      (growth * Math.abs(mean[channel] ?? 0) + (storage > 0 ? underflow : 0)) * factor +
+      growth * Math.abs(bias[channel] ?? 0) +
+      underflow;
     for (let i = start; i < start + plane; i++)
       elements[i] =
         factor * (growth * Math.abs(input?.data[i] as number) + errorAt(inputError, i) + underflow) +
@@ -77,7 +92,7 @@ function momentsNormBound(
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
   const elements = call.elements(output.data.length);
-  const affine = gamma(AFFINE_ROUNDINGS, unit) + 2 * storage;
+  const affine = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
   const spread = new Float64Array(output.data.length / size);
   for (let start = 0, run = 0; start < elements.length; start += size, run++) {
     const moments = errorOfMoments(source, start, size, inputError, arithmetic, variance);

@@ -32,7 +32,10 @@ export function sigmoidBound({
   return { elements: output.data.map((_, i) => own + errorAt(inputError, i) / 4) };
 }
 
-/** A stream times its gate: one rounding, and what the factors' errors make of each other. */
+/**
+ * A stream times its gate: one rounding, and what the factors' errors make of each other. Of a half-precision network
+ * the result is stored, and so were both factors, which may have been read before.
+ */
 export function scaleBound({
   inputs: [stream, gate],
   inputErrors: [streamError = 0, gateError = 0],
@@ -41,7 +44,7 @@ export function scaleBound({
   elements: room,
 }: BoundCall<"scale">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
-  const growth = unit + 2 * storage;
+  const growth = unit + 3 * storage;
   const elements = room(output.data.length);
   const factors = gate?.data ?? new Float64Array();
   const plane = elements.length / factors.length;

@@ -47,13 +47,16 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
 function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
   const sidecars = new Set<string>();
+  const missing = new Set<string>();
   const noted: OnnxSource = {
     subject,
-    ...(source.sidecar
+    ...(source.absent ? { absent: source.absent } : {}),
+    ...(source.sidecar || source.absent
       ? {
           sidecar: (name) => {
-            sidecars.add(name);
-            return source.sidecar?.(name);
+            const bytes = source.sidecar?.(name);
+            (bytes ? sidecars : missing).add(name);
+            return bytes;
           },
         }
       : {}),
@@ -79,6 +82,7 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
     metadata: new Map(model.metadataProps.map(({ key, value }) => [key ?? "", value ?? ""])),
     ...(calls > 0 ? { inlined: calls } : {}),
     ...(sidecars.size > 0 ? { sidecars: [...sidecars] } : {}),
+    ...(missing.size > 0 ? { missing: [...missing] } : {}),
   };
 }
 

@@ -1,22 +1,42 @@
 import { encodeGraph } from "./graphs.js";
+import type { IGraphProto, IModelProto } from "./messages.js";
 import type { OnnxGraph, OnnxModel } from "./model.js";
 import { serializeModel } from "./schema.js";
+import { layOutSidecar } from "./sidecar.js";
 
 /** The bytes of an ONNX file. The same model always gives the same bytes; tensors are copied once. */
 export function encodeOnnx(model: OnnxModel): Uint8Array {
+  return serializeModel(modelProto(model, encodeGraph(model.graph)), expectedSize(model.graph));
+}
+
+/** An ONNX file and the one beside it that holds its large tensors. */
+export interface OnnxFiles {
+  readonly bytes: Uint8Array;
+  readonly data: Uint8Array;
+}
+
+/**
+ * As `encodeOnnx`, with the weights in a file beside the model's.
+ *
+ * @param location the name under which that file will lie in the model's folder
+ */
+export function encodeOnnxFiles(model: OnnxModel, location: string): OnnxFiles {
+  const { bytes: data, encodeTensor } = layOutSidecar(model.graph.initializers, location);
+  const proto = modelProto(model, encodeGraph(model.graph, encodeTensor));
+  return { bytes: serializeModel(proto, Math.max(8192, expectedSize(model.graph) - data.length)), data };
+}
+
+function modelProto(model: OnnxModel, graph: IGraphProto): IModelProto {
   const { name, version } = model.producer;
   const opsets = [["", model.opset] as const, ...model.customOpsets];
-  return serializeModel(
-    {
-      irVersion: model.irVersion,
-      ...(name ? { producerName: name } : {}),
-      ...(version ? { producerVersion: version } : {}),
-      graph: encodeGraph(model.graph),
-      opsetImport: opsets.map(([domain, version]) => ({ domain, version })),
-      metadataProps: Array.from(model.metadata, ([key, value]) => ({ key, value })),
-    },
-    expectedSize(model.graph),
-  );
+  return {
+    irVersion: model.irVersion,
+    ...(name ? { producerName: name } : {}),
+    ...(version ? { producerVersion: version } : {}),
+    graph,
+    opsetImport: opsets.map(([domain, version]) => ({ domain, version })),
+    metadataProps: Array.from(model.metadata, ([key, value]) => ({ key, value })),
+  };
 }
 
 /** More than an OSNet's file takes, so that its buffer never grows: its nodes take 250 bytes each, names included. */

@@ -15,6 +15,8 @@ export interface OnnxSource {
   readonly subject: string;
   /** The bytes of a file by its path relative to the model's folder; undefined if there is none. */
   readonly sidecar?: SidecarReader;
+  /** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
+  readonly absent?: (length: number, subject: string) => Uint8Array;
 }
 
 export type SidecarReader = (name: string) => Uint8Array | undefined;
@@ -31,7 +33,7 @@ export function externalElements(
   proto: ITensorProto,
   expectedBytes: number,
   subject: string,
-  { subject: file, sidecar }: OnnxSource,
+  { subject: file, sidecar, absent }: OnnxSource,
 ): Uint8Array {
   const entries = new Map(proto.externalData?.map(({ key, value }) => [key ?? "", value ?? ""]));
   const location = entries.get("location") ?? "";
@@ -43,7 +45,7 @@ export function externalElements(
       "do not use a model that reads files elsewhere",
       "unsupported",
     );
-  if (!sidecar)
+  if (!sidecar && !absent)
     throw refusal(
       subject,
       `its elements kept in ${JSON.stringify(location)}`,
@@ -51,7 +53,8 @@ export function externalElements(
       "give the path of the model, or save it as one file",
       "unsupported",
     );
-  const bytes = sidecar(location);
+  const bytes = sidecar?.(location);
+  if (!bytes && absent) return absent(expectedBytes, subject);
   if (!bytes)
     throw refusal(
       file,
@@ -81,4 +84,28 @@ function isInside(location: string): boolean {
 function wholeNumber(text: string | undefined, fallback: number): number {
   if (text === undefined) return fallback;
   return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+}
+
+/** The largest tensor of osnet_x1_0 has 1 MB, that of a network four times as wide 16. */
+const MAX_ABSENT_BYTES = 64 << 20;
+
+/**
+ * Zeros for the tensors of missing files, for those who look at a model and do not use it. All share one memory.
+ *
+ * @throws InputError (`unsupported`), from the result, for a tensor of over 64 MiB
+ */
+export function zerosForAbsent(): NonNullable<OnnxSource["absent"]> {
+  let zeros = new Uint8Array();
+  return (length, subject) => {
+    if (!(length <= MAX_ABSENT_BYTES))
+      throw refusal(
+        subject,
+        `${length} bytes in a file that is missing`,
+        `at most ${MAX_ABSENT_BYTES}`,
+        "put that file beside the model",
+        "unsupported",
+      );
+    if (zeros.length < length) zeros = new Uint8Array(length);
+    return zeros.subarray(0, length);
+  };
 }

@@ -15,14 +15,17 @@ import { decodeTensor, encodeTensor } from "./tensors.js";
 
 /** GraphProto, NodeProto and ValueInfoProto. */
 
-const GRAPHS: GraphCodec = { encode: encodeGraph, decode: decodeGraph };
+const GRAPHS: GraphCodec = { encode: (graph) => encodeGraph(graph), decode: decodeGraph };
 
-/** A graph as a GraphProto; tensors are viewed, not copied. */
-export function encodeGraph(graph: OnnxGraph): IGraphProto {
+/** A graph as a GraphProto; tensors are viewed, not copied. `encodeInitializer` may put them into another file. */
+export function encodeGraph(
+  graph: OnnxGraph,
+  encodeInitializer: typeof encodeTensor = encodeTensor,
+): IGraphProto {
   return {
     node: graph.nodes.map(encodeNode),
     name: graph.name,
-    initializer: Array.from(graph.initializers, ([name, tensor]) => encodeTensor(name, tensor)),
+    initializer: Array.from(graph.initializers, ([name, tensor]) => encodeInitializer(name, tensor)),
     input: graph.inputs.map(encodeValue),
     output: graph.outputs.map(encodeValue),
   };

@@ -20,6 +20,8 @@ export interface OnnxModel {
   readonly inlined?: number;
   /** The files beside it that its weights were read from; absent where they are inside. */
   readonly sidecars?: readonly string[];
+  /** Files that should be beside it and are not: the tensors in them are zeros. Absent where none is missing. */
+  readonly missing?: readonly string[];
 }
 
 /** Nodes in topological order, reading inputs, initializers and each other's outputs by name. */

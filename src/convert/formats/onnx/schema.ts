@@ -36,11 +36,17 @@ const TENSOR_TYPE: Schema = [
 ];
 const TYPE: Schema = [["tensorType", 1, () => TENSOR_TYPE]];
 const VALUE: Schema = schema<IValueInfoProto>(["name", 1, "string"], ["type", 2, () => TYPE]);
+const ENTRY: Schema = [
+  ["value", 2, "string"],
+  ["key", 1, "string"],
+];
 const TENSOR: Schema = schema<ITensorProto>(
   ["dims", 1, "varint"],
   ["dataType", 2, "varint"],
   ["name", 8, "string"],
   ["rawData", 9, "bytes"],
+  ["externalData", 13, () => ENTRY],
+  ["dataLocation", 14, "varint"],
 );
 const ATTRIBUTE: Schema = schema<IAttributeProto>(
   ["name", 1, "string"],
@@ -72,10 +78,6 @@ const GRAPH: Schema = schema<IGraphProto>(
 const OPSET: Schema = [
   ["version", 2, "varint"],
   ["domain", 1, "string"],
-];
-const ENTRY: Schema = [
-  ["value", 2, "string"],
-  ["key", 1, "string"],
 ];
 const MODEL: Schema = schema<IModelProto>(
   ["irVersion", 1, "varint"],

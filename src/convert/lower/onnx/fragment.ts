@@ -1,5 +1,6 @@
 import type { Tensor } from "../../../tensor.js";
-import type { OnnxAttribute, OnnxNode } from "../../formats/onnx/index.js";
+import { dtypeToCode, type OnnxAttribute, type OnnxNode } from "../../formats/onnx/index.js";
+import type { OnnxDType } from "./options.js";
 
 /** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
 export interface OnnxFragment {
@@ -14,6 +15,8 @@ export interface OnnxSite {
   /** Activations first, then the layer's weights in the order weight, bias, runningMean, runningVar. */
   readonly inputs: readonly string[];
   readonly opset: number;
+  /** Element type of the activations. */
+  readonly dtype: OnnxDType;
 }
 
 /** Attributes as they are written in lowerings; their types are in `attributes` below. */
@@ -38,4 +41,9 @@ export function onnxNode(
     outputs: [output],
     attributes: new Map(Object.entries(attributes)),
   };
+}
+
+/** A value in another element type. */
+export function castNode(output: string, input: string, dtype: OnnxDType): OnnxNode {
+  return onnxNode(output, "Cast", [input], { to: int(dtypeToCode(dtype)) });
 }

@@ -5,15 +5,16 @@ import { variantOf } from "../../../arch/variants.js";
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Shape, Tensor } from "../../../tensor.js";
+import { castStateDict } from "../../cast.js";
 import type { OnnxDimension, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
 import { preprocessMetadata } from "../preprocess.js";
 import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
-import { onnxNode } from "./fragment.js";
+import { castNode, onnxNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";
 import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
-import { lowerPreprocess, NORMALIZED } from "./preprocess.js";
+import { lowerInput } from "./preprocess.js";
 
 const CHANNELS = 3;
 
@@ -29,11 +30,14 @@ const CHANNELS = 3;
  * `osnet.folded`, `true` or `false`; of a model that takes raw pixels `osnet.preprocess`, `rgb` or `bgr`, and the images as
  * the network sees them are the value `images.normalized`.
  *
+ * In float16, weights are rounded once more, pixels are normalised in float32 all the same, and `Cast` leads in and out
+ * where the input and the results are float32.
+ *
  * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network.
  */
 export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: OnnxOptions = {}): OnnxModel {
   const resolved = resolveOptions(graph, options);
-  const { fold, opset, irVersion, results, preprocess } = resolved;
+  const { fold, opset, irVersion, results, preprocess, dtype, ioDtype } = resolved;
   const network = fold ? foldBatchNorm(graph) : graph;
   const needed = ancestors(network, ...results.map(({ layer }) => layer));
   const { nodes, initializers } = lowerNodes(
@@ -43,7 +47,12 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
   );
   const renamed = results.filter(({ name, layer }) => name !== layer);
   const { inputs, outputs } = declareValues(graph, resolved);
-  const allNodes = [...nodes, ...renamed.map(({ name, layer }) => onnxNode(name, "Identity", [layer]))];
+  const allNodes = [
+    ...nodes,
+    ...renamed.map(({ name, layer }) =>
+      dtype === ioDtype ? onnxNode(name, "Identity", [layer]) : castNode(name, layer, ioDtype),
+    ),
+  ];
   expectUnique([
     ...inputs.map(({ name }) => name),
     ...allNodes.flatMap((node) => node.outputs),
@@ -67,29 +76,35 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
 function lowerNodes(
   layers: readonly LayerNode[],
   stateDict: StateDict,
-  { opset, inputName, preprocess }: ResolvedOptions,
+  { opset, inputName, preprocess, dtype, ioDtype }: ResolvedOptions,
 ): { readonly nodes: readonly OnnxNode[]; readonly initializers: ReadonlyMap<string, Tensor> } {
-  const before = preprocess && lowerPreprocess(inputName, preprocess);
-  const nodes: OnnxNode[] = [...(before?.nodes ?? [])];
-  const initializers = new Map<string, Tensor>(before?.initializers);
-  const images = preprocess ? NORMALIZED : inputName;
+  const pixels = lowerInput(inputName, { preprocess, dtype, ioDtype });
+  const nodes: OnnxNode[] = [...pixels.nodes];
+  const initializers = new Map<string, Tensor>(pixels.initializers);
   const input = layers.find(({ op }) => op.kind === "input")?.name;
+  const stored = new Map<string, Tensor>();
   for (const layer of layers) {
     const weights = Object.values(nodeWeights(layer, stateDict));
-    for (const { name, tensor } of weights) initializers.set(name, tensor);
-    const activations = layer.inputs.map((name) => (name === input ? images : name));
+    for (const { name, tensor } of weights) {
+      initializers.set(name, tensor);
+      stored.set(name, tensor);
+    }
+    const activations = layer.inputs.map((name) => (name === input ? pixels.images : name));
     const inputs = [...activations, ...weights.map(({ name }) => name)];
-    const fragment = lowerOperation(layer.op, { name: layer.name, inputs, opset });
+    const fragment = lowerOperation(layer.op, { name: layer.name, inputs, opset, dtype });
     nodes.push(...fragment.nodes);
     for (const [name, tensor] of fragment.initializers ?? []) initializers.set(name, tensor);
   }
+  if (dtype !== "float32")
+    for (const [name, tensor] of castStateDict(stored, dtype, "the network's weights"))
+      initializers.set(name, tensor);
   return { nodes, initializers };
 }
 
 /** The graph's input and outputs with their shapes; dynamic dimensions are called batch, height and width. */
 function declareValues(
   graph: LayerGraph,
-  { batch, size, inputName, results }: ResolvedOptions,
+  { batch, size, inputName, results, dtype, ioDtype }: ResolvedOptions,
 ): { readonly inputs: readonly OnnxValue[]; readonly outputs: readonly OnnxValue[] } {
   const { height, width } = size === "dynamic" ? DEFAULT_SIZE : size;
   // Every result is pooled or flattened: its shape does not depend on the image's size.
@@ -98,10 +113,11 @@ function declareValues(
   const spatial = size === "dynamic" ? ["height", "width"] : [height, width];
   const withoutBatch = (layer: string): Shape => (shapes.get(layer) ?? []).slice(1);
   return {
-    inputs: [{ name: inputName, dtype: "float32", shape: [anyBatch, CHANNELS, ...spatial] }],
+    inputs: [{ name: inputName, dtype: ioDtype, shape: [anyBatch, CHANNELS, ...spatial] }],
     outputs: results.map(({ name, layer }) => ({
       name,
-      dtype: "float32",
+      // A layer's name is its value's, whatever that is stored in.
+      dtype: name === layer ? dtype : ioDtype,
       shape: [anyBatch, ...withoutBatch(layer)],
     })),
   };

@@ -4,14 +4,14 @@ import {
   DEFAULT_SIZE,
   expectInputShape,
   type ImageSize,
-  type OutputSelection,
   type Result,
+  type ResultOptions,
   selectResults,
 } from "../results.js";
 import { DEFAULT_OPSET, irVersionFor } from "./opsets.js";
 
 /** Which results the file returns; `both` is the embedding and the logits. */
-export type OnnxOutputSelection = OutputSelection;
+export type OnnxOutputSelection = NonNullable<ResultOptions["output"]>;
 
 /** How an ONNX file is written; every field has a default. */
 export interface OnnxOptions {
@@ -23,7 +23,7 @@ export interface OnnxOptions {
   readonly batch?: "dynamic" | number;
   /** Size of the images, or `dynamic` for any that the network can take, 5–8 % slower in onnxruntime. Default 256×128. */
   readonly size?: "dynamic" | ImageSize;
-  /** Default: what torchreid returns in evaluation mode. */
+  /** Results, or each by itself with its name. Default: what torchreid returns in evaluation mode. */
   readonly output?: OnnxOutputSelection;
   /** Whether every stream's gate vector [N, C, 1, 1] is an output too, named as its layer. Default false. */
   readonly gates?: boolean;
@@ -31,9 +31,18 @@ export interface OnnxOptions {
   readonly inputName?: string;
   /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
   readonly outputName?: string;
-  /** Raw pixels [N, 3, H, W] of 0 to 255, float32, in this order of channels as the input. Default: normalised images. */
+  /** Raw pixels [N, 3, H, W] of 0 to 255 in this order of channels as the input. Default: normalised images. */
   readonly preprocess?: PixelOrder;
+  /** What weights are stored and layers computed in. Default float32. */
+  readonly dtype?: OnnxDType;
+  /** Element type of the input and of the results, whatever is between them. Default float32. */
+  readonly ioDtype?: OnnxDType;
 }
+
+/** The element types that networks are written in. */
+export const ONNX_DTYPES = ["float32", "float16"] as const;
+
+export type OnnxDType = (typeof ONNX_DTYPES)[number];
 
 /** Options with all defaults filled in, for one network. */
 export interface ResolvedOptions {
@@ -45,6 +54,8 @@ export interface ResolvedOptions {
   readonly inputName: string;
   readonly results: readonly Result[];
   readonly preprocess: PixelOrder | undefined;
+  readonly dtype: OnnxDType;
+  readonly ioDtype: OnnxDType;
 }
 
 /**
@@ -55,7 +66,8 @@ export interface ResolvedOptions {
 export function resolveOptions(graph: LayerGraph, options: OnnxOptions): ResolvedOptions {
   const { fold = true, opset = DEFAULT_OPSET, batch = "dynamic", size = DEFAULT_SIZE } = options;
   expectInputShape(batch, size);
-  const { inputName = "images", preprocess } = options;
+  const { inputName = "images", preprocess, dtype = "float32", ioDtype = "float32" } = options;
   const results = selectResults(graph, options);
-  return { fold, opset, irVersion: irVersionFor(opset), batch, size, inputName, results, preprocess };
+  const irVersion = irVersionFor(opset);
+  return { fold, opset, irVersion, batch, size, inputName, results, preprocess, dtype, ioDtype };
 }

@@ -1,6 +1,13 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx, encodeOnnx, type SidecarReader } from "../../../../src/convert/formats/onnx/index.js";
+import {
+  decodeOnnx,
+  encodeOnnx,
+  encodeOnnxFiles,
+  type SidecarReader,
+  zerosForAbsent,
+} from "../../../../src/convert/formats/onnx/index.js";
+import type { Tensor } from "../../../../src/tensor.js";
 import { identityModel } from "./models.js";
 
 const { onnx } = onnxProto;
@@ -97,5 +104,81 @@ describe("weights beside an ONNX file", () => {
     expect(() => decode({ location: "m.data", ...entries })).toThrow(
       /bytes from byte .* of m\.data, which has 20, expected 12 bytes inside it/,
     );
+  });
+});
+
+describe("a missing file of weights", () => {
+  const absent = (dims: number) => {
+    const model = onnx.ModelProto.decode(modelWith({ location: "m.data" }));
+    for (const tensor of model.graph?.initializer ?? []) if (tensor.name === "w") tensor.dims = [dims];
+    return decodeOnnx(onnx.ModelProto.encode(model).finish(), {
+      subject: "m.onnx",
+      absent: zerosForAbsent(),
+    });
+  };
+
+  it("leaves zeros for those who only look, and is named", () => {
+    const model = absent(3);
+    expect(model.graph.initializers.get("w")?.data).toEqual(new Float32Array(3));
+    expect([model.sidecars, model.missing]).toEqual([undefined, ["m.data"]]);
+  });
+
+  it("stands for no more than 64 MiB a tensor", () => {
+    expect(() => absent(2 ** 24 + 1)).toThrow(
+      /found 67108868 bytes in a file that is missing, expected at most/,
+    );
+  });
+});
+
+describe("encodeOnnxFiles", () => {
+  const tensor = (length: number): Tensor<"float32"> => ({
+    dtype: "float32",
+    shape: [length],
+    data: Float32Array.from({ length }, (_, index) => index + 1),
+  });
+  const model = {
+    ...identityModel(),
+    graph: {
+      ...identityModel().graph,
+      initializers: new Map([
+        ["small", tensor(255)],
+        ["first", tensor(256)],
+        ["second", tensor(1500)],
+      ]),
+    },
+  };
+  const { bytes, data } = encodeOnnxFiles(model, "m.onnx.data");
+
+  it("puts large tensors on pages of the other file, as onnx-proto reads it", () => {
+    const initializers = onnx.ModelProto.decode(bytes).graph?.initializer ?? [];
+    expect(
+      initializers.map(({ name, dataLocation, externalData, rawData }) => ({
+        name,
+        dataLocation,
+        entries: externalData?.map(({ key, value }) => `${key}=${value}`),
+        raw: rawData?.length,
+      })),
+    ).toEqual([
+      { name: "small", dataLocation: 0, entries: [], raw: 1020 },
+      {
+        name: "first",
+        dataLocation: 1,
+        entries: ["location=m.onnx.data", "offset=0", "length=1024"],
+        raw: 0,
+      },
+      {
+        name: "second",
+        dataLocation: 1,
+        entries: ["location=m.onnx.data", "offset=4096", "length=6000"],
+        raw: 0,
+      },
+    ]);
+    expect(data.length).toBe(4096 + 6000);
+    expect(data.subarray(1024, 4096).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it("is read back", () => {
+    const decoded = decodeOnnx(bytes, { subject: "m.onnx", sidecar: read({ "m.onnx.data": data }) });
+    expect(decoded.graph.initializers).toEqual(model.graph.initializers);
   });
 });

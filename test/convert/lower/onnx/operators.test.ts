@@ -167,6 +167,23 @@ describe.each([OPSET_RANGE[0], 13, 17, OPSET_RANGE[1]])("operators of opset %i i
   });
 });
 
+describe.each([OPSET_RANGE[0], OPSET_RANGE[1]])("float16 operators of opset %i in onnxruntime", (opset) => {
+  // 1e8 is more than float16 holds.
+  it.each(CASES.filter(({ images }) => images.data.every((value) => value < 65_504)))(
+    "$what",
+    async ({ images, layers, parameters = {}, expected }) => {
+      const [, , height = 1, width = 1] = images.shape;
+      const options = { opset, fold: false, size: { height, width }, dtype: "float16" } as const;
+      const model = lowerToOnnx(graphOf(...layers), new Map(Object.entries(parameters)), options);
+      const features = (await runOnnx(model, images)).get("features");
+      expect(features?.data.length).toBe(expected.length);
+      features?.data.forEach((value, index) => {
+        expect(Math.abs(value - (expected[index] ?? Number.NaN))).toBeLessThan(4e-3);
+      });
+    },
+  );
+});
+
 describe("layer norm", () => {
   it.each([
     [16, ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"]],

@@ -1,0 +1,120 @@
+import { describe, expect, it } from "vitest";
+import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { fixturePath } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
+import { refusal, run } from "./command.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const checkpoint = openFixture();
+
+/** A file that does not say that it is ours. */
+function theirs(options: Parameters<typeof convert>[1]): Uint8Array {
+  return rewriteOnnx(convert(checkpoint, options), (model) => ({ ...model, metadata: new Map() }));
+}
+
+function interfaceOf({ opset, graph }: OnnxModel) {
+  const { dtype } =
+    graph.initializers.get("fc.0.weight") ?? graph.initializers.get("fc.1.folded.weight") ?? {};
+  return { opset, inputs: graph.inputs, outputs: graph.outputs, dtype };
+}
+
+describe("osnet-convert pth2onnx --external-data", () => {
+  it("writes weights beside the model, which is read with them", async () => {
+    const folder = await temporaryFolder();
+    const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--size", "64x32", "--external-data"];
+    const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString()).toMatch(/\nwrote m\.onnx and m\.onnx\.data, 1\.0 MB\n$/);
+    expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
+    const data = await folder.read("m.onnx.data");
+    const model = decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx", sidecar: () => data });
+    const whole = decodeOnnx(convert(checkpoint), { subject: "m.onnx" });
+    expect({ ...model, sidecars: undefined }).toEqual(whole);
+  });
+
+  it("needs both names, and a place for two files", async () => {
+    const args = ["pth2onnx", CHECKPOINT, "--external-data", "-o"];
+    expect(await refusal("osnet-convert", [...args, "m.onnx"], { "m.onnx.data": "theirs" })).toBe(
+      "m.onnx.data: found an existing file, expected no file of this name; add --force to replace it.\n",
+    );
+    expect(await refusal("osnet-convert", [...args, "-"])).toMatch(
+      /^--external-data: found standard output, /,
+    );
+  });
+});
+
+describe("osnet-convert pth2onnx --like", () => {
+  it("writes another file's interface, in half precision here", async () => {
+    const like = theirs({
+      ...{ opset: 13, batch: 3, fold: false, dtype: "float16", ioDtype: "float16", inputName: "input.1" },
+      output: [
+        { kind: "logits", name: "scores" },
+        { kind: "features", name: "495" },
+      ],
+    });
+    const folder = await temporaryFolder({ "theirs.onnx": like });
+    const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx"];
+    const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString()).toMatch(
+      /verified: 459 layers and 24 gates, each recomputed in float64, are right/,
+    );
+    expect(interfaceOf(decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" }))).toEqual({
+      opset: 13,
+      inputs: [{ name: "input.1", dtype: "float16", shape: [3, 3, 64, 32] }],
+      outputs: [
+        { name: "scores", dtype: "float16", shape: [3, 16] },
+        { name: "495", dtype: "float16", shape: [3, 512] },
+      ],
+      dtype: "float16",
+    });
+  });
+
+  it("gives way to options, and says what it does not write", async () => {
+    const model = decodeOnnx(theirs({ inputName: "x", outputName: "y" }), { subject: "m.onnx" });
+    const like = encodeOnnx({ ...model, opset: 9, irVersion: 4 });
+    const folder = await temporaryFolder({ "theirs.onnx": like });
+    const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx", "--no-verify"];
+    const options = ["--output", "both", "--size", "256x128", "--output-name", "z", "--batch", "1"];
+    const { stdout } = await run("osnet-convert", [...args, ...options], { cwd: folder.path });
+    expect(stdout.toString()).toContain("\n  like theirs.onnx: opset 11, the nearest to their 9\n");
+    const written = decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" });
+    expect(interfaceOf(written)).toEqual({
+      opset: 11,
+      inputs: [{ name: "x", dtype: "float32", shape: [1, 3, 256, 128] }],
+      outputs: [
+        { name: "z", dtype: "float32", shape: [1, 512] },
+        { name: "logits", dtype: "float32", shape: [1, 16] },
+      ],
+      dtype: "float32",
+    });
+  });
+
+  it("refuses what is no OSNet", async () => {
+    const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx"];
+    expect(await refusal("osnet-convert", args, { "theirs.onnx": "nothing" })).toMatch(
+      /^theirs\.onnx: found /,
+    );
+  });
+});
+
+describe("osnet-convert onnx2onnx", () => {
+  it("writes single files, half precision and other sizes of what it reads", async () => {
+    const folder = await temporaryFolder({ "theirs.onnx": theirs({ size: SMALL, opset: 12 }) });
+    const args = ["onnx2onnx", "theirs.onnx", "-o", "m.onnx", "--dtype", "float16", "--opset", "20"];
+    const { status, stderr } = await run("osnet-convert", [...args, "--batch", "2"], { cwd: folder.path });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(interfaceOf(decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" }))).toMatchObject({
+      opset: 20,
+      inputs: [{ name: "images", dtype: "float32", shape: [2, 3, 256, 128] }],
+      dtype: "float16",
+    });
+  });
+
+  it("refuses a type that files of ours do not have", async () => {
+    expect(await refusal("osnet-convert", ["pth2onnx", CHECKPOINT, "--dtype", "bfloat16"])).toBe(
+      '--dtype: found "bfloat16", expected float32 or float16; choose one of them.\n',
+    );
+  });
+});
