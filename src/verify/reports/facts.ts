@@ -1,6 +1,8 @@
 /** What every report says in the same words, and the figures it says it with. */
 import type { LayerResult, ParityReport, Tolerance } from "../report.js";
 
+export { formatCosine } from "../../terminal-text.js";
+
 /** The verdict without its PASS or FAIL, in one clause. */
 export function verdictClause(report: ParityReport): string {
   const { passed, faults, gates, layers, tolerance, baseline } = report;
@@ -54,12 +56,6 @@ export function formatError(error: number | null | undefined): string {
   if (error === undefined) return "–";
   if (error === null || !Number.isFinite(error)) return "∞";
   return error === 0 ? "0" : error.toExponential(1);
-}
-
-/** Six decimals, and never 1.000000 for what is not 1. */
-export function formatCosine(value: number): string {
-  const text = value.toFixed(6);
-  return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
 }
 
 export function plural(count: number, noun: string, many: string = `${noun}s`): string {

@@ -1,5 +1,13 @@
-import { type Align, clean, formatCosine, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
-import type { ParityReport, Proof, Tolerance, Vacuity } from "../report.js";
+import { clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
+import type { LayerResult, ParityReport, Proof, Vacuity } from "../report.js";
+import {
+  formatCosine,
+  formatError,
+  formatMargin,
+  marginMeaning,
+  verdictClause,
+  worstFirst,
+} from "./facts.js";
 
 /** How many layers the short table shows. */
 const WORST = 10;
@@ -44,36 +52,37 @@ function faultList({ faults }: ParityReport, paint: Paint): string {
   ].join("\n");
 }
 
+/** A column of figures: its title and what it shows of a layer. */
+type Column = readonly [title: string, show: (layer: LayerResult) => string];
+
+const MARGIN: Column = [
+  "margin",
+  ({ status, margin }) => (status === "untested" ? "–" : formatMargin(margin)),
+];
+const DRIFT: readonly Column[] = [
+  ["drift", ({ maxAbs }) => formatError(maxAbs)],
+  ["of max", ({ relMax }) => formatError(relMax)],
+  ["rmse", ({ rmse }) => formatError(rmse)],
+  ["cosine", ({ cosine }) => formatCosine(cosine)],
+  ["ulp", ({ ulp }) => String(ulp)],
+];
+const LOCAL: Column = ["local", ({ localMaxAbs }) => formatError(localMaxAbs)];
+
 function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, paint: Paint): string {
-  const worst = [...results].sort((a, b) => (b.margin ?? Infinity) - (a.margin ?? Infinity)).slice(0, WORST);
-  const rows = (all ? results : worst).map((layer) => [
+  const shown = all ? results : worstFirst(results).slice(0, WORST);
+  const columns = [MARGIN, ...(tolerance.rule === "derived-bounds" ? [LOCAL] : []), ...DRIFT];
+  const rows = shown.map((layer) => [
     layer.status === "pass" ? paint.good("pass") : paint.bad(layer.status),
     clean(layer.name),
     layer.op,
     layer.shape.join("×"),
-    layer.margin === null ? "∞" : layer.margin.toPrecision(2),
-    layer.maxAbs.toExponential(1),
-    layer.relMax === null ? "∞" : layer.relMax.toExponential(1),
-    layer.rmse.toExponential(1),
-    formatCosine(layer.cosine),
-    String(layer.ulp),
+    ...columns.map(([, show]) => show(layer)),
   ]);
-  const title = all ? `All ${results.length} layers` : `Worst ${worst.length} of ${results.length} layers`;
-  const header = ["", "layer", "op", "shape", "margin", "max abs", "of max", "rmse", "cosine", "ulp"];
-  const align: Align[] = [
-    "left",
-    "left",
-    "left",
-    "right",
-    "right",
-    "right",
-    "right",
-    "right",
-    "right",
-    "right",
-  ];
-  const legend = paint.faint(`margin: ${marginMeaning(tolerance)}`);
-  return `${paint.strong(title)}  ${legend}\n${renderTable(header, rows, align, paint.faint)}`;
+  const title = all ? `All ${results.length} layers` : `Worst ${shown.length} of ${results.length} layers`;
+  const header = ["", "layer", "op", "shape", ...columns.map(([name]) => name)];
+  const legend = paint.faint(`margin: ${marginMeaning(tolerance)}; drift: from the reference network`);
+  const table = renderTable(header, rows, ["left", "left", "left", "right"], paint.faint);
+  return `${paint.strong(title)}\n  ${legend}\n${table}`;
 }
 
 function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string {
@@ -102,21 +111,20 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
     gate.min.toFixed(4),
     gate.mean.toFixed(4),
     gate.max.toFixed(4),
-    gate.maxAbs.toExponential(1),
+    formatError(gate.maxAbs),
   ]);
-  const header = ["", "block", "stream", "min", "mean", "max", "max abs"];
-  return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right", "right", "right", "right", "right"], paint.faint)}`;
+  const header = ["", "block", "stream", "min", "mean", "max", "drift"];
+  return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right"], paint.faint)}`;
 }
 
 function summary({ output, weights, quantization, coverage, proof, vacuity }: ParityReport): string {
   const lines: string[] = [];
   if (output) {
-    const relative = output.relMax === null ? "∞" : output.relMax.toExponential(1);
     lines.push(
-      `Embedding ${output.layer}: max abs ${output.maxAbs.toExponential(1)} (${relative} of max), L2-normalised ${output.normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(output.cosine)}`,
+      `Embedding ${output.layer}: max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
     );
     if (output.tappingMaxAbs !== null)
-      lines.push(`Reading inner values moves the embedding by ${output.tappingMaxAbs.toExponential(1)}`);
+      lines.push(`Reading inner values moves the embedding by ${formatError(output.tappingMaxAbs)}`);
   }
   if (weights)
     lines.push(
@@ -125,7 +133,7 @@ function summary({ output, weights, quantization, coverage, proof, vacuity }: Pa
   if (quantization) {
     const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
     lines.push(
-      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${maxAbs.toExponential(1)} (${relMax?.toExponential(1) ?? "∞"} of max), L2-normalised ${normalizedMaxAbs.toExponential(1)}, cosine ${formatCosine(quantization.cosine)}`,
+      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${formatError(maxAbs)} (${formatError(relMax)} of max), L2-normalised ${formatError(normalizedMaxAbs)}, cosine ${formatCosine(quantization.cosine)}`,
     );
   }
   const folded =
@@ -157,18 +165,6 @@ function grounds({ status, grounds: sentences, images }: Proof): string {
   return `Sampled on ${images} ${images === 1 ? "image" : "images"}: ${sentences.join("; ")}`;
 }
 
-function verdict({ passed, faults, gates, layers, tolerance }: ParityReport, paint: Paint): string {
-  if (passed)
-    return `${paint.good("PASS")}  ${layers.length} layers and ${gates.length} gates agree within ${allowance(tolerance)}`;
-  const first = faults[0];
-  return `${paint.bad("FAIL")}  ${faults.length} ${faults.length === 1 ? "fault" : "faults"}${first ? `, first at ${clean(first.layer)}` : ""}`;
-}
-function marginMeaning(tolerance: Tolerance): string {
-  return tolerance.rule === "derived-bounds"
-    ? "error of the layer on the candidate's own inputs, over its rounding bound"
-    : `error over what tolerance ${tolerance.value} allows`;
-}
-
-function allowance(tolerance: Tolerance): string {
-  return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
+function verdict(report: ParityReport, paint: Paint): string {
+  return `${report.passed ? paint.good("PASS") : paint.bad("FAIL")}  ${clean(verdictClause(report))}`;
 }

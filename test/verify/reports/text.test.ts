@@ -8,10 +8,11 @@ describe("renderText", () => {
     expect(renderText(REPORT)).toBe(`m.onnx in onnxruntime, against w.pth (osnet_x0_25)
 images 2×3×64×32 from seed:0
 
-Worst 2 of 2 layers  margin: error over what tolerance 0.0001 allows
-        layer            op       shape  margin  max abs  of max    rmse   cosine  ulp
-  pass  conv2.0.gate[1]  relu  2×16×8×4    0.50   1.0e-5  5.0e-5  2.0e-6  1−3e-12   12
-  pass  conv1.relu       relu  2×16×8×4   0.020   1.0e-5  2.0e-6  2.0e-6  1−3e-12   12
+Worst 2 of 2 layers
+  margin: error over what tolerance 0.0001 allows; drift: from the reference network
+        layer            op       shape  margin   drift  of max    rmse   cosine  ulp
+  pass  conv2.0.gate[1]  relu  2×16×8×4     0.5  1.0e-5  5.0e-5  2.0e-6  1−3e-12   12
+  pass  conv1.relu       relu  2×16×8×4    0.02  1.0e-5  2.0e-6  2.0e-6  1−3e-12   12
 
 2 gates  range of the candidate's gate vectors, and the largest error
   block    stream 1         stream 2
@@ -27,14 +28,16 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
 
   it("shows all layers in network order, and each gate by itself", () => {
     const lines = renderText(REPORT, { layers: true }).split("\n");
-    expect(lines).toContain("All 2 layers  margin: error over what tolerance 0.0001 allows");
+    expect(lines).toContain(
+      "All 2 layers",
+    );
     expect(lines.filter((line) => line.startsWith("  pass  ")).map((line) => line.split(/ +/)[2])).toEqual([
       "conv1.relu",
       "conv2.0.gate[1]",
       "conv2.0",
       "conv2.0",
     ]);
-    expect(lines).toContain("  pass  conv2.0       2  0.0400  0.5000  0.8500   2.0e-7");
+    expect(lines).toContain("  pass  conv2.0       2  0.0400  0.5000  0.8500  2.0e-7");
   });
 
   const fault: Fault = {
@@ -56,7 +59,7 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
   it("puts faults first and the verdict last, and NaN above all", () => {
     const text = renderText(FAILING);
     expect(text.split("\n\n")[1]).toBe("Faults\n  numeric conv1.relu: 1 element is NaN");
-    expect(text).toContain("  fail  conv1.relu       relu  2×16×8×4       ∞   1.0e-5       ∞  2.0e-6");
+    expect(text).toContain("  fail  conv1.relu       relu  2×16×8×4       ∞  1.0e-5       ∞  2.0e-6");
     expect(text.indexOf("fail  conv1.relu")).toBeLessThan(text.indexOf("pass  conv2.0.gate[1]"));
     expect(text).toContain("2 gates, 2 failing");
     expect(text).not.toContain("Embedding");
@@ -70,6 +73,27 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
     expect(text.split("\n").at(-1)).toBe("FAIL  23 faults, first at conv1.relu");
   });
 
+  it("tells a layer's own error from its drift where each is judged by its own bound", () => {
+    const [first, ...others] = REPORT.layers;
+    const layers = [
+      { ...first, localMaxAbs: 0, margin: 0 },
+      { ...others[0], status: "untested", margin: null },
+    ];
+    const lines = renderText({
+      ...REPORT,
+      tolerance: { rule: "derived-bounds" },
+      layers: layers as ParityReport["layers"],
+    }).split("\n");
+    const rows = lines.map((line) => line.trim().split(/ {2,}/).join(" | "));
+    expect(rows).toContain("layer | op | shape | margin | local | drift | of max | rmse | cosine | ulp");
+    expect(rows).toContain(
+      "pass | conv1.relu | relu | 2×16×8×4 | 0 | 0 | 1.0e-5 | 2.0e-6 | 2.0e-6 | 1−3e-12 | 12",
+    );
+    expect(rows).toContain(
+      "untested | conv2.0.gate[1] | relu | 2×16×8×4 | – | – | 1.0e-5 | 5.0e-5 | 2.0e-6 | 1−3e-12 | 12",
+    );
+  });
+
   it("paints what is good and bad, and keeps columns straight", () => {
     const paint = {
       good: (text: string) => `\u001b[32m${text}\u001b[39m`,
@@ -80,7 +104,7 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
     const lines = renderText(REPORT, { paint }).split("\n");
     expect(lines.at(-1)).toBe("\u001b[32mPASS\u001b[39m  2 layers and 2 gates agree within 0.0001 of max");
     expect(lines).toContain(
-      "  \u001b[32mpass\u001b[39m  conv1.relu       relu  2×16×8×4   0.020   1.0e-5  2.0e-6  2.0e-6  1−3e-12   12",
+      "  \u001b[32mpass\u001b[39m  conv1.relu       relu  2×16×8×4    0.02  1.0e-5  2.0e-6  2.0e-6  1−3e-12   12",
     );
   });
 
