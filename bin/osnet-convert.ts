@@ -128,14 +128,19 @@ function addWeightsOptions(command: Command): Command {
 program
   .commandsGroup("Besides:")
   .command("inspect")
-  .description("say what a checkpoint is: container, network, classes, weights' fingerprint, and what is odd")
-  .argument("<checkpoint>", "torchreid weights (PyTorch, safetensors or .npz), or - for standard input")
+  .description(
+    "say what a checkpoint or an ONNX file is: container or exporter, network, classes, weights' fingerprint, and what is odd",
+  )
+  .argument(
+    "<file>",
+    "torchreid weights (PyTorch, safetensors or .npz), an ONNX file, or - for standard input",
+  )
   .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
   .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
   .option("--json", "print the inspection as JSON")
-  .action(async (checkpoint, options) => {
+  .action(async (file, options) => {
     const { inspectFile } = await import("./commands/inspect.js");
-    process.exitCode = await inspectFile(checkpoint, options);
+    process.exitCode = await inspectFile(file, options);
   });
 
 program.helpCommand(true).addHelpText(

@@ -1,8 +1,12 @@
 import { basename } from "node:path";
+import type { OsnetSpec } from "../../src/arch/index.js";
 import { identifyCheckpoint } from "../../src/convert/checkpoint.js";
 import { inspectCheckpoint } from "../../src/convert/inspect/inspection.js";
+import { inspectOnnx } from "../../src/convert/inspect/onnx-inspection.js";
+import { renderOnnxInspection } from "../../src/convert/inspect/onnx-text.js";
 import { renderInspection } from "../../src/convert/inspect/text.js";
-import { readInput } from "../../src/files.js";
+import { sniffFormat } from "../../src/convert/sniff.js";
+import { readInput, sidecarReader } from "../../src/files.js";
 import { readArchitecture } from "./inputs.js";
 import type { ExitStatus } from "./options.js";
 import { PAINT } from "./terminal.js";
@@ -14,18 +18,37 @@ interface InspectOptions {
   readonly json?: boolean;
 }
 
-/** Says what a checkpoint is; what is odd about its numbers is part of the answer, not a failure. */
+/** Says what a file is; what is odd about its numbers or its graph is part of the answer, not a failure. */
 export async function inspectFile(input: string, { key, arch, json }: InspectOptions): Promise<ExitStatus> {
   const architecture = await readArchitecture(arch);
   const file = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
+  const options = architecture === undefined ? {} : { arch: architecture };
+  if (sniffFormat(file.bytes) === "onnx") return inspectModel(input, file, options, json ?? false);
   const checkpoint = identifyCheckpoint(file.bytes, {
     subject: file.name,
     ...(key === undefined ? {} : { key }),
-    ...(architecture === undefined ? {} : { arch: architecture }),
+    ...options,
   });
   const inspection = await inspectCheckpoint(checkpoint, file);
-  process.stdout.write(
-    json ? `${JSON.stringify(inspection, null, 2)}\n` : renderInspection(inspection, PAINT),
-  );
+  print(inspection, json ? undefined : renderInspection(inspection, PAINT));
   return 0;
+}
+
+/** A file of another network is described as far as it goes, and refused. */
+async function inspectModel(
+  input: string,
+  { name, bytes }: { readonly name: string; readonly bytes: Uint8Array },
+  options: { readonly arch?: string | OsnetSpec },
+  json: boolean,
+): Promise<ExitStatus> {
+  const sidecar = input === "-" ? {} : { sidecar: sidecarReader(input) };
+  const inspection = await inspectOnnx(bytes, { name, ...options, ...sidecar });
+  print(inspection, json ? undefined : renderOnnxInspection(inspection, PAINT));
+  if (inspection.refusal === undefined) return 0;
+  process.stderr.write(`${inspection.refusal}\n`);
+  return 2;
+}
+
+function print(inspection: object, text: string | undefined): void {
+  process.stdout.write(text ?? `${JSON.stringify(inspection, null, 2)}\n`);
 }

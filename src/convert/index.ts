@@ -32,10 +32,14 @@ export {
   type AnomalousTensor,
   type Anomaly,
   type AnomalyKind,
+  fingerprintFolded,
   fingerprintWeights,
   type Inspection,
   inspectCheckpoint,
+  inspectOnnx,
+  type OnnxInspection,
   renderInspection,
+  renderOnnxInspection,
 } from "./inspect/index.js";
 export {
   type Difference,

@@ -1,4 +1,4 @@
-import { expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
+import { type Dialect, expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
 import { decodeOnnx, type OnnxModel, type SidecarReader } from "./formats/onnx/index.js";
 import { describePreprocess, liftStateDict, matchOnnx, type OnnxMatch } from "./lift/index.js";
@@ -23,36 +23,28 @@ export function openOnnxCheckpoint(
   { subject, arch, sidecar }: OnnxCheckpointOptions,
 ): Checkpoint {
   const model = decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) });
-  const given = typeof arch === "string" ? namedSpec(arch) : arch;
-  const match = matchBest(model, subject, given);
-  const { stateDict, reparameterised } = liftStateDict(match, { subject });
-  const checkpoint: Checkpoint = {
-    spec: match.spec,
-    graph: match.graph,
-    variant: variantOf(match.spec),
-    extra: [],
-    stateDict,
-    decoded: {
-      format: "onnx",
-      container: "onnx",
-      // What an ONNX file says of itself is about its graph.
-      metadata: new Map(),
-      wrapperPath: "",
-      modelClass: "",
-      removedPrefix: "",
-      notes: notesOf(model, match, reparameterised.length, stateDict.size),
-    },
-  };
+  const match = matchModel(model, { subject, ...(arch === undefined ? {} : { arch }) });
+  const { checkpoint } = liftModel(model, match, subject);
   refuseBadNumbers(checkpoint, subject);
   return checkpoint;
 }
 
-/** The network that the user names, the one that the file states, or the one that its graph shows: the first that fits. */
-function matchBest(model: OnnxModel, subject: string, given: OsnetSpec | undefined): OnnxMatch {
+/**
+ * Matches a decoded file against the network that the user names, the one that the file states, or the one that its graph
+ * shows: the first that fits.
+ *
+ * @throws InputError (`unsupported`, `format`) if its graph is no OSNet
+ */
+export function matchModel(
+  model: OnnxModel,
+  { subject, arch }: Pick<OnnxCheckpointOptions, "subject" | "arch">,
+): OnnxMatch {
+  const given = typeof arch === "string" ? namedSpec(arch) : arch;
   const text = model.metadata.get("osnet.spec");
   const stated =
     given ?? (text === undefined ? undefined : parseSpec(text, `${subject}, metadata osnet.spec`));
-  const shown = matchOnnx(model, { subject, ...(stated ? { dialect: stated.dialect } : {}) });
+  const dialect = stated?.dialect ?? namedDialect(model);
+  const shown = matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) });
   if (!stated) return shown;
   // A file that gives embeddings has no classifier, whatever its network had.
   const head = shown.spec.head && {
@@ -61,6 +53,55 @@ function matchBest(model: OnnxModel, subject: string, given: OsnetSpec | undefin
   };
   const match = matchOnnx(model, { subject, graph: expand({ ...stated, head }) });
   return given || match.differences.length === 0 ? match : shown;
+}
+
+/**
+ * Exporters leave some of the modules' names in a file. Nothing is found by them; but where a graph does not show which
+ * of torchreid's two ways of naming its modules follow, they tell.
+ */
+function namedDialect({ graph }: OnnxModel): Dialect | undefined {
+  for (const { name } of graph.nodes) if (STREAM_NAMES.test(name)) return dialectOf(name);
+  for (const name of graph.initializers.keys()) if (STREAM_NAMES.test(name)) return dialectOf(name);
+  return undefined;
+}
+
+/** A layer of a block's stream: `conv2.0.conv2b.0.conv1`, `conv2.0.conv2.1.layers.0.conv1`. */
+const STREAM_NAMES = /\bconv2[a-d]\b|\blayers\b[./]/;
+
+function dialectOf(name: string): Dialect {
+  return /\blayers\b/.test(name) ? "osnet_ain" : "osnet";
+}
+
+/** What a matched file holds under torchreid's names; its numbers may be bad. */
+export interface LiftedModel {
+  readonly checkpoint: Checkpoint;
+  /** How many tensors are not the trained ones, though the network computes the same. */
+  readonly reparameterised: number;
+}
+
+/** @throws InputError (`state-dict`) if the file departs from the architecture */
+export function liftModel(model: OnnxModel, match: OnnxMatch, subject: string): LiftedModel {
+  const { stateDict, reparameterised } = liftStateDict(match, { subject });
+  return {
+    reparameterised: reparameterised.length,
+    checkpoint: {
+      spec: match.spec,
+      graph: match.graph,
+      variant: variantOf(match.spec),
+      extra: [],
+      stateDict,
+      decoded: {
+        format: "onnx",
+        container: "onnx",
+        // What an ONNX file says of itself is about its graph.
+        metadata: new Map(),
+        wrapperPath: "",
+        modelClass: "",
+        removedPrefix: "",
+        notes: notesOf(model, match, reparameterised.length, stateDict.size),
+      },
+    },
+  };
 }
 
 /** Whether quantised tensors have one step each, or one per output channel. */

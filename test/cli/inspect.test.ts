@@ -1,5 +1,8 @@
+import { rm } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import type { Inspection } from "../../src/convert/inspect/index.js";
+import { identityModel } from "../convert/formats/onnx/models.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { openFixture, withTensor, withValues } from "../support/osnet.js";
@@ -60,5 +63,34 @@ describe("osnet-convert inspect", () => {
   unexpected: conv5.bn.beta [1]
 `,
     );
+  });
+
+  it("describes an ONNX file, its weights beside it or missing", async () => {
+    const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--external-data", "--no-verify", "--no-fold"];
+    const folder = await temporaryFolder();
+    await run("osnet-convert", args, { cwd: folder.path });
+    const inspect = async (): Promise<string> => {
+      const { status, stdout } = await run("osnet-convert", ["inspect", "m.onnx"], { cwd: folder.path });
+      expect(status).toBe(0);
+      return stdout.toString();
+    };
+    expect(await inspect()).toMatch(
+      / {2}weights {8}in m\.onnx\.data\n[^]* {2}fingerprint {4}1b775044290ebf1e\n/,
+    );
+    await rm(folder.at("m.onnx.data"));
+    expect(await inspect()).toMatch(
+      / {2}weights {8}needs m\.onnx\.data beside it\n[^]* {2}network {8}osnet_x0_25\n/,
+    );
+  });
+
+  it("describes and refuses an ONNX file of another network", async () => {
+    const model = identityModel();
+    const folder = await temporaryFolder({ "m.onnx": encodeOnnx(model) });
+    const { status, stdout, stderr } = await run("osnet-convert", ["inspect", "m.onnx"], {
+      cwd: folder.path,
+    });
+    expect(status).toBe(2);
+    expect(stdout.toString()).toMatch(/\n {2}operators +1 Identity\n/);
+    expect(stderr).toMatch(/^m\.onnx: found another network of 0 Conv, .*, expected an OSNet, .*; .*\.\n$/);
   });
 });

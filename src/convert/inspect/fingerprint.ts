@@ -10,15 +10,23 @@
  * never show. Values are widened, which is exact: float32 weights and a float64 copy of them have one fingerprint, while
  * a half-precision copy, whose values were rounded, has another. −0 and 0 differ as their bits do; every NaN is the
  * same NaN, since widening need not keep its payload.
+ *
+ * A file whose batch norms are folded has other weights than its checkpoint, and another fingerprint. The two meet in a
+ * second one, `osnet-folded-weights/1`: the same text of the weights that folding gives (in float64, rounded to float32
+ * once, as we write them), under the names that our files have them by. Exporters that fold in float32 round otherwise.
  */
-import { type LayerGraph, parametersOf } from "../../arch/index.js";
+import { ancestors, type LayerGraph, parametersOf } from "../../arch/index.js";
 import { sha256 } from "../../sha256.js";
 import type { StateDict } from "../../state-dict.js";
 import { formatShape, type Tensor } from "../../tensor.js";
 import { toReal } from "../../tensor-cast.js";
+import { foldBatchNorm } from "../lower/fold.js";
+import { nodeWeights } from "../lower/weights.js";
 
 /** The first line of the text that is hashed. A change of what follows changes it. */
 export const FINGERPRINT_SCHEME = "osnet-weights/1";
+
+export const FOLDED_SCHEME = "osnet-folded-weights/1";
 
 /** The high word of float64's quiet NaN, the one that IEEE 754 arithmetic makes. */
 const NAN_HIGH_WORD = 0x7ff80000;
@@ -31,6 +39,21 @@ export async function fingerprintWeights(graph: LayerGraph, stateDict: StateDict
     if (optional || !tensor || path.startsWith("classifier.")) continue;
     lines.push(`${path} ${formatShape(shape)} ${await sha256(float64Bytes(tensor, path))}`);
   }
+  return sha256(new TextEncoder().encode(`${lines.join("\n")}\n`));
+}
+
+/** The fingerprint of a complete state dict as it is once every batch norm is folded into the layer before. */
+export async function fingerprintFolded(graph: LayerGraph, stateDict: StateDict): Promise<string> {
+  const folded = foldBatchNorm(graph);
+  const needed = ancestors(folded, folded.outputs.features);
+  const digests = new Map<string, string>();
+  for (const node of folded.nodes) {
+    if (!needed.has(node.name)) continue;
+    for (const { name, tensor } of Object.values(nodeWeights(node, stateDict)))
+      if (!digests.has(name))
+        digests.set(name, `${formatShape(tensor.shape)} ${await sha256(float64Bytes(tensor, name))}`);
+  }
+  const lines = [FOLDED_SCHEME, ...[...digests].map(([name, digest]) => `${name} ${digest}`)];
   return sha256(new TextEncoder().encode(`${lines.join("\n")}\n`));
 }
 

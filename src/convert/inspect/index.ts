@@ -5,6 +5,9 @@ export {
   type AnomalyKind,
   type Severity,
 } from "./anomalies.js";
-export { FINGERPRINT_SCHEME, fingerprintWeights } from "./fingerprint.js";
+export { FINGERPRINT_SCHEME, FOLDED_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 export { type DTypeCount, type Inspection, inspectCheckpoint } from "./inspection.js";
+export type { OnnxFacts, OnnxNetworkFacts } from "./onnx-facts.js";
+export { inspectOnnx, type OnnxInspection, type OnnxInspectionOptions } from "./onnx-inspection.js";
+export { renderOnnxInspection } from "./onnx-text.js";
 export { renderInspection } from "./text.js";

@@ -1,4 +1,6 @@
 import {
+  type Identified,
+  type LayerGraph,
   multiplyAdds,
   type NearestVariant,
   nearestVariant,
@@ -10,11 +12,11 @@ import {
 import { InputError } from "../../errors.js";
 import { sha256 } from "../../sha256.js";
 import type { StateDict } from "../../state-dict.js";
-import type { DType } from "../../tensor.js";
+import type { DType, Tensor } from "../../tensor.js";
 import type { Checkpoint } from "../checkpoint.js";
 import type { DecodedWeights } from "../decode-weights.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
-import { FINGERPRINT_SCHEME, fingerprintWeights } from "./fingerprint.js";
+import { FINGERPRINT_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 
 /** What a checkpoint is, as plain data that JSON holds. */
 export interface Inspection {
@@ -37,34 +39,42 @@ export interface Inspection {
     /** Choices made on the way, one clause each. */
     readonly notes: readonly string[];
   };
-  readonly network: {
-    /** The published variant whose backbone this is; null for a network of its own kind. */
-    readonly variant: VariantName | null;
-    /** The variant, or the nearest one and what the network has instead. */
-    readonly nearest: NearestVariant;
-    readonly spec: OsnetSpec;
-    /** Null without a classifier. */
-    readonly classes: number | null;
-    /** Width of the embedding. */
-    readonly embedding: number;
-    /** Learned parameters: all, and those that the embedding needs. */
-    readonly parameters: { readonly total: number; readonly embedding: number };
-    /** Of one image of 256×128 to the evaluation output; null if a layer is left without a pixel. */
-    readonly multiplyAdds: number | null;
-    /** Keys that are no part of the network. */
-    readonly extra: readonly string[];
-  };
-  readonly weights: {
-    /** How the fingerprint is made (fingerprint.ts). */
-    readonly scheme: typeof FINGERPRINT_SCHEME;
-    /** Equal for files that hold the same network, whatever their container, names' prefix, heads and counters. */
-    readonly fingerprint: string;
-    readonly dtypes: readonly DTypeCount[];
-  };
+  readonly network: NetworkInspection;
+  readonly weights: WeightsInspection;
   readonly anomalies: readonly Anomaly[];
 }
 
-/** How much of a state dict has one element type, the most elements first. */
+/** What a network is. */
+export interface NetworkInspection {
+  /** The published variant whose backbone this is; null for a network of its own kind. */
+  readonly variant: VariantName | null;
+  /** The variant, or the nearest one and what the network has instead. */
+  readonly nearest: NearestVariant;
+  readonly spec: OsnetSpec;
+  /** Null without a classifier. */
+  readonly classes: number | null;
+  /** Width of the embedding. */
+  readonly embedding: number;
+  /** Learned parameters: all, and those that the embedding needs. */
+  readonly parameters: { readonly total: number; readonly embedding: number };
+  /** Of one image of 256×128 to the evaluation output; null if a layer is left without a pixel. */
+  readonly multiplyAdds: number | null;
+  /** Keys that are no part of the network. */
+  readonly extra: readonly string[];
+}
+
+/** What tells networks of one kind apart. */
+export interface WeightsInspection {
+  /** How the fingerprint is made (fingerprint.ts). */
+  readonly scheme: typeof FINGERPRINT_SCHEME;
+  /** Equal for files that hold the same network, whatever their container, names' prefix, heads and counters. */
+  readonly fingerprint: string;
+  /** As `fingerprint`, once every batch norm is folded: equal for a checkpoint and a file that we have folded. */
+  readonly foldedFingerprint: string;
+  readonly dtypes: readonly DTypeCount[];
+}
+
+/** How much has one element type, the most elements first. */
 export interface DTypeCount {
   readonly dtype: DType;
   readonly tensors: number;
@@ -94,22 +104,31 @@ export async function inspectCheckpoint(
       metadata: Object.fromEntries(metadata),
       notes,
     },
-    network: {
-      variant: variant ?? null,
-      nearest: nearestVariant(spec),
-      spec,
-      classes: spec.head?.classes ?? null,
-      embedding: embeddingWidth(spec),
-      parameters: parameterCount(graph),
-      multiplyAdds: fits(() => outputShapes(graph, IMAGE)) ? multiplyAdds(graph, IMAGE) : null,
-      extra,
-    },
-    weights: {
-      scheme: FINGERPRINT_SCHEME,
-      fingerprint: await fingerprintWeights(graph, stateDict),
-      dtypes: countDTypes(stateDict),
-    },
+    network: inspectNetwork({ graph, spec, variant, extra }),
+    weights: await inspectWeights(graph, stateDict),
     anomalies: findAnomalies(graph, stateDict),
+  };
+}
+
+export function inspectNetwork({ graph, spec, variant, extra }: Identified): NetworkInspection {
+  return {
+    variant: variant ?? null,
+    nearest: nearestVariant(spec),
+    spec,
+    classes: spec.head?.classes ?? null,
+    embedding: embeddingWidth(spec),
+    parameters: parameterCount(graph),
+    multiplyAdds: fits(() => outputShapes(graph, IMAGE)) ? multiplyAdds(graph, IMAGE) : null,
+    extra,
+  };
+}
+
+export async function inspectWeights(graph: LayerGraph, stateDict: StateDict): Promise<WeightsInspection> {
+  return {
+    scheme: FINGERPRINT_SCHEME,
+    fingerprint: await fingerprintWeights(graph, stateDict),
+    foldedFingerprint: await fingerprintFolded(graph, stateDict),
+    dtypes: countDTypes(stateDict.values()),
   };
 }
 
@@ -129,9 +148,9 @@ function fits(run: () => unknown): boolean {
   }
 }
 
-function countDTypes(stateDict: StateDict): DTypeCount[] {
+export function countDTypes(tensors: Iterable<Tensor>): DTypeCount[] {
   const counts = new Map<DType, DTypeCount>();
-  for (const { dtype, data } of stateDict.values()) {
+  for (const { dtype, data } of tensors) {
     const { tensors, elements } = counts.get(dtype) ?? { tensors: 0, elements: 0 };
     counts.set(dtype, { dtype, tensors: tensors + 1, elements: elements + data.length });
   }

@@ -1,10 +1,10 @@
 import { describeNetwork } from "../../arch/index.js";
 import { clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
 import type { AnomalousTensor, Anomaly, Severity } from "./anomalies.js";
-import type { Inspection } from "./inspection.js";
+import type { DTypeCount, Inspection, NetworkInspection, WeightsInspection } from "./inspection.js";
 
 /** As many hexadecimal digits of a fingerprint are shown: 64 bits, more than enough to tell files apart by eye. */
-const SHORT = 16;
+export const SHORT = 16;
 
 /** Renders an inspection for a terminal: what the file is, what the network is, and what is odd about its weights. */
 export function renderInspection(inspection: Inspection, paint: Paint = PLAIN): string {
@@ -28,16 +28,39 @@ function heading({ file }: Inspection, paint: Paint): string {
 }
 
 function facts({ file, network, weights }: Inspection, paint: Paint): string {
+  const [name, modules, ...rest] = networkRows(network, paint);
+  return renderFacts(
+    [
+      ...(name ? [name] : []),
+      ...(modules ? [modules] : []),
+      ["state dict", stateDictPlace(file)],
+      ...rest,
+      ...dtypeRows(weights.dtypes),
+      ...fingerprintRows(weights, paint),
+    ],
+    paint,
+  );
+}
+
+/** One thing that is said of a file. */
+export type Fact = readonly [label: string, value: string];
+
+export function renderFacts(rows: readonly Fact[], paint: Paint): string {
+  const [first, ...rest] = rows.map(([label, value]) => [paint.faint(label), value]);
+  return renderTable(first ?? [], rest, ["left"], String);
+}
+
+/** What is said of a network: first its name, then how its modules are called. */
+export function networkRows(network: NetworkInspection, paint: Paint): readonly Fact[] {
   const { parameters, spec, extra } = network;
-  const rows: readonly (readonly [label: string, value: string] | undefined)[] = [
+  return [
     ["network", paint.strong(describeNetwork(spec))],
     [
       "module names",
       `${spec.dialect} ${spec.dialect === "osnet" ? "(conv2a, conv2b.0, …)" : "(conv2.0.layers.0, …)"}`,
     ],
-    ["state dict", stateDictPlace(file)],
     ["classes", spec.head ? `${thousands(spec.head.classes)}` : "no classifier"],
-    extra.length === 0 ? undefined : ["extra heads", extraHeads(extra)],
+    ...(extra.length === 0 ? [] : [["extra heads", extraHeads(extra)] as const]),
     [
       "embedding",
       `${network.embedding}${spec.embedding.length === 0 ? ", the pooled map: no embedding layer" : ""}`,
@@ -52,14 +75,21 @@ function facts({ file, network, weights }: Inspection, paint: Paint): string {
         ? "256×128 pixels are too few for it"
         : `${(network.multiplyAdds / 1e6).toFixed(1)} M at 256×128`,
     ],
-    ...weights.dtypes.map(
-      ({ dtype, tensors, elements }) =>
-        [dtype, `${thousands(tensors)} tensors, ${thousands(elements)} elements`] as const,
-    ),
-    ["fingerprint", paint.strong(weights.fingerprint.slice(0, SHORT))],
   ];
-  const [first, ...rest] = rows.flatMap((row) => (row ? [[paint.faint(row[0]), row[1]]] : []));
-  return renderTable(first ?? [], rest, ["left"], String);
+}
+
+export function dtypeRows(dtypes: readonly DTypeCount[]): readonly Fact[] {
+  return dtypes.map(({ dtype, tensors, elements }) => [
+    dtype,
+    `${thousands(tensors)} tensors, ${thousands(elements)} elements`,
+  ]);
+}
+
+export function fingerprintRows(weights: WeightsInspection, paint: Paint): readonly Fact[] {
+  return [
+    ["fingerprint", paint.strong(weights.fingerprint.slice(0, SHORT))],
+    ["once folded", weights.foldedFingerprint.slice(0, SHORT)],
+  ];
 }
 
 function stateDictPlace({ wrapperPath, removedPrefix, modelClass }: Inspection["file"]): string {
@@ -80,7 +110,7 @@ function extraHeads(extra: readonly string[]): string {
   return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${extra.length} tensors, not part of the network`;
 }
 
-function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {
+export function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {
   if (anomalies.length === 0) return `\n${paint.good("no anomalies")} in the weights`;
   const paints: Readonly<Record<Severity, (text: string) => string>> = {
     error: paint.bad,
@@ -109,6 +139,6 @@ function example({ path, first: { index, value } }: AnomalousTensor): string {
 }
 
 /** `203,568`, in every locale. */
-function thousands(count: number): string {
+export function thousands(count: number): string {
   return count.toLocaleString("en-US");
 }
