@@ -75,11 +75,11 @@ describe("osnet-convert inspect", () => {
       return stdout.toString();
     };
     expect(await inspect()).toMatch(
-      / {2}weights {8}in m\.onnx\.data\n[^]* {2}fingerprint {4}1b775044290ebf1e\n/,
+      / {2}weights {8}in m\.onnx\.data\n[\s\S]* {2}fingerprint {4}1b775044290ebf1e\n/,
     );
     await rm(folder.at("m.onnx.data"));
     expect(await inspect()).toMatch(
-      / {2}weights {8}needs m\.onnx\.data beside it\n[^]* {2}network {8}osnet_x0_25\n/,
+      / {2}weights {8}needs m\.onnx\.data beside it\n[\s\S]* {2}network {8}osnet_x0_25\n/,
     );
   });
 

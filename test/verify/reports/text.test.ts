@@ -28,9 +28,7 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
 
   it("shows all layers in network order, and each gate by itself", () => {
     const lines = renderText(REPORT, { layers: true }).split("\n");
-    expect(lines).toContain(
-      "All 2 layers",
-    );
+    expect(lines).toContain("All 2 layers");
     expect(lines.filter((line) => line.startsWith("  pass  ")).map((line) => line.split(/ +/)[2])).toEqual([
       "conv1.relu",
       "conv2.0.gate[1]",
