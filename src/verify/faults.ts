@@ -146,7 +146,8 @@ export function consequences(
   failing: ReadonlySet<string>,
   structure: readonly Pick<Fault, "layer">[],
 ): ReadonlySet<string> {
-  const lost = new Set(structure.map(({ layer }) => layer));
+  const others = new Set(structure.map(({ layer }) => layer));
+  const lost = new Set(others);
   for (const { name, inputs } of nodes)
     if (missing.has(name) && inputs.some((input) => lost.has(input))) lost.add(name);
   const unread = new Set<string>();
@@ -155,12 +156,8 @@ export function consequences(
     for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
   for (const { name } of nodes.toReversed()) {
     const own = readers.get(name) ?? [];
-    if (
-      missing.has(name) &&
-      own.length > 0 &&
-      own.every((reader) => failing.has(reader) || unread.has(reader))
-    )
-      unread.add(name);
+    const isUnread = own.every((reader) => failing.has(reader) || others.has(reader) || unread.has(reader));
+    if (missing.has(name) && own.length > 0 && isUnread) unread.add(name);
   }
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
 }

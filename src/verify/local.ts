@@ -165,6 +165,8 @@ function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor
 /** The values of a block that its layers may be mistaken about: what its streams end in, and their gates. */
 function keptForBlock(graph: LayerGraph): ReadonlySet<string> {
   return new Set(
-    graph.nodes.flatMap(({ op, inputs }) => (op.kind === "scale" || op.kind === "add" ? inputs : [])),
+    graph.nodes.flatMap(({ name, op, inputs }) =>
+      op.kind === "scale" ? inputs : op.kind === "add" ? [...inputs, name] : [],
+    ),
   );
 }

@@ -97,7 +97,9 @@ function blockAt(
 /** Walks a stream back: depthwise and pointwise convolutions alternate, and a second pointwise one is the block's conv1. */
 function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
   const product = isKind(leaf, "scale") ? leaf : undefined;
-  const output = product ? product.inputs[0] : leaf;
+  let output = product ? product.inputs[0] : leaf;
+  // Gated more than once, it is the same stream still.
+  for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];
   const convs: ForeignNode<"conv">[] = [];
   for (let conv = output && convBefore(output); conv; conv = conv.inputs[0] && convBefore(conv.inputs[0])) {
     const [later] = convs;

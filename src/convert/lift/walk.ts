@@ -39,6 +39,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
   const findings: (() => readonly Difference[])[] = [];
   const lost = new Set<string>();
   const anchors = anchorsOf(layers, blocks);
+  const placed = new Set(anchors.values());
   const names = blockNames(layers);
   const readers = successors(layers);
   const kindsBehind = (layer: LayerNode): readonly string[] =>
@@ -136,29 +137,58 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
       return;
     }
     const family = FAMILIES.find((kinds) => kinds.includes(layer.op.kind));
-    const replacement = unary.find(
-      (node) =>
-        family?.includes(node.op.kind) && (isKind(node, "other") || !following.includes(node.op.kind)),
-    );
     const reads = consumersOf(source).filter(free).map(nameOf).join(" and ");
+    const instead = family && (resultBefore(layer, source) ?? replacementOf(layer, source, family));
+    const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
     note(
       layer,
-      replacement ? nameOf(replacement) : reads || "the end of the graph",
+      instead && isOne ? nameOf(instead) : reads || "the end of the graph",
       nameOfKind(layer.op.kind),
     );
-    const instead = replacement ?? (family && resultBefore(layer, source));
     if (instead) accept(layer, instead);
     else if (family) skip(layer, source);
   }
 
-  /** What a landmark behind a layer reads, where several operators have taken the layer's place. */
+  /** One operator in a layer's place, wherever it leads. */
+  function replacementOf(
+    layer: LayerNode,
+    source: ForeignNode,
+    family: readonly ForeignKind[],
+  ): ForeignNode | undefined {
+    const following = kindsBehind(layer);
+    return consumersOf(source).find(
+      (node) =>
+        node.inputs.length === 1 &&
+        free(node) &&
+        family.includes(node.op.kind) &&
+        (isKind(node, "other") || !following.includes(node.op.kind)),
+    );
+  }
+
+  /** What the next layer reads, where one operator or several have taken a layer's place. */
   function resultBefore(layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
-    return (readers.get(layer.name) ?? [])
-      .flatMap(({ name }) => {
-        const anchor = anchors.get(name);
-        return anchor && anchor !== "absent" ? anchor.inputs.slice(0, 1) : [];
-      })
-      .find((node) => node !== source && free(node) && !isKind(node, "conv", "add", "scale"));
+    const next = readers.get(layer.name) ?? [];
+    const landmarks = next.map(({ name }) => anchors.get(name));
+    const leads = (node: ForeignNode): boolean =>
+      consumersOf(node).some(
+        (reader) =>
+          landmarks.includes(reader) || (free(reader) && next.some(({ op }) => op.kind === reader.op.kind)),
+      );
+    const isInside = (node: ForeignNode): boolean =>
+      free(node) && !placed.has(node) && !isKind(node, ...OUTSIDE);
+    const seen = new Set<ForeignNode>();
+    let reached = consumersOf(source);
+    for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {
+      const found = reached.find((node) => isInside(node) && leads(node));
+      if (found) return found;
+      reached = reached
+        .filter((node) => isInside(node) && !seen.has(node))
+        .flatMap((node) => {
+          seen.add(node);
+          return consumersOf(node);
+        });
+    }
+    return undefined;
   }
 
   function matchBatchNorm(layer: LayerNode): void {
@@ -263,6 +293,13 @@ function anchorsOf(
   });
   return anchors;
 }
+
+/** Operators that a norm or an activation is spelled out in, at most, and how many in a row. */
+const MOST_REPLACED = 64;
+const REPLACED_STEPS = 16;
+
+/** What no norm or activation has inside. */
+const OUTSIDE: readonly ForeignKind[] = ["conv", "linear", "add", "flatten"];
 
 /** From a gate's pool to the product: two convolutions, activations, and a norm. */
 const GATE_STEPS = 8;

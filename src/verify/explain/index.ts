@@ -27,9 +27,9 @@ const GUESSES: readonly Guess[] = [
   guessActivation,
   guessWindow,
   guessWiring,
+  guessSingleWeight,
   guessWeights,
   guessResidue,
-  guessSingleWeight,
   guessChannels,
   guessFit,
   guessFewChannels,
@@ -50,7 +50,7 @@ const SHARE = 0.1;
  */
 export function explain(evidence: Evidence, margin: number): Explanation | undefined {
   // One fault may not take what the others need.
-  const share = { left: evidence.effort.left / 2 };
+  const share = { left: MOST_FOR_ONE * evidence.effort.left };
   evidence.effort.left -= share.left;
   const found = firstThatHolds({ ...evidence, effort: share }, margin);
   evidence.effort.left += share.left;
@@ -87,6 +87,9 @@ const EFFORT = 8;
 export function effortFor(graph: LayerGraph, images: Shape): Effort {
   return { left: EFFORT * multiplyAdds(graph, images) };
 }
+
+/** The share of what is left that one fault may take. */
+const MOST_FOR_ONE = 0.75;
 
 /** A layer without products still reads and writes. */
 const WORK_PER_ELEMENT = 8;

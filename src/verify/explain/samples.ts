@@ -8,9 +8,8 @@ import { productOf } from "./product.js";
 /** How many output elements a guess at weights is tried on before all are computed. */
 const PLACES = 64;
 
-/** At a few elements a guess may be this many bounds off, or this part of the value, and still be worth computing. */
-const SLACK = 64;
-const RELATIVE_SLACK = 1e-3;
+/** How many bounds a guess may be off at a place; values that are larger than the layer's own have a larger bound. */
+const SLACK = 8;
 
 /** So many of them must be near: a guess may be right but for a few weights. */
 const SHARE = 0.75;
@@ -56,6 +55,12 @@ export function trialOf(step: Step, { actual, recomputed, group, parameters }: E
   const readAll = (input: RealTensor, shift: Size2d): readonly ArrayLike<number>[] =>
     places.map((place) => readAt(place, input, shift));
   const usual = readAll(own, [0, 0]);
+  const { output, bound: bounds } = recomputed;
+  const largest = places.reduce(
+    (most, { index }) => Math.max(most, Math.abs(output.data[index] as number)),
+    0,
+  );
+  const mean = places.reduce((sum, { index }) => sum + errorAt(bounds.elements, index) / count, 0);
   return ({ node: other, parameters: source, weight, input, shift }) => {
     const product = productOf(other ?? node, op, source ?? parameters);
     const weights = weight ?? product.weight;
@@ -65,11 +70,9 @@ export function trialOf(step: Step, { actual, recomputed, group, parameters }: E
       const read = reads[i] ?? [];
       let sum = product.bias[channel] ?? 0;
       for (let k = 0; k < row; k++) sum += (weights[channel * row + k] as number) * (read[k] as number);
-      const allowed = Math.max(
-        SLACK * errorAt(recomputed.bound.elements, index),
-        RELATIVE_SLACK * Math.abs(sum),
-      );
-      return Math.abs(sum - (actual.data[index] as number)) <= allowed;
+      const growth = Math.max(1, Math.abs(sum) / largest);
+      const bound = Math.max(errorAt(recomputed.bound.elements, index), mean);
+      return Math.abs(sum - (actual.data[index] as number)) <= SLACK * growth * bound;
     });
     return near.length >= SHARE * places.length;
   };

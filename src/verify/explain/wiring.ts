@@ -155,7 +155,23 @@ function sums(step: Step, evidence: Evidence): Hypothesis[] {
           ],
     ),
   ]);
-  return [...terms.flat(), ...misplacedNorms(step, evidence)];
+  return [...terms.flat(), ...bypassedNorms(step, evidence), ...misplacedNorms(step, evidence)];
+}
+
+/** What an instance norm reads, added in its place. */
+function bypassedNorms({ node, inputs, compute }: Step, { graph, nearby }: Evidence): Hypothesis[] {
+  return node.inputs.flatMap((name, term): Hypothesis[] => {
+    const norm = graph.nodes.find((each) => each.name === name && each.op.kind === "instanceNorm");
+    const source = nearby.get(norm?.inputs[0] ?? "");
+    if (!source) return [];
+    return [
+      {
+        cause: "instance-norm-misplaced",
+        says: `${norm?.inputs[0]} is added, and not ${name}`,
+        output: () => compute({ inputs: inputs.map((input, i) => (i === term ? source : input)) }),
+      },
+    ];
+  });
 }
 
 function misplacedNorms({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[] {
