@@ -81,7 +81,7 @@ program
   .requiredOption("--report-dir <folder>", "where the joined reports go")
   .option("--quiet", "print nothing but errors")
   .action(async (reports, options) => {
-    const { mergeReports } = await import("./commands/suite.js");
+    const { mergeReports } = await import("./commands/merge.js");
     process.exitCode = await mergeReports(reports, options);
   });
 

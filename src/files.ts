@@ -109,6 +109,24 @@ async function appear([main, ...others]: readonly (readonly [
   for (const [, aside] of earlier) if (aside) await rm(aside, { recursive: true, force: true });
 }
 
+/** A name that `writeChecked` gives what is not whole yet; an earlier folder that was moved away is none. */
+const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/;
+
+/** Nothing takes that long to write: whatever is older was left by a process that was killed. */
+const ABANDONED_MS = 3_600_000;
+
+/** Removes temporary files of processes that were killed, so that they do not pile up in a folder. */
+export async function sweepTemporaries(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) {
+    if (!TEMPORARY.test(name)) continue;
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile() && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(path, { force: true }).catch(() => undefined);
+  }
+}
+
 /** @throws InputError (`file`) if the file exists and `force` is not set, or its folder does not exist */
 export async function expectWritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
@@ -231,6 +249,8 @@ const DESCRIPTIONS: Readonly<Record<string, string>> = {
   EPERM: "no permission",
   EROFS: "a read-only file system",
   ENOSPC: "a full disk",
+  EDQUOT: "a full quota",
+  EFBIG: "a limit on how large files may be",
   ENOTDIR: "a path through something that is no folder",
 };
 

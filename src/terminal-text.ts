@@ -40,10 +40,12 @@ function visibleLength(text: string): number {
   return text.replace(/\u001b\[[0-9;]*m/g, "").length;
 }
 
-/** Names come from files: control characters must not reach a terminal. */
+/**
+ * Names come from files: text on one line that is shown and not obeyed. Control and format characters (terminal escapes,
+ * direction marks), line separators, halves of characters and what XML 1.0 forbids become `�`.
+ */
 export function clean(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
 }
 
 /** Six decimals, and never 1.000000 for what is not 1. */

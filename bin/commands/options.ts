@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { InputError } from "../../src/errors.js";
+import { VERSION } from "./versions.js";
 
 /** What a command ends with: parity holds or the file is written; parity does not hold; unusable input. */
 export type ExitStatus = 0 | 1 | 2;
@@ -8,7 +9,7 @@ export type ExitStatus = 0 | 1 | 2;
 export function createProgram(name: string, description: string): Command {
   return new Command(name)
     .description(description)
-    .version("0.1.0")
+    .version(VERSION)
     .configureOutput({ outputError() {} })
     .exitOverride();
 }

@@ -1,6 +1,7 @@
-import { basename, relative, sep } from "node:path";
+import { basename, dirname, relative, sep } from "node:path";
+import { performance } from "node:perf_hooks";
 import { InputError } from "../../src/errors.js";
-import { expectWritable, readInput } from "../../src/files.js";
+import { expectWritable, readInput, sweepTemporaries } from "../../src/files.js";
 import { compareToBaseline } from "../../src/verify/baseline.js";
 import { openVerification } from "../../src/verify/open.js";
 import { renderReport } from "../../src/verify/reports/index.js";
@@ -14,6 +15,7 @@ import { readModel } from "./models.js";
 import type { ExitStatus, Size } from "./options.js";
 import { expectReportFormat, writeReport } from "./reports.js";
 import { PAINT, progress } from "./terminal.js";
+import { runFacts } from "./versions.js";
 
 /** The command's options, as commander hands them over. */
 interface VerifyOptions extends BaselineFlags {
@@ -33,6 +35,7 @@ interface VerifyOptions extends BaselineFlags {
 
 /** Verifies a candidate file against a reference file; exit status 0 if parity holds, 1 if not. */
 export async function verifyFiles(candidate: string, options: VerifyOptions): Promise<ExitStatus> {
+  const started = performance.now();
   const { reference } = options;
   if (reference === undefined)
     throw new InputError({
@@ -44,7 +47,10 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
     });
   const reports = options.report ?? [];
   const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
-  for (const path of reports) await expectWritable(path, true);
+  for (const path of reports) {
+    await expectWritable(path, true);
+    await sweepTemporaries(dirname(path));
+  }
   const baselineOptions = parseBaseline(options);
   const baseline = baselineOptions ? await readReport(baselineOptions.path) : undefined;
   const tolerance = parseTolerance(options.tolerance);
@@ -65,12 +71,13 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
     },
   );
   const bar = progress("verifying layer");
-  const compared = await verify({
+  const verified = await verify({
     ...verification,
     ...(tolerance ? { tolerance } : {}),
     onProgress: bar.update,
   });
   bar.clear();
+  const compared = { ...verified, run: runFacts((performance.now() - started) / 1000) };
   const report =
     baselineOptions && baseline ? compareToBaseline(compared, baseline, baselineOptions) : compared;
   const path = relative(process.cwd(), candidate).split(sep).join("/");

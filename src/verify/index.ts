@@ -30,8 +30,8 @@ export type {
 export { renderHtml } from "./reports/html/report.js";
 export { REPORT_FORMATS, type ReportFormat, renderReport, renderSuite } from "./reports/index.js";
 export { renderJson } from "./reports/json.js";
-export { renderJunit } from "./reports/junit.js";
-export { renderMarkdown } from "./reports/markdown.js";
+export { renderJunit } from "./reports/junit/report.js";
+export { renderMarkdown } from "./reports/markdown/report.js";
 export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
 export type { SuiteEntry, SuiteReport } from "./suite/report.js";

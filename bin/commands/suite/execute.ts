@@ -1,5 +1,5 @@
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { InputError } from "../../../src/errors.js";
 import type { ParityReport } from "../../../src/verify/report.js";
@@ -30,10 +30,7 @@ export async function executeEntry(
     const path = cache === undefined ? undefined : join(cache, `${fingerprint}.json`);
     const known = path === undefined ? undefined : await readCached(path);
     const report = known ?? (await opened.run(onProgress));
-    if (cache !== undefined && path !== undefined && !known) {
-      await mkdir(cache, { recursive: true });
-      await writeReport(path, JSON.stringify(report));
-    }
+    if (path !== undefined && !known) await writeCached(path, report);
     return {
       id,
       model,
@@ -50,6 +47,16 @@ export async function executeEntry(
     const text = [error.message, ...error.details.slice(0, 20)].join("\n");
     const run = { cached: false, seconds: seconds() };
     return { id, model, candidate, backend, status: "error", fingerprint, report: null, error: text, run };
+  }
+}
+
+/** What is not cached is computed again: that there is no room for it is no error of the entry. */
+async function writeCached(path: string, report: ParityReport): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeReport(path, JSON.stringify(report));
+  } catch {
+    // The reports themselves will say so if nothing can be written.
   }
 }
 

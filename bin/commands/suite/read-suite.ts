@@ -10,9 +10,7 @@ const MAX_BYTES = 4 * 2 ** 20;
  *
  * @throws InputError (`format`) with the line and key of every problem
  */
-export async function readSuiteFile(
-  path: string,
-): Promise<{ readonly suite: SuiteFile; readonly bytes: Uint8Array }> {
+export async function readSuiteFile(path: string): Promise<SuiteFile> {
   const subject = basename(path);
   const bytes = await readInput(path);
   if (bytes.length > MAX_BYTES) throw suiteError(subject, [`${bytes.length} bytes, more than 4 MiB`]);
@@ -49,7 +47,7 @@ export async function readSuiteFile(
   } catch (cause) {
     throw suiteError(subject, ["aliases that expand to too much"], cause);
   }
-  return { suite: checkSuiteFile(value, subject, locate), bytes };
+  return checkSuiteFile(value, subject, locate);
 }
 
 function expectJson(text: string, subject: string): void {

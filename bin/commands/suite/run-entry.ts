@@ -1,5 +1,5 @@
-import { createRequire } from "node:module";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
+import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../../src/arch/index.js";
 import { namedSpec, openCheckpoint } from "../../../src/convert/checkpoint.js";
 import { encodeWeights } from "../../../src/convert/encode-weights.js";
@@ -15,6 +15,7 @@ import { readImages } from "../images.js";
 import { parseBackend, parseTolerance, readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import type { Source } from "../sinks/sink.js";
+import { runFacts, VERSIONS } from "../versions.js";
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
 export interface OpenedEntry {
@@ -74,16 +75,18 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
   return {
     fingerprint: await sha256(new TextEncoder().encode(JSON.stringify(facts))),
     async run(onProgress) {
+      const started = performance.now();
       const { file, source } =
         candidate === undefined
           ? await convertEntry(entry, reference, open)
           : { file: candidate, source: reference };
       const verification = await openVerification(file, source, open);
-      return verify({
+      const report = await verify({
         ...verification,
         ...(tolerance ? { tolerance } : {}),
         ...(onProgress ? { onProgress } : {}),
       });
+      return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
   };
 }
@@ -144,27 +147,4 @@ async function imagesDigest(images: OpenOptions["images"]): Promise<unknown> {
 
 function bytesOf(data: ArrayBufferView): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
-
-/** The versions of this package and of the runtimes beside it, which a result depends on. */
-const VERSIONS: Readonly<Record<string, string>> = Object.fromEntries(
-  ["onnxruntime-node", "@tensorflow/tfjs-core", "@tensorflow/tfjs-node"]
-    .flatMap((name) => {
-      const version = packageVersion(name);
-      return version === undefined ? [] : [[name, version]];
-    })
-    .concat([["osnet-convert", "0.1.0"]]),
-);
-
-function packageVersion(name: string): string | undefined {
-  try {
-    const require = createRequire(import.meta.url);
-    const main = require.resolve(name);
-    for (let folder = dirname(main); folder !== dirname(folder); folder = dirname(folder))
-      if (basename(folder) === basename(name))
-        return (require(join(folder, "package.json")) as { readonly version: string }).version;
-  } catch {
-    // Not installed: nothing depends on it.
-  }
-  return undefined;
 }

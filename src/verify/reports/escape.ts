@@ -2,17 +2,19 @@
  * Names come from files, and a report goes where names can do harm: into a terminal, a web page, a pull request. One
  * escape per target, each of which first makes the text printable.
  */
+import { clean } from "../../terminal-text.js";
 
 /** Longer texts, such as a name of a megabyte, are cut. */
 const MAX_LENGTH = 500;
 
-/**
- * Text on one line that is shown and not obeyed: control and format characters (terminal escapes, direction marks),
- * line separators, halves of characters and what XML 1.0 forbids become `�`.
- */
+/** Text that is shown and not obeyed, on one line of bounded length. */
 export function printable(text: string): string {
-  const cut = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 1)}…` : text;
-  return cut.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
+  return clean(shorten(text, MAX_LENGTH));
+}
+
+/** The text, or as much of it as leaves room for an ellipsis. */
+export function shorten(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 const MARKUP: Readonly<Record<string, string>> = {

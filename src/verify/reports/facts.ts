@@ -1,10 +1,15 @@
 /** What every report says in the same words, and the figures it says it with. */
 import type { LayerResult, ParityReport, Tolerance } from "../report.js";
+import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
 export { formatCosine } from "../../terminal-text.js";
 
-/** The verdict without its PASS or FAIL, in one clause. */
-export function verdictClause(report: ParityReport): string {
+/**
+ * The verdict without its PASS or FAIL, in one clause.
+ *
+ * @param quote how a layer's name is written
+ */
+export function verdictClause(report: ParityReport, quote: (name: string) => string = String): string {
   const { passed, faults, gates, layers, tolerance, baseline } = report;
   if (passed) {
     const count = `${layers.length} layers and ${gates.length} gates`;
@@ -14,7 +19,18 @@ export function verdictClause(report: ParityReport): string {
   if (!first && baseline && baseline.regressions.length > 0)
     return `within ${allowance(tolerance)}, but ${plural(baseline.regressions.length, "figure")} worse than the baseline`;
   if (!first) return "nothing was compared";
-  return `${plural(faults.length, "fault")}, first at ${first.layer}`;
+  return `${plural(faults.length, "fault")}, first at ${quote(first.layer)}`;
+}
+
+/** How many entries of a suite ended how, in one clause. */
+export function suiteClause(suite: SuiteReport): string {
+  const { pass, fail, error } = suiteCounts(suite);
+  return [
+    `${pass} of ${plural(suite.entries.length, "entry", "entries")} ${pass === 1 ? "holds" : "hold"}`,
+    ...(fail > 0 ? [`${fail} ${fail === 1 ? "does" : "do"} not`] : []),
+    ...(error > 0 ? [`${error} could not be run`] : []),
+    ...(suite.skipped.length > 0 ? [`${suite.skipped.length} not run`] : []),
+  ].join(", ");
 }
 
 /** What a margin of 1 is. */
@@ -23,6 +39,9 @@ export function marginMeaning(tolerance: Tolerance): string {
     ? "error of the layer on the candidate's own inputs, over its rounding bound"
     : `error over what tolerance ${tolerance.value} allows`;
 }
+
+/** Why a margin near 1 is no near miss. */
+export const MARGIN_NOTE = "A sum or product of two values rounds once, and commonly uses all of its bound.";
 
 /** What agreement was held to. */
 export function allowance(tolerance: Tolerance): string {
@@ -44,11 +63,13 @@ export function worstMargin(layers: readonly LayerResult[]): number {
   return layers.reduce((worst, layer) => Math.max(worst, marginOf(layer)), 0);
 }
 
+/** Two digits, three from 1 on; what is below 1 holds, and never reads 1. */
 export function formatMargin(margin: number | null): string {
   if (margin === null || !Number.isFinite(margin)) return "∞";
   if (margin === 0) return "0";
+  if (margin > 0.99 && margin < 1) return "0.99";
   return margin >= 1e-3 && margin < 1e4
-    ? Number(margin.toPrecision(margin > 0.9 ? 3 : 2)).toString()
+    ? Number(margin.toPrecision(margin >= 1 ? 3 : 2)).toString()
     : margin.toExponential(1);
 }
 

@@ -1,11 +1,12 @@
 import type { Fault, ParityReport } from "../report.js";
-import type { SuiteReport } from "../suite/report.js";
+import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
 import { title } from "./facts.js";
+import { groupFaults } from "./faults.js";
 
 /**
- * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layer as its logical location;
- * baseline regressions and what the images leave untested are warnings and notes.
+ * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layers that it is in as logical
+ * locations; a regression against a baseline is an error or a warning, as its policy says.
  *
  * @param path the model's path relative to the repository's root, if it is more than its name
  */
@@ -13,19 +14,19 @@ export function renderSarif(report: ParityReport, { path }: { readonly path?: st
   return document(resultsOf(report, path ?? report.candidate.name));
 }
 
-/** The faults of every entry; an entry that could not be run is a result of its own. */
+/**
+ * The faults of every entry, of which the first of each lead: viewers show few. An entry that could not be run is a
+ * result of its own.
+ */
 export function renderSuiteSarif({ entries }: SuiteReport): string {
-  return document(
-    entries.flatMap((entry): Result[] => {
-      if (entry.report)
-        return resultsOf(entry.report, entry.report.candidate.name).map((one) => ({
-          ...one,
-          entry: entry.id,
-        }));
-      const text = `${entry.id}: ${entry.error ?? "nothing was compared"}`;
-      return [{ rule: "unusable-input", level: "error", text, uri: entry.candidate, entry: entry.id }];
-    }),
-  );
+  const byEntry = failuresFirst(entries).map(entryResults);
+  return document([...byEntry.flatMap((all) => all.slice(0, 1)), ...byEntry.flatMap((all) => all.slice(1))]);
+}
+
+function entryResults({ id: entry, report, error, candidate }: SuiteEntry): readonly Result[] {
+  if (report) return resultsOf(report, report.candidate.name).map((one) => ({ ...one, entry }));
+  const text = `${entry}: ${error ?? "nothing was compared"}`;
+  return [{ rule: "unusable-input", level: "error", text, uri: candidate, entry }];
 }
 
 const RULES = {
@@ -41,10 +42,10 @@ type Rule = keyof typeof RULES;
 
 interface Result {
   readonly rule: Rule;
-  readonly level: "error" | "warning" | "note";
+  readonly level: "error" | "warning";
   readonly text: string;
   readonly uri: string;
-  readonly layer?: string;
+  readonly layers?: readonly string[];
   readonly entry?: string;
   readonly margin?: number | null;
 }
@@ -52,9 +53,10 @@ interface Result {
 function resultsOf(report: ParityReport, path: string): Result[] {
   const { faults, baseline } = report;
   return [
-    ...faults.map(({ kind, layer, explanation, margin }): Result => {
-      const text = `${layer}: ${explanation} (${title(report)})`;
-      return { rule: kind, level: "error", text, uri: path, layer, margin };
+    ...groupFaults(faults).map(({ name, kind, worst, faults: members }): Result => {
+      const text = `${name}: ${worst.explanation} (${title(report)})`;
+      const layers = members.map(({ layer }) => layer);
+      return { rule: kind, level: "error", text, uri: path, layers, margin: worst.margin };
     }),
     ...(baseline?.regressions ?? []).map(({ layer, figure, before, after }): Result => {
       const text = `${layer}: ${figure} ${before} in ${baseline?.name}, now ${after} (${title(report)})`;
@@ -63,7 +65,7 @@ function resultsOf(report: ParityReport, path: string): Result[] {
         level: baseline?.policy === "fail" ? "error" : "warning",
         text,
         uri: path,
-        layer,
+        layers: [layer],
       };
     }),
   ];
@@ -83,7 +85,7 @@ function document(results: readonly Result[]): string {
           },
         },
         columnKind: "utf16CodeUnits",
-        results: results.map(({ rule, level, text, uri, layer, entry, margin }) => ({
+        results: results.map(({ rule, level, text, uri, layers = [], entry, margin }) => ({
           ruleId: `osnet/${rule}`,
           ruleIndex: ids.indexOf(rule),
           level,
@@ -92,12 +94,19 @@ function document(results: readonly Result[]): string {
             {
               // A model is no text: its first line stands for all of it, since GitHub shows none without a region.
               physicalLocation: { artifactLocation: { uri: pathToUri(uri) }, region: { startLine: 1 } },
-              ...(layer === undefined
+              ...(layers.length === 0
                 ? {}
-                : { logicalLocations: [{ fullyQualifiedName: printable(layer), kind: "member" }] }),
+                : {
+                    logicalLocations: layers.map((layer) => ({
+                      fullyQualifiedName: printable(layer),
+                      kind: "member",
+                    })),
+                  }),
             },
           ],
-          partialFingerprints: { "osnetLayer/v1": printable([entry ?? uri, rule, layer ?? ""].join(" · ")) },
+          partialFingerprints: {
+            "osnetLayer/v1": printable([entry ?? uri, rule, layers[0] ?? ""].join(" · ")),
+          },
           ...(margin === undefined ? {} : { properties: { margin } }),
         })),
       },

@@ -43,7 +43,7 @@ function heading({ candidate, reference, backend, input }: ParityReport, paint: 
 function faultList({ faults }: ParityReport, paint: Paint): string {
   const shown = faults
     .slice(0, 20)
-    .map(({ layer, kind, explanation }) => `  ${paint.bad(`${kind}`)} ${clean(layer)}: ${explanation}`);
+    .map(({ layer, kind, explanation }) => `  ${paint.bad(kind)} ${clean(layer)}: ${clean(explanation)}`);
   const more = faults.length - shown.length;
   return [
     paint.strong("Faults"),
@@ -74,7 +74,7 @@ function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, 
   const rows = shown.map((layer) => [
     layer.status === "pass" ? paint.good("pass") : paint.bad(layer.status),
     clean(layer.name),
-    layer.op,
+    clean(layer.op),
     layer.shape.join("×"),
     ...columns.map(([, show]) => show(layer)),
   ]);
@@ -92,7 +92,7 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   const title = paint.strong(`${gates.length} gates${failed > 0 ? `, ${failed} failing` : ""}`);
   if (!all) {
     const rows = blocks.map((block) => [
-      block,
+      clean(block),
       ...gates
         .filter((gate) => gate.block === block)
         .map((gate) => {
@@ -106,7 +106,7 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   }
   const rows = gates.map((gate) => [
     gate.status === "pass" ? paint.good("pass") : paint.bad(gate.status),
-    gate.block,
+    clean(gate.block),
     String(gate.stream),
     gate.min.toFixed(4),
     gate.mean.toFixed(4),

@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import { type BackendName, TFJS_BACKENDS } from "../backend.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
-import type { Shard } from "./report.js";
+import { entryFileName, type Shard } from "./report.js";
 
 /** One verification to make, with all its options, as plain data. */
 export interface PlannedEntry {
@@ -27,7 +27,7 @@ const MAX_ENTRIES = 2000;
 /**
  * Every entry of a suite, in the order of its models, candidates and backends; what `include` adds comes last.
  *
- * @throws InputError (`argument`) if there are more than 2000, or none
+ * @throws InputError (`argument`) if there are more than 2000, or none, or two that would write the same reports
  */
 export function planSuite(suite: SuiteFile, subject: string): readonly PlannedEntry[] {
   const { matrix = {} } = suite;
@@ -53,7 +53,26 @@ export function planSuite(suite: SuiteFile, subject: string): readonly PlannedEn
       add({ model, candidate, backend: name }, options);
   }
   if (entries.size === 0) throw countError(subject, "no entry");
+  expectDistinctFiles([...entries.keys()], subject);
   return [...entries.values()];
+}
+
+/** Reports are files, and some file systems take `A` and `a` for one. */
+function expectDistinctFiles(ids: readonly string[], subject: string): void {
+  const byName = new Map<string, string>();
+  for (const id of ids) {
+    const name = entryFileName(id).toLowerCase();
+    const other = byName.get(name);
+    if (other !== undefined)
+      throw new InputError({
+        code: "argument",
+        subject,
+        found: `${other} and ${id}, whose reports would be one file`,
+        expected: "entries with names of their own",
+        remedy: "rename a model or candidate",
+      });
+    byName.set(name, id);
+  }
 }
 
 function planEntry(
@@ -65,7 +84,7 @@ function planEntry(
   if (!modelSpec || !candidateSpec) return undefined;
   const { tolerance, input, batch, size } = { ...defaults, ...definedOf(candidateSpec), ...overrides };
   return {
-    id: [model, candidate, backend].join(" · "),
+    id: [model, candidate, ...(backend === "auto" ? [] : [backend])].join(" · "),
     model,
     candidate,
     backend: backend as PlannedEntry["backend"],

@@ -1,4 +1,4 @@
-import type { ParityReport } from "../report.js";
+import type { Fault, ParityReport } from "../report.js";
 
 /**
  * The result of a suite, plain JSON (schema `osnet-parity-suite/1`): every entry with its whole report, so that shards
@@ -9,12 +9,19 @@ export interface SuiteReport {
   readonly name: string;
   /** Every entry passed, and no shard is missing. */
   readonly passed: boolean;
+  /** Of all entries, so that what is wrong stands before what was compared: those of the worst entry first. */
+  readonly faults: readonly SuiteFault[];
   /** In the order of the suite file. */
   readonly entries: readonly SuiteEntry[];
   /** Which share of a suite this is; absent for all of it. */
   readonly shard?: Shard;
   /** Entries of the suite that were not run, by id: after a failure under fail-fast, or not chosen by `--only`. */
   readonly skipped: readonly string[];
+}
+
+export interface SuiteFault extends Fault {
+  /** The entry's id. */
+  readonly entry: string;
 }
 
 /** The `index`th of `total` shares, from 1. */
@@ -25,7 +32,7 @@ export interface Shard {
 
 /** One verification of a suite. */
 export interface SuiteEntry {
-  /** `model · candidate · backend`, unique in its suite. */
+  /** `model · candidate · backend`, or without the backend where none was asked for; unique in its suite. */
   readonly id: string;
   readonly model: string;
   readonly candidate: string;
@@ -60,6 +67,9 @@ export function suiteReport(
     schema: "osnet-parity-suite/1",
     name,
     passed: entries.every(({ status }) => status === "pass"),
+    faults: failuresFirst(entries).flatMap(({ id, report }) =>
+      (report?.faults ?? []).map((fault) => ({ entry: id, ...fault })),
+    ),
     entries,
     ...(shard ? { shard } : {}),
     skipped,
@@ -83,13 +93,18 @@ export function suiteCounts({ entries }: SuiteReport): Readonly<Record<EntryStat
   };
 }
 
-/** The entries that did not pass, errors first, then by how bad their worst fault is. */
-export function failuresFirst({ entries }: SuiteReport): readonly SuiteEntry[] {
+/** Entries that did not pass first, errors before the others, then by their worst fault. */
+export function failuresFirst(entries: readonly SuiteEntry[]): readonly SuiteEntry[] {
   const rank: Readonly<Record<EntryStatus, number>> = { error: 0, fail: 1, pass: 2 };
-  return entries.toSorted((a, b) => rank[a.status] - rank[b.status]);
+  const worst = ({ report }: SuiteEntry): number =>
+    (report?.faults ?? []).reduce((most, { margin }) => Math.max(most, margin ?? Infinity), 0);
+  return entries.toSorted((a, b) => {
+    const order = rank[a.status] - rank[b.status];
+    return order !== 0 || worst(a) === worst(b) ? order : worst(b) - worst(a);
+  });
 }
 
-/** A file name for an entry: its id with all but letters, digits, `.` and `-` replaced, which keeps ids apart. */
-export function entryFileName({ model, candidate, backend }: SuiteEntry): string {
-  return [model, candidate, backend].join("--");
+/** A file name for an entry; a suite's plan holds no two ids with the same. */
+export function entryFileName(id: string): string {
+  return id.replaceAll(" · ", "--");
 }

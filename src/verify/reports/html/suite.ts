@@ -33,10 +33,10 @@ export function renderSuiteHtml(
   suite: SuiteReport,
   { entryLink }: { readonly entryLink?: (file: string) => string } = {},
 ): string {
-  const failed = failuresFirst(suite).filter(({ status }) => status !== "pass");
+  const failed = failuresFirst(suite.entries).filter(({ status }) => status !== "pass");
   const link = (entry: SuiteEntry): Markup =>
     entryLink && entry.report
-      ? html`<a href="${entryLink(entryFileName(entry))}">${entry.id}</a>`
+      ? html`<a href="${entryLink(entryFileName(entry.id))}">${entry.id}</a>`
       : html`${entry.id}`;
   const regressed = suite.entries.flatMap(({ id, report }) =>
     report?.baseline && report.baseline.regressions.length > 0 ? [{ id, comparison: report.baseline }] : [],

@@ -1,0 +1,69 @@
+import type { ParityReport } from "../report.js";
+import { formatCosine, formatError, plural } from "./facts.js";
+
+/** Something that a report found beside its layers: a term, and what there is to say. */
+export type Finding = readonly [term: string, finding: string];
+
+/**
+ * What stands beside the layers: embedding, weights, coverage, what the verdict rests on.
+ *
+ * @param quote how names and prose that come from files are written
+ */
+export function findings(
+  { output, weights, quantization, coverage, proof, vacuity }: ParityReport,
+  quote: (text: string) => string = String,
+): readonly Finding[] {
+  const list: Finding[] = [];
+  if (output)
+    list.push([
+      "Embedding",
+      `${quote(output.layer)}: L2-normalised ${formatError(output.normalizedMaxAbs)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), cosine ${formatCosine(output.cosine)}`,
+    ]);
+  if (weights) list.push(["Weights", weightsFinding(weights)]);
+  if (quantization)
+    list.push([
+      "Stored weights",
+      `${plural(quantization.tensors, "tensor")} as ${quote(quantization.dtypes.join(", "))}; that moves the embedding by ${formatError(quantization.relMax)} of max, cosine ${formatCosine(quantization.cosine)}`,
+    ]);
+  const folded =
+    coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
+  list.push([
+    "Coverage",
+    `${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,
+  ]);
+  if (proof)
+    list.push([
+      proof.status === "proven" ? "Proven" : "Sampled",
+      quote(capitalised(proof.grounds.join("; "))),
+    ]);
+  const untested = vacuity?.untested ?? [];
+  const [first] = untested;
+  if (first)
+    list.push([
+      "Untested by these images",
+      `${plural(untested.length, "layer")}, first ${quote(first.layer)}: ${quote(first.reason)}`,
+    ]);
+  if (vacuity && vacuity.collapsed.length > 0)
+    list.push([
+      "Collapsed",
+      `different images have the same embedding: ${vacuity.collapsed.map((pair) => pair.join(" and ")).join(", ")}`,
+    ]);
+  return list;
+}
+
+function weightsFinding({
+  identical,
+  compared,
+  folded,
+  quantised,
+}: NonNullable<ParityReport["weights"]>): string {
+  return [
+    `${identical} of ${compared} constants are the checkpoint's`,
+    ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
+    ...(quantised ? [`${quantised} quantised: within half a step of them`] : []),
+  ].join(", ");
+}
+
+function capitalised(sentence: string): string {
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}

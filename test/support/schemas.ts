@@ -1,0 +1,15 @@
+import { readFileSync } from "node:fs";
+import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
+
+/** A published schema of the package, compiled; reports refer to each other's. */
+export function schemaOf(name: string): ValidateFunction {
+  const ajv = new Ajv2020({ allowUnionTypes: true, strictRequired: false, allErrors: true });
+  if (name !== REPORT) ajv.addSchema(read(REPORT));
+  return ajv.compile(read(name));
+}
+
+const REPORT = "osnet-parity-1.schema.json";
+
+function read(name: string): object {
+  return JSON.parse(readFileSync(new URL(`../../schemas/${name}`, import.meta.url), "utf8"));
+}
