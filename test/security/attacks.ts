@@ -11,6 +11,7 @@ import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
 import {
   bytesOf,
   call,
@@ -37,7 +38,13 @@ export interface Attack {
 const pth = (bytes: Uint8Array): unknown => decodePth(bytes, { subject: "w.pth" });
 const npz = (bytes: Uint8Array): unknown => decodeNpz(bytes, "w.npz");
 const npy = (bytes: Uint8Array): unknown => decodeNpy(bytes, "a.npy");
-const onnx = (bytes: Uint8Array): unknown => decodeOnnx(bytes, { subject: "m.onnx" });
+/** A model with a file beside it. */
+const onnx = (bytes: Uint8Array): unknown =>
+  decodeOnnx(bytes, {
+    subject: "m.onnx",
+    sidecar: (name) => (name === "m.data" ? new Uint8Array(8) : undefined),
+  });
+const lift = (bytes: Uint8Array): unknown => openOnnxCheckpoint(bytes, { subject: "m.onnx" });
 const safetensors = (bytes: Uint8Array): unknown => decodeSafetensors(bytes, "w.safetensors");
 const spec = (bytes: Uint8Array): unknown => parseSpec(new TextDecoder().decode(bytes), "spec.json");
 
@@ -60,6 +67,28 @@ const f32 = (begin: number, end: number): string =>
 const { ModelProto } = onnxProto.onnx;
 const model = (graph: onnxProto.onnx.IGraphProto): Uint8Array =>
   ModelProto.encode({ opsetImport: [{ version: 17 }], graph }).finish();
+
+const constant = (name: string): onnxProto.onnx.ITensorProto => ({
+  ...{ name, dims: [1], dataType: 1, rawData: new Uint8Array(4) },
+});
+
+/** A tensor of one float32 in another file. */
+function elsewhere(entries: Readonly<Record<string, string>>): Uint8Array {
+  const externalData = Object.entries(entries).map(([key, value]) => ({ key, value }));
+  return model({ initializer: [{ name: "w", dims: [1], dataType: 1, dataLocation: 1, externalData }] });
+}
+
+/** A graph that takes images and gives the value `a`. */
+const network = (
+  node: readonly onnxProto.onnx.INodeProto[],
+  graph: onnxProto.onnx.IGraphProto = {},
+): Uint8Array => model({ ...graph, node: [...node], input: [{ name: "images" }], output: [{ name: "a" }] });
+
+const relu = (input: string, output: string): onnxProto.onnx.INodeProto => ({
+  ...{ opType: "Relu", input: [input], output: [output] },
+});
+
+const CIRCLE = network([relu("b", "a"), relu("a", "b")]);
 
 /** A message inside a message, `depth` times. */
 function nestedGraphs(depth: number): Uint8Array {
@@ -319,17 +348,73 @@ export const ATTACKS: readonly Attack[] = [
   {
     name: "weights in a file elsewhere",
     read: onnx,
-    bytes: model({
-      initializer: [
+    bytes: elsewhere({ location: "../../etc/passwd" }),
+  },
+  { name: "weights by an absolute path", read: onnx, bytes: elsewhere({ location: "/etc/passwd" }) },
+  { name: "weights by back slashes", read: onnx, bytes: elsewhere({ location: "..\\secret.data" }) },
+  { name: "weights on a drive", read: onnx, bytes: elsewhere({ location: "C:secret.data" }) },
+  {
+    name: "weights beyond the file beside a model",
+    read: onnx,
+    bytes: elsewhere({ location: "m.data", offset: String(2 ** 40), length: "4" }),
+  },
+  {
+    name: "weights at a negative offset",
+    read: onnx,
+    bytes: elsewhere({ location: "m.data", offset: "-4", length: "4" }),
+  },
+  {
+    name: "weights of another length than their shape",
+    read: onnx,
+    bytes: elsewhere({ location: "m.data", offset: "0", length: "8" }),
+  },
+  {
+    name: "raw data of another length than its shape",
+    read: onnx,
+    bytes: model({ initializer: [{ name: "w", dims: [2], dataType: 1, rawData: new Uint8Array(7) }] }),
+  },
+  {
+    name: "two tensors of one name",
+    read: onnx,
+    bytes: model({ initializer: [constant("w"), constant("w")] }),
+  },
+  {
+    name: "a message of 2 GB in 16 bytes",
+    read: onnx,
+    bytes: bytesOf("\x08\x08\x3a\xff\xff\xff\xff\x07", new Uint8Array(8)),
+  },
+  { name: "a model cut in the middle", read: onnx, bytes: CIRCLE.subarray(0, CIRCLE.length - 20) },
+  { name: "nodes in a circle", read: lift, bytes: CIRCLE },
+  {
+    name: "a node that reads itself",
+    read: lift,
+    bytes: network([{ opType: "Relu", input: ["a"], output: ["a"] }]),
+  },
+  {
+    name: "two sources of one value",
+    read: lift,
+    bytes: network([relu("images", "a"), relu("images", "a")]),
+  },
+  {
+    name: "a convolution without channels",
+    read: lift,
+    bytes: network([{ opType: "Conv", input: ["images", "w"], output: ["a"] }], {
+      initializer: [{ name: "w", dims: [0, 3, 7, 7], dataType: 1, rawData: new Uint8Array() }],
+    }),
+  },
+  {
+    name: "a function that calls itself",
+    read: onnx,
+    bytes: ModelProto.encode({
+      opsetImport: [{ version: 17 }],
+      graph: { node: [{ opType: "f", domain: "d", input: ["images"], output: ["a"] }] },
+      functions: [
         {
-          name: "w",
-          dims: [1],
-          dataType: 1,
-          dataLocation: 1,
-          externalData: [{ key: "location", value: "../../etc/passwd" }],
+          ...{ name: "f", domain: "d", input: ["x"], output: ["y"] },
+          node: [{ opType: "f", domain: "d", input: ["x"], output: ["y"] }],
         },
       ],
-    }),
+    }).finish(),
   },
   {
     name: "a name of a megabyte",

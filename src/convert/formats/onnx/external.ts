@@ -68,7 +68,7 @@ export function externalElements(
   if (!(offset + length <= bytes.length) || length !== expectedBytes)
     throw refusal(
       subject,
-      `${length} bytes from byte ${offset} of ${location}, which has ${bytes.length}`,
+      `${entries.get("length") ?? length} bytes from byte ${entries.get("offset") ?? 0} of ${location}, which has ${bytes.length}`,
       `${expectedBytes} bytes inside it`,
       "obtain intact copies of both files",
     );
