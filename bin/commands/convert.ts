@@ -66,6 +66,7 @@ export async function convert(
     check,
     accept: passed,
   });
+  source.close();
   await announce({ source, lifted, output, encoded, verdict }, options);
   return passed(verdict) ? 0 : 1;
 }

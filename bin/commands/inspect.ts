@@ -1,15 +1,16 @@
 import { basename } from "node:path";
 import type { OsnetSpec } from "../../src/arch/index.js";
+import { toBytes } from "../../src/byte-source.js";
 import { identifyCheckpoint } from "../../src/convert/checkpoint.js";
 import { inspectCheckpoint } from "../../src/convert/inspect/inspection.js";
 import { inspectOnnx } from "../../src/convert/inspect/onnx-inspection.js";
 import { renderOnnxInspection } from "../../src/convert/inspect/onnx-text.js";
 import { renderInspection } from "../../src/convert/inspect/text.js";
 import { sniffFormat } from "../../src/convert/sniff.js";
-import { readInput, sidecarReader } from "../../src/files.js";
+import { openInput, sidecarReader } from "../../src/files.js";
 import { readArchitecture } from "./inputs.js";
 import type { ExitStatus } from "./options.js";
-import { PAINT } from "./terminal.js";
+import { PAINT, readingProgress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
 interface InspectOptions {
@@ -21,15 +22,24 @@ interface InspectOptions {
 /** Says what a file is; what is odd about its numbers or its graph is part of the answer, not a failure. */
 export async function inspectFile(input: string, { key, arch, json }: InspectOptions): Promise<ExitStatus> {
   const architecture = await readArchitecture(arch);
-  const file = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
+  const name = input === "-" ? "standard input" : basename(input);
   const options = architecture === undefined ? {} : { arch: architecture };
-  if (sniffFormat(file.bytes) === "onnx") return inspectModel(input, file, options, json ?? false);
-  const checkpoint = identifyCheckpoint(file.bytes, {
-    subject: file.name,
+  const bar = readingProgress(input, json === undefined ? {} : { json });
+  const bytes = await openInput(input, bar.update);
+  if (sniffFormat(bytes) === "onnx") {
+    const model = { name, bytes: toBytes(bytes) };
+    bar.clear();
+    bytes.close();
+    return inspectModel(input, model, options, json ?? false);
+  }
+  const checkpoint = identifyCheckpoint(bytes, {
+    subject: name,
     ...(key === undefined ? {} : { key }),
     ...options,
   });
-  const inspection = await inspectCheckpoint(checkpoint, file);
+  const inspection = await inspectCheckpoint(checkpoint, { name, bytes });
+  bytes.close();
+  bar.clear();
   print(inspection, json ? undefined : renderInspection(inspection, PAINT));
   return 0;
 }

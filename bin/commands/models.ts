@@ -3,6 +3,7 @@ import type { SidecarReader } from "../../src/convert/formats/onnx/external.js";
 import { tfjsShardPaths } from "../../src/convert/formats/tfjs/codec.js";
 import { sniffFormat } from "../../src/convert/sniff.js";
 import { isFolder, readInput, sidecarReader } from "../../src/files.js";
+import { readingProgress } from "./terminal.js";
 
 /** A model's bytes, under the name that reports give it. */
 export interface ModelInput {
@@ -15,9 +16,14 @@ export interface ModelInput {
 }
 
 /** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
-export async function readModel(path: string): Promise<ModelInput> {
+export async function readModel(
+  path: string,
+  show: { readonly quiet?: boolean; readonly json?: boolean } = {},
+): Promise<ModelInput> {
   const file = (await isFolder(path)) ? join(path, "model.json") : path;
-  const bytes = await readInput(file);
+  const bar = readingProgress(file, show);
+  const bytes = await readInput(file, bar.update);
+  bar.clear();
   const name = basename(path);
   if (file === "-") return { name, bytes };
   if (sniffFormat(bytes) !== "tfjs") return { name, bytes, sidecar: sidecarReader(file) };

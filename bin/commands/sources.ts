@@ -2,10 +2,11 @@ import { basename } from "node:path";
 import { openCheckpoint } from "../../src/convert/checkpoint.js";
 import type { WeightsFormat } from "../../src/convert/sniff.js";
 import { InputError } from "../../src/errors.js";
-import { readInput } from "../../src/files.js";
+import { openInput } from "../../src/files.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { readArchitecture } from "./inputs.js";
 import type { Source } from "./sinks/sink.js";
+import { readingProgress } from "./terminal.js";
 
 /** The formats that commands read. */
 export type SourceFormat = WeightsFormat | "onnx";
@@ -13,6 +14,13 @@ export type SourceFormat = WeightsFormat | "onnx";
 interface SourceOptions {
   readonly arch?: string;
   readonly key?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** A source of which more may be read, until it is closed. */
+export interface OpenSource extends Source {
+  close(): void;
 }
 
 /** Reads a file to convert: weights as they are, or those lifted out of a model. */
@@ -20,28 +28,37 @@ export async function openSource(
   input: string,
   format: SourceFormat,
   options: SourceOptions,
-): Promise<Source> {
+): Promise<OpenSource> {
   const arch = await readArchitecture(options.arch);
   if (format === "onnx") {
     const { openOnnxCheckpoint } = await import("../../src/convert/onnx-checkpoint.js");
     const { readModel } = await import("./models.js");
-    const model = await readModel(input);
+    const model = await readModel(input, options);
     const name = input === "-" ? "standard input" : model.name;
     const checkpoint = openOnnxCheckpoint(model.bytes, {
       subject: name,
       ...(arch === undefined ? {} : { arch }),
       ...(model.sidecar ? { sidecar: model.sidecar } : {}),
     });
-    return { ...model, name, checkpoint };
+    return { ...model, name, checkpoint, close: () => undefined };
   }
-  const source = { name: input === "-" ? "standard input" : basename(input), bytes: await readInput(input) };
-  const checkpoint = openCheckpoint(source.bytes, {
-    subject: source.name,
-    format,
-    ...(options.key === undefined ? {} : { key: options.key }),
-    ...(arch === undefined ? {} : { arch }),
-  });
-  return { ...source, checkpoint };
+  const name = input === "-" ? "standard input" : basename(input);
+  const bar = readingProgress(input, options);
+  const bytes = await openInput(input, bar.update);
+  try {
+    const checkpoint = openCheckpoint(bytes, {
+      subject: name,
+      format,
+      ...(options.key === undefined ? {} : { key: options.key }),
+      ...(arch === undefined ? {} : { arch }),
+    });
+    return { name, bytes, checkpoint, close: () => bytes.close() };
+  } catch (error) {
+    bytes.close();
+    throw error;
+  } finally {
+    bar.clear();
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
 import { InputError } from "../../src/errors.js";
-import { expectWritable, readInput, sweepTemporaries } from "../../src/files.js";
+import { expectWritable, openInput, sweepTemporaries } from "../../src/files.js";
 import { compareToBaseline } from "../../src/verify/baseline.js";
 import { openVerification } from "../../src/verify/open.js";
 import { renderReport } from "../../src/verify/reports/index.js";
@@ -14,7 +14,7 @@ import { parseBackend, parseTolerance, readArchitecture } from "./inputs.js";
 import { readModel } from "./models.js";
 import type { ExitStatus, Size } from "./options.js";
 import { expectReportFormat, writeReport } from "./reports.js";
-import { PAINT, progress } from "./terminal.js";
+import { PAINT, progress, readingProgress } from "./terminal.js";
 import { runFacts } from "./versions.js";
 
 /** The command's options, as commander hands them over. */
@@ -57,10 +57,12 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
   const arch = await readArchitecture(options.arch);
   const images = await readImages(options.input);
   const backend = parseBackend(options.backend);
-  const model = await readModel(candidate);
+  const model = await readModel(candidate, options);
+  const reading = readingProgress(reference, options);
+  const referenceBytes = await openInput(reference, reading.update);
   const verification = await openVerification(
     model,
-    { name: basename(reference), bytes: await readInput(reference) },
+    { name: basename(reference), bytes: referenceBytes },
     {
       ...(backend ? { backend } : {}),
       ...(images ? { images } : {}),
@@ -70,6 +72,7 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
       ...(options.size === undefined ? {} : { size: options.size }),
     },
   );
+  reading.clear();
   const bar = progress("verifying layer");
   const verified = await verify({
     ...verification,
@@ -77,6 +80,7 @@ export async function verifyFiles(candidate: string, options: VerifyOptions): Pr
     onProgress: bar.update,
   });
   bar.clear();
+  referenceBytes.close();
   const compared = { ...verified, run: runFacts((performance.now() - started) / 1000) };
   const report =
     baselineOptions && baseline ? compareToBaseline(compared, baseline, baselineOptions) : compared;

@@ -7,6 +7,7 @@ import {
   parametersOf,
   variant,
 } from "../arch/index.js";
+import type { Bytes } from "../byte-source.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import type { Tensor } from "../tensor.js";
@@ -38,14 +39,14 @@ export interface CheckpointOptions {
  * @throws InputError if the file is no checkpoint (`format`, `unsupported`), its state dict no complete OSNet
  * (`state-dict`), or a weight is NaN, infinite or a negative variance
  */
-export function openCheckpoint(bytes: Uint8Array, options: CheckpointOptions): Checkpoint {
+export function openCheckpoint(bytes: Bytes, options: CheckpointOptions): Checkpoint {
   const checkpoint = identifyCheckpoint(bytes, options);
   refuseBadNumbers(checkpoint, options.subject);
   return checkpoint;
 }
 
 /** As `openCheckpoint`, whatever the numbers are: for those who look at a checkpoint and do not use it. */
-export function identifyCheckpoint(bytes: Uint8Array, { arch, ...options }: CheckpointOptions): Checkpoint {
+export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: CheckpointOptions): Checkpoint {
   const { subject } = options;
   const { stateDict, ...decoded } = decodeWeights(bytes, options);
   const spec = typeof arch === "string" ? namedSpec(arch) : arch;

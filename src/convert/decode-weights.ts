@@ -1,3 +1,4 @@
+import { type ByteSource, type Bytes, headOf, toSource } from "../byte-source.js";
 import { InputError } from "../errors.js";
 import { decodeNpz } from "./formats/npz/archive.js";
 import { type DecodedCheckpoint, decodePth } from "./formats/pth/decode.js";
@@ -38,9 +39,10 @@ const NAMES: Readonly<Record<FileFormat, string>> = {
  * for a `key` that leads nowhere
  */
 export function decodeWeights(
-  bytes: Uint8Array,
+  file: Bytes,
   { subject, key, format: wanted }: DecodeWeightsOptions,
 ): DecodedWeights {
+  const bytes = toSource(file);
   const format = formatOf(bytes, wanted, subject);
   const empty = { metadata: new Map<string, string>(), wrapperPath: "", modelClass: "" };
   if (format === "pth")
@@ -62,12 +64,13 @@ export function isWeightsArchive(names: readonly string[]): boolean {
 }
 
 /** The format to read, which for a file of no known kind is its wanted one: that reader says what is wrong with it. */
-function formatOf(bytes: Uint8Array, wanted: WeightsFormat | undefined, subject: string): WeightsFormat {
+function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject: string): WeightsFormat {
   // PyTorch's reader knows every other format by name.
   if (wanted === "pth") return wanted;
   const found = sniffFormat(bytes);
   if (wanted === undefined) return found === "onnx" || found === "tfjs" ? "pth" : found;
-  const isPickle = found === "pth" && (bytes[0] === 0x80 || bytes[0] === 0x50);
+  const [first] = headOf(bytes, 1);
+  const isPickle = found === "pth" && (first === 0x80 || first === 0x50);
   if (found === wanted || (found === "pth" && !isPickle)) return wanted;
   throw new InputError({
     code: "format",

@@ -1,5 +1,6 @@
+import { type ByteSource, type Bytes, headOf, toSource } from "../byte-source.js";
 import type { Region } from "./formats/refusals.js";
-import { isZip, readZipDirectory } from "./formats/zip/directory.js";
+import { isZip, listZipNames } from "./formats/zip/directory.js";
 
 /** The formats that files of weights and models have. */
 export type FileFormat = WeightsFormat | "onnx" | "tfjs";
@@ -14,13 +15,18 @@ export const WEIGHTS_FORMATS = ["pth", "safetensors", "npz"] as const;
  * wrong with it. The zip archives of numpy and PyTorch differ by what they hold. A pickle of protocol 2 or later starts
  * with 0x80, which no protobuf message of ours can.
  */
-export function sniffFormat(bytes: Uint8Array): FileFormat {
+export function sniffFormat(file: Bytes): FileFormat {
+  const source = toSource(file);
+  const bytes = headOf(source, HEAD_BYTES);
   if (isSafetensors(bytes)) return "safetensors";
   if (isJson(bytes)) return "tfjs";
-  if (isZip(bytes)) return holdsArrays(bytes) ? "npz" : "pth";
+  if (isZip(bytes)) return holdsArrays(source) ? "npz" : "pth";
   // IR version, the first field of every exporter's ModelProto: field 1, varint.
   return bytes[0] === 0x08 ? "onnx" : "pth";
 }
+
+/** As much tells every format but archives apart. */
+const HEAD_BYTES = 4096;
 
 /** The length of a JSON header, as a u64 of which no file needs the upper two bytes, then the header's brace. */
 function isSafetensors(bytes: Uint8Array): boolean {
@@ -35,10 +41,10 @@ function isJson(bytes: Uint8Array): boolean {
 /** JSON's: tab, line feed, carriage return, space. */
 const WHITE_SPACE: ReadonlySet<number> = new Set([0x09, 0x0a, 0x0d, 0x20]);
 
-function holdsArrays(bytes: Uint8Array): boolean {
+function holdsArrays(source: ByteSource): boolean {
   const region: Region = { subject: "", part: "the file" };
   try {
-    return [...readZipDirectory(bytes, region).keys()].some((name) => name.endsWith(".npy"));
+    return listZipNames(source, region).some((name) => name.endsWith(".npy"));
   } catch {
     // A damaged zip is refused by the checkpoint reader, in words.
     return false;

@@ -1,4 +1,5 @@
 import { type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
+import { type Bytes, toBytes, toSource } from "../byte-source.js";
 import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
 import { isWeightsArchive } from "../convert/decode-weights.js";
 import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
@@ -12,7 +13,7 @@ import type { Party } from "./report.js";
 /** A file's bytes under the name that reports and messages give it. */
 export interface NamedBytes {
   readonly name: string;
-  readonly bytes: Uint8Array;
+  readonly bytes: Bytes;
   /** The weight files beside a model.json, by their paths in it. */
   readonly shards?: ReadonlyMap<string, Uint8Array>;
   /** Reads the files beside an ONNX file that hold its weights. */
@@ -42,7 +43,11 @@ export function openFile(file: NamedBytes, options: FileOptions): OpenFile {
   if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
   const format = sniffFormat(bytes);
   if (format === "onnx" || format === "tfjs")
-    return { kind: "model", format, model: openModel(format, file, options.backend) };
+    return {
+      kind: "model",
+      format,
+      model: openModel(format, { ...file, bytes: toBytes(bytes) }, options.backend),
+    };
   if (format === "npz") {
     const archive = openNpz(bytes, name);
     if (!isWeightsArchive(archive.names)) return { kind: "recording", format, archive };
@@ -68,13 +73,13 @@ export async function describe(
     name,
     format,
     ...(variant ? { variant } : {}),
-    sha256: await sha256(concatenate([bytes, ...(shards?.values() ?? [])])),
+    sha256: shards
+      ? await sha256(concatenate([toBytes(bytes), ...shards.values()]))
+      : await toSource(bytes).sha256(),
   };
 }
 
 function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const [only] = parts;
-  if (parts.length === 1 && only) return only;
   const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let offset = 0;
   for (const part of parts) {

@@ -21,7 +21,16 @@ export async function run(
 ): Promise<Finished> {
   const script = fileURLToPath(new URL(`../../dist/bin/${command}.js`, import.meta.url));
   if (!existsSync(script)) throw new Error(`dist/bin/${command}.js is not there: run npm run build first`);
-  const child = spawn(process.execPath, [script, ...args], { cwd });
+  return runProgram(process.execPath, [script, ...args], { cwd, stdin });
+}
+
+/** Runs any program, and collects what it says. */
+export async function runProgram(
+  program: string,
+  args: readonly string[],
+  { cwd, stdin = new Uint8Array() }: { readonly cwd: string; readonly stdin?: Uint8Array },
+): Promise<Finished> {
+  const child = spawn(program, args, { cwd });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));

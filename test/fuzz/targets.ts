@@ -1,13 +1,17 @@
 /** What is fuzzed: a reader of untrusted bytes, and files to start from. Another reader is another row. */
 
+import { isDeepStrictEqual } from "node:util";
 import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
+import type { Bytes } from "../../src/byte-source.js";
 import { openCheckpoint } from "../../src/convert/checkpoint.js";
 import { openNpz } from "../../src/convert/formats/npz/archive.js";
 import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { InputError } from "../../src/errors.js";
 import { decodePng } from "../../src/verify/preprocess/png.js";
+import { inPieces } from "../support/pieces.js";
 import type { Seed } from "./mutate/index.js";
 import { NPY_SEEDS, NPZ_SEEDS } from "./seeds/npz.js";
 import { ONNX_SEEDS } from "./seeds/onnx.js";
@@ -30,6 +34,12 @@ export const TARGETS: readonly Target[] = [
       const { stateDict } = decodePth(bytes, { subject: "w.pth" });
       for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
     },
+  },
+  {
+    // A file is read in pieces, of which none may say anything else.
+    name: "pth-pieces",
+    seeds: PTH_SEEDS,
+    read: (bytes) => expectAlike(inPieces(bytes), bytes),
   },
   {
     name: "pth-key",
@@ -95,6 +105,23 @@ export const TARGETS: readonly Target[] = [
     read: (bytes) => void parametersOf(expand(parseSpec(new TextDecoder().decode(bytes), "spec.json"))),
   },
 ];
+
+/** Readers of one file in two ways; throws what the second one does. */
+function expectAlike(first: Bytes, second: Bytes): void {
+  const [one, other] = [first, second].map((bytes) => {
+    try {
+      return { stateDict: decodePth(bytes, { subject: "w.pth" }).stateDict };
+    } catch (error) {
+      if (error instanceof InputError) return { error };
+      throw error;
+    }
+  });
+  if (one?.error?.message !== other?.error?.message || !isDeepStrictEqual(one?.stateDict, other?.stateDict))
+    throw new Error(
+      `${one?.error?.message ?? "read"} in pieces, ${other?.error?.message ?? "read"} in memory`,
+    );
+  if (other?.error) throw other.error;
+}
 
 /** A tensor that is not what its shape says is a wrong result, which is worse than a crash. */
 function expectSize(shape: readonly number[], length: number): void {

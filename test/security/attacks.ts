@@ -6,6 +6,7 @@
 import { deflateSync, zipSync } from "fflate";
 import onnxProto from "onnx-proto";
 import { parseSpec } from "../../src/arch/index.js";
+import { type Bytes, toBytes } from "../../src/byte-source.js";
 import { decodeNpz, openNpz } from "../../src/convert/formats/npz/archive.js";
 import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
@@ -32,21 +33,21 @@ import { npyOf } from "../support/npy.js";
 export interface Attack {
   readonly name: string;
   readonly bytes: Uint8Array;
-  readonly read: (bytes: Uint8Array) => unknown;
+  readonly read: (bytes: Bytes) => unknown;
 }
 
-const pth = (bytes: Uint8Array): unknown => decodePth(bytes, { subject: "w.pth" });
-const npz = (bytes: Uint8Array): unknown => decodeNpz(bytes, "w.npz");
-const npy = (bytes: Uint8Array): unknown => decodeNpy(bytes, "a.npy");
+const pth = (bytes: Bytes): unknown => decodePth(bytes, { subject: "w.pth" });
+const npz = (bytes: Bytes): unknown => decodeNpz(bytes, "w.npz");
+const npy = (bytes: Bytes): unknown => decodeNpy(toBytes(bytes), "a.npy");
 /** A model with a file beside it. */
-const onnx = (bytes: Uint8Array): unknown =>
-  decodeOnnx(bytes, {
+const onnx = (bytes: Bytes): unknown =>
+  decodeOnnx(toBytes(bytes), {
     subject: "m.onnx",
     sidecar: (name) => (name === "m.data" ? new Uint8Array(8) : undefined),
   });
-const lift = (bytes: Uint8Array): unknown => openOnnxCheckpoint(bytes, { subject: "m.onnx" });
-const safetensors = (bytes: Uint8Array): unknown => decodeSafetensors(bytes, "w.safetensors");
-const spec = (bytes: Uint8Array): unknown => parseSpec(new TextDecoder().decode(bytes), "spec.json");
+const lift = (bytes: Bytes): unknown => openOnnxCheckpoint(toBytes(bytes), { subject: "m.onnx" });
+const safetensors = (bytes: Bytes): unknown => decodeSafetensors(bytes, "w.safetensors");
+const spec = (bytes: Bytes): unknown => parseSpec(new TextDecoder().decode(toBytes(bytes)), "spec.json");
 
 const weights = { 0: floats(1, 2) };
 /** A good state dict, and the payload beside it. */

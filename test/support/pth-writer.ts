@@ -12,6 +12,21 @@ const STORAGES: Readonly<Partial<Record<DType, string>>> = {
 
 /** The file that `torch.save(state_dict)` writes: a zip of one pickle and a storage for each tensor. */
 export function encodePth(stateDict: StateDict): Uint8Array {
+  const { entries, storages } = describe(stateDict);
+  return checkpoint(dict(entries), storages);
+}
+
+/** What a training script writes: the state dict, and one tensor of `bytes` zeros that its optimizer keeps. */
+export function encodeTraining(stateDict: StateDict, bytes: number): Uint8Array {
+  const { entries, storages } = describe(stateDict);
+  const exp_avg = tensor({ key: "optimizer", numel: bytes / 4, shape: [bytes / 4] });
+  return checkpoint(dict({ optimizer: dict({ exp_avg }), state_dict: dict(entries) }), {
+    ...storages,
+    optimizer: new Uint8Array(bytes),
+  });
+}
+
+function describe(stateDict: StateDict) {
   const entries: Record<string, string> = {};
   const storages: Record<string, Uint8Array> = {};
   for (const [path, { dtype, shape, data }] of stateDict) {
@@ -21,7 +36,7 @@ export function encodePth(stateDict: StateDict): Uint8Array {
     entries[path] = tensor({ type, key, numel: data.length, shape, stride: rowMajor(shape) });
     storages[key] = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   }
-  return checkpoint(dict(entries), storages);
+  return { entries, storages };
 }
 
 function rowMajor(shape: readonly number[]): readonly number[] {

@@ -1,10 +1,11 @@
+import type { Bytes } from "../../../src/byte-source.js";
 import type { Checkpoint } from "../../../src/convert/checkpoint.js";
 import type { Paint } from "../../../src/terminal-text.js";
 
 /** A file to convert, read and understood. */
 export interface Source {
   readonly name: string;
-  readonly bytes: Uint8Array;
+  readonly bytes: Bytes;
   readonly checkpoint: Checkpoint;
 }
 

@@ -1,6 +1,7 @@
 import { basename, isAbsolute, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../../src/arch/index.js";
+import { toSource } from "../../../src/byte-source.js";
 import { namedSpec, openCheckpoint } from "../../../src/convert/checkpoint.js";
 import { encodeWeights } from "../../../src/convert/encode-weights.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
@@ -57,7 +58,7 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
     ...(size === undefined ? {} : { size }),
   };
   const digests = [reference, ...(candidate ? [candidate] : [])].flatMap(({ bytes, shards }) => [
-    sha256(bytes),
+    toSource(bytes).sha256(),
     ...[...(shards?.values() ?? [])].map(sha256),
   ]);
   const facts = {

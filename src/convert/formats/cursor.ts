@@ -1,4 +1,16 @@
+import { type ByteSource, type Bytes, type ReadRange, toSource } from "../../byte-source.js";
 import { corrupt, position, type Region } from "./refusals.js";
+
+/**
+ * Bytes that are read ahead from a file: few after a jump, where often nothing but a header is wanted, twice as many each
+ * time that reading goes on.
+ */
+const LEAST_AHEAD = 256;
+const MOST_AHEAD = 1 << 16;
+
+const NOTHING = new Uint8Array(0);
+
+const LINE_FEED = 0x0a;
 
 /**
  * A position in bytes that can only move inside them: every read is checked, so a short or lying file ends in an
@@ -6,86 +18,114 @@ import { corrupt, position, type Region } from "./refusals.js";
  */
 export class Cursor {
   readonly region: Region;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #offset: number;
+  readonly #source: ByteSource;
+  /** The part of the source that is in memory: all of it, or what was read ahead, which begins at byte `#base`. */
+  #window: Uint8Array = NOTHING;
+  #view: DataView = viewOf(NOTHING);
+  #base = 0;
+  /** The position in the window. */
+  #at = 0;
+  #ahead = LEAST_AHEAD;
 
-  constructor(bytes: Uint8Array, region: Region, offset = 0) {
+  constructor(bytes: Bytes, region: Region, offset = 0) {
     this.region = region;
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#offset = 0;
+    this.#source = toSource(bytes);
+    if (this.#source.loaded) this.#readAhead(0, this.#source.length);
     this.seek(offset);
   }
 
   get offset(): number {
-    return this.#offset;
+    return this.#base + this.#at;
   }
 
   get remaining(): number {
-    return this.#bytes.length - this.#offset;
+    return this.#source.length - this.offset;
   }
 
   seek(offset: number): void {
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset > this.#bytes.length) {
+    const { length } = this.#source;
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset > length) {
       throw corrupt(
         this.region,
         `a reference to ${position(this.region, offset)}`,
-        `an offset within its ${this.#bytes.length} bytes`,
+        `an offset within its ${length} bytes`,
       );
     }
-    this.#offset = offset;
+    if (offset >= this.#base && offset <= this.#base + this.#window.length) {
+      this.#at = offset - this.#base;
+      return;
+    }
+    this.#readAhead(offset, 0);
+    this.#ahead = LEAST_AHEAD;
   }
 
-  /** The next `count` bytes, as a view: nothing is copied or allocated. */
+  /** The next `count` bytes, as a view over those in memory. */
   take(count: number): Uint8Array {
     const start = this.#advance(count);
-    return this.#bytes.subarray(start, start + count);
+    return this.#window.subarray(start, start + count);
   }
 
   skip(count: number): void {
-    this.#advance(count);
+    this.#expect(count);
+    this.seek(this.offset + count);
+  }
+
+  /** Skips the next `count` bytes, which may be read later. */
+  defer(count: number): ReadRange {
+    const start = this.offset;
+    this.skip(count);
+    return (from, to) => this.#source.read(start + from, start + to);
   }
 
   /** The bytes up to the next line feed, which is consumed and not returned. */
   takeLine(): Uint8Array {
-    const end = this.#bytes.indexOf(0x0a, this.#offset);
-    if (end < 0) {
-      throw corrupt(
-        this.region,
-        `no end to the line at ${position(this.region, this.#offset)}`,
-        "a complete file",
-      );
+    for (;;) {
+      const end = this.#window.indexOf(LINE_FEED, this.#at);
+      if (end >= 0) {
+        const line = this.#window.subarray(this.#at, end);
+        this.#at = end + 1;
+        return line;
+      }
+      const searched = this.#window.length - this.#at;
+      if (searched === this.remaining) break;
+      this.#readAhead(this.offset, Math.max(LEAST_AHEAD, 2 * searched));
     }
-    const line = this.#bytes.subarray(this.#offset, end);
-    this.#offset = end + 1;
-    return line;
+    throw corrupt(
+      this.region,
+      `no end to the line at ${position(this.region, this.offset)}`,
+      "a complete file",
+    );
   }
 
   uint8(): number {
-    return this.#view.getUint8(this.#advance(1));
+    const start = this.#advance(1);
+    return this.#view.getUint8(start);
   }
 
   uint16(): number {
-    return this.#view.getUint16(this.#advance(2), true);
+    const start = this.#advance(2);
+    return this.#view.getUint16(start, true);
   }
 
   int32(): number {
-    return this.#view.getInt32(this.#advance(4), true);
+    const start = this.#advance(4);
+    return this.#view.getInt32(start, true);
   }
 
   uint32(): number {
-    return this.#view.getUint32(this.#advance(4), true);
+    const start = this.#advance(4);
+    return this.#view.getUint32(start, true);
   }
 
   /** A 64-bit size or offset. Above 2^53 no file can mean it, and a number could not hold it. */
   uint64(): number {
+    const { offset } = this;
     const start = this.#advance(8);
     const value = this.#view.getBigUint64(start, true);
     if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
       throw corrupt(
         this.region,
-        `the size ${value} at ${position(this.region, start)}`,
+        `the size ${value} at ${position(this.region, offset)}`,
         "a size that a file can have",
       );
     }
@@ -93,24 +133,52 @@ export class Cursor {
   }
 
   float64BigEndian(): number {
-    return this.#view.getFloat64(this.#advance(8), false);
+    const start = this.#advance(8);
+    return this.#view.getFloat64(start, false);
   }
 
-  /** Moves past `count` bytes and returns where they start. */
+  /** Moves past `count` bytes, which are in memory then, and returns where in the window they start. */
   #advance(count: number): number {
-    const start = this.#offset;
-    // Counts come from files too: a negative one would go back, NaN pass every comparison.
+    const start = this.#at;
+    // False for NaN, and for a negative count: counts come from files too.
+    if (count >= 0 && start + count <= this.#window.length && Number.isSafeInteger(count)) {
+      this.#at = start + count;
+      return start;
+    }
+    this.#expect(count);
+    this.#readAhead(this.offset, Math.max(count, this.#ahead));
+    this.#ahead = Math.min(2 * this.#ahead, MOST_AHEAD);
+    this.#at = count;
+    return 0;
+  }
+
+  /** @throws InputError (`format`) if `count` bytes do not follow */
+  #expect(count: number): void {
     if (!Number.isSafeInteger(count) || count < 0) {
-      throw corrupt(this.region, `${count} bytes at ${position(this.region, start)}`, "a number of bytes");
+      throw corrupt(
+        this.region,
+        `${count} bytes at ${position(this.region, this.offset)}`,
+        "a number of bytes",
+      );
     }
     if (count > this.remaining) {
       throw corrupt(
         this.region,
-        `${this.remaining} bytes left where ${count} should follow at ${position(this.region, start)}`,
+        `${this.remaining} bytes left where ${count} should follow at ${position(this.region, this.offset)}`,
         "a complete file",
       );
     }
-    this.#offset = start + count;
-    return start;
   }
+
+  /** Puts the window, of `count` bytes or up to the end, and the position at `offset`. */
+  #readAhead(offset: number, count: number): void {
+    this.#window = this.#source.read(offset, Math.min(offset + count, this.#source.length));
+    this.#view = viewOf(this.#window);
+    this.#base = offset;
+    this.#at = 0;
+  }
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
+  return new DataView(buffer, byteOffset, byteLength);
 }

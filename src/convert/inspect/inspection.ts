@@ -9,8 +9,8 @@ import {
   parameterCount,
   type VariantName,
 } from "../../arch/index.js";
+import { type Bytes, toSource } from "../../byte-source.js";
 import { InputError } from "../../errors.js";
-import { sha256 } from "../../sha256.js";
 import type { StateDict } from "../../state-dict.js";
 import type { DType, Tensor } from "../../tensor.js";
 import type { Checkpoint } from "../checkpoint.js";
@@ -87,7 +87,7 @@ const IMAGE = [1, 3, 256, 128] as const;
 /** Describes an identified checkpoint; its numbers may be bad. `file` is what it was read from. */
 export async function inspectCheckpoint(
   { graph, spec, variant, extra, stateDict, decoded }: Checkpoint,
-  file: { readonly name: string; readonly bytes: Uint8Array },
+  file: { readonly name: string; readonly bytes: Bytes },
 ): Promise<Inspection> {
   const { format, container, wrapperPath, removedPrefix, modelClass, metadata, notes } = decoded;
   return {
@@ -95,7 +95,7 @@ export async function inspectCheckpoint(
     file: {
       name: file.name,
       bytes: file.bytes.length,
-      sha256: await sha256(file.bytes),
+      sha256: await toSource(file.bytes).sha256(),
       format,
       container,
       wrapperPath,

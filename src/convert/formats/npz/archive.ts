@@ -2,6 +2,7 @@
  * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as
  * PyTorch's: no entry twice, none that overlaps another, none larger than four times the file.
  */
+import { type Bytes, headOf, toSource } from "../../../byte-source.js";
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
@@ -30,14 +31,15 @@ const SUFFIX = ".npy";
  * @throws InputError (`format`) if the bytes are not a zip of .npy arrays
  */
 export function openNpz(
-  bytes: Uint8Array,
+  bytes: Bytes,
   subject: string,
   allowance: () => Budget = () => createBudget(subject, bytes.length),
 ): NpzArchive {
-  if (!isZip(bytes)) throw malformed(subject, "bytes that are no zip archive");
+  const source = toSource(bytes);
+  if (!isZip(headOf(source, 4))) throw malformed(subject, "bytes that are no zip archive");
   const region: Region = { subject, part: "the file" };
   const entries = new Map<string, ZipEntry>();
-  for (const [name, entry] of readZipDirectory(bytes, region))
+  for (const [name, entry] of readZipDirectory(source, region))
     if (name.endsWith(SUFFIX)) entries.set(name.slice(0, -SUFFIX.length), entry);
   if (entries.size === 0) throw malformed(subject, "no .npy arrays");
   return {
@@ -45,7 +47,7 @@ export function openNpz(
     read(name) {
       const entry = entries.get(name);
       if (!entry) throw malformed(subject, `no array called ${quote(name)}`);
-      const data = readZipEntry(bytes, entry, allowance(), region);
+      const data = readZipEntry(source, entry, allowance(), region);
       return decodeNpy(data, `${subject}[${quote(name)}]`);
     },
   };
@@ -56,7 +58,7 @@ export function openNpz(
  *
  * @throws InputError (`format`, `unsupported`) if an array cannot be read
  */
-export function decodeNpz(bytes: Uint8Array, subject: string): StateDict {
+export function decodeNpz(bytes: Bytes, subject: string): StateDict {
   const budget = createBudget(subject, bytes.length);
   const archive = openNpz(bytes, subject, () => budget);
   return new Map(archive.names.map((name) => [name, archive.read(name)]));

@@ -4,6 +4,7 @@
  * every size is checked before memory is taken for it. Source of the layouts: torch/serialization.py.
  */
 
+import { type ByteSource, type Bytes, toSource } from "../../../byte-source.js";
 import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Tensor } from "../../../tensor.js";
@@ -51,20 +52,20 @@ export interface DecodedCheckpoint {
 /**
  * Reads the weights out of a PyTorch checkpoint, bit for bit.
  *
- * Tensors are made only for the state dict that is used; when they are most of the file they share its bytes.
+ * Tensors are made only for the state dict that is used. When they are most of the bytes in memory they share these;
+ * of a file nothing else is read but what says where they are.
  *
  * @throws InputError `format` for bytes that are no checkpoint or a broken one, `unsupported` for one that asks to run
  * code or holds no usable weights, `argument` for a `key` that leads nowhere
  */
-export function decodePth(bytes: Uint8Array, options: DecodePthOptions): DecodedCheckpoint {
+export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheckpoint {
   const region: Region = { subject: options.subject, part: "the file" };
-  const budget = createBudget(options.subject, bytes.length);
-  // A Node Buffer's slice() shares memory where a Uint8Array's copies.
-  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const { container, root } = unpickle(plain, region, budget);
+  const source = toSource(bytes);
+  const budget = createBudget(options.subject, source.length);
+  const { container, root } = unpickle(source, region, budget);
   const choice = choose(root, options);
   return {
-    stateDict: materializeAll(choice, bytes.length, options.subject, budget),
+    stateDict: materializeAll(choice, source, options.subject, budget),
     container,
     wrapperPath: choice.wrapperPath,
     removedPrefix: choice.prefix,
@@ -73,14 +74,14 @@ export function decodePth(bytes: Uint8Array, options: DecodePthOptions): Decoded
   };
 }
 
-function unpickle(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
-  switch (sniff(bytes, region.subject)) {
+function unpickle(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  switch (sniff(source, region.subject)) {
     case "zip":
-      return readArchive(bytes, region, budget);
+      return readArchive(source, region, budget);
     case "tar":
-      return readTar(bytes, region, budget);
+      return readTar(source, region, budget);
     case "pickle":
-      return readPickles(bytes, region, budget);
+      return readPickles(source, region, budget);
   }
 }
 
@@ -105,17 +106,22 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
   });
 }
 
+/** Where the weights are as much of a file, it is read at once; else tensor by tensor. */
+const LOADED_SHARE = 0.9;
+
 /** Makes the chosen tensors; one error lists all that cannot be made. */
-function materializeAll(choice: Choice, fileBytes: number, subject: string, budget: Budget): StateDict {
+function materializeAll(choice: Choice, source: ByteSource, subject: string, budget: Budget): StateDict {
   const refs = new Map<string, TensorRef | TensorProblem>();
   for (const [key, value] of choice.entries) refs.set(key, tensorRef(value, budget));
 
-  // Views keep the whole file in memory; copies do where nothing but the weights is in it.
-  const share = 2 * totalBytes(refs.values()) >= fileBytes;
+  const chosen = totalBytes(refs.values());
+  if (chosen >= LOADED_SHARE * source.length) source.load();
+  // Views keep all that is in memory there. What is read tensor by tensor is the tensor's own.
+  const share = !source.loaded || 2 * chosen >= source.length;
   const stateDict = new Map<string, Tensor>();
   const problems: { readonly key: string; readonly problem: TensorProblem }[] = [];
   for (const [key, ref] of refs) {
-    const made = "text" in ref ? ref : materialize(ref, { budget, share });
+    const made = "text" in ref ? ref : materialize(ref, { budget, share, copied: !source.loaded });
     if ("text" in made) problems.push({ key, problem: made });
     else stateDict.set(key, made);
   }

@@ -1,3 +1,4 @@
+import { type ByteSource, headOf } from "../../../byte-source.js";
 import { InputError } from "../../../errors.js";
 import { isZip } from "../zip/directory.js";
 import { isTar } from "./containers/tar.js";
@@ -75,26 +76,34 @@ const IMPOSTORS: readonly Impostor[] = [
  * Tells which container a file is, by content and never by name.
  * Throws `InputError` of code `format` for an empty file and for files of other kinds.
  */
-export function sniff(bytes: Uint8Array, subject: string): Encoding {
+export function sniff(source: ByteSource, subject: string): Encoding {
   const refuse = (found: string, remedy: string) =>
     new InputError({ code: "format", subject, found, expected: "a PyTorch checkpoint", remedy });
-  if (bytes.length === 0) throw refuse("an empty file", "download or copy the file again");
+  if (source.length === 0) throw refuse("an empty file", "download or copy the file again");
+  const bytes = headOf(source, HEAD_BYTES);
   if (isZip(bytes)) return "zip";
   if (isTar(bytes)) return "tar";
-  const head = String.fromCharCode(...bytes.subarray(0, 512));
+  const head = String.fromCharCode(...bytes);
   const impostor = IMPOSTORS.find(({ matches }) => matches(head));
   if (impostor !== undefined) throw refuse(impostor.found, impostor.remedy);
   // Protocols 0 and 1 are mostly text themselves, but no other text ends in STOP without a line break.
-  if (isText(head) && !(FIRST_OPCODES.includes(head.charAt(0)) && bytes.at(-1) === STOP)) {
+  if (isText(head) && !(FIRST_OPCODES.includes(head.charAt(0)) && lastOf(source) === STOP)) {
     throw refuse("a text file", DOWNLOAD);
   }
   if (!FIRST_OPCODES.includes(head.charAt(0))) throw refuse("a file of an unknown kind", OTHER_FORMAT);
   return "pickle";
 }
 
+/** As much tells every kind. */
+const HEAD_BYTES = 512;
+
 /** PROTO, which pickles since protocol 2 start with, and what the first value of older ones can start with. */
 const FIRST_OPCODES = "\x80(c]})lditSUVXNIJKMLFG";
 const STOP = 0x2e;
+
+function lastOf(source: ByteSource): number | undefined {
+  return source.read(source.length - 1, source.length)[0];
+}
 
 /** Printable ASCII and line breaks throughout. */
 function isText(head: string): boolean {

@@ -5,6 +5,7 @@
  * Accepted: all that the official library accepts, with the element types of `dtypes.ts`. Refused: headers over
  * 100 MB, duplicate keys, holes, overlaps, bytes that no tensor has.
  */
+import { type Bytes, toBytes } from "../../../byte-source.js";
 import type { StateDict } from "../../../state-dict.js";
 import { DTYPES, elementCount, type Tensor } from "../../../tensor.js";
 import { nameToDType } from "./dtypes.js";
@@ -30,7 +31,8 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * @param subject what messages call it, usually the file's name
  * @throws InputError `format` if a rule of the format is broken, `unsupported` for an element type not read here
  */
-export function decodeSafetensors(bytes: Uint8Array, subject: string): DecodedSafetensors {
+export function decodeSafetensors(file: Bytes, subject: string): DecodedSafetensors {
+  const bytes = toBytes(file);
   const start = LENGTH_BYTES + headerLength(bytes, subject);
   const header = parseHeader(decodeText(bytes.subarray(LENGTH_BYTES, start), subject), subject);
   const data = bytes.subarray(start);

@@ -1,4 +1,6 @@
 import { Inflate } from "fflate";
+import type { ByteSource, ReadRange } from "../../../byte-source.js";
+import { once } from "../../../once.js";
 import type { Budget } from "../budget.js";
 import { corrupt, quote, type Region, unsupported } from "../refusals.js";
 import type { ZipEntry } from "./entry.js";
@@ -12,17 +14,30 @@ const ENCRYPTED = 0x0001;
 /** Input bytes unpacked at a time: a deflate bomb, at most 1032:1, is noticed after 16 MB at the latest. */
 const CHUNK_BYTES = 1 << 14;
 
-/** The data of an entry: a view when it is stored, unpacked within the budget when it is deflated. */
-export function readZipEntry(bytes: Uint8Array, entry: ZipEntry, budget: Budget, region: Region): Uint8Array {
+/** The data of an entry: as it lies in the archive when it is stored, unpacked within the budget when it is deflated. */
+export function readZipEntry(
+  source: ByteSource,
+  entry: ZipEntry,
+  budget: Budget,
+  region: Region,
+): Uint8Array {
+  return openZipEntry(source, entry, budget, region)(0, entry.size);
+}
+
+/** The same in parts: of a stored entry nothing but these is read, and a deflated one is unpacked when the first is. */
+export function openZipEntry(source: ByteSource, entry: ZipEntry, budget: Budget, region: Region): ReadRange {
   if ((entry.flags & ENCRYPTED) !== 0) {
     throw unsupported(region, `an encrypted zip entry ${quote(entry.name)}`, "no encryption");
   }
-  const data = bytes.subarray(entry.start, entry.start + entry.compressedSize);
+  const { start, size, compressedSize } = entry;
   if (entry.method === STORED) {
-    if (entry.size !== entry.compressedSize) throw wrongSize(region, entry, `${entry.compressedSize} bytes`);
-    return data;
+    if (size !== compressedSize) throw wrongSize(region, entry, `${compressedSize} bytes`);
+    return (from, to) => source.read(start + from, start + to);
   }
-  if (entry.method === DEFLATED) return inflate(data, entry, budget, region);
+  if (entry.method === DEFLATED) {
+    const unpacked = once(() => inflate(source.read(start, start + compressedSize), entry, budget, region));
+    return (from, to) => unpacked().subarray(from, to);
+  }
   throw unsupported(
     region,
     `zip entry ${quote(entry.name)} with compression method ${entry.method}`,

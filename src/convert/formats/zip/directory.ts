@@ -5,6 +5,7 @@
  * twice, entries that overlap, a local header that differs from the central directory.
  */
 
+import type { ByteSource } from "../../../byte-source.js";
 import { Cursor } from "../cursor.js";
 import { decodeUtf8 } from "../encodings.js";
 import { corrupt, quote, type Region } from "../refusals.js";
@@ -25,24 +26,20 @@ export function isZip(bytes: Uint8Array): boolean {
   return bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 0x03 && bytes[3] === 0x04;
 }
 
+/** The names that the directory lists, for telling what an archive is; nothing else of it is checked. */
+export function listZipNames(source: ByteSource, region: Region): readonly string[] {
+  return readCentralEntries(source, readEnd(source, region), region).map(({ name }) => name);
+}
+
 /** Reads the directory: entries by name, in the archive's order. Throws `InputError`. */
-export function readZipDirectory(bytes: Uint8Array, region: Region): ReadonlyMap<string, ZipEntry> {
-  const { count, offset, size } = readEnd(bytes, region);
-  const cursor = new Cursor(bytes, region, offset);
-  const local = new Cursor(bytes, region);
-  const entries: (ZipEntry & CentralEntry)[] = [];
-  for (let index = 0; index < count; index++) {
-    const central = readCentralEntry(cursor);
-    entries.push({ ...central, start: checkLocalHeader(local, central) });
-  }
-  if (cursor.offset !== offset + size) {
-    throw corrupt(
-      region,
-      `a zip directory of ${cursor.offset - offset} bytes`,
-      `the ${size} bytes it declares`,
-    );
-  }
-  checkDisjoint(entries, offset, region);
+export function readZipDirectory(source: ByteSource, region: Region): ReadonlyMap<string, ZipEntry> {
+  const directory = readEnd(source, region);
+  const local = new Cursor(source, region);
+  const entries = readCentralEntries(source, directory, region).map((central) => ({
+    ...central,
+    start: checkLocalHeader(local, central),
+  }));
+  checkDisjoint(entries, directory.offset, region);
 
   const byName = new Map<string, ZipEntry>();
   for (const entry of entries) {
@@ -52,15 +49,38 @@ export function readZipDirectory(bytes: Uint8Array, region: Region): ReadonlyMap
   return byName;
 }
 
+/** Where the central directory is. */
+interface DirectoryPlace {
+  readonly count: number;
+  readonly size: number;
+  readonly offset: number;
+}
+
+function readCentralEntries(
+  source: ByteSource,
+  { count, offset, size }: DirectoryPlace,
+  region: Region,
+): readonly CentralEntry[] {
+  const cursor = new Cursor(source, region, offset);
+  const entries: CentralEntry[] = [];
+  for (let index = 0; index < count; index++) entries.push(readCentralEntry(cursor));
+  if (cursor.offset === offset + size) return entries;
+  throw corrupt(
+    region,
+    `a zip directory of ${cursor.offset - offset} bytes`,
+    `the ${size} bytes it declares`,
+  );
+}
+
 /** Finds the central directory from the end of the file (APPNOTE 4.3.16, for zip64 4.3.14 and 4.3.15). */
-function readEnd(bytes: Uint8Array, region: Region) {
-  const end = findEnd(bytes, region);
-  const cursor = new Cursor(bytes, region, end + 4);
+function readEnd(source: ByteSource, region: Region): DirectoryPlace {
+  const end = findEnd(source, region);
+  const cursor = new Cursor(source, region, end + 4);
   const disks = [cursor.uint16(), cursor.uint16(), cursor.uint16()] as const;
   const plain = { count: cursor.uint16(), size: cursor.uint32(), offset: cursor.uint32() };
   const directory =
     plain.count === 0xffff || plain.size === 0xffffffff || plain.offset === 0xffffffff
-      ? (readZip64End(bytes, end, region) ?? plain)
+      ? (readZip64End(source, end, region) ?? plain)
       : plain;
   if (disks[0] !== 0 || disks[1] !== 0 || (disks[2] !== plain.count && directory === plain)) {
     throw corrupt(region, "one part of a zip archive in several parts", "a whole archive");
@@ -76,23 +96,27 @@ function readEnd(bytes: Uint8Array, region: Region) {
   return directory;
 }
 
-function findEnd(bytes: Uint8Array, region: Region): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  // The record may be followed by a comment of up to 65535 bytes.
-  const first = Math.max(0, bytes.length - END_BYTES - 0xffff);
-  for (let offset = bytes.length - END_BYTES; offset >= first; offset--) {
-    const isEnd = view.getUint32(offset, true) === END_SIGNATURE;
-    if (isEnd && offset + END_BYTES + view.getUint16(offset + 20, true) === bytes.length) return offset;
+function findEnd(source: ByteSource, region: Region): number {
+  // The record may be followed by a comment of up to 65535 bytes; PyTorch and numpy write none.
+  for (const searched of [END_BYTES, END_BYTES + 0xffff]) {
+    const start = Math.max(0, source.length - searched);
+    const bytes = source.read(start, source.length);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let offset = bytes.length - END_BYTES; offset >= 0; offset--) {
+      const isEnd = view.getUint32(offset, true) === END_SIGNATURE;
+      if (isEnd && offset + END_BYTES + view.getUint16(offset + 20, true) === bytes.length)
+        return start + offset;
+    }
   }
   throw corrupt(region, "a zip archive without its end", "a complete file");
 }
 
-function readZip64End(bytes: Uint8Array, end: number, region: Region) {
+function readZip64End(source: ByteSource, end: number, region: Region): DirectoryPlace | undefined {
   if (end < END64_LOCATOR_BYTES) return undefined;
-  const locator = new Cursor(bytes, region, end - END64_LOCATOR_BYTES);
+  const locator = new Cursor(source, region, end - END64_LOCATOR_BYTES);
   if (locator.uint32() !== END64_LOCATOR_SIGNATURE) return undefined;
   locator.skip(4);
-  const cursor = new Cursor(bytes, region, locator.uint64());
+  const cursor = new Cursor(source, region, locator.uint64());
   if (cursor.uint32() !== END64_SIGNATURE) {
     throw corrupt(region, "a zip64 locator that points elsewhere", "the zip64 end of the directory");
   }

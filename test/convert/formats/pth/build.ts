@@ -1,7 +1,10 @@
 /** Checkpoints built byte by byte: pickles as their opcodes, zip archives header by header, lies included. */
 
+import { isDeepStrictEqual } from "node:util";
 import { decodePth } from "../../../../src/convert/formats/pth/index.js";
 import { InputError } from "../../../../src/errors.js";
+import type { StateDict } from "../../../../src/state-dict.js";
+import { inPieces } from "../../../support/pieces.js";
 
 /** Strings are Latin-1: one character for each byte. */
 export function bytesOf(...parts: readonly (string | Uint8Array)[]): Uint8Array {
@@ -115,24 +118,43 @@ export function floats(...values: readonly number[]): Uint8Array {
   return new Uint8Array(new Float32Array(values).buffer);
 }
 
-/** The state dict as plain data. */
-export function decoded(
-  bytes: Uint8Array,
-  key?: string,
-): Record<string, { dtype: string; shape: readonly number[]; values: (number | bigint)[] }> {
-  const { stateDict } = decodePth(bytes, { subject: "weights.pth", ...(key === undefined ? {} : { key }) });
+type Plain = Record<string, { dtype: string; shape: readonly number[]; values: (number | bigint)[] }>;
+
+/** The state dict as plain data, the same whether the file is in memory or read in pieces. */
+export function decoded(bytes: Uint8Array, key?: string): Plain {
+  const options = { subject: "weights.pth", ...(key === undefined ? {} : { key }) };
+  const whole = plain(decodePth(bytes, options).stateDict);
+  expectSame(plain(decodePth(inPieces(bytes), options).stateDict), whole);
+  return whole;
+}
+
+function plain(stateDict: StateDict): Plain {
   return Object.fromEntries(
     [...stateDict].map(([name, { dtype, shape, data }]) => [name, { dtype, shape, values: [...data] }]),
   );
 }
 
-/** The message with which `weights.pth` is refused. Any other error than an `InputError` fails the test. */
+/** Fuzzing uses this file too, where there is no vitest. */
+function expectSame(pieces: unknown, whole: unknown): void {
+  if (!isDeepStrictEqual(pieces, whole))
+    throw new Error(`read in pieces ${JSON.stringify(pieces)}, in memory ${JSON.stringify(whole)}`);
+}
+
+/**
+ * The message with which `weights.pth` is refused, the same whether it is in memory or read in pieces. Any other error
+ * than an `InputError` fails the test.
+ */
 export function refusal(bytes: Uint8Array, key?: string): string {
-  try {
-    decoded(bytes, key);
-  } catch (error) {
-    if (error instanceof InputError) return error.message;
-    throw error;
-  }
-  throw new Error("not refused");
+  const options = { subject: "weights.pth", ...(key === undefined ? {} : { key }) };
+  const [whole = "", pieces] = [bytes, inPieces(bytes)].map((source) => {
+    try {
+      decodePth(source, options);
+    } catch (error) {
+      if (error instanceof InputError) return error.message;
+      throw error;
+    }
+    throw new Error("not refused");
+  });
+  expectSame(pieces, whole);
+  return whole;
 }

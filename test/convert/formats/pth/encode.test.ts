@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { toSource } from "../../../../src/byte-source.js";
 import { decodePth, encodePth } from "../../../../src/convert/formats/pth/index.js";
 import { storageElement, storageElementName } from "../../../../src/convert/formats/pth/tensors/elements.js";
 import { readZipDirectory } from "../../../../src/convert/formats/zip/directory.js";
@@ -38,7 +39,7 @@ const PICKLE = bytesOf(
 function entriesOf(
   bytes: Uint8Array,
 ): ReadonlyMap<string, { readonly start: number; readonly size: number }> {
-  return readZipDirectory(bytes, { subject: SUBJECT, part: "the file" });
+  return readZipDirectory(toSource(bytes), { subject: SUBJECT, part: "the file" });
 }
 
 describe("encodePth", () => {

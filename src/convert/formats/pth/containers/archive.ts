@@ -4,10 +4,12 @@
  * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
  */
 
+import type { ByteSource } from "../../../../byte-source.js";
+import { once } from "../../../../once.js";
 import type { Budget } from "../../budget.js";
 import { Cursor } from "../../cursor.js";
 import { corrupt, quote, type Region, unsupported } from "../../refusals.js";
-import { readZipEntry } from "../../zip/data.js";
+import { openZipEntry, readZipEntry } from "../../zip/data.js";
 import { readZipDirectory } from "../../zip/directory.js";
 import type { ZipEntry } from "../../zip/entry.js";
 import { runPickle } from "../pickle/machine.js";
@@ -16,11 +18,11 @@ import { createStorageTable } from "./storages.js";
 import type { Unpickled } from "./unpickled.js";
 
 /** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
-export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
-  const directory = readZipDirectory(bytes, region);
+export function readArchive(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  const directory = readZipDirectory(source, region);
   const folder = findFolder(directory, region);
   const entry = (name: string) => directory.get(folder + name);
-  const read = (found: ZipEntry) => readZipEntry(bytes, found, budget, region);
+  const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
 
   const bigEndian = isBigEndian(entry("byteorder"), read, region);
   const pickle = entry("data.pkl");
@@ -28,7 +30,7 @@ export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): 
   const pickleRegion: Region = { ...region, part: pickle.name };
 
   const storageTable = createStorageTable(pickleRegion, ({ key, length, elementBytes }) => {
-    const bytesOf = once(() => {
+    const open = once(() => {
       const data = entry(`data/${key}`);
       if (data === undefined)
         throw corrupt(region, `no entry ${quote(`data/${key}`)}`, "one for each storage");
@@ -39,9 +41,9 @@ export function readArchive(bytes: Uint8Array, region: Region, budget: Budget): 
           `the ${length * elementBytes} that data.pkl declares`,
         );
       }
-      return read(data);
+      return openZipEntry(source, data, budget, region);
     });
-    return { bytes: bytesOf, bigEndian };
+    return { read: (start, end) => open()(start, end), bigEndian };
   });
   const root = runPickle(new Cursor(read(pickle), pickleRegion), {
     ...pickleEnvironment(budget),
@@ -80,12 +82,4 @@ function isBigEndian(
     throw corrupt(region, `the byte order ${quote(order)}`, "little or big");
   }
   return order === "big";
-}
-
-function once<T>(compute: () => T): () => T {
-  let result: { readonly value: T } | undefined;
-  return () => {
-    result ??= { value: compute() };
-    return result.value;
-  };
 }

@@ -7,6 +7,7 @@
  * elements, and its elements. All little-endian, on any machine.
  */
 
+import type { ByteSource, Bytes, ReadRange } from "../../../../byte-source.js";
 import type { Budget } from "../../budget.js";
 import { Cursor } from "../../cursor.js";
 import { corrupt, position, printable, quote, type Region, unsupported } from "../../refusals.js";
@@ -20,8 +21,8 @@ const MAGIC = 0x1950a86a20f9469cfc6cn;
 const PROTOCOL_VERSION = 1001;
 
 /** Reads a file that starts with a pickle: a legacy container if its first object is the magic number. */
-export function readPickles(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
-  return read(bytes, region, pickleEnvironment(budget));
+export function readPickles(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  return read(source, region, pickleEnvironment(budget));
 }
 
 /** For pickles that stand alone: there is no place outside them that a persistent id could point to. */
@@ -56,7 +57,7 @@ export function pickleEnvironment(budget: Budget): PickleEnvironment {
   return { ...inner, loadStorage };
 }
 
-function read(bytes: Uint8Array, region: Region, environment: PickleEnvironment): Unpickled {
+function read(bytes: Bytes, region: Region, environment: PickleEnvironment): Unpickled {
   const cursor = new Cursor(bytes, region);
   const first = runPickle(cursor, environment);
   return first === MAGIC ? readLegacy(cursor, environment) : { container: "pickle", root: first };
@@ -71,16 +72,16 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
   runPickle(cursor, plain); // information on the system that wrote it
 
   const declarations = new Map<string, DeclaredStorage>();
-  const located = new Map<string, Uint8Array>();
+  const located = new Map<string, ReadRange>();
   const storageTable = createStorageTable(region, (declared) => {
     declarations.set(declared.key, declared);
-    const locate = () => {
+    const read: ReadRange = (start, end) => {
       const data = located.get(declared.key);
       if (data === undefined)
         throw corrupt(region, `no data for storage ${quote(declared.key)}`, "all storages");
-      return data;
+      return data(start, end);
     };
-    return { bytes: locate, bigEndian: false };
+    return { read, bigEndian: false };
   });
   const root = runPickle(cursor, {
     ...plain,
@@ -92,7 +93,7 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
     const declared = declarations.get(key);
     if (declared === undefined)
       throw corrupt(region, `data for storage ${quote(key)}`, "only storages in use");
-    located.set(key, readStorage(cursor, declared));
+    located.set(key, passStorage(cursor, declared));
   }
   return { container: "legacy", root };
 }
@@ -104,8 +105,8 @@ function storageKeys(keys: PickleValue, { region, offset }: Cursor): string[] {
   return keys.map(keyText);
 }
 
-/** A storage's elements, as a view. */
-export function readStorage(cursor: Cursor, { key, length, elementBytes }: DeclaredStorage): Uint8Array {
+/** Moves past a storage, whose elements may be read later. */
+export function passStorage(cursor: Cursor, { key, length, elementBytes }: DeclaredStorage): ReadRange {
   const { offset, region } = cursor;
   const stored = cursor.uint64();
   if (stored !== length) {
@@ -115,5 +116,5 @@ export function readStorage(cursor: Cursor, { key, length, elementBytes }: Decla
       `the ${length} that the pickle declares`,
     );
   }
-  return cursor.take(length * elementBytes);
+  return cursor.defer(length * elementBytes);
 }

@@ -1,3 +1,4 @@
+import type { ReadRange } from "../../../../byte-source.js";
 import { corrupt, printable, quote, type Region, unsupported } from "../../refusals.js";
 import { isGlobal, type PickleValue, type Storage, typeName } from "../pickle/values.js";
 import { storageElement, storageElementName } from "../tensors/elements.js";
@@ -42,16 +43,16 @@ function declaredStorage(id: PickleValue, region: Region): DeclaredStorage {
 /** One storage for each key. Every reference to it must declare it alike: what one checks must hold for all. */
 export function createStorageTable(
   region: Region,
-  locate: (declared: DeclaredStorage) => { readonly bytes: () => Uint8Array; readonly bigEndian: boolean },
+  locate: (declared: DeclaredStorage) => { readonly read: ReadRange; readonly bigEndian: boolean },
 ): (id: PickleValue) => Storage {
   const storages = new Map<string, { readonly declared: DeclaredStorage; readonly storage: Storage }>();
   return (id) => {
     const declared = declaredStorage(id, region);
     const known = storages.get(declared.key);
     if (known === undefined) {
-      const { bytes, bigEndian } = locate(declared);
+      const { read, bigEndian } = locate(declared);
       const byteLength = declared.length * declared.elementBytes;
-      const storage: Storage = { kind: "storage", element: declared.element, byteLength, bigEndian, bytes };
+      const storage: Storage = { kind: "storage", element: declared.element, byteLength, bigEndian, read };
       storages.set(declared.key, { declared, storage });
       return viewed(storage, declared);
     }
@@ -68,9 +69,12 @@ export function createStorageTable(
 
 function viewed(storage: Storage, { view, elementBytes }: DeclaredStorage): Storage {
   if (view === undefined) return storage;
-  const start = view.offset * elementBytes;
-  const byteLength = view.length * elementBytes;
-  return { ...storage, byteLength, bytes: () => storage.bytes().subarray(start, start + byteLength) };
+  return partOf(storage, view.offset * elementBytes, view.length * elementBytes);
+}
+
+/** The storage that is some bytes of another. */
+export function partOf(storage: Storage, start: number, byteLength: number): Storage {
+  return { ...storage, byteLength, read: (from, to) => storage.read(start + from, start + to) };
 }
 
 /** `[key, offset, length]`, or None. */

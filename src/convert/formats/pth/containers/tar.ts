@@ -7,6 +7,7 @@
  * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
  */
 
+import { type ByteSource, sliceOf } from "../../../../byte-source.js";
 import type { Budget } from "../../budget.js";
 import { Cursor } from "../../cursor.js";
 import { corrupt, printable, quote, type Region, unsupported } from "../../refusals.js";
@@ -21,19 +22,20 @@ import {
   typeName,
 } from "../pickle/values.js";
 import { storageElement, storageElementName } from "../tensors/elements.js";
-import { pickleEnvironment, readStorage } from "./legacy.js";
+import { passStorage, pickleEnvironment } from "./legacy.js";
+import { partOf } from "./storages.js";
 import type { Unpickled } from "./unpickled.js";
 
 const BLOCK_BYTES = 512;
 
-/** Whether bytes start as a POSIX tar archive does. */
-export function isTar(bytes: Uint8Array): boolean {
-  return text(bytes.subarray(257, 262)) === "ustar";
+/** Whether bytes, of which 512 are enough, start as a POSIX tar archive does. */
+export function isTar(head: Uint8Array): boolean {
+  return text(head.subarray(257, 262)) === "ustar";
 }
 
 /** Reads the tar container; tensors stay where they are. Throws `InputError`. */
-export function readTar(bytes: Uint8Array, region: Region, budget: Budget): Unpickled {
-  const files = readFiles(bytes, region);
+export function readTar(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  const files = readFiles(source, region);
   const open = (name: string) => {
     const file = files.get(name);
     if (file === undefined) {
@@ -57,9 +59,9 @@ export function readTar(bytes: Uint8Array, region: Region, budget: Budget): Unpi
 }
 
 /** The regular files of the archive by name. */
-function readFiles(bytes: Uint8Array, region: Region): ReadonlyMap<string, Uint8Array> {
-  const files = new Map<string, Uint8Array>();
-  const cursor = new Cursor(bytes, region);
+function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, ByteSource> {
+  const files = new Map<string, ByteSource>();
+  const cursor = new Cursor(source, region);
   while (cursor.remaining >= BLOCK_BYTES) {
     const { offset } = cursor;
     const header = cursor.take(BLOCK_BYTES);
@@ -70,9 +72,10 @@ function readFiles(bytes: Uint8Array, region: Region): ReadonlyMap<string, Uint8
       throw corrupt(region, `a broken tar header at byte ${offset}`, "a header that matches its checksum");
     }
     const name = text(header.subarray(0, 100)).replace(/^\.\//, "");
-    const data = cursor.take(size);
+    const start = cursor.offset;
+    cursor.skip(size);
     const type = header[156] ?? 0;
-    if (type === 0 || type === 0x30) files.set(name, data);
+    if (type === 0 || type === 0x30) files.set(name, sliceOf(source, start, size));
     cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
   }
   return files;
@@ -92,15 +95,15 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
     const length = cursor.uint64();
     cursor.seek(offset);
     const declared = { key: keyText(key), element, elementBytes, length, view: undefined };
-    const bytes = readStorage(cursor, declared);
-    const byteLength = bytes.length;
+    const read = passStorage(cursor, declared);
+    const byteLength = length * elementBytes;
     storages.set(declared.key, {
       kind: "storage",
       element,
       elementBytes,
       byteLength,
       bigEndian: false,
-      bytes: () => bytes,
+      read,
     });
   }
   for (const view of readList(cursor, environment)) {
@@ -110,10 +113,24 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
       throw corrupt(cursor.region, "a view of an unknown storage", "views of storages in the file");
     }
     const start = offset * root.elementBytes;
-    const bytes = new Cursor(root.bytes(), cursor.region, start).take(length * root.elementBytes);
-    storages.set(keyText(key), { ...root, byteLength: bytes.length, bytes: () => bytes });
+    const byteLength = length * root.elementBytes;
+    if (!isPart(start, byteLength, root.byteLength)) {
+      throw corrupt(
+        cursor.region,
+        `a view of ${length} elements from element ${offset} of storage ${quote(keyText(rootKey))}`,
+        `a view within its ${root.byteLength / root.elementBytes} elements`,
+      );
+    }
+    storages.set(keyText(key), { ...root, ...partOf(root, start, byteLength) });
   }
   return storages;
+}
+
+/** Whether numbers from a file are a part of `length` bytes; false for fractions, NaN and what is too large to add. */
+function isPart(start: number, count: number, length: number): boolean {
+  return (
+    [start, count].every((value) => Number.isSafeInteger(value) && value >= 0) && start + count <= length
+  );
 }
 
 function readTensors(

@@ -3,6 +3,7 @@
  * that Python would have constructed. Nothing has behaviour.
  */
 
+import type { ReadRange } from "../../../../byte-source.js";
 import { printable } from "../../refusals.js";
 
 /** Lists and tuples are arrays; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */
@@ -52,7 +53,7 @@ export interface Storage {
   readonly byteLength: number;
   readonly bigEndian: boolean;
   /** Finds, and if need be unpacks, the bytes; throws `InputError` when they are not what was declared. */
-  readonly bytes: () => Uint8Array;
+  readonly read: ReadRange;
 }
 
 /** A record of an object of class `path`. */

@@ -7,6 +7,8 @@ export interface MaterializeOptions {
   readonly budget: Budget;
   /** Whether a tensor may be a view over the storage's bytes, which then live as long as the tensor does. */
   readonly share: boolean;
+  /** Whether reading a storage's bytes takes memory: they are then in no array that others see. */
+  readonly copied: boolean;
 }
 
 /** The number of storage elements from a tensor's first to its last, or 0 for an empty tensor. */
@@ -33,7 +35,8 @@ export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor
     );
   }
   const start = ref.offset * elementBytes;
-  const bytes = span === 0 ? new Uint8Array(0) : storage.bytes().subarray(start, end);
+  if (options.copied) options.budget.spend(span * elementBytes, "copies of tensors");
+  const bytes = span === 0 ? new Uint8Array(0) : storage.read(start, end);
   const contiguous = span === count && isContiguous(ref);
 
   const needsCopy =

@@ -85,7 +85,13 @@ function inlineStorage(
 ): Storage | undefined {
   const bytes = typeof data === "string" ? python2Bytes(data, budget) : data;
   if (!(bytes instanceof Uint8Array)) return undefined;
-  return { kind: "storage", element: "numpy", byteLength: bytes.length, bigEndian, bytes: () => bytes };
+  return {
+    kind: "storage",
+    element: "numpy",
+    byteLength: bytes.length,
+    bigEndian,
+    read: (start, end) => bytes.subarray(start, end),
+  };
 }
 
 /** Python 2 pickles bytes as text. */

@@ -1,7 +1,7 @@
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { sidecarReader } from "../src/files.js";
-import { temporaryFolder } from "./support/folder.js";
+import { sidecarReader } from "../../src/files.js";
+import { temporaryFolder } from "../support/folder.js";
 
 describe("sidecarReader", () => {
   it("reads files beside the model and below, once", async () => {

@@ -1,31 +1,11 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { readInput, writeChecked, writeFilesChecked } from "../src/files.js";
-import { temporaryFolder } from "./support/folder.js";
+import { readInput, writeChecked, writeFilesChecked } from "../../src/files.js";
+import { temporaryFolder } from "../support/folder.js";
 
 const BYTES = Uint8Array.of(1, 2, 3);
 const accepted = { check: async () => true, accept: (result: boolean) => result };
-
-describe("readInput", () => {
-  it("reads a whole file", async () => {
-    const folder = await temporaryFolder({ w: BYTES });
-    expect([...(await readInput(folder.at("w")))]).toEqual([1, 2, 3]);
-  });
-
-  it("says why there is nothing to read", async () => {
-    const folder = await temporaryFolder({ w: BYTES });
-    const problem = "expected a file that can be read; check the path.";
-    const reading = (path: string) => readInput(folder.at(path));
-    await expect(reading("none")).rejects.toThrow(
-      `${folder.at("none")}: found no such file or folder, ${problem}`,
-    );
-    await expect(reading(".")).rejects.toThrow(`${folder.path}: found a folder, ${problem}`);
-    await expect(reading("w/x")).rejects.toThrow(
-      `${folder.at("w/x")}: found a path through something that is no folder, ${problem}`,
-    );
-  });
-});
 
 describe("writeChecked", () => {
   it("checks the written file under another name before it appears", async () => {

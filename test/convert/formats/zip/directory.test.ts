@@ -1,6 +1,17 @@
 import { deflateSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import { bytesOf, decoded, dict, type Entry, floats, le, pickle, refusal, tensor, zip } from "../build.js";
+import {
+  bytesOf,
+  decoded,
+  dict,
+  type Entry,
+  floats,
+  le,
+  pickle,
+  refusal,
+  tensor,
+  zip,
+} from "../pth/build.js";
 
 const data = floats(1, 2);
 const value = pickle(dict({ w: tensor() }));

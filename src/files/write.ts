@@ -1,0 +1,208 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { describe, fileError } from "./errors.js";
+
+/**
+ * Writes a file so that it appears whole or not at all: into a temporary file beside it, which is handed to `check`
+ * and then renamed. Whatever goes wrong, the temporary file is removed and an existing file stays as it was.
+ *
+ * @param check looks at the temporary file; its result is returned, and the file appears only if `accept` says so
+ * @throws InputError (`file`) if the file exists and `force` is not set, or it cannot be written
+ */
+export async function writeChecked<T>(
+  path: string,
+  bytes: Uint8Array,
+  { check, ...options }: WriteOptions<string, T>,
+): Promise<T> {
+  return writeFilesChecked(new Map([[path, bytes]]), {
+    ...options,
+    check: (temporaries) => check(temporaries.get(path) ?? path),
+  });
+}
+
+interface WriteOptions<Temporary, T> {
+  readonly force: boolean;
+  readonly check: (temporary: Temporary) => Promise<T>;
+  readonly accept: (result: T) => boolean;
+}
+
+/**
+ * As `writeChecked`, of files that belong together, by their paths: all appear or none. The first is the one that
+ * refers to the others, and appears last.
+ *
+ * @param check looks at the temporary files, by the paths that they will have
+ */
+export async function writeFilesChecked<T>(
+  files: ReadonlyMap<string, Uint8Array>,
+  { force, check, accept }: WriteOptions<ReadonlyMap<string, string>, T>,
+): Promise<T> {
+  for (const path of files.keys()) await expectWritable(path, force);
+  const temporaries = new Map(
+    [...files.keys()].map((path) => [path, join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`)]),
+  );
+  const remove = async (): Promise<void> => {
+    for (const temporary of temporaries.values()) await rm(temporary, { force: true });
+  };
+  const cleanUp = (): void => void remove().then(() => process.exit(130));
+  process.once("SIGINT", cleanUp);
+  try {
+    for (const [path, bytes] of files)
+      await writeSynced(temporaries.get(path) ?? path, bytes).catch((cause: unknown) => {
+        throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
+      });
+    const result = await check(temporaries);
+    await (accept(result) ? appear([...temporaries]) : remove());
+    return result;
+  } catch (error) {
+    // What went wrong is what the user hears of, not that its trace could not be removed.
+    await remove().catch(() => undefined);
+    throw error;
+  } finally {
+    process.removeListener("SIGINT", cleanUp);
+  }
+}
+
+/** Gives files their names, the first one last; those that had them before come back if that fails. */
+async function appear([main, ...others]: readonly (readonly [
+  path: string,
+  temporary: string,
+])[]): Promise<void> {
+  const earlier: (readonly [path: string, aside: string | undefined])[] = [];
+  try {
+    for (const [path, temporary] of others) earlier.push([path, await replace(temporary, path)]);
+    if (main) await rename(main[1], main[0]);
+  } catch (error) {
+    for (const [path, aside] of earlier) await (aside ? rename(aside, path) : rm(path, { force: true }));
+    throw error;
+  }
+  for (const [, aside] of earlier) if (aside) await rm(aside, { recursive: true, force: true });
+}
+
+/** A name that `writeChecked` gives what is not whole yet; an earlier folder that was moved away is none. */
+const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/;
+
+/** Nothing takes that long to write: whatever is older was left by a process that was killed. */
+const ABANDONED_MS = 3_600_000;
+
+/** Removes temporary files of processes that were killed, so that they do not pile up in a folder. */
+export async function sweepTemporaries(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) {
+    if (!TEMPORARY.test(name)) continue;
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile() && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(path, { force: true }).catch(() => undefined);
+  }
+}
+
+/** @throws InputError (`file`) if the file exists and `force` is not set, or its folder does not exist */
+export async function expectWritable(path: string, force: boolean): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (path === "" || found?.isDirectory())
+    throw fileError(path || '""', found ? "a folder" : "no name", "a file name", "name the file to write");
+  if (found && !force)
+    throw fileError(path, "an existing file", "no file of this name", "add --force to replace it");
+  const folder = await stat(dirname(path)).catch(() => undefined);
+  if (!folder?.isDirectory())
+    throw fileError(path, "no such folder", "an existing folder", "create it first");
+}
+
+/**
+ * Writes a folder of files so that it appears whole or not at all, as `writeChecked` does with a file.
+ *
+ * @param files names to contents
+ * @param replaces whether an existing folder of these names may be replaced, if `force` is set: nothing else is deleted
+ * @throws InputError (`file`) if the folder exists and may not be replaced, or it cannot be written
+ */
+export async function writeFolderChecked<T>(
+  path: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  {
+    force,
+    replaces,
+    check,
+    accept,
+  }: {
+    readonly force: boolean;
+    readonly replaces: (names: readonly string[]) => boolean;
+    readonly check: (temporary: string) => Promise<T>;
+    readonly accept: (result: T) => boolean;
+  },
+): Promise<T> {
+  await expectFolderWritable(path, force, replaces);
+  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
+  const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
+  const cleanUp = (): void => void remove().then(() => process.exit(130));
+  process.once("SIGINT", cleanUp);
+  try {
+    await writeAll(temporary, files).catch((cause: unknown) => {
+      throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
+    });
+    const result = await check(temporary);
+    const aside = accept(result) ? await replace(temporary, path) : await remove();
+    if (aside) await rm(aside, { recursive: true, force: true });
+    return result;
+  } catch (error) {
+    await remove().catch(() => undefined);
+    throw error;
+  } finally {
+    process.removeListener("SIGINT", cleanUp);
+  }
+}
+
+/** @throws InputError (`file`) if a folder of this name exists and may not be replaced, or it would lie in none */
+export async function expectFolderWritable(
+  path: string,
+  force: boolean,
+  replaces: (names: readonly string[]) => boolean,
+): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (path === "" || (found && !found.isDirectory()))
+    throw fileError(
+      path || '""',
+      found ? "a file" : "no name",
+      "a folder's name",
+      "name the folder to write",
+    );
+  const names = found ? await readdir(path) : [];
+  if (names.length > 0 && !replaces(names))
+    throw fileError(path, `a folder of other files (${names[0]})`, "a new folder", "choose another name");
+  if (found && !force)
+    throw fileError(path, "an existing folder", "no folder of this name", "add --force to replace it");
+  const parent = await stat(dirname(path)).catch(() => undefined);
+  if (!parent?.isDirectory())
+    throw fileError(path, "no such folder", "an existing folder to write it in", "create it first");
+}
+
+async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  await mkdir(folder);
+  for (const [name, bytes] of files) await writeSynced(join(folder, name), bytes);
+}
+
+/** Gives a file or folder its name. One that had it before is moved aside, and back if that fails; gives where it is. */
+async function replace(temporary: string, path: string): Promise<string | undefined> {
+  const aside = `${temporary}.earlier`;
+  const existed = await rename(path, aside).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await rename(temporary, path);
+  } catch (error) {
+    if (existed) await rename(aside, path);
+    throw error;
+  }
+  return existed ? aside : undefined;
+}
+
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, "wx");
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
