@@ -4,6 +4,11 @@ import type { RealTensor, Tensor } from "../tensor.js";
 export interface LayerOutput {
   readonly name: string;
   readonly tensor: RealTensor;
+  /**
+   * Whether this is beside the layer's own turn: its value in the run that the layers which follow come from. In another
+   * run it may be another, by rounding.
+   */
+  readonly again?: boolean;
 }
 
 /**
@@ -15,7 +20,8 @@ export interface Backend {
   /** Names of the layers that `run` yields, in the order it yields them. */
   readonly layers: readonly string[];
   /**
-   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each.
+   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each, but for
+   * those that are marked as shown again.
    *
    * @throws InputError (`tensor`) if the backend cannot take such an input
    */

@@ -7,6 +7,7 @@ import { layerFault } from "./faults.js";
 import { halfPrecision } from "./onnx-candidate.js";
 import { nearestImages, rawImages } from "./raw-images.js";
 import type { Fault, Party } from "./report.js";
+import { stagesOf } from "./stages.js";
 
 /** Key under which a file of ours declares that it takes pixels, which the verification then gives it. */
 const DECLARED_PIXELS = "osnet.preprocess";
@@ -30,7 +31,10 @@ export function foreignCandidate(
   const plain = direct.find(({ layer }) => wanted.includes(layer)) ?? direct[0];
   const preprocess = model.metadata.has(DECLARED_PIXELS) ? undefined : match.preprocess;
   const feed: typeof backend.run = (images) =>
-    backend.run(preprocess ? rawImages(images, preprocess) : images);
+    backend.run(
+      preprocess ? rawImages(images, preprocess) : images,
+      stagesOf(match.graph, backend.layers, images.shape),
+    );
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");
   return {
     party,
@@ -38,8 +42,8 @@ export function foreignCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        for await (const { name, tensor } of feed(images))
-          yield { name, tensor: asRead(tensor, reading(name)) };
+        for await (const output of feed(images))
+          yield { ...output, tensor: asRead(output.tensor, reading(output.name)) };
       },
     },
     results: match.outputs.map(({ layer }) => layer),

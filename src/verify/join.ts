@@ -5,6 +5,8 @@ export interface JoinedLayer {
   readonly name: string;
   readonly expected: LayerOutput["tensor"];
   readonly actual: LayerOutput["tensor"];
+  /** What the actual side has given again since the layer before. */
+  readonly again: readonly LayerOutput[];
 }
 
 /**
@@ -32,7 +34,7 @@ export async function* joinByName(
           : [...pairUp(fromLeft, left, right), ...pairUp(fromRight, right, left)];
       for (const pair of pairs) {
         remaining.delete(pair.name);
-        yield pair;
+        yield { ...pair, again: right.again.splice(0) };
       }
     }
   } finally {
@@ -40,7 +42,11 @@ export async function* joinByName(
     await right.close();
   }
 
-  function* pairUp(output: LayerOutput | undefined, own: OpenSide, other: OpenSide): Generator<JoinedLayer> {
+  function* pairUp(
+    output: LayerOutput | undefined,
+    own: OpenSide,
+    other: OpenSide,
+  ): Generator<Omit<JoinedLayer, "again">> {
     if (!output) return;
     const { name, tensor } = output;
     const partner = other.waiting.get(name);
@@ -58,6 +64,8 @@ export async function* joinByName(
 interface OpenSide {
   /** Values whose partner has not come yet. */
   readonly waiting: Map<string, LayerOutput["tensor"]>;
+  /** Values that were given again, and are nobody's partner. */
+  readonly again: LayerOutput[];
   /** The next value that is still wanted. */
   next(): Promise<LayerOutput | undefined>;
   close(): Promise<void>;
@@ -65,13 +73,16 @@ interface OpenSide {
 
 function openSide(source: AsyncIterable<LayerOutput>, wanted: ReadonlySet<string>): OpenSide {
   const iterator = source[Symbol.asyncIterator]();
+  const again: LayerOutput[] = [];
   return {
     waiting: new Map(),
+    again,
     async next() {
       for (;;) {
         const result = await iterator.next();
         if (result.done) return undefined;
-        if (wanted.has(result.value.name)) return result.value;
+        if (result.value.again) again.push(result.value);
+        else if (wanted.has(result.value.name)) return result.value;
       }
     },
     async close() {

@@ -1,6 +1,7 @@
 import { type LayerNode, parametersOf } from "../arch/index.js";
 import { InputError } from "../errors.js";
 import type { RealTensor } from "../tensor.js";
+import type { LayerOutput } from "./backend.js";
 import type { Explanation } from "./explain/index.js";
 import { judgeLayer, judgeLocally } from "./judge.js";
 import { type LocalJudge, localJudge } from "./local.js";
@@ -16,7 +17,13 @@ const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value
 
 /** Judges layers as they come, in network order. */
 export interface LayerJudge {
-  judge(node: LayerNode, expected: RealTensor, actual: RealTensor): LayerResult;
+  /** @param again other layers as they are in the run that this layer and those after it come from */
+  judge(
+    node: LayerNode,
+    expected: RealTensor,
+    actual: RealTensor,
+    again: readonly LayerOutput[],
+  ): LayerResult;
   explanations(): ReadonlyMap<string, Explanation>;
 }
 
@@ -44,7 +51,7 @@ export function layerJudge(
   const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
   let local: LocalJudge | undefined;
   return {
-    judge(node, expected, actual) {
+    judge(node, expected, actual, again) {
       local ??= localJudge(graph, {
         shown: candidate.backend.layers,
         images,
@@ -56,7 +63,7 @@ export function layerJudge(
         explains: others.length <= FEW_WEIGHTS && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference",
       });
-      const error = local.judge(node.name, actual);
+      const error = local.judge(node.name, actual, again);
       // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
       if (node.op.kind === "input") return judgeLayer(node, expected, actual, NORMALIZED_TOLERANCE);
       return judgeLocally(node, expected, actual, error);

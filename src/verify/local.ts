@@ -1,6 +1,7 @@
 import { INPUT_NAME, type LayerGraph, outputShapes } from "../arch/index.js";
 import type { RealTensor, Shape, Tensor } from "../tensor.js";
 import type { FloatDType } from "../tensor-cast.js";
+import type { LayerOutput } from "./backend.js";
 import {
   ARITHMETIC,
   isRounding,
@@ -8,6 +9,8 @@ import {
   type LocalError,
   layerGroups,
   localError,
+  mistakable,
+  neededBy,
   recomputer,
 } from "./bounds/index.js";
 import { type Explanation, effortFor, explain } from "./explain/index.js";
@@ -18,8 +21,10 @@ export interface LocalJudge {
   /**
    * Takes a layer's output, in network order, and judges it. The tensor is kept until the last layer that reads it has
    * come; undefined if the candidate lacks what the layer reads.
+   *
+   * @param again other layers as they are in the run that this layer and those after it come from
    */
-  judge(name: string, actual: RealTensor): LocalError | undefined;
+  judge(name: string, actual: RealTensor, again?: readonly LayerOutput[]): LocalError | undefined;
   /** What was found of faulty layers, by name, once the last layer has been judged. */
   explanations(): ReadonlyMap<string, Explanation>;
 }
@@ -60,12 +65,12 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       .map((group) => [group.layer.name, group]),
   );
   const shapes = outputShapes(graph, images.shape);
-  const { recompute } = recomputer(shapes, parameters, ARITHMETIC[precision]);
+  const { recompute } = recomputer(graph, shapes, parameters, ARITHMETIC[precision]);
   const values = valuesInUse(groups, images);
   const found = new Map<string, Explanation>();
   // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.
   const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
-  const kept = keptForBlock(graph);
+  const kept = new Set(mistakable(graph));
   const effort = effortFor(graph, images.shape);
   const nearby = new Map<string, RealTensor>();
   let faulty: Faulty[] = [];
@@ -102,13 +107,17 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
   }
 
   return {
-    judge(name, value) {
+    judge(name, value, again = []) {
       const group = groups.get(name);
       const actual = reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
-      if (blocks.get(name) !== block) {
+      if (blocks.get(name) !== block || again.length > 0) {
         lookInto();
         nearby.clear();
         block = blocks.get(name);
+      }
+      for (const { name: other, tensor } of again) {
+        values.replace(other, tensor);
+        if (kept.has(other)) nearby.set(other, tensor);
       }
       if (kept.has(name)) nearby.set(name, actual);
       values.add(name, actual);
@@ -129,30 +138,32 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
 
 interface ValuesInUse {
   add(name: string, value: RealTensor): void;
+  /** Another value for a layer that is still to be read. */
+  replace(name: string, value: RealTensor): void;
   /** What a group reads; released once no other group reads it. Undefined if something of it has not come. */
   take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
 }
 
 function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor): ValuesInUse {
-  /** What a group reads, and what its source is computed from: a faulty layer may have passed its source by. */
-  const neededBy = ({ sources }: LayerGroup): ReadonlySet<string> =>
-    new Set([...sources, ...(groups.get(sources[0] ?? "")?.sources ?? [])]);
   const readers = new Map<string, number>();
   for (const group of groups.values())
-    for (const name of neededBy(group)) readers.set(name, (readers.get(name) ?? 0) + 1);
+    for (const name of neededBy(group, groups)) readers.set(name, (readers.get(name) ?? 0) + 1);
   const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
   return {
     add(name, value) {
       if (readers.has(name)) values.set(name, value);
     },
+    replace(name, value) {
+      if (values.has(name)) values.set(name, value);
+    },
     take(group) {
       const inputs = new Map<string, RealTensor>();
-      for (const name of neededBy(group)) {
+      for (const name of neededBy(group, groups)) {
         const value = values.get(name);
         if (value) inputs.set(name, value);
       }
       if (!group.sources.every((name) => inputs.has(name))) return undefined;
-      for (const name of neededBy(group)) {
+      for (const name of neededBy(group, groups)) {
         const left = (readers.get(name) ?? 0) - 1;
         readers.set(name, left);
         if (left === 0) values.delete(name);
@@ -160,13 +171,4 @@ function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor
       return inputs;
     },
   };
-}
-
-/** The values of a block that its layers may be mistaken about: what its streams end in, and their gates. */
-function keptForBlock(graph: LayerGraph): ReadonlySet<string> {
-  return new Set(
-    graph.nodes.flatMap(({ name, op, inputs }) =>
-      op.kind === "scale" ? inputs : op.kind === "add" ? [...inputs, name] : [],
-    ),
-  );
 }

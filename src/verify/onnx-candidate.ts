@@ -7,6 +7,7 @@ import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
+import { stagesOf } from "./stages.js";
 
 /** Key of the spec, as JSON, in an ONNX file's `metadata_props`. */
 export const SPEC_METADATA = "osnet.spec";
@@ -80,7 +81,10 @@ export function onnxCandidate(
   return {
     party,
     ...halfPrecision(model.graph.initializers.values()),
-    backend,
+    backend: {
+      ...backend,
+      run: (images) => backend.run(images, stagesOf(graph, backend.layers, images.shape)),
+    },
     results,
     folded,
     untapped: async (images) => ({ name: results[0] ?? "", tensor: await backend.plain(images) }),

@@ -59,7 +59,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     candidate.backend.run(images),
     new Set(wanted.map(({ name }) => name)),
   );
-  for await (const { name, expected, actual } of layers) {
+  for await (const { name, expected, actual, again } of layers) {
     const node = nodes.get(name);
     if (!node) continue;
     if (!sameShape(expected.shape, actual.shape)) {
@@ -68,7 +68,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       continue;
     }
     observer.observe(name, actual);
-    const result = judge.judge(node, expected, actual);
+    const result = judge.judge(node, expected, actual, again);
     results.set(name, result);
     const gate = gateLayers.get(name);
     if (gate) gates.set(name, gateResult(gate, expected, actual, result));

@@ -4,10 +4,17 @@ import { InputError } from "../../errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../../tensor.js";
 import { castFloat, toReal } from "../../tensor-cast.js";
 import type { Backend, LayerOutput } from "../backend.js";
+import type { Stage } from "../stages.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
   readonly name: "onnxruntime";
+  /**
+   * onnxruntime holds all outputs of a run at a time, and a copy of each: where there are stages, each is a run of its own.
+   *
+   * @param stages all layers, in the order to yield them in
+   */
+  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
   /** Runs the file as it is, untouched, and gives one of its outputs, the first if none is named. */
   plain(images: Tensor<"float32">, output?: string): Promise<RealTensor>;
 }
@@ -29,7 +36,7 @@ export function onnxruntimeBackend(
 ): OnnxruntimeBackend {
   const computed = new Set(model.graph.nodes.flatMap(({ outputs }) => outputs));
   const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
-  const available = pairs.filter(([, value]) => computed.has(value));
+  const named = new Map(pairs.filter(([, value]) => computed.has(value)));
   const outputs = model.graph.outputs.map(({ name }) => name);
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
 
@@ -71,18 +78,35 @@ export function onnxruntimeBackend(
     }
   }
 
+  /** A map, so that values can be given up one by one; in a function of its own, so that nothing else holds them. */
+  async function tapped(
+    images: Tensor<"float32">,
+    names: readonly string[],
+  ): Promise<Map<string, Onnxruntime.OnnxValue>> {
+    const taps = names.filter((name) => !outputs.includes(name));
+    return new Map(Object.entries(await execute(appendOutputs(bytes, taps), images, names)));
+  }
+
   return {
     name: "onnxruntime",
-    layers: available.map(([layer]) => layer),
-    async *run(images): AsyncGenerator<LayerOutput> {
-      const names = [...new Set(available.map(([, value]) => value))];
-      const taps = names.filter((name) => !outputs.includes(name));
-      const values = new Map(Object.entries(await execute(appendOutputs(bytes, taps), images, names)));
-      for (const [layer, name] of available) {
-        const value = values.get(name);
-        // Released as soon as it is read: all values of a large network together are hundreds of megabytes.
-        values.delete(name);
-        if (value) yield { name: layer, tensor: toTensor(value, layer) };
+    layers: [...named.keys()],
+    async *run(images, stages = [{ layers: [...named.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
+      for (const stage of stages) {
+        const shown = [...stage.others, ...stage.layers];
+        const lastUse = new Map(shown.map((layer, index) => [named.get(layer) ?? "", index]));
+        const values = await tapped(images, [...lastUse.keys()]);
+        for (const [index, layer] of shown.entries()) {
+          const name = named.get(layer) ?? "";
+          const value = values.get(name);
+          // Released as soon as it is read.
+          if (lastUse.get(name) === index) values.delete(name);
+          if (value)
+            yield {
+              name: layer,
+              tensor: toTensor(value, layer),
+              ...(index < stage.others.length ? { again: true } : {}),
+            };
+        }
       }
     },
     async plain(images, name = outputs[0] ?? "") {

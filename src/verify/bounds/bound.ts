@@ -18,12 +18,8 @@ export interface BoundCall<K extends OpKind = OpKind> {
   readonly output: Tensor<"float64">;
   readonly parameters: ParameterSource;
   readonly arithmetic: Arithmetic;
-  /** Where a bound that is itself a convolution is computed; used again by the next bound. */
+  /** Where the bound is computed; used again by the next. */
   readonly workspace: Workspace;
-  /** An array of so many elements, with anything in it, for magnitudes that are fed to such a convolution. */
-  readonly magnitudes: (length: number) => Float64Array;
-  /** Another, for the bound; used again by the next bound. */
-  readonly elements: (length: number) => Float64Array;
 }
 
 /** What rounding can account for in one layer's output. */

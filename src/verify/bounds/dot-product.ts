@@ -26,7 +26,8 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const [inputError = 0] = inputErrors;
   if (!input) return { elements: underflow };
 
-  const magnitudes = call.magnitudes(input.data.length);
+  const plain = withoutBatchNorm(node);
+  const magnitudes = workspace.inputOf(plain, input.shape, output.shape);
   const source = input.data;
   if (inputError === 0)
     for (let i = 0; i < magnitudes.length; i++)
@@ -36,7 +37,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
       magnitudes[i] =
         growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
   const elements = evaluateLayer(
-    withoutBatchNorm(node),
+    plain,
     [{ dtype: "float64", shape: input.shape, data: magnitudes }],
     absoluteWeights(node, parameters),
     output.shape,

@@ -62,3 +62,18 @@ function foldedStep(
     },
   };
 }
+
+/** What a group reads, and what its source is computed from: a faulty layer may have passed its source by. */
+export function neededBy(
+  { sources }: LayerGroup,
+  groups: ReadonlyMap<string, LayerGroup>,
+): ReadonlySet<string> {
+  return new Set([...sources, ...(groups.get(sources[0] ?? "")?.sources ?? [])]);
+}
+
+/** The layers of blocks that others may be mistaken about: what their streams end in, their gates, sums and their terms. */
+export function mistakable(graph: LayerGraph): readonly string[] {
+  return graph.nodes.flatMap(({ name, op, inputs }) =>
+    op.kind === "scale" ? inputs : op.kind === "add" ? [...inputs, name] : [],
+  );
+}

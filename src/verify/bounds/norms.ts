@@ -33,13 +33,13 @@ export function batchNormBound({
   output,
   parameters,
   arithmetic,
-  elements: room,
+  workspace,
 }: BoundCall<"batchNorm">): RoundingBound {
   const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
   const { unit, storage, underflow } = arithmetic;
   const common = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
   const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
-  const elements = room(output.data.length);
+  const elements = workspace.room(output.data.length);
   const channels = output.shape[1] ?? 1;
   const plane = elements.length / (output.shape[0] ?? 1) / channels;
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
@@ -91,7 +91,7 @@ function momentsNormBound(
   const [weight, bias] = readAffine(node.parameters, parameters);
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
-  const elements = call.elements(output.data.length);
+  const elements = call.workspace.room(output.data.length);
   const affine = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
   const spread = new Float64Array(output.data.length / size);
   for (let start = 0, run = 0; start < elements.length; start += size, run++) {

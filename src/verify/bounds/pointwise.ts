@@ -41,11 +41,11 @@ export function scaleBound({
   inputErrors: [streamError = 0, gateError = 0],
   output,
   arithmetic,
-  elements: room,
+  workspace,
 }: BoundCall<"scale">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = unit + 3 * storage;
-  const elements = room(output.data.length);
+  const elements = workspace.room(output.data.length);
   const factors = gate?.data ?? new Float64Array();
   const plane = elements.length / factors.length;
   const fused = streamError !== 0 || gateError !== 0;
@@ -71,11 +71,11 @@ export function addBound({
   inputErrors,
   output,
   arithmetic,
-  elements: room,
+  workspace,
 }: BoundCall<"add">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = gamma(inputs.length - 1, unit) + 2 * storage;
-  const elements = room(output.data.length).fill(underflow);
+  const elements = workspace.room(output.data.length).fill(underflow);
   for (const [which, { data }] of inputs.entries()) {
     const inputError: ErrorBound = inputErrors[which] ?? 0;
     if (inputError === 0) {

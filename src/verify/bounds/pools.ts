@@ -12,10 +12,15 @@ export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPo
   const { op } = node;
   const terms = op.kind === "avgPool" ? op.kernel[0] * op.kernel[1] : input.data.length / output.data.length;
   const growth = gamma(terms + 1, unit) + 2 * storage;
-  const magnitudes = call.magnitudes(input.data.length);
-  for (let i = 0; i < magnitudes.length; i++)
-    magnitudes[i] =
-      growth * Math.abs(input.data[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
+  const magnitudes = workspace.inputOf(node, input.shape, output.shape);
+  const source = input.data;
+  if (inputError === 0)
+    for (let i = 0; i < magnitudes.length; i++)
+      magnitudes[i] = growth * Math.abs(source[i] as number) + underflow;
+  else
+    for (let i = 0; i < magnitudes.length; i++)
+      magnitudes[i] =
+        growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
   const means = evaluateLayer(
     node,
     [{ dtype: "float64", shape: input.shape, data: magnitudes }],

@@ -1,6 +1,6 @@
-import type { LayerNode } from "../../arch/index.js";
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import type { RealTensor, Shape, Tensor } from "../../tensor.js";
-import { evaluateLayer, type ParameterSource, Workspace } from "../reference/index.js";
+import { evaluateLayer, type ParameterSource, Workspace, workspaceSize } from "../reference/index.js";
 import type { BoundCall, ErrorBound, RoundingBound } from "./bound.js";
 import type { LayerGroup } from "./groups.js";
 import type { Arithmetic } from "./rounding.js";
@@ -19,18 +19,22 @@ export interface Recomputer {
 }
 
 /**
+ * @param graph the network that the groups are of
  * @param shapes of every layer, as `outputShapes` gives them
  * @param parameters the checkpoint's: what the candidate holds is compared with it elsewhere
  */
 export function recomputer(
+  graph: LayerGraph,
   shapes: ReadonlyMap<string, Shape>,
   parameters: ParameterSource,
   arithmetic: Arithmetic,
 ): Recomputer {
-  const values = new Workspace();
-  const bounds = new Workspace();
-  const magnitudes = room();
-  const elements = room();
+  const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
+  const sizeOf = (node: LayerNode): number =>
+    workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
+  const products = graph.nodes.filter(({ op }) => op.kind === "conv" || op.kind === "linear");
+  const values = new Workspace(Math.max(...graph.nodes.map(sizeOf)));
+  const bounds = new Workspace(Math.max(...products.map(sizeOf)));
   return {
     recompute({ nodes }, source) {
       const known = new Map<string, { readonly output: RealTensor; readonly error: ErrorBound }>();
@@ -49,8 +53,6 @@ export function recomputer(
           parameters,
           arithmetic,
           workspace: bounds,
-          magnitudes,
-          elements,
         };
         const bound = boundOf(node)(call);
         result = { output, bound };
@@ -64,15 +66,6 @@ export function recomputer(
       if (!result) throw new Error("a group without layers");
       return nodes.length === 1 ? result : { ...result, bound: capped(result) };
     },
-  };
-}
-
-/** Memory that is used again: each array is valid until the next is asked for. */
-function room(): (length: number) => Float64Array {
-  let memory = new Float64Array();
-  return (length) => {
-    if (memory.length < length) memory = new Float64Array(length);
-    return memory.subarray(0, length);
   };
 }
 

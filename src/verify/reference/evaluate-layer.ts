@@ -1,6 +1,7 @@
 import type { LayerNode } from "../../arch/graph.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../tensor.js";
 import type { Engine } from "./engine.js";
+import { IN_PLACE } from "./kernels/index.js";
 import type { Operand } from "./kernels/kernel.js";
 import type { ParameterSource } from "./parameters.js";
 import { runLayer, scratchSize } from "./run-layer.js";
@@ -10,12 +11,45 @@ import { vectorEngine } from "./wasm/vector-engine.js";
 /** Memory in which one layer after another is computed; it grows to what the largest needs. */
 export class Workspace {
   private engine: Engine | undefined;
+  private readonly least: number;
+
+  /** @param least elements to begin with, since memory that is outgrown is given back late */
+  constructor(least: number = 0) {
+    this.least = least;
+  }
 
   /** An engine with memory for at least so many elements, whose contents are whatever the last layer left. */
   reserve(elements: number): Engine {
-    if (!this.engine || this.engine.memory.length < elements) this.engine = vectorEngine(elements);
+    if (!this.engine || this.engine.memory.length < elements)
+      this.engine = vectorEngine(Math.max(elements, this.least));
     return this.engine;
   }
+
+  /** Room for anything, until the workspace is used again. */
+  room(elements: number): Float64Array {
+    return this.reserve(elements).memory.subarray(0, elements);
+  }
+
+  /** Where `evaluateLayer` has the only input of a layer: what is written here need not be copied. */
+  inputOf(node: LayerNode, input: Shape, output: Shape): Float64Array {
+    const start = inputStart(node, [input], output);
+    const end = start + elementCount(input);
+    return this.reserve(end).memory.subarray(start, end);
+  }
+}
+
+/** Elements of a workspace in which a layer is computed, with its inputs. */
+export function workspaceSize(node: LayerNode, inputs: readonly Shape[], output: Shape): number {
+  const read = inputs.reduce((size, shape) => size + elementCount(shape), 0);
+  return read + inputStart(node, inputs, output);
+}
+
+/** Where the inputs begin: at the output's place, or after it and what the kernel needs. */
+function inputStart(node: LayerNode, inputs: readonly Shape[], output: Shape): number {
+  const size = elementCount(output);
+  const isInPlace = IN_PLACE.has(node.op.kind) && elementCount(inputs[0] ?? []) === size;
+  // A layer that absorbed a batch norm is a convolution or a linear layer first.
+  return isInPlace && !node.foldedBatchNorm ? 0 : size + scratchSize(node, inputs, output);
 }
 
 /**
@@ -39,10 +73,9 @@ export function evaluateLayer(
 ): Tensor<"float64"> {
   const outputSize = elementCount(shape);
   const inputShapes = inputs.map((tensor) => tensor.shape);
-  const working = outputSize + scratchSize(node, inputShapes, shape);
-  const total = inputs.reduce((size, { data }) => size + data.length, working);
+  const total = workspaceSize(node, inputShapes, shape);
   const engine = workspace ? workspace.reserve(total) : scalarEngine(total);
-  const operands = placeInputs(inputs, engine.memory, working);
+  const operands = placeInputs(inputs, engine.memory, inputStart(node, inputShapes, shape));
   const output = { shape, data: engine.memory.subarray(0, outputSize) };
   runLayer(node, operands, parameters, { engine, scratch: outputSize, output });
   return { dtype: "float64", ...output };
@@ -50,14 +83,20 @@ export function evaluateLayer(
 
 /** Copies the inputs, in float64, one after another into memory from `start`. */
 function placeInputs(inputs: readonly RealTensor[], memory: Float64Array, start: number): Operand[] {
-  // An input in this very memory would be overwritten by its neighbours, so it is set aside first.
-  const aside = inputs.map(({ data }) => (data.buffer === memory.buffer ? data.slice() : data));
   let offset = start;
+  const places = inputs.map(({ data: { length } }) => {
+    offset += length;
+    return memory.subarray(offset - length, offset);
+  });
+  // An input elsewhere in this very memory would be overwritten by its neighbours, so it is set aside first.
+  const aside = inputs.map(({ data }, index) => {
+    if (data.buffer !== memory.buffer) return data;
+    return data.byteOffset === places[index]?.byteOffset ? undefined : data.slice();
+  });
   return inputs.map(({ shape }, index) => {
-    const data = aside[index] ?? new Float64Array();
-    const place = memory.subarray(offset, offset + data.length);
-    place.set(data);
-    offset += data.length;
+    const place = places[index] ?? new Float64Array();
+    const data = aside[index];
+    if (data) place.set(data);
     return { shape, data: place };
   });
 }

@@ -10,15 +10,30 @@ import type { LayerParameters } from "./kernels/kernel.js";
 /** Looks up a parameter by its state-dict path, in float64. */
 export type ParameterSource = (path: string) => Float64Array;
 
+/** One source to a state dict: the reference network and the layers that are recomputed share the numbers. */
+const sources = new WeakMap<StateDict, ParameterSource>();
+
 /**
- * The parameters of a state dict in float64, each converted when it is first asked for and then kept: the gate's are
+ * The parameters of a state dict in float64, each converted when it is asked for and kept for a while: the gate's are
  * asked for by every stream.
  *
  * The source throws InputError (`state-dict`) for a path that the state dict does not hold, and InputError (`tensor`)
  * for one that is not floating point.
  */
 export function float64Parameters(stateDict: StateDict): ParameterSource {
+  const known = sources.get(stateDict);
+  if (known) return known;
+  const source = convertedParameters(stateDict);
+  sources.set(stateDict, source);
+  return source;
+}
+
+/** Elements that are kept in float64: a layer's and its neighbours', while several ask for them. */
+const KEPT_ELEMENTS = 2 ** 20;
+
+function convertedParameters(stateDict: StateDict): ParameterSource {
   const converted = new Map<string, Float64Array>();
+  let kept = 0;
   return (path) => {
     const known = converted.get(path);
     if (known) return known;
@@ -33,6 +48,12 @@ export function float64Parameters(stateDict: StateDict): ParameterSource {
       });
     const values = toFloat64(tensor, path).data;
     converted.set(path, values);
+    kept += values.length;
+    for (const [oldest, { length }] of converted) {
+      if (kept <= KEPT_ELEMENTS || oldest === path) break;
+      converted.delete(oldest);
+      kept -= length;
+    }
     return values;
   };
 }

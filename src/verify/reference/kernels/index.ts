@@ -13,6 +13,12 @@ import { relu } from "./relu.js";
 import { scale } from "./scale.js";
 import { sigmoid } from "./sigmoid.js";
 
+/**
+ * Operations whose output may be the memory of their first input, if that is none of the others: an element of it is read no
+ * more when that of the output is written.
+ */
+export const IN_PLACE: ReadonlySet<OpKind> = new Set(["batchNorm", "relu", "sigmoid", "scale", "add"]);
+
 /** The float64 reference's function of each operation. */
 export const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
   input: copy,
