@@ -1,5 +1,5 @@
 import { clean } from "../../../src/terminal-text.js";
-import { formatMargin, suiteClause, verdictClause, worstMargin } from "../../../src/verify/reports/facts.js";
+import { suiteClause, verdictClause, worstMargin } from "../../../src/verify/reports/facts.js";
 import { type SuiteEntry, type SuiteReport, suiteCounts } from "../../../src/verify/suite/report.js";
 import { PAINT } from "../terminal.js";
 
@@ -12,7 +12,7 @@ export function entryLine(
   const place = `[${String(done).padStart(String(total).length)}/${total}]`;
   const word = status === "pass" ? PAINT.good("pass ") : PAINT.bad(status.padEnd(5));
   const time = run?.cached ? "cached" : `${(run?.seconds ?? 0).toFixed(1)} s`;
-  const passed = report?.passed ? `worst margin ${formatMargin(worstMargin(report.layers))}` : undefined;
+  const passed = report?.passed ? `worst margin ${worstMargin(report)}` : undefined;
   const what = passed ?? (report ? verdictClause(report) : (error ?? "").split("\n", 1)[0]);
   return `${place} ${word} ${clean(id)}  ${clean(what ?? "")}  ${PAINT.faint(time)}`;
 }

@@ -40,8 +40,21 @@ export function marginMeaning(tolerance: Tolerance): string {
     : `error over what tolerance ${tolerance.value} allows`;
 }
 
-/** Why a margin near 1 is no near miss. */
-export const MARGIN_NOTE = "A sum or product of two values rounds once, and commonly uses all of its bound.";
+/** What `telling` leaves out, and why. */
+export const TELLING_NOTE: string =
+  "Sums and products of two values are left out where they hold: they round once, and commonly use all of their bound.";
+
+/**
+ * The layers whose margins tell how near a model is to failing. Under rounding bounds, those of passing sums and products
+ * of two values do not: one rounding may be as large as its bound, and among thousands of elements some is.
+ */
+export function telling({
+  layers,
+  tolerance,
+}: Pick<ParityReport, "layers" | "tolerance">): readonly LayerResult[] {
+  if (tolerance.rule !== "derived-bounds") return layers;
+  return layers.filter(({ op, status }) => status === "fail" || (op !== "add" && op !== "scale"));
+}
 
 /** What agreement was held to. */
 export function allowance(tolerance: Tolerance): string {
@@ -58,9 +71,15 @@ export function marginOf({ margin }: Pick<LayerResult, "margin">): number {
   return margin ?? Infinity;
 }
 
-/** The largest margin; 0 where nothing was compared. */
-export function worstMargin(layers: readonly LayerResult[]): number {
-  return layers.reduce((worst, layer) => Math.max(worst, marginOf(layer)), 0);
+/** The telling layer with the largest margin, if anything was compared. */
+export function worstLayer(report: ParityReport): LayerResult | undefined {
+  return worstFirst(telling(report))[0];
+}
+
+/** Its margin as text. */
+export function worstMargin(report: ParityReport): string {
+  const worst = worstLayer(report);
+  return worst ? formatMargin(worst.margin) : "–";
 }
 
 /** Two digits, three from 1 on; what is below 1 holds, and never reads 1. */

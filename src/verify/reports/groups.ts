@@ -28,3 +28,20 @@ function faultGroups({ faults }: ParityReport): readonly string[] {
 export function groupOf(layer: string): string {
   return /^conv\d+\.\d+(?=[.[]|$)/.exec(layer)?.[0] ?? /^[^.[]*/.exec(layer)?.[0] ?? layer;
 }
+
+/**
+ * The parts of several networks in one order that keeps each network's own as far as they agree: a part that only some
+ * have stands where it does there.
+ */
+export function joinOrders(orders: readonly (readonly string[])[]): readonly string[] {
+  const joined: string[] = [];
+  for (const order of orders) {
+    let at = 0;
+    for (const name of order) {
+      const found = joined.indexOf(name);
+      if (found < 0) joined.splice(at, 0, name);
+      at = (found < 0 ? at : found) + 1;
+    }
+  }
+  return joined;
+}

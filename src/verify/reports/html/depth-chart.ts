@@ -10,7 +10,8 @@ const PLOT = { left: 56, right: 12, top: 26, bottom: 24 } as const;
  * Error against depth on a logarithmic scale, as shares of each layer's largest value: accumulated from the input on, and
  * local, of the layer on the candidate's own inputs, with what the tolerance allows.
  */
-export function depthSection({ layers, tolerance, ...report }: ParityReport): Markup {
+export function depthSection(report: ParityReport): Markup {
+  const { layers, tolerance } = report;
   const points = layers.map((layer) =>
     pointOf(layer, tolerance.rule === "relative-to-max" ? tolerance.value : null),
   );
@@ -30,10 +31,13 @@ export function depthSection({ layers, tolerance, ...report }: ParityReport): Ma
   };
   const line = (pick: (point: Point) => number | null): string => {
     let path = "";
+    let isGap = true;
     points.forEach((point, index) => {
       const value = pick(point);
       if (value === null) return;
-      path += `${path ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+      // No error at all has no place on a logarithmic scale: there the line stops.
+      if (value > 0) path += `${isGap ? "M" : "L"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+      isGap = value === 0;
     });
     return path;
   };
@@ -55,7 +59,7 @@ export function depthSection({ layers, tolerance, ...report }: ParityReport): Ma
       ? html`<span>${swatch('<circle class="local" cx="5" cy="5" r="2.5"/>')}local: of the layer on the candidate's own inputs</span>`
       : ""
   }<span>${swatch('<path class="allowed" d="M0 5H10"/>')}allowed</span><span>${swatch('<circle class="failing" cx="5" cy="5" r="4"/>')}fails</span><span>all as shares of the layer's largest value</span></div>
-<div class="scroll chart" tabindex="0" role="region" aria-label="Chart of error against depth"><svg id="depth-chart" role="img" aria-label="${label}" viewBox="0 0 ${WIDTH} ${HEIGHT}" data-left="${PLOT.left}" data-width="${WIDTH - PLOT.left - PLOT.right}" data-total="${WIDTH}">${grid(bottom, top, y)}${groupMarks({ layers, ...report } as ParityReport, x)}${raw(
+<div class="scroll chart" tabindex="0" role="region" aria-label="Chart of error against depth, as wide as it needs"><svg id="depth-chart" tabindex="0" role="img" aria-label="${label}" viewBox="0 0 ${WIDTH} ${HEIGHT}" data-left="${PLOT.left}" data-width="${WIDTH - PLOT.left - PLOT.right}" data-total="${WIDTH}">${grid(bottom, top, y)}${groupMarks(report, x)}${raw(
     `<path class="allowed" d="${line(({ allowed }) => allowed)}"/>${dots.join("")}<path class="accumulated" d="${line(({ accumulated }) => accumulated)}"/>${failing.join("")}<path class="cursor" d="M0 ${PLOT.top}V${HEIGHT - PLOT.bottom}"/>`,
   )}</svg></div></section>`;
 }

@@ -1,13 +1,13 @@
-import type { LayerResult, ParityReport } from "../../report.js";
-import { formatMargin, plural, worstFirst } from "../facts.js";
+import type { LayerResult, ParityReport, Tolerance } from "../../report.js";
+import { formatMargin, plural, TELLING_NOTE, telling, worstFirst } from "../facts.js";
 import { groupLayers, type LayerGroup } from "../groups.js";
 import { marginClass, marginLegend } from "./margin-class.js";
 import { html, type Markup, NOTHING, raw } from "./markup.js";
 
 /** Side of a cell, and the distance of two. */
-const CELL = 11;
-const PITCH = 13;
-const GAP = 8;
+const CELL = 13;
+const PITCH = 16;
+const GAP = 9;
 
 /** A layer at its place in its group's drawing, in pixels. */
 interface Cell {
@@ -30,22 +30,24 @@ interface Drawing {
  */
 export function networkSection(report: ParityReport): Markup {
   const numbers = new Map(report.layers.map(({ name }, index) => [name, index]));
+  const hasLocal = report.tolerance.rule === "derived-bounds";
   const groups = groupLayers(report).filter(({ layers }) => layers.length > 0);
   return html`<section id="network" aria-labelledby="network-h"><h2 id="network-h">Network</h2>
-<p class="soft">A cell is a layer, a row of a block one of its streams. Point at a cell for its figures, or focus a block and use the arrow keys; the table below holds the same.</p>
-${marginLegend({ shapes: true })}<div class="net">${groups.map((group) => groupFigure(group, numbers))}</div></section>`;
+<p class="soft">A cell is a layer, a row of a block one of its streams, and the figure at its right its worst margin. Point at a cell for its figures, or focus a block and use the arrow keys; the table of layers holds the same.${hasLocal ? ` ${TELLING_NOTE}` : ""}</p>
+${marginLegend({ shapes: true })}<div class="net">${groups.map((group) => groupFigure(group, report.tolerance, numbers))}</div></section>`;
 }
 
-function groupFigure(group: LayerGroup, numbers: ReadonlyMap<string, number>): Markup {
+function groupFigure(group: LayerGroup, tolerance: Tolerance, numbers: ReadonlyMap<string, number>): Markup {
   const drawing = draw(group.layers);
-  const [worst] = worstFirst(group.layers);
+  const [worst] = worstFirst(telling({ layers: group.layers, tolerance }));
   const failing = group.layers.filter(({ status }) => status === "fail").length;
+  const margin = worst ? formatMargin(worst.margin) : "–";
   const label = [
     `${group.name}: ${plural(group.layers.length, "layer")}`,
     ...(failing > 0 ? [`${failing} failing`] : []),
-    `worst ${worst?.name ?? ""} with margin ${formatMargin(worst?.margin ?? 0)}`,
+    `worst ${worst?.name ?? ""} with margin ${margin}`,
   ].join(", ");
-  return html`<figure class="${group.faults.length > 0 ? "bad" : ""}"><figcaption><b class="name">${group.name}</b><span>${formatMargin(worst?.margin ?? 0)}</span></figcaption>
+  return html`<figure class="${group.faults.length > 0 ? "bad" : ""}"><figcaption><b class="name">${group.name}</b><span>${margin}</span></figcaption>
 <svg tabindex="0" role="img" aria-label="${label}" width="${drawing.width}" height="${drawing.height}" viewBox="0 0 ${drawing.width} ${drawing.height}">${
     drawing.wires ? raw(`<path class="wire" d="${drawing.wires}"/>`) : NOTHING
   }${drawing.cells.map((cell) => cellMarkup(cell, numbers.get(cell.layer.name) ?? -1))}</svg></figure>`;
@@ -56,7 +58,7 @@ function cellMarkup({ layer, x, y }: Cell, index: number): Markup {
   const shape = isGate(layer)
     ? `<circle class="c ${style}" data-i="${index}" cx="${x + CELL / 2}" cy="${y + CELL / 2}" r="${CELL / 2}"/>`
     : `<rect class="c ${style}" data-i="${index}" x="${x}" y="${y}" width="${CELL}" height="${CELL}" rx="2"/>`;
-  const cross = layer.status === "fail" ? `<path class="x" d="M${x + 3} ${y + 3}l5 5m0-5l-5 5"/>` : "";
+  const cross = layer.status === "fail" ? `<path class="x" d="M${x + 4} ${y + 4}l5 5m0-5l-5 5"/>` : "";
   return raw(shape + cross);
 }
 

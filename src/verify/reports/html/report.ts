@@ -1,22 +1,23 @@
-import type { BaselineComparison, Change, Fault, LayerResult, ParityReport, Party } from "../../report.js";
-import { escapeJsonForScript } from "../escape.js";
+import type { ParityReport, Party } from "../../report.js";
 import {
   allowance,
   formatCosine,
   formatError,
   formatMargin,
-  marginMeaning,
-  marginOf,
   plural,
   title,
   verdictClause,
+  worstLayer,
 } from "../facts.js";
+import { findings } from "../findings.js";
 import { depthSection } from "./depth-chart.js";
-import { heatMapData, heatMaps } from "./heat-map.js";
-import { html, type Markup, raw } from "./markup.js";
+import { html, type Markup, NOTHING } from "./markup.js";
 import { networkSection } from "./network.js";
-import { factList, pill, renderPage, runLine } from "./page.js";
-import { type Column, dataTable } from "./tables.js";
+import { factList, renderPage, runLine, type Tile } from "./page.js";
+import { baselineSection } from "./sections/baseline.js";
+import { faultSection } from "./sections/faults.js";
+import { gateSection } from "./sections/gates.js";
+import { layerSection } from "./sections/layers.js";
 
 /**
  * One HTML file that needs nothing else: verdict, faults, change against the baseline, the network drawn, error against
@@ -26,8 +27,10 @@ export function renderHtml(report: ParityReport): string {
   const { passed, faults, baseline, gates } = report;
   return renderPage({
     title: title(report),
-    passed,
-    heading: heading(report),
+    status: passed ? "pass" : "fail",
+    verdict: verdictClause(report),
+    subject: subject(report),
+    tiles: tiles(report),
     sections: [
       ...(faults.length > 0 ? [["faults", "Faults"] as const] : []),
       ...(baseline ? [["baseline", "Baseline"] as const] : []),
@@ -35,6 +38,7 @@ export function renderHtml(report: ParityReport): string {
       ["depth", "Error against depth"],
       ...(gates.length > 0 ? [["gates", "Gates"] as const] : []),
       ["layers", "Layers"],
+      ["compared", "What was compared"],
     ],
     body: [
       ...(faults.length > 0 ? [faultSection(faults)] : []),
@@ -43,163 +47,74 @@ export function renderHtml(report: ParityReport): string {
       depthSection(report),
       ...(gates.length > 0 ? [gateSection(report)] : []),
       layerSection(report),
+      comparedSection(report),
     ],
     footer: runLine(report.run),
   });
 }
 
-function heading(report: ParityReport): Markup {
-  const { candidate, reference, backend, tolerance, input, output, weights, coverage, proof, vacuity } =
-    report;
-  const untested = vacuity?.untested.length ?? 0;
-  return html`<h1><span class="name">${candidate.name}</span> against <span class="name">${reference.name}</span></h1>
-<div class="verdict">${pill(report.passed ? "pass" : "fail")}<span class="clause">${verdictClause(report)}</span></div>
-${factList([
-  ["Candidate", party(candidate)],
-  ["Reference", party(reference)],
-  ["Backend", backend],
-  ["Held to", allowance(tolerance)],
-  ["Images", `${input.shape.join("×")} from ${input.source}`],
-  ...(output
-    ? [
-        [
-          "Embedding",
-          `${output.layer}: L2-normalised ${formatError(output.normalizedMaxAbs)}, ${formatError(output.relMax)} of max, cosine ${formatCosine(output.cosine)}`,
-        ] as const,
-      ]
-    : []),
-  ...(weights
-    ? [["Weights", `${weights.identical} of ${weights.compared} constants are the checkpoint's`] as const]
-    : []),
-  [
-    "Coverage",
-    `${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared, ${coverage.folded.length} more folded into the next`,
-  ],
-  ...(proof ? [[proof.status === "proven" ? "Proven" : "Sampled", proof.grounds.join("; ")] as const] : []),
-  ...(untested > 0 ? [["Untested by these images", plural(untested, "layer")] as const] : []),
-])}`;
+function subject({ candidate, backend, reference }: ParityReport): Markup {
+  const variant = reference.variant ?? candidate.variant;
+  return html`<span class="name">${candidate.name}</span> in ${backend}, against <span class="name">${reference.name}</span>${variant ? ` (${variant})` : ""}`;
+}
+
+function tiles(report: ParityReport): readonly Tile[] {
+  const { layers, gates, faults, output, baseline } = report;
+  const failing = layers.filter(({ status }) => status === "fail").length;
+  const worst = worstLayer(report);
+  return [
+    {
+      figure: failing === 0 ? String(layers.length) : `${layers.length - failing} of ${layers.length}`,
+      label: `layers hold${gates.length > 0 ? `, with ${plural(gates.length, "gate")}` : ""}`,
+      isBad: failing > 0,
+    },
+    ...(faults.length > 0
+      ? [{ figure: String(faults.length), label: faults.length === 1 ? "fault" : "faults", isBad: true }]
+      : []),
+    ...(worst
+      ? [{ figure: formatMargin(worst.margin), label: `worst margin, at ${worst.name}`, isBad: failing > 0 }]
+      : []),
+    ...(output
+      ? [
+          {
+            figure: formatError(output.normalizedMaxAbs),
+            label: `drift of the L2-normalised embedding, cosine ${formatCosine(output.cosine)}`,
+            isBad: output.status === "fail",
+          },
+        ]
+      : []),
+    ...(baseline
+      ? [
+          {
+            figure: String(baseline.regressions.length),
+            label: `figures worse than in ${baseline.name}`,
+            isBad: baseline.regressions.length > 0,
+          },
+        ]
+      : []),
+  ];
+}
+
+function comparedSection(report: ParityReport): Markup {
+  const { candidate, reference, tolerance, input } = report;
+  return html`<section id="compared" aria-labelledby="compared-h"><h2 id="compared-h">What was compared</h2>${factList(
+    [
+      ["Candidate", party(candidate)],
+      ["Reference", party(reference)],
+      ["Held to", allowance(tolerance)],
+      [
+        "Images",
+        `${input.shape.join("×")} from ${input.source}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,
+      ],
+      ...findings(report),
+    ],
+  )}</section>`;
 }
 
 function party({ name, format, variant, sha256 }: Party): Markup {
   const known = [format, ...(variant ? [variant] : [])].join(", ");
-  return html`<span class="name">${name}</span> <span class="soft">${known}${sha256 ? html`, <span title="SHA-256 ${sha256}">${sha256.slice(0, 12)}…</span>` : ""}</span>`;
-}
-
-/** Worst first, as the report has them. */
-export function faultSection(faults: readonly Fault[]): Markup {
-  const columns: readonly Column<Fault>[] = [
-    { title: "layer", kind: "name", cell: ({ layer }) => layer },
-    { title: "kind", kind: "text", cell: ({ kind }) => kind },
-    {
-      title: "margin",
-      kind: "number",
-      cell: ({ margin }) => formatMargin(margin),
-      order: ({ margin }) => margin,
-    },
-    { title: "what is wrong", kind: "what", cell: ({ explanation }) => explanation },
-  ];
-  return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(faults.length, "fault")}</h2>
-<p class="soft">Where the candidate first departs from the reference; what follows from it further on is not listed.</p>
-${dataTable({ id: "faults-table", label: "Faults", tall: faults.length > 15 }, columns, faults)}</section>`;
-}
-
-export function baselineSection(comparison: BaselineComparison): Markup {
-  const { name, factor, policy, regressions, improvements, added, removed, notes } = comparison;
-  const remarks = [
-    regressions.length === 0
-      ? `No figure is more than ${factor} times what it was.`
-      : `${plural(regressions.length, "figure")} more than ${factor} times what it was, which ${policy === "fail" ? "fails" : "is a warning"}.`,
-    ...(improvements.length > 0 ? [`${plural(improvements.length, "figure")} better by as much.`] : []),
-    ...(added.length > 0 ? [`${plural(added.length, "layer")} new, first ${added[0]}.`] : []),
-    ...(removed.length > 0 ? [`${plural(removed.length, "layer")} gone, first ${removed[0]}.`] : []),
-    ...notes.map((note) => `Note: ${note}.`),
-  ];
-  const rows = [
-    ...regressions.map((change) => ({ ...change, status: "worse" })),
-    ...improvements.map((change) => ({ ...change, status: "better" })),
-  ].slice(0, 200);
-  const columns: readonly Column<Change & { readonly status: string }>[] = [
-    { title: "layer", kind: "name", cell: ({ layer }) => layer },
-    { title: "figure", kind: "text", cell: ({ figure }) => figure },
-    {
-      title: "before",
-      kind: "number",
-      cell: ({ before }) => formatMargin(before),
-      order: ({ before }) => before,
-    },
-    { title: "now", kind: "number", cell: ({ after }) => formatMargin(after), order: ({ after }) => after },
-    { title: "change", kind: "text", cell: ({ status }) => status },
-  ];
-  return html`<section id="baseline" aria-labelledby="baseline-h"><h2 id="baseline-h">Compared with <span class="name">${name}</span></h2>
-<p>${remarks.join(" ")}</p>${rows.length > 0 ? dataTable({ id: "baseline-table", label: "Changes since the baseline", tall: rows.length > 15 }, columns, rows) : ""}</section>`;
-}
-
-function gateSection(report: ParityReport): Markup {
-  const columns: readonly Column<ParityReport["gates"][number]>[] = [
-    { title: "", kind: "status", cell: ({ status }) => status },
-    { title: "block", kind: "name", cell: ({ block }) => block },
-    { title: "stream", kind: "number", cell: ({ stream }) => String(stream), order: ({ stream }) => stream },
-    ...(["min", "mean", "max"] as const).map((key) => ({
-      title: key,
-      kind: "number" as const,
-      cell: (gate: ParityReport["gates"][number]) => gate[key].toFixed(4),
-      order: (gate: ParityReport["gates"][number]) => gate[key],
-    })),
-    {
-      title: "max abs",
-      kind: "number",
-      cell: ({ maxAbs }) => formatError(maxAbs),
-      order: ({ maxAbs }) => maxAbs,
-    },
-  ];
-  const failing = report.gates.filter(({ status }) => status === "fail").length;
-  return html`<section id="gates" aria-labelledby="gates-h"><h2 id="gates-h">${plural(report.gates.length, "gate")}${failing > 0 ? `, ${failing} failing` : ""}</h2>
-${heatMaps(report)}<script type="application/json" id="gate-data">${raw(escapeJsonForScript(heatMapData(report)))}</script>
-<h3>Range of the candidate's gate vectors, and the largest error</h3>${dataTable({ id: "gates-table", label: "Gates", tall: report.gates.length > 15 }, columns, report.gates)}</section>`;
-}
-
-function layerSection({ layers, tolerance }: ParityReport): Markup {
-  const hasLocal = layers.some(({ localMaxAbs }) => localMaxAbs !== undefined);
-  const error = (
-    heading: string,
-    pick: (layer: LayerResult) => number | null | undefined,
-  ): Column<LayerResult> => ({
-    title: heading,
-    kind: "number",
-    cell: (layer) => formatError(pick(layer)),
-    order: (layer) => short(pick(layer)),
-  });
-  const columns: readonly Column<LayerResult>[] = [
-    { title: "", kind: "status", cell: ({ status }) => status },
-    { title: "layer", kind: "name", cell: ({ name }) => name },
-    { title: "op", kind: "text", cell: ({ op }) => op },
-    { title: "shape", kind: "text", cell: ({ shape }) => shape.join("×") },
-    {
-      title: "margin",
-      kind: "number",
-      cell: ({ margin }) => formatMargin(margin),
-      order: (layer) => short(marginOf(layer)),
-    },
-    ...(hasLocal ? [error("local error", ({ localMaxAbs }) => localMaxAbs)] : []),
-    error("max abs", ({ maxAbs }) => maxAbs),
-    error("of max", ({ relMax }) => relMax),
-    error("rmse", ({ rmse }) => rmse),
-    {
-      title: "cosine",
-      kind: "number",
-      cell: ({ cosine }) => formatCosine(cosine),
-      order: ({ cosine }) => cosine,
-    },
-    { title: "ulp", kind: "number", cell: ({ ulp }) => String(ulp), order: ({ ulp }) => ulp },
-  ];
-  return html`<section id="layers" aria-labelledby="layers-h"><h2 id="layers-h">${plural(layers.length, "layer")}</h2>
-<p class="soft">In network order. Margin: ${marginMeaning(tolerance)}; above 1 fails.</p>
-${dataTable({ id: "layers-table", label: "Layers", tall: true, filter: true }, columns, layers)}</section>`;
-}
-
-/** Figures to order by need three digits. */
-function short(value: number | null | undefined): number | null | undefined {
-  return value === null || value === undefined || !Number.isFinite(value)
-    ? value
-    : Number(value.toPrecision(3));
+  const digest = sha256
+    ? html`, SHA-256 <span class="name" title="${sha256}">${sha256.slice(0, 12)}…</span>`
+    : NOTHING;
+  return html`<span class="name">${name}</span> <span class="soft">${known}${digest}</span>`;
 }

@@ -1,3 +1,4 @@
+import { plural } from "../facts.js";
 import { html, type Markup, raw } from "./markup.js";
 
 /** A column of a table: what is in it, and how it is shown and ordered. */
@@ -24,13 +25,12 @@ export function dataTable<T>(
   rows: readonly T[],
 ): Markup {
   const head = columns.map(
-    ({ title, kind }) =>
-      html`<th scope="col"${raw(kind === "number" ? ' class="n"' : "")}>${title === "" ? html`<span class="sr">status</span>` : title}</th>`,
+    ({ title, kind }) => html`<th scope="col"${raw(kind === "number" ? ' class="n"' : "")}>${title}</th>`,
   );
   const body = rows.map(
     (row, index) => html`<tr data-i="${index}">${columns.map((column) => cell(column, row, columns))}</tr>\n`,
   );
-  return html`${filter ? filterForm(id, rows.length) : ""}<div class="scroll${tall ? " tall" : ""}" tabindex="0" role="region" aria-label="${label}"><table id="${id}" class="data"><thead><tr>${head}</tr></thead><tbody>
+  return html`${filter ? filterForm(id, columns, rows) : ""}<div class="scroll${tall ? " tall" : ""}" tabindex="0" role="region" aria-label="${label}"><table id="${id}" class="data"><thead><tr>${head}</tr></thead><tbody>
 ${body}</tbody></table></div>`;
 }
 
@@ -43,11 +43,23 @@ function cell<T>(column: Column<T>, row: T, columns: readonly Column<T>[]): Mark
   if (column.kind === "status") return html`<td class="s-${value}">${value}</td>`;
   if (column.kind === "what") return html`<td class="what">${value}</td>`;
   const isHead = columns.find(({ kind }) => kind === "name") === column;
-  if (isHead) return html`<th scope="row">${value}</th>`;
-  return html`<td${raw(column.kind === "name" ? ' class="name"' : "")}>${value}</td>`;
+  const style = [column.kind === "name" && !isHead ? "name" : "", isShort(value) ? "short" : ""]
+    .filter(Boolean)
+    .join(" ");
+  if (isHead) return html`<th scope="row" class="${style}">${value}</th>`;
+  return html`<td class="${style}">${value}</td>`;
 }
 
-function filterForm(id: string, count: number): Markup {
-  return html`<div class="controls" data-for="${id}"><label>Filter <input type="search" placeholder="conv3.0 gate" autocomplete="off"></label>
-<label>Status <select><option value="">all</option><option>pass</option><option>fail</option><option>untested</option></select></label><span role="status" class="soft">${count} rows</span></div>`;
+/** A layer's name stays on one line; what a file calls its own may not fit on any. */
+function isShort(value: Markup | string): boolean {
+  return typeof value !== "string" || value.length <= 48;
+}
+
+function filterForm<T>(id: string, columns: readonly Column<T>[], rows: readonly T[]): Markup {
+  const status = columns.find(({ kind }) => kind === "status");
+  const statuses = [...new Set(rows.map((row) => status?.cell(row)))].filter(
+    (one) => typeof one === "string",
+  );
+  return html`<div class="controls" data-for="${id}"><label>Filter by words <input type="search" autocomplete="off"></label>
+<label>Status <select><option value="">all</option>${statuses.sort().map((one) => html`<option>${one}</option>`)}</select></label><span role="status" class="soft">${plural(rows.length, "row")}</span></div>`;
 }

@@ -5,7 +5,7 @@ import {
   type SuiteReport,
   suiteCounts,
 } from "../../suite/report.js";
-import { formatError, formatMargin, suiteClause, verdictClause, worstMargin } from "../facts.js";
+import { formatError, suiteClause, TELLING_NOTE, verdictClause, worstMargin } from "../facts.js";
 import { baselineSection, faultTable } from "./sections.js";
 import { assemble, code, linkLine, mark, type ReportLink, table, text } from "./text.js";
 
@@ -57,12 +57,12 @@ function entryTable({ entries }: SuiteReport, entryLink: ((file: string) => stri
       code(model),
       code(candidate),
       code(backend),
-      report ? formatMargin(worstMargin(report.layers)) : "–",
+      report ? worstMargin(report) : "–",
       report?.output ? formatError(report.output.normalizedMaxAbs) : "–",
       report ? String(report.layers.length) : "–",
       [entry.run?.cached ? "cached" : "", name].filter(Boolean).join(", "),
     ];
   });
   const header = ["", "model", "candidate", "backend", "worst margin", "embedding", "layers", ""];
-  return `### All entries\n\n${table(header, "llllrrrl", rows, 200)}`;
+  return `### All entries\n\nMargin: error over what is allowed. ${TELLING_NOTE}\n\n${table(header, "llllrrrl", rows, 200)}`;
 }

@@ -1,0 +1,41 @@
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import { type SuiteEntry, type SuiteReport, suiteReport } from "../../src/verify/suite/report.js";
+import { verify } from "../../src/verify/verify.js";
+import { readFixture } from "../fixtures.js";
+import { openFixture, SMALL, withTensor, withValues } from "./osnet.js";
+
+/** The report of a real model, small images; of one with a gate's bias changed unless it is the good one. */
+export async function realReport({ good = false }: { readonly good?: boolean } = {}): Promise<ParityReport> {
+  const { graph, stateDict } = openFixture();
+  const wrong = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
+  const bytes = encodeOnnx(lowerToOnnx(graph, good ? stateDict : wrong, { size: SMALL }));
+  return verify(
+    await openVerification(
+      { name: "osnet_x0_25.onnx", bytes },
+      { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") },
+    ),
+  );
+}
+
+/** A suite of as many models as asked for, the eighth of which fails. */
+export function suiteOf(count: number, good: ParityReport, bad: ParityReport): SuiteReport {
+  const entries = Array.from({ length: count }, (_, index): SuiteEntry => {
+    const report = index === 7 ? bad : good;
+    const [model, candidate, backend] = [`model-${index}`, "onnx", "onnxruntime"] as const;
+    return {
+      id: [model, candidate, backend].join(" · "),
+      model,
+      candidate,
+      backend,
+      status: report.passed ? "pass" : "fail",
+      fingerprint: null,
+      report,
+      error: null,
+      run: { cached: index % 3 === 0, seconds: 1.5 },
+    };
+  });
+  return suiteReport(`${count} models`, entries);
+}
