@@ -19,19 +19,19 @@ const absent = browserMissing();
 const PICTURES: Readonly<Record<string, readonly [page: string, from: string, to: string, Viewport]>> = {
   "report.png": ["report", "header", "#network", { width: 1000 }],
   "gates.png": ["report", "#gates", "#gates .maps", { width: 1000 }],
-  "suite.png": ["suite", "header", "#entries", { width: 1000, theme: "dark" }],
+  "suite.png": ["suite", "header", "#entries", { width: 1160, theme: "dark" }],
 };
 
 /** `npm run pictures` writes them; a test looks whether the pages still give pictures of the kind. */
 const WRITES = process.env.WRITE_PICTURES !== undefined;
 
-/** The same picture in 4096 colours, which no eye misses here, and a third of the bytes. */
+/** The same picture in 32 steps of each colour, which no eye misses here, and half the bytes. */
 function posterised(png: Uint8Array): Uint8Array {
   const { width, height, data } = decodePng(png, "picture");
   return encodePng(
     width,
     height,
-    data.map((value) => Math.round(value / 17) * 17),
+    data.map((value) => Math.round(Math.round((value * 31) / 255) * (255 / 31))),
   );
 }
 
