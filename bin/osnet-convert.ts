@@ -18,6 +18,14 @@ const FORMATS = {
   tfjs: "a TensorFlow.js model",
 } as const;
 
+const SOURCES: { readonly [F in keyof typeof FORMATS]: string } = {
+  pth: "a PyTorch checkpoint of torchreid weights, or - for standard input",
+  safetensors: "a safetensors file of torchreid weights, or - for standard input",
+  npz: "an .npz of arrays of torchreid weights, or - for standard input",
+  onnx: "an ONNX file of an OSNet, or - for standard input",
+  tfjs: "the folder of a TensorFlow.js model of an OSNet, or its model.json",
+};
+
 const SINK_OPTIONS: { readonly [F in keyof typeof FORMATS]: (command: Command) => Command } = {
   onnx: addOnnxOptions,
   tfjs: addTfjsOptions,
@@ -26,7 +34,7 @@ const SINK_OPTIONS: { readonly [F in keyof typeof FORMATS]: (command: Command) =
   npz: addWeightsOptions,
 };
 
-for (const from of ["pth", "safetensors", "npz", "onnx"] as const) {
+for (const from of ["pth", "safetensors", "npz", "onnx", "tfjs"] as const) {
   program.commandsGroup(`From ${FORMATS[from]}:`);
   for (const to of ["onnx", "tfjs", "pth", "safetensors", "npz"] as const) {
     const command = program
@@ -34,10 +42,7 @@ for (const from of ["pth", "safetensors", "npz", "onnx"] as const) {
       .usage("[options] <file>")
       .summary(`to ${FORMATS[to]}`)
       .description(`Convert ${FORMATS[from]} to ${FORMATS[to]}, and verify it before it appears.`)
-      .argument(
-        "<file>",
-        `${FORMATS[from]} of ${from === "onnx" ? "an OSNet" : "torchreid weights"}, or - for standard input`,
-      )
+      .argument("<file>", SOURCES[from])
       .option(
         "-o, --out <file>",
         to === "tfjs"

@@ -113,7 +113,7 @@ function summary({ source: { name, checkpoint }, lifted, output, encoded, verdic
     ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => PAINT.faint(`  ${note}`)),
     ...(lifted
       ? [
-          `${PAINT.good("verified")}: run in onnxruntime, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
+          `${PAINT.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
         ]
       : []),
     ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
@@ -127,14 +127,17 @@ function displayName(output: string): string {
   return output === "-" ? "standard output" : output;
 }
 
+const SUFFIXES = /(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx|tfjs|json)(-\d+)?)+$/i;
+
 /**
- * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`.
+ * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`, and
+ * `w.tfjs/model.json` `w.pth`.
  *
  * @throws InputError (`argument`) if that is the input itself
  */
 function defaultOutput(input: string, to: SinkFormat): string {
   if (input === "-") return "-";
-  const output = `${input.replace(/(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx)(-\d+)?)+$/i, "")}.${to}`;
+  const output = `${input.replace(/[\\/]+(model\.json)?$/, "").replace(SUFFIXES, "")}.${to}`;
   if (resolve(output) !== resolve(input)) return output;
   throw new InputError({
     code: "argument",

@@ -1,4 +1,4 @@
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import type { SidecarReader } from "../../src/convert/formats/onnx/external.js";
 import { tfjsShardPaths } from "../../src/convert/formats/tfjs/codec.js";
 import { sniffFormat } from "../../src/convert/sniff.js";
@@ -27,8 +27,12 @@ export async function readModel(
   const name = basename(path);
   if (file === "-") return { name, bytes };
   if (sniffFormat(bytes) !== "tfjs") return { name, bytes, sidecar: sidecarReader(file) };
+  const read = sidecarReader(file);
   const shards = new Map<string, Uint8Array>();
-  for (const shard of tfjsShardPaths(bytes, { subject: name }))
-    shards.set(shard, await readInput(join(dirname(file), shard)));
+  for (const path of tfjsShardPaths(bytes, { subject: name })) {
+    const shard = read(path);
+    // One that is missing is named by the decoder, which knows how many there are.
+    if (shard) shards.set(path, shard);
+  }
   return { name, bytes, shards };
 }

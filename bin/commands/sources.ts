@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import type { OsnetSpec } from "../../src/arch/index.js";
 import { openCheckpoint } from "../../src/convert/checkpoint.js";
 import type { WeightsFormat } from "../../src/convert/sniff.js";
 import { InputError } from "../../src/errors.js";
@@ -9,7 +10,7 @@ import type { Source } from "./sinks/sink.js";
 import { readingProgress } from "./terminal.js";
 
 /** The formats that commands read. */
-export type SourceFormat = WeightsFormat | "onnx";
+export type SourceFormat = WeightsFormat | "onnx" | "tfjs";
 
 interface SourceOptions {
   readonly arch?: string;
@@ -42,6 +43,7 @@ export async function openSource(
     });
     return { ...model, name, checkpoint, close: () => undefined };
   }
+  if (format === "tfjs") return openTfjs(input, arch);
   const name = input === "-" ? "standard input" : basename(input);
   const bar = readingProgress(input, options);
   const bytes = await openInput(input, bar.update);
@@ -61,6 +63,27 @@ export async function openSource(
   }
 }
 
+/** Formats that hold a network to be run, and not only its weights. */
+const MODELS: ReadonlySet<string> = new Set(["onnx", "tfjs"] satisfies SourceFormat[]);
+
+/** @throws InputError (`argument`) for standard input, which is one file */
+async function openTfjs(input: string, arch: string | OsnetSpec | undefined): Promise<OpenSource> {
+  if (input === "-")
+    throw new InputError({
+      code: "argument",
+      subject: "standard input",
+      found: "one file",
+      expected: "the folder of a TensorFlow.js model, which is several",
+      remedy: "give the folder or its model.json",
+    });
+  const { openTfjsCheckpoint } = await import("../../src/convert/tfjs-checkpoint.js");
+  const { readModel } = await import("./models.js");
+  const { name, bytes, shards = new Map() } = await readModel(input);
+  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
+  const checkpoint = openTfjsCheckpoint({ json: bytes, shards }, options);
+  return { name, bytes, shards, checkpoint, close: () => undefined };
+}
+
 /**
  * Runs a model whose weights were lifted beside the network that they make, layer by layer. Undefined if there is none to
  * run, or if it is quantised, so that it computes something else.
@@ -68,7 +91,7 @@ export async function openSource(
  * @throws InputError (`unsupported`) if the two do not agree: then the model was misread, or is broken
  */
 export async function verifyLifted(source: Source): Promise<ParityReport | undefined> {
-  if (source.checkpoint.decoded.format !== "onnx") return undefined;
+  if (!MODELS.has(source.checkpoint.decoded.format)) return undefined;
   const { openVerification } = await import("../../src/verify/open.js");
   const { verify } = await import("../../src/verify/verify.js");
   const { checkpoint, ...model } = source;

@@ -8,9 +8,9 @@ import { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";
 
 /** The weights in a file, and how they lay in it. */
 export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
-  readonly format: WeightsFormat | "onnx";
+  readonly format: FileFormat;
   /** Which of PyTorch's containers a checkpoint came in; the format again for the others. */
-  readonly container: DecodedCheckpoint["container"] | Exclude<WeightsFormat, "pth"> | "onnx";
+  readonly container: DecodedCheckpoint["container"] | Exclude<FileFormat, "pth">;
   /** What a safetensors file says of itself; nothing in the others. */
   readonly metadata: ReadonlyMap<string, string>;
 }

@@ -50,6 +50,8 @@ export {
   matchOnnx,
   type OnnxMatch,
 } from "./lift/index.js";
+export { matchTfjs, type TfjsMatch, translateTfjs } from "./lift/tfjs/index.js";
+export type { LiftOptions } from "./lifted-checkpoint.js";
 export { foldBatchNorm } from "./lower/fold.js";
 export {
   DEFAULT_OPSET,
@@ -67,3 +69,4 @@ export {
 export { type OnnxCheckpointOptions, openOnnxCheckpoint } from "./onnx-checkpoint.js";
 export { type OnnxInterface, openOnnxInterface } from "./onnx-interface.js";
 export { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";
+export { openTfjsCheckpoint } from "./tfjs-checkpoint.js";

@@ -1,7 +1,12 @@
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
+import type { TfjsFiles } from "../convert/formats/tfjs/index.js";
 import { describePreprocess, type OnnxMatch, type Reading, towardsNchw } from "../convert/lift/index.js";
-import { elementCount, type RealTensor } from "../tensor.js";
+import type { TfjsMatch } from "../convert/lift/tfjs/index.js";
+import type { RealTensor, Shape, Tensor } from "../tensor.js";
+import { permute } from "../tensor-permute.js";
+import type { Backend, LayerOutput, TfjsBackendName } from "./backend.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
+import { type TfjsBackend, tfjsBackend } from "./backends/tfjs.js";
 import type { Candidate } from "./candidate.js";
 import { layerFault } from "./faults.js";
 import { halfPrecision } from "./onnx-candidate.js";
@@ -12,11 +17,16 @@ import { stagesOf } from "./stages.js";
 /** Key under which a file of ours declares that it takes pixels, which the verification then gives it. */
 const DECLARED_PIXELS = "osnet.preprocess";
 
-/**
- * An ONNX file of any exporter as a candidate in onnxruntime: its layers are where matching found them, and the ways in
- * which its graph departs from the network are faults. Values whose axes are in another order, or that are quantised, are
- * read as what they stand for; a file that normalises its input is given what becomes the images.
- */
+/** What runs a file: under layer names, with values and images as the file has them. */
+interface Runner {
+  readonly backend: Backend;
+  /** A run of it, of images that are of this shape where the network reads them: [N, 3, H, W]. */
+  readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
+  /** One of the file's outputs, run as it is. */
+  readonly plain: (raw: Tensor<"float32">, output: string) => Promise<RealTensor>;
+}
+
+/** An ONNX file of any exporter as a candidate in onnxruntime. */
 export function foreignCandidate(
   bytes: Uint8Array,
   model: OnnxModel,
@@ -24,17 +34,58 @@ export function foreignCandidate(
   party: Party,
 ): Candidate {
   const backend = onnxruntimeBackend(bytes, model, match.values, party.name);
+  const runner: Runner = {
+    backend,
+    run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
+    plain: backend.plain,
+  };
+  return matchedCandidate(model, match, party, runner, (images) => images);
+}
+
+/** A TensorFlow.js model of any converter as a candidate in tfjs. */
+export function foreignTfjsCandidate(
+  files: TfjsFiles,
+  translated: OnnxModel,
+  match: TfjsMatch,
+  party: Party,
+  backendName: TfjsBackendName = "tfjs-wasm",
+): Candidate {
+  const program = { files, input: translated.graph.inputs[0]?.name ?? "" };
+  const backendFor = (output: string): TfjsBackend =>
+    tfjsBackend(
+      backendName,
+      { plain: { program, output }, tapped: program, nodes: match.values, asTheyAre: true },
+      party.name,
+    );
+  const backend = backendFor("");
+  const runner: Runner = {
+    backend,
+    run: backend.run,
+    plain: (images, output) => backendFor(output).plain(images),
+  };
+  return matchedCandidate(translated, match, party, runner, (images) => permute(images, match.layout));
+}
+
+/**
+ * A matched file as a candidate: its layers are where matching found them, and the ways in which its graph departs from
+ * the network are faults. Values whose axes are in another order, or that are quantised, are read as what they stand for; a
+ * file that normalises its input is given what becomes the images.
+ */
+function matchedCandidate(
+  { metadata }: Pick<OnnxModel, "metadata">,
+  match: OnnxMatch,
+  party: Party,
+  { backend, run, plain: runPlain }: Runner,
+  laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
+): Candidate {
   const { features, evaluation } = match.graph.outputs;
   const wanted = [features, match.graph.outputs[evaluation]];
   // An output that is normalised or cut is not the layer, though the layer can be read from within.
   const direct = match.outputs.filter(({ tail }) => tail.length === 0);
   const plain = direct.find(({ layer }) => wanted.includes(layer)) ?? direct[0];
-  const preprocess = model.metadata.has(DECLARED_PIXELS) ? undefined : match.preprocess;
-  const feed: typeof backend.run = (images) =>
-    backend.run(
-      preprocess ? rawImages(images, preprocess) : images,
-      stagesOf(match.graph, backend.layers, images.shape),
-    );
+  const preprocess = metadata.has(DECLARED_PIXELS) ? undefined : match.preprocess;
+  const feed = (images: Tensor<"float32">): Tensor<"float32"> =>
+    preprocess ? rawImages(images, preprocess) : laidOut(images);
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");
   return {
     party,
@@ -42,7 +93,7 @@ export function foreignCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        for await (const output of feed(images))
+        for await (const output of run(feed(images), images.shape))
           yield { ...output, tensor: asRead(output.tensor, reading(output.name)) };
       },
     },
@@ -60,8 +111,7 @@ export function foreignCandidate(
     ...(plain
       ? {
           untapped: async (images) => {
-            const raw = preprocess ? rawImages(images, preprocess) : images;
-            const tensor = asRead(await backend.plain(raw, plain.name), match.readings.get(plain.name));
+            const tensor = asRead(await runPlain(feed(images), plain.name), match.readings.get(plain.name));
             return { name: plain.layer, tensor };
           },
         }
@@ -70,9 +120,12 @@ export function foreignCandidate(
 }
 
 /** A value of the file as the activation that it stands for. */
-function asRead(tensor: RealTensor, { layout, quantised }: Reading = {}): RealTensor {
+function asRead(tensor: RealTensor, { layout, isFlat, quantised }: Reading = {}): RealTensor {
+  const whole = isFlat && tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor;
   const moved =
-    layout && tensor.shape.length === layout.length ? transpose(tensor, towardsNchw(layout)) : tensor;
+    layout && whole === tensor && tensor.shape.length === layout.length
+      ? permute(tensor, towardsNchw(layout))
+      : whole;
   if (!quantised) return moved;
   const { scale, zero } = quantised;
   return {
@@ -80,22 +133,6 @@ function asRead(tensor: RealTensor, { layout, quantised }: Reading = {}): RealTe
     shape: moved.shape,
     data: Float64Array.from(moved.data, (element) => (element - zero) * scale),
   };
-}
-
-/** Axis c of the result is axis `order[c]` of the tensor, which has four. */
-function transpose(tensor: RealTensor, order: readonly number[]): RealTensor {
-  const strides = tensor.shape.map((_, axis) => elementCount(tensor.shape.slice(axis + 1)));
-  const shape = order.map((axis) => tensor.shape[axis] ?? 1);
-  const [a = 1, b = 1, c = 1, d = 1] = shape;
-  const [as = 0, bs = 0, cs = 0, ds = 0] = order.map((axis) => strides[axis] ?? 0);
-  const data = tensor.data.slice();
-  let target = 0;
-  for (let i = 0; i < a; i++)
-    for (let j = 0; j < b; j++)
-      for (let k = 0; k < c; k++)
-        for (let l = 0; l < d; l++)
-          data[target++] = tensor.data[i * as + j * bs + k * cs + l * ds] ?? Number.NaN;
-  return { ...tensor, shape, data } as RealTensor;
 }
 
 /** What a state dict cannot show, so that it may be the reference's description that is wrong. */

@@ -1,6 +1,6 @@
 import { ancestors, type LayerGraph } from "../arch/index.js";
 import type { Json, JsonObject, TfjsFiles, TfjsLayersModel } from "../convert/formats/tfjs/index.js";
-import { kerasCall, NORMALIZED_LAYER } from "../convert/lower/tfjs/index.js";
+import { kerasCall, NORMALIZED_LAYER, tapName } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
@@ -75,13 +75,6 @@ export function layersCandidate(
   };
 }
 
-/** Batch, height, width and channels of the images, as far as the model fixes them. */
-export function layersInputShape(model: TfjsLayersModel): readonly (number | undefined)[] {
-  const input = arrayOf(configOf(model).layers).find((layer) => objectOf(layer).class_name === "InputLayer");
-  const shape = objectOf(objectOf(input).config).batch_input_shape;
-  return arrayOf(shape).map((size) => (typeof size === "number" ? size : undefined));
-}
-
 const PRODUCTS: ReadonlySet<string> = new Set(["Conv2D", "DepthwiseConv2D", "Dense"]);
 
 function layersOf(config: JsonObject): ReadonlyMap<string, KerasLayer> {
@@ -91,11 +84,6 @@ function layersOf(config: JsonObject): ReadonlyMap<string, KerasLayer> {
       return [String(name), { className: String(className), calls: arrayOf(calls).length }];
     }),
   );
-}
-
-function tapName(name: string): string {
-  const { layer, call } = kerasCall(name);
-  return `${layer}#${call}`;
 }
 
 /** `["fc.2", 0, 0]`: the first output of a layer's first call. */

@@ -1,25 +1,29 @@
 import type { Dialect, LayerGraph, OsnetSpec } from "../arch/index.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel, type SidecarReader } from "../convert/formats/onnx/index.js";
-import {
-  decodeTfjs,
-  type TfjsFiles,
-  type TfjsGraphModel,
-  type TfjsLayersModel,
-} from "../convert/formats/tfjs/index.js";
+import { decodeTfjs, type TfjsFiles, type TfjsModel } from "../convert/formats/tfjs/index.js";
 import { imageShape, matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
+import { matchTfjs, type TfjsMatch, translateTfjs } from "../convert/lift/tfjs/index.js";
 import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
+import { NORMALIZED_LAYER, NORMALIZED_NODE, nodeName, tapName } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import type { TfjsBackendName } from "./backend.js";
 import type { Candidate } from "./candidate.js";
-import { foreignCandidate } from "./foreign.js";
-import { layersCandidate, layersInputShape } from "./layers-candidate.js";
+import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
+import { layersCandidate } from "./layers-candidate.js";
 import { onnxCandidate, SPEC_METADATA, statedSpec } from "./onnx-candidate.js";
-import { type QuantizedWeights, quantizedWeights } from "./quantization.js";
+import { type QuantizedWeights, quantizedWeights, storedStateDict } from "./quantization.js";
 import type { Party } from "./report.js";
-import { tfjsCandidate, tfjsSpec } from "./tfjs-candidate.js";
+import { tfjsCandidate } from "./tfjs-candidate.js";
 import { layersConstants, tfjsConstants } from "./tfjs-weights.js";
-import { compareConstants, compareWeights, type WeightsComparison } from "./weights.js";
+import {
+  type ConstantsOf,
+  compareConstants,
+  compareMatched,
+  compareWeights,
+  constantsIn,
+  type WeightsComparison,
+} from "./weights.js";
 
 /** A converted model, as a verification sees it whatever its format. */
 export interface ModelFile {
@@ -71,24 +75,23 @@ export function openModel(
     return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject);
   const files = { json: bytes, shards };
   const model = decodeTfjs(files, { subject });
-  if (model.format === "graph-model") return tfjsFile(files, model, subject, backend);
-  return layersFile(files, model, subject, backend);
+  return tfjsFile(files, model, subject, backend);
 }
 
 /** Our own files are found by names, those of other exporters by structure. */
 function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
   // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
   const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
-  let found: { readonly graph: LayerGraph; readonly result: Matched } | undefined;
-  const find = (graph: LayerGraph): Matched => {
-    if (found?.graph !== graph) found = { graph, result: matched(model, graph, subject) };
-    return found.result;
-  };
+  const find = foundIn<OnnxMatch>({
+    isStated: model.metadata.has(SPEC_METADATA),
+    match: (graph) => matchOnnx(model, { subject, graph }),
+    isOwn: (layer, value) => layer === value,
+  });
   return {
     statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
     preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
     shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
-    inputShape: imageShape(model).map((size) => (typeof size === "number" ? size : undefined)),
+    inputShape: fixedSizes(model),
     candidate(graph, party) {
       const { match, named } = find(graph);
       if (match)
@@ -101,25 +104,44 @@ function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): Mode
 }
 
 /** How a file's layers are found, and what its structure says. */
-interface Matched {
+interface Matched<M> {
   /** Where the layers are, if not under their names. */
-  readonly match?: OnnxMatch;
+  readonly match?: M;
   /** Of a file with names as we write them: whether each name is where the structure has its layer. */
   readonly named?: "as matched";
 }
 
+interface Lookup<M> {
+  /** Whether the file states its architecture, as ours do. */
+  readonly isStated: boolean;
+  readonly match: (graph: LayerGraph) => M;
+  /** Whether a value has the name that we give a layer's. */
+  readonly isOwn: (layer: string, value: string) => boolean;
+}
+
 /**
- * Layers are found by structure. A file of ours is found by its names, which then are what it is held to, unless another
- * tool has rewritten it.
+ * Layers are found by structure, once for each network. A file of ours is found by its names, which then are what it is held
+ * to, unless another tool has rewritten it.
  */
-function matched(model: OnnxModel, graph: LayerGraph, subject: string): Matched {
-  if (!model.metadata.has(SPEC_METADATA)) return { match: matchOnnx(model, { subject, graph }) };
+function foundIn<M extends OnnxMatch>(lookup: Lookup<M>): (graph: LayerGraph) => Matched<M> {
+  let found: { readonly graph: LayerGraph; readonly result: Matched<M> } | undefined;
+  return (graph) => {
+    if (found?.graph !== graph) found = { graph, result: matched(graph, lookup) };
+    return found.result;
+  };
+}
+
+function matched<M extends OnnxMatch>(
+  graph: LayerGraph,
+  { isStated, match: find, isOwn }: Lookup<M>,
+): Matched<M> {
+  if (!isStated) return { match: find(graph) };
   try {
-    const match = matchOnnx(model, { subject, graph });
+    const match = find(graph);
     const { differences, outputs, values } = match;
-    const kept = [...values].filter(([layer, value]) => layer === value).length;
+    const kept = [...values].filter(([layer, value]) => isOwn(layer, value)).length;
     // A simplifier that removes our last Identity leaves the output without its layer's name.
-    const ours = outputs.some(({ layer }) => values.get(layer) === layer) && 2 * kept > values.size;
+    const ours = outputs.some(({ layer }) => isOwn(layer, values.get(layer) ?? "")) && 2 * kept > values.size;
     if (!ours && differences.length === 0) return { match };
     return differences.length === 0 && kept === values.size ? { named: "as matched" } : {};
   } catch (error) {
@@ -128,44 +150,71 @@ function matched(model: OnnxModel, graph: LayerGraph, subject: string): Matched 
   }
 }
 
+/** Batch, channels, height and width of the images, as far as a model fixes them. */
+function fixedSizes(model: OnnxModel): readonly (number | undefined)[] {
+  return imageShape(model).map((size) => (typeof size === "number" ? size : undefined));
+}
+
+/** What our names tell of a TensorFlow.js model of ours. */
+interface OwnNames {
+  readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
+  readonly constants: (graph: LayerGraph) => ConstantsOf;
+  readonly isOwn: (layer: string, value: string) => boolean;
+}
+
+function ownNames(files: TfjsFiles, model: TfjsModel, backend: TfjsBackendName | undefined): OwnNames {
+  if (model.format === "graph-model")
+    return {
+      candidate: (graph, party) => tfjsCandidate(files, model, graph, party, backend),
+      constants: (graph) => tfjsConstants(model, graph),
+      isOwn: (layer, value) => value === nodeName(layer) || value === NORMALIZED_NODE,
+    };
+  return {
+    candidate: (graph, party) => layersCandidate(files, model, graph, party, backend),
+    constants: (graph) => layersConstants(model, graph),
+    isOwn: (layer, value) => value === tapName(layer) || value === tapName(NORMALIZED_LAYER),
+  };
+}
+
+/** As with ONNX, our own files are found by names, those of other converters by structure. */
 function tfjsFile(
   files: TfjsFiles,
-  model: TfjsGraphModel,
+  model: TfjsModel,
   subject: string,
   backend: TfjsBackendName | undefined,
 ): ModelFile {
-  const [batch, height, width, channels] = inputShape(model);
+  const own = ownNames(files, model, backend);
+  const translated = translateTfjs(model, subject);
+  const find = foundIn<TfjsMatch>({
+    isStated: translated.metadata.has(SPEC_METADATA),
+    match: (graph) => matchTfjs(translated, { subject, graph }),
+    isOwn: own.isOwn,
+  });
   return {
-    statedSpec: () => tfjsSpec(model, subject),
-    preprocess: declaredPreprocess(model.metadata?.[PREPROCESS_METADATA], subject),
-    inputShape: [batch, channels, height, width],
-    candidate: (graph, party) => tfjsCandidate(files, model, graph, party, backend),
-    compareWeights: (graph, stateDict, { results, folded }) =>
-      compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded),
-    ...quantizedWeights(model, (graph) => tfjsConstants(model, graph)),
+    statedSpec: () => (translated.metadata.has(SPEC_METADATA) ? statedSpec(translated, subject) : undefined),
+    shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
+    preprocess: declaredPreprocess(translated.metadata.get(PREPROCESS_METADATA), subject),
+    inputShape: fixedSizes(translated),
+    candidate(graph, party) {
+      const { match, named } = find(graph);
+      if (match)
+        return {
+          ...foreignTfjsCandidate(files, translated, match, party, backend),
+          isMatched: match.differences.length === 0,
+        };
+      return { ...own.candidate(graph, party), isMatched: named === "as matched" };
+    },
+    compareWeights(graph, stateDict, { results, folded }) {
+      const { match } = find(graph);
+      if (!match) return compareConstants(graph, stateDict, own.constants(graph), results, folded);
+      return compareMatched(graph, stateDict, results, match);
+    },
+    ...quantizedWeights(model, (graph, stateDict, candidate) => {
+      const { match } = find(graph);
+      if (!match) return storedStateDict(graph, stateDict, own.constants(graph), candidate);
+      const { absorbed: folded, affine } = match;
+      const { results } = candidate;
+      return storedStateDict(graph, stateDict, constantsIn(match), { results, folded, affine });
+    }),
   };
-}
-
-function layersFile(
-  files: TfjsFiles,
-  model: TfjsLayersModel,
-  subject: string,
-  backend: TfjsBackendName | undefined,
-): ModelFile {
-  const [batch, height, width, channels] = layersInputShape(model);
-  return {
-    statedSpec: () => tfjsSpec(model, subject),
-    preprocess: declaredPreprocess(model.metadata?.[PREPROCESS_METADATA], subject),
-    inputShape: [batch, channels, height, width],
-    candidate: (graph, party) => layersCandidate(files, model, graph, party, backend),
-    compareWeights: (graph, stateDict, { results, folded }) =>
-      compareConstants(graph, stateDict, layersConstants(model, graph), results, folded),
-    ...quantizedWeights(model, (graph) => layersConstants(model, graph)),
-  };
-}
-
-/** The input's shape, NHWC; −1 is any size. */
-function inputShape({ signature }: TfjsGraphModel): readonly (number | undefined)[] {
-  const [input] = signature.inputs.values();
-  return (input?.shape ?? []).map((size) => (size < 0 ? undefined : size));
 }

@@ -7,12 +7,14 @@ import type { Fault, Proof, WeightsResult } from "./report.js";
  * whatever the images, and what the run shows is the runtime's rounding.
  *
  * @param images how many the run had
+ * @param stored how many tensors the candidate stores in fewer bits
  */
 export function proofOf(
   { isMatched, backend }: Pick<Candidate, "isMatched" | "backend">,
   weights: WeightsResult | undefined,
   faults: readonly Fault[],
   images: number,
+  stored = 0,
 ): Proof {
   const broken = faults.some(({ kind }) => kind !== "numeric");
   const lacking = [
@@ -24,6 +26,7 @@ export function proofOf(
     ...(weights?.quantised
       ? [`${weights.quantised} constants are stored in fewer bits than the checkpoint's`]
       : []),
+    ...(stored > 0 ? [`${stored} tensors are stored in fewer bits than the checkpoint's`] : []),
     ...(broken ? ["the structure or the weights have faults"] : []),
   ];
   if (lacking.length > 0) return { status: "sampled", grounds: lacking, images };

@@ -16,10 +16,14 @@ export interface QuantizedWeights {
   readonly stateDict: (graph: LayerGraph, stateDict: StateDict, candidate: Candidate) => StateDict;
 }
 
-/** The quantised weights of a model, if it has any. */
+/**
+ * The quantised weights of a model, if it has any.
+ *
+ * @param stateDict how they are found
+ */
 export function quantizedWeights(
   { weights }: TfjsModel,
-  constants: (graph: LayerGraph) => ConstantsOf,
+  stateDict: QuantizedWeights["stateDict"],
 ): { readonly quantized?: QuantizedWeights } {
   const stored = [...weights.values()].flatMap((weight) => weight.stored ?? []);
   if (stored.length === 0) return {};
@@ -27,21 +31,20 @@ export function quantizedWeights(
   return {
     quantized: {
       summary: { dtypes, tensors: stored.length },
-      stateDict: (graph, stateDict, candidate) =>
-        storedStateDict(graph, stateDict, constants(graph), candidate),
+      stateDict,
     },
   };
 }
 
 /**
- * A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
+ * A checkpoint with what a model holds in place of its own. A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
  * γ = 1, μ = 0, σ² = 1 − ε. What the model does not hold stays as it was, and is a fault of the weights.
  */
-function storedStateDict(
+export function storedStateDict(
   graph: LayerGraph,
   stateDict: StateDict,
   find: ConstantsOf,
-  { results, folded }: Candidate,
+  { results, folded, affine = new Set() }: Pick<Candidate, "results" | "folded"> & AffineNorms,
 ): StateDict {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -59,15 +62,27 @@ function storedStateDict(
         set(path, tensor);
       continue;
     }
+    if (node.op.kind === "batchNorm" && affine.has(node.name)) {
+      const found = find(node, ["weight", "bias"]);
+      for (const [path, tensor] of neutralNorm(undefined, node, found.get("bias"), node.op.epsilon))
+        set(path, tensor);
+      set(node.parameters.weight, found.get("weight"));
+      continue;
+    }
     const roles = Object.keys(node.parameters) as ParameterRole[];
     for (const [role, tensor] of find(node, roles)) set(node.parameters[role], tensor);
   }
   return stored;
 }
 
+interface AffineNorms {
+  /** Batch norms that are a product and a sum. */
+  readonly affine?: ReadonlySet<string>;
+}
+
 /** What makes a batch norm add a bias, and its layer none. */
 function neutralNorm(
-  layer: LayerNode,
+  layer: LayerNode | undefined,
   { parameters }: LayerNode,
   bias: Tensor | undefined,
   epsilon: number,
@@ -76,7 +91,7 @@ function neutralNorm(
   const filled = (value: number): Tensor | undefined =>
     bias && { dtype: "float64", shape: [length], data: new Float64Array(length).fill(value) };
   return [
-    [layer.parameters.bias, filled(0)],
+    [layer?.parameters.bias, filled(0)],
     [parameters.weight, filled(1)],
     [parameters.bias, bias],
     [parameters.runningMean, filled(0)],

@@ -1,38 +1,18 @@
-import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
+import { ancestors, type LayerGraph } from "../arch/index.js";
 import {
   encodeTfjs,
   nodeOf,
   type TfjsFiles,
   type TfjsGraphModel,
-  type TfjsModel,
   type TfjsNode,
 } from "../convert/formats/tfjs/index.js";
-import {
-  layerName,
-  NORMALIZED_NODE,
-  nodeName,
-  splitRelu,
-  TFJS_METADATA,
-} from "../convert/lower/tfjs/index.js";
+import { layerName, NORMALIZED_NODE, nodeName, splitRelu } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import type { Party } from "./report.js";
-
-/** The architecture that a TensorFlow.js model written by this project states. */
-export function tfjsSpec(model: TfjsModel, subject: string): ReturnType<typeof parseSpec> {
-  const text = model.metadata?.[TFJS_METADATA.spec];
-  if (typeof text === "string") return parseSpec(text, `${subject}, metadata ${TFJS_METADATA.spec}`);
-  throw new InputError({
-    code: "unsupported",
-    subject,
-    found: `a TensorFlow.js model by ${model.convertedBy ?? "an unnamed converter"} without an OSNet description`,
-    expected: "a model written by osnet-convert",
-    remedy: "convert the checkpoint with osnet-convert pth2tfjs",
-  });
-}
 
 /**
  * A graph model as a candidate in tfjs. Layers are found by exact name. A layer whose ReLU is computed with it is read

@@ -1,6 +1,7 @@
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../arch/index.js";
 import {
   nodeOf,
+  type StoredTensor,
   type TfjsGraphModel,
   type TfjsLayersModel,
   type TfjsNode,
@@ -9,7 +10,7 @@ import {
 import { fromTensorFlow, kerasCall, kerasWeights, nodeName, splitRelu } from "../convert/lower/tfjs/index.js";
 import type { Tensor } from "../tensor.js";
 import { isDType } from "../tensor-cast.js";
-import type { Constant, ConstantsOf } from "./weights.js";
+import type { ConstantsOf } from "./weights.js";
 
 /** The constants of a graph model, in PyTorch's layout. */
 export function tfjsConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
@@ -70,7 +71,7 @@ function constantOf(
   role: ParameterRole,
   op: Op,
   weight: TfjsWeight | undefined,
-): readonly (readonly [ParameterRole, Constant])[] {
+): readonly (readonly [ParameterRole, StoredTensor])[] {
   const tensor = weight?.tensor as Tensor | undefined;
   if (!tensor || !isDType(tensor, "float32")) return [];
   const stored = weight?.stored ? { stored: weight.stored } : {};

@@ -1,7 +1,12 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
-import { chooseQuantization, roundToStored, type TfjsQuantization } from "../convert/formats/tfjs/index.js";
+import {
+  chooseQuantization,
+  roundToStored,
+  type StoredTensor,
+  type TfjsQuantization,
+} from "../convert/formats/tfjs/index.js";
 import type { OnnxMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { DType, Tensor } from "../tensor.js";
@@ -30,17 +35,24 @@ export function compareWeights(
   folded: ReadonlySet<string>,
   match?: OnnxMatch,
 ): WeightsComparison {
-  const find = match ? (node: LayerNode) => matchedConstants(node, match) : onnxConstants(model);
-  return compareConstants(graph, stateDict, find, results, match?.absorbed ?? folded, match);
+  if (match) return compareMatched(graph, stateDict, results, match);
+  return compareConstants(graph, stateDict, onnxConstants(model), results, folded);
+}
+
+/** As `compareWeights`, of a model of any format whose layers were found by structure. */
+export function compareMatched(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  results: readonly string[],
+  match: OnnxMatch,
+): WeightsComparison {
+  return compareConstants(graph, stateDict, constantsIn(match), results, match.absorbed, match);
 }
 
 export interface WeightsComparison {
   readonly result: WeightsResult;
   readonly faults: readonly Fault[];
 }
-
-/** A constant, and how its file stores it if in fewer bits. */
-export type Constant = Tensor & { readonly stored?: TfjsQuantization };
 
 /**
  * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
@@ -49,7 +61,7 @@ export type Constant = Tensor & { readonly stored?: TfjsQuantization };
 export type ConstantsOf = (
   node: LayerNode,
   roles: readonly ParameterRole[],
-) => ReadonlyMap<ParameterRole, Constant>;
+) => ReadonlyMap<ParameterRole, StoredTensor>;
 
 /** As `compareWeights`, of a model in any format. */
 export function compareConstants(
@@ -126,8 +138,9 @@ function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRo
   );
 }
 
-function matchedConstants({ name }: LayerNode, { constants }: OnnxMatch): ReadonlyMap<ParameterRole, Tensor> {
-  return new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, Tensor][]);
+/** The constants of a model whose layers were found by structure. */
+export function constantsIn({ constants }: OnnxMatch): ConstantsOf {
+  return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
 }
 
 function onnxConstants({ graph: { nodes, initializers } }: OnnxModel): ConstantsOf {
@@ -156,7 +169,7 @@ function constantsOf(
 /** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
 function differences(
   { values: wanted, bounds }: Expected,
-  tensor: Constant | undefined,
+  tensor: StoredTensor | undefined,
   distance: number,
   layer: string,
 ): string | undefined {
@@ -169,7 +182,10 @@ function differences(
   const ulps = tensor.stored ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
   const b = new Int32Array(found.slice().buffer);
-  const precision = HALF_PRECISION[tensor.dtype] ?? 0;
+  const { stored } = tensor;
+  const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
+  // Two values that are nearly one may lie on either side of what separates two steps.
+  const step = stored && stored.dtype !== "float16" ? stored.scale : 0;
   let count = 0;
   let largest = 0;
   for (let index = 0; index < a.length; index++) {
@@ -181,7 +197,7 @@ function differences(
       Math.abs(expected[index] as number) <= LEAST_HALF
     )
       continue;
-    const half = precision * Math.abs(expected[index] as number);
+    const half = precision * Math.abs(expected[index] as number) + step;
     if (ulps === 0 && bounds && error <= (bounds[index] as number) + half) continue;
     count++;
     largest = Math.max(largest, error);
@@ -199,7 +215,7 @@ const LEAST_HALF = 2 ** -23;
 
 /** A file in half precision, or one of quantised weights, holds the checkpoint's values rounded once. */
 function inPrecisionOf(
-  { dtype, shape, stored }: Constant,
+  { dtype, shape, stored }: StoredTensor,
   values: Float32Array,
   layer: string,
 ): Float32Array | undefined {

@@ -7,10 +7,10 @@ import {
   lowerToTfjs,
   lowerToTfjsLayers,
   nodeName,
-  permute,
   splitRelu,
 } from "../../src/convert/lower/tfjs/index.js";
 import { elementCount, type Tensor } from "../../src/tensor.js";
+import { permute } from "../../src/tensor-permute.js";
 import type { Backend } from "../../src/verify/backend.js";
 import { layersCandidate } from "../../src/verify/layers-candidate.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";

@@ -1,7 +1,8 @@
 import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, permute } from "../../src/convert/lower/tfjs/index.js";
+import { lowerToTfjs } from "../../src/convert/lower/tfjs/index.js";
+import { permute } from "../../src/tensor-permute.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/images.js";
 import { normalizeRows } from "../../src/verify/metrics.js";
 import { evaluate } from "../../src/verify/reference/index.js";

@@ -106,7 +106,7 @@ describe("osnet-convert pth2tfjs", () => {
     const document = { format: "graph-model", modelTopology: { node: [] } };
     for (const [path, message] of [
       ["../w.bin", /expected the path of a file in the model's folder/],
-      ["w.bin", /w\.bin: found no such file/],
+      ["w.bin", /found no file "w\.bin", expected all of 1 weight files/],
     ] as const) {
       const manifest = [{ paths: [path], weights: [] }];
       await writeFile(folder.at("model.json"), JSON.stringify({ ...document, weightsManifest: manifest }));

@@ -6,6 +6,8 @@ import type { Paint } from "../../../src/terminal-text.js";
 export interface Source {
   readonly name: string;
   readonly bytes: Bytes;
+  /** The weight files beside a model.json. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
   readonly checkpoint: Checkpoint;
 }
 

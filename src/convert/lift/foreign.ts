@@ -1,8 +1,9 @@
 import type { ParameterRole, Size2d } from "../../arch/index.js";
 import type { DType, Tensor } from "../../tensor.js";
+import type { StoredTensor } from "../formats/tfjs/index.js";
 
 /**
- * A foreign ONNX graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no
+ * A foreign graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no
  * part but to find a value again in the file.
  */
 
@@ -55,7 +56,7 @@ export type ForeignOp<K extends ForeignKind = ForeignKind> = {
 }[K];
 
 /** Constants by role, shaped as in a state dict: convolutions OIHW, linear layers [out, in]. */
-export type Constants = Readonly<Partial<Record<ParameterRole, Tensor>>>;
+export type Constants = Readonly<Partial<Record<ParameterRole, StoredTensor>>>;
 
 /** Which of N, C, H, W (0 to 3) each axis of a value in the file is: [0, 2, 3, 1] for NHWC. */
 export type Layout = readonly number[];
@@ -63,6 +64,8 @@ export type Layout = readonly number[];
 /** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
 export interface Reading {
   readonly layout?: Layout;
+  /** [N, C] that stands for [N, C, 1, 1]. */
+  readonly isFlat?: true;
   /** (element − zero) · scale. */
   readonly quantised?: { readonly scale: number; readonly zero: number };
 }

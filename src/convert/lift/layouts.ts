@@ -25,10 +25,28 @@ export function towardsNchw(layout: Layout): readonly number[] {
   return NCHW.map((axis) => layout.indexOf(axis));
 }
 
+/**
+ * onnxruntime's domain of the standard operators on NHWC: weights and attributes as ever, activations with their channels
+ * last. TensorFlow's graphs are read as these.
+ */
+export const NHWC_DOMAIN = "com.ms.internal.nhwc";
+
 /** Operators that take each element by itself, whatever the axes are. */
 const ELEMENTWISE: ReadonlySet<string> = new Set([
   ...["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "Sqrt", "Reciprocal", "Abs", "Neg", "Exp"],
-  ...["Relu", "Sigmoid", "HardSigmoid", "HardSwish", "Clip", "LeakyRelu", "PRelu", "Tanh", "Elu", "Mish"],
+  ...[
+    "Relu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Clip",
+    "LeakyRelu",
+    "PRelu",
+    "Tanh",
+    "Elu",
+    "Mish",
+    "Softsign",
+  ],
   ...["Identity", "Dropout", "Cast", "Expand", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"],
 ]);
 
@@ -50,10 +68,11 @@ const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "MatMul", "Slice", "S
  */
 export function onNchw(site: OperatorSite): OperatorSite | undefined {
   const layouts = site.inputs.map(layoutOf).filter((layout) => layout !== undefined);
-  const [layout] = layouts;
-  if (!layout || layouts.every(isNchw)) return site;
-  if (!layouts.every((other) => String(other) === String(layout))) return undefined;
   const { node } = site;
+  const own = node.domain === NHWC_DOMAIN ? NHWC : undefined;
+  const [layout] = own ? [own] : layouts;
+  if (!layout || (!own && layouts.every(isNchw))) return site;
+  if (!layouts.every((other) => String(other) === String(layout))) return undefined;
   if (AWARE.has(node.opType)) return { ...site, layout };
   if (ELEMENTWISE.has(node.opType))
     return { ...site, layout, inputs: site.inputs.map((value) => constantOnNchw(value, layout)) };
@@ -75,7 +94,7 @@ export function onNchw(site: OperatorSite): OperatorSite | undefined {
     const value = [0, 4].flatMap((end) => order.map((axis) => pads[end + axis] ?? 0));
     return { ...site, layout, node: withAttribute(node, "pads", { type: "ints", value }) };
   }
-  return undefined;
+  return own ? { ...site, layout } : undefined;
 }
 
 /** A result as a value of the file: in the layout that its operator worked in, unless it says how it is read. */

@@ -3,7 +3,7 @@ import { InputError } from "../../errors.js";
 import type { Tensor } from "../../tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
 import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
-import { isNchw, laidOut, NCHW, NHWC, onNchw, towardsNchw } from "./layouts.js";
+import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
 import { laterOutput, readerOf } from "./operators/index.js";
 import { attributeOrInput, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
@@ -88,8 +88,9 @@ function inputLayout(name: string, shape: readonly OnnxDimension[], nodes: reado
   if (shape.length === 4 && last === RGB && second !== RGB) return NHWC;
   if (typeof second === "number" || typeof last === "number") return NCHW;
   const fromInput = new Set([name]);
-  for (const { opType, inputs, outputs, attributes } of nodes) {
+  for (const { opType, domain, inputs, outputs, attributes } of nodes) {
     if (!fromInput.has(inputs[0] ?? "")) continue;
+    if (domain === NHWC_DOMAIN) return NHWC;
     const order = attributes.get("perm");
     if (opType === "Transpose")
       return order?.type === "ints" && String(order.value) === "0,3,1,2" ? NHWC : NCHW;

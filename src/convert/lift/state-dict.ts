@@ -59,7 +59,8 @@ export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject:
   const stateDict = new Map<string, Tensor>();
   for (const { path, shape, dtype } of parametersOf(graph)) {
     const tensor = dtype === "int64" ? { dtype, shape: [], data: new BigInt64Array(1) } : lifted.get(path);
-    if (tensor && tensor.data.length === elementCount(shape)) stateDict.set(path, { ...tensor, shape });
+    if (tensor && tensor.data.length === elementCount(shape))
+      stateDict.set(path, { dtype: tensor.dtype, shape, data: tensor.data });
     else
       problems.push(
         `${path}: found ${tensor ? formatShape(tensor.shape) : "nothing"}, expected ${formatShape(shape)}`,
@@ -82,6 +83,12 @@ function liftLayer(layer: LayerNode, { constants, absorbed, affine }: OnnxMatch,
     // The bias is the batch norm's now; a linear layer always has one of its own.
     return { tensors: { ...own, bias: filled(channels, 0) }, reparameterised: ["weight", "bias"] };
   if (absorbed.has(layer.name)) return { tensors: own, reparameterised: ["weight"] };
+  if (layer.op.kind === "instanceNorm" || layer.op.kind === "layerNorm")
+    // A norm that is written without a weight or a bias multiplies by 1, or adds 0.
+    return {
+      tensors: { weight: filled(channels, 1), bias: filled(channels, 0), ...own },
+      reparameterised: [],
+    };
   return { tensors: own, reparameterised: [] };
 }
 

@@ -1,6 +1,6 @@
-import { permute } from "../../convert/lower/tfjs/index.js";
 import { InputError } from "../../errors.js";
 import { formatShape, type Tensor } from "../../tensor.js";
+import { permute } from "../../tensor-permute.js";
 import type { Backend, LayerOutput, TfjsBackendName } from "../backend.js";
 import { runTfjs, type TfjsProgram, type TfjsValue } from "./tfjs-runtime.js";
 
@@ -19,6 +19,8 @@ export interface TfjsTaps {
   readonly tapped: TfjsProgram;
   /** The layers that it computes, in network order, each with the node of its value. */
   readonly nodes: ReadonlyMap<string, string>;
+  /** Whether images and values are handed on in the model's own order of axes. Default: NHWC there, NCHW here. */
+  readonly asTheyAre?: boolean;
 }
 
 /** NCHW to NHWC, and back. */
@@ -28,7 +30,7 @@ const TO_CHANNELS_FIRST = [0, 3, 1, 2];
 /** Runs a TensorFlow.js model in one of tfjs's backends. The runtime is loaded on the first run. */
 export function tfjsBackend(
   name: TfjsBackendName,
-  { plain, tapped, nodes }: TfjsTaps,
+  { plain, tapped, nodes, asTheyAre = false }: TfjsTaps,
   subject: string,
 ): TfjsBackend {
   async function* execute(
@@ -37,7 +39,7 @@ export function tfjsBackend(
     names: readonly string[],
   ): AsyncGenerator<TfjsValue> {
     try {
-      yield* runTfjs(name, program, permute(images, TO_CHANNELS_LAST), names);
+      yield* runTfjs(name, program, asTheyAre ? images : permute(images, TO_CHANNELS_LAST), names);
     } catch (cause) {
       if (cause instanceof InputError) throw cause;
       throw new InputError(
@@ -53,6 +55,11 @@ export function tfjsBackend(
     }
   }
 
+  const read = ({ shape, data }: TfjsValue): Tensor<"float32"> => {
+    const tensor: Tensor<"float32"> = { dtype: "float32", shape, data };
+    return shape.length === 4 && !asTheyAre ? permute(tensor, TO_CHANNELS_FIRST) : tensor;
+  };
+
   return {
     name,
     layers: [...nodes.keys()],
@@ -60,18 +67,13 @@ export function tfjsBackend(
       const layers = [...nodes.keys()];
       let index = 0;
       for await (const value of execute(tapped, images, [...nodes.values()]))
-        yield { name: layers[index++] ?? "", tensor: channelsFirst(value) };
+        yield { name: layers[index++] ?? "", tensor: read(value) };
     },
     async plain(images) {
-      for await (const value of execute(plain.program, images, [plain.output])) return channelsFirst(value);
+      for await (const value of execute(plain.program, images, [plain.output])) return read(value);
       throw new Error(`${name} gave no output ${plain.output}`);
     },
   };
-}
-
-function channelsFirst({ shape, data }: TfjsValue): Tensor<"float32"> {
-  const tensor: Tensor<"float32"> = { dtype: "float32", shape, data };
-  return shape.length === 4 ? permute(tensor, TO_CHANNELS_FIRST) : tensor;
 }
 
 function firstLine(cause: unknown): string {

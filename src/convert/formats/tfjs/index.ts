@@ -3,6 +3,7 @@ export { nodeOf } from "./graph.js";
 export type { Json, JsonObject } from "./json.js";
 export type {
   QuantizedDType,
+  StoredTensor,
   TfjsAttribute,
   TfjsAttributeType,
   TfjsAttributeValues,

@@ -1,4 +1,4 @@
-import type { Tensor } from "../../../tensor.js";
+import type { DType, Tensor } from "../../../tensor.js";
 import type { JsonObject } from "./json.js";
 
 /**
@@ -52,6 +52,9 @@ export type QuantizedDType = (typeof QUANTIZED_DTYPES)[number];
 export type TfjsQuantization =
   | { readonly dtype: "float16" }
   | { readonly dtype: "uint8" | "uint16"; readonly min: number; readonly scale: number };
+
+/** A constant as arithmetic sees it, and how its file stores it if in fewer bits. */
+export type StoredTensor<D extends DType = DType> = Tensor<D> & { readonly stored?: TfjsQuantization };
 
 /** One operation of a TensorFlow graph (graph.proto's `NodeDef`). */
 export interface TfjsNode {

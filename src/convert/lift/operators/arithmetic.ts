@@ -1,10 +1,8 @@
-import type { Size2d } from "../../../arch/index.js";
 import type { Tensor } from "../../../tensor.js";
 import { toReal } from "../../../tensor-cast.js";
 import {
   type Constants,
   type ForeignNode,
-  type ForeignOp,
   type Form,
   isKind,
   type Layout,
@@ -12,7 +10,7 @@ import {
   type Value,
 } from "../foreign.js";
 import { isFloat, perChannel, transposed, uniform } from "./constants.js";
-import { l2Normalized, normalized } from "./decompositions.js";
+import { l2Normalized, normalized, sumOf, weightedInverse } from "./decompositions.js";
 import {
   asNode,
   asTensor,
@@ -23,6 +21,7 @@ import {
   type OperatorReader,
   replaced,
 } from "./site.js";
+import { pointwiseOp } from "./windows.js";
 
 /** Sums, products and matrix products: what they mean depends on which operands are constants. */
 
@@ -48,12 +47,7 @@ export const readMatMul: OperatorReader = (site) => {
 
 function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: Layout): Value {
   const [outChannels = 0, inChannels = 0] = matrix.shape;
-  const one: Size2d = [1, 1];
-  const op: ForeignOp<"conv"> = {
-    kind: "conv",
-    ...{ inChannels, outChannels, groups: 1 },
-    ...{ kernel: one, stride: one, dilation: one, padding: [0, 0, 0, 0] },
-  };
+  const op = pointwiseOp(inChannels, outChannels);
   const weight = { ...matrix, shape: [outChannels, inChannels, 1, 1] };
   const form: Form = { ...input.form, channels: outChannels };
   const reading: Reading = { layout };
@@ -86,10 +80,12 @@ function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor
 export const readAdd: OperatorReader = ({ inputs, output }) => {
   const nodes = inputs.flatMap((value) => asNode(value) ?? []);
   const [first] = nodes;
-  if (first && nodes.length === inputs.length)
-    return nodes.length === 1
-      ? { kind: "node", node: first }
-      : nodeValue({ kind: "add" }, nodes, first.form, output);
+  if (first && nodes.length === inputs.length) {
+    const [, second] = nodes;
+    if (!second) return { kind: "node", node: first };
+    const decomposed = nodes.length === 2 ? sumOf(first, second, output) : undefined;
+    return decomposed ?? nodeValue({ kind: "add" }, nodes, first.form, output);
+  }
   const constant = inputs.flatMap((value) => asTensor(value) ?? []);
   return first && nodes.length === 1 && constant.length === 1 && inputs.length === 2
     ? shifted(first, constant[0], output)
@@ -121,12 +117,14 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   return input && constant ? multiplied(input, constant, output) : undefined;
 };
 
-/** x · (1 / d), where that is a normalisation of x. */
+/** x · (1 / d), or x · (γ / d), where that is a normalisation of x. */
 function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value | undefined {
-  const [divisor] = factor.inputs;
-  return isKind(factor, "other") && factor.op.opType === "Reciprocal" && divisor
-    ? (normalized(x, divisor, value) ?? l2Normalized(x, divisor, value))
-    : undefined;
+  const { weight, inverse } = weightedInverse(factor);
+  const [divisor] = inverse.inputs;
+  if (!isKind(inverse, "other") || inverse.op.opType !== "Reciprocal" || !divisor) return undefined;
+  const norm = normalized(x, divisor, value);
+  if (!weight) return norm ?? l2Normalized(x, divisor, value);
+  return norm?.kind === "node" ? replaced(norm.node, { constants: { weight } }) : undefined;
 }
 
 export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {

@@ -1,5 +1,6 @@
 import type { Tensor } from "../../../tensor.js";
-import type { Value } from "../foreign.js";
+import { toReal } from "../../../tensor-cast.js";
+import type { ForeignNode, Value } from "../foreign.js";
 import { taken } from "./constants.js";
 import {
   asNode,
@@ -81,6 +82,38 @@ const TO_THE_END = 1_000_000;
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;
+
+/** More colours than an image has, and fewer than any layer of a network. */
+const MAX_MIXED = 4;
+
+/**
+ * A convolution of single pixels that takes each channel from one other and multiplies it: how a normalisation of pixels
+ * is written where there is no division by channel.
+ *
+ * @param weight [out, in, 1, 1]
+ */
+export function readColourProduct(input: ForeignNode, weight: Tensor, output: string): Value | undefined {
+  const [rows = 0, columns = 0, height, width] = weight.shape;
+  if (rows !== columns || rows > MAX_MIXED || rows !== input.form.channels || height !== 1 || width !== 1)
+    return undefined;
+  const values = toReal(weight, "weight").data;
+  const order: number[] = [];
+  const factors: number[] = [];
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) {
+      const value = values[row * columns + column] ?? 0;
+      if (value === 0) continue;
+      order.push(column);
+      factors.push(value);
+    }
+  if (order.length !== rows || new Set(order).size !== rows) return undefined;
+  const isMoved = order.some((column, row) => column !== row);
+  const moved: ForeignNode = isMoved
+    ? { ...input, op: { kind: "channelOrder", order }, inputs: [input], value: undefined, constants: {} }
+    : input;
+  const scale: Tensor = { dtype: "float32", shape: [rows], data: Float32Array.from(factors) };
+  return nodeValue({ kind: "affine" }, [moved], input.form, output, { weight: scale });
+}
 
 function reordered(
   { inputs, output }: OperatorSite,

@@ -1,5 +1,6 @@
 import { DTYPES, elementCount, type Shape, type Tensor } from "../../../tensor.js";
 import { FLOAT_DTYPES, toReal } from "../../../tensor-cast.js";
+import { permute } from "../../../tensor-permute.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
 import type { Form } from "../foreign.js";
 
@@ -40,23 +41,7 @@ export function unsqueezedShape(shape: Shape, axes: readonly number[]): Shape {
 
 /** A tensor with its axes in another order; the reverse order if none is given, as `Transpose` has it. */
 export function transposed(tensor: Tensor, order?: readonly number[]): Tensor {
-  const { shape, data } = tensor;
-  const axes = order ?? shape.map((_, axis) => shape.length - 1 - axis);
-  const strides = shape.map((_, axis) => elementCount(shape.slice(axis + 1)));
-  const resultShape = axes.map((axis) => shape[axis] ?? 1);
-  const result = data.slice();
-  const index = resultShape.map(() => 0);
-  for (let target = 0; target < result.length; target++) {
-    const source = axes.reduce((offset, axis, at) => offset + (strides[axis] ?? 0) * (index[at] ?? 0), 0);
-    // One array type on both sides: `result` is a copy of `data`.
-    (result as Float32Array)[target] = (data as Float32Array)[source] ?? 0;
-    for (let axis = index.length - 1; axis >= 0; axis--) {
-      index[axis] = (index[axis] ?? 0) + 1;
-      if ((index[axis] ?? 0) < (resultShape[axis] ?? 1)) break;
-      index[axis] = 0;
-    }
-  }
-  return { ...tensor, shape: resultShape, data: result };
+  return permute(tensor, order ?? tensor.shape.map((_, axis) => tensor.shape.length - 1 - axis));
 }
 
 /** The elements of a tensor at some places along one axis, as `Gather` and `Slice` take them. */
@@ -96,7 +81,7 @@ export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"fl
   if (!alongChannels || (length !== 1 && length !== channels)) return undefined;
   const values = toReal(tensor, "constant").data;
   const data = Float32Array.from({ length: channels }, (_, index) => values[length === 1 ? 0 : index] ?? 0);
-  return { dtype: "float32", shape: [channels], data };
+  return { ...tensor, dtype: "float32", shape: [channels], data };
 }
 
 /** The single value of a constant that has one, or the one value that all its elements have. */

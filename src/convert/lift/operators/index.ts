@@ -1,5 +1,6 @@
 import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
 import type { Value } from "../foreign.js";
+import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
 import { readChannelGather, readChannelSlice } from "./channels.js";
 import { constantOf } from "./constants.js";
@@ -42,7 +43,7 @@ import {
   readStep,
 } from "./quantised.js";
 import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
-import { globalPool, readAveragePool, readConv, readMaxPool, readPad } from "./windows.js";
+import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
 
 const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
 
@@ -194,6 +195,7 @@ const MICROSOFT: Readonly<Record<string, OperatorReader>> = {
 
 const DOMAINS: Readonly<Record<string, Readonly<Record<string, OperatorReader>>>> = {
   "": READERS,
+  [NHWC_DOMAIN]: { ...READERS, Conv: readGroupedConv },
   "com.microsoft": MICROSOFT,
 };
 

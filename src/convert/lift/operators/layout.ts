@@ -1,4 +1,4 @@
-import type { ForeignNode, Layout, Value } from "../foreign.js";
+import { type ForeignNode, isKind, type Layout, type Value } from "../foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
 import {
@@ -12,7 +12,7 @@ import {
   numbers,
   type OperatorReader,
 } from "./site.js";
-import { globalPool } from "./windows.js";
+import { globalPool, pointwiseOp } from "./windows.js";
 
 /** Operators that move elements without changing them, and reductions over a plane. */
 
@@ -66,11 +66,19 @@ export const readUnsqueeze: OperatorReader = (site) => {
 export const readTranspose: OperatorReader = ({ node, inputs, layout = NCHW }) => {
   const order = ints(node, "perm");
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
-  if (tensor) return constant(transposed(tensor, order));
+  if (tensor) return isOrder(order, tensor.shape.length) ? constant(transposed(tensor, order)) : undefined;
   if (!input || order?.length !== 4 || input.form.rank === "flat") return undefined;
   const changed = permuted(layout, order);
   return { kind: "node", node: input, ...(isNchw(changed) ? {} : { reading: { layout: changed } }) };
 };
+
+/** Whether each axis is named once; no order at all is the reverse one. */
+function isOrder(order: readonly number[] | undefined, rank: number): boolean {
+  if (!order) return true;
+  return (
+    order.length === rank && order.every((axis, at) => axis >= 0 && axis < rank && order.indexOf(axis) === at)
+  );
+}
 
 function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader {
   return (site) => {
@@ -116,9 +124,40 @@ function unflattened(input: ForeignNode, output: string, layout: Layout): Value 
   const reading = isNchw(layout) ? {} : { reading: { layout } };
   if (input.form.rank === "pooled") return { kind: "node", node: input, ...reading };
   const [pooled] = input.inputs;
-  if (input.op.kind !== "flatten" || !pooled) return undefined;
-  const node = pooled.value === undefined ? { ...pooled, value: output, ...reading } : pooled;
-  return { kind: "node", node, ...reading };
+  if (input.op.kind === "flatten" && pooled) {
+    const node = pooled.value === undefined ? { ...pooled, value: output, ...reading } : pooled;
+    return { kind: "node", node, ...reading };
+  }
+  const node = onPixel(input, MAX_STEPS);
+  return node && { kind: "node", node, ...reading };
+}
+
+/** More operations than a gate has from its pooling to its product. */
+const MAX_STEPS = 16;
+
+/**
+ * What linear layers and activations make of a flattened map, as pointwise convolutions of its one pixel: a gate written
+ * as a little network of vectors. Values stay where they are in the file, two axes short.
+ */
+function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
+  const [input] = node.inputs;
+  if (node.op.kind === "flatten") return input;
+  const before = input && node.inputs.length === 1 && steps > 0 ? onPixel(input, steps - 1) : undefined;
+  if (!before || !isKind(node, "linear", "affine", "batchNorm", "relu", "sigmoid", "other")) return undefined;
+  const { op, constants } = node;
+  const pixel: ForeignNode = {
+    ...node,
+    inputs: [before],
+    form: { ...node.form, rank: "pooled" },
+    reading: { ...node.reading, isFlat: true },
+  };
+  const { weight } = constants;
+  if (op.kind !== "linear" || !weight) return pixel;
+  return {
+    ...pixel,
+    op: pointwiseOp(op.inFeatures, op.outFeatures),
+    constants: { ...constants, weight: { ...weight, shape: [op.outFeatures, op.inFeatures, 1, 1] } },
+  };
 }
 
 function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {

@@ -1,6 +1,7 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { ForeignNode, ForeignOp, Value } from "../foreign.js";
 import { uniform } from "./constants.js";
+import { centredOf } from "./decompositions.js";
 import {
   asNode,
   asTensor,
@@ -25,10 +26,11 @@ export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
 };
 
 export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
-  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
-  if (!input || !weight || !bias) return undefined;
+  const input = asNode(inputs[0]);
+  const constants = inputs.slice(1, 3);
+  if (!input || constants.some((value) => value && !asTensor(value))) return undefined;
   const op: ForeignOp = { kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) };
-  return normValue(op, input, output, inputs.slice(1, 3));
+  return normValue(op, centredOf(input) ?? input, output, constants);
 };
 
 export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {

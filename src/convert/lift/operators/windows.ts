@@ -9,6 +9,7 @@ import {
   type Value,
   type Window,
 } from "../foreign.js";
+import { readColourProduct } from "./channels.js";
 import {
   asNode,
   asTensor,
@@ -18,6 +19,7 @@ import {
   nodeValue,
   numbers,
   type OperatorReader,
+  replaced,
   text,
 } from "./site.js";
 
@@ -131,6 +133,43 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
   };
   return { kind: "node", node: conv };
 };
+
+/** A convolution of single pixels over all channels. */
+export function pointwiseOp(inChannels: number, outChannels: number): ForeignOp<"conv"> {
+  const one: Size2d = [1, 1];
+  return {
+    kind: "conv",
+    ...{ inChannels, outChannels, groups: 1 },
+    ...{ kernel: one, stride: one, dilation: one, padding: NO_PADDING },
+  };
+}
+
+/**
+ * A convolution whose groups follow from the channels of its input, as TensorFlow has them. One of single pixels by
+ * channel is a product: after a norm without weights of its own these are its own.
+ */
+export const readGroupedConv: OperatorReader = (site) => {
+  const [input, weight, bias] = [asNode(site.inputs[0]), asTensor(site.inputs[1]), asTensor(site.inputs[2])];
+  const perGroup = weight?.shape[1] ?? 0;
+  const channels = input?.form.channels ?? perGroup;
+  const group = perGroup > 0 && channels % perGroup === 0 ? channels / perGroup : 1;
+  const attributes = new Map(site.node.attributes).set("group", { type: "int", value: group });
+  const value = readConv({ ...site, node: { ...site.node, attributes } });
+  const conv = asNode(value);
+  if (conv && isKind(conv, "conv") && isByPixel(conv.op) && input && weight && !bias) {
+    const product = readColourProduct(input, weight, site.output);
+    if (product) return product;
+  }
+  const isProduct = conv && isKind(conv, "conv") && group > 1 && isByPixel(conv.op);
+  if (!isProduct || bias || !input || !weight || !isKind(input, "instanceNorm") || input.constants.weight)
+    return value;
+  const factors = { ...weight, shape: [channels] };
+  return replaced(input, { value: site.output, constants: { ...input.constants, weight: factors } });
+};
+
+function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
+  return [...kernel, ...stride].every((size) => size === 1) && padding.every((size) => size === 0);
+}
 
 function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
   return ({ node, inputs, output }) => {

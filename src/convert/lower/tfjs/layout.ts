@@ -5,7 +5,8 @@
  */
 import type { Op, ParameterRole } from "../../../arch/ops.js";
 import { PARAMETER_SHAPES } from "../../../arch/parameters.js";
-import { DTYPES, elementCount, type Shape, type Tensor } from "../../../tensor.js";
+import { elementCount, type Shape, type Tensor } from "../../../tensor.js";
+import { permute } from "../../../tensor-permute.js";
 
 /** PyTorch's axes in TensorFlow's order, or nothing where the order is the same. */
 function axesOf(op: Op, role: ParameterRole): readonly number[] | undefined {
@@ -36,29 +37,4 @@ export function fromTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"floa
 /** Layer norm's [channels, 1, 1] is [channels] where channels come last. */
 function vector(shape: Shape): Shape {
   return shape.length > 1 ? [elementCount(shape)] : shape;
-}
-
-/** A tensor with its axes in another order: axis k of the result is axis `axes[k]` of the tensor. */
-export function permute<D extends "float32" | "float64">(
-  { dtype, shape, data }: Tensor<D>,
-  axes: readonly number[],
-): Tensor<D> {
-  const strides = shape.map((_, axis) => elementCount(shape.slice(axis + 1)));
-  const result = axes.map((axis) => shape[axis] ?? 1);
-  // As four dimensions, so that the loop is one nest for every rank.
-  const pad = 4 - axes.length;
-  const [n0 = 1, n1 = 1, n2 = 1, n3 = 1] = [...Array<number>(pad).fill(1), ...result];
-  const [s0 = 0, s1 = 0, s2 = 0, s3 = 0] = [
-    ...Array<number>(pad).fill(0),
-    ...axes.map((axis) => strides[axis] ?? 0),
-  ];
-  const target = new DTYPES[dtype](data.length);
-  let index = 0;
-  for (let i0 = 0; i0 < n0; i0++)
-    for (let i1 = 0; i1 < n1; i1++)
-      for (let i2 = 0; i2 < n2; i2++) {
-        const start = i0 * s0 + i1 * s1 + i2 * s2;
-        for (let i3 = 0; i3 < n3; i3++) target[index++] = data[start + i3 * s3] ?? 0;
-      }
-  return { dtype, shape: result, data: target };
 }

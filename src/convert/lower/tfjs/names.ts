@@ -28,6 +28,12 @@ export interface KerasCall {
   readonly call: number;
 }
 
+/** The value of a layer in a layers model, as `LAYER#CALL`. */
+export function tapName(name: string): string {
+  const { layer, call } = kerasCall(name);
+  return `${layer}#${call}`;
+}
+
 /** A gate's module is one Keras layer that is called once per stream: `gate[2].fc1` is the second call of `gate.fc1`. */
 export function kerasCall(layer: string): KerasCall {
   const stream = /\[(\d+)\]/.exec(layer)?.[1];

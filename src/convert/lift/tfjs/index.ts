@@ -1,0 +1,1 @@
+export { matchTfjs, type TfjsMatch, translateTfjs } from "./match.js";

@@ -1,0 +1,128 @@
+import { InputError } from "../../../errors.js";
+import type { Json, JsonObject, TfjsLayersModel } from "../../formats/tfjs/index.js";
+
+/** The topology of a Keras model: which layer is called on what. */
+
+/** One call of a layer. Its value is called `LAYER#CALL`. */
+export interface LayerCall {
+  readonly layer: string;
+  readonly className: string;
+  readonly config: JsonObject;
+  readonly value: string;
+  /** The values that it reads. */
+  readonly inputs: readonly string[];
+}
+
+export interface Topology {
+  readonly calls: readonly LayerCall[];
+  readonly outputs: readonly string[];
+}
+
+/**
+ * Reads a functional model, or a sequential one.
+ *
+ * @throws InputError (`unsupported`) if a layer is a model itself, (`format`) if the topology is none
+ */
+export function readTopology({ topology }: TfjsLayersModel, subject: string): Topology {
+  const root = objectOf(topology.model_config ?? topology);
+  const config = objectOf(root.config);
+  const layers = arrayOf(Array.isArray(root.config) ? root.config : config.layers).map(objectOf);
+  if (layers.length === 0) throw malformed(subject, "a model without layers", "a Keras model");
+  const nested = layers.find(({ class_name: name }) => MODELS.has(String(name)));
+  if (nested)
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: `a model as its layer ${JSON.stringify(nameOf(nested))}`,
+      expected: "a flat list of layers",
+      remedy: "put the inner model's layers into the outer one",
+    });
+  return root.class_name === "Sequential" ? sequential(layers) : functional(layers, config, subject);
+}
+
+const MODELS: ReadonlySet<string> = new Set(["Functional", "Model", "Sequential"]);
+
+function sequential(layers: readonly JsonObject[]): Topology {
+  const first = layers[0] ?? {};
+  const isDeclared = first.class_name === "InputLayer";
+  const input: LayerCall = {
+    layer: "input",
+    className: "InputLayer",
+    config: objectOf(first.config),
+    value: "input#0",
+    inputs: [],
+  };
+  const calls = isDeclared ? [] : [input];
+  let value = calls.at(-1)?.value;
+  for (const layer of layers) {
+    const inputs = value === undefined ? [] : [value];
+    value = `${nameOf(layer)}#0`;
+    calls.push({ ...callOf(layer), value, inputs });
+  }
+  return { calls, outputs: value === undefined ? [] : [value] };
+}
+
+function functional(layers: readonly JsonObject[], config: JsonObject, subject: string): Topology {
+  const calls = layers.flatMap((layer): readonly LayerCall[] => {
+    const base = callOf(layer);
+    if (base.className === "InputLayer") return [{ ...base, value: `${base.layer}#0`, inputs: [] }];
+    return arrayOf(layer.inbound_nodes).map((node, call) => ({
+      ...base,
+      value: `${base.layer}#${call}`,
+      inputs: referencesIn(node).map((reference) => valueName(reference, subject)),
+    }));
+  });
+  return {
+    calls,
+    outputs: outputsOf(config.output_layers).map((reference) => valueName(reference, subject)),
+  };
+}
+
+function callOf(layer: JsonObject): Pick<LayerCall, "layer" | "className" | "config"> {
+  return { layer: nameOf(layer), className: String(layer.class_name), config: objectOf(layer.config) };
+}
+
+/** Keras 2 names a layer beside its configuration, and in it. */
+function nameOf(layer: JsonObject): string {
+  return String(layer.name ?? objectOf(layer.config).name);
+}
+
+/** `[["conv1", 0, 0, {}], …]`; Keras 3 has them inside its arguments, as `keras_history`. */
+function referencesIn(node: Json): readonly Json[] {
+  if (Array.isArray(node)) return typeof node[0] === "string" ? [node] : (node as readonly Json[]);
+  return arrayOf(objectOf(node).args).flatMap((argument): readonly Json[] => {
+    const tensors: readonly Json[] = Array.isArray(argument) ? argument : [argument];
+    return tensors.flatMap((tensor) => {
+      const { keras_history: history } = objectOf(objectOf(tensor).config);
+      return history === undefined ? [] : [history];
+    });
+  });
+}
+
+/** One output may stand without a list around it. */
+function outputsOf(outputs: Json | undefined): readonly Json[] {
+  const list = arrayOf(outputs);
+  return typeof list[0] === "string" ? [list] : list;
+}
+
+function valueName(reference: Json, subject: string): string {
+  const [layer, call, output] = arrayOf(reference);
+  if (typeof layer === "string" && typeof call === "number" && output === 0) return `${layer}#${call}`;
+  throw malformed(
+    subject,
+    `${JSON.stringify(reference).slice(0, 80)} as a layer's input`,
+    "a layer, its call and its output 0",
+  );
+}
+
+export function objectOf(value: Json | undefined): JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+}
+
+export function arrayOf(value: Json | undefined): readonly Json[] {
+  return Array.isArray(value) ? (value as readonly Json[]) : [];
+}
+
+function malformed(subject: string, found: string, expected: string): InputError {
+  return new InputError({ code: "format", subject, found, expected, remedy: "convert the model again" });
+}

@@ -1,0 +1,34 @@
+import { type Checkpoint, refuseBadNumbers } from "./checkpoint.js";
+import { decodeTfjs, type TfjsFiles, type TfjsModel } from "./formats/tfjs/index.js";
+import { matchTfjs, translateTfjs } from "./lift/tfjs/index.js";
+import { type LiftOptions, liftMatched, matchBest, preprocessNotes } from "./lifted-checkpoint.js";
+
+/**
+ * Reads a TensorFlow.js model of any converter as a checkpoint: its graph or layers matched against OSNet, its weights
+ * under torchreid's names, as tfjs computes with them. What was folded or stored in fewer bits is said in the notes.
+ *
+ * @throws InputError if the files are no model (`format`), no OSNet (`unsupported`), or depart from one (`state-dict`)
+ */
+export function openTfjsCheckpoint(files: TfjsFiles, options: LiftOptions): Checkpoint {
+  const { subject } = options;
+  const model = decodeTfjs(files, { subject });
+  const translated = translateTfjs(model, subject);
+  const match = matchBest((choice) => matchTfjs(translated, choice), translated, options);
+  const notes = [writtenBy(model), ...quantisedNotes(model), ...preprocessNotes(match)];
+  const { checkpoint } = liftMatched(match, { format: "tfjs", notes }, subject);
+  refuseBadNumbers(checkpoint, subject);
+  return checkpoint;
+}
+
+function writtenBy({ format, convertedBy }: TfjsModel): string {
+  return `${format === "graph-model" ? "a graph model" : "a layers model"}, written by ${convertedBy ?? "an unnamed converter"}`;
+}
+
+function quantisedNotes({ weights }: TfjsModel): readonly string[] {
+  const stored = [...weights.values()].flatMap((weight) => weight.stored?.dtype ?? []);
+  if (stored.length === 0) return [];
+  const dtypes = [...new Set(stored)].join(", ");
+  return [
+    `${stored.length} weights are stored as ${dtypes}: they are what tfjs makes of them, which is what storing has left of the trained ones`,
+  ];
+}
