@@ -36,15 +36,15 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
     for (let i = 0; i < magnitudes.length; i++)
       magnitudes[i] =
         growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
+  const { scale, bias } = constantsOf(node, parameters);
   const elements = evaluateLayer(
     plain,
     [{ dtype: "float64", shape: input.shape, data: magnitudes }],
-    absoluteWeights(node, parameters),
+    absoluteWeights(node, parameters, storage > 0 ? { least: underflow / growth, scale } : undefined),
     output.shape,
     workspace,
   ).data;
 
-  const { scale, bias } = constantsOf(node, parameters);
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
@@ -70,11 +70,28 @@ function withoutBatchNorm({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
     : node;
 }
 
+/** What is added to weights for what their storage may lose near 0, before a folded batch norm's factors. */
+interface StoredWeights {
+  readonly least: number;
+  readonly scale: Float64Array | undefined;
+}
+
 /** |W|, and no bias. */
-function absoluteWeights(node: LayerNode, parameters: ParameterSource): ParameterSource {
+function absoluteWeights(
+  node: LayerNode,
+  parameters: ParameterSource,
+  stored: StoredWeights | undefined,
+): ParameterSource {
   return (path) => {
     const values = parameters(path);
-    return path === node.parameters.bias ? new Float64Array(values.length) : values.map(Math.abs);
+    if (path === node.parameters.bias) return new Float64Array(values.length);
+    if (!stored) return values.map(Math.abs);
+    const { least, scale } = stored;
+    const row = scale ? values.length / scale.length : 1;
+    return values.map((value, i) => {
+      const factor = scale ? Math.abs(scale[Math.floor(i / row)] as number) : 1;
+      return Math.abs(value) + (factor > 0 ? least / factor : 0);
+    });
   };
 }
 

@@ -34,7 +34,8 @@ export function sigmoidBound({
 
 /**
  * A stream times its gate: one rounding, and what the factors' errors make of each other. Of a half-precision network
- * the result is stored, and so were both factors, which may have been read before.
+ * the result is stored, and so were both factors, which may have been read before: a gate below float16's normal range
+ * (6e-5) is shown as a multiple of 6e-8, or as 0.
  */
 export function scaleBound({
   inputs: [stream, gate],
@@ -45,6 +46,7 @@ export function scaleBound({
 }: BoundCall<"scale">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = unit + 3 * storage;
+  const stored = storage > 0 ? underflow : 0;
   const elements = workspace.room(output.data.length);
   const factors = gate?.data ?? new Float64Array();
   const plane = elements.length / factors.length;
@@ -52,7 +54,8 @@ export function scaleBound({
   for (let row = 0; row < factors.length; row++) {
     const factor = Math.abs(factors[row] as number);
     for (let i = row * plane; i < (row + 1) * plane; i++) {
-      elements[i] = growth * Math.abs(output.data[i] as number) + underflow;
+      const flushed = stored > 0 ? stored * (factor + Math.abs(stream?.data[i] as number)) : 0;
+      elements[i] = growth * Math.abs(output.data[i] as number) + flushed + underflow;
       if (fused) {
         const own = errorAt(streamError, i);
         const gated = errorAt(gateError, row);
