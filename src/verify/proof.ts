@@ -7,26 +7,18 @@ import type { Fault, Proof, WeightsResult } from "./report.js";
  * whatever the images, and what the run shows is the runtime's rounding.
  *
  * @param images how many the run had
- * @param stored how many tensors the candidate stores in fewer bits
  */
 export function proofOf(
   { isMatched, backend }: Pick<Candidate, "isMatched" | "backend">,
   weights: WeightsResult | undefined,
   faults: readonly Fault[],
   images: number,
-  stored = 0,
 ): Proof {
   const broken = faults.some(({ kind }) => kind !== "numeric");
   const lacking = [
     ...(isMatched ? [] : [UNMATCHED[backend.name] ?? "the candidate's graph was not walked"]),
     ...(weights ? [] : ["there were no constants to compare with a checkpoint's"]),
-    ...(weights && weights.identical < weights.compared
-      ? [`${weights.compared - weights.identical} of ${weights.compared} constants are not the checkpoint's`]
-      : []),
-    ...(weights?.quantised
-      ? [`${weights.quantised} constants are stored in fewer bits than the checkpoint's`]
-      : []),
-    ...(stored > 0 ? [`${stored} tensors are stored in fewer bits than the checkpoint's`] : []),
+    ...(weights ? unequal(weights) : []),
     ...(broken ? ["the structure or the weights have faults"] : []),
   ];
   if (lacking.length > 0) return { status: "sampled", grounds: lacking, images };
@@ -40,6 +32,15 @@ export function proofOf(
     ],
     images,
   };
+}
+
+function unequal({ compared, identical, rounded = 0, quantised = 0 }: WeightsResult): readonly string[] {
+  const narrow = rounded + quantised;
+  const other = compared - identical - narrow;
+  return [
+    ...(other > 0 ? [`${other} of ${compared} constants are not the checkpoint's`] : []),
+    ...(narrow > 0 ? [`${narrow} of ${compared} constants are in fewer bits than the checkpoint's`] : []),
+  ];
 }
 
 const UNMATCHED: Readonly<Record<string, string>> = {

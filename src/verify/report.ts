@@ -132,6 +132,8 @@ export interface WeightsResult {
   readonly identical: number;
   /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
   readonly folded: number;
+  /** Parameters that a candidate stores in fewer bits, each value the checkpoint's rounded once; absent where none is. */
+  readonly rounded?: number;
   /** Parameters that a quantised candidate holds within half a step of their rounding; absent where none is quantised. */
   readonly quantised?: number;
 }

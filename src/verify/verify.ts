@@ -126,13 +126,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     output,
     weights: verification.weights?.result ?? null,
     vacuity: observer.finish(),
-    proof: proofOf(
-      candidate,
-      verification.weights?.result,
-      faults,
-      images.shape[0] ?? 0,
-      verification.quantized?.summary.tensors,
-    ),
+    proof: proofOf(candidate, verification.weights?.result, faults, images.shape[0] ?? 0),
     ...(quantization ? { quantization } : {}),
     coverage: {
       expected: reachable.length,

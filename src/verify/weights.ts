@@ -76,7 +76,7 @@ export function compareConstants(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
-  let [compared, identical, foldedCount, quantised] = [0, 0, 0, 0];
+  let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
     // A layer that the file lacks is a fault of its structure.
@@ -91,14 +91,23 @@ export function compareConstants(
       compared++;
       const rounding = match?.roundings.get(node.name)?.[role];
       const wanted = rounding ? withinSteps(constant, rounding) : constant;
-      const problem = differences(wanted, found.get(role), isProduct && !match ? 1 : 0, node.name);
-      if (problem === undefined && rounding) quantised++;
-      else if (problem === undefined) identical++;
-      else faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
+      const actual = found.get(role);
+      const problem = differences(wanted, actual, isProduct && !match ? 1 : 0, node.name);
+      if (problem !== undefined)
+        faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
+      else if (rounding) quantised++;
+      else if (actual && isRounded(actual, constant.values, node.name)) rounded++;
+      else identical++;
     }
   }
   return {
-    result: { compared, identical, folded: foldedCount, ...(quantised > 0 ? { quantised } : {}) },
+    result: {
+      compared,
+      identical,
+      folded: foldedCount,
+      ...(rounded > 0 ? { rounded } : {}),
+      ...(quantised > 0 ? { quantised } : {}),
+    },
     faults,
   };
 }
@@ -212,6 +221,13 @@ const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = { float16: 2 **
 
 /** onnxconverter-common makes what is nearer to 0 than 1e-7 that, in float16 twice the least number. */
 const LEAST_HALF = 2 ** -23;
+
+/** Whether a constant is in fewer bits than it takes to hold these values. */
+function isRounded(constant: Constant, values: Float32Array, layer: string): boolean {
+  if (!constant.stored && HALF_PRECISION[constant.dtype] === undefined) return false;
+  const { data } = toFloat32(constant, layer);
+  return values.some((value, index) => value !== data[index]);
+}
 
 /** A file in half precision, or one of quantised weights, holds the checkpoint's values rounded once. */
 function inPrecisionOf(

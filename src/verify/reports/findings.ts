@@ -55,11 +55,13 @@ function weightsFinding({
   identical,
   compared,
   folded,
+  rounded,
   quantised,
 }: NonNullable<ParityReport["weights"]>): string {
   return [
     `${identical} of ${compared} constants are the checkpoint's`,
     ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
+    ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
     ...(quantised ? [`${quantised} quantised: within half a step of them`] : []),
   ].join(", ");
 }

@@ -128,7 +128,7 @@ function summary({ output, weights, quantization, coverage, proof, vacuity }: Pa
   }
   if (weights)
     lines.push(
-      `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}${weights.quantised ? `, ${weights.quantised} are quantised: within half a step of them` : ""}`,
+      `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}${weights.rounded ? `, ${weights.rounded} are theirs in fewer bits, rounded once` : ""}${weights.quantised ? `, ${weights.quantised} are quantised: within half a step of them` : ""}`,
     );
   if (quantization) {
     const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
