@@ -223,7 +223,7 @@ const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = { float16: 2 **
 const LEAST_HALF = 2 ** -23;
 
 /** Whether a constant is in fewer bits than it takes to hold these values. */
-function isRounded(constant: Constant, values: Float32Array, layer: string): boolean {
+function isRounded(constant: StoredTensor, values: Float32Array, layer: string): boolean {
   if (!constant.stored && HALF_PRECISION[constant.dtype] === undefined) return false;
   const { data } = toFloat32(constant, layer);
   return values.some((value, index) => value !== data[index]);
