@@ -69,6 +69,9 @@ function inNetworkOrder(stateDict: StateDict, graph: LayerGraph): StateDict {
   return ordered;
 }
 
+/** A norm between the pooled map and the classifier, of which FastReID's evaluation takes the result. */
+const NECK = /^(heads\.)?bottleneck\./;
+
 /** Says which modules the network does not have, and that nobody knows what the checkpoint's own model does with them. */
 function extraNotes(extra: readonly string[]): string[] {
   if (extra.length === 0) return [];
@@ -77,6 +80,9 @@ function extraNotes(extra: readonly string[]): string[] {
   const more = modules.length > 8 ? ` and ${modules.length - 8} more` : "";
   return [
     `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, no part of the network: ${named}${more}`,
+    ...(extra.some((path) => NECK.test(path))
+      ? ["its bottleneck is left out: the features are those before it, as FastReID's NECK_FEAT before"]
+      : []),
   ];
 }
 

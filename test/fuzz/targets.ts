@@ -9,15 +9,21 @@ import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
 import { InputError } from "../../src/errors.js";
 import { decodePng } from "../../src/verify/preprocess/png.js";
+import { checkSuiteFile } from "../../src/verify/suite/file.js";
+import { planSuite } from "../../src/verify/suite/plan.js";
 import { inPieces } from "../support/pieces.js";
 import type { Seed } from "./mutate/index.js";
 import { NPY_SEEDS, NPZ_SEEDS } from "./seeds/npz.js";
-import { ONNX_SEEDS } from "./seeds/onnx.js";
+import { LIFT_SEEDS, ONNX_SEEDS } from "./seeds/onnx.js";
 import { PNG_SEEDS } from "./seeds/png.js";
 import { CHECKPOINT_SEEDS, PTH_SEEDS, TINY_SPEC } from "./seeds/pth.js";
 import { SAFETENSORS_SEEDS } from "./seeds/safetensors.js";
+import { SUITE_SEEDS } from "./seeds/suite.js";
+import { splitTfjs, TFJS_SEEDS } from "./seeds/tfjs.js";
 
 export interface Target {
   readonly name: string;
@@ -87,6 +93,37 @@ export const TARGETS: readonly Target[] = [
     },
   },
   {
+    name: "lift",
+    seeds: LIFT_SEEDS,
+    read: (bytes) => {
+      const { stateDict } = openOnnxCheckpoint(bytes, { subject: "m.onnx" });
+      for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
+    },
+  },
+  {
+    name: "tfjs",
+    seeds: TFJS_SEEDS,
+    read: (bytes) => {
+      const { json, data } = splitTfjs(bytes);
+      const options = { subject: "model.json" };
+      const shards = new Map(tfjsShardPaths(json, options).map((path) => [path, data]));
+      const { weights } = decodeTfjs({ json, shards }, options);
+      for (const { tensor } of weights.values()) expectSize(tensor.shape, tensor.data.length);
+    },
+  },
+  {
+    name: "suite",
+    seeds: SUITE_SEEDS,
+    read: (bytes) => {
+      const value = parsedJson(bytes);
+      if (value !== undefined)
+        planSuite(
+          checkSuiteFile(value, "suite.json", () => undefined),
+          "suite.json",
+        );
+    },
+  },
+  {
     name: "png",
     seeds: PNG_SEEDS,
     read: (bytes) => {
@@ -105,6 +142,15 @@ export const TARGETS: readonly Target[] = [
     read: (bytes) => void parametersOf(expand(parseSpec(new TextDecoder().decode(bytes), "spec.json"))),
   },
 ];
+
+/** Undefined for what the parser, which is none of ours, refuses. */
+function parsedJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
 
 /** Readers of one file in two ways; throws what the second one does. */
 function expectAlike(first: Bytes, second: Bytes): void {

@@ -17,10 +17,10 @@ export function encodePth(stateDict: StateDict): Uint8Array {
 }
 
 /** What a training script writes: the state dict, and one tensor of `bytes` zeros that its optimizer keeps. */
-export function encodeTraining(stateDict: StateDict, bytes: number): Uint8Array {
+export function encodeTraining(stateDict: StateDict, bytes: number, name = "state_dict"): Uint8Array {
   const { entries, storages } = describe(stateDict);
   const exp_avg = tensor({ key: "optimizer", numel: bytes / 4, shape: [bytes / 4] });
-  return checkpoint(dict({ optimizer: dict({ exp_avg }), state_dict: dict(entries) }), {
+  return checkpoint(dict({ optimizer: dict({ exp_avg }), [name]: dict(entries) }), {
     ...storages,
     optimizer: new Uint8Array(bytes),
   });

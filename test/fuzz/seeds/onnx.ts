@@ -1,10 +1,10 @@
 /** ONNX models to start from. */
 
 import onnxProto from "onnx-proto";
-import { expand, parametersOf, parseSpec } from "../../../src/arch/index.js";
+import { expand, parseSpec } from "../../../src/arch/index.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
-import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
-import type { Tensor } from "../../../src/tensor.js";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/lower/onnx/index.js";
+import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import type { Seed } from "../mutate/index.js";
 import { TINY_SPEC } from "./pth.js";
 
@@ -68,23 +68,32 @@ const everything = ModelProto.encode({
   },
 }).finish();
 
-const tiny = (() => {
-  const graph = expand(parseSpec(TINY_SPEC, "tiny.json"));
-  const stateDict = new Map<string, Tensor>();
-  for (const { path, shape, dtype } of parametersOf(graph)) {
-    const count = shape.reduce((product, size) => product * size, 1);
-    if (dtype === "int64") stateDict.set(path, { dtype, shape, data: new BigInt64Array(count) });
-    else stateDict.set(path, { dtype: "float32", shape, data: new Float32Array(count).fill(0.5) });
-  }
-  return encodeOnnx(lowerToOnnx(graph, stateDict, { gates: true }));
-})();
+const graph = expand(parseSpec(TINY_SPEC, "tiny.json"));
+const weights = seededStateDict(graph, 1);
 
-export const ONNX_SEEDS: readonly Seed[] = [
+function encodeTiny(options: OnnxOptions): Uint8Array {
+  return encodeOnnx(lowerToOnnx(graph, weights, options));
+}
+
+function onnxSeeds(
+  models: readonly { readonly name: string; readonly bytes: Uint8Array }[],
+): readonly Seed[] {
+  return models.map(({ name, bytes }) => ({
+    name,
+    kind: "protobuf",
+    parts: [{ kind: "protobuf", bytes }],
+    assemble: ([model]) => model ?? new Uint8Array(0),
+  }));
+}
+
+/** Networks as they are written and folded, in both precisions: to be taken apart again. */
+export const LIFT_SEEDS: readonly Seed[] = onnxSeeds([
+  { name: "folded", bytes: encodeTiny({}) },
+  { name: "unfolded", bytes: encodeTiny({ fold: false }) },
+  { name: "with gates", bytes: encodeTiny({ gates: true }) },
+]);
+
+export const ONNX_SEEDS: readonly Seed[] = onnxSeeds([
   { name: "everything", bytes: everything },
-  { name: "tiny", bytes: tiny },
-].map(({ name, bytes }) => ({
-  name,
-  kind: "protobuf",
-  parts: [{ kind: "protobuf", bytes }],
-  assemble: ([model]) => model ?? new Uint8Array(0),
-}));
+  { name: "tiny", bytes: encodeTiny({ gates: true }) },
+]);
