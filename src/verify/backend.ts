@@ -11,6 +11,12 @@ export interface LayerOutput {
   readonly again?: boolean;
 }
 
+/** How a model is run as it is. */
+export interface RunOptions {
+  /** Whether the runtime may rewrite the graph before it runs it. Default true. */
+  readonly optimised?: boolean;
+}
+
 /**
  * Something that computes, or has computed, the values of a network's layers. All backends speak layer names and NCHW;
  * a comparison sees nothing else of them.

@@ -3,7 +3,7 @@ import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { StateDict } from "../state-dict.js";
 import type { RealTensor, Tensor } from "../tensor.js";
 import type { FloatDType } from "../tensor-cast.js";
-import type { Backend } from "./backend.js";
+import type { Backend, RunOptions } from "./backend.js";
 import type { Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
 import type { Fault, Party } from "./report.js";
@@ -34,11 +34,14 @@ export interface Candidate extends Side {
   readonly isMatched?: boolean;
   /** What its weights and values are stored in; default: what its outputs are. */
   readonly precision?: FloatDType;
+  /** Whether its runtime rewrites graphs, and can be told not to. */
+  readonly optimises?: boolean;
   /**
    * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
    */
   readonly untapped?: (
     images: Tensor<"float32">,
+    options?: RunOptions,
   ) => Promise<{ readonly name: string; readonly tensor: RealTensor }>;
 }
 

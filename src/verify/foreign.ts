@@ -4,7 +4,7 @@ import { describePreprocess, type OnnxMatch, type Reading, towardsNchw } from ".
 import type { TfjsMatch } from "../convert/lift/tfjs/index.js";
 import type { RealTensor, Shape, Tensor } from "../tensor.js";
 import { permute } from "../tensor-permute.js";
-import type { Backend, LayerOutput, TfjsBackendName } from "./backend.js";
+import type { Backend, LayerOutput, RunOptions, TfjsBackendName } from "./backend.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import { type TfjsBackend, tfjsBackend } from "./backends/tfjs.js";
 import type { Candidate } from "./candidate.js";
@@ -23,7 +23,9 @@ interface Runner {
   /** A run of it, of images that are of this shape where the network reads them: [N, 3, H, W]. */
   readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
   /** One of the file's outputs, run as it is. */
-  readonly plain: (raw: Tensor<"float32">, output: string) => Promise<RealTensor>;
+  readonly plain: (raw: Tensor<"float32">, output: string, options?: RunOptions) => Promise<RealTensor>;
+  /** Whether it rewrites graphs, and can be told not to. */
+  readonly optimises?: boolean;
 }
 
 /** An ONNX file of any exporter as a candidate in onnxruntime. */
@@ -38,6 +40,7 @@ export function foreignCandidate(
     backend,
     run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
     plain: backend.plain,
+    optimises: true,
   };
   return matchedCandidate(model, match, party, runner, (images) => images);
 }
@@ -75,7 +78,7 @@ function matchedCandidate(
   { metadata }: Pick<OnnxModel, "metadata">,
   match: OnnxMatch,
   party: Party,
-  { backend, run, plain: runPlain }: Runner,
+  { backend, run, plain: runPlain, optimises }: Runner,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
 ): Candidate {
   const { features, evaluation } = match.graph.outputs;
@@ -110,8 +113,12 @@ function matchedCandidate(
       : {}),
     ...(plain
       ? {
-          untapped: async (images) => {
-            const tensor = asRead(await runPlain(feed(images), plain.name), match.readings.get(plain.name));
+          ...(optimises ? { optimises } : {}),
+          untapped: async (images, options) => {
+            const tensor = asRead(
+              await runPlain(feed(images), plain.name, options),
+              match.readings.get(plain.name),
+            );
             return { name: plain.layer, tensor };
           },
         }

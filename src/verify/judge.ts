@@ -159,6 +159,12 @@ export function judgeOutput(
   };
 }
 
+/** By how much of its largest value an embedding may move where it is computed by other kernels. */
+export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
+  const isHalf = precision === "float16" || precision === "bfloat16";
+  return Math.max(TAPPING_TOLERANCE.value, isHalf ? HALF_DRIFT_FACTOR * (relMax ?? 0) : 0);
+}
+
 function tappingStatus(
   moved: TensorMetrics,
   plain: TensorMetrics,

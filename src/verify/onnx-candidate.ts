@@ -87,7 +87,11 @@ export function onnxCandidate(
     },
     results,
     folded,
-    untapped: async (images) => ({ name: results[0] ?? "", tensor: await backend.plain(images) }),
+    optimises: true,
+    untapped: async (images, options) => ({
+      name: results[0] ?? "",
+      tensor: await backend.plain(images, undefined, options),
+    }),
   };
 }
 

@@ -43,11 +43,13 @@ export async function openVerification(
   );
   const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
+  const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
   const against = await openReference(reference, referenceFile, graph, recordings[0]);
   return {
     graph,
     candidate: side,
     reference: side.pixels ? { ...against, backend: withImages(against.backend, graph) } : against,
+    ...(batch === undefined ? {} : { batch }),
     images: imagesSeen(side, images, recordings.length > 0),
     imagesSource: side.preprocess
       ? `${source}, through the file's own preprocessing (${side.preprocess.description})`

@@ -16,7 +16,7 @@ export function feedPixels(candidate: Candidate, order: PixelOrder | undefined):
     ...candidate,
     pixels: order,
     backend: { ...backend, run: (images) => backend.run(pixelsOf(images, order)) },
-    ...(untapped ? { untapped: (images) => untapped(pixelsOf(images, order)) } : {}),
+    ...(untapped ? { untapped: (images, options) => untapped(pixelsOf(images, order), options) } : {}),
   };
 }
 

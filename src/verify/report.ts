@@ -124,6 +124,21 @@ export interface OutputResult {
   readonly normalizedMaxAbs: number;
   /** The candidate run again without its inner values as outputs: how far that moves the embedding; null if not run. */
   readonly tappingMaxAbs: number | null;
+  /** The candidate run again in ways that must not matter; absent where there was no run as it is. */
+  readonly reruns?: readonly Rerun[];
+}
+
+/** How far another run of the candidate as it is moves the embedding. */
+export interface Rerun {
+  /** `unoptimised`: without the runtime's graph optimisations. `alone`: images by themselves, against their rows of the batch. */
+  readonly how: "unoptimised" | "alone";
+  readonly images: number;
+  readonly status: "pass" | "fail";
+  /** null if there was no embedding to compare. */
+  readonly maxAbs: number | null;
+  readonly relMax: number | null;
+  /** Why there was none. */
+  readonly problem?: string;
 }
 
 export interface WeightsResult {

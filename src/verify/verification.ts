@@ -18,6 +18,8 @@ export interface Verification {
   readonly candidate: Candidate;
   readonly reference: Side;
   readonly images: Tensor<"float32">;
+  /** Images that the candidate takes at a time, where it fixes them. */
+  readonly batch?: number;
   /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
   /** Default: derived bounds where `parameters` are given, else `DEFAULT_TOLERANCE`. */

@@ -12,7 +12,7 @@ import {
   withCauses,
 } from "./faults.js";
 import { joinByName } from "./join.js";
-import { gateResult, judgeOutput } from "./judge.js";
+import { gateResult, judgeOutput, rerunTolerance } from "./judge.js";
 import { layerJudge } from "./layer-judge.js";
 import { proofOf } from "./proof.js";
 import { quantizationLoss } from "./quantization.js";
@@ -24,6 +24,7 @@ import type {
   ParityReport,
   QuantizationResult,
 } from "./report.js";
+import { rerun, rerunFaults } from "./reruns.js";
 import { observeVacuity } from "./vacuity.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -82,6 +83,11 @@ export async function verify(verification: Verification): Promise<ParityReport> 
         tolerance,
         candidate.precision,
       );
+      if (plain?.name === name) {
+        const tolerance = rerunTolerance(output, candidate.precision);
+        const run = { ...plain, images, tolerance, batch: verification.batch };
+        output = { ...output, reruns: await rerun(candidate, run) };
+      }
       const { quantized } = verification;
       const loss =
         quantized && (await quantizationLoss(quantized.original, images, name, plain?.tensor ?? actual));
@@ -107,7 +113,11 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const faults =
     judged.length > 0 && tolerance.rule === "derived-bounds"
       ? judged
-      : [...judged, ...outputFaults(output, results)];
+      : [
+          ...judged,
+          ...outputFaults(output, results),
+          ...rerunFaults(output?.layer ?? "", output?.reruns ?? []),
+        ];
   return {
     schema: "osnet-parity/1",
     candidate: candidate.party,

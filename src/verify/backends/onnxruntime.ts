@@ -3,7 +3,7 @@ import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.
 import { InputError } from "../../errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../../tensor.js";
 import { castFloat, toReal } from "../../tensor-cast.js";
-import type { Backend, LayerOutput } from "../backend.js";
+import type { Backend, LayerOutput, RunOptions } from "../backend.js";
 import type { Stage } from "../stages.js";
 
 /** A loaded ONNX model whose inner values can be read. */
@@ -16,7 +16,7 @@ export interface OnnxruntimeBackend extends Backend {
    */
   run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
   /** Runs the file as it is, untouched, and gives one of its outputs, the first if none is named. */
-  plain(images: Tensor<"float32">, output?: string): Promise<RealTensor>;
+  plain(images: Tensor<"float32">, output?: string, options?: RunOptions): Promise<RealTensor>;
 }
 
 /**
@@ -44,10 +44,14 @@ export function onnxruntimeBackend(
     file: Uint8Array,
     images: Tensor<"float32">,
     names: readonly string[],
+    { optimised = true }: RunOptions = {},
   ): Promise<Onnxruntime.InferenceSession.OnnxValueMapType> {
     const { InferenceSession, Tensor: OrtTensor } = await import("onnxruntime-node");
     try {
-      const session = await InferenceSession.create(file, { logSeverityLevel: 3 });
+      const session = await InferenceSession.create(file, {
+        logSeverityLevel: 4,
+        graphOptimizationLevel: optimised ? "all" : "disabled",
+      });
       try {
         const { data, shape } = images;
         const feed = ((): Onnxruntime.Tensor => {
@@ -109,8 +113,8 @@ export function onnxruntimeBackend(
         }
       }
     },
-    async plain(images, name = outputs[0] ?? "") {
-      const value = (await execute(bytes, images, [name]))[name];
+    async plain(images, name = outputs[0] ?? "", options = {}) {
+      const value = (await execute(bytes, images, [name], options))[name];
       if (!value) throw new Error(`onnxruntime gave no output ${name}`);
       return toTensor(value, name);
     },

@@ -125,6 +125,12 @@ function summary({ output, weights, quantization, coverage, proof, vacuity }: Pa
     );
     if (output.tappingMaxAbs !== null)
       lines.push(`Reading inner values moves the embedding by ${formatError(output.tappingMaxAbs)}`);
+    for (const { how, images, maxAbs, problem } of output.reruns ?? []) {
+      const moves = problem ?? `moves the embedding by ${formatError(maxAbs)}`;
+      lines.push(
+        `${how === "alone" ? `Running ${images} images alone` : "Running it without optimisations"}: ${moves}`,
+      );
+    }
   }
   if (weights)
     lines.push(
