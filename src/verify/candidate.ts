@@ -36,6 +36,8 @@ export interface Candidate extends Side {
   readonly precision?: FloatDType;
   /** Whether its runtime rewrites graphs, and can be told not to. */
   readonly optimises?: boolean;
+  /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
+  readonly foldsNarrow?: boolean;
   /**
    * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
    */

@@ -93,6 +93,7 @@ function matchedCandidate(
   return {
     party,
     ...halfPrecision([...match.constants.values()].flatMap(({ weight }) => weight ?? [])),
+    foldsNarrow: true,
     backend: {
       ...backend,
       async *run(images) {

@@ -58,6 +58,7 @@ export function layerJudge(
         parameters: source,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         precision: candidate.precision ?? actual.dtype,
+        foldsNarrow: candidate.foldsNarrow ?? false,
         mayHide: (layer) => !departures.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.
         explains: others.length <= FEW_WEIGHTS && !weights?.result.quantised,

@@ -4,6 +4,7 @@ import type { FloatDType } from "../tensor-cast.js";
 import type { LayerOutput } from "./backend.js";
 import {
   ARITHMETIC,
+  foldedNarrow,
   isRounding,
   type LayerGroup,
   type LocalError,
@@ -39,6 +40,8 @@ export interface LocalOptions {
   readonly parameterShapes: ReadonlyMap<string, Shape>;
   /** What the candidate's values and weights are stored in. */
   readonly precision: FloatDType;
+  /** Whether batch norms may have been folded in it. */
+  readonly foldsNarrow: boolean;
   /**
    * Whether a layer that is not shown may be recomputed on the way to one that is. Not if the candidate is known to have
    * another in its place: what reads it is not to be blamed.
@@ -59,13 +62,14 @@ interface Faulty {
 
 export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge {
   const { shown, images, parameters, precision, mayHide, reusesMemory } = options;
+  const arithmetic = options.foldsNarrow ? foldedNarrow(ARITHMETIC[precision]) : ARITHMETIC[precision];
   const groups = new Map(
     layerGroups(graph, new Set(shown))
       .filter(({ hidden }) => hidden.every(mayHide))
       .map((group) => [group.layer.name, group]),
   );
   const shapes = outputShapes(graph, images.shape);
-  const { recompute } = recomputer(graph, shapes, parameters, ARITHMETIC[precision]);
+  const { recompute } = recomputer(graph, shapes, parameters, arithmetic);
   const values = valuesInUse(groups, images);
   const found = new Map<string, Explanation>();
   // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.

@@ -114,6 +114,11 @@ export function isKind<K extends ForeignKind>(
   return (kinds as readonly string[]).includes(node.op.kind);
 }
 
+/** Whether something is added to what a node computes: exporters write biases of zeros where a module has none. */
+export function hasBias({ constants: { bias } }: ForeignNode): boolean {
+  return bias !== undefined && Array.from(bias.data as ArrayLike<number>).some((value) => value !== 0);
+}
+
 /** What a file does to its input before the network: image[c] = scale[c] · raw[order[c]] + shift[c], as NCHW. */
 export interface Preprocess {
   readonly layout: Layout;

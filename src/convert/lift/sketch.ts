@@ -6,7 +6,7 @@ import type {
   OsnetSpec,
   StageSpec,
 } from "../../arch/index.js";
-import { type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
+import { type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, next } from "./landmarks.js";
 
 /**
@@ -75,8 +75,7 @@ function placement(
   const after = sum !== undefined && readBy(graph, sum, "instanceNorm");
   if (before && after) return "both";
   if (!before && !after) return "none";
-  const hasBatchNorm =
-    conv3.constants.bias !== undefined || readBy(graph, conv3, "batchNorm") || readBy(graph, conv3, "affine");
+  const hasBatchNorm = hasBias(conv3) || readBy(graph, conv3, "batchNorm") || readBy(graph, conv3, "affine");
   return hasBatchNorm ? "outside" : "inside";
 }
 

@@ -1,6 +1,13 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
-import { type Constants, type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
+import {
+  type Constants,
+  type ForeignGraph,
+  type ForeignKind,
+  type ForeignNode,
+  hasBias,
+  isKind,
+} from "./foreign.js";
 import { type BlockLandmarks, type StreamLandmarks, termsOf } from "./landmarks.js";
 import { productOf } from "./products.js";
 
@@ -327,8 +334,4 @@ function successors({ nodes }: LayerGraph): ReadonlyMap<string, readonly LayerNo
 
 function depthOf({ convs }: StreamLandmarks): number {
   return convs.filter(({ op }) => op.kernel[0] > 1 || op.kernel[1] > 1).length;
-}
-
-function hasBias({ constants: { bias } }: ForeignNode): boolean {
-  return bias !== undefined && Array.from(bias.data as ArrayLike<number>).some((value) => value !== 0);
 }

@@ -17,9 +17,9 @@ const FOLD_ROUNDINGS = 8;
  */
 export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): RoundingBound {
   const { node, inputs, inputErrors, output, parameters, arithmetic, workspace } = call;
-  const { unit, storage, underflow } = arithmetic;
+  const { unit, storage, underflow, folding = unit } = arithmetic;
   const terms = termsOf(node.op);
-  const constants = (node.foldedBatchNorm ? FOLD_ROUNDINGS * unit : 0) + storage;
+  const constants = (node.foldedBatchNorm ? FOLD_ROUNDINGS * folding : 0) + storage;
   // A half-precision network's values were rounded when they were stored, and may not be when they are read again.
   const growth = gamma(terms + 1, unit) + constants + storage;
   const [input] = inputs;

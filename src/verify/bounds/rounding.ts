@@ -11,6 +11,8 @@ export interface Arithmetic {
   readonly unit: number;
   /** Relative error of a stored weight or value beyond that, where files or tensors are narrower than the arithmetic. */
   readonly storage: number;
+  /** Unit roundoff of folding a batch norm in, where that is coarser: in half precision, if its constants are narrow. */
+  readonly folding?: number;
   /** What an operation may lose near 0: subnormal results may be flushed. */
   readonly underflow: number;
 }
@@ -28,6 +30,11 @@ export const ARITHMETIC: { readonly [D in FloatDType]: Arithmetic } = {
   float16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -11, underflow: 2 ** -24 },
   bfloat16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -8, underflow: 2 ** -126 },
 };
+
+/** The same arithmetic behind constants that were folded in the type that they are stored in. */
+export function foldedNarrow(arithmetic: Arithmetic): Arithmetic {
+  return { ...arithmetic, folding: Math.max(arithmetic.unit, arithmetic.storage) };
+}
 
 /**
  * γₙ = nu / (1 − nu): the relative error of n roundings in a row, and of a sum of n terms in any order, blocked, fused
