@@ -2,6 +2,8 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { foldBatchNorm } from "../../src/convert/lower/fold.js";
+import { castFloat, toReal } from "../../src/tensor-cast.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import type { Verification } from "../../src/verify/verification.js";
@@ -42,6 +44,47 @@ async function report(candidate: Uint8Array, reference = REFERENCE): Promise<Par
 function theirs(fold: boolean, change: (model: OnnxModel) => OnnxModel = (model) => model): Uint8Array {
   const model = decodeOnnx(convert(checkpoint, { fold }), { subject: "m.onnx" });
   return encodeOnnx(anonymous(change(model)));
+}
+
+/** Every number and every step of folding in float16; the stem's weights times a factor. */
+function inHalfPrecision(factor: number): Uint8Array {
+  const half = (value: number): number =>
+    toReal(castFloat({ dtype: "float32", shape: [], data: Float32Array.of(value) }, "float16", ""), "")
+      .data[0] ?? 0;
+  const read = (path = ""): number[] =>
+    Array.from(checkpoint.stateDict.get(path)?.data as Float32Array, half);
+  const model = decodeOnnx(convert(checkpoint, { dtype: "float16", ioDtype: "float16" }), { subject: "m" });
+  const initializers = new Map(model.graph.initializers);
+  for (const { foldedBatchNorm, parameters, name } of foldBatchNorm(checkpoint.graph).nodes) {
+    if (!foldedBatchNorm) continue;
+    const { weight, bias, runningMean, runningVar } = foldedBatchNorm.parameters;
+    const [gammas, betas, means] = [read(weight), read(bias), read(runningMean)];
+    const scales = read(runningVar).map((variance, channel) =>
+      half((gammas[channel] ?? 0) * half(1 / Math.sqrt(half(variance + 1e-5)))),
+    );
+    const weights = read(parameters.weight);
+    const own = parameters.bias === undefined ? means.map(() => 0) : read(parameters.bias);
+    const rowLength = weights.length / scales.length;
+    const scaled = weights.map(
+      (value, at) => value * (scales[Math.floor(at / rowLength)] ?? 0) * (name === "conv1.bn" ? factor : 1),
+    );
+    const shifted = betas.map((beta, channel) =>
+      half(beta + half(half((own[channel] ?? 0) - (means[channel] ?? 0)) * (scales[channel] ?? 0))),
+    );
+    for (const [role, values] of [
+      ["weight", scaled],
+      ["bias", shifted],
+    ] as const) {
+      const tensor = initializers.get(`${name}.folded.${role}`);
+      const data = Float32Array.from(values);
+      if (tensor)
+        initializers.set(
+          `${name}.folded.${role}`,
+          castFloat({ dtype: "float32", shape: tensor.shape, data }, "float16", role),
+        );
+    }
+  }
+  return encodeOnnx(anonymous({ ...model, graph: { ...model.graph, initializers } }));
 }
 
 describe("a file of another exporter", () => {
@@ -171,6 +214,14 @@ describe("a file that works on its values in another way", () => {
       kind: "weights",
       explanation: expect.stringContaining("1 of 16 values differ"),
     });
+  });
+
+  it("half precision, folded in half precision as torch exports model.half()", async () => {
+    const { faults, output } = await report(inHalfPrecision(1));
+    expect(faults).toEqual([]);
+    expect(output?.relMax).toBeGreaterThan(1e-4);
+    const { weights } = await opened(inHalfPrecision(1.02));
+    expect(weights?.faults[0]).toMatchObject({ layer: "conv1.bn", kind: "weights" });
   });
 
   it("onnxruntime's optimiser: convolutions with their activations in one operator", async () => {

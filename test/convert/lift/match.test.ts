@@ -4,6 +4,7 @@ import { variant } from "../../../src/arch/variants.js";
 import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
 import { matchOnnx } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/lower/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { chainModel } from "../formats/onnx/models.js";
 import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
@@ -53,6 +54,22 @@ describe("matchOnnx on our own files, names taken away", () => {
       gate: GATE,
       head: null,
     });
+  });
+
+  it("is not misled by biases of zeros where a module has none, as dynamo writes them", () => {
+    const model = lower({ fold: false });
+    const none: [string, Tensor][] = [];
+    const nodes = model.graph.nodes.map((node) => {
+      const [, weight = "", bias] = node.inputs;
+      const channels = model.graph.initializers.get(weight)?.shape[0] ?? 0;
+      if (node.opType !== "Conv" || bias !== undefined) return node;
+      none.push([`${weight}.none`, float32([channels], Array<number>(channels).fill(0))]);
+      return { ...node, inputs: [...node.inputs, `${weight}.none`] };
+    });
+    const initializers = new Map([...model.graph.initializers, ...none]);
+    const match = matchOnnx(anonymous({ ...model, graph: { ...model.graph, nodes, initializers } }), SUBJECT);
+    expect(match.differences).toEqual([]);
+    expect(match.spec).toEqual({ ...SMALL_SPEC, gate: GATE, dialect: "osnet_ain", head: null });
   });
 
   it.each(["osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x0_5", "osnet_maxpool"] as const)(
