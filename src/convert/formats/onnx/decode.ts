@@ -46,8 +46,11 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
 
 function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
+  // A plain view: on a Node `Buffer`, protobufjs reads strings beyond the end without complaint.
+  const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sidecars = new Set<string>();
   const missing = new Set<string>();
+  const copies = { held: view.length, copied: 0 };
   const noted: OnnxSource = {
     subject,
     ...(source.absent ? { absent: source.absent } : {}),
@@ -55,14 +58,14 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
       ? {
           sidecar: (name) => {
             const bytes = source.sidecar?.(name);
+            if (bytes && !sidecars.has(name)) copies.held += bytes.length;
             (bytes ? sidecars : missing).add(name);
             return bytes;
           },
+          copies,
         }
       : {}),
   };
-  // A plain view: on a Node `Buffer`, protobufjs reads strings beyond the end without complaint.
-  const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   checkLimits(view, subject);
   const graphs = topLevelPayloads(view, GRAPH_FIELD);
   const model = onnx.ModelProto.decode(view);

@@ -17,6 +17,30 @@ export interface OnnxSource {
   readonly sidecar?: SidecarReader;
   /** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
   readonly absent?: (length: number, subject: string) => Uint8Array;
+  /** Bytes of the model and of the files read beside it, and those copied out of them. */
+  readonly copies?: { held: number; copied: number };
+}
+
+/** Copies may take as much of the files' length as a checkpoint's (budget.ts). */
+const FILE_MULTIPLE = 4;
+
+/**
+ * Counts a copy of elements that lie where typed arrays cannot: any number of tensors may share one range of a file.
+ *
+ * @throws InputError (`unsupported`) for more than four times the files
+ */
+export function countCopy({ subject, copies }: OnnxSource, bytes: number): void {
+  if (!copies) return;
+  copies.copied += bytes;
+  const limit = FILE_MULTIPLE * copies.held;
+  if (copies.copied > limit)
+    throw refusal(
+      subject,
+      `copies of tensors, which take ${copies.copied} bytes`,
+      `at most ${limit} for files of ${copies.held}`,
+      "save the model again, each tensor by itself",
+      "unsupported",
+    );
 }
 
 export type SidecarReader = (name: string) => Uint8Array | undefined;

@@ -1,6 +1,6 @@
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../tensor.js";
 import { codeToDType, dtypeToCode, typedField } from "./dtypes.js";
-import { externalElements, isExternal, type OnnxSource } from "./external.js";
+import { countCopy, externalElements, isExternal, type OnnxSource } from "./external.js";
 import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber } from "./messages.js";
 import { refusal } from "./refusal.js";
 
@@ -52,6 +52,7 @@ export function decodeTensor(proto: ITensorProto, file: OnnxSource): Tensor {
   const described = `${subject}, shape ${formatShape(shape)}`;
   if (!isExternal(proto)) return { dtype, shape, data: elements(proto, dtype, count, described) };
   const bytes = externalElements(proto, count * DTYPES[dtype].BYTES_PER_ELEMENT, described, file);
+  if (!isAligned(bytes, dtype)) countCopy(file, bytes.length);
   return { dtype, shape, data: rawElements(bytes, dtype, count) };
 }
 
@@ -74,8 +75,13 @@ function elements(proto: ITensorProto, dtype: DType, count: number, subject: str
 
 function rawElements(raw: Uint8Array, dtype: DType, count: number): Tensor["data"] {
   const array = DTYPES[dtype];
-  const aligned = raw.byteOffset % array.BYTES_PER_ELEMENT === 0 ? raw : new Uint8Array(raw);
+  const aligned = isAligned(raw, dtype) ? raw : new Uint8Array(raw);
   return new array(aligned.buffer, aligned.byteOffset, count);
+}
+
+/** Whether a typed array of elements can be a view over bytes. */
+function isAligned({ byteOffset }: Uint8Array, dtype: DType): boolean {
+  return byteOffset % DTYPES[dtype].BYTES_PER_ELEMENT === 0;
 }
 
 function expectSize(subject: string, unit: string, found: number, expected: number): void {

@@ -13,11 +13,16 @@ import { identityModel } from "./models.js";
 const { onnx } = onnxProto;
 
 /** A model with one tensor of three floats kept elsewhere, as its entries say. */
-function modelWith(entries: Readonly<Record<string, string>>): Uint8Array {
+function modelWith(
+  entries: Readonly<Record<string, string>>,
+  { names = ["w"], elements = 3 }: { readonly names?: readonly string[]; readonly elements?: number } = {},
+): Uint8Array {
   const model = onnx.ModelProto.decode(encodeOnnx(identityModel()));
   const externalData = Object.entries(entries).map(([key, value]) => ({ key, value }));
-  const tensor = { name: "w", dims: [3], dataType: 1, dataLocation: 1, externalData };
-  model.graph?.initializer?.push(onnx.TensorProto.create(tensor));
+  for (const name of names) {
+    const tensor = { name, dims: [elements], dataType: 1, dataLocation: 1, externalData };
+    model.graph?.initializer?.push(onnx.TensorProto.create(tensor));
+  }
   return onnx.ModelProto.encode(model).finish();
 }
 
@@ -35,6 +40,21 @@ function decode(
 }
 
 describe("weights beside an ONNX file", () => {
+  it("that any number of tensors share are copied only so often", () => {
+    const sidecar = read({ "m.data": new Uint8Array(4001) });
+    const shared = (offset: string, tensors: number): unknown => {
+      const names = Array.from({ length: tensors }, (_, index) => `w${index}`);
+      const entries = { location: "m.data", offset, length: "4000" };
+      return decodeOnnx(modelWith(entries, { names, elements: 1000 }), { subject: "m.onnx", sidecar });
+    };
+    expect(() => shared("1", 100)).toThrow(
+      /^m\.onnx: found copies of tensors, which take \d+ bytes, expected at most \d+ for files of \d+; save the model again, each tensor by itself\.$/,
+    );
+    // Views cost nothing, and neither does a file that is only misaligned.
+    expect(() => shared("0", 100)).not.toThrow();
+    expect(() => shared("1", 4)).not.toThrow();
+  });
+
   it.each([
     [{ location: "m.data", offset: "4", length: "12" }],
     [{ location: "m.data", offset: "4", length: "12", checksum: "0" }],
