@@ -1,6 +1,7 @@
 import { basename, extname } from "node:path";
 import { readInput } from "../../../src/files.js";
-import { checkSuiteFile, type Locate, type SuiteFile, suiteError } from "../../../src/verify/suite/file.js";
+import { checkSuiteFile, type Locate, suiteError } from "../../../src/verify/suite/check.js";
+import type { SuiteFile } from "../../../src/verify/suite/file.js";
 
 /** Larger files are no suite that a person wrote, nor one that a generator should. */
 const MAX_BYTES = 4 * 2 ** 20;
@@ -27,7 +28,10 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   const [error] = document.errors;
   if (error) {
     const line = lines.linePos(error.pos[0]).line;
-    throw suiteError(subject, [`line ${line}: ${error.message}`], error);
+    const key = /^["']?([^"':\s]*)/.exec(text.slice(error.pos[0]))?.[1] ?? "";
+    const found =
+      error.code === "DUPLICATE_KEY" ? `, ${key}: a key that is there already` : `: ${error.message}`;
+    throw suiteError(subject, [`line ${line}${found}`], error);
   }
   if (isJson) expectJson(text, subject);
   const locate: Locate = (keys) => {
