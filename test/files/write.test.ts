@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, utimes } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { readInput, writeChecked, writeFilesChecked } from "../../src/files.js";
+import { readInput, sweepTemporaries, writeChecked, writeFilesChecked } from "../../src/files.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const BYTES = Uint8Array.of(1, 2, 3);
@@ -111,5 +111,20 @@ describe("writeFilesChecked", () => {
       /m\.onnx\.data: found an existing file/,
     );
     expect(await folder.names()).toEqual(["m.onnx.data"]);
+  });
+});
+
+describe("sweepTemporaries", () => {
+  it("removes what a killed process has left, an hour later, and nothing else", async () => {
+    const temporary = (name: string) => `.${name}.0f8fad5b-d9cb-469f-a165-70867728950e.tmp`;
+    const files = { [temporary("old")]: "", [temporary("new")]: "", ".notes.tmp": "", "a.json": "" };
+    const folder = await temporaryFolder(files);
+    await mkdir(folder.at(temporary("folder")));
+    const long = new Date(Date.now() - 2 * 3_600_000);
+    for (const name of await folder.names())
+      if (name !== temporary("new")) await utimes(folder.at(name), long, long);
+    await sweepTemporaries(folder.path);
+    expect(await folder.names()).toEqual([temporary("folder"), temporary("new"), ".notes.tmp", "a.json"]);
+    await sweepTemporaries(folder.at("none"));
   });
 });

@@ -13,7 +13,7 @@ import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
 import { InputError } from "../../src/errors.js";
 import { decodePng } from "../../src/verify/preprocess/png.js";
-import { checkSuiteFile } from "../../src/verify/suite/file.js";
+import { checkSuiteFile } from "../../src/verify/suite/check.js";
 import { planSuite } from "../../src/verify/suite/plan.js";
 import { inPieces } from "../support/pieces.js";
 import type { Seed } from "./mutate/index.js";

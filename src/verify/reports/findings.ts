@@ -1,4 +1,4 @@
-import type { ParityReport } from "../report.js";
+import type { ParityReport, Rerun } from "../report.js";
 import { formatCosine, formatError, plural } from "./facts.js";
 
 /** Something that a report found beside its layers: a term, and what there is to say. */
@@ -19,6 +19,7 @@ export function findings(
       "Embedding",
       `${quote(output.layer)}: L2-normalised ${formatError(output.normalizedMaxAbs)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), cosine ${formatCosine(output.cosine)}`,
     ]);
+  for (const run of output?.reruns ?? []) list.push(rerunFinding(run, quote));
   if (weights) list.push(["Weights", weightsFinding(weights)]);
   if (quantization)
     list.push([
@@ -49,6 +50,15 @@ export function findings(
       `different images have the same embedding: ${vacuity.collapsed.map((pair) => pair.join(" and ")).join(", ")}`,
     ]);
   return list;
+}
+
+function rerunFinding(
+  { how, images, maxAbs, relMax, problem }: Rerun,
+  quote: (text: string) => string,
+): Finding {
+  const moves = `moves the embedding by ${formatError(maxAbs)} (${formatError(relMax)} of max)`;
+  const term = how === "alone" ? `${plural(images, "image")} alone` : "Without optimisations";
+  return [term, problem === undefined ? moves : quote(problem)];
 }
 
 function weightsFinding({
