@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
-import type { OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
 import { type Difference, matchOnnx } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { StateDict } from "../../../src/state-dict.js";
@@ -160,6 +160,19 @@ describe("a difference is a finding", () => {
     ]);
     expect(findings(change(lower("osnet_ain_x0_25"), "conv1.bn"), "osnet_ain_x0_25")).toEqual([
       { layer: "conv1.bn", found, expected },
+    ]);
+  });
+
+  it.each<[string, (node: OnnxNode) => OnnxNode]>([
+    ["by its attribute", (node) => withAttribute(node, "training_mode", { type: "int", value: 1 })],
+    [
+      "by its outputs, before opset 14",
+      (node) => ({ ...node, outputs: [...node.outputs, "mean", "variance"] }),
+    ],
+  ])("a batch norm in training mode, %s", (_, change) => {
+    const layer = "conv3.0.conv3.bn";
+    expect(findings(replaceNode(lower("osnet_x0_25", false), layer, change))).toEqual([
+      { layer, found: "a batch norm in training mode", expected: "a batch norm" },
     ]);
   });
 

@@ -1,4 +1,5 @@
 import type { ParameterRole } from "../../../arch/index.js";
+import type { OnnxNode } from "../../formats/onnx/index.js";
 import type { ForeignNode, ForeignOp, Value } from "../foreign.js";
 import { uniform } from "./constants.js";
 import { centredOf } from "./decompositions.js";
@@ -18,12 +19,23 @@ import {
 export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
-  if (!input || !weight || !bias || !runningMean || !runningVar || int(node, "training_mode", 0) !== 0)
-    return undefined;
+  if (!input || !weight || !bias || !runningMean || !runningVar) return undefined;
+  if (isTraining(node))
+    return nodeValue(
+      { kind: "other", opType: "a batch norm in training mode", operands: [] },
+      [input],
+      input.form,
+      output,
+    );
   const op: ForeignOp = { kind: "batchNorm", epsilon: float(node, "epsilon", 1e-5) };
   const [, ...values] = inputs;
   return normValue(op, input, output, values);
 };
+
+/** Before opset 14 a batch norm that normalises by the batch is told by giving the new statistics too. */
+function isTraining(node: OnnxNode): boolean {
+  return int(node, "training_mode", 0) !== 0 || node.outputs.slice(1).some((output) => output !== "");
+}
 
 export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
