@@ -11,6 +11,7 @@ import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
+import { openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
 import { InputError } from "../../src/errors.js";
 import { decodePng } from "../../src/verify/preprocess/png.js";
 import { checkSuiteFile } from "../../src/verify/suite/check.js";
@@ -109,6 +110,17 @@ export const TARGETS: readonly Target[] = [
       const shards = new Map(tfjsShardPaths(json, options).map((path) => [path, data]));
       const { weights } = decodeTfjs({ json, shards }, options);
       for (const { tensor } of weights.values()) expectSize(tensor.shape, tensor.data.length);
+    },
+  },
+  {
+    name: "tfjs-lift",
+    seeds: TFJS_SEEDS,
+    read: (bytes) => {
+      const { json, data } = splitTfjs(bytes);
+      const options = { subject: "model.json" };
+      const shards = new Map(tfjsShardPaths(json, options).map((path) => [path, data]));
+      const { stateDict } = openTfjsCheckpoint({ json, shards }, options);
+      for (const { shape, data: elements } of stateDict.values()) expectSize(shape, elements.length);
     },
   },
   {
