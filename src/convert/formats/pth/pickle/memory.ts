@@ -5,13 +5,16 @@
 
 import type { PickleValue } from "./values.js";
 
-/** One item added to a list, which grows by half and is copied as it does; one of a set; a key and its value of a dict. */
-export const ITEM_BYTES = 16;
+/** One item added to a list, as a slot below; one of a set; a key and its value of a dict. */
+export const ITEM_BYTES = 20;
 export const MEMBER_BYTES = 40;
 export const PAIR_BYTES = 48;
 
-/** A stack slot or memo entry, in arrays that grow alike. Memos that skip numbers take more and are charged as dicts. */
-export const SLOT_BYTES = 12;
+/**
+ * A stack slot or memo entry, in arrays that grow alike: 8 bytes in the array, and 12 in the one of half as many again that
+ * it is copied to. Memos that skip numbers take more and are charged as dicts.
+ */
+export const SLOT_BYTES = 20;
 
 const LIST_BYTES = 64;
 /** One item of a list made at its full length. */

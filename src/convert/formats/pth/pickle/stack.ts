@@ -10,6 +10,9 @@ export class PickleStack {
   readonly #budget: Budget;
   readonly #values: PickleValue[] = [];
   readonly #marks: number[] = [];
+  /** The most values and marks that there were at a time: what arrays have grown to, they keep. */
+  #mostValues = 0;
+  #mostMarks = 0;
 
   /** Takes a cursor only to say where an error is; what is pushed is charged to the budget. */
   constructor(cursor: Cursor, budget: Budget) {
@@ -19,14 +22,16 @@ export class PickleStack {
 
   /** Pushes a value that is on the stack, in the memo or in a table already, or takes no memory. */
   push(value: PickleValue): void {
-    this.#budget.build(SLOT_BYTES);
     this.#values.push(value);
+    if (this.#values.length <= this.#mostValues) return;
+    this.#mostValues = this.#values.length;
+    this.#budget.build(SLOT_BYTES);
   }
 
   /** Pushes a value that was made just now. */
   pushNew(value: PickleValue): void {
-    this.#budget.build(SLOT_BYTES + bytesOf(value));
-    this.#values.push(value);
+    this.#budget.build(bytesOf(value));
+    this.push(value);
   }
 
   /** Takes the top value, never from below the last mark. */
@@ -49,8 +54,10 @@ export class PickleStack {
   }
 
   mark(): void {
-    this.#budget.build(SLOT_BYTES);
     this.#marks.push(this.#values.length);
+    if (this.#marks.length <= this.#mostMarks) return;
+    this.#mostMarks = this.#marks.length;
+    this.#budget.build(SLOT_BYTES);
   }
 
   /** Takes all values above the last mark, deepest first, and the mark. */
