@@ -129,7 +129,8 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       shape: images.shape,
       ...(candidate.pixels ? { pixels: candidate.pixels } : {}),
     },
-    passed: faults.length === 0 && results.size > 0,
+    // What could not be judged has not passed.
+    passed: faults.length === 0 && [...results.values()].some(({ status }) => status === "pass"),
     faults,
     layers: graph.nodes.flatMap(({ name }) => results.get(name) ?? []),
     gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),

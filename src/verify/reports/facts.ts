@@ -12,13 +12,15 @@ export { formatCosine } from "../../terminal-text.js";
 export function verdictClause(report: ParityReport, quote: (name: string) => string = String): string {
   const { passed, faults, gates, layers, tolerance, baseline } = report;
   if (passed) {
-    const count = `${layers.length} layers and ${gates.length} gates`;
-    return `${count} agree within ${allowance(tolerance)}`;
+    const untested = layers.filter(({ status }) => status === "untested").length;
+    const count = `${layers.length - untested} layers and ${gates.length} gates`;
+    const rest = untested > 0 ? `; ${plural(untested, "layer")} could not be judged` : "";
+    return `${count} agree within ${allowance(tolerance)}${rest}`;
   }
   const [first] = faults;
   if (!first && baseline && baseline.regressions.length > 0)
     return `within ${allowance(tolerance)}, but ${plural(baseline.regressions.length, "figure")} worse than the baseline`;
-  if (!first) return "nothing was compared";
+  if (!first) return layers.length > 0 ? "no layer could be judged" : "nothing was compared";
   return `${plural(faults.length, "fault")}, first at ${quote(first.layer)}`;
 }
 
