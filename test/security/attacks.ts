@@ -12,7 +12,9 @@ import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import type { Json } from "../../src/convert/formats/tfjs/index.js";
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
+import { openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
 import {
   bytesOf,
   call,
@@ -48,6 +50,49 @@ const onnx = (bytes: Bytes): unknown =>
 const lift = (bytes: Bytes): unknown => openOnnxCheckpoint(toBytes(bytes), { subject: "m.onnx" });
 const safetensors = (bytes: Bytes): unknown => decodeSafetensors(bytes, "w.safetensors");
 const spec = (bytes: Bytes): unknown => parseSpec(new TextDecoder().decode(toBytes(bytes)), "spec.json");
+
+const tfjs = (bytes: Bytes): unknown =>
+  openTfjsCheckpoint({ json: toBytes(bytes), shards: SHARDS }, { subject: "m" });
+
+/** Eight bytes of weights beside a model.json. */
+const SHARDS = new Map([["w.bin", new Uint8Array(8)]]);
+const two = { name: "w", dtype: "float32", shape: [2] };
+/** A model.json of these nodes, and of these weights in one file. */
+const graphModel = (
+  node: readonly object[],
+  specs: readonly object[] = [two],
+  paths = ["w.bin"],
+): Uint8Array =>
+  bytesOf(
+    JSON.stringify({
+      format: "graph-model",
+      modelTopology: { node },
+      weightsManifest: [{ paths, weights: specs }],
+    }),
+  );
+const image = { name: "x", op: "Placeholder" };
+/** A layers model of these layers, which read each other by name. */
+const layersModel = (
+  ...layers: readonly (readonly [name: string, className: string, ...reads: string[]])[]
+): Uint8Array =>
+  bytesOf(
+    JSON.stringify({
+      format: "layers-model",
+      modelTopology: {
+        class_name: "Functional",
+        config: {
+          layers: layers.map(([name, className, ...reads]) => ({
+            name,
+            class_name: className,
+            config: {},
+            inbound_nodes: reads.map((read): Json => [[read, 0, 0]]),
+          })),
+          output_layers: [[layers[0]?.[0] ?? "", 0, 0]],
+        },
+      },
+      weightsManifest: [],
+    }),
+  );
 
 const weights = { 0: floats(1, 2) };
 /** A good state dict, and the payload beside it. */
@@ -421,6 +466,98 @@ export const ATTACKS: readonly Attack[] = [
     name: "a name of a megabyte",
     read: onnx,
     bytes: model({ initializer: [{ name: "n".repeat(1 << 20), dims: [2], dataType: 1 }] }),
+  },
+  // TensorFlow.js models.
+  {
+    name: "tfjs: a graph in a circle",
+    read: tfjs,
+    bytes: graphModel([
+      image,
+      { name: "a", op: "Relu", input: ["b"] },
+      { name: "b", op: "Relu", input: ["a"] },
+    ]),
+  },
+  {
+    name: "tfjs: a node that reads itself",
+    read: tfjs,
+    bytes: graphModel([{ name: "a", op: "Relu", input: ["a"] }]),
+  },
+  {
+    name: "tfjs: a node whose input is missing",
+    read: tfjs,
+    bytes: graphModel([{ name: "a", op: "Relu", input: ["gone"] }]),
+  },
+  {
+    name: "tfjs: a constant without numbers",
+    read: tfjs,
+    bytes: graphModel([image, { name: "c", op: "Const" }]),
+  },
+  {
+    name: "tfjs: operators that nobody knows",
+    read: tfjs,
+    bytes: graphModel([
+      image,
+      { name: "a", op: "__proto__", input: ["x"] },
+      { name: "b", op: "constructor", input: ["a"] },
+    ]),
+  },
+  {
+    name: "tfjs: a hundred thousand nodes in a row",
+    read: tfjs,
+    bytes: graphModel([
+      image,
+      ...Array.from({ length: 100_000 }, (_, at) => ({
+        name: `n${at}`,
+        op: "Relu",
+        input: [at === 0 ? "x" : `n${at - 1}`],
+      })),
+    ]),
+  },
+  {
+    name: "tfjs: a weight called __proto__, twice",
+    read: tfjs,
+    bytes: graphModel(
+      [image],
+      [1, 2].map(() => ({ ...two, shape: [1], name: "__proto__" })),
+    ),
+  },
+  {
+    name: "tfjs: a shape of 2^62 elements",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, shape: [2 ** 31, 2 ** 31] }]),
+  },
+  { name: "tfjs: more weights than bytes", read: tfjs, bytes: graphModel([image], [{ ...two, shape: [3] }]) },
+  {
+    name: "tfjs: another type than the bytes'",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, dtype: "bool" }]),
+  },
+  {
+    name: "tfjs: fewer files than are named",
+    read: tfjs,
+    bytes: graphModel([image], [two], ["w.bin", "v.bin"]),
+  },
+  { name: "tfjs: a file from the web", read: tfjs, bytes: graphModel([image], [two], ["https://x/w.bin"]) },
+  {
+    name: "tfjs: a file of another folder",
+    read: tfjs,
+    bytes: graphModel([image], [two], ["a/../../w.bin"]),
+  },
+  {
+    name: "tfjs: layers in a circle",
+    read: tfjs,
+    bytes: layersModel(["a", "ReLU", "b"], ["b", "ReLU", "a"]),
+  },
+  { name: "tfjs: a layer that reads none there is", read: tfjs, bytes: layersModel(["a", "ReLU", "gone"]) },
+  {
+    name: "tfjs: a model inside a model",
+    read: tfjs,
+    bytes: layersModel(["a", "Functional", "x"], ["x", "InputLayer"]),
+  },
+  {
+    name: "tfjs: layers that are no OSNet",
+    read: tfjs,
+    bytes: layersModel(["a", "__proto__", "x"], ["x", "InputLayer"]),
   },
   // Architecture descriptions.
   { name: "a block of a million streams", read: spec, bytes: bytesOf(blocks(1_000_000)) },

@@ -23,17 +23,25 @@ const CONVOLUTION: Operators = { fused: "_FusedConv2D", plain: "Conv2D" };
 const DEPTHWISE: Operators = { fused: "FusedDepthwiseConv2dNative", plain: "DepthwiseConv2dNative" };
 const LINEAR: Operators = { fused: "_FusedMatMul", plain: "MatMul" };
 
+/** Whether TensorFlow's `SAME` pads both sides alike, as PyTorch does: at a stride of 1, where the size stays. */
+export function padsAsSame({ kernel, stride, padding }: Op<"conv">): boolean {
+  const isCentered = padding.every((size, axis) => 2 * size === (kernel[axis] ?? 0) - 1);
+  return isCentered && padding.some((size) => size > 0) && stride.every((step) => step === 1);
+}
+
 /**
- * A convolution over NHWC. Padding is explicit: TensorFlow's `SAME` puts the odd pixel of a stride of 2 behind the
- * image only, where PyTorch pads both sides alike.
+ * A convolution over NHWC. Padding is explicit where TensorFlow's `SAME` would put the odd pixel of a stride of 2 behind the
+ * image only, where PyTorch pads both sides alike; and only there, because TensorFlow's own optimiser (2.21) fuses depthwise
+ * convolutions into an operator that does not take explicit padding, and aborts.
  */
 export function lowerConv(op: Op<"conv">, site: TfjsSite): TfjsFragment {
-  const padded = op.padding.some((size) => size > 0);
+  const same = padsAsSame(op);
+  const padded = !same && op.padding.some((size) => size > 0);
   return weighted(op.groups === 1 ? CONVOLUTION : DEPTHWISE, site, {
     data_format: text("NHWC"),
     dilations: ints(1, 1, 1, 1),
     strides: overImage(op.stride),
-    padding: text(padded ? "EXPLICIT" : "VALID"),
+    padding: text(same ? "SAME" : padded ? "EXPLICIT" : "VALID"),
     explicit_paddings: padded ? symmetric(op.padding) : ints(),
   });
 }

@@ -1,6 +1,7 @@
 import type { Op, OpKind, ParameterRole, Size2d } from "../../../arch/ops.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import type { JsonObject } from "../../formats/tfjs/index.js";
+import { padsAsSame } from "./convolution.js";
 import { lowerInstanceNorm } from "./keras-instance-norm.js";
 
 /** One stock Keras layer. */
@@ -82,9 +83,8 @@ export function kerasSteps(op: Op, site: KerasSite): readonly KerasStep[] {
 /** Keras pads like PyTorch at a stride of 1 only (`same`); otherwise the map is padded before. */
 function lowerConv(op: Op<"conv">): readonly KerasStep[] {
   const { kernel, stride, padding, groups, outChannels, bias } = op;
-  const centered = padding.every((size, axis) => 2 * size === (kernel[axis] ?? 0) - 1);
   const padded = padding.some((size) => size > 0);
-  const same = padded && centered && stride.every((step) => step === 1);
+  const same = padsAsSame(op);
   const config = {
     ...CHANNELS_LAST,
     kernel_size: kernel,
