@@ -38,7 +38,26 @@ export async function readReport(path: string): Promise<ParityReport> {
 
 /** @throws InputError (`format`) if the file is no suite's report */
 export async function readSuiteReport(path: string): Promise<SuiteReport> {
-  return readJson(path, "osnet-parity-suite/1", "entries") as Promise<SuiteReport>;
+  const suite = (await readJson(path, "osnet-parity-suite/1", "entries")) as SuiteReport;
+  if (suite.entries.every(isEntry) && Array.isArray(suite.skipped)) return suite;
+  throw new InputError({
+    code: "format",
+    subject: basename(path),
+    found: "an entry that is none",
+    expected: "a report of schema osnet-parity-suite/1",
+    remedy: "give the suite.json of an earlier run",
+  });
+}
+
+/** Whether an entry has what reports read of it, so far that no rendering stumbles; the schema says the rest. */
+function isEntry(entry: unknown): boolean {
+  if (typeof entry !== "object" || entry === null) return false;
+  const { report, error, ...names } = entry as Readonly<Record<string, unknown>>;
+  return (
+    ["id", "model", "candidate", "backend", "status"].every((key) => typeof names[key] === "string") &&
+    (report === null || Array.isArray((report as Partial<ParityReport> | undefined)?.layers)) &&
+    (error === null || typeof error === "string")
+  );
 }
 
 async function readJson(path: string, schema: string, list: string): Promise<unknown> {

@@ -12,33 +12,41 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 describe("the GitHub Action", () => {
   const action = parse(readFileSync(`${ROOT}/action.yml`, "utf8"));
 
+  const ARTIFACT = "https://github.com/o/r/actions/runs/1/artifacts/2";
+
   /** Runs the action's shell steps as a runner does: expressions become variables, files take outputs and summary. */
   async function runAction(folder: Folder, inputs: Readonly<Record<string, string>>) {
     await writeFile(folder.at("summary.md"), "");
     await writeFile(folder.at("output.txt"), "");
     const outputs: Record<string, string> = {};
     const value = (text: string): string =>
-      text.replace(/\$\{\{ (inputs|steps\.verify\.outputs)\.([\w-]+) \}\}/g, (_, scope, name) =>
+      text.replace(/\$\{\{ (inputs|steps\.\w+\.outputs)\.([\w-]+) \}\}/g, (_, scope, name) =>
         scope === "inputs" ? (inputs[name] ?? action.inputs[name].default) : (outputs[name] ?? ""),
       );
     let stdout = "";
     let status: number | null = 0;
     for (const step of action.runs.steps) {
+      // The runner's own part: what it uploads has an address afterwards.
+      if (step.id === "upload") outputs["artifact-url"] = ARTIFACT;
       if (!step.run) continue;
       expect(step.run).not.toContain("${{");
       const env = Object.fromEntries(
         Object.entries(step.env as Record<string, string>).map(([key, text]) => [key, value(text)]),
       );
-      const done = spawnSync("bash", ["--noprofile", "--norc", "-eo", "pipefail", "-c", step.run], {
-        cwd: folder.path,
-        encoding: "utf8",
-        env: {
-          PATH: process.env.PATH ?? "",
-          GITHUB_STEP_SUMMARY: folder.at("summary.md"),
-          GITHUB_OUTPUT: folder.at("output.txt"),
-          ...env,
+      const done = spawnSync(
+        "bash",
+        ["--noprofile", "--norc", "-eo", "pipefail", "-c", `exec 2>&1\n${step.run}`],
+        {
+          cwd: folder.path,
+          encoding: "utf8",
+          env: {
+            PATH: process.env.PATH ?? "",
+            GITHUB_STEP_SUMMARY: folder.at("summary.md"),
+            GITHUB_OUTPUT: folder.at("output.txt"),
+            ...env,
+          },
         },
-      });
+      );
       stdout += done.stdout + done.stderr;
       status = done.status;
       for (const [, key = "", text = ""] of readFileSync(folder.at("output.txt"), "utf8").matchAll(
@@ -60,6 +68,7 @@ describe("the GitHub Action", () => {
     expect(status, stdout).toBe(1);
     expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv3\.0\.gate\[1–4\]\.fc2/m);
     expect(summary.startsWith("## ❌ Parity does not hold: `bad model.onnx`")).toBe(true);
+    expect(summary).toContain(`\n[All reports, the HTML page among them](${ARTIFACT})\n`);
     expect((await folder.names()).includes("osnet-parity")).toBe(true);
   });
 
@@ -70,5 +79,11 @@ describe("the GitHub Action", () => {
     const bad = await runAction(folder, { command, model: "$(touch owned)", reference: "; touch owned" });
     expect(bad.status).toBe(2);
     expect(await folder.names()).not.toContain("owned");
+    const named = await runAction(folder, { command, model: "::error::owned", reference: CHECKPOINT });
+    const [, token] = /^::stop-commands::(\S+)$/m.exec(named.stdout) ?? [];
+    const heard = named.stdout.split(new RegExp(`^::(?:stop-commands::)?${token}(?:::)?$`, "m"));
+    expect(heard).toHaveLength(3);
+    expect(heard[1]).toMatch(/^::error::owned: found /m);
+    expect(`${heard[0]}${heard[2]}`).not.toMatch(/^::error/m);
   });
 });

@@ -4,6 +4,7 @@ import type { SuiteReport } from "../../src/verify/suite/report.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
 import { schemaOf } from "../support/schemas.js";
 import { mutant, SUITE } from "../support/suite-files.js";
+import { REPORT } from "../verify/reports/report.js";
 import { run } from "./command.js";
 
 const suiteOf = async (folder: Folder, path: string): Promise<SuiteReport> =>
@@ -73,6 +74,24 @@ describe("osnet-verify suite", () => {
     expect(stdout.toString()).toMatch(/error trained · shipped {2}\S*trained\.onnx: found no such file/);
     const { entries } = await suiteOf(folder, "r/suite.json");
     expect(entries.map((entry) => entry.status)).toEqual(["pass", "error"]);
+  });
+
+  it("merge writes nothing outside its folder, whatever a report calls its entries", async () => {
+    const entry = { id: "../../owned", model: "m", candidate: "c", backend: "b", status: "pass" };
+    const report = { schema: "osnet-parity-suite/1", name: "s", passed: true, faults: [], skipped: [] };
+    const text = JSON.stringify({
+      ...report,
+      entries: [{ ...entry, fingerprint: null, error: null, report: REPORT }],
+    });
+    const folder = await temporaryFolder({
+      "a.json": text,
+      "b.json": text.replace('"error":null', '"error":1'),
+    });
+    const merged = await run("osnet-verify", ["merge", "a.json", "--report-dir", "m"], { cwd: folder.path });
+    expect([merged.status, merged.stderr]).toEqual([0, ""]);
+    expect(await folder.names()).toEqual(["a.json", "b.json", "m"]);
+    const bad = await run("osnet-verify", ["merge", "b.json", "--report-dir", "m"], { cwd: folder.path });
+    expect([bad.status, bad.stderr.split(",")[0]]).toEqual([2, "b.json: found an entry that is none"]);
   });
 
   it("--init writes a suite that is valid against the schema, and runs as it is; two runs differ in `run` alone", async () => {

@@ -12,6 +12,8 @@ export const HOSTILE: readonly string[] = [
   "\u202egnp.exe",
   "lone \ud800 half \uffff",
   "line\nbreak\r\n## heading",
+  "\u2028::error::owned\u200b\u2066",
+  "long".repeat(300_000),
 ];
 
 /** A failing report that says every hostile text in every place that a file's names reach. */

@@ -104,7 +104,13 @@ export function failuresFirst(entries: readonly SuiteEntry[]): readonly SuiteEnt
   });
 }
 
-/** A file name for an entry; a suite's plan holds no two ids with the same. */
+/**
+ * A file name for an entry; a suite's plan holds no two ids with the same. Ids that others wrote, which are merged, name
+ * nothing outside the folder either.
+ */
 export function entryFileName(id: string): string {
-  return id.replaceAll(" · ", "--");
+  return id
+    .replaceAll(" · ", "--")
+    .replace(/[^\w.+-]/g, "_")
+    .slice(0, 240);
 }
