@@ -8,7 +8,7 @@ export const SECTION_STYLE = `
 .faults .amount{font-size:13px;color:var(--soft)}.faults p{overflow-wrap:anywhere;white-space:pre-line;max-width:95ch}.faults .of{font-size:13px;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin-top:12px}
 .tall{max-height:640px;overflow-y:auto}
-table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
+table{overflow-wrap:normal;border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 thead th{position:sticky;top:0;background:var(--card);font-weight:600;white-space:nowrap;z-index:1;border-bottom:2px solid var(--line)}
 td.n,th.n{text-align:right;white-space:nowrap}
