@@ -1,8 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const OWN = new URL("../fixtures/", import.meta.url);
-const SHARED = new URL("../../shared/", import.meta.url);
+/** The repository: a folder up, or two where these helpers are compiled into a folder of their own. */
+const ROOT = ["../", "../../"]
+  .map((path) => new URL(path, import.meta.url))
+  .find((url) => existsSync(new URL("fixtures/manifest.json", url)));
+const OWN = new URL("fixtures/", ROOT);
+const SHARED = new URL("../shared/", ROOT);
 
 /** The reference families: a checkpoint, and PyTorch's activations in float32 and float64. */
 export const FAMILIES = [

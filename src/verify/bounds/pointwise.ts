@@ -27,7 +27,8 @@ export function sigmoidBound({
   arithmetic,
 }: BoundCall<"sigmoid">): RoundingBound {
   const { unit, storage } = arithmetic;
-  const own = SIGMOID_ERROR * (unit / 2 ** -24) + storage;
+  // |x|·σ′(x) is at most 0.224: what the input's own rounding makes of the value.
+  const own = SIGMOID_ERROR * (unit / 2 ** -24) + 1.25 * storage;
   if (typeof inputError === "number") return { elements: own + inputError / 4 };
   return { elements: output.data.map((_, i) => own + errorAt(inputError, i) / 4) };
 }
@@ -78,7 +79,10 @@ export function addBound({
 }: BoundCall<"add">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = gamma(inputs.length - 1, unit) + 2 * storage;
-  const elements = workspace.room(output.data.length).fill(underflow);
+  // Terms that are subnormal when they are stored are each rounded absolutely.
+  const elements = workspace
+    .room(output.data.length)
+    .fill(storage > 0 ? (inputs.length + 1) * underflow : underflow);
   for (const [which, { data }] of inputs.entries()) {
     const inputError: ErrorBound = inputErrors[which] ?? 0;
     if (inputError === 0) {

@@ -9,7 +9,11 @@ import type { FloatDType } from "../../tensor-cast.js";
 export interface Arithmetic {
   /** Unit roundoff u of every product and sum: half the distance from 1 to the next number. */
   readonly unit: number;
-  /** Relative error of a stored weight or value beyond that, where files or tensors are narrower than the arithmetic. */
+  /**
+   * Relative error of a stored weight or value beyond that, where files or tensors are narrower than the arithmetic. It is
+   * counted once for each input, each constant in a product and the output: a runtime may compute on what it has not
+   * rounded yet, while the values that it shows are.
+   */
   readonly storage: number;
   /** Unit roundoff of folding a batch norm in, where that is coarser: in half precision, if its constants are narrow. */
   readonly folding?: number;

@@ -34,18 +34,14 @@ export const guessWeights: Guess = (step, evidence) => {
     ...otherTensors(step, evidence, ["weight", "bias"], step),
     ...(step.node.foldedBatchNorm ? otherTensors(foldedNorm(step), evidence, NORM_ROLES, step) : []),
   ];
+  const guesses = (variants: typeof layouts, cause: Hypothesis["cause"]): Hypothesis[] =>
+    [...variants(product), ...beforeFolding(variants, step.node, op, parameters)].map(([says, weight]) =>
+      compute(cause, says, weight),
+    );
   return [
-    ...layouts(product).map(([says, weight]) => compute("kernel-transposed", says, weight)),
-    ...[...roundings(product), ...roundedBeforeFolding(step.node, op, parameters)].map(([says, weight]) =>
-      compute("weights-rounded", says, weight),
-    ),
-    ...[1, -1].map((by) =>
-      compute(
-        "bytes-shifted",
-        `the weights are shifted by ${by === 1 ? "one element" : "minus one element"}`,
-        () => rotated(product.weight, by),
-      ),
-    ),
+    ...guesses(layouts, "kernel-transposed"),
+    ...guesses(roundings, "weights-rounded"),
+    ...guesses(shifts, "bytes-shifted"),
     ...others.map(({ source, ...hypothesis }) => ({
       ...hypothesis,
       plausible: () => trial({ parameters: source }),
@@ -137,8 +133,9 @@ function roundings({ shape, weight }: Product): Variant[] {
   ];
 }
 
-/** Weights that were in fewer bits when a batch norm was folded into them. */
-function roundedBeforeFolding(
+/** Weights that were others already when a batch norm was folded into them. */
+function beforeFolding(
+  variants: (product: Product) => Variant[],
   { foldedBatchNorm, ...node }: LayerNode,
   op: Op<"conv"> | Op<"linear">,
   parameters: ParameterSource,
@@ -147,10 +144,18 @@ function roundedBeforeFolding(
   const own = productOf(node, op, parameters);
   const { scale } = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
   const row = own.weight.length / scale.length;
-  return roundings(own).map(([says, weight]) => [
+  return variants(own).map(([says, weight]) => [
     `${says}, before the batch norm was folded into them`,
     () => weight()?.map((value, i) => value * (scale[Math.floor(i / row)] as number)),
   ]);
+}
+
+/** Read from one element too far on, or too early. */
+function shifts({ weight }: Product): Variant[] {
+  return [
+    ["the weights are shifted by one element", () => rotated(weight, 1)],
+    ["the weights are shifted by minus one element", () => rotated(weight, -1)],
+  ];
 }
 
 /** Multiples of max|w| / 127. */

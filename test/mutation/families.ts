@@ -1,0 +1,76 @@
+import { type BlockSpec, expand, type OsnetSpec, outputShapes } from "../../src/arch/index.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { seededStateDict } from "../../src/convert/seeded-weights.js";
+import type { StateDict } from "../../src/state-dict.js";
+import { elementCount } from "../../src/tensor.js";
+import type { Network } from "./network.js";
+
+/** Small networks of every kind, at which a whole verification takes milliseconds. */
+export type TinyFamily = "osnet" | "ibn" | "ain" | "nas" | "attribute";
+
+export const TINY_FAMILIES: readonly TinyFamily[] = ["osnet", "ibn", "ain", "nas", "attribute"];
+
+const STEM = 8;
+const WIDTHS = [32, 48] as const;
+
+/** Two blocks of three streams, whose gates have weights of the same shapes, and one of two. */
+function tinySpec(family: TinyFamily): OsnetSpec {
+  const placement = (first: boolean): BlockSpec["instanceNorm"] =>
+    family === "ain"
+      ? "inside"
+      : family === "ibn"
+        ? first
+          ? "outside"
+          : "none"
+        : family === "nas"
+          ? "both"
+          : "none";
+  const block = (inChannels: number, outChannels: number, streams: number, first: boolean): BlockSpec => ({
+    inChannels,
+    outChannels,
+    streams,
+    reduction: 4,
+    instanceNorm: placement(first),
+  });
+  const isAttribute = family === "attribute";
+  return {
+    dialect: family === "ain" ? "osnet_ain" : "osnet",
+    stem: { channels: STEM, norm: family === "ibn" || family === "ain" ? "instance" : "batch" },
+    stages: [
+      {
+        blocks: [block(STEM, WIDTHS[0], 3, true), block(WIDTHS[0], WIDTHS[0], 3, true)],
+        transition: true,
+      },
+      { blocks: [block(WIDTHS[0], WIDTHS[1], 2, false)], transition: false },
+    ],
+    gate: { reduction: 2, activation: "sigmoid", layerNorm: family === "nas" },
+    pooling: isAttribute ? "max" : "avg",
+    embedding: [24],
+    head: { classes: 6, loss: isAttribute ? "sigmoid" : "softmax" },
+  };
+}
+
+/** A small network of seeded weights, as a checkpoint that has been read. */
+export function tinyCheckpoint(
+  family: TinyFamily,
+  change: (weights: StateDict) => StateDict = same,
+): Checkpoint {
+  const spec = tinySpec(family);
+  const weights = change(seededStateDict(expand(spec), TINY_FAMILIES.indexOf(family) + 1));
+  const subject = `${family}.safetensors`;
+  return openCheckpoint(encodeSafetensors(weights, { subject }), { subject, arch: spec });
+}
+
+/** What the small networks are run on: no layer's output is as high as it is wide. */
+export const IMAGES = { batch: 2, height: 64, width: 32 } as const;
+
+/** Elements of one channel of a layer's output, on such images. */
+export function planeOf({ graph }: Network, layer: string): number {
+  const { batch, height, width } = IMAGES;
+  return elementCount((outputShapes(graph, [batch, 3, height, width]).get(layer) ?? []).slice(2));
+}
+
+function same(weights: StateDict): StateDict {
+  return weights;
+}

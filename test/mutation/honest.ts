@@ -1,0 +1,286 @@
+import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
+import { openNpz } from "../../src/convert/formats/npz/archive.js";
+import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../src/convert/lower/onnx/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
+import type { RealTensor, Tensor } from "../../src/tensor.js";
+import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
+import { seededImages } from "../../src/verify/images.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { NamedBytes } from "../../src/verify/open-file.js";
+import type { LayerResult, ParityReport } from "../../src/verify/report.js";
+import { verify } from "../../src/verify/verify.js";
+import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js";
+import { SMALL } from "../support/osnet.js";
+import { candidateOf, FORMS, RUNTIMES } from "./candidates.js";
+import { IMAGES, TINY_FAMILIES, tinyCheckpoint } from "./families.js";
+import { type RuleVerdict, verdictsOf } from "./rules.js";
+import { scaled } from "./scaled.js";
+import { collect, replayed, type Subject, subjectOf } from "./subjects.js";
+
+/** A right model, to be judged. */
+interface HonestCandidate {
+  /** The row of the table that it is counted in. */
+  readonly kind: string;
+  readonly says: string;
+  readonly subject: Subject;
+  readonly file: NamedBytes;
+  readonly backend?: TfjsBackendName;
+  /** The onnxruntime's optimisation; default: its own. */
+  readonly level?: Level;
+}
+
+export interface HonestRun {
+  readonly kind: string;
+  readonly says: string;
+  readonly report: ParityReport;
+  /** How much of its bound each layer takes, by operation; a folded batch norm is the product that it is part of. */
+  readonly margins: ReadonlyMap<string, readonly number[]>;
+  readonly rules: readonly RuleVerdict[];
+}
+
+type Level = "disabled" | "basic" | "extended" | "all";
+const LEVELS: readonly Level[] = ["disabled", "basic", "extended", "all"];
+
+/** Scales of the images, and of what convolutions give their norms. */
+const SCALES = [1e-3, 1e3] as const;
+
+/** Right models, judged one by one. @param all those of real size, too */
+export async function* honestRuns(all: boolean): AsyncGenerator<HonestRun> {
+  for await (const candidate of candidates(all)) yield await held(candidate);
+}
+
+async function* candidates(all: boolean): AsyncGenerator<HonestCandidate> {
+  const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
+  for (const family of TINY_FAMILIES) {
+    const checkpoint = tinyCheckpoint(family);
+    const subject = await subjectOf(family, checkpoint, images);
+    yield* inAllForms(subject, "seeded weights");
+    for (const scale of SCALES) {
+      yield* inAllForms(await subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`);
+      yield* inAllForms(await subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
+    }
+    yield* asOnnx(subject);
+    yield* asTfjs(subject);
+  }
+  if (!all) return;
+  for (const family of FAMILIES) yield* ofRealSize(family);
+  yield* trained();
+}
+
+function times({ data, ...rest }: Tensor<"float32">, scale: number): Tensor<"float32"> {
+  return { ...rest, data: data.map((value) => value * scale) };
+}
+
+function* inAllForms(subject: Subject, weights: string, kind?: string): Generator<HonestCandidate> {
+  const { graph, stateDict } = subject.checkpoint;
+  const right = { operator: "", says: "", layers: [], causes: [], kinds: [], network: { graph, stateDict } };
+  for (const form of FORMS) {
+    const file = candidateOf(right, form, subject.images);
+    const backend = RUNTIMES[form];
+    if (!file) continue;
+    yield {
+      kind: kind ?? form,
+      says: `${subject.name}, ${form}, ${weights}`,
+      subject,
+      file,
+      ...(backend ? { backend } : {}),
+    };
+  }
+}
+
+/** Operator sets, outputs, half precision, and onnxruntime's levels of optimisation. */
+function* asOnnx(subject: Subject): Generator<HonestCandidate> {
+  const { graph, stateDict } = subject.checkpoint;
+  const options: readonly (readonly [string, OnnxOptions])[] = [
+    ["opset 11", { opset: 11 }],
+    ["opset 22", { opset: 22, fold: false }],
+    ["all outputs, any size", { gates: true, size: "dynamic" }],
+    ["float16", { dtype: "float16" }],
+  ];
+  const written = (more: OnnxOptions): NamedBytes => ({
+    name: "m.onnx",
+    bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: IMAGES, ...more })),
+  });
+  for (const [says, more] of options)
+    yield {
+      kind: says === "float16" ? "onnx, float16" : "onnx, other options",
+      says: `${subject.name}, ${says}`,
+      subject,
+      file: written(more),
+    };
+  for (const level of LEVELS)
+    for (const fold of [true, false])
+      yield {
+        kind: "onnx, every optimisation",
+        says: `${subject.name}, optimisation ${level}, ${fold ? "folded" : "unfolded"}`,
+        subject,
+        file: written({ fold }),
+        level,
+      };
+}
+
+/** Every backend, graph and layers models, and storage in fewer bits. */
+function* asTfjs(subject: Subject): Generator<HonestCandidate> {
+  const { graph, stateDict } = subject.checkpoint;
+  const named = (model: Parameters<typeof encodeTfjs>[0]): NamedBytes => {
+    const { json, shards } = encodeTfjs(model);
+    return { name: "model.json", bytes: json, shards };
+  };
+  const size = { size: IMAGES };
+  for (const backend of TFJS_BACKENDS.filter((name) => name !== "tfjs-node"))
+    for (const [says, model] of [
+      ["graph", lowerToTfjs(graph, stateDict, { ...size, fuse: false, fold: false })],
+      ["layers", lowerToTfjsLayers(graph, stateDict, size)],
+    ] as const)
+      yield {
+        kind: `${backend}, ${says}`,
+        says: `${subject.name}, ${backend}, ${says}`,
+        subject,
+        file: named(model),
+        backend,
+      };
+  for (const quantize of QUANTIZED_DTYPES)
+    yield {
+      kind: "tfjs, weights in fewer bits",
+      says: `${subject.name}, weights in ${quantize}`,
+      subject,
+      file: named(lowerToTfjs(graph, stateDict, { ...size, quantize })),
+    };
+}
+
+/** The reference families, as we and PyTorch export them, and as PyTorch recorded them. */
+async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
+  const files = [`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`];
+  if (files.some((name) => fixturePath(name) === undefined)) return;
+  const checkpoint = openFamily(family);
+  const images = seededImages(0, 2, SMALL.height, SMALL.width);
+  const subject = await subjectOf(family, checkpoint, images);
+  for (const candidate of inAllForms(subject, "seeded weights", "reference families"))
+    if (!candidate.file.name.endsWith(".npz")) yield candidate;
+  for (const precision of ["", ".float64"]) {
+    const name = `${family}.64x32${precision}.npz`;
+    const bytes = readFixture(name);
+    const recorded = openNpz(bytes, name).read("input");
+    yield {
+      kind: `recorded by PyTorch${precision.replace(".", ", ")}`,
+      says: name,
+      subject: await subjectOf(family, checkpoint, {
+        dtype: "float32",
+        shape: recorded.shape,
+        data: Float32Array.from(recorded.data as Float32Array),
+      }),
+      file: { name, bytes },
+    };
+  }
+  for (const suffix of ["op9", "op12", "op12.unfolded", "op16", "static_unnamed"]) {
+    const name = `${family}.torch1.13.${suffix}.onnx`;
+    if (fixturePath(name) === undefined) continue;
+    // All of this size, and one of a single image.
+    const of = seededImages(0, suffix === "static_unnamed" ? 1 : 2, 256, 128);
+    yield {
+      kind: "onnx by PyTorch 1.13",
+      says: name,
+      subject: await subjectOf(family, checkpoint, of),
+      file: { name, bytes: readFixture(name) },
+    };
+  }
+}
+
+function openFamily(family: Family): Checkpoint {
+  const subject = `${family}.pth`;
+  const { spec, ...checkpoint } = openCheckpoint(readFixture(subject), { subject });
+  if (family !== "osnet_attr_max_x0_25" || !spec.head) return { spec, ...checkpoint };
+  const arch = { ...spec, pooling: "max", head: { ...spec.head, loss: "sigmoid" } } as const;
+  return openCheckpoint(readFixture(subject), { subject, arch });
+}
+
+/** Weights that were trained, in place beside the repository. */
+async function* trained(): AsyncGenerator<HonestCandidate> {
+  const name = "real/osnet_x0_25_msmt17.pth";
+  const exported = "real/osnet_x0_25_msmt17.torch2.8.onnx";
+  if (fixturePath(name) === undefined || fixturePath(exported) === undefined) return;
+  const checkpoint = openCheckpoint(readFixture(name), { subject: name });
+  const images = seededImages(0, 2, 128, 64);
+  const subject = await subjectOf("trained", checkpoint, images);
+  yield* inAllForms(subject, "trained weights", "trained weights");
+  yield* inAllForms(
+    await subjectOf("trained", checkpoint, times(images, 30)),
+    "trained weights, images × 30",
+  );
+  const file = { name: exported, bytes: readFixture(exported) };
+  const own = await subjectOf("trained", checkpoint, seededImages(0, 1, 256, 128));
+  yield { kind: "onnx by PyTorch 2.8", says: exported, subject: own, file };
+}
+
+async function held({ kind, says, subject, file, backend, level }: HonestCandidate): Promise<HonestRun> {
+  const { checkpoint, images } = subject;
+  const isRecording = file.name.endsWith(".npz");
+  const verification = await openVerification(
+    file,
+    { name: "w.pth", bytes: new Uint8Array(), checkpoint },
+    {
+      ...(isRecording ? {} : { images: { source: "test", tensor: images } }),
+      ...(backend ? { backend } : {}),
+    },
+  );
+  const { candidate } = verification;
+  const values =
+    level && file.bytes instanceof Uint8Array
+      ? await optimised(file.bytes, candidate.backend.layers, images, level)
+      : await collect(candidate.backend, images);
+  const report = await verify({
+    ...verification,
+    // A model of fewer bits is held against the network of the weights that it stores.
+    ...(verification.quantized
+      ? {}
+      : { reference: { ...verification.reference, backend: subject.reference } }),
+    // A file may be run in stages, whose values belong together: as it is, but for sessions of our own.
+    candidate: level ? { ...candidate, backend: replayed(candidate.backend, values) } : candidate,
+  });
+  return { kind, says, report, margins: marginsOf(subject, report), rules: verdictsOf(subject, values) };
+}
+
+/** All values of a file of ours, in a session of some level of optimisation. */
+async function optimised(
+  bytes: Uint8Array,
+  layers: readonly string[],
+  images: Tensor<"float32">,
+  level: Level,
+): Promise<ReadonlyMap<string, RealTensor>> {
+  const { InferenceSession, Tensor: OrtTensor } = await import("onnxruntime-node");
+  const session = await InferenceSession.create(appendOutputs(bytes, layers), {
+    logSeverityLevel: 3,
+    graphOptimizationLevel: level,
+  });
+  const feed = { images: new OrtTensor("float32", images.data, images.shape) };
+  const values = await session.run(feed, [...layers]);
+  await session.release();
+  return new Map(
+    layers.flatMap((name): [string, RealTensor][] => {
+      const value = values[name];
+      return value?.data instanceof Float32Array
+        ? [[name, { dtype: "float32", shape: value.dims, data: value.data }]]
+        : [];
+    }),
+  );
+}
+
+const PRODUCTS: ReadonlySet<string> = new Set(["conv", "linear"]);
+
+function marginsOf({ checkpoint: { graph } }: Subject, report: ParityReport): HonestRun["margins"] {
+  const folded = new Set(report.coverage.folded);
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const kindOf = ({ name, op }: LayerResult): string => {
+    const product = nodes.get(name)?.inputs.some((input) => folded.has(input)) === true;
+    return product || PRODUCTS.has(op) ? "dot product" : op;
+  };
+  const margins = new Map<string, number[]>();
+  for (const layer of report.layers) {
+    if (layer.margin === null || layer.status === "untested") continue;
+    const kind = kindOf(layer);
+    margins.set(kind, [...(margins.get(kind) ?? []), layer.margin]);
+  }
+  return margins;
+}

@@ -1,0 +1,54 @@
+import type { RealTensor } from "../../src/tensor.js";
+import type { TfjsBackendName } from "../../src/verify/backend.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { NamedBytes } from "../../src/verify/open-file.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import { verify } from "../../src/verify/verify.js";
+import { collect, replayed, type Subject } from "./subjects.js";
+
+/** What the verifier says of a candidate, and what the candidate computed. */
+export interface Judgement {
+  readonly report: ParityReport;
+  /** The same without a look at constants and structure: by values alone. */
+  readonly blind: ParityReport;
+  readonly values: ReadonlyMap<string, RealTensor>;
+  /** The layers that it shows. */
+  readonly shown: ReadonlySet<string>;
+}
+
+/** Runs a candidate once, and judges it twice. */
+export async function judge(
+  subject: Subject,
+  candidate: NamedBytes,
+  backend: TfjsBackendName | undefined,
+): Promise<Judgement> {
+  const { checkpoint, images } = subject;
+  const isRecording = candidate.name.endsWith(".npz");
+  const verification = await openVerification(
+    candidate,
+    { name: "w.pth", bytes: new Uint8Array(), checkpoint },
+    {
+      ...(isRecording ? {} : { images: { source: "test", tensor: images } }),
+      ...(backend ? { backend } : {}),
+    },
+  );
+  const { candidate: opened, reference } = verification;
+  const values = await collect(opened.backend, images);
+  const whole = {
+    ...verification,
+    reference: { ...reference, backend: subject.reference },
+    candidate: {
+      ...opened,
+      backend: replayed(opened.backend, values),
+    },
+  };
+  const { structure: _structure, isMatched: _matched, ...rest } = whole.candidate;
+  const { weights: _weights, ...unweighed } = whole;
+  const report = await verify(whole);
+  return {
+    report,
+    blind: isRecording ? report : await verify({ ...unweighed, candidate: rest }),
+    values,
+    shown: new Set(opened.backend.layers),
+  };
+}

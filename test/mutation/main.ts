@@ -1,0 +1,53 @@
+/**
+ * npm run mutation -- [--forms N] [--write]
+ *
+ * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), and right models of every
+ * kind; prints what became of them, and exits with status 1 if a mutant survives or a right model fails. `--write` puts the
+ * tables into docs/verification.md.
+ */
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { unmetOfMutants, unmetOfRuns } from "./demands.js";
+import { honestRuns } from "./honest.js";
+import { mutants } from "./mutants.js";
+import { BEGIN, END, tables } from "./table.js";
+import { type HonestTally, type MutantTally, withMutant, withRun } from "./tally.js";
+
+const DOCUMENT = "docs/verification.md";
+
+const { values } = parseArgs({
+  options: { forms: { type: "string", default: "2" }, write: { type: "boolean", default: false } },
+});
+
+const byOperator = new Map<string, MutantTally>();
+for await (const mutant of mutants({ forms: Number(values.forms) })) {
+  const { mutation, family, form, outcome, isEquivalent } = mutant;
+  byOperator.set(mutation.operator, withMutant(byOperator.get(mutation.operator), mutant));
+  if (isEquivalent || (outcome.killed && outcome.located && outcome.explained)) continue;
+  const [fault] = outcome.faults;
+  const what = outcome.killed ? (outcome.located ? "not explained" : "found elsewhere") : "survives";
+  console.error(
+    `${family}, ${form}: ${mutation.says}: ${what}${fault ? `: ${fault.layer}: ${fault.explanation}` : ""}`,
+  );
+}
+
+const byKind = new Map<string, HonestTally>();
+for await (const run of honestRuns(true)) {
+  byKind.set(run.kind, withRun(byKind.get(run.kind), run));
+  const [fault] = run.report.faults;
+  if (fault) console.error(`${run.says}: fails: ${fault.layer}: ${fault.explanation}`);
+}
+
+const text = tables(byOperator, byKind);
+console.log(text);
+if (values.write) {
+  const document = readFileSync(DOCUMENT, "utf8");
+  const [from, to] = [document.indexOf(BEGIN), document.indexOf(END)];
+  if (from < 0 || to < from) throw new Error(`${DOCUMENT} has no place for the tables`);
+  writeFileSync(DOCUMENT, `${document.slice(0, from)}${BEGIN}\n\n${text}\n\n${document.slice(to)}`);
+}
+
+const unmet = [...unmetOfMutants(byOperator), ...unmetOfRuns(byKind)];
+for (const demand of unmet) console.error(demand);
+process.exit(unmet.length > 0 ? 1 : 0);

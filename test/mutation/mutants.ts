@@ -1,0 +1,150 @@
+import type { LayerGraph } from "../../src/arch/index.js";
+import type { RealTensor, Tensor } from "../../src/tensor.js";
+import { chooseImages } from "../../src/verify/choose-images.js";
+import { seededImages } from "../../src/verify/images.js";
+import type { Fault, ParityReport } from "../../src/verify/report.js";
+import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
+import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import { judge } from "./judge.js";
+import type { Mutation } from "./mutation.js";
+import { run } from "./network.js";
+import { OPERATORS } from "./operators/index.js";
+import { type RuleVerdict, verdictsOf } from "./rules.js";
+import { type Subject, subjectOf } from "./subjects.js";
+
+/** What became of a mutant, judged in one way. */
+export interface Outcome {
+  readonly killed: boolean;
+  /** Every fault is at a layer that is wrong. */
+  readonly located: boolean;
+  /** One of them is told what it is. */
+  readonly explained: boolean;
+  readonly faults: readonly Fault[];
+}
+
+export interface Mutant {
+  readonly family: TinyFamily;
+  readonly form: Form;
+  readonly mutation: Mutation;
+  readonly outcome: Outcome;
+  /** By values alone, without a look at constants and structure; undefined where a file's layers are found by those. */
+  readonly blind?: Outcome;
+  /** The same result on these images and on those that leave the least untested, in float64: not wrong there. */
+  readonly isEquivalent: boolean;
+  readonly rules: readonly RuleVerdict[];
+}
+
+/**
+ * How many forms of each mutation are tried, the next ones in turn; and of how many families, likewise. Undefined: all.
+ */
+export interface Sample {
+  readonly forms?: number;
+  readonly families?: number;
+}
+
+/** Mutants of every operator, family and form, judged one by one. */
+export async function* mutants({ forms = FORMS.length, families }: Sample = {}): AsyncGenerator<Mutant> {
+  const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
+  for (const [turn, family] of TINY_FAMILIES.entries()) {
+    const subject = await subjectOf(family, tinyCheckpoint(family), images);
+    const equivalent = equivalence(subject);
+    for (const [index, mutation] of mutationsOf(subject).entries()) {
+      if ((index + turn) % TINY_FAMILIES.length >= (families ?? TINY_FAMILIES.length)) continue;
+      let left = forms;
+      for (let step = 0; step < FORMS.length && left > 0; step++) {
+        const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
+        const mutant = await judged(subject, family, mutation, form, equivalent);
+        if (!mutant) continue;
+        left--;
+        yield mutant;
+      }
+    }
+  }
+}
+
+function mutationsOf({ checkpoint: { graph, stateDict } }: Subject): readonly Mutation[] {
+  return OPERATORS.flatMap((operator) => operator({ graph, stateDict }));
+}
+
+async function judged(
+  subject: Subject,
+  family: TinyFamily,
+  mutation: Mutation,
+  form: Form,
+  equivalent: (mutation: Mutation) => boolean,
+): Promise<Mutant | undefined> {
+  const candidate = candidateOf(mutation, form, subject.images);
+  if (!candidate) return undefined;
+  const { report, blind, shown, values } = await judge(subject, candidate, RUNTIMES[form]);
+  const { graph } = subject.checkpoint;
+  const layers = shownLayers(graph, mutation.layers, shown);
+  const outcome = outcomeOf(report, mutation, layers);
+  return {
+    family,
+    form,
+    mutation,
+    outcome,
+    ...(form.endsWith("without names")
+      ? {}
+      : { blind: outcomeOf(blind, { ...mutation, kinds: [] }, layers) }),
+    isEquivalent: !outcome.killed && equivalent(mutation),
+    rules: verdictsOf(subject, values),
+  };
+}
+
+/** Layers, and for those that a candidate does not show the next ones that it does: there their faults are seen. */
+function shownLayers(
+  graph: LayerGraph,
+  layers: readonly string[],
+  shown: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const found = new Set(layers);
+  for (const { name, inputs } of graph.nodes)
+    if (inputs.some((input) => found.has(input) && !shown.has(input))) found.add(name);
+  return found;
+}
+
+function outcomeOf(
+  { passed, faults }: ParityReport,
+  { causes, kinds }: Pick<Mutation, "causes" | "kinds">,
+  layers: ReadonlySet<string>,
+): Outcome {
+  const killed = !passed;
+  const isRight = ({ kind, cause }: Fault): boolean =>
+    cause !== undefined ? causes.includes(cause) : kind !== "numeric" && kinds.includes(kind);
+  return {
+    killed,
+    located: killed && faults.length > 0 && faults.every(({ layer }) => layers.has(layer)),
+    explained: killed && faults.some((fault) => layers.has(fault.layer) && isRight(fault)),
+    faults,
+  };
+}
+
+/** Of float64: sums in another order may differ in the last places. */
+const SAME = 2 ** -45;
+
+/** Whether a mutation shows in the network's results, by running it in float64. */
+function equivalence({ checkpoint, images }: Subject): (mutation: Mutation) => boolean {
+  const { graph, stateDict } = checkpoint;
+  const { batch: _batch, ...size } = IMAGES;
+  let sets: readonly Tensor<"float32">[] | undefined;
+  return ({ network }) => {
+    sets ??= [images, chooseImages(graph, stateDict, { ...size, batch: 8 }).images];
+    return sets.every((set) => {
+      const wrong = run(network, set, "float64");
+      const right = run({ graph, stateDict }, set, "float64");
+      return resultsOf(graph).every((layer) => isSame(right.get(layer), wrong.get(layer)));
+    });
+  };
+}
+
+function resultsOf({ outputs }: LayerGraph): readonly string[] {
+  return [outputs.features, outputs[outputs.evaluation] ?? outputs.features];
+}
+
+function isSame(right: RealTensor | undefined, wrong: RealTensor | undefined): boolean {
+  if (!right || !wrong) return false;
+  const [a, b] = [Float64Array.from(right.data), Float64Array.from(wrong.data)];
+  const largest = a.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return a.every((value, i) => Math.abs(value - (b[i] as number)) <= SAME * largest);
+}
