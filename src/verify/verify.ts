@@ -2,6 +2,7 @@ import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../errors.js";
 import { formatShape, sameShape } from "../tensor.js";
 import type { Candidate, Side } from "./candidate.js";
+import { judgeEmbedding } from "./embedding.js";
 import {
   consequences,
   explainedBy,
@@ -12,10 +13,9 @@ import {
   withCauses,
 } from "./faults.js";
 import { joinByName } from "./join.js";
-import { gateResult, judgeOutput, rerunTolerance } from "./judge.js";
+import { gateResult } from "./judge.js";
 import { layerJudge } from "./layer-judge.js";
 import { proofOf } from "./proof.js";
-import { quantizationLoss } from "./quantization.js";
 import type {
   Fault,
   GateResult,
@@ -24,7 +24,7 @@ import type {
   ParityReport,
   QuantizationResult,
 } from "./report.js";
-import { rerun, rerunFaults } from "./reruns.js";
+import { rerunFaults } from "./reruns.js";
 import { observeVacuity } from "./vacuity.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -74,24 +74,9 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     const gate = gateLayers.get(name);
     if (gate) gates.set(name, gateResult(gate, expected, actual, result));
     if (name === outputLayer) {
-      const plain = await candidate.untapped?.(images);
-      output = judgeOutput(
-        name,
-        expected,
-        actual,
-        plain?.name === name ? plain.tensor : undefined,
-        tolerance,
-        candidate.precision,
-      );
-      if (plain?.name === name) {
-        const tolerance = rerunTolerance(output, candidate.precision);
-        const run = { ...plain, images, tolerance, batch: verification.batch };
-        output = { ...output, reruns: await rerun(candidate, run) };
-      }
-      const { quantized } = verification;
-      const loss =
-        quantized && (await quantizationLoss(quantized.original, images, name, plain?.tensor ?? actual));
-      if (loss) quantization = { ...quantized.summary, ...loss };
+      const result = await judgeEmbedding(verification, tolerance, { name, expected, actual });
+      output = result.output;
+      quantization = result.quantization;
     }
     verification.onProgress?.(results.size, wanted.length);
   }

@@ -1,19 +1,15 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
-import {
-  chooseQuantization,
-  roundToStored,
-  type StoredTensor,
-  type TfjsQuantization,
-} from "../convert/formats/tfjs/index.js";
+import type { StoredTensor } from "../convert/formats/tfjs/index.js";
 import type { OnnxMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { DType, Tensor } from "../tensor.js";
-import { castFloat, toFloat32 } from "../tensor-cast.js";
+import { toFloat32 } from "../tensor-cast.js";
 import { explainedBy, layerFault } from "./faults.js";
 import { refold } from "./refold.js";
 import type { Fault, WeightsResult } from "./report.js";
+import { HALF_PRECISION, inPrecisionOf, isRounded } from "./stored-values.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -213,9 +209,6 @@ function differences(
     : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
 }
 
-/** One unit in the last place, relative to a value: what two roundings to a 16-bit type may be apart. */
-const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** -10, bfloat16: 2 ** -7 };
-
 /**
  * Exporters of half-precision modules fold in half precision: how much larger its roundings are than float32's. Of the
  * eight that bounds allow (refold.ts), six are of parameters and steps to a weight, and eight to a bias.
@@ -224,33 +217,3 @@ const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 **
 
 /** onnxconverter-common makes what is nearer to 0 than 1e-7 that, in float16 twice the least number; so may two roundings. */
 const LEAST_HALF = 2 ** -23;
-
-/** Whether a constant is in fewer bits than it takes to hold these values. */
-function isRounded(constant: StoredTensor, values: Float32Array, layer: string): boolean {
-  if (!constant.stored && HALF_PRECISION[constant.dtype] === undefined) return false;
-  const { data } = toFloat32(constant, layer);
-  return values.some((value, index) => value !== data[index]);
-}
-
-/** A file in half precision, or one of quantised weights, holds the checkpoint's values rounded once. */
-function inPrecisionOf(
-  { dtype, shape, stored }: StoredTensor,
-  values: Float32Array,
-  layer: string,
-): Float32Array | undefined {
-  if (stored) return asStored({ dtype: "float32", shape, data: values }, stored)?.data;
-  if (dtype !== "float16" && dtype !== "bfloat16") return values;
-  const rounded = castFloat({ dtype: "float32", shape, data: values }, dtype, layer);
-  return toFloat32(rounded, layer).data;
-}
-
-/** How much wider a step may be than the range of the values asks for: other writers round it to float32. */
-const STORED_SLACK = 1 + 2 ** -20;
-
-/** The values on the file's own steps, if these are as fine as the storage type allows. */
-function asStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> | undefined {
-  const best = chooseQuantization(tensor, stored.dtype);
-  const coarse =
-    stored.dtype !== "float16" && best.dtype !== "float16" && stored.scale > best.scale * STORED_SLACK;
-  return coarse ? undefined : roundToStored(tensor, stored);
-}
