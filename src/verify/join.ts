@@ -1,11 +1,12 @@
+import type { RealTensor } from "../tensor.js";
 import type { LayerOutput } from "./backend.js";
 
 /** The two sides' values of one layer; valid until the next is asked for. */
 export interface JoinedLayer {
   readonly name: string;
-  readonly expected: LayerOutput["tensor"];
-  readonly actual: LayerOutput["tensor"];
-  /** What the actual side has given again since the layer before. */
+  readonly expected: RealTensor;
+  readonly actual: RealTensor;
+  /** What the actual side has given again, right before this layer. */
   readonly again: readonly LayerOutput[];
 }
 
@@ -30,11 +31,11 @@ export async function* joinByName(
       if (!fromLeft && !fromRight) return;
       const pairs =
         fromLeft && fromRight?.name === fromLeft.name
-          ? [{ name: fromLeft.name, expected: fromLeft.tensor, actual: fromRight.tensor }]
+          ? [joined(fromLeft, fromRight)]
           : [...pairUp(fromLeft, left, right), ...pairUp(fromRight, right, left)];
       for (const pair of pairs) {
         remaining.delete(pair.name);
-        yield { ...pair, again: right.again.splice(0) };
+        yield pair;
       }
     }
   } finally {
@@ -42,47 +43,50 @@ export async function* joinByName(
     await right.close();
   }
 
-  function* pairUp(
-    output: LayerOutput | undefined,
-    own: OpenSide,
-    other: OpenSide,
-  ): Generator<Omit<JoinedLayer, "again">> {
+  function* pairUp(output: SideOutput | undefined, own: OpenSide, other: OpenSide): Generator<JoinedLayer> {
     if (!output) return;
-    const { name, tensor } = output;
+    const { name, tensor, again } = output;
     const partner = other.waiting.get(name);
     if (!partner) {
-      own.waiting.set(name, { ...tensor, data: tensor.data.slice() } as LayerOutput["tensor"]);
+      own.waiting.set(name, { name, tensor: { ...tensor, data: tensor.data.slice() } as RealTensor, again });
       return;
     }
     other.waiting.delete(name);
-    yield own === left
-      ? { name, expected: tensor, actual: partner }
-      : { name, expected: partner, actual: tensor };
+    yield own === left ? joined(output, partner) : joined(partner, output);
   }
+}
+
+function joined(expected: SideOutput, { name, tensor, again }: SideOutput): JoinedLayer {
+  return { name, expected: expected.tensor, actual: tensor, again };
+}
+
+/** A layer that is wanted, with what its side has given again right before it: a side may run ahead of the other. */
+interface SideOutput {
+  readonly name: string;
+  readonly tensor: RealTensor;
+  readonly again: readonly LayerOutput[];
 }
 
 interface OpenSide {
   /** Values whose partner has not come yet. */
-  readonly waiting: Map<string, LayerOutput["tensor"]>;
-  /** Values that were given again, and are nobody's partner. */
-  readonly again: LayerOutput[];
+  readonly waiting: Map<string, SideOutput>;
   /** The next value that is still wanted. */
-  next(): Promise<LayerOutput | undefined>;
+  next(): Promise<SideOutput | undefined>;
   close(): Promise<void>;
 }
 
 function openSide(source: AsyncIterable<LayerOutput>, wanted: ReadonlySet<string>): OpenSide {
   const iterator = source[Symbol.asyncIterator]();
-  const again: LayerOutput[] = [];
   return {
     waiting: new Map(),
-    again,
     async next() {
+      const again: LayerOutput[] = [];
       for (;;) {
         const result = await iterator.next();
         if (result.done) return undefined;
+        const { name, tensor } = result.value;
         if (result.value.again) again.push(result.value);
-        else if (wanted.has(result.value.name)) return result.value;
+        else if (wanted.has(name)) return { name, tensor, again };
       }
     },
     async close() {

@@ -68,4 +68,26 @@ describe("joinByName", () => {
     expect(await join(endless(), endless(), "n2")).toEqual([["n2", 2, 2]]);
     expect(closed).toBe(2);
   });
+
+  it("keeps what is given again with the layer behind it, though a side runs ahead of the other", async () => {
+    const value = (name: string, again?: boolean): LayerOutput => ({
+      name,
+      tensor: { dtype: "float64", shape: [1], data: Float64Array.of(0) },
+      ...(again ? { again } : {}),
+    });
+    async function* actual(): AsyncGenerator<LayerOutput> {
+      // `b` is missing: from there on this side is a layer ahead.
+      yield* [value("a"), value("c"), value("a", true), value("d"), value("e")];
+    }
+    const again: [string, string[]][] = [];
+    const expected = stream(["a", 0], ["b", 0], ["c", 0], ["d", 0], ["e", 0]);
+    for await (const pair of joinByName(expected, actual(), new Set(["a", "b", "c", "d", "e"])))
+      again.push([pair.name, pair.again.map(({ name }) => name)]);
+    expect(again).toEqual([
+      ["a", []],
+      ["c", []],
+      ["d", ["a"]],
+      ["e", []],
+    ]);
+  });
 });
