@@ -14,7 +14,7 @@ import {
 } from "./foreign.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
-import { isPlain } from "./preprocess.js";
+import { isPlain, strayOrder } from "./preprocess.js";
 import { noResult, notAnOsnet } from "./refusals.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
@@ -172,10 +172,17 @@ function ownFindings(
 
 function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): readonly Difference[] {
   const [input] = nodes;
+  if (!input) return [];
   const { unknown } = preprocess;
-  return input && unknown.length > 0
-    ? [difference(input, `${unknown.join(", ")} before the network`, "normalised images")]
-    : [];
+  const order = strayOrder(preprocess);
+  return [
+    ...(unknown.length > 0
+      ? [difference(input, `${unknown.join(", ")} before the network`, "normalised images")]
+      : []),
+    ...(order
+      ? [difference(input, `channels in the order ${order.join(", ")}`, "those of normalised images, RGB")]
+      : []),
+  ];
 }
 
 /** What comes after a network's result has none of these: behind them, the way to the result was lost. */

@@ -49,6 +49,15 @@ export function isPlain({ layout, dtype, order, scale, shift }: Preprocess): boo
   );
 }
 
+/**
+ * The order that a file puts the channels of images in which it takes as normalised, where it is another than theirs:
+ * with raw pixels that is BGR; with normalised images, which are RGB, it is a mistake, since means and deviations differ.
+ */
+export function strayOrder({ order, scale, shift }: Preprocess): readonly number[] | undefined {
+  const isNormalised = scale.every((value) => value === 1) && shift.every((value) => value === 0);
+  return isNormalised && order.some((channel, at) => channel !== at) ? order : undefined;
+}
+
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;
 

@@ -6,7 +6,15 @@ import { type Difference, matchOnnx } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { StateDict } from "../../../src/state-dict.js";
 import { float32, parametersFor } from "../lower/graphs.js";
-import { anonymous, dropNode, operator, replaceNode, withAttribute, withConstants } from "./graphs.js";
+import {
+  anonymous,
+  dropNode,
+  operator,
+  replaceNode,
+  withAttribute,
+  withConstants,
+  withNodes,
+} from "./graphs.js";
 
 /** Two networks of which nothing is alike but the blocks: batch norms only, and instance norms in places. */
 const NETWORKS = ["osnet_x0_25", "osnet_ain_x0_25", "osnet_ibn_x1_0"] as const;
@@ -43,6 +51,26 @@ describe("a difference is a finding", () => {
       expect(findings(dropNode(lower("osnet_x0_25"), layer))).toContainEqual(
         expect.objectContaining({ layer, expected: "a sum" }),
       );
+  });
+
+  it("images that are normalised as RGB and read as BGR", () => {
+    const model = lower("osnet_x0_25");
+    const [images] = model.graph.inputs;
+    const flipped = withConstants(
+      withNodes(model, (nodes) => [
+        operator("Gather", ["fed", "order"], images?.name ?? "", { axis: { type: "int", value: 1 } }),
+        ...nodes,
+      ]),
+      { order: { dtype: "int64", shape: [3], data: BigInt64Array.of(2n, 1n, 0n) } },
+    );
+    const fed = images ? [{ ...images, name: "fed" }] : [];
+    expect(findings({ ...flipped, graph: { ...flipped.graph, inputs: fed } })).toEqual([
+      {
+        layer: "images",
+        found: "channels in the order 2, 1, 0",
+        expected: "those of normalised images, RGB",
+      },
+    ]);
   });
 
   it("crossed gates", () => {
