@@ -194,3 +194,10 @@ it.each(["json", "md", "xml", "html", "sarif"] as const)(
     expect(await renderSuite(structuredClone(suite), format)).toBe(await renderSuite(suite, format));
   },
 );
+
+it.each(["md", "html"] as const)("%s says that different images have the same embedding", async (format) => {
+  const vacuity = { untested: [], collapsed: [[0, 1]] } as const;
+  const sentence = "different images have the same embedding: 0 and 1";
+  expect(await renderReport({ ...REPORT, vacuity }, format)).toContain(sentence);
+  expect(await renderReport(REPORT, format)).not.toContain(sentence);
+});
