@@ -134,11 +134,11 @@ program
   .commandsGroup("Besides:")
   .command("inspect")
   .description(
-    "say what a checkpoint or an ONNX file is: container or exporter, network, classes, weights' fingerprint, and what is odd",
+    "say what a checkpoint or a model is: container or exporter, network, classes, weights' fingerprint, and what is odd",
   )
   .argument(
     "<file>",
-    "torchreid weights (PyTorch, safetensors or .npz), an ONNX file, or - for standard input",
+    "torchreid weights (PyTorch, safetensors or .npz), an ONNX file, a TensorFlow.js folder, or - for standard input",
   )
   .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
   .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")

@@ -6,9 +6,12 @@ import { inspectCheckpoint } from "../../src/convert/inspect/inspection.js";
 import { inspectOnnx } from "../../src/convert/inspect/onnx-inspection.js";
 import { renderOnnxInspection } from "../../src/convert/inspect/onnx-text.js";
 import { renderInspection } from "../../src/convert/inspect/text.js";
+import { inspectTfjs } from "../../src/convert/inspect/tfjs-inspection.js";
+import { renderTfjsInspection } from "../../src/convert/inspect/tfjs-text.js";
 import { sniffFormat } from "../../src/convert/sniff.js";
-import { openInput, sidecarReader } from "../../src/files.js";
+import { isFolder, openInput, sidecarReader } from "../../src/files.js";
 import { readArchitecture } from "./inputs.js";
+import { readModel } from "./models.js";
 import type { ExitStatus } from "./options.js";
 import { PAINT, readingProgress } from "./terminal.js";
 
@@ -24,9 +27,16 @@ export async function inspectFile(input: string, { key, arch, json }: InspectOpt
   const architecture = await readArchitecture(arch);
   const name = input === "-" ? "standard input" : basename(input);
   const options = architecture === undefined ? {} : { arch: architecture };
+  if (await isFolder(input)) return inspectTfjsModel(input, options, json ?? false);
   const bar = readingProgress(input, json === undefined ? {} : { json });
   const bytes = await openInput(input, bar.update);
-  if (sniffFormat(bytes) === "onnx") {
+  const format = sniffFormat(bytes);
+  if (format === "tfjs" && input !== "-") {
+    bar.clear();
+    bytes.close();
+    return inspectTfjsModel(input, options, json ?? false);
+  }
+  if (format === "onnx") {
     const model = { name, bytes: toBytes(bytes) };
     bar.clear();
     bytes.close();
@@ -54,8 +64,24 @@ async function inspectModel(
   const sidecar = input === "-" ? {} : { sidecar: sidecarReader(input) };
   const inspection = await inspectOnnx(bytes, { name, ...options, ...sidecar });
   print(inspection, json ? undefined : renderOnnxInspection(inspection, PAINT));
-  if (inspection.refusal === undefined) return 0;
-  process.stderr.write(`${inspection.refusal}\n`);
+  return refuse(inspection.refusal);
+}
+
+/** The folder of a TensorFlow.js model, or its model.json. */
+async function inspectTfjsModel(
+  input: string,
+  options: { readonly arch?: string | OsnetSpec },
+  json: boolean,
+): Promise<ExitStatus> {
+  const { name, bytes, shards = new Map() } = await readModel(input, { json });
+  const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
+  print(inspection, json ? undefined : renderTfjsInspection(inspection, PAINT));
+  return refuse(inspection.refusal);
+}
+
+function refuse(refusal: string | undefined): ExitStatus {
+  if (refusal === undefined) return 0;
+  process.stderr.write(`${refusal}\n`);
   return 2;
 }
 

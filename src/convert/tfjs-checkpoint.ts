@@ -1,7 +1,14 @@
 import { type Checkpoint, refuseBadNumbers } from "./checkpoint.js";
+import type { OnnxModel } from "./formats/onnx/index.js";
 import { decodeTfjs, type TfjsFiles, type TfjsModel } from "./formats/tfjs/index.js";
-import { matchTfjs, translateTfjs } from "./lift/tfjs/index.js";
-import { type LiftOptions, liftMatched, matchBest, preprocessNotes } from "./lifted-checkpoint.js";
+import { matchTfjs, type TfjsMatch, translateTfjs } from "./lift/tfjs/index.js";
+import {
+  type LiftedModel,
+  type LiftOptions,
+  liftMatched,
+  matchBest,
+  preprocessNotes,
+} from "./lifted-checkpoint.js";
 
 /**
  * Reads a TensorFlow.js model of any converter as a checkpoint: its graph or layers matched against OSNet, its weights
@@ -13,11 +20,24 @@ export function openTfjsCheckpoint(files: TfjsFiles, options: LiftOptions): Chec
   const { subject } = options;
   const model = decodeTfjs(files, { subject });
   const translated = translateTfjs(model, subject);
-  const match = matchBest((choice) => matchTfjs(translated, choice), translated, options);
-  const notes = [writtenBy(model), ...quantisedNotes(model), ...preprocessNotes(match)];
-  const { checkpoint } = liftMatched(match, { format: "tfjs", notes }, subject);
+  const { checkpoint } = liftTfjs(model, matchTfjsModel(translated, options), subject);
   refuseBadNumbers(checkpoint, subject);
   return checkpoint;
+}
+
+/**
+ * Matches a model in ONNX's words against the network that fits (`matchBest`).
+ *
+ * @throws InputError (`unsupported`, `format`) if it is no OSNet
+ */
+export function matchTfjsModel(translated: OnnxModel, options: LiftOptions): TfjsMatch {
+  return matchBest((choice) => matchTfjs(translated, choice), translated, options);
+}
+
+/** @throws InputError (`state-dict`) if the model departs from the architecture */
+export function liftTfjs(model: TfjsModel, match: TfjsMatch, subject: string): LiftedModel {
+  const notes = [writtenBy(model), ...quantisedNotes(model), ...preprocessNotes(match)];
+  return liftMatched(match, { format: "tfjs", notes }, subject);
 }
 
 function writtenBy({ format, convertedBy }: TfjsModel): string {

@@ -93,4 +93,15 @@ describe("osnet-convert inspect", () => {
     expect(stdout.toString()).toMatch(/\n {2}operators +1 Identity\n/);
     expect(stderr).toMatch(/^m\.onnx: found another network of 0 Conv, .*, expected an OSNet, .*; .*\.\n$/);
   });
+
+  it.each(["m", "m/model.json"])("describes a TensorFlow.js model given as %s", async (input) => {
+    const folder = await temporaryFolder();
+    const args = ["pth2tfjs", CHECKPOINT, "-o", "m", "--no-verify", "--no-fold"];
+    await run("osnet-convert", args, { cwd: folder.path });
+    const { status, stdout } = await run("osnet-convert", ["inspect", input], { cwd: folder.path });
+    expect(status).toBe(0);
+    expect(stdout.toString()).toMatch(
+      / {2}converted by +osnet-convert\n[\s\S]* {2}fingerprint +1b775044290ebf1e\n/,
+    );
+  });
 });

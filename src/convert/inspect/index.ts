@@ -11,3 +11,10 @@ export type { OnnxFacts, OnnxNetworkFacts } from "./onnx-facts.js";
 export { inspectOnnx, type OnnxInspection, type OnnxInspectionOptions } from "./onnx-inspection.js";
 export { renderOnnxInspection } from "./onnx-text.js";
 export { renderInspection } from "./text.js";
+export {
+  inspectTfjs,
+  type TfjsFacts,
+  type TfjsInspection,
+  type TfjsInspectionOptions,
+} from "./tfjs-inspection.js";
+export { renderTfjsInspection } from "./tfjs-text.js";

@@ -58,26 +58,35 @@ export interface OnnxNetworkFacts {
 
 export function onnxFacts(model: OnnxModel): OnnxFacts {
   const { graph, sidecars = [], missing = [] } = model;
-  const operators = new Map<string, number>();
-  for (const { domain, opType } of graph.nodes) {
-    const name = domain === "" ? opType : `${domain}.${opType}`;
-    operators.set(name, (operators.get(name) ?? 0) + 1);
-  }
+  const operators = graph.nodes.map(({ domain, opType }) => (domain === "" ? opType : `${domain}.${opType}`));
   return {
     producer: model.producer,
     irVersion: model.irVersion,
     opset: model.opset,
     customOpsets: Object.fromEntries(model.customOpsets),
-    operators: Object.fromEntries([...operators].sort(([, a], [, b]) => b - a)),
+    operators: countNames(operators),
     functionCalls: model.inlined ?? 0,
-    inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(valueFacts),
-    outputs: graph.outputs.map(valueFacts),
+    ...interfaceFacts(model),
     dtypes: countDTypes(graph.initializers.values()),
     metadata: Object.fromEntries(model.metadata),
     sidecars: [
       ...sidecars.map((name) => ({ name, missing: false })),
       ...missing.map((name) => ({ name, missing: true })),
     ],
+  };
+}
+
+/** How often there is each name, the most frequent first. */
+export function countNames(names: readonly string[]): Readonly<Record<string, number>> {
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return Object.fromEntries([...counts].sort(([, a], [, b]) => b - a));
+}
+
+export function interfaceFacts({ graph }: OnnxModel): Pick<OnnxFacts, "inputs" | "outputs"> {
+  return {
+    inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(valueFacts),
+    outputs: graph.outputs.map(valueFacts),
   };
 }
 

@@ -1,7 +1,8 @@
 import { clean, type Paint, PLAIN } from "../../terminal-text.js";
 import type { OnnxDimension } from "../formats/onnx/index.js";
 import type { ResultKind } from "../lower/results.js";
-import type { OnnxNetworkFacts, ValueFacts } from "./onnx-facts.js";
+import type { MatchedInspection } from "./matched.js";
+import type { OnnxFacts, OnnxNetworkFacts, ValueFacts } from "./onnx-facts.js";
 import type { OnnxInspection } from "./onnx-inspection.js";
 import {
   anomalyTable,
@@ -23,11 +24,22 @@ const METADATA_LENGTH = 60;
 
 /** Renders an inspection for a terminal: the file, its interface, the network in it, and how that departs from an OSNet. */
 export function renderOnnxInspection(inspection: OnnxInspection, paint: Paint = PLAIN): string {
-  const { file, model, network, weights, anomalies } = inspection;
+  const { file } = inspection;
   const title = `${paint.strong(clean(file.name))}: ONNX, ${(file.bytes / 1e6).toFixed(1)} MB, SHA-256 ${file.sha256.slice(0, SHORT)}…`;
+  return renderModel(title, fileRows(inspection, paint), inspection, paint);
+}
+
+/** A model of either format, below what is said of its files. */
+export function renderModel(
+  title: string,
+  rows: readonly Fact[],
+  inspection: MatchedInspection & InterfaceOf,
+  paint: Paint,
+): string {
+  const { model, network, weights, anomalies } = inspection;
   const facts = renderFacts(
     [
-      ...fileRows(inspection, paint),
+      ...rows,
       ...interfaceRows(inspection),
       ...(network ? networkRows(network, paint) : []),
       ...dtypeRows(model.dtypes),
@@ -41,24 +53,21 @@ export function renderOnnxInspection(inspection: OnnxInspection, paint: Paint = 
     .join("\n");
 }
 
+interface InterfaceOf {
+  readonly model: Pick<OnnxFacts, "inputs" | "outputs" | "dtypes"> & Partial<OnnxNetworkFacts>;
+}
+
 function fileRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
   const { producer, opset, irVersion, customOpsets, operators, functionCalls, metadata } = model;
   const exporter = [producer.name || "an unnamed program", producer.version].filter((part) => part !== "");
   const domains = Object.entries(customOpsets).map(([domain, version]) => `, ${domain} ${version}`);
-  const kinds = Object.entries(operators);
-  const more = kinds.length > OPERATORS ? ` and ${kinds.length - OPERATORS} other kinds` : "";
   const calls = functionCalls > 0 ? `; ${thousands(functionCalls)} calls of its own functions` : "";
-  const listed = kinds.slice(0, OPERATORS).map(([name, count]) => `${thousands(count)} ${name}`);
-  const entries = Object.entries(metadata);
   const missing = model.sidecars.filter((sidecar) => sidecar.missing);
   return [
     ["exporter", clean(exporter.join(" "))],
     ["opset", `${opset}, IR version ${irVersion}${clean(domains.join(""))}`],
-    ["operators", clean(`${listed.join(", ")}${more}${calls}`)],
-    ...entries
-      .slice(0, METADATA)
-      .map(([key, value]) => ["metadata", clean(`${key} = ${short(value)}`)] as const),
-    ...(entries.length > METADATA ? [["metadata", `and ${entries.length - METADATA} more`] as const] : []),
+    ["operators", clean(`${listOperators(operators)}${calls}`)],
+    ...metadataRows(Object.entries(metadata)),
     ...model.sidecars
       .filter((sidecar) => !sidecar.missing)
       .map(({ name }) => ["weights", `in ${clean(name)}`] as const),
@@ -66,7 +75,23 @@ function fileRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
   ];
 }
 
-function interfaceRows({ model }: OnnxInspection): readonly Fact[] {
+export function listOperators(operators: OnnxFacts["operators"]): string {
+  const kinds = Object.entries(operators);
+  const more = kinds.length > OPERATORS ? ` and ${kinds.length - OPERATORS} other kinds` : "";
+  const listed = kinds.slice(0, OPERATORS).map(([name, count]) => `${thousands(count)} ${name}`);
+  return `${listed.join(", ")}${more}`;
+}
+
+export function metadataRows(entries: readonly (readonly [key: string, value: string])[]): readonly Fact[] {
+  return [
+    ...entries
+      .slice(0, METADATA)
+      .map(([key, value]) => ["metadata", clean(`${short(key)} = ${short(value)}`)] as const),
+    ...(entries.length > METADATA ? [["metadata", `and ${entries.length - METADATA} more`] as const] : []),
+  ];
+}
+
+function interfaceRows({ model }: InterfaceOf): readonly Fact[] {
   const { batch, size, results = [], batchNorms, quantised, preprocess } = model;
   const layers = new Map(results.map((result) => [result.output, result]));
   return [

@@ -23,8 +23,7 @@ export function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): In
     subject,
     found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values`,
     expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
-    remedy:
-      quantised.length > 0 ? "give the float model that it was made from" : "give an ONNX export of an OSNet",
+    remedy: quantised.length > 0 ? "give the float model that it was made from" : "give a model of an OSNet",
   });
 }
 

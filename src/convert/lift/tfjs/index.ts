@@ -1,1 +1,2 @@
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./match.js";
+export { layerClasses } from "./topology.js";

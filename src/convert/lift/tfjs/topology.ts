@@ -40,6 +40,12 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
   return root.class_name === "Sequential" ? sequential(layers) : functional(layers, config, subject);
 }
 
+/** The class of each layer, once however often it is called. */
+export function layerClasses(model: TfjsLayersModel, subject: string): readonly string[] {
+  const { calls } = readTopology(model, subject);
+  return [...new Map(calls.map(({ layer, className }) => [layer, className])).values()];
+}
+
 const MODELS: ReadonlySet<string> = new Set(["Functional", "Model", "Sequential"]);
 
 function sequential(layers: readonly JsonObject[]): Topology {

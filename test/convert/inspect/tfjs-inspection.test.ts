@@ -1,0 +1,91 @@
+import { describe, expect, it } from "vitest";
+import { encodeTfjs, type TfjsGraphModel, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+import {
+  fingerprintFolded,
+  fingerprintWeights,
+  inspectTfjs,
+  renderTfjsInspection,
+  type TfjsInspection,
+} from "../../../src/convert/inspect/index.js";
+import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
+import { openFixture, SMALL } from "../../support/osnet.js";
+import { anonymous } from "../lift/tfjs/models.js";
+
+const { graph, stateDict } = openFixture();
+const ours = (options: TfjsOptions = {}): TfjsGraphModel =>
+  lowerToTfjs(graph, stateDict, { size: SMALL, ...options });
+const inspect = (model: TfjsModel): Promise<TfjsInspection> => inspectTfjs(encodeTfjs(model), { name: "m" });
+
+describe("inspectTfjs", () => {
+  it.each([
+    ["graph", ours],
+    ["layers", (options: TfjsOptions) => lowerToTfjsLayers(graph, stateDict, { size: SMALL, ...options })],
+  ] as const)("finds a checkpoint's fingerprints in a %s model, whatever its names", async (_, lower) => {
+    const [kept, folded] = [
+      await inspect(anonymous(lower({ fold: false }))),
+      await inspect(anonymous(lower({}))),
+    ];
+    const expected = await fingerprintFolded(graph, stateDict);
+    expect(kept.weights).toMatchObject({
+      fingerprint: await fingerprintWeights(graph, stateDict),
+      foldedFingerprint: expected,
+      reparameterised: 0,
+    });
+    expect(folded.weights?.foldedFingerprint).toBe(expected);
+    expect([kept.model.batchNorms?.folded, folded.model.batchNorms?.folded]).toEqual([0, 80]);
+  });
+
+  it("says how a model is stored and used", async () => {
+    const model = ours({ quantize: "uint8", preprocess: "bgr", batch: 4, output: "both" });
+    const files = encodeTfjs(model);
+    const inspection = await inspectTfjs(files, { name: "m" });
+    const shards = [...files.shards].map(([name, { length }]) => ({ name, bytes: length }));
+    const stored = [...model.weights.values()].filter((weight) => weight.stored).length;
+    expect(inspection.model).toMatchObject({
+      format: "graph-model",
+      ...{ batch: 4, size: { height: 64, width: 32 }, shards, stored: { uint8: stored }, differences: [] },
+      results: [{ kind: "features" }, { kind: "logits" }],
+      preprocess: expect.stringContaining("channels in the order 2, 1, 0"),
+    });
+    expect(stored).toBeGreaterThan(100);
+    expect(inspection.network).toMatchObject({ variant: "osnet_x0_25", classes: 16 });
+    expect(renderTfjsInspection(inspection)).toMatch(
+      /^m: TensorFlow\.js graph model, [\s\S]*\n {2}weights {8}in 1 shard, [\d,]+ bytes\n {2}stored {9}\d+ as uint8\n/,
+    );
+  });
+
+  it("lists the ways in which a model departs from an OSNet", async () => {
+    const model = ours();
+    const nodes = model.nodes.map((node) => (node.op === "MaxPool" ? { ...node, op: "AvgPool" } : node));
+    const { model: facts, weights, network } = await inspect({ ...model, nodes });
+    expect([network?.variant, weights]).toEqual(["osnet_x0_25", null]);
+    expect(facts.differences).toMatchObject([{ layer: "maxpool" }]);
+  });
+
+  it("says what a model is like that is no OSNet, in words for its users", async () => {
+    const { refusal, network, model } = await inspect({
+      ...ours(),
+      metadata: {},
+      nodes: [
+        { name: "x", op: "Placeholder", inputs: [], attributes: new Map() },
+        { name: "y", op: "Relu", inputs: ["x"], attributes: new Map() },
+      ],
+      signature: { inputs: new Map(), outputs: new Map([["y", { name: "y:0" }]]) },
+    });
+    expect([network, model.operators]).toEqual([null, { Placeholder: 1, Relu: 1 }]);
+    expect(refusal).toMatch(/^m: found another network of 0 Conv, .*; give a model of an OSNet\.$/);
+  });
+
+  it("keeps control characters of a file from the terminal", async () => {
+    const text = renderTfjsInspection(
+      await inspect({
+        ...ours(),
+        generatedBy: "\u001b[2J",
+        convertedBy: "\u009b",
+        metadata: { "a\u0007": "b" },
+      }),
+    );
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+  });
+});
