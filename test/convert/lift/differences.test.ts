@@ -53,6 +53,28 @@ describe("a difference is a finding", () => {
       );
   });
 
+  it.each([
+    ["in training mode", true, 1],
+    ["that passes on", false, 0],
+  ])("a dropout %s", (_, value, count) => {
+    const model = replaceNode(lower("osnet_x0_25"), "conv5.relu", (node) => ({
+      ...node,
+      outputs: ["before"],
+    }));
+    const dropout = operator("Dropout", ["before", "ratio", "training"], "conv5.relu");
+    const at = model.graph.nodes.findIndex(({ outputs }) => outputs[0] === "before");
+    const dropping = withConstants(
+      withNodes(model, (nodes) => [...nodes.slice(0, at + 1), dropout, ...nodes.slice(at + 1)]),
+      {
+        ratio: { dtype: "float32", shape: [], data: Float32Array.of(0.5) },
+        training: { dtype: "bool", shape: [], data: Uint8Array.of(Number(value)) },
+      },
+    );
+    const found = findings(dropping);
+    expect(found).toHaveLength(count);
+    for (const difference of found) expect(difference.found).toContain("a dropout in training mode");
+  });
+
   it("images that are normalised as RGB and read as BGR", () => {
     const model = lower("osnet_x0_25");
     const [images] = model.graph.inputs;

@@ -42,13 +42,30 @@ import {
   readQuantize,
   readStep,
 } from "./quantised.js";
-import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
+import { asNode, asTensor, int, nodeValue, numbers, type OperatorReader } from "./site.js";
 import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
 
 const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
 
 /** What is handed on as it is: in inference, or because only the element type changes. */
 const passOn: OperatorReader = ({ inputs }) => inputs[0];
+
+/** Passes its input on but in training, which its third input says (opset 12). A ratio of 0 is none. */
+const readDropout: OperatorReader = ({ inputs, output }) => {
+  const [input, ratio, training] = inputs;
+  const node = asNode(input);
+  const isTraining = training !== undefined && numbers(training)?.every((value) => value === 0) !== true;
+  if (!isTraining || numbers(ratio)?.every((value) => value === 0)) return input;
+  return (
+    node &&
+    nodeValue(
+      { kind: "other", opType: "a dropout in training mode", operands: [] },
+      [node],
+      node.form,
+      output,
+    )
+  );
+};
 
 /** A constant's own bits stay; casts between floating-point types only say how to compute. */
 const readCast: OperatorReader = ({ inputs: [input] }) => {
@@ -140,7 +157,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   ConvInteger: readConvInteger,
   DequantizeLinear: readDequantize,
   Div: readDiv,
-  Dropout: passOn,
+  Dropout: readDropout,
   DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
   Expand: readExpand,
   Flatten: readFlatten,
