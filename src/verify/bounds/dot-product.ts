@@ -1,6 +1,7 @@
 import type { LayerNode, Op } from "../../arch/index.js";
 import { evaluateLayer, type ParameterSource } from "../reference/index.js";
-import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
+import type { BoundCall, RoundingBound } from "./bound.js";
+import { inputMagnitudes } from "./magnitudes.js";
 import { batchNormAffine } from "./norm-affine.js";
 import { gamma } from "./rounding.js";
 
@@ -27,19 +28,11 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   if (!input) return { elements: underflow };
 
   const plain = withoutBatchNorm(node);
-  const magnitudes = workspace.inputOf(plain, input.shape, output.shape);
-  const source = input.data;
-  if (inputError === 0)
-    for (let i = 0; i < magnitudes.length; i++)
-      magnitudes[i] = growth * Math.abs(source[i] as number) + underflow;
-  else
-    for (let i = 0; i < magnitudes.length; i++)
-      magnitudes[i] =
-        growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
+  const magnitudes = inputMagnitudes(input, call, plain, growth);
   const { scale, bias } = constantsOf(node, parameters);
   const elements = evaluateLayer(
     plain,
-    [{ dtype: "float64", shape: input.shape, data: magnitudes }],
+    [magnitudes],
     absoluteWeights(node, parameters, storage > 0 ? { least: underflow / growth, scale } : undefined),
     output.shape,
     workspace,

@@ -1,5 +1,6 @@
 import { evaluateLayer } from "../reference/index.js";
-import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
+import type { BoundCall, RoundingBound } from "./bound.js";
+import { inputMagnitudes } from "./magnitudes.js";
 import { gamma } from "./rounding.js";
 
 /** A mean of n elements: γₙ · E|x|, of a sum in any order and a division; inputs' errors are averaged. */
@@ -12,22 +13,8 @@ export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPo
   const { op } = node;
   const terms = op.kind === "avgPool" ? op.kernel[0] * op.kernel[1] : input.data.length / output.data.length;
   const growth = gamma(terms + 1, unit) + 2 * storage;
-  const magnitudes = workspace.inputOf(node, input.shape, output.shape);
-  const source = input.data;
-  if (inputError === 0)
-    for (let i = 0; i < magnitudes.length; i++)
-      magnitudes[i] = growth * Math.abs(source[i] as number) + underflow;
-  else
-    for (let i = 0; i < magnitudes.length; i++)
-      magnitudes[i] =
-        growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;
-  const means = evaluateLayer(
-    node,
-    [{ dtype: "float64", shape: input.shape, data: magnitudes }],
-    parameters,
-    output.shape,
-    workspace,
-  );
+  const magnitudes = inputMagnitudes(input, call, node, growth);
+  const means = evaluateLayer(node, [magnitudes], parameters, output.shape, workspace);
   return {
     elements: means.data,
     ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}),
