@@ -43,12 +43,12 @@ export {
 } from "./inspect/index.js";
 export {
   type Difference,
+  type GraphMatch,
   type LiftedStateDict,
   liftStateDict,
   type MatchedOutput,
   type MatchOptions,
-  matchOnnx,
-  type OnnxMatch,
+  matchGraph,
 } from "./lift/index.js";
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./lift/tfjs/index.js";
 export type { LiftOptions } from "./lifted-checkpoint.js";

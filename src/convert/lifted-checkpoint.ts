@@ -1,7 +1,7 @@
 import { type Dialect, expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, namedSpec } from "./checkpoint.js";
 import type { OnnxModel } from "./formats/onnx/index.js";
-import { describePreprocess, liftStateDict, type MatchOptions, type OnnxMatch } from "./lift/index.js";
+import { describePreprocess, type GraphMatch, liftStateDict, type MatchOptions } from "./lift/index.js";
 
 /** A model of any exporter as a checkpoint, once its graph is laid beside the layer graph of an OSNet. */
 
@@ -31,7 +31,7 @@ export interface LiftedModel {
  *
  * @throws InputError (`state-dict`) if the model departs from its network
  */
-export function liftMatched(match: OnnxMatch, { format, notes }: Origin, subject: string): LiftedModel {
+export function liftMatched(match: GraphMatch, { format, notes }: Origin, subject: string): LiftedModel {
   const { stateDict, reparameterised } = liftStateDict(match, { subject });
   return {
     reparameterised: reparameterised.length,
@@ -60,7 +60,7 @@ export function liftMatched(match: OnnxMatch, { format, notes }: Origin, subject
  *
  * @throws InputError (`unsupported`) if the model is no OSNet
  */
-export function matchBest<M extends OnnxMatch>(
+export function matchBest<M extends GraphMatch>(
   match: (options: MatchOptions) => M,
   model: Pick<OnnxModel, "metadata" | "graph">,
   { subject, arch }: LiftOptions,
@@ -99,11 +99,11 @@ function dialectOf(name: string): Dialect {
 }
 
 /** What the weights do not hold of the file. */
-export function preprocessNotes({ preprocess }: OnnxMatch): readonly string[] {
+export function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
   return preprocess ? [`preprocessing that is not lifted: ${describePreprocess(preprocess)}`] : [];
 }
 
-function foldingNotes(match: OnnxMatch, reparameterised: number, total: number): readonly string[] {
+function foldingNotes(match: GraphMatch, reparameterised: number, total: number): readonly string[] {
   const folded = [...match.graph.nodes].filter(
     ({ op, inputs }) => op.kind === "batchNorm" && match.absorbed.has(inputs[0] ?? ""),
   ).length;

@@ -1,6 +1,6 @@
 import { type Checkpoint, refuseBadNumbers } from "./checkpoint.js";
 import { decodeOnnx, type OnnxModel, type SidecarReader } from "./formats/onnx/index.js";
-import { matchOnnx, type OnnxMatch } from "./lift/index.js";
+import { type GraphMatch, matchGraph } from "./lift/index.js";
 import {
   type LiftedModel,
   type LiftOptions,
@@ -33,22 +33,22 @@ export function openOnnxCheckpoint(bytes: Uint8Array, options: OnnxCheckpointOpt
  *
  * @throws InputError (`unsupported`, `format`) if its graph is no OSNet
  */
-export function matchModel(model: OnnxModel, options: LiftOptions): OnnxMatch {
-  return matchBest((choice) => matchOnnx(model, choice), model, options);
+export function matchModel(model: OnnxModel, options: LiftOptions): GraphMatch {
+  return matchBest((choice) => matchGraph(model, choice), model, options);
 }
 
 /** @throws InputError (`state-dict`) if the file departs from the architecture */
-export function liftModel(model: OnnxModel, match: OnnxMatch, subject: string): LiftedModel {
+export function liftModel(model: OnnxModel, match: GraphMatch, subject: string): LiftedModel {
   return liftMatched(match, { format: "onnx", notes: notesOf(model, match) }, subject);
 }
 
 /** Whether quantised tensors have one step each, or one per output channel. */
-function stepsOf({ roundings }: OnnxMatch): string {
+function stepsOf({ roundings }: GraphMatch): string {
   const isPerChannel = [...roundings.values()].some(({ weight }) => new Set(weight).size > 1);
   return isPerChannel ? "by a step per output channel" : "by a step per tensor";
 }
 
-function notesOf(model: OnnxModel, match: OnnxMatch): readonly string[] {
+function notesOf(model: OnnxModel, match: GraphMatch): readonly string[] {
   const { name, version } = model.producer;
   const exporter = [name || "an unnamed exporter", version].filter((part) => part !== "").join(" ");
   return [

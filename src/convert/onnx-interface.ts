@@ -8,9 +8,9 @@ import {
 } from "./formats/onnx/index.js";
 import {
   describePreprocess,
+  type GraphMatch,
   imageShape,
-  matchOnnx,
-  type OnnxMatch,
+  matchGraph,
   type Preprocess,
   pixelOrder,
 } from "./lift/index.js";
@@ -34,11 +34,11 @@ export interface OnnxInterface {
  */
 export function openOnnxInterface(bytes: Uint8Array, source: OnnxSource): OnnxInterface {
   const model = decodeOnnx(bytes, { ...source, absent: zerosForAbsent() });
-  return onnxInterface(model, matchOnnx(model, { subject: source.subject }));
+  return onnxInterface(model, matchGraph(model, { subject: source.subject }));
 }
 
 /** Reads the interface of a matched file: names, opset, batch, size, outputs, folding, types, preprocessing. */
-export function onnxInterface(model: OnnxModel, match: OnnxMatch): OnnxInterface {
+export function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
   const [oldest, newest] = OPSET_RANGE;
   const opset = Math.max(oldest, Math.min(newest, model.opset));
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
@@ -84,7 +84,7 @@ function sizeOf(height: OnnxDimension, width: OnnxDimension): NonNullable<OnnxOp
 function resultsOf({
   graph,
   outputs,
-}: OnnxMatch): readonly { readonly kind: ResultKind; readonly name: string }[] {
+}: GraphMatch): readonly { readonly kind: ResultKind; readonly name: string }[] {
   return outputs.flatMap(({ name, layer }) => {
     const kind = RESULT_KINDS.find((candidate) => graph.outputs[candidate] === layer);
     return kind ? [{ kind, name }] : [];
@@ -92,7 +92,7 @@ function resultsOf({
 }
 
 /** What most of its weights are stored in. */
-export function weightsDType({ constants }: OnnxMatch): OnnxDType {
+export function weightsDType({ constants }: GraphMatch): OnnxDType {
   const weights = [...constants.values()].flatMap(({ weight }) => weight ?? []);
   const half = weights.filter(({ dtype }) => dtype === "float16").length;
   return 2 * half > weights.length ? "float16" : "float32";
@@ -106,7 +106,7 @@ function unlikePixels(preprocess: Preprocess): string {
   return `their preprocessing is not written: ${describePreprocess(preprocess)}`;
 }
 
-function typeNotes(input: OnnxValue | undefined, { roundings }: OnnxMatch): readonly string[] {
+function typeNotes(input: OnnxValue | undefined, { roundings }: GraphMatch): readonly string[] {
   const dtype = input?.dtype;
   return [
     ...(dtype === undefined || dtype === "float32" || dtype === "float16"
@@ -116,7 +116,7 @@ function typeNotes(input: OnnxValue | undefined, { roundings }: OnnxMatch): read
   ];
 }
 
-function outputNotes({ graph, outputs }: OnnxMatch, hasGates: boolean): readonly string[] {
+function outputNotes({ graph, outputs }: GraphMatch, hasGates: boolean): readonly string[] {
   const { features, logits, probabilities } = graph.outputs;
   const gates = new Set(hasGates ? graph.gates.map(({ layer }) => layer) : []);
   return outputs.flatMap(({ name, layer, tail }) => {

@@ -1,6 +1,6 @@
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import type { TfjsFiles } from "../convert/formats/tfjs/index.js";
-import { describePreprocess, type OnnxMatch, type Reading, towardsNchw } from "../convert/lift/index.js";
+import { describePreprocess, type GraphMatch, type Reading, towardsNchw } from "../convert/lift/index.js";
 import type { TfjsMatch } from "../convert/lift/tfjs/index.js";
 import type { RealTensor, Shape, Tensor } from "../tensor.js";
 import { permute } from "../tensor-permute.js";
@@ -32,7 +32,7 @@ interface Runner {
 export function foreignCandidate(
   bytes: Uint8Array,
   model: OnnxModel,
-  match: OnnxMatch,
+  match: GraphMatch,
   party: Party,
 ): Candidate {
   const backend = onnxruntimeBackend(bytes, model, match.values, party.name);
@@ -76,7 +76,7 @@ export function foreignTfjsCandidate(
  */
 function matchedCandidate(
   { metadata }: Pick<OnnxModel, "metadata">,
-  match: OnnxMatch,
+  match: GraphMatch,
   party: Party,
   { backend, run, plain: runPlain, optimises }: Runner,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
@@ -147,7 +147,7 @@ function asRead(tensor: RealTensor, { layout, isFlat, quantised }: Reading = {})
 const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, say so with --arch";
 
-function structureFaults({ differences, graph }: OnnxMatch): readonly Fault[] {
+function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {
   const activations = new Set(graph.gates.map(({ layer }) => layer));
   const isUnanimous =
     differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));

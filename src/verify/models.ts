@@ -1,7 +1,7 @@
 import type { Dialect, LayerGraph, OsnetSpec } from "../arch/index.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel, type SidecarReader } from "../convert/formats/onnx/index.js";
 import { decodeTfjs, type TfjsFiles, type TfjsModel } from "../convert/formats/tfjs/index.js";
-import { imageShape, matchOnnx, type OnnxMatch } from "../convert/lift/index.js";
+import { type GraphMatch, imageShape, matchGraph } from "../convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../convert/lift/tfjs/index.js";
 import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
 import { NORMALIZED_LAYER, NORMALIZED_NODE, nodeName, tapName } from "../convert/lower/tfjs/index.js";
@@ -82,15 +82,15 @@ export function openModel(
 function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
   // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
   const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
-  const find = foundIn<OnnxMatch>({
+  const find = foundIn<GraphMatch>({
     isStated: model.metadata.has(SPEC_METADATA),
-    match: (graph) => matchOnnx(model, { subject, graph }),
+    match: (graph) => matchGraph(model, { subject, graph }),
     isOwn: (layer, value) => layer === value,
   });
   return {
     statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
     preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
-    shownGraph: (dialect) => matchOnnx(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
+    shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: fixedSizes(model),
     candidate(graph, party) {
       const { match, named } = find(graph);
@@ -123,7 +123,7 @@ interface Lookup<M> {
  * Layers are found by structure, once for each network. A file of ours is found by its names, which then are what it is held
  * to, unless another tool has rewritten it.
  */
-function foundIn<M extends OnnxMatch>(lookup: Lookup<M>): (graph: LayerGraph) => Matched<M> {
+function foundIn<M extends GraphMatch>(lookup: Lookup<M>): (graph: LayerGraph) => Matched<M> {
   let found: { readonly graph: LayerGraph; readonly result: Matched<M> } | undefined;
   return (graph) => {
     if (found?.graph !== graph) found = { graph, result: matched(graph, lookup) };
@@ -131,7 +131,7 @@ function foundIn<M extends OnnxMatch>(lookup: Lookup<M>): (graph: LayerGraph) =>
   };
 }
 
-function matched<M extends OnnxMatch>(
+function matched<M extends GraphMatch>(
   graph: LayerGraph,
   { isStated, match: find, isOwn }: Lookup<M>,
 ): Matched<M> {

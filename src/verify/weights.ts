@@ -2,7 +2,7 @@ import type { LayerGraph, LayerNode, ParameterRole } from "../arch/index.js";
 import { ancestors } from "../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../convert/formats/onnx/index.js";
 import type { StoredTensor } from "../convert/formats/tfjs/index.js";
-import type { OnnxMatch } from "../convert/lift/index.js";
+import type { GraphMatch } from "../convert/lift/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { DType, Tensor } from "../tensor.js";
 import { toFloat32 } from "../tensor-cast.js";
@@ -29,7 +29,7 @@ export function compareWeights(
   model: OnnxModel,
   results: readonly string[],
   folded: ReadonlySet<string>,
-  match?: OnnxMatch,
+  match?: GraphMatch,
 ): WeightsComparison {
   if (match) return compareMatched(graph, stateDict, results, match);
   return compareConstants(graph, stateDict, onnxConstants(model), results, folded);
@@ -40,7 +40,7 @@ export function compareMatched(
   graph: LayerGraph,
   stateDict: StateDict,
   results: readonly string[],
-  match: OnnxMatch,
+  match: GraphMatch,
 ): WeightsComparison {
   return compareConstants(graph, stateDict, constantsIn(match), results, match.absorbed, match);
 }
@@ -66,7 +66,7 @@ export function compareConstants(
   find: ConstantsOf,
   results: readonly string[],
   folded: ReadonlySet<string>,
-  match?: OnnxMatch,
+  match?: GraphMatch,
 ): WeightsComparison {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -144,7 +144,7 @@ function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRo
 }
 
 /** The constants of a model whose layers were found by structure. */
-export function constantsIn({ constants }: OnnxMatch): ConstantsOf {
+export function constantsIn({ constants }: GraphMatch): ConstantsOf {
   return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
 }
 

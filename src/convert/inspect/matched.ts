@@ -1,6 +1,6 @@
 import { variantOf } from "../../arch/index.js";
 import { InputError } from "../../errors.js";
-import type { OnnxMatch } from "../lift/index.js";
+import type { GraphMatch } from "../lift/index.js";
 import type { LiftedModel } from "../lifted-checkpoint.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import {
@@ -28,7 +28,7 @@ interface Reparameterised {
 }
 
 /** A match, or why there is none: a model of another network is described as far as it goes. */
-export function tryMatch<M extends OnnxMatch>(match: () => M): M | InputError {
+export function tryMatch<M extends GraphMatch>(match: () => M): M | InputError {
   try {
     return match();
   } catch (error) {
@@ -39,7 +39,7 @@ export function tryMatch<M extends OnnxMatch>(match: () => M): M | InputError {
 
 /** Describes the network of a match; `lift` gives its weights, unless the file has none. */
 export async function inspectMatched(
-  { graph, spec, differences }: OnnxMatch,
+  { graph, spec, differences }: GraphMatch,
   lift: (() => LiftedModel) | undefined,
 ): Promise<MatchedInspection> {
   if (differences.length > 0 || !lift) {

@@ -1,6 +1,6 @@
 import type { DType } from "../../tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.js";
-import { type Difference, describePreprocess, imageShape, type OnnxMatch } from "../lift/index.js";
+import { type Difference, describePreprocess, type GraphMatch, imageShape } from "../lift/index.js";
 import { RESULT_KINDS, type ResultKind } from "../lower/results.js";
 import { countDTypes, type DTypeCount } from "./inspection.js";
 
@@ -94,7 +94,7 @@ function valueFacts({ name, dtype, shape }: OnnxValue): ValueFacts {
   return { name, dtype: dtype ?? null, shape: shape ?? null };
 }
 
-export function onnxNetworkFacts(model: OnnxModel, match: OnnxMatch): OnnxNetworkFacts {
+export function onnxNetworkFacts(model: OnnxModel, match: GraphMatch): OnnxNetworkFacts {
   const [batch, , height, width] = imageShape(model);
   return {
     batch: typeof batch === "number" ? batch : null,
@@ -112,7 +112,7 @@ export function onnxNetworkFacts(model: OnnxModel, match: OnnxMatch): OnnxNetwor
   };
 }
 
-function countBatchNorms({ graph, absorbed, affine, constants }: OnnxMatch): OnnxNetworkFacts["batchNorms"] {
+function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): OnnxNetworkFacts["batchNorms"] {
   const norms = graph.nodes.filter(({ name, op }) => op.kind === "batchNorm" && constants.has(name));
   const folded = norms.filter(({ inputs }) => absorbed.has(inputs[0] ?? "")).length;
   const spelled = norms.filter(({ name }) => affine.has(name)).length;

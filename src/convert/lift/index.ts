@@ -1,7 +1,7 @@
 export type { Difference } from "./differences.js";
 export type { Constants, Preprocess, Reading, Roundings } from "./foreign.js";
 export { towardsNchw } from "./layouts.js";
-export { type MatchedOutput, type MatchOptions, matchOnnx, type OnnxMatch } from "./match.js";
+export { type GraphMatch, type MatchedOutput, type MatchOptions, matchGraph } from "./match.js";
 export { imageShape } from "./normalise.js";
 export { describePreprocess, pixelOrder } from "./preprocess.js";
 export { type LiftedStateDict, liftStateDict } from "./state-dict.js";

@@ -28,7 +28,7 @@ export interface MatchedOutput {
 }
 
 /** An ONNX graph laid beside the layer graph of an OSNet. */
-export interface OnnxMatch {
+export interface GraphMatch {
   readonly spec: OsnetSpec;
   readonly graph: LayerGraph;
   /** The ONNX value that holds each layer's output. */
@@ -69,7 +69,7 @@ const RESEMBLANCE = 0.5;
  *
  * @throws InputError (`unsupported`) if the graph is no OSNet, (`format`) if it is no graph
  */
-export function matchOnnx(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): OnnxMatch {
+export function matchGraph(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): GraphMatch {
   const foreign = normalise(model, subject);
   const blocks = findBlocks(foreign);
   const graph = given ?? sketched(foreign, blocks, dialect);
@@ -94,7 +94,7 @@ function sketched(
   }
 }
 
-function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): OnnxMatch {
+function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
   const { nodes, absorbed, products, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();

@@ -2,7 +2,7 @@ import { type LayerNode, PARAMETER_SHAPES, type ParameterRole, parametersOf } fr
 import { InputError } from "../../errors.js";
 import type { StateDict } from "../../state-dict.js";
 import { elementCount, formatShape, type Shape, type Tensor } from "../../tensor.js";
-import type { OnnxMatch } from "./match.js";
+import type { GraphMatch } from "./match.js";
 
 /**
  * A state dict from a matched ONNX file. What the exporter left alone comes back bit for bit. A batch norm that it
@@ -34,7 +34,7 @@ const NORM_ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "
  *
  * @throws InputError (`state-dict`) if the file departs from the architecture: nothing is lifted in part
  */
-export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject: string }): LiftedStateDict {
+export function liftStateDict(match: GraphMatch, { subject }: { readonly subject: string }): LiftedStateDict {
   const { graph, differences } = match;
   const problems = differences.map(
     ({ layer, found, expected }) => `${layer}: found ${found}, expected ${expected}`,
@@ -51,7 +51,7 @@ export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject:
     const { tensors, reparameterised: roles } = liftLayer(layer, match, absorbing.has(layer.name));
     for (const [role, path] of Object.entries(layer.parameters) as [ParameterRole, string][]) {
       const tensor = tensors[role];
-      // The gate's layers lift their shared weights once per stream, and `matchOnnx` has seen that they agree.
+      // The gate's layers lift their shared weights once per stream, and `matchGraph` has seen that they agree.
       if (tensor && !lifted.has(path)) lifted.set(path, tensor);
       if (roles.includes(role)) reparameterised.add(path);
     }
@@ -70,7 +70,7 @@ export function liftStateDict(match: OnnxMatch, { subject }: { readonly subject:
   return { stateDict, reparameterised: [...stateDict.keys()].filter((path) => reparameterised.has(path)) };
 }
 
-function liftLayer(layer: LayerNode, { constants, absorbed, affine }: OnnxMatch, absorbs: boolean): Lifted {
+function liftLayer(layer: LayerNode, { constants, absorbed, affine }: GraphMatch, absorbs: boolean): Lifted {
   const own = constants.get(layer.name) ?? {};
   const shapes = (PARAMETER_SHAPES[layer.op.kind] as (op: unknown) => Partial<Record<ParameterRole, Shape>>)(
     layer.op,

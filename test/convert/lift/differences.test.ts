@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
-import { type Difference, matchOnnx } from "../../../src/convert/lift/index.js";
+import { type Difference, matchGraph } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { StateDict } from "../../../src/state-dict.js";
 import { float32, parametersFor } from "../lower/graphs.js";
@@ -34,8 +34,8 @@ const lower = (name: Network, fold = true): OnnxModel => lowerToOnnx(GRAPHS[name
 /** What matching says of a file, all names taken away, with the network known and unknown. */
 function findings(model: OnnxModel, name: Network = "osnet_x0_25"): readonly Difference[] {
   const subject = "theirs.onnx";
-  const known = matchOnnx(anonymous(model), { subject, graph: GRAPHS[name] }).differences;
-  const unknown = matchOnnx(anonymous(model), { subject, dialect: GRAPHS[name].spec.dialect }).differences;
+  const known = matchGraph(anonymous(model), { subject, graph: GRAPHS[name] }).differences;
+  const unknown = matchGraph(anonymous(model), { subject, dialect: GRAPHS[name].spec.dialect }).differences;
   expect(unknown).toEqual(known);
   return known;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import { liftStateDict, matchOnnx } from "../../../src/convert/lift/index.js";
+import { liftStateDict, matchGraph } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
@@ -26,9 +26,9 @@ const MODEL = lowerToOnnx(GRAPH, STATE, {
 const SUBJECT = { subject: "theirs.onnx" };
 const KNOWN = { ...SUBJECT, graph: GRAPH };
 
-describe("matchOnnx on NHWC", () => {
+describe("matchGraph on NHWC", () => {
   it("finds every layer between transposes, and tells how values are read", () => {
-    const match = matchOnnx(anonymous(inNhwc(MODEL)), KNOWN);
+    const match = matchGraph(anonymous(inNhwc(MODEL)), KNOWN);
     expect(match.differences).toEqual([]);
     expect(match.preprocess).toMatchObject({ layout: [0, 2, 3, 1], order: [0, 1, 2], scale: [1, 1, 1] });
     const reading = (layer: string): unknown => match.readings.get(match.values.get(layer) ?? "");
@@ -63,7 +63,7 @@ describe("matchOnnx on NHWC", () => {
       operator("MatMul", ["conv2.0.gate[1].global_avgpool", "matrix"], "product"),
       operator("Add", ["product", "conv2.0.gate.fc1.bias"], node.outputs[0] ?? ""),
     ]);
-    const match = matchOnnx(anonymous(withConstants(model, { scale, matrix })), KNOWN);
+    const match = matchGraph(anonymous(withConstants(model, { scale, matrix })), KNOWN);
     expect(match.differences).toEqual([]);
     expect(match.constants.get("conv1.bn")?.weight?.data).toEqual(scale.data);
     expect(match.constants.get("conv2.0.gate[1].fc1")?.weight?.data).toEqual(fc1.data);
@@ -80,7 +80,7 @@ describe("matchOnnx on NHWC", () => {
             : [node],
       ),
     );
-    expect(matchOnnx(anonymous(model), KNOWN).differences[0]).toEqual({
+    expect(matchGraph(anonymous(model), KNOWN).differences[0]).toEqual({
       layer: "conv1.bn",
       found: "BatchNormalization over other axes",
       expected: "a batch norm",
@@ -88,9 +88,9 @@ describe("matchOnnx on NHWC", () => {
   });
 });
 
-describe("matchOnnx on a graph that normalises its input", () => {
+describe("matchGraph on a graph that normalises its input", () => {
   it("states what it does", () => {
-    const { differences, preprocess } = matchOnnx(anonymous(takingPixels(MODEL)), KNOWN);
+    const { differences, preprocess } = matchGraph(anonymous(takingPixels(MODEL)), KNOWN);
     expect(differences).toEqual([]);
     expect(preprocess).toMatchObject({ layout: [0, 2, 3, 1], dtype: "uint8", order: [2, 1, 0], unknown: [] });
     expect(preprocess?.scale[0]).toBeCloseTo(1 / 255 / 0.229, 6);
@@ -103,13 +103,13 @@ describe("matchOnnx on a graph that normalises its input", () => {
       { ...node, outputs: ["p.large"] },
       operator("Resize", ["p.large"], "p.nchw"),
     ]);
-    expect(matchOnnx(anonymous(resized), KNOWN).differences).toEqual([
+    expect(matchGraph(anonymous(resized), KNOWN).differences).toEqual([
       { layer: "images", found: "Resize before the network", expected: "normalised images" },
     ]);
   });
 });
 
-describe("matchOnnx on hostile constants", () => {
+describe("matchGraph on hostile constants", () => {
   it("refuses a graph that copies a weight again and again", () => {
     const big: Tensor = { dtype: "int8", shape: [1024, 1024], data: new Int8Array(1024 * 1024) };
     const model = withConstants(
@@ -119,13 +119,13 @@ describe("matchOnnx on hostile constants", () => {
       ]),
       { big, one: float32([], [1]) },
     );
-    expect(() => matchOnnx(model, KNOWN)).toThrow("constants computed from each other without end");
+    expect(() => matchGraph(model, KNOWN)).toThrow("constants computed from each other without end");
   });
 });
 
-describe("matchOnnx on integers", () => {
+describe("matchGraph on integers", () => {
   it("lifts dequantised weights, within half a step by channel", () => {
-    const match = matchOnnx(anonymous(onIntegers(MODEL)), KNOWN);
+    const match = matchGraph(anonymous(onIntegers(MODEL)), KNOWN);
     expect(match.differences).toEqual([]);
     const { stateDict } = liftStateDict(match, SUBJECT);
     const halves = match.roundings.get("conv1.conv")?.weight ?? new Float32Array();

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
 import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { matchOnnx } from "../../../src/convert/lift/index.js";
+import { matchGraph } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
@@ -20,7 +20,7 @@ const lower = (options: OnnxOptions = {}): OnnxModel => lowerToOnnx(GRAPH, STATE
 /** The smallest gate reduction that explains the hidden widths: ⌊8 / 3⌋ and ⌊4 / 3⌋ are 8 / 4 and 4 / 4. */
 const GATE = { ...SMALL_SPEC.gate, reduction: 3 };
 
-describe("matchOnnx on our own files, names taken away", () => {
+describe("matchGraph on our own files, names taken away", () => {
   it.each<[string, OnnxOptions]>([
     ["folded", {}],
     ["unfolded", { fold: false }],
@@ -31,11 +31,11 @@ describe("matchOnnx on our own files, names taken away", () => {
     ["logits and gates", { output: "both", gates: true }],
   ])("finds every layer: %s", (_, options) => {
     const model = lower(options);
-    const own = matchOnnx(model, { ...SUBJECT, graph: GRAPH });
+    const own = matchGraph(model, { ...SUBJECT, graph: GRAPH });
     expect(own.differences).toEqual([]);
     // Here names are the truth that matching does without.
     for (const [layer, value] of own.values) expect(value).toBe(layer);
-    const unnamed = matchOnnx(anonymous(model), { ...SUBJECT, graph: GRAPH });
+    const unnamed = matchGraph(anonymous(model), { ...SUBJECT, graph: GRAPH });
     expect(unnamed.differences).toEqual([]);
     expect([...unnamed.values.keys()]).toEqual([...own.values.keys()]);
     expect(unnamed.folded).toEqual(own.folded);
@@ -46,10 +46,10 @@ describe("matchOnnx on our own files, names taken away", () => {
   });
 
   it("finds the architecture too", () => {
-    const { spec } = matchOnnx(anonymous(lower({ output: "both" })), SUBJECT);
+    const { spec } = matchGraph(anonymous(lower({ output: "both" })), SUBJECT);
     // Instance norms inside the residual are osnet_ain's; nothing in a graph says how modules are called.
     expect(spec).toEqual({ ...SMALL_SPEC, gate: GATE, dialect: "osnet_ain" });
-    expect(matchOnnx(lower(), { ...SUBJECT, dialect: "osnet" }).spec).toEqual({
+    expect(matchGraph(lower(), { ...SUBJECT, dialect: "osnet" }).spec).toEqual({
       ...SMALL_SPEC,
       gate: GATE,
       head: null,
@@ -67,7 +67,10 @@ describe("matchOnnx on our own files, names taken away", () => {
       return { ...node, inputs: [...node.inputs, `${weight}.none`] };
     });
     const initializers = new Map([...model.graph.initializers, ...none]);
-    const match = matchOnnx(anonymous({ ...model, graph: { ...model.graph, nodes, initializers } }), SUBJECT);
+    const match = matchGraph(
+      anonymous({ ...model, graph: { ...model.graph, nodes, initializers } }),
+      SUBJECT,
+    );
     expect(match.differences).toEqual([]);
     expect(match.spec).toEqual({ ...SMALL_SPEC, gate: GATE, dialect: "osnet_ain", head: null });
   });
@@ -79,7 +82,7 @@ describe("matchOnnx on our own files, names taken away", () => {
       const graph = expand(spec);
       const attributes = spec.head.loss === "sigmoid";
       const model = lowerToOnnx(graph, parametersFor(graph), attributes ? {} : { output: "both" });
-      expect(matchOnnx(anonymous(model), SUBJECT)).toMatchObject({ spec, differences: [] });
+      expect(matchGraph(anonymous(model), SUBJECT)).toMatchObject({ spec, differences: [] });
     },
   );
 
@@ -88,7 +91,7 @@ describe("matchOnnx on our own files, names taken away", () => {
     const graph = expand(spec);
     for (const opset of [11, 17]) {
       const model = lowerToOnnx(graph, parametersFor(graph), { size: SIZE, opset });
-      expect(matchOnnx(anonymous(model), SUBJECT)).toMatchObject({
+      expect(matchGraph(anonymous(model), SUBJECT)).toMatchObject({
         spec: { gate: { ...spec.gate, reduction: 3 } },
         differences: [],
       });
@@ -103,7 +106,7 @@ describe("matchOnnx on our own files, names taken away", () => {
       operator("Div", ["fc.2", "norm"], "unit"),
     ];
     const outputs = [{ name: "unit" }];
-    const match = matchOnnx(
+    const match = matchGraph(
       { ...model, graph: { ...model.graph, nodes: [...nodes, ...tail], outputs } },
       SUBJECT,
     );
@@ -117,7 +120,7 @@ describe("matchOnnx on our own files, names taken away", () => {
     // Time of the processor, which a busy machine does not stretch.
     const times = Array.from({ length: 8 }, () => {
       const start = process.cpuUsage();
-      matchOnnx(model, SUBJECT);
+      matchGraph(model, SUBJECT);
       const { user, system } = process.cpuUsage(start);
       return (user + system) / 1000;
     });
@@ -140,13 +143,13 @@ const EXPORTS = [
   ["osnet_nas_x0_25.torch1.13.op12.unfolded", 0],
 ] as const;
 
-describe("matchOnnx on torch's exports", () => {
+describe("matchGraph on torch's exports", () => {
   it.for(EXPORTS)("%s: no difference, %i layers folded", ([name, folded], context) => {
     const absent = missing(`${name}.onnx`);
     if (absent) return context.skip(absent);
     const model = decodeOnnx(readFixture(`${name}.onnx`), SUBJECT);
     for (const candidate of [model, anonymous(model)]) {
-      const match = matchOnnx(candidate, SUBJECT);
+      const match = matchGraph(candidate, SUBJECT);
       expect(match.differences).toEqual([]);
       expect(match.folded.size).toBe(folded);
       // Every layer but the input has a value of its own or is folded.
@@ -157,13 +160,13 @@ describe("matchOnnx on torch's exports", () => {
   });
 });
 
-describe("matchOnnx on what is no OSNet", () => {
+describe("matchGraph on what is no OSNet", () => {
   it("says what it is like", () => {
     const model = chainModel([
       { opType: "Sigmoid", output: "y" },
       { opType: "Relu", output: "z" },
     ]);
-    expect(() => matchOnnx(model, SUBJECT)).toThrow(
+    expect(() => matchGraph(model, SUBJECT)).toThrow(
       /^theirs\.onnx: found another network of 0 Conv, 1 Sigmoid and 0 gated values, expected an OSNet.*6 × T gates/,
     );
   });
@@ -171,7 +174,7 @@ describe("matchOnnx on what is no OSNet", () => {
   it("refuses a node that reads what nothing computes", () => {
     const model = chainModel([{ opType: "Relu", output: "y" }]);
     const nodes = [operator("Relu", ["later"], "y")];
-    expect(() => matchOnnx({ ...model, graph: { ...model.graph, nodes } }, SUBJECT)).toThrow(
+    expect(() => matchGraph({ ...model, graph: { ...model.graph, nodes } }, SUBJECT)).toThrow(
       /a node that reads "later", which nothing before it computes/,
     );
   });
@@ -181,7 +184,7 @@ describe("matchOnnx on what is no OSNet", () => {
       { opType: "Relu", output: "y" },
       { opType: "Relu", output: "y" },
     ]);
-    expect(() => matchOnnx(model, SUBJECT)).toThrow(/two sources of the value "y"/);
+    expect(() => matchGraph(model, SUBJECT)).toThrow(/two sources of the value "y"/);
   });
 
   it("is not led astray by sums of sums of sums", () => {
@@ -194,7 +197,7 @@ describe("matchOnnx on what is no OSNet", () => {
       ...doubled,
       { ...node, inputs: node.inputs.with(0, "d60") },
     ]);
-    expect(() => matchOnnx(change, { ...SUBJECT, graph: GRAPH })).toThrow(/another network/);
+    expect(() => matchGraph(change, { ...SUBJECT, graph: GRAPH })).toThrow(/another network/);
   });
 
   it.each([
@@ -207,7 +210,7 @@ describe("matchOnnx on what is no OSNet", () => {
     const initializers = new Map([["c", float32([], [2])]]);
     const nodes = [operator("Add", ["x", "c"], "y"), ...model.graph.nodes];
     expect(() =>
-      matchOnnx({ ...model, graph: { ...model.graph, inputs, nodes, initializers } }, SUBJECT),
+      matchGraph({ ...model, graph: { ...model.graph, inputs, nodes, initializers } }, SUBJECT),
     ).toThrow(/another network/);
   });
 });

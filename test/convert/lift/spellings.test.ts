@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
-import { liftStateDict, matchOnnx } from "../../../src/convert/lift/index.js";
+import { liftStateDict, matchGraph } from "../../../src/convert/lift/index.js";
 import { transposed } from "../../../src/convert/lift/operators/constants.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
@@ -223,9 +223,9 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
   ),
 };
 
-describe("matchOnnx knows the spellings of a layer", () => {
+describe("matchGraph knows the spellings of a layer", () => {
   it.each(Object.entries(SPELLINGS))("%s", (_, model) => {
-    const match = matchOnnx(anonymous(model), { ...SUBJECT, graph: GRAPH });
+    const match = matchGraph(anonymous(model), { ...SUBJECT, graph: GRAPH });
     expect(match.differences).toEqual([]);
     const { stateDict, reparameterised } = liftStateDict(match, SUBJECT);
     expect(reparameterised).toEqual([]);
@@ -245,7 +245,7 @@ describe("matchOnnx knows the spellings of a layer", () => {
       ],
       { scale: weight, shift: weight },
     );
-    const match = matchOnnx(anonymous(model), { ...SUBJECT, graph: GRAPH });
+    const match = matchGraph(anonymous(model), { ...SUBJECT, graph: GRAPH });
     expect(match.differences).toEqual([]);
     expect([...match.affine]).toEqual(["conv1.bn"]);
     const { stateDict, reparameterised } = liftStateDict(match, SUBJECT);

@@ -3,7 +3,7 @@ import { expand } from "../../../src/arch/expand.js";
 import type { LayerGraph } from "../../../src/arch/graph.js";
 import { openCheckpoint } from "../../../src/convert/checkpoint.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { liftStateDict, matchOnnx } from "../../../src/convert/lift/index.js";
+import { liftStateDict, matchGraph } from "../../../src/convert/lift/index.js";
 import { foldBatchNorm } from "../../../src/convert/lower/fold.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import { nodeWeights } from "../../../src/convert/lower/weights.js";
@@ -16,7 +16,7 @@ import { dropNode } from "./graphs.js";
 const SUBJECT = { subject: "theirs.onnx" };
 
 function lift(model: OnnxModel, graph?: LayerGraph) {
-  return liftStateDict(matchOnnx(model, { ...SUBJECT, ...(graph ? { graph } : {}) }), SUBJECT);
+  return liftStateDict(matchGraph(model, { ...SUBJECT, ...(graph ? { graph } : {}) }), SUBJECT);
 }
 
 /** Every convolution and linear layer with its batch norm folded in, in float64 rounded once. */
@@ -83,7 +83,7 @@ describe("liftStateDict", () => {
     const absent = missing(...names);
     if (absent) return context.skip(absent);
     const checkpoint = openCheckpoint(readFixture(names[1]), { subject: pth });
-    const match = matchOnnx(decodeOnnx(readFixture(names[0]), SUBJECT), SUBJECT);
+    const match = matchGraph(decodeOnnx(readFixture(names[0]), SUBJECT), SUBJECT);
     const { stateDict, reparameterised } = liftStateDict(match, SUBJECT);
     const untouched = [...stateDict].filter(
       ([path]) => !reparameterised.includes(path) && !path.endsWith("num_batches_tracked"),

@@ -2,13 +2,13 @@ import type { OnnxModel } from "../../formats/onnx/index.js";
 import type { TfjsModel } from "../../formats/tfjs/index.js";
 import type { Layout } from "../foreign.js";
 import { NCHW } from "../layouts.js";
-import { type MatchOptions, matchOnnx, type OnnxMatch } from "../match.js";
+import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import { isPlain } from "../preprocess.js";
 import { translateGraph } from "./graph.js";
 import { translateLayers } from "./layers.js";
 
 /** A TensorFlow.js model laid beside the layer graph of an OSNet. */
-export interface TfjsMatch extends OnnxMatch {
+export interface TfjsMatch extends GraphMatch {
   /** The order of axes in which it takes images. */
   readonly layout: Layout;
 }
@@ -23,14 +23,14 @@ export function translateTfjs(model: TfjsModel, subject: string): OnnxModel {
 }
 
 /**
- * Matches a model against OSNet, as `matchOnnx` does. Images with their channels last are TensorFlow's own, and no
+ * Matches a model against OSNet, as `matchGraph` does. Images with their channels last are TensorFlow's own, and no
  * preprocessing.
  *
  * @param translated the model in ONNX's words
  * @throws InputError (`unsupported`) if the model is no OSNet, (`format`) if it is no graph
  */
 export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMatch {
-  const match = matchOnnx(translated, options);
+  const match = matchGraph(translated, options);
   const { preprocess } = match;
   const values = new Map([...match.values].filter(([, value]) => !isStep(value)));
   const steps = [...match.values.keys()].filter((layer) => !values.has(layer));
