@@ -41,18 +41,41 @@ export async function writeFilesChecked<T>(
   const temporaries = new Map(
     [...files.keys()].map((path) => [path, join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`)]),
   );
-  const remove = async (): Promise<void> => {
-    for (const temporary of temporaries.values()) await rm(temporary, { force: true });
-  };
+  return wholly({
+    write: async () => {
+      for (const [path, bytes] of files)
+        await writeSynced(temporaries.get(path) ?? path, bytes).catch((cause: unknown) => {
+          throw unwritable(path, cause);
+        });
+    },
+    check: () => check(temporaries),
+    accept,
+    appear: () => appear([...temporaries]),
+    remove: async () => {
+      for (const temporary of temporaries.values()) await rm(temporary, { force: true });
+    },
+  });
+}
+
+/** What is written under another name first. */
+interface Written<T> {
+  readonly write: () => Promise<void>;
+  readonly check: () => Promise<T>;
+  readonly accept: (result: T) => boolean;
+  /** Gives what was written its name. */
+  readonly appear: () => Promise<void>;
+  /** Removes what was written so far. */
+  readonly remove: () => Promise<void>;
+}
+
+/** Writes, checks, and gives what was written its name or removes it: removed too if anything fails, or on Ctrl+C. */
+async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
   const cleanUp = (): void => void remove().then(() => process.exit(130));
   process.once("SIGINT", cleanUp);
   try {
-    for (const [path, bytes] of files)
-      await writeSynced(temporaries.get(path) ?? path, bytes).catch((cause: unknown) => {
-        throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
-      });
-    const result = await check(temporaries);
-    await (accept(result) ? appear([...temporaries]) : remove());
+    await write();
+    const result = await check();
+    await (accept(result) ? appear() : remove());
     return result;
   } catch (error) {
     // What went wrong is what the user hears of, not that its trace could not be removed.
@@ -61,6 +84,10 @@ export async function writeFilesChecked<T>(
   } finally {
     process.removeListener("SIGINT", cleanUp);
   }
+}
+
+function unwritable(path: string, cause: unknown): Error {
+  return fileError(path, describe(cause), "a place that can be written", "choose another", cause);
 }
 
 /** Gives files their names, the first one last; those that had them before come back if that fails. */
@@ -124,32 +151,23 @@ export async function writeFolderChecked<T>(
     replaces,
     check,
     accept,
-  }: {
-    readonly force: boolean;
-    readonly replaces: (names: readonly string[]) => boolean;
-    readonly check: (temporary: string) => Promise<T>;
-    readonly accept: (result: T) => boolean;
-  },
+  }: WriteOptions<string, T> & { readonly replaces: (names: readonly string[]) => boolean },
 ): Promise<T> {
   await expectFolderWritable(path, force, replaces);
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
-  const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
-  const cleanUp = (): void => void remove().then(() => process.exit(130));
-  process.once("SIGINT", cleanUp);
-  try {
-    await writeAll(temporary, files).catch((cause: unknown) => {
-      throw fileError(path, describe(cause), "a place that can be written", "choose another", cause);
-    });
-    const result = await check(temporary);
-    const aside = accept(result) ? await replace(temporary, path) : await remove();
-    if (aside) await rm(aside, { recursive: true, force: true });
-    return result;
-  } catch (error) {
-    await remove().catch(() => undefined);
-    throw error;
-  } finally {
-    process.removeListener("SIGINT", cleanUp);
-  }
+  return wholly({
+    write: () =>
+      writeAll(temporary, files).catch((cause: unknown) => {
+        throw unwritable(path, cause);
+      }),
+    check: () => check(temporary),
+    accept,
+    appear: async () => {
+      const aside = await replace(temporary, path);
+      if (aside) await rm(aside, { recursive: true, force: true });
+    },
+    remove: () => rm(temporary, { recursive: true, force: true }),
+  });
 }
 
 /** @throws InputError (`file`) if a folder of this name exists and may not be replaced, or it would lie in none */
