@@ -1,5 +1,5 @@
 import type { Op } from "../../../arch/ops.js";
-import { CHANNELS_LAST, INPUT, type KerasSite, type KerasStep, wholeMap } from "./keras.js";
+import { depthwiseConvolution, INPUT, type KerasSite, type KerasStep, wholeMap } from "./keras-step.js";
 
 /**
  * Keras normalises over height and width with a weight per pixel or none: with none, then per channel by a depthwise
@@ -34,20 +34,7 @@ export function lowerInstanceNorm(
     rescaling("-half", 0.5),
     step("-correction", "Multiply", {}, "-normalized", "-half"),
     step("-corrected", "Add", {}, "-normalized", "-correction"),
-    {
-      className: "DepthwiseConv2D",
-      config: {
-        ...CHANNELS_LAST,
-        kernel_size: [1, 1],
-        strides: [1, 1],
-        padding: "valid",
-        dilation_rate: [1, 1],
-        activation: "linear",
-        use_bias: true,
-        depth_multiplier: 1,
-      },
-      weights: { weight: "depthwise_kernel", bias: "bias" },
-    },
+    depthwiseConvolution({ kernel: [1, 1], stride: [1, 1], padding: "valid" }, true),
   ];
 }
 

@@ -1,38 +1,20 @@
-import type { Op, OpKind, ParameterRole, Size2d } from "../../../arch/ops.js";
-import type { Shape, Tensor } from "../../../tensor.js";
-import type { JsonObject } from "../../formats/tfjs/index.js";
+import type { Op, OpKind, ParameterRole } from "../../../arch/ops.js";
+import type { Tensor } from "../../../tensor.js";
 import { padsAsSame } from "./convolution.js";
 import { lowerInstanceNorm } from "./keras-instance-norm.js";
-
-/** One stock Keras layer. */
-export interface KerasStep {
-  readonly className: string;
-  readonly config: JsonObject;
-  /** Its weights by role, under Keras's names for them. */
-  readonly weights?: Readonly<Partial<Record<ParameterRole, string>>>;
-  /** What a step before the last is called after the layer: `-padded`. */
-  readonly suffix?: string;
-  /**
-   * The steps it reads, by suffix; `INPUT` is what the layer reads. Default: the step before it, or the layer's inputs if
-   * it is the first.
-   */
-  readonly reads?: readonly string[];
-}
-
-/** What the layer reads, among the steps that one of its steps reads. */
-export const INPUT = "";
-
-/** What a layer reads. */
-export interface KerasSite {
-  /** The shape of its first input, NCHW or NC for one image. */
-  readonly input: Shape;
-  /** Whether the input cannot be negative. */
-  readonly fromRelu: boolean;
-}
+import {
+  CHANNELS_LAST,
+  convolution,
+  depthwiseConvolution,
+  type KerasSite,
+  type KerasStep,
+  pooling,
+  wholeMap,
+  zeroPadding,
+} from "./keras-step.js";
 
 type KerasLowering<K extends OpKind> = (op: Op<K>, site: KerasSite) => readonly KerasStep[];
 
-export const CHANNELS_LAST = { data_format: "channels_last" } as const;
 const NORM_WEIGHTS = {
   weight: "gamma",
   bias: "beta",
@@ -82,31 +64,12 @@ export function kerasSteps(op: Op, site: KerasSite): readonly KerasStep[] {
 
 /** Keras pads like PyTorch at a stride of 1 only (`same`); otherwise the map is padded before. */
 function lowerConv(op: Op<"conv">): readonly KerasStep[] {
-  const { kernel, stride, padding, groups, outChannels, bias } = op;
-  const padded = padding.some((size) => size > 0);
+  const { kernel, stride, groups, outChannels, bias } = op;
   const same = padsAsSame(op);
-  const config = {
-    ...CHANNELS_LAST,
-    kernel_size: kernel,
-    strides: stride,
-    padding: same ? "same" : "valid",
-    dilation_rate: [1, 1],
-    activation: "linear",
-    use_bias: bias,
-  };
-  const convolution: KerasStep =
-    groups === 1
-      ? {
-          className: "Conv2D",
-          config: { ...config, filters: outChannels },
-          weights: { weight: "kernel", bias: "bias" },
-        }
-      : {
-          className: "DepthwiseConv2D",
-          config: { ...config, depth_multiplier: 1 },
-          weights: { weight: "depthwise_kernel", bias: "bias" },
-        };
-  return padded && !same ? [zeroPadding(padding), convolution] : [convolution];
+  const window = { kernel, stride, padding: same ? "same" : "valid" } as const;
+  const step = groups === 1 ? convolution(outChannels, window, bias) : depthwiseConvolution(window, bias);
+  const padded = op.padding.some((size) => size > 0);
+  return padded && !same ? [zeroPadding(op.padding), step] : [step];
 }
 
 /** Keras pads with zeros only, which never win after a ReLU, where every OSNet has its max-pool. */
@@ -115,39 +78,6 @@ function lowerMaxPool(op: Op<"maxPool">, { fromRelu }: KerasSite): readonly Kera
   if (op.padding.every((size) => size === 0)) return [pool];
   if (!fromRelu) throw new Error("a padded max-pool of numbers that may be negative has no Keras layer");
   return [zeroPadding(op.padding), pool];
-}
-
-/** A whole map to one pixel: its columns first, so that fewer numbers are added up one after the other. */
-export function wholeMap(
-  className: string,
-  [, , height = 1, width = 1]: Shape,
-  suffix?: string,
-): readonly KerasStep[] {
-  const last = suffix === undefined ? {} : { suffix };
-  const columns = { ...pooling(className, [height, 1], [height, 1]), ...last };
-  const row = { ...pooling(className, [1, width], [1, width]), ...last };
-  if (height === 1 && width === 1)
-    return [{ className: "Activation", config: { activation: "linear" }, ...last }];
-  if (height === 1) return [row];
-  return width === 1 ? [columns] : [{ ...columns, suffix: `${suffix ?? ""}-columns` }, row];
-}
-
-function pooling(className: string, kernel: Size2d, stride: Size2d): KerasStep {
-  return { className, config: { ...CHANNELS_LAST, pool_size: kernel, strides: stride, padding: "valid" } };
-}
-
-function zeroPadding([height, width]: Size2d): KerasStep {
-  return {
-    className: "ZeroPadding2D",
-    config: {
-      ...CHANNELS_LAST,
-      padding: [
-        [height, height],
-        [width, width],
-      ],
-    },
-    suffix: "-padded",
-  };
 }
 
 /** What Keras calls the weights of an operation, by role. */

@@ -2,7 +2,7 @@ import type { Tensor } from "../../../tensor.js";
 import type { TfjsWeight } from "../../formats/tfjs/index.js";
 import { IMAGENET, type PixelOrder } from "../preprocess.js";
 import { dtype, scalar, type TfjsFragment, tfNode, wholeNumbers } from "./fragment.js";
-import type { KerasStep } from "./keras.js";
+import type { KerasStep } from "./keras-step.js";
 
 /** The node that the stem reads: images as PyTorch's networks take them. */
 export const NORMALIZED_NODE = "images/normalized";
