@@ -26,9 +26,9 @@ export function proofOf(
   return {
     status: "proven",
     grounds: [
-      "every operator of the graph was found to be the network's by what it means and where its values come from",
-      `all ${weights?.compared} constants are the checkpoint's${folded > 0 ? `: bit for bit, or to the rounding of folding ${folded} batch norms, done again` : ", bit for bit"}`,
-      "the runtime computes its operators as they are defined, which the images test",
+      "every operator of the graph is the network's, by what it means and where its values come from",
+      `all ${weights?.compared} constants are the checkpoint's, bit for bit${folded > 0 ? ` or to the rounding of folding ${folded} batch norms` : ""}`,
+      "the images test that the runtime computes them as they are defined",
     ],
     images,
   };

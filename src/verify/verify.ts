@@ -1,8 +1,7 @@
 import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../errors.js";
-import { formatShape, sameShape } from "../tensor.js";
 import type { Candidate, Side } from "./candidate.js";
-import { judgeEmbedding } from "./embedding.js";
+import { type Comparison, compareLayers } from "./compare-layers.js";
 import {
   consequences,
   explainedBy,
@@ -12,20 +11,9 @@ import {
   outputFaults,
   withCauses,
 } from "./faults.js";
-import { joinByName } from "./join.js";
-import { gateResult } from "./judge.js";
-import { layerJudge } from "./layer-judge.js";
 import { proofOf } from "./proof.js";
-import type {
-  Fault,
-  GateResult,
-  LayerResult,
-  OutputResult,
-  ParityReport,
-  QuantizationResult,
-} from "./report.js";
+import type { Fault, ParityReport, Tolerance } from "./report.js";
 import { rerunFaults } from "./reruns.js";
-import { observeVacuity } from "./vacuity.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
 /**
@@ -37,72 +25,13 @@ import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verifica
  * @throws InputError if a side cannot run on the images
  */
 export async function verify(verification: Verification): Promise<ParityReport> {
-  const { graph, candidate, reference, images } = verification;
-  const { parameters } = verification;
-  const tolerance = verification.tolerance ?? (parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
-  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
-  const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
-  const reachable = expectedLayers(graph, candidate, reference);
-  const wanted = reachable.filter(({ name }) => !candidate.folded.has(name));
-  const outputLayer = [graph.outputs.features, graph.outputs[graph.outputs.evaluation]].find((layer) =>
-    wanted.some(({ name }) => name === layer),
-  );
-  const results = new Map<string, LayerResult>();
-  const gates = new Map<string, GateResult>();
-  const structure: Fault[] = [...(candidate.structure ?? [])];
-  let output: OutputResult | null = null;
-  let quantization: QuantizationResult | undefined;
-
-  const judge = layerJudge(verification, tolerance);
-  const observer = observeVacuity(graph, { images });
-  const layers = joinByName(
-    reference.backend.run(images),
-    candidate.backend.run(images),
-    new Set(wanted.map(({ name }) => name)),
-  );
-  for await (const { name, expected, actual, again } of layers) {
-    const node = nodes.get(name);
-    if (!node) continue;
-    if (!sameShape(expected.shape, actual.shape)) {
-      const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
-      structure.push(layerFault(node, "structure", null, shapes));
-      continue;
-    }
-    observer.observe(name, actual);
-    const result = judge.judge(node, expected, actual, again);
-    results.set(name, result);
-    const gate = gateLayers.get(name);
-    if (gate) gates.set(name, gateResult(gate, expected, actual, result));
-    if (name === outputLayer) {
-      const result = await judgeEmbedding(verification, tolerance, { name, expected, actual });
-      output = result.output;
-      quantization = result.quantization;
-    }
-    verification.onProgress?.(results.size, wanted.length);
-  }
-
-  const explained = explainedBy(structure, nodes);
-  const absent = wanted.filter((node) => !results.has(node.name) && !explained(node));
-  const failing = [...results.values()].filter(({ status }) => status === "fail");
-  const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
-  const missing = absent.filter(({ name }) => !following.has(name));
-  const known = [
-    ...(verification.weights?.faults ?? []).filter(({ layer }) => !following.has(layer)),
-    ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
-    ...structure,
-  ];
-  const judged =
-    tolerance.rule === "relative-to-max"
-      ? [...known, ...numericFaults(graph, results, tolerance, structure)]
-      : withCauses(graph, known, localFaults(graph, results, judge.explanations()));
-  const faults =
-    judged.length > 0 && tolerance.rule === "derived-bounds"
-      ? judged
-      : [
-          ...judged,
-          ...outputFaults(output, results),
-          ...rerunFaults(output?.layer ?? "", output?.reruns ?? []),
-        ];
+  const { graph, candidate, reference, images, weights } = verification;
+  const tolerance = verification.tolerance ?? (verification.parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
+  const expected = expectedLayers(graph, candidate, reference);
+  const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
+  const compared = await compareLayers(verification, tolerance, wanted);
+  const { layers, gates, output, quantization, vacuity } = compared;
+  const { faults, missing } = findFaults(verification, tolerance, wanted, compared);
   return {
     schema: "osnet-parity/1",
     candidate: candidate.party,
@@ -115,26 +44,22 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       ...(candidate.pixels ? { pixels: candidate.pixels } : {}),
     },
     // What could not be judged has not passed.
-    passed: faults.length === 0 && [...results.values()].some(({ status }) => status === "pass"),
+    passed: faults.length === 0 && [...layers.values()].some(({ status }) => status === "pass"),
     faults,
-    layers: graph.nodes.flatMap(({ name }) => results.get(name) ?? []),
+    layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
     gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
     output,
-    weights: verification.weights?.result ?? null,
-    vacuity: observer.finish(),
-    proof: proofOf(candidate, verification.weights?.result, faults, images.shape[0] ?? 0),
+    weights: weights?.result ?? null,
+    vacuity,
+    proof: proofOf(candidate, weights?.result, faults, images.shape[0] ?? 0),
     ...(quantization ? { quantization } : {}),
     coverage: {
-      expected: reachable.length,
-      compared: results.size,
-      folded: reachable.filter(({ name }) => candidate.folded.has(name)).map(({ name }) => name),
+      expected: expected.length,
+      compared: layers.size,
+      folded: expected.filter(({ name }) => candidate.folded.has(name)).map(({ name }) => name),
       missing: missing.map(({ name }) => name),
     },
   };
-}
-
-function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {
-  return new Set(layers.map(({ name }) => name));
 }
 
 /** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */
@@ -152,4 +77,35 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
       remedy: "record them with python/record_activations.py",
     });
   return layers;
+}
+
+/** What is wrong, told where it starts and once; and the layers that were not found, where nothing else explains it. */
+function findFaults(
+  { graph, candidate, weights }: Verification,
+  tolerance: Tolerance,
+  wanted: readonly LayerNode[],
+  { layers, output, misshapen, explanations }: Comparison,
+): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
+  const structure = [...(candidate.structure ?? []), ...misshapen];
+  const explained = explainedBy(structure, new Map(graph.nodes.map((node) => [node.name, node])));
+  const absent = wanted.filter((node) => !layers.has(node.name) && !explained(node));
+  const failing = [...layers.values()].filter(({ status }) => status === "fail");
+  const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
+  const missing = absent.filter(({ name }) => !following.has(name));
+  const known = [
+    ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer)),
+    ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
+    ...structure,
+  ];
+  const judged =
+    tolerance.rule === "relative-to-max"
+      ? [...known, ...numericFaults(graph, layers, tolerance, structure)]
+      : withCauses(graph, known, localFaults(graph, layers, explanations));
+  if (judged.length > 0 && tolerance.rule === "derived-bounds") return { faults: judged, missing };
+  const whole = [...outputFaults(output, layers), ...rerunFaults(output?.layer ?? "", output?.reruns ?? [])];
+  return { faults: [...judged, ...whole], missing };
+}
+
+function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {
+  return new Set(layers.map(({ name }) => name));
 }

@@ -47,7 +47,7 @@ describe("osnet-verify", () => {
   it("shows the worst layers, or with --layers all of them and every gate", async () => {
     const short = await verify(["model.onnx", "--reference", CHECKPOINT]);
     expect(short.text).toContain("Worst 10 of 378 layers");
-    expect(short.text).toContain("Weights: 316 of 316 constants are the checkpoint's (80 layers with");
+    expect(short.text).toContain("Weights: 316 of 316 constants are the checkpoint's, 80 layers with");
     const long = await verify(["model.onnx", "--reference", CHECKPOINT, "--layers"]);
     expect(long.text).toContain("All 378 layers");
     expect(long.lines.filter((line) => line.startsWith("  pass  "))).toHaveLength(378 + 24);

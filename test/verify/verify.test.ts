@@ -3,8 +3,12 @@ import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
 import type { OnnxOptions } from "../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../src/tensor.js";
+import { referenceBackend } from "../../src/verify/backends/reference.js";
+import type { Candidate } from "../../src/verify/candidate.js";
+import { seededImages } from "../../src/verify/images.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";
+import { renderText } from "../../src/verify/reports/text.js";
 import { DEFAULT_TOLERANCE } from "../../src/verify/verification.js";
 import { verify } from "../../src/verify/verify.js";
 import { readFixture } from "../fixtures.js";
@@ -277,5 +281,38 @@ describe("recordings", () => {
     });
     expect(report.gates).toHaveLength(24);
     expect(report.output?.relMax).toBeLessThan(1e-5);
+  });
+});
+
+describe("what could not be judged", () => {
+  it("has not passed, though nothing is wrong", async () => {
+    const { graph, stateDict } = osnet;
+    const right = referenceBackend(graph, stateDict);
+    const result = graph.outputs.features;
+    const candidate: Candidate = {
+      party: { name: "m.onnx", format: "onnx" },
+      results: [result],
+      folded: new Set(graph.nodes.map(({ name }) => name).filter((name) => name !== result)),
+      backend: {
+        ...right,
+        // It is to show what the result is computed from, and does not.
+        layers: ["conv1.conv", result],
+        async *run(images) {
+          for await (const output of right.run(images)) if (output.name === result) yield output;
+        },
+      },
+    };
+    const report = await verify({
+      graph,
+      candidate,
+      reference: { party: { name: "w.pth", format: "pth" }, backend: right },
+      images: seededImages(0, 2, 64, 32),
+      imagesSource: "seed:0",
+      parameters: stateDict,
+    });
+    expect(report.layers.map(({ name, status }) => [name, status])).toEqual([[result, "untested"]]);
+    expect(report.faults).toEqual([]);
+    expect(report.passed).toBe(false);
+    expect(renderText(report).split("\n").at(-1)).toBe("FAIL  no layer could be judged");
   });
 });

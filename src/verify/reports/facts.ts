@@ -13,7 +13,7 @@ export function verdictClause(report: ParityReport, quote: (name: string) => str
   const { passed, faults, gates, layers, tolerance, baseline } = report;
   if (passed) {
     const untested = layers.filter(({ status }) => status === "untested").length;
-    const count = `${layers.length - untested} layers and ${gates.length} gates`;
+    const count = `${plural(layers.length - untested, "layer")} and ${plural(gates.length, "gate")}`;
     const rest = untested > 0 ? `; ${plural(untested, "layer")} could not be judged` : "";
     return `${count} agree within ${allowance(tolerance)}${rest}`;
   }

@@ -17,8 +17,10 @@ export function findings(
   if (output)
     list.push([
       "Embedding",
-      `${quote(output.layer)}: L2-normalised ${formatError(output.normalizedMaxAbs)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), cosine ${formatCosine(output.cosine)}`,
+      `${quote(output.layer)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
     ]);
+  if (output && output.tappingMaxAbs !== null)
+    list.push(["Inner values", `reading them moves the embedding by ${formatError(output.tappingMaxAbs)}`]);
   for (const run of output?.reruns ?? []) list.push(rerunFinding(run, quote));
   if (weights) list.push(["Weights", weightsFinding(weights)]);
   if (quantization)
@@ -32,11 +34,6 @@ export function findings(
     "Coverage",
     `${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,
   ]);
-  if (proof)
-    list.push([
-      proof.status === "proven" ? "Proven" : "Sampled",
-      quote(capitalised(proof.grounds.join("; "))),
-    ]);
   const untested = vacuity?.untested ?? [];
   const [first] = untested;
   if (first)
@@ -49,12 +46,18 @@ export function findings(
       "Collapsed",
       `different images have the same embedding: ${vacuity.collapsed.map((pair) => pair.join(" and ")).join(", ")}`,
     ]);
+  if (proof)
+    list.push([
+      proof.status === "proven" ? "Proven for every input" : `Sampled on ${plural(proof.images, "image")}`,
+      quote(capitalised(proof.grounds.join("; "))),
+    ]);
   return list;
 }
 
-function rerunFinding(
+/** What running a model again in a way that must not matter has shown. */
+export function rerunFinding(
   { how, images, maxAbs, relMax, problem }: Rerun,
-  quote: (text: string) => string,
+  quote: (text: string) => string = String,
 ): Finding {
   const moves = `moves the embedding by ${formatError(maxAbs)} (${formatError(relMax)} of max)`;
   const term = how === "alone" ? `${plural(images, "image")} alone` : "Without optimisations";

@@ -1,5 +1,5 @@
 import { clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
-import type { LayerResult, ParityReport, Proof, Vacuity } from "../report.js";
+import type { LayerResult, ParityReport } from "../report.js";
 import {
   formatCosine,
   formatError,
@@ -8,6 +8,7 @@ import {
   verdictClause,
   worstFirst,
 } from "./facts.js";
+import { findings } from "./findings.js";
 
 /** How many layers the short table shows. */
 const WORST = 10;
@@ -117,58 +118,10 @@ function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string 
   return `${title}  ${legend}\n${renderTable(header, rows, ["left", "left", "right"], paint.faint)}`;
 }
 
-function summary({ output, weights, quantization, coverage, proof, vacuity }: ParityReport): string {
-  const lines: string[] = [];
-  if (output) {
-    lines.push(
-      `Embedding ${output.layer}: max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
-    );
-    if (output.tappingMaxAbs !== null)
-      lines.push(`Reading inner values moves the embedding by ${formatError(output.tappingMaxAbs)}`);
-    for (const { how, images, maxAbs, problem } of output.reruns ?? []) {
-      const moves = problem ?? `moves the embedding by ${formatError(maxAbs)}`;
-      lines.push(
-        `${how === "alone" ? `Running ${images} images alone` : "Running it without optimisations"}: ${moves}`,
-      );
-    }
-  }
-  if (weights)
-    lines.push(
-      `Weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's${weights.folded > 0 ? ` (${weights.folded} layers with a folded batch norm)` : ""}${weights.rounded ? `, ${weights.rounded} are theirs in fewer bits, rounded once` : ""}${weights.quantised ? `, ${weights.quantised} are quantised: within half a step of them` : ""}`,
-    );
-  if (quantization) {
-    const { dtypes, tensors, maxAbs, relMax, normalizedMaxAbs } = quantization;
-    lines.push(
-      `Stored as ${dtypes.join(", ")}: ${tensors} tensors; against the checkpoint's own weights, embedding max abs ${formatError(maxAbs)} (${formatError(relMax)} of max), L2-normalised ${formatError(normalizedMaxAbs)}, cosine ${formatCosine(quantization.cosine)}`,
-    );
-  }
-  const folded =
-    coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
-  lines.push(
-    `Coverage: ${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,
-  );
-  if (vacuity) lines.push(...untested(vacuity));
-  if (proof) lines.push(grounds(proof));
-  return lines.join("\n");
-}
-
-/** How many untested layers are named. */
-const NAMED = 3;
-
-function untested({ untested: layers, collapsed }: Vacuity): readonly string[] {
-  const names = layers.slice(0, NAMED).map(({ layer, reason }) => `${clean(layer)} (${reason})`);
-  const more = layers.length > NAMED ? `, and ${layers.length - NAMED} more in the JSON report` : "";
-  const pairs = collapsed.map((pair) => pair.join(" and "));
-  return [
-    ...(layers.length > 0 ? [`Untested by these images: ${names.join(", ")}${more}`] : []),
-    ...(pairs.length > 0 ? [`Different images with the same embedding: ${pairs.join(", ")}`] : []),
-  ];
-}
-
-function grounds({ status, grounds: sentences, images }: Proof): string {
-  if (status === "proven")
-    return "Proven for every input: the graph is the network's and the constants are the checkpoint's; the run shows the runtime's rounding";
-  return `Sampled on ${images} ${images === 1 ? "image" : "images"}: ${sentences.join("; ")}`;
+function summary(report: ParityReport): string {
+  return findings(report, clean)
+    .map(([term, finding]) => `${term}: ${finding}`)
+    .join("\n");
 }
 
 function verdict(report: ParityReport, paint: Paint): string {

@@ -102,6 +102,34 @@ describe("JUnit XML", () => {
     expect(byName.get("conv2.0 gate of stream 2")).toBeUndefined();
   });
 
+  it("has cases for what was run again, and for images with one embedding", async () => {
+    const { output } = REPORT;
+    const alone = { how: "alone", images: 2, status: "fail", maxAbs: 0.5, relMax: 0.2 } as const;
+    const unoptimised = { ...alone, how: "unoptimised", status: "pass" } as const;
+    const [one] = parse(
+      await renderReport(
+        {
+          ...REPORT,
+          output: output && { ...output, reruns: [unoptimised, alone] },
+          vacuity: { untested: [], collapsed: [[0, 1]] },
+        },
+        "xml",
+      ),
+    );
+    const byName = new Map(
+      one.testcase.map((test: Record<string, unknown>) => [test["@_name"], test.failure ?? test.skipped]),
+    );
+    expect(byName.has("embedding: Without optimisations")).toBe(true);
+    expect(byName.get("embedding: Without optimisations")).toBeUndefined();
+    expect(byName.get("embedding: 2 images alone")).toMatchObject({
+      "@_type": "structure",
+      "#text": "moves the embedding by 5.0e-1 (2.0e-1 of max)",
+    });
+    expect(byName.get("different images have different embeddings")).toMatchObject({
+      "@_message": "images with the same embedding: 0 and 1",
+    });
+  });
+
   it("a suite has one test suite per entry, and an unusable file is an error", async () => {
     const suites = parse(await renderSuite(suite, "xml"));
     expect(suites.map((one: Record<string, string>) => [one["@_name"], one["@_errors"]])).toEqual([

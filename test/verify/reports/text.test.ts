@@ -18,9 +18,9 @@ Worst 2 of 2 layers
   block    stream 1         stream 2
   conv2.0  0.04–0.85 ±2e-7  0.04–0.85 ±2e-7
 
-Embedding fc.2: max abs 1.7e-5 (2.7e-6 of max), L2-normalised 7.4e-7, cosine 1.000000
-Reading inner values moves the embedding by 5.5e-6
-Weights: 316 of 316 constants are the checkpoint's (80 layers with a folded batch norm)
+Embedding: fc.2, max abs 1.7e-5 (2.7e-6 of max), L2-normalised 7.4e-7, cosine 1.000000
+Inner values: reading them moves the embedding by 5.5e-6
+Weights: 316 of 316 constants are the checkpoint's, 80 layers with a folded batch norm
 Coverage: 2 of 2 layers compared, 1 more exist only folded into the next
 
 PASS  2 layers and 2 gates agree within 0.0001 of max`);

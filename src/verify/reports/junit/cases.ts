@@ -1,5 +1,6 @@
-import type { BaselineComparison, Fault, ParityReport } from "../../report.js";
+import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../../report.js";
 import { formatError, formatMargin, plural } from "../facts.js";
+import { rerunFinding } from "../findings.js";
 import { groupLayers, type LayerGroup } from "../groups.js";
 import type { TestCase } from "./xml.js";
 
@@ -47,7 +48,7 @@ function isOfGate({ layer, stream }: Fault, { gates }: LayerGroup): boolean {
   return layer.includes(".gate[") && gates.some((gate) => gate.stream === stream);
 }
 
-function wholeCases({ output, weights, baseline, faults }: ParityReport): readonly Unclassed[] {
+function wholeCases({ output, weights, vacuity, baseline, faults }: ParityReport): readonly Unclassed[] {
   const cases: Unclassed[] = [];
   if (weights)
     cases.push({
@@ -60,9 +61,25 @@ function wholeCases({ output, weights, baseline, faults }: ParityReport): readon
       name: `embedding ${output.layer}`,
       ...(output.status === "fail" ? failure("numeric", text) : {}),
     });
+    cases.push(...(output.reruns ?? []).map(rerunCase));
   }
+  if (vacuity)
+    cases.push({ name: "different images have different embeddings", ...collapseOutcome(vacuity) });
   if (baseline) cases.push({ name: `baseline ${baseline.name}`, ...baselineOutcome(baseline) });
   return cases;
+}
+
+function rerunCase(run: Rerun): Unclassed {
+  const [how, finding] = rerunFinding(run);
+  const type = run.how === "alone" ? "structure" : "numeric";
+  return { name: `embedding: ${how}`, ...(run.status === "fail" ? failure(type, finding) : {}) };
+}
+
+/** A checkpoint whose images have one embedding gives any faithful file the same: no failure of the file. */
+function collapseOutcome({ collapsed }: Vacuity): Outcome {
+  if (collapsed.length === 0) return {};
+  const text = `images with the same embedding: ${collapsed.map((pair) => pair.join(" and ")).join(", ")}`;
+  return { outcome: { kind: "skipped", type: "collapsed", text } };
 }
 
 function baselineOutcome({ regressions, policy }: BaselineComparison): Outcome {
