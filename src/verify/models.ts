@@ -4,20 +4,18 @@ import { decodeTfjs, type TfjsFiles, type TfjsModel } from "../convert/formats/t
 import { type GraphMatch, imageShape, matchGraph } from "../convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../convert/lift/tfjs/index.js";
 import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
-import { NORMALIZED_LAYER, NORMALIZED_NODE, nodeName, tapName } from "../convert/lower/tfjs/index.js";
+import { VALUE_NAMES } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import type { TfjsBackendName } from "./backend.js";
 import type { Candidate } from "./candidate.js";
 import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
-import { layersCandidate } from "./layers-candidate.js";
 import { onnxCandidate, SPEC_METADATA, statedSpec } from "./onnx-candidate.js";
 import { type QuantizedWeights, quantizedWeights, storedStateDict } from "./quantization.js";
 import type { Party } from "./report.js";
 import { tfjsCandidate } from "./tfjs-candidate.js";
-import { layersConstants, tfjsConstants } from "./tfjs-weights.js";
+import { tfjsConstants } from "./tfjs-weights.js";
 import {
-  type ConstantsOf,
   compareConstants,
   compareMatched,
   compareWeights,
@@ -155,27 +153,6 @@ function fixedSizes(model: OnnxModel): readonly (number | undefined)[] {
   return imageShape(model).map((size) => (typeof size === "number" ? size : undefined));
 }
 
-/** What our names tell of a TensorFlow.js model of ours. */
-interface OwnNames {
-  readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
-  readonly constants: (graph: LayerGraph) => ConstantsOf;
-  readonly isOwn: (layer: string, value: string) => boolean;
-}
-
-function ownNames(files: TfjsFiles, model: TfjsModel, backend: TfjsBackendName | undefined): OwnNames {
-  if (model.format === "graph-model")
-    return {
-      candidate: (graph, party) => tfjsCandidate(files, model, graph, party, backend),
-      constants: (graph) => tfjsConstants(model, graph),
-      isOwn: (layer, value) => value === nodeName(layer) || value === NORMALIZED_NODE,
-    };
-  return {
-    candidate: (graph, party) => layersCandidate(files, model, graph, party, backend),
-    constants: (graph) => layersConstants(model, graph),
-    isOwn: (layer, value) => value === tapName(layer) || value === tapName(NORMALIZED_LAYER),
-  };
-}
-
 /** As with ONNX, our own files are found by names, those of other converters by structure. */
 function tfjsFile(
   files: TfjsFiles,
@@ -183,12 +160,12 @@ function tfjsFile(
   subject: string,
   backend: TfjsBackendName | undefined,
 ): ModelFile {
-  const own = ownNames(files, model, backend);
+  const names = VALUE_NAMES[model.format];
   const translated = translateTfjs(model, subject);
   const find = foundIn<TfjsMatch>({
     isStated: translated.metadata.has(SPEC_METADATA),
     match: (graph) => matchTfjs(translated, { subject, graph }),
-    isOwn: own.isOwn,
+    isOwn: (layer, value) => value === names.of(layer) || value === names.normalized,
   });
   return {
     statedSpec: () => (translated.metadata.has(SPEC_METADATA) ? statedSpec(translated, subject) : undefined),
@@ -202,16 +179,19 @@ function tfjsFile(
           ...foreignTfjsCandidate(files, translated, match, party, backend),
           isMatched: match.differences.length === 0,
         };
-      return { ...own.candidate(graph, party), isMatched: named === "as matched" };
+      return {
+        ...tfjsCandidate(files, model, graph, party, backend),
+        isMatched: named === "as matched",
+      };
     },
     compareWeights(graph, stateDict, { results, folded }) {
       const { match } = find(graph);
-      if (!match) return compareConstants(graph, stateDict, own.constants(graph), results, folded);
+      if (!match) return compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded);
       return compareMatched(graph, stateDict, results, match);
     },
     ...quantizedWeights(model, (graph, stateDict, candidate) => {
       const { match } = find(graph);
-      if (!match) return storedStateDict(graph, stateDict, own.constants(graph), candidate);
+      if (!match) return storedStateDict(graph, stateDict, tfjsConstants(model, graph), candidate);
       const { absorbed: folded, affine } = match;
       const { results } = candidate;
       return storedStateDict(graph, stateDict, constantsIn(match), { results, folded, affine });

@@ -1,4 +1,4 @@
-import { ancestors, type LayerGraph, parseSpec } from "../arch/index.js";
+import { type LayerGraph, parseSpec } from "../arch/index.js";
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import { NORMALIZED } from "../convert/lower/onnx/index.js";
 import { InputError } from "../errors.js";
@@ -6,6 +6,7 @@ import type { Tensor } from "../tensor.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
+import { neededValues, refuseOutputs } from "./own-names.js";
 import type { Party } from "./report.js";
 import { stagesOf } from "./stages.js";
 
@@ -57,26 +58,16 @@ export function onnxCandidate(
   const results = model.graph.outputs
     .map(({ name }) => layerBehind(name))
     .filter((name) => layerNames.has(name));
-  if (results.length === 0)
-    throw new InputError({
-      code: "unsupported",
-      subject: party.name,
-      found: `outputs ${model.graph.outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
-      expected: "values named after torchreid's modules",
-      remedy: "convert the checkpoint with osnet-convert pth2onnx",
-    });
+  if (results.length === 0) {
+    const outputs = model.graph.outputs.map(({ name }) => name);
+    throw refuseOutputs(party, outputs, "values named after torchreid's modules", "pth2onnx");
+  }
   const folded = foldedLayers(
     graph,
     (layer) => producers.has(layer),
     (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
   );
-  const needed = ancestors(graph, ...results);
-  // The network's input is a value of its own where the model normalises it.
-  const layers = new Map(
-    graph.nodes
-      .filter(({ name }) => needed.has(name))
-      .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED : name]),
-  );
+  const layers = neededValues(graph, results, { of: (layer) => layer, normalized: NORMALIZED });
   const backend = onnxruntimeBackend(bytes, model, layers, party.name);
   return {
     party,

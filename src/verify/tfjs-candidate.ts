@@ -1,62 +1,43 @@
-import { ancestors, type LayerGraph } from "../arch/index.js";
-import {
-  encodeTfjs,
-  nodeOf,
-  type TfjsFiles,
-  type TfjsGraphModel,
-  type TfjsNode,
-} from "../convert/formats/tfjs/index.js";
-import { layerName, NORMALIZED_NODE, nodeName, splitRelu } from "../convert/lower/tfjs/index.js";
-import { InputError } from "../errors.js";
+import type { LayerGraph } from "../arch/index.js";
+import type { TfjsFiles, TfjsModel } from "../convert/formats/tfjs/index.js";
+import { VALUE_NAMES } from "../convert/lower/tfjs/index.js";
 import type { TfjsBackendName } from "./backend.js";
 import { tfjsBackend } from "./backends/tfjs.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
+import { neededValues, refuseOutputs } from "./own-names.js";
 import type { Party } from "./report.js";
+import { tfjsView } from "./tfjs-view.js";
 
 /**
- * A graph model as a candidate in tfjs. Layers are found by exact name. A layer whose ReLU is computed with it is read
- * from a copy of the graph that computes the two apart; a convolution or linear layer that is nowhere counts as folded
- * only if the graph computes the batch norm after it by a convolution or matrix product.
+ * A model of ours as a candidate in tfjs. Layers are found by exact name, in a layers model a gate's by the call of its
+ * stream; a convolution or linear layer that is nowhere counts as folded only if the model computes the batch norm
+ * after it by a convolution or matrix product.
  *
  * @throws InputError (`unsupported`) if none of its outputs is a result of the network
  */
 export function tfjsCandidate(
   files: TfjsFiles,
-  model: TfjsGraphModel,
+  model: TfjsModel,
   graph: LayerGraph,
   party: Party,
   backendName: TfjsBackendName = "tfjs-wasm",
 ): Candidate {
-  const split = { ...model, nodes: splitRelu(model.nodes, graph) };
-  const nodes = new Map(split.nodes.map((node) => [node.name, node]));
-  const outputs = [...model.signature.outputs.values()].map(({ name }) => nodeOf(name));
-  const layerNames = new Set(graph.nodes.map(({ name }) => name));
-  const results = outputs.flatMap((node) => {
-    const layer = layerName(node);
-    return layer !== undefined && layerNames.has(layer) ? [layer] : [];
-  });
+  const { input, outputs, values, isProduct, tapped } = tfjsView(model, graph, party.name);
+  const names = VALUE_NAMES[model.format];
+  const layers = new Map(graph.nodes.map(({ name }) => [names.of(name), name]));
+  const results = outputs.flatMap((output) => layers.get(output) ?? []);
   const [result] = results;
-  const input = inputNode(model);
-  if (result === undefined || input === undefined)
-    throw new InputError({
-      code: "unsupported",
-      subject: party.name,
-      found: `outputs ${outputs.join(", ") || "without names"}, none of them a layer of the network`,
-      expected: "nodes named after torchreid's modules, in the model's signature",
-      remedy: "convert the checkpoint with osnet-convert pth2tfjs",
-    });
-  const needed = ancestors(graph, ...results);
-  // The network's input is a node of its own where the model normalises it.
-  const computed = graph.nodes
-    .filter(({ name }) => needed.has(name))
-    .map(({ name, op }) => [name, op.kind === "input" ? NORMALIZED_NODE : nodeName(name)] as const)
-    .filter(([, node]) => nodes.has(node));
+  if (result === undefined || input === undefined) {
+    const { what, command } = OURS[model.format];
+    throw refuseOutputs(party, outputs, what, command);
+  }
+  const computed = [...neededValues(graph, results, names)].filter(([, value]) => values.has(value));
   const backend = tfjsBackend(
     backendName,
     {
-      plain: { program: { files, input }, output: nodeName(result) },
-      tapped: { files: encodeTfjs(split), input },
+      plain: { program: { files, input }, output: names.of(result) },
+      tapped: { files: tapped(files), input },
       nodes: new Map(computed),
     },
     party.name,
@@ -67,31 +48,21 @@ export function tfjsCandidate(
     results,
     folded: foldedLayers(
       graph,
-      (layer) => nodes.has(nodeName(layer)),
-      (layer) => isProduct(nodes, nodeName(layer)),
+      (layer) => values.has(names.of(layer)),
+      (layer) => isProduct(names.of(layer)),
     ),
     untapped: async (images) => ({ name: result, tensor: await backend.plain(images) }),
   };
 }
 
-/** The node that images are fed to: the signature's, or the only placeholder. */
-function inputNode({ signature, nodes }: TfjsGraphModel): string | undefined {
-  const [declared] = signature.inputs.values();
-  return declared ? nodeOf(declared.name) : nodes.find(({ op }) => op === "Placeholder")?.name;
-}
-
-const PRODUCTS: ReadonlySet<string> = new Set([
-  "_FusedConv2D",
-  "FusedDepthwiseConv2dNative",
-  "_FusedMatMul",
-  "Conv2D",
-  "DepthwiseConv2dNative",
-  "MatMul",
-]);
-
-/** Whether a node is a convolution or matrix product, its bias added or not. */
-function isProduct(nodes: ReadonlyMap<string, TfjsNode>, name: string): boolean {
-  const node = nodes.get(name);
-  if (node?.op === "BiasAdd") return isProduct(nodes, nodeOf(node.inputs[0] ?? ""));
-  return node !== undefined && PRODUCTS.has(node.op);
-}
+/** What a model of ours has, and how to get one. */
+const OURS = {
+  "graph-model": {
+    what: "nodes named after torchreid's modules, in the model's signature",
+    command: "pth2tfjs",
+  },
+  "layers-model": {
+    what: "layers named after torchreid's modules",
+    command: "pth2tfjs --tfjs-format layers",
+  },
+} as const satisfies Record<TfjsModel["format"], unknown>;

@@ -4,6 +4,7 @@ import {
   type StoredTensor,
   type TfjsGraphModel,
   type TfjsLayersModel,
+  type TfjsModel,
   type TfjsNode,
   type TfjsWeight,
 } from "../convert/formats/tfjs/index.js";
@@ -12,8 +13,12 @@ import type { Tensor } from "../tensor.js";
 import { isDType } from "../tensor-cast.js";
 import type { ConstantsOf } from "./weights.js";
 
-/** The constants of a graph model, in PyTorch's layout. */
-export function tfjsConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
+/** The constants of a model of ours, in PyTorch's layout. */
+export function tfjsConstants(model: TfjsModel, graph: LayerGraph): ConstantsOf {
+  return model.format === "graph-model" ? graphConstants(model, graph) : layersConstants(model, graph);
+}
+
+function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const owned = nodesByLayer(splitRelu(nodes, graph));
   /** The layer whose operation says how weights are laid out: of a folded batch norm, the layer that it absorbed. */
@@ -53,8 +58,7 @@ function nodesByLayer(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly 
   return byLayer;
 }
 
-/** The constants of a layers model, in PyTorch's layout. */
-export function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph): ConstantsOf {
+function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph): ConstantsOf {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   return (node, roles) => {
     const { layer } = kerasCall(node.name);

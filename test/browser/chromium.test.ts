@@ -2,18 +2,12 @@ import { readFileSync } from "node:fs";
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs, type TfjsFiles } from "../../src/convert/formats/tfjs/index.js";
-import {
-  kerasCall,
-  lowerToTfjs,
-  lowerToTfjsLayers,
-  nodeName,
-  splitRelu,
-} from "../../src/convert/lower/tfjs/index.js";
+import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../src/convert/lower/tfjs/index.js";
 import { elementCount, type Tensor } from "../../src/tensor.js";
 import { permute } from "../../src/tensor-permute.js";
 import type { Backend } from "../../src/verify/backend.js";
-import { layersCandidate } from "../../src/verify/layers-candidate.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
+import { tfjsView } from "../../src/verify/tfjs-view.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { type Server, serve } from "../support/server.js";
@@ -97,16 +91,10 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
         const files = encodeTfjs(lower(graph, stateDict, { size: SIZE }));
         const model = decodeTfjs(files, { subject: family });
         const party = { name: family, format: "tfjs" } as const;
-        const isGraph = model.format === "graph-model";
-        const candidate = isGraph
-          ? tfjsCandidate(files, model, graph, party)
-          : layersCandidate(files, model, graph, party);
-        const tapped = isGraph ? encodeTfjs({ ...model, nodes: splitRelu(model.nodes, graph) }) : files;
+        const candidate = tfjsCandidate(files, model, graph, party);
+        const tapped = tfjsView(model, graph, family).tapped(files);
         const names = new Map(
-          candidate.backend.layers.map((name) => {
-            const { layer, call } = kerasCall(name);
-            return [name, isGraph ? nodeName(name) : `${layer}#${call}`];
-          }),
+          candidate.backend.layers.map((name) => [name, VALUE_NAMES[model.format].of(name)]),
         );
         const ours = await distances(float64, inPage(tapped, model.format, names));
         const pytorch = perModule(await distances(float64, float32.backend));

@@ -13,7 +13,6 @@ import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/ind
 import type { Tensor } from "../../src/tensor.js";
 import type { Candidate } from "../../src/verify/candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/images.js";
-import { layersCandidate } from "../../src/verify/layers-candidate.js";
 import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
@@ -51,12 +50,11 @@ function candidates(preprocess: PixelOrder): Readonly<Record<string, Candidate>>
   const [graphModel, layersModel] = [graphFiles, layersFiles].map((files) =>
     decodeTfjs(files, { subject: "m" }),
   );
-  if (graphModel?.format !== "graph-model" || layersModel?.format !== "layers-model")
-    throw new Error("format");
+  if (!graphModel || !layersModel) throw new Error("no model");
   return {
     onnx: onnxCandidate(onnx, decodeOnnx(onnx, { subject: "m" }), graph, PARTY),
     graph: tfjsCandidate(graphFiles, graphModel, graph, PARTY),
-    layers: layersCandidate(layersFiles, layersModel, graph, PARTY),
+    layers: tfjsCandidate(layersFiles, layersModel, graph, PARTY),
   };
 }
 

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
-import { layersCandidate } from "../../src/verify/layers-candidate.js";
 import { measure } from "../../src/verify/metrics.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
@@ -40,10 +39,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       const files = encodeTfjs(lower(graph, stateDict, options));
       const model = decodeTfjs(files, { subject: family });
       const party = { name: family, format: "tfjs" } as const;
-      const candidate =
-        model.format === "graph-model"
-          ? tfjsCandidate(files, model, graph, party, backend)
-          : layersCandidate(files, model, graph, party, backend);
+      const candidate = tfjsCandidate(files, model, graph, party, backend);
       const pytorch = perModule(await distances(float64, float32.backend));
       const ours = await distances(float64, candidate.backend);
 

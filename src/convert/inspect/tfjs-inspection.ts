@@ -1,8 +1,14 @@
 import type { OsnetSpec } from "../../arch/index.js";
 import { InputError } from "../../errors.js";
 import { sha256 } from "../../sha256.js";
-import { decodeTfjs, type Json, type TfjsFiles, type TfjsModel } from "../formats/tfjs/index.js";
-import { layerClasses, translateTfjs } from "../lift/tfjs/index.js";
+import {
+  decodeTfjs,
+  type Json,
+  layerClasses,
+  type TfjsFiles,
+  type TfjsModel,
+} from "../formats/tfjs/index.js";
+import { translateTfjs } from "../lift/tfjs/index.js";
 import { liftTfjs, matchTfjsModel } from "../tfjs-checkpoint.js";
 import { countDTypes, type DTypeCount } from "./inspection.js";
 import { inspectMatched, type MatchedInspection, tryMatch } from "./matched.js";

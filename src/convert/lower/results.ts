@@ -25,6 +25,13 @@ export interface Result {
   readonly layer: string;
 }
 
+/** What a file of ours calls the values of the network. */
+export interface ValueNames {
+  readonly of: (layer: string) => string;
+  /** Of the images, where the model normalises them: then the network's input is a value of its own. */
+  readonly normalized: string;
+}
+
 /** What a user can ask for, whatever the format. */
 export interface ResultOptions {
   /** Results, or each by itself with its name. Default: what torchreid returns in evaluation mode. */

@@ -6,7 +6,7 @@
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
-import { asObject, asString, type Json, type JsonObject, type Located, member } from "./json.js";
+import { asObject, asString, isObject, type Json, type JsonObject, type Located, member } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
 import type { TfjsFiles, TfjsModel } from "./model.js";
 import { refusal } from "./refusal.js";
@@ -104,8 +104,4 @@ function text<K extends string>(document: Located, key: K): { readonly [P in K]?
   const found = member(document, key);
   if (found.value === undefined || found.value === null) return {};
   return { [key]: asString(found) } as { readonly [P in K]?: string };
-}
-
-function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,6 @@
 export { type DecodeTfjsOptions, decodeTfjs, encodeTfjs, tfjsShardPaths } from "./codec.js";
 export { nodeOf } from "./graph.js";
-export type { Json, JsonObject } from "./json.js";
+export { arrayOf, type Json, type JsonObject, objectOf } from "./json.js";
 export type {
   QuantizedDType,
   StoredTensor,
@@ -21,3 +21,4 @@ export type {
 } from "./model.js";
 export { QUANTIZED_DTYPES } from "./model.js";
 export { chooseQuantization, isQuantizable, roundToStored } from "./quantization.js";
+export { type LayerCall, layerClasses, readTopology } from "./topology.js";

@@ -13,6 +13,20 @@ export interface Located {
   readonly at: string;
 }
 
+/** A value as an object, empty if it is none: for what is looked into and not required. */
+export function objectOf(value: Json | undefined): JsonObject {
+  return isObject(value) ? value : {};
+}
+
+/** A value as an array, empty if it is none. */
+export function arrayOf(value: Json | undefined): readonly Json[] {
+  return Array.isArray(value) ? (value as readonly Json[]) : [];
+}
+
+export function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** A member of an object; own properties only, so that `constructor` is as absent as it looks. */
 export function member({ value, at }: Located, key: string): Located {
   const object = asObject({ value, at });
@@ -25,7 +39,7 @@ export function members(located: Located): readonly (readonly [key: string, memb
 }
 
 export function asObject({ value, at }: Located): JsonObject {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
+  if (isObject(value)) return value;
   throw unexpected({ value, at }, "an object");
 }
 
@@ -61,7 +75,7 @@ export function unexpected({ value, at }: Located, expected: string): Error {
       ? "nothing"
       : Array.isArray(value)
         ? "an array"
-        : typeof value === "object" && value !== null
+        : isObject(value)
           ? "an object"
           : JSON.stringify(value).slice(0, 60);
   return refusal(at, found, expected);

@@ -1,2 +1,1 @@
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./match.js";
-export { layerClasses } from "./topology.js";

@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from "../../formats/tfjs/index.js";
+import { arrayOf, type Json, type JsonObject, type LayerCall } from "../../formats/tfjs/index.js";
 import {
   add,
   addBias,
@@ -13,7 +13,6 @@ import {
   scalar,
   wholeNumbers,
 } from "./draft.js";
-import { arrayOf, type LayerCall } from "./topology.js";
 import { windowAttributes } from "./windows.js";
 
 /** Keras's stock layers in ONNX's words (https://keras.io/api/layers). */

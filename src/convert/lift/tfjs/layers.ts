@@ -1,11 +1,10 @@
 import { InputError } from "../../../errors.js";
 import type { OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
-import type { TfjsLayersModel } from "../../formats/tfjs/index.js";
+import { arrayOf, type LayerCall, readTopology, type TfjsLayersModel } from "../../formats/tfjs/index.js";
 import { createDraft, modelOf } from "./draft.js";
 import { translateLayer } from "./keras-layers.js";
 import { inOrder } from "./order.js";
 import { aboutTfjs } from "./producer.js";
-import { arrayOf, type LayerCall, readTopology } from "./topology.js";
 
 /**
  * A Keras model in ONNX's words, for matching: a value is called `LAYER#CALL`, as one layer may be called many times.

@@ -21,10 +21,10 @@ import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
 import { toTensorFlow } from "./layout.js";
 import { tfjsMetadata } from "./metadata.js";
-import { nodeName } from "./names.js";
+import { NORMALIZED_NODE, nodeName } from "./names.js";
 import { lowerOperation } from "./operators.js";
 import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "./options.js";
-import { lowerPreprocess, NORMALIZED_NODE } from "./preprocess.js";
+import { lowerPreprocess } from "./preprocess.js";
 import { storedWeight } from "./storage.js";
 
 const CHANNELS = 3;

@@ -12,9 +12,9 @@ import { kerasShape, kerasSteps } from "./keras.js";
 import { INPUT, type KerasStep } from "./keras-step.js";
 import { toTensorFlow } from "./layout.js";
 import { tfjsMetadata } from "./metadata.js";
-import { type KerasCall, kerasCall } from "./names.js";
+import { type KerasCall, kerasCall, NORMALIZED_LAYER } from "./names.js";
 import { resolveTfjsOptions, type TfjsOptions } from "./options.js";
-import { NORMALIZED_LAYER, NORMALIZED_STEP, normalizedWeights } from "./preprocess.js";
+import { NORMALIZED_STEP, normalizedWeights } from "./preprocess.js";
 import { storedWeight } from "./storage.js";
 
 /** The same options as a graph model's, but for the names and `fuse`: Keras names layers only. */

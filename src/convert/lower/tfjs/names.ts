@@ -1,3 +1,6 @@
+import type { TfjsModel } from "../../formats/tfjs/index.js";
+import type { ValueNames } from "../results.js";
+
 /**
  * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so that of a layer's name
  * only a gate's stream needs another spelling: `conv2.0.gate[1].fc1` is the node `conv2.0.gate-1.fc1`. No layer's name
@@ -11,11 +14,6 @@ const LEGAL = /^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/;
 /** A layer's name as the name of a node. */
 export function nodeName(layer: string): string {
   return layer.replaceAll(/\[(\d+)\]/g, "-$1");
-}
-
-/** The layer that a node computes, if it is one's value and not a step on the way. */
-export function layerName(node: string): string | undefined {
-  return node.includes("/") ? undefined : node.replaceAll(/-(\d+)(?=\.|$)/g, "[$1]");
 }
 
 export function isLegalNodeName(name: string): boolean {
@@ -39,3 +37,14 @@ export function kerasCall(layer: string): KerasCall {
   const stream = /\[(\d+)\]/.exec(layer)?.[1];
   return { layer: layer.replace(/\[\d+\]/, ""), call: stream === undefined ? 0 : Number(stream) - 1 };
 }
+
+/** The node that the stem reads where the model normalises pixels: images as PyTorch's networks take them. */
+export const NORMALIZED_NODE = "images/normalized";
+
+/** The Keras layer that the stem reads there. */
+export const NORMALIZED_LAYER = "images-normalized";
+
+export const VALUE_NAMES: Readonly<Record<TfjsModel["format"], ValueNames>> = {
+  "graph-model": { of: nodeName, normalized: NORMALIZED_NODE },
+  "layers-model": { of: tapName, normalized: tapName(NORMALIZED_LAYER) },
+};

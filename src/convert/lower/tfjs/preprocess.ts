@@ -3,9 +3,7 @@ import type { TfjsWeight } from "../../formats/tfjs/index.js";
 import { IMAGENET, type PixelOrder } from "../preprocess.js";
 import { dtype, scalar, type TfjsFragment, tfNode, wholeNumbers } from "./fragment.js";
 import type { KerasStep } from "./keras-step.js";
-
-/** The node that the stem reads: images as PyTorch's networks take them. */
-export const NORMALIZED_NODE = "images/normalized";
+import { NORMALIZED_LAYER, NORMALIZED_NODE } from "./names.js";
 
 /**
  * Pixels [N, H, W, 3] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
@@ -31,9 +29,6 @@ export function lowerPreprocess(input: string, order: PixelOrder): TfjsFragment 
     ]),
   };
 }
-
-/** The Keras layer that the stem reads. */
-export const NORMALIZED_LAYER = "images-normalized";
 
 /**
  * The same as a Keras layer, which has no division by channel: a convolution of one pixel, x / (255 · deviation) −

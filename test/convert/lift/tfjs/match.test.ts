@@ -4,13 +4,8 @@ import { compareBits } from "../../../../src/convert/compare.js";
 import type { TfjsModel } from "../../../../src/convert/formats/tfjs/index.js";
 import { liftStateDict } from "../../../../src/convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/lift/tfjs/index.js";
-import {
-  lowerToTfjs,
-  lowerToTfjsLayers,
-  nodeName,
-  tapName,
-} from "../../../../src/convert/lower/tfjs/index.js";
-import { layersConstants, tfjsConstants } from "../../../../src/verify/tfjs-weights.js";
+import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../../../src/convert/lower/tfjs/index.js";
+import { tfjsConstants } from "../../../../src/verify/tfjs-weights.js";
 import { FAMILIES, missing } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";
@@ -44,10 +39,9 @@ describe.each(FAMILIES)("matchTfjs on %s as we write it, names taken away", (fam
     const named = match(model, graph);
     expect(named.differences).toEqual([]);
     // Here names are the truth that matching does without: of values, and of constants.
-    const nameOf = model.format === "graph-model" ? nodeName : tapName;
-    for (const [layer, value] of named.values) if (layer !== "images") expect(value).toBe(nameOf(layer));
-    const constants =
-      model.format === "graph-model" ? tfjsConstants(model, graph) : layersConstants(model, graph);
+    const names = VALUE_NAMES[model.format];
+    for (const [layer, value] of named.values) if (layer !== "images") expect(value).toBe(names.of(layer));
+    const constants = tfjsConstants(model, graph);
     for (const node of graph.nodes) {
       if (named.absorbed.has(node.name) || node.op.kind === "input") continue;
       const isAbsorbing = node.op.kind === "batchNorm" && named.absorbed.has(node.inputs[0] ?? "");

@@ -1,7 +1,7 @@
-import { InputError } from "../../../errors.js";
-import type { Json, JsonObject, TfjsLayersModel } from "../../formats/tfjs/index.js";
-
 /** The topology of a Keras model: which layer is called on what. */
+import { arrayOf, type Json, type JsonObject, objectOf } from "./json.js";
+import type { TfjsLayersModel } from "./model.js";
+import { refusal } from "./refusal.js";
 
 /** One call of a layer. Its value is called `LAYER#CALL`. */
 export interface LayerCall {
@@ -27,16 +27,16 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
   const root = objectOf(topology.model_config ?? topology);
   const config = objectOf(root.config);
   const layers = arrayOf(Array.isArray(root.config) ? root.config : config.layers).map(objectOf);
-  if (layers.length === 0) throw malformed(subject, "a model without layers", "a Keras model");
+  if (layers.length === 0) throw refusal(subject, "a model without layers", "a Keras model");
   const nested = layers.find(({ class_name: name }) => MODELS.has(String(name)));
   if (nested)
-    throw new InputError({
-      code: "unsupported",
+    throw refusal(
       subject,
-      found: `a model as its layer ${JSON.stringify(nameOf(nested))}`,
-      expected: "a flat list of layers",
-      remedy: "put the inner model's layers into the outer one",
-    });
+      `a model as its layer ${JSON.stringify(nameOf(nested).slice(0, 80))}`,
+      "a flat list of layers",
+      "put the inner model's layers into the outer one",
+      "unsupported",
+    );
   return root.class_name === "Sequential" ? sequential(layers) : functional(layers, config, subject);
 }
 
@@ -114,21 +114,9 @@ function outputsOf(outputs: Json | undefined): readonly Json[] {
 function valueName(reference: Json, subject: string): string {
   const [layer, call, output] = arrayOf(reference);
   if (typeof layer === "string" && typeof call === "number" && output === 0) return `${layer}#${call}`;
-  throw malformed(
+  throw refusal(
     subject,
     `${JSON.stringify(reference).slice(0, 80)} as a layer's input`,
     "a layer, its call and its output 0",
   );
-}
-
-export function objectOf(value: Json | undefined): JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
-}
-
-export function arrayOf(value: Json | undefined): readonly Json[] {
-  return Array.isArray(value) ? (value as readonly Json[]) : [];
-}
-
-function malformed(subject: string, found: string, expected: string): InputError {
-  return new InputError({ code: "format", subject, found, expected, remedy: "convert the model again" });
 }
