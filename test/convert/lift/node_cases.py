@@ -1,82 +1,121 @@
 """Writes fixtures/onnx-node-cases.json.gz: the ONNX project's own node tests for operators that an OSNet is made of.
 
-Needs the `onnx` package; `npm test` does not. Run from the repository: python test/convert/lift/node_cases.py
-Kept are cases of one node on small float32 tensors of two to four axes; numbers are base64 of little-endian bytes.
+Needs the `onnx` and `onnxruntime` packages; `npm test` does not. Run from the repository:
+python test/convert/lift/node_cases.py, and put the sha256 that it prints into fixtures/manifest.json.
+
+Kept are tests of one node on small tensors, as models: on activations, where every other input is an initializer as in
+an OSNet, and on constants alone. What the node tests have no case of, as networks of images reduce, divide and
+normalise, is in node_chains.py. Numbers and models are base64 of little-endian bytes and of protobuf.
 """
 
 import base64
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
+import node_chains
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
-OPERATORS = [
-    "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool",
-    "GlobalMaxPool", "Identity", "InstanceNormalization", "MatMul", "MaxPool", "Mul", "Relu", "Sigmoid", "Sum",
+ON_ACTIVATIONS = [
+    "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "Div", "Dropout", "Flatten", "Gather", "Gemm",
+    "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LayerNormalization", "LpNormalization",
+    "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Sigmoid", "Sub", "Sum",
 ]  # fmt: skip
+ON_CONSTANTS = [
+    "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Expand", "Identity", "Reshape",
+    "Shape", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+]  # fmt: skip
+JOINS = ["Add", "Div", "Max", "Mul", "Sub", "Sum"]
 LARGEST = 2048
-DTYPES = {"float32": "<f4", "int64": "<i8"}
+DTYPES = {
+    "bool": "?", "float16": "<f2", "float32": "<f4", "float64": "<f8", "int16": "<i2", "int32": "<i4", "int64": "<i8",
+    "int8": "i1", "uint8": "u1",
+}  # fmt: skip
 
 
-def tensor(array):
-    array = np.asarray(array)
-    dtype = str(array.dtype)
-    if dtype not in DTYPES or array.size > LARGEST:
-        return None
-    data = base64.b64encode(array.astype(DTYPES[dtype]).tobytes()).decode()
-    return {"dtype": dtype, "shape": list(array.shape), "data": data}
+def stored(array):
+    data = base64.b64encode(array.astype(DTYPES[str(array.dtype)]).tobytes()).decode()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
 
 
-def attribute(proto):
-    value = helper.get_attribute_value(proto)
-    kinds = {"INT": "int", "INTS": "ints", "FLOAT": "float", "FLOATS": "floats", "STRING": "string"}
-    kind = kinds[onnx.AttributeProto.AttributeType.Name(proto.type)]
-    return {"type": kind, "value": value.decode() if kind == "string" else list(value) if kind[-1] == "s" else value}
-
-
-def case(test):
-    graph = test.model.graph
-    if len(graph.node) != 1 or test.name.endswith("_expanded"):
-        return None
-    node = graph.node[0]
-    if node.op_type not in OPERATORS or node.domain:
-        return None
-    inputs, outputs = test.data_sets[0]
-    arrays = [numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x) for x in inputs]
-    result = np.asarray(outputs[0])
-    if arrays[0].dtype != np.float32 or arrays[0].ndim not in (2, 3, 4) or result.ndim not in (2, 3, 4):
-        return None
-    shape = arrays[0].shape
-    if test.name.endswith("_bcast") and len(arrays) == 2 and node.op_type != "MatMul":
-        return None  # an activation that is spread over another one of more axes
-    if len(shape) == 4 and shape[3] == 3 and shape[1] != 3:
-        return None  # an image of three columns, which is taken for one of three colours in NHWC
-    tensors = [tensor(array) for array in arrays]
-    expected = tensor(result)
-    if None in tensors or expected is None:
-        return None
-    names = [value.name for value in graph.input]
+def record(name, model, feeds, expected, rounding=0):
+    """`rounding` is how far integers in between may put the result from the one of real numbers."""
     return {
-        "name": test.name,
-        "opset": max(o.version for o in test.model.opset_import if o.domain == ""),
-        "opType": node.op_type,
-        "inputs": [names.index(name) if name else None for name in node.input],
-        "attributes": {a.name: attribute(a) for a in node.attribute},
-        "tensors": tensors,
-        "expected": expected,
+        "name": name,
+        "model": base64.b64encode(model.SerializeToString()).decode(),
+        "feeds": {key: stored(value) for key, value in feeds.items()},
+        "expected": stored(expected),
+        **({"rounding": rounding} if rounding else {}),
     }
 
 
+def arrays(values):
+    return [numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x) for x in values]
+
+
+def is_small(*values):
+    return all(str(x.dtype) in DTYPES and x.size <= LARGEST for x in values)
+
+
+def is_activation(name, x, y):
+    if x.dtype != np.float32 or x.ndim not in (2, 3, 4) or y.ndim not in (2, 3, 4):
+        return False
+    # An image of three columns is taken for one of three colours in NHWC.
+    return x.ndim != 4 or x.shape[3] != 3 or x.shape[1] == 3
+
+
+def with_constants(test, inputs, live):
+    """The test's model with all inputs but the live ones as initializers, and what those are fed."""
+    model = onnx.ModelProto()
+    model.CopyFrom(test.model)
+    values = list(model.graph.input)
+    del model.graph.input[:]
+    feeds = {}
+    for value, array in zip(values, inputs, strict=True):
+        if value.name in live:
+            model.graph.input.append(value)
+            feeds[value.name] = array
+        else:
+            model.graph.initializer.append(numpy_helper.from_array(array, value.name))
+    return model, feeds
+
+
+def cases(test):
+    graph = test.model.graph
+    if len(graph.node) != 1 or test.name.endswith("_expanded") or graph.node[0].domain:
+        return
+    (node,) = graph.node
+    if node.op_type not in ON_ACTIVATIONS + ON_CONSTANTS:
+        return
+    inputs, outputs = map(arrays, test.data_sets[0])
+    result = outputs[0]
+    if not is_small(*inputs, result) or not all(value.type.HasField("tensor_type") for value in graph.input):
+        return
+    if node.op_type in ON_ACTIVATIONS and is_activation(test.name, inputs[0], result):
+        alike = node.op_type in JOINS and all(x.shape == inputs[0].shape for x in inputs)
+        live = list(node.input) if alike else node.input[:1]
+        yield record(test.name, *with_constants(test, inputs, live), result)
+    if node.op_type in ON_CONSTANTS:
+        # A constant keeps its own bits: only casts that give the same numbers are of interest.
+        is_cast = node.op_type in ("Cast", "CastLike")
+        if not is_cast or np.array_equal(inputs[0], result.astype(np.float64), equal_nan=True):
+            yield record(f"{test.name} of constants", *with_constants(test, inputs, []), result)
+
+
 def main():
-    cases = sorted((c for c in map(case, collect_testcases()) if c), key=lambda c: c["name"])
-    document = {"source": f"onnx {onnx.__version__}, onnx.backend.test.case.node", "cases": cases}
+    tests = sorted(collect_testcases(), key=lambda test: test.name)
+    found = [case for test in tests for case in cases(test)]
+    chains = [record(*chain) for chain in node_chains.chains()]
+    source = f"onnx {onnx.__version__}, onnx.backend.test.case.node and onnx.reference"
     path = Path(__file__).parents[3] / "fixtures" / "onnx-node-cases.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0))
-    print(f"{len(cases)} cases, {path.stat().st_size} bytes")
+    text = json.dumps({"source": source, "cases": found + chains}, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    print(f"{len(found)} node tests, {len(chains)} chains, {path.stat().st_size} bytes")
+    print(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 main()

@@ -6,6 +6,23 @@ import { frontAxes, nodeValue } from "./site.js";
 
 /** Normalisations that exporters write out: found at the division, product or sum that ends them. */
 
+/** Operators that mean something only together. */
+export const PARTS = [
+  "Clip",
+  "Expand",
+  "Max",
+  "Pow",
+  "Reciprocal",
+  "ReduceL2",
+  "ReduceMean",
+  "ReduceSum",
+  "Softsign",
+  "Sqrt",
+  "Sub",
+] as const;
+
+type Part = (typeof PARTS)[number];
+
 /** (x − mean) / √(mean((x − mean)²) + ε), over a plane for an instance norm, over all but the batch for a layer norm. */
 export function normalized(centered: ForeignNode, deviation: ForeignNode, value: string): Value | undefined {
   const [x, mean] = operandsOf(centered, "Sub");
@@ -192,10 +209,10 @@ function isSquareOf(square: ForeignNode, of: ForeignNode): boolean {
 }
 
 /** The activations that an operator without a meaning of its own reads, if it is one of these. */
-function operandsOf(node: ForeignNode, ...opTypes: readonly string[]): readonly ForeignNode[] {
+function operandsOf(node: ForeignNode, ...opTypes: readonly Part[]): readonly ForeignNode[] {
   return isOther(node, ...opTypes) ? node.inputs : [];
 }
 
-function isOther(node: ForeignNode, ...opTypes: readonly string[]): boolean {
-  return isKind(node, "other") && opTypes.includes(node.op.opType);
+function isOther(node: ForeignNode, ...opTypes: readonly Part[]): boolean {
+  return isKind(node, "other") && (opTypes as readonly string[]).includes(node.op.opType);
 }

@@ -37,7 +37,6 @@ import {
   readQLinearGlobalAveragePool,
   readQLinearMatMul,
   readQLinearMul,
-  readQLinearReduceMean,
   readQLinearSigmoid,
   readQuantize,
   readStep,
@@ -205,12 +204,12 @@ const MICROSOFT: Readonly<Record<string, OperatorReader>> = {
   QLinearAveragePool: readQLinearAveragePool,
   QLinearGlobalAveragePool: readQLinearGlobalAveragePool,
   QLinearMul: readQLinearMul,
-  QLinearReduceMean: readQLinearReduceMean,
   QLinearSigmoid: readQLinearSigmoid,
   QuantizeLinear: readQuantize,
 };
 
-const DOMAINS: Readonly<Record<string, Readonly<Record<string, OperatorReader>>>> = {
+/** The readers of each domain's operators. */
+export const DOMAINS: Readonly<Record<string, Readonly<Record<string, OperatorReader>>>> = {
   "": READERS,
   [NHWC_DOMAIN]: { ...READERS, Conv: readGroupedConv },
   "com.microsoft": MICROSOFT,

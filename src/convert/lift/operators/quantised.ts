@@ -2,7 +2,6 @@ import type { Tensor } from "../../../tensor.js";
 import { type ForeignNode, isKind, type Reading, type Value } from "../foreign.js";
 import { readAdd, readGemm, readMul } from "./arithmetic.js";
 import { perChannel } from "./constants.js";
-import { readReduceMean } from "./layout.js";
 import { readSigmoid } from "./norms.js";
 import {
   asNode,
@@ -169,7 +168,6 @@ export const readQLinearAdd: OperatorReader = readQLinearBinary(readAdd);
 export const readQLinearMul: OperatorReader = readQLinearBinary(readMul);
 export const readQLinearSigmoid: OperatorReader = readQLinearUnary(readSigmoid);
 export const readQLinearAveragePool: OperatorReader = readQLinearUnary(readAveragePool);
-export const readQLinearReduceMean: OperatorReader = readQLinearUnary(readReduceMean);
 export const readQLinearGlobalAveragePool: OperatorReader = readQLinearUnary(({ inputs, output }) => {
   const input = asNode(inputs[0]);
   return input && globalPool("globalAvgPool", input, output);
