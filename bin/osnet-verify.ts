@@ -20,7 +20,7 @@ program
   )
   .option(
     "--backend <name>",
-    "what runs a TensorFlow.js model: tfjs-wasm, tfjs-cpu or tfjs-node (default: tfjs-wasm)",
+    "what runs the model: onnxruntime an ONNX file; tfjs-wasm, tfjs-cpu or tfjs-node a TensorFlow.js model (default: tfjs-wasm)",
   )
   .option(
     "--input <source...>",

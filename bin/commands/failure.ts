@@ -1,14 +1,17 @@
 import { CommanderError } from "commander";
 import { InputError } from "../../src/errors.js";
 
-/** What commander cannot understand, by its codes. */
-const MISUSE: Readonly<Record<string, string>> = {
-  "commander.unknownOption": "no such option",
-  "commander.unknownCommand": "no such command",
-  "commander.excessArguments": "too many arguments",
-  "commander.missingArgument": "no value",
-  "commander.missingMandatoryOptionValue": "no value",
-  "commander.optionMissingArgument": "no value",
+/** What commander cannot understand, by its codes: what was found, and what to do. */
+const MISUSE: Readonly<Record<string, readonly [found: string, remedy: string]>> = {
+  "commander.unknownOption": ["no such option", "correct the command"],
+  "commander.unknownCommand": [
+    "no such command",
+    "begin with one, such as pth2onnx or inspect, and name the file after it",
+  ],
+  "commander.excessArguments": ["too many arguments", "leave out all but one"],
+  "commander.missingArgument": ["none", "add it to the command"],
+  "commander.missingMandatoryOptionValue": ["no value", "add one"],
+  "commander.optionMissingArgument": ["no value", "add one"],
 };
 
 /** What standard error says: one sentence, then every finding behind it; a stack only for a bug of ours. */
@@ -28,14 +31,17 @@ export function isHelp(error: unknown): boolean {
 /** Commander's `error: unknown option '--forse'` and `(Did you mean --force?)` as a sentence of ours. */
 function describeMisuse({ code, message }: CommanderError): string {
   // Help instead of a command is on standard error already.
-  if (!Object.hasOwn(MISUSE, code)) return "";
+  const misuse = MISUSE[code];
+  if (!misuse) return "";
+  const [found, remedy] = misuse;
+  const subject = /'([^']*)'/.exec(message)?.[1] ?? "command line";
   const suggestion = /\(Did you mean (.*)\?\)/.exec(message)?.[1];
   const { message: sentence } = new InputError({
     code: "argument",
-    subject: /'([^']*)'/.exec(message)?.[1] ?? "command line",
-    found: MISUSE[code] ?? message,
+    subject: code === "commander.missingArgument" ? `<${subject}>` : subject,
+    found,
     expected: "what --help describes",
-    remedy: suggestion ? `if ${suggestion} was meant, write that` : "correct the command",
+    remedy: suggestion ? `if ${suggestion} was meant, write that` : remedy,
   });
   return `${sentence}\n`;
 }

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.js";
 import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
-import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
+import { RUNTIMES, type RuntimeName } from "../../src/verify/backend.js";
 import type { Tolerance } from "../../src/verify/report.js";
 
 /** `--tolerance`: a positive number below 1, or `auto`, which is also the default where it can be. */
@@ -26,15 +26,15 @@ export async function readArchitecture(text: string | undefined): Promise<string
   return parseSpec(new TextDecoder().decode(await readInput(text)), basename(text));
 }
 
-/** `--backend`: what runs a TensorFlow.js model. */
-export function parseBackend(text: string | undefined): TfjsBackendName | undefined {
-  const backend = TFJS_BACKENDS.find((name) => name === text);
+/** `--backend`: what runs the candidate. */
+export function parseBackend(text: string | undefined): RuntimeName | undefined {
+  const backend = RUNTIMES.find((name) => name === text);
   if (text === undefined || backend) return backend;
   throw new InputError({
     code: "argument",
     subject: "--backend",
     found: JSON.stringify(text),
-    expected: TFJS_BACKENDS.join(", "),
+    expected: RUNTIMES.join(", "),
     remedy: "choose one of them",
   });
 }

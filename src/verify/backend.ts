@@ -38,8 +38,13 @@ export interface Backend {
  * `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz.
  * `tfjs-…`: a TensorFlow.js model, in WebAssembly, in JavaScript or in TensorFlow's own library.
  */
-export type BackendName = "reference" | "onnxruntime" | "recorded" | TfjsBackendName;
+export type BackendName = "reference" | "recorded" | RuntimeName;
+
+/** What runs a model's file. */
+export type RuntimeName = "onnxruntime" | TfjsBackendName;
 
 export const TFJS_BACKENDS = ["tfjs-wasm", "tfjs-cpu", "tfjs-node"] as const;
 
 export type TfjsBackendName = (typeof TFJS_BACKENDS)[number];
+
+export const RUNTIMES: readonly RuntimeName[] = ["onnxruntime", ...TFJS_BACKENDS];

@@ -7,7 +7,7 @@ import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../con
 import { VALUE_NAMES } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
-import type { TfjsBackendName } from "./backend.js";
+import { type BackendName, TFJS_BACKENDS, type TfjsBackendName } from "./backend.js";
 import type { Candidate } from "./candidate.js";
 import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
 import { onnxCandidate, SPEC_METADATA, statedSpec } from "./onnx-candidate.js";
@@ -66,14 +66,15 @@ export interface ModelBytes {
 export function openModel(
   format: "onnx" | "tfjs",
   { name, bytes, shards = new Map(), sidecar }: ModelBytes,
-  backend: TfjsBackendName | undefined,
+  backend: BackendName | undefined,
 ): ModelFile {
   const subject = name;
   if (format === "onnx")
     return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject);
   const files = { json: bytes, shards };
   const model = decodeTfjs(files, { subject });
-  return tfjsFile(files, model, subject, backend);
+  const runtime = TFJS_BACKENDS.find((name) => name === backend);
+  return tfjsFile(files, model, subject, runtime);
 }
 
 /** Our own files are found by names, those of other exporters by structure. */

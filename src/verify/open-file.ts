@@ -6,7 +6,7 @@ import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
 import type { SidecarReader } from "../convert/formats/onnx/index.js";
 import { type FileFormat, sniffFormat } from "../convert/sniff.js";
 import { sha256 } from "../sha256.js";
-import type { TfjsBackendName } from "./backend.js";
+import type { BackendName } from "./backend.js";
 import { type ModelFile, openModel } from "./models.js";
 import type { Party } from "./report.js";
 
@@ -27,8 +27,8 @@ export interface FileOptions {
   readonly arch?: string | OsnetSpec;
   /** Path of the state dict inside a checkpoint. */
   readonly key?: string;
-  /** What runs a TensorFlow.js model. Default: tfjs-wasm. */
-  readonly backend?: TfjsBackendName;
+  /** What runs the candidate, of those that run its format. Default: the only one, or tfjs-wasm. */
+  readonly backend?: BackendName;
 }
 
 /** A file of any kind that a verification takes, read and understood. */

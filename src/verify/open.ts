@@ -2,6 +2,7 @@ import type { LayerGraph } from "../arch/index.js";
 import type { Checkpoint } from "../convert/checkpoint.js";
 import { InputError } from "../errors.js";
 import { architectureOf } from "./architecture.js";
+import { type BackendName, TFJS_BACKENDS } from "./backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
 import { type Candidate, checkpointCandidate, recordedCandidate, type Side } from "./candidate.js";
@@ -43,6 +44,7 @@ export async function openVerification(
   );
   const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
+  expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
   const against = await openReference(reference, referenceFile, graph, recordings[0]);
   return {
@@ -84,6 +86,18 @@ function compareCheckpoint(
     reference: { ...reference, backend: referenceBackend(graph, stored) },
     quantized: { summary, original: reference.backend },
   };
+}
+
+/** A backend that was asked for and does not run the candidate is not passed over in silence. */
+function expectBackend({ party, backend }: Side, wanted: BackendName | undefined): void {
+  if (wanted === undefined || backend.name === wanted) return;
+  throw new InputError({
+    code: "argument",
+    subject: party.name,
+    found: `${wanted} asked for as the backend`,
+    expected: party.format === "tfjs" ? TFJS_BACKENDS.join(", ") : `${backend.name}, which is what runs it`,
+    remedy: "leave the backend out, or convert the model to a format that runs there",
+  });
 }
 
 async function openCandidate(

@@ -229,8 +229,11 @@ describe.concurrent("an option that cannot be", () => {
       "--forse",
       "--forse: found no such option, expected what --help describes; if --force was meant, write that",
     ],
-    ["--size", "--size <HxW>: found no value, expected what --help describes; correct the command"],
-    ["second.pth", "pth2onnx: found too many arguments, expected what --help describes; correct the command"],
+    ["--size", "--size <HxW>: found no value, expected what --help describes; add one"],
+    [
+      "second.pth",
+      "pth2onnx: found too many arguments, expected what --help describes; leave out all but one",
+    ],
   ])("%s", async (args, sentence) => {
     const output = await refuse([CHECKPOINT, "-o", "out.onnx", ...args.split(" ")]);
     expect(output).toBe(`${sentence}.\n`);
@@ -277,7 +280,11 @@ describe.concurrent("a command that cannot be", () => {
       ["pth2onn"],
       "pth2onn: found no such command, expected what --help describes; if pth2onnx was meant, write that",
     ],
-    [["pth2onnx"], "file: found no value, expected what --help describes; correct the command"],
+    [["pth2onnx"], "<file>: found none, expected what --help describes; add it to the command"],
+    [
+      ["w.pth"],
+      "w.pth: found no such command, expected what --help describes; begin with one, such as pth2onnx or inspect, and name the file after it",
+    ],
   ])("%j", async (args, sentence) => {
     expect(await refusal("osnet-convert", args)).toBe(`${sentence}.\n`);
   });

@@ -107,4 +107,24 @@ describe("a suite file", () => {
     });
     expect(message).toContain("line 1, models: found 1, expected keys and values");
   });
+
+  it("runs a file in those of the matrix's backends that run it", async () => {
+    const text = `models: { a: { checkpoint: x.pth } }
+candidates:
+  theirs: { file: their.onnx }
+  web: { file: web/model.json }
+  torch: { file: recorded.npz }
+  own: { file: recorded.npz, backends: [tfjs-cpu] }
+matrix: { backends: [onnxruntime, tfjs-wasm, tfjs-cpu] }
+`;
+    const folder = await temporaryFolder({ "x.yaml": text });
+    const entries = planSuite(await readSuiteFile(folder.at("x.yaml")), "x.yaml");
+    expect(entries.map(({ id }) => id)).toEqual([
+      "a · theirs · onnxruntime",
+      "a · web · tfjs-wasm",
+      "a · web · tfjs-cpu",
+      "a · torch",
+      "a · own · tfjs-cpu",
+    ]);
+  });
 });

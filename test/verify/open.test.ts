@@ -78,6 +78,14 @@ describe("openVerification", () => {
     );
   });
 
+  it("runs a candidate in no other backend than was asked for", async () => {
+    const opened = await openVerification(MODEL, CHECKPOINT, { backend: "onnxruntime" });
+    expect(opened.candidate.backend.name).toBe("onnxruntime");
+    await expect(openVerification(MODEL, CHECKPOINT, { backend: "tfjs-wasm" })).rejects.toThrow(
+      "m.onnx: found tfjs-wasm asked for as the backend, expected onnxruntime, which is what runs it; leave the backend out, or convert the model to a format that runs there.",
+    );
+  });
+
   it("refuses pairs that say nothing", async () => {
     await expect(openVerification(CHECKPOINT, MODEL)).rejects.toThrow(
       "m.onnx: found an ONNX file as the reference, expected a checkpoint or a recording; give what the model was converted from.",

@@ -13,7 +13,7 @@ import type { ParityReport } from "../../../src/verify/report.js";
 import type { PlannedEntry } from "../../../src/verify/suite/plan.js";
 import { verify } from "../../../src/verify/verify.js";
 import { readImages } from "../images.js";
-import { parseBackend, parseTolerance, readArchitecture } from "../inputs.js";
+import { parseTolerance, readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import type { Source } from "../sinks/sink.js";
 import { runFacts, VERSIONS } from "../versions.js";
@@ -35,7 +35,7 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
   const { modelSpec, candidateSpec, options } = entry;
   const at = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
   const tolerance = parseTolerance(options.tolerance === undefined ? undefined : String(options.tolerance));
-  const backend = /^tfjs-/.test(entry.backend) ? parseBackend(entry.backend) : undefined;
+  const backend = entry.backend === "auto" ? undefined : entry.backend;
   const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
   const images = await readImages(
     options.input === undefined ? undefined : [isSeed ? options.input : at(options.input)],

@@ -63,9 +63,9 @@ export function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
 }
 
-/** Larger margins first, infinite ones above all; layers of one margin in network order. */
-export function worstFirst(layers: readonly LayerResult[]): readonly LayerResult[] {
-  return layers.toSorted((a, b) => (marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a)));
+/** Telling layers, larger margins first, infinite ones above all; layers of one margin in network order. */
+export function worstFirst(report: Pick<ParityReport, "layers" | "tolerance">): readonly LayerResult[] {
+  return telling(report).toSorted((a, b) => (marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a)));
 }
 
 /** A margin as a number to order by. */
@@ -75,7 +75,7 @@ export function marginOf({ margin }: Pick<LayerResult, "margin">): number {
 
 /** The telling layer with the largest margin, if anything was compared. */
 export function worstLayer(report: ParityReport): LayerResult | undefined {
-  return worstFirst(telling(report))[0];
+  return worstFirst(report)[0];
 }
 
 /** Its margin as text. */

@@ -5,6 +5,7 @@ import {
   formatError,
   formatMargin,
   marginMeaning,
+  TELLING_NOTE,
   verdictClause,
   worstFirst,
 } from "./facts.js";
@@ -69,8 +70,10 @@ const DRIFT: readonly Column[] = [
 ];
 const LOCAL: Column = ["local", ({ localMaxAbs }) => formatError(localMaxAbs)];
 
-function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, paint: Paint): string {
-  const shown = all ? results : worstFirst(results).slice(0, WORST);
+function layerTable(report: ParityReport, all: boolean, paint: Paint): string {
+  const { layers: results, tolerance } = report;
+  const chosen = all ? results : worstFirst(report);
+  const shown = all ? chosen : chosen.slice(0, WORST);
   const columns = [MARGIN, ...(tolerance.rule === "derived-bounds" ? [LOCAL] : []), ...DRIFT];
   const rows = shown.map((layer) => [
     layer.status === "pass" ? paint.good("pass") : paint.bad(layer.status),
@@ -82,8 +85,9 @@ function layerTable({ layers: results, tolerance }: ParityReport, all: boolean, 
   const title = all ? `All ${results.length} layers` : `Worst ${shown.length} of ${results.length} layers`;
   const header = ["", "layer", "op", "shape", ...columns.map(([name]) => name)];
   const legend = paint.faint(`margin: ${marginMeaning(tolerance)}; drift: from the reference network`);
+  const note = !all && tolerance.rule === "derived-bounds" ? [paint.faint(TELLING_NOTE)] : [];
   const table = renderTable(header, rows, ["left", "left", "left", "right"], paint.faint);
-  return `${paint.strong(title)}\n  ${legend}\n${table}`;
+  return [paint.strong(title), ...[legend, ...note].map((line) => `  ${line}`), table].join("\n");
 }
 
 function gateTable({ gates }: ParityReport, all: boolean, paint: Paint): string {

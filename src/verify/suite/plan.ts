@@ -8,7 +8,7 @@ export interface PlannedEntry {
   readonly id: string;
   readonly model: string;
   readonly candidate: string;
-  /** Of a file, whose format is not known yet, a backend may be unsuited: then the entry is an error. */
+  /** Of a file that is not what its name says, a backend may be unsuited: then the entry is an error. */
   readonly backend: BackendName | "auto";
   readonly modelSpec: ModelSpec;
   readonly candidateSpec: CandidateSpec;
@@ -108,14 +108,19 @@ function definedOf(
 
 /** Those that the candidate asks for, else the matrix's, as far as the format runs in them; one by default. */
 function backendsOf(
-  { convert, backends }: CandidateSpec,
+  { convert, file, backends }: CandidateSpec,
   matrix: readonly string[] | undefined,
 ): readonly string[] {
-  const wanted = backends ?? matrix;
-  if (!convert) return wanted ?? ["auto"];
-  const possible: readonly string[] = BACKENDS[convert];
-  if (!wanted) return possible.slice(0, 1);
-  return backends ? wanted : wanted.filter((name) => possible.includes(name));
+  if (backends) return backends;
+  const possible: readonly string[] = convert ? BACKENDS[convert] : fileBackends(file ?? "");
+  if (matrix && possible.length > 0) return matrix.filter((name) => possible.includes(name));
+  return convert ? possible.slice(0, 1) : ["auto"];
+}
+
+/** What runs a file of this name; nothing runs recordings and checkpoints but what is ours. */
+function fileBackends(file: string): readonly BackendName[] {
+  if (/\.onnx$/i.test(file)) return BACKENDS.onnx;
+  return /\.(npz|pth?|tar|ckpt|pkl|bin|safetensors)$/i.test(file) ? [] : TFJS_BACKENDS;
 }
 
 function matches(pattern: EntryPattern, entry: Required<EntryPattern>): boolean {

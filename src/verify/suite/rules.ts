@@ -1,4 +1,4 @@
-import { TFJS_BACKENDS } from "../backend.js";
+import { RUNTIMES } from "../backend.js";
 import type { CandidateSpec, ConversionOptions, EntryOptions, EntryPattern, ModelSpec } from "./file.js";
 
 /** What a value must be, in words, and whether it is. */
@@ -20,11 +20,12 @@ const TEXTS: Rule = {
   expected: "a list of names",
   holds: (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
 };
-const RUNTIMES: readonly string[] = ["onnxruntime", ...TFJS_BACKENDS];
 const BACKENDS: Rule = {
   expected: `a list of ${RUNTIMES.join(", ")}`,
   holds: (value) =>
-    Array.isArray(value) && value.length > 0 && value.every((name) => RUNTIMES.includes(name)),
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.every((name) => (RUNTIMES as readonly string[]).includes(name)),
 };
 const whole = (least: number, most: number): Rule => ({
   expected: `a whole number from ${least} to ${most}`,

@@ -1,5 +1,5 @@
 import type { LayerResult, ParityReport, Tolerance } from "../../report.js";
-import { formatMargin, plural, TELLING_NOTE, telling, worstFirst } from "../facts.js";
+import { formatMargin, plural, TELLING_NOTE, worstFirst } from "../facts.js";
 import { groupLayers, type LayerGroup } from "../groups.js";
 import { marginClass, marginLegend } from "./margin-class.js";
 import { html, type Markup, NOTHING, raw } from "./markup.js";
@@ -39,7 +39,7 @@ ${marginLegend({ shapes: true })}<div class="net">${groups.map((group) => groupF
 
 function groupFigure(group: LayerGroup, tolerance: Tolerance, numbers: ReadonlyMap<string, number>): Markup {
   const drawing = draw(group.layers);
-  const [worst] = worstFirst(telling({ layers: group.layers, tolerance }));
+  const [worst] = worstFirst({ layers: group.layers, tolerance });
   const failing = group.layers.filter(({ status }) => status === "fail").length;
   const margin = worst ? formatMargin(worst.margin) : "–";
   const label = [

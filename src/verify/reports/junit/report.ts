@@ -40,7 +40,7 @@ function testSuite(report: ParityReport, name: string): TestSuite {
       ...Object.entries(run?.versions ?? {}),
     ],
     seconds: run?.seconds ?? 0,
-    output: worstFirst(report.layers)
+    output: worstFirst(report)
       .slice(0, 10)
       .map(
         ({ name: layer, margin, maxAbs }) =>

@@ -5,6 +5,7 @@ import {
   formatMargin,
   marginMeaning,
   plural,
+  TELLING_NOTE,
   verdictClause,
   worstFirst,
 } from "../facts.js";
@@ -42,8 +43,9 @@ function heading({ candidate, reference, backend, input, run }: ParityReport): s
   ].join("");
 }
 
-function worstLayers({ layers, tolerance }: ParityReport): string {
-  const worst = worstFirst(layers).slice(0, 10);
+function worstLayers(report: ParityReport): string {
+  const { layers, tolerance } = report;
+  const worst = worstFirst(report).slice(0, 10);
   const hasLocal = layers.some(({ localMaxAbs }) => localMaxAbs !== undefined);
   const rows = worst.map((layer) => [
     layer.status === "untested" ? "–" : mark(layer.status === "pass"),
@@ -59,7 +61,7 @@ function worstLayers({ layers, tolerance }: ParityReport): string {
   const header = ["", "layer", "op", "margin", ...local, "max abs", "of max", "cosine"];
   return [
     `### Worst ${worst.length} of ${plural(layers.length, "layer")}`,
-    `Margin: ${marginMeaning(tolerance)}.`,
+    `Margin: ${marginMeaning(tolerance)}.${tolerance.rule === "derived-bounds" ? ` ${TELLING_NOTE}` : ""}`,
     table(header, hasLocal ? "lllrrrrr" : "lllrrrr", rows, 10),
   ].join("\n\n");
 }
