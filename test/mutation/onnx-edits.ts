@@ -60,26 +60,6 @@ export function fedBy(
   });
 }
 
-export function onnxNode(
-  output: string,
-  opType: string,
-  inputs: readonly string[],
-  attributes: Readonly<Record<string, OnnxAttribute>> = {},
-): OnnxNode {
-  return {
-    name: output,
-    opType,
-    domain: "",
-    inputs,
-    outputs: [output],
-    attributes: new Map(Object.entries(attributes)),
-  };
-}
-
-export const int = (value: number): OnnxAttribute => ({ type: "int", value });
-export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
-export const float = (value: number): OnnxAttribute => ({ type: "float", value });
-
 export function floats(...values: readonly number[]): Tensor<"float32"> {
   return { dtype: "float32", shape: [values.length], data: Float32Array.from(values) };
 }

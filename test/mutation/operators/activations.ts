@@ -1,6 +1,7 @@
+import { float, onnxNode } from "../../../src/convert/formats/onnx/index.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
 import type { Network } from "../network.js";
-import { float, onnxNode, operator, replaced } from "../onnx-edits.js";
+import { operator, replaced } from "../onnx-edits.js";
 import { first, mapped } from "../tensors.js";
 
 const OPERATION = ["structure", "numeric"] as const;

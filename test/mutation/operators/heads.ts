@@ -1,7 +1,8 @@
+import { ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
 import type { RealTensor, Tensor } from "../../../src/tensor.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";
-import { ints, onnxNode, replaced, wholes } from "../onnx-edits.js";
+import { replaced, wholes } from "../onnx-edits.js";
 import { first } from "../tensors.js";
 
 /** The pooled map read in another order: with one pixel, NHWC and NCHW are the same; images and channels are not. */

@@ -1,10 +1,10 @@
 import { INPUT_NAME } from "../../../src/arch/index.js";
-import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
 import { DEVIATION, MEAN } from "../../../src/verify/preprocess/normalise.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";
-import { fedBy, ints, onnxNode, wholes } from "../onnx-edits.js";
+import { fedBy, wholes } from "../onnx-edits.js";
 import { channelOf, first, mapped } from "../tensors.js";
 
 const STEM = "conv1.conv";

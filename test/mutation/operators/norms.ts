@@ -1,9 +1,9 @@
 import type { LayerNode } from "../../../src/arch/index.js";
-import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
 import { planeOf } from "../families.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
 import { type Instead, parameterOf, withNode } from "../network.js";
-import { int, ints, onnxNode, operator, replaced, scalar, wholes } from "../onnx-edits.js";
+import { operator, replaced, scalar, wholes } from "../onnx-edits.js";
 import { channelOf, first, mapped, normalised } from "../tensors.js";
 
 const EPSILONS = [1e-3, 1e-6] as const;

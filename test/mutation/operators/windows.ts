@@ -1,8 +1,9 @@
 import type { Size2d } from "../../../src/arch/index.js";
+import { int, ints } from "../../../src/convert/formats/onnx/index.js";
 import type { RealTensor, Tensor } from "../../../src/tensor.js";
 import { type Mutation, type Operator, spread } from "../mutation.js";
 import { type Instead, withNode } from "../network.js";
-import { attribute, int, ints, operator } from "../onnx-edits.js";
+import { attribute, operator } from "../onnx-edits.js";
 import { type Border, bordered, first } from "../tensors.js";
 
 /** Padding that is not the same on all sides: TensorFlow's SAME at a stride of 2, and the reverse. */

@@ -12,3 +12,4 @@ export type {
   OnnxNode,
   OnnxValue,
 } from "./model.js";
+export { float, int, ints, type OnnxAttributeRecord, onnxNode, text } from "./node.js";

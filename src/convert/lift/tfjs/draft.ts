@@ -1,5 +1,12 @@
 import type { Tensor } from "../../../tensor.js";
-import type { OnnxAttribute, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
+import {
+  ints,
+  type OnnxAttributeRecord,
+  type OnnxModel,
+  type OnnxNode,
+  type OnnxValue,
+  onnxNode,
+} from "../../formats/onnx/index.js";
 import type { StoredTensor } from "../../formats/tfjs/index.js";
 import { NHWC_DOMAIN } from "../layouts.js";
 
@@ -34,26 +41,18 @@ export function constantBehind({ constants, writers }: Draft, name: string): Ten
 /** Two in a row are written between a variable and what reads it. */
 const MAX_IDENTITIES = 8;
 
-export type Attributes = Readonly<Record<string, OnnxAttribute>>;
-
-export const int = (value: number): OnnxAttribute => ({ type: "int", value });
-export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
-export const float = (value: number): OnnxAttribute => ({ type: "float", value });
-export const text = (value: string): OnnxAttribute => ({ type: "string", value });
-
 /** Adds a node, and gives the name of what it computes. */
 export function add(
   draft: Draft,
   opType: string,
   inputs: readonly string[],
   output: string,
-  attributes: Attributes = {},
+  attributes: OnnxAttributeRecord = {},
   domain = "",
 ): string {
-  const node = { name: output, opType, domain, inputs, outputs: [output] };
-  const written = { ...node, attributes: new Map(Object.entries(attributes)) };
-  draft.nodes.push(written);
-  draft.writers.set(output, written);
+  const node = onnxNode(output, opType, inputs, attributes, domain);
+  draft.nodes.push(node);
+  draft.writers.set(output, node);
   return output;
 }
 
@@ -61,10 +60,6 @@ export function add(
 export function addConstant(draft: Draft, name: string, tensor: Tensor): string {
   if (!draft.constants.has(name)) draft.constants.set(name, tensor);
   return name;
-}
-
-export function scalar(value: number): Tensor {
-  return { dtype: "float32", shape: [], data: Float32Array.of(value) };
 }
 
 export function wholeNumbers(...values: readonly number[]): Tensor {
@@ -75,29 +70,6 @@ export function wholeNumbers(...values: readonly number[]): Tensor {
 export function domainOf(channelsFirst: boolean): string {
   return channelsFirst ? "" : NHWC_DOMAIN;
 }
-
-/** A constant with its axes in another order, made once for all that read it. */
-function turned(draft: Draft, name: string, suffix: string, ...perm: readonly number[]): string {
-  const result = `${name}#${suffix}`;
-  return draft.writers.has(result)
-    ? result
-    : add(draft, "Transpose", [name], result, { perm: ints(...perm) });
-}
-
-/** [height, width, in, out] as [out, in, height, width]. */
-export function oihw(draft: Draft, weight: string): string {
-  return turned(draft, weight, "oihw", 3, 2, 0, 1);
-}
-
-/** [height, width, channels, multiplier] as [channels · multiplier, 1, height, width]. */
-export function depthwiseOihw(draft: Draft, weight: string): string {
-  const result = `${weight}#depthwise`;
-  if (draft.writers.has(result)) return result;
-  const shape = addConstant(draft, DEPTHWISE, wholeNumbers(-1, 1, 0, 0));
-  return add(draft, "Reshape", [turned(draft, weight, "chw", 2, 3, 0, 1), shape], result);
-}
-
-const DEPTHWISE = "#depthwise-shape";
 
 /** x + b by channel. */
 export function addBias(draft: Draft, x: string, b: string, output: string, channelsFirst: boolean): string {

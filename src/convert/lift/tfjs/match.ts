@@ -4,8 +4,8 @@ import type { Layout } from "../foreign.js";
 import { NCHW } from "../layouts.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import { isPlain } from "../preprocess.js";
-import { translateGraph } from "./graph.js";
-import { translateLayers } from "./layers.js";
+import { translateGraph } from "./translate-graph.js";
+import { translateLayers } from "./translate-layers.js";
 
 /** A TensorFlow.js model laid beside the layer graph of an OSNet. */
 export interface TfjsMatch extends GraphMatch {

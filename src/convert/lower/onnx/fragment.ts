@@ -1,5 +1,5 @@
 import type { Tensor } from "../../../tensor.js";
-import { dtypeToCode, type OnnxAttribute, type OnnxNode } from "../../formats/onnx/index.js";
+import { dtypeToCode, int, type OnnxNode, onnxNode } from "../../formats/onnx/index.js";
 import type { OnnxDType } from "./options.js";
 
 /** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
@@ -17,30 +17,6 @@ export interface OnnxSite {
   readonly opset: number;
   /** Element type of the activations. */
   readonly dtype: OnnxDType;
-}
-
-/** Attributes as they are written in lowerings; their types are in `attributes` below. */
-export type AttributeRecord = Readonly<Record<string, OnnxAttribute>>;
-
-export const int = (value: number): OnnxAttribute => ({ type: "int", value });
-export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
-export const float = (value: number): OnnxAttribute => ({ type: "float", value });
-
-/** A standard node named after the one value that it outputs. */
-export function onnxNode(
-  output: string,
-  opType: string,
-  inputs: readonly string[],
-  attributes: AttributeRecord = {},
-): OnnxNode {
-  return {
-    name: output,
-    opType,
-    domain: "",
-    inputs,
-    outputs: [output],
-    attributes: new Map(Object.entries(attributes)),
-  };
 }
 
 /** A value in another element type. */

@@ -1,6 +1,7 @@
 import type { Op } from "../../../arch/ops.js";
 import type { Tensor } from "../../../tensor.js";
-import { castNode, float, int, ints, type OnnxFragment, type OnnxSite, onnxNode } from "./fragment.js";
+import { float, int, ints, onnxNode } from "../../formats/onnx/index.js";
+import { castNode, type OnnxFragment, type OnnxSite } from "./fragment.js";
 
 /** The operator set that brought `LayerNormalization`. */
 const LAYER_NORMALIZATION_OPSET = 17;

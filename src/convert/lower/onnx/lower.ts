@@ -6,12 +6,18 @@ import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { Shape, Tensor } from "../../../tensor.js";
 import { castStateDict } from "../../cast.js";
-import type { OnnxDimension, OnnxModel, OnnxNode, OnnxValue } from "../../formats/onnx/index.js";
+import {
+  type OnnxDimension,
+  type OnnxModel,
+  type OnnxNode,
+  type OnnxValue,
+  onnxNode,
+} from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
 import { preprocessMetadata } from "../preprocess.js";
 import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
-import { castNode, onnxNode } from "./fragment.js";
+import { castNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";
 import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
 import { lowerInput } from "./preprocess.js";

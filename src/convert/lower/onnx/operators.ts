@@ -1,14 +1,7 @@
 import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
 import type { Tensor } from "../../../tensor.js";
-import {
-  type AttributeRecord,
-  float,
-  int,
-  ints,
-  type OnnxFragment,
-  type OnnxSite,
-  onnxNode,
-} from "./fragment.js";
+import { float, int, ints, type OnnxAttributeRecord, onnxNode } from "../../formats/onnx/index.js";
+import type { OnnxFragment, OnnxSite } from "./fragment.js";
 import { lowerLayerNorm } from "./layer-norm.js";
 
 type OnnxLowering<K extends OpKind> = (op: Op<K>, site: OnnxSite) => OnnxFragment;
@@ -16,7 +9,7 @@ type OnnxLowering<K extends OpKind> = (op: Op<K>, site: OnnxSite) => OnnxFragmen
 /** The lowering of an operation that is one ONNX operator with the same inputs in the same order. */
 function operator<K extends OpKind>(
   opType: string,
-  attributes: (op: Op<K>) => AttributeRecord = () => ({}),
+  attributes: (op: Op<K>) => OnnxAttributeRecord = () => ({}),
 ): OnnxLowering<K> {
   return (op, { name, inputs }) => ({ nodes: [onnxNode(name, opType, inputs, attributes(op))] });
 }

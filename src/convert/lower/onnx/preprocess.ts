@@ -1,6 +1,7 @@
 import type { Tensor } from "../../../tensor.js";
+import { int, onnxNode } from "../../formats/onnx/index.js";
 import { IMAGENET, type PixelOrder } from "../preprocess.js";
-import { castNode, int, type OnnxFragment, onnxNode } from "./fragment.js";
+import { castNode, type OnnxFragment } from "./fragment.js";
 import type { ResolvedOptions } from "./options.js";
 
 /** The value that the stem reads: images as PyTorch's networks take them. */

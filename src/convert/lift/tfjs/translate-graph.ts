@@ -3,7 +3,7 @@ import type { DType } from "../../../tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
 import { nodeOf, type TfjsGraphModel, type TfjsNode, type TfjsShape } from "../../formats/tfjs/index.js";
 import { createDraft, modelOf } from "./draft.js";
-import { translateNode, valueName } from "./operators.js";
+import { translateNode, valueName } from "./operators/index.js";
 import { inOrder } from "./order.js";
 import { aboutTfjs } from "./producer.js";
 

@@ -2,7 +2,7 @@ import { InputError } from "../../../errors.js";
 import type { OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
 import { arrayOf, type LayerCall, readTopology, type TfjsLayersModel } from "../../formats/tfjs/index.js";
 import { createDraft, modelOf } from "./draft.js";
-import { translateLayer } from "./keras-layers.js";
+import { translateLayer } from "./layers/index.js";
 import { inOrder } from "./order.js";
 import { aboutTfjs } from "./producer.js";
 
