@@ -49,7 +49,7 @@ export function findings(
   if (proof)
     list.push([
       proof.status === "proven" ? "Proven for every input" : `Sampled on ${plural(proof.images, "image")}`,
-      quote(capitalised(proof.grounds.join("; "))),
+      quote(proof.grounds.join("; ")),
     ]);
   return list;
 }
@@ -77,8 +77,4 @@ function weightsFinding({
     ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
     ...(quantised ? [`${quantised} quantised: within half a step of them`] : []),
   ].join(", ");
-}
-
-function capitalised(sentence: string): string {
-  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
 }
