@@ -15,7 +15,7 @@ import { graphOf } from "../lower/graphs.js";
 export class NoLayer extends Error {}
 
 /**
- * The graph's first output, in the layout that the file has it in.
+ * The graph's first output, in the layout that the file has it in; of integers, what they would be before rounding.
  *
  * @param feeds the graph's inputs by name, as the file has them
  * @throws NoLayer
@@ -44,9 +44,15 @@ export function evaluateForeign(graph: ForeignGraph, feeds: ReadonlyMap<string, 
   };
   const [output] = graph.outputs;
   if (!output?.node) throw new NoLayer("numbers that are not known");
-  const { layout = NCHW } = output.reading ?? {};
-  const result = evaluated(output.node);
-  return result.shape.length === 4 ? permute(result, layout) : result;
+  const { layout = NCHW, quantised } = output.reading ?? {};
+  const { shape, data } = evaluated(output.node);
+  const { scale, zero } = quantised ?? { scale: 1, zero: 0 };
+  const result = {
+    dtype: "float64",
+    shape,
+    data: Float64Array.from(data, (value) => value / scale + zero),
+  } as const;
+  return shape.length === 4 ? permute(result, layout) : result;
 }
 
 /** Four axes, as layers want them, unless they are [N, C]. */

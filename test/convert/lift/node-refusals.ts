@@ -86,9 +86,27 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^test_expand_/, found: UNKNOWN, because: "only single numbers are expanded, to biases" },
   { cases: /^test_reshape_allowzero_/, found: UNKNOWN, because: "weights are not empty" },
   { cases: /^LayerNormalization of single/, found: "LayerNormalization", because: "not over the channels" },
-  { cases: /^Gather of rows/, found: "Gather", because: "only channels are reordered" },
-  { cases: /^Conv with SAME_UPPER/, found: "padding [0, 1, 1, 1]", because: "torchreid pads evenly" },
-  { cases: /^Conv with SAME_LOWER/, found: "padding [1, 1, 0, 1]", because: "torchreid pads evenly" },
+  { cases: /^Gather of (rows|a channel)/, found: "Gather", because: "only all channels are reordered" },
+  { cases: /^Slice of some rows/, found: "Slice", because: "only channels are turned round" },
+  {
+    cases: /^Conv with SAME_UPPER of an odd/,
+    found: "padding [0, 1, 1, 1]",
+    because: "torchreid pads evenly",
+  },
+  {
+    cases: /^Conv with SAME_LOWER of an odd/,
+    found: "padding [1, 1, 0, 1]",
+    because: "torchreid pads evenly",
+  },
+  { cases: /^Conv in steps/, found: "padding SAME_UPPER", because: "the padding depends on the image" },
+  { cases: /^Pad by reflection/, found: "Pad", because: "torchreid pads with zeros" },
+  { cases: /^Add over other axes/, found: "Add over other axes", because: "rows are no channels" },
+  { cases: /^Transpose of rows/, found: "Transpose", because: "images are no features" },
+  { cases: /^(ReduceL2 (over|times)|A length)/, found: "ReduceL2", because: "not each embedding's length" },
+  { cases: /^A cube root/, found: "a product of two values", because: "not each embedding's length" },
+  { cases: /^FusedConv with Tanh/, found: "Tanh", because: "torchreid has ReLUs and sigmoids" },
+  { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },
+  { cases: /^A norm by/, found: "Sub", because: "not the deviation from the mean" },
 ];
 
 export function refusalOf({ name }: NodeCase): Refusal | undefined {

@@ -5,7 +5,7 @@ python test/convert/lift/node_cases.py, and put the sha256 that it prints into f
 
 Kept are tests of one node on small tensors, as models: on activations, where every other input is an initializer as in
 an OSNet, and on constants alone. What the node tests have no case of, as networks of images reduce, divide and
-normalise, is in node_chains.py. Numbers and models are base64 of little-endian bytes and of protobuf.
+normalise, is in node_chains/. Numbers and models are base64 of little-endian bytes and of protobuf.
 """
 
 import base64

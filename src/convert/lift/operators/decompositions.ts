@@ -170,24 +170,52 @@ function normOver(
   return undefined;
 }
 
-/** x / max(‖x‖₂, ε), in any of its spellings. */
+/** x / max(‖x‖₂, ε) along the channels, in any of its spellings. */
 export function l2Normalized(x: ForeignNode, divisor: ForeignNode, value: string): Value | undefined {
   const norm = behindFloor(divisor);
-  const direct = norm && isOther(norm, "ReduceL2") && norm.inputs[0] === x;
-  const [radicand] = norm ? operandsOf(norm, "Sqrt", "Pow") : [];
-  const sum = behindFloor(radicand);
-  const square = sum && isOther(sum, "ReduceSum") ? sum.inputs[0] : undefined;
-  if (!direct && !(square && isSquareOf(square, x))) return undefined;
+  const sum = behindFloor(rootOf(norm));
+  const [direct, square] = [overChannels(norm, "ReduceL2"), overChannels(sum, "ReduceSum")];
+  if (direct !== x && !(square && isSquareOf(square, x))) return undefined;
   return nodeValue({ kind: "l2Normalize" }, [x], x.form, value);
+}
+
+/** What a value is the square root of. */
+function rootOf(node: ForeignNode | undefined): ForeignNode | undefined {
+  const [radicand] = node && (isOther(node, "Sqrt") || isPower(node, 0.5)) ? node.inputs : [];
+  return radicand;
+}
+
+/** What a value is the sum or length of, of each image by itself. */
+function overChannels(node: ForeignNode | undefined, opType: Part): ForeignNode | undefined {
+  const [input] = node && isOther(node, opType) ? node.inputs : [];
+  if (!input || !node || !isKind(node, "other") || !node.op.axes) return undefined;
+  return String(frontAxes(node.op.axes, input.form)) === "1" ? input : undefined;
 }
 
 /** A norm without what keeps it from being zero. */
 function behindFloor(node: ForeignNode | undefined): ForeignNode | undefined {
   let current = node;
-  while (current && (isKind(current, "affine") || isOther(current, "Expand", "Clip", "Max")))
-    current = current.inputs[0];
+  while (current && isFloored(current)) current = current.inputs[0];
   return current;
 }
+
+/** The sum with a small number, or the larger of both, which only matters near zero. */
+function isFloored(node: ForeignNode): boolean {
+  const { weight, bias } = node.constants;
+  if (isKind(node, "affine")) return !weight && bias !== undefined && isSmall(bias);
+  if (!isKind(node, "other") || !isOther(node, "Expand", "Clip", "Max")) return false;
+  return (
+    isOther(node, "Expand") ||
+    node.op.operands.every((operand) => operand.kind !== "constant" || isSmall(operand.tensor))
+  );
+}
+
+function isSmall(tensor: StoredTensor): boolean {
+  return (uniform(tensor) ?? 1) <= MAX_FLOOR;
+}
+
+/** PyTorch's is 1e-12, and no exporter's is nearly as large. */
+const MAX_FLOOR = 1e-3;
 
 /** The axes over which one node is the mean of another. */
 function meanAxes(mean: ForeignNode, of: ForeignNode): readonly number[] | undefined {
@@ -200,12 +228,16 @@ function meanAxes(mean: ForeignNode, of: ForeignNode): readonly number[] | undef
 
 function isSquareOf(square: ForeignNode, of: ForeignNode): boolean {
   if (isKind(square, "scale")) return square.inputs.every((input) => input === of);
-  if (!isKind(square, "other") || square.op.opType !== "Pow" || square.inputs[0] !== of) return false;
-  const exponent = square.op.operands[1];
+  return square.inputs[0] === of && isPower(square, 2);
+}
+
+function isPower(node: ForeignNode, power: number): boolean {
+  if (!isKind(node, "other") || node.op.opType !== "Pow") return false;
+  const exponent = node.op.operands[1];
   // Exporters write the exponent as a float or as a whole number.
   if (exponent?.kind !== "constant" || exponent.tensor.data.length !== 1) return false;
   const { tensor } = exponent;
-  return Number(isFloat(tensor) ? toReal(tensor, "exponent").data[0] : tensor.data[0]) === 2;
+  return Number(isFloat(tensor) ? toReal(tensor, "exponent").data[0] : tensor.data[0]) === power;
 }
 
 /** The activations that an operator without a meaning of its own reads, if it is one of these. */

@@ -1,0 +1,44 @@
+"""What is like a layer of an OSNet and is none."""
+
+import numpy as np
+
+from .chain import RNG, ROWS, chain, vector, whole
+
+
+def chains():
+    layer = "a = GlobalAveragePool (x) y = LayerNormalization <axis = 2> (a, weight)"
+    yield chain("LayerNormalization of single pixels", layer, 17, weight=vector(1, 1))
+    yield chain("Gather of rows", "y = Gather <axis = 2> (x, order)", order=whole(2, 1, 0))
+    yield chain("Gather of a channel twice", "y = Gather <axis = 1> (x, order)", order=whole(0, 0, 1))
+    cropped = "y = Slice (x, starts, ends, axes)"
+    yield chain("Slice of some rows", cropped, starts=whole(1), ends=whole(3), axes=whole(2))
+    kernel = {"weight": vector(2, 3, 3, 3)}
+    for auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        conv = f'y = Conv <auto_pad = "{auto_pad}", strides = [2, 2]> (x, weight)'
+        yield chain(f"Conv with {auto_pad} of an odd row", conv, **kernel)
+    conv = 'y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, weight)'
+    yield chain("Conv in steps with SAME_UPPER of any image", conv, dynamic=True, **kernel)
+    pads = whole(0, 0, 1, 1, 0, 0, 1, 1)
+    yield chain("Pad by reflection", 'a = Pad <mode = "reflect"> (x, pads) y = Conv (a, weight)', pads=pads, **kernel)
+    square = RNG.normal(0, 1, (1, 3, 3, 3)).astype(np.float32)
+    yield chain("Add over other axes", "a = Transpose <perm = [0, 2, 3, 1]> (x) y = Add (x, a)", x=square)
+    yield chain("Transpose of rows", "y = Transpose (x)", x=ROWS)
+    norm = "n = ReduceL2 <axes = [0], keepdims = 1> (x) y = Div (x, n)"
+    yield chain("ReduceL2 over the batch", norm, x=ROWS)
+    norm = "n = ReduceL2 <axes = [1], keepdims = 1> (x) d = Mul (n, two) y = Div (x, d)"
+    yield chain("ReduceL2 times two", norm, x=ROWS, two=np.float32(2))
+    norm = "q = Mul (x, x) s = ReduceSum <keepdims = 1> (q, axes) n = Pow (s, power) y = Div (x, n)"
+    yield chain("A cube root of a sum of squares", norm, x=ROWS, axes=whole(1), power=np.float32(1 / 3))
+    conv = 'y = com.microsoft.FusedConv <activation = "Tanh"> (x, weight)'
+    yield chain("FusedConv with Tanh", conv, **kernel)
+    for name, floor in {"no more than": "Clip (n, , one)", "no less than": "Max (n, one)"}.items():
+        norm = f"n = ReduceL2 <axes = [1], keepdims = 1> (x) d = {floor} y = Div (x, d)"
+        yield chain(f"A length of {name} one", norm, x=ROWS, one=np.float32(1))
+    epsilon = {"epsilon": np.float32(1e-3)}
+
+    def norm(axes, centred):
+        return f"""m = ReduceMean <axes = {axes}> (x) c = Sub (x, m) q = Mul ({centred}, {centred})
+            v = ReduceMean <axes = {axes}> (q) e = Add (v, epsilon) d = Sqrt (e) y = Div (c, d)"""
+
+    yield chain("A norm over the batch", norm([0, 2, 3], "c"), **epsilon)
+    yield chain("A norm by the mean square", norm([2, 3], "x"), **epsilon)
