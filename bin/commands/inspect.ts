@@ -9,9 +9,9 @@ import { renderInspection } from "../../src/convert/inspect/text.js";
 import { inspectTfjs } from "../../src/convert/inspect/tfjs-inspection.js";
 import { renderTfjsInspection } from "../../src/convert/inspect/tfjs-text.js";
 import { sniffFormat } from "../../src/convert/sniff.js";
-import { isFolder, openInput, sidecarReader } from "../../src/files.js";
+import { isFolder, openInput } from "../../src/files.js";
 import { readArchitecture } from "./inputs.js";
-import { readModel } from "./models.js";
+import { type ModelInput, readModel } from "./models.js";
 import type { ExitStatus } from "./options.js";
 import { PAINT, readingProgress } from "./terminal.js";
 
@@ -27,20 +27,17 @@ export async function inspectFile(input: string, { key, arch, json }: InspectOpt
   const architecture = await readArchitecture(arch);
   const name = input === "-" ? "standard input" : basename(input);
   const options = architecture === undefined ? {} : { arch: architecture };
-  if (await isFolder(input)) return inspectTfjsModel(input, options, json ?? false);
-  const bar = readingProgress(input, json === undefined ? {} : { json });
+  const show = json === undefined ? {} : { json };
+  if (await isFolder(input)) return inspectModel("tfjs", await readModel(input, show), options, show);
+  const bar = readingProgress(input, show);
   const bytes = await openInput(input, bar.update);
   const format = sniffFormat(bytes);
-  if (format === "tfjs" && input !== "-") {
+  if (format === "onnx" || format === "tfjs") {
+    // Standard input can be read once, and has nothing beside it.
+    const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
     bar.clear();
     bytes.close();
-    return inspectTfjsModel(input, options, json ?? false);
-  }
-  if (format === "onnx") {
-    const model = { name, bytes: toBytes(bytes) };
-    bar.clear();
-    bytes.close();
-    return inspectModel(input, model, options, json ?? false);
+    return inspectModel(format, stream ?? (await readModel(input, show)), options, show);
   }
   const checkpoint = identifyCheckpoint(bytes, {
     subject: name,
@@ -54,28 +51,20 @@ export async function inspectFile(input: string, { key, arch, json }: InspectOpt
   return 0;
 }
 
-/** A file of another network is described as far as it goes, and refused. */
+/** A model of another network is described as far as it goes, and refused. */
 async function inspectModel(
-  input: string,
-  { name, bytes }: { readonly name: string; readonly bytes: Uint8Array },
+  format: "onnx" | "tfjs",
+  { name, bytes, shards = new Map(), sidecar }: ModelInput,
   options: { readonly arch?: string | OsnetSpec },
-  json: boolean,
+  { json }: { readonly json?: boolean },
 ): Promise<ExitStatus> {
-  const sidecar = input === "-" ? {} : { sidecar: sidecarReader(input) };
-  const inspection = await inspectOnnx(bytes, { name, ...options, ...sidecar });
+  if (format === "tfjs") {
+    const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
+    print(inspection, json ? undefined : renderTfjsInspection(inspection, PAINT));
+    return refuse(inspection.refusal);
+  }
+  const inspection = await inspectOnnx(bytes, { name, ...options, ...(sidecar ? { sidecar } : {}) });
   print(inspection, json ? undefined : renderOnnxInspection(inspection, PAINT));
-  return refuse(inspection.refusal);
-}
-
-/** The folder of a TensorFlow.js model, or its model.json. */
-async function inspectTfjsModel(
-  input: string,
-  options: { readonly arch?: string | OsnetSpec },
-  json: boolean,
-): Promise<ExitStatus> {
-  const { name, bytes, shards = new Map() } = await readModel(input, { json });
-  const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
-  print(inspection, json ? undefined : renderTfjsInspection(inspection, PAINT));
   return refuse(inspection.refusal);
 }
 

@@ -37,9 +37,12 @@ export {
   type Inspection,
   inspectCheckpoint,
   inspectOnnx,
+  inspectTfjs,
   type OnnxInspection,
   renderInspection,
   renderOnnxInspection,
+  renderTfjsInspection,
+  type TfjsInspection,
 } from "./inspect/index.js";
 export {
   type Difference,

@@ -23,7 +23,7 @@ export interface OnnxCheckpointOptions extends LiftOptions {
 export function openOnnxCheckpoint(bytes: Uint8Array, options: OnnxCheckpointOptions): Checkpoint {
   const { subject, sidecar } = options;
   const model = decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) });
-  const { checkpoint } = liftModel(model, matchModel(model, options), subject);
+  const { checkpoint } = liftOnnxModel(model, matchOnnxModel(model, options), subject);
   refuseBadNumbers(checkpoint, subject);
   return checkpoint;
 }
@@ -33,12 +33,12 @@ export function openOnnxCheckpoint(bytes: Uint8Array, options: OnnxCheckpointOpt
  *
  * @throws InputError (`unsupported`, `format`) if its graph is no OSNet
  */
-export function matchModel(model: OnnxModel, options: LiftOptions): GraphMatch {
+export function matchOnnxModel(model: OnnxModel, options: LiftOptions): GraphMatch {
   return matchBest((choice) => matchGraph(model, choice), model, options);
 }
 
 /** @throws InputError (`state-dict`) if the file departs from the architecture */
-export function liftModel(model: OnnxModel, match: GraphMatch, subject: string): LiftedModel {
+export function liftOnnxModel(model: OnnxModel, match: GraphMatch, subject: string): LiftedModel {
   return liftMatched(match, { format: "onnx", notes: notesOf(model, match) }, subject);
 }
 

@@ -1,10 +1,10 @@
+import { zerosForAbsent } from "./formats/absent.js";
 import {
   decodeOnnx,
   type OnnxDimension,
   type OnnxModel,
   type OnnxSource,
   type OnnxValue,
-  zerosForAbsent,
 } from "./formats/onnx/index.js";
 import {
   describePreprocess,

@@ -20,7 +20,7 @@ export function openTfjsCheckpoint(files: TfjsFiles, options: LiftOptions): Chec
   const { subject } = options;
   const model = decodeTfjs(files, { subject });
   const translated = translateTfjs(model, subject);
-  const { checkpoint } = liftTfjs(model, matchTfjsModel(translated, options), subject);
+  const { checkpoint } = liftTfjsModel(model, matchTfjsModel(translated, options), subject);
   refuseBadNumbers(checkpoint, subject);
   return checkpoint;
 }
@@ -35,7 +35,7 @@ export function matchTfjsModel(translated: OnnxModel, options: LiftOptions): Tfj
 }
 
 /** @throws InputError (`state-dict`) if the model departs from the architecture */
-export function liftTfjs(model: TfjsModel, match: TfjsMatch, subject: string): LiftedModel {
+export function liftTfjsModel(model: TfjsModel, match: TfjsMatch, subject: string): LiftedModel {
   const notes = [writtenBy(model), ...quantisedNotes(model), ...preprocessNotes(match)];
   return liftMatched(match, { format: "tfjs", notes }, subject);
 }

@@ -83,6 +83,18 @@ describe("osnet-convert inspect", () => {
     );
   });
 
+  it("describes a TensorFlow.js model from standard input, which has no weights", async () => {
+    const folder = await temporaryFolder();
+    const args = ["pth2tfjs", CHECKPOINT, "-o", "m", "--tfjs-format", "layers", "--no-verify"];
+    await run("osnet-convert", args, { cwd: folder.path });
+    const stdin = await folder.read("m/model.json");
+    const { status, stdout } = await run("osnet-convert", ["inspect", "-"], { cwd: folder.path, stdin });
+    expect(status).toBe(0);
+    expect(stdout.toString()).toMatch(
+      /^standard input: .*\n[\s\S]* {2}weights +needs group1-shard1of1\.bin beside it\n[\s\S]* {2}network +osnet_x0_25\n/,
+    );
+  });
+
   it("describes and refuses an ONNX file of another network", async () => {
     const model = identityModel();
     const folder = await temporaryFolder({ "m.onnx": encodeOnnx(model) });

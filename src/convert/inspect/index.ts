@@ -7,8 +7,14 @@ export {
 } from "./anomalies.js";
 export { FINGERPRINT_SCHEME, FOLDED_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 export { type DTypeCount, type Inspection, inspectCheckpoint } from "./inspection.js";
-export type { OnnxFacts, OnnxNetworkFacts } from "./onnx-facts.js";
-export { inspectOnnx, type OnnxInspection, type OnnxInspectionOptions } from "./onnx-inspection.js";
+export type { ModelFacts, NetworkFacts } from "./model-facts.js";
+export type { ModelInspection } from "./model-inspection.js";
+export {
+  inspectOnnx,
+  type OnnxFacts,
+  type OnnxInspection,
+  type OnnxInspectionOptions,
+} from "./onnx-inspection.js";
 export { renderOnnxInspection } from "./onnx-text.js";
 export { renderInspection } from "./text.js";
 export {

@@ -1,24 +1,28 @@
 import type { OsnetSpec } from "../../arch/index.js";
-import { InputError } from "../../errors.js";
 import { sha256 } from "../../sha256.js";
-import { decodeOnnx, type SidecarReader, zerosForAbsent } from "../formats/onnx/index.js";
-import { liftModel, matchModel } from "../onnx-checkpoint.js";
-import { inspectMatched, type MatchedInspection, tryMatch } from "./matched.js";
-import { type OnnxFacts, type OnnxNetworkFacts, onnxFacts, onnxNetworkFacts } from "./onnx-facts.js";
+import { zerosForAbsent } from "../formats/absent.js";
+import { decodeOnnx, type OnnxModel, type SidecarReader } from "../formats/onnx/index.js";
+import { liftOnnxModel, matchOnnxModel } from "../onnx-checkpoint.js";
+import { type ModelFacts, modelFacts } from "./model-facts.js";
+import { inspectModel, type ModelInspection } from "./model-inspection.js";
 
-/** What an ONNX file is, of whatever exporter, as plain data that JSON holds. */
-export interface OnnxInspection extends MatchedInspection {
-  readonly schema: "osnet-inspection/1";
-  readonly file: {
-    readonly name: string;
-    readonly bytes: number;
-    readonly sha256: string;
-    readonly format: "onnx";
-  };
-  readonly model: OnnxFacts & Partial<OnnxNetworkFacts>;
-  /** Why the graph is no OSNet, and what it is like. */
-  readonly refusal?: string;
+/** What an ONNX file is as a file, whatever network is in it. Operators of other domains have those before their names. */
+export interface OnnxFacts extends ModelFacts {
+  /** The program that wrote it; either may be empty. */
+  readonly producer: { readonly name: string; readonly version: string };
+  readonly irVersion: number;
+  readonly opset: number;
+  /** Versions of other operator domains. */
+  readonly customOpsets: Readonly<Record<string, number>>;
+  /** Calls of the file's own functions. */
+  readonly functionCalls: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Files beside it that hold its weights. */
+  readonly sidecars: readonly { readonly name: string; readonly missing: boolean }[];
 }
+
+/** What an ONNX file is, of whatever exporter. */
+export type OnnxInspection = ModelInspection<"onnx", OnnxFacts>;
 
 export interface OnnxInspectionOptions {
   readonly name: string;
@@ -37,28 +41,31 @@ export async function inspectOnnx(
   bytes: Uint8Array,
   { name, sidecar, arch }: OnnxInspectionOptions,
 ): Promise<OnnxInspection> {
-  const model = decodeOnnx(bytes, {
-    subject: name,
-    absent: zerosForAbsent(),
-    ...(sidecar ? { sidecar } : {}),
-  });
+  const absent = zerosForAbsent();
+  const model = decodeOnnx(bytes, { subject: name, absent, ...(sidecar ? { sidecar } : {}) });
   const file = { name, bytes: bytes.length, sha256: await sha256(bytes), format: "onnx" } as const;
-  const facts = onnxFacts(model);
-  const match = tryMatch(() => matchModel(model, { subject: name, ...(arch === undefined ? {} : { arch }) }));
-  if (match instanceof InputError)
-    return {
-      schema: "osnet-inspection/1",
-      file,
-      model: facts,
-      network: null,
-      weights: null,
-      anomalies: [],
-      refusal: match.message,
-    };
+  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
+  return inspectModel(file, factsOf(model), {
+    graph: model,
+    match: () => matchOnnxModel(model, options),
+    lift: model.missing ? undefined : (match) => liftOnnxModel(model, match, name),
+  });
+}
+
+function factsOf(model: OnnxModel): OnnxFacts {
+  const { graph, sidecars = [], missing = [] } = model;
+  const operators = graph.nodes.map(({ domain, opType }) => (domain === "" ? opType : `${domain}.${opType}`));
   return {
-    schema: "osnet-inspection/1",
-    file,
-    model: { ...facts, ...onnxNetworkFacts(model, match) },
-    ...(await inspectMatched(match, model.missing ? undefined : () => liftModel(model, match, name))),
+    producer: model.producer,
+    irVersion: model.irVersion,
+    opset: model.opset,
+    customOpsets: Object.fromEntries(model.customOpsets),
+    ...modelFacts(model, operators, graph.initializers.values()),
+    functionCalls: model.inlined ?? 0,
+    metadata: Object.fromEntries(model.metadata),
+    sidecars: [
+      ...sidecars.map((name) => ({ name, missing: false })),
+      ...missing.map((name) => ({ name, missing: true })),
+    ],
   };
 }

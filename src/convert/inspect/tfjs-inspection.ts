@@ -1,6 +1,7 @@
 import type { OsnetSpec } from "../../arch/index.js";
 import { InputError } from "../../errors.js";
 import { sha256 } from "../../sha256.js";
+import { zerosForAbsent } from "../formats/absent.js";
 import {
   decodeTfjs,
   type Json,
@@ -9,50 +10,25 @@ import {
   type TfjsModel,
 } from "../formats/tfjs/index.js";
 import { translateTfjs } from "../lift/tfjs/index.js";
-import { liftTfjs, matchTfjsModel } from "../tfjs-checkpoint.js";
-import { countDTypes, type DTypeCount } from "./inspection.js";
-import { inspectMatched, type MatchedInspection, tryMatch } from "./matched.js";
-import {
-  countNames,
-  interfaceFacts,
-  type OnnxNetworkFacts,
-  onnxNetworkFacts,
-  type ValueFacts,
-} from "./onnx-facts.js";
+import { liftTfjsModel, matchTfjsModel } from "../tfjs-checkpoint.js";
+import { countNames, type ModelFacts, modelFacts } from "./model-facts.js";
+import { inspectModel, type ModelInspection } from "./model-inspection.js";
 
-/** What a TensorFlow.js model is as files, whatever network is in it. */
-export interface TfjsFacts {
+/** What a TensorFlow.js model is as files, whatever network is in it. Operators of a layers model are classes of layers. */
+export interface TfjsFacts extends ModelFacts {
   readonly format: TfjsModel["format"];
   /** What made the model that was converted, and what converted it; null where it does not say. */
   readonly generatedBy: string | null;
   readonly convertedBy: string | null;
-  /** How often it has each operator, or each class of layers, the most frequent first. */
-  readonly operators: Readonly<Record<string, number>>;
-  readonly inputs: readonly ValueFacts[];
-  readonly outputs: readonly ValueFacts[];
-  /** Element types as arithmetic sees them. */
-  readonly dtypes: readonly DTypeCount[];
   /** How many weights are stored in each type of fewer bits. */
   readonly stored: Readonly<Record<string, number>>;
-  /** The weight files, as model.json names them. */
-  readonly shards: readonly { readonly name: string; readonly bytes: number }[];
+  /** The weight files, as model.json names them; `bytes` is null for one that is missing. */
+  readonly shards: readonly { readonly name: string; readonly bytes: number | null }[];
   readonly metadata: Readonly<Record<string, Json>>;
 }
 
-/** What a TensorFlow.js model is, of whatever converter, as plain data that JSON holds. */
-export interface TfjsInspection extends MatchedInspection {
-  readonly schema: "osnet-inspection/1";
-  readonly file: {
-    readonly name: string;
-    /** Of all files; the digest is that of model.json. */
-    readonly bytes: number;
-    readonly sha256: string;
-    readonly format: "tfjs";
-  };
-  readonly model: TfjsFacts & Partial<OnnxNetworkFacts>;
-  /** Why the model is no OSNet, and what it is like. */
-  readonly refusal?: string;
-}
+/** What a TensorFlow.js model is, of whatever converter. */
+export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
 
 export interface TfjsInspectionOptions {
   readonly name: string;
@@ -61,44 +37,61 @@ export interface TfjsInspectionOptions {
 }
 
 /**
- * Describes a TensorFlow.js model as far as it goes: without a network if it has another one.
+ * Describes a TensorFlow.js model as far as it goes: without its weights if files are missing, and without a network if it
+ * has another one, or if its graph cannot be read without the axes and shapes that are in those files.
  *
- * @throws InputError (`format`, `unsupported`) if the files are no model, broken or missing
+ * @throws InputError (`format`, `unsupported`) if the files are no model, or broken
  */
 export async function inspectTfjs(
   files: TfjsFiles,
   { name, arch }: TfjsInspectionOptions,
 ): Promise<TfjsInspection> {
-  const model = decodeTfjs(files, { subject: name });
-  const translated = translateTfjs(model, name);
-  const shards = Array.from(files.shards, ([path, { length }]) => ({ name: path, bytes: length }));
+  const model = decodeTfjs(files, { subject: name, absent: zerosForAbsent() });
+  const graph = translateTfjs(model, name);
+  const weights = [...model.weights.values()];
+  const operators =
+    model.format === "graph-model" ? model.nodes.map(({ op }) => op) : layerClasses(model, name);
+  const { missing = [] } = model;
   const facts: TfjsFacts = {
     format: model.format,
     generatedBy: model.generatedBy ?? null,
     convertedBy: model.convertedBy ?? null,
-    operators: countNames(
-      model.format === "graph-model" ? model.nodes.map(({ op }) => op) : layerClasses(model, name),
+    ...modelFacts(
+      graph,
+      operators,
+      weights.map(({ tensor }) => tensor),
     ),
-    ...interfaceFacts(translated),
-    dtypes: countDTypes(Array.from(model.weights.values(), ({ tensor }) => tensor)),
-    stored: countNames([...model.weights.values()].flatMap(({ stored }) => stored?.dtype ?? [])),
-    shards,
+    stored: countNames(weights.flatMap(({ stored }) => stored?.dtype ?? [])),
+    shards: [
+      ...Array.from(files.shards, ([path, { length }]) => ({ name: path, bytes: length })),
+      ...missing.map((path) => ({ name: path, bytes: null })),
+    ],
     metadata: model.metadata ?? {},
   };
   const file = {
     name,
-    bytes: shards.reduce((sum, { bytes }) => sum + bytes, files.json.length),
+    bytes: [...files.shards.values()].reduce((sum, { length }) => sum + length, files.json.length),
     sha256: await sha256(files.json),
     format: "tfjs",
   } as const;
-  const start = { schema: "osnet-inspection/1", file } as const;
   const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
-  const match = tryMatch(() => matchTfjsModel(translated, options));
-  if (match instanceof InputError)
-    return { ...start, model: facts, network: null, weights: null, anomalies: [], refusal: match.message };
-  return {
-    ...start,
-    model: { ...facts, ...onnxNetworkFacts(translated, match) },
-    ...(await inspectMatched(match, () => liftTfjs(model, match, name))),
-  };
+  return inspectModel(file, facts, {
+    graph,
+    match: () => matchTfjsModel(graph, options),
+    lift: missing.length > 0 ? undefined : (match) => liftTfjsModel(model, match, name),
+    ...(model.format === "graph-model" && missing.length > 0
+      ? { incomplete: missingShards(missing, name) }
+      : {}),
+  });
+}
+
+/** A graph has its axes and shapes, and the epsilons of its norms, among its weights. */
+function missingShards(missing: readonly string[], subject: string): InputError {
+  return new InputError({
+    code: "format",
+    subject,
+    found: `no ${missing[0]} beside it`,
+    expected: "all weight files, which have constants that its graph is read by",
+    remedy: "give the model's whole folder",
+  });
 }

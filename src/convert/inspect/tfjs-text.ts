@@ -1,26 +1,22 @@
 import { clean, type Paint, PLAIN } from "../../terminal-text.js";
-import { listOperators, metadataRows, renderModel } from "./onnx-text.js";
-import { type Fact, SHORT, thousands } from "./text.js";
+import { listOperators, metadataRows, missingRows, renderModel } from "./model-text.js";
+import { type Fact, thousands } from "./text.js";
 import type { TfjsInspection } from "./tfjs-inspection.js";
 
 /** Renders an inspection for a terminal, as of ONNX files. */
 export function renderTfjsInspection(inspection: TfjsInspection, paint: Paint = PLAIN): string {
-  const { file, model } = inspection;
-  const kind = model.format === "graph-model" ? "graph model" : "layers model";
-  const title = `${paint.strong(clean(file.name))}: TensorFlow.js ${kind}, ${(file.bytes / 1e6).toFixed(1)} MB, SHA-256 of model.json ${file.sha256.slice(0, SHORT)}…`;
-  return renderModel(title, fileRows(model), inspection, paint);
+  const { model } = inspection;
+  const kind = `TensorFlow.js ${model.format === "graph-model" ? "graph model" : "layers model"}`;
+  return renderModel({ kind, digested: "model.json" }, fileRows(model, paint), inspection, paint);
 }
 
-function fileRows({
-  format,
-  generatedBy,
-  convertedBy,
-  operators,
-  stored,
-  shards,
-  metadata,
-}: TfjsInspection["model"]): readonly Fact[] {
-  const bytes = shards.reduce((sum, shard) => sum + shard.bytes, 0);
+function fileRows(
+  { format, generatedBy, convertedBy, operators, stored, shards, metadata }: TfjsInspection["model"],
+  paint: Paint,
+): readonly Fact[] {
+  const present = shards.flatMap(({ bytes }) => bytes ?? []);
+  const bytes = present.reduce((sum, size) => sum + size, 0);
+  const missing = shards.filter((shard) => shard.bytes === null).map(({ name }) => name);
   const entries = Object.entries(metadata).map(
     ([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)] as const,
   );
@@ -30,10 +26,15 @@ function fileRows({
     ["converted by", clean(convertedBy ?? "an unnamed converter")],
     [format === "graph-model" ? "operators" : "layers", clean(listOperators(operators))],
     ...metadataRows(entries),
-    [
-      "weights",
-      `in ${thousands(shards.length)} ${shards.length === 1 ? "shard" : "shards"}, ${thousands(bytes)} bytes`,
-    ],
+    ...(present.length > 0
+      ? [
+          [
+            "weights",
+            `in ${thousands(present.length)} ${present.length === 1 ? "shard" : "shards"}, ${thousands(bytes)} bytes`,
+          ] as const,
+        ]
+      : []),
+    ...missingRows(missing, paint),
     ...(types.length > 0 ? [["stored", types.join(", ")] as const] : []),
   ];
 }

@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { encodeTfjs, type TfjsGraphModel, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+import {
+  encodeTfjs,
+  type TfjsFiles,
+  type TfjsGraphModel,
+  type TfjsModel,
+} from "../../../src/convert/formats/tfjs/index.js";
 import {
   fingerprintFolded,
   fingerprintWeights,
@@ -52,6 +57,64 @@ describe("inspectTfjs", () => {
     expect(renderTfjsInspection(inspection)).toMatch(
       /^m: TensorFlow\.js graph model, [\s\S]*\n {2}weights {8}in 1 shard, [\d,]+ bytes\n {2}stored {9}\d+ as uint8\n/,
     );
+  });
+
+  describe("without all of its weight files", () => {
+    /** A model whose only file is cut after so many bytes, of which the first part is missing. */
+    const headless = (model: TfjsModel, bytes: number): TfjsFiles => {
+      const { json, shards } = encodeTfjs(model);
+      const [whole = new Uint8Array()] = shards.values();
+      const document = JSON.parse(new TextDecoder().decode(json));
+      document.weightsManifest[0].paths = ["a.bin", "b.bin"];
+      return {
+        json: new TextEncoder().encode(JSON.stringify(document)),
+        shards: new Map([["b.bin", whole.subarray(bytes)]]),
+      };
+    };
+
+    it("finds the network of a layers model, which its topology tells", async () => {
+      const { json } = encodeTfjs(lowerToTfjsLayers(graph, stateDict, { size: SMALL }));
+      const inspection = await inspectTfjs({ json, shards: new Map() }, { name: "m" });
+      const { network, weights, refusal, model } = inspection;
+      expect([network?.variant, weights, refusal, model.differences]).toEqual([
+        "osnet_x0_25",
+        null,
+        undefined,
+        [],
+      ]);
+      expect(model.shards).toEqual([{ name: "group1-shard1of1.bin", bytes: null }]);
+      expect(renderTfjsInspection(inspection)).toMatch(
+        /\n {2}weights {8}needs group1-shard1of1\.bin beside it\n/,
+      );
+    });
+
+    it("finds that of a graph model whose axes and shapes are in the files that are there", async () => {
+      const [first] = ours().weights.values();
+      const inspection = await inspectTfjs(headless(ours(), first?.tensor.data.byteLength ?? 0), {
+        name: "m",
+      });
+      expect([inspection.network?.variant, inspection.weights, inspection.refusal]).toEqual([
+        "osnet_x0_25",
+        null,
+        undefined,
+      ]);
+    });
+
+    it("asks for the files of a graph that cannot be read without them", async () => {
+      const { json } = encodeTfjs(ours());
+      const inspection = await inspectTfjs({ json, shards: new Map() }, { name: "m" });
+      expect([inspection.network, inspection.model.differences]).toEqual([null, undefined]);
+      expect(inspection.model.operators).toMatchObject({ _FusedConv2D: expect.any(Number) });
+      expect(inspection.refusal).toBe(
+        "m: found no group1-shard1of1.bin beside it, expected all weight files, which have constants that its graph is read by; give the model's whole folder.",
+      );
+    });
+
+    it("refuses files that are longer than all weights", async () => {
+      const files = headless(ours(), 0);
+      const shards = new Map([["b.bin", new Uint8Array([...(files.shards.get("b.bin") ?? []), 0])]]);
+      await expect(inspectTfjs({ ...files, shards }, { name: "m" })).rejects.toThrow(/bytes in its 2 files/);
+    });
   });
 
   it("lists the ways in which a model departs from an OSNet", async () => {

@@ -1,3 +1,4 @@
+import type { AbsentBytes } from "../absent.js";
 import type { ITensorProto } from "./messages.js";
 import { refusal } from "./refusal.js";
 
@@ -16,7 +17,7 @@ export interface OnnxSource {
   /** The bytes of a file by its path relative to the model's folder; undefined if there is none. */
   readonly sidecar?: SidecarReader;
   /** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
-  readonly absent?: (length: number, subject: string) => Uint8Array;
+  readonly absent?: AbsentBytes;
   /** Bytes of the model and of the files read beside it, and those copied out of them. */
   readonly copies?: { held: number; copied: number };
 }
@@ -108,28 +109,4 @@ function isInside(location: string): boolean {
 function wholeNumber(text: string | undefined, fallback: number): number {
   if (text === undefined) return fallback;
   return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-}
-
-/** The largest tensor of osnet_x1_0 has 1 MB, that of a network four times as wide 16. */
-const MAX_ABSENT_BYTES = 64 << 20;
-
-/**
- * Zeros for the tensors of missing files, for those who look at a model and do not use it. All share one memory.
- *
- * @throws InputError (`unsupported`), from the result, for a tensor of over 64 MiB
- */
-export function zerosForAbsent(): NonNullable<OnnxSource["absent"]> {
-  let zeros = new Uint8Array();
-  return (length, subject) => {
-    if (!(length <= MAX_ABSENT_BYTES))
-      throw refusal(
-        subject,
-        `${length} bytes in a file that is missing`,
-        `at most ${MAX_ABSENT_BYTES}`,
-        "put that file beside the model",
-        "unsupported",
-      );
-    if (zeros.length < length) zeros = new Uint8Array(length);
-    return zeros.subarray(0, length);
-  };
 }

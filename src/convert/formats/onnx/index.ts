@@ -1,7 +1,7 @@
 export { decodeOnnx } from "./decode.js";
 export { dtypeToCode } from "./dtypes.js";
 export { appendOutputs, encodeOnnx, encodeOnnxFiles, type OnnxFiles } from "./encode.js";
-export { type OnnxSource, type SidecarReader, zerosForAbsent } from "./external.js";
+export type { OnnxSource, SidecarReader } from "./external.js";
 export type {
   OnnxAttribute,
   OnnxAttributeType,

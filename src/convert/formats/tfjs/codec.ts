@@ -5,6 +5,7 @@
  * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
+import type { AbsentBytes } from "../absent.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
 import { asObject, asString, isObject, type Json, type JsonObject, type Located, member } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
@@ -26,9 +27,11 @@ export function encodeTfjs(model: TfjsModel): TfjsFiles {
   return { json: new TextEncoder().encode(JSON.stringify(document)), shards };
 }
 
-/** What messages call the files. */
 export interface DecodeTfjsOptions {
+  /** What messages call the files. */
   readonly subject: string;
+  /** What stands for weights in files that are missing; without it, they are refused. */
+  readonly absent?: AbsentBytes;
 }
 
 /**
@@ -36,7 +39,10 @@ export interface DecodeTfjsOptions {
  *
  * @throws InputError (`format`) if the bytes are no model.json, or a path leaves its folder
  */
-export function tfjsShardPaths(json: Uint8Array, { subject }: DecodeTfjsOptions): readonly string[] {
+export function tfjsShardPaths(
+  json: Uint8Array,
+  { subject }: Pick<DecodeTfjsOptions, "subject">,
+): readonly string[] {
   return manifestPaths(member(parse(json, subject), "weightsManifest"));
 }
 
@@ -46,7 +52,7 @@ export function tfjsShardPaths(json: Uint8Array, { subject }: DecodeTfjsOptions)
  * @throws InputError (`format`) if the files are no model, are missing or of the wrong size, (`unsupported`) if they
  * hold what is refused
  */
-export function decodeTfjs({ json, shards }: TfjsFiles, { subject }: DecodeTfjsOptions): TfjsModel {
+export function decodeTfjs({ json, shards }: TfjsFiles, { subject, absent }: DecodeTfjsOptions): TfjsModel {
   const document = parse(json, subject);
   const format = formatOf(document);
   const topology = member(document, "modelTopology");
@@ -55,7 +61,7 @@ export function decodeTfjs({ json, shards }: TfjsFiles, { subject }: DecodeTfjsO
     ...text(document, "generatedBy"),
     ...text(document, "convertedBy"),
     ...(isObject(metadata) ? { metadata } : {}),
-    weights: decodeManifest(member(document, "weightsManifest"), shards),
+    ...decodeManifest(member(document, "weightsManifest"), shards, absent),
   };
   if (format === "layers-model") return { ...parts, format, topology: asObject(topology) };
   return {

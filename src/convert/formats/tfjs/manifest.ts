@@ -3,8 +3,9 @@
  * group's files. A file is called a shard; a tensor may begin in one and end in the next.
  */
 import { DTYPES, elementCount, formatShape, type Tensor } from "../../../tensor.js";
+import type { AbsentBytes } from "../absent.js";
 import { asInteger, asNumber, asString, elements, type JsonObject, type Located, member } from "./json.js";
-import type { TfjsDType, TfjsQuantization, TfjsWeight } from "./model.js";
+import type { TfjsDType, TfjsModel, TfjsQuantization, TfjsWeight } from "./model.js";
 import { bytesOf, dequantize, isQuantizable, QUANTIZED_BYTES, quantize } from "./quantization.js";
 import { refusal } from "./refusal.js";
 import { expectSafePath, joinShards, SHARD_BYTES, splitShards } from "./shards.js";
@@ -52,27 +53,31 @@ export function manifestPaths(manifest: Located): readonly string[] {
  * Reads all weights.
  *
  * @param shards the files that `manifestPaths` names
+ * @param absent what stands for the weights in files that are missing
  * @throws InputError (`format`, `unsupported`) if a file is missing, or their sizes are not those of the weights
  */
 export function decodeManifest(
   manifest: Located,
   shards: ReadonlyMap<string, Uint8Array>,
-): ReadonlyMap<string, TfjsWeight> {
-  manifestPaths(manifest);
+  absent?: AbsentBytes,
+): Pick<TfjsModel, "weights" | "missing"> {
+  const missing = manifestPaths(manifest).filter((path) => !shards.has(path));
   const weights = new Map<string, TfjsWeight>();
   for (const group of elements(manifest)) {
     const specs = elements(member(group, "weights")).map(decodeSpec);
     const paths = elements(member(group, "paths")).map(asString);
     const expected = specs.reduce((sum, { size }) => sum + size, 0);
-    const bytes = joinShards(paths, shards, expected, group.at);
+    const slice = joinShards(paths, shards, { expected, mayMiss: absent !== undefined }, group.at);
     let offset = 0;
-    for (const { name, size, at, read } of specs) {
+    for (const { name, size, at, read, zeros } of specs) {
       if (weights.has(name)) throw refusal(at, `a second weight ${JSON.stringify(name)}`, "each name once");
-      weights.set(name, read(bytes.subarray(offset, offset + size)));
+      const bytes = slice(offset, offset + size);
+      if (bytes) weights.set(name, read(bytes));
+      else if (absent) weights.set(name, zeros(absent));
       offset += size;
     }
   }
-  return weights;
+  return { weights, ...(missing.length > 0 ? { missing } : {}) };
 }
 
 interface WeightSpec {
@@ -81,6 +86,7 @@ interface WeightSpec {
   /** Bytes in the file. */
   readonly size: number;
   readonly read: (bytes: Uint8Array) => TfjsWeight;
+  readonly zeros: (absent: AbsentBytes) => TfjsWeight;
 }
 
 function decodeSpec(located: Located): WeightSpec {
@@ -92,16 +98,22 @@ function decodeSpec(located: Located): WeightSpec {
   if (shape.some((dimension) => dimension < 0) || count > MAX_ELEMENTS)
     throw refusal(at, `shape ${formatShape(shape)}`, "dimensions that a weight can have");
   const stored = decodeQuantization(member(located, "quantization"), dtype);
+  const zeros = (absent: AbsentBytes): TfjsWeight => ({
+    tensor: plainTensor(absent(count * ELEMENT_BYTES[dtype], at), shape, dtype),
+    ...(stored ? { stored } : {}),
+  });
   if (stored)
     return {
       name,
       at,
+      zeros,
       size: count * QUANTIZED_BYTES[stored.dtype],
       read: (bytes) => ({ tensor: dequantize(bytes, shape, dtype, stored), stored }),
     };
   return {
     name,
     at,
+    zeros,
     size: count * ELEMENT_BYTES[dtype],
     // Copied, because a tensor may begin at any byte of the file; not by slice(), which of a Node Buffer shares memory.
     read: (bytes) => ({ tensor: plainTensor(new Uint8Array(bytes), shape, dtype) }),

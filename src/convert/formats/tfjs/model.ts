@@ -17,6 +17,8 @@ interface TfjsModelParts {
   readonly metadata?: JsonObject;
   /** Constants by name, in the order of the weight files. */
   readonly weights: ReadonlyMap<string, TfjsWeight>;
+  /** Weight files that should be there and are not: the numbers in them are zeros. Absent where none is missing. */
+  readonly missing?: readonly string[];
 }
 
 /** What `tf.loadGraphModel` takes: a TensorFlow graph whose constants are in the weight files. */

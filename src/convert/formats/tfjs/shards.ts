@@ -5,14 +5,8 @@ export const SHARD_BYTES: number = 4 * 2 ** 20;
 
 /** Cuts a sequence of byte strings into files of `size` bytes, `group1-shard1of2.bin` on; at least one. */
 export function splitShards(parts: readonly Uint8Array[], size: number): ReadonlyMap<string, Uint8Array> {
-  const total = parts.reduce((sum, { length }) => sum + length, 0);
-  const all = new Uint8Array(total);
-  let offset = 0;
-  for (const part of parts) {
-    all.set(part, offset);
-    offset += part.length;
-  }
-  const count = Math.max(1, Math.ceil(total / size));
+  const all = joined(parts);
+  const count = Math.max(1, Math.ceil(all.length / size));
   return new Map(
     Array.from({ length: count }, (_, index) => [
       `group1-shard${index + 1}of${count}.bin`,
@@ -21,38 +15,60 @@ export function splitShards(parts: readonly Uint8Array[], size: number): Readonl
   );
 }
 
+/** What a group's files are to hold. */
+interface GroupSize {
+  /** Bytes in all. */
+  readonly expected: number;
+  /** Whether files may be missing. */
+  readonly mayMiss: boolean;
+}
+
 /**
- * The concatenation of a group's files.
+ * Gives ranges of the concatenation of a group's files; undefined for one of which a file may be missing. How long
+ * missing files are is not known, only what lies before the first of them and behind the last.
  *
- * @throws InputError (`format`) if one is missing, or together they are not of the expected size
+ * @throws InputError (`format`) if one is missing and may not, or together they are not of the expected size
  */
 export function joinShards(
   paths: readonly string[],
   shards: ReadonlyMap<string, Uint8Array>,
-  expected: number,
+  { expected, mayMiss }: GroupSize,
   at: string,
-): Uint8Array {
-  const parts = paths.map((path) => {
-    const part = shards.get(path);
-    if (part) return part;
+): (start: number, end: number) => Uint8Array | undefined {
+  const parts = paths.map((path) => shards.get(path));
+  const [first, last] = [parts.indexOf(undefined), parts.lastIndexOf(undefined)];
+  if (first >= 0 && !mayMiss)
     throw refusal(
       at,
-      `no file ${JSON.stringify(path)}`,
+      `no file ${JSON.stringify(paths[first])}`,
       `all of ${paths.length} weight files`,
       "copy the model's whole folder",
     );
-  });
-  const total = parts.reduce((sum, { length }) => sum + length, 0);
-  if (total !== expected)
+  const total = parts.reduce((sum, part) => sum + (part?.length ?? 0), 0);
+  if (first >= 0 ? total > expected : total !== expected)
     throw refusal(
       at,
       `${total} bytes in ${paths.length === 1 ? "its file" : `its ${paths.length} files`}`,
       `${expected}, as its weights take`,
       "copy the model's whole folder, in binary",
     );
+  const present = parts.map((part) => part ?? new Uint8Array());
+  if (first < 0) {
+    const all = joined(present);
+    return (start, end) => all.subarray(start, end);
+  }
+  const [head, tail] = [joined(present.slice(0, first)), joined(present.slice(last + 1))];
+  const behind = expected - tail.length;
+  return (start, end) => {
+    if (end <= head.length) return head.subarray(start, end);
+    return start >= behind ? tail.subarray(start - behind, end - behind) : undefined;
+  };
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
   const [only] = parts;
   if (parts.length === 1 && only) return only;
-  const all = new Uint8Array(total);
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let offset = 0;
   for (const part of parts) {
     all.set(part, offset);

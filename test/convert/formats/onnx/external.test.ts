@@ -1,11 +1,11 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
+import { zerosForAbsent } from "../../../../src/convert/formats/absent.js";
 import {
   decodeOnnx,
   encodeOnnx,
   encodeOnnxFiles,
   type SidecarReader,
-  zerosForAbsent,
 } from "../../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../../src/tensor.js";
 import { identityModel } from "./models.js";

@@ -1,28 +1,17 @@
-import type { DType } from "../../tensor.js";
+import type { DType, Tensor } from "../../tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.js";
 import { type Difference, describePreprocess, type GraphMatch, imageShape } from "../lift/index.js";
 import { RESULT_KINDS, type ResultKind } from "../lower/results.js";
 import { countDTypes, type DTypeCount } from "./inspection.js";
 
-/** What an ONNX file is as a file of a runtime's, whatever network is in it. */
-export interface OnnxFacts {
-  /** The program that wrote it; either may be empty. */
-  readonly producer: { readonly name: string; readonly version: string };
-  readonly irVersion: number;
-  readonly opset: number;
-  /** Versions of other operator domains. */
-  readonly customOpsets: Readonly<Record<string, number>>;
-  /** How often it has each operator, the most frequent first; of another domain, with that before it. */
+/** What a model is as a runtime's file, whatever network is in it. */
+export interface ModelFacts {
+  /** How often it has each operator, the most frequent first. */
   readonly operators: Readonly<Record<string, number>>;
-  /** Calls of the file's own functions. */
-  readonly functionCalls: number;
   readonly inputs: readonly ValueFacts[];
   readonly outputs: readonly ValueFacts[];
-  /** Element types of the constants. */
+  /** Element types of the constants, as arithmetic sees them. */
   readonly dtypes: readonly DTypeCount[];
-  readonly metadata: Readonly<Record<string, string>>;
-  /** Files beside it that hold its weights. */
-  readonly sidecars: readonly { readonly name: string; readonly missing: boolean }[];
 }
 
 /** An input or output; null for what the file does not say, such as a dynamic dimension without a name. */
@@ -32,8 +21,8 @@ export interface ValueFacts {
   readonly shape: readonly OnnxDimension[] | null;
 }
 
-/** How an ONNX file holds a network that was found in it. */
-export interface OnnxNetworkFacts {
+/** How a model holds the network that was found in it. */
+export interface NetworkFacts {
   /** Images per run; null for any. */
   readonly batch: number | null;
   /** Null for any. */
@@ -56,26 +45,6 @@ export interface OnnxNetworkFacts {
   readonly differences: readonly Difference[];
 }
 
-export function onnxFacts(model: OnnxModel): OnnxFacts {
-  const { graph, sidecars = [], missing = [] } = model;
-  const operators = graph.nodes.map(({ domain, opType }) => (domain === "" ? opType : `${domain}.${opType}`));
-  return {
-    producer: model.producer,
-    irVersion: model.irVersion,
-    opset: model.opset,
-    customOpsets: Object.fromEntries(model.customOpsets),
-    operators: countNames(operators),
-    functionCalls: model.inlined ?? 0,
-    ...interfaceFacts(model),
-    dtypes: countDTypes(graph.initializers.values()),
-    metadata: Object.fromEntries(model.metadata),
-    sidecars: [
-      ...sidecars.map((name) => ({ name, missing: false })),
-      ...missing.map((name) => ({ name, missing: true })),
-    ],
-  };
-}
-
 /** How often there is each name, the most frequent first. */
 export function countNames(names: readonly string[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
@@ -83,10 +52,17 @@ export function countNames(names: readonly string[]): Readonly<Record<string, nu
   return Object.fromEntries([...counts].sort(([, a], [, b]) => b - a));
 }
 
-export function interfaceFacts({ graph }: OnnxModel): Pick<OnnxFacts, "inputs" | "outputs"> {
+/** @param constants the file's own, without those that its translation has added */
+export function modelFacts(
+  { graph }: Pick<OnnxModel, "graph">,
+  operators: readonly string[],
+  constants: Iterable<Tensor>,
+): ModelFacts {
   return {
+    operators: countNames(operators),
     inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(valueFacts),
     outputs: graph.outputs.map(valueFacts),
+    dtypes: countDTypes(constants),
   };
 }
 
@@ -94,7 +70,7 @@ function valueFacts({ name, dtype, shape }: OnnxValue): ValueFacts {
   return { name, dtype: dtype ?? null, shape: shape ?? null };
 }
 
-export function onnxNetworkFacts(model: OnnxModel, match: GraphMatch): OnnxNetworkFacts {
+export function networkFacts(model: OnnxModel, match: GraphMatch): NetworkFacts {
   const [batch, , height, width] = imageShape(model);
   return {
     batch: typeof batch === "number" ? batch : null,
@@ -112,7 +88,7 @@ export function onnxNetworkFacts(model: OnnxModel, match: GraphMatch): OnnxNetwo
   };
 }
 
-function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): OnnxNetworkFacts["batchNorms"] {
+function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): NetworkFacts["batchNorms"] {
   const norms = graph.nodes.filter(({ name, op }) => op.kind === "batchNorm" && constants.has(name));
   const folded = norms.filter(({ inputs }) => absorbed.has(inputs[0] ?? "")).length;
   const spelled = norms.filter(({ name }) => affine.has(name)).length;
