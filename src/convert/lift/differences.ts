@@ -29,6 +29,7 @@ const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
   conv: "a convolution",
   linear: "a linear layer",
   batchNorm: "a batch norm",
+  trainingNorm: "a batch norm in training mode",
   affine: "a product and sum by channel",
   instanceNorm: "an instance norm",
   layerNorm: "a layer norm",

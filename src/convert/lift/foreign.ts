@@ -26,6 +26,8 @@ interface ForeignOpTable {
   conv: Window & { readonly inChannels: number; readonly outChannels: number; readonly groups: number };
   linear: { readonly inFeatures: number; readonly outFeatures: number };
   batchNorm: { readonly epsilon: number };
+  /** A batch norm that normalises by the statistics of what it is given. */
+  trainingNorm: { readonly epsilon: number };
   /** weight · x + bias per channel, each optional: a batch norm spelled as Mul and Add, or a normalised input. */
   affine: object;
   instanceNorm: { readonly epsilon: number };
@@ -103,8 +105,8 @@ export type Value =
   | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
   /** The step that an activation is quantised by while the network runs, times constants. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }
-  /** Numbers computed from shapes, which only say how a tensor is laid out. */
-  | { readonly kind: "shape" };
+  /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, where that is known. */
+  | { readonly kind: "shape"; readonly length?: number };
 
 /** Whether a node is of one kind, as a type guard. */
 export function isKind<K extends ForeignKind>(

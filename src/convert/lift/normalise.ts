@@ -1,12 +1,10 @@
 import type { Size2d } from "../../arch/index.js";
-import { InputError } from "../../errors.js";
-import type { Tensor } from "../../tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
-import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
-import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
-import { laterOutput, readerOf } from "./operators/index.js";
-import { attributeOrInput, type OperatorSite } from "./operators/site.js";
+import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./foreign.js";
+import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./layouts.js";
+import { nodeReader, readNodes } from "./meanings.js";
 import { preprocessing } from "./preprocess.js";
+import { malformed } from "./refusals.js";
 
 /**
  * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators that do nothing in inference
@@ -16,32 +14,12 @@ import { preprocessing } from "./preprocess.js";
  */
 export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
   const values = new Map<string, Value>();
-  for (const [name, tensor] of graph.initializers) values.set(name, { kind: "constant", tensor });
   const images = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
   for (const value of images) values.set(value.name, inputValue(value, graph));
   const [first] = images.flatMap(({ name }) => nodeAt(values, name) ?? []);
   if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
-  const census = new Map<string, number>();
-  const budget = COMPUTED_FLOOR + COMPUTED_MULTIPLE * elementsOf([...graph.initializers.values()]);
-  let computed = 0;
-  for (const node of graph.nodes) {
-    census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
-    const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(values, name, subject)));
-    node.outputs.forEach((output, index) => {
-      if (output === "") return;
-      if (values.has(output))
-        throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      const value = meaning({ node, inputs, output }, index);
-      values.set(output, value);
-      computed += elementsOf(newTensors(value, inputs));
-      if (computed > budget)
-        throw malformed(
-          subject,
-          "constants computed from each other without end",
-          `at most ${budget} elements of them`,
-        );
-    });
-  }
+  const reader = nodeReader([...graph.initializers.values()], subject);
+  readNodes(graph, { values, around: undefined }, reader);
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
     return value?.kind === "node" ? value : undefined;
@@ -54,7 +32,7 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
       const { node, reading } = outputs[index] ?? {};
       return { name, node, ...(reading ? { reading } : {}) };
     }),
-    census,
+    census: reader.census,
   };
 }
 
@@ -100,44 +78,6 @@ function inputLayout(name: string, shape: readonly OnnxDimension[], nodes: reado
   return NCHW;
 }
 
-function meaning(site: OperatorSite, index: number): Value {
-  const { node } = site;
-  const later = index > 0 ? laterOutput(node.opType, index) : undefined;
-  if (later) return later;
-  const read = readerOf(node.opType, node.domain);
-  const plain = onNchw(site);
-  const value = plain && index === 0 ? read?.(plain) : undefined;
-  if (value) return laidOut(value, plain ?? site);
-  const nameless = plain ? unknown(plain, node.opType) : unknown(site, `${node.opType} over other axes`);
-  return laidOut(nameless, plain ?? site);
-}
-
-/** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */
-function unknown(site: OperatorSite, opType: string): Value {
-  const { node, inputs, output } = site;
-  const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
-  const [first] = nodes;
-  if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
-  const axes = attributeOrInput(site, "axes", 1);
-  const op: ForeignOp<"other"> = {
-    kind: "other",
-    opType,
-    operands: inputs.flatMap((value) => value ?? []),
-    ...(axes ? { axes } : {}),
-  };
-  return { kind: "node", node: { op, inputs: nodes, constants: {}, form: first.form, value: output } };
-}
-
-function valueAt(values: ReadonlyMap<string, Value>, name: string, subject: string): Value {
-  const value = values.get(name);
-  if (value) return value;
-  throw malformed(
-    subject,
-    `a node that reads ${JSON.stringify(name)}, which nothing before it computes`,
-    "nodes in the order of their computation",
-  );
-}
-
 function nodeAt(values: ReadonlyMap<string, Value>, name: string): ForeignNode | undefined {
   const value = values.get(name);
   return value?.kind === "node" ? value.node : undefined;
@@ -169,29 +109,4 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
   }
   for (const node of nodes) for (const input of new Set(node.inputs)) consumers.get(input)?.push(node);
   return { nodes, consumers };
-}
-
-/**
- * Constants that the graph's nodes make of others, by transposing or dequantising: a few bytes of node could ask for a
- * weight's copy each. Quantised gates come to twice per stream of their weights, which are the smallest part.
- */
-const COMPUTED_MULTIPLE = 16;
-const COMPUTED_FLOOR = 1 << 22;
-
-function newTensors(value: Value, inputs: readonly (Value | undefined)[]): readonly Tensor[] {
-  const read = new Set(inputs.flatMap((input) => (input ? tensorsOf(input) : [])));
-  return tensorsOf(value).filter((tensor) => !read.has(tensor));
-}
-
-function tensorsOf(value: Value): readonly Tensor[] {
-  if (value.kind === "constant") return [value.tensor];
-  return value.kind === "node" ? Object.values(value.node.constants) : [];
-}
-
-function elementsOf(tensors: readonly Tensor[]): number {
-  return tensors.reduce((sum, { data }) => sum + data.length, 0);
-}
-
-function malformed(subject: string, found: string, expected: string): InputError {
-  return new InputError({ code: "format", subject, found, expected, remedy: "export the model again" });
 }

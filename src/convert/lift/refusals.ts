@@ -36,3 +36,8 @@ export function noResult({ outputs }: ForeignGraph, subject: string): InputError
     remedy: "export the model with its embedding as the output",
   });
 }
+
+/** A graph that no runtime would run. */
+export function malformed(subject: string, found: string, expected: string): InputError {
+  return new InputError({ code: "format", subject, found, expected, remedy: "export the model again" });
+}

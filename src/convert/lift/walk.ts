@@ -27,7 +27,7 @@ export interface Walk {
 /** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
 const FAMILIES: readonly (readonly ForeignKind[])[] = [
   ["relu", "sigmoid", "other"],
-  ["batchNorm", "instanceNorm", "layerNorm", "other"],
+  ["batchNorm", "trainingNorm", "instanceNorm", "layerNorm", "other"],
   ["maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "other"],
 ];
 

@@ -1,4 +1,9 @@
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type {
+  OnnxAttribute,
+  OnnxGraph,
+  OnnxModel,
+  OnnxNode,
+} from "../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
 
 /** Changes to ONNX graphs, as other exporters or mistakes make them. */
@@ -12,23 +17,26 @@ export function anonymous(model: OnnxModel): OnnxModel {
     names.set(name, known);
     return known;
   };
-  const { graph } = model;
+  const namelessGraph = (graph: OnnxGraph): OnnxGraph => ({
+    name: "",
+    inputs: graph.inputs.map((value) => ({ ...value, name: rename(value.name) })),
+    nodes: graph.nodes.map((node) => ({
+      ...node,
+      name: "",
+      inputs: node.inputs.map(rename),
+      outputs: node.outputs.map(rename),
+      attributes: new Map(Array.from(node.attributes, ([name, attribute]) => [name, nameless(attribute)])),
+    })),
+    outputs: graph.outputs.map((value) => ({ ...value, name: rename(value.name) })),
+    initializers: new Map([...graph.initializers].map(([name, tensor]) => [rename(name), tensor])),
+  });
+  const nameless = (attribute: OnnxAttribute): OnnxAttribute =>
+    attribute.type === "graph" ? { ...attribute, value: namelessGraph(attribute.value) } : attribute;
   return {
     ...model,
     producer: { name: "", version: "" },
     metadata: new Map(),
-    graph: {
-      name: "",
-      inputs: graph.inputs.map((value) => ({ ...value, name: rename(value.name) })),
-      nodes: graph.nodes.map((node) => ({
-        ...node,
-        name: "",
-        inputs: node.inputs.map(rename),
-        outputs: node.outputs.map(rename),
-      })),
-      outputs: graph.outputs.map((value) => ({ ...value, name: rename(value.name) })),
-      initializers: new Map([...graph.initializers].map(([name, tensor]) => [rename(name), tensor])),
-    },
+    graph: namelessGraph(model.graph),
   };
 }
 

@@ -5,8 +5,8 @@ import { refusal } from "./refusal.js";
 
 /**
  * Functions of a model's own (`ModelProto.functions`), which some exporters write a module or an operator as: each call
- * is replaced by the function's nodes. Inside, values get the call's name before their own; references to attributes
- * become the attributes of the call.
+ * is replaced by the function's nodes, in the branches of an `If` too. Inside, values get the call's name before their own;
+ * references to attributes become the attributes of the call.
  */
 
 /** Calls inside calls; a function that calls itself never ends. torch's exporters nest modules, some ten levels. */
@@ -33,17 +33,21 @@ export function inlineFunctions(
 ): Inlined {
   if (functions.length === 0) return { graph, calls: 0 };
   const bodies = new Map(functions.map((body) => [keyOf(body.domain, body.name), body]));
-  const nodes: INodeProto[] = [];
   let calls = 0;
+  let count = 0;
 
-  const expand = (node: INodeProto, depth: number): void => {
-    const body = bodies.get(keyOf(node.domain, node.opType));
-    if (!body) nodes.push(node);
+  const inlined = (nodes: readonly INodeProto[], depth: number): INodeProto[] =>
+    nodes.flatMap((node) => expand(node, depth));
+
+  const expand = (node: INodeProto, depth: number): readonly INodeProto[] => {
     if (depth > MAX_DEPTH)
       throw tooMany(subject, `functions inside each other to a depth of ${depth}`, MAX_DEPTH);
-    if (nodes.length > MAX_NODES)
-      throw tooMany(subject, "functions that stand for too many nodes", MAX_NODES);
-    if (!body) return;
+    if (count > MAX_NODES) throw tooMany(subject, "functions that stand for too many nodes", MAX_NODES);
+    const body = bodies.get(keyOf(node.domain, node.opType));
+    if (!body) {
+      count++;
+      return [mapGraphs(node, (branch) => ({ ...branch, node: inlined(branch.node ?? [], depth + 1) }))];
+    }
     calls++;
     if (calls > MAX_NODES) throw tooMany(subject, "too many calls of functions", MAX_NODES);
     const prefix = `${node.name || node.output?.[0] || node.opType}/${calls}/`;
@@ -56,16 +60,18 @@ export function inlineFunctions(
     });
     const rename = (name: string): string => (name === "" ? name : (names.get(name) ?? `${prefix}${name}`));
     const given = new Map((node.attribute ?? []).map((attribute) => [attribute.name ?? "", attribute]));
-    for (const inner of body.node ?? []) expand(instance(inner, rename, given, prefix), depth + 1);
-    (body.output ?? []).forEach((name, index) => {
+    const nodes = (body.node ?? []).map((inner) => instance(inner, rename, given, prefix));
+    const handedOn = (body.output ?? []).flatMap((name, index): INodeProto[] => {
       const output = node.output?.[index];
-      if (output && names.get(name) !== output)
-        nodes.push({ opType: "Identity", input: [rename(name)], output: [output], name: `${prefix}${name}` });
+      return output && names.get(name) !== output
+        ? [{ opType: "Identity", input: [rename(name)], output: [output], name: `${prefix}${name}` }]
+        : [];
     });
+    return [...inlined(nodes, depth + 1), ...handedOn];
   };
 
-  for (const node of graph.node ?? []) expand(node, 0);
-  return { graph: { ...graph, node: nodes }, calls };
+  const node = inlined(graph.node ?? [], 0);
+  return { graph: { ...graph, node }, calls };
 }
 
 /** A node of a function's body as it is in one call. */
@@ -82,11 +88,32 @@ function instance(
     output: (node.output ?? []).map(rename),
     attribute: (node.attribute ?? []).flatMap((attribute) => {
       const reference = attribute.refAttrName;
-      const value = reference ? given.get(reference) : attribute;
+      const value = reference ? given.get(reference) : mapGraph(attribute, renamed);
       // An optional attribute that the call leaves out is left out inside.
       return value ? [{ ...value, name: attribute.name ?? "" }] : [];
     }),
   };
+
+  /** A branch: it reads values of the function around it by their names, and its own get the same prefix. */
+  function renamed({ name, node, input, output, initializer, sparseInitializer }: IGraphProto): IGraphProto {
+    const named = <T extends { name?: string | null }>(items: readonly T[] | null | undefined): T[] =>
+      (items ?? []).map((item) => ({ ...item, name: rename(item.name ?? "") }));
+    return {
+      name: name ?? "",
+      sparseInitializer: sparseInitializer ?? [],
+      node: (node ?? []).map((inner) => instance(inner, rename, given, prefix)),
+      ...{ input: named(input), output: named(output), initializer: named(initializer) },
+    };
+  }
+}
+
+/** A node with the graphs in its attributes changed. */
+function mapGraphs(node: INodeProto, change: (graph: IGraphProto) => IGraphProto): INodeProto {
+  return { ...node, attribute: (node.attribute ?? []).map((attribute) => mapGraph(attribute, change)) };
+}
+
+function mapGraph(attribute: IAttributeProto, change: (graph: IGraphProto) => IGraphProto): IAttributeProto {
+  return attribute.g ? { ...attribute, g: change(attribute.g) } : attribute;
 }
 
 function keyOf(domain: string | null | undefined, name: string | null | undefined): string {

@@ -114,8 +114,18 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
     return nodeValue({ kind: "scale" }, [map, gate], map.form, output);
   }
   const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
-  return input && constant ? multiplied(input, constant, output) : undefined;
+  if (input) return constant && multiplied(input, constant, output);
+  return scalarProduct(asTensor(a), asTensor(b));
 };
+
+/** Two numbers, as exporters scale the second term of a sum that may be a number: torch's `alpha`. */
+function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | undefined {
+  if (a?.data.length !== 1 || b?.data.length !== 1 || !(isFloat(a) || isFloat(b))) return undefined;
+  const [left, right] = [a, b].map((tensor) =>
+    isFloat(tensor) ? (uniform(tensor) ?? Number.NaN) : Number(tensor.data[0]),
+  ) as [number, number];
+  return { kind: "constant", tensor: { dtype: "float32", shape: [], data: Float32Array.of(left * right) } };
+}
 
 /** x · (1 / d), or x · (γ / d), where that is a normalisation of x. */
 function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value | undefined {

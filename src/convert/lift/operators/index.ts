@@ -1,5 +1,3 @@
-import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
-import type { Value } from "../foreign.js";
 import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
 import { readChannelGather, readChannelSlice } from "./channels.js";
@@ -41,10 +39,19 @@ import {
   readQuantize,
   readStep,
 } from "./quantised.js";
-import { asNode, asTensor, int, nodeValue, numbers, type OperatorReader } from "./site.js";
+import {
+  readCast,
+  readConcat,
+  readConstantOfShape,
+  readEqual,
+  readExpand,
+  readNot,
+  readShape,
+  readSize,
+  readTile,
+} from "./shapes.js";
+import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
 import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
-
-const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
 
 /** What is handed on as it is: in inference, or because only the element type changes. */
 const passOn: OperatorReader = ({ inputs }) => inputs[0];
@@ -65,71 +72,6 @@ const readDropout: OperatorReader = ({ inputs, output }) => {
     )
   );
 };
-
-/** A constant's own bits stay; casts between floating-point types only say how to compute. */
-const readCast: OperatorReader = ({ inputs: [input] }) => {
-  const tensor = asTensor(input);
-  return tensor && !FLOATS.includes(tensor.dtype) ? integers(input) : input;
-};
-
-/** Shapes are whole numbers in a line; other concatenations have no place in an OSNet. */
-const readConcat: OperatorReader = ({ inputs }) => {
-  const parts = inputs.map(numbers);
-  const values = parts.flatMap((part) => part ?? []);
-  if (!values.every(Number.isInteger) || parts.includes(undefined)) return undefined;
-  if (inputs.some((input) => (asTensor(input)?.shape.length ?? 2) > 1)) return undefined;
-  return { kind: "constant", tensor: whole(values) };
-};
-
-/** The shape of a constant; that of an activation is nothing that is known. */
-const readShape: OperatorReader = ({ node, inputs }) => {
-  const tensor = asTensor(inputs[0]);
-  const { length } = tensor?.shape ?? [];
-  const sizes = tensor?.shape.slice(int(node, "start", 0), int(node, "end", length ?? 0));
-  return sizes && { kind: "constant", tensor: whole(sizes) };
-};
-
-/** One number put into every element of a shape: a bias of zeros. */
-const readExpand: OperatorReader = ({ inputs }) => {
-  const [tensor, target] = [asTensor(inputs[0]), numbers(inputs[1])];
-  if (tensor?.data.length !== 1 || !target?.every((size) => size >= 0)) return undefined;
-  const count = elementCount(target);
-  if (count > MAX_EXPANDED) return undefined;
-  const data = new DTYPES[tensor.dtype](count);
-  // One array type on both sides.
-  (data as Float32Array).fill(tensor.data[0] as number);
-  return { kind: "constant", tensor: { ...tensor, shape: target, data } };
-};
-
-/** More channels than an OSNet has; a file may declare any number. */
-const MAX_EXPANDED = 1 << 16;
-
-/** As many zeros as a constant shape says, or of another value; only lists of a few whole numbers have a use. */
-const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
-  const shape = numbers(inputs[0]);
-  const [length = 0, ...rest] = shape ?? [];
-  const value = node.attributes.get("value");
-  const fill = value?.type === "tensor" ? Number(value.value.data[0]) : 0;
-  if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || !Number.isInteger(fill))
-    return undefined;
-  return { kind: "constant", tensor: whole(Array<number>(length).fill(fill)) };
-};
-
-/** Paddings of four axes are eight numbers. */
-const MAX_LIST = 64;
-
-function whole(values: readonly number[]): Tensor {
-  return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
-}
-
-function integers(value: Value | undefined): Value | undefined {
-  const [tensor, values] = [asTensor(value), numbers(value)];
-  if (!tensor || !values?.every(Number.isInteger)) return undefined;
-  return {
-    kind: "constant",
-    tensor: { dtype: "int64", shape: tensor.shape, data: BigInt64Array.from(values, BigInt) },
-  };
-}
 
 function readGlobalPool(kind: "globalAvgPool" | "globalMaxPool"): OperatorReader {
   return ({ inputs, output }) => {
@@ -158,6 +100,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Div: readDiv,
   Dropout: readDropout,
   DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
+  Equal: readEqual,
   Expand: readExpand,
   Flatten: readFlatten,
   Gather: readChannelGather,
@@ -173,6 +116,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Max: readMax,
   MaxPool: readMaxPool,
   Mul: (site) => readStep(site) ?? readMul(site),
+  Not: readNot,
   Pad: readPad,
   QLinearConv: readQLinearConv,
   QLinearMatMul: readQLinearMatMul,
@@ -183,10 +127,12 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Reshape: readReshape,
   Shape: readShape,
   Sigmoid: readSigmoid,
+  Size: readSize,
   Slice: readChannelSlice,
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,
+  Tile: readTile,
   Transpose: readTranspose,
   Unsqueeze: readUnsqueeze,
 };

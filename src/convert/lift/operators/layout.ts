@@ -1,6 +1,7 @@
 import { type ForeignNode, isKind, type Layout, type Value } from "../foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
+import { reshapedBack } from "./reshaped-norm.js";
 import {
   asNode,
   asTensor,
@@ -25,11 +26,13 @@ export const readFlatten: OperatorReader = ({ node, inputs, output }) => {
  * The target is not always a constant: exporters compute it from the input's own shape, which can only mean [N, −1]
  * where a pooled map is its input.
  */
-export const readReshape: OperatorReader = ({ node, inputs, output }) => {
+export const readReshape: OperatorReader = ({ node, inputs, output, layout }) => {
   const target = ints(node, "shape") ?? numbers(inputs[1]);
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
   if (tensor) return target && constant(reshaped(tensor, resolveShape(target, tensor.shape)));
   if (!input) return undefined;
+  const back = target && !layout && reshapedBack(input, target, output);
+  if (back) return back;
   if (!target || target.length === 2) return flattened(input, output);
   const [, , height, width] = target;
   if (target.length !== 4) return undefined;

@@ -19,15 +19,12 @@ import {
 export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
-  if (!input || !weight || !bias || !runningMean || !runningVar) return undefined;
+  if (!input || !weight || !bias) return undefined;
+  const epsilon = float(node, "epsilon", 1e-5);
   if (isTraining(node))
-    return nodeValue(
-      { kind: "other", opType: "a batch norm in training mode", operands: [] },
-      [input],
-      input.form,
-      output,
-    );
-  const op: ForeignOp = { kind: "batchNorm", epsilon: float(node, "epsilon", 1e-5) };
+    return normValue({ kind: "trainingNorm", epsilon }, input, output, inputs.slice(1, 3));
+  if (!runningMean || !runningVar) return undefined;
+  const op: ForeignOp = { kind: "batchNorm", epsilon };
   const [, ...values] = inputs;
   return normValue(op, input, output, values);
 };

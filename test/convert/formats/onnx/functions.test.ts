@@ -69,6 +69,74 @@ describe("functions of a file's own", () => {
     expect(graph.nodes[0]?.attributes.get("alpha")).toEqual({ type: "float", value: 0.5 });
   });
 
+  it("are replaced in branches, and branches in them get the call's names", () => {
+    const choose = {
+      name: "Choose",
+      domain: "own",
+      input: ["x", "yes"],
+      output: ["r"],
+      attribute: ["slope"],
+      node: [
+        { opType: "Relu", input: ["x"], output: ["inside"] },
+        {
+          opType: "If",
+          input: ["yes"],
+          output: ["r"],
+          attribute: [
+            {
+              name: "then_branch",
+              type: 5,
+              g: {
+                name: "then",
+                node: [
+                  call("Leaky", ["inside"], ["t"], {
+                    attribute: [{ name: "slope", type: 1, refAttrName: "slope" }],
+                  }),
+                ],
+                output: [{ name: "t" }],
+              },
+            },
+            {
+              name: "else_branch",
+              type: 5,
+              g: {
+                name: "else",
+                node: [{ opType: "Add", input: ["x", "c"], output: ["e"] }],
+                initializer: [{ name: "c", dataType: 1, dims: [1], floatData: [2] }],
+                output: [{ name: "e" }],
+              },
+            },
+          ],
+        },
+      ],
+    };
+    const bytes = model(
+      [call("Choose", ["a", "b"], ["y"], { name: "n", attribute: [{ name: "slope", type: 1, f: 0.25 }] })],
+      [LEAKY, choose],
+    );
+    const { graph, inlined } = decodeOnnx(bytes, { subject: "m.onnx" });
+    expect(inlined).toBe(2);
+    const branch = graph.nodes.find(({ opType }) => opType === "If");
+    expect(branch?.inputs).toEqual(["b"]);
+    const [yes, no] = ["then_branch", "else_branch"].map((name) => branch?.attributes.get(name)?.value);
+    expect(yes).toMatchObject({
+      nodes: [
+        {
+          opType: "LeakyRelu",
+          inputs: ["n/1/inside"],
+          outputs: ["n/1/t"],
+          attributes: new Map([["alpha", { type: "float", value: 0.25 }]]),
+        },
+      ],
+      outputs: [{ name: "n/1/t" }],
+    });
+    expect(no).toMatchObject({
+      nodes: [{ opType: "Add", inputs: ["a", "n/1/c"], outputs: ["n/1/e"] }],
+      outputs: [{ name: "n/1/e" }],
+      initializers: new Map([["n/1/c", { dtype: "float32", shape: [1], data: Float32Array.of(2) }]]),
+    });
+  });
+
   it("leave out an attribute that the call leaves out", () => {
     const { graph } = decodeOnnx(model([call("Leaky", ["a"], ["y"])], [LEAKY]), { subject: "m.onnx" });
     expect(graph.nodes[0]?.attributes.size).toBe(0);
