@@ -4,9 +4,9 @@ ONNX's node tests reduce, gather, divide and normalise over other axes than netw
 operators.
 """
 
-from . import departures, floats, integers
+from . import branches, departures, floats, integers
 
 
 def chains():
-    for kind in (floats, integers, departures):
+    for kind in (floats, integers, departures, branches):
         yield from kind.chains()
