@@ -62,6 +62,10 @@ def norms():
     plain = "normed = InstanceNormalization <epsilon = 0.001> (x, ones, zeros) weight = Unsqueeze (gamma, axes)"
     units = {"gamma": vector(3), "axes": whole(1, 2), "ones": np.ones(3, np.float32), "zeros": np.zeros(3, np.float32)}
     yield chain("InstanceNormalization scaled afterwards", f"{plain} {affinely}", **units, bias=affine["bias"])
+    twice = "a = InstanceNormalization <epsilon = 0.001> (x, gamma, beta) b = Mul (a, weight) y = Add (b, bias)"
+    yield chain("InstanceNormalization with weights, Mul and Add", twice, gamma=vector(3), beta=vector(3), **affine)
+    last = "a = ReduceMean <axes = [1, 2], keepdims = 1> (x) y = LayerNormalization <epsilon = 0.001> (a, gamma)"
+    yield chain("LayerNormalization of NHWC", last, 17, x=NHWC, gamma=vector(3))
     yield chain("Mul and Add as a batch norm", "a = Mul (x, weight) y = Add (a, bias)", **affine)
 
 
@@ -97,6 +101,8 @@ def windows():
     kernel = {"weight": vector(2, 3, 3, 3)}
     around = whole(0, 0, 1, 1, 0, 0, 1, 1)
     yield chain("Pad before Conv", "a = Pad (x, pads) y = Conv (a, weight)", pads=around, **kernel)
+    biased = "a = Conv (x, weight, bias) y = Add (a, shift)"
+    yield chain("Conv with a bias, and Add", biased, bias=vector(2), shift=vector(2, 1, 1), **kernel)
     yield chain("Conv with VALID", 'y = Conv <auto_pad = "VALID"> (x, weight)', **kernel)
     same = 'y = Conv <auto_pad = "SAME_UPPER"> (x, weight)'
     yield chain("Conv with SAME_UPPER of any image", same, dynamic=True, **kernel)
@@ -157,6 +163,8 @@ def gates():
 def lengths():
     floor = {"floor": np.float32(1e-12)}
     yield chain("LpNormalization", "y = LpNormalization <axis = 1, p = 2> (x)", x=ROWS)
+    last = "a = ReduceMean <axes = [1, 2], keepdims = 1> (x) y = LpNormalization (a)"
+    yield chain("LpNormalization of NHWC", last, x=NHWC)
     norm = "n = ReduceL2 <axes = [1], keepdims = 1> (x) d = Clip (n, floor) y = Div (x, d)"
     yield chain("ReduceL2, Clip and Div", norm, x=ROWS, **floor)
     total = "q = Mul (x, x) s = ReduceSum <keepdims = 1> (q, axes)"

@@ -47,6 +47,9 @@ def standard():
     yield chain("QuantizeLinear above zero", around, 21, STEPS, 1 / 8, **given, **QUARTER)
     positive = "a = Relu (x) b = MaxPool <kernel_shape = [2, 2]> (a) c = Add (b, b)"
     yield chain("QuantizeLinear above zero of what is", f"{positive} {ends}", 21, STEPS, 1 / 8, **QUARTER)
+    columns = "weight = DequantizeLinear <axis = -1> (w, ws, wz) y = MatMul (x, weight)"
+    steps = {"ws": np.float32([2, 1, 3, 1]) / 128, "wz": np.zeros(4, np.int8)}
+    yield chain("DequantizeLinear of columns", columns, 21, ROWS, **{**MATRIX, **steps})
     product = "r = QLinearMatMul (q, step, zero, w, ws, wz, quarter, zero)"
     given = {**INTO, **MATRIX, **QUARTER}
     yield chain("QLinearMatMul", f"{quantised} {product} {out}", 21, STEP_ROWS, 1 / 8, **given)
