@@ -55,8 +55,9 @@ function written(): readonly string[] {
   return [...new Set(nodes.flatMap(usesOf))];
 }
 
-/** Operators with readers of their own, and those that only mean something together. */
+/** Operators with readers of their own, those that only mean something together, and the one that chooses. */
 const READ = [
+  "If",
   ...Object.entries(DOMAINS).flatMap(([domain, readers]) =>
     Object.entries(readers)
       .filter(([opType, reader]) => domain === "" || reader !== DOMAINS[""]?.[opType])

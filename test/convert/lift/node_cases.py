@@ -26,8 +26,8 @@ ON_ACTIVATIONS = [
     "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Sigmoid", "Sub", "Sum",
 ]  # fmt: skip
 ON_CONSTANTS = [
-    "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Expand", "Identity", "Reshape",
-    "Shape", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+    "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Equal", "Expand", "Identity",
+    "Not", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ]  # fmt: skip
 JOINS = ["Add", "Div", "Max", "Mul", "Sub", "Sum"]
 LARGEST = 2048

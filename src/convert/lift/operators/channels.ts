@@ -27,6 +27,7 @@ export const readChannelSlice: OperatorReader = (site) => {
   const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
   const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
   const steps = numbers(site.inputs[4]);
+  if (site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
   if (tensor) return starts && ends && axes && slicedConstant(tensor, { starts, ends, axes, steps });
   const channels = input?.form.channels ?? 0;
   if (!input || !starts || !ends || !axes || channels > MAX_COLOURS) return undefined;

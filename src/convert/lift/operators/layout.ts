@@ -33,7 +33,9 @@ export const readReshape: OperatorReader = ({ node, inputs, output, layout }) =>
   if (!input) return undefined;
   const back = target && !layout && reshapedBack(input, target, output);
   if (back) return back;
-  if (!target || target.length === 2) return flattened(input, output);
+  const [, columns = -1] = target ?? [];
+  if (!target || (target.length === 2 && (columns < 1 || columns === input.form.channels)))
+    return flattened(input, output);
   const [, , height, width] = target;
   if (target.length !== 4) return undefined;
   if (height === 1 && width === 1) return unflattened(input, output, NCHW);

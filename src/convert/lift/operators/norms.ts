@@ -45,7 +45,8 @@ export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
 export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
   const [input, weight] = [asNode(inputs[0]), asTensor(inputs[1])];
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
-  if (input?.form.rank !== "pooled" || axis !== 1 || !weight) return undefined;
+  if (input?.form.rank !== "pooled" || axis !== 1 || !weight || (inputs[2] && !asTensor(inputs[2])))
+    return undefined;
   const op: ForeignOp = { kind: "layerNorm", epsilon: float(node, "epsilon", 1e-5) };
   return normValue(op, input, output, inputs.slice(1, 3));
 };
@@ -77,8 +78,8 @@ export const readSigmoid: OperatorReader = readActivation("sigmoid");
 export const readClip: OperatorReader = (site) => {
   const { node, inputs } = site;
   const bound = (at: number, name: string, none: number): number => {
-    const tensor = asTensor(inputs[at]);
-    return tensor ? (uniform(tensor) ?? Number.NaN) : float(node, name, none);
+    const [value, tensor] = [inputs[at], asTensor(inputs[at])];
+    return value ? ((tensor && uniform(tensor)) ?? Number.NaN) : float(node, name, none);
   };
   const [least, most] = [bound(1, "min", -Infinity), bound(2, "max", Infinity)];
   // Largest float32: how exporters of old wrote "no bound".

@@ -63,7 +63,7 @@ function dequantised(
   axis: number,
 ): Value | undefined {
   const [numbers, steps, origin] = [asTensor(quantised), asTensor(scale), asTensor(zero)];
-  if (!numbers || !steps) return undefined;
+  if (!numbers || !steps || (zero && !origin)) return undefined;
   const { shape, data } = numbers;
   const rowLength = shape
     .slice((axis < 0 ? axis + shape.length : axis) + 1)

@@ -1,4 +1,5 @@
 import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
+import { dtypeToCode } from "../../formats/onnx/index.js";
 import { isKind, type Value } from "../foreign.js";
 import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
 
@@ -6,9 +7,11 @@ import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
 
 const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
 
-/** A constant's own bits stay; casts between floating-point types only say how to compute. */
-export const readCast: OperatorReader = ({ inputs: [input] }) => {
+/** A constant's own bits stay; casts to floating-point types only say how to compute. */
+export const readCast: OperatorReader = ({ node, inputs: [input] }) => {
   const tensor = asTensor(input);
+  const isRounded = FLOATS.every((dtype) => dtypeToCode(dtype) !== int(node, "to", dtypeToCode("float32")));
+  if (asNode(input) && isRounded) return undefined;
   return tensor && !FLOATS.includes(tensor.dtype) ? integers(input) : input;
 };
 

@@ -15,6 +15,21 @@ def chains():
     halved = "y = Slice (x, starts, ends, axes, steps)"
     backwards = {"starts": whole(-1), "ends": whole(-(2**31)), "axes": whole(1), "steps": whole(-2)}
     yield chain("Slice of every other channel", halved, **backwards)
+    # Numbers that are computed in ways that no exporter has.
+    six = "six = Add (three, three)"
+    computed = {"zero": np.float32(0), "three": np.float32(3)}
+    yield chain("Clip from 0 to a computed 6", f"{six} y = Clip (x, zero, six)", **computed)
+    layer = "a = GlobalAveragePool (x) bias = Add (half, half) y = LayerNormalization <axis = 1> (a, weight, bias)"
+    yield chain("LayerNormalization with a computed bias", layer, 17, weight=vector(3, 1, 1), half=vector(3, 1, 1))
+    steps = "steps = Add (one, one) y = Slice (x, starts, ends, axes, steps)"
+    to_the_end = {"starts": whole(0), "ends": whole(2**31), "axes": whole(2), "one": whole(1)}
+    yield chain("Slice by computed steps", steps, **to_the_end)
+    zero = "zero = Sub (four, one) weight = DequantizeLinear (w, step, zero) y = MatMul (x, weight)"
+    points = {"four": np.int8(4), "one": np.int8(1), "step": np.float32(1 / 64)}
+    matrix = RNG.integers(-99, 99, (3, 4)).astype(np.int8)
+    yield chain("DequantizeLinear from a computed zero", zero, 21, ROWS, w=matrix, **points)
+    yield chain("Cast to whole numbers and back", "a = Cast <to = 6> (x) y = Cast <to = 1> (a)")
+    yield chain("Reshape of rows to other rows", "y = Reshape (x, shape)", x=ROWS, shape=whole(3, 2))
     yield chain("Clip from 0 to 6", "y = Clip (x, zero, six)", zero=np.float32(0), six=np.float32(6))
     columns = "a = GlobalAveragePool (x) f = Flatten (a) y = Reshape (f, shape)"
     yield chain("Reshape of rows to a column", columns, shape=whole(0, 1, 3, 1))
