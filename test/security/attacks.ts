@@ -54,8 +54,11 @@ const spec = (bytes: Bytes): unknown => parseSpec(new TextDecoder().decode(toByt
 const tfjs = (bytes: Bytes): unknown =>
   openTfjsCheckpoint({ json: toBytes(bytes), shards: SHARDS }, { subject: "m" });
 
-/** Eight bytes of weights beside a model.json. */
-const SHARDS = new Map([["w.bin", new Uint8Array(8)]]);
+/** Eight bytes of weights beside a model.json, and a megabyte. */
+const SHARDS = new Map([
+  ["w.bin", new Uint8Array(8)],
+  ["m.bin", new Uint8Array(1 << 20)],
+]);
 const two = { name: "w", dtype: "float32", shape: [2] };
 /** A model.json of these nodes, and of these weights in one file. */
 const graphModel = (
@@ -559,6 +562,81 @@ export const ATTACKS: readonly Attack[] = [
     read: tfjs,
     bytes: layersModel(["a", "__proto__", "x"], ["x", "InputLayer"]),
   },
+  {
+    name: "tfjs: a layer twice",
+    read: tfjs,
+    bytes: layersModel(["x", "InputLayer"], ["a", "ReLU", "x"], ["a", "ReLU", "x"]),
+  },
+  { name: "tfjs: a node twice", read: tfjs, bytes: graphModel([image, image]) },
+  {
+    name: "tfjs: functions of its own",
+    read: tfjs,
+    bytes: bytesOf('{"format":"graph-model","modelTopology":{"node":[],"library":{"function":[{}]}}}'),
+  },
+  {
+    name: "tfjs: a thousand outputs of every node, of which one is read",
+    read: tfjs,
+    bytes: graphModel([
+      image,
+      ...Array.from({ length: 1000 }, (_, at) => ({ name: `n${at}`, op: "Split", input: ["x"] })),
+      ...Array.from({ length: 1000 }, (_, at) => ({ name: `r${at}`, op: "Relu", input: [`n${at}:999`] })),
+    ]),
+  },
+  {
+    name: "tfjs: a megabyte that five hundred nodes take away and have as their axes",
+    read: tfjs,
+    bytes: graphModel(
+      [
+        image,
+        { name: "w", op: "Const" },
+        ...Array.from({ length: 500 }, (_, at) => ({
+          name: `n${at}`,
+          op: at % 2 === 0 ? "Sub" : "Sum",
+          input: [at === 0 ? "x" : `n${at - 1}`, "w"],
+        })),
+      ],
+      [{ ...two, shape: [1 << 18] }],
+      ["m.bin"],
+    ),
+  },
+  {
+    name: "tfjs: a shape of 2^53 elements",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, shape: [2 ** 53] }]),
+  },
+  {
+    name: "tfjs: a shape of fewer than none",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, shape: [-2] }]),
+  },
+  {
+    name: "tfjs: a step that is no number",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, quantization: { dtype: "uint8", min: "0", scale: null } }]),
+  },
+  {
+    name: "tfjs: weights of text",
+    read: tfjs,
+    bytes: graphModel([image], [{ ...two, dtype: "string" }]),
+  },
+  { name: "tfjs: a file at the root", read: tfjs, bytes: graphModel([image], [two], ["/etc/passwd"]) },
+  {
+    name: "tfjs: a file of another folder, in a browser's words",
+    read: tfjs,
+    bytes: graphModel([image], [two], ["%2E%2e/w.bin"]),
+  },
+  {
+    name: "tfjs: a file with a name of a megabyte",
+    read: tfjs,
+    bytes: graphModel([image], [two], ["w".repeat(1 << 20)]),
+  },
+  { name: "tfjs: a file twice", read: tfjs, bytes: graphModel([image], [two], ["w.bin", "w.bin"]) },
+  {
+    name: "tfjs: a model.json that is deep",
+    read: tfjs,
+    bytes: bytesOf(`{"modelTopology":${"[".repeat(1 << 20)}`),
+  },
+  { name: "tfjs: a model.json of 33 megabytes", read: tfjs, bytes: new Uint8Array(33 << 20).fill(0x20) },
   // Architecture descriptions.
   { name: "a block of a million streams", read: spec, bytes: bytesOf(blocks(1_000_000)) },
   { name: "a description that is deep", read: spec, bytes: bytesOf("[".repeat(100_000)) },

@@ -8,6 +8,7 @@
 import type { AbsentBytes } from "../absent.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
 import { asObject, asString, isObject, type Json, type JsonObject, type Located, member } from "./json.js";
+import { expectModest } from "./limits.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
 import type { TfjsFiles, TfjsModel } from "./model.js";
 import { refusal } from "./refusal.js";
@@ -37,7 +38,8 @@ export interface DecodeTfjsOptions {
 /**
  * The weight files that a `model.json` needs, relative to it.
  *
- * @throws InputError (`format`) if the bytes are no model.json, or a path leaves its folder
+ * @throws InputError (`format`) if the bytes are no model.json, or a path leaves its folder, (`unsupported`) if they are far too
+ * many or nest too deep
  */
 export function tfjsShardPaths(
   json: Uint8Array,
@@ -73,6 +75,7 @@ export function decodeTfjs({ json, shards }: TfjsFiles, { subject, absent }: Dec
 }
 
 function parse(json: Uint8Array, subject: string): Located {
+  expectModest(json, subject);
   try {
     const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json)) as Json;
     asObject({ value, at: subject });

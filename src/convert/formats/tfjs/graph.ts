@@ -29,9 +29,12 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
   if (elements(member(optional(topology, "library"), "function")).length > 0)
     throw refusal(topology.at, "functions of its own", "a flat graph", "freeze the model", "unsupported");
   const nodes = elements(member(topology, "node")).map(decodeNode);
-  const names = new Set(nodes.map(({ name }) => name));
-  if (names.size !== nodes.length)
-    throw refusal(topology.at, `${nodes.length - names.size} names of nodes used twice`, "a name per node");
+  const names = new Set<string>();
+  for (const { name } of nodes) {
+    if (names.has(name))
+      throw refusal(topology.at, `two nodes ${JSON.stringify(name.slice(0, 80))}`, "a name per node");
+    names.add(name);
+  }
   for (const { name, inputs } of nodes)
     for (const input of inputs)
       if (!names.has(nodeOf(input)))

@@ -79,7 +79,7 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 
 /**
  * A shard's path is relative to `model.json` and stays beside or below it, on every system: no `..`, no absolute path,
- * no drive, no URL, no backslash.
+ * no drive, no URL, no backslash; nor any that it becomes as a part of a URL, where `%2e` is a dot.
  *
  * @throws InputError (`format`) if it does not
  */
@@ -87,7 +87,8 @@ export function expectSafePath(path: string, at: string): void {
   // Control characters have no place in a name, and a NUL ends one early in some systems.
   const plain = [...path].every((character) => character >= " " && !'\\:<>"|?*'.includes(character));
   const segments = path.split("/");
-  if (plain && segments.every((segment) => segment !== "" && segment !== "." && segment !== "..")) return;
+  const leadDown = segments.every((segment) => segment !== "" && segment !== "." && segment !== "..");
+  if (plain && leadDown && path.length <= MAX_PATH && !/%(2e|2f|5c)/i.test(path)) return;
   throw refusal(
     at,
     JSON.stringify(path.slice(0, 100)),
@@ -95,3 +96,6 @@ export function expectSafePath(path: string, at: string): void {
     "do not use a model that reaches outside its folder",
   );
 }
+
+/** As long as file systems take. */
+const MAX_PATH = 1024;

@@ -97,7 +97,7 @@ export const readSub: OperatorReader = ({ inputs, output }) => {
   return input && constant
     ? shifted(
         input,
-        mapTensor(constant, (value) => -value),
+        mapTensor(constant, input.form, (value) => -value),
         output,
       )
     : undefined;
@@ -142,7 +142,7 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
   if (left && constant)
     return multiplied(
       left,
-      mapTensor(constant, (value) => 1 / value),
+      mapTensor(constant, left.form, (value) => 1 / value),
       output,
     );
   return left && right ? (normalized(left, right, output) ?? l2Normalized(left, right, output)) : undefined;
@@ -177,9 +177,9 @@ function isUnshifted(input: ForeignNode): boolean {
   return isKind(input, "instanceNorm", "layerNorm") && (!bias || uniform(bias) === 0);
 }
 
-function mapTensor(tensor: Tensor, change: (value: number) => number): Tensor {
-  // Whole numbers are no activations' business, and the readers that get this one back leave it alone.
-  if (!isFloat(tensor)) return tensor;
+function mapTensor(tensor: Tensor, { channels = 1 }: Form, change: (value: number) => number): Tensor {
+  // Neither whole numbers nor more than one per channel: the readers that get this one back leave it alone.
+  if (!isFloat(tensor) || tensor.data.length > channels) return tensor;
   const { data } = toReal(tensor, "constant");
   return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };
 }

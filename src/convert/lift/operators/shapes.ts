@@ -1,7 +1,7 @@
 import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
 import { dtypeToCode } from "../../formats/onnx/index.js";
 import { isKind, type Value } from "../foreign.js";
-import { asNode, asTensor, int, numbers, type OperatorReader } from "./site.js";
+import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader } from "./site.js";
 
 /** Whole numbers that graphs compute: of shapes, and of what depends on them. */
 
@@ -100,16 +100,15 @@ export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   return { kind: "constant", tensor: whole(Array<number>(length).fill(fill)) };
 };
 
-/** Paddings of four axes are eight numbers. */
-const MAX_LIST = 64;
-
 function whole(values: readonly number[]): Tensor {
   return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
 }
 
 function integers(value: Value | undefined): Value | undefined {
-  const [tensor, values] = [asTensor(value), numbers(value)];
-  if (!tensor || !values?.every(Number.isInteger)) return undefined;
+  const tensor = asTensor(value);
+  if (!tensor) return undefined;
+  const values = Array.from(tensor.data as ArrayLike<number | bigint>, Number);
+  if (!values.every(Number.isInteger)) return undefined;
   return {
     kind: "constant",
     tensor: { dtype: "int64", shape: tensor.shape, data: BigInt64Array.from(values, BigInt) },

@@ -76,10 +76,14 @@ export const floats = (node: OnnxNode, name: string): readonly number[] | undefi
 export const text = (node: OnnxNode, name: string, fallback: string): string =>
   attribute(node, name, "string") ?? fallback;
 
-/** The whole numbers of a constant. */
+/** Paddings of four axes are eight numbers; a file may have any number in their place. */
+export const MAX_LIST = 64;
+
+/** The numbers of a short list: axes, paddings, a shape. */
 export function numbers(value: Value | undefined): readonly number[] | undefined {
   const tensor = asTensor(value);
-  return tensor && tensor.dtype !== "float16" && tensor.dtype !== "bfloat16"
+  if (!tensor || tensor.data.length > MAX_LIST) return undefined;
+  return tensor.dtype !== "float16" && tensor.dtype !== "bfloat16"
     ? Array.from(tensor.data as ArrayLike<number | bigint>, Number)
     : undefined;
 }

@@ -23,21 +23,22 @@ export function translateGraph(model: TfjsGraphModel, subject: string): OnnxMode
   for (const node of inOrder(byName, ({ inputs }) => inputs.map(nodeOf), subject)) {
     if (node.op === "Const") expectNumbers(node, weights, subject);
     else if (node.op === "Placeholder") inputs.push(inputValue(node, signature));
-    else translateNode(draft, node, later.get(node.name) ?? 0);
+    else translateNode(draft, node, later.get(node.name) ?? []);
   }
   const declared = [...signature.outputs.values()].map(({ name }) => valueName(name));
   return modelOf(draft, inputs, declared.length > 0 ? declared : unread(nodes), aboutTfjs(model));
 }
 
-/** By node, the last of its outputs that anybody reads. */
-function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, number> {
-  const last = new Map<string, number>();
-  for (const { inputs } of nodes)
-    for (const input of inputs) {
-      const [, index = "0"] = /:(\d{1,3})$/.exec(input) ?? [];
-      if (index !== "0") last.set(nodeOf(input), Math.max(Number(index), last.get(nodeOf(input)) ?? 0));
-    }
-  return last;
+/** By node, those of its outputs behind the first that anybody reads, as these are called. */
+function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly string[]> {
+  const read = new Set(nodes.flatMap(({ inputs }) => inputs.filter((input) => /:0*[1-9]\d*$/.test(input))));
+  const later = new Map<string, string[]>();
+  for (const output of read) {
+    const known = later.get(nodeOf(output));
+    if (known) known.push(output);
+    else later.set(nodeOf(output), [output]);
+  }
+  return later;
 }
 
 /** What no other node reads. */

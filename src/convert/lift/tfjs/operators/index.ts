@@ -11,12 +11,11 @@ import type { NodeTranslation } from "./site.js";
 /** TensorFlow's operators in ONNX's words (https://www.tensorflow.org/api_docs/cc). */
 
 /** Writes what a node computes under its name. */
-export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: number): void {
+export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: readonly string[]): void {
   const { name, op } = node;
   const inputs = node.inputs.filter((input) => !input.startsWith("^")).map(valueName);
   if (op !== "NoOp") translate(TRANSLATIONS, op, { draft, node, inputs, output: name }, DOMAIN);
-  for (let index = 1; index <= laterOutputs; index++)
-    add(draft, `output ${index} of ${op}`, inputs, `${name}:${index}`, {}, DOMAIN);
+  for (const output of laterOutputs) add(draft, `a later output of ${op}`, inputs, output, {}, DOMAIN);
 }
 
 const DOMAIN = "tensorflow";
