@@ -63,7 +63,7 @@ export function foreignTfjsCandidate(
   const backend = backendFor("");
   const runner: Runner = {
     backend,
-    run: backend.run,
+    run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
     plain: (images, output) => backendFor(output).plain(images),
   };
   return matchedCandidate(translated, match, party, runner, (images) => permute(images, match.layout));

@@ -7,6 +7,7 @@ import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import { neededValues, refuseOutputs } from "./own-names.js";
 import type { Party } from "./report.js";
+import { stagesOf } from "./stages.js";
 import { tfjsView } from "./tfjs-view.js";
 
 /**
@@ -39,12 +40,16 @@ export function tfjsCandidate(
       plain: { program: { files, input }, output: names.of(result) },
       tapped: { files: tapped(files), input },
       nodes: new Map(computed),
+      continues: model.format === "graph-model",
     },
     party.name,
   );
   return {
     party,
-    backend,
+    backend: {
+      ...backend,
+      run: (images) => backend.run(images, stagesOf(graph, backend.layers, images.shape)),
+    },
     results,
     folded: foldedLayers(
       graph,

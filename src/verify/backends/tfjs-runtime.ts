@@ -28,9 +28,17 @@ const ENGINES: {
 /** Not a dependency of ours (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */
 const NODE_PACKAGE: string = "@tensorflow/tfjs-node";
 
+/** One run of a model. */
+export interface TfjsStage {
+  /** Names of nodes, or of layers' calls. */
+  readonly values: readonly string[];
+  /** Values of earlier stages that a graph model goes on from; what does not come from them comes from the images. */
+  readonly from: readonly string[];
+}
+
 /**
- * Runs a graph model once and yields the values of nodes, in the order of their names. All memory is given back when
- * the last is read, or nobody reads on; the backend that was tfjs's default stays it.
+ * Loads a model, runs it once for each stage, and yields the values of a stage in their order. Memory is given back when
+ * the last that needs a value has read it, and all of it when nobody reads on; the backend that was tfjs's default stays it.
  *
  * @throws InputError (`argument`) if the backend is not installed or does not start here
  */
@@ -38,33 +46,53 @@ export async function* runTfjs(
   name: TfjsBackendName,
   { files, input }: TfjsProgram,
   images: Tensor<"float32">,
-  nodes: readonly string[],
+  stages: readonly TfjsStage[],
 ): AsyncGenerator<TfjsValue> {
   const tf = await import("@tensorflow/tfjs-core");
-  const values = await withEngine(tf, name, async () => {
-    const model = await loadModel(files, input);
-    const feed = tf.tensor4d(images.data, images.shape as [number, number, number, number]);
-    try {
-      return model.execute(feed, nodes);
-    } finally {
-      feed.dispose();
-      model.dispose();
-    }
-  });
+  const model = await withEngine(tf, name, () => loadModel(files, input));
+  const known = new Map<string, Core.Tensor>();
   try {
-    for (const value of values) {
-      const data = (await value.data()) as Float32Array;
-      value.dispose();
-      yield { shape: value.shape, data };
+    for (const [index, { values, from }] of stages.entries()) {
+      const later = new Set(stages.slice(index + 1).flatMap((stage) => stage.from));
+      const given = new Map([...known].filter(([value]) => from.includes(value)));
+      const tensors = await withEngine(tf, name, async () => {
+        const feed = tf.tensor4d(images.data, images.shape as [number, number, number, number]);
+        try {
+          return model.execute(feed, values, given);
+        } finally {
+          feed.dispose();
+        }
+      });
+      try {
+        for (const [place, tensor] of tensors.entries()) {
+          const value = values[place] ?? "";
+          const data = (await tensor.data()) as Float32Array;
+          if (later.has(value)) known.set(value, tensor);
+          else if (values.lastIndexOf(value) === place) tensor.dispose();
+          yield { shape: tensor.shape, data };
+        }
+      } finally {
+        tf.dispose(tensors.filter((_tensor, place) => !known.has(values[place] ?? "")));
+      }
+      for (const [value, tensor] of known) {
+        if (later.has(value)) continue;
+        tensor.dispose();
+        known.delete(value);
+      }
     }
   } finally {
-    tf.dispose(values);
+    tf.dispose([...known.values()]);
+    model.dispose();
   }
 }
 
 /** A model of either format. */
 interface LoadedModel {
-  execute(images: Core.Tensor4D, values: readonly string[]): Core.Tensor[];
+  execute(
+    images: Core.Tensor4D,
+    values: readonly string[],
+    given: ReadonlyMap<string, Core.Tensor>,
+  ): Core.Tensor[];
   dispose(): void;
 }
 
@@ -74,12 +102,13 @@ async function loadModel(files: TfjsFiles, input: string): Promise<LoadedModel> 
   const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
   const model = await loadGraphModel({ load: async () => loaded });
   return {
-    execute: (images, values) => listOf(model.execute({ [input]: images }, [...values])),
+    execute: (images, values, given) =>
+      listOf(model.execute({ [input]: images, ...Object.fromEntries(given) }, [...values])),
     dispose: () => model.dispose(),
   };
 }
 
-/** A value of a layers model is called `LAYER#CALL`. */
+/** A value of a layers model is called `LAYER#CALL`. Keras takes nothing but inputs: it computes all from the images. */
 async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> {
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
   const model = await loadLayersModel({ load: async () => loaded });
@@ -94,7 +123,10 @@ async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> 
       const tapped = createModel({ inputs: model.inputs, outputs: outputs.flat() });
       return listOf(tapped.predict(images, { batchSize: images.shape[0] }));
     },
-    dispose: () => void model.dispose(),
+    // Not `model.dispose`, which leaves the weights of layers that are called more than once, as gates are.
+    dispose() {
+      for (const weight of model.weights) weight.dispose();
+    },
   };
 }
 

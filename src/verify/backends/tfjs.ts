@@ -2,11 +2,18 @@ import { InputError } from "../../errors.js";
 import { formatShape, type Tensor } from "../../tensor.js";
 import { permute } from "../../tensor-permute.js";
 import type { Backend, LayerOutput, TfjsBackendName } from "../backend.js";
-import { runTfjs, type TfjsProgram, type TfjsValue } from "./tfjs-runtime.js";
+import type { Stage } from "../stages.js";
+import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 
 /** A TensorFlow.js model whose inner values can be read. */
 export interface TfjsBackend extends Backend {
   readonly name: TfjsBackendName;
+  /**
+   * tfjs holds all values of a run at a time: where there are stages, each is a run of its own.
+   *
+   * @param stages all layers, in the order to yield them in
+   */
+  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
   /** Runs the files as they are, untouched, and gives the first output. */
   plain(images: Tensor<"float32">): Promise<Tensor<"float32">>;
 }
@@ -21,6 +28,11 @@ export interface TfjsTaps {
   readonly nodes: ReadonlyMap<string, string>;
   /** Whether images and values are handed on in the model's own order of axes. Default: NHWC there, NCHW here. */
   readonly asTheyAre?: boolean;
+  /**
+   * Whether a stage may go on from the values of those before it: of graph models each of whose nodes has one output.
+   * Else each is computed from the images, and shows again what it reads of others. Default false.
+   */
+  readonly continues?: boolean;
 }
 
 /** NCHW to NHWC, and back. */
@@ -30,16 +42,16 @@ const TO_CHANNELS_FIRST = [0, 3, 1, 2];
 /** Runs a TensorFlow.js model in one of tfjs's backends. The runtime is loaded on the first run. */
 export function tfjsBackend(
   name: TfjsBackendName,
-  { plain, tapped, nodes, asTheyAre = false }: TfjsTaps,
+  { plain, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
   subject: string,
 ): TfjsBackend {
   async function* execute(
     program: TfjsProgram,
     images: Tensor<"float32">,
-    names: readonly string[],
+    stages: readonly TfjsStage[],
   ): AsyncGenerator<TfjsValue> {
     try {
-      yield* runTfjs(name, program, asTheyAre ? images : permute(images, TO_CHANNELS_LAST), names);
+      yield* runTfjs(name, program, asTheyAre ? images : permute(images, TO_CHANNELS_LAST), stages);
     } catch (cause) {
       if (cause instanceof InputError) throw cause;
       throw new InputError(
@@ -63,14 +75,25 @@ export function tfjsBackend(
   return {
     name,
     layers: [...nodes.keys()],
-    async *run(images): AsyncGenerator<LayerOutput> {
-      const layers = [...nodes.keys()];
+    async *run(images, stages = [{ layers: [...nodes.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
+      const shown = stages.flatMap(({ layers, others }) => [
+        ...(continues ? [] : others.map((name) => ({ name, again: true }))),
+        ...layers.map((name) => ({ name })),
+      ]);
+      const valuesOf = (layers: readonly string[]): string[] => layers.map((layer) => nodes.get(layer) ?? "");
+      const runs = stages.map(({ layers, others }): TfjsStage => {
+        const [own, needed] = [valuesOf(layers), valuesOf(others)];
+        return continues ? { values: own, from: needed } : { values: [...needed, ...own], from: [] };
+      });
       let index = 0;
-      for await (const value of execute(tapped, images, [...nodes.values()]))
-        yield { name: layers[index++] ?? "", tensor: read(value) };
+      for await (const value of execute(tapped, images, runs)) {
+        const output = shown[index++];
+        if (output) yield { ...output, tensor: read(value) };
+      }
     },
     async plain(images) {
-      for await (const value of execute(plain.program, images, [plain.output])) return read(value);
+      for await (const value of execute(plain.program, images, [{ values: [plain.output], from: [] }]))
+        return read(value);
       throw new Error(`${name} gave no output ${plain.output}`);
     },
   };

@@ -1,6 +1,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-backend-wasm";
+import { GraphModel } from "@tensorflow/tfjs-converter";
 import { describe, expect, it, vi } from "vitest";
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../src/arch/index.js";
 import { expand } from "../../../src/arch/index.js";
@@ -10,17 +11,27 @@ import {
   type TfjsFiles,
   type TfjsGraphModel,
 } from "../../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
+import {
+  lowerToTfjs,
+  lowerToTfjsLayers,
+  type TfjsOptions,
+  VALUE_NAMES,
+} from "../../../src/convert/lower/tfjs/index.js";
 import { InputError } from "../../../src/errors.js";
 import type { StateDict } from "../../../src/state-dict.js";
 import type { Tensor } from "../../../src/tensor.js";
+import { permute } from "../../../src/tensor-permute.js";
 import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
+import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
 import type { Candidate } from "../../../src/verify/candidate.js";
 import { seededImages } from "../../../src/verify/images.js";
 import { joinByName } from "../../../src/verify/join.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
+import { stagesOf } from "../../../src/verify/stages.js";
 import { tfjsCandidate } from "../../../src/verify/tfjs-candidate.js";
+import { tfjsView } from "../../../src/verify/tfjs-view.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
 
 function candidateOf(
@@ -54,6 +65,12 @@ async function errors(
     found.set(name, measure(expected, actual).relMax);
   }
   return found;
+}
+
+async function collect<T>(values: AsyncIterable<T>): Promise<readonly T[]> {
+  const all: T[] = [];
+  for await (const value of values) all.push(value);
+  return all;
 }
 
 async function* toAsync<T>(values: Iterable<T> | AsyncIterable<T>): AsyncGenerator<T> {
@@ -148,6 +165,54 @@ describe("tfjs models as candidates", () => {
     let tapped: unknown;
     for await (const { name, tensor } of candidate.backend.run(images)) if (name === "fc.2") tapped = tensor;
     expect(plain).toEqual({ name: "fc.2", tensor: tapped });
+  });
+
+  it.each([
+    ["a graph model, which goes on from what it has", lowerToTfjs, true],
+    ["a layers model, which computes all again", lowerToTfjsLayers, false],
+  ] as const)("gives the same to the bit in stages: %s", async (_what, lower, continues) => {
+    const files = encodeTfjs(lower(graph, stateDict, options));
+    const { input = "", values, tapped } = tfjsView(decodeTfjs(files, { subject: "m" }), graph, "m");
+    const names = VALUE_NAMES[continues ? "graph-model" : "layers-model"];
+    const shown = graph.nodes.filter(({ name, op }) => op.kind !== "input" && values.has(names.of(name)));
+    const nodes = new Map(shown.map(({ name }) => [name, names.of(name)]));
+    const plain = { program: { files, input }, output: names.of("fc.2") };
+    const program = { files: tapped(files), input };
+    const backend = tfjsBackend("tfjs-wasm", { plain, tapped: program, nodes, continues }, "m");
+    const before = tf.memory().numTensors;
+
+    const whole = await collect(backend.run(images));
+    expect(whole.map(({ name }) => name)).toEqual(backend.layers);
+    const stages = stagesOf(graph, backend.layers, images.shape, 5_000);
+    expect(stages.length).toBeGreaterThan(5);
+    const staged = await collect(backend.run(images, stages));
+    expect(staged.filter(({ again }) => !again)).toEqual(whole);
+    const again = staged.filter((output) => output.again);
+    const byName = new Map(whole.map((output) => [output.name, output.tensor]));
+    expect(again.map(({ tensor }) => tensor)).toEqual(again.map(({ name }) => byName.get(name)));
+    expect(again.map(({ name }) => name)).toEqual(continues ? [] : stages.flatMap(({ others }) => others));
+
+    // Nobody reads on, though a later stage would read what is kept.
+    for await (const { name } of backend.run(images, stages)) if (name === stages[2]?.layers[0]) break;
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it("computes a stage from the values of others, not again", async () => {
+    const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
+    const { input = "", tapped } = tfjsView(decodeTfjs(files, { subject: "m" }), graph, "m");
+    const program = { files: tapped(files), input };
+    const executed = vi.spyOn(GraphModel.prototype, "execute");
+    const stages = [
+      { values: ["conv1.relu", "maxpool"], from: [] },
+      { values: ["conv2.0.conv1.relu"], from: ["maxpool"] },
+    ];
+    for await (const { shape } of runTfjs("tfjs-wasm", program, permute(images, [0, 2, 3, 1]), stages))
+      expect(shape).toHaveLength(4);
+    expect(executed.mock.calls.map(([feed]) => Object.keys(feed))).toEqual([
+      ["images"],
+      ["images", "maxpool"],
+    ]);
+    executed.mockRestore();
   });
 
   it("does not take a layer for folded that the graph computes by anything but a product", () => {
