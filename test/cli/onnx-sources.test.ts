@@ -2,7 +2,7 @@ import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeWeights } from "../../src/convert/decode-weights.js";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { anonymous } from "../convert/lift/graphs.js";
+import { anonymous, dropNode } from "../convert/lift/graphs.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture } from "../support/osnet.js";
@@ -75,6 +75,22 @@ describe("osnet-convert from ONNX", () => {
     });
     // The file states a network without a classifier, which its embedding does not need.
     expect([verified.status, verified.stderr]).toEqual([0, ""]);
+  });
+
+  it("a stream that is not there is one difference, for whoever asks", async () => {
+    const faithful = decodeOnnx(convert(checkpoint, { fold: true }), { subject: "m.onnx" });
+    const model = encodeOnnx(anonymous(dropNode(faithful, "conv2.0.aggregate")));
+    const difference = [
+      "1 difference from an OSNet",
+      "  conv2.0.conv2d.0.conv1: found streams of depth 1, 2, 3, expected a stream of depth 4",
+    ];
+    const folder = await temporaryFolder({ "m.onnx": model });
+    const { status, stdout } = await run("osnet-convert", ["inspect", "m.onnx"], { cwd: folder.path });
+    expect([status, stdout.toString().trimEnd().split("\n").slice(-2)]).toEqual([0, difference]);
+    const [found, ...details] = difference;
+    expect(await refusal("osnet-convert", ["onnx2pth", "m.onnx"], { "m.onnx": model })).toBe(
+      `m.onnx: found ${found}, expected a graph from which every parameter can be read; nothing is lifted in part, so repair the export.\n${details.join("\n")}\n`,
+    );
   });
 
   it("reads weights beside the model, and says so when they are not there", async () => {

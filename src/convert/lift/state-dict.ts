@@ -36,9 +36,13 @@ const NORM_ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "
  */
 export function liftStateDict(match: GraphMatch, { subject }: { readonly subject: string }): LiftedStateDict {
   const { graph, differences } = match;
-  const problems = differences.map(
-    ({ layer, found, expected }) => `${layer}: found ${found}, expected ${expected}`,
-  );
+  // What a departing file lacks besides follows from how it departs.
+  if (differences.length > 0)
+    throw incomplete(
+      subject,
+      differences.map(({ layer, found, expected }) => `${layer}: found ${found}, expected ${expected}`),
+    );
+  const problems: string[] = [];
   const lifted = new Map<string, Tensor>();
   const reparameterised = new Set<string>();
   const foldedInputs = new Map(graph.nodes.map((layer) => [layer.name, layer.inputs[0] ?? ""]));
