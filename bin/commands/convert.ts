@@ -5,6 +5,7 @@ import { InputError } from "../../src/errors.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import type { ExitStatus } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
+import { weightsLeftBehind } from "./replaced.js";
 import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
@@ -60,14 +61,16 @@ export async function convert(
   const check = async (files: Written): Promise<Verdict | undefined> =>
     options.verify ? sink.verify(files, source, written) : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
+  const obsolete = force ? await weightsLeftBehind(output, [...(encoded.beside?.keys() ?? [])]) : undefined;
   const verdict = await writeOutput(output, encoded, {
     force,
+    obsolete,
     readBack: options.verify,
     check,
     accept: passed,
   });
   source.close();
-  await announce({ source, lifted, output, encoded, verdict }, options);
+  await announce({ source, lifted, output, encoded, obsolete, verdict }, options);
   return passed(verdict) ? 0 : 1;
 }
 
@@ -77,12 +80,14 @@ interface Conversion {
   readonly lifted: ParityReport | undefined;
   readonly output: string;
   readonly encoded: Encoded;
+  /** The file that the model before had its weights in, removed with it. */
+  readonly obsolete: string | undefined;
   readonly verdict: Verdict | undefined;
 }
 
 /** Says what was done: on standard output, or on standard error where that carries the file. */
 async function announce(conversion: Conversion, { json, quiet }: ConvertOptions): Promise<void> {
-  const { source, verdict, output, encoded } = conversion;
+  const { source, verdict, output, encoded, obsolete } = conversion;
   const stream = output === "-" ? process.stderr : process.stdout;
   const passed = verdict?.passed ?? true;
   if (json) {
@@ -91,6 +96,7 @@ async function announce(conversion: Conversion, { json, quiet }: ConvertOptions)
       output,
       bytes: sizeOf(encoded),
       written: passed,
+      ...(obsolete && passed ? { removed: basename(obsolete) } : {}),
       source: { ...decoded, metadata: Object.fromEntries(metadata) },
       spec: source.checkpoint.spec,
       ...(conversion.lifted ? { lifted: conversion.lifted } : {}),
@@ -102,7 +108,14 @@ async function announce(conversion: Conversion, { json, quiet }: ConvertOptions)
   else if (!quiet) stream.write(summary(conversion));
 }
 
-function summary({ source: { name, checkpoint }, lifted, output, encoded, verdict }: Conversion): string {
+function summary({
+  source: { name, checkpoint },
+  lifted,
+  output,
+  encoded,
+  obsolete,
+  verdict,
+}: Conversion): string {
   const { graph, spec, decoded } = checkpoint;
   const parameters = `${(parameterCount(graph).embedding / 1e6).toFixed(1)} M parameters`;
   const work = `${(multiplyAdds(graph, [1, 3, 256, 128]) / 1e6).toFixed(0)} M multiply-adds at 256×128`;
@@ -119,6 +132,9 @@ function summary({ source: { name, checkpoint }, lifted, output, encoded, verdic
     ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
     ...(verdict?.loss === undefined ? [] : [`${PAINT.strong("stored")}: ${verdict.loss}`]),
     `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(PAINT.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
+    ...(obsolete
+      ? [`removed ${PAINT.strong(basename(obsolete))}, the weights of the model that was replaced`]
+      : []),
     "",
   ].join("\n");
 }

@@ -12,6 +12,8 @@ import type { Written } from "./sinks/sink.js";
 /** How what is written gets its name. */
 interface WriteOptions<T> {
   readonly force: boolean;
+  /** A file that is removed once the output, a file, is there. */
+  readonly obsolete: string | undefined;
   /** Whether `check` looks at what is on the disk, or at what was to be written. */
   readonly readBack: boolean;
   readonly check: (written: Written) => Promise<T>;
@@ -47,7 +49,7 @@ export async function expectBeside(output: string, names: readonly string[], for
 
 /** Writes a file, a folder or to standard output; it appears only if it is accepted. */
 export async function writeOutput<T>(output: string, encoded: Written, options: WriteOptions<T>): Promise<T> {
-  const { force, readBack, check, accept } = options;
+  const { force, obsolete, readBack, check, accept } = options;
   const { bytes, shards, beside = new Map<string, Uint8Array>() } = encoded;
   if (output === "-") {
     const result = await check(encoded);
@@ -60,6 +62,7 @@ export async function writeOutput<T>(output: string, encoded: Written, options: 
       new Map([[output, bytes], ...[...beside].map(([name, data]) => [pathOf(name), data] as const)]),
       {
         force,
+        obsolete,
         check: async (temporaries) => {
           if (!readBack) return check(encoded);
           const read = (path: string): Promise<Uint8Array> => readInput(temporaries.get(path) ?? path);

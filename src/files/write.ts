@@ -23,6 +23,8 @@ export async function writeChecked<T>(
 
 interface WriteOptions<Temporary, T> {
   readonly force: boolean;
+  /** A file that only the one replaced referred to: it goes once the new files have their names. */
+  readonly obsolete?: string | undefined;
   readonly check: (temporary: Temporary) => Promise<T>;
   readonly accept: (result: T) => boolean;
 }
@@ -35,7 +37,7 @@ interface WriteOptions<Temporary, T> {
  */
 export async function writeFilesChecked<T>(
   files: ReadonlyMap<string, Uint8Array>,
-  { force, check, accept }: WriteOptions<ReadonlyMap<string, string>, T>,
+  { force, obsolete, check, accept }: WriteOptions<ReadonlyMap<string, string>, T>,
 ): Promise<T> {
   for (const path of files.keys()) await expectWritable(path, force);
   const temporaries = new Map(
@@ -50,7 +52,11 @@ export async function writeFilesChecked<T>(
     },
     check: () => check(temporaries),
     accept,
-    appear: () => appear([...temporaries]),
+    appear: async () => {
+      await appear([...temporaries]);
+      // The new files are whole, whether or not this can be removed.
+      if (obsolete !== undefined) await rm(obsolete, { force: true }).catch(() => undefined);
+    },
     remove: async () => {
       for (const temporary of temporaries.values()) await rm(temporary, { force: true });
     },

@@ -33,6 +33,22 @@ describe("osnet-convert pth2onnx --external-data", () => {
     expect({ ...model, sidecars: undefined }).toEqual(whole);
   });
 
+  it("takes the weights of the model that --force replaces with it, and no other file", async () => {
+    const folder = await temporaryFolder({ "m.onnx.data": "another's" });
+    const write = async (...options: readonly string[]): Promise<string> => {
+      const args = ["pth2onnx", CHECKPOINT, "--no-verify", "--force", "-o", "m.onnx", ...options];
+      const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+      return stdout.toString();
+    };
+    // No model refers to it: none before this one, and this one does not.
+    for (const _ of [1, 2]) expect(await write()).toMatch(/\nwrote m\.onnx, 0\.9 MB, not verified\n$/);
+    expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
+    await write("--external-data");
+    expect(await write()).toMatch(/\nremoved m\.onnx\.data, the weights of the model that was replaced\n$/);
+    expect(await folder.names()).toEqual(["m.onnx"]);
+  });
+
   it("needs both names, and a place for two files", async () => {
     const args = ["pth2onnx", CHECKPOINT, "--external-data", "-o"];
     expect(await refusal("osnet-convert", [...args, "m.onnx"], { "m.onnx.data": "theirs" })).toBe(

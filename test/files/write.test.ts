@@ -105,6 +105,20 @@ describe("writeFilesChecked", () => {
     expect(Buffer.from(await folder.read("m.onnx.data")).toString()).toBe("old");
   });
 
+  it.each([
+    ["goes", async () => true, ["m.onnx"]],
+    ["stays where nothing is accepted", async () => false, ["m.onnx", "m.onnx.data"]],
+    ["stays where the check fails", () => Promise.reject(new Error("unreadable")), ["m.onnx", "m.onnx.data"]],
+  ])("what only the replaced file referred to %s", async (_, check, names) => {
+    const folder = await temporaryFolder({ "m.onnx": "old", "m.onnx.data": "old" });
+    const files = new Map([[folder.at("m.onnx"), Uint8Array.of(1)]]);
+    const obsolete = folder.at("m.onnx.data");
+    const writing = writeFilesChecked(files, { ...accepted, force: true, obsolete, check });
+    await writing.catch(() => undefined);
+    expect(await folder.names()).toEqual(names);
+    expect([...(await folder.read("m.onnx"))]).toEqual(names.length === 1 ? [1] : [...Buffer.from("old")]);
+  });
+
   it("replaces any of them by force only", async () => {
     const folder = await temporaryFolder({ "m.onnx.data": "old" });
     await expect(writeFilesChecked(pair(folder), { ...accepted, force: false })).rejects.toThrow(
