@@ -95,7 +95,7 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^Reshape of rows to other/, found: "Reshape", because: "it mixes images" },
   { cases: /^LayerNormalization of single/, found: "LayerNormalization", because: "not over the channels" },
   { cases: /^Gather of (rows|a channel)/, found: "Gather", because: "only all channels are reordered" },
-  { cases: /^Slice of (some|every other)/, found: "Slice", because: "only all channels are turned round" },
+  { cases: /^Slice of (all|every other)/, found: "Slice", because: "only all channels are turned round" },
   {
     cases: /^Conv with SAME_UPPER of an odd/,
     found: "padding [0, 1, 1, 1]",
@@ -111,19 +111,23 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^Add over other axes/, found: "Add over other axes", because: "rows are no channels" },
   { cases: /^Transpose of rows/, found: "Transpose", because: "images are no features" },
   { cases: /^(ReduceL2 (over|times)|A length)/, found: "ReduceL2", because: "not each embedding's length" },
+  { cases: /^Div by a/, found: "Pow", because: "not each embedding's own length" },
   { cases: /^A cube root/, found: "a product of two values", because: "not each embedding's length" },
   {
     cases: /^BatchNormalization in/,
     found: "a batch norm in training mode",
     because: "it normalises by the batch",
   },
+  { cases: /^BatchNormalization with a/, found: "BatchNormalization", because: "the bias is not known" },
+  { cases: /^Max with (one|zero and)/, found: "Max", because: "a ReLU's lower bound is 0" },
   { cases: /^Clip from 0 to 6/, found: "Clip", because: "torchreid's ReLUs have no upper bound" },
   { cases: /^FusedConv with Clip from/, found: "Clip", because: "torchreid's ReLUs have no upper bound" },
   { cases: /^Reshape of rows to/, found: "Reshape", because: "gates are single pixels" },
   { cases: /^Pad with one/, found: "padding", because: "torchreid pads with zeros" },
   { cases: /^FusedConv with Tanh/, found: "Tanh", because: "torchreid has ReLUs and sigmoids" },
   { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },
-  { cases: /^A norm by/, found: "Sub", because: "not the deviation from the mean" },
+  { cases: /^A norm from/, found: "ReduceSum", because: "not the deviation from the mean" },
+  { cases: /^A norm (by|that)/, found: "Sub", because: "not the deviation from the mean" },
 ];
 
 export function refusalOf({ name }: NodeCase): Refusal | undefined {

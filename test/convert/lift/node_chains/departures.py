@@ -4,71 +4,115 @@ import numpy as np
 
 from .chain import RNG, ROWS, chain, vector, whole
 
+ZERO, ONE, SIX = np.float32(0), np.float32(1), np.float32(6)
+KERNEL = {"weight": vector(2, 3, 3, 3)}
+STATISTICS = {"weight": vector(3), "mean": vector(3), "variance": vector(3)}
+POOL = "a = GlobalAveragePool (x)"
+EPSILON = {"epsilon": np.float32(1e-3)}
 
-def chains():
-    layer = "a = GlobalAveragePool (x) y = LayerNormalization <axis = 2> (a, weight)"
+
+def axes():
+    layer = f"{POOL} y = LayerNormalization <axis = 2> (a, weight)"
     yield chain("LayerNormalization of single pixels", layer, 17, weight=vector(1, 1))
     yield chain("Gather of rows", "y = Gather <axis = 2> (x, order)", order=whole(2, 1, 0))
     yield chain("Gather of a channel twice", "y = Gather <axis = 1> (x, order)", order=whole(0, 0, 1))
-    cropped = "y = Slice (x, starts, ends, axes)"
-    yield chain("Slice of some rows", cropped, starts=whole(1), ends=whole(3), axes=whole(2))
-    halved = "y = Slice (x, starts, ends, axes, steps)"
-    backwards = {"starts": whole(-1), "ends": whole(-(2**31)), "axes": whole(1), "steps": whole(-2)}
-    yield chain("Slice of every other channel", halved, **backwards)
-    # Numbers that are computed in ways that no exporter has.
-    six = "six = Add (three, three)"
-    computed = {"zero": np.float32(0), "three": np.float32(3)}
-    yield chain("Clip from 0 to a computed 6", f"{six} y = Clip (x, zero, six)", **computed)
-    layer = "a = GlobalAveragePool (x) bias = Add (half, half) y = LayerNormalization <axis = 1> (a, weight, bias)"
-    yield chain("LayerNormalization with a computed bias", layer, 17, weight=vector(3, 1, 1), half=vector(3, 1, 1))
-    steps = "steps = Add (one, one) y = Slice (x, starts, ends, axes, steps)"
-    to_the_end = {"starts": whole(0), "ends": whole(2**31), "axes": whole(2), "one": whole(1)}
-    yield chain("Slice by computed steps", steps, **to_the_end)
-    zero = "zero = Sub (four, one) weight = DequantizeLinear (w, step, zero) y = MatMul (x, weight)"
-    points = {"four": np.int8(4), "one": np.int8(1), "step": np.float32(1 / 64)}
-    matrix = RNG.integers(-99, 99, (3, 4)).astype(np.int8)
-    yield chain("DequantizeLinear from a computed zero", zero, 21, ROWS, w=matrix, **points)
-    yield chain("Cast to whole numbers and back", "a = Cast <to = 6> (x) y = Cast <to = 1> (a)")
-    yield chain("Reshape of rows to other rows", "y = Reshape (x, shape)", x=ROWS, shape=whole(3, 2))
-    yield chain("Clip from 0 to 6", "y = Clip (x, zero, six)", zero=np.float32(0), six=np.float32(6))
-    columns = "a = GlobalAveragePool (x) f = Flatten (a) y = Reshape (f, shape)"
-    yield chain("Reshape of rows to a column", columns, shape=whole(0, 1, 3, 1))
-    trained = "y = BatchNormalization <training_mode = 1> (x, weight, bias, mean, variance)"
-    statistics = {"weight": vector(3), "bias": vector(3), "mean": vector(3), "variance": vector(3)}
-    yield chain("BatchNormalization in training", trained, 15, **statistics)
-    kernel = {"weight": vector(2, 3, 3, 3)}
-    for auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        conv = f'y = Conv <auto_pad = "{auto_pad}", strides = [2, 2]> (x, weight)'
-        yield chain(f"Conv with {auto_pad} of an odd row", conv, **kernel)
-    conv = 'y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, weight)'
-    yield chain("Conv in steps with SAME_UPPER of any image", conv, dynamic=True, **kernel)
-    pads = whole(0, 0, 1, 1, 0, 0, 1, 1)
-    yield chain("Pad by reflection", 'a = Pad <mode = "reflect"> (x, pads) y = Conv (a, weight)', pads=pads, **kernel)
-    one = {"one": np.float32(1)}
-    yield chain("Pad with one", "a = Pad (x, pads, one) y = Conv (a, weight)", pads=pads, **kernel, **one)
+    for name, (axis, start, end, step) in {
+        "all rows but the first": (2, 1, 2**31, 1),
+        "all rows but the last": (2, 0, -1, 1),
+        "every other row": (2, 0, 2**31, 2),
+        "every other channel": (1, -1, -(2**31), -2),
+    }.items():
+        bounds = {"starts": whole(start), "ends": whole(end), "axes": whole(axis), "steps": whole(step)}
+        yield chain(f"Slice of {name}", "y = Slice (x, starts, ends, axes, steps)", **bounds)
     square = RNG.normal(0, 1, (1, 3, 3, 3)).astype(np.float32)
     yield chain("Add over other axes", "a = Transpose <perm = [0, 2, 3, 1]> (x) y = Add (x, a)", x=square)
     yield chain("Transpose of rows", "y = Transpose (x)", x=ROWS)
-    norm = "n = ReduceL2 <axes = [0], keepdims = 1> (x) y = Div (x, n)"
-    yield chain("ReduceL2 over the batch", norm, x=ROWS)
-    norm = "n = ReduceL2 <axes = [1], keepdims = 1> (x) d = Mul (n, two) y = Div (x, d)"
-    yield chain("ReduceL2 times two", norm, x=ROWS, two=np.float32(2))
-    norm = "n = ReduceL2 <axes = [1], keepdims = 1> (x) e = Mul (n, two) d = Add (e, small) y = Div (x, d)"
-    yield chain("ReduceL2 times two and more", norm, x=ROWS, two=np.float32(2), small=np.float32(1e-6))
-    norm = "q = Mul (x, x) s = ReduceSum <keepdims = 1> (q, axes) n = Pow (s, power) y = Div (x, n)"
-    yield chain("A cube root of a sum of squares", norm, x=ROWS, axes=whole(1), power=np.float32(1 / 3))
+    yield chain("Reshape of rows to other rows", "y = Reshape (x, shape)", x=ROWS, shape=whole(3, 2))
+    columns = f"{POOL} f = Flatten (a) y = Reshape (f, shape)"
+    yield chain("Reshape of rows to a column", columns, shape=whole(0, 1, 3, 1))
+
+
+def computed():
+    """Numbers that are computed in ways that no exporter has, so that they are not known."""
+    clip = "six = Add (three, three) y = Clip (x, zero, six)"
+    yield chain("Clip from 0 to a computed 6", clip, zero=ZERO, three=SIX / 2)
+    layer = f"{POOL} bias = Add (half, half) y = LayerNormalization <axis = 1> (a, weight, bias)"
+    yield chain("LayerNormalization with a computed bias", layer, 17, weight=vector(3, 1, 1), half=vector(3, 1, 1))
+    norm = "bias = Add (half, half) y = BatchNormalization (x, weight, bias, mean, variance)"
+    yield chain("BatchNormalization with a computed bias", norm, half=vector(3), **STATISTICS)
+    steps = "steps = Add (one, one) y = Slice (x, starts, ends, axes, steps)"
+    bounds = {"starts": whole(0), "ends": whole(2**31), "axes": whole(2), "one": whole(1)}
+    yield chain("Slice by computed steps", steps, **bounds)
+    weight = "zero = Sub (four, one) weight = DequantizeLinear (w, step, zero) y = MatMul (x, weight)"
+    points = {"four": np.int8(4), "one": np.int8(1), "step": np.float32(1 / 64)}
+    matrix = RNG.integers(-99, 99, (3, 4)).astype(np.int8)
+    yield chain("DequantizeLinear from a computed zero", weight, 21, ROWS, w=matrix, **points)
+
+
+def activations():
+    yield chain("Max with one", "y = Max (x, one)", one=ONE)
+    yield chain("Max with zero and one", "y = Max (x, zero, one)", zero=ZERO, one=ONE)
+    yield chain("Clip from 0 to 6", "y = Clip (x, zero, six)", zero=ZERO, six=SIX)
+    yield chain("Cast to whole numbers and back", "a = Cast <to = 6> (x) y = Cast <to = 1> (a)")
     for activation, parameters in {"Tanh": "", "Clip": ", activation_params = [0.0, 6.0]"}.items():
         conv = f'y = com.microsoft.FusedConv <activation = "{activation}"{parameters}> (x, weight)'
-        yield chain(f"FusedConv with {activation}{' from 0 to 6' if parameters else ''}", conv, **kernel)
+        yield chain(f"FusedConv with {activation}{' from 0 to 6' if parameters else ''}", conv, **KERNEL)
+
+
+def windows():
+    for auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        conv = f'y = Conv <auto_pad = "{auto_pad}", strides = [2, 2]> (x, weight)'
+        yield chain(f"Conv with {auto_pad} of an odd row", conv, **KERNEL)
+    conv = 'y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, weight)'
+    yield chain("Conv in steps with SAME_UPPER of any image", conv, dynamic=True, **KERNEL)
+    pads = whole(0, 0, 1, 1, 0, 0, 1, 1)
+    yield chain("Pad by reflection", 'a = Pad <mode = "reflect"> (x, pads) y = Conv (a, weight)', pads=pads, **KERNEL)
+    yield chain("Pad with one", "a = Pad (x, pads, one) y = Conv (a, weight)", pads=pads, one=ONE, **KERNEL)
+
+
+def lengths():
+    yield chain("ReduceL2 over the batch", "n = ReduceL2 <axes = [0], keepdims = 1> (x) y = Div (x, n)", x=ROWS)
+    norm, end = "n = ReduceL2 <axes = [1], keepdims = 1> (x)", "y = Div (x, d)"
+    yield chain("ReduceL2 times two", f"{norm} d = Mul (n, two) {end}", x=ROWS, two=ONE + 1)
+    more = f"{norm} e = Mul (n, two) d = Add (e, small) {end}"
+    yield chain("ReduceL2 times two and more", more, x=ROWS, two=ONE + 1, small=np.float32(1e-6))
     for name, floor in {"no more than": "Clip (n, , one)", "no less than": "Max (n, one)"}.items():
-        norm = f"n = ReduceL2 <axes = [1], keepdims = 1> (x) d = {floor} y = Div (x, d)"
-        yield chain(f"A length of {name} one", norm, x=ROWS, **one)
-    epsilon = {"epsilon": np.float32(1e-3)}
+        yield chain(f"A length of {name} one", f"{norm} d = {floor} {end}", x=ROWS, one=ONE)
+    for name, square in {
+        "another's length": "r = Relu (x) q = Pow (r, power)",
+        "a sum of cubes": "q = Pow (x, power)",
+    }.items():
+        root = f"{square} s = ReduceSum <keepdims = 1> (q, axes) d = Sqrt (s) {end}"
+        power = np.float32(3 if "cubes" in name else 2)
+        yield chain(f"Div by {name}", root, x=np.abs(ROWS), axes=whole(1), power=power)
+    root = "q = Mul (x, x) s = ReduceSum <keepdims = 1> (q, axes) d = Pow (s, power)"
+    yield chain("A cube root of a sum of squares", f"{root} {end}", x=ROWS, axes=whole(1), power=np.float32(1 / 3))
 
-    def norm(axes, factors):
-        return f"""m = ReduceMean <axes = {axes}> (x) c = Sub (x, m) q = Mul ({factors})
-            v = ReduceMean <axes = {axes}> (q) e = Add (v, epsilon) d = Sqrt (e) y = Div (c, d)"""
 
-    yield chain("A norm over the batch", norm([0, 2, 3], "c, c"), **epsilon)
-    yield chain("A norm by the mean square", norm([2, 3], "x, x"), **epsilon)
-    yield chain("A norm by a mean product", norm([2, 3], "c, x"), **epsilon)
+def norms():
+    training = "y = BatchNormalization <training_mode = 1> (x, weight, bias, mean, variance)"
+    yield chain("BatchNormalization in training", training, 15, bias=vector(3), **STATISTICS)
+
+    def norm(axes, factors, end="Div", mean="ReduceMean"):
+        return f"""m = {mean} <axes = {axes}> (x) c = Sub (x, m) q = Mul ({factors})
+            v = ReduceMean <axes = {axes}> (q) e = Add (v, epsilon) d = Sqrt (e) y = {end} (c, d)"""
+
+    yield chain("A norm over the batch", norm([0, 2, 3], "c, c"), **EPSILON)
+    yield chain("A norm by the mean square", norm([2, 3], "x, x"), **EPSILON)
+    yield chain("A norm by a mean product", norm([2, 3], "c, x"), **EPSILON)
+    yield chain("A norm from the sum", norm([2, 3], "c, c", mean="ReduceSum"), 11, **EPSILON)
+    moved = """i = Reciprocal (d) g = Mul (i, weight) s = Mul (x, g)
+            o = Mul (m, i) b = Sub (bias, o) z = Add (s, b)"""
+    affine = {"weight": vector(3, 1, 1), "bias": vector(3, 1, 1)}
+    yield chain(
+        "A norm that moves by another factor",
+        f"{norm([2, 3], 'c, c').replace('y = Div (c, d)', moved)} y = Relu (z)",
+        **affine,
+        **EPSILON,
+    )
+    yield chain("A norm that multiplies", norm([2, 3], "c, c", "Mul"), **EPSILON)
+
+
+def chains():
+    for kind in (axes, computed, activations, windows, lengths, norms):
+        yield from kind()

@@ -18,6 +18,8 @@ def pools():
     yield chain("ReduceMax over the plane", "y = ReduceMax (x, axes)", 18, axes=PLANE)
     rest = "rough = ReduceMean <axes = [2, 3]> (x) rest = Sub (x, rough) more = ReduceMean <axes = [2, 3]> (rest)"
     yield chain("ReduceMean of what a ReduceMean leaves", f"{rest} y = Add (rough, more)")
+    other = "a = ReduceMean <axes = [2, 3]> (x) r = Relu (x) b = ReduceMean <axes = [2, 3]> (r) y = Add (a, b)"
+    yield chain("ReduceMean and one of something else", other)
     window = "ceil_mode = 0, kernel_shape = [2, 2], pads = [0, 0, 0, 0], strides = [2, 2]"
     yield chain("AveragePool", f"y = AveragePool <{window}> (x)")
     yield chain("AveragePool of the whole plane", "y = AveragePool <kernel_shape = [4, 5]> (x)")
@@ -64,6 +66,26 @@ def norms():
     yield chain("InstanceNormalization scaled afterwards", f"{plain} {affinely}", **units, bias=affine["bias"])
     twice = "a = InstanceNormalization <epsilon = 0.001> (x, gamma, beta) b = Mul (a, weight) y = Add (b, bias)"
     yield chain("InstanceNormalization with weights, Mul and Add", twice, gamma=vector(3), beta=vector(3), **affine)
+    yield chain(
+        "InstanceNormalization with weights, and Mul",
+        "a = InstanceNormalization (x, gamma, zeros) y = Mul (a, weight)",
+        **{"gamma": vector(3), "zeros": units["zeros"], "weight": affine["weight"]},
+    )
+    small = (IMAGE * 0.01).astype(np.float32)
+    yield chain(
+        "InstanceNormalization of small numbers",
+        "y = InstanceNormalization (x, ones, zeros)",
+        x=small,
+        ones=units["ones"],
+        zeros=units["zeros"],
+    )
+    yield chain(
+        "LayerNormalization of small numbers",
+        f"{pool} y = LayerNormalization <axis = 1> (a, weight)",
+        17,
+        x=small,
+        weight=affine["weight"],
+    )
     last = "a = ReduceMean <axes = [1, 2], keepdims = 1> (x) y = LayerNormalization <epsilon = 0.001> (a, gamma)"
     yield chain("LayerNormalization of NHWC", last, 17, x=NHWC, gamma=vector(3))
     yield chain("Mul and Add as a batch norm", "a = Mul (x, weight) y = Add (a, bias)", **affine)
@@ -162,7 +184,7 @@ def gates():
 
 def lengths():
     floor = {"floor": np.float32(1e-12)}
-    yield chain("LpNormalization", "y = LpNormalization <axis = 1, p = 2> (x)", x=ROWS)
+    yield chain("LpNormalization", "y = LpNormalization (x)", x=ROWS)
     last = "a = ReduceMean <axes = [1, 2], keepdims = 1> (x) y = LpNormalization (a)"
     yield chain("LpNormalization of NHWC", last, x=NHWC)
     norm = "n = ReduceL2 <axes = [1], keepdims = 1> (x) d = Clip (n, floor) y = Div (x, d)"
