@@ -21,6 +21,8 @@ interface SourceOptions {
 
 /** A source of which more may be read, until it is closed. */
 export interface OpenSource extends Source {
+  /** Whether a runtime loads it. Default true. */
+  readonly isRunnable?: boolean;
   close(): void;
 }
 
@@ -81,17 +83,17 @@ async function openTfjs(input: string, arch: string | OsnetSpec | undefined): Pr
   const { name, bytes, shards = new Map() } = await readModel(input);
   const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
   const checkpoint = openTfjsCheckpoint({ json: bytes, shards }, options);
-  return { name, bytes, shards, checkpoint, close: () => undefined };
+  return { name, bytes, shards, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };
 }
 
 /**
  * Runs a model whose weights were lifted beside the network that they make, layer by layer. Undefined if there is none to
- * run, or if it is quantised, so that it computes something else.
+ * run, none that runs, or if it is quantised, so that it computes something else.
  *
  * @throws InputError (`unsupported`) if the two do not agree: then the model was misread, or is broken
  */
-export async function verifyLifted(source: Source): Promise<ParityReport | undefined> {
-  if (!MODELS.has(source.checkpoint.decoded.format)) return undefined;
+export async function verifyLifted(source: OpenSource): Promise<ParityReport | undefined> {
+  if (!MODELS.has(source.checkpoint.decoded.format) || source.isRunnable === false) return undefined;
   const { openVerification } = await import("../../src/verify/open.js");
   const { verify } = await import("../../src/verify/verify.js");
   const { checkpoint, ...model } = source;

@@ -72,4 +72,4 @@ export {
 export { type OnnxCheckpointOptions, openOnnxCheckpoint } from "./onnx-checkpoint.js";
 export { type OnnxInterface, openOnnxInterface } from "./onnx-interface.js";
 export { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";
-export { openTfjsCheckpoint } from "./tfjs-checkpoint.js";
+export { openTfjsCheckpoint, type TfjsCheckpoint } from "./tfjs-checkpoint.js";

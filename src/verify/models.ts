@@ -1,6 +1,6 @@
 import type { Dialect, LayerGraph, OsnetSpec } from "../arch/index.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel, type SidecarReader } from "../convert/formats/onnx/index.js";
-import { decodeTfjs, type TfjsFiles, type TfjsModel } from "../convert/formats/tfjs/index.js";
+import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../convert/formats/tfjs/index.js";
 import { type GraphMatch, imageShape, matchGraph } from "../convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../convert/lift/tfjs/index.js";
 import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
@@ -154,6 +154,17 @@ function fixedSizes(model: OnnxModel): readonly (number | undefined)[] {
   return imageShape(model).map((size) => (typeof size === "number" ? size : undefined));
 }
 
+/** A topology that tfjs has no reader for. */
+function notLoaded(subject: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: "a topology of Keras 3, which tfjs does not load",
+    expected: "one of Keras 2",
+    remedy: "write one by osnet-convert tfjs2tfjs",
+  });
+}
+
 /** As with ONNX, our own files are found by names, those of other converters by structure. */
 function tfjsFile(
   files: TfjsFiles,
@@ -161,6 +172,7 @@ function tfjsFile(
   subject: string,
   backend: TfjsBackendName | undefined,
 ): ModelFile {
+  if (model.format === "layers-model" && isKeras3(model)) throw notLoaded(subject);
   const names = VALUE_NAMES[model.format];
   const translated = translateTfjs(model, subject);
   const find = foundIn<TfjsMatch>({

@@ -12,6 +12,7 @@ import {
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
 import type { StateDict } from "../../src/state-dict.js";
 import { createFolder, type Folder } from "../support/folder.js";
+import { keras3Files } from "../support/keras3.js";
 import { convert, openFixture, SMALL } from "../support/osnet.js";
 import { refusal, run } from "./command.js";
 
@@ -102,6 +103,17 @@ describe("osnet-convert from TensorFlow.js", () => {
       weightsOf(await held("layers.safetensors", "safetensors")),
     );
     expect(differences).toEqual([]);
+  });
+
+  it("makes a model of Keras 3, which tfjs does not load, one that it runs", async () => {
+    const { json, shards } = keras3Files();
+    await write({ "keras3/model.json": json, ...inFolder("keras3", shards) });
+    const args = ["tfjs2tfjs", "keras3", "-o", "keras2", "--tfjs-format", "layers", "--size", "64x32"];
+    const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString()).toMatch(
+      /which tfjs does not load: it was read, and not run\nverified: 378 layers and 24 gates, /,
+    );
   });
 
   it.each([

@@ -1,15 +1,20 @@
+import { existsSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openNpz } from "../../src/convert/formats/npz/archive.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs } from "../../src/convert/lower/tfjs/index.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { encodeNpy, encodeNpz } from "../support/npy.js";
-import { convert, openFixture, withTensor, withValues } from "../support/osnet.js";
+import { convert, openFixture, SMALL, withTensor, withValues } from "../support/osnet.js";
 import { encodePth } from "../support/pth-writer.js";
 import { type Finished, refusal, run } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
 const OTHER_CHECKPOINT = fixturePath("osnet_ain_x0_25.pth") ?? "";
+
+const hasTfjsNode = existsSync(new URL("../../node_modules/@tensorflow/tfjs-node", import.meta.url));
 
 let model: Uint8Array;
 beforeAll(() => {
@@ -269,4 +274,16 @@ describe.concurrent("osnet-verify refuses", () => {
       "x.npy: found float64 [3], expected float32 images [N, 3, H, W]; save them with numpy.save as PyTorch takes them.\n",
     );
   });
+
+  it.skipIf(hasTfjsNode && "@tensorflow/tfjs-node is installed")(
+    "a backend that is not installed, with the command that installs it",
+    async () => {
+      const { graph, stateDict } = openFixture();
+      const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
+      const args = ["model.json", "--reference", CHECKPOINT, "--backend", "tfjs-node"];
+      expect(await refuse(args, { "model.json": json, ...Object.fromEntries(shards) })).toBe(
+        "tfjs-node: found no such package, expected a tfjs backend; npm install --ignore-scripts=false @tensorflow/tfjs-node.\n",
+      );
+    },
+  );
 });

@@ -21,4 +21,4 @@ export type {
 } from "./model.js";
 export { QUANTIZED_DTYPES } from "./model.js";
 export { chooseQuantization, isQuantizable, roundToStored } from "./quantization.js";
-export { type LayerCall, layerClasses, readTopology } from "./topology.js";
+export { isKeras3, type LayerCall, layerClasses, readTopology } from "./topology.js";

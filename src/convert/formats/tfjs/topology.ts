@@ -25,8 +25,7 @@ export interface Topology {
  */
 export function readTopology({ topology }: TfjsLayersModel, subject: string): Topology {
   const root = objectOf(topology.model_config ?? topology);
-  const config = objectOf(root.config);
-  const layers = arrayOf(Array.isArray(root.config) ? root.config : config.layers).map(objectOf);
+  const layers = layersOf(root);
   if (layers.length === 0) throw refusal(subject, "a model without layers", "a Keras model");
   const nested = layers.find(({ class_name: name }) => MODELS.has(String(name)));
   if (nested)
@@ -37,13 +36,31 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
       "put the inner model's layers into the outer one",
       "unsupported",
     );
-  return root.class_name === "Sequential" ? sequential(layers) : functional(layers, config, subject);
+  return root.class_name === "Sequential"
+    ? sequential(layers)
+    : functional(layers, objectOf(root.config), subject);
+}
+
+/**
+ * Whether a topology is written as Keras 3 does: its inputs have a `batch_shape`, its calls are objects. tfjs (4.22) reads
+ * neither.
+ */
+export function isKeras3({ topology }: TfjsLayersModel): boolean {
+  return layersOf(objectOf(topology.model_config ?? topology)).some(
+    ({ config, inbound_nodes: calls }) =>
+      objectOf(config).batch_shape !== undefined || objectOf(arrayOf(calls)[0]).args !== undefined,
+  );
 }
 
 /** The class of each layer, once however often it is called. */
 export function layerClasses(model: TfjsLayersModel, subject: string): readonly string[] {
   const { calls } = readTopology(model, subject);
   return [...new Map(calls.map(({ layer, className }) => [layer, className])).values()];
+}
+
+/** A sequential model of early versions is a list of layers by itself. */
+function layersOf({ config }: JsonObject): readonly JsonObject[] {
+  return arrayOf(Array.isArray(config) ? config : objectOf(config).layers).map(objectOf);
 }
 
 const MODELS: ReadonlySet<string> = new Set(["Functional", "Model", "Sequential"]);

@@ -2,6 +2,7 @@ import { InputError } from "../../../errors.js";
 import type { OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
 import { arrayOf, type LayerCall, readTopology, type TfjsLayersModel } from "../../formats/tfjs/index.js";
 import { createDraft, modelOf } from "./draft.js";
+import { layerWeights } from "./layer-weights.js";
 import { translateLayer } from "./layers/index.js";
 import { inOrder } from "./order.js";
 import { aboutTfjs } from "./producer.js";
@@ -14,13 +15,7 @@ import { aboutTfjs } from "./producer.js";
 export function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const { calls, outputs } = readTopology(model, subject);
   const draft = createDraft();
-  for (const [name, { tensor, stored }] of model.weights) {
-    const weight = stored ? { ...tensor, stored } : tensor;
-    draft.constants.set(name, weight);
-    // tfjs looks a weight up without the scope before its own name too: `conv1/conv1/kernel` is `conv1/kernel`.
-    const short = name.replace(/\/[^/]+(?=\/[^/]+$)/, "");
-    if (!model.weights.has(short)) draft.constants.set(short, weight);
-  }
+  for (const [name, weight] of layerWeights(model, calls)) draft.constants.set(name, weight);
   const byValue = new Map<string, LayerCall>();
   for (const call of calls) {
     if (byValue.has(call.value))
