@@ -10,6 +10,7 @@ import {
   type Value,
 } from "../foreign.js";
 import { isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { pointwiseOp } from "./convolutions.js";
 import { l2Normalized, normalized, sumOf, weightedInverse } from "./decompositions.js";
 import {
   asNode,
@@ -21,7 +22,6 @@ import {
   type OperatorReader,
   replaced,
 } from "./site.js";
-import { pointwiseOp } from "./windows.js";
 
 /** Sums, products and matrix products: what they mean depends on which operands are constants. */
 

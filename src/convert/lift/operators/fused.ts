@@ -1,7 +1,7 @@
 import type { ForeignNode, ForeignOp, Value } from "../foreign.js";
 import { readGemm } from "./arithmetic.js";
+import { readConv } from "./convolutions.js";
 import { asNode, float, floats, nodeValue, type OperatorReader, type OperatorSite, text } from "./site.js";
-import { readConv } from "./windows.js";
 
 /**
  * onnxruntime's own operators, as its optimiser writes them ("extended"): a convolution or matrix product, a sum and an

@@ -2,6 +2,7 @@ import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
 import { readChannelGather, readChannelSlice } from "./channels.js";
 import { constantOf } from "./constants.js";
+import { readConv, readGroupedConv } from "./convolutions.js";
 import { readFusedConv, readFusedGemm, readFusedMatMul } from "./fused.js";
 import {
   readFlatten,
@@ -22,6 +23,7 @@ import {
   readRelu,
   readSigmoid,
 } from "./norms.js";
+import { globalPool, readAveragePool, readMaxPool, readPad } from "./pools.js";
 import {
   readConvInteger,
   readDequantize,
@@ -51,7 +53,6 @@ import {
   readTile,
 } from "./shapes.js";
 import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
-import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
 
 /** What is handed on as it is: in inference, or because only the element type changes. */
 const passOn: OperatorReader = ({ inputs }) => inputs[0];

@@ -1,6 +1,8 @@
 import { type ForeignNode, isKind, type Layout, type Value } from "../foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
+import { pointwiseOp } from "./convolutions.js";
+import { globalPool } from "./pools.js";
 import { reshapedBack } from "./reshaped-norm.js";
 import {
   asNode,
@@ -13,7 +15,6 @@ import {
   numbers,
   type OperatorReader,
 } from "./site.js";
-import { globalPool, pointwiseOp } from "./windows.js";
 
 /** Operators that move elements without changing them, and reductions over a plane. */
 

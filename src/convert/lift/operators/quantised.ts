@@ -2,7 +2,9 @@ import type { Tensor } from "../../../tensor.js";
 import { type ForeignNode, isKind, type Reading, type Value } from "../foreign.js";
 import { readAdd, readGemm, readMul } from "./arithmetic.js";
 import { perChannel } from "./constants.js";
+import { readConv } from "./convolutions.js";
 import { readSigmoid } from "./norms.js";
+import { globalPool, readAveragePool } from "./pools.js";
 import {
   asNode,
   asTensor,
@@ -12,7 +14,6 @@ import {
   type OperatorSite,
   replaced,
 } from "./site.js";
-import { globalPool, readAveragePool, readConv } from "./windows.js";
 
 /**
  * Networks on integers: QuantizeLinear and DequantizeLinear around float operators, onnxruntime's own operators that
