@@ -8,6 +8,7 @@ import { frontAxes, nodeValue } from "./site.js";
 
 /** Operators that mean something only together. */
 export const PARTS = [
+  "Abs",
   "Clip",
   "Expand",
   "Max",
@@ -228,7 +229,10 @@ function meanAxes(mean: ForeignNode, of: ForeignNode): readonly number[] | undef
 
 function isSquareOf(square: ForeignNode, of: ForeignNode): boolean {
   if (isKind(square, "scale")) return square.inputs.every((input) => input === of);
-  return square.inputs[0] === of && isPower(square, 2);
+  const [base] = square.inputs;
+  // torch.linalg.vector_norm takes absolute values, whatever the power.
+  const root = base && isOther(base, "Abs") ? base.inputs[0] : base;
+  return root === of && isPower(square, 2);
 }
 
 function isPower(node: ForeignNode, power: number): boolean {

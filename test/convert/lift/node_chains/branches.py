@@ -1,8 +1,8 @@
-"""What the dynamo exporter of torch 2.1 writes: `If`s that the rank decides, and norms over reshaped images."""
+"""What torch 2.1 writes: `If`s that the rank decides, norms over reshaped images, and lengths of absolute values."""
 
 import numpy as np
 
-from .chain import chain, vector, whole
+from .chain import ROWS, chain, vector, whole
 
 
 def branch(name, result, body):
@@ -25,3 +25,7 @@ def chains():
     yield chain("InstanceNormalization as a batch norm of one image", norm, 18, **affine, **shapes)
     addend = "scaled = Mul (nought, alpha) a = Add (x, scaled) y = Relu (a)"
     yield chain("Add of alpha times a number", addend, nought=np.float32(0), alpha=np.float32(1))
+    powers = "m = Abs (x) q = Pow (m, two) s = ReduceSum <keepdims = 1> (q, axes) n = Pow (s, half)"
+    division = "f = Clip (n, floor) t = Shape (x) d = Expand (f, t) y = Div (x, d)"
+    constants = {"two": np.float32(2), "half": np.float32(0.5), "axes": whole(1), "floor": np.float32(1e-12)}
+    yield chain("A division by torch.linalg.vector_norm", f"{powers} {division}", x=ROWS, **constants)
