@@ -1,9 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { decodeTfjs, encodeTfjs, type TfjsModel } from "../../src/convert/formats/tfjs/index.js";
+import {
+  decodeTfjs,
+  encodeTfjs,
+  type TfjsModel,
+  type TfjsWeight,
+} from "../../src/convert/formats/tfjs/index.js";
 import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../src/convert/lower/tfjs/index.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
+import { gatesOfDense, gatesOfProducts } from "../convert/lift/tfjs/gates.js";
 import { anonymous } from "../convert/lift/tfjs/models.js";
 import { readFixture } from "../fixtures.js";
 import { openFixture, SMALL } from "../support/osnet.js";
@@ -25,6 +31,11 @@ async function report(
   return verify(await openVerification({ name: "theirs", bytes: json, shards }, reference));
 }
 
+const lowerWithProducts: typeof lowerToTfjs = (network, weights, options) =>
+  gatesOfProducts(lowerToTfjs(network, weights, { ...options, fuse: false }));
+const lowerWithDense: typeof lowerToTfjsLayers = (network, weights, options) =>
+  gatesOfDense(lowerToTfjsLayers(network, weights, options));
+
 describe("a TensorFlow.js model of another converter", () => {
   it.each([
     ["graph, unfused", lowerToTfjs, { fuse: false }, 378, 316],
@@ -32,6 +43,8 @@ describe("a TensorFlow.js model of another converter", () => {
     ["graph, fused", lowerToTfjs, {}, 283, 316],
     ["graph of pixels", lowerToTfjs, { preprocess: "bgr" }, 283, 316],
     ["layers, unfolded", lowerToTfjsLayers, { fold: false }, 458, 557],
+    ["graph with gates of products of vectors", lowerWithProducts, {}, 378, 316],
+    ["layers with gates of products of vectors", lowerWithDense, {}, 378, 316],
   ] as const)("is verified layer by layer: %s", async (_what, lower, options, layers, constants) => {
     const { passed, faults, weights, coverage, proof, layers: judged } = await report(lower, options);
     expect(faults).toEqual([]);
@@ -55,6 +68,21 @@ describe("a TensorFlow.js model of another converter", () => {
       expect(proof?.grounds).toContain("188 of 316 constants are in fewer bits than the checkpoint's");
     },
   );
+
+  it.each([
+    ["graph", lowerWithProducts],
+    ["layers", lowerWithDense],
+  ] as const)("fails by a gate whose product is another: %s", async (_what, lower) => {
+    const { passed, faults } = await report(lower, {}, (model) => {
+      const matrix = ([, { tensor }]: readonly [string, TfjsWeight]) => String(tensor.shape) === "1,16";
+      const [name = "", weight] = [...model.weights].find(matrix) ?? [];
+      const data = Float32Array.from(weight?.tensor.data as Float32Array, (value) => -value);
+      const tensor = { dtype: "float32", shape: [1, 16], data } as const;
+      return { ...model, weights: new Map(model.weights).set(name, { tensor }) };
+    });
+    expect(passed).toBe(false);
+    expect(faults[0]).toMatchObject({ kind: "weights", layer: "conv2.0.gate[1].fc2" });
+  });
 
   it("fails by its structure, and by a weight, naming the layer", async () => {
     const broken = await report(lowerToTfjs, { fuse: false }, (model) => {

@@ -147,7 +147,11 @@ const MAX_STEPS = 16;
  */
 function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
   const [input] = node.inputs;
-  if (node.op.kind === "flatten") return input;
+  if (node.op.kind === "flatten")
+    // A mean that is [N, C] at once is the pooled map, whose value this is.
+    return input && input.value === undefined
+      ? { ...input, value: node.value, reading: { ...input.reading, isFlat: true } }
+      : input;
   const before = input && node.inputs.length === 1 && steps > 0 ? onPixel(input, steps - 1) : undefined;
   if (!before || !isKind(node, "linear", "affine", "batchNorm", "relu", "sigmoid", "other")) return undefined;
   const { op, constants } = node;
