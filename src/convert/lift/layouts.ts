@@ -60,7 +60,7 @@ const ALONG_AXIS: ReadonlySet<string> = new Set(["Gather", "LayerNormalization",
 const MOVES_AXES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
 
 /** Operators whose readers see to the layout themselves. */
-const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "MatMul", "Slice", "Shape", "Size"]);
+const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "GatherND", "MatMul", "Slice", "Shape", "Size"]);
 
 /**
  * An operator as it would be on NCHW, with the layout that its result has; undefined where it works on an order of axes

@@ -57,6 +57,12 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^test_div(_bcast)?$/, found: "Div", because: "not a quotient by a parameter" },
   { cases: /^test_mul$/, found: "a product of two values", because: "neither of two maps is a gate" },
   { cases: /^test_flatten_/, found: "Flatten", because: "only pooled maps are flattened" },
+  {
+    cases: /^(test_gathernd_|GatherND of pairs)/,
+    found: "GatherND",
+    because: "not a reordering of all channels",
+  },
+  { cases: /^GatherND of rows/, found: "GatherND", because: "only channels are reordered" },
   { cases: /^test_gather_/, found: "Gather", because: "not a reordering of all channels" },
   {
     cases: /^test_gemm_(all_attributes|alpha|beta|default_matrix_bias|transposeA)$/,
@@ -126,6 +132,7 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^Pad with one/, found: "padding", because: "torchreid pads with zeros" },
   { cases: /^FusedConv with Tanh/, found: "Tanh", because: "torchreid has ReLUs and sigmoids" },
   { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },
+  { cases: /^ReduceMean of the/, found: "ReduceMax", because: "neither a mean nor a maximum" },
   { cases: /^A norm from/, found: "ReduceSum", because: "not the deviation from the mean" },
   { cases: /^A norm (by|that)/, found: "Sub", because: "not the deviation from the mean" },
 ];

@@ -21,9 +21,10 @@ from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 ON_ACTIVATIONS = [
-    "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "Div", "Dropout", "Flatten", "Gather", "Gemm",
-    "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LayerNormalization", "LpNormalization",
-    "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Sigmoid", "Sub", "Sum",
+    "Add", "AveragePool", "BatchNormalization", "Clip", "Conv", "Div", "Dropout", "Flatten", "Gather", "GatherND",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "InstanceNormalization", "LayerNormalization",
+    "LpNormalization", "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Sigmoid",
+    "Sub", "Sum",
 ]  # fmt: skip
 ON_CONSTANTS = [
     "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Equal", "Expand", "Identity",

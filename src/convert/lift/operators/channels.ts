@@ -18,6 +18,13 @@ import {
 export const readChannelGather: OperatorReader = (site) =>
   int(site.node, "axis", 0) === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 
+/** Places along the first axis where that is the channels': how PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`. */
+export const readChannelGatherNd: OperatorReader = (site) => {
+  const { shape: [, ...depth] = [] } = asTensor(site.inputs[1]) ?? {};
+  const isAlongFirst = String(depth) === "1" && int(site.node, "batch_dims", 0) === 0;
+  return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
+};
+
 /**
  * Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis; starts, ends, axes and steps
  * are inputs.

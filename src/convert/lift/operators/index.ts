@@ -1,6 +1,6 @@
 import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
-import { readChannelGather, readChannelSlice } from "./channels.js";
+import { readChannelGather, readChannelGatherNd, readChannelSlice } from "./channels.js";
 import { constantOf } from "./constants.js";
 import { readConv, readGroupedConv } from "./convolutions.js";
 import { readFusedConv, readFusedGemm, readFusedMatMul } from "./fused.js";
@@ -105,6 +105,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Expand: readExpand,
   Flatten: readFlatten,
   Gather: readChannelGather,
+  GatherND: readChannelGatherNd,
   Gemm: readGemm,
   GlobalAveragePool: readGlobalPool("globalAvgPool"),
   GlobalMaxPool: readGlobalPool("globalMaxPool"),

@@ -16,6 +16,10 @@ def axes():
     yield chain("LayerNormalization of single pixels", layer, 17, weight=vector(1, 1))
     yield chain("Gather of rows", "y = Gather <axis = 2> (x, order)", order=whole(2, 1, 0))
     yield chain("Gather of a channel twice", "y = Gather <axis = 1> (x, order)", order=whole(0, 0, 1))
+    rows = "a = Transpose <perm = [2, 1, 0, 3]> (x) b = GatherND (a, order) y = Transpose <perm = [2, 1, 0, 3]> (b)"
+    yield chain("GatherND of rows", rows, order=whole(2, 1, 0).reshape(3, 1))
+    pairs = "a = Transpose <perm = [1, 0, 2, 3]> (x) b = GatherND (a, order) y = Transpose (b)"
+    yield chain("GatherND of pairs", pairs, order=np.array([[2, 0], [1, 1], [0, 0]], np.int64))
     for name, (axis, start, end, step) in {
         "all rows but the first": (2, 1, 2**31, 1),
         "all rows but the last": (2, 0, -1, 1),
@@ -90,6 +94,8 @@ def lengths():
 
 
 def norms():
+    mixed = "a = ReduceMax <axes = [2]> (x) y = ReduceMean <axes = [3]> (a)"
+    yield chain("ReduceMean of the largest rows", mixed)
     training = "y = BatchNormalization <training_mode = 1> (x, weight, bias, mean, variance)"
     yield chain("BatchNormalization in training", training, 15, bias=vector(3), **STATISTICS)
 

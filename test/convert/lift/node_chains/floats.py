@@ -18,6 +18,8 @@ def pools():
     yield chain("ReduceMax over the plane", "y = ReduceMax (x, axes)", 18, axes=PLANE)
     rest = "rough = ReduceMean <axes = [2, 3]> (x) rest = Sub (x, rough) more = ReduceMean <axes = [2, 3]> (rest)"
     yield chain("ReduceMean of what a ReduceMean leaves", f"{rest} y = Add (rough, more)")
+    rows_first = "a = ReduceMean <axes = [2]> (x) y = ReduceMean <axes = [3]> (a)"
+    yield chain("ReduceMean of rows, then of columns", rows_first)
     other = "a = ReduceMean <axes = [2, 3]> (x) r = Relu (x) b = ReduceMean <axes = [2, 3]> (r) y = Add (a, b)"
     yield chain("ReduceMean and one of something else", other)
     window = "ceil_mode = 0, kernel_shape = [2, 2], pads = [0, 0, 0, 0], strides = [2, 2]"
@@ -93,6 +95,9 @@ def norms():
 
 def pixels():
     yield chain("Gather of channels", "y = Gather <axis = 1> (x, order)", order=whole(2, 1, 0))
+    first = "a = Transpose <perm = [1, 0, 2, 3]> (x) b = GatherND (a, order)"
+    places = {"order": whole(2, 1, 0).reshape(3, 1)}
+    yield chain("GatherND of channels", f"{first} y = Transpose <perm = [1, 0, 2, 3]> (b)", **places)
     last = "a = Gather <axis = 3> (x, order) b = Transpose <perm = [0, 3, 1, 2]> (a) y = Conv (b, weight)"
     kernel = {"weight": vector(4, 3, 1, 1)}
     yield chain("Gather of channels that come last", last, x=NHWC, order=whole(2, 1, 0), **kernel)
