@@ -43,6 +43,19 @@ export function toSource(bytes: Bytes): ByteSource {
   };
 }
 
+/** All parts, one after the other; a single one is returned as it is. */
+export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const [only] = parts;
+  if (parts.length === 1 && only) return only;
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
+
 /** A part of a source as one of its own, which is read with it. */
 export function sliceOf(source: ByteSource, start: number, length: number): ByteSource {
   return {

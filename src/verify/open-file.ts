@@ -1,5 +1,5 @@
 import { type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
-import { type Bytes, toBytes, toSource } from "../byte-source.js";
+import { type Bytes, concatenate, toBytes, toSource } from "../byte-source.js";
 import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
 import { isWeightsArchive } from "../convert/decode-weights.js";
 import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
@@ -77,14 +77,4 @@ export async function describe(
       ? await sha256(concatenate([toBytes(bytes), ...shards.values()]))
       : await toSource(bytes).sha256(),
   };
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    all.set(part, offset);
-    offset += part.length;
-  }
-  return all;
 }

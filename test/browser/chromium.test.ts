@@ -11,7 +11,7 @@ import { tfjsView } from "../../src/verify/tfjs-view.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { type Server, serve } from "../support/server.js";
-import { distances, openFamily, PYTORCH_FACTOR, perModule } from "../verify/pytorch.js";
+import { expectNearPyTorch, openFamily } from "../verify/pytorch.js";
 
 /**
  * What we write, loaded by tfjs in a real browser over http: every tensor and every gate against PyTorch's own
@@ -85,8 +85,8 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
       async ([family, format], context) => {
         const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
         if (absent) return context.skip(absent);
-        const { checkpoint, float64, float32 } = openFamily(family);
-        const { graph, stateDict } = checkpoint;
+        const recorded = openFamily(family);
+        const { graph, stateDict } = recorded.checkpoint;
         const lower = format === "graph" ? lowerToTfjs : lowerToTfjsLayers;
         const files = encodeTfjs(lower(graph, stateDict, { size: SIZE }));
         const model = decodeTfjs(files, { subject: family });
@@ -96,13 +96,8 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
         const names = new Map(
           candidate.backend.layers.map((name) => [name, VALUE_NAMES[model.format].of(name)]),
         );
-        const ours = await distances(float64, inPage(tapped, model.format, names));
-        const pytorch = perModule(await distances(float64, float32.backend));
-        const expected = float64.backend.layers.filter((name) => !candidate.folded.has(name));
-        expect([...ours.keys()].sort()).toEqual([...expected].sort());
-        const share = (name: string): number =>
-          (ours.get(name) ?? Infinity) / Math.max(FLOOR, PYTORCH_FACTOR * pytorch(name));
-        expect(expected.filter((name) => share(name) > 1)).toEqual([]);
+        const backend = inPage(tapped, model.format, names);
+        await expectNearPyTorch({ backend, folded: candidate.folded }, recorded, FLOOR);
       },
     );
   });

@@ -4,6 +4,7 @@ import { openNpz } from "../../src/convert/formats/npz/archive.js";
 import type { RealTensor } from "../../src/tensor.js";
 import type { Backend } from "../../src/verify/backend.js";
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
+import type { Candidate } from "../../src/verify/candidate.js";
 import { joinByName } from "../../src/verify/join.js";
 import { measure } from "../../src/verify/metrics.js";
 import { type Family, readFixture } from "../fixtures.js";
@@ -68,4 +69,30 @@ export function perModule(distance: ReadonlyMap<string, number>): (name: string)
 export async function lastOf({ backend, images }: Recording, layer: string): Promise<RealTensor> {
   for await (const { name, tensor } of backend.run(images)) if (name === layer) return tensor;
   throw new Error(`no ${layer} recorded`);
+}
+
+/**
+ * Holds a candidate against PyTorch: it has all that PyTorch recorded but for what it folds into the next layer, no tensor
+ * farther from PyTorch in float64 than PyTorch's own float32 allows, and so, if it
+ * can be run untapped, its result as it is used.
+ *
+ * @param floor what a tensor may be off by in any case, as a share of its largest value
+ */
+export async function expectNearPyTorch(
+  { backend, folded, untapped }: Pick<Candidate, "backend" | "folded" | "untapped">,
+  { checkpoint: { graph }, float64, float32 }: ReturnType<typeof openFamily>,
+  floor: number,
+): Promise<void> {
+  const pytorch = perModule(await distances(float64, float32.backend));
+  const ours = await distances(float64, backend);
+  const limit = (name: string): number => Math.max(floor, PYTORCH_FACTOR * pytorch(name));
+  const expected = float64.backend.layers.filter((name) => !folded.has(name));
+  expect([...ours.keys()].sort()).toEqual([...expected].sort());
+  expect(expected.filter((name) => (ours.get(name) ?? Infinity) > limit(name))).toEqual([]);
+  for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
+
+  if (!untapped) return;
+  const plain = await untapped(float64.images);
+  const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
+  expect(measure(output, plain.tensor).relMax).toBeLessThanOrEqual(limit(plain.name));
 }

@@ -1,10 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
-import { measure } from "../../src/verify/metrics.js";
 import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
-import { distances, lastOf, openFamily, PYTORCH_FACTOR, perModule } from "./pytorch.js";
+import { expectNearPyTorch, openFamily } from "./pytorch.js";
 
 /**
  * TensorFlow.js against PyTorch's own activations: every tensor, no farther from PyTorch in float64 than three times
@@ -33,31 +32,16 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
     "%s, %s: no tensor farther than PyTorch's float32 allows",
     async ([backend, , options], context) => {
       if (absent) return context.skip(absent);
-      const { checkpoint, float64, float32 } = openFamily(family);
-      const { graph, stateDict } = checkpoint;
+      const recorded = openFamily(family);
+      const { graph, stateDict } = recorded.checkpoint;
       const lower = "layers" in options ? lowerToTfjsLayers : lowerToTfjs;
       const files = encodeTfjs(lower(graph, stateDict, options));
       const model = decodeTfjs(files, { subject: family });
       const party = { name: family, format: "tfjs" } as const;
       const candidate = tfjsCandidate(files, model, graph, party, backend);
-      const pytorch = perModule(await distances(float64, float32.backend));
-      const ours = await distances(float64, candidate.backend);
-
-      // All that PyTorch recorded, but for what is folded into the next layer.
-      const expected = float64.backend.layers.filter((name) => !candidate.folded.has(name));
-      expect([...ours.keys()].sort()).toEqual([...expected].sort());
       expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
-      const far = expected.filter(
-        (name) => (ours.get(name) ?? Infinity) > Math.max(FLOOR, PYTORCH_FACTOR * pytorch(name)),
-      );
-      expect(far).toEqual([]);
-      for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
-
-      // The files as users run them.
-      const plain = await candidate.untapped?.(float64.images);
-      const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
-      const limit = Math.max(FLOOR, PYTORCH_FACTOR * pytorch(plain?.name ?? ""));
-      expect(plain && measure(output, plain.tensor).relMax).toBeLessThanOrEqual(limit);
+      expect(candidate.untapped).toBeDefined();
+      await expectNearPyTorch(candidate, recorded, FLOOR);
     },
   );
 });

@@ -1,5 +1,6 @@
+import type { ImageSize } from "../../../src/convert/lower/options.js";
 import type { PixelOrder } from "../../../src/convert/lower/preprocess.js";
-import type { ImageSize, OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
+import type { OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
 import { InputError } from "../../../src/errors.js";
 import { formatCosine } from "../../../src/terminal-text.js";
 import type { TfjsBackendName } from "../../../src/verify/backend.js";

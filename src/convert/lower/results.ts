@@ -10,15 +10,6 @@ export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;
 
 export type ResultKind = (typeof RESULT_KINDS)[number];
 
-/** Height and width of the images, in pixels. */
-export interface ImageSize {
-  readonly height: number;
-  readonly width: number;
-}
-
-/** torchreid's image size. */
-export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
-
 /** An output of the file: the name it has there, and the layer it is. */
 export interface Result {
   readonly name: string;
@@ -76,24 +67,5 @@ function refuseOutput(kind: string, outputs: GraphOutputs): never {
     found: kind,
     expected: available.join(" or "),
     remedy: "choose an output that this network has",
-  });
-}
-
-/** @throws InputError (`argument`) if a fixed batch or image size is not a positive whole number */
-export function expectInputShape(batch: "dynamic" | number, size: "dynamic" | ImageSize): void {
-  if (batch !== "dynamic") expectPositive("batch", batch);
-  if (size === "dynamic") return;
-  expectPositive("image height", size.height);
-  expectPositive("image width", size.width);
-}
-
-function expectPositive(subject: string, value: number): void {
-  if (Number.isSafeInteger(value) && value > 0) return;
-  throw new InputError({
-    code: "argument",
-    subject,
-    found: String(value),
-    expected: "a positive whole number",
-    remedy: "correct the value",
   });
 }

@@ -1,3 +1,4 @@
+import { concatenate } from "../../../byte-source.js";
 import { refusal } from "./refusal.js";
 
 /** tensorflowjs's shard size: what browsers still cache. */
@@ -5,7 +6,7 @@ export const SHARD_BYTES: number = 4 * 2 ** 20;
 
 /** Cuts a sequence of byte strings into files of `size` bytes, `group1-shard1of2.bin` on; at least one. */
 export function splitShards(parts: readonly Uint8Array[], size: number): ReadonlyMap<string, Uint8Array> {
-  const all = joined(parts);
+  const all = concatenate(parts);
   const count = Math.max(1, Math.ceil(all.length / size));
   return new Map(
     Array.from({ length: count }, (_, index) => [
@@ -54,27 +55,15 @@ export function joinShards(
     );
   const present = parts.map((part) => part ?? new Uint8Array());
   if (first < 0) {
-    const all = joined(present);
+    const all = concatenate(present);
     return (start, end) => all.subarray(start, end);
   }
-  const [head, tail] = [joined(present.slice(0, first)), joined(present.slice(last + 1))];
+  const [head, tail] = [concatenate(present.slice(0, first)), concatenate(present.slice(last + 1))];
   const behind = expected - tail.length;
   return (start, end) => {
     if (end <= head.length) return head.subarray(start, end);
     return start >= behind ? tail.subarray(start - behind, end - behind) : undefined;
   };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const [only] = parts;
-  if (parts.length === 1 && only) return only;
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    all.set(part, offset);
-    offset += part.length;
-  }
-  return all;
 }
 
 /**

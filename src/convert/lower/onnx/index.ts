@@ -1,4 +1,4 @@
-export type { ImageSize } from "../results.js";
+export type { ImageSize } from "../options.js";
 export { lowerToOnnx } from "./lower.js";
 export { DEFAULT_OPSET, OPSET_RANGE } from "./opsets.js";
 export type { OnnxOptions, OnnxOutputSelection } from "./options.js";

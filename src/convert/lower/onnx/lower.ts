@@ -14,8 +14,8 @@ import {
   onnxNode,
 } from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { DEFAULT_SIZE } from "../options.js";
 import { preprocessMetadata } from "../preprocess.js";
-import { DEFAULT_SIZE } from "../results.js";
 import { nodeWeights } from "../weights.js";
 import { castNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";

@@ -15,7 +15,7 @@ import type {
   TfjsWeight,
 } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
-import { DEFAULT_SIZE } from "../results.js";
+import { DEFAULT_SIZE } from "../options.js";
 import { nodeWeights } from "../weights.js";
 import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
