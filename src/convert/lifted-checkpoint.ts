@@ -1,7 +1,8 @@
-import { type Dialect, expand, type OsnetSpec, parseSpec, variantOf } from "../arch/index.js";
+import { type Dialect, expand, type OsnetSpec, variantOf } from "../arch/index.js";
 import { type Checkpoint, namedSpec } from "./checkpoint.js";
 import type { OnnxModel } from "./formats/onnx/index.js";
 import { describePreprocess, type GraphMatch, liftStateDict, type MatchOptions } from "./lift/index.js";
+import { statedSpec } from "./lower/metadata.js";
 
 /** A model of any exporter as a checkpoint, once its graph is laid beside the layer graph of an OSNet. */
 
@@ -66,9 +67,7 @@ export function matchBest<M extends GraphMatch>(
   { subject, arch }: LiftOptions,
 ): M {
   const given = typeof arch === "string" ? namedSpec(arch) : arch;
-  const text = model.metadata.get("osnet.spec");
-  const stated =
-    given ?? (text === undefined ? undefined : parseSpec(text, `${subject}, metadata osnet.spec`));
+  const stated = given ?? statedSpec(model.metadata, subject);
   const dialect = stated?.dialect ?? namedDialect(model);
   const shown = match({ subject, ...(dialect ? { dialect } : {}) });
   if (!stated) return shown;

@@ -21,8 +21,7 @@ export function architectureOf(
     return checkpoint.graph;
   }
   if (stated) return expand(stated);
-  if (candidateFile.kind === "model" && candidateFile.model.shownGraph)
-    return candidateFile.model.shownGraph(recordedDialect(referenceFile));
+  if (candidateFile.kind === "model") return candidateFile.model.shownGraph(recordedDialect(referenceFile));
   throw new InputError({
     code: "argument",
     subject,

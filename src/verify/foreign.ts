@@ -2,6 +2,7 @@ import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import type { TfjsFiles } from "../convert/formats/tfjs/index.js";
 import { describePreprocess, type GraphMatch, type Reading, towardsNchw } from "../convert/lift/index.js";
 import type { TfjsMatch } from "../convert/lift/tfjs/index.js";
+import { declaresPixels } from "../convert/lower/metadata.js";
 import type { RealTensor, Shape, Tensor } from "../tensor.js";
 import { permute } from "../tensor-permute.js";
 import type { Backend, LayerOutput, RunOptions, TfjsBackendName } from "./backend.js";
@@ -13,9 +14,6 @@ import { halfPrecision } from "./onnx-candidate.js";
 import { nearestImages, rawImages } from "./raw-images.js";
 import type { Fault, Party } from "./report.js";
 import { stagesOf } from "./stages.js";
-
-/** Key under which a file of ours declares that it takes pixels, which the verification then gives it. */
-const DECLARED_PIXELS = "osnet.preprocess";
 
 /** What runs a file: under layer names, with values and images as the file has them. */
 interface Runner {
@@ -86,7 +84,8 @@ function matchedCandidate(
   // An output that is normalised or cut is not the layer, though the layer can be read from within.
   const direct = match.outputs.filter(({ tail }) => tail.length === 0);
   const plain = direct.find(({ layer }) => wanted.includes(layer)) ?? direct[0];
-  const preprocess = metadata.has(DECLARED_PIXELS) ? undefined : match.preprocess;
+  // A file of ours that takes pixels is given them by the verification.
+  const preprocess = declaresPixels(metadata) ? undefined : match.preprocess;
   const feed = (images: Tensor<"float32">): Tensor<"float32"> =>
     preprocess ? rawImages(images, preprocess) : laidOut(images);
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");

@@ -3,14 +3,15 @@ import { decodeOnnx, encodeOnnx, type OnnxModel, type SidecarReader } from "../c
 import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../convert/formats/tfjs/index.js";
 import { type GraphMatch, imageShape, matchGraph } from "../convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../convert/lift/tfjs/index.js";
-import { declaredPreprocess, type PixelOrder, PREPROCESS_METADATA } from "../convert/lower/preprocess.js";
+import { declaredPixels, statedSpec, statesSpec } from "../convert/lower/metadata.js";
+import type { PixelOrder } from "../convert/lower/preprocess.js";
 import { VALUE_NAMES } from "../convert/lower/tfjs/index.js";
 import { InputError } from "../errors.js";
 import type { StateDict } from "../state-dict.js";
 import { type BackendName, TFJS_BACKENDS, type TfjsBackendName } from "./backend.js";
 import type { Candidate } from "./candidate.js";
 import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
-import { onnxCandidate, SPEC_METADATA, statedSpec } from "./onnx-candidate.js";
+import { onnxCandidate } from "./onnx-candidate.js";
 import { type QuantizedWeights, quantizedWeights, storedStateDict } from "./quantization.js";
 import type { Party } from "./report.js";
 import { tfjsCandidate } from "./tfjs-candidate.js";
@@ -28,7 +29,7 @@ export interface ModelFile {
   /**
    * The architecture that the file states; undefined if it states none and has to be matched.
    *
-   * @throws InputError (`unsupported`) if it states none and its format is not matched
+   * @throws InputError (`format`) if what it states is none
    */
   readonly statedSpec: () => OsnetSpec | undefined;
   /**
@@ -36,7 +37,7 @@ export interface ModelFile {
    *
    * @throws InputError (`unsupported`) if the graph is no OSNet
    */
-  readonly shownGraph?: (dialect: Dialect | undefined) => LayerGraph;
+  readonly shownGraph: (dialect: Dialect | undefined) => LayerGraph;
   /** The order of the raw pixels that the model takes; undefined if it takes normalised images. */
   readonly preprocess: PixelOrder | undefined;
   /** Batch, channels, height and width of the images, as far as the file fixes them. */
@@ -82,13 +83,13 @@ function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): Mode
   // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
   const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
   const find = foundIn<GraphMatch>({
-    isStated: model.metadata.has(SPEC_METADATA),
+    isStated: statesSpec(model.metadata),
     match: (graph) => matchGraph(model, { subject, graph }),
     isOwn: (layer, value) => layer === value,
   });
   return {
-    statedSpec: () => (model.metadata.has(SPEC_METADATA) ? statedSpec(model, subject) : undefined),
-    preprocess: declaredPreprocess(model.metadata.get(PREPROCESS_METADATA), subject),
+    statedSpec: () => statedSpec(model.metadata, subject),
+    preprocess: declaredPixels(model.metadata, subject),
     shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: fixedSizes(model),
     candidate(graph, party) {
@@ -176,14 +177,14 @@ function tfjsFile(
   const names = VALUE_NAMES[model.format];
   const translated = translateTfjs(model, subject);
   const find = foundIn<TfjsMatch>({
-    isStated: translated.metadata.has(SPEC_METADATA),
+    isStated: statesSpec(translated.metadata),
     match: (graph) => matchTfjs(translated, { subject, graph }),
     isOwn: (layer, value) => value === names.of(layer) || value === names.normalized,
   });
   return {
-    statedSpec: () => (translated.metadata.has(SPEC_METADATA) ? statedSpec(translated, subject) : undefined),
+    statedSpec: () => statedSpec(translated.metadata, subject),
     shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
-    preprocess: declaredPreprocess(translated.metadata.get(PREPROCESS_METADATA), subject),
+    preprocess: declaredPixels(translated.metadata, subject),
     inputShape: fixedSizes(translated),
     candidate(graph, party) {
       const { match, named } = find(graph);

@@ -1,7 +1,6 @@
-import { type LayerGraph, parseSpec } from "../arch/index.js";
+import type { LayerGraph } from "../arch/index.js";
 import type { OnnxModel } from "../convert/formats/onnx/index.js";
 import { NORMALIZED } from "../convert/lower/onnx/index.js";
-import { InputError } from "../errors.js";
 import type { Tensor } from "../tensor.js";
 import { onnxruntimeBackend } from "./backends/onnxruntime.js";
 import type { Candidate } from "./candidate.js";
@@ -9,22 +8,6 @@ import { foldedLayers } from "./folded-layers.js";
 import { neededValues, refuseOutputs } from "./own-names.js";
 import type { Party } from "./report.js";
 import { stagesOf } from "./stages.js";
-
-/** Key of the spec, as JSON, in an ONNX file's `metadata_props`. */
-export const SPEC_METADATA = "osnet.spec";
-
-/** The architecture that an ONNX file written by this project states. */
-export function statedSpec(model: OnnxModel, subject: string): ReturnType<typeof parseSpec> {
-  const text = model.metadata.get(SPEC_METADATA);
-  if (text !== undefined) return parseSpec(text, `${subject}, metadata ${SPEC_METADATA}`);
-  throw new InputError({
-    code: "unsupported",
-    subject,
-    found: `an ONNX file by ${model.producer.name || "an unnamed exporter"} without an OSNet description`,
-    expected: "a file written by osnet-convert",
-    remedy: "convert the checkpoint with osnet-convert pth2onnx",
-  });
-}
 
 /** What stands between a layer and a result's own name. */
 const PASSING: ReadonlySet<string> = new Set(["Identity", "Cast"]);

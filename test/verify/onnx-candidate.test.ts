@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { statedSpec } from "../../src/convert/lower/metadata.js";
 import type { Candidate } from "../../src/verify/candidate.js";
-import { onnxCandidate, statedSpec } from "../../src/verify/onnx-candidate.js";
+import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
 import { convert, openFixture } from "../support/osnet.js";
 
 const checkpoint = openFixture();
@@ -13,16 +14,13 @@ function candidateOf(changed: OnnxModel): Candidate {
 }
 
 describe("statedSpec", () => {
-  it("is the checkpoint's", () => {
-    expect(statedSpec(model, "m.onnx")).toEqual(checkpoint.spec);
+  it("is the checkpoint's, or none", () => {
+    expect(statedSpec(model.metadata, "m.onnx")).toEqual(checkpoint.spec);
+    expect(statedSpec(new Map(), "m.onnx")).toBeUndefined();
   });
 
-  it("is refused where a file has none, or a broken one", () => {
-    const metadata = new Map<string, string>();
-    expect(() => statedSpec({ ...model, metadata, producer: { name: "", version: "" } }, "m.onnx")).toThrow(
-      "m.onnx: found an ONNX file by an unnamed exporter without an OSNet description, expected a file written by osnet-convert; convert the checkpoint with osnet-convert pth2onnx.",
-    );
-    expect(() => statedSpec({ ...model, metadata: new Map([["osnet.spec", "{"]]) }, "m.onnx")).toThrow(
+  it("is refused where a file has a broken one", () => {
+    expect(() => statedSpec(new Map([["osnet.spec", "{"]]), "m.onnx")).toThrow(
       "m.onnx, metadata osnet.spec: found text that is not JSON, expected an OSNet architecture description;",
     );
   });

@@ -8,7 +8,7 @@ import {
   type TfjsFiles,
   type TfjsModel,
 } from "../../src/convert/formats/tfjs/index.js";
-import { PIXEL_ORDERS, type PixelOrder, PREPROCESS_METADATA } from "../../src/convert/lower/preprocess.js";
+import { PIXEL_ORDERS, type PixelOrder } from "../../src/convert/lower/preprocess.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
 import type { Tensor } from "../../src/tensor.js";
 import type { Candidate } from "../../src/verify/candidate.js";
@@ -149,7 +149,7 @@ describe("models that take raw pixels", () => {
   it("are at fault at their input if they take another order than they say", async () => {
     const onnx = rewriteOnnx(convert(checkpoint, options), (model) => ({
       ...model,
-      metadata: new Map(model.metadata).set(PREPROCESS_METADATA, "rgb"),
+      metadata: new Map(model.metadata).set("osnet.preprocess", "rgb"),
     }));
     const { passed, faults } = await report({ name: "model", bytes: onnx });
     expect(passed).toBe(false);
@@ -158,7 +158,7 @@ describe("models that take raw pixels", () => {
 
   it("are refused if they declare a preprocessing that nobody knows", async () => {
     const model = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, options);
-    const unknown = tfjs({ ...model, metadata: { ...model.metadata, [PREPROCESS_METADATA]: "yuv" } });
+    const unknown = tfjs({ ...model, metadata: { ...model.metadata, "osnet.preprocess": "yuv" } });
     await expect(report(unknown)).rejects.toThrow(
       'model, metadata osnet.preprocess: found "yuv", expected rgb or bgr; convert the checkpoint again.',
     );

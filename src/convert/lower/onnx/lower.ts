@@ -14,8 +14,8 @@ import {
   onnxNode,
 } from "../../formats/onnx/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { modelMetadata } from "../metadata.js";
 import { DEFAULT_SIZE } from "../options.js";
-import { preprocessMetadata } from "../preprocess.js";
 import { nodeWeights } from "../weights.js";
 import { castNode } from "./fragment.js";
 import { lowerOperation } from "./operators.js";
@@ -71,11 +71,7 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
     // No version: the same weights give the same bytes from one release to the next.
     producer: { name: "osnet-convert", version: "" },
     graph: { name: variantOf(graph.spec) ?? "osnet", inputs, outputs, nodes: allNodes, initializers },
-    metadata: new Map([
-      ["osnet.spec", JSON.stringify(graph.spec)],
-      ["osnet.folded", String(fold)],
-      ...Object.entries(preprocessMetadata(preprocess)),
-    ]),
+    metadata: new Map(Object.entries(modelMetadata(graph.spec, fold, preprocess))),
   };
 }
 

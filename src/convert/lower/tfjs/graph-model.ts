@@ -15,12 +15,12 @@ import type {
   TfjsWeight,
 } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { modelMetadata } from "../metadata.js";
 import { DEFAULT_SIZE } from "../options.js";
 import { nodeWeights } from "../weights.js";
 import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
 import { toTensorFlow } from "./layout.js";
-import { tfjsMetadata } from "./metadata.js";
 import { NORMALIZED_NODE, nodeName } from "./names.js";
 import { lowerOperation } from "./operators.js";
 import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "./options.js";
@@ -61,7 +61,7 @@ export function lowerToTfjs(
     format: "graph-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: tfjsMetadata(graph.spec, fold, preprocess),
+    metadata: modelMetadata(graph.spec, fold, preprocess),
     signature: {
       inputs: new Map([[inputName, tensorInfo(inputName, declaredInput(resolved))]]),
       outputs: new Map(

@@ -7,11 +7,11 @@ import { InputError } from "../../../errors.js";
 import type { StateDict } from "../../../state-dict.js";
 import type { JsonObject, QuantizedDType, TfjsLayersModel, TfjsWeight } from "../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../fold.js";
+import { modelMetadata } from "../metadata.js";
 import { nodeWeights } from "../weights.js";
 import { kerasShape, kerasSteps } from "./keras.js";
 import { INPUT, type KerasStep } from "./keras-step.js";
 import { toTensorFlow } from "./layout.js";
-import { tfjsMetadata } from "./metadata.js";
 import { type KerasCall, kerasCall, NORMALIZED_LAYER } from "./names.js";
 import { resolveTfjsOptions, type TfjsOptions } from "./options.js";
 import { NORMALIZED_STEP, normalizedWeights } from "./preprocess.js";
@@ -70,7 +70,7 @@ export function lowerToTfjsLayers(
     format: "layers-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: tfjsMetadata(graph.spec, fold, preprocess),
+    metadata: modelMetadata(graph.spec, fold, preprocess),
     topology: {
       keras_version: "2.15.0",
       backend: "tensorflow",
