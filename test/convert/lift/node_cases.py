@@ -1,7 +1,7 @@
 """Writes fixtures/onnx-node-cases.json.gz: the ONNX project's own node tests for operators that an OSNet is made of.
 
-Needs the `onnx` and `onnxruntime` packages; `npm test` does not. Run from the repository:
-python test/convert/lift/node_cases.py, and put the sha256 that it prints into fixtures/manifest.json.
+Needs the `onnx` and `onnxruntime` packages; `npm test` does not. Run from the repository, it also enters the fixture in
+fixtures/manifest.json: python test/convert/lift/node_cases.py
 
 Kept are tests of one node on small tensors, as models: on activations, where every other input is an initializer as in
 an OSNet, and on constants alone. What the node tests have no case of, as networks of images reduce, divide and
@@ -17,6 +17,7 @@ from pathlib import Path
 import node_chains
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
@@ -32,6 +33,7 @@ ON_CONSTANTS = [
 ]  # fmt: skip
 JOINS = ["Add", "Div", "Max", "Mul", "Sub", "Sum"]
 LARGEST = 2048
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 DTYPES = {
     "bool": "?", "float16": "<f2", "float32": "<f4", "float64": "<f8", "int16": "<i2", "int32": "<i4", "int64": "<i8",
     "int8": "i1", "uint8": "u1",
@@ -107,16 +109,30 @@ def cases(test):
             yield record(f"{test.name} of constants", *with_constants(test, inputs, []), result)
 
 
+def enter(file, holds, made_by):
+    """Says in the manifest what the fixture is."""
+    path = FIXTURES / "manifest.json"
+    manifest = json.loads(path.read_text())
+    sha256 = hashlib.sha256((FIXTURES / file).read_bytes()).hexdigest()
+    entry = {"file": file, "holds": holds, "madeBy": made_by, "sha256": sha256}
+    manifest["files"] = [entry if old["file"] == file else old for old in manifest["files"]]
+    path.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
 def main():
     tests = sorted(collect_testcases(), key=lambda test: test.name)
     found = [case for test in tests for case in cases(test)]
     chains = [record(*chain) for chain in node_chains.chains()]
-    source = f"onnx {onnx.__version__}, onnx.backend.test.case.node and onnx.reference"
-    path = Path(__file__).parents[3] / "fixtures" / "onnx-node-cases.json.gz"
-    text = json.dumps({"source": source, "cases": found + chains}, separators=(",", ":"))
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
-    print(f"{len(found)} node tests, {len(chains)} chains, {path.stat().st_size} bytes")
-    print(hashlib.sha256(path.read_bytes()).hexdigest())
+    text = json.dumps({"cases": found + chains}, separators=(",", ":"))
+    file = "onnx-node-cases.json.gz"
+    (FIXTURES / file).write_bytes(gzip.compress(text.encode(), mtime=0))
+    enter(
+        file,
+        f"{len(found)} of the ONNX project's node tests, and {len(chains)} chains of operators as OSNets use them: "
+        "models, inputs and results",
+        f"test/convert/lift/node_cases.py from the onnx package {onnx.__version__}, its reference evaluator, and "
+        f"onnxruntime {onnxruntime.__version__} for its own operators",
+    )
 
 
 main()
