@@ -129,6 +129,12 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^Clip from 0 to 6/, found: "Clip", because: "torchreid's ReLUs have no upper bound" },
   { cases: /^FusedConv with Clip from/, found: "Clip", because: "torchreid's ReLUs have no upper bound" },
   { cases: /^Reshape of rows to/, found: "Reshape", because: "gates are single pixels" },
+  {
+    cases: /^Pad with zeros before MaxPool$/,
+    found: "padding",
+    because: "zeros are no minimum of any numbers",
+  },
+  { cases: /^Pad of the channels/, found: "Pad", because: "only planes are padded" },
   { cases: /^Pad with one/, found: "padding", because: "torchreid pads with zeros" },
   { cases: /^FusedConv with Tanh/, found: "Tanh", because: "torchreid has ReLUs and sigmoids" },
   { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },

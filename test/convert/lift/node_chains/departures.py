@@ -71,6 +71,9 @@ def windows():
     yield chain("Conv in steps with SAME_UPPER of any image", conv, dynamic=True, **KERNEL)
     pads = whole(0, 0, 1, 1, 0, 0, 1, 1)
     yield chain("Pad by reflection", 'a = Pad <mode = "reflect"> (x, pads) y = Conv (a, weight)', pads=pads, **KERNEL)
+    pool = "a = Pad (x, pads) y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (a)"
+    yield chain("Pad with zeros before MaxPool", pool, pads=pads)
+    yield chain("Pad of the channels", "y = Pad (x, pads)", pads=whole(0, 1, 1, 1, 0, 0, 1, 1))
     yield chain("Pad with one", "a = Pad (x, pads, one) y = Conv (a, weight)", pads=pads, one=ONE, **KERNEL)
 
 

@@ -27,6 +27,8 @@ def pools():
     yield chain("AveragePool of the whole plane", "y = AveragePool <kernel_shape = [4, 5]> (x)")
     columns = "a = AveragePool <kernel_shape = [1, 5]> (x)"
     yield chain("AveragePool of columns, then of rows", f"{columns} y = AveragePool <kernel_shape = [4, 1]> (a)")
+    pairs = "a = AveragePool <kernel_shape = [1, 2]> (x)"
+    yield chain("AveragePool of pairs, then of the plane", f"{pairs} y = AveragePool <kernel_shape = [4, 4]> (a)")
     window = "ceil_mode = 0, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]"
     yield chain("MaxPool", f"y = MaxPool <{window}> (x)")
     yield chain("MaxPool of the whole plane", "y = MaxPool <kernel_shape = [4, 5]> (x)")
@@ -127,6 +129,9 @@ def windows():
     yield chain("Pad by computed numbers before MaxPool", f"{pads} {pool}", **listed, lowest=np.float32(-np.inf))
     kernel = {"weight": vector(2, 3, 3, 3)}
     around = whole(0, 0, 1, 1, 0, 0, 1, 1)
+    pool = "a = Relu (x) b = Pad (a, pads) y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (b)"
+    yield chain("Pad with zeros before MaxPool of a ReLU", pool, pads=around)
+    yield chain("Pad by nothing", "a = Pad (x, pads) y = Relu (a)", pads=around * 0)
     yield chain("Pad before Conv", "a = Pad (x, pads) y = Conv (a, weight)", pads=around, **kernel)
     biased = "a = Conv (x, weight, bias) y = Add (a, shift)"
     yield chain("Conv with a bias, and Add", biased, bias=vector(2), shift=vector(2, 1, 1), **kernel)
