@@ -66,15 +66,17 @@ function dequantised(
   const [numbers, steps, origin] = [asTensor(quantised), asTensor(scale), asTensor(zero)];
   if (!numbers || !steps || (zero && !origin)) return undefined;
   const { shape, data } = numbers;
-  const rowLength = shape
-    .slice((axis < 0 ? axis + shape.length : axis) + 1)
-    .reduce((product, size) => product * size, 1);
+  const along = axis < 0 ? axis + shape.length : axis;
+  const rows = shape[along] ?? 1;
+  const rowLength = shape.slice(along + 1).reduce((product, size) => product * size, 1);
   const scales = perChannel(steps, { rank: "flat", channels: steps.data.length })?.data;
-  if (!scales) return undefined;
+  if (!scales || ![scales, origin?.data ?? [0]].every(({ length }) => length === 1 || length === rows))
+    return undefined;
+  // Either may be one for all where the other is not.
   const values = Float32Array.from({ length: data.length }, (_, index) => {
-    const row = scales.length === 1 ? 0 : Math.floor(index / rowLength) % scales.length;
+    const row = Math.floor(index / rowLength) % rows;
     const shift = Number(origin?.data[origin.data.length === 1 ? 0 : row] ?? 0);
-    return (Number(data[index]) - shift) * (scales[row] ?? 0);
+    return (Number(data[index]) - shift) * (scales[scales.length === 1 ? 0 : row] ?? 0);
   });
   const rounding = scales.map((step) => Math.abs(step) / 2);
   return { kind: "constant", tensor: { dtype: "float32", shape, data: values }, rounding };

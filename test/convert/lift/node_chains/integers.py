@@ -61,6 +61,8 @@ def standard():
     )
     product = f"{dynamic} i = MatMulInteger (q, w, z, wz) {ends}"
     yield chain("DynamicQuantizeLinear and MatMulInteger", product, 21, BYTE_ROWS, **MATRIX)
+    columns = {"ws": np.float32([2, 1, 3, 1]) / 128, "wz": np.array([3, 0, 7, 1], MATRIX["wz"].dtype)}
+    yield chain("MatMulInteger with zeros by column", product, 21, BYTE_ROWS, **{**MATRIX, **columns})
 
 
 def fused():
