@@ -4,14 +4,16 @@ import { isDeepStrictEqual } from "node:util";
 import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
 import type { Bytes } from "../../src/byte-source.js";
 import { openCheckpoint } from "../../src/convert/checkpoint.js";
+import { zerosForAbsent } from "../../src/convert/formats/absent.js";
 import { openNpz } from "../../src/convert/formats/npz/archive.js";
 import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { translateTfjs } from "../../src/convert/lift/tfjs/index.js";
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
-import { openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
+import { matchTfjsModel, openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
 import { InputError } from "../../src/errors.js";
 import { decodePng } from "../../src/verify/preprocess/png.js";
 import { checkSuiteFile } from "../../src/verify/suite/check.js";
@@ -121,6 +123,18 @@ export const TARGETS: readonly Target[] = [
       const shards = new Map(tfjsShardPaths(json, options).map((path) => [path, data]));
       const { stateDict } = openTfjsCheckpoint({ json, shards }, options);
       for (const { shape, data: elements } of stateDict.values()) expectSize(shape, elements.length);
+    },
+  },
+  {
+    // Without its weight files, as `inspect` reads it; a graph's axes are in them.
+    name: "tfjs-absent",
+    seeds: TFJS_SEEDS.filter(({ name }) => name === "layers"),
+    read: (bytes) => {
+      const { json } = splitTfjs(bytes);
+      const subject = "model.json";
+      const model = decodeTfjs({ json, shards: new Map() }, { subject, absent: zerosForAbsent(1 << 20) });
+      for (const { tensor } of model.weights.values()) expectSize(tensor.shape, tensor.data.length);
+      matchTfjsModel(translateTfjs(model, subject), { subject });
     },
   },
   {

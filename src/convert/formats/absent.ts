@@ -9,17 +9,18 @@ const MAX_ABSENT_BYTES = 64 << 20;
 /**
  * Zeros for the tensors of missing files, for those who look at a model and do not use it. All share one memory.
  *
- * @throws InputError (`unsupported`), from the result, for a tensor of over 64 MiB
+ * @param most bytes of a tensor, and of that memory
+ * @throws InputError (`unsupported`), from the result, for a larger tensor
  */
-export function zerosForAbsent(): AbsentBytes {
+export function zerosForAbsent(most: number = MAX_ABSENT_BYTES): AbsentBytes {
   let zeros = new Uint8Array();
   return (length, subject) => {
-    if (!(length <= MAX_ABSENT_BYTES))
+    if (!(length <= most))
       throw new InputError({
         code: "unsupported",
         subject,
         found: `${length} bytes in a file that is missing`,
-        expected: `at most ${MAX_ABSENT_BYTES}`,
+        expected: `at most ${most}`,
         remedy: "put that file beside the model",
       });
     if (zeros.length < length) zeros = new Uint8Array(length);
