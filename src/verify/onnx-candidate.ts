@@ -31,12 +31,15 @@ export function onnxCandidate(
   );
   const layerNames = new Set(graph.nodes.map(({ name }) => name));
   /** The layer behind an output's name, through nodes that hand it on. */
-  const layerBehind = (name: string): string => {
-    const producer = producers.get(name);
-    const [source] = producer?.inputs ?? [];
-    return PASSING.has(producer?.opType ?? "") && source !== undefined && !layerNames.has(name)
-      ? layerBehind(source)
-      : name;
+  const layerBehind = (output: string): string => {
+    let name = output;
+    // Without recursion, and no farther than there are nodes: a file may have any number in a row, or in a circle.
+    for (let steps = 0; steps < model.graph.nodes.length && !layerNames.has(name); steps++) {
+      const { opType = "", inputs: [source] = [] } = producers.get(name) ?? {};
+      if (!PASSING.has(opType) || source === undefined) break;
+      name = source;
+    }
+    return name;
   };
   const results = model.graph.outputs
     .map(({ name }) => layerBehind(name))

@@ -46,8 +46,8 @@ function graphView(model: TfjsGraphModel, graph: LayerGraph): TfjsView {
   const nodes = new Map(split.nodes.map((node) => [node.name, node]));
   const isProduct = (name: string): boolean => {
     const node = nodes.get(name);
-    if (node?.op === "BiasAdd") return isProduct(nodeOf(node.inputs[0] ?? ""));
-    return node !== undefined && GRAPH_PRODUCTS.has(node.op);
+    const product = node?.op === "BiasAdd" ? nodes.get(nodeOf(node.inputs[0] ?? "")) : node;
+    return product !== undefined && GRAPH_PRODUCTS.has(product.op);
   };
   return {
     input: inputNode(model),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx, type OnnxModel, onnxNode } from "../../src/convert/formats/onnx/index.js";
 import { statedSpec } from "../../src/convert/lower/metadata.js";
 import type { Candidate } from "../../src/verify/candidate.js";
 import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
@@ -34,6 +34,16 @@ describe("onnxCandidate", () => {
     expect(folded.has("conv1.conv")).toBe(true);
     expect(backend.layers).toContain("conv2.0.gate[1].gate_activation");
     expect(backend.layers).not.toContain("conv1.conv");
+  });
+
+  it("looks through any number of nodes that hand a result on, and not in circles", () => {
+    const row = Array.from({ length: 100_000 }, (_, at) =>
+      onnxNode(`i${at}`, "Identity", [at === 0 ? "features" : `i${at - 1}`]),
+    );
+    const circle = [onnxNode("a", "Identity", ["b"]), onnxNode("b", "Identity", ["a"])];
+    const outputs = [{ name: "a" }, { name: "i99999" }];
+    const graph = { ...model.graph, nodes: [...model.graph.nodes, ...row, ...circle], outputs };
+    expect(candidateOf({ ...model, graph }).results).toEqual(["fc.2"]);
   });
 
   it("does not take a missing layer for a folded one unless a convolution stands in", () => {
