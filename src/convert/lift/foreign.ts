@@ -146,6 +146,6 @@ export interface ForeignGraph {
   }[];
   /** The nodes that read each node, once each. */
   readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
-  /** Operators by how often the file has them. */
+  /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
 }

@@ -33,9 +33,10 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
   const { subject, census, meter, births } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
   for (const node of nodes) {
-    census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
     const taken = takenBranch(node, inputs, scope, reader);
+    // What is decided beforehand is the branch that is taken.
+    if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     node.outputs.forEach((output, index) => {
       if (output === "") return;
       if (lookUp(scope, output))

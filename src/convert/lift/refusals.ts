@@ -18,12 +18,18 @@ export function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): In
     (type) => type !== "MatMul" || count(type) > 0,
   );
   const gates = nodes.filter((node) => isKind(node, "scale")).length;
+  const undecided = count("If");
   return new InputError({
     code: "unsupported",
     subject,
-    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values`,
+    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values${undecided > 0 ? `, with ${undecided} If that choose while it runs` : ""}`,
     expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
-    remedy: quantised.length > 0 ? "give the float model that it was made from" : "give a model of an OSNet",
+    remedy:
+      quantised.length > 0
+        ? "give the float model that it was made from"
+        : undecided > 0
+          ? "export it for images, and a batch, of one size"
+          : "give a model of an OSNet",
   });
 }
 

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
 import { liftStateDict, matchGraph } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
+import { branch, branched, HOLDS_NOT } from "./branched.js";
 import { anonymous, operator, replaceNode, withAttribute, withConstants } from "./graphs.js";
 
 /** What the dynamo exporter of torch 2.1 writes: functions that choose by the rank of what they are given. */
@@ -15,63 +16,14 @@ const SIZE = { height: 32, width: 16 };
 const MODEL = lowerToOnnx(GRAPH, STATE, { size: SIZE, output: "both", fold: false, opset: 17 });
 const SUBJECT = { subject: "theirs.onnx" };
 
-const int64 = (...values: readonly number[]): Tensor => ({
+const list = (...values: readonly number[]): Tensor => ({
   dtype: "int64",
-  shape: values.length === 1 ? [] : [values.length],
+  shape: [values.length],
   data: BigInt64Array.from(values, BigInt),
 });
-const list = (...values: readonly number[]): Tensor => ({ ...int64(...values), shape: [values.length] });
 const input = ({ inputs }: OnnxNode): string => inputs[0] ?? "";
 
-function branch(result: string, ...nodes: readonly OnnxNode[]): OnnxAttribute {
-  const value = {
-    name: "",
-    inputs: [],
-    outputs: [{ name: result }],
-    nodes,
-    initializers: new Map<string, Tensor>(),
-  };
-  return { type: "graph", value };
-}
-
-/** An `If` that hands `value` on where `condition` does not hold, and else what no network has. */
-function unless(condition: string, value: string, output: string): OnnxNode {
-  return operator("If", [condition], output, {
-    then_branch: branch(`${output}.then`, operator("Tan", [value], `${output}.then`)),
-    else_branch: branch(`${output}.else`, operator("Identity", [value], `${output}.else`)),
-  });
-}
-
-/** Whether a value has another rank than 4, as `${name}.other`. */
-function otherRank(value: string, name: string): readonly OnnxNode[] {
-  return [
-    operator("Shape", [value], `${name}.shape`),
-    operator("Size", [`${name}.shape`], `${name}.rank`),
-    operator("Equal", [`${name}.rank`, "four"], `${name}.same`),
-    operator("Not", [`${name}.same`], `${name}.other`),
-  ];
-}
-
-/** A convolution as `aten_convolution` has it: of images that may lack their batch, and transposed or not. */
-function atenConvolution(node: OnnxNode): readonly OnnxNode[] {
-  const [output = ""] = node.outputs;
-  const batched = `${output}.batched`;
-  return [
-    ...otherRank(input(node), output),
-    unless(`${output}.other`, input(node), batched),
-    operator("If", ["no"], `${output}.sum`, {
-      then_branch: branch("t", operator("ConvTranspose", [batched, ...node.inputs.slice(1)], "t")),
-      else_branch: branch("e", { ...node, inputs: [batched, ...node.inputs.slice(1)], outputs: ["e"] }),
-    }),
-    unless(`${output}.other`, `${output}.sum`, output),
-  ];
-}
-
-const convolutions = GRAPH.nodes.flatMap(({ name, op }) => (op.kind === "conv" ? [name] : []));
-const BRANCHED = withConstants(
-  convolutions.reduce((model, name) => replaceNode(model, name, atenConvolution), MODEL),
-  { four: int64(4), no: { dtype: "bool", shape: [], data: Uint8Array.of(0) } },
-);
+const BRANCHED = branched(MODEL);
 
 /** An instance norm as PyTorch computes it: a batch norm by the statistics of one image of N·C channels. */
 function asTrainingNorm(model: OnnxModel, to: readonly number[] = [1, 32, 8, 4]): OnnxModel {
@@ -109,7 +61,7 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
           operator("Add", [input(node), "scaled"], "first"),
           { ...node, inputs: ["first", ...node.inputs.slice(1)] },
         ]),
-        { nought: int64(0), alpha: float32([], [1]) },
+        { nought: { ...list(0), shape: [] }, alpha: float32([], [1]) },
       ),
     ],
   ])("%s", (_, model) => {
@@ -139,7 +91,7 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
         }),
       ],
     );
-    const given = withConstants(model, { no: { dtype: "bool", shape: [], data: Uint8Array.of(0) } });
+    const given = withConstants(model, { no: HOLDS_NOT });
     const match = matchGraph(given, { ...SUBJECT, graph: GRAPH });
     expect(match.differences).toEqual([]);
     expect([...match.folded]).toEqual(["conv4.bn"]);
@@ -152,9 +104,18 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
   });
 
   it("the other branch where the condition says so", () => {
-    const model = withConstants(BRANCHED, {
-      no: { dtype: "bool", shape: [], data: Uint8Array.of(1) },
-    });
+    const model = withConstants(BRANCHED, { no: { ...HOLDS_NOT, data: Uint8Array.of(1) } });
     expect(() => matchGraph(model, { ...SUBJECT, graph: GRAPH })).toThrow(/another network of 0 Conv/);
+  });
+
+  it("and says so where only the run decides", () => {
+    const { graph } = BRANCHED;
+    const initializers = new Map(graph.initializers);
+    initializers.delete("no");
+    const nodes = [operator("Tan", ["images"], "no"), ...graph.nodes];
+    const model = { ...BRANCHED, graph: { ...graph, nodes, initializers } };
+    expect(() => matchGraph(model, { ...SUBJECT, graph: GRAPH })).toThrow(
+      /^theirs\.onnx: found another network of 0 Conv, .*, with \d+ If that choose while it runs, expected an OSNet/,
+    );
   });
 });

@@ -5,6 +5,7 @@ import { expand, parseSpec } from "../../../src/arch/index.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/lower/onnx/index.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
+import { branched } from "../../convert/lift/branched.js";
 import type { Seed } from "../mutate/index.js";
 import { TINY_SPEC } from "./pth.js";
 
@@ -75,6 +76,28 @@ function encodeTiny(options: OnnxOptions): Uint8Array {
   return encodeOnnx(lowerToOnnx(graph, weights, options));
 }
 
+/** The same model with its first nodes in a function, branches among them. */
+function inFunctions(bytes: Uint8Array): Uint8Array {
+  const model = ModelProto.decode(bytes);
+  const nodes = model.graph?.node ?? [];
+  const body = nodes.slice(0, 12);
+  const made = new Set(body.flatMap(({ output }) => output ?? []));
+  const read = (list: typeof nodes): readonly string[] =>
+    list.flatMap(({ input, attribute }) => [
+      ...(input ?? []),
+      ...(attribute ?? []).flatMap(({ g }) => (g ? read((g.node ?? []) as typeof nodes) : [])),
+    ]);
+  const input = [...new Set(read(body))].filter((name) => !made.has(name));
+  const rest = nodes.slice(body.length);
+  const output = [...new Set(read(rest))].filter((name) => made.has(name));
+  return ModelProto.encode({
+    ...model,
+    opsetImport: [...model.opsetImport, { domain: "own", version: 1 }],
+    graph: { ...model.graph, node: [{ opType: "Start", domain: "own", input, output }, ...rest] },
+    functions: [{ name: "Start", domain: "own", input, output, node: body }],
+  }).finish();
+}
+
 function onnxSeeds(
   models: readonly { readonly name: string; readonly bytes: Uint8Array }[],
 ): readonly Seed[] {
@@ -91,6 +114,8 @@ export const LIFT_SEEDS: readonly Seed[] = onnxSeeds([
   { name: "folded", bytes: encodeTiny({}) },
   { name: "unfolded", bytes: encodeTiny({ fold: false }) },
   { name: "with gates", bytes: encodeTiny({ gates: true }) },
+  { name: "in branches", bytes: encodeOnnx(branched(lowerToOnnx(graph, weights))) },
+  { name: "in functions", bytes: inFunctions(encodeOnnx(branched(lowerToOnnx(graph, weights)))) },
 ]);
 
 export const ONNX_SEEDS: readonly Seed[] = onnxSeeds([
