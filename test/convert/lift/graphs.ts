@@ -90,6 +90,19 @@ export function operator(
   };
 }
 
+/** An attribute that is a list of whole numbers. */
+export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "ints", value });
+
+/** A list of whole numbers as a constant. */
+export const int64 = (...values: readonly number[]): Tensor<"int64"> => ({
+  dtype: "int64",
+  shape: [values.length],
+  data: BigInt64Array.from(values, BigInt),
+});
+
+/** What a node works on. */
+export const inputOf = ({ inputs }: OnnxNode): string => inputs[0] ?? "";
+
 /** The same model with more constants. */
 export function withConstants(model: OnnxModel, constants: Readonly<Record<string, Tensor>>): OnnxModel {
   const initializers = new Map([...model.graph.initializers, ...Object.entries(constants)]);
