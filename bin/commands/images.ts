@@ -39,7 +39,7 @@ async function readArray(path: string): Promise<Images> {
 }
 
 async function readPhotos(paths: readonly string[]): Promise<Images> {
-  const { decodePhoto } = await import("../../src/verify/preprocess/photos.js");
+  const { decodePhoto } = await import("../../src/verify/inputs/preprocess/photos.js");
   const photos = [];
   // One after the other, so that no more than one is unpacked beside the pixels that are kept.
   for (const path of paths) photos.push(await decodePhoto(await readInput(path), basename(path)));

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../../src/arch/index.js";
 import { InputError } from "../../src/errors.js";
 import { readInput } from "../../src/files.js";
-import { RUNTIMES, type RuntimeName } from "../../src/verify/backend.js";
+import { RUNTIMES, type RuntimeName } from "../../src/verify/backends/backend.js";
 import type { Tolerance } from "../../src/verify/report.js";
 
 /** `--tolerance`: a positive number below 1, or `auto`, which is also the default where it can be. */

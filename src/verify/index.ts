@@ -1,16 +1,16 @@
-export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backend.js";
+export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backends/backend.js";
 export { onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
 export { type BaselineOptions, compareToBaseline } from "./baseline.js";
-export type { Candidate, Side } from "./candidate.js";
-export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./choose-images.js";
-export { defaultSize, seededImages } from "./images.js";
-export { measure, type TensorMetrics } from "./metrics.js";
+export type { Candidate, Side } from "./candidates/candidate.js";
+export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./inputs/choose-images.js";
+export { defaultSize, seededImages } from "./inputs/images.js";
+export { decodePhoto, photoTensor } from "./inputs/preprocess/photos.js";
+export type { Pixels } from "./inputs/preprocess/pixels.js";
+export { measure, type TensorMetrics } from "./judge/metrics.js";
 export { type OpenOptions, openVerification } from "./open.js";
 export type { NamedBytes } from "./open-file.js";
-export { decodePhoto, photoTensor } from "./preprocess/photos.js";
-export type { Pixels } from "./preprocess/pixels.js";
 export { evaluate } from "./reference/index.js";
 export type {
   BaselineComparison,
@@ -35,6 +35,6 @@ export { renderMarkdown } from "./reports/markdown/report.js";
 export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
 export type { SuiteEntry, SuiteReport } from "./suite/report.js";
-export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
+export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity/index.js";
 export { DEFAULT_TOLERANCE, type Verification } from "./verification.js";
 export { verify } from "./verify.js";

@@ -6,8 +6,8 @@ import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
 import type { SidecarReader } from "../convert/formats/onnx/index.js";
 import { type FileFormat, sniffFormat } from "../convert/sniff.js";
 import { sha256 } from "../sha256.js";
-import type { BackendName } from "./backend.js";
-import { type ModelFile, openModel } from "./models.js";
+import type { BackendName } from "./backends/backend.js";
+import { type ModelFile, openModel } from "./candidates/models.js";
 import type { Party } from "./report.js";
 
 /** A file's bytes under the name that reports and messages give it. */

@@ -1,7 +1,7 @@
 import type { PixelOrder } from "../convert/lower/preprocess.js";
 import type { FileFormat } from "../convert/sniff.js";
 import type { Shape } from "../tensor.js";
-import type { BackendName } from "./backend.js";
+import type { BackendName } from "./backends/backend.js";
 import type { Cause } from "./explain/index.js";
 
 /**

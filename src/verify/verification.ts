@@ -1,10 +1,10 @@
 import type { LayerGraph } from "../arch/index.js";
 import type { StateDict } from "../state-dict.js";
 import type { Tensor } from "../tensor.js";
-import type { Backend } from "./backend.js";
-import type { Candidate, Side } from "./candidate.js";
-import type { QuantizedWeights } from "./quantization.js";
+import type { Backend } from "./backends/backend.js";
+import type { Candidate, Side } from "./candidates/candidate.js";
 import type { Fault, RelativeTolerance, Tolerance, WeightsResult } from "./report.js";
+import type { QuantizedWeights } from "./weights/quantization.js";
 
 /** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };

@@ -1,7 +1,7 @@
 import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../errors.js";
-import type { Candidate, Side } from "./candidate.js";
-import { type Comparison, compareLayers } from "./compare-layers.js";
+import type { Candidate, Side } from "./candidates/candidate.js";
+import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   consequences,
   explainedBy,
@@ -10,10 +10,10 @@ import {
   numericFaults,
   outputFaults,
   withCauses,
-} from "./faults.js";
+} from "./judge/faults.js";
+import { rerunFaults } from "./judge/reruns.js";
 import { proofOf } from "./proof.js";
 import type { Fault, ParityReport, Tolerance } from "./report.js";
-import { rerunFaults } from "./reruns.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
 /**

@@ -5,9 +5,9 @@ import { decodeTfjs, encodeTfjs, type TfjsFiles } from "../../src/convert/format
 import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../src/convert/lower/tfjs/index.js";
 import { elementCount, type Tensor } from "../../src/tensor.js";
 import { permute } from "../../src/tensor-permute.js";
-import type { Backend } from "../../src/verify/backend.js";
-import { tfjsCandidate } from "../../src/verify/tfjs-candidate.js";
-import { tfjsView } from "../../src/verify/tfjs-view.js";
+import type { Backend } from "../../src/verify/backends/backend.js";
+import { tfjsCandidate } from "../../src/verify/candidates/tfjs-candidate.js";
+import { tfjsView } from "../../src/verify/candidates/tfjs-view.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { type Server, serve } from "../support/server.js";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand, identify, VARIANT_NAMES, variant } from "../../src/arch/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import { seededImages } from "../../src/verify/images.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
 
 describe("seededStateDict", () => {
   it.each(VARIANT_NAMES.filter((name) => /x0_25|x0_5$/.test(name)))(

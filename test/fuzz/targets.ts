@@ -15,7 +15,7 @@ import { translateTfjs } from "../../src/convert/lift/tfjs/index.js";
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
 import { matchTfjsModel, openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
 import { InputError } from "../../src/errors.js";
-import { decodePng } from "../../src/verify/preprocess/png.js";
+import { decodePng } from "../../src/verify/inputs/preprocess/png.js";
 import { checkSuiteFile } from "../../src/verify/suite/check.js";
 import { planSuite } from "../../src/verify/suite/plan.js";
 import { inPieces } from "../support/pieces.js";

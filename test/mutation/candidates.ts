@@ -4,7 +4,7 @@ import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
 import type { Tensor } from "../../src/tensor.js";
-import type { TfjsBackendName } from "../../src/verify/backend.js";
+import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { Mutation } from "./mutation.js";
 import { type FaultyNetwork, run } from "./network.js";

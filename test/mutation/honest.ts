@@ -5,8 +5,8 @@ import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/ind
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/lower/onnx/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
 import type { RealTensor, Tensor } from "../../src/tensor.js";
-import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backend.js";
-import { seededImages } from "../../src/verify/images.js";
+import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backends/backend.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { LayerResult, ParityReport } from "../../src/verify/report.js";

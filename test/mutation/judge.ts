@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../src/tensor.js";
-import type { TfjsBackendName } from "../../src/verify/backend.js";
+import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { ParityReport } from "../../src/verify/report.js";

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../src/arch/index.js";
 import type { RealTensor, Tensor } from "../../src/tensor.js";
-import { chooseImages } from "../../src/verify/choose-images.js";
-import { seededImages } from "../../src/verify/images.js";
+import { chooseImages } from "../../src/verify/inputs/choose-images.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";
 import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";

@@ -1,6 +1,6 @@
 import type { Checkpoint } from "../../src/convert/checkpoint.js";
 import type { RealTensor, Tensor } from "../../src/tensor.js";
-import type { Backend, LayerOutput } from "../../src/verify/backend.js";
+import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 
 /** A checkpoint that candidates are held against, and what the network computes of some images. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import { onnxCandidate } from "../../src/verify/onnx-candidate.js";
+import { onnxCandidate } from "../../src/verify/candidates/onnx-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { distances, expectNearPyTorch, openFamily } from "./pytorch.js";
 

@@ -4,8 +4,8 @@ import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.j
 import type { OnnxOptions } from "../../src/convert/lower/onnx/index.js";
 import type { Tensor } from "../../src/tensor.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import type { Candidate } from "../../src/verify/candidate.js";
-import { seededImages } from "../../src/verify/images.js";
+import type { Candidate } from "../../src/verify/candidates/candidate.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";
 import { renderText } from "../../src/verify/reports/text.js";

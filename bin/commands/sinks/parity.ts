@@ -3,7 +3,7 @@ import type { PixelOrder } from "../../../src/convert/lower/preprocess.js";
 import type { OutputSelection, ResultOptions } from "../../../src/convert/lower/results.js";
 import { InputError } from "../../../src/errors.js";
 import { formatCosine } from "../../../src/terminal-text.js";
-import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import type { TfjsBackendName } from "../../../src/verify/backends/backend.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { parseTolerance } from "../inputs.js";
 import { progress } from "../terminal.js";

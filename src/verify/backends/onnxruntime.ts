@@ -3,8 +3,8 @@ import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.
 import { InputError } from "../../errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../../tensor.js";
 import { castFloat, toReal } from "../../tensor-cast.js";
-import type { Backend, LayerOutput, RunOptions } from "../backend.js";
-import type { Stage } from "../stages.js";
+import type { Stage } from "../candidates/stages.js";
+import type { Backend, LayerOutput, RunOptions } from "./backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {

@@ -3,7 +3,7 @@ import type { NpzArchive } from "../../convert/formats/npz/archive.js";
 import { InputError } from "../../errors.js";
 import { formatShape, type RealTensor, sameShape, type Tensor } from "../../tensor.js";
 import { toReal } from "../../tensor-cast.js";
-import type { Backend, LayerOutput } from "../backend.js";
+import type { Backend, LayerOutput } from "./backend.js";
 
 /** Keys of a recording that are no module's path. */
 const INPUT_KEY = "input";

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { StateDict } from "../../state-dict.js";
-import type { Backend, LayerOutput } from "../backend.js";
 import { evaluate } from "../reference/evaluate.js";
+import type { Backend, LayerOutput } from "./backend.js";
 
 /**
  * The network as its definition computes it, in float64. A tensor's memory is used again once the next is asked for.

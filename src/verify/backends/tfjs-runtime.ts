@@ -2,7 +2,7 @@ import type * as Core from "@tensorflow/tfjs-core";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../errors.js";
 import type { Tensor } from "../../tensor.js";
-import type { TfjsBackendName } from "../backend.js";
+import type { TfjsBackendName } from "./backend.js";
 
 /** A model's files, and the name of its input. */
 export interface TfjsProgram {

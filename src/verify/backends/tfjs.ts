@@ -1,8 +1,8 @@
 import { InputError } from "../../errors.js";
 import { formatShape, type Tensor } from "../../tensor.js";
 import { permute } from "../../tensor-permute.js";
-import type { Backend, LayerOutput, TfjsBackendName } from "../backend.js";
-import type { Stage } from "../stages.js";
+import type { Stage } from "../candidates/stages.js";
+import type { Backend, LayerOutput, TfjsBackendName } from "./backend.js";
 import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 
 /** A TensorFlow.js model whose inner values can be read. */

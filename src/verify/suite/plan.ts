@@ -1,5 +1,5 @@
 import { InputError } from "../../errors.js";
-import { type BackendName, TFJS_BACKENDS } from "../backend.js";
+import { type BackendName, TFJS_BACKENDS } from "../backends/backend.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
 import { entryFileName, type Shard } from "./report.js";
 

@@ -1,4 +1,4 @@
-import { RUNTIMES } from "../backend.js";
+import { RUNTIMES } from "../backends/backend.js";
 import type { CandidateSpec, ConversionOptions, EntryOptions, EntryPattern, ModelSpec } from "./file.js";
 
 /** What a value must be, in words, and whether it is. */

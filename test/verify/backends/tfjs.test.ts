@@ -21,17 +21,17 @@ import { InputError } from "../../../src/errors.js";
 import type { StateDict } from "../../../src/state-dict.js";
 import type { Tensor } from "../../../src/tensor.js";
 import { permute } from "../../../src/tensor-permute.js";
-import type { TfjsBackendName } from "../../../src/verify/backend.js";
+import type { TfjsBackendName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
-import type { Candidate } from "../../../src/verify/candidate.js";
-import { seededImages } from "../../../src/verify/images.js";
-import { joinByName } from "../../../src/verify/join.js";
-import { measure } from "../../../src/verify/metrics.js";
+import type { Candidate } from "../../../src/verify/candidates/candidate.js";
+import { stagesOf } from "../../../src/verify/candidates/stages.js";
+import { tfjsCandidate } from "../../../src/verify/candidates/tfjs-candidate.js";
+import { tfjsView } from "../../../src/verify/candidates/tfjs-view.js";
+import { seededImages } from "../../../src/verify/inputs/images.js";
+import { joinByName } from "../../../src/verify/judge/join.js";
+import { measure } from "../../../src/verify/judge/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
-import { stagesOf } from "../../../src/verify/stages.js";
-import { tfjsCandidate } from "../../../src/verify/tfjs-candidate.js";
-import { tfjsView } from "../../../src/verify/tfjs-view.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
 
 function candidateOf(

@@ -5,7 +5,7 @@ import type { TfjsModel } from "../../../../src/convert/formats/tfjs/index.js";
 import { liftStateDict } from "../../../../src/convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/lift/tfjs/index.js";
 import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../../../src/convert/lower/tfjs/index.js";
-import { tfjsConstants } from "../../../../src/verify/tfjs-weights.js";
+import { tfjsConstants } from "../../../../src/verify/weights/tfjs-weights.js";
 import { FAMILIES, missing } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";

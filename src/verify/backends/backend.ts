@@ -1,0 +1,50 @@
+import type { RealTensor, Tensor } from "../../tensor.js";
+
+/** One value of the network under its layer name: activations NCHW, or NC after pooling. */
+export interface LayerOutput {
+  readonly name: string;
+  readonly tensor: RealTensor;
+  /**
+   * Whether this is beside the layer's own turn: its value in the run that the layers which follow come from. In another
+   * run it may be another, by rounding.
+   */
+  readonly again?: boolean;
+}
+
+/** How a model is run as it is. */
+export interface RunOptions {
+  /** Whether the runtime may rewrite the graph before it runs it. Default true. */
+  readonly optimised?: boolean;
+}
+
+/**
+ * Something that computes, or has computed, the values of a network's layers. All backends speak layer names and NCHW;
+ * a comparison sees nothing else of them.
+ */
+export interface Backend {
+  readonly name: BackendName;
+  /** Names of the layers that `run` yields, in the order it yields them. */
+  readonly layers: readonly string[];
+  /**
+   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each, but for
+   * those that are marked as shown again.
+   *
+   * @throws InputError (`tensor`) if the backend cannot take such an input
+   */
+  run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
+}
+
+/**
+ * `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz.
+ * `tfjs-…`: a TensorFlow.js model, in WebAssembly, in JavaScript or in TensorFlow's own library.
+ */
+export type BackendName = "reference" | "recorded" | RuntimeName;
+
+/** What runs a model's file. */
+export type RuntimeName = "onnxruntime" | TfjsBackendName;
+
+export const TFJS_BACKENDS = ["tfjs-wasm", "tfjs-cpu", "tfjs-node"] as const;
+
+export type TfjsBackendName = (typeof TFJS_BACKENDS)[number];
+
+export const RUNTIMES: readonly RuntimeName[] = ["onnxruntime", ...TFJS_BACKENDS];

@@ -1,0 +1,112 @@
+import type { LayerGraph } from "../../arch/index.js";
+import { InputError } from "../../errors.js";
+import type { Tensor } from "../../tensor.js";
+import type { Recording } from "../backends/recorded.js";
+import type { Candidate } from "../candidates/candidate.js";
+import type { OpenFile } from "../open-file.js";
+import { chooseImages } from "./choose-images.js";
+import { defaultSize, photographed, seededImages } from "./images.js";
+import { photoTensor } from "./preprocess/photos.js";
+import type { Pixels } from "./preprocess/pixels.js";
+
+export interface ImageOptions {
+  /**
+   * Test images [N, 3, H, W], or decoded pictures, with what reports call them; `auto` for seeded ones of which no part of
+   * the network stays untested, if that can be; a seed; or nothing for seed 0. Recordings bring their own.
+   */
+  readonly images?:
+    | { readonly source: string; readonly tensor: Tensor<"float32"> }
+    | { readonly source: string; readonly photos: readonly Pixels[] }
+    | "auto"
+    | { readonly seed: number };
+  /** Seeded images per run. Default: what the model fixes, else 2. */
+  readonly batch?: number;
+  /** Size of seeded images and of pictures. Default: what the model fixes, else 256×128 (128×64 for `auto`). */
+  readonly size?: { readonly height: number; readonly width: number };
+}
+
+/**
+ * The images of a verification, and what reports call them.
+ *
+ * @throws InputError (`argument`) if more is chosen than can be
+ */
+export function imagesFor(
+  graph: LayerGraph,
+  candidate: OpenFile,
+  reference: OpenFile,
+  recording: Recording | undefined,
+  { images, batch, size }: ImageOptions,
+): { readonly images: Tensor<"float32">; readonly source: string } {
+  if (recording) {
+    if (images || batch || size) throw surplusChoice("a choice of images beside a recording", "a recording");
+    return { images: recording.images, source: "the recording" };
+  }
+  if (images && images !== "auto" && "tensor" in images) {
+    if (batch || size) throw surplusChoice("a batch or size beside images", "a file of images");
+    return { images: images.tensor, source: images.source };
+  }
+  const [fixedBatch, , height, width] = candidate.kind === "model" ? candidate.model.inputShape : [];
+  const count = batch ?? fixedBatch;
+  if (images === "auto" && reference.kind === "checkpoint") {
+    const chosen = chooseImages(graph, reference.checkpoint.stateDict, {
+      ...(size ?? { height: height ?? 128, width: width ?? 64 }),
+      ...(count === undefined ? {} : { batch: count }),
+    });
+    const remaining = chosen.vacuity.untested.length;
+    const source = `auto: ${chosen.kinds.join(", ")}${remaining > 0 ? `; ${remaining} things untested` : ""}`;
+    return { images: chosen.images, source };
+  }
+  if (images && images !== "auto" && "photos" in images) {
+    const { photos, source } = images;
+    if (batch) throw surplusChoice("a batch beside pictures", "a list of pictures");
+    if (fixedBatch !== undefined && fixedBatch !== photos.length)
+      throw new InputError({
+        code: "argument",
+        subject: source,
+        found: `${photos.length} pictures`,
+        expected: `${fixedBatch}, the batch that the model fixes`,
+        remedy: "give as many, or convert the model with --batch dynamic",
+      });
+    const { height: high = height ?? 256, width: wide = width ?? 128 } = size ?? {};
+    return { images: photoTensor(photos, high, wide), source };
+  }
+  const seed = images && images !== "auto" ? images.seed : 0;
+  const chosen = size ?? defaultSize(graph, { height, width });
+  const tensor = seededImages(seed, count ?? 2, chosen.height, chosen.width);
+  const pixels = candidate.kind === "model" && candidate.model.preprocess !== undefined;
+  return { images: pixels ? photographed(tensor) : tensor, source: `seed:${seed}` };
+}
+
+function surplusChoice(found: string, source: string): InputError {
+  return new InputError({
+    code: "argument",
+    subject: "images",
+    found,
+    expected: "none",
+    remedy: `leave out --input, --batch and --size, since ${source} brings its own`,
+  });
+}
+
+/** How far images may be from those that a file can be given before they are others. */
+const SAME_IMAGE = 1e-5;
+
+/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
+export function imagesSeen(
+  { preprocess, party }: Candidate,
+  images: Tensor<"float32">,
+  isRecorded: boolean,
+): Tensor<"float32"> {
+  const nearest = preprocess?.nearest(images) ?? images;
+  const isOther = nearest.data.some(
+    (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
+  );
+  if (isRecorded && isOther)
+    throw new InputError({
+      code: "argument",
+      subject: party.name,
+      found: "a model that takes whole-number pixels, beside a recording of images that have none",
+      expected: "a reference that can be run on other images",
+      remedy: "give the checkpoint as the reference",
+    });
+  return nearest;
+}

@@ -1,0 +1,90 @@
+import type { LayerNode } from "../../arch/index.js";
+import { formatShape, sameShape } from "../../tensor.js";
+import type { Explanation } from "../explain/index.js";
+import type {
+  Fault,
+  GateResult,
+  LayerResult,
+  OutputResult,
+  QuantizationResult,
+  Tolerance,
+  Vacuity,
+} from "../report.js";
+import { observeVacuity } from "../vacuity/index.js";
+import type { Verification } from "../verification.js";
+import { judgeEmbedding } from "./embedding.js";
+import { layerFault } from "./faults.js";
+import { joinByName } from "./join.js";
+import { layerJudge } from "./layer-judge.js";
+import { gateResult } from "./verdicts.js";
+
+/** What a run of both sides has shown. */
+export interface Comparison {
+  /** The layers that both sides gave values of one shape for, by name. */
+  readonly layers: ReadonlyMap<string, LayerResult>;
+  /** The gates among them, by the layer that computes each. */
+  readonly gates: ReadonlyMap<string, GateResult>;
+  /** The embedding; null if it was not among them. */
+  readonly output: OutputResult | null;
+  readonly quantization: QuantizationResult | undefined;
+  /** Layers of which the sides gave values of different shapes. */
+  readonly misshapen: readonly Fault[];
+  readonly vacuity: Vacuity;
+  /** What would explain each layer that is wrong on its own inputs. */
+  readonly explanations: ReadonlyMap<string, Explanation>;
+}
+
+/**
+ * Runs both sides on the images and judges every wanted layer as soon as both have it.
+ *
+ * @throws InputError if a side cannot run on the images
+ */
+export async function compareLayers(
+  verification: Verification,
+  tolerance: Tolerance,
+  wanted: readonly LayerNode[],
+): Promise<Comparison> {
+  const { graph, candidate, reference, images } = verification;
+  const nodes = new Map(wanted.map((node) => [node.name, node]));
+  const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
+  const { features, evaluation } = graph.outputs;
+  const outputLayer = [features, graph.outputs[evaluation]].find((name) => name && nodes.has(name));
+  const results = new Map<string, LayerResult>();
+  const gates = new Map<string, GateResult>();
+  const misshapen: Fault[] = [];
+  let embedding: Awaited<ReturnType<typeof judgeEmbedding>> | undefined;
+
+  const judge = layerJudge(verification, tolerance);
+  const observer = observeVacuity(graph, { images });
+  const joined = joinByName(
+    reference.backend.run(images),
+    candidate.backend.run(images),
+    new Set(nodes.keys()),
+  );
+  for await (const { name, expected, actual, again } of joined) {
+    const node = nodes.get(name);
+    if (!node) continue;
+    if (!sameShape(expected.shape, actual.shape)) {
+      const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
+      misshapen.push(layerFault(node, "structure", null, shapes));
+      continue;
+    }
+    observer.observe(name, actual);
+    const result = judge.judge(node, expected, actual, again);
+    results.set(name, result);
+    const gate = gateLayers.get(name);
+    if (gate) gates.set(name, gateResult(gate, expected, actual, result));
+    if (name === outputLayer)
+      embedding = await judgeEmbedding(verification, tolerance, { name, expected, actual });
+    verification.onProgress?.(results.size, wanted.length);
+  }
+  return {
+    layers: results,
+    gates,
+    output: embedding?.output ?? null,
+    quantization: embedding?.quantization,
+    misshapen,
+    vacuity: observer.finish(),
+    explanations: judge.explanations(),
+  };
+}

@@ -1,0 +1,163 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { Explanation } from "../explain/index.js";
+import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../report.js";
+
+/**
+ * Failing layers that no failing layer feeds, near or far, worst first: where the trouble starts. What lies downstream
+ * of a fault differs too, and is not blamed, even where a layer between the two came within the tolerance again.
+ */
+export function numericFaults(
+  graph: LayerGraph,
+  results: ReadonlyMap<string, LayerResult>,
+  { value }: RelativeTolerance,
+  structure: readonly Fault[] = [],
+): Fault[] {
+  // What lies behind a layer that is another one differs because of it.
+  const tainted = new Set(structure.map(({ layer }) => layer));
+  const faults: Fault[] = [];
+  for (const node of graph.nodes) {
+    const upstream = node.inputs.some((input) => tainted.has(input));
+    const result = results.get(node.name);
+    if (upstream || result?.status === "fail") tainted.add(node.name);
+    if (upstream || result?.status !== "fail") continue;
+    faults.push(layerFault(node, "numeric", result.margin, explain(result, value)));
+  }
+  return faults.sort(byMargin);
+}
+
+/** Layers whose error on the candidate's own inputs is over their bound, worst first: each is a fault of its own. */
+export function localFaults(
+  graph: LayerGraph,
+  results: ReadonlyMap<string, LayerResult>,
+  explanations: ReadonlyMap<string, Explanation>,
+): Fault[] {
+  return graph.nodes
+    .flatMap((node) => {
+      const result = results.get(node.name);
+      if (result?.status !== "fail") return [];
+      const explanation = explanations.get(node.name);
+      const fault = layerFault(
+        node,
+        "numeric",
+        result.margin,
+        explanation?.sentence ?? explainLocally(result),
+      );
+      return [explanation ? { ...fault, cause: explanation.cause } : fault];
+    })
+    .sort(byMargin);
+}
+
+/**
+ * One fault for one cause: wrong values of a layer whose operation or parameters are known to be others are that
+ * fault's margin, and no second fault. A parameter that all streams share puts all of them off.
+ */
+export function withCauses(graph: LayerGraph, causes: readonly Fault[], numeric: readonly Fault[]): Fault[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const explains = (cause: Fault, effect: Fault): boolean => {
+    if (cause.layer === effect.layer) return true;
+    if (cause.kind !== "weights") return false;
+    const shared = new Set(Object.values(nodes.get(cause.layer)?.parameters ?? {}));
+    return Object.values(nodes.get(effect.layer)?.parameters ?? {}).some((path) => shared.has(path));
+  };
+  const merged = causes.map((cause) => {
+    const effects = numeric.filter((effect) => explains(cause, effect));
+    const [own = effects[0]] = effects.filter(({ layer }) => layer === cause.layer);
+    if (!own) return cause;
+    const worst = Math.max(...effects.map(({ margin }) => margin ?? Infinity));
+    return {
+      ...cause,
+      margin: Number.isFinite(worst) ? worst : null,
+      ...(own.cause ? { cause: own.cause, explanation: `${cause.explanation}; ${own.explanation}` } : {}),
+    };
+  });
+  return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
+}
+
+function byMargin(a: Fault, b: Fault): number {
+  return (b.margin ?? Infinity) - (a.margin ?? Infinity);
+}
+
+function explainLocally({ nonFinite, localMaxAbs, margin }: LayerResult): string {
+  if (margin === null)
+    return `${nonFinite} elements are NaN or infinite, where what feeds the layer gives finite values`;
+  return `off by ${localMaxAbs?.toPrecision(3)} on the candidate's own inputs, ${margin.toPrecision(3)} times what rounding accounts for`;
+}
+
+/** The model must give without inner outputs what it gave when it was inspected. */
+export function outputFaults(
+  output: OutputResult | null,
+  results: ReadonlyMap<string, LayerResult>,
+): Fault[] {
+  if (output?.status !== "fail" || results.get(output.layer)?.status !== "pass") return [];
+  const moved = output.tappingMaxAbs?.toPrecision(3);
+  const explanation = `run without its inner values as outputs, the model gives another embedding (max |difference| ${moved})`;
+  return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
+}
+
+export function layerFault(
+  node: Pick<LayerNode, "name" | "stream">,
+  kind: Fault["kind"],
+  margin: number | null,
+  explanation: string,
+): Fault {
+  return {
+    layer: node.name,
+    ...(node.stream === undefined ? {} : { stream: node.stream }),
+    kind,
+    margin,
+    explanation,
+  };
+}
+
+function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number): string {
+  if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
+  const relative =
+    relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
+  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
+}
+
+/** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
+export function explainedBy(
+  structure: readonly Pick<Fault, "layer" | "stream">[],
+  nodes: ReadonlyMap<string, LayerNode>,
+): (node: LayerNode) => boolean {
+  const place = ({ block, stream }: Pick<LayerNode, "block" | "stream">): string => `${block} ${stream}`;
+  const layers = new Set(structure.map(({ layer }) => layer));
+  const streams = new Set(
+    structure.flatMap(({ layer, stream }) => {
+      const node = nodes.get(layer);
+      return node && stream !== undefined ? [place(node)] : [];
+    }),
+  );
+  return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
+}
+
+/**
+ * Layers that are not there because of a fault that is told elsewhere: what they read could not be found, or what would
+ * read them is wrong, as the sum is that leaves a stream out.
+ *
+ * @param missing layers of which one side has no value
+ * @param failing layers whose values are wrong
+ * @param structure layers that are others
+ */
+export function consequences(
+  { nodes }: LayerGraph,
+  missing: ReadonlySet<string>,
+  failing: ReadonlySet<string>,
+  structure: readonly Pick<Fault, "layer">[],
+): ReadonlySet<string> {
+  const others = new Set(structure.map(({ layer }) => layer));
+  const lost = new Set(others);
+  for (const { name, inputs } of nodes)
+    if (missing.has(name) && inputs.some((input) => lost.has(input))) lost.add(name);
+  const unread = new Set<string>();
+  const readers = new Map<string, string[]>();
+  for (const { name, inputs } of nodes)
+    for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
+  for (const { name } of nodes.toReversed()) {
+    const own = readers.get(name) ?? [];
+    const isUnread = own.every((reader) => failing.has(reader) || others.has(reader) || unread.has(reader));
+    if (missing.has(name) && own.length > 0 && isUnread) unread.add(name);
+  }
+  return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
+}

@@ -1,0 +1,74 @@
+import { type LayerNode, parametersOf } from "../../arch/index.js";
+import { InputError } from "../../errors.js";
+import type { RealTensor } from "../../tensor.js";
+import type { LayerOutput } from "../backends/backend.js";
+import type { Explanation } from "../explain/index.js";
+import { float64Parameters } from "../reference/index.js";
+import type { LayerResult, RelativeTolerance, Tolerance } from "../report.js";
+import type { Verification } from "../verification.js";
+import { type LocalJudge, localJudge } from "./local.js";
+import { judgeLayer, judgeLocally } from "./verdicts.js";
+
+/** With more constants than these different, the weights are another checkpoint's, and that explains all. */
+const FEW_WEIGHTS = 32;
+
+/** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
+const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
+
+/** Judges layers as they come, in network order. */
+export interface LayerJudge {
+  /** @param again other layers as they are in the run that this layer and those after it come from */
+  judge(
+    node: LayerNode,
+    expected: RealTensor,
+    actual: RealTensor,
+    again: readonly LayerOutput[],
+  ): LayerResult;
+  explanations(): ReadonlyMap<string, Explanation>;
+}
+
+/** Judges each layer against the reference network, or on the candidate's own inputs to it. */
+export function layerJudge(
+  { graph, candidate, images, parameters, weights }: Verification,
+  tolerance: Tolerance,
+): LayerJudge {
+  if (tolerance.rule === "relative-to-max")
+    return {
+      judge: (node, expected, actual) => judgeLayer(node, expected, actual, tolerance),
+      explanations: () => new Map(),
+    };
+  if (!parameters)
+    throw new InputError({
+      code: "argument",
+      subject: "--tolerance auto",
+      found: "no checkpoint to recompute layers with",
+      expected: "a checkpoint as the reference",
+      remedy: "give the checkpoint, or a number as the tolerance",
+    });
+  const source = float64Parameters(parameters);
+  const departures = new Set(candidate.structure?.map(({ layer }) => layer));
+  const shown = new Set(candidate.backend.layers);
+  const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
+  let local: LocalJudge | undefined;
+  return {
+    judge(node, expected, actual, again) {
+      local ??= localJudge(graph, {
+        shown: candidate.backend.layers,
+        images,
+        parameters: source,
+        parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
+        precision: candidate.precision ?? actual.dtype,
+        foldsNarrow: candidate.foldsNarrow ?? false,
+        mayHide: (layer) => !departures.has(layer),
+        // Activations on integers are rounded at every layer, which is the one explanation of all faults.
+        explains: others.length <= FEW_WEIGHTS && !weights?.result.quantised,
+        reusesMemory: candidate.backend.name === "reference",
+      });
+      const error = local.judge(node.name, actual, again);
+      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
+      if (node.op.kind === "input") return judgeLayer(node, expected, actual, NORMALIZED_TOLERANCE);
+      return judgeLocally(node, expected, actual, error);
+    },
+    explanations: () => local?.explanations() ?? new Map(),
+  };
+}

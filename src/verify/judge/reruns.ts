@@ -1,0 +1,103 @@
+import { InputError } from "../../errors.js";
+import type { RealTensor, Tensor } from "../../tensor.js";
+import type { Candidate } from "../candidates/candidate.js";
+import type { Fault, Rerun } from "../report.js";
+import { layerFault } from "./faults.js";
+import { measure } from "./metrics.js";
+
+/** Images that are also run alone: a file that mixes those of a batch does so with the first or the last. */
+const MOST_ALONE = 2;
+
+/** The model as it is used, on all images. */
+export interface WholeRun {
+  readonly images: Tensor<"float32">;
+  /** The embedding's layer, and its values. */
+  readonly name: string;
+  readonly tensor: RealTensor;
+  /** By how much of its largest value the embedding may move. */
+  readonly tolerance: number;
+  /** Images that the model takes at a time, where it fixes them. */
+  readonly batch: number | undefined;
+}
+
+/**
+ * Runs a candidate again in ways that must not matter: without the runtime's optimisations, and each image by itself.
+ *
+ * A model of fixed batch takes no image alone, unless it takes no more. One that does not say so must.
+ */
+export async function rerun(candidate: Candidate, run: WholeRun): Promise<readonly Rerun[]> {
+  const { images, name, tensor } = run;
+  const count = images.shape[0] ?? 1;
+  const reruns: Rerun[] = [];
+  if (candidate.optimises) {
+    const other = await again(candidate, images, false);
+    reruns.push(compare("unoptimised", count, tensor, other, run));
+  }
+  if (count < 2 || run.batch !== undefined) return reruns;
+  const chosen = [...new Set([0, count - 1])].slice(0, MOST_ALONE);
+  const rows: (RealTensor | string)[] = [];
+  for (const image of chosen) rows.push(await again(candidate, rowOf(images, image), true));
+  const failed = rows.find((row) => typeof row === "string");
+  const expected = joined(chosen.map((image) => rowOf(tensor, image)));
+  const found = failed ?? joined(rows.filter((row) => typeof row !== "string"));
+  return [...reruns, compare("alone", chosen.length, expected, found, run)];
+
+  /** The embedding, or why there is none. */
+  async function again(
+    { untapped }: Candidate,
+    some: Tensor<"float32">,
+    optimised: boolean,
+  ): Promise<RealTensor | string> {
+    try {
+      const result = await untapped?.(some, { optimised });
+      return result?.name === name ? result.tensor : "no embedding";
+    } catch (error) {
+      if (error instanceof InputError) return error.problem.found;
+      throw error;
+    }
+  }
+}
+
+function compare(
+  how: Rerun["how"],
+  images: number,
+  expected: RealTensor,
+  found: RealTensor | string,
+  { tolerance }: WholeRun,
+): Rerun {
+  if (typeof found === "string")
+    return { how, images, status: "fail", maxAbs: null, relMax: null, problem: found };
+  if (found.data.length !== expected.data.length) {
+    const problem = `${found.data.length} values in place of ${expected.data.length}`;
+    return { how, images, status: "fail", maxAbs: null, relMax: null, problem };
+  }
+  const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, found);
+  const status = mismatchedNonFinite === 0 && relMax <= tolerance ? "pass" : "fail";
+  return { how, images, status, maxAbs, relMax: Number.isFinite(relMax) ? relMax : null };
+}
+
+/** What is wrong with a model whose embedding depends on what it must not depend on. */
+export function rerunFaults(layer: string, reruns: readonly Rerun[]): Fault[] {
+  return reruns
+    .filter(({ status }) => status === "fail")
+    .map(({ how, maxAbs, problem }) => {
+      const difference = problem ?? `max |difference| ${maxAbs?.toPrecision(3)}`;
+      const explanation =
+        how === "alone"
+          ? `an image run alone has another embedding than in a batch (${difference}), though the file fixes no batch: it mixes images, or takes one number of them only`
+          : `without the runtime's optimisations the model gives another embedding (${difference})`;
+      return layerFault({ name: layer }, how === "alone" ? "structure" : "numeric", null, explanation);
+    });
+}
+
+/** One image of a batch, or one row of a result. */
+function rowOf<T extends RealTensor>(tensor: T, row: number): T {
+  const size = tensor.data.length / (tensor.shape[0] ?? 1);
+  const data = tensor.data.slice(row * size, (row + 1) * size);
+  return { ...tensor, shape: [1, ...tensor.shape.slice(1)], data };
+}
+
+function joined(rows: readonly RealTensor[]): Tensor<"float64"> {
+  const data = Float64Array.from(rows.flatMap((row) => [...row.data]));
+  return { dtype: "float64", shape: [rows.length, ...(rows[0]?.shape.slice(1) ?? [])], data };
+}

@@ -1,0 +1,198 @@
+import type { GateOutput, LayerNode } from "../../arch/index.js";
+import type { RealTensor } from "../../tensor.js";
+import type { FloatDType } from "../../tensor-cast.js";
+import { isRounding, type LocalError } from "../bounds/index.js";
+import type {
+  GateChannels,
+  GateResult,
+  LayerResult,
+  OutputResult,
+  RelativeTolerance,
+  Status,
+  Tolerance,
+} from "../report.js";
+import { measure, normalizeRows, type TensorMetrics } from "./metrics.js";
+
+/** Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64. */
+export function judgeLayer(
+  node: LayerNode,
+  expected: RealTensor,
+  actual: RealTensor,
+  tolerance: RelativeTolerance,
+): LayerResult {
+  const metrics = measure(expected, actual);
+  return {
+    ...layerResult(node, actual, metrics),
+    status: statusOf(metrics, tolerance),
+    margin: finite(marginOf(metrics, tolerance)),
+  };
+}
+
+function layerResult(
+  node: LayerNode,
+  { shape }: RealTensor,
+  metrics: TensorMetrics,
+): Omit<LayerResult, "status" | "margin"> {
+  return {
+    name: node.name,
+    op: node.op.kind,
+    shape,
+    ...(node.stream === undefined ? {} : { stream: node.stream }),
+    maxAbs: metrics.maxAbs,
+    relMax: finite(metrics.relMax),
+    rmse: metrics.rmse,
+    cosine: metrics.cosine,
+    ulp: metrics.ulp,
+    nonFinite: metrics.mismatchedNonFinite,
+  };
+}
+
+/**
+ * Judges one layer by its error on the candidate's own inputs, against the bound on rounding; how far it is from the
+ * reference network is reported and not judged.
+ *
+ * @param error undefined if the candidate did not show what the layer reads
+ */
+export function judgeLocally(
+  node: LayerNode,
+  expected: RealTensor,
+  actual: RealTensor,
+  error: LocalError | undefined,
+): LayerResult {
+  const metrics = measure(expected, actual);
+  if (!error) return { ...layerResult(node, actual, metrics), status: "untested", margin: null };
+  const { margin, spread, maxAbs, nonFinite } = error;
+  return {
+    ...layerResult(node, actual, metrics),
+    status: isRounding(error) ? "pass" : "fail",
+    margin: finite(Math.max(margin, spread)),
+    localMaxAbs: maxAbs,
+    nonFinite: Math.max(nonFinite, metrics.mismatchedNonFinite),
+  };
+}
+
+/** A stream's gate vectors [N, C, 1, 1], with the verdict of the layer that computes them. */
+export function gateResult(
+  gate: GateOutput,
+  expected: RealTensor,
+  actual: RealTensor,
+  { maxAbs, status }: LayerResult,
+): GateResult {
+  let [min, max, sum] = [Infinity, -Infinity, 0];
+  for (const value of actual.data) {
+    min = Math.min(min, value);
+    max = Math.max(max, value);
+    sum += value;
+  }
+  const mean = sum / actual.data.length;
+  const channels = gateChannels(expected, actual);
+  return { block: gate.block, stream: gate.stream, min, mean, max, maxAbs, status, channels };
+}
+
+/** Digits of a gate's values in reports. */
+const DIGITS = 6;
+
+function gateChannels(expected: RealTensor, actual: RealTensor): GateChannels {
+  const [images = 1, count = 0] = actual.shape;
+  const over = (combine: (values: readonly number[]) => number, of: (index: number) => number): number[] =>
+    Array.from({ length: count }, (_, channel) => {
+      const values = Array.from({ length: images }, (_, image) => of(image * count + channel));
+      return Number(combine(values).toPrecision(DIGITS));
+    });
+  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / images;
+  const [e, a] = [expected.data, actual.data];
+  return {
+    candidate: over(mean, (i) => a[i] as number),
+    reference: over(mean, (i) => e[i] as number),
+    maxAbs: over(
+      (values) => Math.max(...values),
+      (i) => Math.abs((a[i] as number) - (e[i] as number)),
+    ),
+  };
+}
+
+/**
+ * By how much of its largest value a run without inner outputs may move the embedding where layers are judged by
+ * bounds: runtimes fuse other layers then, and honest roundings of a deep network add up to 1e-5 of it.
+ */
+const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-3 };
+
+/**
+ * In half precision the run that shows all values rounds all of them, which adds up to more than that. The other run
+ * rounds fewer, and is not to be farther from the reference than so many times the first: a single number's drift is luck.
+ */
+const HALF_DRIFT_FACTOR = 4;
+
+/**
+ * Judges the embedding as the model's user gets it: against the reference's, or, where each layer that leads to it is
+ * judged by its bound, against the same embedding from the run that showed the layers.
+ *
+ * @param tapped the candidate's embedding from the run that also gave its inner values
+ * @param plain the same from a run of the model as it is, where the backend can tell them apart
+ * @param precision what the candidate's values are stored in, if not in what they are given as
+ */
+export function judgeOutput(
+  layer: string,
+  expected: RealTensor,
+  tapped: RealTensor,
+  plain: RealTensor | undefined,
+  tolerance: Tolerance,
+  precision?: FloatDType,
+): OutputResult {
+  const actual = plain ?? tapped;
+  const metrics = measure(expected, actual);
+  const moved = plain && measure(tapped, plain);
+  const status =
+    tolerance.rule === "relative-to-max"
+      ? statusOf(metrics, tolerance)
+      : moved
+        ? tappingStatus(moved, metrics, measure(expected, tapped), precision)
+        : "pass";
+  return {
+    layer,
+    status: metrics.mismatchedNonFinite > 0 ? "fail" : status,
+    maxAbs: metrics.maxAbs,
+    relMax: finite(metrics.relMax),
+    cosine: metrics.cosine,
+    normalizedMaxAbs: measure(normalizeRows(expected), normalizeRows(actual)).maxAbs,
+    tappingMaxAbs: moved ? moved.maxAbs : null,
+  };
+}
+
+/** By how much of its largest value an embedding may move where it is computed by other kernels. */
+export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
+  const isHalf = precision === "float16" || precision === "bfloat16";
+  return Math.max(TAPPING_TOLERANCE.value, isHalf ? HALF_DRIFT_FACTOR * (relMax ?? 0) : 0);
+}
+
+function tappingStatus(
+  moved: TensorMetrics,
+  plain: TensorMetrics,
+  tapped: TensorMetrics,
+  precision: FloatDType | undefined,
+): Status {
+  const isHalf = precision === "float16" || precision === "bfloat16";
+  const allowed = isHalf ? HALF_DRIFT_FACTOR * tapped.relMax : 0;
+  return allowed > TAPPING_TOLERANCE.value
+    ? statusOf(plain, { ...TAPPING_TOLERANCE, value: allowed })
+    : statusOf(moved, TAPPING_TOLERANCE);
+}
+
+function statusOf(
+  { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,
+  { value }: RelativeTolerance,
+): Status {
+  return mismatchedNonFinite === 0 && maxAbs <= value * scale ? "pass" : "fail";
+}
+
+function marginOf(
+  { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,
+  { value }: RelativeTolerance,
+): number {
+  if (mismatchedNonFinite > 0) return Infinity;
+  return maxAbs === 0 ? 0 : maxAbs / (value * scale);
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}

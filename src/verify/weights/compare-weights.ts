@@ -1,0 +1,219 @@
+import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
+import { ancestors } from "../../arch/index.js";
+import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { StoredTensor } from "../../convert/formats/tfjs/index.js";
+import type { GraphMatch } from "../../convert/lift/index.js";
+import type { StateDict } from "../../state-dict.js";
+import type { DType, Tensor } from "../../tensor.js";
+import { toFloat32 } from "../../tensor-cast.js";
+import { explainedBy, layerFault } from "../judge/faults.js";
+import type { Fault, WeightsResult } from "../report.js";
+import { refold } from "./refold.js";
+import { HALF_PRECISION, inPrecisionOf, isRounded } from "./stored-values.js";
+
+/** In the order in which ONNX operators take them. */
+const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
+
+/**
+ * Compares the constants of an ONNX file with a checkpoint, apart from activations: bit for bit where they stand as
+ * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
+ * folded into them, which is folded again here in float64.
+ *
+ * @param folded layers that the candidate computes only as part of the batch norm after them
+ * @param match where the layers of another exporter's file are; it folds in float32, and is held against the bound of
+ * that (refold.ts)
+ */
+export function compareWeights(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  model: OnnxModel,
+  results: readonly string[],
+  folded: ReadonlySet<string>,
+  match?: GraphMatch,
+): WeightsComparison {
+  if (match) return compareMatched(graph, stateDict, results, match);
+  return compareConstants(graph, stateDict, onnxConstants(model), results, folded);
+}
+
+/** As `compareWeights`, of a model of any format whose layers were found by structure. */
+export function compareMatched(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  results: readonly string[],
+  match: GraphMatch,
+): WeightsComparison {
+  return compareConstants(graph, stateDict, constantsIn(match), results, match.absorbed, match);
+}
+
+export interface WeightsComparison {
+  readonly result: WeightsResult;
+  readonly faults: readonly Fault[];
+}
+
+/**
+ * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
+ * the wrong layer is a fault.
+ */
+export type ConstantsOf = (
+  node: LayerNode,
+  roles: readonly ParameterRole[],
+) => ReadonlyMap<ParameterRole, StoredTensor>;
+
+/** As `compareWeights`, of a model in any format. */
+export function compareConstants(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  find: ConstantsOf,
+  results: readonly string[],
+  folded: ReadonlySet<string>,
+  match?: GraphMatch,
+): WeightsComparison {
+  const needed = ancestors(graph, ...results);
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const faults: Fault[] = [];
+  const explained = explainedBy(match?.differences ?? [], nodes);
+  let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
+  for (const node of graph.nodes) {
+    if (!needed.has(node.name) || folded.has(node.name)) continue;
+    // A layer that the file lacks is a fault of its structure.
+    if (match && !match.constants.has(node.name) && explained(node)) continue;
+    const source = nodes.get(node.inputs[0] ?? "");
+    const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
+    if (absorbed) foldedCount++;
+    const isProduct = absorbed !== undefined || match?.affine.has(node.name) === true;
+    const expected = isProduct ? refold(absorbed, node, stateDict) : trained(node, stateDict);
+    const found = find(node, [...expected.keys()]);
+    for (const [role, constant] of expected) {
+      compared++;
+      const rounding = match?.roundings.get(node.name)?.[role];
+      const wanted = rounding ? withinSteps(constant, rounding) : constant;
+      const actual = found.get(role);
+      const problem = differences(wanted, actual, isProduct && !match ? 1 : 0, node.name);
+      if (problem !== undefined)
+        faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
+      else if (rounding) quantised++;
+      else if (actual && isRounded(actual, constant.values, node.name)) rounded++;
+      else identical++;
+    }
+  }
+  return {
+    result: {
+      compared,
+      identical,
+      folded: foldedCount,
+      ...(rounded > 0 ? { rounded } : {}),
+      ...(quantised > 0 ? { quantised } : {}),
+    },
+    faults,
+  };
+}
+
+/** A step's quotient and product are rounded too: the step itself, and the float32 that it gives. */
+const STEP_SLACK = 1 + 2 ** -10;
+const STEP_ROUNDING = 2 ** -21;
+
+/** What quantising may have made of values: half a step to either side, the steps per output channel or one for all. */
+function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expected {
+  const rowLength = values.length / Math.max(1, halves.length);
+  return {
+    values,
+    bounds: Float64Array.from(
+      values,
+      (value, index) =>
+        (bounds?.[index] ?? 0) +
+        STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0) +
+        STEP_ROUNDING * Math.abs(value),
+    ),
+  };
+}
+
+interface Expected {
+  readonly values: Float32Array;
+  /** How far each value may be off, where rounding cannot be told beforehand. */
+  readonly bounds?: Float64Array;
+}
+
+function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRole, Expected> {
+  return new Map(
+    ROLES.flatMap((role) => {
+      const path = node.parameters[role];
+      const tensor = path === undefined ? undefined : stateDict.get(path);
+      return tensor && path !== undefined ? [[role, { values: toFloat32(tensor, path).data }] as const] : [];
+    }),
+  );
+}
+
+/** The constants of a model whose layers were found by structure. */
+export function constantsIn({ constants }: GraphMatch): ConstantsOf {
+  return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
+}
+
+function onnxConstants({ graph: { nodes, initializers } }: OnnxModel): ConstantsOf {
+  const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+  return (node, roles) => constantsOf(node, writers.get(node.name), initializers, roles);
+}
+
+/** The constants that a layer's node reads, by role; of a layer written as several nodes, those of its paths' names. */
+function constantsOf(
+  node: LayerNode,
+  writer: OnnxNode | undefined,
+  initializers: ReadonlyMap<string, Tensor>,
+  roles: readonly ParameterRole[],
+): ReadonlyMap<ParameterRole, Tensor> {
+  const read = (writer?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
+  const tensors: readonly (Tensor | undefined)[] =
+    read.length === roles.length ? read : roles.map((role) => initializers.get(node.parameters[role] ?? ""));
+  return new Map(
+    roles.flatMap((role, index) => {
+      const tensor = tensors[index];
+      return tensor ? [[role, tensor] as const] : [];
+    }),
+  );
+}
+
+/** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
+function differences(
+  { values: wanted, bounds }: Expected,
+  tensor: StoredTensor | undefined,
+  distance: number,
+  layer: string,
+): string | undefined {
+  if (!tensor) return "not in the candidate";
+  if (tensor.data.length !== wanted.length) return `${tensor.data.length} values, expected ${wanted.length}`;
+  const found = toFloat32(tensor, layer).data;
+  const expected = inPrecisionOf(tensor, wanted, layer);
+  if (!expected) return "stored in steps that are larger than its range takes";
+  // A number in its last place makes no difference between one step and the next, but where it lies between the two.
+  const ulps = tensor.stored ? 0 : distance;
+  const a = new Int32Array(expected.slice().buffer);
+  const b = new Int32Array(found.slice().buffer);
+  const { stored } = tensor;
+  const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
+  // Two values that are nearly one may lie on either side of what separates two steps.
+  const step = stored && stored.dtype !== "float16" ? stored.scale : 0;
+  const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
+  const least = tensor.dtype === "float16" ? LEAST_HALF : 0;
+  let count = 0;
+  let largest = 0;
+  for (let index = 0; index < a.length; index++) {
+    if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
+    const error = Math.abs((expected[index] as number) - (found[index] as number));
+    if (error <= least && Math.abs(expected[index] as number) <= least) continue;
+    const half = precision * Math.abs(expected[index] as number) + step;
+    if (ulps === 0 && bounds && error <= narrow * (bounds[index] as number) + half + least) continue;
+    count++;
+    largest = Math.max(largest, error);
+  }
+  return count === 0
+    ? undefined
+    : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
+}
+
+/**
+ * Exporters of half-precision modules fold in half precision: how much larger its roundings are than float32's. Of the
+ * eight that bounds allow (refold.ts), six are of parameters and steps to a weight, and eight to a bias.
+ */
+const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** 13, bfloat16: 2 ** 16 };
+
+/** onnxconverter-common makes what is nearer to 0 than 1e-7 that, in float16 twice the least number; so may two roundings. */
+const LEAST_HALF = 2 ** -23;

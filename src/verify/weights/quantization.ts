@@ -1,0 +1,120 @@
+import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
+import type { StateDict } from "../../state-dict.js";
+import type { RealTensor, Tensor } from "../../tensor.js";
+import type { Backend } from "../backends/backend.js";
+import type { Candidate } from "../candidates/candidate.js";
+import { measure, normalizeRows } from "../judge/metrics.js";
+import type { QuantizationResult } from "../report.js";
+import type { ConstantsOf } from "./compare-weights.js";
+
+/** What a model stores in fewer bits, and the network that is left. */
+export interface QuantizedWeights {
+  /** Storage types, and how many tensors are of one. */
+  readonly summary: Pick<QuantizationResult, "dtypes" | "tensors">;
+  /** A checkpoint with the numbers that the model's file stands for in place of its own. */
+  readonly stateDict: (graph: LayerGraph, stateDict: StateDict, candidate: Candidate) => StateDict;
+}
+
+/**
+ * The quantised weights of a model, if it has any.
+ *
+ * @param stateDict how they are found
+ */
+export function quantizedWeights(
+  { weights }: TfjsModel,
+  stateDict: QuantizedWeights["stateDict"],
+): { readonly quantized?: QuantizedWeights } {
+  const stored = [...weights.values()].flatMap((weight) => weight.stored ?? []);
+  if (stored.length === 0) return {};
+  const dtypes = [...new Set(stored.map(({ dtype }) => dtype))];
+  return {
+    quantized: {
+      summary: { dtypes, tensors: stored.length },
+      stateDict,
+    },
+  };
+}
+
+/**
+ * A checkpoint with what a model holds in place of its own. A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
+ * γ = 1, μ = 0, σ² = 1 − ε. What the model does not hold stays as it was, and is a fault of the weights.
+ */
+export function storedStateDict(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  find: ConstantsOf,
+  { results, folded, affine = new Set() }: Pick<Candidate, "results" | "folded"> & AffineNorms,
+): StateDict {
+  const needed = ancestors(graph, ...results);
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const stored = new Map(stateDict);
+  const set = (path: string | undefined, tensor: Tensor | undefined): void => {
+    if (path !== undefined && tensor) stored.set(path, tensor);
+  };
+  for (const node of graph.nodes) {
+    if (!needed.has(node.name) || folded.has(node.name)) continue;
+    const source = nodes.get(node.inputs[0] ?? "");
+    if (node.op.kind === "batchNorm" && source && folded.has(source.name)) {
+      const found = find(node, ["weight", "bias"]);
+      set(source.parameters.weight, found.get("weight"));
+      for (const [path, tensor] of neutralNorm(source, node, found.get("bias"), node.op.epsilon))
+        set(path, tensor);
+      continue;
+    }
+    if (node.op.kind === "batchNorm" && affine.has(node.name)) {
+      const found = find(node, ["weight", "bias"]);
+      for (const [path, tensor] of neutralNorm(undefined, node, found.get("bias"), node.op.epsilon))
+        set(path, tensor);
+      set(node.parameters.weight, found.get("weight"));
+      continue;
+    }
+    const roles = Object.keys(node.parameters) as ParameterRole[];
+    for (const [role, tensor] of find(node, roles)) set(node.parameters[role], tensor);
+  }
+  return stored;
+}
+
+interface AffineNorms {
+  /** Batch norms that are a product and a sum. */
+  readonly affine?: ReadonlySet<string>;
+}
+
+/** What makes a batch norm add a bias, and its layer none. */
+function neutralNorm(
+  layer: LayerNode | undefined,
+  { parameters }: LayerNode,
+  bias: Tensor | undefined,
+  epsilon: number,
+): readonly (readonly [path: string | undefined, tensor: Tensor | undefined])[] {
+  const length = bias?.data.length ?? 0;
+  const filled = (value: number): Tensor | undefined =>
+    bias && { dtype: "float64", shape: [length], data: new Float64Array(length).fill(value) };
+  return [
+    [layer?.parameters.bias, filled(0)],
+    [parameters.weight, filled(1)],
+    [parameters.bias, bias],
+    [parameters.runningMean, filled(0)],
+    [parameters.runningVar, filled(1 - epsilon)],
+  ];
+}
+
+/** How far a model's embedding is from that of the weights before they were stored in fewer bits. */
+export async function quantizationLoss(
+  original: Backend,
+  images: Tensor<"float32">,
+  layer: string,
+  embedding: RealTensor,
+): Promise<Pick<QuantizationResult, "maxAbs" | "relMax" | "cosine" | "normalizedMaxAbs"> | undefined> {
+  for await (const { name, tensor } of original.run(images)) {
+    if (name !== layer) continue;
+    const { maxAbs, relMax, cosine } = measure(tensor, embedding);
+    return {
+      maxAbs,
+      relMax: Number.isFinite(relMax) ? relMax : null,
+      cosine,
+      normalizedMaxAbs: measure(normalizeRows(tensor), normalizeRows(embedding)).maxAbs,
+    };
+  }
+  return undefined;
+}

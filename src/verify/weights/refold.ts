@@ -1,0 +1,68 @@
+import type { LayerNode, ParameterRole } from "../../arch/index.js";
+import type { StateDict } from "../../state-dict.js";
+import { toFloat64 } from "../../tensor-cast.js";
+
+/** One constant as it should be: its values, and by how much another exporter's may differ. */
+export interface FoldedConstant {
+  readonly values: Float32Array;
+  /** Absolute, for each value. */
+  readonly bounds: Float64Array;
+}
+
+/**
+ * Exporters fold in float32, and round after every step: σ² + ε, its root, the quotient, the product with a weight; for
+ * a bias a difference and a sum besides, whose terms may cancel. At most six roundings of half a unit each; eight leave
+ * room for an inverse root taken in two steps.
+ */
+const ROUNDINGS = 8 * 2 ** -24;
+
+/** Float32's smallest normal number: what is smaller may have been flushed to zero. */
+const FLUSHED = 2 ** -126;
+
+/**
+ * The product of a layer and the batch norm after it, in float64: W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β per output
+ * channel. Without a layer, the batch norm itself as a weight and a bias by channel.
+ */
+export function refold(
+  layer: LayerNode | undefined,
+  norm: LayerNode,
+  stateDict: StateDict,
+): ReadonlyMap<ParameterRole, FoldedConstant> {
+  const read = (path: string | undefined): Float64Array | undefined => {
+    const tensor = path === undefined ? undefined : stateDict.get(path);
+    return tensor && toFloat64(tensor, path ?? "").data;
+  };
+  const none = new Float64Array();
+  const { weight: gammaPath, bias: betaPath, runningMean, runningVar } = norm.parameters;
+  const [gamma = none, beta = none] = [read(gammaPath), read(betaPath)];
+  const [mean = none, variance = none] = [read(runningMean), read(runningVar)];
+  const weight = layer ? (read(layer.parameters.weight) ?? none) : new Float64Array(gamma.length).fill(1);
+  const bias = read(layer?.parameters.bias);
+  const epsilon = norm.op.kind === "batchNorm" ? norm.op.epsilon : 0;
+  const foldedWeight = constant(weight.length);
+  const foldedBias = constant(gamma.length);
+  const rowLength = weight.length / gamma.length;
+  for (let channel = 0; channel < gamma.length; channel++) {
+    const scale = (gamma[channel] ?? 0) / Math.sqrt((variance[channel] ?? 0) + epsilon);
+    const shift = ((bias?.[channel] ?? 0) - (mean[channel] ?? 0)) * scale;
+    const offset = beta[channel] ?? 0;
+    set(foldedBias, channel, shift + offset, Math.abs(shift) + Math.abs(offset));
+    for (let index = channel * rowLength; index < (channel + 1) * rowLength; index++) {
+      const product = (weight[index] as number) * scale;
+      set(foldedWeight, index, product, Math.abs(product));
+    }
+  }
+  return new Map([
+    ["weight", foldedWeight],
+    ["bias", foldedBias],
+  ]);
+}
+
+function constant(length: number): FoldedConstant {
+  return { values: new Float32Array(length), bounds: new Float64Array(length) };
+}
+
+function set({ values, bounds }: FoldedConstant, index: number, value: number, magnitude: number): void {
+  values[index] = value;
+  bounds[index] = ROUNDINGS * magnitude + FLUSHED;
+}

@@ -1,0 +1,86 @@
+import { describe, expect, it } from "vitest";
+import { expand, variant } from "../../../src/arch/index.js";
+import { openNpz } from "../../../src/convert/formats/npz/archive.js";
+import type { Tensor } from "../../../src/tensor.js";
+import type { LayerOutput } from "../../../src/verify/backends/backend.js";
+import { openRecording, type Recording } from "../../../src/verify/backends/recorded.js";
+import { encodeNpz } from "../../support/npy.js";
+
+const graph = expand(variant("osnet_x0_25"));
+const float32 = (shape: readonly number[], ...values: number[]): Tensor<"float32"> => ({
+  dtype: "float32",
+  shape,
+  data: Float32Array.from(values),
+});
+const IMAGES: Tensor<"float32"> = { dtype: "float32", shape: [1, 3, 1, 1], data: Float32Array.of(1, 2, 3) };
+const OUTPUT = float32([1, 2], 5, 6);
+
+function open(arrays: Parameters<typeof encodeNpz>[0]): Recording {
+  return openRecording(openNpz(encodeNpz(arrays), "r.npz"), graph, "r.npz");
+}
+
+async function layersOf({ backend, images }: Recording): Promise<LayerOutput[]> {
+  const outputs: LayerOutput[] = [];
+  for await (const output of backend.run(images)) outputs.push(output);
+  return outputs;
+}
+
+const EXPECTED =
+  "expected PyTorch activations under torchreid module paths, with input [N, 3, H, W] and output; record them with python/record_activations.py.";
+
+describe("openRecording", () => {
+  it("yields what it holds under layer names, in network order", async () => {
+    const recording = open({
+      output: OUTPUT,
+      "conv2.0.gate[3].gate_activation": float32([1, 1, 1, 1], 0.5),
+      "conv1.conv": float32([1, 1, 1, 1], 7),
+      input: IMAGES,
+    });
+    expect(recording.images).toEqual(IMAGES);
+    expect(recording.backend.layers).toEqual(["conv1.conv", "conv2.0.gate[3].gate_activation", "fc.2"]);
+    expect(await layersOf(recording)).toEqual([
+      { name: "conv1.conv", tensor: float32([1, 1, 1, 1], 7) },
+      { name: "conv2.0.gate[3].gate_activation", tensor: float32([1, 1, 1, 1], 0.5) },
+      { name: "fc.2", tensor: OUTPUT },
+    ]);
+  });
+
+  it("takes a container's value for its last layer's", async () => {
+    const [first] = await layersOf(open({ input: IMAGES, output: OUTPUT, conv1: float32([1, 1, 1, 1], 8) }));
+    expect(first).toEqual({ name: "conv1.relu", tensor: float32([1, 1, 1, 1], 8) });
+  });
+
+  it("refuses two values for one layer", async () => {
+    const recording = open({
+      input: IMAGES,
+      output: OUTPUT,
+      conv1: float32([1, 1, 1, 1], 8),
+      "conv1.relu": float32([1, 1, 1, 1], 9),
+    });
+    await expect(layersOf(recording)).rejects.toThrow(
+      `r.npz: found conv1.relu different from conv1, though both name one layer's output, ${EXPECTED}`,
+    );
+  });
+
+  it("narrows float64 images that were float32", () => {
+    const wide = { dtype: "float64", shape: [1, 3, 1, 1], data: Float64Array.of(0.5, 0.25, 2) } as const;
+    expect(open({ input: wide, output: OUTPUT }).images.data).toEqual(Float32Array.of(0.5, 0.25, 2));
+  });
+
+  it.each<readonly [found: string, arrays: Parameters<typeof encodeNpz>[0]]>([
+    ['no array "input"', { output: OUTPUT }],
+    ['no array "output"', { input: IMAGES, "conv1.conv": OUTPUT }],
+    [
+      "2 arrays that are no layer of this network",
+      { input: IMAGES, output: OUTPUT, layer4: OUTPUT, "conv2.0.gate.fc1": OUTPUT },
+    ],
+    ["an input of shape [3, 1]", { input: float32([3, 1], 1, 2, 3), output: OUTPUT }],
+    ["an input of shape [1, 1, 1, 1]", { input: float32([1, 1, 1, 1], 1), output: OUTPUT }],
+    [
+      "an input of float64 values that float32 cannot hold",
+      { input: { dtype: "float64", shape: [1, 3, 1, 1], data: Float64Array.of(0.1, 0, 0) }, output: OUTPUT },
+    ],
+  ])("refuses %s", (found, arrays) => {
+    expect(() => open(arrays)).toThrow(`r.npz: found ${found}, ${EXPECTED}`);
+  });
+});

@@ -1,0 +1,168 @@
+import { describe, expect, it } from "vitest";
+import { openNpz } from "../../../../src/convert/formats/npz/archive.js";
+import type { InputError } from "../../../../src/errors.js";
+import { decodePhoto, photoTensor } from "../../../../src/verify/inputs/preprocess/photos.js";
+import type { Pixels } from "../../../../src/verify/inputs/preprocess/pixels.js";
+import { resizeBilinear } from "../../../../src/verify/inputs/preprocess/resample.js";
+import { readFixture } from "../../../fixtures.js";
+
+/** Pictures, and under `NAME.rgb` what Pillow's `convert("RGB")` makes of them. */
+const archive = openNpz(readFixture("photos.npz"), "photos.npz");
+const bytesOf = (name: string): Uint8Array => archive.read(name).data as Uint8Array;
+const pillow = (name: string): Pixels => {
+  const { shape, data } = archive.read(name);
+  return { height: shape[0] ?? 0, width: shape[1] ?? 0, data: data as Uint8Array };
+};
+const named = (suffix: string): readonly string[] => archive.names.filter((name) => name.endsWith(suffix));
+const refusal = (bytes: Uint8Array, name = "a.png"): Promise<string> =>
+  decodePhoto(bytes, name).then(
+    () => "nothing",
+    (error: InputError) => `${error.code}: ${error.problem.found}`,
+  );
+
+describe("PNG pictures", () => {
+  it.each(named(".png"))("reads %s as Pillow does", async (name) => {
+    expect(await decodePhoto(bytesOf(name), name)).toEqual(pillow(`${name}.rgb`));
+  });
+
+  it("covers every colour type and depth, interlaced and not", () => {
+    expect(named(".png")).toHaveLength(2 * 15 + 2);
+  });
+});
+
+describe("JPEG pictures", () => {
+  // The standard allows decoders a few levels; a chroma of half size is repeated, where libjpeg interpolates.
+  it.each([
+    ["444.jpg", 3, 0.6],
+    ["progressive.jpg", 3, 0.6],
+    ["restart.jpg", 3, 0.6],
+    ["grey.jpg", 1, 0.5],
+    ["exif_rotated.jpg", 3, 0.6],
+    ["rgb.jpg", 1, 0.5],
+    ["420.jpg", 90, 3],
+  ])("reads %s as Pillow does, within %i levels, %d on average", async (name, most, average) => {
+    const [actual, expected] = [await decodePhoto(bytesOf(name), name), pillow(`${name}.rgb`)];
+    expect([actual.height, actual.width]).toEqual([expected.height, expected.width]);
+    const errors = [...actual.data].map((value, index) => Math.abs(value - (expected.data[index] ?? NaN)));
+    expect(Math.max(...errors)).toBeLessThanOrEqual(most);
+    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThan(average);
+  });
+});
+
+describe("resizeBilinear", () => {
+  const resized = (height: number, width: number): readonly [actual: Pixels, expected: Pixels] => [
+    resizeBilinear(pillow("pillow.png.rgb"), height, width),
+    pillow(`resized.${height}x${width}`),
+  ];
+
+  it.each([
+    [256, 128],
+    [37, 83],
+    [211, 40],
+    [1, 1],
+  ])("is Pillow's to %i×%i, to the bit", (height, width) => {
+    const [actual, expected] = resized(height, width);
+    expect(actual).toEqual(expected);
+  });
+
+  // Here Pillow 13 does rows first, so that its values in between are rounded otherwise.
+  it.each([
+    [64, 32],
+    [7, 5],
+  ])("is Pillow 13's to %i×%i, within a level", (height, width) => {
+    const [actual, expected] = resized(height, width);
+    const errors = [...actual.data].map((value, index) => Math.abs(value - (expected.data[index] ?? NaN)));
+    expect(errors).toHaveLength(3 * height * width);
+    expect(Math.max(...errors)).toBe(1);
+  });
+});
+
+describe("photoTensor", () => {
+  it("is PyTorch's, to the bit", () => {
+    const { shape, data } = photoTensor([pillow("pillow.png.rgb")], 211, 40);
+    const expected = archive.read("tensor.211x40");
+    expect(shape).toEqual(expected.shape);
+    expect(Buffer.from(data.buffer).equals(Buffer.from(expected.data.slice().buffer))).toBe(true);
+  });
+
+  it("makes a batch of pictures of different sizes, in their order", () => {
+    const pictures = [pillow("pillow.png.rgb"), pillow("rgb8.png.rgb")];
+    const { shape, data } = photoTensor(pictures, 16, 8);
+    expect(shape).toEqual([2, 3, 16, 8]);
+    const apart = pictures.flatMap((picture) => [...photoTensor([picture], 16, 8).data]);
+    expect([...data]).toEqual(apart);
+  });
+});
+
+describe("pictures that are refused", () => {
+  const png = bytesOf("rgb8.png");
+  const jpeg = bytesOf("444.jpg");
+  /** Byte `at` of the header (after the signature, length and type) is the first of its width. */
+  const changed = (bytes: Uint8Array, at: number, ...values: readonly number[]): Uint8Array => {
+    const copy = bytes.slice();
+    copy.set(values, at);
+    return copy;
+  };
+  const frame = jpeg.findIndex((byte, index) => byte === 0xff && jpeg[index + 1] === 0xc0);
+
+  it.each<readonly [what: string, bytes: Uint8Array, found: string]>([
+    ["text", new TextEncoder().encode("GIF89a"), "format: bytes that are neither a JPEG nor a PNG picture"],
+    ["nothing", new Uint8Array(), "format: bytes that are neither a JPEG nor a PNG picture"],
+    [
+      "a PNG of 2³¹ × 2³¹",
+      changed(png, 16, 128, 0, 0, 0, 128, 0, 0, 0),
+      "unsupported: a picture of 2147483648×2147483648 pixels",
+    ],
+    ["a PNG of no width", changed(png, 16, 0, 0, 0, 0), "format: a picture of 0×29 pixels"],
+    [
+      "a PNG with more data than its size",
+      changed(png, 16, 0, 0, 0, 1),
+      "format: a PNG with more data than its size takes",
+    ],
+    ["a PNG with less", changed(png, 20, 0, 0, 1, 0), "format: a PNG with 1682 of 14848 bytes of data"],
+    ["a PNG of 3 bits", changed(png, 24, 3), "format: a PNG of colour type 2 with 3 bits"],
+    [
+      "a PNG of another compression",
+      changed(png, 26, 1),
+      "unsupported: a PNG of unknown compression, filter or interlacing",
+    ],
+    ["half a PNG", png.subarray(0, 500), "format: a PNG that ends within a chunk"],
+    ["a PNG without its data", png.subarray(0, 33), "format: a PNG with 0 bytes for 1682 of data"],
+    ["a PNG of other compressed data", changed(png, 90, 0), "format: a PNG with broken compressed data"],
+    [
+      "a palette that is too short",
+      changed(bytesOf("palette8.png"), 36, 3),
+      "format: a PNG that ends within a chunk",
+    ],
+    [
+      "a JPEG of 65535²",
+      changed(jpeg, frame + 5, 255, 255, 255, 255),
+      "unsupported: a picture of 65535×65535 pixels",
+    ],
+    ["a JPEG of 12 bits", changed(jpeg, frame + 4, 12), "unsupported: a JPEG of 12 bits"],
+    ["a lossless JPEG", changed(jpeg, frame + 1, 0xc3), "unsupported: a JPEG of kind SOF3"],
+    ["a JPEG of four colours", bytesOf("cmyk.jpg"), "unsupported: a JPEG of 4 colour components"],
+    [
+      "a PNG of a few bytes that promises 31 megabytes",
+      changed(png, 16, 0, 0, 20, 0, 0, 0, 8, 0),
+      "format: a PNG with 1589 bytes for 31459328 of data",
+    ],
+    [
+      "a JPEG of a few bytes that promises as many",
+      changed(jpeg.subarray(0, 2000), frame + 5, 20, 0, 8, 0),
+      "format: a JPEG of 2048×5120 pixels in 2000 bytes",
+    ],
+    ["half a JPEG", jpeg.subarray(0, jpeg.length >> 1), "format: JPEG data that does not decode"],
+    ["the start of a JPEG", jpeg.subarray(0, 20), "format: a JPEG without a picture"],
+  ])("%s", async (_, bytes, found) => {
+    expect(await refusal(bytes)).toBe(found);
+  });
+
+  it("a JPEG of a thousand scans", async () => {
+    const scan = jpeg.findIndex((byte, index) => byte === 0xff && jpeg[index + 1] === 0xda);
+    const scans = Array.from({ length: 1000 }, () => [...jpeg.subarray(scan, scan + 20)]).flat();
+    expect(await refusal(Uint8Array.from([...jpeg.subarray(0, scan), ...scans]))).toBe(
+      "unsupported: a JPEG of 1000 scans",
+    );
+  });
+});

@@ -1,0 +1,89 @@
+import { describe, expect, it } from "vitest";
+import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
+import type { Candidate } from "../../../src/verify/candidates/candidate.js";
+import { rerun, rerunFaults } from "../../../src/verify/judge/reruns.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { readFixture } from "../../fixtures.js";
+import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
+
+const checkpoint = openFixture();
+
+describe("a model run again", () => {
+  it("gives the same embedding without optimisations, and for images alone", async () => {
+    const { output, faults } = await verifyFile(convert(checkpoint));
+    expect(faults).toEqual([]);
+    expect(output?.reruns).toEqual([
+      expect.objectContaining({ how: "unoptimised", images: 2, status: "pass" }),
+      expect.objectContaining({ how: "alone", images: 2, status: "pass" }),
+    ]);
+    for (const { relMax } of output?.reruns ?? []) expect(relMax).toBeLessThan(1e-5);
+  });
+
+  it("takes no image alone where the file fixes a batch", async () => {
+    const { output, faults } = await verifyFile(convert(checkpoint, { batch: 3 }));
+    expect(faults).toEqual([]);
+    expect(output?.reruns?.map(({ how }) => how)).toEqual(["unoptimised"]);
+  });
+
+  it("fails where it takes batches of two only, and does not say so", async () => {
+    const flattened = rewriteOnnx(convert(checkpoint), (model) => ({
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: model.graph.nodes.map((node) =>
+          node.outputs.includes("global_avgpool.flatten") ? reshape(node) : node,
+        ),
+        initializers: new Map([
+          ...model.graph.initializers,
+          ["two", { dtype: "int64", shape: [2], data: BigInt64Array.of(2n, -1n) }],
+        ]),
+      },
+    }));
+    const { passed, faults } = await verifyFile(flattened);
+    expect(passed).toBe(false);
+    expect(faults).toEqual([
+      expect.objectContaining({
+        kind: "structure",
+        explanation: expect.stringMatching(/^an image run alone has another embedding than in a batch/),
+      }),
+    ]);
+  });
+});
+
+describe("rerun", () => {
+  it("tells by how much an image's row differs from the image alone", async () => {
+    const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
+    // Each row is its image's first value, less the mean over the batch.
+    const embed = ({ shape: [count = 1], data }: Tensor<"float32">): Tensor<"float32"> => {
+      const firsts = Array.from({ length: count }, (_, image) => data[3 * image] ?? 0);
+      const mean = firsts.reduce((sum, value) => sum + value, 0) / count;
+      return tensor(
+        [count, 1],
+        firsts.map((value) => value - mean),
+      );
+    };
+    const untapped: Candidate["untapped"] = async (some) => ({ name: "fc", tensor: embed(some) });
+    const candidate = { untapped } as Candidate;
+    const run = { images, name: "fc", tensor: embed(images), tolerance: 1e-3, batch: undefined };
+    const reruns = await rerun(candidate, run);
+    expect(reruns).toEqual([{ how: "alone", images: 2, status: "fail", maxAbs: 1.5, relMax: 1 }]);
+    expect(rerunFaults("fc", reruns)).toMatchObject([{ layer: "fc", kind: "structure" }]);
+  });
+});
+
+function reshape(node: OnnxNode): OnnxNode {
+  return { ...node, opType: "Reshape", inputs: [node.inputs[0] ?? "", "two"], attributes: new Map() };
+}
+
+function tensor(shape: readonly number[], values: readonly number[]): Tensor<"float32"> {
+  return { dtype: "float32", shape, data: Float32Array.from(values) };
+}
+
+async function verifyFile(bytes: Uint8Array): Promise<ParityReport> {
+  const candidate = { name: "candidate.onnx", bytes };
+  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+  return verify(await openVerification(candidate, reference, { size: SMALL }));
+}

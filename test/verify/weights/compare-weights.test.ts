@@ -1,0 +1,120 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Checkpoint } from "../../../src/convert/checkpoint.js";
+import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import type { Tensor } from "../../../src/tensor.js";
+import { onnxCandidate } from "../../../src/verify/candidates/onnx-candidate.js";
+import type { Fault, WeightsResult } from "../../../src/verify/report.js";
+import { compareWeights } from "../../../src/verify/weights/compare-weights.js";
+import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
+
+let checkpoint: Checkpoint;
+beforeAll(() => {
+  checkpoint = openFixture();
+});
+
+function compare(
+  fold: boolean,
+  change: (model: OnnxModel) => OnnxModel = (model) => model,
+): { readonly result: WeightsResult; readonly faults: readonly Fault[] } {
+  const { graph, stateDict } = checkpoint;
+  const bytes = convert(checkpoint, { fold });
+  const model = change(decodeOnnx(bytes, { subject: "model.onnx" }));
+  const candidate = onnxCandidate(bytes, model, graph, { name: "model.onnx", format: "onnx" });
+  return compareWeights(graph, stateDict, model, candidate.results, candidate.folded);
+}
+
+const changeTensor =
+  (name: string, change: (tensor: Tensor) => Tensor) =>
+  (model: OnnxModel): OnnxModel => ({
+    ...model,
+    graph: { ...model.graph, initializers: withTensor(model.graph.initializers, name, change) },
+  });
+
+/** A float32 that is some representable values farther from 0. */
+function steps(value: number, count: number): number {
+  const array = Float32Array.of(value);
+  const bits = new Int32Array(array.buffer);
+  bits[0] = (bits[0] ?? 0) + count;
+  return array[0] ?? 0;
+}
+
+describe("compareWeights", () => {
+  it.each([
+    [true, { compared: 316, identical: 316, folded: 80 }],
+    [false, { compared: 557, identical: 557, folded: 0 }],
+  ])("finds every constant of an honest file, folded %s", (fold, result) => {
+    expect(compare(fold)).toEqual({ result, faults: [] });
+  });
+
+  it.each([
+    [false, "conv1.conv.weight", "conv1.conv", 1, true],
+    [false, "conv1.bn.running_var", "conv1.bn", 1, true],
+    [true, "conv1.bn.folded.weight", "conv1.bn", 1, false],
+    [true, "conv1.bn.folded.weight", "conv1.bn", 2, true],
+    [true, "conv1.bn.folded.bias", "conv1.bn", 2, true],
+  ])(
+    "folded %s, %s of %s moved by %i in the last place: a fault is %s",
+    (fold, name, layer, count, isFault) => {
+      const { result, faults } = compare(
+        fold,
+        changeTensor(name, (tensor) => withValues(tensor, { 2: steps(Number(tensor.data[2]), count) })),
+      );
+      expect(result.compared - result.identical).toBe(isFault ? 1 : 0);
+      expect(faults.map((fault) => [fault.layer, fault.kind])).toEqual(isFault ? [[layer, "weights"]] : []);
+    },
+  );
+
+  it("names the parameter, and says how many values differ and by how much", () => {
+    const { faults } = compare(
+      false,
+      changeTensor("fc.0.bias", (tensor) =>
+        withValues(tensor, { 0: Number(tensor.data[0]) + 0.5, 9: Number(tensor.data[9]) - 0.25 }),
+      ),
+    );
+    expect(faults.map(({ explanation }) => explanation)).toEqual([
+      "fc.0.bias: 2 of 512 values differ from the checkpoint's, by up to 0.500",
+    ]);
+  });
+
+  it("finds a NaN, and zeros of the other sign", () => {
+    for (const value of [Number.NaN, -0]) {
+      const { faults } = compare(
+        false,
+        changeTensor("conv1.conv.weight", (tensor) => withValues(tensor, { 0: value })),
+      );
+      expect(faults).toHaveLength(1);
+    }
+  });
+
+  it("finds a right tensor at the wrong layer", () => {
+    const swap: Readonly<Record<string, string>> = {
+      "conv3.0.conv2b.0.conv2.weight": "conv3.0.conv2b.1.conv2.weight",
+      "conv3.0.conv2b.1.conv2.weight": "conv3.0.conv2b.0.conv2.weight",
+    };
+    const { faults } = compare(false, (model) => ({
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: model.graph.nodes.map((node) => ({
+          ...node,
+          inputs: node.inputs.map((input) => swap[input] ?? input),
+        })),
+      },
+    }));
+    expect(faults.map(({ layer }) => layer)).toEqual(["conv3.0.conv2b.0.conv2", "conv3.0.conv2b.1.conv2"]);
+  });
+
+  it("finds a constant that is not there, or of another length", () => {
+    const bare = compare(false, (model) => {
+      const initializers = new Map(model.graph.initializers);
+      initializers.delete("fc.0.bias");
+      return { ...model, graph: { ...model.graph, initializers } };
+    });
+    expect(bare.faults.map(({ explanation }) => explanation)).toContain("fc.0.bias: not in the candidate");
+    const short = compare(
+      false,
+      changeTensor("fc.0.bias", () => ({ dtype: "float32", shape: [3], data: new Float32Array(3) })),
+    );
+    expect(short.faults.map(({ explanation }) => explanation)).toEqual(["fc.0.bias: 3 values, expected 512"]);
+  });
+});

@@ -1,0 +1,113 @@
+import * as tf from "@tensorflow/tfjs-core";
+import { describe, expect, it } from "vitest";
+import {
+  decodeTfjs,
+  encodeTfjs,
+  QUANTIZED_DTYPES,
+  type QuantizedDType,
+  type TfjsModel,
+  type TfjsWeight,
+} from "../../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/lower/tfjs/index.js";
+import type { RealTensor, Tensor } from "../../../src/tensor.js";
+import { measure } from "../../../src/verify/judge/metrics.js";
+import { openVerification } from "../../../src/verify/open.js";
+import { evaluate } from "../../../src/verify/reference/index.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { readFixture } from "../../fixtures.js";
+import { openFixture, SMALL } from "../../support/osnet.js";
+
+const { graph, stateDict } = openFixture();
+const REFERENCE = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+
+async function open(model: TfjsModel): ReturnType<typeof openVerification> {
+  const { json, shards } = encodeTfjs(model);
+  // As files are read: a Buffer's slice() shares memory.
+  const buffers = new Map(Array.from(shards, ([name, bytes]) => [name, Buffer.from(bytes)]));
+  return openVerification({ name: "model", bytes: json, shards: buffers }, REFERENCE);
+}
+
+const reportOf = async (model: TfjsModel): Promise<ParityReport> => verify(await open(model));
+
+const FORMATS = {
+  "graph, folded": (quantize: QuantizedDType) => lowerToTfjs(graph, stateDict, { size: SMALL, quantize }),
+  "layers, unfolded": (quantize: QuantizedDType) =>
+    lowerToTfjsLayers(graph, stateDict, { size: SMALL, quantize, fold: false }),
+} as const;
+
+/** What of the embedding each storage type leaves in this checkpoint, at the least. */
+const LEAST_COSINE = { float16: 0.99999, uint16: 0.999999, uint8: 0.98 } as const;
+
+describe.each(Object.entries(FORMATS))("quantised weights: %s", (_name, lower) => {
+  it.each(QUANTIZED_DTYPES)(
+    "%s: layers agree on what is stored, and the loss is told apart",
+    async (dtype) => {
+      const { passed, faults, weights, quantization, output } = await reportOf(lower(dtype));
+      expect({ passed, faults }).toEqual({ passed: true, faults: [] });
+      expect((weights?.identical ?? 0) + (weights?.rounded ?? 0)).toBe(weights?.compared);
+      expect(weights?.rounded).toBeGreaterThan(0);
+      expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 152 });
+      expect(quantization?.cosine).toBeGreaterThan(LEAST_COSINE[dtype]);
+      // The runtime's own rounding is a hundredth of what storing in fewer bits costs, or less.
+      expect(output?.relMax).toBeLessThan((quantization?.relMax ?? 0) / 50);
+    },
+  );
+});
+
+describe("quantised weights", () => {
+  it.each(QUANTIZED_DTYPES)("%s: tfjs reads the numbers that we do", (dtype) => {
+    const files = encodeTfjs(lowerToTfjs(graph, stateDict, { quantize: dtype }));
+    const { weightsManifest } = JSON.parse(new TextDecoder().decode(files.json)) as tf.io.ModelJSON;
+    const [bytes] = files.shards.values();
+    const decoded = tf.io.decodeWeights(
+      new Uint8Array(bytes ?? []).buffer,
+      weightsManifest.flatMap((group) => group.weights),
+    );
+    const { weights } = decodeTfjs(files, { subject: "model" });
+    expect(Object.keys(decoded)).toEqual([...weights.keys()]);
+    for (const [name, { tensor }] of weights) expect(decoded[name]?.dataSync(), name).toEqual(tensor.data);
+  });
+
+  it("cost what the two networks differ by", async () => {
+    const verification = await open(FORMATS["graph, folded"]("uint8"));
+    const { quantization } = await verify(verification);
+    const plain = await verification.candidate.untapped?.(verification.images);
+    let original: RealTensor | undefined;
+    for (const { name, tensor } of evaluate(graph, stateDict, verification.images))
+      if (name === "fc.2") original = tensor;
+    const { maxAbs, relMax, cosine } = measure(original as RealTensor, plain?.tensor as RealTensor);
+    expect(quantization).toMatchObject({ maxAbs, relMax, cosine });
+  });
+
+  /** The model with one weight another. */
+  const changed = (name: string, change: (weight: TfjsWeight) => TfjsWeight): TfjsModel => {
+    const model = FORMATS["graph, folded"]("uint8");
+    const weight = model.weights.get(name);
+    if (!weight) throw new Error(`no ${name}`);
+    return { ...model, weights: new Map(model.weights).set(name, change(weight)) };
+  };
+
+  it("that are one step off are a fault of their layer", async () => {
+    const model = changed("conv2.0.gate.fc2.weight", ({ tensor, stored }) => {
+      const data = Float32Array.from(tensor.data as Float32Array);
+      data[2] = (data[2] ?? 0) + (stored && "scale" in stored ? stored.scale : 0);
+      return { tensor: { ...tensor, data } as Tensor<"float32">, ...(stored ? { stored } : {}) };
+    });
+    const { passed, faults } = await reportOf(model);
+    expect(passed).toBe(false);
+    expect([...new Set(faults.map(({ kind }) => kind))]).toEqual(["weights"]);
+    expect(faults[0]?.layer).toBe("conv2.0.gate[1].fc2");
+    expect(faults[0]?.explanation).toMatch(/1 of \d+ values differ/);
+  });
+
+  it("in wider steps than their range takes are one too", async () => {
+    const model = changed("fc.1.folded.weight", ({ tensor, stored }) => {
+      if (!stored || !("scale" in stored)) throw new Error("not stored in steps");
+      return { tensor, stored: { ...stored, min: 2 * stored.min, scale: 2 * stored.scale } };
+    });
+    const { faults } = await reportOf(model);
+    expect(faults[0]).toMatchObject({ layer: "fc.1", kind: "weights" });
+    expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range takes/);
+  });
+});

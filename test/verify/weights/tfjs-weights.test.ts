@@ -1,0 +1,89 @@
+import { describe, expect, it } from "vitest";
+import { encodeTfjs, type TfjsGraphModel, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { readFixture } from "../../fixtures.js";
+import { openFixture, SMALL } from "../../support/osnet.js";
+
+const CHECKPOINT = openFixture();
+
+/** A converted model with something changed in it, held against its checkpoint. */
+async function report(
+  options: TfjsOptions,
+  change: (model: TfjsGraphModel) => TfjsGraphModel = (model) => model,
+): Promise<ParityReport> {
+  const { graph, stateDict } = CHECKPOINT;
+  return reportOf(change(lowerToTfjs(graph, stateDict, { size: SMALL, ...options })));
+}
+
+async function reportOf(model: TfjsModel): Promise<ParityReport> {
+  const { json, shards } = encodeTfjs(model);
+  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+  return verify(await openVerification({ name: "model", bytes: json, shards }, reference));
+}
+
+/** One value of a weight a little off. */
+const nudge =
+  (name: string) =>
+  (model: TfjsGraphModel): TfjsGraphModel => {
+    const tensor = model.weights.get(name)?.tensor;
+    if (!tensor) throw new Error(`no ${name}`);
+    const data = Float32Array.from(tensor.data as Float32Array);
+    data[3] = (data[3] ?? 0) * 1.000001;
+    return {
+      ...model,
+      weights: new Map(model.weights).set(name, { tensor: { ...tensor, dtype: "float32", data } }),
+    };
+  };
+
+/** The same graph with every reading of one constant replaced by another. */
+const reread =
+  (from: string, to: string) =>
+  (model: TfjsGraphModel): TfjsGraphModel => ({
+    ...model,
+    nodes: model.nodes.map((node) => ({
+      ...node,
+      inputs: node.inputs.map((input) => (input === from ? to : input)),
+    })),
+  });
+
+describe("constants of a TensorFlow.js model", () => {
+  it.each([
+    ["folded", {}, { compared: 316, identical: 316, folded: 80 }],
+    ["folded, TensorFlow's own operators", { fuse: false }, { compared: 316, identical: 316, folded: 80 }],
+    ["unfolded", { fold: false }, { compared: 557, identical: 557, folded: 0 }],
+  ])("are all the checkpoint's: %s", async (_what, options, weights) => {
+    const { passed, faults, weights: found } = await report(options);
+    expect({ passed, faults, found }).toEqual({ passed: true, faults: [], found: weights });
+  });
+
+  it.each([
+    ["folded", true, { compared: 316, identical: 316, folded: 80 }],
+    ["unfolded", false, { compared: 557, identical: 557, folded: 0 }],
+  ])("are all the checkpoint's: layers model, %s", async (_what, fold, weights) => {
+    const model = lowerToTfjsLayers(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL, fold });
+    const { passed, faults, weights: found } = await reportOf(model);
+    expect({ passed, faults, found }).toEqual({ passed: true, faults: [], found: weights });
+  });
+
+  it.each([
+    ["conv2.0.gate.fc1.weight", "conv2.0.gate[1].fc1"],
+    ["fc.0.weight", "fc.0"],
+    ["conv1.bn.running_mean", "conv1.bn"],
+    ["fc.1.running_var", "fc.1"],
+  ])("show one changed value of %s at %s", async (name, layer) => {
+    const { passed, faults } = await report({ fold: false }, nudge(name));
+    expect(passed).toBe(false);
+    expect(faults[0]).toMatchObject({ layer, kind: "weights" });
+    expect(faults[0]?.explanation).toMatch(/1 of \d+ values differ/);
+  });
+
+  it("show the right tensor at the wrong layer", async () => {
+    const swap = reread("conv2.0.conv2b.0.bn.folded.weight", "conv2.0.conv2b.1.bn.folded.weight");
+    const { faults } = await report({}, swap);
+    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["conv2.0.conv2b.0.bn", "weights"]]);
+    expect(faults[0]?.margin).toBeGreaterThan(1000);
+  });
+});
