@@ -1,5 +1,5 @@
 import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/index.js";
-import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/lower/tfjs/fragment.js";
+import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/lower/tfjs/graph/fragment.js";
 import type { Tensor } from "../../src/tensor.js";
 import { type Rewriting, rewrite } from "./rewrite.js";
 

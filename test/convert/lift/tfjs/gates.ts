@@ -6,7 +6,7 @@ import type {
   TfjsNode,
   TfjsWeight,
 } from "../../../../src/convert/formats/tfjs/index.js";
-import { bool, tfNode, wholeNumbers } from "../../../../src/convert/lower/tfjs/fragment.js";
+import { bool, tfNode, wholeNumbers } from "../../../../src/convert/lower/tfjs/graph/fragment.js";
 
 /** Gates as squeeze-and-excitation is mostly written: a mean, two products of vectors, and the result as an image again. */
 

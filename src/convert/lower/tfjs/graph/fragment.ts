@@ -1,6 +1,6 @@
-import type { ParameterRole } from "../../../arch/ops.js";
-import type { Shape, Tensor } from "../../../tensor.js";
-import type { TfjsAttribute, TfjsNode } from "../../formats/tfjs/index.js";
+import type { ParameterRole } from "../../../../arch/ops.js";
+import type { Shape, Tensor } from "../../../../tensor.js";
+import type { TfjsAttribute, TfjsNode } from "../../../formats/tfjs/index.js";
 
 /** What one layer becomes: nodes, one of which is named after the layer, and constants that are no weights. */
 export interface TfjsFragment {

@@ -1,5 +1,5 @@
-import type { Op, Size2d } from "../../../arch/ops.js";
-import type { TfjsAttribute, TfjsNode } from "../../formats/tfjs/index.js";
+import type { Op, Size2d } from "../../../../arch/ops.js";
+import type { TfjsAttribute, TfjsNode } from "../../../formats/tfjs/index.js";
 import {
   type AttributeRecord,
   bool,

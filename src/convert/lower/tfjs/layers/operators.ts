@@ -1,7 +1,7 @@
-import type { Op, OpKind, ParameterRole } from "../../../arch/ops.js";
-import type { Tensor } from "../../../tensor.js";
-import { padsAsSame } from "./convolution.js";
-import { lowerInstanceNorm } from "./keras-instance-norm.js";
+import type { Op, OpKind, ParameterRole } from "../../../../arch/ops.js";
+import type { Tensor } from "../../../../tensor.js";
+import { padsAsSame } from "../graph/convolution.js";
+import { lowerInstanceNorm } from "./instance-norm.js";
 import {
   CHANNELS_LAST,
   convolution,
@@ -11,7 +11,7 @@ import {
   pooling,
   wholeMap,
   zeroPadding,
-} from "./keras-step.js";
+} from "./step.js";
 
 type KerasLowering<K extends OpKind> = (op: Op<K>, site: KerasSite) => readonly KerasStep[];
 

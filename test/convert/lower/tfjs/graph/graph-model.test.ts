@@ -1,18 +1,18 @@
 import { describe, expect, it } from "vitest";
-import { expand, variant } from "../../../../src/arch/index.js";
+import { expand, variant } from "../../../../../src/arch/index.js";
 import {
   encodeTfjs,
   type TfjsGraphModel,
   type TfjsNode,
-} from "../../../../src/convert/formats/tfjs/index.js";
+} from "../../../../../src/convert/formats/tfjs/index.js";
 import {
   lowerToTfjs,
   nodeName,
   splitRelu,
   type TfjsOptions,
-} from "../../../../src/convert/lower/tfjs/index.js";
-import { InputError } from "../../../../src/errors.js";
-import { parametersFor, SMALL_SPEC } from "../graphs.js";
+} from "../../../../../src/convert/lower/tfjs/index.js";
+import { InputError } from "../../../../../src/errors.js";
+import { parametersFor, SMALL_SPEC } from "../../graphs.js";
 
 const GRAPH = expand(SMALL_SPEC);
 const STATE_DICT = parametersFor(GRAPH);

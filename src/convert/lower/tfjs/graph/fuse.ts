@@ -1,8 +1,8 @@
-import type { LayerGraph, LayerNode } from "../../../arch/graph.js";
-import type { Op } from "../../../arch/ops.js";
-import type { TfjsNode } from "../../formats/tfjs/index.js";
+import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
+import type { Op } from "../../../../arch/ops.js";
+import type { TfjsNode } from "../../../formats/tfjs/index.js";
+import { nodeName } from "../names.js";
 import { tfNode } from "./fragment.js";
-import { nodeName } from "./names.js";
 
 /** A layer to write, with the ReLU that it computes too. */
 export interface FusedLayer {

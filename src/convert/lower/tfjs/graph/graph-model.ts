@@ -1,10 +1,10 @@
-import { ancestors } from "../../../arch/complexity.js";
-import type { LayerGraph, LayerNode } from "../../../arch/graph.js";
-import type { ParameterRole } from "../../../arch/ops.js";
-import { outputShapes } from "../../../arch/shapes.js";
-import { InputError } from "../../../errors.js";
-import type { StateDict } from "../../../state-dict.js";
-import type { Shape, Tensor } from "../../../tensor.js";
+import { ancestors } from "../../../../arch/complexity.js";
+import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
+import type { ParameterRole } from "../../../../arch/ops.js";
+import { outputShapes } from "../../../../arch/shapes.js";
+import { InputError } from "../../../../errors.js";
+import type { StateDict } from "../../../../state-dict.js";
+import type { Shape, Tensor } from "../../../../tensor.js";
 import type {
   QuantizedDType,
   TfjsDType,
@@ -13,19 +13,19 @@ import type {
   TfjsShape,
   TfjsTensorInfo,
   TfjsWeight,
-} from "../../formats/tfjs/index.js";
-import { foldBatchNorm } from "../fold.js";
-import { modelMetadata } from "../metadata.js";
-import { DEFAULT_SIZE } from "../options.js";
-import { nodeWeights } from "../weights.js";
+} from "../../../formats/tfjs/index.js";
+import { foldBatchNorm } from "../../fold.js";
+import { modelMetadata } from "../../metadata.js";
+import { DEFAULT_SIZE } from "../../options.js";
+import { nodeWeights } from "../../weights.js";
+import { toTensorFlow } from "../layout.js";
+import { NORMALIZED_NODE, nodeName } from "../names.js";
+import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "../options.js";
+import { storedWeight } from "../storage.js";
 import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
-import { toTensorFlow } from "./layout.js";
-import { NORMALIZED_NODE, nodeName } from "./names.js";
 import { lowerOperation } from "./operators.js";
-import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "./options.js";
 import { lowerPreprocess } from "./preprocess.js";
-import { storedWeight } from "./storage.js";
 
 const CHANNELS = 3;
 

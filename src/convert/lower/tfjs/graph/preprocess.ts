@@ -1,9 +1,9 @@
-import type { Tensor } from "../../../tensor.js";
-import type { TfjsWeight } from "../../formats/tfjs/index.js";
-import { IMAGENET, type PixelOrder } from "../preprocess.js";
+import type { Tensor } from "../../../../tensor.js";
+import type { TfjsWeight } from "../../../formats/tfjs/index.js";
+import { IMAGENET, type PixelOrder } from "../../preprocess.js";
+import type { KerasStep } from "../layers/step.js";
+import { NORMALIZED_LAYER, NORMALIZED_NODE } from "../names.js";
 import { dtype, scalar, type TfjsFragment, tfNode, wholeNumbers } from "./fragment.js";
-import type { KerasStep } from "./keras-step.js";
-import { NORMALIZED_LAYER, NORMALIZED_NODE } from "./names.js";
 
 /**
  * Pixels [N, H, W, 3] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as

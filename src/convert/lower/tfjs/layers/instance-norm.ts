@@ -1,5 +1,5 @@
-import type { Op } from "../../../arch/ops.js";
-import { depthwiseConvolution, INPUT, type KerasSite, type KerasStep, wholeMap } from "./keras-step.js";
+import type { Op } from "../../../../arch/ops.js";
+import { depthwiseConvolution, INPUT, type KerasSite, type KerasStep, wholeMap } from "./step.js";
 
 /**
  * Keras normalises over height and width with a weight per pixel or none: with none, then per channel by a depthwise

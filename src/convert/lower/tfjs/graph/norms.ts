@@ -1,5 +1,5 @@
-import type { Op } from "../../../arch/ops.js";
-import type { Tensor } from "../../../tensor.js";
+import type { Op } from "../../../../arch/ops.js";
+import type { Tensor } from "../../../../tensor.js";
 import {
   bool,
   float,

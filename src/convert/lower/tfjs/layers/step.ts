@@ -1,6 +1,6 @@
-import type { ParameterRole, Size2d } from "../../../arch/ops.js";
-import type { Shape } from "../../../tensor.js";
-import type { JsonObject } from "../../formats/tfjs/index.js";
+import type { ParameterRole, Size2d } from "../../../../arch/ops.js";
+import type { Shape } from "../../../../tensor.js";
+import type { JsonObject } from "../../../formats/tfjs/index.js";
 
 /** One stock Keras layer. */
 export interface KerasStep {

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../../src/arch/index.js";
-import { encodeTfjs, type TfjsLayersModel } from "../../../../src/convert/formats/tfjs/index.js";
+import { expand } from "../../../../../src/arch/index.js";
+import { encodeTfjs, type TfjsLayersModel } from "../../../../../src/convert/formats/tfjs/index.js";
 import {
   kerasCall,
   lowerToTfjsLayers,
   type TfjsLayersOptions,
-} from "../../../../src/convert/lower/tfjs/index.js";
-import { InputError } from "../../../../src/errors.js";
-import { graphOf, parametersFor, SMALL_SPEC } from "../graphs.js";
+} from "../../../../../src/convert/lower/tfjs/index.js";
+import { InputError } from "../../../../../src/errors.js";
+import { graphOf, parametersFor, SMALL_SPEC } from "../../graphs.js";
 
 const GRAPH = expand(SMALL_SPEC);
 const STATE_DICT = parametersFor(GRAPH);

@@ -1,5 +1,5 @@
-import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
-import type { Tensor } from "../../../tensor.js";
+import type { Op, OpKind, Size2d } from "../../../../arch/ops.js";
+import type { Tensor } from "../../../../tensor.js";
 import { lowerConv, lowerLinear, overImage } from "./convolution.js";
 import {
   type AttributeRecord,

@@ -1,5 +1,5 @@
-import type { Shape, Tensor } from "../../../tensor.js";
-import type { TfjsNode } from "../../formats/tfjs/index.js";
+import type { Shape, Tensor } from "../../../../tensor.js";
+import type { TfjsNode } from "../../../formats/tfjs/index.js";
 import { overImage } from "./convolution.js";
 import { reduction, type TfjsFragment, text, tfNode, wholeNumbers } from "./fragment.js";
 
