@@ -9,7 +9,6 @@ import { convert, openFixture, rewriteOnnx, withTensor } from "../support/osnet.
 const FAMILIES = {
   osnet: openFixture(),
   ain: openFixture("osnet_ain_x0_25"),
-  ibn: openFixture("osnet_ibn_x0_25"),
 };
 
 type Change = (model: OnnxModel) => OnnxModel;
