@@ -38,7 +38,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
       const model = decodeOnnx(bytes, { subject: family });
       const candidate = onnxCandidate(bytes, model, graph, { name: family, format: "onnx" });
       expect(candidate.folded.size > 0).toBe(fold);
-      expect(candidate.untapped).toBeDefined();
+      expect(candidate.plain).toBeDefined();
       await expectNearPyTorch(candidate, recorded, FLOOR);
     },
   );

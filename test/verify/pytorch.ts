@@ -74,12 +74,12 @@ export async function lastOf({ backend, images }: Recording, layer: string): Pro
 /**
  * Holds a candidate against PyTorch: it has all that PyTorch recorded but for what it folds into the next layer, no tensor
  * farther from PyTorch in float64 than PyTorch's own float32 allows, and so, if it
- * can be run untapped, its result as it is used.
+ * can be run as it is used, its result.
  *
  * @param floor what a tensor may be off by in any case, as a share of its largest value
  */
 export async function expectNearPyTorch(
-  { backend, folded, untapped }: Pick<Candidate, "backend" | "folded" | "untapped">,
+  { backend, folded, plain }: Pick<Candidate, "backend" | "folded" | "plain">,
   { checkpoint: { graph }, float64, float32 }: ReturnType<typeof openFamily>,
   floor: number,
 ): Promise<void> {
@@ -91,8 +91,10 @@ export async function expectNearPyTorch(
   expect(expected.filter((name) => (ours.get(name) ?? Infinity) > limit(name))).toEqual([]);
   for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
 
-  if (!untapped) return;
-  const plain = await untapped(float64.images);
+  if (!plain) return;
+  const model = plain.load();
+  const result = await model.run(float64.images);
+  await model.release();
   const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
-  expect(measure(output, plain.tensor).relMax).toBeLessThanOrEqual(limit(plain.name));
+  expect(measure(output, result).relMax).toBeLessThanOrEqual(limit(plain.name));
 }

@@ -40,7 +40,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       const party = { name: family, format: "tfjs" } as const;
       const candidate = tfjsCandidate(files, model, graph, party, backend);
       expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
-      expect(candidate.untapped).toBeDefined();
+      expect(candidate.plain).toBeDefined();
       await expectNearPyTorch(candidate, recorded, FLOOR);
     },
   );

@@ -1,3 +1,4 @@
+export { withoutBranches } from "./branches.js";
 export type { Difference } from "./differences.js";
 export type { Constants, Preprocess, Reading, Roundings } from "./foreign.js";
 export { towardsNchw } from "./layouts.js";

@@ -21,11 +21,19 @@ export interface NodeReader {
   readonly meter: (elements: number) => void;
   /** Where nodes first became values. */
   readonly births: Map<ForeignNode, Scope>;
+  /** The branch of each `If` whose condition is known beforehand. */
+  readonly taken: Map<OnnxNode, OnnxGraph>;
 }
 
 /** What reads a graph whose own constants are given. */
 export function nodeReader(constants: readonly Tensor[], subject: string): NodeReader {
-  return { subject, census: new Map(), meter: budget(constants, subject), births: new Map() };
+  return {
+    subject,
+    census: new Map(),
+    meter: budget(constants, subject),
+    births: new Map(),
+    taken: new Map(),
+  };
 }
 
 /** Gives each value of a graph its meaning, in the order of computation. */
@@ -55,16 +63,18 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
  * its outputs. Undefined for all else.
  */
 function takenBranch(
-  { opType, domain, attributes, outputs }: OnnxNode,
+  node: OnnxNode,
   [condition]: readonly (Value | undefined)[],
   scope: Scope,
   reader: NodeReader,
 ): readonly Value[] | undefined {
+  const { opType, domain, attributes, outputs } = node;
   const [choice, ...others] = opType === "If" && domain === "" ? (numbers(condition) ?? []) : [];
   const branch = attributes.get(choice === 0 ? "else_branch" : "then_branch");
   if (choice === undefined || others.length > 0 || branch?.type !== "graph") return undefined;
   const inside: Scope = { values: new Map(), around: scope };
   readNodes(branch.value, inside, reader);
+  reader.taken.set(node, branch.value);
   return branch.value.outputs.map(({ name }, index): Value => {
     const value = valueAt(inside, name, reader.subject);
     const output = outputs[index];

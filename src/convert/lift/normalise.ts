@@ -2,7 +2,7 @@ import type { Size2d } from "../../arch/index.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
 import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./foreign.js";
 import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./layouts.js";
-import { nodeReader, readNodes } from "./meanings.js";
+import { type NodeReader, nodeReader, readNodes } from "./meanings.js";
 import { preprocessing } from "./preprocess.js";
 import { malformed } from "./refusals.js";
 
@@ -13,13 +13,7 @@ import { malformed } from "./refusals.js";
  * @throws InputError (`format`) if a value has two sources or none
  */
 export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
-  const values = new Map<string, Value>();
-  const images = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
-  for (const value of images) values.set(value.name, inputValue(value, graph));
-  const [first] = images.flatMap(({ name }) => nodeAt(values, name) ?? []);
-  if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
-  const reader = nodeReader([...graph.initializers.values()], subject);
-  readNodes(graph, { values, around: undefined }, reader);
+  const { values, census, input, first } = readGraph(graph, subject);
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
     return value?.kind === "node" ? value : undefined;
@@ -27,13 +21,34 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
   const alive = live(outputs.flatMap((value) => value?.node ?? []));
   return {
     ...alive,
-    ...preprocessing(first, images[0]?.dtype, alive.consumers),
+    ...preprocessing(first, input.dtype, alive.consumers),
     outputs: graph.outputs.map(({ name }, index) => {
       const { node, reading } = outputs[index] ?? {};
       return { name, node, ...(reading ? { reading } : {}) };
     }),
-    census: reader.census,
+    census,
   };
+}
+
+/** What each value of a graph stands for, and what was read on the way. */
+export interface ReadGraph extends Pick<NodeReader, "census" | "taken"> {
+  readonly values: ReadonlyMap<string, Value>;
+  /** What takes the images, and the node of it. */
+  readonly input: OnnxValue;
+  readonly first: ForeignNode;
+}
+
+/** @throws InputError (`format`) if a value has two sources or none, or nothing takes images */
+export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
+  const values = new Map<string, Value>();
+  const images = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
+  for (const value of images) values.set(value.name, inputValue(value, graph));
+  const [input] = images;
+  const first = input && nodeAt(values, input.name);
+  if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
+  const { census, taken, ...reader } = nodeReader([...graph.initializers.values()], subject);
+  readNodes(graph, { values, around: undefined }, { census, taken, ...reader });
+  return { values, census, taken, input, first };
 }
 
 /** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */

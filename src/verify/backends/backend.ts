@@ -11,10 +11,18 @@ export interface LayerOutput {
   readonly again?: boolean;
 }
 
-/** How a model is run as it is. */
-export interface RunOptions {
+/** How a model is loaded to be run as it is. */
+export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */
   readonly optimised?: boolean;
+}
+
+/** A model as it is used, for one of its outputs. */
+export interface LoadedModel {
+  /** @throws InputError (`tensor`) if it does not take these images */
+  run(images: Tensor<"float32">): Promise<RealTensor>;
+  /** Gives its memory back; nothing runs after that. */
+  release(): Promise<void>;
 }
 
 /**

@@ -1,10 +1,10 @@
 import type * as Onnxruntime from "onnxruntime-node";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
 import { InputError } from "../../errors.js";
-import { formatShape, type RealTensor, type Tensor } from "../../tensor.js";
+import { type DType, formatShape, type RealTensor, type Tensor } from "../../tensor.js";
 import { castFloat, toReal } from "../../tensor-cast.js";
 import type { Stage } from "../candidates/stages.js";
-import type { Backend, LayerOutput, RunOptions } from "./backend.js";
+import type { Backend, LayerOutput, LoadedModel, LoadOptions } from "./backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
@@ -15,8 +15,8 @@ export interface OnnxruntimeBackend extends Backend {
    * @param stages all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** Runs the file as it is, untouched, and gives one of its outputs, the first if none is named. */
-  plain(images: Tensor<"float32">, output?: string, options?: RunOptions): Promise<RealTensor>;
+  /** The file as it is, untouched, for one of its outputs, the first if none is named. */
+  plain(output?: string, options?: LoadOptions): LoadedModel;
 }
 
 /**
@@ -27,12 +27,14 @@ export interface OnnxruntimeBackend extends Backend {
  *
  * @param layers what to yield, in this order: layers that the file's values are named after, or layers with the names
  * of their values; those the file does not compute are left out
+ * @param whole the file as it is, where inner values are read from a copy
  */
 export function onnxruntimeBackend(
   bytes: Uint8Array,
   model: OnnxModel,
   layers: readonly string[] | ReadonlyMap<string, string>,
   subject: string,
+  whole: Uint8Array = bytes,
 ): OnnxruntimeBackend {
   const computed = new Set(model.graph.nodes.flatMap(({ outputs }) => outputs));
   const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
@@ -40,46 +42,30 @@ export function onnxruntimeBackend(
   const outputs = model.graph.outputs.map(({ name }) => name);
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
 
-  async function execute(
-    file: Uint8Array,
-    images: Tensor<"float32">,
-    names: readonly string[],
-    { optimised = true }: RunOptions = {},
-  ): Promise<Onnxruntime.InferenceSession.OnnxValueMapType> {
-    const { InferenceSession, Tensor: OrtTensor } = await import("onnxruntime-node");
-    try {
-      const session = await InferenceSession.create(file, {
+  /** A session is made when it is first needed, since it may fail on account of the images. */
+  function open(file: Uint8Array, { optimised = true }: LoadOptions = {}): Session {
+    let session: Promise<Onnxruntime.InferenceSession> | undefined;
+    const create = async (): Promise<Onnxruntime.InferenceSession> => {
+      const { InferenceSession } = await import("onnxruntime-node");
+      return InferenceSession.create(file, {
         logSeverityLevel: 4,
         graphOptimizationLevel: optimised ? "all" : "disabled",
       });
-      try {
-        const { data, shape } = images;
-        const feed = ((): Onnxruntime.Tensor => {
-          if (input?.dtype === "float16")
-            return new OrtTensor("float16", castFloat(images, "float16", subject).data as Uint16Array, shape);
-          if (input?.dtype === "float64") return new OrtTensor("float64", Float64Array.from(data), shape);
-          if (input?.dtype === "uint8") return new OrtTensor("uint8", Uint8Array.from(data), shape);
-          if (input?.dtype === "int8") return new OrtTensor("int8", Int8Array.from(data), shape);
-          if (input?.dtype === "int32") return new OrtTensor("int32", Int32Array.from(data), shape);
-          return new OrtTensor("float32", data, shape);
-        })();
-        const feeds = { [input?.name ?? "images"]: feed };
-        return await session.run(feeds, names);
-      } finally {
-        await session.release();
-      }
-    } catch (cause) {
-      throw new InputError(
-        {
-          code: "tensor",
-          subject,
-          found: `a model that onnxruntime does not run on images ${formatShape(images.shape)} (${firstLine(cause)})`,
-          expected: "a model that it does",
-          remedy: "give images of the size the model was exported for, or export it again",
-        },
-        { cause },
-      );
-    }
+    };
+    return {
+      async run(images, names) {
+        try {
+          session ??= create();
+          const feeds = { [input?.name ?? "images"]: await feedOf(images, input?.dtype, subject) };
+          return await (await session).run(feeds, names);
+        } catch (cause) {
+          throw refused(subject, images, cause);
+        }
+      },
+      async release() {
+        await (await session?.catch(() => undefined))?.release();
+      },
+    };
   }
 
   /** A map, so that values can be given up one by one; in a function of its own, so that nothing else holds them. */
@@ -88,7 +74,12 @@ export function onnxruntimeBackend(
     names: readonly string[],
   ): Promise<Map<string, Onnxruntime.OnnxValue>> {
     const taps = names.filter((name) => !outputs.includes(name));
-    return new Map(Object.entries(await execute(appendOutputs(bytes, taps), images, names)));
+    const session = open(appendOutputs(bytes, taps));
+    try {
+      return new Map(Object.entries(await session.run(images, names)));
+    } finally {
+      await session.release();
+    }
   }
 
   return {
@@ -113,12 +104,59 @@ export function onnxruntimeBackend(
         }
       }
     },
-    async plain(images, name = outputs[0] ?? "", options = {}) {
-      const value = (await execute(bytes, images, [name], options))[name];
-      if (!value) throw new Error(`onnxruntime gave no output ${name}`);
-      return toTensor(value, name);
+    plain(name = outputs[0] ?? "", options = {}) {
+      const session = open(whole, options);
+      return {
+        async run(images) {
+          const value = (await session.run(images, [name]))[name];
+          if (!value) throw new Error(`onnxruntime gave no output ${name}`);
+          return toTensor(value, name);
+        },
+        release: session.release,
+      };
     },
   };
+}
+
+interface Session {
+  run(
+    images: Tensor<"float32">,
+    names: readonly string[],
+  ): Promise<Onnxruntime.InferenceSession.OnnxValueMapType>;
+  release(): Promise<void>;
+}
+
+/** Images in the type that a file takes. */
+async function feedOf(
+  images: Tensor<"float32">,
+  dtype: DType | undefined,
+  subject: string,
+): Promise<Onnxruntime.Tensor> {
+  const { Tensor: OrtTensor } = await import("onnxruntime-node");
+  const { data, shape } = images;
+  switch (dtype) {
+    case "float16":
+      return new OrtTensor("float16", castFloat(images, "float16", subject).data as Uint16Array, shape);
+    case "float64":
+      return new OrtTensor("float64", Float64Array.from(data), shape);
+    case "uint8":
+      return new OrtTensor("uint8", Uint8Array.from(data), shape);
+    case "int8":
+      return new OrtTensor("int8", Int8Array.from(data), shape);
+    case "int32":
+      return new OrtTensor("int32", Int32Array.from(data), shape);
+    default:
+      return new OrtTensor("float32", data, shape);
+  }
+}
+
+function refused(subject: string, { shape }: Tensor<"float32">, cause: unknown): InputError {
+  const found = `a model that onnxruntime does not run on images ${formatShape(shape)} (${firstLine(cause)})`;
+  const remedy = "give images of the size the model was exported for, or export it again";
+  return new InputError(
+    { code: "tensor", subject, found, expected: "a model that it does", remedy },
+    { cause },
+  );
 }
 
 function toTensor(value: Onnxruntime.OnnxValue, subject: string): RealTensor {

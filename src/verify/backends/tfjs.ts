@@ -2,7 +2,7 @@ import { InputError } from "../../errors.js";
 import { formatShape, type Tensor } from "../../tensor.js";
 import { permute } from "../../tensor-permute.js";
 import type { Stage } from "../candidates/stages.js";
-import type { Backend, LayerOutput, TfjsBackendName } from "./backend.js";
+import type { Backend, LayerOutput, LoadedModel, TfjsBackendName } from "./backend.js";
 import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 
 /** A TensorFlow.js model whose inner values can be read. */
@@ -14,8 +14,8 @@ export interface TfjsBackend extends Backend {
    * @param stages all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** Runs the files as they are, untouched, and gives the first output. */
-  plain(images: Tensor<"float32">): Promise<Tensor<"float32">>;
+  /** The files as they are, untouched, for the first output. */
+  plain(): LoadedModel;
 }
 
 /** What to run, and what to read of it. */
@@ -91,11 +91,15 @@ export function tfjsBackend(
         if (output) yield { ...output, tensor: read(value) };
       }
     },
-    async plain(images) {
-      for await (const value of execute(plain.program, images, [{ values: [plain.output], from: [] }]))
-        return read(value);
-      throw new Error(`${name} gave no output ${plain.output}`);
-    },
+    plain: () => ({
+      async run(images) {
+        for await (const value of execute(plain.program, images, [{ values: [plain.output], from: [] }]))
+          return read(value);
+        throw new Error(`${name} gave no output ${plain.output}`);
+      },
+      // It is loaded for each run.
+      release: async () => undefined,
+    }),
   };
 }
 

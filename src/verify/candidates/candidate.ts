@@ -1,9 +1,9 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/lower/preprocess.js";
 import type { StateDict } from "../../state-dict.js";
-import type { RealTensor, Tensor } from "../../tensor.js";
+import type { Tensor } from "../../tensor.js";
 import type { FloatDType } from "../../tensor-cast.js";
-import type { Backend, RunOptions } from "../backends/backend.js";
+import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
 import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
 import type { Fault, Party } from "../report.js";
@@ -38,13 +38,12 @@ export interface Candidate extends Side {
   readonly optimises?: boolean;
   /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
   readonly foldsNarrow?: boolean;
-  /**
-   * Runs the model as it is used, without inner values as outputs, and gives its first result under its layer name.
-   */
-  readonly untapped?: (
-    images: Tensor<"float32">,
-    options?: RunOptions,
-  ) => Promise<{ readonly name: string; readonly tensor: RealTensor }>;
+  /** The model as it is used, without inner values as outputs, for its first result. */
+  readonly plain?: {
+    /** The layer that the result is. */
+    readonly name: string;
+    readonly load: (options?: LoadOptions) => LoadedModel;
+  };
 }
 
 /** A recording as a candidate: it holds what it holds, and that is compared. */

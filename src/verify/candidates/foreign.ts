@@ -5,7 +5,7 @@ import type { TfjsMatch } from "../../convert/lift/tfjs/index.js";
 import { declaresPixels } from "../../convert/lower/metadata.js";
 import type { RealTensor, Shape, Tensor } from "../../tensor.js";
 import { permute } from "../../tensor-permute.js";
-import type { Backend, LayerOutput, RunOptions, TfjsBackendName } from "../backends/backend.js";
+import type { Backend, LayerOutput, LoadedModel, LoadOptions, TfjsBackendName } from "../backends/backend.js";
 import { onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { type TfjsBackend, tfjsBackend } from "../backends/tfjs.js";
 import { nearestImages, rawImages } from "../inputs/raw-images.js";
@@ -20,20 +20,28 @@ interface Runner {
   readonly backend: Backend;
   /** A run of it, of images that are of this shape where the network reads them: [N, 3, H, W]. */
   readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
-  /** One of the file's outputs, run as it is. */
-  readonly plain: (raw: Tensor<"float32">, output: string, options?: RunOptions) => Promise<RealTensor>;
+  /** The file as it is, for one of its outputs. */
+  readonly plain: (output: string, options?: LoadOptions) => LoadedModel;
   /** Whether it rewrites graphs, and can be told not to. */
   readonly optimises?: boolean;
 }
 
+/** A file as runtimes are given it. */
+export interface OnnxBytes {
+  /** With every value in reach: none in a function, or in a branch that is taken. */
+  readonly bytes: Uint8Array;
+  /** As it is, but for weights that lay beside it. */
+  readonly whole: Uint8Array;
+}
+
 /** An ONNX file of any exporter as a candidate in onnxruntime. */
 export function foreignCandidate(
-  bytes: Uint8Array,
+  { bytes, whole }: OnnxBytes,
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
 ): Candidate {
-  const backend = onnxruntimeBackend(bytes, model, match.values, party.name);
+  const backend = onnxruntimeBackend(bytes, model, match.values, party.name, whole);
   const runner: Runner = {
     backend,
     run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
@@ -62,7 +70,7 @@ export function foreignTfjsCandidate(
   const runner: Runner = {
     backend,
     run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
-    plain: (images, output) => backendFor(output).plain(images),
+    plain: (output) => backendFor(output).plain(),
   };
   return matchedCandidate(translated, match, party, runner, (images) => permute(images, match.layout));
 }
@@ -76,7 +84,7 @@ function matchedCandidate(
   { metadata }: Pick<OnnxModel, "metadata">,
   match: GraphMatch,
   party: Party,
-  { backend, run, plain: runPlain, optimises }: Runner,
+  { backend, run, plain: loadPlain, optimises }: Runner,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
 ): Candidate {
   const { features, evaluation } = match.graph.outputs;
@@ -114,12 +122,13 @@ function matchedCandidate(
     ...(plain
       ? {
           ...(optimises ? { optimises } : {}),
-          untapped: async (images, options) => {
-            const tensor = asRead(
-              await runPlain(feed(images), plain.name, options),
-              match.readings.get(plain.name),
-            );
-            return { name: plain.layer, tensor };
+          plain: {
+            name: plain.layer,
+            load(options) {
+              const { run, release } = loadPlain(plain.name, options);
+              const read = match.readings.get(plain.name);
+              return { run: async (images) => asRead(await run(feed(images)), read), release };
+            },
           },
         }
       : {}),

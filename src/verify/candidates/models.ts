@@ -6,7 +6,7 @@ import {
   type SidecarReader,
 } from "../../convert/formats/onnx/index.js";
 import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../../convert/formats/tfjs/index.js";
-import { type GraphMatch, imageShape, matchGraph } from "../../convert/lift/index.js";
+import { type GraphMatch, imageShape, matchGraph, withoutBranches } from "../../convert/lift/index.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../convert/lift/tfjs/index.js";
 import { declaredPixels, statedSpec, statesSpec } from "../../convert/lower/metadata.js";
 import type { PixelOrder } from "../../convert/lower/preprocess.js";
@@ -84,9 +84,11 @@ export function openModel(
 }
 
 /** Our own files are found by names, those of other exporters by structure. */
-function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): ModelFile {
-  // Runtimes are given bytes, and cannot look beside them; and values inside a function cannot be made outputs.
-  const bytes = model.sidecars || model.inlined ? encodeOnnx(model) : original;
+function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): ModelFile {
+  const model = withoutBranches(decoded, subject);
+  // Runtimes are given bytes, and cannot look beside them; and values inside a function or a branch cannot be made outputs.
+  const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
+  const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
   const find = foundIn<GraphMatch>({
     isStated: statesSpec(model.metadata),
     match: (graph) => matchGraph(model, { subject, graph }),
@@ -100,7 +102,10 @@ function onnxFile(original: Uint8Array, model: OnnxModel, subject: string): Mode
     candidate(graph, party) {
       const { match, named } = find(graph);
       if (match)
-        return { ...foreignCandidate(bytes, model, match, party), isMatched: match.differences.length === 0 };
+        return {
+          ...foreignCandidate({ bytes, whole }, model, match, party),
+          isMatched: match.differences.length === 0,
+        };
       return { ...onnxCandidate(bytes, model, graph, party), isMatched: named === "as matched" };
     },
     compareWeights: (graph, stateDict, { results, folded }) =>

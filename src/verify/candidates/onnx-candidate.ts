@@ -65,10 +65,7 @@ export function onnxCandidate(
     results,
     folded,
     optimises: true,
-    untapped: async (images, options) => ({
-      name: results[0] ?? "",
-      tensor: await backend.plain(images, undefined, options),
-    }),
+    plain: { name: results[0] ?? "", load: (options) => backend.plain(undefined, options) },
   };
 }
 

@@ -56,7 +56,7 @@ export function tfjsCandidate(
       (layer) => values.has(names.of(layer)),
       (layer) => isProduct(names.of(layer)),
     ),
-    untapped: async (images) => ({ name: result, tensor: await backend.plain(images) }),
+    plain: { name: result, load: backend.plain },
   };
 }
 

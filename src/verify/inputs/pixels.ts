@@ -11,12 +11,22 @@ import { pixelsOf } from "./images.js";
  */
 export function feedPixels(candidate: Candidate, order: PixelOrder | undefined): Candidate {
   if (order === undefined) return candidate;
-  const { backend, untapped } = candidate;
+  const { backend, plain } = candidate;
   return {
     ...candidate,
     pixels: order,
     backend: { ...backend, run: (images) => backend.run(pixelsOf(images, order)) },
-    ...(untapped ? { untapped: (images, options) => untapped(pixelsOf(images, order), options) } : {}),
+    ...(plain
+      ? {
+          plain: {
+            ...plain,
+            load(options) {
+              const { run, release } = plain.load(options);
+              return { run: (images) => run(pixelsOf(images, order)), release };
+            },
+          },
+        }
+      : {}),
   };
 }
 

@@ -27,21 +27,21 @@ export async function judgeEmbedding(
   tolerance: Tolerance,
   { name, expected, actual }: Embedding,
 ): Promise<EmbeddingResult> {
-  const run = await candidate.untapped?.(images);
-  const plain = run?.name === name ? run : undefined;
-  const output = judgeOutput(name, expected, actual, plain?.tensor, tolerance, candidate.precision);
-  const reruns =
-    plain &&
-    (await rerun(candidate, {
-      ...plain,
-      images,
-      tolerance: rerunTolerance(output, candidate.precision),
-      batch,
-    }));
-  // A model that gives another layer's values as its result still shows what storing costs.
-  const loss = quantized && (await quantizationLoss(quantized.original, images, name, run?.tensor ?? actual));
-  return {
-    output: reruns ? { ...output, reruns } : output,
-    quantization: quantized && loss ? { ...quantized.summary, ...loss } : undefined,
-  };
+  const model = candidate.plain?.load();
+  try {
+    const result = await model?.run(images);
+    const plain = candidate.plain?.name === name ? result : undefined;
+    const output = judgeOutput(name, expected, actual, plain, tolerance, candidate.precision);
+    const allowed = rerunTolerance(output, candidate.precision);
+    const reruns =
+      model && plain && (await rerun(candidate, model, { images, tensor: plain, tolerance: allowed, batch }));
+    // A model that gives another layer's values as its result still shows what storing costs.
+    const loss = quantized && (await quantizationLoss(quantized.original, images, name, result ?? actual));
+    return {
+      output: reruns ? { ...output, reruns } : output,
+      quantization: quantized && loss ? { ...quantized.summary, ...loss } : undefined,
+    };
+  } finally {
+    await model?.release();
+  }
 }

@@ -1,5 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { RealTensor, Tensor } from "../../tensor.js";
+import type { LoadedModel } from "../backends/backend.js";
 import type { Candidate } from "../candidates/candidate.js";
 import type { Fault, Rerun } from "../report.js";
 import { layerFault } from "./faults.js";
@@ -11,8 +12,7 @@ const MOST_ALONE = 2;
 /** The model as it is used, on all images. */
 export interface WholeRun {
   readonly images: Tensor<"float32">;
-  /** The embedding's layer, and its values. */
-  readonly name: string;
+  /** The embedding. */
   readonly tensor: RealTensor;
   /** By how much of its largest value the embedding may move. */
   readonly tolerance: number;
@@ -24,37 +24,40 @@ export interface WholeRun {
  * Runs a candidate again in ways that must not matter: without the runtime's optimisations, and each image by itself.
  *
  * A model of fixed batch takes no image alone, unless it takes no more. One that does not say so must.
+ *
+ * @param model the candidate as it is used, which the whole run was of
  */
-export async function rerun(candidate: Candidate, run: WholeRun): Promise<readonly Rerun[]> {
-  const { images, name, tensor } = run;
+export async function rerun(
+  { optimises, plain }: Pick<Candidate, "optimises" | "plain">,
+  model: LoadedModel,
+  run: WholeRun,
+): Promise<readonly Rerun[]> {
+  const { images, tensor } = run;
   const count = images.shape[0] ?? 1;
   const reruns: Rerun[] = [];
-  if (candidate.optimises) {
-    const other = await again(candidate, images, false);
-    reruns.push(compare("unoptimised", count, tensor, other, run));
+  if (optimises && plain) {
+    const unoptimised = plain.load({ optimised: false });
+    const found = await embeddingOf(unoptimised, images);
+    await unoptimised.release();
+    reruns.push(compare("unoptimised", count, tensor, found, run));
   }
   if (count < 2 || run.batch !== undefined) return reruns;
   const chosen = [...new Set([0, count - 1])].slice(0, MOST_ALONE);
   const rows: (RealTensor | string)[] = [];
-  for (const image of chosen) rows.push(await again(candidate, rowOf(images, image), true));
+  for (const image of chosen) rows.push(await embeddingOf(model, rowOf(images, image)));
   const failed = rows.find((row) => typeof row === "string");
   const expected = joined(chosen.map((image) => rowOf(tensor, image)));
   const found = failed ?? joined(rows.filter((row) => typeof row !== "string"));
   return [...reruns, compare("alone", chosen.length, expected, found, run)];
+}
 
-  /** The embedding, or why there is none. */
-  async function again(
-    { untapped }: Candidate,
-    some: Tensor<"float32">,
-    optimised: boolean,
-  ): Promise<RealTensor | string> {
-    try {
-      const result = await untapped?.(some, { optimised });
-      return result?.name === name ? result.tensor : "no embedding";
-    } catch (error) {
-      if (error instanceof InputError) return error.problem.found;
-      throw error;
-    }
+/** The embedding, or why there is none. */
+async function embeddingOf(model: LoadedModel, images: Tensor<"float32">): Promise<RealTensor | string> {
+  try {
+    return await model.run(images);
+  } catch (error) {
+    if (error instanceof InputError) return error.problem.found;
+    throw error;
   }
 }
 

@@ -10,7 +10,7 @@ export const HOLDS_NOT: Tensor<"bool"> = { dtype: "bool", shape: [], data: Uint8
 /** A graph of these nodes inside another. */
 export function branch(result: string, ...nodes: readonly OnnxNode[]): OnnxAttribute {
   const value = {
-    name: "",
+    name: result,
     inputs: [],
     outputs: [{ name: result }],
     nodes,

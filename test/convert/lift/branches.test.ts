@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import type { OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { matchGraph } from "../../../src/convert/lift/index.js";
+import { encodeOnnx, type OnnxModel, type OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { matchGraph, withoutBranches } from "../../../src/convert/lift/index.js";
 import { lowerToOnnx } from "../../../src/convert/lower/onnx/index.js";
+import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
+import { seededImages } from "../../../src/verify/inputs/images.js";
 import { float32, parametersFor, SMALL_SPEC } from "../lower/graphs.js";
 import { branch, branched, HOLDS_NOT } from "./branched.js";
 import { expectExact } from "./expect-exact.js";
@@ -106,5 +108,62 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
     expect(() => matchGraph(model, { ...SUBJECT, graph: GRAPH })).toThrow(
       /^theirs\.onnx: found another network of 0 Conv, .*, with \d+ If that choose while it runs, expected an OSNet/,
     );
+  });
+});
+
+describe("withoutBranches", () => {
+  /** The last ReLU of a network inside branches inside each other, where names are those of other values. */
+  const nested = (...inner: readonly OnnxNode[]): OnnxModel => {
+    const model = replaceNode(MODEL, "conv4.relu", (node) => [
+      operator("If", ["no"], "conv4.relu", {
+        then_branch: branch("x", operator("Tan", [inputOf(node)], "x")),
+        else_branch: branch(
+          "y",
+          operator("Identity", [inputOf(node)], "x"),
+          operator("If", ["no"], "y", {
+            then_branch: branch("t", operator("Tan", ["x"], "t")),
+            else_branch: branch("r", ...inner, operator("Relu", ["x"], "r")),
+          }),
+        ),
+      }),
+    ]);
+    return withConstants(model, { no: HOLDS_NOT });
+  };
+  const runs = async (model: OnnxModel) => {
+    // Optimised, the two would be fused otherwise, and round otherwise.
+    const options = { optimised: false };
+    const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "theirs.onnx").plain(undefined, options);
+    const result = await loaded.run(seededImages(0, 2, 32, 16));
+    await loaded.release();
+    return result;
+  };
+
+  it.each<[string, OnnxModel]>([
+    ["of every convolution", BRANCHED],
+    ["inside each other", nested()],
+  ])("the same network, for matching and for a runtime: %s", async (_, model) => {
+    const flat = withoutBranches(model, "theirs.onnx");
+    // Neither branches, nor what they were chosen by.
+    const left = flat.graph.nodes.filter(({ opType }) => ["If", "Equal", "Not", "Size"].includes(opType));
+    expect(left).toEqual([]);
+    expectExact(flat, GRAPH, STATE);
+    expect(await runs(flat)).toEqual(await runs(model));
+  });
+
+  it("has what was inside as values of its own", () => {
+    const flat = withoutBranches(BRANCHED, "theirs.onnx");
+    const { values } = matchGraph(flat, { ...SUBJECT, graph: GRAPH });
+    const computed = new Set(flat.graph.nodes.flatMap(({ outputs }) => outputs));
+    for (const value of values.values()) expect(computed).toContain(value);
+  });
+
+  it("is the model itself where nothing is decided beforehand, or a graph stays inside a branch", () => {
+    expect(withoutBranches(MODEL, "theirs.onnx")).toBe(MODEL);
+    const open = operator("If", ["maybe"], "z", {
+      then_branch: branch("z1", operator("Tan", ["x"], "z1")),
+      else_branch: branch("z2", operator("Relu", ["x"], "z2")),
+    });
+    const model = nested(operator("Cast", ["x"], "maybe"), open);
+    expect(withoutBranches(model, "theirs.onnx")).toBe(model);
   });
 });

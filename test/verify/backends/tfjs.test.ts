@@ -148,7 +148,7 @@ describe.each(BACKENDS)("%s", (backend) => {
     const images = seededImages(0, 1, 64, 32);
     for await (const { name } of candidate.backend.run(images)) expect(name).not.toBe("");
     for await (const { name } of candidate.backend.run(images)) if (name === "conv1.relu") break;
-    await candidate.untapped?.(images);
+    await candidate.plain?.load().run(images);
     expect([tf.getBackend(), tf.memory().numTensors]).toEqual(before);
   });
 });
@@ -161,10 +161,11 @@ describe("tfjs models as candidates", () => {
 
   it("gives the same with and without its inner values as outputs", async () => {
     const candidate = candidateOf(graph, stateDict, options);
-    const plain = await candidate.untapped?.(images);
+    const plain = await candidate.plain?.load().run(images);
     let tapped: unknown;
     for await (const { name, tensor } of candidate.backend.run(images)) if (name === "fc.2") tapped = tensor;
-    expect(plain).toEqual({ name: "fc.2", tensor: tapped });
+    expect(candidate.plain?.name).toBe("fc.2");
+    expect(plain).toEqual(tapped);
   });
 
   it.each([
@@ -233,14 +234,15 @@ describe("tfjs models as candidates", () => {
 
   it("says which images a model does not take", async () => {
     const candidate = candidateOf(graph, stateDict, options);
-    const run = async (): Promise<void> => void (await candidate.untapped?.(seededImages(0, 1, 32, 32)));
+    const run = async (): Promise<void> =>
+      void (await candidate.plain?.load().run(seededImages(0, 1, 32, 32)));
     await expect(run()).rejects.toThrow(InputError);
     await expect(run()).rejects.toThrow(/a model that tfjs-wasm does not run on images \[1, 3, 32, 32\]/);
   });
 
   it("says how to install a backend that is not there", async () => {
     const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
-    const run = async (): Promise<void> => void (await candidate.untapped?.(images));
+    const run = async (): Promise<void> => void (await candidate.plain?.load().run(images));
     await expect(run()).rejects.toThrow(
       "tfjs-node: found no such package, expected a tfjs backend; npm install --ignore-scripts=false @tensorflow/tfjs-node.",
     );
@@ -251,7 +253,7 @@ describe("tfjs models as candidates", () => {
       throw new Error("The Node.js native addon module (tfjs_binding.node) can not be found.\nTry it again.");
     });
     const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
-    const run = async (): Promise<void> => void (await candidate.untapped?.(images));
+    const run = async (): Promise<void> => void (await candidate.plain?.load().run(images));
     await expect(run()).rejects.toThrow(
       /^tfjs-node: found a package that does not load \(.*\), expected a tfjs backend; npm install --ignore/,
     );

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../src/tensor.js";
-import type { Candidate } from "../../../src/verify/candidates/candidate.js";
 import { rerun, rerunFaults } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
@@ -65,10 +64,9 @@ describe("rerun", () => {
         firsts.map((value) => value - mean),
       );
     };
-    const untapped: Candidate["untapped"] = async (some) => ({ name: "fc", tensor: embed(some) });
-    const candidate = { untapped } as Candidate;
-    const run = { images, name: "fc", tensor: embed(images), tolerance: 1e-3, batch: undefined };
-    const reruns = await rerun(candidate, run);
+    const model = { run: async (some: Tensor<"float32">) => embed(some), release: async () => undefined };
+    const run = { images, tensor: embed(images), tolerance: 1e-3, batch: undefined };
+    const reruns = await rerun({}, model, run);
     expect(reruns).toEqual([{ how: "alone", images: 2, status: "fail", maxAbs: 1.5, relMax: 1 }]);
     expect(rerunFaults("fc", reruns)).toMatchObject([{ layer: "fc", kind: "structure" }]);
   });

@@ -1,0 +1,94 @@
+import { type OnnxGraph, type OnnxModel, type OnnxNode, onnxNode } from "../formats/onnx/index.js";
+import { readGraph } from "./normalise.js";
+
+/**
+ * The same model with the nodes of branches that are taken whatever the images in place of the `If`s that choose them, so
+ * that their values are values of the graph. An `If`'s own outputs keep their names. Any other model is given back.
+ *
+ * @throws InputError (`format`) if a value has two sources or none
+ */
+export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
+  const { graph } = model;
+  if (!graph.nodes.some(({ opType }) => opType === "If")) return model;
+  const { taken } = readGraph(graph, subject);
+  const inside = [...taken.values()].flatMap(({ nodes }) => nodes);
+  // A graph that stays inside a branch reads the values around it by the names that they have there.
+  if (taken.size === 0 || inside.some((node) => !taken.has(node) && hasGraph(node))) return model;
+
+  const mark = unusedMark([graph, ...taken.values()]);
+  const initializers = new Map(graph.initializers);
+  let count = 0;
+  const flatten = (nodes: readonly OnnxNode[], around: Names): readonly OnnxNode[] =>
+    nodes.flatMap((node) => {
+      const branch = taken.get(node);
+      if (branch) return unfold(node, branch, around);
+      const [inputs, outputs] = [node.inputs.map(around.of), node.outputs.map(around.of)];
+      return { ...node, name: around.prefix + node.name, inputs, outputs };
+    });
+  const unfold = (node: OnnxNode, branch: OnnxGraph, around: Names): readonly OnnxNode[] => {
+    const prefix = `${mark}${++count}/`;
+    const computed = branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== "");
+    const own = new Map([...branch.initializers.keys(), ...computed].map((name) => [name, prefix + name]));
+    const handedOn = new Map<string, string>();
+    for (const [index, { name }] of branch.outputs.entries()) {
+      const output = around.of(node.outputs[index] ?? "");
+      if (output === "") continue;
+      // A result is computed under the output's name; what comes from elsewhere, or is two outputs, is handed on.
+      if (computed.includes(name) && own.get(name) === prefix + name) own.set(name, output);
+      else handedOn.set(output, name);
+    }
+    const of = (name: string): string => own.get(name) ?? around.of(name);
+    for (const [name, tensor] of branch.initializers) initializers.set(of(name), tensor);
+    return [
+      ...flatten(branch.nodes, { prefix, of }),
+      ...[...handedOn].map(([output, name]) => onnxNode(output, "Identity", [of(name)])),
+    ];
+  };
+  const nodes = live(flatten(graph.nodes, OUTSIDE), graph.outputs);
+  return { ...model, graph: { ...graph, nodes, initializers } };
+}
+
+/** Nodes that the outputs are computed from: not the conditions, which took more nodes than what they chose between. */
+function live(nodes: readonly OnnxNode[], outputs: OnnxGraph["outputs"]): readonly OnnxNode[] {
+  const needed = new Set(outputs.map(({ name }) => name));
+  const kept = nodes.toReversed().filter((node) => {
+    const isRead = node.outputs.some((output) => needed.has(output));
+    if (isRead) for (const name of namesIn(node)) needed.add(name);
+    return isRead;
+  });
+  return kept.reverse();
+}
+
+/** What a node reads, in the graphs inside it too. */
+function namesIn({ inputs, attributes }: OnnxNode): readonly string[] {
+  const inside = [...attributes.values()].flatMap((attribute) =>
+    attribute.type === "graph"
+      ? [...attribute.value.nodes.flatMap(namesIn), ...attribute.value.outputs.map(({ name }) => name)]
+      : [],
+  );
+  return [...inputs, ...inside];
+}
+
+/** What names become: those of nodes get a prefix, those of values depend on where they are computed. */
+interface Names {
+  readonly prefix: string;
+  readonly of: (name: string) => string;
+}
+
+const OUTSIDE: Names = { prefix: "", of: (name) => name };
+
+function hasGraph({ attributes }: OnnxNode): boolean {
+  return [...attributes.values()].some(({ type }) => type === "graph");
+}
+
+/** What no name of these graphs begins with. */
+function unusedMark(graphs: readonly OnnxGraph[]): string {
+  const names = graphs.flatMap(({ inputs, nodes, initializers }) => [
+    ...inputs.map(({ name }) => name),
+    ...initializers.keys(),
+    ...nodes.flatMap(({ outputs }) => outputs),
+  ]);
+  let mark = "branch/";
+  while (names.some((name) => name.startsWith(mark))) mark = `/${mark}`;
+  return mark;
+}
