@@ -11,6 +11,7 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { withoutBranches } from "../../src/convert/lift/index.js";
 import { translateTfjs } from "../../src/convert/lift/tfjs/index.js";
 import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
 import { matchTfjsModel, openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
@@ -99,6 +100,7 @@ export const TARGETS: readonly Target[] = [
     name: "lift",
     seeds: LIFT_SEEDS,
     read: (bytes) => {
+      withoutBranches(decodeOnnx(bytes, { subject: "m.onnx" }), "m.onnx");
       const { stateDict } = openOnnxCheckpoint(bytes, { subject: "m.onnx" });
       for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
     },

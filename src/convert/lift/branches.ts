@@ -27,14 +27,14 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
     });
   const unfold = (node: OnnxNode, branch: OnnxGraph, around: Names): readonly OnnxNode[] => {
     const prefix = `${mark}${++count}/`;
-    const computed = branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== "");
+    const computed = new Set(branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== ""));
     const own = new Map([...branch.initializers.keys(), ...computed].map((name) => [name, prefix + name]));
     const handedOn = new Map<string, string>();
     for (const [index, { name }] of branch.outputs.entries()) {
       const output = around.of(node.outputs[index] ?? "");
       if (output === "") continue;
       // A result is computed under the output's name; what comes from elsewhere, or is two outputs, is handed on.
-      if (computed.includes(name) && own.get(name) === prefix + name) own.set(name, output);
+      if (computed.has(name) && own.get(name) === prefix + name) own.set(name, output);
       else handedOn.set(output, name);
     }
     const of = (name: string): string => own.get(name) ?? around.of(name);
@@ -88,7 +88,6 @@ function unusedMark(graphs: readonly OnnxGraph[]): string {
     ...initializers.keys(),
     ...nodes.flatMap(({ outputs }) => outputs),
   ]);
-  let mark = "branch/";
-  while (names.some((name) => name.startsWith(mark))) mark = `/${mark}`;
-  return mark;
+  const used = names.map((name) => Number(/^branch(\d{1,15})\//.exec(name)?.[1] ?? 0));
+  return `branch${used.reduce((most, number) => Math.max(most, number), 0) + 1}/`;
 }
