@@ -45,19 +45,17 @@ export function onnxruntimeBackend(
   /** A session is made when it is first needed, since it may fail on account of the images. */
   function open(file: Uint8Array, { optimised = true }: LoadOptions = {}): Session {
     let session: Promise<Onnxruntime.InferenceSession> | undefined;
-    const create = async (): Promise<Onnxruntime.InferenceSession> => {
-      const { InferenceSession } = await import("onnxruntime-node");
-      return InferenceSession.create(file, {
-        logSeverityLevel: 4,
-        graphOptimizationLevel: optimised ? "all" : "disabled",
-      });
-    };
     return {
       async run(images, names) {
+        const ort = await import("onnxruntime-node");
         try {
-          session ??= create();
-          const feeds = { [input?.name ?? "images"]: await feedOf(images, input?.dtype, subject) };
-          return await (await session).run(feeds, names);
+          session ??= ort.InferenceSession.create(file, {
+            logSeverityLevel: 4,
+            graphOptimizationLevel: optimised ? "all" : "disabled",
+          });
+          const opened = await session;
+          const feed = feedOf(ort, images, input?.dtype, subject);
+          return await opened.run({ [input?.name ?? "images"]: feed }, names);
         } catch (cause) {
           throw refused(subject, images, cause);
         }
@@ -127,12 +125,12 @@ interface Session {
 }
 
 /** Images in the type that a file takes. */
-async function feedOf(
+function feedOf(
+  { Tensor: OrtTensor }: typeof Onnxruntime,
   images: Tensor<"float32">,
   dtype: DType | undefined,
   subject: string,
-): Promise<Onnxruntime.Tensor> {
-  const { Tensor: OrtTensor } = await import("onnxruntime-node");
+): Onnxruntime.Tensor {
   const { data, shape } = images;
   switch (dtype) {
     case "float16":
