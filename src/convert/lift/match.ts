@@ -1,4 +1,5 @@
 import { ancestors, type Dialect, expand, type LayerGraph, type OsnetSpec } from "../../arch/index.js";
+import { unreadLayers } from "../../arch/readers.js";
 import { InputError } from "../../errors.js";
 import type { OnnxModel } from "../formats/onnx/index.js";
 import { type Difference, difference } from "./differences.js";
@@ -150,23 +151,13 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
  * What a file lacks because nothing in it would read it is no finding beside the one of what should: a gate, of a product
  * with another; a shortcut, of a sum that is not there.
  */
-function ownFindings(
-  { nodes: layers }: LayerGraph,
-  { differences, nodes, skipped }: Walk,
-): readonly Difference[] {
+function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): readonly Difference[] {
   const departing = new Set(differences.map(({ layer }) => layer));
-  const readers = new Map<string, string[]>();
-  for (const { name, inputs } of layers)
-    for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
-  const unread = new Set<string>();
-  for (const { name } of layers.toReversed()) {
-    const own = readers.get(name) ?? [];
-    const isUnread = own.every(
-      (reader) => unread.has(reader) || (nodes.has(reader) && departing.has(reader)),
-    );
-    const isThere = nodes.has(name) && !skipped.has(name);
-    if (!isThere && own.length > 0 && isUnread) unread.add(name);
-  }
+  const unread = unreadLayers(
+    graph,
+    (layer) => !nodes.has(layer) || skipped.has(layer),
+    (reader) => nodes.has(reader) && departing.has(reader),
+  );
   return differences.filter(({ layer }) => !unread.has(layer));
 }
 

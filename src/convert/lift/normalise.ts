@@ -46,8 +46,9 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   const [input] = images;
   const first = input && nodeAt(values, input.name);
   if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
-  const { census, taken, ...reader } = nodeReader([...graph.initializers.values()], subject);
-  readNodes(graph, { values, around: undefined }, { census, taken, ...reader });
+  const reader = nodeReader([...graph.initializers.values()], subject);
+  readNodes(graph, { values, around: undefined }, reader);
+  const { census, taken } = reader;
   return { values, census, taken, input, first };
 }
 

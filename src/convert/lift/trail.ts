@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { readersOf } from "../../arch/readers.js";
 import { type Anchors, anchorsOf } from "./anchors.js";
 import { compareOps, type Difference, difference, nameOf } from "./differences.js";
 import type { Constants, ForeignGraph, ForeignNode } from "./foreign.js";
@@ -39,7 +40,7 @@ export function startTrail(
   const owners = new Map<ForeignNode, string>();
   const skipped = new Set<string>();
   const findings: (() => readonly Difference[])[] = [];
-  const readers = successors(layers);
+  const readers = readersOf(layers);
   return {
     anchors: anchorsOf(layers, blocks),
     found,
@@ -68,12 +69,4 @@ export function startTrail(
     },
     findings: () => findings.flatMap((tell) => tell()),
   };
-}
-
-/** The layers that read each layer. */
-function successors({ nodes }: LayerGraph): ReadonlyMap<string, readonly LayerNode[]> {
-  const readers = new Map<string, LayerNode[]>();
-  for (const node of nodes)
-    for (const input of node.inputs) readers.set(input, [...(readers.get(input) ?? []), node]);
-  return readers;
 }

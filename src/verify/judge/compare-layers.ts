@@ -12,7 +12,7 @@ import type {
 } from "../report.js";
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
-import { judgeEmbedding } from "./embedding.js";
+import { type EmbeddingResult, judgeEmbedding } from "./embedding.js";
 import { layerFault } from "./faults.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
@@ -52,7 +52,7 @@ export async function compareLayers(
   const results = new Map<string, LayerResult>();
   const gates = new Map<string, GateResult>();
   const misshapen: Fault[] = [];
-  let embedding: Awaited<ReturnType<typeof judgeEmbedding>> | undefined;
+  let embedding: EmbeddingResult | undefined;
 
   const judge = layerJudge(verification, tolerance);
   const observer = observeVacuity(graph, { images });

@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { unreadLayers } from "../../arch/readers.js";
 import type { Explanation } from "../explain/index.js";
 import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../report.js";
 
@@ -141,23 +142,19 @@ export function explainedBy(
  * @param structure layers that are others
  */
 export function consequences(
-  { nodes }: LayerGraph,
+  graph: LayerGraph,
   missing: ReadonlySet<string>,
   failing: ReadonlySet<string>,
   structure: readonly Pick<Fault, "layer">[],
 ): ReadonlySet<string> {
   const others = new Set(structure.map(({ layer }) => layer));
   const lost = new Set(others);
-  for (const { name, inputs } of nodes)
+  for (const { name, inputs } of graph.nodes)
     if (missing.has(name) && inputs.some((input) => lost.has(input))) lost.add(name);
-  const unread = new Set<string>();
-  const readers = new Map<string, string[]>();
-  for (const { name, inputs } of nodes)
-    for (const input of inputs) readers.set(input, [...(readers.get(input) ?? []), name]);
-  for (const { name } of nodes.toReversed()) {
-    const own = readers.get(name) ?? [];
-    const isUnread = own.every((reader) => failing.has(reader) || others.has(reader) || unread.has(reader));
-    if (missing.has(name) && own.length > 0 && isUnread) unread.add(name);
-  }
+  const unread = unreadLayers(
+    graph,
+    (layer) => missing.has(layer),
+    (reader) => failing.has(reader) || others.has(reader),
+  );
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
 }

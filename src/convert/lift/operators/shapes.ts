@@ -1,6 +1,7 @@
 import { DTYPES, type DType, elementCount, type Tensor } from "../../../tensor.js";
 import { dtypeToCode } from "../../formats/onnx/index.js";
 import { isKind, type Value } from "../foreign.js";
+import { wholeNumbers } from "../whole-numbers.js";
 import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader } from "./site.js";
 
 /** Whole numbers that graphs compute: of shapes, and of what depends on them. */
@@ -21,7 +22,7 @@ export const readConcat: OperatorReader = ({ inputs }) => {
   const values = parts.flatMap((part) => part ?? []);
   if (!values.every(Number.isInteger) || parts.includes(undefined)) return undefined;
   if (inputs.some((input) => (asTensor(input)?.shape.length ?? 2) > 1)) return undefined;
-  return { kind: "constant", tensor: whole(values) };
+  return { kind: "constant", tensor: wholeNumbers(values) };
 };
 
 /** The shape of a constant, or of an activation how many sizes it has: how large these are, a run decides. */
@@ -30,14 +31,14 @@ export const readShape: OperatorReader = ({ node, inputs: [input] }) => {
   const length = sizes?.length ?? rankOf(input);
   if (length === undefined) return undefined;
   const [start, end] = [int(node, "start", 0), int(node, "end", length)];
-  if (sizes) return { kind: "constant", tensor: whole(sizes.slice(start, end)) };
+  if (sizes) return { kind: "constant", tensor: wholeNumbers(sizes.slice(start, end)) };
   return { kind: "shape", length: Array(length).slice(start, end).length };
 };
 
 /** How many elements a constant has, or a list of sizes: the rank of what they are the sizes of. */
 export const readSize: OperatorReader = ({ inputs: [input] }) => {
   const count = asTensor(input)?.data.length ?? (input?.kind === "shape" ? input.length : undefined);
-  return count === undefined ? undefined : { kind: "constant", tensor: { ...whole([count]), shape: [] } };
+  return count === undefined ? undefined : { kind: "constant", tensor: wholeNumbers([count], []) };
 };
 
 function rankOf(value: Value | undefined): number | undefined {
@@ -97,22 +98,15 @@ export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const fill = value?.type === "tensor" ? Number(value.value.data[0]) : 0;
   if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || !Number.isInteger(fill))
     return undefined;
-  return { kind: "constant", tensor: whole(Array<number>(length).fill(fill)) };
+  return { kind: "constant", tensor: wholeNumbers(Array<number>(length).fill(fill)) };
 };
-
-function whole(values: readonly number[]): Tensor {
-  return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
-}
 
 function integers(value: Value | undefined): Value | undefined {
   const tensor = asTensor(value);
   if (!tensor) return undefined;
   const values = Array.from(tensor.data as ArrayLike<number | bigint>, Number);
   if (!values.every(Number.isInteger)) return undefined;
-  return {
-    kind: "constant",
-    tensor: { dtype: "int64", shape: tensor.shape, data: BigInt64Array.from(values, BigInt) },
-  };
+  return { kind: "constant", tensor: wholeNumbers(values, tensor.shape) };
 }
 
 function truth(value: boolean): Tensor {

@@ -1,4 +1,5 @@
-import { addConstant, constantBehind, type Draft, wholeNumbers } from "./draft.js";
+import { wholeNumbers } from "../whole-numbers.js";
+import { addConstant, constantBehind, type Draft } from "./draft.js";
 
 /** The numbers that operators take as constants beside their input: axes, paddings, shapes. */
 
@@ -25,5 +26,5 @@ export function shapeOf(draft: Draft, parts: readonly string[], output: string):
   const known = parts.map((part) => numbersOf(draft, part));
   const isShape = known.filter((part) => !part).length <= 1 && known.flat().every(Number.isInteger);
   if (!isShape || known.every((part) => !part)) return undefined;
-  return addConstant(draft, output, wholeNumbers(...known.flatMap((part) => part ?? [-1])));
+  return addConstant(draft, output, wholeNumbers(known.flatMap((part) => part ?? [-1])));
 }

@@ -62,10 +62,6 @@ export function addConstant(draft: Draft, name: string, tensor: Tensor): string 
   return name;
 }
 
-export function wholeNumbers(...values: readonly number[]): Tensor {
-  return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
-}
-
 /** The domain of operators over images: TensorFlow's `data_format`. */
 export function domainOf(channelsFirst: boolean): string {
   return channelsFirst ? "" : NHWC_DOMAIN;

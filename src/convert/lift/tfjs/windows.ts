@@ -1,5 +1,6 @@
 import { ints, type OnnxAttributeRecord, text } from "../../formats/onnx/index.js";
-import { add, addConstant, type Draft, domainOf, wholeNumbers } from "./draft.js";
+import { wholeNumbers } from "../whole-numbers.js";
+import { add, addConstant, type Draft, domainOf } from "./draft.js";
 
 /** Convolutions and pools, with their windows as TensorFlow says them and their weights in its order of axes. */
 
@@ -64,7 +65,7 @@ function oihw(draft: Draft, weight: string): string {
 function depthwiseOihw(draft: Draft, weight: string): string {
   const result = `${weight}#depthwise`;
   if (draft.writers.has(result)) return result;
-  const shape = addConstant(draft, DEPTHWISE, wholeNumbers(-1, 1, 0, 0));
+  const shape = addConstant(draft, DEPTHWISE, wholeNumbers([-1, 1, 0, 0]));
   return add(draft, "Reshape", [turned(draft, weight, "chw", 2, 3, 0, 1), shape], result);
 }
 

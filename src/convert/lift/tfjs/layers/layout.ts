@@ -1,6 +1,7 @@
 import { ints } from "../../../formats/onnx/index.js";
 import { arrayOf } from "../../../formats/tfjs/index.js";
-import { add, addConstant, wholeNumbers } from "../draft.js";
+import { wholeNumbers } from "../../whole-numbers.js";
+import { add, addConstant } from "../draft.js";
 import { isChannelsFirst, type LayerTranslation, list, pair } from "./site.js";
 
 /** What moves elements about, and computes none. */
@@ -27,7 +28,7 @@ export const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], out
   return add(
     draft,
     "Reshape",
-    [x, addConstant(draft, `${output}#shape`, wholeNumbers(-1, ...target))],
+    [x, addConstant(draft, `${output}#shape`, wholeNumbers([-1, ...target]))],
     output,
   );
 };

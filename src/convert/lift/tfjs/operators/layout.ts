@@ -1,6 +1,7 @@
 import { int, ints } from "../../../formats/onnx/index.js";
+import { wholeNumbers } from "../../whole-numbers.js";
 import { numbersOf, padsOf } from "../constants.js";
-import { add, addConstant, type Draft, wholeNumbers } from "../draft.js";
+import { add, addConstant, type Draft } from "../draft.js";
 import { attribute, type NodeTranslation } from "./site.js";
 
 /** What moves elements about, and computes none. */
@@ -64,7 +65,7 @@ export const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ..
 
 function slice(draft: Draft, x: string, output: string, cuts: readonly Cut[]): string {
   const list = (name: string, key: keyof Cut): string =>
-    addConstant(draft, `${output}#${name}`, wholeNumbers(...cuts.map((cut) => cut[key])));
+    addConstant(draft, `${output}#${name}`, wholeNumbers(cuts.map((cut) => cut[key])));
   const inputs = [
     x,
     list("starts", "start"),
