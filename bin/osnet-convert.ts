@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import type { Command } from "commander";
+import { createProgram, int, run, size, word } from "../src/cli/options.js";
+import { ONNX_DTYPES } from "../src/convert/export/onnx/options.js";
+import { PIXEL_ORDERS } from "../src/convert/export/preprocess.js";
 import { QUANTIZED_DTYPES } from "../src/convert/formats/tfjs/model.js";
-import { ONNX_DTYPES } from "../src/convert/lower/onnx/options.js";
-import { PIXEL_ORDERS } from "../src/convert/lower/preprocess.js";
-import { createProgram, int, run, size, word } from "./commands/options.js";
 
 const program = createProgram(
   "osnet-convert",
@@ -60,7 +60,7 @@ for (const from of ["pth", "safetensors", "npz", "onnx", "tfjs"] as const) {
       .option("--json", "print the result as JSON")
       .option("--quiet", "print nothing but errors")
       .action(async (file, options) => {
-        const { convert } = await import("./commands/convert.js");
+        const { convert } = await import("../src/cli/convert.js");
         process.exitCode = await convert(file, { from, to }, options);
       });
   }
@@ -144,7 +144,7 @@ program
   .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
   .option("--json", "print the inspection as JSON")
   .action(async (file, options) => {
-    const { inspectFile } = await import("./commands/inspect.js");
+    const { inspectFile } = await import("../src/cli/inspect.js");
     process.exitCode = await inspectFile(file, options);
   });
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { collect, createProgram, int, run, size } from "./commands/options.js";
+import { collect, createProgram, int, run, size } from "../src/cli/options.js";
 
 const program = createProgram(
   "osnet-verify",
@@ -46,7 +46,7 @@ program
   .option("--json", "print the report as JSON")
   .option("--quiet", "print nothing but errors")
   .action(async (candidate, options) => {
-    const { verifyFiles } = await import("./commands/verify.js");
+    const { verifyFiles } = await import("../src/cli/verify.js");
     process.exitCode = await verifyFiles(candidate, options);
   });
 
@@ -70,7 +70,7 @@ program
   .option("--init", "write a commented suite file to start from")
   .option("--quiet", "print nothing but errors")
   .action(async (suite, options) => {
-    const { runSuite } = await import("./commands/suite.js");
+    const { runSuite } = await import("../src/cli/suite.js");
     process.exitCode = await runSuite(suite, options);
   });
 
@@ -81,7 +81,7 @@ program
   .requiredOption("--report-dir <folder>", "where the joined reports go")
   .option("--quiet", "print nothing but errors")
   .action(async (reports, options) => {
-    const { mergeReports } = await import("./commands/merge.js");
+    const { mergeReports } = await import("../src/cli/merge.js");
     process.exitCode = await mergeReports(reports, options);
   });
 

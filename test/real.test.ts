@@ -1,11 +1,11 @@
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { openCheckpoint } from "../src/convert/checkpoint.js";
+import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
-import { lowerToOnnx } from "../src/convert/lower/onnx/index.js";
-import type { RealTensor, Tensor } from "../src/tensor.js";
+import { openCheckpoint } from "../src/convert/import/checkpoint.js";
+import type { RealTensor, Tensor } from "../src/core/tensor.js";
 import { seededImages } from "../src/verify/inputs/images.js";
-import { measure } from "../src/verify/judge/metrics.js";
+import { measure } from "../src/verify/metrics.js";
 import { openVerification } from "../src/verify/open.js";
 import { verify } from "../src/verify/verify.js";
 import { missing, readFixture } from "./fixtures.js";

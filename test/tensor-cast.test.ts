@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { InputError } from "../src/errors.js";
-import type { Tensor } from "../src/tensor.js";
-import { castFloat, toFloat32, toFloat64, toReal } from "../src/tensor-cast.js";
+import { InputError } from "../src/core/errors.js";
+import type { Tensor } from "../src/core/tensor.js";
+import { castFloat, toFloat32, toFloat64, toReal } from "../src/core/tensor-cast.js";
 
 const HALVES: Tensor = {
   dtype: "float16",

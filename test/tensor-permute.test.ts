@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Tensor } from "../src/tensor.js";
-import { permute } from "../src/tensor-permute.js";
+import type { Tensor } from "../src/core/tensor.js";
+import { permute } from "../src/core/tensor.js";
 
 const counted = (...shape: readonly number[]): Tensor<"float32"> => ({
   dtype: "float32",

@@ -4,7 +4,7 @@ import type {
   TfjsNode,
   TfjsWeight,
 } from "../../src/convert/formats/tfjs/index.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/core/tensor.js";
 
 /** A model with nodes in place of others; what a layout needs besides is written as constants. */
 export interface Rewriting {

@@ -1,6 +1,6 @@
+import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/export/tfjs/graph/fragment.js";
 import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/index.js";
-import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/lower/tfjs/graph/fragment.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/core/tensor.js";
 import { type Rewriting, rewrite } from "./rewrite.js";
 
 const STREAMS = [1, 2, 3, 4];

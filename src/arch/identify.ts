@@ -1,10 +1,15 @@
-import { InputError } from "../errors.js";
-import type { Shape } from "../tensor.js";
-import { compareStateDict, countProblems, type StateDictProblems, type TensorHeader } from "./compare.js";
+import { InputError } from "../core/errors.js";
+import type { Shape } from "../core/tensor.js";
 import { expand } from "./expand.js";
 import type { LayerGraph } from "./graph.js";
 import { describeNetwork } from "./nearest.js";
-import { parametersOf } from "./parameters.js";
+import {
+  compareStateDict,
+  countProblems,
+  parametersOf,
+  type StateDictProblems,
+  type TensorHeader,
+} from "./parameters.js";
 import { sketchSpec } from "./sketch.js";
 import type { OsnetSpec } from "./spec.js";
 import { VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";

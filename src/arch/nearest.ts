@@ -1,6 +1,5 @@
-import { compareStateDict, countProblems } from "./compare.js";
 import { expand } from "./expand.js";
-import { parametersOf } from "./parameters.js";
+import { compareStateDict, countProblems, parametersOf } from "./parameters.js";
 import type { BlockSpec, InstanceNormPlacement, OsnetSpec } from "./spec.js";
 import { VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";
 

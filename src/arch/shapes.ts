@@ -1,6 +1,6 @@
-import { InputError } from "../errors.js";
-import { formatShape, type Shape } from "../tensor.js";
-import type { LayerGraph } from "./graph.js";
+import { InputError } from "../core/errors.js";
+import { elementCount, formatShape, type Shape } from "../core/tensor.js";
+import type { GateOutput, LayerGraph, LayerNode } from "./graph.js";
 import type { Op, OpKind, Size2d } from "./ops.js";
 
 type ShapeRule<K extends OpKind> = (op: Op<K>, inputs: readonly Shape[]) => Shape;
@@ -61,4 +61,83 @@ export function outputShapes(graph: LayerGraph, images: Shape): ReadonlyMap<stri
     shapes.set(node.name, shape);
   }
   return shapes;
+}
+
+/**
+ * Multiply-adds of one forward pass over images [batch, 3, height, width] to the network's
+ * evaluation output: the embedding, or the probabilities of an attribute model.
+ *
+ * Counted as `torchreid.utils.compute_model_complexity` counts, which is how the papers' tables were made: convolutions
+ * and linear layers only, a bias as one more per output element (divided by the groups), the gate once per stream.
+ */
+export function multiplyAdds(graph: LayerGraph, images: Shape): number {
+  const shapes = outputShapes(graph, images);
+  const needed = ancestors(graph, graph.outputs[graph.outputs.evaluation] ?? graph.outputs.features);
+  return graph.nodes
+    .filter((node) => needed.has(node.name))
+    .reduce((sum, node) => sum + layerMultiplyAdds(node, shapes.get(node.name) ?? []), 0);
+}
+
+/** A layer's share of them, for an output of this shape. */
+export function layerMultiplyAdds({ op }: LayerNode, output: Shape): number {
+  if (op.kind === "conv") {
+    const perElement = op.kernel[0] * op.kernel[1] * op.inChannels + (op.bias ? 1 : 0);
+    return Math.trunc((perElement * elementCount(output)) / op.groups);
+  }
+  if (op.kind === "linear") return (op.inFeatures + 1) * elementCount(output);
+  return 0;
+}
+
+/** Names of the layers that the given ones are computed from, themselves included. */
+export function ancestors(graph: LayerGraph, ...names: readonly string[]): ReadonlySet<string> {
+  const needed = new Set(names);
+  for (const node of graph.nodes.toReversed())
+    if (needed.has(node.name)) for (const input of node.inputs) needed.add(input);
+  return needed;
+}
+
+/** What one pixel of a stream's output sees. */
+export interface StreamReceptiveField extends Pick<GateOutput, "block" | "stream"> {
+  /** Side in pixels of the block's own input: 2t + 1 for stream t (ICCV 2019, section 3.2). */
+  readonly inBlock: number;
+  /** Side in pixels of the image. */
+  readonly inImage: number;
+}
+
+/** Receptive field so far: side length and distance between neighbouring pixels, both in image pixels. */
+interface Field {
+  readonly side: number;
+  readonly jump: number;
+}
+
+/**
+ * The receptive field of each stream of each block, by walking the graph's windows. Gates, norms and pointwise layers
+ * leave it as it is (a gate sees the whole image, but only scales). All windows of the network are square.
+ */
+export function receptiveFields(graph: LayerGraph): readonly StreamReceptiveField[] {
+  const fields = new Map<string, Field>();
+  const streams: StreamReceptiveField[] = [];
+  const blockInput = new Map<string, Field>();
+  for (const { name, op, inputs, block, stream } of graph.nodes) {
+    const incoming = inputs.map((input) => fields.get(input) ?? { side: 1, jump: 1 });
+    const widest = incoming.reduce((a, b) => (b.side > a.side ? b : a), { side: 1, jump: 1 });
+    const scaled = op.kind === "scale" ? (incoming[0] ?? widest) : widest;
+    const field = "kernel" in op ? slideField(scaled, op.kernel[0], op.stride[0]) : scaled;
+    fields.set(name, field);
+    if (block === undefined) continue;
+    if (!blockInput.has(block)) blockInput.set(block, widest);
+    const start = blockInput.get(block) ?? widest;
+    if (op.kind === "scale" && stream !== undefined)
+      streams.push({
+        block,
+        stream,
+        inBlock: (field.side - start.side) / start.jump + 1,
+        inImage: field.side,
+      });
+  }
+  return streams;
+}
+
+function slideField({ side, jump }: Field, kernel: number, stride: number): Field {
+  return { side: side + (kernel - 1) * jump, jump: jump * stride };
 }

@@ -1,4 +1,4 @@
-import type { Shape } from "../tensor.js";
+import type { Shape } from "../core/tensor.js";
 import type { BlockSpec, Dialect, GateSpec, InstanceNormPlacement, OsnetSpec, StageSpec } from "./spec.js";
 
 /** Paths and shapes of a state dict: all that identification looks at. */

@@ -1,5 +1,5 @@
-import type { StateDict } from "../state-dict.js";
-import { formatShape, sameShape, type Tensor } from "../tensor.js";
+import type { StateDict } from "../core/tensor.js";
+import { formatShape, sameShape, type Tensor } from "../core/tensor.js";
 
 /**
  * Every way in which two state dicts differ, one to a line; empty if they hold the same tensors bit for bit, NaNs and

@@ -1,11 +1,21 @@
-export { castStateDict } from "./cast.js";
-export { type Checkpoint, type CheckpointOptions, identifyCheckpoint, openCheckpoint } from "./checkpoint.js";
 export { compareBits } from "./compare.js";
-export { type DecodedWeights, type DecodeWeightsOptions, decodeWeights } from "./decode-weights.js";
-export { encodeWeights } from "./encode-weights.js";
-export { decodeNpz, type NpzArchive, openNpz } from "./formats/npz/archive.js";
-export { encodeNpz } from "./formats/npz/encode.js";
-export { decodeNpy, encodeNpy } from "./formats/npz/npy.js";
+export { castStateDict, encodeWeights } from "./export/encode-weights.js";
+export { foldBatchNorm } from "./export/fold.js";
+export {
+  DEFAULT_OPSET,
+  lowerToOnnx,
+  type OnnxOptions,
+  type OnnxOutputSelection,
+  OPSET_RANGE,
+} from "./export/onnx/index.js";
+export {
+  lowerToTfjs,
+  lowerToTfjsLayers,
+  type TfjsLayersOptions,
+  type TfjsOptions,
+} from "./export/tfjs/index.js";
+export { decodeNpy, encodeNpy } from "./formats/npy.js";
+export { decodeNpz, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
 export {
   appendOutputs,
   decodeOnnx,
@@ -19,7 +29,8 @@ export {
   type DecodedSafetensors,
   decodeSafetensors,
   encodeSafetensors,
-} from "./formats/safetensors/index.js";
+} from "./formats/safetensors.js";
+export { type FileFormat, sniffFormat, type WeightsFormat } from "./formats/sniff.js";
 export {
   decodeTfjs,
   encodeTfjs,
@@ -28,6 +39,31 @@ export {
   type TfjsModel,
   tfjsShardPaths,
 } from "./formats/tfjs/index.js";
+export {
+  type Checkpoint,
+  type CheckpointOptions,
+  identifyCheckpoint,
+  openCheckpoint,
+} from "./import/checkpoint.js";
+export { type DecodedWeights, type DecodeWeightsOptions, decodeWeights } from "./import/decode-weights.js";
+export {
+  type Difference,
+  type GraphMatch,
+  type LiftedStateDict,
+  liftStateDict,
+  type MatchedOutput,
+  type MatchOptions,
+  matchGraph,
+} from "./import/index.js";
+export type { LiftOptions } from "./import/lifted-checkpoint.js";
+export {
+  type OnnxCheckpointOptions,
+  openOnnxCheckpoint,
+  openTfjsCheckpoint,
+  type TfjsCheckpoint,
+} from "./import/lifted-checkpoint.js";
+export { type OnnxInterface, openOnnxInterface } from "./import/onnx-interface.js";
+export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/index.js";
 export {
   type AnomalousTensor,
   type Anomaly,
@@ -44,32 +80,3 @@ export {
   renderTfjsInspection,
   type TfjsInspection,
 } from "./inspect/index.js";
-export {
-  type Difference,
-  type GraphMatch,
-  type LiftedStateDict,
-  liftStateDict,
-  type MatchedOutput,
-  type MatchOptions,
-  matchGraph,
-} from "./lift/index.js";
-export { matchTfjs, type TfjsMatch, translateTfjs } from "./lift/tfjs/index.js";
-export type { LiftOptions } from "./lifted-checkpoint.js";
-export { foldBatchNorm } from "./lower/fold.js";
-export {
-  DEFAULT_OPSET,
-  lowerToOnnx,
-  type OnnxOptions,
-  type OnnxOutputSelection,
-  OPSET_RANGE,
-} from "./lower/onnx/index.js";
-export {
-  lowerToTfjs,
-  lowerToTfjsLayers,
-  type TfjsLayersOptions,
-  type TfjsOptions,
-} from "./lower/tfjs/index.js";
-export { type OnnxCheckpointOptions, openOnnxCheckpoint } from "./onnx-checkpoint.js";
-export { type OnnxInterface, openOnnxInterface } from "./onnx-interface.js";
-export { type FileFormat, sniffFormat, type WeightsFormat } from "./sniff.js";
-export { openTfjsCheckpoint, type TfjsCheckpoint } from "./tfjs-checkpoint.js";

@@ -1,7 +1,7 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../arch/index.js";
-import { mulberry32 } from "../random.js";
-import type { StateDict } from "../state-dict.js";
-import { elementCount, type Tensor } from "../tensor.js";
+import { mulberry32 } from "../core/random.js";
+import type { StateDict } from "../core/tensor.js";
+import { elementCount, type Tensor } from "../core/tensor.js";
 
 /**
  * A whole state dict of seeded random weights, float32, for verifying a conversion without a trained checkpoint. The same

@@ -1,5 +1,5 @@
 import { type Dialect, expand, type LayerGraph, type OsnetSpec } from "../arch/index.js";
-import { InputError } from "../errors.js";
+import { InputError } from "../core/errors.js";
 import type { OpenFile } from "./open-file.js";
 
 /**

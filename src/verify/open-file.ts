@@ -1,13 +1,12 @@
 import { type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
-import { type Bytes, concatenate, toBytes, toSource } from "../byte-source.js";
-import { type Checkpoint, openCheckpoint } from "../convert/checkpoint.js";
-import { isWeightsArchive } from "../convert/decode-weights.js";
-import { type NpzArchive, openNpz } from "../convert/formats/npz/archive.js";
+import { type NpzArchive, openNpz } from "../convert/formats/npz.js";
 import type { SidecarReader } from "../convert/formats/onnx/index.js";
-import { type FileFormat, sniffFormat } from "../convert/sniff.js";
-import { sha256 } from "../sha256.js";
+import { type FileFormat, sniffFormat } from "../convert/formats/sniff.js";
+import { type Checkpoint, openCheckpoint } from "../convert/import/checkpoint.js";
+import { isWeightsArchive } from "../convert/import/decode-weights.js";
+import { type Bytes, concatenate, sha256, toBytes, toSource } from "../core/bytes.js";
 import type { BackendName } from "./backends/backend.js";
-import { type ModelFile, openModel } from "./candidates/models.js";
+import { type ModelFile, openModel } from "./candidate/models.js";
 import type { Party } from "./report.js";
 
 /** A file's bytes under the name that reports and messages give it. */

@@ -1,12 +1,12 @@
 import type { LayerGraph } from "../arch/index.js";
-import type { Checkpoint } from "../convert/checkpoint.js";
-import { InputError } from "../errors.js";
+import type { Checkpoint } from "../convert/import/checkpoint.js";
+import { InputError } from "../core/errors.js";
 import { architectureOf } from "./architecture.js";
 import { type BackendName, TFJS_BACKENDS } from "./backends/backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
-import { type Candidate, checkpointCandidate, recordedCandidate, type Side } from "./candidates/candidate.js";
-import type { ModelFile } from "./candidates/models.js";
+import { type Candidate, checkpointCandidate, recordedCandidate, type Side } from "./candidate/candidate.js";
+import type { ModelFile } from "./candidate/models.js";
 import { type ImageOptions, imagesFor, imagesSeen } from "./inputs/input-images.js";
 import { feedPixels, withImages } from "./inputs/pixels.js";
 import { describe, type FileOptions, type NamedBytes, type OpenFile, openFile } from "./open-file.js";

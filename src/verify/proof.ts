@@ -1,4 +1,4 @@
-import type { Candidate } from "./candidates/candidate.js";
+import type { Candidate } from "./candidate/candidate.js";
 import type { Fault, Proof, WeightsResult } from "./report.js";
 
 /**

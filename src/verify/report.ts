@@ -1,6 +1,6 @@
-import type { PixelOrder } from "../convert/lower/preprocess.js";
-import type { FileFormat } from "../convert/sniff.js";
-import type { Shape } from "../tensor.js";
+import type { PixelOrder } from "../convert/export/preprocess.js";
+import type { FileFormat } from "../convert/formats/sniff.js";
+import type { Shape } from "../core/tensor.js";
 import type { BackendName } from "./backends/backend.js";
 import type { Cause } from "./explain/index.js";
 

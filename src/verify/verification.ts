@@ -1,8 +1,7 @@
 import type { LayerGraph } from "../arch/index.js";
-import type { StateDict } from "../state-dict.js";
-import type { Tensor } from "../tensor.js";
+import type { StateDict, Tensor } from "../core/tensor.js";
 import type { Backend } from "./backends/backend.js";
-import type { Candidate, Side } from "./candidates/candidate.js";
+import type { Candidate, Side } from "./candidate/candidate.js";
 import type { Fault, RelativeTolerance, Tolerance, WeightsResult } from "./report.js";
 import type { QuantizedWeights } from "./weights/quantization.js";
 

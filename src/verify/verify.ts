@@ -1,6 +1,6 @@
 import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
-import { InputError } from "../errors.js";
-import type { Candidate, Side } from "./candidates/candidate.js";
+import { InputError } from "../core/errors.js";
+import type { Candidate, Side } from "./candidate/candidate.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   consequences,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand, INPUT_NAME, outputShapes, receptiveFields, variant } from "../../src/arch/index.js";
-import { InputError } from "../../src/errors.js";
+import { InputError } from "../../src/core/errors.js";
 
 const osnet = expand(variant("osnet_x1_0"));
 const ain = expand(variant("osnet_ain_x1_0"));

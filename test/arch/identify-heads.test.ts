@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { TensorHeader } from "../../src/arch/compare.js";
 import { expand, identify, type OsnetSpec, parametersOf, variant } from "../../src/arch/index.js";
-import { InputError } from "../../src/errors.js";
-import type { Shape } from "../../src/tensor.js";
+import type { TensorHeader } from "../../src/arch/parameters.js";
+import { InputError } from "../../src/core/errors.js";
+import type { Shape } from "../../src/core/tensor.js";
 
 const SMALL = variant("osnet_x0_25");
 

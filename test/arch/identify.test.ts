@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand, identify, type OsnetSpec, parametersOf, variant } from "../../src/arch/index.js";
-import { InputError } from "../../src/errors.js";
-import type { DType, Shape } from "../../src/tensor.js";
+import { InputError } from "../../src/core/errors.js";
+import type { DType, Shape } from "../../src/core/tensor.js";
 
 type Headers = Map<string, { readonly shape: Shape; readonly dtype: DType }>;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseSpec, VARIANT_NAMES, variant } from "../../src/arch/index.js";
-import { InputError } from "../../src/errors.js";
+import { InputError } from "../../src/core/errors.js";
 
 const SPEC = variant("osnet_ain_x0_25");
 const parse = (value: unknown): ReturnType<typeof parseSpec> => parseSpec(JSON.stringify(value), "spec.json");

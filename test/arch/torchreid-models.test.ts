@@ -9,7 +9,7 @@ import {
   VARIANT_NAMES,
   variant,
 } from "../../src/arch/index.js";
-import type { DType, Shape } from "../../src/tensor.js";
+import type { DType, Shape } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";
 
 /** What torchreid says of a model that it built: its state dict in order, and compute_model_complexity at 256×128. */

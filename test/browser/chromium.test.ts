@@ -1,13 +1,12 @@
 import { readFileSync } from "node:fs";
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../src/convert/export/tfjs/index.js";
 import { decodeTfjs, encodeTfjs, type TfjsFiles } from "../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../src/convert/lower/tfjs/index.js";
-import { elementCount, type Tensor } from "../../src/tensor.js";
-import { permute } from "../../src/tensor-permute.js";
+import { elementCount, permute, type Tensor } from "../../src/core/tensor.js";
 import type { Backend } from "../../src/verify/backends/backend.js";
-import { tfjsCandidate } from "../../src/verify/candidates/tfjs-candidate.js";
-import { tfjsView } from "../../src/verify/candidates/tfjs-view.js";
+import { tfjsCandidate } from "../../src/verify/candidate/tfjs-candidate.js";
+import { tfjsView } from "../../src/verify/candidate/tfjs-view.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { type Server, serve } from "../support/server.js";

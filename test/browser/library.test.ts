@@ -21,7 +21,7 @@ export async function hold(candidate, reference) {
 /** A module that imports the package by its name, bundled for browsers as its users would; files by their paths. */
 async function bundle(source: string): Promise<ReadonlyMap<string, string | Uint8Array>> {
   const { build } = await import("vite");
-  const root = fileURLToPath(new URL("../../", import.meta.url));
+  const root = fileURLToPath(new URL("../..", import.meta.url));
   // Inside the package, so that it is found by its own name.
   const folder = `${root}demo/bundle-${process.pid}`;
   mkdirSync(folder);

@@ -1,10 +1,10 @@
 import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs } from "../../src/convert/lower/tfjs/index.js";
-import { permute } from "../../src/tensor-permute.js";
+import { permute } from "../../src/core/tensor.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/inputs/images.js";
-import { normalizeRows } from "../../src/verify/judge/metrics.js";
+import { normalizeRows } from "../../src/verify/metrics.js";
 import { evaluate } from "../../src/verify/reference/index.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { blocks } from "../support/markdown.js";

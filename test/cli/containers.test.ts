@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { compareBits } from "../../src/convert/compare.js";
-import { decodeWeights } from "../../src/convert/decode-weights.js";
-import { encodeWeights } from "../../src/convert/encode-weights.js";
-import { WEIGHTS_FORMATS } from "../../src/convert/sniff.js";
+import { encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { WEIGHTS_FORMATS } from "../../src/convert/formats/sniff.js";
+import { decodeWeights } from "../../src/convert/import/decode-weights.js";
 import { fixturePath, missing, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { openFixture } from "../support/osnet.js";

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareBits } from "../../src/convert/compare.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import {
   encodeWeights,
@@ -9,8 +10,7 @@ import {
   openOnnxCheckpoint,
   openTfjsCheckpoint,
 } from "../../src/convert/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
-import type { StateDict } from "../../src/state-dict.js";
+import type { StateDict } from "../../src/core/tensor.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { keras3Files } from "../support/keras3.js";
 import { convert, openFixture, SMALL } from "../support/osnet.js";

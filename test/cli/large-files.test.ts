@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { readingProgress } from "../../bin/commands/terminal.js";
+import { readingProgress } from "../../src/cli/terminal.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { openFixture } from "../support/osnet.js";
 import { encodePth, encodeTraining } from "../support/pth-writer.js";

@@ -1,8 +1,8 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { decodeWeights } from "../../src/convert/decode-weights.js";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { anonymous, dropNode } from "../convert/lift/graphs.js";
+import { decodeWeights } from "../../src/convert/import/decode-weights.js";
+import { anonymous, dropNode } from "../convert/import/graphs.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture } from "../support/osnet.js";

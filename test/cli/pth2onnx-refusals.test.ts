@@ -1,6 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { StateDict } from "../../src/state-dict.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { openFixture, withTensor, withValues } from "../support/osnet.js";
 import { encodePth } from "../support/pth-writer.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { readSuiteFile } from "../../bin/commands/suite/read-suite.js";
-import { InputError } from "../../src/errors.js";
+import { readSuiteFile } from "../../src/cli/suite/read-suite.js";
+import { InputError } from "../../src/core/errors.js";
 import { planSuite } from "../../src/verify/suite/plan.js";
 import { temporaryFolder } from "../support/folder.js";
 import { SUITE } from "../support/suite-files.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { castStateDict } from "../../src/convert/cast.js";
-import { InputError } from "../../src/errors.js";
-import type { Tensor } from "../../src/tensor.js";
+import { castStateDict } from "../../src/convert/export/encode-weights.js";
+import { InputError } from "../../src/core/errors.js";
+import type { Tensor } from "../../src/core/tensor.js";
 
 const float32 = (...values: number[]): Tensor => ({
   dtype: "float32",

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { identifyCheckpoint } from "../../src/convert/checkpoint.js";
-import type { Tensor } from "../../src/tensor.js";
+import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { Tensor } from "../../src/core/tensor.js";
 import { openFixture } from "../support/osnet.js";
 import { encodeTraining } from "../support/pth-writer.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { sniffFormat } from "../../src/convert/sniff.js";
+import { sniffFormat } from "../../src/convert/formats/sniff.js";
 import { readFixture } from "../fixtures.js";
 import { encodeNpz } from "../support/npy.js";
 import { convert, openFixture } from "../support/osnet.js";

@@ -1,13 +1,12 @@
 import { zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import { openCheckpoint } from "../../src/convert/checkpoint.js";
 import { compareBits } from "../../src/convert/compare.js";
-import { decodeWeights } from "../../src/convert/decode-weights.js";
-import { encodeWeights } from "../../src/convert/encode-weights.js";
-import { encodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
-import { WEIGHTS_FORMATS, type WeightsFormat } from "../../src/convert/sniff.js";
-import type { StateDict } from "../../src/state-dict.js";
-import type { Tensor } from "../../src/tensor.js";
+import { encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
+import { WEIGHTS_FORMATS, type WeightsFormat } from "../../src/convert/formats/sniff.js";
+import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { decodeWeights } from "../../src/convert/import/decode-weights.js";
+import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { FAMILIES, missing, readFixture } from "../fixtures.js";
 import { encodeNpz, npyOf } from "../support/npy.js";
 

@@ -1,6 +1,6 @@
 /** What a reader may do with bytes: return, or throw an `InputError` that fits on a line. All else is a finding. */
 
-import { InputError } from "../../src/errors.js";
+import { InputError } from "../../src/core/errors.js";
 import type { Meter } from "./meter.js";
 import type { Target } from "./targets.js";
 

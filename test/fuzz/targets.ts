@@ -2,23 +2,26 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
-import type { Bytes } from "../../src/byte-source.js";
-import { openCheckpoint } from "../../src/convert/checkpoint.js";
-import { zerosForAbsent } from "../../src/convert/formats/absent.js";
-import { openNpz } from "../../src/convert/formats/npz/archive.js";
-import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
+import { decodeNpy } from "../../src/convert/formats/npy.js";
+import { openNpz } from "../../src/convert/formats/npz.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
-import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { zerosForAbsent } from "../../src/convert/formats/refusals.js";
+import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
-import { withoutBranches } from "../../src/convert/lift/index.js";
-import { translateTfjs } from "../../src/convert/lift/tfjs/index.js";
-import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
-import { matchTfjsModel, openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
-import { InputError } from "../../src/errors.js";
-import { decodePng } from "../../src/verify/inputs/preprocess/png.js";
-import { checkSuiteFile } from "../../src/verify/suite/check.js";
+import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { withoutBranches } from "../../src/convert/import/index.js";
+import {
+  matchTfjsModel,
+  openOnnxCheckpoint,
+  openTfjsCheckpoint,
+} from "../../src/convert/import/lifted-checkpoint.js";
+import { translateTfjs } from "../../src/convert/import/tfjs/index.js";
+import type { Bytes } from "../../src/core/bytes.js";
+import { InputError } from "../../src/core/errors.js";
+import { decodePng } from "../../src/verify/inputs/png.js";
 import { planSuite } from "../../src/verify/suite/plan.js";
+import { checkSuiteFile } from "../../src/verify/suite/rules.js";
 import { inPieces } from "../support/pieces.js";
 import type { Seed } from "./mutate/index.js";
 import { NPY_SEEDS, NPZ_SEEDS } from "./seeds/npz.js";

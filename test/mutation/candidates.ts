@@ -1,9 +1,9 @@
-import { encodeNpz } from "../../src/convert/formats/npz/encode.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { encodeNpz } from "../../src/convert/formats/npz.js";
 import { encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
-import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/core/tensor.js";
 import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { Mutation } from "./mutation.js";

@@ -1,9 +1,9 @@
 import { type BlockSpec, expand, type OsnetSpec, outputShapes } from "../../src/arch/index.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
-import { encodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
-import type { StateDict } from "../../src/state-dict.js";
-import { elementCount } from "../../src/tensor.js";
+import type { StateDict } from "../../src/core/tensor.js";
+import { elementCount } from "../../src/core/tensor.js";
 import type { Network } from "./network.js";
 
 /** Small networks of every kind, at which a whole verification takes milliseconds. */

@@ -1,10 +1,10 @@
-import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
-import { openNpz } from "../../src/convert/formats/npz/archive.js";
+import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { openNpz } from "../../src/convert/formats/npz.js";
 import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/index.js";
-import { lowerToOnnx, type OnnxOptions } from "../../src/convert/lower/onnx/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/lower/tfjs/index.js";
-import type { RealTensor, Tensor } from "../../src/tensor.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backends/backend.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";

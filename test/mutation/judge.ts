@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../src/tensor.js";
+import type { RealTensor } from "../../src/core/tensor.js";
 import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";

@@ -1,5 +1,5 @@
 import type { LayerGraph } from "../../src/arch/index.js";
-import type { RealTensor, Tensor } from "../../src/tensor.js";
+import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { chooseImages } from "../../src/verify/inputs/choose-images.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";

@@ -1,7 +1,6 @@
 import { type LayerGraph, type LayerNode, type Op, outputShapes } from "../../src/arch/index.js";
-import type { StateDict } from "../../src/state-dict.js";
-import type { RealTensor, Tensor } from "../../src/tensor.js";
-import { isDType } from "../../src/tensor-cast.js";
+import type { RealTensor, StateDict, Tensor } from "../../src/core/tensor.js";
+import { isDType } from "../../src/core/tensor-cast.js";
 import { evaluateLayer, float64Parameters, Workspace } from "../../src/verify/reference/index.js";
 
 /** A network that can be lowered and run: its layers, and the weights that they read. */

@@ -1,5 +1,5 @@
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/core/tensor.js";
 
 export type OnnxEdit = (model: OnnxModel) => OnnxModel;
 

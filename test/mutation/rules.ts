@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../src/tensor.js";
+import type { RealTensor } from "../../src/core/tensor.js";
 import type { Subject } from "./subjects.js";
 
 /** |actual − expected| ≤ absolute + relative · |expected| for every element. */

@@ -1,8 +1,8 @@
 import type { LayerNode } from "../../src/arch/index.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
-import { encodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
-import type { StateDict } from "../../src/state-dict.js";
-import { isDType } from "../../src/tensor-cast.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { StateDict } from "../../src/core/tensor.js";
+import { isDType } from "../../src/core/tensor-cast.js";
 
 /**
  * A checkpoint whose convolutions give so many times as much, and whose batch norms take it back: another size of

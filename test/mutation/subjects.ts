@@ -1,5 +1,5 @@
-import type { Checkpoint } from "../../src/convert/checkpoint.js";
-import type { RealTensor, Tensor } from "../../src/tensor.js";
+import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 

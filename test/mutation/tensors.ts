@@ -1,4 +1,4 @@
-import type { RealTensor, Shape, Tensor } from "../../src/tensor.js";
+import type { RealTensor, Shape, Tensor } from "../../src/core/tensor.js";
 
 /** Element by element, in float64. */
 export function mapped(

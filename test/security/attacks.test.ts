@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { decodeNpz } from "../../src/convert/formats/npz/archive.js";
+import { decodeNpz } from "../../src/convert/formats/npz.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
-import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { bytesOf, checkpoint, dict, floats, global, le, tensor, zip } from "../convert/formats/pth/build.js";
 import { npyOf } from "../support/npy.js";
 import { inPieces } from "../support/pieces.js";

@@ -6,15 +6,14 @@
 import { deflateSync, zipSync } from "fflate";
 import onnxProto from "onnx-proto";
 import { parseSpec } from "../../src/arch/index.js";
-import { type Bytes, toBytes } from "../../src/byte-source.js";
-import { decodeNpz, openNpz } from "../../src/convert/formats/npz/archive.js";
-import { decodeNpy } from "../../src/convert/formats/npz/npy.js";
+import { decodeNpy } from "../../src/convert/formats/npy.js";
+import { decodeNpz, openNpz } from "../../src/convert/formats/npz.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
-import { decodeSafetensors } from "../../src/convert/formats/safetensors/index.js";
+import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import type { Json } from "../../src/convert/formats/tfjs/index.js";
-import { openOnnxCheckpoint } from "../../src/convert/onnx-checkpoint.js";
-import { openTfjsCheckpoint } from "../../src/convert/tfjs-checkpoint.js";
+import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import { type Bytes, toBytes } from "../../src/core/bytes.js";
 import {
   bytesOf,
   call,

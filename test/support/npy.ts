@@ -1,5 +1,5 @@
 import { zipSync } from "fflate";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/core/tensor.js";
 
 /** numpy's type codes of what these tests write. */
 const CODES = { float32: "<f4", float64: "<f8", int64: "<i8" } as const;

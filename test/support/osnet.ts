@@ -1,8 +1,7 @@
-import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
+import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
-import { lowerToOnnx, type OnnxOptions } from "../../src/convert/lower/onnx/index.js";
-import type { StateDict } from "../../src/state-dict.js";
-import type { Tensor } from "../../src/tensor.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";
 
 /** The recordings' image size. */

@@ -1,4 +1,4 @@
-import { type ByteSource, expectInside } from "../../src/byte-source.js";
+import { type ByteSource, expectInside } from "../../src/core/bytes.js";
 
 /** Bytes as a file has them: every read is a copy, and counted. */
 export interface Pieces extends ByteSource {

@@ -1,5 +1,4 @@
-import type { StateDict } from "../../src/state-dict.js";
-import type { DType } from "../../src/tensor.js";
+import type { DType, StateDict } from "../../src/core/tensor.js";
 import { checkpoint, dict, tensor } from "../convert/formats/pth/build.js";
 
 /** What PyTorch calls the storage of each element type that a network is saved in. */

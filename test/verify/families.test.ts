@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { lowerToOnnx } from "../../src/convert/lower/onnx/index.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import { onnxCandidate } from "../../src/verify/candidates/onnx-candidate.js";
+import { onnxCandidate } from "../../src/verify/candidate/onnx-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { distances, expectNearPyTorch, openFamily } from "./pytorch.js";
 

@@ -1,12 +1,12 @@
 import { expect } from "vitest";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/checkpoint.js";
-import { openNpz } from "../../src/convert/formats/npz/archive.js";
-import type { RealTensor } from "../../src/tensor.js";
+import { openNpz } from "../../src/convert/formats/npz.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { RealTensor } from "../../src/core/tensor.js";
 import type { Backend } from "../../src/verify/backends/backend.js";
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
-import type { Candidate } from "../../src/verify/candidates/candidate.js";
+import type { Candidate } from "../../src/verify/candidate/candidate.js";
 import { joinByName } from "../../src/verify/judge/join.js";
-import { measure } from "../../src/verify/judge/metrics.js";
+import { measure } from "../../src/verify/metrics.js";
 import { type Family, readFixture } from "../fixtures.js";
 
 /** A float32 path may be this many times farther from PyTorch in float64 than PyTorch's own float32 is. */

@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Checkpoint } from "../../src/convert/checkpoint.js";
+import type { OnnxOptions } from "../../src/convert/export/onnx/index.js";
 import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
-import type { OnnxOptions } from "../../src/convert/lower/onnx/index.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { Tensor } from "../../src/core/tensor.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
-import type { Candidate } from "../../src/verify/candidates/candidate.js";
+import type { Candidate } from "../../src/verify/candidate/candidate.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";

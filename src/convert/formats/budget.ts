@@ -1,4 +1,4 @@
-import { InputError } from "../../errors.js";
+import { InputError } from "../../core/errors.js";
 
 /**
  * How much memory one file may ask for beyond its own bytes. Honest files need at most about their own size, to

@@ -1,4 +1,4 @@
-import { type ByteSource, type Bytes, type ReadRange, toSource } from "../../byte-source.js";
+import { type ByteSource, type Bytes, type ReadRange, toSource } from "../../core/bytes.js";
 import { corrupt, position, type Region } from "./refusals.js";
 
 /**

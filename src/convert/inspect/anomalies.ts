@@ -1,7 +1,6 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../../arch/index.js";
-import type { StateDict } from "../../state-dict.js";
-import type { Shape } from "../../tensor.js";
-import { toReal } from "../../tensor-cast.js";
+import type { Shape, StateDict } from "../../core/tensor.js";
+import { toReal } from "../../core/tensor-cast.js";
 
 /** An `error` makes the network useless, a `warning` is worth a look, `info` explains what honest files show. */
 export type Severity = "error" | "warning" | "info";

@@ -16,12 +16,12 @@
  * once, as we write them), under the names that our files have them by. Exporters that fold in float32 round otherwise.
  */
 import { ancestors, type LayerGraph, parametersOf } from "../../arch/index.js";
-import { sha256 } from "../../sha256.js";
-import type { StateDict } from "../../state-dict.js";
-import { formatShape, type Tensor } from "../../tensor.js";
-import { toReal } from "../../tensor-cast.js";
-import { foldBatchNorm } from "../lower/fold.js";
-import { nodeWeights } from "../lower/weights.js";
+import { sha256 } from "../../core/bytes.js";
+import type { StateDict } from "../../core/tensor.js";
+import { formatShape, type Tensor } from "../../core/tensor.js";
+import { toReal } from "../../core/tensor-cast.js";
+import { foldBatchNorm } from "../export/fold.js";
+import { nodeWeights } from "../export/weights.js";
 
 /** The first line of the text that is hashed. A change of what follows changes it. */
 export const FINGERPRINT_SCHEME = "osnet-weights/1";

@@ -9,12 +9,11 @@ import {
   parameterCount,
   type VariantName,
 } from "../../arch/index.js";
-import { type Bytes, toSource } from "../../byte-source.js";
-import { InputError } from "../../errors.js";
-import type { StateDict } from "../../state-dict.js";
-import type { DType, Tensor } from "../../tensor.js";
-import type { Checkpoint } from "../checkpoint.js";
-import type { DecodedWeights } from "../decode-weights.js";
+import { type Bytes, toSource } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
+import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import type { Checkpoint } from "../import/checkpoint.js";
+import type { DecodedWeights } from "../import/decode-weights.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import { FINGERPRINT_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 

@@ -1,16 +1,132 @@
-import { variantOf } from "../../arch/index.js";
-import { InputError } from "../../errors.js";
-import type { OnnxModel } from "../formats/onnx/index.js";
-import type { GraphMatch } from "../lift/index.js";
-import type { LiftedModel } from "../lifted-checkpoint.js";
+import { type OsnetSpec, variantOf } from "../../arch/index.js";
+import { sha256 } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
+import type { DType, Tensor } from "../../core/tensor.js";
+import { RESULT_KINDS, type ResultKind } from "../export/results.js";
+import {
+  decodeOnnx,
+  type OnnxDimension,
+  type OnnxModel,
+  type OnnxValue,
+  type SidecarReader,
+} from "../formats/onnx/index.js";
+import { zerosForAbsent } from "../formats/refusals.js";
+import {
+  decodeTfjs,
+  type Json,
+  layerClasses,
+  type TfjsFiles,
+  type TfjsModel,
+} from "../formats/tfjs/index.js";
+import { type Difference, describePreprocess, type GraphMatch, imageShape } from "../import/index.js";
+import {
+  type LiftedModel,
+  liftOnnxModel,
+  liftTfjsModel,
+  matchOnnxModel,
+  matchTfjsModel,
+} from "../import/lifted-checkpoint.js";
+import { translateTfjs } from "../import/tfjs/index.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import {
+  countDTypes,
+  type DTypeCount,
   inspectNetwork,
   inspectWeights,
   type NetworkInspection,
   type WeightsInspection,
 } from "./inspection.js";
-import { type ModelFacts, type NetworkFacts, networkFacts } from "./model-facts.js";
+
+/** What a model is as a runtime's file, whatever network is in it. */
+export interface ModelFacts {
+  /** How often it has each operator, the most frequent first. */
+  readonly operators: Readonly<Record<string, number>>;
+  readonly inputs: readonly ValueFacts[];
+  readonly outputs: readonly ValueFacts[];
+  /** Element types of the constants, as arithmetic sees them. */
+  readonly dtypes: readonly DTypeCount[];
+}
+
+/** An input or output; null for what the file does not say, such as a dynamic dimension without a name. */
+export interface ValueFacts {
+  readonly name: string;
+  readonly dtype: DType | null;
+  readonly shape: readonly OnnxDimension[] | null;
+}
+
+/** How a model holds the network that was found in it. */
+export interface NetworkFacts {
+  /** Images per run; null for any. */
+  readonly batch: number | null;
+  /** Null for any. */
+  readonly size: { readonly height: number; readonly width: number } | null;
+  /** Batch norms: merged into the layers before them, kept, or spelled as a product and a sum. */
+  readonly batchNorms: { readonly folded: number; readonly kept: number; readonly affine: number };
+  /** Which layer each output is, and what the file does to it afterwards. */
+  readonly results: readonly {
+    readonly output: string;
+    readonly layer: string;
+    /** Null for an inner layer. */
+    readonly kind: ResultKind | null;
+    readonly tail: readonly string[];
+  }[];
+  /** What the file does to its input before the network; null for nothing. */
+  readonly preprocess: string | null;
+  /** Layers whose weights are quantised. */
+  readonly quantised: number;
+  /** How it departs from an OSNet; empty for a faithful file. */
+  readonly differences: readonly Difference[];
+}
+
+/** How often there is each name, the most frequent first. */
+export function countNames(names: readonly string[]): Readonly<Record<string, number>> {
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return Object.fromEntries([...counts].sort(([, a], [, b]) => b - a));
+}
+
+/** @param constants the file's own, without those that its translation has added */
+export function modelFacts(
+  { graph }: Pick<OnnxModel, "graph">,
+  operators: readonly string[],
+  constants: Iterable<Tensor>,
+): ModelFacts {
+  return {
+    operators: countNames(operators),
+    inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(valueFacts),
+    outputs: graph.outputs.map(valueFacts),
+    dtypes: countDTypes(constants),
+  };
+}
+
+function valueFacts({ name, dtype, shape }: OnnxValue): ValueFacts {
+  return { name, dtype: dtype ?? null, shape: shape ?? null };
+}
+
+export function networkFacts(model: OnnxModel, match: GraphMatch): NetworkFacts {
+  const [batch, , height, width] = imageShape(model);
+  return {
+    batch: typeof batch === "number" ? batch : null,
+    size: typeof height === "number" && typeof width === "number" ? { height, width } : null,
+    batchNorms: countBatchNorms(match),
+    results: match.outputs.map(({ name, layer, tail }) => ({
+      output: name,
+      layer,
+      kind: RESULT_KINDS.find((kind) => match.graph.outputs[kind] === layer) ?? null,
+      tail,
+    })),
+    preprocess: match.preprocess ? describePreprocess(match.preprocess) : null,
+    quantised: match.roundings.size,
+    differences: match.differences,
+  };
+}
+
+function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): NetworkFacts["batchNorms"] {
+  const norms = graph.nodes.filter(({ name, op }) => op.kind === "batchNorm" && constants.has(name));
+  const folded = norms.filter(({ inputs }) => absorbed.has(inputs[0] ?? "")).length;
+  const spelled = norms.filter(({ name }) => affine.has(name)).length;
+  return { folded, kept: norms.length - folded - spelled, affine: spelled };
+}
 
 /** What a model is, of whatever exporter, as plain data that JSON holds. */
 export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts> {
@@ -103,4 +219,150 @@ async function inspectMatched<M extends GraphMatch>(
       ({ kind }) => reparameterised === 0 || kind !== "untrained-statistics",
     ),
   };
+}
+
+/** What an ONNX file is as a file, whatever network is in it. Operators of other domains have those before their names. */
+export interface OnnxFacts extends ModelFacts {
+  /** The program that wrote it; either may be empty. */
+  readonly producer: { readonly name: string; readonly version: string };
+  readonly irVersion: number;
+  readonly opset: number;
+  /** Versions of other operator domains. */
+  readonly customOpsets: Readonly<Record<string, number>>;
+  /** Calls of the file's own functions. */
+  readonly functionCalls: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Files beside it that hold its weights. */
+  readonly sidecars: readonly { readonly name: string; readonly missing: boolean }[];
+}
+
+/** What an ONNX file is, of whatever exporter. */
+export type OnnxInspection = ModelInspection<"onnx", OnnxFacts>;
+
+export interface OnnxInspectionOptions {
+  readonly name: string;
+  readonly sidecar?: SidecarReader;
+  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+}
+
+/**
+ * Describes an ONNX file as far as it goes: without its weights if they are missing from beside it, and without a network
+ * if it has another one.
+ *
+ * @throws InputError (`format`, `unsupported`) if the bytes are no ONNX file or broken
+ */
+export async function inspectOnnx(
+  bytes: Uint8Array,
+  { name, sidecar, arch }: OnnxInspectionOptions,
+): Promise<OnnxInspection> {
+  const absent = zerosForAbsent();
+  const model = decodeOnnx(bytes, { subject: name, absent, ...(sidecar ? { sidecar } : {}) });
+  const file = { name, bytes: bytes.length, sha256: await sha256(bytes), format: "onnx" } as const;
+  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
+  return inspectModel(file, factsOf(model), {
+    graph: model,
+    match: () => matchOnnxModel(model, options),
+    lift: model.missing ? undefined : (match) => liftOnnxModel(model, match, name),
+  });
+}
+
+function factsOf(model: OnnxModel): OnnxFacts {
+  const { graph, sidecars = [], missing = [] } = model;
+  const operators = graph.nodes.map(({ domain, opType }) => (domain === "" ? opType : `${domain}.${opType}`));
+  return {
+    producer: model.producer,
+    irVersion: model.irVersion,
+    opset: model.opset,
+    customOpsets: Object.fromEntries(model.customOpsets),
+    ...modelFacts(model, operators, graph.initializers.values()),
+    functionCalls: model.inlined ?? 0,
+    metadata: Object.fromEntries(model.metadata),
+    sidecars: [
+      ...sidecars.map((name) => ({ name, missing: false })),
+      ...missing.map((name) => ({ name, missing: true })),
+    ],
+  };
+}
+
+/** What a TensorFlow.js model is as files, whatever network is in it. Operators of a layers model are classes of layers. */
+export interface TfjsFacts extends ModelFacts {
+  readonly format: TfjsModel["format"];
+  /** What made the model that was converted, and what converted it; null where it does not say. */
+  readonly generatedBy: string | null;
+  readonly convertedBy: string | null;
+  /** How many weights are stored in each type of fewer bits. */
+  readonly stored: Readonly<Record<string, number>>;
+  /** The weight files, as model.json names them; `bytes` is null for one that is missing. */
+  readonly shards: readonly { readonly name: string; readonly bytes: number | null }[];
+  readonly metadata: Readonly<Record<string, Json>>;
+}
+
+/** What a TensorFlow.js model is, of whatever converter. */
+export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
+
+export interface TfjsInspectionOptions {
+  readonly name: string;
+  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+}
+
+/**
+ * Describes a TensorFlow.js model as far as it goes: without its weights if files are missing, and without a network if it
+ * has another one, or if its graph cannot be read without the axes and shapes that are in those files.
+ *
+ * @throws InputError (`format`, `unsupported`) if the files are no model, or broken
+ */
+export async function inspectTfjs(
+  files: TfjsFiles,
+  { name, arch }: TfjsInspectionOptions,
+): Promise<TfjsInspection> {
+  const model = decodeTfjs(files, { subject: name, absent: zerosForAbsent() });
+  const graph = translateTfjs(model, name);
+  const weights = [...model.weights.values()];
+  const operators =
+    model.format === "graph-model" ? model.nodes.map(({ op }) => op) : layerClasses(model, name);
+  const { missing = [] } = model;
+  const facts: TfjsFacts = {
+    format: model.format,
+    generatedBy: model.generatedBy ?? null,
+    convertedBy: model.convertedBy ?? null,
+    ...modelFacts(
+      graph,
+      operators,
+      weights.map(({ tensor }) => tensor),
+    ),
+    stored: countNames(weights.flatMap(({ stored }) => stored?.dtype ?? [])),
+    shards: [
+      ...Array.from(files.shards, ([path, { length }]) => ({ name: path, bytes: length })),
+      ...missing.map((path) => ({ name: path, bytes: null })),
+    ],
+    metadata: model.metadata ?? {},
+  };
+  const file = {
+    name,
+    bytes: [...files.shards.values()].reduce((sum, { length }) => sum + length, files.json.length),
+    sha256: await sha256(files.json),
+    format: "tfjs",
+  } as const;
+  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
+  return inspectModel(file, facts, {
+    graph,
+    match: () => matchTfjsModel(graph, options),
+    lift: missing.length > 0 ? undefined : (match) => liftTfjsModel(model, match, name),
+    ...(model.format === "graph-model" && missing.length > 0
+      ? { incomplete: missingShards(missing, name) }
+      : {}),
+  });
+}
+
+/** A graph has its axes and shapes, and the epsilons of its norms, among its weights. */
+function missingShards(missing: readonly string[], subject: string): InputError {
+  return new InputError({
+    code: "format",
+    subject,
+    found: `no ${missing[0]} beside it`,
+    expected: "all weight files, which have constants that its graph is read by",
+    remedy: "give the model's whole folder",
+  });
 }

@@ -1,4 +1,4 @@
-import type { RealTensor, Tensor } from "../../tensor.js";
+import type { RealTensor, Tensor } from "../../core/tensor.js";
 
 /** One value of the network under its layer name: activations NCHW, or NC after pooling. */
 export interface LayerOutput {

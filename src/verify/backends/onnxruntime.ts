@@ -1,9 +1,9 @@
 import type * as Onnxruntime from "onnxruntime-node";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
-import { InputError } from "../../errors.js";
-import { type DType, formatShape, type RealTensor, type Tensor } from "../../tensor.js";
-import { castFloat, toReal } from "../../tensor-cast.js";
-import type { Stage } from "../candidates/stages.js";
+import { InputError } from "../../core/errors.js";
+import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
+import { castFloat, toReal } from "../../core/tensor-cast.js";
+import type { Stage } from "../candidate/stages.js";
 import type { Backend, LayerOutput, LoadedModel, LoadOptions } from "./backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */

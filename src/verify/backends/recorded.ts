@@ -1,8 +1,8 @@
 import type { LayerGraph } from "../../arch/index.js";
-import type { NpzArchive } from "../../convert/formats/npz/archive.js";
-import { InputError } from "../../errors.js";
-import { formatShape, type RealTensor, sameShape, type Tensor } from "../../tensor.js";
-import { toReal } from "../../tensor-cast.js";
+import type { NpzArchive } from "../../convert/formats/npz.js";
+import { InputError } from "../../core/errors.js";
+import { formatShape, type RealTensor, sameShape, type Tensor } from "../../core/tensor.js";
+import { toReal } from "../../core/tensor-cast.js";
 import type { Backend, LayerOutput } from "./backend.js";
 
 /** Keys of a recording that are no module's path. */

@@ -1,5 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
-import type { StateDict } from "../../state-dict.js";
+import type { StateDict } from "../../core/tensor.js";
 import { evaluate } from "../reference/evaluate.js";
 import type { Backend, LayerOutput } from "./backend.js";
 

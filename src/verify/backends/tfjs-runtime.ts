@@ -1,7 +1,7 @@
 import type * as Core from "@tensorflow/tfjs-core";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
-import { InputError } from "../../errors.js";
-import type { Tensor } from "../../tensor.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { TfjsBackendName } from "./backend.js";
 
 /** A model's files, and the name of its input. */

@@ -1,7 +1,6 @@
-import { InputError } from "../../errors.js";
-import { formatShape, type Tensor } from "../../tensor.js";
-import { permute } from "../../tensor-permute.js";
-import type { Stage } from "../candidates/stages.js";
+import { InputError } from "../../core/errors.js";
+import { formatShape, permute, type Tensor } from "../../core/tensor.js";
+import type { Stage } from "../candidate/stages.js";
 import type { Backend, LayerOutput, LoadedModel, TfjsBackendName } from "./backend.js";
 import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 

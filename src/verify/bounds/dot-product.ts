@@ -1,9 +1,8 @@
 import type { LayerNode, Op } from "../../arch/index.js";
 import { evaluateLayer, type ParameterSource } from "../reference/index.js";
 import type { BoundCall, RoundingBound } from "./bound.js";
-import { inputMagnitudes } from "./magnitudes.js";
-import { batchNormAffine } from "./norm-affine.js";
-import { gamma } from "./rounding.js";
+import { gamma, inputMagnitudes } from "./bound.js";
+import { batchNormAffine } from "./norms.js";
 
 /**
  * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the

@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import type { RoundingBound } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 

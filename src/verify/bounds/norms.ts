@@ -1,8 +1,29 @@
-import type { RealTensor } from "../../tensor.js";
+import type { LayerNode } from "../../arch/index.js";
+import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/index.js";
-import { type BoundCall, errorAt, type RoundingBound } from "./bound.js";
-import { batchNormAffine } from "./norm-affine.js";
-import { type Arithmetic, gamma } from "./rounding.js";
+import { type Arithmetic, type BoundCall, errorAt, gamma, type RoundingBound } from "./bound.js";
+
+/** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel. */
+export interface NormAffine {
+  readonly mean: Float64Array;
+  readonly scale: Float64Array;
+  readonly bias: Float64Array;
+}
+
+export function batchNormAffine(
+  paths: LayerNode["parameters"],
+  epsilon: number,
+  parameters: ParameterSource,
+): NormAffine {
+  const read = (path: string | undefined): Float64Array =>
+    path === undefined ? new Float64Array() : parameters(path);
+  const variance = read(paths.runningVar);
+  return {
+    mean: read(paths.runningMean),
+    scale: read(paths.weight).map((gamma, channel) => gamma / Math.sqrt((variance[channel] ?? 0) + epsilon)),
+    bias: read(paths.bias),
+  };
+}
 
 /**
  * Roundings along the one path from an input to an output once mean and scale are known: of the scale (a sum, a root, a

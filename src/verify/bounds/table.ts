@@ -2,8 +2,7 @@ import type { OpKind } from "../../arch/index.js";
 import type { Bound } from "./bound.js";
 import { dotProductBound } from "./dot-product.js";
 import { batchNormBound, instanceNormBound, layerNormBound } from "./norms.js";
-import { addBound, exactBound, scaleBound, sigmoidBound } from "./pointwise.js";
-import { averageBound, maximumBound } from "./pools.js";
+import { addBound, averageBound, exactBound, maximumBound, scaleBound, sigmoidBound } from "./pointwise.js";
 
 /** How far rounding can put each operation's output off. An operation without a bound does not compile. */
 export const BOUNDS: { readonly [K in OpKind]: Bound<K> } = {

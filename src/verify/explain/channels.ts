@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import { errorAt } from "../bounds/index.js";
 import type { ParameterSource } from "../reference/index.js";
 import { type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";

@@ -1,5 +1,5 @@
 import type { Op } from "../../arch/index.js";
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import { errorAt } from "../bounds/index.js";
 import type { Guess, Step } from "./hypothesis.js";
 import { mapped } from "./hypothesis.js";

@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import type { RealTensor, Shape, Tensor } from "../../tensor.js";
+import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { LayerGroup, Recomputed } from "../bounds/index.js";
 import type { ParameterSource } from "../reference/index.js";
 

@@ -1,5 +1,5 @@
 import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
-import { elementCount, type RealTensor, type Shape } from "../../tensor.js";
+import { elementCount, type RealTensor, type Shape } from "../../core/tensor.js";
 import { errorAt, localError } from "../bounds/index.js";
 import { evaluateLayer, Workspace } from "../reference/index.js";
 import { guessActivation } from "./activations.js";

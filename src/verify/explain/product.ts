@@ -1,6 +1,6 @@
 import type { LayerNode, Op } from "../../arch/index.js";
-import type { Shape } from "../../tensor.js";
-import { batchNormAffine } from "../bounds/norm-affine.js";
+import type { Shape } from "../../core/tensor.js";
+import { batchNormAffine } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/index.js";
 
 /** A convolution or linear layer as a runtime computes it: a batch norm folded in, and a bias. */

@@ -1,5 +1,5 @@
 import type { LayerNode, Op, Size2d } from "../../arch/index.js";
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import { errorAt } from "../bounds/index.js";
 import type { ParameterSource } from "../reference/index.js";
 import type { Evidence, Step } from "./hypothesis.js";

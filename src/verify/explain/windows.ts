@@ -1,4 +1,4 @@
-import type { RealTensor, Tensor } from "../../tensor.js";
+import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 

@@ -1,5 +1,5 @@
 import { INPUT_NAME, type LayerNode } from "../../arch/index.js";
-import { type RealTensor, sameShape } from "../../tensor.js";
+import { type RealTensor, sameShape } from "../../core/tensor.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 

@@ -1,7 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
-import { mulberry32 } from "../../random.js";
-import type { StateDict } from "../../state-dict.js";
-import type { Tensor } from "../../tensor.js";
+import { mulberry32 } from "../../core/random.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
 import { evaluate } from "../reference/index.js";
 import type { Vacuity } from "../report.js";
 import { observeVacuity, type VacuityOptions } from "../vacuity/index.js";

@@ -1,7 +1,7 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
-import { mulberry32 } from "../../random.js";
-import type { Tensor } from "../../tensor.js";
-import { DEVIATION, MEAN } from "./preprocess/normalise.js";
+import { mulberry32 } from "../../core/random.js";
+import type { Tensor } from "../../core/tensor.js";
+import { DEVIATION, MEAN } from "./photos.js";
 
 /** A pixel's largest value. */
 const WHITE = 255;

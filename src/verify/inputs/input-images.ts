@@ -1,13 +1,13 @@
 import type { LayerGraph } from "../../arch/index.js";
-import { InputError } from "../../errors.js";
-import type { Tensor } from "../../tensor.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/recorded.js";
-import type { Candidate } from "../candidates/candidate.js";
+import type { Candidate } from "../candidate/candidate.js";
 import type { OpenFile } from "../open-file.js";
 import { chooseImages } from "./choose-images.js";
 import { defaultSize, photographed, seededImages } from "./images.js";
-import { photoTensor } from "./preprocess/photos.js";
-import type { Pixels } from "./preprocess/pixels.js";
+import type { Pixels } from "./photos.js";
+import { photoTensor } from "./photos.js";
 
 export interface ImageOptions {
   /**

@@ -1,8 +1,8 @@
 import type { LayerGraph } from "../../arch/index.js";
-import type { PixelOrder } from "../../convert/lower/preprocess.js";
-import type { Tensor } from "../../tensor.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
-import type { Candidate } from "../candidates/candidate.js";
+import type { Candidate } from "../candidate/candidate.js";
 import { pixelsOf } from "./images.js";
 
 /**

@@ -1,6 +1,6 @@
-import { type Preprocess, towardsNchw } from "../../convert/lift/index.js";
-import { InputError } from "../../errors.js";
-import type { Tensor } from "../../tensor.js";
+import { type Preprocess, towardsNchw } from "../../convert/import/index.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
 
 /** Images for a file that normalises its input itself: what it must be given so that the network reads them. */
 

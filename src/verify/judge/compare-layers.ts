@@ -1,5 +1,5 @@
 import type { LayerNode } from "../../arch/index.js";
-import { formatShape, sameShape } from "../../tensor.js";
+import { formatShape, sameShape } from "../../core/tensor.js";
 import type { Explanation } from "../explain/index.js";
 import type {
   Fault,

@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import type { OutputResult, QuantizationResult, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";

@@ -1,4 +1,4 @@
-import type { RealTensor } from "../../tensor.js";
+import type { RealTensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 
 /** The two sides' values of one layer; valid until the next is asked for. */

@@ -1,6 +1,6 @@
 import { type LayerNode, parametersOf } from "../../arch/index.js";
-import { InputError } from "../../errors.js";
-import type { RealTensor } from "../../tensor.js";
+import { InputError } from "../../core/errors.js";
+import type { RealTensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 import type { Explanation } from "../explain/index.js";
 import { float64Parameters } from "../reference/index.js";

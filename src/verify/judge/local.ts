@@ -1,6 +1,6 @@
 import { INPUT_NAME, type LayerGraph, outputShapes } from "../../arch/index.js";
-import type { RealTensor, Shape, Tensor } from "../../tensor.js";
-import type { FloatDType } from "../../tensor-cast.js";
+import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
 import type { LayerOutput } from "../backends/backend.js";
 import {
   ARITHMETIC,

@@ -1,7 +1,8 @@
 import type { GateOutput, LayerNode } from "../../arch/index.js";
-import type { RealTensor } from "../../tensor.js";
-import type { FloatDType } from "../../tensor-cast.js";
+import type { RealTensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
 import { isRounding, type LocalError } from "../bounds/index.js";
+import { measure, normalizeRows, type TensorMetrics } from "../metrics.js";
 import type {
   GateChannels,
   GateResult,
@@ -11,7 +12,6 @@ import type {
   Status,
   Tolerance,
 } from "../report.js";
-import { measure, normalizeRows, type TensorMetrics } from "./metrics.js";
 
 /** Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64. */
 export function judgeLayer(

@@ -52,3 +52,85 @@ export interface Correlation3x3 {
   /** Columns of the output, an even number. */
   readonly width: number;
 }
+
+/** The engine in plain TypeScript: runs everywhere, and is what the WebAssembly one is tested against. */
+export function scalarEngine(elements: number): Engine {
+  const memory = new Float64Array(elements);
+  return {
+    memory,
+    multiply: (product) => multiply(memory, product),
+    correlate3x3: (correlation) => correlate3x3(memory, correlation),
+  };
+}
+
+/** Two rows by four columns at a time: eight sums, which with their six factors fill the sixteen registers. */
+function multiply(memory: Float64Array, product: StripProduct): void {
+  for (let tile = 0; tile < product.tiles; tile++) {
+    multiplyRowPair(memory, product, tile, 0);
+    multiplyRowPair(memory, product, tile, 2);
+  }
+}
+
+function multiplyRowPair(memory: Float64Array, product: StripProduct, tile: number, row: 0 | 2): void {
+  const { depth } = product;
+  let left = product.rows + row;
+  let right = product.columns + 4 * depth * tile;
+  const bias0 = memory[product.bias + row] as number;
+  const bias1 = memory[product.bias + row + 1] as number;
+  let a0 = bias0;
+  let a1 = bias0;
+  let a2 = bias0;
+  let a3 = bias0;
+  let b0 = bias1;
+  let b1 = bias1;
+  let b2 = bias1;
+  let b3 = bias1;
+  for (let k = 0; k < depth; k++) {
+    const w0 = memory[left] as number;
+    const w1 = memory[left + 1] as number;
+    const x0 = memory[right] as number;
+    const x1 = memory[right + 1] as number;
+    const x2 = memory[right + 2] as number;
+    const x3 = memory[right + 3] as number;
+    a0 += w0 * x0;
+    a1 += w0 * x1;
+    a2 += w0 * x2;
+    a3 += w0 * x3;
+    b0 += w1 * x0;
+    b1 += w1 * x1;
+    b2 += w1 * x2;
+    b3 += w1 * x3;
+    left += 4;
+    right += 4;
+  }
+  const upper = product.output + row * product.outputStride + 4 * tile;
+  memory[upper] = a0;
+  memory[upper + 1] = a1;
+  memory[upper + 2] = a2;
+  memory[upper + 3] = a3;
+  const lower = upper + product.outputStride;
+  memory[lower] = b0;
+  memory[lower + 1] = b1;
+  memory[lower + 2] = b2;
+  memory[lower + 3] = b3;
+}
+
+function correlate3x3(memory: Float64Array, correlation: Correlation3x3): void {
+  const { weights, inputStride } = correlation;
+  const weight = memory.slice(weights, weights + 9);
+  const bias = memory[weights + 9] as number;
+  for (let y = 0; y < correlation.height; y++) {
+    const input = correlation.input + y * inputStride;
+    const output = correlation.output + y * correlation.outputStride;
+    for (let x = 0; x < correlation.width; x++) {
+      let sum = bias;
+      for (let row = 0; row < 3; row++) {
+        const at = input + x + row * inputStride;
+        sum += (weight[3 * row] as number) * (memory[at] as number);
+        sum += (weight[3 * row + 1] as number) * (memory[at + 1] as number);
+        sum += (weight[3 * row + 2] as number) * (memory[at + 2] as number);
+      }
+      memory[output + x] = sum;
+    }
+  }
+}

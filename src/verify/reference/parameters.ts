@@ -1,10 +1,10 @@
 import type { LayerNode } from "../../arch/graph.js";
 import type { Op, ParameterRole } from "../../arch/ops.js";
 import { PARAMETER_SHAPES } from "../../arch/parameters.js";
-import { InputError } from "../../errors.js";
-import type { StateDict } from "../../state-dict.js";
-import { elementCount, formatShape, type Shape } from "../../tensor.js";
-import { toFloat64 } from "../../tensor-cast.js";
+import { InputError } from "../../core/errors.js";
+import type { StateDict } from "../../core/tensor.js";
+import { elementCount, formatShape, type Shape } from "../../core/tensor.js";
+import { toFloat64 } from "../../core/tensor-cast.js";
 import type { LayerParameters } from "./kernels/kernel.js";
 
 /** Looks up a parameter by its state-dict path, in float64. */

@@ -2,7 +2,7 @@
  * Names come from files, and a report goes where names can do harm: into a terminal, a web page, a pull request. One
  * escape per target, each of which first makes the text printable.
  */
-import { clean } from "../../terminal-text.js";
+import { clean } from "../../core/text.js";
 
 /** Longer texts, such as a name of a megabyte, are cut. */
 const MAX_LENGTH = 500;

@@ -2,7 +2,7 @@
 import type { LayerResult, ParityReport, Tolerance } from "../report.js";
 import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
-export { formatCosine } from "../../terminal-text.js";
+export { formatCosine } from "../../core/text.js";
 
 /**
  * The verdict without its PASS or FAIL, in one clause.

@@ -1,5 +1,90 @@
-import type { ParityReport, Rerun } from "../report.js";
+import type { Fault, GateResult, LayerResult, ParityReport, Rerun } from "../report.js";
 import { formatCosine, formatError, plural } from "./facts.js";
+
+/** A part of the network as torchreid's module paths show it: a residual block, the stem, a transition, the embedding. */
+export interface LayerGroup {
+  readonly name: string;
+  readonly layers: readonly LayerResult[];
+  readonly gates: readonly GateResult[];
+  readonly faults: readonly Fault[];
+}
+
+/** The report's layers, gates and faults by part of the network, in network order. */
+export function groupLayers(report: ParityReport): readonly LayerGroup[] {
+  const names = new Set([...report.layers.map(({ name }) => groupOf(name)), ...faultGroups(report)]);
+  return [...names].map((name) => ({
+    name,
+    layers: report.layers.filter((layer) => groupOf(layer.name) === name),
+    gates: report.gates.filter(({ block }) => block === name),
+    faults: report.faults.filter(({ layer }) => groupOf(layer) === name),
+  }));
+}
+
+/** Faults of layers that nothing was compared for, such as missing ones. */
+function faultGroups({ faults }: ParityReport): readonly string[] {
+  return faults.map(({ layer }) => groupOf(layer));
+}
+
+/** `conv2.0.gate[1].fc1` is of `conv2.0`; `conv1.bn` of `conv1`; `fc.1` of `fc`; `pool2.0` of `pool2`. */
+export function groupOf(layer: string): string {
+  return /^conv\d+\.\d+(?=[.[]|$)/.exec(layer)?.[0] ?? /^[^.[]*/.exec(layer)?.[0] ?? layer;
+}
+
+/**
+ * The parts of several networks in one order that keeps each network's own as far as they agree: a part that only some
+ * have stands where it does there.
+ */
+export function joinOrders(orders: readonly (readonly string[])[]): readonly string[] {
+  const joined: string[] = [];
+  for (const order of orders) {
+    let at = 0;
+    for (const name of order) {
+      const found = joined.indexOf(name);
+      if (found < 0) joined.splice(at, 0, name);
+      at = (found < 0 ? at : found) + 1;
+    }
+  }
+  return joined;
+}
+
+/** A fault as a reader counts it: a gate is one module, and wrong in every stream that it is applied to. */
+export interface FaultGroup {
+  /** `conv2.0.gate[1–4].fc2`. */
+  readonly name: string;
+  readonly kind: Fault["kind"];
+  /** The one with the largest margin, whose explanation stands for all. */
+  readonly worst: Fault;
+  readonly faults: readonly Fault[];
+}
+
+/** Faults of one kind and cause in one module, whatever the stream, put together; in the order of their first. */
+export function groupFaults(faults: readonly Fault[]): readonly FaultGroup[] {
+  const groups = new Map<string, Fault[]>();
+  for (const fault of faults) {
+    const key = JSON.stringify([moduleOf(fault), fault.kind, fault.cause]);
+    groups.set(key, [...(groups.get(key) ?? []), fault]);
+  }
+  return [...groups.values()].map((members) => {
+    const worst = members.reduce((a, b) => (marginOf(b) > marginOf(a) ? b : a));
+    return { name: nameOf(members, worst), kind: worst.kind, worst, faults: members };
+  });
+}
+
+function marginOf({ margin }: Fault): number {
+  return margin ?? Infinity;
+}
+
+function moduleOf({ layer, stream }: Fault): string {
+  return stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
+}
+
+function nameOf(faults: readonly Fault[], worst: Fault): string {
+  const streams = faults.flatMap(({ stream }) => stream ?? []).sort((a, b) => a - b);
+  const [first, last] = [streams[0], streams.at(-1)];
+  if (first === undefined || last === undefined || first === last) return worst.layer;
+  const isRange = streams.length > 2 && last - first === streams.length - 1;
+  return worst.layer.replace(`[${worst.stream}]`, `[${isRange ? `${first}–${last}` : streams.join(", ")}]`);
+}
 
 /** Something that a report found beside its layers: a term, and what there is to say. */
 export type Finding = readonly [term: string, finding: string];

@@ -17,8 +17,8 @@ const WRITERS: {
   readonly [F in ReportFormat]: (report: ParityReport, context: ReportContext) => Promise<string>;
 } = {
   json: async (report) => (await import("./json.js")).renderJson(report),
-  md: async (report) => (await import("./markdown/report.js")).renderMarkdown(report),
-  xml: async (report) => (await import("./junit/report.js")).renderJunit(report),
+  md: async (report) => (await import("./markdown.js")).renderMarkdown(report),
+  xml: async (report) => (await import("./junit.js")).renderJunit(report),
   html: async (report) => (await import("./html/report.js")).renderHtml(report),
   sarif: async (report, { path }) =>
     (await import("./sarif.js")).renderSarif(report, path === undefined ? {} : { path }),
@@ -29,8 +29,8 @@ const entryLink = (file: string): string => `entries/${encodeURIComponent(file)}
 
 const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Promise<string> } = {
   json: async (suite) => `${JSON.stringify(suite)}\n`,
-  md: async (suite) => (await import("./markdown/suite.js")).renderSuiteMarkdown(suite),
-  xml: async (suite) => (await import("./junit/report.js")).renderSuiteJunit(suite),
+  md: async (suite) => (await import("./markdown.js")).renderSuiteMarkdown(suite),
+  xml: async (suite) => (await import("./junit.js")).renderSuiteJunit(suite),
   html: async (suite) => (await import("./html/suite.js")).renderSuiteHtml(suite, { entryLink }),
   sarif: async (suite) => (await import("./sarif.js")).renderSuiteSarif(suite),
 };

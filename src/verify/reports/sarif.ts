@@ -2,7 +2,7 @@ import type { Fault, ParityReport } from "../report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
 import { title } from "./facts.js";
-import { groupFaults } from "./faults.js";
+import { groupFaults } from "./findings.js";
 
 /**
  * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layers that it is in as logical

@@ -1,4 +1,4 @@
-import { clean, type Paint, PLAIN, renderTable } from "../../terminal-text.js";
+import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
 import type { LayerResult, ParityReport } from "../report.js";
 import {
   formatCosine,

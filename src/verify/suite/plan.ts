@@ -1,4 +1,4 @@
-import { InputError } from "../../errors.js";
+import { InputError } from "../../core/errors.js";
 import { type BackendName, TFJS_BACKENDS } from "../backends/backend.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
 import { entryFileName, type Shard } from "./report.js";

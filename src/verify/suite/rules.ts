@@ -1,5 +1,45 @@
+import { InputError } from "../../core/errors.js";
 import { RUNTIMES } from "../backends/backend.js";
-import type { CandidateSpec, ConversionOptions, EntryOptions, EntryPattern, ModelSpec } from "./file.js";
+import type {
+  CandidateSpec,
+  ConversionOptions,
+  EntryOptions,
+  EntryPattern,
+  ModelSpec,
+  SuiteFile,
+} from "./file.js";
+
+/** The word that a mistyped one was meant to be: at most two letters, or a third of it, added, left out, changed or swapped. */
+export function nearestWord(mistyped: string, words: readonly string[]): string | undefined {
+  const most = Math.max(1, Math.min(2, Math.floor(mistyped.length / 3)));
+  const scored = words.map((word) => ({
+    word,
+    steps: editSteps(mistyped.toLowerCase(), word.toLowerCase()),
+  }));
+  const [best] = scored.filter(({ steps }) => steps <= most).sort((a, b) => a.steps - b.steps);
+  return best?.word;
+}
+
+/** Damerau and Levenshtein's distance, of neighbours swapped at most once. */
+function editSteps(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return Infinity;
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, column) => column)];
+  const at = (row: number, column: number): number => rows[row]?.[column] ?? Infinity;
+  for (let i = 1; i <= a.length; i++) {
+    rows[i] = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const isSame = a[i - 1] === b[j - 1];
+      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      (rows[i] ?? [])[j] = Math.min(
+        at(i - 1, j) + 1,
+        at(i, j - 1) + 1,
+        at(i - 1, j - 1) + (isSame ? 0 : 1),
+        isSwap ? at(i - 2, j - 2) + 1 : Infinity,
+      );
+    }
+  }
+  return at(a.length, b.length);
+}
 
 /** What a value must be, in words, and whether it is. */
 export interface Rule {
@@ -78,3 +118,166 @@ export const MATRIX: Rules<"models" | "candidates" | "backends"> = {
   candidates: TEXTS,
   backends: BACKENDS,
 };
+
+type Path = readonly (string | number)[];
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Where a value stands in the file: the line of a path of keys, if it is known. */
+export type Locate = (path: Path) => number | undefined;
+
+/**
+ * Checks what a suite file holds: every key known, every value of its kind, every name it refers to defined.
+ *
+ * @throws InputError (`format`) with every problem, each with its line and key
+ */
+export function checkSuiteFile(value: unknown, subject: string, locate: Locate): SuiteFile {
+  const problems = new Problems(locate);
+  const suite = problems.fields([], value, { name: TEXT, $schema: TEXT }, SECTIONS);
+  if (suite) {
+    if (suite.defaults !== undefined) problems.fields(["defaults"], suite.defaults, ENTRY);
+    checkModels(suite, problems);
+    checkCandidates(suite, problems);
+    if (suite.matrix !== undefined) checkMatrix(suite, problems);
+  }
+  if (problems.found.length === 0) return value as SuiteFile;
+  throw suiteError(subject, problems.found);
+}
+
+const SECTIONS = ["defaults", "models", "candidates", "matrix"] as const;
+
+function checkModels(suite: Fields, problems: Problems): void {
+  for (const [name, model] of problems.named("models", suite)) {
+    const path = ["models", name];
+    const found = problems.fields(path, model, MODEL);
+    if (found && (found.checkpoint === undefined) === (found.seed === undefined))
+      problems.add(path, "expected either a checkpoint, or a seed and an arch");
+    else if (found?.seed !== undefined && found.arch === undefined)
+      problems.add(path, "found a seed alone, expected an arch beside it");
+  }
+}
+
+function checkCandidates(suite: Fields, problems: Problems): void {
+  for (const [name, candidate] of problems.named("candidates", suite)) {
+    const path = ["candidates", name];
+    const found = problems.fields(path, candidate, CANDIDATE, ["options"]);
+    if (found && (found.file === undefined) === (found.convert === undefined))
+      problems.add(path, "expected either a file or a conversion (convert)");
+    if (found?.options !== undefined) problems.fields([...path, "options"], found.options, CONVERSION);
+    problems.refer([...path, "models"], listOf(found?.models), suite.models);
+  }
+}
+
+function checkMatrix(suite: Fields, problems: Problems): void {
+  const matrix = problems.fields(["matrix"], suite.matrix, MATRIX, ["exclude", "include"]);
+  problems.refer(["matrix", "models"], listOf(matrix?.models), suite.models);
+  problems.refer(["matrix", "candidates"], listOf(matrix?.candidates), suite.candidates);
+  for (const key of ["exclude", "include"] as const) {
+    const list = matrix?.[key];
+    if (list !== undefined && !Array.isArray(list))
+      problems.add(["matrix", key], `found ${show(list)}, expected a list`);
+    listOf(list).forEach((item, index) => {
+      const path = ["matrix", key, index];
+      const found = problems.fields(path, item, key === "include" ? { ...PATTERN, ...ENTRY } : PATTERN);
+      if (!found) return;
+      problems.referOne([...path, "model"], found.model, suite.models);
+      problems.referOne([...path, "candidate"], found.candidate, suite.candidates);
+      if (key === "include" && (found.model === undefined || found.candidate === undefined))
+        problems.add(path, "expected a model and a candidate");
+    });
+  }
+}
+
+/** What is wrong with a suite file, a sentence for each, with its line and key. */
+class Problems {
+  readonly found: string[] = [];
+  readonly #locate: Locate;
+
+  constructor(locate: Locate) {
+    this.#locate = locate;
+  }
+
+  add(path: Path, text: string): void {
+    const line = this.#locate(path);
+    const key = path.length === 0 ? "the suite" : path.join(".");
+    this.found.push(`${line === undefined ? "" : `line ${line}, `}${key}: ${text}`);
+  }
+
+  object(path: Path, value: unknown): Fields | undefined {
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
+    this.add(path, `found ${show(value)}, expected keys and values`);
+    return undefined;
+  }
+
+  /** A record of known keys; the values of `others` are looked at elsewhere. */
+  fields(
+    path: Path,
+    value: unknown,
+    rules: Readonly<Record<string, Rule>>,
+    others: readonly string[] = [],
+  ): Fields | undefined {
+    const record = this.object(path, value);
+    for (const [key, item] of Object.entries(record ?? {})) {
+      const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
+      if (rule && !rule.holds(item))
+        this.add([...path, key], `found ${show(item)}, expected ${rule.expected}`);
+      else if (!rule && !others.includes(key))
+        this.add([...path, key], `no such key, ${suggestion(key, [...Object.keys(rules), ...others])}`);
+    }
+    return record;
+  }
+
+  /** The entries of a section whose keys are names that a person chose. */
+  named(section: string, suite: Fields): readonly (readonly [string, unknown])[] {
+    const entries = Object.entries(this.object([section], suite[section]) ?? {});
+    if (entries.length === 0 && suite[section] !== undefined)
+      this.add([section], "found none, expected at least one");
+    for (const [name] of entries)
+      if (!/^[\w.+-]{1,80}$/.test(name))
+        this.add(
+          [section, name],
+          "found other characters than letters, digits, _ . + -, expected a name of up to 80",
+        );
+    return entries;
+  }
+
+  refer(path: Path, names: readonly unknown[], known: unknown): void {
+    names.forEach((name, index) => {
+      this.referOne([...path, index], name, known);
+    });
+  }
+
+  referOne(path: Path, name: unknown, known: unknown): void {
+    const names = Object.keys((known ?? {}) as object);
+    if (typeof name === "string" && !names.includes(name))
+      this.add(path, `found ${show(name)}, ${suggestion(name, names)}`);
+  }
+}
+
+/** @param problems one to a line; the first is in the sentence */
+export function suiteError(subject: string, problems: readonly string[], cause?: unknown): InputError {
+  return new InputError(
+    {
+      code: "format",
+      subject,
+      found: problems.length === 1 ? (problems[0] ?? "") : `${problems.length} problems`,
+      expected: "a suite of models and candidates",
+      remedy: "see docs/ci.md, or start from osnet-verify suite --init",
+      details: problems.length === 1 ? [] : problems,
+    },
+    { cause },
+  );
+}
+
+/** What could have been meant: the nearest, or all. */
+function suggestion(word: string, words: readonly string[]): string {
+  const nearest = nearestWord(word, words);
+  return nearest === undefined ? `expected one of ${words.join(", ")}` : `did you mean ${nearest}?`;
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function show(value: unknown): string {
+  return (JSON.stringify(value) ?? "nothing").slice(0, 80);
+}

@@ -2,14 +2,12 @@ import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
 import { ancestors } from "../../arch/index.js";
 import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/index.js";
-import type { GraphMatch } from "../../convert/lift/index.js";
-import type { StateDict } from "../../state-dict.js";
-import type { DType, Tensor } from "../../tensor.js";
-import { toFloat32 } from "../../tensor-cast.js";
+import type { GraphMatch } from "../../convert/import/index.js";
+import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import { toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, layerFault } from "../judge/faults.js";
 import type { Fault, WeightsResult } from "../report.js";
-import { refold } from "./refold.js";
-import { HALF_PRECISION, inPrecisionOf, isRounded } from "./stored-values.js";
+import { HALF_PRECISION, inPrecisionOf, isRounded, refold } from "./refold.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];

@@ -1,10 +1,9 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
-import type { StateDict } from "../../state-dict.js";
-import type { RealTensor, Tensor } from "../../tensor.js";
+import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
-import type { Candidate } from "../candidates/candidate.js";
-import { measure, normalizeRows } from "../judge/metrics.js";
+import type { Candidate } from "../candidate/candidate.js";
+import { measure, normalizeRows } from "../metrics.js";
 import type { QuantizationResult } from "../report.js";
 import type { ConstantsOf } from "./compare-weights.js";
 

@@ -1,5 +1,12 @@
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/index.js";
 import {
+  fromTensorFlow,
+  kerasCall,
+  kerasWeights,
+  nodeName,
+  splitRelu,
+} from "../../convert/export/tfjs/index.js";
+import {
   nodeOf,
   type StoredTensor,
   type TfjsGraphModel,
@@ -8,15 +15,8 @@ import {
   type TfjsNode,
   type TfjsWeight,
 } from "../../convert/formats/tfjs/index.js";
-import {
-  fromTensorFlow,
-  kerasCall,
-  kerasWeights,
-  nodeName,
-  splitRelu,
-} from "../../convert/lower/tfjs/index.js";
-import type { Tensor } from "../../tensor.js";
-import { isDType } from "../../tensor-cast.js";
+import type { Tensor } from "../../core/tensor.js";
+import { isDType } from "../../core/tensor-cast.js";
 import type { ConstantsOf } from "./compare-weights.js";
 
 /** The constants of a model of ours, in PyTorch's layout. */

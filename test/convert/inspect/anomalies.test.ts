@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type Anomaly, findAnomalies } from "../../../src/convert/inspect/anomalies.js";
-import type { StateDict } from "../../../src/state-dict.js";
-import type { Tensor } from "../../../src/tensor.js";
+import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { openFixture, withTensor, withValues } from "../../support/osnet.js";
 
 const { graph, stateDict } = openFixture();

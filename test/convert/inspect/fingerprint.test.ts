@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { expand, type LayerGraph, parametersOf, variant } from "../../../src/arch/index.js";
-import { identifyCheckpoint } from "../../../src/convert/checkpoint.js";
+import { identifyCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { fingerprintWeights } from "../../../src/convert/inspect/index.js";
-import type { StateDict } from "../../../src/state-dict.js";
-import { toFloat64 } from "../../../src/tensor-cast.js";
+import type { StateDict } from "../../../src/core/tensor.js";
+import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { fixturePath, missing, readFixture } from "../../fixtures.js";
 import { openFixture, withTensor, withValues } from "../../support/osnet.js";
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { identifyCheckpoint, openCheckpoint } from "../../../src/convert/checkpoint.js";
+import { identifyCheckpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { type Inspection, inspectCheckpoint, renderInspection } from "../../../src/convert/inspect/index.js";
-import { InputError } from "../../../src/errors.js";
-import type { StateDict } from "../../../src/state-dict.js";
+import { InputError } from "../../../src/core/errors.js";
+import type { StateDict } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { openFixture, withTensor, withValues } from "../../support/osnet.js";
 import { encodePth } from "../../support/pth-writer.js";

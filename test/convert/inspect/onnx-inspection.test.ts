@@ -14,7 +14,7 @@ import {
 } from "../../../src/convert/inspect/index.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { convert, openFixture } from "../../support/osnet.js";
-import { anonymous, dropNode, operator, replaceNode } from "../lift/graphs.js";
+import { anonymous, dropNode, operator, replaceNode } from "../import/graphs.js";
 
 const checkpoint = openFixture();
 const { graph, stateDict } = checkpoint;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
 import {
   encodeTfjs,
   type TfjsFiles,
@@ -12,9 +13,8 @@ import {
   renderTfjsInspection,
   type TfjsInspection,
 } from "../../../src/convert/inspect/index.js";
-import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
 import { openFixture, SMALL } from "../../support/osnet.js";
-import { anonymous } from "../lift/tfjs/models.js";
+import { anonymous } from "../import/tfjs/models.js";
 
 const { graph, stateDict } = openFixture();
 const ours = (options: TfjsOptions = {}): TfjsGraphModel =>

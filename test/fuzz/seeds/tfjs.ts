@@ -1,8 +1,8 @@
 /** TensorFlow.js models to start from: the length of `model.json` in four bytes, model.json, its one weight file. */
 
 import { expand, parseSpec } from "../../../src/arch/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/lower/tfjs/index.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { bytesOf, le } from "../../convert/formats/pth/build.js";
 import type { Seed } from "../mutate/index.js";

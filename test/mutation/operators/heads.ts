@@ -1,5 +1,5 @@
 import { ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
-import type { RealTensor, Tensor } from "../../../src/tensor.js";
+import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";
 import { replaced, wholes } from "../onnx-edits.js";

@@ -1,7 +1,7 @@
 import { INPUT_NAME } from "../../../src/arch/index.js";
 import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../../src/tensor.js";
-import { DEVIATION, MEAN } from "../../../src/verify/inputs/preprocess/normalise.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { DEVIATION, MEAN } from "../../../src/verify/inputs/photos.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";
 import { fedBy, wholes } from "../onnx-edits.js";

@@ -1,6 +1,6 @@
 import type { LayerNode } from "../../../src/arch/index.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
-import { castFloat, isDType, toFloat32 } from "../../../src/tensor-cast.js";
+import { castFloat, isDType, toFloat32 } from "../../../src/core/tensor-cast.js";
 import type { Cause } from "../../../src/verify/explain/index.js";
 import { type Mutation, type Operator, readersOf, spread } from "../mutation.js";
 import { type Network, withNode, withParameter } from "../network.js";

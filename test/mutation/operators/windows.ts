@@ -1,6 +1,6 @@
 import type { Size2d } from "../../../src/arch/index.js";
 import { int, ints } from "../../../src/convert/formats/onnx/index.js";
-import type { RealTensor, Tensor } from "../../../src/tensor.js";
+import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { type Mutation, type Operator, spread } from "../mutation.js";
 import { type Instead, withNode } from "../network.js";
 import { attribute, operator } from "../onnx-edits.js";

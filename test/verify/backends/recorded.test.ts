@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand, variant } from "../../../src/arch/index.js";
-import { openNpz } from "../../../src/convert/formats/npz/archive.js";
-import type { Tensor } from "../../../src/tensor.js";
+import { openNpz } from "../../../src/convert/formats/npz.js";
+import type { Tensor } from "../../../src/core/tensor.js";
 import type { LayerOutput } from "../../../src/verify/backends/backend.js";
 import { openRecording, type Recording } from "../../../src/verify/backends/recorded.js";
 import { encodeNpz } from "../../support/npy.js";

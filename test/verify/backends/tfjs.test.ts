@@ -6,33 +6,32 @@ import { describe, expect, it, vi } from "vitest";
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../src/arch/index.js";
 import { expand } from "../../../src/arch/index.js";
 import {
+  lowerToTfjs,
+  lowerToTfjsLayers,
+  type TfjsOptions,
+  VALUE_NAMES,
+} from "../../../src/convert/export/tfjs/index.js";
+import {
   decodeTfjs,
   encodeTfjs,
   type TfjsFiles,
   type TfjsGraphModel,
 } from "../../../src/convert/formats/tfjs/index.js";
-import {
-  lowerToTfjs,
-  lowerToTfjsLayers,
-  type TfjsOptions,
-  VALUE_NAMES,
-} from "../../../src/convert/lower/tfjs/index.js";
-import { InputError } from "../../../src/errors.js";
-import type { StateDict } from "../../../src/state-dict.js";
-import type { Tensor } from "../../../src/tensor.js";
-import { permute } from "../../../src/tensor-permute.js";
+import { InputError } from "../../../src/core/errors.js";
+import type { StateDict, Tensor } from "../../../src/core/tensor.js";
+import { permute } from "../../../src/core/tensor.js";
 import type { TfjsBackendName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
-import type { Candidate } from "../../../src/verify/candidates/candidate.js";
-import { stagesOf } from "../../../src/verify/candidates/stages.js";
-import { tfjsCandidate } from "../../../src/verify/candidates/tfjs-candidate.js";
-import { tfjsView } from "../../../src/verify/candidates/tfjs-view.js";
+import type { Candidate } from "../../../src/verify/candidate/candidate.js";
+import { stagesOf } from "../../../src/verify/candidate/stages.js";
+import { tfjsCandidate } from "../../../src/verify/candidate/tfjs-candidate.js";
+import { tfjsView } from "../../../src/verify/candidate/tfjs-view.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/join.js";
-import { measure } from "../../../src/verify/judge/metrics.js";
+import { measure } from "../../../src/verify/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
-import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
+import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 
 function candidateOf(
   graph: LayerGraph,

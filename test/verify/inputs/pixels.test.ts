@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/index.js";
+import { PIXEL_ORDERS, type PixelOrder } from "../../../src/convert/export/preprocess.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import {
   decodeTfjs,
@@ -8,18 +10,16 @@ import {
   type TfjsFiles,
   type TfjsModel,
 } from "../../../src/convert/formats/tfjs/index.js";
-import { PIXEL_ORDERS, type PixelOrder } from "../../../src/convert/lower/preprocess.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/lower/tfjs/index.js";
-import type { Tensor } from "../../../src/tensor.js";
-import type { Candidate } from "../../../src/verify/candidates/candidate.js";
-import { onnxCandidate } from "../../../src/verify/candidates/onnx-candidate.js";
-import { tfjsCandidate } from "../../../src/verify/candidates/tfjs-candidate.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import type { Candidate } from "../../../src/verify/candidate/candidate.js";
+import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
+import { tfjsCandidate } from "../../../src/verify/candidate/tfjs-candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { NamedBytes } from "../../../src/verify/open-file.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { parametersFor, SMALL_SPEC } from "../../convert/lower/graphs.js";
+import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import { consequences, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
 import type { LayerResult, OutputResult, Status } from "../../../src/verify/report.js";
-import { graphOf } from "../../convert/lower/graphs.js";
+import { graphOf } from "../../convert/export/graphs.js";
 
 const layer = (name: string, ...inputs: string[]): LayerNode => ({
   name,

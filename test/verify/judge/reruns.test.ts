@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../../src/tensor.js";
+import type { Tensor } from "../../../src/core/tensor.js";
 import { rerun, rerunFaults } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";

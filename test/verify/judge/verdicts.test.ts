@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LayerNode } from "../../../src/arch/index.js";
-import type { RealTensor } from "../../../src/tensor.js";
+import type { RealTensor } from "../../../src/core/tensor.js";
 import { gateResult, judgeLayer, judgeOutput } from "../../../src/verify/judge/verdicts.js";
 import type { Tolerance } from "../../../src/verify/report.js";
 

@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { outputShapes } from "../../../src/arch/shapes.js";
 import { variant } from "../../../src/arch/variants.js";
-import { elementCount } from "../../../src/tensor.js";
-import { planMemory } from "../../../src/verify/reference/memory-plan.js";
+import { elementCount } from "../../../src/core/tensor.js";
+import { planMemory } from "../../../src/verify/reference/evaluate.js";
 
 describe("planMemory", () => {
   const graph = expand(variant("osnet_x1_0"));

@@ -1,8 +1,8 @@
 import { expand } from "../../../src/arch/expand.js";
 import type { LayerGraph } from "../../../src/arch/graph.js";
 import { parametersOf } from "../../../src/arch/parameters.js";
-import type { StateDict } from "../../../src/state-dict.js";
-import { elementCount } from "../../../src/tensor.js";
+import type { StateDict } from "../../../src/core/tensor.js";
+import { elementCount } from "../../../src/core/tensor.js";
 import { randomNumbers } from "./random.js";
 
 /** A network small enough for a test, with two streams, both kinds of norm, a transition and an embedding. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { InputError } from "../../../src/errors.js";
-import type { Tensor } from "../../../src/tensor.js";
+import { InputError } from "../../../src/core/errors.js";
+import type { Tensor } from "../../../src/core/tensor.js";
 import { float64Parameters, layerParameters } from "../../../src/verify/reference/parameters.js";
 import { tensor } from "./random.js";
 

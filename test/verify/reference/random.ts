@@ -1,4 +1,4 @@
-import { elementCount, type Shape, type Tensor } from "../../../src/tensor.js";
+import { elementCount, type Shape, type Tensor } from "../../../src/core/tensor.js";
 
 /** Numbers evenly spread over [-1, 1), the same for the same seed (a 32-bit linear congruential generator). */
 export function randomNumbers(seed: number): () => number {

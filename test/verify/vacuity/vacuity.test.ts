@@ -1,7 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { LayerGraph } from "../../../src/arch/index.js";
-import type { StateDict } from "../../../src/state-dict.js";
-import type { RealTensor, Tensor } from "../../../src/tensor.js";
+import type { RealTensor, StateDict, Tensor } from "../../../src/core/tensor.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import type { Vacuity } from "../../../src/verify/report.js";

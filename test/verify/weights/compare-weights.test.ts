@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Checkpoint } from "../../../src/convert/checkpoint.js";
 import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../../src/tensor.js";
-import { onnxCandidate } from "../../../src/verify/candidates/onnx-candidate.js";
+import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
 import type { Fault, WeightsResult } from "../../../src/verify/report.js";
 import { compareWeights } from "../../../src/verify/weights/compare-weights.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";

@@ -1,5 +1,6 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
 import {
   decodeTfjs,
   encodeTfjs,
@@ -8,9 +9,8 @@ import {
   type TfjsModel,
   type TfjsWeight,
 } from "../../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/lower/tfjs/index.js";
-import type { RealTensor, Tensor } from "../../../src/tensor.js";
-import { measure } from "../../../src/verify/judge/metrics.js";
+import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
+import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import type { ParityReport } from "../../../src/verify/report.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
 import { encodeTfjs, type TfjsGraphModel, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
-import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/lower/tfjs/index.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";

@@ -1,12 +1,10 @@
 import onnxProto from "onnx-proto";
-import { InputError } from "../../../errors.js";
+import { InputError } from "../../../core/errors.js";
 import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
-import { checkLimits } from "./limits.js";
-import { type IGraphProto, int64ToNumber } from "./messages.js";
+import { checkLimits, type IGraphProto, int64ToNumber, refusal } from "./limits.js";
 import type { OnnxModel } from "./model.js";
-import { refusal } from "./refusal.js";
 import { topLevelPayloads } from "./wire.js";
 
 // The package is CommonJS: its names are not visible to an ES module's named imports.

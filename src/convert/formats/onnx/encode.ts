@@ -1,5 +1,5 @@
 import { encodeGraph } from "./graphs.js";
-import type { IGraphProto, IModelProto } from "./messages.js";
+import type { IGraphProto, IModelProto } from "./limits.js";
 import type { OnnxGraph, OnnxModel } from "./model.js";
 import { serializeModel } from "./schema.js";
 import { layOutSidecar } from "./sidecar.js";

@@ -1,5 +1,4 @@
 export { decodeOnnx } from "./decode.js";
-export { dtypeToCode } from "./dtypes.js";
 export { appendOutputs, encodeOnnx, encodeOnnxFiles, type OnnxFiles } from "./encode.js";
 export type { OnnxSource, SidecarReader } from "./external.js";
 export type {
@@ -12,4 +11,4 @@ export type {
   OnnxNode,
   OnnxValue,
 } from "./model.js";
-export { float, int, ints, type OnnxAttributeRecord, onnxNode, text } from "./node.js";
+export { dtypeToCode, float, int, ints, type OnnxAttributeRecord, onnxNode, text } from "./model.js";

@@ -5,7 +5,7 @@ import type {
   INodeProto,
   ITensorProto,
   IValueInfoProto,
-} from "./messages.js";
+} from "./limits.js";
 import { WireWriter } from "./wire.js";
 
 /**

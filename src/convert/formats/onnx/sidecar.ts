@@ -1,6 +1,6 @@
-import type { Tensor } from "../../../tensor.js";
-import { dtypeToCode } from "./dtypes.js";
-import type { ITensorProto } from "./messages.js";
+import type { Tensor } from "../../../core/tensor.js";
+import type { ITensorProto } from "./limits.js";
+import { dtypeToCode } from "./model.js";
 import { encodeTensor } from "./tensors.js";
 
 /**

@@ -4,22 +4,21 @@
  * every size is checked before memory is taken for it. Source of the layouts: torch/serialization.py.
  */
 
-import { type ByteSource, type Bytes, toSource } from "../../../byte-source.js";
-import { InputError } from "../../../errors.js";
-import type { StateDict } from "../../../state-dict.js";
-import type { Tensor } from "../../../tensor.js";
+import { type ByteSource, type Bytes, toSource } from "../../../core/bytes.js";
+import { InputError } from "../../../core/errors.js";
+import type { StateDict, Tensor } from "../../../core/tensor.js";
 import { type Budget, createBudget } from "../budget.js";
 import { printable, quote, type Region } from "../refusals.js";
-import { readArchive } from "./containers/archive.js";
-import { readPickles } from "./containers/legacy.js";
-import { readTar } from "./containers/tar.js";
-import type { Unpickled } from "./containers/unpickled.js";
+import { readArchive } from "./archive.js";
+import { readPickles } from "./legacy.js";
+import { materialize } from "./materialize.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
-import { type Choice, chooseStateDict, keyedStateDict } from "./select/choose.js";
+import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
 import { sniff } from "./sniff.js";
-import type { TensorProblem, TensorRef } from "./tensors/layout.js";
-import { materialize } from "./tensors/materialize.js";
-import { isTensor, tensorRef } from "./tensors/tensor-ref.js";
+import type { Unpickled } from "./storages.js";
+import { readTar } from "./tar.js";
+import type { TensorProblem, TensorRef } from "./tensor-ref.js";
+import { isTensor, tensorRef } from "./tensor-ref.js";
 
 /** What `decodePth` needs besides the bytes. */
 export interface DecodePthOptions {

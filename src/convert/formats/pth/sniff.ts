@@ -1,7 +1,7 @@
-import { type ByteSource, headOf } from "../../../byte-source.js";
-import { InputError } from "../../../errors.js";
-import { isZip } from "../zip/directory.js";
-import { isTar } from "./containers/tar.js";
+import { type ByteSource, headOf } from "../../../core/bytes.js";
+import { InputError } from "../../../core/errors.js";
+import { isZip } from "../zip.js";
+import { isTar } from "./tar.js";
 
 /** The containers of PyTorch checkpoints, told apart by their first bytes. */
 export type Encoding = "zip" | "tar" | "pickle";

@@ -5,13 +5,21 @@
  * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
-import type { AbsentBytes } from "../absent.js";
+import type { AbsentBytes } from "../refusals.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
-import { asObject, asString, isObject, type Json, type JsonObject, type Located, member } from "./json.js";
-import { expectModest } from "./limits.js";
+import {
+  asObject,
+  asString,
+  expectModest,
+  isObject,
+  type Json,
+  type JsonObject,
+  type Located,
+  member,
+  refusal,
+} from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
 import type { TfjsFiles, TfjsModel } from "./model.js";
-import { refusal } from "./refusal.js";
 
 /** The files of a model. The same model always gives the same bytes. */
 export function encodeTfjs(model: TfjsModel): TfjsFiles {

@@ -1,6 +1,7 @@
 export { type DecodeTfjsOptions, decodeTfjs, encodeTfjs, tfjsShardPaths } from "./codec.js";
 export { nodeOf } from "./graph.js";
 export { arrayOf, type Json, type JsonObject, objectOf } from "./json.js";
+export { chooseQuantization, isQuantizable, roundToStored } from "./manifest.js";
 export type {
   QuantizedDType,
   StoredTensor,
@@ -20,5 +21,4 @@ export type {
   TfjsWeight,
 } from "./model.js";
 export { QUANTIZED_DTYPES } from "./model.js";
-export { chooseQuantization, isQuantizable, roundToStored } from "./quantization.js";
 export { isKeras3, type LayerCall, layerClasses, readTopology } from "./topology.js";

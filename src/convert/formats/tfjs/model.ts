@@ -1,4 +1,4 @@
-import type { DType, Tensor } from "../../../tensor.js";
+import type { DType, Tensor } from "../../../core/tensor.js";
 import type { JsonObject } from "./json.js";
 
 /**

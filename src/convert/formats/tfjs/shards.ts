@@ -1,5 +1,5 @@
-import { concatenate } from "../../../byte-source.js";
-import { refusal } from "./refusal.js";
+import { concatenate } from "../../../core/bytes.js";
+import { refusal } from "./json.js";
 
 /** tensorflowjs's shard size: what browsers still cache. */
 export const SHARD_BYTES: number = 4 * 2 ** 20;

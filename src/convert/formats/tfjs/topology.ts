@@ -1,7 +1,6 @@
 /** The topology of a Keras model: which layer is called on what. */
-import { arrayOf, type Json, type JsonObject, objectOf } from "./json.js";
+import { arrayOf, type Json, type JsonObject, objectOf, refusal } from "./json.js";
 import type { TfjsLayersModel } from "./model.js";
-import { refusal } from "./refusal.js";
 
 /** One call of a layer. Its value is called `LAYER#CALL`. */
 export interface LayerCall {

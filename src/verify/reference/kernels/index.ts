@@ -1,17 +1,9 @@
 import type { OpKind } from "../../../arch/ops.js";
-import { add } from "./add.js";
-import { batchNorm } from "./batch-norm.js";
-import { conv } from "./conv.js";
-import { copy } from "./copy.js";
-import { globalAvgPool, globalMaxPool } from "./global-pool.js";
-import { instanceNorm } from "./instance-norm.js";
+import { conv, linear } from "./conv.js";
+import { add, copy, relu, scale, sigmoid } from "./elementwise.js";
 import type { Kernel } from "./kernel.js";
-import { layerNorm } from "./layer-norm.js";
-import { linear } from "./linear.js";
-import { avgPool, maxPool } from "./pool.js";
-import { relu } from "./relu.js";
-import { scale } from "./scale.js";
-import { sigmoid } from "./sigmoid.js";
+import { batchNorm, instanceNorm, layerNorm } from "./norms.js";
+import { avgPool, globalAvgPool, globalMaxPool, maxPool } from "./pools.js";
 
 /**
  * Operations whose output may be the memory of their first input, if that is none of the others: an element of it is read no

@@ -1,5 +1,5 @@
 import type { Engine } from "../engine.js";
-import { scalarEngine } from "../scalar-engine.js";
+import { scalarEngine } from "../engine.js";
 import { assembleLoops } from "./loops.js";
 
 /** The part of the WebAssembly API in use: neither Node's types nor the ES library's declare it. */

@@ -1,5 +1,5 @@
 import type { LayerResult, ParityReport } from "../../report.js";
-import { groupLayers } from "../groups.js";
+import { groupLayers } from "../findings.js";
 import { html, type Markup, raw } from "./markup.js";
 
 const WIDTH = 1180;

@@ -1,6 +1,6 @@
 import type { LayerResult, ParityReport, Tolerance } from "../../report.js";
 import { formatMargin, plural, TELLING_NOTE, worstFirst } from "../facts.js";
-import { groupLayers, type LayerGroup } from "../groups.js";
+import { groupLayers, type LayerGroup } from "../findings.js";
 import { marginClass, marginLegend } from "./margin-class.js";
 import { html, type Markup, NOTHING, raw } from "./markup.js";
 

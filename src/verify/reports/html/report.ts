@@ -14,10 +14,7 @@ import { depthSection } from "./depth-chart.js";
 import { html, type Markup, NOTHING } from "./markup.js";
 import { networkSection } from "./network.js";
 import { factList, renderPage, runLine, type Tile } from "./page.js";
-import { baselineSection } from "./sections/baseline.js";
-import { faultSection } from "./sections/faults.js";
-import { gateSection } from "./sections/gates.js";
-import { layerSection } from "./sections/layers.js";
+import { baselineSection, faultSection, gateSection, layerSection } from "./sections.js";
 
 /**
  * One HTML file that needs nothing else: verdict, faults, change against the baseline, the network drawn, error against

@@ -8,10 +8,7 @@ import {
 import { suiteClause, verdictClause } from "../facts.js";
 import { html, type Markup } from "./markup.js";
 import { renderPage, type Tile } from "./page.js";
-import { baselineSection } from "./sections/baseline.js";
-import { entrySection } from "./sections/entries.js";
-import { type Wrong, wrongList, wrongsOf } from "./sections/faults.js";
-import { whereSection } from "./sections/where.js";
+import { baselineSection, entrySection, type Wrong, whereSection, wrongList, wrongsOf } from "./sections.js";
 
 /**
  * The overview of a suite: what failed and why, every entry with its figures, and where in the network each entry comes

@@ -1,6 +1,6 @@
 import { zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import { openNpz } from "../../../../src/convert/formats/npz/archive.js";
+import { openNpz } from "../../../../src/convert/formats/npz.js";
 import { encodeNpy, encodeNpz } from "../../../support/npy.js";
 
 const ONE = { dtype: "float32", shape: [1], data: Float32Array.of(1) } as const;

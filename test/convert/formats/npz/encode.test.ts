@@ -1,9 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { decodeNpz } from "../../../../src/convert/formats/npz/archive.js";
-import { encodeNpz } from "../../../../src/convert/formats/npz/encode.js";
-import { decodeNpy, encodeNpy } from "../../../../src/convert/formats/npz/npy.js";
-import type { StateDict } from "../../../../src/state-dict.js";
-import { DTYPES, type DType, type Tensor } from "../../../../src/tensor.js";
+import { decodeNpy, encodeNpy } from "../../../../src/convert/formats/npy.js";
+import { decodeNpz, encodeNpz } from "../../../../src/convert/formats/npz.js";
+import type { StateDict } from "../../../../src/core/tensor.js";
+import { DTYPES, type DType, type Tensor } from "../../../../src/core/tensor.js";
 import { npyOf } from "../../../support/npy.js";
 
 const EVERY: StateDict = new Map<string, Tensor>([

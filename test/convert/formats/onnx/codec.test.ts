@@ -1,7 +1,7 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../../../src/tensor.js";
+import type { Tensor } from "../../../../src/core/tensor.js";
 import { identityModel } from "./models.js";
 
 const { ModelProto } = onnxProto.onnx;

@@ -1,13 +1,13 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { zerosForAbsent } from "../../../../src/convert/formats/absent.js";
 import {
   decodeOnnx,
   encodeOnnx,
   encodeOnnxFiles,
   type SidecarReader,
 } from "../../../../src/convert/formats/onnx/index.js";
-import type { Tensor } from "../../../../src/tensor.js";
+import { zerosForAbsent } from "../../../../src/convert/formats/refusals.js";
+import type { Tensor } from "../../../../src/core/tensor.js";
 import { identityModel } from "./models.js";
 
 const { onnx } = onnxProto;

@@ -1,7 +1,7 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx } from "../../../../src/convert/formats/onnx/index.js";
-import { InputError } from "../../../../src/errors.js";
+import { InputError } from "../../../../src/core/errors.js";
 import { identityModel } from "./models.js";
 
 const { ModelProto } = onnxProto.onnx;

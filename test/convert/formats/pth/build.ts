@@ -2,8 +2,8 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { decodePth } from "../../../../src/convert/formats/pth/index.js";
-import { InputError } from "../../../../src/errors.js";
-import type { StateDict } from "../../../../src/state-dict.js";
+import { InputError } from "../../../../src/core/errors.js";
+import type { StateDict } from "../../../../src/core/tensor.js";
 import { inPieces } from "../../../support/pieces.js";
 
 /** Strings are Latin-1: one character for each byte. */

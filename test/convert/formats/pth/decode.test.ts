@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { type DecodedCheckpoint, decodePth } from "../../../../src/convert/formats/pth/index.js";
-import type { StateDict } from "../../../../src/state-dict.js";
+import type { StateDict } from "../../../../src/core/tensor.js";
 import { missing, readFixture } from "../../../fixtures.js";
 
 /** What torch.load read from each file: a hash over every key, dtype, shape and byte, in order. */

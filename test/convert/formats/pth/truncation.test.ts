@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodePth } from "../../../../src/convert/formats/pth/index.js";
-import { InputError } from "../../../../src/errors.js";
+import { InputError } from "../../../../src/core/errors.js";
 import { readFixture } from "../../../fixtures.js";
 import {
   bytesOf,

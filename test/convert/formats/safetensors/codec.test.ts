@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { decodeSafetensors, encodeSafetensors } from "../../../../src/convert/formats/safetensors/index.js";
-import type { StateDict } from "../../../../src/state-dict.js";
-import { DTYPES, type DType, type Tensor } from "../../../../src/tensor.js";
+import { decodeSafetensors, encodeSafetensors } from "../../../../src/convert/formats/safetensors.js";
+import type { StateDict } from "../../../../src/core/tensor.js";
+import { DTYPES, type DType, type Tensor } from "../../../../src/core/tensor.js";
 import { safetensors } from "./build.js";
 
 const SUBJECT = "weights.safetensors";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { decodeSafetensors, encodeSafetensors } from "../../../../src/convert/formats/safetensors/index.js";
-import { InputError } from "../../../../src/errors.js";
-import type { Tensor } from "../../../../src/tensor.js";
+import { decodeSafetensors, encodeSafetensors } from "../../../../src/convert/formats/safetensors.js";
+import { InputError } from "../../../../src/core/errors.js";
+import type { Tensor } from "../../../../src/core/tensor.js";
 import { safetensors } from "./build.js";
 
 const AGAIN = "; download or copy the file again, or save it with the safetensors library.";

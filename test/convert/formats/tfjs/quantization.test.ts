@@ -6,8 +6,8 @@ import {
   type QuantizedDType,
   type TfjsWeight,
 } from "../../../../src/convert/formats/tfjs/index.js";
-import { dequantize, quantize } from "../../../../src/convert/formats/tfjs/quantization.js";
-import type { Tensor } from "../../../../src/tensor.js";
+import { dequantize, quantize } from "../../../../src/convert/formats/tfjs/manifest.js";
+import type { Tensor } from "../../../../src/core/tensor.js";
 import { LAYERS_MODEL } from "./models.js";
 
 const subject = "model.json";

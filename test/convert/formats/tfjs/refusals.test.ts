@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/index.js";
-import { InputError } from "../../../../src/errors.js";
+import { InputError } from "../../../../src/core/errors.js";
 import { type Document, edited, GRAPH_MODEL } from "./models.js";
 
 const subject = "model.json";

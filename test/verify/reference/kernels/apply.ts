@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import type { Op, ParameterRole } from "../../../../src/arch/ops.js";
-import type { RealTensor, Shape, Tensor } from "../../../../src/tensor.js";
+import type { RealTensor, Shape, Tensor } from "../../../../src/core/tensor.js";
 import { evaluateLayer, Workspace } from "../../../../src/verify/reference/evaluate-layer.js";
 
 /** Parameters by role, as flat numbers. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Op, Size2d } from "../../../../src/arch/ops.js";
-import { elementCount, type Tensor } from "../../../../src/tensor.js";
+import { elementCount, type Tensor } from "../../../../src/core/tensor.js";
 import { randomTensor, tensor } from "../random.js";
 import { apply, expectClose } from "./apply.js";
 import { define, pixelsOf, range, sum } from "./definition.js";

@@ -1,4 +1,4 @@
-import { elementCount, type Shape, type Tensor } from "../../../../src/tensor.js";
+import { elementCount, type Shape, type Tensor } from "../../../../src/core/tensor.js";
 
 /** An element of a tensor NCHW by its indices; undefined outside. */
 export type Pixel = (n: number, c: number, y: number, x: number) => number | undefined;

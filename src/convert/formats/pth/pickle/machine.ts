@@ -1,3 +1,324 @@
+import type { Cursor } from "../../cursor.js";
+import { decodeLatin1, decodeUtf8 } from "../../encodings.js";
+import { corrupt, position, quote, unsupported } from "../../refusals.js";
+import { call, construct, globalName } from "./calls.js";
+import {
+  ITEM_BYTES,
+  type Machine,
+  MEMBER_BYTES,
+  Memo,
+  type Opcode,
+  type OpcodeTable,
+  PAIR_BYTES,
+  type PickleEnvironment,
+  PickleStack,
+  SLOT_BYTES,
+} from "./stack.js";
+import {
+  parseFloatLine,
+  parseIndexLine,
+  parseIntLine,
+  parseQuotedLine,
+  parseUnicodeLine,
+  readLine,
+} from "./text.js";
+import { isObject, type PickleValue, typeName } from "./values.js";
+
+/** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
+
+/**
+ * Bytes in one arbitrary-precision integer. Legacy checkpoints hold one of 10; converting long ones to a BigInt takes
+ * more than linear time.
+ */
+const MAX_INTEGER_BYTES = 256;
+
+export const SCALAR_OPCODES: OpcodeTable = {
+  N: pushing(() => null), // NONE
+  "\x88": pushing(() => true), // NEWTRUE
+  "\x89": pushing(() => false), // NEWFALSE
+
+  J: pushing(({ cursor }) => cursor.int32()), // BININT
+  K: pushing(({ cursor }) => cursor.uint8()), // BININT1
+  M: pushing(({ cursor }) => cursor.uint16()), // BININT2
+  "\x8a": pushing((machine) => longInteger(machine, machine.cursor.uint8())), // LONG1
+  "\x8b": pushing((machine) => longInteger(machine, machine.cursor.uint32())), // LONG4
+  I: pushing(({ cursor }) => parseIntLine(cursor)), // INT
+  L: pushing(({ cursor }) => parseIntLine(cursor)), // LONG
+  G: pushing(({ cursor }) => cursor.float64BigEndian()), // BINFLOAT
+  F: pushing(({ cursor }) => parseFloatLine(cursor)), // FLOAT
+
+  "\x8c": pushing((machine) => utf8(machine, machine.cursor.uint8())), // SHORT_BINUNICODE
+  X: pushing((machine) => utf8(machine, machine.cursor.uint32())), // BINUNICODE
+  "\x8d": pushing((machine) => utf8(machine, machine.cursor.uint64())), // BINUNICODE8
+  V: pushing(({ cursor }) => parseUnicodeLine(cursor)), // UNICODE
+
+  // Python 2's str: text and bytes in one. Latin-1 keeps every byte, so that arrays stored this way survive.
+  U: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint8()))), // SHORT_BINSTRING
+  T: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint32()))), // BINSTRING
+  S: pushing(({ cursor }) => parseQuotedLine(cursor)), // STRING
+
+  C: pushing(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
+  B: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
+  "\x8e": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
+  "\x96": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
+};
+
+function pushing(read: (machine: Machine) => PickleValue): Opcode {
+  return (machine) => machine.stack.pushNew(read(machine));
+}
+
+function utf8({ cursor }: Machine, byteLength: number): string {
+  const { offset } = cursor;
+  const text = decodeUtf8(cursor.take(byteLength));
+  if (text === undefined) {
+    throw corrupt(
+      cursor.region,
+      `a string that is not UTF-8 at ${position(cursor.region, offset)}`,
+      "UTF-8 text",
+    );
+  }
+  return text;
+}
+
+/** A two's complement little-endian integer of any length; a number where one holds it exactly. */
+function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
+  if (byteLength > MAX_INTEGER_BYTES) {
+    throw corrupt(
+      cursor.region,
+      `an integer of ${byteLength} bytes at ${position(cursor.region, cursor.offset)}`,
+      `at most ${MAX_INTEGER_BYTES} bytes`,
+    );
+  }
+  const bytes = cursor.take(byteLength);
+  let value = 0n;
+  for (let index = byteLength - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[index] ?? 0);
+  const signed = BigInt.asIntN(byteLength * 8, value);
+  const number = Number(signed);
+  return Number.isSafeInteger(number) ? number : signed;
+}
+
+/** Opcodes for lists, tuples, dictionaries, sets, the stack and the memo. Source: CPython's Lib/pickletools.py. */
+
+export const CONTAINER_OPCODES: OpcodeTable = {
+  "]": ({ stack }) => stack.pushNew([]), // EMPTY_LIST
+  l: ({ stack }) => stack.pushNew(stack.popToMark()), // LIST
+  a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
+  e: (machine) => append(machine, machine.stack.popToMark()), // APPENDS
+
+  ")": ({ stack }) => stack.pushNew([]), // EMPTY_TUPLE
+  "\x85": ({ stack }) => stack.pushNew(stack.popMany(1)), // TUPLE1
+  "\x86": ({ stack }) => stack.pushNew(stack.popMany(2)), // TUPLE2
+  "\x87": ({ stack }) => stack.pushNew(stack.popMany(3)), // TUPLE3
+  t: ({ stack }) => stack.pushNew(stack.popToMark()), // TUPLE
+
+  "}": ({ stack }) => stack.pushNew(new Map()), // EMPTY_DICT
+  s: (machine) => setItems(machine, machine.stack.popMany(2)), // SETITEM
+  u: (machine) => setItems(machine, machine.stack.popToMark()), // SETITEMS
+  // DICT
+  d: (machine) => {
+    const items = machine.stack.popToMark();
+    machine.stack.pushNew(new Map());
+    setItems(machine, items);
+  },
+
+  "\x8f": ({ stack }) => stack.pushNew(new Set()), // EMPTY_SET
+  "\x90": (machine) => addItems(machine, machine.stack.popToMark()), // ADDITEMS
+  "\x91": ({ stack }) => stack.pushNew(new Set(stack.popToMark())), // FROZENSET
+
+  "(": ({ stack }) => stack.mark(), // MARK
+  "0": ({ stack }) => stack.discard(), // POP
+  "1": ({ stack }) => void stack.popToMark(), // POP_MARK
+  "2": ({ stack }) => stack.push(stack.top()), // DUP
+
+  g: (machine) => recall(machine, parseIndexLine(machine.cursor)), // GET
+  h: (machine) => recall(machine, machine.cursor.uint8()), // BINGET
+  j: (machine) => recall(machine, machine.cursor.uint32()), // LONG_BINGET
+  p: (machine) => memoize(machine, parseIndexLine(machine.cursor)), // PUT
+  q: (machine) => memoize(machine, machine.cursor.uint8()), // BINPUT
+  r: (machine) => memoize(machine, machine.cursor.uint32()), // LONG_BINPUT
+  "\x94": (machine) => memoize(machine, machine.memo.size), // MEMOIZE
+};
+
+/** Adds to the list on top of the stack. */
+function append(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
+  if (isObject(target)) target.items ??= [];
+  const items = isObject(target) ? target.items : target;
+  if (!Array.isArray(items)) throw wrongTarget(machine, "items added", target);
+  machine.environment.budget.build(ITEM_BYTES * values.length);
+  for (const value of values) items.push(value);
+}
+
+/** Sets keys of the dictionary on top of the stack; `values` holds keys and values in turn. */
+function setItems(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
+  if (isObject(target)) target.entries ??= new Map();
+  const entries = isObject(target) ? target.entries : target;
+  if (!(entries instanceof Map)) throw wrongTarget(machine, "keys set", target);
+  if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
+  machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
+  for (let index = 0; index < values.length; index += 2) {
+    entries.set(values[index] ?? null, values[index + 1] ?? null);
+  }
+}
+
+function addItems(machine: Machine, values: readonly PickleValue[]): void {
+  const target = machine.stack.top();
+  if (!(target instanceof Set)) {
+    append(machine, values);
+    return;
+  }
+  machine.environment.budget.build(MEMBER_BYTES * values.length);
+  for (const value of values) target.add(value);
+}
+
+function memoize({ memo, stack, environment }: Machine, index: number): void {
+  environment.budget.build(index <= memo.size ? SLOT_BYTES : PAIR_BYTES);
+  memo.set(index, stack.top());
+}
+
+function recall({ memo, stack, cursor }: Machine, index: number): void {
+  const value = memo.get(index);
+  if (value === undefined) {
+    throw corrupt(
+      cursor.region,
+      `memo entry ${index} used before it was made, before ${position(cursor.region, cursor.offset)}`,
+      "a complete pickle",
+    );
+  }
+  stack.push(value);
+}
+
+function wrongTarget({ cursor }: Machine, what: string, target: PickleValue): Error {
+  return corrupt(
+    cursor.region,
+    `${what} on a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
+    "a container",
+  );
+}
+
+/** Opcodes that name, construct or fill objects. Source: CPython's Lib/pickletools.py. */
+
+export const OBJECT_OPCODES: OpcodeTable = {
+  c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
+  // STACK_GLOBAL
+  "\x93": (machine) => {
+    const [module, name] = machine.stack.popMany(2);
+    if (typeof module !== "string" || typeof name !== "string") throw unnamed(machine);
+    machine.stack.pushNew(globalName(module, name));
+  },
+
+  // REDUCE
+  R: (machine) => {
+    const args = machine.stack.pop();
+    machine.stack.pushNew(call(machine, machine.stack.pop(), sequence(machine, args)));
+  },
+  // BUILD
+  b: (machine) => {
+    const state = machine.stack.pop();
+    setState(machine, machine.stack.top(), state);
+  },
+  // INST
+  i: (machine) => {
+    const callee = readGlobal(machine);
+    machine.stack.pushNew(call(machine, callee, machine.stack.popToMark()));
+  },
+  // OBJ
+  o: (machine) => {
+    const [callee, ...args] = machine.stack.popToMark();
+    machine.stack.pushNew(call(machine, callee ?? null, args));
+  },
+  // NEWOBJ
+  "\x81": (machine) => {
+    const args = machine.stack.pop();
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
+  },
+  // NEWOBJ_EX: as NEWOBJ with keyword arguments, which an inert record has no use for
+  "\x92": (machine) => {
+    machine.stack.pop();
+    const args = machine.stack.pop();
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
+  },
+
+  // PERSID
+  P: (machine) => persist(machine, readLine(machine.cursor).line),
+  Q: (machine) => persist(machine, machine.stack.pop()), // BINPERSID
+
+  // PROTO
+  "\x80": ({ cursor }) => {
+    const protocol = cursor.uint8();
+    if (protocol > 5)
+      throw unsupported(cursor.region, `pickle protocol ${protocol}`, "a protocol from 0 to 5");
+  },
+  "\x95": ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
+
+  "\x82": (machine) => extension(machine, machine.cursor.uint8()), // EXT1
+  "\x83": (machine) => extension(machine, machine.cursor.uint16()), // EXT2
+  "\x84": (machine) => extension(machine, machine.cursor.int32()), // EXT4
+  "\x97": outOfBand, // NEXT_BUFFER
+  "\x98": outOfBand, // READONLY_BUFFER
+};
+
+/** GLOBAL and INST: a line with the module, a line with the name. */
+function readGlobal(machine: Machine): PickleValue {
+  const module = decodeUtf8(machine.cursor.takeLine());
+  const name = decodeUtf8(machine.cursor.takeLine());
+  if (module === undefined || name === undefined) throw unnamed(machine);
+  return globalName(module, name);
+}
+
+function unnamed({ cursor }: Machine): Error {
+  return corrupt(
+    cursor.region,
+    `a class without a name before ${position(cursor.region, cursor.offset)}`,
+    "a module and a name as text",
+  );
+}
+
+function sequence({ cursor }: Machine, args: PickleValue): PickleValue[] {
+  if (Array.isArray(args)) return args;
+  throw corrupt(
+    cursor.region,
+    `arguments of type ${typeName(args)} before ${position(cursor.region, cursor.offset)}`,
+    "a tuple",
+  );
+}
+
+/**
+ * Keeps the state of an object that has one. State of a built-in container is its attributes, such as the `_metadata`
+ * of a state dict, which holds no weights.
+ */
+function setState({ cursor }: Machine, target: PickleValue, state: PickleValue): void {
+  if (isObject(target)) target.state = state;
+  else if (!(target instanceof Map || target instanceof Set || Array.isArray(target))) {
+    throw unsupported(
+      cursor.region,
+      `a pickle that changes a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
+      "state set on objects only",
+    );
+  }
+}
+
+function persist({ stack, environment, cursor }: Machine, id: PickleValue): void {
+  stack.pushNew(environment.persistentLoad(id, cursor.region));
+}
+
+function extension({ cursor }: Machine, code: number): never {
+  throw unsupported(
+    cursor.region,
+    `copyreg extension ${code} before ${position(cursor.region, cursor.offset)}`,
+    "classes by name",
+  );
+}
+
+function outOfBand({ cursor }: Machine): never {
+  throw unsupported(
+    cursor.region,
+    `a buffer kept outside the file, before ${position(cursor.region, cursor.offset)}`,
+    `all data in ${quote(cursor.region.subject)}`,
+  );
+}
+
 /**
  * A pickle machine that can only build data. Source: CPython's Lib/pickletools.py, protocols 0 to 5.
  *
@@ -6,16 +327,6 @@
  * the file (EXT1, EXT2, EXT4, NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time
  * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
  */
-
-import type { Cursor } from "../../cursor.js";
-import { corrupt, position } from "../../refusals.js";
-import { CONTAINER_OPCODES } from "./containers.js";
-import { Memo } from "./memo.js";
-import { OBJECT_OPCODES } from "./objects.js";
-import type { Machine, Opcode, OpcodeTable, PickleEnvironment } from "./opcode.js";
-import { SCALAR_OPCODES } from "./scalars.js";
-import { PickleStack } from "./stack.js";
-import type { PickleValue } from "./values.js";
 
 const STOP = 0x2e;
 

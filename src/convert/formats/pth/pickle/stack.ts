@@ -1,8 +1,72 @@
 import type { Budget } from "../../budget.js";
 import type { Cursor } from "../../cursor.js";
-import { corrupt, position } from "../../refusals.js";
-import { bytesOf, SLOT_BYTES } from "./memory.js";
-import type { PickleValue } from "./values.js";
+import { corrupt, position, type Region } from "../../refusals.js";
+import type { PickleValue, Storage } from "./values.js";
+
+/**
+ * What values take in memory, for the budget: estimates from above for V8 with 64-bit pointers, measured by building a
+ * million of each. Looking through a container for state dicts afterwards is included.
+ */
+
+/** One item added to a list, as a slot below; one of a set; a key and its value of a dict. */
+export const ITEM_BYTES = 20;
+export const MEMBER_BYTES = 40;
+export const PAIR_BYTES = 48;
+
+/**
+ * A stack slot or memo entry, in arrays that grow alike: 8 bytes in the array, and 12 in the one of half as many again that
+ * it is copied to. Memos that skip numbers take more and are charged as dicts.
+ */
+export const SLOT_BYTES = 20;
+
+const LIST_BYTES = 64;
+/** One item of a list made at its full length. */
+const ELEMENT_BYTES = 8;
+const DICT_BYTES = 280;
+const SET_BYTES = 240;
+/** A view over the file's bytes. */
+const BYTES_BYTES = 160;
+/** Its characters come on top, and are at most two bytes for each byte of the file. */
+const STRING_BYTES = 24;
+const NUMBER_BYTES = 16;
+/** Records of objects, names and storages; a path is made from two names. */
+const RECORD_BYTES = 200;
+
+/** The memory of a new value, without that of the values in it. */
+export function bytesOf(value: PickleValue): number {
+  if (typeof value === "string") return STRING_BYTES + value.length;
+  if (typeof value === "number") return Number.isInteger(value) ? 0 : NUMBER_BYTES;
+  if (typeof value === "bigint") return STRING_BYTES;
+  if (typeof value !== "object" || value === null) return 0;
+  if (Array.isArray(value)) return LIST_BYTES + ELEMENT_BYTES * value.length;
+  if (value instanceof Map) return DICT_BYTES + PAIR_BYTES * value.size;
+  if (value instanceof Set) return SET_BYTES + MEMBER_BYTES * value.size;
+  return value instanceof Uint8Array ? BYTES_BYTES : RECORD_BYTES;
+}
+
+/**
+ * What a pickle numbered to refer to it again. Picklers count from 0, so entries lie in an array, which takes a third of
+ * a map's memory; a number that skips others, as pickletools.optimize leaves them, goes into a map.
+ */
+export class Memo {
+  readonly #dense: PickleValue[] = [];
+  readonly #sparse = new Map<number, PickleValue>();
+
+  /** The number that MEMOIZE gives next: of entries, as CPython counts them. */
+  get size(): number {
+    return this.#dense.length + this.#sparse.size;
+  }
+
+  get(index: number): PickleValue | undefined {
+    return index < this.#dense.length ? this.#dense[index] : this.#sparse.get(index);
+  }
+
+  set(index: number, value: PickleValue): void {
+    if (index < this.#dense.length) this.#dense[index] = value;
+    else if (index === this.#dense.length && !this.#sparse.has(index)) this.#dense.push(value);
+    else this.#sparse.set(index, value);
+  }
+}
 
 /** The operand stack of a pickle machine, and the marks on it; underflow is an `InputError`. */
 export class PickleStack {
@@ -82,3 +146,26 @@ export class PickleStack {
     );
   }
 }
+
+/** What a pickle depends on: its container gives meaning to persistent ids. */
+export interface PickleEnvironment {
+  readonly budget: Budget;
+  /** The value of a persistent id; throws `InputError` for one that the container does not know. */
+  readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
+  /** The storage in a file of its own inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
+  readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
+}
+
+/** The state of one run. */
+export interface Machine {
+  readonly cursor: Cursor;
+  readonly environment: PickleEnvironment;
+  readonly stack: PickleStack;
+  readonly memo: Memo;
+}
+
+/** What one opcode does, after its own byte has been read. */
+export type Opcode = (machine: Machine) => void;
+
+/** Opcodes by the character that stands for them, as pickletools lists them. */
+export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;

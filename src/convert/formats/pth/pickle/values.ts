@@ -3,7 +3,7 @@
  * that Python would have constructed. Nothing has behaviour.
  */
 
-import type { ReadRange } from "../../../../byte-source.js";
+import type { ReadRange } from "../../../../core/bytes.js";
 import { printable } from "../../refusals.js";
 
 /** Lists and tuples are arrays; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */

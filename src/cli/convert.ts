@@ -1,0 +1,165 @@
+import { basename, resolve } from "node:path";
+import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
+import type { WeightsFormat } from "../convert/formats/sniff.js";
+import { InputError } from "../core/errors.js";
+import type { ParityReport } from "../verify/report.js";
+import type { ExitStatus } from "./options.js";
+import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
+import { weightsLeftBehind } from "./replaced.js";
+import type { OnnxSinkOptions } from "./sinks/onnx.js";
+import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
+import type { TfjsSinkOptions } from "./sinks/tfjs.js";
+import type { WeightsSinkOptions } from "./sinks/weights.js";
+import { openSource, type SourceFormat, verifyLifted } from "./sources.js";
+import { megabytes, PAINT } from "./terminal.js";
+
+/** The formats that commands write. */
+type SinkFormat = WeightsFormat | "onnx" | "tfjs";
+
+/** What a command converts from and to. */
+export interface Direction {
+  readonly from: SourceFormat;
+  readonly to: SinkFormat;
+}
+
+/** The command's options, as commander hands them over. */
+interface ConvertOptions extends OnnxSinkOptions, TfjsSinkOptions, WeightsSinkOptions {
+  readonly out?: string;
+  readonly arch?: string;
+  readonly key?: string;
+  readonly verify: boolean;
+  readonly force?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Each format's writer is loaded when it is needed. */
+const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions) => Promise<Sink> } = {
+  onnx: async (options) => (await import("./sinks/onnx.js")).onnxSink(options),
+  tfjs: async (options) => (await import("./sinks/tfjs.js")).tfjsSink(options),
+  pth: async (options) => (await import("./sinks/weights.js")).weightsSink("pth", options),
+  safetensors: async (options) => (await import("./sinks/weights.js")).weightsSink("safetensors", options),
+  npz: async (options) => (await import("./sinks/weights.js")).weightsSink("npz", options),
+};
+
+/** Converts a file; the result appears under its name only once it is verified. */
+export async function convert(
+  input: string,
+  { from, to }: Direction,
+  options: ConvertOptions,
+): Promise<ExitStatus> {
+  const output = options.out ?? defaultOutput(input, to);
+  const force = options.force ?? false;
+  const written = basename(displayName(output));
+  await expectOutput(output, to === "tfjs", force);
+  const sink = await SINKS[to](options);
+  await expectBeside(output, sink.beside?.(written) ?? [], force);
+  const source = await openSource(input, from, options);
+  const lifted = options.verify ? await verifyLifted(source) : undefined;
+  const encoded = sink.encode(source, written);
+
+  const check = async (files: Written): Promise<Verdict | undefined> =>
+    options.verify ? sink.verify(files, source, written) : undefined;
+  const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
+  const obsolete = force ? await weightsLeftBehind(output, [...(encoded.beside?.keys() ?? [])]) : undefined;
+  const verdict = await writeOutput(output, encoded, {
+    force,
+    obsolete,
+    readBack: options.verify,
+    check,
+    accept: passed,
+  });
+  source.close();
+  await announce({ source, lifted, output, encoded, obsolete, verdict }, options);
+  return passed(verdict) ? 0 : 1;
+}
+
+interface Conversion {
+  readonly source: Source;
+  /** How a model compares with the weights that were lifted out of it. */
+  readonly lifted: ParityReport | undefined;
+  readonly output: string;
+  readonly encoded: Encoded;
+  /** The file that the model before had its weights in, removed with it. */
+  readonly obsolete: string | undefined;
+  readonly verdict: Verdict | undefined;
+}
+
+/** Says what was done: on standard output, or on standard error where that carries the file. */
+async function announce(conversion: Conversion, { json, quiet }: ConvertOptions): Promise<void> {
+  const { source, verdict, output, encoded, obsolete } = conversion;
+  const stream = output === "-" ? process.stderr : process.stdout;
+  const passed = verdict?.passed ?? true;
+  if (json) {
+    const { metadata, ...decoded } = source.checkpoint.decoded;
+    const result = {
+      output,
+      bytes: sizeOf(encoded),
+      written: passed,
+      ...(obsolete && passed ? { removed: basename(obsolete) } : {}),
+      source: { ...decoded, metadata: Object.fromEntries(metadata) },
+      spec: source.checkpoint.spec,
+      ...(conversion.lifted ? { lifted: conversion.lifted } : {}),
+      verification: verdict?.report ?? null,
+    };
+    stream.write(`${JSON.stringify(result, null, 2)}\n`);
+  } else if (verdict && !passed)
+    stream.write(`${await verdict.explain(PAINT)}\n\n${displayName(output)} was not written.\n`);
+  else if (!quiet) stream.write(summary(conversion));
+}
+
+function summary({
+  source: { name, checkpoint },
+  lifted,
+  output,
+  encoded,
+  obsolete,
+  verdict,
+}: Conversion): string {
+  const { graph, spec, decoded } = checkpoint;
+  const parameters = `${(parameterCount(graph).embedding / 1e6).toFixed(1)} M parameters`;
+  const work = `${(multiplyAdds(graph, [1, 3, 256, 128]) / 1e6).toFixed(0)} M multiply-adds at 256×128`;
+  const head = spec.head ? `${spec.head.classes} classes` : "no classifier";
+  const wrapper = decoded.wrapperPath ? [`weights under ${decoded.wrapperPath}`] : [];
+  return [
+    `${name}: ${PAINT.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
+    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => PAINT.faint(`  ${note}`)),
+    ...(lifted
+      ? [
+          `${PAINT.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
+        ]
+      : []),
+    ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
+    ...(verdict?.loss === undefined ? [] : [`${PAINT.strong("stored")}: ${verdict.loss}`]),
+    `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(PAINT.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
+    ...(obsolete
+      ? [`removed ${PAINT.strong(basename(obsolete))}, the weights of the model that was replaced`]
+      : []),
+    "",
+  ].join("\n");
+}
+
+function displayName(output: string): string {
+  return output === "-" ? "standard output" : output;
+}
+
+const SUFFIXES = /(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx|tfjs|json)(-\d+)?)+$/i;
+
+/**
+ * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`, and
+ * `w.tfjs/model.json` `w.pth`.
+ *
+ * @throws InputError (`argument`) if that is the input itself
+ */
+function defaultOutput(input: string, to: SinkFormat): string {
+  if (input === "-") return "-";
+  const output = `${input.replace(/[\\/]+(model\.json)?$/, "").replace(SUFFIXES, "")}.${to}`;
+  if (resolve(output) !== resolve(input)) return output;
+  throw new InputError({
+    code: "argument",
+    subject: "--out",
+    found: "no name for the result",
+    expected: `one that is not ${basename(input)}, which would be replaced`,
+    remedy: "give one with -o",
+  });
+}

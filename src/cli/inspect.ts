@@ -1,0 +1,76 @@
+import { basename } from "node:path";
+import type { OsnetSpec } from "../arch/index.js";
+import { sniffFormat } from "../convert/formats/sniff.js";
+import { identifyCheckpoint } from "../convert/import/checkpoint.js";
+import { inspectCheckpoint } from "../convert/inspect/inspection.js";
+import { inspectOnnx, inspectTfjs } from "../convert/inspect/model-inspection.js";
+import { renderInspection, renderOnnxInspection, renderTfjsInspection } from "../convert/inspect/text.js";
+import { toBytes } from "../core/bytes.js";
+import { isFolder, openInput } from "../node/index.js";
+import { readArchitecture } from "./inputs.js";
+import { type ModelInput, readModel } from "./models.js";
+import type { ExitStatus } from "./options.js";
+import { PAINT, readingProgress } from "./terminal.js";
+
+/** The command's options, as commander hands them over. */
+interface InspectOptions {
+  readonly key?: string;
+  readonly arch?: string;
+  readonly json?: boolean;
+}
+
+/** Says what a file is; what is odd about its numbers or its graph is part of the answer, not a failure. */
+export async function inspectFile(input: string, { key, arch, json }: InspectOptions): Promise<ExitStatus> {
+  const architecture = await readArchitecture(arch);
+  const name = input === "-" ? "standard input" : basename(input);
+  const options = architecture === undefined ? {} : { arch: architecture };
+  const show = json === undefined ? {} : { json };
+  if (await isFolder(input)) return inspectModel("tfjs", await readModel(input, show), options, show);
+  const bar = readingProgress(input, show);
+  const bytes = await openInput(input, bar.update);
+  const format = sniffFormat(bytes);
+  if (format === "onnx" || format === "tfjs") {
+    // Standard input can be read once, and has nothing beside it.
+    const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
+    bar.clear();
+    bytes.close();
+    return inspectModel(format, stream ?? (await readModel(input, show)), options, show);
+  }
+  const checkpoint = identifyCheckpoint(bytes, {
+    subject: name,
+    ...(key === undefined ? {} : { key }),
+    ...options,
+  });
+  const inspection = await inspectCheckpoint(checkpoint, { name, bytes });
+  bytes.close();
+  bar.clear();
+  print(inspection, json ? undefined : renderInspection(inspection, PAINT));
+  return 0;
+}
+
+/** A model of another network is described as far as it goes, and refused. */
+async function inspectModel(
+  format: "onnx" | "tfjs",
+  { name, bytes, shards = new Map(), sidecar }: ModelInput,
+  options: { readonly arch?: string | OsnetSpec },
+  { json }: { readonly json?: boolean },
+): Promise<ExitStatus> {
+  if (format === "tfjs") {
+    const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
+    print(inspection, json ? undefined : renderTfjsInspection(inspection, PAINT));
+    return refuse(inspection.refusal);
+  }
+  const inspection = await inspectOnnx(bytes, { name, ...options, ...(sidecar ? { sidecar } : {}) });
+  print(inspection, json ? undefined : renderOnnxInspection(inspection, PAINT));
+  return refuse(inspection.refusal);
+}
+
+function refuse(refusal: string | undefined): ExitStatus {
+  if (refusal === undefined) return 0;
+  process.stderr.write(`${refusal}\n`);
+  return 2;
+}
+
+function print(inspection: object, text: string | undefined): void {
+  process.stdout.write(text ?? `${JSON.stringify(inspection, null, 2)}\n`);
+}

@@ -1,0 +1,25 @@
+import { join } from "node:path";
+import { isFolder } from "../node/index.js";
+import { mergeSuites } from "../verify/suite/merge.js";
+import { type SuiteReport, suiteExitStatus } from "../verify/suite/report.js";
+import { readSuiteReport } from "./baseline.js";
+import type { ExitStatus } from "./options.js";
+import { verdictLine } from "./suite/lines.js";
+import { prepareFolder, writeSuite } from "./suite/write.js";
+
+/** Joins the reports of a suite's shards, by their folders or `suite.json` files. */
+export async function mergeReports(
+  inputs: readonly string[],
+  { reportDir, quiet }: { readonly reportDir: string; readonly quiet?: boolean },
+): Promise<ExitStatus> {
+  const reports: { readonly name: string; readonly suite: SuiteReport }[] = [];
+  for (const input of inputs) {
+    const path = (await isFolder(input)) ? join(input, "suite.json") : input;
+    reports.push({ name: input, suite: await readSuiteReport(path) });
+  }
+  const merged = mergeSuites(reports);
+  await prepareFolder(reportDir);
+  await writeSuite(merged, reportDir);
+  if (!quiet) process.stdout.write(`${verdictLine(merged, reportDir)}\n`);
+  return suiteExitStatus(merged);
+}

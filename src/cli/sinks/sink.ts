@@ -1,0 +1,48 @@
+import type { Checkpoint } from "../../convert/import/checkpoint.js";
+import type { Bytes } from "../../core/bytes.js";
+import type { Paint } from "../../core/text.js";
+
+/** A file to convert, read and understood. */
+export interface Source {
+  readonly name: string;
+  readonly bytes: Bytes;
+  /** The weight files beside a model.json. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  readonly checkpoint: Checkpoint;
+}
+
+/** What a command writes. Made with the command's options, which it refuses before anything is read. */
+export interface Sink {
+  /** The names of the files beside an output, where there are any. */
+  readonly beside?: (output: string) => readonly string[];
+  encode(source: Source, output: string): Encoded;
+  /** Holds what was written, read back, against what it came from. */
+  verify(written: Written, source: Source, output: string): Promise<Verdict>;
+}
+
+/** A file, or a folder's main file with those beside it. */
+export interface Written {
+  readonly bytes: Uint8Array;
+  /** Present if a folder is written: the files beside `model.json`, by name. */
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Present if a file is written together with others beside it: their contents, by name. */
+  readonly beside?: ReadonlyMap<string, Uint8Array>;
+}
+
+export interface Encoded extends Written {
+  /** What was changed on the way, one clause each, for people to read. */
+  readonly notes: readonly string[];
+}
+
+/** The result of a verification; one that fails is no exception. */
+export interface Verdict {
+  readonly passed: boolean;
+  /** For `--json`. */
+  readonly report: unknown;
+  /** What holds, after the word "verified". */
+  readonly sentence: string;
+  /** What the file has lost on purpose, where it has. */
+  readonly loss?: string | undefined;
+  /** All that people should see where it does not hold. */
+  explain(paint: Paint): Promise<string>;
+}

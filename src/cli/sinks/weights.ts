@@ -1,0 +1,55 @@
+import { compareBits } from "../../convert/compare.js";
+import { castStateDict, encodeWeights } from "../../convert/export/encode-weights.js";
+import type { WeightsFormat } from "../../convert/formats/sniff.js";
+import { decodeWeights } from "../../convert/import/decode-weights.js";
+import { InputError } from "../../core/errors.js";
+import type { StateDict } from "../../core/tensor.js";
+import { FLOAT_DTYPES, type FloatDType } from "../../core/tensor-cast.js";
+import type { Sink, Source } from "./sink.js";
+
+/** The options of files of weights, as commander hands them over. */
+export interface WeightsSinkOptions {
+  readonly dtype?: string;
+}
+
+/** Files of weights, verified by reading them back and comparing every tensor bit for bit. */
+export function weightsSink(format: WeightsFormat, options: WeightsSinkOptions): Sink {
+  const dtype = parseDType(options.dtype);
+  const convert = ({ checkpoint: { stateDict }, name }: Source): StateDict =>
+    dtype === undefined ? stateDict : castStateDict(stateDict, dtype, name);
+  return {
+    encode(source, output) {
+      const { stateDict, decoded } = source.checkpoint;
+      const converted = convert(source);
+      const bytes = encodeWeights(converted, format, { subject: output, metadata: decoded.metadata });
+      const changed = [...stateDict].filter(([path, tensor]) => converted.get(path) !== tensor).length;
+      return {
+        bytes,
+        notes: changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${dtype}`] : [],
+      };
+    },
+    async verify({ bytes: written }, source, output) {
+      const { stateDict } = decodeWeights(written, { subject: output, format });
+      const differences = compareBits(convert(source), stateDict);
+      const tensors = source.checkpoint.stateDict.size;
+      return {
+        passed: differences.length === 0,
+        report: { passed: differences.length === 0, tensors, differences },
+        sentence: `${tensors} tensors read back bit for bit`,
+        explain: async () => ["What was written does not read back:", ...differences].join("\n  "),
+      };
+    },
+  };
+}
+
+function parseDType(text: string | undefined): FloatDType | undefined {
+  const dtype = FLOAT_DTYPES.find((name) => name === text);
+  if (text === undefined || dtype !== undefined) return dtype;
+  throw new InputError({
+    code: "argument",
+    subject: "--dtype",
+    found: JSON.stringify(text),
+    expected: FLOAT_DTYPES.join(", "),
+    remedy: "choose one of them",
+  });
+}

@@ -1,0 +1,99 @@
+import { basename, dirname, join } from "node:path";
+import { clean } from "../core/text.js";
+import { expectWritable, sweepTemporaries } from "../node/index.js";
+import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
+import { planSuite } from "../verify/suite/plan.js";
+import { type SuiteEntry, type SuiteReport, suiteExitStatus, suiteReport } from "../verify/suite/report.js";
+import { type BaselineFlags, parseBaseline, readSuiteReport } from "./baseline.js";
+import type { ExitStatus } from "./options.js";
+import { writeReport } from "./reports.js";
+import { entryLine, verdictLine } from "./suite/lines.js";
+import { runEntries } from "./suite/pool.js";
+import { readSuiteFile } from "./suite/read-suite.js";
+import { badArgument, parseShard, selectEntries } from "./suite/select.js";
+import { prepareFolder, writeSuite } from "./suite/write.js";
+import { progress } from "./terminal.js";
+
+/** The command's options, as commander hands them over. */
+interface SuiteOptions extends BaselineFlags {
+  readonly reportDir?: string;
+  readonly jobs?: number;
+  readonly only?: readonly string[];
+  readonly failFast?: boolean;
+  readonly shard?: string;
+  readonly cache: boolean | string;
+  readonly init?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Runs a suite and writes its reports; exit status 0 if all holds, 1 if not, 2 if a file could not be used. */
+export async function runSuite(path: string | undefined, options: SuiteOptions): Promise<ExitStatus> {
+  if (options.init) return writeStarter(path ?? "parity.yaml");
+  if (path === undefined)
+    throw badArgument(
+      "suite",
+      "no file",
+      "a suite file, or --init",
+      "write one with osnet-verify suite --init",
+    );
+  const { reportDir } = options;
+  if (reportDir === undefined)
+    throw badArgument("--report-dir", "no folder", "a folder for the reports", "name one such as parity/");
+  const shard = parseShard(options.shard);
+  const baselineOptions = parseBaseline(options);
+  const baseline = baselineOptions ? await readSuiteReport(baselineOptions.path) : undefined;
+  const suite = await readSuiteFile(path);
+  const { entries, leftOut } = selectEntries(planSuite(suite, basename(path)), options.only ?? [], shard);
+  await prepareFolder(reportDir);
+  const cache = options.cache === false ? undefined : cacheFolder(options.cache, reportDir);
+  if (cache !== undefined) await sweepTemporaries(cache);
+
+  const say = (text: string): void => void (options.quiet || process.stdout.write(`${text}\n`));
+  const bar = progress("");
+  const ended = new Map<string, SuiteEntry>();
+  await runEntries(entries, {
+    folder: dirname(path),
+    cache,
+    jobs: options.jobs ?? 1,
+    onProgress: ({ id }, done, total) =>
+      bar.update(done, total, `[${ended.size}/${entries.length}] ${clean(id)}: layer`),
+    onResult(result) {
+      const entry = baseline && baselineOptions ? compared(result, baseline, baselineOptions) : result;
+      ended.set(entry.id, entry);
+      bar.clear();
+      say(entryLine(entry, ended.size, entries.length));
+      return entry.status === "pass" || !options.failFast;
+    },
+  });
+  const report = suiteReport(
+    suite.name ?? basename(path),
+    entries.flatMap(({ id }) => ended.get(id) ?? []),
+    {
+      ...(shard ? { shard } : {}),
+      skipped: [...entries.map(({ id }) => id).filter((id) => !ended.has(id)), ...leftOut],
+    },
+  );
+  await writeSuite(report, reportDir);
+  say(verdictLine(report, reportDir));
+  return suiteExitStatus(report);
+}
+
+/** The entry held against its earlier report, where the baseline has one. */
+function compared(entry: SuiteEntry, baseline: SuiteReport, options: BaselineOptions): SuiteEntry {
+  const earlier = baseline.entries.find(({ id }) => id === entry.id)?.report;
+  if (!earlier || !entry.report) return entry;
+  const report = compareToBaseline(entry.report, earlier, options);
+  return { ...entry, report, status: report.passed ? "pass" : "fail" };
+}
+
+function cacheFolder(cache: boolean | string, reportDir: string): string {
+  return typeof cache === "string" ? cache : join(reportDir, ".cache");
+}
+
+async function writeStarter(path: string): Promise<ExitStatus> {
+  await expectWritable(path, false);
+  const { STARTER } = await import("./suite/starter.js");
+  await writeReport(path, STARTER);
+  process.stdout.write(`wrote ${path}; run it with osnet-verify suite ${path} --report-dir parity/\n`);
+  return 0;
+}

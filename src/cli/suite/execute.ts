@@ -1,0 +1,70 @@
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { InputError } from "../../core/errors.js";
+import type { ParityReport } from "../../verify/report.js";
+import type { PlannedEntry } from "../../verify/suite/plan.js";
+import type { SuiteEntry } from "../../verify/suite/report.js";
+import { readReport } from "../baseline.js";
+import { writeReport } from "../reports.js";
+import { openEntry } from "./run-entry.js";
+
+/**
+ * Runs an entry, or takes its report from the cache if nothing that it depends on has changed. An unusable file is a
+ * result of status `error`; only a bug is an exception.
+ *
+ * @param cache the cache's folder, if there is one
+ */
+export async function executeEntry(
+  entry: PlannedEntry,
+  { folder, cache }: { readonly folder: string; readonly cache: string | undefined },
+  onProgress?: (done: number, total: number) => void,
+): Promise<SuiteEntry> {
+  const started = performance.now();
+  const { id, model, candidate, backend } = entry;
+  const seconds = (): number => Math.round(performance.now() - started) / 1000;
+  let fingerprint: string | null = null;
+  try {
+    const opened = await openEntry(entry, folder);
+    fingerprint = opened.fingerprint;
+    const path = cache === undefined ? undefined : join(cache, `${fingerprint}.json`);
+    const known = path === undefined ? undefined : await readCached(path);
+    const report = known ?? (await opened.run(onProgress));
+    if (path !== undefined && !known) await writeCached(path, report);
+    return {
+      id,
+      model,
+      candidate,
+      backend: report.backend,
+      status: report.passed ? "pass" : "fail",
+      fingerprint,
+      report,
+      error: null,
+      run: { cached: known !== undefined, seconds: seconds() },
+    };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const text = [error.message, ...error.details.slice(0, 20)].join("\n");
+    const run = { cached: false, seconds: seconds() };
+    return { id, model, candidate, backend, status: "error", fingerprint, report: null, error: text, run };
+  }
+}
+
+/** What is not cached is computed again: that there is no room for it is no error of the entry. */
+async function writeCached(path: string, report: ParityReport): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeReport(path, JSON.stringify(report));
+  } catch {
+    // The reports themselves will say so if nothing can be written.
+  }
+}
+
+/** A cache that cannot be read is none. */
+async function readCached(path: string): Promise<ParityReport | undefined> {
+  try {
+    return await readReport(path);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,150 @@
+import { basename, isAbsolute, join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { expand, type OsnetSpec, variant } from "../../arch/index.js";
+import { encodeWeights } from "../../convert/export/encode-weights.js";
+import { namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
+import { seededStateDict } from "../../convert/seeded-weights.js";
+import { sha256, toSource } from "../../core/bytes.js";
+import { readInput } from "../../node/index.js";
+import { type OpenOptions, openVerification } from "../../verify/open.js";
+import type { NamedBytes } from "../../verify/open-file.js";
+import type { ParityReport } from "../../verify/report.js";
+import type { PlannedEntry } from "../../verify/suite/plan.js";
+import { verify } from "../../verify/verify.js";
+import { readImages } from "../images.js";
+import { parseTolerance, readArchitecture } from "../inputs.js";
+import { readModel } from "../models.js";
+import type { Source } from "../sinks/sink.js";
+import { runFacts, VERSIONS } from "../versions.js";
+
+/** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
+export interface OpenedEntry {
+  /** SHA-256 over all that the result depends on. */
+  readonly fingerprint: string;
+  /** Converts, if the entry asks for it, and verifies. */
+  run(onProgress?: (done: number, total: number) => void): Promise<ParityReport>;
+}
+
+/**
+ * Reads what an entry needs; paths are relative to the suite's folder.
+ *
+ * @throws InputError if a file or option cannot be used
+ */
+export async function openEntry(entry: PlannedEntry, folder: string): Promise<OpenedEntry> {
+  const { modelSpec, candidateSpec, options } = entry;
+  const at = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
+  const tolerance = parseTolerance(options.tolerance === undefined ? undefined : String(options.tolerance));
+  const backend = entry.backend === "auto" ? undefined : entry.backend;
+  const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
+  const images = await readImages(
+    options.input === undefined ? undefined : [isSeed ? options.input : at(options.input)],
+  );
+  const arch = await readArchitecture(
+    modelSpec.arch?.endsWith(".json") ? at(modelSpec.arch) : modelSpec.arch,
+  );
+  const reference = await readReference(entry, at, arch);
+  const candidate =
+    candidateSpec.file === undefined
+      ? undefined
+      : await readModel(at(candidateSpec.file.replaceAll("{model}", entry.model)));
+  const size = sizeOf(options.size);
+  const open: OpenOptions = {
+    ...(backend ? { backend } : {}),
+    ...(images ? { images } : {}),
+    ...(arch === undefined ? {} : { arch }),
+    ...(modelSpec.key === undefined ? {} : { key: modelSpec.key }),
+    ...(options.batch === undefined ? {} : { batch: options.batch }),
+    ...(size === undefined ? {} : { size }),
+  };
+  const digests = [reference, ...(candidate ? [candidate] : [])].flatMap(({ bytes, shards }) => [
+    toSource(bytes).sha256(),
+    ...[...(shards?.values() ?? [])].map(sha256),
+  ]);
+  const facts = {
+    tool: VERSIONS,
+    files: await Promise.all(digests),
+    images: await imagesDigest(images),
+    names: [reference.name, candidate?.name ?? null],
+    backend: entry.backend,
+    convert: candidateSpec.convert ?? null,
+    conversion: candidateSpec.options ?? null,
+    arch: arch ?? null,
+    key: modelSpec.key ?? null,
+    options,
+  };
+  return {
+    fingerprint: await sha256(new TextEncoder().encode(JSON.stringify(facts))),
+    async run(onProgress) {
+      const started = performance.now();
+      const { file, source } =
+        candidate === undefined
+          ? await convertEntry(entry, reference, open)
+          : { file: candidate, source: reference };
+      const verification = await openVerification(file, source, open);
+      const report = await verify({
+        ...verification,
+        ...(tolerance ? { tolerance } : {}),
+        ...(onProgress ? { onProgress } : {}),
+      });
+      return { ...report, run: runFacts((performance.now() - started) / 1000) };
+    },
+  };
+}
+
+/** A checkpoint's bytes, or those of seeded weights: the same seed and architecture are the same file. */
+async function readReference(
+  { model, modelSpec }: PlannedEntry,
+  at: (path: string) => string,
+  arch: string | OsnetSpec | undefined,
+): Promise<NamedBytes> {
+  const { checkpoint, seed } = modelSpec;
+  if (checkpoint !== undefined) return { name: basename(checkpoint), bytes: await readInput(at(checkpoint)) };
+  const spec = typeof arch === "string" ? namedSpec(arch) : (arch ?? variant("osnet_x1_0"));
+  const name = `${model}.seed${seed}.safetensors`;
+  const stateDict = seededStateDict(expand(spec), seed ?? 0);
+  return { name, bytes: encodeWeights(stateDict, "safetensors", { subject: name, metadata: new Map() }) };
+}
+
+/** Converts as osnet-convert does, in memory. */
+async function convertEntry(
+  { model, candidateSpec }: PlannedEntry,
+  reference: NamedBytes,
+  { arch, key }: OpenOptions,
+): Promise<{ readonly file: NamedBytes; readonly source: Source }> {
+  const { convert = "onnx", options: { size: text, ...options } = {} } = candidateSpec;
+  const checkpoint = openCheckpoint(reference.bytes, {
+    subject: reference.name,
+    ...(arch === undefined ? {} : { arch }),
+    ...(key === undefined ? {} : { key }),
+  });
+  const source: Source = { ...reference, checkpoint };
+  const size = sizeOf(text);
+  const lowering = { ...options, ...(size === undefined ? {} : { size }) };
+  const name = `${model}.${convert === "onnx" ? "onnx" : convert}`;
+  if (convert === "onnx") {
+    const { onnxSink } = await import("../sinks/onnx.js");
+    const sink = await onnxSink(lowering);
+    return { file: { name, ...sink.encode(source, name) }, source };
+  }
+  const { tfjsSink } = await import("../sinks/tfjs.js");
+  const sink = tfjsSink({ ...lowering, tfjsFormat: convert === "tfjs-graph" ? "graph" : "layers" });
+  return { file: { name, ...sink.encode(source, name) }, source };
+}
+
+function sizeOf(text: string | undefined): { readonly height: number; readonly width: number } | undefined {
+  const [height, width] = text?.split("x").map(Number) ?? [];
+  return height && width ? { height, width } : undefined;
+}
+
+/** Images by what they hold, or by how they are made. */
+async function imagesDigest(images: OpenOptions["images"]): Promise<unknown> {
+  if (images === undefined || images === "auto" || "seed" in images) return images ?? null;
+  if ("tensor" in images) return [images.tensor.shape, await sha256(bytesOf(images.tensor.data))];
+  return Promise.all(
+    images.photos.map(async ({ height, width, data }) => [height, width, await sha256(bytesOf(data))]),
+  );
+}
+
+function bytesOf(data: ArrayBufferView): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}

@@ -1,0 +1,19 @@
+/** A process that runs a suite's entries, one at a time, as it is sent them. */
+import type { PlannedEntry } from "../../verify/suite/plan.js";
+import { executeEntry } from "./execute.js";
+
+interface Task {
+  readonly entry: PlannedEntry;
+  readonly folder: string;
+  readonly cache: string | undefined;
+}
+
+process.on("message", (task: Task) => {
+  executeEntry(task.entry, task).then(
+    (result) => process.send?.({ result }),
+    (error: unknown) =>
+      process.send?.({ bug: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+  );
+});
+// The suite is gone: nobody waits for the rest.
+process.on("disconnect", () => process.exit(0));

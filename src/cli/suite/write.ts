@@ -1,0 +1,41 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { InputError } from "../../core/errors.js";
+import { sweepTemporaries } from "../../node/index.js";
+import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
+import { entryFileName, type SuiteReport } from "../../verify/suite/report.js";
+import { writeReport } from "../reports.js";
+
+/** The folder of the entries' own reports, beside the suite's. */
+const ENTRIES = "entries";
+
+/** Makes a report folder, and clears it of what runs that were killed have left. */
+export async function prepareFolder(path: string): Promise<void> {
+  const entries = join(path, ENTRIES);
+  try {
+    await mkdir(entries, { recursive: true });
+  } catch {
+    throw new InputError({
+      code: "file",
+      subject: path,
+      found: "a path where no folder can be made",
+      expected: "a folder for the reports",
+      remedy: "choose another --report-dir",
+    });
+  }
+  await sweepTemporaries(path);
+  await sweepTemporaries(entries);
+}
+
+/** The entries' reports first: when the summary is there, what it links to is. */
+export async function writeSuite(suite: SuiteReport, folder: string): Promise<void> {
+  for (const { id, report } of suite.entries)
+    if (report)
+      for (const format of REPORT_FORMATS)
+        await writeReport(
+          join(folder, ENTRIES, `${entryFileName(id)}.${format}`),
+          await renderReport(report, format),
+        );
+  for (const format of REPORT_FORMATS)
+    await writeReport(join(folder, `suite.${format}`), await renderSuite(suite, format));
+}

@@ -1,0 +1,78 @@
+import { InputError } from "../../core/errors.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
+import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../core/tensor-cast.js";
+import { encodeNpz } from "../formats/npz.js";
+import { encodePth } from "../formats/pth/index.js";
+import { encodeSafetensors } from "../formats/safetensors.js";
+import type { WeightsFormat } from "../formats/sniff.js";
+
+/**
+ * The state dict with its floating-point tensors in another type, each value rounded at most once, to nearest even.
+ * Integers (`num_batches_tracked`) stay as they are.
+ *
+ * @throws InputError (`tensor`) listing every tensor with a value that is too large for the type
+ */
+export function castStateDict(stateDict: StateDict, dtype: FloatDType, subject: string): StateDict {
+  const overflows: string[] = [];
+  const cast = [...stateDict].map(([path, tensor]): [string, Tensor] => {
+    if (!FLOAT_DTYPES.some((float) => float === tensor.dtype)) return [path, tensor];
+    const result = castFloat(tensor, dtype, path);
+    if (result !== tensor) {
+      const lost = overflowOf(tensor, result, path);
+      if (lost !== undefined) overflows.push(`${path}: ${lost}`);
+    }
+    return [path, result];
+  });
+  if (overflows.length > 0)
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found: `values beyond ${dtype} in ${overflows.length} ${overflows.length === 1 ? "tensor" : "tensors"}`,
+      expected: "weights that it can hold",
+      remedy: `choose ${dtype === "float16" ? "bfloat16 or float32" : "float32 or float64"}`,
+      details: overflows,
+    });
+  return new Map(cast);
+}
+
+/** How many finite values became infinite, and the largest of them; undefined for none. */
+function overflowOf(tensor: Tensor, cast: Tensor, path: string): string | undefined {
+  const before = toReal(tensor, path).data;
+  const after = toReal(cast, path).data;
+  let count = 0;
+  let largest = 0;
+  for (let index = 0; index < before.length; index++) {
+    const value = before[index] ?? 0;
+    if (Math.abs(after[index] ?? 0) !== Infinity || Math.abs(value) === Infinity) continue;
+    count++;
+    if (Math.abs(value) > Math.abs(largest)) largest = value;
+  }
+  return count > 0 ? `${count} ${count === 1 ? "value" : "values"}, the largest ${largest}` : undefined;
+}
+
+/** What a safetensors file of PyTorch weights says of itself: transformers refuses one that does not. */
+const PYTORCH_METADATA: ReadonlyMap<string, string> = new Map([["format", "pt"]]);
+
+/**
+ * The bytes of a file of weights; the same state dict always gives the same bytes.
+ *
+ * @param metadata what a safetensors file is to say of itself, if not that its weights are PyTorch's
+ * @throws InputError (`unsupported`) for an element type that the format does not have
+ */
+export function encodeWeights(
+  stateDict: StateDict,
+  format: WeightsFormat,
+  { subject, metadata }: { readonly subject: string; readonly metadata?: ReadonlyMap<string, string> },
+): Uint8Array {
+  switch (format) {
+    case "pth":
+      return encodePth(stateDict, { subject });
+    case "npz":
+      return encodeNpz(stateDict, { subject });
+    case "safetensors":
+      return encodeSafetensors(stateDict, {
+        subject,
+        metadata: metadata?.size ? metadata : PYTORCH_METADATA,
+      });
+  }
+}

@@ -1,0 +1,63 @@
+/** What a model of ours says of itself, in texts: ONNX's `metadata_props`, the `userDefinedMetadata` of TensorFlow.js. */
+import { type OsnetSpec, parseSpec } from "../../arch/index.js";
+import { InputError } from "../../core/errors.js";
+import { PIXEL_ORDERS, type PixelOrder } from "./preprocess.js";
+
+/** The architecture, as JSON. */
+const SPEC = "osnet.spec";
+/** Whether batch norms are folded: `true` or `false`. */
+const FOLDED = "osnet.folded";
+/** The order of raw pixels; a model without it takes normalised images. */
+const PREPROCESS = "osnet.preprocess";
+
+export function modelMetadata(
+  spec: OsnetSpec,
+  fold: boolean,
+  preprocess: PixelOrder | undefined,
+): Readonly<Record<string, string>> {
+  return {
+    [SPEC]: JSON.stringify(spec),
+    [FOLDED]: String(fold),
+    ...(preprocess === undefined ? {} : { [PREPROCESS]: preprocess }),
+  };
+}
+
+type Metadata = ReadonlyMap<string, string>;
+
+/** Whether a model states its architecture, as ours do. */
+export function statesSpec(metadata: Metadata): boolean {
+  return metadata.has(SPEC);
+}
+
+/**
+ * The architecture that a model states; undefined if it states none.
+ *
+ * @throws InputError (`format`) if it is no description of one
+ */
+export function statedSpec(metadata: Metadata, subject: string): OsnetSpec | undefined {
+  const text = metadata.get(SPEC);
+  return text === undefined ? undefined : parseSpec(text, `${subject}, metadata ${SPEC}`);
+}
+
+/** Whether a model declares that it takes raw pixels. */
+export function declaresPixels(metadata: Metadata): boolean {
+  return metadata.has(PREPROCESS);
+}
+
+/**
+ * The order of raw pixels that a model declares; undefined if it takes normalised images.
+ *
+ * @throws InputError (`format`) if it declares another preprocessing
+ */
+export function declaredPixels(metadata: Metadata, subject: string): PixelOrder | undefined {
+  const value = metadata.get(PREPROCESS);
+  const order = PIXEL_ORDERS.find((name) => name === value);
+  if (value === undefined || order) return order;
+  throw new InputError({
+    code: "format",
+    subject: `${subject}, metadata ${PREPROCESS}`,
+    found: JSON.stringify(value).slice(0, 60),
+    expected: PIXEL_ORDERS.join(" or "),
+    remedy: "convert the checkpoint again",
+  });
+}

@@ -1,0 +1,165 @@
+import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
+import type { Tensor } from "../../../core/tensor.js";
+import {
+  dtypeToCode,
+  float,
+  int,
+  ints,
+  type OnnxAttributeRecord,
+  type OnnxNode,
+  onnxNode,
+} from "../../formats/onnx/index.js";
+import type { OnnxDType } from "./options.js";
+
+/** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
+export interface OnnxFragment {
+  readonly nodes: readonly OnnxNode[];
+  readonly initializers?: ReadonlyMap<string, Tensor>;
+}
+
+/** Where a layer's nodes go: the value they must produce, and the values they read. */
+export interface OnnxSite {
+  /** The layer's name: that of its last node and of that node's output. */
+  readonly name: string;
+  /** Activations first, then the layer's weights in the order weight, bias, runningMean, runningVar. */
+  readonly inputs: readonly string[];
+  readonly opset: number;
+  /** Element type of the activations. */
+  readonly dtype: OnnxDType;
+}
+
+/** A value in another element type. */
+export function castNode(output: string, input: string, dtype: OnnxDType): OnnxNode {
+  return onnxNode(output, "Cast", [input], { to: int(dtypeToCode(dtype)) });
+}
+
+/** The operator set that brought `LayerNormalization`. */
+const LAYER_NORMALIZATION_OPSET = 17;
+
+/**
+ * LayerNorm over channels, height and width of [N, C, 1, 1], weights [C, 1, 1]: `LayerNormalization` (opset 17), whose
+ * variance is the biased one as PyTorch's is, or the same arithmetic spelled out for older operator sets:
+ * (x − mean) / √(mean((x − mean)²) + ε) · weight + bias. That is float32 in a float16 network too, as runtimes compute the
+ * operator: 1e-5 is no normal float16.
+ */
+export function lowerLayerNorm(op: Op<"layerNorm">, { name, inputs, opset, dtype }: OnnxSite): OnnxFragment {
+  if (opset >= LAYER_NORMALIZATION_OPSET)
+    return {
+      nodes: [onnxNode(name, "LayerNormalization", inputs, { axis: int(1), epsilon: float(op.epsilon) })],
+    };
+  const [values = "", weight = "", bias = ""] = inputs;
+  const part = (suffix: string): string => `${name}.${suffix}`;
+  const narrow = dtype !== "float32";
+  const x = narrow ? part("float32") : values;
+  const normalized = narrow ? part("quotient") : part("normalized");
+  // Before opset 18 the axes are an attribute.
+  const overLayer = { axes: ints(1, 2, 3), keepdims: int(1) };
+  const epsilon: Tensor = { dtype: "float32", shape: [], data: Float32Array.of(op.epsilon) };
+  return {
+    nodes: [
+      ...(narrow ? [castNode(x, values, "float32")] : []),
+      onnxNode(part("mean"), "ReduceMean", [x], overLayer),
+      onnxNode(part("centered"), "Sub", [x, part("mean")]),
+      onnxNode(part("squared"), "Mul", [part("centered"), part("centered")]),
+      onnxNode(part("variance"), "ReduceMean", [part("squared")], overLayer),
+      onnxNode(part("stabilized"), "Add", [part("variance"), part("epsilon")]),
+      onnxNode(part("deviation"), "Sqrt", [part("stabilized")]),
+      onnxNode(normalized, "Div", [part("centered"), part("deviation")]),
+      ...(narrow ? [castNode(part("normalized"), normalized, dtype)] : []),
+      onnxNode(part("scaled"), "Mul", [part("normalized"), weight]),
+      onnxNode(name, "Add", [part("scaled"), bias]),
+    ],
+    initializers: new Map([[part("epsilon"), epsilon]]),
+  };
+}
+
+type OnnxLowering<K extends OpKind> = (op: Op<K>, site: OnnxSite) => OnnxFragment;
+
+/** The lowering of an operation that is one ONNX operator with the same inputs in the same order. */
+function operator<K extends OpKind>(
+  opType: string,
+  attributes: (op: Op<K>) => OnnxAttributeRecord = () => ({}),
+): OnnxLowering<K> {
+  return (op, { name, inputs }) => ({ nodes: [onnxNode(name, opType, inputs, attributes(op))] });
+}
+
+/**
+ * How each operation is written in ONNX operators (https://onnx.ai/onnx/operators/), for operator sets 11 to 26: all
+ * of these have the same inputs and attributes throughout, but for layer norm and the spatial mean. Padding is always explicit.
+ */
+const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
+  // The graph's input is declared with the graph and has no node.
+  input: () => ({ nodes: [] }),
+  // Weights are OIHW, as PyTorch's.
+  conv: operator("Conv", (op) => ({
+    dilations: ints(1, 1),
+    group: int(op.groups),
+    kernel_shape: ints(...op.kernel),
+    pads: symmetric(op.padding),
+    strides: ints(...op.stride),
+  })),
+  // x·Wᵀ + b, so that the weight stays [out, in].
+  linear: operator("Gemm", () => ({ transB: int(1) })),
+  // In every operator set, inference is the default mode.
+  batchNorm: operator("BatchNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
+  instanceNorm: operator("InstanceNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
+  layerNorm: lowerLayerNorm,
+  relu: operator("Relu"),
+  sigmoid: operator("Sigmoid"),
+  maxPool: operator("MaxPool", (op) => ({
+    ceil_mode: int(0),
+    kernel_shape: ints(...op.kernel),
+    pads: symmetric(op.padding),
+    strides: ints(...op.stride),
+  })),
+  avgPool: operator("AveragePool", (op) => ({
+    ceil_mode: int(0),
+    kernel_shape: ints(...op.kernel),
+    pads: ints(0, 0, 0, 0),
+    strides: ints(...op.stride),
+  })),
+  globalAvgPool: lowerSpatialMean,
+  globalMaxPool: operator("GlobalMaxPool"),
+  flatten: operator("Flatten", () => ({ axis: int(1) })),
+  scale: operator("Mul"),
+  add: lowerAdd,
+};
+
+/** The ONNX nodes that compute one operation. */
+export function lowerOperation(op: Op, site: OnnxSite): OnnxFragment {
+  // One lookup over a union of operations: the table's type pairs each kind with its own function.
+  return (LOWERINGS[op.kind] as (op: Op, site: OnnxSite) => OnnxFragment)(op, site);
+}
+
+/**
+ * A chain of `Add`, left to right: x₁ + … + xₖ is called `NAME.partial[k]`. Not `Sum`, which gives the same bits in
+ * onnxruntime but 1 % slower, and which its WebGPU backend does not have.
+ */
+function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: OnnxSite): OnnxFragment {
+  const sumOf = (count: number): string =>
+    count === 1 ? first : count > rest.length ? name : `${name}.partial[${count}]`;
+  return { nodes: rest.map((term, index) => onnxNode(sumOf(index + 2), "Add", [sumOf(index + 1), term])) };
+}
+
+/** The operator set in which `ReduceMean` takes its axes as an input. */
+const AXES_INPUT_OPSET = 18;
+const SPATIAL_AXES = "spatial_axes";
+
+/**
+ * The mean over height and width as `ReduceMean`. Not `GlobalAveragePool`: onnxruntime's sums a plane one value after
+ * the other, and on 64×32 planes is 50 times farther from the mean than PyTorch is, which the gates then show.
+ */
+function lowerSpatialMean(_op: Op<"globalAvgPool">, { name, inputs, opset }: OnnxSite): OnnxFragment {
+  if (opset < AXES_INPUT_OPSET)
+    return { nodes: [onnxNode(name, "ReduceMean", inputs, { axes: ints(2, 3), keepdims: int(1) })] };
+  const axes: Tensor = { dtype: "int64", shape: [2], data: BigInt64Array.of(2n, 3n) };
+  return {
+    nodes: [onnxNode(name, "ReduceMean", [...inputs, SPATIAL_AXES], { keepdims: int(1) })],
+    initializers: new Map([[SPATIAL_AXES, axes]]),
+  };
+}
+
+/** ONNX pads: before both spatial axes, then after both. */
+function symmetric([height, width]: Size2d): ReturnType<typeof ints> {
+  return ints(height, width, height, width);
+}

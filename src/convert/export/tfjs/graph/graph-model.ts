@@ -1,0 +1,187 @@
+import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
+import type { ParameterRole } from "../../../../arch/ops.js";
+import { ancestors, outputShapes } from "../../../../arch/shapes.js";
+import { InputError } from "../../../../core/errors.js";
+import type { Shape, StateDict, Tensor } from "../../../../core/tensor.js";
+import type {
+  QuantizedDType,
+  TfjsDType,
+  TfjsGraphModel,
+  TfjsNode,
+  TfjsShape,
+  TfjsTensorInfo,
+  TfjsWeight,
+} from "../../../formats/tfjs/index.js";
+import { foldBatchNorm } from "../../fold.js";
+import { modelMetadata } from "../../metadata.js";
+import { DEFAULT_SIZE } from "../../options.js";
+import { nodeWeights } from "../../weights.js";
+import { NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "../names.js";
+import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "../options.js";
+import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
+import { type FusedLayer, fuseRelu } from "./fuse.js";
+import { lowerOperation } from "./operators.js";
+import { lowerPreprocess } from "./preprocess.js";
+
+const CHANNELS = 3;
+
+/**
+ * Writes a network as a TensorFlow graph for tfjs: input `images` float32 [batch, height, width, 3], normalised as
+ * PyTorch's or with `preprocess` raw, first output `features` float32 [batch, D]; gate vectors are [batch, 1, 1, C].
+ *
+ * Every layer that the outputs need is the node of its name (`nodeName`), but for what is merged: a layer that absorbed
+ * a batch norm, and with `fuse` one whose ReLU is computed with it, whose node has the ReLU's name. Results have their
+ * names in the signature. Weights are constants named as in the state dict, or `….folded.weight`, in TensorFlow's order
+ * of axes; a block's gate has its weights once, read by all streams.
+ *
+ * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network
+ */
+export function lowerToTfjs(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  options: TfjsOptions = {},
+): TfjsGraphModel {
+  const resolved = resolveTfjsOptions(graph, options);
+  const { fold, fuse, results, inputName, preprocess } = resolved;
+  const folded = fold ? foldBatchNorm(graph) : graph;
+  const kept = new Set(results.map(({ layer }) => layer));
+  const needed = ancestors(folded, ...kept);
+  const network = { ...folded, nodes: folded.nodes.filter(({ name }) => needed.has(name)) };
+  const shapes = outputShapes(graph, imageShape(resolved));
+  const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
+  const { nodes, constants } = lowerLayers(layers, stateDict, shapes, resolved);
+  expectUnique([inputName, ...nodes.map(({ name }) => name), ...constants.keys()], "node");
+  const renamed = results.filter(({ name, layer }) => name !== nodeName(layer)).map(({ name }) => name);
+  expectUnique([...renamed, inputName, ...nodes.map(({ name }) => name)], "output");
+  return {
+    format: "graph-model",
+    generatedBy: "osnet-convert",
+    convertedBy: "osnet-convert",
+    metadata: modelMetadata(graph.spec, fold, preprocess),
+    signature: {
+      inputs: new Map([[inputName, tensorInfo(inputName, declaredInput(resolved))]]),
+      outputs: new Map(
+        results.map(({ name, layer }) => [
+          name,
+          tensorInfo(nodeName(layer), declaredOutput(shapes.get(layer) ?? [], resolved)),
+        ]),
+      ),
+    },
+    nodes: [
+      ...Array.from(constants, ([name, { tensor }]) => constantNode(name, tensor)),
+      placeholder(inputName, declaredInput(resolved)),
+      ...nodes,
+    ],
+    weights: constants,
+  };
+}
+
+function lowerLayers(
+  layers: readonly FusedLayer[],
+  stateDict: StateDict,
+  shapes: ReadonlyMap<string, Shape>,
+  { fuse, inputName, size, preprocess, quantize }: ResolvedTfjsOptions,
+): { readonly nodes: readonly TfjsNode[]; readonly constants: ReadonlyMap<string, TfjsWeight> } {
+  const before = preprocess && lowerPreprocess(inputName, preprocess);
+  const nodes: TfjsNode[] = [...(before?.nodes ?? [])];
+  const constants = new Map<string, TfjsWeight>();
+  const addConstants = (tensors: TfjsFragment["constants"] = new Map()): void => {
+    for (const [name, tensor] of tensors) constants.set(name, { tensor });
+  };
+  addConstants(before?.constants);
+  const images = preprocess ? NORMALIZED_NODE : inputName;
+  const input = layers.find(({ node }) => node.op.kind === "input")?.node.name;
+  for (const { node, relu } of layers) {
+    const fragment = lowerOperation(node.op, {
+      name: nodeName(relu ?? node.name),
+      inputs: node.inputs.map((name) => (name === input ? images : nodeName(name))),
+      weights: addWeights(node, stateDict, constants, quantize),
+      shape: shapes.get(node.name) ?? [],
+      inputShape: size === "dynamic" ? undefined : shapes.get(node.inputs[0] ?? ""),
+      fuse,
+      relu: relu !== undefined,
+    });
+    nodes.push(...fragment.nodes);
+    addConstants(fragment.constants);
+  }
+  return { nodes, constants };
+}
+
+/** Adds a layer's weights to the constants, unless another stream did, and gives their names by role. */
+function addWeights(
+  node: LayerNode,
+  stateDict: StateDict,
+  constants: Map<string, TfjsWeight>,
+  quantize: QuantizedDType | undefined,
+): Readonly<Partial<Record<ParameterRole, string>>> {
+  const names: Partial<Record<ParameterRole, string>> = {};
+  for (const [key, { name, tensor }] of Object.entries(nodeWeights(node, stateDict))) {
+    const role = key as ParameterRole;
+    names[role] = name;
+    if (constants.has(name)) continue;
+    constants.set(name, storedWeight(node.op, role, toTensorFlow(node.op, role, tensor), quantize));
+  }
+  return names;
+}
+
+const GRAPH_DTYPES = { float32: "DT_FLOAT", int32: "DT_INT32" } as const;
+
+/** The constant's value is in the weight files; the node says what it is, for tools that put the two together. */
+function constantNode(name: string, { shape, dtype: element }: Tensor<TfjsDType>): TfjsNode {
+  const type = element === "int32" ? GRAPH_DTYPES.int32 : GRAPH_DTYPES.float32;
+  const tensorShape = { dim: shape.map((size) => ({ size: String(size) })) };
+  return {
+    name,
+    op: "Const",
+    inputs: [],
+    attributes: new Map([
+      ["dtype", dtype(type)],
+      ["value", { type: "other", value: { tensor: { dtype: type, tensorShape } } }],
+    ]),
+  };
+}
+
+function placeholder(name: string, shape: TfjsShape): TfjsNode {
+  const { op, inputs } = tfNode(name, "Placeholder", []);
+  const attributes = new Map([
+    ["dtype", dtype("DT_FLOAT")],
+    ["shape", { type: "shape", value: shape } as const],
+  ]);
+  return { name, op, inputs, attributes };
+}
+
+function tensorInfo(node: string, shape: TfjsShape): TfjsTensorInfo {
+  return { name: `${node}:0`, dtype: "DT_FLOAT", shape };
+}
+
+/** Any batch and any size are −1. */
+function declaredInput({ batch, size }: ResolvedTfjsOptions): TfjsShape {
+  const spatial = size === "dynamic" ? [-1, -1] : [size.height, size.width];
+  return [batch === "dynamic" ? -1 : batch, ...spatial, CHANNELS];
+}
+
+/** Every result is pooled or flattened: NC, or [N, C, 1, 1] that is [N, 1, 1, C] here. */
+function declaredOutput([, channels = 1, ...pixel]: Shape, { batch }: ResolvedTfjsOptions): TfjsShape {
+  return [batch === "dynamic" ? -1 : batch, ...pixel, channels];
+}
+
+function imageShape({ size }: ResolvedTfjsOptions): Shape {
+  const { height, width } = size === "dynamic" ? DEFAULT_SIZE : size;
+  return [1, CHANNELS, height, width];
+}
+
+/** A name stands for one thing: a chosen input or output name must not be any other node's. */
+function expectUnique(names: readonly string[], what: string): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (seen.has(name))
+      throw new InputError({
+        code: "argument",
+        subject: `${what} name`,
+        found: `${JSON.stringify(name)}, which the network uses already`,
+        expected: "a name of its own",
+        remedy: "choose another one",
+      });
+    seen.add(name);
+  }
+}

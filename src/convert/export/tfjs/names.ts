@@ -1,0 +1,112 @@
+import type { Op, ParameterRole } from "../../../arch/ops.js";
+import { PARAMETER_SHAPES } from "../../../arch/parameters.js";
+import { elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
+import {
+  chooseQuantization,
+  type QuantizedDType,
+  roundToStored,
+  type TfjsModel,
+  type TfjsWeight,
+} from "../../formats/tfjs/index.js";
+import type { ValueNames } from "../results.js";
+
+/**
+ * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so that of a layer's name
+ * only a gate's stream needs another spelling: `conv2.0.gate[1].fc1` is the node `conv2.0.gate-1.fc1`. No layer's name
+ * has a hyphen of its own, and the way back is unambiguous. What a layer needs besides the node of its name is
+ * called after it with a slash: `conv1.bn/mean`.
+ */
+
+/** What TensorFlow takes as the name of a node. */
+const LEGAL = /^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/;
+
+/** A layer's name as the name of a node. */
+export function nodeName(layer: string): string {
+  return layer.replaceAll(/\[(\d+)\]/g, "-$1");
+}
+
+export function isLegalNodeName(name: string): boolean {
+  return LEGAL.test(name);
+}
+
+/** Where a layers model computes a layer: a Keras layer, and which of its calls. */
+export interface KerasCall {
+  readonly layer: string;
+  readonly call: number;
+}
+
+/** The value of a layer in a layers model, as `LAYER#CALL`. */
+export function tapName(name: string): string {
+  const { layer, call } = kerasCall(name);
+  return `${layer}#${call}`;
+}
+
+/** A gate's module is one Keras layer that is called once per stream: `gate[2].fc1` is the second call of `gate.fc1`. */
+export function kerasCall(layer: string): KerasCall {
+  const stream = /\[(\d+)\]/.exec(layer)?.[1];
+  return { layer: layer.replace(/\[\d+\]/, ""), call: stream === undefined ? 0 : Number(stream) - 1 };
+}
+
+/** The node that the stem reads where the model normalises pixels: images as PyTorch's networks take them. */
+export const NORMALIZED_NODE = "images/normalized";
+
+/** The Keras layer that the stem reads there. */
+export const NORMALIZED_LAYER = "images-normalized";
+
+export const VALUE_NAMES: Readonly<Record<TfjsModel["format"], ValueNames>> = {
+  "graph-model": { of: nodeName, normalized: NORMALIZED_NODE },
+  "layers-model": { of: tapName, normalized: tapName(NORMALIZED_LAYER) },
+};
+
+/**
+ * Where TensorFlow keeps the numbers of a weight: convolutions [height, width, in, out], depthwise ones
+ * [height, width, channels, 1], linear layers [in, out], norms [channels]; PyTorch has [out, in / groups, height, width],
+ * [out, in], and [channels, 1, 1] for layer norm. Each function has its inverse, and both only move numbers.
+ */
+
+/** PyTorch's axes in TensorFlow's order, or nothing where the order is the same. */
+function axesOf(op: Op, role: ParameterRole): readonly number[] | undefined {
+  if (role !== "weight") return undefined;
+  // [C, 1, kh, kw] of a depthwise convolution becomes [kh, kw, C, 1]: its input channels are its output channels.
+  if (op.kind === "conv") return op.groups === 1 ? [2, 3, 1, 0] : [2, 3, 0, 1];
+  return op.kind === "linear" ? [1, 0] : undefined;
+}
+
+/** A weight as TensorFlow lays it out. */
+export function toTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"float32">): Tensor<"float32"> {
+  const axes = axesOf(op, role);
+  return axes ? permute(tensor, axes) : { ...tensor, shape: vector(tensor.shape) };
+}
+
+/** The weight that PyTorch has for it. */
+export function fromTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"float32">): Tensor<"float32"> {
+  const axes = axesOf(op, role);
+  if (axes)
+    return permute(
+      tensor,
+      axes.map((_, axis) => axes.indexOf(axis)),
+    );
+  const shapes = (PARAMETER_SHAPES[op.kind] as (op: Op) => Partial<Record<ParameterRole, Shape>>)(op);
+  return { ...tensor, shape: shapes[role] ?? tensor.shape };
+}
+
+/** Layer norm's [channels, 1, 1] is [channels] where channels come last. */
+function vector(shape: Shape): Shape {
+  return shape.length > 1 ? [elementCount(shape)] : shape;
+}
+
+/**
+ * A weight as a file holds it. In fewer bits are those of convolutions and linear layers: biases and norms are few, and a
+ * batch norm's smallest variances would be lost in steps as wide as its range asks for.
+ */
+export function storedWeight(
+  op: Op,
+  role: ParameterRole,
+  tensor: Tensor<"float32">,
+  quantize: QuantizedDType | undefined,
+): TfjsWeight {
+  const many = role === "weight" && (op.kind === "conv" || op.kind === "linear");
+  if (quantize === undefined || !many) return { tensor };
+  const stored = chooseQuantization(tensor, quantize);
+  return { tensor: roundToStored(tensor, stored), stored };
+}

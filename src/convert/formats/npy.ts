@@ -1,0 +1,195 @@
+import { InputError } from "../../core/errors.js";
+import { DTYPES, type DType, elementCount, formatShape, type Shape, type Tensor } from "../../core/tensor.js";
+import { printable } from "./refusals.js";
+
+/** The same array row-major, from elements in Fortran order, whose first index runs fastest. */
+export function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
+  const ordered = new DTYPES[dtype](data.length);
+  const strides: number[] = [];
+  shape.reduce((stride, size) => {
+    strides.push(stride);
+    return stride * size;
+  }, 1);
+  const index = shape.map(() => 0);
+  for (let position = 0; position < data.length; position++) {
+    const source = index.reduce((sum, at, axis) => sum + at * (strides[axis] ?? 0), 0);
+    // Both are arrays of one kind; TypeScript cannot know that their elements match.
+    (ordered as Float64Array)[position] = data[source] as number;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      const next = (index[axis] ?? 0) + 1;
+      index[axis] = next < (shape[axis] ?? 0) ? next : 0;
+      if (index[axis] !== 0) break;
+    }
+  }
+  return { dtype, shape, data: ordered };
+}
+
+/**
+ * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal that gives dtype, order and shape,
+ * then the elements. Numbers of the format itself are little-endian.
+ *
+ * Accepted: little-endian or single-byte bool, int8–int64, uint8, float16, float32, float64, C or Fortran order.
+ * Refused: object arrays (they are pickles), strings, structures, complex numbers, big-endian data, data that does not
+ * fill the shape to the byte. Written: version 1.0, C order, the bytes of numpy.save.
+ */
+
+/** numpy's type codes; single bytes have no order. */
+const NPY_CODES = {
+  float64: "<f8",
+  float32: "<f4",
+  float16: "<f2",
+  int64: "<i8",
+  int32: "<i4",
+  int16: "<i2",
+  int8: "|i1",
+  uint8: "|u1",
+  bool: "|b1",
+} as const satisfies Record<NpyDType, string>;
+
+/** The element types that numpy has too. */
+type NpyDType = Exclude<DType, "bfloat16">;
+
+/** By the code without its byte order. */
+const BY_CODE: ReadonlyMap<string, DType> = new Map(
+  (Object.keys(NPY_CODES) as NpyDType[]).map((dtype) => [NPY_CODES[dtype].slice(1), dtype]),
+);
+
+/** Magic number and version 1.0, before the header's length in two bytes. */
+const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0] as const;
+const LENGTH_BYTES = 2;
+
+/** Since version 2.0 the length has four bytes. */
+const LONG_LENGTH_BYTES = 4;
+
+/** Of the data within the file (numpy/lib/_format_impl.py, `ARRAY_ALIGN`). */
+const ALIGNMENT = 64;
+
+/** Digits that numpy leaves room for, so that the first dimension can grow in place (`GROWTH_AXIS_MAX_DIGITS`). */
+const GROWTH_DIGITS = 21;
+
+/**
+ * Decodes one .npy array into a row-major tensor, a view over the bytes where they are aligned.
+ *
+ * @param subject what messages call the array
+ * @throws InputError (`format`, `unsupported`)
+ */
+export function decodeNpy(bytes: Uint8Array, subject: string): Tensor {
+  const { shape, descr, fortranOrder, dataOffset } = readHeader(bytes, subject);
+  // `<` little-endian, `|` without an order, `=` the machine's, which JavaScript only runs on if little-endian.
+  const dtype = BY_CODE.get(descr.replace(/^[<|=]/, ""));
+  if (dtype === undefined) throw unsupported(subject, `elements of numpy type ${printable(descr)}`);
+  const array = DTYPES[dtype];
+  const raw = bytes.subarray(dataOffset);
+  const needed = elementCount(shape) * array.BYTES_PER_ELEMENT;
+  if (needed !== raw.length)
+    throw malformed(subject, `${raw.length} bytes for ${dtype} of the shape ${formatShape(shape)}`);
+  // A Node Buffer's slice() shares memory where a Uint8Array's copies.
+  const shared = raw.byteOffset % array.BYTES_PER_ELEMENT === 0 && dtype !== "bool";
+  const aligned = shared ? raw : new Uint8Array(raw);
+  // A bool is 0 or 1; numpy reads any other byte as true.
+  if (dtype === "bool") for (const [index, byte] of aligned.entries()) aligned[index] = byte === 0 ? 0 : 1;
+  const tensor: Tensor = {
+    dtype,
+    shape,
+    data: new array(aligned.buffer, aligned.byteOffset, elementCount(shape)),
+  };
+  return fortranOrder ? fromFortranOrder(tensor) : tensor;
+}
+
+/**
+ * The bytes of an .npy file, the same that numpy.save writes.
+ *
+ * @throws InputError (`unsupported`) for bfloat16, (`format`) if the data does not fill the shape
+ */
+export function encodeNpy({ dtype, shape, data }: Tensor, subject: string): Uint8Array {
+  if (dtype === "bfloat16") throw unsupported(subject, "elements of type bfloat16");
+  if (data.length !== elementCount(shape))
+    throw malformed(subject, `${data.length} elements for the shape ${formatShape(shape)}`);
+  const sizes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
+  const literal = `{'descr': '${NPY_CODES[dtype]}', 'fortran_order': False, 'shape': (${sizes}), }`;
+  const [first] = shape;
+  const growth = first === undefined ? 0 : GROWTH_DIGITS - String(first).length;
+  const fixed = MAGIC.length + LENGTH_BYTES;
+  const least = fixed + literal.length + growth + 1;
+  // numpy pads by 1 to 64 spaces.
+  const dataOffset = least + ALIGNMENT - (least % ALIGNMENT);
+  const bytes = new Uint8Array(dataOffset + data.byteLength);
+  bytes.set(MAGIC);
+  new DataView(bytes.buffer).setUint16(MAGIC.length, dataOffset - fixed, true);
+  bytes.set(new TextEncoder().encode(`${literal.padEnd(dataOffset - fixed - 1)}\n`), fixed);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dataOffset);
+  return bytes;
+}
+
+/** numpy's own limit (`_MAX_HEADER_SIZE`); finding three keys in a header takes more than its length in time. */
+const MAX_HEADER_BYTES = 10_000;
+
+/** numpy's own limit was 32 until version 2. With `MAX_SIZE` it keeps products of sizes finite. */
+const MAX_RANK = 32;
+const MAX_SIZE = 2 ** 48;
+
+interface NpyHeader {
+  readonly shape: Shape;
+  /** The element type as numpy spells it, such as `<f4`. */
+  readonly descr: string;
+  readonly fortranOrder: boolean;
+  readonly dataOffset: number;
+}
+
+function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
+  const { start, end } = headerBounds(bytes, subject);
+  const header = String.fromCharCode(...bytes.subarray(start, end));
+  const value = (key: string, form: string) =>
+    new RegExp(`["']${key}["']\\s{0,9}:\\s{0,9}${form}`).exec(header)?.[1];
+  const descr = value("descr", `(["'][^"']*["']|\\[.*\\])`);
+  const order = value("fortran_order", "(True|False)");
+  const sizes = value("shape", "\\(([\\d\\sL,]*)\\)");
+  if (descr === undefined || order === undefined || sizes === undefined)
+    throw malformed(subject, "a header without element type, order and shape");
+  const items = sizes.split(",").map((size) => size.trim());
+  // Python 2 writes long integers with an L.
+  const shape = items.filter((size) => size !== "").map((size) => Number(size.replace(/L$/, "")));
+  if (shape.length > MAX_RANK || !shape.every((size) => Number.isInteger(size) && size < MAX_SIZE))
+    throw malformed(subject, `the shape (${printable(sizes)})`);
+  return {
+    shape,
+    descr: descr.replace(/^["']|["']$/g, ""),
+    fortranOrder: order === "True",
+    dataOffset: end,
+  };
+}
+
+/** Where the header is; its length has two bytes in version 1.0 and four since. */
+function headerBounds(bytes: Uint8Array, subject: string): { readonly start: number; readonly end: number } {
+  const fixed = MAGIC.length + LONG_LENGTH_BYTES;
+  // The magic number proper is six bytes; the version follows.
+  if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
+    throw malformed(subject, "bytes that are no .npy file");
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const long = (bytes[6] ?? 0) >= 2;
+  const length = long ? view.getUint32(MAGIC.length, true) : view.getUint16(MAGIC.length, true);
+  const start = MAGIC.length + (long ? LONG_LENGTH_BYTES : LENGTH_BYTES);
+  if (length > MAX_HEADER_BYTES || start + length > bytes.length)
+    throw malformed(subject, `a header of ${length} bytes in ${bytes.length}`);
+  return { start, end: start + length };
+}
+
+function malformed(subject: string, found: string): InputError {
+  return new InputError({
+    code: "format",
+    subject,
+    found,
+    expected: "a complete numpy array",
+    remedy: "save it again with numpy.save or numpy.savez",
+  });
+}
+
+function unsupported(subject: string, found: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found,
+    expected: "little-endian numbers of up to 64 bits",
+    remedy: "convert it, for instance with array.astype('float32')",
+  });
+}

@@ -1,0 +1,84 @@
+/**
+ * PyTorch's zip container, since 1.4 (TorchScript) and 1.6 (torch.save): one folder with `data.pkl`, storages as
+ * `data/KEY`, and `byteorder` since 2.1. Source: torch/serialization.py (`_save`, `_load`) and
+ * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
+ */
+
+import type { ByteSource } from "../../../core/bytes.js";
+import { once } from "../../../core/once.js";
+import type { Budget } from "../budget.js";
+import { Cursor } from "../cursor.js";
+import { corrupt, quote, type Region, unsupported } from "../refusals.js";
+import type { ZipEntry } from "../zip.js";
+import { openZipEntry, readZipDirectory, readZipEntry } from "../zip.js";
+import { pickleEnvironment } from "./legacy.js";
+import { runPickle } from "./pickle/machine.js";
+import type { Unpickled } from "./storages.js";
+import { createStorageTable } from "./storages.js";
+
+/** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
+export function readArchive(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  const directory = readZipDirectory(source, region);
+  const folder = findFolder(directory, region);
+  const entry = (name: string) => directory.get(folder + name);
+  const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
+
+  const bigEndian = isBigEndian(entry("byteorder"), read, region);
+  const pickle = entry("data.pkl");
+  if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
+  const pickleRegion: Region = { ...region, part: pickle.name };
+
+  const storageTable = createStorageTable(pickleRegion, ({ key, length, elementBytes }) => {
+    const open = once(() => {
+      const data = entry(`data/${key}`);
+      if (data === undefined)
+        throw corrupt(region, `no entry ${quote(`data/${key}`)}`, "one for each storage");
+      if (data.size !== length * elementBytes) {
+        throw corrupt(
+          region,
+          `${data.size} bytes in ${quote(data.name)}`,
+          `the ${length * elementBytes} that data.pkl declares`,
+        );
+      }
+      return openZipEntry(source, data, budget, region);
+    });
+    return { read: (start, end) => open()(start, end), bigEndian };
+  });
+  const root = runPickle(new Cursor(read(pickle), pickleRegion), {
+    ...pickleEnvironment(budget),
+    persistentLoad: storageTable,
+  });
+  return { container: entry("constants.pkl") === undefined ? "zip" : "torchscript", root };
+}
+
+/** The folder that holds data.pkl, with its slash; empty when it is at the top. */
+function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): string {
+  const names = [...directory.keys()];
+  const pickles = names.filter((name) => name === "data.pkl" || /^[^/]+\/data\.pkl$/.test(name));
+  const [first, second] = pickles;
+  if (second !== undefined) {
+    throw unsupported(region, `${pickles.length} checkpoints in one zip archive`, "one");
+  }
+  if (first !== undefined) return first.slice(0, -"data.pkl".length);
+  const isNumpy = names.length > 0 && names.every((name) => name.endsWith(".npy"));
+  const listed = names.slice(0, 3).map(quote).join(", ");
+  throw unsupported(
+    region,
+    isNumpy ? "a NumPy .npz archive" : `a zip archive of other files (${listed === "" ? "empty" : listed})`,
+    "a PyTorch archive, which has data.pkl",
+  );
+}
+
+function isBigEndian(
+  entry: ZipEntry | undefined,
+  read: (entry: ZipEntry) => Uint8Array,
+  region: Region,
+): boolean {
+  // Before 2.1 nothing was recorded, and the files in circulation come from little-endian machines.
+  if (entry === undefined) return false;
+  const order = String.fromCharCode(...read(entry).subarray(0, 16));
+  if (order !== "little" && order !== "big") {
+    throw corrupt(region, `the byte order ${quote(order)}`, "little or big");
+  }
+  return order === "big";
+}

@@ -1,0 +1,191 @@
+import { type InertObject, isDict, isObject, type PickleDict, type PickleValue } from "./pickle/values.js";
+import { isTensor } from "./tensor-ref.js";
+
+/**
+ * State dicts of pickled modules, as `module.state_dict()` would list them. Source: torch/nn/modules/module.py
+ * (`_save_to_state_dict`, `state_dict`) for `torch.save(model)`; torch/csrc/jit/serialization for TorchScript, where a
+ * module is an object whose attributes are its parameters, buffers and submodules.
+ */
+
+const MAX_PATH = 1024;
+
+/**
+ * How many more entries of modules may be looked at. A network's modules have a few thousand; those of a hostile file
+ * may contain themselves, or share children and dicts so that every path to one multiplies the work.
+ */
+export interface ModuleAllowance {
+  entries: number;
+}
+
+export function createModuleAllowance(): ModuleAllowance {
+  return { entries: 1 << 20 };
+}
+
+/** Where TorchScript puts its generated classes. */
+const TORCHSCRIPT_MODULE = "__torch__.";
+
+/** The attributes of an object: what its `__dict__` would hold. Objects with slots have a pair of dicts. */
+export function attributesOf({ state }: InertObject): PickleDict | undefined {
+  const dict = Array.isArray(state) ? state[0] : state;
+  return isDict(dict) ? dict : undefined;
+}
+
+/** Whether an object is a torch.nn.Module or a TorchScript module. */
+export function isModule(object: InertObject): boolean {
+  const attributes = attributesOf(object);
+  if (attributes === undefined) return false;
+  if (object.path.startsWith(TORCHSCRIPT_MODULE)) return true;
+  return isDict(attributes.get("_parameters")) && isDict(attributes.get("_modules"));
+}
+
+/**
+ * The tensors of a module by path, in the order of its state dict. A module reached by two paths is listed under both,
+ * as PyTorch does. Undefined when the module contains itself or is larger than any network.
+ */
+export function moduleTensors(
+  root: InertObject,
+  allowance: ModuleAllowance,
+): ReadonlyMap<string, PickleValue> | undefined {
+  const tensors = new Map<string, PickleValue>();
+  const pending = [{ module: root, prefix: "" }];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { module, prefix } = next;
+    allowance.entries -= entryCount(module);
+    if (allowance.entries < 0) return undefined;
+    for (const [name, tensor] of ownTensors(module)) {
+      if (prefix.length + name.length > MAX_PATH) return undefined;
+      tensors.set(prefix + name, tensor);
+    }
+    // A stack gives back last what is pushed first.
+    for (const [name, child] of children(module).toReversed()) {
+      if (prefix.length + name.length > MAX_PATH) return undefined;
+      pending.push({ module: child, prefix: `${prefix}${name}.` });
+    }
+  }
+  return tensors;
+}
+
+/** What looking at one module, without its children, costs. */
+function entryCount(module: InertObject): number {
+  const attributes = attributesOf(module);
+  const parts = ["_parameters", "_buffers", "_modules"].map((name) => attributes?.get(name));
+  return parts.reduce<number>(
+    (count, part) => count + (isDict(part) ? part.size : 0),
+    1 + (attributes?.size ?? 0),
+  );
+}
+
+/** Parameters, then the buffers that a state dict keeps. */
+function ownTensors(module: InertObject): readonly (readonly [string, PickleValue])[] {
+  const attributes = attributesOf(module);
+  if (module.path.startsWith(TORCHSCRIPT_MODULE))
+    return named(attributes).filter(([, value]) => isTensor(value));
+  const transient = attributes?.get("_non_persistent_buffers_set");
+  const buffers = named(attributes?.get("_buffers")).filter(
+    ([name]) => !(transient instanceof Set && transient.has(name)),
+  );
+  return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => isTensor(value));
+}
+
+function children(module: InertObject): readonly (readonly [string, InertObject])[] {
+  const attributes = attributesOf(module);
+  const modules = module.path.startsWith(TORCHSCRIPT_MODULE) ? attributes : attributes?.get("_modules");
+  return named(modules).flatMap(([name, value]) =>
+    isObject(value) && !isTensor(value) && isModule(value) ? [[name, value] as const] : [],
+  );
+}
+
+function named(dict: PickleValue | undefined): (readonly [string, PickleValue])[] {
+  if (!isDict(dict)) return [];
+  return [...dict].flatMap(([name, value]) => (typeof name === "string" ? [[name, value] as const] : []));
+}
+
+/** Prefixes that wrappers put before every parameter's path: `module.` of DataParallel, `model.` of Lightning. */
+
+/** Attribute names under which wrappers keep the network itself, as seen in published checkpoints. */
+const WRAPPER_ATTRIBUTES: ReadonlySet<string> = new Set([
+  "_orig_mod", // torch.compile
+  "backbone", // FastReID, mmpretrain
+  "base",
+  "base_model",
+  "encoder",
+  "feature_extractor",
+  "model", // Lightning
+  "module", // DataParallel, DistributedDataParallel
+  "net",
+  "network",
+  "osnet",
+  "reid_model",
+]);
+
+/** A wrapper may bring a few parameters of its own, such as a head beside `backbone.`; the network has most. */
+const COMMON_SHARE = 0.9;
+
+/** The longest chain seen is three, `module.model.backbone.`. */
+const MAX_CHAIN = 6;
+
+/** A state dict's entries after the prefix they had in common was taken off. */
+export interface Unprefixed<V> {
+  readonly entries: ReadonlyMap<string, V>;
+  /** What was taken off, with its dot; empty when there was nothing. */
+  readonly prefix: string;
+  /** Keys that did not have it and are as they were. */
+  readonly others: readonly string[];
+}
+
+/** Takes off the wrappers' attribute names that nearly all keys begin with. */
+export function removeWrapperPrefix<V>(entries: ReadonlyMap<string, V>): Unprefixed<V> {
+  let prefix = "";
+  for (let chain = 0; chain < MAX_CHAIN; chain++) {
+    const next = [...WRAPPER_ATTRIBUTES].find((name) => isCommon(`${prefix}${name}.`, entries));
+    if (next === undefined) break;
+    prefix += `${next}.`;
+  }
+  const untouched = { entries, prefix: "", others: [] };
+  return prefix === "" ? untouched : (removePrefix(entries, prefix) ?? untouched);
+}
+
+/** Takes `prefix` off the keys that have it; undefined when two keys would become the same. */
+export function removePrefix<V>(entries: ReadonlyMap<string, V>, prefix: string): Unprefixed<V> | undefined {
+  const result = new Map<string, V>();
+  const others: string[] = [];
+  for (const [key, value] of entries) {
+    const has = key.startsWith(prefix) && key.length > prefix.length;
+    const name = has ? key.slice(prefix.length) : key;
+    if (result.has(name)) return undefined;
+    result.set(name, value);
+    if (!has) others.push(key);
+  }
+  return { entries: result, prefix, others };
+}
+
+function isCommon(prefix: string, entries: ReadonlyMap<string, unknown>): boolean {
+  let count = 0;
+  for (const key of entries.keys()) if (key.startsWith(prefix)) count++;
+  return count > 0 && count >= COMMON_SHARE * entries.size;
+}
+
+/** A part of a larger network that is smaller than this is not tried. */
+const LEAST_SHARE = 0.1;
+
+/** The first prefix of whole path segments such that the keys that have it, without it, are accepted. */
+export function findPrefix(
+  keys: readonly string[],
+  accepts: (keys: readonly string[]) => boolean,
+): string | undefined {
+  const groups = new Map<string, string[]>();
+  for (const key of keys) {
+    let end = key.indexOf(".");
+    for (let depth = 0; depth < MAX_CHAIN && end >= 0; depth++) {
+      const prefix = key.slice(0, end + 1);
+      const group = groups.get(prefix) ?? [];
+      group.push(key.slice(end + 1));
+      groups.set(prefix, group);
+      end = key.indexOf(".", end + 1);
+    }
+  }
+  for (const [prefix, group] of groups) {
+    if (group.length >= LEAST_SHARE * keys.length && accepts(group)) return prefix;
+  }
+  return undefined;
+}

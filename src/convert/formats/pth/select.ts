@@ -1,0 +1,302 @@
+import { printable } from "../refusals.js";
+import {
+  attributesOf,
+  createModuleAllowance,
+  findPrefix,
+  isModule,
+  type ModuleAllowance,
+  moduleTensors,
+  removePrefix,
+  removeWrapperPrefix,
+  type Unprefixed,
+} from "./modules.js";
+import {
+  type InertObject,
+  isDict,
+  isObject,
+  keyText,
+  type PickleDict,
+  type PickleValue,
+} from "./pickle/values.js";
+import { isTensor } from "./tensor-ref.js";
+
+/**
+ * Finds the state dicts in whatever was pickled: dicts from names to tensors, and modules, at any depth of dicts,
+ * lists and objects.
+ */
+
+/** A place in the file that may hold the weights. */
+export interface Candidate {
+  /** Keys from the top of the file, joined by dots; empty for the top itself. */
+  readonly path: string;
+  readonly holder: PickleDict | InertObject;
+  /** How many tensors are there. */
+  readonly tensors: number;
+}
+
+/** Longer than any path in use; a shared string nested in itself could otherwise grow a path without bound. */
+const MAX_PATH = 1024;
+
+/** Every dict with names for tensors and every module below `root`, nearest to it first. */
+export function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
+  const candidates: Candidate[] = [];
+  const allowance = createModuleAllowance();
+  const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
+  // Breadth first. What is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
+  const seen = new Set<PickleValue>([root]);
+  const visit = (path: string, value: PickleValue) => {
+    if (seen.has(value)) return;
+    seen.add(value);
+    queue.push({ path, value });
+  };
+  for (let index = 0; index < queue.length; index++) {
+    const { path, value } = queue[index] ?? { path: "", value: null };
+    const candidate = candidateAt(path, value, allowance);
+    if (candidate !== undefined) candidates.push(candidate);
+    if (isObject(value) && !isModule(value)) for (const dict of dictsOf(value)) visit(path, dict);
+    else {
+      for (const [name, child] of childrenOf(value)) {
+        if (mayHoldTensors(child) && path.length + name.length <= MAX_PATH)
+          visit(joinPath(path, name), child);
+      }
+    }
+  }
+  return candidates;
+}
+
+/** The candidate that a value itself is, if it is one. */
+export function candidateAt(
+  path: string,
+  value: PickleValue,
+  allowance: ModuleAllowance = createModuleAllowance(),
+): Candidate | undefined {
+  if (!(isDict(value) || isObject(value))) return undefined;
+  const tensors = countTensors(value, allowance);
+  return tensors > 0 ? { path, holder: value, tensors } : undefined;
+}
+
+/** The named tensors of a candidate, still only described, and the names of its entries that are none. */
+export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
+  readonly tensors: ReadonlyMap<string, PickleValue>;
+  readonly others: readonly string[];
+} {
+  if (!isDict(holder))
+    return { tensors: moduleTensors(holder, createModuleAllowance()) ?? new Map(), others: [] };
+  const tensors = new Map<string, PickleValue>();
+  const others: string[] = [];
+  for (const [key, value] of holder) {
+    if (typeof key === "string" && isTensor(value)) tensors.set(key, value);
+    else others.push(keyText(key));
+  }
+  return { tensors, others };
+}
+
+/** The values a value holds, by name; list items by index. */
+export function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
+  if (isDict(value)) return dictChildren(value);
+  if (Array.isArray(value)) return listChildren(value);
+  if (!isObject(value) || isModule(value)) return [];
+  return dictsOf(value).flatMap((dict) => [...dictChildren(dict)]);
+}
+
+/** What an object that is no module holds: what was set by key, and its attributes. */
+function dictsOf(object: InertObject): readonly PickleDict[] {
+  return [object.entries, attributesOf(object)].flatMap((dict) => dict ?? []);
+}
+
+/** Whether it is worth looking into a value. Hostile files hold many that it is not. */
+function mayHoldTensors(value: PickleValue): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  return isDict(value) ? value.size > 0 : isObject(value) && !isTensor(value);
+}
+
+export function joinPath(path: string, name: string): string {
+  return path === "" ? name : `${path}.${name}`;
+}
+
+function countTensors(value: PickleValue, allowance: ModuleAllowance): number {
+  if (isObject(value)) return isModule(value) ? (moduleTensors(value, allowance)?.size ?? 0) : 0;
+  if (!isDict(value)) return 0;
+  let count = 0;
+  for (const [key, item] of value) if (typeof key === "string" && isTensor(item)) count++;
+  return count;
+}
+
+function* listChildren(list: readonly PickleValue[]): Generator<readonly [string, PickleValue]> {
+  for (const [index, item] of list.entries()) yield [String(index), item];
+}
+
+function* dictChildren(dict: PickleDict): Generator<readonly [string, PickleValue]> {
+  for (const [key, value] of dict) {
+    if (typeof key === "string" || typeof key === "number") yield [String(key), value];
+  }
+}
+
+/** Chooses one state dict where a checkpoint has several: the raw weights and their average, a network and its loss. */
+
+/** The state dict to use, its tensors still only described. */
+export interface Choice {
+  readonly wrapperPath: string;
+  readonly prefix: string;
+  readonly entries: ReadonlyMap<string, PickleValue>;
+  readonly holder: Candidate["holder"];
+  readonly notes: readonly string[];
+}
+
+/** Names under which training scripts keep the weights to use, best first; averaged weights only where no others are. */
+const WRAPPER_NAMES: readonly string[] = [
+  "",
+  "state_dict",
+  "model_state_dict",
+  "model_state",
+  "model",
+  "net",
+  "network",
+  "module",
+  "backbone",
+  "weights",
+  "params",
+];
+const AVERAGED = /(?:^|[._])(?:ema|swa|shadow|averaged?)(?:[._]|$)/i;
+
+/** What an optimizer keeps has parameters' shapes but is not weights. */
+const TRAINING_STATE = /optim|sched|scaler|criterion|loss/i;
+
+/** Candidates of nearly the largest size are alike: an average has a counter more, a plain network a buffer less. */
+const SIMILAR_SIZE = 0.9;
+
+/** As many candidates are looked at closely; an optimizer has one small dict for each parameter. */
+const MAX_EXAMINED = 64;
+
+/** Chooses by structure; `looksRight`, where given, settles which keys are those of the wanted network. */
+export function chooseStateDict(
+  root: PickleValue,
+  looksRight: ((keys: readonly string[]) => boolean) | undefined,
+  rootPath = "",
+): Choice | undefined {
+  const candidates = findCandidates(root, rootPath)
+    .toSorted((a, b) => b.tensors - a.tensors)
+    .slice(0, MAX_EXAMINED);
+  const right = looksRight ? candidates.filter((candidate) => looksRight(keysOf(candidate))) : [];
+  const largest = candidates[0]?.tensors ?? 0;
+  const similar = candidates.filter(({ tensors }) => tensors >= SIMILAR_SIZE * largest);
+  const pool = (right.length > 0 ? right : similar).toSorted((a, b) => preference(a) - preference(b));
+  const [chosen, ...rest] = pool;
+  if (chosen === undefined) return undefined;
+  const group = looksRight && right.length === 0 ? rightGroup(candidates, looksRight) : undefined;
+  if (group !== undefined) return group;
+  return choice(chosen, removeWrapperPrefix(candidateEntries(chosen).tensors), [
+    ...(rest.length > 0 ? [alternatives(chosen, rest)] : []),
+  ]);
+}
+
+/** The wanted network inside a larger one, under a name that no list knows: `student.` beside `teacher.`. */
+function rightGroup(
+  candidates: readonly Candidate[],
+  looksRight: (keys: readonly string[]) => boolean,
+): Choice | undefined {
+  for (const candidate of candidates) {
+    const prefix = findPrefix([...candidateEntries(candidate).tensors.keys()], looksRight);
+    const group = prefix === undefined ? undefined : prefixGroup(candidate, prefix);
+    if (group !== undefined) return group;
+  }
+  return undefined;
+}
+
+/** What `--key` names: a place in the file, or a place and the beginning of its keys; undefined when there is none. */
+export function keyedStateDict(
+  root: PickleValue,
+  key: string,
+  looksRight: ((keys: readonly string[]) => boolean) | undefined,
+): Choice | undefined {
+  for (const { path, value } of placesAlong(root, key)) {
+    if (path === key) {
+      const found = chooseStateDict(value, looksRight, path);
+      if (found !== undefined) return found;
+    }
+    const place = path === key ? undefined : candidateAt(path, value);
+    if (place === undefined) continue;
+    const group = prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`);
+    if (group !== undefined) return group;
+  }
+  return undefined;
+}
+
+/** The places whose paths `key` begins with, the longest path last. Keys may themselves contain dots. */
+function placesAlong(root: PickleValue, key: string): readonly { path: string; value: PickleValue }[] {
+  const places: { path: string; value: PickleValue }[] = [{ path: "", value: root }];
+  for (let index = 0; index < places.length && index < MAX_EXAMINED; index++) {
+    const { path, value } = places[index] ?? { path: "", value: null };
+    for (const [name, child] of childrenOf(value)) {
+      const childPath = joinPath(path, name);
+      if (childPath === key || key.startsWith(`${childPath}.`))
+        places.push({ path: childPath, value: child });
+    }
+  }
+  return places;
+}
+
+/** The entries whose keys begin with `prefix`, without it; undefined when there are none. */
+function prefixGroup(place: Candidate, prefix: string): Choice | undefined {
+  const { tensors } = candidateEntries(place);
+  const group = new Map([...tensors].filter(([name]) => name.startsWith(prefix)));
+  const stripped = removePrefix(group, prefix);
+  if (group.size === 0 || stripped === undefined) return undefined;
+  const inner = removeWrapperPrefix(stripped.entries);
+  const notes =
+    group.size < tensors.size
+      ? [`left out ${tensors.size - group.size} tensors outside ${printable(prefix)}`]
+      : [];
+  return choice(place, { ...inner, prefix: prefix + inner.prefix }, notes);
+}
+
+function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: readonly string[]): Choice {
+  const { prefix, entries, others } = unprefixed;
+  const notTensors = candidateEntries(place).others;
+  return {
+    wrapperPath: place.path,
+    prefix,
+    entries,
+    holder: place.holder,
+    notes: [
+      ...notes,
+      ...(prefix === ""
+        ? []
+        : [`removed the prefix ${printable(prefix)} from ${entries.size - others.length} keys`]),
+      ...(others.length > 0
+        ? [`${count(others.length, "key does", "keys do")} not have it: ${list(others)}`]
+        : []),
+      ...(notTensors.length > 0 ? [`left out what is not a tensor: ${list(notTensors)}`] : []),
+    ],
+  };
+}
+
+function keysOf(candidate: Candidate): string[] {
+  return [...removeWrapperPrefix(candidateEntries(candidate).tensors).entries.keys()];
+}
+
+/** Smaller is better. */
+function preference({ path }: Candidate): number {
+  if (TRAINING_STATE.test(path)) return 300;
+  if (AVERAGED.test(path)) return 200;
+  const rank = WRAPPER_NAMES.indexOf(path.slice(path.lastIndexOf(".") + 1));
+  return rank < 0 ? 100 : rank;
+}
+
+function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
+  const others = list(rest.map(placeName));
+  return `used ${placeName(chosen)}; --key takes another: ${others}`;
+}
+
+function placeName({ path }: Candidate): string {
+  return path === "" ? "the top" : printable(path);
+}
+
+function count(number: number, one: string, many: string): string {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 8).map(printable).join(", ");
+  return names.length > 8 ? `${shown} and ${names.length - 8} more` : shown;
+}

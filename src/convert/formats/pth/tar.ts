@@ -1,0 +1,191 @@
+/**
+ * What torch.save wrote before 0.1.9: a tar archive of the files `storages`, `tensors` and `pickle`. Source:
+ * torch/serialization.py (`legacy_load` in `_legacy_load`), POSIX.1-1988 ustar; little-endian.
+ *
+ * `storages` is a count, then for each storage a pickle (key, location, class), its length and its elements, then a
+ * pickle of views (key, root key, offset, length). `tensors` is a count, then for each tensor a pickle (key, storage
+ * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
+ */
+
+import { type ByteSource, sliceOf } from "../../../core/bytes.js";
+import type { Budget } from "../budget.js";
+import { Cursor } from "../cursor.js";
+import { corrupt, printable, quote, type Region, unsupported } from "../refusals.js";
+import { passStorage, pickleEnvironment } from "./legacy.js";
+import { runPickle } from "./pickle/machine.js";
+import type { PickleEnvironment } from "./pickle/stack.js";
+import { inertObject, isGlobal, keyText, type PickleValue, type Storage, typeName } from "./pickle/values.js";
+import type { Unpickled } from "./storages.js";
+import { partOf } from "./storages.js";
+import { storageElement, storageElementName } from "./tensor-ref.js";
+
+const BLOCK_BYTES = 512;
+
+/** Whether bytes, of which 512 are enough, start as a POSIX tar archive does. */
+export function isTar(head: Uint8Array): boolean {
+  return text(head.subarray(257, 262)) === "ustar";
+}
+
+/** Reads the tar container; tensors stay where they are. Throws `InputError`. */
+export function readTar(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  const files = readFiles(source, region);
+  const open = (name: string) => {
+    const file = files.get(name);
+    if (file === undefined) {
+      const names = [...files.keys()].slice(0, 3).map(quote).join(", ");
+      throw unsupported(region, `a tar archive without ${quote(name)} (${names})`, "a PyTorch archive");
+    }
+    return new Cursor(file, { ...region, part: name });
+  };
+  const environment = pickleEnvironment(budget);
+  const storages = readStorages(open("storages"), environment);
+  const tensors = readTensors(open("tensors"), storages, environment);
+  const persistentLoad = (id: PickleValue, pickleRegion: Region): PickleValue => {
+    // A module's class comes with its source code, of which only the class is of use.
+    if (Array.isArray(id)) return id[0] ?? null;
+    const value = tensors.get(keyText(id)) ?? storages.get(keyText(id));
+    if (value === undefined)
+      throw corrupt(pickleRegion, `a reference to tensor ${quote(keyText(id))}`, "a tensor in tensors");
+    return value;
+  };
+  return { container: "tar", root: runPickle(open("pickle"), { ...environment, persistentLoad }) };
+}
+
+/** The regular files of the archive by name. */
+function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, ByteSource> {
+  const files = new Map<string, ByteSource>();
+  const cursor = new Cursor(source, region);
+  while (cursor.remaining >= BLOCK_BYTES) {
+    const { offset } = cursor;
+    const header = cursor.take(BLOCK_BYTES);
+    // The archive ends with blocks of zeros.
+    if (header[0] === 0) break;
+    const size = octal(header.subarray(124, 136));
+    if (octal(header.subarray(148, 156)) !== checksum(header) || size === undefined) {
+      throw corrupt(region, `a broken tar header at byte ${offset}`, "a header that matches its checksum");
+    }
+    const name = text(header.subarray(0, 100)).replace(/^\.\//, "");
+    const start = cursor.offset;
+    cursor.skip(size);
+    const type = header[156] ?? 0;
+    if (type === 0 || type === 0x30) files.set(name, sliceOf(source, start, size));
+    cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
+  }
+  return files;
+}
+
+function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyMap<string, Storage> {
+  const storages = new Map<string, Storage & { readonly elementBytes: number }>();
+  const count = readCount(cursor, environment);
+  for (let index = 0; index < count; index++) {
+    const [key, , storageClass] = readList(cursor, environment);
+    const element = isGlobal(storageClass) ? storageElementName(storageClass.path) : undefined;
+    const elementBytes = element === undefined ? undefined : storageElement(element)?.bytes;
+    if (element === undefined || elementBytes === undefined) {
+      throw unsupported(cursor.region, `a storage of type ${typeName(storageClass)}`, "a PyTorch type");
+    }
+    const { offset } = cursor;
+    const length = cursor.uint64();
+    cursor.seek(offset);
+    const declared = { key: keyText(key), element, elementBytes, length, view: undefined };
+    const read = passStorage(cursor, declared);
+    const byteLength = length * elementBytes;
+    storages.set(declared.key, {
+      kind: "storage",
+      element,
+      elementBytes,
+      byteLength,
+      bigEndian: false,
+      read,
+    });
+  }
+  for (const view of readList(cursor, environment)) {
+    const [key, rootKey, offset, length] = Array.isArray(view) ? view : [];
+    const root = storages.get(keyText(rootKey));
+    if (root === undefined || typeof offset !== "number" || typeof length !== "number") {
+      throw corrupt(cursor.region, "a view of an unknown storage", "views of storages in the file");
+    }
+    const start = offset * root.elementBytes;
+    const byteLength = length * root.elementBytes;
+    if (!isPart(start, byteLength, root.byteLength)) {
+      throw corrupt(
+        cursor.region,
+        `a view of ${length} elements from element ${offset} of storage ${quote(keyText(rootKey))}`,
+        `a view within its ${root.byteLength / root.elementBytes} elements`,
+      );
+    }
+    storages.set(keyText(key), { ...root, ...partOf(root, start, byteLength) });
+  }
+  return storages;
+}
+
+/** Whether numbers from a file are a part of `length` bytes; false for fractions, NaN and what is too large to add. */
+function isPart(start: number, count: number, length: number): boolean {
+  return (
+    [start, count].every((value) => Number.isSafeInteger(value) && value >= 0) && start + count <= length
+  );
+}
+
+function readTensors(
+  cursor: Cursor,
+  storages: ReadonlyMap<string, Storage>,
+  environment: PickleEnvironment,
+): ReadonlyMap<string, PickleValue> {
+  const tensors = new Map<string, PickleValue>();
+  const count = readCount(cursor, environment);
+  for (let index = 0; index < count; index++) {
+    const [key, storageKey] = readList(cursor, environment);
+    const storage = storages.get(keyText(storageKey));
+    if (storage === undefined)
+      throw corrupt(cursor.region, `a tensor of storage ${quote(keyText(storageKey))}`, "a storage");
+    const rank = cursor.int32();
+    cursor.skip(4);
+    const sizes = readSizes(cursor, rank);
+    const strides = readSizes(cursor, rank);
+    const offset = cursor.uint64();
+    tensors.set(keyText(key), inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]));
+  }
+  return tensors;
+}
+
+function readSizes(cursor: Cursor, rank: number): number[] {
+  // Bounds the array by the bytes that are there; a negative rank reads as none and fails as a tensor.
+  const sizes = new Cursor(cursor.take(8 * Math.max(rank, 0)), cursor.region);
+  return Array.from({ length: Math.max(rank, 0) }, () => sizes.uint64());
+}
+
+function readCount(cursor: Cursor, environment: PickleEnvironment): number {
+  const count = runPickle(cursor, environment);
+  if (typeof count === "number") return count;
+  throw corrupt(
+    cursor.region,
+    `a count of type ${typeName(count)} in ${printable(cursor.region.part)}`,
+    "a number",
+  );
+}
+
+function readList(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {
+  const list = runPickle(cursor, environment);
+  if (Array.isArray(list)) return list;
+  throw corrupt(
+    cursor.region,
+    `a value of type ${typeName(list)} in ${printable(cursor.region.part)}`,
+    "a list",
+  );
+}
+
+/** Header bytes counted with the checksum field as spaces (POSIX.1-1988, 10.1.1). */
+function checksum(header: Uint8Array): number {
+  return header.reduce((sum, byte, index) => sum + (index >= 148 && index < 156 ? 0x20 : byte), 0);
+}
+
+function octal(field: Uint8Array): number | undefined {
+  const digits = text(field).trim();
+  return /^[0-7]{1,11}$/.test(digits) ? Number.parseInt(digits, 8) : undefined;
+}
+
+/** Up to the first NUL, as Latin-1. */
+function text(field: Uint8Array): string {
+  const end = field.indexOf(0);
+  return String.fromCharCode(...(end < 0 ? field : field.subarray(0, end)));
+}

@@ -1,2 +1,0 @@
-export { type DecodedSafetensors, decodeSafetensors } from "./decode.js";
-export { encodeSafetensors } from "./encode.js";

@@ -1,0 +1,147 @@
+import type { LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
+import { formatShape } from "../../core/tensor.js";
+import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./foreign.js";
+
+/** One way in which a file's graph departs from the architecture. A finding, never an exception. */
+export interface Difference {
+  readonly layer: string;
+  readonly stream?: number;
+  readonly found: string;
+  readonly expected: string;
+}
+
+export function difference(
+  layer: Pick<LayerNode, "name" | "stream">,
+  found: string,
+  expected: string,
+): Difference {
+  return {
+    layer: layer.name,
+    ...(layer.stream === undefined ? {} : { stream: layer.stream }),
+    found,
+    expected,
+  };
+}
+
+/** What each kind is called in a sentence. */
+const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
+  input: "the input",
+  conv: "a convolution",
+  linear: "a linear layer",
+  batchNorm: "a batch norm",
+  trainingNorm: "a batch norm in training mode",
+  affine: "a product and sum by channel",
+  instanceNorm: "an instance norm",
+  layerNorm: "a layer norm",
+  relu: "a ReLU",
+  sigmoid: "a sigmoid",
+  maxPool: "a max pool",
+  avgPool: "an average pool",
+  globalAvgPool: "a global average pool",
+  globalMaxPool: "a global max pool",
+  flatten: "a flattening",
+  scale: "a product of two values",
+  add: "a sum",
+  l2Normalize: "a division by the L2 norm",
+  channelOrder: "channels in another order",
+  pad: "padding",
+};
+
+export function nameOfKind(kind: OpKind | Exclude<ForeignKind, "other">): string {
+  return NAMES[kind];
+}
+
+export function nameOf({ op }: ForeignNode): string {
+  return op.kind === "other" ? op.opType : NAMES[op.kind];
+}
+
+interface Feature {
+  readonly what: string;
+  readonly found: string;
+  readonly expected: string;
+}
+
+type Comparison<K extends OpKind & ForeignKind> = (
+  expected: Op<K>,
+  found: ForeignOp<K>,
+) => readonly Feature[];
+
+const nothing = (): readonly Feature[] => [];
+
+const epsilon = (
+  expected: { readonly epsilon: number },
+  found: { readonly epsilon: number },
+): readonly Feature[] =>
+  // Files hold float32.
+  Math.fround(expected.epsilon) === Math.fround(found.epsilon)
+    ? []
+    : [{ what: "epsilon", found: String(found.epsilon), expected: String(expected.epsilon) }];
+
+/** How a node of the right kind may still differ. */
+const COMPARISONS: { readonly [K in OpKind]: Comparison<K> } = {
+  input: nothing,
+  conv: (expected, found) => [
+    ...sizes("input channels", expected.inChannels, found.inChannels),
+    ...sizes("output channels", expected.outChannels, found.outChannels),
+    ...sizes("groups", expected.groups, found.groups),
+    ...windows(expected, found),
+  ],
+  linear: (expected, found) => [
+    ...sizes("input features", expected.inFeatures, found.inFeatures),
+    ...sizes("output features", expected.outFeatures, found.outFeatures),
+  ],
+  batchNorm: epsilon,
+  instanceNorm: epsilon,
+  layerNorm: epsilon,
+  relu: nothing,
+  sigmoid: nothing,
+  maxPool: windows,
+  avgPool: (expected, found) => windows({ ...expected, padding: [0, 0] }, found),
+  globalAvgPool: nothing,
+  globalMaxPool: nothing,
+  flatten: nothing,
+  scale: nothing,
+  add: nothing,
+};
+
+/** How a node's attributes differ from a layer's, for a node of the layer's kind. */
+export function compareOps(layer: LayerNode, node: ForeignNode): readonly Difference[] {
+  if (layer.op.kind !== node.op.kind) return [];
+  // One lookup over a union of operations: the table's type pairs each kind with its own function.
+  const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
+  return compare(layer.op, node.op).map(({ what, found, expected }) =>
+    difference(layer, `${what} ${found}`, `${what} ${expected}`),
+  );
+}
+
+function sizes(what: string, expected: number, found: number): readonly Feature[] {
+  return expected === found ? [] : [{ what, found: String(found), expected: String(expected) }];
+}
+
+interface FoundWindow {
+  readonly kernel: Size2d;
+  readonly stride: Size2d;
+  readonly padding: Padding;
+  readonly autoPad?: string;
+  readonly dilation: Size2d;
+  readonly ceil?: boolean;
+}
+
+function windows(
+  expected: { readonly kernel: Size2d; readonly stride: Size2d; readonly padding: Size2d },
+  found: FoundWindow,
+): readonly Feature[] {
+  const [height, width] = expected.padding;
+  const features = [
+    { what: "kernel", found: formatShape(found.kernel), expected: formatShape(expected.kernel) },
+    { what: "stride", found: formatShape(found.stride), expected: formatShape(expected.stride) },
+    { what: "dilation", found: formatShape(found.dilation), expected: "[1, 1]" },
+    {
+      what: "padding",
+      found: found.autoPad ?? formatShape(found.padding),
+      expected: formatShape([height, width, height, width]),
+    },
+    { what: "rounding of the size", found: found.ceil ? "up" : "down", expected: "down" },
+  ];
+  return features.filter((feature) => feature.found !== feature.expected);
+}

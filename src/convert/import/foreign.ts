@@ -1,0 +1,151 @@
+import type { ParameterRole, Size2d } from "../../arch/index.js";
+import type { DType, Tensor } from "../../core/tensor.js";
+import type { StoredTensor } from "../formats/tfjs/index.js";
+
+/**
+ * A foreign graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no
+ * part but to find a value again in the file.
+ */
+
+/** Rows above, columns to the left, rows below, columns to the right. */
+export type Padding = readonly [top: number, left: number, bottom: number, right: number];
+
+/** How a convolution or pool slides over an image. */
+export interface Window {
+  readonly kernel: Size2d;
+  readonly stride: Size2d;
+  readonly padding: Padding;
+  /** `auto_pad` where the padding that it stands for depends on an image size that the file does not fix. */
+  readonly autoPad?: string;
+  readonly dilation: Size2d;
+}
+
+/** What nodes of foreign graphs are. Kinds that `arch` has too mean the same there. */
+interface ForeignOpTable {
+  input: object;
+  conv: Window & { readonly inChannels: number; readonly outChannels: number; readonly groups: number };
+  linear: { readonly inFeatures: number; readonly outFeatures: number };
+  batchNorm: { readonly epsilon: number };
+  /** A batch norm that normalises by the statistics of what it is given. */
+  trainingNorm: { readonly epsilon: number };
+  /** weight · x + bias per channel, each optional: a batch norm spelled as Mul and Add, or a normalised input. */
+  affine: object;
+  instanceNorm: { readonly epsilon: number };
+  /** Over all of [N, C, 1, 1] but the batch. */
+  layerNorm: { readonly epsilon: number };
+  relu: object;
+  sigmoid: object;
+  maxPool: Window & { readonly ceil: boolean };
+  avgPool: Window & { readonly ceil: boolean };
+  globalAvgPool: object;
+  globalMaxPool: object;
+  flatten: object;
+  /** The product of two activations. */
+  scale: object;
+  add: object;
+  l2Normalize: object;
+  /** Channel c of the result is channel `order[c]` of the input. */
+  channelOrder: { readonly order: readonly number[] };
+  /** Padding that no layer after it has taken up. */
+  pad: { readonly padding: Padding; readonly value: number };
+  /** Any operator without a meaning of its own here. */
+  other: { readonly opType: string; readonly operands: readonly Value[]; readonly axes?: readonly number[] };
+}
+
+export type ForeignKind = keyof ForeignOpTable;
+export type ForeignOp<K extends ForeignKind = ForeignKind> = {
+  [P in K]: { readonly kind: P } & ForeignOpTable[P];
+}[K];
+
+/** Constants by role, shaped as in a state dict: convolutions OIHW, linear layers [out, in]. */
+export type Constants = Readonly<Partial<Record<ParameterRole, StoredTensor>>>;
+
+/** Which of N, C, H, W (0 to 3) each axis of a value in the file is: [0, 2, 3, 1] for NHWC. */
+export type Layout = readonly number[];
+
+/** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
+export interface Reading {
+  readonly layout?: Layout;
+  /** [N, C] that stands for [N, C, 1, 1]. */
+  readonly isFlat?: true;
+  /** (element − zero) · scale. */
+  readonly quantised?: { readonly scale: number; readonly zero: number };
+}
+
+/**
+ * How far constants may be from those that they were quantised from: half a step, per output channel or one for all.
+ */
+export type Roundings = Readonly<Partial<Record<ParameterRole, Float32Array>>>;
+
+/** What is known of a value's shape: a feature map [N, C, H, W], one of a single pixel, or [N, C]. */
+export interface Form {
+  readonly rank: "map" | "pooled" | "flat";
+  readonly channels?: number | undefined;
+  /** Height and width of a map, where the file fixes them. */
+  readonly size?: Size2d | undefined;
+}
+
+export interface ForeignNode<K extends ForeignKind = ForeignKind> {
+  readonly op: ForeignOp<K>;
+  /** The activations that it reads. */
+  readonly inputs: readonly ForeignNode[];
+  readonly constants: Constants;
+  readonly form: Form;
+  /** The ONNX value that holds its output; undefined where no value of the file does. */
+  readonly value: string | undefined;
+  /** How `value` is read. */
+  readonly reading?: Reading;
+  /** Absent where nothing was quantised. */
+  readonly roundings?: Roundings;
+}
+
+/** What an ONNX value name stands for. */
+export type Value =
+  | { readonly kind: "node"; readonly node: ForeignNode; readonly reading?: Reading }
+  | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
+  /** The step that an activation is quantised by while the network runs, times constants. */
+  | { readonly kind: "step"; readonly factor: Tensor | undefined }
+  /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, where that is known. */
+  | { readonly kind: "shape"; readonly length?: number };
+
+/** Whether a node is of one kind, as a type guard. */
+export function isKind<K extends ForeignKind>(
+  node: ForeignNode,
+  ...kinds: readonly K[]
+): node is ForeignNode<K> {
+  return (kinds as readonly string[]).includes(node.op.kind);
+}
+
+/** Whether something is added to what a node computes: exporters write biases of zeros where a module has none. */
+export function hasBias({ constants: { bias } }: ForeignNode): boolean {
+  return bias !== undefined && Array.from(bias.data as ArrayLike<number>).some((value) => value !== 0);
+}
+
+/** What a file does to its input before the network: image[c] = scale[c] · raw[order[c]] + shift[c], as NCHW. */
+export interface Preprocess {
+  readonly layout: Layout;
+  readonly dtype: DType | undefined;
+  readonly order: readonly number[];
+  readonly scale: readonly number[];
+  readonly shift: readonly number[];
+  /** Operators before the network that are none of this. */
+  readonly unknown: readonly string[];
+}
+
+/** A graph without dead nodes. */
+export interface ForeignGraph {
+  /** What the network reads: the file's input, or what the file makes of it beforehand. */
+  readonly input: ForeignNode;
+  readonly preprocess: Preprocess;
+  /** In topological order. */
+  readonly nodes: readonly ForeignNode[];
+  readonly outputs: readonly {
+    readonly name: string;
+    readonly node: ForeignNode | undefined;
+    readonly reading?: Reading;
+  }[];
+  /** The nodes that read each node, once each. */
+  readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
+  /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
+  readonly census: ReadonlyMap<string, number>;
+}

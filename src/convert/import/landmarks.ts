@@ -1,0 +1,190 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
+
+/** Where a layer is, if a landmark tells: at a node, or nowhere, because the block lacks it. */
+export type Anchors = ReadonlyMap<string, ForeignNode | "absent">;
+
+/** Layers that landmarks place, or know to be absent. */
+export function anchorsOf(layers: LayerGraph, blocks: readonly BlockLandmarks[]): Anchors {
+  const anchors = new Map<string, ForeignNode | "absent">();
+  const members = new Map<string, LayerNode[]>(blockNames(layers).map((name) => [name, []]));
+  for (const layer of layers.nodes) members.get(layer.block ?? "")?.push(layer);
+  blockNames(layers).forEach((name, index) => {
+    const block = blocks[index];
+    const place = (layer: string, node: ForeignNode | undefined): void => {
+      anchors.set(layer, node ?? "absent");
+    };
+    place(`${name}.conv1.conv`, block?.conv1);
+    place(`${name}.conv3.conv`, block?.conv3);
+    if (block?.downsample) place(`${name}.downsample.conv`, block.downsample);
+    place(`${name}.aggregate`, block?.aggregate);
+    if (block?.sum) place(`${name}.add`, block.sum);
+    const placed = new Map<number, number>();
+    for (const { name: layer, stream: t, op } of members.get(name) ?? []) {
+      if (t === undefined) continue;
+      const stream = block?.streams.get(t);
+      if (!stream) place(layer, undefined);
+      else if (op.kind === "scale" && stream.product) place(layer, stream.product);
+      else if (op.kind === "conv" && !layer.includes(".gate[")) {
+        const count = placed.get(t) ?? 0;
+        placed.set(t, count + 1);
+        place(layer, stream.convs[count]);
+      }
+    }
+  });
+  return anchors;
+}
+
+/** Paths of the residual blocks, in order. */
+export function blockNames({ nodes }: LayerGraph): readonly string[] {
+  return [...new Set(nodes.flatMap(({ block }) => block ?? []))];
+}
+
+/**
+ * Where the blocks of an OSNet are in a foreign graph. A gate cannot be mistaken: a map times a pooled value. The
+ * convolution that reads a sum of such products is a block's conv3, and everything else is found from there, so that one
+ * broken layer does not hide the rest.
+ */
+
+/** One stream, told from the others of its block by its depth. */
+export interface StreamLandmarks {
+  /** Pointwise, depthwise, pointwise …, as data flows. */
+  readonly convs: readonly ForeignNode<"conv">[];
+  /** What is gated. */
+  readonly output: ForeignNode;
+  /** The gated stream; undefined for a stream that is summed as it is. */
+  readonly product: ForeignNode | undefined;
+}
+
+export interface BlockLandmarks {
+  readonly input: ForeignNode;
+  readonly conv1: ForeignNode<"conv">;
+  /** What the streams read. */
+  readonly reduced: ForeignNode;
+  /** By depth, the number of 3×3 convolutions. */
+  readonly streams: ReadonlyMap<number, StreamLandmarks>;
+  /** Streams of a depth that another one has already. */
+  readonly surplus: readonly StreamLandmarks[];
+  /** The sum of the gated streams, or the only one. */
+  readonly aggregate: ForeignNode;
+  readonly conv3: ForeignNode<"conv">;
+  readonly downsample: ForeignNode<"conv"> | undefined;
+  /** The residual addition. */
+  readonly sum: ForeignNode | undefined;
+  readonly output: ForeignNode;
+}
+
+/** More operations than any stream, sum or gate of an OSNet has in a row; files may be chains of a hundred thousand. */
+const MAX_STEPS = 256;
+
+/** The blocks in network order. */
+export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
+  return graph.nodes.flatMap((node) => {
+    const [aggregate] = node.inputs;
+    if (!isKind(node, "conv") || !aggregate) return [];
+    const leaves = termsOf(aggregate);
+    return leaves.some(isGated) ? (blockAt(graph, node, aggregate, leaves) ?? []) : [];
+  });
+}
+
+/**
+ * The terms of a sum, sums among them taken apart; the sum itself if they are more than any block has, as a file that
+ * doubles a value again and again would have it.
+ */
+export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
+  const terms: ForeignNode[] = [];
+  const pending = [sum];
+  for (let steps = 0; pending.length > 0; steps++) {
+    if (steps > MAX_STEPS) return [sum];
+    const node = pending.shift();
+    if (node && isKind(node, "add")) pending.unshift(...node.inputs);
+    else if (node) terms.push(node);
+  }
+  return terms;
+}
+
+function isGated(node: ForeignNode): boolean {
+  const [map, gate] = node.inputs;
+  return isKind(node, "scale") && map?.form.rank === "map" && gate?.form.rank === "pooled";
+}
+
+function blockAt(
+  graph: ForeignGraph,
+  conv3: ForeignNode<"conv">,
+  aggregate: ForeignNode,
+  leaves: readonly ForeignNode[],
+): BlockLandmarks | undefined {
+  const found = leaves.flatMap((leaf) => streamOf(leaf) ?? []);
+  const streams = new Map<number, StreamLandmarks>();
+  const surplus: StreamLandmarks[] = [];
+  for (const stream of found) {
+    const depth = stream.convs.filter(isSpatial).length;
+    if (streams.has(depth)) surplus.push(stream);
+    else streams.set(depth, stream);
+  }
+  const reduced = found[0]?.convs[0]?.inputs[0];
+  const conv1 = reduced && convBefore(reduced);
+  const input = conv1?.inputs[0];
+  if (!conv1 || !input) return undefined;
+  const sum = next(graph, conv3, "add");
+  const other = sum?.inputs.find((term) => convBefore(term) !== conv3);
+  const shortcut = other && other !== input ? convBefore(other) : undefined;
+  const downsample = shortcut?.inputs[0] === input ? shortcut : undefined;
+  const output = (sum && next(graph, sum, "relu")) ?? sum ?? conv3;
+  return { input, conv1, reduced, streams, surplus, aggregate, conv3, downsample, sum, output };
+}
+
+/** Walks a stream back: depthwise and pointwise convolutions alternate, and a second pointwise one is the block's conv1. */
+function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
+  const product = isKind(leaf, "scale") ? leaf : undefined;
+  let output = product ? product.inputs[0] : leaf;
+  // Gated more than once, it is the same stream still.
+  for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];
+  const convs: ForeignNode<"conv">[] = [];
+  for (let conv = output && convBefore(output); conv; conv = conv.inputs[0] && convBefore(conv.inputs[0])) {
+    const [later] = convs;
+    if (convs.length > MAX_STEPS || (!isSpatial(conv) && (!later || !isSpatial(later)))) break;
+    convs.unshift(conv);
+  }
+  return output && convs.length > 0 ? { convs, output, product } : undefined;
+}
+
+function isSpatial({ op }: ForeignNode<"conv">): boolean {
+  return op.kernel[0] > 1 || op.kernel[1] > 1;
+}
+
+/** Between a convolution and the next: norms, an activation, and what a broken file may have besides. */
+const NORM_STEPS = 12;
+
+/** Ways back that are tried: an activation or norm that is spelled out parts and joins again. */
+const WAYS = 64;
+
+/** The convolution that a value comes from, and nothing else: through operations of one input, or of several of which all do. */
+function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
+  let ways = WAYS;
+  const origin = (current: ForeignNode | undefined, steps: number): ForeignNode<"conv"> | undefined => {
+    if (!current || isKind(current, "conv")) return current;
+    if (steps === 0 || ways-- === 0 || isKind(current, "add")) return undefined;
+    const [first, ...others] = current.inputs.map((input) => origin(input, steps - 1));
+    return others.every((other) => other === first) ? first : undefined;
+  };
+  return origin(node, NORM_STEPS);
+}
+
+/** The node of a kind that a value reaches through operations of one input. */
+export function next(
+  graph: ForeignGraph,
+  from: ForeignNode,
+  kind: ForeignNode["op"]["kind"],
+): ForeignNode | undefined {
+  let current = from;
+  for (let steps = 0; steps < NORM_STEPS; steps++) {
+    const readers: readonly ForeignNode[] = graph.consumers.get(current) ?? [];
+    const wanted = readers.find((reader) => reader.op.kind === kind);
+    if (wanted) return wanted;
+    const [only] = readers;
+    if (!only || readers.length > 1 || only.inputs.length !== 1 || isKind(only, "conv")) return undefined;
+    current = only;
+  }
+  return undefined;
+}

@@ -1,0 +1,211 @@
+import { unreadLayers } from "../../arch/graph.js";
+import { ancestors, type Dialect, expand, type LayerGraph, type OsnetSpec } from "../../arch/index.js";
+import { InputError } from "../../core/errors.js";
+import type { OnnxModel } from "../formats/onnx/index.js";
+import { type Difference, difference } from "./differences.js";
+import {
+  type Constants,
+  type ForeignGraph,
+  type ForeignNode,
+  isKind,
+  type Preprocess,
+  type Reading,
+  type Roundings,
+} from "./foreign.js";
+import { type BlockLandmarks, findBlocks } from "./landmarks.js";
+import { normalise } from "./normalise.js";
+import { isPlain, strayOrder } from "./preprocess.js";
+import { noResult, notAnOsnet } from "./refusals.js";
+import { gateDifferences } from "./shared-weights.js";
+import { sketchGraph } from "./sketch.js";
+import { type Walk, walk } from "./walk.js";
+
+/** A file's output: the layer that it is, and what the file does to it afterwards. */
+export interface MatchedOutput {
+  readonly name: string;
+  readonly layer: string;
+  /** Operators between the layer and the output, such as a division by the L2 norm. */
+  readonly tail: readonly string[];
+}
+
+/** An ONNX graph laid beside the layer graph of an OSNet. */
+export interface GraphMatch {
+  readonly spec: OsnetSpec;
+  readonly graph: LayerGraph;
+  /** The ONNX value that holds each layer's output. */
+  readonly values: ReadonlyMap<string, string>;
+  /** How a value's elements become the layer's, where they are not that already: axes in another order, integers. */
+  readonly readings: ReadonlyMap<string, Reading>;
+  /** What the file does to its input before the network; undefined where the network reads it as it is. */
+  readonly preprocess: Preprocess | undefined;
+  /** Layers whose output no value holds: those absorbed, and what is inside an operator that computes several. */
+  readonly folded: ReadonlySet<string>;
+  /** Convolutions and linear layers whose constants are products with those of the batch norm after them. */
+  readonly absorbed: ReadonlySet<string>;
+  /** Batch norms that the file spells as a product and a sum, which do not tell the four parameters apart. */
+  readonly affine: ReadonlySet<string>;
+  readonly outputs: readonly MatchedOutput[];
+  /** Each layer's constants; where a batch norm is folded, its layer has the products of both. */
+  readonly constants: ReadonlyMap<string, Constants>;
+  /** How far a layer's constants may be from those that they were quantised from; empty for a float file. */
+  readonly roundings: ReadonlyMap<string, Roundings>;
+  /** Every way in which the file departs from the architecture, in network order; empty for a faithful file. */
+  readonly differences: readonly Difference[];
+}
+
+export interface MatchOptions {
+  /** What messages call the file. */
+  readonly subject: string;
+  /** The network that the file should be. Default: the OSNet that its graph resembles. */
+  readonly graph?: LayerGraph;
+  /** How modules are named, where the caller knows: a graph without instance norms does not tell. */
+  readonly dialect?: Dialect;
+}
+
+/** Below this share of layers found, a graph is another network, not an OSNet with faults. */
+const RESEMBLANCE = 0.5;
+
+/**
+ * Matches an ONNX graph against OSNet by data flow and by what operators mean, never by names.
+ *
+ * @throws InputError (`unsupported`) if the graph is no OSNet, (`format`) if it is no graph
+ */
+export function matchGraph(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): GraphMatch {
+  const foreign = normalise(model, subject);
+  const blocks = findBlocks(foreign);
+  const graph = given ?? sketched(foreign, blocks, dialect);
+  if (!graph) throw notAnOsnet(foreign, subject);
+  const walked = walk(graph, foreign, blocks);
+  const reached = walked.nodes.size - walked.skipped.size;
+  if (reached < RESEMBLANCE * graph.nodes.length) throw notAnOsnet(foreign, subject);
+  return assemble(graph, foreign, walked, subject);
+}
+
+function sketched(
+  foreign: ForeignGraph,
+  blocks: readonly BlockLandmarks[],
+  dialect: Dialect | undefined,
+): LayerGraph | undefined {
+  const spec = sketchGraph(foreign, blocks, dialect);
+  try {
+    return spec && expand(spec);
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
+  const { nodes, absorbed, products, skipped } = walked;
+  const values = new Map<string, string>();
+  const constants = new Map<string, Constants>();
+  const folded = new Set(absorbed);
+  const affine = new Set<string>();
+  const readings = new Map<string, Reading>();
+  const roundings = new Map<string, Roundings>();
+  for (const { name, reading } of foreign.outputs) if (reading) readings.set(name, reading);
+  for (const layer of graph.nodes) {
+    const node = nodes.get(layer.name);
+    if (!node || skipped.has(layer.name)) continue;
+    if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !products.has(layer.name))
+      affine.add(layer.name);
+    if (!folded.has(layer.name) && !isKind(node, "input")) {
+      if (node.value === undefined) folded.add(layer.name);
+      else {
+        values.set(layer.name, node.value);
+        if (node.reading) readings.set(node.value, node.reading);
+      }
+    }
+    constants.set(layer.name, products.get(layer.name) ?? node.constants);
+    if (node.roundings) roundings.set(layer.name, node.roundings);
+  }
+  const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
+  const [first] = outputs;
+  if (!first) throw noResult(foreign, subject);
+  const needed = ancestors(graph, ...outputs.map(({ layer }) => layer));
+  const differences = [
+    ...inputDifferences(graph, foreign),
+    ...ownFindings(graph, walked),
+    ...gateDifferences(graph, nodes),
+  ];
+  const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
+  return {
+    spec: graph.spec,
+    graph,
+    values,
+    readings,
+    preprocess: isPlain(foreign.preprocess) ? undefined : foreign.preprocess,
+    folded,
+    absorbed,
+    affine,
+    outputs,
+    constants,
+    roundings,
+    differences: differences
+      .filter(({ layer }) => needed.has(layer))
+      .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
+  };
+}
+
+/**
+ * What a file lacks because nothing in it would read it is no finding beside the one of what should: a gate, of a product
+ * with another; a shortcut, of a sum that is not there.
+ */
+function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): readonly Difference[] {
+  const departing = new Set(differences.map(({ layer }) => layer));
+  const unread = unreadLayers(
+    graph,
+    (layer) => !nodes.has(layer) || skipped.has(layer),
+    (reader) => nodes.has(reader) && departing.has(reader),
+  );
+  return differences.filter(({ layer }) => !unread.has(layer));
+}
+
+function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): readonly Difference[] {
+  const [input] = nodes;
+  if (!input) return [];
+  const { unknown } = preprocess;
+  const order = strayOrder(preprocess);
+  return [
+    ...(unknown.length > 0
+      ? [difference(input, `${unknown.join(", ")} before the network`, "normalised images")]
+      : []),
+    ...(order
+      ? [difference(input, `channels in the order ${order.join(", ")}`, "those of normalised images, RGB")]
+      : []),
+  ];
+}
+
+/** What comes after a network's result has none of these: behind them, the way to the result was lost. */
+const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
+
+/**
+ * The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. An output
+ * that layers with weights part from all that was found stands for the network's result, which then is missing.
+ */
+function matchOutput(
+  graph: LayerGraph,
+  { nodes, skipped, absorbed }: Walk,
+  name: string,
+  output: ForeignNode | undefined,
+): MatchedOutput | undefined {
+  const layers = new Map<ForeignNode, string>();
+  const { features, logits, probabilities, evaluation } = graph.outputs;
+  const evaluated = graph.outputs[evaluation] ?? features;
+  for (const { name: layer } of graph.nodes) {
+    const node = nodes.get(layer);
+    if (!node || absorbed.has(layer)) continue;
+    const earlier = layers.get(node);
+    // A file that lacks an activation at its end still means to give the layer that the activation would be.
+    const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
+    if (!skipped.has(layer) || !isResult) layers.set(node, layer);
+  }
+  const tail: string[] = [];
+  for (let node = output; node; node = node.inputs.length === 1 ? node.inputs[0] : undefined) {
+    const layer = layers.get(node);
+    if (layer !== undefined)
+      return { name, layer: tail.some((kind) => INNER.has(kind)) ? evaluated : layer, tail };
+    tail.unshift(node.op.kind === "other" ? node.op.opType : node.op.kind);
+  }
+  return undefined;
+}

@@ -1,0 +1,127 @@
+import { OPSET_RANGE } from "../export/onnx/index.js";
+import type { OnnxDType, OnnxOptions } from "../export/onnx/options.js";
+import { RESULT_KINDS, type ResultKind } from "../export/results.js";
+import {
+  decodeOnnx,
+  type OnnxDimension,
+  type OnnxModel,
+  type OnnxSource,
+  type OnnxValue,
+} from "../formats/onnx/index.js";
+import { zerosForAbsent } from "../formats/refusals.js";
+import {
+  describePreprocess,
+  type GraphMatch,
+  imageShape,
+  matchGraph,
+  type Preprocess,
+  pixelOrder,
+} from "./index.js";
+
+/** How an ONNX file looks from outside, as options that write another one so. */
+export interface OnnxInterface {
+  readonly options: OnnxOptions;
+  /** Whether its weights are in a file beside it. */
+  readonly externalData: boolean;
+  /** What of it we do not write, one clause each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Reads the interface of an ONNX file of any exporter; its weights may be missing from beside it.
+ *
+ * @throws InputError if the file is no ONNX file (`format`), or no OSNet (`unsupported`)
+ */
+export function openOnnxInterface(bytes: Uint8Array, source: OnnxSource): OnnxInterface {
+  const model = decodeOnnx(bytes, { ...source, absent: zerosForAbsent() });
+  return onnxInterface(model, matchGraph(model, { subject: source.subject }));
+}
+
+/** Reads the interface of a matched file: names, opset, batch, size, outputs, folding, types, preprocessing. */
+export function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
+  const [oldest, newest] = OPSET_RANGE;
+  const opset = Math.max(oldest, Math.min(newest, model.opset));
+  const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  const [batch = null, , height = null, width = null] = imageShape(model);
+  const { gates } = match.graph;
+  const names = new Set(match.outputs.map(({ layer }) => layer));
+  const hasGates = gates.length > 0 && gates.every(({ layer }) => names.has(layer));
+  const output = resultsOf(match);
+  const order = match.preprocess && pixelOrder(match.preprocess);
+  return {
+    options: {
+      opset,
+      batch: fixed(batch) ?? "dynamic",
+      size: sizeOf(height, width),
+      fold: match.absorbed.size > 0,
+      ...(input ? { inputName: input.name } : {}),
+      ...(output.length > 0 ? { output } : {}),
+      ...(hasGates ? { gates: true } : {}),
+      dtype: weightsDType(match),
+      ioDtype: halfOrFloat(input?.dtype),
+      ...(order ? { preprocess: order } : {}),
+    },
+    externalData: model.sidecars !== undefined || model.missing !== undefined,
+    notes: [
+      ...(opset === model.opset ? [] : [`opset ${opset}, the nearest to their ${model.opset}`]),
+      ...(match.preprocess && !order ? [unlikePixels(match.preprocess)] : []),
+      ...typeNotes(input, match),
+      ...outputNotes(match, hasGates),
+    ],
+  };
+}
+
+function fixed(size: OnnxDimension): number | undefined {
+  return typeof size === "number" ? size : undefined;
+}
+
+function sizeOf(height: OnnxDimension, width: OnnxDimension): NonNullable<OnnxOptions["size"]> {
+  const [rows, columns] = [fixed(height), fixed(width)];
+  return rows !== undefined && columns !== undefined ? { height: rows, width: columns } : "dynamic";
+}
+
+/** The results among a file's outputs, under the names that they have there. */
+function resultsOf({
+  graph,
+  outputs,
+}: GraphMatch): readonly { readonly kind: ResultKind; readonly name: string }[] {
+  return outputs.flatMap(({ name, layer }) => {
+    const kind = RESULT_KINDS.find((candidate) => graph.outputs[candidate] === layer);
+    return kind ? [{ kind, name }] : [];
+  });
+}
+
+/** What most of its weights are stored in. */
+export function weightsDType({ constants }: GraphMatch): OnnxDType {
+  const weights = [...constants.values()].flatMap(({ weight }) => weight ?? []);
+  const half = weights.filter(({ dtype }) => dtype === "float16").length;
+  return 2 * half > weights.length ? "float16" : "float32";
+}
+
+function halfOrFloat(dtype: OnnxValue["dtype"]): OnnxDType {
+  return dtype === "float16" ? "float16" : "float32";
+}
+
+function unlikePixels(preprocess: Preprocess): string {
+  return `their preprocessing is not written: ${describePreprocess(preprocess)}`;
+}
+
+function typeNotes(input: OnnxValue | undefined, { roundings }: GraphMatch): readonly string[] {
+  const dtype = input?.dtype;
+  return [
+    ...(dtype === undefined || dtype === "float32" || dtype === "float16"
+      ? []
+      : [`their input is ${dtype}, ours float32`]),
+    ...(roundings.size > 0 ? ["their weights are quantised, ours are not"] : []),
+  ];
+}
+
+function outputNotes({ graph, outputs }: GraphMatch, hasGates: boolean): readonly string[] {
+  const { features, logits, probabilities } = graph.outputs;
+  const gates = new Set(hasGates ? graph.gates.map(({ layer }) => layer) : []);
+  return outputs.flatMap(({ name, layer, tail }) => {
+    if (![features, logits, probabilities].includes(layer) && !gates.has(layer))
+      return [`their output ${name} is the layer ${layer}, which is no result that we write`];
+    return tail.length > 0 ? [`${tail.join(", ")} after their output ${name} is not written`] : [];
+  });
+}

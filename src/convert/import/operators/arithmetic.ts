@@ -1,0 +1,185 @@
+import type { Tensor } from "../../../core/tensor.js";
+import { toReal } from "../../../core/tensor-cast.js";
+import {
+  type Constants,
+  type ForeignNode,
+  type Form,
+  isKind,
+  type Layout,
+  type Reading,
+  type Value,
+} from "../foreign.js";
+import { isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { l2Normalized, normalized, sumOf, weightedInverse } from "./decompositions.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  float,
+  int,
+  nodeValue,
+  type OperatorReader,
+  replaced,
+} from "./site.js";
+import { pointwiseOp } from "./windows.js";
+
+/** Sums, products and matrix products: what they mean depends on which operands are constants. */
+
+export const readGemm: OperatorReader = ({ node, inputs, output }) => {
+  const [input, matrix, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  const scaled = float(node, "alpha", 1) !== 1 || (bias && float(node, "beta", 1) !== 1);
+  if (!input || matrix?.shape.length !== 2 || scaled || int(node, "transA", 0) !== 0) return undefined;
+  if (inputs[2] && !bias) return undefined;
+  const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
+  const value = linear(input, weight, output, bias);
+  const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
+  return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
+};
+
+export const readMatMul: OperatorReader = (site) => {
+  const { inputs, output, layout } = site;
+  const [input, matrix] = [asNode(inputs[0]), asTensor(inputs[1])];
+  if (!input || matrix?.shape.length !== 2) return undefined;
+  if (input.form.rank === "flat") return readGemm({ ...site, inputs: inputs.slice(0, 2) });
+  // Along the last axis of NHWC a matrix product is a pointwise convolution.
+  return layout?.[3] === 1 ? pointwise(input, transposed(matrix), output, layout) : undefined;
+};
+
+function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: Layout): Value {
+  const [outChannels = 0, inChannels = 0] = matrix.shape;
+  const op = pointwiseOp(inChannels, outChannels);
+  const weight = { ...matrix, shape: [outChannels, inChannels, 1, 1] };
+  const form: Form = { ...input.form, channels: outChannels };
+  const reading: Reading = { layout };
+  return {
+    kind: "node",
+    node: { op, inputs: [input], form, value, constants: { weight }, reading },
+    reading,
+  };
+}
+
+function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value | undefined {
+  const [outFeatures = 0, inFeatures = 0] = weight.shape;
+  const vector = bias && perChannel(bias, { rank: "flat", channels: outFeatures });
+  if (bias && !vector) return undefined;
+  return nodeValue(
+    { kind: "linear", inFeatures, outFeatures },
+    [input],
+    { rank: "flat", channels: outFeatures },
+    value,
+    // A bias that is a vector already keeps its own bits, whatever its type.
+    {
+      weight,
+      ...(bias && vector
+        ? { bias: bias.shape.length === 1 && bias.shape[0] === outFeatures ? bias : vector }
+        : {}),
+    },
+  );
+}
+
+export const readAdd: OperatorReader = ({ inputs, output }) => {
+  const nodes = inputs.flatMap((value) => asNode(value) ?? []);
+  const [first] = nodes;
+  if (first && nodes.length === inputs.length) {
+    const [, second] = nodes;
+    if (!second) return { kind: "node", node: first };
+    const decomposed = nodes.length === 2 ? sumOf(first, second, output) : undefined;
+    return decomposed ?? nodeValue({ kind: "add" }, nodes, first.form, output);
+  }
+  const constant = inputs.flatMap((value) => asTensor(value) ?? []);
+  return first && nodes.length === 1 && constant.length === 1 && inputs.length === 2
+    ? shifted(first, constant[0], output)
+    : undefined;
+};
+
+export const readSub: OperatorReader = ({ inputs, output }) => {
+  const [input, constant] = [asNode(inputs[0]), asTensor(inputs[1])];
+  return input && constant
+    ? shifted(
+        input,
+        mapTensor(constant, input.form, (value) => -value),
+        output,
+      )
+    : undefined;
+};
+
+export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
+  const [left, right] = [asNode(a), asNode(b)];
+  if (left && right) {
+    const unit = byReciprocal(left, right, output) ?? byReciprocal(right, left, output);
+    if (unit) return unit;
+    // The map comes first, as in `arch`.
+    const [map, gate] =
+      left.form.rank === "pooled" && right.form.rank === "map" ? [right, left] : [left, right];
+    return nodeValue({ kind: "scale" }, [map, gate], map.form, output);
+  }
+  const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
+  if (input) return constant && multiplied(input, constant, output);
+  return scalarProduct(asTensor(a), asTensor(b));
+};
+
+/** Two numbers, as exporters scale the second term of a sum that may be a number: torch's `alpha`. */
+function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | undefined {
+  if (a?.data.length !== 1 || b?.data.length !== 1 || !(isFloat(a) || isFloat(b))) return undefined;
+  const [left, right] = [a, b].map((tensor) =>
+    isFloat(tensor) ? (uniform(tensor) ?? Number.NaN) : Number(tensor.data[0]),
+  ) as [number, number];
+  return { kind: "constant", tensor: { dtype: "float32", shape: [], data: Float32Array.of(left * right) } };
+}
+
+/** x · (1 / d), or x · (γ / d), where that is a normalisation of x. */
+function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value | undefined {
+  const { weight, inverse } = weightedInverse(factor);
+  const [divisor] = inverse.inputs;
+  if (!isKind(inverse, "other") || inverse.op.opType !== "Reciprocal" || !divisor) return undefined;
+  const norm = normalized(x, divisor, value);
+  if (!weight) return norm ?? l2Normalized(x, divisor, value);
+  return norm?.kind === "node" ? replaced(norm.node, { constants: { weight } }) : undefined;
+}
+
+export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
+  const [left, right, constant] = [asNode(a), asNode(b), asTensor(b)];
+  if (left && constant)
+    return multiplied(
+      left,
+      mapTensor(constant, left.form, (value) => 1 / value),
+      output,
+    );
+  return left && right ? (normalized(left, right, output) ?? l2Normalized(left, right, output)) : undefined;
+};
+
+/** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
+function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
+  // A sum that a program began with 0.
+  if (constant?.data.length === 1 && Number(constant.data[0]) === 0) return { kind: "node", node: input };
+  const bias = constant && perChannel(constant, input.form);
+  if (!bias) return undefined;
+  // The constant itself where it is a plain vector: its bits are the checkpoint's.
+  const { bias: own } = input.constants;
+  const takes = isKind(input, "conv", "linear", "affine") ? !own : isUnshifted(input);
+  if (takes) return replaced(input, { value, constants: { ...input.constants, bias } });
+  return nodeValue({ kind: "affine" }, [input], input.form, value, { bias });
+}
+
+function multiplied(input: ForeignNode, constant: Tensor, value: string): Value | undefined {
+  if (uniform(constant) === 1) return { kind: "node", node: input };
+  const weight = perChannel(constant, input.form);
+  if (!weight) return undefined;
+  const { weight: own } = input.constants;
+  if (isUnshifted(input) && (!own || uniform(own) === 1))
+    return replaced(input, { value, constants: { ...input.constants, weight } });
+  return nodeValue({ kind: "affine" }, [input], input.form, value, { weight });
+}
+
+/** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */
+function isUnshifted(input: ForeignNode): boolean {
+  const { bias }: Constants = input.constants;
+  return isKind(input, "instanceNorm", "layerNorm") && (!bias || uniform(bias) === 0);
+}
+
+function mapTensor(tensor: Tensor, { channels = 1 }: Form, change: (value: number) => number): Tensor {
+  // Neither whole numbers nor more than one per channel: the readers that get this one back leave it alone.
+  if (!isFloat(tensor) || tensor.data.length > channels) return tensor;
+  const { data } = toReal(tensor, "constant");
+  return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };
+}

@@ -1,0 +1,173 @@
+import { NHWC_DOMAIN } from "../layouts.js";
+import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
+import { readChannelGather, readChannelGatherNd, readChannelSlice } from "./channels.js";
+import {
+  constantOf,
+  readCast,
+  readConcat,
+  readConstantOfShape,
+  readEqual,
+  readExpand,
+  readNot,
+  readShape,
+  readSize,
+  readTile,
+} from "./constants.js";
+import {
+  readFlatten,
+  readReduceMax,
+  readReduceMean,
+  readReshape,
+  readSqueeze,
+  readTranspose,
+  readUnsqueeze,
+} from "./layout.js";
+import {
+  readBatchNorm,
+  readClip,
+  readFusedConv,
+  readFusedGemm,
+  readFusedMatMul,
+  readInstanceNorm,
+  readLayerNorm,
+  readLpNormalization,
+  readMax,
+  readRelu,
+  readSigmoid,
+} from "./norms.js";
+import {
+  readConvInteger,
+  readDequantize,
+  readDynamicQuantizeMatMul,
+  readMatMulInteger,
+  readMatMulIntegerToFloat,
+  readQGemm,
+  readQLinearAdd,
+  readQLinearAveragePool,
+  readQLinearConv,
+  readQLinearGlobalAveragePool,
+  readQLinearMatMul,
+  readQLinearMul,
+  readQLinearSigmoid,
+  readQuantize,
+  readStep,
+} from "./quantised.js";
+import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
+import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
+
+/** What is handed on as it is: in inference, or because only the element type changes. */
+const passOn: OperatorReader = ({ inputs }) => inputs[0];
+
+/** Passes its input on but in training, which its third input says (opset 12). A ratio of 0 is none. */
+const readDropout: OperatorReader = ({ inputs, output }) => {
+  const [input, ratio, training] = inputs;
+  const node = asNode(input);
+  const isTraining = training !== undefined && numbers(training)?.every((value) => value === 0) !== true;
+  if (!isTraining || numbers(ratio)?.every((value) => value === 0)) return input;
+  return (
+    node &&
+    nodeValue(
+      { kind: "other", opType: "a dropout in training mode", operands: [] },
+      [node],
+      node.form,
+      output,
+    )
+  );
+};
+
+function readGlobalPool(kind: "globalAvgPool" | "globalMaxPool"): OperatorReader {
+  return ({ inputs, output }) => {
+    const input = asNode(inputs[0]);
+    return input && globalPool(kind, input, output);
+  };
+}
+
+/** The meaning of each standard operator that occurs in exports of an OSNet. */
+const READERS: Readonly<Record<string, OperatorReader>> = {
+  Add: readAdd,
+  AveragePool: readAveragePool,
+  BatchNormalization: readBatchNorm,
+  Cast: readCast,
+  CastLike: readCast,
+  Clip: readClip,
+  Concat: readConcat,
+  Constant: ({ node }) => {
+    const tensor = constantOf(node);
+    return tensor && { kind: "constant", tensor };
+  },
+  ConstantOfShape: readConstantOfShape,
+  Conv: readConv,
+  ConvInteger: readConvInteger,
+  DequantizeLinear: readDequantize,
+  Div: readDiv,
+  Dropout: readDropout,
+  DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
+  Equal: readEqual,
+  Expand: readExpand,
+  Flatten: readFlatten,
+  Gather: readChannelGather,
+  GatherND: readChannelGatherNd,
+  Gemm: readGemm,
+  GlobalAveragePool: readGlobalPool("globalAvgPool"),
+  GlobalMaxPool: readGlobalPool("globalMaxPool"),
+  Identity: passOn,
+  InstanceNormalization: readInstanceNorm,
+  LayerNormalization: readLayerNorm,
+  LpNormalization: readLpNormalization,
+  MatMul: readMatMul,
+  MatMulInteger: readMatMulInteger,
+  Max: readMax,
+  MaxPool: readMaxPool,
+  Mul: (site) => readStep(site) ?? readMul(site),
+  Not: readNot,
+  Pad: readPad,
+  QLinearConv: readQLinearConv,
+  QLinearMatMul: readQLinearMatMul,
+  QuantizeLinear: readQuantize,
+  ReduceMax: readReduceMax,
+  ReduceMean: readReduceMean,
+  Relu: readRelu,
+  Reshape: readReshape,
+  Shape: readShape,
+  Sigmoid: readSigmoid,
+  Size: readSize,
+  Slice: readChannelSlice,
+  Squeeze: readSqueeze,
+  Sub: readSub,
+  Sum: readAdd,
+  Tile: readTile,
+  Transpose: readTranspose,
+  Unsqueeze: readUnsqueeze,
+};
+
+/** onnxruntime's operators (`ContribOperators.md`). */
+const MICROSOFT: Readonly<Record<string, OperatorReader>> = {
+  DequantizeLinear: readDequantize,
+  DynamicQuantizeMatMul: readDynamicQuantizeMatMul,
+  FusedConv: readFusedConv,
+  FusedGemm: readFusedGemm,
+  FusedMatMul: readFusedMatMul,
+  MatMulIntegerToFloat: readMatMulIntegerToFloat,
+  QGemm: readQGemm,
+  QLinearAdd: readQLinearAdd,
+  QLinearAveragePool: readQLinearAveragePool,
+  QLinearGlobalAveragePool: readQLinearGlobalAveragePool,
+  QLinearMul: readQLinearMul,
+  QLinearSigmoid: readQLinearSigmoid,
+  QuantizeLinear: readQuantize,
+};
+
+/** The readers of each domain's operators. */
+export const DOMAINS: Readonly<Record<string, Readonly<Record<string, OperatorReader>>>> = {
+  "": READERS,
+  [NHWC_DOMAIN]: { ...READERS, Conv: readGroupedConv },
+  "com.microsoft": MICROSOFT,
+};
+
+/** The reader of an operator, or undefined for one without a meaning here. */
+export function readerOf(opType: string, domain: string): OperatorReader | undefined {
+  const readers = Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined;
+  return readers && Object.hasOwn(readers, opType) ? readers[opType] : undefined;
+}
+
+export { laterOutput } from "./quantised.js";

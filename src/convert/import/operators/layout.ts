@@ -1,0 +1,174 @@
+import { type ForeignNode, isKind, type Layout, type Value } from "../foreign.js";
+import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
+import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
+import { reshapedBack } from "./norms.js";
+import {
+  asNode,
+  asTensor,
+  attributeOrInput,
+  frontAxes,
+  int,
+  ints,
+  nodeValue,
+  numbers,
+  type OperatorReader,
+} from "./site.js";
+import { globalPool, pointwiseOp } from "./windows.js";
+
+/** Operators that move elements without changing them, and reductions over a plane. */
+
+export const readFlatten: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  return input && int(node, "axis", 1) === 1 ? flattened(input, output) : undefined;
+};
+
+/**
+ * The target is not always a constant: exporters compute it from the input's own shape, which can only mean [N, −1]
+ * where a pooled map is its input.
+ */
+export const readReshape: OperatorReader = ({ node, inputs, output, layout }) => {
+  const target = ints(node, "shape") ?? numbers(inputs[1]);
+  const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
+  if (tensor) return target && constant(reshaped(tensor, resolveShape(target, tensor.shape)));
+  if (!input) return undefined;
+  const back = target && !layout && reshapedBack(input, target, output);
+  if (back) return back;
+  const [, columns = -1] = target ?? [];
+  if (!target || (target.length === 2 && (columns < 1 || columns === input.form.channels)))
+    return flattened(input, output);
+  const [, , height, width] = target;
+  if (target.length !== 4) return undefined;
+  if (height === 1 && width === 1) return unflattened(input, output, NCHW);
+  return target[1] === 1 && height === 1 ? unflattened(input, output, NHWC) : undefined;
+};
+
+export const readSqueeze: OperatorReader = (site) => {
+  const axes = attributeOrInput(site, "axes", 1);
+  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  if (tensor) {
+    const at = new Set(axes?.map((axis) => (axis < 0 ? axis + tensor.shape.length : axis)));
+    return constant(
+      reshaped(
+        tensor,
+        tensor.shape.filter((size, axis) => (axes ? !at.has(axis) : size !== 1)),
+      ),
+    );
+  }
+  // Two squeezes of one axis each are one flattening; the value between them is [N, C, 1], and nobody's.
+  return input && flattened(input, site.output);
+};
+
+export const readUnsqueeze: OperatorReader = (site) => {
+  const axes = attributeOrInput(site, "axes", 1);
+  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  if (tensor) return axes && constant(reshaped(tensor, unsqueezedShape(tensor.shape, axes)));
+  // Before the channels, or behind them.
+  const before = axes?.some((axis) => axis === 1 || axis === -3) && !axes.includes(3) && !axes.includes(-1);
+  return input && unflattened(input, site.output, before ? NHWC : NCHW);
+};
+
+/** The same activation in another layout. */
+export const readTranspose: OperatorReader = ({ node, inputs, layout = NCHW }) => {
+  const order = ints(node, "perm");
+  const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
+  if (tensor) return isOrder(order, tensor.shape.length) ? constant(transposed(tensor, order)) : undefined;
+  if (!input || order?.length !== 4 || input.form.rank === "flat") return undefined;
+  const changed = permuted(layout, order);
+  return { kind: "node", node: input, ...(isNchw(changed) ? {} : { reading: { layout: changed } }) };
+};
+
+/** Whether each axis is named once; no order at all is the reverse one. */
+function isOrder(order: readonly number[] | undefined, rank: number): boolean {
+  if (!order) return true;
+  return (
+    order.length === rank && order.every((axis, at) => axis >= 0 && axis < rank && order.indexOf(axis) === at)
+  );
+}
+
+function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader {
+  return (site) => {
+    const input = asNode(site.inputs[0]);
+    const axes = attributeOrInput(site, "axes", 1);
+    if (!input || !axes || input.form.rank !== "map") return undefined;
+    const [source, reduced] = firstReduction(input, site.node.opType);
+    if (String(frontAxes([...reduced, ...axes], source.form)) !== "2,3") return undefined;
+    if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
+    // [N, C] at once: the pooled map is no value of the file.
+    const pooled = asNode(globalPool(pool, source, undefined));
+    return pooled && flattened(pooled, site.output);
+  };
+}
+
+/** What is reduced over which axes already, where a plane is reduced one axis at a time. */
+function firstReduction(
+  input: ForeignNode,
+  opType: string,
+): readonly [source: ForeignNode, axes: readonly number[]] {
+  const [source] = input.inputs;
+  return input.op.kind === "other" && input.op.opType === opType && input.op.axes?.length === 1 && source
+    ? [source, input.op.axes]
+    : [input, []];
+}
+
+export const readReduceMean: OperatorReader = readReduction("globalAvgPool");
+export const readReduceMax: OperatorReader = readReduction("globalMaxPool");
+
+function flattened(input: ForeignNode, output: string): Value | undefined {
+  const { rank, channels } = input.form;
+  if (rank === "flat")
+    return { kind: "node", node: input.op.kind === "flatten" ? { ...input, value: output } : input };
+  return rank === "pooled"
+    ? nodeValue({ kind: "flatten" }, [input], { rank: "flat", channels }, output)
+    : undefined;
+}
+
+/**
+ * [N, C] as [N, C, 1, 1] again, or [N, 1, 1, C]: the pooled map that was flattened, now with a value in the file.
+ */
+function unflattened(input: ForeignNode, output: string, layout: Layout): Value | undefined {
+  const reading = isNchw(layout) ? {} : { reading: { layout } };
+  if (input.form.rank === "pooled") return { kind: "node", node: input, ...reading };
+  const [pooled] = input.inputs;
+  if (input.op.kind === "flatten" && pooled) {
+    const node = pooled.value === undefined ? { ...pooled, value: output, ...reading } : pooled;
+    return { kind: "node", node, ...reading };
+  }
+  const node = onPixel(input, MAX_STEPS);
+  return node && { kind: "node", node, ...reading };
+}
+
+/** More operations than a gate has from its pooling to its product. */
+const MAX_STEPS = 16;
+
+/**
+ * What linear layers and activations make of a flattened map, as pointwise convolutions of its one pixel: a gate written
+ * as a little network of vectors. Values stay where they are in the file, two axes short.
+ */
+function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
+  const [input] = node.inputs;
+  if (node.op.kind === "flatten")
+    // A mean that is [N, C] at once is the pooled map, whose value this is.
+    return input && input.value === undefined
+      ? { ...input, value: node.value, reading: { ...input.reading, isFlat: true } }
+      : input;
+  const before = input && node.inputs.length === 1 && steps > 0 ? onPixel(input, steps - 1) : undefined;
+  if (!before || !isKind(node, "linear", "affine", "batchNorm", "relu", "sigmoid", "other")) return undefined;
+  const { op, constants } = node;
+  const pixel: ForeignNode = {
+    ...node,
+    inputs: [before],
+    form: { ...node.form, rank: "pooled" },
+    reading: { ...node.reading, isFlat: true },
+  };
+  const { weight } = constants;
+  if (op.kind !== "linear" || !weight) return pixel;
+  return {
+    ...pixel,
+    op: pointwiseOp(op.inFeatures, op.outFeatures),
+    constants: { ...constants, weight: { ...weight, shape: [op.outFeatures, op.inFeatures, 1, 1] } },
+  };
+}
+
+function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
+  return tensor && { kind: "constant", tensor };
+}

@@ -1,0 +1,217 @@
+import type { ParameterRole } from "../../../arch/index.js";
+import type { Tensor } from "../../../core/tensor.js";
+import type { OnnxNode } from "../../formats/onnx/index.js";
+import { type ForeignNode, type ForeignOp, isKind, type Value } from "../foreign.js";
+import { readGemm } from "./arithmetic.js";
+import { uniform } from "./constants.js";
+import { centredOf } from "./decompositions.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  float,
+  floats,
+  frontAxes,
+  int,
+  nodeValue,
+  numbers,
+  type OperatorReader,
+  type OperatorSite,
+  text,
+} from "./site.js";
+import { readConv } from "./windows.js";
+
+/** Normalisations and activations that are one operator. */
+
+export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
+  if (!input || !weight || !bias) return undefined;
+  const epsilon = float(node, "epsilon", 1e-5);
+  if (isTraining(node))
+    return normValue({ kind: "trainingNorm", epsilon }, input, output, inputs.slice(1, 3));
+  if (!runningMean || !runningVar) return undefined;
+  const op: ForeignOp = { kind: "batchNorm", epsilon };
+  const [, ...values] = inputs;
+  return normValue(op, input, output, values);
+};
+
+/** Before opset 14 a batch norm that normalises by the batch is told by giving the new statistics too. */
+function isTraining(node: OnnxNode): boolean {
+  return int(node, "training_mode", 0) !== 0 || node.outputs.slice(1).some((output) => output !== "");
+}
+
+export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const constants = inputs.slice(1, 3);
+  if (!input || constants.some((value) => value && !asTensor(value))) return undefined;
+  const op: ForeignOp = { kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) };
+  return normValue(op, centredOf(input) ?? input, output, constants);
+};
+
+export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
+  const [input, weight] = [asNode(inputs[0]), asTensor(inputs[1])];
+  const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
+  if (input?.form.rank !== "pooled" || axis !== 1 || !weight || (inputs[2] && !asTensor(inputs[2])))
+    return undefined;
+  const op: ForeignOp = { kind: "layerNorm", epsilon: float(node, "epsilon", 1e-5) };
+  return normValue(op, input, output, inputs.slice(1, 3));
+};
+
+const ROLES = ["weight", "bias", "runningMean", "runningVar"] as const satisfies readonly ParameterRole[];
+
+/** A normalisation with its constants in the order in which ONNX's operators take them. */
+function normValue(
+  op: ForeignOp,
+  input: ForeignNode,
+  value: string,
+  inputs: readonly (Value | undefined)[],
+): Value {
+  const roles = Object.fromEntries(ROLES.map((role, index) => [role, inputs[index]]));
+  return { kind: "node", node: { op, inputs: [input], form: input.form, value, ...constantsOf(roles) } };
+}
+
+function readActivation(kind: "relu" | "sigmoid"): OperatorReader {
+  return ({ inputs, output }) => {
+    const input = asNode(inputs[0]);
+    return input && nodeValue({ kind }, [input], input.form, output);
+  };
+}
+
+export const readRelu: OperatorReader = readActivation("relu");
+export const readSigmoid: OperatorReader = readActivation("sigmoid");
+
+/** Bounds are attributes before opset 11 and inputs after. */
+export const readClip: OperatorReader = (site) => {
+  const { node, inputs } = site;
+  const bound = (at: number, name: string, none: number): number => {
+    const [value, tensor] = [inputs[at], asTensor(inputs[at])];
+    return value ? ((tensor && uniform(tensor)) ?? Number.NaN) : float(node, name, none);
+  };
+  const [least, most] = [bound(1, "min", -Infinity), bound(2, "max", Infinity)];
+  // Largest float32: how exporters of old wrote "no bound".
+  return least === 0 && most >= 3.4e38 ? readRelu(site) : undefined;
+};
+
+export const readMax: OperatorReader = (site) => {
+  const nodes = site.inputs.filter((value) => value?.kind === "node");
+  const [constant] = site.inputs.flatMap((value) => asTensor(value) ?? []);
+  if (nodes.length !== 1 || site.inputs.length !== 2 || !constant || uniform(constant) !== 0)
+    return undefined;
+  return readRelu({ ...site, inputs: nodes });
+};
+
+export const readLpNormalization: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
+  if (!input || int(node, "p", 2) !== 2 || axis !== 1) return undefined;
+  return nodeValue({ kind: "l2Normalize" }, [input], input.form, output);
+};
+
+/**
+ * How PyTorch computes an instance norm, and its dynamo exporter of 2.1 writes it: [N, C, H, W] as [1, N·C, H, W], a batch
+ * norm by the statistics of that, its weights N times one after the other, and [N, C, H, W] again. Behind it, the
+ * exporter reshapes to and fro what a ReLU did in place.
+ */
+
+/** What a reshaping to `target`, the shape before an earlier reshaping, makes: undefined where it is none such. */
+export function reshapedBack(
+  input: ForeignNode,
+  target: readonly number[],
+  output: string,
+): Value | undefined {
+  const merged = isKind(input, "trainingNorm") ? input.inputs[0] : input;
+  const x =
+    merged && isKind(merged, "other") && merged.op.opType === "Reshape" ? merged.inputs[0] : undefined;
+  const { channels, size } = x?.form ?? {};
+  if (!merged || !isKind(merged, "other") || !x || !channels || !size) return undefined;
+  // Of as many elements: with these the batch is the same.
+  const [batch = 0] = target;
+  if (String(target) !== String([batch, channels, ...size])) return undefined;
+  if (!isKind(input, "trainingNorm")) return { kind: "node", node: x };
+  const between = numbers(merged.op.operands[1]);
+  return String(between) === String([1, batch * channels, ...size])
+    ? instanceNorm(x, input, channels, output)
+    : undefined;
+}
+
+function instanceNorm(
+  x: ForeignNode,
+  norm: ForeignNode<"trainingNorm">,
+  channels: number,
+  output: string,
+): Value | undefined {
+  const [weight, bias] = [once(norm.constants.weight, channels), once(norm.constants.bias, channels)];
+  if (!weight || !bias) return undefined;
+  const { epsilon } = norm.op;
+  return nodeValue({ kind: "instanceNorm", epsilon }, [x], x.form, output, { weight, bias });
+}
+
+/** The vector that a longer one repeats throughout. */
+function once(tensor: Tensor | undefined, length: number): Tensor | undefined {
+  const { data } = tensor ?? {};
+  if (!tensor || !data || data.length % length !== 0) return undefined;
+  for (let index = length; index < data.length; index++)
+    if (!Object.is(data[index], data[index - length])) return undefined;
+  return { ...tensor, shape: [length], data: data.subarray(0, length) } as Tensor;
+}
+
+/**
+ * onnxruntime's own operators, as its optimiser writes them ("extended"): a convolution or matrix product, a sum and an
+ * activation in one. What happens inside is no value of the file.
+ */
+
+/** com.microsoft.FusedConv: X, W, B, and Z that is added before the activation. */
+export const readFusedConv: OperatorReader = (site) => {
+  const [x, weight, bias, z] = site.inputs;
+  const conv = inner(readConv({ ...site, inputs: [x, weight, bias] }));
+  const addend = asNode(z);
+  if (!conv || (z && !addend)) return undefined;
+  const sum = addend ? nodeOf({ kind: "add" }, [conv, addend], conv.form) : conv;
+  return activated(sum, site, floats(site.node, "activation_params") ?? []);
+};
+
+/** com.microsoft.FusedGemm: a Gemm with an activation. */
+export const readFusedGemm: OperatorReader = (site) => {
+  const gemm = inner(readGemm(site));
+  const bounds = ["activation_alpha", "activation_beta"].flatMap((name) =>
+    site.node.attributes.has(name) ? [float(site.node, name, 0)] : [],
+  );
+  return gemm && activated(gemm, site, bounds);
+};
+
+/** com.microsoft.FusedMatMul: a matrix product of operands that may be transposed. */
+export const readFusedMatMul: OperatorReader = (site) =>
+  asNode(site.inputs[0])?.form.rank === "flat"
+    ? readGemm({ ...site, inputs: site.inputs.slice(0, 2) })
+    : undefined;
+
+/** Largest float32: how "no bound" is written. */
+const UNBOUNDED = 3.4e38;
+
+function activated(input: ForeignNode, { node, output }: OperatorSite, bounds: readonly number[]): Value {
+  const activation = text(node, "activation", "");
+  if (activation === "") return { kind: "node", node: { ...input, value: output } };
+  return nodeValue(activationOf(activation, bounds, input), [input], input.form, output);
+}
+
+function activationOf(
+  activation: string,
+  [least = 0, most = 0]: readonly number[],
+  input: ForeignNode,
+): ForeignOp {
+  if (activation === "Relu" || (activation === "Clip" && least === 0 && most >= UNBOUNDED))
+    return { kind: "relu" };
+  if (activation === "Sigmoid") return { kind: "sigmoid" };
+  return { kind: "other", opType: activation, operands: [{ kind: "node", node: input }] };
+}
+
+/** A node whose value stays inside the operator. */
+function inner(value: Value | undefined): ForeignNode | undefined {
+  const node = asNode(value);
+  return node && { ...node, value: undefined };
+}
+
+function nodeOf(op: ForeignOp, inputs: readonly ForeignNode[], form: ForeignNode["form"]): ForeignNode {
+  return { op, inputs, form, value: undefined, constants: {} };
+}

@@ -1,0 +1,242 @@
+import type { Tensor } from "../../../core/tensor.js";
+import { type ForeignNode, isKind, type Reading, type Value } from "../foreign.js";
+import { readAdd, readGemm, readMul } from "./arithmetic.js";
+import { perChannel } from "./constants.js";
+import { readSigmoid } from "./norms.js";
+import {
+  asNode,
+  asTensor,
+  int,
+  nodeValue,
+  type OperatorReader,
+  type OperatorSite,
+  replaced,
+} from "./site.js";
+import { globalPool, readAveragePool, readConv } from "./windows.js";
+
+/**
+ * Networks on integers: QuantizeLinear and DequantizeLinear around float operators, onnxruntime's own operators that
+ * take and give quantised activations (QLinearConv …), and products of integers that are scaled afterwards
+ * (ConvInteger). The network behind all of them is the same, with weights and activations rounded.
+ */
+
+/** The least value of each element type that quantised tensors have. */
+const LEAST: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -32_768 };
+
+/**
+ * Quantising an activation. Where zero is the least value that the type holds, everything negative becomes zero:
+ * quantisers leave out the ReLU then. Its value is what dequantising gives.
+ */
+export const readQuantize: OperatorReader = ({ inputs }) => {
+  const input = asNode(inputs[0]);
+  if (!input) return undefined;
+  if (!clipsNegative(inputs[2]) || isNonNegative(input, 64)) return { kind: "node", node: input };
+  return nodeValue({ kind: "relu" }, [input], input.form, undefined);
+};
+
+function clipsNegative(zero: Value | undefined): boolean {
+  const tensor = asTensor(zero);
+  return tensor ? Number(tensor.data[0]) === LEAST[tensor.dtype] : true;
+}
+
+/** Whether a value cannot be negative, as far as a few steps back tell. */
+function isNonNegative(node: ForeignNode, steps: number): boolean {
+  if (isKind(node, "relu", "sigmoid")) return true;
+  return (
+    steps > 0 &&
+    isKind(node, "maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "flatten", "add", "scale") &&
+    node.inputs.every((input) => isNonNegative(input, Math.floor(steps / 2)))
+  );
+}
+
+export const readDequantize: OperatorReader = ({ inputs, node, output }) => {
+  const input = asNode(inputs[0]);
+  if (input)
+    return input.value === undefined ? replaced(input, { value: output }) : { kind: "node", node: input };
+  if (int(node, "block_size", 0) !== 0) return undefined;
+  return dequantised(inputs, int(node, "axis", 1));
+};
+
+/** (q − zero) · scale: a quantised weight as the numbers that it stands for. One scale for all, or one along an axis. */
+function dequantised(
+  [quantised, scale, zero]: readonly (Value | undefined)[],
+  axis: number,
+): Value | undefined {
+  const [numbers, steps, origin] = [asTensor(quantised), asTensor(scale), asTensor(zero)];
+  if (!numbers || !steps || (zero && !origin)) return undefined;
+  const { shape, data } = numbers;
+  const along = axis < 0 ? axis + shape.length : axis;
+  const rows = shape[along] ?? 1;
+  const rowLength = shape.slice(along + 1).reduce((product, size) => product * size, 1);
+  const scales = perChannel(steps, { rank: "flat", channels: steps.data.length })?.data;
+  if (!scales || ![scales, origin?.data ?? [0]].every(({ length }) => length === 1 || length === rows))
+    return undefined;
+  // Either may be one for all where the other is not.
+  const values = Float32Array.from({ length: data.length }, (_, index) => {
+    const row = Math.floor(index / rowLength) % rows;
+    const shift = Number(origin?.data[origin.data.length === 1 ? 0 : row] ?? 0);
+    return (Number(data[index]) - shift) * (scales[scales.length === 1 ? 0 : row] ?? 0);
+  });
+  const rounding = scales.map((step) => Math.abs(step) / 2);
+  return { kind: "constant", tensor: { dtype: "float32", shape, data: values }, rounding };
+}
+
+/** The product of two scales, of which one may be a vector. */
+function scaleProduct(a: Value | undefined, b: Value | undefined): Value | undefined {
+  const [left, right] = [asTensor(a)?.data, asTensor(b)?.data];
+  if (!left || !right) return undefined;
+  const data = Float32Array.from(
+    { length: Math.max(left.length, right.length) },
+    (_, index) =>
+      Number(left[left.length === 1 ? 0 : index] ?? 0) * Number(right[right.length === 1 ? 0 : index] ?? 0),
+  );
+  return { kind: "constant", tensor: { dtype: "float32", shape: [data.length], data } };
+}
+
+/** An operand of an operator on quantised values: an activation as it is, a constant dequantised. */
+function operand(inputs: readonly (Value | undefined)[], axis = 0): Value | undefined {
+  return asNode(inputs[0]) ? inputs[0] : dequantised(inputs, axis);
+}
+
+/** The result of a float operator, quantised by a scale and a zero that the file gives. */
+function requantised(
+  value: Value | undefined,
+  [scale, zero]: readonly (Value | undefined)[],
+  output: string,
+): Value | undefined {
+  const step = asTensor(scale)?.data[0];
+  if (value?.kind !== "node" || step === undefined) return undefined;
+  const origin = Number(asTensor(zero)?.data[0] ?? 0);
+  const reading: Reading = { ...value.reading, quantised: { scale: Number(step), zero: origin } };
+  const { node } = value;
+  if (!clipsNegative(zero) || isNonNegative(node, 64))
+    return { kind: "node", node: node.value === output ? { ...node, reading } : node, reading };
+  const before: ForeignNode = { ...node, value: undefined };
+  const relu: ForeignNode = {
+    op: { kind: "relu" },
+    inputs: [before],
+    constants: {},
+    form: node.form,
+    value: output,
+    reading,
+  };
+  return { kind: "node", node: relu, reading };
+}
+
+export const readQLinearConv: OperatorReader = (site) => {
+  const [x, xScale, , w, wScale, wZero, yScale, yZero, bias] = site.inputs;
+  const weight = dequantised([w, wScale, wZero], 0);
+  const inputs = [x, weight, bias && dequantised([bias, scaleProduct(xScale, wScale)], 0)];
+  if (!weight || int(site.node, "channels_last", 0) !== 0) return undefined;
+  return requantised(readConv({ ...site, inputs }), [yScale, yZero], site.output);
+};
+
+export const readQLinearMatMul: OperatorReader = (site) => {
+  const [a, , , b, bScale, bZero, yScale, yZero] = site.inputs;
+  const inputs = [a, dequantised([b, bScale, bZero], 1)];
+  return requantised(readGemm({ ...site, inputs }), [yScale, yZero], site.output);
+};
+
+/** com.microsoft.QGemm: its result is float where no scale is given. */
+export const readQGemm: OperatorReader = (site) => {
+  const [a, aScale, , b, bScale, bZero, c, yScale, yZero] = site.inputs;
+  const isTransposed = int(site.node, "transB", 0) === 1;
+  const inputs = [
+    a,
+    dequantised([b, bScale, bZero], isTransposed ? 0 : 1),
+    c && dequantised([c, scaleProduct(aScale, bScale)], 0),
+  ];
+  const value = readGemm({ ...site, inputs });
+  return yScale ? requantised(value, [yScale, yZero], site.output) : value;
+};
+
+function readQLinearBinary(read: OperatorReader): OperatorReader {
+  return (site) => {
+    const [a, aScale, aZero, b, bScale, bZero, scale, zero] = site.inputs;
+    const inputs = [operand([a, aScale, aZero]), operand([b, bScale, bZero])];
+    return requantised(read({ ...site, inputs }), [scale, zero], site.output);
+  };
+}
+
+function readQLinearUnary(read: OperatorReader): OperatorReader {
+  return (site) => {
+    const [x, , , scale, zero] = site.inputs;
+    if (int(site.node, "channels_last", 0) !== 0) return undefined;
+    return requantised(read({ ...site, inputs: [x] }), [scale, zero], site.output);
+  };
+}
+
+export const readQLinearAdd: OperatorReader = readQLinearBinary(readAdd);
+export const readQLinearMul: OperatorReader = readQLinearBinary(readMul);
+export const readQLinearSigmoid: OperatorReader = readQLinearUnary(readSigmoid);
+export const readQLinearAveragePool: OperatorReader = readQLinearUnary(readAveragePool);
+export const readQLinearGlobalAveragePool: OperatorReader = readQLinearUnary(({ inputs, output }) => {
+  const input = asNode(inputs[0]);
+  return input && globalPool("globalAvgPool", input, output);
+});
+
+/** What stands for one: a product of integers is the product of weights whose step is 1, until it is scaled. */
+const ONE: Value = { kind: "constant", tensor: { dtype: "float32", shape: [1], data: Float32Array.of(1) } };
+
+export const readConvInteger: OperatorReader = (site) => {
+  const [x, w, , wZero] = site.inputs;
+  const weight = dequantised([w, ONE, wZero], 0);
+  return weight && unscaled(readConv({ ...site, inputs: [x, weight] }));
+};
+
+export const readMatMulInteger: OperatorReader = (site) => {
+  const [a, b, , bZero] = site.inputs;
+  const weight = dequantised([b, ONE, bZero], 1);
+  return weight && unscaled(readGemm({ ...site, inputs: [a, weight] }));
+};
+
+/** com.microsoft.MatMulIntegerToFloat: a, b, scale of a, scale of b, zeros, bias. */
+export const readMatMulIntegerToFloat: OperatorReader = (site) => {
+  const [a, b, , bScale, , bZero, bias] = site.inputs;
+  return readGemm({ ...site, inputs: [a, dequantised([b, bScale, bZero], 1), bias] });
+};
+
+/** com.microsoft.DynamicQuantizeMatMul: a, b, scale of b, zero of b, bias. */
+export const readDynamicQuantizeMatMul: OperatorReader = (site) => {
+  const [a, b, bScale, bZero, bias] = site.inputs;
+  return readGemm({ ...site, inputs: [a, dequantised([b, bScale, bZero], 1), bias] });
+};
+
+/** The value in the file is an integer without its scale, which no layer is. */
+function unscaled(value: Value | undefined): Value | undefined {
+  return value?.kind === "node" ? replaced(value.node, { value: undefined }) : value;
+}
+
+/** A product with the step that the activation was quantised by: the weights get the step's constant factor. */
+export function readStep({ inputs, output }: OperatorSite): Value | undefined {
+  const step = inputs.find((value) => value?.kind === "step");
+  if (step?.kind !== "step") return undefined;
+  const other = inputs.find((value) => value !== step);
+  const tensor = asTensor(other);
+  if (tensor && !step.factor) return { kind: "step", factor: tensor };
+  const node = asNode(other);
+  if (!node || !isKind(node, "conv", "linear") || node.value !== undefined || !step.factor) return undefined;
+  const { weight } = node.constants;
+  const factor = perChannel(
+    { ...step.factor, shape: [step.factor.data.length] },
+    { rank: "flat", channels: node.form.channels },
+  )?.data;
+  if (!weight || !factor) return undefined;
+  const rowLength = weight.data.length / factor.length;
+  const data = Float32Array.from(
+    { length: weight.data.length },
+    (_, index) => Number(weight.data[index]) * (factor[Math.floor(index / rowLength)] ?? 0),
+  );
+  const scaled: Tensor = { dtype: "float32", shape: weight.shape, data };
+  return replaced(node, {
+    value: output,
+    constants: { ...node.constants, weight: scaled },
+    roundings: { ...node.roundings, weight: factor.map((step) => Math.abs(step) / 2) },
+  });
+}
+
+/** What later outputs of an operator stand for. */
+export function laterOutput(opType: string, index: number): Value | undefined {
+  if (opType !== "DynamicQuantizeLinear") return undefined;
+  return index === 1 ? { kind: "step", factor: undefined } : { kind: "shape" };
+}

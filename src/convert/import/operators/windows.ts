@@ -1,0 +1,264 @@
+import type { Size2d } from "../../../arch/index.js";
+import type { OnnxNode } from "../../formats/onnx/index.js";
+import {
+  type ForeignNode,
+  type ForeignOp,
+  type Form,
+  isKind,
+  type Padding,
+  type Value,
+  type Window,
+} from "../foreign.js";
+import { readColourProduct } from "./channels.js";
+import {
+  asNode,
+  asTensor,
+  constantsOf,
+  int,
+  ints,
+  nodeValue,
+  numbers,
+  type OperatorReader,
+  replaced,
+  text,
+} from "./site.js";
+
+/** How far a window slides, and over what: strides, dilations and paddings. */
+
+export const NO_PADDING: Padding = [0, 0, 0, 0];
+
+export function pair(values: readonly number[] | undefined, fallback: Size2d): Size2d | undefined {
+  if (!values) return fallback;
+  const [height, width, ...rest] = values;
+  return height !== undefined && width !== undefined && rest.length === 0 ? [height, width] : undefined;
+}
+
+export function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Window | undefined {
+  const stride = pair(ints(node, "strides"), [1, 1]);
+  const dilation = pair(ints(node, "dilations"), [1, 1]);
+  if (!stride || !dilation) return undefined;
+  const autoPad = text(node, "auto_pad", "NOTSET");
+  const [top = 0, left = 0, bottom = 0, right = 0] = ints(node, "pads") ?? [];
+  if (autoPad === "NOTSET" || autoPad === "VALID")
+    return {
+      kernel,
+      stride,
+      dilation,
+      padding: autoPad === "VALID" ? NO_PADDING : [top, left, bottom, right],
+    };
+  const padding = samePadding({ kernel, stride, dilation }, size, autoPad === "SAME_UPPER");
+  return { kernel, stride, dilation, ...(padding ? { padding } : { padding: NO_PADDING, autoPad }) };
+}
+
+/** `auto_pad` SAME: as much padding as makes the output ⌈size / stride⌉, an odd row going after, or before. */
+function samePadding(
+  { kernel, stride, dilation }: Pick<Window, "kernel" | "stride" | "dilation">,
+  size: Size2d | undefined,
+  after: boolean,
+): Padding | undefined {
+  const along = (axis: 0 | 1): readonly [number, number] | undefined => {
+    const extent = (kernel[axis] - 1) * dilation[axis] + 1;
+    if (!size && stride[axis] !== 1) return undefined;
+    const last = size
+      ? (Math.ceil(size[axis] / stride[axis]) - 1) * stride[axis] + extent - size[axis]
+      : extent - 1;
+    const total = Math.max(0, last);
+    const [less, more] = [Math.floor(total / 2), Math.ceil(total / 2)];
+    return after ? [less, more] : [more, less];
+  };
+  const [rows, columns] = [along(0), along(1)];
+  return rows && columns && [rows[0], columns[0], rows[1], columns[1]];
+}
+
+export function slide(
+  { kernel, stride, padding, dilation, autoPad }: Window,
+  size: Size2d | undefined,
+): Size2d | undefined {
+  if (!size || autoPad !== undefined) return undefined;
+  const along = (axis: 0 | 1): number => {
+    const padded = size[axis] + padding[axis] + padding[axis === 0 ? 2 : 3];
+    return Math.floor((padded - (kernel[axis] - 1) * dilation[axis] - 1) / stride[axis]) + 1;
+  };
+  return [along(0), along(1)];
+}
+
+/**
+ * What a window really reads: a `Pad` before it becomes its own padding where that is exact. A convolution pads with
+ * zeros; a maximum may be padded with zeros if nothing in the map is negative, or with −∞.
+ */
+export function throughPad(
+  input: ForeignNode,
+  accepts: (value: number, source: ForeignNode) => boolean,
+): {
+  readonly source: ForeignNode;
+  readonly more: Padding;
+} {
+  const [source] = input.inputs;
+  if (input.op.kind !== "pad" || !source || !accepts(input.op.value, source))
+    return { source: input, more: NO_PADDING };
+  return { source, more: input.op.padding };
+}
+
+export function padded(window: Window, [top, left, bottom, right]: Padding): Window {
+  const { padding: own } = window;
+  return { ...window, padding: [own[0] + top, own[1] + left, own[2] + bottom, own[3] + right] };
+}
+
+/** Convolutions, with paddings and groups as exporters write them. */
+
+export const readConv: OperatorReader = ({ node, inputs, output }) => {
+  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  if (!input || weight?.shape.length !== 4 || weight.data.length === 0 || (inputs[2] && !bias))
+    return undefined;
+  const [outChannels = 0, perGroup = 0, height = 0, width = 0] = weight.shape;
+  const { source, more } = throughPad(input, (value) => value === 0);
+  const window = windowOf(node, [height, width], input.form.size);
+  if (!window) return undefined;
+  const groups = int(node, "group", 1);
+  const op: ForeignOp<"conv"> = {
+    kind: "conv",
+    inChannels: perGroup * groups,
+    outChannels,
+    groups,
+    ...padded(window, more),
+  };
+  const form: Form = { rank: input.form.rank, channels: outChannels, size: slide(window, input.form.size) };
+  const conv: ForeignNode = {
+    op,
+    inputs: [source],
+    form,
+    value: output,
+    ...constantsOf({ weight: inputs[1], bias: inputs[2] }),
+  };
+  return { kind: "node", node: conv };
+};
+
+/** A convolution of single pixels over all channels. */
+export function pointwiseOp(inChannels: number, outChannels: number): ForeignOp<"conv"> {
+  const one: Size2d = [1, 1];
+  return {
+    kind: "conv",
+    ...{ inChannels, outChannels, groups: 1 },
+    ...{ kernel: one, stride: one, dilation: one, padding: NO_PADDING },
+  };
+}
+
+/**
+ * A convolution whose groups follow from the channels of its input, as TensorFlow has them. One of single pixels by
+ * channel is a product: after a norm without weights of its own these are its own.
+ */
+export const readGroupedConv: OperatorReader = (site) => {
+  const [input, weight, bias] = [asNode(site.inputs[0]), asTensor(site.inputs[1]), asTensor(site.inputs[2])];
+  const perGroup = weight?.shape[1] ?? 0;
+  const channels = input?.form.channels ?? perGroup;
+  const group = perGroup > 0 && channels % perGroup === 0 ? channels / perGroup : 1;
+  const attributes = new Map(site.node.attributes).set("group", { type: "int", value: group });
+  const value = readConv({ ...site, node: { ...site.node, attributes } });
+  const conv = asNode(value);
+  if (conv && isKind(conv, "conv") && isByPixel(conv.op) && input && weight && !bias) {
+    const product = readColourProduct(input, weight, site.output);
+    if (product) return product;
+  }
+  const isProduct = conv && isKind(conv, "conv") && group > 1 && isByPixel(conv.op);
+  if (!isProduct || bias || !input || !weight || !isKind(input, "instanceNorm") || input.constants.weight)
+    return value;
+  const factors = { ...weight, shape: [channels] };
+  return replaced(input, { value: site.output, constants: { ...input.constants, weight: factors } });
+};
+
+function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
+  return [...kernel, ...stride].every((size) => size === 1) && padding.every((size) => size === 0);
+}
+
+/** Pools, of windows and of the whole map, and the padding before a window. */
+
+/** Lowest float32, or below: how padding that a maximum never takes is written. */
+const LOWEST = -3.4e38;
+
+function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
+  return ({ node, inputs, output }) => {
+    const input = asNode(inputs[0]);
+    const kernel = pair(ints(node, "kernel_shape"), [0, 0]);
+    if (!input || !kernel) return undefined;
+    const { source, more } =
+      kind === "maxPool"
+        ? throughPad(input, (value, map) => value <= LOWEST || (value === 0 && map.op.kind === "relu"))
+        : { source: input, more: NO_PADDING };
+    const window = windowOf(node, kernel, input.form.size);
+    if (!window) return undefined;
+    const { size } = input.form;
+    const whole = afterFirstPass(input, kernel, kind);
+    if (whole && [...window.padding, ...more].every((n) => n === 0))
+      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
+    // Exporters of adaptive pools write a window over the whole map.
+    if (
+      size &&
+      kernel[0] === size[0] &&
+      kernel[1] === size[1] &&
+      [...window.padding, ...more].every((n) => n === 0)
+    )
+      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", input, output);
+    const op = { kind, ...padded(window, more), ceil: int(node, "ceil_mode", 0) !== 0 };
+    return nodeValue(
+      op,
+      [source],
+      { ...input.form, size: op.ceil ? undefined : slide(window, size) },
+      output,
+    );
+  };
+}
+
+/** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
+function afterFirstPass(
+  input: ForeignNode,
+  kernel: Size2d,
+  kind: "maxPool" | "avgPool",
+): ForeignNode | undefined {
+  const [source] = input.inputs;
+  const size = source?.form.size;
+  if (!isKind(input, kind) || !source || !size || input.op.padding.some((n) => n !== 0)) return undefined;
+  const { kernel: first, stride } = input.op;
+  const isPass = (axis: 0 | 1): boolean => {
+    const other = axis === 0 ? 1 : 0;
+    return (
+      first[axis] === size[axis] &&
+      first[other] === 1 &&
+      stride[other] === 1 &&
+      kernel[axis] === 1 &&
+      kernel[other] === size[other]
+    );
+  };
+  return isPass(0) || isPass(1) ? source : undefined;
+}
+
+export const readMaxPool: OperatorReader = readPool("maxPool");
+export const readAveragePool: OperatorReader = readPool("avgPool");
+
+export function globalPool(
+  kind: "globalAvgPool" | "globalMaxPool",
+  input: ForeignNode,
+  output: string | undefined,
+): Value {
+  return nodeValue({ kind }, [input], { rank: "pooled", channels: input.form.channels }, output);
+}
+
+export const readPad: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const pads = ints(node, "pads") ?? numbers(inputs[1]);
+  if (!input || !pads || text(node, "mode", "constant") !== "constant") return undefined;
+  if (pads.every((size) => size === 0)) return { kind: "node", node: input };
+  const [, , top = 0, left = 0, , , bottom = 0, right = 0] = pads;
+  const elsewhere = [0, 1, 4, 5].some((index) => pads[index] !== 0);
+  if (pads.length !== 8 || elsewhere) return undefined;
+  const attribute = node.attributes.get("value");
+  const value = attribute?.type === "float" ? attribute.value : inputs[2] ? numbers(inputs[2])?.[0] : 0;
+  if (value === undefined) return undefined;
+  const { size } = input.form;
+  const grown: Size2d | undefined = size && [size[0] + top + bottom, size[1] + left + right];
+  return nodeValue(
+    { kind: "pad", padding: [top, left, bottom, right], value },
+    [input],
+    { ...input.form, size: grown },
+    output,
+  );
+};

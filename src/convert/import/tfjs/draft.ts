@@ -1,0 +1,195 @@
+import type { Tensor } from "../../../core/tensor.js";
+import {
+  ints,
+  type OnnxAttributeRecord,
+  type OnnxModel,
+  type OnnxNode,
+  type OnnxValue,
+  onnxNode,
+  text,
+} from "../../formats/onnx/index.js";
+import type { StoredTensor } from "../../formats/tfjs/index.js";
+import { NHWC_DOMAIN } from "../layouts.js";
+import { wholeNumbers } from "../products.js";
+
+/**
+ * A TensorFlow.js model in ONNX's words, as it is put together. Both have the same operators at heart: what TensorFlow
+ * does to NHWC is an ONNX operator of `NHWC_DOMAIN`, and its order of a weight's axes a `Transpose` of a constant.
+ *
+ * Values keep their names. What a node computes on the way, and no value of the file holds, is called `NODE#STEP`.
+ */
+export interface Draft {
+  readonly nodes: OnnxNode[];
+  readonly constants: Map<string, StoredTensor>;
+  /** By value, the node that computes it. */
+  readonly writers: Map<string, OnnxNode>;
+}
+
+export function createDraft(): Draft {
+  return { nodes: [], constants: new Map(), writers: new Map() };
+}
+
+/** The constant that a value is, handed on or not. */
+export function constantBehind({ constants, writers }: Draft, name: string): Tensor | undefined {
+  let current = name;
+  for (let steps = 0; steps < MAX_IDENTITIES; steps++) {
+    const writer = writers.get(current);
+    if (writer?.opType !== "Identity") return constants.get(current);
+    current = writer.inputs[0] ?? "";
+  }
+  return undefined;
+}
+
+/** Two in a row are written between a variable and what reads it. */
+const MAX_IDENTITIES = 8;
+
+/** Adds a node, and gives the name of what it computes. */
+export function add(
+  draft: Draft,
+  opType: string,
+  inputs: readonly string[],
+  output: string,
+  attributes: OnnxAttributeRecord = {},
+  domain = "",
+): string {
+  const node = onnxNode(output, opType, inputs, attributes, domain);
+  draft.nodes.push(node);
+  draft.writers.set(output, node);
+  return output;
+}
+
+/** Adds a constant, unless it is there. */
+export function addConstant(draft: Draft, name: string, tensor: Tensor): string {
+  if (!draft.constants.has(name)) draft.constants.set(name, tensor);
+  return name;
+}
+
+/** The domain of operators over images: TensorFlow's `data_format`. */
+export function domainOf(channelsFirst: boolean): string {
+  return channelsFirst ? "" : NHWC_DOMAIN;
+}
+
+/** x + b by channel. */
+export function addBias(draft: Draft, x: string, b: string, output: string, channelsFirst: boolean): string {
+  if (!channelsFirst) return add(draft, "Add", [x, b], output);
+  return add(draft, "Add", [x, add(draft, "Unsqueeze", [b], `${output}#bias`, { axes: ints(1, 2) })], output);
+}
+
+/** A draft as a model: constants are initializers, and what it says of itself is the file's. */
+export function modelOf(
+  { nodes, constants }: Draft,
+  inputs: readonly OnnxValue[],
+  outputs: readonly string[],
+  about: Pick<OnnxModel, "producer" | "metadata">,
+): OnnxModel {
+  return {
+    ...about,
+    irVersion: 0,
+    opset: 0,
+    customOpsets: new Map([[NHWC_DOMAIN, 1]]),
+    graph: {
+      name: "",
+      nodes,
+      inputs,
+      outputs: outputs.map((name) => ({ name })),
+      initializers: constants,
+    },
+  };
+}
+
+/** The numbers that operators take as constants beside their input: axes, paddings, shapes. */
+
+/** The whole numbers of a constant; undefined for an activation, or one that is not whole. */
+export function numbersOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
+  const tensor = name === undefined ? undefined : constantBehind(draft, name);
+  return tensor && tensor.data.length <= MAX_NUMBERS ? Array.from(tensor.data, Number) : undefined;
+}
+
+/** Paddings of four axes are eight; a file may have any number in their place. */
+const MAX_NUMBERS = 64;
+
+/** [[before, after], …] as ONNX has it: all that goes before, then all that goes after. */
+export function padsOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
+  const pairs = numbersOf(draft, name);
+  return pairs && [0, 1].flatMap((end) => pairs.filter((_, index) => index % 2 === end));
+}
+
+/**
+ * A shape put together while the graph runs, as a constant: what is not known beforehand, the size of the batch, is −1.
+ * Undefined if that is more than one number.
+ */
+export function shapeOf(draft: Draft, parts: readonly string[], output: string): string | undefined {
+  const known = parts.map((part) => numbersOf(draft, part));
+  const isShape = known.filter((part) => !part).length <= 1 && known.flat().every(Number.isInteger);
+  if (!isShape || known.every((part) => !part)) return undefined;
+  return addConstant(draft, output, wholeNumbers(known.flatMap((part) => part ?? [-1])));
+}
+
+/** Convolutions and pools, with their windows as TensorFlow says them and their weights in its order of axes. */
+
+/** Where a window goes: a number per axis of the image, and a padding by name. */
+export interface TfWindow {
+  readonly strides?: readonly number[] | undefined;
+  readonly dilations?: readonly number[] | undefined;
+  /** Of pools. */
+  readonly kernel?: readonly number[] | undefined;
+  readonly padding: string;
+  /** Before and after each axis, for `EXPLICIT`. */
+  readonly explicit?: readonly number[] | undefined;
+  /** Whether axes are those of NCHW, and not of NHWC. */
+  readonly channelsFirst: boolean;
+}
+
+/** A convolution by a weight [height, width, in, out], or of each channel by itself [height, width, channels, multiplier]. */
+export function addConvolution(
+  draft: Draft,
+  kind: "full" | "depthwise",
+  [x, weight]: readonly [x: string, weight: string],
+  output: string,
+  window: TfWindow,
+): string {
+  const turned = kind === "full" ? oihw(draft, weight) : depthwiseOihw(draft, weight);
+  return add(draft, "Conv", [x, turned], output, attributesOf(window), domainOf(window.channelsFirst));
+}
+
+export function addPool(draft: Draft, opType: string, x: string, output: string, window: TfWindow): string {
+  return add(draft, opType, [x], output, attributesOf(window), domainOf(window.channelsFirst));
+}
+
+function attributesOf(window: TfWindow): OnnxAttributeRecord {
+  const { strides, dilations, kernel, padding, explicit = [], channelsFirst } = window;
+  const [row, column] = channelsFirst ? [2, 3] : [1, 2];
+  const spatial = (values: readonly number[] = []): readonly number[] =>
+    [row, column].map((axis) => values[axis] ?? 1);
+  const pads = [2 * row, 2 * column, 2 * row + 1, 2 * column + 1].map((at) => explicit[at] ?? 0);
+  return {
+    strides: ints(...spatial(strides)),
+    dilations: ints(...spatial(dilations)),
+    ...(kernel ? { kernel_shape: ints(...spatial(kernel)) } : {}),
+    ...(padding === "SAME" ? { auto_pad: text("SAME_UPPER") } : {}),
+    ...(padding === "EXPLICIT" ? { pads: ints(...pads) } : {}),
+  };
+}
+
+/** A constant with its axes in another order, made once for all that read it. */
+function turned(draft: Draft, name: string, suffix: string, ...perm: readonly number[]): string {
+  const result = `${name}#${suffix}`;
+  return draft.writers.has(result)
+    ? result
+    : add(draft, "Transpose", [name], result, { perm: ints(...perm) });
+}
+
+/** [height, width, in, out] as [out, in, height, width]. */
+function oihw(draft: Draft, weight: string): string {
+  return turned(draft, weight, "oihw", 3, 2, 0, 1);
+}
+
+/** [height, width, channels, multiplier] as [channels · multiplier, 1, height, width]. */
+function depthwiseOihw(draft: Draft, weight: string): string {
+  const result = `${weight}#depthwise`;
+  if (draft.writers.has(result)) return result;
+  const shape = addConstant(draft, DEPTHWISE, wholeNumbers([-1, 1, 0, 0]));
+  return add(draft, "Reshape", [turned(draft, weight, "chw", 2, 3, 0, 1), shape], result);
+}
+
+const DEPTHWISE = "#depthwise-shape";

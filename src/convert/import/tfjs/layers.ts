@@ -1,0 +1,262 @@
+import { float, int, ints } from "../../formats/onnx/index.js";
+import { arrayOf, type Json, type JsonObject, type LayerCall } from "../../formats/tfjs/index.js";
+import { wholeNumbers } from "../products.js";
+import {
+  add,
+  addBias,
+  addConstant,
+  addConvolution,
+  addPool,
+  type Draft,
+  domainOf,
+  type TfWindow,
+} from "./draft.js";
+import { type Site, same, type Translation, translate } from "./translation.js";
+import { addBatchNorm } from "./weights.js";
+
+/** One call of a Keras layer, to be written into the draft without its activation. */
+export interface LayerSite extends Site {
+  /** The layer's name: its weights are called `NAME/kernel`. */
+  readonly layer: string;
+  readonly config: JsonObject;
+}
+
+export type LayerTranslation = Translation<LayerSite>;
+
+export function isChannelsFirst({ data_format: format }: JsonObject): boolean {
+  return format === "channels_first";
+}
+
+/** Where a convolution's or a pool's window goes; a pool's stride is its size where it says none. */
+export function windowOf(config: JsonObject, kernel?: Json): TfWindow {
+  const channelsFirst = isChannelsFirst(config);
+  // Keras's sizes, as TensorFlow has them per axis of the image.
+  const perAxis = (value: Json | undefined): readonly number[] => {
+    const [height = 1, width = 1] = pair(value);
+    return channelsFirst ? [1, 1, height, width] : [1, height, width, 1];
+  };
+  return {
+    ...(kernel === undefined ? {} : { kernel: perAxis(kernel) }),
+    strides: perAxis(config.strides ?? kernel),
+    dilations: perAxis(config.dilation_rate),
+    padding: String(config.padding ?? "valid").toUpperCase(),
+    channelsFirst,
+  };
+}
+
+/** One or two numbers, or none. */
+export function pair(value: Json | undefined): readonly number[] {
+  const values = typeof value === "number" ? [value, value] : arrayOf(value);
+  return values.map(Number);
+}
+
+/** A number or a list of them. */
+export function list(value: Json | undefined): readonly number[] {
+  return typeof value === "number" ? [value] : arrayOf(value).map(Number);
+}
+
+/** What moves elements about, and computes none. */
+
+export const zeroPadding: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+  const { padding } = config;
+  const [rows = 0, columns = 0] = typeof padding === "number" ? [padding, padding] : arrayOf(padding);
+  const [[top = 0, bottom = 0], [left = 0, right = 0]] = [pair(rows), pair(columns)];
+  const [before, after] = isChannelsFirst(config)
+    ? [
+        [0, 0, top, left],
+        [0, 0, bottom, right],
+      ]
+    : [
+        [0, top, left, 0],
+        [0, bottom, right, 0],
+      ];
+  return add(draft, "Pad", [x], output, { pads: ints(...before, ...after) });
+};
+
+export const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+  const target = list(config.target_shape);
+  if (!target.every(Number.isSafeInteger)) return undefined;
+  return add(
+    draft,
+    "Reshape",
+    [x, addConstant(draft, `${output}#shape`, wholeNumbers([-1, ...target]))],
+    output,
+  );
+};
+
+export const permute: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) =>
+  add(draft, "Transpose", [x], output, { perm: ints(0, ...list(config.dims)) });
+
+/** Pools over the pixels of a map. */
+
+export function pool(opType: string): LayerTranslation {
+  return ({ draft, config, inputs: [x = ""], output }) =>
+    addPool(draft, opType, x, output, windowOf(config, config.pool_size ?? 2));
+}
+
+export function globalPool(opType: string): LayerTranslation {
+  return ({ draft, config, inputs: [x = ""], output }) => {
+    const axes = isChannelsFirst(config) ? ints(2, 3) : ints(1, 2);
+    return add(draft, opType, [x], output, { axes, keepdims: int(config.keepdims === true ? 1 : 0) });
+  };
+}
+
+export const batchNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
+  const [axis = -1] = list(config.axis);
+  const mean = `${layer}/moving_mean`;
+  if (!draft.constants.has(mean)) return undefined;
+  const inputs = [
+    x,
+    optional(draft, `${layer}/gamma`, mean, 1),
+    optional(draft, `${layer}/beta`, mean, 0),
+    mean,
+    `${layer}/moving_variance`,
+  ];
+  return addBatchNorm(draft, { inputs, epsilon: epsilonOf(config) }, output, axis === 1);
+};
+
+/** Over an image's pixels without weights it is an instance norm; over its channels, a layer norm. */
+export const layerNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
+  const axes = list(config.axis).join();
+  const epsilon = float(epsilonOf(config));
+  const [gamma, beta] = [`${layer}/gamma`, `${layer}/beta`];
+  const [isScaled, isMoved] = [draft.constants.has(gamma), draft.constants.has(beta)];
+  if (axes === "1,2" && !isScaled && !isMoved)
+    return add(draft, "InstanceNormalization", [x], output, { epsilon }, domainOf(false));
+  if ((axes !== "-1" && axes !== "3") || !isScaled) return undefined;
+  const inputs = [x, gamma, ...(isMoved ? [beta] : [])];
+  return add(draft, "LayerNormalization", inputs, output, { epsilon, axis: int(-1) }, domainOf(false));
+};
+
+/** Keras's ε, where a file leaves it out. */
+const DEFAULT_EPSILON = 1e-3;
+
+function epsilonOf({ epsilon }: JsonObject): number {
+  return typeof epsilon === "number" ? epsilon : DEFAULT_EPSILON;
+}
+
+/** A weight that the layer may be configured to do without, with what stands for it then. */
+function optional(draft: Draft, name: string, like: string, value: number): string {
+  if (draft.constants.has(name)) return name;
+  const size = draft.constants.get(like)?.data.length ?? 0;
+  return addConstant(draft, `${name}#absent`, {
+    dtype: "float32",
+    shape: [size],
+    data: new Float32Array(size).fill(value),
+  });
+}
+
+/** What takes each element by itself. */
+
+const ACTIVATIONS: Readonly<Record<string, string>> = {
+  linear: "Identity",
+  relu: "Relu",
+  sigmoid: "Sigmoid",
+  softmax: "Softmax",
+  softsign: "Softsign",
+  tanh: "Tanh",
+};
+
+/** An activation by Keras's name for it; one that is not known keeps that, in a domain of which no operator is known. */
+export function activate(
+  draft: Draft,
+  activation: string,
+  x: string,
+  output: string,
+  domain: string,
+): string {
+  const known = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : undefined;
+  return add(draft, known ?? activation, [x], output, {}, known ? "" : domain);
+}
+
+export const relu: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+  const isPlain = [config.max_value, config.negative_slope, config.threshold].every((value) => !value);
+  return isPlain ? add(draft, "Relu", [x], output) : undefined;
+};
+
+/** x · scale + offset, each a number or one per channel. */
+export const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+  const { scale = 1, offset = 0 } = config;
+  const constant = (name: string, values: readonly number[]): string =>
+    addConstant(draft, `${output}#${name}`, {
+      dtype: "float32",
+      shape: values.length === 1 ? [] : [values.length],
+      data: Float32Array.from(values),
+    });
+  const scaled = (name: string): string => add(draft, "Mul", [x, constant("scale", list(scale))], name);
+  if (list(offset).every((value) => value === 0)) return scaled(output);
+  return add(draft, "Add", [scaled(`${output}#scaled`), constant("offset", list(offset))], output);
+};
+
+/** Convolutions and matrix products, with their bias. */
+
+export function convolution(kind: "full" | "depthwise"): LayerTranslation {
+  return (site) => {
+    const { draft, layer, config, inputs } = site;
+    const [x = ""] = inputs;
+    const names = kind === "full" ? ["kernel"] : ["depthwise_kernel", "kernel"];
+    const weight = names.map((name) => `${layer}/${name}`).find((name) => draft.constants.has(name));
+    if (weight === undefined) return undefined;
+    const window = windowOf(config);
+    return biased(site, window.channelsFirst, (output) =>
+      addConvolution(draft, kind, [x, weight], output, window),
+    );
+  };
+}
+
+export const dense: LayerTranslation = (site) => {
+  const { draft, layer, inputs } = site;
+  const [x = ""] = inputs;
+  const kernel = `${layer}/kernel`;
+  if (!draft.constants.has(kernel)) return undefined;
+  return biased(site, false, (output) => add(draft, "MatMul", [x, kernel], output, {}, domainOf(false)));
+};
+
+/** A product with its bias, if the layer has one. */
+function biased(
+  { draft, layer, config, output }: LayerSite,
+  channelsFirst: boolean,
+  product: (output: string) => string,
+): string {
+  if (config.use_bias === false) return product(output);
+  return addBias(draft, product(`${output}#product`), `${layer}/bias`, output, channelsFirst);
+}
+
+/** Keras's stock layers in ONNX's words (https://keras.io/api/layers). */
+
+/** Writes what a call of a layer computes, with its activation. */
+export function translateLayer(draft: Draft, { layer, className, config, value, inputs }: LayerCall): void {
+  const activation = typeof config.activation === "string" ? config.activation : "linear";
+  const isLinear = className === "Activation" || activation === "linear";
+  const output = isLinear ? value : `${value}#linear`;
+  translate(TRANSLATIONS, className, { draft, layer, config, inputs, output }, DOMAIN);
+  if (!isLinear) activate(draft, activation, output, value, DOMAIN);
+}
+
+const DOMAIN = "keras";
+
+const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
+  Activation: ({ draft, config, inputs: [x = ""], output }) =>
+    activate(draft, String(config.activation), x, output, DOMAIN),
+  Add: same("Add"),
+  AveragePooling2D: pool("AveragePool"),
+  BatchNormalization: batchNorm,
+  BatchNormalizationV1: batchNorm,
+  Conv2D: convolution("full"),
+  Dense: dense,
+  DepthwiseConv2D: convolution("depthwise"),
+  Dropout: same("Identity"),
+  Flatten: same("Flatten"),
+  GlobalAveragePooling2D: globalPool("ReduceMean"),
+  GlobalMaxPooling2D: globalPool("ReduceMax"),
+  LayerNormalization: layerNorm,
+  MaxPooling2D: pool("MaxPool"),
+  Multiply: same("Mul"),
+  Permute: permute,
+  ReLU: relu,
+  Rescaling: rescaling,
+  Reshape: reshape,
+  SpatialDropout2D: same("Identity"),
+  Subtract: same("Sub"),
+  ZeroPadding2D: zeroPadding,
+};

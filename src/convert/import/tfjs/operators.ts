@@ -1,0 +1,295 @@
+import { int, ints } from "../../formats/onnx/index.js";
+import type {
+  TfjsAttribute,
+  TfjsAttributeType,
+  TfjsAttributeValues,
+  TfjsNode,
+} from "../../formats/tfjs/index.js";
+import { wholeNumbers } from "../products.js";
+import {
+  add,
+  addBias,
+  addConstant,
+  addConvolution,
+  addPool,
+  type Draft,
+  numbersOf,
+  padsOf,
+  shapeOf,
+  type TfWindow,
+} from "./draft.js";
+import { type Site, same, type Translation, translate } from "./translation.js";
+import { addBatchNorm, batchNormOf } from "./weights.js";
+
+/** One node of a TensorFlow graph, to be written into the draft. */
+export interface NodeSite extends Site {
+  readonly node: TfjsNode;
+}
+
+export type NodeTranslation = Translation<NodeSite>;
+
+/** An attribute's value if it is there and of the type asked for. */
+export function attribute<T extends TfjsAttributeType>(
+  { attributes }: TfjsNode,
+  name: string,
+  type: T,
+): TfjsAttributeValues[T] | undefined {
+  const found: TfjsAttribute | undefined = attributes.get(name);
+  return found?.type === type ? (found.value as TfjsAttributeValues[T]) : undefined;
+}
+
+export function isChannelsFirst(node: TfjsNode): boolean {
+  return attribute(node, "data_format", "string") === "NCHW";
+}
+
+/** Where a convolution's or a pool's window goes. */
+export function windowOf(node: TfjsNode): TfWindow {
+  return {
+    kernel: attribute(node, "ksize", "ints"),
+    strides: attribute(node, "strides", "ints"),
+    dilations: attribute(node, "dilations", "ints"),
+    padding: attribute(node, "padding", "string") ?? "",
+    explicit: attribute(node, "explicit_paddings", "ints"),
+    channelsFirst: isChannelsFirst(node),
+  };
+}
+
+/** What moves elements about, and computes none. */
+
+export const pad: NodeTranslation = ({ draft, inputs: [x = "", paddings, value], output }) => {
+  const pads = padsOf(draft, paddings);
+  return (
+    pads && add(draft, "Pad", value === undefined ? [x] : [x, "", value], output, { pads: ints(...pads) })
+  );
+};
+
+export const transpose: NodeTranslation = ({ draft, inputs: [x = "", perm], output }) => {
+  const order = numbersOf(draft, perm);
+  return order && add(draft, "Transpose", [x], output, { perm: ints(...order) });
+};
+
+export const squeeze: NodeTranslation = ({ draft, node, inputs, output }) => {
+  const axes = attribute(node, "squeeze_dims", "ints") ?? attribute(node, "axis", "ints") ?? [];
+  return add(draft, "Squeeze", inputs, output, axes.length > 0 ? { axes: ints(...axes) } : {});
+};
+
+export const gather: NodeTranslation = ({ draft, inputs: [x = "", places = "", axis], output }) => {
+  const [along = 0] = numbersOf(draft, axis) ?? [];
+  return add(draft, "Gather", [x, places], output, { axis: int(along) });
+};
+
+/** How an axis is cut. */
+interface Cut {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+}
+
+/** Beyond any axis: how a slice says "to the end". */
+const END = 2 ** 31;
+
+/** x[…, ::-1] along some axes. */
+export const reverse: NodeTranslation = ({ draft, inputs: [x = "", axes], output }) => {
+  const along = numbersOf(draft, axes);
+  const cuts = along?.map((axis) => ({ axis, start: -1, end: -END, step: -1 }));
+  return cuts && slice(draft, x, output, cuts);
+};
+
+/** x[a:b:c, …] with masks of bits: an end that is left out, an ellipsis at the front; anything else is not read. */
+export const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists], output }) => {
+  const [begin, end, strides] = lists.map((name) => numbersOf(draft, name));
+  const bits = (name: string): number => attribute(node, name, "int") ?? 0;
+  const [ellipsis, others] = [bits("ellipsis_mask"), bits("new_axis_mask") | bits("shrink_axis_mask")];
+  if (!begin || !end || !strides || others !== 0 || ellipsis > 1) return undefined;
+  const isLeftOut = (mask: string, at: number): boolean => ((bits(mask) >> at) & 1) === 1;
+  const cuts = strides.flatMap((step, at) => {
+    if (ellipsis === 1 && at === 0) return [];
+    const axis = ellipsis === 1 ? at - strides.length : at;
+    const first = isLeftOut("begin_mask", at) ? (step < 0 ? -1 : 0) : (begin[at] ?? 0);
+    const last = isLeftOut("end_mask", at) ? (step < 0 ? -END : END) : (end[at] ?? 0);
+    return [{ axis, start: first, end: last, step }];
+  });
+  return slice(draft, x, output, cuts);
+};
+
+function slice(draft: Draft, x: string, output: string, cuts: readonly Cut[]): string {
+  const list = (name: string, key: keyof Cut): string =>
+    addConstant(draft, `${output}#${name}`, wholeNumbers(cuts.map((cut) => cut[key])));
+  const inputs = [
+    x,
+    list("starts", "start"),
+    list("ends", "end"),
+    list("axes", "axis"),
+    list("steps", "step"),
+  ];
+  return add(draft, "Slice", inputs, output);
+}
+
+/** Pools, means and norms over the pixels of a map. */
+
+export function pool(opType: string): NodeTranslation {
+  return ({ draft, node, inputs: [x = ""], output }) => {
+    const window = windowOf(node);
+    return addPool(draft, opType, x, output, { ...window, kernel: window.kernel ?? [] });
+  };
+}
+
+export function reduction(opType: string): NodeTranslation {
+  return ({ draft, node, inputs, output }) =>
+    add(draft, opType, inputs, output, { keepdims: int(attribute(node, "keep_dims", "bool") ? 1 : 0) });
+}
+
+export const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
+  const epsilon = attribute(node, "epsilon", "float") ?? DEFAULT_EPSILON;
+  const isTraining = attribute(node, "is_training", "bool") !== false;
+  const mode = { training_mode: int(isTraining ? 1 : 0) };
+  return addBatchNorm(draft, { inputs, epsilon }, output, isChannelsFirst(node), mode);
+};
+
+/** FusedBatchNorm's, where a file leaves it out. */
+const DEFAULT_EPSILON = 1e-4;
+
+/** What takes each element by itself. */
+
+/** A sum; or a batch norm written in parts, whose parameters are still there. */
+export const sum: NodeTranslation = ({ draft, inputs, output }) => {
+  const [a = "", b = ""] = inputs;
+  const norm = batchNormOf(draft, a, b);
+  return norm ? addBatchNorm(draft, norm, output, false) : add(draft, "Add", inputs, output);
+};
+
+/** x·x. */
+export const square: NodeTranslation = ({ draft, inputs: [x = ""], output }) =>
+  add(draft, "Mul", [x, x], output);
+
+/** (x − y)². */
+export const squaredDifference: NodeTranslation = ({ draft, inputs, output }) => {
+  const difference = add(draft, "Sub", inputs, `${output}#difference`);
+  return add(draft, "Mul", [difference, difference], output);
+};
+
+/** 1 / √x. */
+export const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
+  add(draft, "Reciprocal", [add(draft, "Sqrt", inputs, `${output}#root`)], output);
+
+/** Convolutions and matrix products, with what is fused into them. */
+
+export function convolution(kind: "full" | "depthwise"): NodeTranslation {
+  return (site) => {
+    const { draft, node, inputs } = site;
+    const [x = "", weight = ""] = inputs;
+    const window = windowOf(node);
+    addConvolution(draft, kind, [x, weight], productName(site), window);
+    return addSteps(site, window.channelsFirst);
+  };
+}
+
+/** x·W. */
+export const matrixProduct: NodeTranslation = (site) => {
+  const { draft, node, inputs } = site;
+  const transposed = (name: string): number => (attribute(node, name, "bool") ? 1 : 0);
+  add(draft, "Gemm", inputs.slice(0, 2), productName(site), {
+    transA: int(transposed("transpose_a")),
+    transB: int(transposed("transpose_b")),
+  });
+  return addSteps(site, false);
+};
+
+export const biasAdd: NodeTranslation = ({ draft, node, inputs: [x = "", b = ""], output }) =>
+  addBias(draft, x, b, output, isChannelsFirst(node));
+
+/** What is fused: a bias, a batch norm, an activation, in this order. */
+function stepsOf({ node }: NodeSite): readonly string[] {
+  return attribute(node, "fused_ops", "strings") ?? [];
+}
+
+function productName(site: NodeSite): string {
+  return stepsOf(site).length > 0 ? `${site.output}#product` : site.output;
+}
+
+/** What a fused operator does to its product, one step after the other; the last has the node's name. */
+function addSteps(site: NodeSite, channelsFirst: boolean): string {
+  const { draft, node, output } = site;
+  const operands = site.inputs.slice(2);
+  const steps = stepsOf(site);
+  return steps.reduce((value, step, index) => {
+    const result = index === steps.length - 1 ? output : `${output}#step-${index}`;
+    if (step === "BiasAdd") return addBias(draft, value, operands.shift() ?? "", result, channelsFirst);
+    if (step !== "FusedBatchNorm") return add(draft, step, [value, ...operands.splice(0)], result);
+    const epsilon = attribute(node, "epsilon", "float") ?? 0;
+    return addBatchNorm(draft, { inputs: [value, ...operands.splice(0, 4)], epsilon }, result, channelsFirst);
+  }, productName(site));
+}
+
+/** TensorFlow's operators in ONNX's words (https://www.tensorflow.org/api_docs/cc). */
+
+/** Writes what a node computes under its name. */
+export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: readonly string[]): void {
+  const { name, op } = node;
+  const inputs = node.inputs.filter((input) => !input.startsWith("^")).map(valueName);
+  if (op !== "NoOp") translate(TRANSLATIONS, op, { draft, node, inputs, output: name }, DOMAIN);
+  for (const output of laterOutputs) add(draft, `a later output of ${op}`, inputs, output, {}, DOMAIN);
+}
+
+const DOMAIN = "tensorflow";
+
+/** The value that an input or a signature's entry names: `NAME:1` is a node's second output, `NAME:0` the first. */
+export function valueName(reference: string): string {
+  return reference.replace(/:0$/, "");
+}
+
+const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
+  Add: sum,
+  AddN: same("Sum"),
+  AddV2: sum,
+  AvgPool: pool("AveragePool"),
+  BiasAdd: biasAdd,
+  Cast: same("Cast"),
+  ConcatV2: ({ draft, inputs, output }) => shapeOf(draft, inputs.slice(0, -1), output),
+  Conv2D: convolution("full"),
+  DepthwiseConv2dNative: convolution("depthwise"),
+  Div: same("Div"),
+  EnsureShape: same("Identity"),
+  ExpandDims: same("Unsqueeze"),
+  FusedBatchNorm: batchNorm,
+  FusedBatchNormV2: batchNorm,
+  FusedBatchNormV3: batchNorm,
+  FusedDepthwiseConv2dNative: convolution("depthwise"),
+  Gather: gather,
+  GatherV2: gather,
+  Identity: same("Identity"),
+  Inv: same("Reciprocal"),
+  MatMul: matrixProduct,
+  Max: reduction("ReduceMax"),
+  MaxPool: pool("MaxPool"),
+  Maximum: same("Max"),
+  Mean: reduction("ReduceMean"),
+  Minimum: same("Min"),
+  Mul: same("Mul"),
+  Pack: ({ draft, inputs, output }) => shapeOf(draft, inputs, output),
+  Pad: pad,
+  PadV2: pad,
+  Pow: same("Pow"),
+  PreventGradient: same("Identity"),
+  RealDiv: same("Div"),
+  Reciprocal: same("Reciprocal"),
+  Relu: same("Relu"),
+  Reshape: same("Reshape"),
+  ReverseV2: reverse,
+  Rsqrt: inverseRoot,
+  Shape: same("Shape"),
+  Sigmoid: same("Sigmoid"),
+  Snapshot: same("Identity"),
+  Sqrt: same("Sqrt"),
+  Square: square,
+  SquaredDifference: squaredDifference,
+  Squeeze: squeeze,
+  StopGradient: same("Identity"),
+  StridedSlice: stridedSlice,
+  Sub: same("Sub"),
+  Sum: reduction("ReduceSum"),
+  Transpose: transpose,
+  _FusedConv2D: convolution("full"),
+  _FusedMatMul: matrixProduct,
+};

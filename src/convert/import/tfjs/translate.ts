@@ -1,0 +1,188 @@
+import { InputError } from "../../../core/errors.js";
+import type { DType } from "../../../core/tensor.js";
+import type { OnnxDimension, OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
+import {
+  arrayOf,
+  type LayerCall,
+  nodeOf,
+  readTopology,
+  type TfjsGraphModel,
+  type TfjsLayersModel,
+  type TfjsModel,
+  type TfjsNode,
+  type TfjsShape,
+} from "../../formats/tfjs/index.js";
+import { createDraft, modelOf } from "./draft.js";
+import { translateLayer } from "./layers.js";
+import { translateNode, valueName } from "./operators.js";
+import { layerWeights } from "./weights.js";
+
+/** What a file says of itself, as far as matching and notes have use for it. */
+export function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
+  const texts = Object.entries(metadata ?? {}).filter(
+    (entry): entry is [string, string] => typeof entry[1] === "string",
+  );
+  return { producer: { name: convertedBy ?? "", version: "" }, metadata: new Map(texts) };
+}
+
+/**
+ * Names in the order of their computation, each after all that it reads. Names that nothing computes are left out.
+ *
+ * @throws InputError (`format`) if a name depends on itself
+ */
+export function inOrder<T>(
+  items: ReadonlyMap<string, T>,
+  reads: (item: T) => readonly string[],
+  subject: string,
+): readonly T[] {
+  const done = new Set<string>();
+  const open = new Set<string>();
+  const order: T[] = [];
+  for (const start of items.keys()) {
+    // Depth first without recursion: a graph may be a chain of any length.
+    const pending = [{ name: start, inputs: inputsOf(start), next: 0 }];
+    for (let top = pending.at(-1); top; top = pending.at(-1)) {
+      const { name } = top;
+      if (top.next === 0 && done.has(name)) {
+        pending.pop();
+        continue;
+      }
+      open.add(name);
+      const input = top.inputs[top.next++];
+      if (input === undefined) {
+        pending.pop();
+        open.delete(name);
+        done.add(name);
+        const item = items.get(name);
+        if (item !== undefined) order.push(item);
+      } else if (open.has(input))
+        throw new InputError({
+          code: "format",
+          subject,
+          found: `${JSON.stringify(input.slice(0, 80))}, which is computed from itself`,
+          expected: "a graph without circles",
+          remedy: "export the model again",
+        });
+      else if (!done.has(input)) pending.push({ name: input, inputs: inputsOf(input), next: 0 });
+    }
+  }
+  return order;
+
+  function inputsOf(name: string): readonly string[] {
+    const item = items.get(name);
+    return item === undefined ? [] : reads(item);
+  }
+}
+
+/**
+ * A TensorFlow graph in ONNX's words, for matching: values are called as its nodes.
+ *
+ * @throws InputError (`format`) if the graph has a circle, or a constant without its numbers
+ */
+export function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
+  const { nodes, weights, signature } = model;
+  const draft = createDraft();
+  for (const [name, { tensor, stored }] of weights)
+    draft.constants.set(name, stored ? { ...tensor, stored } : tensor);
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+  const later = laterOutputs(nodes);
+  const inputs: OnnxValue[] = [];
+  for (const node of inOrder(byName, ({ inputs }) => inputs.map(nodeOf), subject)) {
+    if (node.op === "Const") expectNumbers(node, weights, subject);
+    else if (node.op === "Placeholder") inputs.push(inputValue(node, signature));
+    else translateNode(draft, node, later.get(node.name) ?? []);
+  }
+  const declared = [...signature.outputs.values()].map(({ name }) => valueName(name));
+  return modelOf(draft, inputs, declared.length > 0 ? declared : unread(nodes), aboutTfjs(model));
+}
+
+/** By node, those of its outputs behind the first that anybody reads, as these are called. */
+function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly string[]> {
+  const read = new Set(nodes.flatMap(({ inputs }) => inputs.filter((input) => /:0*[1-9]\d*$/.test(input))));
+  const later = new Map<string, string[]>();
+  for (const output of read) {
+    const known = later.get(nodeOf(output));
+    if (known) known.push(output);
+    else later.set(nodeOf(output), [output]);
+  }
+  return later;
+}
+
+/** What no other node reads. */
+function unread(nodes: readonly TfjsNode[]): readonly string[] {
+  const read = new Set(nodes.flatMap(({ inputs }) => inputs.map(nodeOf)));
+  return nodes.filter(({ name, op }) => !read.has(name) && op !== "NoOp").map(({ name }) => name);
+}
+
+function expectNumbers({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subject: string): void {
+  if (weights.has(name)) return;
+  throw new InputError({
+    code: "format",
+    subject,
+    found: `a constant ${JSON.stringify(name.slice(0, 80))} without numbers`,
+    expected: "a weight of its name in the weights manifest",
+    remedy: "convert the model again",
+  });
+}
+
+const DTYPES: Readonly<Record<string, DType>> = {
+  DT_FLOAT: "float32",
+  DT_DOUBLE: "float64",
+  DT_HALF: "float16",
+  DT_UINT8: "uint8",
+  DT_INT8: "int8",
+  DT_INT32: "int32",
+};
+
+function inputValue({ name, attributes }: TfjsNode, { inputs }: TfjsGraphModel["signature"]): OnnxValue {
+  const declared = [...inputs.values()].find((info) => nodeOf(info.name) === name);
+  const [shape, type] = [attributes.get("shape"), attributes.get("dtype")];
+  const dtype = DTYPES[declared?.dtype ?? (type?.type === "dtype" ? type.value : "")];
+  const sizes = declared?.shape ?? (shape?.type === "shape" ? shape.value : null);
+  return { name, ...(dtype ? { dtype } : {}), ...(sizes ? { shape: dimensions(sizes) } : {}) };
+}
+
+function dimensions(shape: NonNullable<TfjsShape>): readonly OnnxDimension[] {
+  return shape.map((size) => (size < 0 ? null : size));
+}
+
+/**
+ * A Keras model in ONNX's words, for matching: a value is called `LAYER#CALL`, as one layer may be called many times.
+ *
+ * @throws InputError (`format`) if the topology is none, has a circle or reads what is not there
+ */
+export function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
+  const { calls, outputs } = readTopology(model, subject);
+  const draft = createDraft();
+  for (const [name, weight] of layerWeights(model, calls)) draft.constants.set(name, weight);
+  const byValue = new Map<string, LayerCall>();
+  for (const call of calls) {
+    if (byValue.has(call.value))
+      throw malformed(subject, `two layers ${JSON.stringify(call.layer.slice(0, 80))}`, "a name per layer");
+    byValue.set(call.value, call);
+  }
+  const inputs: OnnxValue[] = [];
+  for (const call of inOrder(byValue, (item) => item.inputs, subject)) {
+    const missing = call.inputs.find((value) => !byValue.has(value));
+    if (missing !== undefined)
+      throw malformed(
+        subject,
+        `${JSON.stringify(missing.slice(0, 80))} as the input of ${JSON.stringify(call.layer.slice(0, 80))}`,
+        "a layer of the model",
+      );
+    if (call.className === "InputLayer") inputs.push(layerInput(call));
+    else translateLayer(draft, call);
+  }
+  return modelOf(draft, inputs, outputs, aboutTfjs(model));
+}
+
+/** Keras 2 calls the shape `batch_input_shape`, Keras 3 `batch_shape`. */
+function layerInput({ value, config }: LayerCall): OnnxValue {
+  const shape = arrayOf(config.batch_input_shape ?? config.batch_shape);
+  const sizes = shape.map((size) => (typeof size === "number" ? size : null));
+  return { name: value, dtype: "float32", ...(shape.length > 0 ? { shape: sizes } : {}) };
+}
+
+function malformed(subject: string, found: string, expected: string): InputError {
+  return new InputError({ code: "format", subject, found, expected, remedy: "convert the model again" });
+}

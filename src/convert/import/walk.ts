@@ -1,0 +1,188 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { type Difference, nameOf, nameOfKind } from "./differences.js";
+import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
+import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
+import { productOf } from "./products.js";
+import { recover, recoverInput } from "./recover.js";
+import { startTrail, type Trail } from "./trail.js";
+
+/** Which node of a foreign graph computes each layer. */
+export interface Walk {
+  /** Layers to the nodes that compute them; a folded layer's batch norm to the layer's own node. */
+  readonly nodes: ReadonlyMap<string, ForeignNode>;
+  /** Layers whose value the file does not hold, because the next layer absorbed them. */
+  readonly absorbed: ReadonlySet<string>;
+  /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
+  readonly products: ReadonlyMap<string, Constants>;
+  /** Layers that the file lacks, so that what reads them reads what they read. */
+  readonly skipped: ReadonlySet<string>;
+  readonly differences: readonly Difference[];
+}
+
+/**
+ * Follows the data through the layer graph and the foreign graph side by side. Where the way parts (streams, shortcuts)
+ * the landmarks tell which is which; elsewhere a layer is what reads its input and is of its kind. What is missing,
+ * replaced or added is noted, and the walk goes on behind it.
+ */
+export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly BlockLandmarks[]): Walk {
+  const trail = startTrail(layers, foreign, blocks);
+  const noteLost = lostStreams(trail, blockNames(layers), blocks);
+  for (const layer of layers.nodes) {
+    if (layer.op.kind === "input") trail.accept(layer, foreign.input);
+    else if (layer.op.kind === "add") matchSum(trail, layer);
+    else if (trail.anchors.get(layer.name) === "absent") noteLost(layer);
+    else if (layer.op.kind === "scale") matchProduct(trail, layer);
+    else if (layer.op.kind === "batchNorm") matchBatchNorm(trail, layer);
+    else matchUnary(trail, layer);
+  }
+  const { found, absorbed, products, skipped } = trail;
+  return { nodes: found, absorbed, products, skipped, differences: trail.findings() };
+}
+
+function matchUnary(trail: Trail, layer: LayerNode): void {
+  const anchor = placed(trail, layer.name);
+  const [input = ""] = layer.inputs;
+  const source = trail.found.get(input);
+  if (anchor) {
+    if (source && anchor.inputs[0] !== source) recoverInput(trail, layer, anchor, source);
+    trail.accept(layer, anchor);
+    return;
+  }
+  if (!source) return;
+  const matches = trail
+    .consumersOf(source)
+    .filter((node) => node.op.kind === layer.op.kind && trail.isFree(node));
+  // Of several gates that read a stream, its own is the one that it is multiplied by.
+  const product = matches.length > 1 ? placed(trail, productOfStream(layer)) : undefined;
+  const own = product && matches.find((node) => reaches(trail, node, product));
+  const [match] = own ? [own] : matches;
+  if (match) trail.accept(layer, match);
+  else recover(trail, layer, source);
+}
+
+/** The node that a landmark says a layer is. */
+function placed({ anchors }: Trail, layer: string): ForeignNode | undefined {
+  const anchor = anchors.get(layer);
+  return anchor === "absent" ? undefined : anchor;
+}
+
+/** Whether a gate's pool is what a product multiplies by. */
+function reaches({ consumersOf }: Trail, pool: ForeignNode, product: ForeignNode): boolean {
+  let reached: readonly ForeignNode[] = [pool];
+  for (let steps = 0; steps < GATE_STEPS; steps++) {
+    if (reached.includes(product)) return true;
+    reached = reached.flatMap((node) => (consumersOf(node).length > MOST_READERS ? [] : consumersOf(node)));
+    if (reached.length > MOST_READERS) return false;
+  }
+  return false;
+}
+
+function matchBatchNorm(trail: Trail, layer: LayerNode): void {
+  const [input = ""] = layer.inputs;
+  const source = trail.found.get(input);
+  if (!source) return;
+  const next = trail.consumersOf(source).filter(trail.isFree);
+  // A factor on one of several ways on is no batch norm, where the convolution has its bias already.
+  const isFolded = isKind(source, "conv") && hasBias(source) && next.length > 1;
+  const norm = next.find((node) => isKind(node, "batchNorm") || (isKind(node, "affine") && !isFolded));
+  if (norm) {
+    if (isKind(source, "conv") && hasBias(source)) trail.note(layer, "a bias before it", "none");
+    trail.accept(layer, norm);
+    const product = isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm);
+    if (!product) return;
+    trail.products.set(layer.name, product);
+    trail.products.set(input, { ...(product.weight ? { weight: product.weight } : {}) });
+    trail.absorbed.add(input);
+  } else if (isKind(source, "linear") || (isKind(source, "conv") && source.constants.bias)) {
+    trail.merge(layer, source);
+    trail.absorbed.add(input);
+  } else recover(trail, layer, source);
+}
+
+function matchProduct(trail: Trail, layer: LayerNode): void {
+  const [stream, gate] = layer.inputs.map((input) => trail.found.get(input));
+  const candidates = stream
+    ? trail.consumersOf(stream).filter((node) => isKind(node, "scale") && trail.isFree(node))
+    : [];
+  const match =
+    candidates.find((node) => gate && node.inputs.includes(gate)) ??
+    placed(trail, layer.name) ??
+    candidates[0];
+  if (!match) {
+    if (!stream) return;
+    trail.note(layer, "no product with a gate", nameOfKind("scale"));
+    trail.skip(layer, stream);
+    return;
+  }
+  const strangers = match.inputs.filter((node) => node !== stream && node !== gate);
+  if (strangers.length > 0 && stream)
+    trail.note(
+      layer,
+      () => `a product with ${strangers.map(trail.nameOf).join(" and ")}`,
+      `with ${layer.inputs[1]}`,
+    );
+  trail.accept(layer, match);
+}
+
+function matchSum(trail: Trail, layer: LayerNode): void {
+  if (trail.anchors.get(layer.name) === "absent") return;
+  const terms = layer.inputs.map((input) => ({ input, node: trail.found.get(input) }));
+  const [first] = terms;
+  const match =
+    placed(trail, layer.name) ??
+    (first?.node && trail.consumersOf(first.node).find((node) => isKind(node, "add")));
+  if (!match) {
+    if (!first?.node) return;
+    trail.note(layer, trail.consumersOf(first.node).map(nameOf).join(" and "), nameOfKind("add"));
+    trail.skip(layer, first.node);
+    return;
+  }
+  // Inner sums are terms of this one unless they are layers themselves.
+  const parts = match.inputs.flatMap((node) => (trail.isFree(node) ? termsOf(node) : [node]));
+  const missing = terms.filter(({ node }) => node && !parts.includes(node));
+  const surplus = parts.filter((part) => !terms.some(({ node }) => node === part));
+  const unexplained = surplus.length > terms.filter(({ node }) => !node).length;
+  if (missing.length > 0 || unexplained)
+    trail.note(
+      layer,
+      () => `a sum of ${parts.map(trail.nameOf).join(", ")}`,
+      `of ${layer.inputs.join(", ")}`,
+    );
+  trail.accept(layer, match);
+}
+
+/** Notes a stream that a block lacks, or a block: one finding, not one for each of its layers. */
+function lostStreams(
+  trail: Trail,
+  names: readonly string[],
+  blocks: readonly BlockLandmarks[],
+): (layer: LayerNode) => void {
+  const lost = new Set<string>();
+  return (layer) => {
+    const key = `${layer.block} ${layer.stream}`;
+    if (lost.has(key) || layer.stream === undefined) return;
+    lost.add(key);
+    const block = blocks[names.indexOf(layer.block ?? "")];
+    const depths = block ? [...block.streams.keys(), ...block.surplus.map(depthOf)].sort().join(", ") : "";
+    trail.note(
+      layer,
+      block ? `streams of depth ${depths}` : `${blocks.length} blocks with gates`,
+      block ? `a stream of depth ${layer.stream}` : `${names.length}`,
+    );
+  };
+}
+
+/** From a gate's pool to the product: two convolutions, activations, and a norm. */
+const GATE_STEPS = 8;
+
+/** A gate's values have one reader each, or as many as a block has streams where one gate serves all. */
+const MOST_READERS = 32;
+
+/** The name of the product that a layer of a gate belongs to: `conv2.0.gate[1]`. */
+function productOfStream({ name }: LayerNode): string {
+  return /^.*\.gate\[\d+\]/.exec(name)?.[0] ?? "";
+}
+
+function depthOf({ convs }: StreamLandmarks): number {
+  return convs.filter(({ op }) => op.kernel[0] > 1 || op.kernel[1] > 1).length;
+}

@@ -1,7 +1,0 @@
-export { splitRelu } from "./graph/fuse.js";
-export { lowerToTfjs } from "./graph/graph-model.js";
-export { lowerToTfjsLayers, type TfjsLayersOptions } from "./layers/layers-model.js";
-export { kerasWeights } from "./layers/operators.js";
-export { fromTensorFlow, toTensorFlow } from "./layout.js";
-export { kerasCall, nodeName, tapName, VALUE_NAMES } from "./names.js";
-export type { TfjsOptions } from "./options.js";

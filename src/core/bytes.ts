@@ -1,0 +1,95 @@
+/** SHA-256 of bytes as 64 hexadecimal digits, by the platform's own implementation (FIPS 180-4, Web Crypto). */
+export async function sha256(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Bytes that are read where they are needed. Most of a checkpoint may be its optimizer's state, which nobody asks for: of
+ * a file (`files/source.ts`) that is never read. Synchronous, so that readers are plain functions.
+ */
+export interface ByteSource {
+  readonly length: number;
+  /** Whether all bytes are in memory. Then `read` gives views over them, and copies in memory of their own otherwise. */
+  readonly loaded: boolean;
+  /**
+   * The bytes from `start` to before `end`, not to be written to.
+   *
+   * @throws RangeError if they do not lie inside
+   */
+  read(start: number, end: number): Uint8Array;
+  /** Reads everything, at once: faster than piece by piece where most is needed. */
+  load(): void;
+  /** Of all bytes, 64 hexadecimal digits. */
+  sha256(): Promise<string>;
+}
+
+/** What readers take: bytes in memory, or elsewhere. */
+export type Bytes = Uint8Array | ByteSource;
+
+/** Reads bytes from `start` to before `end` of some part of a file. */
+export type ReadRange = (start: number, end: number) => Uint8Array;
+
+/** One interface for both. */
+export function toSource(bytes: Bytes): ByteSource {
+  if (!(bytes instanceof Uint8Array)) return bytes;
+  // A Node Buffer's slice() shares memory where a Uint8Array's copies.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    length: plain.length,
+    loaded: true,
+    read(start, end) {
+      expectInside(start, end, plain.length);
+      return plain.subarray(start, end);
+    },
+    load: () => undefined,
+    sha256: () => sha256(plain),
+  };
+}
+
+/** All parts, one after the other; a single one is returned as it is. */
+export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const [only] = parts;
+  if (parts.length === 1 && only) return only;
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
+
+/** A part of a source as one of its own, which is read with it. */
+export function sliceOf(source: ByteSource, start: number, length: number): ByteSource {
+  return {
+    length,
+    get loaded() {
+      return source.loaded;
+    },
+    read(from, to) {
+      expectInside(from, to, length);
+      return source.read(start + from, start + to);
+    },
+    load: () => source.load(),
+    sha256: async () => sha256(source.read(start, start + length)),
+  };
+}
+
+/** All bytes, for readers that need them together. */
+export function toBytes(bytes: Bytes): Uint8Array {
+  if (bytes instanceof Uint8Array) return bytes;
+  bytes.load();
+  return bytes.read(0, bytes.length);
+}
+
+/** The first bytes, at most `count`: what tells formats apart. */
+export function headOf(source: ByteSource, count: number): Uint8Array {
+  return source.read(0, Math.min(count, source.length));
+}
+
+/** @throws RangeError if a range leaves `length` bytes, which is a reader's mistake and no file's */
+export function expectInside(start: number, end: number, length: number): void {
+  if (!(0 <= start && start <= end && end <= length))
+    throw new RangeError(`bytes ${start} to ${end} of ${length}`);
+}

@@ -1,0 +1,11 @@
+/** File helpers for Node, the only part of the library that imports `node:`. */
+export { isFolder, type OpenInput, openInput, readInput, sidecarReader } from "./read.js";
+export type { ReadProgress } from "./source.js";
+export {
+  expectFolderWritable,
+  expectWritable,
+  sweepTemporaries,
+  writeChecked,
+  writeFilesChecked,
+  writeFolderChecked,
+} from "./write.js";

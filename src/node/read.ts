@@ -1,0 +1,120 @@
+import { lstatSync, openSync, readFileSync } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { type ByteSource, toBytes, toSource } from "../core/bytes.js";
+import { InputError } from "../core/errors.js";
+import { describe, fileError } from "./errors.js";
+import { FileSource, type ReadProgress } from "./source.js";
+
+/** Node reads no more than this into one buffer; the largest OSNet checkpoint with optimizer state is under 100 MB. */
+const MAX_FILE_BYTES = 2 ** 31 - 1;
+
+/** Reading this much takes long enough, from a slow disk, to say how far it is. */
+const PROGRESS_BYTES = 50e6;
+
+/** A file to read, in parts or as a whole, until it is closed. */
+export interface OpenInput extends ByteSource {
+  close(): void;
+}
+
+/**
+ * Opens a file, or reads standard input for `-`. What is no plain file, such as a pipe, is read as a whole.
+ *
+ * @param onProgress is told of large files only
+ * @throws InputError (`file`) if it does not exist, is a folder, is larger than 2 GiB, or cannot be read
+ */
+export async function openInput(path: string, onProgress?: ReadProgress): Promise<OpenInput> {
+  if (path === "-") return inMemory(await readStandardInput(onProgress));
+  const subject = basename(path);
+  try {
+    const found = await stat(path);
+    const { size } = found;
+    if (size > MAX_FILE_BYTES)
+      throw fileError(subject, `${size} bytes`, "at most 2 GiB", "give the checkpoint alone");
+    if (!found.isFile()) return inMemory(await readFile(path));
+    return new FileSource(
+      subject,
+      openSync(path, "r"),
+      size,
+      size >= PROGRESS_BYTES ? onProgress : undefined,
+    );
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw fileError(path || '""', describe(cause), "a file that can be read", "check the path", cause);
+  }
+}
+
+/**
+ * Reads a file, or standard input for `-`.
+ *
+ * @throws InputError as `openInput` does
+ */
+export async function readInput(path: string, onProgress?: ReadProgress): Promise<Uint8Array> {
+  const input = await openInput(path, onProgress);
+  try {
+    return toBytes(input);
+  } finally {
+    input.close();
+  }
+}
+
+function inMemory(bytes: Uint8Array): OpenInput {
+  return { ...toSource(bytes), close: () => undefined };
+}
+
+async function readStandardInput(onProgress: ReadProgress | undefined): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let done = 0;
+  for await (const chunk of process.stdin) {
+    chunks.push(chunk as Uint8Array);
+    done += (chunk as Uint8Array).length;
+    if (done >= PROGRESS_BYTES) onProgress?.(done, undefined);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Whether a path is a folder's. */
+export async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+}
+
+/**
+ * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
+ * keep its weights in them. Only plain files in plain folders are read: a link could lead anywhere.
+ *
+ * @returns a reader that gives undefined for a file that does not exist
+ * @throws InputError (`file`), from the reader, for what is no plain file, is larger than 2 GiB, or cannot be read
+ */
+export function sidecarReader(model: string): (name: string) => Uint8Array | undefined {
+  const contents = new Map<string, Uint8Array | undefined>();
+  return (name) => {
+    if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
+    return contents.get(name);
+  };
+}
+
+function readSidecar(folder: string, name: string): Uint8Array | undefined {
+  const refuse = (found: string, cause?: unknown): InputError =>
+    fileError(
+      name,
+      found,
+      "a plain file beside the model",
+      "copy the file itself into the model's folder",
+      cause,
+    );
+  try {
+    let path = folder;
+    for (const [index, part] of name.split("/").entries()) {
+      path = join(path, part);
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (!found) return undefined;
+      const isLast = index === name.split("/").length - 1;
+      if (found.isSymbolicLink()) throw refuse("a link");
+      if (isLast ? !found.isFile() : !found.isDirectory()) throw refuse(isLast ? "no file" : "no folder");
+      if (isLast && found.size > MAX_FILE_BYTES) throw refuse(`${found.size} bytes`);
+    }
+    return readFileSync(path);
+  } catch (cause) {
+    throw cause instanceof InputError ? cause : refuse(describe(cause), cause);
+  }
+}

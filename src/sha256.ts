@@ -1,5 +1,0 @@
-/** SHA-256 of bytes as 64 hexadecimal digits, by the platform's own implementation (FIPS 180-4, Web Crypto). */
-export async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}

@@ -1,0 +1,58 @@
+import type { LayerGraph } from "../../arch/index.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
+import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
+import type { Recording } from "../backends/recorded.js";
+import { referenceBackend } from "../backends/reference.js";
+import type { Fault, Party } from "../report.js";
+
+/** One side of a comparison, ready to run. */
+export interface Side {
+  readonly party: Party;
+  readonly backend: Backend;
+}
+
+/** The side under test. */
+export interface Candidate extends Side {
+  /** The layers that are the model's results: everything they are computed from must be there. */
+  readonly results: readonly string[];
+  /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
+  readonly folded: ReadonlySet<string>;
+  /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
+  readonly pixels?: PixelOrder;
+  /** Of a model that normalises its input itself, and is given what becomes the images. */
+  readonly preprocess?: {
+    readonly description: string;
+    /** The images nearest to these that the model can be given: others only if it takes whole numbers. */
+    readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
+  };
+  /** How the candidate's graph departs from the network, where its layers were found by structure. */
+  readonly structure?: readonly Fault[];
+  /** Whether its graph was walked, and every operator found to be the network's by what it means. */
+  readonly isMatched?: boolean;
+  /** What its weights and values are stored in; default: what its outputs are. */
+  readonly precision?: FloatDType;
+  /** Whether its runtime rewrites graphs, and can be told not to. */
+  readonly optimises?: boolean;
+  /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
+  readonly foldsNarrow?: boolean;
+  /** The model as it is used, without inner values as outputs, for its first result. */
+  readonly plain?: {
+    /** The layer that the result is. */
+    readonly name: string;
+    readonly load: (options?: LoadOptions) => LoadedModel;
+  };
+}
+
+/** A recording as a candidate: it holds what it holds, and that is compared. */
+export function recordedCandidate({ backend }: Recording, party: Party): Candidate {
+  return { party, backend, results: backend.layers, folded: new Set() };
+}
+
+/** A checkpoint as a candidate, run in float64: for holding a recording against the weights it should come from. */
+export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, party: Party): Candidate {
+  const { features, evaluation } = graph.outputs;
+  const results = [features, graph.outputs[evaluation] ?? features];
+  return { party, backend: referenceBackend(graph, stateDict), results, folded: new Set() };
+}

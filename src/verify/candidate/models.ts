@@ -1,0 +1,224 @@
+import type { Dialect, LayerGraph, OsnetSpec } from "../../arch/index.js";
+import { declaredPixels, statedSpec, statesSpec } from "../../convert/export/metadata.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
+import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
+import {
+  decodeOnnx,
+  encodeOnnx,
+  type OnnxModel,
+  type SidecarReader,
+} from "../../convert/formats/onnx/index.js";
+import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../../convert/formats/tfjs/index.js";
+import { type GraphMatch, imageShape, matchGraph, withoutBranches } from "../../convert/import/index.js";
+import { matchTfjs, type TfjsMatch, translateTfjs } from "../../convert/import/tfjs/index.js";
+import { InputError } from "../../core/errors.js";
+import type { StateDict } from "../../core/tensor.js";
+import { type BackendName, TFJS_BACKENDS, type TfjsBackendName } from "../backends/backend.js";
+import type { Party } from "../report.js";
+import {
+  compareConstants,
+  compareMatched,
+  compareWeights,
+  constantsIn,
+  type WeightsComparison,
+} from "../weights/compare-weights.js";
+import { type QuantizedWeights, quantizedWeights, storedStateDict } from "../weights/quantization.js";
+import { tfjsConstants } from "../weights/tfjs-weights.js";
+import type { Candidate } from "./candidate.js";
+import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
+import { onnxCandidate } from "./onnx-candidate.js";
+import { tfjsCandidate } from "./tfjs-candidate.js";
+
+/** A converted model, as a verification sees it whatever its format. */
+export interface ModelFile {
+  /**
+   * The architecture that the file states; undefined if it states none and has to be matched.
+   *
+   * @throws InputError (`format`) if what it states is none
+   */
+  readonly statedSpec: () => OsnetSpec | undefined;
+  /**
+   * The architecture that the file's graph shows, its modules named by a dialect where that is known.
+   *
+   * @throws InputError (`unsupported`) if the graph is no OSNet
+   */
+  readonly shownGraph: (dialect: Dialect | undefined) => LayerGraph;
+  /** The order of the raw pixels that the model takes; undefined if it takes normalised images. */
+  readonly preprocess: PixelOrder | undefined;
+  /** Batch, channels, height and width of the images, as far as the file fixes them. */
+  readonly inputShape: readonly (number | undefined)[];
+  /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
+  readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
+  /** Its constants against a checkpoint's; those that it stores in fewer bits against the checkpoint's in as few. */
+  readonly compareWeights: (
+    graph: LayerGraph,
+    stateDict: StateDict,
+    candidate: Candidate,
+  ) => WeightsComparison;
+  /** What it stores in fewer bits; undefined if it stores all numbers as they are. */
+  readonly quantized?: QuantizedWeights;
+}
+
+/** The bytes of a model file and, of a model.json, the weight files beside it. */
+export interface ModelBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly shards?: ReadonlyMap<string, Uint8Array>;
+  /** Reads the files beside an ONNX file that hold its weights. */
+  readonly sidecar?: SidecarReader;
+}
+
+/** @throws InputError (`format`, `unsupported`) if the bytes are not the format */
+export function openModel(
+  format: "onnx" | "tfjs",
+  { name, bytes, shards = new Map(), sidecar }: ModelBytes,
+  backend: BackendName | undefined,
+): ModelFile {
+  const subject = name;
+  if (format === "onnx")
+    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject);
+  const files = { json: bytes, shards };
+  const model = decodeTfjs(files, { subject });
+  const runtime = TFJS_BACKENDS.find((name) => name === backend);
+  return tfjsFile(files, model, subject, runtime);
+}
+
+/** Our own files are found by names, those of other exporters by structure. */
+function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): ModelFile {
+  const model = withoutBranches(decoded, subject);
+  // Runtimes are given bytes, and cannot look beside them; and values inside a function or a branch cannot be made outputs.
+  const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
+  const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
+  const find = foundIn<GraphMatch>({
+    isStated: statesSpec(model.metadata),
+    match: (graph) => matchGraph(model, { subject, graph }),
+    isOwn: (layer, value) => layer === value,
+  });
+  return {
+    statedSpec: () => statedSpec(model.metadata, subject),
+    preprocess: declaredPixels(model.metadata, subject),
+    shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
+    inputShape: fixedSizes(model),
+    candidate(graph, party) {
+      const { match, named } = find(graph);
+      if (match)
+        return {
+          ...foreignCandidate({ bytes, whole }, model, match, party),
+          isMatched: match.differences.length === 0,
+        };
+      return { ...onnxCandidate(bytes, model, graph, party), isMatched: named === "as matched" };
+    },
+    compareWeights: (graph, stateDict, { results, folded }) =>
+      compareWeights(graph, stateDict, model, results, folded, find(graph).match),
+  };
+}
+
+/** How a file's layers are found, and what its structure says. */
+interface Matched<M> {
+  /** Where the layers are, if not under their names. */
+  readonly match?: M;
+  /** Of a file with names as we write them: whether each name is where the structure has its layer. */
+  readonly named?: "as matched";
+}
+
+interface Lookup<M> {
+  /** Whether the file states its architecture, as ours do. */
+  readonly isStated: boolean;
+  readonly match: (graph: LayerGraph) => M;
+  /** Whether a value has the name that we give a layer's. */
+  readonly isOwn: (layer: string, value: string) => boolean;
+}
+
+/**
+ * Layers are found by structure, once for each network. A file of ours is found by its names, which then are what it is held
+ * to, unless another tool has rewritten it.
+ */
+function foundIn<M extends GraphMatch>(lookup: Lookup<M>): (graph: LayerGraph) => Matched<M> {
+  let found: { readonly graph: LayerGraph; readonly result: Matched<M> } | undefined;
+  return (graph) => {
+    if (found?.graph !== graph) found = { graph, result: matched(graph, lookup) };
+    return found.result;
+  };
+}
+
+function matched<M extends GraphMatch>(
+  graph: LayerGraph,
+  { isStated, match: find, isOwn }: Lookup<M>,
+): Matched<M> {
+  if (!isStated) return { match: find(graph) };
+  try {
+    const match = find(graph);
+    const { differences, outputs, values } = match;
+    const kept = [...values].filter(([layer, value]) => isOwn(layer, value)).length;
+    // A simplifier that removes our last Identity leaves the output without its layer's name.
+    const ours = outputs.some(({ layer }) => isOwn(layer, values.get(layer) ?? "")) && 2 * kept > values.size;
+    if (!ours && differences.length === 0) return { match };
+    return differences.length === 0 && kept === values.size ? { named: "as matched" } : {};
+  } catch (error) {
+    if (error instanceof InputError) return {};
+    throw error;
+  }
+}
+
+/** Batch, channels, height and width of the images, as far as a model fixes them. */
+function fixedSizes(model: OnnxModel): readonly (number | undefined)[] {
+  return imageShape(model).map((size) => (typeof size === "number" ? size : undefined));
+}
+
+/** A topology that tfjs has no reader for. */
+function notLoaded(subject: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: "a topology of Keras 3, which tfjs does not load",
+    expected: "one of Keras 2",
+    remedy: "write one by osnet-convert tfjs2tfjs",
+  });
+}
+
+/** As with ONNX, our own files are found by names, those of other converters by structure. */
+function tfjsFile(
+  files: TfjsFiles,
+  model: TfjsModel,
+  subject: string,
+  backend: TfjsBackendName | undefined,
+): ModelFile {
+  if (model.format === "layers-model" && isKeras3(model)) throw notLoaded(subject);
+  const names = VALUE_NAMES[model.format];
+  const translated = translateTfjs(model, subject);
+  const find = foundIn<TfjsMatch>({
+    isStated: statesSpec(translated.metadata),
+    match: (graph) => matchTfjs(translated, { subject, graph }),
+    isOwn: (layer, value) => value === names.of(layer) || value === names.normalized,
+  });
+  return {
+    statedSpec: () => statedSpec(translated.metadata, subject),
+    shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
+    preprocess: declaredPixels(translated.metadata, subject),
+    inputShape: fixedSizes(translated),
+    candidate(graph, party) {
+      const { match, named } = find(graph);
+      if (match)
+        return {
+          ...foreignTfjsCandidate(files, translated, match, party, backend),
+          isMatched: match.differences.length === 0,
+        };
+      return {
+        ...tfjsCandidate(files, model, graph, party, backend),
+        isMatched: named === "as matched",
+      };
+    },
+    compareWeights(graph, stateDict, { results, folded }) {
+      const { match } = find(graph);
+      if (!match) return compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded);
+      return compareMatched(graph, stateDict, results, match);
+    },
+    ...quantizedWeights(model, (graph, stateDict, candidate) => {
+      const { match } = find(graph);
+      if (!match) return storedStateDict(graph, stateDict, tfjsConstants(model, graph), candidate);
+      const { absorbed: folded, affine } = match;
+      const { results } = candidate;
+      return storedStateDict(graph, stateDict, constantsIn(match), { results, folded, affine });
+    }),
+  };
+}

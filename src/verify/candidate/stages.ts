@@ -1,0 +1,76 @@
+import { type LayerGraph, type LayerNode, outputShapes } from "../../arch/index.js";
+import { elementCount, type Shape } from "../../core/tensor.js";
+import { layerGroups, mistakable, neededBy } from "../bounds/index.js";
+
+/** Layers whose values are held at one time. */
+export interface Stage {
+  /** In network order. */
+  readonly layers: readonly string[];
+  /** Layers of other stages that these are computed from, or may be mistaken about. */
+  readonly others: readonly string[];
+}
+
+/**
+ * Elements of a stage, if no stream has more: 20 MiB of float32. Each stage takes another run of the candidate, so that they
+ * should be few; osnet_x1_0 folded has eleven for two images of 256×128.
+ */
+const STAGE_ELEMENTS = 5 * 2 ** 20;
+
+/**
+ * Cuts the layers that a candidate shows into stages: a run that shows one of them needs no memory for the others. All that
+ * a layer is judged by must come from one run, since the next may compute with other kernels and round otherwise: so a
+ * stage has whole streams, and shows again what it reads of other stages.
+ *
+ * @param shown names of layers
+ * @param images [N, 3, H, W]
+ * @throws InputError (`tensor`) if the images are too small for the network
+ */
+export function stagesOf(
+  graph: LayerGraph,
+  shown: readonly string[],
+  images: Shape,
+  elements: number = STAGE_ELEMENTS,
+): readonly Stage[] {
+  const shapes = outputShapes(graph, images);
+  const sizeOf = (layers: readonly string[]): number =>
+    layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
+  let stages: readonly (readonly string[])[] = [];
+  for (const part of partsOf(graph, new Set(shown))) {
+    const last = stages.at(-1) ?? [];
+    const fits = sizeOf(last) + sizeOf(part) <= elements;
+    stages = fits ? [...stages.slice(0, -1), [...last, ...part]] : [...stages, part];
+  }
+  const read = readersOf(graph, new Set(shown));
+  return stages.map((layers) => {
+    const own = new Set(layers);
+    const wanted = new Set(layers.flatMap(read));
+    return { layers, others: shown.filter((name) => wanted.has(name) && !own.has(name)) };
+  });
+}
+
+/** The shown layers of each stream together, those outside of streams one by one. */
+function partsOf(graph: LayerGraph, shown: ReadonlySet<string>): readonly (readonly string[])[] {
+  const parts: { readonly first: LayerNode; readonly layers: string[] }[] = [];
+  for (const node of graph.nodes) {
+    if (!shown.has(node.name)) continue;
+    const last = parts.at(-1);
+    const isSame = last?.first.block === node.block && last?.first.stream === node.stream;
+    if (last && isSame && node.stream !== undefined) last.layers.push(node.name);
+    else parts.push({ first: node, layers: [node.name] });
+  }
+  return parts.map(({ layers }) => layers);
+}
+
+/** What a layer is judged by: what its group needs, and in a stream the ends and gates of its block's streams. */
+function readersOf(graph: LayerGraph, shown: ReadonlySet<string>): (layer: string) => readonly string[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const groups = new Map(layerGroups(graph, shown).map((group) => [group.layer.name, group]));
+  const ends = mistakable(graph).flatMap((name) => nodes.get(name) ?? []);
+  const inStreams = ends.filter(({ stream }) => stream !== undefined);
+  return (layer) => {
+    const group = groups.get(layer);
+    const { block, stream } = nodes.get(layer) ?? {};
+    const others = stream === undefined ? [] : inStreams.filter((end) => end.block === block);
+    return [...(group ? neededBy(group, groups) : []), ...others.map(({ name }) => name)];
+  };
+}

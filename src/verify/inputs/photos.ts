@@ -1,0 +1,134 @@
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { decodeJpeg, isJpeg } from "./jpeg.js";
+import { decodePng, isPng } from "./png.js";
+
+/** A decoded picture: 8 bits per channel, red, green, blue, pixel after pixel, rows from the top. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  /** 3 · width · height values of 0 to 255. */
+  readonly data: Uint8Array;
+}
+
+/** ImageNet statistics that torchreid normalises images with, RGB. */
+export const MEAN = [0.485, 0.456, 0.406] as const;
+export const DEVIATION = [0.229, 0.224, 0.225] as const;
+
+/**
+ * Pillow's `Image.resize` with BILINEAR on 8-bit pictures: what torchvision's `Resize((height, width))` does to a PIL
+ * image. A triangle filter whose support grows with the reduction, so that small sizes average (antialias); each axis by
+ * itself, columns first, with 8-bit values in between and fixed-point weights. Equal to Pillow's up to version 12 to the
+ * bit; version 13 does the axis first that leaves less to do, which may move a value by one level.
+ *
+ * Source: Pillow, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`,
+ * `ImagingResampleVertical_8bpc`).
+ */
+
+/** Fraction bits of a weight: 32, less 8 for the value and 2 of headroom (`PRECISION_BITS`). */
+const PRECISION_BITS = 22;
+const ONE = 2 ** PRECISION_BITS;
+
+/** What one output position reads: inputs from `first`, with their weights, which add up to about `ONE`. */
+interface Window {
+  readonly first: number;
+  readonly weights: Int32Array;
+}
+
+/** Resizes a picture to `height` × `width` pixels, at least 1 each; the proportions are not kept. */
+export function resizeBilinear(pixels: Pixels, height: number, width: number): Pixels {
+  return resampleRows(resampleColumns(pixels, width), height);
+}
+
+function resampleColumns({ width, height, data }: Pixels, newWidth: number): Pixels {
+  const windows = windowsOf(width, newWidth);
+  const result = new Uint8Array(3 * newWidth * height);
+  for (let y = 0; y < height; y++)
+    for (const [x, window] of windows.entries())
+      for (let channel = 0; channel < 3; channel++)
+        result[3 * (y * newWidth + x) + channel] = weigh(
+          data,
+          3 * (y * width + window.first) + channel,
+          3,
+          window,
+        );
+  return { width: newWidth, height, data: result };
+}
+
+function resampleRows({ width, height, data }: Pixels, newHeight: number): Pixels {
+  const row = 3 * width;
+  const result = new Uint8Array(row * newHeight);
+  for (const [y, window] of windowsOf(height, newHeight).entries())
+    for (let x = 0; x < row; x++) result[y * row + x] = weigh(data, window.first * row + x, row, window);
+  return { width, height: newHeight, data: result };
+}
+
+/** The weighted sum of a window, rounded; sums stay within 31 bits. */
+function weigh(data: Uint8Array, start: number, step: number, { weights }: Window): number {
+  let sum = ONE / 2;
+  for (let index = 0; index < weights.length; index++)
+    sum += (data[start + index * step] as number) * (weights[index] as number);
+  return Math.min(255, sum >> PRECISION_BITS);
+}
+
+function windowsOf(size: number, newSize: number): readonly Window[] {
+  const scale = size / newSize;
+  // The triangle spans one pixel to either side: of the input when enlarging, of the output when reducing.
+  const support = Math.max(1, scale);
+  return Array.from({ length: newSize }, (_, index) => {
+    const centre = (index + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - support + 0.5));
+    const end = Math.min(size, Math.trunc(centre + support + 0.5));
+    const heights = Array.from({ length: end - first }, (_, offset) =>
+      Math.max(0, 1 - Math.abs((offset + first - centre + 0.5) / support)),
+    );
+    const sum = heights.reduce((total, value) => total + value, 0);
+    return { first, weights: Int32Array.from(heights, (value) => Math.trunc(0.5 + (value / sum) * ONE)) };
+  });
+}
+
+/**
+ * Decodes a picture as torchreid's reader does (`Image.open(path).convert("RGB")`, torchreid.utils.read_image): an
+ * orientation in its EXIF data is ignored, and so are transparency, colour profiles and gamma.
+ *
+ * @param subject what messages call the file
+ * @throws InputError (`format`, `unsupported`) if it is no JPEG or PNG, is broken, or is too large
+ */
+export async function decodePhoto(bytes: Uint8Array, subject: string): Promise<Pixels> {
+  if (isPng(bytes)) return decodePng(bytes, subject);
+  if (isJpeg(bytes)) return decodeJpeg(bytes, subject);
+  throw new InputError({
+    code: "format",
+    subject,
+    found: "bytes that are neither a JPEG nor a PNG picture",
+    expected: "a .jpg or .png file",
+    remedy: "save it again as one of them",
+  });
+}
+
+/**
+ * Pictures as the network takes them, [N, 3, height, width] float32: torchreid's test transform (torchreid.data.transforms:
+ * `Resize((height, width))`, `ToTensor()`, `Normalize(mean, std)`), rounded where PyTorch rounds.
+ */
+export function photoTensor(photos: readonly Pixels[], height: number, width: number): Tensor<"float32"> {
+  const plane = height * width;
+  const data = new Float32Array(photos.length * 3 * plane);
+  for (const [image, photo] of photos.entries()) {
+    const { data: pixels } = resizeBilinear(photo, height, width);
+    for (const [channel, values] of NORMALISED.entries()) {
+      const start = (3 * image + channel) * plane;
+      for (let pixel = 0; pixel < plane; pixel++)
+        data[start + pixel] = values[pixels[3 * pixel + channel] as number] as number;
+    }
+  }
+  return { dtype: "float32", shape: [photos.length, 3, height, width], data };
+}
+
+/** By channel, what each of the 256 levels becomes: (level / 255 − mean) / deviation, each step in float32. */
+const NORMALISED: readonly Float32Array[] = MEAN.map((mean, channel) => {
+  const deviation = Math.fround(DEVIATION[channel] ?? 1);
+  return Float32Array.from({ length: 256 }, (_, level) => {
+    const centred = Math.fround(Math.fround(level / 255) - Math.fround(mean));
+    return centred / deviation;
+  });
+});

@@ -1,0 +1,46 @@
+import { InputError } from "../../core/errors.js";
+
+/** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
+export const MAX_PIXELS = 40_000_000;
+
+/**
+ * Called with the size that a file declares, before anything of that size is allocated.
+ *
+ * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS`, (`format`) if it has no pixels
+ */
+export function expectSize(width: number, height: number, subject: string): void {
+  if (width < 1 || height < 1) throw broken(subject, `a picture of ${width}×${height} pixels`);
+  if (width * height <= MAX_PIXELS) return;
+  throw new InputError({
+    code: "unsupported",
+    subject,
+    found: `a picture of ${width}×${height} pixels`,
+    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels`,
+    remedy: "make it smaller; the network sees 256×128",
+  });
+}
+
+/** Bytes that do not decode. */
+export function broken(subject: string, found: string, cause?: unknown): InputError {
+  return new InputError(
+    {
+      code: "format",
+      subject,
+      found,
+      expected: "a JPEG or PNG picture",
+      remedy: "save it again from a program that opens it",
+    },
+    { cause },
+  );
+}
+
+/** A picture of a valid kind that is not read. */
+export function unsupported(subject: string, found: string, expected: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found,
+    expected,
+    remedy: "save it again as an RGB picture of 8 bits per channel",
+  });
+}

@@ -1,0 +1,243 @@
+import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../report.js";
+import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
+import { escapeMarkup } from "./escape.js";
+import { allowance, formatError, formatMargin, plural, title, worstFirst } from "./facts.js";
+import { groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
+
+/** Of a test case: what it is called, and what is wrong. */
+export interface TestCase {
+  readonly name: string;
+  readonly className: string;
+  readonly outcome?: {
+    readonly kind: "failure" | "error" | "skipped";
+    readonly type: string;
+    readonly text: string;
+  };
+}
+
+export interface TestSuite {
+  readonly name: string;
+  readonly cases: readonly TestCase[];
+  readonly properties?: readonly (readonly [name: string, value: string])[];
+  readonly seconds: number;
+  /** Lines of `system-out`. */
+  readonly output?: readonly string[];
+  /** Lines of `system-err`. */
+  readonly errors?: readonly string[];
+}
+
+/** Reports are the same for the same result, so that they carry no time of day. */
+const NO_TIME = "1970-01-01T00:00:00";
+
+/**
+ * A JUnit XML document, valid against both schemas in use, the Ant task's (windyroad/JUnit-Schema) and Jenkins's
+ * (xunit-plugin, junit-10.xsd): all of the former's required attributes, and no other.
+ */
+export function junitDocument(suites: readonly TestSuite[]): string {
+  return [
+    '<?xml version="1.0" encoding="UTF-8"?>',
+    "<testsuites>",
+    ...suites.map(suiteElement),
+    "</testsuites>",
+    "",
+  ].join("\n");
+}
+
+function suiteElement(
+  { name, cases, properties = [], seconds, output = [], errors = [] }: TestSuite,
+  index: number,
+): string {
+  const count = (kind: string): number => cases.filter(({ outcome }) => outcome?.kind === kind).length;
+  const attributes = {
+    name,
+    package: "osnet-verify",
+    id: String(index),
+    timestamp: NO_TIME,
+    hostname: "localhost",
+    tests: String(cases.length),
+    failures: String(count("failure")),
+    errors: String(count("error")),
+    skipped: String(count("skipped")),
+    time: seconds.toFixed(3),
+  };
+  return [
+    `  <testsuite${attributeText(attributes)}>`,
+    "    <properties>",
+    ...properties.map(([key, value]) => `      <property${attributeText({ name: key, value })}/>`),
+    "    </properties>",
+    ...cases.map(caseElement),
+    `    <system-out>${lines(output)}</system-out>`,
+    `    <system-err>${lines(errors)}</system-err>`,
+    "  </testsuite>",
+  ].join("\n");
+}
+
+function caseElement({ name, className, outcome }: TestCase): string {
+  const opening = `    <testcase${attributeText({ name, classname: className, time: "0.000" })}`;
+  if (!outcome) return `${opening}/>`;
+  const { kind, type, text } = outcome;
+  const message = text.split("\n", 1)[0] ?? "";
+  // Neither schema knows both a message and a type of what was skipped.
+  const attributes = kind === "skipped" ? { message } : { message, type };
+  return `${opening}>\n      <${kind}${attributeText(attributes)}>${lines(text.split("\n"))}</${kind}>\n    </testcase>`;
+}
+
+function attributeText(attributes: Readonly<Record<string, string>>): string {
+  return Object.entries(attributes)
+    .map(([name, value]) => ` ${name}="${escapeMarkup(value.trim()) || "–"}"`)
+    .join("");
+}
+
+function lines(texts: readonly string[]): string {
+  return texts.map(escapeMarkup).join("\n");
+}
+
+type Outcome = Pick<TestCase, "outcome">;
+
+/** Lines of one failure. */
+const MOST = 20;
+
+/** A test case for each part of the network, for each gate, and for what stands beside them: weights, embedding, baseline. */
+export function testCases(report: ParityReport, className: string): readonly TestCase[] {
+  return [
+    ...groupLayers(report).flatMap((group) => [
+      { ...groupCase(report, group), className },
+      ...gateCases(group).map((one) => ({ ...one, className })),
+    ]),
+    ...wholeCases(report).map((one) => ({ ...one, className })),
+  ];
+}
+
+type Unclassed = Omit<TestCase, "className">;
+
+function groupCase({ faults }: ParityReport, group: LayerGroup): Unclassed {
+  const own = group.faults.filter((fault) => !isOfGate(fault, group));
+  const failing = group.layers.filter(({ status }) => status === "fail").length;
+  // Layers that differ only because of a fault before them are no failure of this part.
+  const note = failing > 0 && faults.length > 0 ? ` (${failing} of ${group.layers.length} differ)` : "";
+  return {
+    name: `${group.name}: ${plural(group.layers.length, "layer")}${own.length > 0 ? note : ""}`,
+    ...faultOutcome(own),
+  };
+}
+
+function gateCases(group: LayerGroup): readonly Unclassed[] {
+  return group.gates.map((gate) => {
+    const own = group.faults.filter((fault) => isOfGate(fault, group) && (fault.stream ?? 0) === gate.stream);
+    const name = `${gate.block} gate of stream ${gate.stream}`;
+    if (own.length > 0 || gate.status !== "untested") return { name, ...faultOutcome(own) };
+    const text = "the images do not exercise this gate";
+    return { name, outcome: { kind: "skipped", type: "untested", text } };
+  });
+}
+
+/** A fault inside a gate whose stream has a test case of its own. */
+function isOfGate({ layer, stream }: Fault, { gates }: LayerGroup): boolean {
+  return layer.includes(".gate[") && gates.some((gate) => gate.stream === stream);
+}
+
+function wholeCases({ output, weights, vacuity, baseline, faults }: ParityReport): readonly Unclassed[] {
+  const cases: Unclassed[] = [];
+  if (weights)
+    cases.push({
+      name: `weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's`,
+      ...faultOutcome(faults.filter(({ kind }) => kind === "weights")),
+    });
+  if (output) {
+    const text = `max abs ${formatError(output.maxAbs)}, cosine ${output.cosine}`;
+    cases.push({
+      name: `embedding ${output.layer}`,
+      ...(output.status === "fail" ? failure("numeric", text) : {}),
+    });
+    cases.push(...(output.reruns ?? []).map(rerunCase));
+  }
+  if (vacuity)
+    cases.push({ name: "different images have different embeddings", ...collapseOutcome(vacuity) });
+  if (baseline) cases.push({ name: `baseline ${baseline.name}`, ...baselineOutcome(baseline) });
+  return cases;
+}
+
+function rerunCase(run: Rerun): Unclassed {
+  const [how, finding] = rerunFinding(run);
+  const type = run.how === "alone" ? "structure" : "numeric";
+  return { name: `embedding: ${how}`, ...(run.status === "fail" ? failure(type, finding) : {}) };
+}
+
+/** A checkpoint whose images have one embedding gives any faithful file the same: no failure of the file. */
+function collapseOutcome({ collapsed }: Vacuity): Outcome {
+  if (collapsed.length === 0) return {};
+  const text = `images with the same embedding: ${collapsed.map((pair) => pair.join(" and ")).join(", ")}`;
+  return { outcome: { kind: "skipped", type: "collapsed", text } };
+}
+
+function baselineOutcome({ regressions, policy }: BaselineComparison): Outcome {
+  if (regressions.length === 0 || policy === "warn") return {};
+  const lines = regressions.map(
+    ({ layer, figure, before, after }) =>
+      `${layer}: ${figure} ${formatMargin(before)} → ${formatMargin(after)}`,
+  );
+  return failure("regression", bounded(lines));
+}
+
+function faultOutcome(faults: readonly Fault[]): Outcome {
+  const [first] = faults;
+  if (!first) return {};
+  const lines = faults.map(
+    ({ layer, margin, explanation }) => `${layer}: ${explanation} (margin ${formatMargin(margin)})`,
+  );
+  return failure(first.kind, bounded(lines));
+}
+
+function bounded(lines: readonly string[]): string {
+  const more = lines.length > MOST ? [`… and ${lines.length - MOST} more`] : [];
+  return [...lines.slice(0, MOST), ...more].join("\n");
+}
+
+function failure(type: string, text: string): Outcome {
+  return { outcome: { kind: "failure", type, text } };
+}
+
+/** JUnit XML: a test suite of a case for each part of the network and each gate; a failure carries its explanation. */
+export function renderJunit(report: ParityReport): string {
+  return junitDocument([testSuite(report, title(report))]);
+}
+
+/** A test suite per entry, those that fail first; an entry that could not be run is one erroneous test case. */
+export function renderSuiteJunit({ entries }: SuiteReport): string {
+  return junitDocument(failuresFirst(entries).map(entrySuite));
+}
+
+function entrySuite({ id, report, error, run }: SuiteEntry): TestSuite {
+  const seconds = run?.seconds ?? 0;
+  if (report) {
+    const suite = testSuite(report, id);
+    const cached = run?.cached ? [["cached", "true"] as const] : [];
+    return { ...suite, seconds, properties: [...(suite.properties ?? []), ...cached] };
+  }
+  const text = error ?? "nothing was compared";
+  const outcome = { kind: "error", type: "unusable input", text } as const;
+  return { name: id, cases: [{ name: "input", className: id, outcome }], seconds, errors: [text] };
+}
+
+function testSuite(report: ParityReport, name: string): TestSuite {
+  const { candidate, reference, backend, tolerance, input, run } = report;
+  return {
+    name,
+    cases: testCases(report, name),
+    properties: [
+      ["candidate", candidate.name],
+      ["reference", reference.name],
+      ["backend", backend],
+      ["tolerance", allowance(tolerance)],
+      ["images", `${input.shape.join("x")} from ${input.source}`],
+      ...Object.entries(run?.versions ?? {}),
+    ],
+    seconds: run?.seconds ?? 0,
+    output: worstFirst(report)
+      .slice(0, 10)
+      .map(
+        ({ name: layer, margin, maxAbs }) =>
+          `${layer}: margin ${formatMargin(margin)}, max abs ${formatError(maxAbs)}`,
+      ),
+  };
+}

@@ -1,0 +1,265 @@
+import type { LayerNode, Op } from "../../arch/index.js";
+import type { RealTensor } from "../../core/tensor.js";
+import type { Vacuity } from "../report.js";
+
+/** Something that the images leave untested. */
+export type Untested = Vacuity["untested"][number];
+
+/**
+ * One question to the images, such as whether a ReLU ever clips. It looks at the outputs of its layers as they pass and
+ * keeps a few numbers; once it is answered it looks no more. It may be shown several runs.
+ */
+export interface Watch {
+  /** Layers whose outputs it looks at. */
+  readonly layers: readonly string[];
+  look(layer: string, tensor: RealTensor): void;
+  /** What is still untested; nothing also where none of its layers was seen. */
+  untested(): readonly Untested[];
+}
+
+/** What tells one thing from another. */
+export interface Resolution {
+  /** Values that differ by less than this share of the largest are one: drift of honest float32 files. */
+  readonly indistinguishable: number;
+  /** Relative rounding error of the candidate's arithmetic, such as 2⁻²⁴ for float32. */
+  readonly unitRoundoff: number;
+}
+
+/** The largest magnitude, or 0. */
+export function largest(values: ArrayLike<number>): number {
+  let result = 0;
+  for (let index = 0; index < values.length; index++)
+    result = Math.max(result, Math.abs(values[index] as number));
+  return result;
+}
+
+/** Whether two rows of values are one: no element apart by more than a share of the largest. */
+export function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): boolean {
+  const limit = share * Math.max(largest(a), largest(b));
+  for (let index = 0; index < a.length; index++)
+    if (!(Math.abs((a[index] as number) - (b[index] ?? Number.NaN)) <= limit)) return false;
+  return true;
+}
+
+/** Normalisations by the image's own statistics. */
+export type NormOp = Op<"instanceNorm" | "layerNorm">;
+
+/**
+ * Whether the ε of an instance norm (per image and channel) or layer norm (per image) shows anywhere.
+ *
+ * The rule, for a group of mean μ and biased variance σ²: without ε the result would be √(1 + ε/σ²) times as large. That
+ * does not show if √(1 + ε/σ²) − 1 ≤ u, the variance being too large; nor if σ ≤ u·|μ|, where the variance itself is nothing
+ * but rounding, nor if σ = 0.
+ */
+export function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): Watch {
+  const [source = ""] = node.inputs;
+  let [seen, shows] = [false, false];
+  return {
+    layers: [source],
+    look(_, tensor) {
+      seen = true;
+      shows ||= someGroupShows(op, tensor, unitRoundoff);
+    },
+    untested() {
+      if (!seen || shows) return [];
+      const stream = node.stream === undefined ? {} : { stream: node.stream };
+      const reason = `no variance is such that ε = ${op.epsilon} shows`;
+      return [{ layer: node.name, ...stream, reason }];
+    },
+  };
+}
+
+function someGroupShows({ kind, epsilon }: NormOp, { shape, data }: RealTensor, u: number): boolean {
+  const [, channels = 1, height = 1, width = 1] = shape;
+  const size = height * width * (kind === "layerNorm" ? channels : 1);
+  for (let start = 0; start < data.length; start += size) {
+    const { mean, variance } = moments(data, start, size);
+    const effect = Math.expm1(Math.log1p(epsilon / variance) / 2);
+    if (variance > 0 && effect > u && Math.sqrt(variance) > u * Math.abs(mean)) return true;
+  }
+  return false;
+}
+
+/** Mean and biased variance, in two passes. */
+function moments(data: RealTensor["data"], start: number, size: number): { mean: number; variance: number } {
+  let sum = 0;
+  for (let index = start; index < start + size; index++) sum += data[index] as number;
+  const mean = sum / size;
+  let squares = 0;
+  for (let index = start; index < start + size; index++) squares += ((data[index] as number) - mean) ** 2;
+  return { mean, variance: squares / size };
+}
+
+/** Operations that reduce a window of pixels to one. */
+export type PoolOp = Op<"maxPool" | "avgPool" | "globalAvgPool" | "globalMaxPool">;
+
+/** Whether any of a pool's windows holds two different values: else maximum and average are one. */
+export function watchPool(node: LayerNode, op: PoolOp): Watch {
+  const [source = ""] = node.inputs;
+  let [seen, varies] = [false, false];
+  return {
+    layers: [source],
+    look(_, tensor) {
+      seen = true;
+      varies ||= someWindowVaries(op, tensor);
+    },
+    untested() {
+      if (!seen || varies) return [];
+      const stream = node.stream === undefined ? {} : { stream: node.stream };
+      const reason = "every window is constant: maximum and average are one";
+      return [{ layer: node.name, ...stream, reason }];
+    },
+  };
+}
+
+/** Goes over the windows [planes of H×W] until one varies; padding is no part of a window. */
+function someWindowVaries(op: PoolOp, { shape, data }: RealTensor): boolean {
+  const [, , height = 1, width = 1] = shape;
+  const { kernel, stride, padding } = windowOf(op, height, width);
+  const plane = height * width;
+  for (let start = 0; start < data.length; start += plane)
+    for (let top = -padding[0]; top < height; top += stride[0])
+      for (let left = -padding[1]; left < width; left += stride[1]) {
+        let first: number | undefined;
+        for (let y = Math.max(0, top); y < Math.min(height, top + kernel[0]); y++)
+          for (let x = Math.max(0, left); x < Math.min(width, left + kernel[1]); x++) {
+            const value = data[start + y * width + x] as number;
+            first ??= value;
+            if (value !== first) return true;
+          }
+      }
+  return false;
+}
+
+function windowOf(op: PoolOp, height: number, width: number): Omit<Op<"maxPool">, "kind"> {
+  if (op.kind === "maxPool") return op;
+  if (op.kind === "avgPool") return { ...op, padding: [0, 0] };
+  return { kernel: [height, width], stride: [height, width], padding: [0, 0] };
+}
+
+/**
+ * Whether a ReLU ever clips and ever lets pass. One that never clips could as well be absent; behind one that always does,
+ * nothing of what it should read shows.
+ *
+ * Judged by the signs of its input; where the candidate computes it with the layer before, by its own zeros.
+ */
+export function watchRelu({ name, inputs: [source = ""], ...node }: LayerNode): Watch {
+  let [clips, passes] = [false, false];
+  let seen = false;
+  let sourceSeen = false;
+  const stream = node.stream === undefined ? {} : { stream: node.stream };
+  return {
+    layers: [source, name],
+    look(layer, { data }) {
+      if (layer === source) sourceSeen = true;
+      else if (sourceSeen) return;
+      seen = true;
+      if (clips && passes) return;
+      clips ||= layer === source ? data.some(isNegative) : data.some(isZero);
+      passes ||= data.some(isPositive);
+    },
+    untested() {
+      if (!seen || (clips && passes)) return [];
+      const reason = passes ? "never clips: it could be absent" : "always clips: what it reads does not show";
+      return [{ layer: name, ...stream, reason }];
+    },
+  };
+}
+
+const isNegative = (value: number): boolean => value < 0;
+const isZero = (value: number): boolean => value === 0;
+const isPositive = (value: number): boolean => value > 0;
+
+/**
+ * Whether each hidden unit of a gate (a channel of `gate[t].relu`) ever fires, in any image or stream: the weights are
+ * shared by the streams, and those of a unit that never fires do not show.
+ *
+ * @param nodes the block's `gate[t].relu`, one per stream
+ */
+export function watchHiddenUnits(block: string, nodes: readonly LayerNode[]): Watch {
+  let fired: boolean[] = [];
+  return {
+    layers: nodes.map(({ name }) => name),
+    look(_, { shape, data }: RealTensor) {
+      const units = shape[1] ?? 0;
+      if (fired.length === 0) fired = Array.from({ length: units }, () => false);
+      for (let index = 0; index < data.length; index++)
+        if ((data[index] as number) > 0) fired[index % units] = true;
+    },
+    untested: () =>
+      fired.flatMap((fires, unit) => {
+        const reason = `hidden unit ${unit} of ${fired.length} never fires, for any image or stream`;
+        return fires ? [] : [{ layer: `${block}.gate.fc1`, reason }];
+      }),
+  };
+}
+
+/** One stream of a block: the layer that gives its output, and the one that gives its gate vector. */
+export interface StreamLayers {
+  readonly stream: number;
+  readonly layer: string;
+}
+
+/** Elements of a tensor that are compared: streams that agree in all of so many agree. */
+const SAMPLE = 4096;
+
+/**
+ * Whether the values of a block's streams differ from each other: streams, or gates, that are alike could be exchanged
+ * without a trace. Of each layer `SAMPLE` elements are kept, until all of a run's streams have been seen.
+ */
+export function watchStreams(
+  streams: readonly StreamLayers[],
+  what: "output" | "gate",
+  { indistinguishable }: Resolution,
+): Watch {
+  const streamOf = new Map(streams.map(({ layer, stream }) => [layer, stream]));
+  const samples = new Map<string, ArrayLike<number>>();
+  /** Pairs that were compared; true once they differed. */
+  const differ = new Map<string, boolean>();
+  return {
+    layers: streams.map(({ layer }) => layer),
+    look(layer, tensor) {
+      const sample = sampleOf(tensor);
+      for (const [other, values] of samples) {
+        const pair = `${other}\n${layer}`;
+        if (other !== layer && !differ.get(pair))
+          differ.set(pair, !sameValues(values, sample, indistinguishable));
+      }
+      samples.set(layer, sample);
+      if (samples.size === streams.length) samples.clear();
+    },
+    untested: () =>
+      [...differ].flatMap(([pair, differs]): readonly Untested[] => {
+        const [other = "", layer = ""] = pair.split("\n");
+        if (differs) return [];
+        const stream = streamOf.get(layer);
+        const reason = `its ${what} is that of stream ${streamOf.get(other)}: exchanged, they would not show`;
+        return [{ layer, ...(stream === undefined ? {} : { stream }), reason }];
+      }),
+  };
+}
+
+/** Elements at regular places, the same for tensors of one size; an odd step visits all columns. */
+function sampleOf({ data }: RealTensor): Float64Array {
+  const step = 2 * Math.floor(data.length / (2 * SAMPLE)) + 1;
+  return Float64Array.from({ length: Math.ceil(data.length / step) }, (_, index) => data[index * step] ?? 0);
+}
+
+/** Whether a gate's values [N, C, 1, 1] differ at all, between images or channels. */
+export function watchGate({ layer, stream }: StreamLayers, { indistinguishable }: Resolution): Watch {
+  let [least, most] = [Infinity, -Infinity];
+  return {
+    layers: [layer],
+    look(_, { data }) {
+      for (const value of data) {
+        least = Math.min(least, value);
+        most = Math.max(most, value);
+      }
+    },
+    untested() {
+      const scale = Math.max(Math.abs(least), Math.abs(most));
+      if (least > most || most - least > indistinguishable * scale) return [];
+      return [{ layer, stream, reason: "the gate is the same for all images and channels" }];
+    },
+  };
+}

@@ -1,0 +1,147 @@
+import { describe, expect, it } from "vitest";
+import { expand } from "../../../src/arch/expand.js";
+import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
+import { liftStateDict, matchGraph } from "../../../src/convert/import/index.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import {
+  anonymous,
+  inNhwc,
+  onIntegers,
+  operator,
+  replaceNode,
+  takingPixels,
+  withConstants,
+  withNodes,
+} from "./graphs.js";
+
+const GRAPH = expand(SMALL_SPEC);
+const STATE = parametersFor(GRAPH);
+const MODEL = lowerToOnnx(GRAPH, STATE, {
+  size: { height: 32, width: 16 },
+  output: "both",
+  fold: false,
+  opset: 11,
+});
+const SUBJECT = { subject: "theirs.onnx" };
+const KNOWN = { ...SUBJECT, graph: GRAPH };
+
+describe("matchGraph on NHWC", () => {
+  it("finds every layer between transposes, and tells how values are read", () => {
+    const match = matchGraph(anonymous(inNhwc(MODEL)), KNOWN);
+    expect(match.differences).toEqual([]);
+    expect(match.preprocess).toMatchObject({ layout: [0, 2, 3, 1], order: [0, 1, 2], scale: [1, 1, 1] });
+    const reading = (layer: string): unknown => match.readings.get(match.values.get(layer) ?? "");
+    // A convolution's own value is NCHW, what comes after the transpose is not, and an embedding has two axes.
+    expect(reading("conv1.conv")).toBeUndefined();
+    expect(reading("conv1.relu")).toEqual({ layout: [0, 2, 3, 1] });
+    expect(reading("conv2.0.gate[1].global_avgpool")).toEqual({ layout: [0, 2, 3, 1] });
+    expect(reading("fc.0")).toBeUndefined();
+    for (const [path, tensor] of liftStateDict(match, SUBJECT).stateDict)
+      expect(tensor, path).toEqual(STATE.get(path));
+  });
+
+  it("reads constants along the last axis, and a matrix product along it as a convolution", () => {
+    const scale = float32(
+      [8],
+      Array.from({ length: 8 }, (_, index) => index + 1),
+    );
+    const fc1 = STATE.get("conv2.0.gate.fc1.weight") ?? float32([0], []);
+    const [hidden = 0, channels = 0] = fc1.shape;
+    const matrix = float32(
+      [channels, hidden],
+      Array.from({ length: channels * hidden }, (_, at) =>
+        Number(fc1.data[(at % hidden) * channels + Math.floor(at / hidden)]),
+      ),
+    );
+    // What the transposes around them were is dead then.
+    const spelled = replaceNode(inNhwc(MODEL), "conv1.bn", (node) => [
+      operator("Mul", ["conv1.conv", "scale"], "scaled"),
+      operator("Add", ["scaled", "scale"], node.outputs[0] ?? ""),
+    ]);
+    const model = replaceNode(spelled, "conv2.0.gate[1].fc1", (node) => [
+      operator("MatMul", ["conv2.0.gate[1].global_avgpool", "matrix"], "product"),
+      operator("Add", ["product", "conv2.0.gate.fc1.bias"], node.outputs[0] ?? ""),
+    ]);
+    const match = matchGraph(anonymous(withConstants(model, { scale, matrix })), KNOWN);
+    expect(match.differences).toEqual([]);
+    expect(match.constants.get("conv1.bn")?.weight?.data).toEqual(scale.data);
+    expect(match.constants.get("conv2.0.gate[1].fc1")?.weight?.data).toEqual(fc1.data);
+  });
+
+  it("does not take an operator on other axes for the layer", () => {
+    // Its batch norm runs along the width of NHWC.
+    const model = withNodes(inNhwc(MODEL), (nodes) =>
+      nodes.flatMap((node) =>
+        node.outputs[0] === "conv1.bn.nchw_out"
+          ? [{ ...node, inputs: ["conv1.conv", ...node.inputs.slice(1)], outputs: ["conv1.bn"] }]
+          : /^conv1\.bn(\.nchw_in)?$/.test(node.outputs[0] ?? "")
+            ? []
+            : [node],
+      ),
+    );
+    expect(matchGraph(anonymous(model), KNOWN).differences[0]).toEqual({
+      layer: "conv1.bn",
+      found: "BatchNormalization over other axes",
+      expected: "a batch norm",
+    });
+  });
+});
+
+describe("matchGraph on a graph that normalises its input", () => {
+  it("states what it does", () => {
+    const { differences, preprocess } = matchGraph(anonymous(takingPixels(MODEL)), KNOWN);
+    expect(differences).toEqual([]);
+    expect(preprocess).toMatchObject({ layout: [0, 2, 3, 1], dtype: "uint8", order: [2, 1, 0], unknown: [] });
+    expect(preprocess?.scale[0]).toBeCloseTo(1 / 255 / 0.229, 6);
+    expect(preprocess?.shift[2]).toBeCloseTo(-0.406 / 0.225, 6);
+  });
+
+  it("names what it does not know", () => {
+    const model = takingPixels(MODEL);
+    const resized = replaceNode(model, "p.nchw", (node) => [
+      { ...node, outputs: ["p.large"] },
+      operator("Resize", ["p.large"], "p.nchw"),
+    ]);
+    expect(matchGraph(anonymous(resized), KNOWN).differences).toEqual([
+      { layer: "images", found: "Resize before the network", expected: "normalised images" },
+    ]);
+  });
+});
+
+describe("matchGraph on hostile constants", () => {
+  it("refuses a graph that copies a weight again and again", () => {
+    const big: Tensor = { dtype: "int8", shape: [1024, 1024], data: new Int8Array(1024 * 1024) };
+    const model = withConstants(
+      withNodes(MODEL, (nodes) => [
+        ...Array.from({ length: 40 }, (_, at) => operator("DequantizeLinear", ["big", "one"], `copy${at}`)),
+        ...nodes,
+      ]),
+      { big, one: float32([], [1]) },
+    );
+    expect(() => matchGraph(model, KNOWN)).toThrow("constants computed from each other without end");
+  });
+});
+
+describe("matchGraph on integers", () => {
+  it("lifts dequantised weights, within half a step by channel", () => {
+    const match = matchGraph(anonymous(onIntegers(MODEL)), KNOWN);
+    expect(match.differences).toEqual([]);
+    const { stateDict } = liftStateDict(match, SUBJECT);
+    const halves = match.roundings.get("conv1.conv")?.weight ?? new Float32Array();
+    expect(halves).toHaveLength(8);
+    const [found, trained] = [stateDict, STATE].map(
+      (state) => state.get("conv1.conv.weight")?.data as Float32Array,
+    );
+    const perRow = (trained?.length ?? 0) / 8;
+    let largest = 0;
+    for (const [at, value] of trained?.entries() ?? [])
+      largest = Math.max(
+        largest,
+        Math.abs(value - Number(found?.[at])) / (halves[Math.floor(at / perRow)] ?? 0),
+      );
+    expect(largest).toBeGreaterThan(0.5);
+    expect(largest).toBeLessThan(1.001);
+    expect(stateDict.get("fc.0.weight")).toEqual(STATE.get("fc.0.weight"));
+  });
+});

@@ -1,0 +1,36 @@
+import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
+import { sidecarReader } from "../../src/node/index.js";
+import { temporaryFolder } from "../support/folder.js";
+
+describe("sidecarReader", () => {
+  it("reads files beside the model and below, once", async () => {
+    const folder = await temporaryFolder({ "m.data": "abc" });
+    await mkdir(folder.at("weights"));
+    await writeFile(folder.at("weights/w.data"), "xyz");
+    const read = sidecarReader(folder.at("m.onnx"));
+    const text = (name: string) => Buffer.from(read(name) ?? []).toString();
+    expect([text("m.data"), text("weights/w.data")]).toEqual(["abc", "xyz"]);
+    expect(read("m.data")).toBe(read("m.data"));
+    expect(read("absent")).toBeUndefined();
+    expect(read("absent/w.data")).toBeUndefined();
+  });
+
+  it("follows no link, to a file or to a folder", async () => {
+    const elsewhere = await temporaryFolder({ "secret.data": "abc" });
+    const folder = await temporaryFolder();
+    await symlink(elsewhere.at("secret.data"), folder.at("m.data"));
+    await symlink(elsewhere.path, folder.at("weights"));
+    const read = sidecarReader(folder.at("m.onnx"));
+    for (const name of ["m.data", "weights/secret.data"])
+      expect(() => read(name)).toThrow(/found a link, expected a plain file beside the model/);
+  });
+
+  it("reads nothing but files", async () => {
+    const folder = await temporaryFolder({ file: "abc" });
+    await mkdir(folder.at("m.data"));
+    const read = sidecarReader(folder.at("m.onnx"));
+    expect(() => read("m.data")).toThrow(/found no file/);
+    expect(() => read("file/m.data")).toThrow(/found no folder/);
+  });
+});

@@ -1,0 +1,111 @@
+import { describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
+import {
+  decodeTfjs,
+  encodeTfjs,
+  type TfjsModel,
+  type TfjsWeight,
+} from "../../../src/convert/formats/tfjs/index.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { gatesOfDense, gatesOfProducts } from "../../convert/import/tfjs/gates.js";
+import { anonymous } from "../../convert/import/tfjs/models.js";
+import { readFixture } from "../../fixtures.js";
+import { openFixture, SMALL } from "../../support/osnet.js";
+
+/** TensorFlow.js models without our names, held against the checkpoint that they came from. */
+
+const { graph, stateDict } = openFixture();
+
+async function report(
+  lower: typeof lowerToTfjs | typeof lowerToTfjsLayers,
+  options: TfjsOptions = {},
+  change: (model: TfjsModel) => TfjsModel = (model) => model,
+): Promise<ParityReport> {
+  const model = change(anonymous(lower(graph, stateDict, { size: SMALL, ...options })));
+  const { json, shards } = encodeTfjs(model);
+  // As a converter's folder is read: nothing of ours is left in it.
+  expect(decodeTfjs({ json, shards }, { subject: "theirs" }).metadata).toBeUndefined();
+  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+  return verify(await openVerification({ name: "theirs", bytes: json, shards }, reference));
+}
+
+const lowerWithProducts: typeof lowerToTfjs = (network, weights, options) =>
+  gatesOfProducts(lowerToTfjs(network, weights, { ...options, fuse: false }));
+const lowerWithDense: typeof lowerToTfjsLayers = (network, weights, options) =>
+  gatesOfDense(lowerToTfjsLayers(network, weights, options));
+
+describe("a TensorFlow.js model of another converter", () => {
+  it.each([
+    ["graph, unfused", lowerToTfjs, { fuse: false }, 378, 316],
+    // What a fused convolution computes inside is no value, but its constants are compared.
+    ["graph, fused", lowerToTfjs, {}, 283, 316],
+    ["graph of pixels", lowerToTfjs, { preprocess: "bgr" }, 283, 316],
+    ["layers, unfolded", lowerToTfjsLayers, { fold: false }, 458, 557],
+    ["graph with gates of products of vectors", lowerWithProducts, {}, 378, 316],
+    ["layers with gates of products of vectors", lowerWithDense, {}, 378, 316],
+  ] as const)("is verified layer by layer: %s", async (_what, lower, options, layers, constants) => {
+    const { passed, faults, weights, coverage, proof, layers: judged } = await report(lower, options);
+    expect(faults).toEqual([]);
+    expect([passed, coverage.missing, judged.length, weights?.identical, proof?.status]).toEqual([
+      true,
+      [],
+      layers,
+      constants,
+      "proven",
+    ]);
+  });
+
+  it.each(["uint8", "float16"] as const)(
+    "stored as %s is held against the numbers that are left",
+    async (quantize) => {
+      const { passed, faults, weights, quantization, proof } = await report(lowerToTfjs, { quantize });
+      expect(faults).toEqual([]);
+      expect([passed, quantization?.tensors]).toEqual([true, 152]);
+      // A gate's tensors are constants of each of its streams.
+      expect(weights).toMatchObject({ compared: 316, identical: 128, rounded: 188 });
+      expect(proof?.grounds).toContain("188 of 316 constants are in fewer bits than the checkpoint's");
+    },
+  );
+
+  it.each([
+    ["graph", lowerWithProducts],
+    ["layers", lowerWithDense],
+  ] as const)("fails by a gate whose product is another: %s", async (_what, lower) => {
+    const { passed, faults } = await report(lower, {}, (model) => {
+      const matrix = ([, { tensor }]: readonly [string, TfjsWeight]) => String(tensor.shape) === "1,16";
+      const [name = "", weight] = [...model.weights].find(matrix) ?? [];
+      const data = Float32Array.from(weight?.tensor.data as Float32Array, (value) => -value);
+      const tensor = { dtype: "float32", shape: [1, 16], data } as const;
+      return { ...model, weights: new Map(model.weights).set(name, { tensor }) };
+    });
+    expect(passed).toBe(false);
+    expect(faults[0]).toMatchObject({ kind: "weights", layer: "conv2.0.gate[1].fc2" });
+  });
+
+  it("fails by its structure, and by a weight, naming the layer", async () => {
+    const broken = await report(lowerToTfjs, { fuse: false }, (model) => {
+      if (model.format !== "graph-model") throw new Error("no graph");
+      const sigmoid = model.nodes.findLast(({ op }) => op === "Sigmoid");
+      const nodes = model.nodes.map((node) => (node === sigmoid ? { ...node, op: "Relu" } : node));
+      return { ...model, nodes };
+    });
+    expect(broken.faults[0]).toMatchObject({
+      layer: "conv2.0.gate[1].gate_activation",
+      kind: "structure",
+      explanation: expect.stringMatching(/^found a ReLU, expected a sigmoid/),
+    });
+    const nudged = await report(lowerToTfjs, {}, (model) => {
+      const [name = "", weight] =
+        [...model.weights].find(([, { tensor }]) => tensor.shape.length === 4) ?? [];
+      const data = Float32Array.from(weight?.tensor.data as Float32Array);
+      data[3] = (data[3] ?? 0) + 1e-3;
+      const tensor = { dtype: "float32", shape: weight?.tensor.shape ?? [], data } as const;
+      return { ...model, weights: new Map(model.weights).set(name, { tensor }) };
+    });
+    expect(nudged.passed).toBe(false);
+    expect(nudged.faults[0]?.kind).toBe("weights");
+    expect(nudged.faults[0]?.explanation).toMatch(/1 of \d+ values differ/);
+  });
+});

@@ -1,0 +1,290 @@
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { foldBatchNorm } from "../../../src/convert/export/fold.js";
+import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import type { Verification } from "../../../src/verify/verification.js";
+import { verify } from "../../../src/verify/verify.js";
+import {
+  anonymous,
+  dropNode,
+  inNhwc,
+  onIntegers,
+  replaceNode,
+  takingPixels,
+} from "../../convert/import/graphs.js";
+import { missing, readFixture } from "../../fixtures.js";
+import { temporaryFolder } from "../../support/folder.js";
+import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
+
+/** Files without a word about their architecture, and without a name that means anything. */
+
+let checkpoint: Checkpoint;
+beforeAll(() => {
+  checkpoint = openFixture();
+});
+
+const REFERENCE = "osnet_x0_25.pth";
+
+/** Both sides opened: what is known before anything runs. */
+function opened(candidate: Uint8Array, reference = REFERENCE): Promise<Verification> {
+  return openVerification(
+    { name: "theirs.onnx", bytes: candidate },
+    { name: reference, bytes: readFixture(reference) },
+  );
+}
+
+async function report(candidate: Uint8Array, reference = REFERENCE): Promise<ParityReport> {
+  return verify(await opened(candidate, reference));
+}
+
+function theirs(fold: boolean, change: (model: OnnxModel) => OnnxModel = (model) => model): Uint8Array {
+  const model = decodeOnnx(convert(checkpoint, { fold }), { subject: "m.onnx" });
+  return encodeOnnx(anonymous(change(model)));
+}
+
+/** Every number and every step of folding in float16; the stem's weights times a factor. */
+function inHalfPrecision(factor: number): Uint8Array {
+  const half = (value: number): number =>
+    toReal(castFloat({ dtype: "float32", shape: [], data: Float32Array.of(value) }, "float16", ""), "")
+      .data[0] ?? 0;
+  const read = (path = ""): number[] =>
+    Array.from(checkpoint.stateDict.get(path)?.data as Float32Array, half);
+  const model = decodeOnnx(convert(checkpoint, { dtype: "float16", ioDtype: "float16" }), { subject: "m" });
+  const initializers = new Map(model.graph.initializers);
+  for (const { foldedBatchNorm, parameters, name } of foldBatchNorm(checkpoint.graph).nodes) {
+    if (!foldedBatchNorm) continue;
+    const { weight, bias, runningMean, runningVar } = foldedBatchNorm.parameters;
+    const [gammas, betas, means] = [read(weight), read(bias), read(runningMean)];
+    const scales = read(runningVar).map((variance, channel) =>
+      half((gammas[channel] ?? 0) * half(1 / Math.sqrt(half(variance + 1e-5)))),
+    );
+    const weights = read(parameters.weight);
+    const own = parameters.bias === undefined ? means.map(() => 0) : read(parameters.bias);
+    const rowLength = weights.length / scales.length;
+    const scaled = weights.map(
+      (value, at) => value * (scales[Math.floor(at / rowLength)] ?? 0) * (name === "conv1.bn" ? factor : 1),
+    );
+    const shifted = betas.map((beta, channel) =>
+      half(beta + half(half((own[channel] ?? 0) - (means[channel] ?? 0)) * (scales[channel] ?? 0))),
+    );
+    for (const [role, values] of [
+      ["weight", scaled],
+      ["bias", shifted],
+    ] as const) {
+      const tensor = initializers.get(`${name}.folded.${role}`);
+      const data = Float32Array.from(values);
+      if (tensor)
+        initializers.set(
+          `${name}.folded.${role}`,
+          castFloat({ dtype: "float32", shape: tensor.shape, data }, "float16", role),
+        );
+    }
+  }
+  return encodeOnnx(anonymous({ ...model, graph: { ...model.graph, initializers } }));
+}
+
+describe("a file of another exporter", () => {
+  it.each([
+    [true, { compared: 378, folded: 80 }, { compared: 316, identical: 316, folded: 80 }],
+    [false, { compared: 458, folded: 0 }, { compared: 557, identical: 557, folded: 0 }],
+  ])("is compared layer by layer, folded %s", async (fold, { compared, folded }, weights) => {
+    const { passed, faults, coverage, gates, output, ...rest } = await report(theirs(fold));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(coverage).toMatchObject({ expected: 458, compared, missing: [] });
+    expect(coverage.folded).toHaveLength(folded);
+    expect(gates).toHaveLength(24);
+    expect(rest.weights).toEqual(weights);
+    expect(output).toMatchObject({ layer: "fc.2", status: "pass" });
+    expect(output?.tappingMaxAbs).not.toBeNull();
+  });
+
+  it("is compared with a recording, whose names tell how modules are called", async () => {
+    const { passed, coverage } = await report(theirs(true), "osnet_x0_25.64x32.npz");
+    expect([passed, coverage.compared]).toEqual([true, 365]);
+  });
+
+  it("fails by its structure, naming the layer", async () => {
+    const layer = "conv3.1.gate[2].gate_activation";
+    const { passed, faults } = await report(
+      theirs(true, (model) => replaceNode(model, layer, (node) => ({ ...node, opType: "HardSigmoid" }))),
+    );
+    expect(passed).toBe(false);
+    expect(faults).toEqual([
+      {
+        layer,
+        stream: 2,
+        kind: "structure",
+        margin: expect.any(Number),
+        cause: "hard-sigmoid",
+        explanation: expect.stringMatching(
+          /^found HardSigmoid, expected a sigmoid; it is a HardSigmoid of slope 1\/5: /,
+        ),
+      },
+    ]);
+    expect(faults[0]?.margin).toBeGreaterThan(1000);
+  });
+
+  it("blames nothing behind a layer that it lacks", async () => {
+    const { faults } = await report(theirs(true, (model) => dropNode(model, "conv2.0.conv1.relu")));
+    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["conv2.0.conv1.relu", "structure"]]);
+  });
+
+  it("fails by a weight, naming the parameter", async () => {
+    const path = "conv2.0.gate.fc2.weight";
+    const { faults } = await report(
+      theirs(true, ({ graph, ...model }) => ({
+        ...model,
+        graph: {
+          ...graph,
+          initializers: withTensor(graph.initializers, path, (tensor) => withValues(tensor, { 3: 0.5 })),
+        },
+      })),
+    );
+    expect(faults[0]).toMatchObject({ layer: "conv2.0.gate[1].fc2", kind: "weights" });
+    expect(faults[0]?.explanation).toContain(path);
+  });
+});
+
+describe("a file that works on its values in another way", () => {
+  it("NHWC is compared layer by layer", async () => {
+    const { passed, faults, coverage, input } = await report(theirs(true, inNhwc));
+    expect(faults).toEqual([]);
+    expect([passed, coverage.compared]).toEqual([true, 378]);
+    expect(input).toMatchObject({ source: expect.stringContaining("axes NHWC"), shape: [2, 3, 64, 32] });
+  });
+
+  it("raw pixels are given what becomes the images", async () => {
+    const { passed, faults, input } = await report(theirs(true, takingPixels));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(input.source).toBe(
+      "seed:0, through the file's own preprocessing (axes NHWC, uint8 pixels, channels in the order 2, 1, 0, normalised by ImageNet's mean and deviation from values of 0 to 255)",
+    );
+    await expect(opened(theirs(true, takingPixels), "osnet_x0_25.64x32.npz")).rejects.toThrow(
+      "found a model that takes whole-number pixels, beside a recording",
+    );
+  });
+
+  it("another normalisation is named", async () => {
+    const deviation = "p.deviation";
+    const { imagesSource } = await opened(
+      theirs(true, (model) => {
+        const changed = takingPixels(model);
+        const { graph } = changed;
+        const initializers = withTensor(graph.initializers, deviation, (tensor) =>
+          withValues(tensor, { 0: 0.5 }),
+        );
+        return { ...changed, graph: { ...graph, initializers } };
+      }),
+    );
+    expect(imagesSource).toContain("which is not torchreid's normalisation");
+  });
+
+  it("integers: weights are quantised and not faults, the loss is", async () => {
+    const { passed, faults, weights, output } = await report(theirs(true, onIntegers));
+    expect(passed).toBe(false);
+    expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(["numeric"]));
+    expect(faults.map(({ layer }) => layer)).toContain("conv1.bn");
+    expect(weights).toEqual({ compared: 316, identical: 129, folded: 80, quantised: 187 });
+    expect(output?.relMax).toBeGreaterThan(1e-3);
+  });
+
+  it("a weight that quantising does not explain is a fault", async () => {
+    const { weights } = await opened(
+      theirs(true, (model) => {
+        const changed = onIntegers(model);
+        const name = "conv2.0.gate.fc2.weight.q";
+        const tensor = changed.graph.initializers.get(name);
+        const data = Int8Array.from(tensor?.data as Int8Array, (value, at) => (at === 3 ? value - 2 : value));
+        const initializers = new Map(changed.graph.initializers).set(name, {
+          dtype: "int8",
+          shape: tensor?.shape ?? [],
+          data,
+        });
+        return { ...changed, graph: { ...changed.graph, initializers } };
+      }),
+    );
+    expect(weights?.faults[0]).toMatchObject({
+      layer: "conv2.0.gate[1].fc2",
+      kind: "weights",
+      explanation: expect.stringContaining("1 of 16 values differ"),
+    });
+  });
+
+  it("half precision, folded in half precision as torch exports model.half()", async () => {
+    const { faults, output } = await report(inHalfPrecision(1));
+    expect(faults).toEqual([]);
+    expect(output?.relMax).toBeGreaterThan(1e-4);
+    const { weights } = await opened(inHalfPrecision(1.02));
+    expect(weights?.faults[0]).toMatchObject({ layer: "conv1.bn", kind: "weights" });
+  });
+
+  it("onnxruntime's optimiser: convolutions with their activations in one operator", async () => {
+    const folder = await temporaryFolder({ "plain.onnx": theirs(true) });
+    const { InferenceSession } = await import("onnxruntime-node");
+    const options = { logSeverityLevel: 3, executionProviders: ["cpu"] } as const;
+    const session = await InferenceSession.create(join(folder.path, "plain.onnx"), {
+      ...options,
+      graphOptimizationLevel: "extended",
+      optimizedModelFilePath: join(folder.path, "optimised.onnx"),
+    });
+    await session.release();
+    const bytes = await folder.read("optimised.onnx");
+    const { graph } = decodeOnnx(bytes, { subject: "optimised.onnx" });
+    expect(graph.nodes.filter(({ opType }) => opType === "FusedConv").length).toBeGreaterThan(80);
+    const { passed, faults, weights, coverage } = await report(bytes);
+    expect(faults).toEqual([]);
+    expect([passed, coverage.missing]).toEqual([true, []]);
+    // What a fused convolution computes inside is no value, but its constants are compared.
+    expect(weights).toEqual({ compared: 316, identical: 316, folded: 80 });
+  });
+
+  it("gates of another activation: the message says what to do", async () => {
+    const { candidate } = await opened(
+      theirs(true, (model) => ({
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: model.graph.nodes.map((node) =>
+            node.opType === "Sigmoid" ? { ...node, opType: "Relu" } : node,
+          ),
+        },
+      })),
+    );
+    expect(candidate.structure).toHaveLength(24);
+    expect(candidate.structure?.[0]?.explanation).toBe(
+      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, say so with --arch",
+    );
+  });
+});
+
+describe("torch's exports", () => {
+  it.for([
+    ["real/osnet_x0_25_msmt17.torch2.8.onnx", "real/osnet_x0_25_msmt17.pth", 320],
+    ["osnet_x0_25.torch1.13.op9.onnx", "osnet_x0_25.pth", 320],
+    ["osnet_x0_25.torch1.13.static_unnamed.onnx", "osnet_x0_25.pth", 320],
+    ["osnet_ain_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ain_x0_25.pth", 547],
+    ["osnet_nas_x0_25.torch1.13.op12.onnx", "osnet_nas_x0_25.pth", 329],
+    ["osnet_x0_25.torch1.13.op12.onnx", "osnet_x0_25.256x128.npz", null],
+  ] as const)("%s agrees with %s", async ([onnx, reference, weights], context) => {
+    const absent = missing(onnx, reference);
+    if (absent) return context.skip(absent);
+    const { passed, faults, gates, weights: compared } = await report(readFixture(onnx), reference);
+    expect(faults).toEqual([]);
+    expect([passed, gates.length]).toEqual([true, 24]);
+    expect(compared?.identical ?? null).toBe(weights);
+  });
+
+  it("of another checkpoint does not", async (context) => {
+    const absent = missing("real/osnet_x0_25_msmt17.torch2.8.onnx");
+    if (absent) return context.skip(absent);
+    const { passed, weights } = await report(readFixture("real/osnet_x0_25_msmt17.torch2.8.onnx"));
+    expect(passed).toBe(false);
+    expect(weights?.identical).toBeLessThan(5);
+  });
+});

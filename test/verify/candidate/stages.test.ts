@@ -1,0 +1,88 @@
+import { describe, expect, it } from "vitest";
+import { outputShapes } from "../../../src/arch/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { elementCount } from "../../../src/core/tensor.js";
+import type { Backend } from "../../../src/verify/backends/backend.js";
+import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
+import { stagesOf } from "../../../src/verify/candidate/stages.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { readFixture } from "../../fixtures.js";
+import { convert, openFixture, rewriteOnnx } from "../../support/osnet.js";
+
+const checkpoint = openFixture();
+const { graph } = checkpoint;
+const IMAGES = [2, 3, 64, 32];
+const names = graph.nodes.filter(({ op }) => op.kind !== "input").map(({ name }) => name);
+
+describe("stagesOf", () => {
+  const shapes = outputShapes(graph, IMAGES);
+  const size = (layers: readonly string[]): number =>
+    layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
+  const stages = stagesOf(graph, names, IMAGES, 50_000);
+
+  it("has every layer once, in network order, and no more of them than allowed unless in one stream", () => {
+    expect(stages.flatMap(({ layers }) => layers)).toEqual(names);
+    expect(stages.length).toBeGreaterThan(5);
+    const streams = new Map(graph.nodes.map(({ name, block, stream }) => [name, `${block} ${stream}`]));
+    for (const { layers } of stages)
+      if (size(layers) > 50_000) expect(new Set(layers.map((name) => streams.get(name))).size).toBe(1);
+  });
+
+  it("shows again what a stage reads of others, and a block's gates to each of its streams", () => {
+    const inputs = new Map(graph.nodes.map((node) => [node.name, node.inputs]));
+    for (const { layers, others } of stages) {
+      const all = new Set(["images", ...layers, ...others]);
+      expect(layers.flatMap((name) => inputs.get(name) ?? []).filter((name) => !all.has(name))).toEqual([]);
+    }
+    const [first] = stages.filter(({ layers }) => layers.includes("conv2.0.gate[1]"));
+    const all = [...(first?.layers ?? []), ...(first?.others ?? [])];
+    expect(all).toContain("conv2.0.gate[4].gate_activation");
+  });
+
+  it("is one stage where all of it fits", () => {
+    expect(stagesOf(graph, names, IMAGES)).toEqual([{ layers: names, others: [] }]);
+  });
+});
+
+describe("a run in stages", () => {
+  it("finds an honest file right to rounding, and explains a fault across streams", async () => {
+    const honest = await inStages(convert(checkpoint));
+    expect(honest.faults).toEqual([]);
+    expect(honest.coverage.compared).toBe(honest.coverage.expected - honest.coverage.folded.length);
+
+    const crossed = rewriteOnnx(convert(checkpoint), (model) => ({
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: model.graph.nodes.map((node) =>
+          node.outputs.includes("conv2.0.gate[1]")
+            ? { ...node, inputs: node.inputs.map((name) => name.replace("gate[1]", "gate[4]")) }
+            : node,
+        ),
+      },
+    }));
+    const report = await inStages(crossed);
+    expect(report.faults.filter(({ kind }) => kind === "numeric")).toEqual([
+      expect.objectContaining({ layer: "conv2.0.gate[1]", cause: "gates-crossed" }),
+    ]);
+  });
+});
+
+/** Verifies a file of the fixture, no stage of which has more than one stream. */
+async function inStages(bytes: Uint8Array): Promise<ParityReport> {
+  const verification = await openVerification(
+    { name: "candidate.onnx", bytes },
+    { name: "reference.pth", bytes: readFixture("osnet_x0_25.pth") },
+    { size: { height: 64, width: 32 } },
+  );
+  const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
+  const { layers } = verification.candidate.backend;
+  const { run, ...backend } = onnxruntimeBackend(bytes, model, layers, "candidate.onnx");
+  const staged: Backend = {
+    ...backend,
+    run: (images) => run(images, stagesOf(graph, layers, images.shape, 1)),
+  };
+  return verify({ ...verification, candidate: { ...verification.candidate, backend: staged } });
+}
