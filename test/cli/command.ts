@@ -13,6 +13,12 @@ export interface Finished {
   readonly stderr: string;
 }
 
+export interface RunOptions {
+  readonly cwd: string;
+  readonly stdin?: Uint8Array;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /** Runs a built command as a process of its own, in a folder. */
 export async function run(
   command: CommandName,
@@ -28,9 +34,9 @@ export async function run(
 export async function runProgram(
   program: string,
   args: readonly string[],
-  { cwd, stdin = new Uint8Array() }: { readonly cwd: string; readonly stdin?: Uint8Array },
+  { cwd, stdin = new Uint8Array(), env = process.env }: RunOptions,
 ): Promise<Finished> {
-  const child = spawn(program, args, { cwd });
+  const child = spawn(program, args, { cwd, env });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));

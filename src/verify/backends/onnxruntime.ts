@@ -47,7 +47,7 @@ export function onnxruntimeBackend(
     let session: Promise<Onnxruntime.InferenceSession> | undefined;
     return {
       async run(images, names) {
-        const ort = await import("onnxruntime-node");
+        const ort = await loadOnnxruntime();
         try {
           session ??= ort.InferenceSession.create(file, {
             logSeverityLevel: 4,
@@ -114,6 +114,33 @@ export function onnxruntimeBackend(
       };
     },
   };
+}
+
+/**
+ * Loads onnxruntime without its telemetry: from 1.29 on its native library, unless told otherwise, keeps a device id and
+ * events under the user's home and sends them to its maker. `ORT_DISABLE_TELEMETRY=1` stops all of it, if it is set in
+ * the process's environment before the library is first loaded. No other place may import the package.
+ *
+ * A worker thread's `process.env` is a copy that native code never sees: there the variable must have come from the
+ * process.
+ *
+ * @throws InputError (`argument`) in a worker thread of a process that does not have the variable
+ */
+export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
+  const { isMainThread } = await import("node:worker_threads");
+  if (!isMainThread && process.env.ORT_DISABLE_TELEMETRY !== "1")
+    throw new InputError({
+      code: "argument",
+      subject: "onnxruntime",
+      found: "a worker thread, which cannot turn its telemetry off",
+      expected: "ORT_DISABLE_TELEMETRY=1 in the environment of the process",
+      remedy:
+        'start the process with it, or set process.env.ORT_DISABLE_TELEMETRY = "1" before the worker is made',
+    });
+  process.env.ORT_DISABLE_TELEMETRY = "1";
+  // The same under the name that later versions document.
+  process.env.ORT_TELEMETRY_DISABLED = "1";
+  return import("onnxruntime-node");
 }
 
 interface Session {

@@ -1,0 +1,92 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { runProgram } from "../cli/command.js";
+import { fixturePath } from "../fixtures.js";
+import { type Folder, temporaryFolder } from "../support/folder.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const STRACE = "/usr/bin/strace";
+const canTrace = existsSync(STRACE);
+
+const SUITE = `
+defaults: { size: 64x32 }
+models: { trained: { checkpoint: ${JSON.stringify(CHECKPOINT)} } }
+candidates: { onnx: { file: a.onnx } }
+`;
+
+/** A run of every command, each in what the ones before wrote; what each may add to the folder. */
+const COMMANDS: readonly (readonly [args: string, written: readonly string[]])[] = [
+  [`osnet-convert pth2onnx ${CHECKPOINT} -o a.onnx --size 64x32`, ["a.onnx"]],
+  ["osnet-convert onnx2tfjs a.onnx -o a.tfjs --size 64x32", ["a.tfjs"]],
+  ["osnet-convert inspect a.onnx", []],
+  [`osnet-verify a.onnx --reference ${CHECKPOINT} --size 64x32 --report r.html`, ["r.html"]],
+  [`osnet-verify a.tfjs --reference ${CHECKPOINT} --size 64x32`, []],
+  ["osnet-verify suite s.yaml --report-dir one", ["one"]],
+  ["osnet-verify merge one --report-dir two", ["two"]],
+  ["osnet-verify suite --init starter.yaml", ["starter.yaml"]],
+];
+
+/** The environment of a user whose machine is not known to be a build server, with every folder to find traces in. */
+function environment(folder: Folder): NodeJS.ProcessEnv {
+  const home = folder.at("home");
+  return {
+    PATH: process.env.PATH ?? "",
+    HOME: home,
+    USERPROFILE: home,
+    LOCALAPPDATA: home,
+    APPDATA: home,
+    XDG_CACHE_HOME: `${home}/cache`,
+    XDG_CONFIG_HOME: `${home}/config`,
+    XDG_DATA_HOME: `${home}/data`,
+    TMPDIR: folder.at("tmp"),
+    TEMP: folder.at("tmp"),
+  };
+}
+
+describe("no command calls home", () => {
+  it("nothing is written but the output, and no host is looked up or spoken to", async () => {
+    const folder = await temporaryFolder();
+    for (const name of ["home", "tmp", "work"]) await mkdir(folder.at(name));
+    const env = environment(folder);
+    const cwd = folder.at("work");
+    const expected = ["s.yaml"];
+    await writeFile(`${cwd}/s.yaml`, SUITE);
+    for (const [line, written] of COMMANDS) {
+      const [command, ...args] = line.split(" ");
+      const script = fileURLToPath(new URL(`../../dist/bin/${command}.js`, import.meta.url));
+      const program = [process.execPath, script, ...args];
+      // Without the tracer the test still sees what telemetry leaves on the disk before it sends anything.
+      const traced = canTrace
+        ? [STRACE, "-f", "--seccomp-bpf", "-e", "trace=network", "-o", folder.at("trace"), ...program]
+        : program;
+      const [first = "", ...rest] = traced;
+      const { status, stderr } = await runProgram(first, rest, { cwd, env });
+      expect(status, `${line}: ${stderr}`).toBe(0);
+      expected.push(...written);
+      expect(await readdir(cwd), line).toEqual([...expected].sort());
+      expect([await readdir(env.HOME ?? ""), await readdir(env.TMPDIR ?? "")], line).toEqual([[], []]);
+      if (canTrace) {
+        const trace = await readFile(folder.at("trace"), "utf8");
+        expect(
+          trace.split("\n").filter((call) => /AF_INET|htons\(53\)|nscd/.test(call)),
+          line,
+        ).toEqual([]);
+      }
+    }
+  });
+
+  it("onnxruntime is loaded in one place, which turns its telemetry off first", () => {
+    const source = fileURLToPath(new URL("../../src", import.meta.url));
+    const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.endsWith(".ts"),
+    );
+    const loads = files.filter((name) =>
+      /(?:import\(|require\(|^import (?!type )[^;]*from )\s*"onnxruntime/m.test(
+        readFileSync(`${source}/${name}`, "utf8"),
+      ),
+    );
+    expect(loads).toEqual(["verify/backends/onnxruntime.ts"]);
+  });
+});
