@@ -1,17 +1,18 @@
 import { basename, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
 import type { WeightsFormat } from "../convert/formats/sniff.js";
-import { InputError } from "../core/errors.js";
+import type { Paint } from "../core/text.js";
 import type { ParityReport } from "../verify/report.js";
-import type { ExitStatus } from "./options.js";
+import { badArgument } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
+import type { ExitStatus } from "./program.js";
 import { weightsLeftBehind } from "./replaced.js";
 import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
 import type { WeightsSinkOptions } from "./sinks/weights.js";
 import { openSource, type SourceFormat, verifyLifted } from "./sources.js";
-import { megabytes, PAINT } from "./terminal.js";
+import { type Io, megabytes, paintFor } from "./terminal.js";
 
 /** The formats that commands write. */
 type SinkFormat = WeightsFormat | "onnx" | "tfjs";
@@ -22,8 +23,10 @@ export interface Direction {
   readonly to: SinkFormat;
 }
 
-/** The command's options, as commander hands them over. */
-interface ConvertOptions extends OnnxSinkOptions, TfjsSinkOptions, WeightsSinkOptions {
+/** The command's options, as commander hands them over: a command has those of its own format. */
+type ConvertOptions = OnnxSinkOptions & TfjsSinkOptions & WeightsSinkOptions & CommonOptions;
+
+interface CommonOptions {
   readonly out?: string;
   readonly arch?: string;
   readonly key?: string;
@@ -34,9 +37,9 @@ interface ConvertOptions extends OnnxSinkOptions, TfjsSinkOptions, WeightsSinkOp
 }
 
 /** Each format's writer is loaded when it is needed. */
-const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions) => Promise<Sink> } = {
-  onnx: async (options) => (await import("./sinks/onnx.js")).onnxSink(options),
-  tfjs: async (options) => (await import("./sinks/tfjs.js")).tfjsSink(options),
+const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions, io: Io) => Promise<Sink> } = {
+  onnx: async (options, io) => (await import("./sinks/onnx.js")).onnxSink(options, io),
+  tfjs: async (options, io) => (await import("./sinks/tfjs.js")).tfjsSink(options, io),
   pth: async (options) => (await import("./sinks/weights.js")).weightsSink("pth", options),
   safetensors: async (options) => (await import("./sinks/weights.js")).weightsSink("safetensors", options),
   npz: async (options) => (await import("./sinks/weights.js")).weightsSink("npz", options),
@@ -47,14 +50,15 @@ export async function convert(
   input: string,
   { from, to }: Direction,
   options: ConvertOptions,
+  io: Io,
 ): Promise<ExitStatus> {
   const output = options.out ?? defaultOutput(input, to);
   const force = options.force ?? false;
   const written = basename(displayName(output));
   await expectOutput(output, to === "tfjs", force);
-  const sink = await SINKS[to](options);
+  const sink = await SINKS[to](options, io);
   await expectBeside(output, sink.beside?.(written) ?? [], force);
-  const source = await openSource(input, from, options);
+  const source = await openSource(input, from, options, io);
   const lifted = options.verify ? await verifyLifted(source) : undefined;
   const encoded = sink.encode(source, written);
 
@@ -62,15 +66,20 @@ export async function convert(
     options.verify ? sink.verify(files, source, written) : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
   const obsolete = force ? await weightsLeftBehind(output, [...(encoded.beside?.keys() ?? [])]) : undefined;
-  const verdict = await writeOutput(output, encoded, {
-    force,
-    obsolete,
-    readBack: options.verify,
-    check,
-    accept: passed,
-  });
+  const verdict = await writeOutput(
+    output,
+    encoded,
+    {
+      force,
+      obsolete,
+      readBack: options.verify,
+      check,
+      accept: passed,
+    },
+    io,
+  );
   source.close();
-  await announce({ source, lifted, output, encoded, obsolete, verdict }, options);
+  await announce({ source, lifted, output, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
 }
 
@@ -86,9 +95,10 @@ interface Conversion {
 }
 
 /** Says what was done: on standard output, or on standard error where that carries the file. */
-async function announce(conversion: Conversion, { json, quiet }: ConvertOptions): Promise<void> {
+async function announce(conversion: Conversion, { json, quiet }: CommonOptions, io: Io): Promise<void> {
   const { source, verdict, output, encoded, obsolete } = conversion;
-  const stream = output === "-" ? process.stderr : process.stdout;
+  const stream = output === "-" ? io.stderr : io.stdout;
+  const paint = paintFor(io.stdout);
   const passed = verdict?.passed ?? true;
   if (json) {
     const { metadata, ...decoded } = source.checkpoint.decoded;
@@ -104,36 +114,32 @@ async function announce(conversion: Conversion, { json, quiet }: ConvertOptions)
     };
     stream.write(`${JSON.stringify(result, null, 2)}\n`);
   } else if (verdict && !passed)
-    stream.write(`${await verdict.explain(PAINT)}\n\n${displayName(output)} was not written.\n`);
-  else if (!quiet) stream.write(summary(conversion));
+    stream.write(`${await verdict.explain(paint)}\n\n${displayName(output)} was not written.\n`);
+  else if (!quiet) stream.write(summary(conversion, paint));
 }
 
-function summary({
-  source: { name, checkpoint },
-  lifted,
-  output,
-  encoded,
-  obsolete,
-  verdict,
-}: Conversion): string {
+function summary(
+  { source: { name, checkpoint }, lifted, output, encoded, obsolete, verdict }: Conversion,
+  paint: Paint,
+): string {
   const { graph, spec, decoded } = checkpoint;
   const parameters = `${(parameterCount(graph).embedding / 1e6).toFixed(1)} M parameters`;
   const work = `${(multiplyAdds(graph, [1, 3, 256, 128]) / 1e6).toFixed(0)} M multiply-adds at 256×128`;
   const head = spec.head ? `${spec.head.classes} classes` : "no classifier";
   const wrapper = decoded.wrapperPath ? [`weights under ${decoded.wrapperPath}`] : [];
   return [
-    `${name}: ${PAINT.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
-    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => PAINT.faint(`  ${note}`)),
+    `${name}: ${paint.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
+    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => paint.faint(`  ${note}`)),
     ...(lifted
       ? [
-          `${PAINT.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
+          `${paint.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
         ]
       : []),
-    ...(verdict ? [`${PAINT.good("verified")}: ${verdict.sentence}`] : []),
-    ...(verdict?.loss === undefined ? [] : [`${PAINT.strong("stored")}: ${verdict.loss}`]),
-    `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(PAINT.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
+    ...(verdict ? [`${paint.good("verified")}: ${verdict.sentence}`] : []),
+    ...(verdict?.loss === undefined ? [] : [`${paint.strong("stored")}: ${verdict.loss}`]),
+    `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(paint.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
     ...(obsolete
-      ? [`removed ${PAINT.strong(basename(obsolete))}, the weights of the model that was replaced`]
+      ? [`removed ${paint.strong(basename(obsolete))}, the weights of the model that was replaced`]
       : []),
     "",
   ].join("\n");
@@ -155,11 +161,10 @@ function defaultOutput(input: string, to: SinkFormat): string {
   if (input === "-") return "-";
   const output = `${input.replace(/[\\/]+(model\.json)?$/, "").replace(SUFFIXES, "")}.${to}`;
   if (resolve(output) !== resolve(input)) return output;
-  throw new InputError({
-    code: "argument",
-    subject: "--out",
-    found: "no name for the result",
-    expected: `one that is not ${basename(input)}, which would be replaced`,
-    remedy: "give one with -o",
-  });
+  throw badArgument(
+    "--out",
+    "no name for the result",
+    `one that is not ${basename(input)}, which would be replaced`,
+    "give one with -o",
+  );
 }

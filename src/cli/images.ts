@@ -1,10 +1,10 @@
 import { basename, extname } from "node:path";
 import { decodeNpy } from "../convert/formats/npy.js";
-import { InputError } from "../core/errors.js";
 import { formatShape, type Tensor } from "../core/tensor.js";
 import { isDType } from "../core/tensor-cast.js";
 import { readInput } from "../node/index.js";
 import type { OpenOptions } from "../verify/open.js";
+import { badArgument } from "./options.js";
 
 type Images = OpenOptions["images"];
 
@@ -46,8 +46,4 @@ async function readPhotos(paths: readonly string[]): Promise<Images> {
   const names = paths.map((path) => basename(path));
   const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
   return { source: `${names.slice(0, 3).join(", ")}${more}`, photos };
-}
-
-function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
-  return new InputError({ code: "argument", subject, found, expected, remedy });
 }

@@ -9,8 +9,8 @@ import { toBytes } from "../core/bytes.js";
 import { isFolder, openInput } from "../node/index.js";
 import { readArchitecture } from "./inputs.js";
 import { type ModelInput, readModel } from "./models.js";
-import type { ExitStatus } from "./options.js";
-import { PAINT, readingProgress } from "./terminal.js";
+import type { ExitStatus } from "./program.js";
+import { type Io, paintFor, readingProgress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
 interface InspectOptions {
@@ -20,21 +20,25 @@ interface InspectOptions {
 }
 
 /** Says what a file is; what is odd about its numbers or its graph is part of the answer, not a failure. */
-export async function inspectFile(input: string, { key, arch, json }: InspectOptions): Promise<ExitStatus> {
+export async function inspectFile(
+  input: string,
+  { key, arch, json }: InspectOptions,
+  io: Io,
+): Promise<ExitStatus> {
   const architecture = await readArchitecture(arch);
   const name = input === "-" ? "standard input" : basename(input);
   const options = architecture === undefined ? {} : { arch: architecture };
   const show = json === undefined ? {} : { json };
-  if (await isFolder(input)) return inspectModel("tfjs", await readModel(input, show), options, show);
-  const bar = readingProgress(input, show);
-  const bytes = await openInput(input, bar.update);
+  if (await isFolder(input)) return inspectModel("tfjs", await readModel(input, io, show), options, show, io);
+  const bar = readingProgress(input, show, io);
+  const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
   const format = sniffFormat(bytes);
   if (format === "onnx" || format === "tfjs") {
     // Standard input can be read once, and has nothing beside it.
     const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
     bar.clear();
     bytes.close();
-    return inspectModel(format, stream ?? (await readModel(input, show)), options, show);
+    return inspectModel(format, stream ?? (await readModel(input, io, show)), options, show, io);
   }
   const checkpoint = identifyCheckpoint(bytes, {
     subject: name,
@@ -44,7 +48,7 @@ export async function inspectFile(input: string, { key, arch, json }: InspectOpt
   const inspection = await inspectCheckpoint(checkpoint, { name, bytes });
   bytes.close();
   bar.clear();
-  print(inspection, json ? undefined : renderInspection(inspection, PAINT));
+  print(io, inspection, json ? undefined : renderInspection(inspection, paintFor(io.stdout)));
   return 0;
 }
 
@@ -54,23 +58,24 @@ async function inspectModel(
   { name, bytes, shards = new Map(), sidecar }: ModelInput,
   options: { readonly arch?: string | OsnetSpec },
   { json }: { readonly json?: boolean },
+  io: Io,
 ): Promise<ExitStatus> {
   if (format === "tfjs") {
     const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
-    print(inspection, json ? undefined : renderTfjsInspection(inspection, PAINT));
-    return refuse(inspection.refusal);
+    print(io, inspection, json ? undefined : renderTfjsInspection(inspection, paintFor(io.stdout)));
+    return refuse(io, inspection.refusal);
   }
   const inspection = await inspectOnnx(bytes, { name, ...options, ...(sidecar ? { sidecar } : {}) });
-  print(inspection, json ? undefined : renderOnnxInspection(inspection, PAINT));
-  return refuse(inspection.refusal);
+  print(io, inspection, json ? undefined : renderOnnxInspection(inspection, paintFor(io.stdout)));
+  return refuse(io, inspection.refusal);
 }
 
-function refuse(refusal: string | undefined): ExitStatus {
+function refuse(io: Io, refusal: string | undefined): ExitStatus {
   if (refusal === undefined) return 0;
-  process.stderr.write(`${refusal}\n`);
+  io.stderr.write(`${refusal}\n`);
   return 2;
 }
 
-function print(inspection: object, text: string | undefined): void {
-  process.stdout.write(text ?? `${JSON.stringify(inspection, null, 2)}\n`);
+function print(io: Io, inspection: object, text: string | undefined): void {
+  io.stdout.write(text ?? `${JSON.stringify(inspection, null, 2)}\n`);
 }

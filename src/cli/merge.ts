@@ -3,14 +3,16 @@ import { isFolder } from "../node/index.js";
 import { mergeSuites } from "../verify/suite/merge.js";
 import { type SuiteReport, suiteExitStatus } from "../verify/suite/report.js";
 import { readSuiteReport } from "./baseline.js";
-import type { ExitStatus } from "./options.js";
+import type { ExitStatus } from "./program.js";
 import { verdictLine } from "./suite/lines.js";
 import { prepareFolder, writeSuite } from "./suite/write.js";
+import { type Io, paintFor } from "./terminal.js";
 
 /** Joins the reports of a suite's shards, by their folders or `suite.json` files. */
 export async function mergeReports(
   inputs: readonly string[],
   { reportDir, quiet }: { readonly reportDir: string; readonly quiet?: boolean },
+  { stdout }: Io,
 ): Promise<ExitStatus> {
   const reports: { readonly name: string; readonly suite: SuiteReport }[] = [];
   for (const input of inputs) {
@@ -20,6 +22,6 @@ export async function mergeReports(
   const merged = mergeSuites(reports);
   await prepareFolder(reportDir);
   await writeSuite(merged, reportDir);
-  if (!quiet) process.stdout.write(`${verdictLine(merged, reportDir)}\n`);
+  if (!quiet) stdout.write(`${verdictLine(merged, reportDir, paintFor(stdout))}\n`);
   return suiteExitStatus(merged);
 }

@@ -3,7 +3,7 @@ import type { SidecarReader } from "../convert/formats/onnx/external.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
 import { isFolder, readInput, sidecarReader } from "../node/index.js";
-import { readingProgress } from "./terminal.js";
+import { type Io, readingProgress } from "./terminal.js";
 
 /** A model's bytes, under the name that reports give it. */
 export interface ModelInput {
@@ -18,11 +18,12 @@ export interface ModelInput {
 /** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
 export async function readModel(
   path: string,
+  io: Io,
   show: { readonly quiet?: boolean; readonly json?: boolean } = {},
 ): Promise<ModelInput> {
   const file = (await isFolder(path)) ? join(path, "model.json") : path;
-  const bar = readingProgress(file, show);
-  const bytes = await readInput(file, bar.update);
+  const bar = readingProgress(file, show, io);
+  const bytes = await readInput(file, { onProgress: bar.update, stdin: io.stdin });
   bar.clear();
   const name = basename(path);
   if (file === "-") return { name, bytes };

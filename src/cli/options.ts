@@ -1,57 +1,53 @@
-import { Command } from "commander";
 import { InputError } from "../core/errors.js";
-import { VERSION } from "./versions.js";
+import type { Tolerance } from "../verify/report.js";
 
-/** What a command ends with: parity holds or the file is written; parity does not hold; unusable input. */
-export type ExitStatus = 0 | 1 | 2;
+/** How an option's text becomes its value; @throws InputError (`argument`). */
+type Parser<T> = (text: string) => T;
 
-/** A command that says the version and throws what it cannot understand, for `run` to say. */
-export function createProgram(name: string, description: string): Command {
-  return new Command(name)
-    .description(description)
-    .version(VERSION)
-    .configureOutput({ outputError() {} })
-    .exitOverride();
+/** An argument or option that cannot be used. */
+export function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
+  return new InputError({ code: "argument", subject, found, expected, remedy });
 }
 
-/** Runs a program to its exit status; refusals are one sentence on standard error, with their list below it. */
-export async function run(program: Command): Promise<void> {
-  // A closed pipe (`| head`) is no error of ours.
-  process.stdout.on("error", () => process.exit(process.exitCode ?? 0));
-  try {
-    await program.parseAsync();
-  } catch (error) {
-    const { describeError, isHelp } = await import("./failure.js");
-    process.stderr.write(describeError(error));
-    process.exitCode = isHelp(error) ? 0 : 2;
-  }
+function badValue(option: string, text: string, expected: string, remedy: string): InputError {
+  return badArgument(option, JSON.stringify(text), expected, remedy);
+}
+
+/** `a`, `a or b`, `a, b or c`. */
+export function alternatives(words: readonly string[]): string {
+  return [words.slice(0, -1).join(", "), ...words.slice(-1)].filter((part) => part !== "").join(" or ");
+}
+
+/** One of some words. */
+export function choice<W extends string>(
+  option: string,
+  words: readonly W[],
+  remedy = "choose one of them",
+): Parser<W> {
+  return (text) => {
+    const word = words.find((candidate) => candidate === text);
+    if (word !== undefined) return word;
+    throw badValue(option, text, alternatives(words), remedy);
+  };
 }
 
 /** A whole number of at least `least`, or one of some words. */
-export function int<W extends string>(
-  name: string,
+export function int<W extends string = never>(
+  option: string,
   least: number,
-  ...words: W[]
-): (text: string) => number | W {
+  ...words: readonly W[]
+): Parser<number | W> {
   return (text) => {
     const word = words.find((candidate) => candidate === text);
     if (word !== undefined) return word;
     const value = Number(text);
     if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
-    throw badValue(name, text, [`a whole number from ${least}`, ...words], "correct the value");
-  };
-}
-
-/** One of some words. */
-export function word<W extends string>(
-  name: string,
-  words: readonly W[],
-  remedy: string,
-): (text: string) => W {
-  return (text) => {
-    const found = words.find((candidate) => candidate === text);
-    if (found !== undefined) return found;
-    throw badValue(name, text, words, remedy);
+    throw badValue(
+      option,
+      text,
+      alternatives([`a whole number from ${least}`, ...words]),
+      "correct the value",
+    );
   };
 }
 
@@ -64,22 +60,33 @@ export interface Size {
 const MAX_SIDE = 8192;
 
 /** Height and width in pixels, as `256x128`, or one of some words. */
-export function size<W extends string>(name: string, ...words: W[]): (text: string) => Size | W {
+export function size<W extends string = never>(option: string, ...words: readonly W[]): Parser<Size | W> {
   return (text) => {
     const word = words.find((candidate) => candidate === text);
     if (word !== undefined) return word;
     const [, height, width] = /^(\d{1,4})x(\d{1,4})$/.exec(text)?.map(Number) ?? [];
     if (height && width && height <= MAX_SIDE && width <= MAX_SIDE) return { height, width };
-    throw badValue(name, text, ["HEIGHTxWIDTH in pixels", ...words], "give one such as 256x128");
+    const expected = alternatives(["HEIGHTxWIDTH in pixels", ...words]);
+    throw badValue(option, text, expected, "give one such as 256x128");
   };
 }
 
-function badValue(subject: string, text: string, choices: readonly string[], remedy: string): InputError {
-  const found = JSON.stringify(text);
-  return new InputError({ code: "argument", subject, found, expected: choices.join(" or "), remedy });
+/** `--tolerance`: `auto` for each layer's own rounding bound, or a share of its largest value. */
+export function tolerance(text: string): Tolerance {
+  if (text === "auto") return { rule: "derived-bounds" };
+  const value = Number(text);
+  if (text.trim() !== "" && value > 0 && value < 1) return { rule: "relative-to-max", value };
+  throw badValue("--tolerance", text, "auto or a number between 0 and 1", "give one such as 1e-4");
 }
 
-/** Gathers an option that may be given more than once. */
-export function collect(value: string, earlier: readonly string[] | undefined): readonly string[] {
-  return [...(earlier ?? []), value];
+/** `--baseline-factor`: how many times an earlier figure a figure may be. */
+export function baselineFactor(text: string): number {
+  const factor = Number(text);
+  if (factor > 1 && factor < 1e6) return factor;
+  throw badValue("--baseline-factor", text, "a number above 1", "give one such as 2");
+}
+
+/** Collects an option that may be repeated, each value parsed. */
+export function list<T>(parse: Parser<T>): (text: string, earlier: readonly T[] | undefined) => readonly T[] {
+  return (text, earlier) => [...(earlier ?? []), parse(text)];
 }

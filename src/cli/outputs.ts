@@ -1,5 +1,4 @@
 import { basename, dirname, join } from "node:path";
-import { InputError } from "../core/errors.js";
 import {
   expectFolderWritable,
   expectWritable,
@@ -7,7 +6,9 @@ import {
   writeFilesChecked,
   writeFolderChecked,
 } from "../node/index.js";
+import { badArgument } from "./options.js";
 import type { Written } from "./sinks/sink.js";
+import type { Io } from "./terminal.js";
 
 /** How what is written gets its name. */
 interface WriteOptions<T> {
@@ -23,13 +24,12 @@ interface WriteOptions<T> {
 /** @throws InputError (`file`, `argument`) if the output's name is taken, or it is no place for a folder */
 export async function expectOutput(output: string, isFolder: boolean, force: boolean): Promise<void> {
   if (isFolder && output === "-")
-    throw new InputError({
-      code: "argument",
-      subject: "--out",
-      found: "standard output",
-      expected: "a folder, for a model of several files",
-      remedy: "name one with -o",
-    });
+    throw badArgument(
+      "--out",
+      "standard output",
+      "a folder, for a model of several files",
+      "name one with -o",
+    );
   if (isFolder) await expectFolderWritable(output, force, isModelFolder);
   else if (output !== "-") await expectWritable(output, force);
 }
@@ -37,23 +37,27 @@ export async function expectOutput(output: string, isFolder: boolean, force: boo
 /** @throws InputError (`file`, `argument`) if files cannot be written beside an output */
 export async function expectBeside(output: string, names: readonly string[], force: boolean): Promise<void> {
   if (output === "-" && names.length > 0)
-    throw new InputError({
-      code: "argument",
-      subject: "--external-data",
-      found: "standard output",
-      expected: "a file's name, beside which the weights can lie",
-      remedy: "name one with -o, or leave the weights inside by --no-external-data",
-    });
+    throw badArgument(
+      "--external-data",
+      "standard output",
+      "a file's name, beside which the weights can lie",
+      "name one with -o, or leave the weights inside by --no-external-data",
+    );
   for (const name of names) await expectWritable(join(dirname(output), name), force);
 }
 
 /** Writes a file, a folder or to standard output; it appears only if it is accepted. */
-export async function writeOutput<T>(output: string, encoded: Written, options: WriteOptions<T>): Promise<T> {
+export async function writeOutput<T>(
+  output: string,
+  encoded: Written,
+  options: WriteOptions<T>,
+  io: Io,
+): Promise<T> {
   const { force, obsolete, readBack, check, accept } = options;
   const { bytes, shards, beside = new Map<string, Uint8Array>() } = encoded;
   if (output === "-") {
     const result = await check(encoded);
-    if (accept(result)) process.stdout.write(bytes);
+    if (accept(result)) io.stdout.write(bytes);
     return result;
   }
   if (!shards) {
@@ -78,7 +82,7 @@ export async function writeOutput<T>(output: string, encoded: Written, options: 
   return writeFolderChecked(output, new Map([["model.json", bytes], ...shards]), {
     force,
     replaces: isModelFolder,
-    check: async (temporary) => check(readBack ? await readModel(temporary) : encoded),
+    check: async (temporary) => check(readBack ? await readModel(temporary, io) : encoded),
     accept,
   });
 }

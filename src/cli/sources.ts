@@ -6,8 +6,9 @@ import { InputError } from "../core/errors.js";
 import { openInput } from "../node/index.js";
 import type { ParityReport } from "../verify/report.js";
 import { readArchitecture } from "./inputs.js";
+import { badArgument } from "./options.js";
 import type { Source } from "./sinks/sink.js";
-import { readingProgress } from "./terminal.js";
+import { type Io, readingProgress } from "./terminal.js";
 
 /** The formats that commands read. */
 export type SourceFormat = WeightsFormat | "onnx" | "tfjs";
@@ -31,12 +32,13 @@ export async function openSource(
   input: string,
   format: SourceFormat,
   options: SourceOptions,
+  io: Io,
 ): Promise<OpenSource> {
   const arch = await readArchitecture(options.arch);
   if (format === "onnx") {
     const { openOnnxCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
     const { readModel } = await import("./models.js");
-    const model = await readModel(input, options);
+    const model = await readModel(input, io, options);
     const name = input === "-" ? "standard input" : model.name;
     const checkpoint = openOnnxCheckpoint(model.bytes, {
       subject: name,
@@ -45,10 +47,10 @@ export async function openSource(
     });
     return { ...model, name, checkpoint, close: () => undefined };
   }
-  if (format === "tfjs") return openTfjs(input, arch);
+  if (format === "tfjs") return openTfjs(input, arch, io);
   const name = input === "-" ? "standard input" : basename(input);
-  const bar = readingProgress(input, options);
-  const bytes = await openInput(input, bar.update);
+  const bar = readingProgress(input, options, io);
+  const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
   try {
     const checkpoint = openCheckpoint(bytes, {
       subject: name,
@@ -69,18 +71,17 @@ export async function openSource(
 const MODELS: ReadonlySet<string> = new Set(["onnx", "tfjs"] satisfies SourceFormat[]);
 
 /** @throws InputError (`argument`) for standard input, which is one file */
-async function openTfjs(input: string, arch: string | OsnetSpec | undefined): Promise<OpenSource> {
+async function openTfjs(input: string, arch: string | OsnetSpec | undefined, io: Io): Promise<OpenSource> {
   if (input === "-")
-    throw new InputError({
-      code: "argument",
-      subject: "standard input",
-      found: "one file",
-      expected: "the folder of a TensorFlow.js model, which is several",
-      remedy: "give the folder or its model.json",
-    });
+    throw badArgument(
+      "standard input",
+      "one file",
+      "the folder of a TensorFlow.js model, which is several",
+      "give the folder or its model.json",
+    );
   const { openTfjsCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
   const { readModel } = await import("./models.js");
-  const { name, bytes, shards = new Map() } = await readModel(input);
+  const { name, bytes, shards = new Map() } = await readModel(input, io);
   const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
   const checkpoint = openTfjsCheckpoint({ json: bytes, shards }, options);
   return { name, bytes, shards, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };

@@ -4,15 +4,16 @@ import { expectWritable, sweepTemporaries } from "../node/index.js";
 import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
 import { planSuite } from "../verify/suite/plan.js";
 import { type SuiteEntry, type SuiteReport, suiteExitStatus, suiteReport } from "../verify/suite/report.js";
-import { type BaselineFlags, parseBaseline, readSuiteReport } from "./baseline.js";
-import type { ExitStatus } from "./options.js";
+import { type BaselineFlags, baselineOptions, readSuiteReport } from "./baseline.js";
+import { badArgument } from "./options.js";
+import type { ExitStatus } from "./program.js";
 import { writeReport } from "./reports.js";
 import { entryLine, verdictLine } from "./suite/lines.js";
 import { runEntries } from "./suite/pool.js";
 import { readSuiteFile } from "./suite/read-suite.js";
-import { badArgument, parseShard, selectEntries } from "./suite/select.js";
+import { parseShard, selectEntries } from "./suite/select.js";
 import { prepareFolder, writeSuite } from "./suite/write.js";
-import { progress } from "./terminal.js";
+import { type Io, paintFor, progress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
 interface SuiteOptions extends BaselineFlags {
@@ -27,8 +28,8 @@ interface SuiteOptions extends BaselineFlags {
 }
 
 /** Runs a suite and writes its reports; exit status 0 if all holds, 1 if not, 2 if a file could not be used. */
-export async function runSuite(path: string | undefined, options: SuiteOptions): Promise<ExitStatus> {
-  if (options.init) return writeStarter(path ?? "parity.yaml");
+export async function runSuite(path: string | undefined, options: SuiteOptions, io: Io): Promise<ExitStatus> {
+  if (options.init) return writeStarter(path ?? "parity.yaml", io);
   if (path === undefined)
     throw badArgument(
       "suite",
@@ -40,28 +41,30 @@ export async function runSuite(path: string | undefined, options: SuiteOptions):
   if (reportDir === undefined)
     throw badArgument("--report-dir", "no folder", "a folder for the reports", "name one such as parity/");
   const shard = parseShard(options.shard);
-  const baselineOptions = parseBaseline(options);
-  const baseline = baselineOptions ? await readSuiteReport(baselineOptions.path) : undefined;
+  const comparison = baselineOptions(options);
+  const baseline = comparison && (await readSuiteReport(comparison.path));
   const suite = await readSuiteFile(path);
   const { entries, leftOut } = selectEntries(planSuite(suite, basename(path)), options.only ?? [], shard);
   await prepareFolder(reportDir);
   const cache = options.cache === false ? undefined : cacheFolder(options.cache, reportDir);
   if (cache !== undefined) await sweepTemporaries(cache);
 
-  const say = (text: string): void => void (options.quiet || process.stdout.write(`${text}\n`));
-  const bar = progress("");
+  const say = (text: string): void => void (options.quiet || io.stdout.write(`${text}\n`));
+  const bar = progress("", io);
+  const paint = paintFor(io.stdout);
   const ended = new Map<string, SuiteEntry>();
   await runEntries(entries, {
     folder: dirname(path),
     cache,
     jobs: options.jobs ?? 1,
+    io,
     onProgress: ({ id }, done, total) =>
       bar.update(done, total, `[${ended.size}/${entries.length}] ${clean(id)}: layer`),
     onResult(result) {
-      const entry = baseline && baselineOptions ? compared(result, baseline, baselineOptions) : result;
+      const entry = baseline && comparison ? compared(result, baseline, comparison) : result;
       ended.set(entry.id, entry);
       bar.clear();
-      say(entryLine(entry, ended.size, entries.length));
+      say(entryLine(entry, ended.size, entries.length, paint));
       return entry.status === "pass" || !options.failFast;
     },
   });
@@ -74,7 +77,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions):
     },
   );
   await writeSuite(report, reportDir);
-  say(verdictLine(report, reportDir));
+  say(verdictLine(report, reportDir, paint));
   return suiteExitStatus(report);
 }
 
@@ -90,10 +93,10 @@ function cacheFolder(cache: boolean | string, reportDir: string): string {
   return typeof cache === "string" ? cache : join(reportDir, ".cache");
 }
 
-async function writeStarter(path: string): Promise<ExitStatus> {
+async function writeStarter(path: string, { stdout }: Io): Promise<ExitStatus> {
   await expectWritable(path, false);
   const { STARTER } = await import("./suite/starter.js");
   await writeReport(path, STARTER);
-  process.stdout.write(`wrote ${path}; run it with osnet-verify suite ${path} --report-dir parity/\n`);
+  stdout.write(`wrote ${path}; run it with osnet-verify suite ${path} --report-dir parity/\n`);
   return 0;
 }

@@ -1,16 +1,26 @@
 import { basename } from "node:path";
 import pc from "picocolors";
-import { clean, type Paint } from "../core/text.js";
+import { clean, type Paint, PLAIN } from "../core/text.js";
 
-/** Colours for standard output, or none where it is no terminal or `NO_COLOR` is set. */
-export const PAINT: Paint = process.stdout.isTTY
-  ? { good: pc.green, bad: pc.red, strong: pc.bold, faint: pc.dim }
-  : { good: String, bad: String, strong: String, faint: String };
-
-/** Where progress is shown: standard error, if that is a terminal. */
-export interface TerminalStream {
+/** Standard output or standard error. */
+export interface Output {
   readonly isTTY?: boolean;
-  write(text: string): unknown;
+  readonly columns?: number;
+  write(chunk: string | Uint8Array): unknown;
+}
+
+/** A command's standard streams; `process` is one. */
+export interface Io {
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly stdout: Output;
+  readonly stderr: Output;
+}
+
+const COLOURS: Paint = { good: pc.green, bad: pc.red, strong: pc.bold, faint: pc.dim };
+
+/** Colours on a terminal, unless `NO_COLOR` is set. */
+export function paintFor({ isTTY }: Output): Paint {
+  return isTTY ? COLOURS : PLAIN;
 }
 
 /** A counter; `clear` takes it away. */
@@ -22,18 +32,18 @@ export interface Progress {
 const UPDATE_MILLISECONDS = 80;
 
 /** A counter on standard error, on a terminal only. */
-export function progress(label: string, stream: TerminalStream = process.stderr): Progress {
-  if (!stream.isTTY) return { update() {}, clear() {} };
+export function progress(label: string, { stderr }: Pick<Io, "stderr">): Progress {
+  if (!stderr.isTTY) return { update() {}, clear() {} };
   let last = 0;
   return {
     update(done, total, text = label) {
       const now = Date.now();
       if (now - last < UPDATE_MILLISECONDS) return;
       last = now;
-      stream.write(`\r${text} ${total === undefined ? done : `${done}/${total}`}\u001b[K`);
+      stderr.write(`\r${text} ${total === undefined ? done : `${done}/${total}`}\u001b[K`);
     },
     clear() {
-      if (last > 0) stream.write("\r\u001b[K");
+      if (last > 0) stderr.write("\r\u001b[K");
     },
   };
 }
@@ -42,10 +52,10 @@ export function progress(label: string, stream: TerminalStream = process.stderr)
 export function readingProgress(
   path: string,
   { quiet, json }: { readonly quiet?: boolean; readonly json?: boolean },
-  stream?: TerminalStream,
+  { stderr }: Pick<Io, "stderr">,
 ): Progress {
   const name = path === "-" ? "standard input" : clean(basename(path));
-  const bar = progress(`reading ${name}, MB`, quiet || json ? { write() {} } : stream);
+  const bar = progress(`reading ${name}, MB`, { stderr: quiet || json ? { write() {} } : stderr });
   return {
     update: (done, total) => bar.update(wholeMegabytes(done), total && wholeMegabytes(total)),
     clear: bar.clear,

@@ -17,14 +17,21 @@ export interface OpenInput extends ByteSource {
   close(): void;
 }
 
+/** How a file is read. */
+export interface ReadOptions {
+  /** Called for large files only. */
+  readonly onProgress?: ReadProgress;
+  /** What `-` stands for. Default: the process's own. */
+  readonly stdin?: AsyncIterable<Uint8Array>;
+}
+
 /**
  * Opens a file, or reads standard input for `-`. What is no plain file, such as a pipe, is read as a whole.
  *
- * @param onProgress is told of large files only
  * @throws InputError (`file`) if it does not exist, is a folder, is larger than 2 GiB, or cannot be read
  */
-export async function openInput(path: string, onProgress?: ReadProgress): Promise<OpenInput> {
-  if (path === "-") return inMemory(await readStandardInput(onProgress));
+export async function openInput(path: string, options: ReadOptions = {}): Promise<OpenInput> {
+  if (path === "-") return inMemory(await readStandardInput(options));
   const subject = basename(path);
   try {
     const found = await stat(path);
@@ -36,7 +43,7 @@ export async function openInput(path: string, onProgress?: ReadProgress): Promis
       subject,
       openSync(path, "r"),
       size,
-      size >= PROGRESS_BYTES ? onProgress : undefined,
+      size >= PROGRESS_BYTES ? options.onProgress : undefined,
     );
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
@@ -49,8 +56,8 @@ export async function openInput(path: string, onProgress?: ReadProgress): Promis
  *
  * @throws InputError as `openInput` does
  */
-export async function readInput(path: string, onProgress?: ReadProgress): Promise<Uint8Array> {
-  const input = await openInput(path, onProgress);
+export async function readInput(path: string, options: ReadOptions = {}): Promise<Uint8Array> {
+  const input = await openInput(path, options);
   try {
     return toBytes(input);
   } finally {
@@ -62,12 +69,12 @@ function inMemory(bytes: Uint8Array): OpenInput {
   return { ...toSource(bytes), close: () => undefined };
 }
 
-async function readStandardInput(onProgress: ReadProgress | undefined): Promise<Uint8Array> {
+async function readStandardInput({ stdin = process.stdin, onProgress }: ReadOptions): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let done = 0;
-  for await (const chunk of process.stdin) {
-    chunks.push(chunk as Uint8Array);
-    done += (chunk as Uint8Array).length;
+  for await (const chunk of stdin) {
+    chunks.push(chunk);
+    done += chunk.length;
     if (done >= PROGRESS_BYTES) onProgress?.(done, undefined);
   }
   return Buffer.concat(chunks);

@@ -16,18 +16,60 @@ export interface Finished {
 export interface RunOptions {
   readonly cwd: string;
   readonly stdin?: Uint8Array;
+  /** Of a process of its own. */
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** Runs a built command as a process of its own, in a folder. */
-export async function run(
+const MAINS = {
+  "osnet-convert": async () => (await import("../../src/cli/osnet-convert.js")).main,
+  "osnet-verify": async () => (await import("../../src/cli/osnet-verify.js")).main,
+} as const;
+
+const ROOT = process.cwd();
+let previous: Promise<unknown> = Promise.resolve();
+
+/** Runs a command in this process, in a folder: one at a time, as the working folder is the process's. */
+export function run(command: CommandName, args: readonly string[], options: RunOptions): Promise<Finished> {
+  const finished = previous.then(() => runHere(command, args, options));
+  previous = finished.catch(() => undefined);
+  return finished;
+}
+
+async function runHere(
   command: CommandName,
   args: readonly string[],
-  { cwd, stdin = new Uint8Array() }: { readonly cwd: string; readonly stdin?: Uint8Array },
+  { cwd, stdin = new Uint8Array() }: RunOptions,
+): Promise<Finished> {
+  const main = await MAINS[command]();
+  const stdout: Uint8Array[] = [];
+  const stderr: Uint8Array[] = [];
+  const into = (chunks: Uint8Array[]) => ({
+    write: (chunk: string | Uint8Array) => chunks.push(Buffer.from(chunk)),
+  });
+  process.chdir(cwd);
+  try {
+    const status = await main(args, {
+      stdin: (async function* () {
+        yield stdin;
+      })(),
+      stdout: into(stdout),
+      stderr: into(stderr),
+    });
+    return { status, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
+  } finally {
+    process.chdir(ROOT);
+  }
+}
+
+/** Runs a built command as a process of its own, in a folder. */
+export async function spawnCommand(
+  command: CommandName,
+  args: readonly string[],
+  options: RunOptions,
 ): Promise<Finished> {
   const script = fileURLToPath(new URL(`../../dist/bin/${command}.js`, import.meta.url));
   if (!existsSync(script)) throw new Error(`dist/bin/${command}.js is not there: run npm run build first`);
-  return runProgram(process.execPath, [script, ...args], { cwd, stdin });
+  return runProgram(process.execPath, [script, ...args], options);
 }
 
 /** Runs any program, and collects what it says. */

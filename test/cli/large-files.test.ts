@@ -71,10 +71,8 @@ describe("progress", () => {
     [" and --json", { json: true }, true, false],
   ])("with a terminal%s", (_, options, isTTY, shown) => {
     const written: string[] = [];
-    const bar = readingProgress("a/w\u001b[2J.pth", options, {
-      isTTY,
-      write: (text) => written.push(text),
-    });
+    const stderr = { isTTY, write: (chunk: string | Uint8Array) => written.push(String(chunk)) };
+    const bar = readingProgress("a/w\u001b[2J.pth", options, { stderr });
     bar.update(12.4e6, 81e6);
     bar.clear();
     expect(written).toEqual(shown ? ["\rreading w�[2J.pth, MB 12/81\u001b[K", "\r\u001b[K"] : []);
@@ -82,7 +80,8 @@ describe("progress", () => {
 
   it("of standard input has no end", () => {
     const written: string[] = [];
-    readingProgress("-", {}, { isTTY: true, write: (text) => written.push(text) }).update(60e6, undefined);
+    const stderr = { isTTY: true, write: (chunk: string | Uint8Array) => written.push(String(chunk)) };
+    readingProgress("-", {}, { stderr }).update(60e6, undefined);
     expect(written).toEqual(["\rreading standard input, MB 60\u001b[K"]);
   });
 });

@@ -8,7 +8,7 @@ import { FAMILIES, fixturePath, missing } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { schemaOf } from "../support/schemas.js";
 import { mutant } from "../support/suite-files.js";
-import { run } from "./command.js";
+import { run, spawnCommand } from "./command.js";
 
 const absent = missing(...FAMILIES.map((family) => `${family}.pth`));
 
@@ -34,7 +34,7 @@ it.skipIf(absent)(
   async () => {
     const folder = await temporaryFolder({ "s.yaml": SUITE, "mutant.onnx": mutant() });
     await makeWrongEpsilon(folder.at("mutant.tfjs"), folder.path);
-    const { status, stderr } = await run(
+    const { status, stderr } = await spawnCommand(
       "osnet-verify",
       ["suite", "s.yaml", "--report-dir", "r", "--jobs", "2"],
       {

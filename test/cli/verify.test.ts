@@ -219,7 +219,7 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference CHECKPOINT --report x.txt",
-      '--report: found "x.txt", expected a file of .json, .md, .xml, .html, .sarif; name one',
+      '--report: found "x.txt", expected a file whose name ends in .json, .md, .xml, .html or .sarif; name one',
     ],
     [
       "model.onnx --reference CHECKPOINT --report none/x.json",

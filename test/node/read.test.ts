@@ -71,9 +71,9 @@ describe("openInput", () => {
     await truncate(folder.at("large"), 60e6);
     const seen: (readonly [number, number | undefined])[] = [];
     for (const name of ["small", "large"])
-      expect(await readInput(folder.at(name), (...progress) => seen.push(progress))).toHaveLength(
-        name === "small" ? 1000 : 60e6,
-      );
+      expect(
+        await readInput(folder.at(name), { onProgress: (...progress) => seen.push(progress) }),
+      ).toHaveLength(name === "small" ? 1000 : 60e6);
     expect(seen.length).toBeGreaterThan(10);
     expect(seen.every(([done, total], index) => total === 60e6 && done > (seen[index - 1]?.[0] ?? 0))).toBe(
       true,

@@ -1,41 +1,28 @@
 import { lowerToOnnx, type OnnxOptions } from "../../convert/export/onnx/index.js";
-import { ONNX_DTYPES, type OnnxDType } from "../../convert/export/onnx/options.js";
-import { kindsOf } from "../../convert/export/results.js";
+import { kindsOf, type OutputSelection } from "../../convert/export/results.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../convert/formats/onnx/encode.js";
 import type { OnnxInterface } from "../../convert/import/onnx-interface.js";
-import { InputError } from "../../core/errors.js";
-import { type LoweringOptions, loweringOptions, paritySink } from "./parity.js";
+import type { Io } from "../terminal.js";
+import { type ModelSinkOptions, paritySink } from "./parity.js";
 import type { Sink } from "./sink.js";
 
-/** The options of ONNX files, as commander hands them over. */
-export interface OnnxSinkOptions extends LoweringOptions {
+/** The options of ONNX files: those of the writer, under the same names. */
+export interface OnnxSinkOptions extends ModelSinkOptions, Omit<OnnxOptions, "output"> {
+  /** A file whose interface is taken where no option says otherwise. */
   readonly like?: string;
-  readonly opset?: number;
-  readonly dtype?: string;
-  readonly ioDtype?: OnnxDType;
   readonly externalData?: boolean;
 }
 
 /** ONNX files, verified layer by layer in onnxruntime against the float64 reference. */
-export async function onnxSink(options: OnnxSinkOptions): Promise<Sink> {
-  const { opset, ioDtype } = options;
-  const dtype = parseDType(options.dtype);
-  const given = loweringOptions(options);
-  const like = options.like === undefined ? undefined : await readInterface(options.like);
-  const output = outputOf(given.output, like);
-  const lowering: OnnxOptions = {
-    ...like?.options,
-    ...given,
-    ...(output ? { output } : {}),
-    ...(opset === undefined ? {} : { opset }),
-    ...(dtype === undefined ? {} : { dtype }),
-    ...(ioDtype === undefined ? {} : { ioDtype }),
-  };
+export async function onnxSink(options: OnnxSinkOptions, io: Io): Promise<Sink> {
+  const like = options.like === undefined ? undefined : await readInterface(options.like, io);
+  const output = outputOf(options.output, like);
+  const exported: OnnxOptions = { ...like?.options, ...options, ...(output ? { output } : {}) };
   const hasSidecar = options.externalData ?? like?.externalData ?? false;
   const notes = (like?.notes ?? []).map((note) => `like ${options.like}: ${note}`);
   return {
-    ...paritySink(options, ({ checkpoint: { graph, stateDict } }, name) => {
-      const model = lowerToOnnx(graph, stateDict, lowering);
+    ...paritySink(options, io, ({ checkpoint: { graph, stateDict } }, name) => {
+      const model = lowerToOnnx(graph, stateDict, exported);
       if (!hasSidecar) return { bytes: encodeOnnx(model), notes };
       const [sidecar] = sidecarsOf(name);
       const { bytes, data } = encodeOnnxFiles(model, sidecar);
@@ -52,30 +39,17 @@ function sidecarsOf(name: string): readonly [string] {
 
 /** What of another file's interface the user has not said otherwise: of its outputs, the names. */
 function outputOf(
-  given: ReturnType<typeof loweringOptions>["output"],
+  given: OutputSelection | undefined,
   like: OnnxInterface | undefined,
 ): OnnxOptions["output"] | undefined {
   const theirs = like?.options.output;
-  if (given === undefined || typeof given !== "string" || theirs === undefined || typeof theirs === "string")
-    return given ?? theirs;
+  if (given === undefined || theirs === undefined || typeof theirs === "string") return given ?? theirs;
   return kindsOf(given).map((kind) => theirs.find((output) => output.kind === kind) ?? { kind, name: kind });
 }
 
-async function readInterface(path: string): Promise<OnnxInterface> {
+async function readInterface(path: string, io: Io): Promise<OnnxInterface> {
   const { readModel } = await import("../models.js");
   const { openOnnxInterface } = await import("../../convert/import/onnx-interface.js");
-  const { name, bytes, sidecar } = await readModel(path);
+  const { name, bytes, sidecar } = await readModel(path, io);
   return openOnnxInterface(bytes, { subject: name, ...(sidecar ? { sidecar } : {}) });
-}
-
-function parseDType(text: string | undefined): OnnxDType | undefined {
-  const dtype = ONNX_DTYPES.find((name) => name === text);
-  if (text === undefined || dtype !== undefined) return dtype;
-  throw new InputError({
-    code: "argument",
-    subject: "--dtype",
-    found: JSON.stringify(text),
-    expected: ONNX_DTYPES.join(" or "),
-    remedy: "choose one of them",
-  });
 }

@@ -1,41 +1,30 @@
-import type { ImageSize } from "../../convert/export/options.js";
-import type { PixelOrder } from "../../convert/export/preprocess.js";
-import type { OutputSelection, ResultOptions } from "../../convert/export/results.js";
-import { InputError } from "../../core/errors.js";
+import type { ModelOptions } from "../../convert/export/options.js";
+import type { OutputSelection } from "../../convert/export/results.js";
 import { formatCosine } from "../../core/text.js";
 import type { TfjsBackendName } from "../../verify/backends/backend.js";
-import type { ParityReport } from "../../verify/report.js";
-import { parseTolerance } from "../inputs.js";
-import { progress } from "../terminal.js";
+import type { ParityReport, Tolerance } from "../../verify/report.js";
+import { type Io, progress } from "../terminal.js";
 import type { Encoded, Sink, Source, Verdict } from "./sink.js";
 
-/** The options of every converted model, as commander hands them over. */
-export interface LoweringOptions {
-  readonly batch?: number | "dynamic";
-  readonly size?: ImageSize | "dynamic";
-  readonly output?: string;
-  readonly gates?: boolean;
-  readonly fold?: boolean;
-  readonly inputName?: string;
-  readonly outputName?: string;
-  /** `--preprocess` without an order is true. */
-  readonly preprocess?: PixelOrder | true;
-  readonly tolerance?: string;
+/** The options of every converted model: those of the writers, under the same names. */
+export interface ModelSinkOptions extends ModelOptions {
+  readonly output?: OutputSelection;
+  readonly tolerance?: Tolerance;
 }
 
 /** Converted models, verified layer by layer in their runtime against the float64 reference. */
 export function paritySink(
-  options: LoweringOptions,
+  { tolerance }: ModelSinkOptions,
+  io: Io,
   encode: (source: Source, output: string) => Encoded,
   backend?: TfjsBackendName,
 ): Sink {
-  const tolerance = parseTolerance(options.tolerance);
   return {
     encode,
     async verify({ beside, ...written }, source, output) {
       const { openVerification } = await import("../../verify/open.js");
       const { verify } = await import("../../verify/verify.js");
-      const bar = progress("verifying layer");
+      const bar = progress("verifying layer", io);
       const candidate = {
         name: output,
         ...written,
@@ -81,39 +70,5 @@ function parityVerdict(report: ParityReport): Verdict {
       const { renderText } = await import("../../verify/reports/text.js");
       return renderText(report, { paint });
     },
-  };
-}
-
-const OUTPUTS: readonly OutputSelection[] = ["features", "logits", "both", "probabilities"];
-
-/** What every lowering takes, given and valid. */
-interface CommonOptions extends ResultOptions {
-  readonly fold?: boolean;
-  readonly batch?: "dynamic" | number;
-  readonly size?: "dynamic" | ImageSize;
-  readonly inputName?: string;
-}
-
-/** @throws InputError (`argument`) if `--output` is no result */
-export function loweringOptions(options: LoweringOptions): CommonOptions {
-  const { fold, batch, size, output, gates, inputName, outputName, preprocess } = options;
-  const selection = OUTPUTS.find((kind) => kind === output);
-  if (output !== undefined && !selection)
-    throw new InputError({
-      code: "argument",
-      subject: "--output",
-      found: JSON.stringify(output),
-      expected: OUTPUTS.join(", "),
-      remedy: "choose one of them",
-    });
-  return {
-    ...(fold === undefined ? {} : { fold }),
-    ...(batch === undefined ? {} : { batch }),
-    ...(size === undefined ? {} : { size }),
-    ...(selection === undefined ? {} : { output: selection }),
-    ...(gates === undefined ? {} : { gates }),
-    ...(inputName === undefined ? {} : { inputName }),
-    ...(outputName === undefined ? {} : { outputName }),
-    ...(preprocess === undefined ? {} : { preprocess: preprocess === true ? "rgb" : preprocess }),
   };
 }

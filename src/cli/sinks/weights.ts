@@ -2,19 +2,17 @@ import { compareBits } from "../../convert/compare.js";
 import { castStateDict, encodeWeights } from "../../convert/export/encode-weights.js";
 import type { WeightsFormat } from "../../convert/formats/sniff.js";
 import { decodeWeights } from "../../convert/import/decode-weights.js";
-import { InputError } from "../../core/errors.js";
 import type { StateDict } from "../../core/tensor.js";
-import { FLOAT_DTYPES, type FloatDType } from "../../core/tensor-cast.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Sink, Source } from "./sink.js";
 
 /** The options of files of weights, as commander hands them over. */
 export interface WeightsSinkOptions {
-  readonly dtype?: string;
+  readonly dtype?: FloatDType;
 }
 
 /** Files of weights, verified by reading them back and comparing every tensor bit for bit. */
-export function weightsSink(format: WeightsFormat, options: WeightsSinkOptions): Sink {
-  const dtype = parseDType(options.dtype);
+export function weightsSink(format: WeightsFormat, { dtype }: WeightsSinkOptions): Sink {
   const convert = ({ checkpoint: { stateDict }, name }: Source): StateDict =>
     dtype === undefined ? stateDict : castStateDict(stateDict, dtype, name);
   return {
@@ -40,16 +38,4 @@ export function weightsSink(format: WeightsFormat, options: WeightsSinkOptions):
       };
     },
   };
-}
-
-function parseDType(text: string | undefined): FloatDType | undefined {
-  const dtype = FLOAT_DTYPES.find((name) => name === text);
-  if (text === undefined || dtype !== undefined) return dtype;
-  throw new InputError({
-    code: "argument",
-    subject: "--dtype",
-    found: JSON.stringify(text),
-    expected: FLOAT_DTYPES.join(", "),
-    remedy: "choose one of them",
-  });
 }

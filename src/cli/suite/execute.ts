@@ -7,6 +7,7 @@ import type { PlannedEntry } from "../../verify/suite/plan.js";
 import type { SuiteEntry } from "../../verify/suite/report.js";
 import { readReport } from "../baseline.js";
 import { writeReport } from "../reports.js";
+import type { Io } from "../terminal.js";
 import { openEntry } from "./run-entry.js";
 
 /**
@@ -17,7 +18,7 @@ import { openEntry } from "./run-entry.js";
  */
 export async function executeEntry(
   entry: PlannedEntry,
-  { folder, cache }: { readonly folder: string; readonly cache: string | undefined },
+  { folder, cache, io }: { readonly folder: string; readonly cache: string | undefined; readonly io: Io },
   onProgress?: (done: number, total: number) => void,
 ): Promise<SuiteEntry> {
   const started = performance.now();
@@ -25,7 +26,7 @@ export async function executeEntry(
   const seconds = (): number => Math.round(performance.now() - started) / 1000;
   let fingerprint: string | null = null;
   try {
-    const opened = await openEntry(entry, folder);
+    const opened = await openEntry(entry, folder, io);
     fingerprint = opened.fingerprint;
     const path = cache === undefined ? undefined : join(cache, `${fingerprint}.json`);
     const known = path === undefined ? undefined : await readCached(path);

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import type { SuiteEntry } from "../../verify/suite/report.js";
+import type { Io } from "../terminal.js";
 import { executeEntry } from "./execute.js";
 
 export interface PoolOptions {
@@ -8,6 +9,7 @@ export interface PoolOptions {
   readonly cache: string | undefined;
   /** Entries at a time; 1 runs them in this process. */
   readonly jobs: number;
+  readonly io: Io;
   /** Told of each entry as it ends; false stops what has not begun. */
   readonly onResult: (result: SuiteEntry) => boolean;
   readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;

@@ -12,9 +12,11 @@ import type { ParityReport } from "../../verify/report.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import { verify } from "../../verify/verify.js";
 import { readImages } from "../images.js";
-import { parseTolerance, readArchitecture } from "../inputs.js";
+import { readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
+import { tolerance as parseTolerance } from "../options.js";
 import type { Source } from "../sinks/sink.js";
+import type { Io } from "../terminal.js";
 import { runFacts, VERSIONS } from "../versions.js";
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
@@ -30,10 +32,10 @@ export interface OpenedEntry {
  *
  * @throws InputError if a file or option cannot be used
  */
-export async function openEntry(entry: PlannedEntry, folder: string): Promise<OpenedEntry> {
+export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Promise<OpenedEntry> {
   const { modelSpec, candidateSpec, options } = entry;
   const at = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
-  const tolerance = parseTolerance(options.tolerance === undefined ? undefined : String(options.tolerance));
+  const tolerance = options.tolerance === undefined ? undefined : parseTolerance(String(options.tolerance));
   const backend = entry.backend === "auto" ? undefined : entry.backend;
   const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
   const images = await readImages(
@@ -46,7 +48,7 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
   const candidate =
     candidateSpec.file === undefined
       ? undefined
-      : await readModel(at(candidateSpec.file.replaceAll("{model}", entry.model)));
+      : await readModel(at(candidateSpec.file.replaceAll("{model}", entry.model)), io);
   const size = sizeOf(options.size);
   const open: OpenOptions = {
     ...(backend ? { backend } : {}),
@@ -78,7 +80,7 @@ export async function openEntry(entry: PlannedEntry, folder: string): Promise<Op
       const started = performance.now();
       const { file, source } =
         candidate === undefined
-          ? await convertEntry(entry, reference, open)
+          ? await convertEntry(entry, reference, open, io)
           : { file: candidate, source: reference };
       const verification = await openVerification(file, source, open);
       const report = await verify({
@@ -110,6 +112,7 @@ async function convertEntry(
   { model, candidateSpec }: PlannedEntry,
   reference: NamedBytes,
   { arch, key }: OpenOptions,
+  io: Io,
 ): Promise<{ readonly file: NamedBytes; readonly source: Source }> {
   const { convert = "onnx", options: { size: text, ...options } = {} } = candidateSpec;
   const checkpoint = openCheckpoint(reference.bytes, {
@@ -123,11 +126,11 @@ async function convertEntry(
   const name = `${model}.${convert === "onnx" ? "onnx" : convert}`;
   if (convert === "onnx") {
     const { onnxSink } = await import("../sinks/onnx.js");
-    const sink = await onnxSink(lowering);
+    const sink = await onnxSink(lowering, io);
     return { file: { name, ...sink.encode(source, name) }, source };
   }
   const { tfjsSink } = await import("../sinks/tfjs.js");
-  const sink = tfjsSink({ ...lowering, tfjsFormat: convert === "tfjs-graph" ? "graph" : "layers" });
+  const sink = tfjsSink({ ...lowering, tfjsFormat: convert === "tfjs-graph" ? "graph" : "layers" }, io);
   return { file: { name, ...sink.encode(source, name) }, source };
 }
 

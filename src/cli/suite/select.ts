@@ -1,6 +1,6 @@
-import { InputError } from "../../core/errors.js";
 import { chooseEntries, type PlannedEntry, shardEntries } from "../../verify/suite/plan.js";
 import type { Shard } from "../../verify/suite/report.js";
+import { badArgument } from "../options.js";
 
 /** The entries of a plan that this run makes, and the ids of those that are its own to make and are left out. */
 export interface Selection {
@@ -47,8 +47,4 @@ export function parseShard(text: string | undefined): Shard | undefined {
   const [, index = 0, total = 0] = /^(\d{1,4})\/(\d{1,4})$/.exec(text)?.map(Number) ?? [];
   if (index >= 1 && index <= total) return { index, total };
   throw badArgument("--shard", JSON.stringify(text), "INDEX/TOTAL such as 2/4", "count from 1");
-}
-
-export function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
-  return new InputError({ code: "argument", subject, found, expected, remedy });
 }

@@ -3,7 +3,9 @@ import { InputError } from "../../core/errors.js";
 import type { PixelOrder } from "./preprocess.js";
 
 /** Which results a file returns; `both` is the embedding and the logits. */
-export type OutputSelection = "features" | "logits" | "both" | "probabilities";
+export const OUTPUT_SELECTIONS = ["features", "logits", "both", "probabilities"] as const;
+
+export type OutputSelection = (typeof OUTPUT_SELECTIONS)[number];
 
 /** A result by itself. */
 export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;

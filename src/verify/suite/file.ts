@@ -1,3 +1,5 @@
+import type { OutputSelection } from "../../convert/export/results.js";
+
 /** A suite as its file says it (`schemas/osnet-suite-1.schema.json`), valid, with nothing filled in. */
 export interface SuiteFile {
   readonly name?: string;
@@ -39,7 +41,7 @@ export interface ConversionOptions {
   readonly fold?: boolean;
   readonly fuse?: boolean;
   readonly gates?: boolean;
-  readonly output?: string;
+  readonly output?: OutputSelection;
   readonly size?: string;
   readonly batch?: number;
 }

@@ -1,3 +1,4 @@
+import { OUTPUT_SELECTIONS } from "../../convert/export/results.js";
 import { InputError } from "../../core/errors.js";
 import { RUNTIMES } from "../backends/backend.js";
 import type {
@@ -100,7 +101,7 @@ export const CONVERSION: Rules<keyof ConversionOptions> = {
   fold: FLAG,
   fuse: FLAG,
   gates: FLAG,
-  output: oneOf("features", "logits", "both", "probabilities"),
+  output: oneOf(...OUTPUT_SELECTIONS),
   size: SIZE,
   batch: whole(1, 1024),
 };

@@ -1,0 +1,133 @@
+import type { Command } from "commander";
+import { RUNTIMES } from "../verify/backends/backend.js";
+import { baselineFactor, choice, int, list, size, tolerance } from "./options.js";
+import { createProgram, type ExitStatus, runProgram } from "./program.js";
+import type { Io } from "./terminal.js";
+
+/** `osnet-verify`, with its arguments after the program's name. */
+export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
+  return runProgram((end) => define(io, end), argv, io);
+}
+
+function define(io: Io, end: (status: ExitStatus) => void): Command {
+  const program = createProgram(
+    "osnet-verify",
+    "Hold an OSNet model against the checkpoint it came from, or against PyTorch's recorded activations: every layer, every gate.",
+    io,
+  );
+
+  program
+    // Options of a subcommand are its own, though the program has some of the same name.
+    .enablePositionalOptions()
+    .argument(
+      "<candidate>",
+      "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
+    )
+    .option("--reference <file>", "the checkpoint it came from, or a recording .npz")
+    .option(
+      "--tolerance <auto|number>",
+      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto against a checkpoint, 1e-4 against a recording)",
+      tolerance,
+    )
+    .option(
+      "--backend <name>",
+      "what runs the model: onnxruntime an ONNX file; tfjs-wasm, tfjs-cpu or tfjs-node a TensorFlow.js model (default: tfjs-wasm)",
+      choice("--backend", RUNTIMES),
+    )
+    .option(
+      "--input <source...>",
+      "images: seed:N, auto, an .npy of [N, 3, H, W], or .jpg and .png pictures (default: seed:0)",
+    )
+    .option("--batch <n>", "seeded images per run (default: what the model fixes, else 2)", int("--batch", 1))
+    .option(
+      "--size <HxW>",
+      "size of seeded images and pictures (default: what the model fixes, else 256x128)",
+      size("--size"),
+    )
+    .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
+    .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
+    .option(
+      "--report <file>",
+      "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
+      list(String),
+    )
+    .option("--baseline <file>", "an earlier .json report: figures much worse than its own fail")
+    .option(
+      "--baseline-factor <x>",
+      "how many times what it was a figure may become (default: 2)",
+      baselineFactor,
+    )
+    .option(
+      "--baseline-policy <word>",
+      "fail or warn (default: fail)",
+      choice("--baseline-policy", ["fail", "warn"]),
+    )
+    .option("--layers", "show all layers and gates, in network order")
+    .option("--json", "print the report as JSON")
+    .option("--quiet", "print nothing but errors")
+    .action(async (candidate, options) => {
+      const { verifyFiles } = await import("./verify.js");
+      end(await verifyFiles(candidate, options, io));
+    });
+
+  program
+    .command("suite")
+    .description("verify many models, candidates and backends, as a suite file (YAML or JSON) lists them")
+    .argument("[suite]", "the suite file (with --init: where to write one)")
+    .option(
+      "--report-dir <folder>",
+      "where the reports go: suite.{json,md,xml,html,sarif} and one of each per entry",
+    )
+    .option("--jobs <n>", "entries at a time, each in a process of its own (default: 1)", int("--jobs", 1))
+    .option(
+      "--only <text>",
+      "entries whose name holds this, * for anything; may be given again",
+      list(String),
+    )
+    .option("--fail-fast", "stop at the first entry that does not hold")
+    .option("--shard <i/n>", "the i-th of n shares of the suite; join them with osnet-verify merge")
+    .option(
+      "--cache <folder>",
+      "where unchanged entries are taken from (default: .cache in the report folder)",
+    )
+    .option("--no-cache", "run every entry")
+    .option("--baseline <file>", "an earlier suite.json: figures much worse than its own fail")
+    .option(
+      "--baseline-factor <x>",
+      "how many times what it was a figure may become (default: 2)",
+      baselineFactor,
+    )
+    .option(
+      "--baseline-policy <word>",
+      "fail or warn (default: fail)",
+      choice("--baseline-policy", ["fail", "warn"]),
+    )
+    .option("--init", "write a commented suite file to start from")
+    .option("--quiet", "print nothing but errors")
+    .action(async (suite, options) => {
+      const { runSuite } = await import("./suite.js");
+      end(await runSuite(suite, options, io));
+    });
+
+  program
+    .command("merge")
+    .description("join the reports of a suite's shards")
+    .argument("<reports...>", "the shards' report folders, or their suite.json")
+    .requiredOption("--report-dir <folder>", "where the joined reports go")
+    .option("--quiet", "print nothing but errors")
+    .action(async (reports, options) => {
+      const { mergeReports } = await import("./merge.js");
+      end(await mergeReports(reports, options, io));
+    });
+
+  return program.helpCommand(true).addHelpText(
+    "after",
+    `
+Examples:
+  $ osnet-verify osnet.onnx --reference osnet_x1_0_market.pth
+  $ osnet-verify osnet.tfjs --reference recorded.npz --tolerance 1e-4 --report parity.html
+  $ osnet-verify suite parity.yaml --report-dir parity/
+
+Exit status: 0 parity holds, 1 it does not, 2 unusable input.`,
+  );
+}

@@ -1,0 +1,48 @@
+import { Command } from "commander";
+import type { Io } from "./terminal.js";
+import { VERSION } from "./versions.js";
+
+/** 0: parity holds, or the file is written. 1: parity does not hold. 2: unusable input. */
+export type ExitStatus = 0 | 1 | 2;
+
+/** A command whose help goes to `io`, and which throws what it does not understand. */
+export function createProgram(name: string, description: string, io: Io): Command {
+  const width = (stream: Io["stdout"]): number => (stream.isTTY && stream.columns) || 80;
+  return new Command(name)
+    .description(description)
+    .version(VERSION)
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+      outputError() {},
+      getOutHelpWidth: () => width(io.stdout),
+      getErrHelpWidth: () => width(io.stderr),
+      getOutHasColors: () => io.stdout.isTTY ?? false,
+      getErrHasColors: () => io.stderr.isTTY ?? false,
+    })
+    .exitOverride();
+}
+
+/**
+ * Runs a program on its arguments. An error is one sentence on standard error, with its findings below it.
+ *
+ * @param define makes the program; its actions pass their exit status to `end`
+ */
+export async function runProgram(
+  define: (end: (status: ExitStatus) => void) => Command,
+  argv: readonly string[],
+  io: Io,
+): Promise<ExitStatus> {
+  let status: ExitStatus = 0;
+  try {
+    const program = define((ended) => {
+      status = ended;
+    });
+    await program.parseAsync(argv, { from: "user" });
+    return status;
+  } catch (error) {
+    const { describeError, isHelp } = await import("./failure.js");
+    io.stderr.write(describeError(error));
+    return isHelp(error) ? 0 : 2;
+  }
+}
