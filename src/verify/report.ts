@@ -18,7 +18,7 @@ export interface ParityReport {
   /** `pixels`: what the candidate was given, if raw pixels of 0 to 255 instead of normalised images. */
   readonly input: { readonly source: string; readonly shape: Shape; readonly pixels?: PixelOrder };
   readonly passed: boolean;
-  /** Where the candidate first departs from the reference, worst first; layers downstream are not blamed. */
+  /** Where the candidate first departs from the reference, in network order; layers downstream are not blamed. */
   readonly faults: readonly Fault[];
   /** In network order. */
   readonly layers: readonly LayerResult[];

@@ -208,7 +208,7 @@ const FAULTS: readonly [
     "osnet",
     false,
     weights("conv3.0.gate.fc2.bias", (value, i) => (i === 3 ? value + 0.001 : value)),
-    "conv3.0.gate[2].fc2",
+    "conv3.0.gate[1].fc2",
     "bias",
     /channel 3 has 0\.00100/,
   ],

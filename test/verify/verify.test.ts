@@ -194,7 +194,7 @@ const MUTANTS: readonly Mutant[] = [
         "x",
         "conv2.0.gate[2]",
       ),
-    fault: { layer: "conv2.0.gate[2]", kind: "numeric" },
+    fault: { layer: "conv2.0.gate[1]", kind: "numeric" },
     faults: 2,
   },
 ];

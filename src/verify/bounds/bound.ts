@@ -23,20 +23,29 @@ export interface Arithmetic {
   readonly folding?: number;
   /** What an operation may lose near 0: subnormal results may be flushed. */
   readonly underflow: number;
+  /** The largest number that a value can be: beyond it, honest arithmetic gives an infinity. */
+  readonly largest: number;
 }
 
 /** The reference's own roundings, in float64, are added to the candidate's: they matter where that is float64 too. */
 const REFERENCE_UNIT = 2 ** -53;
+
+const FLOAT32_MAX = 2 ** 128 - 2 ** 104;
 
 /**
  * The arithmetic behind tensors of a dtype. Runtimes on a CPU accumulate half-precision networks in float32 and round
  * what they store; what float64 needs no flushing of, float32 may flush (wasm and CPU runtimes set FTZ or do not).
  */
 export const ARITHMETIC: { readonly [D in FloatDType]: Arithmetic } = {
-  float64: { unit: 2 ** -53 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -1022 },
-  float32: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -126 },
-  float16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -11, underflow: 2 ** -24 },
-  bfloat16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -8, underflow: 2 ** -126 },
+  float64: { unit: 2 ** -53 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -1022, largest: Number.MAX_VALUE },
+  float32: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -126, largest: FLOAT32_MAX },
+  float16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -11, underflow: 2 ** -24, largest: 65_504 },
+  bfloat16: {
+    unit: 2 ** -24 + REFERENCE_UNIT,
+    storage: 2 ** -8,
+    underflow: 2 ** -126,
+    largest: 2 ** 128 - 2 ** 120,
+  },
 };
 
 /** The same arithmetic behind constants that were folded in the type that they are stored in. */
@@ -75,19 +84,36 @@ export interface BoundCall<K extends OpKind = OpKind> {
 export interface RoundingBound {
   /** Worst case, for each element: an error above it is no rounding. */
   readonly elements: ErrorBound;
-  /**
-   * How many roundings of about the bound's size each element sums up, where they are many: as if independent, they
-   * then add up to far less than the worst case, which is what the spread of all errors is held against.
-   */
-  readonly roundings?: number;
+  /** Of sums: what their errors are held to together, as far as their roundings are independent. */
+  readonly sum?: SumSpread;
   /** Of normalisations: what rounding does to a plane once its common shift, an error of the mean, is taken out. */
   readonly planes?: PlaneBound;
+  /** The largest number that computing an element passes through, at least; default: the element itself. */
+  readonly magnitude?: (index: number) => number;
+}
+
+/**
+ * n roundings of a sum, as if independent, add up to about √n of them and not to n: so the root mean square of
+ * error/bound is held to 2/√n. They are not independent where equal terms are added again and again (a constant plane, a
+ * dead channel, a letterboxed picture): each rounding is then the one before. So what decides is how many terms
+ * are distinct, which `independentTerms` counts. It is asked only if the rule would fail the layer: it never fails what would
+ * have passed.
+ */
+export interface SumSpread {
+  /** Roundings of about the bound's size in each element. */
+  readonly roundings: number;
+  /** Elements of smaller bounds are left out: what is flushed near 0 is always lost in one direction. */
+  readonly least: number;
+  /** How many of an element's terms are rounded independently. */
+  readonly independent: (index: number) => number;
 }
 
 /** Root-mean-square errors about their mean, one for each plane of `size` consecutive elements. */
 export interface PlaneBound {
   readonly size: number;
   readonly spread: Float64Array;
+  /** The bound of one plane from as many independent roundings as it has, no smaller than its `spread`. */
+  readonly dependent: (plane: number) => number;
 }
 
 /** Bounds the rounding of one kind of operation. */

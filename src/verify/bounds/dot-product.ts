@@ -1,8 +1,9 @@
 import type { LayerNode, Op } from "../../arch/index.js";
 import { evaluateLayer, type ParameterSource } from "../reference/index.js";
-import type { BoundCall, RoundingBound } from "./bound.js";
+import type { BoundCall, RoundingBound, SumSpread } from "./bound.js";
 import { gamma, inputMagnitudes } from "./bound.js";
 import { batchNormAffine } from "./norms.js";
+import { independentTerms, placeOf, windowAt } from "./terms.js";
 
 /**
  * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the
@@ -32,7 +33,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const elements = evaluateLayer(
     plain,
     [magnitudes],
-    absoluteWeights(node, parameters, storage > 0 ? { least: underflow / growth, scale } : undefined),
+    absoluteWeights(node, parameters, { least: underflow / growth, scale }),
     output.shape,
     workspace,
   ).data;
@@ -47,7 +48,11 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   if (storage > 0)
     for (let i = 0; i < elements.length; i++)
       elements[i] = (elements[i] as number) + storage * Math.abs(output.data[i] as number);
-  return { elements, ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}) };
+  return {
+    elements,
+    magnitude: (index) => (elements[index] as number) / growth,
+    ...(storage === 0 && inputError === 0 ? { sum: spreadOfProducts(call, terms, scale) } : {}),
+  };
 }
 
 /** Products that one output element sums. */
@@ -62,7 +67,47 @@ function withoutBatchNorm({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
     : node;
 }
 
-/** What is added to weights for what their storage may lose near 0, before a folded batch norm's factors. */
+/** The products that each element sums, and the least bound at which flushed products do not matter. */
+function spreadOfProducts(
+  {
+    node,
+    inputs,
+    output,
+    parameters,
+    arithmetic: { unit, underflow },
+  }: Parameters<typeof dotProductBound>[0],
+  terms: number,
+  scale: Float64Array | undefined,
+): SumSpread {
+  const { op } = node;
+  const weights = parameters(node.parameters.weight ?? "");
+  const largest = weights.reduce((most, weight) => Math.max(most, Math.abs(weight)), 1);
+  const factor = scale?.reduce((most, each) => Math.max(most, Math.abs(each)), 1) ?? 1;
+  const flushed = (terms + 1) * (1 + largest * factor) * underflow;
+  return {
+    roundings: terms + 1,
+    least: LEAST_BOUND * Math.sqrt(terms + 1) * flushed,
+    independent: (index) => {
+      const [input] = inputs;
+      if (!input) return 1;
+      const place = placeOf(index, output.shape);
+      const read =
+        op.kind === "conv"
+          ? windowAt(op, input, place)
+          : input.data.subarray(place.image * op.inFeatures, (place.image + 1) * op.inFeatures);
+      const own = weights.subarray(place.channel * terms, (place.channel + 1) * terms);
+      return independentTerms(
+        own.map((weight, k) => weight * (read[k] as number)),
+        unit,
+      );
+    },
+  };
+}
+
+/** How many times what flushing may lose, over √n, a bound must be for the spread of its errors to mean anything. */
+const LEAST_BOUND = 4;
+
+/** What is added to weights for what they may lose near 0, before a folded batch norm's factors: subnormal ones may be read as 0. */
 interface StoredWeights {
   readonly least: number;
   readonly scale: Float64Array | undefined;
@@ -72,13 +117,11 @@ interface StoredWeights {
 function absoluteWeights(
   node: LayerNode,
   parameters: ParameterSource,
-  stored: StoredWeights | undefined,
+  { least, scale }: StoredWeights,
 ): ParameterSource {
   return (path) => {
     const values = parameters(path);
     if (path === node.parameters.bias) return new Float64Array(values.length);
-    if (!stored) return values.map(Math.abs);
-    const { least, scale } = stored;
     const row = scale ? values.length / scale.length : 1;
     return values.map((value, i) => {
       const factor = scale ? Math.abs(scale[Math.floor(i / row)] as number) : 1;

@@ -7,7 +7,7 @@ export {
   foldedNarrow,
   type RoundingBound,
 } from "./bound.js";
-export { isRounding, type LocalError, localError } from "./local-error.js";
+export { isOverflow, isRounding, type LocalError, localError } from "./local-error.js";
 export {
   type LayerGroup,
   layerGroups,
@@ -17,3 +17,4 @@ export {
   type Recomputer,
   recomputer,
 } from "./recompute.js";
+export { type Place, windowAt } from "./terms.js";

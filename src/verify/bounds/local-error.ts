@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../core/tensor.js";
-import type { RoundingBound } from "./bound.js";
+import { errorAt, type PlaneBound, type RoundingBound, type SumSpread } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 
 /** A layer's error on the candidate's own inputs, against what rounding accounts for. */
@@ -15,6 +15,8 @@ export interface LocalError {
   readonly spread: number;
   /** Elements that are NaN or infinite where recomputing gives a finite value. */
   readonly nonFinite: number;
+  /** Elements that say nothing of the layer, since recomputing gives no finite value or no bound. */
+  readonly unjudged: number;
   /** Position of the worst element. */
   readonly worst: number;
 }
@@ -24,48 +26,72 @@ export function isRounding({ margin, spread }: LocalError): boolean {
   return Math.max(margin, spread) <= 1;
 }
 
-/** Holds a candidate's values against recomputed ones, element by element. */
-export function localError(actual: RealTensor, recomputed: RealTensor, bound: RoundingBound): LocalError {
-  const { elements, roundings, planes } = bound;
-  const { maxAbs, margin, meanSquare, nonFinite, worst } =
+/**
+ * Holds a candidate's values against recomputed ones, element by element.
+ *
+ * @param readsNaN whether the layer reads NaN: what it then gives that is not finite is no fault of its own, since
+ * runtimes pass NaN on, or lose it in a maximum, as they like. Asked if there is any.
+ */
+export function localError(
+  actual: RealTensor,
+  recomputed: RealTensor,
+  bound: RoundingBound,
+  readsNaN: () => boolean = () => false,
+): LocalError {
+  const { elements, sum, planes } = bound;
+  const extremes =
     typeof elements === "number"
       ? againstNumber(actual.data, recomputed.data, elements)
       : againstElements(actual.data, recomputed.data, elements);
-  const dots = roundings === undefined ? 0 : Math.sqrt(meanSquare * roundings) / SPREAD_FACTOR;
-  const spread = Math.max(dots, planes ? planeSpread(actual.data, recomputed.data, planes) : 0);
-  return { maxAbs, margin: nonFinite > 0 ? Infinity : margin, spread, nonFinite, worst };
+  const excused = extremes.nonFinite > 0 && readsNaN();
+  const nonFinite = excused ? 0 : extremes.nonFinite;
+  const unjudged = extremes.unjudged + extremes.nonFinite - nonFinite;
+  const sums =
+    sum && typeof elements !== "number" ? sumSpread(actual.data, recomputed.data, elements, sum) : 0;
+  const spread = Math.max(sums, planes ? planeSpread(actual.data, recomputed.data, planes) : 0);
+  return { ...extremes, nonFinite, unjudged, margin: nonFinite > 0 ? Infinity : extremes.margin, spread };
 }
 
-interface Extremes {
-  readonly maxAbs: number;
-  readonly margin: number;
-  /** Mean (error / bound)². */
-  readonly meanSquare: number;
-  readonly nonFinite: number;
-  readonly worst: number;
+/** Whether a layer's error is an overflow: each element that is off passes through a number beyond the largest. */
+export function isOverflow(
+  actual: RealTensor,
+  recomputed: RealTensor,
+  { elements, magnitude = (index) => Math.abs(recomputed.data[index] as number) }: RoundingBound,
+  largest: number,
+): boolean {
+  let over = 0;
+  for (let i = 0; i < recomputed.data.length; i++) {
+    const [a, e] = [actual.data[i] as number, recomputed.data[i] as number];
+    if (!Number.isFinite(e) || Math.abs(a - e) <= errorAt(elements, i)) continue;
+    if (Math.max(Math.abs(e), magnitude(i)) < largest) return false;
+    over++;
+  }
+  return over > 0;
 }
 
-/** Every how many elements one is taken for the spread of all: odd, so that it meets all columns of a plane. */
-const SAMPLING = 5;
+interface Extremes extends Omit<LocalError, "spread"> {}
 
 function againstElements(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): Extremes {
-  let [maxAbs, margin, nonFinite, worst] = [0, 0, 0, 0];
+  let [maxAbs, margin, nonFinite, unjudged, worst] = [0, 0, 0, 0, 0];
   for (let i = 0; i < e.length; i++) {
     const difference = Math.abs((a[i] as number) - (e[i] as number));
     if (difference > maxAbs) maxAbs = difference;
     // Multiplied where it could be divided: this loop sees every value of the network.
     if (difference <= margin * (elements[i] as number)) continue;
-    if (difference <= Number.MAX_VALUE) {
-      margin = difference / (elements[i] as number);
+    // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
+    if (!Number.isFinite(e[i]) || Number.isNaN(elements[i])) unjudged++;
+    else if (difference <= Number.MAX_VALUE) {
+      const ratio = difference / (elements[i] as number);
+      if (!(ratio > margin)) continue;
+      margin = ratio;
       if (nonFinite === 0) worst = i;
-    } else if (Number.isFinite(e[i])) {
-      // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
+    } else {
       nonFinite++;
       worst = i;
     }
   }
   if (!Number.isFinite(maxAbs)) maxAbs = finiteMaximum(a, e);
-  return { maxAbs, margin, meanSquare: meanSquareOf(a, e, elements), nonFinite, worst };
+  return { maxAbs, margin, nonFinite, unjudged, worst };
 }
 
 function finiteMaximum(a: RealTensor["data"], e: RealTensor["data"]): number {
@@ -77,41 +103,60 @@ function finiteMaximum(a: RealTensor["data"], e: RealTensor["data"]): number {
   return largest;
 }
 
-/** Mean (error / bound)² of a sample of the elements, or of all where they are few. */
-function meanSquareOf(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): number {
-  const step = e.length < 4096 ? 1 : SAMPLING;
-  let [squares, count] = [0, 0];
-  for (let i = 0; i < e.length; i += step) {
-    const ratio = ((a[i] as number) - (e[i] as number)) / (elements[i] as number);
-    if (Number.isFinite(ratio)) squares += ratio * ratio;
-    count++;
-  }
-  return squares / count;
+/** Every how many elements one is taken for the spread of all: odd, so that it meets all columns of a plane. */
+const SAMPLING = 5;
+
+/** Elements whose terms are looked at, where the spread of all would fail the layer. */
+const MOST_LOOKED_AT = 512;
+
+/** √ mean (error / bound)² over 2/√n. */
+function sumSpread(
+  a: RealTensor["data"],
+  e: RealTensor["data"],
+  elements: Float64Array,
+  { roundings, least, independent }: SumSpread,
+): number {
+  const meanSquare = (step: number, times: (index: number) => number): number => {
+    let [squares, count] = [0, 0];
+    for (let i = 0; i < e.length; i += step) {
+      const bound = elements[i] as number;
+      if (!(bound >= least)) continue;
+      const ratio = ((a[i] as number) - (e[i] as number)) / bound;
+      if (Number.isFinite(ratio)) squares += times(i) * ratio * ratio;
+      count++;
+    }
+    return count === 0 ? 0 : squares / count;
+  };
+  const plain = meanSquare(e.length < 4096 ? 1 : SAMPLING, () => roundings);
+  if (plain <= SPREAD_FACTOR ** 2) return Math.sqrt(plain) / SPREAD_FACTOR;
+  const step = 2 * Math.floor(Math.ceil(e.length / MOST_LOOKED_AT) / 2) + 1;
+  return Math.sqrt(meanSquare(step, (index) => Math.min(roundings, independent(index)))) / SPREAD_FACTOR;
 }
 
 /** As above, for layers that are exact or nearly: most values are equal. */
 function againstNumber(a: RealTensor["data"], e: RealTensor["data"], bound: number): Extremes {
-  let [maxAbs, nonFinite, worst] = [0, 0, 0];
+  let [maxAbs, nonFinite, unjudged, worst] = [0, 0, 0, 0];
   for (let i = 0; i < e.length; i++) {
-    if (a[i] === e[i]) continue;
+    if (a[i] === e[i] && Math.abs(e[i] as number) < Infinity) continue;
     const difference = Math.abs((a[i] as number) - (e[i] as number));
-    if (difference <= Number.MAX_VALUE) {
+    if (!Number.isFinite(e[i])) unjudged++;
+    else if (difference <= Number.MAX_VALUE) {
       if (difference <= maxAbs) continue;
       maxAbs = difference;
       if (nonFinite === 0) worst = i;
-    } else if (Number.isFinite(e[i])) {
+    } else {
       nonFinite++;
       worst = i;
     }
   }
-  return { maxAbs, margin: maxAbs === 0 ? 0 : maxAbs / bound, meanSquare: 0, nonFinite, worst };
+  return { maxAbs, margin: maxAbs === 0 ? 0 : maxAbs / bound, nonFinite, unjudged, worst };
 }
 
 /** The worst plane's root-mean-square error about its mean, over its bound. */
 function planeSpread(
   actual: RealTensor["data"],
   recomputed: RealTensor["data"],
-  { size, spread }: NonNullable<RoundingBound["planes"]>,
+  { size, spread, dependent }: PlaneBound,
 ): number {
   let largest = 0;
   for (const [plane, bound] of spread.entries()) {
@@ -122,7 +167,9 @@ function planeSpread(
       squares += error * error;
     }
     const variance = Math.max(0, squares / size - (sum / size) ** 2);
-    largest = Math.max(largest, Math.sqrt(variance) / bound);
+    const ratio = Math.sqrt(variance) / bound;
+    if (!(ratio > largest)) continue;
+    largest = Math.max(largest, ratio <= 1 ? ratio : Math.sqrt(variance) / dependent(plane));
   }
   return largest;
 }

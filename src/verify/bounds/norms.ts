@@ -2,6 +2,7 @@ import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/index.js";
 import { type Arithmetic, type BoundCall, errorAt, gamma, type RoundingBound } from "./bound.js";
+import { independentTerms } from "./terms.js";
 
 /** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel. */
 export interface NormAffine {
@@ -78,7 +79,7 @@ export function batchNormBound({
         factor * (growth * Math.abs(input?.data[i] as number) + errorAt(inputError, i) + underflow) +
         constant;
   }
-  return { elements };
+  return { elements, magnitude: (index) => (elements[index] as number) / common };
 }
 
 export function instanceNormBound(call: BoundCall<"instanceNorm">): RoundingBound {
@@ -132,10 +133,44 @@ function momentsNormBound(
         underflow;
     }
     const channel = Math.floor(start / plane) % channels;
-    spread[run] = spreadOf(moments, deviation, size, weight[channel] ?? 0, bias[channel] ?? 0, arithmetic);
+    spread[run] = spreadOf(
+      moments,
+      deviation,
+      size,
+      size,
+      weight[channel] ?? 0,
+      bias[channel] ?? 0,
+      arithmetic,
+    );
   }
+  const momentsOf = (run: number): MomentErrors =>
+    errorOfMoments(source, run * size, size, inputError, arithmetic, variance);
+  const dependent = (run: number): number => {
+    const moments = momentsOf(run);
+    const values = source.subarray(run * size, (run + 1) * size);
+    const squares = Float64Array.from(values as Float64Array, (x) => (x - moments.mean) ** 2);
+    const independent = Math.min(size, independentTerms(values, unit), independentTerms(squares, unit));
+    const channel = Math.floor((run * size) / plane) % channels;
+    return spreadOf(
+      moments,
+      Math.sqrt(moments.variance + node.op.epsilon),
+      size,
+      independent,
+      weight[channel] ?? 0,
+      bias[channel] ?? 0,
+      arithmetic,
+    );
+  };
   const planes = variance === "two passes" && inputError === 0 && storage === 0;
-  return { elements, ...(planes ? { planes: { size, spread } } : {}) };
+  return {
+    elements,
+    // The sum of squares is the largest number on the way.
+    magnitude: (index) => {
+      const { variance: own, mean } = momentsOf(Math.floor(index / size));
+      return size * (variance === "two passes" ? own : own + mean * mean);
+    },
+    ...(planes ? { planes: { size, spread, dependent } } : {}),
+  };
 }
 
 interface MomentErrors {
@@ -185,21 +220,24 @@ function errorOfMoments(
   };
 }
 
-/** What independent roundings leave of a plane's errors: those of the scale, common to all, and each element's own. */
+/**
+ * What so many independent roundings of `size` leave of a plane's errors: those of the scale, common to all, and each
+ * element's own.
+ */
 function spreadOf(
   { variance, mean, meanError, rootMeanSquare }: MomentErrors,
   deviation: number,
   size: number,
+  independent: number,
   weight: number,
   bias: number,
   { unit, underflow }: Arithmetic,
 ): number {
   const factor = Math.abs(weight) / deviation;
-  const likely = Math.min(size, SPREAD_FACTOR * Math.sqrt(size)) / size;
-  const relative =
-    (SPREAD_FACTOR * Math.sqrt(size + 4) * unit * variance + (likely * meanError) ** 2) / deviation ** 2;
+  const likely = Math.min(1, SPREAD_FACTOR / Math.sqrt(independent));
+  const relative = (likely * (size + 4) * unit * variance + (likely * meanError) ** 2) / deviation ** 2;
   const own = gamma(AFFINE_ROUNDINGS, unit) * ((rootMeanSquare + Math.abs(mean)) * factor + Math.abs(bias));
-  return factor * Math.sqrt(variance) * relative + own + underflow;
+  return factor * Math.sqrt(variance) * relative + own + (1 + factor) * underflow;
 }
 
 function readAffine(

@@ -1,3 +1,5 @@
+import type { Op } from "../../arch/index.js";
+import type { RealTensor, Shape } from "../../core/tensor.js";
 import { evaluateLayer } from "../reference/index.js";
 import {
   type BoundCall,
@@ -7,6 +9,7 @@ import {
   inputMagnitudes,
   type RoundingBound,
 } from "./bound.js";
+import { independentTerms, placeOf } from "./terms.js";
 
 /** What only passes values on (the images, a flattening, a maximum with 0) adds no error, but may flush. */
 export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }: BoundCall): RoundingBound {
@@ -61,9 +64,12 @@ export function scaleBound({
   const fused = streamError !== 0 || gateError !== 0;
   for (let row = 0; row < factors.length; row++) {
     const factor = Math.abs(factors[row] as number);
+    // A subnormal gate may be read as 0, whatever it multiplies.
+    const lost = factor < underflow ? factor : 0;
     for (let i = row * plane; i < (row + 1) * plane; i++) {
       const flushed = stored > 0 ? stored * (factor + Math.abs(stream?.data[i] as number)) : 0;
       elements[i] = growth * Math.abs(output.data[i] as number) + flushed + underflow;
+      if (lost > 0) elements[i] = (elements[i] as number) + lost * Math.abs(stream?.data[i] as number);
       if (fused) {
         const own = errorAt(streamError, i);
         const gated = errorAt(gateError, row);
@@ -103,7 +109,7 @@ export function addBound({
         growth * Math.abs(data[i] as number) +
         (1 + growth) * errorAt(inputError, i);
   }
-  return { elements };
+  return { elements, magnitude: (index) => (elements[index] as number) / growth };
 }
 
 /** A mean of n elements: γₙ · E|x|, of a sum in any order and a division; inputs' errors are averaged. */
@@ -120,8 +126,36 @@ export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPo
   const means = evaluateLayer(node, [magnitudes], parameters, output.shape, workspace);
   return {
     elements: means.data,
-    ...(storage === 0 && inputError === 0 ? { roundings: terms + 1 } : {}),
+    magnitude: (index) => (terms * (means.data[index] as number)) / growth,
+    ...(storage === 0 && inputError === 0
+      ? {
+          sum: {
+            roundings: terms + 1,
+            least: 4 * (terms + 1) ** 1.5 * underflow,
+            independent: (index) => independentTerms(averagedBy(op, input, index, output.shape), unit),
+          },
+        }
+      : {}),
   };
+}
+
+/** The elements whose mean one output element is. */
+function averagedBy(
+  op: Op<"avgPool"> | Op<"globalAvgPool">,
+  input: RealTensor,
+  index: number,
+  shape: Shape,
+): ArrayLike<number> & Iterable<number> {
+  const [, , height = 1, width = 1] = input.shape;
+  const plane = height * width;
+  if (op.kind === "globalAvgPool") return input.data.subarray(index * plane, (index + 1) * plane);
+  const { image, channel, row, column } = placeOf(index, shape);
+  const [, channels = 1] = shape;
+  const from = (image * channels + channel) * plane;
+  return Float64Array.from({ length: op.kernel[0] * op.kernel[1] }, (_, k) => {
+    const y = row * op.stride[0] + Math.floor(k / op.kernel[1]);
+    return input.data[from + y * width + column * op.stride[1] + (k % op.kernel[1])] ?? 0;
+  });
 }
 
 /** A maximum is exact; it is off by no more than the most that any element of its window is. */

@@ -19,6 +19,7 @@ export type Cause =
   | "layer-bypassed"
   | "layout"
   | "not-normalised"
+  | "overflow"
   | "pooling"
   | "precision"
   | "relu-extra"

@@ -1,6 +1,6 @@
-import type { LayerNode, Op, Size2d } from "../../arch/index.js";
+import type { LayerNode, Size2d } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { errorAt } from "../bounds/index.js";
+import { errorAt, type Place, windowAt } from "../bounds/index.js";
 import type { ParameterSource } from "../reference/index.js";
 import type { Evidence, Step } from "./hypothesis.js";
 import { productOf } from "./product.js";
@@ -76,31 +76,4 @@ export function trialOf(step: Step, { actual, recomputed, group, parameters }: E
     });
     return near.length >= SHARE * places.length;
   };
-}
-
-interface Place {
-  readonly image: number;
-  readonly channel: number;
-  readonly row: number;
-  readonly column: number;
-}
-
-/** What one output element of a convolution reads, in the order of its weights. */
-function windowAt(
-  { inChannels, outChannels, groups, kernel, stride, padding }: Op<"conv">,
-  { shape, data }: RealTensor,
-  { image, channel, row, column }: Place,
-  [down, right]: Size2d,
-): Float64Array {
-  const [, , height = 1, width = 1] = shape;
-  const perGroup = inChannels / groups;
-  const from = image * inChannels + Math.floor(channel / (outChannels / groups)) * perGroup;
-  const [rows, columns] = kernel;
-  const taps = rows * columns;
-  return Float64Array.from({ length: perGroup * taps }, (_, k) => {
-    const y = row * stride[0] - padding[0] + down + (Math.floor(k / columns) % rows);
-    const x = column * stride[1] - padding[1] + right + (k % columns);
-    if (y < 0 || x < 0 || y >= height || x >= width) return 0;
-    return data[((from + Math.floor(k / taps)) * height + y) * width + x] as number;
-  });
 }

@@ -26,26 +26,35 @@ export function numericFaults(
   return faults.sort(byMargin);
 }
 
-/** Layers whose error on the candidate's own inputs is over their bound, worst first: each is a fault of its own. */
+/**
+ * Layers whose error on the candidate's own inputs is over their bound, in network order: each is a fault of its own, but
+ * for those in which numbers become too large, which are one.
+ */
 export function localFaults(
   graph: LayerGraph,
   results: ReadonlyMap<string, LayerResult>,
   explanations: ReadonlyMap<string, Explanation>,
 ): Fault[] {
-  return graph.nodes
-    .flatMap((node) => {
-      const result = results.get(node.name);
-      if (result?.status !== "fail") return [];
-      const explanation = explanations.get(node.name);
-      const fault = layerFault(
-        node,
-        "numeric",
-        result.margin,
-        explanation?.sentence ?? explainLocally(result),
-      );
-      return [explanation ? { ...fault, cause: explanation.cause } : fault];
-    })
-    .sort(byMargin);
+  const overflows = graph.nodes.filter(
+    ({ name }) => results.get(name)?.status === "fail" && explanations.get(name)?.cause === "overflow",
+  );
+  return graph.nodes.flatMap((node) => {
+    const result = results.get(node.name);
+    if (result?.status !== "fail" || overflows.indexOf(node) > 0) return [];
+    const explanation = explanations.get(node.name);
+    const fault = layerFault(
+      node,
+      "numeric",
+      result.margin,
+      explanation ? sentenceOf(explanation, overflows) : explainLocally(result),
+    );
+    return [explanation ? { ...fault, cause: explanation.cause } : fault];
+  });
+}
+
+function sentenceOf({ cause, sentence }: Explanation, overflows: readonly LayerNode[]): string {
+  const [, ...others] = cause === "overflow" ? overflows : [];
+  return others.length === 0 ? sentence : `${sentence}; also at ${others.map(({ name }) => name).join(", ")}`;
 }
 
 /**
@@ -89,7 +98,12 @@ export function outputFaults(
   output: OutputResult | null,
   results: ReadonlyMap<string, LayerResult>,
 ): Fault[] {
-  if (output?.status !== "fail" || results.get(output.layer)?.status !== "pass") return [];
+  const result = output && results.get(output.layer);
+  if (output?.status !== "fail" || !result || result.status === "fail") return [];
+  if (result.nonFinite > 0) {
+    const values = `${result.nonFinite} elements of the embedding are NaN or infinite, and match nothing`;
+    return [{ layer: output.layer, kind: "numeric", margin: null, explanation: values }];
+  }
   const moved = output.tappingMaxAbs?.toPrecision(3);
   const explanation = `run without its inner values as outputs, the model gives another embedding (max |difference| ${moved})`;
   return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];

@@ -5,6 +5,7 @@ import type { LayerOutput } from "../backends/backend.js";
 import {
   ARITHMETIC,
   foldedNarrow,
+  isOverflow,
   isRounding,
   type LayerGroup,
   type LocalError,
@@ -128,8 +129,12 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       const inputs = group && values.take(group);
       if (!group || !inputs) return undefined;
       const { output, bound } = recompute(group, (source) => inputs.get(source) ?? images);
-      const error = localError(actual, output, bound);
-      if (options.explains && !isRounding(error))
+      const readsNaN = (): boolean =>
+        group.sources.some((source) => (inputs.get(source) ?? images).data.some(Number.isNaN));
+      const error = localError(actual, output, bound, readsNaN);
+      if (!isRounding(error) && isOverflow(actual, output, bound, arithmetic.largest))
+        found.set(name, overflow(output, arithmetic.largest, precision));
+      else if (options.explains && !isRounding(error))
         faulty.push({ group, actual, inputs, margin: Math.max(error.margin, error.spread) });
       return error;
     },
@@ -137,6 +142,18 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       lookInto();
       return found;
     },
+  };
+}
+
+/** Beyond the largest number of a type there is one thing to say, whatever the values look like. */
+function overflow({ data }: RealTensor, largest: number, precision: FloatDType): Explanation {
+  let most = 0;
+  for (const value of data) if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
+  const reaches =
+    most > largest ? `its values reach ${most.toPrecision(2)}` : "what it computes on the way is beyond it";
+  return {
+    cause: "overflow",
+    sentence: `the network overflows in ${precision}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so that any runtime gives infinities here in ${precision}, PyTorch too`,
   };
 }
 
