@@ -1,9 +1,10 @@
 import onnxProto from "onnx-proto";
 import { InputError } from "../../../core/errors.js";
+import { expectUnambiguous } from "./ambiguity.js";
 import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
-import { checkLimits, type IGraphProto, int64ToNumber, refusal } from "./limits.js";
+import { checkMessages, type IAttributeProto, type IGraphProto, int64ToNumber, refusal } from "./limits.js";
 import type { OnnxModel } from "./model.js";
 import { topLevelPayloads } from "./wire.js";
 
@@ -16,7 +17,8 @@ const { onnx } = onnxProto;
  *
  * Accepted: any exporter's file of IR version 3 or later, weights inside it or beside it (external.ts); unknown fields
  * are skipped. Refused: truncated or foreign bytes, tensors whose size and shape disagree, types without a `DType`,
- * and messages that would take far more memory than they are long (limits.ts).
+ * messages that would take far more memory than they are long (limits.ts), and what two readers may take in two ways
+ * (messages.ts, ambiguity.ts).
  */
 
 /** Field number of `ModelProto.graph`. */
@@ -64,16 +66,19 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
         }
       : {}),
   };
-  checkLimits(view, subject);
+  checkMessages(view, subject);
   const graphs = topLevelPayloads(view, GRAPH_FIELD);
   const model = onnx.ModelProto.decode(view);
+  const whole = mergeGraphs(graphs) ?? model.graph;
+  expectUnambiguous({ ...model, graph: whole ?? null }, subject);
   const opsets = new Map(
     model.opsetImport.map(({ domain, version }) => [standardDomain(domain ?? ""), int64ToNumber(version)]),
   );
   const opset = opsets.get("");
-  if (!opset || !model.graph) throw notOnnx(subject, model.graph ? "no operator set" : "no graph");
+  if (!opset || !whole) throw notOnnx(subject, whole ? "no operator set" : "no graph");
   opsets.delete("");
-  const { graph, calls } = inlineFunctions(mergeGraphs(graphs) ?? model.graph, model.functions, subject);
+  const defaults = functionDefaults(view);
+  const { graph, calls } = inlineFunctions(whole, { functions: model.functions, defaults }, subject);
   return {
     irVersion: int64ToNumber(model.irVersion),
     opset,
@@ -85,6 +90,17 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
     ...(sidecars.size > 0 ? { sidecars: [...sidecars] } : {}),
     ...(missing.size > 0 ? { missing: [...missing] } : {}),
   };
+}
+
+/** Field numbers of `ModelProto.functions` and of `FunctionProto.attribute_proto`, which onnx-proto does not know. */
+const FUNCTIONS_FIELD = 25;
+const DEFAULTS_FIELD = 11;
+
+/** The attributes of each function that a call may leave out, with the values that they have then. */
+function functionDefaults(view: Uint8Array): readonly (readonly IAttributeProto[])[] {
+  return topLevelPayloads(view, FUNCTIONS_FIELD).map((body) =>
+    topLevelPayloads(body, DEFAULTS_FIELD).map((payload) => onnx.AttributeProto.decode(payload)),
+  );
 }
 
 /**

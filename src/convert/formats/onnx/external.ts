@@ -50,7 +50,7 @@ export type SidecarReader = (name: string) => Uint8Array | undefined;
 const EXTERNAL = 1;
 
 export function isExternal(proto: ITensorProto): boolean {
-  return proto.dataLocation === EXTERNAL || (proto.externalData?.length ?? 0) > 0;
+  return proto.dataLocation === EXTERNAL;
 }
 
 /** The part of another file that holds a tensor's elements, as a view. */

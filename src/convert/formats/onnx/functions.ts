@@ -15,6 +15,12 @@ const MAX_DEPTH = 32;
 /** An OSNet has some thousand nodes; a few functions that call each other twice may stand for any number. */
 const MAX_NODES = 100_000;
 
+/** A model's functions, and for each those of its attributes that have a value where a call gives none. */
+export interface Functions {
+  readonly functions: readonly IFunctionProto[];
+  readonly defaults?: readonly (readonly IAttributeProto[])[];
+}
+
 export interface Inlined {
   readonly graph: IGraphProto;
   /** How many calls were replaced. */
@@ -28,11 +34,12 @@ export interface Inlined {
  */
 export function inlineFunctions(
   graph: IGraphProto,
-  functions: readonly IFunctionProto[],
+  { functions, defaults = [] }: Functions,
   subject: string,
 ): Inlined {
   if (functions.length === 0) return { graph, calls: 0 };
   const bodies = new Map(functions.map((body) => [keyOf(body.domain, body.name), body]));
+  const defaultsOf = new Map(functions.map((body, index) => [body, defaults[index] ?? []]));
   let calls = 0;
   let count = 0;
 
@@ -59,7 +66,12 @@ export function inlineFunctions(
       if (output && !names.has(name)) names.set(name, output);
     });
     const rename = (name: string): string => (name === "" ? name : (names.get(name) ?? `${prefix}${name}`));
-    const given = new Map((node.attribute ?? []).map((attribute) => [attribute.name ?? "", attribute]));
+    const given = new Map(
+      [...(defaultsOf.get(body) ?? []), ...(node.attribute ?? [])].map((attribute) => [
+        attribute.name ?? "",
+        attribute,
+      ]),
+    );
     const nodes = (body.node ?? []).map((inner) => instance(inner, rename, given, prefix));
     const handedOn = (body.output ?? []).flatMap((name, index): INodeProto[] => {
       const output = node.output?.[index];

@@ -1,10 +1,8 @@
-import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxSource } from "./external.js";
 import {
   type IAttributeProto,
   type IGraphProto,
   type INodeProto,
-  type ITensorProto,
   type IValueInfoProto,
   int64ToNumber,
   refusal,
@@ -136,24 +134,10 @@ export function decodeGraph(proto: IGraphProto, file: OnnxSource): OnnxGraph {
     inputs: (proto.input ?? []).map(decodeValue),
     outputs: (proto.output ?? []).map(decodeValue),
     nodes: (proto.node ?? []).map((node) => decodeNode(node, file)),
-    initializers: decodeInitializers(proto.initializer ?? [], file),
+    initializers: new Map(
+      (proto.initializer ?? []).map((tensor) => [tensor.name ?? "", decodeTensor(tensor, file)]),
+    ),
   };
-}
-
-function decodeInitializers(protos: readonly ITensorProto[], file: OnnxSource): ReadonlyMap<string, Tensor> {
-  const initializers = new Map<string, Tensor>();
-  for (const proto of protos) {
-    const name = proto.name ?? "";
-    if (initializers.has(name))
-      throw refusal(
-        `tensor ${JSON.stringify(name)} of ${file.subject}`,
-        "two tensors of that name",
-        "one",
-        "export the model again",
-      );
-    initializers.set(name, decodeTensor(proto, file));
-  }
-  return initializers;
 }
 
 function encodeNode({ name, opType, domain, inputs, outputs, attributes }: OnnxNode): INodeProto {

@@ -1,6 +1,7 @@
 import type onnxProto from "onnx-proto";
 import { InputError, type InputErrorCode } from "../../../core/errors.js";
-import { fieldsOf } from "./wire.js";
+import { DELIMITED, type MessageField, MODEL } from "./messages.js";
+import { fieldsOf, type WireField } from "./wire.js";
 
 /** An ONNX file that cannot be used: `subject` is the file, or the tensor or node in it. */
 export function refusal(
@@ -50,15 +51,6 @@ export function int64ToBigInt(value: Int64): bigint {
 const MESSAGE_BYTES = 400;
 const FIELD_BYTES = 64;
 
-/** Packed numbers: how many bytes of file one takes (0: a varint), and how many of memory. */
-const FLOATS = { size: 4, memory: 8 } as const;
-const DOUBLES = { size: 8, memory: 8 } as const;
-const INT32S = { size: 0, memory: 8 } as const;
-/** protobufjs makes objects of two halves where the package `long` is installed. */
-const INT64S = { size: 0, memory: 40 } as const;
-
-type Packed = typeof FLOATS | typeof DOUBLES | typeof INT32S | typeof INT64S;
-
 /**
  * As for checkpoints (budget.ts); from PyTorch's exporters osnet_x1_0 has 3 MB of messages, but 21 MB from the dynamo
  * exporter of torch 2.1, which writes a function for each call of a module, whatever the width: osnet_x0_25 too.
@@ -69,63 +61,13 @@ const FLOOR_BYTES = 32 << 20;
 /** An OSNet has no control flow; exporters' own, such as `If` inside `Loop`, are a few levels of three messages each. */
 const MAX_DEPTH = 64;
 
-/** Which fields of a message are messages, and which are numbers that may be packed. */
-interface Message {
-  readonly nested: () => Readonly<Record<number, Message>>;
-  readonly packed?: Readonly<Record<number, Packed>>;
-}
-
-const LEAF: Message = { nested: () => ({}) };
-const SHAPE: Message = { nested: () => ({ 1: LEAF }) };
-const TENSOR_TYPE: Message = { nested: () => ({ 2: SHAPE }) };
-/** A sequence, map or optional: of a type. */
-const TYPE_OF: Message = { nested: () => ({ 1: TYPE, 2: TYPE }) };
-const TYPE: Message = {
-  nested: () => ({ 1: TENSOR_TYPE, 4: TYPE_OF, 5: TYPE_OF, 8: TENSOR_TYPE, 9: TYPE_OF }),
-};
-const VALUE: Message = { nested: () => ({ 2: TYPE, 4: LEAF }) };
-const TENSOR: Message = {
-  nested: () => ({ 3: LEAF, 13: LEAF, 16: LEAF }),
-  packed: { 1: INT64S, 4: FLOATS, 5: INT32S, 7: INT64S, 10: DOUBLES, 11: INT64S },
-};
-const SPARSE: Message = { nested: () => ({ 1: TENSOR, 2: TENSOR }), packed: { 3: INT64S } };
-const ATTRIBUTE: Message = {
-  nested: () => ({
-    5: TENSOR,
-    6: GRAPH,
-    10: TENSOR,
-    11: GRAPH,
-    14: TYPE,
-    15: TYPE,
-    22: SPARSE,
-    23: SPARSE,
-  }),
-  packed: { 7: FLOATS, 8: INT64S },
-};
-const NODE: Message = { nested: () => ({ 5: ATTRIBUTE, 9: LEAF }) };
-const GRAPH: Message = {
-  nested: () => ({
-    1: NODE,
-    5: TENSOR,
-    11: VALUE,
-    12: VALUE,
-    13: VALUE,
-    14: QUANTIZED,
-    15: SPARSE,
-    16: LEAF,
-  }),
-};
-const QUANTIZED: Message = { nested: () => ({ 2: LEAF }) };
-const TRAINING: Message = { nested: () => ({ 1: GRAPH, 2: GRAPH, 3: LEAF, 4: LEAF }) };
-const FUNCTION: Message = { nested: () => ({ 7: NODE, 9: LEAF, 11: ATTRIBUTE, 12: VALUE, 14: LEAF }) };
-const MODEL: Message = { nested: () => ({ 7: GRAPH, 8: LEAF, 14: LEAF, 20: TRAINING, 25: FUNCTION }) };
-
 /**
- * Refuses a model whose messages would take more than four times its file, or nest too deep.
+ * Refuses a model whose messages would take more than four times its file, or nest too deep, or that two readers of
+ * protobuf may read in two ways (messages.ts).
  *
- * @throws InputError (`unsupported`); RangeError if a message ends inside a field
+ * @throws InputError (`unsupported`, `format`); RangeError if a message ends inside a field
  */
-export function checkLimits(bytes: Uint8Array, subject: string): void {
+export function checkMessages(bytes: Uint8Array, subject: string): void {
   const limit = Math.max(FLOOR_BYTES, FILE_MULTIPLE * bytes.length);
   let total = 0;
   const pending = [{ message: MODEL, payload: bytes, depth: 1 }];
@@ -140,11 +82,15 @@ export function checkLimits(bytes: Uint8Array, subject: string): void {
         "unsupported",
       );
     total += MESSAGE_BYTES;
-    const nested = message.nested();
+    const seen = new Set<number>();
     for (const field of fieldsOf(payload)) {
       total += FIELD_BYTES;
-      const packed = message.packed?.[field.number];
-      if (packed !== undefined) total += packed.memory * countNumbers(field.payload, packed.size);
+      const known = message[field.number];
+      if (known) {
+        expectReadable(field, known, seen, subject);
+        if (known.packed && field.wireType === DELIMITED)
+          total += known.packed.memory * countNumbers(field.payload, known.packed.size);
+      }
       if (total > limit)
         throw refusal(
           subject,
@@ -153,11 +99,51 @@ export function checkLimits(bytes: Uint8Array, subject: string): void {
           "export the model again, its weights as raw data",
           "unsupported",
         );
-      const inner = nested[field.number];
+      const inner = known?.nested?.();
       if (inner !== undefined && field.payload.length > 0)
         pending.push({ message: inner, payload: field.payload, depth: depth + 1 });
       else if (inner !== undefined) total += MESSAGE_BYTES;
     }
+  }
+}
+
+/** A field that every reader takes alike: encoded as its type is, once where the message has room for one, text in UTF-8. */
+function expectReadable(field: WireField, known: MessageField, seen: Set<number>, subject: string): void {
+  const { number, wireType, payload } = field;
+  const isPacked = known.packed !== undefined && wireType === DELIMITED;
+  if (wireType !== known.wireType && !isPacked)
+    throw unreadable(subject, `field ${number} encoded with wire type ${wireType}`, `${known.wireType}`);
+  if (!known.repeated && seen.has(number))
+    throw unreadable(subject, `field ${number} twice in one message`, "it once");
+  seen.add(number);
+  if (known.isText && !isUtf8(payload))
+    throw unreadable(subject, `field ${number} with bytes that are not UTF-8`, "text");
+  if (known.unread && payload.length > 0)
+    throw refusal(
+      subject,
+      known.unread,
+      "one function of each name",
+      "inline them first (onnx.inliner.inline_local_functions)",
+      "unsupported",
+    );
+}
+
+function unreadable(subject: string, found: string, expected: string): InputError {
+  return refusal(subject, `${found}, which readers of protobuf take in different ways`, expected, AGAIN);
+}
+
+const AGAIN = "save the model again with the onnx package";
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true });
+
+function isUtf8(bytes: Uint8Array): boolean {
+  // Names are ASCII as a rule.
+  if (bytes.every((byte) => byte < 0x80)) return true;
+  try {
+    UTF8.decode(bytes);
+    return true;
+  } catch {
+    return false;
   }
 }
 

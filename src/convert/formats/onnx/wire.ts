@@ -134,6 +134,8 @@ export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
     else if (wireType === WIRE.fixed32) take(4);
     else if (wireType === WIRE.lengthDelimited) payload = take(readVarint());
     else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
+    // Tags are 32 bits: readers that take fewer bits of a longer one would read another field.
+    if (number === 0 || number >= 2 ** 29) throw new RangeError(`field ${number} at byte ${offset}`);
     yield { number, wireType, payload };
   }
 }

@@ -2,7 +2,7 @@ import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
-import { identityModel } from "./models.js";
+import { chainModel, identityModel } from "./models.js";
 
 const { ModelProto } = onnxProto.onnx;
 const subject = "model.onnx";
@@ -20,6 +20,9 @@ const TENSORS: readonly Tensor[] = [
   { dtype: "bool", shape: [2], data: Uint8Array.of(0, 1) },
   { dtype: "float32", shape: [0, 4], data: new Float32Array(0) },
 ];
+
+/** A graph inside an attribute, whose values have names of their own. */
+const INNER = chainModel([{ opType: "Identity", output: "y" }], "inner").graph;
 
 /** A model with everything that the document type can say. */
 const FULL: OnnxModel = {
@@ -47,7 +50,7 @@ const FULL: OnnxModel = {
           ["int", { type: "int", value: -3 }],
           ["string", { type: "string", value: "größer" }],
           ["tensor", { type: "tensor", value: { dtype: "int32", shape: [1], data: Int32Array.of(5) } }],
-          ["graph", { type: "graph", value: identityModel().graph }],
+          ["graph", { type: "graph", value: INNER }],
           ["floats", { type: "floats", value: [0.25, -1] }],
           ["ints", { type: "ints", value: [0, 1, Number.MAX_SAFE_INTEGER] }],
           ["strings", { type: "strings", value: ["a", ""] }],

@@ -1,8 +1,9 @@
 import type { OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
 
-/** y = Identity(Relu?(x)), the smallest models that runtimes run: `operators` are applied in turn to `x`. */
+/** y = Identity(Relu?(x)), the smallest models that runtimes run: `operators` are applied in turn to the input. */
 export function chainModel(
   operators: readonly { readonly opType: string; readonly output: string }[],
+  input = "x",
 ): OnnxModel {
   return {
     irVersion: 6,
@@ -11,13 +12,13 @@ export function chainModel(
     producer: { name: "", version: "" },
     graph: {
       name: "chain",
-      inputs: [{ name: "x", dtype: "float32", shape: ["batch", 2] }],
-      outputs: [{ name: operators.at(-1)?.output ?? "x", dtype: "float32", shape: ["batch", 2] }],
+      inputs: [{ name: input, dtype: "float32", shape: ["batch", 2] }],
+      outputs: [{ name: operators.at(-1)?.output ?? input, dtype: "float32", shape: ["batch", 2] }],
       nodes: operators.map(({ opType, output }, index) => ({
         name: output,
         opType,
         domain: "",
-        inputs: [operators[index - 1]?.output ?? "x"],
+        inputs: [operators[index - 1]?.output ?? input],
         outputs: [output],
         attributes: new Map(),
       })),

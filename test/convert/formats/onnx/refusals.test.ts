@@ -92,6 +92,6 @@ describe("decodeOnnx refuses", () => {
 
   it("two tensors of one name", () => {
     const tensor = { name: "w", dims: [1], dataType: 1, floatData: [1] };
-    expect(refusalOf(modelWith([tensor, tensor])).message).toContain("two tensors of that name");
+    expect(refusalOf(modelWith([tensor, tensor])).message).toContain('two tensors of the name "w"');
   });
 });
