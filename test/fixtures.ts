@@ -6,7 +6,7 @@ const ROOT = ["../", "../../"]
   .map((path) => new URL(path, import.meta.url))
   .find((url) => existsSync(new URL("fixtures/manifest.json", url)));
 const OWN = new URL("fixtures/", ROOT);
-const SHARED = new URL("../shared", ROOT);
+const SHARED = new URL("../shared/", ROOT);
 
 /** The reference families: a checkpoint, and PyTorch's activations in float32 and float64. */
 export const FAMILIES = [

@@ -12,7 +12,7 @@ import {
   withCauses,
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
-import { proofOf } from "./proof.js";
+import { proofOf } from "./proof/index.js";
 import type { Fault, ParityReport, Tolerance } from "./report.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -32,7 +32,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const compared = await compareLayers(verification, tolerance, wanted);
   const { layers, gates, output, quantization, vacuity } = compared;
   const { faults, missing } = findFaults(verification, tolerance, wanted, compared);
-  return {
+  const report: ParityReport = {
     schema: "osnet-parity/1",
     candidate: candidate.party,
     reference: reference.party,
@@ -51,7 +51,6 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     output,
     weights: weights?.result ?? null,
     vacuity,
-    proof: proofOf(candidate, weights?.result, faults, images.shape[0] ?? 0),
     ...(quantization ? { quantization } : {}),
     coverage: {
       expected: expected.length,
@@ -60,6 +59,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       missing: missing.map(({ name }) => name),
     },
   };
+  return { ...report, proof: proofOf(verification, report) };
 }
 
 /** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */

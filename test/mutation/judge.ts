@@ -42,7 +42,7 @@ export async function judge(
       backend: replayed(opened.backend, values),
     },
   };
-  const { structure: _structure, isMatched: _matched, ...rest } = whole.candidate;
+  const { structure: _structure, ...rest } = whole.candidate;
   const { weights: _weights, ...unweighed } = whole;
   const report = await verify(whole);
   return {

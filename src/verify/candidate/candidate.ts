@@ -5,6 +5,7 @@ import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
 import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
+import type { Document } from "../proof/document.js";
 import type { Fault, Party } from "../report.js";
 
 /** One side of a comparison, ready to run. */
@@ -29,8 +30,8 @@ export interface Candidate extends Side {
   };
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
-  /** Whether its graph was walked, and every operator found to be the network's by what it means. */
-  readonly isMatched?: boolean;
+  /** What its file says, for the proof; of a file of operators. */
+  readonly document?: Document;
   /** What its weights and values are stored in; default: what its outputs are. */
   readonly precision?: FloatDType;
   /** Whether its runtime rewrites graphs, and can be told not to. */

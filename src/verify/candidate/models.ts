@@ -100,13 +100,10 @@ function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): Mo
     shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: fixedSizes(model),
     candidate(graph, party) {
-      const { match, named } = find(graph);
-      if (match)
-        return {
-          ...foreignCandidate({ bytes, whole }, model, match, party),
-          isMatched: match.differences.length === 0,
-        };
-      return { ...onnxCandidate(bytes, model, graph, party), isMatched: named === "as matched" };
+      const { match } = find(graph);
+      const document = { format: "onnx", model: decoded } as const;
+      if (match) return { ...foreignCandidate({ bytes, whole }, model, match, party), document };
+      return { ...onnxCandidate(bytes, model, graph, party), document };
     },
     compareWeights: (graph, stateDict, { results, folded }) =>
       compareWeights(graph, stateDict, model, results, folded, find(graph).match),
@@ -117,8 +114,6 @@ function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): Mo
 interface Matched<M> {
   /** Where the layers are, if not under their names. */
   readonly match?: M;
-  /** Of a file with names as we write them: whether each name is where the structure has its layer. */
-  readonly named?: "as matched";
 }
 
 interface Lookup<M> {
@@ -153,7 +148,7 @@ function matched<M extends GraphMatch>(
     // A simplifier that removes our last Identity leaves the output without its layer's name.
     const ours = outputs.some(({ layer }) => isOwn(layer, values.get(layer) ?? "")) && 2 * kept > values.size;
     if (!ours && differences.length === 0) return { match };
-    return differences.length === 0 && kept === values.size ? { named: "as matched" } : {};
+    return {};
   } catch (error) {
     if (error instanceof InputError) return {};
     throw error;
@@ -197,16 +192,9 @@ function tfjsFile(
     preprocess: declaredPixels(translated.metadata, subject),
     inputShape: fixedSizes(translated),
     candidate(graph, party) {
-      const { match, named } = find(graph);
-      if (match)
-        return {
-          ...foreignTfjsCandidate(files, translated, match, party, backend),
-          isMatched: match.differences.length === 0,
-        };
-      return {
-        ...tfjsCandidate(files, model, graph, party, backend),
-        isMatched: named === "as matched",
-      };
+      const { match } = find(graph);
+      if (match) return foreignTfjsCandidate(files, translated, match, party, backend);
+      return tfjsCandidate(files, model, graph, party, backend);
     },
     compareWeights(graph, stateDict, { results, folded }) {
       const { match } = find(graph);

@@ -46,14 +46,13 @@ describe("a TensorFlow.js model of another converter", () => {
     ["graph with gates of products of vectors", lowerWithProducts, {}, 378, 316],
     ["layers with gates of products of vectors", lowerWithDense, {}, 378, 316],
   ] as const)("is verified layer by layer: %s", async (_what, lower, options, layers, constants) => {
-    const { passed, faults, weights, coverage, proof, layers: judged } = await report(lower, options);
+    const { passed, faults, weights, coverage, layers: judged } = await report(lower, options);
     expect(faults).toEqual([]);
-    expect([passed, coverage.missing, judged.length, weights?.identical, proof?.status]).toEqual([
+    expect([passed, coverage.missing, judged.length, weights?.identical]).toEqual([
       true,
       [],
       layers,
       constants,
-      "proven",
     ]);
   });
 

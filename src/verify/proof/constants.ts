@@ -1,0 +1,96 @@
+import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
+import { elementCount, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
+import { isDType, toFloat32 } from "../../core/tensor-cast.js";
+import { refold } from "../weights/refold.js";
+
+/** How a document's constants are held to a checkpoint's. */
+export interface Constants {
+  /**
+   * What is wrong with a constant as a layer's parameter; undefined if it has the shape and the bits. Without a constant the
+   * parameter has to be zeros: an operator's optional bias.
+   */
+  readonly differs: (layer: LayerNode, role: ParameterRole, found: Tensor | undefined) => string | undefined;
+  /** As `differs`, of the product of a layer and the batch norm behind it: within the rounding of folding (refold.ts). */
+  readonly differsFolded: (
+    layer: LayerNode | undefined,
+    norm: LayerNode,
+    role: "weight" | "bias",
+    found: Tensor | undefined,
+  ) => string | undefined;
+  /** Constants that were found equal, each counted once. */
+  readonly compared: () => { readonly exact: number; readonly folded: number };
+}
+
+/** @param stateDict the checkpoint's, which has every parameter of the graph in its shape */
+export function constantsOf(graph: LayerGraph, stateDict: StateDict): Constants {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  const results = new Map<Tensor | undefined, Map<string, string | undefined>>();
+  const products = new Map<string, ReturnType<typeof refold>>();
+  const counted = { exact: new Set<string>(), folded: new Set<string>() };
+
+  const once = (
+    found: Tensor | undefined,
+    key: string,
+    compare: () => string | undefined,
+  ): string | undefined => {
+    const own = results.get(found) ?? new Map<string, string | undefined>();
+    results.set(found, own);
+    if (!own.has(key)) own.set(key, compare());
+    return own.get(key);
+  };
+
+  return {
+    differs(layer, role, found) {
+      const path = layer.parameters[role] ?? "";
+      return once(found, path, () => {
+        const tensor = stateDict.get(path);
+        if (!tensor) return `the checkpoint has no ${path}`;
+        const problem = compare(toFloat32(tensor, path), found, 0);
+        if (problem === undefined) counted.exact.add(path);
+        return problem && `${problem} ${path}`;
+      });
+    },
+    differsFolded(layer, norm, role, found) {
+      const own = layer ?? norm;
+      const key = `${layer?.name ?? ""} × ${norm.name}`;
+      return once(found, `${key} ${role}`, () => {
+        const product = products.get(key) ?? refold(layer && layers.get(layer.name), norm, stateDict);
+        products.set(key, product);
+        const expected = product.get(role);
+        if (!expected) return `the checkpoint has no ${norm.name}`;
+        const { values: data, bounds } = expected;
+        const shape =
+          role === "weight" ? (stateDict.get(own.parameters.weight ?? "")?.shape ?? []) : [data.length];
+        const problem = compare({ dtype: "float32", shape, data }, found, bounds);
+        if (problem === undefined) counted.folded.add(`${key} ${role}`);
+        return problem && `${problem} the ${role} of ${own.name} with ${norm.name}`;
+      });
+    },
+    compared: () => ({ exact: counted.exact.size, folded: counted.folded.size }),
+  };
+}
+
+/** Bits where no bound is given, so that −0 is not 0; what is not finite is never equal. */
+function compare(
+  expected: Tensor<"float32">,
+  found: Tensor | undefined,
+  bounds: Float64Array | 0,
+): string | undefined {
+  if (found && !isDType(found, "float32")) return `a constant of ${found.dtype} as`;
+  if (found && !sameShape(found.shape, expected.shape))
+    return `a constant of shape [${found.shape}] instead of [${expected.shape}] as`;
+  const data = found?.data ?? new Float32Array(elementCount(expected.shape));
+  for (let index = 0; index < expected.data.length; index++) {
+    const [wanted, value] = [expected.data[index] as number, data[index] as number];
+    if (!Number.isFinite(value)) return "a constant that is not finite as";
+    const isNear = bounds ? Math.abs(value - wanted) <= (bounds[index] as number) : Object.is(value, wanted);
+    // An operator without its optional bias adds nothing, which is what adding either zero does.
+    if (!isNear && !(found === undefined && wanted === 0)) return "a constant that is not";
+  }
+  return undefined;
+}
+
+/** A constant in another shape of the same elements; undefined if it has another shape than those that may stand for it. */
+export function reshaped(tensor: Tensor | undefined, from: readonly Shape[], to: Shape): Tensor | undefined {
+  return tensor && from.some((shape) => sameShape(shape, tensor.shape)) ? { ...tensor, shape: to } : tensor;
+}

@@ -1,0 +1,4 @@
+import type { OnnxModel } from "../../convert/formats/onnx/index.js";
+
+/** What a candidate's file says, as it was decoded: what a proof is about. */
+export type Document = { readonly format: "onnx"; readonly model: OnnxModel };

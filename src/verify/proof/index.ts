@@ -1,0 +1,121 @@
+import type { LayerGraph } from "../../arch/index.js";
+import type { StateDict } from "../../core/tensor.js";
+import type { ParityReport, Proof } from "../report.js";
+import type { Verification } from "../verification.js";
+import { constantsOf } from "./constants.js";
+import type { Document } from "./document.js";
+import { openDocument, unreadable } from "./onnx-document.js";
+import { type InputForm, onnxSteps } from "./onnx-steps.js";
+import { tailsOf } from "./onnx-tails.js";
+import { prover, type Refusal } from "./prover.js";
+
+/** What the kernel finds: what each output is, or why it is not known. */
+export interface Finding {
+  readonly outputs: readonly { readonly name: string; readonly layer: string; readonly tail?: string }[];
+  readonly input: InputForm;
+  readonly constants: { readonly exact: number; readonly folded: number };
+}
+
+/**
+ * Whether a document computes layers of the network, with the checkpoint's parameters, for every input: by following
+ * each output back to the images, through operators that are known exactly (onnx-document.ts, onnx-steps.ts) and
+ * constants that are compared (constants.ts). It shares no code with what finds the layers of a file for comparing their values.
+ *
+ * @returns what was proven, or a clause that says what was not
+ */
+export function proveDocument(
+  { model }: Document,
+  graph: LayerGraph,
+  stateDict: StateDict,
+): Finding | string {
+  const problem = unreadable(model);
+  if (problem !== undefined) return problem;
+  const document = openDocument(model);
+  const forms = new Set<InputForm>();
+  const constants = constantsOf(graph, stateDict);
+  const prove = prover(graph, onnxSteps(graph, document, constants, forms));
+  const outputs: Finding["outputs"][number][] = [];
+  for (const { name } of model.graph.outputs) {
+    const found = identify(name, outputs.length === 0, graph, prove, tailsOf(document, name));
+    if (typeof found === "string") return `output ${JSON.stringify(name)}: ${found}`;
+    outputs.push({ name, ...found });
+  }
+  const [input] = forms;
+  if (outputs.length === 0 || forms.size !== 1 || !input)
+    return "the network reads its images in several forms, or in none";
+  return { outputs, input, constants: constants.compared() };
+}
+
+/** The layer that an output is, or is a function of that the report names: the first one is a result of the network. */
+function identify(
+  name: string,
+  isFirst: boolean,
+  { outputs, nodes }: LayerGraph,
+  prove: ReturnType<typeof prover>,
+  tails: ReturnType<typeof tailsOf>,
+): Omit<Finding["outputs"][number], "name"> | string {
+  const results = [outputs.features, outputs.logits, outputs.probabilities].filter(
+    (layer) => layer !== undefined,
+  );
+  const others = isFirst ? [] : nodes.map((node) => node.name).filter((layer) => !results.includes(layer));
+  let deepest: Refusal | undefined;
+  for (const { value, tail } of [{ value: name, tail: undefined }, ...tails])
+    for (const layer of [...results, ...(tail === undefined ? others : [])]) {
+      const refusal = prove(value, layer);
+      if (!refusal) return { layer, ...(tail === undefined ? {} : { tail }) };
+      if (refusal.depth > (deepest?.depth ?? -1)) deepest = refusal;
+    }
+  return deepest ? `${deepest.why} (at ${deepest.layer})` : "it is no result of the network";
+}
+
+/**
+ * Whether agreement was proven for every input, or seen on the report's images. Only a report that has passed, with every
+ * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
+ */
+export function proofOf(
+  { graph, candidate, parameters, quantized }: Verification,
+  report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">,
+): Proof {
+  const images = report.input.shape[0] ?? 0;
+  const sampled = (...grounds: readonly string[]): Proof => ({ status: "sampled", grounds, images });
+  const { document, backend } = candidate;
+  if (!report.passed) return sampled("the file was not found to be right on the images");
+  const { expected, compared, folded } = report.coverage;
+  const isJudged =
+    report.layers.every(({ status }) => status === "pass") && compared + folded.length >= expected;
+  if (!isJudged) return sampled("not every layer was judged on the images");
+  const { compared: all = 0, rounded = 0, quantised = 0 } = report.weights ?? {};
+  if (quantized || rounded + quantised > 0)
+    return sampled(`${rounded + quantised} of ${all} constants are in fewer bits than the checkpoint's`);
+  if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is no file of operators");
+  if (!parameters) return sampled("there is no checkpoint to compare constants with");
+  const finding = proveDocument(document, graph, parameters);
+  if (typeof finding === "string") return sampled(finding);
+  return { status: "proven", grounds: groundsOf(finding), images };
+}
+
+function groundsOf({ outputs, input, constants: { exact, folded } }: Finding): readonly string[] {
+  const named = outputs.map(
+    ({ name, layer, tail }) => `${name} is ${layer}${tail === undefined ? "" : `, ${tail}`}`,
+  );
+  const shown = named.length > 4 ? [...named.slice(0, 4), `and ${named.length - 4} more are layers`] : named;
+  const folding =
+    folded > 0 ? `, or to the rounding of folding where they are products with a batch norm (${folded})` : "";
+  return [
+    `every operator from the images to the outputs is the network's, for every finite input: ${shown.join("; ")}`,
+    `the images are ${INPUTS[input]}`,
+    `all ${exact + folded} constants are the checkpoint's, bit for bit${folding}`,
+    "the images test that the runtime computes the operators as they are defined",
+  ];
+}
+
+const INPUTS: Readonly<Record<InputForm, string>> = {
+  normalised: "normalised RGB, as torchreid's transform gives them",
+  rgb: "RGB pixels of 0 to 255, which the file normalises as torchreid does",
+  bgr: "BGR pixels of 0 to 255, which the file normalises as torchreid does",
+};
+
+const UNREAD: Readonly<Record<string, string>> = {
+  recorded: "a recording has values and no operators",
+  reference: "a checkpoint has no operators of its own",
+};

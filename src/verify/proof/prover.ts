@@ -1,0 +1,93 @@
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
+
+/**
+ * What must be true for a value of a document to be a layer's output: other values are other layers' outputs. Each
+ * format has one function that gives the step for a value and a layer; the prover knows no operators.
+ */
+export type Step =
+  /** The value is the layer if each of these values is the layer named with it. */
+  | { readonly goals: readonly Goal[] }
+  /** The value is the layer if these values are the layer's inputs, in any order: a sum's terms, a product's factors. */
+  | { readonly terms: readonly string[] }
+  /** The value is not known to be the layer: a clause that names node and operator. */
+  | { readonly refused: string };
+
+export type Goal = readonly [value: string, layer: string];
+
+/** How a document computes a value, as far as one layer of the network. */
+export type StepOf = (value: string, layer: LayerNode) => Step;
+
+/** Why a value is not known to be a layer. */
+export interface Refusal {
+  readonly layer: string;
+  readonly why: string;
+  /** How many layers were right on the way to it from the value asked for. */
+  readonly depth: number;
+  /** How many inputs of sums and products on the way were right: of several values, the one that was meant has more. */
+  readonly alike: number;
+}
+
+/** Every network has fewer layers in a row; a document that asks for more is not followed on the call stack. */
+const MAX_DEPTH = 1000;
+
+/**
+ * Proves that values of a document are layers of a network, backwards: a value is a layer if the operator that computes
+ * it is the layer's and what it reads are the layer's inputs, down to the images. Since every input of every operator is
+ * either a goal or a constant that the step compares, nothing that the value depends on is left out.
+ *
+ * @returns undefined if the value is the layer's output for every input; else the refusal that is farthest from it
+ */
+export function prover(
+  graph: LayerGraph,
+  stepOf: StepOf,
+): (value: string, layer: string) => Refusal | undefined {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  const known = new Map<string, Refusal | undefined>();
+
+  const prove = (value: string, name: string, depth: number): Refusal | undefined => {
+    const key = `${name}\n${value}`;
+    if (known.has(key)) return known.get(key);
+    // A value that depends on itself is nothing: until it is proven, it counts as refused.
+    known.set(key, { layer: name, why: "it depends on itself", depth, alike: 0 });
+    const refusal = attempt(value, name, depth);
+    known.set(key, refusal);
+    return refusal;
+  };
+
+  const attempt = (value: string, name: string, depth: number): Refusal | undefined => {
+    const layer = layers.get(name);
+    if (!layer || depth > MAX_DEPTH) return { layer: name, why: "too many layers in a row", depth, alike: 0 };
+    const step = stepOf(value, layer);
+    if ("refused" in step) return { layer: name, why: step.refused, depth, alike: 0 };
+    if ("terms" in step) return pair(step.terms, layer, depth + 1);
+    for (const [input, source] of step.goals) {
+      const refusal = prove(input, source, depth + 1);
+      if (refusal) return refusal;
+    }
+    return undefined;
+  };
+
+  /**
+   * Each input of the layer takes one of the values; the same value twice is two terms. The refusal is that of the input
+   * and value that have most in common.
+   */
+  const pair = (
+    terms: readonly string[],
+    { name, inputs }: LayerNode,
+    depth: number,
+  ): Refusal | undefined => {
+    if (terms.length !== inputs.length)
+      return { layer: name, why: `${terms.length} terms instead of ${inputs.length}`, depth, alike: 0 };
+    const left = [...terms];
+    const missing = inputs.filter((input) => {
+      const found = left.findIndex((term) => !prove(term, input, depth));
+      if (found >= 0) left.splice(found, 1);
+      return found < 0;
+    });
+    const refusals = missing.flatMap((input) => left.flatMap((term) => prove(term, input, depth) ?? []));
+    const [nearest] = refusals.sort((a, b) => b.alike - a.alike || b.depth - a.depth);
+    return nearest && { ...nearest, alike: nearest.alike + inputs.length - missing.length };
+  };
+
+  return (value, layer) => prove(value, layer, 0);
+}

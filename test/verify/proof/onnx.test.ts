@@ -1,0 +1,79 @@
+import { describe, expect, it } from "vitest";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
+import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
+import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
+import { FAMILIES, missing, readFixture } from "../../fixtures.js";
+
+const checkpoints = new Map<string, Checkpoint>();
+
+function checkpointOf(name: string): Checkpoint {
+  const checkpoint = checkpoints.get(name) ?? openCheckpoint(readFixture(name), { subject: name });
+  checkpoints.set(name, checkpoint);
+  return checkpoint;
+}
+
+function proved(model: OnnxModel, { graph, stateDict }: Checkpoint): Finding | string {
+  return proveDocument({ format: "onnx", model }, graph, stateDict);
+}
+
+/** A model of ours, through the bytes of its file. */
+function written(checkpoint: Checkpoint, options: OnnxOptions): OnnxModel {
+  return decodeOnnx(encodeOnnx(lowerToOnnx(checkpoint.graph, checkpoint.stateDict, options)), {
+    subject: "m",
+  });
+}
+
+describe("the proof of an ONNX file", () => {
+  describe.each(FAMILIES)("of %s", (family) => {
+    it
+      .skipIf(missing(`${family}.pth`))
+      .each([
+        [{}],
+        [{ fold: false }],
+        [{ opset: 11, gates: true }],
+        [{ opset: 18, fold: false, batch: 1 }],
+        [{ opset: 26, preprocess: "bgr" }],
+      ] as const)("is found with options %o", (options) => {
+      const checkpoint = checkpointOf(`${family}.pth`);
+      const finding = proved(written(checkpoint, options), checkpoint);
+      expect(finding).toMatchObject({ input: "preprocess" in options ? "bgr" : "normalised" });
+    });
+  });
+
+  it.skipIf(missing("cases/soundness/honest.onnx")).each([
+    ["osnet_x0_25.torch1.13.op9.onnx", "osnet_x0_25.pth"],
+    ["osnet_x0_25.torch1.13.op16.onnx", "osnet_x0_25.pth"],
+    ["osnet_x0_25.torch1.13.static_unnamed.onnx", "osnet_x0_25.pth"],
+    ["osnet_ain_x0_25.torch1.13.op12.onnx", "osnet_ain_x0_25.pth"],
+    ["osnet_ibn_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ibn_x0_25.pth"],
+    ["osnet_nas_x0_25.torch1.13.op12.onnx", "osnet_nas_x0_25.pth"],
+    ["cases/soundness/honest.onnx", "osnet_x0_25.pth"],
+    ["cases/soundness/dead_gate.onnx", "cases/soundness/dead_gate.pth"],
+    ["cases/files/untrained_dynamo.onnx", "cases/files/untrained.pth"],
+    ["cases/files/nodes_out_of_order.onnx", "osnet_x0_25.pth"],
+  ])("is found of PyTorch's %s", (file, weights) => {
+    const model = decodeOnnx(readFixture(file), { subject: file });
+    expect(proved(model, checkpointOf(weights))).toMatchObject({
+      input: "normalised",
+      outputs: [{ layer: "fc.2" }],
+    });
+  });
+
+  it.skipIf(missing("cases/soundness/honest.onnx")).each([
+    ["tail_times_two", "Mul"],
+    ["tail_reversed_channels", "Gather"],
+    ["tail_batch_mean", "ReduceMean"],
+    ["input_times_two", "Mul"],
+    ["first_output_is_another", "Mul"],
+    ["function_shadows_standard_operator", "functions"],
+    ["if_on_truncated_cast", "If"],
+    ["dead_gate_requantised", "DequantizeLinear"],
+    ["stream_added_twice", "5 terms"],
+  ])("is refused to %s, which names %s", (name, operator) => {
+    const weights = name.startsWith("dead") ? "cases/soundness/dead_gate.pth" : "osnet_x0_25.pth";
+    const file = `cases/soundness/${name}.onnx`;
+    const finding = proved(decodeOnnx(readFixture(file), { subject: file }), checkpointOf(weights));
+    expect(finding).toContain(operator);
+  });
+});
