@@ -1,16 +1,9 @@
 import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../core/errors.js";
 import type { Candidate, Side } from "./candidate/candidate.js";
+import { explainedBy, layerFault } from "./faults.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
-import {
-  consequences,
-  explainedBy,
-  layerFault,
-  localFaults,
-  numericFaults,
-  outputFaults,
-  withCauses,
-} from "./judge/faults.js";
+import { consequences, localFaults, numericFaults, outputFaults, withCauses } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { proofOf } from "./proof/index.js";
 import type { Fault, ParityReport, Tolerance } from "./report.js";

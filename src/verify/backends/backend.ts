@@ -11,6 +11,14 @@ export interface LayerOutput {
   readonly again?: boolean;
 }
 
+/** Layers whose values are held at one time. */
+export interface Stage {
+  /** In network order. */
+  readonly layers: readonly string[];
+  /** Layers of other stages that these are computed from, or may be mistaken about. */
+  readonly others: readonly string[];
+}
+
 /** How a model is loaded to be run as it is. */
 export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */

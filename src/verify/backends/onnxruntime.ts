@@ -3,8 +3,7 @@ import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import type { Stage } from "../candidate/stages.js";
-import type { Backend, LayerOutput, LoadedModel, LoadOptions } from "./backend.js";
+import type { Backend, LayerOutput, LoadedModel, LoadOptions, Stage } from "./backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {

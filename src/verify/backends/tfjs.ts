@@ -1,7 +1,6 @@
 import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
-import type { Stage } from "../candidate/stages.js";
-import type { Backend, LayerOutput, LoadedModel, TfjsBackendName } from "./backend.js";
+import type { Backend, LayerOutput, LoadedModel, Stage, TfjsBackendName } from "./backend.js";
 import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 
 /** A TensorFlow.js model whose inner values can be read. */

@@ -1,14 +1,7 @@
 import { type LayerGraph, type LayerNode, outputShapes } from "../../arch/index.js";
 import { elementCount, type Shape } from "../../core/tensor.js";
+import type { Stage } from "../backends/backend.js";
 import { layerGroups, mistakable, neededBy } from "../bounds/index.js";
-
-/** Layers whose values are held at one time. */
-export interface Stage {
-  /** In network order. */
-  readonly layers: readonly string[];
-  /** Layers of other stages that these are computed from, or may be mistaken about. */
-  readonly others: readonly string[];
-}
 
 /**
  * Elements of a stage, if no stream has more: 20 MiB of float32. Each stage takes another run of the candidate, so that they

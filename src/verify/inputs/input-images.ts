@@ -6,8 +6,8 @@ import type { Candidate } from "../candidate/candidate.js";
 import type { OpenFile } from "../open-file.js";
 import { chooseImages } from "./choose-images.js";
 import { defaultSize, photographed, seededImages } from "./images.js";
-import type { Pixels } from "./photos.js";
 import { photoTensor } from "./photos.js";
+import type { Pixels } from "./refusals.js";
 
 export interface ImageOptions {
   /**

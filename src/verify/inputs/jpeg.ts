@@ -7,7 +7,7 @@
  * Decoders differ by a few levels, and where colour is stored at half size by more: libjpeg, and so Pillow, interpolates it,
  * jpeg-js repeats it. Both sides of a verification get the same pixels.
  */
-import type { Pixels } from "./photos.js";
+import type { Pixels } from "./refusals.js";
 import { broken, expectSize, MAX_PIXELS, unsupported } from "./refusals.js";
 
 /** A progressive picture of libjpeg's has 10, of mozjpeg's up to about 12. */

@@ -2,14 +2,7 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { decodeJpeg, isJpeg } from "./jpeg.js";
 import { decodePng, isPng } from "./png.js";
-
-/** A decoded picture: 8 bits per channel, red, green, blue, pixel after pixel, rows from the top. */
-export interface Pixels {
-  readonly width: number;
-  readonly height: number;
-  /** 3 · width · height values of 0 to 255. */
-  readonly data: Uint8Array;
-}
+import type { Pixels } from "./refusals.js";
 
 /** ImageNet statistics that torchreid normalises images with, RGB. */
 export const MEAN = [0.485, 0.456, 0.406] as const;

@@ -1,5 +1,5 @@
 import { Unzlib } from "fflate";
-import type { Pixels } from "./photos.js";
+import type { Pixels } from "./refusals.js";
 import { broken, expectSize, unsupported } from "./refusals.js";
 
 /** What a PNG's header says. */

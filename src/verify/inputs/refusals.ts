@@ -1,5 +1,13 @@
 import { InputError } from "../../core/errors.js";
 
+/** A decoded picture: 8 bits per channel, red, green, blue, pixel after pixel, rows from the top. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  /** 3 · width · height values of 0 to 255. */
+  readonly data: Uint8Array;
+}
+
 /** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
 export const MAX_PIXELS = 40_000_000;
 

@@ -1,6 +1,7 @@
 import type { LayerNode } from "../../arch/index.js";
 import { formatShape, sameShape } from "../../core/tensor.js";
 import type { Explanation } from "../explain/index.js";
+import { layerFault } from "../faults.js";
 import type {
   Fault,
   GateResult,
@@ -13,7 +14,6 @@ import type {
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
 import { type EmbeddingResult, judgeEmbedding } from "./embedding.js";
-import { layerFault } from "./faults.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
 import { gateResult } from "./verdicts.js";

@@ -1,6 +1,7 @@
 import { unreadLayers } from "../../arch/graph.js";
-import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { LayerGraph } from "../../arch/index.js";
 import type { Explanation } from "../explain/index.js";
+import { layerFault } from "../faults.js";
 import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../report.js";
 
 /**
@@ -109,42 +110,11 @@ export function outputFaults(
   return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
 }
 
-export function layerFault(
-  node: Pick<LayerNode, "name" | "stream">,
-  kind: Fault["kind"],
-  margin: number | null,
-  explanation: string,
-): Fault {
-  return {
-    layer: node.name,
-    ...(node.stream === undefined ? {} : { stream: node.stream }),
-    kind,
-    margin,
-    explanation,
-  };
-}
-
 function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number): string {
   if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
   const relative =
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
-}
-
-/** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
-export function explainedBy(
-  structure: readonly Pick<Fault, "layer" | "stream">[],
-  nodes: ReadonlyMap<string, LayerNode>,
-): (node: LayerNode) => boolean {
-  const place = ({ block, stream }: Pick<LayerNode, "block" | "stream">): string => `${block} ${stream}`;
-  const layers = new Set(structure.map(({ layer }) => layer));
-  const streams = new Set(
-    structure.flatMap(({ layer, stream }) => {
-      const node = nodes.get(layer);
-      return node && stream !== undefined ? [place(node)] : [];
-    }),
-  );
-  return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
 }
 
 /**

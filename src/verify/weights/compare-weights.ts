@@ -5,7 +5,7 @@ import type { StoredTensor } from "../../convert/formats/tfjs/index.js";
 import type { GraphMatch } from "../../convert/import/index.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { toFloat32 } from "../../core/tensor-cast.js";
-import { explainedBy, layerFault } from "../judge/faults.js";
+import { explainedBy, layerFault } from "../faults.js";
 import type { Fault, WeightsResult } from "../report.js";
 import { HALF_PRECISION, inPrecisionOf, isRounded, refold } from "./refold.js";
 

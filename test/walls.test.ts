@@ -1,0 +1,117 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, posix } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, it } from "vitest";
+
+/**
+ * The rooms of the source, from the ground up, and what each imports of those below it. A file belongs to the longest
+ * entry that its path starts with; one that belongs to none must be given a room here.
+ */
+const FORMATS = ["core", "convert/formats"];
+const CONVERT = ["core", "arch", "convert/formats", "convert/export"];
+const MODELS = [...CONVERT, "convert/import"];
+const REPORT = ["core", "arch", "verify/backends/backend", "verify/explain", "verify/report"];
+const FILES = [...MODELS, ...REPORT, "verify/faults", "verify/metrics", "verify/backends"];
+const VERIFY = [...FILES, "verify/vacuity", "verify/reference", "verify/weights", "verify/inputs"];
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  core: [],
+  arch: ["core"],
+  node: ["core"],
+  "convert/formats": ["core"],
+  "convert/export": ["arch", ...FORMATS],
+  "convert/import": CONVERT,
+  "convert/inspect": MODELS,
+  convert: [...MODELS, "convert/inspect"],
+  "verify/reference": ["core", "arch"],
+  "verify/bounds": ["core", "arch", "verify/reference"],
+  "verify/explain": ["core", "arch", "verify/reference", "verify/bounds"],
+  "verify/backends/backend": ["core"],
+  "verify/report": [...CONVERT, "verify/backends/backend", "verify/explain"],
+  "verify/faults": ["arch", "verify/report"],
+  "verify/metrics": ["core"],
+  "verify/baseline": ["verify/report"],
+  "verify/vacuity": REPORT,
+  "verify/suite": [...REPORT, "convert/export"],
+  "verify/reports": [...REPORT, "verify/suite"],
+  "verify/backends": [...FORMATS, "arch", "verify/backends/backend", "verify/reference"],
+  "verify/weights": FILES,
+  "verify/inputs": [...FILES, "verify/vacuity", "verify/reference"],
+  "verify/candidate": [...VERIFY, "verify/bounds"],
+  "verify/open-file": [...VERIFY, "verify/candidate"],
+  "verify/verification": [...VERIFY, "verify/candidate"],
+  "verify/proof": [...VERIFY, "verify/candidate", "verify/verification"],
+  "verify/judge": [...VERIFY, "verify/bounds", "verify/candidate", "verify/verification"],
+  verify: ["core", "arch", "convert", "verify"],
+  cli: ["core", "arch", "node", "convert", "verify"],
+  index: ["core", "arch", "convert", "verify"],
+  bin: ["cli"],
+};
+
+/** The files whose own business is Node's API. */
+const NODE = /^(node|cli)\/|^verify\/backends\/[a-z-]+$/;
+
+/** What is not as it should be yet: whoever mends one takes it out. */
+const KNOWN: readonly string[] = [
+  "verify/inputs/input-images > verify/candidate/candidate",
+  "verify/inputs/input-images > verify/open-file",
+  "verify/inputs/pixels > verify/candidate/candidate",
+  "verify/weights/quantization > verify/candidate/candidate",
+];
+
+const SRC = fileURLToPath(new URL("../src/", import.meta.url));
+const IMPORT = /\b(?:from|import)\s*\(?\s*"([^"]+)"/g;
+
+const sources = new Map(
+  ["src", "bin"].flatMap((folder) =>
+    readdirSync(posix.join(SRC, "..", folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name): [string, readonly string[]] => {
+        const file = folder === "bin" ? `bin/${name}` : name;
+        const text = readFileSync(posix.join(SRC, "..", folder, name), "utf8");
+        const paths = [...text.matchAll(IMPORT)].map(([, path = ""]) =>
+          path.startsWith(".")
+            ? posix.normalize(posix.join(dirname(file), path)).replace(/^\.\.\/src\//, "")
+            : path,
+        );
+        return [file.replace(/\.ts$/, ""), paths.map((path) => path.replace(/\.js$/, ""))];
+      }),
+  ),
+);
+
+const roomOf = (file: string): string =>
+  Object.keys(ROOMS)
+    .filter((room) => file === room || file.startsWith(`${room}/`))
+    .sort((a, b) => b.length - a.length)[0] ?? "";
+
+it("rooms import only rooms below them, so that there is no circle of folders", () => {
+  const order = Object.keys(ROOMS);
+  const bad: string[] = [];
+  for (const [file, imports] of sources) {
+    const room = roomOf(file);
+    expect(room, `${file} is in no room`).not.toBe("");
+    for (const path of imports) {
+      const target = sources.has(path) ? roomOf(path) : undefined;
+      if (target === undefined || target === room) continue;
+      const isBelow = order.indexOf(target) < order.indexOf(room);
+      const isListed = ROOMS[room]?.some((allowed) => target === allowed || target.startsWith(`${allowed}/`));
+      if (!isBelow || !isListed) bad.push(`${file} > ${path}`);
+    }
+  }
+  expect(bad.sort()).toEqual([...KNOWN].sort());
+});
+
+it("no file is imported by what it imports", () => {
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): void => {
+    expect(path.includes(file), [...path, file].join(" > ")).toBe(false);
+    if (done.has(file)) return;
+    for (const next of sources.get(file) ?? []) if (sources.has(next)) visit(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of sources.keys()) visit(file, []);
+});
+
+it("Node's API is used in src/node, src/cli and the runtimes only", () => {
+  const users = [...sources].filter(([, imports]) => imports.some((path) => path.startsWith("node:")));
+  expect(users.map(([file]) => file).filter((file) => !NODE.test(file))).toEqual([]);
+});
