@@ -1,5 +1,5 @@
 import { unreadLayers } from "../../arch/graph.js";
-import type { LayerGraph } from "../../arch/index.js";
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import type { Explanation } from "../explain/index.js";
 import { layerFault } from "../faults.js";
 import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../report.js";
