@@ -1,17 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
-
-const checkpoints = new Map<string, Checkpoint>();
-
-function checkpointOf(name: string): Checkpoint {
-  const checkpoint = checkpoints.get(name) ?? openCheckpoint(readFixture(name), { subject: name });
-  checkpoints.set(name, checkpoint);
-  return checkpoint;
-}
+import { checkpointOf, EXPORTED } from "./seeds.js";
 
 function proved(model: OnnxModel, { graph, stateDict }: Checkpoint): Finding | string {
   return proveDocument({ format: "onnx", model }, graph, stateDict);
@@ -41,24 +34,16 @@ describe("the proof of an ONNX file", () => {
     });
   });
 
-  it.skipIf(missing("cases/soundness/honest.onnx")).each([
-    ["osnet_x0_25.torch1.13.op9.onnx", "osnet_x0_25.pth"],
-    ["osnet_x0_25.torch1.13.op16.onnx", "osnet_x0_25.pth"],
-    ["osnet_x0_25.torch1.13.static_unnamed.onnx", "osnet_x0_25.pth"],
-    ["osnet_ain_x0_25.torch1.13.op12.onnx", "osnet_ain_x0_25.pth"],
-    ["osnet_ibn_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ibn_x0_25.pth"],
-    ["osnet_nas_x0_25.torch1.13.op12.onnx", "osnet_nas_x0_25.pth"],
-    ["cases/soundness/honest.onnx", "osnet_x0_25.pth"],
-    ["cases/soundness/dead_gate.onnx", "cases/soundness/dead_gate.pth"],
-    ["cases/files/untrained_dynamo.onnx", "cases/files/untrained.pth"],
-    ["cases/files/nodes_out_of_order.onnx", "osnet_x0_25.pth"],
-  ])("is found of PyTorch's %s", (file, weights) => {
-    const model = decodeOnnx(readFixture(file), { subject: file });
-    expect(proved(model, checkpointOf(weights))).toMatchObject({
-      input: "normalised",
-      outputs: [{ layer: "fc.2" }],
-    });
-  });
+  it.skipIf(missing("cases/soundness/honest.onnx")).each(EXPORTED.filter((files) => !missing(...files)))(
+    "is found of PyTorch's %s",
+    (file, weights) => {
+      const model = decodeOnnx(readFixture(file), { subject: file });
+      expect(proved(model, checkpointOf(weights))).toMatchObject({
+        input: "normalised",
+        outputs: [{ layer: "fc.2" }],
+      });
+    },
+  );
 
   it.skipIf(missing("cases/soundness/honest.onnx")).each([
     ["tail_times_two", "Mul"],

@@ -1,0 +1,65 @@
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
+import { FAMILIES, missing, readFixture } from "../../fixtures.js";
+import type { Seed } from "./campaign.js";
+
+const checkpoints = new Map<string, Checkpoint>();
+
+/** A checkpoint of the fixtures, opened once. */
+export function checkpointOf(name: string): Checkpoint {
+  const checkpoint = checkpoints.get(name) ?? openCheckpoint(readFixture(name), { subject: name });
+  checkpoints.set(name, checkpoint);
+  return checkpoint;
+}
+
+/** How our exporter writes the files that are edited: every form of every layer. */
+const OPTIONS: Readonly<Record<string, OnnxOptions>> = {
+  folded: {},
+  unfolded: { fold: false, opset: 18 },
+  "opset 11": { opset: 11, fold: false },
+  pixels: { preprocess: "bgr", opset: 17 },
+};
+
+/** Files of other exporters, and what they were made from. */
+export const EXPORTED: readonly (readonly [file: string, weights: string])[] = [
+  ["osnet_x0_25.torch1.13.op9.onnx", "osnet_x0_25.pth"],
+  ["osnet_x0_25.torch1.13.op12.onnx", "osnet_x0_25.pth"],
+  ["osnet_x0_25.torch1.13.op12.unfolded.onnx", "osnet_x0_25.pth"],
+  ["osnet_x0_25.torch1.13.op16.onnx", "osnet_x0_25.pth"],
+  ["osnet_x0_25.torch1.13.static_unnamed.onnx", "osnet_x0_25.pth"],
+  ["osnet_ain_x0_25.torch1.13.op12.onnx", "osnet_ain_x0_25.pth"],
+  ["osnet_ain_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ain_x0_25.pth"],
+  ["osnet_ibn_x0_25.torch1.13.op12.onnx", "osnet_ibn_x0_25.pth"],
+  ["osnet_ibn_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ibn_x0_25.pth"],
+  ["osnet_nas_x0_25.torch1.13.op12.onnx", "osnet_nas_x0_25.pth"],
+  ["osnet_nas_x0_25.torch1.13.op12.unfolded.onnx", "osnet_nas_x0_25.pth"],
+  ["cases/soundness/honest.onnx", "osnet_x0_25.pth"],
+  ["cases/soundness/dead_gate.onnx", "cases/soundness/dead_gate.pth"],
+  ["cases/files/untrained_dynamo.onnx", "cases/files/untrained.pth"],
+  ["cases/files/nodes_out_of_order.onnx", "osnet_x0_25.pth"],
+  ["real/osnet_x0_25_msmt17.torch2.8.onnx", "real/osnet_x0_25_msmt17.pth"],
+];
+
+/** Every proven file that this machine has the fixtures of. */
+export function seeds(): readonly Seed[] {
+  const own = FAMILIES.filter((family) => !missing(`${family}.pth`)).flatMap((family) =>
+    Object.entries(OPTIONS).map(([form, options]) => {
+      const checkpoint = checkpointOf(`${family}.pth`);
+      return {
+        name: `${family} ${form}`,
+        checkpoint,
+        model: lowerToOnnx(checkpoint.graph, checkpoint.stateDict, options),
+      };
+    }),
+  );
+  const exported = EXPORTED.filter((files) => !missing(...files)).map(([file, weights]) => {
+    const model = decodeOnnx(readFixture(file), { subject: file });
+    const [input, ...others] = model.graph.inputs;
+    // Small images settle more edits in the same time.
+    const shape = [input?.shape?.[0] ?? "n", 3, "height", "width"];
+    const graph = { ...model.graph, inputs: [{ ...input, name: input?.name ?? "", shape }, ...others] };
+    return { name: file, checkpoint: checkpointOf(weights), model: { ...model, graph } };
+  });
+  return [...own, ...exported];
+}
