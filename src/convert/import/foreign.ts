@@ -68,6 +68,8 @@ export interface Reading {
   readonly layout?: Layout;
   /** [N, C] that stands for [N, C, 1, 1]. */
   readonly isFlat?: true;
+  /** [N, C, 1] that stands for [N, C]. */
+  readonly isLine?: true;
   /** (element − zero) · scale. */
   readonly quantised?: { readonly scale: number; readonly zero: number };
 }

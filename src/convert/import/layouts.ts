@@ -67,6 +67,7 @@ const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "GatherND", "MatMul",
  * that gives it another meaning, such as a convolution of NHWC.
  */
 export function onNchw(site: OperatorSite): OperatorSite | undefined {
+  if (site.inputs.some(isLine)) return onVectors(site);
   const layouts = site.inputs.map(layoutOf).filter((layout) => layout !== undefined);
   const { node } = site;
   const own = node.domain === NHWC_DOMAIN ? NHWC : undefined;
@@ -97,8 +98,35 @@ export function onNchw(site: OperatorSite): OperatorSite | undefined {
   return own ? { ...site, layout } : undefined;
 }
 
+function isLine(value: Value | undefined): boolean {
+  return value?.kind === "node" && value.reading?.isLine === true;
+}
+
+/** Operators that mean the same on [N, C, 1] as on [N, C], constants of three axes aside. */
+function onVectors(site: OperatorSite): OperatorSite | undefined {
+  const { opType, domain } = site.node;
+  if (domain !== "" || site.inputs.some((value) => value?.kind === "node" && !isLine(value)))
+    return undefined;
+  if (MOVES_AXES.has(opType) || opType === "BatchNormalization") return { ...site, isLine: true };
+  if (!ELEMENTWISE.has(opType)) return undefined;
+  const inputs = site.inputs.map(withoutLastAxis);
+  return inputs.includes(null)
+    ? undefined
+    : { ...site, isLine: true, inputs: inputs.map((value) => value ?? undefined) };
+}
+
+/** A constant that is spread over [N, C, 1], as it would be spread over [N, C]; null where it is not. */
+function withoutLastAxis(value: Value | undefined): Value | undefined | null {
+  const tensor = asTensor(value);
+  if (value?.kind !== "constant" || !tensor || tensor.data.length <= 1) return value;
+  if (tensor.shape.length > 3 || tensor.shape.at(-1) !== 1) return null;
+  return { ...value, tensor: { ...tensor, shape: tensor.shape.slice(0, -1) } };
+}
+
 /** A result as a value of the file: in the layout that its operator worked in, unless it says how it is read. */
-export function laidOut(value: Value, { layout, inputs, node: { opType }, output }: OperatorSite): Value {
+export function laidOut(value: Value, site: OperatorSite): Value {
+  const { layout, inputs, output } = site;
+  const { opType } = site.node;
   if (value.kind !== "node") return value;
   const { node } = value;
   // Integers that an operator only moves keep their scale.
@@ -107,6 +135,7 @@ export function laidOut(value: Value, { layout, inputs, node: { opType }, output
     : inputs.flatMap((input) => (input?.kind === "node" ? (input.reading?.quantised ?? []) : []))[0];
   const reading: Reading = {
     ...(layout && node.form.rank !== "flat" && !MOVES_AXES.has(opType) ? { layout } : {}),
+    ...(site.isLine && !MOVES_AXES.has(opType) ? { isLine: true } : {}),
     ...(quantised ? { quantised } : {}),
     ...value.reading,
   };

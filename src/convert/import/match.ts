@@ -1,5 +1,12 @@
 import { unreadLayers } from "../../arch/graph.js";
-import { ancestors, type Dialect, expand, type LayerGraph, type OsnetSpec } from "../../arch/index.js";
+import {
+  ancestors,
+  type Dialect,
+  expand,
+  type LayerGraph,
+  type LayerNode,
+  type OsnetSpec,
+} from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { OnnxModel } from "../formats/onnx/index.js";
 import { type Difference, difference } from "./differences.js";
@@ -116,7 +123,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
         if (node.reading) readings.set(node.value, node.reading);
       }
     }
-    constants.set(layer.name, products.get(layer.name) ?? node.constants);
+    constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));
     if (node.roundings) roundings.set(layer.name, node.roundings);
   }
   const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
@@ -145,6 +152,15 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       .filter(({ layer }) => needed.has(layer))
       .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
   };
+}
+
+/** The constants of a layer that has a bias, where the file leaves out one of zeros, as the operators' default is. */
+function withAbsentBias(layer: LayerNode, { op }: ForeignNode, constants: Constants): Constants {
+  if (constants.bias || layer.parameters.bias === undefined || !constants.weight) return constants;
+  const channels = op.kind === "conv" ? op.outChannels : op.kind === "linear" ? op.outFeatures : undefined;
+  return channels === undefined
+    ? constants
+    : { ...constants, bias: { dtype: "float32", shape: [channels], data: new Float32Array(channels) } };
 }
 
 /**

@@ -13,6 +13,8 @@ export interface Trail {
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
   readonly skipped: ReadonlySet<string>;
+  /** Whether no convolution of the file has a batch norm behind it. */
+  readonly foldsAll: boolean;
   /** The layers that read a layer. */
   readersOf(layer: LayerNode): readonly LayerNode[];
   consumersOf(node: ForeignNode): readonly ForeignNode[];
@@ -47,6 +49,10 @@ export function startTrail(
     absorbed: new Set(),
     products: new Map(),
     skipped,
+    foldsAll: !foreign.nodes.some(
+      ({ op, inputs: [input] }) =>
+        (op.kind === "batchNorm" || op.kind === "affine") && input?.op.kind === "conv",
+    ),
     readersOf: ({ name }) => readers.get(name) ?? [],
     consumersOf: (node) => foreign.consumers.get(node) ?? [],
     isFree: (node) => !owners.has(node),

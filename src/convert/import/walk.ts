@@ -93,10 +93,23 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     trail.products.set(layer.name, product);
     trail.products.set(input, { ...(product.weight ? { weight: product.weight } : {}) });
     trail.absorbed.add(input);
-  } else if (isKind(source, "linear") || (isKind(source, "conv") && source.constants.bias)) {
+  } else if (isKind(source, "linear") || (isKind(source, "conv") && isFoldedInto(trail, source, next))) {
     trail.merge(layer, source);
     trail.absorbed.add(input);
   } else recover(trail, layer, source);
+}
+
+/**
+ * Whether a convolution has the batch norm after it in its constants: a bias says so, or its absence where all are folded
+ * and another norm does not stand in the place. Exporters leave out a bias of zeros, which untrained batch norms make.
+ */
+function isFoldedInto(
+  { foldsAll }: Trail,
+  { constants }: ForeignNode<"conv">,
+  next: readonly ForeignNode[],
+): boolean {
+  if (constants.bias) return true;
+  return foldsAll && !next.some((node) => isKind(node, "trainingNorm", "instanceNorm", "layerNorm"));
 }
 
 function matchProduct(trail: Trail, layer: LayerNode): void {

@@ -141,8 +141,11 @@ function matchedCandidate(
 }
 
 /** A value of the file as the activation that it stands for. */
-function asRead(tensor: RealTensor, { layout, isFlat, quantised }: Reading = {}): RealTensor {
-  const whole = isFlat && tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor;
+function asRead(tensor: RealTensor, { layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
+  const isSpread = isFlat && tensor.shape.length === 2;
+  const isNarrow = isLine && tensor.shape.length === 3;
+  const shape = isSpread ? [...tensor.shape, 1, 1] : isNarrow ? tensor.shape.slice(0, 2) : tensor.shape;
+  const whole = isSpread || isNarrow ? { ...tensor, shape } : tensor;
   const moved =
     layout && whole === tensor && tensor.shape.length === layout.length
       ? permute(tensor, towardsNchw(layout))

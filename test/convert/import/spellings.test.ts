@@ -70,6 +70,24 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
     operator("Squeeze", [inputOf(node)], "half", { axes: ints(3) }),
     operator("Squeeze", ["half"], "global_avgpool.flatten", { axes: ints(2) }),
   ]),
+  "a batch norm of three axes between two Reshapes": swap(
+    "fc.1",
+    (node) => [
+      operator("Reshape", [inputOf(node), "three"], "long"),
+      { ...node, inputs: ["long", ...node.inputs.slice(1)], outputs: ["normed"] },
+      operator("Reshape", ["normed", "two"], "fc.1"),
+    ],
+    { three: int64(-1, FC.shape[0] ?? 0, 1), two: int64(-1, FC.shape[0] ?? 0) },
+  ),
+  "an activation of three axes": swap(
+    "fc.2",
+    (node) => [
+      operator("Unsqueeze", [inputOf(node)], "long", { axes: ints(2) }),
+      operator("Relu", ["long"], "active"),
+      operator("Squeeze", ["active"], "fc.2", { axes: ints(2) }),
+    ],
+    {},
+  ),
   "a linear layer as MatMul and Add": swap(
     "fc.0",
     (node) => [

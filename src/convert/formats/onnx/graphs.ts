@@ -1,3 +1,4 @@
+import { inOrder } from "../order.js";
 import type { OnnxSource } from "./external.js";
 import {
   type IAttributeProto,
@@ -133,11 +134,32 @@ export function decodeGraph(proto: IGraphProto, file: OnnxSource): OnnxGraph {
     name: proto.name ?? "",
     inputs: (proto.input ?? []).map(decodeValue),
     outputs: (proto.output ?? []).map(decodeValue),
-    nodes: (proto.node ?? []).map((node) => decodeNode(node, file)),
+    nodes: sorted(proto.node ?? [], file.subject).map((node) => decodeNode(node, file)),
     initializers: new Map(
       (proto.initializer ?? []).map((tensor) => [tensor.name ?? "", decodeTensor(tensor, file)]),
     ),
   };
+}
+
+/** Nodes each after those whose values it reads, as runtimes run them: files have them in any order. */
+function sorted(nodes: readonly INodeProto[], subject: string): readonly INodeProto[] {
+  const sources = new Map<string, string>();
+  for (const [index, { output }] of nodes.entries())
+    for (const name of output ?? []) if (name !== "") sources.set(name, String(index));
+  const before = (node: INodeProto): readonly string[] =>
+    namesRead(node).flatMap((name) => sources.get(name) ?? []);
+  const isSorted = nodes.every((node, index) => before(node).every((source) => Number(source) < index));
+  if (isSorted) return nodes;
+  return inOrder(new Map(nodes.map((node, index) => [String(index), node])), before, subject);
+}
+
+/** What a node reads, and what the graphs in its attributes read of the graph around them. */
+function namesRead({ input, attribute }: INodeProto): readonly string[] {
+  const inside = (attribute ?? []).flatMap(({ g }) => [
+    ...(g?.node ?? []).flatMap(namesRead),
+    ...(g?.output ?? []).map(({ name }) => name ?? ""),
+  ]);
+  return inside.length > 0 ? [...(input ?? []), ...inside] : (input ?? []);
 }
 
 function encodeNode({ name, opType, domain, inputs, outputs, attributes }: OnnxNode): INodeProto {

@@ -11,4 +11,13 @@ export type {
   OnnxNode,
   OnnxValue,
 } from "./model.js";
-export { dtypeToCode, float, int, ints, type OnnxAttributeRecord, onnxNode, text } from "./model.js";
+export {
+  codeToDType,
+  dtypeToCode,
+  float,
+  int,
+  ints,
+  type OnnxAttributeRecord,
+  onnxNode,
+  text,
+} from "./model.js";

@@ -6,10 +6,11 @@
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
 import type { AbsentBytes } from "../refusals.js";
-import { decodeGraph, decodeSignature, encodeGraph, encodeSignature } from "./graph.js";
+import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
 import {
   asObject,
   asString,
+  elements,
   expectModest,
   isObject,
   type Json,
@@ -19,7 +20,7 @@ import {
   refusal,
 } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
-import type { TfjsFiles, TfjsModel } from "./model.js";
+import type { TfjsFiles, TfjsGraphModel, TfjsModel } from "./model.js";
 
 /** The files of a model. The same model always gives the same bytes. */
 export function encodeTfjs(model: TfjsModel): TfjsFiles {
@@ -74,12 +75,14 @@ export function decodeTfjs({ json, shards }: TfjsFiles, { subject, absent }: Dec
     ...decodeManifest(member(document, "weightsManifest"), shards, absent),
   };
   if (format === "layers-model") return { ...parts, format, topology: asObject(topology) };
-  return {
+  const model: TfjsGraphModel = {
     ...parts,
     format,
     nodes: decodeGraph(topology),
     signature: decodeSignature(signatureOf(document)),
   };
+  expectEntryPoint(document, model);
+  return model;
 }
 
 function parse(json: Uint8Array, subject: string): Located {
@@ -108,13 +111,50 @@ function formatOf(document: Located): TfjsModel["format"] {
   throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);
 }
 
-/** The signature stands at the top since tensorflowjs 3.0, and in the metadata before. */
+/**
+ * The signature stands at the top since tensorflowjs 3.0, and in the metadata before: tfjs takes that one where there are
+ * both (`GraphModel.loadWithWeightMap`).
+ */
 function signatureOf(document: Located): Located {
   const found = member(document, "signature");
-  if (found.value !== undefined) return found;
   const metadata = member(document, "userDefinedMetadata");
   const earlier = isObject(metadata.value) ? member(metadata, "signature") : found;
-  return earlier.value === undefined ? { value: {}, at: found.at } : earlier;
+  const taken = earlier.value === undefined || earlier.value === null ? found : earlier;
+  return taken.value === undefined || taken.value === null ? { value: {}, at: found.at } : taken;
+}
+
+/**
+ * What a program gives tfjs and gets from it: inputs are placeholders, outputs are values of the graph, each once, and
+ * nothing else runs. tfjs itself leaves out outputs that it does not find, gives a value once that is named twice, lets any
+ * value be fed, and takes a weight in place of a node of its name.
+ */
+function expectEntryPoint(document: Located, { nodes, signature, weights }: Entry): void {
+  const { at } = document;
+  const initializer = member(document, "modelInitializer");
+  if (isObject(initializer.value) && elements(member(initializer, "node")).length > 0)
+    throw refusal(at, "a graph that runs before the model", "one graph", "freeze the model", "unsupported");
+  const operators = new Map(nodes.map(({ name, op }) => [name, op]));
+  for (const [key, { name }] of signature.inputs)
+    if (!operators.get(nodeOf(name))?.startsWith("Placeholder"))
+      throw refusal(at, `the input ${shown(key)} at ${shown(name)}`, "a placeholder of the graph");
+  const seen = new Set<string>();
+  for (const [key, { name }] of signature.outputs) {
+    if (!operators.has(nodeOf(name)))
+      throw refusal(at, `the output ${shown(key)} at ${shown(name)}`, "a node of the graph");
+    // `NAME` is `NAME:0`.
+    const value = /:\d+$/.test(name) ? name : `${name}:0`;
+    if (seen.has(value)) throw refusal(at, `two outputs at ${shown(name)}`, "one");
+    seen.add(value);
+  }
+  for (const name of weights.keys())
+    if ((operators.get(name) ?? "Const") !== "Const")
+      throw refusal(at, `a weight ${shown(name)}, which a ${operators.get(name)} computes`, "one source");
+}
+
+type Entry = Pick<TfjsGraphModel, "nodes" | "signature" | "weights">;
+
+function shown(name: string): string {
+  return JSON.stringify(name.slice(0, 80));
 }
 
 function text<K extends string>(document: Located, key: K): { readonly [P in K]?: string } {

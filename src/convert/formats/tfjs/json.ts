@@ -17,29 +17,62 @@ const MAX_BYTES = 32 << 20;
 /** Keras's configurations nest a dozen levels, what a user adds a few more. Parsers and printers work by recursion. */
 const MAX_DEPTH = 64;
 
-const [QUOTE, BACKSLASH] = ['"', "\\"].map((character) => character.charCodeAt(0));
+const [QUOTE, BACKSLASH, COLON] = ['"', "\\", ":"].map((character) => character.charCodeAt(0));
 const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = ["[", "]", "{", "}"].map((character) =>
   character.charCodeAt(0),
 );
 
 /**
- * Looks at a `model.json` before it is parsed. In UTF-8 no byte of another character is one of JSON's own.
+ * Looks at a `model.json` before it is parsed. In UTF-8 no byte of another character is one of JSON's own. Of two members of
+ * a name JavaScript and Python take the last, other readers the first.
  *
- * @throws InputError (`unsupported`) for one of more than 32 MiB, or that nests deeper than 64 levels
+ * @throws InputError (`unsupported`) for one of more than 32 MiB, or that nests deeper than 64 levels, (`format`) for one
+ * with two members of a name in an object
  */
 export function expectModest(json: Uint8Array, subject: string): void {
   if (json.length > MAX_BYTES) throw immodest(subject, `${json.length} bytes`, `at most ${MAX_BYTES}`);
   let depth = 0;
-  let isText = false;
+  /** Where the string that the walk is in begins, behind its quotation mark. */
+  let start = -1;
+  /** The last string, a name if a colon follows. */
+  let text: Uint8Array = json.subarray(0, 0);
+  const names: (Set<string> | undefined)[] = [];
   for (let at = 0; at < json.length; at++) {
     const byte = json[at];
-    if (isText) {
+    if (start >= 0) {
       if (byte === BACKSLASH) at++;
-      else if (byte === QUOTE) isText = false;
-    } else if (byte === QUOTE) isText = true;
+      else if (byte === QUOTE) {
+        text = json.subarray(start, at);
+        start = -1;
+      }
+    } else if (byte === QUOTE) start = at + 1;
+    else if (byte === COLON) expectNew(names[depth], text, subject);
     else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) depth--;
-    else if ((byte === OPEN_ARRAY || byte === OPEN_OBJECT) && ++depth > MAX_DEPTH)
-      throw immodest(subject, `more than ${MAX_DEPTH} lists in each other`, `at most ${MAX_DEPTH}`);
+    else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
+      if (++depth > MAX_DEPTH)
+        throw immodest(subject, `more than ${MAX_DEPTH} lists in each other`, `at most ${MAX_DEPTH}`);
+      names[depth] = byte === OPEN_OBJECT ? new Set() : undefined;
+    }
+  }
+}
+
+function expectNew(names: Set<string> | undefined, text: Uint8Array, subject: string): void {
+  const written = UTF8.decode(text);
+  // The same name may be written with escapes.
+  const name = written.includes("\\") ? unescaped(written) : written;
+  if (names?.has(name))
+    throw refusal(subject, `two members ${JSON.stringify(name.slice(0, 80))} of one object`, "one");
+  names?.add(name);
+}
+
+const UTF8 = new TextDecoder();
+
+/** A name with its escapes; what is no JSON stays as it is, which parsing refuses. */
+function unescaped(text: string): string {
+  try {
+    return String(JSON.parse(`"${text}"`));
+  } catch {
+    return text;
   }
 }
 

@@ -1,6 +1,6 @@
 import { DTYPES, type DType, elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
-import { FLOAT_DTYPES, toReal } from "../../../core/tensor-cast.js";
-import { dtypeToCode, type OnnxNode } from "../../formats/onnx/index.js";
+import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/tensor-cast.js";
+import { codeToDType, type OnnxNode } from "../../formats/onnx/index.js";
 import { type Form, isKind, type Value } from "../foreign.js";
 import { wholeNumbers } from "../products.js";
 import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader } from "./site.js";
@@ -98,14 +98,78 @@ export function isFloat({ dtype }: Tensor): boolean {
 
 /** Whole numbers that graphs compute: of shapes, and of what depends on them. */
 
-const FLOATS: readonly DType[] = ["float16", "bfloat16", "float32", "float64"];
-
-/** A constant's own bits stay; casts to floating-point types only say how to compute. */
-export const readCast: OperatorReader = ({ node, inputs: [input] }) => {
+/**
+ * Constants are cast as runtimes cast them: towards zero, whole numbers modulo the type's range. Activations are floats, of
+ * whatever width, and a cast to a float only says how to compute.
+ */
+export const readCast: OperatorReader = ({ node, inputs: [input, like] }) => {
+  const dtype = node.opType === "CastLike" ? dtypeOf(like) : codeToDType(int(node, "to", 0));
   const tensor = asTensor(input);
-  const isRounded = FLOATS.every((dtype) => dtypeToCode(dtype) !== int(node, "to", dtypeToCode("float32")));
-  if (asNode(input) && isRounded) return undefined;
-  return tensor && !FLOATS.includes(tensor.dtype) ? integers(input) : input;
+  if (!dtype) return undefined;
+  if (tensor) return isWidened(tensor, dtype) ? input : cast(tensor, dtype);
+  return asNode(input) && !isFloatType(dtype) ? undefined : input;
+};
+
+/** Whether a cast changes no number: then a weight's own bits stay, and its type says what it was stored in. */
+function isWidened(tensor: Tensor, dtype: DType): boolean {
+  return (
+    tensor.dtype === dtype ||
+    (isFloat(tensor) && (dtype === "float64" || (dtype === "float32" && tensor.dtype !== "float64")))
+  );
+}
+
+function dtypeOf(value: Value | undefined): DType | undefined {
+  if (value?.kind === "shape") return "int64";
+  return value?.kind === "node" ? "float32" : asTensor(value)?.dtype;
+}
+
+function isFloatType(dtype: DType): dtype is FloatDType {
+  return FLOAT_DTYPES.some((float) => float === dtype);
+}
+
+/** Undefined where a runtime's result is not defined, such as a NaN as a whole number. */
+function cast(tensor: Tensor, dtype: DType): Value | undefined {
+  const { shape, data } = tensor;
+  if (isFloat(tensor) && isFloatType(dtype))
+    return { kind: "constant", tensor: castFloat(tensor, dtype, "constant") };
+  if (data.length > MAX_EXPANDED) return undefined;
+  const numbers = isFloat(tensor)
+    ? Array.from(toReal(tensor, "constant").data)
+    : Array.from(data as ArrayLike<number | bigint>);
+  if (isFloatType(dtype)) {
+    const real: Tensor<"float64"> = { dtype: "float64", shape, data: Float64Array.from(numbers, Number) };
+    return { kind: "constant", tensor: dtype === "float64" ? real : castFloat(real, dtype, "constant") };
+  }
+  if (dtype === "bool")
+    return {
+      kind: "constant",
+      tensor: { dtype, shape, data: Uint8Array.from(numbers, (value) => Number(Number(value) !== 0)) },
+    };
+  const whole = numbers.map((value) =>
+    typeof value === "bigint" ? value : towardsZero(value, tensor, dtype),
+  );
+  const integers = BigInt64Array.from(whole, (value) => value ?? 0n);
+  if (whole.includes(undefined)) return undefined;
+  if (dtype === "int64") return { kind: "constant", tensor: { dtype, shape, data: integers } };
+  const narrow = new DTYPES[dtype](integers.length);
+  for (const [index, value] of integers.entries()) narrow[index] = Number(BigInt.asIntN(32, value));
+  return { kind: "constant", tensor: { dtype, shape, data: narrow } as Tensor };
+}
+
+/** A number without its fraction; undefined if a float is beyond the type's range, where processors differ. */
+function towardsZero(value: number, from: Tensor, dtype: DType): bigint | undefined {
+  const whole = Math.trunc(value);
+  if (!isFloat(from)) return BigInt(whole);
+  const [least, most] = INTEGER_RANGES[dtype] ?? [0, -1];
+  return whole >= least && whole <= most ? BigInt(whole) : undefined;
+}
+
+const INTEGER_RANGES: Readonly<Partial<Record<DType, readonly [number, number]>>> = {
+  int8: [-128, 127],
+  uint8: [0, 255],
+  int16: [-32_768, 32_767],
+  int32: [-(2 ** 31), 2 ** 31 - 1],
+  int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
 };
 
 /** Shapes are whole numbers in a line; other concatenations have no place in an OSNet. */
@@ -182,24 +246,20 @@ export const readTile: OperatorReader = ({ inputs }) => {
 /** More channels than an OSNet has for a batch; a file may declare any number. */
 const MAX_EXPANDED = 1 << 16;
 
-/** As many zeros as a constant shape says, or of another value; only lists of a few whole numbers have a use. */
+/** As many zeros as a constant shape says, or of another value; only lists of a few numbers have a use. */
 export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const shape = numbers(inputs[0]);
   const [length = 0, ...rest] = shape ?? [];
   const value = node.attributes.get("value");
-  const fill = value?.type === "tensor" ? Number(value.value.data[0]) : 0;
-  if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || !Number.isInteger(fill))
+  const fill: Tensor =
+    value?.type === "tensor" ? value.value : { dtype: "float32", shape: [1], data: Float32Array.of(0) };
+  if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || fill.data.length !== 1)
     return undefined;
-  return { kind: "constant", tensor: wholeNumbers(Array<number>(length).fill(fill)) };
+  const data = new DTYPES[fill.dtype](length);
+  // One array type on both sides.
+  (data as Float32Array).fill(fill.data[0] as number);
+  return { kind: "constant", tensor: { ...fill, shape: [length], data } };
 };
-
-function integers(value: Value | undefined): Value | undefined {
-  const tensor = asTensor(value);
-  if (!tensor) return undefined;
-  const values = Array.from(tensor.data as ArrayLike<number | bigint>, Number);
-  if (!values.every(Number.isInteger)) return undefined;
-  return { kind: "constant", tensor: wholeNumbers(values, tensor.shape) };
-}
 
 function truth(value: boolean): Tensor {
   return { dtype: "bool", shape: [], data: Uint8Array.of(Number(value)) };

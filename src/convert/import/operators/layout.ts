@@ -1,4 +1,4 @@
-import { type ForeignNode, isKind, type Layout, type Value } from "../foreign.js";
+import { type ForeignNode, isKind, type Layout, type Reading, type Value } from "../foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
 import { reshapedBack } from "./norms.js";
@@ -17,16 +17,18 @@ import { globalPool, pointwiseOp } from "./windows.js";
 
 /** Operators that move elements without changing them, and reductions over a plane. */
 
-export const readFlatten: OperatorReader = ({ node, inputs, output }) => {
+export const readFlatten: OperatorReader = ({ node, inputs, output, isLine }) => {
   const input = asNode(inputs[0]);
-  return input && int(node, "axis", 1) === 1 ? flattened(input, output) : undefined;
+  return input && [1, input.form.rank === "flat" && !isLine ? -1 : 1].includes(int(node, "axis", 1))
+    ? flattened(input, output)
+    : undefined;
 };
 
 /**
  * The target is not always a constant: exporters compute it from the input's own shape, which can only mean [N, −1]
  * where a pooled map is its input.
  */
-export const readReshape: OperatorReader = ({ node, inputs, output, layout }) => {
+export const readReshape: OperatorReader = ({ node, inputs, output, layout, isLine }) => {
   const target = ints(node, "shape") ?? numbers(inputs[1]);
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
   if (tensor) return target && constant(reshaped(tensor, resolveShape(target, tensor.shape)));
@@ -34,6 +36,10 @@ export const readReshape: OperatorReader = ({ node, inputs, output, layout }) =>
   const back = target && !layout && reshapedBack(input, target, output);
   if (back) return back;
   const [, columns = -1] = target ?? [];
+  if (target?.length === 3)
+    return columns === input.form.channels && target[2] === 1 && !layout ? onLine(input, output) : undefined;
+  if (isLine && target?.length === 2)
+    return columns === -1 || columns === input.form.channels ? vector(input) : undefined;
   if (!target || (target.length === 2 && (columns < 1 || columns === input.form.channels)))
     return flattened(input, output);
   const [, , height, width] = target;
@@ -54,18 +60,41 @@ export const readSqueeze: OperatorReader = (site) => {
       ),
     );
   }
-  // Two squeezes of one axis each are one flattening; the value between them is [N, C, 1], and nobody's.
-  return input && flattened(input, site.output);
+  const [axis, ...others] = axes ?? [];
+  if (!input) return undefined;
+  if (site.isLine)
+    return !axes || (others.length === 0 && (axis === 2 || axis === -1)) ? vector(input) : undefined;
+  // One axis of two.
+  const isHalf = axis !== undefined && others.length === 0 && input.form.rank === "pooled" && !site.layout;
+  return isHalf && [2, 3, -1, -2].includes(axis) ? onLine(input, site.output) : flattened(input, site.output);
 };
 
 export const readUnsqueeze: OperatorReader = (site) => {
   const axes = attributeOrInput(site, "axes", 1);
   const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
   if (tensor) return axes && constant(reshaped(tensor, unsqueezedShape(tensor.shape, axes)));
+  if (input && (site.isLine || input.form.rank === "flat") && axes?.length === 1) {
+    const [axis = 0] = axes;
+    if (site.isLine) return [2, 3, -1, -2].includes(axis) ? unflattened(input, site.output, NCHW) : undefined;
+    if (axis === 2 || axis === -1) return onLine(input, site.output);
+  }
   // Before the channels, or behind them.
   const before = axes?.some((axis) => axis === 1 || axis === -3) && !axes.includes(3) && !axes.includes(-1);
   return input && unflattened(input, site.output, before ? NHWC : NCHW);
 };
+
+/** [N, C] or [N, C, 1, 1] as [N, C, 1]: the same vector, with an axis that means nothing. */
+function onLine(input: ForeignNode, output: string): Value | undefined {
+  const reading: Reading = { isLine: true };
+  if (input.form.rank === "flat") return { kind: "node", node: input, reading };
+  const flat = asNode(flattened(input, output));
+  return flat && { kind: "node", node: { ...flat, reading }, reading };
+}
+
+/** [N, C, 1] as [N, C] again. */
+function vector(input: ForeignNode): Value {
+  return { kind: "node", node: input };
+}
 
 /** The same activation in another layout. */
 export const readTranspose: OperatorReader = ({ node, inputs, layout = NCHW }) => {

@@ -1,6 +1,7 @@
 import { InputError } from "../../../core/errors.js";
 import type { DType } from "../../../core/tensor.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
+import { inOrder } from "../../formats/order.js";
 import {
   arrayOf,
   type LayerCall,
@@ -23,55 +24,6 @@ export function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel,
     (entry): entry is [string, string] => typeof entry[1] === "string",
   );
   return { producer: { name: convertedBy ?? "", version: "" }, metadata: new Map(texts) };
-}
-
-/**
- * Names in the order of their computation, each after all that it reads. Names that nothing computes are left out.
- *
- * @throws InputError (`format`) if a name depends on itself
- */
-export function inOrder<T>(
-  items: ReadonlyMap<string, T>,
-  reads: (item: T) => readonly string[],
-  subject: string,
-): readonly T[] {
-  const done = new Set<string>();
-  const open = new Set<string>();
-  const order: T[] = [];
-  for (const start of items.keys()) {
-    // Depth first without recursion: a graph may be a chain of any length.
-    const pending = [{ name: start, inputs: inputsOf(start), next: 0 }];
-    for (let top = pending.at(-1); top; top = pending.at(-1)) {
-      const { name } = top;
-      if (top.next === 0 && done.has(name)) {
-        pending.pop();
-        continue;
-      }
-      open.add(name);
-      const input = top.inputs[top.next++];
-      if (input === undefined) {
-        pending.pop();
-        open.delete(name);
-        done.add(name);
-        const item = items.get(name);
-        if (item !== undefined) order.push(item);
-      } else if (open.has(input))
-        throw new InputError({
-          code: "format",
-          subject,
-          found: `${JSON.stringify(input.slice(0, 80))}, which is computed from itself`,
-          expected: "a graph without circles",
-          remedy: "export the model again",
-        });
-      else if (!done.has(input)) pending.push({ name: input, inputs: inputsOf(input), next: 0 });
-    }
-  }
-  return order;
-
-  function inputsOf(name: string): readonly string[] {
-    const item = items.get(name);
-    return item === undefined ? [] : reads(item);
-  }
 }
 
 /**
@@ -108,10 +60,11 @@ function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly 
   return later;
 }
 
-/** What no other node reads. */
+/** What no other node reads, in tfjs's order: that of an object's keys, which has whole numbers first. */
 function unread(nodes: readonly TfjsNode[]): readonly string[] {
   const read = new Set(nodes.flatMap(({ inputs }) => inputs.map(nodeOf)));
-  return nodes.filter(({ name, op }) => !read.has(name) && op !== "NoOp").map(({ name }) => name);
+  const names = nodes.filter(({ name, op }) => !read.has(name) && op !== "NoOp").map(({ name }) => name);
+  return Object.keys(Object.fromEntries(names.map((name) => [name, true])));
 }
 
 function expectNumbers({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subject: string): void {

@@ -54,6 +54,27 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
     /functions of its own/,
   ],
   ["a missing file", (d) => void d.weightsManifest[0]?.paths.push("b.bin"), /no file "b.bin"/],
+  [
+    "a graph that runs first",
+    (d) => void Object.assign(d, { modelInitializer: { node: [{}] } }),
+    /before the model/,
+  ],
+  [
+    "an input that is no placeholder",
+    (d) => void Object.assign(d, { signature: { inputs: { x: { name: "y:0" } } } }),
+    /placeholder/,
+  ],
+  [
+    "an output that is not there",
+    (d) => void Object.assign(d, { signature: { outputs: { x: { name: "z:0" } } } }),
+    /"z:0"/,
+  ],
+  [
+    "an output twice",
+    (d) => void Object.assign(d, { signature: { outputs: { a: { name: "y" }, b: { name: "y:0" } } } }),
+    /two outputs/,
+  ],
+  ["a weight for a node", (d) => set(d, 1, { name: "y" }), /a weight "y", which a Anything computes/],
   ["one file twice", (d) => void d.weightsManifest[0]?.paths.push("group1-shard1of1.bin"), /a second time/],
 ];
 
@@ -112,3 +133,33 @@ function refusalOf(act: () => unknown): InputError {
   }
   throw new Error("nothing was refused");
 }
+
+describe("model.json with two members of a name", () => {
+  const text = new TextDecoder().decode(FILES.json);
+  const read = (json: string) => () =>
+    decodeTfjs({ json: new TextEncoder().encode(json), shards: FILES.shards }, { subject });
+
+  it.each([
+    ["at the top", text.replace("{", '{"signature":{},')],
+    ["written with an escape", text.replace("{", '{"signat\\u0075re":{},')],
+    ["inside", text.replace('"outputs":{', '"outputs":{"features":{"name":"w:0"},')],
+  ])("%s is refused", (_where, json) => {
+    expect(json).not.toBe(text);
+    expect(read(json)).toThrow(InputError);
+    expect(read(json)).toThrow(/two members/);
+  });
+
+  it("is read where the objects are two, or a text only looks like members", () => {
+    expect(read(text.replace("{", '{"note":"\\"signature\\":1,\\"signature\\":2",'))).not.toThrow();
+  });
+});
+
+describe("the signature", () => {
+  it("is the metadata's where there are two, as in tfjs", () => {
+    const files = edited(FILES, (d) =>
+      Object.assign(d, { userDefinedMetadata: { signature: { outputs: { other: { name: "w:0" } } } } }),
+    );
+    const model = decodeTfjs(files, { subject });
+    expect(model.format === "graph-model" && [...model.signature.outputs.keys()]).toEqual(["other"]);
+  });
+});
