@@ -144,13 +144,18 @@ export function decodeGraph(proto: IGraphProto, file: OnnxSource): OnnxGraph {
 /** Nodes each after those whose values it reads, as runtimes run them: files have them in any order. */
 function sorted(nodes: readonly INodeProto[], subject: string): readonly INodeProto[] {
   const sources = new Map<string, string>();
-  for (const [index, { output }] of nodes.entries())
-    for (const name of output ?? []) if (name !== "") sources.set(name, String(index));
+  const keyOf = ({ output }: INodeProto, index: number): string =>
+    output?.find((name) => name !== "") ?? `node ${index}`;
+  const places = new Map(nodes.map((node, index) => [keyOf(node, index), index]));
+  for (const [index, node] of nodes.entries())
+    for (const name of node.output ?? []) if (name !== "") sources.set(name, keyOf(node, index));
   const before = (node: INodeProto): readonly string[] =>
     namesRead(node).flatMap((name) => sources.get(name) ?? []);
-  const isSorted = nodes.every((node, index) => before(node).every((source) => Number(source) < index));
+  const isSorted = nodes.every((node, index) =>
+    before(node).every((source) => (places.get(source) ?? 0) < index),
+  );
   if (isSorted) return nodes;
-  return inOrder(new Map(nodes.map((node, index) => [String(index), node])), before, subject);
+  return inOrder(new Map(nodes.map((node, index) => [keyOf(node, index), node])), before, subject);
 }
 
 /** What a node reads, and what the graphs in its attributes read of the graph around them. */

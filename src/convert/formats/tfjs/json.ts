@@ -35,18 +35,17 @@ export function expectModest(json: Uint8Array, subject: string): void {
   /** Where the string that the walk is in begins, behind its quotation mark. */
   let start = -1;
   /** The last string, a name if a colon follows. */
-  let text: Uint8Array = json.subarray(0, 0);
+  let [from, to] = [0, 0];
   const names: (Set<string> | undefined)[] = [];
   for (let at = 0; at < json.length; at++) {
     const byte = json[at];
     if (start >= 0) {
       if (byte === BACKSLASH) at++;
       else if (byte === QUOTE) {
-        text = json.subarray(start, at);
-        start = -1;
+        [from, to, start] = [start, at, -1];
       }
     } else if (byte === QUOTE) start = at + 1;
-    else if (byte === COLON) expectNew(names[depth], text, subject);
+    else if (byte === COLON) expectNew(names[depth], nameAt(json, from, to), subject);
     else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) depth--;
     else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
       if (++depth > MAX_DEPTH)
@@ -56,13 +55,21 @@ export function expectModest(json: Uint8Array, subject: string): void {
   }
 }
 
-function expectNew(names: Set<string> | undefined, text: Uint8Array, subject: string): void {
-  const written = UTF8.decode(text);
-  // The same name may be written with escapes.
-  const name = written.includes("\\") ? unescaped(written) : written;
+function expectNew(names: Set<string> | undefined, name: string, subject: string): void {
   if (names?.has(name))
     throw refusal(subject, `two members ${JSON.stringify(name.slice(0, 80))} of one object`, "one");
   names?.add(name);
+}
+
+/** A name as it is meant: the same one may be written with escapes. */
+function nameAt(json: Uint8Array, from: number, to: number): string {
+  let name = "";
+  for (let at = from; at < to; at++) {
+    const byte = json[at] ?? 0;
+    if (byte >= 0x80 || byte === BACKSLASH) return unescaped(UTF8.decode(json.subarray(from, to)));
+    name += String.fromCharCode(byte);
+  }
+  return name;
 }
 
 const UTF8 = new TextDecoder();
