@@ -1,0 +1,240 @@
+import { mulberry32 } from "../../core/random.js";
+import type { DistanceRows } from "./distances.js";
+import { evaluateQuery, type Labels, type QueryResult, type RankingFigures, summarise } from "./evaluate.js";
+
+/** What two models make of the same queries and gallery. */
+export interface RankingComparison {
+  readonly reference: RankingSide;
+  readonly candidate: RankingSide;
+  readonly parity: RankingParity;
+  /** Per query, in the order of the data set. */
+  readonly queries: readonly QueryComparison[];
+}
+
+export interface RankingSide {
+  /** Absent where the pictures have no labels. */
+  readonly figures?: RankingFigures;
+}
+
+/** A change and its 95 % bootstrap interval, over queries drawn with replacement, both models on the same draw. */
+export interface Change {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface RankingParity {
+  /** Candidate minus reference; absent without labels. */
+  readonly mAP?: Change;
+  readonly rank1?: Change;
+  /** Queries whose nearest gallery image is another. */
+  readonly flips: {
+    readonly count: number;
+    readonly share: number;
+    /** Of another identity before, of the query's now; the reverse; neither or both. Absent without labels. */
+    readonly toRight?: number;
+    readonly toWrong?: number;
+    readonly other?: number;
+  };
+  /** Mean share of the reference's k nearest that are among the candidate's k nearest. */
+  readonly overlap: readonly { readonly k: number; readonly value: number }[];
+  /** Mean Kendall τ-b of both orders of the reference's 100 nearest. */
+  readonly kendallTau: number;
+  /** |candidate − reference| of distances, over the reference's largest. */
+  readonly drift: { readonly max: number; readonly mean: number };
+}
+
+export interface QueryComparison {
+  readonly query: number;
+  readonly reference?: QueryResult;
+  readonly candidate?: QueryResult;
+  /** Gallery positions of the ten nearest. */
+  readonly referenceNearest: readonly number[];
+  readonly candidateNearest: readonly number[];
+  readonly isFlipped: boolean;
+  readonly kendallTau: number;
+}
+
+/** Labels of both sets; without them, each picture is a query among all others. */
+export interface RankingLabels {
+  readonly queries: Labels;
+  readonly gallery: Labels;
+}
+
+const OVERLAPS = [1, 5, 10, 20] as const;
+/** How many of the nearest Kendall's τ looks at: what a person would page through. */
+const ORDERED = 100;
+const SHOWN = 10;
+const RESAMPLES = 2000;
+
+/**
+ * Compares two rankings, query by query, so that no more than a few rows of distances are held.
+ *
+ * @param labels absent: queries and gallery are the same pictures, and a picture is not compared with itself
+ * @throws InputError (`argument`) if no query has a match
+ */
+export function compareRankings(
+  reference: DistanceRows,
+  candidate: DistanceRows,
+  labels: RankingLabels | undefined,
+): RankingComparison {
+  const queries: QueryComparison[] = [];
+  const overlaps = new Float64Array(OVERLAPS.length);
+  let largest = 0;
+  let farthestApart = 0;
+  let sumApart = 0;
+  const others = candidate.rows()[Symbol.iterator]();
+  for (const expected of reference.rows()) {
+    const query = queries.length;
+    const { value } = others.next();
+    const found: Float64Array = value ?? new Float64Array(expected.length).fill(Number.NaN);
+    for (let g = 0; g < expected.length; g++) {
+      const apart = Math.abs((found[g] as number) - (expected[g] as number));
+      // NaN counts as infinitely far.
+      if (!(apart <= farthestApart)) farthestApart = Number.isNaN(apart) ? Number.POSITIVE_INFINITY : apart;
+      sumApart += apart;
+      if ((expected[g] as number) > largest) largest = expected[g] as number;
+    }
+    const kept = keptFor(query, labels);
+    const before = nearestOf(expected, kept, ORDERED);
+    const after = nearestOf(found, kept, Math.max(...OVERLAPS));
+    for (const [index, k] of OVERLAPS.entries()) {
+      const set = new Set(after.slice(0, k));
+      const top = before.slice(0, k);
+      const shared = top.filter((g) => set.has(g)).length;
+      overlaps[index] = (overlaps[index] as number) + (top.length === 0 ? 1 : shared / top.length);
+    }
+    queries.push({
+      query,
+      ...(labels
+        ? {
+            reference: evaluateQuery(query, expected, labels.queries, labels.gallery),
+            candidate: evaluateQuery(query, found, labels.queries, labels.gallery),
+          }
+        : {}),
+      referenceNearest: before.slice(0, SHOWN),
+      candidateNearest: after.slice(0, SHOWN),
+      isFlipped: before[0] !== after[0],
+      kendallTau: kendallTau(before, expected, found),
+    });
+  }
+  const count = Math.max(1, queries.length);
+  const results = (side: "reference" | "candidate"): readonly QueryResult[] =>
+    queries.flatMap((query) => query[side] ?? []);
+  return {
+    reference: labels ? { figures: summarise(results("reference"), reference.gallery) } : {},
+    candidate: labels ? { figures: summarise(results("candidate"), candidate.gallery) } : {},
+    parity: {
+      ...(labels ? changesOf(results("reference"), results("candidate")) : {}),
+      flips: flipsOf(queries, labels),
+      overlap: OVERLAPS.map((k, index) => ({ k, value: (overlaps[index] as number) / count })),
+      kendallTau: queries.reduce((sum, query) => sum + query.kendallTau, 0) / count,
+      drift: {
+        max: ratio(farthestApart, largest),
+        mean: ratio(sumApart / Math.max(1, count * reference.gallery), largest),
+      },
+    },
+    queries,
+  };
+}
+
+function ratio(value: number, whole: number): number {
+  return value === 0 ? 0 : value / whole;
+}
+
+/** Which gallery images take part in a query's ranking. */
+function keptFor(query: number, labels: RankingLabels | undefined): (g: number) => boolean {
+  if (!labels) return (g) => g !== query;
+  const { pids, camids } = labels.gallery;
+  const pid = labels.queries.pids[query];
+  const camid = labels.queries.camids[query];
+  return (g) => pids[g] !== pid || camids[g] !== camid;
+}
+
+/** The `count` nearest, nearest first, equal ones in gallery order. */
+function nearestOf(distances: Float64Array, kept: (g: number) => boolean, count: number): readonly number[] {
+  const nearest: number[] = [];
+  const comesBefore = (a: number, b: number): boolean => (distances[a] as number) < (distances[b] as number);
+  for (let g = 0; g < distances.length; g++) {
+    if (!kept(g)) continue;
+    const last = nearest[nearest.length - 1];
+    if (nearest.length === count && last !== undefined && !comesBefore(g, last)) continue;
+    let place = nearest.length;
+    while (place > 0 && comesBefore(g, nearest[place - 1] as number)) place--;
+    nearest.splice(place, 0, g);
+    if (nearest.length > count) nearest.pop();
+  }
+  return nearest;
+}
+
+/** Kendall's τ-b of two orders of some images; 1 if both are the same, also where all are equal in both. */
+function kendallTau(images: readonly number[], first: Float64Array, second: Float64Array): number {
+  let balance = 0;
+  let [firstPairs, secondPairs] = [0, 0];
+  for (const [index, a] of images.entries())
+    for (const b of images.slice(index + 1)) {
+      const one = Math.sign((first[a] as number) - (first[b] as number));
+      const two = Math.sign((second[a] as number) - (second[b] as number));
+      balance += one * two;
+      firstPairs += one * one;
+      secondPairs += two * two;
+    }
+  if (firstPairs === 0 && secondPairs === 0) return 1;
+  return firstPairs === 0 || secondPairs === 0 ? 0 : balance / Math.sqrt(firstPairs * secondPairs);
+}
+
+function flipsOf(
+  queries: readonly QueryComparison[],
+  labels: RankingLabels | undefined,
+): RankingParity["flips"] {
+  const flipped = queries.filter(({ isFlipped }) => isFlipped);
+  const base = { count: flipped.length, share: ratio(flipped.length, queries.length) };
+  if (!labels) return base;
+  const isRight = (query: number, nearest: readonly number[]): boolean =>
+    labels.gallery.pids[nearest[0] ?? -1] === labels.queries.pids[query];
+  let [toRight, toWrong] = [0, 0];
+  for (const { query, referenceNearest, candidateNearest } of flipped) {
+    const before = isRight(query, referenceNearest);
+    const after = isRight(query, candidateNearest);
+    if (after && !before) toRight++;
+    if (before && !after) toWrong++;
+  }
+  return { ...base, toRight, toWrong, other: flipped.length - toRight - toWrong };
+}
+
+function changesOf(
+  reference: readonly QueryResult[],
+  candidate: readonly QueryResult[],
+): { readonly mAP: Change; readonly rank1: Change } {
+  const valid = reference.flatMap((result, index) => {
+    const other = candidate[index];
+    return result.isValid && other ? [[result, other] as const] : [];
+  });
+  return {
+    mAP: bootstrap(valid.map(([before, after]) => after.ap - before.ap)),
+    rank1: bootstrap(valid.map(([before, after]) => hit(after) - hit(before))),
+  };
+}
+
+function hit({ firstMatch }: QueryResult): number {
+  return firstMatch === 1 ? 1 : 0;
+}
+
+/** The mean of the queries' differences, and the 2.5 and 97.5 percentiles of means of as many drawn with replacement. */
+function bootstrap(differences: readonly number[]): Change {
+  const random = mulberry32(0);
+  const count = differences.length;
+  const value = differences.reduce((sum, difference) => sum + difference, 0) / count;
+  const means = new Float64Array(RESAMPLES);
+  for (let resample = 0; resample < RESAMPLES; resample++) {
+    let sum = 0;
+    for (let draw = 0; draw < count; draw++) sum += differences[Math.floor(random() * count)] as number;
+    means[resample] = sum / count;
+  }
+  means.sort();
+  return {
+    value,
+    low: means[Math.floor(0.025 * RESAMPLES)] as number,
+    high: means[Math.ceil(0.975 * RESAMPLES) - 1] as number,
+  };
+}

@@ -1,0 +1,130 @@
+import { InputError } from "../../core/errors.js";
+import { formatShape, type RealTensor } from "../../core/tensor.js";
+import { STRIP_ROWS, TILE_COLUMNS } from "../reference/engine.js";
+import { vectorEngine } from "../reference/wasm/vector-engine.js";
+
+/**
+ * How far two features are apart, as `torchreid.metrics.compute_distance_matrix` measures it: `euclidean` is the *squared*
+ * Euclidean distance, `cosine` is 1 − the cosine of the angle.
+ */
+export type DistanceMetric = "euclidean" | "cosine";
+
+export const DISTANCE_METRICS: readonly DistanceMetric[] = ["euclidean", "cosine"];
+
+/** `torch.nn.functional.normalize` divides by no less than this. */
+const SMALLEST_NORM = 1e-12;
+
+/**
+ * The distances of queries from a gallery, a few rows at a time, in float64: a matrix of 3,368 × 19,281 would take 520 MB.
+ */
+export interface DistanceRows {
+  readonly queries: number;
+  readonly gallery: number;
+  /** For each query in turn its distances from all gallery features, [gallery] float64, valid until the next is taken. */
+  rows(): Iterable<Float64Array>;
+}
+
+/**
+ * Features as float64 rows, checked: [N, D] with finite values.
+ *
+ * @throws InputError (`tensor`) if the features are not a matrix, or a value is NaN or infinite
+ */
+export function expectFeatures(features: RealTensor, subject: string): RealTensor {
+  const { shape, data } = features;
+  if (shape.length !== 2 || (shape[1] ?? 0) < 1)
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found: `features of shape ${formatShape(shape)}`,
+      expected: "a matrix [images, width]",
+      remedy: "save one row per image",
+    });
+  const bad = data.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0)
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found: `${data[bad]} in row ${Math.floor(bad / (shape[1] ?? 1))} of the features`,
+      expected: "finite features",
+      remedy:
+        "verify the model against its checkpoint with osnet-verify, which finds the layer where this starts",
+    });
+  return features;
+}
+
+/**
+ * Distances between two sets of features.
+ *
+ * Each is computed in float64 from the features as they are, added in one order for every pair, so that equal features have
+ * equal distances. Memory: 8 bytes for each element of the gallery, plus four rows of distances.
+ *
+ * @param queries [Q, D]
+ * @param gallery [G, D]
+ * @throws InputError (`tensor`) if the two differ in width
+ */
+export function distanceRows(queries: RealTensor, gallery: RealTensor, metric: DistanceMetric): DistanceRows {
+  const [queryCount = 0, depth = 0] = queries.shape;
+  const [galleryCount = 0, galleryDepth = 0] = gallery.shape;
+  if (depth !== galleryDepth)
+    throw new InputError({
+      code: "tensor",
+      subject: "features",
+      found: `${depth} elements for a query and ${galleryDepth} for a gallery image`,
+      expected: "features of one width",
+      remedy: "compute both with the same model",
+    });
+  const tiles = Math.ceil(galleryCount / TILE_COLUMNS);
+  const columns = STRIP_ROWS * depth;
+  const bias = columns + tiles * TILE_COLUMNS * depth;
+  const output = bias + STRIP_ROWS;
+  const outputStride = tiles * TILE_COLUMNS;
+  const engine = vectorEngine(output + STRIP_ROWS * outputStride);
+  const { memory } = engine;
+  const gallerySquares = new Float64Array(galleryCount);
+  const scaleOf = (squares: number): number =>
+    metric === "cosine" ? 1 / Math.max(Math.sqrt(squares), SMALLEST_NORM) : 1;
+  for (let row = 0; row < galleryCount; row++) {
+    const squares = sumOfSquares(gallery.data, row * depth, depth);
+    gallerySquares[row] = squares;
+    const scale = scaleOf(squares);
+    const target = columns + (row >> 2) * TILE_COLUMNS * depth + (row & 3);
+    for (let k = 0; k < depth; k++)
+      memory[target + k * TILE_COLUMNS] = (gallery.data[row * depth + k] as number) * scale;
+  }
+  return {
+    queries: queryCount,
+    gallery: galleryCount,
+    *rows() {
+      const distances = new Float64Array(galleryCount);
+      for (let first = 0; first < queryCount; first += STRIP_ROWS) {
+        const rows = Math.min(STRIP_ROWS, queryCount - first);
+        const squares = new Float64Array(STRIP_ROWS);
+        memory.fill(0, 0, columns);
+        for (let row = 0; row < rows; row++) {
+          const start = (first + row) * depth;
+          squares[row] = sumOfSquares(queries.data, start, depth);
+          const scale = scaleOf(squares[row] as number);
+          for (let k = 0; k < depth; k++)
+            memory[k * STRIP_ROWS + row] = (queries.data[start + k] as number) * scale;
+        }
+        engine.multiply({ rows: 0, columns, bias, output, outputStride, depth, tiles });
+        for (let row = 0; row < rows; row++) {
+          const from = output + row * outputStride;
+          const own = squares[row] as number;
+          if (metric === "cosine")
+            for (let g = 0; g < galleryCount; g++) distances[g] = 1 - (memory[from + g] as number);
+          else
+            for (let g = 0; g < galleryCount; g++)
+              distances[g] = own + (gallerySquares[g] as number) - 2 * (memory[from + g] as number);
+          yield distances;
+        }
+      }
+    },
+  };
+}
+
+function sumOfSquares(data: RealTensor["data"], start: number, length: number): number {
+  let sum = 0;
+  for (let k = start; k < start + length; k++) sum += (data[k] as number) * (data[k] as number);
+  return sum;
+}
