@@ -30,6 +30,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/faults": ["arch", "verify/report"],
   "verify/metrics": ["core"],
   "verify/baseline": ["verify/report"],
+  "verify/ranking": ["core", "verify/reference"],
   "verify/vacuity": REPORT,
   "verify/suite": [...REPORT, "convert/export"],
   "verify/reports": [...REPORT, "verify/suite"],
