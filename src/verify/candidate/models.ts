@@ -193,8 +193,9 @@ function tfjsFile(
     inputShape: fixedSizes(translated),
     candidate(graph, party) {
       const { match } = find(graph);
-      if (match) return foreignTfjsCandidate(files, translated, match, party, backend);
-      return tfjsCandidate(files, model, graph, party, backend);
+      const document = { format: "tfjs", model } as const;
+      if (match) return { ...foreignTfjsCandidate(files, translated, match, party, backend), document };
+      return { ...tfjsCandidate(files, model, graph, party, backend), document };
     },
     compareWeights(graph, stateDict, { results, folded }) {
       const { match } = find(graph);

@@ -2,12 +2,15 @@ import type { LayerGraph } from "../../arch/index.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
 import type { Verification } from "../verification.js";
-import { constantsOf } from "./constants.js";
+import { type Constants, constantsOf } from "./constants.js";
 import type { Document } from "./document.js";
 import { openDocument, unreadable } from "./onnx-document.js";
-import { type InputForm, onnxSteps } from "./onnx-steps.js";
-import { tailsOf } from "./onnx-tails.js";
-import { prover, type Refusal } from "./prover.js";
+import { onnxSteps } from "./onnx-steps.js";
+import { type Tail, tailsOf } from "./onnx-tails.js";
+import { type InputForm, prover, type Refusal, type StepOf } from "./prover.js";
+import { readGraph } from "./tf-graph.js";
+import { readLayers } from "./tf-layers.js";
+import { tfSteps } from "./tf-steps.js";
 
 /** What the kernel finds: what each output is, or why it is not known. */
 export interface Finding {
@@ -23,20 +26,15 @@ export interface Finding {
  *
  * @returns what was proven, or a clause that says what was not
  */
-export function proveDocument(
-  { model }: Document,
-  graph: LayerGraph,
-  stateDict: StateDict,
-): Finding | string {
-  const problem = unreadable(model);
-  if (problem !== undefined) return problem;
-  const document = openDocument(model);
+export function proveDocument(document: Document, graph: LayerGraph, stateDict: StateDict): Finding | string {
   const forms = new Set<InputForm>();
   const constants = constantsOf(graph, stateDict);
-  const prove = prover(graph, onnxSteps(graph, document, constants, forms));
+  const opened = openSteps(document, graph, constants, forms);
+  if (typeof opened === "string") return opened;
+  const prove = prover(graph, opened.steps);
   const outputs: Finding["outputs"][number][] = [];
-  for (const { name } of model.graph.outputs) {
-    const found = identify(name, outputs.length === 0, graph, prove, tailsOf(document, name));
+  for (const { name, value } of opened.outputs) {
+    const found = identify(value, outputs.length === 0, graph, prove, opened.tails(value));
     if (typeof found === "string") return `output ${JSON.stringify(name)}: ${found}`;
     outputs.push({ name, ...found });
   }
@@ -46,13 +44,41 @@ export function proveDocument(
   return { outputs, input, constants: constants.compared() };
 }
 
+interface Opened {
+  readonly steps: StepOf;
+  readonly outputs: readonly { readonly name: string; readonly value: string }[];
+  readonly tails: (value: string) => readonly Tail[];
+}
+
+/** A document's steps and outputs, or what makes it none that the proof reads. */
+function openSteps(
+  { format, model }: Document,
+  graph: LayerGraph,
+  constants: Constants,
+  forms: Set<InputForm>,
+): Opened | string {
+  if (format === "onnx") {
+    const problem = unreadable(model);
+    if (problem !== undefined) return problem;
+    const document = openDocument(model);
+    return {
+      steps: onnxSteps(graph, document, constants, forms),
+      outputs: model.graph.outputs.map(({ name }) => ({ name, value: name })),
+      tails: (value) => tailsOf(document, value),
+    };
+  }
+  const document = model.format === "graph-model" ? readGraph(model) : readLayers(model, "the model");
+  if (typeof document === "string") return document;
+  return { steps: tfSteps(graph, document, constants, forms), outputs: document.outputs, tails: () => [] };
+}
+
 /** The layer that an output is, or is a function of that the report names: the first one is a result of the network. */
 function identify(
   name: string,
   isFirst: boolean,
   { outputs, nodes }: LayerGraph,
   prove: ReturnType<typeof prover>,
-  tails: ReturnType<typeof tailsOf>,
+  tails: readonly Tail[],
 ): Omit<Finding["outputs"][number], "name"> | string {
   const results = [outputs.features, outputs.logits, outputs.probabilities].filter(
     (layer) => layer !== undefined,

@@ -1,14 +1,11 @@
 import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole } from "../../arch/index.js";
-import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
+import { IMAGENET } from "../../convert/export/preprocess.js";
 import type { OnnxNode } from "../../convert/formats/onnx/index.js";
 import { permute, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Constants, reshaped } from "./constants.js";
 import { floatOf, intOf, intsOf, type OnnxDocument } from "./onnx-document.js";
 import { flattens } from "./onnx-shapes.js";
-import type { Goal, Step, StepOf } from "./prover.js";
-
-/** What the file's input was found to be, wherever the network reads it. */
-export type InputForm = "normalised" | PixelOrder;
+import type { Goal, InputForm, Step, StepOf } from "./prover.js";
 
 /**
  * How ONNX operators compute each layer, exactly, for every finite input. Values are float32 and have the layer's own shape, NCHW
@@ -190,21 +187,7 @@ export function onnxSteps(
       ? { goals: [goal(found.inputs[0], layer)] }
       : refused(found, `${layer.op.kind} is expected, as ${layer.name} is`);
 
-  /** What a sum of sums adds up, or no more of it than any network adds. */
-  const terms = (value: string): readonly string[] => {
-    const found: string[] = [];
-    const left = [value];
-    for (
-      let next = left.pop();
-      next !== undefined && found.length + left.length < MAX_TERMS;
-      next = left.pop()
-    ) {
-      const sum = operator(next, "Add", "Sum");
-      if (sum) left.push(...sum.inputs.toReversed());
-      else found.push(next);
-    }
-    return found;
-  };
+  const sum = (value: string): readonly string[] | undefined => operator(value, "Add", "Sum")?.inputs;
 
   const RULES: { readonly [K in OpKind]: Rule<K> } = {
     input: (found) => pixels(found),
@@ -239,7 +222,7 @@ export function onnxSteps(
       found.opType === "Mul" ? { terms: found.inputs } : refused(found, "a product is expected"),
     add: (found) =>
       ["Add", "Sum"].includes(found.opType)
-        ? { terms: terms(found.outputs[0] ?? "") }
+        ? { terms: found.inputs, parts: sum }
         : refused(found, "a sum is expected"),
   };
 
@@ -289,9 +272,6 @@ type Rule<K extends OpKind> = (found: OnnxNode, layer: Of<K>) => Step;
 type Windowed = Pick<Op<"avgPool">, "kernel" | "stride"> & Partial<Pick<Op<"maxPool">, "padding">>;
 
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
-
-/** The osnet dialect names streams by letters. */
-const MAX_TERMS = 64;
 
 function goal(value: string | undefined, layer: LayerNode): Goal {
   return [value ?? "", layer.inputs[0] ?? ""];

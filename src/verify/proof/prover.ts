@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
 
 /**
  * What must be true for a value of a document to be a layer's output: other values are other layers' outputs. Each
@@ -7,10 +8,16 @@ import type { LayerGraph, LayerNode } from "../../arch/index.js";
 export type Step =
   /** The value is the layer if each of these values is the layer named with it. */
   | { readonly goals: readonly Goal[] }
-  /** The value is the layer if these values are the layer's inputs, in any order: a sum's terms, a product's factors. */
-  | { readonly terms: readonly string[] }
+  /**
+   * The value is the layer if these values are the layer's inputs, in any order: a sum's terms, a product's factors. `parts`
+   * gives the terms of a term that is a sum of the same kind.
+   */
+  | { readonly terms: readonly string[]; readonly parts?: (term: string) => readonly string[] | undefined }
   /** The value is not known to be the layer: a clause that names node and operator. */
   | { readonly refused: string };
+
+/** What a document's input was found to be, wherever the network reads its images. */
+export type InputForm = "normalised" | PixelOrder;
 
 export type Goal = readonly [value: string, layer: string];
 
@@ -29,6 +36,9 @@ export interface Refusal {
 
 /** Every network has fewer layers in a row; a document that asks for more is not followed on the call stack. */
 const MAX_DEPTH = 1000;
+
+/** No sum of a network has more terms; a document may nest any number of sums. */
+const MAX_TERMS = 64;
 
 /**
  * Proves that values of a document are layers of a network, backwards: a value is a layer if the operator that computes
@@ -59,7 +69,7 @@ export function prover(
     if (!layer || depth > MAX_DEPTH) return { layer: name, why: "too many layers in a row", depth, alike: 0 };
     const step = stepOf(value, layer);
     if ("refused" in step) return { layer: name, why: step.refused, depth, alike: 0 };
-    if ("terms" in step) return pair(step.terms, layer, depth + 1);
+    if ("terms" in step) return pair(step, layer, depth + 1);
     for (const [input, source] of step.goals) {
       const refusal = prove(input, source, depth + 1);
       if (refusal) return refusal;
@@ -68,25 +78,32 @@ export function prover(
   };
 
   /**
-   * Each input of the layer takes one of the values; the same value twice is two terms. The refusal is that of the input
-   * and value that have most in common.
+   * Each term is one of the layer's inputs that no other is, or a sum of such; the same value twice is two terms. The refusal is
+   * that of the input and term that have most in common.
    */
   const pair = (
-    terms: readonly string[],
+    { terms, parts }: Extract<Step, { readonly terms: readonly string[] }>,
     { name, inputs }: LayerNode,
     depth: number,
   ): Refusal | undefined => {
-    if (terms.length !== inputs.length)
-      return { layer: name, why: `${terms.length} terms instead of ${inputs.length}`, depth, alike: 0 };
-    const left = [...terms];
-    const missing = inputs.filter((input) => {
-      const found = left.findIndex((term) => !prove(term, input, depth));
-      if (found >= 0) left.splice(found, 1);
-      return found < 0;
-    });
-    const refusals = missing.flatMap((input) => left.flatMap((term) => prove(term, input, depth) ?? []));
+    const open = [...inputs];
+    const strays: string[] = [];
+    const left = terms.toReversed();
+    for (let term = left.pop(), count = 0; term !== undefined; term = left.pop()) {
+      const own = term;
+      const found = open.findIndex((input) => !prove(own, input, depth));
+      const inner = found < 0 && count++ < MAX_TERMS ? parts?.(term) : undefined;
+      if (found >= 0) open.splice(found, 1);
+      else if (inner) left.push(...inner.toReversed());
+      else strays.push(term);
+    }
+    if (open.length !== strays.length) {
+      const count = inputs.length - open.length + strays.length;
+      return { layer: name, why: `${count} terms instead of ${inputs.length}`, depth, alike: 0 };
+    }
+    const refusals = open.flatMap((input) => strays.flatMap((term) => prove(term, input, depth) ?? []));
     const [nearest] = refusals.sort((a, b) => b.alike - a.alike || b.depth - a.depth);
-    return nearest && { ...nearest, alike: nearest.alike + inputs.length - missing.length };
+    return nearest && { ...nearest, alike: nearest.alike + inputs.length - open.length };
   };
 
   return (value, layer) => prove(value, layer, 0);

@@ -51,7 +51,6 @@ describe("the proof of an ONNX file", () => {
     ["tail_batch_mean", "ReduceMean"],
     ["input_times_two", "Mul"],
     ["first_output_is_another", "Mul"],
-    ["function_shadows_standard_operator", "functions"],
     ["if_on_truncated_cast", "If"],
     ["dead_gate_requantised", "DequantizeLinear"],
     ["stream_added_twice", "5 terms"],

@@ -1,0 +1,256 @@
+import type { Size2d } from "../../arch/index.js";
+import type { TfjsAttribute, TfjsGraphModel, TfjsNode } from "../../convert/formats/tfjs/index.js";
+import { sameShape, type Tensor } from "../../core/tensor.js";
+import { isDType } from "../../core/tensor-cast.js";
+import type { Call, Operation, TfDocument } from "./tf-values.js";
+
+/**
+ * A graph model as the proof reads it: which operators it knows, with which attributes.
+ *
+ * Source: tfjs-converter's `src/operations/op_list` and executors (4.22), which read the attributes below.
+ */
+
+const CALLS: ReadonlyMap<string, readonly [name: Call, inputs: number]> = new Map([
+  ["AddV2", ["add", 2]],
+  ["Add", ["add", 2]],
+  ["BiasAdd", ["add", 2]],
+  ["Sub", ["subtract", 2]],
+  ["Mul", ["multiply", 2]],
+  ["RealDiv", ["divide", 2]],
+  ["SquaredDifference", ["squaredDifference", 2]],
+  ["Square", ["square", 1]],
+  ["Rsqrt", ["rsqrt", 1]],
+  ["Relu", ["relu", 1]],
+  ["Sigmoid", ["sigmoid", 1]],
+  ["Identity", ["identity", 1]],
+] as const);
+
+type Attributes = ReadonlyMap<string, TfjsAttribute>;
+
+/** What attributes may be that never change what is computed, and those that must have one value. */
+const FIXED: Readonly<Record<string, (attribute: TfjsAttribute) => boolean>> = {
+  T: isType("DT_FLOAT"),
+  U: isType("DT_FLOAT"),
+  Tidx: isType("DT_INT32"),
+  Tshape: isType("DT_INT32"),
+  Tpaddings: isType("DT_INT32"),
+  data_format: ({ type, value }) => type === "string" && value === "NHWC",
+  dilations: ({ type, value }) => type === "ints" && value.every((step) => step === 1),
+  is_training: ({ type, value }) => type === "bool" && !value,
+  transpose_a: ({ type, value }) => type === "bool" && !value,
+  transpose_b: ({ type, value }) => type === "bool" && !value,
+  keep_dims: ({ type, value }) => type === "bool" && value,
+};
+
+function isType(name: string): (attribute: TfjsAttribute) => boolean {
+  return ({ type, value }) => type === "dtype" && value === name;
+}
+
+/** What is behind a value whose last step a fused operator computes too. */
+const INNER = "\n";
+
+/** @returns the model's values, or what makes it none that the proof reads */
+export function readGraph({
+  nodes,
+  weights,
+  signature,
+  metadata,
+  missing,
+}: TfjsGraphModel): TfDocument | string {
+  if (missing) return `weights are missing: ${missing.join(", ")}`;
+  const [[, declared] = [], ...others] = signature.inputs;
+  const placeholders = nodes.filter(({ op }) => op.startsWith("Placeholder"));
+  const [input] = placeholders;
+  if (
+    !input ||
+    placeholders.length !== 1 ||
+    others.length > 0 ||
+    (declared && nodeName(declared.name) !== input.name)
+  )
+    return "the model has other inputs than the images";
+  // tfjs prefers a signature there to the one that the project reads.
+  if (metadata?.signature !== undefined) return "a second signature, in userDefinedMetadata";
+  const dtype = input.attributes.get("dtype");
+  if (input.op !== "Placeholder" || !dtype || !isType("DT_FLOAT")(dtype))
+    return "images that are not float32";
+  const shape = input.attributes.get("shape");
+  const [, height = -1, width = -1] = (shape?.type === "shape" ? shape.value : undefined) ?? [];
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+
+  const constant = (value: string): Tensor | undefined => {
+    const node = byName.get(value);
+    const weight = node?.op === "Const" && node.inputs.length === 0 ? weights.get(value) : undefined;
+    return weight?.stored ? undefined : weight?.tensor;
+  };
+  const vector = (value: string | undefined): readonly number[] | undefined => {
+    const tensor = constant(value ?? "");
+    return tensor && isDType(tensor, "int32") ? Array.from(tensor.data) : undefined;
+  };
+  const node = (value: string): TfjsNode | undefined => byName.get(value.replaceAll(INNER, ""));
+
+  const operation = (value: string): Operation | undefined => {
+    const found = node(value);
+    // Control inputs and second outputs are no values that an operator here has.
+    if (!found || found.inputs.some((name) => name.startsWith("^") || /:[1-9]/.test(name))) return undefined;
+    const steps = fusedSteps(found);
+    const inner = value.length - found.name.length;
+    if (!steps || inner > steps.length) return undefined;
+    // Of a fused operator, the activation comes last.
+    if (inner < steps.length) return { kind: "call", name: "relu", inputs: [`${value}${INNER}`] };
+    return read(found, found.inputs.map(nodeName));
+  };
+
+  /** The activations that a fused operator ends in; undefined for what is none. */
+  const fusedSteps = ({ op, attributes, inputs }: TfjsNode): readonly string[] | undefined => {
+    if (!FUSED.has(op)) return [];
+    const fused = attributes.get("fused_ops");
+    const count = attributes.get("num_args");
+    const [bias, ...activations] = fused?.type === "strings" ? fused.value : [];
+    const isKnown = bias === "BiasAdd" && count?.type === "int" && count.value === 1 && inputs.length === 3;
+    return isKnown && (activations.length === 0 || String(activations) === "Relu") ? activations : undefined;
+  };
+
+  const read = ({ op, attributes }: TfjsNode, inputs: readonly string[]): Operation | undefined => {
+    const [x = "", second = "", third = ""] = inputs;
+    const weight = constant(second);
+    const bias = constant(third);
+    const call = CALLS.get(op);
+    if (call) {
+      const [name, count] = call;
+      return inputs.length === count && known(attributes) ? { kind: "call", name, inputs } : undefined;
+    }
+    switch (op) {
+      case "Conv2D":
+      case "DepthwiseConv2dNative":
+      case "_FusedConv2D":
+      case "FusedDepthwiseConv2dNative": {
+        const stride = overImage(attributes, "strides");
+        const padding = paddingOf(attributes);
+        const isFused = FUSED.has(op);
+        if (!weight || !stride || !padding || inputs.length !== (isFused ? 3 : 2) || (isFused && !bias))
+          return undefined;
+        // `SAME` at another stride pads by the size of the map; of an even kernel, one side more.
+        if (
+          padding === "same" &&
+          (stride.some((step) => step !== 1) || weight.shape.slice(0, 2).some((size) => size % 2 === 0))
+        )
+          return undefined;
+        if (!known(attributes, "strides", "padding", "explicit_paddings", ...FUSION)) return undefined;
+        const isDepthwise = op.includes("epthwise");
+        return { kind: "conv", x, isDepthwise, weight, ...(bias ? { bias } : {}), stride, padding };
+      }
+      case "MatMul":
+        return weight && known(attributes) && inputs.length === 2 ? { kind: "dense", x, weight } : undefined;
+      case "_FusedMatMul":
+        return weight && bias && known(attributes, ...FUSION)
+          ? { kind: "dense", x, weight, bias }
+          : undefined;
+      case "FusedBatchNormV3": {
+        const epsilon = attributes.get("epsilon");
+        const constants = inputs.slice(1).flatMap((name) => constant(name) ?? []);
+        const isKnown = constants.length === 4 && epsilon?.type === "float" && attributes.has("is_training");
+        return isKnown && known(attributes, "epsilon")
+          ? { kind: "batchNorm", x, constants, epsilon: epsilon.value }
+          : undefined;
+      }
+      case "MaxPool":
+      case "AvgPool": {
+        const [window, stride] = [overImage(attributes, "ksize"), overImage(attributes, "strides")];
+        const padding = attributes.get("padding");
+        if (
+          !window ||
+          !stride ||
+          padding?.value !== "VALID" ||
+          !known(attributes, "ksize", "strides", "padding")
+        )
+          return undefined;
+        return { kind: "pool", type: op === "MaxPool" ? "max" : "average", x, window, stride };
+      }
+      case "PadV2": {
+        const sizes = constant(second);
+        const [n0, n1, top = -1, bottom, left = -1, right, c0, c1] = vector(second) ?? [];
+        const isEven =
+          sizes &&
+          sameShape(sizes.shape, [4, 2]) &&
+          [n0, n1, c0, c1].every((size) => size === 0) &&
+          top === bottom &&
+          left === right;
+        const value =
+          bias && bias.shape.length === 0 && bias.dtype === "float32" ? Number(bias.data[0]) : undefined;
+        return isEven && value !== undefined && known(attributes)
+          ? { kind: "pad", x, sizes: [top, left], value }
+          : undefined;
+      }
+      case "Mean":
+      case "Max": {
+        const axes = vector(second)?.toSorted((a, b) => a - b);
+        if (
+          !axes ||
+          axes.length === 0 ||
+          axes.some((axis) => axis < 0) ||
+          !attributes.has("keep_dims") ||
+          !known(attributes)
+        )
+          return undefined;
+        return { kind: "reduce", type: op === "Mean" ? "mean" : "max", x, axes };
+      }
+      case "Reshape": {
+        const [rows, width, ...rest] = vector(second) ?? [];
+        return rows === -1 && width !== undefined && width > 0 && rest.length === 0 && known(attributes)
+          ? { kind: "flatten", x, width }
+          : undefined;
+      }
+      case "ReverseV2":
+        return String(vector(second)) === "3" && known(attributes) ? { kind: "reverse", x } : undefined;
+      default:
+        return undefined;
+    }
+  };
+
+  return {
+    input: input.name,
+    size: height > 0 && width > 0 ? [height, width] : undefined,
+    outputs: Array.from(signature.outputs, ([name, info]) => ({ name, value: nodeName(info.name) })),
+    operation,
+    constant,
+    describe: (value) => {
+      const found = node(value);
+      return found ? `node ${JSON.stringify(found.name)} (${found.op})` : JSON.stringify(value);
+    },
+  };
+}
+
+const FUSED: ReadonlySet<string> = new Set(["_FusedConv2D", "FusedDepthwiseConv2dNative", "_FusedMatMul"]);
+
+/** What a fused operator has besides; ε and slopes are of activations that are not known. */
+const FUSION = ["fused_ops", "num_args", "epsilon", "leakyrelu_alpha"] as const;
+
+/** Whether all attributes are those that the operator's reading covers, or have the one value that is known. */
+function known(attributes: Attributes, ...read: readonly string[]): boolean {
+  return Array.from(attributes).every(([name, attribute]) => read.includes(name) || FIXED[name]?.(attribute));
+}
+
+/** `NAME:0` is a node's first output, which its name alone is too. */
+function nodeName(reference: string): string {
+  return reference.endsWith(":0") ? reference.slice(0, -2) : reference;
+}
+
+function overImage(attributes: Attributes, name: string): Size2d | undefined {
+  const attribute = attributes.get(name);
+  const [batch, height = 0, width = 0, channels] = attribute?.type === "ints" ? attribute.value : [];
+  return batch === 1 && channels === 1 ? [height, width] : undefined;
+}
+
+function paddingOf(attributes: Attributes): Size2d | "same" | undefined {
+  const padding = attributes.get("padding");
+  const explicit = attributes.get("explicit_paddings");
+  const sizes = explicit?.type === "ints" ? explicit.value : [];
+  if (padding?.type !== "string") return undefined;
+  if (padding.value !== "EXPLICIT") {
+    if (sizes.length > 0) return undefined;
+    return padding.value === "SAME" ? "same" : padding.value === "VALID" ? [0, 0] : undefined;
+  }
+  const [n0, n1, top = -1, bottom, left = -1, right, c0, c1] = sizes;
+  const isEven = [n0, n1, c0, c1].every((size) => size === 0) && top === bottom && left === right;
+  return isEven && sizes.length === 8 ? [top, left] : undefined;
+}

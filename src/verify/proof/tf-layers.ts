@@ -1,0 +1,221 @@
+import type { Size2d } from "../../arch/index.js";
+import {
+  arrayOf,
+  type JsonObject,
+  type LayerCall,
+  objectOf,
+  readTopology,
+  type TfjsLayersModel,
+} from "../../convert/formats/tfjs/index.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { Operation, TfDocument } from "./tf-values.js";
+
+/**
+ * A layers model as the proof reads it: which Keras layers it knows, with which configurations. A layer's weights are those of
+ * the names that tfjs loads them by, `LAYER/kernel`.
+ *
+ * Source: tfjs-layers (4.22), `src/layers`.
+ */
+
+type Check = (value: unknown) => boolean;
+
+const is =
+  (wanted: unknown): Check =>
+  (value) =>
+    JSON.stringify(value) === JSON.stringify(wanted);
+const any: Check = () => true;
+
+/** What every layer may be configured with, and what only training reads. */
+const COMMON: Readonly<Record<string, Check>> = {
+  name: any,
+  trainable: any,
+  dtype: is("float32"),
+  data_format: is("channels_last"),
+  kernel_initializer: any,
+  bias_initializer: any,
+  depthwise_initializer: any,
+  kernel_regularizer: any,
+  bias_regularizer: any,
+  depthwise_regularizer: any,
+  activity_regularizer: any,
+  momentum: any,
+};
+
+/** The activations that a layer of that name alone may compute. */
+const ACTIVATIONS = { relu: "relu", sigmoid: "sigmoid", softsign: "softsign", linear: "identity" } as const;
+
+/** @returns the model's values, or what makes it none that the proof reads */
+export function readLayers(model: TfjsLayersModel, subject: string): TfDocument | string {
+  if (model.missing) return `weights are missing: ${model.missing.join(", ")}`;
+  const { calls, outputs } = readTopology(model, subject);
+  if (!isPlainlyCalled(model.topology)) return "a layer is called with arguments besides its inputs";
+  const inputs = calls.filter(({ className }) => className === "InputLayer");
+  const [input] = inputs;
+  const shape = input?.config.batch_input_shape;
+  if (
+    !input ||
+    inputs.length !== 1 ||
+    !Array.isArray(shape) ||
+    shape.length !== 4 ||
+    input.config.dtype !== "float32"
+  )
+    return "the model has other inputs than the images";
+  const byValue = new Map(calls.map((call) => [call.value, call]));
+  if (byValue.size < calls.length) return "two layers have one name";
+  const [, height, width] = shape;
+
+  const read = ({ layer, className, config, inputs }: LayerCall): Operation | undefined => {
+    const [x = "", ...others] = inputs;
+    const weight = (name: string): Tensor | undefined => {
+      const found = model.weights.get(`${layer}/${name}`);
+      return found?.stored ? undefined : found?.tensor;
+    };
+    const known = (own: Readonly<Record<string, Check>>): boolean =>
+      Object.entries(config).every(([key, value]) => (own[key] ?? COMMON[key])?.(value) === true) &&
+      Object.keys(own).every((key) => key in config);
+    if (className === "Add" || className === "Multiply")
+      return known({}) && inputs.length > 1
+        ? { kind: "call", name: className === "Add" ? "add" : "multiply", inputs }
+        : undefined;
+    if (others.length > 0) return undefined;
+    switch (className) {
+      case "Conv2D":
+      case "DepthwiseConv2D": {
+        const isDepthwise = className === "DepthwiseConv2D";
+        const kernel = weight(isDepthwise ? "depthwise_kernel" : "kernel");
+        const bias = weight("bias");
+        const stride = sizeOf(config, "strides");
+        const [rows = 0, columns = 0] = kernel?.shape ?? [];
+        const isSame = config.padding === "same";
+        const isCentred = stride?.every((step) => step === 1) && rows % 2 === 1 && columns % 2 === 1;
+        const isKnown = known({
+          kernel_size: is([rows, columns]),
+          strides: any,
+          padding: (value) => value === "valid" || (value === "same" && isCentred === true),
+          dilation_rate: is([1, 1]),
+          activation: is("linear"),
+          use_bias: is(bias !== undefined),
+          ...(isDepthwise ? { depth_multiplier: is(1) } : { filters: is(kernel?.shape[3]) }),
+        });
+        if (!isKnown || !kernel || !stride) return undefined;
+        return {
+          kind: "conv",
+          x,
+          isDepthwise,
+          weight: kernel,
+          ...(bias ? { bias } : {}),
+          stride,
+          padding: isSame ? "same" : [0, 0],
+        };
+      }
+      case "Dense": {
+        const [kernel, bias] = [weight("kernel"), weight("bias")];
+        const isKnown = known({ units: is(bias?.shape[0]), activation: is("linear"), use_bias: is(true) });
+        return isKnown && kernel && bias ? { kind: "dense", x, weight: kernel, bias } : undefined;
+      }
+      case "BatchNormalization": {
+        const constants = ["gamma", "beta", "moving_mean", "moving_variance"].flatMap(
+          (name) => weight(name) ?? [],
+        );
+        const isKnown = known({ axis: is(-1), epsilon: isNumber }) && constants.length === 4;
+        return isKnown ? { kind: "batchNorm", x, constants, epsilon: Number(config.epsilon) } : undefined;
+      }
+      case "LayerNormalization": {
+        const [gamma, beta] = [weight("gamma"), weight("beta")];
+        const axes = Array.isArray(config.axis)
+          ? config.axis.map((axis) => (axis === -1 ? 3 : Number(axis)))
+          : [];
+        const isKnown = known({
+          axis: any,
+          epsilon: isNumber,
+          center: is(beta !== undefined),
+          scale: is(gamma !== undefined),
+        });
+        if (!isKnown) return undefined;
+        return {
+          kind: "normalise",
+          x,
+          axes,
+          epsilon: Number(config.epsilon),
+          ...(gamma ? { gamma } : {}),
+          ...(beta ? { beta } : {}),
+        };
+      }
+      case "Activation": {
+        const name = Object.entries(ACTIVATIONS).find(([key]) => key === config.activation)?.[1];
+        return name && known({ activation: any }) ? { kind: "call", name, inputs } : undefined;
+      }
+      case "MaxPooling2D":
+      case "AveragePooling2D": {
+        const [window, stride] = [sizeOf(config, "pool_size"), sizeOf(config, "strides")];
+        const isKnown = known({ pool_size: any, strides: any, padding: is("valid") });
+        if (!isKnown || !window || !stride) return undefined;
+        return { kind: "pool", type: className === "MaxPooling2D" ? "max" : "average", x, window, stride };
+      }
+      case "ZeroPadding2D": {
+        const [[top, bottom], [left, right]] = pairs(config.padding);
+        const isKnown = known({ padding: any }) && top === bottom && left === right;
+        return isKnown && isCount(top) && isCount(left)
+          ? { kind: "pad", x, sizes: [top, left], value: 0 }
+          : undefined;
+      }
+      case "Rescaling":
+        return known({ scale: isNumber, offset: isNumber })
+          ? { kind: "rescale", x, factor: Number(config.scale), offset: Number(config.offset) }
+          : undefined;
+      case "Flatten":
+        return known({}) ? { kind: "flatten", x, width: undefined } : undefined;
+      default:
+        return undefined;
+    }
+  };
+
+  return {
+    input: input.value,
+    size: isCount(height) && isCount(width) ? [height, width] : undefined,
+    outputs: outputs.map((value) => ({ name: value, value })),
+    operation: (value) => {
+      const call = byValue.get(value);
+      return call && read(call);
+    },
+    // Constants are weights of layers.
+    constant: () => undefined,
+    describe: (value) =>
+      `layer ${JSON.stringify(value)} (${byValue.get(value)?.className ?? "which is not there"})`,
+  };
+}
+
+/** A call's arguments, such as `training`, stand behind each of its references: `["conv1", 0, 0, {}]`. */
+function isPlainlyCalled(topology: JsonObject): boolean {
+  const root = objectOf(topology.model_config ?? topology);
+  const { layers, output_layers: results } = objectOf(root.config);
+  const nodes = arrayOf(layers).flatMap((layer) => arrayOf(objectOf(layer).inbound_nodes));
+  const references = [...nodes.flatMap((node) => arrayOf(node)), ...arrayOf(results)];
+  return (
+    root.class_name !== "Sequential" &&
+    references.every((reference) => {
+      const [, , index, given = {}] = arrayOf(reference);
+      return Array.isArray(reference) && index === 0 && JSON.stringify(given) === "{}";
+    })
+  );
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
+}
+
+function sizeOf(config: JsonObject, key: string): Size2d | undefined {
+  const value = config[key];
+  if (!Array.isArray(value) || value.length !== 2) return undefined;
+  const [height, width] = value;
+  return isCount(height) && isCount(width) ? [height, width] : undefined;
+}
+
+function pairs(value: unknown): readonly [readonly unknown[], readonly unknown[]] {
+  const [rows, columns] = Array.isArray(value) && value.length === 2 ? value : [];
+  return [Array.isArray(rows) ? rows : [], Array.isArray(columns) ? columns : []];
+}

@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { decodeTfjs, encodeTfjs, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
+import { FAMILIES, missing } from "../../fixtures.js";
+import { checkpointOf } from "./seeds.js";
+
+/** Of a model, through the bytes of its files. */
+function proved(model: TfjsModel, { graph, stateDict }: Checkpoint): Finding | string {
+  const read = decodeTfjs(encodeTfjs(model), { subject: "model.json" });
+  return proveDocument({ format: "tfjs", model: read }, graph, stateDict);
+}
+
+const size = { height: 64, width: 32 };
+
+describe("the proof of a TensorFlow.js model", () => {
+  describe.each(FAMILIES)("of %s", (family) => {
+    it
+      .skipIf(missing(`${family}.pth`))
+      .each([
+        [{}],
+        [{ fuse: false, size }],
+        [{ fold: false, fuse: false }],
+        [{ gates: true, size: "dynamic", preprocess: "rgb" }],
+      ] as const)("is found of a graph with %o", (options) => {
+      const checkpoint = checkpointOf(`${family}.pth`);
+      const finding = proved(lowerToTfjs(checkpoint.graph, checkpoint.stateDict, options), checkpoint);
+      expect(finding).toMatchObject({ input: "preprocess" in options ? "rgb" : "normalised" });
+    });
+
+    it
+      .skipIf(missing(`${family}.pth`))
+      .each([[{ size }], [{ fold: false, size }], [{ preprocess: "bgr" }]] as const)(
+      "is found of layers with %o",
+      (options) => {
+        const checkpoint = checkpointOf(`${family}.pth`);
+        const finding = proved(
+          lowerToTfjsLayers(checkpoint.graph, checkpoint.stateDict, options),
+          checkpoint,
+        );
+        expect(finding).toMatchObject({ input: "preprocess" in options ? "bgr" : "normalised" });
+      },
+    );
+  });
+});
