@@ -20,10 +20,10 @@ describe.skipIf(absent)(`HTML reports in Chromium ${absent || ""}`, () => {
     browser = await openBrowser();
     const [good, bad] = [await realReport({ good: true }), await realReport()];
     expect([good.passed, bad.passed]).toEqual([true, false]);
-    pages.passing = renderHtml(good);
-    pages.failing = renderHtml(compareToBaseline(bad, good, { name: "yesterday.json" }));
+    pages.passing = await renderHtml(good);
+    pages.failing = await renderHtml(compareToBaseline(bad, good, { name: "yesterday.json" }));
     pages.suite = await renderSuite(suiteOf(40, good, bad), "html");
-    pages.hostile = renderHtml(hostileReport(HOSTILE.join(" ")));
+    pages.hostile = await renderHtml(hostileReport(HOSTILE.join(" ")));
     folder = await createFolder(
       Object.fromEntries(Object.entries(pages).map(([name, html]) => [`${name}.html`, html])),
     );

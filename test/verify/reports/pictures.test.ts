@@ -43,7 +43,7 @@ describe.skipIf(absent)(`pictures of reports ${absent || ""}`, () => {
     browser = await openBrowser();
     const [good, bad] = [await realReport({ good: true }), await realReport()];
     folder = await createFolder({
-      "report.html": renderHtml(bad),
+      "report.html": await renderHtml(bad),
       "suite.html": await renderSuite(suiteOf(8, good, bad), "html"),
     });
   });

@@ -20,7 +20,7 @@ import { baselineSection, faultSection, gateSection, layerSection } from "./sect
  * One HTML file that needs nothing else: verdict, faults, change against the baseline, the network drawn, error against
  * depth, the gates, every layer. All of it is there without the script, which adds sorting, filters and figures on hover.
  */
-export function renderHtml(report: ParityReport): string {
+export function renderHtml(report: ParityReport): Promise<string> {
   const { passed, faults, baseline, gates } = report;
   return renderPage({
     title: title(report),

@@ -19,7 +19,7 @@ import { baselineSection, entrySection, type Wrong, whereSection, wrongList, wro
 export function renderSuiteHtml(
   suite: SuiteReport,
   { entryLink }: { readonly entryLink?: (file: string) => string } = {},
-): string {
+): Promise<string> {
   const { name, passed, shard, entries } = suite;
   const failed = failuresFirst(entries).filter(({ status }) => status !== "pass");
   const link = (entry: SuiteEntry): Markup =>
