@@ -1,13 +1,14 @@
 import { basename, dirname, join } from "node:path";
+import { InputError } from "../core/errors.js";
 import { clean } from "../core/text.js";
 import { expectWritable, sweepTemporaries } from "../node/index.js";
 import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
 import { planSuite } from "../verify/suite/plan.js";
 import { type SuiteEntry, type SuiteReport, suiteExitStatus, suiteReport } from "../verify/suite/report.js";
-import { type BaselineFlags, baselineOptions, readSuiteReport } from "./baseline.js";
+import { type BaselineFlags, baselineOptions } from "./baseline.js";
 import { badArgument } from "./options.js";
 import type { ExitStatus } from "./program.js";
-import { writeReport } from "./reports.js";
+import { readSuiteReport, writeReport } from "./reports.js";
 import { entryLine, verdictLine } from "./suite/lines.js";
 import { runEntries } from "./suite/pool.js";
 import { readSuiteFile } from "./suite/read-suite.js";
@@ -45,6 +46,17 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
   const baseline = comparison && (await readSuiteReport(comparison.path));
   const suite = await readSuiteFile(path);
   const { entries, leftOut } = selectEntries(planSuite(suite, basename(path)), options.only ?? [], shard);
+  if (
+    baseline &&
+    comparison &&
+    !entries.some(({ id }) => baseline.entries.some((entry) => entry.id === id && entry.report))
+  )
+    throw badArgument(
+      "--baseline",
+      `${comparison.name}, which has a report of none of these entries`,
+      "an earlier suite.json of this suite",
+      "give one",
+    );
   await prepareFolder(reportDir);
   const cache = options.cache === false ? undefined : cacheFolder(options.cache, reportDir);
   if (cache !== undefined) await sweepTemporaries(cache);
@@ -85,8 +97,13 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
 function compared(entry: SuiteEntry, baseline: SuiteReport, options: BaselineOptions): SuiteEntry {
   const earlier = baseline.entries.find(({ id }) => id === entry.id)?.report;
   if (!earlier || !entry.report) return entry;
-  const report = compareToBaseline(entry.report, earlier, options);
-  return { ...entry, report, status: report.passed ? "pass" : "fail" };
+  try {
+    const report = compareToBaseline(entry.report, earlier, options);
+    return { ...entry, report, status: report.passed ? "pass" : "fail" };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return { ...entry, report: null, status: "error", error: error.message };
+  }
 }
 
 function cacheFolder(cache: boolean | string, reportDir: string): string {

@@ -9,13 +9,13 @@ import { renderReport } from "../verify/reports/index.js";
 import { renderJson } from "../verify/reports/json.js";
 import { renderText } from "../verify/reports/text.js";
 import { verify } from "../verify/verify.js";
-import { type BaselineFlags, baselineOptions, readReport } from "./baseline.js";
+import { type BaselineFlags, baselineOptions } from "./baseline.js";
 import { readImages } from "./images.js";
 import { readArchitecture } from "./inputs.js";
 import { readModel } from "./models.js";
 import { badArgument, type Size } from "./options.js";
 import type { ExitStatus } from "./program.js";
-import { expectReportFormat, writeReport } from "./reports.js";
+import { expectReportFormat, readReport, writeReport } from "./reports.js";
 import { type Io, paintFor, progress, readingProgress } from "./terminal.js";
 import { runFacts } from "./versions.js";
 

@@ -1,3 +1,4 @@
+import { InputError } from "../core/errors.js";
 import type { BaselinePolicy, Change, ParityReport } from "./report.js";
 
 export interface BaselineOptions {
@@ -18,6 +19,8 @@ export const DEFAULT_BASELINE_FACTOR = 2;
  * The report with its comparison to an earlier one: every layer's margin, and the drift at every layer and at the
  * embedding. A figure has regressed if it is more than `factor` times what it was and above a floor (margin 0.05, drift
  * 1e-6 of max). Margins under different tolerances are not comparable; then only drift is.
+ *
+ * @throws InputError (`argument`) if the two have no layer in common
  */
 export function compareToBaseline(
   report: ParityReport,
@@ -37,6 +40,15 @@ export function compareToBaseline(
       { layer: layer.name, figure: "drift" as const, before: earlier.relMax, after: layer.relMax },
     ];
   });
+  // Without a layer the verification has failed already.
+  if (changes.length === 0 && report.layers.length > 0)
+    throw new InputError({
+      code: "argument",
+      subject: name,
+      found: "no layer that this verification has",
+      expected: "a report of the same network",
+      remedy: "give an earlier report of this model",
+    });
   const reversed = (change: Change): Change => ({ ...change, before: change.after, after: change.before });
   const regressions = changes.filter((change) => isWorse(change, factor)).sort((a, b) => ratio(b) - ratio(a));
   const improvements = changes

@@ -6,6 +6,7 @@ import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import { consequences, localFaults, numericFaults, outputFaults, withCauses } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { proofOf } from "./proof/index.js";
+import { holds } from "./recount.js";
 import type { Fault, ParityReport, Tolerance } from "./report.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -25,6 +26,12 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const compared = await compareLayers(verification, tolerance, wanted);
   const { layers, gates, output, quantization, vacuity } = compared;
   const { faults, missing } = findFaults(verification, tolerance, wanted, compared);
+  const judged = {
+    faults,
+    layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
+    gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
+    output,
+  };
   const report: ParityReport = {
     schema: "osnet-parity/1",
     candidate: candidate.party,
@@ -36,12 +43,8 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       shape: images.shape,
       ...(candidate.pixels ? { pixels: candidate.pixels } : {}),
     },
-    // What could not be judged has not passed.
-    passed: faults.length === 0 && [...layers.values()].some(({ status }) => status === "pass"),
-    faults,
-    layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
-    gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
-    output,
+    passed: holds(judged),
+    ...judged,
     weights: weights?.result ?? null,
     vacuity,
     ...(quantization ? { quantization } : {}),

@@ -93,7 +93,10 @@ describe("osnet-verify suite", () => {
     expect([merged.status, merged.stderr]).toEqual([0, ""]);
     expect(await folder.names()).toEqual(["a.json", "b.json", "m"]);
     const bad = await run("osnet-verify", ["merge", "b.json", "--report-dir", "m"], { cwd: folder.path });
-    expect([bad.status, bad.stderr.split(",")[0]]).toEqual([2, "b.json: found an entry that is none"]);
+    expect([bad.status, bad.stderr.split(",")[0]]).toEqual([
+      2,
+      'b.json: found a value at #/entries/0/error that it does not allow (Instance type "number" is invalid. Expected "string"',
+    ]);
   });
 
   it("--init writes a suite that is valid against the schema, and runs as it is; two runs differ in `run` alone", async () => {

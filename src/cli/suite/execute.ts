@@ -5,8 +5,7 @@ import { InputError } from "../../core/errors.js";
 import type { ParityReport } from "../../verify/report.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import type { SuiteEntry } from "../../verify/suite/report.js";
-import { readReport } from "../baseline.js";
-import { writeReport } from "../reports.js";
+import { readReport, writeReport } from "../reports.js";
 import type { Io } from "../terminal.js";
 import { openEntry } from "./run-entry.js";
 

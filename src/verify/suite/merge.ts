@@ -1,5 +1,5 @@
 import { InputError } from "../../core/errors.js";
-import { type SuiteEntry, type SuiteReport, suiteReport } from "./report.js";
+import { entryFileName, type SuiteEntry, type SuiteReport, suiteReport } from "./report.js";
 
 /**
  * Joins the reports of a suite's shards, whose entries come back into the suite's order.
@@ -29,6 +29,9 @@ export function mergeSuites(
       throw refuse(name, `shard ${shard.index} of ${shard.total}`, `one of each of ${total} shards`);
     byIndex.set(shard.index, suite);
   }
+  // Before a list is made of as many as a file says there are.
+  if (total > reports.length)
+    throw refuse("merge", `reports of ${reports.length} shards`, `all ${total} shards`);
   const missing = Array.from({ length: total }, (_, index) => index + 1).filter(
     (index) => !byIndex.has(index),
   );
@@ -40,5 +43,10 @@ export function mergeSuites(
   // Shards take turns, as they did when the entries were dealt out.
   for (let row = 0; row < length; row++)
     for (const shard of shards) entries.push(...shard.entries.slice(row, row + 1));
+  const files = new Set<string>();
+  for (const { id } of entries) {
+    if (files.has(entryFileName(id))) throw refuse("merge", `entry ${id} twice`, "each entry in one shard");
+    files.add(entryFileName(id));
+  }
   return suiteReport(first.suite.name, entries, { skipped: shards.flatMap(({ skipped }) => skipped) });
 }
