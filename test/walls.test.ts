@@ -41,7 +41,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/candidate": [...VERIFY, "verify/bounds", "verify/proof/document"],
   "verify/open-file": [...VERIFY, "verify/candidate"],
   "verify/verification": [...VERIFY, "verify/candidate"],
-  "verify/proof": [...VERIFY, "verify/candidate", "verify/verification"],
+  "verify/proof": [...VERIFY, "verify/proof/document", "verify/candidate", "verify/verification"],
   "verify/judge": [...VERIFY, "verify/bounds", "verify/candidate", "verify/verification"],
   verify: ["core", "arch", "convert", "verify"],
   cli: ["core", "arch", "node", "convert", "verify"],
