@@ -1,10 +1,38 @@
-import { defineConfig, type ViteUserConfig } from "vitest/config";
+import { configDefaults, defineConfig, type ViteUserConfig } from "vitest/config";
+
+/** Tests in Chromium: `npm run test:browser`. */
+const BROWSER: string[] = [
+  "test/browser/*.test.ts",
+  "test/verify/reports/html.test.ts",
+  "test/verify/reports/pictures.test.ts",
+];
+
+/** Tests that put something else in the place of a module or a global, which no other file may see. */
+const ISOLATED: string[] = [
+  "test/verify/backends/tfjs.test.ts",
+  "test/verify/reference/wasm/vector-engine.test.ts",
+];
+
+/** Nothing takes that long, however busy the machine is: what hangs is ended. */
+const MINUTES = 60_000;
+const patience = { testTimeout: 10 * MINUTES, hookTimeout: 10 * MINUTES };
 
 const config: ViteUserConfig = defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    pool: "forks",
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...BROWSER, ...ISOLATED],
+          isolate: false,
+          ...patience,
+        },
+      },
+      { test: { name: "isolated", include: ISOLATED, ...patience } },
+      { test: { name: "browser", include: BROWSER, ...patience } },
+    ],
   },
 });
 

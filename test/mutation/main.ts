@@ -33,7 +33,7 @@ for await (const mutant of mutants({ forms: Number(values.forms) })) {
 }
 
 const byKind = new Map<string, HonestTally>();
-for await (const run of honestRuns(true)) {
+for await (const run of honestRuns()) {
   byKind.set(run.kind, withRun(byKind.get(run.kind), run));
   const [fault] = run.report.faults;
   if (fault) console.error(`${run.says}: fails: ${fault.layer}: ${fault.explanation}`);

@@ -40,12 +40,19 @@ export interface Mutant {
 export interface Sample {
   readonly forms?: number;
   readonly families?: number;
+  /** The family whose turns are taken. Undefined: all. */
+  readonly only?: TinyFamily;
 }
 
 /** Mutants of every operator, family and form, judged one by one. */
-export async function* mutants({ forms = FORMS.length, families }: Sample = {}): AsyncGenerator<Mutant> {
+export async function* mutants({
+  forms = FORMS.length,
+  families,
+  only,
+}: Sample = {}): AsyncGenerator<Mutant> {
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
+    if (only !== undefined && family !== only) continue;
     const subject = await subjectOf(family, tinyCheckpoint(family), images);
     const equivalent = equivalence(subject);
     for (const [index, mutation] of mutationsOf(subject).entries()) {

@@ -19,12 +19,9 @@ describe("attacks", () => {
   });
 
   it.each(ATTACKS)("$name", ({ name, bytes, read }) => {
-    const start = performance.now();
     const refused = expect.objectContaining({ name: "InputError", message: MESSAGES[name] });
     expect(() => read(bytes)).toThrow(refused);
     expect(() => read(inPieces(bytes))).toThrow(refused);
-    // Twice, on a busy machine; the slowest takes 0.2 s alone.
-    expect(performance.now() - start).toBeLessThan(5000);
   });
 });
 
