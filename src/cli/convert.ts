@@ -3,6 +3,7 @@ import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js"
 import type { WeightsFormat } from "../convert/formats/sniff.js";
 import type { Paint } from "../core/text.js";
 import type { ParityReport } from "../verify/report.js";
+import { leftOut } from "./beyond.js";
 import { badArgument } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
 import type { ExitStatus } from "./program.js";
@@ -31,6 +32,7 @@ interface CommonOptions {
   readonly arch?: string;
   readonly key?: string;
   readonly verify: boolean;
+  readonly dropExtra?: boolean;
   readonly force?: boolean;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -59,8 +61,10 @@ export async function convert(
   const sink = await SINKS[to](options, io);
   await expectBeside(output, sink.beside?.(written) ?? [], force);
   const source = await openSource(input, from, options, io);
+  const dropped = leftOut(source, to === "onnx" || to === "tfjs", options);
   const lifted = options.verify ? await verifyLifted(source) : undefined;
-  const encoded = sink.encode(source, written);
+  const made = sink.encode(source, written);
+  const encoded = { ...made, notes: [...made.notes, ...dropped] };
 
   const check = async (files: Written): Promise<Verdict | undefined> =>
     options.verify ? sink.verify(files, source, written) : undefined;

@@ -64,6 +64,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
           "architecture, where the checkpoint does not tell: a variant or a spec.json",
         )
         .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
+        .option("--drop-extra", "leave out what a model computes besides the network's own results")
         .option("--no-verify", "write without verifying")
         .option("--force", "replace an existing file or model")
         .option("--json", "print the result as JSON")

@@ -3,7 +3,7 @@ import { kindsOf, type OutputSelection } from "../../convert/export/results.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../convert/formats/onnx/encode.js";
 import type { OnnxInterface } from "../../convert/import/onnx-interface.js";
 import type { Io } from "../terminal.js";
-import { type ModelSinkOptions, paritySink } from "./parity.js";
+import { keptResults, type ModelSinkOptions, paritySink } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of ONNX files: those of the writer, under the same names. */
@@ -21,8 +21,8 @@ export async function onnxSink(options: OnnxSinkOptions, io: Io): Promise<Sink> 
   const hasSidecar = options.externalData ?? like?.externalData ?? false;
   const notes = (like?.notes ?? []).map((note) => `like ${options.like}: ${note}`);
   return {
-    ...paritySink(options, io, ({ checkpoint: { graph, stateDict } }, name) => {
-      const model = lowerToOnnx(graph, stateDict, exported);
+    ...paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }, name) => {
+      const model = lowerToOnnx(graph, stateDict, { ...keptResults(outputs), ...exported });
       if (!hasSidecar) return { bytes: encodeOnnx(model), notes };
       const [sidecar] = sidecarsOf(name);
       const { bytes, data } = encodeOnnxFiles(model, sidecar);

@@ -1,5 +1,6 @@
 import type { ModelOptions } from "../../convert/export/options.js";
-import type { OutputSelection } from "../../convert/export/results.js";
+import type { OutputSelection, ResultOptions } from "../../convert/export/results.js";
+import type { FileOutputs } from "../../convert/import/file-outputs.js";
 import { formatCosine } from "../../core/text.js";
 import type { TfjsBackendName } from "../../verify/backends/backend.js";
 import type { ParityReport, Tolerance } from "../../verify/report.js";
@@ -10,6 +11,15 @@ import type { Encoded, Sink, Source, Verdict } from "./sink.js";
 export interface ModelSinkOptions extends ModelOptions {
   readonly output?: OutputSelection;
   readonly tolerance?: Tolerance;
+}
+
+/** A model's own results, which a rewritten one has too unless the user says otherwise: by their kinds, named as ever. */
+export function keptResults(outputs: FileOutputs | undefined): ResultOptions {
+  if (!outputs || outputs.results.length === 0) return {};
+  return {
+    output: outputs.results.map(({ kind }) => ({ kind, name: kind })),
+    ...(outputs.hasGates ? { gates: true } : {}),
+  };
 }
 
 /** Converted models, verified layer by layer in their runtime against the float64 reference. */

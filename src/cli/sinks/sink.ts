@@ -1,4 +1,5 @@
 import type { Checkpoint } from "../../convert/import/checkpoint.js";
+import type { ModelCheckpoint } from "../../convert/import/lifted-checkpoint.js";
 import type { Bytes } from "../../core/bytes.js";
 import type { Paint } from "../../core/text.js";
 
@@ -8,7 +9,7 @@ export interface Source {
   readonly bytes: Bytes;
   /** The weight files beside a model.json. */
   readonly shards?: ReadonlyMap<string, Uint8Array>;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
 /** What a command writes. Made with the command's options, which it refuses before anything is read. */

@@ -3,7 +3,7 @@ import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import type { QuantizedDType } from "../../convert/formats/tfjs/model.js";
 import { badArgument } from "../options.js";
 import type { Io } from "../terminal.js";
-import { type ModelSinkOptions, paritySink } from "./parity.js";
+import { keptResults, type ModelSinkOptions, paritySink } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of TensorFlow.js models, as commander hands them over. */
@@ -16,10 +16,9 @@ export interface TfjsSinkOptions extends ModelSinkOptions {
 /** TensorFlow.js models, verified layer by layer in tfjs's WebAssembly against the float64 reference. */
 export function tfjsSink(options: TfjsSinkOptions, io: Io): Sink {
   const isGraph = isGraphFormat(options);
-  return paritySink(options, io, ({ checkpoint: { graph, stateDict } }) => {
-    const model = isGraph
-      ? lowerToTfjs(graph, stateDict, options)
-      : lowerToTfjsLayers(graph, stateDict, options);
+  return paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }) => {
+    const all = { ...keptResults(outputs), ...options };
+    const model = isGraph ? lowerToTfjs(graph, stateDict, all) : lowerToTfjsLayers(graph, stateDict, all);
     const { json, shards } = encodeTfjs(model);
     return { bytes: json, shards, notes: [] };
   });

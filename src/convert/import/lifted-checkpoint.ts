@@ -3,6 +3,7 @@ import { statedSpec } from "../export/metadata.js";
 import { decodeOnnx, type OnnxModel, type SidecarReader } from "../formats/onnx/index.js";
 import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../formats/tfjs/index.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
+import { type FileOutputs, fileOutputs } from "./file-outputs.js";
 import {
   describePreprocess,
   type GraphMatch,
@@ -121,6 +122,11 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
     : [];
 }
 
+/** A checkpoint out of a model's file, and what that file computes besides. */
+export interface ModelCheckpoint extends Checkpoint {
+  readonly outputs: FileOutputs;
+}
+
 export interface OnnxCheckpointOptions extends LiftOptions {
   /** Reads the files beside it that hold its weights. */
   readonly sidecar?: SidecarReader;
@@ -132,12 +138,13 @@ export interface OnnxCheckpointOptions extends LiftOptions {
  *
  * @throws InputError if the file is no ONNX file (`format`), no OSNet (`unsupported`), or departs from one (`state-dict`)
  */
-export function openOnnxCheckpoint(bytes: Uint8Array, options: OnnxCheckpointOptions): Checkpoint {
+export function openOnnxCheckpoint(bytes: Uint8Array, options: OnnxCheckpointOptions): ModelCheckpoint {
   const { subject, sidecar } = options;
   const model = decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) });
-  const { checkpoint } = liftOnnxModel(model, matchOnnxModel(model, options), subject);
+  const match = matchOnnxModel(model, options);
+  const { checkpoint } = liftOnnxModel(model, match, subject);
   refuseBadNumbers(checkpoint, subject);
-  return checkpoint;
+  return { ...checkpoint, outputs: fileOutputs(match, outputNames(model)) };
 }
 
 /**
@@ -175,8 +182,12 @@ function notesOf(model: OnnxModel, match: GraphMatch): readonly string[] {
   ];
 }
 
+function outputNames({ graph }: Pick<OnnxModel, "graph">): readonly string[] {
+  return graph.outputs.map(({ name }) => name);
+}
+
 /** A checkpoint out of files that can be run beside it, if tfjs loads them. */
-export interface TfjsCheckpoint extends Checkpoint {
+export interface TfjsCheckpoint extends ModelCheckpoint {
   readonly isRunnable: boolean;
 }
 
@@ -190,9 +201,14 @@ export function openTfjsCheckpoint(files: TfjsFiles, options: LiftOptions): Tfjs
   const { subject } = options;
   const model = decodeTfjs(files, { subject });
   const translated = translateTfjs(model, subject);
-  const { checkpoint } = liftTfjsModel(model, matchTfjsModel(translated, options), subject);
+  const match = matchTfjsModel(translated, options);
+  const { checkpoint } = liftTfjsModel(model, match, subject);
   refuseBadNumbers(checkpoint, subject);
-  return { ...checkpoint, isRunnable: isRunnable(model) };
+  return {
+    ...checkpoint,
+    outputs: fileOutputs(match, outputNames(translated)),
+    isRunnable: isRunnable(model),
+  };
 }
 
 /**
