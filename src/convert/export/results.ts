@@ -12,10 +12,25 @@ export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;
 
 export type ResultKind = (typeof RESULT_KINDS)[number];
 
-/** An output of the file: the name it has there, and the layer it is. */
+/** What keeps an L2 norm from being zero: ε added to its square or its length, or the least value of either. */
+export interface NormFloor {
+  readonly of: "square" | "length";
+  readonly how: "sum" | "max";
+  readonly epsilon: number;
+}
+
+/** A result as a user asks for it: by its kind, under a name, and divided by its L2 norm where there are floors, even none. */
+export interface WantedResult {
+  readonly kind: ResultKind;
+  readonly name: string;
+  readonly floors?: readonly NormFloor[];
+}
+
+/** An output of the file: the name it has there, the layer it is, and whether it is divided by its L2 norm. */
 export interface Result {
   readonly name: string;
   readonly layer: string;
+  readonly floors?: readonly NormFloor[];
 }
 
 /** What a file of ours calls the values of the network. */
@@ -28,7 +43,7 @@ export interface ValueNames {
 /** What a user can ask for, whatever the format. */
 export interface ResultOptions {
   /** Results, or each by itself with its name. Default: what torchreid returns in evaluation mode. */
-  readonly output?: OutputSelection | readonly { readonly kind: ResultKind; readonly name: string }[];
+  readonly output?: OutputSelection | readonly WantedResult[];
   /** Whether every stream's gate vector is an output too, named as its layer. Default false. */
   readonly gates?: boolean;
   /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
@@ -47,12 +62,15 @@ export interface ResultOptions {
  */
 export function selectResults({ outputs, gates }: LayerGraph, options: ResultOptions): readonly Result[] {
   const { output = outputs.evaluation, outputName } = options;
-  const selected =
+  const selected: readonly WantedResult[] =
     typeof output === "string" ? kindsOf(output).map((kind) => ({ kind, name: kind })) : output;
-  const results = selected.map(({ kind, name }, index) => ({
-    name: (index === 0 ? outputName : undefined) ?? name,
-    layer: outputs[kind] ?? refuseOutput(kind, outputs),
-  }));
+  const results = selected.map(
+    ({ kind, name, floors }, index): Result => ({
+      name: (index === 0 ? outputName : undefined) ?? name,
+      layer: outputs[kind] ?? refuseOutput(kind, outputs),
+      ...(floors ? { floors } : {}),
+    }),
+  );
   return options.gates ? [...results, ...gates.map(({ layer }) => ({ name: layer, layer }))] : results;
 }
 

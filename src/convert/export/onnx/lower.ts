@@ -15,7 +15,7 @@ import { foldBatchNorm } from "../fold.js";
 import { modelMetadata } from "../metadata.js";
 import { DEFAULT_SIZE } from "../options.js";
 import { nodeWeights } from "../weights.js";
-import { castNode, lowerOperation } from "./operators.js";
+import { castNode, lowerL2, lowerOperation } from "./operators.js";
 import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
 import { lowerInput } from "./preprocess.js";
 
@@ -43,18 +43,27 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
   const { fold, opset, irVersion, results, preprocess, dtype, ioDtype } = resolved;
   const network = fold ? foldBatchNorm(graph) : graph;
   const needed = ancestors(network, ...results.map(({ layer }) => layer));
-  const { nodes, initializers } = lowerNodes(
+  const { nodes, initializers: weights } = lowerNodes(
     network.nodes.filter(({ name }) => needed.has(name)),
     stateDict,
     resolved,
   );
+  const initializers = new Map(weights);
   const renamed = results.filter(({ name, layer }) => name !== layer);
   const { inputs, outputs } = declareValues(graph, resolved);
+  const tails = results.flatMap(({ name, layer, floors }) => {
+    const value = dtype === ioDtype ? layer : `${name}.cast`;
+    return floors ? lowerL2(name, value, floors, { opset, dtype: ioDtype }) : [];
+  });
+  for (const tail of tails)
+    for (const [name, tensor] of tail.initializers ?? []) initializers.set(name, tensor);
   const allNodes = [
     ...nodes,
-    ...renamed.map(({ name, layer }) =>
-      dtype === ioDtype ? onnxNode(name, "Identity", [layer]) : castNode(name, layer, ioDtype),
-    ),
+    ...renamed.flatMap(({ name, layer, floors }) => {
+      if (dtype !== ioDtype) return castNode(floors ? `${name}.cast` : name, layer, ioDtype);
+      return floors ? [] : onnxNode(name, "Identity", [layer]);
+    }),
+    ...tails.flatMap((tail) => tail.nodes),
   ];
   expectUnique([
     ...inputs.map(({ name }) => name),

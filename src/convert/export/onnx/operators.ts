@@ -1,5 +1,6 @@
 import type { Op, OpKind, Size2d } from "../../../arch/ops.js";
 import type { Tensor } from "../../../core/tensor.js";
+import { castFloat } from "../../../core/tensor-cast.js";
 import {
   dtypeToCode,
   float,
@@ -9,6 +10,7 @@ import {
   type OnnxNode,
   onnxNode,
 } from "../../formats/onnx/index.js";
+import type { NormFloor } from "../results.js";
 import type { OnnxDType } from "./options.js";
 
 /** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
@@ -157,6 +159,53 @@ function lowerSpatialMean(_op: Op<"globalAvgPool">, { name, inputs, opset }: Onn
     nodes: [onnxNode(name, "ReduceMean", [...inputs, SPATIAL_AXES], { keepdims: int(1) })],
     initializers: new Map([[SPATIAL_AXES, axes]]),
   };
+}
+
+/**
+ * x / ‖x‖₂ of each row of [N, D], with what keeps the norm from being zero: as one ReduceL2, or by the sum of squares where
+ * that has a floor.
+ */
+export function lowerL2(
+  name: string,
+  x: string,
+  floors: readonly NormFloor[],
+  { opset, dtype }: Pick<OnnxSite, "opset" | "dtype">,
+): OnnxFragment {
+  const part = (suffix: string): string => `${name}.${suffix}`;
+  const axes = part("axes");
+  const initializers = new Map<string, Tensor>();
+  const nodes: OnnxNode[] = [];
+  const reduced = (opType: string, input: string, output: string, since: number): string => {
+    const byInput = opset >= since;
+    if (byInput) initializers.set(axes, { dtype: "int64", shape: [1], data: BigInt64Array.of(1n) });
+    nodes.push(
+      onnxNode(output, opType, byInput ? [input, axes] : [input], {
+        ...(byInput ? {} : { axes: ints(1) }),
+        keepdims: int(1),
+      }),
+    );
+    return output;
+  };
+  const raised = (value: string, of: NormFloor["of"]): string =>
+    floors
+      .filter((floor) => floor.of === of)
+      .reduce((current, { how, epsilon }, index) => {
+        const constant = part(`${of}.epsilon[${index}]`);
+        const tensor: Tensor<"float32"> = { dtype: "float32", shape: [], data: Float32Array.of(epsilon) };
+        initializers.set(constant, castFloat(tensor, dtype, constant));
+        const output = part(`${of}.floor[${index}]`);
+        nodes.push(onnxNode(output, how === "sum" ? "Add" : "Max", [current, constant]));
+        return output;
+      }, value);
+  let length: string;
+  if (floors.some(({ of }) => of === "square")) {
+    nodes.push(onnxNode(part("squared"), "Mul", [x, x]));
+    const square = raised(reduced("ReduceSum", part("squared"), part("square"), 13), "square");
+    length = part("length");
+    nodes.push(onnxNode(length, "Sqrt", [square]));
+  } else length = reduced("ReduceL2", x, part("length"), AXES_INPUT_OPSET);
+  nodes.push(onnxNode(name, "Div", [x, raised(length, "length")]));
+  return { nodes, initializers };
 }
 
 /** ONNX pads: before both spatial axes, then after both. */

@@ -20,7 +20,7 @@ import { NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "../names.
 import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "../options.js";
 import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
 import { type FusedLayer, fuseRelu } from "./fuse.js";
-import { lowerOperation } from "./operators.js";
+import { lowerL2, lowerOperation } from "./operators.js";
 import { lowerPreprocess } from "./preprocess.js";
 
 const CHANNELS = 3;
@@ -49,7 +49,14 @@ export function lowerToTfjs(
   const network = { ...folded, nodes: folded.nodes.filter(({ name }) => needed.has(name)) };
   const shapes = outputShapes(graph, imageShape(resolved));
   const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
-  const { nodes, constants } = lowerLayers(layers, stateDict, shapes, resolved);
+  const lowered = lowerLayers(layers, stateDict, shapes, resolved);
+  const tails = results.map(({ name, layer, floors }) =>
+    floors ? lowerL2(nodeName(`${name}.normalized`), nodeName(layer), floors) : undefined,
+  );
+  const nodes = [...lowered.nodes, ...tails.flatMap((tail) => tail?.nodes ?? [])];
+  const constants = new Map(lowered.constants);
+  for (const tail of tails)
+    for (const [name, tensor] of tail?.constants ?? []) constants.set(name, { tensor });
   expectUnique([inputName, ...nodes.map(({ name }) => name), ...constants.keys()], "node");
   const renamed = results.filter(({ name, layer }) => name !== nodeName(layer)).map(({ name }) => name);
   expectUnique([...renamed, inputName, ...nodes.map(({ name }) => name)], "output");
@@ -61,9 +68,12 @@ export function lowerToTfjs(
     signature: {
       inputs: new Map([[inputName, tensorInfo(inputName, declaredInput(resolved))]]),
       outputs: new Map(
-        results.map(({ name, layer }) => [
+        results.map(({ name, layer, floors }) => [
           name,
-          tensorInfo(nodeName(layer), declaredOutput(shapes.get(layer) ?? [], resolved)),
+          tensorInfo(
+            nodeName(floors ? `${name}.normalized` : layer),
+            declaredOutput(shapes.get(layer) ?? [], resolved),
+          ),
         ]),
       ),
     },

@@ -1,5 +1,6 @@
 import type { Op, OpKind, Size2d } from "../../../../arch/ops.js";
 import type { Tensor } from "../../../../core/tensor.js";
+import type { NormFloor } from "../../results.js";
 import {
   type AttributeRecord,
   dtype,
@@ -50,6 +51,29 @@ const LOWERINGS: { readonly [K in OpKind]: TfjsLowering<K> } = {
 export function lowerOperation(op: Op, site: TfjsSite): TfjsFragment {
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   return (LOWERINGS[op.kind] as (op: Op, site: TfjsSite) => TfjsFragment)(op, site);
+}
+
+/** x / ‖x‖₂ of each row of [N, D], with what keeps the norm from being zero. */
+export function lowerL2(name: string, x: string, floors: readonly NormFloor[]): TfjsFragment {
+  const part = (suffix: string): string => `${name}/${suffix}`;
+  const axis = part("axis");
+  const constants = new Map<string, Tensor<"float32" | "int32">>([[axis, wholeNumbers(1)]]);
+  const nodes = [
+    tfNode(part("squared"), "Square", [x]),
+    reduction(part("square"), "Sum", part("squared"), axis),
+  ];
+  const raised = (value: string, of: NormFloor["of"]): string =>
+    floors
+      .filter((floor) => floor.of === of)
+      .reduce((current, { how, epsilon }, index) => {
+        const output = part(`${of}/floor_${index}`);
+        constants.set(`${output}/epsilon`, scalar(epsilon));
+        nodes.push(tfNode(output, how === "sum" ? "AddV2" : "Maximum", [current, `${output}/epsilon`]));
+        return output;
+      }, value);
+  nodes.push(tfNode(part("length"), "Sqrt", [raised(part("square"), "square")]));
+  nodes.push(tfNode(name, "RealDiv", [x, raised(part("length"), "length")]));
+  return { nodes, constants };
 }
 
 /** The attributes of a pooling without padding, which drops a last partial window. */
