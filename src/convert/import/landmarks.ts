@@ -82,7 +82,7 @@ export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
   return graph.nodes.flatMap((node) => {
     const [aggregate] = node.inputs;
     if (!isKind(node, "conv") || !aggregate) return [];
-    const leaves = termsOf(aggregate);
+    const leaves = gatedBehind(aggregate);
     return leaves.some(isGated) ? (blockAt(graph, node, aggregate, leaves) ?? []) : [];
   });
 }
@@ -101,6 +101,23 @@ export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
     else if (node) terms.push(node);
   }
   return terms;
+}
+
+/**
+ * What a block's conv3 puts together: the terms of a sum, or of what a broken file has in its place, such as a mean, or
+ * a factor on the sum.
+ */
+function gatedBehind(aggregate: ForeignNode): readonly ForeignNode[] {
+  let node = aggregate;
+  for (let steps = 0; steps < NORM_STEPS; steps++) {
+    const terms = termsOf(node);
+    const leaves = terms.length === 1 && isKind(node, "other") ? node.inputs.flatMap(termsOf) : terms;
+    if (leaves.some(isGated)) return leaves;
+    const [only, ...others] = node.inputs;
+    if (!only || others.length > 0 || only.form.rank !== "map" || isKind(node, "conv")) return [];
+    node = only;
+  }
+  return [];
 }
 
 function isGated(node: ForeignNode): boolean {
@@ -126,7 +143,7 @@ function blockAt(
   const conv1 = reduced && convBefore(reduced);
   const input = conv1?.inputs[0];
   if (!conv1 || !input) return undefined;
-  const sum = next(graph, conv3, "add");
+  const sum = next(graph, conv3, "add") ?? meetingAfter(graph, conv3);
   const other = sum?.inputs.find((term) => convBefore(term) !== conv3);
   const shortcut = other && other !== input ? convBefore(other) : undefined;
   const downsample = shortcut?.inputs[0] === input ? shortcut : undefined;
@@ -169,6 +186,25 @@ function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
     return others.every((other) => other === first) ? first : undefined;
   };
   return origin(node, NORM_STEPS);
+}
+
+/** Where what comes from a convolution meets another value in any operation but a sum, as a difference is. */
+function meetingAfter(graph: ForeignGraph, conv: ForeignNode<"conv">): ForeignNode | undefined {
+  let current: ForeignNode = conv;
+  for (let steps = 0; steps < NORM_STEPS; steps++) {
+    const readers: readonly ForeignNode[] = graph.consumers.get(current) ?? [];
+    const meeting = readers.find(
+      (reader) =>
+        isKind(reader, "other", "scale") &&
+        reader.inputs.length === 2 &&
+        reader.inputs.some((input) => input.form.rank === "map" && convBefore(input) !== conv),
+    );
+    if (meeting) return meeting;
+    const [only] = readers;
+    if (!only || readers.length > 1 || only.inputs.length !== 1 || isKind(only, "conv")) return undefined;
+    current = only;
+  }
+  return undefined;
 }
 
 /** The node of a kind that a value reaches through operations of one input. */

@@ -18,7 +18,10 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   const family = FAMILIES.find((kinds) => kinds.includes(layer.op.kind));
   const reads = trail.consumersOf(source).filter(trail.isFree).map(nameOf).join(" and ");
   const instead =
-    family && (resultBefore(trail, layer, source) ?? replacementOf(trail, layer, source, family));
+    family &&
+    (resultBefore(trail, layer, source) ??
+      resultAtEnd(trail, layer, source) ??
+      replacementOf(trail, layer, source, family));
   const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
   trail.note(
     layer,
@@ -77,12 +80,11 @@ function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): Fore
   const { anchors, consumersOf, isFree } = trail;
   const placed = new Set(anchors.values());
   const next = trail.readersOf(layer);
-  const landmarks = next.map(({ name }) => anchors.get(name));
+  const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
+    reader === anchors.get(name) || (isFree(reader) && op.kind === reader.op.kind);
+  // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
   const leads = (node: ForeignNode): boolean =>
-    consumersOf(node).some(
-      (reader) =>
-        landmarks.includes(reader) || (isFree(reader) && next.some(({ op }) => op.kind === reader.op.kind)),
-    );
+    next.length > 0 && next.every((layer) => consumersOf(node).some((reader) => reads(layer, reader)));
   const isInside = (node: ForeignNode): boolean =>
     isFree(node) && !placed.has(node) && !isKind(node, ...OUTSIDE);
   const seen = new Set<ForeignNode>();
@@ -99,6 +101,25 @@ function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): Fore
   }
   return undefined;
 }
+
+/** An output of the file that is computed from what the network's last layer reads, and from nothing else. */
+function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+  if (layer.op.kind !== "relu" && layer.op.kind !== "sigmoid") return undefined;
+  return trail.outputs.find((output) => {
+    const pending = [output];
+    const seen = new Set<ForeignNode>();
+    for (let node = pending.pop(); node; node = pending.pop()) {
+      if (node === source || seen.has(node)) continue;
+      if (seen.size > MOST_REPLACED || !trail.isFree(node) || !isKind(node, ...POINTWISE)) return false;
+      seen.add(node);
+      pending.push(...node.inputs);
+    }
+    return seen.size > 0;
+  });
+}
+
+/** What an activation may be spelled out in. */
+const POINTWISE: readonly ForeignKind[] = ["relu", "sigmoid", "affine", "scale", "add", "other"];
 
 function kindsBehind(trail: Trail, layer: LayerNode): readonly string[] {
   return trail.readersOf(layer).map(({ op }) => op.kind);

@@ -18,6 +18,8 @@ export interface Trail {
   /** The layers that read a layer. */
   readersOf(layer: LayerNode): readonly LayerNode[];
   consumersOf(node: ForeignNode): readonly ForeignNode[];
+  /** What the file gives. */
+  readonly outputs: readonly ForeignNode[];
   /** Whether a node is no layer yet. */
   isFree(node: ForeignNode): boolean;
   /** What findings call a node: the layer that it is, or its kind. */
@@ -54,6 +56,7 @@ export function startTrail(
         (op.kind === "batchNorm" || op.kind === "affine") && input?.op.kind === "conv",
     ),
     readersOf: ({ name }) => readers.get(name) ?? [],
+    outputs: foreign.outputs.flatMap(({ node }) => node ?? []),
     consumersOf: (node) => foreign.consumers.get(node) ?? [],
     isFree: (node) => !owners.has(node),
     nameOf: (node) => owners.get(node) ?? nameOf(node),

@@ -150,12 +150,15 @@ function matchSum(trail: Trail, layer: LayerNode): void {
     trail.skip(layer, first.node);
     return;
   }
+  const instead = isKind(match, "add") ? undefined : match;
+  if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
+  else if (instead) trail.note(layer, `a sum and ${nameOf(instead)}`, nameOfKind("add"));
   // Inner sums are terms of this one unless they are layers themselves.
   const parts = match.inputs.flatMap((node) => (trail.isFree(node) ? termsOf(node) : [node]));
   const missing = terms.filter(({ node }) => node && !parts.includes(node));
   const surplus = parts.filter((part) => !terms.some(({ node }) => node === part));
   const unexplained = surplus.length > terms.filter(({ node }) => !node).length;
-  if (missing.length > 0 || unexplained)
+  if (!instead && (missing.length > 0 || unexplained))
     trail.note(
       layer,
       () => `a sum of ${parts.map(trail.nameOf).join(", ")}`,

@@ -24,11 +24,14 @@ export type Cause =
   | "precision"
   | "relu-extra"
   | "relu-missing"
+  | "relu-other"
   | "same-padding"
   | "scaled"
   | "sigmoid-missing"
+  | "sigmoid-temperature"
   | "streams-exchanged"
   | "term-missing"
+  | "terms-weighted"
   | "training-mode"
   | "unbiased-variance"
   | "weights-rounded"
@@ -88,6 +91,11 @@ export interface Hypothesis {
   readonly output: () => Tensor<"float64"> | undefined;
   /** Whether it holds at a few places, where that is quickly told: what does not need not be computed. */
   readonly plausible?: () => boolean;
+  /**
+   * What computing it so may round beyond the layer's own bound, per element: of a function that is evaluated in float32 in
+   * place of one that rounds nothing.
+   */
+  readonly rounding?: (index: number) => number;
   /** What computing it costs, in times of the step; default 1. */
   readonly work?: number;
 }

@@ -1,11 +1,11 @@
 import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape } from "../../core/tensor.js";
-import { errorAt, localError } from "../bounds/index.js";
+import { errorAt } from "../bounds/index.js";
 import { evaluateLayer, Workspace } from "../reference/index.js";
 import { guessActivation } from "./activations.js";
 import { guessChannels, guessFewChannels } from "./channels.js";
 import { guessFit, guessSingleWeight } from "./fit.js";
-import type { Cause, Effort, Evidence, Guess, Step } from "./hypothesis.js";
+import type { Cause, Effort, Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
 import { guessNorm } from "./norms.js";
 import { guessPrecision, guessResidue } from "./residue.js";
 import { guessWeights } from "./weights.js";
@@ -21,26 +21,27 @@ export interface Explanation {
   readonly sentence: string;
 }
 
-/** In order of preference: of two guesses that explain all, the more particular one is named. */
-const GUESSES: readonly Guess[] = [
+/** Guesses without a free number, or with one that is checked on many values: of two that hold, both are named. */
+const PARTICULAR: readonly Guess[] = [
   guessNorm,
   guessActivation,
   guessWindow,
   guessWiring,
   guessSingleWeight,
   guessWeights,
-  guessResidue,
-  guessChannels,
-  guessFit,
-  guessFewChannels,
-  guessPrecision,
 ];
 
-/** A guess holds if what is left of the error is near what rounding accounts for: it computes in another order. */
-const EXPLAINED = 4;
+/** Guesses with numbers that are fitted to the values, fewer first: asked where nothing particular holds, in this order. */
+const FITTED: readonly Guess[] = [guessResidue, guessChannels, guessFit, guessFewChannels, guessPrecision];
 
-/** And if it takes away nearly all of the error. */
+/** A guess holds if it leaves no more than rounding accounts for, */
+const EXPLAINED = 1;
+
+/** and takes away nearly all of the error, */
 const SHARE = 0.1;
+
+/** under a bound that is no wider than so many times the layer's own. */
+const WIDEST = 4;
 
 /**
  * Finds out what a candidate computes in place of a layer, by computing each guess on the candidate's own inputs and
@@ -57,31 +58,61 @@ export function explain(evidence: Evidence, margin: number): Explanation | undef
   return found;
 }
 
+interface Holding {
+  readonly cause: Cause;
+  readonly says: string;
+  readonly left: number;
+}
+
 function firstThatHolds(evidence: Evidence, margin: number): Explanation | undefined {
-  const { actual, recomputed } = evidence;
-  const leftOf = (expected: RealTensor): number =>
-    localError(actual, expected, { elements: boundOn(expected, recomputed) }).margin;
+  const { recomputed } = evidence;
+  const leftOf = remainder(evidence);
   const holds = (left: number): boolean => left <= EXPLAINED && left <= SHARE * margin;
   // Held to such a bound even the layer as it should be passes: then nothing that does speaks for a guess.
   if (holds(leftOf(recomputed.output))) return undefined;
-  for (const { step, finish } of stepsOf(evidence))
-    for (const guess of GUESSES) {
-      const holding = guess(step, evidence).flatMap(({ cause, says, output, plausible, work = 1 }) => {
-        if (plausible?.() === false) return [];
-        if (!spend(evidence.effort, work * workOf(step))) return [];
-        const guessed = output();
-        if (guessed?.data.length !== elementCount(step.shape)) return [];
-        const left = leftOf(finish(guessed));
-        return holds(left) ? [{ cause, says, left }] : [];
-      });
-      const [best] = holding.sort((a, b) => a.left - b.left);
-      if (!best) continue;
-      const where = step.node.name === evidence.group.layer.name ? "" : `at ${step.node.name}, `;
-      const fall = `from ${count(margin)} to ${count(best.left)} bounds`;
-      return { cause: best.cause, sentence: `${where}${best.says}: recomputed so, the error falls ${fall}` };
+  const holdingAt = ({ step, finish }: OpenStep, guess: Guess): Holding[] =>
+    guess(step, evidence).flatMap(({ cause, says, output, plausible, rounding, work = 1 }) => {
+      if (plausible?.() === false) return [];
+      if (!spend(evidence.effort, work * workOf(step))) return [];
+      const guessed = output();
+      if (guessed?.data.length !== elementCount(step.shape)) return [];
+      const left = leftOf(
+        finish(guessed),
+        step.node.name === evidence.group.layer.name ? rounding : undefined,
+      );
+      return holds(left) ? [{ cause, says: `${placeOf(step, evidence)}${says}`, left }] : [];
+    });
+  const steps = stepsOf(evidence);
+  const particular = steps.flatMap((step) => PARTICULAR.flatMap((guess) => holdingAt(step, guess)));
+  if (particular.length > 0) return told(particular, margin);
+  for (const step of steps)
+    for (const guess of FITTED) {
+      const [best] = holdingAt(step, guess).sort((a, b) => a.left - b.left);
+      if (best) return told([best], margin);
     }
   return undefined;
 }
+
+function placeOf({ node }: Step, { group }: Evidence): string {
+  return node.name === group.layer.name ? "" : `at ${node.name}, `;
+}
+
+/** The guess that leaves least, and the best of each other kind: the values do not tell them apart. */
+function told(holding: readonly Holding[], margin: number): Explanation | undefined {
+  const ordered = holding.toSorted((a, b) => a.left - b.left);
+  const [best] = ordered;
+  if (!best) return undefined;
+  const kinds = ordered.filter(
+    ({ cause }, index) => ordered.findIndex((other) => other.cause === cause) === index,
+  );
+  // So many kinds that hold alike say nothing.
+  if (kinds.length > MOST_KINDS) return undefined;
+  const fall = `from ${count(margin)} to ${count(best.left)} bounds`;
+  const says = kinds.map((kind) => kind.says).join(", or ");
+  return { cause: best.cause, sentence: `${says}: recomputed so, the error falls ${fall}` };
+}
+
+const MOST_KINDS = 2;
 
 /** How often the whole network may be computed to explain faults: a candidate with more of them is another network. */
 const EFFORT = 8;
@@ -110,23 +141,43 @@ function spend(effort: Effort, work: number): boolean {
 const OTHER_ROUNDINGS = 8 * 2 ** -24;
 
 /**
- * The bound on other values than those it was made for: of about its mean, where it has 0 for values that were 0; and in
- * proportion, where all are larger, since the terms that are rounded are then.
+ * What a guess leaves of a layer's error, in bounds; infinite as soon as it leaves more than one, or makes NaN or infinite
+ * what the layer itself does not.
+ *
+ * The bound on other values than those it was made for is about its mean, where it has 0 for values that were 0; and in
+ * proportion, up to four times as wide, where all are larger, since the terms that are rounded are then.
  */
-function boundOn(
-  expected: RealTensor,
-  { output, bound: { elements } }: Evidence["recomputed"],
-): Float64Array {
+function remainder({
+  actual,
+  recomputed: { output, bound },
+}: Evidence): (expected: RealTensor, rounding?: Hypothesis["rounding"]) => number {
+  const { elements } = bound;
   const mean =
     typeof elements === "number"
       ? elements
-      : elements.reduce((sum, bound) => sum + bound, 0) / elements.length;
+      : elements.reduce((sum, each) => sum + (Number.isFinite(each) ? each : 0), 0) / elements.length;
   const own = largest(output);
-  const growth = own > 0 ? Math.max(1, largest(expected) / own) : 1;
-  return Float64Array.from(
-    expected.data as Float64Array,
-    (value, i) => growth * Math.max(errorAt(elements, i), mean) + OTHER_ROUNDINGS * Math.abs(value),
-  );
+  return (expected, rounding) => {
+    const growth = own > 0 ? Math.min(WIDEST, Math.max(1, largest(expected) / own)) : 1;
+    let left = 0;
+    for (let i = 0; i < expected.data.length; i++) {
+      const value = expected.data[i] as number;
+      const difference = Math.abs((actual.data[i] as number) - value);
+      if (difference <= left * mean) continue;
+      if (!Number.isFinite(difference)) {
+        if (!Number.isFinite(output.data[i])) continue;
+        return Infinity;
+      }
+      const allowed =
+        growth * Math.max(errorAt(elements, i), mean) +
+        OTHER_ROUNDINGS * Math.abs(value) +
+        (rounding?.(i) ?? 0);
+      const ratio = difference / allowed;
+      if (ratio > EXPLAINED) return Infinity;
+      if (ratio > left) left = ratio;
+    }
+    return left;
+  };
 }
 
 function largest({ data }: RealTensor): number {

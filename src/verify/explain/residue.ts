@@ -1,9 +1,9 @@
-import { errorAt } from "../bounds/index.js";
+import { castFloat, toReal } from "../../core/tensor-cast.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 /** Guesses fitted to the values themselves, for when nothing particular is found. */
 export const guessResidue: Guess = (step, evidence) => {
   const last = evidence.group.nodes.at(-1);
-  return last?.name === step.node.name ? [...constants(step, evidence), ...scaled(step, evidence)] : [];
+  return last?.name === step.node.name ? [...scaled(step, evidence), ...constants(step, evidence)] : [];
 };
 
 /** What is left when weights have been fitted in vain: all values in another precision. */
@@ -51,32 +51,34 @@ function scaled(step: Step, { actual }: Evidence): Hypothesis[] {
   return [
     {
       cause: "scaled",
-      says: `all values are ${factor.toPrecision(6)} times theirs`,
+      says: `all values are ${factor.toPrecision(6)} times what they should be`,
       output: () => mapped(step.compute(), (y) => y * factor),
     },
   ];
 }
 
-/** Share of the values that are off where all of them are rounded. */
-const ROUNDED_SHARE = 0.5;
+/** Share of the values that are numbers of a narrower type, where they are rounded to it: others are by chance, one in thousands. */
+const ROUNDED_SHARE = 0.99;
 
-function precisions(step: Step, { actual, recomputed }: Evidence): Hypothesis[] {
-  const { elements } = recomputed.bound;
+function precisions(step: Step, { actual }: Evidence): Hypothesis[] {
   const own = step.compute();
-  const isOff = (y: number, i: number): boolean =>
-    Math.abs((actual.data[i] as number) - y) > errorAt(elements, i);
-  if (own.data.filter(isOff).length < ROUNDED_SHARE * own.data.length) return [];
-  return [
-    { bits: 11, name: "float16" },
-    { bits: 8, name: "bfloat16" },
-  ].map(({ bits, name }) => ({
-    cause: "precision",
-    says: `the values are computed in ${name}`,
-    // Within two units of that precision there is nothing to tell: the candidate's value is as good as any.
-    output: () =>
-      mapped(own, (y, i) => {
-        const value = actual.data[i] as number;
-        return Math.abs(value - y) <= Math.abs(y) * 2 ** (1 - bits) ? value : y;
-      }),
-  }));
+  return (["float16", "bfloat16"] as const).flatMap((name) => {
+    const { dtype, shape, data } = actual;
+    const narrow = toReal(
+      castFloat({ dtype: "float32", shape, data: Float32Array.from(data as Float32Array) }, name, "values"),
+      "values",
+    ).data;
+    let rounded = 0;
+    for (let i = 0; i < data.length; i++) if (narrow[i] === data[i]) rounded++;
+    if (dtype !== "float32" || rounded < ROUNDED_SHARE * data.length) return [];
+    const unit = name === "float16" ? 2 ** -11 : 2 ** -8;
+    return [
+      {
+        cause: "precision" as const,
+        says: `the values are rounded to ${name}`,
+        output: () => own,
+        rounding: (i: number) => unit * Math.abs(own.data[i] as number),
+      },
+    ];
+  });
 }

@@ -3,7 +3,73 @@ import { type Evidence, type Guess, type Hypothesis, mapped, type Step, withData
 import { trialOf } from "./samples.js";
 
 /** Guesses at pools of the other kind, and at windows that stand one pixel off. */
-export const guessWindow: Guess = (step, evidence) => [...pools(step), ...samePadding(step, evidence)];
+export const guessWindow: Guess = (step, evidence) => [
+  ...pools(step),
+  ...generalizedMean(step, evidence),
+  ...samePadding(step, evidence),
+];
+
+/** GeM clamps what it raises to a power at this. */
+const GEM_LEAST = 1e-6;
+
+/** Powers between which one is looked for, and how often the interval is halved. */
+const GEM_POWERS = [1, 64] as const;
+const HALVINGS = 48;
+
+/** (E[x^p])^(1/p) in place of the mean, with the p that the plane of the largest difference shows: it grows with p. */
+function generalizedMean(
+  { node, inputs: [input], shape, compute }: Step,
+  { actual }: Evidence,
+): Hypothesis[] {
+  if (node.op.kind !== "globalAvgPool" && node.op.kind !== "globalMaxPool") return [];
+  if (!input || actual.data.length < LEAST_PLANES) return [];
+  const size = input.data.length / actual.data.length;
+  const mean = (plane: number, power: number): number => {
+    const values = input.data.subarray(plane * size, (plane + 1) * size);
+    // Of the largest's share, so that no power overflows.
+    let largest = GEM_LEAST;
+    for (const x of values) largest = Math.max(largest, x);
+    let sum = 0;
+    for (const x of values) sum += (Math.max(x, GEM_LEAST) / largest) ** power;
+    return largest * (sum / size) ** (1 / power);
+  };
+  const own = compute();
+  const farthest = own.data.reduce(
+    (best, value, i) =>
+      Math.abs((actual.data[i] as number) - value) >
+      Math.abs((actual.data[best] as number) - (own.data[best] as number))
+        ? i
+        : best,
+    0,
+  );
+  const wanted = actual.data[farthest] as number;
+  let [low, high] = GEM_POWERS as readonly [number, number];
+  if (!(wanted > mean(farthest, low) && wanted < mean(farthest, high))) return [];
+  for (let i = 0; i < HALVINGS; i++) {
+    const middle = (low + high) / 2;
+    if (mean(farthest, middle) < wanted) low = middle;
+    else high = middle;
+  }
+  const power = Number(low.toPrecision(5));
+  return [
+    {
+      cause: "pooling",
+      says: `a generalised mean (GeM) of power ${power} is taken`,
+      output: () =>
+        withData(
+          shape,
+          own.data.map((_, plane) => mean(plane, power)),
+        ),
+      rounding: (i) => GEM_ROUNDINGS * Math.abs(actual.data[i] as number),
+    },
+  ];
+}
+
+/** Planes that a power is found from: one would fit anything. */
+const LEAST_PLANES = 4;
+
+/** What two powers in float32 may be off. */
+const GEM_ROUNDINGS = 64 * 2 ** -24;
 
 function pools(step: Step): Hypothesis[] {
   const { node, inputs, compute } = step;

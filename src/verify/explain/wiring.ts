@@ -155,7 +155,43 @@ function sums(step: Step, evidence: Evidence): Hypothesis[] {
           ],
     ),
   ]);
-  return [...terms.flat(), ...bypassedNorms(step, evidence), ...misplacedNorms(step, evidence)];
+  return [
+    ...combined(step),
+    ...terms.flat(),
+    ...bypassedNorms(step, evidence),
+    ...misplacedNorms(step, evidence),
+  ];
+}
+
+/** The right terms, put together otherwise. */
+function combined({ node, inputs, compute }: Step): Hypothesis[] {
+  const weighted =
+    (weights: readonly number[]): Hypothesis["output"] =>
+    () =>
+      compute({ inputs: inputs.map((input, i) => mapped(input, (x) => x * (weights[i] ?? 1))) });
+  const folded =
+    (f: (a: number, b: number) => number): Hypothesis["output"] =>
+    () => {
+      const [first, ...others] = inputs;
+      return first && mapped(first, (x, i) => others.reduce((y, { data }) => f(y, data[i] as number), x));
+    };
+  const even = 1 / inputs.length;
+  return [
+    {
+      cause: "terms-weighted",
+      says: `the ${inputs.length} terms are averaged, not summed`,
+      output: weighted(inputs.map(() => even)),
+    },
+    ...node.inputs.map(
+      (name, term): Hypothesis => ({
+        cause: "terms-weighted",
+        says: `${name} is subtracted, not added`,
+        output: weighted(inputs.map((_, i) => (i === term ? -1 : 1))),
+      }),
+    ),
+    { cause: "terms-weighted", says: "the largest of the terms is taken", output: folded(Math.max) },
+    { cause: "terms-weighted", says: "the terms are multiplied", output: folded((a, b) => a * b) },
+  ];
 }
 
 /** What an instance norm reads, added in its place. */
