@@ -142,7 +142,7 @@ describe("osnet-convert between files of weights", () => {
       [
         "an unknown type",
         ["pth2npz", "w.pth", "--dtype", "int8"],
-        '--dtype: found "int8", expected float64, float32, float16, bfloat16; choose one of them.\n',
+        '--dtype: found "int8", expected float64, float32, float16 or bfloat16; choose one of them.\n',
       ],
       [
         "bfloat16 for numpy",
