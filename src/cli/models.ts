@@ -1,4 +1,4 @@
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { SidecarReader } from "../convert/formats/onnx/external.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
@@ -13,6 +13,8 @@ export interface ModelInput {
   readonly shards?: ReadonlyMap<string, Uint8Array>;
   /** Reads the files beside an ONNX file. */
   readonly sidecar?: SidecarReader;
+  /** Where an ONNX file is on disk. */
+  readonly path?: string;
 }
 
 /** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
@@ -27,7 +29,8 @@ export async function readModel(
   bar.clear();
   const name = basename(path);
   if (file === "-") return { name, bytes };
-  if (sniffFormat(bytes) !== "tfjs") return { name, bytes, sidecar: sidecarReader(file) };
+  if (sniffFormat(bytes) !== "tfjs")
+    return { name, bytes, sidecar: sidecarReader(file), path: resolve(file) };
   const read = sidecarReader(file);
   const shards = new Map<string, Uint8Array>();
   for (const path of tfjsShardPaths(bytes, { subject: name })) {

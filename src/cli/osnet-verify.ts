@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
 import { RUNTIMES } from "../verify/backends/backend.js";
 import { baselineFactor, choice, int, list, size, tolerance } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
@@ -45,6 +46,12 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       size("--size"),
     )
     .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
+    .option("--output <name>", "the output that counts; the others are not judged (default: the first)")
+    .option(
+      "--input-order <order>",
+      "order of channels in which the candidate is fed: rgb or bgr (default: what the file says, or rgb)",
+      choice("--input-order", PIXEL_ORDERS),
+    )
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
     .option(
       "--report <file>",

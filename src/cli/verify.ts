@@ -1,5 +1,6 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
+import type { PixelOrder } from "../convert/export/preprocess.js";
 import { expectWritable, openInput, sweepTemporaries } from "../node/index.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { compareToBaseline } from "../verify/baseline.js";
@@ -29,6 +30,8 @@ interface VerifyOptions extends BaselineFlags {
   readonly size?: Size;
   readonly arch?: string;
   readonly key?: string;
+  readonly output?: string;
+  readonly inputOrder?: PixelOrder;
   readonly report?: readonly string[];
   readonly layers?: boolean;
   readonly json?: boolean;
@@ -64,6 +67,8 @@ export async function verifyFiles(candidate: string, options: VerifyOptions, io:
     { name: basename(reference), bytes: referenceBytes },
     {
       ...(backend ? { backend } : {}),
+      ...(options.output === undefined ? {} : { output: options.output }),
+      ...(options.inputOrder ? { inputOrder: options.inputOrder } : {}),
       ...(images ? { images } : {}),
       ...(arch === undefined ? {} : { arch }),
       ...(options.key === undefined ? {} : { key: options.key }),

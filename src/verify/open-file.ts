@@ -17,6 +17,8 @@ export interface NamedBytes {
   readonly shards?: ReadonlyMap<string, Uint8Array>;
   /** Reads the files beside an ONNX file that hold its weights. */
   readonly sidecar?: SidecarReader;
+  /** Where the bytes are on disk, if they are: onnxruntime then opens an ONNX file itself, with what lies beside it. */
+  readonly path?: string;
   /** What the bytes hold, if they are a checkpoint that is open already. */
   readonly checkpoint?: Checkpoint;
 }

@@ -5,14 +5,22 @@ import { architectureOf } from "./architecture.js";
 import { type BackendName, TFJS_BACKENDS } from "./backends/backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
-import { type Candidate, checkpointCandidate, recordedCandidate, type Side } from "./candidate/candidate.js";
+import {
+  type Candidate,
+  checkpointCandidate,
+  makesImages,
+  recordedCandidate,
+  type Side,
+} from "./candidate/candidate.js";
+import type { InterfaceOptions } from "./candidate/interface.js";
 import type { ModelFile } from "./candidate/models.js";
 import { type ImageOptions, imagesFor, imagesSeen } from "./inputs/input-images.js";
 import { feedPixels, withImages } from "./inputs/pixels.js";
 import { describe, type FileOptions, type NamedBytes, type OpenFile, openFile } from "./open-file.js";
+import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
 
-export interface OpenOptions extends FileOptions, ImageOptions {}
+export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {}
 
 /**
  * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
@@ -43,14 +51,14 @@ export async function openVerification(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
   const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
-  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1));
+  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
   const against = await openReference(reference, referenceFile, graph, recordings[0]);
   return {
     graph,
     candidate: side,
-    reference: side.pixels ? { ...against, backend: withImages(against.backend, graph) } : against,
+    reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
     images: imagesSeen(side, images, recordings.length > 0),
     imagesSource: side.preprocess
@@ -105,12 +113,29 @@ async function openCandidate(
   file: OpenFile,
   graph: LayerGraph,
   recording: Recording | undefined,
+  options: InterfaceOptions,
 ): Promise<Candidate> {
   const party = await describe(candidate, file.format, graph);
-  if (file.kind === "model") return feedPixels(file.model.candidate(graph, party), file.model.preprocess);
+  if (file.kind === "model") {
+    const { preprocess: declared } = file.model;
+    return feedPixels(file.model.candidate(graph, party, options), { declared, order: options.inputOrder });
+  }
+  expectNoInterface(party, options);
   if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
   if (!recording) throw new Error("a recording was not opened");
   return recordedCandidate(recording, party);
+}
+
+/** Only a model has outputs to choose from, and channels to order. */
+function expectNoInterface({ name }: Party, { output, inputOrder }: InterfaceOptions): void {
+  if (output === undefined && inputOrder === undefined) return;
+  throw new InputError({
+    code: "argument",
+    subject: output === undefined ? "--input-order" : "--output",
+    found: `${output ?? inputOrder}, with ${name} as the candidate`,
+    expected: "a model, which is fed and has outputs",
+    remedy: "leave it out",
+  });
 }
 
 async function openReference(

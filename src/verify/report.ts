@@ -23,8 +23,12 @@ export interface ParityReport {
   /** In network order. */
   readonly layers: readonly LayerResult[];
   readonly gates: readonly GateResult[];
-  /** The embedding; null when the two sides have no embedding in common. */
+  /** The output that counts, a model's first if none was chosen; null when the two sides have none in common. */
   readonly output: OutputResult | null;
+  /** A model's other outputs, in their order; absent where there are none. */
+  readonly furtherOutputs?: readonly OutputResult[];
+  /** Outputs that were not judged, because another one was chosen. */
+  readonly notJudged?: readonly string[];
   readonly weights: WeightsResult | null;
   /** Of a model that stores weights in fewer bits: what that costs. Layers are judged on the weights as stored. */
   readonly quantization?: QuantizationResult;
@@ -116,6 +120,12 @@ export interface GateChannels {
 
 export interface OutputResult {
   readonly layer: string;
+  /** The output as the file calls it; absent for a recording or a checkpoint. */
+  readonly name?: string;
+  /** What it is: `features`, `logits`, `probabilities`, or a layer. */
+  readonly result?: string;
+  /** What the model does to that, and the verdict with it: `L2-normalised`. */
+  readonly operation?: string;
   readonly status: Status;
   readonly maxAbs: number;
   readonly relMax: number | null;

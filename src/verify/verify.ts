@@ -1,6 +1,6 @@
-import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ancestors, INPUT_NAME, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { InputError } from "../core/errors.js";
-import type { Candidate, Side } from "./candidate/candidate.js";
+import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";
 import { explainedBy, layerFault } from "./faults.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import { consequences, localFaults, numericFaults, outputFaults, withCauses } from "./judge/faults.js";
@@ -24,7 +24,8 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const expected = expectedLayers(graph, candidate, reference);
   const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
   const compared = await compareLayers(verification, tolerance, wanted);
-  const { layers, gates, output, quantization, vacuity } = compared;
+  const { layers, gates, vacuity } = compared;
+  const { output, further, notJudged, quantization } = compared.outputs;
   const { faults, missing } = findFaults(verification, tolerance, wanted, compared);
   const judged = {
     faults,
@@ -45,6 +46,8 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     },
     passed: holds(judged),
     ...judged,
+    ...(further.length > 0 ? { furtherOutputs: further } : {}),
+    ...(notJudged.length > 0 ? { notJudged } : {}),
     weights: weights?.result ?? null,
     vacuity,
     ...(quantization ? { quantization } : {}),
@@ -62,7 +65,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
 function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
   const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
   const names = recorded ? new Set(recorded.backend.layers) : ancestors(graph, ...candidate.results);
-  const compares = ({ op }: LayerNode): boolean => op.kind !== "input" || candidate.pixels !== undefined;
+  const compares = ({ op }: LayerNode): boolean => op.kind !== "input" || makesImages(candidate);
   const layers = graph.nodes.filter((node) => compares(node) && names.has(node.name));
   if (layers.length === 0)
     throw new InputError({
@@ -80,7 +83,7 @@ function findFaults(
   { graph, candidate, weights }: Verification,
   tolerance: Tolerance,
   wanted: readonly LayerNode[],
-  { layers, output, misshapen, explanations }: Comparison,
+  { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
   const structure = [...(candidate.structure ?? []), ...misshapen];
   const explained = explainedBy(structure, new Map(graph.nodes.map((node) => [node.name, node])));
@@ -93,13 +96,33 @@ function findFaults(
     ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
     ...structure,
   ];
-  const judged =
+  // What reads images that are not the network's differs because of them.
+  const isFed = structure.every(({ layer }) => layer !== INPUT_NAME);
+  const fed = new Set([INPUT_NAME]);
+  for (const { name, inputs } of graph.nodes)
+    if (inputs.some((input) => fed.has(input) && (input === INPUT_NAME || candidate.folded.has(input))))
+      fed.add(name);
+  const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
+  const numeric =
     tolerance.rule === "relative-to-max"
-      ? [...known, ...numericFaults(graph, layers, tolerance, structure)]
-      : withCauses(graph, known, localFaults(graph, layers, explanations));
-  if (judged.length > 0 && tolerance.rule === "derived-bounds") return { faults: judged, missing };
-  const whole = [...outputFaults(output, layers), ...rerunFaults(output?.layer ?? "", output?.reruns ?? [])];
-  return { faults: [...judged, ...whole], missing };
+      ? numericFaults(graph, layers, tolerance, structure)
+      : localFaults(graph, layers, explanations).filter((fault) => isFed || !readsImages(fault));
+  const judged =
+    tolerance.rule === "relative-to-max" ? [...known, ...numeric] : withCauses(graph, known, numeric);
+  const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
+  if (judged.length > 0 && tolerance.rule === "derived-bounds")
+    return {
+      faults: [...judged, ...shapes.filter(({ layer }) => judged.every((fault) => fault.layer !== layer))],
+      missing,
+    };
+  const results = [...(outputs.output ? [outputs.output] : []), ...outputs.further];
+  const whole = [
+    ...shapes,
+    ...results.flatMap((output) => outputFaults(output, layers)),
+    ...rerunFaults(outputs.output?.layer ?? "", outputs.output?.reruns ?? []),
+  ];
+  const faults = [...judged, ...whole];
+  return { faults: faults.length > 0 ? faults : outputs.faults, missing };
 }
 
 function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {

@@ -36,9 +36,12 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
       const { graph, stateDict } = recorded.checkpoint;
       const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold, size: { height: 64, width: 32 } }));
       const model = decodeOnnx(bytes, { subject: family });
-      const candidate = onnxCandidate(bytes, model, graph, { name: family, format: "onnx" });
+      const candidate = onnxCandidate({ bytes, whole: bytes }, model, graph, {
+        name: family,
+        format: "onnx",
+      });
       expect(candidate.folded.size > 0).toBe(fold);
-      expect(candidate.plain).toBeDefined();
+      expect(candidate.program).toBeDefined();
       await expectNearPyTorch(candidate, recorded, FLOOR);
     },
   );

@@ -79,7 +79,7 @@ export async function lastOf({ backend, images }: Recording, layer: string): Pro
  * @param floor what a tensor may be off by in any case, as a share of its largest value
  */
 export async function expectNearPyTorch(
-  { backend, folded, plain }: Pick<Candidate, "backend" | "folded" | "plain">,
+  { backend, folded, program }: Pick<Candidate, "backend" | "folded" | "program">,
   { checkpoint: { graph }, float64, float32 }: ReturnType<typeof openFamily>,
   floor: number,
 ): Promise<void> {
@@ -91,10 +91,11 @@ export async function expectNearPyTorch(
   expect(expected.filter((name) => (ours.get(name) ?? Infinity) > limit(name))).toEqual([]);
   for (const { layer } of graph.gates) expect(ours.has(layer)).toBe(true);
 
-  if (!plain) return;
-  const model = plain.load();
-  const result = await model.run(float64.images);
+  const [main] = program?.outputs ?? [];
+  if (!program || !main) return;
+  const model = program.load();
+  const [result] = await model.run(float64.images);
   await model.release();
   const output = await lastOf(float64, graph.outputs[graph.outputs.evaluation] ?? "");
-  expect(measure(output, result).relMax).toBeLessThanOrEqual(limit(plain.name));
+  expect(measure(output, result as RealTensor).relMax).toBeLessThanOrEqual(limit(main.layer));
 }

@@ -38,9 +38,9 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       const files = encodeTfjs(lower(graph, stateDict, options));
       const model = decodeTfjs(files, { subject: family });
       const party = { name: family, format: "tfjs" } as const;
-      const candidate = tfjsCandidate(files, model, graph, party, backend);
+      const candidate = tfjsCandidate(files, model, graph, party, { backend });
       expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
-      expect(candidate.plain).toBeDefined();
+      expect(candidate.program).toBeDefined();
       await expectNearPyTorch(candidate, recorded, FLOOR);
     },
   );

@@ -43,6 +43,7 @@ const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
   scale: "a product of two values",
   add: "a sum",
   l2Normalize: "a division by the L2 norm",
+  softmax: "a softmax",
   channelOrder: "channels in another order",
   pad: "padding",
 };

@@ -43,13 +43,34 @@ interface ForeignOpTable {
   /** The product of two activations. */
   scale: object;
   add: object;
-  l2Normalize: object;
+  /** x / ‖x‖₂ of each image, what is added on the way applied in order. */
+  l2Normalize: { readonly floors: readonly NormFloor[] };
+  /** Over the channels. */
+  softmax: object;
   /** Channel c of the result is channel `order[c]` of the input. */
   channelOrder: { readonly order: readonly number[] };
   /** Padding that no layer after it has taken up. */
   pad: { readonly padding: Padding; readonly value: number };
   /** Any operator without a meaning of its own here. */
-  other: { readonly opType: string; readonly operands: readonly Value[]; readonly axes?: readonly number[] };
+  other: {
+    readonly opType: string;
+    readonly operands: readonly Value[];
+    readonly axes?: readonly number[];
+    /** Of a Clip, as far as they are constants: NaN where one is not. */
+    readonly bounds?: ClipBounds;
+  };
+}
+
+/** What keeps an L2 norm from being zero: ε added to its square or its length, or the least value of either. */
+export interface NormFloor {
+  readonly of: "square" | "length";
+  readonly how: "sum" | "max";
+  readonly epsilon: number;
+}
+
+export interface ClipBounds {
+  readonly least: number;
+  readonly most: number;
 }
 
 export type ForeignKind = keyof ForeignOpTable;
@@ -130,6 +151,8 @@ export interface Preprocess {
   readonly order: readonly number[];
   readonly scale: readonly number[];
   readonly shift: readonly number[];
+  /** Whether its numbers are half precision. */
+  readonly isHalf: boolean;
   /** Operators before the network that are none of this. */
   readonly unknown: readonly string[];
 }

@@ -9,7 +9,7 @@ import {
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { OnnxModel } from "../formats/onnx/index.js";
-import { type Difference, difference } from "./differences.js";
+import type { Difference } from "./differences.js";
 import {
   type Constants,
   type ForeignGraph,
@@ -21,19 +21,12 @@ import {
 } from "./foreign.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
-import { isPlain, strayOrder } from "./preprocess.js";
+import { type MatchedOutput, matchOutput } from "./outputs.js";
+import { inputDifferences, isPlain } from "./preprocess.js";
 import { noResult, notAnOsnet } from "./refusals.js";
 import { gateDifferences } from "./shared-weights.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
-
-/** A file's output: the layer that it is, and what the file does to it afterwards. */
-export interface MatchedOutput {
-  readonly name: string;
-  readonly layer: string;
-  /** Operators between the layer and the output, such as a division by the L2 norm. */
-  readonly tail: readonly string[];
-}
 
 /** An ONNX graph laid beside the layer graph of an OSNet. */
 export interface GraphMatch {
@@ -126,12 +119,12 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));
     if (node.roundings) roundings.set(layer.name, node.roundings);
   }
-  const outputs = foreign.outputs.flatMap(({ name, node }) => matchOutput(graph, walked, name, node) ?? []);
+  const outputs = foreign.outputs.flatMap((output) => matchOutput(graph, foreign, walked, output) ?? []);
   const [first] = outputs;
   if (!first) throw noResult(foreign, subject);
   const needed = ancestors(graph, ...outputs.map(({ layer }) => layer));
   const differences = [
-    ...inputDifferences(graph, foreign),
+    ...inputDifferences(graph, foreign.preprocess),
     ...ownFindings(graph, walked),
     ...gateDifferences(graph, nodes),
   ];
@@ -175,53 +168,4 @@ function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): 
     (reader) => nodes.has(reader) && departing.has(reader),
   );
   return differences.filter(({ layer }) => !unread.has(layer));
-}
-
-function inputDifferences({ nodes }: LayerGraph, { preprocess }: ForeignGraph): readonly Difference[] {
-  const [input] = nodes;
-  if (!input) return [];
-  const { unknown } = preprocess;
-  const order = strayOrder(preprocess);
-  return [
-    ...(unknown.length > 0
-      ? [difference(input, `${unknown.join(", ")} before the network`, "normalised images")]
-      : []),
-    ...(order
-      ? [difference(input, `channels in the order ${order.join(", ")}`, "those of normalised images, RGB")]
-      : []),
-  ];
-}
-
-/** What comes after a network's result has none of these: behind them, the way to the result was lost. */
-const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
-
-/**
- * The layer behind an output: its own, or the nearest one that it is computed from by operators of one input. An output
- * that layers with weights part from all that was found stands for the network's result, which then is missing.
- */
-function matchOutput(
-  graph: LayerGraph,
-  { nodes, skipped, absorbed }: Walk,
-  name: string,
-  output: ForeignNode | undefined,
-): MatchedOutput | undefined {
-  const layers = new Map<ForeignNode, string>();
-  const { features, logits, probabilities, evaluation } = graph.outputs;
-  const evaluated = graph.outputs[evaluation] ?? features;
-  for (const { name: layer } of graph.nodes) {
-    const node = nodes.get(layer);
-    if (!node || absorbed.has(layer)) continue;
-    const earlier = layers.get(node);
-    // A file that lacks an activation at its end still means to give the layer that the activation would be.
-    const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
-    if (!skipped.has(layer) || !isResult) layers.set(node, layer);
-  }
-  const tail: string[] = [];
-  for (let node = output; node; node = node.inputs.length === 1 ? node.inputs[0] : undefined) {
-    const layer = layers.get(node);
-    if (layer !== undefined)
-      return { name, layer: tail.some((kind) => INNER.has(kind)) ? evaluated : layer, tail };
-    tail.unshift(node.op.kind === "other" ? node.op.opType : node.op.kind);
-  }
-  return undefined;
 }

@@ -2,7 +2,7 @@ import type { Tensor } from "../../core/tensor.js";
 import type { OnnxGraph, OnnxNode } from "../formats/onnx/index.js";
 import type { ForeignNode, ForeignOp, Value } from "./foreign.js";
 import { laidOut, onNchw } from "./layouts.js";
-import { laterOutput, readerOf } from "./operators/index.js";
+import { clipBounds, laterOutput, readerOf } from "./operators/index.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { malformed } from "./refusals.js";
 
@@ -121,6 +121,7 @@ function unknown(site: OperatorSite, opType: string): Value {
     opType,
     operands: inputs.flatMap((value) => value ?? []),
     ...(axes ? { axes } : {}),
+    ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
   };
   return { kind: "node", node: { op, inputs: nodes, constants: {}, form: first.form, value: output } };
 }

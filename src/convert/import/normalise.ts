@@ -21,7 +21,7 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
   const alive = live(outputs.flatMap((value) => value?.node ?? []));
   return {
     ...alive,
-    ...preprocessing(first, input.dtype, alive.consumers),
+    ...preprocessing(first, input.dtype, alive),
     outputs: graph.outputs.map(({ name }, index) => {
       const { node, reading } = outputs[index] ?? {};
       return { name, node, ...(reading ? { reading } : {}) };

@@ -1,6 +1,8 @@
+import type { LayerGraph } from "../../arch/index.js";
 import type { DType } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/preprocess.js";
+import { type Difference, difference, nameOf } from "./differences.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./foreign.js";
 import { NCHW } from "./layouts.js";
 
@@ -9,62 +11,120 @@ import { NCHW } from "./layouts.js";
  * division by 255, a mean and a deviation. All of that is affine by channel, however it is spelled.
  */
 
-/** The network's input, behind whatever the file does to its own. */
+/** The network's input, behind whatever the file does to its own: what the first convolution reads. */
 export function preprocessing(
   raw: ForeignNode,
   dtype: DType | undefined,
-  consumers: ForeignGraph["consumers"],
+  graph: Pick<ForeignGraph, "nodes" | "consumers">,
 ): Pick<ForeignGraph, "input" | "preprocess"> {
   const channels = Math.min(raw.form.channels ?? 0, MAX_COLOURS);
   let order: readonly number[] = Array.from({ length: channels }, (_, channel) => channel);
   let scale: readonly number[] = order.map(() => 1);
   let shift: readonly number[] = order.map(() => 0);
+  let isHalf = false;
+  const { steps, input } = stepsBefore(graph, raw);
   const unknown: string[] = [];
-  let input = raw;
-  for (let next = only(consumers, input); next; next = only(consumers, input)) {
-    if (isKind(next, "affine") && next.inputs.length === 1) {
-      const [weight, bias] = [valuesOf(next, "weight"), valuesOf(next, "bias")];
+  for (const step of steps) {
+    if (isKind(step, "affine") && step.inputs.length === 1) {
+      const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
+      isHalf ||= Object.values(step.constants).some((tensor) => tensor.dtype === "float16");
       scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
       shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
-    } else if (isKind(next, "channelOrder")) {
+    } else if (isKind(step, "channelOrder")) {
       const moved = (values: readonly number[]): readonly number[] =>
-        (next as ForeignNode<"channelOrder">).op.order.map((channel) => values[channel] ?? 0);
+        step.op.order.map((channel) => values[channel] ?? 0);
       [order, scale, shift] = [moved(order), moved(scale), moved(shift)];
-    } else if (isKind(next, "other") && next.inputs.length === 1) unknown.push(next.op.opType);
-    else break;
-    input = next;
+    } else unknown.push(nameOf(step));
   }
   const { layout = NCHW } = raw.reading ?? {};
-  return { input, preprocess: { layout, dtype, order, scale, shift, unknown } };
+  return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
+}
+
+/**
+ * What a file computes of its input before the first convolution, in topological order. Padding right before that is the
+ * convolution's own.
+ */
+function stepsBefore(
+  { nodes, consumers }: Pick<ForeignGraph, "nodes" | "consumers">,
+  raw: ForeignNode,
+): { readonly steps: readonly ForeignNode[]; readonly input: ForeignNode } {
+  const fromRaw = new Set([raw]);
+  for (const node of nodes) if (node.inputs.some((input) => fromRaw.has(input))) fromRaw.add(node);
+  const stem = nodes.find((node) => isKind(node, "conv") && fromRaw.has(node));
+  let input = stem?.inputs[0];
+  while (input && isKind(input, "pad") && consumers.get(input)?.length === 1) input = input.inputs[0];
+  if (!input) return { steps: [], input: raw };
+  const before = new Set<ForeignNode>();
+  const pending = [input];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (node === raw || before.has(node)) continue;
+    before.add(node);
+    pending.push(...node.inputs);
+  }
+  return { steps: nodes.filter((node) => before.has(node)), input };
 }
 
 /** Whether the network reads the file's input as it is. */
-export function isPlain({ layout, dtype, order, scale, shift }: Preprocess): boolean {
+export function isPlain({ layout, dtype, order, scale, shift, unknown }: Preprocess): boolean {
   return (
     String(layout) === String(NCHW) &&
     (dtype === undefined || dtype.includes("float")) &&
     order.every((channel, at) => channel === at) &&
     scale.every((value) => value === 1) &&
-    shift.every((value) => value === 0)
+    shift.every((value) => value === 0) &&
+    unknown.length === 0
   );
 }
 
-/**
- * The order that a file puts the channels of images in which it takes as normalised, where it is another than theirs:
- * with raw pixels that is BGR; with normalised images, which are RGB, it is a mistake, since means and deviations differ.
- */
-export function strayOrder({ order, scale, shift }: Preprocess): readonly number[] | undefined {
-  const isNormalised = scale.every((value) => value === 1) && shift.every((value) => value === 0);
-  return isNormalised && order.some((channel, at) => channel !== at) ? order : undefined;
+/** What a file takes as images. */
+export interface ImageInput {
+  /** Normalised images, or raw pixels from 0 to this, which the file normalises by ImageNet's mean and deviation. */
+  readonly white: 1 | 255 | undefined;
+  readonly order: PixelOrder;
 }
+
+/** What a file takes, by what it does before the network; undefined if that is neither of the two. */
+export function imageInput(preprocess: Preprocess | undefined): ImageInput | undefined {
+  if (!preprocess) return { white: undefined, order: "rgb" };
+  const { order, scale, shift, dtype, unknown, isHalf } = preprocess;
+  const name = PIXEL_ORDERS.find((key) => String(order) === String(key === "rgb" ? [0, 1, 2] : [2, 1, 0]));
+  if (!name || unknown.length > 0) return undefined;
+  const isAsItIs = scale.every((value) => value === 1) && shift.every((value) => value === 0);
+  if (isAsItIs) return dtype?.includes("float") === false ? undefined : { white: undefined, order: name };
+  const white = ([255, 1] as const).find((most) => isImageNet(scale, shift, most, isHalf));
+  return white && { white, order: name };
+}
+
+/**
+ * How a file departs at its input from what it should take: normalised images or raw pixels, whose channels come in this
+ * order. Without one, raw pixels may come in either, and normalised images are RGB.
+ */
+export function inputDifferences(
+  { nodes: [input] }: LayerGraph,
+  preprocess: Preprocess | undefined,
+  stated?: PixelOrder,
+): readonly Difference[] {
+  if (!input) return [];
+  if (preprocess && preprocess.unknown.length > 0)
+    return [difference(input, `${preprocess.unknown.join(", ")} before the network`, TAKEN)];
+  const found = imageInput(preprocess);
+  if (!found) return [difference(input, preprocess ? describePreprocess(preprocess) : "nothing", TAKEN)];
+  const wanted = stated ?? (found.white === undefined ? "rgb" : found.order);
+  if (found.order === wanted) return [];
+  const images = found.white === undefined ? "normalised images" : "raw pixels";
+  return [
+    difference(
+      input,
+      `channels in the order ${preprocess?.order.join(", ") ?? "0, 1, 2"}, of ${images} that are ${found.order.toUpperCase()}`,
+      wanted.toUpperCase(),
+    ),
+  ];
+}
+
+const TAKEN = "normalised images, or raw pixels less ImageNet's mean, over its deviation";
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;
-
-function only(consumers: ForeignGraph["consumers"], node: ForeignNode): ForeignNode | undefined {
-  const readers = consumers.get(node) ?? [];
-  return readers.length === 1 ? readers[0] : undefined;
-}
 
 function valuesOf(
   { constants }: ForeignNode,
@@ -76,44 +136,53 @@ function valuesOf(
 
 const { mean: MEAN, deviation: DEVIATION } = IMAGENET;
 
-/** How far float32's arithmetic on the constants may take them. */
-const NEAR = 1e-5;
+/** How far arithmetic on the constants may take them: a few roundings in float32, and in float16. */
+const NEAR = { single: 2e-6, half: 2e-3 } as const;
 
 /** A preprocessing in words, for reports and notes. */
-export function describePreprocess({ layout, dtype, order, scale, shift }: Preprocess): string {
+export function describePreprocess({ layout, dtype, order, scale, shift, isHalf }: Preprocess): string {
   const steps = [
     ...(String(layout) === String(NCHW)
       ? []
       : [`axes ${layout.map((axis) => "NCHW"[axis] ?? "?").join("")}`]),
     ...(dtype === undefined || dtype.includes("float") ? [] : [`${dtype} pixels`]),
     ...(order.every((channel, at) => channel === at) ? [] : [`channels in the order ${order.join(", ")}`]),
-    ...normalisation(scale, shift),
+    ...normalisation(scale, shift, isHalf),
   ];
   return steps.join(", ");
 }
 
 /** The order of a file's raw pixels, if it normalises them from 0 to 255 as `--preprocess` does. */
-export function pixelOrder({ layout, order, scale, shift, unknown }: Preprocess): PixelOrder | undefined {
-  if (String(layout) !== String(NCHW) || unknown.length > 0 || !isImageNet(scale, shift, 255))
-    return undefined;
-  return PIXEL_ORDERS.find((name) => String(order) === String(name === "rgb" ? [0, 1, 2] : [2, 1, 0]));
+export function pixelOrder(preprocess: Preprocess): PixelOrder | undefined {
+  const input = imageInput(preprocess);
+  return input?.white === 255 && String(preprocess.layout) === String(NCHW) ? input.order : undefined;
 }
 
-function isImageNet(scale: readonly number[], shift: readonly number[], white: number): boolean {
+function isImageNet(
+  scale: readonly number[],
+  shift: readonly number[],
+  white: number,
+  isHalf: boolean,
+): boolean {
+  const near = isHalf ? NEAR.half : NEAR.single;
   return (
     scale.length === MEAN.length &&
     MEAN.every((mean, channel) => {
       const deviation = DEVIATION[channel] ?? 1;
       const [a, b] = [(scale[channel] ?? 0) * deviation * white, (shift[channel] ?? 0) * deviation];
-      return Math.abs(a - 1) < NEAR && Math.abs(b + mean) < NEAR;
+      return Math.abs(a - 1) < near && Math.abs(b + mean) < near;
     })
   );
 }
 
-function normalisation(scale: readonly number[], shift: readonly number[]): readonly string[] {
+function normalisation(
+  scale: readonly number[],
+  shift: readonly number[],
+  isHalf: boolean,
+): readonly string[] {
   if (scale.every((value) => value === 1) && shift.every((value) => value === 0)) return [];
   for (const white of [255, 1])
-    if (isImageNet(scale, shift, white))
+    if (isImageNet(scale, shift, white, isHalf))
       return [`normalised by ImageNet's mean and deviation from values of 0 to ${white}`];
   const list = (values: readonly number[]): string => values.map((value) => value.toPrecision(5)).join(", ");
   return [`× [${list(scale)}] + [${list(shift)}], which is not torchreid's normalisation`];

@@ -25,10 +25,21 @@ export interface LoadOptions {
   readonly optimised?: boolean;
 }
 
-/** A model as it is used, for one of its outputs. */
+/** An output of a model, as a program receives it. */
+export interface OutputPlace {
+  readonly name: string;
+  /** From 0. */
+  readonly index: number;
+}
+
+/** A model as it is used, for some of its outputs. */
 export interface LoadedModel {
-  /** @throws InputError (`tensor`) if it does not take these images */
-  run(images: Tensor<"float32">): Promise<RealTensor>;
+  /**
+   * Those outputs, in their order.
+   *
+   * @throws InputError (`tensor`) if it does not take these images
+   */
+  run(images: Tensor<"float32">): Promise<readonly RealTensor[]>;
   /** Gives its memory back; nothing runs after that. */
   release(): Promise<void>;
 }

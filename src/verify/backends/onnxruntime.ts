@@ -3,7 +3,7 @@ import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import type { Backend, LayerOutput, LoadedModel, LoadOptions, Stage } from "./backend.js";
+import type { Backend, LayerOutput, LoadedModel, LoadOptions, OutputPlace, Stage } from "./backend.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
@@ -14,8 +14,8 @@ export interface OnnxruntimeBackend extends Backend {
    * @param stages all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** The file as it is, untouched, for one of its outputs, the first if none is named. */
-  plain(output?: string, options?: LoadOptions): LoadedModel;
+  /** The file as it is, untouched. */
+  plain(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }
 
 /**
@@ -26,14 +26,14 @@ export interface OnnxruntimeBackend extends Backend {
  *
  * @param layers what to yield, in this order: layers that the file's values are named after, or layers with the names
  * of their values; those the file does not compute are left out
- * @param whole the file as it is, where inner values are read from a copy
+ * @param whole the file as a program opens it, by its path or as bytes, where inner values are read from a copy
  */
 export function onnxruntimeBackend(
   bytes: Uint8Array,
   model: OnnxModel,
   layers: readonly string[] | ReadonlyMap<string, string>,
   subject: string,
-  whole: Uint8Array = bytes,
+  whole: Uint8Array | string = bytes,
 ): OnnxruntimeBackend {
   const computed = new Set(model.graph.nodes.flatMap(({ outputs }) => outputs));
   const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
@@ -42,16 +42,13 @@ export function onnxruntimeBackend(
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
 
   /** A session is made when it is first needed, since it may fail on account of the images. */
-  function open(file: Uint8Array, { optimised = true }: LoadOptions = {}): Session {
+  function open(file: Uint8Array | string, { optimised = true }: LoadOptions = {}): Session {
     let session: Promise<Onnxruntime.InferenceSession> | undefined;
     return {
       async run(images, names) {
         const ort = await loadOnnxruntime();
         try {
-          session ??= ort.InferenceSession.create(file, {
-            logSeverityLevel: 4,
-            graphOptimizationLevel: optimised ? "all" : "disabled",
-          });
+          session ??= createSession(ort, file, optimised);
           const opened = await session;
           const feed = feedOf(ort, images, input?.dtype, subject);
           return await opened.run({ [input?.name ?? "images"]: feed }, names);
@@ -101,13 +98,17 @@ export function onnxruntimeBackend(
         }
       }
     },
-    plain(name = outputs[0] ?? "", options = {}) {
+    plain(places, options = {}) {
       const session = open(whole, options);
+      const names = places.map(({ name }) => name);
       return {
         async run(images) {
-          const value = (await session.run(images, [name]))[name];
-          if (!value) throw new Error(`onnxruntime gave no output ${name}`);
-          return toTensor(value, name);
+          const values = await session.run(images, names);
+          return names.map((name) => {
+            const value = values[name];
+            if (!value) throw new Error(`onnxruntime gave no output ${name}`);
+            return toTensor(value, name);
+          });
         },
         release: session.release,
       };
@@ -140,6 +141,21 @@ export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
   // The same under the name that later versions document.
   process.env.ORT_TELEMETRY_DISABLED = "1";
   return import("onnxruntime-node");
+}
+
+/** By its path, onnxruntime finds what lies beside a file itself. */
+function createSession(
+  { InferenceSession }: typeof Onnxruntime,
+  file: Uint8Array | string,
+  optimised: boolean,
+): Promise<Onnxruntime.InferenceSession> {
+  const options = {
+    logSeverityLevel: 4,
+    graphOptimizationLevel: optimised ? "all" : "disabled",
+  } as const;
+  return typeof file === "string"
+    ? InferenceSession.create(file, options)
+    : InferenceSession.create(file, options);
 }
 
 interface Session {

@@ -49,7 +49,7 @@ export async function* runTfjs(
   stages: readonly TfjsStage[],
 ): AsyncGenerator<TfjsValue> {
   const tf = await import("@tensorflow/tfjs-core");
-  const model = await withEngine(tf, name, () => loadModel(files, input));
+  const model = await withEngine(tf, name, () => loadModel(tf, files, input));
   const known = new Map<string, Core.Tensor>();
   try {
     for (const [index, { values, from }] of stages.entries()) {
@@ -86,6 +86,42 @@ export async function* runTfjs(
   }
 }
 
+/**
+ * Loads a model and runs it as a program does, which names neither values nor outputs: what `predict` returns, in its order.
+ *
+ * @throws InputError (`argument`) if the backend is not installed or does not start here
+ */
+export async function predictTfjs(
+  name: TfjsBackendName,
+  files: TfjsFiles,
+  images: Tensor<"float32">,
+): Promise<readonly TfjsValue[]> {
+  const tf = await import("@tensorflow/tfjs-core");
+  const model = await withEngine(tf, name, () => loadModel(tf, files));
+  try {
+    const tensors = await withEngine(tf, name, async () => {
+      const feed = tf.tensor4d(images.data, images.shape as [number, number, number, number]);
+      try {
+        return model.predict(feed);
+      } finally {
+        feed.dispose();
+      }
+    });
+    try {
+      return await Promise.all(
+        tensors.map(async (tensor) => ({
+          shape: tensor.shape,
+          data: Float32Array.from((await tensor.data()) as ArrayLike<number>),
+        })),
+      );
+    } finally {
+      tf.dispose(tensors);
+    }
+  } finally {
+    model.dispose();
+  }
+}
+
 /** A model of either format. */
 interface LoadedModel {
   execute(
@@ -93,25 +129,29 @@ interface LoadedModel {
     values: readonly string[],
     given: ReadonlyMap<string, Core.Tensor>,
   ): Core.Tensor[];
+  /** What a program receives, in its order. */
+  predict(images: Core.Tensor4D): Core.Tensor[];
   dispose(): void;
 }
 
-async function loadModel(files: TfjsFiles, input: string): Promise<LoadedModel> {
-  const loaded = artifacts(files);
-  if (loaded.format === "layers-model") return loadLayers(loaded);
+/** @param input the name of what takes the images, to run a part of a graph by */
+async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise<LoadedModel> {
+  const { handler, format } = served(tf, files);
+  if (format === "layers-model") return loadLayers(handler);
   const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
-  const model = await loadGraphModel({ load: async () => loaded });
+  const model = await loadGraphModel(handler);
   return {
     execute: (images, values, given) =>
       listOf(model.execute({ [input]: images, ...Object.fromEntries(given) }, [...values])),
+    predict: (images) => valuesOf(model.predict(images)),
     dispose: () => model.dispose(),
   };
 }
 
 /** A value of a layers model is called `LAYER#CALL`. Keras takes nothing but inputs: it computes all from the images. */
-async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> {
+async function loadLayers(handler: Core.io.IOHandler): Promise<LoadedModel> {
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
-  const model = await loadLayersModel({ load: async () => loaded });
+  const model = await loadLayersModel(handler);
   return {
     execute(images, values) {
       const outputs = values.map((value) => {
@@ -123,6 +163,7 @@ async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> 
       const tapped = createModel({ inputs: model.inputs, outputs: outputs.flat() });
       return listOf(tapped.predict(images, { batchSize: images.shape[0] }));
     },
+    predict: (images) => listOf(model.predict(images, { batchSize: images.shape[0] })),
     // Not `model.dispose`, which leaves the weights of layers that are called more than once, as gates are.
     dispose() {
       for (const weight of model.weights) weight.dispose();
@@ -130,24 +171,32 @@ async function loadLayers(loaded: Core.io.ModelArtifacts): Promise<LoadedModel> 
   };
 }
 
+/** One tensor, several, or several under the names of a signature, in its order. */
+function valuesOf(result: Core.Tensor | Core.Tensor[] | Core.NamedTensorMap): Core.Tensor[] {
+  if (Array.isArray(result)) return result;
+  return "dataId" in result ? [result as Core.Tensor] : Object.values(result as Core.NamedTensorMap);
+}
+
 function listOf<T>(values: T | T[]): T[] {
   return Array.isArray(values) ? values : [values];
 }
 
-/** What tfjs's own loaders make of `model.json` and its weight files. */
-function artifacts({ json, shards }: TfjsFiles): Core.io.ModelArtifacts {
-  const document = JSON.parse(new TextDecoder().decode(json)) as Core.io.ModelJSON;
-  const parts = document.weightsManifest.flatMap(({ paths }) => paths.map((path) => shards.get(path)));
-  return {
-    modelTopology: document.modelTopology,
-    weightSpecs: document.weightsManifest.flatMap(({ weights }) => weights),
-    weightData: parts.flatMap((part) => (part ? [new Uint8Array(part).buffer as ArrayBuffer] : [])),
-    ...(document.format === undefined ? {} : { format: document.format }),
-    ...(document.signature === undefined ? {} : { signature: document.signature }),
-    ...(document.userDefinedMetadata === undefined
-      ? {}
-      : { userDefinedMetadata: document.userDefinedMetadata }),
+const SERVED_AT = "http://model.invalid/";
+
+/** tfjs's own loader of models on the web, given the files in place of a server. */
+function served(
+  { io }: typeof Core,
+  { json, shards }: TfjsFiles,
+): { readonly handler: Core.io.IOHandler; readonly format: string | undefined } {
+  const { format } = JSON.parse(new TextDecoder().decode(json)) as Core.io.ModelJSON;
+  const fetchFunc = async (url: unknown): Promise<Response> => {
+    const path = String(url).slice(SERVED_AT.length);
+    const bytes = path === "model.json" ? json : shards.get(path);
+    if (!bytes) return new Response(null, { status: 404 });
+    const type = path === "model.json" ? "application/json" : "application/octet-stream";
+    return new Response(new Uint8Array(bytes), { headers: { "content-type": type } });
   };
+  return { handler: io.http(`${SERVED_AT}model.json`, { fetchFunc: fetchFunc as typeof fetch }), format };
 }
 
 /** Makes a backend tfjs's default for as long as an action takes. */

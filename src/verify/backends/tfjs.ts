@@ -1,7 +1,8 @@
+import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
-import type { Backend, LayerOutput, LoadedModel, Stage, TfjsBackendName } from "./backend.js";
-import { runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
+import type { Backend, LayerOutput, LoadedModel, OutputPlace, Stage, TfjsBackendName } from "./backend.js";
+import { predictTfjs, runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
 
 /** A TensorFlow.js model whose inner values can be read. */
 export interface TfjsBackend extends Backend {
@@ -12,14 +13,16 @@ export interface TfjsBackend extends Backend {
    * @param stages all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** The files as they are, untouched, for the first output. */
-  plain(): LoadedModel;
+  /** The files as they are, untouched. */
+  plain(outputs: readonly OutputPlace[]): LoadedModel;
 }
 
 /** What to run, and what to read of it. */
 export interface TfjsTaps {
-  /** The files as they are, and the name of their first output. */
-  readonly plain: { readonly program: TfjsProgram; readonly output: string };
+  /** The files as they are. */
+  readonly plain: TfjsFiles;
+  /** How many outputs a program is to receive. */
+  readonly outputs: number;
   /** The same with every inner value in a node of its own. */
   readonly tapped: TfjsProgram;
   /** The layers that it computes, in network order, each with the node of its value. */
@@ -40,7 +43,7 @@ const TO_CHANNELS_FIRST = [0, 3, 1, 2];
 /** Runs a TensorFlow.js model in one of tfjs's backends. The runtime is loaded on the first run. */
 export function tfjsBackend(
   name: TfjsBackendName,
-  { plain, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
+  { plain, outputs, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
   subject: string,
 ): TfjsBackend {
   async function* execute(
@@ -49,20 +52,27 @@ export function tfjsBackend(
     stages: readonly TfjsStage[],
   ): AsyncGenerator<TfjsValue> {
     try {
-      yield* runTfjs(name, program, asTheyAre ? images : permute(images, TO_CHANNELS_LAST), stages);
+      yield* runTfjs(name, program, laidOut(images), stages);
     } catch (cause) {
-      if (cause instanceof InputError) throw cause;
-      throw new InputError(
-        {
-          code: "tensor",
-          subject,
-          found: `a model that ${name} does not run on images ${formatShape(images.shape)} (${firstLine(cause)})`,
-          expected: "a model that it does",
-          remedy: "give images of the size the model was converted for, or convert it again",
-        },
-        { cause },
-      );
+      throw refused(images, cause);
     }
+  }
+
+  const laidOut = (images: Tensor<"float32">): Tensor<"float32"> =>
+    asTheyAre ? images : permute(images, TO_CHANNELS_LAST);
+
+  function refused({ shape }: Tensor<"float32">, cause: unknown): InputError {
+    if (cause instanceof InputError) return cause;
+    return new InputError(
+      {
+        code: "tensor",
+        subject,
+        found: `a model that ${name} does not run on images ${formatShape(shape)} (${firstLine(cause)})`,
+        expected: "a model that it does",
+        remedy: "give images of the size the model was converted for, or convert it again",
+      },
+      { cause },
+    );
   }
 
   const read = ({ shape, data }: TfjsValue): Tensor<"float32"> => {
@@ -89,11 +99,23 @@ export function tfjsBackend(
         if (output) yield { ...output, tensor: read(value) };
       }
     },
-    plain: () => ({
+    plain: (places) => ({
       async run(images) {
-        for await (const value of execute(plain.program, images, [{ values: [plain.output], from: [] }]))
-          return read(value);
-        throw new Error(`${name} gave no output ${plain.output}`);
+        const values = await predictTfjs(name, plain, laidOut(images)).catch((cause: unknown) => {
+          throw refused(images, cause);
+        });
+        if (values.length !== outputs)
+          throw new InputError({
+            code: "unsupported",
+            subject,
+            found: `${values.length} outputs in ${name}, ${outputs} in the model's signature`,
+            expected: "the same outputs",
+            remedy: "convert the model again",
+          });
+        return places.flatMap(({ index }) => {
+          const value = values[index];
+          return value ? [read(value)] : [];
+        });
       },
       // It is loaded for each run.
       release: async () => undefined,

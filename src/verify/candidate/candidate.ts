@@ -7,6 +7,7 @@ import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
 import type { Document } from "../proof/document.js";
 import type { Fault, Party } from "../report.js";
+import type { ModelOutput } from "./outputs.js";
 
 /** One side of a comparison, ready to run. */
 export interface Side {
@@ -25,6 +26,8 @@ export interface Candidate extends Side {
   /** Of a model that normalises its input itself, and is given what becomes the images. */
   readonly preprocess?: {
     readonly description: string;
+    /** Whether it changes numbers, and not only the order of axes or the type. */
+    readonly normalises: boolean;
     /** The images nearest to these that the model can be given: others only if it takes whole numbers. */
     readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
   };
@@ -38,12 +41,23 @@ export interface Candidate extends Side {
   readonly optimises?: boolean;
   /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
   readonly foldsNarrow?: boolean;
-  /** The model as it is used, without inner values as outputs, for its first result. */
-  readonly plain?: {
-    /** The layer that the result is. */
-    readonly name: string;
-    readonly load: (options?: LoadOptions) => LoadedModel;
-  };
+  /** What a program receives of the model, in this order; absent where there is nothing to run. */
+  readonly program?: Program;
+}
+
+/** Whether a candidate makes the network's images itself, so that they are a layer to compare. */
+export function makesImages({ pixels, preprocess }: Pick<Candidate, "pixels" | "preprocess">): boolean {
+  return pixels !== undefined || preprocess?.normalises === true;
+}
+
+/** A model as it is used: the file itself, without inner values as outputs. */
+export interface Program {
+  /** The outputs that are judged; the one that counts first. */
+  readonly outputs: readonly ModelOutput[];
+  /** Names of those that the choice of another one leaves out. */
+  readonly notJudged: readonly string[];
+  /** A run gives the judged outputs in their order. */
+  readonly load: (options?: LoadOptions) => LoadedModel;
 }
 
 /** A recording as a candidate: it holds what it holds, and that is compared. */

@@ -1,23 +1,42 @@
-import { declaresPixels } from "../../convert/export/metadata.js";
+import { declaredPixels } from "../../convert/export/metadata.js";
+import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
 import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import {
   describePreprocess,
   type GraphMatch,
+  type ImageInput,
+  imageInput,
+  type Preprocess,
   type Reading,
   towardsNchw,
 } from "../../convert/import/index.js";
 import type { TfjsMatch } from "../../convert/import/tfjs/index.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import { permute } from "../../core/tensor.js";
-import type { Backend, LayerOutput, LoadedModel, LoadOptions, TfjsBackendName } from "../backends/backend.js";
+import type {
+  Backend,
+  LayerOutput,
+  LoadedModel,
+  LoadOptions,
+  OutputPlace,
+  TfjsBackendName,
+} from "../backends/backend.js";
 import { onnxruntimeBackend } from "../backends/onnxruntime.js";
-import { type TfjsBackend, tfjsBackend } from "../backends/tfjs.js";
-import { layerFault } from "../faults.js";
+import { tfjsBackend } from "../backends/tfjs.js";
+import { inOrder } from "../inputs/images.js";
 import { nearestImages, rawImages } from "../inputs/raw-images.js";
-import type { Fault, Party } from "../report.js";
+import type { Party } from "../report.js";
 import type { Candidate } from "./candidate.js";
-import { halfPrecision } from "./onnx-candidate.js";
+import {
+  halfPrecision,
+  type InterfaceOptions,
+  inputFaults,
+  type OnnxBytes,
+  outputFaults,
+  structureFaults,
+} from "./interface.js";
+import { accountForOutputs } from "./outputs.js";
 import { stagesOf } from "./stages.js";
 
 /** What runs a file: under layer names, with values and images as the file has them. */
@@ -25,18 +44,10 @@ interface Runner {
   readonly backend: Backend;
   /** A run of it, of images that are of this shape where the network reads them: [N, 3, H, W]. */
   readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
-  /** The file as it is, for one of its outputs. */
-  readonly plain: (output: string, options?: LoadOptions) => LoadedModel;
+  /** The file as it is, for some of its outputs. */
+  readonly plain: (outputs: readonly OutputPlace[], options?: LoadOptions) => LoadedModel;
   /** Whether it rewrites graphs, and can be told not to. */
   readonly optimises?: boolean;
-}
-
-/** A file as runtimes are given it. */
-export interface OnnxBytes {
-  /** With every value in reach: none in a function, or in a branch that is taken. */
-  readonly bytes: Uint8Array;
-  /** As it is, but for weights that lay beside it. */
-  readonly whole: Uint8Array;
 }
 
 /** An ONNX file of any exporter as a candidate in onnxruntime. */
@@ -45,6 +56,7 @@ export function foreignCandidate(
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
+  options: InterfaceOptions,
 ): Candidate {
   const backend = onnxruntimeBackend(bytes, model, match.values, party.name, whole);
   const runner: Runner = {
@@ -53,7 +65,7 @@ export function foreignCandidate(
     plain: backend.plain,
     optimises: true,
   };
-  return matchedCandidate(model, match, party, runner, (images) => images);
+  return matchedCandidate(model, match, party, runner, (images) => images, options);
 }
 
 /** A TensorFlow.js model of any converter as a candidate in tfjs. */
@@ -63,48 +75,72 @@ export function foreignTfjsCandidate(
   match: TfjsMatch,
   party: Party,
   backendName: TfjsBackendName = "tfjs-wasm",
+  options: InterfaceOptions = {},
 ): Candidate {
-  const program = { files, input: translated.graph.inputs[0]?.name ?? "" };
-  const backendFor = (output: string): TfjsBackend =>
-    tfjsBackend(
-      backendName,
-      { plain: { program, output }, tapped: program, nodes: match.values, asTheyAre: true },
-      party.name,
-    );
-  const backend = backendFor("");
+  const input = translated.graph.inputs[0]?.name ?? "";
+  const backend = tfjsBackend(
+    backendName,
+    {
+      plain: files,
+      outputs: translated.graph.outputs.length,
+      tapped: { files, input },
+      nodes: match.values,
+      asTheyAre: true,
+    },
+    party.name,
+  );
   const runner: Runner = {
     backend,
     run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
-    plain: (output) => backendFor(output).plain(),
+    plain: backend.plain,
   };
-  return matchedCandidate(translated, match, party, runner, (images) => permute(images, match.layout));
+  return matchedCandidate(
+    translated,
+    match,
+    party,
+    runner,
+    (images) => permute(images, match.layout),
+    options,
+  );
 }
 
 /**
  * A matched file as a candidate: its layers are where matching found them, and the ways in which its graph departs from
  * the network are faults. Values whose axes are in another order, or that are quantised, are read as what they stand for; a
- * file that normalises its input is given what becomes the images.
+ * file that normalises raw pixels is given those behind the images.
  */
 function matchedCandidate(
-  { metadata }: Pick<OnnxModel, "metadata">,
+  model: OnnxModel,
   match: GraphMatch,
   party: Party,
-  { backend, run, plain: loadPlain, optimises }: Runner,
+  { backend, run, plain, optimises }: Runner,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
+  options: InterfaceOptions,
 ): Candidate {
-  const { features, evaluation } = match.graph.outputs;
-  const wanted = [features, match.graph.outputs[evaluation]];
-  // An output that is normalised or cut is not the layer, though the layer can be read from within.
-  const direct = match.outputs.filter(({ tail }) => tail.length === 0);
-  const plain = direct.find(({ layer }) => wanted.includes(layer)) ?? direct[0];
-  // A file of ours that takes pixels is given them by the verification.
-  const preprocess = declaresPixels(metadata) ? undefined : match.preprocess;
+  const declared = declaredPixels(model.metadata, party.name);
+  const order = options.inputOrder ?? declared;
+  const taken = imageInput(match.preprocess) ?? { white: undefined, order: "rgb" };
+  // A file that declares its pixels is given them by the verification.
+  const isFed = declared === undefined && match.preprocess !== undefined;
+  const preprocess = isFed ? asTaken(match.preprocess, taken, order ?? taken.order) : undefined;
   const feed = (images: Tensor<"float32">): Tensor<"float32"> =>
-    preprocess ? rawImages(images, preprocess) : laidOut(images);
+    preprocess
+      ? rawImages(images, preprocess)
+      : laidOut(declared === undefined && order === "bgr" ? inOrder(images, "bgr") : images);
+  const half = halfPrecision([...match.constants.values()].flatMap(({ weight }) => weight ?? []));
+  const accounted = accountForOutputs({
+    subject: party.name,
+    graph: match.graph,
+    model,
+    values: match.values,
+    match,
+    isHalf: half.precision !== undefined,
+    chosen: options.output,
+  });
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");
   return {
     party,
-    ...halfPrecision([...match.constants.values()].flatMap(({ weight }) => weight ?? [])),
+    ...half,
     foldsNarrow: true,
     backend: {
       ...backend,
@@ -113,30 +149,46 @@ function matchedCandidate(
           yield { ...output, tensor: asRead(output.tensor, reading(output.name)) };
       },
     },
-    results: match.outputs.map(({ layer }) => layer),
+    results: accounted.outputs.map(({ layer }) => layer),
     folded: match.folded,
-    structure: structureFaults(match),
+    structure: [...inputFaults(match, order), ...structureFaults(match), ...outputFaults(accounted, match)],
     ...(preprocess
       ? {
           preprocess: {
-            description: describePreprocess(preprocess),
+            normalises: taken.white !== undefined,
+            description: describePreprocess(match.preprocess ?? preprocess),
             nearest: (images) => nearestImages(images, preprocess),
           },
         }
       : {}),
-    ...(plain
-      ? {
-          ...(optimises ? { optimises } : {}),
-          plain: {
-            name: plain.layer,
-            load(options) {
-              const { run, release } = loadPlain(plain.name, options);
-              const read = match.readings.get(plain.name);
-              return { run: async (images) => asRead(await run(feed(images)), read), release };
-            },
+    ...(optimises ? { optimises } : {}),
+    program: {
+      ...accounted,
+      load(loading) {
+        const loaded = plain(accounted.outputs, loading);
+        return {
+          async run(images) {
+            const values = await loaded.run(feed(images));
+            return values.map((value, index) =>
+              asRead(value, match.readings.get(accounted.outputs[index]?.name ?? "")),
+            );
           },
-        }
-      : {}),
+          release: loaded.release,
+        };
+      },
+    },
+  };
+}
+
+/** What a file must be given so that its network reads the images: torchreid's statistics undone, whatever its own are. */
+function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): Preprocess {
+  const { mean, deviation } = IMAGENET;
+  const channels = order === "rgb" ? [0, 1, 2] : [2, 1, 0];
+  return {
+    ...found,
+    order: channels,
+    scale: deviation.map((value) => (white === undefined ? 1 : 1 / (value * white))),
+    shift: mean.map((value, channel) => (white === undefined ? 0 : -value / (deviation[channel] ?? 1))),
   };
 }
 
@@ -157,22 +209,4 @@ function asRead(tensor: RealTensor, { layout, isFlat, isLine, quantised }: Readi
     shape: moved.shape,
     data: Float64Array.from(moved.data, (element) => (element - zero) * scale),
   };
-}
-
-/** What a state dict cannot show, so that it may be the reference's description that is wrong. */
-const GATE_HINT =
-  "; if the reference was trained with such gates, which a state dict cannot show, say so with --arch";
-
-function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {
-  const activations = new Set(graph.gates.map(({ layer }) => layer));
-  const isUnanimous =
-    differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
-  return differences.map(({ layer, stream, found, expected }) =>
-    layerFault(
-      { name: layer, ...(stream === undefined ? {} : { stream }) },
-      "structure",
-      null,
-      `found ${found}, expected ${expected}${isUnanimous ? GATE_HINT : ""}`,
-    ),
-  );
 }

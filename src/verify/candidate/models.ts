@@ -26,6 +26,7 @@ import { type QuantizedWeights, quantizedWeights, storedStateDict } from "../wei
 import { tfjsConstants } from "../weights/tfjs-weights.js";
 import type { Candidate } from "./candidate.js";
 import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
+import type { InterfaceOptions } from "./interface.js";
 import { onnxCandidate } from "./onnx-candidate.js";
 import { tfjsCandidate } from "./tfjs-candidate.js";
 
@@ -48,7 +49,7 @@ export interface ModelFile {
   /** Batch, channels, height and width of the images, as far as the file fixes them. */
   readonly inputShape: readonly (number | undefined)[];
   /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
-  readonly candidate: (graph: LayerGraph, party: Party) => Candidate;
+  readonly candidate: (graph: LayerGraph, party: Party, options?: InterfaceOptions) => Candidate;
   /** Its constants against a checkpoint's; those that it stores in fewer bits against the checkpoint's in as few. */
   readonly compareWeights: (
     graph: LayerGraph,
@@ -66,17 +67,19 @@ export interface ModelBytes {
   readonly shards?: ReadonlyMap<string, Uint8Array>;
   /** Reads the files beside an ONNX file that hold its weights. */
   readonly sidecar?: SidecarReader;
+  /** Where the bytes are on disk, if they are: onnxruntime then opens them itself. */
+  readonly path?: string;
 }
 
 /** @throws InputError (`format`, `unsupported`) if the bytes are not the format */
 export function openModel(
   format: "onnx" | "tfjs",
-  { name, bytes, shards = new Map(), sidecar }: ModelBytes,
+  { name, bytes, shards = new Map(), sidecar, path }: ModelBytes,
   backend: BackendName | undefined,
 ): ModelFile {
   const subject = name;
   if (format === "onnx")
-    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject);
+    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject, path);
   const files = { json: bytes, shards };
   const model = decodeTfjs(files, { subject });
   const runtime = TFJS_BACKENDS.find((name) => name === backend);
@@ -84,9 +87,14 @@ export function openModel(
 }
 
 /** Our own files are found by names, those of other exporters by structure. */
-function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): ModelFile {
+function onnxFile(
+  original: Uint8Array,
+  decoded: OnnxModel,
+  subject: string,
+  path: string | undefined,
+): ModelFile {
   const model = withoutBranches(decoded, subject);
-  // Runtimes are given bytes, and cannot look beside them; and values inside a function or a branch cannot be made outputs.
+  // A runtime that is given bytes cannot look beside them; and values inside a function or a branch cannot be made outputs.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
   const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
   const find = foundIn<GraphMatch>({
@@ -99,11 +107,12 @@ function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): Mo
     preprocess: declaredPixels(model.metadata, subject),
     shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: fixedSizes(model),
-    candidate(graph, party) {
-      const { match } = find(graph);
+    candidate(graph, party, options = {}) {
+      const { match, shown } = find(graph);
       const document = { format: "onnx", model: decoded } as const;
-      if (match) return { ...foreignCandidate({ bytes, whole }, model, match, party), document };
-      return { ...onnxCandidate(bytes, model, graph, party), document };
+      const files = { bytes, whole: path ?? whole };
+      if (match) return { ...foreignCandidate(files, model, match, party, options), document };
+      return { ...onnxCandidate(files, model, graph, party, { ...options, match: shown }), document };
     },
     compareWeights: (graph, stateDict, { results, folded }) =>
       compareWeights(graph, stateDict, model, results, folded, find(graph).match),
@@ -114,6 +123,8 @@ function onnxFile(original: Uint8Array, decoded: OnnxModel, subject: string): Mo
 interface Matched<M> {
   /** Where the layers are, if not under their names. */
   readonly match?: M;
+  /** What the structure shows, if it is this network's, whether or not layers are found by it. */
+  readonly shown?: M;
 }
 
 interface Lookup<M> {
@@ -140,15 +151,18 @@ function matched<M extends GraphMatch>(
   graph: LayerGraph,
   { isStated, match: find, isOwn }: Lookup<M>,
 ): Matched<M> {
-  if (!isStated) return { match: find(graph) };
+  if (!isStated) {
+    const match = find(graph);
+    return { match, shown: match };
+  }
   try {
     const match = find(graph);
     const { differences, outputs, values } = match;
     const kept = [...values].filter(([layer, value]) => isOwn(layer, value)).length;
     // A simplifier that removes our last Identity leaves the output without its layer's name.
     const ours = outputs.some(({ layer }) => isOwn(layer, values.get(layer) ?? "")) && 2 * kept > values.size;
-    if (!ours && differences.length === 0) return { match };
-    return {};
+    if (!ours && differences.length === 0) return { match, shown: match };
+    return { shown: match };
   } catch (error) {
     if (error instanceof InputError) return {};
     throw error;
@@ -191,11 +205,13 @@ function tfjsFile(
     shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
     preprocess: declaredPixels(translated.metadata, subject),
     inputShape: fixedSizes(translated),
-    candidate(graph, party) {
-      const { match } = find(graph);
+    candidate(graph, party, options = {}) {
+      const { match, shown } = find(graph);
       const document = { format: "tfjs", model } as const;
-      if (match) return { ...foreignTfjsCandidate(files, translated, match, party, backend), document };
-      return { ...tfjsCandidate(files, model, graph, party, backend), document };
+      if (match)
+        return { ...foreignTfjsCandidate(files, translated, match, party, backend, options), document };
+      const found = { ...options, translated, match: shown, backend };
+      return { ...tfjsCandidate(files, model, graph, party, found), document };
     },
     compareWeights(graph, stateDict, { results, folded }) {
       const { match } = find(graph);

@@ -1,7 +1,12 @@
 import { ancestors, type LayerGraph } from "../../arch/index.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
 import type { ValueNames } from "../../convert/export/results.js";
-import { InputError } from "../../core/errors.js";
-import type { Party } from "../report.js";
+import type { GraphMatch } from "../../convert/import/index.js";
+import { inOrder } from "../inputs/images.js";
+import { fedWith } from "../inputs/pixels.js";
+import type { Candidate } from "./candidate.js";
+import { type InterfaceOptions, inputFaults, outputFaults } from "./interface.js";
+import type { AccountedOutputs } from "./outputs.js";
 
 /** The layers that results are computed from, each with the name of its value in a file of ours. */
 export function neededValues(
@@ -17,18 +22,26 @@ export function neededValues(
   );
 }
 
-/** None of a file's outputs is a result of the network. */
-export function refuseOutputs(
-  party: Party,
-  outputs: readonly string[],
-  expected: string,
-  command: string,
-): InputError {
-  return new InputError({
-    code: "unsupported",
-    subject: party.name,
-    found: `outputs ${outputs.join(", ") || "without names"}, none of them a layer of the network`,
-    expected,
-    remedy: `convert the checkpoint with osnet-convert ${command}`,
-  });
+interface StatedInterface extends InterfaceOptions {
+  /** The order of raw pixels that the file says it takes. */
+  readonly declared: PixelOrder | undefined;
+}
+
+/**
+ * A candidate found by names, with the faults of its input and outputs that the structure shows. Normalised images are fed in
+ * the order that users state.
+ */
+export function ownCandidate(
+  candidate: Candidate,
+  accounted: AccountedOutputs,
+  match: GraphMatch | undefined,
+  { inputOrder, declared }: StatedInterface,
+): Candidate {
+  const order = inputOrder ?? declared;
+  const structure = [...(match ? inputFaults(match, order) : []), ...outputFaults(accounted, match)];
+  const fed =
+    declared === undefined && order === "bgr"
+      ? fedWith(candidate, (images) => inOrder(images, order))
+      : candidate;
+  return structure.length > 0 ? { ...fed, structure } : fed;
 }

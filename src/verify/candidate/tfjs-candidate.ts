@@ -1,73 +1,90 @@
 import type { LayerGraph } from "../../arch/index.js";
+import { declaredPixels } from "../../convert/export/metadata.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
+import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/index.js";
+import type { GraphMatch } from "../../convert/import/index.js";
+import { translateTfjs } from "../../convert/import/tfjs/index.js";
 import type { TfjsBackendName } from "../backends/backend.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import type { Party } from "../report.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
-import { neededValues, refuseOutputs } from "./own-names.js";
+import type { InterfaceOptions } from "./interface.js";
+import { accountForOutputs } from "./outputs.js";
+import { neededValues, ownCandidate } from "./own-names.js";
 import { stagesOf } from "./stages.js";
 import { tfjsView } from "./tfjs-view.js";
+
+/** What is known of a model already, and what runs it. */
+interface FoundModel extends InterfaceOptions {
+  /** The model in ONNX's words. */
+  readonly translated?: OnnxModel;
+  /** What the structure says, where that is this network's. */
+  readonly match?: GraphMatch | undefined;
+  readonly backend?: TfjsBackendName | undefined;
+}
 
 /**
  * A model of ours as a candidate in tfjs. Layers are found by exact name, in a layers model a gate's by the call of its
  * stream; a convolution or linear layer that is nowhere counts as folded only if the model computes the batch norm
  * after it by a convolution or matrix product.
  *
- * @throws InputError (`unsupported`) if none of its outputs is a result of the network
+ * @throws InputError (`unsupported`) if none of its outputs is computed from a layer
  */
 export function tfjsCandidate(
   files: TfjsFiles,
   model: TfjsModel,
   graph: LayerGraph,
   party: Party,
-  backendName: TfjsBackendName = "tfjs-wasm",
+  found: FoundModel = {},
 ): Candidate {
-  const { input, outputs, values, isProduct, tapped } = tfjsView(model, graph, party.name);
+  const { translated = translateTfjs(model, party.name), match, ...options } = found;
+  const { input = "", values, isProduct, tapped } = tfjsView(model, graph, party.name);
   const names = VALUE_NAMES[model.format];
-  const layers = new Map(graph.nodes.map(({ name }) => [names.of(name), name]));
-  const results = outputs.flatMap((output) => layers.get(output) ?? []);
-  const [result] = results;
-  if (result === undefined || input === undefined) {
-    const { what, command } = OURS[model.format];
-    throw refuseOutputs(party, outputs, what, command);
-  }
+  const accounted = accountForOutputs({
+    subject: party.name,
+    graph,
+    model: translated,
+    values: new Map(
+      graph.nodes.flatMap(({ name }) =>
+        values.has(names.of(name)) ? [[name, names.of(name)] as const] : [],
+      ),
+    ),
+    match,
+    isHalf: false,
+    chosen: options.output,
+  });
+  const results = accounted.outputs.map(({ layer }) => layer);
   const computed = [...neededValues(graph, results, names)].filter(([, value]) => values.has(value));
   const backend = tfjsBackend(
-    backendName,
+    options.backend ?? "tfjs-wasm",
     {
-      plain: { program: { files, input }, output: names.of(result) },
+      plain: files,
+      outputs: translated.graph.outputs.length,
       tapped: { files: tapped(files), input },
       nodes: new Map(computed),
       continues: model.format === "graph-model",
     },
     party.name,
   );
-  return {
-    party,
-    backend: {
-      ...backend,
-      run: (images) => backend.run(images, stagesOf(graph, backend.layers, images.shape)),
+  return ownCandidate(
+    {
+      party,
+      backend: {
+        ...backend,
+        run: (images) => backend.run(images, stagesOf(graph, backend.layers, images.shape)),
+      },
+      results,
+      folded: foldedLayers(
+        graph,
+        (layer) => values.has(names.of(layer)),
+        (layer) => isProduct(names.of(layer)),
+      ),
+      program: { ...accounted, load: () => backend.plain(accounted.outputs) },
     },
-    results,
-    folded: foldedLayers(
-      graph,
-      (layer) => values.has(names.of(layer)),
-      (layer) => isProduct(names.of(layer)),
-    ),
-    plain: { name: result, load: backend.plain },
-  };
+    accounted,
+    match,
+    { ...options, declared: declaredPixels(translated.metadata, party.name) },
+  );
 }
-
-/** What a model of ours has, and how to get one. */
-const OURS = {
-  "graph-model": {
-    what: "nodes named after torchreid's modules, in the model's signature",
-    command: "pth2tfjs",
-  },
-  "layers-model": {
-    what: "layers named after torchreid's modules",
-    command: "pth2tfjs --tfjs-format layers",
-  },
-} as const satisfies Record<TfjsModel["format"], unknown>;

@@ -1,4 +1,5 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
 import { mulberry32 } from "../../core/random.js";
 import type { Tensor } from "../../core/tensor.js";
 import { DEVIATION, MEAN } from "./photos.js";
@@ -49,13 +50,18 @@ const PIXEL_NOISE = 1e-3;
  * The pixels behind normalised images, [N, 3, H, W] too, float32: whole numbers, if all are within rounding of one, as of a
  * photograph. Other images have values between and beyond.
  */
-export function pixelsOf(images: Tensor<"float32">, order: "rgb" | "bgr"): Tensor<"float32"> {
+export function pixelsOf(images: Tensor<"float32">, order: PixelOrder): Tensor<"float32"> {
   const exact = mapChannels(images, (value, mean, deviation) => (value * deviation + mean) * WHITE);
   const isPhotograph = exact.data.every((value) => Math.abs(value - Math.round(value)) < PIXEL_NOISE);
   // + 0: black is no −0.
   const rgb = isPhotograph ? { ...exact, data: exact.data.map((value) => Math.round(value) + 0) } : exact;
+  return inOrder(rgb, order);
+}
+
+/** RGB images [N, 3, H, W] with their channels in another order. */
+export function inOrder(rgb: Tensor<"float32">, order: PixelOrder): Tensor<"float32"> {
   if (order === "rgb") return rgb;
-  const [batch = 0, , height = 0, width = 0] = images.shape;
+  const [batch = 0, , height = 0, width = 0] = rgb.shape;
   const plane = height * width;
   const data = new Float32Array(rgb.data.length);
   for (let image = 0; image < batch; image++)

@@ -5,24 +5,39 @@ import type { Backend } from "../backends/backend.js";
 import type { Candidate } from "../candidate/candidate.js";
 import { pixelsOf } from "./images.js";
 
+/** How a model is fed, where it says so or its user does. */
+interface Feed {
+  /** The order of raw pixels that a model declares to take, and normalises itself. */
+  readonly declared?: PixelOrder | undefined;
+  /** The order in which its user feeds it. */
+  readonly order?: PixelOrder | undefined;
+}
+
 /**
- * A model that normalises images itself: it is given the raw pixels of the images that the reference is given
+ * A model that normalises images itself is given the raw pixels of the images that the reference is given
  * normalised, and what it makes of them is a layer to compare, the network's input.
  */
-export function feedPixels(candidate: Candidate, order: PixelOrder | undefined): Candidate {
-  if (order === undefined) return candidate;
-  const { backend, plain } = candidate;
+export function feedPixels(candidate: Candidate, { declared, order = declared }: Feed): Candidate {
+  if (declared === undefined || order === undefined) return candidate;
+  return { ...fedWith(candidate, (images) => pixelsOf(images, order)), pixels: order };
+}
+
+/** A candidate that is given something made of the images. */
+export function fedWith(
+  candidate: Candidate,
+  feed: (images: Tensor<"float32">) => Tensor<"float32">,
+): Candidate {
+  const { backend, program } = candidate;
   return {
     ...candidate,
-    pixels: order,
-    backend: { ...backend, run: (images) => backend.run(pixelsOf(images, order)) },
-    ...(plain
+    backend: { ...backend, run: (images) => backend.run(feed(images)) },
+    ...(program
       ? {
-          plain: {
-            ...plain,
+          program: {
+            ...program,
             load(options) {
-              const { run, release } = plain.load(options);
-              return { run: (images) => run(pixelsOf(images, order)), release };
+              const { run, release } = program.load(options);
+              return { run: (images) => run(feed(images)), release };
             },
           },
         }

@@ -2,18 +2,10 @@ import type { LayerNode } from "../../arch/index.js";
 import { formatShape, sameShape } from "../../core/tensor.js";
 import type { Explanation } from "../explain/index.js";
 import { layerFault } from "../faults.js";
-import type {
-  Fault,
-  GateResult,
-  LayerResult,
-  OutputResult,
-  QuantizationResult,
-  Tolerance,
-  Vacuity,
-} from "../report.js";
+import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
-import { type EmbeddingResult, judgeEmbedding } from "./embedding.js";
+import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
 import { gateResult } from "./verdicts.js";
@@ -24,9 +16,7 @@ export interface Comparison {
   readonly layers: ReadonlyMap<string, LayerResult>;
   /** The gates among them, by the layer that computes each. */
   readonly gates: ReadonlyMap<string, GateResult>;
-  /** The embedding; null if it was not among them. */
-  readonly output: OutputResult | null;
-  readonly quantization: QuantizationResult | undefined;
+  readonly outputs: OutputVerdicts;
   /** Layers of which the sides gave values of different shapes. */
   readonly misshapen: readonly Fault[];
   readonly vacuity: Vacuity;
@@ -52,39 +42,41 @@ export async function compareLayers(
   const results = new Map<string, LayerResult>();
   const gates = new Map<string, GateResult>();
   const misshapen: Fault[] = [];
-  let embedding: EmbeddingResult | undefined;
 
   const judge = layerJudge(verification, tolerance);
-  const observer = observeVacuity(graph, { images });
-  const joined = joinByName(
-    reference.backend.run(images),
-    candidate.backend.run(images),
-    new Set(nodes.keys()),
-  );
-  for await (const { name, expected, actual, again } of joined) {
-    const node = nodes.get(name);
-    if (!node) continue;
-    if (!sameShape(expected.shape, actual.shape)) {
-      const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
-      misshapen.push(layerFault(node, "structure", null, shapes));
-      continue;
+  const judgeOutputs = await outputJudge(verification, tolerance, outputLayer);
+  try {
+    const observer = observeVacuity(graph, { images });
+    const joined = joinByName(
+      reference.backend.run(images),
+      candidate.backend.run(images),
+      new Set(nodes.keys()),
+    );
+    for await (const { name, expected, actual, again } of joined) {
+      const node = nodes.get(name);
+      if (!node) continue;
+      if (!sameShape(expected.shape, actual.shape)) {
+        const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
+        misshapen.push(layerFault(node, "structure", null, shapes));
+        continue;
+      }
+      observer.observe(name, actual);
+      const result = judge.judge(node, expected, actual, again);
+      results.set(name, result);
+      const gate = gateLayers.get(name);
+      if (gate) gates.set(name, gateResult(gate, expected, actual, result));
+      await judgeOutputs.judge({ name, expected, actual });
+      verification.onProgress?.(results.size, wanted.length);
     }
-    observer.observe(name, actual);
-    const result = judge.judge(node, expected, actual, again);
-    results.set(name, result);
-    const gate = gateLayers.get(name);
-    if (gate) gates.set(name, gateResult(gate, expected, actual, result));
-    if (name === outputLayer)
-      embedding = await judgeEmbedding(verification, tolerance, { name, expected, actual });
-    verification.onProgress?.(results.size, wanted.length);
+    return {
+      layers: results,
+      gates,
+      outputs: await judgeOutputs.finish(),
+      misshapen,
+      vacuity: observer.finish(),
+      explanations: judge.explanations(),
+    };
+  } finally {
+    await judgeOutputs.release();
   }
-  return {
-    layers: results,
-    gates,
-    output: embedding?.output ?? null,
-    quantization: embedding?.quantization,
-    misshapen,
-    vacuity: observer.finish(),
-    explanations: judge.explanations(),
-  };
 }

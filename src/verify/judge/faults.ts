@@ -106,7 +106,8 @@ export function outputFaults(
     return [{ layer: output.layer, kind: "numeric", margin: null, explanation: values }];
   }
   const moved = output.tappingMaxAbs?.toPrecision(3);
-  const explanation = `run without its inner values as outputs, the model gives another embedding (max |difference| ${moved})`;
+  const named = output.name === undefined ? "embedding" : `output ${JSON.stringify(output.name)}`;
+  const explanation = `run without its inner values as outputs, the model gives another ${named} (max |difference| ${moved})`;
   return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
 }
 

@@ -15,6 +15,13 @@ const FEW_WEIGHTS = 32;
 /** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
 const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
 
+/** Half precision rounds a pixel, what is subtracted and the result. */
+const HALF_NORMALIZED: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -8 };
+
+function normalizedTolerance({ precision }: Verification["candidate"]): RelativeTolerance {
+  return precision === "float16" ? HALF_NORMALIZED : NORMALIZED_TOLERANCE;
+}
+
 /** Judges layers as they come, in network order. */
 export interface LayerJudge {
   /** @param again other layers as they are in the run that this layer and those after it come from */
@@ -66,7 +73,7 @@ export function layerJudge(
       });
       const error = local.judge(node.name, actual, again);
       // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
-      if (node.op.kind === "input") return judgeLayer(node, expected, actual, NORMALIZED_TOLERANCE);
+      if (node.op.kind === "input") return judgeLayer(node, expected, actual, normalizedTolerance(candidate));
       return judgeLocally(node, expected, actual, error);
     },
     explanations: () => local?.explanations() ?? new Map(),

@@ -12,47 +12,67 @@ const MOST_ALONE = 2;
 /** The model as it is used, on all images. */
 export interface WholeRun {
   readonly images: Tensor<"float32">;
-  /** The embedding. */
-  readonly tensor: RealTensor;
-  /** By how much of its largest value the embedding may move. */
-  readonly tolerance: number;
+  readonly outputs: readonly RunOutput[];
   /** Images that the model takes at a time, where it fixes them. */
   readonly batch: number | undefined;
 }
 
+/** An output of a run. */
+interface RunOutput {
+  /** Where it is among those that a run gives. */
+  readonly index: number;
+  readonly tensor: RealTensor;
+  /** By how much of its largest value it may move. */
+  readonly tolerance: number;
+}
+
 /**
- * Runs a candidate again in ways that must not matter: without the runtime's optimisations, and each image by itself.
+ * Runs a candidate again in ways that must not matter: without the runtime's optimisations, and each image by itself. Of the
+ * outputs the one that moves most is told.
  *
- * A model of fixed batch takes no image alone, unless it takes no more. One that does not say so must.
+ * A model of fixed batch takes no image alone, unless it takes no more: an image fills its batch. One that does not say so
+ * must.
  *
  * @param model the candidate as it is used, which the whole run was of
  */
 export async function rerun(
-  { optimises, plain }: Pick<Candidate, "optimises" | "plain">,
+  { optimises, program }: Pick<Candidate, "optimises" | "program">,
   model: LoadedModel,
   run: WholeRun,
 ): Promise<readonly Rerun[]> {
-  const { images, tensor } = run;
+  const { images } = run;
   const count = images.shape[0] ?? 1;
   const reruns: Rerun[] = [];
-  if (optimises && plain) {
-    const unoptimised = plain.load({ optimised: false });
-    const found = await embeddingOf(unoptimised, images);
+  if (optimises && program) {
+    const unoptimised = program.load({ optimised: false });
+    const found = await valuesOf(unoptimised, images);
     await unoptimised.release();
-    reruns.push(compare("unoptimised", count, tensor, found, run));
+    reruns.push(worst("unoptimised", count, run, (tensor) => tensor, found));
   }
-  if (count < 2 || run.batch !== undefined) return reruns;
-  const chosen = [...new Set([0, count - 1])].slice(0, MOST_ALONE);
-  const rows: (RealTensor | string)[] = [];
-  for (const image of chosen) rows.push(await embeddingOf(model, rowOf(images, image)));
+  if (count < 2) return reruns;
+  const chosen = run.batch === undefined ? [...new Set([0, count - 1])].slice(0, MOST_ALONE) : [0];
+  const rows: (readonly RealTensor[] | string)[] = [];
+  for (const image of chosen) {
+    const alone = rowOf(images, image);
+    rows.push(await valuesOf(model, run.batch === undefined ? alone : repeated(alone, count)));
+  }
   const failed = rows.find((row) => typeof row === "string");
-  const expected = joined(chosen.map((image) => rowOf(tensor, image)));
-  const found = failed ?? joined(rows.filter((row) => typeof row !== "string"));
-  return [...reruns, compare("alone", chosen.length, expected, found, run)];
+  const given = rows.filter((row) => typeof row !== "string");
+  const found =
+    failed ??
+    run.outputs.reduce<RealTensor[]>((all, { index }) => {
+      all[index] = joined(given.flatMap((values) => (values[index] ? [rowOf(values[index], 0)] : [])));
+      return all;
+    }, []);
+  const expected = (tensor: RealTensor): RealTensor => joined(chosen.map((image) => rowOf(tensor, image)));
+  return [...reruns, worst("alone", chosen.length, run, expected, found)];
 }
 
-/** The embedding, or why there is none. */
-async function embeddingOf(model: LoadedModel, images: Tensor<"float32">): Promise<RealTensor | string> {
+/** A run's outputs, or why there are none. */
+async function valuesOf(
+  model: LoadedModel,
+  images: Tensor<"float32">,
+): Promise<readonly RealTensor[] | string> {
   try {
     return await model.run(images);
   } catch (error) {
@@ -61,12 +81,28 @@ async function embeddingOf(model: LoadedModel, images: Tensor<"float32">): Promi
   }
 }
 
+/** How a run compares by the output that it moves most, a failing one before all. */
+function worst(
+  how: Rerun["how"],
+  images: number,
+  { outputs }: WholeRun,
+  expected: (tensor: RealTensor) => RealTensor,
+  found: readonly RealTensor[] | string,
+): Rerun {
+  const reruns = outputs.map((output) => {
+    const value = typeof found === "string" ? found : (found[output.index] ?? "no such output");
+    return compare(how, images, expected(output.tensor), value, output.tolerance);
+  });
+  const weight = ({ status, relMax }: Rerun): number => (status === "fail" ? 2 : 0) + (relMax ?? 1);
+  return reruns.reduce((a, b) => (weight(b) > weight(a) ? b : a));
+}
+
 function compare(
   how: Rerun["how"],
   images: number,
   expected: RealTensor,
   found: RealTensor | string,
-  { tolerance }: WholeRun,
+  tolerance: number,
 ): Rerun {
   if (typeof found === "string")
     return { how, images, status: "fail", maxAbs: null, relMax: null, problem: found };
@@ -98,6 +134,13 @@ function rowOf<T extends RealTensor>(tensor: T, row: number): T {
   const size = tensor.data.length / (tensor.shape[0] ?? 1);
   const data = tensor.data.slice(row * size, (row + 1) * size);
   return { ...tensor, shape: [1, ...tensor.shape.slice(1)], data };
+}
+
+/** A batch of one image again and again. */
+function repeated(image: Tensor<"float32">, count: number): Tensor<"float32"> {
+  const data = new Float32Array(image.data.length * count);
+  for (let row = 0; row < count; row++) data.set(image.data, row * image.data.length);
+  return { ...image, shape: [count, ...image.shape.slice(1)], data };
 }
 
 function joined(rows: readonly RealTensor[]): Tensor<"float64"> {

@@ -10,18 +10,26 @@ export { formatCosine } from "../../core/text.js";
  * @param quote how a layer's name is written
  */
 export function verdictClause(report: ParityReport, quote: (name: string) => string = String): string {
-  const { passed, faults, gates, layers, tolerance, baseline } = report;
+  const { passed, faults, gates, layers, tolerance, baseline, notJudged = [] } = report;
   if (passed) {
     const untested = layers.filter(({ status }) => status === "untested").length;
     const count = `${plural(layers.length - untested, "layer")} and ${plural(gates.length, "gate")}`;
     const rest = untested > 0 ? `; ${plural(untested, "layer")} could not be judged` : "";
-    return `${count} agree within ${allowance(tolerance)}${rest}`;
+    const left = notJudged.length > 0 ? `; not judged: ${notJudged.map(quote).join(", ")}` : "";
+    const result = resultOf(report);
+    return `${result ? `${result}: ` : ""}${count} agree within ${allowance(tolerance)}${rest}${left}`;
   }
   const [first] = faults;
   if (!first && baseline && baseline.regressions.length > 0)
     return `within ${allowance(tolerance)}, but ${plural(baseline.regressions.length, "figure")} worse than the baseline`;
   if (!first) return layers.length > 0 ? "no layer could be judged" : "nothing was compared";
   return `${plural(faults.length, "fault")}, first at ${quote(first.layer)}`;
+}
+
+/** What the output that counts is: `features, L2-normalised`. Undefined where nothing was run. */
+export function resultOf({ output }: Pick<ParityReport, "output">): string | undefined {
+  if (output?.name === undefined || output.result === undefined) return undefined;
+  return [output.result, ...(output.operation === undefined ? [] : [output.operation])].join(", ");
 }
 
 /** How many entries of a suite ended how, in one clause. */

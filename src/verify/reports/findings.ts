@@ -95,7 +95,7 @@ export type Finding = readonly [term: string, finding: string];
  * @param quote how names and prose that come from files are written
  */
 export function findings(
-  { output, weights, quantization, coverage, proof, vacuity }: ParityReport,
+  { output, furtherOutputs, notJudged, weights, quantization, coverage, proof, vacuity }: ParityReport,
   quote: (text: string) => string = String,
 ): readonly Finding[] {
   const list: Finding[] = [];
@@ -106,6 +106,13 @@ export function findings(
     ]);
   if (output && output.tappingMaxAbs !== null)
     list.push(["Inner values", `reading them moves the embedding by ${formatError(output.tappingMaxAbs)}`]);
+  for (const further of furtherOutputs ?? [])
+    list.push([
+      "Output",
+      `${quote(further.name ?? further.layer)} is ${quote(further.result ?? further.layer)}${further.operation === undefined ? "" : `, ${further.operation}`}, max abs ${formatError(further.maxAbs)}`,
+    ]);
+  if (notJudged && notJudged.length > 0)
+    list.push(["Not judged", `outputs ${notJudged.map(quote).join(", ")}`]);
   for (const run of output?.reruns ?? []) list.push(rerunFinding(run, quote));
   if (weights) list.push(["Weights", weightsFinding(weights)]);
   if (quantization)

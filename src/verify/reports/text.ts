@@ -5,6 +5,7 @@ import {
   formatError,
   formatMargin,
   marginMeaning,
+  resultOf,
   TELLING_NOTE,
   verdictClause,
   worstFirst,
@@ -32,10 +33,12 @@ export function renderText(
   ].join("\n\n");
 }
 
-function heading({ candidate, reference, backend, input }: ParityReport, paint: Paint): string {
+function heading(report: ParityReport, paint: Paint): string {
+  const { candidate, reference, backend, input } = report;
+  const result = resultOf(report);
   const variant = reference.variant ?? candidate.variant;
   return [
-    `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}`,
+    `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}${result ? `: ${clean(result)}` : ""}`,
     paint.faint(
       `images ${input.shape.join("×")} from ${clean(input.source)}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,
     ),

@@ -132,8 +132,9 @@ describe("withoutBranches", () => {
   const runs = async (model: OnnxModel) => {
     // Optimised, the two would be fused otherwise, and round otherwise.
     const options = { optimised: false };
-    const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "theirs.onnx").plain(undefined, options);
-    const result = await loaded.run(seededImages(0, 2, 32, 16));
+    const outputs = model.graph.outputs.map(({ name }, index) => ({ name, index }));
+    const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "theirs.onnx").plain(outputs, options);
+    const [result] = await loaded.run(seededImages(0, 2, 32, 16));
     await loaded.release();
     return result;
   };

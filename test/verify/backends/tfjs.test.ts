@@ -42,7 +42,7 @@ function candidateOf(
 ): Candidate {
   const files: TfjsFiles = encodeTfjs(change(lowerToTfjs(graph, stateDict, options)));
   const model = decodeTfjs(files, { subject: "model.json" });
-  return tfjsCandidate(files, model, graph, { name: "model.json", format: "tfjs" }, backend);
+  return tfjsCandidate(files, model, graph, { name: "model.json", format: "tfjs" }, { backend });
 }
 
 /** How far each layer is from the float64 reference, as a share of its largest value. */
@@ -147,7 +147,7 @@ describe.each(BACKENDS)("%s", (backend) => {
     const images = seededImages(0, 1, 64, 32);
     for await (const { name } of candidate.backend.run(images)) expect(name).not.toBe("");
     for await (const { name } of candidate.backend.run(images)) if (name === "conv1.relu") break;
-    await candidate.plain?.load().run(images);
+    await candidate.program?.load().run(images);
     expect([tf.getBackend(), tf.memory().numTensors]).toEqual(before);
   });
 });
@@ -160,10 +160,10 @@ describe("tfjs models as candidates", () => {
 
   it("gives the same with and without its inner values as outputs", async () => {
     const candidate = candidateOf(graph, stateDict, options);
-    const plain = await candidate.plain?.load().run(images);
+    const [plain] = (await candidate.program?.load().run(images)) ?? [];
     let tapped: unknown;
     for await (const { name, tensor } of candidate.backend.run(images)) if (name === "fc.2") tapped = tensor;
-    expect(candidate.plain?.name).toBe("fc.2");
+    expect(candidate.program?.outputs).toMatchObject([{ layer: "fc.2", operations: [] }]);
     expect(plain).toEqual(tapped);
   });
 
@@ -176,9 +176,12 @@ describe("tfjs models as candidates", () => {
     const names = VALUE_NAMES[continues ? "graph-model" : "layers-model"];
     const shown = graph.nodes.filter(({ name, op }) => op.kind !== "input" && values.has(names.of(name)));
     const nodes = new Map(shown.map(({ name }) => [name, names.of(name)]));
-    const plain = { program: { files, input }, output: names.of("fc.2") };
     const program = { files: tapped(files), input };
-    const backend = tfjsBackend("tfjs-wasm", { plain, tapped: program, nodes, continues }, "m");
+    const backend = tfjsBackend(
+      "tfjs-wasm",
+      { plain: files, outputs: 1, tapped: program, nodes, continues },
+      "m",
+    );
     const before = tf.memory().numTensors;
 
     const whole = await collect(backend.run(images));
@@ -234,14 +237,14 @@ describe("tfjs models as candidates", () => {
   it("says which images a model does not take", async () => {
     const candidate = candidateOf(graph, stateDict, options);
     const run = async (): Promise<void> =>
-      void (await candidate.plain?.load().run(seededImages(0, 1, 32, 32)));
+      void (await candidate.program?.load().run(seededImages(0, 1, 32, 32)));
     await expect(run()).rejects.toThrow(InputError);
     await expect(run()).rejects.toThrow(/a model that tfjs-wasm does not run on images \[1, 3, 32, 32\]/);
   });
 
   it("says how to install a backend that is not there", async () => {
     const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
-    const run = async (): Promise<void> => void (await candidate.plain?.load().run(images));
+    const run = async (): Promise<void> => void (await candidate.program?.load().run(images));
     await expect(run()).rejects.toThrow(
       "tfjs-node: found no such package, expected a tfjs backend; npm install --ignore-scripts=false @tensorflow/tfjs-node.",
     );
@@ -252,7 +255,7 @@ describe("tfjs models as candidates", () => {
       throw new Error("The Node.js native addon module (tfjs_binding.node) can not be found.\nTry it again.");
     });
     const candidate = candidateOf(graph, stateDict, options, "tfjs-node");
-    const run = async (): Promise<void> => void (await candidate.plain?.load().run(images));
+    const run = async (): Promise<void> => void (await candidate.program?.load().run(images));
     await expect(run()).rejects.toThrow(
       /^tfjs-node: found a package that does not load \(.*\), expected a tfjs backend; npm install --ignore/,
     );

@@ -172,7 +172,7 @@ describe("a file that works on its values in another way", () => {
 
   it("another normalisation is named", async () => {
     const deviation = "p.deviation";
-    const { imagesSource } = await opened(
+    const { faults } = await report(
       theirs(true, (model) => {
         const changed = takingPixels(model);
         const { graph } = changed;
@@ -182,7 +182,8 @@ describe("a file that works on its values in another way", () => {
         return { ...changed, graph: { ...graph, initializers } };
       }),
     );
-    expect(imagesSource).toContain("which is not torchreid's normalisation");
+    expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("which is not torchreid's normalisation");
   });
 
   it("integers: weights are quantised and not faults, the loss is", async () => {

@@ -10,7 +10,10 @@ const bytes = convert(checkpoint, { output: "both" });
 const model = decodeOnnx(bytes, { subject: "m.onnx" });
 
 function candidateOf(changed: OnnxModel): Candidate {
-  return onnxCandidate(bytes, changed, checkpoint.graph, { name: "m.onnx", format: "onnx" });
+  return onnxCandidate({ bytes, whole: bytes }, changed, checkpoint.graph, {
+    name: "m.onnx",
+    format: "onnx",
+  });
 }
 
 describe("statedSpec", () => {

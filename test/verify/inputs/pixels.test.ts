@@ -52,7 +52,7 @@ function candidates(preprocess: PixelOrder): Readonly<Record<string, Candidate>>
   );
   if (!graphModel || !layersModel) throw new Error("no model");
   return {
-    onnx: onnxCandidate(onnx, decodeOnnx(onnx, { subject: "m" }), graph, PARTY),
+    onnx: onnxCandidate({ bytes: onnx, whole: onnx }, decodeOnnx(onnx, { subject: "m" }), graph, PARTY),
     graph: tfjsCandidate(graphFiles, graphModel, graph, PARTY),
     layers: tfjsCandidate(layersFiles, layersModel, graph, PARTY),
   };
@@ -153,7 +153,7 @@ describe("models that take raw pixels", () => {
     }));
     const { passed, faults } = await report({ name: "model", bytes: onnx });
     expect(passed).toBe(false);
-    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["images", "numeric"]]);
+    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["images", "structure"]]);
   });
 
   it("are refused if they declare a preprocessing that nobody knows", async () => {

@@ -21,10 +21,10 @@ describe("a model run again", () => {
     for (const { relMax } of output?.reruns ?? []) expect(relMax).toBeLessThan(1e-5);
   });
 
-  it("takes no image alone where the file fixes a batch", async () => {
+  it("fills the batch with one image where the file fixes it", async () => {
     const { output, faults } = await verifyFile(convert(checkpoint, { batch: 3 }));
     expect(faults).toEqual([]);
-    expect(output?.reruns?.map(({ how }) => how)).toEqual(["unoptimised"]);
+    expect(output?.reruns?.map(({ how }) => how)).toEqual(["unoptimised", "alone"]);
   });
 
   it("fails where it takes batches of two only, and does not say so", async () => {
@@ -64,8 +64,9 @@ describe("rerun", () => {
         firsts.map((value) => value - mean),
       );
     };
-    const model = { run: async (some: Tensor<"float32">) => embed(some), release: async () => undefined };
-    const run = { images, tensor: embed(images), tolerance: 1e-3, batch: undefined };
+    const model = { run: async (some: Tensor<"float32">) => [embed(some)], release: async () => undefined };
+    const outputs = [{ index: 0, tensor: embed(images), tolerance: 1e-3 }];
+    const run = { images, outputs, batch: undefined };
     const reruns = await rerun({}, model, run);
     expect(reruns).toEqual([{ how: "alone", images: 2, status: "fail", maxAbs: 1.5, relMax: 1 }]);
     expect(rerunFaults("fc", reruns)).toMatchObject([{ layer: "fc", kind: "structure" }]);

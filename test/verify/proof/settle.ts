@@ -33,10 +33,12 @@ function inputs(count: number): readonly Tensor<"float32">[] {
 /** What a file gives for each of the images, or why it does not run. */
 async function outputsOf(model: OnnxModel, count: number): Promise<readonly RealTensor[] | string> {
   const [first] = model.graph.outputs;
-  const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "edited.onnx").plain(first?.name);
+  const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "edited.onnx").plain([
+    { name: first?.name ?? "", index: 0 },
+  ]);
   try {
     const results: RealTensor[] = [];
-    for (const batch of inputs(count)) results.push(await loaded.run(batch));
+    for (const batch of inputs(count)) results.push(...(await loaded.run(batch)));
     return results;
   } catch (error) {
     return String(error);

@@ -19,7 +19,10 @@ function compare(
   const { graph, stateDict } = checkpoint;
   const bytes = convert(checkpoint, { fold });
   const model = change(decodeOnnx(bytes, { subject: "model.onnx" }));
-  const candidate = onnxCandidate(bytes, model, graph, { name: "model.onnx", format: "onnx" });
+  const candidate = onnxCandidate({ bytes, whole: bytes }, model, graph, {
+    name: "model.onnx",
+    format: "onnx",
+  });
   return compareWeights(graph, stateDict, model, candidate.results, candidate.folded);
 }
 

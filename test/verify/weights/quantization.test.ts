@@ -72,7 +72,7 @@ describe("quantised weights", () => {
   it("cost what the two networks differ by", async () => {
     const verification = await open(FORMATS["graph, folded"]("uint8"));
     const { quantization } = await verify(verification);
-    const plain = await verification.candidate.plain?.load().run(verification.images);
+    const [plain] = (await verification.candidate.program?.load().run(verification.images)) ?? [];
     let original: RealTensor | undefined;
     for (const { name, tensor } of evaluate(graph, stateDict, verification.images))
       if (name === "fc.2") original = tensor;

@@ -1,6 +1,6 @@
 import { toReal } from "../../../core/tensor-cast.js";
 import type { StoredTensor } from "../../formats/tfjs/index.js";
-import { type Constants, type ForeignNode, isKind, type Value } from "../foreign.js";
+import { type Constants, type ForeignNode, isKind, type NormFloor, type Value } from "../foreign.js";
 import { isFloat, perChannel, uniform } from "./constants.js";
 import { frontAxes, nodeValue } from "./site.js";
 
@@ -173,11 +173,12 @@ function normOver(
 
 /** x / max(‖x‖₂, ε) along the channels, in any of its spellings. */
 export function l2Normalized(x: ForeignNode, divisor: ForeignNode, value: string): Value | undefined {
-  const norm = behindFloor(divisor);
-  const sum = behindFloor(rootOf(norm));
-  const [direct, square] = [overChannels(norm, "ReduceL2"), overChannels(sum, "ReduceSum")];
+  const length = behindFloors(divisor, "length");
+  const sum = behindFloors(rootOf(length.node), "square");
+  const [direct, square] = [overChannels(length.node, "ReduceL2"), overChannels(sum.node, "ReduceSum")];
   if (direct !== x && !(square && isSquareOf(square, x))) return undefined;
-  return nodeValue({ kind: "l2Normalize" }, [x], x.form, value);
+  const floors = direct === x ? length.floors : [...sum.floors, ...length.floors];
+  return nodeValue({ kind: "l2Normalize", floors }, [x], x.form, value);
 }
 
 /** What a value is the square root of. */
@@ -193,27 +194,51 @@ function overChannels(node: ForeignNode | undefined, opType: Part): ForeignNode 
   return String(frontAxes(node.op.axes, input.form)) === "1" ? input : undefined;
 }
 
-/** A norm without what keeps it from being zero. */
-function behindFloor(node: ForeignNode | undefined): ForeignNode | undefined {
+/** A norm, or its square, without what keeps it from being zero; and that, in the order of its computation. */
+function behindFloors(
+  node: ForeignNode | undefined,
+  of: NormFloor["of"],
+): { readonly node: ForeignNode | undefined; readonly floors: readonly NormFloor[] } {
+  const floors: NormFloor[] = [];
   let current = node;
-  while (current && isFloored(current)) current = current.inputs[0];
-  return current;
+  for (
+    let floor = current && floorOf(current, of);
+    current && floor;
+    floor = current && floorOf(current, of)
+  ) {
+    if (floor !== "none") floors.unshift(floor);
+    current = current.inputs[0];
+  }
+  return { node: current, floors };
 }
 
-/** The sum with a small number, or the larger of both, which only matters near zero. */
-function isFloored(node: ForeignNode): boolean {
+/** The sum with a small number, or the larger of both, which only matters near zero; "none" for a copy by expansion. */
+function floorOf(node: ForeignNode, of: NormFloor["of"]): NormFloor | "none" | undefined {
+  if (node.inputs.length !== 1) return undefined;
   const { weight, bias } = node.constants;
-  if (isKind(node, "affine")) return !weight && bias !== undefined && isSmall(bias);
-  if (!isKind(node, "other") || !isOther(node, "Expand", "Clip", "Max")) return false;
-  return (
-    isOther(node, "Expand") ||
-    node.op.operands.every((operand) => operand.kind !== "constant" || isSmall(operand.tensor))
-  );
+  if (isKind(node, "affine")) return weight || !bias ? undefined : floor(of, "sum", uniform(bias));
+  if (!isKind(node, "other")) return undefined;
+  if (isOther(node, "Expand")) return "none";
+  const { bounds, operands } = node.op;
+  if (isOther(node, "Clip"))
+    return bounds && bounds.most >= UNBOUNDED ? floor(of, "max", bounds.least) : undefined;
+  const constants = operands.flatMap((operand) => (operand.kind === "constant" ? operand.tensor : []));
+  const [constant] = constants;
+  return isOther(node, "Max") && constant && operands.length === 2
+    ? floor(of, "max", uniform(constant))
+    : undefined;
 }
 
-function isSmall(tensor: StoredTensor): boolean {
-  return (uniform(tensor) ?? 1) <= MAX_FLOOR;
+function floor(
+  of: NormFloor["of"],
+  how: NormFloor["how"],
+  epsilon: number | undefined,
+): NormFloor | undefined {
+  return epsilon !== undefined && epsilon >= 0 && epsilon <= MAX_FLOOR ? { of, how, epsilon } : undefined;
 }
+
+/** Largest float32, by which a Clip without an upper bound may be written. */
+const UNBOUNDED = 3.4e38;
 
 /** PyTorch's is 1e-12, and no exporter's is nearly as large. */
 const MAX_FLOOR = 1e-3;

@@ -34,6 +34,7 @@ import {
   readMax,
   readRelu,
   readSigmoid,
+  readSoftmax,
 } from "./norms.js";
 import {
   readConvInteger,
@@ -132,6 +133,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Sigmoid: readSigmoid,
   Size: readSize,
   Slice: readChannelSlice,
+  Softmax: readSoftmax,
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,
@@ -170,4 +172,5 @@ export function readerOf(opType: string, domain: string): OperatorReader | undef
   return readers && Object.hasOwn(readers, opType) ? readers[opType] : undefined;
 }
 
+export { clipBounds } from "./norms.js";
 export { laterOutput } from "./quantised.js";

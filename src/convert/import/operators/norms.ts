@@ -1,7 +1,7 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/index.js";
-import { type ForeignNode, type ForeignOp, isKind, type Value } from "../foreign.js";
+import { type ClipBounds, type ForeignNode, type ForeignOp, isKind, type Value } from "../foreign.js";
 import { readGemm } from "./arithmetic.js";
 import { uniform } from "./constants.js";
 import { centredOf } from "./decompositions.js";
@@ -82,15 +82,17 @@ export const readRelu: OperatorReader = readActivation("relu");
 export const readSigmoid: OperatorReader = readActivation("sigmoid");
 
 /** Bounds are attributes before opset 11 and inputs after. */
-export const readClip: OperatorReader = (site) => {
-  const { node, inputs } = site;
+export function clipBounds({ node, inputs }: OperatorSite): ClipBounds {
   const bound = (at: number, name: string, none: number): number => {
     const [value, tensor] = [inputs[at], asTensor(inputs[at])];
     return value ? ((tensor && uniform(tensor)) ?? Number.NaN) : float(node, name, none);
   };
-  const [least, most] = [bound(1, "min", -Infinity), bound(2, "max", Infinity)];
-  // Largest float32: how exporters of old wrote "no bound".
-  return least === 0 && most >= 3.4e38 ? readRelu(site) : undefined;
+  return { least: bound(1, "min", -Infinity), most: bound(2, "max", Infinity) };
+}
+
+export const readClip: OperatorReader = (site) => {
+  const { least, most } = clipBounds(site);
+  return least === 0 && most >= UNBOUNDED ? readRelu(site) : undefined;
 };
 
 export const readMax: OperatorReader = (site) => {
@@ -105,7 +107,16 @@ export const readLpNormalization: OperatorReader = ({ node, inputs, output }) =>
   const input = asNode(inputs[0]);
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
   if (!input || int(node, "p", 2) !== 2 || axis !== 1) return undefined;
-  return nodeValue({ kind: "l2Normalize" }, [input], input.form, output);
+  return nodeValue({ kind: "l2Normalize", floors: [] }, [input], input.form, output);
+};
+
+/** Over the channels of [N, C], which every operator set before 13 and since means by either spelling of the axis. */
+export const readSoftmax: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
+  return input?.form.rank === "flat" && axis === 1
+    ? nodeValue({ kind: "softmax" }, [input], input.form, output)
+    : undefined;
 };
 
 /**
@@ -186,7 +197,7 @@ export const readFusedMatMul: OperatorReader = (site) =>
     ? readGemm({ ...site, inputs: site.inputs.slice(0, 2) })
     : undefined;
 
-/** Largest float32: how "no bound" is written. */
+/** Largest float32: how exporters of old wrote "no bound". */
 const UNBOUNDED = 3.4e38;
 
 function activated(input: ForeignNode, { node, output }: OperatorSite, bounds: readonly number[]): Value {

@@ -281,6 +281,7 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   Shape: same("Shape"),
   Sigmoid: same("Sigmoid"),
   Snapshot: same("Identity"),
+  Softmax: same("Softmax"),
   Sqrt: same("Sqrt"),
   Square: square,
   SquaredDifference: squaredDifference,

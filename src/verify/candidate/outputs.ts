@@ -1,0 +1,243 @@
+import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { GraphMatch, OutputOperation } from "../../convert/import/index.js";
+import { InputError } from "../../core/errors.js";
+import { layerFault } from "../faults.js";
+import type { Fault } from "../report.js";
+
+/**
+ * Which results of the network a model's outputs are, in the order in which a program receives them: a layer, or a layer
+ * behind an operation that the verdict computes as well. Any other operator on the way is a fault.
+ */
+
+/** An output that is judged. */
+export interface ModelOutput {
+  /** As the file calls it. */
+  readonly name: string;
+  /** Where it is among the outputs that a program receives, from 0. */
+  readonly index: number;
+  readonly layer: string;
+  /** What the file does to the layer; undefined where that is a fault. */
+  readonly operations: readonly OutputOperation[] | undefined;
+}
+
+/** What is known of a model's outputs. */
+export interface AccountedOutputs {
+  /** The one that counts first. */
+  readonly outputs: readonly ModelOutput[];
+  /** The names of those that the choice of another one leaves out. */
+  readonly notJudged: readonly string[];
+  readonly faults: readonly Fault[];
+}
+
+export interface OutputSource {
+  readonly subject: string;
+  readonly graph: LayerGraph;
+  /** As the runtime runs it; a TensorFlow.js model in ONNX's words. */
+  readonly model: OnnxModel;
+  /** The value that each layer is found at. */
+  readonly values: ReadonlyMap<string, string>;
+  /** What the structure says; undefined if it is not this network's. */
+  readonly match: GraphMatch | undefined;
+  /** Whether values are half precision anyway, so that a narrowing loses nothing. */
+  readonly isHalf: boolean;
+  /** The output that counts; default: the first. */
+  readonly chosen?: string | undefined;
+}
+
+/**
+ * @throws InputError (`argument`) if there is no output of the name chosen; (`unsupported`) if no output is computed from a
+ * layer of the network
+ */
+export function accountForOutputs(source: OutputSource): AccountedOutputs {
+  const { subject, model, chosen, graph } = source;
+  const names = model.graph.outputs.map(({ name }) => name);
+  if (chosen !== undefined && !names.includes(chosen))
+    throw new InputError({
+      code: "argument",
+      subject: "--output",
+      found: JSON.stringify(chosen),
+      expected: `an output of ${subject}: ${names.slice(0, 20).join(", ")}`,
+      remedy: "choose one of them",
+    });
+  const layers = new Map([...source.values].map(([layer, value]) => [value, layer]));
+  const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  if (input && !layers.has(input.name)) layers.set(input.name, INPUT_NAME);
+  const producers = new Map(
+    model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
+  );
+  const judged = names.flatMap((name, index) =>
+    chosen === undefined || name === chosen ? [{ name, index }] : [],
+  );
+  const found = judged.map(({ name, index }) => ({
+    name,
+    index,
+    ...account(source, { layers, producers }, name),
+  }));
+  if (found.every(({ layer }) => layer === undefined))
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: `outputs ${names.slice(0, 20).join(", ") || "without names"}, none of them computed from a layer of the network`,
+      expected: "an embedding or logits among them",
+      remedy: "export the model with its embedding as the output",
+    });
+  const { features, evaluation } = graph.outputs;
+  const result = graph.outputs[evaluation] ?? features;
+  return {
+    outputs: found.flatMap(({ name, index, layer, operations }) =>
+      layer === undefined ? [] : [{ name, index, layer, operations }],
+    ),
+    notJudged: names.filter((name) => !judged.some((output) => output.name === name)),
+    faults: found.flatMap(({ name, layer = result, stray }) =>
+      stray === undefined
+        ? []
+        : [
+            layerFault(
+              graph.nodes.find((node) => node.name === layer) ?? { name: layer },
+              "structure",
+              null,
+              `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid`,
+            ),
+          ],
+    ),
+  };
+}
+
+interface Account {
+  /** Undefined if no layer leads to the output. */
+  readonly layer: string | undefined;
+  readonly operations: readonly OutputOperation[] | undefined;
+  /** Operators that are no such operation. */
+  readonly stray?: string;
+}
+
+interface Values {
+  /** Values to the layers that they are. */
+  readonly layers: ReadonlyMap<string, string>;
+  readonly producers: ReadonlyMap<string, OnnxNode>;
+}
+
+function account({ match, isHalf }: OutputSource, values: Values, name: string): Account {
+  const matched = match?.outputs.find((output) => output.name === name);
+  const way = wayTo(values, name, isHalf);
+  const layer = matched?.layer ?? way.layer;
+  if (layer === undefined) return { layer, operations: undefined, stray: way.stray ?? "no layer" };
+  const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
+  if (loss !== undefined) return { layer, operations: undefined, stray: loss };
+  if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
+  if (matched.operations) return { layer, operations: matched.operations };
+  const stray = operatorsBehind(values, name);
+  return {
+    layer,
+    operations: undefined,
+    stray: stray.join(", ") || matched.tail.join(", ") || "another value",
+  };
+}
+
+function strayOf(stray: string | undefined): Pick<Account, "stray"> {
+  return stray === undefined ? {} : { stray };
+}
+
+/** The operators between layers and an output that change numbers, once each, from the layers on. */
+function operatorsBehind({ layers, producers }: Values, output: string): readonly string[] {
+  const found: string[] = [];
+  const seen = new Set<string>();
+  const pending = [output];
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    const node = producers.get(name);
+    if (!node || layers.has(name) || seen.has(name)) continue;
+    seen.add(name);
+    if (!PASSING.has(node.opType) && node.opType !== "Constant" && !found.includes(node.opType))
+      found.unshift(node.opType);
+    pending.push(...(SHAPED.has(node.opType) ? node.inputs.slice(0, 1) : node.inputs));
+  }
+  return found.slice(-MOST_NAMED);
+}
+
+/** Operators that a finding names; behind a lost way there may be any number. */
+const MOST_NAMED = 8;
+
+/** Operators that hand on the numbers of their first input, whatever their shape. */
+const PASSING: ReadonlySet<string> = new Set([
+  "Identity",
+  "Cast",
+  "Dropout",
+  "Flatten",
+  "Reshape",
+  "Squeeze",
+  "Unsqueeze",
+]);
+
+/** The layer that an output is, through operators that hand its numbers on, or the first operator that does not. */
+function wayTo(
+  { layers, producers }: Values,
+  output: string,
+  isHalf: boolean,
+): { readonly layer?: string; readonly stray?: string } {
+  const casts: OnnxNode[] = [];
+  let name = output;
+  // Without recursion, and no farther than there are nodes: a file may have any number in a row, or in a circle.
+  for (let steps = 0; steps <= producers.size; steps++) {
+    const layer = layers.get(name);
+    if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, stray: "Cast" };
+    const node = producers.get(name);
+    const source = node?.inputs[0];
+    if (!node || source === undefined) return { stray: "a constant" };
+    if (!PASSING.has(node.opType)) return { stray: node.opType };
+    if (node.opType === "Cast") casts.unshift(node);
+    name = source;
+  }
+  return { stray: "a circle" };
+}
+
+/**
+ * What loses bits between layers and an output, though its meaning is to hand numbers on: a value that is cast to fewer bits
+ * and widened again, or quantised.
+ */
+function narrowing(
+  { layers, producers }: Values,
+  output: string,
+  isHalf: boolean,
+  isQuantised: boolean,
+): string | undefined {
+  const seen = new Set<string>();
+  const pending = [{ name: output, casts: [] as readonly OnnxNode[] }];
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    const { name, casts } = next;
+    if (layers.has(name) || seen.has(name)) continue;
+    seen.add(name);
+    const node = producers.get(name);
+    if (!node) continue;
+    if (!isQuantised && QUANTISING.has(node.opType)) return node.opType;
+    const along = node.opType === "Cast" ? [node, ...casts] : casts;
+    if (!isHalf && losesBits(along)) return "a Cast to fewer bits";
+    const read = SHAPED.has(node.opType) ? node.inputs.slice(0, 1) : node.inputs;
+    pending.push(...read.map((input) => ({ name: input, casts: along })));
+  }
+  return undefined;
+}
+
+const QUANTISING: ReadonlySet<string> = new Set([
+  "QuantizeLinear",
+  "DequantizeLinear",
+  "DynamicQuantizeLinear",
+]);
+
+/** Operators whose later inputs are shapes and axes, and no activations. */
+const SHAPED: ReadonlySet<string> = new Set([...PASSING, "Expand", "ReduceL2", "ReduceSum", "Tile"]);
+
+/** Bits of mantissa by `TensorProto.DataType`: FLOAT, FLOAT16, DOUBLE, BFLOAT16. */
+const MANTISSA: Readonly<Record<number, number>> = { 1: 24, 10: 11, 11: 53, 16: 8 };
+
+/** Whether casts in a row go through a type of fewer bits than the last has; the last type is the output's own, and shows. */
+function losesBits(casts: readonly OnnxNode[]): boolean {
+  const last = casts.at(-1);
+  if (!last) return false;
+  const bits = (node: OnnxNode): number => MANTISSA[targetOf(node.attributes.get("to"))] ?? 0;
+  return casts.some((cast) => bits(cast) === 0 || bits(cast) < bits(last));
+}
+
+function targetOf(to: OnnxAttribute | undefined): number {
+  return to?.type === "int" ? to.value : 0;
+}
