@@ -118,15 +118,15 @@ function matchedCandidate(
   options: InterfaceOptions,
 ): Candidate {
   const declared = declaredPixels(model.metadata, party.name);
-  const order = options.inputOrder ?? declared;
+  const order = options.inputOrder ?? declared ?? "rgb";
   const taken = imageInput(match.preprocess) ?? { white: undefined, order: "rgb" };
   // A file that declares its pixels is given them by the verification.
   const isFed = declared === undefined && match.preprocess !== undefined;
-  const preprocess = isFed ? asTaken(match.preprocess, taken, order ?? taken.order) : undefined;
+  const preprocess = isFed ? asTaken(match.preprocess, taken, order) : undefined;
   const feed = (images: Tensor<"float32">): Tensor<"float32"> =>
     preprocess
       ? rawImages(images, preprocess)
-      : laidOut(declared === undefined && order === "bgr" ? inOrder(images, "bgr") : images);
+      : laidOut(declared === undefined ? inOrder(images, order) : images);
   const half = halfPrecision([...match.constants.values()].flatMap(({ weight }) => weight ?? []));
   const accounted = accountForOutputs({
     subject: party.name,

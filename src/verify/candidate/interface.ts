@@ -28,7 +28,7 @@ export interface InterfaceOptions {
 /** What the file does before its network that is neither nothing nor the normalisation of pixels in the stated order. */
 export function inputFaults(
   { graph, preprocess }: Pick<GraphMatch, "graph" | "preprocess">,
-  order: PixelOrder | undefined,
+  order: PixelOrder,
 ): readonly Fault[] {
   return inputDifferences(graph, preprocess, order).map(asFault(""));
 }

@@ -37,7 +37,7 @@ export function ownCandidate(
   match: GraphMatch | undefined,
   { inputOrder, declared }: StatedInterface,
 ): Candidate {
-  const order = inputOrder ?? declared;
+  const order = inputOrder ?? declared ?? "rgb";
   const structure = [...(match ? inputFaults(match, order) : []), ...outputFaults(accounted, match)];
   const fed =
     declared === undefined && order === "bgr"

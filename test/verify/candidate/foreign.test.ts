@@ -4,7 +4,7 @@ import { foldBatchNorm } from "../../../src/convert/export/fold.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
-import { openVerification } from "../../../src/verify/open.js";
+import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import type { Verification } from "../../../src/verify/verification.js";
 import { verify } from "../../../src/verify/verify.js";
@@ -30,16 +30,27 @@ beforeAll(() => {
 const REFERENCE = "osnet_x0_25.pth";
 
 /** Both sides opened: what is known before anything runs. */
-function opened(candidate: Uint8Array, reference = REFERENCE): Promise<Verification> {
+function opened(
+  candidate: Uint8Array,
+  reference = REFERENCE,
+  options: OpenOptions = {},
+): Promise<Verification> {
   return openVerification(
     { name: "theirs.onnx", bytes: candidate },
     { name: reference, bytes: readFixture(reference) },
+    options,
   );
 }
 
-async function report(candidate: Uint8Array, reference = REFERENCE): Promise<ParityReport> {
-  return verify(await opened(candidate, reference));
+async function report(
+  candidate: Uint8Array,
+  reference = REFERENCE,
+  options: OpenOptions = {},
+): Promise<ParityReport> {
+  return verify(await opened(candidate, reference, options));
 }
+
+const FED_BGR = { inputOrder: "bgr" } as const;
 
 function theirs(fold: boolean, change: (model: OnnxModel) => OnnxModel = (model) => model): Uint8Array {
   const model = decodeOnnx(convert(checkpoint, { fold }), { subject: "m.onnx" });
@@ -159,15 +170,20 @@ describe("a file that works on its values in another way", () => {
   });
 
   it("raw pixels are given what becomes the images", async () => {
-    const { passed, faults, input } = await report(theirs(true, takingPixels));
+    const { passed, faults, input } = await report(theirs(true, takingPixels), REFERENCE, FED_BGR);
     expect(faults).toEqual([]);
     expect(passed).toBe(true);
     expect(input.source).toBe(
       "seed:0, through the file's own preprocessing (axes NHWC, uint8 pixels, channels in the order 2, 1, 0, normalised by ImageNet's mean and deviation from values of 0 to 255)",
     );
-    await expect(opened(theirs(true, takingPixels), "osnet_x0_25.64x32.npz")).rejects.toThrow(
+    await expect(opened(theirs(true, takingPixels), "osnet_x0_25.64x32.npz", FED_BGR)).rejects.toThrow(
       "found a model that takes whole-number pixels, beside a recording",
     );
+  });
+
+  it("raw pixels are RGB unless somebody says otherwise", async () => {
+    const { faults } = await report(theirs(true, takingPixels));
+    expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
   });
 
   it("another normalisation is named", async () => {
@@ -181,6 +197,8 @@ describe("a file that works on its values in another way", () => {
         );
         return { ...changed, graph: { ...graph, initializers } };
       }),
+      REFERENCE,
+      FED_BGR,
     );
     expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
     expect(faults[0]?.explanation).toContain("which is not torchreid's normalisation");
