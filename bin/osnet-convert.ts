@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 import { main } from "../src/cli/osnet-convert.js";
+import { start } from "../src/cli/start.js";
 
-// A closed pipe (`| head`) is no error.
-process.stdout.on("error", () => process.exit());
-process.exitCode = await main(process.argv.slice(2), process);
+await start(main);

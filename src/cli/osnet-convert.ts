@@ -34,7 +34,7 @@ const SINK_OPTIONS: { readonly [F in keyof typeof FORMATS]: (command: Command) =
 
 /** `osnet-convert`, with its arguments after the program's name. */
 export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
-  return runProgram((end) => define(io, end), argv, io);
+  return runProgram(define, argv, io);
 }
 
 function define(io: Io, end: (status: ExitStatus) => void): Command {

@@ -7,7 +7,7 @@ import type { Io } from "./terminal.js";
 
 /** `osnet-verify`, with its arguments after the program's name. */
 export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
-  return runProgram((end) => define(io, end), argv, io);
+  return runProgram(define, argv, io);
 }
 
 function define(io: Io, end: (status: ExitStatus) => void): Command {

@@ -58,6 +58,7 @@ export async function writeOutput<T>(
   if (output === "-") {
     const result = await check(encoded);
     if (accept(result)) io.stdout.write(bytes);
+    await io.settled?.();
     return result;
   }
   if (!shards) {

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import type { Io } from "./terminal.js";
+import { type Io, printableIo } from "./terminal.js";
 import { VERSION } from "./versions.js";
 
 /** 0: parity holds, or the file is written. 1: parity does not hold. 2: unusable input. */
@@ -29,20 +29,27 @@ export function createProgram(name: string, description: string, io: Io): Comman
  * @param define makes the program; its actions pass their exit status to `end`
  */
 export async function runProgram(
-  define: (end: (status: ExitStatus) => void) => Command,
+  define: (io: Io, end: (status: ExitStatus) => void) => Command,
   argv: readonly string[],
-  io: Io,
+  streams: Io,
 ): Promise<ExitStatus> {
+  const io = printableIo(streams);
   let status: ExitStatus = 0;
   try {
-    const program = define((ended) => {
+    const program = define(io, (ended) => {
       status = ended;
     });
     await program.parseAsync(argv, { from: "user" });
+    await io.settled?.();
     return status;
   } catch (error) {
     const { describeError, isHelp } = await import("./failure.js");
-    io.stderr.write(describeError(error));
-    return isHelp(error) ? 0 : 2;
+    if (!isHelp(error)) {
+      io.stderr.write(describeError(error));
+      return 2;
+    }
+    const problem = await io.settled?.().catch((cause: unknown) => cause);
+    if (problem !== undefined) io.stderr.write(describeError(problem));
+    return problem === undefined ? 0 : 2;
   }
 }

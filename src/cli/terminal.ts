@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import pc from "picocolors";
-import { clean, type Paint, PLAIN } from "../core/text.js";
+import { clean, type Paint, PLAIN, printable } from "../core/text.js";
 
 /** Standard output or standard error. */
 export interface Output {
@@ -14,6 +14,24 @@ export interface Io {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: Output;
   readonly stderr: Output;
+  /** Waits until standard output has taken all that was written; rejects with what it failed with. */
+  readonly settled?: () => Promise<void>;
+}
+
+/** The streams with all text made printable, which is the one place where names from files meet a terminal; bytes go as they are. */
+export function printableIo(io: Io): Io {
+  const over = (stream: Output): Output => ({
+    ...(stream.isTTY === undefined ? {} : { isTTY: stream.isTTY }),
+    ...(stream.columns === undefined ? {} : { columns: stream.columns }),
+    write: (chunk) => stream.write(typeof chunk === "string" ? printable(chunk) : chunk),
+  });
+  const { settled } = io;
+  return {
+    stdin: io.stdin,
+    stdout: over(io.stdout),
+    stderr: over(io.stderr),
+    ...(settled ? { settled } : {}),
+  };
 }
 
 const COLOURS: Paint = { good: pc.green, bad: pc.red, strong: pc.bold, faint: pc.dim };
@@ -35,15 +53,18 @@ const UPDATE_MILLISECONDS = 80;
 export function progress(label: string, { stderr }: Pick<Io, "stderr">): Progress {
   if (!stderr.isTTY) return { update() {}, clear() {} };
   let last = 0;
+  // As bytes: moving the cursor is for us alone.
+  const draw = (text: string): void =>
+    void stderr.write(new TextEncoder().encode(`\r${printable(text)}\u001b[K`));
   return {
     update(done, total, text = label) {
       const now = Date.now();
       if (now - last < UPDATE_MILLISECONDS) return;
       last = now;
-      stderr.write(`\r${text} ${total === undefined ? done : `${done}/${total}`}\u001b[K`);
+      draw(`${text} ${total === undefined ? done : `${done}/${total}`}`);
     },
     clear() {
-      if (last > 0) stderr.write("\r\u001b[K");
+      if (last > 0) draw("");
     },
   };
 }

@@ -48,6 +48,35 @@ export function clean(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
 }
 
+/** The colours that reports are painted with stay; every other control or format character but the line feed is found. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
+const UNPRINTABLE = /(\u001b\[(?:1|2|22|31|32|39)m|\n)|[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/** GitHub's `##[error]` and Azure's `##vso[`, which are commands anywhere in a line. */
+const BRACKET_COMMAND = /(##\w*)\[/g;
+
+/** GitHub's `::error::`, which is one at the start of a line. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
+const COLON_COMMAND = /^((?:\s|\u001b\[\d+m)*)::/gmu;
+
+/**
+ * What a command says, as it may go to a terminal or a log whatever names from files are in it: control and format characters
+ * become `\uXXXX`, which JSON reads as the same characters, and no line is a command to a build server.
+ */
+export function printable(text: string): string {
+  return text
+    .replace(UNPRINTABLE, (found, own) => own ?? escaped(found))
+    .replace(BRACKET_COMMAND, (_, start: string) => start + escaped("["))
+    .replace(COLON_COMMAND, (_, start: string) => `${start}${escaped(":")}:`);
+}
+
+function escaped(character: string): string {
+  return Array.from(
+    { length: character.length },
+    (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`,
+  ).join("");
+}
+
 /** Six decimals, and never 1.000000 for what is not 1. */
 export function formatCosine(value: number): string {
   const text = value.toFixed(6);

@@ -2,7 +2,7 @@
  * JPEG pictures (ITU-T T.81), decoded by jpeg-js, which is loaded when a picture is.
  *
  * Accepted: baseline and progressive, 8 bits, grey, YCbCr or RGB. Refused: 12 bits, CMYK, arithmetic or lossless coding,
- * broken or cut data, more than `MAX_SCANS` scans (each goes over the whole picture, at a few bytes of file).
+ * broken or cut data, more scans than `MAX_SCAN_PIXELS` allow (each goes over the whole picture, at a few bytes of file).
  *
  * Decoders differ by a few levels, and where colour is stored at half size by more: libjpeg, and so Pillow, interpolates it,
  * jpeg-js repeats it. Both sides of a verification get the same pixels.
@@ -10,8 +10,13 @@
 import type { Pixels } from "./refusals.js";
 import { broken, expectSize, MAX_PIXELS, unsupported } from "./refusals.js";
 
-/** A progressive picture of libjpeg's has 10, of mozjpeg's up to about 12. */
 const MAX_SCANS = 64;
+
+/**
+ * Pixels times scans, which is what decoding costs: a second or two. A progressive picture of libjpeg's has 10 scans, of mozjpeg's up to about
+ * 12: a progressive picture may have 16 million pixels and more.
+ */
+const MAX_SCAN_PIXELS = 200_000_000;
 
 /** What jpeg-js may allocate: it keeps coefficients in 32 bits, of up to three full-size channels. */
 const MAX_MEMORY_MB = 1024;
@@ -22,8 +27,15 @@ export function isJpeg(bytes: Uint8Array): boolean {
 
 /** @throws InputError (`format`, `unsupported`) if it is broken, too large, or of a kind that is not read */
 export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pixels> {
-  const { width, height, isRgb } = readFrame(bytes, subject);
+  const { width, height, isRgb, scans } = readFrame(bytes, subject);
   expectSize(width, height, subject);
+  if (scans > MAX_SCANS) throw unsupported(subject, `a JPEG of ${scans} scans`, `at most ${MAX_SCANS}`);
+  if (scans * width * height > MAX_SCAN_PIXELS)
+    throw unsupported(
+      subject,
+      `a JPEG of ${width}×${height} pixels in ${scans} scans`,
+      `at most ${MAX_SCAN_PIXELS / 1e6} million pixels in all scans`,
+    );
   // Every 8×8 block takes a bit at the very least, so that a short file cannot have large amounts allocated.
   if (8 * bytes.length < (width * height) / 64)
     throw broken(subject, `a JPEG of ${width}×${height} pixels in ${bytes.length} bytes`);
@@ -50,6 +62,7 @@ interface Frame {
   readonly height: number;
   /** Whether its three components are red, green and blue rather than luma and chroma. */
   readonly isRgb: boolean;
+  readonly scans: number;
 }
 
 const MARKER = {
@@ -96,7 +109,6 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
     offset = end;
   }
   if (frame === undefined || frame.length < 6) throw broken(subject, "a JPEG without a frame");
-  expectScans(bytes.subarray(offset), subject);
   const [precision, heightHigh = 0, heightLow = 0, widthHigh = 0, widthLow = 0, components = 0] = frame;
   if (precision !== 8) throw unsupported(subject, `a JPEG of ${precision} bits`, "8 bits");
   if (components !== 1 && components !== 3)
@@ -105,6 +117,7 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
   return {
     width: (widthHigh << 8) | widthLow,
     height: (heightHigh << 8) | heightLow,
+    scans: countScans(bytes.subarray(offset)),
     // libjpeg, jdapimin.c, default_decompress_parms.
     isRgb: !hasJfif && (adobeTransform === undefined ? identifiers === "RGB" : adobeTransform === 0),
   };
@@ -118,11 +131,11 @@ function isFrameMarker(marker: number): boolean {
 }
 
 /** In the data of a scan 0xff is followed by 0 or a restart marker, so that another scan's marker is one. */
-function expectScans(bytes: Uint8Array, subject: string): void {
+function countScans(bytes: Uint8Array): number {
   let scans = 0;
   for (let at = bytes.indexOf(0xff); at >= 0; at = bytes.indexOf(0xff, at + 1))
     if (bytes[at + 1] === MARKER.startOfScan) scans++;
-  if (scans > MAX_SCANS) throw unsupported(subject, `a JPEG of ${scans} scans`, `at most ${MAX_SCANS}`);
+  return scans;
 }
 
 function startsWith(bytes: Uint8Array, text: string): boolean {

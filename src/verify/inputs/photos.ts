@@ -36,15 +36,21 @@ export function resizeBilinear(pixels: Pixels, height: number, width: number): P
 function resampleColumns({ width, height, data }: Pixels, newWidth: number): Pixels {
   const windows = windowsOf(width, newWidth);
   const result = new Uint8Array(3 * newWidth * height);
-  for (let y = 0; y < height; y++)
-    for (const [x, window] of windows.entries())
-      for (let channel = 0; channel < 3; channel++)
-        result[3 * (y * newWidth + x) + channel] = weigh(
-          data,
-          3 * (y * width + window.first) + channel,
-          3,
-          window,
-        );
+  // The three channels in one go, since this is where a large picture's time goes.
+  for (let y = 0, target = 0; y < height; y++)
+    for (let x = 0; x < newWidth; x++, target += 3) {
+      const { first, weights } = windows[x] as Window;
+      let [red, green, blue] = [ONE / 2, ONE / 2, ONE / 2];
+      for (let index = 0, from = 3 * (y * width + first); index < weights.length; index++, from += 3) {
+        const weight = weights[index] as number;
+        red += (data[from] as number) * weight;
+        green += (data[from + 1] as number) * weight;
+        blue += (data[from + 2] as number) * weight;
+      }
+      result[target] = Math.min(255, red >> PRECISION_BITS);
+      result[target + 1] = Math.min(255, green >> PRECISION_BITS);
+      result[target + 2] = Math.min(255, blue >> PRECISION_BITS);
+    }
   return { width: newWidth, height, data: result };
 }
 

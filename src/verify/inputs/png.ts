@@ -1,4 +1,5 @@
 import { Unzlib } from "fflate";
+import { concatenate } from "../../core/bytes.js";
 import type { Pixels } from "./refusals.js";
 import { broken, expectSize, unsupported } from "./refusals.js";
 
@@ -73,12 +74,15 @@ export function unfilter(header: PngHeader, raw: Uint8Array, subject: string): U
       const current = raw.subarray(offset + 1, offset + 1 + pass.rowBytes);
       unfilterRow(raw[offset] as number, current, above, pixelBytes, subject);
       const start = (pass.y + row * pass.stepY) * width + pass.x;
-      for (let column = 0; column < pass.columns; column++)
-        for (let sample = 0; sample < samples; sample++)
-          result[(start + column * pass.stepX) * samples + sample] = sampleAt(
-            current,
-            column * samples + sample,
-          );
+      // Nearly every picture: whole rows of bytes.
+      if (depth === 8 && pass.stepX === 1) result.set(current, start * samples);
+      else
+        for (let column = 0; column < pass.columns; column++)
+          for (let sample = 0; sample < samples; sample++)
+            result[(start + column * pass.stepX) * samples + sample] = sampleAt(
+              current,
+              column * samples + sample,
+            );
       above = current;
       offset += 1 + pass.rowBytes;
     }
@@ -131,6 +135,7 @@ export function toRgb(
   palette: Uint8Array | undefined,
   subject: string,
 ): Pixels {
+  if (samples === 3) return { width, height, data: values };
   const data = new Uint8Array(3 * width * height);
   const isColour = samples >= 3;
   // Grey of less than 8 bits is spread over 0 to 255.
@@ -240,9 +245,10 @@ function inflate(parts: readonly Uint8Array[], length: number, subject: string):
     filled += piece.length;
   });
   try {
-    for (const part of parts)
-      for (let start = 0; start < part.length; start += PIECE_BYTES)
-        stream.push(part.subarray(start, start + PIECE_BYTES));
+    // Together: the stream copies what it still has at every push, and a chunk may be of one byte.
+    const data = concatenate(parts);
+    for (let start = 0; start < data.length; start += PIECE_BYTES)
+      stream.push(data.subarray(start, start + PIECE_BYTES));
     stream.push(new Uint8Array(), true);
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && typeof cause.code === "number")

@@ -11,19 +11,22 @@ export interface Pixels {
 /** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
 export const MAX_PIXELS = 40_000_000;
 
+/** The longest side of any camera's or panorama's picture; resizing goes over all rows at the network's width. */
+export const MAX_SIDE = 32_767;
+
 /**
  * Called with the size that a file declares, before anything of that size is allocated.
  *
- * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS`, (`format`) if it has no pixels
+ * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS` or longer than `MAX_SIDE`, (`format`) if it has no pixels
  */
 export function expectSize(width: number, height: number, subject: string): void {
   if (width < 1 || height < 1) throw broken(subject, `a picture of ${width}×${height} pixels`);
-  if (width * height <= MAX_PIXELS) return;
+  if (width * height <= MAX_PIXELS && Math.max(width, height) <= MAX_SIDE) return;
   throw new InputError({
     code: "unsupported",
     subject,
     found: `a picture of ${width}×${height} pixels`,
-    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels`,
+    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels, ${MAX_SIDE} to a side`,
     remedy: "make it smaller; the network sees 256×128",
   });
 }
