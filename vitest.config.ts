@@ -20,6 +20,8 @@ const patience = { testTimeout: 10 * MINUTES, hookTimeout: 10 * MINUTES };
 const config: ViteUserConfig = defineConfig({
   test: {
     pool: "forks",
+    // All processors: by default one is left to whoever waits.
+    maxWorkers: "100%",
     projects: [
       {
         test: {
