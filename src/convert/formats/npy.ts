@@ -2,6 +2,16 @@ import { InputError } from "../../core/errors.js";
 import { DTYPES, type DType, elementCount, formatShape, type Shape, type Tensor } from "../../core/tensor.js";
 import { printable } from "./refusals.js";
 
+/**
+ * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal that gives dtype, order and shape,
+ * then the elements. Numbers of the format itself are little-endian.
+ *
+ * Accepted: little-endian or single-byte bool, int8–int64, uint8, float16, float32, float64, C or Fortran order.
+ * Refused: headers in any spelling but writers' own, object arrays (they are pickles), strings, structures, complex
+ * numbers, big-endian data, data that does not fill the shape to the byte. Written: version 1.0, C order, the bytes of
+ * numpy.save.
+ */
+
 /** The same array row-major, from elements in Fortran order, whose first index runs fastest. */
 export function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
   const ordered = new DTYPES[dtype](data.length);
@@ -23,15 +33,6 @@ export function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
   }
   return { dtype, shape, data: ordered };
 }
-
-/**
- * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal that gives dtype, order and shape,
- * then the elements. Numbers of the format itself are little-endian.
- *
- * Accepted: little-endian or single-byte bool, int8–int64, uint8, float16, float32, float64, C or Fortran order.
- * Refused: object arrays (they are pickles), strings, structures, complex numbers, big-endian data, data that does not
- * fill the shape to the byte. Written: version 1.0, C order, the bytes of numpy.save.
- */
 
 /** numpy's type codes; single bytes have no order. */
 const NPY_CODES = {
@@ -121,7 +122,7 @@ export function encodeNpy({ dtype, shape, data }: Tensor, subject: string): Uint
   return bytes;
 }
 
-/** numpy's own limit (`_MAX_HEADER_SIZE`); finding three keys in a header takes more than its length in time. */
+/** numpy's own limit (`_MAX_HEADER_SIZE`). */
 const MAX_HEADER_BYTES = 10_000;
 
 /** numpy's own limit was 32 until version 2. With `MAX_SIZE` it keeps products of sizes finite. */
@@ -136,37 +137,57 @@ interface NpyHeader {
   readonly dataOffset: number;
 }
 
+/**
+ * The forms of the three values in a header, each in a group of its own: a plain string, True or False, and a tuple of
+ * sizes, which Python 2 writes with an L.
+ */
+const FIELD = String.raw`(?:'(\w+)'|"(\w+)") ?: ?(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|\(((?:\d+L?, ?)*(?:\d+L?)?)\))`;
+
+/**
+ * The header as a whole: a dict of three fields, each once, and white space. numpy evaluates it as a Python literal, which
+ * takes the last of two equal keys and has many more spellings; what writers do not write is refused.
+ */
+const HEADER = new RegExp(String.raw`^\{ ?${FIELD}, ?${FIELD}, ?${FIELD},? ?\}[ \n]*$`);
+
+/** Groups of one field in that expression: key in either quotes, string in either quotes, order, sizes. */
+const FIELD_GROUPS = 6;
+
 function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
   const { start, end } = headerBounds(bytes, subject);
   const header = String.fromCharCode(...bytes.subarray(start, end));
-  const value = (key: string, form: string) =>
-    new RegExp(`["']${key}["']\\s{0,9}:\\s{0,9}${form}`).exec(header)?.[1];
-  const descr = value("descr", `(["'][^"']*["']|\\[.*\\])`);
-  const order = value("fortran_order", "(True|False)");
-  const sizes = value("shape", "\\(([\\d\\sL,]*)\\)");
+  const groups: readonly (string | undefined)[] = HEADER.exec(header)?.slice(1) ?? [];
+  let descr: string | undefined;
+  let order: string | undefined;
+  let sizes: string | undefined;
+  for (let at = 0; at < groups.length; at += FIELD_GROUPS) {
+    const key = groups[at] ?? groups[at + 1];
+    if (key === "descr") descr = groups[at + 2] ?? groups[at + 3];
+    else if (key === "fortran_order") order = groups[at + 4];
+    else if (key === "shape") sizes = groups[at + 5];
+  }
   if (descr === undefined || order === undefined || sizes === undefined)
-    throw malformed(subject, "a header without element type, order and shape");
+    throw malformed(subject, "a header that is not element type, order and shape, each once");
   const items = sizes.split(",").map((size) => size.trim());
-  // Python 2 writes long integers with an L.
+  // `(3)` is a number in Python, and no tuple.
+  const isTuple = items.length !== 1 || items[0] === "";
   const shape = items.filter((size) => size !== "").map((size) => Number(size.replace(/L$/, "")));
-  if (shape.length > MAX_RANK || !shape.every((size) => Number.isInteger(size) && size < MAX_SIZE))
+  const isPlain = items.every((size) => /^(?:0|[1-9]\d*)?L?$/.test(size));
+  if (!isTuple || !isPlain || shape.length > MAX_RANK || !shape.every((size) => size < MAX_SIZE))
     throw malformed(subject, `the shape (${printable(sizes)})`);
-  return {
-    shape,
-    descr: descr.replace(/^["']|["']$/g, ""),
-    fortranOrder: order === "True",
-    dataOffset: end,
-  };
+  return { shape, descr, fortranOrder: order === "True", dataOffset: end };
 }
 
-/** Where the header is; its length has two bytes in version 1.0 and four since. */
+/** Where the header is; its length has two bytes in version 1.0 and four in 2.0 and 3.0. */
 function headerBounds(bytes: Uint8Array, subject: string): { readonly start: number; readonly end: number } {
   const fixed = MAGIC.length + LONG_LENGTH_BYTES;
   // The magic number proper is six bytes; the version follows.
   if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
     throw malformed(subject, "bytes that are no .npy file");
+  const [major = 0, minor = 0] = bytes.subarray(6, 8);
+  if (major < 1 || major > 3 || minor !== 0)
+    throw malformed(subject, `version ${major}.${minor} of the format`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const long = (bytes[6] ?? 0) >= 2;
+  const long = major >= 2;
   const length = long ? view.getUint32(MAGIC.length, true) : view.getUint16(MAGIC.length, true);
   const start = MAGIC.length + (long ? LONG_LENGTH_BYTES : LENGTH_BYTES);
   if (length > MAX_HEADER_BYTES || start + length > bytes.length)

@@ -4,11 +4,13 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import { type Budget, createBudget } from "./budget.js";
 import { decodeNpy, encodeNpy } from "./npy.js";
 import { quote, type Region } from "./refusals.js";
-import { encodeStoredZip, isZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
+import { crc32, encodeStoredZip, isZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
 
 /**
  * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as
- * PyTorch's: no entry twice, none that overlaps another, none larger than four times the file.
+ * PyTorch's (no entry twice, none that overlaps another, none larger than four times the file), and as in numpy every
+ * array's checksum must be right. Refused: an entry `NAME` beside `NAME.npy`, both of which numpy calls NAME; which of
+ * the two it reads depends on its version.
  */
 
 /** An open archive: arrays are inflated one at a time, when they are read. */
@@ -37,8 +39,13 @@ export function openNpz(
   if (!isZip(headOf(source, 4))) throw malformed(subject, "bytes that are no zip archive");
   const region: Region = { subject, part: "the file" };
   const entries = new Map<string, ZipEntry>();
-  for (const [name, entry] of readZipDirectory(source, region))
-    if (name.endsWith(SUFFIX)) entries.set(name.slice(0, -SUFFIX.length), entry);
+  const directory = readZipDirectory(source, region);
+  for (const [name, entry] of directory) {
+    if (!name.endsWith(SUFFIX)) continue;
+    const path = name.slice(0, -SUFFIX.length);
+    if (directory.has(path)) throw malformed(subject, `two entries that numpy calls ${quote(path)}`);
+    entries.set(path, entry);
+  }
   if (entries.size === 0) throw malformed(subject, "no .npy arrays");
   return {
     names: [...entries.keys()],
@@ -46,6 +53,8 @@ export function openNpz(
       const entry = entries.get(name);
       if (!entry) throw malformed(subject, `no array called ${quote(name)}`);
       const data = readZipEntry(source, entry, allowance(), region);
+      if (crc32(data) !== entry.checksum)
+        throw malformed(subject, `an array ${quote(name)} whose checksum is wrong`);
       return decodeNpy(data, `${subject}[${quote(name)}]`);
     },
   };

@@ -14,6 +14,8 @@ export interface ZipEntry {
   readonly flags: number;
   readonly compressedSize: number;
   readonly size: number;
+  /** CRC-32 of the unpacked data, which PyTorch may leave out and nothing here checks by itself. */
+  readonly checksum: number;
   /** Where its data starts in the archive. */
   readonly start: number;
 }
@@ -25,6 +27,9 @@ export interface CentralEntry extends Omit<ZipEntry, "start"> {
 }
 
 const ZIP64_EXTRA = 0x0001;
+
+/** Info-ZIP's field of another name for the entry, which Python takes and PyTorch does not (APPNOTE 4.6.9). */
+const UNICODE_PATH_EXTRA = 0x7075;
 
 /** What a 32-bit field reads when the number is in the zip64 field. */
 const WIDE = 0xffffffff;
@@ -38,13 +43,17 @@ export function widen<F extends { readonly size: number; readonly compressedSize
   extra: Uint8Array,
   region: Region,
 ): F {
-  if (fields.size !== WIDE && fields.compressedSize !== WIDE && fields.headerOffset !== WIDE) return fields;
+  if (extra.length === 0) return fields;
   const full = { ...fields };
+  let widened = false;
   const cursor = new Cursor(extra, { ...region, part: "a zip64 field" });
   while (cursor.remaining >= 4) {
     const id = cursor.uint16();
     const body = new Cursor(cursor.take(cursor.uint16()), cursor.region);
+    if (id === UNICODE_PATH_EXTRA) throw unsupported(region, "a zip entry with two names", "one name");
     if (id !== ZIP64_EXTRA) continue;
+    if (widened) throw corrupt(region, "a zip entry with two zip64 fields", "one");
+    widened = true;
     for (const field of ["size", "compressedSize", "headerOffset"] as const) {
       if (full[field] === WIDE) Object.assign(full, { [field]: body.uint64() });
     }
@@ -53,6 +62,11 @@ export function widen<F extends { readonly size: number; readonly compressedSize
 }
 
 const LOCAL_SIGNATURE = 0x04034b50;
+
+/** Flags that change how an entry is read: encryption of three kinds, patches; and UTF-8 names (APPNOTE 4.4.4). */
+const ENCRYPTED = 0x2041;
+const PATCHED = 0x0020;
+const UTF8_NAME = 0x0800;
 
 /** Sizes follow the data, and the local header need not have them (APPNOTE 4.4.4, bit 3). */
 const HAS_DESCRIPTOR = 0x0008;
@@ -73,6 +87,7 @@ export function checkLocalHeader(cursor: Cursor, central: CentralEntry): number 
   if (cursor.uint32() !== LOCAL_SIGNATURE) throw differs("signature");
   cursor.skip(2); // version
   const flags = cursor.uint16();
+  if (((flags ^ central.flags) & (ENCRYPTED | PATCHED | UTF8_NAME)) !== 0) throw differs("set of flags");
   if (cursor.uint16() !== central.method) throw differs("compression method");
   cursor.skip(8); // time, date, checksum
   const sizes = { compressedSize: cursor.uint32(), size: cursor.uint32() };
@@ -96,8 +111,13 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 /**
  * The directory of a zip archive. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16 and 4.5.3 (zip64);
  * little-endian. PyTorch stores its entries uncompressed and 64-byte aligned; archives packed again by other tools
- * are deflated. Refused: encryption, several disks, and every disagreement an attack could hide in: an entry named
- * twice, entries that overlap, a local header that differs from the central directory.
+ * are deflated.
+ *
+ * Python's zipfile, PyTorch's miniz and other readers find the directory and its entries in different ways. Refused is
+ * what could make them see different files: a directory that does not end where its end record begins, a zip64 record
+ * that is elsewhere or says otherwise, a second end record in a comment, names that are equal or become so (case, NUL,
+ * backslashes, a leading slash, a second name), a local header that differs from the directory, entries that overlap;
+ * and encryption, patches and several disks.
  */
 
 const END_SIGNATURE = 0x06054b50;
@@ -105,6 +125,8 @@ const END_BYTES = 22;
 const END64_SIGNATURE = 0x06064b50;
 const END64_LOCATOR_SIGNATURE = 0x07064b50;
 const END64_LOCATOR_BYTES = 20;
+/** Of the zip64 end record in its first version, which has no extensible data. */
+const END64_BYTES = 56;
 const CENTRAL_SIGNATURE = 0x02014b50;
 const CENTRAL_BYTES = 46;
 
@@ -129,11 +151,24 @@ export function readZipDirectory(source: ByteSource, region: Region): ReadonlyMa
   checkDisjoint(entries, directory.offset, region);
 
   const byName = new Map<string, ZipEntry>();
+  // PyTorch looks names up whatever their case.
+  const names = new Set<string>();
   for (const entry of entries) {
+    checkName(entry.name, region);
+    const folded = entry.name.toLowerCase();
     if (byName.has(entry.name)) throw corrupt(region, `two zip entries named ${quote(entry.name)}`, "one");
+    if (names.has(folded))
+      throw unsupported(region, `two zip entries named ${quote(entry.name)} but for case`, "one");
+    names.add(folded);
     byName.set(entry.name, entry);
   }
   return byName;
+}
+
+/** Names end at NUL in Python; slashes that lead, and backslashes, are read as some platforms have them. */
+function checkName(name: string, region: Region): void {
+  if (name === "" || name.startsWith("/") || name.includes("\0") || name.includes("\\"))
+    throw unsupported(region, `a zip entry named ${quote(name)}`, "a relative path with forward slashes");
 }
 
 /** Where the central directory is. */
@@ -165,24 +200,34 @@ function readEnd(source: ByteSource, region: Region): DirectoryPlace {
   const cursor = new Cursor(source, region, end + 4);
   const disks = [cursor.uint16(), cursor.uint16(), cursor.uint16()] as const;
   const plain = { count: cursor.uint16(), size: cursor.uint32(), offset: cursor.uint32() };
-  const directory =
-    plain.count === 0xffff || plain.size === 0xffffffff || plain.offset === 0xffffffff
-      ? (readZip64End(source, end, region) ?? plain)
-      : plain;
-  if (disks[0] !== 0 || disks[1] !== 0 || (disks[2] !== plain.count && directory === plain)) {
+  if (disks[0] !== 0 || disks[1] !== 0 || disks[2] !== plain.count) {
     throw corrupt(region, "one part of a zip archive in several parts", "a whole archive");
   }
+  const wide = readZip64End(source, end, region);
+  const directory = wide ?? plain;
+  const agrees = (narrow: number, full: number, saturated: number) => narrow === full || narrow === saturated;
+  if (
+    !agrees(plain.count, directory.count, 0xffff) ||
+    !agrees(plain.size, directory.size, WIDE) ||
+    !agrees(plain.offset, directory.offset, WIDE)
+  )
+    throw corrupt(region, "two ends of a zip directory that disagree", "one directory");
   // Also bounds the number of entries by the size of the file.
-  if (directory.count * CENTRAL_BYTES > directory.size || directory.offset + directory.size > end) {
+  const directoryEnd = wide === undefined ? end : end - END64_LOCATOR_BYTES - END64_BYTES;
+  if (
+    directory.count * CENTRAL_BYTES > directory.size ||
+    directory.offset + directory.size !== directoryEnd
+  ) {
     throw corrupt(
       region,
       `a zip directory of ${directory.count} entries in ${directory.size} bytes at byte ${directory.offset}`,
-      `a directory before byte ${end}`,
+      `a directory that ends at byte ${directoryEnd}`,
     );
   }
   return directory;
 }
 
+/** The last end record, which every reader takes, if its comment reaches to the end of the file. */
 function findEnd(source: ByteSource, region: Region): number {
   // The record may be followed by a comment of up to 65535 bytes; PyTorch and numpy write none.
   for (const searched of [END_BYTES, END_BYTES + 0xffff]) {
@@ -190,9 +235,9 @@ function findEnd(source: ByteSource, region: Region): number {
     const bytes = source.read(start, source.length);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let offset = bytes.length - END_BYTES; offset >= 0; offset--) {
-      const isEnd = view.getUint32(offset, true) === END_SIGNATURE;
-      if (isEnd && offset + END_BYTES + view.getUint16(offset + 20, true) === bytes.length)
-        return start + offset;
+      if (view.getUint32(offset, true) !== END_SIGNATURE) continue;
+      if (offset + END_BYTES + view.getUint16(offset + 20, true) === bytes.length) return start + offset;
+      throw corrupt(region, "an end of a zip archive that is not at the end of the file", "a complete file");
     }
   }
   throw corrupt(region, "a zip archive without its end", "a complete file");
@@ -202,12 +247,29 @@ function readZip64End(source: ByteSource, end: number, region: Region): Director
   if (end < END64_LOCATOR_BYTES) return undefined;
   const locator = new Cursor(source, region, end - END64_LOCATOR_BYTES);
   if (locator.uint32() !== END64_LOCATOR_SIGNATURE) return undefined;
-  locator.skip(4);
-  const cursor = new Cursor(source, region, locator.uint64());
-  if (cursor.uint32() !== END64_SIGNATURE) {
-    throw corrupt(region, "a zip64 locator that points elsewhere", "the zip64 end of the directory");
-  }
-  cursor.skip(28);
+  const disk = locator.uint32();
+  const at = locator.uint64();
+  const disks = locator.uint32();
+  // Some readers follow the locator, others look right before it.
+  if (at !== end - END64_LOCATOR_BYTES - END64_BYTES)
+    throw corrupt(
+      region,
+      "a zip64 locator that points elsewhere",
+      "the zip64 end of the directory before it",
+    );
+  const cursor = new Cursor(source, region, at);
+  if (cursor.uint32() !== END64_SIGNATURE || cursor.uint64() !== END64_BYTES - 12)
+    throw corrupt(
+      region,
+      "a zip64 locator that points elsewhere",
+      "the zip64 end of the directory before it",
+    );
+  cursor.skip(4); // versions
+  const parts = [disk, cursor.uint32(), cursor.uint32()];
+  const counted = cursor.uint64();
+  if (parts.some((part) => part !== 0) || disks > 1 || counted !== cursor.uint64())
+    throw corrupt(region, "one part of a zip archive in several parts", "a whole archive");
+  cursor.seek(cursor.offset - 8);
   return { count: cursor.uint64(), size: cursor.uint64(), offset: cursor.uint64() };
 }
 
@@ -220,7 +282,8 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
   cursor.skip(4); // versions
   const flags = cursor.uint16();
   const method = cursor.uint16();
-  cursor.skip(8); // time, date, checksum
+  cursor.skip(4); // time, date
+  const checksum = cursor.uint32();
   const sizes = { compressedSize: cursor.uint32(), size: cursor.uint32() };
   const nameLength = cursor.uint16();
   const extraBytes = cursor.uint16();
@@ -231,9 +294,20 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
   const name = decodeUtf8(nameBytes);
   if (name === undefined)
     throw corrupt(region, `a zip entry name that is not UTF-8 at byte ${offset}`, "UTF-8");
+  // Without the flag, Python reads code page 437.
+  if ((flags & UTF8_NAME) === 0 && nameBytes.some((byte) => byte > 0x7f))
+    throw unsupported(
+      region,
+      `a zip entry name in an unknown encoding at byte ${offset}`,
+      "UTF-8, by its flag",
+    );
+  if ((flags & ENCRYPTED) !== 0)
+    throw unsupported(region, `an encrypted zip entry ${quote(name)}`, "no encryption");
+  if ((flags & PATCHED) !== 0)
+    throw unsupported(region, `a patch as zip entry ${quote(name)}`, "whole entries");
   const extra = cursor.take(extraBytes);
   cursor.skip(commentBytes);
-  return { name, nameBytes, method, flags, ...widen({ ...sizes, headerOffset }, extra, region) };
+  return { name, nameBytes, method, flags, checksum, ...widen({ ...sizes, headerOffset }, extra, region) };
 }
 
 /** No byte may belong to two entries, or to an entry and the directory. */
@@ -255,8 +329,6 @@ function checkDisjoint(
 const STORED = 0;
 const DEFLATED = 8;
 
-const ENCRYPTED = 0x0001;
-
 /** Input bytes unpacked at a time: a deflate bomb, at most 1032:1, is noticed after 16 MB at the latest. */
 const CHUNK_BYTES = 1 << 14;
 
@@ -272,9 +344,6 @@ export function readZipEntry(
 
 /** The same in parts: of a stored entry nothing but these is read, and a deflated one is unpacked when the first is. */
 export function openZipEntry(source: ByteSource, entry: ZipEntry, budget: Budget, region: Region): ReadRange {
-  if ((entry.flags & ENCRYPTED) !== 0) {
-    throw unsupported(region, `an encrypted zip entry ${quote(entry.name)}`, "no encryption");
-  }
   const { start, size, compressedSize } = entry;
   if (entry.method === STORED) {
     if (size !== compressedSize) throw wrongSize(region, entry, `${compressedSize} bytes`);
@@ -323,6 +392,51 @@ function wrongSize(region: Region, entry: ZipEntry, found: string): Error {
     `zip entry ${quote(entry.name)} holding ${found}`,
     `the ${entry.size} bytes it declares`,
   );
+}
+
+/** Tables of CRC-32 (reflected, polynomial 0xEDB88320): the n-th is of a byte with n bytes of zeros behind it. */
+const CRC_TABLES = crcTables();
+
+function crcTables(): readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array] {
+  const tables: Uint32Array[] = [];
+  for (let zeros = 0; zeros < 4; zeros++) {
+    const previous = tables[zeros - 1];
+    tables.push(
+      Uint32Array.from({ length: 256 }, (_, byte) => {
+        if (previous === undefined) {
+          let crc = byte;
+          for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 0 ? crc >>> 1 : (crc >>> 1) ^ 0xedb88320;
+          return crc;
+        }
+        const crc = previous[byte] ?? 0;
+        return (crc >>> 8) ^ (tables[0]?.[crc & 0xff] ?? 0);
+      }),
+    );
+  }
+  const [one = new Uint32Array(), two = one, three = one, four = one] = tables;
+  return [one, two, three, four];
+}
+
+/** The checksum of an entry's unpacked data (APPNOTE 4.4.7), four bytes at a time. */
+export function crc32(data: Uint8Array): number {
+  const [one, two, three, four] = CRC_TABLES;
+  let crc = -1;
+  let index = 0;
+  for (; index + 4 <= data.length; index += 4) {
+    crc ^=
+      (data[index] as number) |
+      ((data[index + 1] as number) << 8) |
+      ((data[index + 2] as number) << 16) |
+      ((data[index + 3] as number) << 24);
+    crc =
+      (four[crc & 0xff] as number) ^
+      (three[(crc >>> 8) & 0xff] as number) ^
+      (two[(crc >>> 16) & 0xff] as number) ^
+      (one[crc >>> 24] as number);
+  }
+  for (; index < data.length; index++)
+    crc = (crc >>> 8) ^ (one[(crc ^ (data[index] as number)) & 0xff] as number);
+  return ~crc >>> 0;
 }
 
 /**

@@ -28,7 +28,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
   const pickleRegion: Region = { ...region, part: pickle.name };
 
-  const storageTable = createStorageTable(pickleRegion, ({ key, length, elementBytes }) => {
+  const storageTable = createStorageTable(pickleRegion, "zip", ({ key, length, elementBytes }) => {
     const open = once(() => {
       const data = entry(`data/${key}`);
       if (data === undefined)

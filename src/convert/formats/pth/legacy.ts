@@ -13,7 +13,7 @@ import { Cursor } from "../cursor.js";
 import { corrupt, position, printable, quote, type Region, unsupported } from "../refusals.js";
 import { runPickle } from "./pickle/machine.js";
 import type { PickleEnvironment } from "./pickle/stack.js";
-import { isStorage, keyText, type PickleValue, type Storage, typeName } from "./pickle/values.js";
+import { isStorage, type PickleValue, type Storage, typeName } from "./pickle/values.js";
 import type { Unpickled } from "./storages.js";
 import { createStorageTable, type DeclaredStorage } from "./storages.js";
 
@@ -73,7 +73,7 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
 
   const declarations = new Map<string, DeclaredStorage>();
   const located = new Map<string, ReadRange>();
-  const storageTable = createStorageTable(region, (declared) => {
+  const storageTable = createStorageTable(region, "legacy", (declared) => {
     declarations.set(declared.key, declared);
     const read: ReadRange = (start, end) => {
       const data = located.get(declared.key);
@@ -86,7 +86,8 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
   const root = runPickle(cursor, {
     ...plain,
     // A module's class comes with its source code, of which only the class is of use.
-    persistentLoad: (id) => (Array.isArray(id) && id[0] === "module" ? (id[1] ?? null) : storageTable(id)),
+    persistentLoad: (id) =>
+      Array.isArray(id) && id[0] === "module" && id.length === 4 ? (id[1] ?? null) : storageTable(id),
   });
 
   for (const key of storageKeys(runPickle(cursor, plain), cursor)) {
@@ -102,7 +103,13 @@ function storageKeys(keys: PickleValue, { region, offset }: Cursor): string[] {
   if (!Array.isArray(keys)) {
     throw corrupt(region, `no list of storages before ${position(region, offset)}`, "a complete file");
   }
-  return keys.map(keyText);
+  const isList = keys.every((key) => typeof key === "string");
+  if (isList && new Set(keys).size === keys.length) return keys;
+  throw corrupt(
+    region,
+    `a list of other keys, or one twice, before ${position(region, offset)}`,
+    "each storage once",
+  );
 }
 
 /** Moves past a storage, whose elements may be read later. */

@@ -10,6 +10,13 @@ export interface Unpickled {
   readonly root: PickleValue;
 }
 
+/** Some elements of a storage, under a key of their own. */
+export interface StorageView {
+  readonly key: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** A storage as a pickle declares it: the persistent id that torch.save writes for each block of elements. */
 export interface DeclaredStorage {
   readonly key: string;
@@ -18,43 +25,62 @@ export interface DeclaredStorage {
   /** The number of elements. */
   readonly length: number;
   /** The part of it that this reference means, in elements (legacy files of PyTorch 0.x). */
-  readonly view: { readonly offset: number; readonly length: number } | undefined;
+  readonly view: StorageView | undefined;
 }
 
+/** How many parts a storage's persistent id has: that of a legacy container may be a view, and says so. */
+const ID_LENGTHS = { zip: 5, legacy: 6 } as const;
+
 /**
- * Reads the persistent id `("storage", class, key, location, length[, view])` (torch/serialization.py,
- * `persistent_id` in `_save` and `_legacy_save`). Throws `InputError` when it is anything else.
+ * Reads the persistent id `("storage", class, key, location, length)`, in a legacy container with a view behind it
+ * (torch/serialization.py, `persistent_id` in `_save` and `_legacy_save`). Throws `InputError` when it is anything else.
  */
-function declaredStorage(id: PickleValue, region: Region): DeclaredStorage {
-  const [tag, storageClass, key, , length, view] = Array.isArray(id) ? id : [];
-  if (tag !== "storage" || !isGlobal(storageClass) || !isKey(key)) {
+function declaredStorage(
+  id: PickleValue,
+  container: keyof typeof ID_LENGTHS,
+  region: Region,
+): DeclaredStorage {
+  const parts = Array.isArray(id) && id.length === ID_LENGTHS[container] ? id : [];
+  const [tag, storageClass, key, location, length, view] = parts;
+  if (tag !== "storage" || !isGlobal(storageClass) || typeof key !== "string") {
     throw corrupt(
       region,
       `a persistent id of type ${typeName(id)} in ${printable(region.part)}`,
       "a storage",
     );
   }
+  if (location === "meta")
+    throw unsupported(region, `storage ${quote(key)} of a meta tensor`, "tensors with data");
   const element = storageElementName(storageClass.path);
   const elementBytes = element === undefined ? undefined : storageElement(element)?.bytes;
   if (element === undefined || elementBytes === undefined) {
-    throw unsupported(
-      region,
-      `storage ${quote(String(key))} of type ${quote(storageClass.path)}`,
-      "a PyTorch type",
-    );
+    throw unsupported(region, `storage ${quote(key)} of type ${quote(storageClass.path)}`, "a PyTorch type");
   }
   if (!isSize(length)) throw badLength(region, key, length);
-  return { key: String(key), element, elementBytes, length, view: viewOf(view, length, key, region) };
+  return { key, element, elementBytes, length, view: viewOf(view, length, key, region) };
 }
 
-/** One storage for each key. Every reference to it must declare it alike: what one checks must hold for all. */
+/**
+ * One storage for each key. Every reference to it must declare it alike: what one checks must hold for all. PyTorch keeps
+ * views under keys of their own beside those of storages, and of a key that comes twice the first meaning.
+ */
 export function createStorageTable(
   region: Region,
+  container: keyof typeof ID_LENGTHS,
   locate: (declared: DeclaredStorage) => { readonly read: ReadRange; readonly bigEndian: boolean },
 ): (id: PickleValue) => Storage {
   const storages = new Map<string, { readonly declared: DeclaredStorage; readonly storage: Storage }>();
+  const views = new Map<string, string>();
   return (id) => {
-    const declared = declaredStorage(id, region);
+    const declared = declaredStorage(id, container, region);
+    const { view, key } = declared;
+    const meaning = view === undefined ? undefined : `${key} ${view.offset} ${view.length}`;
+    if (view !== undefined && meaning !== undefined) {
+      if (storages.has(view.key) || view.key === key || (views.get(view.key) ?? meaning) !== meaning)
+        throw corrupt(region, `two meanings of the storage ${quote(view.key)}`, "one");
+      views.set(view.key, meaning);
+    }
+    if (views.has(key)) throw corrupt(region, `two meanings of the storage ${quote(key)}`, "one");
     const known = storages.get(declared.key);
     if (known === undefined) {
       const { read, bigEndian } = locate(declared);
@@ -85,17 +111,18 @@ export function partOf(storage: Storage, start: number, byteLength: number): Sto
 }
 
 /** `[key, offset, length]`, or None. */
-function viewOf(view: PickleValue | undefined, length: number, key: string | number, region: Region) {
+function viewOf(
+  view: PickleValue | undefined,
+  length: number,
+  key: string,
+  region: Region,
+): StorageView | undefined {
   if (view === undefined || view === null) return undefined;
-  const [, offset, viewLength] = Array.isArray(view) ? view : [];
-  if (!isSize(offset) || !isSize(viewLength) || offset + viewLength > length) {
-    throw corrupt(
-      region,
-      `a view outside storage ${quote(String(key))}`,
-      `a view within its ${length} elements`,
-    );
+  const [viewKey, offset, viewLength] = Array.isArray(view) && view.length === 3 ? view : [];
+  if (typeof viewKey !== "string" || !isSize(offset) || !isSize(viewLength) || offset + viewLength > length) {
+    throw corrupt(region, `a view outside storage ${quote(key)}`, `a view within its ${length} elements`);
   }
-  return { offset, length: viewLength };
+  return { key: viewKey, offset, length: viewLength };
 }
 
 /** Small enough that its bytes can be counted exactly in a number. */
@@ -103,13 +130,9 @@ function isSize(value: PickleValue | undefined): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 48;
 }
 
-function isKey(value: PickleValue | undefined): value is string | number {
-  return typeof value === "string" || typeof value === "number";
-}
-
-function badLength(region: Region, key: string | number, length: PickleValue | undefined): Error {
+function badLength(region: Region, key: string, length: PickleValue | undefined): Error {
   const found = typeof length === "number" ? `${length} elements` : `a length of type ${typeName(length)}`;
-  return corrupt(region, `storage ${quote(String(key))} with ${found}`, "a number of elements");
+  return corrupt(region, `storage ${quote(key)} with ${found}`, "a number of elements");
 }
 
 function describe({ element, length }: DeclaredStorage): string {

@@ -1,13 +1,15 @@
-import { DTYPES, type DType, type Shape } from "../../../core/tensor.js";
+import { DTYPES, type DType, elementCount, type Shape } from "../../../core/tensor.js";
 import type { Budget } from "../budget.js";
 import { encodeLatin1 } from "../encodings.js";
 import { printable } from "../refusals.js";
 import {
   type InertObject,
   inertObject,
+  isDict,
   isGlobal,
   isObject,
   isStorage,
+  type PickleDict,
   type PickleValue,
   type Storage,
   typeName,
@@ -122,39 +124,27 @@ function isDType(name: string): name is DType {
 }
 
 /**
- * numpy arrays as pickles describe them. Source: numpy/core/src/multiarray/methods.c (`array_reduce`, `array_setstate`)
- * and descriptor.c (`arraydescr_reduce`). Elements lie in the pickle itself, in C or Fortran order, in either byte order.
+ * numpy arrays as pickles describe them. Source: numpy/core/src/multiarray/methods.c (`array_reduce`, `array_setstate`),
+ * descriptor.c (`arraydescr_reduce`) and numeric.py (`_frombuffer`). Elements lie in the pickle itself, in either byte
+ * order, in C or Fortran order or, since NumPy 2.3, in C order of permuted axes.
  */
 
 /** An array's parts, wherever its constructor or state has them. */
 interface ArrayParts {
   readonly shape: PickleValue | undefined;
   readonly dtype: PickleValue | undefined;
-  readonly fortranOrder: boolean;
   readonly data: PickleValue | undefined;
+  /** Strides in elements, by shape; undefined for an order that is not known. */
+  readonly strides: (shape: Shape) => readonly number[] | undefined;
+  /** The axes of the stored array in the order in which the array has them. */
+  readonly axes?: PickleValue | undefined;
 }
 
-/** How each of numpy's constructors carries the parts. */
-const ARRAYS: ReadonlyMap<string, (array: InertObject) => ArrayParts> = new Map([
-  ["numpy.core.multiarray._reconstruct", ({ state }: InertObject) => stateParts(state)],
-  [
-    "numpy.core.numeric._frombuffer",
-    ({ args: [data, dtype, shape, order] }: InertObject) => ({
-      shape,
-      dtype,
-      fortranOrder: order === "F",
-      data,
-    }),
-  ],
-  [
-    "numpy.core.multiarray.scalar",
-    ({ args: [dtype, data] }: InertObject) => ({
-      shape: [],
-      dtype,
-      fortranOrder: false,
-      data,
-    }),
-  ],
+/** How each of numpy's constructors carries the parts; undefined where it has not what numpy writes. */
+const ARRAYS: ReadonlyMap<string, (array: InertObject) => ArrayParts | undefined> = new Map([
+  ["numpy.core.multiarray._reconstruct", reconstructedParts],
+  ["numpy.core.numeric._frombuffer", bufferParts],
+  ["numpy.core.multiarray.scalar", scalarParts],
 ]);
 
 /** Whether an object is a numpy array or scalar. */
@@ -164,33 +154,100 @@ export function isArray({ path }: InertObject): boolean {
 
 /** Describes the array that an object for which `isArray` holds stands for, or says why that cannot be used. */
 export function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem {
+  if (array.items !== null || array.entries !== null)
+    return malformed("a numpy array with items set afterwards");
   const parts = ARRAYS.get(array.path)?.(array);
-  if (parts === undefined || !isSizes(parts.shape)) return malformed("a numpy array without a shape");
-  const { shape } = parts;
+  if (parts === undefined)
+    return malformed(`a numpy array not made as numpy makes one, by ${printable(array.path)}`);
+  if (!isSizes(parts.shape)) return malformed("a numpy array without a shape");
+  const stored = parts.shape;
   const type = elementType(parts.dtype);
-  if (type === undefined) return malformed("a numpy array without a dtype");
+  if (type === undefined) return malformed("a numpy array without a dtype that numpy writes");
   const dtype = numpyDType(type.code);
   if (dtype === undefined)
     return { code: "unsupported", text: `numpy elements of type ${printable(type.code)}` };
   const elementBytes = DTYPES[dtype].BYTES_PER_ELEMENT;
   const storage = inlineStorage(parts.data, type.bigEndian, budget);
   if (storage === undefined) return malformed(`numpy elements in a value of type ${typeName(parts.data)}`);
-  const strides = parts.fortranOrder ? fortranStrides(shape) : contiguousStrides(shape);
-  return { dtype, elementBytes, storage, offset: 0, shape, strides };
+  if (storage.byteLength !== elementCount(stored) * elementBytes)
+    return malformed(`a numpy array of ${storage.byteLength} bytes where its shape takes others`);
+  const strides = parts.strides(stored);
+  if (strides === undefined) return malformed("a numpy array in an unknown order");
+  const axes = parts.axes ?? stored.map((_, axis) => axis);
+  if (!isPermutation(axes, stored.length)) return malformed("a numpy array with an order of other axes");
+  return {
+    dtype,
+    elementBytes,
+    storage,
+    offset: 0,
+    shape: axes.map((axis) => stored[axis] ?? 0),
+    strides: axes.map((axis) => strides[axis] ?? 0),
+  };
 }
 
-/** `([version,] shape, dtype, is Fortran order, data)`. */
-function stateParts(state: PickleValue): ArrayParts {
-  const parts = Array.isArray(state) ? state.slice(-4) : [];
-  return { shape: parts[0], dtype: parts[1], fortranOrder: parts[2] === true, data: parts[3] };
+/** `_reconstruct(ndarray, (0,), b"b")`, then the state `([version,] shape, dtype, is Fortran order, data)`. */
+function reconstructedParts({ args, state }: InertObject): ArrayParts | undefined {
+  const [type] = args;
+  if (args.length !== 3 || !isGlobal(type) || type.path !== "numpy.ndarray" || !Array.isArray(state))
+    return undefined;
+  const [shape, dtype, isFortran, data] = state.slice(-4);
+  const version = state.length === 5 ? state[0] : 0;
+  if (state.length < 4 || state.length > 5 || !(version === 0 || version === 1)) return undefined;
+  if (typeof isFortran !== "boolean") return undefined;
+  return { shape, dtype, data, strides: isFortran ? fortranStrides : contiguousStrides };
 }
 
-/** A dtype object: made with a code such as `f4`, its byte order set with its state. */
+/** `_frombuffer(data, dtype, shape, order[, axis order])`. */
+function bufferParts({ args, state }: InertObject): ArrayParts | undefined {
+  const [data, dtype, shape, order, axes = null] = args;
+  if (state !== undefined || args.length > 5) return undefined;
+  const strides =
+    order === "F"
+      ? fortranStrides
+      : order === "C" || (order === "K" && axes !== null)
+        ? contiguousStrides
+        : () => undefined;
+  // numpy looks at the axes only in order K.
+  return { shape, dtype, data, strides, ...(order === "K" ? { axes } : {}) };
+}
+
+/** `scalar(dtype, data)`. */
+function scalarParts({ args, state }: InertObject): ArrayParts | undefined {
+  const [dtype, data] = args;
+  if (state !== undefined || args.length !== 2) return undefined;
+  return { shape: [], dtype, data, strides: contiguousStrides };
+}
+
+function isPermutation(axes: PickleValue, rank: number): axes is number[] {
+  return (
+    isSizes(axes) && axes.length === rank && new Set(axes).size === rank && axes.every((axis) => axis < rank)
+  );
+}
+
+/** Parts of a dtype's state behind its version and byte order: no subarray, fields or metadata, sizes as by default. */
+const PLAIN_DTYPE_STATE: readonly PickleValue[] = [null, null, null, -1, -1, 0];
+
+/**
+ * A dtype object: `dtype("f4", align, copy)`, its byte order set with the state
+ * `(3, order, subarray, names, fields, size, alignment, flags)`.
+ */
 function elementType(dtype: PickleValue | undefined) {
   if (!isObject(dtype) || dtype.path !== "numpy.dtype") return undefined;
-  const [code] = dtype.args;
-  const byteOrder = Array.isArray(dtype.state) ? dtype.state[1] : undefined;
-  return typeof code === "string" ? { code, bigEndian: byteOrder === ">" } : undefined;
+  const [code, ...copying] = dtype.args;
+  const isNew = copying.length === 0 || (copying.length === 2 && copying.every(isBit));
+  if (typeof code !== "string" || !isNew || dtype.items !== null || dtype.entries !== null) return undefined;
+  if (dtype.state === undefined) return { code, bigEndian: false };
+  if (!Array.isArray(dtype.state)) return undefined;
+  const [version, order, ...rest] = dtype.state;
+  const isPlain =
+    rest.length === PLAIN_DTYPE_STATE.length && rest.every((part, at) => part === PLAIN_DTYPE_STATE[at]);
+  if (version !== 3 || !isPlain || typeof order !== "string" || !["<", ">", "|", "="].includes(order))
+    return undefined;
+  return { code, bigEndian: order === ">" };
+}
+
+function isBit(value: PickleValue): boolean {
+  return typeof value === "boolean" || value === 0 || value === 1;
 }
 
 function inlineStorage(
@@ -230,28 +287,56 @@ function fortranStrides(shape: Shape): number[] {
 }
 
 /**
- * Tensors as pickles describe them. Source: torch/_utils.py (`_rebuild_*`), torch/_tensor.py (`__reduce_ex__`).
- * Nothing is read or allocated here: an optimizer's tensors cost no more than their description.
+ * Tensors as pickles describe them. Source: torch/_utils.py (`_rebuild_*`), torch/_tensor.py (`__reduce_ex__`,
+ * `__setstate__`). Nothing is read or allocated here: an optimizer's tensors cost no more than their description. What
+ * else a pickle does to a tensor (state, items, metadata, attributes) can change what PyTorch makes of it: all of it is
+ * read, and refused where it may be more than a mark.
  */
 
-/** Tensors with elements in one storage. The dtype is the storage's, or in the newest form an argument. */
-const STRIDED: ReadonlyMap<string, { readonly dtype?: number; readonly metadata?: number }> = new Map([
-  ["torch._utils._rebuild_tensor", {}],
-  ["torch._utils._rebuild_tensor_v2", { metadata: 6 }],
-  ["torch._utils._rebuild_tensor_v3", { dtype: 6, metadata: 7 }],
+/** Tensors with elements in one storage: how many arguments they take, and where some of them are. */
+interface StridedLayout {
+  readonly least: number;
+  readonly most: number;
+  readonly hooks?: number;
+  /** The dtype's, which is the storage's otherwise. */
+  readonly dtype?: number;
+  readonly metadata?: number;
+}
+
+const STRIDED: ReadonlyMap<string, StridedLayout> = new Map([
+  ["torch._utils._rebuild_tensor", { least: 4, most: 4 }],
+  ["torch._utils._rebuild_tensor_v2", { least: 6, most: 7, hooks: 5, metadata: 6 }],
+  ["torch._utils._rebuild_tensor_v3", { least: 7, most: 8, hooks: 5, dtype: 6, metadata: 7 }],
 ]);
 
 /** A wrapper around a tensor, which is its first argument. */
-const WRAPPERS: ReadonlySet<string> = new Set([
-  "torch._utils._rebuild_parameter",
-  "torch._utils._rebuild_parameter_with_state",
-  "torch.autograd.variable.Variable",
-  "torch.nn.parameter.Buffer",
-  "torch.nn.parameter.Parameter",
+interface WrapperLayout {
+  readonly least: number;
+  readonly most: number;
+  readonly hooks?: number;
+  readonly attributes?: number;
+  /** Whether PyTorch before 0.4 set `(requires_grad, volatile, hooks)` as its state. */
+  readonly hasState?: boolean;
+}
+
+const WRAPPERS: ReadonlyMap<string, WrapperLayout> = new Map([
+  ["torch._utils._rebuild_parameter", { least: 3, most: 3, hooks: 2 }],
+  ["torch._utils._rebuild_parameter_with_state", { least: 4, most: 4, hooks: 2, attributes: 3 }],
+  ["torch.autograd.variable.Variable", { least: 1, most: 2, hasState: true }],
+  ["torch.nn.parameter.Buffer", { least: 1, most: 2 }],
+  ["torch.nn.parameter.Parameter", { least: 1, most: 2, hasState: true }],
 ]);
 
 /** A tensor with Python attributes: (function, type, arguments, state). */
 const FROM_TYPE = "torch._tensor._rebuild_from_type_v2";
+
+/** Classes that compute with a tensor as a tensor does. */
+const TENSOR_TYPES: ReadonlySet<string> = new Set([
+  "torch.Tensor",
+  "torch._tensor.Tensor",
+  "torch.nn.parameter.Buffer",
+  "torch.nn.parameter.Parameter",
+]);
 
 /** Tensors that are not a strided block of numbers, and what to call them. */
 const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
@@ -275,54 +360,118 @@ export function isTensor(value: PickleValue | undefined): boolean {
   );
 }
 
-/** Describes the tensor that a value for which `isTensor` holds stands for, or says why that cannot be used. */
-export function tensorRef(value: PickleValue, budget: Budget): TensorRef | TensorProblem {
-  const tensor = unwrap(value);
-  if (!isObject(tensor)) return malformed(`a tensor made from a value of type ${typeName(tensor)}`);
-  const other = OTHER_TENSORS.get(tensor.path);
-  if (other !== undefined) return { code: "unsupported", text: other };
-  if (isArray(tensor)) return arrayRef(tensor, budget);
-  const layout = STRIDED.get(tensor.path);
-  if (layout === undefined) return malformed(`a tensor made by ${printable(tensor.path)}`);
-  if (layout.metadata !== undefined && hasLazyBits(tensor.args[layout.metadata])) {
-    return { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
-  }
-  return stridedRef(tensor, layout.dtype === undefined ? undefined : tensor.args[layout.dtype]);
-}
-
 /** No writer nests wrappers deeper, and a hostile pickle can make them circular. */
 const MAX_WRAPPERS = 8;
 
-function unwrap(value: PickleValue): PickleValue {
-  let inner = value;
-  for (let depth = 0; depth < MAX_WRAPPERS && isObject(inner); depth++) {
-    if (WRAPPERS.has(inner.path)) inner = inner.args[0] ?? null;
-    else if (inner.path === FROM_TYPE) inner = fromType(inner);
-    else break;
+/** Describes the tensor that a value for which `isTensor` holds stands for, or says why that cannot be used. */
+export function tensorRef(value: PickleValue, budget: Budget, depth = 0): TensorRef | TensorProblem {
+  if (!isObject(value) || depth > MAX_WRAPPERS)
+    return malformed(`a tensor made from a value of type ${typeName(value)}`);
+  const { path, args } = value;
+  const other = OTHER_TENSORS.get(path);
+  if (other !== undefined) return { code: "unsupported", text: other };
+  if (isArray(value)) return arrayRef(value, budget);
+  if (value.items !== null || value.entries !== null) return changed("items set afterwards");
+  const wrapper = WRAPPERS.get(path);
+  if (wrapper !== undefined) {
+    const problem = wrapperProblem(value, wrapper);
+    return problem ?? tensorRef(args[0] ?? null, budget, depth + 1);
   }
-  return inner;
+  if (value.state !== undefined) return changed("a state set afterwards");
+  if (path === FROM_TYPE) {
+    const [callee, type, inner, attributes] = args;
+    if (args.length !== 4 || !isGlobal(callee) || !isGlobal(type) || !Array.isArray(inner))
+      return malformed(`a tensor made by ${printable(path)} of other arguments`);
+    if (!TENSOR_TYPES.has(type.path))
+      return { code: "unsupported", text: `a tensor of class ${printable(type.path)}` };
+    return attributesProblem(attributes) ?? tensorRef(inertObject(callee.path, inner), budget, depth + 1);
+  }
+  const layout = STRIDED.get(path);
+  if (layout === undefined) return malformed(`a tensor made by ${printable(path)}`);
+  return stridedProblem(value, layout) ?? stridedRef(value, layout);
 }
 
-function fromType({ args: [callee, , args] }: InertObject): PickleValue {
-  return isGlobal(callee) && Array.isArray(args) ? inertObject(callee.path, args) : null;
+function wrapperProblem(
+  { path, args, state }: InertObject,
+  layout: WrapperLayout,
+): TensorProblem | undefined {
+  if (args.length < layout.least || args.length > layout.most)
+    return malformed(`a tensor made by ${printable(path)} of ${args.length} arguments`);
+  if (layout.hooks !== undefined && !isEmpty(args[layout.hooks])) return changed("backward hooks");
+  if (state !== undefined) {
+    const isPlain = layout.hasState && Array.isArray(state) && state.length === 3 && isEmpty(state[2]);
+    if (!isPlain || !state.slice(0, 2).every((flag) => flag === null || typeof flag === "boolean"))
+      return changed("a state set afterwards");
+  }
+  return layout.attributes === undefined ? undefined : attributesProblem(args[layout.attributes]);
 }
 
-function hasLazyBits(metadata: PickleValue | undefined): boolean {
-  return metadata instanceof Map && [...metadata.values()].some((bit) => bit === true);
+function stridedProblem({ path, args }: InertObject, layout: StridedLayout): TensorProblem | undefined {
+  if (args.length < layout.least || args.length > layout.most)
+    return malformed(`a tensor made by ${printable(path)} of ${args.length} arguments`);
+  if (layout.hooks !== undefined && !isEmpty(args[layout.hooks])) return changed("backward hooks");
+  const metadata = layout.metadata === undefined ? null : (args[layout.metadata] ?? null);
+  if (metadata === null) return undefined;
+  // PyTorch takes any truthy value for true, and hands what else there is to a device.
+  const isPlain = isDict(metadata) && [...metadata.values()].every((bit) => bit === false);
+  return isPlain
+    ? undefined
+    : { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
 }
 
-function stridedRef({ args }: InertObject, dtypeName: PickleValue | undefined): TensorRef | TensorProblem {
+/** Attributes that write to the tensor's elements or its class where they are set. */
+const ACTIVE_ATTRIBUTES: ReadonlySet<string> = new Set(["data", "real", "imag", "grad", "_grad", "names"]);
+
+/**
+ * Python attributes that a tensor came with: None, a dict, or a pair of them (`torch._utils._set_obj_state`). They are
+ * marks that training leaves. What could be called might stand in place of one of the tensor's methods.
+ */
+function attributesProblem(state: PickleValue | undefined): TensorProblem | undefined {
+  const parts = Array.isArray(state) && state.length === 2 ? state : [state ?? null];
+  for (const part of parts) {
+    if (part === null) continue;
+    if (!isDict(part)) return changed(`attributes of type ${typeName(part)}`);
+    const active = activeAttribute(part);
+    if (active !== undefined) return changed(`the attribute ${printable(active)}`);
+  }
+  return undefined;
+}
+
+function activeAttribute(attributes: PickleDict): string | undefined {
+  for (const [name, value] of attributes) {
+    if (typeof name !== "string") return typeName(name);
+    const isMark = !(isObject(value) || isGlobal(value) || isStorage(value));
+    if (!isMark || ACTIVE_ATTRIBUTES.has(name) || name.startsWith("__")) return name;
+  }
+  return undefined;
+}
+
+function isEmpty(hooks: PickleValue | undefined): boolean {
+  return hooks === null || (isDict(hooks) && hooks.size === 0);
+}
+
+function changed(by: string): TensorProblem {
+  return { code: "unsupported", text: `a tensor with ${by}, which may change its elements` };
+}
+
+function stridedRef({ args }: InertObject, layout: StridedLayout): TensorRef | TensorProblem {
   const [storage, offset, shape, strides] = args;
+  const dtypeName = layout.dtype === undefined ? undefined : args[layout.dtype];
   if (!isStorage(storage)) return malformed(`a tensor over a value of type ${typeName(storage)}`);
   if (!isSize(offset) || !isSizes(shape) || !isSizes(strides) || shape.length !== strides.length) {
     return malformed("a tensor without a proper offset, shape and strides");
   }
-  const dtype = dtypeName === undefined ? storageElement(storage.element)?.dtype : namedDType(dtypeName);
+  const element = storageElement(storage.element);
+  const dtype = dtypeName === undefined ? element?.dtype : namedDType(dtypeName);
   if (dtype === undefined) {
     const name = isGlobal(dtypeName) ? dtypeName.path.replace(/^torch\./, "") : storage.element;
     return { code: "unsupported", text: `elements of type ${printable(name)}` };
   }
-  return { dtype, elementBytes: DTYPES[dtype].BYTES_PER_ELEMENT, storage, offset, shape, strides };
+  const elementBytes = DTYPES[dtype].BYTES_PER_ELEMENT;
+  // PyTorch swaps the bytes of a storage's elements, whatever a tensor takes them for.
+  if (storage.bigEndian && element?.bytes !== elementBytes)
+    return { code: "unsupported", text: "big-endian elements of another size than their storage's" };
+  return { dtype, elementBytes, storage, offset, shape, strides };
 }
 
 function namedDType(value: PickleValue): DType | undefined {

@@ -1,6 +1,7 @@
 /** Checkpoints built byte by byte: pickles as their opcodes, zip archives header by header, lies included. */
 
 import { isDeepStrictEqual } from "node:util";
+import { crc32 } from "node:zlib";
 import { decodePth } from "../../../../src/convert/formats/pth/index.js";
 import { InputError } from "../../../../src/core/errors.js";
 import type { StateDict } from "../../../../src/core/tensor.js";
@@ -77,7 +78,7 @@ export function zip(entries: readonly Entry[], comment = ""): Uint8Array {
     const size = entry.size ?? stored.length;
     const offset = entry.offset ?? body.length;
     const fields = (of: { name?: string; method?: number; size?: number }) =>
-      `${le(of.method ?? method, 2)}${le(0, 8)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
+      `${le(of.method ?? method, 2)}${le(0, 4)}${le(crc32(stored), 4)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
     body = bytesOf(body, `PK\x03\x04${le(20, 2)}${le(0, 2)}${fields(local)}${local.name ?? name}`, stored);
     directory = bytesOf(
       directory,

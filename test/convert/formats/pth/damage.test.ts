@@ -5,6 +5,7 @@ import {
   checkpoint,
   dict,
   floats,
+  global,
   int,
   le,
   legacy,
@@ -19,7 +20,7 @@ const data = floats(1, 2);
 const MAGIC = "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const weights = (value: string): Uint8Array => checkpoint(dict({ w: value }), { 0: data });
 const array = (dtype: string): string =>
-  `${call("numpy.core.multiarray._reconstruct")}(K\x01K\x02\x85${dtype}\x89C\x08${"\0".repeat(8)}tb`;
+  `${call("numpy.core.multiarray._reconstruct", global("numpy.ndarray"), "K\x00\x85", "C\x01b")}(K\x01K\x02\x85${dtype}\x89C\x08${"\0".repeat(8)}tb`;
 
 /** The directory of a whole archive, lied about. */
 function lied(at: (bytes: Buffer) => number, text: string): Uint8Array {
@@ -73,7 +74,7 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     [
       "an array without a dtype",
       weights(array(str("f4"))),
-      'found a numpy array without a dtype under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
+      'found a numpy array without a dtype that numpy writes under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "an array of complex numbers",
@@ -82,12 +83,12 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     ],
     [
       "a parameter of nothing",
-      weights(call("torch._utils._rebuild_parameter", "N")),
+      weights(call("torch._utils._rebuild_parameter", "N", "\x89", "N")),
       'found a tensor made from a value of type None under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a tensor over nothing",
-      weights(call("torch._utils._rebuild_tensor_v2", "N", int(0), ")", ")")),
+      weights(call("torch._utils._rebuild_tensor_v2", "N", int(0), ")", ")", "\x89", "N")),
       'found a tensor over a value of type None under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [

@@ -85,7 +85,11 @@ describe("a zip directory", () => {
     ["an unknown method", archive({ method: 93 }), 'zip entry "a/data/0" with compression method 93'],
     ["a stored entry of two sizes", archive({ size: 9 }), '9 bytes in "a/data/0"'],
     ["no end", archive().subarray(0, -1), "a zip archive without its end"],
-    ["bytes after its end", bytesOf(archive(), "\0"), "a zip archive without its end"],
+    [
+      "bytes after its end",
+      bytesOf(archive(), "\0"),
+      "an end of a zip archive that is not at the end of the file",
+    ],
     [
       "more entries than fit",
       patched(archive(), find(archive(), "PK\x05\x06") + 8, le(900, 2).repeat(2)),

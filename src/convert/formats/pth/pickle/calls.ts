@@ -1,7 +1,15 @@
 import { encodeLatin1 } from "../../encodings.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import type { Machine } from "./stack.js";
-import { type GlobalName, inertObject, isGlobal, type PickleValue, typeName } from "./values.js";
+import {
+  dictKey,
+  type GlobalName,
+  inertObject,
+  isGlobal,
+  type PickleValue,
+  tuple,
+  typeName,
+} from "./values.js";
 
 /** Modules that were renamed, by prefix: from Python 2 to 3, numpy 1 to 2, torch 1.7 to 1.8. */
 const RENAMED_MODULES: readonly (readonly [from: string, to: string])[] = [
@@ -163,7 +171,7 @@ export function isAttackName(path: string): boolean {
 
 type Arguments = readonly PickleValue[];
 
-/** Computes a value from arguments; undefined when they are not what the function takes. */
+/** Computes a value from arguments; undefined when they are not what the function takes, as far as honest pickles go. */
 type Computation = (args: Arguments, machine: Machine) => PickleValue | undefined;
 
 /** An upper estimate of the memory for one element of a copied list, set or dict. */
@@ -171,31 +179,33 @@ const ELEMENT_BYTES = 40;
 
 const COMPUTATIONS: ReadonlyMap<string, Computation> = new Map<string, Computation>([
   ["collections.OrderedDict", dictOfPairs],
-  ["collections.Counter", dictOfPairs],
+  // Of anything but a dict it counts the items.
+  [
+    "collections.Counter",
+    (args, machine) => (Array.isArray(args[0]) ? undefined : dictOfPairs(args, machine)),
+  ],
   ["collections.defaultdict", (args, machine) => dictOfPairs(args.slice(1), machine)],
   ["builtins.dict", dictOfPairs],
   ["builtins.set", setOfItems],
   ["builtins.frozenset", setOfItems],
-  ["builtins.list", itself],
-  ["builtins.tuple", itself],
+  ["builtins.list", (args, machine) => copyOf(args, machine)],
+  ["builtins.tuple", (args, machine) => asTuple(copyOf(args, machine))],
   ["builtins.bytes", bytesOf],
   ["builtins.bytearray", bytesOf],
   ["_codecs.encode", encode],
   ["builtins.getattr", enumMember],
-  ["torch.Size", itself],
+  ["torch.Size", (args, machine) => asTuple(copyOf(args, machine))],
   [
     "torch.storage._load_from_bytes",
     ([file], { environment, cursor }) =>
       file instanceof Uint8Array ? environment.loadStorage(file, cursor.region) : undefined,
   ],
-  [
-    "copyreg._reconstructor",
-    ([type, _base, value], machine) => construct(machine, type ?? null, [value ?? null]),
-  ],
+  ["copyreg._reconstructor", reconstruct],
   ["copyreg.__newobj__", ([type, ...args], machine) => construct(machine, type ?? null, args)],
   [
     "copyreg.__newobj_ex__",
-    ([type, args], machine) => (Array.isArray(args) ? construct(machine, type ?? null, args) : undefined),
+    ([type, args, keywords], machine) =>
+      Array.isArray(args) ? construct(machine, type ?? null, args, keywords) : undefined,
   ],
 ]);
 
@@ -208,20 +218,61 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   throw refusedCall(machine, path);
 }
 
-/** The value of `type.__new__(type, *args)`: as `call`, but any class will do, whatever its name looks like. */
-export function construct(machine: Machine, type: PickleValue, args: Arguments): PickleValue {
+/** Types whose `__new__` takes no notice of its arguments: only `__init__`, which it does not call, fills them. */
+const FILLED_BY_INIT: ReadonlySet<string> = new Set([
+  "builtins.bytearray",
+  "builtins.dict",
+  "builtins.list",
+  "builtins.set",
+  "collections.Counter",
+  "collections.OrderedDict",
+  "collections.defaultdict",
+]);
+
+/**
+ * The value of `type.__new__(type, *args, **keywords)`: as `call`, but any class will do, whatever its name looks like.
+ * Keywords are refused where they could matter: an inert record of a class has no use for them.
+ */
+export function construct(
+  machine: Machine,
+  type: PickleValue,
+  args: Arguments,
+  keywords: PickleValue = null,
+): PickleValue {
   const path = calleePath(machine, type);
   const computation = COMPUTATIONS.get(path);
+  const isPlain = keywords === null || (keywords instanceof Map && keywords.size === 0);
+  if (!isPlain && (computation !== undefined || /^(?:torch|numpy)\./.test(path)))
+    throw refusedArguments(machine, path, [...args, keywords]);
+  if (FILLED_BY_INIT.has(path) && args.length > 0) throw refusedArguments(machine, path, args);
   if (computation !== undefined) return compute(machine, path, computation, args);
   if (isAttackName(path)) throw refusedCall(machine, path);
   return inertObject(path, args);
 }
 
+/**
+ * `copyreg._reconstructor(type, base, value)`, which protocols 0 and 1 write: of a base other than object the value is what
+ * the object was filled with.
+ */
+function reconstruct([type, base, value]: Arguments, machine: Machine): PickleValue | undefined {
+  const isBare = isGlobal(base) && base.path === "builtins.object" && (value ?? null) === null;
+  if (isBare) return construct(machine, type ?? null, []);
+  const path = calleePath(machine, type ?? null);
+  const computation = COMPUTATIONS.get(path);
+  if (computation !== undefined) return computation([value ?? null], machine);
+  if (isAttackName(path)) throw refusedCall(machine, path);
+  return inertObject(path, [value ?? null]);
+}
+
 function compute(machine: Machine, path: string, computation: Computation, args: Arguments): PickleValue {
   const value = computation(args, machine);
   if (value !== undefined) return value;
+  throw refusedArguments(machine, path, args);
+}
+
+function refusedArguments(machine: Machine, path: string, args: Arguments): Error {
   const { region, offset } = machine.cursor;
-  throw corrupt(
+  return corrupt(
     region,
     `${path}(${args.map(typeName).slice(0, 4).join(", ")}) before ${position(region, offset)}`,
     `arguments that ${path} takes`,
@@ -247,7 +298,7 @@ function refusedCall({ cursor }: Machine, path: string): Error {
 
 /** `dict()`, `dict(mapping)` or `dict([(key, value), …])`. */
 function dictOfPairs([source]: Arguments, { environment }: Machine): PickleValue | undefined {
-  if (source === undefined || source === null) return new Map();
+  if (source === undefined) return new Map();
   if (!(source instanceof Map || Array.isArray(source))) return undefined;
   environment.budget.spend(
     ELEMENT_BYTES * (source instanceof Map ? source.size : source.length),
@@ -257,7 +308,7 @@ function dictOfPairs([source]: Arguments, { environment }: Machine): PickleValue
   const dict = new Map<PickleValue, PickleValue>();
   for (const pair of source) {
     if (!Array.isArray(pair) || pair.length !== 2) return undefined;
-    dict.set(pair[0] ?? null, pair[1] ?? null);
+    dict.set(dictKey(pair[0] ?? null), pair[1] ?? null);
   }
   return dict;
 }
@@ -272,10 +323,16 @@ function setOfItems([source]: Arguments, { environment }: Machine): PickleValue 
   return new Set(source);
 }
 
-/** A list of a list is that list: sharing it costs nothing, and nothing here tells the two apart. */
-function itself([source]: Arguments): PickleValue | undefined {
+/** A list of the same items: what is added to one of the two is not in the other. */
+function copyOf([source]: Arguments, { environment }: Machine): PickleValue[] | undefined {
   if (source === undefined) return [];
-  return Array.isArray(source) ? source : undefined;
+  if (!Array.isArray(source)) return undefined;
+  environment.budget.spend(ELEMENT_BYTES * source.length, "copies of a list");
+  return [...source];
+}
+
+function asTuple(items: PickleValue[] | undefined): PickleValue[] | undefined {
+  return items && tuple(items);
 }
 
 function bytesOf([source, encoding]: Arguments, machine: Machine): PickleValue | undefined {

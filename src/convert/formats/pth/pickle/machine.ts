@@ -18,11 +18,12 @@ import {
   parseFloatLine,
   parseIndexLine,
   parseIntLine,
+  parseLongLine,
   parseQuotedLine,
   parseUnicodeLine,
   readLine,
 } from "./text.js";
-import { isObject, type PickleValue, typeName } from "./values.js";
+import { dictKey, isObject, isTuple, type PickleValue, tuple, typeName } from "./values.js";
 
 /** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
 
@@ -43,7 +44,7 @@ export const SCALAR_OPCODES: OpcodeTable = {
   "\x8a": pushing((machine) => longInteger(machine, machine.cursor.uint8())), // LONG1
   "\x8b": pushing((machine) => longInteger(machine, machine.cursor.uint32())), // LONG4
   I: pushing(({ cursor }) => parseIntLine(cursor)), // INT
-  L: pushing(({ cursor }) => parseIntLine(cursor)), // LONG
+  L: pushing(({ cursor }) => parseLongLine(cursor)), // LONG
   G: pushing(({ cursor }) => cursor.float64BigEndian()), // BINFLOAT
   F: pushing(({ cursor }) => parseFloatLine(cursor)), // FLOAT
 
@@ -105,11 +106,11 @@ export const CONTAINER_OPCODES: OpcodeTable = {
   a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
   e: (machine) => append(machine, machine.stack.popToMark()), // APPENDS
 
-  ")": ({ stack }) => stack.pushNew([]), // EMPTY_TUPLE
-  "\x85": ({ stack }) => stack.pushNew(stack.popMany(1)), // TUPLE1
-  "\x86": ({ stack }) => stack.pushNew(stack.popMany(2)), // TUPLE2
-  "\x87": ({ stack }) => stack.pushNew(stack.popMany(3)), // TUPLE3
-  t: ({ stack }) => stack.pushNew(stack.popToMark()), // TUPLE
+  ")": ({ stack }) => stack.pushNew(tuple([])), // EMPTY_TUPLE
+  "\x85": ({ stack }) => stack.pushNew(tuple(stack.popMany(1))), // TUPLE1
+  "\x86": ({ stack }) => stack.pushNew(tuple(stack.popMany(2))), // TUPLE2
+  "\x87": ({ stack }) => stack.pushNew(tuple(stack.popMany(3))), // TUPLE3
+  t: ({ stack }) => stack.pushNew(tuple(stack.popToMark())), // TUPLE
 
   "}": ({ stack }) => stack.pushNew(new Map()), // EMPTY_DICT
   s: (machine) => setItems(machine, machine.stack.popMany(2)), // SETITEM
@@ -144,7 +145,7 @@ function append(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
   if (isObject(target)) target.items ??= [];
   const items = isObject(target) ? target.items : target;
-  if (!Array.isArray(items)) throw wrongTarget(machine, "items added", target);
+  if (!Array.isArray(items) || isTuple(items)) throw wrongTarget(machine, "items added", target);
   machine.environment.budget.build(ITEM_BYTES * values.length);
   for (const value of values) items.push(value);
 }
@@ -158,16 +159,18 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
   if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
   machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
   for (let index = 0; index < values.length; index += 2) {
-    entries.set(values[index] ?? null, values[index + 1] ?? null);
+    entries.set(dictKey(values[index] ?? null), values[index + 1] ?? null);
   }
 }
 
 function addItems(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
-  if (!(target instanceof Set)) {
+  // Of any other class Python calls `add`.
+  if (isObject(target)) {
     append(machine, values);
     return;
   }
+  if (!(target instanceof Set)) throw wrongTarget(machine, "members added", target);
   machine.environment.budget.build(MEMBER_BYTES * values.length);
   for (const value of values) target.add(value);
 }
@@ -233,11 +236,11 @@ export const OBJECT_OPCODES: OpcodeTable = {
     const args = machine.stack.pop();
     machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
   },
-  // NEWOBJ_EX: as NEWOBJ with keyword arguments, which an inert record has no use for
+  // NEWOBJ_EX: as NEWOBJ with keyword arguments
   "\x92": (machine) => {
-    machine.stack.pop();
+    const keywords = machine.stack.pop();
     const args = machine.stack.pop();
-    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args), keywords));
   },
 
   // PERSID
@@ -284,19 +287,30 @@ function sequence({ cursor }: Machine, args: PickleValue): PickleValue[] {
   );
 }
 
+/** Attributes of dicts, sets and lists that honest pickles set. Another could stand before a method, such as `keys`. */
+const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup"]);
+
 /**
- * Keeps the state of an object that has one. State of a built-in container is its attributes, such as the `_metadata`
- * of a state dict, which holds no weights.
+ * Keeps the state of an object that has one, once: what a second state changes depends on the class. State of a built-in
+ * container is its attributes, such as the `_metadata` of a state dict, which holds no weights.
  */
 function setState({ cursor }: Machine, target: PickleValue, state: PickleValue): void {
-  if (isObject(target)) target.state = state;
-  else if (!(target instanceof Map || target instanceof Set || Array.isArray(target))) {
+  if (isObject(target) && target.state === undefined) target.state = state;
+  else if (!isContainerState(target, state)) {
     throw unsupported(
       cursor.region,
       `a pickle that changes a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
       "state set on objects only",
     );
   }
+}
+
+function isContainerState(target: PickleValue, state: PickleValue): boolean {
+  if (!(target instanceof Map || target instanceof Set || Array.isArray(target))) return false;
+  return (
+    state instanceof Map &&
+    [...state.keys()].every((name) => typeof name === "string" && CONTAINER_ATTRIBUTES.has(name))
+  );
 }
 
 function persist({ stack, environment, cursor }: Machine, id: PickleValue): void {

@@ -7,13 +7,27 @@ import { corrupt, position, quote } from "../../refusals.js";
 /** Characters in one number: converting long ones takes more than linear time. */
 const MAX_DIGITS = 600;
 
-/** INT and LONG: decimal digits, with `00` and `01` for booleans and an L after Python 2's long integers. */
+/** INT: decimal digits, with `00` and `01` for booleans. */
 export function parseIntLine(cursor: Cursor): number | bigint | boolean {
   const { line, fail } = readLine(cursor);
   if (line === "00") return false;
   if (line === "01") return true;
-  if (line.length > MAX_DIGITS || !/^[+-]?\d+L?$/.test(line)) throw fail("an integer");
-  const value = BigInt(line.replace(/^\+|L$/g, ""));
+  return decimal(line, fail);
+}
+
+/** LONG: decimal digits and, as every pickler writes it, an L. */
+export function parseLongLine(cursor: Cursor): number | bigint {
+  const { line, fail } = readLine(cursor);
+  return decimal(line.replace(/L$/, ""), fail);
+}
+
+/**
+ * An integer as picklers write it. Python reads more (octal for a leading zero in C's unpickler and not in Python's own,
+ * hexadecimal, underscores, `+0` as False), which no pickler writes: that is refused.
+ */
+function decimal(digits: string, fail: (expected: string) => Error): number | bigint {
+  if (digits.length > MAX_DIGITS || !/^(?:0|-?[1-9]\d*)$/.test(digits)) throw fail("a decimal integer");
+  const value = BigInt(digits);
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;
 }
@@ -53,15 +67,22 @@ export function parseQuotedLine(cursor: Cursor): string {
       "a quoted string",
     );
   }
-  return decodeLatin1(resolveEscapes(line.subarray(1, -1)));
+  const text = resolveEscapes(line.subarray(1, -1));
+  if (text === undefined)
+    throw corrupt(region, `an unfinished escape at ${position(region, offset)}`, "a Python string literal");
+  return decodeLatin1(text);
 }
 
-/** Resolves the escapes of a Python 2 string literal; a backslash before anything else stands for itself. */
-function resolveEscapes(literal: Uint8Array): Uint8Array {
+/**
+ * Resolves the escapes of a Python 2 string literal; a backslash before anything else stands for itself. Undefined for
+ * what Python refuses: a backslash at the end, or `\x` without its two digits.
+ */
+function resolveEscapes(literal: Uint8Array): Uint8Array | undefined {
   const text = new Uint8Array(literal.length);
   let length = 0;
   for (let index = 0; index < literal.length; ) {
     const [byte, taken] = literal[index] === BACKSLASH ? escaped(literal, index) : [literal[index] ?? 0, 1];
+    if (taken === 0) return undefined;
     text[length] = byte;
     length += 1;
     index += taken;
@@ -69,13 +90,14 @@ function resolveEscapes(literal: Uint8Array): Uint8Array {
   return text.subarray(0, length);
 }
 
-/** The byte that the escape at `index` stands for, and how many bytes spell it. */
+/** The byte that the escape at `index` stands for, and how many bytes spell it: 0 where it is unfinished. */
 function escaped(literal: Uint8Array, index: number): readonly [byte: number, taken: number] {
   const spelling = decodeLatin1(literal.subarray(index + 1, index + 4));
   const hex = /^x([0-9a-fA-F]{2})/.exec(spelling)?.[1];
   if (hex !== undefined) return [Number.parseInt(hex, 16), 4];
   const octal = /^[0-7]{1,3}/.exec(spelling)?.[0];
   if (octal !== undefined) return [Number.parseInt(octal, 8) & 0xff, 1 + octal.length];
+  if (spelling === "" || spelling.startsWith("x")) return [0, 0];
   const simple = ESCAPES.get(spelling.charAt(0));
   return simple === undefined ? [BACKSLASH, 1] : [simple.charCodeAt(0), 2];
 }
@@ -95,14 +117,25 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
   ["v", "\v"],
 ]);
 
-/** UNICODE: raw-unicode-escape, in which only \u and \U escape. */
+/**
+ * UNICODE: raw-unicode-escape, in which only \u and \U escape, and a backslash takes the character after it along. Half
+ * of a surrogate pair is a character of its own in Python, and would join its other half here: refused.
+ */
 export function parseUnicodeLine(cursor: Cursor): string {
   const { line, fail } = readLine(cursor);
-  return line.replace(/\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g, (_whole, short?: string, long?: string) => {
-    const code = Number.parseInt(short ?? long ?? "", 16);
-    if (code > 0x10ffff) throw fail("a Unicode character");
-    return String.fromCodePoint(code);
-  });
+  return line.replace(
+    /\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))/gs,
+    (whole, short?: string, long?: string, other?: string) => {
+      const digits = short ?? long;
+      if (digits === undefined) {
+        if (other === "u" || other === "U") throw fail("an escape with all its digits");
+        return whole;
+      }
+      const code = Number.parseInt(digits, 16);
+      if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) throw fail("a Unicode character");
+      return String.fromCodePoint(code);
+    },
+  );
 }
 
 /** The next line as Latin-1, and the error to throw when it is not what it should be. */

@@ -6,7 +6,7 @@
 import type { ReadRange } from "../../../../core/bytes.js";
 import { printable } from "../../refusals.js";
 
-/** Lists and tuples are arrays; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */
+/** Lists are arrays and tuples frozen ones; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */
 export type PickleValue =
   | null
   | boolean
@@ -37,8 +37,8 @@ export interface InertObject {
   /** The class or function called. */
   readonly path: string;
   readonly args: readonly PickleValue[];
-  /** What `__setstate__` or `__dict__.update` would have been given. */
-  state: PickleValue;
+  /** What `__setstate__` or `__dict__.update` would have been given; undefined while neither would have been called. */
+  state: PickleValue | undefined;
   /** What `append` or `extend` would have been given. */
   items: PickleValue[] | null;
   /** What `__setitem__` would have been given. */
@@ -58,7 +58,22 @@ export interface Storage {
 
 /** A record of an object of class `path`. */
 export function inertObject(path: string, args: readonly PickleValue[]): InertObject {
-  return { kind: "object", path, args, state: null, items: null, entries: null };
+  return { kind: "object", path, args, state: undefined, items: null, entries: null };
+}
+
+/** A tuple, which nothing can add to. */
+export function tuple(items: PickleValue[]): PickleValue[] {
+  return Object.freeze(items) as PickleValue[];
+}
+
+export function isTuple(value: PickleValue | undefined): boolean {
+  return Array.isArray(value) && Object.isFrozen(value);
+}
+
+/** A dict's key, so that keys which Python takes for equal are one here: True is 1, and 1e20 is 10 ** 20. */
+export function dictKey(key: PickleValue): PickleValue {
+  if (typeof key === "boolean") return Number(key);
+  return typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key) ? BigInt(key) : key;
 }
 
 export function isDict(value: PickleValue | undefined): value is PickleDict {
