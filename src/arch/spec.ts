@@ -71,7 +71,13 @@ export const NORM_EPSILON = 1e-5;
  * A block of T streams has T(T+1)/2 light convolutions, and expands to several layers for each. osnet_x1_0 has 60 of
  * them; a few bytes of a hostile spec could ask for billions.
  */
-const MAX_CONVOLUTIONS = 10_000;
+const MAX_CONVOLUTIONS = 2_000;
+
+/** Of a published network: 1. Each is a product of matrices with a batch norm behind it. */
+const MAX_EMBEDDING_LAYERS = 16;
+
+/** Blocks of all stages; published networks have 6. */
+const MAX_BLOCKS = 500;
 
 /**
  * Checks that a network can follow a spec: whole positive widths, blocks that join up, bottlenecks and gates that keep
@@ -103,6 +109,11 @@ function specProblems(spec: OsnetSpec): string[] {
   positive("gate.reduction", spec.gate.reduction);
   for (const width of spec.embedding) positive("embedding width", width);
   if (spec.head) positive("head.classes", spec.head.classes);
+  if (spec.embedding.length > MAX_EMBEDDING_LAYERS)
+    problems.push(`${spec.embedding.length} embedding layers, above ${MAX_EMBEDDING_LAYERS}`);
+  const blocks = spec.stages.reduce((count, stage) => count + stage.blocks.length, 0);
+  if (blocks + spec.stages.length > MAX_BLOCKS)
+    problems.push(`${blocks} blocks in ${spec.stages.length} stages, above ${MAX_BLOCKS}`);
   if (spec.stages.length === 0) problems.push("no stages");
   const convolutions = spec.stages
     .flatMap(({ blocks }) => blocks)

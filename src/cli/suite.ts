@@ -13,7 +13,7 @@ import { entryLine, verdictLine } from "./suite/lines.js";
 import { runEntries } from "./suite/pool.js";
 import { readSuiteFile } from "./suite/read-suite.js";
 import { parseShard, selectEntries } from "./suite/select.js";
-import { prepareFolder, writeSuite } from "./suite/write.js";
+import { expectNoLink, prepareFolder, writeSuite } from "./suite/write.js";
 import { type Io, paintFor, progress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
@@ -59,6 +59,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
     );
   await prepareFolder(reportDir);
   const cache = options.cache === false ? undefined : cacheFolder(options.cache, reportDir);
+  if (cache !== undefined) await expectNoLink(cache);
   if (cache !== undefined) await sweepTemporaries(cache);
 
   const say = (text: string): void => void (options.quiet || io.stdout.write(`${text}\n`));

@@ -1,7 +1,11 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../arch/index.js";
+import { InputError } from "../core/errors.js";
 import { mulberry32 } from "../core/random.js";
 import type { StateDict } from "../core/tensor.js";
 import { elementCount, type Tensor } from "../core/tensor.js";
+
+/** 256 MiB in float32, thirty times osnet_x1_0. */
+const MAX_ELEMENTS = 2 ** 26;
 
 /**
  * A whole state dict of seeded random weights, float32, for verifying a conversion without a trained checkpoint. The same
@@ -14,8 +18,19 @@ import { elementCount, type Tensor } from "../core/tensor.js";
  * and running mean in ±0.2, running variance in [0.75, 1.5), so that none is the identity and a wrong epsilon, order or
  * permutation shows. torchreid's own initialisation has norms that are, and a depthwise convolution that shrinks its
  * input by the root of its channels.
+ *
+ * @throws InputError (`spec`) if the network has more than `MAX_ELEMENTS` weights
  */
 export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
+  const elements = parametersOf(graph).reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  if (elements > MAX_ELEMENTS)
+    throw new InputError({
+      code: "spec",
+      subject: "seeded weights",
+      found: `an architecture of ${elements} weights`,
+      expected: `at most ${MAX_ELEMENTS}`,
+      remedy: "describe a narrower network",
+    });
   const random = mulberry32(seed);
   const within =
     (low: number, high: number): (() => number) =>

@@ -1,7 +1,14 @@
 import { basename, extname } from "node:path";
+import type { Document } from "yaml";
 import { readInput } from "../../node/index.js";
 import type { SuiteFile } from "../../verify/suite/file.js";
 import { checkSuiteFile, type Locate, suiteError } from "../../verify/suite/rules.js";
+
+/**
+ * Lines and items. The parser compares each key of a mapping with all before it, which takes half a second for as many
+ * as this; suites that generators write have hundreds.
+ */
+const MAX_ITEMS = 5_000;
 
 /** Larger files are no suite that a person wrote, nor one that a generator should. */
 const MAX_BYTES = 4 * 2 ** 20;
@@ -16,17 +23,29 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   const bytes = await readInput(path);
   if (bytes.length > MAX_BYTES) throw suiteError(subject, [`${bytes.length} bytes, more than 4 MiB`]);
   const text = new TextDecoder().decode(bytes);
+  const items = text.match(/[\n\r,]/g)?.length ?? 0;
+  if (items > MAX_ITEMS) throw suiteError(subject, [`${items} lines and items, more than ${MAX_ITEMS}`]);
   const { LineCounter, isNode, parseDocument } = await import("yaml");
   const lines = new LineCounter();
   const isJson = extname(path).toLowerCase() === ".json";
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    strict: true,
-    uniqueKeys: true,
-  });
+  let document: Document.Parsed;
+  try {
+    document = parseDocument(text, {
+      lineCounter: lines,
+      logLevel: "silent",
+      prettyErrors: false,
+      strict: true,
+      uniqueKeys: true,
+    });
+  } catch (cause) {
+    // The parser recurses as deep as the text is nested.
+    if (!(cause instanceof RangeError)) throw cause;
+    throw suiteError(subject, ["text that is nested too deep"], cause);
+  }
   const [error] = document.errors;
   if (error) {
+    // The parser reports its own recursion as the text's mistake.
+    if (/call stack/i.test(error.message)) throw suiteError(subject, ["text that is nested too deep"], error);
     const line = lines.linePos(error.pos[0]).line;
     const key = /^["']?([^"':\s]*)/.exec(text.slice(error.pos[0]))?.[1] ?? "";
     const found =

@@ -1,11 +1,12 @@
-import { basename, isAbsolute, join } from "node:path";
+import { statSync } from "node:fs";
+import { basename, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
 import { namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
 import { sha256, toSource } from "../../core/bytes.js";
-import { readInput } from "../../node/index.js";
+import { fileError, readInput } from "../../node/index.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
 import type { NamedBytes } from "../../verify/open-file.js";
 import type { ParityReport } from "../../verify/report.js";
@@ -34,7 +35,7 @@ export interface OpenedEntry {
  */
 export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Promise<OpenedEntry> {
   const { modelSpec, candidateSpec, options } = entry;
-  const at = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
+  const at = (path: string): string => plainPath(resolve(folder, path));
   const tolerance = options.tolerance === undefined ? undefined : parseTolerance(String(options.tolerance));
   const backend = entry.backend === "auto" ? undefined : entry.backend;
   const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
@@ -91,6 +92,19 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
   };
+}
+
+/**
+ * A path of the suite file, which is a file's or a folder's: never standard input (`-` is a name like any other), a pipe,
+ * which would be waited for, or a device, which may not end.
+ *
+ * @throws InputError (`file`) if something else is there
+ */
+function plainPath(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found && !found.isFile() && !found.isDirectory())
+    throw fileError(path, "a pipe or a device", "a plain file", "name a file of the suite's folder");
+  return path;
 }
 
 /** A checkpoint's bytes, or those of seeded weights: the same seed and architecture are the same file. */

@@ -1,7 +1,7 @@
-import { mkdir } from "node:fs/promises";
+import { lstat, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../../core/errors.js";
-import { sweepTemporaries } from "../../node/index.js";
+import { fileError, sweepTemporaries } from "../../node/index.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
 import { entryFileName, type SuiteReport } from "../../verify/suite/report.js";
 import { writeReport } from "../reports.js";
@@ -12,6 +12,7 @@ const ENTRIES = "entries";
 /** Makes a report folder, and clears it of what runs that were killed have left. */
 export async function prepareFolder(path: string): Promise<void> {
   const entries = join(path, ENTRIES);
+  await expectNoLink(entries);
   try {
     await mkdir(entries, { recursive: true });
   } catch {
@@ -25,6 +26,22 @@ export async function prepareFolder(path: string): Promise<void> {
   }
   await sweepTemporaries(path);
   await sweepTemporaries(entries);
+}
+
+/**
+ * Reports and cache entries replace what has their names: not in a folder that a link leads to.
+ *
+ * @throws InputError (`file`) if the path is a link
+ */
+export async function expectNoLink(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isSymbolicLink())
+    throw fileError(
+      path,
+      "a link",
+      "a folder of this suite's own",
+      "remove it, or choose another --report-dir",
+    );
 }
 
 /** The entries' reports first: when the summary is there, what it links to is. */

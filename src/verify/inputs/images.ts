@@ -3,6 +3,7 @@ import type { PixelOrder } from "../../convert/export/preprocess.js";
 import { mulberry32 } from "../../core/random.js";
 import type { Tensor } from "../../core/tensor.js";
 import { DEVIATION, MEAN } from "./photos.js";
+import { expectAffordable } from "./refusals.js";
 
 /** A pixel's largest value. */
 const WHITE = 255;
@@ -20,6 +21,7 @@ const OCTAVES = [
  * their gates, see different things. The same seed gives the same images on every machine: only +, −, × and ÷ are used.
  */
 export function seededImages(seed: number, batch: number, height: number, width: number): Tensor<"float32"> {
+  expectAffordable(batch, height, width);
   const random = mulberry32(seed);
   const data = new Float32Array(batch * 3 * height * width);
   const plane = height * width;

@@ -3,6 +3,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { decodeJpeg, isJpeg } from "./jpeg.js";
 import { decodePng, isPng } from "./png.js";
 import type { Pixels } from "./refusals.js";
+import { expectAffordable } from "./refusals.js";
 
 /** ImageNet statistics that torchreid normalises images with, RGB. */
 export const MEAN = [0.485, 0.456, 0.406] as const;
@@ -110,6 +111,7 @@ export async function decodePhoto(bytes: Uint8Array, subject: string): Promise<P
  * `Resize((height, width))`, `ToTensor()`, `Normalize(mean, std)`), rounded where PyTorch rounds.
  */
 export function photoTensor(photos: readonly Pixels[], height: number, width: number): Tensor<"float32"> {
+  expectAffordable(photos.length, height, width);
   const plane = height * width;
   const data = new Float32Array(photos.length * 3 * plane);
   for (const [image, photo] of photos.entries()) {

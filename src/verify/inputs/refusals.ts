@@ -31,6 +31,28 @@ export function expectSize(width: number, height: number, subject: string): void
   });
 }
 
+/**
+ * Pixels of all images of a run: 128 images of 256×128, or one of 2048×2048. The stem's output alone, in float64, takes 128
+ * bytes of memory for each, and osnet_x1_0 some 60,000 operations.
+ */
+const MAX_RUN_PIXELS = 2 ** 22;
+
+/**
+ * A batch and a size may come from a file, which can name any: called before images of them are made.
+ *
+ * @throws InputError (`argument`) if a run on them would take more than `MAX_RUN_PIXELS`
+ */
+export function expectAffordable(batch: number, height: number, width: number): void {
+  if (batch * height * width <= MAX_RUN_PIXELS) return;
+  throw new InputError({
+    code: "argument",
+    subject: "images",
+    found: `a batch of ${batch} at ${height}×${width}, ${batch * height * width} pixels`,
+    expected: `at most ${MAX_RUN_PIXELS} pixels in a run`,
+    remedy: "choose a smaller batch and size; if the model fixes them, export it with dynamic ones",
+  });
+}
+
 /** Bytes that do not decode. */
 export function broken(subject: string, found: string, cause?: unknown): InputError {
   return new InputError(

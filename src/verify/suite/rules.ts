@@ -263,10 +263,18 @@ export function suiteError(subject: string, problems: readonly string[], cause?:
       found: problems.length === 1 ? (problems[0] ?? "") : `${problems.length} problems`,
       expected: "a suite of models and candidates",
       remedy: "see docs/ci.md, or start from osnet-verify suite --init",
-      details: problems.length === 1 ? [] : problems,
+      details: problems.length === 1 ? [] : firstOf(problems),
     },
     { cause },
   );
+}
+
+/** As many as a person reads at a time. */
+const MAX_SHOWN = 20;
+
+function firstOf(problems: readonly string[]): readonly string[] {
+  const more = problems.length - MAX_SHOWN;
+  return more > 0 ? [...problems.slice(0, MAX_SHOWN), `and ${more} more`] : problems;
 }
 
 /** What could have been meant: the nearest, or all. */

@@ -1,0 +1,98 @@
+import { execFileSync } from "node:child_process";
+import { mkdir, symlink } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
+import { expand, variant } from "../../src/arch/index.js";
+import { seededStateDict } from "../../src/convert/seeded-weights.js";
+import { expectAffordable } from "../../src/verify/inputs/refusals.js";
+import { fixturePath } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { run } from "./command.js";
+
+const CHECKPOINT = JSON.stringify(fixturePath("osnet_x0_25.pth"));
+const MODELS = `models: { m: { checkpoint: ${CHECKPOINT} } }`;
+
+/** Runs what must be refused in no time, and gives what was said. */
+async function quickly(args: readonly string[], cwd: string): Promise<string> {
+  const start = performance.now();
+  const { status, stdout, stderr } = await run("osnet-verify", args, { cwd });
+  expect(status).toBe(2);
+  expect(performance.now() - start).toBeLessThan(10_000);
+  return stdout.toString() + stderr;
+}
+
+describe("sizes that a file names", () => {
+  it("a run has so many pixels, whatever names its batch and size", async () => {
+    expect(() => expectAffordable(128, 256, 128)).not.toThrow();
+    for (const [batch, height, width] of [
+      [1e8, 64, 32],
+      [20_000, 256, 128],
+      [1, 9999, 9999],
+    ] as const)
+      expect(() => expectAffordable(batch, height, width)).toThrow(
+        expect.objectContaining({ name: "InputError", code: "argument" }),
+      );
+    const folder = await temporaryFolder({
+      "a.yaml": `${MODELS}\ncandidates: { c: { convert: onnx, options: { size: 9999x9999, batch: 1024 } } }`,
+      "b.yaml": `${MODELS}\ndefaults: { size: 2048x2048, batch: 64 }\ncandidates: { c: { convert: tfjs-graph } }`,
+    });
+    for (const name of ["a.yaml", "b.yaml"])
+      expect(await quickly(["suite", name, "--report-dir", "r"], folder.path)).toContain("pixels in a run");
+  });
+
+  it("architectures", () => {
+    const spec = variant("osnet_x0_25");
+    const [stage] = spec.stages;
+    const [block] = stage?.blocks ?? [];
+    if (!stage || !block) throw new Error("a variant without blocks");
+    const wide = { ...spec, embedding: [1e6, 1e6] };
+    for (const bad of [
+      { ...spec, embedding: new Array<number>(5000).fill(8) },
+      { ...spec, stages: new Array(300_000).fill(stage) },
+      { ...spec, stages: [{ ...stage, blocks: new Array(300_000).fill(block) }] },
+    ])
+      expect(() => expand(bad)).toThrow(expect.objectContaining({ code: "spec" }));
+    expect(() => seededStateDict(expand(wide), 0)).toThrow(expect.objectContaining({ code: "spec" }));
+  });
+
+  it.each<[name: string, text: string, says: string]>([
+    [
+      "40,000 keys",
+      `models:\n${Array.from({ length: 40_000 }, (_, i) => `  k${i}: 1`).join("\n")}`,
+      "40000 lines",
+    ],
+    ["depth", `models: ${"[".repeat(50_000)}`, "nested too deep"],
+    [
+      "3,000 mistakes",
+      `models:\n${Array.from({ length: 3000 }, (_, i) => `  k${i}: 1`).join("\n")}`,
+      "and 2981 more",
+    ],
+    ["keys that are lists", "? [a, b]\n: 1\n", "suite of models"],
+  ])("a suite: %s", async (_, text, says) => {
+    const folder = await temporaryFolder({ "s.yaml": text });
+    const said = await quickly(["suite", "s.yaml", "--report-dir", "r"], folder.path);
+    expect(said).toContain(says);
+    expect(said).not.toMatch(/call stack|Warning/i);
+    expect(said.split("\n").length).toBeLessThan(25);
+    expect(await folder.names()).toEqual(["s.yaml"]);
+  });
+
+  it("a suite's paths are plain files, and its folders are not links", async () => {
+    const folder = await temporaryFolder({
+      "s.yaml": "models: { m: { checkpoint: '-' } }\ncandidates: { c: { convert: onnx } }",
+      "f.yaml": "models: { m: { checkpoint: fifo } }\ncandidates: { c: { convert: onnx } }",
+    });
+    if (process.platform !== "win32") execFileSync("mkfifo", [folder.at("fifo")]);
+    expect(await quickly(["suite", "s.yaml", "--report-dir", "r"], folder.path)).toMatch(/no such file/);
+    expect(await quickly(["suite", "f.yaml", "--report-dir", "r"], folder.path)).toMatch(
+      /a pipe or a device|no such/,
+    );
+    await mkdir(folder.at("elsewhere"));
+    for (const name of ["entries", ".cache"]) {
+      await mkdir(folder.at(`with${name}`));
+      await symlink(folder.at("elsewhere"), folder.at(`with${name}/${name}`));
+      expect(await quickly(["suite", "s.yaml", "--report-dir", `with${name}`], folder.path)).toContain(
+        "a link",
+      );
+    }
+  });
+});
