@@ -193,9 +193,9 @@ export interface Vacuity {
 }
 
 /**
- * `proven`: the candidate's graph is the network's by the meaning of its operators and its constants are the
- * checkpoint's, so that the two are one function in exact arithmetic, for every input; the images then only show the
- * runtime's rounding. `sampled`: agreement was seen on these images.
+ * `proven`: the candidate's operators, followed from every output back to the images, are the network's with the checkpoint's
+ * constants, so that the two are one function in exact arithmetic, for every finite input; the images then only show the
+ * runtime's rounding. `sampled`: agreement was seen on these images. Only a report that has passed is ever proven.
  */
 export interface Proof {
   readonly status: "proven" | "sampled";

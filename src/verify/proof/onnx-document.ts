@@ -144,9 +144,11 @@ export function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxMode
 }
 
 /** @param model one that is not `unreadable` */
-export function openDocument({ graph, opset }: OnnxModel): OnnxDocument {
+export function openDocument({ graph, opset, irVersion }: OnnxModel): OnnxDocument {
   const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
-  const declared = new Set(graph.inputs.map(({ name }) => name));
+  // Before version 4 of the format every initializer is an input too, and none can be replaced.
+  const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
+  const declared = new Set(replaced.map(({ name }) => name));
   const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
   const [batch] = input?.shape ?? [];
 

@@ -7,6 +7,9 @@ export interface Tail {
   readonly tail: string;
 }
 
+/** A norm's least value is there against a division by zero, and is no norm's value. */
+const LARGEST_EPSILON = 1e-6;
+
 /** What an output may be a function of. */
 export function tailsOf(document: OnnxDocument, output: string): readonly Tail[] {
   const { node: nodeOf, origin, axes, constant, opset } = document;
@@ -30,7 +33,8 @@ export function tailsOf(document: OnnxDocument, output: string): readonly Tail[]
     const least = norm.attributes.get("min");
     const tensor = opset < 11 ? undefined : constant(norm.inputs[1]);
     epsilon = opset < 11 && least?.type === "float" ? least.value : Number(tensor?.data[0] ?? Number.NaN);
-    if (norm.attributes.has("max") || norm.inputs.length > 2 || !(epsilon > 0)) return [];
+    if (norm.attributes.has("max") || norm.inputs.length > 2 || !(epsilon > 0 && epsilon <= LARGEST_EPSILON))
+      return [];
     norm = nodeOf(origin(norm.inputs[0] ?? ""));
   }
   const isNorm =

@@ -48,7 +48,6 @@ const ACTIVATIONS = { relu: "relu", sigmoid: "sigmoid", softsign: "softsign", li
 export function readLayers(model: TfjsLayersModel, subject: string): TfDocument | string {
   if (model.missing) return `weights are missing: ${model.missing.join(", ")}`;
   const { calls, outputs } = readTopology(model, subject);
-  if (!isPlainlyCalled(model.topology)) return "a layer is called with arguments besides its inputs";
   const inputs = calls.filter(({ className }) => className === "InputLayer");
   const [input] = inputs;
   const shape = input?.config.batch_input_shape;
@@ -60,6 +59,8 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
     input.config.dtype !== "float32"
   )
     return "the model has other inputs than the images";
+  if (!isPlainlyCalled(model.topology, input.layer))
+    return "a layer is called with arguments besides its inputs";
   const byValue = new Map(calls.map((call) => [call.value, call]));
   if (byValue.size < calls.length) return "two layers have one name";
   const [, height, width] = shape;
@@ -186,13 +187,14 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
 }
 
 /** A call's arguments, such as `training`, stand behind each of its references: `["conv1", 0, 0, {}]`. */
-function isPlainlyCalled(topology: JsonObject): boolean {
+function isPlainlyCalled(topology: JsonObject, input: string): boolean {
   const root = objectOf(topology.model_config ?? topology);
-  const { layers, output_layers: results } = objectOf(root.config);
+  const { layers, input_layers: images, output_layers: results } = objectOf(root.config);
   const nodes = arrayOf(layers).flatMap((layer) => arrayOf(objectOf(layer).inbound_nodes));
   const references = [...nodes.flatMap((node) => arrayOf(node)), ...arrayOf(results)];
   return (
     root.class_name !== "Sequential" &&
+    JSON.stringify(images) === JSON.stringify([[input, 0, 0]]) &&
     references.every((reference) => {
       const [, , index, given = {}] = arrayOf(reference);
       return Array.isArray(reference) && index === 0 && JSON.stringify(given) === "{}";

@@ -9,8 +9,7 @@ import { difference } from "./settle.js";
 /** A file that is proven, with the checkpoint that it is proven against. */
 export interface Seed {
   readonly name: string;
-  readonly model: OnnxModel;
-  readonly checkpoint: Checkpoint;
+  readonly open: () => { readonly model: OnnxModel; readonly checkpoint: Checkpoint };
 }
 
 export interface Outcome {
@@ -42,7 +41,8 @@ export async function campaign(seeds: readonly Seed[], edits: number, seed: numb
   const wrong: string[] = [];
   for (let index = 0; index < edits; index++) {
     const random = randomOf(mulberry32(seed * 1_000_003 + index));
-    const { name, model, checkpoint } = random.pick(seeds);
+    const { name, open } = random.pick(seeds);
+    const { model, checkpoint } = open();
     const edited = edit(model, random);
     const finding = proved(edited.model, checkpoint);
     const [first] = typeof finding === "string" ? [] : finding.outputs;

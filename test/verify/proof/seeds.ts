@@ -1,6 +1,7 @@
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
+import { once } from "../../../src/core/once.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
 import type { Seed } from "./campaign.js";
 
@@ -41,25 +42,27 @@ export const EXPORTED: readonly (readonly [file: string, weights: string])[] = [
   ["real/osnet_x0_25_msmt17.torch2.8.onnx", "real/osnet_x0_25_msmt17.pth"],
 ];
 
-/** Every proven file that this machine has the fixtures of. */
+/** Every proven file that this machine has the fixtures of; each is made when it is first drawn. */
 export function seeds(): readonly Seed[] {
   const own = FAMILIES.filter((family) => !missing(`${family}.pth`)).flatMap((family) =>
-    Object.entries(OPTIONS).map(([form, options]) => {
-      const checkpoint = checkpointOf(`${family}.pth`);
-      return {
-        name: `${family} ${form}`,
-        checkpoint,
-        model: lowerToOnnx(checkpoint.graph, checkpoint.stateDict, options),
-      };
-    }),
+    Object.entries(OPTIONS).map(([form, options]) => ({
+      name: `${family} ${form}`,
+      open: once(() => {
+        const checkpoint = checkpointOf(`${family}.pth`);
+        return { checkpoint, model: lowerToOnnx(checkpoint.graph, checkpoint.stateDict, options) };
+      }),
+    })),
   );
-  const exported = EXPORTED.filter((files) => !missing(...files)).map(([file, weights]) => {
-    const model = decodeOnnx(readFixture(file), { subject: file });
-    const [input, ...others] = model.graph.inputs;
-    // Small images settle more edits in the same time.
-    const shape = [input?.shape?.[0] ?? "n", 3, "height", "width"];
-    const graph = { ...model.graph, inputs: [{ ...input, name: input?.name ?? "", shape }, ...others] };
-    return { name: file, checkpoint: checkpointOf(weights), model: { ...model, graph } };
-  });
+  const exported = EXPORTED.filter((files) => !missing(...files)).map(([file, weights]) => ({
+    name: file,
+    open: once(() => {
+      const model = decodeOnnx(readFixture(file), { subject: file });
+      const [input, ...others] = model.graph.inputs;
+      // Small images settle more edits in the same time.
+      const shape = [input?.shape?.[0] ?? "n", 3, "height", "width"];
+      const graph = { ...model.graph, inputs: [{ ...input, name: input?.name ?? "", shape }, ...others] };
+      return { checkpoint: checkpointOf(weights), model: { ...model, graph } };
+    }),
+  }));
   return [...own, ...exported];
 }
