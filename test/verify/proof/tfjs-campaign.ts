@@ -206,32 +206,20 @@ function proved(files: TfjsFiles, { graph, stateDict }: Checkpoint): Proved | un
   }
 }
 
-/** The value of a model's first output as tfjs calls it, and of its input. */
-function interfaceOf(model: TfjsModel): { readonly input: string; readonly output: string } {
-  if (model.format === "layers-model") {
-    const { calls, outputs } = readTopology(model, "edited");
-    return {
-      input: calls.find(({ className }) => className === "InputLayer")?.value ?? "",
-      output: outputs[0] ?? "",
-    };
-  }
-  const [output] = model.signature.outputs.values();
-  return {
-    input: model.nodes.find(({ op }) => op === "Placeholder")?.name ?? "",
-    output: output?.name ?? "",
-  };
-}
-
+/** What a program receives first, for each of the images; undefined if the model does not run. */
 async function run(files: TfjsFiles, model: TfjsModel): Promise<readonly RealTensor[] | undefined> {
-  const { input, output } = interfaceOf(model);
+  const outputs =
+    model.format === "layers-model"
+      ? readTopology(model, "edited").outputs.length
+      : model.signature.outputs.size;
   const plain = tfjsBackend(
     "tfjs-wasm",
-    { plain: { program: { files, input }, output }, tapped: { files, input }, nodes: new Map() },
+    { plain: files, outputs, tapped: { files, input: "" }, nodes: new Map() },
     "edited",
-  ).plain();
+  ).plain([{ name: "first", index: 0 }]);
   const results: RealTensor[] = [];
   try {
-    for (const images of inputs(2)) results.push(await plain.run(images));
+    for (const images of inputs(2)) results.push(...(await plain.run(images)));
   } catch {
     return undefined;
   }
