@@ -1,4 +1,4 @@
-import type { BeyondNetwork } from "../convert/import/file-outputs.js";
+import { type BeyondNetwork, withoutNorms } from "../convert/import/file-outputs.js";
 import { InputError } from "../core/errors.js";
 import type { Source } from "./sinks/sink.js";
 
@@ -14,15 +14,18 @@ interface BeyondOptions {
  * Weights hold no operators: of a file that gives embeddings of length 1 they are the network's all the same, and outputs
  * that are layers of the network lose nothing.
  *
- * @param toModel whether a model is written, and not weights alone
+ * @param target what is written: weights alone, a model, or one of a writer without an L2 norm
  * @throws InputError (`unsupported`) if something is left out that changes what users get, without `--drop-extra`
  */
 export function leftOut(
   { name, checkpoint }: Source,
-  toModel: boolean,
+  target: "weights" | "model" | "model without norms",
   { dropExtra = false }: BeyondOptions,
 ): readonly string[] {
-  const beyond = (checkpoint.outputs?.beyond ?? []).filter(({ kind }) => toModel || kind === "tail");
+  if (!checkpoint.outputs) return [];
+  const toModel = target !== "weights";
+  const outputs = target === "model" ? checkpoint.outputs : withoutNorms(checkpoint.outputs);
+  const beyond = outputs.beyond.filter(({ kind }) => toModel || kind === "tail");
   const refused = dropExtra ? [] : beyond.filter(({ isL2 }) => toModel || !isL2);
   if (refused.length > 0)
     throw new InputError({

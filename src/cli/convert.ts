@@ -61,7 +61,7 @@ export async function convert(
   const sink = await SINKS[to](options, io);
   await expectBeside(output, sink.beside?.(written) ?? [], force);
   const source = await openSource(input, from, options, io);
-  const dropped = leftOut(source, to === "onnx" || to === "tfjs", options);
+  const dropped = leftOut(source, targetOf(to, options), options);
   const lifted = options.verify ? await verifyLifted(source) : undefined;
   const made = sink.encode(source, written);
   const encoded = { ...made, notes: [...made.notes, ...dropped] };
@@ -85,6 +85,13 @@ export async function convert(
   source.close();
   await announce({ source, lifted, output, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
+}
+
+/** Keras layers have no L2 norm. */
+function targetOf(to: SinkFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[1] {
+  if (to === "onnx") return "model";
+  if (to === "tfjs") return tfjsFormat === "layers" ? "model without norms" : "model";
+  return "weights";
 }
 
 interface Conversion {

@@ -17,7 +17,10 @@ export interface ModelSinkOptions extends ModelOptions {
 export function keptResults(outputs: FileOutputs | undefined): ResultOptions {
   if (!outputs || outputs.results.length === 0) return {};
   return {
-    output: outputs.results.map(({ kind }) => ({ kind, name: kind })),
+    output: outputs.results.map(({ kind, name, floors }, index) => {
+      const isFirst = outputs.results.findIndex((result) => result.kind === kind) === index;
+      return { kind, name: isFirst ? kind : name, ...(floors ? { floors } : {}) };
+    }),
     ...(outputs.hasGates ? { gates: true } : {}),
   };
 }

@@ -1,6 +1,7 @@
 import { lowerToTfjs, lowerToTfjsLayers } from "../../convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import type { QuantizedDType } from "../../convert/formats/tfjs/model.js";
+import { withoutNorms } from "../../convert/import/file-outputs.js";
 import { badArgument } from "../options.js";
 import type { Io } from "../terminal.js";
 import { keptResults, type ModelSinkOptions, paritySink } from "./parity.js";
@@ -17,7 +18,8 @@ export interface TfjsSinkOptions extends ModelSinkOptions {
 export function tfjsSink(options: TfjsSinkOptions, io: Io): Sink {
   const isGraph = isGraphFormat(options);
   return paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }) => {
-    const all = { ...keptResults(outputs), ...options };
+    const kept = isGraph || !outputs ? outputs : withoutNorms(outputs);
+    const all = { ...keptResults(kept), ...options };
     const model = isGraph ? lowerToTfjs(graph, stateDict, all) : lowerToTfjsLayers(graph, stateDict, all);
     const { json, shards } = encodeTfjs(model);
     return { bytes: json, shards, notes: [] };

@@ -1,10 +1,10 @@
-import { RESULT_KINDS, type ResultKind } from "../export/results.js";
+import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/results.js";
 import type { GraphMatch } from "./match.js";
 
 /** What a model's file gives its users, as far as another file can give it too, and what is left out then. */
 export interface FileOutputs {
-  /** Results of the network, in the file's order. */
-  readonly results: readonly { readonly kind: ResultKind; readonly name: string }[];
+  /** Results of the network, plain or divided by their L2 norm, in the file's order and under its names. */
+  readonly results: readonly WantedResult[];
   /** Whether the gate vectors of all streams are outputs too. */
   readonly hasGates: boolean;
   /** What is neither, in the file's order. */
@@ -19,42 +19,82 @@ export interface BeyondNetwork {
   readonly output: string;
   readonly description: string;
   /** Whether it is a division by the L2 norm and nothing else, which leaves the embedding's direction. */
-  readonly isL2?: true;
+  readonly isL2?: boolean;
+}
+
+/** A matched file, with the meaning of what is behind its layers as far as that is known. */
+interface Matched extends Pick<GraphMatch, "graph"> {
+  readonly outputs: readonly (GraphMatch["outputs"][number] & {
+    readonly operations?:
+      | readonly { readonly kind: string; readonly floors?: readonly NormFloor[] }[]
+      | undefined;
+  })[];
 }
 
 /** @param names the outputs that the file declares, in order */
-export function fileOutputs({ graph, outputs }: GraphMatch, names: readonly string[]): FileOutputs {
+export function fileOutputs({ graph, outputs }: Matched, names: readonly string[]): FileOutputs {
   const matched = new Map(outputs.map((output) => [output.name, output]));
-  const tailOf = (name: string): readonly string[] => matched.get(name)?.tail ?? [];
   const gates = new Set(graph.gates.map(({ layer }) => layer));
   const direct = new Set(outputs.flatMap(({ layer, tail }) => (tail.length === 0 ? layer : [])));
   const hasGates = gates.size > 0 && [...gates].every((gate) => direct.has(gate));
-  const kindOf = (name: string): ResultKind | undefined =>
-    RESULT_KINDS.find((kind) => graph.outputs[kind] === matched.get(name)?.layer);
-  // Of a result that the file gives twice, the one that is not changed.
-  const chosen = new Map<ResultKind, string>();
-  for (const name of [...names].sort((a, b) => tailOf(a).length - tailOf(b).length)) {
-    const kind = kindOf(name);
-    if (kind !== undefined && !chosen.has(kind)) chosen.set(kind, name);
-  }
-  const beyond = names.flatMap((output): readonly BeyondNetwork[] => {
+  const results: WantedResult[] = [];
+  const beyond: BeyondNetwork[] = [];
+  /** Results that some output stands for, though it is changed. */
+  const changed: { readonly kind: ResultKind; readonly name: string }[] = [];
+  for (const output of names) {
     const match = matched.get(output);
-    if (!match) return [{ kind: "output", output, description: "which no layer of the network leads to" }];
-    const { layer, tail } = match;
-    const kind = kindOf(output);
-    if (tail.length > 0) {
-      const isL2 = kind !== undefined && String(tail) === "l2Normalize";
-      return [
-        { kind: "tail", output, description: `${tail.join(", ")} after ${layer}`, ...(isL2 ? { isL2 } : {}) },
-      ];
+    if (!match) {
+      beyond.push({ kind: "output", output, description: "which no layer of the network leads to" });
+      continue;
     }
-    if ((hasGates && gates.has(layer)) || (kind !== undefined && chosen.get(kind) === output)) return [];
-    const description = kind === undefined ? `the layer ${layer}` : `${layer} a second time`;
-    return [{ kind: "output", output, description }];
-  });
-  const results = names.flatMap((name) => {
-    const kind = kindOf(name);
-    return kind !== undefined && chosen.get(kind) === name ? [{ kind, name }] : [];
-  });
-  return { results, hasGates, beyond };
+    const { layer, tail } = match;
+    const kind = RESULT_KINDS.find((candidate) => graph.outputs[candidate] === layer);
+    const floors = kind && l2Of(match);
+    const isPlain = tail.length === 0;
+    const isNew = !results.some(
+      (result) => result.kind === kind && (result.floors === undefined) === isPlain,
+    );
+    if (kind && isNew && (isPlain || floors)) {
+      results.push({ kind, name: output, ...(isPlain || !floors ? {} : { floors }) });
+    } else if (!isPlain) {
+      const isL2 = kind !== undefined && String(tail) === "l2Normalize";
+      beyond.push({ kind: "tail", output, description: `${tail.join(", ")} after ${layer}`, isL2 });
+      if (kind) changed.push({ kind, name: output });
+    } else if (!hasGates || !gates.has(layer)) {
+      const description = kind === undefined ? `the layer ${layer}` : `${layer} a second time`;
+      beyond.push({ kind: "output", output, description });
+    }
+  }
+  const left = changed.filter(({ kind }) => !results.some((result) => result.kind === kind));
+  return { results: results.length > 0 ? results : left.slice(0, 1), hasGates, beyond };
+}
+
+/** What keeps the L2 norm from being zero by which an output is divided; undefined if something else is behind its layer. */
+function l2Of({ tail, operations }: Matched["outputs"][number]): readonly NormFloor[] | undefined {
+  const [operation, ...others] = (operations ?? []).filter(({ kind }) => kind !== "flatten");
+  return tail.length > 0 && operation?.kind === "l2Normalize" && others.length === 0
+    ? operation.floors
+    : undefined;
+}
+
+/** The same, of a file that is written by a writer without an L2 norm. */
+export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOutputs {
+  const plain = results.filter(({ floors }) => !floors);
+  const lost = results.filter(({ floors }) => floors);
+  const others = lost.filter(({ kind }) => !plain.some((result) => result.kind === kind));
+  return {
+    results: [...plain, ...others.map(({ kind, name }) => ({ kind, name }))],
+    hasGates,
+    beyond: [
+      ...beyond,
+      ...lost.map(
+        ({ kind, name }): BeyondNetwork => ({
+          kind: "tail",
+          output: name,
+          description: `l2Normalize after the ${kind}`,
+          isL2: true,
+        }),
+      ),
+    ],
+  };
 }
