@@ -62,7 +62,7 @@ export async function convert(
   await expectBeside(output, sink.beside?.(written) ?? [], force);
   const source = await openSource(input, from, options, io);
   const dropped = leftOut(source, targetOf(to, options), options);
-  const lifted = options.verify ? await verifyLifted(source) : undefined;
+  const lifted = options.verify ? await verifyLifted(source, options) : undefined;
   const made = sink.encode(source, written);
   const encoded = { ...made, notes: [...made.notes, ...dropped] };
 

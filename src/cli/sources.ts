@@ -93,13 +93,18 @@ async function openTfjs(input: string, arch: string | OsnetSpec | undefined, io:
  *
  * @throws InputError (`unsupported`) if the two do not agree: then the model was misread, or is broken
  */
-export async function verifyLifted(source: OpenSource): Promise<ParityReport | undefined> {
+export async function verifyLifted(
+  source: OpenSource,
+  { dropExtra = false }: { readonly dropExtra?: boolean } = {},
+): Promise<ParityReport | undefined> {
   if (!MODELS.has(source.checkpoint.decoded.format) || source.isRunnable === false) return undefined;
   const { openVerification } = await import("../verify/open.js");
   const { verify } = await import("../verify/verify.js");
   const { checkpoint, ...model } = source;
   const report = await verify(await openVerification(model, { ...model, checkpoint }));
   if (report.passed) return report;
+  // A graph that departs from its network was refused: what is left is behind its outputs, which the user leaves out.
+  if (dropExtra && report.faults.every(({ kind }) => kind === "structure")) return undefined;
   // Activations on integers are rounded, which no weights say: a run shows no more than that the structure is right.
   const isQuantised = (report.weights?.quantised ?? 0) > 0;
   if (isQuantised && report.faults.every(({ kind }) => kind === "numeric" || kind === "weights"))

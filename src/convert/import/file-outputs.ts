@@ -1,5 +1,6 @@
 import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/results.js";
 import type { GraphMatch } from "./match.js";
+import type { MatchedOutput } from "./outputs.js";
 
 /** What a model's file gives its users, as far as another file can give it too, and what is left out then. */
 export interface FileOutputs {
@@ -22,17 +23,11 @@ export interface BeyondNetwork {
   readonly isL2?: boolean;
 }
 
-/** A matched file, with the meaning of what is behind its layers as far as that is known. */
-interface Matched extends Pick<GraphMatch, "graph"> {
-  readonly outputs: readonly (GraphMatch["outputs"][number] & {
-    readonly operations?:
-      | readonly { readonly kind: string; readonly floors?: readonly NormFloor[] }[]
-      | undefined;
-  })[];
-}
-
 /** @param names the outputs that the file declares, in order */
-export function fileOutputs({ graph, outputs }: Matched, names: readonly string[]): FileOutputs {
+export function fileOutputs(
+  { graph, outputs }: Pick<GraphMatch, "graph" | "outputs">,
+  names: readonly string[],
+): FileOutputs {
   const matched = new Map(outputs.map((output) => [output.name, output]));
   const gates = new Set(graph.gates.map(({ layer }) => layer));
   const direct = new Set(outputs.flatMap(({ layer, tail }) => (tail.length === 0 ? layer : [])));
@@ -70,7 +65,7 @@ export function fileOutputs({ graph, outputs }: Matched, names: readonly string[
 }
 
 /** What keeps the L2 norm from being zero by which an output is divided; undefined if something else is behind its layer. */
-function l2Of({ tail, operations }: Matched["outputs"][number]): readonly NormFloor[] | undefined {
+function l2Of({ tail, operations }: MatchedOutput): readonly NormFloor[] | undefined {
   const [operation, ...others] = (operations ?? []).filter(({ kind }) => kind !== "flatten");
   return tail.length > 0 && operation?.kind === "l2Normalize" && others.length === 0
     ? operation.floors

@@ -1,5 +1,6 @@
 import type { ParameterRole, Size2d } from "../../arch/index.js";
 import type { DType, Tensor } from "../../core/tensor.js";
+import type { NormFloor } from "../export/results.js";
 import type { StoredTensor } from "../formats/tfjs/index.js";
 
 /**
@@ -59,13 +60,6 @@ interface ForeignOpTable {
     /** Of a Clip, as far as they are constants: NaN where one is not. */
     readonly bounds?: ClipBounds;
   };
-}
-
-/** What keeps an L2 norm from being zero: ε added to its square or its length, or the least value of either. */
-export interface NormFloor {
-  readonly of: "square" | "length";
-  readonly how: "sum" | "max";
-  readonly epsilon: number;
 }
 
 export interface ClipBounds {
@@ -174,3 +168,5 @@ export interface ForeignGraph {
   /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
 }
+
+export type { NormFloor } from "../export/results.js";

@@ -5,13 +5,13 @@ import { SMALL_SPEC } from "../export/graphs.js";
 
 const graph = expand(SMALL_SPEC);
 const { features = "", logits = "" } = graph.outputs;
-const plain = (name: string, layer: string) => ({ name, layer, tail: [] });
-const floors = [{ of: "length", how: "max", epsilon: 1e-12 }] as const;
+const plain = (name: string, layer: string) => ({ name, layer, tail: [], operations: [] });
+const floors = [{ of: "length", how: "max", epsilon: 1e-12 } as const];
 const unit = (name: string, layer: string) => ({
   name,
   layer,
   tail: ["l2Normalize"],
-  operations: [{ kind: "l2Normalize", floors }],
+  operations: [{ kind: "l2Normalize" as const, floors }],
 });
 const outputsOf = (...outputs: Parameters<typeof fileOutputs>[0]["outputs"]) =>
   fileOutputs(
@@ -44,7 +44,7 @@ describe("what a file gives", () => {
   });
 
   it("is the network's where only a changed one is given", () => {
-    const changed = outputsOf({ name: "a", layer: features, tail: ["Slice"] });
+    const changed = outputsOf({ name: "a", layer: features, tail: ["Slice"], operations: undefined });
     expect(changed.results).toEqual([{ kind: "features", name: "a" }]);
     expect(changed.beyond).toMatchObject([{ kind: "tail", output: "a", isL2: false }]);
   });
