@@ -204,6 +204,16 @@ const FAULTS: readonly [
     /height and width/,
   ],
   [
+    "a residual subtracted",
+    "osnet",
+    false,
+    operator("conv3.1.add", "Sub"),
+    "conv3.1.add",
+    "terms-weighted",
+    /conv3\.0 is subtracted, not added/,
+  ],
+  ["an ELU at the end", "osnet", false, operator("fc.2", "Elu"), "fc.2", "relu-other", /it is an ELU/],
+  [
     "a bias off by 0.001",
     "osnet",
     false,

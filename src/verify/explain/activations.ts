@@ -87,16 +87,19 @@ function otherwise(
   says: string,
   f: (x: number) => number,
 ): Hypothesis[] {
-  return input
-    ? [
-        {
-          cause,
-          says,
-          output: () => mapped(input, f),
-          rounding: (i) => ROUNDINGS * Math.abs(input.data[i] as number),
-        },
-      ]
-    : [];
+  if (!input) return [];
+  // e^x − 1 and 1 + e^x round in units of 1, unless all values are smaller.
+  let most = 0;
+  for (const x of input.data) most = Math.max(most, Math.abs(x));
+  const unit = Math.min(1, most);
+  return [
+    {
+      cause,
+      says,
+      output: () => mapped(input, f),
+      rounding: (i) => ROUNDINGS * (unit + Math.abs(input.data[i] as number)),
+    },
+  ];
 }
 
 /** A function of the step's own output. */

@@ -11,6 +11,7 @@ import {
   formatCosine,
   formatError,
   formatMargin,
+  groupFaults,
   marginMeaning,
   plural,
   suiteClause,
@@ -19,7 +20,7 @@ import {
   worstFirst,
   worstMargin,
 } from "./facts.js";
-import { findings, groupFaults } from "./findings.js";
+import { findings } from "./findings.js";
 
 /** What the Markdown reports are made of: names, prose, tables, and a document of bounded size. */
 
@@ -85,14 +86,14 @@ export function assemble(sections: readonly string[]): string {
 
 /** Parts of Markdown reports that a model's and a suite's have in common. */
 
-export function faultTable(faults: readonly Fault[], most: number): string {
+export function faultTable(faults: readonly Fault[]): string {
   const rows = groupFaults(faults).map(({ name, kind, worst }) => [
     code(name),
     kind,
     formatMargin(worst.margin),
     text(worst.explanation, 400),
   ]);
-  return table(["layer", "kind", "margin", "what is wrong"], "llrl", rows, most);
+  return table(["layer", "kind", "margin", "what is wrong"], "llrl", rows, rows.length);
 }
 
 export function baselineSection(comparison: BaselineComparison): string {
@@ -135,7 +136,7 @@ export function renderMarkdown(
   return assemble([
     `## ${mark(passed)} ${passed ? "Parity holds" : "Parity does not hold"}: ${code(candidate.name)}`,
     [`**${verdictClause(report, code)}**`, heading(report), ...linkLine(links)].join("  \n"),
-    ...(faults.length > 0 ? [`### Faults\n\n${faultTable(faults, 20)}`] : []),
+    ...(faults.length > 0 ? [`### Faults\n\n${faultTable(faults)}`] : []),
     ...(baseline ? [baselineSection(baseline)] : []),
     worstLayers(report),
     ...(gates.length > 0 ? [gateTable(report)] : []),
@@ -245,7 +246,7 @@ function failedEntry({ id, report, error }: SuiteEntry): string {
   if (!report) return `### ⚠️ ${entryTitle(id)}\n\n${text(error ?? "nothing was compared", 400)}`;
   return [
     `### ${mark(false)} ${entryTitle(id)}\n\n${verdictClause(report, code)}`,
-    ...(report.faults.length > 0 ? [faultTable(report.faults, 5)] : []),
+    ...(report.faults.length > 0 ? [faultTable(report.faults)] : []),
     ...(report.baseline ? [`#${baselineSection(report.baseline)}`] : []),
   ].join("\n\n");
 }

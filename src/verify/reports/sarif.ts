@@ -1,8 +1,7 @@
 import type { Fault, ParityReport } from "../report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
-import { title } from "./facts.js";
-import { groupFaults } from "./findings.js";
+import { groupFaults, title } from "./facts.js";
 
 /**
  * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layers that it is in as logical

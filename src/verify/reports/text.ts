@@ -4,6 +4,7 @@ import {
   formatCosine,
   formatError,
   formatMargin,
+  groupFaults,
   marginMeaning,
   resultOf,
   TELLING_NOTE,
@@ -46,15 +47,10 @@ function heading(report: ParityReport, paint: Paint): string {
 }
 
 function faultList({ faults }: ParityReport, paint: Paint): string {
-  const shown = faults
-    .slice(0, 20)
-    .map(({ layer, kind, explanation }) => `  ${paint.bad(kind)} ${clean(layer)}: ${clean(explanation)}`);
-  const more = faults.length - shown.length;
-  return [
-    paint.strong("Faults"),
-    ...shown,
-    ...(more > 0 ? [`  … and ${more} more, see the JSON report`] : []),
-  ].join("\n");
+  const shown = groupFaults(faults).map(
+    ({ name, kind, worst }) => `  ${paint.bad(kind)} ${clean(name)}: ${clean(worst.explanation)}`,
+  );
+  return [paint.strong("Faults"), ...shown].join("\n");
 }
 
 /** A column of figures: its title and what it shows of a layer. */

@@ -12,6 +12,7 @@ import {
   formatCosine,
   formatError,
   formatMargin,
+  groupFaults,
   marginMeaning,
   marginOf,
   plural,
@@ -20,7 +21,7 @@ import {
   worstLayer,
   worstMargin,
 } from "../facts.js";
-import { groupFaults, groupOf, joinOrders } from "../findings.js";
+import { groupOf, joinOrders } from "../findings.js";
 import { heatMapData, heatMaps } from "./heat-map.js";
 import { marginClass, marginLegend } from "./margin-class.js";
 import { html, type Markup, NOTHING, raw } from "./markup.js";
@@ -148,17 +149,14 @@ export interface Wrong {
   readonly isWarning?: boolean;
 }
 
-/** More are in the JSON report. */
-const MOST_FAULTS = 100;
-
-/** Worst first, as the report has them. */
+/** In network order, as the report has them. */
 export function faultSection(faults: readonly Fault[]): Markup {
   const wrongs = wrongsOf(faults);
   const note =
     wrongs.length < faults.length
       ? " What is wrong with a gate is wrong in every stream, and stands here once."
       : "";
-  return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(faults.length, "fault")}</h2>
+  return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(wrongs.length, "fault")}</h2>
 <p class="soft">Where the candidate first departs from the reference; what follows from it further on is not listed.${note}</p>
 ${wrongList(wrongs)}</section>`;
 }
@@ -173,8 +171,7 @@ export function wrongsOf(faults: readonly Fault[]): readonly Wrong[] {
 }
 
 export function wrongList(wrongs: readonly Wrong[]): Markup {
-  const rest = wrongs.length - MOST_FAULTS;
-  return html`<ol class="faults">${wrongs.slice(0, MOST_FAULTS).map(item)}</ol>${rest > 0 ? html`<p class="soft">… and ${rest} more, see the JSON report</p>` : NOTHING}`;
+  return html`<ol class="faults">${wrongs.map(item)}</ol>`;
 }
 
 function item({ name, kind, amount, what, of, isWarning = false }: Wrong): Markup {
