@@ -1,10 +1,12 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { PixelOrder } from "../convert/export/preprocess.js";
-import { expectWritable, openInput, sweepTemporaries } from "../node/index.js";
+import { sniffFormat } from "../convert/formats/sniff.js";
+import { expectWritable, isFolder, openInput, type ReadProgress, sweepTemporaries } from "../node/index.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { compareToBaseline } from "../verify/baseline.js";
 import { openVerification } from "../verify/open.js";
+import type { NamedBytes } from "../verify/open-file.js";
 import type { Tolerance } from "../verify/report.js";
 import { renderReport } from "../verify/reports/index.js";
 import { renderJson } from "../verify/reports/json.js";
@@ -38,6 +40,23 @@ interface VerifyOptions extends BaselineFlags {
   readonly quiet?: boolean;
 }
 
+/** A reference: a checkpoint or a recording, read where it is needed; or a model, with what lies beside it. */
+async function openReferenceFile(
+  path: string,
+  options: VerifyOptions,
+  io: Io,
+  onProgress: ReadProgress,
+): Promise<{ readonly file: NamedBytes; readonly close: () => void }> {
+  const close = (): void => undefined;
+  if (await isFolder(path)) return { file: await readModel(path, io, options), close };
+  const bytes = await openInput(path, { onProgress, stdin: io.stdin });
+  const format = sniffFormat(bytes);
+  if ((format !== "onnx" && format !== "tfjs") || path === "-")
+    return { file: { name: basename(path), bytes }, close: () => bytes.close() };
+  bytes.close();
+  return { file: await readModel(path, io, options), close };
+}
+
 /** Verifies a candidate file against a reference file; exit status 0 if parity holds, 1 if not. */
 export async function verifyFiles(candidate: string, options: VerifyOptions, io: Io): Promise<ExitStatus> {
   const started = performance.now();
@@ -61,21 +80,17 @@ export async function verifyFiles(candidate: string, options: VerifyOptions, io:
   const images = await readImages(options.input);
   const model = await readModel(candidate, io, options);
   const reading = readingProgress(reference, options, io);
-  const referenceBytes = await openInput(reference, { onProgress: reading.update, stdin: io.stdin });
-  const verification = await openVerification(
-    model,
-    { name: basename(reference), bytes: referenceBytes },
-    {
-      ...(backend ? { backend } : {}),
-      ...(options.output === undefined ? {} : { output: options.output }),
-      ...(options.inputOrder ? { inputOrder: options.inputOrder } : {}),
-      ...(images ? { images } : {}),
-      ...(arch === undefined ? {} : { arch }),
-      ...(options.key === undefined ? {} : { key: options.key }),
-      ...(options.batch === undefined ? {} : { batch: options.batch }),
-      ...(options.size === undefined ? {} : { size: options.size }),
-    },
-  );
+  const against = await openReferenceFile(reference, options, io, reading.update);
+  const verification = await openVerification(model, against.file, {
+    ...(backend ? { backend } : {}),
+    ...(options.output === undefined ? {} : { output: options.output }),
+    ...(options.inputOrder ? { inputOrder: options.inputOrder } : {}),
+    ...(images ? { images } : {}),
+    ...(arch === undefined ? {} : { arch }),
+    ...(options.key === undefined ? {} : { key: options.key }),
+    ...(options.batch === undefined ? {} : { batch: options.batch }),
+    ...(options.size === undefined ? {} : { size: options.size }),
+  });
   reading.clear();
   const bar = progress("verifying layer", io);
   const verified = await verify({
@@ -84,7 +99,7 @@ export async function verifyFiles(candidate: string, options: VerifyOptions, io:
     onProgress: bar.update,
   });
   bar.clear();
-  referenceBytes.close();
+  against.close();
   const compared = { ...verified, run: runFacts((performance.now() - started) / 1000) };
   const report = comparison && baseline ? compareToBaseline(compared, baseline, comparison) : compared;
   const path = relative(process.cwd(), candidate).split(sep).join("/");

@@ -1,4 +1,4 @@
-import type { LayerGraph } from "../arch/index.js";
+import type { LayerGraph, OsnetSpec } from "../arch/index.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { InputError } from "../core/errors.js";
 import { architectureOf } from "./architecture.js";
@@ -17,6 +17,7 @@ import type { ModelFile } from "./candidate/models.js";
 import { type ImageOptions, imagesFor, imagesSeen } from "./inputs/input-images.js";
 import { feedPixels, withImages } from "./inputs/pixels.js";
 import { describe, type FileOptions, type NamedBytes, type OpenFile, openFile } from "./open-file.js";
+import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
 
@@ -24,7 +25,8 @@ export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions
 
 /**
  * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
- * in float64); the reference a checkpoint or a recording.
+ * in float64); the reference a checkpoint, a recording, or a model, whose
+ * weights are lifted and whose outputs are compared besides.
  *
  * The architecture is the checkpoint's, where there is one: what a candidate says of itself is not believed. Without a
  * checkpoint it is the one that the ONNX file states, and the recording then judges it.
@@ -37,15 +39,9 @@ export async function openVerification(
   options: OpenOptions = {},
 ): Promise<Verification> {
   const candidateFile = openFile(candidate, options);
-  const referenceFile = openFile(reference, options);
-  if (referenceFile.kind === "model")
-    throw new InputError({
-      code: "argument",
-      subject: reference.name,
-      found: `${referenceFile.format === "onnx" ? "an ONNX file" : "a TensorFlow.js model"} as the reference`,
-      expected: "a checkpoint or a recording",
-      remedy: "give what the model was converted from",
-    });
+  const given = openFile(reference, options);
+  const lifted = liftedFile(reference, given, options);
+  const referenceFile = given.kind === "model" ? withFactorsOf(candidate, candidateFile, lifted) : lifted;
   const graph = architectureOf(candidate.name, candidateFile, referenceFile);
   const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
@@ -55,11 +51,14 @@ export async function openVerification(
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
   const against = await openReference(reference, referenceFile, graph, recordings[0]);
+  const model = given.kind === "model" ? given.model.candidate(graph, against.party) : undefined;
+  if (model) expectSound(model);
   return {
     graph,
     candidate: side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
+    ...(model?.program ? { referenceProgram: model.program } : {}),
     images: imagesSeen(side, images, recordings.length > 0),
     imagesSource: side.preprocess
       ? `${source}, through the file's own preprocessing (${side.preprocess.description})`
@@ -69,6 +68,25 @@ export async function openVerification(
       ? compareCheckpoint(candidateFile.model, referenceFile.checkpoint, graph, side, against)
       : {}),
   };
+}
+
+/** A folded reference with the candidate's factors, where it has those. */
+function withFactorsOf(candidate: NamedBytes, file: OpenFile, reference: OpenFile): OpenFile {
+  if (reference.kind !== "checkpoint" || file.kind === "recording") return reference;
+  const { graph, spec } = reference.checkpoint;
+  const checkpoint = withFactors(graph, reference.checkpoint, checkpointOf(candidate, file, spec));
+  return { ...reference, checkpoint };
+}
+
+/** What a candidate's weights are, if its graph is the network's. */
+function checkpointOf(candidate: NamedBytes, file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
+  try {
+    const lifted = liftedFile(candidate, file, { arch });
+    return lifted.kind === "checkpoint" ? lifted.checkpoint : undefined;
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
 }
 
 /**

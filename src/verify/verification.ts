@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../arch/index.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
 import type { Backend } from "./backends/backend.js";
-import type { Candidate, Side } from "./candidate/candidate.js";
+import type { Candidate, Program, Side } from "./candidate/candidate.js";
 import type { Fault, RelativeTolerance, Tolerance, WeightsResult } from "./report.js";
 import type { QuantizedWeights } from "./weights/quantization.js";
 
@@ -19,6 +19,8 @@ export interface Verification {
   readonly images: Tensor<"float32">;
   /** Images that the candidate takes at a time, where it fixes them. */
   readonly batch?: number;
+  /** Of a model as the reference: what a program receives of it. */
+  readonly referenceProgram?: Program;
   /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
   /** Default: derived bounds where `parameters` are given, else `DEFAULT_TOLERANCE`. */

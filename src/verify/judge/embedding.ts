@@ -4,12 +4,13 @@ import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { layerFault } from "../faults.js";
+import { measure } from "../metrics.js";
 import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";
 import { applyOperations, describeOperations } from "./operations.js";
 import { rerun } from "./reruns.js";
-import { judgeOutput, rerunTolerance } from "./verdicts.js";
+import { judgeOutput, rerunTolerance, TAPPING_TOLERANCE } from "./verdicts.js";
 
 /** A layer of the run that also gave the inner values, and the reference's. */
 export interface LayerValues {
@@ -128,18 +129,63 @@ export async function outputJudge(
           ? await rerun(candidate, model, { images, outputs: judged, batch })
           : undefined;
       const summary = quantized?.summary;
+      const reference = await againstReference(verification, outputs[0], values?.[0]);
       return {
         output: main ? { ...main, ...(reruns ? { reruns } : {}) } : embedding,
         further: results.slice(1).flatMap((result) => result ?? []),
         quantization: summary && loss ? { ...summary, ...loss } : undefined,
         notJudged: [...beyond.map(({ name }) => name), ...(program?.notJudged ?? [])],
-        faults,
+        faults: [...faults, ...reference],
       };
     },
     async release() {
       await model?.release();
     },
   };
+}
+
+/** The output that counts against the same of a model that is the reference, both as programs receive them. */
+async function againstReference(
+  { candidate, referenceProgram, images }: Verification,
+  output: ModelOutput | undefined,
+  found: RealTensor | undefined,
+): Promise<readonly Fault[]> {
+  if (!referenceProgram || !output?.operations || !found) return [];
+  const isSame = ({ layer, operations }: ModelOutput): boolean =>
+    layer === output.layer &&
+    describeOperations(operations ?? []) === describeOperations(output.operations ?? []);
+  const isChosen = (candidate.program?.notJudged.length ?? 0) > 0;
+  const counted = isChosen ? referenceProgram.outputs : referenceProgram.outputs.slice(0, 1);
+  const place = counted.findIndex(isSame);
+  const [first] = referenceProgram.outputs;
+  if (place < 0)
+    return [
+      layerFault(
+        { name: output.layer },
+        "structure",
+        null,
+        `found ${[output.layer, describeOperations(output.operations)].filter(Boolean).join(", ")} as the output ${JSON.stringify(output.name)}, expected the reference's ${[first?.layer, describeOperations(first?.operations ?? [])].filter(Boolean).join(", ")}`,
+      ),
+    ];
+  const model = referenceProgram.load();
+  try {
+    const expected = (await model.run(images))[place];
+    const { relMax, maxAbs, mismatchedNonFinite } =
+      expected && isSameShape(expected.shape, found.shape)
+        ? measure(expected, found)
+        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
+    if (mismatchedNonFinite === 0 && relMax <= TAPPING_TOLERANCE.value) return [];
+    return [
+      layerFault(
+        { name: output.layer },
+        "numeric",
+        null,
+        `the output ${JSON.stringify(output.name)} differs from the reference's own by ${maxAbs.toPrecision(3)}, though the weights are compared`,
+      ),
+    ];
+  } finally {
+    await model.release();
+  }
 }
 
 function resultOf({ outputs }: LayerGraph, layer: string): string {

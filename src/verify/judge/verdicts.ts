@@ -118,7 +118,7 @@ function gateChannels(expected: RealTensor, actual: RealTensor): GateChannels {
  * By how much of its largest value a run without inner outputs may move the embedding where layers are judged by
  * bounds: runtimes fuse other layers then, and honest roundings of a deep network add up to 1e-5 of it.
  */
-const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-3 };
+export const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-3 };
 
 /**
  * In half precision the run that shows all values rounds all of them, which adds up to more than that. The other run

@@ -1,0 +1,122 @@
+import type { LayerGraph, LayerNode } from "../arch/index.js";
+import type { Checkpoint } from "../convert/import/checkpoint.js";
+import { openOnnxCheckpoint, openTfjsCheckpoint } from "../convert/import/lifted-checkpoint.js";
+import { toBytes } from "../core/bytes.js";
+import { InputError } from "../core/errors.js";
+import type { StateDict } from "../core/tensor.js";
+import { toReal } from "../core/tensor-cast.js";
+import type { Candidate } from "./candidate/candidate.js";
+import type { FileOptions, NamedBytes, OpenFile } from "./open-file.js";
+
+/**
+ * A model as the reference: the network is the one of its weights, lifted to a state dict, and its own outputs are compared
+ * besides.
+ */
+
+/**
+ * A model's weights as a checkpoint; anything else as it is.
+ *
+ * @throws InputError (`unsupported`, `state-dict`) if the model is no OSNet, or departs from one
+ */
+export function liftedFile(file: NamedBytes, opened: OpenFile, { arch }: FileOptions): OpenFile {
+  if (opened.kind !== "model") return opened;
+  const { name: subject, bytes, shards = new Map(), sidecar } = file;
+  const options = { subject, ...(arch === undefined ? {} : { arch }) };
+  const checkpoint =
+    opened.format === "onnx"
+      ? openOnnxCheckpoint(toBytes(bytes), { ...options, ...(sidecar ? { sidecar } : {}) })
+      : openTfjsCheckpoint({ json: toBytes(bytes), shards }, options);
+  return { kind: "checkpoint", format: opened.format, checkpoint };
+}
+
+/** @throws InputError (`unsupported`) if what the reference gives or takes is not a network's */
+export function expectSound({ party, structure = [] }: Candidate): void {
+  const [first] = structure;
+  if (!first) return;
+  throw new InputError({
+    code: "unsupported",
+    subject: party.name,
+    found: `a reference at fault itself (${first.layer}: ${first.explanation})`,
+    expected: "a model of the network",
+    remedy: "verify it against its checkpoint",
+  });
+}
+
+/** Roundings between products of a convolution and its batch norm that were computed apart. */
+const FOLDING = 8 * 2 ** -24;
+
+/**
+ * A reference whose batch norms are folded shows products only. Where the candidate has the factors, and their product is
+ * the reference's to the rounding of folding, they stand for the reference's, so that the two layers are judged one by one.
+ *
+ * @param reference a state dict that was lifted from a model
+ * @param candidate the same of the candidate
+ */
+export function withFactors(
+  { nodes }: LayerGraph,
+  reference: Checkpoint,
+  candidate: Checkpoint | undefined,
+): Checkpoint {
+  if (!candidate) return reference;
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+  const stateDict = new Map(reference.stateDict);
+  for (const norm of nodes) {
+    const source = norm.op.kind === "batchNorm" ? byName.get(norm.inputs[0] ?? "") : undefined;
+    if (!source?.parameters.weight || norm.op.kind !== "batchNorm") continue;
+    const { epsilon } = norm.op;
+    const wanted = productOf(reference.stateDict, source, norm, epsilon);
+    const found = productOf(candidate.stateDict, source, norm, epsilon);
+    if (!wanted?.isNeutral || !found || found.isNeutral || !isNear(wanted, found)) continue;
+    for (const path of [...Object.values(source.parameters), ...Object.values(norm.parameters)]) {
+      const tensor = path === undefined ? undefined : candidate.stateDict.get(path);
+      if (path !== undefined && tensor) stateDict.set(path, tensor);
+    }
+  }
+  return { ...reference, stateDict };
+}
+
+interface Product {
+  readonly weight: Float64Array;
+  readonly bias: Float64Array;
+  /** |(b − μ)s| + |β|: what the bias's roundings are shares of. */
+  readonly scale: Float64Array;
+  /** Whether the norm does nothing but add a bias. */
+  readonly isNeutral: boolean;
+}
+
+/** W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β. */
+function productOf(
+  stateDict: StateDict,
+  source: LayerNode,
+  norm: LayerNode,
+  epsilon: number,
+): Product | undefined {
+  const read = (path: string | undefined): Float32Array | Float64Array | undefined => {
+    const tensor = path === undefined ? undefined : stateDict.get(path);
+    return tensor && toReal(tensor, path ?? "").data;
+  };
+  const { weight: gamma, bias: beta, runningMean, runningVar } = norm.parameters;
+  const [w, b] = [read(source.parameters.weight), read(source.parameters.bias)];
+  const [g, o, m, v] = [gamma, beta, runningMean, runningVar].map(read);
+  if (!w || !g || !o || !m || !v) return undefined;
+  const factor = Float64Array.from(g, (value, at) => value / Math.sqrt((v[at] ?? 0) + epsilon));
+  const size = w.length / g.length;
+  const moved = Float64Array.from(g, (_, at) => ((b?.[at] ?? 0) - (m[at] ?? 0)) * (factor[at] ?? 0));
+  return {
+    weight: Float64Array.from(w, (value, at) => value * (factor[Math.floor(at / size)] ?? 0)),
+    bias: moved.map((value, at) => value + (o[at] ?? 0)),
+    scale: moved.map((value, at) => Math.abs(value) + Math.abs(o[at] ?? 0)),
+    isNeutral: factor.every((value) => Math.abs(value - 1) < 1e-6) && m.every((value) => value === 0),
+  };
+}
+
+function isNear(wanted: Product, found: Product): boolean {
+  const within = (a: number, b: number, scale: number): boolean => Math.abs(a - b) <= FOLDING * scale;
+  return (
+    wanted.weight.length === found.weight.length &&
+    wanted.weight.every((value, at) =>
+      within(value, found.weight[at] ?? 0, Math.abs(found.weight[at] ?? 0)),
+    ) &&
+    wanted.bias.every((value, at) => within(value, found.bias[at] ?? 0, found.scale[at] ?? 0))
+  );
+}
