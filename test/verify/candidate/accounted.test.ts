@@ -1,0 +1,221 @@
+import { describe, expect, it } from "vitest";
+import type { OnnxAttributeRecord, OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { int, ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { anonymous } from "../../convert/import/graphs.js";
+import { readFixture } from "../../fixtures.js";
+import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
+
+/** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
+
+const checkpoint = openFixture();
+const HONEST = convert(checkpoint, { size: SMALL });
+const REFERENCE = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+
+async function report(
+  bytes: Uint8Array,
+  options: OpenOptions = {},
+  reference = REFERENCE,
+): Promise<ParityReport> {
+  return verify(await openVerification({ name: "m.onnx", bytes }, reference, options));
+}
+
+type Step = readonly [opType: string, constants?: readonly Tensor[], attributes?: OnnxAttributeRecord];
+
+const floats = (...values: readonly number[]): Tensor => ({
+  dtype: "float32",
+  shape: values.length === 1 ? [] : [values.length],
+  data: Float32Array.from(values),
+});
+const wholes = (...values: readonly number[]): Tensor => ({
+  dtype: "int64",
+  shape: [values.length],
+  data: BigInt64Array.from(values, BigInt),
+});
+
+/** The file with operators behind its output, each of which reads the one before; `&` stands for two of the same. */
+function withTail(steps: readonly Step[], names: "ours" | "theirs"): Uint8Array {
+  return rewriteOnnx(HONEST, (model) => {
+    const [output] = model.graph.outputs;
+    if (!output) throw new Error("no output");
+    const initializers = new Map(model.graph.initializers);
+    const nodes = [...model.graph.nodes];
+    let value = output.name;
+    steps.forEach(([opType, constants = [], attributes = {}], at) => {
+      const read = constants.map((tensor, index) => {
+        initializers.set(`tail.${at}.${index}`, tensor);
+        return `tail.${at}.${index}`;
+      });
+      const inputs = opType === "Concat" ? [value, value] : [value, ...read];
+      nodes.push(onnxNode(`tail.${at}`, opType, inputs, attributes));
+      value = `tail.${at}`;
+    });
+    const changed: OnnxModel = {
+      ...model,
+      graph: { ...model.graph, nodes, initializers, outputs: [{ name: value, dtype: "float32" }] },
+    };
+    return names === "ours" ? changed : anonymous(changed);
+  });
+}
+
+const FLOAT16 = { to: int(10) };
+const FLOAT32 = { to: int(1) };
+
+describe.each(["ours", "theirs"] as const)("behind the network, with names that are %s", (names) => {
+  it.each<readonly [string, readonly Step[]]>([
+    ["Mul", [["Mul", [floats(2)]]]],
+    ["Mul", [["Mul", [floats(1.0001)]]]],
+    ["Neg", [["Neg"]]],
+    ["Softplus", [["Softplus"]]],
+    ["Clip", [["Clip", [floats(-1e9), floats(1e9)]]]],
+    ["Concat", [["Concat", [], { axis: int(1) }]]],
+    ["Gather", [["Gather", [wholes(...Array.from({ length: 512 }, (_, at) => 511 - at))], { axis: int(1) }]]],
+    ["Slice", [["Slice", [wholes(0), wholes(256), wholes(1)]]]],
+    ["ReduceMean", [["ReduceMean", [], { axes: ints(0), keepdims: int(1) }]]],
+    [
+      "Cast",
+      [
+        ["Cast", [], FLOAT16],
+        ["Cast", [], FLOAT32],
+      ],
+    ],
+  ])("%s is a fault of the output, and named", async (opType, steps) => {
+    const { passed, faults, proof } = await report(withTail(steps, names));
+    expect(passed).toBe(false);
+    expect(proof?.status).toBe("sampled");
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain(opType);
+  });
+
+  it("Transpose is one of its shape or its operator", async () => {
+    const { passed, faults } = await report(withTail([["Transpose", [], { perm: ints(1, 0) }]], names));
+    expect(passed).toBe(false);
+    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["fc.2", "structure"]]);
+  });
+
+  it.each<readonly [string | undefined, readonly Step[]]>([
+    ["L2-normalised", [["LpNormalization", [], { axis: int(1), p: int(2) }]]],
+    ["softmax", [["Softmax", [], { axis: int(1) }]]],
+    ["sigmoid", [["Sigmoid"]]],
+    [undefined, [["Identity"], ["Identity"], ["Identity"]]],
+  ])("%s is stated", async (operation, steps) => {
+    const { passed, faults, output } = await report(withTail(steps, names));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(output).toMatchObject({ layer: "fc.2", result: "features" });
+    expect(output?.operation).toBe(operation);
+  });
+});
+
+describe("outputs beside each other", () => {
+  const tripled = rewriteOnnx(HONEST, (model) => {
+    const [output] = model.graph.outputs;
+    const { graph } = model;
+    return {
+      ...model,
+      graph: {
+        ...graph,
+        nodes: [...graph.nodes, onnxNode("junk", "Mul", [output?.name ?? "", "three"])],
+        initializers: new Map([...graph.initializers, ["three", floats(3)]]),
+        outputs: [{ name: "junk", dtype: "float32" }, ...graph.outputs],
+      },
+    };
+  });
+
+  it("the first counts, and all others are layers", async () => {
+    const { passed, faults } = await report(tripled);
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("junk");
+  });
+
+  it("another that is chosen counts, and the rest is listed", async () => {
+    const { passed, output, notJudged } = await report(tripled, { output: "features" });
+    expect([passed, output?.name, notJudged]).toEqual([true, "features", ["junk"]]);
+  });
+
+  it("one that is not there is refused", async () => {
+    await expect(report(tripled, { output: "embedding" })).rejects.toMatchObject({
+      problem: { code: "argument" },
+    });
+  });
+
+  it("gates and logits are outputs like the first", async () => {
+    const { passed, furtherOutputs } = await report(
+      convert(checkpoint, { size: SMALL, output: "both", gates: true }),
+    );
+    expect(passed).toBe(true);
+    expect(furtherOutputs).toHaveLength(25);
+  });
+});
+
+describe("before the network", () => {
+  const fed = (opType: string, constants: readonly Tensor[]): Uint8Array =>
+    rewriteOnnx(HONEST, (model) => {
+      const initializers = new Map(model.graph.initializers);
+      const names = constants.map((tensor, at) => {
+        initializers.set(`fed.${at}`, tensor);
+        return `fed.${at}`;
+      });
+      const nodes = model.graph.nodes.map((node) => ({
+        ...node,
+        inputs: node.inputs.map((name) => (name === "images" ? "fed" : name)),
+      }));
+      const inputs = opType === "Mul" && names.length === 0 ? ["images", "images"] : ["images", ...names];
+      return anonymous({
+        ...model,
+        graph: { ...model.graph, initializers, nodes: [onnxNode("fed", opType, inputs), ...nodes] },
+      });
+    });
+
+  it.each<readonly [string, readonly Tensor[]]>([
+    ["Mul", [floats(2)]],
+    ["Mul", [floats(1.000001)]],
+    ["Add", [floats(0.1)]],
+    ["Abs", []],
+    ["Mul", []],
+    ["Clip", [floats(-3), floats(3)]],
+  ])("%s is a fault at the images", async (opType, constants) => {
+    const { passed, faults } = await report(fed(opType, constants));
+    expect(passed).toBe(false);
+    expect(faults[0]).toMatchObject({ layer: "images", kind: "structure" });
+  });
+
+  it("a network that reads RGB is at fault where it is fed BGR", async () => {
+    const { passed, faults } = await report(HONEST, { inputOrder: "bgr" });
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
+  });
+});
+
+describe("a model as the reference", () => {
+  const unfolded = convert(checkpoint, { size: SMALL, fold: false });
+
+  it.each([
+    ["folded, of folded", HONEST, HONEST],
+    ["unfolded, of folded", unfolded, HONEST],
+    ["folded, of unfolded", HONEST, unfolded],
+  ])("%s", async (_, candidate, reference) => {
+    const { passed, faults, coverage } = await report(candidate, {}, { name: "r.onnx", bytes: reference });
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(coverage.missing).toEqual([]);
+  });
+
+  it("differs in its output where one of the two normalises", async () => {
+    const normalised = withTail([["LpNormalization", [], { axis: int(1), p: int(2) }]], "theirs");
+    const { passed, faults } = await report(HONEST, {}, { name: "r.onnx", bytes: normalised });
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+  });
+
+  it("is refused where it is at fault itself", async () => {
+    const doubled = withTail([["Mul", [floats(2)]]], "theirs");
+    await expect(report(HONEST, {}, { name: "r.onnx", bytes: doubled })).rejects.toMatchObject({
+      problem: { code: "unsupported" },
+    });
+  });
+});
