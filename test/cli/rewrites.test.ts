@@ -2,11 +2,14 @@ import { describe, expect, it } from "vitest";
 import {
   decodeOnnx,
   encodeOnnx,
+  int,
+  ints,
   type OnnxModel,
   type OnnxNode,
   onnxNode,
 } from "../../src/convert/formats/onnx/index.js";
 import { decodeWeights } from "../../src/convert/import/decode-weights.js";
+import { matchGraph } from "../../src/convert/import/index.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -77,5 +80,41 @@ describe("a model that computes more than the network", () => {
     expect(decodeWeights(await folder.read("m.npz"), { subject: "m", format: "npz" }).stateDict.size).toBe(
       565,
     );
+  });
+});
+
+describe("a division by the L2 norm", () => {
+  const tiny: Tensor = { dtype: "float32", shape: [], data: Float32Array.of(1e-6) };
+  const UNIT = behind(
+    [
+      onnxNode("length", "ReduceL2", [EMBEDDING], { axes: ints(1), keepdims: int(1) }),
+      onnxNode("stable", "Add", ["length", "tiny"]),
+      onnxNode("unit", "Div", [EMBEDDING, "stable"]),
+    ],
+    ["unit"],
+    { tiny },
+  );
+
+  it("is kept by onnx2onnx, with what keeps the norm from being zero", async () => {
+    const folder = await temporaryFolder({ "m.onnx": UNIT });
+    const args = ["onnx2onnx", "m.onnx", "-o", "out.onnx", "--size", "64x32"];
+    expect(await run("osnet-convert", args, { cwd: folder.path })).toMatchObject({ status: 0, stderr: "" });
+    const model = decodeOnnx(await folder.read("out.onnx"), { subject: "out" });
+    expect(matchGraph(model, { subject: "out" }).outputs).toMatchObject([
+      {
+        name: "features",
+        operations: [
+          { kind: "l2Normalize", floors: [{ of: "length", how: "sum", epsilon: Math.fround(1e-6) }] },
+        ],
+      },
+    ]);
+  });
+
+  it("is noted where weights are written, and refused for layers models, which have none", async () => {
+    const folder = await temporaryFolder({ "m.onnx": UNIT });
+    const weights = await run("osnet-convert", ["onnx2npz", "m.onnx", "--no-verify"], { cwd: folder.path });
+    expect(weights.stdout.toString()).toMatch(/left out: l2Normalize/);
+    const layers = ["onnx2tfjs", "m.onnx", "--tfjs-format", "layers", "--no-verify"];
+    expect(await refusal("osnet-convert", layers, { "m.onnx": UNIT })).toMatch(/--drop-extra/);
   });
 });
