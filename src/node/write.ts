@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmod, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describe, fileError } from "./errors.js";
 
@@ -40,9 +40,7 @@ export async function writeFilesChecked<T>(
   { force, obsolete, check, accept }: WriteOptions<ReadonlyMap<string, string>, T>,
 ): Promise<T> {
   for (const path of files.keys()) await expectWritable(path, force);
-  const temporaries = new Map(
-    [...files.keys()].map((path) => [path, join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`)]),
-  );
+  const temporaries = new Map([...files.keys()].map((path) => [path, temporaryFor(path)]));
   return wholly({
     write: async () => {
       for (const [path, bytes] of files)
@@ -53,7 +51,7 @@ export async function writeFilesChecked<T>(
     check: () => check(temporaries),
     accept,
     appear: async () => {
-      await appear([...temporaries]);
+      await appear([...temporaries], force);
       // The new files are whole, whether or not this can be removed.
       if (obsolete !== undefined) await rm(obsolete, { force: true }).catch(() => undefined);
     },
@@ -74,10 +72,21 @@ interface Written<T> {
   readonly remove: () => Promise<void>;
 }
 
+/** What ends a process that can still tidy up: Ctrl+C, `kill`, a terminal that closes. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** A hidden name beside a path; a file system's longest name is 255 bytes, so that only the start of a long one is in it. */
+function temporaryFor(path: string): string {
+  return join(dirname(path), `.${basename(path).slice(0, 40)}.${randomUUID()}.tmp`);
+}
+
 /** Writes, checks, and gives what was written its name or removes it: removed too if anything fails, or on Ctrl+C. */
 async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
-  const cleanUp = (): void => void remove().then(() => process.exit(130));
-  process.once("SIGINT", cleanUp);
+  const cleanUp = (_signal: string, number: number): void =>
+    void remove()
+      .catch(() => undefined)
+      .then(() => process.exit(128 + number));
+  for (const signal of SIGNALS) process.once(signal, cleanUp);
   try {
     await write();
     const result = await check();
@@ -88,7 +97,7 @@ async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): 
     await remove().catch(() => undefined);
     throw error;
   } finally {
-    process.removeListener("SIGINT", cleanUp);
+    for (const signal of SIGNALS) process.removeListener(signal, cleanUp);
   }
 }
 
@@ -97,14 +106,14 @@ function unwritable(path: string, cause: unknown): Error {
 }
 
 /** Gives files their names, the first one last; those that had them before come back if that fails. */
-async function appear([main, ...others]: readonly (readonly [
-  path: string,
-  temporary: string,
-])[]): Promise<void> {
+async function appear(
+  [main, ...others]: readonly (readonly [path: string, temporary: string])[],
+  force: boolean,
+): Promise<void> {
   const earlier: (readonly [path: string, aside: string | undefined])[] = [];
   try {
-    for (const [path, temporary] of others) earlier.push([path, await replace(temporary, path)]);
-    if (main) await rename(main[1], main[0]);
+    for (const [path, temporary] of others) earlier.push([path, await place(temporary, path, force)]);
+    if (main) await rm((await place(main[1], main[0], force)) ?? main[1], { force: true });
   } catch (error) {
     for (const [path, aside] of earlier) await (aside ? rename(aside, path) : rm(path, { force: true }));
     throw error;
@@ -112,8 +121,48 @@ async function appear([main, ...others]: readonly (readonly [
   for (const [, aside] of earlier) if (aside) await rm(aside, { recursive: true, force: true });
 }
 
+/**
+ * Gives a file its name, in one step: the earlier file or the new one is there at every moment. Without `force` another process
+ * may have made the file since it was looked for, and it is not replaced.
+ *
+ * @returns where the earlier file is kept, if there was one
+ * @throws InputError (`file`) if there is one and `force` is not set
+ */
+async function place(temporary: string, path: string, force: boolean): Promise<string | undefined> {
+  if (!force) {
+    try {
+      await link(temporary, path);
+      await rm(temporary, { force: true });
+      return undefined;
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code === "EEXIST") throw existing(path);
+      // Some file systems have no hard links.
+      await rename(temporary, path);
+      return undefined;
+    }
+  }
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) {
+    await rename(temporary, path);
+    return undefined;
+  }
+  const aside = `${temporary}.earlier`;
+  await chmod(temporary, found.mode & 0o777).catch(() => undefined);
+  const isKept = await link(path, aside).then(
+    () => true,
+    () => false,
+  );
+  await rename(temporary, path);
+  return isKept ? aside : undefined;
+}
+
+function existing(path: string): Error {
+  return fileError(path, "an existing file", "no file of this name", "add --force to replace it");
+}
+
 /** A name that `writeChecked` gives what is not whole yet; an earlier folder that was moved away is none. */
-const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/;
+const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp(\.earlier)?$/;
 
 /** Nothing takes that long to write: whatever is older was left by a process that was killed. */
 const ABANDONED_MS = 3_600_000;
@@ -135,8 +184,7 @@ export async function expectWritable(path: string, force: boolean): Promise<void
   const found = await stat(path).catch(() => undefined);
   if (path === "" || found?.isDirectory())
     throw fileError(path || '""', found ? "a folder" : "no name", "a file name", "name the file to write");
-  if (found && !force)
-    throw fileError(path, "an existing file", "no file of this name", "add --force to replace it");
+  if (found && !force) throw existing(path);
   const folder = await stat(dirname(path)).catch(() => undefined);
   if (!folder?.isDirectory())
     throw fileError(path, "no such folder", "an existing folder", "create it first");
@@ -160,7 +208,7 @@ export async function writeFolderChecked<T>(
   }: WriteOptions<string, T> & { readonly replaces: (names: readonly string[]) => boolean },
 ): Promise<T> {
   await expectFolderWritable(path, force, replaces);
-  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
+  const temporary = temporaryFor(path);
   return wholly({
     write: () =>
       writeAll(temporary, files).catch((cause: unknown) => {

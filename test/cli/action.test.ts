@@ -20,9 +20,11 @@ describe("the GitHub Action", () => {
     await writeFile(folder.at("output.txt"), "");
     const outputs: Record<string, string> = {};
     const value = (text: string): string =>
-      text.replace(/\$\{\{ (inputs|steps\.\w+\.outputs)\.([\w-]+) \}\}/g, (_, scope, name) =>
-        scope === "inputs" ? (inputs[name] ?? action.inputs[name].default) : (outputs[name] ?? ""),
-      );
+      text
+        .replace("${{ github.action_path }}", inputs.ACTION_PATH ?? ROOT)
+        .replace(/\$\{\{ (inputs|steps\.\w+\.outputs)\.([\w-]+) \}\}/g, (_, scope, name) =>
+          scope === "inputs" ? (inputs[name] ?? action.inputs[name].default) : (outputs[name] ?? ""),
+        );
     let stdout = "";
     let status: number | null = 0;
     for (const step of action.runs.steps) {
@@ -58,6 +60,20 @@ describe("the GitHub Action", () => {
   }
   const command = `${process.execPath} ${ROOT}/dist/bin/osnet-verify.js`;
 
+  it("says what could not be used, or not be started, and never that parity does not hold", async () => {
+    const folder = await temporaryFolder({ "w.pth": "no checkpoint" });
+    // The default is the action's own checkout.
+    const unusable = await runAction(folder, { model: "missing.onnx", reference: "w.pth" });
+    expect(unusable.status).toBe(2);
+    expect(unusable.stdout).toMatch(/^::error title=osnet-parity::.*found no such file/m);
+    expect(unusable.summary).toContain("Nothing was verified");
+    for (const inputs of [{ command: "false" }, { ACTION_PATH: folder.at("nowhere") }]) {
+      const broken = await runAction(folder, { model: "m.onnx", reference: "w.pth", ...inputs });
+      expect(broken.status, broken.stdout).toBe(2);
+      expect(broken.stdout).toMatch(/^::error title=osnet-parity::/m);
+    }
+  });
+
   it("fails on a mutant, annotates its fault and writes the summary", async () => {
     const folder = await temporaryFolder({ "bad model.onnx": mutant() });
     const { status, stdout, summary } = await runAction(folder, {
@@ -83,7 +99,7 @@ describe("the GitHub Action", () => {
     const [, token] = /^::stop-commands::(\S+)$/m.exec(named.stdout) ?? [];
     const heard = named.stdout.split(new RegExp(`^::(?:stop-commands::)?${token}(?:::)?$`, "m"));
     expect(heard).toHaveLength(3);
-    expect(heard[1]).toMatch(/^::error::owned: found /m);
+    expect(heard[1]).toMatch(/^\\u003a:error::owned: found /m);
     expect(`${heard[0]}${heard[2]}`).not.toMatch(/^::error/m);
   });
 });

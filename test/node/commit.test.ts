@@ -1,0 +1,36 @@
+import { chmod, readFile, stat, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
+import { writeChecked } from "../../src/node/index.js";
+import { temporaryFolder } from "../support/folder.js";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const options = { check: async () => undefined, accept: () => true };
+
+describe("a file that is written", () => {
+  it("does not replace one that another process has made meanwhile, unless told to", async () => {
+    const folder = await temporaryFolder();
+    const path = folder.at("m.onnx");
+    const check = () => writeFile(path, "another's");
+    await expect(
+      writeChecked(path, bytes("mine"), { force: false, accept: () => true, check }),
+    ).rejects.toMatchObject({ code: "file" });
+    expect(await readFile(path, "utf8")).toBe("another's");
+    expect(await folder.names()).toEqual(["m.onnx"]);
+    const runs = ["a", "b", "c"].map((text) =>
+      writeChecked(folder.at("n.onnx"), bytes(text), { ...options, force: false }),
+    );
+    const ended = await Promise.allSettled(runs);
+    expect(ended.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    expect(await folder.names()).toEqual(["m.onnx", "n.onnx"]);
+  });
+
+  it("keeps the mode of the one that it replaces, and may have a name of 255 bytes", async () => {
+    const folder = await temporaryFolder();
+    const path = folder.at("x".repeat(255));
+    await writeChecked(path, bytes("old"), { ...options, force: false });
+    await chmod(path, 0o640);
+    await writeChecked(path, bytes("new"), { ...options, force: true });
+    expect([await readFile(path, "utf8"), (await stat(path)).mode & 0o777]).toEqual(["new", 0o640]);
+    expect(await folder.names()).toEqual(["x".repeat(255)]);
+  });
+});
