@@ -46,13 +46,15 @@ interface Runner {
   readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
   /** The file as it is, for some of its outputs. */
   readonly plain: (outputs: readonly OutputPlace[], options?: LoadOptions) => LoadedModel;
+  /** The copy that inner values are read from, if they are, unoptimised. */
+  readonly copy?: (outputs: readonly OutputPlace[]) => LoadedModel;
   /** Whether it rewrites graphs, and can be told not to. */
   readonly optimises?: boolean;
 }
 
 /** An ONNX file of any exporter as a candidate in onnxruntime. */
 export function foreignCandidate(
-  { bytes, whole }: OnnxBytes,
+  { bytes, whole, isCopy = false }: OnnxBytes,
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
@@ -63,6 +65,12 @@ export function foreignCandidate(
     backend,
     run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
     plain: backend.plain,
+    ...(isCopy
+      ? {
+          copy: (outputs) =>
+            onnxruntimeBackend(bytes, model, [], party.name).plain(outputs, { optimised: false }),
+        }
+      : {}),
     optimises: true,
   };
   return matchedCandidate(model, match, party, runner, (images) => images, options);
@@ -113,7 +121,7 @@ function matchedCandidate(
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
-  { backend, run, plain, optimises }: Runner,
+  { backend, run, plain, copy, optimises }: Runner,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
   options: InterfaceOptions,
 ): Candidate {
@@ -136,6 +144,15 @@ function matchedCandidate(
     match,
     isHalf: half.precision !== undefined,
     chosen: options.output,
+  });
+  const asProgram = (loaded: LoadedModel): LoadedModel => ({
+    async run(images) {
+      const values = await loaded.run(feed(images));
+      return values.map((value, index) =>
+        asRead(value, match.readings.get(accounted.outputs[index]?.name ?? "")),
+      );
+    },
+    release: loaded.release,
   });
   const reading = (layer: string): Reading | undefined => match.readings.get(match.values.get(layer) ?? "");
   return {
@@ -164,18 +181,8 @@ function matchedCandidate(
     ...(optimises ? { optimises } : {}),
     program: {
       ...accounted,
-      load(loading) {
-        const loaded = plain(accounted.outputs, loading);
-        return {
-          async run(images) {
-            const values = await loaded.run(feed(images));
-            return values.map((value, index) =>
-              asRead(value, match.readings.get(accounted.outputs[index]?.name ?? "")),
-            );
-          },
-          release: loaded.release,
-        };
-      },
+      load: (loading) => asProgram(plain(accounted.outputs, loading)),
+      ...(copy ? { copy: () => asProgram(copy(accounted.outputs)) } : {}),
     },
   };
 }

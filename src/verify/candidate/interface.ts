@@ -15,6 +15,8 @@ export interface OnnxBytes {
   readonly bytes: Uint8Array;
   /** As a program opens it: by its path, or the bytes as they are, but for weights that lay beside them. */
   readonly whole: Uint8Array | string;
+  /** Whether `bytes` were written anew. */
+  readonly isCopy?: boolean;
 }
 
 /** What users say of a model's interface. */

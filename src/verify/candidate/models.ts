@@ -110,7 +110,7 @@ function onnxFile(
     candidate(graph, party, options = {}) {
       const { match, shown } = find(graph);
       const document = { format: "onnx", model: decoded } as const;
-      const files = { bytes, whole: path ?? whole };
+      const files = { bytes, whole: path ?? whole, isCopy: bytes !== original };
       if (match) return { ...foreignCandidate(files, model, match, party, options), document };
       return { ...onnxCandidate(files, model, graph, party, { ...options, match: shown }), document };
     },

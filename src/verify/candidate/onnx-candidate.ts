@@ -12,6 +12,8 @@ import { accountForOutputs } from "./outputs.js";
 import { neededValues, ownCandidate } from "./own-names.js";
 import { stagesOf } from "./stages.js";
 
+const UNOPTIMISED = { optimised: false } as const;
+
 const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
 
 /**
@@ -22,7 +24,7 @@ const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
  * @throws InputError (`unsupported`) if none of its outputs is computed from a layer
  */
 export function onnxCandidate(
-  { bytes, whole }: OnnxBytes,
+  { bytes, whole, isCopy = false }: OnnxBytes,
   model: OnnxModel,
   graph: LayerGraph,
   party: Party,
@@ -60,7 +62,16 @@ export function onnxCandidate(
       results,
       folded,
       optimises: true,
-      program: { ...accounted, load: (loading) => backend.plain(accounted.outputs, loading) },
+      program: {
+        ...accounted,
+        load: (loading) => backend.plain(accounted.outputs, loading),
+        ...(isCopy
+          ? {
+              copy: () =>
+                onnxruntimeBackend(bytes, model, [], party.name).plain(accounted.outputs, UNOPTIMISED),
+            }
+          : {}),
+      },
     },
     accounted,
     match,

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { Backend } from "../backends/backend.js";
+import type { Backend, LoadedModel } from "../backends/backend.js";
 import type { Candidate } from "../candidate/candidate.js";
 import { pixelsOf } from "./images.js";
 
@@ -28,6 +28,7 @@ export function fedWith(
   feed: (images: Tensor<"float32">) => Tensor<"float32">,
 ): Candidate {
   const { backend, program } = candidate;
+  const copy = program?.copy;
   return {
     ...candidate,
     backend: { ...backend, run: (images) => backend.run(feed(images)) },
@@ -35,14 +36,19 @@ export function fedWith(
       ? {
           program: {
             ...program,
-            load(options) {
-              const { run, release } = program.load(options);
-              return { run: (images) => run(feed(images)), release };
-            },
+            load: (options) => fedModel(program.load(options), feed),
+            ...(copy ? { copy: () => fedModel(copy(), feed) } : {}),
           },
         }
       : {}),
   };
+}
+
+function fedModel(
+  { run, release }: LoadedModel,
+  feed: (images: Tensor<"float32">) => Tensor<"float32">,
+): LoadedModel {
+  return { run: (images) => run(feed(images)), release };
 }
 
 /** A recording holds its images apart from its layers; here they are the first of these. */

@@ -135,13 +135,43 @@ export async function outputJudge(
         further: results.slice(1).flatMap((result) => result ?? []),
         quantization: summary && loss ? { ...summary, ...loss } : undefined,
         notJudged: [...beyond.map(({ name }) => name), ...(program?.notJudged ?? [])],
-        faults: [...faults, ...reference],
+        faults: [...faults, ...reference, ...(await againstCopy(verification))],
       };
     },
     async release() {
       await model?.release();
     },
   };
+}
+
+/** How far kernels of one graph may round apart, as a share of the largest value. */
+const SAME_GRAPH = 1e-5;
+
+/** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
+async function againstCopy({ candidate: { program }, images }: Verification): Promise<readonly Fault[]> {
+  if (!program?.copy) return [];
+  const [file, copy] = [program.load({ optimised: false }), program.copy()];
+  try {
+    const [found, copied] = [await file.run(images), await copy.run(images)];
+    return program.outputs.flatMap(({ layer, name }, index) => {
+      const [own, other] = [found[index], copied[index]];
+      const isSame =
+        own && other && isSameShape(own.shape, other.shape) && measure(own, other).relMax <= SAME_GRAPH;
+      return isSame
+        ? []
+        : [
+            layerFault(
+              { name: layer },
+              "structure",
+              null,
+              `the output ${JSON.stringify(name)} of the file is another than that of its graph as it was read (functions, branches, weights beside it)`,
+            ),
+          ];
+    });
+  } finally {
+    await file.release();
+    await copy.release();
+  }
 }
 
 /** The output that counts against the same of a model that is the reference, both as programs receive them. */
