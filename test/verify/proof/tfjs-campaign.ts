@@ -180,11 +180,12 @@ function edited(
   }
   if (below(6) === 0 && !Array.isArray(owner)) {
     const [name, value] = pick(EXTRA);
-    owner[name] = value;
+    owner[name] = structuredClone(value);
     return finish(`${name} ${JSON.stringify(value)} in ${JSON.stringify(scope).slice(0, 60)}`);
   }
   const others = values.filter((value) => JSON.stringify(value) !== JSON.stringify(old));
-  owner[key] = others.length > 0 ? pick(others) : { other: true };
+  // A copy: what another place has may be what this one is in.
+  owner[key] = structuredClone(others.length > 0 ? pick(others) : { other: true });
   return finish(
     `${key} = ${JSON.stringify(owner[key])?.slice(0, 80)} for ${JSON.stringify(old)?.slice(0, 80)} in ${JSON.stringify(scope).slice(0, 60)}`,
   );
