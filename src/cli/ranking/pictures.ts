@@ -1,0 +1,70 @@
+import { readFile } from "node:fs/promises";
+import { Worker } from "node:worker_threads";
+import { sha256 } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
+import { decodePhoto, resizeBilinear } from "../../verify/inputs/photos.js";
+
+/** A picture as a model is to see it: 8-bit RGB, row after row, at the model's size; or why it cannot be. */
+export type PreparedPicture =
+  | { readonly digest: string; readonly pixels: Uint8Array }
+  | { readonly digest: string; readonly problem: string };
+
+export interface PictureTask {
+  readonly path: string;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Reads, decodes and resizes a picture, as torchreid's test transform does. A broken one is a result, not an exception. */
+export async function preparePicture({ path, height, width }: PictureTask): Promise<PreparedPicture> {
+  let digest = "";
+  try {
+    const bytes = new Uint8Array(await readFile(path));
+    digest = await sha256(bytes);
+    const photo = await decodePhoto(bytes, path);
+    return { digest, pixels: resizeBilinear(photo, height, width).data };
+  } catch (cause) {
+    if (cause instanceof InputError) return { digest, problem: cause.message };
+    if (cause instanceof Error && "code" in cause) return { digest, problem: cause.message };
+    throw cause;
+  }
+}
+
+/** Prepares pictures, several at a time. */
+export interface PicturePool {
+  prepare(task: PictureTask): Promise<PreparedPicture>;
+  close(): Promise<void>;
+}
+
+/** @param workers threads; 0 prepares pictures on this thread */
+export function picturePool(workers: number): PicturePool {
+  if (workers === 0) return { prepare: preparePicture, close: async () => {} };
+  const threads = Array.from(
+    { length: workers },
+    () => new Worker(new URL("./picture-worker.js", import.meta.url)),
+  );
+  const waiting = new Map<number, { resolve(result: PreparedPicture): void; reject(cause: unknown): void }>();
+  for (const thread of threads) {
+    thread.on("message", ({ id, result }: { readonly id: number; readonly result: PreparedPicture }) => {
+      waiting.get(id)?.resolve(result);
+      waiting.delete(id);
+    });
+    thread.on("error", (cause) => {
+      for (const { reject } of waiting.values()) reject(cause);
+      waiting.clear();
+    });
+    thread.unref();
+  }
+  let next = 0;
+  return {
+    prepare: (task) =>
+      new Promise((resolve, reject) => {
+        const id = next++;
+        waiting.set(id, { resolve, reject });
+        threads[id % threads.length]?.postMessage({ id, task });
+      }),
+    close: async () => {
+      await Promise.all(threads.map((thread) => thread.terminate()));
+    },
+  };
+}

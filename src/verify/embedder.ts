@@ -1,0 +1,129 @@
+import { expand } from "../arch/index.js";
+import { lowerToOnnx } from "../convert/export/onnx/index.js";
+import { encodeOnnx } from "../convert/formats/onnx/index.js";
+import { InputError } from "../core/errors.js";
+import { formatShape, type RealTensor, type Tensor } from "../core/tensor.js";
+import type { RuntimeName } from "./backends/backend.js";
+import type { InterfaceOptions } from "./candidate/interface.js";
+import { defaultSize } from "./inputs/images.js";
+import { feedPixels } from "./inputs/pixels.js";
+import { describe, type FileOptions, type NamedBytes, openFile } from "./open-file.js";
+import type { Party } from "./report.js";
+
+/** A model that computes embeddings, whatever its file is. */
+export interface Embedder {
+  readonly party: Party;
+  readonly backend: RuntimeName;
+  /** Pixels of the images that it takes. */
+  readonly size: { readonly height: number; readonly width: number };
+  /** How many images a run takes, where the file fixes that. */
+  readonly batch?: number;
+  /**
+   * Embeddings of images, [N, D].
+   *
+   * @param images [N, 3, height, width] float32, RGB, normalised as torchreid does; N is any number: a model of a fixed batch
+   * is run several times
+   * @throws InputError (`tensor`) if the runtime does not take them
+   */
+  embed(images: Tensor<"float32">): Promise<RealTensor>;
+  /** Gives the runtime's memory back. */
+  release(): Promise<void>;
+}
+
+export interface EmbedderOptions extends FileOptions, InterfaceOptions {
+  /** Pixels of the images; default: what the file fixes, else 256×128. */
+  readonly size?: { readonly height: number; readonly width: number };
+}
+
+/**
+ * Opens a model for its embeddings. A checkpoint is run as the float32 ONNX file that `pth2onnx` writes of it.
+ *
+ * @throws InputError if the file cannot be used, or is a recording
+ */
+export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = {}): Promise<Embedder> {
+  const opened = openFile(file, options);
+  if (opened.kind === "recording")
+    throw new InputError({
+      code: "argument",
+      subject: file.name,
+      found: "a recording of activations",
+      expected: "a model or a checkpoint, which can be run on other images",
+      remedy: "give the checkpoint that was recorded",
+    });
+  if (opened.kind === "checkpoint") {
+    const { graph, stateDict } = opened.checkpoint;
+    const size = options.size ?? defaultSize(graph, {});
+    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { size: [size.height, size.width] }));
+    const { arch: _arch, key: _key, backend: _backend, ...interfaces } = options;
+    const embedder = await openEmbedder({ name: file.name, bytes }, interfaces);
+    return { ...embedder, party: await describe(file, opened.format, graph) };
+  }
+  const { model, format } = opened;
+  const stated = model.statedSpec();
+  const graph = stated ? expand(stated) : model.shownGraph(undefined);
+  const party = await describe(file, format, graph);
+  const { preprocess: declared } = model;
+  const candidate = feedPixels(model.candidate(graph, party, options), {
+    declared,
+    order: options.inputOrder,
+  });
+  const { program, backend } = candidate;
+  if (!program || backend.name === "reference" || backend.name === "recorded")
+    throw new Error("a model file is run by a runtime");
+  const [batch, , height, width] = model.inputShape;
+  const size = options.size ?? defaultSize(graph, { height, width });
+  const loaded = program.load();
+  return {
+    party,
+    backend: backend.name,
+    size,
+    ...(batch === undefined ? {} : { batch }),
+    async embed(images) {
+      const seen = candidate.preprocess?.nearest(images) ?? images;
+      const parts: RealTensor[] = [];
+      const total = images.shape[0] ?? 0;
+      const step = batch ?? Math.max(1, total);
+      for (let first = 0; first < total; first += step) {
+        const [features] = await loaded.run(rowsOf(seen, first, step));
+        if (!features) throw new Error("a model has an output");
+        parts.push(features);
+      }
+      return joined(parts, total, party.name);
+    },
+    release: loaded.release,
+  };
+}
+
+/** `count` images from `first` on; behind the last one, it is repeated. */
+function rowsOf(images: Tensor<"float32">, first: number, count: number): Tensor<"float32"> {
+  const [total = 0, ...rest] = images.shape;
+  const length = images.data.length / Math.max(1, total);
+  if (first === 0 && count === total) return images;
+  const data = new Float32Array(count * length);
+  for (let row = 0; row < count; row++) {
+    const from = Math.min(first + row, total - 1) * length;
+    data.set(images.data.subarray(from, from + length), row * length);
+  }
+  return { dtype: "float32", shape: [count, ...rest], data };
+}
+
+function joined(parts: readonly RealTensor[], total: number, subject: string): RealTensor {
+  const [first] = parts;
+  const width = first ? first.data.length / (first.shape[0] ?? 1) : 0;
+  if (first && first.shape.filter((size, axis) => axis > 0 && size !== 1).length > 1)
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found: `an output of shape ${formatShape(first.shape)}`,
+      expected: "one vector per image",
+      remedy: "name the output that is the embedding",
+    });
+  const data = new Float32Array(total * width);
+  let at = 0;
+  for (const part of parts) {
+    const taken = Math.min(part.data.length, data.length - at);
+    data.set(part.data.subarray(0, taken), at);
+    at += taken;
+  }
+  return { dtype: "float32", shape: [total, width], data };
+}
