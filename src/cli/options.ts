@@ -86,6 +86,15 @@ export function baselineFactor(text: string): number {
   throw badValue("--baseline-factor", text, "a number above 1", "give one such as 2");
 }
 
+/** A share from 0 to 1. */
+export function share(option: string): Parser<number> {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value >= 0 && value <= 1) return value;
+    throw badValue(option, text, "a share from 0 to 1", "give one such as 0.001");
+  };
+}
+
 /** Collects an option that may be repeated, each value parsed. */
 export function list<T>(parse: Parser<T>): (text: string, earlier: readonly T[] | undefined) => readonly T[] {
   return (text, earlier) => [...(earlier ?? []), parse(text)];

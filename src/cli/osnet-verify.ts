@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
 import { RUNTIMES } from "../verify/backends/backend.js";
-import { baselineFactor, choice, int, list, size, tolerance } from "./options.js";
+import { DISTANCE_METRICS } from "../verify/ranking/distances.js";
+import { baselineFactor, choice, int, list, share, size, tolerance } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
 import type { Io } from "./terminal.js";
 
@@ -125,6 +126,74 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .action(async (reports, options) => {
       const { mergeReports } = await import("./merge.js");
       end(await mergeReports(reports, options, io));
+    });
+
+  program
+    .command("rank")
+    .description(
+      "rank-1, mAP and changed orders of neighbours: models against a reference, on your own pictures",
+    )
+    .argument("<models...>", "models, checkpoints or files of features")
+    .requiredOption("--reference <file>", "the checkpoint, or a file of features recorded from PyTorch")
+    .requiredOption(
+      "--data <folder>",
+      "a data set (Market-1501, MSMT17, CUHK03, folders, .csv) or a folder of pictures",
+    )
+    .option("--distance <name>", "euclidean or cosine", choice("--distance", DISTANCE_METRICS), "euclidean")
+    .option("--rerank", "k-reciprocal re-ranking (20, 6, 0.3)")
+    .option("--max-map-drop <share>", "mAP may drop by (default: 0.001)", share("--max-map-drop"))
+    .option("--max-rank1-drop <share>", "rank-1 may drop by (default: 0.001)", share("--max-rank1-drop"))
+    .option(
+      "--max-flips <share>",
+      "share of queries whose nearest picture may be another (default: 0.01)",
+      share("--max-flips"),
+    )
+    .option(
+      "--max-broken <share>",
+      "share of pictures that may be unreadable (default: 0.01)",
+      share("--max-broken"),
+    )
+    .option("--cache <folder>", "where features are kept, for an interrupted or a second run")
+    .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
+    .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
+    .option("--key <path>", "path of the state dict inside the checkpoint")
+    .option(
+      "--report <file>",
+      "write the report to a .json, .md, .xml (JUnit) or .html file; may be given again",
+      list(String),
+    )
+    .option("--pictures", "show the pictures of the worst queries in the .html report")
+    .option("--json", "print the report as JSON")
+    .option("--quiet", "print nothing but errors")
+    .action(async (models, options) => {
+      const { rankCommand } = await import("./ranking/rank.js");
+      end(await rankCommand(models, options, io));
+    });
+
+  program
+    .command("embed")
+    .description("features of pictures, as an array with a list of files beside it")
+    .argument("<model>", "a model or a checkpoint")
+    .requiredOption("--data <folder>", "a data set or a folder of pictures")
+    .requiredOption(
+      "-o, --out <file>",
+      "where the features go: .npy, .npz or .safetensors, with the paths in a .txt beside it",
+    )
+    .option(
+      "--max-broken <share>",
+      "share of pictures that may be unreadable (default: 0.01)",
+      share("--max-broken"),
+    )
+    .option("--shard <i/n>", "the i-th of n shares of the pictures")
+    .option("--cache <folder>", "where features are kept, for an interrupted run")
+    .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
+    .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
+    .option("--key <path>", "path of the state dict inside the checkpoint")
+    .option("--force", "replace files that are there")
+    .option("--quiet", "print nothing but errors")
+    .action(async (model, options) => {
+      const { embedCommand } = await import("./ranking/embed.js");
+      end(await embedCommand(model, options, io));
     });
 
   return program.helpCommand(true).addHelpText(

@@ -53,7 +53,7 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
   if (opened.kind === "checkpoint") {
     const { graph, stateDict } = opened.checkpoint;
     const size = options.size ?? defaultSize(graph, {});
-    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { size: [size.height, size.width] }));
+    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { size }));
     const { arch: _arch, key: _key, backend: _backend, ...interfaces } = options;
     const embedder = await openEmbedder({ name: file.name, bytes }, interfaces);
     return { ...embedder, party: await describe(file, opened.format, graph) };

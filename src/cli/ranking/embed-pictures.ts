@@ -44,7 +44,11 @@ export async function embedPictures(
   { folder, cache: cacheFolder, workers, maxBroken, io }: EmbedPicturesOptions,
 ): Promise<EmbeddedPictures> {
   const { party, backend, size } = embedder;
-  const cache = featureCache(cacheFolder, [party.sha256, backend, `${size.height}x${size.width}`]);
+  const cache = featureCache(cacheFolder, [
+    party.sha256 ?? party.name,
+    backend,
+    `${size.height}x${size.width}`,
+  ]);
   const pool = picturePool(workers ?? Math.max(1, availableParallelism() - 1));
   const rows = new Map<string, Float32Array>();
   const broken: { path: string; problem: string }[] = [];

@@ -49,15 +49,15 @@ function table({ reference, candidates }: RankingReport): readonly string[] {
     .join("");
   return [
     `${"".padEnd(width)}${head}`,
-    ...rows.map(({ name, figures }) => `${name.padEnd(width)}${figures ? figureCells(figures) : ""}`),
+    ...rows.map(
+      ({ name, figures }) =>
+        `${name.padEnd(width)}${(figures ? shares(figures) : []).map((share) => percent(share).padStart(9)).join("")}`,
+    ),
   ];
 }
 
-function figureCells({ mAP, cmc, mINP }: RankingFigures): string {
-  const last = cmc.at(-1) ?? 0;
-  return [mAP, ...RANKS.map((rank) => cmc[rank - 1] ?? last), mINP]
-    .map((share) => percent(share).padStart(9))
-    .join("");
+function shares({ mAP, cmc, mINP }: RankingFigures): readonly number[] {
+  return [mAP, ...RANKS.map((rank) => cmc[rank - 1] ?? cmc.at(-1) ?? 0), mINP];
 }
 
 function details({ candidate, parity, figures }: RankedCandidate, paint: Paint): readonly string[] {
@@ -93,4 +93,35 @@ function verdict({ passed, candidates }: RankingReport, paint: Paint): string {
     : failing
         .map(({ candidate, failures }) => paint.bad(`FAIL  ${candidate.name}: ${failures.join("; ")}`))
         .join("\n");
+}
+
+/** A ranking report as Markdown. */
+export function renderRankingMarkdown(report: RankingReport): string {
+  const { reference, candidates, passed } = report;
+  const rows = [
+    { name: reference.party.name, figures: reference.figures },
+    ...candidates.map(({ candidate, figures }) => ({ name: candidate.name, figures })),
+  ];
+  return `${[
+    `## ${passed ? "PASS" : "FAIL"}: ranking parity on ${cell(report.dataset.name)}`,
+    "",
+    `${datasetLine(report)}; ${report.distance} distance${report.reranked ? ", re-ranked" : ""}.`,
+    "",
+    `| model | mAP | ${RANKS.map((rank) => `rank-${rank}`).join(" | ")} | mINP |`,
+    `| --- | ${Array(RANKS.length + 2)
+      .fill("---:")
+      .join(" | ")} |`,
+    ...rows.map(
+      ({ name, figures }) => `| ${cell(name)} | ${figures ? shares(figures).map(percent).join(" | ") : ""} |`,
+    ),
+    "",
+    ...candidates.flatMap(({ candidate, failures, parity }) => [
+      `- **${cell(candidate.name)}**: ${parity.mAP ? `mAP ${change(parity.mAP)}, ` : ""}${percent(parity.flips.share)} of queries have another nearest image${failures.length > 0 ? `; **${failures.join("; ")}**` : ""}`,
+    ]),
+  ].join("\n")}\n`;
+}
+
+/** Text in a table's cell: characters that Markdown or HTML would read are escaped. */
+function cell(text: string): string {
+  return text.replace(/[\\`*_{}[\]<>()#+!|&~]/g, (character) => `\\${character}`).replace(/\s+/g, " ");
 }
