@@ -72,6 +72,14 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
     throw new Error("a model file is run by a runtime");
   const [batch, , height, width] = model.inputShape;
   const size = options.size ?? defaultSize(graph, { height, width });
+  if (size.height !== (height ?? size.height) || size.width !== (width ?? size.width))
+    throw new InputError({
+      code: "tensor",
+      subject: file.name,
+      found: `a model of images of ${height ?? "any"}×${width ?? "any"} pixels`,
+      expected: `one that takes ${size.height}×${size.width}`,
+      remedy: "leave the size out, or convert the checkpoint for it",
+    });
   const loaded = program.load();
   return {
     party,

@@ -5,6 +5,7 @@ import type { RealTensor } from "../../core/tensor.js";
 import type { Embedder } from "../../verify/embedder.js";
 import { photoTensor } from "../../verify/inputs/photos.js";
 import { type Io, progress } from "../terminal.js";
+import { VERSIONS } from "../versions.js";
 import { featureCache } from "./cache.js";
 import { picturePool } from "./pictures.js";
 
@@ -19,9 +20,17 @@ export interface EmbedPicturesOptions {
   readonly cache: string | undefined;
   /** Threads that decode pictures; default: one less than there are cores, at least one. */
   readonly workers?: number;
+  /** What the features depend on besides the file, its runtime and the pictures: options that the model was opened with. */
+  readonly readAs: readonly string[];
   /** The share of pictures that may be broken, 0 to 1. */
   readonly maxBroken: number;
   readonly io: Io;
+}
+
+/** A picture that cannot be read, and why. */
+export interface BrokenPicture {
+  readonly path: string;
+  readonly problem: string;
 }
 
 /** Features of the pictures that could be read. */
@@ -29,7 +38,7 @@ export interface EmbeddedPictures {
   /** [pictures, D], row i for `paths[i]`. */
   readonly features: RealTensor;
   readonly paths: readonly string[];
-  readonly broken: readonly { readonly path: string; readonly problem: string }[];
+  readonly broken: readonly BrokenPicture[];
   readonly cached: number;
 }
 
@@ -41,17 +50,19 @@ export interface EmbeddedPictures {
 export async function embedPictures(
   embedder: Embedder,
   paths: readonly string[],
-  { folder, cache: cacheFolder, workers, maxBroken, io }: EmbedPicturesOptions,
+  { folder, cache: cacheFolder, readAs, workers, maxBroken, io }: EmbedPicturesOptions,
 ): Promise<EmbeddedPictures> {
   const { party, backend, size } = embedder;
   const cache = featureCache(cacheFolder, [
     party.sha256 ?? party.name,
     backend,
     `${size.height}x${size.width}`,
+    ...readAs,
+    ...Object.entries(VERSIONS).map(([name, version]) => `${name} ${version}`),
   ]);
   const pool = picturePool(workers ?? Math.max(1, availableParallelism() - 1));
   const rows = new Map<string, Float32Array>();
-  const broken: { path: string; problem: string }[] = [];
+  const broken: BrokenPicture[] = [];
   let cached = 0;
   const bar = progress(`${party.name}: picture`, io);
   const started = performance.now();
@@ -59,13 +70,17 @@ export async function embedPictures(
     const batches = Array.from({ length: Math.ceil(paths.length / BATCH) }, (_, index) =>
       paths.slice(index * BATCH, (index + 1) * BATCH),
     );
-    const prepare = (batch: readonly string[]) =>
-      Promise.all(
+    const prepare = (batch: readonly string[]) => {
+      const prepared = Promise.all(
         batch.map(async (path) => ({
           path,
           picture: await pool.prepare({ path: join(folder, path), ...size }),
         })),
       );
+      // It is awaited below, unless an earlier batch fails first.
+      prepared.catch(() => undefined);
+      return prepared;
+    };
     const queue = batches.slice(0, AHEAD).map(prepare);
     for (let index = 0; index < batches.length; index++) {
       const prepared = (await queue.shift()) ?? [];
@@ -83,6 +98,7 @@ export async function embedPictures(
           cached++;
         } else fresh.push({ path, ...picture });
       }
+      if (broken.length > maxBroken * paths.length) throw tooManyBroken(broken, paths.length, maxBroken);
       if (fresh.length > 0) {
         const photos = fresh.map(({ pixels }) => ({ ...size, data: pixels }));
         const { data, shape } = await embedder.embed(photoTensor(photos, size.height, size.width));
@@ -100,7 +116,6 @@ export async function embedPictures(
     bar.clear();
     await pool.close();
   }
-  if (broken.length > maxBroken * paths.length) throw tooManyBroken(broken, paths.length, maxBroken);
   const read = paths.filter((path) => rows.has(path));
   const width = rows.get(read[0] ?? "")?.length ?? 0;
   const data = new Float32Array(read.length * width);
@@ -119,15 +134,11 @@ function rate(name: string, done: number, total: number, milliseconds: number): 
   return `${name}: ${perSecond.toFixed(0)} pictures/s, ${Math.ceil(left)} s left, picture`;
 }
 
-function tooManyBroken(
-  broken: readonly { readonly path: string; readonly problem: string }[],
-  total: number,
-  maxBroken: number,
-): InputError {
+function tooManyBroken(broken: readonly BrokenPicture[], total: number, maxBroken: number): InputError {
   return new InputError({
     code: "file",
     subject: "pictures",
-    found: `${broken.length} of ${total} that cannot be read`,
+    found: `at least ${broken.length} of ${total} that cannot be read`,
     expected: `at most ${100 * maxBroken} %`,
     remedy: "replace them, or allow more with --max-broken",
     details: broken.slice(0, 20).map(({ problem }) => problem),

@@ -7,8 +7,9 @@ import { expectWritable, writeFilesChecked } from "../../node/index.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import type { Io } from "../terminal.js";
+import { openDataset } from "./dataset.js";
 import { embedPictures } from "./embed-pictures.js";
-import { type EmbeddingOptions, MAX_BROKEN, openDataset, readEmbedder } from "./features.js";
+import { type EmbeddingOptions, MAX_BROKEN, readEmbedder, readingOf } from "./features.js";
 
 interface EmbedOptions extends EmbeddingOptions {
   readonly data: string;
@@ -31,6 +32,7 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
     const { features, paths, broken, cached } = await embedPictures(embedder, shardOf(all, options.shard), {
       folder,
       cache: options.cache,
+      readAs: readingOf(options),
       maxBroken: options.maxBroken ?? MAX_BROKEN,
       io,
     });

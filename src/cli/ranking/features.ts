@@ -1,21 +1,20 @@
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { basename, dirname, join, relative, sep } from "node:path";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, extname, join } from "node:path";
 import { decodeNpy } from "../../convert/formats/npy.js";
 import { decodeNpz } from "../../convert/formats/npz.js";
 import { decodeSafetensors } from "../../convert/formats/safetensors.js";
-import { sha256 } from "../../core/bytes.js";
+import { concatenate, sha256 } from "../../core/bytes.js";
 import type { Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
-import { readInput } from "../../node/index.js";
+import { isFolder, readInput } from "../../node/index.js";
 import { type Embedder, openEmbedder } from "../../verify/embedder.js";
-import { type Dataset, readDataset } from "../../verify/ranking/dataset.js";
 import { expectFeatures } from "../../verify/ranking/distances.js";
 import type { Party } from "../../verify/report.js";
 import { readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import { badArgument, type Size } from "../options.js";
 import type { Io } from "../terminal.js";
-import { embedPictures } from "./embed-pictures.js";
+import { type BrokenPicture, embedPictures } from "./embed-pictures.js";
 
 /** Options of all commands that embed pictures, as commander hands them over. */
 export interface EmbeddingOptions {
@@ -24,137 +23,153 @@ export interface EmbeddingOptions {
   readonly size?: Size;
   readonly arch?: string;
   readonly key?: string;
+  readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
 /** The share of pictures that may be unreadable. */
 export const MAX_BROKEN = 0.01;
 
+/** Features of one model for the pictures of a data set. */
+export interface Embedded {
+  readonly party: Party;
+  /** What ran the model, or `recorded`. */
+  readonly backend: string;
+  /** By the pictures' paths; all of one length. */
+  readonly rows: ReadonlyMap<string, Float32Array | Float64Array>;
+  /** Pictures without a row. */
+  readonly broken: readonly BrokenPicture[];
+}
+
+/** Where features come from: a model that is open, or a recording that is read. */
+export interface FeatureSource {
+  readonly party: Party;
+  /** What the model takes; absent for a recording. */
+  readonly size?: Size;
+  /** @throws InputError (`file`) if more pictures have no features than may be broken */
+  features(pictures: readonly string[], folder: string): Promise<Embedded>;
+  release(): Promise<void>;
+}
+
 /** Opens a model for its embeddings. */
 export async function readEmbedder(path: string, options: EmbeddingOptions, io: Io): Promise<Embedder> {
   const arch = await readArchitecture(options.arch);
-  return openEmbedder(await readModel(path, io, { quiet: true }), {
+  return openEmbedder(await readModel(path, io, options), {
     ...(arch === undefined ? {} : { arch }),
     ...(options.key === undefined ? {} : { key: options.key }),
     ...(options.size === undefined ? {} : { size: options.size }),
   });
 }
 
-/** Features of one model for the pictures of a data set. */
-export interface Embedded {
-  readonly party: Party;
-  readonly backend: string;
-  /** By path. */
-  readonly rows: ReadonlyMap<string, Float32Array | Float64Array>;
-  readonly broken: readonly string[];
+/** What features depend on besides the model's file and the pictures. */
+export function readingOf({ arch = "", key = "" }: EmbeddingOptions): readonly string[] {
+  return [`arch ${arch}`, `key ${key}`];
 }
 
-/** The files below a folder, with forward slashes; links are not followed. */
-export function openDataset(path: string): { readonly dataset: Dataset; readonly folder: string } {
-  const isFolder = statSync(path).isDirectory();
-  const folder = isFolder ? path : dirname(path);
-  const paths = isFolder
-    ? readdirSync(path, { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile())
-        .map((entry) => relative(path, join(entry.parentPath, entry.name)).split(sep).join("/"))
-    : [basename(path)];
-  const readText = (name: string): string => readFileSync(join(folder, name), "utf8");
-  return { dataset: readDataset({ paths, readText }, basename(path)), folder };
+/** Opens a model, or reads features that were recorded: a file with its list of pictures, or a folder of such files. */
+export async function openSource(path: string, options: EmbeddingOptions, io: Io): Promise<FeatureSource> {
+  const files = await featureFiles(path);
+  if (files.length > 0) return recordedSource(basename(path), files, options);
+  const embedder = await readEmbedder(path, options, io);
+  const { party, backend, size } = embedder;
+  return {
+    party,
+    size,
+    async features(pictures, folder) {
+      const { features, paths, broken } = await embedPictures(embedder, pictures, {
+        folder,
+        cache: options.cache,
+        readAs: readingOf(options),
+        maxBroken: options.maxBroken ?? MAX_BROKEN,
+        io,
+      });
+      const width = features.shape[1] ?? 0;
+      const rowAt = (row: number) => features.data.subarray(row * width, (row + 1) * width);
+      return { party, backend, rows: new Map(paths.map((name, row) => [name, rowAt(row)])), broken };
+    },
+    release: embedder.release,
+  };
 }
 
 const FEATURES = /\.(npy|npz|safetensors)$/;
 
-/** The features of a data set's pictures, computed or recorded. */
-export async function embedded(
-  path: string,
-  pictures: readonly string[],
-  folder: string,
-  options: EmbeddingOptions,
-  io: Io,
-): Promise<Embedded> {
-  const recorded = FEATURES.test(path) ? await readFeatures(path, pictures) : undefined;
-  if (recorded) return recorded;
-  const embedder = await readEmbedder(path, options, io);
-  try {
-    const { features, paths, broken } = await embedPictures(embedder, pictures, {
-      folder,
-      cache: options.cache,
-      maxBroken: options.maxBroken ?? MAX_BROKEN,
-      io,
-    });
-    const width = features.shape[1] ?? 0;
-    return {
-      party: embedder.party,
-      backend: embedder.backend,
-      rows: new Map(
-        paths.map((name, row) => [
-          name,
-          Float32Array.from(features.data.slice(row * width, (row + 1) * width)),
-        ]),
-      ),
-      broken: broken.map((picture) => picture.path),
-    };
-  } finally {
-    await embedder.release();
-  }
+/** A path's files of features: those that have a list of pictures beside them. An `.npy` can be nothing else. */
+async function featureFiles(path: string): Promise<readonly string[]> {
+  const isListed = (file: string): boolean => FEATURES.test(file) && existsSync(listOf(file));
+  if (!(await isFolder(path))) return isListed(path) || path.endsWith(".npy") ? [path] : [];
+  return readdirSync(path)
+    .toSorted()
+    .map((name) => join(path, name))
+    .filter(isListed);
 }
 
-/**
- * Recorded features, with the list of their pictures beside them as `NAME.txt`; undefined if the file has no such list, and
- * may be a checkpoint.
- */
-async function readFeatures(path: string, pictures: readonly string[]): Promise<Embedded | undefined> {
+function listOf(file: string): string {
+  return `${file.slice(0, -extname(file).length)}.txt`;
+}
+
+async function recordedSource(
+  name: string,
+  files: readonly string[],
+  { maxBroken = MAX_BROKEN }: EmbeddingOptions,
+): Promise<FeatureSource> {
+  const rows = new Map<string, Float32Array | Float64Array>();
+  const contents: Uint8Array[] = [];
+  for (const file of files) {
+    contents.push(await readInput(file));
+    for (const [picture, row] of await readFeatures(file, contents.at(-1) ?? new Uint8Array()))
+      rows.set(picture, row);
+  }
+  const widths = new Set([...rows.values()].map(({ length }) => length));
+  if (widths.size > 1)
+    throw badArgument(name, `features of ${[...widths].join(" and ")} elements`, "one width", "record again");
+  const format = files[0]?.endsWith(".safetensors") ? "safetensors" : "npz";
+  const party: Party = { name, format, sha256: await sha256(concatenate(contents)) };
+  return {
+    party,
+    async features(pictures) {
+      const broken = pictures
+        .filter((picture) => !rows.has(picture))
+        .map((path) => ({ path, problem: `${path}: not in ${name}` }));
+      if (broken.length > maxBroken * pictures.length)
+        throw badArgument(
+          name,
+          `no row for ${broken.length} of ${pictures.length} pictures, such as ${broken[0]?.path}`,
+          `features of this data set's pictures, but for ${100 * maxBroken} %`,
+          "record them with paths from the data set's folder, or allow more with --max-broken",
+        );
+      return { party, backend: "recorded", rows, broken };
+    },
+    release: async () => {},
+  };
+}
+
+/** A file's rows by the pictures that its list names, in float32 or float64. */
+async function readFeatures(
+  path: string,
+  bytes: Uint8Array,
+): Promise<readonly (readonly [picture: string, row: Float32Array | Float64Array])[]> {
   const name = basename(path);
-  const list = path.replace(FEATURES, ".txt");
-  let names: readonly string[];
-  try {
-    names = readFileSync(list, "utf8")
-      .split(/\r?\n/)
-      .filter((line) => line !== "");
-  } catch {
-    if (!path.endsWith(".npy")) return undefined;
+  const list = basename(listOf(path));
+  if (!existsSync(listOf(path)))
     throw badArgument(
       name,
       "no list of its pictures",
-      `${basename(list)} beside it, a path per row`,
+      `${list} beside it, a path per row`,
       "write the features with osnet-verify embed or python/record_features.py",
     );
-  }
-  const bytes = await readInput(path);
-  const tensor = featureTensor(bytes, name);
-  const features = expectFeatures(toReal(tensor as Parameters<typeof toReal>[0], name), name);
-  const [count = 0, width = 0] = features.shape;
-  if (count !== names.length)
+  const pictures = readFileSync(listOf(path), "utf8")
+    .split(/\r?\n/)
+    .filter((line) => line !== "");
+  const { shape, data } = expectFeatures(toReal(featureTensor(bytes, name), name), name);
+  const [count = 0, width = 0] = shape;
+  if (count !== pictures.length)
     throw badArgument(
       name,
-      `${count} rows of features and ${names.length} pictures in ${basename(list)}`,
+      `${count} rows of features and ${pictures.length} pictures in ${list}`,
       "a row for each picture",
       "write both again",
     );
-  const rows = new Map(
-    names.map((picture, row) => [
-      picture,
-      Float64Array.from(features.data.slice(row * width, (row + 1) * width)),
-    ]),
-  );
-  const missing = pictures.filter((picture) => !rows.has(picture));
-  if (missing.length === pictures.length)
-    throw badArgument(
-      name,
-      `no row for ${missing[0]}`,
-      "features of this data set's pictures",
-      "record them with paths from the data set's folder",
-    );
-  return {
-    party: {
-      name,
-      format: path.endsWith(".safetensors") ? "safetensors" : "npz",
-      sha256: await sha256(bytes),
-    },
-    backend: "recorded",
-    rows,
-    broken: missing,
-  };
+  return pictures.map((picture, row) => [picture, data.subarray(row * width, (row + 1) * width)]);
 }
 
 function featureTensor(bytes: Uint8Array, name: string): Tensor {

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 import { sha256 } from "../../core/bytes.js";
@@ -36,13 +37,13 @@ export interface PicturePool {
   close(): Promise<void>;
 }
 
+/** Beside this file where both are compiled; where the source runs as it is, there is no such file, and no thread. */
+const WORKER = new URL("./picture-worker.js", import.meta.url);
+
 /** @param workers threads; 0 prepares pictures on this thread */
 export function picturePool(workers: number): PicturePool {
-  if (workers === 0) return { prepare: preparePicture, close: async () => {} };
-  const threads = Array.from(
-    { length: workers },
-    () => new Worker(new URL("./picture-worker.js", import.meta.url)),
-  );
+  if (workers === 0 || !existsSync(WORKER)) return { prepare: preparePicture, close: async () => {} };
+  const threads = Array.from({ length: workers }, () => new Worker(WORKER));
   const waiting = new Map<number, { resolve(result: PreparedPicture): void; reject(cause: unknown): void }>();
   for (const thread of threads) {
     thread.on("message", ({ id, result }: { readonly id: number; readonly result: PreparedPicture }) => {
@@ -53,7 +54,6 @@ export function picturePool(workers: number): PicturePool {
       for (const { reject } of waiting.values()) reject(cause);
       waiting.clear();
     });
-    thread.unref();
   }
   let next = 0;
   return {

@@ -1,4 +1,4 @@
-import { basename } from "node:path";
+import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { expectWritable } from "../../node/index.js";
 import { compareRankings } from "../../verify/ranking/compare.js";
@@ -21,7 +21,8 @@ import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { expectReportFormat, writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
-import { type Embedded, type EmbeddingOptions, embedded, openDataset } from "./features.js";
+import { openDataset } from "./dataset.js";
+import { type Embedded, type EmbeddingOptions, type FeatureSource, openSource } from "./features.js";
 
 /** The command's options, as commander hands them over. */
 interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
@@ -31,7 +32,6 @@ interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
   readonly rerank?: boolean;
   readonly report?: readonly string[];
   readonly pictures?: boolean;
-  readonly json?: boolean;
 }
 
 /** `osnet-verify rank`: exit status 0 if every candidate ranks as the reference does, within the limits. */
@@ -63,65 +63,134 @@ async function rankModels(
   options: RankOptions,
   io: Io,
 ): Promise<RankingReport> {
-  const { dataset, folder } = openDataset(options.data);
+  const { name, dataset, folder } = openDataset(options.data);
+  const pictures = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
+  const { reference, others } = await allFeatures(candidates, options, io, (source) =>
+    source.features(pictures, folder),
+  );
   const limits: RankingLimits = {
     maxMapDrop: options.maxMapDrop ?? DEFAULT_LIMITS.maxMapDrop,
     maxRank1Drop: options.maxRank1Drop ?? DEFAULT_LIMITS.maxRank1Drop,
     maxFlips: options.maxFlips ?? DEFAULT_LIMITS.maxFlips,
   };
-  const pictures = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
-  const reference = await embedded(options.reference, pictures, folder, options, io);
-  const broken = new Set(reference.broken);
-  const others: Embedded[] = [];
-  for (const candidate of candidates) {
-    const features = await embedded(candidate, pictures, folder, options, io);
-    others.push(features);
-    for (const path of features.broken) broken.add(path);
-  }
+  const broken = new Map(
+    [reference, ...others].flatMap((side) => side.broken.map(({ path, problem }) => [path, problem])),
+  );
   const isRead = ({ path }: Picture): boolean => !broken.has(path);
   const read: Dataset = {
     ...dataset,
     queries: dataset.queries.filter(isRead),
     gallery: dataset.gallery.filter(isRead),
   };
+  expectRanking(read, name);
   const labels = labelsOf(read);
-  const expected = rowsOf(reference, read, options);
+  const expected = sideOf(reference, read, options);
+  if (expected.nonFinite > 0)
+    throw new InputError({
+      code: "tensor",
+      subject: reference.party.name,
+      found: `features of ${expected.nonFinite} pictures with a value that is NaN or infinite`,
+      expected: "a reference whose features are finite",
+      remedy: "verify it with osnet-verify, which finds the layer where this starts",
+    });
+  const pathsOf = {
+    query: (index: number) => read.queries[index]?.path ?? "",
+    gallery: (index: number) => read.gallery[index]?.path ?? "",
+  };
   const compared = others.map((side) => {
-    const comparison = compareRankings(expected, rowsOf(side, read, options), labels);
-    const pathsOf = {
-      query: (index: number) => read.queries[index]?.path ?? "",
-      gallery: (index: number) => read.gallery[index]?.path ?? "",
-    };
+    const { rows, nonFinite } = sideOf(side, read, options);
+    const comparison = compareRankings(expected.rows, rows, labels);
+    const { party: candidate, backend } = side;
     return {
       figures: comparison.reference.figures,
-      ranked: judgeRanking(side.party, side.backend, comparison, limits, pathsOf),
+      ranked: judgeRanking({ candidate, backend, nonFinite }, comparison, limits, pathsOf),
     };
   });
   const figures = compared[0]?.figures;
   return {
     schema: "osnet-ranking/1",
     passed: compared.every(({ ranked }) => ranked.passed),
-    dataset: { name: basename(options.data), ...datasetFacts(read) },
+    dataset: { name, ...datasetFacts(read) },
     distance: options.distance,
     reranked: options.rerank ?? false,
     limits,
-    broken: [...broken],
+    broken: [...broken.values()],
     reference: { party: reference.party, backend: reference.backend, ...(figures ? { figures } : {}) },
     candidates: compared.map(({ ranked }) => ranked),
   };
 }
 
-function rowsOf(
+/**
+ * Opens all models before the first one runs, so that a mistake in the last is found at once, and embeds with one after
+ * another. All are given pictures of one size: the one that was asked for, or the one that the candidates fix.
+ */
+async function allFeatures(
+  candidates: readonly string[],
+  options: RankOptions,
+  io: Io,
+  embed: (source: FeatureSource) => Promise<Embedded>,
+): Promise<{ readonly reference: Embedded; readonly others: readonly Embedded[] }> {
+  const open: FeatureSource[] = [];
+  try {
+    for (const candidate of candidates) open.push(await openSource(candidate, options, io));
+    const others = [...open];
+    const size = options.size ?? others.find((source) => source.size)?.size;
+    const reference = await openSource(options.reference, { ...options, ...(size ? { size } : {}) }, io);
+    open.push(reference);
+    expectOneSize(open);
+    const embedded = await embed(reference);
+    const rest: Embedded[] = [];
+    for (const source of others) rest.push(await embed(source));
+    return { reference: embedded, others: rest };
+  } finally {
+    await Promise.all(open.map((source) => source.release()));
+  }
+}
+
+function expectOneSize(sources: readonly FeatureSource[]): void {
+  const sized = sources.flatMap(({ party, size }) =>
+    size ? [{ name: party.name, text: `${size.height}x${size.width}` }] : [],
+  );
+  const [first] = sized;
+  const other = sized.find(({ text }) => text !== first?.text);
+  if (!first || !other) return;
+  throw badArgument(
+    other.name,
+    `pictures of ${other.text}, where ${first.name} has ${first.text}`,
+    "models that take pictures of one size",
+    "give --size, or rank them one at a time",
+  );
+}
+
+/** A ranking needs a query, and two images that can come before each other. */
+function expectRanking({ queries, gallery, isShared }: Dataset, name: string): void {
+  if (queries.length > 0 && gallery.length > (isShared ? 2 : 1)) return;
+  throw new InputError({
+    code: "file",
+    subject: name,
+    found: `${queries.length} queries and ${gallery.length} gallery images that can be read`,
+    expected: isShared ? "at least three pictures" : "a query and at least two gallery images",
+    remedy: "add pictures",
+  });
+}
+
+/** A side's distances, and how many of its pictures have features that are not finite. */
+function sideOf(
   { party, rows }: Embedded,
   { queries, gallery }: Dataset,
   { distance, rerank }: RankOptions,
-): DistanceRows {
+): { readonly rows: DistanceRows; readonly nonFinite: number } {
+  const bad = new Set<string>();
   const matrix = (pictures: readonly Picture[]): RealTensor => {
     const all = pictures.map(({ path }) => rows.get(path) ?? new Float32Array());
     const width = all[0]?.length ?? 0;
     const data = new Float64Array(all.length * width);
-    for (const [index, row] of all.entries()) data.set(row, index * width);
+    for (const [index, row] of all.entries()) {
+      data.set(row, index * width);
+      if (!row.every(Number.isFinite)) bad.add(pictures[index]?.path ?? "");
+    }
     return expectFeatures({ dtype: "float64", shape: [all.length, width], data }, party.name);
   };
-  return (rerank ? rerankedRows : distanceRows)(matrix(queries), matrix(gallery), distance);
+  const [q, g] = [matrix(queries), matrix(gallery)];
+  return { rows: (rerank ? rerankedRows : distanceRows)(q, g, distance), nonFinite: bad.size };
 }

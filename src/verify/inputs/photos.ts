@@ -31,6 +31,7 @@ interface Window {
 
 /** Resizes a picture to `height` × `width` pixels, at least 1 each; the proportions are not kept. */
 export function resizeBilinear(pixels: Pixels, height: number, width: number): Pixels {
+  if (pixels.height === height && pixels.width === width) return pixels;
   return resampleRows(resampleColumns(pixels, width), height);
 }
 

@@ -27,7 +27,7 @@ export interface RankingParity {
   /** Candidate minus reference; absent without labels. */
   readonly mAP?: Change;
   readonly rank1?: Change;
-  /** Queries whose nearest gallery image is another. */
+  /** Queries whose nearest gallery image is another, or no more nearer than the next. */
   readonly flips: {
     readonly count: number;
     readonly share: number;
@@ -86,13 +86,15 @@ export function compareRankings(
   const others = candidate.rows()[Symbol.iterator]();
   for (const expected of reference.rows()) {
     const query = queries.length;
-    const { value } = others.next();
-    const found: Float64Array = value ?? new Float64Array(expected.length).fill(Number.NaN);
+    const { value: found } = others.next();
+    if (!found) throw new Error("both rankings have the same queries");
     for (let g = 0; g < expected.length; g++) {
       const apart = Math.abs((found[g] as number) - (expected[g] as number));
-      // NaN counts as infinitely far.
-      if (!(apart <= farthestApart)) farthestApart = Number.isNaN(apart) ? Number.POSITIVE_INFINITY : apart;
-      sumApart += apart;
+      // From features that are not finite there is no distance; they are counted by themselves.
+      if (apart < Number.POSITIVE_INFINITY) {
+        if (apart > farthestApart) farthestApart = apart;
+        sumApart += apart;
+      }
       if ((expected[g] as number) > largest) largest = expected[g] as number;
     }
     const kept = keptFor(query, labels);
@@ -114,7 +116,7 @@ export function compareRankings(
         : {}),
       referenceNearest: before.slice(0, SHOWN),
       candidateNearest: after.slice(0, SHOWN),
-      isFlipped: before[0] !== after[0],
+      isFlipped: before[0] !== after[0] || (isTied(after, found) && !isTied(before, expected)),
       kendallTau: kendallTau(before, expected, found),
     });
   }
@@ -136,6 +138,11 @@ export function compareRankings(
     },
     queries,
   };
+}
+
+/** Whether the two nearest are at one distance, so that the order of files says which of them comes first. */
+function isTied([first, second]: readonly number[], distances: Float64Array): boolean {
+  return first !== undefined && second !== undefined && distances[first] === distances[second];
 }
 
 function ratio(value: number, whole: number): number {

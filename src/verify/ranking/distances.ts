@@ -25,12 +25,12 @@ export interface DistanceRows {
 }
 
 /**
- * Features as float64 rows, checked: [N, D] with finite values.
+ * Features, checked: [N, D].
  *
- * @throws InputError (`tensor`) if the features are not a matrix, or a value is NaN or infinite
+ * @throws InputError (`tensor`) if the features are not a matrix
  */
 export function expectFeatures(features: RealTensor, subject: string): RealTensor {
-  const { shape, data } = features;
+  const { shape } = features;
   if (shape.length !== 2 || (shape[1] ?? 0) < 1)
     throw new InputError({
       code: "tensor",
@@ -38,16 +38,6 @@ export function expectFeatures(features: RealTensor, subject: string): RealTenso
       found: `features of shape ${formatShape(shape)}`,
       expected: "a matrix [images, width]",
       remedy: "save one row per image",
-    });
-  const bad = data.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0)
-    throw new InputError({
-      code: "tensor",
-      subject,
-      found: `${data[bad]} in row ${Math.floor(bad / (shape[1] ?? 1))} of the features`,
-      expected: "finite features",
-      remedy:
-        "verify the model against its checkpoint with osnet-verify, which finds the layer where this starts",
     });
   return features;
 }
@@ -116,6 +106,9 @@ export function distanceRows(queries: RealTensor, gallery: RealTensor, metric: D
           else
             for (let g = 0; g < galleryCount; g++)
               distances[g] = own + (gallerySquares[g] as number) - 2 * (memory[from + g] as number);
+          // A feature that is not finite is infinitely far from all: behind every match, and never before one.
+          for (let g = 0; g < galleryCount; g++)
+            if (!Number.isFinite(distances[g])) distances[g] = Number.POSITIVE_INFINITY;
           yield distances;
         }
       }

@@ -25,6 +25,8 @@ export const DEFAULT_LIMITS: RankingLimits = { maxMapDrop: 0.001, maxRank1Drop: 
 export interface RankedCandidate {
   readonly candidate: Party;
   readonly backend: string;
+  /** Pictures whose features have a value that is NaN or infinite; one is a failure. */
+  readonly nonFinite: number;
   readonly passed: boolean;
   /** What is beyond the limits, a sentence each; empty if it passed. */
   readonly failures: readonly string[];
@@ -61,21 +63,27 @@ export interface RankingReport {
 
 const WORST = 10;
 
-/** Judges a comparison by the limits; in doubt about ties, the order that is worst for the candidate counts. */
+/**
+ * Judges a comparison by the limits. Where images are tied, the worst order of each side is compared with the other's too: a
+ * candidate that puts everybody at one distance fails, however its files are ordered.
+ */
 export function judgeRanking(
-  candidate: Party,
-  backend: string,
+  { candidate, backend, nonFinite }: Pick<RankedCandidate, "candidate" | "backend" | "nonFinite">,
   { candidate: { figures }, reference, parity, queries }: RankingComparison,
   limits: RankingLimits,
   pathsOf: { readonly query: (index: number) => string; readonly gallery: (index: number) => string },
 ): RankedCandidate {
-  const failures: string[] = [];
+  const failures: string[] =
+    nonFinite > 0 ? [`the features of ${nonFinite} pictures have a value that is NaN or infinite`] : [];
   const before = reference.figures;
   if (figures && before) {
-    const mapDrop = before.mAP - Math.min(figures.mAP, figures.ties.mAPWorst);
+    const mapDrop = Math.max(before.mAP - figures.mAP, before.ties.mAPWorst - figures.ties.mAPWorst);
     if (mapDrop > limits.maxMapDrop)
       failures.push(`mAP drops by ${points(mapDrop)}, more than ${points(limits.maxMapDrop)}`);
-    const rank1Drop = (before.cmc[0] ?? 0) - Math.min(figures.cmc[0] ?? 0, figures.ties.rank1Worst);
+    const rank1Drop = Math.max(
+      (before.cmc[0] ?? 0) - (figures.cmc[0] ?? 0),
+      before.ties.rank1Worst - figures.ties.rank1Worst,
+    );
     if (rank1Drop > limits.maxRank1Drop)
       failures.push(`rank-1 drops by ${points(rank1Drop)}, more than ${points(limits.maxRank1Drop)}`);
   }
@@ -86,6 +94,7 @@ export function judgeRanking(
   return {
     candidate,
     backend,
+    nonFinite,
     passed: failures.length === 0,
     failures,
     ...(figures ? { figures } : {}),

@@ -93,9 +93,9 @@ function normalisedDistances(features: RealTensor, metric: DistanceMetric): Floa
   for (const distances of rows.rows()) {
     const squares = Float32Array.from(distances, (distance) => distance * distance);
     let largest = 0;
-    for (const square of squares) if (square > largest) largest = square;
+    for (const square of squares) if (square > largest && square < Infinity) largest = square;
     for (let other = 0; other < all; other++)
-      result[image * all + other] = largest === 0 ? 0 : (squares[other] as number) / largest;
+      result[image * all + other] = largest === 0 ? 0 : Math.min(1, (squares[other] as number) / largest);
     image++;
   }
   return result;

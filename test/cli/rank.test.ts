@@ -1,0 +1,283 @@
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StateDict } from "../../src/core/tensor.js";
+import type { RankingReport } from "../../src/verify/ranking/report.js";
+import { fixturePath } from "../fixtures.js";
+import { createFolder, type Folder } from "../support/folder.js";
+import { encodeNpy } from "../support/npy.js";
+import { convert, openFixture, withTensor } from "../support/osnet.js";
+import { pictureSet } from "../support/picture-set.js";
+import { type Finished, run, spawnCommand } from "./command.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const SIZE = ["--size", "64x32"];
+
+/** The checkpoint's features of `market`. */
+const RECORDED = ["--reference", "reference.npy", "--data", "market"] as const;
+
+/** A data set, the checkpoint's ONNX file and features, and what tests add. */
+let folder: Folder;
+beforeAll(async () => {
+  folder = await createFolder({ "model.onnx": convert(openFixture()) });
+  await put(pictureSet(), "market");
+  const { status, stderr } = await verify(
+    "embed",
+    CHECKPOINT,
+    "--data",
+    "market",
+    ...SIZE,
+    "-o",
+    "reference.npy",
+  );
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+});
+afterAll(() => folder.remove());
+
+async function put(files: ReadonlyMap<string, Uint8Array | string>, under: string): Promise<void> {
+  for (const [name, bytes] of files) {
+    const path = folder.at(`${under}/${name}`);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, bytes);
+  }
+}
+
+function verify(...args: readonly string[]): Promise<Finished> {
+  return run("osnet-verify", args, { cwd: folder.path });
+}
+
+/** Ranks models, and gives the report. */
+async function rank(
+  ...args: readonly string[]
+): Promise<{ readonly status: number | null; readonly report: RankingReport }> {
+  const { status, stdout, stderr } = await verify("rank", ...args, "--json");
+  expect(stderr).toBe("");
+  return { status, report: JSON.parse(stdout.toString()) as RankingReport };
+}
+
+/** An ONNX file of the checkpoint with other weights. */
+async function mutant(name: string, change: (stateDict: StateDict) => StateDict): Promise<string> {
+  const checkpoint = openFixture();
+  await writeFile(folder.at(name), convert({ ...checkpoint, stateDict: change(checkpoint.stateDict) }));
+  return name;
+}
+
+describe("osnet-verify rank", () => {
+  it("passes the checkpoint's own ONNX file, and says what was read", async () => {
+    const { status, stdout, stderr } = await verify(
+      "rank",
+      "model.onnx",
+      "--reference",
+      CHECKPOINT,
+      "--data",
+      "market",
+    );
+    expect(stderr).toBe("");
+    const text = stdout.toString();
+    expect(text).toContain(
+      "market: market1501 layout, 18 queries, 40 gallery images, 6 identities, 3 cameras, 4 distractors",
+    );
+    expect(text.trimEnd().split("\n").at(-1)).toBe(
+      "PASS  the candidate ranks as the reference does, within the limits",
+    );
+    expect(status).toBe(0);
+  });
+
+  it("gives both the same figures to 1e-9 where both are the same network", async () => {
+    const { report } = await rank("model.onnx", "--reference", CHECKPOINT, "--data", "market");
+    const [candidate] = report.candidates;
+    expect(candidate?.figures?.mAP).toBeCloseTo(report.reference.figures?.mAP ?? Number.NaN, 9);
+    expect(candidate?.figures?.mAP).toBeGreaterThan(0.2);
+    expect(candidate?.parity).toMatchObject({ kendallTau: 1, flips: { count: 0 } });
+    expect(candidate?.parity.drift.max).toBeLessThan(1e-5);
+  });
+
+  it("takes a quantised TensorFlow.js model", async () => {
+    const converted = await run(
+      "osnet-convert",
+      ["pth2tfjs", CHECKPOINT, "-o", "uint8", ...SIZE, "--quantize", "uint8"],
+      { cwd: folder.path },
+    );
+    expect(converted.status, converted.stderr).toBe(0);
+    const { report } = await rank("uint8", ...RECORDED);
+    const [candidate] = report.candidates;
+    expect(candidate?.backend).toBe("tfjs-wasm");
+    expect(candidate?.parity.drift.max).toBeGreaterThan(1e-4);
+    expect(candidate?.parity.kendallTau).toBeGreaterThan(0.9);
+    expect(candidate?.parity.kendallTau).toBeLessThan(1);
+  });
+
+  it("takes a float16 model, whose order hardly changes", async () => {
+    await writeFile(folder.at("half.onnx"), convert(openFixture(), { dtype: "float16" }));
+    const { report } = await rank("half.onnx", ...RECORDED);
+    const [candidate] = report.candidates;
+    expect(candidate?.parity.drift.max).toBeGreaterThan(1e-6);
+    expect(candidate?.parity.drift.max).toBeLessThan(0.01);
+    expect(candidate?.parity.kendallTau).toBeGreaterThan(0.97);
+    expect(Math.abs(candidate?.parity.mAP?.value ?? 1)).toBeLessThan(0.01);
+  });
+
+  it("fails a collapsed model, whatever the order of files", async () => {
+    const zero = (stateDict: StateDict): StateDict =>
+      ["fc.0.weight", "fc.1.weight"].reduce(
+        (changed, path) =>
+          withTensor(changed, path, ({ shape, data }) => ({
+            dtype: "float32",
+            shape,
+            data: new Float32Array(data.length),
+          })),
+        stateDict,
+      );
+    const collapsed = await mutant("collapsed.onnx", zero);
+    // The match of every query comes first in its gallery, so that the order of files alone would find it.
+    const shots = pictureSet({ identities: 1, cameras: 4, shots: 3, distractors: 4, junk: 0 });
+    await put(shots, "one");
+    for (const data of ["market", "one"]) {
+      const { status, report } = await rank(collapsed, "--reference", CHECKPOINT, "--data", data);
+      const [candidate] = report.candidates;
+      expect(status).toBe(1);
+      expect(candidate?.failures.length).toBeGreaterThan(0);
+      expect(candidate?.figures?.ties.rank1Worst).toBe(0);
+      expect(candidate?.parity.flips.share).toBe(1);
+    }
+  });
+
+  it("says how much crossed gates change", async () => {
+    const crossed = await mutant("crossed.onnx", (stateDict) => {
+      const [first, second] = ["conv2.0.gate.fc2.weight", "conv2.1.gate.fc2.weight"];
+      const [one, two] = [stateDict.get(first ?? ""), stateDict.get(second ?? "")];
+      if (!one || !two) throw new Error("no gates");
+      return new Map(stateDict).set(first ?? "", two).set(second ?? "", one);
+    });
+    const { report } = await rank(crossed, ...RECORDED);
+    const { parity } = report.candidates[0] ?? {};
+    expect(parity?.drift.max).toBeGreaterThan(1e-4);
+    expect(parity?.kendallTau).toBeLessThan(1);
+  });
+
+  it("fails features that are not finite", async () => {
+    const broken = await mutant("nan.onnx", (stateDict) =>
+      withTensor(stateDict, "fc.0.bias", ({ shape, data }) => ({
+        dtype: "float32",
+        shape,
+        data: Float32Array.from(data as Float32Array, (value, index) => (index === 3 ? Number.NaN : value)),
+      })),
+    );
+    const { status, report } = await rank(broken, ...RECORDED);
+    expect(status).toBe(1);
+    expect(report.candidates[0]?.nonFinite).toBe(58);
+    const reversed = await verify("rank", "model.onnx", "--reference", broken, "--data", "market");
+    expect(reversed.status).toBe(2);
+  });
+
+  it("compares orders where there are no labels", async () => {
+    const flat = [...pictureSet({ identities: 2 })].map(
+      ([path, bytes]) => [path.replaceAll("/", "_"), bytes] as const,
+    );
+    await put(new Map(flat), "flat");
+    const { status, report } = await rank("model.onnx", "--reference", CHECKPOINT, "--data", "flat");
+    expect(status).toBe(0);
+    expect(report.dataset).toMatchObject({ layout: "flat", queries: flat.length, identities: 0 });
+    expect(report.candidates[0]?.figures).toBeUndefined();
+  });
+
+  it("lists broken pictures, and refuses too many", async () => {
+    await put(pictureSet(), "broken");
+    await put(
+      new Map([
+        ["query/0001_c1s1_000000_00.jpg", "no picture"],
+        ["bounding_box_test/0001_c9s1_000000_00.jpg", ""],
+      ]),
+      "broken",
+    );
+    const args = ["model.onnx", "--reference", CHECKPOINT, "--data", "broken"];
+    expect((await verify("rank", ...args)).status).toBe(2);
+    const { status, report } = await rank(...args, "--max-broken", "0.1");
+    expect(status).toBe(0);
+    expect(report.broken).toHaveLength(2);
+    expect(report.dataset).toMatchObject({ queries: 17, gallery: 40 });
+  });
+
+  it("refuses what it cannot rank", async () => {
+    await put(new Map([["one.jpg", pictureSet().values().next().value ?? ""]]), "single");
+    for (const args of [
+      ["model.onnx", "--reference", CHECKPOINT, "--data", "nowhere"],
+      ["model.onnx", "--reference", CHECKPOINT, "--data", "single"],
+      ["model.onnx", "--reference", "none.pth", "--data", "market"],
+      ["model.onnx", ...RECORDED, "--size", "128x64"],
+      ["model.onnx", ...RECORDED, "--report", "x.sarif"],
+      ["model.onnx", ...RECORDED, "--max-flips", "2"],
+    ]) {
+      const { status, stdout, stderr } = await verify("rank", ...args);
+      expect({ status, stdout: stdout.toString() }, args.join(" ")).toEqual({ status: 2, stdout: "" });
+      expect(stderr).toMatch(/^[^\n]*: found .*, expected .*; .*\.\n/);
+    }
+  });
+});
+
+describe("osnet-verify embed", () => {
+  it("runs as built, with threads that decode", async () => {
+    const args = ["embed", "model.onnx", "--data", "market", "-o", "built.npy"];
+    const { status, stderr } = await spawnCommand("osnet-verify", args, { cwd: folder.path });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(Buffer.from(await folder.read("reference.npy")).equals(await folder.read("built.npy"))).toBe(true);
+  });
+
+  it("writes features that rank takes as a reference, in one file or in shards", async () => {
+    const embed = async (...args: readonly string[]): Promise<string> => {
+      const { status, stdout, stderr } = await verify("embed", "model.onnx", "--data", "market", ...args);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+      return stdout.toString();
+    };
+    expect(await embed("-o", "features.npy")).toContain("wrote features.npy: 58 × 512 features");
+    await mkdir(folder.at("shards"));
+    await embed("-o", "shards/1.safetensors", "--shard", "1/2");
+    await embed("-o", "shards/2.safetensors", "--shard", "2/2");
+    for (const reference of ["features.npy", "shards"]) {
+      const { status, report } = await rank("model.onnx", "--reference", reference, "--data", "market");
+      expect(status).toBe(0);
+      expect(report.reference.backend).toBe("recorded");
+      expect(report.candidates[0]?.parity.drift.max).toBeLessThan(1e-6);
+    }
+    const list = Buffer.from(await folder.read("features.txt"))
+      .toString()
+      .trimEnd()
+      .split("\n");
+    expect(list).toHaveLength(58);
+    await writeFile(
+      folder.at("short.npy"),
+      encodeNpy({ dtype: "float32", shape: [1, 2], data: Float32Array.of(1, 2) }),
+    );
+    await writeFile(folder.at("short.txt"), `${list[0]}\n`);
+    const refused = await verify("rank", "model.onnx", "--reference", "short.npy", "--data", "market");
+    expect(refused.status).toBe(2);
+    expect((await verify("embed", "model.onnx", "--data", "market", "-o", "features.npy")).status).toBe(2);
+  });
+
+  it("goes on from its cache, also after an interruption in the middle of a row", async () => {
+    const embed = async (out: string): Promise<string> => {
+      const { status, stdout, stderr } = await verify(
+        "embed",
+        "model.onnx",
+        "--data",
+        "market",
+        "-o",
+        out,
+        "--cache",
+        "cache",
+      );
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+      return stdout.toString();
+    };
+    expect(await embed("first.npy")).not.toContain("from the cache");
+    expect(await embed("second.npy")).toContain("58 from the cache");
+    const [name = ""] = await readdir(folder.at("cache"));
+    const whole = await folder.read(`cache/${name}`);
+    const row = 32 + 4 * 512;
+    await writeFile(folder.at(`cache/${name}`), whole.subarray(0, whole.length - 10 * row - 700));
+    expect(await embed("third.npy")).toContain("47 from the cache");
+    for (const other of ["second.npy", "third.npy"])
+      expect(Buffer.from(await folder.read("first.npy")).equals(await folder.read(other))).toBe(true);
+    expect((await folder.read(`cache/${name}`)).length).toBe(whole.length);
+  });
+});
