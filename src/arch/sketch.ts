@@ -31,7 +31,10 @@ export function sketchSpec(shapes: ParameterShapes): OsnetSpec | undefined {
     const transition = dialect === "osnet" ? `conv${number}.${blocks.length}.0.` : `pool${number}.0.`;
     return { blocks, transition: keys.some((key) => key.startsWith(transition)) };
   });
-  const classes = dimension(shapes, ["classifier.weight", "classifier.bias"]);
+  // Without a bias it is the weight of an angular loss, or another head's: torchreid's classifier has both.
+  const classes = shapes.has("classifier.bias")
+    ? dimension(shapes, ["classifier.weight", "classifier.bias"])
+    : undefined;
   return {
     dialect,
     stem: { channels: stem, norm: shapes.has("conv1.bn.running_mean") ? "batch" : "instance" },

@@ -56,10 +56,13 @@ describe("heads that torchreid does not know", () => {
     expect(identify(stateDict)).toMatchObject({ extra: ["classifier.0.weight"], spec: { head: null } });
   });
 
-  it("do not excuse a classifier that lacks its bias by itself", () => {
+  it("may be a classifier without a bias, as angular losses have it", () => {
     const stateDict = withKeys({});
     stateDict.delete("classifier.bias");
-    expect(refusal(stateDict).details).toEqual(["missing: classifier.bias [16]"]);
+    expect(identify(stateDict)).toMatchObject({ extra: ["classifier.weight"], spec: { head: null } });
+    const noWeight = withKeys({});
+    noWeight.delete("classifier.weight");
+    expect(refusal(noWeight).details).toEqual(["missing: classifier.weight [16, 512]"]);
   });
 
   it("do not excuse an incomplete backbone: everything is listed", () => {

@@ -1,4 +1,5 @@
 import {
+  expand,
   type Identified,
   identify,
   isVariantName,
@@ -6,13 +7,18 @@ import {
   type OsnetSpec,
   parametersOf,
   variant,
+  variantOf,
 } from "../../arch/index.js";
 import type { Bytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
+import { prefixGroups } from "../formats/pth/modules.js";
+import { printable, quote } from "../formats/refusals.js";
 import type { WeightsFormat } from "../formats/sniff.js";
 import { type DecodedWeights, decodeWeights } from "./decode-weights.js";
+import { adopted, checkModules } from "./pickled-modules.js";
+import { tracedGraph } from "./traced.js";
 
 /** A checkpoint of a known network, every key accounted for. */
 export interface Checkpoint extends Identified {
@@ -49,12 +55,93 @@ export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: Checkpoin
   const { subject } = options;
   const { stateDict, ...decoded } = decodeWeights(bytes, options);
   const spec = typeof arch === "string" ? namedSpec(arch) : arch;
-  const identified = identify(stateDict, { subject, ...(spec ? { spec } : {}) });
-  const notes = [...decoded.notes, ...extraNotes(identified.extra)];
+  const { identified, notes: shown } = withEvidence(
+    identifyOrOffer(stateDict, decoded, { subject, ...(spec ? { spec } : {}) }),
+    decoded,
+    { subject, stateDict, isGiven: spec !== undefined },
+  );
+  const notes = [...decoded.notes, ...shown, ...extraNotes(identified.extra)];
   return {
     ...identified,
     stateDict: inNetworkOrder(stateDict, identified.graph),
     decoded: { ...decoded, notes },
+  };
+}
+
+/** As `identify`; where a part of the keys is a network, the error names it, and how to take it. */
+function identifyOrOffer(
+  stateDict: StateDict,
+  { wrapperPath, removedPrefix }: Omit<DecodedWeights, "stateDict">,
+  options: { readonly subject: string; readonly spec?: OsnetSpec },
+): Identified {
+  try {
+    return identify(stateDict, options);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const parts = [...prefixGroups(stateDict.keys())].flatMap(([prefix, keys]) => {
+      const part = new Map(keys.flatMap((key) => pairOf(key, stateDict.get(prefix + key))));
+      return isNetwork(part, options) ? [prefix] : [];
+    });
+    const outer = [wrapperPath, removedPrefix.replace(/\.$/, "")].filter((path) => path !== "");
+    const offers = parts.map((prefix) => [...outer, prefix.slice(0, -1)].join("."));
+    const [first] = offers;
+    if (first === undefined) throw error;
+    throw new InputError(
+      {
+        code: "state-dict",
+        subject: options.subject,
+        found: `${offers.length === 1 ? "a network" : `${offers.length} networks`} under ${offers.map(quote).join(" and ")}`,
+        expected: "the state dict of one OSNet",
+        remedy: `name the one to use: ${offers.map((offer) => `--key ${printable(offer)}`).join(" or ")}`,
+      },
+      { cause: error },
+    );
+  }
+}
+
+function pairOf(key: string, tensor: Tensor | undefined): (readonly [string, Tensor])[] {
+  return tensor === undefined ? [] : [[key, tensor]];
+}
+
+function isNetwork(stateDict: StateDict, options: { readonly spec?: OsnetSpec }): boolean {
+  if (!stateDict.has("conv1.conv.weight")) return false;
+  try {
+    identify(stateDict, options);
+    return true;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+}
+
+/** Gates and pooling leave no trace in a state dict. */
+const HIDDEN_CHOICES: readonly Partial<Pick<OsnetSpec, "pooling">>[] = [
+  { pooling: "avg" },
+  { pooling: "max" },
+];
+const ACTIVATIONS = ["sigmoid", "relu", "linear"] as const;
+
+/** What a model pickled whole or traced says of its network besides the weights: adopted where a spec can say it too. */
+function withEvidence(
+  identified: Identified,
+  { modules, trace }: Omit<DecodedWeights, "stateDict">,
+  { subject, stateDict, isGiven }: { subject: string; stateDict: StateDict; isGiven: boolean },
+): { readonly identified: Identified; readonly notes: readonly string[] } {
+  const { spec } = identified;
+  if (modules !== undefined) {
+    const own = isGiven ? spec : adopted(spec, modules);
+    const found = own === spec ? identified : identify(stateDict, { subject, spec: own });
+    return { identified: found, notes: checkModules(found.graph, modules, subject) };
+  }
+  if (trace === undefined) return { identified, notes: [] };
+  const choices = HIDDEN_CHOICES.flatMap((choice) =>
+    ACTIVATIONS.map((activation) => ({ ...spec, ...choice, gate: { ...spec.gate, activation } })),
+  );
+  const graphs = [identified.graph, ...(isGiven ? [] : choices.map(expand))];
+  const graph = tracedGraph(trace, graphs, subject);
+  return {
+    identified: { ...identified, spec: graph.spec, graph, variant: variantOf(graph.spec) },
+    notes: ["the traced code computes this network, layer by layer"],
   };
 }
 

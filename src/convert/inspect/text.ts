@@ -118,7 +118,7 @@ function extraHeads(extra: readonly string[]): string {
   }
   const named = [...counts].slice(0, 4).map(([module, count]) => `${clean(module)} (${count})`);
   const more = counts.size - named.length;
-  return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${extra.length} tensors, not part of the network`;
+  return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${extra.length} ${extra.length === 1 ? "tensor" : "tensors"}, not part of the network`;
 }
 
 export function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {

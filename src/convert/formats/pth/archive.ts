@@ -8,6 +8,7 @@ import type { ByteSource } from "../../../core/bytes.js";
 import { once } from "../../../core/once.js";
 import type { Budget } from "../budget.js";
 import { Cursor } from "../cursor.js";
+import { decodeLatin1 } from "../encodings.js";
 import { corrupt, quote, type Region, unsupported } from "../refusals.js";
 import type { ZipEntry } from "../zip.js";
 import { openZipEntry, readZipDirectory, readZipEntry } from "../zip.js";
@@ -48,7 +49,12 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
     ...pickleEnvironment(budget),
     persistentLoad: storageTable,
   });
-  return { container: entry("constants.pkl") === undefined ? "zip" : "torchscript", root };
+  if (entry("constants.pkl") === undefined) return { container: "zip", root };
+  const code = (path: string): string | undefined => {
+    const found = entry(`code/${path.replaceAll(".", "/")}.py`);
+    return found && decodeLatin1(read(found));
+  };
+  return { container: "torchscript", root, code };
 }
 
 /** The folder that holds data.pkl, with its slash; empty when it is at the top. */

@@ -10,8 +10,10 @@ import type { StateDict, Tensor } from "../../../core/tensor.js";
 import { type Budget, createBudget } from "../budget.js";
 import { printable, quote, type Region } from "../refusals.js";
 import { readArchive } from "./archive.js";
+import { type PickledModule, pickledModules } from "./evidence.js";
 import { readPickles } from "./legacy.js";
 import { materialize } from "./materialize.js";
+import { createModuleAllowance, TORCHSCRIPT_MODULE } from "./modules.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
 import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
 import { sniff } from "./sniff.js";
@@ -19,6 +21,7 @@ import type { Unpickled } from "./storages.js";
 import { readTar } from "./tar.js";
 import type { TensorProblem, TensorRef } from "./tensor-ref.js";
 import { isTensor, tensorRef } from "./tensor-ref.js";
+import { type SourceReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
 
 /** What `decodePth` needs besides the bytes. */
 export interface DecodePthOptions {
@@ -44,6 +47,10 @@ export interface DecodedCheckpoint {
   readonly removedPrefix: string;
   /** The class of a model pickled whole, such as `torchreid.models.osnet.OSNet`; empty for a state dict. */
   readonly modelClass: string;
+  /** What a model pickled whole says of its modules, by path without the prefix; undefined for a state dict. */
+  readonly modules?: ReadonlyMap<string, PickledModule>;
+  /** What a TorchScript archive computes, its tensors by path without the prefix; undefined for others. */
+  readonly trace?: Trace;
   /** Choices made on the way, one clause each, for people to read. */
   readonly notes: readonly string[];
 }
@@ -61,7 +68,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
   const region: Region = { subject: options.subject, part: "the file" };
   const source = toSource(bytes);
   const budget = createBudget(options.subject, source.length);
-  const { container, root } = unpickle(source, region, budget);
+  const { container, root, code } = unpickle(source, region, budget);
   const choice = choose(root, options);
   return {
     stateDict: materializeAll(choice, source, options.subject, budget),
@@ -69,6 +76,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
     wrapperPath: choice.wrapperPath,
     removedPrefix: choice.prefix,
     modelClass: isObject(choice.holder) ? choice.holder.path : "",
+    ...evidenceOf(choice, code, region),
     notes: choice.notes,
   };
 }
@@ -103,6 +111,27 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
     expected: "a state dict",
     remedy: "save the weights with torch.save(model.state_dict(), path)",
   });
+}
+
+/** What a model says of how it computes, besides its weights. */
+function evidenceOf(
+  { holder, prefix }: Choice,
+  code: SourceReader | undefined,
+  region: Region,
+): Pick<DecodedCheckpoint, "modules" | "trace"> {
+  if (!isObject(holder)) return {};
+  if (holder.path.startsWith(TORCHSCRIPT_MODULE))
+    return code === undefined ? {} : { trace: withoutPrefix(traceModel(holder, code, region), prefix) };
+  const modules = pickledModules(holder, createModuleAllowance()) ?? new Map<string, PickledModule>();
+  const outer = prefix.slice(0, -1);
+  return {
+    modules: new Map(
+      [...modules].flatMap(([path, module]) => {
+        if (path === outer) return [["", module] as const];
+        return path.startsWith(prefix) ? [[path.slice(prefix.length), module] as const] : [];
+      }),
+    ),
+  };
 }
 
 /** Where the weights are as much of a file, it is read at once; else tensor by tensor. */

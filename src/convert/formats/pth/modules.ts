@@ -22,7 +22,7 @@ export function createModuleAllowance(): ModuleAllowance {
 }
 
 /** Where TorchScript puts its generated classes. */
-const TORCHSCRIPT_MODULE = "__torch__.";
+export const TORCHSCRIPT_MODULE = "__torch__.";
 
 /** The attributes of an object: what its `__dict__` would hold. Objects with slots have a pair of dicts. */
 export function attributesOf({ state }: InertObject): PickleDict | undefined {
@@ -57,7 +57,7 @@ export function moduleTensors(
       tensors.set(prefix + name, tensor);
     }
     // A stack gives back last what is pushed first.
-    for (const [name, child] of children(module).toReversed()) {
+    for (const [name, child] of childModules(module).toReversed()) {
       if (prefix.length + name.length > MAX_PATH) return undefined;
       pending.push({ module: child, prefix: `${prefix}${name}.` });
     }
@@ -87,7 +87,8 @@ function ownTensors(module: InertObject): readonly (readonly [string, PickleValu
   return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => isTensor(value));
 }
 
-function children(module: InertObject): readonly (readonly [string, InertObject])[] {
+/** The modules directly below one, in their order. */
+export function childModules(module: InertObject): readonly (readonly [string, InertObject])[] {
   const attributes = attributesOf(module);
   const modules = module.path.startsWith(TORCHSCRIPT_MODULE) ? attributes : attributes?.get("_modules");
   return named(modules).flatMap(([name, value]) =>
@@ -168,13 +169,15 @@ function isCommon(prefix: string, entries: ReadonlyMap<string, unknown>): boolea
 /** A part of a larger network that is smaller than this is not tried. */
 const LEAST_SHARE = 0.1;
 
-/** The first prefix of whole path segments such that the keys that have it, without it, are accepted. */
-export function findPrefix(
-  keys: readonly string[],
-  accepts: (keys: readonly string[]) => boolean,
-): string | undefined {
+/**
+ * The groups of keys that begin with the same whole path segments, without them, by that prefix: those that are not a small
+ * part of all.
+ */
+export function prefixGroups(keys: Iterable<string>): ReadonlyMap<string, readonly string[]> {
   const groups = new Map<string, string[]>();
+  let count = 0;
   for (const key of keys) {
+    count++;
     let end = key.indexOf(".");
     for (let depth = 0; depth < MAX_CHAIN && end >= 0; depth++) {
       const prefix = key.slice(0, end + 1);
@@ -184,8 +187,13 @@ export function findPrefix(
       end = key.indexOf(".", end + 1);
     }
   }
-  for (const [prefix, group] of groups) {
-    if (group.length >= LEAST_SHARE * keys.length && accepts(group)) return prefix;
-  }
-  return undefined;
+  return new Map([...groups].filter(([, group]) => group.length >= LEAST_SHARE * count));
+}
+
+/** The first prefix of whole path segments such that the keys that have it, without it, are accepted. */
+export function findPrefix(
+  keys: readonly string[],
+  accepts: (keys: readonly string[]) => boolean,
+): string | undefined {
+  return [...prefixGroups(keys)].find(([, group]) => accepts(group))?.[0];
 }

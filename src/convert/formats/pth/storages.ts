@@ -8,6 +8,8 @@ export interface Unpickled {
   /** `pickle` is a bare one, with its arrays inside. */
   readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
   readonly root: PickleValue;
+  /** Reads the code of a TorchScript archive's classes, by the path of a module of code; undefined for others. */
+  readonly code?: (path: string) => string | undefined;
 }
 
 /** Some elements of a storage, under a key of their own. */

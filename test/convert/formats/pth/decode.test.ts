@@ -59,7 +59,7 @@ describe("decodePth", () => {
   for (const [name, { digest, ...expected }] of Object.entries(FILES)) {
     const reason = missing(name);
     it.skipIf(reason)(`reads ${name} as torch.load does${reason ? ` (${reason})` : ""}`, () => {
-      const { stateDict, notes, ...rest } = decodePth(readFixture(name), { subject: name });
+      const { stateDict, notes, modules, trace, ...rest } = decodePth(readFixture(name), { subject: name });
       expect(rest).toEqual({ wrapperPath: "", removedPrefix: "", modelClass: "", ...expected });
       expect(digestOf(stateDict)).toBe(digest);
     });

@@ -1,0 +1,339 @@
+import { quote, type Region, unsupported } from "../refusals.js";
+import { attributesOf } from "./modules.js";
+import { type InertObject, isObject, type PickleValue } from "./pickle/values.js";
+import { isTensor } from "./tensor-ref.js";
+
+/**
+ * What a traced TorchScript archive computes, read off its code (torch/csrc/jit/serialization/python_print.cpp). The code
+ * is text in a small part of Python; nothing of it runs. Followed are straight lines: assignments and returns of calls of
+ * torch's functions and of other modules' methods, over attributes, tensors, numbers and lists, as tracing writes them.
+ * Whatever else there is (branches, loops, tuples, scripted code) is refused, with its line.
+ */
+
+/** A value in the traced computation. */
+export type TracedValue =
+  | { readonly kind: "input" }
+  | { readonly kind: "tensor"; readonly path: string }
+  | { readonly kind: "call"; readonly index: number }
+  | { readonly kind: "literal"; readonly value: null | boolean | number | string }
+  | { readonly kind: "list"; readonly items: readonly TracedValue[] };
+
+/** A call of one of torch's functions, such as `torch.batch_norm`; what was called with the same before is the same call. */
+export interface TracedCall {
+  readonly name: string;
+  readonly args: readonly TracedValue[];
+}
+
+export interface Trace {
+  readonly calls: readonly TracedCall[];
+  readonly output: TracedValue;
+}
+
+export type SourceReader = (path: string) => string | undefined;
+
+/** Networks have a thousand calls; methods that call one another twice each would have any number. */
+const MAX_CALLS = 100_000;
+const MAX_DEPTH = 64;
+
+interface Method {
+  readonly parameters: readonly string[];
+  readonly lines: readonly string[];
+}
+
+/** A module, or a value. */
+type Bound = TracedValue | { readonly kind: "module"; readonly module: InertObject; readonly path: string };
+
+/**
+ * Follows `forward` of a TorchScript model.
+ *
+ * @throws InputError (`unsupported`) for code that is not straight
+ */
+export function traceModel(root: InertObject, read: SourceReader, region: Region): Trace {
+  return new Tracer(read, region).run(root);
+}
+
+/** The same with the tensors' paths below `prefix`, and those elsewhere as they are. */
+export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
+  const strip = (value: TracedValue): TracedValue => {
+    if (value.kind === "list") return { kind: "list", items: value.items.map(strip) };
+    if (value.kind !== "tensor" || !value.path.startsWith(prefix)) return value;
+    return { kind: "tensor", path: value.path.slice(prefix.length) };
+  };
+  return { calls: calls.map(({ name, args }) => ({ name, args: args.map(strip) })), output: strip(output) };
+}
+
+class Tracer {
+  readonly #read: SourceReader;
+  readonly #region: Region;
+  readonly #classes = new Map<string, ReadonlyMap<string, Method>>();
+  readonly #calls: TracedCall[] = [];
+  readonly #known = new Map<string, number>();
+  /** Values that a call has overwritten in place: who reads one afterwards reads something else. */
+  readonly #overwritten = new Set<string>();
+  #steps = 0;
+
+  constructor(read: SourceReader, region: Region) {
+    this.#read = read;
+    this.#region = region;
+  }
+
+  run(root: InertObject): Trace {
+    const output = this.#method(
+      { kind: "module", module: root, path: "" },
+      "forward",
+      [{ kind: "input" }],
+      0,
+    );
+    if (output.kind === "module") throw this.#unclear("a module as the result");
+    return { calls: this.#calls, output };
+  }
+
+  #method(of: Bound, name: string, args: readonly Bound[], depth: number): Bound {
+    if (of.kind !== "module" || depth > MAX_DEPTH) throw this.#unclear(`a call of ${name}`);
+    const method = this.#methodsOf(of.module.path).get(name);
+    if (method === undefined || method.parameters.length !== args.length + 1)
+      throw this.#unclear(`a call of ${of.module.path}.${name}`);
+    const names = new Map<string, Bound>([["self", of]]);
+    method.parameters.slice(1).forEach((parameter, index) => {
+      names.set(parameter, args[index] ?? { kind: "literal", value: null });
+    });
+    for (const line of method.lines) {
+      const returned = /^return (.*)$/.exec(line)?.[1];
+      if (returned !== undefined) return this.#expression(returned, names, depth);
+      const assigned = /^(\w+) = (.*)$/.exec(line);
+      if (!assigned) throw this.#unclear(line);
+      names.set(assigned[1] ?? "", this.#expression(assigned[2] ?? "", names, depth));
+    }
+    throw this.#unclear(`${name} without a result`);
+  }
+
+  #expression(text: string, names: ReadonlyMap<string, Bound>, depth: number): Bound {
+    const parser = new Expression(text, {
+      name: (name) => names.get(name),
+      attribute: (of, name) => this.#attribute(of, name),
+      method: (of, name, args) => this.#method(of, name, args, depth + 1),
+      call: (name, args) => this.#call(name, args),
+    });
+    const value = parser.parse();
+    if (value === undefined) throw this.#unclear(text);
+    return value;
+  }
+
+  #attribute(of: Bound, name: string): Bound | undefined {
+    if (of.kind !== "module") return undefined;
+    const value: PickleValue | undefined = attributesOf(of.module)?.get(name);
+    const path = of.path === "" ? name : `${of.path}.${name}`;
+    if (value === undefined) return undefined;
+    if (isTensor(value)) return { kind: "tensor", path };
+    if (isObject(value)) return { kind: "module", module: value, path };
+    return value === null ||
+      typeof value === "boolean" ||
+      typeof value === "number" ||
+      typeof value === "string"
+      ? { kind: "literal", value }
+      : undefined;
+  }
+
+  #call(name: string, args: readonly Bound[]): Bound | undefined {
+    const values = args.flatMap((arg) => (arg.kind === "module" ? [] : [arg]));
+    if (values.length !== args.length) return undefined;
+    if (++this.#steps > MAX_CALLS) throw this.#unclear("more calls than any network");
+    if (values.some((value) => this.#overwritten.has(JSON.stringify(value))))
+      throw this.#unclear(`${name} of a value that was changed in place`);
+    if (name.endsWith("_")) this.#overwrite(values[0]);
+    const key = JSON.stringify([name, values]);
+    const index = this.#known.get(key) ?? this.#calls.push({ name, args: values }) - 1;
+    this.#known.set(key, index);
+    return { kind: "call", index };
+  }
+
+  /** Marks a value, and what it may be a view of. */
+  #overwrite(value: TracedValue | undefined): void {
+    if (value === undefined) return;
+    this.#overwritten.add(JSON.stringify(value));
+    const call = value.kind === "call" ? this.#calls[value.index] : undefined;
+    if (call !== undefined && (VIEWS.has(call.name) || call.name.endsWith("_")))
+      this.#overwrite(call.args[0]);
+  }
+
+  #methodsOf(path: string): ReadonlyMap<string, Method> {
+    const known = this.#classes.get(path);
+    if (known !== undefined) return known;
+    const dot = path.lastIndexOf(".");
+    const methods = parseClass(this.#read(path.slice(0, dot)) ?? "", path.slice(dot + 1));
+    this.#classes.set(path, methods);
+    return methods;
+  }
+
+  #unclear(what: string): Error {
+    return unsupported(
+      this.#region,
+      `TorchScript code that is not a plain trace: ${quote(what.trim())}`,
+      "torch.jit.trace of a model in evaluation mode",
+    );
+  }
+}
+
+/** Functions whose result may share its elements with their first argument. */
+const VIEWS: ReadonlySet<string> = new Set([
+  "torch.contiguous",
+  "torch.detach",
+  "torch.dropout",
+  "torch.flatten",
+  "torch.reshape",
+  "torch.view",
+]);
+
+/** The methods of a class in a file of code. Statements that go over lines are joined at their brackets. */
+function parseClass(source: string, name: string): ReadonlyMap<string, Method> {
+  const methods = new Map<string, Method>();
+  const lines = source.split("\n");
+  const start = lines.indexOf(`class ${name}(Module):`);
+  let current: { parameters: string[]; lines: string[] } | undefined;
+  for (let at = start + 1; start >= 0 && at < lines.length; at++) {
+    let line = lines[at] ?? "";
+    if (line.startsWith("class ")) break;
+    while (depthOf(line) > 0 && at + 1 < lines.length) line += ` ${(lines[++at] ?? "").trim()}`;
+    const defined = /^ {2}def (\w+)\((.*)\) -> .*:$/.exec(line);
+    if (defined) {
+      const parameters = (defined[2] ?? "").split(",").map((part) => part.split(":")[0]?.trim() ?? "");
+      current = { parameters, lines: [] };
+      // A method twice is no trace: the name stays unknown.
+      const methodName = defined[1] ?? "";
+      methods.set(methodName, methods.has(methodName) ? { parameters: [], lines: [] } : current);
+    } else if (line.startsWith("    ")) current?.lines.push(line.slice(4));
+    else current = undefined;
+  }
+  return methods;
+}
+
+/** Brackets that a line opens and does not close; code has no strings with brackets that a trace could mean. */
+function depthOf(line: string): number {
+  let depth = 0;
+  for (const character of line) {
+    if (character === "(" || character === "[") depth++;
+    if (character === ")" || character === "]") depth--;
+  }
+  return depth;
+}
+
+interface Scope {
+  readonly name: (name: string) => Bound | undefined;
+  readonly attribute: (of: Bound, name: string) => Bound | undefined;
+  readonly method: (of: Bound, name: string, args: readonly Bound[]) => Bound;
+  readonly call: (name: string, args: readonly Bound[]) => Bound | undefined;
+}
+
+/** Functions that make a number of a tensor, or say a type: the value stays what it was. */
+const TRANSPARENT: ReadonlySet<string> = new Set(["int", "ops.prim.NumToTensor"]);
+
+const TOKENS =
+  /\s*(?:(-?\d+\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.]))/y;
+
+type Token = readonly ["number" | "string" | "function" | "name" | "mark", string];
+
+/** One expression; `parse` gives undefined for what it does not know. */
+class Expression {
+  readonly #tokens: readonly Token[] | undefined;
+  readonly #scope: Scope;
+  #at = 0;
+
+  constructor(text: string, scope: Scope) {
+    this.#tokens = tokensOf(text);
+    this.#scope = scope;
+  }
+
+  parse(): Bound | undefined {
+    const value = this.#value(0);
+    return this.#at === this.#tokens?.length ? value : undefined;
+  }
+
+  #value(depth: number): Bound | undefined {
+    if (depth > MAX_DEPTH) return undefined;
+    let value = this.#primary(depth);
+    while (value !== undefined && this.#skip(".")) {
+      const [kind, name] = this.#next() ?? ["mark", ""];
+      if (kind !== "name") return undefined;
+      if (!this.#skip("(")) {
+        value = this.#scope.attribute(value, name);
+        continue;
+      }
+      const args = this.#list(")", depth);
+      value = args && this.#scope.method(value, name, args);
+    }
+    return value;
+  }
+
+  #primary(depth: number): Bound | undefined {
+    const [kind, text] = this.#next() ?? ["mark", ""];
+    if (kind === "number") return { kind: "literal", value: Number(text) };
+    if (kind === "string") return { kind: "literal", value: text };
+    if (text === "(") {
+      const value = this.#value(depth + 1);
+      return this.#skip(")") ? value : undefined;
+    }
+    if (text === "[") {
+      const items = this.#list("]", depth)?.flatMap((item) => (item.kind === "module" ? [] : [item]));
+      return items && { kind: "list", items };
+    }
+    if (kind === "function" || (kind === "name" && this.#peek("("))) return this.#called(text, depth);
+    if (kind !== "name") return undefined;
+    if (text === "None") return { kind: "literal", value: null };
+    if (text === "True" || text === "False") return { kind: "literal", value: text === "True" };
+    return this.#scope.name(text);
+  }
+
+  #called(name: string, depth: number): Bound | undefined {
+    if (!this.#skip("(")) return undefined;
+    const args = this.#list(")", depth);
+    if (args === undefined) return undefined;
+    const [first, second] = args;
+    if (TRANSPARENT.has(name) && args.length === 1) return first;
+    if (name === "getattr" && args.length === 2 && first && second?.kind === "literal")
+      return typeof second.value === "string" ? this.#scope.attribute(first, second.value) : undefined;
+    return name.startsWith("torch.") ? this.#scope.call(name, args) : undefined;
+  }
+
+  /** Values up to a bracket, with a comma after the last or none. */
+  #list(end: string, depth: number): Bound[] | undefined {
+    const values: Bound[] = [];
+    while (!this.#skip(end)) {
+      const value = this.#value(depth + 1);
+      if (value === undefined) return undefined;
+      values.push(value);
+      if (!this.#skip(",") && !this.#peek(end)) return undefined;
+    }
+    return values;
+  }
+
+  #next(): Token | undefined {
+    return this.#tokens?.[this.#at++];
+  }
+
+  #peek(mark: string): boolean {
+    const token = this.#tokens?.[this.#at];
+    return token?.[0] === "mark" && token[1] === mark;
+  }
+
+  #skip(mark: string): boolean {
+    if (!this.#peek(mark)) return false;
+    this.#at++;
+    return true;
+  }
+}
+
+function tokensOf(text: string): readonly Token[] | undefined {
+  const tokens: Token[] = [];
+  TOKENS.lastIndex = 0;
+  const source = text.trim();
+  while (TOKENS.lastIndex < source.length) {
+    const [, number, string, called, name, mark] = TOKENS.exec(source) ?? [];
+    if (number !== undefined) tokens.push(["number", number]);
+    else if (string !== undefined) tokens.push(["string", string]);
+    else if (called !== undefined) tokens.push(["function", called]);
+    else if (name !== undefined) tokens.push(["name", name]);
+    else if (mark !== undefined) tokens.push(["mark", mark]);
+    else return undefined;
+  }
+  return tokens;
+}

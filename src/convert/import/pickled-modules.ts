@@ -1,0 +1,259 @@
+import type { LayerGraph, LayerNode, OpKind, OsnetSpec } from "../../arch/index.js";
+import { InputError } from "../../core/errors.js";
+import type { AttributeValue, PickledModule } from "../formats/pth/evidence.js";
+import { printable } from "../formats/refusals.js";
+
+/**
+ * The modules of a model pickled whole, held against the layers of a network: class and attributes of every module that
+ * computes. What `forward` of a class of its own does is in that class's code, which is not in the file.
+ */
+
+type Modules = ReadonlyMap<string, PickledModule>;
+
+/** What a spec says and a state dict does not show, as the modules have it. */
+export function adopted(spec: OsnetSpec, modules: Modules): OsnetSpec {
+  const gate = [...modules].find(([path]) => path.endsWith(".gate.gate_activation"))?.[1];
+  const hasGates = [...modules.keys()].some((path) => path.endsWith(".gate.fc2"));
+  const activation =
+    gate === undefined || classOf(gate) === "Identity"
+      ? hasGates
+        ? "linear"
+        : spec.gate.activation
+      : classOf(gate) === "ReLU"
+        ? "relu"
+        : "sigmoid";
+  const pool = modules.get("global_pool") ?? modules.get("global_avgpool") ?? modules.get("global_maxpool");
+  const pooling = pool !== undefined && classOf(pool) === "AdaptiveMaxPool2d" ? "max" : "avg";
+  return { ...spec, gate: { ...spec.gate, activation }, pooling };
+}
+
+/** What an attribute must be: absent counts as the value that PyTorch's versions without it had. */
+interface Expectation {
+  readonly classes: readonly string[];
+  readonly attributes: Readonly<Record<string, AttributeValue | readonly [AttributeValue, "absent"]>>;
+}
+
+/** Attributes that say nothing of evaluation, or that shapes of parameters show. */
+const SILENT: ReadonlySet<string> = new Set([
+  "count_include_pad",
+  "in_channels",
+  "in_features",
+  "inplace",
+  "momentum",
+  "normalized_shape",
+  "num_features",
+  "out_channels",
+  "out_features",
+  "process_group",
+  "training",
+]);
+
+const optional = (value: AttributeValue): readonly [AttributeValue, "absent"] => [value, "absent"];
+
+/** Layers that are modules of their own; scales, sums and flattening are code. */
+function expectationOf({ op }: LayerNode): Expectation | undefined {
+  switch (op.kind) {
+    case "conv":
+      return {
+        classes: ["Conv2d"],
+        attributes: {
+          kernel_size: op.kernel,
+          stride: op.stride,
+          padding: op.padding,
+          dilation: [1, 1],
+          groups: op.groups,
+          transposed: false,
+          output_padding: [0, 0],
+          padding_mode: optional("zeros"),
+        },
+      };
+    case "linear":
+      return { classes: ["Linear"], attributes: {} };
+    case "batchNorm":
+      return {
+        classes: ["BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"],
+        attributes: { eps: op.epsilon, affine: true, track_running_stats: optional(true) },
+      };
+    case "instanceNorm":
+      return {
+        classes: ["InstanceNorm2d"],
+        attributes: { eps: op.epsilon, affine: true, track_running_stats: optional(false) },
+      };
+    case "layerNorm":
+      return { classes: ["LayerNorm"], attributes: { eps: op.epsilon, elementwise_affine: true } };
+    case "relu":
+      return { classes: ["ReLU"], attributes: {} };
+    case "sigmoid":
+      return { classes: ["Sigmoid"], attributes: {} };
+    case "maxPool":
+      return {
+        classes: ["MaxPool2d"],
+        attributes: {
+          kernel_size: op.kernel,
+          stride: op.stride,
+          padding: op.padding,
+          dilation: [1, 1],
+          ceil_mode: false,
+          return_indices: false,
+        },
+      };
+    case "avgPool":
+      return {
+        classes: ["AvgPool2d"],
+        attributes: {
+          kernel_size: op.kernel,
+          stride: op.stride,
+          padding: [0, 0],
+          ceil_mode: false,
+          divisor_override: optional(null),
+        },
+      };
+    case "globalAvgPool":
+      return { classes: ["AdaptiveAvgPool2d"], attributes: { output_size: [1, 1] } };
+    case "globalMaxPool":
+      return { classes: ["AdaptiveMaxPool2d"], attributes: { output_size: [1, 1], return_indices: false } };
+    default:
+      return undefined;
+  }
+}
+
+/** Modules that do nothing in evaluation mode. */
+const IDLE = /^(?:Identity|(?:Alpha|Feature)?(?:Alpha)?Dropout[123]?d?)$/;
+
+/** Where a network has modules; what lies elsewhere is a head. */
+const BACKBONE = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg|max)?pool|fc|)$/;
+
+const OWN_CLASS = /^torch\.nn\.modules\./;
+
+/** Kinds whose module a block may have beside the network's layers: osnet_ain's blocks have a ReLU of their own. */
+const BLOCK_RELU = /^conv\d+\.\d+\.relu$/;
+
+/**
+ * Notes on what was not checked.
+ *
+ * @throws InputError (`unsupported`) listing every module that computes something else than its layer
+ */
+export function checkModules(graph: LayerGraph, modules: Modules, subject: string): readonly string[] {
+  const problems: string[] = [];
+  const expected = new Map<string, Expectation>();
+  const kinds = new Map<string, OpKind>();
+  for (const node of graph.nodes) {
+    const path = node.name.replace(/\[\d+\]/, "");
+    const expectation = expectationOf(node);
+    // The ReLU behind a block's sum has no module, or one whose name is the block's; a sigmoid over classes has none.
+    if (expectation === undefined || path === node.block || path === "classifier.sigmoid") continue;
+    expected.set(path, expectation);
+    kinds.set(path, node.op.kind);
+  }
+  for (const [path, expectation] of expected) {
+    const module = modules.get(path);
+    if (module === undefined)
+      problems.push(`${path}: no module, where the network has ${expectation.classes[0]}`);
+    else problems.push(...layerProblems(path, module, expectation));
+  }
+  const unchecked = new Set<string>();
+  for (const [path, module] of modules) {
+    if (expected.has(path) || !BACKBONE.test(path.split(".", 1)[0] ?? "")) continue;
+    problems.push(...otherProblems(path, module));
+    if (!OWN_CLASS.test(module.className))
+      unchecked.add(module.className.slice(module.className.lastIndexOf(".") + 1));
+  }
+  if (problems.length > 0)
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: `a model that computes something else: ${problems[0]}${problems.length > 1 ? ` and ${problems.length - 1} more` : ""}`,
+      expected: "the modules of an OSNet",
+      remedy: "give a model of torchreid's own modules; its weights alone would be read as if they were of one",
+      details: problems.length > 1 ? problems : [],
+    });
+  return [
+    `checked the attributes of ${expected.size} modules; what the code of ${[...unchecked].slice(0, 8).map(printable).join(", ")} does is not in the file`,
+  ];
+}
+
+function layerProblems(path: string, module: PickledModule, { classes, attributes }: Expectation): string[] {
+  const { className } = module;
+  if (!OWN_CLASS.test(className) || !classes.includes(classOf(module)))
+    return [`${path} is ${printable(className)}, not ${classes[0]}`];
+  const problems: string[] = [];
+  for (const [name, value] of Object.entries(attributes)) {
+    const [expected, absent] = isOptional(value) ? value : ([value, undefined] as const);
+    const found = module.attributes.get(name);
+    if (found === undefined ? absent === undefined : !sameValue(found, expected))
+      problems.push(`${path} (${classOf(module)}) has ${name} ${show(found)}, not ${show(expected)}`);
+  }
+  return [...problems, ...strangeAttributes(path, module, new Set(Object.keys(attributes)))];
+}
+
+/** Containers, and modules that the network does not have. */
+function otherProblems(path: string, module: PickledModule): string[] {
+  const { className, children, attributes } = module;
+  const name = path === "" ? "the model" : path;
+  const isOwn = OWN_CLASS.test(className);
+  if (isOwn && IDLE.test(classOf(module))) return [];
+  if (isOwn && BLOCK_RELU.test(path) && classOf(module) === "ReLU")
+    return strangeAttributes(path, module, new Set());
+  if (children.length === 0) return [`${name} is ${printable(className)}, which the network does not have`];
+  if (isOwn && !["Sequential", "ModuleList"].includes(classOf(module)))
+    return [`${name} is ${printable(className)}, which the network does not have`];
+  const numbers = children.map(Number);
+  if (isOwn && numbers.some((number, index) => !(number > (numbers[index - 1] ?? -1))))
+    return [`${name} computes its modules in the order ${children.slice(0, 8).map(printable).join(", ")}`];
+  if (attributes.get("return_gates") === true) return [`${name} has return_gates true`];
+  // A class of its own may have any attribute; hooks and a forward of the object's own change what it computes.
+  const hooks = [...attributes].filter(
+    ([key, value]) =>
+      (key.startsWith("_forward") || key === "forward" || key === "__call__") && isObject(value),
+  );
+  return hooks.map(([key]) => `${name} has ${printable(key)} of its own`);
+}
+
+/** Attributes that PyTorch's class does not have, and hooks. */
+function strangeAttributes(
+  path: string,
+  { attributes, className }: PickledModule,
+  known: ReadonlySet<string>,
+): string[] {
+  return [...attributes].flatMap(([name, value]) => {
+    if (known.has(name) || SILENT.has(name) || name === "_reversed_padding_repeated_twice") return [];
+    const isMark = name.startsWith("_") && !isObject(value);
+    return isMark
+      ? []
+      : [
+          `${path} (${printable(className.slice(className.lastIndexOf(".") + 1))}) has ${printable(name)} ${show(value)}`,
+        ];
+  });
+}
+
+function classOf({ className }: PickledModule): string {
+  return className.slice(className.lastIndexOf(".") + 1);
+}
+
+function isOptional(
+  value: AttributeValue | readonly [AttributeValue, "absent"],
+): value is readonly [AttributeValue, "absent"] {
+  return Array.isArray(value) && value[1] === "absent";
+}
+
+/** A size may be one number for both dimensions. */
+function sameValue(found: AttributeValue, expected: AttributeValue): boolean {
+  if (!isList(expected)) return found === expected;
+  const [first] = expected;
+  if (!isList(found)) return found === first && expected.every((item) => item === first);
+  return found.length === expected.length && found.every((item, index) => item === expected[index]);
+}
+
+function isList(value: AttributeValue): value is readonly AttributeValue[] {
+  return Array.isArray(value);
+}
+
+function isObject(value: AttributeValue): value is { readonly type: string } {
+  return typeof value === "object" && value !== null && !isList(value);
+}
+
+function show(value: AttributeValue | undefined): string {
+  if (value === undefined) return "nothing";
+  if (isList(value)) return `(${value.map(show).join(", ")})`;
+  return isObject(value) ? value.type : printable(String(value));
+}

@@ -1,0 +1,130 @@
+import { unzipSync, zipSync } from "fflate";
+import { describe, expect, it } from "vitest";
+import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { InputError } from "../../src/core/errors.js";
+import { missing, readFixture } from "../fixtures.js";
+
+/** What reading a file comes to: its checkpoint, or the error's code and sentence with its details. */
+function read(bytes: Uint8Array, key?: string) {
+  try {
+    return identifyCheckpoint(bytes, { subject: "m.pt", ...(key === undefined ? {} : { key }) });
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+}
+
+function refused(bytes: Uint8Array): string {
+  const error = read(bytes);
+  if (!(error instanceof InputError)) throw new Error("read");
+  expect(error.code).toBe("unsupported");
+  return [error.message, ...(error.details ?? [])].join("\n");
+}
+
+/** The archive with a text replaced in the entries whose names end in `suffix`: at its first place, or at all. */
+function edited(
+  name: string,
+  suffix: string,
+  from: string,
+  to: string,
+  { all = false }: { readonly all?: boolean } = {},
+): Uint8Array {
+  let found = false;
+  const entries = Object.entries(unzipSync(readFixture(name))).map(([path, data]) => {
+    const text = Buffer.from(data).toString("latin1");
+    if (!path.endsWith(suffix) || !text.includes(from)) return [path, data] as const;
+    found = true;
+    const result = all ? text.replaceAll(from, to) : text.replace(from, to);
+    return [path, new Uint8Array(Buffer.from(result, "latin1"))] as const;
+  });
+  expect(found).toBe(true);
+  return zipSync(Object.fromEntries(entries), { level: 0 });
+}
+
+const WHOLE = "encodings/whole_model.pt";
+
+describe("a model pickled whole", () => {
+  it.skipIf(missing(WHOLE))("is read with a note on what its file does not show", () => {
+    const checkpoint = read(readFixture(WHOLE));
+    if (checkpoint instanceof InputError) throw checkpoint;
+    expect(checkpoint.decoded.notes.join()).toContain("is not in the file");
+    expect(checkpoint.spec.gate.activation).toBe("sigmoid");
+  });
+
+  it.skipIf(missing(WHOLE)).each([
+    ["another class", "ReLU\n", "ELU_\n", "ELU_"],
+    ["another gate", "Sigmoid\n", "Softmax\n", "Softmax"],
+    ["another pooling", "AdaptiveAvgPool2d\n", "AdaptiveLpPool_2d\n", "AdaptiveLpPool_2d"],
+    ["another dilation", "X\x08\0\0\0dilation", "X\x08\0\0\0dilatioN", "has dilation nothing"],
+    [
+      "another eps",
+      "\x3e\xe4\xf8\xb5\x88\xe3\x68\xf1",
+      "\x3f\x50\x62\x4d\xd2\xf1\xa9\xfc",
+      "has eps 0.001, not 0.00001",
+    ],
+  ])("with %s is refused", (_, from, to, found) => {
+    expect(refused(edited(WHOLE, "data.pkl", from, to, { all: true }))).toContain(found);
+  });
+
+  it.skipIf(missing(WHOLE))("adopts gates that a spec can have", () => {
+    const checkpoint = read(edited(WHOLE, "data.pkl", "activation\nSigmoid\n", "activation\nReLU\n"));
+    if (checkpoint instanceof InputError) throw checkpoint;
+    expect(checkpoint.spec.gate.activation).toBe("relu");
+  });
+
+  it.skipIf(missing("cases/files/whole_model_bn_eps.pth")).each([
+    ["whole_model_bn_eps.pth", "conv1.bn (BatchNorm2d) has eps 0.001, not 0.00001"],
+    ["whole_model_stem_stride.pth", "conv1.conv (Conv2d) has stride (1, 1), not (2, 2)"],
+    ["torchscript_leaky_fc.pt", 'at fc.2 ("torch.leaky_relu")'],
+  ])("%s is refused", (file, found) => {
+    expect(refused(readFixture(`cases/files/${file}`))).toContain(found);
+  });
+});
+
+const TRACED = "encodings/torchscript.pt";
+
+describe("a traced model", () => {
+  it.skipIf(missing(TRACED))("is followed to its embedding", () => {
+    const checkpoint = read(readFixture(TRACED));
+    if (checkpoint instanceof InputError) throw checkpoint;
+    expect(checkpoint.decoded.notes).toContain("the traced code computes this network, layer by layer");
+  });
+
+  const trace = () => decodePth(readFixture(TRACED), { subject: "m.pt" }).trace;
+
+  it.skipIf(missing(TRACED))("has each call once", () => {
+    const names = trace()?.calls.map(({ name }) => name) ?? [];
+    expect(names.filter((name) => name === "torch.sigmoid")).toHaveLength(24);
+    expect(names.filter((name) => name === "torch._convolution")).toHaveLength(187);
+  });
+
+  it.skipIf(missing(TRACED)).each([
+    ["a stream left out", "(gate).forward2(_9, )", "(gate).forward2(_8, )", "changed in place"],
+    ["an embedding taken earlier", "return (fc).forward(input, )", "return input", "at fc.0"],
+    ["a difference", "input0 = torch.add(", "input0 = torch.sub(", "torch.sub"],
+    ["a statement of another kind", "_0 = (maxpool)", "if x: (maxpool)", "not a plain trace"],
+  ])("with %s is refused", (_, from, to, found) => {
+    expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);
+  });
+});
+
+describe("parts of a state dict", () => {
+  const two = "cases/files/two_branches.pth";
+
+  it.skipIf(missing(two))("are named where there are several, and taken with a key", () => {
+    const error = read(readFixture(two));
+    expect(error).toMatchObject({ code: "state-dict" });
+    expect((error as InputError).message).toContain("--key student or --key teacher");
+    for (const key of ["student", "teacher"])
+      expect(read(readFixture(two), key)).not.toBeInstanceOf(InputError);
+  });
+
+  it.skipIf(missing("cases/files/classifier_without_bias.pth"))(
+    "are extra heads where a classifier has no bias",
+    () => {
+      const checkpoint = read(readFixture("cases/files/classifier_without_bias.pth"));
+      expect(checkpoint).toMatchObject({ extra: ["classifier.weight"], spec: { head: null } });
+    },
+  );
+});
