@@ -164,7 +164,8 @@ export function checkModules(graph: LayerGraph, modules: Modules, subject: strin
       subject,
       found: `a model that computes something else: ${problems[0]}${problems.length > 1 ? ` and ${problems.length - 1} more` : ""}`,
       expected: "the modules of an OSNet",
-      remedy: "give a model of torchreid's own modules; its weights alone would be read as if they were of one",
+      remedy:
+        "give a model of torchreid's own modules; its weights alone would be read as if they were of one",
       details: problems.length > 1 ? problems : [],
     });
   return [
