@@ -1,4 +1,4 @@
-import { basename, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
 import type { WeightsFormat } from "../convert/formats/sniff.js";
 import type { Paint } from "../core/text.js";
@@ -54,7 +54,8 @@ export async function convert(
   options: ConvertOptions,
   io: Io,
 ): Promise<ExitStatus> {
-  const output = options.out ?? defaultOutput(input, to);
+  const named = options.out ?? defaultOutput(input, to);
+  const output = to === "tfjs" ? folderOf(named) : named;
   const force = options.force ?? false;
   const written = basename(displayName(output));
   await expectOutput(output, to === "tfjs", force);
@@ -158,6 +159,11 @@ function summary(
 
 function displayName(output: string): string {
   return output === "-" ? "standard output" : output;
+}
+
+/** A TensorFlow.js model is a folder, which may be called by the model.json in it. */
+function folderOf(output: string): string {
+  return /(^|[\\/])model\.json$/.test(output) ? dirname(output) : output;
 }
 
 const SUFFIXES = /(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx|tfjs|json)(-\d+)?)+$/i;

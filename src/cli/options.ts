@@ -1,4 +1,5 @@
 import { InputError } from "../core/errors.js";
+import { nearestWord } from "../core/nearest-word.js";
 import type { Tolerance } from "../verify/report.js";
 
 /** How an option's text becomes its value; @throws InputError (`argument`). */
@@ -18,6 +19,22 @@ export function alternatives(words: readonly string[]): string {
   return [words.slice(0, -1).join(", "), ...words.slice(-1)].filter((part) => part !== "").join(" or ");
 }
 
+/** What other tools call the same types. */
+const SYNONYMS: Readonly<Record<string, string>> = {
+  fp16: "float16",
+  f16: "float16",
+  half: "float16",
+  fp32: "float32",
+  f32: "float32",
+  float: "float32",
+  single: "float32",
+  fp64: "float64",
+  double: "float64",
+  bf16: "bfloat16",
+  int8: "uint8",
+  int16: "uint16",
+};
+
 /** One of some words. */
 export function choice<W extends string>(
   option: string,
@@ -27,7 +44,14 @@ export function choice<W extends string>(
   return (text) => {
     const word = words.find((candidate) => candidate === text);
     if (word !== undefined) return word;
-    throw badValue(option, text, alternatives(words), remedy);
+    const meant = words.find((candidate) => candidate === SYNONYMS[text.toLowerCase()]);
+    const nearest = meant ?? nearestWord(text, words);
+    throw badValue(
+      option,
+      text,
+      alternatives(words),
+      nearest ? `if ${nearest} was meant, write that` : remedy,
+    );
   };
 }
 

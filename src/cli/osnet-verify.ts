@@ -14,28 +14,32 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
 function define(io: Io, end: (status: ExitStatus) => void): Command {
   const program = createProgram(
     "osnet-verify",
-    "Hold an OSNet model against the checkpoint it came from, or against PyTorch's recorded activations: every layer, every gate.",
+    "Compare an OSNet model with the checkpoint it came from, or with PyTorch's recorded activations: every layer, every gate.",
     io,
   );
 
   program
+    .usage("[options] <candidate> <reference>")
     // Options of a subcommand are its own, though the program has some of the same name.
     .enablePositionalOptions()
     .argument(
       "<candidate>",
       "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
     )
-    .option("--reference <file>", "the checkpoint it came from, or a recording .npz")
-    .option(
-      "--tolerance <auto|number>",
-      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto against a checkpoint, 1e-4 against a recording)",
-      tolerance,
+    .argument(
+      "[reference]",
+      "what it is compared with: the checkpoint it came from, PyTorch's recording .npz, or another model",
     )
+    .optionsGroup("Model:")
+    .option("--reference <file>", "the same as the second argument")
+    .option("--arch <variant>", "architecture, if it cannot be inferred: a variant or a spec.json")
+    .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
     .option(
       "--backend <name>",
       "what runs the model: onnxruntime an ONNX file; tfjs-wasm, tfjs-cpu or tfjs-node a TensorFlow.js model (default: tfjs-wasm)",
       choice("--backend", RUNTIMES),
     )
+    .optionsGroup("Images:")
     .option(
       "--input <source...>",
       "images: seed:N, auto, an .npy of [N, 3, H, W], or .jpg and .png pictures (default: seed:0)",
@@ -46,36 +50,37 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       "size of seeded images and pictures (default: what the model fixes, else 256x128)",
       size("--size"),
     )
-    .option("--arch <variant>", "architecture, where the checkpoint does not tell: a variant or a spec.json")
-    .option("--output <name>", "the output that counts; the others are not judged (default: the first)")
     .option(
       "--input-order <order>",
       "order of channels in which the candidate is fed: rgb or bgr (default: what the file says, or rgb)",
       choice("--input-order", PIXEL_ORDERS),
     )
-    .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
+    .optionsGroup("Checks:")
     .option(
-      "--report <file>",
-      "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
-      list(String),
+      "--tolerance <auto|number>",
+      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto against a checkpoint, 1e-4 against a recording)",
+      tolerance,
     )
-    .option("--baseline <file>", "an earlier .json report: figures much worse than its own fail")
-    .option(
-      "--baseline-factor <x>",
-      "how many times what it was a figure may become (default: 2)",
-      baselineFactor,
-    )
+    .option("--output <name>", "the output that counts; the others are not judged (default: the first)")
+    .option("--baseline <file>", "an earlier .json report: fail where figures are much worse than there")
+    .option("--baseline-factor <x>", "by which factor a figure may grow (default: 2)", baselineFactor)
     .option(
       "--baseline-policy <word>",
       "fail or warn (default: fail)",
       choice("--baseline-policy", ["fail", "warn"]),
     )
+    .optionsGroup("Reports:")
+    .option(
+      "--report <file>",
+      "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
+      list(String),
+    )
     .option("--layers", "show all layers and gates, in network order")
     .option("--json", "print the report as JSON")
     .option("--quiet", "print nothing but errors")
-    .action(async (candidate, options) => {
+    .action(async (candidate, second, options) => {
       const { verifyFiles } = await import("./verify.js");
-      end(await verifyFiles(candidate, options, io));
+      end(await verifyFiles(candidate, second, options, io));
     });
 
   program
@@ -89,22 +94,18 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--jobs <n>", "entries at a time, each in a process of its own (default: 1)", int("--jobs", 1))
     .option(
       "--only <text>",
-      "entries whose name holds this, * for anything; may be given again",
+      "entries whose name contains this, * for anything; may be given again",
       list(String),
     )
-    .option("--fail-fast", "stop at the first entry that does not hold")
+    .option("--fail-fast", "stop at the first entry that fails")
     .option("--shard <i/n>", "the i-th of n shares of the suite; join them with osnet-verify merge")
     .option(
       "--cache <folder>",
       "where unchanged entries are taken from (default: .cache in the report folder)",
     )
     .option("--no-cache", "run every entry")
-    .option("--baseline <file>", "an earlier suite.json: figures much worse than its own fail")
-    .option(
-      "--baseline-factor <x>",
-      "how many times what it was a figure may become (default: 2)",
-      baselineFactor,
-    )
+    .option("--baseline <file>", "an earlier suite.json: fail where figures are much worse than there")
+    .option("--baseline-factor <x>", "by which factor a figure may grow (default: 2)", baselineFactor)
     .option(
       "--baseline-policy <word>",
       "fail or warn (default: fail)",
@@ -200,8 +201,8 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     "after",
     `
 Examples:
-  $ osnet-verify osnet.onnx --reference osnet_x1_0_market.pth
-  $ osnet-verify osnet.tfjs --reference recorded.npz --tolerance 1e-4 --report parity.html
+  $ osnet-verify osnet.onnx osnet_x1_0_market.pth
+  $ osnet-verify osnet.tfjs recorded.npz --tolerance 1e-4 --report parity.html
   $ osnet-verify suite parity.yaml --report-dir parity/
 
 Exit status: 0 parity holds, 1 it does not, 2 unusable input.`,

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { badArgument } from "./options.js";
 import { type Io, printableIo } from "./terminal.js";
 import { VERSION } from "./versions.js";
 
@@ -20,7 +21,19 @@ export function createProgram(name: string, description: string, io: Io): Comman
       getOutHasColors: () => io.stdout.isTTY ?? false,
       getErrHasColors: () => io.stderr.isTTY ?? false,
     })
-    .exitOverride();
+    .exitOverride()
+    .hook("preSubcommand", (program, command) => {
+      const given = program.options.find(
+        (option) => program.getOptionValueSource(option.attributeName()) === "cli",
+      );
+      if (given)
+        throw badArgument(
+          given.long ?? given.flags,
+          `an option before the command ${command.name()}`,
+          "its options behind it",
+          `write ${command.name()} first`,
+        );
+    });
 }
 
 /**
@@ -35,8 +48,9 @@ export async function runProgram(
 ): Promise<ExitStatus> {
   const io = printableIo(streams);
   let status: ExitStatus = 0;
+  let program: Command | undefined;
   try {
-    const program = define(io, (ended) => {
+    program = define(io, (ended) => {
       status = ended;
     });
     await program.parseAsync(argv, { from: "user" });
@@ -45,7 +59,8 @@ export async function runProgram(
   } catch (error) {
     const { describeError, isHelp } = await import("./failure.js");
     if (!isHelp(error)) {
-      io.stderr.write(describeError(error));
+      const command = program?.commands.find((sub) => sub.name() === argv[0]) ?? program;
+      io.stderr.write(describeError(error, command));
       return 2;
     }
     const problem = await io.settled?.().catch((cause: unknown) => cause);

@@ -57,17 +57,35 @@ async function openReferenceFile(
   return { file: await readModel(path, io, options), close };
 }
 
-/** Verifies a candidate file against a reference file; exit status 0 if parity holds, 1 if not. */
-export async function verifyFiles(candidate: string, options: VerifyOptions, io: Io): Promise<ExitStatus> {
-  const started = performance.now();
-  const { reference, tolerance, backend } = options;
-  if (reference === undefined)
+/** @param second the argument behind the candidate, which is short for `--reference` */
+function referenceOf(second: string | undefined, { reference }: VerifyOptions): string {
+  if (second !== undefined && reference !== undefined)
     throw badArgument(
       "--reference",
-      "none",
-      "the checkpoint that the model came from, or a recording .npz",
-      "add one, such as --reference w.pth",
+      `${reference} and ${second}`,
+      "one reference",
+      "leave out the second argument or the option",
     );
+  const only = second ?? reference;
+  if (only !== undefined) return only;
+  throw badArgument(
+    "<reference>",
+    "none",
+    "the checkpoint that the model came from, or a recording .npz",
+    "name it after the model, such as osnet-verify osnet.onnx w.pth",
+  );
+}
+
+/** Verifies a candidate file against a reference file; exit status 0 if parity holds, 1 if not. */
+export async function verifyFiles(
+  candidate: string,
+  second: string | undefined,
+  options: VerifyOptions,
+  io: Io,
+): Promise<ExitStatus> {
+  const started = performance.now();
+  const { tolerance, backend } = options;
+  const reference = referenceOf(second, options);
   const reports = options.report ?? [];
   const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
   for (const path of reports) {
@@ -113,5 +131,7 @@ export async function verifyFiles(candidate: string, options: VerifyOptions, io:
     io.stdout.write(
       `${renderText(report, { layers: options.layers ?? false, paint: paintFor(io.stdout) })}\n`,
     );
+  if (reports.length > 0 && !options.quiet)
+    (options.json ? io.stderr : io.stdout).write(`wrote ${reports.join(", ")}\n`);
   return report.passed ? 0 : 1;
 }

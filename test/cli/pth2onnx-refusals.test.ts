@@ -205,7 +205,7 @@ describe.concurrent("an option that cannot be", () => {
     ["--tolerance 2", `--tolerance: found "2", ${tolerance}`],
     [
       "--output all",
-      '--output: found "all", expected features, logits, both or probabilities; choose one of them',
+      '--output: found "all", expected features, logits, both or probabilities; choose one of them, or name the file with -o',
     ],
     [
       "--output probabilities",
@@ -217,7 +217,7 @@ describe.concurrent("an option that cannot be", () => {
     ],
     [
       "--arch resnet50",
-      '--arch: found "resnet50", expected a variant such as osnet_x1_0 or a spec.json; see docs/cli.md for the list',
+      '--arch: found "resnet50", expected a variant such as osnet_x1_0 or a spec.json; choose one of osnet_x1_0, osnet_x0_75, osnet_x0_5, osnet_x0_25, osnet_ibn_x1_0, osnet_ain_x1_0, osnet_ain_x0_75, osnet_ain_x0_5, osnet_ain_x0_25, osnet_avgpool, osnet_maxpool',
     ],
     [
       "--arch none.json",
@@ -281,8 +281,8 @@ describe.concurrent("a command that cannot be", () => {
     ],
     [["pth2onnx"], "<file>: found none, expected what --help describes; add it to the command"],
     [
-      ["w.pth"],
-      "w.pth: found no such command, expected what --help describes; begin with one, such as pth2onnx or inspect, and name the file after it",
+      ["pth2onn", "w.pth"],
+      "pth2onn: found no such command, expected what --help describes; if pth2onnx was meant, write that",
     ],
   ])("%j", async (args, sentence) => {
     expect(await refusal("osnet-convert", args)).toBe(`${sentence}.\n`);

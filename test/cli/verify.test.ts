@@ -51,12 +51,24 @@ describe("osnet-verify", () => {
   });
 
   it("shows the worst layers, or with --layers all of them and every gate", async () => {
-    const short = await verify(["model.onnx", "--reference", CHECKPOINT]);
+    const short = await verify(["model.onnx", CHECKPOINT]);
     expect(short.text).toContain("Worst 10 of 378 layers");
     expect(short.text).toContain("Weights: 316 of 316 constants are the checkpoint's, 80 layers with");
     const long = await verify(["model.onnx", "--reference", CHECKPOINT, "--layers"]);
     expect(long.text).toContain("All 378 layers");
     expect(long.lines.filter((line) => line.startsWith("  pass  "))).toHaveLength(378 + 24);
+  });
+
+  it("takes one reference, as the second argument or by --reference", async () => {
+    expect(await refusal("osnet-verify", ["model.onnx"])).toMatch(/^<reference>: found none, /);
+    expect(await refusal("osnet-verify", ["model.onnx", "a.pth", "--reference", "b.pth"])).toMatch(
+      /^--reference: found b\.pth and a\.pth, /,
+    );
+  });
+
+  it("says which reports it wrote", async () => {
+    const { lines } = await verify(["model.onnx", CHECKPOINT, "--report", "a.json", "--report", "b.html"]);
+    expect(lines.at(-1)).toBe("wrote a.json, b.html");
   });
 
   it("--json prints the report, and --report writes the same", async () => {
@@ -177,7 +189,7 @@ describe.concurrent("osnet-verify refuses", () => {
   it.each([
     [
       "model.onnx",
-      "--reference: found none, expected the checkpoint that the model came from, or a recording .npz; add one, such as --reference w.pth",
+      "<reference>: found none, expected the checkpoint that the model came from, or a recording .npz; name it after the model, such as osnet-verify osnet.onnx w.pth",
     ],
     [
       "none.onnx --reference CHECKPOINT",

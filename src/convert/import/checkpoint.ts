@@ -6,11 +6,13 @@ import {
   type LayerGraph,
   type OsnetSpec,
   parametersOf,
+  VARIANT_NAMES,
   variant,
   variantOf,
 } from "../../arch/index.js";
 import type { Bytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
+import { nearestWord } from "../../core/nearest-word.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { prefixGroups } from "../formats/pth/modules.js";
@@ -32,7 +34,7 @@ export interface CheckpointOptions {
   readonly subject: string;
   /** Path of the state dict inside the file, such as `model.ema`, where there is a choice. */
   readonly key?: string;
-  /** The architecture, where names and shapes do not tell it: a variant's name or a spec. */
+  /** The architecture, if names and shapes leave it open: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
   /** The format that the file must have; found by content otherwise. */
   readonly format?: WeightsFormat;
@@ -175,12 +177,13 @@ function extraNotes(extra: readonly string[]): string[] {
 /** @throws InputError (`argument`) if no variant has the name */
 export function namedSpec(name: string): OsnetSpec {
   if (isVariantName(name)) return variant(name);
+  const nearest = nearestWord(name, VARIANT_NAMES);
   throw new InputError({
     code: "argument",
     subject: "--arch",
     found: JSON.stringify(name),
     expected: "a variant such as osnet_x1_0 or a spec.json",
-    remedy: "see docs/cli.md for the list",
+    remedy: nearest ? `if ${nearest} was meant, write that` : `choose one of ${VARIANT_NAMES.join(", ")}`,
   });
 }
 
