@@ -142,6 +142,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     )
     .option("--distance <name>", "euclidean or cosine", choice("--distance", DISTANCE_METRICS), "euclidean")
     .option("--rerank", "k-reciprocal re-ranking (20, 6, 0.3)")
+    .option("--single-shot", "CMC also with one image of each identity in the gallery")
     .option("--max-map-drop <share>", "mAP may drop by (default: 0.001)", share("--max-map-drop"))
     .option("--max-rank1-drop <share>", "rank-1 may drop by (default: 0.001)", share("--max-rank1-drop"))
     .option(

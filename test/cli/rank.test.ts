@@ -1,5 +1,6 @@
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { XMLParser } from "fast-xml-parser";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StateDict } from "../../src/core/tensor.js";
 import type { RankingReport } from "../../src/verify/ranking/report.js";
@@ -8,6 +9,7 @@ import { createFolder, type Folder } from "../support/folder.js";
 import { encodeNpy } from "../support/npy.js";
 import { convert, openFixture, withTensor } from "../support/osnet.js";
 import { pictureSet } from "../support/picture-set.js";
+import { schemaOf } from "../support/schemas.js";
 import { type Finished, run, spawnCommand } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
@@ -136,7 +138,7 @@ describe("osnet-verify rank", () => {
       const { status, report } = await rank(collapsed, "--reference", CHECKPOINT, "--data", data);
       const [candidate] = report.candidates;
       expect(status).toBe(1);
-      expect(candidate?.failures.length).toBeGreaterThan(0);
+      expect(candidate?.checks.map(({ passed }) => passed)).toEqual([true, false, false, false]);
       expect(candidate?.figures?.ties.rank1Worst).toBe(0);
       expect(candidate?.parity.flips.share).toBe(1);
     }
@@ -214,6 +216,45 @@ describe("osnet-verify rank", () => {
     }
   });
 });
+
+describe("ranking reports", () => {
+  it("are written as JSON, Markdown, JUnit and a page, with pictures only if asked", async () => {
+    const reports = ["r.json", "r.md", "r.xml", "r.html"].flatMap((name) => ["--report", name]);
+    const args = ["crossed.onnx", "model.onnx", ...RECORDED, ...reports, "--cache", "kept", "--quiet"];
+    const { status, stderr } = await verify("rank", ...args, "--single-shot");
+    expect({ status, stderr }).toEqual({ status: 1, stderr: "" });
+    const read = async (name: string): Promise<string> => Buffer.from(await folder.read(name)).toString();
+    const report = JSON.parse(await read("r.json")) as RankingReport;
+    const isValid = schemaOf("osnet-ranking-1.schema.json");
+    isValid(report);
+    expect(isValid.errors).toBe(null);
+    expect(report.candidates.map(({ passed }) => passed)).toEqual([false, true]);
+    expect(report.candidates[0]?.queryChanges).toHaveLength(18);
+    const { same, different } = report.reference.spread ?? {};
+    const total = (counts: readonly number[] = []): number => counts.reduce((sum, count) => sum + count, 0);
+    // Of 40 gallery images, 2 are the query's own by its camera, and 4 by others.
+    expect([total(same?.counts), total(different?.counts)]).toEqual([18 * 4, 18 * 34]);
+    expect(report.reference.singleShot?.[0]).toBeGreaterThan(0);
+    expect(await read("r.md")).toMatch(/^## FAIL: 1 of 2 candidates do not rank as the reference does\n/);
+    const suites = (new XMLParser({ ignoreAttributes: false }).parse(await read("r.xml")) as Junit)
+      .testsuites;
+    expect(suites.testsuite.map((suite) => [suite["@_tests"], suite["@_failures"] !== "0"])).toEqual([
+      ["4", true],
+      ["4", false],
+    ]);
+    expect(await read("r.html")).not.toContain("data:image");
+    expect((await verify("rank", ...args, "--pictures")).status).toBe(1);
+    const shown = (await read("r.html")).match(/<img src="data:image\/jpeg;base64,[\w+/]+=*" alt=/g);
+    expect(shown?.length).toBeGreaterThan(11);
+  });
+});
+
+/** Of a JUnit document, what is looked at. */
+interface Junit {
+  readonly testsuites: {
+    readonly testsuite: readonly { readonly "@_tests": string; readonly "@_failures": string }[];
+  };
+}
 
 describe("osnet-verify embed", () => {
   it("runs as built, with threads that decode", async () => {

@@ -1,3 +1,4 @@
+import { extname } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { expectWritable } from "../../node/index.js";
@@ -12,17 +13,20 @@ import {
 import {
   DEFAULT_LIMITS,
   judgeRanking,
+  type PictureNames,
   type RankingLimits,
   type RankingReport,
 } from "../../verify/ranking/report.js";
 import { rerankedRows } from "../../verify/ranking/rerank.js";
-import { renderRankingMarkdown, renderRankingText } from "../../verify/ranking/text.js";
-import { badArgument } from "../options.js";
+import { RANKING_FORMATS, type RankingFormat, renderRanking } from "../../verify/reports/ranking/index.js";
+import { renderRankingText } from "../../verify/reports/ranking/text.js";
+import { alternatives, badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
-import { expectReportFormat, writeReport } from "../reports.js";
+import { writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
 import { openDataset } from "./dataset.js";
 import { type Embedded, type EmbeddingOptions, type FeatureSource, openSource } from "./features.js";
+import { shownPictures } from "./shown-pictures.js";
 
 /** The command's options, as commander hands them over. */
 interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
@@ -30,6 +34,7 @@ interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
   readonly data: string;
   readonly distance: DistanceMetric;
   readonly rerank?: boolean;
+  readonly singleShot?: boolean;
   readonly report?: readonly string[];
   readonly pictures?: boolean;
 }
@@ -40,21 +45,31 @@ export async function rankCommand(
   options: RankOptions,
   io: Io,
 ): Promise<ExitStatus> {
-  const reports = options.report ?? [];
-  const formats = reports.map((path) => ({ path, render: rendererOf(path) }));
-  for (const path of reports) await expectWritable(path, true);
-  const report = await rankModels(candidates, options, io);
-  for (const { path, render } of formats) await writeReport(path, render(report));
-  if (options.json) io.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  const reports = (options.report ?? []).map((path) => ({ path, format: rankingFormat(path) }));
+  for (const { path } of reports) await expectWritable(path, true);
+  const { report, folder } = await rankModels(candidates, options, io);
+  for (const { path, format } of reports) {
+    const isShown = format === "html" && options.pictures === true;
+    const pictures = isShown ? await shownPictures(report, folder) : new Map<string, string>();
+    await writeReport(path, await renderRanking(report, format, { pictures }));
+  }
+  if (options.json) io.stdout.write(await renderRanking(report, "json"));
   else if (!options.quiet) io.stdout.write(`${renderRankingText(report, paintFor(io.stdout))}\n`);
   return report.passed ? 0 : 1;
 }
 
-function rendererOf(path: string): (report: RankingReport) => string {
-  const format = expectReportFormat(path);
-  if (format === "json") return (report) => `${JSON.stringify(report, null, 2)}\n`;
-  if (format === "md") return renderRankingMarkdown;
-  throw badArgument("--report", JSON.stringify(path), "a .json or .md file", "name one");
+function rankingFormat(path: string): RankingFormat {
+  const suffix = extname(path).slice(1).toLowerCase();
+  const format = RANKING_FORMATS.find((name) => name === suffix);
+  if (format) return format;
+  const reason = suffix === "sarif" ? ", since SARIF lists places in files, which a ranking has not" : "";
+  const suffixes = alternatives(RANKING_FORMATS.map((name) => `.${name}`));
+  throw badArgument(
+    "--report",
+    JSON.stringify(path),
+    `a file whose name ends in ${suffixes}${reason}`,
+    "name one",
+  );
 }
 
 /** Ranks the candidates' features against the reference's. */
@@ -62,7 +77,7 @@ async function rankModels(
   candidates: readonly string[],
   options: RankOptions,
   io: Io,
-): Promise<RankingReport> {
+): Promise<{ readonly report: RankingReport; readonly folder: string }> {
   const { name, dataset, folder } = openDataset(options.data);
   const pictures = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
   const { reference, others } = await allFeatures(candidates, options, io, (source) =>
@@ -93,21 +108,24 @@ async function rankModels(
       expected: "a reference whose features are finite",
       remedy: "verify it with osnet-verify, which finds the layer where this starts",
     });
-  const pathsOf = {
-    query: (index: number) => read.queries[index]?.path ?? "",
-    gallery: (index: number) => read.gallery[index]?.path ?? "",
+  const names: PictureNames = {
+    query: (query) => read.queries[query]?.path ?? "",
+    gallery: (query, image) => {
+      const { path = "", pid } = read.gallery[image] ?? {};
+      return { picture: path, ...(labels ? { isMatch: pid === read.queries[query]?.pid } : {}) };
+    },
   };
+  const { singleShot = false } = options;
   const compared = others.map((side) => {
     const { rows, nonFinite } = sideOf(side, read, options);
-    const comparison = compareRankings(expected.rows, rows, labels);
-    const { party: candidate, backend } = side;
+    const comparison = compareRankings(expected.rows, rows, labels, { singleShot });
+    const { party, backend } = side;
     return {
-      figures: comparison.reference.figures,
-      ranked: judgeRanking({ candidate, backend, nonFinite }, comparison, limits, pathsOf),
+      reference: comparison.reference,
+      ranked: judgeRanking({ party, backend, nonFinite }, comparison, limits, names),
     };
   });
-  const figures = compared[0]?.figures;
-  return {
+  const report: RankingReport = {
     schema: "osnet-ranking/1",
     passed: compared.every(({ ranked }) => ranked.passed),
     dataset: { name, ...datasetFacts(read) },
@@ -115,9 +133,10 @@ async function rankModels(
     reranked: options.rerank ?? false,
     limits,
     broken: [...broken.values()],
-    reference: { party: reference.party, backend: reference.backend, ...(figures ? { figures } : {}) },
+    reference: { party: reference.party, backend: reference.backend, ...compared[0]?.reference },
     candidates: compared.map(({ ranked }) => ranked),
   };
+  return { report, folder };
 }
 
 /**

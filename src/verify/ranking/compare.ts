@@ -1,6 +1,14 @@
 import { mulberry32 } from "../../core/random.js";
 import type { DistanceRows } from "./distances.js";
-import { evaluateQuery, type Labels, type QueryResult, type RankingFigures, summarise } from "./evaluate.js";
+import {
+  evaluateQuery,
+  type Labels,
+  type QueryResult,
+  type RankingFigures,
+  singleShotCmc,
+  summarise,
+} from "./evaluate.js";
+import { createHistogram, type Histogram, type HistogramBuilder } from "./histogram.js";
 
 /** What two models make of the same queries and gallery. */
 export interface RankingComparison {
@@ -14,6 +22,15 @@ export interface RankingComparison {
 export interface RankingSide {
   /** Absent where the pictures have no labels. */
   readonly figures?: RankingFigures;
+  /** Distances of queries from images of their identity under other cameras, and from all others. Absent without labels. */
+  readonly spread?: Spread;
+  /** CMC with one image of each identity in the gallery, if it was asked for. */
+  readonly singleShot?: readonly number[];
+}
+
+export interface Spread {
+  readonly same: Histogram;
+  readonly different: Histogram;
 }
 
 /** A change and its 95 % bootstrap interval, over queries drawn with replacement, both models on the same draw. */
@@ -42,6 +59,11 @@ export interface RankingParity {
   readonly kendallTau: number;
   /** |candidate − reference| of distances, over the reference's largest. */
   readonly drift: { readonly max: number; readonly mean: number };
+}
+
+export interface CompareOptions {
+  /** Whether CMC is also computed with one image of each gallery identity. */
+  readonly singleShot?: boolean;
 }
 
 export interface QueryComparison {
@@ -77,8 +99,10 @@ export function compareRankings(
   reference: DistanceRows,
   candidate: DistanceRows,
   labels: RankingLabels | undefined,
+  { singleShot = false }: CompareOptions = {},
 ): RankingComparison {
   const queries: QueryComparison[] = [];
+  const sides = [sideSums(labels, singleShot), sideSums(labels, singleShot)] as const;
   const overlaps = new Float64Array(OVERLAPS.length);
   let largest = 0;
   let farthestApart = 0;
@@ -98,6 +122,8 @@ export function compareRankings(
       if ((expected[g] as number) > largest) largest = expected[g] as number;
     }
     const kept = keptFor(query, labels);
+    sides[0].add(query, expected, kept);
+    sides[1].add(query, found, kept);
     const before = nearestOf(expected, kept, ORDERED);
     const after = nearestOf(found, kept, Math.max(...OVERLAPS));
     for (const [index, k] of OVERLAPS.entries()) {
@@ -124,8 +150,12 @@ export function compareRankings(
   const results = (side: "reference" | "candidate"): readonly QueryResult[] =>
     queries.flatMap((query) => query[side] ?? []);
   return {
-    reference: labels ? { figures: summarise(results("reference"), reference.gallery) } : {},
-    candidate: labels ? { figures: summarise(results("candidate"), candidate.gallery) } : {},
+    reference: labels
+      ? { figures: summarise(results("reference"), reference.gallery), ...sides[0].result() }
+      : {},
+    candidate: labels
+      ? { figures: summarise(results("candidate"), candidate.gallery), ...sides[1].result() }
+      : {},
     parity: {
       ...(labels ? changesOf(results("reference"), results("candidate")) : {}),
       flips: flipsOf(queries, labels),
@@ -138,6 +168,40 @@ export function compareRankings(
     },
     queries,
   };
+}
+
+/** What is added up over the queries of one side. */
+interface SideSums {
+  add(query: number, distances: Float64Array, kept: (g: number) => boolean): void;
+  result(): Omit<RankingSide, "figures">;
+}
+
+function sideSums(labels: RankingLabels | undefined, singleShot: boolean): SideSums {
+  if (!labels) return { add() {}, result: () => ({}) };
+  const { queries, gallery } = labels;
+  const [same, different]: readonly HistogramBuilder[] = [createHistogram(), createHistogram()];
+  if (!same || !different) throw new Error("two histograms");
+  const shots: Float64Array[] = [];
+  return {
+    add(query, distances, kept) {
+      const pid = queries.pids[query];
+      for (let g = 0; g < distances.length; g++)
+        if (kept(g)) (gallery.pids[g] === pid ? same : different).add(distances[g] as number);
+      const cmc = singleShot ? singleShotCmc(query, distances, queries, gallery) : undefined;
+      if (cmc) shots.push(cmc);
+    },
+    result: () => ({
+      spread: { same: same.result(), different: different.result() },
+      ...(singleShot ? { singleShot: meanOf(shots) } : {}),
+    }),
+  };
+}
+
+function meanOf(curves: readonly Float64Array[]): readonly number[] {
+  return Array.from(
+    curves[0] ?? [],
+    (_, k) => curves.reduce((sum, curve) => sum + (curve[k] as number), 0) / curves.length,
+  );
 }
 
 /** Whether the two nearest are at one distance, so that the order of files says which of them comes first. */

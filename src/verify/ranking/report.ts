@@ -1,8 +1,7 @@
 import type { Party } from "../report.js";
-import type { QueryComparison, RankingComparison, RankingParity } from "./compare.js";
+import type { QueryComparison, RankingComparison, RankingParity, RankingSide } from "./compare.js";
 import type { DatasetFacts } from "./dataset.js";
 import type { DistanceMetric } from "./distances.js";
-import type { RankingFigures } from "./evaluate.js";
 
 /**
  * How much worse than the reference a candidate may rank and pass.
@@ -21,30 +20,55 @@ export interface RankingLimits {
 
 export const DEFAULT_LIMITS: RankingLimits = { maxMapDrop: 0.001, maxRank1Drop: 0.001, maxFlips: 0.01 };
 
-/** One candidate against the reference. */
-export interface RankedCandidate {
-  readonly candidate: Party;
+/** One side of the comparison: what ran where, and its figures. */
+export interface RankedSide extends RankingSide {
+  readonly party: Party;
+  /** The runtime, or `recorded`. */
   readonly backend: string;
-  /** Pictures whose features have a value that is NaN or infinite; one is a failure. */
-  readonly nonFinite: number;
+}
+
+/** One candidate against the reference. */
+export interface RankedCandidate extends RankedSide {
   readonly passed: boolean;
-  /** What is beyond the limits, a sentence each; empty if it passed. */
-  readonly failures: readonly string[];
-  readonly figures?: RankingFigures;
+  readonly checks: readonly RankingCheck[];
+  /** Pictures whose features have a value that is NaN or infinite. */
+  readonly nonFinite: number;
   readonly parity: RankingParity;
+  /**
+   * For each query that counts, in the order of the data set, how much worse (below 0) or better it ranks: with labels the
+   * change of its average precision, without Kendall's τ − 1.
+   */
+  readonly queryChanges: readonly number[];
   /** The queries that lost most, worst first. */
   readonly worst: readonly WorstQuery[];
 }
 
-/** A query by the paths of its pictures. */
-export interface WorstQuery {
-  readonly query: string;
-  readonly before?: number;
-  readonly after?: number;
-  readonly referenceNearest: readonly string[];
-  readonly candidateNearest: readonly string[];
+/** What is judged: `value` must be at most `limit`. */
+export interface RankingCheck {
+  /** `finite` counts pictures; all others are shares, 0 to 1. Drops are absent where the pictures have no labels. */
+  readonly figure: "finite" | "map-drop" | "rank1-drop" | "flips";
+  readonly value: number;
+  readonly limit: number;
+  readonly passed: boolean;
 }
 
+/** A query, and the nearest pictures by both models, by their paths. */
+export interface WorstQuery {
+  readonly picture: string;
+  /** Average precision by the reference and by the candidate. */
+  readonly before?: number;
+  readonly after?: number;
+  readonly referenceNearest: readonly NearestPicture[];
+  readonly candidateNearest: readonly NearestPicture[];
+}
+
+export interface NearestPicture {
+  readonly picture: string;
+  /** Whether it shows the query's identity; absent without labels. */
+  readonly isMatch?: boolean;
+}
+
+/** The document that `schemas/osnet-ranking-1.schema.json` describes. */
 export interface RankingReport {
   readonly schema: "osnet-ranking/1";
   readonly passed: boolean;
@@ -52,79 +76,75 @@ export interface RankingReport {
   readonly distance: DistanceMetric;
   readonly reranked: boolean;
   readonly limits: RankingLimits;
+  /** Why each picture that was left out could not be used. */
   readonly broken: readonly string[];
-  readonly reference: {
-    readonly party: Party;
-    readonly backend: string;
-    readonly figures?: RankingFigures;
-  };
+  readonly reference: RankedSide;
   readonly candidates: readonly RankedCandidate[];
 }
 
 const WORST = 10;
+
+/** Names a picture: a query, or an image of the gallery and whether it shows that query's identity. */
+export interface PictureNames {
+  readonly query: (query: number) => string;
+  readonly gallery: (query: number, image: number) => NearestPicture;
+}
 
 /**
  * Judges a comparison by the limits. Where images are tied, the worst order of each side is compared with the other's too: a
  * candidate that puts everybody at one distance fails, however its files are ordered.
  */
 export function judgeRanking(
-  { candidate, backend, nonFinite }: Pick<RankedCandidate, "candidate" | "backend" | "nonFinite">,
-  { candidate: { figures }, reference, parity, queries }: RankingComparison,
+  { party, backend, nonFinite }: Pick<RankedCandidate, "party" | "backend" | "nonFinite">,
+  { candidate, reference, parity, queries }: RankingComparison,
   limits: RankingLimits,
-  pathsOf: { readonly query: (index: number) => string; readonly gallery: (index: number) => string },
+  names: PictureNames,
 ): RankedCandidate {
-  const failures: string[] =
-    nonFinite > 0 ? [`the features of ${nonFinite} pictures have a value that is NaN or infinite`] : [];
-  const before = reference.figures;
-  if (figures && before) {
-    const mapDrop = Math.max(before.mAP - figures.mAP, before.ties.mAPWorst - figures.ties.mAPWorst);
-    if (mapDrop > limits.maxMapDrop)
-      failures.push(`mAP drops by ${points(mapDrop)}, more than ${points(limits.maxMapDrop)}`);
-    const rank1Drop = Math.max(
-      (before.cmc[0] ?? 0) - (figures.cmc[0] ?? 0),
-      before.ties.rank1Worst - figures.ties.rank1Worst,
+  const checks: RankingCheck[] = [];
+  const check = (figure: RankingCheck["figure"], value: number, limit: number): void =>
+    void checks.push({ figure, value, limit, passed: value <= limit });
+  check("finite", nonFinite, 0);
+  const [before, after] = [reference.figures, candidate.figures];
+  if (before && after) {
+    check(
+      "map-drop",
+      Math.max(before.mAP - after.mAP, before.ties.mAPWorst - after.ties.mAPWorst),
+      limits.maxMapDrop,
     );
-    if (rank1Drop > limits.maxRank1Drop)
-      failures.push(`rank-1 drops by ${points(rank1Drop)}, more than ${points(limits.maxRank1Drop)}`);
+    check(
+      "rank1-drop",
+      Math.max((before.cmc[0] ?? 0) - (after.cmc[0] ?? 0), before.ties.rank1Worst - after.ties.rank1Worst),
+      limits.maxRank1Drop,
+    );
   }
-  if (parity.flips.share > limits.maxFlips)
-    failures.push(
-      `${percent(parity.flips.share)} of queries have another nearest image, more than ${percent(limits.maxFlips)}`,
-    );
+  check("flips", parity.flips.share, limits.maxFlips);
   return {
-    candidate,
+    party,
     backend,
+    passed: checks.every(({ passed }) => passed),
+    checks,
     nonFinite,
-    passed: failures.length === 0,
-    failures,
-    ...(figures ? { figures } : {}),
+    ...candidate,
     parity,
+    queryChanges: queries.flatMap((query) => (query.reference?.isValid === false ? [] : [-lossOf(query)])),
     worst: worstOf(queries).map((query) => ({
-      query: pathsOf.query(query.query),
+      picture: names.query(query.query),
       ...(query.reference ? { before: query.reference.ap } : {}),
       ...(query.candidate ? { after: query.candidate.ap } : {}),
-      referenceNearest: query.referenceNearest.map(pathsOf.gallery),
-      candidateNearest: query.candidateNearest.map(pathsOf.gallery),
+      referenceNearest: query.referenceNearest.map((image) => names.gallery(query.query, image)),
+      candidateNearest: query.candidateNearest.map((image) => names.gallery(query.query, image)),
     })),
   };
 }
 
+function lossOf({ reference, candidate, kendallTau }: QueryComparison): number {
+  return reference && candidate ? reference.ap - candidate.ap : 1 - kendallTau;
+}
+
 /** With labels, the queries whose average precision fell most; without, those whose order changed most. */
 function worstOf(queries: readonly QueryComparison[]): readonly QueryComparison[] {
-  const loss = ({ reference, candidate, kendallTau }: QueryComparison): number =>
-    reference && candidate ? reference.ap - candidate.ap : 1 - kendallTau;
   return queries
-    .filter((query) => loss(query) > 0)
-    .toSorted((a, b) => loss(b) - loss(a) || a.query - b.query)
+    .filter((query) => lossOf(query) > 0)
+    .toSorted((a, b) => lossOf(b) - lossOf(a) || a.query - b.query)
     .slice(0, WORST);
-}
-
-/** A share as percentage points, such as `0.12 points`. */
-export function points(share: number): string {
-  return `${(100 * share).toFixed(2)} points`;
-}
-
-/** A share as a percentage, such as `94.2 %`. */
-export function percent(share: number): string {
-  return `${(100 * share).toFixed(1)} %`;
 }

@@ -36,6 +36,11 @@ tr.target td,tr.target th{background:var(--warn-bg)}
 .grid{stroke:var(--line);stroke-width:1}.axis{fill:var(--soft);font-size:12px}
 .accumulated{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}.local{fill:var(--local)}.allowed{fill:none;stroke:var(--allow);stroke-width:1.2;stroke-dasharray:4 3}
 .failing{fill:var(--mf);stroke:var(--card);stroke-width:1}.cursor{stroke:var(--ink);stroke-width:1;opacity:0}
+.figure svg{display:block;width:100%;max-width:720px;height:auto;margin-top:8px}.legend svg.wide{width:28px}
+.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.k0{stroke:var(--ink)}.k1{stroke:var(--local)}.k2{stroke:var(--accent)}
+.bars{fill:none;stroke:var(--accent);stroke-width:1.5}.bars.worse{stroke:var(--local)}
+.query{margin-top:14px}.nearest{width:auto}.picture{display:inline-flex;flex-direction:column;gap:3px;font-size:12.5px;max-width:180px;overflow-wrap:anywhere}
+.picture img{display:block;width:64px;height:128px;border:3px solid var(--line)}.right{color:var(--good)}.wrong{color:var(--bad)}.right img{border-color:var(--good)}.wrong img{border-color:var(--bad);border-style:dashed}
 .maps{display:grid;gap:10px 14px;grid-template-columns:96px repeat(3,minmax(0,1fr));align-items:center;margin-top:12px;font-size:13px}
 .maps>b{font-weight:600}.maps .label{overflow-wrap:anywhere}.maps .label .name{font-weight:600}
 .maps figure{margin:0;min-width:0}

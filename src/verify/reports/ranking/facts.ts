@@ -1,0 +1,106 @@
+import type { Change } from "../../ranking/compare.js";
+import type { RankingFigures } from "../../ranking/evaluate.js";
+import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../../ranking/report.js";
+import { plural } from "../facts.js";
+
+/** What the ranking reports say in the same words. */
+
+/** The ranks of a CMC curve that tables show. */
+export const RANKS = [1, 5, 10, 20] as const;
+
+export const FIGURE_NAMES: readonly string[] = ["mAP", ...RANKS.map((rank) => `rank-${rank}`), "mINP"];
+
+/** A model's shares, in the order of `FIGURE_NAMES`. */
+export function sharesOf({ mAP, cmc, mINP }: RankingFigures): readonly number[] {
+  return [mAP, ...RANKS.map((rank) => cmc[rank - 1] ?? cmc.at(-1) ?? 0), mINP];
+}
+
+/** The reference, then the candidates. */
+export function sidesOf({ reference, candidates }: RankingReport): readonly RankedSide[] {
+  return [reference, ...candidates];
+}
+
+/** A share as percentage points, such as `0.12 points`. */
+export function points(share: number): string {
+  return `${(100 * share).toFixed(2)} points`;
+}
+
+/** A share as a percentage, such as `94.2 %`. */
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+/** A change of a share, and its interval. */
+export function changeText({ value, low, high }: Change): string {
+  return `${value > 0 ? "+" : ""}${points(value)} (95 % interval ${(100 * low).toFixed(2)} to ${(100 * high).toFixed(2)})`;
+}
+
+export function datasetText({ dataset, distance, reranked }: RankingReport): string {
+  const { layout, queries, gallery, identities, cameras, distractors, queriesWithoutMatch } = dataset;
+  return [
+    `${layout} layout`,
+    plural(queries, "query", "queries"),
+    plural(gallery, "gallery image"),
+    ...(identities > 0
+      ? [plural(identities, "identity", "identities")]
+      : ["no labels: the order of neighbours is compared"]),
+    ...(cameras > 0 ? [plural(cameras, "camera")] : []),
+    ...(distractors > 0 ? [plural(distractors, "distractor")] : []),
+    ...(queriesWithoutMatch > 0
+      ? [`${plural(queriesWithoutMatch, "query", "queries")} without a match, skipped`]
+      : []),
+    `${distance} distance${reranked ? ", re-ranked" : ""}`,
+  ].join(", ");
+}
+
+/** What a check found, in a clause. */
+export function checkText({ figure, value, limit, passed }: RankingCheck): string {
+  switch (figure) {
+    case "finite":
+      return passed
+        ? "all features are finite"
+        : `the features of ${plural(value, "picture")} have a value that is NaN or infinite`;
+    case "flips":
+      return `${percent(value)} of queries have another nearest image, ${passed ? "at most" : "more than"} ${percent(limit)}`;
+    default: {
+      const name = figure === "map-drop" ? "mAP" : "rank-1";
+      const moved = value > 0 ? `drops by ${points(value)}` : "does not drop";
+      return `${name} ${moved}, ${passed ? "and may by" : "more than"} ${points(limit)}`;
+    }
+  }
+}
+
+/** What is beyond the limits, in one clause; empty if nothing is. */
+export function failureText({ checks }: RankedCandidate): string {
+  return checks
+    .filter(({ passed }) => !passed)
+    .map(checkText)
+    .join("; ");
+}
+
+export function verdictText({ passed, candidates }: RankingReport): string {
+  const failing = candidates.filter((candidate) => !candidate.passed).length;
+  const all = candidates.length === 1 ? "the candidate ranks" : `${candidates.length} candidates rank`;
+  return passed
+    ? `${all} as the reference does, within the limits`
+    : candidates.length === 1
+      ? "the candidate does not rank as the reference does"
+      : `${failing} of ${candidates.length} candidates do not rank as the reference does`;
+}
+
+/** How the nearest images and their order changed, a clause each. */
+export function orderTexts({ parity, figures }: RankedCandidate): readonly string[] {
+  const { flips, overlap, kendallTau, drift } = parity;
+  const directions =
+    flips.toWrong === undefined ? "" : ` (${flips.toWrong} to a wrong one, ${flips.toRight} to a right one)`;
+  return [
+    `nearest image: another for ${plural(flips.count, "query", "queries")}, ${percent(flips.share)}${directions}`,
+    `overlap: ${overlap.map(({ k, value }) => `${percent(value)} of the nearest ${k}`).join(", ")}`,
+    `Kendall's τ of the nearest 100: ${kendallTau.toFixed(4)}; distances differ by up to ${drift.max.toExponential(1)} of the largest`,
+    ...(figures && figures.ties.queries > 0
+      ? [
+          `ties: at ${plural(figures.ties.queries, "query", "queries")}; by their order, mAP is between ${percent(figures.ties.mAPWorst)} and ${percent(figures.ties.mAPBest)}`,
+        ]
+      : []),
+  ];
+}
