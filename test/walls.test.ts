@@ -34,7 +34,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/ranking": ["core", "verify/reference", "verify/report"],
   "verify/vacuity": REPORT,
   "verify/suite": ["verify/recount", ...REPORT, "convert/export"],
-  "verify/reports": [...REPORT, "verify/suite", "verify/ranking"],
+  "verify/reports": [...REPORT, "verify/faults", "verify/suite", "verify/ranking"],
   "verify/backends": [...FORMATS, "arch", "verify/backends/backend", "verify/reference"],
   "verify/weights": FILES,
   "verify/inputs": [...FILES, "verify/vacuity", "verify/reference"],

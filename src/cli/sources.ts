@@ -4,6 +4,7 @@ import type { WeightsFormat } from "../convert/formats/sniff.js";
 import { openCheckpoint } from "../convert/import/checkpoint.js";
 import { InputError } from "../core/errors.js";
 import { openInput } from "../node/index.js";
+import { faultName } from "../verify/faults.js";
 import type { ParityReport } from "../verify/report.js";
 import { readArchitecture } from "./inputs.js";
 import { badArgument } from "./options.js";
@@ -112,9 +113,9 @@ export async function verifyLifted(
   throw new InputError({
     code: "unsupported",
     subject: source.name,
-    found: `${report.faults.length} layers that compute something else than their weights say`,
+    found: `${report.faults.length === 1 ? "1 fault" : `${report.faults.length} faults`} when run beside the network of its own weights`,
     expected: "the network that its graph shows",
     remedy: "verify it against the checkpoint it came from, or write what was read by --no-verify",
-    details: report.faults.slice(0, 20).map(({ layer, explanation }) => `${layer}: ${explanation}`),
+    details: report.faults.map((fault) => `${faultName(fault)}: ${fault.explanation}`),
   });
 }

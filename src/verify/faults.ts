@@ -32,3 +32,24 @@ export function explainedBy(
   );
   return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
 }
+
+/** All layers that a fault is in: one, or a gate's in several streams. */
+export function faultLayers({
+  layer,
+  stream,
+  streams,
+}: Pick<Fault, "layer" | "stream" | "streams">): readonly string[] {
+  return streams ? streams.map((each) => layer.replace(`[${stream}]`, `[${each}]`)) : [layer];
+}
+
+/** Where a fault is, as reports write it: `conv2.0.gate[1–4].fc2`. */
+export function faultName({
+  layer,
+  stream,
+  streams = [],
+}: Pick<Fault, "layer" | "stream" | "streams">): string {
+  const [first, last] = [streams[0], streams.at(-1)];
+  if (first === undefined || last === undefined || first === last) return layer;
+  const isRange = streams.length > 2 && last - first === streams.length - 1;
+  return layer.replace(`[${stream}]`, `[${isRange ? `${first}–${last}` : streams.join(", ")}]`);
+}

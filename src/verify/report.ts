@@ -70,8 +70,11 @@ export type Status = "pass" | "fail" | "untested";
 export interface Fault {
   readonly layer: string;
   readonly stream?: number;
+  /** All streams in which a gate is wrong in this way, the first of which `layer` and `stream` name; absent if it is one. */
+  readonly streams?: readonly number[];
   /** `missing`: the candidate lacks it; `structure`: another shape; `weights`: another parameter; `numeric`: other values. */
   readonly kind: "missing" | "structure" | "weights" | "numeric";
+  /** The largest of its streams'. */
   readonly margin: number | null;
   /** What the layer computes instead, where a guess at that explains its values. */
   readonly cause?: Cause;

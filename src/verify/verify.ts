@@ -3,7 +3,14 @@ import { InputError } from "../core/errors.js";
 import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";
 import { explainedBy, layerFault } from "./faults.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
-import { consequences, localFaults, numericFaults, outputFaults, withCauses } from "./judge/faults.js";
+import {
+  consequences,
+  localFaults,
+  mergeStreams,
+  numericFaults,
+  outputFaults,
+  withCauses,
+} from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { proofOf } from "./proof/index.js";
 import { holds } from "./recount.js";
@@ -26,7 +33,8 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const compared = await compareLayers(verification, tolerance, wanted);
   const { layers, gates, vacuity } = compared;
   const { output, further, notJudged, quantization } = compared.outputs;
-  const { faults, missing } = findFaults(verification, tolerance, wanted, compared);
+  const { faults: found, missing } = findFaults(verification, tolerance, wanted, compared);
+  const faults = mergeStreams(found, compared.explanations);
   const judged = {
     faults,
     layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),

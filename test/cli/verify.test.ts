@@ -154,11 +154,11 @@ describe("osnet-verify", () => {
     const reference = { "new.pth": encodePth(retrained) };
     const { status, lines } = await verify(["model.onnx", "--reference", "new.pth"], reference);
     expect(status).toBe(1);
-    const faults = lines.slice(lines.indexOf("Faults") + 1, lines.indexOf("Faults") + 2);
-    expect(faults.map((line) => line.replace(/, by up to .*/, ""))).toEqual([
+    const fault = lines[lines.indexOf("Faults") + 1];
+    expect(fault?.replace(/, by up to .*/, "")).toBe(
       "  weights conv3.0.gate[1–4].fc2: conv3.0.gate.fc2.bias: 1 of 24 values differ from the checkpoint's",
-    ]);
-    expect(lines.at(-1)).toMatch(/^FAIL {2}\d+ faults?, first at conv3\.0\.gate\[1\]\.fc2$/);
+    );
+    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv3.0.gate[1–4].fc2");
   });
 
   it("finds the lowest bit of one weight changed in the file", async () => {
@@ -178,7 +178,7 @@ describe("osnet-verify", () => {
     expect(text).toContain(
       "  weights conv2.1.gate[1–4].fc1: conv2.1.gate.fc1.weight: 1 of 16 values differ from the checkpoint's, by up to",
     );
-    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv2.1.gate[1].fc1");
+    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv2.1.gate[1–4].fc1");
   });
 });
 

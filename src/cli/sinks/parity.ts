@@ -68,7 +68,7 @@ function parityVerdict(report: ParityReport): Verdict {
       if (report.tolerance.rule === "derived-bounds") {
         const drift = report.output?.relMax?.toExponential(1);
         const embedding = drift ? `; the embedding is within ${drift} of max of the float64 reference's` : "";
-        return `${all}, each recomputed in float64${stored}, are right to rounding${embedding}`;
+        return `${all}, each recomputed in float64${stored}, match to within rounding${embedding}`;
       }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);

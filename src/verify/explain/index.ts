@@ -17,7 +17,9 @@ export type { Cause, Evidence } from "./hypothesis.js";
 /** Why a layer is wrong, as far as the data tell. */
 export interface Explanation {
   readonly cause: Cause;
-  /** What is the case instead, and what speaks for it. */
+  /** What is the case instead. */
+  readonly says: string;
+  /** That, and what speaks for it. */
   readonly sentence: string;
 }
 
@@ -109,7 +111,7 @@ function told(holding: readonly Holding[], margin: number): Explanation | undefi
   if (kinds.length > MOST_KINDS) return undefined;
   const fall = `from ${count(margin)} to ${count(best.left)} bounds`;
   const says = kinds.map((kind) => kind.says).join(", or ");
-  return { cause: best.cause, sentence: `${says}: recomputed so, the error falls ${fall}` };
+  return { cause: best.cause, says, sentence: `${says}: recomputed so, the error falls ${fall}` };
 }
 
 const MOST_KINDS = 2;

@@ -143,3 +143,47 @@ export function consequences(
   );
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
 }
+
+/**
+ * Faults that say the same of one module of a gate, which all streams of a block call, as one: at the first of those
+ * streams, with the largest margin, and the explanation that was found there. In the order of their first.
+ *
+ * @param explanations what was found out about layers by their values
+ */
+export function mergeStreams(
+  faults: readonly Fault[],
+  explanations: ReadonlyMap<string, Explanation>,
+): readonly Fault[] {
+  const groups = new Map<string, Fault[]>();
+  for (const fault of faults) {
+    const { layer, stream, kind } = fault;
+    const module = stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
+    const key = JSON.stringify([module, kind, sayingOf(fault, explanations.get(layer))]);
+    groups.set(key, [...(groups.get(key) ?? []), fault]);
+  }
+  return [...groups.values()].map(merged);
+}
+
+/** What a fault says, without what was measured in its stream. */
+function sayingOf({ kind, cause, explanation }: Fault, found: Explanation | undefined): string {
+  if (kind === "numeric") return cause === undefined || !found ? "" : found.says;
+  return found ? explanation.replace(`; ${found.sentence}`, "") : explanation;
+}
+
+function merged(faults: readonly Fault[]): Fault {
+  const [first] = faults.toSorted((a, b) => (a.stream ?? 0) - (b.stream ?? 0)) as [Fault];
+  if (faults.length === 1) return first;
+  const marginOf = ({ margin }: Fault): number => margin ?? Infinity;
+  const explained = faults.filter(({ cause }) => cause !== undefined);
+  const [worst] = (explained.length > 0 ? explained : faults).toSorted(
+    (a, b) => marginOf(b) - marginOf(a),
+  ) as [Fault];
+  const most = Math.max(...faults.map(marginOf));
+  return {
+    ...worst,
+    layer: first.layer,
+    ...(first.stream === undefined ? {} : { stream: first.stream }),
+    streams: [...new Set(faults.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b),
+    margin: Number.isFinite(most) ? most : null,
+  };
+}

@@ -151,9 +151,11 @@ function overflow({ data }: RealTensor, largest: number, precision: FloatDType):
   for (const value of data) if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
   const reaches =
     most > largest ? `its values reach ${most.toPrecision(2)}` : "what it computes on the way is beyond it";
+  const says = `the network overflows in ${precision}`;
   return {
     cause: "overflow",
-    sentence: `the network overflows in ${precision}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so that any runtime gives infinities here in ${precision}, PyTorch too`,
+    says,
+    sentence: `${says}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so that any runtime gives infinities here in ${precision}, PyTorch too`,
   };
 }
 

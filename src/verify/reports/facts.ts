@@ -1,5 +1,6 @@
 /** What every report says in the same words, and the figures it says it with. */
-import type { Fault, LayerResult, ParityReport, Tolerance } from "../report.js";
+import { faultName } from "../faults.js";
+import type { LayerResult, ParityReport, Tolerance } from "../report.js";
 import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
 export { formatCosine } from "../../core/text.js";
@@ -23,46 +24,7 @@ export function verdictClause(report: ParityReport, quote: (name: string) => str
   if (!first && baseline && baseline.regressions.length > 0)
     return `within ${allowance(tolerance)}, but ${plural(baseline.regressions.length, "figure")} worse than the baseline`;
   if (!first) return layers.length > 0 ? "no layer could be judged" : "nothing was compared";
-  return `${plural(groupFaults(faults).length, "fault")}, first at ${quote(first.layer)}`;
-}
-
-/** A fault as a reader counts it: a gate is one module, and wrong in every stream that it is applied to. */
-export interface FaultGroup {
-  /** `conv2.0.gate[1–4].fc2`. */
-  readonly name: string;
-  readonly kind: Fault["kind"];
-  /** The one with the largest margin, whose explanation stands for all. */
-  readonly worst: Fault;
-  readonly faults: readonly Fault[];
-}
-
-/** Faults of one kind and cause in one module, whatever the stream, put together; in the order of their first. */
-export function groupFaults(faults: readonly Fault[]): readonly FaultGroup[] {
-  const groups = new Map<string, Fault[]>();
-  for (const fault of faults) {
-    const key = JSON.stringify([moduleOf(fault), fault.kind, fault.cause]);
-    groups.set(key, [...(groups.get(key) ?? []), fault]);
-  }
-  return [...groups.values()].map((members) => {
-    const worst = members.reduce((a, b) => (faultMargin(b) > faultMargin(a) ? b : a));
-    return { name: nameOf(members, worst), kind: worst.kind, worst, faults: members };
-  });
-}
-
-function faultMargin({ margin }: Fault): number {
-  return margin ?? Infinity;
-}
-
-function moduleOf({ layer, stream }: Fault): string {
-  return stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
-}
-
-function nameOf(faults: readonly Fault[], worst: Fault): string {
-  const streams = faults.flatMap(({ stream }) => stream ?? []).sort((a, b) => a - b);
-  const [first, last] = [streams[0], streams.at(-1)];
-  if (first === undefined || last === undefined || first === last) return worst.layer;
-  const isRange = streams.length > 2 && last - first === streams.length - 1;
-  return worst.layer.replace(`[${worst.stream}]`, `[${isRange ? `${first}–${last}` : streams.join(", ")}]`);
+  return `${plural(faults.length, "fault")}, first at ${quote(faultName(first))}`;
 }
 
 /** What the output that counts is: `features, L2-normalised`. Undefined where nothing was run. */

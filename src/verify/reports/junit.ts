@@ -1,3 +1,4 @@
+import { faultName } from "../faults.js";
 import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
@@ -94,7 +95,7 @@ function lines(texts: readonly string[]): string {
 
 type Outcome = Pick<TestCase, "outcome">;
 
-/** Lines of one failure. */
+/** Lines of a failure against a baseline, which may name every layer. */
 const MOST = 20;
 
 /** A test case for each part of the network, for each gate, and for what stands beside them: weights, embedding, baseline. */
@@ -123,7 +124,9 @@ function groupCase({ faults }: ParityReport, group: LayerGroup): Unclassed {
 
 function gateCases(group: LayerGroup): readonly Unclassed[] {
   return group.gates.map((gate) => {
-    const own = group.faults.filter((fault) => isOfGate(fault, group) && (fault.stream ?? 0) === gate.stream);
+    const own = group.faults.filter(
+      (fault) => isOfGate(fault, group) && streamsOf(fault).includes(gate.stream),
+    );
     const name = `${gate.block} gate of stream ${gate.stream}`;
     if (own.length > 0 || gate.status !== "untested") return { name, ...faultOutcome(own) };
     const text = "the images do not exercise this gate";
@@ -131,9 +134,17 @@ function gateCases(group: LayerGroup): readonly Unclassed[] {
   });
 }
 
-/** A fault inside a gate whose stream has a test case of its own. */
-function isOfGate({ layer, stream }: Fault, { gates }: LayerGroup): boolean {
-  return layer.includes(".gate[") && gates.some((gate) => gate.stream === stream);
+/** A fault inside a gate each of whose streams has a test case of its own. */
+function isOfGate(fault: Fault, { gates }: LayerGroup): boolean {
+  const tested = new Set(gates.map(({ stream }) => stream));
+  const streams = streamsOf(fault);
+  return (
+    fault.layer.includes(".gate[") && streams.length > 0 && streams.every((stream) => tested.has(stream))
+  );
+}
+
+function streamsOf({ stream, streams }: Fault): readonly number[] {
+  return streams ?? (stream === undefined ? [] : [stream]);
 }
 
 function wholeCases({ output, weights, vacuity, baseline, faults }: ParityReport): readonly Unclassed[] {
@@ -183,9 +194,9 @@ function faultOutcome(faults: readonly Fault[]): Outcome {
   const [first] = faults;
   if (!first) return {};
   const lines = faults.map(
-    ({ layer, margin, explanation }) => `${layer}: ${explanation} (margin ${formatMargin(margin)})`,
+    (fault) => `${faultName(fault)}: ${fault.explanation} (margin ${formatMargin(fault.margin)})`,
   );
-  return failure(first.kind, bounded(lines));
+  return failure(first.kind, lines.join("\n"));
 }
 
 function bounded(lines: readonly string[]): string {
@@ -230,6 +241,8 @@ function testSuite(report: ParityReport, name: string): TestSuite {
       ["backend", backend],
       ["tolerance", allowance(tolerance)],
       ["images", `${input.shape.join("x")} from ${input.source}`],
+      // Test cases that fail are not as many: a part of the network may have several, a gate fails in each stream.
+      ["faults", String(report.faults.length)],
       ...Object.entries(run?.versions ?? {}),
     ],
     seconds: run?.seconds ?? 0,

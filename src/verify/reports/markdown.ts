@@ -1,3 +1,4 @@
+import { faultName } from "../faults.js";
 import type { BaselineComparison, Change, Fault, ParityReport } from "../report.js";
 import {
   entryFileName,
@@ -11,7 +12,6 @@ import {
   formatCosine,
   formatError,
   formatMargin,
-  groupFaults,
   marginMeaning,
   plural,
   suiteClause,
@@ -87,11 +87,11 @@ export function assemble(sections: readonly string[]): string {
 /** Parts of Markdown reports that a model's and a suite's have in common. */
 
 export function faultTable(faults: readonly Fault[]): string {
-  const rows = groupFaults(faults).map(({ name, kind, worst }) => [
-    code(name),
-    kind,
-    formatMargin(worst.margin),
-    text(worst.explanation, 400),
+  const rows = faults.map((fault) => [
+    code(faultName(fault)),
+    fault.kind,
+    formatMargin(fault.margin),
+    text(fault.explanation, 400),
   ]);
   return table(["layer", "kind", "margin", "what is wrong"], "llrl", rows, rows.length);
 }

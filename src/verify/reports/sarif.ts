@@ -1,7 +1,8 @@
+import { faultLayers, faultName } from "../faults.js";
 import type { Fault, ParityReport } from "../report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
-import { groupFaults, title } from "./facts.js";
+import { title } from "./facts.js";
 
 /**
  * SARIF 2.1.0 (OASIS): a result per fault, which points at the model file and names the layers that it is in as logical
@@ -52,10 +53,10 @@ interface Result {
 function resultsOf(report: ParityReport, path: string): Result[] {
   const { faults, baseline } = report;
   return [
-    ...groupFaults(faults).map(({ name, kind, worst, faults: members }): Result => {
-      const text = `${name}: ${worst.explanation} (${title(report)})`;
-      const layers = members.map(({ layer }) => layer);
-      return { rule: kind, level: "error", text, uri: path, layers, margin: worst.margin };
+    ...faults.map((fault): Result => {
+      const text = `${faultName(fault)}: ${fault.explanation} (${title(report)})`;
+      const layers = faultLayers(fault);
+      return { rule: fault.kind, level: "error", text, uri: path, layers, margin: fault.margin };
     }),
     ...(baseline?.regressions ?? []).map(({ layer, figure, before, after }): Result => {
       const text = `${layer}: ${figure} ${before} in ${baseline?.name}, now ${after} (${title(report)})`;

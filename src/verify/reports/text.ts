@@ -1,10 +1,10 @@
 import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
+import { faultName } from "../faults.js";
 import type { LayerResult, ParityReport } from "../report.js";
 import {
   formatCosine,
   formatError,
   formatMargin,
-  groupFaults,
   marginMeaning,
   resultOf,
   TELLING_NOTE,
@@ -47,8 +47,8 @@ function heading(report: ParityReport, paint: Paint): string {
 }
 
 function faultList({ faults }: ParityReport, paint: Paint): string {
-  const shown = groupFaults(faults).map(
-    ({ name, kind, worst }) => `  ${paint.bad(kind)} ${clean(name)}: ${clean(worst.explanation)}`,
+  const shown = faults.map(
+    (fault) => `  ${paint.bad(fault.kind)} ${clean(faultName(fault))}: ${clean(fault.explanation)}`,
   );
   return [paint.strong("Faults"), ...shown].join("\n");
 }

@@ -47,7 +47,7 @@ describe("stagesOf", () => {
 });
 
 describe("a run in stages", () => {
-  it("finds an honest file right to rounding, and explains a fault across streams", async () => {
+  it("finds that an honest file matches to within rounding, and explains a fault across streams", async () => {
     const honest = await inStages(convert(checkpoint));
     expect(honest.faults).toEqual([]);
     expect(honest.coverage.compared).toBe(honest.coverage.expected - honest.coverage.folded.length);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
-import { consequences, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
-import type { LayerResult, OutputResult, Status } from "../../../src/verify/report.js";
+import type { Explanation } from "../../../src/verify/explain/index.js";
+import { consequences, mergeStreams, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
+import type { Fault, LayerResult, OutputResult, Status } from "../../../src/verify/report.js";
 import { graphOf } from "../../convert/export/graphs.js";
 
 const layer = (name: string, ...inputs: string[]): LayerNode => ({
@@ -88,6 +89,67 @@ describe("numericFaults", () => {
     const tolerance = { rule: "relative-to-max", value: 1e-4 } as const;
     const [fault] = numericFaults(CHAIN, new Map([["b", verdict]]), tolerance);
     expect(fault).toMatchObject({ layer: "b", kind: "numeric", explanation });
+  });
+});
+
+describe("mergeStreams", () => {
+  const fault = (stream: number, margin: number | null, more: Partial<Fault> = {}): Fault => ({
+    layer: `conv2.0.gate[${stream}].fc2`,
+    stream,
+    kind: "numeric",
+    margin,
+    explanation: `off by ${margin}`,
+    ...more,
+  });
+  const found = (layer: string, says: string, margin: number): [string, Explanation] => [
+    layer,
+    { cause: "gates-crossed", says, sentence: `${says}: the error falls from ${margin}` },
+  ];
+
+  it("puts a gate's fault in several streams together, with the largest margin", () => {
+    const [first, last] = [fault(1, 3), fault(3, 9)];
+    const other: Fault = { layer: "fc.0", kind: "numeric", margin: 5, explanation: "off by 5" };
+    expect(mergeStreams([first, other, last], new Map())).toEqual([
+      { ...last, layer: first.layer, stream: 1, streams: [1, 3] },
+      other,
+    ]);
+    expect(mergeStreams([first, fault(2, null)], new Map())[0]).toMatchObject({ margin: null });
+  });
+
+  it("has one fault for a shared parameter, explained where its values show it", () => {
+    const explanation = "fc2.bias: 1 of 24 values differ";
+    const bias = {
+      cause: "bias",
+      says: "channel 3 has 1 too much",
+      sentence: "channel 3 has 1 too much: so",
+    };
+    const streams: Fault[] = [
+      fault(1, null, { kind: "weights", explanation }),
+      fault(2, 4, { kind: "weights", explanation: `${explanation}; ${bias.sentence}`, cause: "bias" }),
+    ];
+    const merged = mergeStreams(streams, new Map([["conv2.0.gate[2].fc2", bias as Explanation]]));
+    expect(merged).toHaveLength(1);
+    expect(merged[0]).toMatchObject({ layer: "conv2.0.gate[1].fc2", streams: [1, 2], cause: "bias" });
+    expect(merged[0]?.explanation).toContain(bias.sentence);
+  });
+
+  it("keeps apart what is wrong in other ways", () => {
+    const cause = "gates-crossed";
+    const crossed = [1, 2].map((stream) => fault(stream, 2, { layer: `conv2.0.gate[${stream}]`, cause }));
+    const explanations = new Map([
+      found("conv2.0.gate[1]", "stream 2's gate is applied", 2),
+      found("conv2.0.gate[2]", "stream 1's gate is applied", 3),
+    ]);
+    expect(mergeStreams(crossed, explanations)).toEqual(crossed);
+    const shared = new Map([
+      found("conv2.0.gate[1]", "stream 3's gate is applied", 2),
+      found("conv2.0.gate[2]", "stream 3's gate is applied", 3),
+    ]);
+    expect(mergeStreams(crossed, shared)).toHaveLength(1);
+    const structures: Fault[] = ["Relu", "Elu"].map((explanation, i) =>
+      fault(i + 1, null, { kind: "structure", explanation }),
+    );
+    expect(mergeStreams(structures, new Map())).toEqual(structures);
   });
 });
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { compareToBaseline } from "../../../src/verify/baseline.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { renderReport, renderSuite } from "../../../src/verify/reports/index.js";
+import { renderText } from "../../../src/verify/reports/text.js";
 import { suiteReport } from "../../../src/verify/suite/report.js";
 import { hostileReport } from "../../support/hostile.js";
 import { schemaOf } from "../../support/schemas.js";
@@ -212,6 +213,110 @@ describe("SARIF", () => {
       ],
     });
     for (const { ruleId, ruleIndex } of results) expect(tool.driver.rules[ruleIndex].id).toBe(ruleId);
+  });
+});
+
+/** As many faults as fit into Markdown: of layers by themselves, of a gate in all streams, and of one in two. */
+const MANY: ParityReport = {
+  ...FAILING,
+  faults: [
+    ...Array.from({ length: 25 }, (_, i) => ({
+      layer: `conv4.${i}.conv1.conv`,
+      kind: "numeric" as const,
+      margin: i + 2,
+      explanation: `weight ${i} is another`,
+    })),
+    {
+      layer: "conv2.0.gate[1].fc1",
+      stream: 1,
+      streams: [1, 2],
+      kind: "weights",
+      margin: 7,
+      cause: "bias",
+      explanation: "1 of 24 values differ",
+    },
+    {
+      layer: "conv2.0.gate[2]",
+      stream: 2,
+      kind: "numeric",
+      margin: null,
+      explanation: "1 element is NaN",
+    },
+  ],
+};
+
+describe("every report counts the same faults and shows all of them", () => {
+  const { faults } = MANY;
+  const explanations = [...new Set(faults.map(({ explanation }) => explanation))];
+  const many = suiteReport("nightly", [
+    {
+      id: "a · onnx",
+      model: "a",
+      candidate: "onnx",
+      backend: "auto",
+      status: "fail",
+      fingerprint: "0",
+      report: MANY,
+      error: null,
+    },
+  ]);
+  const { length: count } = faults;
+
+  it("of one model", async () => {
+    const [json, sarif, md, page, xml, text] = [
+      await renderReport(MANY, "json"),
+      await renderReport(MANY, "sarif"),
+      await renderReport(MANY, "md"),
+      await renderReport(MANY, "html"),
+      await renderReport(MANY, "xml"),
+      renderText(MANY),
+    ];
+    expect(JSON.parse(json).faults).toHaveLength(count);
+    expect(JSON.parse(sarif).runs[0].results).toHaveLength(count);
+    expect(md).toContain(`**${count} faults, first at \`conv4.0.conv1.conv\`**`);
+    expect(page).toContain(`>${count} faults</h2>`);
+    expect(page.match(/<li class=""><div class="what">/g)).toHaveLength(count);
+    expect(xml).toContain(`<property name="faults" value="${count}"/>`);
+    expect(text.split("\n").at(-1)).toBe(`FAIL  ${count} faults, first at conv4.0.conv1.conv`);
+    for (const report of [json, sarif, md, page, xml, text])
+      for (const explanation of explanations) expect(report).toContain(explanation);
+    for (const report of [md, page, text, xml, sarif]) expect(report).toContain("conv2.0.gate[1, 2].fc1");
+  });
+
+  it("of a suite", async () => {
+    const [json, sarif, md, page, xml] = [
+      await renderSuite(many, "json"),
+      await renderSuite(many, "sarif"),
+      await renderSuite(many, "md"),
+      await renderSuite(many, "html"),
+      await renderSuite(many, "xml"),
+    ];
+    expect(JSON.parse(json).faults).toHaveLength(count);
+    expect(JSON.parse(sarif).runs[0].results).toHaveLength(count);
+    expect(md).toContain(`${count} faults, first at`);
+    expect(page.match(/<li class=""><div class="what">/g)).toHaveLength(count);
+    expect(xml).toContain(`<property name="faults" value="${count}"/>`);
+    for (const report of [json, sarif, md, page, xml])
+      for (const explanation of explanations) expect(report).toContain(explanation);
+  });
+
+  it("a gate's test cases fail in each of its streams, and its results name each of its layers", async () => {
+    const xml = await renderReport(MANY, "xml");
+    expect(xml.match(/>conv2\.0\.gate\[1, 2\]\.fc1: 1 of 24 values differ \(margin 7\)/g)).toHaveLength(3);
+    const { results } = JSON.parse(await renderReport(MANY, "sarif")).runs[0];
+    const layers = results[25].locations[0].logicalLocations.map(
+      ({ fullyQualifiedName }: { fullyQualifiedName: string }) => fullyQualifiedName,
+    );
+    expect(layers).toEqual(["conv2.0.gate[1].fc1", "conv2.0.gate[2].fc1"]);
+  });
+
+  it("and is valid against the published schemas", () => {
+    const validate = schemaOf("osnet-parity-1.schema.json");
+    validate(MANY);
+    expect(validate.errors).toBeNull();
+    const validateSuite = schemaOf("osnet-parity-suite-1.schema.json");
+    validateSuite(JSON.parse(JSON.stringify(many)));
+    expect(validateSuite.errors).toBeNull();
   });
 });
 

@@ -64,10 +64,10 @@ PASS  2 layers and 2 gates agree within 0.0001 of max`);
     expect(text.split("\n").at(-1)).toBe("FAIL  1 fault, first at conv1.relu");
   });
 
-  it("shows all faults, one for all streams of a gate", () => {
+  it("shows all faults, and a gate's with its streams", () => {
     const others = Array.from({ length: 22 }, (_, i) => ({ ...fault, layer: `conv${i + 2}.relu` }));
-    const gates = [1, 2, 3].map((stream) => ({ ...fault, layer: `conv2.0.gate[${stream}].fc2`, stream }));
-    const text = renderText({ ...FAILING, faults: [fault, ...others, ...gates] });
+    const gate = { ...fault, layer: "conv2.0.gate[1].fc2", stream: 1, streams: [1, 2, 3] };
+    const text = renderText({ ...FAILING, faults: [fault, ...others, gate] });
     expect(text.match(/numeric conv\d+\.relu/g)).toHaveLength(23);
     expect(text.match(/numeric conv2\.0\.gate\[1–3\]\.fc2/g)).toHaveLength(1);
     expect(text.split("\n").at(-1)).toBe("FAIL  24 faults, first at conv1.relu");

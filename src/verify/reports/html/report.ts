@@ -4,7 +4,6 @@ import {
   formatCosine,
   formatError,
   formatMargin,
-  groupFaults,
   plural,
   title,
   verdictClause,
@@ -58,7 +57,6 @@ function subject({ candidate, backend, reference }: ParityReport): Markup {
 
 function tiles(report: ParityReport): readonly Tile[] {
   const { layers, gates, faults, output, baseline } = report;
-  const wrongs = groupFaults(faults);
   const failing = layers.filter(({ status }) => status === "fail").length;
   const worst = worstLayer(report);
   return [
@@ -68,7 +66,7 @@ function tiles(report: ParityReport): readonly Tile[] {
       isBad: failing > 0,
     },
     ...(faults.length > 0
-      ? [{ figure: String(wrongs.length), label: wrongs.length === 1 ? "fault" : "faults", isBad: true }]
+      ? [{ figure: String(faults.length), label: faults.length === 1 ? "fault" : "faults", isBad: true }]
       : []),
     ...(worst
       ? [{ figure: formatMargin(worst.margin), label: `worst margin, at ${worst.name}`, isBad: failing > 0 }]

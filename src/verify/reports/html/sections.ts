@@ -1,3 +1,4 @@
+import { faultName } from "../../faults.js";
 import type {
   BaselineComparison,
   Change,
@@ -12,7 +13,6 @@ import {
   formatCosine,
   formatError,
   formatMargin,
-  groupFaults,
   marginMeaning,
   marginOf,
   plural,
@@ -151,22 +151,20 @@ export interface Wrong {
 
 /** In network order, as the report has them. */
 export function faultSection(faults: readonly Fault[]): Markup {
-  const wrongs = wrongsOf(faults);
-  const note =
-    wrongs.length < faults.length
-      ? " What is wrong with a gate is wrong in every stream, and stands here once."
-      : "";
-  return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(wrongs.length, "fault")}</h2>
+  const note = faults.some(({ streams }) => streams !== undefined)
+    ? " What is wrong with a gate is wrong in every stream, and stands here once."
+    : "";
+  return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(faults.length, "fault")}</h2>
 <p class="soft">Where the candidate first departs from the reference; what follows from it further on is not listed.${note}</p>
-${wrongList(wrongs)}</section>`;
+${wrongList(wrongsOf(faults))}</section>`;
 }
 
 export function wrongsOf(faults: readonly Fault[]): readonly Wrong[] {
-  return groupFaults(faults).map(({ name, kind, worst }) => ({
-    name,
-    kind,
-    what: worst.explanation,
-    ...(worst.margin === null ? {} : { amount: `margin ${formatMargin(worst.margin)}` }),
+  return faults.map((fault) => ({
+    name: faultName(fault),
+    kind: fault.kind,
+    what: fault.explanation,
+    ...(fault.margin === null ? {} : { amount: `margin ${formatMargin(fault.margin)}` }),
   }));
 }
 

@@ -5,7 +5,7 @@ import {
   type SuiteReport,
   suiteCounts,
 } from "../../suite/report.js";
-import { suiteClause, verdictClause } from "../facts.js";
+import { plural, suiteClause, verdictClause } from "../facts.js";
 import { html, type Markup } from "./markup.js";
 import { renderPage, type Tile } from "./page.js";
 import { baselineSection, entrySection, type Wrong, whereSection, wrongList, wrongsOf } from "./sections.js";
@@ -71,18 +71,20 @@ function tiles(suite: SuiteReport): readonly Tile[] {
   ];
 }
 
-/** Faults of one entry that stand here; its own report has the rest. */
+/** Faults of one entry that stand open; the rest unfolds. */
 const MOST = 3;
 
 /** Worst entries first, so that what a reviewer must see is on the first screen. */
 function failureSection(failed: readonly SuiteEntry[], link: (entry: SuiteEntry) => Markup): Markup {
   const byEntry = failed.map(wrongsOfEntry);
-  const wrongs = failed.flatMap((entry, index) =>
-    (byEntry[index] ?? []).slice(0, MOST).map((wrong) => ({ ...wrong, of: link(entry) })),
-  );
-  const more = byEntry.some((all) => all.length > MOST);
+  const share = (from: number, to?: number): readonly Wrong[] =>
+    failed.flatMap((entry, index) =>
+      (byEntry[index] ?? []).slice(from, to).map((wrong) => ({ ...wrong, of: link(entry) })),
+    );
+  const more = share(MOST);
   return html`<section id="failures" aria-labelledby="failures-h"><h2 id="failures-h">What fails</h2>
-${more ? html`<p class="soft">The first three faults of each entry.</p>` : ""}${wrongList(wrongs)}</section>`;
+${more.length > 0 ? html`<p class="soft">The first three faults of each entry.</p>` : ""}${wrongList(share(0, MOST))}
+${more.length > 0 ? html`<details><summary>${plural(more.length, "more fault")}</summary>${wrongList(more)}</details>` : ""}</section>`;
 }
 
 function wrongsOfEntry({ id, report, error }: SuiteEntry): readonly Wrong[] {
