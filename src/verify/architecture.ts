@@ -1,34 +1,51 @@
-import { type Dialect, expand, type LayerGraph, type OsnetSpec } from "../arch/index.js";
+import {
+  type Dialect,
+  describeNetwork,
+  expand,
+  type LayerGraph,
+  type OsnetSpec,
+  VARIANT_NAMES,
+  variant,
+  variantOf,
+} from "../arch/index.js";
+import type { NpzArchive } from "../convert/formats/npz.js";
 import { InputError } from "../core/errors.js";
 import type { OpenFile } from "./open-file.js";
+
+/** A file under the name that messages give it. */
+interface NamedFile {
+  readonly name: string;
+  readonly file: OpenFile;
+}
 
 /**
  * The network that both sides are held to: the checkpoint's, where there is one, since what a candidate says of itself is
  * not believed; else the one that the candidate states or shows, which the recording then judges.
  *
- * @param subject the candidate's name
- * @throws InputError (`spec`) if a candidate states another network than the checkpoint; (`argument`) if neither side tells
+ * @throws InputError (`spec`) if the two sides are different networks; (`argument`) if neither side tells which
  */
-export function architectureOf(
-  subject: string,
-  candidateFile: OpenFile,
-  referenceFile: OpenFile,
-): LayerGraph {
-  const stated = candidateFile.kind === "model" ? candidateFile.model.statedSpec() : undefined;
-  const checkpoint = [referenceFile, candidateFile].find((file) => file.kind === "checkpoint")?.checkpoint;
+export function architectureOf(candidate: NamedFile, reference: NamedFile): LayerGraph {
+  const stated = candidate.file.kind === "model" ? candidate.file.model.statedSpec() : undefined;
+  const checkpoint = [reference.file, candidate.file].find((file) => file.kind === "checkpoint")?.checkpoint;
+  if (candidate.file.kind === "recording" && reference.file.kind === "recording")
+    throw new InputError({
+      code: "argument",
+      subject: candidate.name,
+      found: "two recordings",
+      expected: "a model on at least one side",
+      remedy: "give an ONNX file or a checkpoint",
+    });
+  expectSameNetwork(
+    { name: candidate.name, spec: stated ?? specOf(candidate.file) },
+    { name: reference.name, spec: specOf(reference.file) },
+  );
   if (checkpoint) {
-    if (stated) expectSameSpec(stated, checkpoint.spec, subject);
+    if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
     return checkpoint.graph;
   }
   if (stated) return expand(stated);
-  if (candidateFile.kind === "model") return candidateFile.model.shownGraph(recordedDialect(referenceFile));
-  throw new InputError({
-    code: "argument",
-    subject,
-    found: "two recordings",
-    expected: "a model on at least one side",
-    remedy: "give an ONNX file or a checkpoint",
-  });
+  if (candidate.file.kind !== "model") throw new Error("a recording beside no model");
+  return candidate.file.model.shownGraph(recordedDialect(reference.file));
 }
 
 /** How a recording names modules: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
@@ -36,6 +53,93 @@ function recordedDialect(file: OpenFile): Dialect | undefined {
   if (file.kind !== "recording") return undefined;
   const isAin = file.archive.names.some((name) => /^(conv\d+\.\d+\.conv2\.\d+|pool\d+)(\.|$)/.test(name));
   return isAin ? "osnet_ain" : "osnet";
+}
+
+/** The network that a file shows by itself, as far as it does. */
+function specOf(file: OpenFile): OsnetSpec | undefined {
+  if (file.kind === "checkpoint") return file.checkpoint.spec;
+  if (file.kind === "recording") return recordedSpec(file.archive);
+  try {
+    return file.model.shownGraph(undefined).spec;
+  } catch (error) {
+    // What is wrong with its graph is told where the layers are looked for.
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+/** Layers whose outputs tell the published variants apart, with the stem's and every stage's channels. */
+const TELLING = ["conv1.conv", "conv2.0.conv3.conv", "conv3.0.conv3.conv", "conv4.0.conv3.conv"];
+
+/** The published variant that has every recorded layer, of as many channels; undefined if none does, or too little is there. */
+function recordedSpec(archive: NpzArchive): OsnetSpec | undefined {
+  const telling = TELLING.filter((name) => archive.names.includes(name));
+  if (telling.length < TELLING.length) return undefined;
+  const channels = telling.map((name) => archive.read(name).shape[1]);
+  return VARIANT_NAMES.map((name) => variant(name)).find((spec) => {
+    const widths = [spec.stem.channels, ...spec.stages.map(({ blocks }) => blocks[0]?.outChannels)];
+    if (!channels.every((width, index) => width === widths[index])) return false;
+    const { nodes, aliases } = expand(spec);
+    const known = new Set([...nodes.map(({ name }) => name), ...aliases.keys(), "input", "output"]);
+    const norms = nodes.filter(({ name, op }) => op.kind === "instanceNorm" && !archive.names.includes(name));
+    return norms.length === 0 && archive.names.every((name) => known.has(name));
+  });
+}
+
+interface NamedSpec {
+  readonly name: string;
+  readonly spec: OsnetSpec | undefined;
+}
+
+/**
+ * The commonest mistake, another model's weights, is one sentence and not a fault of every layer. A graph in which one
+ * operator is another is not another network: only published variants count, and those of other widths.
+ */
+function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
+  if (!candidate.spec || !reference.spec || !areOthers(candidate.spec, reference.spec)) return;
+  const [own, wanted] = tellApart(candidate.spec, reference.spec);
+  throw new InputError({
+    code: "spec",
+    subject: `${candidate.name} against ${reference.name}`,
+    found: `that the candidate is ${own}, the reference ${wanted}`,
+    expected: "two files of one network",
+    remedy: "give the reference that the candidate was made from",
+  });
+}
+
+/** Whether no fault of a conversion makes one network of the other. */
+function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
+  const shared = Math.min(one.stages.length, other.stages.length);
+  const widths = ({ stem, stages }: OsnetSpec): string =>
+    [stem.channels, ...stages.slice(0, shared).map(({ blocks }) => blocks[0]?.outChannels)].join();
+  // Pooling and the sigmoid, which weights do not show, are told by what computes them.
+  const backbone = (spec: OsnetSpec): string | undefined =>
+    variantOf({ ...spec, pooling: "avg", head: spec.head && { ...spec.head, loss: "softmax" } });
+  const [a, b] = [backbone(one), backbone(other)];
+  return widths(one) !== widths(other) || (a !== undefined && b !== undefined && a !== b);
+}
+
+/** Two networks in words, with what else differs where the words for the backbone are the same. */
+function tellApart(one: OsnetSpec, other: OsnetSpec): readonly [string, string] {
+  const [a, b] = [describeNetwork(one), describeNetwork(other)];
+  if (a !== b) return [a, b];
+  const differing = (["embedding", "head", "gate"] as const).filter(
+    (key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]),
+  );
+  const more = (spec: OsnetSpec): string =>
+    differing.map((key) => `${key} ${JSON.stringify(spec[key])}`).join(", ");
+  return [`${a} of ${more(one)}`, `${b} of ${more(other)}`];
+}
+
+/** What a state dict cannot show, so that only the user knows whether the reference was trained so. */
+function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec): boolean {
+  if (key === "pooling") return true;
+  if (key === "gate")
+    return (
+      JSON.stringify({ ...stated.gate, activation: "" }) ===
+      JSON.stringify({ ...identified.gate, activation: "" })
+    );
+  return key === "head" && stated.head?.classes === identified.head?.classes;
 }
 
 /** Names the first choices in which a candidate's own description departs from the checkpoint's. */
@@ -55,6 +159,8 @@ function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: strin
     subject,
     found: `a network that states ${show(stated)}`,
     expected: `the reference's ${show(identified)}`,
-    remedy: "if the reference was trained so, which a state dict cannot show, say so with --arch",
+    remedy: keys.every((key) => isUnseen(key, stated, identified))
+      ? "if the reference was trained so, which a state dict cannot show, say so with --arch"
+      : "give the reference that the candidate was made from",
   });
 }

@@ -42,7 +42,10 @@ export async function openVerification(
   const given = openFile(reference, options);
   const lifted = liftedFile(reference, given, options);
   const referenceFile = given.kind === "model" ? withFactorsOf(candidate, candidateFile, lifted) : lifted;
-  const graph = architectureOf(candidate.name, candidateFile, referenceFile);
+  const graph = architectureOf(
+    { name: candidate.name, file: candidateFile },
+    { name: reference.name, file: referenceFile },
+  );
   const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );

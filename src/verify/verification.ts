@@ -28,7 +28,11 @@ export interface Verification {
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
   /** The comparison of parameters, made before. */
-  readonly weights?: { readonly result: WeightsResult; readonly faults: readonly Fault[] };
+  readonly weights?: {
+    readonly result: WeightsResult;
+    readonly faults: readonly Fault[];
+    readonly isOtherTraining?: boolean;
+  };
   /**
    * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
    */

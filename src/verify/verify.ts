@@ -111,10 +111,16 @@ function findFaults(
     if (inputs.some((input) => fed.has(input) && (input === INPUT_NAME || candidate.folded.has(input))))
       fed.add(name);
   const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
-  const numeric =
+  // Other weights are one fault, of which every layer that has some is wrong.
+  const withWeights = new Set(
+    graph.nodes.filter(({ parameters }) => Object.keys(parameters).length > 0).map(({ name }) => name),
+  );
+  const isTold = ({ layer }: Fault): boolean => weights?.isOtherTraining === true && withWeights.has(layer);
+  const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
-      : localFaults(graph, layers, explanations).filter((fault) => isFed || !readsImages(fault));
+      : localFaults(graph, layers, explanations).filter((fault) => isFed || !readsImages(fault))
+  ).filter((fault) => !isTold(fault));
   const judged =
     tolerance.rule === "relative-to-max" ? [...known, ...numeric] : withCauses(graph, known, numeric);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");

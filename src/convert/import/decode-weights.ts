@@ -2,6 +2,7 @@ import { type ByteSource, type Bytes, headOf, toSource } from "../../core/bytes.
 import { InputError } from "../../core/errors.js";
 import type { StateDict } from "../../core/tensor.js";
 import { decodeNpz } from "../formats/npz.js";
+import { HEAD_BYTES, otherKind } from "../formats/other-kinds.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";
 import { quote } from "../formats/refusals.js";
@@ -114,6 +115,8 @@ function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject:
   if (wanted === undefined) return found === "onnx" || found === "tfjs" ? "pth" : found;
   const [first] = headOf(bytes, 1);
   const isPickle = found === "pth" && (first === 0x80 || first === 0x50);
+  const other = found === "pth" ? otherKind(headOf(bytes, HEAD_BYTES)) : undefined;
+  if (other) throw new InputError({ code: "format", subject, expected: NAMES[wanted], ...other });
   if (found === wanted || (found === "pth" && !isPickle)) return wanted;
   throw new InputError({
     code: "format",

@@ -45,7 +45,10 @@ export function compareMatched(
 
 export interface WeightsComparison {
   readonly result: WeightsResult;
+  /** One that says so, if the weights are another training's; else one for every constant that differs. */
   readonly faults: readonly Fault[];
+  /** Whether the weights are another training's, so that every layer that has some differs. */
+  readonly isOtherTraining?: boolean;
 }
 
 /**
@@ -70,6 +73,7 @@ export function compareConstants(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
+  const plainWeights: boolean[] = [];
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
@@ -87,6 +91,8 @@ export function compareConstants(
       const wanted = rounding ? withinSteps(constant, rounding) : constant;
       const actual = found.get(role);
       const problem = differences(wanted, actual, isProduct && !match ? 1 : 0, node.name);
+      if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
+        plainWeights.push(problem !== undefined && isOtherTraining(constant.values, actual, node.name));
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
       else if (rounding) quantised++;
@@ -94,6 +100,9 @@ export function compareConstants(
       else identical++;
     }
   }
+  const [first] = faults;
+  const isOther = first !== undefined && plainWeights.length >= FEWEST && !plainWeights.includes(false);
+  const sentence = `the weights are another training's: ${faults.length} of ${compared} constants differ from the checkpoint's, as no fault of a conversion makes them`;
   return {
     result: {
       compared,
@@ -102,8 +111,37 @@ export function compareConstants(
       ...(rounded > 0 ? { rounded } : {}),
       ...(quantised > 0 ? { quantised } : {}),
     },
-    faults,
+    faults: isOther ? [{ ...first, explanation: sentence }] : faults,
+    ...(isOther ? { isOtherTraining: true } : {}),
   };
+}
+
+/** Convolutions and linear layers whose weights stand as trained: fewer say nothing of the others. */
+const FEWEST = 8;
+
+/** More than any rounding, of bfloat16 or to 8 bits; less than an epoch's training. */
+const LEAST_CHANGE = 0.02;
+
+/** Values in another order have the same norm to rounding. */
+const SAME_NORM = 1e-5;
+
+/** One factor for all values, and hardly anything besides. */
+const SAME_DIRECTION = 0.9999;
+
+/** Whether values are others, and not the same ones rounded, scaled, negated or in another order. */
+function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
+  if (tensor?.data.length !== wanted.length) return false;
+  const found = toFloat32(tensor, layer).data;
+  let [dot, a, b] = [0, 0, 0];
+  for (let index = 0; index < wanted.length; index++) {
+    const [x, y] = [wanted[index] as number, found[index] as number];
+    dot += x * y;
+    a += x * x;
+    b += y * y;
+  }
+  const change = Math.sqrt(Math.max(0, a + b - 2 * dot) / a);
+  const norms = Math.abs(Math.sqrt(b / a) - 1);
+  return change > LEAST_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
 }
 
 /** A step's quotient and product are rounded too: the step itself, and the float32 that it gives. */

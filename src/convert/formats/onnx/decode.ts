@@ -1,5 +1,7 @@
 import onnxProto from "onnx-proto";
 import { InputError } from "../../../core/errors.js";
+import { otherKind } from "../other-kinds.js";
+import { isZip } from "../zip.js";
 import { expectUnambiguous } from "./ambiguity.js";
 import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";
@@ -33,6 +35,7 @@ const GRAPH_FIELD = 7;
  */
 export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
+  expectNoOtherKind(bytes, subject);
   try {
     return decodeModel(bytes, source);
   } catch (cause) {
@@ -116,6 +119,19 @@ function mergeGraphs(payloads: readonly Uint8Array[]): IGraphProto | undefined {
     offset += payload.length;
   }
   return onnx.GraphProto.decode(merged);
+}
+
+/** Protobuf has no magic number: what other bytes are is looked for before they are taken for a message. */
+function expectNoOtherKind(bytes: Uint8Array, subject: string): void {
+  const isPickle = bytes[0] === 0x80;
+  const other =
+    isZip(bytes) || isPickle
+      ? {
+          found: isPickle ? "a pickle, as PyTorch writes" : "a zip archive, as PyTorch and NumPy write",
+          remedy: "convert a checkpoint as pth or npz, and unpack a model that was zipped",
+        }
+      : otherKind(bytes);
+  if (other) throw refusal(subject, other.found, "an ONNX model", other.remedy);
 }
 
 function notOnnx(subject: string, found: string): InputError {

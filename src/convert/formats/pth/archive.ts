@@ -5,6 +5,7 @@
  */
 
 import type { ByteSource } from "../../../core/bytes.js";
+import { InputError } from "../../../core/errors.js";
 import { once } from "../../../core/once.js";
 import type { Budget } from "../budget.js";
 import { Cursor } from "../cursor.js";
@@ -66,12 +67,27 @@ function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): s
     throw unsupported(region, `${pickles.length} checkpoints in one zip archive`, "one");
   }
   if (first !== undefined) return first.slice(0, -"data.pkl".length);
-  const isNumpy = names.length > 0 && names.every((name) => name.endsWith(".npy"));
   const listed = names.slice(0, 3).map(quote).join(", ");
-  throw unsupported(
-    region,
-    isNumpy ? "a NumPy .npz archive" : `a zip archive of other files (${listed === "" ? "empty" : listed})`,
-    "a PyTorch archive, which has data.pkl",
+  const refuse = (found: string, remedy: string) =>
+    new InputError({
+      code: "unsupported",
+      subject: region.subject,
+      found,
+      expected: "a PyTorch archive, which has data.pkl",
+      remedy,
+    });
+  if (names.length > 0 && names.every((name) => name.endsWith(".npy")))
+    throw refuse("a NumPy .npz archive", "convert it as npz");
+  if (names.includes("model.weights.h5"))
+    throw refuse(
+      "a Keras model",
+      "export it to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter",
+    );
+  throw refuse(
+    `a zip archive of other files (${listed === "" ? "empty" : listed})`,
+    names.length > 0
+      ? "unpack it, and give the checkpoint or the model that is in it"
+      : "download or copy the file again",
   );
 }
 

@@ -5,6 +5,7 @@
  * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
+import { type OtherKind, otherKind } from "../other-kinds.js";
 import type { AbsentBytes } from "../refusals.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
 import {
@@ -92,14 +93,12 @@ function parse(json: Uint8Array, subject: string): Located {
     asObject({ value, at: subject });
     return { value, at: subject };
   } catch {
-    throw refusal(
-      subject,
-      "no JSON object",
-      "the model.json of a TensorFlow.js model",
-      "give the model's folder or its model.json",
-    );
+    const { found, remedy } = otherKind(json) ?? NO_JSON;
+    throw refusal(subject, found, "the model.json of a TensorFlow.js model", remedy);
   }
 }
+
+const NO_JSON: OtherKind = { found: "no JSON object", remedy: "give the model's folder or its model.json" };
 
 /** Early writers left the format out: Keras topologies have a `model_config`, graphs have nodes. */
 function formatOf(document: Located): TfjsModel["format"] {

@@ -1,6 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { bytesOf, call, checkpoint, dict, int, le, pickle, refusal, str, tensor, zip } from "./build.js";
 
+const OTHER = "give a checkpoint, or a model of ONNX or TensorFlow.js";
+const KERAS = "export the model to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter";
+
 /** Files given by mistake, and the end of the sentence that says what they are. */
 const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string, remedy: string])[] = [
   ["nothing", "", "an empty file", "download or copy the file again"],
@@ -14,15 +17,15 @@ const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string,
     "a web page",
     "<!DOCTYPE html><html>",
     "an HTML page",
-    "download the checkpoint itself, not the page that offers it",
+    "download the file itself, not the page that offers it",
   ],
   [
     "a web page after a comment",
     "\n<!-- x -->\n<html>",
     "an HTML page",
-    "download the checkpoint itself, not the page that offers it",
+    "download the file itself, not the page that offers it",
   ],
-  ["XML", '<?xml version="1.0"?><Error/>', "an XML document", "download the checkpoint itself"],
+  ["XML", '<?xml version="1.0"?><Error/>', "an XML document", "download the file itself"],
   ["JSON", '{"error": "quota exceeded"}', "a JSON document", "download the checkpoint itself"],
   [
     "text",
@@ -39,11 +42,16 @@ const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string,
   ],
   ["gzip", "\x1f\x8b\x08\x00", "a gzip file", "unpack it first, with gunzip or tar xzf"],
   ["7z", "7z\xbc\xaf\x27\x1c", "a compressed archive", "unpack it first"],
-  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", "give a file that torch.save wrote"],
-  ["npy", "\x93NUMPY\x01\x00", "a NumPy .npy array", "give a file that torch.save wrote"],
-  ["GGUF", "GGUF\x03\x00\x00\x00", "a GGUF file", "give a file that torch.save wrote"],
-  ["TensorFlow Lite", "\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model", "give a file that torch.save wrote"],
-  ["PNG", "\x89PNG\r\n\x1a\n", "an image", "give a file that torch.save wrote"],
+  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", KERAS],
+  ["npy", "\x93NUMPY\x01\x00", "a NumPy .npy array", OTHER],
+  ["GGUF", "GGUF\x03\x00\x00\x00", "a GGUF file", OTHER],
+  [
+    "TensorFlow Lite",
+    "\x1c\x00\x00\x00TFL3",
+    "a TensorFlow Lite model",
+    "export the model to ONNX with tf2onnx",
+  ],
+  ["PNG", "\x89PNG\r\n\x1a\n", "an image", OTHER],
   ["ONNX", "\x08\x07\x12\x07pytorch", "an ONNX model", "give the checkpoint it was exported from"],
   ["noise", "\x00\x01\x02\x03", "a file of an unknown kind", "give a file that torch.save wrote"],
 ];
@@ -58,10 +66,10 @@ describe("refusals", () => {
   it("say what is in an archive that is no checkpoint", () => {
     expect(refusal(zip([{ name: "w.npy", data: "" }]))).toBe(
       "weights.pth: found a NumPy .npz archive, expected a PyTorch archive, which has data.pkl; " +
-        "save the weights alone, with torch.save(model.state_dict(), path).",
+        "convert it as npz.",
     );
     expect(refusal(zip([{ name: "a/weights.pth", data: "" }]))).toContain(
-      'found a zip archive of other files ("a/weights.pth"), expected a PyTorch archive',
+      'found a zip archive of other files ("a/weights.pth"), expected a PyTorch archive, which has data.pkl; unpack it,',
     );
     expect(refusal(zip(["a", "b"].map((name) => ({ name: `${name}/data.pkl`, data: "" }))))).toContain(
       "found 2 checkpoints in one zip archive, expected one",

@@ -1,0 +1,101 @@
+import { describe, expect, it } from "vitest";
+import { expand, type OsnetSpec, type VariantName, variant } from "../../src/arch/index.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { seededStateDict } from "../../src/convert/seeded-weights.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { NamedBytes } from "../../src/verify/open-file.js";
+import { verify } from "../../src/verify/verify.js";
+import { readFixture } from "../fixtures.js";
+import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
+
+/** One network as every kind of file; the model once as it states itself, and once as another exporter's. */
+function filesOf(spec: OsnetSpec): Readonly<Record<string, NamedBytes>> {
+  const graph = expand(spec);
+  const stateDict = seededStateDict(graph, 1);
+  const onnx = convert({ ...openFixture(), graph, stateDict });
+  const tfjs = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
+  return {
+    onnx: { name: "m.onnx", bytes: onnx },
+    foreign: {
+      name: "foreign.onnx",
+      bytes: rewriteOnnx(onnx, (model) => ({ ...model, metadata: new Map() })),
+    },
+    tfjs: { name: "m.tfjs", bytes: tfjs.json, shards: tfjs.shards },
+    checkpoint: { name: "w.safetensors", bytes: encodeSafetensors(stateDict, { subject: "w" }) },
+  };
+}
+
+const X0_25: Readonly<Record<string, NamedBytes>> = {
+  checkpoint: { name: "small.pth", bytes: readFixture("osnet_x0_25.pth") },
+  recording: { name: "small.npz", bytes: readFixture("osnet_x0_25.64x32.npz") },
+  model: { name: "small.onnx", bytes: convert(openFixture()) },
+};
+
+const OTHERS = (["osnet_x0_5", "osnet_ain_x0_25"] satisfies readonly VariantName[]).flatMap((name) =>
+  Object.entries(filesOf(variant(name))).map(([kind, file]) => [name, kind, file] as const),
+);
+
+describe("a file of another network", () => {
+  it.each(
+    OTHERS.flatMap(([name, kind, file]) =>
+      Object.entries(X0_25).map(
+        ([against, other]) => [`${name} ${kind}`, against, name, file, other] as const,
+      ),
+    ),
+  )("%s beside a %s is told so, either way round", async (_, __, name, file, other) => {
+    const pairs = [
+      [file, other, name, "osnet_x0_25"],
+      [other, file, "osnet_x0_25", name],
+    ] as const;
+    for (const [candidate, reference, own, wanted] of pairs)
+      await expect(openVerification(candidate, reference)).rejects.toMatchObject({
+        code: "spec",
+        problem: {
+          subject: `${candidate.name} against ${reference.name}`,
+          found: `that the candidate is ${own}, the reference ${wanted}`,
+          remedy: expect.not.stringContaining("--arch"),
+        },
+      });
+  });
+});
+
+describe("weights of another training", () => {
+  const { graph } = openFixture();
+  const checkpoint = X0_25.checkpoint as NamedBytes;
+  const verified = async (change: (weights: Float32Array, path: string) => Float32Array) => {
+    const { stateDict } = openFixture();
+    const changed = new Map(
+      [...stateDict].map(([path, tensor]) => [
+        path,
+        tensor.dtype === "float32" ? { ...tensor, data: change(tensor.data as Float32Array, path) } : tensor,
+      ]),
+    );
+    const bytes = convert({ ...openFixture(), stateDict: changed }, { fold: false });
+    return verify(await openVerification({ name: "m.onnx", bytes }, checkpoint, { batch: 1 }));
+  };
+
+  it("are one fault", async () => {
+    const others = seededStateDict(graph, 5);
+    const { faults, passed } = await verified(
+      (data, path) => (others.get(path)?.data ?? data) as Float32Array,
+    );
+    expect(passed).toBe(false);
+    expect(faults).toHaveLength(1);
+    expect(faults).toMatchObject([
+      { kind: "weights", explanation: expect.stringContaining("another training's") },
+    ]);
+  });
+
+  it.each<readonly [string, (data: Float32Array) => Float32Array]>([
+    ["reversed", (data) => data.toReversed()],
+    ["doubled", (data) => data.map((value) => 2 * value)],
+  ])("are not what the checkpoint's own %s are taken for", async (_, change) => {
+    const { faults } = await verified((data, path) =>
+      /conv\.weight|conv1\.weight/.test(path) ? change(data) : data,
+    );
+    expect(faults.length).toBeGreaterThan(8);
+    expect(JSON.stringify(faults)).not.toContain("another training");
+  });
+});
