@@ -65,7 +65,7 @@ export function identify(
     const match = matchSpec(stateDict, candidate, spec !== undefined);
     if (match && isComplete(match)) {
       const torn = spec || isRegular(match.graph.spec) ? undefined : tornVariant(stateDict, candidates);
-      if (torn) throw incomplete(subject, torn);
+      if (torn) throw incomplete(subject, torn, false);
       return identified(match);
     }
     if (match) matches.push(match);
@@ -77,7 +77,7 @@ export function identify(
   }
   const [best] = matches.sort((a, b) => rank(a) - rank(b));
   if (!best || (!spec && !sketch && resembles(best, stateDict) < 0.5)) throw notAnOsnet(subject, stateDict);
-  throw incomplete(subject, best);
+  throw incomplete(subject, best, spec !== undefined);
 }
 
 function identified({ graph, extra }: Match): Identified {
@@ -186,7 +186,8 @@ function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
   });
 }
 
-function incomplete(subject: string, { graph, problems }: Match): InputError {
+/** @param isGiven whether the user said that it is this network */
+function incomplete(subject: string, { graph, problems }: Match, isGiven: boolean): InputError {
   const groups = [
     ["missing", problems.missing],
     ["unexpected", problems.unexpected],
@@ -200,7 +201,9 @@ function incomplete(subject: string, { graph, problems }: Match): InputError {
     subject,
     found: `${counts.join(", ")} ${total === 1 ? "key" : "keys"}`,
     expected: `the complete state dict of ${describeNetwork(graph.spec)}`,
-    remedy: "nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch",
+    remedy: isGiven
+      ? "nothing is loaded in part, so give the checkpoint's own architecture, or leave it to be inferred"
+      : "nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch",
     details: groups.flatMap(([name, list]) => list.map((line) => `${name}: ${line}`)),
   });
 }

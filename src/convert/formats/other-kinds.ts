@@ -17,6 +17,9 @@ const EXPORT_KERAS = "export the model to ONNX with tf2onnx, or to TensorFlow.js
 /** A varint of protobuf. */
 const VARINT = "[\\x80-\\xff]{0,9}[\\0-\\x7f]";
 
+/** Version, levels and version again, all 0; the length of a TensorDesc; its type; its first dimension. */
+const DENSE_TENSOR = "^\\0{16}[\\x01-\\x40]\\0{3}\\x08[\\0-\\x20]\\x10";
+
 /** In order: the particular before the general. */
 const SIGNATURES: readonly Signature[] = [
   {
@@ -75,7 +78,7 @@ const SIGNATURES: readonly Signature[] = [
     // LoDTensors: versions and levels of zero, then the length of a TensorDesc that begins with its type.
     found: "parameters of a PaddlePaddle model",
     remedy: "export the model to ONNX with paddle2onnx",
-    matches: (head) => /^\0{16}[\x01-\x40]\0{3}\x08[\0-\x20]\x10/.test(head),
+    matches: (head) => new RegExp(DENSE_TENSOR).test(head),
   },
   {
     // Model of Model.proto: the version, then the description, which begins with an input, which begins with its name.

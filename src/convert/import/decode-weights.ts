@@ -115,7 +115,7 @@ function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject:
   if (wanted === undefined) return found === "onnx" || found === "tfjs" ? "pth" : found;
   const [first] = headOf(bytes, 1);
   const isPickle = found === "pth" && (first === 0x80 || first === 0x50);
-  const other = found === "pth" ? otherKind(headOf(bytes, HEAD_BYTES)) : undefined;
+  const other = found === wanted ? undefined : otherKind(headOf(bytes, HEAD_BYTES));
   if (other) throw new InputError({ code: "format", subject, expected: NAMES[wanted], ...other });
   if (found === wanted || (found === "pth" && !isPickle)) return wanted;
   throw new InputError({

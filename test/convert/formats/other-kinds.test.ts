@@ -38,7 +38,7 @@ const READERS: readonly (readonly [name: string, read: (bytes: Uint8Array) => un
   ],
   ["a PyTorch checkpoint", (bytes) => decodeWeights(bytes, { subject: "f", format: "pth" })],
   ["a safetensors file", (bytes) => decodeWeights(bytes, { subject: "f", format: "safetensors" })],
-  ["an .npz archive", (bytes) => decodeWeights(bytes, { subject: "f", format: "npz" })],
+  ["an .npz archive of numpy arrays", (bytes) => decodeWeights(bytes, { subject: "f", format: "npz" })],
 ];
 
 function refusalOf(read: () => unknown): InputError {
