@@ -87,6 +87,6 @@ describe("no command calls home", () => {
         readFileSync(`${source}/${name}`, "utf8"),
       ),
     );
-    expect(loads).toEqual(["verify/backends/onnxruntime.ts"]);
+    expect(loads).toEqual(["verify/backends/node-packages.ts"]);
   });
 });

@@ -4,6 +4,7 @@ import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
 import type { Backend, LayerOutput, LoadedModel, LoadOptions, OutputPlace, Stage } from "./backend.js";
+import { loadOnnxruntime } from "./node-packages.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
@@ -114,33 +115,6 @@ export function onnxruntimeBackend(
       };
     },
   };
-}
-
-/**
- * Loads onnxruntime without its telemetry: from 1.29 on its native library, unless told otherwise, keeps a device id and
- * events under the user's home and sends them to its maker. `ORT_DISABLE_TELEMETRY=1` stops all of it, if it is set in
- * the process's environment before the library is first loaded. No other place may import the package.
- *
- * A worker thread's `process.env` is a copy that native code never sees: there the variable must have come from the
- * process.
- *
- * @throws InputError (`argument`) in a worker thread of a process that does not have the variable
- */
-export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
-  const { isMainThread } = await import("node:worker_threads");
-  if (!isMainThread && process.env.ORT_DISABLE_TELEMETRY !== "1")
-    throw new InputError({
-      code: "argument",
-      subject: "onnxruntime",
-      found: "a worker thread, which cannot turn its telemetry off",
-      expected: "ORT_DISABLE_TELEMETRY=1 in the environment of the process",
-      remedy:
-        'start the process with it, or set process.env.ORT_DISABLE_TELEMETRY = "1" before the worker is made',
-    });
-  process.env.ORT_DISABLE_TELEMETRY = "1";
-  // The same under the name that later versions document.
-  process.env.ORT_TELEMETRY_DISABLED = "1";
-  return import("onnxruntime-node");
 }
 
 /** By its path, onnxruntime finds what lies beside a file itself. */

@@ -3,6 +3,7 @@ import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TfjsBackendName } from "./backend.js";
+import { loadTfjsNode } from "./node-packages.js";
 
 /** A model's files, and the name of its input. */
 export interface TfjsProgram {
@@ -22,11 +23,8 @@ const ENGINES: {
 } = {
   "tfjs-wasm": { engine: "wasm", load: () => import("@tensorflow/tfjs-backend-wasm") },
   "tfjs-cpu": { engine: "cpu", load: () => import("@tensorflow/tfjs-backend-cpu") },
-  "tfjs-node": { engine: "tensorflow", load: () => import(NODE_PACKAGE) },
+  "tfjs-node": { engine: "tensorflow", load: loadTfjsNode },
 };
-
-/** Not a dependency of ours (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */
-const NODE_PACKAGE: string = "@tensorflow/tfjs-node";
 
 /** One run of a model. */
 export interface TfjsStage {
@@ -222,6 +220,7 @@ async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () 
 
 /** A package that is not there, or, as tfjs-node where its install script could not run, is not all there. */
 function notLoaded(name: TfjsBackendName, cause: unknown): InputError {
+  if (cause instanceof InputError) return cause;
   const { code, message } = cause as { readonly code?: string; readonly message?: string };
   const install = `npm install --ignore-scripts=false @tensorflow/${name}`;
   if (code === "ERR_MODULE_NOT_FOUND" || message?.includes(`Cannot find package '@tensorflow/${name}'`))

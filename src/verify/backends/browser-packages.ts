@@ -1,0 +1,23 @@
+/** What stands in for node-packages.ts in a browser: the same functions, which refuse. */
+
+import { InputError } from "../../core/errors.js";
+
+/** @throws InputError (`unsupported`): onnxruntime-node is for Node */
+export async function loadOnnxruntime(): Promise<never> {
+  throw refused("onnxruntime-node");
+}
+
+/** @throws InputError (`unsupported`): tfjs-node is for Node */
+export async function loadTfjsNode(): Promise<never> {
+  throw refused("@tensorflow/tfjs-node");
+}
+
+function refused(name: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject: name,
+    found: "a browser",
+    expected: "Node",
+    remedy: "verify ONNX files in Node; in a browser, TensorFlow.js models run in tfjs-wasm or tfjs-cpu",
+  });
+}

@@ -1,0 +1,65 @@
+/**
+ * The packages that run in Node alone. For browsers, package.json puts browser-packages.ts in this file's place, so that
+ * bundlers see neither these packages nor Node's own modules.
+ */
+
+import type * as Onnxruntime from "onnxruntime-node";
+import { InputError } from "../../core/errors.js";
+
+/**
+ * Loads onnxruntime without its telemetry: from 1.29 on its native library, unless told otherwise, keeps a device id and
+ * events under the user's home and sends them to its maker. `ORT_DISABLE_TELEMETRY=1` stops all of it, if it is set in
+ * the process's environment before the library is first loaded. No other place may import the package.
+ *
+ * A worker thread's `process.env` is a copy that native code never sees: there the variable must have come from the
+ * process.
+ *
+ * @throws InputError (`argument`) in a worker thread of a process that does not have the variable, and where the package,
+ * an optional dependency, is not installed
+ */
+export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
+  const { isMainThread } = await import("node:worker_threads");
+  if (!isMainThread && process.env.ORT_DISABLE_TELEMETRY !== "1")
+    throw new InputError({
+      code: "argument",
+      subject: "onnxruntime",
+      found: "a worker thread, which cannot turn its telemetry off",
+      expected: "ORT_DISABLE_TELEMETRY=1 in the environment of the process",
+      remedy:
+        'start the process with it, or set process.env.ORT_DISABLE_TELEMETRY = "1" before the worker is made',
+    });
+  process.env.ORT_DISABLE_TELEMETRY = "1";
+  // The same under the name that later versions document.
+  process.env.ORT_TELEMETRY_DISABLED = "1";
+  return import("onnxruntime-node").catch((cause: unknown) => {
+    throw new InputError(
+      {
+        code: "argument",
+        subject: "onnxruntime-node",
+        found: isMissing(cause)
+          ? "no such package, which npm leaves out when its install script fails"
+          : `a package that does not load (${firstLine(cause)})`,
+        expected: "the package that runs ONNX files",
+        remedy:
+          "install it without that script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",
+      },
+      { cause },
+    );
+  });
+}
+
+/** Not a dependency (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */
+const TFJS_NODE: string = "@tensorflow/tfjs-node";
+
+/** Loads tfjs-node, which registers its backend. Rejects as an import does where it is not installed. */
+export function loadTfjsNode(): Promise<unknown> {
+  return import(TFJS_NODE);
+}
+
+function isMissing(cause: unknown): boolean {
+  return (cause as { readonly code?: string }).code === "ERR_MODULE_NOT_FOUND";
+}
+
+function firstLine(cause: unknown): string {
+  return String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0] ?? "";
+}
