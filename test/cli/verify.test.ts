@@ -217,7 +217,7 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference OTHER_CHECKPOINT",
-      "model.onnx against osnet_ain_x0_25.pth: found that the candidate is osnet_x0_25, the reference osnet_ain_x0_25, expected two files of one network; give the reference that the candidate was made from.",
+      "model.onnx against osnet_ain_x0_25.pth: found that the candidate is osnet_x0_25, the reference osnet_ain_x0_25, expected two files of one network; give the reference that the candidate was made from",
     ],
     [
       "model.onnx --reference CHECKPOINT --tolerance 2",
