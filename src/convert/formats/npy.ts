@@ -153,7 +153,7 @@ const HEADER = new RegExp(String.raw`^\{ ?${FIELD}, ?${FIELD}, ?${FIELD},? ?\}[ 
 const FIELD_GROUPS = 6;
 
 function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
-  const { start, end } = headerBounds(bytes, subject);
+  const { start, end, major } = headerBounds(bytes, subject);
   const header = String.fromCharCode(...bytes.subarray(start, end));
   const groups: readonly (string | undefined)[] = HEADER.exec(header)?.slice(1) ?? [];
   let descr: string | undefined;
@@ -171,14 +171,20 @@ function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
   // `(3)` is a number in Python, and no tuple.
   const isTuple = items.length !== 1 || items[0] === "";
   const shape = items.filter((size) => size !== "").map((size) => Number(size.replace(/L$/, "")));
-  const isPlain = items.every((size) => /^(?:0|[1-9]\d*)?L?$/.test(size));
+  // Python 2 did not write version 3.0.
+  const isPlain = items.every((size) =>
+    (major < 3 ? /^(?:(?:0|[1-9]\d*)L?)?$/ : /^(?:0|[1-9]\d*)?$/).test(size),
+  );
   if (!isTuple || !isPlain || shape.length > MAX_RANK || !shape.every((size) => size < MAX_SIZE))
     throw malformed(subject, `the shape (${printable(sizes)})`);
   return { shape, descr, fortranOrder: order === "True", dataOffset: end };
 }
 
 /** Where the header is; its length has two bytes in version 1.0 and four in 2.0 and 3.0. */
-function headerBounds(bytes: Uint8Array, subject: string): { readonly start: number; readonly end: number } {
+function headerBounds(
+  bytes: Uint8Array,
+  subject: string,
+): { readonly start: number; readonly end: number; readonly major: number } {
   const fixed = MAGIC.length + LONG_LENGTH_BYTES;
   // The magic number proper is six bytes; the version follows.
   if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
@@ -192,7 +198,7 @@ function headerBounds(bytes: Uint8Array, subject: string): { readonly start: num
   const start = MAGIC.length + (long ? LONG_LENGTH_BYTES : LENGTH_BYTES);
   if (length > MAX_HEADER_BYTES || start + length > bytes.length)
     throw malformed(subject, `a header of ${length} bytes in ${bytes.length}`);
-  return { start, end: start + length };
+  return { start, end: start + length, major };
 }
 
 function malformed(subject: string, found: string): InputError {

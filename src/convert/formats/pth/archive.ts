@@ -66,7 +66,13 @@ function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): s
   if (second !== undefined) {
     throw unsupported(region, `${pickles.length} checkpoints in one zip archive`, "one");
   }
-  if (first !== undefined) return first.slice(0, -"data.pkl".length);
+  if (first !== undefined) {
+    const folder = first.slice(0, -"data.pkl".length);
+    // PyTorch takes the folder of the first entry.
+    if (!names[0]?.startsWith(folder))
+      throw unsupported(region, "a zip archive of several folders", "one checkpoint");
+    return folder;
+  }
   const listed = names.slice(0, 3).map(quote).join(", ");
   const refuse = (found: string, remedy: string) =>
     new InputError({

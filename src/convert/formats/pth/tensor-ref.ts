@@ -351,12 +351,20 @@ const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
   ["torch._utils._rebuild_xla_tensor", "a tensor of another device"],
 ]);
 
+/** Tensors made as objects of a class and filled by their state, as before PyTorch had functions that rebuild them. */
+const CLASS_TENSOR = /^torch\.(?:\w+\.)*\w*Tensor$/;
+
 /** Whether a value stands for a tensor or array, usable or not. */
 export function isTensor(value: PickleValue | undefined): boolean {
   if (!isObject(value)) return false;
   const { path } = value;
   return (
-    STRIDED.has(path) || WRAPPERS.has(path) || path === FROM_TYPE || OTHER_TENSORS.has(path) || isArray(value)
+    STRIDED.has(path) ||
+    WRAPPERS.has(path) ||
+    path === FROM_TYPE ||
+    OTHER_TENSORS.has(path) ||
+    CLASS_TENSOR.test(path) ||
+    isArray(value)
   );
 }
 
@@ -368,7 +376,8 @@ export function tensorRef(value: PickleValue, budget: Budget, depth = 0): Tensor
   if (!isObject(value) || depth > MAX_WRAPPERS)
     return malformed(`a tensor made from a value of type ${typeName(value)}`);
   const { path, args } = value;
-  const other = OTHER_TENSORS.get(path);
+  const other =
+    OTHER_TENSORS.get(path) ?? (CLASS_TENSOR.test(path) ? `a tensor made as ${printable(path)}` : undefined);
   if (other !== undefined) return { code: "unsupported", text: other };
   if (isArray(value)) return arrayRef(value, budget);
   if (value.items !== null || value.entries !== null) return changed("items set afterwards");
@@ -412,15 +421,23 @@ function stridedProblem({ path, args }: InertObject, layout: StridedLayout): Ten
   if (layout.hooks !== undefined && !isEmpty(args[layout.hooks])) return changed("backward hooks");
   const metadata = layout.metadata === undefined ? null : (args[layout.metadata] ?? null);
   if (metadata === null) return undefined;
-  // PyTorch takes any truthy value for true, and hands what else there is to a device.
-  const isPlain = isDict(metadata) && [...metadata.values()].every((bit) => bit === false);
+  // PyTorch negates for a key `neg` whatever its value, and hands what else there is to a device.
+  const isPlain = isDict(metadata) && metadata.size === 0;
   return isPlain
     ? undefined
     : { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
 }
 
 /** Attributes that write to the tensor's elements or its class where they are set. */
-const ACTIVE_ATTRIBUTES: ReadonlySet<string> = new Set(["data", "real", "imag", "grad", "_grad", "names"]);
+const ACTIVE_ATTRIBUTES: ReadonlySet<string> = new Set([
+  "data",
+  "real",
+  "imag",
+  "grad",
+  "_grad",
+  "names",
+  "shape",
+]);
 
 /**
  * Python attributes that a tensor came with: None, a dict, or a pair of them (`torch._utils._set_obj_state`). They are
