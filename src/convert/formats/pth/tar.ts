@@ -4,7 +4,9 @@
  *
  * `storages` is a count, then for each storage a pickle (key, location, class), its length and its elements, then a
  * pickle of views (key, root key, offset, length). `tensors` is a count, then for each tensor a pickle (key, storage
- * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key.
+ * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key. Keys
+ * are addresses, whole numbers, and each means one thing. Refused: members twice, links, sparse or extended members, and
+ * names with a prefix, of which readers make different files.
  */
 
 import { type ByteSource, sliceOf } from "../../../core/bytes.js";
@@ -20,6 +22,11 @@ import { partOf } from "./storages.js";
 import { storageElement, storageElementName } from "./tensor-ref.js";
 
 const BLOCK_BYTES = 512;
+
+/** Types of members (POSIX.1-1988, 10.1.1), and where the name's prefix begins. */
+const FILE = 0x30;
+const FOLDER = 0x35;
+const PREFIX = 345;
 
 /** Whether bytes, of which 512 are enough, start as a POSIX tar archive does. */
 export function isTar(head: Uint8Array): boolean {
@@ -43,7 +50,7 @@ export function readTar(source: ByteSource, region: Region, budget: Budget): Unp
   const persistentLoad = (id: PickleValue, pickleRegion: Region): PickleValue => {
     // A module's class comes with its source code, of which only the class is of use.
     if (Array.isArray(id)) return id[0] ?? null;
-    const value = tensors.get(keyText(id)) ?? storages.get(keyText(id));
+    const value = tensors.get(keyOf(id, pickleRegion)) ?? storages.get(keyOf(id, pickleRegion));
     if (value === undefined)
       throw corrupt(pickleRegion, `a reference to tensor ${quote(keyText(id))}`, "a tensor in tensors");
     return value;
@@ -68,7 +75,11 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     const start = cursor.offset;
     cursor.skip(size);
     const type = header[156] ?? 0;
-    if (type === 0 || type === 0x30) files.set(name, sliceOf(source, start, size));
+    const isFile = type === 0 || type === FILE;
+    if (!(isFile || type === FOLDER) || header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0))
+      throw unsupported(region, `a tar member ${quote(name)} that is no plain file`, "plain files");
+    if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
+    if (isFile) files.set(name, sliceOf(source, start, size));
     cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
   }
   return files;
@@ -87,7 +98,13 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
     const { offset } = cursor;
     const length = cursor.uint64();
     cursor.seek(offset);
-    const declared = { key: keyText(key), element, elementBytes, length, view: undefined };
+    const declared = {
+      key: newKey(key, storages, cursor.region),
+      element,
+      elementBytes,
+      length,
+      view: undefined,
+    };
     const read = passStorage(cursor, declared);
     const byteLength = length * elementBytes;
     storages.set(declared.key, {
@@ -101,7 +118,7 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
   }
   for (const view of readList(cursor, environment)) {
     const [key, rootKey, offset, length] = Array.isArray(view) ? view : [];
-    const root = storages.get(keyText(rootKey));
+    const root = storages.get(keyOf(rootKey, cursor.region));
     if (root === undefined || typeof offset !== "number" || typeof length !== "number") {
       throw corrupt(cursor.region, "a view of an unknown storage", "views of storages in the file");
     }
@@ -114,7 +131,7 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
         `a view within its ${root.byteLength / root.elementBytes} elements`,
       );
     }
-    storages.set(keyText(key), { ...root, ...partOf(root, start, byteLength) });
+    storages.set(newKey(key, storages, cursor.region), { ...root, ...partOf(root, start, byteLength) });
   }
   return storages;
 }
@@ -135,7 +152,7 @@ function readTensors(
   const count = readCount(cursor, environment);
   for (let index = 0; index < count; index++) {
     const [key, storageKey] = readList(cursor, environment);
-    const storage = storages.get(keyText(storageKey));
+    const storage = storages.get(keyOf(storageKey, cursor.region));
     if (storage === undefined)
       throw corrupt(cursor.region, `a tensor of storage ${quote(keyText(storageKey))}`, "a storage");
     const rank = cursor.int32();
@@ -143,9 +160,30 @@ function readTensors(
     const sizes = readSizes(cursor, rank);
     const strides = readSizes(cursor, rank);
     const offset = cursor.uint64();
-    tensors.set(keyText(key), inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]));
+    if (storages.has(keyOf(key, cursor.region)))
+      throw corrupt(cursor.region, `two meanings of ${quote(keyText(key))}`, "one");
+    tensors.set(
+      newKey(key, tensors, cursor.region),
+      inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]),
+    );
   }
   return tensors;
+}
+
+/** A key, or the text of one: a whole number. */
+function keyOf(value: PickleValue | undefined, region: Region): string {
+  const key = keyText(value);
+  if (/^-?\d{1,20}$/.test(key) || typeof value === "bigint")
+    return typeof value === "bigint" ? `${value}` : key;
+  throw corrupt(region, `a key of type ${typeName(value)} in ${printable(region.part)}`, "a whole number");
+}
+
+/** A key that nothing has yet. */
+function newKey(value: PickleValue | undefined, taken: ReadonlyMap<string, unknown>, region: Region): string {
+  const key = keyOf(value, region);
+  if (taken.has(key))
+    throw corrupt(region, `two meanings of ${quote(key)} in ${printable(region.part)}`, "one");
+  return key;
 }
 
 function readSizes(cursor: Cursor, rank: number): number[] {
