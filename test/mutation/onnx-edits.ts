@@ -1,4 +1,9 @@
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
+import {
+  type OnnxAttribute,
+  type OnnxModel,
+  type OnnxNode,
+  onnxNode,
+} from "../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../src/core/tensor.js";
 
 export type OnnxEdit = (model: OnnxModel) => OnnxModel;
@@ -70,4 +75,83 @@ export function scalar(value: number): Tensor<"float32"> {
 
 export function wholes(...values: readonly number[]): Tensor<"int64"> {
   return { dtype: "int64", shape: [values.length], data: BigInt64Array.from(values, BigInt) };
+}
+
+/** Nodes between the node that computes a value and what reads it; the last of them must compute the value. */
+export function followed(
+  value: string,
+  by: (before: string) => readonly OnnxNode[],
+  initializers: Readonly<Record<string, Tensor>> = {},
+): OnnxEdit {
+  const before = `${value}.before`;
+  return replaced(value, (own) => [{ ...own, name: before, outputs: [before] }, ...by(before)], initializers);
+}
+
+/** Sigmoid(x / temperature) in place of a sigmoid. */
+export function tempered(value: string, temperature: number): OnnxEdit {
+  return replaced(
+    value,
+    (own) => [
+      onnxNode(`${value}.scaled`, "Mul", [own.inputs[0] ?? "", `${value}.factor`]),
+      { ...own, inputs: [`${value}.scaled`] },
+    ],
+    { [`${value}.factor`]: scalar(1 / temperature) },
+  );
+}
+
+/** The square of a ReLU. */
+export function squared(value: string): OnnxEdit {
+  return followed(value, (relu) => [onnxNode(value, "Mul", [relu, relu])]);
+}
+
+/** x · sigmoid(x) in place of a ReLU. */
+export function silu(value: string): OnnxEdit {
+  return replaced(value, ({ inputs: [x = ""] }) => [
+    onnxNode(`${value}.sigmoid`, "Sigmoid", [x]),
+    onnxNode(value, "Mul", [x, `${value}.sigmoid`]),
+  ]);
+}
+
+/** x · (1 + erf(x/√2)) / 2 in place of a ReLU. */
+export function gelu(value: string): OnnxEdit {
+  return replaced(
+    value,
+    ({ inputs: [x = ""] }) => [
+      onnxNode(`${value}.scaled`, "Mul", [x, `${value}.root`]),
+      onnxNode(`${value}.erf`, "Erf", [`${value}.scaled`]),
+      onnxNode(`${value}.plus`, "Add", [`${value}.erf`, `${value}.one`]),
+      onnxNode(`${value}.product`, "Mul", [x, `${value}.plus`]),
+      onnxNode(value, "Mul", [`${value}.product`, `${value}.half`]),
+    ],
+    {
+      [`${value}.root`]: scalar(Math.SQRT1_2),
+      [`${value}.one`]: scalar(1),
+      [`${value}.half`]: scalar(0.5),
+    },
+  );
+}
+
+/** (E[x^p])^(1/p), x at least 1e-6, in place of a mean over the image. */
+export function generalisedMean(value: string, power: number): OnnxEdit {
+  return replaced(
+    value,
+    (own) => [
+      onnxNode(`${value}.clamped`, "Max", [own.inputs[0] ?? "", `${value}.least`]),
+      onnxNode(`${value}.powers`, "Pow", [`${value}.clamped`, `${value}.power`]),
+      { ...own, name: `${value}.mean`, inputs: [`${value}.powers`], outputs: [`${value}.mean`] },
+      onnxNode(value, "Pow", [`${value}.mean`, `${value}.root`]),
+    ],
+    {
+      [`${value}.least`]: scalar(1e-6),
+      [`${value}.power`]: scalar(power),
+      [`${value}.root`]: scalar(1 / power),
+    },
+  );
+}
+
+/** A value times a factor, before anything reads it. */
+export function multiplied(value: string, factor: number): OnnxEdit {
+  return followed(value, (before) => [onnxNode(value, "Mul", [before, `${value}.factor`])], {
+    [`${value}.factor`]: scalar(factor),
+  });
 }

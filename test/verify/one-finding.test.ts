@@ -1,0 +1,164 @@
+import { describe, expect, it } from "vitest";
+import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { StateDict, Tensor } from "../../src/core/tensor.js";
+import { isDType } from "../../src/core/tensor-cast.js";
+import type { Cause } from "../../src/verify/explain/index.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
+import { DEVIATION, MEAN } from "../../src/verify/inputs/photos.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import type { Verification } from "../../src/verify/verification.js";
+import { verify } from "../../src/verify/verify.js";
+import {
+  gelu,
+  generalisedMean,
+  multiplied,
+  type OnnxEdit,
+  silu,
+  squared,
+  tempered,
+} from "../mutation/onnx-edits.js";
+import { scaled } from "../mutation/scaled.js";
+import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
+
+const checkpoint = openFixture();
+const honest = convert(checkpoint);
+
+function opened(bytes: Uint8Array, of: Checkpoint = checkpoint): Promise<Verification> {
+  return openVerification(
+    { name: "m.onnx", bytes },
+    { name: "w.pth", bytes: new Uint8Array(), checkpoint: of },
+    { size: SMALL },
+  );
+}
+
+/** What was changed, at which layer it must be found, as what, and with which number or name. */
+const MISTAKES: readonly [name: string, edit: OnnxEdit, layer: string, cause: Cause, says: RegExp][] = [
+  [
+    "averaged streams",
+    multiplied("conv2.1.aggregate", 0.25),
+    "conv2.1.aggregate",
+    "terms-weighted",
+    /4|0\.25/,
+  ],
+  ["a subtracted residual", operatorOf("conv3.1.add", "Sub"), "conv3.1.add", "terms-weighted", /conv3\.0/],
+  ["a squared ReLU", squared("conv3.0.conv1.relu"), "conv3.0.conv1.relu", "relu-other", /square/],
+  ["a GELU at the end", gelu("fc.2"), "fc.2", "relu-other", /GELU/],
+  ["a SiLU at the end", silu("fc.2"), "fc.2", "relu-other", /SiLU/],
+  ["a GeM pool", generalisedMean("global_avgpool", 3), "global_avgpool", "pooling", /power 3\b/],
+  [
+    "a gate's temperature",
+    tempered("conv3.1.gate[2].gate_activation", 2),
+    "conv3.1.gate[2].gate_activation",
+    "sigmoid-temperature",
+    /2|0\.5/,
+  ],
+];
+
+function operatorOf(value: string, opType: string): OnnxEdit {
+  return (model) => ({
+    ...model,
+    graph: {
+      ...model.graph,
+      nodes: model.graph.nodes.map((node) => (node.outputs.includes(value) ? { ...node, opType } : node)),
+    },
+  });
+}
+
+describe("one mistake is one fault, at its layer", () => {
+  it.each(MISTAKES)("%s", async (_, edit, layer, cause, says) => {
+    const { passed, faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+    expect(passed).toBe(false);
+    expect(faults.map((fault) => [fault.layer, fault.cause])).toEqual([[layer, cause]]);
+    expect(faults[0]?.explanation).toMatch(says);
+  });
+});
+
+/** Pictures as normalised RGB, NCHW: one colour for both images but for rows or columns that show noise. */
+function pictures(
+  level: number,
+  shows: (row: number, column: number) => boolean = () => false,
+): Tensor<"float32"> {
+  const { height, width } = SMALL;
+  const noise = seededImages(1, 2, height, width);
+  const plane = height * width;
+  return {
+    ...noise,
+    data: noise.data.map((value, i) => {
+      const channel = Math.floor(i / plane) % 3;
+      const pixel = i % plane;
+      if (shows(Math.floor(pixel / width), pixel % width)) return value;
+      return (level - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1);
+    }),
+  };
+}
+
+/** A state dict with every tensor for which there is a factor multiplied. */
+function times(
+  { stateDict, ...rest }: Checkpoint,
+  factorOf: (path: string, index: number) => number,
+): Checkpoint {
+  const changed: StateDict = new Map(
+    [...stateDict].map(([path, tensor]) => {
+      if (!isDType(tensor, "float32")) return [path, tensor];
+      const row = tensor.data.length / (tensor.shape[0] ?? 1);
+      const data = tensor.data.map((value, i) => value * factorOf(path, Math.floor(i / row)));
+      return [path, { ...tensor, data }];
+    }),
+  );
+  return { ...rest, stateDict: changed };
+}
+
+const { graph } = checkpoint;
+const products = new Set(
+  graph.nodes.flatMap(({ op, parameters }) =>
+    op.kind === "conv" || op.kind === "linear" ? Object.values(parameters) : [],
+  ),
+);
+
+function agreed({ passed, faults }: ParityReport): void {
+  expect(faults).toEqual([]);
+  expect(passed).toBe(true);
+}
+
+describe("no fault is found in a right file", () => {
+  it("on pictures of one colour, and letterboxed ones", async () => {
+    const verification = await opened(honest);
+    const { height } = SMALL;
+    for (const images of [
+      pictures(0),
+      pictures(1),
+      pictures(0.5, (row) => row >= height / 4 && row < (3 * height) / 4),
+      pictures(0, (_, column) => column >= 8 && column < 24),
+    ])
+      agreed(await verify({ ...verification, images }));
+  });
+
+  it.each([
+    [
+      "channels whose maps are constant",
+      (path: string, i: number) => Number(i % 5 !== 3 || !/\bbn\.weight$/.test(path)),
+    ],
+    [
+      "channels that are 0",
+      (path: string, i: number) => Number(i % 5 !== 3 || !/\bbn\.(weight|bias)$/.test(path)),
+    ],
+    ["weights × 1e-4", (path: string) => (products.has(path) ? 1e-4 : 1)],
+  ])("with %s", async (_, factorOf) => {
+    const right = times(checkpoint, factorOf);
+    for (const fold of [true, false]) agreed(await verify(await opened(convert(right, { fold }), right)));
+  });
+
+  it.each([1e-6, 1e6])("with weights × %s that the norms behind them take back", async (factor) => {
+    const right = scaled(checkpoint, factor);
+    agreed(await verify(await opened(convert(right, { fold: false }), right)));
+  });
+});
+
+it("is one fault that a network overflows in float32, at the first layer that does", async () => {
+  const right = times(checkpoint, (path) => (products.has(path) ? 1e4 : 1));
+  const { passed, faults } = await verify(await opened(convert(right), right));
+  expect(passed).toBe(false);
+  expect(faults).toHaveLength(1);
+  expect(faults[0]).toMatchObject({ layer: "conv2.0.conv2d.3.bn", kind: "numeric", cause: "overflow" });
+});
