@@ -1,5 +1,6 @@
 import type { InputError } from "../../../core/errors.js";
 import { standardDomain } from "./graphs.js";
+import { int64ToNumber, refusal } from "./limits.js";
 import type {
   IAttributeProto,
   IFunctionProto,
@@ -7,8 +8,7 @@ import type {
   IModelProto,
   INodeProto,
   ITensorProto,
-} from "./limits.js";
-import { int64ToNumber, refusal } from "./limits.js";
+} from "./proto.js";
 
 /**
  * What two readers of a file may take in two ways: names that are given twice, tensors whose elements are written twice,

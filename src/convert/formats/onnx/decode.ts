@@ -6,8 +6,9 @@ import { expectUnambiguous } from "./ambiguity.js";
 import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
-import { checkMessages, type IAttributeProto, type IGraphProto, int64ToNumber, refusal } from "./limits.js";
+import { checkMessages, int64ToNumber, refusal } from "./limits.js";
 import type { OnnxModel } from "./model.js";
+import type { IAttributeProto, IGraphProto } from "./proto.js";
 import { topLevelPayloads } from "./wire.js";
 
 // The package is CommonJS: its names are not visible to an ES module's named imports.

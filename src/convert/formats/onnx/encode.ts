@@ -1,6 +1,6 @@
 import { encodeGraph } from "./graphs.js";
-import type { IGraphProto, IModelProto } from "./limits.js";
 import type { OnnxGraph, OnnxModel } from "./model.js";
+import type { IGraphProto, IModelProto } from "./proto.js";
 import { serializeModel } from "./schema.js";
 import { layOutSidecar } from "./sidecar.js";
 

@@ -1,6 +1,6 @@
 import type { AbsentBytes } from "../refusals.js";
-import type { ITensorProto } from "./limits.js";
 import { refusal } from "./limits.js";
+import type { ITensorProto } from "./proto.js";
 
 /**
  * External data: tensors whose elements are in a file beside the model's

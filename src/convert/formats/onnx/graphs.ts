@@ -1,13 +1,6 @@
 import { inOrder } from "../order.js";
 import type { OnnxSource } from "./external.js";
-import {
-  type IAttributeProto,
-  type IGraphProto,
-  type INodeProto,
-  type IValueInfoProto,
-  int64ToNumber,
-  refusal,
-} from "./limits.js";
+import { int64ToNumber, refusal } from "./limits.js";
 import {
   codeToDType,
   dtypeToCode,
@@ -19,6 +12,7 @@ import {
   type OnnxNode,
   type OnnxValue,
 } from "./model.js";
+import type { IAttributeProto, IGraphProto, INodeProto, IValueInfoProto } from "./proto.js";
 import { decodeTensor, encodeTensor } from "./tensors.js";
 
 /** AttributeProto: a name, a type code and the one field that the type selects. */

@@ -1,6 +1,6 @@
-import type onnxProto from "onnx-proto";
 import { InputError, type InputErrorCode } from "../../../core/errors.js";
 import { DELIMITED, type MessageField, MODEL } from "./messages.js";
+import type { Int64 } from "./proto.js";
 import { fieldsOf, type WireField } from "./wire.js";
 
 /** An ONNX file that cannot be used: `subject` is the file, or the tensor or node in it. */
@@ -13,21 +13,6 @@ export function refusal(
 ): InputError {
   return new InputError({ code, subject, found, expected, remedy });
 }
-
-/**
- * The messages of onnx.proto3 as the `onnx-proto` package types them. Types only: loading the package takes 30 ms and
- * 10 MB, a sixth of a whole conversion, and only reading needs it.
- */
-export type IAttributeProto = onnxProto.onnx.IAttributeProto;
-export type IFunctionProto = onnxProto.onnx.IFunctionProto;
-export type IGraphProto = onnxProto.onnx.IGraphProto;
-export type IModelProto = onnxProto.onnx.IModelProto;
-export type INodeProto = onnxProto.onnx.INodeProto;
-export type ITensorProto = onnxProto.onnx.ITensorProto;
-export type IValueInfoProto = onnxProto.onnx.IValueInfoProto;
-
-/** How protobufjs gives an int64: a number, or the two halves of one. */
-export type Int64 = number | { readonly low: number; readonly high: number };
 
 /** An int64 as a number, held within ±(2⁵³ − 1), beyond which numbers are not exact. */
 export function int64ToNumber(value: Int64 | null | undefined): number {

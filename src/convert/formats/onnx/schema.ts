@@ -5,7 +5,7 @@ import type {
   INodeProto,
   ITensorProto,
   IValueInfoProto,
-} from "./limits.js";
+} from "./proto.js";
 import { WireWriter } from "./wire.js";
 
 /**

@@ -1,6 +1,6 @@
 import type { Tensor } from "../../../core/tensor.js";
-import type { ITensorProto } from "./limits.js";
 import { dtypeToCode } from "./model.js";
+import type { ITensorProto } from "./proto.js";
 import { encodeTensor } from "./tensors.js";
 
 /**

@@ -1,7 +1,8 @@
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../core/tensor.js";
 import { countCopy, externalElements, isExternal, type OnnxSource } from "./external.js";
-import { type Int64, type ITensorProto, int64ToBigInt, int64ToNumber, refusal } from "./limits.js";
+import { int64ToBigInt, int64ToNumber, refusal } from "./limits.js";
 import { codeToDType, dtypeToCode, typedField } from "./model.js";
+import type { Int64, ITensorProto } from "./proto.js";
 
 /**
  * TensorProto: dims, data_type, and the elements either in `raw_data` (row-major, little-endian, bool one byte each)
