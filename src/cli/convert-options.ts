@@ -77,6 +77,13 @@ const OPTIONS: readonly OptionRow[] = [
   },
   { flags: "--no-fold", group: "model", kinds: MODELS, description: "keep batch norms" },
   {
+    flags: "--keep-denormals",
+    group: "model",
+    kinds: MODELS,
+    description:
+      "keep tiny weights of dead channels, which are zeros otherwise: they cannot be seen, and slow a model down",
+  },
+  {
     flags: "--no-fuse",
     group: "model",
     kinds: ["tfjs"],

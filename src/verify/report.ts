@@ -164,6 +164,11 @@ export interface WeightsResult {
   readonly rounded?: number;
   /** Parameters that a quantised candidate holds within half a step of their rounding; absent where none is quantised. */
   readonly quantised?: number;
+  /**
+   * Weights that the candidate holds as zeros because they cannot be seen (docs/denormals.md), and what that adds to any value at
+   * most, in roundings (2⁻²⁴) of its bias; absent where there are none. The parameters that they are part of count as identical.
+   */
+  readonly zeroed?: { readonly count: number; readonly bound: number };
 }
 
 /** The candidate's embedding against the one of the checkpoint's own weights, in float64. */

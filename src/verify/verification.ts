@@ -2,7 +2,8 @@ import type { LayerGraph } from "../arch/index.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
 import type { Backend } from "./backends/backend.js";
 import type { Candidate, Program, Side } from "./candidate/candidate.js";
-import type { Fault, RelativeTolerance, Tolerance, WeightsResult } from "./report.js";
+import type { RelativeTolerance, Tolerance } from "./report.js";
+import type { WeightsComparison } from "./weights/compare-weights.js";
 import type { QuantizedWeights } from "./weights/quantization.js";
 
 /** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
@@ -28,11 +29,7 @@ export interface Verification {
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
   /** The comparison of parameters, made before. */
-  readonly weights?: {
-    readonly result: WeightsResult;
-    readonly faults: readonly Fault[];
-    readonly isOtherTraining?: boolean;
-  };
+  readonly weights?: WeightsComparison;
   /**
    * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
    */

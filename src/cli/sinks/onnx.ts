@@ -3,7 +3,7 @@ import { kindsOf, type OutputSelection } from "../../convert/export/results.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../convert/formats/onnx/encode.js";
 import type { OnnxInterface } from "../../convert/import/onnx-interface.js";
 import type { Io } from "../terminal.js";
-import { keptResults, type ModelSinkOptions, paritySink } from "./parity.js";
+import { keptResults, type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of ONNX files: those of the writer, under the same names. */
@@ -23,10 +23,11 @@ export async function onnxSink(options: OnnxSinkOptions, io: Io): Promise<Sink> 
   return {
     ...paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }, name) => {
       const model = lowerToOnnx(graph, stateDict, { ...keptResults(outputs), ...exported });
-      if (!hasSidecar) return { bytes: encodeOnnx(model), notes };
+      const all = [...notes, ...zerosNote(model.metadata)];
+      if (!hasSidecar) return { bytes: encodeOnnx(model), notes: all };
       const [sidecar] = sidecarsOf(name);
       const { bytes, data } = encodeOnnxFiles(model, sidecar);
-      return { bytes, beside: new Map([[sidecar, data]]), notes };
+      return { bytes, beside: new Map([[sidecar, data]]), notes: all };
     }),
     ...(hasSidecar ? { beside: sidecarsOf } : {}),
   };

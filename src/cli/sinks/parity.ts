@@ -1,3 +1,4 @@
+import { statedZeros } from "../../convert/export/metadata.js";
 import type { ModelOptions } from "../../convert/export/options.js";
 import type { OutputSelection, ResultOptions } from "../../convert/export/results.js";
 import type { FileOutputs } from "../../convert/import/file-outputs.js";
@@ -23,6 +24,22 @@ export function keptResults(outputs: FileOutputs | undefined): ResultOptions {
     }),
     ...(outputs.hasGates ? { gates: true } : {}),
   };
+}
+
+/** What was done to weights that cannot be seen, in a clause. */
+export function zerosNote(metadata: ReadonlyMap<string, unknown>): readonly string[] {
+  const zeros = statedZeros(metadata);
+  if (!zeros) return [];
+  return [
+    `${zeros.count} weights of dead channels are written as zeros: they add at most ${roundedUp(zeros.bound)} of a rounding to any value, and slow processors down (--keep-denormals leaves them)`,
+  ];
+}
+
+/** To two digits, and no less than it is. */
+function roundedUp(value: number): string {
+  if (value === 0) return "0";
+  const unit = 10 ** (Math.floor(Math.log10(value)) - 1);
+  return (Math.ceil(value / unit) * unit).toExponential(1);
 }
 
 /** Converted models, verified layer by layer in their runtime against the float64 reference. */

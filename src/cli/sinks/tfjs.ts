@@ -4,7 +4,7 @@ import type { QuantizedDType } from "../../convert/formats/tfjs/model.js";
 import { withoutNorms } from "../../convert/import/file-outputs.js";
 import { badArgument } from "../options.js";
 import type { Io } from "../terminal.js";
-import { keptResults, type ModelSinkOptions, paritySink } from "./parity.js";
+import { keptResults, type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of TensorFlow.js models, as commander hands them over. */
@@ -22,7 +22,7 @@ export function tfjsSink(options: TfjsSinkOptions, io: Io): Sink {
     const all = { ...keptResults(kept), ...options };
     const model = isGraph ? lowerToTfjs(graph, stateDict, all) : lowerToTfjsLayers(graph, stateDict, all);
     const { json, shards } = encodeTfjs(model);
-    return { bytes: json, shards, notes: [] };
+    return { bytes: json, shards, notes: zerosNote(new Map(Object.entries(model.metadata ?? {}))) };
   });
 }
 

@@ -1,6 +1,7 @@
 /** What a model of ours says of itself, in texts: ONNX's `metadata_props`, the `userDefinedMetadata` of TensorFlow.js. */
 import { type OsnetSpec, parseSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
+import type { Negligible } from "./negligible.js";
 import { PIXEL_ORDERS, type PixelOrder } from "./preprocess.js";
 
 /** The architecture, as JSON. */
@@ -10,19 +11,31 @@ const FOLDED = "osnet.folded";
 /** The order of raw pixels; a model without it takes normalised images. */
 const PREPROCESS = "osnet.preprocess";
 
+/** Of a model some of whose weights were set to zero because they cannot be seen: how many, and what that changes at most. */
+const ZEROED = "osnet.zeroed";
+
 export function modelMetadata(
   spec: OsnetSpec,
-  fold: boolean,
-  preprocess: PixelOrder | undefined,
+  { fold, preprocess }: { readonly fold: boolean; readonly preprocess: PixelOrder | undefined },
+  zeroed: Pick<Negligible, "count" | "bound"> | undefined,
 ): Readonly<Record<string, string>> {
   return {
     [SPEC]: JSON.stringify(spec),
     [FOLDED]: String(fold),
     ...(preprocess === undefined ? {} : { [PREPROCESS]: preprocess }),
+    ...(zeroed ? { [ZEROED]: JSON.stringify({ count: zeroed.count, bound: zeroed.bound }) } : {}),
   };
 }
 
 type Metadata = ReadonlyMap<string, string>;
+
+/** What a model that we wrote says of the weights that were set to zero in it; undefined if none were. */
+export function statedZeros(
+  metadata: ReadonlyMap<string, unknown>,
+): Pick<Negligible, "count" | "bound"> | undefined {
+  const text = metadata.get(ZEROED);
+  return typeof text === "string" ? JSON.parse(text) : undefined;
+}
 
 /** Whether a model states its architecture, as ours do. */
 export function statesSpec(metadata: Metadata): boolean {

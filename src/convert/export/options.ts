@@ -16,6 +16,8 @@ export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
 export interface ModelOptions extends ResultOptions {
   /** Whether batch norms are folded into the layers before them. Default true. */
   readonly fold?: boolean;
+  /** Whether weights that cannot be seen stay as they are, and are not set to zero (negligible.ts). Default false. */
+  readonly keepDenormals?: boolean;
   /** Images per run: a number, or `dynamic` for any. Default dynamic. */
   readonly batch?: "dynamic" | number;
   /** Size of the images, or `dynamic` for any that the network can take, which is slower. Default 256×128. */
@@ -27,6 +29,7 @@ export interface ModelOptions extends ResultOptions {
 /** Options with all defaults filled in, for one network. */
 export interface ResolvedModelOptions {
   readonly fold: boolean;
+  readonly keepDenormals: boolean;
   readonly batch: "dynamic" | number;
   readonly size: "dynamic" | ImageSize;
   readonly inputName: string;
@@ -41,8 +44,17 @@ export interface ResolvedModelOptions {
  */
 export function resolveModelOptions(graph: LayerGraph, options: ModelOptions): ResolvedModelOptions {
   const { fold = true, batch = "dynamic", size = DEFAULT_SIZE, inputName = "images", preprocess } = options;
+  const { keepDenormals = false } = options;
   expectInputShape(batch, size);
-  return { fold, batch, size, inputName, results: selectResults(graph, options), preprocess };
+  return {
+    fold,
+    keepDenormals,
+    batch,
+    size,
+    inputName,
+    results: selectResults(graph, options),
+    preprocess,
+  };
 }
 
 /** @throws InputError (`argument`) if a fixed batch or image size is not a positive whole number */

@@ -13,7 +13,7 @@
  *
  * A file whose batch norms are folded has other weights than its checkpoint, and another fingerprint. The two meet in a
  * second one, `osnet-folded-weights/1`: the same text of the weights that folding gives (in float64, rounded to float32
- * once, as we write them), under the names that our files have them by. Exporters that fold in float32 round otherwise.
+ * once, and what cannot be seen set to zero, as we write them), under the names that our files have them by. Exporters that fold in float32 round otherwise.
  */
 import { ancestors, type LayerGraph, parametersOf } from "../../arch/index.js";
 import { sha256 } from "../../core/bytes.js";
@@ -21,7 +21,7 @@ import type { StateDict } from "../../core/tensor.js";
 import { formatShape, type Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { foldBatchNorm } from "../export/fold.js";
-import { nodeWeights } from "../export/weights.js";
+import { writtenWeights } from "../export/negligible.js";
 
 /** The first line of the text that is hashed. A change of what follows changes it. */
 export const FINGERPRINT_SCHEME = "osnet-weights/1";
@@ -44,12 +44,13 @@ export async function fingerprintWeights(graph: LayerGraph, stateDict: StateDict
 
 /** The fingerprint of a complete state dict as it is once every batch norm is folded into the layer before. */
 export async function fingerprintFolded(graph: LayerGraph, stateDict: StateDict): Promise<string> {
-  const folded = foldBatchNorm(graph);
-  const needed = ancestors(folded, folded.outputs.features);
+  const whole = foldBatchNorm(graph);
+  const needed = ancestors(whole, whole.outputs.features);
+  const folded = { ...whole, nodes: whole.nodes.filter(({ name }) => needed.has(name)) };
+  const written = writtenWeights(folded, stateDict);
   const digests = new Map<string, string>();
   for (const node of folded.nodes) {
-    if (!needed.has(node.name)) continue;
-    for (const { name, tensor } of Object.values(nodeWeights(node, stateDict)))
+    for (const { name, tensor } of Object.values(written.of(node)))
       if (!digests.has(name))
         digests.set(name, `${formatShape(tensor.shape)} ${await sha256(float64Bytes(tensor, name))}`);
   }

@@ -1,7 +1,9 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
 import { elementCount, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
+import type { WeightsResult } from "../report.js";
 import { refold } from "../weights/refold.js";
+import type { AllowedZeros } from "../weights/zeros.js";
 
 /** How a document's constants are held to a checkpoint's. */
 export interface Constants {
@@ -19,10 +21,15 @@ export interface Constants {
   ) => string | undefined;
   /** Constants that were found equal, each counted once. */
   readonly compared: () => { readonly exact: number; readonly folded: number };
+  /** Weights that are zeros because they cannot be seen. */
+  readonly zeroed: () => WeightsResult["zeroed"];
 }
 
-/** @param stateDict the checkpoint's, which has every parameter of the graph in its shape */
-export function constantsOf(graph: LayerGraph, stateDict: StateDict): Constants {
+/**
+ * @param stateDict the checkpoint's, which has every parameter of the graph in its shape
+ * @param zeros what may be zeros instead
+ */
+export function constantsOf(graph: LayerGraph, stateDict: StateDict, zeros: AllowedZeros): Constants {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const results = new Map<Tensor | undefined, Map<string, string | undefined>>();
   const products = new Map<string, ReturnType<typeof refold>>();
@@ -45,7 +52,10 @@ export function constantsOf(graph: LayerGraph, stateDict: StateDict): Constants 
       return once(found, path, () => {
         const tensor = stateDict.get(path);
         if (!tensor) return `the checkpoint has no ${path}`;
-        const problem = compare(toFloat32(tensor, path), found, 0);
+        const expected = toFloat32(tensor, path);
+        const taken = (data: Float32Array): Float32Array =>
+          role === "weight" && found ? zeros.taken(layer, false, data, realOf(found)) : data;
+        const problem = compare({ ...expected, data: taken(expected.data) }, found, 0);
         if (problem === undefined) counted.exact.add(path);
         return problem && `${problem} ${path}`;
       });
@@ -58,7 +68,9 @@ export function constantsOf(graph: LayerGraph, stateDict: StateDict): Constants 
         products.set(key, product);
         const expected = product.get(role);
         if (!expected) return `the checkpoint has no ${norm.name}`;
-        const { values: data, bounds } = expected;
+        const { values, bounds } = expected;
+        const data =
+          role === "weight" && found ? zeros.taken(norm, layer !== undefined, values, realOf(found)) : values;
         const shape =
           role === "weight" ? (stateDict.get(own.parameters.weight ?? "")?.shape ?? []) : [data.length];
         const problem = compare({ dtype: "float32", shape, data }, found, bounds);
@@ -66,8 +78,14 @@ export function constantsOf(graph: LayerGraph, stateDict: StateDict): Constants 
         return problem && `${problem} the ${role} of ${own.name} with ${norm.name}`;
       });
     },
+    zeroed: () => zeros.result(),
     compared: () => ({ exact: counted.exact.size, folded: counted.folded.size }),
   };
+}
+
+/** A constant's numbers; none of one that is no float32, which is refused for that. */
+function realOf(found: Tensor): Float32Array {
+  return isDType(found, "float32") ? found.data : new Float32Array();
 }
 
 /** Bits where no bound is given, so that −0 is not 0; what is not finite is never equal. */

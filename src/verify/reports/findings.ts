@@ -126,11 +126,13 @@ function weightsFinding({
   folded,
   rounded,
   quantised,
+  zeroed,
 }: NonNullable<ParityReport["weights"]>): string {
   return [
     `${identical} of ${compared} constants are the checkpoint's`,
     ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
     ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
+    ...(zeroed ? [`${zeroed.count} weights of dead channels are zeros, which cannot be seen`] : []),
     ...(quantised ? [`${quantised} quantised: within half a step of them`] : []),
   ].join(", ");
 }

@@ -4,10 +4,11 @@ import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/index.js";
 import type { GraphMatch } from "../../convert/import/index.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
-import { toFloat32 } from "../../core/tensor-cast.js";
+import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, layerFault } from "../faults.js";
 import type { Fault, WeightsResult } from "../report.js";
 import { HALF_PRECISION, inPrecisionOf, isRounded, refold } from "./refold.js";
+import { allowedZeros } from "./zeros.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -49,6 +50,8 @@ export interface WeightsComparison {
   readonly faults: readonly Fault[];
   /** Whether the weights are another training's, so that every layer that has some differs. */
   readonly isOtherTraining?: boolean;
+  /** The checkpoint with the zeros that the model has for weights that cannot be seen; absent where it has none. */
+  readonly withZeros?: StateDict;
 }
 
 /**
@@ -74,6 +77,7 @@ export function compareConstants(
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
   const plainWeights: boolean[] = [];
+  const zeros = allowedZeros(graph, stateDict, results);
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
@@ -88,21 +92,29 @@ export function compareConstants(
     for (const [role, constant] of expected) {
       compared++;
       const rounding = match?.roundings.get(node.name)?.[role];
-      const wanted = rounding ? withinSteps(constant, rounding) : constant;
       const actual = found.get(role);
+      // What is stored in fewer bits is held to their rounding, which has its own zeros.
+      const mayBeZero = role === "weight" && actual?.data.length === constant.values.length && !actual.stored;
+      const values =
+        mayBeZero && isDType(actual, "float32")
+          ? zeros.taken(node, absorbed !== undefined, constant.values, actual.data)
+          : constant.values;
+      const written = { ...constant, values };
+      const wanted = rounding ? withinSteps(written, rounding) : written;
       const problem = differences(wanted, actual, isProduct && !match ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         plainWeights.push(problem !== undefined && isOtherTraining(constant.values, actual, node.name));
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
       else if (rounding) quantised++;
-      else if (actual && isRounded(actual, constant.values, node.name)) rounded++;
+      else if (actual && isRounded(actual, written.values, node.name)) rounded++;
       else identical++;
     }
   }
   const [first] = faults;
   const isOther = first !== undefined && plainWeights.length >= FEWEST && !plainWeights.includes(false);
   const sentence = `the weights are another training's: ${faults.length} of ${compared} constants differ from the checkpoint's, as no fault of a conversion makes them`;
+  const zeroed = zeros.result();
   return {
     result: {
       compared,
@@ -110,9 +122,11 @@ export function compareConstants(
       folded: foldedCount,
       ...(rounded > 0 ? { rounded } : {}),
       ...(quantised > 0 ? { quantised } : {}),
+      ...(zeroed ? { zeroed } : {}),
     },
     faults: isOther ? [{ ...first, explanation: sentence }] : faults,
     ...(isOther ? { isOtherTraining: true } : {}),
+    ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
   };
 }
 

@@ -13,8 +13,8 @@ import {
 import { castStateDict } from "../encode-weights.js";
 import { foldBatchNorm } from "../fold.js";
 import { modelMetadata } from "../metadata.js";
+import { type WrittenWeights, writtenWeights } from "../negligible.js";
 import { DEFAULT_SIZE } from "../options.js";
-import { nodeWeights } from "../weights.js";
 import { castNode, lowerL2, lowerOperation } from "./operators.js";
 import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
 import { lowerInput } from "./preprocess.js";
@@ -40,14 +40,13 @@ const CHANNELS = 3;
  */
 export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: OnnxOptions = {}): OnnxModel {
   const resolved = resolveOptions(graph, options);
-  const { fold, opset, irVersion, results, preprocess, dtype, ioDtype } = resolved;
-  const network = fold ? foldBatchNorm(graph) : graph;
-  const needed = ancestors(network, ...results.map(({ layer }) => layer));
-  const { nodes, initializers: weights } = lowerNodes(
-    network.nodes.filter(({ name }) => needed.has(name)),
-    stateDict,
-    resolved,
-  );
+  const { fold, opset, irVersion, results, dtype, ioDtype, keepDenormals } = resolved;
+  const whole = fold ? foldBatchNorm(graph) : graph;
+  const needed = ancestors(whole, ...results.map(({ layer }) => layer));
+  const network = { ...whole, nodes: whole.nodes.filter(({ name }) => needed.has(name)) };
+  // Half precision has no such small numbers.
+  const written = writtenWeights(network, stateDict, keepDenormals || dtype !== "float32");
+  const { nodes, initializers: weights } = lowerNodes(network.nodes, written, resolved);
   const initializers = new Map(weights);
   const renamed = results.filter(({ name, layer }) => name !== layer);
   const { inputs, outputs } = declareValues(graph, resolved);
@@ -77,25 +76,25 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
     // No version: the same weights give the same bytes from one release to the next.
     producer: { name: "osnet-convert", version: "" },
     graph: { name: variantOf(graph.spec) ?? "osnet", inputs, outputs, nodes: allNodes, initializers },
-    metadata: new Map(Object.entries(modelMetadata(graph.spec, fold, preprocess))),
+    metadata: new Map(Object.entries(modelMetadata(graph.spec, resolved, written.zeroed))),
   };
 }
 
 function lowerNodes(
   layers: readonly LayerNode[],
-  stateDict: StateDict,
+  written: WrittenWeights,
   { opset, inputName, preprocess, dtype, ioDtype }: ResolvedOptions,
 ): { readonly nodes: readonly OnnxNode[]; readonly initializers: ReadonlyMap<string, Tensor> } {
   const pixels = lowerInput(inputName, { preprocess, dtype, ioDtype });
   const nodes: OnnxNode[] = [...pixels.nodes];
   const initializers = new Map<string, Tensor>(pixels.initializers);
   const input = layers.find(({ op }) => op.kind === "input")?.name;
-  const stored = new Map<string, Tensor>();
+  const constants = new Map<string, Tensor>();
   for (const layer of layers) {
-    const weights = Object.values(nodeWeights(layer, stateDict));
+    const weights = Object.values(written.of(layer));
     for (const { name, tensor } of weights) {
       initializers.set(name, tensor);
-      stored.set(name, tensor);
+      constants.set(name, tensor);
     }
     const activations = layer.inputs.map((name) => (name === input ? pixels.images : name));
     const inputs = [...activations, ...weights.map(({ name }) => name)];
@@ -104,7 +103,7 @@ function lowerNodes(
     for (const [name, tensor] of fragment.initializers ?? []) initializers.set(name, tensor);
   }
   if (dtype !== "float32")
-    for (const [name, tensor] of castStateDict(stored, dtype, "the network's weights"))
+    for (const [name, tensor] of castStateDict(constants, dtype, "the network's weights"))
       initializers.set(name, tensor);
   return { nodes, initializers };
 }

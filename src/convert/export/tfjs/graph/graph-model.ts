@@ -14,8 +14,9 @@ import type {
 } from "../../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../../fold.js";
 import { modelMetadata } from "../../metadata.js";
+import { type WrittenWeights, writtenWeights } from "../../negligible.js";
 import { DEFAULT_SIZE } from "../../options.js";
-import { nodeWeights } from "../../weights.js";
+import type { NodeWeights } from "../../weights.js";
 import { NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "../names.js";
 import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "../options.js";
 import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
@@ -42,14 +43,16 @@ export function lowerToTfjs(
   options: TfjsOptions = {},
 ): TfjsGraphModel {
   const resolved = resolveTfjsOptions(graph, options);
-  const { fold, fuse, results, inputName, preprocess } = resolved;
+  const { fold, fuse, results, inputName, quantize, keepDenormals } = resolved;
   const folded = fold ? foldBatchNorm(graph) : graph;
   const kept = new Set(results.map(({ layer }) => layer));
   const needed = ancestors(folded, ...kept);
   const network = { ...folded, nodes: folded.nodes.filter(({ name }) => needed.has(name)) };
   const shapes = outputShapes(graph, imageShape(resolved));
   const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
-  const lowered = lowerLayers(layers, stateDict, shapes, resolved);
+  // Fewer bits have no such small numbers.
+  const written = writtenWeights(network, stateDict, keepDenormals || quantize !== undefined);
+  const lowered = lowerLayers(layers, written, shapes, resolved);
   const tails = results.map(({ name, layer, floors }) =>
     floors ? lowerL2(nodeName(`${name}.normalized`), nodeName(layer), floors) : undefined,
   );
@@ -64,7 +67,7 @@ export function lowerToTfjs(
     format: "graph-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: modelMetadata(graph.spec, fold, preprocess),
+    metadata: modelMetadata(graph.spec, resolved, written.zeroed),
     signature: {
       inputs: new Map([[inputName, tensorInfo(inputName, declaredInput(resolved))]]),
       outputs: new Map(
@@ -88,7 +91,7 @@ export function lowerToTfjs(
 
 function lowerLayers(
   layers: readonly FusedLayer[],
-  stateDict: StateDict,
+  written: WrittenWeights,
   shapes: ReadonlyMap<string, Shape>,
   { fuse, inputName, size, preprocess, quantize }: ResolvedTfjsOptions,
 ): { readonly nodes: readonly TfjsNode[]; readonly constants: ReadonlyMap<string, TfjsWeight> } {
@@ -105,7 +108,7 @@ function lowerLayers(
     const fragment = lowerOperation(node.op, {
       name: nodeName(relu ?? node.name),
       inputs: node.inputs.map((name) => (name === input ? images : nodeName(name))),
-      weights: addWeights(node, stateDict, constants, quantize),
+      weights: addWeights(node, written.of(node), constants, quantize),
       shape: shapes.get(node.name) ?? [],
       inputShape: size === "dynamic" ? undefined : shapes.get(node.inputs[0] ?? ""),
       fuse,
@@ -120,12 +123,12 @@ function lowerLayers(
 /** Adds a layer's weights to the constants, unless another stream did, and gives their names by role. */
 function addWeights(
   node: LayerNode,
-  stateDict: StateDict,
+  weights: NodeWeights,
   constants: Map<string, TfjsWeight>,
   quantize: QuantizedDType | undefined,
 ): Readonly<Partial<Record<ParameterRole, string>>> {
   const names: Partial<Record<ParameterRole, string>> = {};
-  for (const [key, { name, tensor }] of Object.entries(nodeWeights(node, stateDict))) {
+  for (const [key, { name, tensor }] of Object.entries(weights)) {
     const role = key as ParameterRole;
     names[role] = name;
     if (constants.has(name)) continue;

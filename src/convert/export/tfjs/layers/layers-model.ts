@@ -7,7 +7,8 @@ import type { StateDict } from "../../../../core/tensor.js";
 import type { JsonObject, QuantizedDType, TfjsLayersModel, TfjsWeight } from "../../../formats/tfjs/index.js";
 import { foldBatchNorm } from "../../fold.js";
 import { modelMetadata } from "../../metadata.js";
-import { nodeWeights } from "../../weights.js";
+import { writtenWeights } from "../../negligible.js";
+import type { NodeWeights } from "../../weights.js";
 import { NORMALIZED_STEP, normalizedWeights } from "../graph/preprocess.js";
 import { type KerasCall, kerasCall, NORMALIZED_LAYER, storedWeight, toTensorFlow } from "../names.js";
 import { resolveTfjsOptions, type TfjsOptions } from "../options.js";
@@ -38,11 +39,14 @@ export function lowerToTfjsLayers(
   stateDict: StateDict,
   options: TfjsLayersOptions = {},
 ): TfjsLayersModel {
-  const { fold, results, batch, size, preprocess, quantize } = resolveTfjsOptions(graph, options);
+  const resolved = resolveTfjsOptions(graph, options);
+  const { fold, results, batch, size, preprocess, quantize, keepDenormals } = resolved;
   if (size === "dynamic") throw refuseAnySize();
   const images = [1, 3, size.height, size.width];
-  const network = fold ? foldBatchNorm(graph) : graph;
-  const needed = ancestors(network, ...results.map(({ layer }) => layer));
+  const whole = fold ? foldBatchNorm(graph) : graph;
+  const needed = ancestors(whole, ...results.map(({ layer }) => layer));
+  const network = { ...whole, nodes: whole.nodes.filter(({ name }) => needed.has(name)) };
+  const written = writtenWeights(network, stateDict, keepDenormals || quantize !== undefined);
   const shapes = outputShapes(graph, images);
   const ops = new Map(network.nodes.map(({ name, op }) => [name, op]));
   const layers = new Map<string, KerasLayer>();
@@ -52,21 +56,21 @@ export function lowerToTfjsLayers(
   const source: KerasCall = { layer: preprocess ? NORMALIZED_LAYER : IMAGES, call: 0 };
   const callOf = (name: string): KerasCall => (ops.get(name)?.kind === "input" ? source : kerasCall(name));
   for (const node of network.nodes) {
-    if (!needed.has(node.name) || node.op.kind === "input") continue;
+    if (node.op.kind === "input") continue;
     const [first = ""] = node.inputs;
     const steps = kerasSteps(node.op, {
       input: shapes.get(first) ?? [],
       fromRelu: ops.get(first)?.kind === "relu",
     });
     addCalls(layers, node, steps, callOf);
-    addWeights(weights, node, steps, stateDict, quantize);
+    addWeights(weights, node, steps, written.of(node), quantize);
   }
   const inputShape = [batch === "dynamic" ? null : batch, size.height, size.width, 3];
   return {
     format: "layers-model",
     generatedBy: "osnet-convert",
     convertedBy: "osnet-convert",
-    metadata: modelMetadata(graph.spec, fold, preprocess),
+    metadata: modelMetadata(graph.spec, resolved, written.zeroed),
     topology: {
       keras_version: "2.15.0",
       backend: "tensorflow",
@@ -113,12 +117,12 @@ function addWeights(
   weights: Map<string, TfjsWeight>,
   node: LayerNode,
   steps: readonly KerasStep[],
-  stateDict: StateDict,
+  values: NodeWeights,
   quantize: QuantizedDType | undefined,
 ): void {
   const { layer } = kerasCall(node.name);
   const names = steps.at(-1)?.weights ?? {};
-  for (const [key, { tensor }] of Object.entries(nodeWeights(node, stateDict))) {
+  for (const [key, { tensor }] of Object.entries(values)) {
     const role = key as ParameterRole;
     const laidOut = kerasShape(node.op, role, toTensorFlow(node.op, role, tensor));
     weights.set(`${layer}/${names[role]}`, storedWeight(node.op, role, laidOut, quantize));
