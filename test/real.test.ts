@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
 import { openCheckpoint } from "../src/convert/import/checkpoint.js";
+import { openOnnxCheckpoint } from "../src/convert/import/lifted-checkpoint.js";
 import type { RealTensor, Tensor } from "../src/core/tensor.js";
 import { seededImages } from "../src/verify/inputs/images.js";
 import { measure } from "../src/verify/metrics.js";
@@ -66,4 +67,36 @@ describe("trained weights in circulation (osnet_x0_25, MSMT17)", () => {
       expect(relMax).toBeLessThan(1e-4);
     }
   });
+});
+
+/** What no weights in circulation may lose: the embedding, to the bit, by the zeros that are written for dead channels. */
+describe("dead channels of trained weights", () => {
+  const OTHER = "real/osnet_x0_25_boxmot.torch2.0.onnx";
+  it.for([
+    [TRAINED, 572, 6],
+    [OTHER, 656, 150],
+  ] as const)(
+    "%s: %i weights become zeros, and no embedding changes",
+    async ([path, count, left], context) => {
+      const absent = missing(path);
+      if (absent) return context.skip(absent);
+      const bytes = readFixture(path);
+      const { graph, stateDict } = path.endsWith(".onnx")
+        ? openOnnxCheckpoint(bytes, { subject: path })
+        : openCheckpoint(bytes, { subject: path });
+      const model = lowerToOnnx(graph, stateDict);
+      expect(JSON.parse(model.metadata.get("osnet.zeroed") ?? "").count).toBe(count);
+      const subnormal = [...model.graph.initializers.values()].flatMap(({ dtype, data }) =>
+        dtype === "float32"
+          ? [...data].filter((value) => value !== 0 && Math.abs(Number(value)) < 2 ** -126)
+          : [],
+      );
+      expect(subnormal.length).toBeLessThanOrEqual(left);
+      const [written, kept] = [model, lowerToOnnx(graph, stateDict, { keepDenormals: true })].map(encodeOnnx);
+      for (const seed of [1, 2, 3, 4]) {
+        const images = seededImages(seed, 1, 256, 128);
+        if (written && kept) expect(await embed(written, images)).toEqual(await embed(kept, images));
+      }
+    },
+  );
 });

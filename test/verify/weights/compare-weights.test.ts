@@ -1,10 +1,11 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import type { OnnxOptions } from "../../../src/convert/export/onnx/index.js";
 import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
+import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
-import type { Fault, WeightsResult } from "../../../src/verify/report.js";
-import { compareWeights } from "../../../src/verify/weights/compare-weights.js";
+import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
 
 let checkpoint: Checkpoint;
@@ -15,9 +16,11 @@ beforeAll(() => {
 function compare(
   fold: boolean,
   change: (model: OnnxModel) => OnnxModel = (model) => model,
-): { readonly result: WeightsResult; readonly faults: readonly Fault[] } {
-  const { graph, stateDict } = checkpoint;
-  const bytes = convert(checkpoint, { fold });
+  of: Checkpoint = checkpoint,
+  options: OnnxOptions = {},
+): WeightsComparison {
+  const { graph, stateDict } = of;
+  const bytes = convert(of, { fold, ...options });
   const model = change(decodeOnnx(bytes, { subject: "model.onnx" }));
   const candidate = onnxCandidate({ bytes, whole: bytes }, model, graph, {
     name: "model.onnx",
@@ -40,6 +43,51 @@ function steps(value: number, count: number): number {
   bits[0] = (bits[0] ?? 0) + count;
   return array[0] ?? 0;
 }
+
+describe("weights that cannot be seen", () => {
+  const PATH = "conv2.0.conv2b.1.conv1.weight";
+  /** The fixture with a dead channel: its first 16 weights, of 256. */
+  const dead = (): Checkpoint => ({
+    ...checkpoint,
+    stateDict: withTensor(checkpoint.stateDict, PATH, (tensor) => ({
+      ...tensor,
+      data: Float32Array.from(toFloat64(tensor, PATH).data, (value, index) => (index < 16 ? 1e-41 : value)),
+    })),
+  });
+
+  it.each([true, false])("may be zeros, which count as the checkpoint's; folded %s", (fold) => {
+    const { result, faults, withZeros } = compare(fold, undefined, dead());
+    expect(faults).toEqual([]);
+    expect(result.identical).toBe(result.compared);
+    expect(result.zeroed?.count).toBe(16);
+    expect(result.zeroed?.bound).toBeLessThan(2 ** -10);
+    expect([...(withZeros?.get(PATH)?.data ?? [])].filter((value) => value === 0)).toHaveLength(16);
+  });
+
+  it("may stand as they are", () => {
+    const { result, faults } = compare(true, undefined, dead(), { keepDenormals: true });
+    expect(faults).toEqual([]);
+    expect(result.zeroed).toBeUndefined();
+  });
+
+  it("are no leave to set another to zero", () => {
+    const { faults } = compare(
+      true,
+      changeTensor(PATH, (tensor) => withValues(tensor, { 16: 0 })),
+      dead(),
+    );
+    expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["conv2.0.conv2b.1.conv1", "weights"]]);
+  });
+
+  it("are found from the checkpoint, not from what the file says", () => {
+    const zero = changeTensor(PATH, (tensor) => withValues(tensor, { 16: 0 }));
+    const lie = (model: OnnxModel): OnnxModel => ({
+      ...zero(model),
+      metadata: new Map(model.metadata).set("osnet.zeroed", '{"count":1,"bound":0}'),
+    });
+    expect(compare(true, lie).faults).toHaveLength(1);
+  });
+});
 
 describe("compareWeights", () => {
   it.each([
