@@ -9,18 +9,20 @@ const require = createRequire(import.meta.url);
 export const VERSION: string = versionIn("osnet-convert/package.json");
 
 /** The versions of this package and of the runtimes that are installed beside it, which a result depends on. */
-export const VERSIONS: Readonly<Record<string, string>> = Object.fromEntries([
-  ["osnet-convert", VERSION],
-  ...["onnxruntime-node", "@tensorflow/tfjs-core", "@tensorflow/tfjs-node"].flatMap((name) => {
-    const version = packageVersion(name);
-    return version === undefined ? [] : [[name, version]];
-  }),
-]);
+export function installedVersions(): Readonly<Record<string, string>> {
+  return Object.fromEntries([
+    ["osnet-convert", VERSION],
+    ...["onnxruntime-node", "@tensorflow/tfjs-core", "@tensorflow/tfjs-node"].flatMap((name) => {
+      const version = packageVersion(name);
+      return version === undefined ? [] : [[name, version]];
+    }),
+  ]);
+}
 
 /** Where and with what this process runs. */
 export function runFacts(seconds: number): RunFacts {
   return {
-    versions: { ...VERSIONS, node: process.versions.node },
+    versions: { ...installedVersions(), node: process.versions.node },
     platform: `${platform()} ${arch()}`,
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     threads: availableParallelism(),

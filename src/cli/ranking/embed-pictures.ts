@@ -5,7 +5,7 @@ import type { RealTensor } from "../../core/tensor.js";
 import type { Embedder } from "../../verify/embedder.js";
 import { photoTensor } from "../../verify/inputs/photos.js";
 import { type Io, progress } from "../terminal.js";
-import { VERSIONS } from "../versions.js";
+import { installedVersions } from "../versions.js";
 import { featureCache } from "./cache.js";
 import { picturePool } from "./pictures.js";
 
@@ -58,7 +58,7 @@ export async function embedPictures(
     backend,
     `${size.height}x${size.width}`,
     ...readAs,
-    ...Object.entries(VERSIONS).map(([name, version]) => `${name} ${version}`),
+    ...Object.entries(installedVersions()).map(([name, version]) => `${name} ${version}`),
   ]);
   const pool = picturePool(workers ?? Math.max(1, availableParallelism() - 1));
   const rows = new Map<string, Float32Array>();

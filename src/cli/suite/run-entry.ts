@@ -18,7 +18,7 @@ import { readModel } from "../models.js";
 import { tolerance as parseTolerance } from "../options.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
-import { runFacts, VERSIONS } from "../versions.js";
+import { installedVersions, runFacts } from "../versions.js";
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
 export interface OpenedEntry {
@@ -64,7 +64,7 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
     ...[...(shards?.values() ?? [])].map(sha256),
   ]);
   const facts = {
-    tool: VERSIONS,
+    tool: installedVersions(),
     files: await Promise.all(digests),
     images: await imagesDigest(images),
     names: [reference.name, candidate?.name ?? null],

@@ -1,0 +1,20 @@
+import { defineConfig, type RolldownOptions } from "rolldown";
+
+/**
+ * The commands as few files: each of the library's modules that Node finds, reads and links by itself costs time at the start. The
+ * library stays as tsc writes it. What a command loads late stays apart, and packages stay where npm has put them.
+ */
+const config: RolldownOptions = defineConfig({
+  input: {
+    "osnet-convert": "bin/osnet-convert.ts",
+    "osnet-verify": "bin/osnet-verify.ts",
+    // Files that the commands start as processes and threads, by these names.
+    worker: "src/cli/suite/worker.ts",
+    "picture-worker": "src/cli/ranking/picture-worker.ts",
+  },
+  platform: "node",
+  external: (id) => !/^[./]/.test(id),
+  output: { dir: "dist/bin", chunkFileNames: "[name]-[hash].js", cleanDir: true, comments: false },
+});
+
+export default config;
