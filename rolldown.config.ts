@@ -13,7 +13,8 @@ const config: RolldownOptions = defineConfig({
     "picture-worker": "src/cli/ranking/picture-worker.ts",
   },
   platform: "node",
-  external: (id) => !/^[./]/.test(id),
+  transform: { target: "node20" },
+  external: (id) => !/^[./]|^@oxc-project/.test(id),
   output: { dir: "dist/bin", chunkFileNames: "[name]-[hash].js", cleanDir: true, comments: false },
 });
 
