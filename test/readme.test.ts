@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { transformWithOxc } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { blocks } from "./support/markdown.js";
 
@@ -14,6 +15,43 @@ const DOCUMENTS = [
   ["README.md", 3],
   ["docs/library.md", 1],
 ] as const;
+
+it("TypeScript examples compile under strict, as do the package's declarations", () => {
+  // Inside the package, so that it is found by its own name.
+  const folder = mkdtempSync(join(ROOT, "demo", "examples-"));
+  try {
+    const options = {
+      strict: true,
+      skipLibCheck: false,
+      noEmit: true,
+      module: "nodenext",
+      target: "es2022",
+      lib: ["es2023"],
+      types: ["node"],
+    };
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({ compilerOptions: options, include: ["*.ts"] }),
+    );
+    for (const [document] of DOCUMENTS)
+      blocks(document, "ts").forEach((text, index) => {
+        writeFileSync(join(folder, `${document.replace(/\W/g, "-")}-${index}.ts`), text);
+      });
+    for (const part of ["", "/arch", "/convert", "/verify"])
+      writeFileSync(join(folder, `all${part.slice(1)}.ts`), `export * from "osnet-convert${part}";\n`);
+    const { stdout } = spawnSync(join(ROOT, "node_modules/.bin/tsc"), ["-p", folder, "--pretty", "false"], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    // TensorFlow.js's own declarations need the DOM's.
+    const errors = stdout
+      .split("\n")
+      .filter((line) => /error TS/.test(line) && !/@(tensorflow|webgpu)\//.test(line));
+    expect(errors).toEqual([]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
 
 /** Commands of the console blocks that use bundled files, each with the output that the document shows for it. */
 function commandsOf(document: string): readonly { readonly command: string; readonly output: string }[] {
@@ -67,10 +105,10 @@ describe.each(DOCUMENTS)("%s", (document, least) => {
 
   it.each(blocks(document, "ts").map((text, index) => [index + 1, text] as const))(
     "example %i prints what it says",
-    (_index, text) => {
+    async (_index, text) => {
       // Inside the package, so that it is found by its own name.
       const file = join(ROOT, "demo", "readme-example.mjs");
-      writeFileSync(file, text);
+      writeFileSync(file, (await transformWithOxc(text, "example.ts")).code);
       try {
         const expected = [...text.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)]
           .map(([, comment]) => comment)
