@@ -1,5 +1,6 @@
 import { encode } from "jpeg-js";
 import { mulberry32 } from "../../src/core/random.js";
+import { encodePng } from "./png.js";
 
 /** What is rendered; the same for the same seed, on every machine. */
 export interface PictureSetOptions {
@@ -15,6 +16,8 @@ export interface PictureSetOptions {
   readonly junk?: number;
   readonly height?: number;
   readonly width?: number;
+  /** What the files hold, whatever their names say: decoders differ on JPEG, and on PNG they do not. */
+  readonly format?: "jpeg" | "png";
 }
 
 type Colour = readonly [red: number, green: number, blue: number];
@@ -52,9 +55,14 @@ export function pictureSet({
   junk = 2,
   height = 64,
   width = 32,
+  format = "jpeg",
 }: PictureSetOptions = {}): ReadonlyMap<string, Uint8Array> {
   const random = mulberry32(seed);
   const colour = (): Colour => [60 + 170 * random(), 60 + 170 * random(), 60 + 170 * random()];
+  const grey = (): Colour => {
+    const level = 90 + 50 * random();
+    return [level, level, level];
+  };
   const person = (): Person => ({
     skin: [150 + 80 * random(), 110 + 60 * random(), 90 + 50 * random()],
     top: colour(),
@@ -66,10 +74,10 @@ export function pictureSet({
   const views = Array.from(
     { length: cameras },
     (): Camera => ({
-      ground: colour(),
-      wall: colour(),
-      light: 0.75 + 0.4 * random(),
-      tint: [12 * random() - 6, 12 * random() - 6, 12 * random() - 6],
+      ground: grey(),
+      wall: grey(),
+      light: 0.9 + 0.15 * random(),
+      tint: [8 * random() - 4, 8 * random() - 4, 8 * random() - 4],
     }),
   );
   const files = new Map<string, Uint8Array>();
@@ -78,7 +86,7 @@ export function pictureSet({
     if (!view) throw new Error(`no camera ${camera}`);
     const frame = String(files.size).padStart(6, "0");
     const name = `${pid}_c${camera + 1}s1_${frame}_00.jpg`;
-    files.set(`${folder}/${name}`, render(who, view, { height, width }, random));
+    files.set(`${folder}/${name}`, render(who, view, { height, width, format }, random));
   };
   for (let pid = 1; pid <= identities; pid++) {
     const who = person();
@@ -97,7 +105,7 @@ export function pictureSet({
 function render(
   { skin, top, legs, stripes, bag, build }: Person,
   { ground, wall, light, tint }: Camera,
-  { height, width }: { readonly height: number; readonly width: number },
+  { height, width, format }: Required<Pick<PictureSetOptions, "height" | "width" | "format">>,
   random: () => number,
 ): Uint8Array {
   const data = new Uint8Array(4 * height * width);
@@ -120,5 +128,7 @@ function render(
         );
       data[4 * (y * width + x) + 3] = 255;
     }
-  return new Uint8Array(encode({ data, width, height }, 90).data);
+  if (format === "jpeg") return new Uint8Array(encode({ data, width, height }, 90).data);
+  const pixels = data.filter((_, index) => index % 4 < 3);
+  return encodePng(width, height, pixels);
 }

@@ -78,37 +78,43 @@ export function evaluateQuery(
   const pid = queryLabels.pids[query] as number;
   const camid = queryLabels.camids[query] as number;
   const { pids, camids } = galleryLabels;
-  const matches: number[] = [];
-  let nearest = -1;
-  for (let g = 0; g < distances.length; g++) {
-    if (pids[g] === pid) {
-      if (camids[g] === camid) continue;
-      matches.push(g);
-    }
-    if (nearest < 0 || (distances[g] as number) < (distances[nearest] as number)) nearest = g;
-  }
+  const matches = imagesOf(pid, galleryLabels)
+    .filter((g) => camids[g] !== camid)
+    .sort((a, b) => (distances[a] as number) - (distances[b] as number) || a - b);
   const count = matches.length;
-  if (count === 0) return { ...NO_MATCH, query, nearest };
-  matches.sort((a, b) => (distances[a] as number) - (distances[b] as number) || a - b);
   const places = Float64Array.from(matches, (g) => distances[g] as number);
-  const farthest = places[count - 1] as number;
-  // before[p]: images, matches aside, that come before the match at place p and after the one before it.
+  const [first = Number.NEGATIVE_INFINITY, farthest = first] = [places[0], places[count - 1]];
+  const { starts, scale } = startsOf(places);
+  // before[p]: images of others that are nearer than the match at place p, and not than the one before it.
   const before = new Uint32Array(count + 1);
-  const beforeBest = new Uint32Array(count + 1);
-  const beforeWorst = new Uint32Array(count + 1);
+  const tied: number[] = [];
+  let nearest = -1;
+  let least = Number.POSITIVE_INFINITY;
   for (let g = 0; g < distances.length; g++) {
     const distance = distances[g] as number;
-    if (distance > farthest || pids[g] === pid) continue;
-    const worst = lowerBound(places, distance);
-    let stable = worst;
-    let best = worst;
-    while (best < count && places[best] === distance) {
-      if ((matches[best] as number) < g) stable = best + 1;
-      best++;
+    if (pids[g] === pid) continue;
+    if (distance < least || nearest < 0) {
+      least = distance;
+      nearest = g;
     }
+    if (distance > farthest) continue;
+    let place = distance > first ? (starts[((distance - first) * scale) | 0] as number) : 0;
+    while ((places[place] as number) < distance) place++;
+    if (places[place] === distance) tied.push(g);
+    else before[place] = (before[place] as number) + 1;
+  }
+  const [match = -1] = matches;
+  if (match >= 0 && (nearest < 0 || first < least || (first === least && match < nearest))) nearest = match;
+  if (count === 0) return { ...NO_MATCH, query, nearest };
+  const [best, worst] = [before.slice(), before.slice()];
+  for (const g of tied) {
+    const distance = distances[g] as number;
+    let place = lowerBound(places, distance);
+    worst[place] = (worst[place] as number) + 1;
+    let stable = place;
+    for (; places[place] === distance; place++) if ((matches[place] as number) < g) stable = place + 1;
     before[stable] = (before[stable] as number) + 1;
-    beforeWorst[worst] = (beforeWorst[worst] as number) + 1;
-    beforeBest[best] = (beforeBest[best] as number) + 1;
+    best[place] = (best[place] as number) + 1;
   }
   const stable = precisionOf(before, count);
   return {
@@ -116,13 +122,54 @@ export function evaluateQuery(
     isValid: true,
     firstMatch: stable.first,
     ap: stable.ap,
-    apBest: precisionOf(beforeBest, count).ap,
-    apWorst: precisionOf(beforeWorst, count).ap,
-    firstMatchWorst: 1 + (beforeWorst[0] as number),
+    apBest: tied.length === 0 ? stable.ap : precisionOf(best, count).ap,
+    apWorst: tied.length === 0 ? stable.ap : precisionOf(worst, count).ap,
+    firstMatchWorst: 1 + (worst[0] as number),
     inp: count / stable.last,
     nearest,
     matches: count,
   };
+}
+
+/** Gallery positions of each identity, found once for a gallery. */
+const positions = new WeakMap<Labels, ReadonlyMap<number, readonly number[]>>();
+
+function imagesOf(pid: number, labels: Labels): readonly number[] {
+  let known = positions.get(labels);
+  if (!known) {
+    const found = new Map<number, number[]>();
+    for (const [g, own] of labels.pids.entries()) {
+      const images = found.get(own);
+      if (images) images.push(g);
+      else found.set(own, [g]);
+    }
+    known = found;
+    positions.set(labels, known);
+  }
+  return known.get(pid) ?? [];
+}
+
+const BUCKETS = 512;
+
+/**
+ * Where to look for a distance's place among the matches, which saves a binary search: the distances from the first to the
+ * last match are cut into buckets, and `starts[b]` is the number of matches in earlier ones, all of which are nearer than
+ * anything in bucket b, as a bucket's number grows with the distance.
+ */
+function startsOf(places: Float64Array): { readonly starts: Uint32Array; readonly scale: number } {
+  const first = places[0] ?? 0;
+  const range = (places[places.length - 1] ?? 0) - first;
+  const scale = range > 0 && range < Number.POSITIVE_INFINITY ? (BUCKETS - 1) / range : 0;
+  const starts = new Uint32Array(BUCKETS + 1);
+  // A range so small that its scale is infinite has its buckets in no order: then all search starts at the first.
+  if (!Number.isFinite(scale)) return { starts, scale: 0 };
+  for (const place of places) {
+    const bucket = ((place - first) * scale) | 0;
+    starts[bucket + 1] = (starts[bucket + 1] as number) + 1;
+  }
+  for (let bucket = 1; bucket <= BUCKETS; bucket++)
+    starts[bucket] = (starts[bucket] as number) + (starts[bucket - 1] as number);
+  return { starts, scale };
 }
 
 const NO_MATCH = {
