@@ -1,11 +1,12 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { transformWithOxc } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { blocks } from "./support/markdown.js";
+import { pictureSet } from "./support/picture-set.js";
 
 /** What the README and the guides show runs, as written. */
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -78,6 +79,9 @@ describe.each(DOCUMENTS)("%s", (document, least) => {
   const folder = mkdtempSync(join(tmpdir(), "osnet-readme-"));
   beforeAll(() => {
     symlinkSync(join(ROOT, "fixtures"), join(folder, "fixtures"));
+    mkdirSync(join(folder, "crops"));
+    for (const [path, bytes] of [...pictureSet()].slice(0, 10))
+      writeFileSync(join(folder, "crops", basename(path)), bytes);
   });
   afterAll(() => {
     rmSync(folder, { recursive: true });

@@ -4,6 +4,7 @@ export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
 export { type BaselineOptions, compareToBaseline } from "./baseline.js";
 export type { Candidate, Side } from "./candidate/candidate.js";
+export { type Embedder, type EmbedderOptions, openEmbedder } from "./embedder.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./inputs/choose-images.js";
 export { defaultSize, seededImages } from "./inputs/images.js";
 export { decodePhoto, photoTensor } from "./inputs/photos.js";
@@ -11,6 +12,17 @@ export type { Pixels } from "./inputs/refusals.js";
 export { measure, type TensorMetrics } from "./metrics.js";
 export { type OpenOptions, openVerification } from "./open.js";
 export type { NamedBytes } from "./open-file.js";
+export {
+  type CompareOptions,
+  compareRankings,
+  type RankingComparison,
+  type RankingLabels,
+  type RankingParity,
+} from "./ranking/compare.js";
+export { type DistanceMetric, type DistanceRows, distanceRows } from "./ranking/distances.js";
+export { evaluateRanking, type Labels, type QueryResult, type RankingFigures } from "./ranking/evaluate.js";
+export type { RankingReport } from "./ranking/report.js";
+export { type RerankOptions, rerankedRows } from "./ranking/rerank.js";
 export { evaluate } from "./reference/index.js";
 export type {
   BaselineComparison,

@@ -203,12 +203,17 @@ function sideOf(
   const matrix = (pictures: readonly Picture[]): RealTensor => {
     const all = pictures.map(({ path }) => rows.get(path) ?? new Float32Array());
     const width = all[0]?.length ?? 0;
-    const data = new Float64Array(all.length * width);
+    const isSingle = all.every((row) => row instanceof Float32Array);
+    const data = new (isSingle ? Float32Array : Float64Array)(all.length * width);
     for (const [index, row] of all.entries()) {
       data.set(row, index * width);
       if (!row.every(Number.isFinite)) bad.add(pictures[index]?.path ?? "");
     }
-    return expectFeatures({ dtype: "float64", shape: [all.length, width], data }, party.name);
+    const shape = [all.length, width];
+    return expectFeatures(
+      data instanceof Float32Array ? { dtype: "float32", shape, data } : { dtype: "float64", shape, data },
+      party.name,
+    );
   };
   const [q, g] = [matrix(queries), matrix(gallery)];
   return { rows: (rerank ? rerankedRows : distanceRows)(q, g, distance), nonFinite: bad.size };

@@ -3,9 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareToBaseline } from "../../../src/verify/baseline.js";
 import { renderHtml } from "../../../src/verify/reports/html/report.js";
 import { renderSuite } from "../../../src/verify/reports/index.js";
+import { renderRanking } from "../../../src/verify/reports/ranking/index.js";
 import { browserMissing, openBrowser } from "../../support/browser.js";
 import { createFolder, type Folder } from "../../support/folder.js";
 import { HOSTILE, hostileReport } from "../../support/hostile.js";
+import { hostileRanking } from "../../support/hostile-ranking.js";
 import { openPage, seriousFindings } from "../../support/pages.js";
 import { realReport, suiteOf } from "../../support/report-pages.js";
 
@@ -23,6 +25,7 @@ describe.skipIf(absent)(`HTML reports in Chromium ${absent || ""}`, () => {
     pages.passing = await renderHtml(good);
     pages.failing = await renderHtml(compareToBaseline(bad, good, { name: "yesterday.json" }));
     pages.suite = await renderSuite(suiteOf(40, good, bad), "html");
+    pages.ranking = await renderRanking(hostileRanking(HOSTILE.join(" ")), "html");
     pages.hostile = await renderHtml(hostileReport(HOSTILE.join(" ")));
     folder = await createFolder(
       Object.fromEntries(Object.entries(pages).map(([name, html]) => [`${name}.html`, html])),
@@ -40,6 +43,8 @@ describe.skipIf(absent)(`HTML reports in Chromium ${absent || ""}`, () => {
     ["suite", 1280, "light"],
     ["suite", 390, "dark"],
     ["hostile", 390, "light"],
+    ["ranking", 390, "light"],
+    ["ranking", 1280, "dark"],
   ] as const)(
     "%s at %i px, %s: no error or request, nothing cut off, nothing serious from axe",
     async (name, width, theme) => {
