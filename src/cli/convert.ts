@@ -1,13 +1,14 @@
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
 import type { WeightsFormat } from "../convert/formats/sniff.js";
 import type { Paint } from "../core/text.js";
+import { expectNotInputs } from "../node/index.js";
 import type { ParityReport } from "../verify/report.js";
 import { leftOut } from "./beyond.js";
 import { badArgument } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
 import type { ExitStatus } from "./program.js";
-import { weightsLeftBehind } from "./replaced.js";
+import { ownNames, sweepWeights, weightsLeftBehind } from "./replaced.js";
 import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
@@ -59,12 +60,17 @@ export async function convert(
   const force = options.force ?? false;
   const written = basename(displayName(output));
   await expectOutput(output, to === "tfjs", force);
+  await expectNotInputs([output], [input, options.like, options.arch]);
   const sink = await SINKS[to](options, io);
   await expectBeside(output, sink.beside?.(written) ?? [], force);
+  await expectNotInputs(
+    (sink.beside?.(written) ?? []).map((name) => join(dirname(output), name)),
+    [input, options.like, options.arch],
+  );
   const source = await openSource(input, from, options, io);
   const dropped = leftOut(source, targetOf(to, options), options);
   const lifted = options.verify ? await verifyLifted(source, options) : undefined;
-  const made = sink.encode(source, written);
+  const made = sink.encode(source, written, await ownNames(output, sink.beside?.(written) ?? []));
   const encoded = { ...made, notes: [...made.notes, ...dropped] };
 
   const check = async (files: Written): Promise<Verdict | undefined> =>
@@ -84,6 +90,7 @@ export async function convert(
     io,
   );
   source.close();
+  if (passed(verdict)) await sweepWeights(output);
   await announce({ source, lifted, output, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
 }

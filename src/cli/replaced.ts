@@ -1,7 +1,42 @@
-import { lstat } from "node:fs/promises";
-import { basename } from "node:path";
+import { createHash } from "node:crypto";
+import { lstat, readdir, readFile, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { readInput } from "../node/index.js";
+import type { NameBeside } from "./sinks/sink.js";
+
+/**
+ * A model and its weight file are two files, and only one can be renamed at a time. What stands beside a model that is replaced
+ * stays as it is until the new model has its name: the new weights get a name of their own, `m.onnx.1f0c9a7b.data`.
+ */
+
+/** Whether a name is one that weights beside a model get: `m.onnx.data`, or with eight digits of their SHA-256. */
+function isOwn(name: string, model: string): boolean {
+  return name.startsWith(`${model}.`) && /^([0-9a-f]{8}\.)?data$/.test(name.slice(model.length + 1));
+}
+
+/**
+ * Names for the files beside an output: the usual ones, unless a model is there that may refer to a file of that name with
+ * another content.
+ *
+ * @param usual the names that the files have where nothing is in their way
+ */
+export async function ownNames(output: string, usual: readonly string[]): Promise<NameBeside> {
+  const taken = new Map<string, Uint8Array>();
+  const isThere = output !== "-" && usual.length > 0 && (await lstat(output).catch(() => undefined));
+  if (isThere)
+    for (const name of usual) {
+      const path = join(dirname(output), name);
+      const found = await lstat(path).catch(() => undefined);
+      if (found) taken.set(name, found.isFile() ? await readFile(path) : new Uint8Array());
+    }
+  return (name, data) => {
+    const earlier = taken.get(name);
+    if (!earlier || Buffer.compare(earlier, data) === 0) return name;
+    const digest = createHash("sha256").update(data).digest("hex").slice(0, 8);
+    return name.replace(/data$/, `${digest}.data`);
+  };
+}
 
 /**
  * The weights beside an ONNX model that is about to be replaced, which nothing will refer to afterwards. Only a file that
@@ -14,18 +49,53 @@ export async function weightsLeftBehind(
   output: string,
   beside: readonly string[],
 ): Promise<string | undefined> {
-  const path = `${output}.data`;
-  const found = await lstat(path).catch(() => undefined);
-  if (output === "-" || beside.includes(basename(path)) || !found?.isFile()) return undefined;
+  const own = await ownFiles(output);
+  const used = own.length > 0 ? await referredTo(output) : undefined;
+  for (const name of own.filter((name) => used?.includes(name))) {
+    const path = join(dirname(output), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (!beside.includes(name) && found?.isFile()) return path;
+  }
+  return undefined;
+}
+
+/** The names beside an output that its own weights have, or had. */
+async function ownFiles(output: string): Promise<readonly string[]> {
+  if (output === "-") return [];
+  const names = await readdir(dirname(output)).catch(() => []);
+  return names.filter((name) => isOwn(name, basename(output)));
+}
+
+/** The files that a model has weights in; undefined for what is no model that can be read, or is not there. */
+async function referredTo(output: string): Promise<readonly string[] | undefined> {
+  const found = output === "-" ? undefined : await lstat(output).catch(() => undefined);
+  if (!found?.isFile()) return undefined;
   const { zerosForAbsent } = await import("../convert/formats/refusals.js");
   const { decodeOnnx } = await import("../convert/formats/onnx/decode.js");
   try {
     const bytes = await readInput(output);
-    const { missing } = decodeOnnx(bytes, { subject: basename(output), absent: zerosForAbsent() });
-    return missing?.includes(basename(path)) ? path : undefined;
+    return decodeOnnx(bytes, { subject: basename(output), absent: zerosForAbsent() }).missing ?? [];
   } catch (error) {
     // What is no model that can be read refers to nothing that we know of.
     if (error instanceof InputError) return undefined;
     throw error;
+  }
+}
+
+/** No conversion takes as long between its weights and its model. */
+const ABANDONED_MS = 3_600_000;
+
+/**
+ * Removes weights of a model's own that a killed process left: their name is their content's, so that it is no file that
+ * anybody else has put there, and the model does not refer to them.
+ */
+export async function sweepWeights(output: string): Promise<void> {
+  const names = (await ownFiles(output)).filter((name) => name !== `${basename(output)}.data`);
+  const used = names.length > 0 ? await referredTo(output) : undefined;
+  for (const name of names) {
+    const path = join(dirname(output), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (used && !used.includes(name) && found?.isFile() && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(path, { force: true }).catch(() => undefined);
   }
 }

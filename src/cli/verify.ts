@@ -2,7 +2,14 @@ import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { PixelOrder } from "../convert/export/preprocess.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
-import { expectWritable, isFolder, openInput, type ReadProgress, sweepTemporaries } from "../node/index.js";
+import {
+  expectNotInputs,
+  expectWritable,
+  isFolder,
+  openInput,
+  type ReadProgress,
+  sweepTemporaries,
+} from "../node/index.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { compareToBaseline } from "../verify/baseline.js";
 import { openVerification } from "../verify/open.js";
@@ -88,6 +95,13 @@ export async function verifyFiles(
   const reference = referenceOf(second, options);
   const reports = options.report ?? [];
   const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
+  await expectNotInputs(reports, [
+    candidate,
+    reference,
+    options.baseline,
+    options.arch,
+    ...(options.input ?? []),
+  ]);
   for (const path of reports) {
     await expectWritable(path, true);
     await sweepTemporaries(dirname(path));

@@ -23,7 +23,10 @@ export async function writeChecked<T>(
 
 interface WriteOptions<Temporary, T> {
   readonly force: boolean;
-  /** A file that only the one replaced referred to: it goes once the new files have their names. */
+  /**
+   * A file that only the one replaced referred to: it goes once the new files have their names, which have its mode if they
+   * are new.
+   */
   readonly obsolete?: string | undefined;
   readonly check: (temporary: Temporary) => Promise<T>;
   readonly accept: (result: T) => boolean;
@@ -51,6 +54,10 @@ export async function writeFilesChecked<T>(
     check: () => check(temporaries),
     accept,
     appear: async () => {
+      const mode = obsolete === undefined ? undefined : (await stat(obsolete).catch(() => undefined))?.mode;
+      if (mode !== undefined)
+        for (const temporary of [...temporaries.values()].slice(1))
+          await chmod(temporary, mode & 0o777).catch(() => undefined);
       await appear([...temporaries], force);
       // The new files are whole, whether or not this can be removed.
       if (obsolete !== undefined) await rm(obsolete, { force: true }).catch(() => undefined);
@@ -113,6 +120,8 @@ async function appear(
   const earlier: (readonly [path: string, aside: string | undefined])[] = [];
   try {
     for (const [path, temporary] of others) earlier.push([path, await place(temporary, path, force)]);
+    // The names of what it refers to are on the disk before it is.
+    if (main && others.length > 0) await syncFolder(dirname(main[0]));
     if (main) await rm((await place(main[1], main[0], force)) ?? main[1], { force: true });
   } catch (error) {
     for (const [path, aside] of earlier) await (aside ? rename(aside, path) : rm(path, { force: true }));
@@ -267,6 +276,18 @@ async function replace(temporary: string, path: string): Promise<string | undefi
     throw error;
   }
   return existed ? aside : undefined;
+}
+
+/** Where a folder can be synced; some systems do not open one. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path).catch(() => undefined);
+  try {
+    await folder?.sync();
+  } catch {
+    // What was written is synced itself.
+  } finally {
+    await folder?.close();
+  }
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

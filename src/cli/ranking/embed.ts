@@ -3,7 +3,7 @@ import { encodeNpy } from "../../convert/formats/npy.js";
 import { encodeNpz } from "../../convert/formats/npz.js";
 import { encodeSafetensors } from "../../convert/formats/safetensors.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
-import { expectWritable, writeFilesChecked } from "../../node/index.js";
+import { expectNotInputs, expectWritable, writeFilesChecked } from "../../node/index.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import type { Io } from "../terminal.js";
@@ -25,6 +25,7 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
   const list = `${out.slice(0, -extname(out).length)}.txt`;
   await expectWritable(out, force);
   await expectWritable(list, force);
+  await expectNotInputs([out, list], [model, options.arch]);
   const { dataset, folder } = openDataset(options.data);
   const all = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
   const embedder = await readEmbedder(model, options, io);

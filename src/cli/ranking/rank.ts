@@ -1,7 +1,7 @@
 import { extname } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { expectWritable } from "../../node/index.js";
+import { expectNotInputs, expectWritable } from "../../node/index.js";
 import { compareRankings } from "../../verify/ranking/compare.js";
 import { type Dataset, datasetFacts, labelsOf, type Picture } from "../../verify/ranking/dataset.js";
 import {
@@ -47,6 +47,10 @@ export async function rankCommand(
 ): Promise<ExitStatus> {
   const reports = (options.report ?? []).map((path) => ({ path, format: rankingFormat(path) }));
   for (const { path } of reports) await expectWritable(path, true);
+  await expectNotInputs(
+    reports.map(({ path }) => path),
+    [...candidates, options.reference, options.arch],
+  );
   const { report, folder } = await rankModels(candidates, options, io);
   for (const { path, format } of reports) {
     const isShown = format === "html" && options.pictures === true;

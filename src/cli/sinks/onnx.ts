@@ -21,12 +21,15 @@ export async function onnxSink(options: OnnxSinkOptions, io: Io): Promise<Sink> 
   const hasSidecar = options.externalData ?? like?.externalData ?? false;
   const notes = (like?.notes ?? []).map((note) => `like ${options.like}: ${note}`);
   return {
-    ...paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }, name) => {
+    ...paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }, name, nameBeside) => {
       const model = lowerToOnnx(graph, stateDict, { ...keptResults(outputs), ...exported });
       const all = [...notes, ...zerosNote(model.metadata)];
       if (!hasSidecar) return { bytes: encodeOnnx(model), notes: all };
-      const [sidecar] = sidecarsOf(name);
-      const { bytes, data } = encodeOnnxFiles(model, sidecar);
+      const [usual] = sidecarsOf(name);
+      const encoded = encodeOnnxFiles(model, usual);
+      const sidecar = nameBeside?.(usual, encoded.data) ?? usual;
+      // The model names its weight file.
+      const { bytes, data } = sidecar === usual ? encoded : encodeOnnxFiles(model, sidecar);
       return { bytes, beside: new Map([[sidecar, data]]), notes: all };
     }),
     ...(hasSidecar ? { beside: sidecarsOf } : {}),

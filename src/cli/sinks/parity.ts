@@ -6,7 +6,7 @@ import { formatCosine } from "../../core/text.js";
 import type { TfjsBackendName } from "../../verify/backends/backend.js";
 import type { ParityReport, Tolerance } from "../../verify/report.js";
 import { type Io, progress } from "../terminal.js";
-import type { Encoded, Sink, Source, Verdict } from "./sink.js";
+import type { Sink, Verdict } from "./sink.js";
 
 /** The options of every converted model: those of the writers, under the same names. */
 export interface ModelSinkOptions extends ModelOptions {
@@ -46,7 +46,7 @@ function roundedUp(value: number): string {
 export function paritySink(
   { tolerance }: ModelSinkOptions,
   io: Io,
-  encode: (source: Source, output: string) => Encoded,
+  encode: Sink["encode"],
   backend?: TfjsBackendName,
 ): Sink {
   return {
