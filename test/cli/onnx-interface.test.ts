@@ -45,7 +45,9 @@ describe("osnet-convert pth2onnx --external-data", () => {
     for (const _ of [1, 2]) expect(await write()).toMatch(/\nwrote m\.onnx, 0\.9 MB, not verified\n$/);
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
     await write("--external-data");
-    expect(await write()).toMatch(/\nremoved m\.onnx\.[0-9a-f]{8}\.data, the weights of the model that was replaced\n$/);
+    expect(await write()).toMatch(
+      /\nremoved m\.onnx\.[0-9a-f]{8}\.data, the weights of the model that was replaced\n$/,
+    );
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
   });
 
@@ -73,9 +75,7 @@ describe("osnet-convert pth2onnx --like", () => {
     const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx"];
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout.toString()).toMatch(
-      /verified: 459 layers and 24 gates, each recomputed in float64, match/,
-    );
+    expect(stdout.toString()).toMatch(/verified: 459 layers and 24 gates, each recomputed in float64, match/);
     expect(interfaceOf(decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" }))).toEqual({
       opset: 13,
       inputs: [{ name: "input.1", dtype: "float16", shape: [3, 3, 64, 32] }],
