@@ -6,8 +6,8 @@ import type { DistanceMetric } from "./distances.js";
 /**
  * How much worse than the reference a candidate may rank and pass.
  *
- * A tenth of a point of mAP or rank-1 is a third of what two training runs with other seeds differ by, and on Market-1501 three
- * queries; one query in a hundred may have another nearest image, since pictures of one track are often at nearly one distance.
+ * A tenth of a point of mAP or rank-1 is the last digit that is reported, and on Market-1501 three queries; one query in a
+ * hundred may have another nearest image, since pictures of one track are often at nearly one distance.
  */
 export interface RankingLimits {
   /** Share of mAP, 0 to 1. Default 0.001. */

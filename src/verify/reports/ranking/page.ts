@@ -120,7 +120,7 @@ function candidateSection(
         )}</ul>`;
   return html`<section id="${id}" aria-labelledby="${id}-h"><h2 id="${id}-h">${party.name}</h2>${faults}
 <ul>${parity.mAP && parity.rank1 ? html`<li>mAP ${changeText(parity.mAP)}; rank-1 ${changeText(parity.rank1)}</li>` : ""}${orderTexts(candidate).map((line) => html`<li>${line}</li>`)}</ul>
-<h3>Change per query</h3>${queryChanges.length > 0 ? changeChart(candidate, isLabelled) : ""}
+<h3>Change per query</h3>${queryChanges.some((change) => change !== 0) ? changeChart(candidate, isLabelled) : html`<p>No query ranks better or worse.</p>`}
 ${worst.length > 0 ? html`<h3>${plural(worst.length, "query", "queries")} that lost most</h3>${worst.map((query) => worstQuery(query, pictures))}` : ""}</section>`;
 }
 
