@@ -5,15 +5,17 @@ import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.
 import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/index.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
+import { isDType } from "../../src/core/tensor-cast.js";
 import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backends/backend.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
+import { DEVIATION, MEAN } from "../../src/verify/inputs/photos.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { LayerResult, ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js";
 import { SMALL } from "../support/osnet.js";
-import { candidateOf, FORMS, RUNTIMES } from "./candidates.js";
+import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
 import { scaled } from "./scaled.js";
@@ -46,6 +48,12 @@ const LEVELS: readonly Level[] = ["disabled", "basic", "extended", "all"];
 /** Scales of the images, and of what convolutions give their norms. */
 const SCALES = [1e-3, 1e3] as const;
 
+/** Scales that are tried in a few forms only. */
+const FAR_SCALES = [1e-6, 1e6] as const;
+
+/** In how many forms, in turn. */
+const FEW = 2;
+
 /**
  * Right models, judged one by one.
  *
@@ -71,20 +79,84 @@ async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestC
     }
     yield* asOnnx(subject);
     yield* asTfjs(subject);
+    let turn = TINY_FAMILIES.indexOf(family);
+    for await (const [more, says] of unusual(family, checkpoint, images))
+      for (let step = 0; step < FEW; step++)
+        yield* inAllForms(more, says, undefined, [FORMS[turn++ % FORMS.length] ?? "onnx"]);
   }
   if (only !== undefined) return;
   for (const family of FAMILIES) yield* ofRealSize(family);
   yield* trained();
 }
 
+/** Pictures that are flat in whole or in part, channels that are dead, and numbers that are far from 1. */
+async function* unusual(
+  family: TinyFamily,
+  checkpoint: Checkpoint,
+  images: Tensor<"float32">,
+): AsyncGenerator<readonly [subject: Subject, says: string]> {
+  const rows = IMAGES.height / 4;
+  const pixels: readonly (readonly [says: string, level: number, isFlat: (row: number) => boolean])[] = [
+    ["black pictures", 0, () => true],
+    ["white pictures", 1, () => true],
+    ["letterboxed pictures", 0.5, (row) => row < rows || row >= 3 * rows],
+  ];
+  for (const [says, level, isFlat] of pixels)
+    yield [await subjectOf(family, checkpoint, withFlat(images, level, isFlat)), says];
+  yield [await subjectOf(family, withDeadChannels(checkpoint), images), "dead channels"];
+  for (const scale of FAR_SCALES) {
+    yield [await subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`];
+    yield [await subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`];
+  }
+}
+
+/** Normalised images, rows of which have one colour. */
+function withFlat(
+  { data, ...rest }: Tensor<"float32">,
+  level: number,
+  isFlat: (row: number) => boolean,
+): Tensor<"float32"> {
+  const { height, width } = IMAGES;
+  return {
+    ...rest,
+    data: data.map((value, i) => {
+      const channel = Math.floor(i / (height * width)) % 3;
+      if (!isFlat(Math.floor(i / width) % height)) return value;
+      return (level - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1);
+    }),
+  };
+}
+
+/** Every fifth channel of every batch norm is constant: trained networks have such. */
+function withDeadChannels(checkpoint: Checkpoint): Checkpoint {
+  const norms = new Set(
+    checkpoint.graph.nodes.flatMap(({ op, parameters }) =>
+      op.kind === "batchNorm" ? (parameters.weight ?? []) : [],
+    ),
+  );
+  const stateDict = new Map(
+    [...checkpoint.stateDict].map(([path, tensor]) =>
+      norms.has(path) && isDType(tensor, "float32")
+        ? [path, { ...tensor, data: tensor.data.map((value, i) => (i % 5 === 3 ? 0 : value)) }]
+        : [path, tensor],
+    ),
+  );
+  return { ...checkpoint, stateDict };
+}
+
 function times({ data, ...rest }: Tensor<"float32">, scale: number): Tensor<"float32"> {
   return { ...rest, data: data.map((value) => value * scale) };
 }
 
-function* inAllForms(subject: Subject, weights: string, kind?: string): Generator<HonestCandidate> {
+function* inAllForms(
+  subject: Subject,
+  weights: string,
+  kind?: string,
+  forms: readonly Form[] = FORMS,
+): Generator<HonestCandidate> {
   const { graph, stateDict } = subject.checkpoint;
   const right = { operator: "", says: "", layers: [], causes: [], kinds: [], network: { graph, stateDict } };
-  for (const form of FORMS) {
+  for (const form of forms) {
     const file = candidateOf(right, form, subject.images);
     const backend = RUNTIMES[form];
     if (!file) continue;

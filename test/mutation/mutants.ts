@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../src/arch/index.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
+import { faultLayers } from "../../src/verify/faults.js";
 import { chooseImages } from "../../src/verify/inputs/choose-images.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import type { Fault, ParityReport } from "../../src/verify/report.js";
@@ -42,6 +43,8 @@ export interface Sample {
   readonly families?: number;
   /** The family whose turns are taken. Undefined: all. */
   readonly only?: TinyFamily;
+  /** Which operators, by what their names contain. Undefined: all. */
+  readonly operator?: RegExp;
 }
 
 /** Mutants of every operator, family and form, judged one by one. */
@@ -49,6 +52,7 @@ export async function* mutants({
   forms = FORMS.length,
   families,
   only,
+  operator,
 }: Sample = {}): AsyncGenerator<Mutant> {
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
@@ -56,6 +60,7 @@ export async function* mutants({
     const subject = await subjectOf(family, tinyCheckpoint(family), images);
     const equivalent = equivalence(subject);
     for (const [index, mutation] of mutationsOf(subject).entries()) {
+      if (operator?.test(mutation.operator) === false) continue;
       if ((index + turn) % TINY_FAMILIES.length >= (families ?? TINY_FAMILIES.length)) continue;
       let left = forms;
       for (let step = 0; step < FORMS.length && left > 0; step++) {
@@ -121,7 +126,10 @@ function outcomeOf(
     cause !== undefined ? causes.includes(cause) : kind !== "numeric" && kinds.includes(kind);
   return {
     killed,
-    located: killed && faults.length > 0 && faults.every(({ layer }) => layers.has(layer)),
+    located:
+      killed &&
+      faults.length > 0 &&
+      faults.every((fault) => faultLayers(fault).every((layer) => layers.has(layer))),
     explained: killed && faults.some((fault) => layers.has(fault.layer) && isRight(fault)),
     faults,
   };

@@ -3,6 +3,7 @@ import { relus, sigmoids, surplusRelus } from "./activations.js";
 import { flattening } from "./heads.js";
 import { inputs } from "./inputs.js";
 import { batchNorms, bessel, epsilons } from "./norms.js";
+import { activations, generalisedMeans, otherOutput, sums, tails, temperatures } from "./strangers.js";
 import { misplaced, roundings, singleNumbers, transposed } from "./weights.js";
 import { padding, pools } from "./windows.js";
 import { gates, instanceNorms, lightConvolutions, streams } from "./wiring.js";
@@ -27,4 +28,10 @@ export const OPERATORS: readonly Operator[] = [
   sigmoids,
   inputs,
   flattening,
+  sums,
+  activations,
+  temperatures,
+  generalisedMeans,
+  tails,
+  otherOutput,
 ];

@@ -25,6 +25,7 @@ function affine(
   operator: string,
   scale: (channel: number) => number,
   shift: (channel: number) => number,
+  cause: Feed["cause"] = "not-normalised",
 ): Feed {
   const column = (of: (channel: number) => number): Tensor<"float32"> => ({
     dtype: "float32",
@@ -33,7 +34,7 @@ function affine(
   });
   return {
     operator,
-    cause: "not-normalised",
+    cause,
     value: (data, i, channel) => Number(data[i]) * scale(channel) + shift(channel),
     nodes: [
       onnxNode("images.scaled", "Mul", [INPUT_NAME, "images.scale"]),
@@ -65,6 +66,12 @@ const FEEDS: readonly Feed[] = [
     (c) => 1 / deviation(c),
     (c) => -mean(c) / deviation(c),
   ),
+  affine(
+    "input × 2",
+    () => 2,
+    () => 0,
+    "scaled",
+  ),
   {
     operator: "input NHWC read as NCHW",
     cause: "layout",
@@ -87,7 +94,8 @@ export const inputs: Operator = (network) =>
     return {
       operator,
       says: operator,
-      layers: [STEM],
+      // Found by structure, it is the input itself.
+      layers: [STEM, INPUT_NAME],
       causes: [cause],
       kinds: ["structure", "numeric"],
       named: true,
