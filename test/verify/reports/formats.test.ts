@@ -25,6 +25,16 @@ const FAILING: ParityReport = {
   layers: [layerResult("conv1.relu", 2140), ...REPORT.layers.slice(1)],
 };
 
+it("HTML links a fault to its cell and its row, and says at the top what the verdict rests on", async () => {
+  const page = await renderReport(FAILING, "html");
+  const links = [...page.matchAll(/href="#((?:cell|layer)-\d+)"/g)].map(([, id]) => id);
+  expect(links).toContain("layer-0");
+  for (const id of links) expect(page.split(` id="${id}"`)).toHaveLength(2);
+  const proof = { status: "proven", grounds: ["every operator"], images: 2 } as const;
+  const proven = await renderReport({ ...REPORT, proof }, "html");
+  expect(proven.slice(0, proven.indexOf("<main"))).toContain("<dd>Proven</dd>");
+});
+
 const suite = suiteReport("nightly", [
   {
     id: "a · onnx · onnxruntime",

@@ -55,9 +55,10 @@ function groupFigure(group: LayerGroup, tolerance: Tolerance, numbers: ReadonlyM
 
 function cellMarkup({ layer, x, y }: Cell, index: number): Markup {
   const style = marginClass(layer.margin, layer.status);
+  const id = index < 0 ? "" : ` id="cell-${index}"`;
   const shape = isGate(layer)
-    ? `<circle class="c ${style}" data-i="${index}" cx="${x + CELL / 2}" cy="${y + CELL / 2}" r="${CELL / 2}"/>`
-    : `<rect class="c ${style}" data-i="${index}" x="${x}" y="${y}" width="${CELL}" height="${CELL}" rx="2"/>`;
+    ? `<circle${id} class="c ${style}" data-i="${index}" cx="${x + CELL / 2}" cy="${y + CELL / 2}" r="${CELL / 2}"/>`
+    : `<rect${id} class="c ${style}" data-i="${index}" x="${x}" y="${y}" width="${CELL}" height="${CELL}" rx="2"/>`;
   const cross = layer.status === "fail" ? `<path class="x" d="M${x + 4} ${y + 4}l5 5m0-5l-5 5"/>` : "";
   return raw(shape + cross);
 }

@@ -38,7 +38,7 @@ export function renderHtml(report: ParityReport): Promise<string> {
       ["compared", "What was compared"],
     ],
     body: [
-      ...(faults.length > 0 ? [faultSection(faults)] : []),
+      ...(faults.length > 0 ? [faultSection(report)] : []),
       ...(baseline ? [baselineSection(baseline)] : []),
       networkSection(report),
       depthSection(report),
@@ -56,15 +56,22 @@ function subject({ candidate, backend, reference }: ParityReport): Markup {
 }
 
 function tiles(report: ParityReport): readonly Tile[] {
-  const { layers, gates, faults, output, baseline } = report;
+  const { layers, gates, faults, output, baseline, proof } = report;
   const failing = layers.filter(({ status }) => status === "fail").length;
   const worst = worstLayer(report);
   return [
     {
       figure: failing === 0 ? String(layers.length) : `${layers.length - failing} of ${layers.length}`,
-      label: `layers hold${gates.length > 0 ? `, with ${plural(gates.length, "gate")}` : ""}`,
+      label: `layers match${gates.length > 0 ? `, with ${plural(gates.length, "gate")}` : ""}`,
       isBad: failing > 0,
     },
+    ...(proof
+      ? [
+          proof.status === "proven"
+            ? { figure: "Proven", label: "for every input, not only for these images" }
+            : { figure: "Sampled", label: `on ${plural(proof.images, "image")}; not proven for every input` },
+        ]
+      : []),
     ...(faults.length > 0
       ? [{ figure: String(faults.length), label: faults.length === 1 ? "fault" : "faults", isBad: true }]
       : []),
@@ -98,7 +105,7 @@ function comparedSection(report: ParityReport): Markup {
     [
       ["Candidate", party(candidate)],
       ["Reference", party(reference)],
-      ["Held to", allowance(tolerance)],
+      ["Tolerance", allowance(tolerance)],
       [
         "Images",
         `${input.shape.join("×")} from ${input.source}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,

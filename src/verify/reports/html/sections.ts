@@ -146,17 +146,28 @@ export interface Wrong {
   readonly what: string;
   /** The entry of a suite that it is in. */
   readonly of?: Markup;
+  /** Where the page shows the layer. */
+  readonly links?: Markup;
   readonly isWarning?: boolean;
 }
 
 /** In network order, as the report has them. */
-export function faultSection(faults: readonly Fault[]): Markup {
+export function faultSection({ faults, layers }: Pick<ParityReport, "faults" | "layers">): Markup {
   const note = faults.some(({ streams }) => streams !== undefined)
     ? " What is wrong with a gate is wrong in every stream, and stands here once."
     : "";
   return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(faults.length, "fault")}</h2>
 <p class="soft">Where the candidate first departs from the reference; what follows from it further on is not listed.${note}</p>
-${wrongList(wrongsOf(faults))}</section>`;
+${wrongList(wrongsOf(faults).map((wrong, index) => ({ ...wrong, ...placeOf(faults[index], layers) })))}</section>`;
+}
+
+/** The cell and the row of a fault's first layer, if the layer was compared. */
+function placeOf(fault: Fault | undefined, layers: readonly LayerResult[]): Pick<Wrong, "links"> {
+  const index = layers.findIndex(({ name }) => name === fault?.layer);
+  if (index < 0) return {};
+  return {
+    links: html`<span class="links"><a href="#cell-${index}">in the network</a> <a href="#layer-${index}">in the table</a></span>`,
+  };
 }
 
 export function wrongsOf(faults: readonly Fault[]): readonly Wrong[] {
@@ -172,8 +183,8 @@ export function wrongList(wrongs: readonly Wrong[]): Markup {
   return html`<ol class="faults">${wrongs.map(item)}</ol>`;
 }
 
-function item({ name, kind, amount, what, of, isWarning = false }: Wrong): Markup {
-  return html`<li class="${isWarning ? "warn" : ""}"><div class="what"><b class="name">${name}</b><span class="kind">${kind}</span>${amount ? html`<span class="amount">${amount}</span>` : NOTHING}</div>
+function item({ name, kind, amount, what, of, links = NOTHING, isWarning = false }: Wrong): Markup {
+  return html`<li class="${isWarning ? "warn" : ""}"><div class="what"><b class="name">${name}</b><span class="kind">${kind}</span>${amount ? html`<span class="amount">${amount}</span>` : NOTHING}${links}</div>
 <p>${what}</p>${of ? html`<div class="of soft">in ${of}</div>` : NOTHING}</li>
 `;
 }
@@ -235,7 +246,7 @@ export function layerSection({ layers, tolerance }: ParityReport): Markup {
   ];
   return html`<section id="layers" aria-labelledby="layers-h"><h2 id="layers-h">${plural(layers.length, "layer")}</h2>
 <p class="soft">In network order. Margin: ${marginMeaning(tolerance)}; above 1 fails. Drift: distance from the reference network.</p>
-${dataTable({ id: "layers-table", label: "Layers", tall: true, filter: true }, columns, layers)}</section>`;
+${dataTable({ id: "layers-table", label: "Layers", tall: true, filter: true, rowId: "layer" }, columns, layers)}</section>`;
 }
 
 function error(title: string, pick: (layer: LayerResult) => number | null | undefined): Column<LayerResult> {

@@ -108,12 +108,14 @@ button.plain{cursor:pointer}
 #tip[hidden]{display:none}
 footer{color:var(--soft);font-size:13px;padding-bottom:40px;overflow-wrap:anywhere}
 .sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
+.links{margin-left:auto;display:flex;gap:12px;flex-wrap:wrap}
+tr:target>*{box-shadow:inset 0 2px currentColor,inset 0 -2px currentColor}.c:target{stroke:currentColor;stroke-width:2.5}
 .noscript .controls,.noscript nav button{display:none}
 `;
 
 /** Last, since they overrule. */
 const MEDIA = `
-@media (max-width:640px){.matrix th[scope=row]{white-space:normal;min-width:0;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
+@media (max-width:640px){table.data td,table.data th{padding:4px 6px}table.data th[scope=row]{max-width:44vw;white-space:normal;overflow-wrap:anywhere}.matrix th[scope=row]{white-space:normal;min-width:0;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
 .tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:18px}.tiles div{padding:8px 10px}
 .maps{grid-template-columns:1fr;gap:4px}.maps>b{display:none}.maps .label{margin-top:12px}.maps svg{height:52px}}
 @media (min-width:641px){.maps .which{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}

@@ -20,7 +20,15 @@ export function dataTable<T>(
     label,
     tall = false,
     filter = false,
-  }: { readonly id: string; readonly label: string; readonly tall?: boolean; readonly filter?: boolean },
+    rowId,
+  }: {
+    readonly id: string;
+    readonly label: string;
+    readonly tall?: boolean;
+    readonly filter?: boolean;
+    /** What the id of each row begins with, if it is linked to: its index follows. */
+    readonly rowId?: string;
+  },
   columns: readonly Column<T>[],
   rows: readonly T[],
 ): Markup {
@@ -28,7 +36,8 @@ export function dataTable<T>(
     ({ title, kind }) => html`<th scope="col"${raw(kind === "number" ? ' class="n"' : "")}>${title}</th>`,
   );
   const body = rows.map(
-    (row, index) => html`<tr data-i="${index}">${columns.map((column) => cell(column, row, columns))}</tr>\n`,
+    (row, index) =>
+      html`<tr data-i="${index}"${raw(rowId ? ` id="${rowId}-${index}"` : "")}>${columns.map((column) => cell(column, row, columns))}</tr>\n`,
   );
   return html`${filter ? filterForm(id, columns, rows) : ""}<div class="scroll${tall ? " tall" : ""}" tabindex="0" role="region" aria-label="${label}"><table id="${id}" class="data"><thead><tr>${head}</tr></thead><tbody>
 ${body}</tbody></table></div>`;
