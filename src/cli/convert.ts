@@ -1,6 +1,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
 import type { WeightsFormat } from "../convert/formats/sniff.js";
+import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Paint } from "../core/text.js";
 import { expectNotInputs } from "../node/index.js";
 import type { ParityReport } from "../verify/report.js";
@@ -71,7 +72,9 @@ export async function convert(
   const dropped = leftOut(source, targetOf(to, options), options);
   const lifted = options.verify ? await verifyLifted(source, options) : undefined;
   const made = sink.encode(source, written, await ownNames(output, sink.beside?.(written) ?? []));
-  const encoded = { ...made, notes: [...made.notes, ...dropped] };
+  const { graph, stateDict } = source.checkpoint;
+  const warnings = isUntrained(graph, stateDict) ? [`warning: ${ANOMALIES.untrained.explanation}`] : [];
+  const encoded = { ...made, notes: [...made.notes, ...dropped, ...warnings] };
 
   const check = async (files: Written): Promise<Verdict | undefined> =>
     options.verify ? sink.verify(files, source, written) : undefined;
@@ -128,6 +131,7 @@ async function announce(conversion: Conversion, { json, quiet }: CommonOptions, 
       ...(obsolete && passed ? { removed: basename(obsolete) } : {}),
       source: { ...decoded, metadata: Object.fromEntries(metadata) },
       spec: source.checkpoint.spec,
+      notes: encoded.notes,
       ...(conversion.lifted ? { lifted: conversion.lifted } : {}),
       verification: verdict?.report ?? null,
     };

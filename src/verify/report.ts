@@ -37,6 +37,8 @@ export interface ParityReport {
   readonly vacuity?: Vacuity;
   /** On what the verdict rests: on the structure and the weights, or on these images alone. */
   readonly proof?: Proof;
+  /** What to know of a verdict that stands: that the weights were never trained. Absent where there is nothing. */
+  readonly warnings?: readonly string[];
   /** How it compares with an earlier report, where one was given. */
   readonly baseline?: BaselineComparison;
   /** The one block that differs between two runs of the same verification. */

@@ -1,4 +1,5 @@
 import { ancestors, INPUT_NAME, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import { InputError } from "../core/errors.js";
 import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";
 import { explainedBy, layerFault } from "./faults.js";
@@ -66,7 +67,15 @@ export async function verify(verification: Verification): Promise<ParityReport> 
       missing: missing.map(({ name }) => name),
     },
   };
-  return { ...report, proof: proofOf(verification, report) };
+  const warnings =
+    verification.parameters && isUntrained(graph, verification.parameters)
+      ? [ANOMALIES.untrained.explanation]
+      : [];
+  return {
+    ...report,
+    ...(warnings.length > 0 ? { warnings } : {}),
+    proof: proofOf(verification, report),
+  };
 }
 
 /** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */

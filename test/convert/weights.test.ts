@@ -129,7 +129,7 @@ describe("decodeWeights", () => {
     const header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }";
     const bytes = zipSync({ "state_dict.npy": npyOf(header, new Uint8Array(20)) });
     expect(() => decodeWeights(bytes, { subject: "w.npz" })).toThrow(
-      `w.npz["state_dict"]: found elements of numpy type |O, expected little-endian numbers of up to 64 bits; convert it, for instance with array.astype('float32').`,
+      `w.npz["state_dict"]: found elements of numpy type |O, expected float16 to float64, int8 to int64, uint8 or bool, little-endian; convert it, for instance with array.astype('float32').`,
     );
   });
 });

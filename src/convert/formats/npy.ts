@@ -216,7 +216,7 @@ function unsupported(subject: string, found: string): InputError {
     code: "unsupported",
     subject,
     found,
-    expected: "little-endian numbers of up to 64 bits",
+    expected: "float16 to float64, int8 to int64, uint8 or bool, little-endian",
     remedy: "convert it, for instance with array.astype('float32')",
   });
 }

@@ -8,6 +8,7 @@ export type Severity = "error" | "warning" | "info";
 export type AnomalyKind =
   | "non-finite"
   | "negative-variance"
+  | "untrained"
   | "untrained-statistics"
   | "constant-weights"
   | "dead-channels"
@@ -23,6 +24,11 @@ export const ANOMALIES: Readonly<
   "negative-variance": {
     severity: "error",
     explanation: "running variances below 0, whose channels are NaN",
+  },
+  untrained: {
+    severity: "warning",
+    explanation:
+      "every norm is as it is initialised (weight 1, bias 0, mean 0, variance 1): the network was never trained",
   },
   "untrained-statistics": {
     severity: "warning",
@@ -99,15 +105,46 @@ export function findAnomalies(graph: LayerGraph, stateDict: StateDict): readonly
       select(path, data, shape, (value) => value !== 0 && Math.abs(value) < LEAST_NORMAL),
     );
   }
+  const untrained = initialNorms(graph, values);
+  for (const path of untrained ?? []) report("untrained", whole(path, values.get(path)?.data.length ?? 0, 1));
   for (const node of ownersOf(graph)) {
     const read = (role: ParameterRole): Values | undefined => values.get(node.parameters[role] ?? "")?.data;
-    for (const [kind, tensor] of layerAnomalies(node, read)) report(kind, tensor);
+    for (const [kind, tensor] of layerAnomalies(node, read))
+      if (!untrained || kind !== "untrained-statistics") report(kind, tensor);
   }
   return (Object.keys(ANOMALIES) as AnomalyKind[]).flatMap((kind) => {
     const tensors = findings.get(kind);
     if (!tensors) return [];
     return [{ kind, ...ANOMALIES[kind], count: tensors.reduce((sum, { count }) => sum + count, 0), tensors }];
   });
+}
+
+/** Whether a network has never been trained: parity of such weights says little of those that training will make. */
+export function isUntrained(graph: LayerGraph, stateDict: StateDict): boolean {
+  return initialNorms(graph, realValues(graph, stateDict)) !== undefined;
+}
+
+/** A variance that makes up for ε, as of a norm that was folded, is 1 too. */
+const NEAR_ONE = 2e-5;
+
+/** The weights of all norms, if there are some and every one is as PyTorch initialises it. */
+function initialNorms(
+  graph: LayerGraph,
+  values: ReadonlyMap<string, { readonly data: Values }>,
+): readonly string[] | undefined {
+  const all = (path: string | undefined, matches: (value: number) => boolean): boolean =>
+    path === undefined || (values.get(path)?.data.every((value) => matches(value)) ?? true);
+  const norms = ownersOf(graph).filter(({ op }) => op.kind.endsWith("Norm"));
+  const isInitial = norms.every(
+    ({ parameters: { weight, bias, runningMean, runningVar } }) =>
+      all(weight, (value) => value === 1) &&
+      all(bias, (value) => value === 0) &&
+      all(runningMean, (value) => value === 0) &&
+      all(runningVar, (value) => Math.abs(value - 1) <= NEAR_ONE),
+  );
+  return isInitial && norms.length > 0
+    ? norms.flatMap(({ parameters }) => parameters.weight ?? [])
+    : undefined;
 }
 
 /** The network's weights and statistics; they are floating point, or they were not identified. */

@@ -78,6 +78,9 @@ const MARKER = {
   app14: 0xee,
 } as const;
 
+/** APP0 and APP1, of which phones have written the first byte as 0; libjpeg and jpeg-js pass over such a segment. */
+const DAMAGED: ReadonlySet<number> = new Set([0xe0, 0xe1]);
+
 /** Walks the segments before the first scan (T.81, B.1.1). */
 function readFrame(bytes: Uint8Array, subject: string): Frame {
   let frame: Uint8Array | undefined;
@@ -87,7 +90,8 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
   for (;;) {
     // Any number of fill bytes may stand before a marker.
     while (bytes[offset] === 0xff && bytes[offset + 1] === 0xff) offset++;
-    const marker = bytes[offset] === 0xff ? bytes[offset + 1] : undefined;
+    const isDamaged = bytes[offset] === 0 && DAMAGED.has(bytes[offset + 1] ?? 0);
+    const marker = bytes[offset] === 0xff || isDamaged ? bytes[offset + 1] : undefined;
     const length = ((bytes[offset + 2] ?? 0) << 8) | (bytes[offset + 3] ?? 0);
     const end = offset + 2 + length;
     if (marker === undefined || length < 2 || end > bytes.length)
@@ -104,7 +108,7 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
         );
       frame = body;
     }
-    if (marker === MARKER.app0 && startsWith(body, "JFIF\0")) hasJfif = true;
+    if (marker === MARKER.app0 && !isDamaged && startsWith(body, "JFIF\0")) hasJfif = true;
     if (marker === MARKER.app14 && startsWith(body, "Adobe")) adobeTransform = body[11];
     offset = end;
   }

@@ -56,7 +56,17 @@ export type Finding = readonly [term: string, finding: string];
  * @param quote how names and prose that come from files are written
  */
 export function findings(
-  { output, furtherOutputs, notJudged, weights, quantization, coverage, proof, vacuity }: ParityReport,
+  {
+    output,
+    furtherOutputs,
+    notJudged,
+    weights,
+    quantization,
+    coverage,
+    proof,
+    vacuity,
+    warnings = [],
+  }: ParityReport,
   quote: (text: string) => string = String,
 ): readonly Finding[] {
   const list: Finding[] = [];
@@ -102,6 +112,7 @@ export function findings(
       "Collapsed",
       `different images have the same embedding: ${vacuity.collapsed.map((pair) => pair.join(" and ")).join(", ")}`,
     ]);
+  for (const warning of warnings) list.push(["Warning", quote(warning)]);
   if (proof)
     list.push([
       proof.status === "proven" ? "Proven for every input" : `Sampled on ${plural(proof.images, "image")}`,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Anomaly, findAnomalies } from "../../../src/convert/inspect/anomalies.js";
+import { type Anomaly, findAnomalies, isUntrained } from "../../../src/convert/inspect/anomalies.js";
 import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { openFixture, withTensor, withValues } from "../../support/osnet.js";
 
@@ -86,5 +86,27 @@ describe("findAnomalies", () => {
       { kind: "untrained-statistics", count: 512, tensors: [{ path: "fc.1.running_var" }] },
     ]);
     expect(found("fc.1.running_var", (tensor) => filled(tensor, 1))).toEqual([]);
+  });
+
+  it("finds a network that was never trained, by all of its norms", () => {
+    const initial = (path: string, tensor: Tensor): Tensor => {
+      if (!/(^|[._])(bn|IN)\.|fc\.1\.|downsample\.bn/.test(path) || tensor.dtype === "int64") return tensor;
+      return filled(tensor, /(weight|running_var)$/.test(path) ? 1 : 0);
+    };
+    const untrained = new Map([...stateDict].map(([path, tensor]) => [path, initial(path, tensor)]));
+    expect(isUntrained(graph, untrained)).toBe(true);
+    const kinds = findAnomalies(graph, untrained).map(({ kind, severity }) => `${severity} ${kind}`);
+    expect(kinds).toEqual(["warning untrained", "info one-channel-gate"]);
+    for (const [path, index] of [
+      ["fc.1.bias", 0],
+      ["conv5.bn.running_mean", 3],
+    ] as const)
+      expect(
+        isUntrained(
+          graph,
+          withTensor(untrained, path, (tensor) => withValues(tensor, { [index]: 1e-3 })),
+        ),
+      ).toBe(false);
+    expect(isUntrained(graph, stateDict)).toBe(false);
   });
 });

@@ -61,7 +61,8 @@ export function externalElements(
   { subject: file, sidecar, absent }: OnnxSource,
 ): Uint8Array {
   const entries = new Map(proto.externalData?.map(({ key, value }) => [key ?? "", value ?? ""]));
-  const location = entries.get("location") ?? "";
+  // `./m.data` is the file itself, for onnx and onnxruntime too.
+  const location = (entries.get("location") ?? "").replace(/^(\.\/+)+/, "");
   if (!isInside(location))
     throw refusal(
       subject,
@@ -88,8 +89,8 @@ export function externalElements(
       `put ${location} into the same folder`,
       "file",
     );
-  const offset = wholeNumber(entries.get("offset"), 0);
-  const length = wholeNumber(entries.get("length"), bytes.length - offset);
+  const offset = wholeNumber(entries, "offset", subject) ?? 0;
+  const length = wholeNumber(entries, "length", subject) ?? bytes.length - offset;
   if (!(offset + length <= bytes.length) || length !== expectedBytes)
     throw refusal(
       subject,
@@ -106,7 +107,19 @@ function isInside(location: string): boolean {
   return location.split("/").every((part) => part !== "" && part !== "." && part !== "..");
 }
 
-function wholeNumber(text: string | undefined, fallback: number): number {
-  if (text === undefined) return fallback;
-  return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+/** A number of bytes. C++ reads `0x10` as 0 or as 16, and Python not at all, so that only decimal digits are one. */
+function wholeNumber(
+  entries: ReadonlyMap<string, string>,
+  key: "offset" | "length",
+  subject: string,
+): number | undefined {
+  const text = entries.get(key);
+  if (text === undefined) return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw refusal(
+    subject,
+    `the ${key} ${JSON.stringify(text.slice(0, 40))}${/^0x/i.test(text) ? ", a hexadecimal number" : ""}`,
+    "a number of bytes in at most 15 decimal digits",
+    "save the model again with the onnx package",
+  );
 }

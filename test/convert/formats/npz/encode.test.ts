@@ -52,7 +52,7 @@ describe("encodeNpy", () => {
   it.each<readonly [tensor: Tensor, problem: string]>([
     [
       { dtype: "bfloat16", shape: [1], data: Uint16Array.of(0) },
-      "elements of type bfloat16, expected little-endian numbers of up to 64 bits; convert it, for instance with array.astype('float32')",
+      "elements of type bfloat16, expected float16 to float64, int8 to int64, uint8 or bool, little-endian; convert it, for instance with array.astype('float32')",
     ],
     [
       { dtype: "float32", shape: [2], data: Float32Array.of(0) },
@@ -105,7 +105,7 @@ describe("decodeNpz", () => {
         'w.npz["a"]',
       ),
     ).toThrow(
-      `w.npz["a"]: found elements of numpy type |O, expected little-endian numbers of up to 64 bits; convert it, for instance with array.astype('float32').`,
+      `w.npz["a"]: found elements of numpy type |O, expected float16 to float64, int8 to int64, uint8 or bool, little-endian; convert it, for instance with array.astype('float32').`,
     );
   });
 });

@@ -63,7 +63,7 @@ describe("decodeNpy", () => {
   ])("refuses %s", (_, descr, type) => {
     const decode = () => decodeNpy(npyOf(header(descr, "(1,)"), new Uint8Array(12)), "x");
     expect(decode).toThrow(
-      /^x: found .*, expected (little-endian numbers of up to 64 bits|a complete numpy array); /,
+      /^x: found .*, expected (float16 to float64, int8 to int64, uint8 or bool, little-endian|a complete numpy array); /,
     );
     expect(decode).toThrow(type);
   });

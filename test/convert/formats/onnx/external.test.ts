@@ -97,7 +97,8 @@ describe("weights beside an ONNX file", () => {
     "/etc/passwd",
     "../secret",
     "weights/../../secret",
-    "./m.data",
+    "./../m.data",
+    "weights/./m.data",
     "weights//m.data",
     "C:\\weights",
     "..\\secret",
@@ -116,14 +117,38 @@ describe("weights beside an ONNX file", () => {
     { offset: "12" },
     { offset: "4", length: "16" },
     { offset: "0", length: "20" },
-    { offset: "-4", length: "12" },
-    { offset: "1e1", length: "12" },
-    { offset: "999999999999999999999", length: "12" },
     { offset: "100", length: "12" },
   ])("must lie inside the file and fit the shape: %j", (entries) => {
     expect(() => decode({ location: "m.data", ...entries })).toThrow(
       /bytes from byte .* of m\.data, which has 20, expected 12 bytes inside it/,
     );
+  });
+});
+
+describe("numbers of bytes", () => {
+  it.each([
+    ["0x10", "a hexadecimal number"],
+    ["0X4", "a hexadecimal number"],
+    ["-4", "decimal digits"],
+    ["1e1", "decimal digits"],
+    ["999999999999999999999", "decimal digits"],
+    ["", "decimal digits"],
+  ])("are decimal, which %j is not", (text, words) => {
+    for (const entries of [
+      { offset: text, length: "12" },
+      { offset: "4", length: text },
+    ])
+      expect(() => decode({ location: "m.data", ...entries })).toThrow(words);
+  });
+
+  it("of ./m.data are those of m.data", () => {
+    const asked: string[] = [];
+    const sidecar = (name: string): Uint8Array => {
+      asked.push(name);
+      return new Uint8Array(12);
+    };
+    for (const location of ["./m.data", "././m.data"]) decode({ location }, sidecar);
+    expect(new Set(asked)).toEqual(new Set(["m.data"]));
   });
 });
 

@@ -94,6 +94,17 @@ describe("photoTensor", () => {
   });
 });
 
+describe("a JPEG of a phone", () => {
+  it("is a picture, though the marker of its APP1 begins with 0", async () => {
+    const picture = bytesOf("444.jpg");
+    // Behind the first segment, of a length in two bytes; libjpeg and jpeg-js pass over it.
+    const segment = Uint8Array.of(0, 0xe1, 0, 8, ...new TextEncoder().encode("http:/"));
+    const at = 4 + ((picture[4] ?? 0) << 8) + (picture[5] ?? 0);
+    const damaged = Buffer.concat([picture.subarray(0, at), segment, picture.subarray(at)]);
+    expect(await decodePhoto(damaged, "phone.jpg")).toEqual(await decodePhoto(picture, "444.jpg"));
+  });
+});
+
 describe("pictures that are refused", () => {
   const png = bytesOf("rgb8.png");
   const jpeg = bytesOf("444.jpg");
