@@ -64,6 +64,16 @@ async function mutant(name: string, change: (stateDict: StateDict) => StateDict)
   return name;
 }
 
+/** The checkpoint's ONNX file with two blocks' gates exchanged. */
+function crossGates(): Promise<string> {
+  return mutant("crossed.onnx", (stateDict) => {
+    const [first, second] = ["conv2.0.gate.fc2.weight", "conv2.1.gate.fc2.weight"];
+    const [one, two] = [stateDict.get(first ?? ""), stateDict.get(second ?? "")];
+    if (!one || !two) throw new Error("no gates");
+    return new Map(stateDict).set(first ?? "", two).set(second ?? "", one);
+  });
+}
+
 describe("osnet-verify rank", () => {
   it("passes the checkpoint's own ONNX file, and says what was read", async () => {
     const { status, stdout, stderr } = await verify(
@@ -145,12 +155,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("says how much crossed gates change", async () => {
-    const crossed = await mutant("crossed.onnx", (stateDict) => {
-      const [first, second] = ["conv2.0.gate.fc2.weight", "conv2.1.gate.fc2.weight"];
-      const [one, two] = [stateDict.get(first ?? ""), stateDict.get(second ?? "")];
-      if (!one || !two) throw new Error("no gates");
-      return new Map(stateDict).set(first ?? "", two).set(second ?? "", one);
-    });
+    const crossed = await crossGates();
     const { report } = await rank(crossed, ...RECORDED);
     const { parity } = report.candidates[0] ?? {};
     expect(parity?.drift.max).toBeGreaterThan(1e-4);
@@ -220,7 +225,7 @@ describe("osnet-verify rank", () => {
 describe("ranking reports", () => {
   it("are written as JSON, Markdown, JUnit and a page, with pictures only if asked", async () => {
     const reports = ["r.json", "r.md", "r.xml", "r.html"].flatMap((name) => ["--report", name]);
-    const args = ["crossed.onnx", "model.onnx", ...RECORDED, ...reports, "--cache", "kept", "--quiet"];
+    const args = [await crossGates(), "model.onnx", ...RECORDED, ...reports, "--cache", "kept", "--quiet"];
     const { status, stderr } = await verify("rank", ...args, "--single-shot");
     expect({ status, stderr }).toEqual({ status: 1, stderr: "" });
     const read = async (name: string): Promise<string> => Buffer.from(await folder.read(name)).toString();
