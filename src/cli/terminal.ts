@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import pc from "picocolors";
-import { clean, type Paint, PLAIN, printable } from "../core/text.js";
+import { clean, type Paint, PLAIN, printable, wrapLines } from "../core/text.js";
 
 /** Standard output or standard error. */
 export interface Output {
@@ -23,7 +23,7 @@ export function printableIo(io: Io): Io {
   const over = (stream: Output): Output => ({
     ...(stream.isTTY === undefined ? {} : { isTTY: stream.isTTY }),
     ...(stream.columns === undefined ? {} : { columns: stream.columns }),
-    write: (chunk) => stream.write(typeof chunk === "string" ? printable(chunk) : chunk),
+    write: (chunk) => stream.write(typeof chunk === "string" ? fitted(printable(chunk), stream) : chunk),
   });
   const { settled } = io;
   return {
@@ -32,6 +32,11 @@ export function printableIo(io: Io): Io {
     stderr: over(io.stderr),
     ...(settled ? { settled } : {}),
   };
+}
+
+/** Text is broken at words on a terminal; JSON stays as it is, to be copied. */
+function fitted(text: string, { isTTY, columns }: Output): string {
+  return isTTY && columns && !/^[{[]/.test(text) ? wrapLines(text, columns) : text;
 }
 
 const COLOURS: Paint = { good: pc.green, bad: pc.red, strong: pc.bold, faint: pc.dim };

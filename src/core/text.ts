@@ -34,6 +34,33 @@ export function renderTable(
   return [paintHeader(line(header)), ...rows.map(line)].map((text) => `  ${text}`).join("\n");
 }
 
+/**
+ * Breaks lines at spaces where they are wider than a terminal, which would break them inside words; what follows is
+ * indented by two more than its line. Words that are wider themselves stay whole.
+ */
+export function wrapLines(text: string, width: number): string {
+  return text
+    .split("\n")
+    .map((line) => (visibleLength(line) > width ? wrapLine(line, width) : line))
+    .join("\n");
+}
+
+function wrapLine(line: string, width: number): string {
+  const indent = /^ */.exec(line)?.[0] ?? "";
+  const further = " ".repeat(Math.min(indent.length + 2, width >> 1));
+  const lines: string[] = [];
+  let current = indent;
+  let isEmpty = true;
+  for (const word of line.slice(indent.length).split(" ")) {
+    if (!isEmpty && visibleLength(current) + 1 + visibleLength(word) > width) {
+      lines.push(current.trimEnd());
+      current = further + word;
+    } else current = isEmpty ? current + word : `${current} ${word}`;
+    isEmpty = false;
+  }
+  return [...lines, current].join("\n");
+}
+
 /** Length without colour codes. */
 function visibleLength(text: string): number {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
