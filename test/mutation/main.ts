@@ -3,7 +3,7 @@
  *
  * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), and right models of every
  * kind; prints what became of them, and exits with status 1 if a mutant survives or a right model fails. `--write` puts the
- * tables into docs/verification.md. `--operator` tries those mutations alone whose operator matches, and no right models.
+ * tables into docs/verification-results.md. `--operator` tries those mutations alone whose operator matches, and no right models.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { mutants } from "./mutants.js";
 import { BEGIN, END, tables } from "./table.js";
 import { type HonestTally, type MutantTally, withMutant, withRun } from "./tally.js";
 
-const DOCUMENT = "docs/verification.md";
+const DOCUMENT = "docs/verification-results.md";
 
 const { values } = parseArgs({
   options: {

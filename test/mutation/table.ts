@@ -1,7 +1,7 @@
 import { RULES } from "./rules.js";
 import { type HonestTally, type MutantTally, medianOf, type RuleCounts } from "./tally.js";
 
-/** Where the tables are in docs/verification.md. */
+/** Where the tables are in docs/verification-results.md. */
 export const BEGIN = "<!-- npm run mutation -- --write: begin -->";
 export const END = "<!-- npm run mutation -- --write: end -->";
 
