@@ -129,8 +129,8 @@ export function laidOut(value: Value, site: OperatorSite): Value {
   const { opType } = site.node;
   if (value.kind !== "node") return value;
   const { node } = value;
-  // Integers that an operator only moves keep their scale.
-  const quantised = opType.includes("Linear")
+  // Integers that an operator only moves keep their scale; what computes on them gives its own, or floats.
+  const quantised = /Linear|Integer|QGemm/.test(opType)
     ? undefined
     : inputs.flatMap((input) => (input?.kind === "node" ? (input.reading?.quantised ?? []) : []))[0];
   const reading: Reading = {

@@ -105,7 +105,7 @@ function identify(
  * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
  */
 export function proofOf(
-  { graph, candidate, parameters, quantized }: Verification,
+  { graph, candidate, parameters, quantized, referenceProgram }: Verification,
   report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">,
 ): Proof {
   const images = report.input.shape[0] ?? 0;
@@ -121,6 +121,9 @@ export function proofOf(
     return sampled(`${rounded + quantised} of ${all} constants are in fewer bits than the checkpoint's`);
   if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is no file of operators");
   if (!parameters) return sampled("there is no checkpoint to compare constants with");
+  // Its weights are lifted from operators that nothing proves, and a folded norm's factors are the candidate's own.
+  if (referenceProgram)
+    return sampled("the reference is a model, whose operators are themselves only seen on images");
   const finding = proveDocument(document, graph, parameters);
   if (typeof finding === "string") return sampled(finding);
   return { status: "proven", grounds: groundsOf(finding), images };

@@ -57,6 +57,7 @@ export type Finding = readonly [term: string, finding: string];
  */
 export function findings(
   {
+    reference,
     output,
     furtherOutputs,
     notJudged,
@@ -88,7 +89,7 @@ export function findings(
   if (notJudged && notJudged.length > 0)
     list.push(["Not judged", `outputs ${notJudged.map(quote).join(", ")}`]);
   for (const run of output?.reruns ?? []) list.push(rerunFinding(run, quote));
-  if (weights) list.push(["Weights", weightsFinding(weights)]);
+  if (weights) list.push(["Weights", weightsFinding(weights, reference)]);
   if (quantization)
     list.push([
       "Stored weights",
@@ -131,16 +132,15 @@ export function rerunFinding(
   return [term, problem === undefined ? moves : quote(problem)];
 }
 
-function weightsFinding({
-  identical,
-  compared,
-  folded,
-  rounded,
-  quantised,
-  zeroed,
-}: NonNullable<ParityReport["weights"]>): string {
+function weightsFinding(
+  { identical, compared, folded, rounded, quantised, zeroed }: NonNullable<ParityReport["weights"]>,
+  { format }: ParityReport["reference"],
+): string {
+  // A model without its batch norms has products only, which factors agree with.
+  const agree =
+    format === "onnx" || format === "tfjs" ? "agree with the reference's" : "are the checkpoint's";
   return [
-    `${identical} of ${compared} constants are the checkpoint's`,
+    `${identical} of ${compared} constants ${agree}`,
     ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
     ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
     ...(zeroed ? [`${zeroed.count} weights of dead channels are zeros, which cannot be seen`] : []),

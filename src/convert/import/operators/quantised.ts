@@ -3,15 +3,7 @@ import { type ForeignNode, isKind, type Reading, type Value } from "../foreign.j
 import { readAdd, readGemm, readMul } from "./arithmetic.js";
 import { perChannel } from "./constants.js";
 import { readSigmoid } from "./norms.js";
-import {
-  asNode,
-  asTensor,
-  int,
-  nodeValue,
-  type OperatorReader,
-  type OperatorSite,
-  replaced,
-} from "./site.js";
+import { asNode, asTensor, int, type OperatorReader, type OperatorSite, replaced } from "./site.js";
 import { globalPool, readAveragePool, readConv } from "./windows.js";
 
 /**
@@ -29,10 +21,41 @@ const LEAST: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -
  */
 export const readQuantize: OperatorReader = ({ inputs }) => {
   const input = asNode(inputs[0]);
-  if (!input) return undefined;
-  if (!clipsNegative(inputs[2]) || isNonNegative(input, 64)) return { kind: "node", node: input };
-  return nodeValue({ kind: "relu" }, [input], input.form, undefined);
+  const step = stepOf(inputs[1], inputs[2]);
+  if (!input || !step) return undefined;
+  const reading: Reading = { quantised: step };
+  if (!clipsNegative(inputs[2]) || isNonNegative(input, 64)) return { kind: "node", node: input, reading };
+  const relu: ForeignNode = {
+    op: { kind: "relu" },
+    inputs: [input],
+    constants: {},
+    form: input.form,
+    value: undefined,
+  };
+  return { kind: "node", node: relu, reading };
 };
+
+/** A scale and a zero for all elements; activations have no others. */
+function stepOf(scale: Value | undefined, zero: Value | undefined): Reading["quantised"] {
+  const [steps, origins] = [asTensor(scale)?.data, zero ? asTensor(zero)?.data : [0]];
+  if (steps?.length !== 1 || origins?.length !== 1) return undefined;
+  return { scale: Number(steps[0]), zero: Number(origins[0]) };
+}
+
+/**
+ * Whether an operator takes integers to stand for the numbers that they were quantised from: with another scale or zero it
+ * would compute on other numbers. Of integers whose scale is not known, or that are constants, it says what they are.
+ */
+function isTakenAsGiven(
+  value: Value | undefined,
+  scale: Value | undefined,
+  zero: Value | undefined,
+): boolean {
+  const given = value?.kind === "node" ? value.reading?.quantised : undefined;
+  if (!given) return true;
+  const taken = stepOf(scale, zero);
+  return taken?.scale === given.scale && taken.zero === given.zero;
+}
 
 function clipsNegative(zero: Value | undefined): boolean {
   const tensor = asTensor(zero);
@@ -51,6 +74,7 @@ function isNonNegative(node: ForeignNode, steps: number): boolean {
 
 export const readDequantize: OperatorReader = ({ inputs, node, output }) => {
   const input = asNode(inputs[0]);
+  if (!isTakenAsGiven(inputs[0], inputs[1], inputs[2])) return undefined;
   if (input)
     return input.value === undefined ? replaced(input, { value: output }) : { kind: "node", node: input };
   if (int(node, "block_size", 0) !== 0) return undefined;
@@ -124,7 +148,8 @@ function requantised(
 }
 
 export const readQLinearConv: OperatorReader = (site) => {
-  const [x, xScale, , w, wScale, wZero, yScale, yZero, bias] = site.inputs;
+  const [x, xScale, xZero, w, wScale, wZero, yScale, yZero, bias] = site.inputs;
+  if (!isTakenAsGiven(x, xScale, xZero)) return undefined;
   const weight = dequantised([w, wScale, wZero], 0);
   const inputs = [x, weight, bias && dequantised([bias, scaleProduct(xScale, wScale)], 0)];
   if (!weight || int(site.node, "channels_last", 0) !== 0) return undefined;
@@ -132,14 +157,16 @@ export const readQLinearConv: OperatorReader = (site) => {
 };
 
 export const readQLinearMatMul: OperatorReader = (site) => {
-  const [a, , , b, bScale, bZero, yScale, yZero] = site.inputs;
+  const [a, aScale, aZero, b, bScale, bZero, yScale, yZero] = site.inputs;
+  if (!isTakenAsGiven(a, aScale, aZero)) return undefined;
   const inputs = [a, dequantised([b, bScale, bZero], 1)];
   return requantised(readGemm({ ...site, inputs }), [yScale, yZero], site.output);
 };
 
 /** com.microsoft.QGemm: its result is float where no scale is given. */
 export const readQGemm: OperatorReader = (site) => {
-  const [a, aScale, , b, bScale, bZero, c, yScale, yZero] = site.inputs;
+  const [a, aScale, aZero, b, bScale, bZero, c, yScale, yZero] = site.inputs;
+  if (!isTakenAsGiven(a, aScale, aZero)) return undefined;
   const isTransposed = int(site.node, "transB", 0) === 1;
   const inputs = [
     a,
@@ -153,6 +180,7 @@ export const readQGemm: OperatorReader = (site) => {
 function readQLinearBinary(read: OperatorReader): OperatorReader {
   return (site) => {
     const [a, aScale, aZero, b, bScale, bZero, scale, zero] = site.inputs;
+    if (!isTakenAsGiven(a, aScale, aZero) || !isTakenAsGiven(b, bScale, bZero)) return undefined;
     const inputs = [operand([a, aScale, aZero]), operand([b, bScale, bZero])];
     return requantised(read({ ...site, inputs }), [scale, zero], site.output);
   };
@@ -160,7 +188,8 @@ function readQLinearBinary(read: OperatorReader): OperatorReader {
 
 function readQLinearUnary(read: OperatorReader): OperatorReader {
   return (site) => {
-    const [x, , , scale, zero] = site.inputs;
+    const [x, xScale, xZero, scale, zero] = site.inputs;
+    if (!isTakenAsGiven(x, xScale, xZero)) return undefined;
     if (int(site.node, "channels_last", 0) !== 0) return undefined;
     return requantised(read({ ...site, inputs: [x] }), [scale, zero], site.output);
   };
@@ -192,7 +221,8 @@ export const readMatMulInteger: OperatorReader = (site) => {
 
 /** com.microsoft.MatMulIntegerToFloat: a, b, scale of a, scale of b, zeros, bias. */
 export const readMatMulIntegerToFloat: OperatorReader = (site) => {
-  const [a, b, , bScale, , bZero, bias] = site.inputs;
+  const [a, b, aScale, bScale, aZero, bZero, bias] = site.inputs;
+  if (!isTakenAsGiven(a, aScale, aZero)) return undefined;
   return readGemm({ ...site, inputs: [a, dequantised([b, bScale, bZero], 1), bias] });
 };
 
