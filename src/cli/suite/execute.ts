@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { lstat, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { InputError } from "../../core/errors.js";
@@ -60,9 +60,10 @@ async function writeCached(path: string, report: ParityReport): Promise<void> {
   }
 }
 
-/** A cache that cannot be read is none. */
-async function readCached(path: string): Promise<ParityReport | undefined> {
+/** A cache that cannot be read is none; so is a link, which leads elsewhere, and a pipe, which may never end. */
+export async function readCached(path: string): Promise<ParityReport | undefined> {
   try {
+    if (!(await lstat(path)).isFile()) return undefined;
     return await readReport(path);
   } catch {
     return undefined;
