@@ -18,7 +18,7 @@ import { matchTfjs, type TfjsMatch, translateTfjs } from "./tfjs/index.js";
 export interface LiftOptions {
   /** What messages call the file. */
   readonly subject: string;
-  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
+  /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
 }
 
