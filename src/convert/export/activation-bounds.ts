@@ -131,7 +131,7 @@ const RULES: { readonly [K in OpKind]: Rule<K> } = {
     }),
 };
 
-/** Sums of products: what is positive of each weight meets the largest value, what is negative the least. */
+/** Sums of products and a bias. */
 function products(
   channels: number,
   groups: number,
@@ -139,29 +139,53 @@ function products(
   { weight, bias }: NodeWeights,
 ): ChannelBounds {
   const data = weight?.tensor.data ?? new Float32Array();
-  const [, inputsOfOne = 1, ...kernel] = weight?.tensor.shape ?? [];
-  const window = kernel.reduce((product, size) => product * size, 1);
-  const terms = inputsOfOne * window;
-  const sums = (terms + 1) * 2 ** -23 + STORAGE;
-  return perChannel(channels, (channel) => {
-    let [low, high, size] = [0, 0, 0];
-    const first = Math.floor((channel * groups) / channels) * inputsOfOne;
-    for (let source = 0; source < inputsOfOne; source++) {
-      let [positive, negative] = [0, 0];
-      const start = channel * terms + source * window;
-      for (let index = start; index < start + window; index++) {
-        const value = data[index] as number;
-        if (value > 0) positive += value;
-        else negative -= value;
-      }
-      const [least, largest] = [input?.low[first + source] ?? NaN, input?.high[first + source] ?? NaN];
-      high += positive * largest - negative * least;
-      low += positive * least - negative * largest;
-      size += (positive + negative) * Math.max(Math.abs(least), Math.abs(largest));
+  const shape = weight?.tensor.shape ?? [];
+  const sources = shape[1] ?? 1;
+  const window = shape.slice(2).reduce((product, size) => product * size, 1);
+  const widening = (sources * window + 1) * 2 ** -23 + 2 * STORAGE;
+  const bounds = { low: new Float64Array(channels), high: new Float64Array(channels) };
+  if (!input) return map(bounds, () => NaN);
+  for (let channel = 0; channel < channels; channel++) {
+    const first = Math.floor((channel * groups) / channels) * sources;
+    const row = data.subarray(channel * sources * window, (channel + 1) * sources * window);
+    boundRow(row, window, input, first, bias?.tensor.data[channel] ?? 0, widening, bounds, channel);
+  }
+  return bounds;
+}
+
+/**
+ * What is positive of each weight meets the largest value, what is negative the least. By itself, because it sees every weight of
+ * the network: what surrounds it differs from layer to layer.
+ */
+function boundRow(
+  row: Float32Array,
+  window: number,
+  { low, high }: ChannelBounds,
+  first: number,
+  constant: number,
+  widening: number,
+  bounds: ChannelBounds,
+  channel: number,
+): void {
+  let above = constant;
+  let below = constant;
+  let size = Math.abs(constant);
+  for (let start = 0, source = first; start < row.length; start += window, source++) {
+    let positive = 0;
+    let negative = 0;
+    for (let index = start; index < start + window; index++) {
+      const value = row[index] as number;
+      if (value > 0) positive += value;
+      else negative -= value;
     }
-    const constant = bias?.tensor.data[channel] ?? 0;
-    return [low + constant, high + constant, (size + Math.abs(constant)) * (1 + sums / STORAGE)];
-  });
+    const bottom = low[source] as number;
+    const top = high[source] as number;
+    above += positive * top - negative * bottom;
+    below += positive * bottom - negative * top;
+    size += (positive + negative) * Math.max(-bottom, top);
+  }
+  bounds.low[channel] = below - widening * size;
+  bounds.high[channel] = above + widening * size;
 }
 
 /** Bounds channel by channel, each widened by a part of the magnitudes that it was made of. */

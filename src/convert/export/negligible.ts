@@ -131,10 +131,13 @@ const CANDIDATES: Readonly<Partial<Record<LayerNode["op"]["kind"], true>>> = {
   batchNorm: true,
 };
 
+function isTiny(value: number): boolean {
+  return value < TINY && value > -TINY && value !== 0;
+}
+
 function hasTiny(data: Float32Array | undefined): boolean {
   for (let index = 0; index < (data?.length ?? 0); index++) {
-    const value = data?.[index] as number;
-    if (value < TINY && value > -TINY && value !== 0) return true;
+    if (isTiny(data?.[index] as number)) return true;
   }
   return false;
 }
@@ -153,14 +156,13 @@ function sharesOf(
   const data = weights.weight?.tensor.data;
   if (!data || !input) return found;
   const consider = (position: number, largest: number, budget: number): void => {
-    const value = Math.abs(data[position] as number);
-    if (value === 0 || value >= TINY) return;
     // Not a number where nothing bounds what is read, and then not negligible.
-    const change = value * largest;
+    const change = Math.abs(data[position] as number) * largest;
     if (change <= SHARE * budget) found.set(position, change === 0 ? 0 : change / budget);
   };
   if (op.kind === "batchNorm") {
     for (let channel = 0; channel < op.channels; channel++) {
+      if (!isTiny(data[channel] as number)) continue;
       const { mean, beta } = affineOf(op, weights, channel);
       const deviation = Math.sqrt((weights.runningVar?.tensor.data[channel] ?? NaN) + op.epsilon);
       consider(channel, (magnitude(input, channel) + Math.abs(mean)) / deviation, Math.abs(beta));
@@ -175,9 +177,11 @@ function sharesOf(
   const end = biasBehind(node, weightsOf, readers);
   if (!end) return found;
   for (let channel = 0; channel < channels; channel++) {
+    if (!hasTiny(data.subarray(channel * perOutput, (channel + 1) * perOutput))) continue;
     const { gain, budget } = end(channel);
     const first = Math.floor((channel * groups) / channels) * (perOutput / window);
     for (let index = 0; index < perOutput; index++) {
+      if (!isTiny(data[channel * perOutput + index] as number)) continue;
       const source = first + Math.floor(index / window);
       consider(channel * perOutput + index, magnitude(input, source) * gain * perOutput, budget);
     }
