@@ -46,7 +46,8 @@ export const ANOMALIES: Readonly<
   },
   denormal: {
     severity: "warning",
-    explanation: "other values below 1.2e-38, float32's normal range, which some runtimes flush to 0",
+    explanation:
+      "other values below 1.2e-38, float32's normal range: slow to multiply with; models are written with zeros where they cannot be seen",
   },
   "one-channel-gate": {
     severity: "info",
