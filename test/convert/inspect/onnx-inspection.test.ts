@@ -13,7 +13,7 @@ import {
   renderOnnxInspection,
 } from "../../../src/convert/inspect/index.js";
 import { missing, readFixture } from "../../fixtures.js";
-import { convert, openFixture } from "../../support/osnet.js";
+import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
 import { anonymous, dropNode, operator, replaceNode } from "../import/graphs.js";
 
 const checkpoint = openFixture();
@@ -26,6 +26,20 @@ function inspect(model: OnnxModel, options = {}): Promise<OnnxInspection> {
 }
 
 describe("inspectOnnx", () => {
+  it("counts the subnormal weights of convolutions, which a rewrite of the file no longer has", async () => {
+    const path = "conv2.0.conv2b.1.conv1.weight";
+    const dead = withTensor(stateDict, path, (tensor) =>
+      withValues(tensor, { 0: 1e-41, 1: -1e-40, 2: 2e-38 }),
+    );
+    const kept = convert({ ...checkpoint, stateDict: dead }, { keepDenormals: true });
+    const inspection = await inspectOnnx(kept, { name: "m.onnx" });
+    expect(inspection.model.subnormal).toBe(2);
+    expect(renderOnnxInspection(inspection)).toMatch(/speed +2 subnormal weights.*onnx2onnx/);
+    const written = await inspectOnnx(convert({ ...checkpoint, stateDict: dead }), { name: "m.onnx" });
+    expect(written.model.subnormal).toBe(0);
+    expect(written.weights?.foldedFingerprint).toBe(await fingerprintFolded(graph, dead));
+  });
+
   it("finds a checkpoint's fingerprint in weights that were left alone, whatever their names", async () => {
     const { weights, model } = await inspect(anonymous(ours({ fold: false })));
     expect(weights).toMatchObject({

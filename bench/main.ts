@@ -1,0 +1,64 @@
+/**
+ * `npm run bench -- [--trained FILE]… [--rounds N]`: what our work takes against that of others, pair by pair in one run. Prints the
+ * table and writes it to bench/results.json. A peer that is not installed is skipped, and said to be.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { arch, cpus, platform } from "node:os";
+import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { expand, variant } from "../src/arch/index.js";
+import { sniffFormat } from "../src/convert/formats/sniff.js";
+import { openCheckpoint } from "../src/convert/import/checkpoint.js";
+import { openOnnxCheckpoint } from "../src/convert/import/lifted-checkpoint.js";
+import { seededStateDict } from "../src/convert/seeded-weights.js";
+import { benchInference } from "./inference.js";
+import { findTorch } from "./peers.js";
+import { type Row, type Subject, table } from "./results.js";
+
+const RESULTS = fileURLToPath(new URL("../../bench/results.json", import.meta.url));
+
+const { values } = parseArgs({
+  options: {
+    trained: { type: "string", multiple: true, default: [] },
+    rounds: { type: "string", default: "60" },
+  },
+});
+
+/** A file of trained weights: a checkpoint, or anybody's ONNX file, whose weights are taken out. */
+function openTrained(path: string): Subject {
+  const bytes = readFileSync(path);
+  const subject = basename(path);
+  const open = sniffFormat(bytes) === "onnx" ? openOnnxCheckpoint : openCheckpoint;
+  return { name: `trained, ${subject}`, checkpoint: { ...open(bytes, { subject }), isTrained: true } };
+}
+
+function openRandom(name: "osnet_x0_25" | "osnet_x1_0" | "osnet_ain_x1_0"): Subject {
+  const spec = variant(name);
+  const graph = expand(spec);
+  return {
+    name: `random weights, ${name}`,
+    checkpoint: { spec, graph, stateDict: seededStateDict(graph, 0), isTrained: false },
+  };
+}
+
+const rows: Row[] = [];
+const torch = findTorch();
+if ("missing" in torch) console.error(`inference against torch's export: skipped, ${torch.missing}`);
+else {
+  const subjects = [
+    ...values.trained.map(openTrained),
+    ...(["osnet_x0_25", "osnet_x1_0", "osnet_ain_x1_0"] as const).map(openRandom),
+  ];
+  rows.push(...(await benchInference(subjects, torch.python, Number(values.rounds))));
+}
+console.log(table(rows));
+const machine = {
+  platform: `${platform()}-${arch()}`,
+  cpu: cpus()[0]?.model.trim() ?? "",
+  cores: cpus().length,
+};
+writeFileSync(
+  RESULTS,
+  `${JSON.stringify({ schema: "osnet-bench/1", node: process.version, machine, rows }, null, 2)}\n`,
+);
