@@ -89,8 +89,8 @@ describe("a difference is a finding", () => {
     expect(findings({ ...flipped, graph: { ...flipped.graph, inputs: fed } })).toEqual([
       {
         layer: "images",
-        found: "channels in the order 2, 1, 0",
-        expected: "those of normalised images, RGB",
+        found: "channels in the order 2, 1, 0, of normalised images that are BGR",
+        expected: "RGB",
       },
     ]);
   });

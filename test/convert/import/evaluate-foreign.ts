@@ -32,12 +32,7 @@ export function evaluateForeign(graph: ForeignGraph, feeds: ReadonlyMap<string, 
   const evaluated = (node: ForeignNode): RealTensor => {
     const before = known.get(node);
     if (before) return before;
-    const result =
-      node.op.kind === "input"
-        ? fed(node)
-        : node === graph.input
-          ? preprocessed(graph, fed(rawInput(node)))
-          : evaluateNode(node, node.inputs.map(evaluated));
+    const result = node.op.kind === "input" ? fed(node) : evaluateNode(node, node.inputs.map(evaluated));
     known.set(node, result);
     return result;
   };
@@ -57,28 +52,22 @@ export function evaluateForeign(graph: ForeignGraph, feeds: ReadonlyMap<string, 
 /** Four axes, as layers want them, unless they are [N, C]. */
 const spread = (shape: Shape): Shape => (shape.length === 3 ? [1, ...shape] : shape);
 
-function rawInput(node: ForeignNode): ForeignNode {
-  const [input] = node.inputs;
-  return input ? rawInput(input) : node;
-}
-
-function preprocessed({ preprocess }: ForeignGraph, raw: RealTensor): RealTensor {
-  const { order, scale, shift, unknown } = preprocess;
-  if (unknown[0] !== undefined) throw new NoLayer(unknown[0]);
-  const [, channels = 0, height = 1, width = 1] = raw.shape;
-  const plane = height * width;
-  const data = Float64Array.from(raw.data, (_, index) => {
-    const channel = Math.floor(index / plane) % channels;
-    const from = index + ((order[channel] ?? channel) - channel) * plane;
-    return (raw.data[from] ?? 0) * (scale[channel] ?? 1) + (shift[channel] ?? 0);
+/** Channel c of the result is channel `order[c]` of the input. */
+function reordered({ shape, data }: RealTensor, order: readonly number[]): RealTensor {
+  const [, channels = 1, ...plane] = shape;
+  const size = plane.reduce((product, axis) => product * axis, 1);
+  const moved = Float64Array.from(data, (_, index) => {
+    const channel = Math.floor(index / size) % channels;
+    return data[index + ((order[channel] ?? channel) - channel) * size] ?? 0;
   });
-  return { dtype: "float64", shape: raw.shape, data };
+  return { dtype: "float64", shape, data: moved };
 }
 
 function evaluateNode(node: ForeignNode, inputs: readonly RealTensor[]): RealTensor {
   const [input] = inputs;
   if (!input) throw new NoLayer(nameOf(node));
   if (node.op.kind === "l2Normalize") return l2Normalized(input);
+  if (node.op.kind === "channelOrder") return reordered(input, node.op.order);
   const { op, constants } = layerOf(node, input);
   const parameters = Object.fromEntries(Object.keys(constants).map((role) => [role, role]));
   const names = inputs.map((_, index) => `input${index}`);
