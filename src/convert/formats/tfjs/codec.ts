@@ -21,7 +21,7 @@ import {
   refusal,
 } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
-import type { TfjsFiles, TfjsGraphModel, TfjsModel } from "./model.js";
+import type { TfjsFiles, TfjsGraphModel, TfjsModel, TfjsSignature } from "./model.js";
 
 /** The files of a model. The same model always gives the same bytes. */
 export function encodeTfjs(model: TfjsModel): TfjsFiles {
@@ -83,6 +83,7 @@ export function decodeTfjs({ json, shards }: TfjsFiles, { subject, absent }: Dec
     signature: decodeSignature(signatureOf(document)),
   };
   expectEntryPoint(document, model);
+  expectNames(member(document, "userDefinedMetadata"), model.signature);
   return model;
 }
 
@@ -148,6 +149,31 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
   for (const name of weights.keys())
     if ((operators.get(name) ?? "Const") !== "Const")
       throw refusal(at, `a weight ${shown(name)}, which a ${operators.get(name)} computes`, "one source");
+}
+
+/**
+ * `structuredOutputKeys` in the metadata rename, in order, what `GraphModel.predict` returns. They are names of their own only
+ * where the signature calls outputs by their values alone, as TensorFlow's converter does; otherwise they must be the signature's.
+ */
+function expectNames(metadata: Located, { outputs }: TfjsSignature): void {
+  if (!isObject(metadata.value)) return;
+  const { value, at } = member(metadata, "structuredOutputKeys");
+  if (value === undefined || value === null) return;
+  const names = [...outputs];
+  const keys: readonly Json[] = Array.isArray(value) ? value : [];
+  const agree = names.every(([name, info], i) => {
+    const key = keys[i];
+    return key === name || (typeof key === "string" && name === info.name && !outputs.has(key));
+  });
+  if (agree && keys.length === names.length && new Set(keys).size === keys.length) return;
+  const expected = names.map(([name]) => shown(name)).slice(0, 20);
+  throw refusal(
+    at,
+    `other names for the outputs than the signature's, ${shown(JSON.stringify(value))}`,
+    `the signature's, in its order: ${expected.join(", ")}`,
+    "remove structuredOutputKeys, or name the outputs in the signature so",
+    "unsupported",
+  );
 }
 
 type Entry = Pick<TfjsGraphModel, "nodes" | "signature" | "weights">;

@@ -78,6 +78,43 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
   ["one file twice", (d) => void d.weightsManifest[0]?.paths.push("group1-shard1of1.bin"), /a second time/],
 ];
 
+/** Outputs as `predict` is to call them, beside those of the signature. */
+function renamed(keys: unknown, outputs: object): (document: Document) => void {
+  return (document) =>
+    void Object.assign(document, {
+      signature: { outputs },
+      userDefinedMetadata: { structuredOutputKeys: keys },
+    });
+}
+
+const TWO = { features: { name: "y:0" }, logits: { name: "images:0" } };
+const BY_VALUE = { "y:0": { name: "y:0" }, "images:0": { name: "images:0" } };
+
+describe("names that predict gives outputs", () => {
+  it.each<readonly [keys: unknown, outputs: object]>([
+    [["logits", "features"], TWO],
+    [["features"], TWO],
+    [["features", "other"], TWO],
+    ["features", TWO],
+    [["images:0", "y:0"], BY_VALUE],
+    [["a", "a"], BY_VALUE],
+    [["a", 1], BY_VALUE],
+  ])("%j: refused", (keys, outputs) => {
+    expect(refusalOf(() => decodeTfjs(edited(FILES, renamed(keys, outputs)), { subject })).code).toBe(
+      "unsupported",
+    );
+  });
+
+  it.each<readonly [keys: unknown, outputs: object]>([
+    [["features", "logits"], TWO],
+    [null, TWO],
+    // As TensorFlow's converter writes models that return a dictionary.
+    [["features", "logits"], BY_VALUE],
+  ])("%j: read", (keys, outputs) => {
+    expect(decodeTfjs(edited(FILES, renamed(keys, outputs)), { subject }).format).toBe("graph-model");
+  });
+});
+
 function set(document: Document, index: number, change: object): void {
   Object.assign(document.weightsManifest[0]?.weights[index] ?? {}, change);
 }
