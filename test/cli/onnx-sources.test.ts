@@ -101,7 +101,7 @@ describe("osnet-convert from ONNX", () => {
     });
     expect([status, stdout.toString()]).toEqual([
       0,
-      expect.stringContaining("PASS  378 layers and 24 gates"),
+      expect.stringContaining("PASS  features: 378 layers and 24 gates"),
     ]);
     const expected =
       'm.onnx: found no "m.onnx.data" beside it, expected the file that holds its weights; put m.onnx.data into the same folder.\n';

@@ -26,7 +26,7 @@ describe("osnet-convert pth2tfjs", () => {
       const verified = await run("osnet-verify", [...args, "--reference", RECORDING], { cwd: folder.path });
       expect(verified.stderr).toBe("");
       expect(verified.status).toBe(0);
-      expect(verified.stdout.toString()).toMatch(/PASS {2}365 layers and 24 gates agree/);
+      expect(verified.stdout.toString()).toMatch(/PASS {2}features: 365 layers and 24 gates agree/);
       expect(verified.stdout.toString()).toMatch(new RegExp(`in ${args[2] ?? "tfjs-wasm"}, against`));
     }
   });
