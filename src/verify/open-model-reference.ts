@@ -30,8 +30,8 @@ export function liftedFile(file: NamedBytes, opened: OpenFile, { arch }: FileOpt
 }
 
 /** @throws InputError (`unsupported`) if what the reference gives or takes is not a network's */
-export function expectSound({ party, structure = [] }: Candidate): void {
-  const [first] = structure;
+export function expectSound({ party, structure = [], departures = [] }: Candidate): void {
+  const [first] = [...structure, ...departures];
   if (!first) return;
   throw new InputError({
     code: "unsupported",

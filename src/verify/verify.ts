@@ -145,7 +145,8 @@ function findFaults(
     ...rerunFaults(outputs.output?.layer ?? "", outputs.output?.reruns ?? []),
   ];
   const faults = [...judged, ...whole];
-  return { faults: faults.length > 0 ? faults : outputs.faults, missing };
+  if (faults.length > 0) return { faults, missing };
+  return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.departures ?? []), missing };
 }
 
 function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {

@@ -33,6 +33,11 @@ export interface Candidate extends Side {
   };
   /** How the candidate's graph departs from the network, where its layers were found by structure. */
   readonly structure?: readonly Fault[];
+  /**
+   * The same of a file whose layers were found by name. Its values say more of what is wrong, so these count where all values
+   * are right: a difference may lie beyond what the images reach, as a limit of 100 does.
+   */
+  readonly departures?: readonly Fault[];
   /** What its file says, for the proof; of a file of operators. */
   readonly document?: Document;
   /** What its weights and values are stored in; default: what its outputs are. */

@@ -82,25 +82,46 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
       expected: "an embedding or logits among them",
       remedy: "export the model with its embedding as the output",
     });
-  const { features, evaluation } = graph.outputs;
+  const { features, logits, probabilities, evaluation } = graph.outputs;
   const result = graph.outputs[evaluation] ?? features;
+  const results = new Set([features, logits, probabilities].filter((layer) => layer !== undefined));
+  // What a program takes for the embedding; outputs behind it may be gates, or inner layers.
+  const [first] = found;
+  const faultAt = (layer: string, explanation: string): Fault =>
+    layerFault(
+      graph.nodes.find((node) => node.name === layer) ?? { name: layer },
+      "structure",
+      null,
+      explanation,
+    );
   return {
     outputs: found.flatMap(({ name, index, layer, operations }) =>
       layer === undefined ? [] : [{ name, index, layer, operations }],
     ),
     notJudged: names.filter((name) => !judged.some((output) => output.name === name)),
-    faults: found.flatMap(({ name, layer = result, stray }) =>
-      stray === undefined
+    faults: [
+      ...found.flatMap(({ name, layer = result, stray }) =>
+        stray === undefined
+          ? []
+          : [
+              faultAt(
+                layer,
+                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid`,
+              ),
+            ],
+      ),
+      ...(first?.layer === undefined ||
+      first.stray !== undefined ||
+      chosen !== undefined ||
+      results.has(first.layer)
         ? []
         : [
-            layerFault(
-              graph.nodes.find((node) => node.name === layer) ?? { name: layer },
-              "structure",
-              null,
-              `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid`,
+            faultAt(
+              result,
+              `found the inner layer ${first.layer} as the first output, ${JSON.stringify(first.name)}, expected a result of the network (${[...results].join(", ")}); --output chooses another`,
             ),
-          ],
-    ),
+          ]),
+    ],
   };
 }
 

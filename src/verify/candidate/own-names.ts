@@ -5,7 +5,7 @@ import type { GraphMatch } from "../../convert/import/index.js";
 import { inOrder } from "../inputs/images.js";
 import { fedWith } from "../inputs/pixels.js";
 import type { Candidate } from "./candidate.js";
-import { type InterfaceOptions, inputFaults, outputFaults } from "./interface.js";
+import { type InterfaceOptions, inputFaults, outputFaults, structureFaults } from "./interface.js";
 import type { AccountedOutputs } from "./outputs.js";
 
 /** The layers that results are computed from, each with the name of its value in a file of ours. */
@@ -28,8 +28,8 @@ interface StatedInterface extends InterfaceOptions {
 }
 
 /**
- * A candidate found by names, with the faults of its input and outputs that the structure shows. Normalised images are fed in
- * the order that users state.
+ * A candidate found by names, with the faults of its input and outputs that the structure shows, and the layers at which the
+ * structure is another. Normalised images are fed in the order that users state.
  */
 export function ownCandidate(
   candidate: Candidate,
@@ -43,5 +43,10 @@ export function ownCandidate(
     declared === undefined && order === "bgr"
       ? fedWith(candidate, (images) => inOrder(images, order))
       : candidate;
-  return structure.length > 0 ? { ...fed, structure } : fed;
+  const departures = match ? structureFaults(match) : [];
+  return {
+    ...fed,
+    ...(structure.length > 0 ? { structure } : {}),
+    ...(departures.length > 0 ? { departures } : {}),
+  };
 }

@@ -1,12 +1,15 @@
 import { describe, expect, it } from "vitest";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
 import type { OnnxAttributeRecord, OnnxModel } from "../../../src/convert/formats/onnx/index.js";
 import { int, ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
 import { readFixture } from "../../fixtures.js";
+import { replaced } from "../../mutation/onnx-edits.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
 /** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
@@ -223,5 +226,65 @@ describe("a model as the reference", () => {
     await expect(report(HONEST, {}, { name: "r.onnx", bytes: doubled })).rejects.toMatchObject({
       problem: { code: "unsupported" },
     });
+  });
+});
+
+describe("a first output that is an inner layer", () => {
+  const inner = (names: "ours" | "theirs"): Uint8Array =>
+    rewriteOnnx(convert(checkpoint, { size: SMALL, fold: false }), (model) => {
+      const { graph } = model;
+      const outputs = [{ name: "fc.1", dtype: "float32" as const }, ...graph.outputs];
+      const changed: OnnxModel = { ...model, graph: { ...graph, outputs } };
+      return names === "ours" ? changed : anonymous(changed);
+    });
+
+  it.each(["ours", "theirs"] as const)("is a fault, with names that are %s", async (names) => {
+    const { passed, faults } = await report(inner(names));
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("fc.1");
+  });
+
+  it("is none where it is chosen", async () => {
+    const { passed, output, faults } = await report(inner("ours"), { output: "fc.1" });
+    expect(faults).toEqual([]);
+    expect([passed, output?.layer]).toEqual([true, "fc.1"]);
+  });
+});
+
+describe("a limit that the images do not reach, in a file of ours", () => {
+  it("is a fault of an ONNX file at its layer", async () => {
+    const layer = "conv4.1.conv2d.3.relu";
+    const { passed, faults } = await report(
+      rewriteOnnx(
+        HONEST,
+        replaced(layer, (node) => [{ ...node, opType: "Clip", inputs: [...node.inputs, "least", "most"] }], {
+          least: floats(0),
+          most: floats(100),
+        }),
+      ),
+    );
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer, kind: "structure" }]);
+  });
+
+  it("is a fault of a layers model at its layer", async () => {
+    const { graph, stateDict } = checkpoint;
+    const model = lowerToTfjsLayers(graph, stateDict, { size: SMALL });
+    const { json, shards } = encodeTfjs(model);
+    const text = new TextDecoder().decode(json);
+    const document = JSON.parse(text);
+    const layers: { name: string; class_name: string; config: object }[] =
+      document.modelTopology.model_config.config.layers;
+    const last = layers.find(({ config }) => "name" in config && config.name === "fc.2");
+    Object.assign(last ?? {}, {
+      class_name: "ReLU",
+      config: { name: "fc.2", trainable: true, max_value: 100 },
+    });
+    const bytes = new TextEncoder().encode(JSON.stringify(document));
+    const verification = await openVerification({ name: "model.json", bytes, shards }, REFERENCE);
+    const { passed, faults } = await verify(verification);
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
   });
 });
