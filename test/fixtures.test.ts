@@ -11,7 +11,7 @@ const { files } = JSON.parse(Buffer.from(readFixture("manifest.json")).toString(
 
 describe("fixtures/manifest.json", () => {
   it("lists every fixture", () => {
-    const present = readdirSync(new URL("../fixtures", import.meta.url)).filter(
+    const present = readdirSync(new URL("../fixtures/", import.meta.url)).filter(
       (name) => name !== "manifest.json",
     );
     expect(files.map(({ file }) => file).sort()).toEqual(present.sort());

@@ -13,7 +13,7 @@ export interface Server {
   close(): void;
 }
 
-const PACKAGES = new URL("../../node_modules", import.meta.url);
+const PACKAGES = new URL("../../node_modules/", import.meta.url);
 
 const TYPES: Readonly<Record<string, string>> = {
   html: "text/html; charset=utf-8",
