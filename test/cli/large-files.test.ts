@@ -71,7 +71,10 @@ describe("progress", () => {
     [" and --json", { json: true }, true, false],
   ])("with a terminal%s", (_, options, isTTY, shown) => {
     const written: string[] = [];
-    const stderr = { isTTY, write: (chunk: string | Uint8Array) => written.push(String(chunk)) };
+    const stderr = {
+      isTTY,
+      write: (chunk: string | Uint8Array) => written.push(Buffer.from(chunk).toString()),
+    };
     const bar = readingProgress("a/w\u001b[2J.pth", options, { stderr });
     bar.update(12.4e6, 81e6);
     bar.clear();
@@ -80,7 +83,10 @@ describe("progress", () => {
 
   it("of standard input has no end", () => {
     const written: string[] = [];
-    const stderr = { isTTY: true, write: (chunk: string | Uint8Array) => written.push(String(chunk)) };
+    const stderr = {
+      isTTY: true,
+      write: (chunk: string | Uint8Array) => written.push(Buffer.from(chunk).toString()),
+    };
     readingProgress("-", {}, { stderr }).update(60e6, undefined);
     expect(written).toEqual(["\rreading standard input, MB 60\u001b[K"]);
   });

@@ -1,5 +1,6 @@
 /** Arrays and archives of arrays to start from. */
 
+import { crc32 } from "node:zlib";
 import { deflateSync } from "fflate";
 import { bytesOf, le, zip } from "../../convert/formats/pth/build.js";
 import type { Seed } from "../mutate/index.js";
@@ -45,6 +46,7 @@ export const NPZ_SEEDS: readonly Seed[] = [
           data: deflateSync(array),
           method: 8,
           size: array.length,
+          crc: crc32(array),
         })),
       ),
   },

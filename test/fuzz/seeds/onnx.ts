@@ -61,7 +61,7 @@ const everything = ModelProto.encode({
           {
             name: "then_branch",
             type: 5,
-            g: { name: "inner", node: [{ opType: "Identity", input: ["x"], output: ["z"] }] },
+            g: { name: "inner", node: [{ opType: "Identity", input: ["x"], output: ["inside"] }] },
           },
         ],
       },

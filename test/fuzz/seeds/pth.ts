@@ -40,6 +40,14 @@ const latin1 = call(
 
 const module_ = `${global("torchreid.models.osnet.OSNet")}q\x00)\x81}(${str("training")}\x89${str("_parameters")}${dict({ w: tensor() })}${str("_buffers")}${dict({ b: tensor({ shape: [], stride: [], numel: 2 }) })}${str("_modules")}${call("collections.OrderedDict")}(${str("a")}h\x00)\x81}(${str("_parameters")}${dict({ w: tensor() })}${str("_modules")}}ubuub`;
 const script = `${global("__torch__.net.Net")})\x81${dict({ training: "\x89", weight: tensor(), child: `${global("__torch__.net.Child")})\x81${dict({ w: tensor() })}b` })}b`;
+/** What torch.jit.trace writes of a model that returns its input. */
+const NET = `class Net(Module):
+  __parameters__ = ["weight", ]
+  weight : Tensor
+  def forward(self: __torch__.net.Net,
+    x: Tensor) -> Tensor:
+    return x
+`;
 /** Containers that the memo remembers, so that mutations put them into each other. */
 const memo = `}q\x00(${str("list")}]q\x01(${"]q\x02]q\x03"}e${str("dict")}}q\x04${str("inner")}}q\x05s${str("w")}${tensor()}q\x06u`;
 const odd = dict({
@@ -104,7 +112,7 @@ export const PTH_SEEDS: readonly Seed[] = [
   archive("big-endian", state, { 0: data, 1: data }, { byteorder: "big" }),
   archive("memo", memo, { 0: data }),
   archive("module", module_, { 0: data }),
-  archive("torchscript", script, { 0: data }, { "constants.pkl": ")." }),
+  archive("torchscript", script, { 0: data }, { "constants.pkl": ").", "code/__torch__/net.py": NET }),
   deflated("deflated", state, { 0: data, 1: data }),
   legacy("legacy", state.replaceAll("tQ", "NtQ"), ["0", "1"]),
   {

@@ -64,6 +64,8 @@ export interface Entry {
   readonly data: string | Uint8Array;
   readonly method?: number;
   readonly size?: number;
+  /** Of the data unpacked; what is stored has its own. */
+  readonly crc?: number;
   readonly local?: { readonly name?: string; readonly method?: number; readonly size?: number };
   /** Where the directory says it is. */
   readonly offset?: number;
@@ -73,12 +75,12 @@ export interface Entry {
 export function zip(entries: readonly Entry[], comment = ""): Uint8Array {
   let body = bytesOf();
   let directory = bytesOf();
-  for (const { name, data, method = 0, local = {}, ...entry } of entries) {
+  for (const { name, data, method = 0, crc, local = {}, ...entry } of entries) {
     const stored = bytesOf(data);
     const size = entry.size ?? stored.length;
     const offset = entry.offset ?? body.length;
     const fields = (of: { name?: string; method?: number; size?: number }) =>
-      `${le(of.method ?? method, 2)}${le(0, 4)}${le(crc32(stored), 4)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
+      `${le(of.method ?? method, 2)}${le(0, 4)}${le(crc ?? crc32(stored), 4)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
     body = bytesOf(body, `PK\x03\x04${le(20, 2)}${le(0, 2)}${fields(local)}${local.name ?? name}`, stored);
     directory = bytesOf(
       directory,
