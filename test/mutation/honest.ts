@@ -1,4 +1,5 @@
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
+import { IMAGENET } from "../../src/convert/export/preprocess.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
 import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
@@ -8,7 +9,6 @@ import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backends/backend.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
-import { DEVIATION, MEAN } from "../../src/verify/inputs/photos.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { LayerResult, ParityReport } from "../../src/verify/report.js";
@@ -122,7 +122,7 @@ function withFlat(
     data: data.map((value, i) => {
       const channel = Math.floor(i / (height * width)) % 3;
       if (!isFlat(Math.floor(i / width) % height)) return value;
-      return (level - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1);
+      return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
     }),
   };
 }

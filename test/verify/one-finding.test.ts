@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { IMAGENET } from "../../src/convert/export/preprocess.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
-import { DEVIATION, MEAN } from "../../src/verify/inputs/photos.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import type { Verification } from "../../src/verify/verification.js";
@@ -88,7 +88,7 @@ function pictures(
       const channel = Math.floor(i / plane) % 3;
       const pixel = i % plane;
       if (shows(Math.floor(pixel / width), pixel % width)) return value;
-      return (level - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1);
+      return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
     }),
   };
 }

@@ -1,12 +1,10 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
-import type { PixelOrder } from "../../convert/export/preprocess.js";
+import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
 import { mulberry32 } from "../../core/random.js";
 import type { Tensor } from "../../core/tensor.js";
-import { DEVIATION, MEAN } from "./photos.js";
 import { expectAffordable } from "./refusals.js";
 
-/** A pixel's largest value. */
-const WHITE = 255;
+const { white: WHITE } = IMAGENET;
 
 /** Cells across an image's height in each octave of noise, with the octave's weight: body, clothing, texture. */
 const OCTAVES = [
@@ -28,7 +26,7 @@ export function seededImages(seed: number, batch: number, height: number, width:
   for (let index = 0; index < batch * 3; index++) {
     const values = data.subarray(index * plane, (index + 1) * plane);
     for (const { cells, weight } of OCTAVES) addNoise(values, height, width, cells, weight, random);
-    const [mean, deviation] = [MEAN[index % 3] ?? 0, DEVIATION[index % 3] ?? 1];
+    const [mean, deviation] = [IMAGENET.mean[index % 3] ?? 0, IMAGENET.deviation[index % 3] ?? 1];
     for (let pixel = 0; pixel < plane; pixel++)
       values[pixel] = ((values[pixel] as number) - mean) / deviation;
   }
@@ -84,7 +82,7 @@ function mapChannels(
   const target = new Float32Array(data.length);
   for (let start = 0; start < data.length; start += plane) {
     const channel = (start / plane) % 3;
-    const [mean, deviation] = [MEAN[channel] ?? 0, DEVIATION[channel] ?? 1];
+    const [mean, deviation] = [IMAGENET.mean[channel] ?? 0, IMAGENET.deviation[channel] ?? 1];
     for (let index = start; index < start + plane; index++)
       target[index] = map(data[index] as number, mean, deviation);
   }

@@ -1,13 +1,10 @@
+import { IMAGENET } from "../../convert/export/preprocess.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { decodeJpeg, isJpeg } from "./jpeg.js";
 import { decodePng, isPng } from "./png.js";
 import type { Pixels } from "./refusals.js";
 import { expectAffordable } from "./refusals.js";
-
-/** ImageNet statistics that torchreid normalises images with, RGB. */
-export const MEAN = [0.485, 0.456, 0.406] as const;
-export const DEVIATION = [0.229, 0.224, 0.225] as const;
 
 /**
  * Pillow's `Image.resize` with BILINEAR on 8-bit pictures: what torchvision's `Resize((height, width))` does to a PIL
@@ -127,8 +124,8 @@ export function photoTensor(photos: readonly Pixels[], height: number, width: nu
 }
 
 /** By channel, what each of the 256 levels becomes: (level / 255 − mean) / deviation, each step in float32. */
-const NORMALISED: readonly Float32Array[] = MEAN.map((mean, channel) => {
-  const deviation = Math.fround(DEVIATION[channel] ?? 1);
+const NORMALISED: readonly Float32Array[] = IMAGENET.mean.map((mean, channel) => {
+  const deviation = Math.fround(IMAGENET.deviation[channel] ?? 1);
   return Float32Array.from({ length: 256 }, (_, level) => {
     const centred = Math.fround(Math.fround(level / 255) - Math.fround(mean));
     return centred / deviation;

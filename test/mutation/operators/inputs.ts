@@ -1,7 +1,7 @@
 import { INPUT_NAME } from "../../../src/arch/index.js";
+import { IMAGENET } from "../../../src/convert/export/preprocess.js";
 import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { DEVIATION, MEAN } from "../../../src/verify/inputs/photos.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";
 import { fedBy, wholes } from "../onnx-edits.js";
@@ -44,8 +44,8 @@ function affine(
   };
 }
 
-const mean = (channel: number): number => MEAN[channel] ?? 0;
-const deviation = (channel: number): number => DEVIATION[channel] ?? 1;
+const mean = (channel: number): number => IMAGENET.mean[channel] ?? 0;
+const deviation = (channel: number): number => IMAGENET.deviation[channel] ?? 1;
 
 const FEEDS: readonly Feed[] = [
   {
