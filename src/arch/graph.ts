@@ -9,7 +9,9 @@ import type { OsnetSpec } from "./spec.js";
  * paths of their own, without streams (`conv2.0.gate.fc1.weight`): the gate's weights are shared by all streams.
  */
 export interface LayerNode<O extends Op = Op> {
+  /** Unique in its graph; the same in reports, recordings and the files that are written. */
   readonly name: string;
+  /** What it computes, with its attributes. */
   readonly op: O;
   /** Names of the nodes whose outputs this one reads. */
   readonly inputs: readonly string[];
@@ -27,23 +29,31 @@ export interface LayerNode<O extends Op = Op> {
 export interface FoldedBatchNorm {
   /** Name of the convolution or linear layer, whose own output a folded network never computes. */
   readonly from: string;
+  /** Added to the running variance before the square root. */
   readonly epsilon: number;
+  /** State-dict path of each of its four parameters, by role; each is [channels]. */
   readonly parameters: Readonly<Record<ParameterRole, string>>;
 }
 
 /** The gate of one stream: the layer whose output is the gate vector [N, C, 1, 1]. */
 export interface GateOutput {
+  /** Path of the residual block, such as `conv2.0`. */
   readonly block: string;
+  /** The stream that it scales, from 1 as in the paper. */
   readonly stream: number;
+  /** Name of the layer, such as `conv2.0.gate[1].gate_activation`. */
   readonly layer: string;
 }
 
 /** A whole network in topological order, which is also torchreid's parameter order. */
 export interface LayerGraph {
+  /** What the graph was expanded from. */
   readonly spec: OsnetSpec;
+  /** Every operation, the input first; a node reads earlier ones only. */
   readonly nodes: readonly LayerNode[];
   /** Module paths that name another layer's output: the container `conv1` to its last layer `conv1.relu`. */
   readonly aliases: ReadonlyMap<string, string>;
+  /** The layers that are the network's results. */
   readonly outputs: GraphOutputs;
   /** Every stream's gate, in network order. */
   readonly gates: readonly GateOutput[];

@@ -16,7 +16,9 @@ import { VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.
 
 /** A state dict's architecture, confirmed key by key. */
 export interface Identified {
+  /** The architecture, read from the names and shapes or as it was given. */
   readonly spec: OsnetSpec;
+  /** `expand(spec)`. */
   readonly graph: LayerGraph;
   /** The published variant whose backbone this is; undefined for a network of its own kind. */
   readonly variant: VariantName | undefined;
@@ -24,6 +26,7 @@ export interface Identified {
   readonly extra: readonly string[];
 }
 
+/** Shape and dtype of every tensor, by its path; a `StateDict` is one. */
 type StateDictHeaders = ReadonlyMap<string, TensorHeader>;
 
 /** A network held against a state dict. */

@@ -5,6 +5,7 @@ import { VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.
 
 /** A published variant, and what a network has instead of what the variant has. */
 export interface NearestVariant {
+  /** torchreid's name of it, such as `osnet_x0_25`. */
   readonly variant: VariantName;
   /** Noun phrases, such as `instance norm outside the residual in conv2`; empty for the variant itself. */
   readonly differences: readonly string[];

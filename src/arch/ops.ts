@@ -31,7 +31,9 @@ export interface OpTable {
   instanceNorm: { readonly channels: number; readonly epsilon: number };
   /** LayerNorm((channels, 1, 1)) inside a gate: biased variance over C×H×W. Roles: weight, bias [channels, 1, 1]. */
   layerNorm: { readonly channels: number; readonly epsilon: number };
+  /** max(0, x), of any shape. */
   relu: object;
+  /** 1 / (1 + e^−x), of any shape: a gate's activation, or an attribute model's last operation. */
   sigmoid: object;
   /** MaxPool2d; padding never wins, whatever the sign of the input. */
   maxPool: { readonly kernel: Size2d; readonly stride: Size2d; readonly padding: Size2d };
@@ -49,6 +51,7 @@ export interface OpTable {
   add: object;
 }
 
+/** The kinds of operation, as `LayerNode.op.kind` spells them. */
 export type OpKind = keyof OpTable;
 
 /** One operation with its attributes. */

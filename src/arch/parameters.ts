@@ -4,8 +4,11 @@ import type { Op, OpKind, ParameterRole } from "./ops.js";
 
 /** One entry of the network's `state_dict()`. */
 export interface ParameterSpec {
+  /** Its key in the state dict, such as `conv2.0.gate.fc1.weight`. */
   readonly path: string;
+  /** As PyTorch has it: convolutions OIHW, linear layers [out, in], norms [channels], counters []. */
   readonly shape: Shape;
+  /** PyTorch's own: `int64` for `num_batches_tracked`, `float32` for all else. A file may store other floating-point types. */
   readonly dtype: Extract<DType, "float32" | "int64">;
   /** Learned parameters count towards the model's size; buffers (running statistics) do not. */
   readonly kind: "parameter" | "buffer";
@@ -97,9 +100,13 @@ export type TensorHeader = Pick<Tensor, "shape" | "dtype">;
 
 /** Every way in which a state dict departs from a spec. */
 export interface StateDictProblems {
+  /** Keys that the network needs and the state dict lacks, each with its shape. */
   readonly missing: readonly string[];
+  /** Keys that are no parameter of the network, each with its shape. */
   readonly unexpected: readonly string[];
+  /** Keys whose shape is another, with both shapes. */
   readonly misshaped: readonly string[];
+  /** Keys that should have floating-point numbers and have others, with what they have. */
   readonly wrongDtype: readonly string[];
 }
 

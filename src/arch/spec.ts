@@ -17,30 +17,39 @@ export type InstanceNormPlacement = "none" | "inside" | "outside" | "both";
 
 /** A residual block of `streams` parallel streams; stream t stacks t lightweight 3×3 convolutions. */
 export interface BlockSpec {
+  /** Channels of the map that it reads. Where they differ from `outChannels`, the identity branch has a 1×1 convolution. */
   readonly inChannels: number;
+  /** Channels of the map that it returns. */
   readonly outChannels: number;
   /** T of the paper. */
   readonly streams: number;
   /** Bottleneck: the streams have `outChannels / reduction` channels, rounded down. */
   readonly reduction: number;
+  /** Where it has instance norms; most variants: `none`. */
   readonly instanceNorm: InstanceNormPlacement;
 }
 
 /** Blocks, then optionally a transition: a 1×1 convolution and a 2×2 average pool. */
 export interface StageSpec {
+  /** In order; each reads the one before it. */
   readonly blocks: readonly BlockSpec[];
+  /** Whether the stage ends in the 1×1 convolution and the 2×2 average pool that halve its map. */
   readonly transition: boolean;
 }
 
+/** The aggregation gate of a block: global average pool, 1×1 convolution, ReLU, 1×1 convolution, activation. */
 export interface GateSpec {
   /** The hidden layer has `channels / reduction` units, rounded down. */
   readonly reduction: number;
+  /** What makes the gate vector of the last convolution's output; torchreid's default is `sigmoid`. */
   readonly activation: "sigmoid" | "relu" | "linear";
   /** LayerNorm between the hidden layer and its ReLU. */
   readonly layerNorm: boolean;
 }
 
+/** The classifier that training needs: a Linear layer over the embedding. */
 export interface HeadSpec {
+  /** Width of the classifier's output: the identities (or attributes) of the training set. */
   readonly classes: number;
   /**
    * The training loss. `sigmoid` is an attribute model: evaluation returns the sigmoid of the classifier, while
@@ -49,12 +58,15 @@ export interface HeadSpec {
   readonly loss: "softmax" | "triplet" | "sigmoid";
 }
 
+/** The architecture of one OSNet, as plain JSON data. `expand` makes the layer graph of it. */
 export interface OsnetSpec {
+  /** How the state dict names its modules. */
   readonly dialect: Dialect;
   /** A 7×7 convolution of stride 2 and a 3×3 max-pool of stride 2. */
   readonly stem: { readonly channels: number; readonly norm: "batch" | "instance" };
   /** conv2, conv3 … in order; the 1×1 convolution after the last stage takes the next number. */
   readonly stages: readonly StageSpec[];
+  /** The same for every block. */
   readonly gate: GateSpec;
   /** Global pooling of the last feature map. */
   readonly pooling: "avg" | "max";

@@ -80,6 +80,7 @@ const ROWS: Readonly<Record<VariantName, VariantRow>> = {
   osnet_maxpool: { ...PLAIN, channels: X1_0, loss: "sigmoid", pooling: "max" },
 };
 
+/** Every variant that `variant` accepts, in the order of the table. */
 export const VARIANT_NAMES: readonly VariantName[] = Object.keys(ROWS) as VariantName[];
 
 /**

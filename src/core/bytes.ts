@@ -9,6 +9,7 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
  * a file (`files/source.ts`) that is never read. Synchronous, so that readers are plain functions.
  */
 export interface ByteSource {
+  /** How many bytes there are. */
   readonly length: number;
   /** Whether all bytes are in memory. Then `read` gives views over them, and copies in memory of their own otherwise. */
   readonly loaded: boolean;

@@ -24,10 +24,13 @@ export type InputErrorCode =
 
 /** The parts of a refusal. */
 export interface InputProblem {
+  /** Which kind of refusal it is. */
   readonly code: InputErrorCode;
   /** The file, key or option concerned. */
   readonly subject: string;
+  /** What is there, as a noun phrase with its numbers. */
   readonly found: string;
+  /** What should be there instead, as a noun phrase. */
   readonly expected: string;
   /** What the user can do about it, as an imperative clause. */
   readonly remedy: string;
@@ -52,7 +55,9 @@ function plain(text: string): string {
  * A comparison that fails is a result, never an `InputError`.
  */
 export class InputError extends Error {
+  /** Always `InputError`, also where the class comes from another copy of the package. */
   override readonly name = "InputError";
+  /** The parts of the message, with control characters replaced and long names cut. */
   readonly problem: InputProblem;
 
   constructor(problem: InputProblem, options?: { readonly cause?: unknown }) {
@@ -69,10 +74,12 @@ export class InputError extends Error {
     this.problem = shown;
   }
 
+  /** `problem.code`: why it was refused, for programs. */
   get code(): InputErrorCode {
     return this.problem.code;
   }
 
+  /** `problem.details`; empty when the sentence says it all. */
   get details(): readonly string[] {
     return this.problem.details ?? [];
   }

@@ -51,8 +51,11 @@ export type Shape = readonly number[];
 
 /** A dense row-major array. `data.length` is the product of `shape`. */
 export interface Tensor<D extends DType = DType> {
+  /** PyTorch's name of the element type. */
   readonly dtype: D;
+  /** Dimensions, outermost first: [N, C, H, W] for images and activations. */
   readonly shape: Shape;
+  /** The elements, the last dimension fastest. `float16` and `bfloat16` are raw bits in a `Uint16Array`. */
   readonly data: TensorData<D>;
 }
 

@@ -2,9 +2,13 @@
 
 /** Paints a piece of text; the identity where there is no colour. */
 export interface Paint {
+  /** For what passes: green. */
   readonly good: (text: string) => string;
+  /** For what fails: red. */
   readonly bad: (text: string) => string;
+  /** For what is to be seen first: bold. */
   readonly strong: (text: string) => string;
+  /** For what can be passed over: dim. */
   readonly faint: (text: string) => string;
 }
 

@@ -12,7 +12,9 @@ import type { Party } from "./report.js";
 
 /** A model that computes embeddings, whatever its file is. */
 export interface Embedder {
+  /** The file: name, format, SHA-256. */
   readonly party: Party;
+  /** The runtime that computes. */
   readonly backend: RuntimeName;
   /** Pixels of the images that it takes. */
   readonly size: { readonly height: number; readonly width: number };
@@ -30,6 +32,7 @@ export interface Embedder {
   release(): Promise<void>;
 }
 
+/** How a model is opened to compute embeddings. */
 export interface EmbedderOptions extends FileOptions, InterfaceOptions {
   /** Pixels of the images; default: what the file fixes, else 256×128. */
   readonly size?: { readonly height: number; readonly width: number };

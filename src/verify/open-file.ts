@@ -11,7 +11,9 @@ import type { Party } from "./report.js";
 
 /** A file's bytes under the name that reports and messages give it. */
 export interface NamedBytes {
+  /** A file name, without a folder. */
   readonly name: string;
+  /** The content, in memory or read where it is needed. */
   readonly bytes: Bytes;
   /** The weight files beside a model.json, by their paths in it. */
   readonly shards?: ReadonlyMap<string, Uint8Array>;

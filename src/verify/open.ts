@@ -21,6 +21,7 @@ import { expectSound, liftedFile, withFactors } from "./open-model-reference.js"
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
 
+/** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {}
 
 /**

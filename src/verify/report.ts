@@ -9,19 +9,25 @@ import type { Cause } from "./explain/index.js";
  * Numbers that JSON cannot hold (an infinite margin, a relative error against 0) are null.
  */
 export interface ParityReport {
+  /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-parity/1";
+  /** The file under test. */
   readonly candidate: Party;
+  /** The file that it is compared with. */
   readonly reference: Party;
   /** What computed the candidate's side. */
   readonly backend: BackendName;
+  /** How much a layer may differ. */
   readonly tolerance: Tolerance;
   /** `pixels`: what the candidate was given, if raw pixels of 0 to 255 instead of normalised images. */
   readonly input: { readonly source: string; readonly shape: Shape; readonly pixels?: PixelOrder };
+  /** Whether no fault was found, and the baseline, if there is one, does not fail it. */
   readonly passed: boolean;
   /** Where the candidate first departs from the reference, in network order; layers downstream are not blamed. */
   readonly faults: readonly Fault[];
   /** In network order. */
   readonly layers: readonly LayerResult[];
+  /** Every stream's gate, in network order. */
   readonly gates: readonly GateResult[];
   /** The output that counts, a model's first if none was chosen; null when the two sides have none in common. */
   readonly output: OutputResult | null;
@@ -29,9 +35,11 @@ export interface ParityReport {
   readonly furtherOutputs?: readonly OutputResult[];
   /** Outputs that were not judged, because another one was chosen. */
   readonly notJudged?: readonly string[];
+  /** The constants; null where the reference is no checkpoint or the candidate has none to compare. */
   readonly weights: WeightsResult | null;
   /** Of a model that stores weights in fewer bits: what that costs. Layers are judged on the weights as stored. */
   readonly quantization?: QuantizationResult;
+  /** Which layers could be compared, and which were. */
   readonly coverage: Coverage;
   /** What the images could not test, however wrong it were; absent where layers were not judged one by one. */
   readonly vacuity?: Vacuity;
@@ -49,6 +57,7 @@ export interface ParityReport {
 export interface Party {
   /** File name. */
   readonly name: string;
+  /** What the file is, by its content. */
   readonly format: FileFormat;
   /** The published variant, where the file tells. */
   readonly variant?: string;
@@ -62,15 +71,22 @@ export interface Party {
  */
 export type Tolerance = { readonly rule: "derived-bounds" } | RelativeTolerance;
 
+/** One limit for every layer, as `--tolerance NUMBER` sets it. */
 export interface RelativeTolerance {
+  /** Tells the two kinds of tolerance apart. */
   readonly rule: "relative-to-max";
+  /** The largest error allowed, as a share of the layer's largest value: 0.001 is 0.1 %. */
   readonly value: number;
 }
 
+/** `untested`: the images cannot show whether it is right. */
 export type Status = "pass" | "fail" | "untested";
 
+/** A place where the candidate is wrong. */
 export interface Fault {
+  /** Where: a layer of the network, or `images` for what comes before it. */
   readonly layer: string;
+  /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
   /** All streams in which a gate is wrong in this way, the first of which `layer` and `stream` name; absent if it is one. */
   readonly streams?: readonly number[];
@@ -80,14 +96,21 @@ export interface Fault {
   readonly margin: number | null;
   /** What the layer computes instead, where a guess at that explains its values. */
   readonly cause?: Cause;
+  /** What is wrong, in a sentence or two. */
   readonly explanation: string;
 }
 
+/** One layer's output by both sides. */
 export interface LayerResult {
+  /** The layer, as the network's graph names it. */
   readonly name: string;
+  /** The operation that it is, such as `conv`. */
   readonly op: string;
+  /** Of its output: [N, C, H, W], or [N, C] after pooling. */
   readonly shape: Shape;
+  /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
+  /** Whether it is within the tolerance. */
   readonly status: Status;
   /** Error over what the tolerance allows; above 1 fails. Under `derived-bounds` the error is the local one. */
   readonly margin: number | null;
@@ -95,9 +118,13 @@ export interface LayerResult {
   readonly localMaxAbs?: number;
   /** Accumulated error, here and in what follows: max |actual − expected| against the reference network. */
   readonly maxAbs: number;
+  /** `maxAbs` over max |expected|; null where all that was expected is 0 and something else was found. */
   readonly relMax: number | null;
+  /** √ mean (actual − expected)². */
   readonly rmse: number;
+  /** Of the angle between both outputs as vectors: 1 where they agree. */
   readonly cosine: number;
+  /** The largest distance in float32 values that lie between the two; large where a value cancels to near 0. */
   readonly ulp: number;
   /** Elements that are NaN or infinite and do not match. */
   readonly nonFinite: number;
@@ -105,25 +132,37 @@ export interface LayerResult {
 
 /** The gate vectors of one stream: the candidate's range, and how far it is from the reference's. */
 export interface GateResult {
+  /** Path of the residual block, such as `conv2.0`. */
   readonly block: string;
+  /** The stream that it scales, from 1. */
   readonly stream: number;
+  /** The candidate's smallest gate value, over all images and channels. */
   readonly min: number;
+  /** The mean of the candidate's gate values. */
   readonly mean: number;
+  /** The candidate's largest gate value. */
   readonly max: number;
+  /** max |actual − expected| against the reference network. */
   readonly maxAbs: number;
+  /** Whether it is within the tolerance, or the images cannot show it. */
   readonly status: Status;
   /** The gate vector channel by channel, averaged over the images, to six digits. */
   readonly channels?: GateChannels;
 }
 
+/** Gate vectors channel by channel, each [C] and averaged over the images. */
 export interface GateChannels {
+  /** Means of the candidate's gate, 0 to 1 where it ends in a sigmoid. */
   readonly candidate: readonly number[];
+  /** Means of the reference's gate, channel by channel alike. */
   readonly reference: readonly number[];
   /** The largest |candidate − reference| over the images. */
   readonly maxAbs: readonly number[];
 }
 
+/** An output of the model by both sides. */
 export interface OutputResult {
+  /** The network's layer that it is. */
   readonly layer: string;
   /** The output as the file calls it; absent for a recording or a checkpoint. */
   readonly name?: string;
@@ -131,9 +170,13 @@ export interface OutputResult {
   readonly result?: string;
   /** What the model does to that, and the verdict with it: `L2-normalised`. */
   readonly operation?: string;
+  /** Whether it is within the tolerance. */
   readonly status: Status;
+  /** max |actual − expected| against the reference network. */
   readonly maxAbs: number;
+  /** `maxAbs` over max |expected|; null where all that was expected is 0 and something else was found. */
   readonly relMax: number | null;
+  /** Of the angle between both outputs, all images as one vector: 1 where they agree. */
   readonly cosine: number;
   /** max |actual − expected| after each embedding is divided by its L2 norm. */
   readonly normalizedMaxAbs: number;
@@ -147,18 +190,23 @@ export interface OutputResult {
 export interface Rerun {
   /** `unoptimised`: without the runtime's graph optimisations. `alone`: images by themselves, against their rows of the batch. */
   readonly how: "unoptimised" | "alone";
+  /** How many images were run. */
   readonly images: number;
+  /** Whether it moves the embedding by no more than rounding. */
   readonly status: "pass" | "fail";
   /** null if there was no embedding to compare. */
   readonly maxAbs: number | null;
+  /** `maxAbs` over the embedding's largest value; null where there was none to compare. */
   readonly relMax: number | null;
   /** Why there was none. */
   readonly problem?: string;
 }
 
+/** The candidate's constants against the checkpoint's, bit for bit. */
 export interface WeightsResult {
   /** Parameters whose bits the candidate must hold. */
   readonly compared: number;
+  /** How many of those have the same bits. */
   readonly identical: number;
   /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
   readonly folded: number;
@@ -179,18 +227,25 @@ export interface QuantizationResult {
   readonly dtypes: readonly string[];
   /** Tensors stored in fewer bits. */
   readonly tensors: number;
+  /** max |actual − expected| of the embedding. */
   readonly maxAbs: number;
+  /** `maxAbs` over max |expected|; null where all that was expected is 0. */
   readonly relMax: number | null;
+  /** Of the angle between both embeddings, all images as one vector: 1 where they agree. */
   readonly cosine: number;
+  /** max |actual − expected| after each embedding is divided by its L2 norm. */
   readonly normalizedMaxAbs: number;
 }
 
+/** Which of the network's layers were compared. */
 export interface Coverage {
   /** Layers of the network that this comparison could reach. */
   readonly expected: number;
+  /** How many of those were compared. */
   readonly compared: number;
   /** Layers that the candidate computes only as part of the next one. */
   readonly folded: readonly string[];
+  /** Layers that could be compared and have no value in the candidate: each is a fault. */
   readonly missing: readonly string[];
 }
 
@@ -208,9 +263,11 @@ export interface Vacuity {
  * runtime's rounding. `sampled`: agreement was seen on these images. Only a report that has passed is ever proven.
  */
 export interface Proof {
+  /** Which of the two claims the report makes. */
   readonly status: "proven" | "sampled";
   /** What the proof rests on, or what it lacks, a sentence each. */
   readonly grounds: readonly string[];
+  /** How many images agreement was seen on. */
   readonly images: number;
 }
 
@@ -224,22 +281,28 @@ export interface BaselineComparison {
   readonly policy: BaselinePolicy;
   /** Worst first, by how much. */
   readonly regressions: readonly Change[];
+  /** Figures that are better by at least the factor, the most improved first. */
   readonly improvements: readonly Change[];
   /** Layers that only one of the reports compares. */
   readonly added: readonly string[];
+  /** Layers that only the earlier report has. */
   readonly removed: readonly string[];
   /** What makes the two hard to compare, a clause each. */
   readonly notes: readonly string[];
 }
 
+/** What a regression does: the report fails, or says so and passes. */
 export type BaselinePolicy = "fail" | "warn";
 
 /** A figure of a layer before and now; null is infinite. */
 export interface Change {
+  /** The layer whose figure it is. */
   readonly layer: string;
   /** `margin`: of the layer. `drift`: accumulated error as a share of the largest value. */
   readonly figure: "margin" | "drift";
+  /** In the earlier report. */
   readonly before: number | null;
+  /** In this one. */
   readonly after: number | null;
 }
 
@@ -247,8 +310,12 @@ export interface Change {
 export interface RunFacts {
   /** Names and versions: `osnet-convert`, `node`, the runtime's package. */
   readonly versions: Readonly<Record<string, string>>;
+  /** Operating system and processor architecture, such as `linux x64`. */
   readonly platform: string;
+  /** Model name of the processor. */
   readonly cpu: string;
+  /** Processors that the run could use. */
   readonly threads: number;
+  /** Wall-clock time of the verification. */
   readonly seconds: number;
 }

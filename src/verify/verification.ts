@@ -14,9 +14,13 @@ export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
 
 /** Two sides, the images that both are run on, and what is known of them before. */
 export interface Verification {
+  /** The network that both sides should be, with batch norms unfolded. */
   readonly graph: LayerGraph;
+  /** The side under test. */
   readonly candidate: Candidate;
+  /** What it is compared with. */
   readonly reference: Side;
+  /** [N, 3, height, width] float32, RGB, normalised as torchreid does. */
   readonly images: Tensor<"float32">;
   /** Images that the candidate takes at a time, where it fixes them. */
   readonly batch?: number;

@@ -5,7 +5,9 @@ import { type Result, type ResultOptions, selectResults } from "./results.js";
 
 /** Height and width of the images, in pixels. */
 export interface ImageSize {
+  /** Pixels from top to bottom; a person is higher than wide: 256. */
   readonly height: number;
+  /** Pixels from left to right: 128. */
   readonly width: number;
 }
 

@@ -14,15 +14,21 @@ export type ResultKind = (typeof RESULT_KINDS)[number];
 
 /** What keeps an L2 norm from being zero: ε added to its square or its length, or the least value of either. */
 export interface NormFloor {
+  /** Whether it acts on the sum of squares or on its root. */
   readonly of: "square" | "length";
+  /** `sum`: ε is added. `max`: the larger of the two counts. */
   readonly how: "sum" | "max";
+  /** The number itself, such as PyTorch's 1e-12. */
   readonly epsilon: number;
 }
 
 /** A result as a user asks for it: by its kind, under a name, and divided by its L2 norm where there are floors, even none. */
 export interface WantedResult {
+  /** Which of the network's results: the embedding, the logits, or an attribute model's probabilities. */
   readonly kind: ResultKind;
+  /** What the file calls the output. */
   readonly name: string;
+  /** Present: the result is divided by its L2 norm, which these keep from being zero. Absent: it is as the network gives it. */
   readonly floors?: readonly NormFloor[];
 }
 

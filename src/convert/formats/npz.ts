@@ -17,7 +17,11 @@ import { crc32, encodeStoredZip, isZip, readZipDirectory, readZipEntry, type Zip
 export interface NpzArchive {
   /** Array names without `.npy`, in archive order. */
   readonly names: readonly string[];
-  /** @throws InputError (`format`, `unsupported`) if there is no such array or it does not decode */
+  /**
+   * Inflates and decodes one array, row-major whatever its order in the file.
+   *
+   * @throws InputError (`format`, `unsupported`) if there is no such array or it does not decode
+   */
   read(name: string): Tensor;
 }
 

@@ -24,6 +24,7 @@ import {
 /** Bytes of the header's length. */
 export const LENGTH_BYTES = 8;
 
+/** What a safetensors file has: tensors, and strings about them. */
 export interface DecodedSafetensors {
   /** Tensors in the order of their data, which is not the network's; views over the bytes where aligned. */
   readonly stateDict: StateDict;

@@ -26,9 +26,11 @@ import { tracedGraph } from "./traced.js";
 export interface Checkpoint extends Identified {
   /** In the order of torchreid's `state_dict()`, whatever the file's. */
   readonly stateDict: StateDict;
+  /** How the weights lay in the file: container, prefix, notes. */
   readonly decoded: Omit<DecodedWeights, "stateDict">;
 }
 
+/** How a file of weights is opened and identified. */
 export interface CheckpointOptions {
   /** What messages call the file. */
   readonly subject: string;

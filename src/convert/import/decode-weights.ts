@@ -52,6 +52,7 @@ export function selectFlat(tensors: StateDict, key: string | undefined, subject:
 
 /** The weights in a file, and how they lay in it. */
 export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
+  /** What the file is, by its content. */
   readonly format: FileFormat;
   /** Which of PyTorch's containers a checkpoint came in; the format again for the others. */
   readonly container: DecodedCheckpoint["container"] | Exclude<FileFormat, "pth">;
@@ -59,6 +60,7 @@ export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
+/** How a file of weights is read. */
 export interface DecodeWeightsOptions {
   /** What messages call the file. */
   readonly subject: string;

@@ -4,9 +4,13 @@ import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./foreign.js"
 
 /** One way in which a file's graph departs from the architecture. A finding, never an exception. */
 export interface Difference {
+  /** The network's layer at which the file departs. */
   readonly layer: string;
+  /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
+  /** What the file has there, as a noun phrase. */
   readonly found: string;
+  /** What the architecture has there, as a noun phrase. */
   readonly expected: string;
 }
 

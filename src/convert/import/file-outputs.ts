@@ -18,6 +18,7 @@ export interface BeyondNetwork {
   readonly kind: "tail" | "output";
   /** The output's name in the file. */
   readonly output: string;
+  /** What it is, as a noun phrase for messages. */
   readonly description: string;
   /** Whether it is a division by the L2 norm and nothing else, which leaves the embedding's direction. */
   readonly isL2?: boolean;

@@ -80,6 +80,7 @@ export type Layout = readonly number[];
 
 /** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
 export interface Reading {
+  /** Which of N, C, H, W each axis is, where they are in another order. */
   readonly layout?: Layout;
   /** [N, C] that stands for [N, C, 1, 1]. */
   readonly isFlat?: true;
@@ -140,10 +141,15 @@ export function hasBias({ constants: { bias } }: ForeignNode): boolean {
 
 /** What a file does to its input before the network: image[c] = scale[c] · raw[order[c]] + shift[c], as NCHW. */
 export interface Preprocess {
+  /** The order of the input's axes: [0, 1, 2, 3] for NCHW, [0, 2, 3, 1] for NHWC. */
   readonly layout: Layout;
+  /** Element type that the file is fed with; undefined where it does not say. */
   readonly dtype: DType | undefined;
+  /** For each of red, green and blue, the channel of the input that it is: [2, 1, 0] for BGR. */
   readonly order: readonly number[];
+  /** What each channel is multiplied by, in the network's order. */
   readonly scale: readonly number[];
+  /** What is added to each channel then, in the network's order. */
   readonly shift: readonly number[];
   /** Whether its numbers are half precision. */
   readonly isHalf: boolean;

@@ -124,9 +124,11 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
 
 /** A checkpoint out of a model's file, and what that file computes besides. */
 export interface ModelCheckpoint extends Checkpoint {
+  /** The file's outputs: results of the network, and what else it computes. */
   readonly outputs: FileOutputs;
 }
 
+/** How an ONNX file is read as a checkpoint. */
 export interface OnnxCheckpointOptions extends LiftOptions {
   /** Reads the files beside it that hold its weights. */
   readonly sidecar?: SidecarReader;
@@ -188,6 +190,7 @@ function outputNames({ graph }: Pick<OnnxModel, "graph">): readonly string[] {
 
 /** A checkpoint out of files that can be run beside it, if tfjs loads them. */
 export interface TfjsCheckpoint extends ModelCheckpoint {
+  /** Whether tfjs loads the model: false for a layers model of Keras 3, which is read and converted all the same. */
   readonly isRunnable: boolean;
 }
 

@@ -30,7 +30,9 @@ import { type Walk, walk } from "./walk.js";
 
 /** An ONNX graph laid beside the layer graph of an OSNet. */
 export interface GraphMatch {
+  /** The architecture that the graph was found to be. */
   readonly spec: OsnetSpec;
+  /** The layer graph of that spec, with batch norms unfolded. */
   readonly graph: LayerGraph;
   /** The ONNX value that holds each layer's output. */
   readonly values: ReadonlyMap<string, string>;
@@ -44,6 +46,7 @@ export interface GraphMatch {
   readonly absorbed: ReadonlySet<string>;
   /** Batch norms that the file spells as a product and a sum, which do not tell the four parameters apart. */
   readonly affine: ReadonlySet<string>;
+  /** What a program receives, in the file's order. */
   readonly outputs: readonly MatchedOutput[];
   /** Each layer's constants; where a batch norm is folded, its layer has the products of both. */
   readonly constants: ReadonlyMap<string, Constants>;
@@ -53,6 +56,7 @@ export interface GraphMatch {
   readonly differences: readonly Difference[];
 }
 
+/** What a file's graph is matched against. */
 export interface MatchOptions {
   /** What messages call the file. */
   readonly subject: string;

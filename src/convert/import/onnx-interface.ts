@@ -20,6 +20,7 @@ import {
 
 /** How an ONNX file looks from outside, as options that write another one so. */
 export interface OnnxInterface {
+  /** Names, opset, sizes, outputs and gates, as `lowerToOnnx` takes them. */
   readonly options: OnnxOptions;
   /** Whether its weights are in a file beside it. */
   readonly externalData: boolean;

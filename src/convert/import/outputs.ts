@@ -11,6 +11,7 @@ export type OutputOperation =
 
 /** A file's output: the layer that it is, and what the file does to it afterwards. */
 export interface MatchedOutput {
+  /** The file's name of it. */
   readonly name: string;
   /** Where several layers lead to the output, the last of them. */
   readonly layer: string;

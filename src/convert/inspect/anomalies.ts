@@ -5,6 +5,7 @@ import { toReal } from "../../core/tensor-cast.js";
 /** An `error` makes the network useless, a `warning` is worth a look, `info` explains what honest files show. */
 export type Severity = "error" | "warning" | "info";
 
+/** What may be odd about weights; `ANOMALIES` says in words what each is. */
 export type AnomalyKind =
   | "non-finite"
   | "negative-variance"
@@ -57,8 +58,11 @@ export const ANOMALIES: Readonly<
 
 /** One kind of anomaly and everywhere it is. */
 export interface Anomaly {
+  /** Which anomaly it is. */
   readonly kind: AnomalyKind;
+  /** `error`: embeddings are unusable. `warning`: probably a mistake. `info`: worth knowing. */
   readonly severity: Severity;
+  /** What it means, as a clause. */
   readonly explanation: string;
   /** Values, or channels, concerned in all tensors together. */
   readonly count: number;
@@ -68,10 +72,13 @@ export interface Anomaly {
 
 /** A tensor and how much of it is concerned. */
 export interface AnomalousTensor {
+  /** Its key in the state dict. */
   readonly path: string;
+  /** How many of its values, or channels, are concerned. */
   readonly count: number;
   /** How many values, or channels, the tensor has. */
   readonly of: number;
+  /** The first of them, in row-major order. */
   readonly first: {
     /** Where the first one is; of a channel, its number alone. */
     readonly index: readonly number[];

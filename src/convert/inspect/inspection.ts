@@ -19,7 +19,9 @@ import { FINGERPRINT_SCHEME, fingerprintFolded, fingerprintWeights } from "./fin
 
 /** What a checkpoint is, as plain data that JSON holds. */
 export interface Inspection {
+  /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";
+  /** The file as a file, whatever network is in it. */
   readonly file: {
     readonly name: string;
     readonly bytes: number;
@@ -38,8 +40,11 @@ export interface Inspection {
     /** Choices made on the way, one clause each. */
     readonly notes: readonly string[];
   };
+  /** The architecture that its weights belong to. */
   readonly network: NetworkInspection;
+  /** Fingerprints and element types of the weights. */
   readonly weights: WeightsInspection;
+  /** What is odd about them, the worst first; empty for nothing. */
   readonly anomalies: readonly Anomaly[];
 }
 
@@ -49,6 +54,7 @@ export interface NetworkInspection {
   readonly variant: VariantName | null;
   /** The variant, or the nearest one and what the network has instead. */
   readonly nearest: NearestVariant;
+  /** The architecture as data, as `--arch` takes it. */
   readonly spec: OsnetSpec;
   /** Null without a classifier. */
   readonly classes: number | null;
@@ -70,13 +76,17 @@ export interface WeightsInspection {
   readonly fingerprint: string;
   /** As `fingerprint`, once every batch norm is folded: equal for a checkpoint and a file that we have folded. */
   readonly foldedFingerprint: string;
+  /** How much is stored in each element type. */
   readonly dtypes: readonly DTypeCount[];
 }
 
 /** How much has one element type, the most elements first. */
 export interface DTypeCount {
+  /** The element type as the file stores it. */
   readonly dtype: DType;
+  /** How many tensors have it. */
   readonly tensors: number;
+  /** How many numbers those have together. */
   readonly elements: number;
 }
 

@@ -52,8 +52,11 @@ export interface ModelFacts {
 
 /** An input or output; null for what the file does not say, such as a dynamic dimension without a name. */
 export interface ValueFacts {
+  /** What a program feeds it, or asks for it, by. */
   readonly name: string;
+  /** Element type that the file states. */
   readonly dtype: DType | null;
+  /** Dimensions that the file states: numbers, or the names of dynamic ones. */
   readonly shape: readonly OnnxDimension[] | null;
 }
 
@@ -150,13 +153,17 @@ function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): Ne
 
 /** What a model is, of whatever exporter, as plain data that JSON holds. */
 export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts> {
+  /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";
+  /** The files as files: name, size, digest. */
   readonly file: ModelFileFacts<F>;
+  /** What the file says of itself: what wrote it, operators, inputs, outputs. */
   readonly model: Facts & Partial<NetworkFacts>;
   /** Null if the graph is no OSNet. */
   readonly network: NetworkInspection | null;
   /** Null if the graph is no faithful OSNet, or its weights are missing. */
   readonly weights: (WeightsInspection & Reparameterised) | null;
+  /** What is odd about its weights, the worst first; empty for nothing. */
   readonly anomalies: readonly Anomaly[];
   /** Why the graph is no OSNet, and what it is like; or which file it would take to tell. */
   readonly refusal?: string;
@@ -164,15 +171,19 @@ export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts
 
 export type ModelFormat = "onnx" | "tfjs";
 
+/** The file or files of a model. */
 export interface ModelFileFacts<F extends ModelFormat> {
+  /** As the caller gave it. */
   readonly name: string;
   /** Of all files. */
   readonly bytes: number;
   /** Of the file that is the model, or its model.json. */
   readonly sha256: string;
+  /** What the model is, by its content. */
   readonly format: F;
 }
 
+/** Of weights that were taken out of a folded model. */
 interface Reparameterised {
   /**
    * How many tensors are products with a folded batch norm, not the trained ones: where there are any, `fingerprint` is
@@ -245,12 +256,15 @@ async function inspectMatched<M extends GraphMatch>(
 export interface OnnxFacts extends ModelFacts {
   /** The program that wrote it; either may be empty. */
   readonly producer: { readonly name: string; readonly version: string };
+  /** Version of the file format itself. */
   readonly irVersion: number;
+  /** Version of the standard operators. */
   readonly opset: number;
   /** Versions of other operator domains. */
   readonly customOpsets: Readonly<Record<string, number>>;
   /** Calls of the file's own functions. */
   readonly functionCalls: number;
+  /** `metadata_props`, by key. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Files beside it that hold its weights. */
   readonly sidecars: readonly { readonly name: string; readonly missing: boolean }[];
@@ -259,8 +273,11 @@ export interface OnnxFacts extends ModelFacts {
 /** What an ONNX file is, of whatever exporter. */
 export type OnnxInspection = ModelInspection<"onnx", OnnxFacts>;
 
+/** How an ONNX file is inspected. */
 export interface OnnxInspectionOptions {
+  /** What the inspection and messages call the file. */
   readonly name: string;
+  /** Reads the files beside it; without it, their weights count as missing. */
   readonly sidecar?: SidecarReader;
   /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
@@ -307,21 +324,26 @@ function factsOf(model: OnnxModel): OnnxFacts {
 
 /** What a TensorFlow.js model is as files, whatever network is in it. Operators of a layers model are classes of layers. */
 export interface TfjsFacts extends ModelFacts {
+  /** `graph-model` or `layers-model`. */
   readonly format: TfjsModel["format"];
   /** What made the model that was converted, and what converted it; null where it does not say. */
   readonly generatedBy: string | null;
+  /** The converter and its version; null where the file does not say. */
   readonly convertedBy: string | null;
   /** How many weights are stored in each type of fewer bits. */
   readonly stored: Readonly<Record<string, number>>;
   /** The weight files, as model.json names them; `bytes` is null for one that is missing. */
   readonly shards: readonly { readonly name: string; readonly bytes: number | null }[];
+  /** `userDefinedMetadata`, as it stands in `model.json`. */
   readonly metadata: Readonly<Record<string, Json>>;
 }
 
 /** What a TensorFlow.js model is, of whatever converter. */
 export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
 
+/** How a TensorFlow.js model is inspected. */
 export interface TfjsInspectionOptions {
+  /** What the inspection and messages call the model. */
   readonly name: string;
   /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;

@@ -2,7 +2,9 @@ import type { RealTensor, Tensor } from "../../core/tensor.js";
 
 /** One value of the network under its layer name: activations NCHW, or NC after pooling. */
 export interface LayerOutput {
+  /** The layer, as the network's graph names it. */
   readonly name: string;
+  /** Its value: [N, C, H, W], or [N, C] after pooling, in the precision of the runtime. */
   readonly tensor: RealTensor;
   /**
    * Whether this is beside the layer's own turn: its value in the run that the layers which follow come from. In another
@@ -27,6 +29,7 @@ export interface LoadOptions {
 
 /** An output of a model, as a program receives it. */
 export interface OutputPlace {
+  /** As the file calls it. */
   readonly name: string;
   /** From 0. */
   readonly index: number;
@@ -49,6 +52,7 @@ export interface LoadedModel {
  * a comparison sees nothing else of them.
  */
 export interface Backend {
+  /** The runtime, for reports. */
   readonly name: BackendName;
   /** Names of the layers that `run` yields, in the order it yields them. */
   readonly layers: readonly string[];
@@ -72,6 +76,7 @@ export type RuntimeName = "onnxruntime" | TfjsBackendName;
 
 export const TFJS_BACKENDS = ["tfjs-wasm", "tfjs-cpu", "tfjs-node"] as const;
 
+/** The runtimes of TensorFlow.js models, as `--backend` takes them. */
 export type TfjsBackendName = (typeof TFJS_BACKENDS)[number];
 
 export const RUNTIMES: readonly RuntimeName[] = ["onnxruntime", ...TFJS_BACKENDS];

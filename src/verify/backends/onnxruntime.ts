@@ -8,6 +8,7 @@ import { loadOnnxruntime } from "./node-packages.js";
 
 /** A loaded ONNX model whose inner values can be read. */
 export interface OnnxruntimeBackend extends Backend {
+  /** What reports call this runtime. */
   readonly name: "onnxruntime";
   /**
    * onnxruntime holds all outputs of a run at a time, and a copy of each: where there are stages, each is a run of its own.

@@ -11,7 +11,9 @@ const OUTPUT_KEY = "output";
 
 /** Activations recorded by PyTorch, with the images they were recorded on. */
 export interface Recording {
+  /** Yields the recorded values; it takes only the images of the recording. */
   readonly backend: Backend;
+  /** The images [N, 3, H, W] that PyTorch was run on. */
   readonly images: Tensor<"float32">;
 }
 

@@ -11,7 +11,9 @@ import type { ModelOutput } from "./outputs.js";
 
 /** One side of a comparison, ready to run. */
 export interface Side {
+  /** What the report says of the file. */
   readonly party: Party;
+  /** What computes the values of its layers. */
   readonly backend: Backend;
 }
 

@@ -16,6 +16,7 @@ export interface ModelOutput {
   readonly name: string;
   /** Where it is among the outputs that a program receives, from 0. */
   readonly index: number;
+  /** The network's layer that it is, before what the file does to it. */
   readonly layer: string;
   /** What the file does to the layer; undefined where that is a fault. */
   readonly operations: readonly OutputOperation[] | undefined;

@@ -30,8 +30,11 @@ export const MAX_ROUNDS: number = VARIANTS.length;
 /** Images enough to notice that they all get one embedding. */
 const LEAST_IMAGES = 2;
 
+/** How test images are chosen. */
 export interface ChooseImagesOptions extends Omit<VacuityOptions, "images"> {
+  /** Pixels from top to bottom of each image. */
   readonly height: number;
+  /** Pixels from left to right of each image. */
   readonly width: number;
   /** Images, where the candidate fixes how many. Default: 2, and as many more as test something. */
   readonly batch?: number;
@@ -41,6 +44,7 @@ export interface ChooseImagesOptions extends Omit<VacuityOptions, "images"> {
   readonly rounds?: number;
 }
 
+/** Images that exercise a network, and what they leave untested. */
 export interface ChosenImages {
   /** [N, 3, height, width]. */
   readonly images: Tensor<"float32">;

@@ -12,13 +12,17 @@ import { createHistogram, type Histogram, type HistogramBuilder } from "./histog
 
 /** What two models make of the same queries and gallery. */
 export interface RankingComparison {
+  /** Figures of the model that is taken for right. */
   readonly reference: RankingSide;
+  /** Figures of the model under test. */
   readonly candidate: RankingSide;
+  /** The change from one to the other. */
   readonly parity: RankingParity;
   /** Per query, in the order of the data set. */
   readonly queries: readonly QueryComparison[];
 }
 
+/** What one model makes of the queries and the gallery. */
 export interface RankingSide {
   /** Absent where the pictures have no labels. */
   readonly figures?: RankingFigures;
@@ -28,21 +32,29 @@ export interface RankingSide {
   readonly singleShot?: readonly number[];
 }
 
+/** How distances of matches and of other images lie apart. */
 export interface Spread {
+  /** Distances between a query and images of its identity under other cameras. */
   readonly same: Histogram;
+  /** Distances between a query and images of other identities. */
   readonly different: Histogram;
 }
 
 /** A change and its 95 % bootstrap interval, over queries drawn with replacement, both models on the same draw. */
 export interface Change {
+  /** Candidate minus reference, as a share from −1 to 1. */
   readonly value: number;
+  /** Lower end of the interval. */
   readonly low: number;
+  /** Upper end of the interval. */
   readonly high: number;
 }
 
+/** How far the candidate's rankings are from the reference's, over all queries. */
 export interface RankingParity {
   /** Candidate minus reference; absent without labels. */
   readonly mAP?: Change;
+  /** Change of the share of queries whose nearest image is a match; absent without labels. */
   readonly rank1?: Change;
   /** Queries whose nearest gallery image is another, or no more nearer than the next. */
   readonly flips: {
@@ -61,25 +73,35 @@ export interface RankingParity {
   readonly drift: { readonly max: number; readonly mean: number };
 }
 
+/** What is computed of a comparison besides. */
 export interface CompareOptions {
   /** Whether CMC is also computed with one image of each gallery identity. */
   readonly singleShot?: boolean;
 }
 
+/** One query by both models. */
 export interface QueryComparison {
+  /** Position in the list of queries, from 0. */
   readonly query: number;
+  /** Its ranking by the reference; absent without labels. */
   readonly reference?: QueryResult;
+  /** Its ranking by the candidate; absent without labels. */
   readonly candidate?: QueryResult;
   /** Gallery positions of the ten nearest. */
   readonly referenceNearest: readonly number[];
+  /** Likewise by the candidate, nearest first. */
   readonly candidateNearest: readonly number[];
+  /** Whether the nearest gallery image is another, or no more nearer than the next. */
   readonly isFlipped: boolean;
+  /** Kendall τ-b of both orders of the reference's 100 nearest: 1 for the same order, −1 for its reverse. */
   readonly kendallTau: number;
 }
 
 /** Labels of both sets; without them, each picture is a query among all others. */
 export interface RankingLabels {
+  /** One identity and camera for each query. */
   readonly queries: Labels;
+  /** One identity and camera for each gallery image. */
   readonly gallery: Labels;
 }
 

@@ -36,10 +36,15 @@ export interface Dataset {
 
 /** What was read, for people. */
 export interface DatasetFacts {
+  /** Which data set's naming was recognised. */
   readonly layout: Layout;
+  /** How many query images there are. */
   readonly queries: number;
+  /** How many gallery images there are, distractors among them. */
   readonly gallery: number;
+  /** How many people the queries and the gallery show; 0 without labels. */
   readonly identities: number;
+  /** How many cameras took them; 0 where queries and gallery are the same pictures. */
   readonly cameras: number;
   /** Gallery images of identity 0. */
   readonly distractors: number;

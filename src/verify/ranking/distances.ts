@@ -18,7 +18,9 @@ const SMALLEST_NORM = 1e-12;
  * The distances of queries from a gallery, a few rows at a time, in float64: a matrix of 3,368 × 19,281 would take 520 MB.
  */
 export interface DistanceRows {
+  /** How many rows there are. */
   readonly queries: number;
+  /** Length of each row. */
   readonly gallery: number;
   /** For each query in turn its distances from all gallery features, [gallery] float64, valid until the next is taken. */
   rows(): Iterable<Float64Array>;

@@ -19,7 +19,9 @@ import type { DistanceRows } from "./distances.js";
 
 /** Identity and camera of each image, whole numbers. */
 export interface Labels {
+  /** Identity of each image: the same number for the same person; 0 is a distractor. */
   readonly pids: Int32Array;
+  /** Camera of each image: a query's own identity under its own camera does not count. */
   readonly camids: Int32Array;
 }
 
@@ -35,6 +37,7 @@ export interface QueryResult {
   readonly ap: number;
   /** The same if images at a match's distance come after it, and before it. */
   readonly apBest: number;
+  /** The least that the average precision can be under ties. */
   readonly apWorst: number;
   /** Rank of the first match if images at its distance come before it. */
   readonly firstMatchWorst: number;
@@ -42,6 +45,7 @@ export interface QueryResult {
   readonly inp: number;
   /** Gallery position of the nearest image that was not removed; −1 if there was none. */
   readonly nearest: number;
+  /** Gallery images of its identity under other cameras. */
   readonly matches: number;
 }
 
@@ -51,6 +55,7 @@ export interface RankingFigures {
   readonly queries: number;
   /** Queries of which no other camera has an image. */
   readonly skipped: number;
+  /** Mean average precision. */
   readonly mAP: number;
   /** Mean inverse negative penalty. */
   readonly mINP: number;

@@ -1,6 +1,8 @@
 /** How many values fell into each of some bins of equal width, from 0 to `range`. */
 export interface Histogram {
+  /** Upper end of the last bin, in the unit of the values. */
   readonly range: number;
+  /** How many values are in each bin, from 0 up. */
   readonly counts: readonly number[];
 }
 

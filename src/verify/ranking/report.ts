@@ -22,6 +22,7 @@ export const DEFAULT_LIMITS: RankingLimits = { maxMapDrop: 0.001, maxRank1Drop: 
 
 /** One side of the comparison: what ran where, and its figures. */
 export interface RankedSide extends RankingSide {
+  /** The file: name, format, SHA-256. */
   readonly party: Party;
   /** The runtime, or `recorded`. */
   readonly backend: string;
@@ -29,10 +30,13 @@ export interface RankedSide extends RankingSide {
 
 /** One candidate against the reference. */
 export interface RankedCandidate extends RankedSide {
+  /** Whether every one of its checks passed. */
   readonly passed: boolean;
+  /** Each figure that is judged, with its limit. */
   readonly checks: readonly RankingCheck[];
   /** Pictures whose features have a value that is NaN or infinite. */
   readonly nonFinite: number;
+  /** How far its rankings are from the reference's. */
   readonly parity: RankingParity;
   /**
    * For each query that counts, in the order of the data set, how much worse (below 0) or better it ranks: with labels the
@@ -47,22 +51,31 @@ export interface RankedCandidate extends RankedSide {
 export interface RankingCheck {
   /** `finite` counts pictures; all others are shares, 0 to 1. Drops are absent where the pictures have no labels. */
   readonly figure: "finite" | "map-drop" | "rank1-drop" | "flips";
+  /** The figure as it was measured. */
   readonly value: number;
+  /** The most that it may be. */
   readonly limit: number;
+  /** Whether `value` is at most `limit`. */
   readonly passed: boolean;
 }
 
 /** A query, and the nearest pictures by both models, by their paths. */
 export interface WorstQuery {
+  /** Path of the query's picture in the data set. */
   readonly picture: string;
   /** Average precision by the reference and by the candidate. */
   readonly before?: number;
+  /** Average precision by the candidate; absent without labels. */
   readonly after?: number;
+  /** What the reference ranks first, nearest first. */
   readonly referenceNearest: readonly NearestPicture[];
+  /** What the candidate ranks first, nearest first. */
   readonly candidateNearest: readonly NearestPicture[];
 }
 
+/** A gallery picture that one of the models ranks first. */
 export interface NearestPicture {
+  /** Its path in the data set. */
   readonly picture: string;
   /** Whether it shows the query's identity; absent without labels. */
   readonly isMatch?: boolean;
@@ -70,15 +83,23 @@ export interface NearestPicture {
 
 /** The document that `schemas/osnet-ranking-1.schema.json` describes. */
 export interface RankingReport {
+  /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-ranking/1";
+  /** Whether every candidate passed every check. */
   readonly passed: boolean;
+  /** What was read of the data set. */
   readonly dataset: DatasetFacts & { readonly name: string };
+  /** How far apart two embeddings are: `cosine` (1 − cosine) or `euclidean` (squared, as torchreid's). */
   readonly distance: DistanceMetric;
+  /** Whether distances were re-ranked by k-reciprocal neighbours before. */
   readonly reranked: boolean;
+  /** What the checks allow. */
   readonly limits: RankingLimits;
   /** Why each picture that was left out could not be used. */
   readonly broken: readonly string[];
+  /** The model that is taken for right. */
   readonly reference: RankedSide;
+  /** The models under test, in the order in which they were given. */
   readonly candidates: readonly RankedCandidate[];
 }
 

@@ -21,6 +21,9 @@ export interface RerankOptions {
 const MAX_IMAGES = 10_000;
 
 /**
+ * Distances after k-reciprocal re-ranking (Zhong et al., CVPR 2017), as `torchreid.utils.re_ranking` computes them. Default:
+ * k1 20, k2 6, lambda 0.3.
+ *
  * @param queries [Q, D]
  * @param gallery [G, D]
  * @throws InputError (`argument`) if there are more images than a matrix of all their distances may have

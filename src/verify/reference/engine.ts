@@ -7,7 +7,9 @@
 export interface Engine {
   /** All memory. Offsets below are elements from its start; a tensor's place is its view's `byteOffset / 8`. */
   readonly memory: Float64Array;
+  /** Computes one strip of a matrix product, from and into `memory`. */
   multiply(product: StripProduct): void;
+  /** Computes one plane of a depthwise convolution, from and into `memory`. */
   correlate3x3(correlation: Correlation3x3): void;
 }
 
@@ -34,18 +36,23 @@ export interface StripProduct {
   readonly output: number;
   /** Elements from one row of the output to the next. */
   readonly outputStride: number;
+  /** How many products each sum has (K). */
   readonly depth: number;
+  /** How many tiles of TILE_COLUMNS columns the strip is wide. */
   readonly tiles: number;
 }
 
 /** A 3×3 correlation of stride 1 with one kernel over one plane, which brings its own border of padding. */
 export interface Correlation3x3 {
+  /** Where the padded plane starts. */
   readonly input: number;
   /** Elements from one row of the input to the next; the output has the same number of rows, less two. */
   readonly inputStride: number;
   /** Where the nine weights start, row by row, followed by the bias. */
   readonly weights: number;
+  /** Where row 0 of the output starts. */
   readonly output: number;
+  /** Elements from one row of the output to the next. */
   readonly outputStride: number;
   /** Rows of the output. */
   readonly height: number;

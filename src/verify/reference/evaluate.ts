@@ -69,10 +69,13 @@ function firstGap(live: readonly Allocation[], start: number, size: number): num
 
 /** What one layer computed. */
 export interface EvaluatedLayer {
+  /** The layer, as the graph names it. */
   readonly name: string;
+  /** Its output: [N, C, H, W], or [N, C] after pooling. */
   readonly tensor: Tensor<"float64">;
 }
 
+/** How a network is evaluated; every field has a default. */
 export interface EvaluationOptions {
   /**
    * Yields tensors whose memory is used again: each is valid only until the next is asked for. Otherwise every tensor

@@ -4,6 +4,7 @@ import type { SuiteReport } from "../suite/report.js";
 /** How a report is written, by the suffix of its file. */
 export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
 
+/** A form that a report can be rendered in. */
 export type ReportFormat = (typeof REPORT_FORMATS)[number];
 
 /** What a rendering may say beyond the result. */

@@ -26,7 +26,9 @@ import { findings } from "./findings.js";
 
 /** A link below the verdict, such as to the HTML report. */
 export interface ReportLink {
+  /** What is shown, as plain text. */
   readonly text: string;
+  /** Where it leads: `https:`, or a path relative to the report. */
   readonly url: string;
 }
 

@@ -6,7 +6,9 @@ import type { Fault, ParityReport } from "../report.js";
  * can be joined and later runs compared. Deterministic but for the `run` blocks.
  */
 export interface SuiteReport {
+  /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-parity-suite/1";
+  /** The suite's name, from its file. */
   readonly name: string;
   /** Every entry passed, and no shard is missing. */
   readonly passed: boolean;
@@ -20,6 +22,7 @@ export interface SuiteReport {
   readonly skipped: readonly string[];
 }
 
+/** A fault of one of the entries. */
 export interface SuiteFault extends Fault {
   /** The entry's id. */
   readonly entry: string;
@@ -27,7 +30,9 @@ export interface SuiteFault extends Fault {
 
 /** The `index`th of `total` shares, from 1. */
 export interface Shard {
+  /** Which share this is, from 1. */
   readonly index: number;
+  /** Into how many shares the suite was cut. */
   readonly total: number;
 }
 
@@ -35,8 +40,11 @@ export interface Shard {
 export interface SuiteEntry {
   /** `model · candidate · backend`, or without the backend where none was asked for; unique in its suite. */
   readonly id: string;
+  /** Name of the model in the suite file. */
   readonly model: string;
+  /** Name of the candidate in the suite file, such as `onnx`. */
   readonly candidate: string;
+  /** The runtime that was asked for; `auto` where the file decides. */
   readonly backend: string;
   /** `error`: a file could not be used, and nothing was compared. */
   readonly status: EntryStatus;
@@ -46,15 +54,18 @@ export interface SuiteEntry {
   readonly report: ParityReport | null;
   /** What could not be used; null where something was compared. */
   readonly error: string | null;
+  /** Time and cache; absent for an entry that did not run. */
   readonly run?: EntryRun;
 }
 
+/** `pass`: parity holds. `fail`: it does not. `error`: a file could not be used. */
 export type EntryStatus = "pass" | "fail" | "error";
 
 /** What differs between two runs of the same entry. */
 export interface EntryRun {
   /** Whether the report was taken from a cache, since nothing that it depends on had changed. */
   readonly cached: boolean;
+  /** Wall-clock time of this run, to the millisecond: next to nothing where `cached`. */
   readonly seconds: number;
 }
 

@@ -58,6 +58,7 @@ export interface VacuityObserver {
   finish(): Vacuity;
 }
 
+/** What counts as tested. */
 export interface VacuityOptions extends Partial<Resolution> {
   /** The images [N, 3, H, W] of the run, so that equal ones do not count as collapsed; else all count as different. */
   readonly images?: RealTensor;

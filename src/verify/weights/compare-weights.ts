@@ -44,7 +44,9 @@ export function compareMatched(
   return compareConstants(graph, stateDict, constantsIn(match), results, match.absorbed, match);
 }
 
+/** The constants of a file against a checkpoint's. */
 export interface WeightsComparison {
+  /** The counts, as the report has them. */
   readonly result: WeightsResult;
   /** One that says so, if the weights are another training's; else one for every constant that differs. */
   readonly faults: readonly Fault[];

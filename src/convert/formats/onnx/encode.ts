@@ -11,7 +11,9 @@ export function encodeOnnx(model: OnnxModel): Uint8Array {
 
 /** An ONNX file and the one beside it that holds its large tensors. */
 export interface OnnxFiles {
+  /** The model; its external tensors refer to the other file by name. */
   readonly bytes: Uint8Array;
+  /** The weights beside it, one tensor after another, each at an offset that the model states. */
   readonly data: Uint8Array;
 }
 

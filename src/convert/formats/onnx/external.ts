@@ -13,6 +13,7 @@ import type { ITensorProto } from "./proto.js";
 
 /** What a model file is called in messages, and how to get at the files beside it. */
 export interface OnnxSource {
+  /** What messages call the file. */
   readonly subject: string;
   /** The bytes of a file by its path relative to the model's folder; undefined if there is none. */
   readonly sidecar?: SidecarReader;
@@ -44,6 +45,7 @@ export function countCopy({ subject, copies }: OnnxSource, bytes: number): void 
     );
 }
 
+/** Reads a file beside a model by its relative path: all of its bytes, or undefined if there is no such file. */
 export type SidecarReader = (name: string) => Uint8Array | undefined;
 
 /** TensorProto.DataLocation: the elements are in another file. */

@@ -14,7 +14,9 @@ export interface OnnxModel {
   readonly customOpsets: ReadonlyMap<string, number>;
   /** The program that wrote the file; either may be empty. */
   readonly producer: { readonly name: string; readonly version: string };
+  /** The main graph. */
   readonly graph: OnnxGraph;
+  /** `metadata_props`: strings by key, such as `osnet.spec` in files of this package. */
   readonly metadata: ReadonlyMap<string, string>;
   /** How many calls of the file's own functions were replaced by their nodes; absent where there are none. */
   readonly inlined?: number;
@@ -26,9 +28,13 @@ export interface OnnxModel {
 
 /** Nodes in topological order, reading inputs, initializers and each other's outputs by name. */
 export interface OnnxGraph {
+  /** As the exporter calls it, often `main_graph`; may be empty. */
   readonly name: string;
+  /** What a program may feed, in the file's order; one that is an initializer too has its value by default. */
   readonly inputs: readonly OnnxValue[];
+  /** What a program receives, in the file's order. */
   readonly outputs: readonly OnnxValue[];
+  /** In topological order, whatever the file's. */
   readonly nodes: readonly OnnxNode[];
   /** Constant tensors by value name. */
   readonly initializers: ReadonlyMap<string, Tensor>;
@@ -36,6 +42,7 @@ export interface OnnxGraph {
 
 /** A graph input or output. */
 export interface OnnxValue {
+  /** Unique among the values of its graph. */
   readonly name: string;
   /** Absent when the file gives none, or one that is not a dense tensor of a `DType`. */
   readonly dtype?: DType;
@@ -46,14 +53,19 @@ export interface OnnxValue {
 /** A fixed size, the name of a dynamic one, or null for a size of which nothing is known. */
 export type OnnxDimension = number | string | null;
 
+/** One operator of a graph (onnx.proto3's `NodeProto`). */
 export interface OnnxNode {
+  /** May be empty, and need not be unique: values are what connects nodes. */
   readonly name: string;
+  /** The operator, such as `Conv`. */
   readonly opType: string;
   /** Operator domain; `""` for the standard operators. */
   readonly domain: string;
   /** Value names; `""` for an optional input that is left out. */
   readonly inputs: readonly string[];
+  /** Value names; `""` for an optional output that nothing reads. */
   readonly outputs: readonly string[];
+  /** By name; those that the file leaves out are absent, and have the operator's default. */
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
 }
 

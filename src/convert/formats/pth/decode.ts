@@ -40,6 +40,7 @@ export type Container = Unpickled["container"];
 export interface DecodedCheckpoint {
   /** Parameters and buffers in the file's order, prefix removed. Tensors may be views over the decoded bytes. */
   readonly stateDict: StateDict;
+  /** How PyTorch packed it: the zip of today, or one of the formats before it. */
   readonly container: Container;
   /** Keys that lead to the state dict, joined by dots; empty when it is the whole file. */
   readonly wrapperPath: string;

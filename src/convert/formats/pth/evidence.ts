@@ -22,6 +22,7 @@ export type AttributeValue =
   | readonly AttributeValue[]
   | { readonly type: string };
 
+/** A module of a model that was pickled whole, as data: none of its code is loaded. */
 export interface PickledModule {
   /** Module and name of its class, such as `torch.nn.modules.conv.Conv2d`. */
   readonly className: string;

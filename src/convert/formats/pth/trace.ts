@@ -20,12 +20,17 @@ export type TracedValue =
 
 /** A call of one of torch's functions, such as `torch.batch_norm`; what was called with the same before is the same call. */
 export interface TracedCall {
+  /** The function as the code names it. */
   readonly name: string;
+  /** Positional arguments, in their order. */
   readonly args: readonly TracedValue[];
 }
 
+/** The computation of a traced TorchScript archive. */
 export interface Trace {
+  /** In the order in which they are made; a call reads earlier ones only. */
   readonly calls: readonly TracedCall[];
+  /** What `forward` returns. */
   readonly output: TracedValue;
 }
 

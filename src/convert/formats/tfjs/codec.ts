@@ -38,6 +38,7 @@ export function encodeTfjs(model: TfjsModel): TfjsFiles {
   return { json: new TextEncoder().encode(JSON.stringify(document)), shards };
 }
 
+/** How a model's files are read. */
 export interface DecodeTfjsOptions {
   /** What messages call the files. */
   readonly subject: string;

@@ -96,6 +96,7 @@ function immodest(subject: string, found: string, expected: string): Error {
 /** What JSON can say. */
 export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
 
+/** An object of JSON; a key that is not there is undefined. */
 export interface JsonObject {
   readonly [key: string]: Json;
 }

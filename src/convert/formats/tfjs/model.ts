@@ -23,14 +23,17 @@ interface TfjsModelParts {
 
 /** What `tf.loadGraphModel` takes: a TensorFlow graph whose constants are in the weight files. */
 export interface TfjsGraphModel extends TfjsModelParts {
+  /** As `model.json` states it; tells the two kinds of model apart. */
   readonly format: "graph-model";
   /** In no particular order; ours are in topological order. */
   readonly nodes: readonly TfjsNode[];
+  /** What a program feeds and receives, in the file's order. */
   readonly signature: TfjsSignature;
 }
 
 /** What `tf.loadLayersModel` takes: a Keras model. */
 export interface TfjsLayersModel extends TfjsModelParts {
+  /** As `model.json` states it; tells the two kinds of model apart. */
   readonly format: "layers-model";
   /** `{ keras_version, backend, model_config: { class_name, config } }`. */
   readonly topology: JsonObject;
@@ -39,7 +42,9 @@ export interface TfjsLayersModel extends TfjsModelParts {
 /** The element types of weight files that an OSNet needs; `string` and `complex64` are refused. */
 export type TfjsDType = "float32" | "int32" | "bool";
 
+/** A constant of a model. */
 export interface TfjsWeight {
+  /** Its values as tfjs computes with them, dequantised. */
   readonly tensor: Tensor<TfjsDType>;
   /** How the file stores it, if not as it is. */
   readonly stored?: TfjsQuantization;
@@ -60,10 +65,13 @@ export type StoredTensor<D extends DType = DType> = Tensor<D> & { readonly store
 
 /** One operation of a TensorFlow graph (graph.proto's `NodeDef`). */
 export interface TfjsNode {
+  /** Unique in its graph. */
   readonly name: string;
+  /** The TensorFlow operation, such as `Conv2D`. */
   readonly op: string;
   /** Names of nodes, `NAME:1` for a second output, `^NAME` for a node that must only run before. */
   readonly inputs: readonly string[];
+  /** By TensorFlow's names, such as `strides`; those left out have the operation's default. */
   readonly attributes: ReadonlyMap<string, TfjsAttribute>;
 }
 
@@ -86,6 +94,7 @@ export interface TfjsAttributeValues {
 
 export type TfjsAttributeType = keyof TfjsAttributeValues;
 
+/** An attribute of a node with its type, which says what `value` is. */
 export type TfjsAttribute = {
   [T in TfjsAttributeType]: { readonly type: T; readonly value: TfjsAttributeValues[T] };
 }[TfjsAttributeType];
@@ -95,19 +104,26 @@ export type TfjsShape = readonly number[] | null;
 
 /** The graph's inputs and outputs under the names by which users ask for them. */
 export interface TfjsSignature {
+  /** Placeholders, by the names under which a program feeds them. */
   readonly inputs: ReadonlyMap<string, TfjsTensorInfo>;
+  /** Values, by the names under which a program asks for them. */
   readonly outputs: ReadonlyMap<string, TfjsTensorInfo>;
 }
 
+/** An input or an output of a signature. */
 export interface TfjsTensorInfo {
   /** The node, as `NAME:0`. */
   readonly name: string;
+  /** TensorFlow's name of the element type, such as `DT_FLOAT`; absent where the file does not say. */
   readonly dtype?: string;
+  /** As the signature states it; absent where the file does not say. */
   readonly shape?: TfjsShape;
 }
 
 /** The files of a model: `model.json`, and each weight file under its path beside it. */
 export interface TfjsFiles {
+  /** The bytes of `model.json`, UTF-8. */
   readonly json: Uint8Array;
+  /** The bytes of the weight files, by the paths that the manifest gives them. */
   readonly shards: ReadonlyMap<string, Uint8Array>;
 }
