@@ -38,7 +38,7 @@ it("TypeScript examples compile under strict, as do the package's declarations",
       blocks(document, "ts").forEach((text, index) => {
         writeFileSync(join(folder, `${document.replace(/\W/g, "-")}-${index}.ts`), text);
       });
-    for (const part of ["", "/arch", "/convert", "/verify"])
+    for (const part of ["", "/arch", "/convert", "/verify", "/web"])
       writeFileSync(join(folder, `all${part.slice(1)}.ts`), `export * from "osnet-convert${part}";\n`);
     const { stdout } = spawnSync(join(ROOT, "node_modules/.bin/tsc"), ["-p", folder, "--pretty", "false"], {
       cwd: ROOT,

@@ -46,6 +46,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/proof": [...VERIFY, "verify/proof/document", "verify/candidate", "verify/verification"],
   "verify/judge": [...VERIFY, "verify/bounds", "verify/candidate", "verify/verification"],
   verify: ["core", "arch", "convert", "verify"],
+  web: ["core", "arch", "convert", "verify"],
   cli: ["core", "arch", "node", "convert", "verify"],
   index: ["core", "arch", "convert", "verify"],
   bin: ["cli"],

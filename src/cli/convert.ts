@@ -1,11 +1,11 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
 import type { WeightsFormat } from "../convert/formats/sniff.js";
+import { leftOut } from "../convert/import/file-outputs.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Paint } from "../core/text.js";
 import { expectNotInputs } from "../node/index.js";
 import type { ParityReport } from "../verify/report.js";
-import { leftOut } from "./beyond.js";
 import { badArgument } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
 import type { ExitStatus } from "./program.js";
@@ -14,7 +14,7 @@ import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
 import type { WeightsSinkOptions } from "./sinks/weights.js";
-import { openSource, type SourceFormat, verifyLifted } from "./sources.js";
+import { openSource, type SourceFormat } from "./sources.js";
 import { type Io, megabytes, paintFor } from "./terminal.js";
 
 /** The formats that commands write. */
@@ -39,6 +39,9 @@ interface CommonOptions {
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
+
+/** Formats that hold a network to be run, and not only its weights. */
+const MODELS: ReadonlySet<SourceFormat> = new Set(["onnx", "tfjs"]);
 
 /** Each format's writer is loaded when it is needed. */
 const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions, io: Io) => Promise<Sink> } = {
@@ -69,8 +72,11 @@ export async function convert(
     [input, options.like, options.arch],
   );
   const source = await openSource(input, from, options, io);
-  const dropped = leftOut(source, targetOf(to, options), options);
-  const lifted = options.verify ? await verifyLifted(source, options) : undefined;
+  const dropped = leftOut(source.name, source.checkpoint.outputs, targetOf(to, options), options);
+  const lifted =
+    options.verify && MODELS.has(from)
+      ? await (await import("../verify/verify-lifted.js")).verifyLifted(source, options)
+      : undefined;
   const made = sink.encode(source, written, await ownNames(output, sink.beside?.(written) ?? []));
   const { graph, stateDict } = source.checkpoint;
   const warnings = isUntrained(graph, stateDict) ? [`warning: ${ANOMALIES.untrained.explanation}`] : [];
@@ -99,7 +105,7 @@ export async function convert(
 }
 
 /** Keras layers have no L2 norm. */
-function targetOf(to: SinkFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[1] {
+function targetOf(to: SinkFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[2] {
   if (to === "onnx") return "model";
   if (to === "tfjs") return tfjsFormat === "layers" ? "model without norms" : "model";
   return "weights";

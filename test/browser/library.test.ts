@@ -2,6 +2,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import type { Browser, Page } from "puppeteer-core";
+import type { Rolldown } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readFixture } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
@@ -18,15 +19,25 @@ export async function hold(candidate, reference) {
   return { passed, layers: layers.length, gates: gates.length };
 }`;
 
+/** Where the server has tfjs's WebAssembly. */
+const WASM = `
+import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+setWasmPaths("node_modules/@tensorflow/tfjs-backend-wasm/dist/");`;
+
 /** A module that imports the package by its name, bundled for browsers as its users would; files by their paths. */
-async function bundle(source: string): Promise<ReadonlyMap<string, string | Uint8Array>> {
+async function bundle(source: string, name?: string): Promise<ReadonlyMap<string, string | Uint8Array>> {
+  const files = await build(source, name);
+  return new Map(files.map((file) => [file.fileName, file.type === "chunk" ? file.code : file.source]));
+}
+
+async function build(source: string, name = "page"): Promise<Rolldown.RolldownOutput["output"][number][]> {
   const { build } = await import("vite");
   const root = fileURLToPath(new URL("../..", import.meta.url));
   // Inside the package, so that it is found by its own name.
-  const folder = `${root}demo/bundle-${process.pid}`;
+  const folder = `${root}demo/bundle-${name}-${process.pid}`;
   mkdirSync(folder);
   try {
-    writeFileSync(`${folder}/page.js`, source);
+    writeFileSync(`${folder}/${name}.js`, source);
     const built = await build({
       root,
       base: "/",
@@ -35,14 +46,13 @@ async function bundle(source: string): Promise<ReadonlyMap<string, string | Uint
       build: {
         write: false,
         rolldownOptions: {
-          input: `${folder}/page.js`,
+          input: `${folder}/${name}.js`,
           preserveEntrySignatures: "strict",
-          output: { entryFileNames: "page.js", minify: true },
+          output: { entryFileNames: `${name}.js`, minify: true },
         },
       },
     });
-    const outputs = [built].flat().flatMap((one) => ("output" in one ? one.output : []));
-    return new Map(outputs.map((file) => [file.fileName, file.type === "chunk" ? file.code : file.source]));
+    return [built].flat().flatMap((one) => ("output" in one ? [...one.output] : []));
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -53,12 +63,14 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
   let server: Server;
   let page: Page;
   beforeAll(async () => {
-    const [convert = "", ...others] = blocks("docs/library.md", "js");
+    const [convert = "", chosen = "", ...others] = blocks("docs/library.md", "js");
     expect(others).toEqual([]);
     server = await serve();
     for (const [path, content] of await bundle(
       `${convert.replaceAll("webgl", "cpu")}\nexport { tf };\n${VERIFY}`,
     ))
+      server.files.set(path, content);
+    for (const [path, content] of await bundle(`${WASM}\n${chosen}`, "chosen"))
       server.files.set(path, content);
     for (const name of ["osnet_x0_25.pth", "osnet_x0_25.64x32.npz"])
       server.files.set(name, readFixture(name));
@@ -74,6 +86,13 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
           if (!osnet) return told;
           const features = osnet.predict(library.tf.fill([1, 256, 128, 3], 128));
           return { ...told, shape: features.shape, isFinite: (await features.data()).every(Number.isFinite) };
+        };
+        const web = await import("./chosen.js");
+        window.convertChosen = async (name, bytes) => {
+          let layers = 0;
+          const file = new File([bytes ?? await bytesOf(name)], name);
+          const { files, html, ...told } = await web.convertChosen([file], (done) => (layers = done));
+          return files ? { ...told, layers, files: [...files.keys()], isReport: html.startsWith("<!doctype html>") } : told;
         };
         window.hold = async (...names) =>
           library.hold(...await Promise.all(names.map(async (name) => ({ name, bytes: await bytesOf(name) }))));
@@ -101,6 +120,41 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
       [gzipSync(code).length, compressed],
     ])
       expect(Math.abs(Number(found) / 1000 / Number(said) - 1)).toBeLessThan(0.25);
+  });
+
+  it("is at most 120 kB for a page that converts checkpoints, without runtimes and what runs them", async () => {
+    const source = 'export { convert, groupFiles, inspect, openChosen } from "osnet-convert/web";';
+    const chunks = new Map((await build(source, "size")).map((file) => [file.fileName, file]));
+    const loaded = (name: string, seen = new Set<string>()): ReadonlySet<string> => {
+      const chunk = chunks.get(name);
+      if (seen.has(name) || chunk?.type !== "chunk") return seen;
+      seen.add(name);
+      for (const other of chunk.imports) loaded(other, seen);
+      return seen;
+    };
+    const sizeOf = (names: Iterable<string>): number =>
+      [...names].reduce((sum, name) => {
+        const chunk = chunks.get(name);
+        return sum + (chunk?.type === "chunk" ? gzipSync(chunk.code).length / 1000 : 0);
+      }, 0);
+    const first = sizeOf(loaded("size.js"));
+    const all = sizeOf(chunks.keys());
+    expect(first).toBeLessThan(120);
+    const [, said, further] = /are (\d+) kB compressed, (\d+) kB more/.exec(text("docs/library.md")) ?? [];
+    expect(Math.abs(first / Number(said) - 1)).toBeLessThan(0.1);
+    expect(Math.abs((all - first) / Number(further) - 1)).toBeLessThan(0.1);
+  });
+
+  it("verifies what a user chose, in the runtime that is loaded for it", async () => {
+    expect(await page.evaluate(`convertChosen("osnet_x0_25.pth")`)).toEqual({
+      passed: true,
+      layers: expect.any(Number),
+      files: ["model.json", "group1-shard1of1.bin"],
+      isReport: true,
+    });
+    expect(await page.evaluate(`convertChosen("w.pth", "no checkpoint")`)).toEqual({
+      refusal: expect.stringMatching(/^w\.pth: found .*, expected a PyTorch checkpoint; .*\.$/),
+    });
   });
 
   it("converts a checkpoint for tfjs", async () => {

@@ -1,9 +1,10 @@
 import { lowerToOnnx, type OnnxOptions } from "../../convert/export/onnx/index.js";
 import { kindsOf, type OutputSelection } from "../../convert/export/results.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../convert/formats/onnx/encode.js";
+import { keptResults } from "../../convert/import/file-outputs.js";
 import type { OnnxInterface } from "../../convert/import/onnx-interface.js";
 import type { Io } from "../terminal.js";
-import { keptResults, type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
+import { type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of ONNX files: those of the writer, under the same names. */

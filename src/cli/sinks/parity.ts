@@ -1,7 +1,6 @@
 import { statedZeros } from "../../convert/export/metadata.js";
 import type { ModelOptions } from "../../convert/export/options.js";
-import type { OutputSelection, ResultOptions } from "../../convert/export/results.js";
-import type { FileOutputs } from "../../convert/import/file-outputs.js";
+import type { OutputSelection } from "../../convert/export/results.js";
 import { formatCosine } from "../../core/text.js";
 import type { TfjsBackendName } from "../../verify/backends/backend.js";
 import type { ParityReport, Tolerance } from "../../verify/report.js";
@@ -12,18 +11,6 @@ import type { Sink, Verdict } from "./sink.js";
 export interface ModelSinkOptions extends ModelOptions {
   readonly output?: OutputSelection;
   readonly tolerance?: Tolerance;
-}
-
-/** A model's own results, which a rewritten one has too unless the user says otherwise: by their kinds, named as ever. */
-export function keptResults(outputs: FileOutputs | undefined): ResultOptions {
-  if (!outputs || outputs.results.length === 0) return {};
-  return {
-    output: outputs.results.map(({ kind, name, floors }, index) => {
-      const isFirst = outputs.results.findIndex((result) => result.kind === kind) === index;
-      return { kind, name: isFirst ? kind : name, ...(floors ? { floors } : {}) };
-    }),
-    ...(outputs.hasGates ? { gates: true } : {}),
-  };
 }
 
 /** What was done to weights that cannot be seen, in a clause. */

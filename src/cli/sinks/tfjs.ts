@@ -1,10 +1,10 @@
 import { lowerToTfjs, lowerToTfjsLayers } from "../../convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import type { QuantizedDType } from "../../convert/formats/tfjs/model.js";
-import { withoutNorms } from "../../convert/import/file-outputs.js";
+import { keptResults, withoutNorms } from "../../convert/import/file-outputs.js";
 import { badArgument } from "../options.js";
 import type { Io } from "../terminal.js";
-import { keptResults, type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
+import { type ModelSinkOptions, paritySink, zerosNote } from "./parity.js";
 import type { Sink } from "./sink.js";
 
 /** The options of TensorFlow.js models, as commander hands them over. */

@@ -1,4 +1,11 @@
-import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/results.js";
+import { InputError } from "../../core/errors.js";
+import {
+  type NormFloor,
+  RESULT_KINDS,
+  type ResultKind,
+  type ResultOptions,
+  type WantedResult,
+} from "../export/results.js";
 import type { GraphMatch } from "./match.js";
 import type { MatchedOutput } from "./outputs.js";
 
@@ -93,4 +100,52 @@ export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOu
       ),
     ],
   };
+}
+
+/** A model's own results, which a rewritten one has too unless the user says otherwise: by their kinds, named as ever. */
+export function keptResults(outputs: FileOutputs | undefined): ResultOptions {
+  if (!outputs || outputs.results.length === 0) return {};
+  return {
+    output: outputs.results.map(({ kind, name, floors }, index) => {
+      const isFirst = outputs.results.findIndex((result) => result.kind === kind) === index;
+      return { kind, name: isFirst ? kind : name, ...(floors ? { floors } : {}) };
+    }),
+    ...(outputs.hasGates ? { gates: true } : {}),
+  };
+}
+
+/**
+ * What of a model's file the result does not have, one clause each.
+ *
+ * Weights hold no operators: of a file that gives embeddings of length 1 they are the network's all the same, and outputs
+ * that are layers of the network lose nothing.
+ *
+ * @param given what the file computes; undefined for a file of weights
+ * @param target what is written: weights alone, a model, or one of a writer without an L2 norm
+ * @throws InputError (`unsupported`) if something is left out that changes what users get, without `--drop-extra`
+ */
+export function leftOut(
+  subject: string,
+  given: FileOutputs | undefined,
+  target: "weights" | "model" | "model without norms",
+  { dropExtra = false }: { readonly dropExtra?: boolean },
+): readonly string[] {
+  if (!given) return [];
+  const toModel = target !== "weights";
+  const outputs = target === "model" ? given : withoutNorms(given);
+  const beyond = outputs.beyond.filter(({ kind }) => toModel || kind === "tail");
+  const refused = dropExtra ? [] : beyond.filter(({ isL2 }) => toModel || !isL2);
+  if (refused.length > 0)
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: `${refused.length === 1 ? "an output" : `${refused.length} outputs`} with more than the network: ${refused.map(clause).join("; ")}`,
+      expected: "the network's own results",
+      remedy: "leave it out with --drop-extra",
+    });
+  return beyond.map((item) => `left out: ${clause(item)}`);
+}
+
+function clause({ kind, output, description }: BeyondNetwork): string {
+  return kind === "tail" ? `${description}, as ${output}` : `${output}, ${description}`;
 }

@@ -1,0 +1,74 @@
+import type { RuntimeName } from "../verify/backends/backend.js";
+import { type OpenOptions, openVerification } from "../verify/open.js";
+import type { NamedBytes } from "../verify/open-file.js";
+import type { ParityReport, Tolerance } from "../verify/report.js";
+import type { Verification } from "../verify/verification.js";
+import { verify } from "../verify/verify.js";
+import { verifyLifted } from "../verify/verify-lifted.js";
+import { type Conversion, compareWritten } from "./convert.js";
+
+export interface VerifyOptions extends Pick<Verification, "onProgress"> {
+  /** Default: each layer within its own rounding bound, where there is a checkpoint. */
+  readonly tolerance?: Tolerance;
+}
+
+/**
+ * Holds a model against a checkpoint, a recording or another model, as `osnet-verify` does.
+ *
+ * @throws InputError if a file cannot be used, the two do not go together, or no runtime for the model is there
+ */
+export async function verifyFiles(
+  candidate: NamedBytes,
+  reference: NamedBytes,
+  { onProgress, tolerance, ...options }: OpenOptions & VerifyOptions = {},
+): Promise<ParityReport> {
+  return verify({
+    ...(await openVerification(candidate, reference, options)),
+    ...(onProgress ? { onProgress } : {}),
+    ...(tolerance ? { tolerance } : {}),
+  });
+}
+
+export interface ConversionOptions extends VerifyOptions {
+  /** What runs the result. Default: the first runtime of its format. */
+  readonly backend?: RuntimeName;
+  /** As it was given to `convert`: what is left out of a source model need not agree. */
+  readonly dropExtra?: boolean;
+}
+
+/** What a conversion is worth. */
+export interface Verified {
+  readonly passed: boolean;
+  /** Of a model: layer by layer. */
+  readonly report?: ParityReport;
+  /** Of weights: what does not read back bit for bit. */
+  readonly differences?: readonly string[];
+  /** Of a source that is a model: it beside the network of its own weights. */
+  readonly lifted?: ParityReport;
+}
+
+/**
+ * Verifies a conversion as the command line does before it writes: a source model beside the weights that were lifted out
+ * of it, then the result layer by layer against those, or weights bit for bit. The result is what counts: it is opened
+ * from its bytes.
+ *
+ * @throws InputError (`unsupported`) if a source model does not compute what its weights say, or no runtime is there
+ */
+export async function verifyConversion(
+  conversion: Conversion,
+  { backend, dropExtra, ...options }: ConversionOptions = {},
+): Promise<Verified> {
+  const { source, result, target } = conversion;
+  const { onProgress } = options;
+  const lifted = await verifyLifted(source, {
+    ...(dropExtra === undefined ? {} : { dropExtra }),
+    ...(onProgress ? { onProgress } : {}),
+  });
+  const before = lifted ? { lifted } : {};
+  if (target.format !== "onnx" && target.format !== "tfjs") {
+    const differences = compareWritten(conversion);
+    return { passed: differences.length === 0, differences, ...before };
+  }
+  const report = await verifyFiles(result, source, { ...options, ...(backend ? { backend } : {}) });
+  return { passed: report.passed, report, ...before };
+}
