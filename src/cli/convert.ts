@@ -4,7 +4,7 @@ import type { WeightsFormat } from "../convert/formats/sniff.js";
 import { leftOut } from "../convert/import/file-outputs.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Paint } from "../core/text.js";
-import { expectNotInputs } from "../node/index.js";
+import { expectNotInputs, sweepTemporaries } from "../node/index.js";
 import type { ParityReport } from "../verify/report.js";
 import { badArgument } from "./options.js";
 import { expectBeside, expectOutput, sizeOf, writeOutput } from "./outputs.js";
@@ -77,7 +77,11 @@ export async function convert(
     options.verify && MODELS.has(from)
       ? await (await import("../verify/verify-lifted.js")).verifyLifted(source, options)
       : undefined;
-  const made = sink.encode(source, written, await ownNames(output, sink.beside?.(written) ?? []));
+  const made = sink.encode(
+    source,
+    written,
+    await ownNames(to === "tfjs" ? join(output, "model.json") : output),
+  );
   const { graph, stateDict } = source.checkpoint;
   const warnings = isUntrained(graph, stateDict) ? [`warning: ${ANOMALIES.untrained.explanation}`] : [];
   const encoded = { ...made, notes: [...made.notes, ...dropped, ...warnings] };
@@ -100,6 +104,8 @@ export async function convert(
   );
   source.close();
   if (passed(verdict)) await sweepWeights(output);
+  for (const folder of to === "tfjs" ? [output, dirname(output)] : [dirname(output)])
+    if (output !== "-") await sweepTemporaries(folder);
   await announce({ source, lifted, output, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
 }

@@ -1,13 +1,15 @@
 import { createHash } from "node:crypto";
-import { lstat, readdir, readFile, rm } from "node:fs/promises";
+import { lstatSync, readFileSync } from "node:fs";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { readInput } from "../node/index.js";
 import type { NameBeside } from "./sinks/sink.js";
 
 /**
- * A model and its weight file are two files, and only one can be renamed at a time. What stands beside a model that is replaced
- * stays as it is until the new model has its name: the new weights get a name of their own, `m.onnx.1f0c9a7b.data`.
+ * A model and its weight files are several files, and only one can be renamed at a time. What stands beside a model that is
+ * replaced stays as it is until the new model has its name: new weights get a name of their own, `m.onnx.1f0c9a7b.data` or
+ * `group1-shard1of1.1f0c9a7b.bin`.
  */
 
 /** Whether a name is one that weights beside a model get: `m.onnx.data`, or with eight digits of their SHA-256. */
@@ -16,25 +18,21 @@ function isOwn(name: string, model: string): boolean {
 }
 
 /**
- * Names for the files beside an output: the usual ones, unless a model is there that may refer to a file of that name with
+ * Names for weight files beside a model: the usual ones, unless a model is there that may refer to a file of that name with
  * another content.
  *
- * @param usual the names that the files have where nothing is in their way
+ * @param model the file that refers to them: an ONNX file, or a model.json
  */
-export async function ownNames(output: string, usual: readonly string[]): Promise<NameBeside> {
-  const taken = new Map<string, Uint8Array>();
-  const isThere = output !== "-" && usual.length > 0 && (await lstat(output).catch(() => undefined));
-  if (isThere)
-    for (const name of usual) {
-      const path = join(dirname(output), name);
-      const found = await lstat(path).catch(() => undefined);
-      if (found) taken.set(name, found.isFile() ? await readFile(path) : new Uint8Array());
-    }
-  return (name, data) => {
-    const earlier = taken.get(name);
-    if (!earlier || Buffer.compare(earlier, data) === 0) return name;
+export async function ownNames(model: string): Promise<NameBeside> {
+  const isThere = model !== "-" && (await lstat(model).catch(() => undefined)) !== undefined;
+  return (usual, data) => {
+    const path = join(dirname(model), usual);
+    const found = isThere ? lstatSync(path, { throwIfNoEntry: false }) : undefined;
+    const isSame =
+      found?.isFile() && found.size === data.length && Buffer.compare(readFileSync(path), data) === 0;
+    if (!found || isSame) return usual;
     const digest = createHash("sha256").update(data).digest("hex").slice(0, 8);
-    return name.replace(/data$/, `${digest}.data`);
+    return usual.replace(/(?=\.[^.]*$)/, `.${digest}`);
   };
 }
 

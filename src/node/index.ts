@@ -4,10 +4,9 @@ export { expectNotInputs } from "./inputs.js";
 export { isFolder, type OpenInput, openInput, readInput, sidecarReader } from "./read.js";
 export type { ReadProgress } from "./source.js";
 export {
-  expectFolderWritable,
   expectWritable,
   sweepTemporaries,
   writeChecked,
   writeFilesChecked,
-  writeFolderChecked,
 } from "./write.js";
+export { expectFolderWritable, writeFolderChecked } from "./write-folder.js";

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { chmod, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmod, link, lstat, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describe, fileError } from "./errors.js";
 
@@ -21,7 +21,7 @@ export async function writeChecked<T>(
   });
 }
 
-interface WriteOptions<Temporary, T> {
+export interface WriteOptions<Temporary, T> {
   readonly force: boolean;
   /**
    * A file that only the one replaced referred to: it goes once the new files have their names, which have its mode if they
@@ -83,12 +83,12 @@ interface Written<T> {
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** A hidden name beside a path; a file system's longest name is 255 bytes, so that only the start of a long one is in it. */
-function temporaryFor(path: string): string {
+export function temporaryFor(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 40)}.${randomUUID()}.tmp`);
 }
 
 /** Writes, checks, and gives what was written its name or removes it: removed too if anything fails, or on Ctrl+C. */
-async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
+export async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
   const cleanUp = (_signal: string, number: number): void =>
     void remove()
       .catch(() => undefined)
@@ -108,7 +108,7 @@ async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): 
   }
 }
 
-function unwritable(path: string, cause: unknown): Error {
+export function unwritable(path: string, cause: unknown): Error {
   return fileError(path, describe(cause), "a place that can be written", "choose another", cause);
 }
 
@@ -170,21 +170,28 @@ function existing(path: string): Error {
   return fileError(path, "an existing file", "no file of this name", "add --force to replace it");
 }
 
-/** A name that `writeChecked` gives what is not whole yet; an earlier folder that was moved away is none. */
+/** A name that files and folders have which are not whole yet, or that an earlier file is kept under meanwhile. */
 const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp(\.earlier)?$/;
+
+/** Whether a name is one that this package writes under before a file or folder gets its own. */
+export function isTemporary(name: string): boolean {
+  return TEMPORARY.test(name);
+}
 
 /** Nothing takes that long to write: whatever is older was left by a process that was killed. */
 const ABANDONED_MS = 3_600_000;
 
-/** Removes temporary files of processes that were killed, so that they do not pile up in a folder. */
+/** Removes what processes that were killed had not finished, so that it does not pile up in a folder. */
 export async function sweepTemporaries(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   for (const name of names) {
-    if (!TEMPORARY.test(name)) continue;
+    if (!isTemporary(name)) continue;
     const path = join(folder, name);
-    const found = await stat(path).catch(() => undefined);
-    if (found?.isFile() && Date.now() - found.mtimeMs > ABANDONED_MS)
-      await rm(path, { force: true }).catch(() => undefined);
+    const found = await lstat(path).catch(() => undefined);
+    // An earlier folder may be the only copy of what a run of an older version replaced.
+    const isLeft = found && (found.isFile() || (found.isDirectory() && name.endsWith(".tmp")));
+    if (isLeft && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(path, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
@@ -199,87 +206,8 @@ export async function expectWritable(path: string, force: boolean): Promise<void
     throw fileError(path, "no such folder", "an existing folder", "create it first");
 }
 
-/**
- * Writes a folder of files so that it appears whole or not at all, as `writeChecked` does with a file.
- *
- * @param files names to contents
- * @param replaces whether an existing folder of these names may be replaced, if `force` is set: nothing else is deleted
- * @throws InputError (`file`) if the folder exists and may not be replaced, or it cannot be written
- */
-export async function writeFolderChecked<T>(
-  path: string,
-  files: ReadonlyMap<string, Uint8Array>,
-  {
-    force,
-    replaces,
-    check,
-    accept,
-  }: WriteOptions<string, T> & { readonly replaces: (names: readonly string[]) => boolean },
-): Promise<T> {
-  await expectFolderWritable(path, force, replaces);
-  const temporary = temporaryFor(path);
-  return wholly({
-    write: () =>
-      writeAll(temporary, files).catch((cause: unknown) => {
-        throw unwritable(path, cause);
-      }),
-    check: () => check(temporary),
-    accept,
-    appear: async () => {
-      const aside = await replace(temporary, path);
-      if (aside) await rm(aside, { recursive: true, force: true });
-    },
-    remove: () => rm(temporary, { recursive: true, force: true }),
-  });
-}
-
-/** @throws InputError (`file`) if a folder of this name exists and may not be replaced, or it would lie in none */
-export async function expectFolderWritable(
-  path: string,
-  force: boolean,
-  replaces: (names: readonly string[]) => boolean,
-): Promise<void> {
-  const found = await stat(path).catch(() => undefined);
-  if (path === "" || (found && !found.isDirectory()))
-    throw fileError(
-      path || '""',
-      found ? "a file" : "no name",
-      "a folder's name",
-      "name the folder to write",
-    );
-  const names = found ? await readdir(path) : [];
-  if (names.length > 0 && !replaces(names))
-    throw fileError(path, `a folder of other files (${names[0]})`, "a new folder", "choose another name");
-  if (found && !force)
-    throw fileError(path, "an existing folder", "no folder of this name", "add --force to replace it");
-  const parent = await stat(dirname(path)).catch(() => undefined);
-  if (!parent?.isDirectory())
-    throw fileError(path, "no such folder", "an existing folder to write it in", "create it first");
-}
-
-async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
-  await mkdir(folder);
-  for (const [name, bytes] of files) await writeSynced(join(folder, name), bytes);
-}
-
-/** Gives a file or folder its name. One that had it before is moved aside, and back if that fails; gives where it is. */
-async function replace(temporary: string, path: string): Promise<string | undefined> {
-  const aside = `${temporary}.earlier`;
-  const existed = await rename(path, aside).then(
-    () => true,
-    () => false,
-  );
-  try {
-    await rename(temporary, path);
-  } catch (error) {
-    if (existed) await rename(aside, path);
-    throw error;
-  }
-  return existed ? aside : undefined;
-}
-
 /** Where a folder can be synced; some systems do not open one. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined);
   try {
     await folder?.sync();
@@ -290,7 +218,7 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+export async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, "wx");
   try {
     await file.writeFile(bytes);

@@ -1,12 +1,14 @@
-import { link, readdir, symlink, utimes } from "node:fs/promises";
+import { link, lstat, readdir, rename, symlink, utimes } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodePth } from "../../src/convert/formats/pth/index.js";
-import { openOnnxCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import { tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import { writeFolderChecked } from "../../src/node/index.js";
 import { fixturePath, readFixture } from "../fixtures.js";
-import { temporaryFolder } from "../support/folder.js";
+import { type Folder, temporaryFolder } from "../support/folder.js";
 import { openFixture, withTensor, withValues } from "../support/osnet.js";
 import { run, runProgram } from "./command.js";
 
@@ -76,6 +78,94 @@ describe("a model and its weight file", () => {
     },
     60_000,
   );
+});
+
+/** Ends the process before its nth change of names, of files that have theirs or get it. */
+const killBefore = (count: number): string =>
+  `import { syncBuiltinESMExports } from "node:module";
+   import promises from "node:fs/promises";
+   let left = ${count};
+   for (const call of ["rename", "rm", "link", "unlink"]) {
+     const real = promises[call];
+     promises[call] = async (...args) => {
+       if (--left === 0) {
+         process.kill(process.pid, "SIGKILL");
+         await new Promise(() => undefined);
+       }
+       return real(...args);
+     };
+   }
+   syncBuiltinESMExports();`;
+
+describe("a TensorFlow.js model", () => {
+  const toTfjs = (input: string): readonly string[] => [
+    ...["pth2tfjs", input, "-o", "m", "--no-fold", "--no-verify", "--force", "--size", "64x32"],
+  ];
+  const first = async (folder: Folder): Promise<unknown> => {
+    const files = { json: await folder.read("m/model.json"), shards: new Map<string, Uint8Array>() };
+    for (const path of tfjsShardPaths(files.json, { subject: "m" }))
+      files.shards.set(path, await folder.read(`m/${path}`));
+    return openTfjsCheckpoint(files, { subject: "m" }).stateDict.get("fc.0.weight")?.data[0];
+  };
+  const old = stateDict.get("fc.0.weight")?.data[0];
+
+  it("is old or new as a whole, whenever a process that replaces it is killed", async () => {
+    const seen: unknown[] = [];
+    for (let count = 1, status = null as number | null; status === null; count++) {
+      const folder = await temporaryFolder({ "new.pth": NEW, "kill.mjs": killBefore(count) });
+      await run("osnet-convert", toTfjs(OLD), { cwd: folder.path });
+      const args = ["--import", folder.at("kill.mjs"), CONVERT, ...toTfjs("new.pth")];
+      ({ status } = await runProgram(process.execPath, args, { cwd: folder.path }));
+      seen.push(await first(folder));
+      // The next run leaves the model and nothing else, once no other run can still be busy.
+      const [temporary] = (await readdir(folder.at("m"))).filter((name) => name.endsWith(".tmp"));
+      if (temporary) await utimes(folder.at(`m/${temporary}`), 0, 0);
+      await run("osnet-convert", toTfjs("new.pth"), { cwd: folder.path });
+      expect(await first(folder)).toBe(0.375);
+      expect(await readdir(folder.at("m"))).toEqual([
+        expect.stringMatching(/^group1-shard1of1(\.[0-9a-f]{8})?\.bin$/),
+        "model.json",
+      ]);
+      expect(await folder.names()).toEqual(["kill.mjs", "m", "new.pth"]);
+    }
+    // Before each step until the model.json is renamed, and from then on.
+    expect(seen.slice(0, 2)).toEqual([old, old]);
+    expect(seen.slice(2).every((value) => value === 0.375)).toBe(true);
+    expect(seen.length).toBeGreaterThan(3);
+  }, 120_000);
+
+  it("keeps the usual names where its weights are the same, and its folder, which may be a link", async () => {
+    const folder = await temporaryFolder({ "new.pth": NEW });
+    await run("osnet-convert", toTfjs(OLD), { cwd: folder.path });
+    const usual = await readdir(folder.at("m"));
+    await rename(folder.at("m"), folder.at("real"));
+    await symlink("real", folder.at("m"));
+    expect((await run("osnet-convert", toTfjs(OLD), { cwd: folder.path })).status).toBe(0);
+    expect(await readdir(folder.at("real"))).toEqual(usual);
+    await run("osnet-convert", toTfjs("new.pth"), { cwd: folder.path });
+    expect(await readdir(folder.at("real"))).toHaveLength(2);
+    expect((await lstat(folder.at("m"))).isSymbolicLink()).toBe(true);
+    // The name is free again.
+    await run("osnet-convert", toTfjs(OLD), { cwd: folder.path });
+    expect(await readdir(folder.at("real"))).toEqual(usual);
+  });
+
+  it("that another run has made meanwhile is not replaced without --force", async () => {
+    const folder = await temporaryFolder();
+    const files = new Map([["model.json", Uint8Array.of(1)]]);
+    const write = () =>
+      writeFolderChecked(folder.at("m"), files, {
+        force: false,
+        replaces: () => true,
+        check: async () => undefined,
+        accept: () => true,
+      });
+    const ended = await Promise.allSettled([write(), write(), write()]);
+    expect(ended.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    for (const result of ended)
+      if (result.status === "rejected") expect(result.reason).toMatchObject({ code: "file" });
+    expect(await folder.names()).toEqual(["m"]);
+  });
 });
 
 describe("what is written replaces nothing that is read", () => {

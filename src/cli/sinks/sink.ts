@@ -12,14 +12,14 @@ export interface Source {
   readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
-/** The name of a file beside an output: the usual one, or one of its own. */
+/** The name of a weight file beside a model: the usual one, or one of its own. */
 export type NameBeside = (usual: string, data: Uint8Array) => string;
 
 /** What a command writes. Made with the command's options, which it refuses before anything is read. */
 export interface Sink {
   /** The names of the files beside an output, where there are any. */
   readonly beside?: (output: string) => readonly string[];
-  /** @param nameBeside the name that a file beside the output gets, which its content decides where another one has it */
+  /** @param nameBeside the name that a weight file gets, which its content decides where another one has it */
   encode(source: Source, output: string, nameBeside?: NameBeside): Encoded;
   /** Holds what was written, read back, against what it came from. */
   verify(written: Written, source: Source, output: string): Promise<Verdict>;

@@ -17,11 +17,11 @@ export interface TfjsSinkOptions extends ModelSinkOptions {
 /** TensorFlow.js models, verified layer by layer in tfjs's WebAssembly against the float64 reference. */
 export function tfjsSink(options: TfjsSinkOptions, io: Io): Sink {
   const isGraph = isGraphFormat(options);
-  return paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }) => {
+  return paritySink(options, io, ({ checkpoint: { graph, stateDict, outputs } }, _output, nameShard) => {
     const kept = isGraph || !outputs ? outputs : withoutNorms(outputs);
     const all = { ...keptResults(kept), ...options };
     const model = isGraph ? lowerToTfjs(graph, stateDict, all) : lowerToTfjsLayers(graph, stateDict, all);
-    const { json, shards } = encodeTfjs(model);
+    const { json, shards } = encodeTfjs(model, nameShard);
     return { bytes: json, shards, notes: zerosNote(new Map(Object.entries(model.metadata ?? {}))) };
   });
 }

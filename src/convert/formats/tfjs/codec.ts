@@ -23,9 +23,16 @@ import {
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
 import type { TfjsFiles, TfjsGraphModel, TfjsModel, TfjsSignature } from "./model.js";
 
-/** The files of a model. The same model always gives the same bytes. */
-export function encodeTfjs(model: TfjsModel): TfjsFiles {
-  const { manifest, shards } = encodeManifest(model.weights);
+/**
+ * The files of a model. The same model always gives the same bytes.
+ *
+ * @param nameShard another name for a weight file than the usual one, such as `group1-shard1of1.bin`
+ */
+export function encodeTfjs(
+  model: TfjsModel,
+  nameShard: (usual: string, data: Uint8Array) => string = (usual) => usual,
+): TfjsFiles {
+  const { manifest, shards } = encodeManifest(model.weights, nameShard);
   const document: JsonObject = {
     format: model.format,
     generatedBy: model.generatedBy ?? null,

@@ -96,11 +96,15 @@ const ELEMENT_BYTES = { float32: 4, int32: 4, bool: 1 } as const satisfies Recor
 const MAX_ELEMENTS = 2 ** 31;
 
 /** Writes one group of all weights, in files of 4 MiB that browsers cache. */
-export function encodeManifest(weights: ReadonlyMap<string, TfjsWeight>): {
+export function encodeManifest(
+  weights: ReadonlyMap<string, TfjsWeight>,
+  nameShard: (usual: string, data: Uint8Array) => string,
+): {
   readonly manifest: readonly JsonObject[];
   readonly shards: ReadonlyMap<string, Uint8Array>;
 } {
-  const shards = splitShards([...weights.values()].map(storedBytes), SHARD_BYTES);
+  const usual = splitShards([...weights.values()].map(storedBytes), SHARD_BYTES);
+  const shards = new Map([...usual].map(([name, data]) => [nameShard(name, data), data]));
   const specs = Array.from(weights, ([name, { tensor, stored }]): JsonObject => {
     const { shape, dtype } = tensor;
     return { name, shape, dtype, ...(stored ? { quantization: { ...stored, original_dtype: dtype } } : {}) };
