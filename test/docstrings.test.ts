@@ -123,7 +123,7 @@ describe("docstrings", () => {
     const modules = Object.values(manifest.exports).flatMap((entry) =>
       typeof entry === "string" ? [] : [entry.types.replace("./dist/", ROOT).replace(/\.d\.ts$/, ".ts")],
     );
-    expect(modules).toHaveLength(4);
+    expect(modules.length).toBeGreaterThan(3);
     const docs = docsOf(`${ROOT}tsconfig.build.json`, modules, `${ROOT}src/`);
     // Of functions, of interfaces, of types that only signatures name.
     for (const name of ["verify", "ParityReport.faults", "Vacuity.untested", "StripProduct.depth"])

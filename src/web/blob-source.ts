@@ -9,6 +9,7 @@ const AHEAD_BYTES = 256 << 10;
 
 /** What workers have and windows do not, and Node's types neither. */
 interface SyncReader {
+  /** Reads a blob at once, where the thread may wait for it. */
   readAsArrayBuffer(blob: Blob): ArrayBuffer;
 }
 
@@ -25,6 +26,7 @@ export function canReadRanges(): boolean {
  * small piece, what follows is read with it.
  */
 export class BlobSource implements ByteSource {
+  /** Size of the file in bytes, as it was when it was chosen. */
   readonly length: number;
   readonly #name: string;
   readonly #blob: Blob;
@@ -42,11 +44,16 @@ export class BlobSource implements ByteSource {
     this.#reader = new FileReaderSync();
   }
 
+  /** Whether `load` has read it all. */
   get loaded(): boolean {
     return this.#all !== undefined;
   }
 
-  /** @throws InputError (`file`) if the file has changed since it was chosen, or is gone */
+  /**
+   * The bytes from `start` to before `end`: a copy, until all are loaded.
+   *
+   * @throws RangeError if they do not lie inside; InputError (`file`) if the file has changed since it was chosen, or is gone
+   */
   read(start: number, end: number): Uint8Array {
     expectInside(start, end, this.length);
     if (this.#all) return this.#all.subarray(start, end);
@@ -59,6 +66,7 @@ export class BlobSource implements ByteSource {
     return bytes.slice(0, end - start);
   }
 
+  /** Reads the whole file into memory. @throws InputError (`file`) if it has changed since it was chosen, or is gone */
   load(): void {
     this.#all ??= this.#readNow(0, this.length);
     this.#ahead = undefined;

@@ -52,6 +52,7 @@ export type Target =
   | ({ readonly format: "tfjs"; readonly layers?: boolean } & TfjsOptions)
   | { readonly format: WeightsFormat; readonly dtype?: FloatDType };
 
+/** How a file is converted. */
 export interface ConvertOptions extends SourceOptions {
   /** Whether what a source model computes besides the network's own results may be left out. Default false. */
   readonly dropExtra?: boolean;
@@ -59,6 +60,7 @@ export interface ConvertOptions extends SourceOptions {
 
 /** A file that was converted and not verified yet. */
 export interface Conversion {
+  /** What was asked for: the format and its options. */
   readonly target: Target;
   /** Read and understood: what the result is held against. */
   readonly source: LiftedSource;

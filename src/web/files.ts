@@ -8,6 +8,7 @@ import { BlobSource, canReadRanges, readWhole } from "./blob-source.js";
 export interface ChosenFile {
   /** The name, or the path inside a folder with forward slashes, as `webkitRelativePath` has it. */
   readonly path: string;
+  /** The content, which is not read before a file is opened. */
   readonly blob: Blob;
 }
 
@@ -15,6 +16,7 @@ export interface ChosenFile {
 export interface ChosenModel {
   /** What reports and messages call it: the file's name, or the folder's of a TensorFlow.js model. */
   readonly name: string;
+  /** The checkpoint, the ONNX file or the model.json. */
   readonly main: ChosenFile;
   /** Weight files beside a model.json or an ONNX file, by their paths from there. */
   readonly beside: readonly ChosenFile[];

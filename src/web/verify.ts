@@ -7,6 +7,7 @@ import { verify } from "../verify/verify.js";
 import { verifyLifted } from "../verify/verify-lifted.js";
 import { type Conversion, compareWritten } from "./convert.js";
 
+/** How a verification judges, and whom it tells how far it is. */
 export interface VerifyOptions extends Pick<Verification, "onProgress"> {
   /** Default: each layer within its own rounding bound, where there is a checkpoint. */
   readonly tolerance?: Tolerance;
@@ -29,6 +30,7 @@ export async function verifyFiles(
   });
 }
 
+/** How a conversion is verified. */
 export interface ConversionOptions extends VerifyOptions {
   /** What runs the result. Default: the first runtime of its format. */
   readonly backend?: RuntimeName;
@@ -38,6 +40,7 @@ export interface ConversionOptions extends VerifyOptions {
 
 /** What a conversion is worth. */
 export interface Verified {
+  /** Whether the result holds what it was made from. */
   readonly passed: boolean;
   /** Of a model: layer by layer. */
   readonly report?: ParityReport;
