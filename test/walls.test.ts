@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/baseline": ["core", "verify/report"],
   "verify/ranking": ["core", "verify/reference", "verify/report"],
   "verify/vacuity": REPORT,
-  "verify/suite": ["verify/recount", ...REPORT, "convert/export"],
+  "verify/suite": ["verify/recount", ...REPORT, "convert/formats", "convert/export"],
   "verify/reports": [...REPORT, "verify/faults", "verify/suite", "verify/ranking"],
   "verify/backends": [...FORMATS, "arch", "verify/backends/backend", "verify/reference"],
   "verify/weights": FILES,

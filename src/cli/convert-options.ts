@@ -2,12 +2,17 @@ import type { Command } from "commander";
 import { ONNX_DTYPES } from "../convert/export/onnx/options.js";
 import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
 import { OUTPUT_SELECTIONS } from "../convert/export/results.js";
+import {
+  FILE_FORMATS,
+  type FileFormat,
+  FORMATS,
+  isModelFormat,
+  MODEL_FORMATS,
+  WEIGHTS_FORMATS,
+} from "../convert/formats/registry.js";
 import { QUANTIZED_DTYPES } from "../convert/formats/tfjs/model.js";
 import { FLOAT_DTYPES } from "../core/tensor-cast.js";
-import { badArgument, choice, int, size, tolerance } from "./options.js";
-
-/** What is written: each kind of file has options of its own. */
-export type OutputKind = "onnx" | "tfjs" | "weights";
+import { alternatives, badArgument, choice, int, size, tolerance } from "./options.js";
 
 const GROUPS = { model: "Model:", numbers: "Numbers:", names: "Names:", checks: "Checks:" } as const;
 
@@ -15,12 +20,10 @@ interface OptionRow {
   readonly flags: string;
   readonly group: keyof typeof GROUPS;
   readonly description: string;
-  /** The kinds of output that have the option; all by default. */
-  readonly kinds?: readonly OutputKind[];
+  /** The output formats that have the option; all by default. */
+  readonly formats?: readonly FileFormat[];
   readonly parse?: (text: string) => unknown;
 }
-
-const MODELS: readonly OutputKind[] = ["onnx", "tfjs"];
 
 /** All options of conversions but those of {@link addOutputOptions}, in the order of the help. */
 const OPTIONS: readonly OptionRow[] = [
@@ -37,34 +40,34 @@ const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--size <HxW>",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "image size, or dynamic (default: 256x128)",
     parse: size("--size", "dynamic"),
   },
   {
     flags: "--batch <n>",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "images per run: a number, or dynamic (default: dynamic)",
     parse: int("--batch", 1, "dynamic"),
   },
   {
     flags: "--output <kind>",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "features, logits, both or probabilities (default: what torchreid returns)",
     parse: choice("--output", OUTPUT_SELECTIONS, "choose one of them, or name the file with -o"),
   },
   {
     flags: "--gates",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "add the gate vector of every stream as an output",
   },
   {
     flags: "--preprocess [order]",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description:
       "take raw pixels of 0 to 255, rgb or bgr (default: rgb), and normalise them inside the model",
     parse: choice("--preprocess", PIXEL_ORDERS, "give the file first, or say --preprocess=rgb"),
@@ -72,34 +75,34 @@ const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--fold",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "fold batch norms into the layers before them (default)",
   },
-  { flags: "--no-fold", group: "model", kinds: MODELS, description: "keep batch norms" },
+  { flags: "--no-fold", group: "model", formats: MODEL_FORMATS, description: "keep batch norms" },
   {
     flags: "--keep-denormals",
     group: "model",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description:
       "keep tiny weights of dead channels, which are zeros otherwise: they cannot be seen, and slow a model down",
   },
   {
     flags: "--no-fuse",
     group: "model",
-    kinds: ["tfjs"],
+    formats: ["tfjs"],
     description: "TensorFlow's own operators only: biases and ReLUs apart from convolutions",
   },
   {
     flags: "--tfjs-format <kind>",
     group: "model",
-    kinds: ["tfjs"],
+    formats: ["tfjs"],
     description: "graph, or layers for a trainable Keras model (default: graph)",
     parse: choice("--tfjs-format", ["graph", "layers"]),
   },
   {
     flags: "--opset <n>",
     group: "model",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description: "ONNX operator set, 11 to 26 (default: 17)",
     parse: int("--opset", 1),
   },
@@ -111,66 +114,66 @@ const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--dtype <type>",
     group: "numbers",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description: "float32, or float16 for weights and all inner values (default: float32)",
     parse: choice("--dtype", ONNX_DTYPES),
   },
   {
     flags: "--dtype <type>",
     group: "numbers",
-    kinds: ["weights"],
+    formats: WEIGHTS_FORMATS,
     description: "float64, float32, float16 or bfloat16, rounded to nearest even (default: unchanged)",
     parse: choice("--dtype", FLOAT_DTYPES),
   },
   {
     flags: "--io-dtype <type>",
     group: "numbers",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description: "float32 or float16 for the input and the results (default: float32)",
     parse: choice("--io-dtype", ONNX_DTYPES),
   },
   {
     flags: "--quantize <dtype>",
     group: "numbers",
-    kinds: ["tfjs"],
+    formats: ["tfjs"],
     description: "store weights as float16, uint16 or uint8; the report says what that costs",
     parse: choice("--quantize", QUANTIZED_DTYPES),
   },
   {
     flags: "--input-name <name>",
     group: "names",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "name of the input (default: images)",
   },
   {
     flags: "--output-name <name>",
     group: "names",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description: "name of the first output (default: features)",
   },
   {
     flags: "--like <file.onnx>",
     group: "names",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description:
       "names, opset, batch, size, outputs, folding, types, preprocessing and external data as that file has them, unless an option says otherwise",
   },
   {
     flags: "--external-data",
     group: "names",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description: "weights in a file of their own beside the model, NAME.onnx.data",
   },
   {
     flags: "--no-external-data",
     group: "names",
-    kinds: ["onnx"],
+    formats: ["onnx"],
     description: "weights inside the model, whatever --like says",
   },
   {
     flags: "--tolerance <auto|number>",
     group: "checks",
-    kinds: MODELS,
+    formats: MODEL_FORMATS,
     description:
       "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto)",
     parse: tolerance,
@@ -178,30 +181,38 @@ const OPTIONS: readonly OptionRow[] = [
   { flags: "--no-verify", group: "checks", description: "write without verifying" },
 ];
 
-/** Adds the options that a kind of output has, under their headings. */
-export function addConvertOptions(command: Command, kind: OutputKind): Command {
+/** Output names that `-o` recognises, as a list in words. */
+export const OUTPUT_NAMES: string = alternatives(FILE_FORMATS.map((format) => FORMATS[format].outputHint));
+
+function applies({ formats }: OptionRow, format: FileFormat): boolean {
+  return formats?.includes(format) ?? true;
+}
+
+/** Adds the options that an output format has, under their headings. */
+export function addConvertOptions(command: Command, format: FileFormat): Command {
   return addRows(
     command,
-    OPTIONS.filter(({ kinds }) => kinds?.includes(kind) ?? true),
+    OPTIONS.filter((row) => applies(row, format)),
   );
 }
 
-const KIND_NAMES: Readonly<Record<OutputKind, string>> = {
-  onnx: "ONNX",
-  tfjs: "TensorFlow.js",
-  weights: "weights",
-};
+/** `ONNX`, or `weights` for all formats of weights. */
+function namesOf(formats: readonly FileFormat[]): readonly string[] {
+  const models = formats.filter(isModelFormat).map((format) => FORMATS[format].title);
+  return formats.some((format) => !isModelFormat(format)) ? [...models, "weights"] : models;
+}
 
 /**
- * Adds the options of all kinds of output, as texts: which of them apply is known once the output is, and then the
- * command of those two formats reads them.
+ * Adds the options of all output formats, as texts: the output's name decides which of them apply, and then the command of
+ * the two formats parses them.
  */
 export function addAllConvertOptions(command: Command): Command {
   const union = new Map<string, OptionRow>();
   for (const row of OPTIONS) {
-    const { flags, kinds, description } = row;
+    const { flags, formats = FILE_FORMATS, description } = row;
     const earlier = union.get(flags);
-    const only = kinds?.length === 1 ? ` [${kinds.map((kind) => KIND_NAMES[kind]).join()}]` : "";
+    const names = namesOf(formats);
+    const only = names.length === 1 ? ` [${names.join()}]` : "";
     if (!earlier) union.set(flags, { ...row, description: `${description}${only}` });
     else {
       const { parse: _, ...texts } = earlier;
@@ -219,7 +230,7 @@ function addRows(command: Command, rows: readonly OptionRow[]): Command {
   return command;
 }
 
-/** The options of every conversion that say where the result goes and what is printed. */
+/** The options of every conversion for the result's place and for what is printed. */
 export function addOutputOptions(command: Command, out: string): Command {
   return command
     .option("-o, --out <file>", out)
@@ -228,21 +239,20 @@ export function addOutputOptions(command: Command, out: string): Command {
     .option("--quiet", "print nothing but errors");
 }
 
-/** @throws InputError (`argument`) if an option was given that a kind of output does not have */
-export function expectOptionsOf(command: Command, kind: OutputKind): void {
+/** @throws InputError (`argument`) if an option was given that the output format does not have */
+export function expectOptionsOf(command: Command, format: FileFormat): void {
   for (const option of command.options) {
     const name = option.attributeName();
     if (command.getOptionValueSource(name) !== "cli") continue;
     const rows = OPTIONS.filter(({ flags }) => flags === option.flags);
-    if (rows.length === 0 || rows.some(({ kinds }) => kinds?.includes(kind) ?? true)) continue;
+    if (rows.length === 0 || rows.some((row) => applies(row, format))) continue;
     // --fold and --no-fold are one value.
     if (option.negate !== (command.getOptionValue(name) === false)) continue;
-    const having = new Set(rows.flatMap(({ kinds }) => kinds ?? []).map((have) => KIND_NAMES[have]));
     throw badArgument(
       option.long ?? option.flags,
-      `an output of ${KIND_NAMES[kind]}`,
-      `one of ${[...having].join(" or ")}, which has it`,
-      "leave it out, or give -o another name",
+      `${FORMATS[format].title} as the output format`,
+      `${alternatives(namesOf(rows.flatMap(({ formats }) => formats ?? [])))}, which has this option`,
+      "leave the option out, or give -o another name",
     );
   }
 }

@@ -1,6 +1,13 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
-import type { WeightsFormat } from "../convert/formats/sniff.js";
+import {
+  type FileFormat,
+  FORMATS,
+  isModelFormat,
+  isWeightsFormat,
+  type ModelFormat,
+  withoutSuffix,
+} from "../convert/formats/registry.js";
 import { leftOut } from "../convert/import/file-outputs.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Paint } from "../core/text.js";
@@ -14,16 +21,13 @@ import type { OnnxSinkOptions } from "./sinks/onnx.js";
 import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
 import type { TfjsSinkOptions } from "./sinks/tfjs.js";
 import type { WeightsSinkOptions } from "./sinks/weights.js";
-import { openSource, type SourceFormat } from "./sources.js";
+import { openSource } from "./sources.js";
 import { type Io, megabytes, paintFor } from "./terminal.js";
-
-/** The formats that commands write. */
-type SinkFormat = WeightsFormat | "onnx" | "tfjs";
 
 /** What a command converts from and to. */
 export interface Direction {
-  readonly from: SourceFormat;
-  readonly to: SinkFormat;
+  readonly from: FileFormat;
+  readonly to: FileFormat;
 }
 
 /** The command's options, as commander hands them over: a command has those of its own format. */
@@ -40,17 +44,16 @@ interface CommonOptions {
   readonly quiet?: boolean;
 }
 
-/** Formats that hold a network to be run, and not only its weights. */
-const MODELS: ReadonlySet<SourceFormat> = new Set(["onnx", "tfjs"]);
-
-/** Each format's writer is loaded when it is needed. */
-const SINKS: { readonly [F in SinkFormat]: (options: ConvertOptions, io: Io) => Promise<Sink> } = {
+/** Each model format's writer, loaded when it is needed; formats of weights share one. */
+const MODEL_SINKS: { readonly [F in ModelFormat]: (options: ConvertOptions, io: Io) => Promise<Sink> } = {
   onnx: async (options, io) => (await import("./sinks/onnx.js")).onnxSink(options, io),
   tfjs: async (options, io) => (await import("./sinks/tfjs.js")).tfjsSink(options, io),
-  pth: async (options) => (await import("./sinks/weights.js")).weightsSink("pth", options),
-  safetensors: async (options) => (await import("./sinks/weights.js")).weightsSink("safetensors", options),
-  npz: async (options) => (await import("./sinks/weights.js")).weightsSink("npz", options),
 };
+
+async function openSink(format: FileFormat, options: ConvertOptions, io: Io): Promise<Sink> {
+  if (!isWeightsFormat(format)) return MODEL_SINKS[format](options, io);
+  return (await import("./sinks/weights.js")).weightsSink(format, options);
+}
 
 /** Converts a file; the result appears under its name only once it is verified. */
 export async function convert(
@@ -60,12 +63,13 @@ export async function convert(
   io: Io,
 ): Promise<ExitStatus> {
   const named = options.out ?? defaultOutput(input, to);
-  const output = to === "tfjs" ? folderOf(named) : named;
+  const { main } = FORMATS[to];
+  const output = main !== undefined && basename(named) === main ? dirname(named) : named;
   const force = options.force ?? false;
   const written = basename(displayName(output));
-  await expectOutput(output, to === "tfjs", force);
+  await expectOutput(output, main !== undefined, force);
   await expectNotInputs([output], [input, options.like, options.arch]);
-  const sink = await SINKS[to](options, io);
+  const sink = await openSink(to, options, io);
   await expectBeside(output, sink.beside?.(written) ?? [], force);
   await expectNotInputs(
     (sink.beside?.(written) ?? []).map((name) => join(dirname(output), name)),
@@ -74,7 +78,7 @@ export async function convert(
   const source = await openSource(input, from, options, io);
   const dropped = leftOut(source.name, source.checkpoint.outputs, targetOf(to, options), options);
   const lifted =
-    options.verify && MODELS.has(from)
+    options.verify && isModelFormat(from)
       ? await (await import("../verify/verify-lifted.js")).verifyLifted(source, options)
       : undefined;
   const made = sink.encode(
@@ -111,10 +115,9 @@ export async function convert(
 }
 
 /** Keras layers have no L2 norm. */
-function targetOf(to: SinkFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[2] {
-  if (to === "onnx") return "model";
-  if (to === "tfjs") return tfjsFormat === "layers" ? "model without norms" : "model";
-  return "weights";
+function targetOf(to: FileFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[2] {
+  if (isWeightsFormat(to)) return "weights";
+  return tfjsFormat === "layers" ? "model without norms" : "model";
 }
 
 interface Conversion {
@@ -184,22 +187,15 @@ function displayName(output: string): string {
   return output === "-" ? "standard output" : output;
 }
 
-/** A TensorFlow.js model is a folder, which may be called by the model.json in it. */
-function folderOf(output: string): string {
-  return /(^|[\\/])model\.json$/.test(output) ? dirname(output) : output;
-}
-
-const SUFFIXES = /(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx|tfjs|json)(-\d+)?)+$/i;
-
 /**
  * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`, and
  * `w.tfjs/model.json` `w.pth`.
  *
  * @throws InputError (`argument`) if that is the input itself
  */
-function defaultOutput(input: string, to: SinkFormat): string {
+function defaultOutput(input: string, to: FileFormat): string {
   if (input === "-") return "-";
-  const output = `${input.replace(/[\\/]+(model\.json)?$/, "").replace(SUFFIXES, "")}.${to}`;
+  const output = `${withoutSuffix(input.replace(/[\\/]+(model\.json)?$/, ""))}.${to}`;
   if (resolve(output) !== resolve(input)) return output;
   throw badArgument(
     "--out",

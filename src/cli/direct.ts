@@ -1,10 +1,11 @@
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Command } from "commander";
-import { type FileFormat, sniffFormat } from "../convert/formats/sniff.js";
+import { type FileFormat, outputFormat } from "../convert/formats/registry.js";
+import { sniffFormat } from "../convert/formats/sniff.js";
 import { nearestWord } from "../core/nearest-word.js";
 import { isFolder, openInput, readInput } from "../node/index.js";
-import { expectOptionsOf, type OutputKind } from "./convert-options.js";
+import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 import { badArgument } from "./options.js";
 import type { Io } from "./terminal.js";
 
@@ -27,14 +28,13 @@ export async function recognise(
   out: string | undefined,
   program: Command,
   io: Io,
-  sinks: { readonly [F in FileFormat]: { readonly kind: OutputKind } },
 ): Promise<Recognised> {
   expectNoCommand(file, program);
   const [, second] = program.args;
   if (second !== undefined)
     throw badArgument(second, "a second file", "one file to convert", "if it is the output, name it with -o");
-  const to = await outputFormat(out);
-  expectOptionsOf(program, sinks[to].kind);
+  const to = await formatOf(out);
+  expectOptionsOf(program, to);
   if (file === "-") {
     const bytes = await readInput(file, { stdin: io.stdin });
     return { from: sniffFormat(bytes), to, stdin: once(bytes) };
@@ -75,20 +75,11 @@ function expectNoCommand(file: string, program: Command): void {
   throw badArgument(file, "no such command", "what --help describes", `if ${meant} was meant, write that`);
 }
 
-const SUFFIXES: readonly (readonly [RegExp, FileFormat])[] = [
-  [/\.onnx$/i, "onnx"],
-  [/(\.(pth|pt|pyth)(\.tar)?(-\d+)?)$/i, "pth"],
-  [/\.safetensors$/i, "safetensors"],
-  [/\.npz$/i, "npz"],
-  [/(\.tfjs|[\\/]|^(.*[\\/])?model\.json)$/i, "tfjs"],
-];
-
 /** @throws InputError (`argument`) if a name does not say which format is meant */
-async function outputFormat(out: string | undefined): Promise<FileFormat> {
-  const names =
-    "a name that ends in .onnx, .pth, .safetensors or .npz, or a folder or .tfjs for TensorFlow.js";
+async function formatOf(out: string | undefined): Promise<FileFormat> {
+  const names = `a name that ends in ${OUTPUT_NAMES}`;
   if (out === undefined) throw badArgument("--out", "none", names, "name the output, such as -o osnet.onnx");
-  const [, format] = SUFFIXES.find(([suffix]) => suffix.test(out)) ?? [];
+  const format = outputFormat(out);
   if (format) return format;
   if (out !== "-" && (await isFolder(out))) return "tfjs";
   const found = out === "-" ? "standard output, whose format no name says" : JSON.stringify(basename(out));

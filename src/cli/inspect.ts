@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import type { OsnetSpec } from "../arch/index.js";
+import { isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { identifyCheckpoint } from "../convert/import/checkpoint.js";
 import { inspectCheckpoint } from "../convert/inspect/inspection.js";
@@ -33,7 +34,7 @@ export async function inspectFile(
   const bar = readingProgress(input, show, io);
   const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
   const format = sniffFormat(bytes);
-  if (format === "onnx" || format === "tfjs") {
+  if (isModelFormat(format)) {
     // Standard input can be read once, and has nothing beside it.
     const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
     bar.clear();
@@ -54,7 +55,7 @@ export async function inspectFile(
 
 /** A model of another network is described as far as it goes, and refused. */
 async function inspectModel(
-  format: "onnx" | "tfjs",
+  format: ModelFormat,
   { name, bytes, shards = new Map(), sidecar }: ModelInput,
   options: { readonly arch?: string | OsnetSpec },
   { json }: { readonly json?: boolean },

@@ -16,7 +16,13 @@ function badValue(option: string, text: string, expected: string, remedy: string
 
 /** `a`, `a or b`, `a, b or c`. */
 export function alternatives(words: readonly string[]): string {
-  return [words.slice(0, -1).join(", "), ...words.slice(-1)].filter((part) => part !== "").join(" or ");
+  return series(words, "or");
+}
+
+/** `a`, `a and b`, `a, b and c`. */
+export function series(words: readonly string[], conjunction: "and" | "or"): string {
+  const last = words.slice(-1);
+  return [words.slice(0, -1).join(", "), ...last].filter((part) => part !== "").join(` ${conjunction} `);
 }
 
 /** What other tools call the same types. */

@@ -1,34 +1,16 @@
 import type { Command } from "commander";
+import { FILE_FORMATS, type FileFormat, FORMATS } from "../convert/formats/registry.js";
 import {
   addAllConvertOptions,
   addConvertOptions,
   addOutputOptions,
-  type OutputKind,
+  OUTPUT_NAMES,
 } from "./convert-options.js";
+import { series } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
 import type { Io } from "./terminal.js";
 
-/** What a command `FROM2TO` reads, by its name. */
-const SOURCES = {
-  pth: "a PyTorch checkpoint of torchreid weights, or - for standard input",
-  safetensors: "a safetensors file of torchreid weights, or - for standard input",
-  npz: "an .npz of arrays of torchreid weights, or - for standard input",
-  onnx: "an ONNX file of an OSNet, or - for standard input",
-  tfjs: "the folder of a TensorFlow.js model of an OSNet, or its model.json",
-} as const;
-
-type Format = keyof typeof SOURCES;
-
-/** What a command `FROM2TO` writes, by its name. */
-const SINKS: { readonly [F in Format]: { readonly kind: OutputKind; readonly name: string } } = {
-  onnx: { kind: "onnx", name: "ONNX" },
-  tfjs: { kind: "tfjs", name: "TensorFlow.js" },
-  pth: { kind: "weights", name: "PyTorch" },
-  safetensors: { kind: "weights", name: "safetensors" },
-  npz: { kind: "weights", name: ".npz" },
-};
-
-const FORMATS = Object.keys(SOURCES) as Format[];
+const TITLES: readonly string[] = FILE_FORMATS.map((format) => FORMATS[format].title);
 
 /** `osnet-convert`, with its arguments after the program's name. */
 export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
@@ -38,7 +20,7 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
 function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string[]): Command {
   const program = createProgram(
     "osnet-convert",
-    "Convert OSNet (torchreid) models between PyTorch, ONNX, TensorFlow.js, safetensors and .npz. The result is verified layer by layer and gate by gate before it is written.",
+    `Convert OSNet (torchreid) models between ${series(TITLES, "and")}. The result is verified layer by layer and gate by gate before it is written.`,
     io,
   );
   program
@@ -50,19 +32,16 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
       "a checkpoint or a model; its format is recognised by its content; - for standard input",
     );
   addAllConvertOptions(
-    addOutputOptions(
-      program,
-      "where to write; the name decides the format: .onnx, .pth, .safetensors, .npz, or a folder or .tfjs for TensorFlow.js",
-    ),
+    addOutputOptions(program, `where to write; the name decides the format: ${OUTPUT_NAMES}`),
   ).action(async (file: string | undefined, options: { readonly out?: string }) => {
     if (file === undefined) return program.help({ error: true });
     const { recognise } = await import("./direct.js");
-    const { from, to, stdin } = await recognise(file, options.out, program, io, SINKS);
+    const { from, to, stdin } = await recognise(file, options.out, program, io);
     // The command of the two formats reads the options again, as that kind of output has them.
     end(await main([`${from}2${to}`, ...argv], { ...io, stdin }));
   });
 
-  for (const from of FORMATS) for (const to of FORMATS) addConversion(program, from, to, io, end);
+  for (const from of FILE_FORMATS) for (const to of FILE_FORMATS) addConversion(program, from, to, io, end);
 
   program
     .commandsGroup("Other commands:")
@@ -72,7 +51,7 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     )
     .argument(
       "<file>",
-      "torchreid weights (PyTorch, safetensors or .npz), an ONNX file, a TensorFlow.js folder, or - for standard input",
+      "a checkpoint, or a model of any exporter, as a file or a folder; - for standard input",
     )
     .option("--arch <variant>", "architecture, if it cannot be inferred: a variant or a spec.json")
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
@@ -88,7 +67,7 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     "after",
     `
 Commands for a pair of formats, FROM2TO, such as pth2onnx: each of
-  ${FORMATS.join(", ")}  to each of  ${FORMATS.join(", ")}
+  ${FILE_FORMATS.join(", ")}  to each of  ${FILE_FORMATS.join(", ")}
 Then -o may be left out (the input's name with another suffix), or be - for standard output.
 
 Examples:
@@ -104,22 +83,23 @@ osnet-convert FROM2TO --help lists the options of one pair; osnet-verify compare
 
 function addConversion(
   program: Command,
-  from: Format,
-  to: Format,
+  from: FileFormat,
+  to: FileFormat,
   io: Io,
   end: (status: ExitStatus) => void,
 ): void {
-  const { kind, name } = SINKS[to];
   const command = program
     .command(`${from}2${to}`, { hidden: true })
     .usage("[options] <file>")
-    .description(`Convert ${SINKS[from].name} to ${name}, and verify the result before it is written.`)
-    .argument("<file>", SOURCES[from]);
+    .description(
+      `Convert ${FORMATS[from].title} to ${FORMATS[to].title}, and verify the result before it is written.`,
+    )
+    .argument("<file>", FORMATS[from].operand);
   const out =
-    to === "tfjs"
-      ? "folder to write (default: the input's name with .tfjs)"
+    FORMATS[to].main !== undefined
+      ? `folder to write (default: the input's name with .${to})`
       : `where to write; - for standard output (default: the input's name with .${to})`;
-  addConvertOptions(addOutputOptions(command, out), kind).action(async (file, options) => {
+  addConvertOptions(addOutputOptions(command, out), to).action(async (file, options) => {
     const { convert } = await import("./convert.js");
     const preprocess = options.preprocess === true ? { preprocess: "rgb" } : {};
     end(await convert(file, { from, to }, { ...options, ...preprocess }, io));

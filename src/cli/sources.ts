@@ -1,15 +1,12 @@
 import { basename } from "node:path";
 import type { OsnetSpec } from "../arch/index.js";
-import type { WeightsFormat } from "../convert/formats/sniff.js";
+import { type FileFormat, isModelFormat } from "../convert/formats/registry.js";
 import { openCheckpoint } from "../convert/import/checkpoint.js";
 import { openInput } from "../node/index.js";
 import { readArchitecture } from "./inputs.js";
 import { badArgument } from "./options.js";
 import type { Source } from "./sinks/sink.js";
 import { type Io, readingProgress } from "./terminal.js";
-
-/** The formats that commands read. */
-export type SourceFormat = WeightsFormat | "onnx" | "tfjs";
 
 interface SourceOptions {
   readonly arch?: string;
@@ -28,7 +25,7 @@ export interface OpenSource extends Source {
 /** Reads a file to convert: weights as they are, or those lifted out of a model. */
 export async function openSource(
   input: string,
-  format: SourceFormat,
+  format: FileFormat,
   options: SourceOptions,
   io: Io,
 ): Promise<OpenSource> {

@@ -1,6 +1,7 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { PixelOrder } from "../convert/export/preprocess.js";
+import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import {
   expectNotInputs,
@@ -57,8 +58,7 @@ async function openReferenceFile(
   const close = (): void => undefined;
   if (await isFolder(path)) return { file: await readModel(path, io, options), close };
   const bytes = await openInput(path, { onProgress, stdin: io.stdin });
-  const format = sniffFormat(bytes);
-  if ((format !== "onnx" && format !== "tfjs") || path === "-")
+  if (!isModelFormat(sniffFormat(bytes)) || path === "-")
     return { file: { name: basename(path), bytes }, close: () => bytes.close() };
   bytes.close();
   return { file: await readModel(path, io, options), close };

@@ -25,12 +25,13 @@ export {
   type OnnxModel,
 } from "./formats/onnx/index.js";
 export { type DecodedCheckpoint, type DecodePthOptions, decodePth, encodePth } from "./formats/pth/index.js";
+export type { FileFormat, WeightsFormat } from "./formats/registry.js";
 export {
   type DecodedSafetensors,
   decodeSafetensors,
   encodeSafetensors,
 } from "./formats/safetensors.js";
-export { type FileFormat, sniffFormat, type WeightsFormat } from "./formats/sniff.js";
+export { sniffFormat } from "./formats/sniff.js";
 export {
   decodeTfjs,
   encodeTfjs,

@@ -1,7 +1,8 @@
 import { type LayerGraph, type OsnetSpec, variantOf } from "../arch/index.js";
 import { type NpzArchive, openNpz } from "../convert/formats/npz.js";
 import type { SidecarReader } from "../convert/formats/onnx/index.js";
-import { type FileFormat, sniffFormat } from "../convert/formats/sniff.js";
+import { type FileFormat, isModelFormat } from "../convert/formats/registry.js";
+import { sniffFormat } from "../convert/formats/sniff.js";
 import { type Checkpoint, openCheckpoint } from "../convert/import/checkpoint.js";
 import { isWeightsArchive } from "../convert/import/decode-weights.js";
 import { type Bytes, concatenate, sha256, toBytes, toSource } from "../core/bytes.js";
@@ -45,7 +46,7 @@ export function openFile(file: NamedBytes, options: FileOptions): OpenFile {
   const { name, bytes, checkpoint } = file;
   if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
   const format = sniffFormat(bytes);
-  if (format === "onnx" || format === "tfjs")
+  if (isModelFormat(format))
     return {
       kind: "model",
       format,

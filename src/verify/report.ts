@@ -1,5 +1,5 @@
 import type { PixelOrder } from "../convert/export/preprocess.js";
-import type { FileFormat } from "../convert/formats/sniff.js";
+import type { FileFormat } from "../convert/formats/registry.js";
 import type { Shape } from "../core/tensor.js";
 import type { BackendName } from "./backends/backend.js";
 import type { Cause } from "./explain/index.js";

@@ -1,4 +1,4 @@
-import type { FileFormat } from "../convert/formats/sniff.js";
+import { isModelFormat } from "../convert/formats/registry.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { InputError } from "../core/errors.js";
 import { faultName } from "./faults.js";
@@ -20,9 +20,6 @@ export interface LiftedOptions extends Pick<Verification, "onProgress"> {
   readonly dropExtra?: boolean;
 }
 
-/** Formats that hold a network to be run, and not only its weights. */
-const MODELS: ReadonlySet<string> = new Set(["onnx", "tfjs"] satisfies FileFormat[]);
-
 /**
  * Runs a model whose weights were lifted beside the network that they make, layer by layer. Undefined if there is none to
  * run, none that runs, or if it is quantised, so that it computes something else.
@@ -33,7 +30,7 @@ export async function verifyLifted(
   { isRunnable = true, checkpoint, ...model }: LiftedSource,
   { dropExtra = false, onProgress }: LiftedOptions = {},
 ): Promise<ParityReport | undefined> {
-  if (!MODELS.has(checkpoint.decoded.format) || !isRunnable) return undefined;
+  if (!isModelFormat(checkpoint.decoded.format) || !isRunnable) return undefined;
   const verification = await openVerification(model, { ...model, checkpoint });
   const report = await verify({ ...verification, ...(onProgress ? { onProgress } : {}) });
   if (report.passed) return report;

@@ -4,7 +4,13 @@ import { statedZeros } from "../convert/export/metadata.js";
 import { lowerToOnnx, type OnnxOptions } from "../convert/export/onnx/index.js";
 import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../convert/export/tfjs/index.js";
 import { encodeOnnx, encodeOnnxFiles } from "../convert/formats/onnx/encode.js";
-import { type FileFormat, sniffFormat, type WeightsFormat } from "../convert/formats/sniff.js";
+import {
+  type FileFormat,
+  isModelFormat,
+  type WeightsFormat,
+  withoutSuffix,
+} from "../convert/formats/registry.js";
+import { sniffFormat } from "../convert/formats/sniff.js";
 import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
 import { type Checkpoint, identifyCheckpoint, openCheckpoint } from "../convert/import/checkpoint.js";
 import { decodeWeights } from "../convert/import/decode-weights.js";
@@ -31,7 +37,7 @@ export async function inspect(
 ): Promise<Inspection | OnnxInspection | TfjsInspection> {
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);
-  if (format === "onnx" || format === "tfjs") {
+  if (isModelFormat(format)) {
     const { inspectOnnx, inspectTfjs } = await import("../convert/inspect/model-inspection.js");
     return format === "tfjs"
       ? inspectTfjs({ json: toBytes(bytes), shards }, { name, ...arch })
@@ -90,7 +96,7 @@ export async function convert(
   const { outputs, ...source } = await openSource(file, sourceOptions);
   const { checkpoint } = source;
   const isLayers = target.format === "tfjs" && target.layers === true;
-  const kind = target.format === "onnx" || target.format === "tfjs" ? "model" : "weights";
+  const kind = isModelFormat(target.format) ? "model" : "weights";
   const dropped = leftOut(file.name, outputs, isLayers ? "model without norms" : kind, {
     ...(dropExtra === undefined ? {} : { dropExtra }),
   });
@@ -199,7 +205,5 @@ export function compareWritten({ source, result, target }: Conversion): readonly
 
 /** A name for a result: the source's with its suffixes exchanged, as the command line chooses it. */
 export function resultName(source: string, format: FileFormat): string {
-  return `${source.replace(SUFFIXES, "") || "osnet"}.${format}`;
+  return `${withoutSuffix(source) || "osnet"}.${format}`;
 }
-
-const SUFFIXES = /(\.(pth|pt|pyth|bin|pkl|ckpt|tar|safetensors|npz|onnx|tfjs|json)(-\d+)?)+$/i;

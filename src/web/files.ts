@@ -1,3 +1,4 @@
+import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
 import { headOf, toBytes } from "../core/bytes.js";
@@ -74,7 +75,7 @@ function isOnnx(path: string): boolean {
 export async function openChosen({ name, main, beside }: ChosenModel): Promise<NamedBytes> {
   const bytes = canReadRanges() ? new BlobSource(name, main.blob) : await readWhole(name, main.blob);
   const format = sniffFormat(bytes);
-  if (format !== "onnx" && format !== "tfjs") return { name, bytes };
+  if (!isModelFormat(format)) return { name, bytes };
   const files = new Map<string, Uint8Array>();
   const read = async (wanted: readonly ChosenFile[]): Promise<void> => {
     for (const { path, blob } of wanted) files.set(path, await readWhole(path, blob));

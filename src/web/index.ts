@@ -6,7 +6,8 @@
 export { expand } from "../arch/expand.js";
 export { multiplyAdds, outputShapes } from "../arch/shapes.js";
 export type { BlockSpec, OsnetSpec, StageSpec } from "../arch/spec.js";
-export { type FileFormat, sniffFormat, type WeightsFormat } from "../convert/formats/sniff.js";
+export type { FileFormat, WeightsFormat } from "../convert/formats/registry.js";
+export { sniffFormat } from "../convert/formats/sniff.js";
 export type {
   AnomalousTensor,
   Anomaly,

@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { FILE_FORMATS } from "../../src/convert/formats/registry.js";
 import { sniffFormat } from "../../src/convert/formats/sniff.js";
 import { temporaryFolder } from "../support/folder.js";
 import { refusal, run } from "./command.js";
 
 const CHECKPOINT = fileURLToPath(new URL("../../fixtures/osnet_x0_25.pth", import.meta.url));
-const FORMATS = ["pth", "safetensors", "npz", "onnx", "tfjs"] as const;
 
 /** `osnet-convert FILE -o OUTPUT`, without verification, which the commands of two formats are tested for. */
 const convert = (args: readonly string[], cwd: string, stdin?: Uint8Array) =>
@@ -64,9 +64,15 @@ describe("osnet-convert FILE -o OUTPUT", () => {
     [["w.pth", "-o", "out.bin"], /^--out: found "out\.bin", /],
     [["w.pth", "-o", "-"], /^--out: found standard output/],
     [["w.pth", "out.onnx"], /^out\.onnx: .*name it with -o\.$/],
-    [["w.pth", "-o", "out.npz", "--gates"], /^--gates: found an output of weights, /],
-    [["w.pth", "-o", "out.npz", "--no-fold"], /^--no-fold: found an output of weights, /],
-    [["w.pth", "-o", "out.onnx", "--quantize", "uint8"], /^--quantize: found an output of ONNX, /],
+    [
+      ["w.pth", "-o", "out.npz", "--gates"],
+      /^--gates: found \.npz as the output format, expected ONNX or TensorFlow\.js, /,
+    ],
+    [["w.pth", "-o", "out.npz", "--no-fold"], /^--no-fold: found \.npz as the output format, /],
+    [
+      ["w.pth", "-o", "out.onnx", "--quantize", "uint8"],
+      /^--quantize: found ONNX as the output format, expected TensorFlow\.js, /,
+    ],
     [["--force", "pth2onnx", "w.pth"], /^--force: .*write pth2onnx first\.$/],
     [["none.pth", "-o", "out.onnx"], /^none\.pth: found no such file/],
   ])("refuses %j", async (args, sentence) => {
@@ -111,8 +117,8 @@ describe("--help", () => {
     const flags = (text: string): readonly string[] =>
       [...text.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = ""]) => flag);
     const all = flags(await help());
-    for (const from of FORMATS)
-      for (const to of FORMATS) {
+    for (const from of FILE_FORMATS)
+      for (const to of FILE_FORMATS) {
         const own = flags(await help(`${from}2${to}`));
         expect(own).toContain("--no-verify");
         expect(all).toEqual(expect.arrayContaining([...own]));

@@ -1,78 +1,54 @@
-import { mkdir, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareBits } from "../../src/convert/compare.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { FILE_FORMATS, type FileFormat, FORMATS, isModelFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
-import {
-  encodeWeights,
-  openCheckpoint,
-  openOnnxCheckpoint,
-  openTfjsCheckpoint,
-} from "../../src/convert/index.js";
 import type { StateDict } from "../../src/core/tensor.js";
 import { createFolder, type Folder } from "../support/folder.js";
+import { FORMAT_CASES, type FormatFiles, parametersIn } from "../support/formats.js";
 import { keras3Files } from "../support/keras3.js";
-import { convert, openFixture, SMALL } from "../support/osnet.js";
+import { openFixture, SMALL } from "../support/osnet.js";
 import { refusal, run } from "./command.js";
 
 /** Every format to every format: what was never folded comes out of all as it went into the first. */
 
-const FORMATS = ["pth", "safetensors", "npz", "onnx", "tfjs"] as const;
-
 const { graph, stateDict } = openFixture();
-const UNFOLDED = { size: SMALL, fold: false, output: "both" } as const;
-
-/** Without what counts batches, which no model holds. */
-const weightsOf = (from: StateDict): StateDict =>
-  new Map([...from].filter(([path]) => !path.endsWith("num_batches_tracked")));
 
 let folder: Folder;
 
 beforeAll(async () => {
   folder = await createFolder();
-  const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, UNFOLDED));
-  const layers = encodeTfjs(lowerToTfjsLayers(graph, stateDict, UNFOLDED));
-  await write({
-    "w.pth": encodeWeights(stateDict, "pth", { subject: "w.pth" }),
-    "w.safetensors": encodeWeights(stateDict, "safetensors", { subject: "w.safetensors" }),
-    "w.npz": encodeWeights(stateDict, "npz", { subject: "w.npz" }),
-    "w.onnx": convert({ graph, stateDict } as Parameters<typeof convert>[0], UNFOLDED),
-    "w.tfjs/model.json": json,
-    "layers.tfjs/model.json": layers.json,
-    ...inFolder("w.tfjs", shards),
-    ...inFolder("layers.tfjs", layers.shards),
-  });
+  for (const format of FILE_FORMATS)
+    await write(`w.${format}`, format, FORMAT_CASES[format].write(graph, stateDict));
+  const layers = lowerToTfjsLayers(graph, stateDict, { size: SMALL, fold: false, output: "both" });
+  const { json, shards } = encodeTfjs(layers);
+  await write("layers.tfjs", "tfjs", { main: json, beside: shards });
 });
 
 afterAll(() => folder.remove());
 
-const inFolder = (name: string, shards: ReadonlyMap<string, Uint8Array>): Record<string, Uint8Array> =>
-  Object.fromEntries([...shards].map(([path, bytes]) => [`${name}/${path}`, bytes]));
-
-async function write(files: Readonly<Record<string, Uint8Array>>): Promise<void> {
-  for (const [name, bytes] of Object.entries(files)) {
-    await mkdir(dirname(folder.at(name)), { recursive: true });
-    await writeFile(folder.at(name), bytes);
-  }
+async function write(name: string, format: FileFormat, { main, beside }: FormatFiles): Promise<void> {
+  const { main: inside } = FORMATS[format];
+  if (inside !== undefined) await mkdir(folder.at(name), { recursive: true });
+  await writeFile(folder.at(inside === undefined ? name : `${name}/${inside}`), main);
+  for (const [path, bytes] of beside) await writeFile(folder.at(`${name}/${path}`), bytes);
 }
 
-/** What a file of any format holds, read by this process. */
-async function held(name: string, format: (typeof FORMATS)[number]): Promise<StateDict> {
-  const subject = name;
-  if (format === "onnx") return openOnnxCheckpoint(await folder.read(name), { subject }).stateDict;
-  if (format !== "tfjs") return openCheckpoint(await folder.read(name), { subject, format }).stateDict;
-  const shard = "group1-shard1of1.bin";
-  const shards = new Map([[shard, await folder.read(`${name}/${shard}`)]]);
-  return openTfjsCheckpoint({ json: await folder.read(`${name}/model.json`), shards }, { subject }).stateDict;
+/** The weights in a file of any format, read by this process. */
+async function weightsIn(name: string, format: FileFormat): Promise<StateDict> {
+  const { main: inside } = FORMATS[format];
+  const main = await folder.read(inside === undefined ? name : `${name}/${inside}`);
+  const beside = new Map<string, Uint8Array>();
+  if (inside !== undefined)
+    for (const path of await readdir(folder.at(name))) beside.set(path, await folder.read(`${name}/${path}`));
+  return parametersIn(FORMAT_CASES[format].read({ main, beside }, name));
 }
 
-const model = ["--no-fold", "--size", "64x32", "--output", "both"];
-
-describe.each(FORMATS)("from %s", (from) => {
-  it.each(FORMATS)("to %s, bit for bit", async (to) => {
+describe.each(FILE_FORMATS)("from %s", (from) => {
+  it.each(FILE_FORMATS)("to %s, bit for bit", async (to) => {
     const output = `${from}.${to}`;
-    const options = to === "onnx" || to === "tfjs" ? model : [];
+    const options = isModelFormat(to) ? ["--no-fold", "--size", "64x32", "--output", "both"] : [];
     // Weights read from a model are held against a run of it; the other directions have tests of their verification.
     const verified = from === "tfjs" && to === "pth" ? [] : ["--no-verify"];
     const { status, stderr } = await run(
@@ -81,7 +57,7 @@ describe.each(FORMATS)("from %s", (from) => {
       { cwd: folder.path },
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(compareBits(weightsOf(stateDict), weightsOf(await held(output, to)))).toEqual([]);
+    expect(compareBits(parametersIn(stateDict), await weightsIn(output, to))).toEqual([]);
   });
 });
 
@@ -98,16 +74,13 @@ describe("osnet-convert from TensorFlow.js", () => {
     expect(stdout.toString()).toMatch(
       /^model\.json: osnet_x0_25, 16 classes, .*\n {2}a layers model, written by osnet-convert\nverified: run in tfjs-wasm, 459 of its layers and 24 gates agree with the lifted weights\nverified: 567 tensors read back bit for bit\nwrote layers\.safetensors/,
     );
-    const differences = compareBits(
-      weightsOf(stateDict),
-      weightsOf(await held("layers.safetensors", "safetensors")),
-    );
-    expect(differences).toEqual([]);
+    const written = await weightsIn("layers.safetensors", "safetensors");
+    expect(compareBits(parametersIn(stateDict), written)).toEqual([]);
   });
 
   it("makes a model of Keras 3, which tfjs does not load, one that it runs", async () => {
     const { json, shards } = keras3Files();
-    await write({ "keras3/model.json": json, ...inFolder("keras3", shards) });
+    await write("keras3", "tfjs", { main: json, beside: shards });
     const args = ["tfjs2tfjs", "keras3", "-o", "keras2", "--tfjs-format", "layers", "--size", "64x32"];
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -133,9 +106,10 @@ describe("osnet-convert from TensorFlow.js", () => {
 
   it("refuses a weight file that is a link, and one that is not there", async () => {
     const { symlink } = await import("node:fs/promises");
-    const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, UNFOLDED));
-    const [[name = "", bytes = new Uint8Array()] = []] = shards;
-    await write({ "linked/model.json": json, "elsewhere.bin": bytes });
+    const { main, beside } = FORMAT_CASES.tfjs.write(graph, stateDict);
+    const [[name = "", bytes = new Uint8Array()] = []] = beside;
+    await write("linked", "tfjs", { main, beside: new Map() });
+    await writeFile(folder.at("elsewhere.bin"), bytes);
     const convertIt = () => run("osnet-convert", ["tfjs2pth", "linked", "-o", "l.pth"], { cwd: folder.path });
     expect((await convertIt()).stderr).toMatch(
       `found no file "${name}", expected all of 1 weight files; copy the model's whole folder.`,

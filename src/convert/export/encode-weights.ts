@@ -3,8 +3,8 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../core/tensor-cast.js";
 import { encodeNpz } from "../formats/npz.js";
 import { encodePth } from "../formats/pth/index.js";
+import type { WeightsFormat } from "../formats/registry.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
-import type { WeightsFormat } from "../formats/sniff.js";
 
 /**
  * The state dict with its floating-point tensors in another type, each value rounded at most once, to nearest even.
@@ -53,6 +53,14 @@ function overflowOf(tensor: Tensor, cast: Tensor, path: string): string | undefi
 /** What a safetensors file of PyTorch weights says of itself: transformers refuses one that does not. */
 const PYTORCH_METADATA: ReadonlyMap<string, string> = new Map([["format", "pt"]]);
 
+type Encoder = (stateDict: StateDict, subject: string, metadata: ReadonlyMap<string, string>) => Uint8Array;
+
+const ENCODERS: Readonly<Record<WeightsFormat, Encoder>> = {
+  pth: (stateDict, subject) => encodePth(stateDict, { subject }),
+  safetensors: (stateDict, subject, metadata) => encodeSafetensors(stateDict, { subject, metadata }),
+  npz: (stateDict, subject) => encodeNpz(stateDict, { subject }),
+};
+
 /**
  * The bytes of a file of weights; the same state dict always gives the same bytes.
  *
@@ -64,15 +72,5 @@ export function encodeWeights(
   format: WeightsFormat,
   { subject, metadata }: { readonly subject: string; readonly metadata?: ReadonlyMap<string, string> },
 ): Uint8Array {
-  switch (format) {
-    case "pth":
-      return encodePth(stateDict, { subject });
-    case "npz":
-      return encodeNpz(stateDict, { subject });
-    case "safetensors":
-      return encodeSafetensors(stateDict, {
-        subject,
-        metadata: metadata?.size ? metadata : PYTORCH_METADATA,
-      });
-  }
+  return ENCODERS[format](stateDict, subject, metadata?.size ? metadata : PYTORCH_METADATA);
 }

@@ -4,7 +4,8 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import { type Budget, createBudget } from "./budget.js";
 import { decodeNpy, encodeNpy } from "./npy.js";
 import { quote, type Region } from "./refusals.js";
-import { crc32, encodeStoredZip, isZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
+import { isZip } from "./registry.js";
+import { crc32, encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
 
 /**
  * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as

@@ -130,11 +130,6 @@ const END64_BYTES = 56;
 const CENTRAL_SIGNATURE = 0x02014b50;
 const CENTRAL_BYTES = 46;
 
-/** Whether bytes start as a zip archive does. */
-export function isZip(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 0x03 && bytes[3] === 0x04;
-}
-
 /** The names that the directory lists, for telling what an archive is; nothing else of it is checked. */
 export function listZipNames(source: ByteSource, region: Region): readonly string[] {
   return readCentralEntries(source, readEnd(source, region), region).map(({ name }) => name);

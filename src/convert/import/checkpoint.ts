@@ -17,7 +17,7 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { prefixGroups } from "../formats/pth/modules.js";
 import { printable, quote } from "../formats/refusals.js";
-import type { WeightsFormat } from "../formats/sniff.js";
+import type { WeightsFormat } from "../formats/registry.js";
 import { type DecodedWeights, decodeWeights } from "./decode-weights.js";
 import { adopted, checkModules } from "./pickled-modules.js";
 import { tracedGraph } from "./traced.js";

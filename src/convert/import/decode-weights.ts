@@ -6,8 +6,9 @@ import { HEAD_BYTES, otherKind } from "../formats/other-kinds.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";
 import { quote } from "../formats/refusals.js";
+import { type FileFormat, FORMATS, isModelFormat, type WeightsFormat } from "../formats/registry.js";
 import { decodeSafetensors } from "../formats/safetensors.js";
-import { type FileFormat, sniffFormat, type WeightsFormat } from "../formats/sniff.js";
+import { sniffFormat } from "../formats/sniff.js";
 
 /** A state dict out of a file that is one list of tensors, and how its keys were changed. */
 export interface FlatSelection {
@@ -70,12 +71,24 @@ export interface DecodeWeightsOptions {
   readonly format?: WeightsFormat;
 }
 
-const NAMES: Readonly<Record<FileFormat, string>> = {
-  pth: "a PyTorch checkpoint",
-  safetensors: "a safetensors file",
-  npz: "an .npz archive of numpy arrays",
-  onnx: "an ONNX model",
-  tfjs: "a TensorFlow.js model",
+/** Reads the state dict; what a format cannot say about it is left out. */
+type Decoder = (
+  bytes: ByteSource,
+  subject: string,
+  key: string | undefined,
+) => FlatSelection & Partial<Omit<DecodedWeights, "format">>;
+
+const DECODERS: Readonly<Record<WeightsFormat, Decoder>> = {
+  pth: (bytes, subject, key) => decodePth(bytes, { subject, ...(key === undefined ? {} : { key }) }),
+  safetensors(bytes, subject, key) {
+    const { stateDict, metadata } = decodeSafetensors(bytes, subject);
+    return { ...selectFlat(stateDict, key, subject), metadata };
+  },
+  npz(bytes, subject, key) {
+    const tensors = decodeNpz(bytes, subject);
+    expectWeights([...tensors.keys()], subject);
+    return selectFlat(tensors, key, subject);
+  },
 };
 
 /**
@@ -90,16 +103,9 @@ export function decodeWeights(
 ): DecodedWeights {
   const bytes = toSource(file);
   const format = formatOf(bytes, wanted, subject);
-  const empty = { metadata: new Map<string, string>(), wrapperPath: "", modelClass: "" };
-  if (format === "pth")
-    return { ...empty, format, ...decodePth(bytes, { subject, ...(key === undefined ? {} : { key }) }) };
-  if (format === "npz") {
-    const tensors = decodeNpz(bytes, subject);
-    expectWeights([...tensors.keys()], subject);
-    return { ...empty, format, container: format, ...selectFlat(tensors, key, subject) };
-  }
-  const { stateDict, metadata } = decodeSafetensors(bytes, subject);
-  return { ...empty, format, container: format, ...selectFlat(stateDict, key, subject), metadata };
+  const decoded = DECODERS[format](bytes, subject, key);
+  const container = format === "pth" ? "zip" : format;
+  return { format, container, metadata: new Map(), wrapperPath: "", modelClass: "", ...decoded };
 }
 
 /** Whether an .npz archive holds weights: a recording has its input and output, and no parameters. */
@@ -114,21 +120,20 @@ function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject:
   // PyTorch's reader knows every other format by name.
   if (wanted === "pth") return wanted;
   const found = sniffFormat(bytes);
-  if (wanted === undefined) return found === "onnx" || found === "tfjs" ? "pth" : found;
+  if (wanted === undefined) return isModelFormat(found) ? "pth" : found;
   const [first] = headOf(bytes, 1);
   const isPickle = found === "pth" && (first === 0x80 || first === 0x50);
   const other = found === wanted ? undefined : otherKind(headOf(bytes, HEAD_BYTES));
-  if (other) throw new InputError({ code: "format", subject, expected: NAMES[wanted], ...other });
+  if (other) throw new InputError({ code: "format", subject, expected: FORMATS[wanted].noun, ...other });
   if (found === wanted || (found === "pth" && !isPickle)) return wanted;
   throw new InputError({
     code: "format",
     subject,
-    found: NAMES[found],
-    expected: NAMES[wanted],
-    remedy:
-      found === "onnx" || found === "tfjs"
-        ? "give the weights it was exported from"
-        : `use ${found}2… instead of ${wanted}2…`,
+    found: FORMATS[found].noun,
+    expected: FORMATS[wanted].noun,
+    remedy: isModelFormat(found)
+      ? "give the weights it was exported from"
+      : `use ${found}2… instead of ${wanted}2…`,
   });
 }
 

@@ -12,6 +12,7 @@ import {
   type SidecarReader,
 } from "../formats/onnx/index.js";
 import { zerosForAbsent } from "../formats/refusals.js";
+import type { ModelFormat } from "../formats/registry.js";
 import {
   decodeTfjs,
   type Json,
@@ -168,8 +169,6 @@ export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts
   /** Why the graph is no OSNet, and what it is like; or which file it would take to tell. */
   readonly refusal?: string;
 }
-
-export type ModelFormat = "onnx" | "tfjs";
 
 /** The file or files of a model. */
 export interface ModelFileFacts<F extends ModelFormat> {

@@ -1,3 +1,4 @@
+import { formatOfName, isWeightsFormat } from "../../convert/formats/registry.js";
 import { InputError } from "../../core/errors.js";
 import { type BackendName, TFJS_BACKENDS } from "../backends/backend.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
@@ -117,10 +118,11 @@ function backendsOf(
   return convert ? possible.slice(0, 1) : ["auto"];
 }
 
-/** What runs a file of this name; nothing runs recordings and checkpoints but what is ours. */
+/** What runs a file of this name: no runtime runs recordings and checkpoints, and a folder is a TensorFlow.js model. */
 function fileBackends(file: string): readonly BackendName[] {
-  if (/\.onnx$/i.test(file)) return BACKENDS.onnx;
-  return /\.(npz|pth?|tar|ckpt|pkl|bin|safetensors)$/i.test(file) ? [] : TFJS_BACKENDS;
+  const format = formatOfName(file) ?? "tfjs";
+  if (isWeightsFormat(format)) return [];
+  return format === "onnx" ? BACKENDS.onnx : TFJS_BACKENDS;
 }
 
 function matches(pattern: EntryPattern, entry: Required<EntryPattern>): boolean {

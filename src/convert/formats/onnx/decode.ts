@@ -1,7 +1,7 @@
 import onnxProto from "onnx-proto";
 import { InputError } from "../../../core/errors.js";
 import { otherKind } from "../other-kinds.js";
-import { isZip } from "../zip.js";
+import { isZip } from "../registry.js";
 import { expectUnambiguous } from "./ambiguity.js";
 import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";

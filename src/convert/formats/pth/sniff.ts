@@ -1,7 +1,7 @@
 import { type ByteSource, headOf } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
 import { HEAD_BYTES, headText, otherKind, type Signature } from "../other-kinds.js";
-import { isZip } from "../zip.js";
+import { isZip } from "../registry.js";
 import { isTar } from "./tar.js";
 
 /** The containers of PyTorch checkpoints, told apart by their first bytes. */

@@ -1,0 +1,62 @@
+import type { LayerGraph } from "../../src/arch/index.js";
+import { encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import type { ModelOptions } from "../../src/convert/export/options.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import type { FileFormat, WeightsFormat } from "../../src/convert/formats/registry.js";
+import { encodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import type { StateDict } from "../../src/core/tensor.js";
+
+/** A file of any format: its bytes, and those of the files beside it by name. */
+export interface FormatFiles {
+  readonly main: Uint8Array;
+  readonly beside: ReadonlyMap<string, Uint8Array>;
+}
+
+/** How tests write and read a format, whatever it is; a new format adds a row, and every contract test runs on it. */
+interface FormatCase {
+  /** A file with all weights of the network, none of them folded. */
+  readonly write: (graph: LayerGraph, stateDict: StateDict, options?: ModelOptions) => FormatFiles;
+  /** Its state dict; of a file that is damaged, all that a command would read of it. */
+  readonly read: (files: FormatFiles, subject: string) => StateDict;
+}
+
+/** Everything that the state dict has: the classifier is computed only where the logits are an output. */
+const UNFOLDED = { fold: false, output: "both", size: { height: 64, width: 32 } } as const;
+
+const weights = (format: WeightsFormat): FormatCase => ({
+  write: (_, stateDict) => ({ main: encodeWeights(stateDict, format, { subject: "w" }), beside: new Map() }),
+  read: ({ main }, subject) => openCheckpoint(main, { subject, format }).stateDict,
+});
+
+export const FORMAT_CASES: Readonly<Record<FileFormat, FormatCase>> = {
+  pth: weights("pth"),
+  safetensors: weights("safetensors"),
+  npz: weights("npz"),
+  onnx: {
+    write: (graph, stateDict, options) => ({
+      main: encodeOnnx(lowerToOnnx(graph, stateDict, { ...UNFOLDED, ...options })),
+      beside: new Map(),
+    }),
+    read: ({ main }, subject) => openOnnxCheckpoint(main, { subject }).stateDict,
+  },
+  tfjs: {
+    write(graph, stateDict, options) {
+      const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { ...UNFOLDED, ...options }));
+      return { main: json, beside: shards };
+    },
+    read({ main: json, beside }, subject) {
+      const named = new Set(tfjsShardPaths(json, { subject }));
+      const shards = new Map([...beside].filter(([name]) => named.has(name)));
+      return openTfjsCheckpoint({ json, shards }, { subject }).stateDict;
+    },
+  },
+};
+
+/** Without what counts batches, which models do not store. */
+export function parametersIn(stateDict: StateDict): StateDict {
+  return new Map([...stateDict].filter(([path]) => !path.endsWith("num_batches_tracked")));
+}
