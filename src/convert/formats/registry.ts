@@ -100,7 +100,7 @@ const MODELS: Readonly<Record<ModelFormat, Format>> = {
     main: "model.json",
     suffixes: ["tfjs", "json"],
     output: /(\.tfjs|[\\/]|^(.*[\\/])?model\.json)$/i,
-    outputHint: "a folder or .tfjs for TensorFlow.js",
+    outputHint: ".tfjs (a folder)",
     // A JSON object. A pickle cannot start with a brace.
     starts: (head) => head[head.findIndex((byte) => !WHITE_SPACE.has(byte))] === BRACE,
     lacks: [],
