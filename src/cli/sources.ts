@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { OsnetSpec } from "../arch/index.js";
-import { type FileFormat, isModelFormat } from "../convert/formats/registry.js";
+import type { FileFormat } from "../convert/formats/registry.js";
 import { openCheckpoint } from "../convert/import/checkpoint.js";
 import { openInput } from "../node/index.js";
 import { readArchitecture } from "./inputs.js";

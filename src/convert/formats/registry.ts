@@ -6,6 +6,7 @@ export type WeightsFormat = "pth" | "safetensors" | "npz";
 /** Formats of a graph that a runtime executes, with its weights. */
 export type ModelFormat = "onnx" | "tfjs";
 
+/** All formats that are read and written. */
 export type FileFormat = WeightsFormat | ModelFormat;
 
 /**
