@@ -1,7 +1,7 @@
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { clean } from "../core/text.js";
-import { expectWritable, sweepTemporaries } from "../node/index.js";
+import { expectNotInputs, expectWritable, sweepTemporaries } from "../node/index.js";
 import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
 import { planSuite } from "../verify/suite/plan.js";
 import { type SuiteEntry, type SuiteReport, suiteExitStatus, suiteReport } from "../verify/suite/report.js";
@@ -11,9 +11,9 @@ import type { ExitStatus } from "./program.js";
 import { readSuiteReport, writeReport } from "./reports.js";
 import { entryLine, verdictLine } from "./suite/lines.js";
 import { runEntries } from "./suite/pool.js";
-import { readSuiteFile } from "./suite/read-suite.js";
+import { filesOf, readSuiteFile } from "./suite/read-suite.js";
 import { parseShard, selectEntries } from "./suite/select.js";
-import { expectNoLink, prepareFolder, writeSuite } from "./suite/write.js";
+import { expectNoLink, prepareFolder, reportPaths, writeSuite } from "./suite/write.js";
 import { type Io, paintFor, progress } from "./terminal.js";
 
 /** The command's options, as commander hands them over. */
@@ -57,6 +57,13 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
       "an earlier suite.json of this suite",
       "give one",
     );
+  await expectNotInputs(
+    reportPaths(
+      reportDir,
+      entries.map(({ id }) => id),
+    ),
+    [path, comparison?.path, ...new Set(entries.flatMap((entry) => filesOf(entry, dirname(path))))],
+  );
   await prepareFolder(reportDir);
   const cache = options.cache === false ? undefined : cacheFolder(options.cache, reportDir);
   if (cache !== undefined) await expectNoLink(cache);

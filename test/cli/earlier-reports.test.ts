@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { readReport, readSuiteReport } from "../../src/cli/reports.js";
 import type { ParityReport } from "../../src/verify/report.js";
@@ -77,6 +77,51 @@ describe("reports of earlier runs", () => {
       false,
       ["fail", "error", "pass"],
     ]);
+  });
+
+  it.each<[name: string, what: { at?: string; file?: string; args?: readonly string[] }]>([
+    ["the suite", { at: "r/suite.json" }],
+    ["a candidate", { file: "r/suite.html" }],
+    ["a TensorFlow.js model", { file: "r" }],
+    ["an earlier suite", { args: ["--baseline", "r/suite.json"] }],
+  ])("a suite's reports replace no input: %s", async (_, { at = "s.json", file = "m.onnx", args = [] }) => {
+    const suite = JSON.stringify({
+      models: { m: { arch: "osnet_x0_25", seed: 1 } },
+      candidates: { c: { file }, "model.json": { convert: "onnx" } },
+    });
+    const folder = await temporaryFolder();
+    await mkdir(folder.at("r"));
+    for (const name of ["r/suite.html", "r/model.json"]) await writeFile(folder.at(name), "a model");
+    await writeFile(
+      folder.at("r/suite.json"),
+      suiteText([{ ...ENTRY, status: "pass", error: null, report: PASSING }]),
+    );
+    await writeFile(folder.at(at), suite);
+    const before = await Promise.all(
+      (await readdir(folder.at("r"))).map(async (name) => [name, await folder.read(`r/${name}`)] as const),
+    );
+    const { stderr } = await run("osnet-verify", ["suite", at, "--report-dir", "r", ...args], {
+      cwd: folder.path,
+    });
+    const isOutput = file !== "r";
+    expect(/found an input of the same command/.test(stderr)).toBe(isOutput);
+    for (const [name, bytes] of before)
+      if (isOutput || name === "model.json") expect(await folder.read(`r/${name}`)).toEqual(bytes);
+  });
+
+  it("merged reports replace none of what they are made of", async () => {
+    const folder = await temporaryFolder();
+    await mkdir(folder.at("a"));
+    const text = suiteText([{ ...ENTRY, status: "pass", error: null, report: PASSING }]);
+    await writeFile(folder.at("a/suite.json"), text);
+    const { status, stderr } = await run("osnet-verify", ["merge", "a", "--report-dir", "a"], {
+      cwd: folder.path,
+    });
+    expect([status, stderr]).toEqual([
+      2,
+      "a/suite.json: found an input of the same command, expected another name; name another file to write.\n",
+    ]);
+    expect((await folder.read("a/suite.json")).toString()).toBe(text);
   });
 
   it("merge: a number of shards is not a list's length, and no entry comes twice", async () => {

@@ -1,7 +1,8 @@
-import { basename, extname } from "node:path";
+import { basename, extname, join, resolve } from "node:path";
 import type { Document } from "yaml";
 import { readInput } from "../../node/index.js";
 import type { SuiteFile } from "../../verify/suite/file.js";
+import type { PlannedEntry } from "../../verify/suite/plan.js";
 import { checkSuiteFile, type Locate, suiteError } from "../../verify/suite/rules.js";
 
 /**
@@ -82,4 +83,24 @@ function expectJson(text: string, subject: string): void {
     const line = Number.isNaN(position) ? undefined : text.slice(0, position).split("\n").length;
     throw suiteError(subject, [`${line === undefined ? "" : `line ${line}: `}text that is not JSON`], cause);
   }
+}
+
+/** The files and folders that an entry reads, whether or not they are there. */
+export function filesOf(
+  { model, modelSpec, candidateSpec, options }: PlannedEntry,
+  folder: string,
+): readonly string[] {
+  const file = candidateSpec.file?.replaceAll("{model}", model);
+  const named = [
+    modelSpec.checkpoint,
+    modelSpec.arch?.endsWith(".json") ? modelSpec.arch : undefined,
+    isSeeded(options.input) ? undefined : options.input,
+    ...(file === undefined ? [] : [file, join(file, "model.json")]),
+  ];
+  return named.flatMap((path) => (path === undefined ? [] : resolve(folder, path)));
+}
+
+/** Whether images are not read but made. */
+export function isSeeded(input = ""): boolean {
+  return /^(seed:|auto$)/.test(input);
 }

@@ -19,6 +19,7 @@ import { tolerance as parseTolerance } from "../options.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
 import { installedVersions, runFacts } from "../versions.js";
+import { isSeeded } from "./read-suite.js";
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
 export interface OpenedEntry {
@@ -38,9 +39,8 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
   const at = (path: string): string => plainPath(resolve(folder, path));
   const tolerance = options.tolerance === undefined ? undefined : parseTolerance(String(options.tolerance));
   const backend = entry.backend === "auto" ? undefined : entry.backend;
-  const isSeed = /^(seed:|auto$)/.test(options.input ?? "");
   const images = await readImages(
-    options.input === undefined ? undefined : [isSeed ? options.input : at(options.input)],
+    options.input === undefined ? undefined : [isSeeded(options.input) ? options.input : at(options.input)],
   );
   const arch = await readArchitecture(
     modelSpec.arch?.endsWith(".json") ? at(modelSpec.arch) : modelSpec.arch,

@@ -44,6 +44,16 @@ export async function expectNoLink(path: string): Promise<void> {
     );
 }
 
+/**
+ * The paths of all reports of a suite.
+ *
+ * @param ids of the entries that may have some
+ */
+export function reportPaths(folder: string, ids: readonly string[]): readonly string[] {
+  const names = [...ids.map((id) => join(ENTRIES, entryFileName(id))), "suite"];
+  return names.flatMap((name) => REPORT_FORMATS.map((format) => join(folder, `${name}.${format}`)));
+}
+
 /** The entries' reports first: when the summary is there, what it links to is. */
 export async function writeSuite(suite: SuiteReport, folder: string): Promise<void> {
   for (const { id, report } of suite.entries)
