@@ -77,10 +77,10 @@ function masked(output: string): string {
 
 describe.each(DOCUMENTS)("%s", (document, least) => {
   const folder = mkdtempSync(join(tmpdir(), "osnet-readme-"));
-  beforeAll(() => {
+  beforeAll(async () => {
     symlinkSync(join(ROOT, "fixtures"), join(folder, "fixtures"));
     mkdirSync(join(folder, "crops"));
-    for (const [path, bytes] of [...pictureSet()].slice(0, 10))
+    for (const [path, bytes] of [...(await pictureSet())].slice(0, 10))
       writeFileSync(join(folder, "crops", basename(path)), bytes);
   });
   afterAll(() => {

@@ -1,11 +1,9 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import type { Browser, Page } from "puppeteer-core";
-import type { Rolldown } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readFixture } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
+import { buildForBrowsers, bundle } from "../support/bundle.js";
 import { blocks, text } from "../support/markdown.js";
 import { type Server, serve } from "../support/server.js";
 
@@ -24,47 +22,12 @@ const WASM = `
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 setWasmPaths("node_modules/@tensorflow/tfjs-backend-wasm/dist/");`;
 
-/** A module that imports the package by its name, bundled for browsers as its users would; files by their paths. */
-async function bundle(source: string, name?: string): Promise<ReadonlyMap<string, string | Uint8Array>> {
-  const files = await build(source, name);
-  return new Map(files.map((file) => [file.fileName, file.type === "chunk" ? file.code : file.source]));
-}
-
-async function build(source: string, name = "page"): Promise<Rolldown.RolldownOutput["output"][number][]> {
-  const { build } = await import("vite");
-  const root = fileURLToPath(new URL("../..", import.meta.url));
-  // Inside the package, so that it is found by its own name.
-  const folder = `${root}demo/bundle-${name}-${process.pid}`;
-  mkdirSync(folder);
-  try {
-    writeFileSync(`${folder}/${name}.js`, source);
-    const built = await build({
-      root,
-      base: "/",
-      configFile: false,
-      logLevel: "silent",
-      build: {
-        write: false,
-        rolldownOptions: {
-          input: `${folder}/${name}.js`,
-          preserveEntrySignatures: "strict",
-          output: { entryFileNames: `${name}.js`, minify: true },
-        },
-      },
-    });
-    return [built].flat().flatMap((one) => ("output" in one ? [...one.output] : []));
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
 describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
   let browser: Browser;
   let server: Server;
   let page: Page;
   beforeAll(async () => {
-    const [convert = "", chosen = "", ...others] = blocks("docs/library.md", "js");
-    expect(others).toEqual([]);
+    const [convert = "", chosen = ""] = blocks("docs/library.md", "js");
     server = await serve();
     for (const [path, content] of await bundle(
       `${convert.replaceAll("webgl", "cpu")}\nexport { tf };\n${VERIFY}`,
@@ -124,7 +87,7 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
 
   it("is at most 120 kB for a page that converts checkpoints, without runtimes and what runs them", async () => {
     const source = 'export { convert, groupFiles, inspect, openChosen } from "osnet-convert/web";';
-    const chunks = new Map((await build(source, "size")).map((file) => [file.fileName, file]));
+    const chunks = new Map((await buildForBrowsers(source, "size")).map((file) => [file.fileName, file]));
     const loaded = (name: string, seen = new Set<string>()): ReadonlySet<string> => {
       const chunk = chunks.get(name);
       if (seen.has(name) || chunk?.type !== "chunk") return seen;

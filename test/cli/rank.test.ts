@@ -22,7 +22,7 @@ const RECORDED = ["--reference", "reference.npy", "--data", "market"] as const;
 let folder: Folder;
 beforeAll(async () => {
   folder = await createFolder({ "model.onnx": convert(openFixture()) });
-  await put(pictureSet(), "market");
+  await put(await pictureSet(), "market");
   const { status, stderr } = await verify(
     "embed",
     CHECKPOINT,
@@ -142,7 +142,7 @@ describe("osnet-verify rank", () => {
       );
     const collapsed = await mutant("collapsed.onnx", zero);
     // The match of every query comes first in its gallery, so that the order of files alone would find it.
-    const shots = pictureSet({ identities: 1, cameras: 4, shots: 3, distractors: 4, junk: 0 });
+    const shots = await pictureSet({ identities: 1, cameras: 4, shots: 3, distractors: 4, junk: 0 });
     await put(shots, "one");
     for (const data of ["market", "one"]) {
       const { status, report } = await rank(collapsed, "--reference", CHECKPOINT, "--data", data);
@@ -178,7 +178,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("compares orders where there are no labels", async () => {
-    const flat = [...pictureSet({ identities: 2 })].map(
+    const flat = [...(await pictureSet({ identities: 2 }))].map(
       ([path, bytes]) => [path.replaceAll("/", "_"), bytes] as const,
     );
     await put(new Map(flat), "flat");
@@ -189,7 +189,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("lists broken pictures, and refuses too many", async () => {
-    await put(pictureSet(), "broken");
+    await put(await pictureSet(), "broken");
     await put(
       new Map([
         ["query/0001_c1s1_000000_00.jpg", "no picture"],
@@ -206,7 +206,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("refuses what it cannot rank", async () => {
-    await put(new Map([["one.jpg", pictureSet().values().next().value ?? ""]]), "single");
+    await put(new Map([["one.jpg", (await pictureSet()).values().next().value ?? ""]]), "single");
     for (const args of [
       ["model.onnx", "--reference", CHECKPOINT, "--data", "nowhere"],
       ["model.onnx", "--reference", CHECKPOINT, "--data", "single"],

@@ -1,5 +1,5 @@
-import { encode } from "jpeg-js";
 import { mulberry32 } from "../../src/core/random.js";
+import { jpegEncoder } from "./jpeg.js";
 import { encodePng } from "./png.js";
 
 /** What is rendered; the same for the same seed, on every machine. */
@@ -16,9 +16,11 @@ export interface PictureSetOptions {
   readonly junk?: number;
   readonly height?: number;
   readonly width?: number;
-  /** What the files hold, whatever their names say: decoders differ on JPEG, and on PNG they do not. */
+  /** What the files hold, whatever their names say. */
   readonly format?: "jpeg" | "png";
 }
+
+type Encode = (pixels: Uint8Array) => Uint8Array;
 
 type Colour = readonly [red: number, green: number, blue: number];
 
@@ -46,7 +48,7 @@ interface Camera {
  *
  * A person is colours and a build; a camera is a background, a light and a tint; a picture adds a place, a stride and noise.
  */
-export function pictureSet({
+export async function pictureSet({
   seed = 0,
   identities = 6,
   cameras = 3,
@@ -56,7 +58,9 @@ export function pictureSet({
   height = 64,
   width = 32,
   format = "jpeg",
-}: PictureSetOptions = {}): ReadonlyMap<string, Uint8Array> {
+}: PictureSetOptions = {}): Promise<ReadonlyMap<string, Uint8Array>> {
+  const encode: Encode =
+    format === "png" ? (pixels) => encodePng(width, height, pixels) : await jpegEncoder(width, height, 90);
   const random = mulberry32(seed);
   const colour = (): Colour => [60 + 170 * random(), 60 + 170 * random(), 60 + 170 * random()];
   const grey = (): Colour => {
@@ -86,7 +90,7 @@ export function pictureSet({
     if (!view) throw new Error(`no camera ${camera}`);
     const frame = String(files.size).padStart(6, "0");
     const name = `${pid}_c${camera + 1}s1_${frame}_00.jpg`;
-    files.set(`${folder}/${name}`, render(who, view, { height, width, format }, random));
+    files.set(`${folder}/${name}`, encode(render(who, view, { height, width }, random)));
   };
   for (let pid = 1; pid <= identities; pid++) {
     const who = person();
@@ -105,10 +109,10 @@ export function pictureSet({
 function render(
   { skin, top, legs, stripes, bag, build }: Person,
   { ground, wall, light, tint }: Camera,
-  { height, width, format }: Required<Pick<PictureSetOptions, "height" | "width" | "format">>,
+  { height, width }: Required<Pick<PictureSetOptions, "height" | "width">>,
   random: () => number,
 ): Uint8Array {
-  const data = new Uint8Array(4 * height * width);
+  const data = new Uint8Array(3 * height * width);
   const [left, stride, noise] = [0.5 + 0.1 * (random() - 0.5), 0.1 + 0.15 * random(), 8];
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) {
@@ -122,13 +126,10 @@ function render(
       else if (down >= 0.55 && down < 0.95 && limb < 0.1 * build) seen = legs;
       if (bag && Math.hypot(2 * (across - 0.2), down - 0.4) < 0.1) seen = bag;
       for (let channel = 0; channel < 3; channel++)
-        data[4 * (y * width + x) + channel] = Math.min(
+        data[3 * (y * width + x) + channel] = Math.min(
           255,
           Math.max(0, light * (seen[channel] ?? 0) + (tint[channel] ?? 0) + noise * (random() - 0.5)),
         );
-      data[4 * (y * width + x) + 3] = 255;
     }
-  if (format === "jpeg") return new Uint8Array(encode({ data, width, height }, 90).data);
-  const pixels = data.filter((_, index) => index % 4 < 3);
-  return encodePng(width, height, pixels);
+  return data;
 }

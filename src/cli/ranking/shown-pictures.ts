@@ -12,7 +12,7 @@ export async function shownPictures(
   { candidates }: RankingReport,
   folder: string,
 ): Promise<ReadonlyMap<string, string>> {
-  const { encode } = await import("jpeg-js");
+  const encode = await jpegEncoder();
   const paths = candidates.flatMap(({ worst }) =>
     worst.flatMap(({ picture, referenceNearest, candidateNearest }) => [
       picture,
@@ -25,11 +25,23 @@ export async function shownPictures(
   for (const path of new Set(paths)) {
     const prepared = await preparePicture({ path: join(folder, path), ...SHOWN });
     if (!("pixels" in prepared)) continue;
-    const data = new Uint8Array(4 * SHOWN.height * SHOWN.width).fill(255);
-    for (let pixel = 0; pixel < SHOWN.height * SHOWN.width; pixel++)
-      data.set(prepared.pixels.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
-    const bytes = encode({ data, ...SHOWN }, QUALITY).data;
+    const bytes = encode(prepared.pixels);
     shown.set(path, `data:image/jpeg;base64,${Buffer.from(bytes).toString("base64")}`);
   }
   return shown;
+}
+
+/** Encodes pictures of the size shown, RGB, with libjpeg-turbo. */
+async function jpegEncoder(): Promise<(pixels: Uint8Array) => Uint8Array> {
+  // @ts-expect-error: the package has no types.
+  const codec = await import("@cornerstonejs/codec-libjpeg-turbo-8bit/wasmjs");
+  const encoder = new (await codec.default()).JPEGEncoder();
+  encoder.setQuality(QUALITY);
+  encoder.setProgressive(0);
+  const frame = { ...SHOWN, bitsPerSample: 8, componentCount: 3, isSigned: false };
+  return (pixels) => {
+    encoder.getDecodedBuffer(frame).set(pixels);
+    encoder.encode();
+    return encoder.getEncodedBuffer();
+  };
 }

@@ -1,6 +1,14 @@
-/** What stands in for node-packages.ts in a browser: the same functions, which refuse. */
+/** What stands in for node-packages.ts in a browser: the same functions, which refuse where there is no such package for it. */
 
 import { InputError } from "../../core/errors.js";
+import type { JpegCodec } from "./node-packages.js";
+
+/** Loads libjpeg-turbo as plain JavaScript: no bundler has to be told where a .wasm file goes. */
+export async function loadJpegDecoder(): Promise<JpegCodec> {
+  // @ts-expect-error: rolldown.config.ts makes it when the package is built.
+  const codec = await import("./libjpeg-turbo.js");
+  return codec.default();
+}
 
 /** @throws InputError (`unsupported`): onnxruntime-node is for Node */
 export async function loadOnnxruntime(): Promise<never> {

@@ -56,6 +56,28 @@ export function loadTfjsNode(): Promise<unknown> {
   return import(TFJS_NODE);
 }
 
+/** libjpeg-turbo's decoder, as its package exports it. */
+export interface JpegCodec {
+  readonly JPEGDecoder: new () => JpegDecoder;
+}
+
+/** Its buffers are views of the codec's memory, valid until the next call. */
+export interface JpegDecoder {
+  getEncodedBuffer(size: number): Uint8Array;
+  /** Throws the address of a text. */
+  decode(): void;
+  /** Grey or RGB, pixel after pixel. */
+  getDecodedBuffer(): Uint8Array;
+  delete(): void;
+}
+
+/** Loads libjpeg-turbo in WebAssembly, with memory of its own. */
+export async function loadJpegDecoder(): Promise<JpegCodec> {
+  // @ts-expect-error: the package has no types.
+  const codec = await import("@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs");
+  return codec.default();
+}
+
 function isMissing(cause: unknown): boolean {
   return (cause as { readonly code?: string }).code === "ERR_MODULE_NOT_FOUND";
 }

@@ -1,14 +1,17 @@
 /**
- * JPEG pictures (ITU-T T.81), decoded by jpeg-js, which is loaded when a picture is.
+ * JPEG pictures (ITU-T T.81), decoded by libjpeg-turbo, which is loaded when a picture is: the pixels that Pillow has of them, and so
+ * torchreid and torchvision, to the bit (slow integer DCT, interpolated chroma).
  *
- * Accepted: baseline and progressive, 8 bits, grey, YCbCr or RGB. Refused: 12 bits, CMYK, arithmetic or lossless coding,
- * broken or cut data, more scans than `MAX_SCAN_PIXELS` allow (each goes over the whole picture, at a few bytes of file).
- *
- * Decoders differ by a few levels, and where colour is stored at half size by more: libjpeg, and so Pillow, interpolates it,
- * jpeg-js repeats it. Both sides of a verification get the same pixels.
+ * Accepted: baseline and progressive, 8 bits, grey, YCbCr or RGB, chroma at full size or at a half or a quarter of it; damaged data that libjpeg goes on
+ * after, as Pillow does. Refused: 12 bits, CMYK, arithmetic or lossless coding, other sampling, cut files, more scans than
+ * `MAX_SCAN_PIXELS` allow (each goes over the whole picture, at a few bytes of file).
  */
+
+import { concatenate } from "../../core/bytes.js";
+import type { JpegCodec } from "../backends/node-packages.js";
+import { loadJpegDecoder } from "../backends/node-packages.js";
 import type { Pixels } from "./refusals.js";
-import { broken, expectSize, MAX_PIXELS, unsupported } from "./refusals.js";
+import { broken, expectSize, unsupported } from "./refusals.js";
 
 const MAX_SCANS = 64;
 
@@ -18,8 +21,8 @@ const MAX_SCANS = 64;
  */
 const MAX_SCAN_PIXELS = 200_000_000;
 
-/** What jpeg-js may allocate: it keeps coefficients in 32 bits, of up to three full-size channels. */
-const MAX_MEMORY_MB = 1024;
+/** The codec's memory grows with a picture and never shrinks: behind a larger one, it is dropped with the memory. */
+const KEPT_PIXELS = 4_000_000;
 
 export function isJpeg(bytes: Uint8Array): boolean {
   return bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
@@ -27,8 +30,9 @@ export function isJpeg(bytes: Uint8Array): boolean {
 
 /** @throws InputError (`format`, `unsupported`) if it is broken, too large, or of a kind that is not read */
 export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pixels> {
-  const { width, height, isRgb, scans } = readFrame(bytes, subject);
+  const { width, height, firstScan, plain } = readFrame(bytes, subject);
   expectSize(width, height, subject);
+  const scans = countScans(bytes.subarray(firstScan));
   if (scans > MAX_SCANS) throw unsupported(subject, `a JPEG of ${scans} scans`, `at most ${MAX_SCANS}`);
   if (scans * width * height > MAX_SCAN_PIXELS)
     throw unsupported(
@@ -39,64 +43,103 @@ export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pi
   // Every 8×8 block takes a bit at the very least, so that a short file cannot have large amounts allocated.
   if (8 * bytes.length < (width * height) / 64)
     throw broken(subject, `a JPEG of ${width}×${height} pixels in ${bytes.length} bytes`);
-  const { decode } = await import("jpeg-js");
+  expectEnd(bytes, firstScan, subject);
+  const codec = await loadedCodec();
+  const data = decodeWith(codec, plain, 2 * scans * width * height <= MAX_SCAN_PIXELS);
+  if (data === undefined || width * height > KEPT_PIXELS) loaded = undefined;
+  const size = width * height;
+  if (data?.length === 3 * size) return { width, height, data };
+  if (data?.length === size) return { width, height, data: coloured(data) };
+  throw broken(subject, "JPEG data that does not decode");
+}
+
+let loaded: Promise<JpegCodec> | undefined;
+
+function loadedCodec(): Promise<JpegCodec> {
+  loaded ??= loadJpegDecoder();
+  return loaded;
+}
+
+/**
+ * Grey or RGB values; undefined if libjpeg gives the picture up.
+ *
+ * @param isCheap whether there is time to decode it twice
+ */
+function decodeWith(codec: JpegCodec, bytes: Uint8Array, isCheap: boolean): Uint8Array | undefined {
+  const decoder = new codec.JPEGDecoder();
   try {
-    const { data } = decode(bytes, {
-      useTArray: true,
-      formatAsRGBA: false,
-      tolerantDecoding: false,
-      maxResolutionInMP: MAX_PIXELS / 1_000_000,
-      maxMemoryUsageInMB: MAX_MEMORY_MB,
-      ...(isRgb ? { colorTransform: false } : {}),
-    });
-    if (data.length === 3 * width * height) return { width, height, data };
-  } catch (cause) {
-    throw broken(subject, "JPEG data that does not decode", cause);
+    decoder.getEncodedBuffer(bytes.length).set(bytes);
+    const isWhole = runs(() => decoder.decode());
+    const values = new Uint8Array(decoder.getDecodedBuffer());
+    if (isWhole) return values;
+    // The codec fails alike where libjpeg stopped, and where it warned of damage and went on, as Pillow lets it. In the second case every
+    // value was written, over the zeros of new memory as over anything else.
+    if (!isCheap) return undefined;
+    decoder.getDecodedBuffer().fill(255);
+    runs(() => decoder.decode());
+    const again = decoder.getDecodedBuffer();
+    return values.every((value, index) => value === again[index]) ? values : undefined;
+  } finally {
+    decoder.delete();
   }
-  throw broken(subject, "a JPEG of two sizes");
+}
+
+/** The codec throws addresses of its texts. */
+function runs(task: () => void): boolean {
+  try {
+    task();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function coloured(grey: Uint8Array): Uint8Array {
+  const data = new Uint8Array(3 * grey.length);
+  for (let pixel = 0; pixel < grey.length; pixel++)
+    data.fill(grey[pixel] as number, 3 * pixel, 3 * pixel + 3);
+  return data;
 }
 
 /** What a JPEG declares of its picture. */
 interface Frame {
   readonly width: number;
   readonly height: number;
-  /** Whether its three components are red, green and blue rather than luma and chroma. */
-  readonly isRgb: boolean;
-  readonly scans: number;
+  /** Where the marker of its first scan is. */
+  readonly firstScan: number;
+  /** The file without segments whose marker is damaged. */
+  readonly plain: Uint8Array;
 }
 
 const MARKER = {
   baseline: 0xc0,
-  extended: 0xc1,
   progressive: 0xc2,
   huffmanTable: 0xc4,
+  jpegExtension: 0xc8,
   arithmetic: 0xcc,
   lastFrame: 0xcf,
-  jpegExtension: 0xc8,
+  firstRestart: 0xd0,
+  lastRestart: 0xd7,
+  endOfImage: 0xd9,
   startOfScan: 0xda,
-  app0: 0xe0,
-  app14: 0xee,
 } as const;
 
-/** APP0 and APP1, of which phones have written the first byte as 0; libjpeg and jpeg-js pass over such a segment. */
+/** APP0 and APP1, of which phones have written the first byte as 0; Pillow and browsers pass over such a segment. */
 const DAMAGED: ReadonlySet<number> = new Set([0xe0, 0xe1]);
 
 /** Walks the segments before the first scan (T.81, B.1.1). */
 function readFrame(bytes: Uint8Array, subject: string): Frame {
   let frame: Uint8Array | undefined;
-  let hasJfif = false;
-  let adobeTransform: number | undefined;
+  const kept: Uint8Array[] = [];
+  let keptFrom = 0;
   let offset = 2;
   for (;;) {
     // Any number of fill bytes may stand before a marker.
     while (bytes[offset] === 0xff && bytes[offset + 1] === 0xff) offset++;
     const isDamaged = bytes[offset] === 0 && DAMAGED.has(bytes[offset + 1] ?? 0);
     const marker = bytes[offset] === 0xff || isDamaged ? bytes[offset + 1] : undefined;
-    const length = ((bytes[offset + 2] ?? 0) << 8) | (bytes[offset + 3] ?? 0);
-    const end = offset + 2 + length;
-    if (marker === undefined || length < 2 || end > bytes.length)
-      throw broken(subject, "a JPEG without a picture");
-    const body = bytes.subarray(offset + 4, end);
+    const end = segmentEnd(bytes, offset);
+    if (marker === undefined || end === undefined) throw broken(subject, "a JPEG without a picture");
     if (marker === MARKER.startOfScan) break;
     if (isFrameMarker(marker)) {
       if (frame) throw broken(subject, "a JPEG of two frames");
@@ -106,10 +149,12 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
           `a JPEG of kind SOF${marker - MARKER.baseline}`,
           "a baseline or progressive one",
         );
-      frame = body;
+      frame = bytes.subarray(offset + 4, end);
     }
-    if (marker === MARKER.app0 && !isDamaged && startsWith(body, "JFIF\0")) hasJfif = true;
-    if (marker === MARKER.app14 && startsWith(body, "Adobe")) adobeTransform = body[11];
+    if (isDamaged) {
+      kept.push(bytes.subarray(keptFrom, offset));
+      keptFrom = end;
+    }
     offset = end;
   }
   if (frame === undefined || frame.length < 6) throw broken(subject, "a JPEG without a frame");
@@ -117,14 +162,20 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
   if (precision !== 8) throw unsupported(subject, `a JPEG of ${precision} bits`, "8 bits");
   if (components !== 1 && components !== 3)
     throw unsupported(subject, `a JPEG of ${components} colour components`, "grey or three colours");
-  const identifiers = String.fromCharCode(frame[6] ?? 0, frame[9] ?? 0, frame[12] ?? 0);
+  if (components === 3) expectSampling(frame, subject);
   return {
     width: (widthHigh << 8) | widthLow,
     height: (heightHigh << 8) | heightLow,
-    scans: countScans(bytes.subarray(offset)),
-    // libjpeg, jdapimin.c, default_decompress_parms.
-    isRgb: !hasJfif && (adobeTransform === undefined ? identifiers === "RGB" : adobeTransform === 0),
+    firstScan: offset,
+    plain: concatenate([...kept, bytes.subarray(keptFrom)]),
   };
+}
+
+/** Where the segment of the marker at `offset` ends; undefined if that is not in the file. */
+function segmentEnd(bytes: Uint8Array, offset: number): number | undefined {
+  const length = ((bytes[offset + 2] ?? 0) << 8) | (bytes[offset + 3] ?? 0);
+  const end = offset + 2 + length;
+  return length < 2 || end > bytes.length ? undefined : end;
 }
 
 /** SOF0 to SOF15; among them stand DHT, JPG and DAC. */
@@ -132,6 +183,17 @@ function isFrameMarker(marker: number): boolean {
   const { huffmanTable, jpegExtension, arithmetic } = MARKER;
   const others: readonly number[] = [huffmanTable, jpegExtension, arithmetic];
   return marker >= MARKER.baseline && marker <= MARKER.lastFrame && !others.includes(marker);
+}
+
+/** Luma samples for one of chroma, across and down, that libjpeg-turbo's interface takes. */
+const SAMPLING: readonly string[] = ["1×1", "2×1", "1×2", "2×2", "4×1", "1×4"];
+
+function expectSampling(frame: Uint8Array, subject: string): void {
+  const [luma = 0, first = 0, second = 0] = [frame[7], frame[10], frame[13]];
+  const ratio = `${(luma >> 4) / (first >> 4)}×${(luma & 15) / (first & 15)}`;
+  if (first === second && SAMPLING.includes(ratio)) return;
+  const text = [luma, first, second].map((factor) => `${factor >> 4}×${factor & 15}`).join(", ");
+  throw unsupported(subject, `a JPEG of sampling ${text}`, "the usual: 4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1");
 }
 
 /** In the data of a scan 0xff is followed by 0 or a restart marker, so that another scan's marker is one. */
@@ -142,6 +204,23 @@ function countScans(bytes: Uint8Array): number {
   return scans;
 }
 
-function startsWith(bytes: Uint8Array, text: string): boolean {
-  return [...text].every((character, index) => bytes[index] === character.charCodeAt(0));
+/** Walks the scans and what stands between them: libjpeg makes the rest of a cut picture up, where Pillow refuses it. */
+function expectEnd(bytes: Uint8Array, firstScan: number, subject: string): void {
+  for (let offset = firstScan; offset < bytes.length; ) {
+    // Data of a scan, or bytes too many, which libjpeg passes over.
+    let at: number = segmentEnd(bytes, offset) ?? bytes.length;
+    while (at < bytes.length && !(bytes[at] === 0xff && isMarker(bytes[at + 1]))) at++;
+    const marker = bytes[at + 1];
+    if (marker === undefined) break;
+    if (marker === MARKER.endOfImage) return;
+    if (isFrameMarker(marker)) throw broken(subject, "a JPEG of two frames");
+    offset = at;
+  }
+  throw broken(subject, "a JPEG that ends within its picture");
+}
+
+/** Whether what follows 0xff makes a marker of it, other than a restart within a scan. */
+function isMarker(next: number | undefined): boolean {
+  if (next === undefined || next === 0 || next === 0xff) return false;
+  return next < MARKER.firstRestart || next > MARKER.lastRestart;
 }

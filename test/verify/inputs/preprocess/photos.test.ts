@@ -31,21 +31,8 @@ describe("PNG pictures", () => {
 });
 
 describe("JPEG pictures", () => {
-  // The standard allows decoders a few levels; a chroma of half size is repeated, where libjpeg interpolates.
-  it.each([
-    ["444.jpg", 3, 0.6],
-    ["progressive.jpg", 3, 0.6],
-    ["restart.jpg", 3, 0.6],
-    ["grey.jpg", 1, 0.5],
-    ["exif_rotated.jpg", 3, 0.6],
-    ["rgb.jpg", 1, 0.5],
-    ["420.jpg", 90, 3],
-  ])("reads %s as Pillow does, within %i levels, %d on average", async (name, most, average) => {
-    const [actual, expected] = [await decodePhoto(bytesOf(name), name), pillow(`${name}.rgb`)];
-    expect([actual.height, actual.width]).toEqual([expected.height, expected.width]);
-    const errors = [...actual.data].map((value, index) => Math.abs(value - (expected.data[index] ?? NaN)));
-    expect(Math.max(...errors)).toBeLessThanOrEqual(most);
-    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThan(average);
+  it.each(named(".jpg").filter((name) => name !== "cmyk.jpg"))("reads %s as Pillow does", async (name) => {
+    expect(await decodePhoto(bytesOf(name), name)).toEqual(pillow(`${name}.rgb`));
   });
 });
 
@@ -97,7 +84,7 @@ describe("photoTensor", () => {
 describe("a JPEG of a phone", () => {
   it("is a picture, though the marker of its APP1 begins with 0", async () => {
     const picture = bytesOf("444.jpg");
-    // Behind the first segment, of a length in two bytes; libjpeg and jpeg-js pass over it.
+    // Behind the first segment, of a length in two bytes; Pillow passes over it.
     const segment = Uint8Array.of(0, 0xe1, 0, 8, ...new TextEncoder().encode("http:/"));
     const at = 4 + ((picture[4] ?? 0) << 8) + (picture[5] ?? 0);
     const damaged = Buffer.concat([picture.subarray(0, at), segment, picture.subarray(at)]);
@@ -163,7 +150,7 @@ describe("pictures that are refused", () => {
       changed(jpeg.subarray(0, 2000), frame + 5, 20, 0, 8, 0),
       "format: a JPEG of 2048×5120 pixels in 2000 bytes",
     ],
-    ["half a JPEG", jpeg.subarray(0, jpeg.length >> 1), "format: JPEG data that does not decode"],
+    ["half a JPEG", jpeg.subarray(0, jpeg.length >> 1), "format: a JPEG that ends within its picture"],
     ["the start of a JPEG", jpeg.subarray(0, 20), "format: a JPEG without a picture"],
   ])("%s", async (_, bytes, found) => {
     expect(await refusal(bytes)).toBe(found);
