@@ -84,7 +84,7 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
       async ([family, format], context) => {
         const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
         if (absent) return context.skip(absent);
-        const recorded = openFamily(family);
+        const recorded = await openFamily(family);
         const { graph, stateDict } = recorded.checkpoint;
         const lower = format === "graph" ? lowerToTfjs : lowerToTfjsLayers;
         const files = encodeTfjs(lower(graph, stateDict, { size: SIZE }));

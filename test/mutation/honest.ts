@@ -54,16 +54,19 @@ const FAR_SCALES = [1e-6, 1e6] as const;
 /** In how many forms, in turn. */
 const FEW = 2;
 
+/** A sample is every sixth of a family's models. */
+const SHARE = 6;
+
 /**
  * Right models, judged one by one.
  *
- * @param only a sample, of this family: a third of its models, with which third in turn. Undefined: all, and those of
+ * @param only a sample, of this family: a sixth of its models, with which sixth in turn. Undefined: all, and those of
  *   real size
  */
 export async function* honestRuns(only?: TinyFamily): AsyncGenerator<HonestRun> {
   let turn = only === undefined ? 0 : TINY_FAMILIES.indexOf(only);
   for await (const candidate of candidates(only))
-    if (only === undefined || turn++ % 3 === 0) yield await held(candidate);
+    if (only === undefined || turn++ % SHARE === 0) yield await held(candidate);
 }
 
 async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestCandidate> {

@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { expand, type OsnetSpec, type VariantName, variant } from "../../src/arch/index.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import { verify } from "../../src/verify/verify.js";
+import { anonymous } from "../convert/import/graphs.js";
 import { readFixture } from "../fixtures.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
 
@@ -64,7 +66,10 @@ describe("a file of another network", () => {
 describe("weights of another training", () => {
   const { graph } = openFixture();
   const checkpoint = X0_25.checkpoint as NamedBytes;
-  const verified = async (change: (weights: Float32Array, path: string) => Float32Array) => {
+  const verified = async (
+    change: (weights: Float32Array, path: string) => Float32Array,
+    rename: (model: OnnxModel) => OnnxModel = (model) => model,
+  ) => {
     const { stateDict } = openFixture();
     const changed = new Map(
       [...stateDict].map(([path, tensor]) => [
@@ -72,14 +77,19 @@ describe("weights of another training", () => {
         tensor.dtype === "float32" ? { ...tensor, data: change(tensor.data as Float32Array, path) } : tensor,
       ]),
     );
-    const bytes = convert({ ...openFixture(), stateDict: changed }, { fold: false });
+    const own = convert({ ...openFixture(), stateDict: changed }, { fold: false });
+    const bytes = rewriteOnnx(own, rename);
     return verify(await openVerification({ name: "m.onnx", bytes }, checkpoint, { batch: 1 }));
   };
 
-  it("are one fault", async () => {
+  it.each<readonly [string, ((model: OnnxModel) => OnnxModel) | undefined]>([
+    ["this package's names", undefined],
+    ["another exporter's names", anonymous],
+  ])("are one fault under %s", async (_, rename) => {
     const others = seededStateDict(graph, 5);
     const { faults, passed } = await verified(
       (data, path) => (others.get(path)?.data ?? data) as Float32Array,
+      rename,
     );
     expect(passed).toBe(false);
     expect(faults).toHaveLength(1);

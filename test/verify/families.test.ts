@@ -18,7 +18,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
 
   it(`float64 reference: every tensor within ${REFERENCE_LIMIT} of max`, async (context) => {
     if (absent) return context.skip(absent);
-    const { checkpoint, float64 } = openFamily(family);
+    const { checkpoint, float64 } = await openFamily(family);
     const errors = await distances(float64, referenceBackend(checkpoint.graph, checkpoint.stateDict));
     expect([...errors.keys()].sort()).toEqual([...float64.backend.layers].sort());
     expect(errors.size).toBeGreaterThan(400);
@@ -32,7 +32,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     "onnxruntime, %s: no tensor farther than three times PyTorch's float32",
     async ([, fold], context) => {
       if (absent) return context.skip(absent);
-      const recorded = openFamily(family);
+      const recorded = await openFamily(family);
       const { graph, stateDict } = recorded.checkpoint;
       const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold, size: { height: 64, width: 32 } }));
       const model = decodeOnnx(bytes, { subject: family });

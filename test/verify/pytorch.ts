@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import { openNpz } from "../../src/convert/formats/npz.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { RealTensor } from "../../src/core/tensor.js";
-import type { Backend } from "../../src/verify/backends/backend.js";
+import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
 import type { Candidate } from "../../src/verify/candidate/candidate.js";
 import { joinByName } from "../../src/verify/judge/join.js";
@@ -13,11 +13,18 @@ import { type Family, readFixture } from "../fixtures.js";
 export const PYTORCH_FACTOR = 3;
 
 /** A family's checkpoint, and PyTorch's recordings of it. */
-export function openFamily(family: Family): {
-  checkpoint: Checkpoint;
-  float64: Recording;
-  float32: Recording;
-} {
+interface RecordedFamily {
+  readonly checkpoint: Checkpoint;
+  readonly float64: Recording;
+  readonly float32: Recording;
+}
+
+/** The family opened last: its tests follow one another, and reading its recordings takes longer than any of them. */
+let opened: { readonly family: Family; readonly recorded: RecordedFamily } | undefined;
+
+/** Opens a family's checkpoint and reads PyTorch's recordings of it, once for all tests that follow one another. */
+export async function openFamily(family: Family): Promise<RecordedFamily> {
+  if (opened?.family === family) return opened.recorded;
   const subject = `${family}.pth`;
   const bytes = readFixture(subject);
   const { spec } = openCheckpoint(bytes, { subject });
@@ -26,14 +33,34 @@ export function openFamily(family: Family): {
     subject,
     arch: attributes ? { ...spec, pooling: "max", head: { ...attributes, loss: "sigmoid" } } : spec,
   });
-  const recording = (name: string): Recording =>
-    openRecording(openNpz(readFixture(name), name), checkpoint.graph, name);
-  return {
+  const recording = (name: string): Promise<Recording> =>
+    inMemory(openRecording(openNpz(readFixture(name), name), checkpoint.graph, name));
+  const recorded = {
     checkpoint,
-    float64: recording(`${family}.64x32.float64.npz`),
-    float32: recording(`${family}.64x32.npz`),
+    float64: await recording(`${family}.64x32.float64.npz`),
+    float32: await recording(`${family}.64x32.npz`),
+  };
+  opened = { family, recorded };
+  return recorded;
+}
+
+/** A recording whose layers are read now, and not again by each run. */
+async function inMemory({ backend, images }: Recording): Promise<Recording> {
+  const outputs: LayerOutput[] = [];
+  for await (const output of backend.run(images)) outputs.push(output);
+  return {
+    images,
+    backend: {
+      ...backend,
+      async *run(): AsyncGenerator<LayerOutput> {
+        yield* outputs;
+      },
+    },
   };
 }
+
+/** PyTorch's own distances between float64 and float32, by recording. */
+const pytorchDistances = new WeakMap<Recording, Promise<Map<string, number>>>();
 
 /** max |value − truth| / max |truth| of each layer that both have. */
 export async function distances(truth: Recording, backend: Backend): Promise<Map<string, number>> {
@@ -80,10 +107,12 @@ export async function lastOf({ backend, images }: Recording, layer: string): Pro
  */
 export async function expectNearPyTorch(
   { backend, folded, program }: Pick<Candidate, "backend" | "folded" | "program">,
-  { checkpoint: { graph }, float64, float32 }: ReturnType<typeof openFamily>,
+  { checkpoint: { graph }, float64, float32 }: RecordedFamily,
   floor: number,
 ): Promise<void> {
-  const pytorch = perModule(await distances(float64, float32.backend));
+  const known = pytorchDistances.get(float64) ?? distances(float64, float32.backend);
+  pytorchDistances.set(float64, known);
+  const pytorch = perModule(await known);
   const ours = await distances(float64, backend);
   const limit = (name: string): number => Math.max(floor, PYTORCH_FACTOR * pytorch(name));
   const expected = float64.backend.layers.filter((name) => !folded.has(name));

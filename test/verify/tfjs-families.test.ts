@@ -32,7 +32,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
     "%s, %s: no tensor farther than PyTorch's float32 allows",
     async ([backend, , options], context) => {
       if (absent) return context.skip(absent);
-      const recorded = openFamily(family);
+      const recorded = await openFamily(family);
       const { graph, stateDict } = recorded.checkpoint;
       const lower = "layers" in options ? lowerToTfjsLayers : lowerToTfjs;
       const files = encodeTfjs(lower(graph, stateDict, options));

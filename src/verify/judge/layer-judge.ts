@@ -69,7 +69,7 @@ export function layerJudge(
         foldsNarrow: candidate.foldsNarrow ?? false,
         mayHide: (layer) => !departures.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.
-        explains: others.length <= FEW_WEIGHTS && !weights?.result.quantised,
+        explains: others.length <= FEW_WEIGHTS && !weights?.isOtherTraining && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference",
       });
       const error = local.judge(node.name, actual, again);

@@ -48,7 +48,7 @@ describe("stagesOf", () => {
 
 describe("a run in stages", () => {
   it("finds that an honest file matches to within rounding, and explains a fault across streams", async () => {
-    const honest = await inStages(convert(checkpoint));
+    const honest = await inStages(convert(checkpoint), 50_000);
     expect(honest.faults).toEqual([]);
     expect(honest.coverage.compared).toBe(honest.coverage.expected - honest.coverage.folded.length);
 
@@ -63,15 +63,15 @@ describe("a run in stages", () => {
         ),
       },
     }));
-    const report = await inStages(crossed);
+    const report = await inStages(crossed, 1);
     expect(report.faults.filter(({ kind }) => kind === "numeric")).toEqual([
       expect.objectContaining({ layer: "conv2.0.gate[1]", cause: "gates-crossed" }),
     ]);
   });
 });
 
-/** Verifies a file of the fixture, no stage of which has more than one stream. */
-async function inStages(bytes: Uint8Array): Promise<ParityReport> {
+/** Verifies a file of the fixture in stages of so many values, or of one stream each where a stream has more. */
+async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport> {
   const verification = await openVerification(
     { name: "candidate.onnx", bytes },
     { name: "reference.pth", bytes: readFixture("osnet_x0_25.pth") },
@@ -82,7 +82,7 @@ async function inStages(bytes: Uint8Array): Promise<ParityReport> {
   const { run, ...backend } = onnxruntimeBackend(bytes, model, layers, "candidate.onnx");
   const staged: Backend = {
     ...backend,
-    run: (images) => run(images, stagesOf(graph, layers, images.shape, 1)),
+    run: (images) => run(images, stagesOf(graph, layers, images.shape, values)),
   };
   return verify({ ...verification, candidate: { ...verification.candidate, backend: staged } });
 }

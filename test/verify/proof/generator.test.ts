@@ -4,7 +4,7 @@ import { seeds } from "./seeds.js";
 import { tfjsCampaign, tfjsSeeds } from "./tfjs-campaign.js";
 
 /** A sample; `npm run proof:fuzz` makes thousands. */
-const EDITS = 120;
+const EDITS = 60;
 
 describe("random edits of proven files lose the proof, or change nothing that the runtime computes", () => {
   it.each([
