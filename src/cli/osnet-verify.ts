@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
-import { RUNTIMES } from "../verify/backends/backend.js";
+import type { ModelFormat } from "../convert/formats/registry.js";
+import { engineOf, RUNTIMES } from "../verify/backends/registry.js";
 import { DISTANCE_METRICS } from "../verify/ranking/distances.js";
 import { baselineFactor, choice, int, list, share, size, tolerance } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
@@ -9,6 +10,11 @@ import type { Io } from "./terminal.js";
 /** `osnet-verify`, with its arguments after the program's name. */
 export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
   return runProgram(define, argv, io);
+}
+
+/** The runtimes of a format, as help lists them. */
+function named(format: ModelFormat): string {
+  return RUNTIMES.filter((name) => engineOf(name).runs === format).join(", ");
 }
 
 function define(io: Io, end: (status: ExitStatus) => void): Command {
@@ -36,7 +42,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
     .option(
       "--backend <name>",
-      "what runs the model: onnxruntime an ONNX file; tfjs-wasm, tfjs-cpu or tfjs-node a TensorFlow.js model (default: tfjs-wasm)",
+      `what runs the model: an ONNX file ${named("onnx")}; a TensorFlow.js model ${named("tfjs")} (default: the first that is installed)`,
       choice("--backend", RUNTIMES),
     )
     .optionsGroup("Images:")

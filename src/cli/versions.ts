@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import { arch, availableParallelism, cpus, platform } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { BACKENDS } from "../verify/backends/registry.js";
 import type { RunFacts } from "../verify/report.js";
 
 const require = createRequire(import.meta.url);
@@ -12,7 +13,7 @@ export const VERSION: string = versionIn("osnet-convert/package.json");
 export function installedVersions(): Readonly<Record<string, string>> {
   return Object.fromEntries([
     ["osnet-convert", VERSION],
-    ...["onnxruntime-node", "@tensorflow/tfjs-core", "@tensorflow/tfjs-node"].flatMap((name) => {
+    ...[...new Set(Object.values(BACKENDS).map((engine) => engine.package))].flatMap((name) => {
       const version = packageVersion(name);
       return version === undefined ? [] : [[name, version]];
     }),

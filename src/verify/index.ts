@@ -1,7 +1,8 @@
-export type { Backend, BackendName, LayerOutput, TfjsBackendName } from "./backends/backend.js";
-export { onnxruntimeBackend } from "./backends/onnxruntime.js";
+export type { Backend, BackendName, LayerOutput, ModelBackend, RuntimeName } from "./backends/backend.js";
+export { type OnnxFile, onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
+export { BACKENDS, type Engine, RUNTIMES } from "./backends/registry.js";
 export { type BaselineOptions, compareToBaseline } from "./baseline.js";
 export type { Candidate, Side } from "./candidate/candidate.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "./embedder.js";

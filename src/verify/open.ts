@@ -2,9 +2,10 @@ import type { LayerGraph, OsnetSpec } from "../arch/index.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { InputError } from "../core/errors.js";
 import { architectureOf } from "./architecture.js";
-import { type BackendName, TFJS_BACKENDS } from "./backends/backend.js";
+import type { BackendName } from "./backends/backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
 import { referenceBackend } from "./backends/reference.js";
+import { runtimesFor } from "./backends/registry.js";
 import {
   type Candidate,
   checkpointCandidate,
@@ -126,7 +127,10 @@ function expectBackend({ party, backend }: Side, wanted: BackendName | undefined
     code: "argument",
     subject: party.name,
     found: `${wanted} asked for as the backend`,
-    expected: party.format === "tfjs" ? TFJS_BACKENDS.join(", ") : `${backend.name}, which is what runs it`,
+    expected:
+      party.format === "tfjs" || party.format === "onnx"
+        ? runtimesFor(party.format).join(", ")
+        : `${backend.name}, which is what runs it`,
     remedy: "leave the backend out, or convert the model to a format that runs there",
   });
 }

@@ -4,7 +4,7 @@ import { encodeNpz } from "../../src/convert/formats/npz.js";
 import { encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import type { Tensor } from "../../src/core/tensor.js";
-import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
+import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { Mutation } from "./mutation.js";
 import { type FaultyNetwork, run } from "./network.js";
@@ -24,7 +24,7 @@ export const FORMS = [
 export type Form = (typeof FORMS)[number];
 
 /** What runs a form's files. */
-export const RUNTIMES: Readonly<Partial<Record<Form, TfjsBackendName>>> = {
+export const RUNTIMES: Readonly<Partial<Record<Form, RuntimeName>>> = {
   "tfjs graph": "tfjs-wasm",
   "tfjs layers": "tfjs-cpu",
 };

@@ -7,7 +7,8 @@ import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/ind
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
-import { TFJS_BACKENDS, type TfjsBackendName } from "../../src/verify/backends/backend.js";
+import type { RuntimeName } from "../../src/verify/backends/backend.js";
+import { runtimesFor } from "../../src/verify/backends/registry.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
@@ -28,7 +29,7 @@ interface HonestCandidate {
   readonly says: string;
   readonly subject: Subject;
   readonly file: NamedBytes;
-  readonly backend?: TfjsBackendName;
+  readonly backend?: RuntimeName;
   /** The onnxruntime's optimisation; default: its own. */
   readonly level?: Level;
 }
@@ -212,7 +213,7 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
     return { name: "model.json", bytes: json, shards };
   };
   const size = { size: IMAGES };
-  for (const backend of TFJS_BACKENDS.filter((name) => name !== "tfjs-node"))
+  for (const backend of runtimesFor("tfjs").filter((name) => name !== "tfjs-node"))
     for (const [says, model] of [
       ["graph", lowerToTfjs(graph, stateDict, { ...size, fuse: false, fold: false })],
       ["layers", lowerToTfjsLayers(graph, stateDict, size)],

@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../src/core/tensor.js";
-import type { TfjsBackendName } from "../../src/verify/backends/backend.js";
+import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { ParityReport } from "../../src/verify/report.js";
@@ -20,7 +20,7 @@ export interface Judgement {
 export async function judge(
   subject: Subject,
   candidate: NamedBytes,
-  backend: TfjsBackendName | undefined,
+  backend: RuntimeName | undefined,
 ): Promise<Judgement> {
   const { checkpoint, images } = subject;
   const isRecording = candidate.name.endsWith(".npz");

@@ -87,6 +87,11 @@ describe("no command calls home", () => {
         readFileSync(`${source}/${name}`, "utf8"),
       ),
     );
-    expect(loads).toEqual(["verify/backends/node-packages.ts"]);
+    expect(loads).toEqual(["verify/backends/browser-packages.ts", "verify/backends/node-packages.ts"]);
+    const inBrowsers = readFileSync(`${source}/verify/backends/browser-packages.ts`, "utf8");
+    expect([...inBrowsers.matchAll(/import\("(onnx.*?)"\)/g)].map(([, name]) => name)).toEqual([
+      "onnxruntime-web/wasm",
+      "onnxruntime-web/webgpu",
+    ]);
   });
 });

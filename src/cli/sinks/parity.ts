@@ -2,7 +2,7 @@ import { statedZeros } from "../../convert/export/metadata.js";
 import type { ModelOptions } from "../../convert/export/options.js";
 import type { OutputSelection } from "../../convert/export/results.js";
 import { formatCosine } from "../../core/text.js";
-import type { TfjsBackendName } from "../../verify/backends/backend.js";
+import type { RuntimeName } from "../../verify/backends/backend.js";
 import type { ParityReport, Tolerance } from "../../verify/report.js";
 import { type Io, progress } from "../terminal.js";
 import type { Sink, Verdict } from "./sink.js";
@@ -34,7 +34,7 @@ export function paritySink(
   { tolerance }: ModelSinkOptions,
   io: Io,
   encode: Sink["encode"],
-  backend?: TfjsBackendName,
+  backend?: RuntimeName,
 ): Sink {
   return {
     encode,

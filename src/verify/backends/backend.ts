@@ -21,10 +21,12 @@ export interface Stage {
   readonly others: readonly string[];
 }
 
-/** How a model is loaded to be run as it is. */
+/** How a model is loaded to be used. */
 export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */
   readonly optimised?: boolean;
+  /** Whether to load the copy that inner values are read from, and not the file itself. Default false. */
+  readonly copy?: boolean;
 }
 
 /** An output of a model, as a program receives it. */
@@ -48,7 +50,7 @@ export interface LoadedModel {
 }
 
 /**
- * Something that computes, or has computed, the values of a network's layers. All backends speak layer names and NCHW;
+ * Something that computes, or has computed, the values of a network's layers. All backends use layer names and NCHW;
  * a comparison sees nothing else of them.
  */
 export interface Backend {
@@ -63,20 +65,46 @@ export interface Backend {
    * @throws InputError (`tensor`) if the backend cannot take such an input
    */
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
+  /** What it runs on, once it has run: of a browser its version, its graphics card and driver. */
+  readonly facts?: () => RuntimeFacts | undefined;
 }
 
-/**
- * `reference`: float64, in TypeScript. `onnxruntime`: an ONNX file. `recorded`: PyTorch's activations in an .npz.
- * `tfjs-…`: a TensorFlow.js model, in WebAssembly, in JavaScript or in TensorFlow's own library.
- */
-export type BackendName = "reference" | "recorded" | RuntimeName;
+/** A model's file in a runtime: its inner values are read by `run`, its outputs as a program receives them by `load`. */
+export interface ModelBackend extends Backend {
+  readonly name: RuntimeName;
+  /**
+   * Runtimes keep all values that are read of a run at a time: where there are stages, each is a run of its own.
+   *
+   * @param stages all layers, in the order to yield them in
+   */
+  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
+  /** The model as it is used. The runtime is loaded on the first run. */
+  load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
+}
+
+/** What a model ran on, where that is more than a package of this machine. */
+export interface RuntimeFacts {
+  /** `Chrome/156.0.8078.108`. */
+  readonly browser?: string;
+  /** The graphics card and its driver, as the browser names them. */
+  readonly gpu?: string;
+  /** What values are stored in between operations, where that is not float32. */
+  readonly storage?: "float16";
+}
+
+/** What can run a model's file, each a row of `BACKENDS` (registry.ts). */
+export type EngineName =
+  | "onnxruntime"
+  | "onnxruntime-web"
+  | "onnxruntime-web-webgpu"
+  | "tfjs-wasm"
+  | "tfjs-cpu"
+  | "tfjs-node"
+  | "tfjs-webgl"
+  | "tfjs-webgpu";
 
 /** What runs a model's file. */
-export type RuntimeName = "onnxruntime" | TfjsBackendName;
+export type RuntimeName = EngineName;
 
-export const TFJS_BACKENDS = ["tfjs-wasm", "tfjs-cpu", "tfjs-node"] as const;
-
-/** The runtimes of TensorFlow.js models, as `--backend` takes them. */
-export type TfjsBackendName = (typeof TFJS_BACKENDS)[number];
-
-export const RUNTIMES: readonly RuntimeName[] = ["onnxruntime", ...TFJS_BACKENDS];
+/** `reference`: float64, in TypeScript. `recorded`: PyTorch's activations in an .npz. */
+export type BackendName = "reference" | "recorded" | RuntimeName;

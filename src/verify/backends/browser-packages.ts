@@ -1,5 +1,6 @@
-/** What stands in for node-packages.ts in a browser: the same functions, which refuse where there is no such package for it. */
+/** What stands in for node-packages.ts in a browser: the same functions, of which those for Node alone refuse. */
 
+import type * as Onnxruntime from "onnxruntime-web";
 import { InputError } from "../../core/errors.js";
 import type { JpegCodec } from "./node-packages.js";
 
@@ -10,9 +11,37 @@ export async function loadJpegDecoder(): Promise<JpegCodec> {
   return codec.default();
 }
 
+/** Where this runs. */
+export const PLACE = "browser" as "node" | "browser";
+
+/** A page has what it was built with. */
+export function isInstalled(_name: string): boolean {
+  return true;
+}
+
 /** @throws InputError (`unsupported`): onnxruntime-node is for Node */
 export async function loadOnnxruntime(): Promise<never> {
   throw refused("onnxruntime-node");
+}
+
+/**
+ * Loads onnxruntime's WebAssembly. Its `.wasm` file is found beside its module, where bundlers put it, or where the page's own
+ * `env.wasm.wasmPaths` of `onnxruntime-web/wasm` says.
+ */
+export async function loadOnnxruntimeWeb(): Promise<typeof Onnxruntime> {
+  return prepared(await import("onnxruntime-web/wasm"));
+}
+
+/** Loads onnxruntime's WebGPU; its `.wasm` file as above, set by `onnxruntime-web/webgpu`. */
+export async function loadOnnxruntimeWebgpu(): Promise<typeof Onnxruntime> {
+  return prepared(await import("onnxruntime-web/webgpu"));
+}
+
+/** One thread unless the page has set a number: more need headers that isolate it from other origins. */
+function prepared(onnxruntime: typeof Onnxruntime): typeof Onnxruntime {
+  onnxruntime.env.wasm.numThreads ??= 1;
+  onnxruntime.env.logLevel = "error";
+  return onnxruntime;
 }
 
 /** @throws InputError (`unsupported`): tfjs-node is for Node */
@@ -26,6 +55,7 @@ function refused(name: string): InputError {
     subject: name,
     found: "a browser",
     expected: "Node",
-    remedy: "verify ONNX files in Node; in a browser, TensorFlow.js models run in tfjs-wasm or tfjs-cpu",
+    remedy:
+      "use another backend: onnxruntime-web for ONNX files, tfjs-wasm or tfjs-cpu for TensorFlow.js models",
   });
 }

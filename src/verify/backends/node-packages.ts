@@ -1,10 +1,24 @@
 /**
- * The packages that run in Node alone. For browsers, package.json puts browser-packages.ts in this file's place, so that
- * bundlers see neither these packages nor Node's own modules.
+ * The packages that Node and browsers load in different ways. For browsers, package.json puts browser-packages.ts in this
+ * file's place, so that bundlers see neither packages for Node alone nor Node's own modules.
  */
 
-import type * as Onnxruntime from "onnxruntime-node";
+import { createRequire } from "node:module";
+import type * as Onnxruntime from "onnxruntime-web";
 import { InputError } from "../../core/errors.js";
+
+/** Where this runs. */
+export const PLACE = "node" as "node" | "browser";
+
+/** Whether a package is there to be loaded. */
+export function isInstalled(name: string): boolean {
+  try {
+    createRequire(import.meta.url).resolve(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /**
  * Loads onnxruntime without its telemetry: from 1.29 on its native library, unless told otherwise, keeps a device id and
@@ -39,12 +53,32 @@ export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
         found: isMissing(cause)
           ? "no such package, which npm leaves out when its install script fails"
           : `a package that does not load (${firstLine(cause)})`,
-        expected: "the package that runs ONNX files",
+        expected: "the package that runs ONNX files natively",
         remedy:
-          "install it without that script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",
+          "use onnxruntime-web, or install it without that script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",
       },
       { cause },
     );
+  });
+}
+
+/** Loads onnxruntime's WebAssembly, which reads its file from the package. It has no telemetry. */
+export async function loadOnnxruntimeWeb(): Promise<typeof Onnxruntime> {
+  const { default: onnxruntime } = await import("onnxruntime-web");
+  // Threads would be workers, which keep a process alive.
+  onnxruntime.env.wasm.numThreads ??= 1;
+  onnxruntime.env.logLevel = "error";
+  return onnxruntime;
+}
+
+/** @throws InputError (`argument`): Node has no WebGPU */
+export async function loadOnnxruntimeWebgpu(): Promise<never> {
+  throw new InputError({
+    code: "argument",
+    subject: "onnxruntime-web-webgpu",
+    found: "Node, which has no WebGPU",
+    expected: "a browser",
+    remedy: "run it in one: --backend chromium:onnxruntime-web-webgpu",
   });
 }
 

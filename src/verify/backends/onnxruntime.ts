@@ -1,76 +1,140 @@
-import type * as Onnxruntime from "onnxruntime-node";
+import type * as Onnxruntime from "onnxruntime-web";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import type { Backend, LayerOutput, LoadedModel, LoadOptions, OutputPlace, Stage } from "./backend.js";
-import { loadOnnxruntime } from "./node-packages.js";
+import type {
+  LayerOutput,
+  LoadOptions,
+  ModelBackend,
+  OutputPlace,
+  RuntimeFacts,
+  RuntimeName,
+} from "./backend.js";
+import { engineOf } from "./registry.js";
 
-/** A loaded ONNX model whose inner values can be read. */
-export interface OnnxruntimeBackend extends Backend {
-  /** What reports call this runtime. */
-  readonly name: "onnxruntime";
-  /**
-   * onnxruntime holds all outputs of a run at a time, and a copy of each: where there are stages, each is a run of its own.
-   *
-   * @param stages all layers, in the order to yield them in
-   */
-  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** The file as it is, untouched. */
-  plain(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
+/** An ONNX file as runtimes are given it. */
+export interface OnnxFile {
+  /** With every value in reach, none in a function, or in a branch that is taken, and every weight inside. */
+  readonly bytes: Uint8Array;
+  /** The file as it is, with every weight inside. Default: `bytes`. */
+  readonly whole?: Uint8Array;
+  /** Where it is on disk, with the files beside it. */
+  readonly path?: string;
+  /** The file as it is and those beside it that hold its weights, by name; where there are any. */
+  readonly external?: { readonly bytes: Uint8Array; readonly beside: ReadonlyMap<string, Uint8Array> };
+}
+
+/** Whether what inner values are read from was written anew, and is not the file itself. */
+export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
+  return external !== undefined || (whole !== undefined && whole !== bytes);
+}
+
+/** What is used of onnxruntime's JavaScript API, here or in a page. */
+export interface OnnxruntimeModule {
+  readonly Tensor: new (
+    type: "float16" | "float32" | "float64" | "uint8" | "int8" | "int32",
+    data: Uint16Array | Float32Array | Float64Array | Uint8Array | Int8Array | Int32Array,
+    dims: readonly number[],
+  ) => OnnxruntimeTensor;
+  readonly InferenceSession: {
+    create(file: Uint8Array | string, options: OnnxruntimeOptions): Promise<OnnxruntimeSession>;
+  };
+  readonly facts?: () => RuntimeFacts | undefined;
+}
+
+export type OnnxruntimeTensor = Pick<Onnxruntime.Tensor, "type" | "dims" | "data">;
+
+export type OnnxruntimeOptions = Pick<
+  Onnxruntime.InferenceSession.SessionOptions,
+  "executionProviders" | "externalData" | "graphOptimizationLevel" | "logSeverityLevel"
+>;
+
+export interface OnnxruntimeSession {
+  run(
+    feeds: Readonly<Record<string, OnnxruntimeTensor>>,
+    names: readonly string[],
+  ): Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
+  release(): Promise<void>;
 }
 
 /**
- * Runs an ONNX file in onnxruntime's CPU provider. Inner values are made outputs by appending to the serialized bytes
- * (protobuf merges concatenated messages), so that what runs is the file itself.
+ * Runs an ONNX file in onnxruntime. Inner values are made outputs by appending to the serialized bytes (protobuf merges
+ * concatenated messages), so that what runs is the file itself.
  *
  * The runtime is loaded on the first run.
  *
  * @param layers what to yield, in this order: layers that the file's values are named after, or layers with the names
  * of their values; those the file does not compute are left out
- * @param whole the file as a program opens it, by its path or as bytes, where inner values are read from a copy
  */
 export function onnxruntimeBackend(
-  bytes: Uint8Array,
+  file: OnnxFile,
   model: OnnxModel,
   layers: readonly string[] | ReadonlyMap<string, string>,
   subject: string,
-  whole: Uint8Array | string = bytes,
-): OnnxruntimeBackend {
+  name: RuntimeName = "onnxruntime",
+): ModelBackend {
   const computed = new Set(model.graph.nodes.flatMap(({ outputs }) => outputs));
   const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
   const named = new Map(pairs.filter(([, value]) => computed.has(value)));
   const outputs = model.graph.outputs.map(({ name }) => name);
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  let module: OnnxruntimeModule | undefined;
+
+  async function loadModule(): Promise<OnnxruntimeModule> {
+    module ??= (await engineOf(name).load?.()) as OnnxruntimeModule;
+    return module;
+  }
 
   /** A session is made when it is first needed, since it may fail on account of the images. */
-  function open(file: Uint8Array | string, { optimised = true }: LoadOptions = {}): Session {
-    let session: Promise<Onnxruntime.InferenceSession> | undefined;
+  function open(
+    source: Uint8Array | "as a program opens it",
+    optimised = true,
+  ): { run: Run; release: () => Promise<void> } {
+    let session: Promise<OnnxruntimeSession> | undefined;
     return {
       async run(images, names) {
-        const ort = await loadOnnxruntime();
+        const ort = await loadModule();
         try {
-          session ??= createSession(ort, file, optimised);
+          session ??= createSession(ort, source);
           const opened = await session;
           const feed = feedOf(ort, images, input?.dtype, subject);
           return await opened.run({ [input?.name ?? "images"]: feed }, names);
         } catch (cause) {
-          throw refused(subject, images, cause);
+          throw refused(subject, name, images, cause);
         }
       },
       async release() {
         await (await session?.catch(() => undefined))?.release();
       },
     };
+
+    function createSession(
+      { InferenceSession }: OnnxruntimeModule,
+      from: typeof source,
+    ): Promise<OnnxruntimeSession> {
+      const { engine, opensPaths } = engineOf(name);
+      const options: OnnxruntimeOptions = {
+        logSeverityLevel: 4,
+        graphOptimizationLevel: optimised ? "all" : "disabled",
+        ...(engine ? { executionProviders: [engine] } : {}),
+      };
+      if (typeof from !== "string") return InferenceSession.create(from, options);
+      const { path, external, whole, bytes } = file;
+      if (path !== undefined && opensPaths) return InferenceSession.create(path, options);
+      if (!external || opensPaths) return InferenceSession.create(whole ?? bytes, options);
+      const externalData = [...external.beside].map(([path, data]) => ({ path, data }));
+      return InferenceSession.create(external.bytes, { ...options, externalData });
+    }
   }
 
   /** A map, so that values can be given up one by one; in a function of its own, so that nothing else holds them. */
   async function tapped(
     images: Tensor<"float32">,
     names: readonly string[],
-  ): Promise<Map<string, Onnxruntime.OnnxValue>> {
+  ): Promise<Map<string, OnnxruntimeTensor>> {
     const taps = names.filter((name) => !outputs.includes(name));
-    const session = open(appendOutputs(bytes, taps));
+    const session = open(appendOutputs(file.bytes, taps));
     try {
       return new Map(Object.entries(await session.run(images, names)));
     } finally {
@@ -79,8 +143,9 @@ export function onnxruntimeBackend(
   }
 
   return {
-    name: "onnxruntime",
+    name,
     layers: [...named.keys()],
+    facts: () => module?.facts?.(),
     async *run(images, stages = [{ layers: [...named.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
       for (const stage of stages) {
         const shown = [...stage.others, ...stage.layers];
@@ -100,16 +165,16 @@ export function onnxruntimeBackend(
         }
       }
     },
-    plain(places, options = {}) {
-      const session = open(whole, options);
+    load(places: readonly OutputPlace[], { optimised = true, copy = false }: LoadOptions = {}) {
+      const session = open(copy ? file.bytes : "as a program opens it", optimised);
       const names = places.map(({ name }) => name);
       return {
         async run(images) {
           const values = await session.run(images, names);
-          return names.map((name) => {
-            const value = values[name];
-            if (!value) throw new Error(`onnxruntime gave no output ${name}`);
-            return toTensor(value, name);
+          return names.map((output) => {
+            const value = values[output];
+            if (!value) throw new Error(`${name} gave no output ${output}`);
+            return toTensor(value, output);
           });
         },
         release: session.release,
@@ -118,36 +183,18 @@ export function onnxruntimeBackend(
   };
 }
 
-/** By its path, onnxruntime finds what lies beside a file itself. */
-function createSession(
-  { InferenceSession }: typeof Onnxruntime,
-  file: Uint8Array | string,
-  optimised: boolean,
-): Promise<Onnxruntime.InferenceSession> {
-  const options = {
-    logSeverityLevel: 4,
-    graphOptimizationLevel: optimised ? "all" : "disabled",
-  } as const;
-  return typeof file === "string"
-    ? InferenceSession.create(file, options)
-    : InferenceSession.create(file, options);
-}
-
-interface Session {
-  run(
-    images: Tensor<"float32">,
-    names: readonly string[],
-  ): Promise<Onnxruntime.InferenceSession.OnnxValueMapType>;
-  release(): Promise<void>;
-}
+type Run = (
+  images: Tensor<"float32">,
+  names: readonly string[],
+) => Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
 
 /** Images in the type that a file takes. */
 function feedOf(
-  { Tensor: OrtTensor }: typeof Onnxruntime,
+  { Tensor: OrtTensor }: OnnxruntimeModule,
   images: Tensor<"float32">,
   dtype: DType | undefined,
   subject: string,
-): Onnxruntime.Tensor {
+): OnnxruntimeTensor {
   const { data, shape } = images;
   switch (dtype) {
     case "float16":
@@ -165,8 +212,14 @@ function feedOf(
   }
 }
 
-function refused(subject: string, { shape }: Tensor<"float32">, cause: unknown): InputError {
-  const found = `a model that onnxruntime does not run on images ${formatShape(shape)} (${firstLine(cause)})`;
+function refused(
+  subject: string,
+  runtime: RuntimeName,
+  { shape }: Tensor<"float32">,
+  cause: unknown,
+): InputError {
+  if (cause instanceof InputError) return cause;
+  const found = `a model that ${runtime} does not run on images ${formatShape(shape)} (${firstLine(cause)})`;
   const remedy = "give images of the size the model was exported for, or export it again";
   return new InputError(
     { code: "tensor", subject, found, expected: "a model that it does", remedy },
@@ -174,7 +227,7 @@ function refused(subject: string, { shape }: Tensor<"float32">, cause: unknown):
   );
 }
 
-function toTensor(value: Onnxruntime.OnnxValue, subject: string): RealTensor {
+function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
   const { data, dims } = value;
   if (value.type === "float16" && data instanceof Uint16Array)
     return toReal({ dtype: "float16", shape: dims, data }, subject);

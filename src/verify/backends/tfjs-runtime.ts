@@ -2,8 +2,8 @@ import type * as Core from "@tensorflow/tfjs-core";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { TfjsBackendName } from "./backend.js";
-import { loadTfjsNode } from "./node-packages.js";
+import type { RuntimeName } from "./backend.js";
+import { engineOf } from "./registry.js";
 
 /** A model's files, and the name of its input. */
 export interface TfjsProgram {
@@ -16,15 +16,6 @@ export interface TfjsValue {
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }
-
-/** What tfjs calls each backend, and what must be loaded for it. */
-const ENGINES: {
-  readonly [N in TfjsBackendName]: { readonly engine: string; readonly load: () => Promise<unknown> };
-} = {
-  "tfjs-wasm": { engine: "wasm", load: () => import("@tensorflow/tfjs-backend-wasm") },
-  "tfjs-cpu": { engine: "cpu", load: () => import("@tensorflow/tfjs-backend-cpu") },
-  "tfjs-node": { engine: "tensorflow", load: loadTfjsNode },
-};
 
 /** One run of a model. */
 export interface TfjsStage {
@@ -41,7 +32,7 @@ export interface TfjsStage {
  * @throws InputError (`argument`) if the backend is not installed or does not start here
  */
 export async function* runTfjs(
-  name: TfjsBackendName,
+  name: RuntimeName,
   { files, input }: TfjsProgram,
   images: Tensor<"float32">,
   stages: readonly TfjsStage[],
@@ -90,7 +81,7 @@ export async function* runTfjs(
  * @throws InputError (`argument`) if the backend is not installed or does not start here
  */
 export async function predictTfjs(
-  name: TfjsBackendName,
+  name: RuntimeName,
   files: TfjsFiles,
   images: Tensor<"float32">,
 ): Promise<readonly TfjsValue[]> {
@@ -198,11 +189,17 @@ function served(
 }
 
 /** Makes a backend tfjs's default for as long as an action takes. */
-async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () => Promise<T>): Promise<T> {
-  const { engine, load } = ENGINES[name];
-  await load().catch((cause: unknown) => {
+async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => Promise<T>): Promise<T> {
+  const { engine = "", load, package: from } = engineOf(name);
+  await load?.().catch((cause: unknown) => {
     throw notLoaded(name, cause);
   });
+  if (!load && !tf.findBackendFactory(engine))
+    throw unavailable(
+      name,
+      "a page that has not loaded its package",
+      `import "${from}" in the page, before the verification`,
+    );
   const before = tf.getBackend();
   const production = tf.env().get("PROD") ?? false;
   try {
@@ -219,7 +216,7 @@ async function withEngine<T>(tf: typeof Core, name: TfjsBackendName, action: () 
 }
 
 /** A package that is not there, or, as tfjs-node where its install script could not run, is not all there. */
-function notLoaded(name: TfjsBackendName, cause: unknown): InputError {
+function notLoaded(name: RuntimeName, cause: unknown): InputError {
   if (cause instanceof InputError) return cause;
   const { code, message } = cause as { readonly code?: string; readonly message?: string };
   const install = `npm install --ignore-scripts=false @tensorflow/${name}`;
@@ -229,7 +226,7 @@ function notLoaded(name: TfjsBackendName, cause: unknown): InputError {
   return unavailable(name, `a package that does not load (${reason})`, install, cause);
 }
 
-function unavailable(name: TfjsBackendName, found: string, remedy: string, cause?: unknown): InputError {
+function unavailable(name: RuntimeName, found: string, remedy: string, cause?: unknown): InputError {
   const problem = { code: "argument", subject: name, found, expected: "a tfjs backend", remedy } as const;
   return new InputError(problem, { cause });
 }

@@ -1,21 +1,8 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
-import type { Backend, LayerOutput, LoadedModel, OutputPlace, Stage, TfjsBackendName } from "./backend.js";
+import type { LayerOutput, ModelBackend, RuntimeName } from "./backend.js";
 import { predictTfjs, runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
-
-/** A TensorFlow.js model whose inner values can be read. */
-export interface TfjsBackend extends Backend {
-  readonly name: TfjsBackendName;
-  /**
-   * tfjs holds all values of a run at a time: where there are stages, each is a run of its own.
-   *
-   * @param stages all layers, in the order to yield them in
-   */
-  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
-  /** The files as they are, untouched. */
-  plain(outputs: readonly OutputPlace[]): LoadedModel;
-}
 
 /** What to run, and what to read of it. */
 export interface TfjsTaps {
@@ -42,10 +29,10 @@ const TO_CHANNELS_FIRST = [0, 3, 1, 2];
 
 /** Runs a TensorFlow.js model in one of tfjs's backends. The runtime is loaded on the first run. */
 export function tfjsBackend(
-  name: TfjsBackendName,
+  name: RuntimeName,
   { plain, outputs, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
   subject: string,
-): TfjsBackend {
+): ModelBackend {
   async function* execute(
     program: TfjsProgram,
     images: Tensor<"float32">,
@@ -99,7 +86,7 @@ export function tfjsBackend(
         if (output) yield { ...output, tensor: read(value) };
       }
     },
-    plain: (places) => ({
+    load: (places) => ({
       async run(images) {
         const values = await predictTfjs(name, plain, laidOut(images)).catch((cause: unknown) => {
           throw refused(images, cause);

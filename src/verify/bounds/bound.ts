@@ -3,6 +3,7 @@ import type { Op, OpKind } from "../../arch/ops.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { ParameterSource, Workspace } from "../reference/index.js";
+import { FLOAT32_CPU, type Numerics } from "./numerics.js";
 
 /**
  * How a candidate rounds: what every bound of this folder is a function of.
@@ -10,9 +11,7 @@ import type { ParameterSource, Workspace } from "../reference/index.js";
  * The model is the standard one (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 2.4, with the
  * underflow term of 2.8): fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ u and |η| the smallest number that is not flushed.
  */
-export interface Arithmetic {
-  /** Unit roundoff u of every product and sum: half the distance from 1 to the next number. */
-  readonly unit: number;
+export interface Arithmetic extends Numerics {
   /**
    * Relative error of a stored weight or value beyond that, where files or tensors are narrower than the arithmetic. It is
    * counted once for each input, each constant in a product and the output: a runtime may compute on what it has not
@@ -33,20 +32,24 @@ const REFERENCE_UNIT = 2 ** -53;
 const FLOAT32_MAX = 2 ** 128 - 2 ** 104;
 
 /**
- * The arithmetic behind tensors of a dtype. Runtimes on a CPU accumulate half-precision networks in float32 and round
- * what they store; what float64 needs no flushing of, float32 may flush (wasm and CPU runtimes set FTZ or do not).
+ * What values of a dtype lose when they are stored: what float64 needs no flushing of, float32 may flush (wasm and CPU
+ * runtimes set FTZ or do not).
  */
-export const ARITHMETIC: { readonly [D in FloatDType]: Arithmetic } = {
-  float64: { unit: 2 ** -53 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -1022, largest: Number.MAX_VALUE },
-  float32: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 0, underflow: 2 ** -126, largest: FLOAT32_MAX },
-  float16: { unit: 2 ** -24 + REFERENCE_UNIT, storage: 2 ** -11, underflow: 2 ** -24, largest: 65_504 },
-  bfloat16: {
-    unit: 2 ** -24 + REFERENCE_UNIT,
-    storage: 2 ** -8,
-    underflow: 2 ** -126,
-    largest: 2 ** 128 - 2 ** 120,
-  },
+const STORED: { readonly [D in FloatDType]: Pick<Arithmetic, "storage" | "underflow" | "largest"> } = {
+  float64: { storage: 0, underflow: 2 ** -1022, largest: Number.MAX_VALUE },
+  float32: { storage: 0, underflow: 2 ** -126, largest: FLOAT32_MAX },
+  float16: { storage: 2 ** -11, underflow: 2 ** -24, largest: 65_504 },
+  bfloat16: { storage: 2 ** -8, underflow: 2 ** -126, largest: 2 ** 128 - 2 ** 120 },
 };
+
+/**
+ * The arithmetic behind tensors of a dtype in a runtime. Runtimes accumulate half-precision networks in float32 and round
+ * what they store.
+ */
+export function arithmeticOf(dtype: FloatDType, numerics: Numerics = FLOAT32_CPU): Arithmetic {
+  const unit = dtype === "float64" ? 2 ** -53 : numerics.unit;
+  return { ...numerics, unit: unit + REFERENCE_UNIT, ...STORED[dtype] };
+}
 
 /** The same arithmetic behind constants that were folded in the type that they are stored in. */
 export function foldedNarrow(arithmetic: Arithmetic): Arithmetic {

@@ -1,6 +1,6 @@
 export {
-  ARITHMETIC,
   type Arithmetic,
+  arithmeticOf,
   type BoundCall,
   type ErrorBound,
   errorAt,
@@ -8,6 +8,7 @@ export {
   type RoundingBound,
 } from "./bound.js";
 export { isOverflow, isRounding, type LocalError, localError } from "./local-error.js";
+export { FLOAT32_CPU, FLOAT32_GPU, type Numerics } from "./numerics.js";
 export {
   type LayerGroup,
   layerGroups,

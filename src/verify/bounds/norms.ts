@@ -58,8 +58,8 @@ export function batchNormBound({
   workspace,
 }: BoundCall<"batchNorm">): RoundingBound {
   const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
-  const { unit, storage, underflow } = arithmetic;
-  const common = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
+  const { unit, quotients, storage, underflow } = arithmetic;
+  const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
   const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
   const elements = workspace.room(output.data.length);
   const channels = output.shape[1] ?? 1;
@@ -85,7 +85,7 @@ export function batchNormBound({
 export function instanceNormBound(call: BoundCall<"instanceNorm">): RoundingBound {
   const { shape, data } = call.output;
   const channels = shape[1] ?? 1;
-  return momentsNormBound(call, data.length / (shape[0] ?? 1) / channels, "two passes");
+  return momentsNormBound(call, data.length / (shape[0] ?? 1) / channels, call.arithmetic.variance);
 }
 
 /** A gate's layer norm: over all channels of an image. Runtimes take its variance in one pass too, as E[x²] − μ². */
@@ -107,14 +107,14 @@ function momentsNormBound(
   variance: "one pass" | "two passes",
 ): RoundingBound {
   const { node, inputs, inputErrors, output, parameters, arithmetic } = call;
-  const { unit, storage, underflow } = arithmetic;
+  const { unit, quotients, storage, underflow } = arithmetic;
   const source = inputs[0]?.data ?? new Float64Array();
   const [inputError = 0] = inputErrors;
   const [weight, bias] = readAffine(node.parameters, parameters);
   const channels = output.shape[1] ?? 1;
   const plane = output.data.length / (output.shape[0] ?? 1) / channels;
   const elements = call.workspace.room(output.data.length);
-  const affine = gamma(AFFINE_ROUNDINGS, unit) + NORM_STORAGE * storage;
+  const affine = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
   const spread = new Float64Array(output.data.length / size);
   for (let start = 0, run = 0; start < elements.length; start += size, run++) {
     const moments = errorOfMoments(source, start, size, inputError, arithmetic, variance);
@@ -231,12 +231,13 @@ function spreadOf(
   independent: number,
   weight: number,
   bias: number,
-  { unit, underflow }: Arithmetic,
+  { unit, quotients, underflow }: Arithmetic,
 ): number {
   const factor = Math.abs(weight) / deviation;
   const likely = Math.min(1, SPREAD_FACTOR / Math.sqrt(independent));
   const relative = (likely * (size + 4) * unit * variance + (likely * meanError) ** 2) / deviation ** 2;
-  const own = gamma(AFFINE_ROUNDINGS, unit) * ((rootMeanSquare + Math.abs(mean)) * factor + Math.abs(bias));
+  const own =
+    gamma(AFFINE_ROUNDINGS + quotients, unit) * ((rootMeanSquare + Math.abs(mean)) * factor + Math.abs(bias));
   return factor * Math.sqrt(variance) * relative + own + (1 + factor) * underflow;
 }
 

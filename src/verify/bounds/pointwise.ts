@@ -23,22 +23,15 @@ export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }
   };
 }
 
-/**
- * The sigmoid's own error, absolute. Runtimes compute it as a rational or polynomial approximation, or by exp. Measured
- * over 35 million float32 arguments, every 64th between −100 and 100: 1.7e-7 in onnxruntime 1.30 (MLAS, a rational
- * function clamped at ±18), 9.0e-8 in tfjs-wasm 4.22 (XNNPACK), 8.9e-8 in PyTorch 2.13, 3.0e-8 in tfjs-cpu.
- */
-const SIGMOID_ERROR = 2 ** -22;
-
 /** A sigmoid: its approximation's error, and a quarter of its input's (its slope is at most 1/4). */
 export function sigmoidBound({
   inputErrors: [inputError = 0],
   output,
   arithmetic,
 }: BoundCall<"sigmoid">): RoundingBound {
-  const { unit, storage } = arithmetic;
+  const { unit, sigmoid, storage } = arithmetic;
   // |x|·σ′(x) is at most 0.224: what the input's own rounding makes of the value.
-  const own = SIGMOID_ERROR * (unit / 2 ** -24) + 1.25 * storage;
+  const own = sigmoid * unit + 1.25 * storage;
   if (typeof inputError === "number") return { elements: own + inputError / 4 };
   return { elements: output.data.map((_, i) => own + errorAt(inputError, i) / 4) };
 }
@@ -115,13 +108,13 @@ export function addBound({
 /** A mean of n elements: γₙ · E|x|, of a sum in any order and a division; inputs' errors are averaged. */
 export function averageBound(call: BoundCall<"avgPool"> | BoundCall<"globalAvgPool">): RoundingBound {
   const { node, inputs, inputErrors, output, parameters, arithmetic, workspace } = call;
-  const { unit, storage, underflow } = arithmetic;
+  const { unit, quotients, storage, underflow } = arithmetic;
   const [input] = inputs;
   const [inputError = 0] = inputErrors;
   if (!input) return { elements: underflow };
   const { op } = node;
   const terms = op.kind === "avgPool" ? op.kernel[0] * op.kernel[1] : input.data.length / output.data.length;
-  const growth = gamma(terms + 1, unit) + 2 * storage;
+  const growth = gamma(terms + 1 + quotients, unit) + 2 * storage;
   const magnitudes = inputMagnitudes(input, call, node, growth);
   const means = evaluateLayer(node, [magnitudes], parameters, output.shape, workspace);
   return {

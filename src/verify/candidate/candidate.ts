@@ -65,8 +65,8 @@ export interface Program {
   readonly notJudged: readonly string[];
   /** A run gives the judged outputs in their order. */
   readonly load: (options?: LoadOptions) => LoadedModel;
-  /** The same of the copy that inner values are read from, unoptimised; absent where they are read from the file itself. */
-  readonly copy?: () => LoadedModel;
+  /** Whether inner values are read from a copy, which is loaded by `copy`, and not from the file itself. */
+  readonly isCopied?: boolean;
 }
 
 /** A recording as a candidate: it holds what it holds, and that is compared. */

@@ -12,17 +12,11 @@ import {
   towardsNchw,
 } from "../../convert/import/index.js";
 import type { TfjsMatch } from "../../convert/import/tfjs/index.js";
-import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { permute } from "../../core/tensor.js";
-import type {
-  Backend,
-  LayerOutput,
-  LoadedModel,
-  LoadOptions,
-  OutputPlace,
-  TfjsBackendName,
-} from "../backends/backend.js";
-import { onnxruntimeBackend } from "../backends/onnxruntime.js";
+import type { LoadedModel, ModelBackend, RuntimeName } from "../backends/backend.js";
+import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
+import { engineOf } from "../backends/registry.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder } from "../inputs/images.js";
 import { nearestImages, rawImages } from "../inputs/raw-images.js";
@@ -32,48 +26,29 @@ import {
   halfPrecision,
   type InterfaceOptions,
   inputFaults,
-  type OnnxBytes,
   outputFaults,
   structureFaults,
 } from "./interface.js";
 import { accountForOutputs } from "./outputs.js";
 import { stagesOf } from "./stages.js";
 
-/** What runs a file: under layer names, with values and images as the file has them. */
-interface Runner {
-  readonly backend: Backend;
-  /** A run of it, of images that are of this shape where the network reads them: [N, 3, H, W]. */
-  readonly run: (raw: Tensor<"float32">, shape: Shape) => AsyncIterable<LayerOutput>;
-  /** The file as it is, for some of its outputs. */
-  readonly plain: (outputs: readonly OutputPlace[], options?: LoadOptions) => LoadedModel;
-  /** The copy that inner values are read from, if they are, unoptimised. */
-  readonly copy?: (outputs: readonly OutputPlace[]) => LoadedModel;
-  /** Whether it rewrites graphs, and can be told not to. */
-  readonly optimises?: boolean;
+/** What is known of a model already, and what runs it. */
+interface FoundModel extends InterfaceOptions {
+  readonly backend?: RuntimeName | undefined;
 }
 
-/** An ONNX file of any exporter as a candidate in onnxruntime. */
+/** An ONNX file of any exporter as a candidate. */
 export function foreignCandidate(
-  { bytes, whole, isCopy = false }: OnnxBytes,
+  file: OnnxFile,
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
-  options: InterfaceOptions,
+  { backend: runtime = "onnxruntime", ...options }: FoundModel,
 ): Candidate {
-  const backend = onnxruntimeBackend(bytes, model, match.values, party.name, whole);
-  const runner: Runner = {
-    backend,
-    run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
-    plain: backend.plain,
-    ...(isCopy
-      ? {
-          copy: (outputs) =>
-            onnxruntimeBackend(bytes, model, [], party.name).plain(outputs, { optimised: false }),
-        }
-      : {}),
-    optimises: true,
-  };
-  return matchedCandidate(model, match, party, runner, (images) => images, options);
+  const backend = onnxruntimeBackend(file, model, match.values, party.name, runtime);
+  const candidate = matchedCandidate(model, match, party, backend, (images) => images, options);
+  const { program } = candidate;
+  return { ...candidate, ...(program ? { program: { ...program, isCopied: isCopied(file) } } : {}) };
 }
 
 /** A TensorFlow.js model of any converter as a candidate in tfjs. */
@@ -82,12 +57,11 @@ export function foreignTfjsCandidate(
   translated: OnnxModel,
   match: TfjsMatch,
   party: Party,
-  backendName: TfjsBackendName = "tfjs-wasm",
-  options: InterfaceOptions = {},
+  { backend: runtime = "tfjs-wasm", ...options }: FoundModel = {},
 ): Candidate {
   const input = translated.graph.inputs[0]?.name ?? "";
   const backend = tfjsBackend(
-    backendName,
+    runtime,
     {
       plain: files,
       outputs: translated.graph.outputs.length,
@@ -97,16 +71,11 @@ export function foreignTfjsCandidate(
     },
     party.name,
   );
-  const runner: Runner = {
-    backend,
-    run: (raw, shape) => backend.run(raw, stagesOf(match.graph, backend.layers, shape)),
-    plain: backend.plain,
-  };
   return matchedCandidate(
     translated,
     match,
     party,
-    runner,
+    backend,
     (images) => permute(images, match.layout),
     options,
   );
@@ -121,7 +90,7 @@ function matchedCandidate(
   model: OnnxModel,
   match: GraphMatch,
   party: Party,
-  { backend, run, plain, copy, optimises }: Runner,
+  backend: ModelBackend,
   laidOut: (images: Tensor<"float32">) => Tensor<"float32">,
   options: InterfaceOptions,
 ): Candidate {
@@ -162,7 +131,10 @@ function matchedCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        for await (const output of run(feed(images), images.shape))
+        for await (const output of backend.run(
+          feed(images),
+          stagesOf(match.graph, backend.layers, images.shape),
+        ))
           yield { ...output, tensor: asRead(output.tensor, reading(output.name)) };
       },
     },
@@ -178,11 +150,10 @@ function matchedCandidate(
           },
         }
       : {}),
-    ...(optimises ? { optimises } : {}),
+    optimises: engineOf(backend.name).optimises ?? false,
     program: {
       ...accounted,
-      load: (loading) => asProgram(plain(accounted.outputs, loading)),
-      ...(copy ? { copy: () => asProgram(copy(accounted.outputs)) } : {}),
+      load: (loading) => asProgram(backend.load(accounted.outputs, loading)),
     },
   };
 }

@@ -9,16 +9,6 @@ import type { AccountedOutputs } from "./outputs.js";
 
 /** What is known of a model from outside and from its structure, whichever way its layers are found. */
 
-/** A file as runtimes are given it. */
-export interface OnnxBytes {
-  /** With every value in reach: none in a function, or in a branch that is taken. */
-  readonly bytes: Uint8Array;
-  /** As a program opens it: by its path, or the bytes as they are, but for weights that lay beside them. */
-  readonly whole: Uint8Array | string;
-  /** Whether `bytes` were written anew. */
-  readonly isCopy?: boolean;
-}
-
 /** What users say of a model's interface. */
 export interface InterfaceOptions {
   /** The output that counts. Default: the first. */

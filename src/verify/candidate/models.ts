@@ -13,7 +13,9 @@ import { type GraphMatch, imageShape, matchGraph, withoutBranches } from "../../
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../convert/import/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict } from "../../core/tensor.js";
-import { type BackendName, TFJS_BACKENDS, type TfjsBackendName } from "../backends/backend.js";
+import type { BackendName, RuntimeName } from "../backends/backend.js";
+import type { OnnxFile } from "../backends/onnxruntime.js";
+import { runtimeFor } from "../backends/registry.js";
 import type { Party } from "../report.js";
 import {
   compareConstants,
@@ -78,12 +80,22 @@ export function openModel(
   backend: BackendName | undefined,
 ): ModelFile {
   const subject = name;
+  const runtime = runtimeFor(format, backend);
   if (format === "onnx")
-    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject, path);
+    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject, {
+      runtime,
+      path,
+      sidecar,
+    });
   const files = { json: bytes, shards };
   const model = decodeTfjs(files, { subject });
-  const runtime = TFJS_BACKENDS.find((name) => name === backend);
   return tfjsFile(files, model, subject, runtime);
+}
+
+/** What runs an ONNX file, and where its weights are if not inside. */
+interface Opening
+  extends Pick<{ readonly [K in keyof ModelBytes]: ModelBytes[K] | undefined }, "path" | "sidecar"> {
+  readonly runtime: RuntimeName;
 }
 
 /** Our own files are found by names, those of other exporters by structure. */
@@ -91,12 +103,19 @@ function onnxFile(
   original: Uint8Array,
   decoded: OnnxModel,
   subject: string,
-  path: string | undefined,
+  { runtime: backend, path, sidecar }: Opening,
 ): ModelFile {
   const model = withoutBranches(decoded, subject);
-  // A runtime that is given bytes cannot look beside them; and values inside a function or a branch cannot be made outputs.
+  // Values inside a function or a branch cannot be made outputs, and a file that is tapped is given as bytes.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
   const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
+  const beside = new Map(decoded.sidecars?.map((name) => [name, sidecar?.(name) ?? new Uint8Array()]));
+  const file: OnnxFile = {
+    bytes,
+    whole,
+    ...(path === undefined ? {} : { path }),
+    ...(beside.size > 0 ? { external: { bytes: original, beside } } : {}),
+  };
   const find = foundIn<GraphMatch>({
     isStated: statesSpec(model.metadata),
     match: (graph) => matchGraph(model, { subject, graph }),
@@ -110,9 +129,8 @@ function onnxFile(
     candidate(graph, party, options = {}) {
       const { match, shown } = find(graph);
       const document = { format: "onnx", model: decoded } as const;
-      const files = { bytes, whole: path ?? whole, isCopy: bytes !== original };
-      if (match) return { ...foreignCandidate(files, model, match, party, options), document };
-      return { ...onnxCandidate(files, model, graph, party, { ...options, match: shown }), document };
+      if (match) return { ...foreignCandidate(file, model, match, party, { ...options, backend }), document };
+      return { ...onnxCandidate(file, model, graph, party, { ...options, match: shown, backend }), document };
     },
     compareWeights: (graph, stateDict, { results, folded }) =>
       compareWeights(graph, stateDict, model, results, folded, find(graph).match),
@@ -186,12 +204,7 @@ function notLoaded(subject: string): InputError {
 }
 
 /** As with ONNX, our own files are found by names, those of other converters by structure. */
-function tfjsFile(
-  files: TfjsFiles,
-  model: TfjsModel,
-  subject: string,
-  backend: TfjsBackendName | undefined,
-): ModelFile {
+function tfjsFile(files: TfjsFiles, model: TfjsModel, subject: string, backend: RuntimeName): ModelFile {
   if (model.format === "layers-model" && isKeras3(model)) throw notLoaded(subject);
   const names = VALUE_NAMES[model.format];
   const translated = translateTfjs(model, subject);
@@ -209,7 +222,10 @@ function tfjsFile(
       const { match, shown } = find(graph);
       const document = { format: "tfjs", model } as const;
       if (match)
-        return { ...foreignTfjsCandidate(files, translated, match, party, backend, options), document };
+        return {
+          ...foreignTfjsCandidate(files, translated, match, party, { ...options, backend }),
+          document,
+        };
       const found = { ...options, translated, match: shown, backend };
       return { ...tfjsCandidate(files, model, graph, party, found), document };
     },

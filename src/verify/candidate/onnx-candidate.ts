@@ -3,32 +3,39 @@ import { declaredPixels } from "../../convert/export/metadata.js";
 import { NORMALIZED } from "../../convert/export/onnx/index.js";
 import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { GraphMatch } from "../../convert/import/index.js";
-import { onnxruntimeBackend } from "../backends/onnxruntime.js";
+import type { RuntimeName } from "../backends/backend.js";
+import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
+import { engineOf } from "../backends/registry.js";
 import type { Party } from "../report.js";
 import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
-import { halfPrecision, type InterfaceOptions, type OnnxBytes } from "./interface.js";
+import { halfPrecision, type InterfaceOptions } from "./interface.js";
 import { accountForOutputs } from "./outputs.js";
 import { neededValues, ownCandidate } from "./own-names.js";
 import { stagesOf } from "./stages.js";
 
-const UNOPTIMISED = { optimised: false } as const;
+/** What is known of a model already, and what runs it. */
+interface FoundModel extends InterfaceOptions {
+  /** What the structure says, where that is this network's. */
+  readonly match?: GraphMatch | undefined;
+  /** Default: onnxruntime. */
+  readonly backend?: RuntimeName | undefined;
+}
 
 const PRODUCTS: ReadonlySet<string> = new Set(["Conv", "Gemm"]);
 
 /**
- * An ONNX file as a candidate in onnxruntime. Its layers are found by exact name; a convolution or linear layer that is
+ * An ONNX file as a candidate. Its layers are found by exact name; a convolution or linear layer that is
  * not there counts as folded only if the file computes the batch norm after it by a convolution or matrix product.
  *
- * @param match what the structure says, where that is this network's
  * @throws InputError (`unsupported`) if none of its outputs is computed from a layer
  */
 export function onnxCandidate(
-  { bytes, whole, isCopy = false }: OnnxBytes,
+  file: OnnxFile,
   model: OnnxModel,
   graph: LayerGraph,
   party: Party,
-  { match, ...options }: InterfaceOptions & { readonly match?: GraphMatch | undefined } = {},
+  { match, backend: runtime = "onnxruntime", ...options }: FoundModel = {},
 ): Candidate {
   const producers = new Map(
     model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
@@ -50,7 +57,7 @@ export function onnxCandidate(
     (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
   );
   const layers = neededValues(graph, results, { of: (layer) => layer, normalized: NORMALIZED });
-  const backend = onnxruntimeBackend(bytes, model, layers, party.name, whole);
+  const backend = onnxruntimeBackend(file, model, layers, party.name, runtime);
   return ownCandidate(
     {
       party,
@@ -61,16 +68,11 @@ export function onnxCandidate(
       },
       results,
       folded,
-      optimises: true,
+      optimises: engineOf(runtime).optimises ?? false,
       program: {
         ...accounted,
-        load: (loading) => backend.plain(accounted.outputs, loading),
-        ...(isCopy
-          ? {
-              copy: () =>
-                onnxruntimeBackend(bytes, model, [], party.name).plain(accounted.outputs, UNOPTIMISED),
-            }
-          : {}),
+        load: (loading) => backend.load(accounted.outputs, loading),
+        isCopied: isCopied(file),
       },
     },
     accounted,

@@ -5,7 +5,7 @@ import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/index.js";
 import type { GraphMatch } from "../../convert/import/index.js";
 import { translateTfjs } from "../../convert/import/tfjs/index.js";
-import type { TfjsBackendName } from "../backends/backend.js";
+import type { RuntimeName } from "../backends/backend.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import type { Party } from "../report.js";
 import type { Candidate } from "./candidate.js";
@@ -22,7 +22,7 @@ interface FoundModel extends InterfaceOptions {
   readonly translated?: OnnxModel;
   /** What the structure says, where that is this network's. */
   readonly match?: GraphMatch | undefined;
-  readonly backend?: TfjsBackendName | undefined;
+  readonly backend?: RuntimeName | undefined;
 }
 
 /**
@@ -81,7 +81,7 @@ export function tfjsCandidate(
         (layer) => values.has(names.of(layer)),
         (layer) => isProduct(names.of(layer)),
       ),
-      program: { ...accounted, load: () => backend.plain(accounted.outputs) },
+      program: { ...accounted, load: () => backend.load(accounted.outputs) },
     },
     accounted,
     match,

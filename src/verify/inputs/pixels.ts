@@ -28,7 +28,6 @@ export function fedWith(
   feed: (images: Tensor<"float32">) => Tensor<"float32">,
 ): Candidate {
   const { backend, program } = candidate;
-  const copy = program?.copy;
   return {
     ...candidate,
     backend: { ...backend, run: (images) => backend.run(feed(images)) },
@@ -37,7 +36,6 @@ export function fedWith(
           program: {
             ...program,
             load: (options) => fedModel(program.load(options), feed),
-            ...(copy ? { copy: () => fedModel(copy(), feed) } : {}),
           },
         }
       : {}),

@@ -149,8 +149,8 @@ const SAME_GRAPH = 1e-5;
 
 /** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
 async function againstCopy({ candidate: { program }, images }: Verification): Promise<readonly Fault[]> {
-  if (!program?.copy) return [];
-  const [file, copy] = [program.load({ optimised: false }), program.copy()];
+  if (!program?.isCopied) return [];
+  const [file, copy] = [program.load({ optimised: false }), program.load({ optimised: false, copy: true })];
   try {
     const [found, copied] = [await file.run(images), await copy.run(images)];
     return program.outputs.flatMap(({ layer, name }, index) => {

@@ -2,6 +2,7 @@ import { type LayerNode, parametersOf } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
+import { numericsOf } from "../backends/registry.js";
 import type { Explanation } from "../explain/index.js";
 import { float64Parameters } from "../reference/index.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../report.js";
@@ -65,7 +66,8 @@ export function layerJudge(
         images,
         parameters: source,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
-        precision: candidate.precision ?? actual.dtype,
+        precision: candidate.precision ?? candidate.backend.facts?.()?.storage ?? actual.dtype,
+        numerics: numericsOf(candidate.backend.name),
         foldsNarrow: candidate.foldsNarrow ?? false,
         mayHide: (layer) => !departures.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.

@@ -3,7 +3,7 @@ import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { LayerOutput } from "../backends/backend.js";
 import {
-  ARITHMETIC,
+  arithmeticOf,
   foldedNarrow,
   isOverflow,
   isRounding,
@@ -12,6 +12,7 @@ import {
   layerGroups,
   localError,
   mistakable,
+  type Numerics,
   neededBy,
   recomputer,
 } from "../bounds/index.js";
@@ -41,6 +42,8 @@ export interface LocalOptions {
   readonly parameterShapes: ReadonlyMap<string, Shape>;
   /** What the candidate's values and weights are stored in. */
   readonly precision: FloatDType;
+  /** How its runtime rounds. */
+  readonly numerics?: Numerics | undefined;
   /** Whether batch norms may have been folded in it. */
   readonly foldsNarrow: boolean;
   /**
@@ -63,7 +66,8 @@ interface Faulty {
 
 export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge {
   const { shown, images, parameters, precision, mayHide, reusesMemory } = options;
-  const arithmetic = options.foldsNarrow ? foldedNarrow(ARITHMETIC[precision]) : ARITHMETIC[precision];
+  const plain = arithmeticOf(precision, options.numerics);
+  const arithmetic = options.foldsNarrow ? foldedNarrow(plain) : plain;
   const groups = new Map(
     layerGroups(graph, new Set(shown))
       .filter(({ hidden }) => hidden.every(mayHide))

@@ -1,3 +1,4 @@
+import { engineOf } from "../backends/registry.js";
 import { faultName } from "../faults.js";
 import type { BaselineComparison, Change, Fault, ParityReport } from "../report.js";
 import {
@@ -148,8 +149,8 @@ export function renderMarkdown(
 
 function heading({ candidate, reference, backend, input, run }: ParityReport): string {
   const variant = reference.variant ?? candidate.variant;
-  const runtime = backend === "onnxruntime" ? "onnxruntime-node" : "@tensorflow/tfjs-core";
-  const version = backend === "recorded" || backend === "reference" ? undefined : run?.versions[runtime];
+  const version =
+    backend === "recorded" || backend === "reference" ? undefined : run?.versions[engineOf(backend).package];
   return [
     `in ${text(backend)}${version ? ` ${text(version)}` : ""}, against ${code(reference.name)}`,
     `${variant ? ` (${text(variant)})` : ""}, on images ${input.shape.join("×")} from ${text(input.source)}`,

@@ -1,6 +1,7 @@
-import { formatOfName, isWeightsFormat } from "../../convert/formats/registry.js";
+import { formatOfName, isWeightsFormat, type ModelFormat } from "../../convert/formats/registry.js";
 import { InputError } from "../../core/errors.js";
-import { type BackendName, TFJS_BACKENDS } from "../backends/backend.js";
+import type { RuntimeName } from "../backends/backend.js";
+import { runtimesFor } from "../backends/registry.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
 import { entryFileName, type Shard } from "./report.js";
 
@@ -10,16 +11,16 @@ export interface PlannedEntry {
   readonly model: string;
   readonly candidate: string;
   /** Of a file that is not what its name says, a backend may be unsuited: then the entry is an error. */
-  readonly backend: BackendName | "auto";
+  readonly backend: RuntimeName | "auto";
   readonly modelSpec: ModelSpec;
   readonly candidateSpec: CandidateSpec;
   readonly options: EntryOptions;
 }
 
-const BACKENDS: Readonly<Record<NonNullable<CandidateSpec["convert"]>, readonly BackendName[]>> = {
-  onnx: ["onnxruntime"],
-  "tfjs-graph": TFJS_BACKENDS,
-  "tfjs-layers": TFJS_BACKENDS,
+const FORMATS: Readonly<Record<NonNullable<CandidateSpec["convert"]>, ModelFormat>> = {
+  onnx: "onnx",
+  "tfjs-graph": "tfjs",
+  "tfjs-layers": "tfjs",
 };
 
 /** Nobody reads a report of more. */
@@ -113,16 +114,15 @@ function backendsOf(
   matrix: readonly string[] | undefined,
 ): readonly string[] {
   if (backends) return backends;
-  const possible: readonly string[] = convert ? BACKENDS[convert] : fileBackends(file ?? "");
+  const possible: readonly string[] = convert ? runtimesFor(FORMATS[convert]) : fileBackends(file ?? "");
   if (matrix && possible.length > 0) return matrix.filter((name) => possible.includes(name));
   return convert ? possible.slice(0, 1) : ["auto"];
 }
 
 /** What runs a file of this name: no runtime runs recordings and checkpoints, and a folder is a TensorFlow.js model. */
-function fileBackends(file: string): readonly BackendName[] {
+function fileBackends(file: string): readonly RuntimeName[] {
   const format = formatOfName(file) ?? "tfjs";
-  if (isWeightsFormat(format)) return [];
-  return format === "onnx" ? BACKENDS.onnx : TFJS_BACKENDS;
+  return isWeightsFormat(format) ? [] : runtimesFor(format);
 }
 
 function matches(pattern: EntryPattern, entry: Required<EntryPattern>): boolean {

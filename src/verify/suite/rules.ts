@@ -1,7 +1,7 @@
 import { OUTPUT_SELECTIONS } from "../../convert/export/results.js";
 import { InputError } from "../../core/errors.js";
 import { nearestWord } from "../../core/nearest-word.js";
-import { RUNTIMES } from "../backends/backend.js";
+import { RUNTIMES } from "../backends/registry.js";
 import type {
   CandidateSpec,
   ConversionOptions,

@@ -8,7 +8,7 @@ import { foldBatchNorm } from "../../../src/convert/export/fold.js";
 import { writtenWeights } from "../../../src/convert/export/negligible.js";
 import type { RealTensor, StateDict, Tensor } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
-import { ARITHMETIC } from "../../../src/verify/bounds/bound.js";
+import { arithmeticOf } from "../../../src/verify/bounds/bound.js";
 import { layerGroups, recomputer } from "../../../src/verify/bounds/index.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { float64Parameters } from "../../../src/verify/reference/parameters.js";
@@ -201,7 +201,7 @@ describe("random networks with dead channels, in float64", () => {
     const source = (name: string): RealTensor => values.get(name) ?? large;
     const bounds = activationBounds(SMALL_NETWORK.nodes, of);
     const [before, after] = [original, written].map((state) =>
-      recomputer(SMALL_NETWORK, shapes, float64Parameters(state), ARITHMETIC.float32),
+      recomputer(SMALL_NETWORK, shapes, float64Parameters(state), arithmeticOf("float32")),
     );
     for (const group of layerGroups(SMALL_NETWORK, shown)) {
       const { shape, data } = source(group.layer.name);

@@ -133,7 +133,10 @@ describe("withoutBranches", () => {
     // Optimised, the two would be fused otherwise, and round otherwise.
     const options = { optimised: false };
     const outputs = model.graph.outputs.map(({ name }, index) => ({ name, index }));
-    const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "theirs.onnx").plain(outputs, options);
+    const loaded = onnxruntimeBackend({ bytes: encodeOnnx(model) }, model, [], "theirs.onnx").load(
+      outputs,
+      options,
+    );
     const [result] = await loaded.run(seededImages(0, 2, 32, 16));
     await loaded.release();
     return result;

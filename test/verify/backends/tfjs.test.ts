@@ -20,7 +20,7 @@ import {
 import { InputError } from "../../../src/core/errors.js";
 import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { permute } from "../../../src/core/tensor.js";
-import type { TfjsBackendName } from "../../../src/verify/backends/backend.js";
+import type { RuntimeName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
@@ -37,7 +37,7 @@ function candidateOf(
   graph: LayerGraph,
   stateDict: StateDict,
   options: TfjsOptions,
-  backend: TfjsBackendName = "tfjs-wasm",
+  backend: RuntimeName = "tfjs-wasm",
   change: (model: TfjsGraphModel) => TfjsGraphModel = (model) => model,
 ): Candidate {
   const files: TfjsFiles = encodeTfjs(change(lowerToTfjs(graph, stateDict, options)));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { LayerNode, Op } from "../../../src/arch/index.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
-import { ARITHMETIC, isOverflow, isRounding, localError } from "../../../src/verify/bounds/index.js";
+import { arithmeticOf, isOverflow, isRounding, localError } from "../../../src/verify/bounds/index.js";
 import { BOUNDS } from "../../../src/verify/bounds/table.js";
 import { independentTerms } from "../../../src/verify/bounds/terms.js";
 import { evaluateLayer, Workspace } from "../../../src/verify/reference/index.js";
@@ -36,7 +36,7 @@ function layerOf(op: Op, data: Float32Array, shape: readonly number[], output: r
     inputErrors: [0],
     output: { ...recomputed, data: recomputed.data.slice() },
     parameters: none,
-    arithmetic: ARITHMETIC.float32,
+    arithmetic: arithmeticOf("float32"),
     workspace: new Workspace(),
   };
   const bound = (BOUNDS[op.kind] as (of: typeof call) => ReturnType<typeof BOUNDS.relu>)(call);
@@ -111,7 +111,7 @@ describe("values that are not finite", () => {
   });
 
   it("are an overflow where all that is off passes through too large a number", () => {
-    const { largest } = ARITHMETIC.float32;
+    const { largest } = arithmeticOf("float32");
     const recomputed: RealTensor = { dtype: "float64", shape: [1, 2, 1, 1], data: Float64Array.of(1e40, 2) };
     expect(isOverflow(actual(Infinity, 2), recomputed, { elements: 1e-3 }, largest)).toBe(true);
     expect(isOverflow(actual(Infinity, 3), recomputed, { elements: 1e-3 }, largest)).toBe(false);

@@ -79,7 +79,7 @@ async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport
   );
   const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
   const { layers } = verification.candidate.backend;
-  const { run, ...backend } = onnxruntimeBackend(bytes, model, layers, "candidate.onnx");
+  const { run, ...backend } = onnxruntimeBackend({ bytes }, model, layers, "candidate.onnx");
   const staged: Backend = {
     ...backend,
     run: (images) => run(images, stagesOf(graph, layers, images.shape, values)),

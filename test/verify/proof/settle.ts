@@ -34,7 +34,7 @@ export function inputs(count: number): readonly Tensor<"float32">[] {
 /** What a file gives for each of the images, or why it does not run. */
 async function outputsOf(model: OnnxModel, count: number): Promise<readonly RealTensor[] | string> {
   const [first] = model.graph.outputs;
-  const loaded = onnxruntimeBackend(encodeOnnx(model), model, [], "edited.onnx").plain([
+  const loaded = onnxruntimeBackend({ bytes: encodeOnnx(model) }, model, [], "edited.onnx").load([
     { name: first?.name ?? "", index: 0 },
   ]);
   try {

@@ -217,7 +217,7 @@ async function run(files: TfjsFiles, model: TfjsModel): Promise<readonly RealTen
     "tfjs-wasm",
     { plain: files, outputs, tapped: { files, input: "" }, nodes: new Map() },
     "edited",
-  ).plain([{ name: "first", index: 0 }]);
+  ).load([{ name: "first", index: 0 }]);
   const results: RealTensor[] = [];
   try {
     for (const images of inputs(2)) results.push(...(await plain.run(images)));

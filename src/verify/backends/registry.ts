@@ -1,0 +1,150 @@
+import type { ModelFormat } from "../../convert/formats/registry.js";
+import { FLOAT32_CPU, FLOAT32_GPU, type Numerics } from "../bounds/numerics.js";
+import type { BackendName, EngineName, RuntimeName } from "./backend.js";
+import {
+  isInstalled,
+  loadOnnxruntime,
+  loadOnnxruntimeWeb,
+  loadOnnxruntimeWebgpu,
+  loadTfjsNode,
+  PLACE,
+} from "./node-packages.js";
+
+/** A runtime. What a user chooses, reads in help and finds in reports follows from its row. */
+export interface Engine {
+  /** The format of the models that it runs. */
+  readonly runs: ModelFormat;
+  /** Where it runs. */
+  readonly where: readonly ("node" | "browser")[];
+  /** What it is, in half a line. */
+  readonly summary: string;
+  /** The package whose version decides what it computes. */
+  readonly package: string;
+  /** What `tf.setBackend`, or onnxruntime's list of execution providers, calls it; of those that have more than one. */
+  readonly engine?: string;
+  /** Whether it can be told not to rewrite a graph, so that a verification compares both ways. */
+  readonly optimises?: boolean;
+  /** Whether it finds the files beside a model by the model's path. Else it is given their bytes. */
+  readonly opensPaths?: boolean;
+  /** How it rounds, which the bounds are derived from. */
+  readonly numerics: Numerics;
+  /**
+   * Gives onnxruntime's module, or registers one of tfjs's engines. Absent where the page that uses it has to import the
+   * engine's package, `@tensorflow/tfjs-backend-…`, itself, since it is not among the dependencies.
+   *
+   * @throws InputError (`argument`) if it is not installed, or does not run here
+   */
+  readonly load?: () => Promise<unknown>;
+}
+
+/** In the order of preference: the first of a format that is installed runs it, unless another is asked for. */
+export const BACKENDS: { readonly [N in EngineName]: Engine } = {
+  onnxruntime: {
+    runs: "onnx",
+    where: ["node"],
+    summary: "native library, on the processor",
+    package: "onnxruntime-node",
+    optimises: true,
+    opensPaths: true,
+    numerics: FLOAT32_CPU,
+    load: loadOnnxruntime,
+  },
+  "onnxruntime-web": {
+    runs: "onnx",
+    where: ["node", "browser"],
+    summary: "WebAssembly with SIMD; the default where onnxruntime-node is not installed",
+    package: "onnxruntime-web",
+    engine: "wasm",
+    optimises: true,
+    numerics: FLOAT32_CPU,
+    load: loadOnnxruntimeWeb,
+  },
+  "onnxruntime-web-webgpu": {
+    runs: "onnx",
+    where: ["browser"],
+    summary: "graphics card, by WebGPU",
+    package: "onnxruntime-web",
+    engine: "webgpu",
+    optimises: true,
+    numerics: FLOAT32_GPU,
+    load: loadOnnxruntimeWebgpu,
+  },
+  "tfjs-wasm": {
+    runs: "tfjs",
+    where: ["node", "browser"],
+    summary: "WebAssembly with SIMD",
+    package: "@tensorflow/tfjs-core",
+    engine: "wasm",
+    numerics: FLOAT32_CPU,
+    load: () => import("@tensorflow/tfjs-backend-wasm"),
+  },
+  "tfjs-cpu": {
+    runs: "tfjs",
+    where: ["node", "browser"],
+    summary: "JavaScript",
+    package: "@tensorflow/tfjs-core",
+    engine: "cpu",
+    numerics: FLOAT32_CPU,
+    load: () => import("@tensorflow/tfjs-backend-cpu"),
+  },
+  "tfjs-node": {
+    runs: "tfjs",
+    where: ["node"],
+    summary: "TensorFlow's own library, if you have installed @tensorflow/tfjs-node",
+    package: "@tensorflow/tfjs-node",
+    engine: "tensorflow",
+    numerics: FLOAT32_CPU,
+    load: loadTfjsNode,
+  },
+  "tfjs-webgl": {
+    runs: "tfjs",
+    where: ["browser"],
+    summary: "graphics card, by WebGL",
+    package: "@tensorflow/tfjs-backend-webgl",
+    engine: "webgl",
+    numerics: FLOAT32_GPU,
+  },
+  "tfjs-webgpu": {
+    runs: "tfjs",
+    where: ["browser"],
+    summary: "graphics card, by WebGPU",
+    package: "@tensorflow/tfjs-backend-webgpu",
+    engine: "webgpu",
+    numerics: FLOAT32_GPU,
+  },
+};
+
+const ENGINES = Object.entries(BACKENDS) as readonly (readonly [EngineName, Engine])[];
+
+/** All that can be chosen here. */
+export const RUNTIMES: readonly RuntimeName[] = ENGINES.filter(([, { where }]) => where.includes(PLACE)).map(
+  ([name]) => name,
+);
+
+export function isRuntime(name: string | undefined): name is RuntimeName {
+  return (RUNTIMES as readonly (string | undefined)[]).includes(name);
+}
+
+/** The row of a runtime, wherever it runs. */
+export function engineOf(name: RuntimeName): Engine {
+  return BACKENDS[name];
+}
+
+/** What can run models of a format here, the default first: the first that is installed. */
+export function runtimesFor(format: ModelFormat): readonly RuntimeName[] {
+  const all = RUNTIMES.filter((name) => engineOf(name).runs === format);
+  const chosen = all.find((name) => isInstalled(engineOf(name).package)) ?? all[0];
+  return [...(chosen ? [chosen] : []), ...all.filter((name) => name !== chosen)];
+}
+
+/** What runs a model: what was asked for, if it runs the format, else the default. */
+export function runtimeFor(format: ModelFormat, asked: BackendName | undefined): RuntimeName {
+  const runtimes = runtimesFor(format);
+  const [first = "onnxruntime"] = runtimes;
+  return runtimes.find((name) => name === asked) ?? first;
+}
+
+/** How a backend rounds; of recordings and the float64 reference, as a processor does. */
+export function numericsOf(name: BackendName): Numerics {
+  return name === "recorded" || name === "reference" ? FLOAT32_CPU : engineOf(name).numerics;
+}
