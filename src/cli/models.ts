@@ -2,6 +2,7 @@ import { basename, join, resolve } from "node:path";
 import type { SidecarReader } from "../convert/formats/onnx/external.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
+import { toBytes } from "../core/bytes.js";
 import { isFolder, readInput, sidecarReader } from "../node/index.js";
 import { type Io, readingProgress } from "./terminal.js";
 
@@ -36,7 +37,7 @@ export async function readModel(
   for (const path of tfjsShardPaths(bytes, { subject: name })) {
     const shard = read(path);
     // One that is missing is named by the decoder, which knows how many there are.
-    if (shard) shards.set(path, shard);
+    if (shard) shards.set(path, toBytes(shard));
   }
   return { name, bytes, shards };
 }

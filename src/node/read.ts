@@ -1,13 +1,16 @@
 import { lstatSync, openSync, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { type ByteSource, toBytes, toSource } from "../core/bytes.js";
+import { type ByteSource, type Bytes, toBytes, toSource } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
 import { describe, fileError } from "./errors.js";
 import { FileSource, type ReadProgress } from "./source.js";
 
 /** Node reads no more than this into one buffer; the largest OSNet checkpoint with optimizer state is under 100 MB. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;
+
+/** A file beside a model that is larger is read in the parts that are asked for. */
+const WHOLE_SIDECAR_BYTES = 64 * 2 ** 20;
 
 /** Reading this much takes long enough, from a slow disk, to say how far it is. */
 const PROGRESS_BYTES = 50e6;
@@ -89,18 +92,18 @@ export async function isFolder(path: string): Promise<boolean> {
  * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
  * keep its weights in them. Only plain files in plain folders are read: a link could lead anywhere.
  *
- * @returns a reader that gives undefined for a file that does not exist
- * @throws InputError (`file`), from the reader, for what is no plain file, is larger than 2 GiB, or cannot be read
+ * @returns a reader that gives undefined for a file that does not exist, and a large one as a source of parts
+ * @throws InputError (`file`), from the reader, for what is no plain file, or cannot be read
  */
-export function sidecarReader(model: string): (name: string) => Uint8Array | undefined {
-  const contents = new Map<string, Uint8Array | undefined>();
+export function sidecarReader(model: string): (name: string) => Bytes | undefined {
+  const contents = new Map<string, Bytes | undefined>();
   return (name) => {
     if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
     return contents.get(name);
   };
 }
 
-function readSidecar(folder: string, name: string): Uint8Array | undefined {
+function readSidecar(folder: string, name: string): Bytes | undefined {
   const refuse = (found: string, cause?: unknown): InputError =>
     fileError(
       name,
@@ -111,6 +114,7 @@ function readSidecar(folder: string, name: string): Uint8Array | undefined {
     );
   try {
     let path = folder;
+    let size = 0;
     for (const [index, part] of name.split("/").entries()) {
       path = join(path, part);
       const found = lstatSync(path, { throwIfNoEntry: false });
@@ -118,10 +122,43 @@ function readSidecar(folder: string, name: string): Uint8Array | undefined {
       const isLast = index === name.split("/").length - 1;
       if (found.isSymbolicLink()) throw refuse("a link");
       if (isLast ? !found.isFile() : !found.isDirectory()) throw refuse(isLast ? "no file" : "no folder");
-      if (isLast && found.size > MAX_FILE_BYTES) throw refuse(`${found.size} bytes`);
+      size = found.size;
     }
-    return readFileSync(path);
+    return size > WHOLE_SIDECAR_BYTES ? partsOf(path, name, size) : readFileSync(path);
   } catch (cause) {
     throw cause instanceof InputError ? cause : refuse(describe(cause), cause);
   }
+}
+
+/** A file of which parts are read; it is open only while one is. */
+function partsOf(path: string, name: string, length: number): ByteSource {
+  const opened = <T>(read: (file: FileSource) => T): T => {
+    const file = new FileSource(name, openSync(path, "r"), length);
+    try {
+      return read(file);
+    } finally {
+      file.close();
+    }
+  };
+  const expectModest = (): void => {
+    if (length > MAX_FILE_BYTES)
+      throw fileError(name, `${length} bytes`, "at most 2 GiB", "give a model of an OSNet");
+  };
+  let all: Uint8Array | undefined;
+  return {
+    length,
+    get loaded() {
+      return all !== undefined;
+    },
+    read: (start, end) => all?.subarray(start, end) ?? opened((file) => file.read(start, end)),
+    load() {
+      expectModest();
+      all ??= opened((file) => file.read(0, length));
+    },
+    sha256: async () => {
+      expectModest();
+      const file = new FileSource(name, openSync(path, "r"), length);
+      return file.sha256().finally(() => file.close());
+    },
+  };
 }

@@ -59,12 +59,12 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
     const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { size }));
     const { arch: _arch, key: _key, backend: _backend, ...interfaces } = options;
     const embedder = await openEmbedder({ name: file.name, bytes }, interfaces);
-    return { ...embedder, party: await describe(file, opened.format, graph) };
+    return { ...embedder, party: await describe(file, opened, graph) };
   }
-  const { model, format } = opened;
+  const { model } = opened;
   const stated = model.statedSpec();
   const graph = stated ? expand(stated) : model.shownGraph(undefined);
-  const party = await describe(file, format, graph);
+  const party = await describe(file, opened, graph);
   const { preprocess: declared } = model;
   const candidate = feedPixels(model.candidate(graph, party, options), {
     declared,

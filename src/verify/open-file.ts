@@ -67,18 +67,29 @@ export function openFile(file: NamedBytes, options: FileOptions): OpenFile {
 }
 
 /** What reports say of a file. */
-export async function describe(
-  { name, bytes, shards }: NamedBytes,
-  format: FileFormat,
-  graph: LayerGraph,
-): Promise<Party> {
+export async function describe(file: NamedBytes, opened: OpenFile, graph: LayerGraph): Promise<Party> {
+  const { name } = file;
+  const { format } = opened;
   const variant = variantOf(graph.spec);
   return {
     name,
     format,
     ...(variant ? { variant } : {}),
-    sha256: shards
-      ? await sha256(concatenate([toBytes(bytes), ...shards.values()]))
-      : await toSource(bytes).sha256(),
+    sha256: await digestOf(file, opened.kind === "model" ? opened.model.sidecars : []),
   };
+}
+
+/**
+ * Of a file its SHA-256; of a TensorFlow.js model that of all its files, one after the other; of an ONNX file with weights beside
+ * it, which may be large, that of the SHA-256s of all of them in hexadecimal digits.
+ */
+async function digestOf(
+  { bytes, shards, sidecar }: NamedBytes,
+  sidecars: readonly string[],
+): Promise<string> {
+  if (shards) return sha256(concatenate([toBytes(bytes), ...shards.values()]));
+  const files = [bytes, ...sidecars.flatMap((path) => sidecar?.(path) ?? [])];
+  const digests = await Promise.all(files.map((file) => toSource(file).sha256()));
+  const [only = ""] = digests;
+  return digests.length === 1 ? only : sha256(new TextEncoder().encode(digests.join("")));
 }

@@ -55,7 +55,8 @@ export async function openVerification(
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
-  const against = await openReference(reference, referenceFile, graph, recordings[0]);
+  const party = await describe(reference, given, graph);
+  const against = openReference(party, referenceFile, graph, recordings[0]);
   const model = given.kind === "model" ? given.model.candidate(graph, against.party) : undefined;
   if (model) expectSound(model);
   return {
@@ -142,7 +143,7 @@ async function openCandidate(
   recording: Recording | undefined,
   options: InterfaceOptions,
 ): Promise<Candidate> {
-  const party = await describe(candidate, file.format, graph);
+  const party = await describe(candidate, file, graph);
   if (file.kind === "model") {
     const { preprocess: declared } = file.model;
     return feedPixels(file.model.candidate(graph, party, options), { declared, order: options.inputOrder });
@@ -165,13 +166,12 @@ function expectNoInterface({ name }: Party, { output, inputOrder }: InterfaceOpt
   });
 }
 
-async function openReference(
-  reference: NamedBytes,
+function openReference(
+  party: Party,
   file: OpenFile,
   graph: LayerGraph,
   recording: Recording | undefined,
-): Promise<Side> {
-  const party = await describe(reference, file.format, graph);
+): Side {
   if (file.kind === "checkpoint")
     return { party, backend: referenceBackend(graph, file.checkpoint.stateDict) };
   if (!recording) throw new Error("a recording was not opened");

@@ -61,7 +61,7 @@ export interface Party {
   readonly format: FileFormat;
   /** The published variant, where the file tells. */
   readonly variant?: string;
-  /** Hex SHA-256 of the file. */
+  /** Of the file and those that its weights are in: equal for equal files. 64 hexadecimal digits. */
   readonly sha256?: string;
 }
 

@@ -21,7 +21,7 @@ describe("the GitHub Action", () => {
     const outputs: Record<string, string> = {};
     const value = (text: string): string =>
       text
-        .replace("${{ github.action_path }}", inputs.ACTION_PATH ?? ROOT)
+        .replace(/\$\{\{ github\.action_path \}\}/, () => inputs.ACTION_PATH ?? ROOT)
         .replace(/\$\{\{ (inputs|steps\.\w+\.outputs)\.([\w-]+) \}\}/g, (_, scope, name) =>
           scope === "inputs" ? (inputs[name] ?? action.inputs[name].default) : (outputs[name] ?? ""),
         );

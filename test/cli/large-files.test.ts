@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
+import { truncate } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { readingProgress } from "../../src/cli/terminal.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { openFixture } from "../support/osnet.js";
@@ -90,4 +91,19 @@ describe("progress", () => {
     readingProgress("-", {}, { stderr }).update(60e6, undefined);
     expect(written).toEqual(["\rreading standard input, MB 60\u001b[K"]);
   });
+});
+
+it("of weights beside a model, only those of its tensors are read", async () => {
+  const written = await createFolder({ "weights.pth": await folder.read("weights.pth") });
+  onTestFinished(() => written.remove());
+  const convert = (...args: readonly string[]) => run("osnet-convert", args, { cwd: written.path });
+  const common = ["--size", "64x32", "--no-verify"];
+  await convert("pth2onnx", "weights.pth", "-o", "big.onnx", "--external-data", ...common);
+  // Zeros behind the weights, of which the disk keeps nothing.
+  await truncate(written.at("big.onnx.data"), 2 ** 36);
+  expect((await convert("inspect", "big.onnx")).status).toBe(0);
+  const like = await convert("pth2onnx", "weights.pth", "-o", "m.onnx", "--like", "big.onnx", "--no-verify");
+  expect([like.status, like.stderr]).toEqual([0, ""]);
+  expect(like.stdout.toString()).toContain("\nwrote m.onnx and m.onnx.data, ");
+  expect(await convert("onnx2pth", "big.onnx", "-o", "back.pth", "--no-verify")).toMatchObject({ status: 0 });
 });

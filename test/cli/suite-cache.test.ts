@@ -1,12 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { symlink } from "node:fs/promises";
+import { symlink, writeFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { readCached } from "../../src/cli/suite/execute.js";
 import { openVerification } from "../../src/verify/open.js";
 import { renderJson } from "../../src/verify/reports/json.js";
 import { verify } from "../../src/verify/verify.js";
-import { readFixture } from "../fixtures.js";
+import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
+import { run } from "./command.js";
 
 it("a cached report is a plain file: a link or a pipe is a miss", async () => {
   const side = (name: string) => ({ name, bytes: readFixture(name) });
@@ -18,4 +19,23 @@ it("a cached report is a plain file: a link or a pipe is a miss", async () => {
   execFileSync("mkfifo", [folder.at("pipe.json")]);
   for (const name of ["link.json", "pipe.json", "none.json"])
     expect(await readCached(folder.at(name))).toBeUndefined();
+});
+
+it("a cached report is a miss once a model's weights, in a file beside it, are others", async () => {
+  const suite = {
+    models: { m: { checkpoint: fixturePath("osnet_x0_25.pth") } },
+    candidates: { c: { file: "m.onnx" } },
+    defaults: { size: "64x32", batch: 2 },
+  };
+  const folder = await temporaryFolder({ "s.json": JSON.stringify(suite) });
+  const write = ["pth2onnx", fixturePath("osnet_x0_25.pth") ?? "", "-o", "m.onnx", "--external-data"];
+  await run("osnet-convert", [...write, "--size", "64x32", "--no-verify"], { cwd: folder.path });
+  const judge = () => run("osnet-verify", ["suite", "s.json", "--report-dir", "r"], { cwd: folder.path });
+  expect((await judge()).status).toBe(0);
+  expect((await judge()).stdout.toString()).toContain("1 taken from the cache");
+  const weights = Buffer.from(await folder.read("m.onnx.data"));
+  weights.writeFloatLE(0.5, 0);
+  await writeFile(folder.at("m.onnx.data"), weights);
+  const { status, stdout } = await judge();
+  expect([status, stdout.toString()]).toEqual([1, expect.not.stringContaining("cache")]);
 });

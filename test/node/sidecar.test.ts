@@ -1,5 +1,6 @@
-import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
+import { toBytes, toSource } from "../../src/core/bytes.js";
 import { sidecarReader } from "../../src/node/index.js";
 import { temporaryFolder } from "../support/folder.js";
 
@@ -9,11 +10,24 @@ describe("sidecarReader", () => {
     await mkdir(folder.at("weights"));
     await writeFile(folder.at("weights/w.data"), "xyz");
     const read = sidecarReader(folder.at("m.onnx"));
-    const text = (name: string) => Buffer.from(read(name) ?? []).toString();
+    const text = (name: string) => Buffer.from(toBytes(read(name) ?? new Uint8Array())).toString();
     expect([text("m.data"), text("weights/w.data")]).toEqual(["abc", "xyz"]);
     expect(read("m.data")).toBe(read("m.data"));
     expect(read("absent")).toBeUndefined();
     expect(read("absent/w.data")).toBeUndefined();
+  });
+
+  it("reads parts of a file that is larger than any weights", async () => {
+    const folder = await temporaryFolder({ "m.data": "abc" });
+    await truncate(folder.at("m.data"), 2 ** 36);
+    const found = toSource(sidecarReader(folder.at("m.onnx"))("m.data") ?? new Uint8Array());
+    expect([found.length, found.loaded]).toEqual([2 ** 36, false]);
+    expect(Buffer.from(found.read(1, 4)).toString()).toBe("bc\0");
+    expect(() => found.read(2 ** 36 - 1, 2 ** 36 + 1)).toThrow(RangeError);
+    expect(() => toBytes(found)).toThrow(
+      "m.data: found 68719476736 bytes, expected at most 2 GiB; give a model of an OSNet.",
+    );
+    await expect(found.sha256()).rejects.toMatchObject({ code: "file" });
   });
 
   it("follows no link, to a file or to a folder", async () => {

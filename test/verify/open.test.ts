@@ -1,5 +1,8 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { encodeOnnxFiles } from "../../src/convert/formats/onnx/index.js";
+import { openEmbedder } from "../../src/verify/embedder.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import { readFixture } from "../fixtures.js";
 import { convert, openFixture } from "../support/osnet.js";
@@ -24,6 +27,29 @@ describe("openVerification", () => {
     expect(reference.party).toMatchObject({ format: "pth", sha256: sha256(CHECKPOINT.bytes) });
     expect([candidate.backend.name, reference.backend.name]).toEqual(["onnxruntime", "reference"]);
     expect(weights?.faults).toEqual([]);
+  });
+
+  it("tells models apart by the weights beside them, which caches go by", async () => {
+    const { graph, stateDict } = checkpoint;
+    const { bytes, data } = encodeOnnxFiles(lowerToOnnx(graph, stateDict), "m.data");
+    const other = Uint8Array.from(data);
+    other[0] = 1;
+    const sha256 = async (...weights: readonly Uint8Array[]): Promise<unknown[]> => {
+      const files = weights.map((beside) => ({ name: "m.onnx", bytes, sidecar: () => beside }));
+      const found: unknown[] = [];
+      for (const file of files) {
+        const embedder = await openEmbedder(file);
+        await embedder.release();
+        found.push(embedder.party.sha256);
+        const opened = await openVerification(file, CHECKPOINT);
+        expect(opened.candidate.party.sha256).toBe(embedder.party.sha256);
+        const reversed = await openVerification(RECORDING, file);
+        expect(reversed.reference.party.sha256).toBe(embedder.party.sha256);
+      }
+      return found;
+    };
+    const [first, again, changed] = await sha256(data, Uint8Array.from(data), other);
+    expect([again, changed === first]).toEqual([first, false]);
   });
 
   it.each([

@@ -3,6 +3,8 @@ import { basename, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
+import { zerosForAbsent } from "../../convert/formats/refusals.js";
+import { sniffFormat } from "../../convert/formats/sniff.js";
 import { namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
 import { sha256, toSource } from "../../core/bytes.js";
@@ -14,7 +16,7 @@ import type { PlannedEntry } from "../../verify/suite/plan.js";
 import { verify } from "../../verify/verify.js";
 import { readImages } from "../images.js";
 import { readArchitecture } from "../inputs.js";
-import { readModel } from "../models.js";
+import { type ModelInput, readModel } from "../models.js";
 import { tolerance as parseTolerance } from "../options.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
@@ -65,7 +67,7 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
   ]);
   const facts = {
     tool: installedVersions(),
-    files: await Promise.all(digests),
+    files: [...(await Promise.all(digests)), ...(candidate ? await besideDigests(candidate) : [])],
     images: await imagesDigest(images),
     names: [reference.name, candidate?.name ?? null],
     backend: entry.backend,
@@ -92,6 +94,19 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
   };
+}
+
+/** Digests of the files beside an ONNX model, which has its weights in them. */
+async function besideDigests({ name, bytes, sidecar }: ModelInput): Promise<readonly (string | null)[]> {
+  if (!sidecar || sniffFormat(bytes) !== "onnx") return [];
+  const { decodeOnnx } = await import("../../convert/formats/onnx/decode.js");
+  const { missing = [] } = decodeOnnx(bytes, { subject: name, absent: zerosForAbsent() });
+  return Promise.all(
+    missing.map((path) => {
+      const found = sidecar(path);
+      return found ? toSource(found).sha256() : null;
+    }),
+  );
 }
 
 /**

@@ -58,6 +58,8 @@ export interface ModelFile {
     stateDict: StateDict,
     candidate: Candidate,
   ) => WeightsComparison;
+  /** The files beside it that an ONNX file has weights in. */
+  readonly sidecars: readonly string[];
   /** What it stores in fewer bits; undefined if it stores all numbers as they are. */
   readonly quantized?: QuantizedWeights;
 }
@@ -124,6 +126,7 @@ function onnxFile(
   return {
     statedSpec: () => statedSpec(model.metadata, subject),
     preprocess: declaredPixels(model.metadata, subject),
+    sidecars: decoded.sidecars ?? [],
     shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
     inputShape: fixedSizes(model),
     candidate(graph, party, options = {}) {
@@ -217,6 +220,7 @@ function tfjsFile(files: TfjsFiles, model: TfjsModel, subject: string, backend: 
     statedSpec: () => statedSpec(translated.metadata, subject),
     shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
     preprocess: declaredPixels(translated.metadata, subject),
+    sidecars: [],
     inputShape: fixedSizes(translated),
     candidate(graph, party, options = {}) {
       const { match, shown } = find(graph);

@@ -1,4 +1,5 @@
 import onnxProto from "onnx-proto";
+import { toSource } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
 import { otherKind } from "../other-kinds.js";
 import { isZip } from "../registry.js";
@@ -54,7 +55,7 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sidecars = new Set<string>();
   const missing = new Set<string>();
-  const copies = { held: view.length, copied: 0 };
+  const copies = { held: view.length, copied: 0, read: 0 };
   const noted: OnnxSource = {
     subject,
     ...(source.absent ? { absent: source.absent } : {}),
@@ -62,7 +63,7 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
       ? {
           sidecar: (name) => {
             const bytes = source.sidecar?.(name);
-            if (bytes && !sidecars.has(name)) copies.held += bytes.length;
+            if (bytes && !sidecars.has(name) && toSource(bytes).loaded) copies.held += bytes.length;
             (bytes ? sidecars : missing).add(name);
             return bytes;
           },

@@ -1,3 +1,4 @@
+import { type Bytes, toSource } from "../../../core/bytes.js";
 import type { AbsentBytes } from "../refusals.js";
 import { refusal } from "./limits.js";
 import type { ITensorProto } from "./proto.js";
@@ -19,8 +20,8 @@ export interface OnnxSource {
   readonly sidecar?: SidecarReader;
   /** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
   readonly absent?: AbsentBytes;
-  /** Bytes of the model and of the files read beside it, and those copied out of them. */
-  readonly copies?: { held: number; copied: number };
+  /** Bytes of the model and of the files beside it that are in memory, those copied out of them, and those read of others. */
+  readonly copies?: { held: number; copied: number; read: number };
 }
 
 /** Copies may take as much of the files' length as a checkpoint's (budget.ts). */
@@ -45,8 +46,24 @@ export function countCopy({ subject, copies }: OnnxSource, bytes: number): void 
     );
 }
 
-/** Reads a file beside a model by its relative path: all of its bytes, or undefined if there is no such file. */
-export type SidecarReader = (name: string) => Uint8Array | undefined;
+/** Reads a file beside a model by its relative path; undefined if there is no such file. Of a source, only tensors are read. */
+export type SidecarReader = (name: string) => Bytes | undefined;
+
+/** Of all tensors read out of files that are not in memory as a whole; the largest OSNet has 20 MB. */
+const MAX_READ_BYTES = 2 ** 30;
+
+function countRead({ subject, copies }: OnnxSource, bytes: number): void {
+  if (!copies) return;
+  copies.read += bytes;
+  if (copies.read > MAX_READ_BYTES)
+    throw refusal(
+      subject,
+      `tensors of ${copies.read} bytes in the files beside it`,
+      `at most ${MAX_READ_BYTES}`,
+      "give a model of an OSNet",
+      "unsupported",
+    );
+}
 
 /** TensorProto.DataLocation: the elements are in another file. */
 const EXTERNAL = 1;
@@ -60,8 +77,9 @@ export function externalElements(
   proto: ITensorProto,
   expectedBytes: number,
   subject: string,
-  { subject: file, sidecar, absent }: OnnxSource,
+  source: OnnxSource,
 ): Uint8Array {
+  const { subject: file, sidecar, absent } = source;
   const entries = new Map(proto.externalData?.map(({ key, value }) => [key ?? "", value ?? ""]));
   // `./m.data` is the file itself, for onnx and onnxruntime too.
   const location = (entries.get("location") ?? "").replace(/^(\.\/+)+/, "");
@@ -81,9 +99,9 @@ export function externalElements(
       "give the path of the model, or save it as one file",
       "unsupported",
     );
-  const bytes = sidecar?.(location);
-  if (!bytes && absent) return absent(expectedBytes, subject);
-  if (!bytes)
+  const found = sidecar?.(location);
+  if (!found && absent) return absent(expectedBytes, subject);
+  if (!found)
     throw refusal(
       file,
       `no ${JSON.stringify(location)} beside it`,
@@ -91,6 +109,7 @@ export function externalElements(
       `put ${location} into the same folder`,
       "file",
     );
+  const bytes = toSource(found);
   const offset = wholeNumber(entries, "offset", subject) ?? 0;
   const length = wholeNumber(entries, "length", subject) ?? bytes.length - offset;
   if (!(offset + length <= bytes.length) || length !== expectedBytes)
@@ -100,7 +119,8 @@ export function externalElements(
       `${expectedBytes} bytes inside it`,
       "obtain intact copies of both files",
     );
-  return bytes.subarray(offset, offset + length);
+  if (!bytes.loaded) countRead(source, length);
+  return bytes.read(offset, offset + length);
 }
 
 /** A relative path with forward slashes whose parts all lead down. */

@@ -7,6 +7,7 @@ import {
   type SidecarReader,
 } from "../../../../src/convert/formats/onnx/index.js";
 import { zerosForAbsent } from "../../../../src/convert/formats/refusals.js";
+import type { ByteSource } from "../../../../src/core/bytes.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 import { identityModel } from "./models.js";
 
@@ -66,6 +67,29 @@ describe("weights beside an ONNX file", () => {
       data: Float32Array.of(1, 2, 3),
     });
     expect(sidecars).toEqual(["m.data"]);
+  });
+
+  it("are read out of a file that is not in memory, and nothing else is", () => {
+    const ranges: (readonly number[])[] = [];
+    const huge: ByteSource = {
+      length: 2 ** 40,
+      loaded: false,
+      read: (start, end) => {
+        ranges.push([start, end]);
+        return FLOATS.slice(0, end - start);
+      },
+      load: () => expect.unreachable(),
+      sha256: () => expect.unreachable(),
+    };
+    const { graph, sidecars } = decode({ location: "m.data", offset: "8", length: "12" }, () => huge);
+    expect([...(graph.initializers.get("w")?.data ?? [])]).toEqual([9, 1, 2]);
+    expect([ranges, sidecars]).toEqual([[[8, 20]], ["m.data"]]);
+    const all = { location: "m.data", length: String(2 ** 30 + 4) };
+    expect(() =>
+      decodeOnnx(modelWith(all, { elements: 2 ** 28 + 1 }), { subject: "m.onnx", sidecar: () => huge }),
+    ).toThrow(
+      "m.onnx: found tensors of 1073741828 bytes in the files beside it, expected at most 1073741824",
+    );
   });
 
   it("take all of a file without an offset or length, in a folder below too", () => {
