@@ -1,5 +1,6 @@
 import type * as Onnxruntime from "onnxruntime-web";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
+import { type Bytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
@@ -22,7 +23,7 @@ export interface OnnxFile {
   /** Where it is on disk, with the files beside it. */
   readonly path?: string;
   /** The file as it is and those beside it that hold its weights, by name; where there are any. */
-  readonly external?: { readonly bytes: Uint8Array; readonly beside: ReadonlyMap<string, Uint8Array> };
+  readonly external?: { readonly bytes: Uint8Array; readonly beside: ReadonlyMap<string, Bytes> };
 }
 
 /** Whether what inner values are read from was written anew, and is not the file itself. */
@@ -123,7 +124,7 @@ export function onnxruntimeBackend(
       const { path, external, whole, bytes } = file;
       if (path !== undefined && opensPaths) return InferenceSession.create(path, options);
       if (!external || opensPaths) return InferenceSession.create(whole ?? bytes, options);
-      const externalData = [...external.beside].map(([path, data]) => ({ path, data }));
+      const externalData = [...external.beside].map(([path, data]) => ({ path, data: toBytes(data) }));
       return InferenceSession.create(external.bytes, { ...options, externalData });
     }
   }
