@@ -52,9 +52,12 @@ const require = createRequire(import.meta.url);
 /** A published schema of this package, by its file. */
 const schemaIn = (file: string): Schema => require(`osnet-convert/schemas/${file}`) as Schema;
 
+/** Two thousand entries of a suite, each with its whole report, take 400 MB; no longer text is a string in JavaScript. */
+const MAX_REPORT_BYTES = 2 ** 29 - 24;
+
 /** A report is what another run wrote, or what somebody wants to be taken for that: no more of it is used than the schema allows. */
 async function readValid(path: string, file: string): Promise<unknown> {
-  const bytes = await readInput(path);
+  const bytes = await readInput(path, { most: MAX_REPORT_BYTES });
   const refuse = (found: string): InputError =>
     new InputError({
       code: "format",

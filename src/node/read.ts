@@ -24,6 +24,8 @@ export interface OpenInput extends ByteSource {
 export interface ReadOptions {
   /** Called for large files only. */
   readonly onProgress?: ReadProgress;
+  /** Bytes that are read at most. Default: 2 GiB. */
+  readonly most?: number;
   /** What `-` stands for. Default: the process's own. */
   readonly stdin?: AsyncIterable<Uint8Array>;
 }
@@ -39,8 +41,11 @@ export async function openInput(path: string, options: ReadOptions = {}): Promis
   try {
     const found = await stat(path);
     const { size } = found;
-    if (size > MAX_FILE_BYTES)
-      throw fileError(subject, `${size} bytes`, "at most 2 GiB", "give the checkpoint alone");
+    const { most = MAX_FILE_BYTES } = options;
+    if (size > most)
+      throw most === MAX_FILE_BYTES
+        ? fileError(subject, `${size} bytes`, "at most 2 GiB", "give the checkpoint alone")
+        : fileError(subject, `${size} bytes`, `at most ${most}`, "give a smaller file");
     if (!found.isFile()) return inMemory(await readFile(path));
     return new FileSource(
       subject,

@@ -7,6 +7,7 @@ import type { RuntimeName } from "./backends/backend.js";
 import type { InterfaceOptions } from "./candidate/interface.js";
 import { defaultSize } from "./inputs/images.js";
 import { feedPixels } from "./inputs/pixels.js";
+import { affordableBatch, expectAffordable } from "./inputs/refusals.js";
 import { describe, type FileOptions, type NamedBytes, openFile } from "./open-file.js";
 import type { Party } from "./report.js";
 
@@ -24,7 +25,7 @@ export interface Embedder {
    * Embeddings of images, [N, D].
    *
    * @param images [N, 3, height, width] float32, RGB, normalised as torchreid does; N is any number: a model of a fixed batch
-   * is run several times
+   * is run several times, and so is any on more pixels than 128 images of 256×128 have
    * @throws InputError (`tensor`) if the runtime does not take them
    */
   embed(images: Tensor<"float32">): Promise<RealTensor>;
@@ -41,7 +42,7 @@ export interface EmbedderOptions extends FileOptions, InterfaceOptions {
 /**
  * Opens a model for its embeddings. A checkpoint is run as the float32 ONNX file that `pth2onnx` writes of it.
  *
- * @throws InputError if the file cannot be used, or is a recording
+ * @throws InputError if the file cannot be used, is a recording, or fixes a batch that is too large to run
  */
 export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = {}): Promise<Embedder> {
   const opened = openFile(file, options);
@@ -83,6 +84,7 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
       expected: `one that takes ${size.height}×${size.width}`,
       remedy: "leave the size out, or convert the checkpoint for it",
     });
+  expectAffordable(batch ?? 1, size.height, size.width);
   const loaded = program.load();
   return {
     party,
@@ -93,9 +95,9 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
       const seen = candidate.preprocess?.nearest(images) ?? images;
       const parts: RealTensor[] = [];
       const total = images.shape[0] ?? 0;
-      const step = batch ?? Math.max(1, total);
+      const step = batch ?? affordableBatch(size.height, size.width);
       for (let first = 0; first < total; first += step) {
-        const [features] = await loaded.run(rowsOf(seen, first, step));
+        const [features] = await loaded.run(rowsOf(seen, first, batch ?? Math.min(step, total - first)));
         if (!features) throw new Error("a model has an output");
         parts.push(features);
       }

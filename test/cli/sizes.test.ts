@@ -1,11 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, symlink } from "node:fs/promises";
+import { mkdir, symlink, truncate } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { expand, variant } from "../../src/arch/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { expectAffordable } from "../../src/verify/inputs/refusals.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
+import { npyOf } from "../support/npy.js";
+import { openFixture } from "../support/osnet.js";
+import { encodePng } from "../support/png.js";
 import { run } from "./command.js";
 
 const CHECKPOINT = JSON.stringify(fixturePath("osnet_x0_25.pth"));
@@ -37,6 +42,37 @@ describe("sizes that a file names", () => {
     });
     for (const name of ["a.yaml", "b.yaml"])
       expect(await quickly(["suite", name, "--report-dir", "r"], folder.path)).toContain("pixels in a run");
+  });
+
+  it("embeddings, chosen images and arrays likewise", async () => {
+    const { graph, stateDict } = openFixture();
+    const header = (images: number): Uint8Array =>
+      npyOf(`{'descr': '<f4', 'fortran_order': False, 'shape': (${images}, 3, 64, 32), }`, new Uint8Array());
+    const options = { batch: 1e8, size: { height: 64, width: 32 } };
+    const folder = await temporaryFolder({
+      "m.onnx": encodeOnnx(lowerToOnnx(graph, stateDict, options)),
+      "any.onnx": encodeOnnx(lowerToOnnx(graph, stateDict)),
+      "a.png": encodePng(8, 16, new Uint8Array(3 * 8 * 16)),
+      // Images [80000, 3, 64, 32] of zeros, of which the disk keeps nothing.
+      "huge.npy": header(80_000),
+      "many.npy": header(2049),
+    });
+    for (const [name, images] of [
+      ["huge.npy", 80_000],
+      ["many.npy", 2049],
+    ] as const)
+      await truncate(folder.at(name), header(images).length + images * 3 * 64 * 32 * 4);
+    const checkpoint = JSON.parse(CHECKPOINT) as string;
+    for (const args of [
+      ["embed", "m.onnx", "--data", ".", "-o", "f.npy"],
+      ["rank", "m.onnx", "--reference", checkpoint, "--data", "."],
+      ["m.onnx", checkpoint, "--input", "auto"],
+      ["any.onnx", checkpoint, "--input", "many.npy"],
+    ])
+      expect(await quickly(args, folder.path)).toContain("pixels in a run");
+    expect(await quickly(["any.onnx", checkpoint, "--input", "huge.npy"], folder.path)).toBe(
+      "huge.npy: found 1966080128 bytes, expected at most 67108864; give a smaller file.\n",
+    );
   });
 
   it("architectures", () => {

@@ -21,8 +21,7 @@ const MAX_BYTES = 4 * 2 ** 20;
  */
 export async function readSuiteFile(path: string): Promise<SuiteFile> {
   const subject = basename(path);
-  const bytes = await readInput(path);
-  if (bytes.length > MAX_BYTES) throw suiteError(subject, [`${bytes.length} bytes, more than 4 MiB`]);
+  const bytes = await readInput(path, { most: MAX_BYTES });
   const text = new TextDecoder().decode(bytes);
   const items = text.match(/[\n\r,]/g)?.length ?? 0;
   if (items > MAX_ITEMS) throw suiteError(subject, [`${items} lines and items, more than ${MAX_ITEMS}`]);

@@ -5,6 +5,7 @@ import { evaluate } from "../reference/index.js";
 import type { Vacuity } from "../report.js";
 import { observeVacuity, type VacuityOptions } from "../vacuity/index.js";
 import { seededImages } from "./images.js";
+import { expectAffordable } from "./refusals.js";
 
 /**
  * What is made of a seeded image when seeded images leave something untested, in the order of rounds. Values are
@@ -87,6 +88,7 @@ export function chooseImages(
     return { kind, image, open: new Set(open) };
   };
   const count = batch ?? LEAST_IMAGES;
+  expectAffordable(count, height, width);
   const seeded = seededImages(seed, count, height, width);
   const trials = Array.from({ length: count }, (_, index) => attempt("seeded", imageAt(seeded, index)));
   for (const [round, { name, change }] of VARIANTS.slice(0, rounds).entries()) {

@@ -7,7 +7,7 @@ import type { OpenFile } from "../open-file.js";
 import { chooseImages } from "./choose-images.js";
 import { defaultSize, photographed, seededImages } from "./images.js";
 import { photoTensor } from "./photos.js";
-import type { Pixels } from "./refusals.js";
+import { expectAffordable, type Pixels } from "./refusals.js";
 
 export interface ImageOptions {
   /**
@@ -39,10 +39,12 @@ export function imagesFor(
 ): { readonly images: Tensor<"float32">; readonly source: string } {
   if (recording) {
     if (images || batch || size) throw surplusChoice("a choice of images beside a recording", "a recording");
+    expectFew(recording.images);
     return { images: recording.images, source: "the recording" };
   }
   if (images && images !== "auto" && "tensor" in images) {
     if (batch || size) throw surplusChoice("a batch or size beside images", "a file of images");
+    expectFew(images.tensor);
     return { images: images.tensor, source: images.source };
   }
   const [fixedBatch, , height, width] = candidate.kind === "model" ? candidate.model.inputShape : [];
@@ -75,6 +77,10 @@ export function imagesFor(
   const tensor = seededImages(seed, count ?? 2, chosen.height, chosen.width);
   const pixels = candidate.kind === "model" && candidate.model.preprocess !== undefined;
   return { images: pixels ? photographed(tensor) : tensor, source: `seed:${seed}` };
+}
+
+function expectFew({ shape: [batch = 0, , height = 0, width = 0] }: Tensor<"float32">): void {
+  expectAffordable(batch, height, width);
 }
 
 function surplusChoice(found: string, source: string): InputError {

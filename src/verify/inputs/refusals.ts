@@ -55,6 +55,11 @@ export function expectAffordable(batch: number, height: number, width: number): 
   });
 }
 
+/** How many images of a size may be in a run; one at least. */
+export function affordableBatch(height: number, width: number): number {
+  return Math.max(1, Math.floor(MAX_RUN_PIXELS / (height * width)));
+}
+
 /** Bytes that do not decode. */
 export function broken(subject: string, found: string, cause?: unknown): InputError {
   return new InputError(
