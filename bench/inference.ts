@@ -77,7 +77,7 @@ interface Loaded {
 }
 
 async function load(bytes: Uint8Array): Promise<Loaded> {
-  const { InferenceSession, Tensor } = await loadOnnxruntime();
+  const { InferenceSession, Tensor } = (await loadOnnxruntime()) as typeof import("onnxruntime-node");
   const session: InferenceSession = await InferenceSession.create(bytes, {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,

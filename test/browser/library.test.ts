@@ -1,10 +1,13 @@
 import { gzipSync } from "node:zlib";
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { encodeOnnx, encodeOnnxFiles } from "../../src/convert/formats/onnx/encode.js";
 import { readFixture } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { buildForBrowsers, bundle } from "../support/bundle.js";
 import { blocks, text } from "../support/markdown.js";
+import { openFixture, SMALL } from "../support/osnet.js";
 import { type Server, serve } from "../support/server.js";
 
 const absent = browserMissing();
@@ -13,8 +16,8 @@ const absent = browserMissing();
 const VERIFY = `
 import { openVerification, verify } from "osnet-convert";
 export async function hold(candidate, reference) {
-  const { passed, layers, gates } = await verify(await openVerification(candidate, reference));
-  return { passed, layers: layers.length, gates: gates.length };
+  const { passed, layers, gates, backend } = await verify(await openVerification(candidate, reference));
+  return { passed, layers: layers.length, gates: gates.length, backend };
 }`;
 
 /** Where the server has tfjs's WebAssembly. */
@@ -37,6 +40,10 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
       server.files.set(path, content);
     for (const name of ["osnet_x0_25.pth", "osnet_x0_25.64x32.npz"])
       server.files.set(name, readFixture(name));
+    const { graph, stateDict } = openFixture();
+    const model = lowerToOnnx(graph, stateDict, { size: SMALL });
+    const beside = encodeOnnxFiles(model, "m.data");
+    server.files.set("m.onnx", encodeOnnx(model)).set("beside.onnx", beside.bytes).set("m.data", beside.data);
     server.files.set(
       "index.html",
       `<!doctype html><link rel="icon" href="data:,">
@@ -59,6 +66,12 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
         };
         window.hold = async (...names) =>
           library.hold(...await Promise.all(names.map(async (name) => ({ name, bytes: await bytesOf(name) }))));
+        window.holdWith = async (beside, candidate, reference) => {
+          const data = await bytesOf(beside);
+          const sidecar = (name) => (name === beside ? data : undefined);
+          const [model, checkpoint] = await Promise.all([candidate, reference].map(bytesOf));
+          return library.hold({ name: candidate, bytes: model, sidecar }, { name: reference, bytes: checkpoint });
+        };
       </script>`,
     );
     browser = await openBrowser();
@@ -136,6 +149,16 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
 
   it("holds a checkpoint against PyTorch's activations", async () => {
     const held = await page.evaluate(`hold("osnet_x0_25.pth", "osnet_x0_25.64x32.npz")`);
-    expect(held).toEqual({ passed: true, layers: 445, gates: 24 });
+    expect(held).toEqual({ passed: true, layers: 445, gates: 24, backend: "reference" });
+  });
+
+  it("holds an ONNX file against its checkpoint, in onnxruntime's WebAssembly", async () => {
+    const held = await page.evaluate(`hold("m.onnx", "osnet_x0_25.pth")`);
+    expect(held).toEqual({ passed: true, layers: 378, gates: 24, backend: "onnxruntime-web" });
+  });
+
+  it("holds one whose weights lie beside it", async () => {
+    const held = await page.evaluate(`holdWith("m.data", "beside.onnx", "osnet_x0_25.pth")`);
+    expect(held).toEqual({ passed: true, layers: 378, gates: 24, backend: "onnxruntime-web" });
   });
 });

@@ -22,6 +22,7 @@ const COMMANDS: readonly (readonly [args: string, written: readonly string[]])[]
   ["osnet-convert onnx2tfjs a.onnx -o a.tfjs --size 64x32", ["a.tfjs"]],
   ["osnet-convert inspect a.onnx", []],
   [`osnet-verify a.onnx --reference ${CHECKPOINT} --size 64x32 --report r.html`, ["r.html"]],
+  [`osnet-verify a.onnx --reference ${CHECKPOINT} --size 64x32 --backend onnxruntime-web`, []],
   [`osnet-verify a.tfjs --reference ${CHECKPOINT} --size 64x32`, []],
   ["osnet-verify suite s.yaml --report-dir one", ["one"]],
   ["osnet-verify merge one --report-dir two", ["two"]],

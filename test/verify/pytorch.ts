@@ -92,6 +92,32 @@ export function perModule(distance: ReadonlyMap<string, number>): (name: string)
   return (name) => largest.get(moduleOf(name)) ?? 0;
 }
 
+/**
+ * Holds a candidate against PyTorch as a whole: the geometric mean, over all tensors that PyTorch recorded but for what the candidate
+ * folds, of how many times as far from PyTorch in float64 as PyTorch's own float32 it is. A runtime that sums one product after the
+ * other, as WebAssembly's and graphics cards' do, may be farther in single tensors: each is held to its own bound elsewhere.
+ *
+ * @returns that mean
+ */
+export async function expectNearPyTorchOnAverage(
+  { backend, folded }: Pick<Candidate, "backend" | "folded">,
+  { float64, float32 }: RecordedFamily,
+): Promise<number> {
+  const pytorch = perModule(await distances(float64, float32.backend));
+  const ours = await distances(float64, backend);
+  const expected = float64.backend.layers.filter((name) => !folded.has(name));
+  expect([...ours.keys()].sort()).toEqual([...expected].sort());
+  const logs = [...ours].map(([name, distance]) =>
+    Math.log(Math.max(distance, FLOAT32_UNIT) / Math.max(pytorch(name), FLOAT32_UNIT)),
+  );
+  const mean = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+  expect(mean).toBeLessThanOrEqual(PYTORCH_FACTOR);
+  return mean;
+}
+
+/** What rounding a value once may put it off by: less than that is no distance. */
+const FLOAT32_UNIT = 2 ** -24;
+
 /** A layer's recorded value. */
 export async function lastOf({ backend, images }: Recording, layer: string): Promise<RealTensor> {
   for await (const { name, tensor } of backend.run(images)) if (name === layer) return tensor;

@@ -3,6 +3,7 @@ import type { ModelOptions } from "../../convert/export/options.js";
 import type { OutputSelection } from "../../convert/export/results.js";
 import { formatCosine } from "../../core/text.js";
 import type { RuntimeName } from "../../verify/backends/backend.js";
+import { usualRuntimes } from "../../verify/backends/registry.js";
 import type { ParityReport, Tolerance } from "../../verify/report.js";
 import { type Io, progress } from "../terminal.js";
 import type { Sink, Verdict } from "./sink.js";
@@ -61,6 +62,12 @@ export function paritySink(
   };
 }
 
+/** Which runtime ran the model, where it is not the usual one. */
+function runBy({ backend, candidate: { format } }: ParityReport): string {
+  const [usual] = format === "onnx" || format === "tfjs" ? usualRuntimes(format) : [backend];
+  return backend === usual ? "" : `; run in ${backend}, as ${usual} is not installed`;
+}
+
 function parityVerdict(report: ParityReport): Verdict {
   const { layers, gates, quantization } = report;
   return {
@@ -72,7 +79,7 @@ function parityVerdict(report: ParityReport): Verdict {
       if (report.tolerance.rule === "derived-bounds") {
         const drift = report.output?.relMax?.toExponential(1);
         const embedding = drift ? `; the embedding is within ${drift} of max of the float64 reference's` : "";
-        return `${all}, each recomputed in float64${stored}, match to within rounding${embedding}`;
+        return `${all}, each recomputed in float64${stored}, match to within rounding${embedding}${runBy(report)}`;
       }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
       const share = ((worst.margin ?? 0) * 100).toPrecision(2);

@@ -1,6 +1,5 @@
 /** What stands in for node-packages.ts in a browser: the same functions, of which those for Node alone refuse. */
 
-import type * as Onnxruntime from "onnxruntime-web";
 import { InputError } from "../../core/errors.js";
 import type { JpegCodec } from "./node-packages.js";
 
@@ -28,20 +27,26 @@ export async function loadOnnxruntime(): Promise<never> {
  * Loads onnxruntime's WebAssembly. Its `.wasm` file is found beside its module, where bundlers put it, or where the page's own
  * `env.wasm.wasmPaths` of `onnxruntime-web/wasm` says.
  */
-export async function loadOnnxruntimeWeb(): Promise<typeof Onnxruntime> {
+export async function loadOnnxruntimeWeb(): Promise<unknown> {
   return prepared(await import("onnxruntime-web/wasm"));
 }
 
 /** Loads onnxruntime's WebGPU; its `.wasm` file as above, set by `onnxruntime-web/webgpu`. */
-export async function loadOnnxruntimeWebgpu(): Promise<typeof Onnxruntime> {
+export async function loadOnnxruntimeWebgpu(): Promise<unknown> {
   return prepared(await import("onnxruntime-web/webgpu"));
 }
 
 /** One thread unless the page has set a number: more need headers that isolate it from other origins. */
-function prepared(onnxruntime: typeof Onnxruntime): typeof Onnxruntime {
+function prepared<T extends { readonly env: Environment }>(onnxruntime: T): T {
   onnxruntime.env.wasm.numThreads ??= 1;
   onnxruntime.env.logLevel = "error";
   return onnxruntime;
+}
+
+/** What is set of onnxruntime's environment. Its own types need the DOM's, which not every user of this package compiles with. */
+interface Environment {
+  readonly wasm: { numThreads?: number };
+  logLevel?: "verbose" | "info" | "warning" | "error" | "fatal";
 }
 
 /** @throws InputError (`unsupported`): tfjs-node is for Node */

@@ -4,7 +4,6 @@
  */
 
 import { createRequire } from "node:module";
-import type * as Onnxruntime from "onnxruntime-web";
 import { InputError } from "../../core/errors.js";
 
 /** Where this runs. */
@@ -31,7 +30,7 @@ export function isInstalled(name: string): boolean {
  * @throws InputError (`argument`) in a worker thread of a process that does not have the variable, and where the package,
  * an optional dependency, is not installed
  */
-export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
+export async function loadOnnxruntime(): Promise<unknown> {
   const { isMainThread } = await import("node:worker_threads");
   if (!isMainThread && process.env.ORT_DISABLE_TELEMETRY !== "1")
     throw new InputError({
@@ -63,7 +62,7 @@ export async function loadOnnxruntime(): Promise<typeof Onnxruntime> {
 }
 
 /** Loads onnxruntime's WebAssembly, which reads its file from the package. It has no telemetry. */
-export async function loadOnnxruntimeWeb(): Promise<typeof Onnxruntime> {
+export async function loadOnnxruntimeWeb(): Promise<unknown> {
   const { default: onnxruntime } = await import("onnxruntime-web");
   // Threads would be workers, which keep a process alive.
   onnxruntime.env.wasm.numThreads ??= 1;

@@ -1,4 +1,3 @@
-import type * as Onnxruntime from "onnxruntime-web";
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
 import { type Bytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
@@ -31,7 +30,7 @@ export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
   return external !== undefined || (whole !== undefined && whole !== bytes);
 }
 
-/** What is used of onnxruntime's JavaScript API, here or in a page. */
+/** What is used of onnxruntime's JavaScript API, here or in a page. Its own types need the DOM's, which not every user compiles with. */
 export interface OnnxruntimeModule {
   readonly Tensor: new (
     type: "float16" | "float32" | "float64" | "uint8" | "int8" | "int32",
@@ -44,12 +43,20 @@ export interface OnnxruntimeModule {
   readonly facts?: () => RuntimeFacts | undefined;
 }
 
-export type OnnxruntimeTensor = Pick<Onnxruntime.Tensor, "type" | "dims" | "data">;
+/** A value, of any type that ONNX has. */
+export interface OnnxruntimeTensor {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly data: ArrayLike<unknown> & { readonly byteLength?: number };
+}
 
-export type OnnxruntimeOptions = Pick<
-  Onnxruntime.InferenceSession.SessionOptions,
-  "executionProviders" | "externalData" | "graphOptimizationLevel" | "logSeverityLevel"
->;
+/** How a session is made. */
+export interface OnnxruntimeOptions {
+  readonly executionProviders?: readonly string[];
+  readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
+  readonly graphOptimizationLevel: "all" | "disabled";
+  readonly logSeverityLevel: 4;
+}
 
 export interface OnnxruntimeSession {
   run(

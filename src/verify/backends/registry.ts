@@ -130,9 +130,14 @@ export function engineOf(name: RuntimeName): Engine {
   return BACKENDS[name];
 }
 
-/** What can run models of a format here, the default first: the first that is installed. */
+/** What can run models of a format here, the usual one first, whether or not it is installed. */
+export function usualRuntimes(format: ModelFormat): readonly RuntimeName[] {
+  return RUNTIMES.filter((name) => engineOf(name).runs === format);
+}
+
+/** The same with the default first: the first that is installed. */
 export function runtimesFor(format: ModelFormat): readonly RuntimeName[] {
-  const all = RUNTIMES.filter((name) => engineOf(name).runs === format);
+  const all = usualRuntimes(format);
   const chosen = all.find((name) => isInstalled(engineOf(name).package)) ?? all[0];
   return [...(chosen ? [chosen] : []), ...all.filter((name) => name !== chosen)];
 }
