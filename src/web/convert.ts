@@ -111,13 +111,22 @@ export async function convert(
   };
 }
 
-type Source = LiftedSource & { readonly outputs?: FileOutputs };
+/** A file that was read to be converted. */
+export interface Source extends LiftedSource {
+  /** What a model's file gives its users. */
+  readonly outputs?: FileOutputs;
+}
 
-/** Readers of models, twice as large as those of checkpoints, are loaded for a model. */
-async function openSource(file: NamedBytes, options: SourceOptions): Promise<Source> {
+/**
+ * Reads a file to convert: weights as they are, or those lifted out of a model, with the network that they are of.
+ *
+ * @throws InputError if the file cannot be used
+ */
+export async function openSource(file: NamedBytes, options: SourceOptions = {}): Promise<Source> {
   const { name, bytes, shards = new Map(), sidecar } = file;
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);
+  // Readers of models, nearly as large as the rest together, are loaded for a model.
   if (format === "onnx") {
     const { openOnnxCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
     const lift = { subject: name, ...arch, ...(sidecar ? { sidecar } : {}) };

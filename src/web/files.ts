@@ -1,6 +1,8 @@
+import { openNpz } from "../convert/formats/npz.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
+import { isWeightsArchive } from "../convert/import/decode-weights.js";
 import { headOf, toBytes } from "../core/bytes.js";
 import type { NamedBytes } from "../verify/open-file.js";
 import { BlobSource, canReadRanges, readWhole } from "./blob-source.js";
@@ -102,4 +104,9 @@ function readBeside(
   const bytes = headOf(source, source.length);
   files.set(path, bytes);
   return bytes;
+}
+
+/** Whether a file is a recording of activations: a reference to hold a model against, which is not converted. */
+export function isRecording({ name, bytes }: NamedBytes): boolean {
+  return sniffFormat(bytes) === "npz" && !isWeightsArchive(openNpz(bytes, name).names);
 }

@@ -4,9 +4,18 @@
  * ranges.
  */
 export { expand } from "../arch/expand.js";
-export { multiplyAdds, outputShapes } from "../arch/shapes.js";
+export type { LayerGraph, LayerNode } from "../arch/graph.js";
+export { describeNetwork } from "../arch/nearest.js";
 export type { BlockSpec, OsnetSpec, StageSpec } from "../arch/spec.js";
-export type { FileFormat, WeightsFormat } from "../convert/formats/registry.js";
+export {
+  type FileFormat,
+  FORMATS,
+  isModelFormat,
+  MODEL_FORMATS,
+  type ModelFormat,
+  WEIGHTS_FORMATS,
+  type WeightsFormat,
+} from "../convert/formats/registry.js";
 export { sniffFormat } from "../convert/formats/sniff.js";
 export type {
   AnomalousTensor,
@@ -16,11 +25,16 @@ export type {
   TfjsInspection,
 } from "../convert/inspect/index.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
-export type { Embedder, EmbedderOptions } from "../verify/embedder.js";
-export { openEmbedder } from "../verify/embedder.js";
+export type { RealTensor, Tensor } from "../core/tensor.js";
+export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/embedder.js";
+export { faultName } from "../verify/faults.js";
+export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
 export type { NamedBytes } from "../verify/open-file.js";
+export { evaluate } from "../verify/reference/index.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
+export { formatMargin, worstLayer } from "../verify/reports/facts.js";
+export { marginClass } from "../verify/reports/html/margin-class.js";
 export { renderHtml } from "../verify/reports/html/report.js";
 export { BlobSource, canReadRanges } from "./blob-source.js";
 export {
@@ -29,11 +43,13 @@ export {
   compareWritten,
   convert,
   inspect,
+  openSource,
   resultName,
+  type Source,
   type SourceOptions,
   type Target,
 } from "./convert.js";
-export { type ChosenFile, type ChosenModel, groupFiles, openChosen } from "./files.js";
+export { type ChosenFile, type ChosenModel, groupFiles, isRecording, openChosen } from "./files.js";
 export {
   type ConversionOptions,
   type Verified,

@@ -1,0 +1,325 @@
+import { type ChosenFile, groupFiles, resultName } from "../src/web/index.js";
+import type { Progress } from "./client.js";
+import { prepareWorker, Refusal, work } from "./client.js";
+import { convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";
+import { el, replace } from "./dom.js";
+import { chooser, filesOf } from "./drop.js";
+import { type FileActions, fileCard } from "./file-card.js";
+import { OUTCOME_HEADING, outcomeView, releaseDownloads } from "./outcome.js";
+import { picturesPanel } from "./pictures-panel.js";
+import { DEFAULTS, type Item, type Outcome, pairOf, type State, sourceOf, wordsOf } from "./state.js";
+import { LANGUAGES, type Language, preferredLanguage } from "./words.js";
+
+const state: State = {
+  language: preferredLanguage(navigator.languages),
+  theme: "auto",
+  items: [],
+  choices: { ...DEFAULTS },
+  source: undefined,
+  candidate: undefined,
+  reference: undefined,
+  running: undefined,
+  outcome: undefined,
+  isEmptyDrop: false,
+  pictures: [],
+  seen: undefined,
+};
+
+const byId = (id: string): HTMLElement => {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no #${id}`);
+  return element;
+};
+
+/** Draws everything anew: a page of a few hundred elements, and what has the focus keeps it. */
+function draw(): void {
+  const words = wordsOf(state);
+  document.documentElement.lang = state.language;
+  document.documentElement.dataset.theme = state.theme;
+  document.title = words.title;
+  const isOptionsOpen = document.querySelector<HTMLDetailsElement>("#options")?.open ?? false;
+  replace(byId("top"), ...topBar());
+  replace(
+    byId("main"),
+    ...(state.items.length === 0
+      ? [el("h1", {}, words.headline), el("p", { class: "lead" }, words.lead)]
+      : [el("h1", { class: "sr" }, words.headline)]),
+    !isSecureContext && el("p", { class: "problem", role: "alert" }, words.insecure),
+    state.running && progressCard(),
+    state.outcome && outcomeView(state.outcome, state),
+    el(
+      "div",
+      { class: state.items.length === 0 ? "" : "columns" },
+      el(
+        "div",
+        { class: "side" },
+        pairPanel(state, panelActions),
+        convertPanel(state, panelActions),
+        chooser(state, add),
+        state.isEmptyDrop && el("p", { class: "problem", role: "alert" }, words.nothingFound),
+      ),
+      el(
+        "div",
+        {},
+        ...state.items.map((item) => fileCard(item, state, fileActions)),
+        picturesPanel(state, { choose: choosePictures, run: runPictures }),
+      ),
+    ),
+  );
+  const options = document.querySelector<HTMLDetailsElement>("#options");
+  if (options) options.open = isOptionsOpen;
+  replace(byId("bottom"), el("h2", {}, words.privacy), el("p", {}, words.privacyText));
+}
+
+function topBar(): HTMLElement[] {
+  const words = wordsOf(state);
+  return [
+    el("span", { class: "mark" }, words.title),
+    el("span", { class: "local" }, words.local),
+    el(
+      "label",
+      { class: "switch" },
+      el("span", { class: "sr" }, words.language),
+      el(
+        "select",
+        {
+          id: "language",
+          on: {
+            change: (event) => {
+              state.language = (event.target as HTMLSelectElement).value as Language;
+              draw();
+            },
+          },
+        },
+        ...Object.entries(LANGUAGES).map(([name, { languageName }]) =>
+          el("option", { value: name, lang: name, selected: name === state.language }, languageName),
+        ),
+      ),
+    ),
+    el(
+      "label",
+      { class: "switch" },
+      el("span", { class: "sr" }, words.theme),
+      el(
+        "select",
+        {
+          id: "theme",
+          on: {
+            change: (event) => {
+              state.theme = (event.target as HTMLSelectElement).value as State["theme"];
+              draw();
+            },
+          },
+        },
+        ...(["auto", "light", "dark"] as const).map((theme) =>
+          el("option", { value: theme, selected: theme === state.theme }, words.themes[theme]),
+        ),
+      ),
+    ),
+  ];
+}
+
+/** Says something to those who do not see it happen. */
+function announce(text: string): void {
+  byId("live").textContent = text;
+}
+
+let nextId = 1;
+
+async function add(files: readonly ChosenFile[]): Promise<void> {
+  const models = groupFiles(files);
+  state.isEmptyDrop = models.length === 0;
+  const items = models.map((model): Item => ({ id: nextId++, model, given: {} }));
+  state.items = [...state.items, ...items];
+  draw();
+  await Promise.all(items.map(read));
+}
+
+/** Looks at a file; what it is appears at once, whatever else is going on. */
+async function read(item: Item): Promise<void> {
+  const words = wordsOf(state);
+  announce(words.reading(item.model.name));
+  const { summary: _, problem: __, ...bare } = item;
+  try {
+    const summary = await work<"inspect">({ kind: "inspect", model: item.model, options: item.given });
+    update({ ...bare, summary });
+    announce(`${item.model.name}: ${summary.network?.name ?? words.unknownNetwork}`);
+  } catch (error) {
+    const problem = error as Error;
+    update({ ...bare, problem });
+    announce(problem.message);
+  }
+}
+
+function update(item: Item): void {
+  state.items = state.items.map((other) => (other.id === item.id ? item : other));
+  draw();
+}
+
+const fileActions: FileActions = {
+  remove(item) {
+    state.items = state.items.filter(({ id }) => id !== item.id);
+    if (state.items.length === 0) setOutcome(undefined);
+    draw();
+    byId("choose").focus();
+  },
+  again(item, given) {
+    const { problem: _, ...bare } = item;
+    const next = { ...bare, given };
+    update(next);
+    void read(next);
+  },
+};
+
+function setOutcome(outcome: Outcome | undefined): void {
+  releaseDownloads();
+  state.outcome = outcome;
+}
+
+/** Runs a job with its progress shown and a way to end it; what it came to takes the place of what was there. */
+async function run(
+  title: string,
+  job: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<Outcome>,
+): Promise<void> {
+  if (state.running) return;
+  const controller = new AbortController();
+  state.running = { title, controller, progress: { step: "open" } };
+  setOutcome(undefined);
+  draw();
+  byId("cancel").focus();
+  byId("running").scrollIntoView({ block: "nearest" });
+  try {
+    setOutcome(await job(controller.signal, showProgress));
+  } catch (error) {
+    const problem = error as Error;
+    if (problem.name === "AbortError") setOutcome({ kind: "cancelled" });
+    else if (problem instanceof Refusal) setOutcome({ kind: "refused", problem });
+    else setOutcome({ kind: "crashed", problem });
+  }
+  state.running = undefined;
+  draw();
+  const heading = byId(OUTCOME_HEADING);
+  heading.focus({ preventScroll: true });
+  heading.scrollIntoView({ block: "center" });
+  announce(heading.textContent ?? "");
+}
+
+function progressCard(): HTMLElement {
+  const words = wordsOf(state);
+  const running = state.running;
+  return el(
+    "section",
+    { class: "card running", id: "running", "aria-labelledby": "running-h" },
+    el("h2", { id: "running-h" }, running?.title ?? ""),
+    el("p", { id: "step" }, ""),
+    el("progress", { id: "bar", "aria-labelledby": "step" }),
+    el(
+      "p",
+      { class: "actions" },
+      el(
+        "button",
+        { type: "button", id: "cancel", class: "plain", on: { click: () => running?.controller.abort() } },
+        words.cancel,
+      ),
+    ),
+  );
+}
+
+/** Only the bar and its text change, many times a second. */
+function showProgress(progress: Progress): void {
+  if (!state.running) return;
+  const words = wordsOf(state);
+  const before = state.running.progress.step;
+  state.running = { ...state.running, progress };
+  const { step, done, total } = progress;
+  const counted = done === undefined || total === undefined ? "" : `: ${words.layersDone(done, total)}`;
+  byId("step").textContent = words.steps[step] + counted;
+  if (step !== before) announce(words.steps[step]);
+  const bar = byId("bar") as HTMLProgressElement;
+  if (done === undefined || total === undefined) bar.removeAttribute("value");
+  else {
+    bar.max = total;
+    bar.value = done;
+  }
+}
+
+const panelActions: PanelActions = {
+  change({ choices, ...chosen }, redraw = false) {
+    Object.assign(state, chosen);
+    Object.assign(state.choices, choices);
+    if (redraw) draw();
+  },
+  convert() {
+    const source = sourceOf(state);
+    if (!source) return;
+    const { id, model, given } = source;
+    const name = resultName(model.name, state.choices.format);
+    const target = targetOf(state.choices);
+    const options = { ...given, dropExtra: state.choices.dropExtra };
+    void run(`${model.name} → ${name}`, async (signal, onProgress) => ({
+      kind: "converted",
+      source: id,
+      result: await work<"convert">({ kind: "convert", model, name, target, options }, onProgress, signal),
+    }));
+  },
+  verify() {
+    const pair = pairOf(state);
+    if (!pair) return;
+    const { candidate, reference } = pair;
+    void run(`${candidate.model.name} ↔ ${reference.model.name}`, async (signal, onProgress) => ({
+      kind: "verified",
+      verdict: await work<"verify">(
+        { kind: "verify", candidate: candidate.model, reference: reference.model, options: reference.given },
+        onProgress,
+        signal,
+      ),
+    }));
+  },
+};
+
+function choosePictures(files: readonly File[]): void {
+  state.pictures = files.slice(0, 2);
+  state.seen = undefined;
+  draw();
+}
+
+async function runPictures(): Promise<void> {
+  const source = sourceOf(state);
+  if (!source || state.running) return;
+  const { outcome } = state;
+  const isOwn =
+    outcome?.kind === "converted" &&
+    outcome.source === source.id &&
+    outcome.result.verdict &&
+    outcome.result.passed;
+  const pictures = state.pictures.map((file) => ({ name: file.name, blob: file }));
+  byId("pictures-run").setAttribute("disabled", "");
+  try {
+    state.seen = await work<"pictures">({
+      kind: "pictures",
+      model: source.model,
+      options: source.given,
+      converted: isOwn ? outcome.result.files : undefined,
+      pictures,
+    });
+  } catch (error) {
+    state.seen = error as Error;
+  }
+  draw();
+}
+
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) document.body.classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  if (event.dataTransfer) void filesOf(event.dataTransfer).then(add);
+});
+
+draw();
+prepareWorker();

@@ -1,0 +1,135 @@
+import { el } from "./dom.js";
+import { problemView } from "./outcome.js";
+import type { GateMap, Pictures } from "./protocol.js";
+import { type State, sourceOf, wordsOf } from "./state.js";
+import type { Words } from "./words.js";
+
+export interface PictureActions {
+  choose(files: readonly File[]): void;
+  run(): void;
+}
+
+/** The user's own pictures: embeddings, their cosines, and what the gates make of each. */
+export function picturesPanel(state: State, actions: PictureActions): HTMLElement | undefined {
+  const words = wordsOf(state);
+  if (!sourceOf(state)) return undefined;
+  const { pictures, seen } = state;
+  const input = el("input", {
+    type: "file",
+    id: "pictures",
+    hidden: true,
+    multiple: true,
+    accept: ".jpg,.jpeg,.png",
+    on: { change: (event) => actions.choose([...((event.target as HTMLInputElement).files ?? [])]) },
+  });
+  return el(
+    "section",
+    { class: "card pictures", "aria-labelledby": "pictures-h" },
+    el("h2", { id: "pictures-h" }, words.pictures),
+    el("p", { class: "soft" }, words.picturesLead),
+    el(
+      "div",
+      { class: "shown" },
+      ...pictures.map((file, index) => shownPicture(file, words.picture(index + 1))),
+    ),
+    el(
+      "p",
+      { class: "actions" },
+      el(
+        "button",
+        { type: "button", id: "pictures-choose", class: "plain", on: { click: () => input.click() } },
+        words.choosePictures,
+      ),
+      pictures.length > 0 &&
+        el(
+          "button",
+          {
+            type: "button",
+            id: "pictures-run",
+            class: "primary",
+            disabled: state.running !== undefined,
+            on: { click: () => actions.run() },
+          },
+          words.picturesRun,
+        ),
+    ),
+    input,
+    seen && (seen instanceof Error ? problemView(seen, words) : seenView(seen, words)),
+  );
+}
+
+const addresses = new WeakMap<File, string>();
+
+function shownPicture(file: File, label: string): HTMLElement {
+  const src = addresses.get(file) ?? URL.createObjectURL(file);
+  addresses.set(file, src);
+  return el("figure", {}, el("img", { src, alt: label }), el("figcaption", {}, file.name));
+}
+
+function seenView({ pictures, between, backend }: Pictures, words: Words): HTMLElement {
+  const tile = (value: number, label: string): HTMLElement =>
+    el("div", {}, el("dt", {}, label), el("dd", {}, value.toFixed(6)));
+  return el(
+    "div",
+    { role: "status" },
+    el(
+      "dl",
+      { class: "tiles" },
+      ...(between ? [tile(between.original, `${words.samePerson}, ${words.byOriginal}`)] : []),
+      ...(between?.model == null
+        ? []
+        : [tile(between.model, `${words.samePerson}, ${words.byModel} (${backend})`)]),
+      ...pictures.flatMap(({ name, cosine }) =>
+        cosine === null ? [] : [tile(cosine, `${words.sameNetwork}: ${name}`)],
+      ),
+    ),
+    el("p", { class: "soft" }, words.gateMaps),
+    ...pictures.map(({ name, gates }) =>
+      el(
+        "div",
+        { class: "gates" },
+        el("h3", {}, name),
+        el("div", { class: "net" }, ...gates.map((gate) => gateFigure(gate, words))),
+      ),
+    ),
+  );
+}
+
+/** A gate's channels as pixels, a stream to a row: from the report's dark to its bright end. */
+function gateFigure({ block, streams }: GateMap, words: Words): HTMLElement {
+  const width = Math.max(1, ...streams.map(({ length }) => length));
+  const canvas = el("canvas", {
+    width,
+    height: streams.length,
+    role: "img",
+    "aria-label": `${block}: ${words.cells.gate}`,
+  });
+  const context = canvas.getContext("2d");
+  if (context) {
+    const image = context.createImageData(width, streams.length);
+    streams.forEach((channels, row) => {
+      channels.forEach((value, column) => {
+        image.data.set([...colourOf(value), 255], 4 * (row * width + column));
+      });
+    });
+    context.putImageData(image, 0, 0);
+  }
+  return el("figure", {}, el("figcaption", { class: "name" }, block), canvas);
+}
+
+/** Dark to light, as in the report. */
+const RAMP = [
+  [38, 26, 74],
+  [49, 76, 124],
+  [36, 122, 134],
+  [62, 166, 121],
+  [160, 200, 80],
+  [250, 226, 90],
+] as const;
+
+function colourOf(value: number): readonly number[] {
+  const at = Math.min(1, Math.max(0, value)) * (RAMP.length - 1);
+  const lower = Math.min(Math.floor(at), RAMP.length - 2);
+  const [from, to] = [RAMP[lower] ?? RAMP[0], RAMP[lower + 1] ?? RAMP[0]];
+  return from.map((channel, index) => Math.round(channel + ((to[index] ?? 0) - channel) * (at - lower)));
+}

@@ -1,0 +1,17 @@
+import wasm from "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm?url";
+import simd from "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm?url";
+import type { FileFormat } from "../src/web/index.js";
+
+/** Tells the runtimes of these formats where their files are, which are the page's own. */
+export async function prepareRuntimes(formats: readonly FileFormat[]): Promise<void> {
+  if (!formats.includes("tfjs")) return;
+  const { env } = await import("@tensorflow/tfjs-core");
+  const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
+  // Its threads are made of code in texts, which the policy forbids; their file is asked for all the same.
+  env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);
+  setWasmPaths({
+    "tfjs-backend-wasm.wasm": wasm,
+    "tfjs-backend-wasm-simd.wasm": simd,
+    "tfjs-backend-wasm-threaded-simd.wasm": simd,
+  });
+}
