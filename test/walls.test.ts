@@ -112,6 +112,18 @@ it("rooms import only rooms below them, so that there is no circle of folders", 
   expect(bad.sort()).toEqual([...KNOWN].sort());
 });
 
+it("the page is made of the package's entry for browsers, and of nothing behind it", () => {
+  const folder = posix.join(SRC, "../web");
+  const imports = readdirSync(folder)
+    .filter((name) => name.endsWith(".ts") && name !== "vite.config.ts")
+    .flatMap((name) => [...readFileSync(posix.join(folder, name), "utf8").matchAll(IMPORT)])
+    .map(([, path = ""]) => path);
+  const outside = imports.filter((path) => !/^\.\/[a-z-]+(\.js|\.ts\?worker&url)$/.test(path));
+  const packages = outside.filter((path) => path !== "osnet-convert/web" && path !== "fflate");
+  // Runtimes, and where their files are.
+  expect(packages.filter((path) => !path.startsWith("@tensorflow/tfjs-"))).toEqual([]);
+});
+
 it("no file is imported by what it imports", () => {
   const done = new Set<string>();
   const visit = (file: string, path: readonly string[]): void => {

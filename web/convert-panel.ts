@@ -1,4 +1,4 @@
-import { isModelFormat, MODEL_FORMATS, type Target, WEIGHTS_FORMATS } from "../src/web/index.js";
+import { isModelFormat, MODEL_FORMATS, type Target, WEIGHTS_FORMATS } from "osnet-convert/web";
 import { el } from "./dom.js";
 import { type Choices, convertible, pairOf, type State, sourceOf, wordsOf } from "./state.js";
 

@@ -1,4 +1,4 @@
-import type { ChosenFile } from "../src/web/index.js";
+import type { ChosenFile } from "osnet-convert/web";
 import { el } from "./dom.js";
 import { type State, wordsOf } from "./state.js";
 

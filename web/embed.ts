@@ -7,7 +7,7 @@ import {
   photoTensor,
   type RealTensor,
   sniffFormat,
-} from "../src/web/index.js";
+} from "osnet-convert/web";
 import type { GateMap, Job, Pictures, Step } from "./protocol.js";
 import { prepareRuntimes } from "./runtimes.js";
 

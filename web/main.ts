@@ -1,4 +1,4 @@
-import { type ChosenFile, groupFiles, resultName } from "../src/web/index.js";
+import { type ChosenFile, groupFiles, resultName } from "osnet-convert/web";
 import type { Progress } from "./client.js";
 import { prepareWorker, Refusal, work } from "./client.js";
 import { convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";

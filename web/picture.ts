@@ -1,4 +1,4 @@
-import { expand, type LayerNode, type OsnetSpec } from "../src/web/index.js";
+import { expand, type LayerNode, type OsnetSpec } from "osnet-convert/web";
 
 /** What a cell of the network's picture is; words.ts names each. */
 export type CellKind =

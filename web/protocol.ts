@@ -1,5 +1,5 @@
 /** What the window and its worker say to each other. Files travel as handles (`Blob`), never as copies. */
-import type { Anomaly, ChosenModel, ConvertOptions, Fault, Target } from "../src/web/index.js";
+import type { Anomaly, ChosenModel, ConvertOptions, Fault, Target } from "osnet-convert/web";
 import type { Group } from "./picture.js";
 
 /** Work for a worker. A worker does one job and no other, so that ending it gives all memory back. */

@@ -1,6 +1,6 @@
 import wasm from "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm?url";
 import simd from "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm?url";
-import type { FileFormat } from "../src/web/index.js";
+import type { FileFormat } from "osnet-convert/web";
 
 /** Tells the runtimes of these formats where their files are, which are the page's own. */
 export async function prepareRuntimes(formats: readonly FileFormat[]): Promise<void> {

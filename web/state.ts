@@ -1,4 +1,4 @@
-import type { ChosenModel, FileFormat } from "../src/web/index.js";
+import type { ChosenModel, FileFormat } from "osnet-convert/web";
 import type { Progress, Refusal } from "./client.js";
 import type { Converted, Pictures, Summary, Verdict } from "./protocol.js";
 import { LANGUAGES, type Language, type Words } from "./words.js";

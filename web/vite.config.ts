@@ -9,16 +9,6 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
   version: string;
 };
 
-/** For browsers, package.json puts one file in another's place; here the sources are bundled, to which it does not apply. */
-const browserPackages: Plugin = {
-  name: "browser-packages",
-  enforce: "pre",
-  resolveId(source, importer) {
-    if (!source.endsWith("/node-packages.js")) return null;
-    return this.resolve(source.replace("node-packages", "browser-packages"), importer);
-  },
-};
-
 /** The report's colours, so that page and report look alike; and the policy. */
 const shared: Plugin = {
   name: "shared",
@@ -30,9 +20,9 @@ const shared: Plugin = {
 const config: UserConfig = defineConfig({
   root,
   base: "./",
-  plugins: [browserPackages, shared],
+  plugins: [shared],
   define: { __VERSION__: JSON.stringify(version) },
-  worker: { format: "es", plugins: () => [browserPackages] },
+  worker: { format: "es" },
   build: {
     outDir: "../dist-web",
     emptyOutDir: true,

@@ -21,7 +21,7 @@ import {
   verifyConversion,
   verifyFiles,
   worstLayer,
-} from "../src/web/index.js";
+} from "osnet-convert/web";
 import { embedPictures } from "./embed.js";
 import { pictureOf } from "./picture.js";
 import type { Converted, Download, Job, Message, Results, Step, Summary, Verdict } from "./protocol.js";

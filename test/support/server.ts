@@ -10,6 +10,8 @@ export interface Server {
   readonly files: Map<string, Uint8Array | string>;
   /** What a page has put under a path. */
   readonly received: Map<string, Uint8Array>;
+  /** Paths that were asked for, in order. */
+  readonly requested: string[];
   close(): void;
 }
 
@@ -18,6 +20,8 @@ const PACKAGES = new URL("../../node_modules/", import.meta.url);
 const TYPES: Readonly<Record<string, string>> = {
   html: "text/html; charset=utf-8",
   js: "text/javascript",
+  mjs: "text/javascript",
+  css: "text/css",
   json: "application/json",
   wasm: "application/wasm",
   png: "image/png",
@@ -27,9 +31,11 @@ const TYPES: Readonly<Record<string, string>> = {
 export async function serve(): Promise<Server> {
   const files = new Map<string, Uint8Array | string>();
   const received = new Map<string, Uint8Array>();
+  const requested: string[] = [];
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://loopback");
     const path = pathname.slice(1);
+    requested.push(path);
     if (request.method === "PUT") {
       received.set(path, await bodyOf(request));
       response.writeHead(204).end();
@@ -46,6 +52,7 @@ export async function serve(): Promise<Server> {
     origin: `http://127.0.0.1:${port}`,
     files,
     received,
+    requested,
     close() {
       server.closeAllConnections();
       server.close();

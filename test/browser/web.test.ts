@@ -1,0 +1,271 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { unzipSync } from "fflate";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { run } from "../cli/command.js";
+import { FAMILIES, fixturePath, missing } from "../fixtures.js";
+import { browserMissing } from "../support/browser.js";
+import { createFolder, type Folder, temporaryFolder } from "../support/folder.js";
+import { text } from "../support/markdown.js";
+import { openFixture, SMALL, withTensor, withValues } from "../support/osnet.js";
+import { seriousFindings } from "../support/pages.js";
+import { serve } from "../support/server.js";
+import { type OpenedPage, startWebPage, type WebPage } from "../support/web-page.js";
+
+const absent = browserMissing();
+
+describe.skipIf(absent)(`the page ${absent || ""}`, () => {
+  let web: WebPage;
+  let folder: Folder;
+  beforeAll(async () => {
+    web = await startWebPage();
+    folder = await createFolder();
+  });
+  afterAll(async () => {
+    await web?.close();
+    await folder?.remove();
+  });
+
+  const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+
+  /** A model of the checkpoint, one of whose gates has another bias. */
+  async function wrongModel(): Promise<readonly string[]> {
+    const { graph, stateDict } = openFixture();
+    const wrong = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
+    const { json, shards } = encodeTfjs(lowerToTfjs(graph, wrong, { size: SMALL }));
+    const files = [["model.json", json] as const, ...shards];
+    return files.map(([name, bytes]) => {
+      writeFileSync(folder.at(name), bytes);
+      return folder.at(name);
+    });
+  }
+
+  it("is under 300 kB before a runtime is needed, and asks for nothing but its own files", async () => {
+    web.server.requested.length = 0;
+    const { page, choose, misdeeds } = await web.open();
+    await choose(CHECKPOINT);
+    expect(await page.$eval(".headline", (element) => element.textContent)).toBe("osnet_x0_25");
+    const loaded = [...new Set(web.server.requested)];
+    const sizes = loaded.map((path) => gzipSync(web.server.files.get(path) ?? "").length / 1000);
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    expect(total).toBeLessThan(300);
+    const [, said] = /needed, (\d+) kB compressed/.exec(text("docs/web.md")) ?? [];
+    expect(Math.abs(total / Number(said) - 1)).toBeLessThan(0.1);
+    const policy = await page.$eval("meta[http-equiv]", (meta) => meta.getAttribute("content") ?? "");
+    expect(text("docs/web.md")).toContain(policy);
+    expect(loaded.every((path) => web.server.files.has(path))).toBe(true);
+    expect(misdeeds).toEqual([]);
+    await page.close();
+  });
+
+  describe.each(FAMILIES)("%s", (family) => {
+    it.skipIf(missing(`${family}.pth`))(
+      "converts to the command line's bytes, in three actions",
+      async () => {
+        const { page, choose, press, type, download, misdeeds } = await web.open();
+        const out = await temporaryFolder({ "w.pth": readFileSync(fixturePath(`${family}.pth`) ?? "") });
+        await choose(out.at("w.pth"));
+        // One as it is by default; the others as fast as it goes.
+        const size = family === "osnet_x0_25" ? [] : ["--size", "64x32"];
+        if (size.length > 0) {
+          await type("#height", "64");
+          await type("#width", "32");
+        }
+        for (const format of ["tfjs", "safetensors"]) {
+          await page.click(`#to-${format}`);
+          expect(await press("#convert")).toMatch(/^PASS/);
+          const { bytes } = await download(".outcome .primary");
+          const { status } = await run(
+            "osnet-convert",
+            ["w.pth", "-o", `w.${format}`, "--no-verify", ...(format === "tfjs" ? size : [])],
+            {
+              cwd: out.path,
+            },
+          );
+          expect(status).toBe(0);
+          const files = format === "tfjs" ? unzipSync(bytes) : { [`w.${format}`]: bytes };
+          const names = Object.keys(files);
+          expect(names.length).toBe(format === "tfjs" ? 2 : 1);
+          for (const name of names)
+            expect(Buffer.compare(readFileSync(out.at(name)), files[name] ?? new Uint8Array()), name).toBe(0);
+        }
+        expect(misdeeds).toEqual([]);
+        await page.close();
+      },
+    );
+  });
+
+  it("shows the fault of a model at its layer, and gives the command line's report", async () => {
+    const { page, choose, press, download, misdeeds } = await web.open();
+    await choose(CHECKPOINT, ...(await wrongModel()));
+    expect(await press("#verify")).toBe("FAIL 1 fault, at conv3.0.gate[1–4].fc2");
+    const faulty = await page.$$eval(".outcome .c.mf title", (titles) =>
+      titles.map((title) => title.textContent ?? ""),
+    );
+    expect(faulty.length).toBeGreaterThan(0);
+    for (const title of faulty) expect(title).toMatch(/^conv3\.0\.gate\[\d\]: gate/);
+    const { name, bytes } = await download(".outcome a.plain");
+    expect(name).toBe("model.json.html");
+    expect(Buffer.from(bytes).toString()).toMatch(/^<!doctype html>.*conv3\.0\.gate/s);
+    expect(misdeeds).toEqual([]);
+    await page.close();
+  });
+
+  it("says what the library says of a file that it refuses", async () => {
+    const { page, choose } = await web.open({ language: "ko" });
+    const hostile = Buffer.from(
+      "80027d710028580100000061636e740a73797374656d0a580200000069648552752e",
+      "hex",
+    );
+    writeFileSync(folder.at("hostile.pth"), hostile);
+    let sentence = "";
+    try {
+      openCheckpoint(hostile, { subject: "hostile.pth" });
+    } catch (error) {
+      sentence = (error as Error).message;
+    }
+    expect(sentence).toMatch(/^hostile\.pth: found /);
+    await choose(folder.at("hostile.pth"));
+    expect(
+      await page.$eval(".problem p", (element) => [element.textContent, element.getAttribute("lang")]),
+    ).toEqual([sentence, "en"]);
+    await page.close();
+  });
+
+  it("refuses what a form should not have, by the library's sentence", async () => {
+    const { page, choose, press, type } = await web.open();
+    await choose(CHECKPOINT);
+    await type("#height", "0");
+    expect(await press("#convert")).toBe("This file cannot be used");
+    expect(await page.$eval(".outcome .problem", (element) => element.textContent)).toBe(
+      "image height: found 0, expected a positive whole number; correct the value.",
+    );
+    await page.close();
+  });
+
+  it("ends a run at once when it is cancelled, and goes on to the next; by the keyboard alone", async () => {
+    const { page, choose, misdeeds } = await web.open();
+    await choose(CHECKPOINT);
+    await page.focus("#to-onnx");
+    await page.keyboard.press("ArrowDown");
+    await page.waitForSelector("#to-tfjs:checked");
+    await page.focus("#convert");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#bar[value]", { timeout: 120_000 });
+    // The way out is where the focus is.
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".outcome");
+    expect(await page.$eval(".outcome h2", (heading) => heading.textContent)).toBe(
+      "Cancelled. Nothing was kept.",
+    );
+    expect(await page.$(".outcome .primary")).toBeNull();
+    await page.focus("#convert");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".pill.pass", { timeout: 120_000 });
+    expect(await page.evaluate("document.activeElement.textContent")).toMatch(/^PASS/);
+    expect(await page.$eval("#live", (region) => region.textContent)).toMatch(/^PASS/);
+    expect(misdeeds).toEqual([]);
+    await page.close();
+  });
+
+  describe.each(["en", "ko"] as const)("%s", (language) => {
+    it.each(["light", "dark"] as const)(
+      "has no serious findings of axe in %s, and no scrolling sideways at 390 px",
+      async (theme) => {
+        const opened = await web.open({ language, theme, width: 390 });
+        const { page, choose, press } = opened;
+        await expectAccessible(opened);
+        await choose(CHECKPOINT, ...(await wrongModel()));
+        await page.click("#options summary");
+        await expectAccessible(opened);
+        await press("#verify");
+        await expectAccessible(opened);
+        await page.setViewport({ width: 1280, height: 900 });
+        await expectAccessible(opened);
+        await page.close();
+      },
+    );
+  });
+
+  async function expectAccessible({ page }: OpenedPage): Promise<void> {
+    expect(await seriousFindings(page)).toEqual([]);
+    const overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    expect(await page.evaluate(overflow)).toBe(0);
+  }
+
+  it("cannot send anything anywhere, neither from the page nor from its worker", async () => {
+    const other = await serve();
+    try {
+      const { page, choose } = await web.open();
+      await choose(CHECKPOINT);
+      const attempts = `
+        const to = ${JSON.stringify(other.origin)};
+        const outcomes = {};
+        const settle = async (name, attempt) => { try { outcomes[name] = String(await attempt()); } catch (error) { outcomes[name] = "blocked"; } };
+        await settle("fetch", () => fetch(to + "/fetch", { method: "POST", mode: "no-cors", body: "weights" }).then(() => "sent"));
+        await settle("request", () => new Promise((resolve, reject) => {
+          const request = new XMLHttpRequest(); request.onload = () => resolve("sent"); request.onerror = reject;
+          request.open("PUT", to + "/request"); request.send("weights"); }));
+        await settle("socket", () => new Promise((resolve, reject) => {
+          const socket = new WebSocket(to.replace("http", "ws")); socket.onopen = () => resolve("sent"); socket.onerror = reject; }));
+        await settle("script", () => import(to + "/script.js").then(() => "sent"));`;
+      const inPage = `(async () => { ${attempts}
+        outcomes.beacon = navigator.sendBeacon(to + "/beacon", "weights") ? "queued" : "blocked";
+        await settle("image", () => new Promise((resolve, reject) => {
+          const image = new Image(); image.onload = () => resolve("sent"); image.onerror = reject; image.src = to + "/image?weights"; }));
+        await settle("frame", () => new Promise((resolve) => {
+          const frame = document.createElement("iframe"); frame.onload = () => resolve("done"); frame.src = to + "/frame"; document.body.append(frame); }));
+        const form = document.createElement("form");
+        form.action = to + "/form"; form.method = "post"; form.target = "_blank"; document.body.append(form); form.submit();
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        return outcomes; })()`;
+      expect(await page.evaluate(inPage)).toMatchObject({
+        fetch: "blocked",
+        request: "blocked",
+        socket: "blocked",
+        script: "blocked",
+        image: "blocked",
+      });
+      const [worker] = page.workers();
+      expect(worker?.url()).toMatch(/^blob:/);
+      const inWorker = await worker?.evaluate(`(async () => { ${attempts} return outcomes; })()`);
+      expect(inWorker).toEqual({
+        fetch: "blocked",
+        request: "blocked",
+        socket: "blocked",
+        script: "blocked",
+      });
+      expect(other.requested).toEqual([]);
+      await page.close();
+    } finally {
+      other.close();
+    }
+  });
+
+  it("keeps no memory from one conversion to the next", async () => {
+    const { page, choose, press, type } = await web.open();
+    await choose(CHECKPOINT);
+    await type("#height", "64");
+    await type("#width", "32");
+    await page.click("#to-tfjs");
+    const used = async (): Promise<number> => {
+      const client = await page.createCDPSession();
+      await client.send("HeapProfiler.collectGarbage");
+      const { JSHeapUsedSize = 0 } = await page.metrics();
+      await client.detach();
+      return JSHeapUsedSize;
+    };
+    const sizes: number[] = [];
+    for (let round = 0; round < 10; round++) {
+      expect(await press("#convert")).toMatch(/^PASS/);
+      sizes.push(await used());
+      // One that waits for work, and none that has done its own.
+      expect(page.workers().length).toBeLessThanOrEqual(1);
+    }
+    expect(Math.max(...sizes.slice(5)) - Math.max(...sizes.slice(0, 5))).toBeLessThan(1e6);
+    await page.close();
+  });
+});
