@@ -9,6 +9,7 @@ const commands: RolldownOptions = {
     "osnet-convert": "bin/osnet-convert.ts",
     "osnet-verify": "bin/osnet-verify.ts",
     // Files that the commands start as processes and threads, by these names.
+    thread: "src/verify/judge/thread.ts",
     worker: "src/cli/suite/worker.ts",
     "picture-worker": "src/cli/ranking/picture-worker.ts",
   },

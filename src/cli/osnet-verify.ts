@@ -75,6 +75,11 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       "fail or warn (default: fail)",
       choice("--baseline-policy", ["fail", "warn"]),
     )
+    .option(
+      "--jobs <n>",
+      "threads that judge layers (default: one to a processor, at most 4)",
+      int("--jobs", 1),
+    )
     .optionsGroup("Reports:")
     .option(
       "--report <file>",

@@ -42,6 +42,7 @@ interface VerifyOptions extends BaselineFlags {
   readonly key?: string;
   readonly output?: string;
   readonly inputOrder?: PixelOrder;
+  readonly jobs?: number;
   readonly report?: readonly string[];
   readonly layers?: boolean;
   readonly json?: boolean;
@@ -128,6 +129,7 @@ export async function verifyFiles(
   const verified = await verify({
     ...verification,
     ...(tolerance ? { tolerance } : {}),
+    ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
     onProgress: bar.update,
   });
   bar.clear();

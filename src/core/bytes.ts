@@ -94,3 +94,20 @@ export function expectInside(start: number, end: number, length: number): void {
   if (!(0 <= start && start <= end && end <= length))
     throw new RangeError(`bytes ${start} to ${end} of ${length}`);
 }
+
+/** Where nobody listens: what is transferred there is gone, without waiting for the garbage collector. */
+let nowhere: InstanceType<typeof MessagePort> | undefined;
+
+/**
+ * Gives an array's memory back at once, where it would be megabytes of garbage until that is collected. Nothing may read it
+ * after that: it is empty. Memory that is shared, or that is more than this array's, stays.
+ */
+export function discard({ buffer, byteLength }: ArrayBufferView): void {
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== byteLength) return;
+  if (!nowhere) {
+    const { port1, port2 } = new MessageChannel();
+    port2.close();
+    nowhere = port1;
+  }
+  nowhere.postMessage(undefined, [buffer]);
+}

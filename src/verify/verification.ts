@@ -38,6 +38,11 @@ export interface Verification {
    * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
    */
   readonly quantized?: { readonly summary: QuantizedWeights["summary"]; readonly original: Backend };
+  /**
+   * How many threads do it, 1 to 4, beside the one that runs the candidate; the report does not depend on it. Default: as many as
+   * there are processors, and 1 for small networks, in browsers, and against a recording.
+   */
+  readonly jobs?: number;
   /** Called after each layer. */
   readonly onProgress?: (compared: number, total: number) => void;
 }

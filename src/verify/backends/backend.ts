@@ -1,4 +1,4 @@
-import type { RealTensor, Tensor } from "../../core/tensor.js";
+import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 
 /** One value of the network under its layer name: activations NCHW, or NC after pooling. */
 export interface LayerOutput {
@@ -11,6 +11,8 @@ export interface LayerOutput {
    * run it may be another, by rounding.
    */
   readonly again?: boolean;
+  /** Gives the tensor's memory back at once, where it would be garbage otherwise: for whoever has copied it. */
+  readonly release?: () => void;
 }
 
 /** Layers whose values are held at one time. */
@@ -25,6 +27,8 @@ export interface Stage {
 export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */
   readonly optimised?: boolean;
+  /** Whether one thread is to do all of it, since others are at work beside it. Default false: as many as the runtime likes. */
+  readonly alone?: boolean;
   /** Whether to load the copy that inner values are read from, and not the file itself. Default false. */
   readonly copy?: boolean;
 }
@@ -65,6 +69,8 @@ export interface Backend {
    * @throws InputError (`tensor`) if the backend cannot take such an input
    */
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
+  /** Of the float64 reference: the network that it computes, which another thread may compute as well. */
+  readonly network?: StateDict;
   /** What it runs on, once it has run: of a browser its version, its graphics card and driver. */
   readonly facts?: () => RuntimeFacts | undefined;
 }

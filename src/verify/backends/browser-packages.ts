@@ -54,6 +54,20 @@ export async function loadTfjsNode(): Promise<never> {
   throw refused("@tensorflow/tfjs-node");
 }
 
+/** In a browser everything runs on one thread. */
+export async function processors(): Promise<number> {
+  return 1;
+}
+
+export async function startThread(): Promise<undefined> {
+  return undefined;
+}
+
+/** @throws InputError (`unsupported`): no thread was started */
+export async function threadPort(): Promise<never> {
+  throw refused("worker_threads");
+}
+
 function refused(name: string): InputError {
   return new InputError({
     code: "unsupported",

@@ -4,6 +4,7 @@
  */
 
 import { createRequire } from "node:module";
+import type { MessagePort, Worker } from "node:worker_threads";
 import { InputError } from "../../core/errors.js";
 
 /** Where this runs. */
@@ -79,6 +80,26 @@ export async function loadOnnxruntimeWebgpu(): Promise<never> {
     expected: "a browser",
     remedy: "run it in one: --backend chromium:onnxruntime-web-webgpu",
   });
+}
+
+/** Processors that this process may use. */
+export async function processors(): Promise<number> {
+  const { availableParallelism } = await import("node:os");
+  return availableParallelism();
+}
+
+/** A thread that runs a module, or undefined if there is no such file: only what is compiled starts threads. */
+export async function startThread(module: URL): Promise<Worker | undefined> {
+  const [{ existsSync }, threads] = await Promise.all([import("node:fs"), import("node:worker_threads")]);
+  if (!existsSync(module)) return undefined;
+  return new threads.Worker(module, { resourceLimits: { maxYoungGenerationSizeMb: 2 } });
+}
+
+/** Where a thread and the one that started it write to each other; in the thread. */
+export async function threadPort(): Promise<MessagePort> {
+  const { parentPort } = await import("node:worker_threads");
+  if (!parentPort) throw new Error("this module runs as a thread");
+  return parentPort;
 }
 
 /** Not a dependency (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */

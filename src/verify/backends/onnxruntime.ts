@@ -1,5 +1,5 @@
 import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
-import { type Bytes, toBytes } from "../../core/bytes.js";
+import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
@@ -52,9 +52,12 @@ export interface OnnxruntimeTensor {
 
 /** How a session is made. */
 export interface OnnxruntimeOptions {
+  readonly enableCpuMemArena?: boolean;
+  readonly enableMemPattern?: boolean;
   readonly executionProviders?: readonly string[];
   readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
   readonly graphOptimizationLevel: "all" | "disabled";
+  readonly intraOpNumThreads?: number;
   readonly logSeverityLevel: 4;
 }
 
@@ -97,7 +100,7 @@ export function onnxruntimeBackend(
   /** A session is made when it is first needed, since it may fail on account of the images. */
   function open(
     source: Uint8Array | "as a program opens it",
-    optimised = true,
+    { optimised = true, alone = false, frugal = false }: SessionOptions,
   ): { run: Run; release: () => Promise<void> } {
     let session: Promise<OnnxruntimeSession> | undefined;
     return {
@@ -126,6 +129,9 @@ export function onnxruntimeBackend(
         logSeverityLevel: 4,
         graphOptimizationLevel: optimised ? "all" : "disabled",
         ...(engine ? { executionProviders: [engine] } : {}),
+        // Its threads wait by spinning, which takes a processor from whoever judges what it has computed.
+        ...(alone ? { intraOpNumThreads: 1 } : {}),
+        ...(frugal ? { enableCpuMemArena: false, enableMemPattern: false } : {}),
       };
       if (typeof from !== "string") return InferenceSession.create(from, options);
       const { path, external, whole, bytes } = file;
@@ -142,11 +148,13 @@ export function onnxruntimeBackend(
     names: readonly string[],
   ): Promise<Map<string, OnnxruntimeTensor>> {
     const taps = names.filter((name) => !outputs.includes(name));
-    const session = open(appendOutputs(file.bytes, taps));
+    const copy = appendOutputs(file.bytes, taps);
+    const session = open(copy, { alone: true, frugal: true });
     try {
       return new Map(Object.entries(await session.run(images, names)));
     } finally {
       await session.release();
+      discard(copy);
     }
   }
 
@@ -162,19 +170,22 @@ export function onnxruntimeBackend(
         for (const [index, layer] of shown.entries()) {
           const name = named.get(layer) ?? "";
           const value = values.get(name);
+          const isLast = lastUse.get(name) === index;
           // Released as soon as it is read.
-          if (lastUse.get(name) === index) values.delete(name);
-          if (value)
-            yield {
-              name: layer,
-              tensor: toTensor(value, layer),
-              ...(index < stage.others.length ? { again: true } : {}),
-            };
+          if (isLast) values.delete(name);
+          if (!value) continue;
+          const tensor = toTensor(value, layer);
+          yield {
+            name: layer,
+            tensor,
+            ...(index < stage.others.length ? { again: true } : {}),
+            ...(isLast ? { release: () => discard(tensor.data) } : {}),
+          };
         }
       }
     },
-    load(places: readonly OutputPlace[], { optimised = true, copy = false }: LoadOptions = {}) {
-      const session = open(copy ? file.bytes : "as a program opens it", optimised);
+    load(places: readonly OutputPlace[], options: LoadOptions = {}) {
+      const session = open(options.copy ? file.bytes : "as a program opens it", options);
       const names = places.map(({ name }) => name);
       return {
         async run(images) {
@@ -189,6 +200,11 @@ export function onnxruntimeBackend(
       };
     },
   };
+}
+
+interface SessionOptions extends LoadOptions {
+  /** Whether memory goes back as soon as it is not needed: for a session of one run. */
+  readonly frugal?: boolean;
 }
 
 type Run = (

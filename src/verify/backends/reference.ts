@@ -10,6 +10,7 @@ export function referenceBackend(graph: LayerGraph, stateDict: StateDict): Backe
   return {
     name: "reference",
     layers: graph.nodes.map(({ name }) => name),
+    network: stateDict,
     async *run(images): AsyncGenerator<LayerOutput> {
       yield* evaluate(graph, stateDict, images, { reuseMemory: true });
     },

@@ -1,13 +1,17 @@
-import type { LayerNode } from "../../arch/index.js";
-import { formatShape, sameShape } from "../../core/tensor.js";
+import { type LayerNode, outputShapes } from "../../arch/index.js";
+import { formatShape, type RealTensor, type Shape, sameShape } from "../../core/tensor.js";
+import type { LayerOutput } from "../backends/backend.js";
 import type { Explanation } from "../explain/index.js";
 import { layerFault } from "../faults.js";
+import { measure } from "../metrics.js";
 import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
+import type { Measured } from "./reference-run.js";
+import { startThreads, type Threads } from "./threads.js";
 import { gateResult } from "./verdicts.js";
 
 /** What a run of both sides has shown. */
@@ -24,6 +28,17 @@ export interface Comparison {
   readonly explanations: ReadonlyMap<string, Explanation>;
 }
 
+/** A layer that both sides have a value of. */
+interface Pair {
+  readonly node: LayerNode;
+  readonly actual: RealTensor;
+  /** What the candidate has given again, right before this layer. */
+  readonly again: readonly LayerOutput[];
+  readonly expected: Shape;
+  /** How far the candidate's value is from the reference network's; undefined where their shapes differ. */
+  readonly measured: Measured | Promise<Measured> | undefined;
+}
+
 /**
  * Runs both sides on the images and judges every wanted layer as soon as both have it.
  *
@@ -34,49 +49,109 @@ export async function compareLayers(
   tolerance: Tolerance,
   wanted: readonly LayerNode[],
 ): Promise<Comparison> {
-  const { graph, candidate, reference, images } = verification;
+  const { graph, candidate, images } = verification;
   const nodes = new Map(wanted.map((node) => [node.name, node]));
   const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
   const { features, evaluation } = graph.outputs;
   const outputLayer = [features, graph.outputs[evaluation]].find((name) => name && nodes.has(name));
+  const outputs = candidate.program?.outputs.map(({ layer }) => layer) ?? [];
+  const returned = [...gateLayers.keys(), ...outputs, ...(outputLayer ? [outputLayer] : [])];
   const results = new Map<string, LayerResult>();
   const gates = new Map<string, GateResult>();
   const misshapen: Fault[] = [];
 
-  const judge = layerJudge(verification, tolerance);
+  const threads = await startThreads(verification, [...nodes.keys()], returned);
+  const judge = layerJudge(verification, tolerance, threads);
   const judgeOutputs = await outputJudge(verification, tolerance, outputLayer);
+  let settled: Promise<void> = Promise.resolve();
   try {
     const observer = observeVacuity(graph, { images });
-    const joined = joinByName(
-      reference.backend.run(images),
-      candidate.backend.run(images),
-      new Set(nodes.keys()),
-    );
-    for await (const { name, expected, actual, again } of joined) {
-      const node = nodes.get(name);
-      if (!node) continue;
-      if (!sameShape(expected.shape, actual.shape)) {
-        const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected.shape)}`;
+    const pairs = threads ? sharedPairs(verification, nodes, threads) : joinedPairs(verification, nodes);
+    for await (const pair of pairs) {
+      const { node, actual, again, expected, measured } = pair;
+      const { name } = node;
+      const free = (): void => {
+        for (const shared of [actual, ...again.map(({ tensor }) => tensor)]) threads?.free(shared);
+      };
+      if (!measured) {
+        const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected)}`;
         misshapen.push(layerFault(node, "structure", null, shapes));
+        free();
         continue;
       }
       observer.observe(name, actual);
-      const result = judge.judge(node, expected, actual, again);
-      results.set(name, result);
-      const gate = gateLayers.get(name);
-      if (gate) gates.set(name, gateResult(gate, expected, actual, result));
-      await judgeOutputs.judge({ name, expected, actual });
-      verification.onProgress?.(results.size, wanted.length);
+      const metrics = "metrics" in measured ? measured.metrics : measured.then(({ metrics }) => metrics);
+      const judging = judge.judge(node, metrics, actual, again);
+      // In the order of the layers, whichever is judged first.
+      settled = Promise.all([measured, judging, settled]).then(async ([{ expected }, result]) => {
+        results.set(name, result);
+        const gate = gateLayers.get(name);
+        if (gate && expected) gates.set(name, gateResult(gate, expected, actual, result));
+        if (expected) await judgeOutputs.judge({ name, expected, actual });
+        free();
+        verification.onProgress?.(results.size, wanted.length);
+      });
+      if (threads) settled.catch(() => undefined);
+      else await settled;
     }
+    await settled;
     return {
       layers: results,
       gates,
       outputs: await judgeOutputs.finish(),
       misshapen,
       vacuity: observer.finish(),
-      explanations: judge.explanations(),
+      explanations: await judge.explanations(),
     };
   } finally {
+    await threads?.end();
     await judgeOutputs.release();
+  }
+}
+
+/** On one thread each layer is measured as soon as both sides have it. */
+async function* joinedPairs(
+  { reference, candidate, images }: Verification,
+  nodes: ReadonlyMap<string, LayerNode>,
+): AsyncGenerator<Pair> {
+  const joined = joinByName(
+    reference.backend.run(images),
+    candidate.backend.run(images),
+    new Set(nodes.keys()),
+  );
+  for await (const { name, expected, actual, again } of joined) {
+    const node = nodes.get(name);
+    if (!node) continue;
+    const isShaped = sameShape(expected.shape, actual.shape);
+    const measured = isShaped ? { metrics: measure(expected, actual), expected } : undefined;
+    yield { node, actual, again, expected: expected.shape, measured };
+  }
+}
+
+/** With threads the candidate runs here, and the reference beside it. */
+async function* sharedPairs(
+  { graph, candidate, images }: Verification,
+  nodes: ReadonlyMap<string, LayerNode>,
+  threads: Threads,
+): AsyncGenerator<Pair> {
+  const shapes = outputShapes(graph, images.shape);
+  const remaining = new Set(nodes.keys());
+  let again: readonly LayerOutput[] = [];
+  for await (const output of candidate.backend.run(images)) {
+    const node = nodes.get(output.name);
+    if (!output.again && !(node && remaining.has(output.name))) continue;
+    const tensor = await threads.share(output.tensor);
+    output.release?.();
+    if (output.again || !node) {
+      again = [...again, { name: output.name, tensor }];
+      continue;
+    }
+    const expected = shapes.get(node.name) ?? [];
+    const isShaped = sameShape(expected, tensor.shape);
+    const measured = isShaped ? threads.measure(node.name, tensor) : undefined;
+    remaining.delete(node.name);
+    yield { node, actual: tensor, again, expected, measured };
+    again = [];
+    if (remaining.size === 0) return;
   }
 }

@@ -55,7 +55,7 @@ export async function outputJudge(
 ): Promise<OutputJudge> {
   const { candidate, images, batch, quantized, graph } = verification;
   const { program } = candidate;
-  const model: LoadedModel | undefined = program?.load();
+  const model: LoadedModel | undefined = program?.load({ alone: true });
   const values = await model?.run(images);
   const outputs = program?.outputs ?? [];
   const found = new Map<ModelOutput, OutputResult>();
@@ -144,13 +144,15 @@ export async function outputJudge(
   };
 }
 
+const UNOPTIMISED = { optimised: false, alone: true } as const;
+
 /** How far kernels of one graph may round apart, as a share of the largest value. */
 const SAME_GRAPH = 1e-5;
 
 /** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
 async function againstCopy({ candidate: { program }, images }: Verification): Promise<readonly Fault[]> {
   if (!program?.isCopied) return [];
-  const [file, copy] = [program.load({ optimised: false }), program.load({ optimised: false, copy: true })];
+  const [file, copy] = [program.load(UNOPTIMISED), program.load({ ...UNOPTIMISED, copy: true })];
   try {
     const [found, copied] = [await file.run(images), await copy.run(images)];
     return program.outputs.flatMap(({ layer, name }, index) => {
@@ -197,7 +199,7 @@ async function againstReference(
         `found ${[output.layer, describeOperations(output.operations)].filter(Boolean).join(", ")} as the output ${JSON.stringify(output.name)}, expected the reference's ${[first?.layer, describeOperations(first?.operations ?? [])].filter(Boolean).join(", ")}`,
       ),
     ];
-  const model = referenceProgram.load();
+  const model = referenceProgram.load({ alone: true });
   try {
     const expected = (await model.run(images))[place];
     const { relMax, maxAbs, mismatchedNonFinite } =

@@ -4,10 +4,12 @@ import type { RealTensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 import { numericsOf } from "../backends/registry.js";
 import type { Explanation } from "../explain/index.js";
-import { float64Parameters } from "../reference/index.js";
+import type { TensorMetrics } from "../metrics.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
+import type { GroupSetting } from "./group-judge.js";
 import { type LocalJudge, localJudge } from "./local.js";
+import type { Threads } from "./threads.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
 
 /** With more constants than these different, the weights are another checkpoint's, and that explains all. */
@@ -25,25 +27,33 @@ function normalizedTolerance({ precision }: Verification["candidate"]): Relative
 
 /** Judges layers as they come, in network order. */
 export interface LayerJudge {
-  /** @param again other layers as they are in the run that this layer and those after it come from */
+  /**
+   * @param metrics of the layer against the reference network's
+   * @param again other layers as they are in the run that this layer and those after it come from
+   */
   judge(
     node: LayerNode,
-    expected: RealTensor,
+    metrics: TensorMetrics | Promise<TensorMetrics>,
     actual: RealTensor,
     again: readonly LayerOutput[],
-  ): LayerResult;
-  explanations(): ReadonlyMap<string, Explanation>;
+  ): Promise<LayerResult>;
+  explanations(): Promise<ReadonlyMap<string, Explanation>>;
 }
 
-/** Judges each layer against the reference network, or on the candidate's own inputs to it. */
+/**
+ * Judges each layer against the reference network, or on the candidate's own inputs to it.
+ *
+ * @param threads where to do it, if not here
+ */
 export function layerJudge(
   { graph, candidate, images, parameters, weights }: Verification,
   tolerance: Tolerance,
+  threads: Threads | undefined,
 ): LayerJudge {
   if (tolerance.rule === "relative-to-max")
     return {
-      judge: (node, expected, actual) => judgeLayer(node, expected, actual, tolerance),
-      explanations: () => new Map(),
+      judge: async (node, metrics, actual) => judgeLayer(node, await metrics, actual, tolerance),
+      explanations: async () => new Map(),
     };
   if (!parameters)
     throw new InputError({
@@ -54,31 +64,44 @@ export function layerJudge(
       remedy: "give the checkpoint, or a number as the tolerance",
     });
   // What cannot be seen in the network can be seen in a convolution between two of its biases.
-  const source = float64Parameters(weights?.withZeros ?? parameters);
+  const constants = weights?.withZeros ?? parameters;
   const departures = new Set(candidate.structure?.map(({ layer }) => layer));
   const shown = new Set(candidate.backend.layers);
   const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
   let local: LocalJudge | undefined;
   return {
-    judge(node, expected, actual, again) {
-      local ??= localJudge(graph, {
-        shown: candidate.backend.layers,
+    async judge(node, metrics, actual, again) {
+      local ??= makeJudge(actual);
+      const error = await local.judge(node.name, actual, again);
+      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
+      if (node.op.kind === "input")
+        return judgeLayer(node, await metrics, actual, normalizedTolerance(candidate));
+      return judgeLocally(node, await metrics, actual, error);
+    },
+    explanations: async () => (await local?.explanations()) ?? new Map(),
+  };
+
+  function makeJudge({ dtype }: RealTensor): LocalJudge {
+    const setting: GroupSetting = {
+      graph,
+      images: images.shape,
+      shown: candidate.backend.layers,
+      parameters: constants,
+      precision: candidate.precision ?? candidate.backend.facts?.()?.storage ?? dtype,
+      numerics: numericsOf(candidate.backend.name),
+      foldsNarrow: candidate.foldsNarrow ?? false,
+    };
+    return localJudge(
+      setting,
+      {
         images,
-        parameters: source,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
-        precision: candidate.precision ?? candidate.backend.facts?.()?.storage ?? actual.dtype,
-        numerics: numericsOf(candidate.backend.name),
-        foldsNarrow: candidate.foldsNarrow ?? false,
         mayHide: (layer) => !departures.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.
         explains: others.length <= FEW_WEIGHTS && !weights?.isOtherTraining && !weights?.result.quantised,
-        reusesMemory: candidate.backend.name === "reference",
-      });
-      const error = local.judge(node.name, actual, again);
-      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
-      if (node.op.kind === "input") return judgeLayer(node, expected, actual, normalizedTolerance(candidate));
-      return judgeLocally(node, expected, actual, error);
-    },
-    explanations: () => local?.explanations() ?? new Map(),
-  };
+        reusesMemory: candidate.backend.name === "reference" && !threads,
+      },
+      threads,
+    );
+  }
 }

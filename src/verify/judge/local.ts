@@ -1,51 +1,36 @@
-import { INPUT_NAME, type LayerGraph, outputShapes } from "../../arch/index.js";
+import { INPUT_NAME, outputShapes } from "../../arch/index.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
-import type { FloatDType } from "../../core/tensor-cast.js";
 import type { LayerOutput } from "../backends/backend.js";
 import {
-  arithmeticOf,
-  foldedNarrow,
-  isOverflow,
   isRounding,
   type LayerGroup,
   type LocalError,
   layerGroups,
-  localError,
   mistakable,
-  type Numerics,
   neededBy,
-  recomputer,
 } from "../bounds/index.js";
 import { type Explanation, effortFor, explain } from "../explain/index.js";
-import type { ParameterSource } from "../reference/index.js";
+import { float64Parameters } from "../reference/index.js";
+import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./group-judge.js";
+import type { Threads } from "./threads.js";
 
 /** Judges layers one by one, each on what the candidate itself fed to it, and looks for what is wrong with the faulty. */
 export interface LocalJudge {
   /**
    * Takes a layer's output, in network order, and judges it. The tensor is kept until the last layer that reads it has
-   * come; undefined if the candidate lacks what the layer reads.
+   * come; undefined if the candidate lacks what the layer reads. Without threads, the judgement is made before this returns.
    *
    * @param again other layers as they are in the run that this layer and those after it come from
    */
-  judge(name: string, actual: RealTensor, again?: readonly LayerOutput[]): LocalError | undefined;
+  judge(name: string, actual: RealTensor, again?: readonly LayerOutput[]): Promise<LocalError | undefined>;
   /** What was found of faulty layers, by name, once the last layer has been judged. */
-  explanations(): ReadonlyMap<string, Explanation>;
+  explanations(): Promise<ReadonlyMap<string, Explanation>>;
 }
 
-/** What a local judgement needs to know of a candidate. */
+/** What a local judgement needs to know of a candidate besides. */
 export interface LocalOptions {
-  /** Names of the layers that the candidate will show. */
-  readonly shown: readonly string[];
   readonly images: Tensor<"float32">;
-  /** The checkpoint's parameters. */
-  readonly parameters: ParameterSource;
   readonly parameterShapes: ReadonlyMap<string, Shape>;
-  /** What the candidate's values and weights are stored in. */
-  readonly precision: FloatDType;
-  /** How its runtime rounds. */
-  readonly numerics?: Numerics | undefined;
-  /** Whether batch norms may have been folded in it. */
-  readonly foldsNarrow: boolean;
   /**
    * Whether a layer that is not shown may be recomputed on the way to one that is. Not if the candidate is known to have
    * another in its place: what reads it is not to be blamed.
@@ -64,37 +49,55 @@ interface Faulty {
   readonly margin: number;
 }
 
-export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge {
-  const { shown, images, parameters, precision, mayHide, reusesMemory } = options;
-  const plain = arithmeticOf(precision, options.numerics);
-  const arithmetic = options.foldsNarrow ? foldedNarrow(plain) : plain;
+/**
+ * Layers whose faults are looked into together, when all of them are there: those of a block, since gates may be crossed with
+ * a later stream's, as far as they come from one run.
+ */
+interface Chapter {
+  /** In network order; undefined where a layer is right. */
+  readonly faulty: (Faulty | undefined)[];
+  readonly nearby: Map<string, RealTensor>;
+  readonly judged: Promise<unknown>[];
+}
+
+/** @param threads where to judge; else here */
+export function localJudge(
+  setting: GroupSetting,
+  options: LocalOptions,
+  threads: Threads | undefined,
+): LocalJudge {
+  const { graph, precision } = setting;
+  const { images, parameterShapes, mayHide } = options;
+  const here = groupJudge(setting);
+  const judgeGroup = threads?.groupJudge(setting) ?? here.judge;
+  const { keep, free } = threads ?? UNCOUNTED;
   const groups = new Map(
-    layerGroups(graph, new Set(shown))
+    layerGroups(graph, new Set(setting.shown))
       .filter(({ hidden }) => hidden.every(mayHide))
       .map((group) => [group.layer.name, group]),
   );
   const shapes = outputShapes(graph, images.shape);
-  const { recompute } = recomputer(graph, shapes, parameters, arithmetic);
-  const values = valuesInUse(groups, images);
+  const values = valuesInUse(groups, images, keep, free);
   const found = new Map<string, Explanation>();
-  // Gates may be crossed with a later stream's: faults are looked into when all of their block is there.
   const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
-  const kept = new Set(mistakable(graph));
+  const crossed = new Set(mistakable(graph));
   const effort = effortFor(graph, images.shape);
-  const nearby = new Map<string, RealTensor>();
-  let faulty: Faulty[] = [];
   let block: string | undefined;
+  let chapter = newChapter();
+  let looked: Promise<void> = Promise.resolve();
 
-  function lookInto(): void {
-    for (const { group, actual, inputs, margin } of faulty) {
+  function lookInto({ faulty, nearby }: Chapter): void {
+    for (const fault of faulty) {
+      if (!fault) continue;
       if (effort.left <= 0) break;
+      const { group, actual, inputs, margin } = fault;
       const source = (name: string): RealTensor => inputs.get(name) ?? images;
-      const recomputed = recompute(group, source);
+      const recomputed = here.recompute(group, source);
       const owned = {
         bound: recomputed.bound,
         output: { ...recomputed.output, data: recomputed.output.data.slice() },
       };
-      const parameterShapes = options.parameterShapes;
+      const parameters = float64Parameters(setting.parameters);
       const explanation = explain(
         {
           graph,
@@ -112,47 +115,87 @@ export function localJudge(graph: LayerGraph, options: LocalOptions): LocalJudge
       );
       if (explanation) found.set(group.layer.name, explanation);
     }
-    faulty = [];
+    for (const value of nearby.values()) free(value);
+    for (const fault of faulty) if (fault) for (const value of valuesOf(fault)) free(value);
+  }
+
+  /** Chapters are looked into one after another, since they share what may be spent. */
+  function close(): void {
+    const ended = chapter;
+    chapter = newChapter();
+    const ready = Promise.all([looked, ...ended.judged]);
+    looked = ready.then(() => lookInto(ended));
+    // Told by whoever waits for it.
+    looked.catch(() => undefined);
+  }
+
+  function beNear(name: string, value: RealTensor): void {
+    if (!crossed.has(name)) return;
+    const other = chapter.nearby.get(name);
+    keep(value);
+    chapter.nearby.set(name, value);
+    if (other) free(other);
+  }
+
+  /** @param place among the faulty layers of its chapter */
+  function note({ faulty }: Chapter, place: number, layer: Omit<Faulty, "margin">, judged: Judgement): void {
+    const { error, overflow } = judged;
+    if (overflow !== undefined)
+      found.set(layer.group.layer.name, overflowed(overflow, settingArithmetic(setting).largest, precision));
+    if (overflow === undefined && options.explains && !isRounding(error))
+      faulty[place] = { ...layer, margin: Math.max(error.margin, error.spread) };
+    else for (const value of valuesOf(layer)) free(value);
   }
 
   return {
-    judge(name, value, again = []) {
+    async judge(name, value, again = []) {
       const group = groups.get(name);
-      const actual = reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
+      const actual = options.reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
       if (blocks.get(name) !== block || again.length > 0) {
-        lookInto();
-        nearby.clear();
+        close();
         block = blocks.get(name);
       }
       for (const { name: other, tensor } of again) {
         values.replace(other, tensor);
-        if (kept.has(other)) nearby.set(other, tensor);
+        beNear(other, tensor);
       }
-      if (kept.has(name)) nearby.set(name, actual);
+      beNear(name, actual);
       values.add(name, actual);
       const inputs = group && values.take(group);
       if (!group || !inputs) return undefined;
-      const { output, bound } = recompute(group, (source) => inputs.get(source) ?? images);
-      const readsNaN = (): boolean =>
-        group.sources.some((source) => (inputs.get(source) ?? images).data.some(Number.isNaN));
-      const error = localError(actual, output, bound, readsNaN);
-      if (!isRounding(error) && isOverflow(actual, output, bound, arithmetic.largest))
-        found.set(name, overflow(output, arithmetic.largest, precision));
-      else if (options.explains && !isRounding(error))
-        faulty.push({ group, actual, inputs, margin: Math.max(error.margin, error.spread) });
-      return error;
+      const own = chapter;
+      const place = own.faulty.push(undefined) - 1;
+      const layer = { group, actual, inputs };
+      for (const each of valuesOf(layer)) keep(each);
+      const judging = judgeGroup(group, actual, (source) => inputs.get(source) ?? images);
+      values.drop(group);
+      if ("error" in judging) {
+        note(own, place, layer, judging);
+        return judging.error;
+      }
+      const noted = judging.then((judged) => note(own, place, layer, judged));
+      own.judged.push(noted);
+      noted.catch(() => undefined);
+      return (await judging).error;
     },
-    explanations() {
-      lookInto();
+    async explanations() {
+      close();
+      await looked;
       return found;
     },
   };
 }
 
+function newChapter(): Chapter {
+  return { faulty: [], nearby: new Map(), judged: [] };
+}
+
+function valuesOf({ actual, inputs }: Omit<Faulty, "margin">): readonly RealTensor[] {
+  return [actual, ...inputs.values()];
+}
+
 /** Beyond the largest number of a type there is one thing to say, whatever the values look like. */
-function overflow({ data }: RealTensor, largest: number, precision: FloatDType): Explanation {
-  let most = 0;
-  for (const value of data) if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
+function overflowed(most: number, largest: number, precision: GroupSetting["precision"]): Explanation {
   const reaches =
     most > largest ? `its values reach ${most.toPrecision(2)}` : "what it computes on the way is beyond it";
   const says = `the network overflows in ${precision}`;
@@ -163,25 +206,46 @@ function overflow({ data }: RealTensor, largest: number, precision: FloatDType):
   };
 }
 
+type Count = (value: RealTensor) => void;
+
+/** On one thread, tensors that nobody uses are garbage like any other. */
+const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
+  keep: () => undefined,
+  free: () => undefined,
+};
+
 interface ValuesInUse {
   add(name: string, value: RealTensor): void;
   /** Another value for a layer that is still to be read. */
   replace(name: string, value: RealTensor): void;
-  /** What a group reads; released once no other group reads it. Undefined if something of it has not come. */
+  /** What a group reads. Undefined if something of it has not come. */
   take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
+  /** Releases what a group that was taken reads, once no other group reads it. */
+  drop(group: LayerGroup): void;
 }
 
-function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor): ValuesInUse {
+function valuesInUse(
+  groups: ReadonlyMap<string, LayerGroup>,
+  images: RealTensor,
+  keep: Count,
+  free: Count,
+): ValuesInUse {
   const readers = new Map<string, number>();
   for (const group of groups.values())
     for (const name of neededBy(group, groups)) readers.set(name, (readers.get(name) ?? 0) + 1);
   const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
+  const set = (name: string, value: RealTensor): void => {
+    const other = values.get(name);
+    keep(value);
+    values.set(name, value);
+    if (other) free(other);
+  };
   return {
     add(name, value) {
-      if (readers.has(name)) values.set(name, value);
+      if (readers.has(name)) set(name, value);
     },
     replace(name, value) {
-      if (values.has(name)) values.set(name, value);
+      if (values.has(name)) set(name, value);
     },
     take(group) {
       const inputs = new Map<string, RealTensor>();
@@ -189,13 +253,17 @@ function valuesInUse(groups: ReadonlyMap<string, LayerGroup>, images: RealTensor
         const value = values.get(name);
         if (value) inputs.set(name, value);
       }
-      if (!group.sources.every((name) => inputs.has(name))) return undefined;
+      return group.sources.every((name) => inputs.has(name)) ? inputs : undefined;
+    },
+    drop(group) {
       for (const name of neededBy(group, groups)) {
         const left = (readers.get(name) ?? 0) - 1;
         readers.set(name, left);
-        if (left === 0) values.delete(name);
+        const value = values.get(name);
+        if (left > 0 || !value) continue;
+        values.delete(name);
+        free(value);
       }
-      return inputs;
     },
   };
 }

@@ -44,7 +44,7 @@ export async function rerun(
   const count = images.shape[0] ?? 1;
   const reruns: Rerun[] = [];
   if (optimises && program) {
-    const unoptimised = program.load({ optimised: false });
+    const unoptimised = program.load({ optimised: false, alone: true });
     const found = await valuesOf(unoptimised, images);
     await unoptimised.release();
     reruns.push(worst("unoptimised", count, run, (tensor) => tensor, found));

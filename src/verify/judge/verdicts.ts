@@ -13,14 +13,17 @@ import type {
   Tolerance,
 } from "../report.js";
 
-/** Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64. */
+/**
+ * Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64.
+ *
+ * @param metrics of the actual values against the expected ones
+ */
 export function judgeLayer(
   node: LayerNode,
-  expected: RealTensor,
+  metrics: TensorMetrics,
   actual: RealTensor,
   tolerance: RelativeTolerance,
 ): LayerResult {
-  const metrics = measure(expected, actual);
   return {
     ...layerResult(node, actual, metrics),
     status: statusOf(metrics, tolerance),
@@ -51,15 +54,15 @@ function layerResult(
  * Judges one layer by its error on the candidate's own inputs, against the bound on rounding; how far it is from the
  * reference network is reported and not judged.
  *
+ * @param metrics of the actual values against the reference network's
  * @param error undefined if the candidate did not show what the layer reads
  */
 export function judgeLocally(
   node: LayerNode,
-  expected: RealTensor,
+  metrics: TensorMetrics,
   actual: RealTensor,
   error: LocalError | undefined,
 ): LayerResult {
-  const metrics = measure(expected, actual);
   if (!error) return { ...layerResult(node, actual, metrics), status: "untested", margin: null };
   const { margin, spread, maxAbs, nonFinite, unjudged } = error;
   // A layer that reads nothing but NaN and infinities could compute anything.

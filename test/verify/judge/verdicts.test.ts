@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { LayerNode } from "../../../src/arch/index.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
 import { gateResult, judgeLayer, judgeOutput } from "../../../src/verify/judge/verdicts.js";
-import type { Tolerance } from "../../../src/verify/report.js";
+import { measure } from "../../../src/verify/metrics.js";
+import type { LayerResult, RelativeTolerance } from "../../../src/verify/report.js";
 
 const NODE: LayerNode = {
   name: "conv2.0.gate[2].fc1",
@@ -11,12 +12,15 @@ const NODE: LayerNode = {
   parameters: {},
   stream: 2,
 };
-const TOLERANCE: Tolerance = { rule: "relative-to-max", value: 0.25 };
+const TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 0.25 };
 const row = (...values: number[]): RealTensor => ({
   dtype: "float64",
   shape: [1, values.length],
   data: Float64Array.from(values),
 });
+
+const judged = (expected: RealTensor, actual: RealTensor): LayerResult =>
+  judgeLayer(NODE, measure(expected, actual), actual, TOLERANCE);
 
 describe("judgeLayer", () => {
   it.each([
@@ -29,13 +33,13 @@ describe("judgeLayer", () => {
     ["NaN on both sides", [4, Number.NaN], [4, Number.NaN], "fail", null],
     ["the same infinity", [4, Infinity], [4, Infinity], "pass", 0],
   ])("%s", (_, expected, actual, status, margin) => {
-    const result = judgeLayer(NODE, row(...expected), row(...actual), TOLERANCE);
+    const result = judged(row(...expected), row(...actual));
     expect(result).toMatchObject({ status, margin });
     expect(JSON.parse(JSON.stringify(result))).toEqual(result);
   });
 
   it("carries the layer's name, operation, shape and stream", () => {
-    expect(judgeLayer(NODE, row(1, 2), row(1, 2.5), TOLERANCE)).toMatchObject({
+    expect(judged(row(1, 2), row(1, 2.5))).toMatchObject({
       name: "conv2.0.gate[2].fc1",
       op: "relu",
       shape: [1, 2],
@@ -50,7 +54,7 @@ describe("judgeLayer", () => {
 describe("gateResult", () => {
   it("gives the candidate's range", () => {
     const gate = { block: "conv2.0", stream: 2, layer: NODE.name };
-    const verdict = judgeLayer(NODE, row(0.25, 0.5, 0.75), row(0.25, 0.5, 1), TOLERANCE);
+    const verdict = judged(row(0.25, 0.5, 0.75), row(0.25, 0.5, 1));
     expect(gateResult(gate, row(0.25, 0.5, 1), row(0.25, 0.5, 0.75), verdict)).toEqual({
       block: "conv2.0",
       stream: 2,

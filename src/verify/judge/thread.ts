@@ -1,0 +1,68 @@
+/** A thread that measures a candidate's layers against the reference network, or judges them on their own inputs. */
+
+import { InputError } from "../../core/errors.js";
+import { threadPort } from "../backends/node-packages.js";
+import { layerGroups } from "../bounds/index.js";
+import { groupJudge } from "./group-judge.js";
+import { type ReferenceRun, referenceRun } from "./reference-run.js";
+import type { Answer, Request } from "./threads.js";
+
+const port = await threadPort();
+let reference: ReferenceRun | undefined;
+let judge: ((request: Extract<Request, { kind: "judge" }>) => unknown) | undefined;
+let isIdle = true;
+
+function answer(request: Request): unknown {
+  switch (request.kind) {
+    case "reference":
+      reference = referenceRun(request.setting);
+      break;
+    case "groups": {
+      const { setting } = request;
+      const groups = new Map(
+        layerGroups(setting.graph, new Set(setting.shown)).map((group) => [group.layer.name, group]),
+      );
+      const own = groupJudge(setting);
+      judge = ({ layer, actual, sources }) => {
+        const group = groups.get(layer);
+        const source = (name: string) => {
+          const value = sources.get(name);
+          if (!value) throw new Error(`${layer} was sent without ${name}`);
+          return value;
+        };
+        if (!group) throw new Error(`no group of ${layer}`);
+        return own.judge(group, actual, source);
+      };
+      break;
+    }
+    case "measure":
+      return reference?.measure(request.layer, request.actual);
+    case "judge":
+      return judge?.(request);
+  }
+}
+
+/** Between requests the reference network runs on. */
+function runAhead(): void {
+  if (isIdle || !reference?.runAhead()) {
+    isIdle = true;
+    return;
+  }
+  setImmediate(runAhead);
+}
+
+port.on("message", (request: Request) => {
+  const { id } = request;
+  try {
+    port.postMessage({ id, result: answer(request) } satisfies Answer);
+    if (!isIdle) return;
+    isIdle = false;
+    setImmediate(runAhead);
+  } catch (error) {
+    const failure =
+      error instanceof InputError
+        ? { problem: error.problem }
+        : { bug: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+    port.postMessage({ id, ...failure } satisfies Answer);
+  }
+});

@@ -1,0 +1,197 @@
+import { multiplyAdds } from "../../arch/index.js";
+import { InputError, type InputProblem } from "../../core/errors.js";
+import { DTYPES, type RealTensor, type StateDict, type Tensor } from "../../core/tensor.js";
+import { processors, startThread } from "../backends/node-packages.js";
+import type { LayerGroup } from "../bounds/index.js";
+import type { Verification } from "../verification.js";
+import type { GroupSetting, Judgement, Source } from "./group-judge.js";
+import type { Measured, ReferenceSetting } from "./reference-run.js";
+import { type SharedMemory, sharedMemory } from "./shared-memory.js";
+
+/**
+ * Threads beside the one that runs the candidate: one computes the reference network and how far the candidate is from it,
+ * the others recompute layers on the candidate's own inputs. All of them do what one thread alone does, on the same numbers,
+ * so that reports do not depend on how many there are.
+ */
+export interface Threads extends SharedMemory {
+  /** How far a shared value is from the reference network's. Layers are to be asked for in network order. */
+  measure(layer: string, actual: RealTensor): Promise<Measured>;
+  /** @returns what judges groups of layers, of which all tensors are shared; as `GroupJudge.judge` does */
+  groupJudge(
+    setting: GroupSetting,
+  ): (group: LayerGroup, actual: RealTensor, source: Source) => Promise<Judgement>;
+  end(): Promise<void>;
+}
+
+/** What threads are asked. */
+export type Request = { readonly id: number } & (
+  | { readonly kind: "reference"; readonly setting: ReferenceSetting }
+  | { readonly kind: "groups"; readonly setting: GroupSetting }
+  | { readonly kind: "measure"; readonly layer: string; readonly actual: RealTensor }
+  | {
+      readonly kind: "judge";
+      readonly layer: string;
+      readonly actual: RealTensor;
+      readonly sources: ReadonlyMap<string, RealTensor>;
+    }
+);
+
+type Asked<R = Request> = R extends Request ? Omit<R, "id"> : never;
+
+/** What they answer. */
+export interface Answer {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly problem?: InputProblem;
+  readonly bug?: string;
+}
+
+/** More processors are of little use to one network, and each thread needs memory. */
+const MOST_JOBS = 4;
+
+/** Multiply-adds of a run that takes no longer than starting threads does. */
+const SMALL_RUN = 50e6;
+
+/** Bytes of the candidate's values that threads may have before them. */
+const SHARED_BYTES = 24 * 2 ** 20;
+
+/** In a bundle beside the command, else beside this file. Not to be found by bundlers, which would make a file of it that nothing runs. */
+const MODULE: string = "./thread.js";
+
+/** How many threads a verification is spread over if nobody says: 1 where it is small. */
+export async function defaultJobs({ graph, images }: Verification): Promise<number> {
+  return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MOST_JOBS, await processors());
+}
+
+/**
+ * Starts the threads of a verification against the float64 reference.
+ *
+ * @param wanted names of the layers that are compared
+ * @param returned names of those whose reference values are needed
+ * @returns undefined if one thread is to do everything, or threads cannot be started
+ */
+export async function startThreads(
+  verification: Verification,
+  wanted: readonly string[],
+  returned: readonly string[],
+): Promise<Threads | undefined> {
+  const { graph, images, reference } = verification;
+  const { network } = reference.backend;
+  if (!network) return undefined;
+  const jobs = verification.jobs ?? (await defaultJobs(verification));
+  if (jobs < 2) return undefined;
+  const module = new URL(MODULE, import.meta.url);
+  const started = await Promise.all(
+    Array.from({ length: Math.min(jobs, MOST_JOBS) }, () => openThread(module)),
+  );
+  const [first, ...others] = started.flatMap((thread) => thread ?? []);
+  if (!first || others.length === 0) return undefined;
+
+  const shared = sharedParameters();
+  const memory = sharedMemory(SHARED_BYTES, async () => {
+    const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
+    if (busy.length > 0) await Promise.race(busy);
+    // Whoever waits for an answer has freed what it was about by then.
+    await new Promise((resolve) => setTimeout(resolve));
+    return busy.length > 0;
+  });
+  const setting: ReferenceSetting = { graph, images, network: shared(network), wanted, returned };
+  const opened = first.ask({ kind: "reference", setting });
+  // The first layer that is measured says what is wrong with it.
+  opened.catch(() => undefined);
+  return {
+    ...memory,
+    async measure(layer, actual) {
+      await opened;
+      return (await first.ask({ kind: "measure", layer, actual })) as Measured;
+    },
+    groupJudge(setting) {
+      const all = { ...setting, parameters: shared(setting.parameters) };
+      const ready = Promise.all(others.map((thread) => thread.ask({ kind: "groups", setting: all })));
+      return async (group, actual, source) => {
+        const sources = new Map(group.sources.map((name) => [name, source(name)]));
+        const [thread] = others.toSorted((a, b) => a.waiting() - b.waiting());
+        const asked = thread?.ask({ kind: "judge", layer: group.layer.name, actual, sources });
+        const [judgement] = await Promise.all([asked, ready]);
+        return judgement as Judgement;
+      };
+    },
+    async end() {
+      await Promise.all([first, ...others].map((thread) => thread.end()));
+    },
+  };
+}
+
+interface OpenThread {
+  ask(request: Asked): Promise<unknown>;
+  /** Requests without an answer. */
+  waiting(): number;
+  /** Ends with the oldest of them. */
+  busy(): Promise<unknown> | undefined;
+  end(): Promise<void>;
+}
+
+async function openThread(module: URL): Promise<OpenThread | undefined> {
+  const worker = await startThread(module);
+  if (!worker) return undefined;
+  const asked = new Map<
+    number,
+    { readonly promise: Promise<unknown>; readonly settle: (answer: Answer) => void }
+  >();
+  let next = 0;
+  let failure: Error | undefined;
+  worker.on("message", (answer: Answer) => {
+    asked.get(answer.id)?.settle(answer);
+    asked.delete(answer.id);
+  });
+  const fail = (cause: Error): void => {
+    failure = cause;
+    for (const [id, { settle }] of asked) settle({ id, bug: String(cause.stack ?? cause.message) });
+    asked.clear();
+  };
+  worker.on("error", fail);
+  worker.on("exit", () => fail(new Error("a thread of the verification has ended")));
+  return {
+    ask(request) {
+      if (failure) return Promise.reject(failure);
+      const id = next++;
+      let settle: (answer: Answer) => void = () => undefined;
+      const promise = new Promise((resolve, reject) => {
+        settle = ({ result, problem, bug }) => {
+          if (problem) reject(new InputError(problem));
+          else if (bug !== undefined) reject(new Error(bug));
+          else resolve(result);
+        };
+      });
+      asked.set(id, { promise, settle });
+      worker.postMessage({ ...request, id });
+      return promise;
+    },
+    waiting: () => asked.size,
+    busy() {
+      const [oldest] = asked.values();
+      return oldest?.promise.catch(() => undefined);
+    },
+    async end() {
+      await worker.terminate();
+    },
+  };
+}
+
+/** Copies state dicts into memory that all threads see, each tensor once. */
+function sharedParameters(): (stateDict: StateDict) => StateDict {
+  const copies = new Map<Tensor, Tensor>();
+  return (stateDict) =>
+    new Map(
+      [...stateDict].map(([path, tensor]) => {
+        const known = copies.get(tensor);
+        if (known) return [path, known];
+        const { data } = tensor;
+        const bytes = new Uint8Array(new SharedArrayBuffer(data.byteLength));
+        bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+        const copy = { ...tensor, data: new DTYPES[tensor.dtype](bytes.buffer) } as Tensor;
+        copies.set(tensor, copy);
+        return [path, copy];
+      }),
+    );
+}

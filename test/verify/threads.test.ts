@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import { describe, expect, it, onTestFinished } from "vitest";
+import type * as Library from "../../src/verify/index.js";
+import { run, spawnCommand } from "../cli/command.js";
+import { fixturePath, readFixture } from "../fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { convert, openFixture, rewriteOnnx } from "../support/osnet.js";
+
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+
+/** Threads run compiled files only. */
+const BUILT = new URL("../../dist/src/verify/index.js", import.meta.url);
+
+const honest = convert(openFixture());
+
+/** Activations exchanged at three places, two of them in one block: each fault is looked into with what the one before has left. */
+const LEAKY = new Set(["conv2.0.conv2b.0.relu", "conv2.0.conv2d.1.relu", "conv4.1.conv1.relu"]);
+const faulty = rewriteOnnx(honest, (model) => ({
+  ...model,
+  graph: {
+    ...model.graph,
+    nodes: model.graph.nodes.map((node) =>
+      node.outputs.some((name) => LEAKY.has(name)) ? { ...node, opType: "LeakyRelu" } : node,
+    ),
+  },
+}));
+
+describe("a report is the same to the digit, however many threads judge the layers", () => {
+  it.each([
+    ["an honest file", honest, {}],
+    ["a faulty file", faulty, {}],
+    ["judged by a number", honest, { tolerance: { rule: "relative-to-max", value: 1e-4 } }],
+  ] as const)("%s", { skip: !existsSync(BUILT) }, async (_, bytes, rules) => {
+    const { openVerification, verify }: typeof Library = await import(BUILT.href);
+    let started = 0;
+    const count = (): void => void started++;
+    process.on("worker", count);
+    onTestFinished(() => void process.off("worker", count));
+    const reportOf = async (jobs: number): Promise<unknown> => {
+      const opened = await openVerification(
+        { name: "model.onnx", bytes },
+        { name: "w.pth", bytes: readFixture("osnet_x0_25.pth") },
+      );
+      return verify({ ...opened, ...rules, jobs });
+    };
+    const alone = await reportOf(1);
+    expect(started).toBe(0);
+    expect(alone).toMatchObject({ passed: bytes === honest });
+    for (const jobs of [2, 4]) {
+      started = 0;
+      expect(await reportOf(jobs)).toEqual(alone);
+      expect(started).toBe(jobs);
+    }
+  });
+
+  it("in the commands, whose threads are files beside them", async () => {
+    const folder = await temporaryFolder({ "model.onnx": faulty });
+    const args = ["model.onnx", CHECKPOINT, "--json", "--jobs"];
+    const [here, there] = [
+      await run("osnet-verify", [...args, "1"], { cwd: folder.path }),
+      await spawnCommand("osnet-verify", [...args, "3"], { cwd: folder.path }),
+    ];
+    expect(there.stderr).toBe("");
+    expect(existsSync(new URL("../../dist/bin/thread.js", import.meta.url))).toBe(true);
+    const reportOf = (stdout: Buffer): unknown => ({ ...JSON.parse(stdout.toString()), run: undefined });
+    expect(reportOf(there.stdout)).toEqual(reportOf(here.stdout));
+    expect(there.status).toBe(1);
+  });
+});
