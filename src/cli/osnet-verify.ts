@@ -168,6 +168,17 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     )
     .option("--cache <folder>", "where features are kept, for an interrupted or a second run")
     .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
+    .option(
+      "--backend <name>",
+      "what runs candidates, instead of the first of their format that is installed; may be given again",
+      list(choice("--backend", RUNTIMES)),
+    )
+    .option("--output <name>", "the output that is the embedding (default: the first)")
+    .option(
+      "--input-order <order>",
+      "order of channels in which candidates are fed: rgb or bgr (default: what the file says, or rgb)",
+      choice("--input-order", PIXEL_ORDERS),
+    )
     .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
     .option("--key <path>", "path of the state dict inside the checkpoint")
     .option(
@@ -200,6 +211,17 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--shard <i/n>", "the i-th of n shares of the pictures")
     .option("--cache <folder>", "where features are kept, for an interrupted run")
     .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
+    .option(
+      "--backend <name>",
+      "what runs models, instead of the first of their format that is installed; may be given again",
+      list(choice("--backend", RUNTIMES)),
+    )
+    .option("--output <name>", "the output that is the embedding (default: the first)")
+    .option(
+      "--input-order <order>",
+      "order of channels in which models are fed: rgb or bgr (default: what the file says, or rgb)",
+      choice("--input-order", PIXEL_ORDERS),
+    )
     .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
     .option("--key <path>", "path of the state dict inside the checkpoint")
     .option("--force", "replace files that are there")

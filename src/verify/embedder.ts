@@ -1,6 +1,7 @@
 import { expand } from "../arch/index.js";
 import { lowerToOnnx } from "../convert/export/onnx/index.js";
 import { encodeOnnx } from "../convert/formats/onnx/index.js";
+import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { InputError } from "../core/errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../core/tensor.js";
 import type { RuntimeName } from "./backends/backend.js";
@@ -40,6 +41,18 @@ export interface EmbedderOptions extends FileOptions, InterfaceOptions {
 }
 
 /**
+ * The ONNX file that a checkpoint is run as: what `pth2onnx` writes of it, float32.
+ *
+ * @param size pixels of the images; default: 256×128
+ */
+export function checkpointModel(
+  { graph, stateDict }: Pick<Checkpoint, "graph" | "stateDict">,
+  size: EmbedderOptions["size"] = defaultSize(graph, {}),
+): Uint8Array {
+  return encodeOnnx(lowerToOnnx(graph, stateDict, { size }));
+}
+
+/**
  * Opens a model for its embeddings. A checkpoint is run as the float32 ONNX file that `pth2onnx` writes of it.
  *
  * @throws InputError if the file cannot be used, is a recording, or fixes a batch that is too large to run
@@ -55,12 +68,13 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
       remedy: "give the checkpoint that was recorded",
     });
   if (opened.kind === "checkpoint") {
-    const { graph, stateDict } = opened.checkpoint;
-    const size = options.size ?? defaultSize(graph, {});
-    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { size }));
-    const { arch: _arch, key: _key, backend: _backend, ...interfaces } = options;
-    const embedder = await openEmbedder({ name: file.name, bytes }, interfaces);
-    return { ...embedder, party: await describe(file, opened, graph) };
+    const { checkpoint } = opened;
+    const { arch: _arch, key: _key, ...others } = options;
+    const embedder = await openEmbedder(
+      { name: file.name, bytes: checkpointModel(checkpoint, options.size) },
+      others,
+    );
+    return { ...embedder, party: await describe(file, opened, checkpoint.graph) };
   }
   const { model } = opened;
   const stated = model.statedSpec();

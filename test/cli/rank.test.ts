@@ -95,6 +95,43 @@ describe("osnet-verify rank", () => {
     expect(status).toBe(0);
   });
 
+  it("states how far its reference is proven, in every report", async () => {
+    const { report } = await rank("model.onnx", "--reference", CHECKPOINT, "--data", "market", ...SIZE);
+    expect(report.reference.proof).toMatchObject({ status: "proven", images: 2 });
+    const files = ["proof.md", "proof.html", "proof.json"].flatMap((name) => ["--report", name]);
+    const { stdout } = await verify(
+      "rank",
+      "model.onnx",
+      "--reference",
+      CHECKPOINT,
+      "--data",
+      "market",
+      ...files,
+    );
+    const sentence = "is run as an ONNX file that is proven to compute the network for every input";
+    expect(stdout.toString()).toContain(sentence);
+    for (const name of ["proof.md", "proof.html"])
+      expect(Buffer.from(await folder.read(name)).toString()).toContain(sentence);
+    const validate = schemaOf("osnet-ranking-1.schema.json");
+    expect(validate(report), JSON.stringify(validate.errors)).toBe(true);
+    const recorded = await rank("model.onnx", ...RECORDED);
+    expect(recorded.report.reference.proof).toBeUndefined();
+  });
+
+  it("runs candidates by the runtime, output and order of channels that are asked for", async () => {
+    const both = ["model.onnx", ...RECORDED];
+    const byWeb = await rank(...both, "--backend", "tfjs-cpu", "--backend", "onnxruntime-web");
+    expect(byWeb.report.candidates[0]?.backend).toBe("onnxruntime-web");
+    expect(byWeb.report.passed).toBe(true);
+    const named = await rank(...both, "--output", "features");
+    expect(named.report.candidates[0]?.parity.drift.max).toBeLessThan(1e-5);
+    const swapped = await rank(...both, "--input-order", "bgr");
+    expect(swapped.report.candidates[0]?.parity.drift.max).toBeGreaterThan(1e-3);
+    const unknown = await verify("rank", ...both, "--output", "nothing");
+    expect(unknown.status).toBe(2);
+    expect(unknown.stderr).toContain("nothing");
+  });
+
   it("gives both the same figures to 1e-9 where both are the same network", async () => {
     const { report } = await rank("model.onnx", "--reference", CHECKPOINT, "--data", "market");
     const [candidate] = report.candidates;

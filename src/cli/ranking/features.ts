@@ -1,19 +1,28 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
+import type { PixelOrder } from "../../convert/export/preprocess.js";
 import { decodeNpy } from "../../convert/formats/npy.js";
 import { decodeNpz } from "../../convert/formats/npz.js";
+import { isModelFormat } from "../../convert/formats/registry.js";
 import { decodeSafetensors } from "../../convert/formats/safetensors.js";
+import { sniffFormat } from "../../convert/formats/sniff.js";
 import { concatenate, sha256 } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { isFolder, readInput } from "../../node/index.js";
-import { type Embedder, openEmbedder } from "../../verify/embedder.js";
+import type { RuntimeName } from "../../verify/backends/backend.js";
+import { engineOf } from "../../verify/backends/registry.js";
+import { checkpointModel, type Embedder, type EmbedderOptions, openEmbedder } from "../../verify/embedder.js";
+import { openVerification } from "../../verify/open.js";
+import { type NamedBytes, openFile } from "../../verify/open-file.js";
 import { expectFeatures } from "../../verify/ranking/distances.js";
-import type { Party } from "../../verify/report.js";
+import type { Party, Proof } from "../../verify/report.js";
+import { verify } from "../../verify/verify.js";
 import { readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import { badArgument, type Size } from "../options.js";
-import type { Io } from "../terminal.js";
+import { type Io, progress } from "../terminal.js";
 import { type BrokenPicture, embedPictures } from "./embed-pictures.js";
 
 /** Options of all commands that embed pictures, as commander hands them over. */
@@ -23,6 +32,10 @@ export interface EmbeddingOptions {
   readonly size?: Size;
   readonly arch?: string;
   readonly key?: string;
+  /** What runs models, of which each takes the first that runs its format. */
+  readonly backend?: readonly RuntimeName[];
+  readonly output?: string;
+  readonly inputOrder?: PixelOrder;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -46,6 +59,8 @@ export interface FeatureSource {
   readonly party: Party;
   /** What the model takes; absent for a recording. */
   readonly size?: Size;
+  /** Of a checkpoint: what the verification of the ONNX file that it is run as shows. */
+  readonly proof?: Proof;
   /** @throws InputError (`file`) if more pictures have no features than may be broken */
   features(pictures: readonly string[], folder: string): Promise<Embedded>;
   release(): Promise<void>;
@@ -53,17 +68,70 @@ export interface FeatureSource {
 
 /** Opens a model for its embeddings. */
 export async function readEmbedder(path: string, options: EmbeddingOptions, io: Io): Promise<Embedder> {
+  const file = await readModel(path, io, options);
+  return openEmbedder(file, await embedderOptions(file, options));
+}
+
+async function embedderOptions(file: NamedBytes, options: EmbeddingOptions): Promise<EmbedderOptions> {
   const arch = await readArchitecture(options.arch);
-  return openEmbedder(await readModel(path, io, options), {
+  const { key, size, output, inputOrder, backend: names = [] } = options;
+  const format = sniffFormat(file.bytes);
+  const backend = names.find((name) => engineOf(name).runs === (isModelFormat(format) ? format : "onnx"));
+  return {
     ...(arch === undefined ? {} : { arch }),
-    ...(options.key === undefined ? {} : { key: options.key }),
-    ...(options.size === undefined ? {} : { size: options.size }),
-  });
+    ...(key === undefined ? {} : { key }),
+    ...(size === undefined ? {} : { size }),
+    ...(output === undefined ? {} : { output }),
+    ...(inputOrder === undefined ? {} : { inputOrder }),
+    ...(backend === undefined ? {} : { backend }),
+  };
 }
 
 /** What features depend on besides the model's file and the pictures. */
-export function readingOf({ arch = "", key = "" }: EmbeddingOptions): readonly string[] {
-  return [`arch ${arch}`, `key ${key}`];
+export function readingOf({ arch, key, output, inputOrder }: EmbeddingOptions): readonly string[] {
+  return Object.entries({ arch, key, output, inputOrder }).map(([name, value]) => `${name} ${value ?? ""}`);
+}
+
+/**
+ * As `openSource`, of what others are compared with. The options of candidates are not for it: it is run as it is. A checkpoint is run as an
+ * ONNX file, which is verified first.
+ *
+ * @throws InputError (`unsupported`) if that file does not verify
+ */
+export async function openReferenceSource(
+  path: string,
+  { backend: _backend, output: _output, inputOrder: _order, ...options }: EmbeddingOptions,
+  io: Io,
+): Promise<FeatureSource> {
+  const source = await openSource(path, options, io);
+  if (!source.size || source.party.format === "onnx" || source.party.format === "tfjs") return source;
+  const proof = await proofOfReference(path, { ...options, size: source.size }, io);
+  return { ...source, ...(proof ? { proof } : {}) };
+}
+
+async function proofOfReference(path: string, options: EmbeddingOptions, io: Io): Promise<Proof | undefined> {
+  const file = await readModel(path, io, options);
+  const { arch, key, size } = await embedderOptions(file, options);
+  const reading = { ...(arch === undefined ? {} : { arch }), ...(key === undefined ? {} : { key }) };
+  const opened = openFile(file, reading);
+  if (opened.kind !== "checkpoint") return undefined;
+  const { checkpoint } = opened;
+  const model = { name: `${file.name} as ONNX`, bytes: checkpointModel(checkpoint, size) };
+  const bar = progress(`${file.name}: verifying, layer`, io);
+  try {
+    const verification = await openVerification(model, { ...file, checkpoint }, { ...reading });
+    const { passed, proof } = await verify({ ...verification, onProgress: bar.update });
+    if (passed && proof) return proof;
+  } finally {
+    bar.clear();
+  }
+  throw new InputError({
+    code: "unsupported",
+    subject: file.name,
+    found: "an ONNX file of it that does not compute what it does",
+    expected: "one that is verified",
+    remedy: "convert it, and see osnet-verify's report; features recorded from PyTorch can be the reference",
+  });
 }
 
 /** Opens a model, or reads features that were recorded: a file with its list of pictures, or a folder of such files. */

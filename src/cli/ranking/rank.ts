@@ -18,6 +18,7 @@ import {
   type RankingReport,
 } from "../../verify/ranking/report.js";
 import { rerankedRows } from "../../verify/ranking/rerank.js";
+import type { Proof } from "../../verify/report.js";
 import { RANKING_FORMATS, type RankingFormat, renderRanking } from "../../verify/reports/ranking/index.js";
 import { renderRankingText } from "../../verify/reports/ranking/text.js";
 import { alternatives, badArgument } from "../options.js";
@@ -25,7 +26,13 @@ import type { ExitStatus } from "../program.js";
 import { writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
 import { openDataset } from "./dataset.js";
-import { type Embedded, type EmbeddingOptions, type FeatureSource, openSource } from "./features.js";
+import {
+  type Embedded,
+  type EmbeddingOptions,
+  type FeatureSource,
+  openReferenceSource,
+  openSource,
+} from "./features.js";
 import { shownPictures } from "./shown-pictures.js";
 
 /** The command's options, as commander hands them over. */
@@ -84,7 +91,7 @@ async function rankModels(
 ): Promise<{ readonly report: RankingReport; readonly folder: string }> {
   const { name, dataset, folder } = openDataset(options.data);
   const pictures = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
-  const { reference, others } = await allFeatures(candidates, options, io, (source) =>
+  const { reference, proof, others } = await allFeatures(candidates, options, io, (source) =>
     source.features(pictures, folder),
   );
   const limits: RankingLimits = {
@@ -137,7 +144,12 @@ async function rankModels(
     reranked: options.rerank ?? false,
     limits,
     broken: [...broken.values()],
-    reference: { party: reference.party, backend: reference.backend, ...compared[0]?.reference },
+    reference: {
+      party: reference.party,
+      backend: reference.backend,
+      ...(proof ? { proof } : {}),
+      ...compared[0]?.reference,
+    },
     candidates: compared.map(({ ranked }) => ranked),
   };
   return { report, folder };
@@ -152,19 +164,27 @@ async function allFeatures(
   options: RankOptions,
   io: Io,
   embed: (source: FeatureSource) => Promise<Embedded>,
-): Promise<{ readonly reference: Embedded; readonly others: readonly Embedded[] }> {
+): Promise<{
+  readonly reference: Embedded;
+  readonly proof: Proof | undefined;
+  readonly others: readonly Embedded[];
+}> {
   const open: FeatureSource[] = [];
   try {
     for (const candidate of candidates) open.push(await openSource(candidate, options, io));
     const others = [...open];
     const size = options.size ?? others.find((source) => source.size)?.size;
-    const reference = await openSource(options.reference, { ...options, ...(size ? { size } : {}) }, io);
+    const reference = await openReferenceSource(
+      options.reference,
+      { ...options, ...(size ? { size } : {}) },
+      io,
+    );
     open.push(reference);
     expectOneSize(open);
     const embedded = await embed(reference);
     const rest: Embedded[] = [];
     for (const source of others) rest.push(await embed(source));
-    return { reference: embedded, others: rest };
+    return { reference: embedded, proof: reference.proof, others: rest };
   } finally {
     await Promise.all(open.map((source) => source.release()));
   }

@@ -1,4 +1,4 @@
-import type { Party } from "../report.js";
+import type { Party, Proof } from "../report.js";
 import type { QueryComparison, RankingComparison, RankingParity, RankingSide } from "./compare.js";
 import type { DatasetFacts } from "./dataset.js";
 import type { DistanceMetric } from "./distances.js";
@@ -26,6 +26,12 @@ export interface RankedSide extends RankingSide {
   readonly party: Party;
   /** The runtime, or `recorded`. */
   readonly backend: string;
+}
+
+/** What candidates are compared with. */
+export interface RankedReference extends RankedSide {
+  /** Of a checkpoint: what the verification of the ONNX file that it is run as showed. */
+  readonly proof?: Proof;
 }
 
 /** One candidate against the reference. */
@@ -98,7 +104,7 @@ export interface RankingReport {
   /** Why each picture that was left out could not be used. */
   readonly broken: readonly string[];
   /** The model that is taken for right. */
-  readonly reference: RankedSide;
+  readonly reference: RankedReference;
   /** The models under test, in the order in which they were given. */
   readonly candidates: readonly RankedCandidate[];
 }

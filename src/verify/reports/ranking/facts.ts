@@ -53,6 +53,14 @@ export function datasetText({ dataset, distance, reranked }: RankingReport): str
   ].join(", ");
 }
 
+/** How far the reference itself is to be trusted; empty if it is no checkpoint. */
+export function referenceText({ reference: { party, proof } }: RankingReport): string {
+  if (!proof) return "";
+  return proof.status === "proven"
+    ? `${party.name} is run as an ONNX file that is proven to compute the network for every input, and was verified on ${plural(proof.images, "image")}`
+    : `${party.name} is run as an ONNX file that was verified on ${plural(proof.images, "image")}`;
+}
+
 /** What a check found, in a clause. */
 export function checkText({ figure, value, limit, passed }: RankingCheck): string {
   switch (figure) {

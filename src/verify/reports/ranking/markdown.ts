@@ -7,6 +7,7 @@ import {
   failureText,
   orderTexts,
   percent,
+  referenceText,
   sharesOf,
   sidesOf,
   verdictText,
@@ -19,6 +20,7 @@ const SHOWN = 3;
 export function renderRankingMarkdown(report: RankingReport): string {
   const { passed, dataset, broken, candidates } = report;
   const sides = sidesOf(report);
+  const reference = referenceText(report);
   const columns = sides.some(({ figures }) => figures) ? FIGURE_NAMES : [];
   const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   return `${[
@@ -32,6 +34,7 @@ export function renderRankingMarkdown(report: RankingReport): string {
     ...sides.map(({ party, backend, figures }) =>
       row([markdownCode(party.name), backend, ...(figures ? sharesOf(figures).map(percent) : [])]),
     ),
+    ...(reference === "" ? [] : ["", `${escapeMarkdown(reference)}.`]),
     ...candidates.flatMap((candidate) => {
       const { party, parity, worst } = candidate;
       const failure = failureText(candidate);

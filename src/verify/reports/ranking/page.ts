@@ -17,6 +17,7 @@ import {
   FIGURE_NAMES,
   orderTexts,
   percent,
+  referenceText,
   sharesOf,
   sidesOf,
   verdictText,
@@ -39,12 +40,13 @@ export function renderRankingHtml(
   { pictures = new Map() }: RankingPageOptions = {},
 ): Promise<string> {
   const { passed, dataset, candidates, reference } = report;
+  const proof = referenceText(report);
   const isLabelled = reference.figures !== undefined;
   return renderPage({
     title: `Ranking on ${dataset.name}`,
     status: passed ? "pass" : "fail",
     verdict: verdictText(report),
-    subject: html`${dataset.name}: ${datasetText(report)}. Reference: ${reference.party.name} (${reference.backend})`,
+    subject: html`${dataset.name}: ${datasetText(report)}. Reference: ${reference.party.name} (${reference.backend})${proof === "" ? "" : `; ${proof}`}`,
     tiles: tilesOf(report),
     sections: [
       ["figures", "Figures"],

@@ -9,6 +9,7 @@ import {
   failureText,
   orderTexts,
   percent,
+  referenceText,
   sharesOf,
   sidesOf,
   verdictText,
@@ -17,6 +18,7 @@ import {
 /** A ranking report for a terminal. */
 export function renderRankingText(report: RankingReport, paint: Paint = PLAIN): string {
   const { dataset, broken, candidates, passed } = report;
+  const reference = referenceText(report);
   const failures = candidates.filter((candidate) => !candidate.passed);
   return [
     `${printable(dataset.name)}: ${datasetText(report)}`,
@@ -25,6 +27,7 @@ export function renderRankingText(report: RankingReport, paint: Paint = PLAIN): 
       : []),
     "",
     figureTable(report, paint),
+    ...(reference === "" ? [] : [`  ${paint.faint(printable(reference))}`]),
     "",
     ...candidates.flatMap((candidate) => details(candidate, paint)),
     ...(passed
