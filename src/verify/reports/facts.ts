@@ -11,14 +11,15 @@ export { formatCosine } from "../../core/text.js";
  * @param quote how a layer's name is written
  */
 export function verdictClause(report: ParityReport, quote: (name: string) => string = String): string {
-  const { passed, faults, gates, layers, tolerance, baseline, notJudged = [] } = report;
+  const { passed, faults, gates, layers, tolerance, baseline, proof, notJudged = [] } = report;
   if (passed) {
     const untested = layers.filter(({ status }) => status === "untested").length;
     const count = `${plural(layers.length - untested, "layer")} and ${plural(gates.length, "gate")}`;
     const rest = untested > 0 ? `; ${plural(untested, "layer")} could not be judged` : "";
     const left = notJudged.length > 0 ? `; not judged: ${notJudged.map(quote).join(", ")}` : "";
     const result = resultOf(report);
-    return `${result ? `${result}: ` : ""}${count} agree within ${allowance(tolerance)}${rest}${left}`;
+    const proven = proof?.status === "proven" ? ", proven for every input" : "";
+    return `${result ? `${result}: ` : ""}${count} agree within ${allowance(tolerance)}${proven}${rest}${left}`;
   }
   const [first] = faults;
   if (!first && baseline && baseline.regressions.length > 0)

@@ -14,8 +14,8 @@ thead th{position:sticky;top:0;background:var(--card);font-weight:600;white-spac
 td.n,th.n{text-align:right;white-space:nowrap}
 td.name,th[scope=row]{min-width:150px;font-weight:400;text-align:left}
 td.what{min-width:260px;overflow-wrap:anywhere}
-thead button{all:unset;cursor:pointer;font-weight:600;padding:2px 0}thead button::after{content:" ↕";color:var(--soft);opacity:.6}
-th[aria-sort=ascending] button::after{content:" ↑";opacity:1}th[aria-sort=descending] button::after{content:" ↓";opacity:1}
+thead button{all:unset;cursor:pointer;font-weight:600;padding:2px 0}thead button::after{content:"\\a0↕";color:var(--soft);opacity:.6}
+th[aria-sort=ascending] button::after{content:"\\a0↑";opacity:1}th[aria-sort=descending] button::after{content:"\\a0↓";opacity:1}
 thead button:focus-visible{outline:2px solid var(--accent)}
 tr.target td,tr.target th{background:var(--warn-bg)}
 .s-fail{color:var(--bad);font-weight:700}.s-pass{color:var(--good)}.s-untested,.s-error{color:var(--warn);font-weight:600}
@@ -36,7 +36,7 @@ tr.target td,tr.target th{background:var(--warn-bg)}
 .grid{stroke:var(--line);stroke-width:1}.axis{fill:var(--soft);font-size:12px}
 .accumulated{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}.local{fill:var(--local)}.allowed{fill:none;stroke:var(--allow);stroke-width:1.2;stroke-dasharray:4 3}
 .failing{fill:var(--mf);stroke:var(--card);stroke-width:1}.cursor{stroke:var(--ink);stroke-width:1;opacity:0}
-.figure svg{display:block;width:100%;max-width:720px;height:auto;margin-top:8px}.legend svg.wide{width:28px}
+.figure svg{display:block;overflow:visible;width:100%;max-width:720px;height:auto;margin-top:8px}.legend svg.wide{width:28px}
 .curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.k0{stroke:var(--ink)}.k1{stroke:var(--local)}.k2{stroke:var(--accent)}
 .bars{fill:none;stroke:var(--accent);stroke-width:1.5}.bars.worse{stroke:var(--local)}
 .query{margin-top:14px}.nearest{width:auto}.picture{display:inline-flex;flex-direction:column;gap:3px;font-size:12.5px;max-width:180px;overflow-wrap:anywhere}
@@ -115,7 +115,7 @@ tr:target>*{box-shadow:inset 0 2px currentColor,inset 0 -2px currentColor}.c:tar
 
 /** Last, since they overrule. */
 const MEDIA = `
-@media (max-width:640px){table.data td,table.data th{padding:4px 6px}table.data th[scope=row]{max-width:44vw;white-space:normal;overflow-wrap:anywhere}.matrix th[scope=row]{white-space:normal;min-width:0;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
+@media (max-width:640px){thead th,th.n{white-space:normal}table.data td,table.data th{padding:4px 6px}table.data th[scope=row]{max-width:44vw;white-space:normal;overflow-wrap:anywhere}.matrix th[scope=row]{white-space:normal;min-width:104px;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
 .tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:18px}.tiles div{padding:8px 10px}
 .maps{grid-template-columns:1fr;gap:4px}.maps>b{display:none}.maps .label{margin-top:12px}.maps svg{height:52px}}
 @media (min-width:641px){.maps .which{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
