@@ -114,8 +114,10 @@ const MODELS: Readonly<Record<ModelFormat, Format>> = {
  */
 export const FORMATS: Readonly<Record<FileFormat, Format>> = { ...WEIGHTS, ...MODELS };
 
+/** Every format of a state dict alone, in the order of the table. */
 export const WEIGHTS_FORMATS: readonly WeightsFormat[] = Object.keys(WEIGHTS) as WeightsFormat[];
 
+/** Every format of a graph with its weights, in the order of the table. */
 export const MODEL_FORMATS: readonly ModelFormat[] = Object.keys(MODELS) as ModelFormat[];
 
 export const FILE_FORMATS: readonly FileFormat[] = [...WEIGHTS_FORMATS, ...MODEL_FORMATS];
@@ -124,6 +126,7 @@ export function isWeightsFormat(format: FileFormat): format is WeightsFormat {
   return format in WEIGHTS;
 }
 
+/** Whether files of a format have a graph that a runtime executes, and not only weights. */
 export function isModelFormat(format: FileFormat): format is ModelFormat {
   return format in MODELS;
 }
