@@ -42,7 +42,9 @@ describe("osnet-verify", () => {
   ])("passes %s", async (_, candidate, reference, layers, allowance, rests) => {
     const { status, lines } = await verify([candidate, "--reference", reference]);
     const stated = candidate === "model.onnx" ? "features: " : "";
-    expect(lines.at(-1)).toBe(`PASS  ${stated}${layers} layers and 24 gates agree within ${allowance}${rests === "Proven" ? ", proven for every input" : ""}`);
+    expect(lines.at(-1)).toBe(
+      `PASS  ${stated}${layers} layers and 24 gates agree within ${allowance}${rests === "Proven" ? ", proven for every input" : ""}`,
+    );
     expect(lines.at(-3)).toMatch(new RegExp(`^${rests} (on|for) `));
     expect(lines.find((line) => line.startsWith("Coverage:"))).toContain(
       `${layers} of ${layers} layers compared`,
