@@ -8,9 +8,8 @@ import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { expand, variant } from "../src/arch/index.js";
-import { sniffFormat } from "../src/convert/formats/sniff.js";
-import { openCheckpoint } from "../src/convert/import/checkpoint.js";
-import { openOnnxCheckpoint } from "../src/convert/import/lifted-checkpoint.js";
+import { liftCheckpoint } from "../src/convert/import/model.js";
+import { openFile } from "../src/convert/import/open-file.js";
 import { seededStateDict } from "../src/convert/seeded-weights.js";
 import { benchInference } from "./inference.js";
 import { findTorch } from "./peers.js";
@@ -28,9 +27,11 @@ const { values } = parseArgs({
 /** A file of trained weights: a checkpoint, or anybody's ONNX file, whose weights are taken out. */
 function openTrained(path: string): Subject {
   const bytes = readFileSync(path);
-  const subject = basename(path);
-  const open = sniffFormat(bytes) === "onnx" ? openOnnxCheckpoint : openCheckpoint;
-  return { name: `trained, ${subject}`, checkpoint: { ...open(bytes, { subject }), isTrained: true } };
+  const name = basename(path);
+  const opened = openFile({ name, bytes });
+  if (opened.kind === "recording") throw new Error(`${name} is a recording`);
+  const checkpoint = opened.kind === "model" ? liftCheckpoint(opened.model) : opened.checkpoint;
+  return { name: `trained, ${name}`, checkpoint: { ...checkpoint, isTrained: true } };
 }
 
 function openRandom(name: "osnet_x0_25" | "osnet_x1_0" | "osnet_ain_x1_0"): Subject {

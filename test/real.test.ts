@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
 import { openCheckpoint } from "../src/convert/import/checkpoint.js";
-import { openOnnxCheckpoint } from "../src/convert/import/lifted-checkpoint.js";
+import { liftCheckpoint, openModel } from "../src/convert/import/model.js";
 import type { RealTensor, Tensor } from "../src/core/tensor.js";
 import { seededImages } from "../src/verify/inputs/images.js";
 import { measure } from "../src/verify/metrics.js";
@@ -82,7 +82,7 @@ describe("dead channels of trained weights", () => {
       if (absent) return context.skip(absent);
       const bytes = readFixture(path);
       const { graph, stateDict } = path.endsWith(".onnx")
-        ? openOnnxCheckpoint(bytes, { subject: path })
+        ? liftCheckpoint(openModel("onnx", { name: path, bytes }))
         : openCheckpoint(bytes, { subject: path });
       const model = lowerToOnnx(graph, stateDict);
       expect(JSON.parse(model.metadata.get("osnet.zeroed") ?? "").count).toBe(count);

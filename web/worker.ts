@@ -80,18 +80,16 @@ async function summarise({
 }: JobOf<"inspect">): Promise<Summary> {
   step("open");
   const file = await openChosen(model);
-  const bytes =
-    file.bytes.length + [...(file.shards?.values() ?? [])].reduce((sum, { length }) => sum + length, 0);
   if (isRecording(file)) {
     const sha256 = file.bytes instanceof Uint8Array ? "" : await file.bytes.sha256();
-    return { role: "recording", format: "npz", bytes, sha256, anomalies: [], notes: [] };
+    return { role: "recording", format: "npz", bytes: file.bytes.length, sha256, anomalies: [], notes: [] };
   }
   const inspection = await inspect(file, options);
   const { network, weights, anomalies } = inspection;
   return {
     role: "model" in inspection ? "model" : "checkpoint",
     format: formatName(inspection),
-    bytes,
+    bytes: inspection.file.bytes,
     sha256: inspection.file.sha256,
     ...(network
       ? {

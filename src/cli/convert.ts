@@ -81,11 +81,7 @@ export async function convert(
     options.verify && isModelFormat(from)
       ? await (await import("../verify/verify-lifted.js")).verifyLifted(source, options)
       : undefined;
-  const made = sink.encode(
-    source,
-    written,
-    await ownNames(to === "tfjs" ? join(output, "model.json") : output),
-  );
+  const made = sink.encode(source, written, await ownNames(main === undefined ? output : join(output, main)));
   const { graph, stateDict } = source.checkpoint;
   const warnings = isUntrained(graph, stateDict) ? [`warning: ${ANOMALIES.untrained.explanation}`] : [];
   const encoded = { ...made, notes: [...made.notes, ...dropped, ...warnings] };
@@ -93,12 +89,14 @@ export async function convert(
   const check = async (files: Written): Promise<Verdict | undefined> =>
     options.verify ? sink.verify(files, source, written) : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
-  const obsolete = force ? await weightsLeftBehind(output, [...(encoded.beside?.keys() ?? [])]) : undefined;
+  const besides = main === undefined ? [...(encoded.beside?.keys() ?? [])] : [];
+  const obsolete = force ? await weightsLeftBehind(output, besides) : undefined;
   const verdict = await writeOutput(
     output,
     encoded,
     {
       force,
+      main,
       obsolete,
       readBack: options.verify,
       check,
@@ -108,9 +106,9 @@ export async function convert(
   );
   source.close();
   if (passed(verdict)) await sweepWeights(output);
-  for (const folder of to === "tfjs" ? [output, dirname(output)] : [dirname(output)])
+  for (const folder of main === undefined ? [dirname(output)] : [output, dirname(output)])
     if (output !== "-") await sweepTemporaries(folder);
-  await announce({ source, lifted, output, encoded, obsolete, verdict }, options, io);
+  await announce({ source, lifted, output, besides, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
 }
 
@@ -125,6 +123,8 @@ interface Conversion {
   /** How a model compares with the weights that were lifted out of it. */
   readonly lifted: ParityReport | undefined;
   readonly output: string;
+  /** The names of the files beside it, if it is no folder. */
+  readonly besides: readonly string[];
   readonly encoded: Encoded;
   /** The file that the model before had its weights in, removed with it. */
   readonly obsolete: string | undefined;
@@ -157,7 +157,7 @@ async function announce(conversion: Conversion, { json, quiet }: CommonOptions, 
 }
 
 function summary(
-  { source: { name, checkpoint }, lifted, output, encoded, obsolete, verdict }: Conversion,
+  { source: { name, checkpoint }, lifted, output, besides, encoded, obsolete, verdict }: Conversion,
   paint: Paint,
 ): string {
   const { graph, spec, decoded } = checkpoint;
@@ -175,7 +175,7 @@ function summary(
       : []),
     ...(verdict ? [`${paint.good("verified")}: ${verdict.sentence}`] : []),
     ...(verdict?.loss === undefined ? [] : [`${paint.strong("stored")}: ${verdict.loss}`]),
-    `wrote ${[displayName(output), ...(encoded.beside?.keys() ?? [])].map(paint.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
+    `wrote ${[displayName(output), ...besides].map(paint.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
     ...(obsolete
       ? [`removed ${paint.strong(basename(obsolete))}, the weights of the model that was replaced`]
       : []),

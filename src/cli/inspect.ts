@@ -4,12 +4,12 @@ import { isModelFormat, type ModelFormat } from "../convert/formats/registry.js"
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { identifyCheckpoint } from "../convert/import/checkpoint.js";
 import { inspectCheckpoint } from "../convert/inspect/inspection.js";
-import { inspectOnnx, inspectTfjs } from "../convert/inspect/model-inspection.js";
-import { renderInspection, renderOnnxInspection, renderTfjsInspection } from "../convert/inspect/text.js";
-import { toBytes } from "../core/bytes.js";
+import { inspectModel } from "../convert/inspect/model-inspection.js";
+import { renderInspection, renderModelInspection } from "../convert/inspect/text.js";
+import { type NamedBytes, toBytes } from "../core/bytes.js";
 import { isFolder, openInput } from "../node/index.js";
 import { readArchitecture } from "./inputs.js";
-import { type ModelInput, readModel } from "./models.js";
+import { readModel } from "./models.js";
 import type { ExitStatus } from "./program.js";
 import { type Io, paintFor, readingProgress } from "./terminal.js";
 
@@ -30,7 +30,7 @@ export async function inspectFile(
   const name = input === "-" ? "standard input" : basename(input);
   const options = architecture === undefined ? {} : { arch: architecture };
   const show = json === undefined ? {} : { json };
-  if (await isFolder(input)) return inspectModel("tfjs", await readModel(input, io, show), options, show, io);
+  if (await isFolder(input)) return printModel("tfjs", await readModel(input, io, show), options, show, io);
   const bar = readingProgress(input, show, io);
   const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
   const format = sniffFormat(bytes);
@@ -39,7 +39,7 @@ export async function inspectFile(
     const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
     bar.clear();
     bytes.close();
-    return inspectModel(format, stream ?? (await readModel(input, io, show)), options, show, io);
+    return printModel(format, stream ?? (await readModel(input, io, show)), options, show, io);
   }
   const checkpoint = identifyCheckpoint(bytes, {
     subject: name,
@@ -54,20 +54,15 @@ export async function inspectFile(
 }
 
 /** A model of another network is described as far as it goes, and refused. */
-async function inspectModel(
+async function printModel(
   format: ModelFormat,
-  { name, bytes, shards = new Map(), sidecar }: ModelInput,
+  file: NamedBytes,
   options: { readonly arch?: string | OsnetSpec },
   { json }: { readonly json?: boolean },
   io: Io,
 ): Promise<ExitStatus> {
-  if (format === "tfjs") {
-    const inspection = await inspectTfjs({ json: bytes, shards }, { name, ...options });
-    print(io, inspection, json ? undefined : renderTfjsInspection(inspection, paintFor(io.stdout)));
-    return refuse(io, inspection.refusal);
-  }
-  const inspection = await inspectOnnx(bytes, { name, ...options, ...(sidecar ? { sidecar } : {}) });
-  print(io, inspection, json ? undefined : renderOnnxInspection(inspection, paintFor(io.stdout)));
+  const inspection = await inspectModel(format, file, options);
+  print(io, inspection, json ? undefined : renderModelInspection(inspection, paintFor(io.stdout)));
   return refuse(io, inspection.refusal);
 }
 

@@ -7,12 +7,14 @@ import {
   writeFolderChecked,
 } from "../node/index.js";
 import { badArgument } from "./options.js";
-import type { Written } from "./sinks/sink.js";
+import type { Encoded, Written } from "./sinks/sink.js";
 import type { Io } from "./terminal.js";
 
 /** How what is written gets its name. */
 interface WriteOptions<T> {
   readonly force: boolean;
+  /** The name of the main file, if a folder is written. */
+  readonly main: string | undefined;
   /** A file that is removed once the output, a file, is there. */
   readonly obsolete: string | undefined;
   /** Whether `check` looks at what is on the disk, or at what was to be written. */
@@ -49,19 +51,19 @@ export async function expectBeside(output: string, names: readonly string[], for
 /** Writes a file, a folder or to standard output; it appears only if it is accepted. */
 export async function writeOutput<T>(
   output: string,
-  encoded: Written,
+  encoded: Encoded,
   options: WriteOptions<T>,
   io: Io,
 ): Promise<T> {
-  const { force, obsolete, readBack, check, accept } = options;
-  const { bytes, shards, beside = new Map<string, Uint8Array>() } = encoded;
+  const { force, main, obsolete, readBack, check, accept } = options;
+  const { bytes, beside = new Map<string, Uint8Array>() } = encoded;
   if (output === "-") {
     const result = await check(encoded);
     if (accept(result)) io.stdout.write(bytes);
     await io.settled?.();
     return result;
   }
-  if (!shards) {
+  if (main === undefined) {
     const pathOf = (name: string): string => join(dirname(output), name);
     return writeFilesChecked(
       new Map([[output, bytes], ...[...beside].map(([name, data]) => [pathOf(name), data] as const)]),
@@ -80,7 +82,7 @@ export async function writeOutput<T>(
     );
   }
   const { readModel } = await import("./models.js");
-  return writeFolderChecked(output, new Map([["model.json", bytes], ...shards]), {
+  return writeFolderChecked(output, new Map([[main, bytes], ...beside]), {
     force,
     replaces: isModelFolder,
     check: async (temporary) => check(readBack ? await readModel(temporary, io) : encoded),
@@ -96,7 +98,7 @@ function isModelFolder(names: readonly string[]): boolean {
 }
 
 /** All bytes of an output. */
-export function sizeOf({ bytes, shards, beside }: Written): number {
-  const files = [bytes, ...(shards?.values() ?? []), ...(beside?.values() ?? [])];
+export function sizeOf({ bytes, beside }: Encoded): number {
+  const files = [bytes, ...(beside?.values() ?? [])];
   return files.reduce((sum, { length }) => sum + length, 0);
 }

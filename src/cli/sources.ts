@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { OsnetSpec } from "../arch/index.js";
-import type { FileFormat } from "../convert/formats/registry.js";
+import { type FileFormat, FORMATS, isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
 import { openCheckpoint } from "../convert/import/checkpoint.js";
 import { openInput } from "../node/index.js";
 import { readArchitecture } from "./inputs.js";
@@ -30,19 +30,7 @@ export async function openSource(
   io: Io,
 ): Promise<OpenSource> {
   const arch = await readArchitecture(options.arch);
-  if (format === "onnx") {
-    const { openOnnxCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
-    const { readModel } = await import("./models.js");
-    const model = await readModel(input, io, options);
-    const name = input === "-" ? "standard input" : model.name;
-    const checkpoint = openOnnxCheckpoint(model.bytes, {
-      subject: name,
-      ...(arch === undefined ? {} : { arch }),
-      ...(model.sidecar ? { sidecar: model.sidecar } : {}),
-    });
-    return { ...model, name, checkpoint, close: () => undefined };
-  }
-  if (format === "tfjs") return openTfjs(input, arch, io);
+  if (isModelFormat(format)) return openModelSource(input, format, arch, options, io);
   const name = input === "-" ? "standard input" : basename(input);
   const bar = readingProgress(input, options, io);
   const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
@@ -62,19 +50,25 @@ export async function openSource(
   }
 }
 
-/** @throws InputError (`argument`) for standard input, which is one file */
-async function openTfjs(input: string, arch: string | OsnetSpec | undefined, io: Io): Promise<OpenSource> {
-  if (input === "-")
+/** @throws InputError (`argument`) for standard input, which is one file, if a model of the format is several */
+async function openModelSource(
+  input: string,
+  format: ModelFormat,
+  arch: string | OsnetSpec | undefined,
+  options: SourceOptions,
+  io: Io,
+): Promise<OpenSource> {
+  if (input === "-" && FORMATS[format].main !== undefined)
     throw badArgument(
       "standard input",
       "one file",
-      "the folder of a TensorFlow.js model, which is several",
-      "give the folder or its model.json",
+      `the folder of ${FORMATS[format].noun}, which is several`,
+      `give the folder or its ${FORMATS[format].main}`,
     );
-  const { openTfjsCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
+  const { liftCheckpoint, openModel } = await import("../convert/import/model.js");
   const { readModel } = await import("./models.js");
-  const { name, bytes, shards = new Map() } = await readModel(input, io);
-  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
-  const checkpoint = openTfjsCheckpoint({ json: bytes, shards }, options);
-  return { name, bytes, shards, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };
+  const read = await readModel(input, io, options);
+  const file = input === "-" ? { ...read, name: "standard input" } : read;
+  const checkpoint = liftCheckpoint(openModel(format, file), arch === undefined ? {} : { arch });
+  return { ...file, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };
 }

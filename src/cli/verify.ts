@@ -3,6 +3,7 @@ import { performance } from "node:perf_hooks";
 import type { PixelOrder } from "../convert/export/preprocess.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
+import type { NamedBytes } from "../core/bytes.js";
 import {
   expectNotInputs,
   expectWritable,
@@ -14,7 +15,6 @@ import {
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { compareToBaseline } from "../verify/baseline.js";
 import { openVerification } from "../verify/open.js";
-import type { NamedBytes } from "../verify/open-file.js";
 import type { Tolerance } from "../verify/report.js";
 import { renderReport } from "../verify/reports/index.js";
 import { renderJson } from "../verify/reports/json.js";

@@ -1,3 +1,4 @@
+export type { FilesBeside, NamedBytes } from "../core/bytes.js";
 export { compareBits } from "./compare.js";
 export { castStateDict, encodeWeights } from "./export/encode-weights.js";
 export { foldBatchNorm } from "./export/fold.js";
@@ -25,7 +26,7 @@ export {
   type OnnxModel,
 } from "./formats/onnx/index.js";
 export { type DecodedCheckpoint, type DecodePthOptions, decodePth, encodePth } from "./formats/pth/index.js";
-export type { FileFormat, WeightsFormat } from "./formats/registry.js";
+export type { FileFormat, ModelFormat, WeightsFormat } from "./formats/registry.js";
 export {
   type DecodedSafetensors,
   decodeSafetensors,
@@ -56,14 +57,16 @@ export {
   type MatchOptions,
   matchGraph,
 } from "./import/index.js";
-export type { LiftOptions } from "./import/lifted-checkpoint.js";
 export {
-  type OnnxCheckpointOptions,
-  openOnnxCheckpoint,
-  openTfjsCheckpoint,
-  type TfjsCheckpoint,
-} from "./import/lifted-checkpoint.js";
+  type Document,
+  type LiftOptions,
+  liftCheckpoint,
+  type Model,
+  type ModelCheckpoint,
+  openModel,
+} from "./import/model.js";
 export { type OnnxInterface, openOnnxInterface } from "./import/onnx-interface.js";
+export { type FileOptions, type OpenFile, openFile, type SourceFile } from "./import/open-file.js";
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/index.js";
 export {
   type AnomalousTensor,
@@ -73,11 +76,11 @@ export {
   fingerprintWeights,
   type Inspection,
   inspectCheckpoint,
-  inspectOnnx,
-  inspectTfjs,
+  inspectModel,
+  type ModelInspectionOptions,
+  type ModelInspections,
   type OnnxInspection,
   renderInspection,
-  renderOnnxInspection,
-  renderTfjsInspection,
+  renderModelInspection,
   type TfjsInspection,
 } from "./inspect/index.js";

@@ -28,6 +28,28 @@ export interface ByteSource {
 /** What readers take: bytes in memory, or elsewhere. */
 export type Bytes = Uint8Array | ByteSource;
 
+/** Files beside a file, by their paths from its folder: a map of them, or a reader of that folder. */
+export interface FilesBeside {
+  /**
+   * The bytes of one file, in memory or read where they are needed; undefined if there is none.
+   *
+   * @throws InputError (`file`) if it is no plain file, or cannot be read
+   */
+  get(path: string): Bytes | undefined;
+}
+
+/** A file with the files beside it, under the name that reports and messages give it. */
+export interface NamedBytes {
+  /** The file's name, or the folder's of a TensorFlow.js model. */
+  readonly name: string;
+  /** The file's content; the `model.json` of a TensorFlow.js model. */
+  readonly bytes: Bytes;
+  /** The weight files that it refers to: of an ONNX model with external data, or of a TensorFlow.js model. */
+  readonly beside?: FilesBeside;
+  /** Where the bytes are on disk, if they are: onnxruntime then opens an ONNX file itself, with what lies beside it. */
+  readonly path?: string;
+}
+
 /** Reads bytes from `start` to before `end` of some part of a file. */
 export type ReadRange = (start: number, end: number) => Uint8Array;
 

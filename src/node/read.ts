@@ -1,7 +1,7 @@
 import { lstatSync, openSync, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { type ByteSource, type Bytes, toBytes, toSource } from "../core/bytes.js";
+import { type ByteSource, type Bytes, type FilesBeside, toBytes, toSource } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
 import { describe, fileError } from "./errors.js";
 import { FileSource, type ReadProgress } from "./source.js";
@@ -100,11 +100,13 @@ export async function isFolder(path: string): Promise<boolean> {
  * @returns a reader that gives undefined for a file that does not exist, and a large one as a source of parts
  * @throws InputError (`file`), from the reader, for what is no plain file, or cannot be read
  */
-export function sidecarReader(model: string): (name: string) => Bytes | undefined {
+export function filesBeside(model: string): FilesBeside {
   const contents = new Map<string, Bytes | undefined>();
-  return (name) => {
-    if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
-    return contents.get(name);
+  return {
+    get(name) {
+      if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
+      return contents.get(name);
+    },
   };
 }
 

@@ -8,9 +8,10 @@ import {
   variant,
   variantOf,
 } from "../arch/index.js";
+import { statedSpec } from "../convert/export/metadata.js";
 import type { NpzArchive } from "../convert/formats/npz.js";
+import type { OpenFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
-import type { OpenFile } from "./open-file.js";
 
 /** A file under the name that messages give it. */
 interface NamedFile {
@@ -25,7 +26,10 @@ interface NamedFile {
  * @throws InputError (`spec`) if the two sides are different networks; (`argument`) if neither side tells which
  */
 export function architectureOf(candidate: NamedFile, reference: NamedFile): LayerGraph {
-  const stated = candidate.file.kind === "model" ? candidate.file.model.statedSpec() : undefined;
+  const stated =
+    candidate.file.kind === "model"
+      ? statedSpec(candidate.file.model.onnx.metadata, candidate.name)
+      : undefined;
   const checkpoint = [reference.file, candidate.file].find((file) => file.kind === "checkpoint")?.checkpoint;
   if (candidate.file.kind === "recording" && reference.file.kind === "recording")
     throw new InputError({
@@ -45,7 +49,8 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
   }
   if (stated) return expand(stated);
   if (candidate.file.kind !== "model") throw new Error("a recording beside no model");
-  return candidate.file.model.shownGraph(recordedDialect(reference.file));
+  const dialect = recordedDialect(reference.file);
+  return candidate.file.model.match(dialect ? { dialect } : {}).graph;
 }
 
 /** How a recording names modules: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
@@ -60,7 +65,7 @@ function specOf(file: OpenFile): OsnetSpec | undefined {
   if (file.kind === "checkpoint") return file.checkpoint.spec;
   if (file.kind === "recording") return recordedSpec(file.archive);
   try {
-    return file.model.shownGraph(undefined).spec;
+    return file.model.match().spec;
   } catch (error) {
     // What is wrong with its graph is told where the layers are looked for.
     if (error instanceof InputError) return undefined;

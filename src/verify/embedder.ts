@@ -1,15 +1,19 @@
 import { expand } from "../arch/index.js";
+import { declaredPixels, statedSpec } from "../convert/export/metadata.js";
 import { lowerToOnnx } from "../convert/export/onnx/index.js";
 import { encodeOnnx } from "../convert/formats/onnx/index.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
+import { fixedShape } from "../convert/import/model.js";
+import { type FileOptions, openFile, type SourceFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../core/tensor.js";
-import type { RuntimeName } from "./backends/backend.js";
+import type { BackendName, RuntimeName } from "./backends/backend.js";
 import type { InterfaceOptions } from "./candidate/interface.js";
+import { runnableModel } from "./candidate/models.js";
+import { feedPixels } from "./candidate/pixels.js";
 import { defaultSize } from "./inputs/images.js";
-import { feedPixels } from "./inputs/pixels.js";
 import { affordableBatch, expectAffordable } from "./inputs/refusals.js";
-import { describe, type FileOptions, type NamedBytes, openFile } from "./open-file.js";
+import { describe } from "./party.js";
 import type { Party } from "./report.js";
 
 /** A model that computes embeddings, whatever its file is. */
@@ -36,6 +40,8 @@ export interface Embedder {
 
 /** How a model is opened to compute embeddings. */
 export interface EmbedderOptions extends FileOptions, InterfaceOptions {
+  /** What computes, of the runtimes that run the file's format. Default: the first. */
+  readonly backend?: BackendName;
   /** Pixels of the images; default: what the file fixes, else 256×128. */
   readonly size?: { readonly height: number; readonly width: number };
 }
@@ -57,7 +63,7 @@ export function checkpointModel(
  *
  * @throws InputError if the file cannot be used, is a recording, or fixes a batch that is too large to run
  */
-export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = {}): Promise<Embedder> {
+export async function openEmbedder(file: SourceFile, options: EmbedderOptions = {}): Promise<Embedder> {
   const opened = openFile(file, options);
   if (opened.kind === "recording")
     throw new InputError({
@@ -77,18 +83,19 @@ export async function openEmbedder(file: NamedBytes, options: EmbedderOptions = 
     return { ...embedder, party: await describe(file, opened, checkpoint.graph) };
   }
   const { model } = opened;
-  const stated = model.statedSpec();
-  const graph = stated ? expand(stated) : model.shownGraph(undefined);
+  const { metadata } = model.onnx;
+  const stated = statedSpec(metadata, file.name);
+  const graph = stated ? expand(stated) : model.match().graph;
   const party = await describe(file, opened, graph);
-  const { preprocess: declared } = model;
-  const candidate = feedPixels(model.candidate(graph, party, options), {
-    declared,
+  const { candidate: open } = runnableModel(model, file, options.backend);
+  const candidate = feedPixels(open(graph, party, options), {
+    declared: declaredPixels(metadata, file.name),
     order: options.inputOrder,
   });
   const { program, backend } = candidate;
   if (!program || backend.name === "reference" || backend.name === "recorded")
     throw new Error("a model file is run by a runtime");
-  const [batch, , height, width] = model.inputShape;
+  const [batch, , height, width] = fixedShape(model);
   const size = options.size ?? defaultSize(graph, { height, width });
   if (size.height !== (height ?? size.height) || size.width !== (width ?? size.width))
     throw new InputError({

@@ -12,7 +12,6 @@ export { decodePhoto, photoTensor } from "./inputs/photos.js";
 export type { Pixels } from "./inputs/refusals.js";
 export { measure, type TensorMetrics } from "./metrics.js";
 export { type OpenOptions, openVerification } from "./open.js";
-export type { NamedBytes } from "./open-file.js";
 export {
   type CompareOptions,
   compareRankings,

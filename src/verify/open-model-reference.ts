@@ -1,12 +1,11 @@
 import type { LayerGraph, LayerNode } from "../arch/index.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
-import { openOnnxCheckpoint, openTfjsCheckpoint } from "../convert/import/lifted-checkpoint.js";
-import { toBytes } from "../core/bytes.js";
+import { liftCheckpoint } from "../convert/import/model.js";
+import type { FileOptions, OpenFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { StateDict } from "../core/tensor.js";
 import { toReal } from "../core/tensor-cast.js";
 import type { Candidate } from "./candidate/candidate.js";
-import type { FileOptions, NamedBytes, OpenFile } from "./open-file.js";
 
 /**
  * A model as the reference: the network is the one of its weights, lifted to a state dict, and its own outputs are compared
@@ -18,14 +17,9 @@ import type { FileOptions, NamedBytes, OpenFile } from "./open-file.js";
  *
  * @throws InputError (`unsupported`, `state-dict`) if the model is no OSNet, or departs from one
  */
-export function liftedFile(file: NamedBytes, opened: OpenFile, { arch }: FileOptions): OpenFile {
+export function liftedFile(opened: OpenFile, { arch }: FileOptions): OpenFile {
   if (opened.kind !== "model") return opened;
-  const { name: subject, bytes, shards = new Map(), sidecar } = file;
-  const options = { subject, ...(arch === undefined ? {} : { arch }) };
-  const checkpoint =
-    opened.format === "onnx"
-      ? openOnnxCheckpoint(toBytes(bytes), { ...options, ...(sidecar ? { sidecar } : {}) })
-      : openTfjsCheckpoint({ json: toBytes(bytes), shards }, options);
+  const checkpoint = liftCheckpoint(opened.model, arch === undefined ? {} : { arch });
   return { kind: "checkpoint", format: opened.format, checkpoint };
 }
 

@@ -1,5 +1,8 @@
 import type { LayerGraph, OsnetSpec } from "../arch/index.js";
+import { declaredPixels } from "../convert/export/metadata.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
+import { fixedShape } from "../convert/import/model.js";
+import { type FileOptions, type OpenFile, openFile, type SourceFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
@@ -14,16 +17,19 @@ import {
   type Side,
 } from "./candidate/candidate.js";
 import type { InterfaceOptions } from "./candidate/interface.js";
-import type { ModelFile } from "./candidate/models.js";
-import { type ImageOptions, imagesFor, imagesSeen } from "./inputs/input-images.js";
-import { feedPixels, withImages } from "./inputs/pixels.js";
-import { describe, type FileOptions, type NamedBytes, type OpenFile, openFile } from "./open-file.js";
+import { type RunnableModel, runnableModel } from "./candidate/models.js";
+import { feedPixels, imagesSeen, withImages } from "./candidate/pixels.js";
+import { type ImageOptions, imagesFor } from "./inputs/input-images.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
+import { describe } from "./party.js";
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
-export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {}
+export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
+  /** What runs the candidate, of those that run its format. Default: the first. */
+  readonly backend?: BackendName;
+}
 
 /**
  * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
@@ -36,14 +42,18 @@ export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions
  * @throws InputError if a file cannot be used, or the two do not go together
  */
 export async function openVerification(
-  candidate: NamedBytes,
-  reference: NamedBytes,
+  candidate: SourceFile,
+  reference: SourceFile,
   options: OpenOptions = {},
 ): Promise<Verification> {
   const candidateFile = openFile(candidate, options);
+  const runnable =
+    candidateFile.kind === "model"
+      ? runnableModel(candidateFile.model, candidate, options.backend)
+      : undefined;
   const given = openFile(reference, options);
-  const lifted = liftedFile(reference, given, options);
-  const referenceFile = given.kind === "model" ? withFactorsOf(candidate, candidateFile, lifted) : lifted;
+  const lifted = liftedFile(given, options);
+  const referenceFile = given.kind === "model" ? withFactorsOf(candidateFile, lifted) : lifted;
   const graph = architectureOf(
     { name: candidate.name, file: candidateFile },
     { name: reference.name, file: referenceFile },
@@ -52,12 +62,15 @@ export async function openVerification(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
   const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
-  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
+  const side = await openCandidate(candidate, candidateFile, runnable, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
-  const [batch] = candidateFile.kind === "model" ? candidateFile.model.inputShape : [];
+  const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
   const party = await describe(reference, given, graph);
   const against = openReference(party, referenceFile, graph, recordings[0]);
-  const model = given.kind === "model" ? given.model.candidate(graph, against.party) : undefined;
+  const model =
+    given.kind === "model"
+      ? runnableModel(given.model, reference, options.backend).candidate(graph, against.party)
+      : undefined;
   if (model) expectSound(model);
   return {
     graph,
@@ -70,24 +83,24 @@ export async function openVerification(
       ? `${source}, through the file's own preprocessing (${side.preprocess.description})`
       : source,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
-    ...(candidateFile.kind === "model" && referenceFile.kind === "checkpoint"
-      ? compareCheckpoint(candidateFile.model, referenceFile.checkpoint, graph, side, against)
+    ...(runnable && referenceFile.kind === "checkpoint"
+      ? compareCheckpoint(runnable, referenceFile.checkpoint, graph, side, against)
       : {}),
   };
 }
 
 /** A folded reference with the candidate's factors, where it has those. */
-function withFactorsOf(candidate: NamedBytes, file: OpenFile, reference: OpenFile): OpenFile {
+function withFactorsOf(file: OpenFile, reference: OpenFile): OpenFile {
   if (reference.kind !== "checkpoint" || file.kind === "recording") return reference;
   const { graph, spec } = reference.checkpoint;
-  const checkpoint = withFactors(graph, reference.checkpoint, checkpointOf(candidate, file, spec));
+  const checkpoint = withFactors(graph, reference.checkpoint, checkpointOf(file, spec));
   return { ...reference, checkpoint };
 }
 
 /** What a candidate's weights are, if its graph is the network's. */
-function checkpointOf(candidate: NamedBytes, file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
+function checkpointOf(file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
   try {
-    const lifted = liftedFile(candidate, file, { arch });
+    const lifted = liftedFile(file, { arch });
     return lifted.kind === "checkpoint" ? lifted.checkpoint : undefined;
   } catch (error) {
     if (error instanceof InputError) return undefined;
@@ -101,7 +114,7 @@ function checkpointOf(candidate: NamedBytes, file: OpenFile, arch: OsnetSpec): C
  * what they have lost is told apart.
  */
 function compareCheckpoint(
-  model: ModelFile,
+  model: RunnableModel,
   { stateDict }: Checkpoint,
   graph: LayerGraph,
   candidate: Candidate,
@@ -137,16 +150,17 @@ function expectBackend({ party, backend }: Side, wanted: BackendName | undefined
 }
 
 async function openCandidate(
-  candidate: NamedBytes,
+  candidate: SourceFile,
   file: OpenFile,
+  runnable: RunnableModel | undefined,
   graph: LayerGraph,
   recording: Recording | undefined,
   options: InterfaceOptions,
 ): Promise<Candidate> {
   const party = await describe(candidate, file, graph);
-  if (file.kind === "model") {
-    const { preprocess: declared } = file.model;
-    return feedPixels(file.model.candidate(graph, party, options), { declared, order: options.inputOrder });
+  if (file.kind === "model" && runnable) {
+    const declared = declaredPixels(file.model.onnx.metadata, candidate.name);
+    return feedPixels(runnable.candidate(graph, party, options), { declared, order: options.inputOrder });
   }
   expectNoInterface(party, options);
   if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);

@@ -1,9 +1,9 @@
 import { isModelFormat } from "../convert/formats/registry.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
+import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
 import { faultName } from "./faults.js";
 import { openVerification } from "./open.js";
-import type { NamedBytes } from "./open-file.js";
 import type { ParityReport } from "./report.js";
 import type { Verification } from "./verification.js";
 import { verify } from "./verify.js";

@@ -15,15 +15,15 @@ import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
 import { type Checkpoint, identifyCheckpoint, openCheckpoint } from "../convert/import/checkpoint.js";
 import { decodeWeights } from "../convert/import/decode-weights.js";
 import { type FileOutputs, keptResults, leftOut, withoutNorms } from "../convert/import/file-outputs.js";
+import type { FileOptions } from "../convert/import/open-file.js";
 import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspection.js";
 import type { OnnxInspection, TfjsInspection } from "../convert/inspect/model-inspection.js";
-import { toBytes } from "../core/bytes.js";
+import type { NamedBytes } from "../core/bytes.js";
 import type { FloatDType } from "../core/tensor-cast.js";
-import type { FileOptions, NamedBytes } from "../verify/open-file.js";
 import type { LiftedSource } from "../verify/verify-lifted.js";
 
 /** What a user may say of a file that it does not say itself. */
-export type SourceOptions = Pick<FileOptions, "arch" | "key">;
+export type SourceOptions = FileOptions;
 
 /**
  * What `osnet-convert inspect` says of a file, as data: `renderInspection` and its kin make text of it. A model of another
@@ -32,16 +32,15 @@ export type SourceOptions = Pick<FileOptions, "arch" | "key">;
  * @throws InputError if the file cannot be read, or a checkpoint is no OSNet
  */
 export async function inspect(
-  { name, bytes, shards = new Map(), sidecar }: NamedBytes,
+  file: NamedBytes,
   options: SourceOptions = {},
 ): Promise<Inspection | OnnxInspection | TfjsInspection> {
+  const { name, bytes } = file;
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);
   if (isModelFormat(format)) {
-    const { inspectOnnx, inspectTfjs } = await import("../convert/inspect/model-inspection.js");
-    return format === "tfjs"
-      ? inspectTfjs({ json: toBytes(bytes), shards }, { name, ...arch })
-      : inspectOnnx(toBytes(bytes), { name, ...arch, ...(sidecar ? { sidecar } : {}) });
+    const { inspectModel } = await import("../convert/inspect/model-inspection.js");
+    return inspectModel(format, file, arch);
   }
   const checkpoint = identifyCheckpoint(bytes, {
     subject: name,
@@ -123,20 +122,13 @@ export interface Source extends LiftedSource {
  * @throws InputError if the file cannot be used
  */
 export async function openSource(file: NamedBytes, options: SourceOptions = {}): Promise<Source> {
-  const { name, bytes, shards = new Map(), sidecar } = file;
+  const { name, bytes } = file;
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);
   // Readers of models, nearly as large as the rest together, are loaded for a model.
-  if (format === "onnx") {
-    const { openOnnxCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
-    const lift = { subject: name, ...arch, ...(sidecar ? { sidecar } : {}) };
-    const { outputs, ...checkpoint } = openOnnxCheckpoint(toBytes(bytes), lift);
-    return { ...file, checkpoint, outputs };
-  }
-  if (format === "tfjs") {
-    const { openTfjsCheckpoint } = await import("../convert/import/lifted-checkpoint.js");
-    const files = { json: toBytes(bytes), shards };
-    const { outputs, isRunnable, ...checkpoint } = openTfjsCheckpoint(files, { subject: name, ...arch });
+  if (isModelFormat(format)) {
+    const { liftCheckpoint, openModel } = await import("../convert/import/model.js");
+    const { outputs, isRunnable, ...checkpoint } = liftCheckpoint(openModel(format, file), arch);
     return { ...file, checkpoint, outputs, isRunnable };
   }
   const wanted = { subject: name, format, ...arch, ...(key === undefined ? {} : { key }) };
@@ -163,7 +155,7 @@ function write(
         [name, bytes],
         [location, data],
       ]),
-      result: { name, bytes, sidecar: (path) => (path === location ? data : undefined) },
+      result: { name, bytes, beside: new Map([[location, data]]) },
       notes: [],
       ...zeros,
     };
@@ -175,7 +167,7 @@ function write(
     const { json, shards } = encodeTfjs(model);
     return {
       files: new Map([["model.json", json], ...shards]),
-      result: { name, bytes: json, shards },
+      result: { name, bytes: json, beside: shards },
       notes: [],
       ...zerosOf(new Map(Object.entries(model.metadata ?? {}))),
     };

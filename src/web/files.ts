@@ -3,8 +3,7 @@ import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
 import { isWeightsArchive } from "../convert/import/decode-weights.js";
-import { headOf, toBytes } from "../core/bytes.js";
-import type { NamedBytes } from "../verify/open-file.js";
+import { headOf, type NamedBytes, toBytes } from "../core/bytes.js";
 import { BlobSource, canReadRanges, readWhole } from "./blob-source.js";
 
 /** A file that a user chose or dropped; a `File` with its path in the folder that was dropped. */
@@ -85,11 +84,12 @@ export async function openChosen({ name, main, beside }: ChosenModel): Promise<N
   const whole = toBytes(bytes);
   if (format === "onnx") {
     if (!canReadRanges()) await read(beside);
-    return { name, bytes: whole, sidecar: (path) => files.get(path) ?? readBeside(beside, path, files) };
+    const get = (path: string) => files.get(path) ?? readBeside(beside, path, files);
+    return { name, bytes: whole, beside: { get } };
   }
   const paths = new Set(tfjsShardPaths(whole, { subject: name }));
   await read(beside.filter(({ path }) => paths.has(path)));
-  return { name, bytes: whole, shards: files };
+  return { name, bytes: whole, beside: files };
 }
 
 /** A weight file, read when its model names it. */

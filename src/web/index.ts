@@ -24,13 +24,13 @@ export type {
   OnnxInspection,
   TfjsInspection,
 } from "../convert/inspect/index.js";
+export type { NamedBytes } from "../core/bytes.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
 export type { RealTensor, Tensor } from "../core/tensor.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/embedder.js";
 export { faultName } from "../verify/faults.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
-export type { NamedBytes } from "../verify/open-file.js";
 export { evaluate } from "../verify/reference/index.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";

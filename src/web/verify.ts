@@ -1,6 +1,6 @@
+import type { SourceFile } from "../convert/import/open-file.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";
-import type { NamedBytes } from "../verify/open-file.js";
 import type { ParityReport, Tolerance } from "../verify/report.js";
 import type { Verification } from "../verify/verification.js";
 import { verify } from "../verify/verify.js";
@@ -19,8 +19,8 @@ export interface VerifyOptions extends Pick<Verification, "onProgress"> {
  * @throws InputError if a file cannot be used, the two do not go together, or no runtime for the model is there
  */
 export async function verifyFiles(
-  candidate: NamedBytes,
-  reference: NamedBytes,
+  candidate: SourceFile,
+  reference: SourceFile,
   { onProgress, tolerance, ...options }: OpenOptions & VerifyOptions = {},
 ): Promise<ParityReport> {
   return verify({

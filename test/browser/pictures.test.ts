@@ -77,7 +77,7 @@ describe.skipIf(absent)(`pictures in a browser ${absent || ""}`, () => {
       `embed(${JSON.stringify(names)}, ${JSON.stringify([...shards.keys()])})`,
     )) as { readonly shape: readonly number[]; readonly data: readonly number[] };
     expect(found.shape).toEqual([10, 512]);
-    const { embed, release } = await openEmbedder({ name: "osnet.tfjs", bytes: json, shards });
+    const { embed, release } = await openEmbedder({ name: "osnet.tfjs", bytes: json, beside: shards });
     const decoded = await Promise.all(pictures.map(([name, bytes]) => decodePhoto(bytes, name)));
     const { data } = await embed(photoTensor(decoded, 256, 128));
     await release();

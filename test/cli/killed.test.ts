@@ -4,9 +4,8 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodePth } from "../../src/convert/formats/pth/index.js";
-import { tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
-import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
-import { writeFolderChecked } from "../../src/node/index.js";
+import { liftCheckpoint, openModel } from "../../src/convert/import/model.js";
+import { filesBeside, writeFolderChecked } from "../../src/node/index.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
 import { openFixture, withTensor, withValues } from "../support/osnet.js";
@@ -58,9 +57,8 @@ describe("a model and its weight file", () => {
       const first = async (): Promise<unknown> => {
         const beside = new Map<string, Uint8Array>();
         for (const name of await folder.names()) beside.set(name, await folder.read(name));
-        const sidecar = (name: string) => beside.get(name);
         const bytes = beside.get("m.onnx") ?? new Uint8Array();
-        const checkpoint = openOnnxCheckpoint(bytes, { subject: "m.onnx", sidecar });
+        const checkpoint = liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes, beside }));
         return checkpoint.stateDict.get("fc.0.weight")?.data[0];
       };
       expect(await first()).toBe(value ?? stateDict.get("fc.0.weight")?.data[0]);
@@ -102,10 +100,9 @@ describe("a TensorFlow.js model", () => {
     ...["pth2tfjs", input, "-o", "m", "--no-fold", "--no-verify", "--force", "--size", "64x32"],
   ];
   const first = async (folder: Folder): Promise<unknown> => {
-    const files = { json: await folder.read("m/model.json"), shards: new Map<string, Uint8Array>() };
-    for (const path of tfjsShardPaths(files.json, { subject: "m" }))
-      files.shards.set(path, await folder.read(`m/${path}`));
-    return openTfjsCheckpoint(files, { subject: "m" }).stateDict.get("fc.0.weight")?.data[0];
+    const bytes = await folder.read("m/model.json");
+    const model = openModel("tfjs", { name: "m", bytes, beside: filesBeside(folder.at("m/model.json")) });
+    return liftCheckpoint(model).stateDict.get("fc.0.weight")?.data[0];
   };
   const old = stateDict.get("fc.0.weight")?.data[0];
 

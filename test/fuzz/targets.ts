@@ -11,12 +11,7 @@ import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { withoutBranches } from "../../src/convert/import/index.js";
-import {
-  matchTfjsModel,
-  openOnnxCheckpoint,
-  openTfjsCheckpoint,
-} from "../../src/convert/import/lifted-checkpoint.js";
-import { translateTfjs } from "../../src/convert/import/tfjs/index.js";
+import { liftCheckpoint, matchModel, openModel } from "../../src/convert/import/model.js";
 import type { Bytes } from "../../src/core/bytes.js";
 import { InputError } from "../../src/core/errors.js";
 import { decodePng } from "../../src/verify/inputs/png.js";
@@ -104,7 +99,7 @@ export const TARGETS: readonly Target[] = [
     seeds: LIFT_SEEDS,
     read: (bytes) => {
       withoutBranches(decodeOnnx(bytes, { subject: "m.onnx" }), "m.onnx");
-      const { stateDict } = openOnnxCheckpoint(bytes, { subject: "m.onnx" });
+      const { stateDict } = liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes }));
       for (const { shape, data } of stateDict.values()) expectSize(shape, data.length);
     },
   },
@@ -124,9 +119,8 @@ export const TARGETS: readonly Target[] = [
     seeds: TFJS_SEEDS,
     read: (bytes) => {
       const { json, data } = splitTfjs(bytes);
-      const options = { subject: "model.json" };
-      const shards = new Map(tfjsShardPaths(json, options).map((path) => [path, data]));
-      const { stateDict } = openTfjsCheckpoint({ json, shards }, options);
+      const file = { name: "model.json", bytes: json, beside: { get: () => data } };
+      const { stateDict } = liftCheckpoint(openModel("tfjs", file));
       for (const { shape, data: elements } of stateDict.values()) expectSize(shape, elements.length);
     },
   },
@@ -136,10 +130,9 @@ export const TARGETS: readonly Target[] = [
     seeds: TFJS_SEEDS.filter(({ name }) => name === "layers"),
     read: (bytes) => {
       const { json } = splitTfjs(bytes);
-      const subject = "model.json";
-      const model = decodeTfjs({ json, shards: new Map() }, { subject, absent: zerosForAbsent(1 << 20) });
-      for (const { tensor } of model.weights.values()) expectSize(tensor.shape, tensor.data.length);
-      matchTfjsModel(translateTfjs(model, subject), { subject });
+      const model = openModel("tfjs", { name: "model.json", bytes: json }, zerosForAbsent(1 << 20));
+      for (const { shape, data } of model.onnx.graph.initializers.values()) expectSize(shape, data.length);
+      matchModel(model);
     },
   },
   {

@@ -3,9 +3,9 @@ import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/in
 import { encodeNpz } from "../../src/convert/formats/npz.js";
 import { encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import type { RuntimeName } from "../../src/verify/backends/backend.js";
-import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { Mutation } from "./mutation.js";
 import { type FaultyNetwork, run } from "./network.js";
 
@@ -59,7 +59,7 @@ export function candidateOf(
       ? lowerToTfjsLayers(network.graph, network.stateDict, options)
       : (tfjs?.(clean) ?? clean);
   const { json, shards } = encodeTfjs(model);
-  return { name: "model.json", bytes: json, shards };
+  return { name: "model.json", bytes: json, beside: shards };
 }
 
 /** What PyTorch records: modules' outputs and no sums, flattenings or sigmoids of a classifier. */

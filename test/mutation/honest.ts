@@ -5,13 +5,13 @@ import { openNpz } from "../../src/convert/formats/npz.js";
 import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/index.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { runtimesFor } from "../../src/verify/backends/registry.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { NamedBytes } from "../../src/verify/open-file.js";
 import type { LayerResult, ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js";
@@ -210,7 +210,7 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
   const { graph, stateDict } = subject.checkpoint;
   const named = (model: Parameters<typeof encodeTfjs>[0]): NamedBytes => {
     const { json, shards } = encodeTfjs(model);
-    return { name: "model.json", bytes: json, shards };
+    return { name: "model.json", bytes: json, beside: shards };
   };
   const size = { size: IMAGES };
   for (const backend of runtimesFor("tfjs").filter((name) => name !== "tfjs-node"))

@@ -1,26 +1,26 @@
 import { mkdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { toBytes, toSource } from "../../src/core/bytes.js";
-import { sidecarReader } from "../../src/node/index.js";
+import { filesBeside } from "../../src/node/index.js";
 import { temporaryFolder } from "../support/folder.js";
 
-describe("sidecarReader", () => {
+describe("filesBeside", () => {
   it("reads files beside the model and below, once", async () => {
     const folder = await temporaryFolder({ "m.data": "abc" });
     await mkdir(folder.at("weights"));
     await writeFile(folder.at("weights/w.data"), "xyz");
-    const read = sidecarReader(folder.at("m.onnx"));
-    const text = (name: string) => Buffer.from(toBytes(read(name) ?? new Uint8Array())).toString();
+    const beside = filesBeside(folder.at("m.onnx"));
+    const text = (name: string) => Buffer.from(toBytes(beside.get(name) ?? new Uint8Array())).toString();
     expect([text("m.data"), text("weights/w.data")]).toEqual(["abc", "xyz"]);
-    expect(read("m.data")).toBe(read("m.data"));
-    expect(read("absent")).toBeUndefined();
-    expect(read("absent/w.data")).toBeUndefined();
+    expect(beside.get("m.data")).toBe(beside.get("m.data"));
+    expect(beside.get("absent")).toBeUndefined();
+    expect(beside.get("absent/w.data")).toBeUndefined();
   });
 
   it("reads parts of a file that is larger than any weights", async () => {
     const folder = await temporaryFolder({ "m.data": "abc" });
     await truncate(folder.at("m.data"), 2 ** 36);
-    const found = toSource(sidecarReader(folder.at("m.onnx"))("m.data") ?? new Uint8Array());
+    const found = toSource(filesBeside(folder.at("m.onnx")).get("m.data") ?? new Uint8Array());
     expect([found.length, found.loaded]).toEqual([2 ** 36, false]);
     expect(Buffer.from(found.read(1, 4)).toString()).toBe("bc\0");
     expect(() => found.read(2 ** 36 - 1, 2 ** 36 + 1)).toThrow(RangeError);
@@ -35,16 +35,16 @@ describe("sidecarReader", () => {
     const folder = await temporaryFolder();
     await symlink(elsewhere.at("secret.data"), folder.at("m.data"));
     await symlink(elsewhere.path, folder.at("weights"));
-    const read = sidecarReader(folder.at("m.onnx"));
+    const beside = filesBeside(folder.at("m.onnx"));
     for (const name of ["m.data", "weights/secret.data"])
-      expect(() => read(name)).toThrow(/found a link, expected a plain file beside the model/);
+      expect(() => beside.get(name)).toThrow(/found a link, expected a plain file beside the model/);
   });
 
   it("reads nothing but files", async () => {
     const folder = await temporaryFolder({ file: "abc" });
     await mkdir(folder.at("m.data"));
-    const read = sidecarReader(folder.at("m.onnx"));
-    expect(() => read("m.data")).toThrow(/found no file/);
-    expect(() => read("file/m.data")).toThrow(/found no folder/);
+    const beside = filesBeside(folder.at("m.onnx"));
+    expect(() => beside.get("m.data")).toThrow(/found no file/);
+    expect(() => beside.get("file/m.data")).toThrow(/found no folder/);
   });
 });

@@ -12,7 +12,7 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import type { Json } from "../../src/convert/formats/tfjs/index.js";
-import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import { liftCheckpoint, openModel } from "../../src/convert/import/model.js";
 import { type Bytes, toBytes } from "../../src/core/bytes.js";
 import {
   bytesOf,
@@ -46,12 +46,12 @@ const onnx = (bytes: Bytes): unknown =>
     subject: "m.onnx",
     sidecar: (name) => (name === "m.data" ? new Uint8Array(8) : undefined),
   });
-const lift = (bytes: Bytes): unknown => openOnnxCheckpoint(toBytes(bytes), { subject: "m.onnx" });
+const lift = (bytes: Bytes): unknown => liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes }));
 const safetensors = (bytes: Bytes): unknown => decodeSafetensors(bytes, "w.safetensors");
 const spec = (bytes: Bytes): unknown => parseSpec(new TextDecoder().decode(toBytes(bytes)), "spec.json");
 
 const tfjs = (bytes: Bytes): unknown =>
-  openTfjsCheckpoint({ json: toBytes(bytes), shards: SHARDS }, { subject: "m" });
+  liftCheckpoint(openModel("tfjs", { name: "m", bytes, beside: SHARDS }));
 
 /** Eight bytes of weights beside a model.json, and a megabyte. */
 const SHARDS = new Map([

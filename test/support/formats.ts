@@ -5,9 +5,9 @@ import type { ModelOptions } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import type { FileFormat, WeightsFormat } from "../../src/convert/formats/registry.js";
-import { encodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
-import { openOnnxCheckpoint, openTfjsCheckpoint } from "../../src/convert/import/lifted-checkpoint.js";
+import { liftCheckpoint, openModel } from "../../src/convert/import/model.js";
 import type { StateDict } from "../../src/core/tensor.js";
 
 /** A file of any format: its bytes, and those of the files beside it by name. */
@@ -41,18 +41,16 @@ export const FORMAT_CASES: Readonly<Record<FileFormat, FormatCase>> = {
       main: encodeOnnx(lowerToOnnx(graph, stateDict, { ...UNFOLDED, ...options })),
       beside: new Map(),
     }),
-    read: ({ main }, subject) => openOnnxCheckpoint(main, { subject }).stateDict,
+    read: ({ main, beside }, name) =>
+      liftCheckpoint(openModel("onnx", { name, bytes: main, beside })).stateDict,
   },
   tfjs: {
     write(graph, stateDict, options) {
       const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { ...UNFOLDED, ...options }));
       return { main: json, beside: shards };
     },
-    read({ main: json, beside }, subject) {
-      const named = new Set(tfjsShardPaths(json, { subject }));
-      const shards = new Map([...beside].filter(([name]) => named.has(name)));
-      return openTfjsCheckpoint({ json, shards }, { subject }).stateDict;
-    },
+    read: ({ main, beside }, name) =>
+      liftCheckpoint(openModel("tfjs", { name, bytes: main, beside })).stateDict,
   },
 };
 

@@ -5,8 +5,8 @@ import type { OnnxModel } from "../../src/convert/formats/onnx/index.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { NamedBytes } from "../../src/verify/open-file.js";
 import { verify } from "../../src/verify/verify.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { readFixture } from "../fixtures.js";
@@ -24,7 +24,7 @@ function filesOf(spec: OsnetSpec): Readonly<Record<string, NamedBytes>> {
       name: "foreign.onnx",
       bytes: rewriteOnnx(onnx, (model) => ({ ...model, metadata: new Map() })),
     },
-    tfjs: { name: "m.tfjs", bytes: tfjs.json, shards: tfjs.shards },
+    tfjs: { name: "m.tfjs", bytes: tfjs.json, beside: tfjs.shards },
     checkpoint: { name: "w.safetensors", bytes: encodeSafetensors(stateDict, { subject: "w" }) },
   };
 }

@@ -55,6 +55,5 @@ function outputOf(
 async function readInterface(path: string, io: Io): Promise<OnnxInterface> {
   const { readModel } = await import("../models.js");
   const { openOnnxInterface } = await import("../../convert/import/onnx-interface.js");
-  const { name, bytes, sidecar } = await readModel(path, io);
-  return openOnnxInterface(bytes, { subject: name, ...(sidecar ? { sidecar } : {}) });
+  return openOnnxInterface(await readModel(path, io));
 }

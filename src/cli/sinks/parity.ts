@@ -39,16 +39,11 @@ export function paritySink(
 ): Sink {
   return {
     encode,
-    async verify({ beside, ...written }, source, output) {
+    async verify(written, source, output) {
       const { openVerification } = await import("../../verify/open.js");
       const { verify } = await import("../../verify/verify.js");
       const bar = progress("verifying layer", io);
-      const candidate = {
-        name: output,
-        ...written,
-        ...(beside ? { sidecar: (name: string) => beside.get(name) } : {}),
-      };
-      const verification = await openVerification(candidate, source, {
+      const verification = await openVerification({ name: output, ...written }, source, {
         ...(backend ? { backend } : {}),
       });
       const report = await verify({

@@ -1,14 +1,10 @@
 import type { Checkpoint } from "../../convert/import/checkpoint.js";
-import type { ModelCheckpoint } from "../../convert/import/lifted-checkpoint.js";
-import type { Bytes } from "../../core/bytes.js";
+import type { ModelCheckpoint } from "../../convert/import/model.js";
+import type { NamedBytes } from "../../core/bytes.js";
 import type { Paint } from "../../core/text.js";
 
 /** A file to convert, read and understood. */
-export interface Source {
-  readonly name: string;
-  readonly bytes: Bytes;
-  /** The weight files beside a model.json. */
-  readonly shards?: ReadonlyMap<string, Uint8Array>;
+export interface Source extends NamedBytes {
   readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
@@ -25,16 +21,13 @@ export interface Sink {
   verify(written: Written, source: Source, output: string): Promise<Verdict>;
 }
 
-/** A file, or a folder's main file with those beside it. */
-export interface Written {
-  readonly bytes: Uint8Array;
-  /** Present if a folder is written: the files beside `model.json`, by name. */
-  readonly shards?: ReadonlyMap<string, Uint8Array>;
-  /** Present if a file is written together with others beside it: their contents, by name. */
-  readonly beside?: ReadonlyMap<string, Uint8Array>;
-}
+/** A file as it was written, with those beside it. */
+export type Written = Pick<NamedBytes, "beside"> & { readonly bytes: Uint8Array };
 
-export interface Encoded extends Written {
+/** A file to write, or a folder's main file, with the weight files that get a name beside it. */
+export interface Encoded {
+  readonly bytes: Uint8Array;
+  readonly beside?: ReadonlyMap<string, Uint8Array>;
   /** What was changed on the way, one clause each, for people to read. */
   readonly notes: readonly string[];
 }

@@ -22,7 +22,7 @@ export function tfjsSink(options: TfjsSinkOptions, io: Io): Sink {
     const all = { ...keptResults(kept), ...options };
     const model = isGraph ? lowerToTfjs(graph, stateDict, all) : lowerToTfjsLayers(graph, stateDict, all);
     const { json, shards } = encodeTfjs(model, nameShard);
-    return { bytes: json, shards, notes: zerosNote(new Map(Object.entries(model.metadata ?? {}))) };
+    return { bytes: json, beside: shards, notes: zerosNote(new Map(Object.entries(model.metadata ?? {}))) };
   });
 }
 

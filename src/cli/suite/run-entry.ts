@@ -4,19 +4,20 @@ import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
 import { zerosForAbsent } from "../../convert/formats/refusals.js";
+import { isModelFormat } from "../../convert/formats/registry.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";
 import { namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
+import { openModel, weightFiles } from "../../convert/import/model.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
-import { sha256, toSource } from "../../core/bytes.js";
+import { type NamedBytes, sha256, toSource } from "../../core/bytes.js";
 import { fileError, readInput } from "../../node/index.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
-import type { NamedBytes } from "../../verify/open-file.js";
 import type { ParityReport } from "../../verify/report.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import { verify } from "../../verify/verify.js";
 import { readImages } from "../images.js";
 import { readArchitecture } from "../inputs.js";
-import { type ModelInput, readModel } from "../models.js";
+import { readModel } from "../models.js";
 import { tolerance as parseTolerance } from "../options.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
@@ -61,13 +62,10 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
     ...(options.batch === undefined ? {} : { batch: options.batch }),
     ...(size === undefined ? {} : { size }),
   };
-  const digests = [reference, ...(candidate ? [candidate] : [])].flatMap(({ bytes, shards }) => [
-    toSource(bytes).sha256(),
-    ...[...(shards?.values() ?? [])].map(sha256),
-  ]);
+  const digests = [reference, ...(candidate ? [candidate] : [])].flatMap(digestsOf);
   const facts = {
     tool: installedVersions(),
-    files: [...(await Promise.all(digests)), ...(candidate ? await besideDigests(candidate) : [])],
+    files: await Promise.all(digests),
     images: await imagesDigest(images),
     names: [reference.name, candidate?.name ?? null],
     backend: entry.backend,
@@ -96,17 +94,16 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
   };
 }
 
-/** Digests of the files beside an ONNX model, which has its weights in them. */
-async function besideDigests({ name, bytes, sidecar }: ModelInput): Promise<readonly (string | null)[]> {
-  if (!sidecar || sniffFormat(bytes) !== "onnx") return [];
-  const { decodeOnnx } = await import("../../convert/formats/onnx/decode.js");
-  const { missing = [] } = decodeOnnx(bytes, { subject: name, absent: zerosForAbsent() });
-  return Promise.all(
-    missing.map((path) => {
-      const found = sidecar(path);
-      return found ? toSource(found).sha256() : null;
-    }),
-  );
+/** Of a file, and of the weight files that a model names; null for one that is missing. */
+function digestsOf(file: NamedBytes): readonly (Promise<string> | null)[] {
+  const format = sniffFormat(file.bytes);
+  const { beside: _, ...alone } = file;
+  const model = isModelFormat(format) ? openModel(format, alone, zerosForAbsent()) : undefined;
+  const weights = model ? [...weightFiles(model, file).values()] : [];
+  return [
+    toSource(file.bytes).sha256(),
+    ...weights.map((bytes) => (bytes ? toSource(bytes).sha256() : null)),
+  ];
 }
 
 /**

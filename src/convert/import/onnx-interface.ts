@@ -1,22 +1,11 @@
+import type { NamedBytes } from "../../core/bytes.js";
 import { OPSET_RANGE } from "../export/onnx/index.js";
 import type { OnnxDType, OnnxOptions } from "../export/onnx/options.js";
 import { RESULT_KINDS, type ResultKind } from "../export/results.js";
-import {
-  decodeOnnx,
-  type OnnxDimension,
-  type OnnxModel,
-  type OnnxSource,
-  type OnnxValue,
-} from "../formats/onnx/index.js";
+import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.js";
 import { zerosForAbsent } from "../formats/refusals.js";
-import {
-  describePreprocess,
-  type GraphMatch,
-  imageShape,
-  matchGraph,
-  type Preprocess,
-  pixelOrder,
-} from "./index.js";
+import { describePreprocess, type GraphMatch, imageShape, type Preprocess, pixelOrder } from "./index.js";
+import { openModel } from "./model.js";
 
 /** How an ONNX file looks from outside, as options that write another one so. */
 export interface OnnxInterface {
@@ -33,9 +22,9 @@ export interface OnnxInterface {
  *
  * @throws InputError if the file is no ONNX file (`format`), or no OSNet (`unsupported`)
  */
-export function openOnnxInterface(bytes: Uint8Array, source: OnnxSource): OnnxInterface {
-  const model = decodeOnnx(bytes, { ...source, absent: zerosForAbsent() });
-  return onnxInterface(model, matchGraph(model, { subject: source.subject }));
+export function openOnnxInterface(file: NamedBytes): OnnxInterface {
+  const { onnx, match } = openModel("onnx", file, zerosForAbsent());
+  return onnxInterface(onnx, match());
 }
 
 /** Reads the interface of a matched file: names, opset, batch, size, outputs, folding, types, preprocessing. */

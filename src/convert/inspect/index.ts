@@ -9,13 +9,12 @@ export { FINGERPRINT_SCHEME, FOLDED_SCHEME, fingerprintFolded, fingerprintWeight
 export { type DTypeCount, type Inspection, inspectCheckpoint } from "./inspection.js";
 export type { ModelFacts, ModelInspection, NetworkFacts } from "./model-inspection.js";
 export {
-  inspectOnnx,
-  inspectTfjs,
+  inspectModel,
+  type ModelInspectionOptions,
+  type ModelInspections,
   type OnnxFacts,
   type OnnxInspection,
-  type OnnxInspectionOptions,
   type TfjsFacts,
   type TfjsInspection,
-  type TfjsInspectionOptions,
 } from "./model-inspection.js";
-export { renderInspection, renderOnnxInspection, renderTfjsInspection } from "./text.js";
+export { renderInspection, renderModelInspection } from "./text.js";

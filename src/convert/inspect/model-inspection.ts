@@ -1,34 +1,22 @@
 import { type OsnetSpec, variantOf } from "../../arch/index.js";
-import { sha256 } from "../../core/bytes.js";
+import { type NamedBytes, sha256, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { DType, Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 import { RESULT_KINDS, type ResultKind } from "../export/results.js";
-import {
-  decodeOnnx,
-  type OnnxDimension,
-  type OnnxModel,
-  type OnnxValue,
-  type SidecarReader,
-} from "../formats/onnx/index.js";
+import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.js";
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { ModelFormat } from "../formats/registry.js";
-import {
-  decodeTfjs,
-  type Json,
-  layerClasses,
-  type TfjsFiles,
-  type TfjsModel,
-} from "../formats/tfjs/index.js";
+import { type Json, layerClasses, type TfjsModel } from "../formats/tfjs/index.js";
 import { type Difference, describePreprocess, type GraphMatch, imageShape } from "../import/index.js";
 import {
   type LiftedModel,
-  liftOnnxModel,
-  liftTfjsModel,
-  matchOnnxModel,
-  matchTfjsModel,
-} from "../import/lifted-checkpoint.js";
-import { translateTfjs } from "../import/tfjs/index.js";
+  liftModel,
+  type Model,
+  matchModel,
+  openModel,
+  tfjsFiles,
+} from "../import/model.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import {
   countDTypes,
@@ -86,14 +74,14 @@ export interface NetworkFacts {
 }
 
 /** How often there is each name, the most frequent first. */
-export function countNames(names: readonly string[]): Readonly<Record<string, number>> {
+function countNames(names: readonly string[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   return Object.fromEntries([...counts].sort(([, a], [, b]) => b - a));
 }
 
 /** @param constants the file's own, without those that its translation has added */
-export function modelFacts(
+function modelFacts(
   { graph }: Pick<OnnxModel, "graph">,
   operators: readonly string[],
   constants: Iterable<Tensor>,
@@ -127,7 +115,7 @@ function valueFacts({ name, dtype, shape }: OnnxValue): ValueFacts {
   return { name, dtype: dtype ?? null, shape: shape ?? null };
 }
 
-export function networkFacts(model: OnnxModel, match: GraphMatch): NetworkFacts {
+function networkFacts(model: OnnxModel, match: GraphMatch): NetworkFacts {
   const [batch, , height, width] = imageShape(model);
   return {
     batch: typeof batch === "number" ? batch : null,
@@ -191,36 +179,62 @@ interface Reparameterised {
   readonly reparameterised: number;
 }
 
-/** How the network of a model is found. */
-export interface Search<M extends GraphMatch> {
-  /** The model's graph, in ONNX's words. */
-  readonly graph: OnnxModel;
-  /** @throws InputError (`unsupported`) if it is no OSNet */
-  readonly match: () => M;
-  /** Its weights; undefined if they are missing. */
-  readonly lift: ((match: M) => LiftedModel) | undefined;
-  /** What is missing of the graph itself, so that it proves no difference from an OSNet. */
+/** How a model is inspected. */
+export interface ModelInspectionOptions {
+  /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+}
+
+/** The inspection of each format. */
+export interface ModelInspections {
+  /** Of an ONNX file. */
+  readonly onnx: OnnxInspection;
+  /** Of a TensorFlow.js model. */
+  readonly tfjs: TfjsInspection;
+}
+
+/** What a format's files say of themselves. */
+interface FileFacts<F extends ModelFormat> {
+  readonly file: ModelFileFacts<F>;
+  readonly facts: ModelInspections[F]["model"];
+  /** Files beside it that are missing. */
+  readonly missing: readonly string[];
+  /** The problem, if the graph itself cannot be read without those files. */
   readonly incomplete?: InputError;
 }
 
-/** Describes a model as far as it goes: without a network if it has another one, without weights if they are missing. */
-export async function inspectModel<F extends ModelFormat, Facts extends ModelFacts, M extends GraphMatch>(
-  file: ModelFileFacts<F>,
-  facts: Facts,
-  { graph, match: find, lift, incomplete }: Search<M>,
-): Promise<ModelInspection<F, Facts>> {
-  const start = { schema: "osnet-inspection/1", file } as const;
-  const match = tryMatch(find, incomplete);
-  if (match instanceof InputError)
-    return { ...start, model: facts, network: null, weights: null, anomalies: [], refusal: match.message };
-  return {
-    ...start,
-    model: { ...facts, ...networkFacts(graph, match) },
-    ...(await inspectMatched(match, lift)),
-  };
+const FACTS: { readonly [F in ModelFormat]: (file: NamedBytes, model: Model) => Promise<FileFacts<F>> } = {
+  onnx: onnxFacts,
+  tfjs: tfjsFacts,
+};
+
+/**
+ * Describes a model as far as it goes: without a network if it has another one, without weights if their files are missing.
+ *
+ * @throws InputError (`format`, `unsupported`) if the bytes are not the format, or broken
+ */
+export async function inspectModel<F extends ModelFormat>(
+  format: F,
+  file: NamedBytes,
+  options: ModelInspectionOptions = {},
+): Promise<ModelInspections[F]> {
+  const model = openModel(format, file, zerosForAbsent());
+  const { facts, missing, incomplete, ...described } = await FACTS[format](file, model);
+  const start = { schema: "osnet-inspection/1", ...described } as const;
+  const match = tryMatch(() => matchModel(model, options), incomplete);
+  const inspection: ModelInspection<ModelFormat, ModelFacts> =
+    match instanceof InputError
+      ? { ...start, model: facts, network: null, weights: null, anomalies: [], refusal: match.message }
+      : {
+          ...start,
+          model: { ...facts, ...networkFacts(model.onnx, match) },
+          ...(await inspectMatched(match, missing.length > 0 ? undefined : () => liftModel(model, match))),
+        };
+  // The facts and the file are the format's own.
+  return inspection as ModelInspections[F];
 }
 
-function tryMatch<M extends GraphMatch>(find: () => M, incomplete?: InputError): M | InputError {
+function tryMatch(find: () => GraphMatch, incomplete?: InputError): GraphMatch | InputError {
   try {
     const match = find();
     return incomplete && match.differences.length > 0 ? incomplete : match;
@@ -230,16 +244,16 @@ function tryMatch<M extends GraphMatch>(find: () => M, incomplete?: InputError):
   }
 }
 
-async function inspectMatched<M extends GraphMatch>(
-  match: M,
-  lift: Search<M>["lift"],
+/** @param lift undefined if the weights are missing */
+async function inspectMatched(
+  { graph, spec, differences }: GraphMatch,
+  lift: (() => LiftedModel) | undefined,
 ): Promise<Pick<ModelInspection<ModelFormat, ModelFacts>, "network" | "weights" | "anomalies">> {
-  const { graph, spec, differences } = match;
   if (differences.length > 0 || !lift) {
     const network = inspectNetwork({ graph, spec, variant: variantOf(spec), extra: [] });
     return { network, weights: null, anomalies: [] };
   }
-  const { checkpoint, reparameterised } = lift(match);
+  const { checkpoint, reparameterised } = lift();
   const { stateDict } = checkpoint;
   return {
     network: inspectNetwork(checkpoint),
@@ -272,35 +286,13 @@ export interface OnnxFacts extends ModelFacts {
 /** What an ONNX file is, of whatever exporter. */
 export type OnnxInspection = ModelInspection<"onnx", OnnxFacts>;
 
-/** How an ONNX file is inspected. */
-export interface OnnxInspectionOptions {
-  /** What the inspection and messages call the file. */
-  readonly name: string;
-  /** Reads the files beside it; without it, their weights count as missing. */
-  readonly sidecar?: SidecarReader;
-  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
-  readonly arch?: string | OsnetSpec;
-}
-
-/**
- * Describes an ONNX file as far as it goes: without its weights if they are missing from beside it, and without a network
- * if it has another one.
- *
- * @throws InputError (`format`, `unsupported`) if the bytes are no ONNX file or broken
- */
-export async function inspectOnnx(
-  bytes: Uint8Array,
-  { name, sidecar, arch }: OnnxInspectionOptions,
-): Promise<OnnxInspection> {
-  const absent = zerosForAbsent();
-  const model = decodeOnnx(bytes, { subject: name, absent, ...(sidecar ? { sidecar } : {}) });
-  const file = { name, bytes: bytes.length, sha256: await sha256(bytes), format: "onnx" } as const;
-  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
-  return inspectModel(file, factsOf(model), {
-    graph: model,
-    match: () => matchOnnxModel(model, options),
-    lift: model.missing ? undefined : (match) => liftOnnxModel(model, match, name),
-  });
+async function onnxFacts({ name, bytes }: NamedBytes, { onnx: model }: Model): Promise<FileFacts<"onnx">> {
+  const whole = toBytes(bytes);
+  return {
+    file: { name, bytes: whole.length, sha256: await sha256(whole), format: "onnx" },
+    facts: factsOf(model),
+    missing: model.missing ?? [],
+  };
 }
 
 function factsOf(model: OnnxModel): OnnxFacts {
@@ -340,61 +332,42 @@ export interface TfjsFacts extends ModelFacts {
 /** What a TensorFlow.js model is, of whatever converter. */
 export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
 
-/** How a TensorFlow.js model is inspected. */
-export interface TfjsInspectionOptions {
-  /** What the inspection and messages call the model. */
-  readonly name: string;
-  /** The architecture, where the graph does not tell how modules are named: a variant's name or a spec. */
-  readonly arch?: string | OsnetSpec;
-}
-
-/**
- * Describes a TensorFlow.js model as far as it goes: without its weights if files are missing, and without a network if it
- * has another one, or if its graph cannot be read without the axes and shapes that are in those files.
- *
- * @throws InputError (`format`, `unsupported`) if the files are no model, or broken
- */
-export async function inspectTfjs(
-  files: TfjsFiles,
-  { name, arch }: TfjsInspectionOptions,
-): Promise<TfjsInspection> {
-  const model = decodeTfjs(files, { subject: name, absent: zerosForAbsent() });
-  const graph = translateTfjs(model, name);
+async function tfjsFacts(source: NamedBytes, { name, onnx, document }: Model): Promise<FileFacts<"tfjs">> {
+  if (document.format !== "tfjs") throw new TypeError(`${name} is no TensorFlow.js model`);
+  const { model } = document;
+  const { json, shards } = tfjsFiles(source);
   const weights = [...model.weights.values()];
   const operators =
     model.format === "graph-model" ? model.nodes.map(({ op }) => op) : layerClasses(model, name);
   const { missing = [] } = model;
-  const facts: TfjsFacts = {
-    format: model.format,
-    generatedBy: model.generatedBy ?? null,
-    convertedBy: model.convertedBy ?? null,
-    ...modelFacts(
-      graph,
-      operators,
-      weights.map(({ tensor }) => tensor),
-    ),
-    stored: countNames(weights.flatMap(({ stored }) => stored?.dtype ?? [])),
-    shards: [
-      ...Array.from(files.shards, ([path, { length }]) => ({ name: path, bytes: length })),
-      ...missing.map((path) => ({ name: path, bytes: null })),
-    ],
-    metadata: model.metadata ?? {},
-  };
-  const file = {
-    name,
-    bytes: [...files.shards.values()].reduce((sum, { length }) => sum + length, files.json.length),
-    sha256: await sha256(files.json),
-    format: "tfjs",
-  } as const;
-  const options = { subject: name, ...(arch === undefined ? {} : { arch }) };
-  return inspectModel(file, facts, {
-    graph,
-    match: () => matchTfjsModel(graph, options),
-    lift: missing.length > 0 ? undefined : (match) => liftTfjsModel(model, match, name),
+  return {
+    file: {
+      name,
+      bytes: [...shards.values()].reduce((sum, { length }) => sum + length, json.length),
+      sha256: await sha256(json),
+      format: "tfjs",
+    },
+    facts: {
+      format: model.format,
+      generatedBy: model.generatedBy ?? null,
+      convertedBy: model.convertedBy ?? null,
+      ...modelFacts(
+        onnx,
+        operators,
+        weights.map(({ tensor }) => tensor),
+      ),
+      stored: countNames(weights.flatMap(({ stored }) => stored?.dtype ?? [])),
+      shards: [
+        ...Array.from(shards, ([path, { length }]) => ({ name: path, bytes: length })),
+        ...missing.map((path) => ({ name: path, bytes: null })),
+      ],
+      metadata: model.metadata ?? {},
+    },
+    missing,
     ...(model.format === "graph-model" && missing.length > 0
       ? { incomplete: missingShards(missing, name) }
       : {}),
-  });
+  };
 }
 
 /** A graph has its axes and shapes, and the epsilons of its norms, among its weights. */

@@ -162,13 +162,13 @@ const METADATA = 8;
 const METADATA_LENGTH = 60;
 
 /** How a kind of model is called, and what its digest is of. */
-export interface Title {
+interface Title {
   readonly kind: string;
   readonly digested?: string;
 }
 
 /** A model of either format, below what is said of its files. */
-export function renderModel(
+function renderModel(
   { kind, digested }: Title,
   rows: readonly Fact[],
   inspection: ModelInspection<ModelFormat, ModelFacts>,
@@ -303,9 +303,20 @@ function short(text: string): string {
   return text.length > METADATA_LENGTH ? `${text.slice(0, METADATA_LENGTH)}…` : text;
 }
 
-/** Renders an inspection for a terminal: the file, its interface, the network in it, and how that departs from an OSNet. */
-export function renderOnnxInspection(inspection: OnnxInspection, paint: Paint = PLAIN): string {
-  return renderModel({ kind: "ONNX" }, onnxRows(inspection, paint), inspection, paint);
+/** Renders an inspection for a terminal: the files, their interface, the network in them, and how that departs from an OSNet. */
+export function renderModelInspection(
+  inspection: OnnxInspection | TfjsInspection,
+  paint: Paint = PLAIN,
+): string {
+  if (!isTfjs(inspection))
+    return renderModel({ kind: "ONNX" }, onnxRows(inspection, paint), inspection, paint);
+  const { model } = inspection;
+  const kind = `TensorFlow.js ${model.format === "graph-model" ? "graph model" : "layers model"}`;
+  return renderModel({ kind, digested: "model.json" }, tfjsRows(model, paint), inspection, paint);
+}
+
+function isTfjs(inspection: OnnxInspection | TfjsInspection): inspection is TfjsInspection {
+  return inspection.file.format === "tfjs";
 }
 
 function onnxRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
@@ -324,13 +335,6 @@ function onnxRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
       .map(({ name }) => ["weights", `in ${clean(name)}`] as const),
     ...missingRows(missing, paint),
   ];
-}
-
-/** Renders an inspection for a terminal, as of ONNX files. */
-export function renderTfjsInspection(inspection: TfjsInspection, paint: Paint = PLAIN): string {
-  const { model } = inspection;
-  const kind = `TensorFlow.js ${model.format === "graph-model" ? "graph model" : "layers model"}`;
-  return renderModel({ kind, digested: "model.json" }, tfjsRows(model, paint), inspection, paint);
 }
 
 function tfjsRows(

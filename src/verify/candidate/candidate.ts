@@ -1,11 +1,11 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { Document } from "../../convert/import/model.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
 import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
-import type { Document } from "../proof/document.js";
 import type { Fault, Party } from "../report.js";
 import type { ModelOutput } from "./outputs.js";
 

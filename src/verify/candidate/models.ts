@@ -1,16 +1,12 @@
-import type { Dialect, LayerGraph, OsnetSpec } from "../../arch/index.js";
-import { declaredPixels, statedSpec, statesSpec } from "../../convert/export/metadata.js";
-import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { LayerGraph } from "../../arch/index.js";
+import { statesSpec } from "../../convert/export/metadata.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
-import {
-  decodeOnnx,
-  encodeOnnx,
-  type OnnxModel,
-  type SidecarReader,
-} from "../../convert/formats/onnx/index.js";
-import { decodeTfjs, isKeras3, type TfjsFiles, type TfjsModel } from "../../convert/formats/tfjs/index.js";
-import { type GraphMatch, imageShape, matchGraph, withoutBranches } from "../../convert/import/index.js";
-import { matchTfjs, type TfjsMatch, translateTfjs } from "../../convert/import/tfjs/index.js";
+import { encodeOnnx, type OnnxModel } from "../../convert/formats/onnx/index.js";
+import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
+import { type GraphMatch, matchGraph, withoutBranches } from "../../convert/import/index.js";
+import { type Model, tfjsFiles, weightFiles } from "../../convert/import/model.js";
+import { matchTfjs, type TfjsMatch } from "../../convert/import/tfjs/index.js";
+import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { BackendName, RuntimeName } from "../backends/backend.js";
@@ -32,24 +28,8 @@ import type { InterfaceOptions } from "./interface.js";
 import { onnxCandidate } from "./onnx-candidate.js";
 import { tfjsCandidate } from "./tfjs-candidate.js";
 
-/** A converted model, as a verification sees it whatever its format. */
-export interface ModelFile {
-  /**
-   * The architecture that the file states; undefined if it states none and has to be matched.
-   *
-   * @throws InputError (`format`) if what it states is none
-   */
-  readonly statedSpec: () => OsnetSpec | undefined;
-  /**
-   * The architecture that the file's graph shows, its modules named by a dialect where that is known.
-   *
-   * @throws InputError (`unsupported`) if the graph is no OSNet
-   */
-  readonly shownGraph: (dialect: Dialect | undefined) => LayerGraph;
-  /** The order of the raw pixels that the model takes; undefined if it takes normalised images. */
-  readonly preprocess: PixelOrder | undefined;
-  /** Batch, channels, height and width of the images, as far as the file fixes them. */
-  readonly inputShape: readonly (number | undefined)[];
+/** A model that can be run beside a network, and held against a checkpoint. */
+export interface RunnableModel {
   /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
   readonly candidate: (graph: LayerGraph, party: Party, options?: InterfaceOptions) => Candidate;
   /** Its constants against a checkpoint's; those that it stores in fewer bits against the checkpoint's in as few. */
@@ -58,60 +38,39 @@ export interface ModelFile {
     stateDict: StateDict,
     candidate: Candidate,
   ) => WeightsComparison;
-  /** The files beside it that an ONNX file has weights in. */
-  readonly sidecars: readonly string[];
   /** What it stores in fewer bits; undefined if it stores all numbers as they are. */
   readonly quantized?: QuantizedWeights;
 }
 
-/** The bytes of a model file and, of a model.json, the weight files beside it. */
-export interface ModelBytes {
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  readonly shards?: ReadonlyMap<string, Uint8Array>;
-  /** Reads the files beside an ONNX file that hold its weights. */
-  readonly sidecar?: SidecarReader;
-  /** Where the bytes are on disk, if they are: onnxruntime then opens them itself. */
-  readonly path?: string;
-}
-
-/** @throws InputError (`format`, `unsupported`) if the bytes are not the format */
-export function openModel(
-  format: "onnx" | "tfjs",
-  { name, bytes, shards = new Map(), sidecar, path }: ModelBytes,
-  backend: BackendName | undefined,
-): ModelFile {
-  const subject = name;
-  const runtime = runtimeFor(format, backend);
-  if (format === "onnx")
-    return onnxFile(bytes, decodeOnnx(bytes, { subject, ...(sidecar ? { sidecar } : {}) }), subject, {
-      runtime,
-      path,
-      sidecar,
-    });
-  const files = { json: bytes, shards };
-  const model = decodeTfjs(files, { subject });
-  return tfjsFile(files, model, subject, runtime);
-}
-
-/** What runs an ONNX file, and where its weights are if not inside. */
-interface Opening
-  extends Pick<{ readonly [K in keyof ModelBytes]: ModelBytes[K] | undefined }, "path" | "sidecar"> {
-  readonly runtime: RuntimeName;
+/**
+ * @param file what `model` was decoded from
+ * @param backend what runs it, of those that run its format; default: the first
+ * @throws InputError (`unsupported`) if no runtime loads the file
+ */
+export function runnableModel(model: Model, file: NamedBytes, backend?: BackendName): RunnableModel {
+  const { document } = model;
+  const runtime = runtimeFor(document.format, backend);
+  return document.format === "onnx"
+    ? runnableOnnx(model, document.model, file, runtime)
+    : runnableTfjs(model, document.model, file, runtime);
 }
 
 /** Our own files are found by names, those of other exporters by structure. */
-function onnxFile(
-  original: Uint8Array,
+function runnableOnnx(
+  opened: Model,
   decoded: OnnxModel,
-  subject: string,
-  { runtime: backend, path, sidecar }: Opening,
-): ModelFile {
+  source: NamedBytes,
+  backend: RuntimeName,
+): RunnableModel {
+  const { name: subject, path } = source;
+  const original = toBytes(source.bytes);
   const model = withoutBranches(decoded, subject);
   // Values inside a function or a branch cannot be made outputs, and a file that is tapped is given as bytes.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
   const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
-  const beside = new Map(decoded.sidecars?.map((name) => [name, sidecar?.(name) ?? new Uint8Array()]));
+  const beside = new Map(
+    [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
+  );
   const file: OnnxFile = {
     bytes,
     whole,
@@ -124,11 +83,6 @@ function onnxFile(
     isOwn: (layer, value) => layer === value,
   });
   return {
-    statedSpec: () => statedSpec(model.metadata, subject),
-    preprocess: declaredPixels(model.metadata, subject),
-    sidecars: decoded.sidecars ?? [],
-    shownGraph: (dialect) => matchGraph(model, { subject, ...(dialect ? { dialect } : {}) }).graph,
-    inputShape: fixedSizes(model),
     candidate(graph, party, options = {}) {
       const { match, shown } = find(graph);
       const document = { format: "onnx", model: decoded } as const;
@@ -190,11 +144,6 @@ function matched<M extends GraphMatch>(
   }
 }
 
-/** Batch, channels, height and width of the images, as far as a model fixes them. */
-function fixedSizes(model: OnnxModel): readonly (number | undefined)[] {
-  return imageShape(model).map((size) => (typeof size === "number" ? size : undefined));
-}
-
 /** A topology that tfjs has no reader for. */
 function notLoaded(subject: string): InputError {
   return new InputError({
@@ -207,21 +156,22 @@ function notLoaded(subject: string): InputError {
 }
 
 /** As with ONNX, our own files are found by names, those of other converters by structure. */
-function tfjsFile(files: TfjsFiles, model: TfjsModel, subject: string, backend: RuntimeName): ModelFile {
-  if (model.format === "layers-model" && isKeras3(model)) throw notLoaded(subject);
+function runnableTfjs(
+  { onnx: translated, isRunnable }: Model,
+  model: TfjsModel,
+  file: NamedBytes,
+  backend: RuntimeName,
+): RunnableModel {
+  const { name: subject } = file;
+  if (!isRunnable) throw notLoaded(subject);
+  const files = tfjsFiles(file);
   const names = VALUE_NAMES[model.format];
-  const translated = translateTfjs(model, subject);
   const find = foundIn<TfjsMatch>({
     isStated: statesSpec(translated.metadata),
     match: (graph) => matchTfjs(translated, { subject, graph }),
     isOwn: (layer, value) => value === names.of(layer) || value === names.normalized,
   });
   return {
-    statedSpec: () => statedSpec(translated.metadata, subject),
-    shownGraph: (dialect) => matchTfjs(translated, { subject, ...(dialect ? { dialect } : {}) }).graph,
-    preprocess: declaredPixels(translated.metadata, subject),
-    sidecars: [],
-    inputShape: fixedSizes(translated),
     candidate(graph, party, options = {}) {
       const { match, shown } = find(graph);
       const document = { format: "tfjs", model } as const;

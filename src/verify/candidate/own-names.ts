@@ -3,10 +3,10 @@ import type { PixelOrder } from "../../convert/export/preprocess.js";
 import type { ValueNames } from "../../convert/export/results.js";
 import type { GraphMatch } from "../../convert/import/index.js";
 import { inOrder } from "../inputs/images.js";
-import { fedWith } from "../inputs/pixels.js";
 import type { Candidate } from "./candidate.js";
 import { type InterfaceOptions, inputFaults, outputFaults, structureFaults } from "./interface.js";
 import type { AccountedOutputs } from "./outputs.js";
+import { fedWith } from "./pixels.js";
 
 /** The layers that results are computed from, each with the name of its value in a file of ours. */
 export function neededValues(

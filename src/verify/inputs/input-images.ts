@@ -1,9 +1,10 @@
 import type { LayerGraph } from "../../arch/index.js";
+import { declaredPixels } from "../../convert/export/metadata.js";
+import { fixedShape } from "../../convert/import/model.js";
+import type { OpenFile } from "../../convert/import/open-file.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/recorded.js";
-import type { Candidate } from "../candidate/candidate.js";
-import type { OpenFile } from "../open-file.js";
 import { chooseImages } from "./choose-images.js";
 import { defaultSize, photographed, seededImages } from "./images.js";
 import { photoTensor } from "./photos.js";
@@ -47,7 +48,7 @@ export function imagesFor(
     expectFew(images.tensor);
     return { images: images.tensor, source: images.source };
   }
-  const [fixedBatch, , height, width] = candidate.kind === "model" ? candidate.model.inputShape : [];
+  const [fixedBatch, , height, width] = candidate.kind === "model" ? fixedShape(candidate.model) : [];
   const count = batch ?? fixedBatch;
   if (images === "auto" && reference.kind === "checkpoint") {
     const chosen = chooseImages(graph, reference.checkpoint.stateDict, {
@@ -75,7 +76,9 @@ export function imagesFor(
   const seed = images && images !== "auto" ? images.seed : 0;
   const chosen = size ?? defaultSize(graph, { height, width });
   const tensor = seededImages(seed, count ?? 2, chosen.height, chosen.width);
-  const pixels = candidate.kind === "model" && candidate.model.preprocess !== undefined;
+  const pixels =
+    candidate.kind === "model" &&
+    declaredPixels(candidate.model.onnx.metadata, candidate.model.name) !== undefined;
   return { images: pixels ? photographed(tensor) : tensor, source: `seed:${seed}` };
 }
 
@@ -91,28 +94,4 @@ function surplusChoice(found: string, source: string): InputError {
     expected: "none",
     remedy: `leave out --input, --batch and --size, since ${source} brings its own`,
   });
-}
-
-/** How far images may be from those that a file can be given before they are others. */
-const SAME_IMAGE = 1e-5;
-
-/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
-export function imagesSeen(
-  { preprocess, party }: Candidate,
-  images: Tensor<"float32">,
-  isRecorded: boolean,
-): Tensor<"float32"> {
-  const nearest = preprocess?.nearest(images) ?? images;
-  const isOther = nearest.data.some(
-    (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
-  );
-  if (isRecorded && isOther)
-    throw new InputError({
-      code: "argument",
-      subject: party.name,
-      found: "a model that takes whole-number pixels, beside a recording of images that have none",
-      expected: "a reference that can be run on other images",
-      remedy: "give the checkpoint as the reference",
-    });
-  return nearest;
 }

@@ -1,11 +1,11 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
+import type { Document } from "../../convert/import/model.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
 import type { Verification } from "../verification.js";
 import { allowedZeros } from "../weights/zeros.js";
 import { type Constants, constantsOf } from "./constants.js";
-import type { Document } from "./document.js";
 import { openDocument, unreadable } from "./onnx-document.js";
 import { onnxSteps } from "./onnx-steps.js";
 import { type Tail, tailsOf } from "./onnx-tails.js";

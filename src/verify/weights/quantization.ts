@@ -2,7 +2,6 @@ import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "
 import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
 import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
-import type { Candidate } from "../candidate/candidate.js";
 import { measure, normalizeRows } from "../metrics.js";
 import type { QuantizationResult } from "../report.js";
 import type { ConstantsOf } from "./compare-weights.js";
@@ -12,7 +11,7 @@ export interface QuantizedWeights {
   /** Storage types, and how many tensors are of one. */
   readonly summary: Pick<QuantizationResult, "dtypes" | "tensors">;
   /** A checkpoint with the numbers that the model's file stands for in place of its own. */
-  readonly stateDict: (graph: LayerGraph, stateDict: StateDict, candidate: Candidate) => StateDict;
+  readonly stateDict: (graph: LayerGraph, stateDict: StateDict, candidate: FoundLayers) => StateDict;
 }
 
 /**
@@ -43,7 +42,7 @@ export function storedStateDict(
   graph: LayerGraph,
   stateDict: StateDict,
   find: ConstantsOf,
-  { results, folded, affine = new Set() }: Pick<Candidate, "results" | "folded"> & AffineNorms,
+  { results, folded, affine = new Set() }: FoundLayers,
 ): StateDict {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -74,7 +73,12 @@ export function storedStateDict(
   return stored;
 }
 
-interface AffineNorms {
+/** Which layers a model computes, and how. */
+export interface FoundLayers {
+  /** Those that its outputs are. */
+  readonly results: readonly string[];
+  /** Those that it computes only as part of the batch norm after them. */
+  readonly folded: ReadonlySet<string>;
   /** Batch norms that are a product and a sum. */
   readonly affine?: ReadonlySet<string>;
 }

@@ -8,9 +8,9 @@ import {
 import {
   fingerprintFolded,
   fingerprintWeights,
-  inspectOnnx,
+  inspectModel,
   type OnnxInspection,
-  renderOnnxInspection,
+  renderModelInspection,
 } from "../../../src/convert/inspect/index.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
@@ -22,20 +22,23 @@ const ours = (options: Parameters<typeof convert>[1] = {}): OnnxModel =>
   decodeOnnx(convert(checkpoint, options), { subject: "m.onnx" });
 
 function inspect(model: OnnxModel, options = {}): Promise<OnnxInspection> {
-  return inspectOnnx(encodeOnnx(model), { name: "m.onnx", ...options });
+  return inspectModel("onnx", { name: "m.onnx", bytes: encodeOnnx(model) }, options);
 }
 
-describe("inspectOnnx", () => {
+describe("inspectModel, of ONNX files", () => {
   it("counts the subnormal weights of convolutions, which a rewrite of the file no longer has", async () => {
     const path = "conv2.0.conv2b.1.conv1.weight";
     const dead = withTensor(stateDict, path, (tensor) =>
       withValues(tensor, { 0: 1e-41, 1: -1e-40, 2: 2e-38 }),
     );
     const kept = convert({ ...checkpoint, stateDict: dead }, { keepDenormals: true });
-    const inspection = await inspectOnnx(kept, { name: "m.onnx" });
+    const inspection = await inspectModel("onnx", { name: "m.onnx", bytes: kept });
     expect(inspection.model.subnormal).toBe(2);
-    expect(renderOnnxInspection(inspection)).toMatch(/speed +2 subnormal weights.*onnx2onnx/);
-    const written = await inspectOnnx(convert({ ...checkpoint, stateDict: dead }), { name: "m.onnx" });
+    expect(renderModelInspection(inspection)).toMatch(/speed +2 subnormal weights.*onnx2onnx/);
+    const written = await inspectModel("onnx", {
+      name: "m.onnx",
+      bytes: convert({ ...checkpoint, stateDict: dead }),
+    });
     expect(written.model.subnormal).toBe(0);
     expect(written.weights?.foldedFingerprint).toBe(await fingerprintFolded(graph, dead));
   });
@@ -60,7 +63,10 @@ describe("inspectOnnx", () => {
   const EXPORT = "osnet_ain_x0_25.torch1.13.op12.unfolded.onnx";
   it.skipIf(missing(EXPORT))("finds it in PyTorch's own export", async () => {
     const ain = openFixture("osnet_ain_x0_25");
-    const { weights, network, model } = await inspectOnnx(readFixture(EXPORT), { name: EXPORT });
+    const { weights, network, model } = await inspectModel("onnx", {
+      name: EXPORT,
+      bytes: readFixture(EXPORT),
+    });
     expect(weights?.fingerprint).toBe(await fingerprintWeights(ain.graph, ain.stateDict));
     expect([network?.variant, model.producer, model.opset]).toEqual([
       "osnet_ain_x0_25",
@@ -106,10 +112,10 @@ describe("inspectOnnx", () => {
 
   it("goes as far as the graph where the weights are missing", async () => {
     const { bytes } = encodeOnnxFiles(ours(), "m.onnx.data");
-    const inspection = await inspectOnnx(bytes, { name: "m.onnx" });
+    const inspection = await inspectModel("onnx", { name: "m.onnx", bytes });
     expect([inspection.network?.variant, inspection.weights]).toEqual(["osnet_x0_25", null]);
     expect(inspection.model.sidecars).toEqual([{ name: "m.onnx.data", missing: true }]);
-    expect(renderOnnxInspection(inspection)).toContain("\n  weights        needs m.onnx.data beside it\n");
+    expect(renderModelInspection(inspection)).toContain("\n  weights        needs m.onnx.data beside it\n");
   });
 
   it("lists the ways in which a graph departs from an OSNet", async () => {
@@ -126,7 +132,7 @@ describe("inspectOnnx", () => {
         expected: "a sigmoid",
       },
     ]);
-    expect(renderOnnxInspection(await inspect(dropNode(broken, "conv1.relu")))).toMatch(
+    expect(renderModelInspection(await inspect(dropNode(broken, "conv1.relu")))).toMatch(
       /\n2 differences from an OSNet\n {2}conv1\.relu: found .*\n {2}conv2\.0\.gate\[2\]\.gate_activation: found HardSigmoid, expected a sigmoid\n/,
     );
   });
@@ -151,7 +157,7 @@ describe("inspectOnnx", () => {
 
   it("keeps control characters of a file from the terminal", async () => {
     const model = ours();
-    const text = renderOnnxInspection(
+    const text = renderModelInspection(
       await inspect({
         ...model,
         producer: { name: "\u001b[2J", version: "" },

@@ -9,8 +9,8 @@ import {
 import {
   fingerprintFolded,
   fingerprintWeights,
-  inspectTfjs,
-  renderTfjsInspection,
+  inspectModel,
+  renderModelInspection,
   type TfjsInspection,
 } from "../../../src/convert/inspect/index.js";
 import { openFixture, SMALL } from "../../support/osnet.js";
@@ -19,9 +19,11 @@ import { anonymous } from "../import/tfjs/models.js";
 const { graph, stateDict } = openFixture();
 const ours = (options: TfjsOptions = {}): TfjsGraphModel =>
   lowerToTfjs(graph, stateDict, { size: SMALL, ...options });
-const inspect = (model: TfjsModel): Promise<TfjsInspection> => inspectTfjs(encodeTfjs(model), { name: "m" });
+const inspectFiles = ({ json, shards }: TfjsFiles): Promise<TfjsInspection> =>
+  inspectModel("tfjs", { name: "m", bytes: json, beside: shards });
+const inspect = (model: TfjsModel): Promise<TfjsInspection> => inspectFiles(encodeTfjs(model));
 
-describe("inspectTfjs", () => {
+describe("inspectModel, of TensorFlow.js models", () => {
   it.each([
     ["graph", ours],
     ["layers", (options: TfjsOptions) => lowerToTfjsLayers(graph, stateDict, { size: SMALL, ...options })],
@@ -43,7 +45,7 @@ describe("inspectTfjs", () => {
   it("says how a model is stored and used", async () => {
     const model = ours({ quantize: "uint8", preprocess: "bgr", batch: 4, output: "both" });
     const files = encodeTfjs(model);
-    const inspection = await inspectTfjs(files, { name: "m" });
+    const inspection = await inspectFiles(files);
     const shards = [...files.shards].map(([name, { length }]) => ({ name, bytes: length }));
     const stored = [...model.weights.values()].filter((weight) => weight.stored).length;
     expect(inspection.model).toMatchObject({
@@ -54,7 +56,7 @@ describe("inspectTfjs", () => {
     });
     expect(stored).toBeGreaterThan(100);
     expect(inspection.network).toMatchObject({ variant: "osnet_x0_25", classes: 16 });
-    expect(renderTfjsInspection(inspection)).toMatch(
+    expect(renderModelInspection(inspection)).toMatch(
       /^m: TensorFlow\.js graph model, [\s\S]*\n {2}weights {8}in 1 shard, [\d,]+ bytes\n {2}stored {9}\d+ as uint8\n/,
     );
   });
@@ -74,7 +76,7 @@ describe("inspectTfjs", () => {
 
     it("finds the network of a layers model, which its topology tells", async () => {
       const { json } = encodeTfjs(lowerToTfjsLayers(graph, stateDict, { size: SMALL }));
-      const inspection = await inspectTfjs({ json, shards: new Map() }, { name: "m" });
+      const inspection = await inspectFiles({ json, shards: new Map() });
       const { network, weights, refusal, model } = inspection;
       expect([network?.variant, weights, refusal, model.differences]).toEqual([
         "osnet_x0_25",
@@ -83,16 +85,14 @@ describe("inspectTfjs", () => {
         [],
       ]);
       expect(model.shards).toEqual([{ name: "group1-shard1of1.bin", bytes: null }]);
-      expect(renderTfjsInspection(inspection)).toMatch(
+      expect(renderModelInspection(inspection)).toMatch(
         /\n {2}weights {8}needs group1-shard1of1\.bin beside it\n/,
       );
     });
 
     it("finds that of a graph model whose axes and shapes are in the files that are there", async () => {
       const [first] = ours().weights.values();
-      const inspection = await inspectTfjs(headless(ours(), first?.tensor.data.byteLength ?? 0), {
-        name: "m",
-      });
+      const inspection = await inspectFiles(headless(ours(), first?.tensor.data.byteLength ?? 0));
       expect([inspection.network?.variant, inspection.weights, inspection.refusal]).toEqual([
         "osnet_x0_25",
         null,
@@ -102,7 +102,7 @@ describe("inspectTfjs", () => {
 
     it("asks for the files of a graph that cannot be read without them", async () => {
       const { json } = encodeTfjs(ours());
-      const inspection = await inspectTfjs({ json, shards: new Map() }, { name: "m" });
+      const inspection = await inspectFiles({ json, shards: new Map() });
       expect([inspection.network, inspection.model.differences]).toEqual([null, undefined]);
       expect(inspection.model.operators).toMatchObject({ _FusedConv2D: expect.any(Number) });
       expect(inspection.refusal).toBe(
@@ -113,7 +113,7 @@ describe("inspectTfjs", () => {
     it("refuses files that are longer than all weights", async () => {
       const files = headless(ours(), 0);
       const shards = new Map([["b.bin", new Uint8Array([...(files.shards.get("b.bin") ?? []), 0])]]);
-      await expect(inspectTfjs({ ...files, shards }, { name: "m" })).rejects.toThrow(/bytes in its 2 files/);
+      await expect(inspectFiles({ ...files, shards })).rejects.toThrow(/bytes in its 2 files/);
     });
   });
 
@@ -140,7 +140,7 @@ describe("inspectTfjs", () => {
   });
 
   it("keeps control characters of a file from the terminal", async () => {
-    const text = renderTfjsInspection(
+    const text = renderModelInspection(
       await inspect({
         ...ours(),
         generatedBy: "\u001b[2J",

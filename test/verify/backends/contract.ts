@@ -5,17 +5,17 @@ import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
 import { lowerToTfjs, VALUE_NAMES } from "../../../src/convert/export/tfjs/index.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
-import { toBytes } from "../../../src/core/bytes.js";
+import { openModel } from "../../../src/convert/import/model.js";
+import type { NamedBytes } from "../../../src/core/bytes.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import type { LayerOutput, RuntimeName } from "../../../src/verify/backends/backend.js";
 import { BACKENDS, engineOf, isRuntime } from "../../../src/verify/backends/registry.js";
 import type { Candidate, Program } from "../../../src/verify/candidate/candidate.js";
-import { openModel } from "../../../src/verify/candidate/models.js";
+import { runnableModel } from "../../../src/verify/candidate/models.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { NamedBytes } from "../../../src/verify/open-file.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
@@ -60,14 +60,14 @@ function fileFor(name: RuntimeName, isCrossed = false): NamedBytes {
     inputs: inputs({ ...node, isStream: node.name === own }),
   }));
   const { json, shards } = encodeTfjs({ ...model, nodes });
-  return { name: "model.json", bytes: json, shards };
+  return { name: "model.json", bytes: json, beside: shards };
 }
 
 /** The same, ready to run. */
 function candidateFor(name: RuntimeName): Candidate & { readonly program: Program } {
   const file = fileFor(name);
   const format = engineOf(name).runs;
-  const model = openModel(format, { ...file, bytes: toBytes(file.bytes) }, name);
+  const model = runnableModel(openModel(format, file), file, name);
   const candidate = model.candidate(graph, { name: file.name, format });
   if (!candidate.program) throw new Error("a model has a program");
   return { ...candidate, program: candidate.program };

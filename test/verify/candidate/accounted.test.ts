@@ -282,7 +282,7 @@ describe("a limit that the images do not reach, in a file of ours", () => {
       config: { name: "fc.2", trainable: true, max_value: 100 },
     });
     const bytes = new TextEncoder().encode(JSON.stringify(document));
-    const verification = await openVerification({ name: "model.json", bytes, shards }, REFERENCE);
+    const verification = await openVerification({ name: "model.json", bytes, beside: shards }, REFERENCE);
     const { passed, faults } = await verify(verification);
     expect(passed).toBe(false);
     expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);

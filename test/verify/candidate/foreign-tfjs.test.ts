@@ -30,7 +30,7 @@ async function report(
   const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
   // Nothing in the folder says so.
   const order = options.preprocess ? { inputOrder: options.preprocess } : {};
-  return verify(await openVerification({ name: "theirs", bytes: json, shards }, reference, order));
+  return verify(await openVerification({ name: "theirs", bytes: json, beside: shards }, reference, order));
 }
 
 const lowerWithProducts: typeof lowerToTfjs = (network, weights, options) =>

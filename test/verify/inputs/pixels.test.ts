@@ -10,13 +10,13 @@ import {
   type TfjsFiles,
   type TfjsModel,
 } from "../../../src/convert/formats/tfjs/index.js";
+import type { NamedBytes } from "../../../src/core/bytes.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
 import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
 import { tfjsCandidate } from "../../../src/verify/candidate/tfjs-candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { NamedBytes } from "../../../src/verify/open-file.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
@@ -124,7 +124,7 @@ describe("models that take raw pixels", () => {
   const options = { size: SMALL, preprocess: "bgr" } as const;
   const tfjs = (model: TfjsModel): NamedBytes => {
     const { json, shards }: TfjsFiles = encodeTfjs(model);
-    return { name: "model", bytes: json, shards };
+    return { name: "model", bytes: json, beside: shards };
   };
   const models: Readonly<Record<string, () => NamedBytes>> = {
     onnx: () => ({ name: "model", bytes: convert(checkpoint, options) }),

@@ -25,7 +25,7 @@ async function open(model: TfjsModel): ReturnType<typeof openVerification> {
   const { json, shards } = encodeTfjs(model);
   // As files are read: a Buffer's slice() shares memory.
   const buffers = new Map(Array.from(shards, ([name, bytes]) => [name, Buffer.from(bytes)]));
-  return openVerification({ name: "model", bytes: json, shards: buffers }, REFERENCE);
+  return openVerification({ name: "model", bytes: json, beside: buffers }, REFERENCE);
 }
 
 const reportOf = async (model: TfjsModel): Promise<ParityReport> => verify(await open(model));

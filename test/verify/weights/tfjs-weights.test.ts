@@ -21,7 +21,7 @@ async function report(
 async function reportOf(model: TfjsModel): Promise<ParityReport> {
   const { json, shards } = encodeTfjs(model);
   const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
-  return verify(await openVerification({ name: "model", bytes: json, shards }, reference));
+  return verify(await openVerification({ name: "model", bytes: json, beside: shards }, reference));
 }
 
 /** One value of a weight a little off. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { compareBits } from "../../../../src/convert/compare.js";
-import { openTfjsCheckpoint } from "../../../../src/convert/import/lifted-checkpoint.js";
+import { liftCheckpoint, openModel } from "../../../../src/convert/import/model.js";
 import { openVerification } from "../../../../src/verify/open.js";
 import { readFixture } from "../../../fixtures.js";
 import { keras3Files } from "../../../support/keras3.js";
@@ -11,7 +11,9 @@ describe("a layers model of Keras 3", () => {
   const { graph, stateDict } = openFixture();
 
   it("is lifted to the checkpoint's weights, bit for bit", () => {
-    const { spec, stateDict: lifted, decoded } = openTfjsCheckpoint(keras3Files(), { subject: "m" });
+    const { json, shards } = keras3Files();
+    const model = openModel("tfjs", { name: "m", bytes: json, beside: shards });
+    const { spec, stateDict: lifted, decoded } = liftCheckpoint(model);
     expect({ ...spec, head: graph.spec.head }).toEqual(graph.spec);
     const trained = new Map(
       [...stateDict].filter(([path]) => !/^classifier\.|\.num_batches_tracked$/.test(path)),
@@ -32,7 +34,7 @@ describe("a layers model of Keras 3", () => {
       /batchInputShape/,
     );
     const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
-    await expect(openVerification({ name: "m", bytes: json, shards }, reference)).rejects.toThrow(
+    await expect(openVerification({ name: "m", bytes: json, beside: shards }, reference)).rejects.toThrow(
       "m: found a topology of Keras 3, which tfjs does not load, expected one of Keras 2; write one by osnet-convert tfjs2tfjs.",
     );
   });

@@ -1,9 +1,10 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
+import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Backend, LoadedModel } from "../backends/backend.js";
-import type { Candidate } from "../candidate/candidate.js";
-import { pixelsOf } from "./images.js";
+import { pixelsOf } from "../inputs/images.js";
+import type { Candidate } from "./candidate.js";
 
 /** How a model is fed, where it says so or its user does. */
 interface Feed {
@@ -61,4 +62,28 @@ export function withImages(backend: Backend, graph: LayerGraph): Backend {
       yield* backend.run(images);
     },
   };
+}
+
+/** How far images may be from those that a file can be given before they are others. */
+const SAME_IMAGE = 1e-5;
+
+/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
+export function imagesSeen(
+  { preprocess, party }: Candidate,
+  images: Tensor<"float32">,
+  isRecorded: boolean,
+): Tensor<"float32"> {
+  const nearest = preprocess?.nearest(images) ?? images;
+  const isOther = nearest.data.some(
+    (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
+  );
+  if (isRecorded && isOther)
+    throw new InputError({
+      code: "argument",
+      subject: party.name,
+      found: "a model that takes whole-number pixels, beside a recording of images that have none",
+      expected: "a reference that can be run on other images",
+      remedy: "give the checkpoint as the reference",
+    });
+  return nearest;
 }
