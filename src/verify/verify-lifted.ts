@@ -10,6 +10,7 @@ import { verify } from "./verify.js";
 
 /** A model whose weights were lifted. */
 export interface LiftedSource extends NamedBytes {
+  /** What was lifted. */
   readonly checkpoint: Checkpoint;
   /** Whether a runtime loads it. Default true. */
   readonly isRunnable?: boolean;

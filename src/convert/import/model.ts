@@ -32,6 +32,7 @@ export type Document =
 export interface Model {
   /** What messages call the file. */
   readonly name: string;
+  /** The file's content in its format's own terms. */
   readonly document: Document;
   /** The graph in ONNX's operators, whatever the format. */
   readonly onnx: OnnxModel;
@@ -113,6 +114,7 @@ export function tfjsFiles({ name: subject, bytes, beside }: NamedBytes): TfjsFil
   return { json, shards };
 }
 
+/** How a model's network is chosen, where its graph leaves a choice. */
 export interface LiftOptions {
   /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
@@ -209,6 +211,7 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
 
 /** A checkpoint lifted from a model's file, and what that file computes besides. */
 export interface ModelCheckpoint extends Checkpoint {
+  /** Which of its outputs are the network's, and what else it computes. */
   readonly outputs: FileOutputs;
   /** Whether a runtime loads the file, so that it can be run beside its weights. */
   readonly isRunnable: boolean;

@@ -27,7 +27,11 @@ export type OpenFile =
   | { readonly kind: "model"; readonly format: ModelFormat; readonly model: Model }
   | { readonly kind: "recording"; readonly format: FileFormat; readonly archive: NpzArchive };
 
-/** @throws InputError (`format`, `unsupported`, …) if the bytes are none of these, or broken */
+/**
+ * Decodes a file of any kind, by its content.
+ *
+ * @throws InputError (`format`, `unsupported`, `state-dict`) if it is none of these, or broken
+ */
 export function openFile(file: SourceFile, { arch, key }: FileOptions = {}): OpenFile {
   const { name, bytes, checkpoint } = file;
   if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
