@@ -35,7 +35,7 @@ describe("openVerification", () => {
     const other = Uint8Array.from(data);
     other[0] = 1;
     const sha256 = async (...weights: readonly Uint8Array[]): Promise<unknown[]> => {
-      const files = weights.map((beside) => ({ name: "m.onnx", bytes, sidecar: () => beside }));
+      const files = weights.map((data) => ({ name: "m.onnx", bytes, beside: { get: () => data } }));
       const found: unknown[] = [];
       for (const file of files) {
         const embedder = await openEmbedder(file);
