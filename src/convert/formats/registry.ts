@@ -117,11 +117,7 @@ export const FORMATS: Readonly<Record<FileFormat, Format>> = { ...WEIGHTS, ...MO
 /** Every format of a state dict alone, in the order of the table. */
 export const WEIGHTS_FORMATS: readonly WeightsFormat[] = Object.keys(WEIGHTS) as WeightsFormat[];
 
-<<<<<<< HEAD
 /** Every format of a graph with its weights, in the order of the table. */
-=======
-/** In the order of the help, as all lists of formats are. */
->>>>>>> c6591f0 (Docstrings, changelog)
 export const MODEL_FORMATS: readonly ModelFormat[] = Object.keys(MODELS) as ModelFormat[];
 
 export const FILE_FORMATS: readonly FileFormat[] = [...WEIGHTS_FORMATS, ...MODEL_FORMATS];
@@ -130,11 +126,7 @@ export function isWeightsFormat(format: FileFormat): format is WeightsFormat {
   return format in WEIGHTS;
 }
 
-<<<<<<< HEAD
 /** Whether files of a format have a graph that a runtime executes, and not only weights. */
-=======
-/** Whether files of a format have a graph to run, and not only weights. */
->>>>>>> c6591f0 (Docstrings, changelog)
 export function isModelFormat(format: FileFormat): format is ModelFormat {
   return format in MODELS;
 }
