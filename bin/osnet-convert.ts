@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import { main } from "../src/cli/osnet-convert.js";
 import { start } from "../src/cli/start.js";
 
-await start(main);
+await start("osnet-convert", () => import("../src/cli/osnet-convert.js"));

@@ -1,12 +1,19 @@
-import { fileError } from "../node/index.js";
+import { readFileSync } from "node:fs";
 import type { ExitStatus } from "./program.js";
 import type { Io } from "./terminal.js";
+
+type Main = (argv: readonly string[], io: Io) => Promise<ExitStatus>;
 
 /** What a reader that has gone (`| head`) leaves: nobody misses what is not read, and reports are written all the same. */
 const CLOSED: ReadonlySet<string | undefined> = new Set(["EPIPE", "ERR_STREAM_DESTROYED"]);
 
-/** Runs a command on this process's arguments and streams. What standard output does not take, such as on a full disk, is exit status 2. */
-export async function start(main: (argv: readonly string[], io: Io) => Promise<ExitStatus>): Promise<void> {
+/**
+ * Runs a command on this process's arguments and streams. What standard output does not take, such as on a full disk, is exit status 2.
+ *
+ * @param name the command's
+ * @param load loads it: `--help` alone is answered without, which takes half the time
+ */
+export async function start(name: string, load: () => Promise<{ readonly main: Main }>): Promise<void> {
   let failure: NodeJS.ErrnoException | undefined;
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (!CLOSED.has(error.code)) failure ??= error;
@@ -14,15 +21,43 @@ export async function start(main: (argv: readonly string[], io: Io) => Promise<E
   process.stderr.on("error", () => undefined);
   const settled = async (): Promise<void> => {
     await new Promise<void>((resolve) => process.stdout.write("", () => setImmediate(resolve)));
-    if (failure)
-      throw fileError(
-        "standard output",
-        failure.message,
-        "room for what is written",
-        "send it somewhere else",
-        failure,
-      );
+    if (!failure) return;
+    const { fileError } = await import("../node/errors.js");
+    throw fileError(
+      "standard output",
+      failure.message,
+      "room for what is written",
+      "send it somewhere else",
+      failure,
+    );
   };
   const { stdin, stdout, stderr } = process;
-  process.exitCode = await main(process.argv.slice(2), { stdin, stdout, stderr, settled });
+  const argv = process.argv.slice(2);
+  const help = helpOf(name, argv, stdout);
+  if (help !== undefined) {
+    stdout.write(help);
+    if (
+      await settled().then(
+        () => true,
+        () => false,
+      )
+    )
+      return;
+  }
+  const { main } = await load();
+  process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
+}
+
+/** Columns that the help is laid out for when the commands are built. */
+const COLUMNS = 80;
+
+/** The text of `--help`, if that is all that is asked for, as the build has written it beside the command. */
+function helpOf(name: string, argv: readonly string[], { isTTY, columns }: Io["stdout"]): string | undefined {
+  const isHelp = argv.length === 1 && (argv[0] === "--help" || argv[0] === "-h");
+  if (!isHelp || (isTTY && columns !== COLUMNS)) return undefined;
+  try {
+    return readFileSync(new URL(`${name}.help.txt`, import.meta.url), "utf8");
+  } catch {
+    return undefined;
+  }
 }
