@@ -1,8 +1,22 @@
-import { isModelFormat, MODEL_FORMATS, type Target, WEIGHTS_FORMATS } from "osnet-convert/web";
+import {
+  type FileFormat,
+  isModelFormat,
+  MODEL_FORMATS,
+  type ModelFormat,
+  type RuntimeName,
+  type Target,
+  WEIGHTS_FORMATS,
+} from "osnet-convert/web";
 import { el } from "./dom.js";
 import { type Choices, convertible, pairOf, type State, sourceOf, wordsOf } from "./state.js";
 
-const TARGETS = [...MODEL_FORMATS, ...WEIGHTS_FORMATS.toReversed()];
+const TARGETS = [...MODEL_FORMATS, ...WEIGHTS_FORMATS];
+
+/** What runs models in a browser, the usual one first. */
+const RUNTIMES = {
+  onnx: ["onnxruntime-web", "onnxruntime-web-webgpu"],
+  tfjs: ["tfjs-wasm", "tfjs-webgl", "tfjs-webgpu", "tfjs-cpu"],
+} as const satisfies Record<ModelFormat, readonly RuntimeName[]>;
 
 export interface PanelActions {
   /** Takes what was typed or chosen; @param redraw whether other fields depend on it */
@@ -87,8 +101,27 @@ export function convertPanel(state: State, actions: PanelActions): HTMLElement |
 type TextField = { [K in keyof Choices]: Choices[K] extends string ? K : never }[keyof Choices];
 type Flag = { [K in keyof Choices]: Choices[K] extends boolean ? K : never }[keyof Choices];
 
+/** What runs models of a format here. */
+function runtimePick(format: ModelFormat, state: State, { change }: PanelActions, id: string): HTMLElement {
+  const { option: words } = wordsOf(state);
+  const here = RUNTIMES[format].filter((name) => !name.endsWith("webgpu") || "gpu" in navigator);
+  return pick(
+    id,
+    words.backend,
+    here.map((name, index) => [index === 0 ? "default" : name, words.backends[name]]),
+    state.choices.backend,
+    (backend) => change({ choices: { backend } }),
+  );
+}
+
+/** The runtime that was chosen, if it runs models of a format. */
+export function backendOf({ choices }: State, format: FileFormat): RuntimeName | undefined {
+  return isModelFormat(format) ? RUNTIMES[format].find((name) => name === choices.backend) : undefined;
+}
+
 /** The options that a format has. */
-function fields(state: State, { change }: PanelActions): HTMLElement[] {
+function fields(state: State, actions: PanelActions): HTMLElement[] {
+  const { change } = actions;
   const { choices } = state;
   const { option: words } = wordsOf(state);
   const { format } = choices;
@@ -155,6 +188,7 @@ function fields(state: State, { change }: PanelActions): HTMLElement[] {
           ]),
           select("tfjsKind", words.tfjsKind, named(words.tfjsKinds)),
         ]),
+    runtimePick(format, state, actions, "backend"),
     flag("dynamicSize", words.dynamicSize),
     flag("gates", words.gates),
     flag("fold", words.fold),
@@ -187,6 +221,7 @@ export function pairPanel(state: State, actions: PanelActions): HTMLElement | un
   const words = wordsOf(state);
   const pair = pairOf(state);
   if (!pair) return undefined;
+  const format = pair.candidate.summary?.format ?? "pth";
   const files = state.items
     .filter(({ summary }) => summary)
     .map(({ id, model }): [string, string] => [String(id), model.name]);
@@ -217,6 +252,7 @@ export function pairPanel(state: State, actions: PanelActions): HTMLElement | un
         String(pair.reference.id),
         (value) => actions.change({ reference: Number(value) }, true),
       ),
+      isModelFormat(format) && runtimePick(format, state, actions, "pair-backend"),
     ),
     el(
       "p",

@@ -57,8 +57,10 @@ function summaryView(summary: Summary, state: State): (Node | undefined | false)
     ...(network && weights ? [anomalyView(anomalies, state)] : []),
     network &&
       el(
-        "div",
-        { class: "picture" },
+        "details",
+        // What a verification found is drawn above; of several files, their facts come first.
+        { class: "picture", open: state.items.length === 1 && !state.outcome },
+        el("summary", {}, words.networkPicture),
         networkDrawing(network.picture, words),
         el("p", { class: "soft" }, words.networkNote),
       ),
@@ -66,7 +68,7 @@ function summaryView(summary: Summary, state: State): (Node | undefined | false)
   ];
 }
 
-function facts({ network, weights, model, format, bytes }: Summary, state: State): HTMLElement[] {
+function facts({ network, weights, model, container, bytes }: Summary, state: State): HTMLElement[] {
   const { facts: words } = wordsOf(state);
   return [
     ...(network
@@ -79,7 +81,7 @@ function facts({ network, weights, model, format, bytes }: Summary, state: State
           fact(words.classes, network.classes === null ? words.noClasses : count(network.classes, state)),
         ]
       : []),
-    fact(words.format, `${format}, ${megabytes(bytes, state)}`),
+    fact(words.format, `${container}, ${megabytes(bytes, state)}`),
     ...(model
       ? [
           fact(

@@ -1,7 +1,7 @@
 import { type ChosenFile, groupFiles, resultName } from "osnet-convert/web";
 import type { Progress } from "./client.js";
 import { prepareWorker, Refusal, work } from "./client.js";
-import { convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";
+import { backendOf, convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";
 import { el, replace } from "./dom.js";
 import { chooser, filesOf } from "./drop.js";
 import { type FileActions, fileCard } from "./file-card.js";
@@ -259,7 +259,11 @@ const panelActions: PanelActions = {
     void run(`${model.name} → ${name}`, async (signal, onProgress) => ({
       kind: "converted",
       source: id,
-      result: await work<"convert">({ kind: "convert", model, name, target, options }, onProgress, signal),
+      result: await work<"convert">(
+        { kind: "convert", model, name, target, options, backend: backendOf(state, target.format) },
+        onProgress,
+        signal,
+      ),
     }));
   },
   verify() {
@@ -269,7 +273,13 @@ const panelActions: PanelActions = {
     void run(`${candidate.model.name} ↔ ${reference.model.name}`, async (signal, onProgress) => ({
       kind: "verified",
       verdict: await work<"verify">(
-        { kind: "verify", candidate: candidate.model, reference: reference.model, options: reference.given },
+        {
+          kind: "verify",
+          candidate: candidate.model,
+          reference: reference.model,
+          options: reference.given,
+          backend: backendOf(state, candidate.summary?.format ?? "pth"),
+        },
         onProgress,
         signal,
       ),

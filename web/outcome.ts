@@ -21,7 +21,11 @@ export function outcomeView(outcome: Outcome, state: State): HTMLElement {
       problemView(outcome.problem, words),
     );
   if (outcome.kind === "verified")
-    return card(...verdictView(outcome.verdict, state), downloads([reportLink(outcome.verdict, words)]));
+    return card(
+      ...head(outcome.verdict, state),
+      downloads([reportLink(outcome.verdict, words)]),
+      ...body(outcome.verdict, state),
+    );
   return convertedView(outcome.result, state);
 }
 
@@ -122,10 +126,6 @@ function title(passed: boolean, clause: string, words: Words): HTMLElement[] {
   ];
 }
 
-function verdictView(verdict: Verdict, state: State): (Node | undefined | false)[] {
-  return [...head(verdict, state), ...body(verdict, state)];
-}
-
 function head(verdict: Verdict, state: State): HTMLElement[] {
   const words = wordsOf(state);
   const { passed, layers, gates, faults, candidate, reference, backend } = verdict;
@@ -163,11 +163,11 @@ function body(verdict: Verdict, state: State): (HTMLElement | false)[] {
   ];
 }
 
-function tiles({ proof, worst, drift, quantised }: Verdict, words: Words): HTMLElement[] {
+function tiles({ passed, proof, worst, drift, quantised }: Verdict, words: Words): HTMLElement[] {
   const tile = (figure: string, label: string): HTMLElement =>
     el("div", {}, el("dt", {}, label), el("dd", {}, figure));
   return [
-    ...(proof
+    ...(passed && proof
       ? [
           proof.isProven
             ? tile(words.proven, words.provenNote)
@@ -175,7 +175,7 @@ function tiles({ proof, worst, drift, quantised }: Verdict, words: Words): HTMLE
         ]
       : []),
     ...(drift === null ? [] : [tile(drift.toExponential(1), words.drift)]),
-    ...(worst ? [tile(worst.margin, words.worst(worst.name))] : []),
+    ...(worst ? [tile(worst.margin, passed ? words.worst(worst.name) : words.worstFault(worst.name))] : []),
     ...(quantised ? [tile(quantised.cosine.toPrecision(6), words.quantised(quantised.dtypes))] : []),
   ];
 }

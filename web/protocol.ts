@@ -1,5 +1,13 @@
 /** What the window and its worker say to each other. Files travel as handles (`Blob`), never as copies. */
-import type { Anomaly, ChosenModel, ConvertOptions, Fault, Target } from "osnet-convert/web";
+import type {
+  Anomaly,
+  ChosenModel,
+  ConvertOptions,
+  Fault,
+  FileFormat,
+  RuntimeName,
+  Target,
+} from "osnet-convert/web";
 import type { Group } from "./picture.js";
 
 /** Work for a worker. A worker does one job and no other, so that ending it gives all memory back. */
@@ -11,12 +19,14 @@ export type Job =
       readonly name: string;
       readonly target: Target;
       readonly options: ConvertOptions;
+      readonly backend: RuntimeName | undefined;
     }
   | {
       readonly kind: "verify";
       readonly candidate: ChosenModel;
       readonly reference: ChosenModel;
       readonly options: ConvertOptions;
+      readonly backend: RuntimeName | undefined;
     }
   | {
       readonly kind: "pictures";
@@ -46,7 +56,9 @@ export type Message =
 /** What a file is. */
 export interface Summary {
   readonly role: "checkpoint" | "model" | "recording";
-  readonly format: string;
+  readonly format: FileFormat;
+  /** How it is stored, in words. */
+  readonly container: string;
   /** Of the file, and those beside it that it needs. */
   readonly bytes: number;
   readonly sha256: string;

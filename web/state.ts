@@ -30,6 +30,8 @@ export interface Choices {
   fold: boolean;
   externalData: boolean;
   dropExtra: boolean;
+  /** What runs the result, or the model of a pair. */
+  backend: string;
 }
 
 export const DEFAULTS: Choices = {
@@ -48,6 +50,7 @@ export const DEFAULTS: Choices = {
   fold: true,
   externalData: false,
   dropExtra: false,
+  backend: "default",
 };
 
 /** What the last job came to. */

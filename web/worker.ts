@@ -82,13 +82,22 @@ async function summarise({
   const file = await openChosen(model);
   if (isRecording(file)) {
     const sha256 = file.bytes instanceof Uint8Array ? "" : await file.bytes.sha256();
-    return { role: "recording", format: "npz", bytes: file.bytes.length, sha256, anomalies: [], notes: [] };
+    return {
+      role: "recording",
+      format: "npz",
+      container: "",
+      bytes: file.bytes.length,
+      sha256,
+      anomalies: [],
+      notes: [],
+    };
   }
   const inspection = await inspect(file, options);
   const { network, weights, anomalies } = inspection;
   return {
     role: "model" in inspection ? "model" : "checkpoint",
-    format: formatName(inspection),
+    format: inspection.file.format,
+    container: containerOf(inspection),
     bytes: inspection.file.bytes,
     sha256: inspection.file.sha256,
     ...(network
@@ -129,17 +138,17 @@ async function summarise({
   };
 }
 
-function formatName(inspection: Inspection | OnnxInspection | TfjsInspection): string {
+function containerOf(inspection: Inspection | OnnxInspection | TfjsInspection): string {
   const { file } = inspection;
   if (file.format === "pth" && "container" in file) return `PyTorch (${file.container})`;
   return FORMATS[file.format].title;
 }
 
-async function convertFile({ model, name, target, options }: JobOf<"convert">): Promise<Converted> {
+async function convertFile({ model, name, target, options, backend }: JobOf<"convert">): Promise<Converted> {
   const started = performance.now();
   step("open");
   const file = await openChosen(model);
-  await prepareRuntimes([sniffFormat(file.bytes), target.format]);
+  await prepareRuntimes([sniffFormat(file.bytes), target.format], backend);
   step("convert");
   const conversion = await convert(file, name, target, options);
   const { checkpoint } = conversion.source;
@@ -148,6 +157,7 @@ async function convertFile({ model, name, target, options }: JobOf<"convert">): 
   const { passed, report, differences, lifted } = await verifyConversion(conversion, {
     onProgress: layerProgress(isModel ? "verify" : "source"),
     ...(options.dropExtra === undefined ? {} : { dropExtra: options.dropExtra }),
+    ...(backend ? { backend } : {}),
   });
   const seconds = (performance.now() - started) / 1000;
   const blobs = [...conversion.files].map(([path, bytes]) => ({
@@ -183,14 +193,18 @@ function downloadOf(name: string, files: ReadonlyMap<string, Uint8Array>): Downl
   };
 }
 
-async function verifyPair({ candidate, reference, options }: JobOf<"verify">): Promise<Verdict> {
+async function verifyPair({ candidate, reference, options, backend }: JobOf<"verify">): Promise<Verdict> {
   const started = performance.now();
   step("open");
   const [model, against] = [await openChosen(candidate), await openChosen(reference)];
-  await prepareRuntimes([sniffFormat(model.bytes), sniffFormat(against.bytes)]);
+  await prepareRuntimes([sniffFormat(model.bytes), sniffFormat(against.bytes)], backend);
   step("load");
   const { dropExtra: _, ...given } = options;
-  const report = await verifyFiles(model, against, { ...given, onProgress: layerProgress("verify") });
+  const report = await verifyFiles(model, against, {
+    ...given,
+    ...(backend ? { backend } : {}),
+    onProgress: layerProgress("verify"),
+  });
   return verdictOf(report, await specOf([against, model], given), (performance.now() - started) / 1000);
 }
 

@@ -27,6 +27,7 @@ export type {
 export type { NamedBytes } from "../core/bytes.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
 export type { RealTensor, Tensor } from "../core/tensor.js";
+export type { RuntimeName } from "../verify/backends/backend.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/embedder.js";
 export { faultName } from "../verify/faults.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";

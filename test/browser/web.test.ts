@@ -31,7 +31,7 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
 
   const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 
-  /** A model of the checkpoint, one of whose gates has another bias. */
+  /** A model of the checkpoint, one of whose gates has another bias: the files of a TensorFlow.js model. */
   async function wrongModel(): Promise<readonly string[]> {
     const { graph, stateDict } = openFixture();
     const wrong = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
@@ -74,13 +74,13 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
           await type("#height", "64");
           await type("#width", "32");
         }
-        for (const format of ["tfjs", "safetensors"]) {
+        for (const format of ["onnx", "tfjs", "safetensors"]) {
           await page.click(`#to-${format}`);
           expect(await press("#convert")).toMatch(/^PASS/);
           const { bytes } = await download(".outcome .primary");
           const { status } = await run(
             "osnet-convert",
-            ["w.pth", "-o", `w.${format}`, "--no-verify", ...(format === "tfjs" ? size : [])],
+            ["w.pth", "-o", `w.${format}`, "--no-verify", ...(format === "safetensors" ? [] : size)],
             {
               cwd: out.path,
             },
