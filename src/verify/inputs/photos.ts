@@ -9,10 +9,10 @@ import { expectAffordable } from "./refusals.js";
 /**
  * Pillow's `Image.resize` with BILINEAR on 8-bit pictures: what torchvision's `Resize((height, width))` does to a PIL
  * image. A triangle filter whose support grows with the reduction, so that small sizes average (antialias); each axis by
- * itself, columns first, with 8-bit values in between and fixed-point weights. Equal to Pillow's up to version 12 to the
- * bit; version 13 does the axis first that leaves less to do, which may move a value by one level.
+ * itself, with 8-bit values in between and fixed-point weights. Equal to Pillow 13's to the bit. Which axis is first decides what
+ * is rounded: up to version 12 it was always the width, so that values of pictures whose height shrinks most may be another by one level.
  *
- * Source: Pillow, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`,
+ * Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`,
  * `ImagingResampleVertical_8bpc`).
  */
 
@@ -29,10 +29,16 @@ interface Window {
 /** Resizes a picture to `height` × `width` pixels, at least 1 each; the proportions are not kept. */
 export function resizeBilinear(pixels: Pixels, height: number, width: number): Pixels {
   if (pixels.height === height && pixels.width === width) return pixels;
-  return resampleRows(resampleColumns(pixels, width), height);
+  const [shorter, narrower] = [pixels.height - height, pixels.width - width];
+  // Pillow: less is left to do for the second axis.
+  return shorter > 0 && shorter > 2 * narrower
+    ? resampleColumns(resampleRows(pixels, height), width)
+    : resampleRows(resampleColumns(pixels, width), height);
 }
 
-function resampleColumns({ width, height, data }: Pixels, newWidth: number): Pixels {
+function resampleColumns(pixels: Pixels, newWidth: number): Pixels {
+  const { width, height, data } = pixels;
+  if (width === newWidth) return pixels;
   const windows = windowsOf(width, newWidth);
   const result = new Uint8Array(3 * newWidth * height);
   // The three channels in one go, since this is where a large picture's time goes.
@@ -53,7 +59,9 @@ function resampleColumns({ width, height, data }: Pixels, newWidth: number): Pix
   return { width: newWidth, height, data: result };
 }
 
-function resampleRows({ width, height, data }: Pixels, newHeight: number): Pixels {
+function resampleRows(pixels: Pixels, newHeight: number): Pixels {
+  const { width, height, data } = pixels;
+  if (height === newHeight) return pixels;
   const row = 3 * width;
   const result = new Uint8Array(row * newHeight);
   for (const [y, window] of windowsOf(height, newHeight).entries())

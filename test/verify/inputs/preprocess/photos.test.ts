@@ -47,20 +47,11 @@ describe("resizeBilinear", () => {
     [37, 83],
     [211, 40],
     [1, 1],
+    [64, 32],
+    [7, 5],
   ])("is Pillow's to %i×%i, to the bit", (height, width) => {
     const [actual, expected] = resized(height, width);
     expect(actual).toEqual(expected);
-  });
-
-  // Here Pillow 13 does rows first, so that its values in between are rounded otherwise.
-  it.each([
-    [64, 32],
-    [7, 5],
-  ])("is Pillow 13's to %i×%i, within a level", (height, width) => {
-    const [actual, expected] = resized(height, width);
-    const errors = [...actual.data].map((value, index) => Math.abs(value - (expected.data[index] ?? NaN)));
-    expect(errors).toHaveLength(3 * height * width);
-    expect(Math.max(...errors)).toBe(1);
   });
 });
 
