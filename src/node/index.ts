@@ -1,9 +1,11 @@
 /** File helpers for Node, the only part of the library that imports `node:`. */
 export { fileError } from "./errors.js";
 export { expectNotInputs } from "./inputs.js";
-export { filesBeside, isFolder, type OpenInput, openInput, readInput } from "./read.js";
+export { filesBeside, isFolder, type OpenInput, openInput, readInput, readPlainFile } from "./read.js";
 export type { ReadProgress } from "./source.js";
 export {
+  type Appended,
+  createAppended,
   expectWritable,
   sweepTemporaries,
   writeChecked,

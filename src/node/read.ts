@@ -93,6 +93,16 @@ export async function isFolder(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }
 
+/** A file of this package's own, if it is one that can be read: no link, no pipe, no device is opened. */
+export function readPlainFile(path: string): Uint8Array | undefined {
+  try {
+    const found = lstatSync(path);
+    return found.isFile() && found.size <= MAX_FILE_BYTES ? readFileSync(path) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
  * keep its weights in them. Only plain files in plain folders are read: a link could lead anywhere.

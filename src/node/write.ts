@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { appendFileSync, closeSync, openSync } from "node:fs";
 import { chmod, link, lstat, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describe, fileError } from "./errors.js";
@@ -226,4 +227,30 @@ export async function writeSynced(path: string, bytes: Uint8Array): Promise<void
   } finally {
     await file.close();
   }
+}
+
+/** A file that grows while a command runs: what is in it when the command is ended stays. */
+export interface Appended {
+  append(bytes: Uint8Array): void;
+  close(): void;
+}
+
+/**
+ * Makes a new file, which nothing of its name is replaced or followed for.
+ *
+ * @throws InputError (`file`), also from `append`, if it cannot be written
+ */
+export function createAppended(path: string): Appended {
+  const tried = <T>(task: () => T): T => {
+    try {
+      return task();
+    } catch (cause) {
+      throw unwritable(path, cause);
+    }
+  };
+  const file = tried(() => openSync(path, "ax"));
+  return {
+    append: (bytes) => tried(() => appendFileSync(file, bytes)),
+    close: () => closeSync(file),
+  };
 }

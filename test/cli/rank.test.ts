@@ -1,4 +1,5 @@
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { XMLParser } from "fast-xml-parser";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -356,11 +357,44 @@ describe("osnet-verify embed", () => {
     expect(await embed("second.npy")).toContain("58 from the cache");
     const [name = ""] = await readdir(folder.at("cache"));
     const whole = await folder.read(`cache/${name}`);
-    const row = 32 + 4 * 512;
+    const row = 32 + 4 * 512 + 8;
     await writeFile(folder.at(`cache/${name}`), whole.subarray(0, whole.length - 10 * row - 700));
     expect(await embed("third.npy")).toContain("47 from the cache");
-    for (const other of ["second.npy", "third.npy"])
+    expect(await embed("fourth.npy")).toContain("58 from the cache");
+    for (const other of ["second.npy", "third.npy", "fourth.npy"])
       expect(Buffer.from(await folder.read("first.npy")).equals(await folder.read(other))).toBe(true);
-    expect((await folder.read(`cache/${name}`)).length).toBe(whole.length);
+    // A value that changed, and a row that is another picture's, are computed again.
+    const damaged = Uint8Array.from(whole);
+    const first = damaged.indexOf(10) + 1;
+    damaged[first + 40] = (damaged[first + 40] ?? 0) ^ 1;
+    damaged.copyWithin(first + row, first + 2 * row, first + 2 * row + 32);
+    for (const other of await readdir(folder.at("cache"))) await rm(folder.at(`cache/${other}`));
+    await writeFile(folder.at(`cache/${name}`), damaged);
+    expect(await embed("fifth.npy")).toContain("56 from the cache");
+    expect(Buffer.from(await folder.read("first.npy")).equals(await folder.read("fifth.npy"))).toBe(true);
+    // Features under another model's name.
+    await writeFile(folder.at(`cache/${name}`), Buffer.from(whole).fill("0", 33, 38));
+    expect(await embed("sixth.npy")).not.toContain("58 from the cache");
+  });
+
+  it("neither follows links in its cache nor waits for pipes", async () => {
+    const args = ["embed", "model.onnx", "--data", "market", "--cache", "linked"];
+    expect((await verify(...args, "-o", "linked-1.npy")).status).toBe(0);
+    const [name = ""] = await readdir(folder.at("linked"));
+    const precious = folder.at("precious.txt");
+    await rename(folder.at(`linked/${name}`), precious);
+    const before = await readFile(precious);
+    await symlink(precious, folder.at(`linked/${name}`));
+    execFileSync("mkfifo", [folder.at(`linked/${name.replace(".features", "-pipe.features")}`)]);
+    const { status, stdout } = await verify(...args, "-o", "linked-2.npy");
+    expect({ status, fromCache: stdout.toString().includes("from the cache") }).toEqual({
+      status: 0,
+      fromCache: false,
+    });
+    expect((await readFile(precious)).equals(before)).toBe(true);
+    await symlink(folder.at("linked"), folder.at("other"));
+    const refused = await verify(...args.with(-1, "other"), "-o", "linked-3.npy");
+    expect(refused.status).toBe(2);
+    expect(refused.stderr).toMatch(/found a link, expected a folder of its own/);
   });
 });

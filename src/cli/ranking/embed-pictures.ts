@@ -114,6 +114,7 @@ export async function embedPictures(
     }
   } finally {
     bar.clear();
+    cache.close();
     await pool.close();
   }
   const read = paths.filter((path) => rows.has(path));
