@@ -14,6 +14,12 @@ export const DISTANCE_METRICS: readonly DistanceMetric[] = ["euclidean", "cosine
 /** `torch.nn.functional.normalize` divides by no less than this. */
 const SMALLEST_NORM = 1e-12;
 
+/** Strips of queries that are multiplied with a block of the gallery while it is in the processor's cache. */
+const STRIPS = 16;
+
+/** Elements of such a block: 128 KB, which the second cache of any processor holds beside the queries. */
+const BLOCK_ELEMENTS = 1 << 14;
+
 /**
  * The distances of queries from a gallery, a few rows at a time, in float64: a matrix of 3,368 × 19,281 would take 520 MB.
  */
@@ -48,7 +54,7 @@ export function expectFeatures(features: RealTensor, subject: string): RealTenso
  * Distances between two sets of features.
  *
  * Each is computed in float64 from the features as they are, added in one order for every pair, so that equal features have
- * equal distances. Memory: 8 bytes for each element of the gallery, plus four rows of distances.
+ * equal distances. Memory: 8 bytes for each element of the gallery, plus 64 rows of distances.
  *
  * @param queries [Q, D]
  * @param gallery [G, D]
@@ -66,11 +72,13 @@ export function distanceRows(queries: RealTensor, gallery: RealTensor, metric: D
       remedy: "compute both with the same model",
     });
   const tiles = Math.ceil(galleryCount / TILE_COLUMNS);
-  const columns = STRIP_ROWS * depth;
+  const strip = STRIP_ROWS * depth;
+  const columns = STRIPS * strip;
   const bias = columns + tiles * TILE_COLUMNS * depth;
   const output = bias + STRIP_ROWS;
   const outputStride = tiles * TILE_COLUMNS;
-  const engine = vectorEngine(output + STRIP_ROWS * outputStride);
+  const blockTiles = Math.max(1, Math.floor(BLOCK_ELEMENTS / (TILE_COLUMNS * depth)));
+  const engine = vectorEngine(output + STRIPS * STRIP_ROWS * outputStride);
   const { memory } = engine;
   const gallerySquares = new Float64Array(galleryCount);
   const scaleOf = (squares: number): number =>
@@ -88,18 +96,29 @@ export function distanceRows(queries: RealTensor, gallery: RealTensor, metric: D
     gallery: galleryCount,
     *rows() {
       const distances = new Float64Array(galleryCount);
-      for (let first = 0; first < queryCount; first += STRIP_ROWS) {
-        const rows = Math.min(STRIP_ROWS, queryCount - first);
-        const squares = new Float64Array(STRIP_ROWS);
+      for (let first = 0; first < queryCount; first += STRIPS * STRIP_ROWS) {
+        const rows = Math.min(STRIPS * STRIP_ROWS, queryCount - first);
+        const squares = new Float64Array(rows);
         memory.fill(0, 0, columns);
         for (let row = 0; row < rows; row++) {
           const start = (first + row) * depth;
           squares[row] = sumOfSquares(queries.data, start, depth);
           const scale = scaleOf(squares[row] as number);
+          const target = Math.floor(row / STRIP_ROWS) * strip + (row % STRIP_ROWS);
           for (let k = 0; k < depth; k++)
-            memory[k * STRIP_ROWS + row] = (queries.data[start + k] as number) * scale;
+            memory[target + k * STRIP_ROWS] = (queries.data[start + k] as number) * scale;
         }
-        engine.multiply({ rows: 0, columns, bias, output, outputStride, depth, tiles });
+        for (let tile = 0; tile < tiles; tile += blockTiles)
+          for (let from = 0; from < rows; from += STRIP_ROWS)
+            engine.multiply({
+              rows: from * depth,
+              columns: columns + tile * TILE_COLUMNS * depth,
+              bias,
+              output: output + from * outputStride + tile * TILE_COLUMNS,
+              outputStride,
+              depth,
+              tiles: Math.min(blockTiles, tiles - tile),
+            });
         for (let row = 0; row < rows; row++) {
           const from = output + row * outputStride;
           const own = squares[row] as number;
