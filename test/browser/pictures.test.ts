@@ -22,7 +22,7 @@ const bytesOf = async (name) => new Uint8Array(await (await fetch(name)).arrayBu
 window.embed = async (names, weights) => {
   const files = await Promise.all(names.map(async (name) => new File([await bytesOf(name)], name)));
   const shards = new Map(await Promise.all(weights.map(async (name) => [name, await bytesOf(name)])));
-  const { shape, data } = await embedChosen(files, { name: "osnet.tfjs", bytes: await bytesOf("model.json"), shards });
+  const { shape, data } = await embedChosen(files, { name: "osnet.tfjs", bytes: await bytesOf("model.json"), beside: shards });
   return { shape, data: [...data] };
 };
 window.pixels = async (name) => {
