@@ -1,4 +1,4 @@
-import type { Job, Message, Results, Step } from "./protocol.js";
+import type { Job, Message, Results, Step, Summary } from "./protocol.js";
 import workerUrl from "./worker.ts?worker&url";
 
 /** How far a job is. */
@@ -45,12 +45,14 @@ export function prepareWorker(): void {
  * Does a job in a worker of its own, which ends with it.
  *
  * @param signal ends the worker at once
+ * @param onEarly is told what an inspection knows before it is done
  * @returns what the job gives; rejects with a `Refusal`, or with an `AbortError`
  */
 export function work<K extends Job["kind"]>(
   job: Extract<Job, { kind: K }>,
   onProgress: (progress: Progress) => void = () => undefined,
   signal?: AbortSignal,
+  onEarly: (summary: Summary) => void = () => undefined,
 ): Promise<Results[K]> {
   prepareWorker();
   const worker = spare as Worker;
@@ -61,6 +63,7 @@ export function work<K extends Job["kind"]>(
     signal?.addEventListener("abort", abort);
     worker.addEventListener("message", ({ data }: MessageEvent<Message>) => {
       if (data.kind === "step") onProgress(data);
+      else if (data.kind === "early") onEarly(data.result);
       else if (data.kind === "done") resolve(data.result as Results[K]);
       else if (data.kind === "refused") reject(new Refusal(data.sentence, data.details));
       else reject(new Error(data.message));

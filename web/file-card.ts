@@ -38,11 +38,11 @@ export function fileCard(item: Item, state: State, actions: FileActions): HTMLEl
     !summary && !problem && el("p", { class: "soft" }, words.reading(model.name), "…"),
     problem && problemView(problem, words),
     problem && givenForm(item, state, actions),
-    ...(summary ? summaryView(summary, state) : []),
+    ...(summary ? summaryView(summary, item.id, state) : []),
   );
 }
 
-function summaryView(summary: Summary, state: State): (Node | undefined | false)[] {
+function summaryView(summary: Summary, id: number, state: State): (Node | undefined | false)[] {
   const words = wordsOf(state);
   const { network, weights, anomalies, refusal } = summary;
   if (summary.role === "recording") return [el("p", {}, words.recordingLead)];
@@ -59,12 +59,16 @@ function summaryView(summary: Summary, state: State): (Node | undefined | false)
       el(
         "details",
         // What a verification found is drawn above; of several files, their facts come first.
-        { class: "picture", open: state.items.length === 1 && !state.outcome },
+        {
+          id: `network-${id}-${state.outcome ? "again" : "first"}`,
+          class: "picture",
+          open: state.items.length === 1 && !state.outcome,
+        },
         el("summary", {}, words.networkPicture),
         networkDrawing(network.picture, words),
         el("p", { class: "soft" }, words.networkNote),
       ),
-    moreView(summary, state),
+    moreView(summary, id, state),
   ];
 }
 
@@ -137,11 +141,11 @@ function anomalyView(anomalies: Summary["anomalies"], state: State): HTMLElement
   );
 }
 
-function moreView({ weights, sha256, notes, network }: Summary, state: State): HTMLElement {
+function moreView({ weights, sha256, notes, network }: Summary, id: number, state: State): HTMLElement {
   const words = wordsOf(state);
   return el(
     "details",
-    {},
+    { id: `more-${id}` },
     el("summary", {}, words.more),
     el(
       "dl",

@@ -7,6 +7,7 @@ import { chooser, filesOf } from "./drop.js";
 import { type FileActions, fileCard } from "./file-card.js";
 import { OUTCOME_HEADING, outcomeView, releaseDownloads } from "./outcome.js";
 import { picturesPanel } from "./pictures-panel.js";
+import type { Summary } from "./protocol.js";
 import { DEFAULTS, type Item, type Outcome, pairOf, type State, sourceOf, wordsOf } from "./state.js";
 import { LANGUAGES, type Language, preferredLanguage } from "./words.js";
 
@@ -37,7 +38,7 @@ function draw(): void {
   document.documentElement.lang = state.language;
   document.documentElement.dataset.theme = state.theme;
   document.title = words.title;
-  const isOptionsOpen = document.querySelector<HTMLDetailsElement>("#options")?.open ?? false;
+  const open = new Map([...document.querySelectorAll("details")].map(({ id, open }) => [id, open]));
   replace(byId("top"), ...topBar());
   replace(
     byId("main"),
@@ -66,8 +67,8 @@ function draw(): void {
       ),
     ),
   );
-  const options = document.querySelector<HTMLDetailsElement>("#options");
-  if (options) options.open = isOptionsOpen;
+  for (const details of document.querySelectorAll("details"))
+    details.open = open.get(details.id) ?? details.open;
   replace(byId("bottom"), el("h2", {}, words.privacy), el("p", {}, words.privacyText));
 }
 
@@ -141,7 +142,9 @@ async function read(item: Item): Promise<void> {
   announce(words.reading(item.model.name));
   const { summary: _, problem: __, ...bare } = item;
   try {
-    const summary = await work<"inspect">({ kind: "inspect", model: item.model, options: item.given });
+    const early = (summary: Summary): void => update({ ...bare, summary });
+    const job = { kind: "inspect", model: item.model, options: item.given } as const;
+    const summary = await work<"inspect">(job, undefined, undefined, early);
     update({ ...bare, summary });
     announce(`${item.model.name}: ${summary.network?.name ?? words.unknownNetwork}`);
   } catch (error) {

@@ -52,7 +52,7 @@ export function problemView(problem: Refusal | Error, words: Words): HTMLElement
     details.length > 0 &&
       el(
         "details",
-        {},
+        { id: `details-${message.length}-${details.length}` },
         el("summary", {}, words.details(details.length)),
         el(
           "ul",
@@ -103,7 +103,7 @@ function convertedView(result: Converted, state: State): HTMLElement {
     notes.length > 0 &&
       el(
         "details",
-        {},
+        { id: "conversion-notes" },
         el("summary", {}, words.notes),
         el("ul", { lang: "en", class: "notes" }, ...notes.map((note) => el("li", {}, note))),
       ),

@@ -49,6 +49,8 @@ export type Step = "open" | "convert" | "source" | "load" | "verify" | "report";
 
 export type Message =
   | { readonly kind: "step"; readonly step: Step; readonly done?: number; readonly total?: number }
+  /** What an inspection knows before it is done. */
+  | { readonly kind: "early"; readonly result: Summary }
   | { readonly kind: "done"; readonly result: Results[keyof Results] }
   | { readonly kind: "refused"; readonly sentence: string; readonly details: readonly string[] }
   | { readonly kind: "crashed"; readonly message: string };

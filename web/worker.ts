@@ -1,5 +1,6 @@
 import { zipSync } from "fflate";
 import {
+  type ByteSource,
   convert,
   describeNetwork,
   FORMATS,
@@ -16,6 +17,7 @@ import {
   openChosen,
   type ParityReport,
   renderHtml,
+  type SourceOptions,
   sniffFormat,
   type TfjsInspection,
   verifyConversion,
@@ -74,24 +76,32 @@ async function perform(job: Job): Promise<Results[keyof Results]> {
 
 type JobOf<K extends Job["kind"]> = Extract<Job, { readonly kind: K }>;
 
+/** What a file is goes ahead of its digest, for which all of it has to be read. */
 async function summarise({
   model,
   options: { dropExtra: _, ...options },
 }: JobOf<"inspect">): Promise<Summary> {
   step("open");
   const file = await openChosen(model);
-  if (isRecording(file)) {
-    const sha256 = file.bytes instanceof Uint8Array ? "" : await file.bytes.sha256();
-    return {
-      role: "recording",
-      format: "npz",
-      container: "",
-      bytes: file.bytes.length,
-      sha256,
-      anomalies: [],
-      notes: [],
-    };
-  }
+  if (file.bytes instanceof Uint8Array) return summaryOf(file, options);
+  const { bytes } = file;
+  const undigested: ByteSource = {
+    length: bytes.length,
+    get loaded() {
+      return bytes.loaded;
+    },
+    read: (start, end) => bytes.read(start, end),
+    load: () => bytes.load(),
+    sha256: async () => "",
+  };
+  const summary = await summaryOf({ ...file, bytes: undigested }, options);
+  scope.postMessage({ kind: "early", result: summary });
+  return { ...summary, sha256: await bytes.sha256() };
+}
+
+async function summaryOf(file: NamedBytes, options: SourceOptions): Promise<Summary> {
+  const common = { bytes: file.bytes.length, sha256: "", anomalies: [], notes: [] } as const;
+  if (isRecording(file)) return { role: "recording", format: "npz", container: "", ...common };
   const inspection = await inspect(file, options);
   const { network, weights, anomalies } = inspection;
   return {

@@ -24,7 +24,7 @@ export type {
   OnnxInspection,
   TfjsInspection,
 } from "../convert/inspect/index.js";
-export type { NamedBytes } from "../core/bytes.js";
+export type { ByteSource, NamedBytes } from "../core/bytes.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
 export type { RealTensor, Tensor } from "../core/tensor.js";
 export type { RuntimeName } from "../verify/backends/backend.js";

@@ -5,6 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { Tensor } from "../../src/core/tensor.js";
+import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";
+import { normalizeRows } from "../../src/verify/metrics.js";
+import { evaluate } from "../../src/verify/reference/index.js";
 import { run } from "../cli/command.js";
 import { FAMILIES, fixturePath, missing } from "../fixtures.js";
 import { browserMissing } from "../support/browser.js";
@@ -12,6 +16,7 @@ import { createFolder, type Folder, temporaryFolder } from "../support/folder.js
 import { text } from "../support/markdown.js";
 import { openFixture, SMALL, withTensor, withValues } from "../support/osnet.js";
 import { seriousFindings } from "../support/pages.js";
+import { pictureSet } from "../support/picture-set.js";
 import { serve } from "../support/server.js";
 import { type OpenedPage, startWebPage, type WebPage } from "../support/web-page.js";
 
@@ -243,6 +248,48 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     } finally {
       other.close();
     }
+  });
+
+  it("computes embeddings of pictures by the original and by the model, and shows their gates", async () => {
+    const pictures = await pictureSet({ identities: 1, cameras: 2, format: "png" });
+    const files = [...pictures].filter(([path]) => path.startsWith("query/")).slice(0, 2);
+    const paths = files.map(([, bytes], index) => {
+      writeFileSync(folder.at(`${index}.png`), bytes);
+      return folder.at(`${index}.png`);
+    });
+    const photos = await Promise.all(files.map(([path, bytes]) => decodePhoto(bytes, path)));
+    const { graph, stateDict } = openFixture();
+    let rows: Tensor = { dtype: "float32", shape: [], data: new Float32Array() };
+    for (const { name, tensor } of evaluate(graph, stateDict, photoTensor(photos, 256, 128)))
+      if (name === graph.outputs.features) rows = normalizeRows(tensor);
+    const expected = Array.from(
+      { length: 512 },
+      (_, index) => Number(rows.data[index]) * Number(rows.data[index + 512]),
+    );
+    const cosine = expected.reduce((sum, product) => sum + product, 0);
+
+    const { page, choose, press, misdeeds } = await web.open({ width: 390 });
+    await choose(CHECKPOINT);
+    await page.click("#to-tfjs");
+    expect(await press("#convert")).toMatch(/^PASS/);
+    const input = await page.$("#pictures");
+    await (input as unknown as { uploadFile(...paths: readonly string[]): Promise<void> }).uploadFile(
+      ...paths,
+    );
+    await page.waitForSelector(".shown img");
+    await page.click("#pictures-run");
+    await page.waitForSelector(".pictures .tiles", { timeout: 120_000 });
+    const figures = await page.$$eval(".pictures dd", (elements) =>
+      elements.map(({ textContent }) => Number(textContent)),
+    );
+    // Of the two pictures, by each; of the two models, on each picture.
+    const [byOriginal = 0, byModel = 0, ...same] = figures;
+    expect(Math.abs(byOriginal - cosine)).toBeLessThan(1e-6);
+    expect(Math.abs(byModel - cosine)).toBeLessThan(1e-5);
+    expect(same).toEqual([1, 1]);
+    expect((await page.$$(".gates canvas")).length).toBe(12);
+    expect(misdeeds).toEqual([]);
+    await page.close();
   });
 
   it("keeps no memory from one conversion to the next", async () => {
