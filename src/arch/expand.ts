@@ -1,4 +1,4 @@
-import type { GateOutput, GraphOutputs, LayerGraph, LayerNode } from "./graph.js";
+import type { GateOutput, GraphOutputs, LayerGraph, LayerNode, Part } from "./graph.js";
 import type { Op, Size2d } from "./ops.js";
 import {
   type BlockSpec,
@@ -10,8 +10,12 @@ import {
   validateSpec,
 } from "./spec.js";
 
-/** Where a layer stands: its block and stream, if any. */
-export type Position = Pick<LayerNode, "block" | "stream">;
+/** Where a layer stands: its part of the network, and its block and stream, if any. */
+export type Position = Pick<LayerNode, "block" | "stream"> & { readonly part: Part };
+
+const STEM: Position = { part: "stem" };
+const TRANSITION: Position = { part: "transition" };
+const HEAD: Position = { part: "head" };
 
 /** A value of the network: the layer that computes it, and its channels. */
 export interface Value {
@@ -43,7 +47,7 @@ export class GraphBuilder {
     layer: string,
     op: Op,
     inputs: readonly Value[],
-    at: Position = {},
+    at: Position,
     parameters: LayerNode["parameters"] = {},
     channels: number = inputs[0]?.channels ?? 0,
   ): Value {
@@ -58,7 +62,7 @@ export class GraphBuilder {
   }
 
   /** torch.nn.Conv2d. */
-  conv(layer: string, input: Value, shape: ConvolutionShape, at: Position = {}): Value {
+  conv(layer: string, input: Value, shape: ConvolutionShape, at: Position): Value {
     const { outChannels, kernel, stride = 1, depthwise = false, bias = false, module = layer } = shape;
     const op: Op = {
       kind: "conv",
@@ -75,20 +79,20 @@ export class GraphBuilder {
   }
 
   /** torch.nn.Linear. */
-  linear(layer: string, input: Value, outFeatures: number): Value {
+  linear(layer: string, input: Value, outFeatures: number, at: Position): Value {
     const op: Op = { kind: "linear", inFeatures: input.channels, outFeatures };
-    return this.add(layer, op, [input], {}, affine(layer), outFeatures);
+    return this.add(layer, op, [input], at, affine(layer), outFeatures);
   }
 
   /** torch.nn.BatchNorm1d and BatchNorm2d. */
-  batchNorm(layer: string, input: Value, at: Position = {}): Value {
+  batchNorm(layer: string, input: Value, at: Position): Value {
     const op: Op = { kind: "batchNorm", channels: input.channels, epsilon: NORM_EPSILON };
     const statistics = { runningMean: `${layer}.running_mean`, runningVar: `${layer}.running_var` };
     return this.add(layer, op, [input], at, { ...affine(layer), ...statistics });
   }
 
   /** torch.nn.InstanceNorm2d(affine=True). */
-  instanceNorm(layer: string, input: Value, at: Position = {}): Value {
+  instanceNorm(layer: string, input: Value, at: Position): Value {
     const op: Op = { kind: "instanceNorm", channels: input.channels, epsilon: NORM_EPSILON };
     return this.add(layer, op, [input], at, affine(layer));
   }
@@ -99,18 +103,18 @@ export class GraphBuilder {
     return this.add(layer, op, [input], at, affine(module));
   }
 
-  relu(layer: string, input: Value, at: Position = {}): Value {
+  relu(layer: string, input: Value, at: Position): Value {
     return this.add(layer, { kind: "relu" }, [input], at);
   }
 
   /** torchreid's Conv1x1: a 1×1 convolution, batch norm and ReLU. */
-  conv1x1(module: string, input: Value, outChannels: number, at: Position = {}): Value {
+  conv1x1(module: string, input: Value, outChannels: number, at: Position): Value {
     const norm = this.conv1x1Linear(module, input, outChannels, true, at);
     return this.alias(module, this.relu(`${module}.relu`, norm, at));
   }
 
   /** torchreid's Conv1x1Linear: a 1×1 convolution, with or without its batch norm. */
-  conv1x1Linear(module: string, input: Value, outChannels: number, norm: boolean, at: Position = {}): Value {
+  conv1x1Linear(module: string, input: Value, outChannels: number, norm: boolean, at: Position): Value {
     const conv = this.conv(`${module}.conv`, input, { outChannels, kernel: 1 }, at);
     return this.alias(module, norm ? this.batchNorm(`${module}.bn`, conv, at) : conv);
   }
@@ -151,11 +155,11 @@ export const INPUT_NAME = "images";
 export function expand(spec: OsnetSpec): LayerGraph {
   validateSpec(spec);
   const builder = new GraphBuilder();
-  let value = addStem(builder, spec, builder.add(INPUT_NAME, { kind: "input" }, [], {}, {}, 3));
+  let value = addStem(builder, spec, builder.add(INPUT_NAME, { kind: "input" }, [], STEM, {}, 3));
   spec.stages.forEach((stage, index) => {
     value = addStage(builder, spec, stage, index + 2, value);
   });
-  value = builder.conv1x1(`conv${spec.stages.length + 2}`, value, value.channels);
+  value = builder.conv1x1(`conv${spec.stages.length + 2}`, value, value.channels, HEAD);
   const features = addEmbedding(builder, spec, addPooling(builder, spec, value));
   const outputs = { features: features.layer, ...addHead(builder, spec, features) };
   const { nodes, aliases, gates } = builder;
@@ -163,11 +167,18 @@ export function expand(spec: OsnetSpec): LayerGraph {
 }
 
 function addStem(builder: GraphBuilder, { stem }: OsnetSpec, images: Value): Value {
-  const conv = builder.conv("conv1.conv", images, { outChannels: stem.channels, kernel: 7, stride: 2 });
+  const conv = builder.conv("conv1.conv", images, { outChannels: stem.channels, kernel: 7, stride: 2 }, STEM);
   const norm =
-    stem.norm === "batch" ? builder.batchNorm("conv1.bn", conv) : builder.instanceNorm("conv1.bn", conv);
-  const relu = builder.alias("conv1", builder.relu("conv1.relu", norm));
-  return builder.add("maxpool", { kind: "maxPool", kernel: [3, 3], stride: [2, 2], padding: [1, 1] }, [relu]);
+    stem.norm === "batch"
+      ? builder.batchNorm("conv1.bn", conv, STEM)
+      : builder.instanceNorm("conv1.bn", conv, STEM);
+  const relu = builder.alias("conv1", builder.relu("conv1.relu", norm, STEM));
+  return builder.add(
+    "maxpool",
+    { kind: "maxPool", kernel: [3, 3], stride: [2, 2], padding: [1, 1] },
+    [relu],
+    STEM,
+  );
 }
 
 function addStage(
@@ -187,10 +198,9 @@ function addStage(
   const inStage = spec.dialect === "osnet";
   if (!inStage) builder.alias(path, value);
   const transition = inStage ? `${path}.${stage.blocks.length}` : `pool${number}`;
-  const reduced = builder.conv1x1(`${transition}.0`, value, value.channels);
-  const pooled = builder.add(`${transition}.1`, { kind: "avgPool", kernel: [2, 2], stride: [2, 2] }, [
-    reduced,
-  ]);
+  const reduced = builder.conv1x1(`${transition}.0`, value, value.channels, TRANSITION);
+  const op: Op = { kind: "avgPool", kernel: [2, 2], stride: [2, 2] };
+  const pooled = builder.add(`${transition}.1`, op, [reduced], TRANSITION);
   if (inStage) builder.alias(path, pooled);
   return builder.alias(transition, pooled);
 }
@@ -204,7 +214,7 @@ function addBlock(
   input: Value,
 ): Value {
   const { outChannels, instanceNorm } = block;
-  const at: Position = { block: path };
+  const at: Position = { part: "block", block: path };
   const reduced = builder.conv1x1(`${path}.conv1`, input, Math.floor(outChannels / block.reduction), at);
   const streams = Array.from({ length: block.streams }, (_, index) =>
     addStream(builder, spec.dialect, path, index + 1, reduced),
@@ -230,7 +240,7 @@ function addBlock(
 
 /** Stream t: t lightweight 3×3 convolutions, so that its receptive field is (2t + 1)². */
 function addStream(builder: GraphBuilder, dialect: Dialect, block: string, t: number, input: Value): Value {
-  const at: Position = { block, stream: t };
+  const at: Position = { part: "stream", block, stream: t };
   const path =
     dialect === "osnet" ? `${block}.conv2${String.fromCharCode(96 + t)}` : `${block}.conv2.${t - 1}`;
   // torchreid's conv2a is a LightConv3x3 by itself, conv2b and on are Sequentials; osnet_ain has `layers` for all.
@@ -247,7 +257,7 @@ function addStream(builder: GraphBuilder, dialect: Dialect, block: string, t: nu
 /** The unified aggregation gate (ICCV 2019, section 3.2) applied to one stream; its weights are the block's. */
 function addGate(builder: GraphBuilder, gate: GateSpec, block: string, t: number, stream: Value): Value {
   const { channels } = stream;
-  const at: Position = { block, stream: t };
+  const at: Position = { part: "gate", block, stream: t };
   const shared = `${block}.gate`;
   const path = `${shared}[${t}]`;
   const hidden = {
@@ -271,16 +281,16 @@ function addGate(builder: GraphBuilder, gate: GateSpec, block: string, t: number
 function addPooling(builder: GraphBuilder, { pooling, head }: OsnetSpec, input: Value): Value {
   // The attribute project calls its pooling `global_pool` whichever it is; torchreid has average pooling only.
   const path = pooling === "max" || head?.loss === "sigmoid" ? "global_pool" : "global_avgpool";
-  const pooled = builder.add(path, { kind: pooling === "max" ? "globalMaxPool" : "globalAvgPool" }, [input]);
-  return builder.add(`${path}.flatten`, { kind: "flatten" }, [pooled]);
+  const op: Op = { kind: pooling === "max" ? "globalMaxPool" : "globalAvgPool" };
+  return builder.add(`${path}.flatten`, { kind: "flatten" }, [builder.add(path, op, [input], HEAD)], HEAD);
 }
 
 function addEmbedding(builder: GraphBuilder, { embedding }: OsnetSpec, pooled: Value): Value {
   let value = pooled;
   embedding.forEach((width, index) => {
     const path = (offset: number): string => `fc.${3 * index + offset}`;
-    const norm = builder.batchNorm(path(1), builder.linear(path(0), value, width));
-    value = builder.alias("fc", builder.relu(path(2), norm));
+    const norm = builder.batchNorm(path(1), builder.linear(path(0), value, width, HEAD), HEAD);
+    value = builder.alias("fc", builder.relu(path(2), norm, HEAD));
   });
   return value;
 }
@@ -291,8 +301,8 @@ function addHead(
   features: Value,
 ): Omit<GraphOutputs, "features"> {
   if (!head) return { evaluation: "features" };
-  const logits = builder.linear("classifier", features, head.classes);
+  const logits = builder.linear("classifier", features, head.classes, HEAD);
   if (head.loss !== "sigmoid") return { logits: logits.layer, evaluation: "features" };
-  const { layer: probabilities } = builder.add("classifier.sigmoid", { kind: "sigmoid" }, [logits]);
+  const { layer: probabilities } = builder.add("classifier.sigmoid", { kind: "sigmoid" }, [logits], HEAD);
   return { logits: logits.layer, probabilities, evaluation: "probabilities" };
 }

@@ -2,6 +2,12 @@ import type { Op, ParameterRole } from "./ops.js";
 import type { OsnetSpec } from "./spec.js";
 
 /**
+ * The parts of the network: `block` is what a residual block has outside its streams and gates; `transition` the layers between
+ * stages; `head` everything from the last 1×1 convolution on.
+ */
+export type Part = "stem" | "block" | "stream" | "gate" | "transition" | "head";
+
+/**
  * One operation of the network, named after what it computes.
  *
  * `name` is the torchreid module path of the output, with the stream where one module runs once per stream
@@ -17,6 +23,8 @@ export interface LayerNode<O extends Op = Op> {
   readonly inputs: readonly string[];
   /** State-dict path of each parameter, by role. */
   readonly parameters: Readonly<Partial<Record<ParameterRole, string>>>;
+  /** Which part of the network the layer belongs to: set by `expand`. */
+  readonly part?: Part;
   /** Path of the residual block the layer belongs to, such as `conv2.0`. */
   readonly block?: string;
   /** The stream the layer belongs to, from 1 as in the paper. */

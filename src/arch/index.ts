@@ -1,5 +1,5 @@
 export { expand, INPUT_NAME } from "./expand.js";
-export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode } from "./graph.js";
+export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode, Part } from "./graph.js";
 export { type Identified, identify } from "./identify.js";
 export { describeNetwork, type NearestVariant, nearestVariant } from "./nearest.js";
 export type { Op, OpKind, OpTable, ParameterRole, Size2d } from "./ops.js";

@@ -63,9 +63,9 @@ export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
     const inputs =
       op.kind === "conv" ? (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1] : op.inFeatures;
     if (role === "bias") return within(-0.5 / Math.sqrt(inputs), 0.5 / Math.sqrt(inputs));
-    const gain = path.includes(".gate.") ? 6 : feedsRelu(node) ? 2 : 1;
+    const gain = node.part === "gate" ? 6 : feedsRelu(node) ? 2 : 1;
     const bound = Math.sqrt((3 * gain) / inputs);
-    if (path.endsWith(".gate.fc1.weight")) return within(-bound / 3, bound);
+    if (node.part === "gate" && path.endsWith(".fc1.weight")) return within(-bound / 3, bound);
     return within(-bound, bound);
   };
   return new Map(

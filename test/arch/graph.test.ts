@@ -23,6 +23,31 @@ describe("expand", () => {
     }
   });
 
+  it("puts every layer into a part of the network", () => {
+    expect(osnet.nodes.map(({ part }) => part)).not.toContain(undefined);
+    const parts = [
+      "conv1.bn",
+      "conv2.0.conv1.conv",
+      "conv2.0.conv2b.0.bn",
+      "conv2.0.gate[2].fc1",
+      "conv2.2.0.conv",
+    ];
+    expect(parts.map((name) => find(osnet, name)?.part)).toEqual([
+      "stem",
+      "block",
+      "stream",
+      "gate",
+      "transition",
+    ]);
+    expect(["pool2.1", "conv5.conv", "fc.0", "classifier"].map((name) => find(ain, name)?.part)).toEqual([
+      "transition",
+      "head",
+      "head",
+      "head",
+    ]);
+    for (const { name, part } of osnet.nodes) expect(part === "gate", name).toBe(name.includes(".gate["));
+  });
+
   it("gives 6 × T gates, one set of weights to a block's streams", () => {
     expect(osnet.gates).toHaveLength(24);
     expect(osnet.gates[5]).toEqual({ block: "conv2.1", stream: 2, layer: "conv2.1.gate[2].gate_activation" });

@@ -20,12 +20,12 @@ export function anchorsOf(layers: LayerGraph, blocks: readonly BlockLandmarks[])
     place(`${name}.aggregate`, block?.aggregate);
     if (block?.sum) place(`${name}.add`, block.sum);
     const placed = new Map<number, number>();
-    for (const { name: layer, stream: t, op } of members.get(name) ?? []) {
+    for (const { name: layer, stream: t, op, part } of members.get(name) ?? []) {
       if (t === undefined) continue;
       const stream = block?.streams.get(t);
       if (!stream) place(layer, undefined);
       else if (op.kind === "scale" && stream.product) place(layer, stream.product);
-      else if (op.kind === "conv" && !layer.includes(".gate[")) {
+      else if (op.kind === "conv" && part === "stream") {
         const count = placed.get(t) ?? 0;
         placed.set(t, count + 1);
         place(layer, stream.convs[count]);

@@ -53,7 +53,7 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
     .consumersOf(source)
     .filter((node) => node.op.kind === layer.op.kind && trail.isFree(node));
   // Of several gates that read a stream, its own is the one that it is multiplied by.
-  const product = matches.length > 1 ? placed(trail, productOfStream(layer)) : undefined;
+  const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;
   if (match) trail.accept(layer, match);
@@ -194,9 +194,11 @@ const GATE_STEPS = 8;
 /** A gate's values have one reader each, or as many as a block has streams where one gate serves all. */
 const MOST_READERS = 32;
 
-/** The name of the product that a layer of a gate belongs to: `conv2.0.gate[1]`. */
-function productOfStream({ name }: LayerNode): string {
-  return /^.*\.gate\[\d+\]/.exec(name)?.[0] ?? "";
+/** The name of the product that a layer of a gate leads to: `conv2.0.gate[1]`; empty for a layer outside of gates. */
+function productOfStream(trail: Trail, layer: LayerNode): string {
+  let at: LayerNode | undefined = layer;
+  while (at?.part === "gate" && at.op.kind !== "scale") [at] = trail.readersOf(at);
+  return at?.part === "gate" ? at.name : "";
 }
 
 function depthOf({ convs }: StreamLandmarks): number {

@@ -180,7 +180,7 @@ function ownersOf(graph: LayerGraph): LayerNode[] {
 
 /** What is odd about one layer's own numbers. */
 function* layerAnomalies(
-  { op, parameters, stream }: LayerNode,
+  { op, parameters, part }: LayerNode,
   read: (role: ParameterRole) => Values | undefined,
 ): Generator<readonly [AnomalyKind, AnomalousTensor | undefined]> {
   const path = parameters.weight ?? "";
@@ -194,7 +194,7 @@ function* layerAnomalies(
     yield ["dead-channels", select(path, firstOfRows(weight, channels), [channels], (_, c) => rowIsZero(c))];
     const constant = weight.length > 1 && weight.every((value) => value === weight[0]);
     if (constant) yield ["constant-weights", whole(path, weight.length, weight[0] ?? 0)];
-    const isGate = op.kind === "conv" && op.bias && stream !== undefined && path.endsWith(".gate.fc1.weight");
+    const isGate = op.kind === "conv" && part === "gate" && path.endsWith(".fc1.weight");
     if (isGate && channels === 1) yield ["one-channel-gate", whole(path, 1, weight[0] ?? 0)];
     return;
   }

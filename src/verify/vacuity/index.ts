@@ -118,7 +118,7 @@ function questions(graph: LayerGraph, resolution: Resolution): readonly Watch[] 
     ...blocks.flatMap((block) => {
       const own = gates.filter((gate) => gate.block === block);
       const hidden = graph.nodes.filter(
-        (node) => node.block === block && node.op.kind === "relu" && node.name.includes(".gate["),
+        (node) => node.block === block && node.op.kind === "relu" && node.part === "gate",
       );
       return [
         watchHiddenUnits(block, hidden),
