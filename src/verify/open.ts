@@ -24,6 +24,7 @@ import { expectSound, liftedFile, withFactors } from "./open-model-reference.js"
 import { describe } from "./party.js";
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
+import { compareCheckpoints } from "./weights/compare-weights.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
@@ -85,6 +86,16 @@ export async function openVerification(
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
     ...(runnable && referenceFile.kind === "checkpoint"
       ? compareCheckpoint(runnable, referenceFile.checkpoint, graph, side, against)
+      : {}),
+    ...(candidateFile.kind === "checkpoint" && referenceFile.kind === "checkpoint"
+      ? {
+          weights: compareCheckpoints(
+            graph,
+            referenceFile.checkpoint.stateDict,
+            candidateFile.checkpoint.stateDict,
+            side.results,
+          ),
+        }
       : {}),
   };
 }

@@ -6,11 +6,12 @@ import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
+import type { StateDict } from "../../src/core/tensor.js";
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { readFixture } from "../fixtures.js";
-import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
+import { convert, openFixture, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
 
 /** One network as every kind of file; the model once as it states itself, and once as another exporter's. */
 function filesOf(spec: OsnetSpec): Readonly<Record<string, NamedBytes>> {
@@ -96,6 +97,31 @@ describe("weights of another training", () => {
     expect(faults).toMatchObject([
       { kind: "weights", explanation: expect.stringContaining("another training's") },
     ]);
+  });
+
+  it("are one fault between two checkpoints, and one changed weight is named", async () => {
+    const { stateDict, ...rest } = openFixture();
+    const others = seededStateDict(graph, 5);
+    const side = (name: string, weights: StateDict) => ({
+      name,
+      bytes: new Uint8Array(),
+      checkpoint: { ...rest, graph, stateDict: weights },
+    });
+    const judge = async (weights: StateDict) =>
+      verify(
+        await openVerification(side("a.pth", weights), side("b.pth", stateDict), {
+          size: { height: 64, width: 32 },
+        }),
+      );
+    const { faults, passed } = await judge(others);
+    expect([passed, faults]).toMatchObject([
+      false,
+      [{ kind: "weights", explanation: expect.stringContaining("another training's") }],
+    ]);
+    const one = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
+    const changed = await judge(one);
+    expect(changed.faults).toMatchObject([{ kind: "weights", layer: "conv3.0.gate[1].fc2" }]);
+    expect((await judge(stateDict)).passed).toBe(true);
   });
 
   it.each<readonly [string, (data: Float32Array) => Float32Array]>([

@@ -56,6 +56,23 @@ export interface WeightsComparison {
   readonly withZeros?: StateDict;
 }
 
+/** As `compareWeights`, of another checkpoint of the same network. */
+export function compareCheckpoints(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  candidate: StateDict,
+  results: readonly string[],
+): WeightsComparison {
+  const find: ConstantsOf = ({ parameters }, roles) =>
+    new Map(
+      roles.flatMap((role) => {
+        const tensor = candidate.get(parameters[role] ?? "");
+        return tensor ? [[role, tensor] as const] : [];
+      }),
+    );
+  return compareConstants(graph, stateDict, find, results, new Set());
+}
+
 /**
  * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
  * the wrong layer is a fault.
