@@ -72,13 +72,14 @@ export function readDataset({ paths, readText }: DatasetFiles, subject: string):
   const pictures = sorted.filter((path) => PICTURE.test(path));
   const only = sorted.length === 1 ? sorted[0] : undefined;
   if (only?.endsWith(".csv")) return labelled("csv", fromCsv(readText(only), subject));
-  const query = sorted.find((path) => /(^|\/)query\/[^/]+\.jpg$/i.test(path));
+  const query = sorted.find((path) => /(^|\/)query\/[^/]+$/.test(path));
   const root = query?.slice(0, query.lastIndexOf("query/"));
-  if (root !== undefined && sorted.some((path) => path.startsWith(`${root}bounding_box_test/`)))
-    return labelled("market1501", {
-      queries: marketFolder(pictures, `${root}query/`),
-      gallery: marketFolder(pictures, `${root}bounding_box_test/`),
-    });
+  if (root !== undefined && sorted.some((path) => path.startsWith(`${root}bounding_box_test/`))) {
+    const queries = marketFolder(pictures, `${root}query/`);
+    const gallery = marketFolder(pictures, `${root}bounding_box_test/`);
+    if (queries.length === 0 || gallery.length === 0) throw noMarketFiles(subject, queries.length === 0);
+    return labelled("market1501", { queries, gallery });
+  }
   const list = sorted.find((path) => /(^|\/)list_query\.txt$/.test(path));
   if (list !== undefined) {
     const base = list.slice(0, -"list_query.txt".length);
@@ -124,8 +125,19 @@ function marketFolder(pictures: readonly string[], folder: string): readonly Pic
     const name = path.startsWith(folder) ? path.slice(folder.length) : "/";
     const [, pid, camid] = MARKET_NAME.exec(name) ?? [];
     // torchreid takes .jpg files of the folder itself, and drops what the set's authors call junk, identity −1.
-    if (name.includes("/") || !/\.jpg$/i.test(name) || pid === undefined || Number(pid) === -1) return [];
+    if (name.includes("/") || !name.endsWith(".jpg") || pid === undefined || Number(pid) === -1) return [];
     return [{ path, pid: Number(pid), camid: Number(camid) }];
+  });
+}
+
+/** Read as a folder for each identity, the two would be two persons. */
+function noMarketFiles(subject: string, isQuery: boolean): InputError {
+  return new InputError({
+    code: "file",
+    subject,
+    found: `no .jpg file named as PID_cCAM in ${isQuery ? "query" : "bounding_box_test"}`,
+    expected: "Market-1501's names, in small letters as torchreid reads them",
+    remedy: "rename the pictures (a PNG may be named .jpg), or list them in a .csv",
   });
 }
 

@@ -40,6 +40,14 @@ describe("a data set", () => {
     });
   });
 
+  it("in Market-1501's folders without a .jpg is refused, not read as two persons", () => {
+    const folders = ["query/0002_c1s1_000451_03.png", "bounding_box_test/0002_c2s1_000451_03.png"];
+    expect(() => named(folders)).toThrow(
+      /found no \.jpg file named as PID_cCAM in query, expected Market-1501's names/,
+    );
+    expect(() => named(["query/0002_c1s1_000451_03.jpg", folders[1] ?? ""])).toThrow(/in bounding_box_test/);
+  });
+
   it("in MSMT17's lists", () => {
     const msmt = dataset({
       "MSMT17_V1/list_query.txt": "0000/0000_004_02_0303morning_0060_0.jpg 0\n",
