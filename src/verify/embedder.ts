@@ -124,7 +124,10 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
       }
       return joined(parts, total, party.name);
     },
-    release: loaded.release,
+    async release() {
+      await loaded.release();
+      await backend.close?.();
+    },
   };
 }
 

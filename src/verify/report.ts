@@ -1,7 +1,7 @@
 import type { PixelOrder } from "../convert/export/preprocess.js";
 import type { FileFormat } from "../convert/formats/registry.js";
 import type { Shape } from "../core/tensor.js";
-import type { BackendName } from "./backends/backend.js";
+import type { BackendName, RuntimeFacts } from "./backends/backend.js";
 import type { Cause } from "./explain/index.js";
 
 /**
@@ -17,6 +17,8 @@ export interface ParityReport {
   readonly reference: Party;
   /** What computed the candidate's side. */
   readonly backend: BackendName;
+  /** The browser and graphics card that it ran on, where it did. */
+  readonly runtime?: RuntimeFacts;
   /** How much a layer may differ. */
   readonly tolerance: Tolerance;
   /** `pixels`: what the candidate was given, if raw pixels of 0 to 255 instead of normalised images. */

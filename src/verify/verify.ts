@@ -27,6 +27,14 @@ import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verifica
  * @throws InputError if a side cannot run on the images
  */
 export async function verify(verification: Verification): Promise<ParityReport> {
+  try {
+    return await judged(verification);
+  } finally {
+    await verification.candidate.backend.close?.();
+  }
+}
+
+async function judged(verification: Verification): Promise<ParityReport> {
   const { graph, candidate, reference, images, weights } = verification;
   const tolerance = verification.tolerance ?? (verification.parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
   const expected = expectedLayers(graph, candidate, reference);
@@ -35,8 +43,9 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   const { layers, gates, vacuity } = compared;
   const { output, further, notJudged, quantization } = compared.outputs;
   const { faults: found, missing } = findFaults(verification, tolerance, wanted, compared);
+  const runtime = candidate.backend.facts?.();
   const faults = mergeStreams(found, compared.explanations);
-  const judged = {
+  const verdict = {
     faults,
     layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
     gates: graph.gates.flatMap(({ layer }) => gates.get(layer) ?? []),
@@ -47,14 +56,15 @@ export async function verify(verification: Verification): Promise<ParityReport> 
     candidate: candidate.party,
     reference: reference.party,
     backend: candidate.backend.name,
+    ...(runtime ? { runtime } : {}),
     tolerance,
     input: {
       source: verification.imagesSource,
       shape: images.shape,
       ...(candidate.pixels ? { pixels: candidate.pixels } : {}),
     },
-    passed: holds(judged),
-    ...judged,
+    passed: holds(verdict),
+    ...verdict,
     ...(further.length > 0 ? { furtherOutputs: further } : {}),
     ...(notJudged.length > 0 ? { notJudged } : {}),
     weights: weights?.result ?? null,

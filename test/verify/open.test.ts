@@ -110,7 +110,7 @@ describe("openVerification", () => {
     const opened = await openVerification(MODEL, CHECKPOINT, { backend: "onnxruntime" });
     expect(opened.candidate.backend.name).toBe("onnxruntime");
     await expect(openVerification(MODEL, CHECKPOINT, { backend: "tfjs-wasm" })).rejects.toThrow(
-      "m.onnx: found tfjs-wasm asked for as the backend, expected onnxruntime, onnxruntime-web; leave the backend out, or convert the model to a format that runs there.",
+      "m.onnx: found tfjs-wasm asked for as the backend, expected onnxruntime, onnxruntime-web, chromium:onnxruntime-web, chromium:onnxruntime-web-webgpu; leave the backend out, or convert the model to a format that runs there.",
     );
   });
 

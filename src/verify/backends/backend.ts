@@ -73,6 +73,8 @@ export interface Backend {
   readonly network?: StateDict;
   /** What it runs on, once it has run: of a browser its version, its graphics card and driver. */
   readonly facts?: () => RuntimeFacts | undefined;
+  /** Ends what was started to run it, a browser; a later run starts it again. */
+  readonly close?: () => Promise<void>;
 }
 
 /** A model's file in a runtime: its inner values are read by `run`, its outputs as a program receives them by `load`. */
@@ -109,8 +111,8 @@ export type EngineName =
   | "tfjs-webgl"
   | "tfjs-webgpu";
 
-/** What runs a model's file. */
-export type RuntimeName = EngineName;
+/** What runs a model's file: in this process or page, or in a Chromium that is started for it. */
+export type RuntimeName = EngineName | `chromium:${EngineName}`;
 
 /** `reference`: float64, in TypeScript. `recorded`: PyTorch's activations in an .npz. */
 export type BackendName = "reference" | "recorded" | RuntimeName;

@@ -68,6 +68,14 @@ export async function threadPort(): Promise<never> {
   throw refused("worker_threads");
 }
 
+/** @throws InputError (`unsupported`): a page starts no browser */
+export async function openChromium(): Promise<never> {
+  throw refused("puppeteer-core");
+}
+
+/** There is none. */
+export async function endChromium(): Promise<void> {}
+
 function refused(name: string): InputError {
   return new InputError({
     code: "unsupported",

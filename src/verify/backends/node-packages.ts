@@ -6,6 +6,8 @@
 import { createRequire } from "node:module";
 import type { MessagePort, Worker } from "node:worker_threads";
 import { InputError } from "../../core/errors.js";
+import type { RuntimeName } from "./backend.js";
+import type { Chromium, ChromiumOptions } from "./runtime-api.js";
 
 /** Where this runs. */
 export const PLACE = "node" as "node" | "browser";
@@ -100,6 +102,28 @@ export async function threadPort(): Promise<MessagePort> {
   const { parentPort } = await import("node:worker_threads");
   if (!parentPort) throw new Error("this module runs as a thread");
   return parentPort;
+}
+
+const started = new Map<string, Promise<Chromium>>();
+
+/** Starts a Chromium for a runtime, or gives the one that runs it. */
+export async function openChromium(name: RuntimeName, options: ChromiumOptions): Promise<Chromium> {
+  const { startChromium } = await import("./chromium.js");
+  const running = started.get(name) ?? startChromium(name, options);
+  started.set(name, running);
+  try {
+    return await running;
+  } catch (error) {
+    started.delete(name);
+    throw error;
+  }
+}
+
+/** Ends the Chromium of a runtime, if there is one. */
+export async function endChromium(name: RuntimeName): Promise<void> {
+  const running = started.get(name);
+  started.delete(name);
+  await (await running?.catch(() => undefined))?.close();
 }
 
 /** Not a dependency (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */

@@ -3,15 +3,14 @@ import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
+import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName } from "./backend.js";
+import { chromiumFor, closeChromium, engineOf } from "./registry.js";
 import type {
-  LayerOutput,
-  LoadOptions,
-  ModelBackend,
-  OutputPlace,
-  RuntimeFacts,
-  RuntimeName,
-} from "./backend.js";
-import { engineOf } from "./registry.js";
+  OnnxruntimeModule,
+  OnnxruntimeOptions,
+  OnnxruntimeSession,
+  OnnxruntimeTensor,
+} from "./runtime-api.js";
 
 /** An ONNX file as runtimes are given it. */
 export interface OnnxFile {
@@ -28,45 +27,6 @@ export interface OnnxFile {
 /** Whether what inner values are read from was written anew, and is not the file itself. */
 export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
   return external !== undefined || (whole !== undefined && whole !== bytes);
-}
-
-/** What is used of onnxruntime's JavaScript API, here or in a page. Its own types need the DOM's, which not every user compiles with. */
-export interface OnnxruntimeModule {
-  readonly Tensor: new (
-    type: "float16" | "float32" | "float64" | "uint8" | "int8" | "int32",
-    data: Uint16Array | Float32Array | Float64Array | Uint8Array | Int8Array | Int32Array,
-    dims: readonly number[],
-  ) => OnnxruntimeTensor;
-  readonly InferenceSession: {
-    create(file: Uint8Array | string, options: OnnxruntimeOptions): Promise<OnnxruntimeSession>;
-  };
-  readonly facts?: () => RuntimeFacts | undefined;
-}
-
-/** A value, of any type that ONNX has. */
-export interface OnnxruntimeTensor {
-  readonly type: string;
-  readonly dims: readonly number[];
-  readonly data: ArrayLike<unknown> & { readonly byteLength?: number };
-}
-
-/** How a session is made. */
-export interface OnnxruntimeOptions {
-  readonly enableCpuMemArena?: boolean;
-  readonly enableMemPattern?: boolean;
-  readonly executionProviders?: readonly string[];
-  readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
-  readonly graphOptimizationLevel: "all" | "disabled";
-  readonly intraOpNumThreads?: number;
-  readonly logSeverityLevel: 4;
-}
-
-export interface OnnxruntimeSession {
-  run(
-    feeds: Readonly<Record<string, OnnxruntimeTensor>>,
-    names: readonly string[],
-  ): Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
-  release(): Promise<void>;
 }
 
 /**
@@ -93,7 +53,7 @@ export function onnxruntimeBackend(
   let module: OnnxruntimeModule | undefined;
 
   async function loadModule(): Promise<OnnxruntimeModule> {
-    module ??= (await engineOf(name).load?.()) as OnnxruntimeModule;
+    module = (await chromiumFor(name))?.onnxruntime ?? ((await engineOf(name).load?.()) as OnnxruntimeModule);
     return module;
   }
 
@@ -162,6 +122,7 @@ export function onnxruntimeBackend(
     name,
     layers: [...named.keys()],
     facts: () => module?.facts?.(),
+    close: () => closeChromium(name),
     async *run(images, stages = [{ layers: [...named.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
       for (const stage of stages) {
         const shown = [...stage.others, ...stage.layers];

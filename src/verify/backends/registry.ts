@@ -2,13 +2,16 @@ import type { ModelFormat } from "../../convert/formats/registry.js";
 import { FLOAT32_CPU, FLOAT32_GPU, type Numerics } from "../bounds/numerics.js";
 import type { BackendName, EngineName, RuntimeName } from "./backend.js";
 import {
+  endChromium,
   isInstalled,
   loadOnnxruntime,
   loadOnnxruntimeWeb,
   loadOnnxruntimeWebgpu,
   loadTfjsNode,
+  openChromium,
   PLACE,
 } from "./node-packages.js";
+import type { Chromium } from "./runtime-api.js";
 
 /** A runtime. What a user chooses, reads in help and finds in reports follows from its row. */
 export interface Engine {
@@ -114,12 +117,19 @@ export const BACKENDS: { readonly [N in EngineName]: Engine } = {
   },
 };
 
+const CHROMIUM = "chromium:";
+
 const ENGINES = Object.entries(BACKENDS) as readonly (readonly [EngineName, Engine])[];
 
-/** All that can be chosen here. */
-export const RUNTIMES: readonly RuntimeName[] = ENGINES.filter(([, { where }]) => where.includes(PLACE)).map(
-  ([name]) => name,
-);
+/** All that can be chosen here: what runs in this process or page; from Node also, in a Chromium, what runs in pages. */
+export const RUNTIMES: readonly RuntimeName[] = [
+  ...ENGINES.filter(([, { where }]) => where.includes(PLACE)).map(([name]) => name),
+  ...(PLACE === "node"
+    ? ENGINES.filter(([, { where }]) => where.includes("browser")).map(
+        ([name]) => `${CHROMIUM}${name}` as const,
+      )
+    : []),
+];
 
 export function isRuntime(name: string | undefined): name is RuntimeName {
   return (RUNTIMES as readonly (string | undefined)[]).includes(name);
@@ -127,7 +137,34 @@ export function isRuntime(name: string | undefined): name is RuntimeName {
 
 /** The row of a runtime, wherever it runs. */
 export function engineOf(name: RuntimeName): Engine {
-  return BACKENDS[name];
+  return BACKENDS[engineName(name)];
+}
+
+/** The name of its row. */
+function engineName(name: RuntimeName): EngineName {
+  return name.replace(CHROMIUM, "") as EngineName;
+}
+
+/**
+ * The Chromium that a runtime is asked for in, started if it is not; undefined where none is asked for.
+ *
+ * @throws InputError (`argument`) if it cannot be started
+ */
+export async function chromiumFor(name: RuntimeName): Promise<Chromium | undefined> {
+  if (!name.startsWith(CHROMIUM)) return undefined;
+  const row = engineName(name);
+  const { runs, engine, package: from } = BACKENDS[row];
+  const tfjs = ["core", "converter", "layers", "backend-cpu"].map((part) => `@tensorflow/tfjs-${part}`);
+  const own = row === "tfjs-wasm" ? ["@tensorflow/tfjs-backend-wasm"] : [];
+  return openChromium(row, {
+    packages: runs === "onnx" ? [from] : [...new Set([...tfjs, ...own, from])],
+    needsGpu: engine === "webgl" || engine === "webgpu",
+  });
+}
+
+/** Ends the Chromium of a runtime, if one was started. */
+export async function closeChromium(name: RuntimeName): Promise<void> {
+  if (name.startsWith(CHROMIUM)) await endChromium(engineName(name));
 }
 
 /** What can run models of a format here, the usual one first, whether or not it is installed. */

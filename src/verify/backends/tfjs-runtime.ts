@@ -2,28 +2,10 @@ import type * as Core from "@tensorflow/tfjs-core";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { RuntimeName } from "./backend.js";
+import type { RuntimeFacts, RuntimeName } from "./backend.js";
+import { graphicsOf } from "./graphics.js";
 import { engineOf } from "./registry.js";
-
-/** A model's files, and the name of its input. */
-export interface TfjsProgram {
-  readonly files: TfjsFiles;
-  readonly input: string;
-}
-
-/** A value as tfjs has it: NHWC or NC. */
-export interface TfjsValue {
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
-
-/** One run of a model. */
-export interface TfjsStage {
-  /** Names of nodes, or of layers' calls. */
-  readonly values: readonly string[];
-  /** Values of earlier stages that a graph model goes on from; what does not come from them comes from the images. */
-  readonly from: readonly string[];
-}
+import type { TfjsProgram, TfjsStage, TfjsValue } from "./runtime-api.js";
 
 /**
  * Loads a model, runs it once for each stage, and yields the values of a stage in their order. Memory is given back when
@@ -186,6 +168,25 @@ function served(
     return new Response(new Uint8Array(bytes), { headers: { "content-type": type } });
   };
   return { handler: io.http(`${SERVED_AT}model.json`, { fetchFunc: fetchFunc as typeof fetch }), format };
+}
+
+/** What a runtime stores values in, where that is not float32: graphics cards that draw into no float32 textures. */
+export async function tfjsStorage(name: RuntimeName): Promise<Pick<RuntimeFacts, "storage">> {
+  if (engineOf(name).engine !== "webgl") return {};
+  const tf = await import("@tensorflow/tfjs-core");
+  const isFloat32 = await withEngine(
+    tf,
+    name,
+    async () =>
+      tf.env().getBool("WEBGL_RENDER_FLOAT32_ENABLED") && !tf.env().getBool("WEBGL_FORCE_F16_TEXTURES"),
+  );
+  return isFloat32 ? {} : { storage: "float16" };
+}
+
+/** What a runtime runs on, in a page; nothing of those that run on a processor. */
+export async function tfjsFacts(name: RuntimeName): Promise<RuntimeFacts | undefined> {
+  const facts = { ...(await graphicsOf(engineOf(name).engine ?? "")), ...(await tfjsStorage(name)) };
+  return Object.keys(facts).length > 0 ? facts : undefined;
 }
 
 /** Makes a backend tfjs's default for as long as an action takes. */

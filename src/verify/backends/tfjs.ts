@@ -1,8 +1,10 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
-import type { LayerOutput, ModelBackend, RuntimeName } from "./backend.js";
-import { predictTfjs, runTfjs, type TfjsProgram, type TfjsStage, type TfjsValue } from "./tfjs-runtime.js";
+import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName } from "./backend.js";
+import { chromiumFor, closeChromium } from "./registry.js";
+import type { TfjsProgram, TfjsStage, TfjsValue } from "./runtime-api.js";
+import { predictTfjs, runTfjs, tfjsFacts } from "./tfjs-runtime.js";
 
 /** What to run, and what to read of it. */
 export interface TfjsTaps {
@@ -33,16 +35,29 @@ export function tfjsBackend(
   { plain, outputs, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
   subject: string,
 ): ModelBackend {
+  let facts: RuntimeFacts | undefined;
+
   async function* execute(
     program: TfjsProgram,
     images: Tensor<"float32">,
     stages: readonly TfjsStage[],
   ): AsyncGenerator<TfjsValue> {
     try {
-      yield* runTfjs(name, program, laidOut(images), stages);
+      const chromium = await chromiumFor(name);
+      facts = chromium?.facts ?? (await tfjsFacts(name));
+      if (chromium) yield* chromium.runTfjs(program, laidOut(images), stages);
+      else yield* runTfjs(name, program, laidOut(images), stages);
     } catch (cause) {
       throw refused(images, cause);
     }
+  }
+
+  async function predict(images: Tensor<"float32">): Promise<readonly TfjsValue[]> {
+    const chromium = await chromiumFor(name);
+    facts = chromium?.facts ?? (await tfjsFacts(name));
+    return chromium
+      ? chromium.predictTfjs(plain, laidOut(images))
+      : predictTfjs(name, plain, laidOut(images));
   }
 
   const laidOut = (images: Tensor<"float32">): Tensor<"float32"> =>
@@ -70,6 +85,8 @@ export function tfjsBackend(
   return {
     name,
     layers: [...nodes.keys()],
+    facts: () => facts,
+    close: () => closeChromium(name),
     async *run(images, stages = [{ layers: [...nodes.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
       const shown = stages.flatMap(({ layers, others }) => [
         ...(continues ? [] : others.map((name) => ({ name, again: true }))),
@@ -88,7 +105,7 @@ export function tfjsBackend(
     },
     load: (places) => ({
       async run(images) {
-        const values = await predictTfjs(name, plain, laidOut(images)).catch((cause: unknown) => {
+        const values = await predict(images).catch((cause: unknown) => {
           throw refused(images, cause);
         });
         if (values.length !== outputs)

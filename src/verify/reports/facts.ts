@@ -114,6 +114,14 @@ export function plural(count: number, noun: string, many: string = `${noun}s`): 
   return `${count} ${count === 1 ? noun : many}`;
 }
 
+/** `Chrome/156.0.8078.108; ANGLE (…)`; empty for a runtime of this machine's own. */
+export function runtimeClause({ runtime }: ParityReport): string {
+  const { browser, gpu, storage } = runtime ?? {};
+  return [browser, gpu, ...(storage ? [`values stored in ${storage}`] : [])]
+    .filter((part) => part !== undefined)
+    .join("; ");
+}
+
 /** `osnet_x1_0.onnx in onnxruntime`. */
 export function title({ candidate, backend }: ParityReport): string {
   return `${candidate.name} in ${backend}`;

@@ -15,6 +15,7 @@ import {
   formatMargin,
   marginMeaning,
   plural,
+  runtimeClause,
   suiteClause,
   TELLING_NOTE,
   verdictClause,
@@ -147,13 +148,16 @@ export function renderMarkdown(
   ]);
 }
 
-function heading({ candidate, reference, backend, input, run }: ParityReport): string {
+function heading(report: ParityReport): string {
+  const { candidate, reference, backend, input, run } = report;
+  const ran = runtimeClause(report);
   const variant = reference.variant ?? candidate.variant;
   const version =
     backend === "recorded" || backend === "reference" ? undefined : run?.versions[engineOf(backend).package];
   return [
     `in ${text(backend)}${version ? ` ${text(version)}` : ""}, against ${code(reference.name)}`,
     `${variant ? ` (${text(variant)})` : ""}, on images ${input.shape.join("×")} from ${text(input.source)}`,
+    ran === "" ? "" : `, run by ${text(ran)}`,
   ].join("");
 }
 

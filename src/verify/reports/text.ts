@@ -7,6 +7,7 @@ import {
   formatMargin,
   marginMeaning,
   resultOf,
+  runtimeClause,
   TELLING_NOTE,
   verdictClause,
   worstFirst,
@@ -38,11 +39,13 @@ function heading(report: ParityReport, paint: Paint): string {
   const { candidate, reference, backend, input } = report;
   const result = resultOf(report);
   const variant = reference.variant ?? candidate.variant;
+  const ran = runtimeClause(report);
   return [
     `${paint.strong(clean(candidate.name))} in ${backend}, against ${paint.strong(clean(reference.name))}${variant ? ` (${variant})` : ""}${result ? `: ${clean(result)}` : ""}`,
     paint.faint(
       `images ${input.shape.join("×")} from ${clean(input.source)}${input.pixels ? `, as raw ${input.pixels.toUpperCase()} pixels` : ""}`,
     ),
+    ...(ran === "" ? [] : [paint.faint(`run by ${clean(ran)}`)]),
   ].join("\n");
 }
 

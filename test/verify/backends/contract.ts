@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { expand, outputShapes } from "../../../src/arch/index.js";
 import { encodeWeights } from "../../../src/convert/export/encode-weights.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
@@ -104,6 +104,8 @@ function rowOf({ dtype, shape, data }: Tensor<"float32">, row: number): Tensor<"
 /** What every backend does; one that is a row of the registry has nothing else to show. */
 export function backendContract(name: RuntimeName): void {
   describe(`${name} as a backend`, () => {
+    afterAll(() => candidateFor(name).backend.close?.());
+
     it("has a row that says what it is", () => {
       expect(isRuntime(name)).toBe(true);
       expect(Object.values(BACKENDS)).toContain(engineOf(name));

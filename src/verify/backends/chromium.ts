@@ -1,0 +1,357 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { delimiter, dirname, join } from "node:path";
+import type { Browser, Page } from "puppeteer-core";
+import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { RuntimeFacts, RuntimeName } from "./backend.js";
+import { type Loopback, type Receiver, serveLoopback } from "./loopback.js";
+import {
+  type Chromium,
+  type ChromiumOptions,
+  elementsOf,
+  type OnnxruntimeModule,
+  type OnnxruntimeTensor,
+  type RemoteFiles,
+  type RemoteTensor,
+  type TfjsValue,
+} from "./runtime-api.js";
+
+/** What Debian, Google and Microsoft call it. */
+const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge"];
+
+/** Where installers put it on other systems. */
+const PLACES = [
+  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+  "/Applications/Chromium.app/Contents/MacOS/Chromium",
+  "C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe",
+  "C:\\Program Files (x86)\\Google\\Chrome\\Application\\chrome.exe",
+  "C:\\Program Files (x86)\\Microsoft\\Edge\\Application\\msedge.exe",
+];
+
+/** The executable of a Chromium: `CHROME_PATH`, or one under a usual name. */
+export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  if (env.CHROME_PATH) return existsSync(env.CHROME_PATH) ? env.CHROME_PATH : undefined;
+  const folders = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
+  const named = NAMES.flatMap((name) => folders.map((folder) => join(folder, name)));
+  return [...named, ...PLACES].find((path) => existsSync(path));
+}
+
+/**
+ * WebGPU also where it is not on by default, drivers that are on a list of untried ones, the driver's name, and no connection but to
+ * this process. Without a sandbox as root only, where it does not start: the page is this package's.
+ */
+const FLAGS = [
+  "--enable-unsafe-webgpu",
+  "--enable-webgpu-developer-features",
+  "--enable-features=Vulkan",
+  "--ignore-gpu-blocklist",
+  "--enable-unsafe-swiftshader",
+  "--disable-dev-shm-usage",
+  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+];
+
+/** Nothing takes that long, however busy the machine is. */
+const PATIENCE = 30 * 60_000;
+
+/**
+ * Starts a Chromium with a runtime in a page. It ends with this process, however that ends: it is led by a pipe, and stops when
+ * that is closed.
+ *
+ * @param name of a row that runs in browsers, without `chromium:`
+ * @throws InputError (`argument`) if puppeteer-core, a Chromium, a package or the graphics card that it takes is not there
+ */
+export async function startChromium(
+  name: RuntimeName,
+  { packages, needsGpu }: ChromiumOptions,
+): Promise<Chromium> {
+  const executablePath = findChromium();
+  if (executablePath === undefined)
+    throw absent(
+      "Chromium",
+      "install it (Debian: apt-get install chromium), or set CHROME_PATH to its executable",
+    );
+  const { default: puppeteer } = await import("puppeteer-core").catch((cause: unknown) => {
+    throw absent("puppeteer-core", "npm install puppeteer-core", cause);
+  });
+  const server = await serveLoopback(foldersOf(packages));
+  let browser: Browser | undefined;
+  try {
+    browser = await puppeteer.launch({
+      executablePath,
+      args: [
+        ...FLAGS,
+        ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+        ...(process.env.CHROME_FLAGS ?? "").split(" ").filter((flag) => flag !== ""),
+      ],
+      pipe: true,
+      timeout: PATIENCE,
+      // No call ends because the machine is busy: what ends a call is an answer, or the end of the page.
+      protocolTimeout: 0,
+      handleSIGINT: false,
+      handleSIGTERM: false,
+      handleSIGHUP: false,
+    });
+    return await openPage(name, browser, server, needsGpu);
+  } catch (cause) {
+    await browser?.close().catch(() => undefined);
+    server.close();
+    if (cause instanceof InputError) throw cause;
+    throw new InputError(
+      {
+        code: "argument",
+        subject: `chromium:${name}`,
+        found: `a Chromium that does not start, ${executablePath} (${firstLine(cause)})`,
+        expected: "one that does",
+        remedy: "set CHROME_PATH to another, or CHROME_FLAGS to what it needs",
+      },
+      { cause },
+    );
+  }
+}
+
+async function openPage(
+  name: RuntimeName,
+  browser: Browser,
+  server: Loopback,
+  needsGpu: boolean,
+): Promise<Chromium> {
+  const page = await browser.newPage();
+  const ended = endOf(browser, page);
+  /** Calls a function of chromium-page.ts. */
+  async function call<T>(what: string, ...args: readonly unknown[]): Promise<T> {
+    const source = `page.${what}(${args.map((arg) => JSON.stringify(arg)).join(", ")})`;
+    return (await Promise.race([page.evaluate(source), ended])) as T;
+  }
+  const index = server.publish(pageOf(name, server.origin), "text/html; charset=utf-8");
+  await page.goto(`${server.origin}${index}`, { timeout: PATIENCE });
+  await Promise.race([page.waitForFunction("window.page || window.failed", { timeout: PATIENCE }), ended]);
+  const failed = await page.evaluate("window.failed");
+  if (failed) throw new Error(String(failed));
+  const found = await call<RuntimeFacts>("start", name, `${server.origin}packages/onnxruntime-web/`);
+  const facts: RuntimeFacts = { browser: await browser.version(), ...found };
+  if (needsGpu && facts.gpu === undefined)
+    throw new InputError({
+      code: "argument",
+      subject: `chromium:${name}`,
+      found: "a Chromium without a graphics adapter",
+      expected: "one that has one",
+      remedy:
+        'run it where there is one, or compute on the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader"',
+    });
+  let count = 0;
+
+  const publish = ({ dtype, shape, data }: Tensor<"float32">): RemoteTensor => ({
+    type: dtype,
+    dims: shape,
+    path: server.publish(bytesOf(data)),
+  });
+
+  function publishFiles({ json, shards }: TfjsFiles): RemoteFiles {
+    return {
+      json: server.publish(json),
+      shards: [...shards].map(([name, bytes]) => [name, server.publish(bytes)] as const),
+    };
+  }
+
+  function withdraw(files: RemoteFiles, images: RemoteTensor): void {
+    for (const path of [files.json, images.path, ...files.shards.map(([, path]) => path)])
+      server.withdraw(path);
+  }
+
+  const onnxruntime: OnnxruntimeModule = {
+    Tensor: class {
+      constructor(
+        readonly type: string,
+        readonly data: OnnxruntimeTensor["data"],
+        readonly dims: readonly number[],
+      ) {}
+    },
+    InferenceSession: {
+      async create(file, options) {
+        if (typeof file === "string") throw new Error("a page is given bytes");
+        const id = count++;
+        const path = server.publish(file);
+        const externalData = options.externalData?.map(({ path, data }) => ({
+          path,
+          data: server.publish(data),
+        }));
+        await call("createSession", id, path, { ...options, ...(externalData ? { externalData } : {}) });
+        for (const sent of [path, ...(externalData ?? []).map(({ data }) => data)]) server.withdraw(sent);
+        return {
+          async run(feeds, names) {
+            const remote = Object.entries(feeds).map(([name, { type, dims, data }]) => {
+              const path = server.publish(bytesOf(data as unknown as ArrayBufferView));
+              return [name, { type, dims, path }] as const;
+            });
+            const values: [string, OnnxruntimeTensor][] = [];
+            for await (const [header, bytes] of received(server, names.length, (to) =>
+              call("runSession", id, Object.fromEntries(remote), names, to),
+            ))
+              values.push([
+                header.name,
+                { type: header.type, dims: header.dims, data: elementsOf(header.type, bytes.buffer) },
+              ]);
+            for (const [, { path }] of remote) server.withdraw(path);
+            return Object.fromEntries(values);
+          },
+          release: () => call("releaseSession", id),
+        };
+      },
+    },
+    facts: () => facts,
+  };
+  return {
+    facts,
+    onnxruntime,
+    async *runTfjs({ files, input }, images, stages) {
+      const [remote, given] = [publishFiles(files), publish(images)];
+      const total = stages.reduce((sum, { values }) => sum + values.length, 0);
+      try {
+        for await (const [{ dims }, bytes] of received(server, total, (to) =>
+          call("runModel", remote, input, given, stages, to),
+        ))
+          yield { shape: dims, data: new Float32Array(bytes.buffer) };
+      } finally {
+        withdraw(remote, given);
+      }
+    },
+    async predictTfjs(files, images) {
+      const [remote, given] = [publishFiles(files), publish(images)];
+      const values: TfjsValue[] = [];
+      try {
+        for await (const [{ dims }, bytes] of received(server, Infinity, (to) =>
+          call("predict", remote, given, to),
+        ))
+          values.push({ shape: dims, data: new Float32Array(bytes.buffer) });
+      } finally {
+        withdraw(remote, given);
+      }
+      return values;
+    },
+    async close() {
+      await browser.close().catch(() => undefined);
+      server.close();
+    },
+  };
+}
+
+/** What came with a value. */
+interface Header {
+  readonly name: string;
+  readonly type: string;
+  readonly dims: readonly number[];
+}
+
+/** The values that a call sends, as they come; the call's own failure in their place. */
+async function* received(
+  server: Loopback,
+  count: number,
+  call: (to: string) => Promise<unknown>,
+): AsyncGenerator<readonly [header: Header, bytes: Uint8Array<ArrayBuffer>]> {
+  const receiver: Receiver = server.receive();
+  const done = call(receiver.path).then(
+    () => undefined,
+    (cause: unknown) => ({ cause }),
+  );
+  try {
+    for (let index = 0; index < count; index++) {
+      const next = await Promise.race([receiver.next(), done]);
+      if (next === undefined) break;
+      if ("cause" in next) throw next.cause;
+      yield [JSON.parse(decodeURIComponent(next.header)) as Header, next.bytes];
+    }
+  } finally {
+    receiver.close();
+    await done;
+  }
+  const failed = await done;
+  if (failed) throw failed.cause;
+}
+
+/** Rejects when the page or its browser ends by itself. */
+function endOf(browser: Browser, page: Page): Promise<never> {
+  const ended = new Promise<never>((_, reject) => {
+    const fail = (what: string) => (): void => reject(new Error(what));
+    browser.once("disconnected", fail("Chromium has ended"));
+    page.once("error", fail("the page has crashed"));
+    page.once("close", fail("the page was closed"));
+  });
+  // Nobody waits for it between two calls.
+  ended.catch(() => undefined);
+  return ended;
+}
+
+const TFJS = "@tensorflow/";
+
+/** Where the page finds the package's own modules and those of others: each folder that has a main file. */
+function foldersOf(packages: readonly string[]): ReadonlyMap<string, string> {
+  const { resolve } = createRequire(import.meta.url);
+  return new Map(
+    ["osnet-convert", ...packages].map((name) => {
+      try {
+        return [`packages/${name}/`, dirname(resolve(name))] as const;
+      } catch (cause) {
+        throw absent(name, name === "osnet-convert" ? "npm run build" : `npm install ${name}`, cause);
+      }
+    }),
+  );
+}
+
+/**
+ * A page with the library and a runtime. tfjs's builds for pages share one object, which stands for each of its packages;
+ * imports by name are led to it, and to onnxruntime's modules.
+ */
+function pageOf(name: RuntimeName, base: string): string {
+  const own = `${base}packages/osnet-convert/verify/backends/`;
+  const engine = name.replace("tfjs-", "");
+  const scripts = name.startsWith("tfjs")
+    ? ["core", "converter", "layers", ...new Set(["backend-cpu", `backend-${engine}`])]
+    : [];
+  const imports = {
+    [`${own}node-packages.js`]: `${own}browser-packages.js`,
+    "onnxruntime-web/wasm": `${base}packages/onnxruntime-web/ort.wasm.min.mjs`,
+    "onnxruntime-web/webgpu": `${base}packages/onnxruntime-web/ort.webgpu.min.mjs`,
+  };
+  return `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><base href="${base}">
+${scripts.map((part) => `<script src="packages/${TFJS}tfjs-${part}/tf-${part}.min.js"></script>`).join("\n")}
+<script>
+  const imports = ${JSON.stringify(imports)};
+  if (window.tf) {
+    if (tf.wasm) tf.wasm.setWasmPaths(${JSON.stringify(`${base}packages/${TFJS}tfjs-backend-wasm/`)});
+    const names = Object.keys(tf).filter((name) => /^[A-Za-z_$][\\w$]*$/.test(name));
+    const text = names.map((name, i) => \`const v\${i} = tf.\${name};\\nexport { v\${i} as \${name} };\`).join("\\n");
+    const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+    for (const part of ["core", "converter", "layers", "backend-cpu", "backend-wasm"]) imports["${TFJS}tfjs-" + part] = url;
+  }
+  const map = document.createElement("script");
+  map.type = "importmap";
+  map.textContent = JSON.stringify({ imports });
+  document.currentScript.after(map);
+</script>
+<script type="module">
+  import("${own}chromium-page.js").then((page) => { window.page = page; }, (error) => { window.failed = String(error); });
+</script>`;
+}
+
+function bytesOf(data: ArrayBufferView): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function absent(what: string, remedy: string, cause?: unknown): InputError {
+  return new InputError(
+    {
+      code: "argument",
+      subject: what,
+      found: "nothing of that name on this machine",
+      expected: `${what}, to run a model in a browser`,
+      remedy,
+    },
+    { cause },
+  );
+}
+
+function firstLine(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
+}

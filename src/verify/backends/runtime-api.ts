@@ -1,0 +1,122 @@
+/** What the backends use of their runtimes, whether these are in this process, in this page, or in a Chromium that was started. */
+
+import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { RuntimeFacts } from "./backend.js";
+
+/** What is used of onnxruntime's JavaScript API, here or in a page. Its own types need the DOM's, which not every user compiles with. */
+export interface OnnxruntimeModule {
+  readonly Tensor: new (
+    type: "float16" | "float32" | "float64" | "uint8" | "int8" | "int32",
+    data: Uint16Array | Float32Array | Float64Array | Uint8Array | Int8Array | Int32Array,
+    dims: readonly number[],
+  ) => OnnxruntimeTensor;
+  readonly InferenceSession: {
+    create(file: Uint8Array | string, options: OnnxruntimeOptions): Promise<OnnxruntimeSession>;
+  };
+  readonly facts?: () => RuntimeFacts | undefined;
+}
+
+/** A value, of any type that ONNX has. */
+export interface OnnxruntimeTensor {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly data: ArrayLike<unknown> & { readonly byteLength?: number };
+}
+
+/** How a session is made. */
+export interface OnnxruntimeOptions {
+  readonly enableCpuMemArena?: boolean;
+  readonly enableMemPattern?: boolean;
+  readonly executionProviders?: readonly string[];
+  readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
+  readonly graphOptimizationLevel: "all" | "disabled";
+  readonly intraOpNumThreads?: number;
+  readonly logSeverityLevel: 4;
+}
+
+export interface OnnxruntimeSession {
+  run(
+    feeds: Readonly<Record<string, OnnxruntimeTensor>>,
+    names: readonly string[],
+  ): Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
+  release(): Promise<void>;
+}
+
+/** A model's files, and the name of its input. */
+export interface TfjsProgram {
+  readonly files: TfjsFiles;
+  readonly input: string;
+}
+
+/** A value as tfjs has it: NHWC or NC. */
+export interface TfjsValue {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** One run of a model. */
+export interface TfjsStage {
+  /** Names of nodes, or of layers' calls. */
+  readonly values: readonly string[];
+  /** Values of earlier stages that a graph model goes on from; what does not come from them comes from the images. */
+  readonly from: readonly string[];
+}
+
+/** The runtimes of a page in a Chromium that was started for it. */
+export interface Chromium {
+  /** What it runs on. */
+  readonly facts: RuntimeFacts;
+  /** onnxruntime, whose sessions are the page's. */
+  readonly onnxruntime: OnnxruntimeModule;
+  /** As `runTfjs`, in the page. */
+  runTfjs(
+    program: TfjsProgram,
+    images: Tensor<"float32">,
+    stages: readonly TfjsStage[],
+  ): AsyncGenerator<TfjsValue>;
+  /** As `predictTfjs`, in the page. */
+  predictTfjs(files: TfjsFiles, images: Tensor<"float32">): Promise<readonly TfjsValue[]>;
+  /** Ends the browser. */
+  close(): Promise<void>;
+}
+
+/** What a Chromium is started with. */
+export interface ChromiumOptions {
+  /** Packages whose files the page loads. */
+  readonly packages: readonly string[];
+  /** Whether there must be a graphics adapter. */
+  readonly needsGpu: boolean;
+}
+
+/** A tensor whose elements are fetched. */
+export interface RemoteTensor {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly path: string;
+}
+
+/** A TensorFlow.js model whose files are fetched. */
+export interface RemoteFiles {
+  readonly json: string;
+  readonly shards: readonly (readonly [name: string, path: string])[];
+}
+
+/** What a value's bytes are, by ONNX's name for the type. */
+const ELEMENTS: Readonly<Record<string, new (bytes: ArrayBuffer) => OnnxruntimeTensor["data"]>> = {
+  float16: Uint16Array,
+  float32: Float32Array,
+  float64: Float64Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+};
+
+/** The elements of a tensor in bytes of their own. */
+export function elementsOf(type: string, bytes: ArrayBuffer): OnnxruntimeTensor["data"] {
+  const Elements = ELEMENTS[type];
+  if (!Elements) throw new Error(`a value of type ${type}`);
+  return new Elements(bytes);
+}

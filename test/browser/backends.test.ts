@@ -1,0 +1,134 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { openModel } from "../../src/convert/import/model.js";
+import { engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
+import { runnableModel } from "../../src/verify/candidate/models.js";
+import { run } from "../cli/command.js";
+import { FAMILIES, fixturePath, missing } from "../fixtures.js";
+import { browserMissing } from "../support/browser.js";
+import { temporaryFolder } from "../support/folder.js";
+import { convert, openFixture, SMALL } from "../support/osnet.js";
+import { backendContract } from "../verify/backends/contract.js";
+import { expectNearPyTorchOnAverage, openFamily } from "../verify/pytorch.js";
+
+const absent = browserMissing();
+const IN_CHROMIUM = RUNTIMES.filter((name) => name.startsWith("chromium:"));
+const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+
+/** Graphics on the processor, in IEEE float32, also where there is a card: the same everywhere. */
+const FLAGS = "--use-angle=swiftshader --use-webgpu-adapter=swiftshader";
+beforeEach(() => void vi.stubEnv("CHROME_FLAGS", FLAGS));
+afterEach(() => void vi.unstubAllEnvs());
+
+describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
+  it("runs every engine that runs in pages", () => {
+    expect([...IN_CHROMIUM].sort()).toEqual([
+      "chromium:onnxruntime-web",
+      "chromium:onnxruntime-web-webgpu",
+      "chromium:tfjs-cpu",
+      "chromium:tfjs-wasm",
+      "chromium:tfjs-webgl",
+      "chromium:tfjs-webgpu",
+    ]);
+  });
+
+  for (const name of IN_CHROMIUM) backendContract(name);
+
+  describe.each(FAMILIES)("%s against PyTorch", (family) => {
+    const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
+
+    // tfjs-cpu is JavaScript, the same as in Node.
+    it.for(IN_CHROMIUM.filter((name) => name !== "chromium:tfjs-cpu"))(
+      "%s: no farther than three times PyTorch's float32",
+      async (name, context) => {
+        if (lacking) return context.skip(lacking);
+        const recorded = await openFamily(family);
+        const { graph, stateDict } = recorded.checkpoint;
+        const format = engineOf(name).runs;
+        const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
+        const file =
+          format === "onnx"
+            ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
+            : { name: "model.json", bytes: json, beside: (name: string) => shards.get(name) };
+        const model = runnableModel(openModel(format, file), file, name);
+        const candidate = model.candidate(graph, { name: file.name, format });
+        expect(candidate.backend.name).toBe(name);
+        try {
+          await expectNearPyTorchOnAverage(candidate, recorded);
+        } finally {
+          await candidate.backend.close?.();
+        }
+      },
+    );
+  });
+
+  describe("on the command line", () => {
+    it("says which browser, card and driver ran the model", async () => {
+      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const { status, stdout, stderr } = await run(
+        "osnet-verify",
+        ["m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web-webgpu", "--report", "r.json"],
+        { cwd: folder.path },
+      );
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+      expect(stdout.toString()).toMatch(
+        /^m\.onnx in chromium:onnxruntime-web-webgpu, .*\nimages .*\nrun by Chrome\/[\d.]+; .*SwiftShader/,
+      );
+      const report = JSON.parse(readFileSync(folder.at("r.json"), "utf8"));
+      expect(report.runtime).toEqual({
+        browser: expect.stringMatching(/^Chrome\/\d/),
+        gpu: expect.stringMatching(/SwiftShader driver/),
+      });
+    });
+
+    it("says what is missing where there is no Chromium", async () => {
+      vi.stubEnv("CHROME_PATH", "/nowhere/chrome");
+      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const args = ["m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web"];
+      const { status, stderr } = await run("osnet-verify", args, { cwd: folder.path });
+      expect({ status, stderr }).toEqual({
+        status: 2,
+        stderr:
+          "Chromium: found nothing of that name on this machine, expected Chromium, to run a model in a browser; install it (Debian: apt-get install chromium), or set CHROME_PATH to its executable.\n",
+      });
+    });
+
+    it("leaves no Chromium behind when it is killed", async () => {
+      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const script = new URL("../../dist/bin/osnet-verify.js", import.meta.url).pathname;
+      const profile = folder.at("profile");
+      const child: ChildProcess = spawn(
+        process.execPath,
+        [script, "m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web"],
+        {
+          cwd: folder.path,
+          env: { ...process.env, CHROME_FLAGS: `--user-data-dir=${profile}` },
+          stdio: "ignore",
+        },
+      );
+      // Chromium's processes name the folder of their profile.
+      await vi.waitUntil(() => existsSync(profile) && processesOf(profile) > 0, PATIENCE);
+      child.kill("SIGKILL");
+      await vi.waitUntil(() => processesOf(profile) === 0, PATIENCE);
+    });
+  });
+});
+
+const PATIENCE = { timeout: 5 * 60_000, interval: 100 } as const;
+
+/** How many processes have this text among their arguments. */
+function processesOf(text: string): number {
+  return readdirSync("/proc").filter((id) => {
+    if (!/^\d+$/.test(id)) return false;
+    try {
+      return readFileSync(`/proc/${id}/cmdline`, "utf8").includes(text);
+    } catch {
+      return false;
+    }
+  }).length;
+}
