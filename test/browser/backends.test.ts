@@ -54,7 +54,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
         const file =
           format === "onnx"
             ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
-            : { name: "model.json", bytes: json, beside: (name: string) => shards.get(name) };
+            : { name: "model.json", bytes: json, beside: shards };
         const model = runnableModel(openModel(format, file), file, name);
         const candidate = model.candidate(graph, { name: file.name, format });
         expect(candidate.backend.name).toBe(name);
