@@ -51,7 +51,11 @@ function markOf(
   const worst = list.reduce((a, b) => (ORDER.indexOf(styleOf(b)) > ORDER.indexOf(styleOf(a)) ? b : a), first);
   const style = styleOf(worst);
   const margin = worst.margin === null ? "∞" : Number(worst.margin.toPrecision(2)).toString();
-  return { style, text: style === "mu" ? words.untested : words.margin(margin) };
+  if (style === "mu") return { style, text: words.untested };
+  return {
+    style,
+    text: worst.status === "fail" ? `${words.fails}: ${words.margin(margin)}` : words.margin(margin),
+  };
 }
 
 interface Placed {
@@ -62,14 +66,20 @@ interface Placed {
 
 /**
  * The network as figures in a row: a block with its streams one below the other and the gate at the end of each, modules
- * between them. With marks, each has the colour of what a verification found.
+ * between them. With results, each has the colour of what a verification found.
+ *
+ * @param faulty layers that faults are of
  */
 export function networkDrawing(
   picture: readonly Group[],
   words: Words,
   results: readonly LayerMark[] = [],
+  faulty: readonly string[] = [],
 ): HTMLElement {
   const marks = new Map(results.map((mark) => [mark.name, mark]));
+  // What is missing or another operator has no margin, and is a fault all the same.
+  for (const name of faulty)
+    marks.set(name, { name, status: "fail", margin: marks.get(name)?.margin ?? null });
   return el("div", { class: "net" }, ...picture.map((group) => groupFigure(group, words, marks)));
 }
 

@@ -133,25 +133,33 @@ async function add(files: readonly ChosenFile[]): Promise<void> {
   const items = models.map((model): Item => ({ id: nextId++, model, given: {} }));
   state.items = [...state.items, ...items];
   draw();
-  await Promise.all(items.map(read));
+  // One at a time: each has a worker.
+  for (const item of items) await read(item);
 }
+
+/** Ends the reading of a file that is taken away. */
+const readers = new Map<number, AbortController>();
 
 /** Looks at a file; what it is appears at once, whatever else is going on. */
 async function read(item: Item): Promise<void> {
   const words = wordsOf(state);
+  if (!state.items.some(({ id }) => id === item.id)) return;
+  const controller = new AbortController();
+  readers.set(item.id, controller);
   announce(words.reading(item.model.name));
   const { summary: _, problem: __, ...bare } = item;
   try {
     const early = (summary: Summary): void => update({ ...bare, summary });
     const job = { kind: "inspect", model: item.model, options: item.given } as const;
-    const summary = await work<"inspect">(job, undefined, undefined, early);
+    const summary = await work<"inspect">(job, undefined, controller.signal, early);
     update({ ...bare, summary });
     announce(`${item.model.name}: ${summary.network?.name ?? words.unknownNetwork}`);
   } catch (error) {
     const problem = error as Error;
     update({ ...bare, problem });
-    announce(problem.message);
+    if (!controller.signal.aborted) announce(problem.message);
   }
+  readers.delete(item.id);
 }
 
 function update(item: Item): void {
@@ -161,6 +169,7 @@ function update(item: Item): void {
 
 const fileActions: FileActions = {
   remove(item) {
+    readers.get(item.id)?.abort();
     state.items = state.items.filter(({ id }) => id !== item.id);
     if (state.items.length === 0) setOutcome(undefined);
     draw();

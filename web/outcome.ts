@@ -157,7 +157,12 @@ function body(verdict: Verdict, state: State): (HTMLElement | false)[] {
         { class: "picture" },
         el("h3", {}, words.network),
         marginLegend(words),
-        networkDrawing(picture, words, layers),
+        networkDrawing(
+          picture,
+          words,
+          layers,
+          faults.flatMap((fault) => fault.layers),
+        ),
         el("p", { class: "soft" }, words.networkNote),
       ),
   ];

@@ -106,7 +106,11 @@ export interface Verdict {
   readonly backend: string;
   readonly layers: readonly LayerMark[];
   readonly gates: number;
-  readonly faults: readonly (Pick<Fault, "kind" | "explanation" | "margin"> & { readonly name: string })[];
+  readonly faults: readonly (Pick<Fault, "kind" | "explanation" | "margin"> & {
+    readonly name: string;
+    /** Of each stream in which a gate is wrong. */
+    readonly layers: readonly string[];
+  })[];
   readonly worst: { readonly name: string; readonly margin: string } | null;
   readonly drift: number | null;
   readonly proof: { readonly isProven: boolean; readonly images: number } | null;

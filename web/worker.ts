@@ -4,6 +4,7 @@ import {
   convert,
   describeNetwork,
   FORMATS,
+  faultLayers,
   faultName,
   formatMargin,
   InputError,
@@ -253,6 +254,7 @@ async function verdictOf(
     gates: gates.length,
     faults: faults.map((fault) => ({
       name: faultName(fault),
+      layers: faultLayers(fault),
       kind: fault.kind,
       explanation: fault.explanation,
       margin: fault.margin,

@@ -29,7 +29,7 @@ export { InputError, type InputErrorCode, type InputProblem } from "../core/erro
 export type { RealTensor, Tensor } from "../core/tensor.js";
 export type { RuntimeName } from "../verify/backends/backend.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/embedder.js";
-export { faultName } from "../verify/faults.js";
+export { faultLayers, faultName } from "../verify/faults.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
 export { evaluate } from "../verify/reference/index.js";

@@ -14,7 +14,7 @@ import { FAMILIES, fixturePath, missing } from "../fixtures.js";
 import { browserMissing } from "../support/browser.js";
 import { createFolder, type Folder, temporaryFolder } from "../support/folder.js";
 import { text } from "../support/markdown.js";
-import { openFixture, SMALL, withTensor, withValues } from "../support/osnet.js";
+import { convert, openFixture, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
 import { seriousFindings } from "../support/pages.js";
 import { pictureSet } from "../support/picture-set.js";
 import { serve } from "../support/server.js";
@@ -115,6 +115,33 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     const { name, bytes } = await download(".outcome a.plain");
     expect(name).toBe("model.json.html");
     expect(Buffer.from(bytes).toString()).toMatch(/^<!doctype html>.*conv3\.0\.gate/s);
+    expect(misdeeds).toEqual([]);
+    await page.close();
+  });
+
+  it("shows another operator at its place, of a model that is dropped in its folder with its checkpoint", async () => {
+    const bytes = rewriteOnnx(convert(openFixture()), (model) => {
+      const nodes = model.graph.nodes.map((node) =>
+        node.outputs.includes("conv3.1.add") ? { ...node, opType: "Sub" } : node,
+      );
+      return { ...model, graph: { ...model.graph, nodes } };
+    });
+    const dropped = await temporaryFolder({
+      "m.onnx": bytes,
+      "README.md": "not a model",
+      "w.pth": readFileSync(CHECKPOINT),
+    });
+    const { page, drop, press, misdeeds } = await web.open();
+    await drop(dropped.path);
+    expect(await page.$$eval(".file h2", (names) => names.map(({ textContent }) => textContent))).toEqual([
+      "m.onnx",
+      "w.pth",
+    ]);
+    expect(await press("#verify")).toMatch(/^FAIL 1 fault, at conv3\.1\.add/);
+    const faulty = await page.$$eval(".outcome .c.mf title", (titles) =>
+      titles.map(({ textContent }) => textContent),
+    );
+    expect(faulty).toEqual([expect.stringMatching(/^conv3\.1\.add: .*\nfault/)]);
     expect(misdeeds).toEqual([]);
     await page.close();
   });

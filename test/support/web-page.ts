@@ -30,6 +30,8 @@ export interface OpenedPage {
   readonly misdeeds: readonly string[];
   /** Chooses files, as the button does. */
   choose(...paths: readonly string[]): Promise<void>;
+  /** Drops files and folders on the page, as a user does with the mouse. */
+  drop(...paths: readonly string[]): Promise<void>;
   /** Types into a field of the options, in place of what is there. */
   type(field: string, text: string): Promise<void>;
   /** Presses the button of a form and waits for what it comes to; the heading's text. */
@@ -73,19 +75,28 @@ export async function startWebPage(): Promise<WebPage> {
       const downloads = mkdtempSync(join(folder, "downloads-"));
       const client = await page.createCDPSession();
       await client.send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: downloads });
+      /** Until the files are there that an action adds, and are read. */
+      async function added(action: () => Promise<unknown>): Promise<void> {
+        const count = (await page.$$(".file")).length;
+        await action();
+        await page.waitForFunction(
+          `document.querySelectorAll(".file").length > ${count} && !document.querySelector(".file[aria-busy]")`,
+          PATIENCE,
+        );
+      }
       return {
         page,
         misdeeds,
+        drop: (...files) =>
+          added(async () => {
+            const data = { items: [], files: [...files], dragOperationsMask: 1 };
+            for (const type of ["dragEnter", "dragOver", "drop"] as const)
+              await client.send("Input.dispatchDragEvent", { type, x: 200, y: 200, data });
+          }),
         async choose(...paths) {
-          const count = (await page.$$(".file")).length;
           const input = await page.$("#files");
-          await (input as unknown as { uploadFile(...paths: readonly string[]): Promise<void> }).uploadFile(
-            ...paths,
-          );
-          await page.waitForFunction(
-            `document.querySelectorAll(".file").length > ${count} && !document.querySelector(".file[aria-busy]")`,
-            PATIENCE,
-          );
+          const chooser = input as unknown as { uploadFile(...paths: readonly string[]): Promise<void> };
+          await added(() => chooser.uploadFile(...paths));
         },
         async type(field, text) {
           if (!(await page.$("#options[open]"))) await page.click("#options summary");
