@@ -28,5 +28,5 @@ export type {
   OsnetSpec,
   StageSpec,
 } from "./spec.js";
-export { NORM_EPSILON, parseSpec } from "./spec.js";
+export { GATE_ACTIVATIONS, NORM_EPSILON, parseSpec } from "./spec.js";
 export { isVariantName, VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";

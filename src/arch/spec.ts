@@ -37,12 +37,15 @@ export interface StageSpec {
   readonly transition: boolean;
 }
 
+/** The activations of a gate, torchreid's default first; each but `linear` is an operation of that name. */
+export const GATE_ACTIVATIONS = ["sigmoid", "relu", "linear"] as const;
+
 /** The aggregation gate of a block: global average pool, 1×1 convolution, ReLU, 1×1 convolution, activation. */
 export interface GateSpec {
   /** The hidden layer has `channels / reduction` units, rounded down. */
   readonly reduction: number;
   /** What makes the gate vector of the last convolution's output; torchreid's default is `sigmoid`. */
-  readonly activation: "sigmoid" | "relu" | "linear";
+  readonly activation: (typeof GATE_ACTIVATIONS)[number];
   /** LayerNorm between the hidden layer and its ReLU. */
   readonly layerNorm: boolean;
 }
@@ -171,7 +174,7 @@ const oneOf =
 /** The fields of each object of a spec; nested objects are named by their path. */
 const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   stem: { channels: number, norm: oneOf("batch", "instance") },
-  gate: { reduction: number, activation: oneOf("sigmoid", "relu", "linear"), layerNorm: boolean },
+  gate: { reduction: number, activation: oneOf(...GATE_ACTIVATIONS), layerNorm: boolean },
   head: { classes: number, loss: oneOf("softmax", "triplet", "sigmoid") },
   block: {
     inChannels: number,

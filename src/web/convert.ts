@@ -7,6 +7,7 @@ import { encodeOnnx, encodeOnnxFiles } from "../convert/formats/onnx/encode.js";
 import {
   type FileFormat,
   isModelFormat,
+  type ModelFormat,
   type WeightsFormat,
   withoutSuffix,
 } from "../convert/formats/registry.js";
@@ -17,7 +18,7 @@ import { decodeWeights } from "../convert/import/decode-weights.js";
 import { type FileOutputs, keptResults, leftOut, withoutNorms } from "../convert/import/file-outputs.js";
 import type { FileOptions } from "../convert/import/open-file.js";
 import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspection.js";
-import type { OnnxInspection, TfjsInspection } from "../convert/inspect/model-inspection.js";
+import type { ModelInspections } from "../convert/inspect/model-inspection.js";
 import type { NamedBytes } from "../core/bytes.js";
 import type { FloatDType } from "../core/tensor-cast.js";
 import type { LiftedSource } from "../verify/verify-lifted.js";
@@ -34,7 +35,7 @@ export type SourceOptions = FileOptions;
 export async function inspect(
   file: NamedBytes,
   options: SourceOptions = {},
-): Promise<Inspection | OnnxInspection | TfjsInspection> {
+): Promise<Inspection | ModelInspections[ModelFormat]> {
   const { name, bytes } = file;
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);

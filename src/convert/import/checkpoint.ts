@@ -1,5 +1,6 @@
 import {
   expand,
+  GATE_ACTIVATIONS,
   type Identified,
   identify,
   isVariantName,
@@ -123,7 +124,6 @@ const HIDDEN_CHOICES: readonly Partial<Pick<OsnetSpec, "pooling">>[] = [
   { pooling: "avg" },
   { pooling: "max" },
 ];
-const ACTIVATIONS = ["sigmoid", "relu", "linear"] as const;
 
 /** What a model pickled whole or traced says of its network besides the weights: adopted where a spec can say it too. */
 function withEvidence(
@@ -139,7 +139,7 @@ function withEvidence(
   }
   if (trace === undefined) return { identified, notes: [] };
   const choices = HIDDEN_CHOICES.flatMap((choice) =>
-    ACTIVATIONS.map((activation) => ({ ...spec, ...choice, gate: { ...spec.gate, activation } })),
+    GATE_ACTIVATIONS.map((activation) => ({ ...spec, ...choice, gate: { ...spec.gate, activation } })),
   );
   const graphs = [identified.graph, ...(isGiven ? [] : choices.map(expand))];
   const graph = tracedGraph(trace, graphs, subject);
