@@ -4,7 +4,7 @@ import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
 import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 import { loadOnnxruntime } from "../src/verify/backends/node-packages.js";
 import { seededImages } from "../src/verify/inputs/images.js";
-import { exportByTorch } from "./peers.js";
+import { exportByTorch, type Peers } from "./peers.js";
 import { median, type Row, type Subject } from "./results.js";
 
 /** Images that an embedding is compared on, and timed with in turn. */
@@ -20,17 +20,17 @@ const AGREEMENT = 1e-3;
  */
 export async function benchInference(
   subjects: readonly Subject[],
-  python: string,
+  { python, version }: NonNullable<Peers["torch"]>,
   rounds: number,
 ): Promise<readonly Row[]> {
   const rows: Row[] = [];
   for (const { name, checkpoint } of subjects) {
-    const peer = exportByTorch(python, checkpoint);
+    const exported = exportByTorch(python, checkpoint);
     const [own, plain, other] = await Promise.all(
       [
         encodeOnnx(lowerToOnnx(checkpoint.graph, checkpoint.stateDict)),
         encodeOnnx(lowerToOnnx(checkpoint.graph, checkpoint.stateDict, { keepDenormals: true })),
-        peer.bytes,
+        exported,
       ].map(load),
     );
     if (!own || !plain || !other) throw new Error("a session is missing");
@@ -58,7 +58,7 @@ export async function benchInference(
     }
     rows.push({
       work: `inference, ${name}`,
-      peer: peer.name,
+      peer: `torch ${version}`,
       ratio: median(ratios),
       goal: checkpoint.isTrained ? 0.25 : 1,
       own: Math.min(...times.own),

@@ -6,47 +6,74 @@ import { fileURLToPath } from "node:url";
 import { encodePth } from "../src/convert/formats/pth/index.js";
 import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 
-/** What a network is measured against. */
-export interface Peer {
-  /** With its version. */
-  readonly name: string;
-  /** The same network as an ONNX file. */
-  readonly bytes: Uint8Array;
+/** What our work is measured against, as far as it is installed. */
+export interface Peers {
+  readonly torch?: { readonly python: string; readonly version: string };
+  readonly polygraphy?: { readonly command: readonly [string, ...string[]]; readonly version: string };
+  /** What was not found, a sentence each. */
+  readonly missing: readonly string[];
 }
 
 const EXPORTER = fileURLToPath(new URL("../../bench/torch_osnet.py", import.meta.url));
 
-/** The Python that has torch and onnx: the environment variable PYTHON, or `python3`; undefined, with the reason, if neither has. */
-export function findTorch(): { readonly python: string } | { readonly missing: string } {
+/** Runs the Python of the environment variable PYTHON, or `python3`. */
+export function findPeers(): Peers {
   const python = process.env.PYTHON ?? "python3";
-  try {
-    execFileSync(python, ["-c", "import torch, onnx"], { stdio: "ignore" });
-    return { python };
-  } catch {
-    return { missing: `${python} has no torch and onnx: set PYTHON to one that has` };
-  }
+  const ask = (code: string): string | undefined => {
+    try {
+      return execFileSync(python, ["-c", code], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      }).trim();
+    } catch {
+      return undefined;
+    }
+  };
+  const torch = ask("import torch, onnx; print(torch.__version__)");
+  const polygraphy = ask("import onnxruntime, polygraphy; print(polygraphy.__version__)");
+  const missing = [
+    ...(torch ? [] : [`no torch and onnx in ${python}`]),
+    ...(polygraphy ? [] : [`no polygraphy and onnxruntime in ${python}`]),
+  ];
+  return {
+    ...(torch ? { torch: { python, version: torch } } : {}),
+    ...(polygraphy
+      ? {
+          polygraphy: {
+            command: [python, "-c", "import sys; from polygraphy.tools import main; sys.exit(main())"],
+            version: polygraphy,
+          },
+        }
+      : {}),
+    missing,
+  };
 }
 
-/** torch's own export of a checkpoint's network. */
-export function exportByTorch(
-  python: string,
-  { spec, graph, stateDict }: Pick<Checkpoint, "spec" | "graph" | "stateDict">,
-): Peer {
+type Network = Pick<Checkpoint, "spec" | "graph" | "stateDict">;
+
+/**
+ * Writes what the exporter of torch_osnet.py reads, `spec.json` and `w.pth`, into a folder.
+ *
+ * @returns the arguments of Python that write `torch.onnx` there
+ */
+export function exporterArguments(folder: string, { spec, graph, stateDict }: Network): readonly string[] {
+  const [description, weights, out] = ["spec.json", "w.pth", "torch.onnx"].map((name) =>
+    join(folder, name),
+  ) as [string, string, string];
+  writeFileSync(description, JSON.stringify(spec));
+  const own = new Set(graph.nodes.flatMap(({ parameters }) => Object.values(parameters)));
+  const counters = [...stateDict.keys()].filter((path) => path.endsWith(".num_batches_tracked"));
+  const kept = [...stateDict].filter(([path]) => own.has(path) || counters.includes(path));
+  writeFileSync(weights, encodePth(new Map(kept), { subject: "bench" }));
+  return [EXPORTER, description, weights, out];
+}
+
+/** torch's own export of a checkpoint's network: the bytes of an ONNX file. */
+export function exportByTorch(python: string, network: Network): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), "osnet-bench-"));
   try {
-    const [description, weights, out] = ["spec.json", "w.pth", "torch.onnx"].map((name) =>
-      join(folder, name),
-    ) as [string, string, string];
-    writeFileSync(description, JSON.stringify(spec));
-    const own = new Set(graph.nodes.flatMap(({ parameters }) => Object.values(parameters)));
-    const counters = [...stateDict.keys()].filter((path) => path.endsWith(".num_batches_tracked"));
-    const kept = [...stateDict].filter(([path]) => own.has(path) || counters.includes(path));
-    writeFileSync(weights, encodePth(new Map(kept), { subject: "bench" }));
-    const output = execFileSync(python, [EXPORTER, description, weights, out], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    return { name: `torch ${output.trim().split("\n").at(-1)}`, bytes: readFileSync(out) };
+    execFileSync(python, exporterArguments(folder, network), { stdio: "ignore" });
+    return readFileSync(join(folder, "torch.onnx"));
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -18,6 +18,8 @@ export interface Row {
   readonly own: number;
   readonly other: number;
   readonly rounds: number;
+  /** MiB, the medians; of whole processes. */
+  readonly peak?: { readonly own: number; readonly other: number };
   readonly note?: string;
 }
 
@@ -31,13 +33,31 @@ export function median(values: readonly number[]): number {
 
 /** The table as Markdown. */
 export function table(rows: readonly Row[]): string {
-  const lines = rows.map(
-    ({ work, peer, ratio, goal, own, other, note = "" }) =>
-      `| ${work} | ${own.toFixed(2)} ms | ${peer}: ${other.toFixed(2)} ms | ${ratio.toFixed(2)} | ≤ ${goal.toFixed(2)} | ${note} |`,
-  );
+  const lines = rows.map(({ work, peer, ratio, goal, own, other, peak, note = "" }) => {
+    const memory = peak ? `${peak.own.toFixed(0)} MiB, peer ${peak.other.toFixed(0)} MiB` : note;
+    return `| ${work} | ${own.toFixed(1)} ms | ${peer}: ${other.toFixed(1)} ms | ${ratio.toFixed(2)} | ≤ ${goal.toFixed(2)} | ${memory} |`;
+  });
   return [
     "| work | least | peer, least | ratio | goal | |",
     "| --- | --- | --- | --- | --- | --- |",
     ...lines,
   ].join("\n");
+}
+
+/** What the README says of it: ratios and memory, no times. */
+export function quotation(rows: readonly Row[]): string {
+  const lines = rows.map(({ work, peer, ratio, peak }) => {
+    const memory = peak ? `${peak.own.toFixed(0)} MiB, ${peak.other.toFixed(0)} MiB` : "";
+    return `| ${work} | ${ratio.toFixed(2)} × | ${peer} | ${memory} |`;
+  });
+  return ["| work | takes | what this takes | memory |", "| --- | --- | --- | --- |", ...lines].join("\n");
+}
+
+const [BEGIN, END] = ["<!-- bench/results.json -->", "<!-- end -->"] as const;
+
+/** A document with its quotation of the results exchanged; as it is, if it has none. */
+export function withQuotation(document: string, rows: readonly Row[]): string {
+  const [start, end] = [document.indexOf(BEGIN), document.indexOf(END)];
+  if (start < 0 || end < start) return document;
+  return `${document.slice(0, start + BEGIN.length)}\n${quotation(rows)}\n${document.slice(end)}`;
 }

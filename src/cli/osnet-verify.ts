@@ -102,7 +102,11 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       "--report-dir <folder>",
       "where the reports go: suite.{json,md,xml,html,sarif} and one of each per entry",
     )
-    .option("--jobs <n>", "entries at a time, each in a process of its own (default: 1)", int("--jobs", 1))
+    .option(
+      "--jobs <n>",
+      "entries at a time, each in a process of its own (default: one to a processor, at most 4)",
+      int("--jobs", 1),
+    )
     .option(
       "--only <text>",
       "entries whose name contains this, * for anything; may be given again",

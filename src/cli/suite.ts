@@ -76,7 +76,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
   await runEntries(entries, {
     folder: dirname(path),
     cache,
-    jobs: options.jobs ?? 1,
+    jobs: options.jobs,
     io,
     onProgress: ({ id }, done, total) =>
       bar.update(done, total, `[${ended.size}/${entries.length}] ${clean(id)}: layer`),

@@ -9,15 +9,22 @@ import { readReport, writeReport } from "../reports.js";
 import type { Io } from "../terminal.js";
 import { openEntry } from "./run-entry.js";
 
+interface ExecuteOptions {
+  readonly folder: string;
+  /** The cache's folder, if there is one. */
+  readonly cache: string | undefined;
+  readonly io: Io;
+  /** How many judge layers: one where entries run beside each other. Default: as `verify` sees fit. */
+  readonly threads?: number;
+}
+
 /**
  * Runs an entry, or takes its report from the cache if nothing that it depends on has changed. An unusable file is a
  * result of status `error`; only a bug is an exception.
- *
- * @param cache the cache's folder, if there is one
  */
 export async function executeEntry(
   entry: PlannedEntry,
-  { folder, cache, io }: { readonly folder: string; readonly cache: string | undefined; readonly io: Io },
+  { folder, cache, io, threads }: ExecuteOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<SuiteEntry> {
   const started = performance.now();
@@ -29,7 +36,7 @@ export async function executeEntry(
     fingerprint = opened.fingerprint;
     const path = cache === undefined ? undefined : join(cache, `${fingerprint}.json`);
     const known = path === undefined ? undefined : await readCached(path);
-    const report = known ?? (await opened.run(onProgress));
+    const report = known ?? (await opened.run(onProgress, threads));
     if (path !== undefined && !known) await writeCached(path, report);
     return {
       id,

@@ -1,4 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import type { SuiteEntry } from "../../verify/suite/report.js";
 import type { Io } from "../terminal.js";
@@ -7,12 +9,22 @@ import { executeEntry } from "./execute.js";
 export interface PoolOptions {
   readonly folder: string;
   readonly cache: string | undefined;
-  /** Entries at a time; 1 runs them in this process. */
-  readonly jobs: number;
+  /** Entries at a time; 1 runs them in this process. Default: one to a processor, at most 4. */
+  readonly jobs: number | undefined;
   readonly io: Io;
   /** Told of each entry as it ends; false stops what has not begun. */
   readonly onResult: (result: SuiteEntry) => boolean;
   readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;
+}
+
+/** Beside this file where both are compiled; where the source runs as it is, there is no such file, and no process. */
+const WORKER = new URL("./worker.js", import.meta.url);
+
+/** Each needs the memory of a verification. */
+const MOST_BY_DEFAULT = 4;
+
+function defaultJobs(): number {
+  return existsSync(WORKER) ? Math.min(MOST_BY_DEFAULT, availableParallelism()) : 1;
 }
 
 /** Runs entries, several at a time in processes of their own: the runtimes are not made to share one. */
@@ -27,7 +39,7 @@ export async function runEntries(
     results.set(id, result);
     if (!options.onResult(result)) isStopped = true;
   };
-  const jobs = Math.min(options.jobs, entries.length);
+  const jobs = Math.min(options.jobs ?? defaultJobs(), entries.length);
   const lane = async (run: (entry: PlannedEntry) => Promise<SuiteEntry>): Promise<void> => {
     for (let entry = queue.shift(); entry && !isStopped; entry = queue.shift())
       finish(await run(entry), entry);
@@ -38,7 +50,7 @@ export async function runEntries(
     );
     return results;
   }
-  const workers = Array.from({ length: jobs }, () => fork(new URL("./worker.js", import.meta.url)));
+  const workers = Array.from({ length: jobs }, () => fork(WORKER));
   try {
     await Promise.all(workers.map((worker) => lane((entry) => runIn(worker, entry, options))));
   } finally {

@@ -4,12 +4,13 @@ import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
 import { zerosForAbsent } from "../../convert/formats/refusals.js";
-import { isModelFormat } from "../../convert/formats/registry.js";
+import { isModelFormat, isWeightsFormat } from "../../convert/formats/registry.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";
-import { namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
+import { type Checkpoint, namedSpec, openCheckpoint } from "../../convert/import/checkpoint.js";
 import { openModel, weightFiles } from "../../convert/import/model.js";
+import type { SourceFile } from "../../convert/import/open-file.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
-import { type NamedBytes, sha256, toSource } from "../../core/bytes.js";
+import { type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { fileError, readInput } from "../../node/index.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
 import type { ParityReport } from "../../verify/report.js";
@@ -29,7 +30,7 @@ export interface OpenedEntry {
   /** SHA-256 over all that the result depends on. */
   readonly fingerprint: string;
   /** Converts, if the entry asks for it, and verifies. */
-  run(onProgress?: (done: number, total: number) => void): Promise<ParityReport>;
+  run(onProgress?: (done: number, total: number) => void, threads?: number): Promise<ParityReport>;
 }
 
 /**
@@ -77,17 +78,19 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
   };
   return {
     fingerprint: await sha256(new TextEncoder().encode(JSON.stringify(facts))),
-    async run(onProgress) {
+    async run(onProgress, threads) {
       const started = performance.now();
+      const opened = withCheckpoint(reference, open);
       const { file, source } =
         candidate === undefined
-          ? await convertEntry(entry, reference, open, io)
-          : { file: candidate, source: reference };
+          ? await convertEntry(entry, opened, open, io)
+          : { file: candidate, source: opened };
       const verification = await openVerification(file, source, open);
       const report = await verify({
         ...verification,
         ...(tolerance ? { tolerance } : {}),
         ...(onProgress ? { onProgress } : {}),
+        ...(threads === undefined ? {} : { jobs: threads }),
       });
       return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
@@ -133,19 +136,41 @@ async function readReference(
   return { name, bytes: encodeWeights(stateDict, "safetensors", { subject: name, metadata: new Map() }) };
 }
 
+/** The checkpoint that the last entry was about: the next one is, more often than not, about the same. */
+let last: { readonly bytes: Uint8Array; readonly asked: string; readonly checkpoint: Checkpoint } | undefined;
+
+/** Decodes and identifies a file of weights, unless the last entry did. Anything else is opened by whoever knows what it is. */
+function withCheckpoint(file: NamedBytes, { arch, key }: OpenOptions): SourceFile {
+  const bytes = toBytes(file.bytes);
+  const format = sniffFormat(bytes);
+  if (!isWeightsFormat(format) || format === "npz") return file;
+  const asked = JSON.stringify([file.name, arch ?? null, key ?? null]);
+  if (last?.asked !== asked || !sameBytes(last.bytes, bytes)) {
+    const options = { ...(arch === undefined ? {} : { arch }), ...(key === undefined ? {} : { key }) };
+    last = { bytes, asked, checkpoint: openCheckpoint(bytes, { subject: file.name, ...options }) };
+  }
+  return { ...file, checkpoint: last.checkpoint };
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a === b || Buffer.compare(a, b) === 0;
+}
+
 /** Converts as osnet-convert does, in memory. */
 async function convertEntry(
   { model, candidateSpec }: PlannedEntry,
-  reference: NamedBytes,
+  reference: SourceFile,
   { arch, key }: OpenOptions,
   io: Io,
 ): Promise<{ readonly file: NamedBytes; readonly source: Source }> {
   const { convert = "onnx", options: { size: text, ...options } = {} } = candidateSpec;
-  const checkpoint = openCheckpoint(reference.bytes, {
-    subject: reference.name,
-    ...(arch === undefined ? {} : { arch }),
-    ...(key === undefined ? {} : { key }),
-  });
+  const checkpoint =
+    reference.checkpoint ??
+    openCheckpoint(reference.bytes, {
+      subject: reference.name,
+      ...(arch === undefined ? {} : { arch }),
+      ...(key === undefined ? {} : { key }),
+    });
   const source: Source = { ...reference, checkpoint };
   const size = sizeOf(text);
   const lowering = { ...options, ...(size === undefined ? {} : { size }) };

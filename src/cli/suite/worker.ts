@@ -9,7 +9,7 @@ interface Task {
 }
 
 process.on("message", (task: Task) => {
-  executeEntry(task.entry, { ...task, io: process }).then(
+  executeEntry(task.entry, { ...task, io: process, threads: 1 }).then(
     (result) => process.send?.({ result }),
     (error: unknown) =>
       process.send?.({ bug: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
