@@ -87,7 +87,7 @@ export async function convert(
   const encoded = { ...made, notes: [...made.notes, ...dropped, ...warnings] };
 
   const check = async (files: Written): Promise<Verdict | undefined> =>
-    options.verify ? sink.verify(files, source, written) : undefined;
+    options.verify ? sink.verify(files, source, written, lifted !== undefined) : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
   const besides = main === undefined ? [...(encoded.beside?.keys() ?? [])] : [];
   const obsolete = force ? await weightsLeftBehind(output, besides) : undefined;

@@ -3,9 +3,10 @@ import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { liftCheckpoint } from "../convert/import/model.js";
 import type { FileOptions, OpenFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
-import type { StateDict } from "../core/tensor.js";
+import type { StateDict, Tensor } from "../core/tensor.js";
 import { toReal } from "../core/tensor-cast.js";
 import type { Candidate } from "./candidate/candidate.js";
+import { allowedZeros } from "./weights/zeros.js";
 
 /**
  * A model as the reference: the network is the one of its weights, lifted to a state dict, and its own outputs are compared
@@ -39,34 +40,75 @@ export function expectSound({ party, structure = [], departures = [] }: Candidat
 /** Roundings between products of a convolution and its batch norm that were computed apart. */
 const FOLDING = 8 * 2 ** -24;
 
+/** Float32's smallest normal number: one file may have what is smaller where another has zeros. */
+const FLUSHED = 2 ** -126;
+
 /**
- * A reference whose batch norms are folded shows products only. Where the candidate has the factors, and their product is
- * the reference's to the rounding of folding, they stand for the reference's, so that the two layers are judged one by one.
+ * A reference whose batch norms are folded shows products only. Where the candidate's factors, or its own products, are the
+ * reference's to the rounding of folding, they stand for the reference's, so that layers are judged by what the candidate
+ * computes with. So do weights that differ by subnormal numbers at most, or where one side has zeros for what cannot be seen
+ * (docs/denormals.md).
  *
  * @param reference a state dict that was lifted from a model
  * @param candidate the same of the candidate
  */
 export function withFactors(
-  { nodes }: LayerGraph,
+  graph: LayerGraph,
   reference: Checkpoint,
   candidate: Checkpoint | undefined,
 ): Checkpoint {
   if (!candidate) return reference;
+  const { nodes, outputs } = graph;
+  const results = [outputs.features, outputs[outputs.evaluation] ?? outputs.features];
+  const rules = [reference, candidate].map((side) => allowedZeros(graph, side.stateDict, results));
+  const alike = (
+    node: LayerNode,
+    isFolded: boolean,
+    a: Float32Array,
+    b: Float32Array,
+  ): readonly Float32Array[] => [
+    rules[0]?.taken(node, isFolded, a, b) ?? a,
+    rules[1]?.taken(node, isFolded, b, a) ?? b,
+  ];
   const byName = new Map(nodes.map((node) => [node.name, node]));
   const stateDict = new Map(reference.stateDict);
   for (const norm of nodes) {
     const source = norm.op.kind === "batchNorm" ? byName.get(norm.inputs[0] ?? "") : undefined;
+    if (norm.op.kind !== "batchNorm") adopt(stateDict, candidate.stateDict, norm, alike);
     if (!source?.parameters.weight || norm.op.kind !== "batchNorm") continue;
     const { epsilon } = norm.op;
     const wanted = productOf(reference.stateDict, source, norm, epsilon);
     const found = productOf(candidate.stateDict, source, norm, epsilon);
-    if (!wanted?.isNeutral || !found || found.isNeutral || !isNear(wanted, found)) continue;
+    if (!wanted || !found || !(wanted.isNeutral || found.isNeutral) || !isNear(wanted, found, norm, alike))
+      continue;
     for (const path of [...Object.values(source.parameters), ...Object.values(norm.parameters)]) {
       const tensor = path === undefined ? undefined : candidate.stateDict.get(path);
       if (path !== undefined && tensor) stateDict.set(path, tensor);
     }
   }
   return { ...reference, stateDict };
+}
+
+/** Both sides' values of a weight, each with zeros where the other has them for what cannot be seen. */
+type Alike = (
+  node: LayerNode,
+  isFolded: boolean,
+  a: Float32Array,
+  b: Float32Array,
+) => readonly Float32Array[];
+
+/** Takes another file's parameters of a layer where they are the same but for what cannot be seen. */
+function adopt(stateDict: Map<string, Tensor>, other: StateDict, node: LayerNode, alike: Alike): void {
+  for (const [role, path] of Object.entries(node.parameters)) {
+    const [own, found] = path === undefined ? [] : [stateDict.get(path), other.get(path)];
+    if (path === undefined || !own || !found || own.data.length !== found.data.length) continue;
+    const both = [own, found].map((tensor) => Float32Array.from(toReal(tensor, path).data)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    const [a, b] = (role === "weight" ? alike(node, false, ...both) : both) as [Float32Array, Float32Array];
+    if (a.every((value, at) => Math.abs(value - (b[at] ?? 0)) <= FLUSHED)) stateDict.set(path, found);
+  }
 }
 
 interface Product {
@@ -104,13 +146,23 @@ function productOf(
   };
 }
 
-function isNear(wanted: Product, found: Product): boolean {
-  const within = (a: number, b: number, scale: number): boolean => Math.abs(a - b) <= FOLDING * scale;
+function isNear(wanted: Product, found: Product, norm: LayerNode, alike: Alike): boolean {
+  if (wanted.weight.length !== found.weight.length) return false;
+  const [a, b] = alike(norm, true, Float32Array.from(wanted.weight), Float32Array.from(found.weight)) as [
+    Float32Array,
+    Float32Array,
+  ];
+  const within = (a: number, b: number, scale: number): boolean =>
+    Math.abs(a - b) <= FOLDING * scale + FLUSHED;
+  // Of a bias (b − μ)s + β that is folded on both sides only the sum is left, whose terms may be as large as any of the layer's.
+  const lost =
+    wanted.isNeutral && found.isNeutral
+      ? 2 * found.scale.reduce((most, value) => Math.max(most, value), 0)
+      : 0;
   return (
-    wanted.weight.length === found.weight.length &&
-    wanted.weight.every((value, at) =>
-      within(value, found.weight[at] ?? 0, Math.abs(found.weight[at] ?? 0)),
-    ) &&
-    wanted.bias.every((value, at) => within(value, found.bias[at] ?? 0, found.scale[at] ?? 0))
+    a.every((value, at) => within(value, b[at] ?? 0, Math.abs(b[at] ?? 0))) &&
+    wanted.bias.every((value, at) =>
+      within(value, found.bias[at] ?? 0, Math.max(lost, found.scale[at] ?? 0, wanted.scale[at] ?? 0)),
+    )
   );
 }

@@ -4,6 +4,7 @@ import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { fixedShape } from "../convert/import/model.js";
 import { type FileOptions, type OpenFile, openFile, type SourceFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
+import type { Shape } from "../core/tensor.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
 import { openRecording, type Recording } from "./backends/recorded.js";
@@ -30,6 +31,8 @@ import { compareCheckpoints } from "./weights/compare-weights.js";
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
   /** What runs the candidate, of those that run its format. Default: the first. */
   readonly backend?: BackendName;
+  /** The model that the candidate was made from, whose outputs the candidate's are held to, one by one. */
+  readonly source?: SourceFile;
 }
 
 /**
@@ -62,7 +65,22 @@ export async function openVerification(
   const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
-  const { images, source } = imagesFor(graph, candidateFile, referenceFile, recordings[0], options);
+  const source = options.source && openFile(options.source, {});
+  const both = sharedShape(
+    { name: candidate.name, file: candidateFile },
+    { name: reference.name, file: given },
+  );
+  // A model that takes any size is run on images that its source takes too.
+  const sizes = source?.kind === "model" ? fixedShape(source.model) : [];
+  const fixed = both.map((size, axis) => (axis > 1 ? (size ?? sizes[axis]) : size));
+  const { images, source: imagesSource } = imagesFor(
+    graph,
+    candidateFile,
+    referenceFile,
+    recordings[0],
+    fixed,
+    options,
+  );
   const side = await openCandidate(candidate, candidateFile, runnable, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
@@ -72,6 +90,7 @@ export async function openVerification(
     given.kind === "model"
       ? runnableModel(given.model, reference, options.backend).candidate(graph, against.party)
       : undefined;
+  const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
   return {
     graph,
@@ -79,13 +98,14 @@ export async function openVerification(
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
     ...(model?.program ? { referenceProgram: model.program } : {}),
+    ...(made ? { source: made } : {}),
     images: imagesSeen(side, images, recordings.length > 0),
     imagesSource: side.preprocess
-      ? `${source}, through the file's own preprocessing (${side.preprocess.description})`
-      : source,
+      ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
+      : imagesSource,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
     ...(runnable && referenceFile.kind === "checkpoint"
-      ? compareCheckpoint(runnable, referenceFile.checkpoint, graph, side, against)
+      ? compareCheckpoint(runnable, referenceFile.checkpoint, graph, side, against, given.kind === "model")
       : {}),
     ...(candidateFile.kind === "checkpoint" && referenceFile.kind === "checkpoint"
       ? {
@@ -98,6 +118,48 @@ export async function openVerification(
         }
       : {}),
   };
+}
+
+/** The model that a candidate was made from, ready to run; undefined if it takes no images of this size. */
+function sourceOf(
+  file: SourceFile,
+  opened: OpenFile,
+  graph: LayerGraph,
+  images: Shape,
+  party: Party,
+): Verification["source"] {
+  if (opened.kind !== "model") return undefined;
+  const [batch, , ...size] = fixedShape(opened.model);
+  if (size.some((pixels, axis) => pixels !== undefined && pixels !== images[axis + 2])) return undefined;
+  const declared = declaredPixels(opened.model.onnx.metadata, file.name);
+  const { program } = feedPixels(runnableModel(opened.model, file, undefined).candidate(graph, party), {
+    declared,
+  });
+  return program && { program, ...(batch === undefined ? {} : { batch }) };
+}
+
+interface NamedFile {
+  readonly name: string;
+  readonly file: OpenFile;
+}
+
+/** Batch, channels, height and width of the images, as far as a side fixes them: both run on them. */
+function sharedShape(candidate: NamedFile, reference: NamedFile): readonly (number | undefined)[] {
+  const [own, other] = [candidate, reference].map(({ file }) =>
+    file.kind === "model" ? fixedShape(file.model) : [],
+  );
+  const shape = [0, 1, 2, 3].map((axis) => own?.[axis] ?? other?.[axis]);
+  const differs = shape.some((size, axis) => other?.[axis] !== undefined && other[axis] !== size);
+  if (!differs) return shape;
+  const inWords = (sizes: readonly (number | undefined)[] = []): string =>
+    `[${[0, 1, 2, 3].map((axis) => sizes[axis] ?? "any").join(", ")}]`;
+  throw new InputError({
+    code: "argument",
+    subject: `${candidate.name} against ${reference.name}`,
+    found: `images of ${inWords(own)} for the one and of ${inWords(other)} for the other`,
+    expected: "images that both models take",
+    remedy: "convert one of them for the other's size, or give the checkpoint as the reference",
+  });
 }
 
 /** A folded reference with the candidate's factors, where it has those. */
@@ -130,8 +192,9 @@ function compareCheckpoint(
   graph: LayerGraph,
   candidate: Candidate,
   reference: Side,
+  isLifted: boolean,
 ): Partial<Verification> {
-  const weights = model.compareWeights(graph, stateDict, candidate);
+  const weights = model.compareWeights(graph, stateDict, { ...candidate, isLifted });
   const { quantized } = model;
   if (!quantized) return { weights };
   const { summary } = quantized;

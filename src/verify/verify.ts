@@ -6,6 +6,8 @@ import { explainedBy, layerFault } from "./faults.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   consequences,
+  departing,
+  firstMisshapen,
   localFaults,
   mergeStreams,
   numericFaults,
@@ -112,9 +114,10 @@ function findFaults(
   wanted: readonly LayerNode[],
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
-  const structure = [...(candidate.structure ?? []), ...misshapen];
+  const structure = [...(candidate.structure ?? []), ...firstMisshapen(graph, misshapen, candidate)];
   const explained = explainedBy(structure, new Map(graph.nodes.map((node) => [node.name, node])));
-  const absent = wanted.filter((node) => !layers.has(node.name) && !explained(node));
+  const sized = namesOf(misshapen.map(({ layer }) => ({ name: layer })));
+  const absent = wanted.filter((node) => !layers.has(node.name) && !sized.has(node.name) && !explained(node));
   const failing = [...layers.values()].filter(({ status }) => status === "fail");
   const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
   const missing = absent.filter(({ name }) => !following.has(name));
@@ -138,7 +141,9 @@ function findFaults(
   const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
-      : localFaults(graph, layers, explanations).filter((fault) => isFed || !readsImages(fault))
+      : departing(localFaults(graph, layers, explanations), candidate).filter(
+          (fault) => isFed || !readsImages(fault),
+        )
   ).filter((fault) => !isTold(fault));
   const judged =
     tolerance.rule === "relative-to-max" ? [...known, ...numeric] : withCauses(graph, known, numeric);

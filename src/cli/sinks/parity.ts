@@ -39,12 +39,14 @@ export function paritySink(
 ): Sink {
   return {
     encode,
-    async verify(written, source, output) {
+    async verify(written, source, output, rewritten = false) {
       const { openVerification } = await import("../../verify/open.js");
       const { verify } = await import("../../verify/verify.js");
       const bar = progress("verifying layer", io);
+      const { checkpoint: _checkpoint, ...model } = source;
       const verification = await openVerification({ name: output, ...written }, source, {
         ...(backend ? { backend } : {}),
+        ...(rewritten ? { source: model } : {}),
       });
       const report = await verify({
         ...verification,

@@ -17,8 +17,12 @@ export interface Sink {
   readonly beside?: (output: string) => readonly string[];
   /** @param nameBeside the name that a weight file gets, which its content decides where another one has it */
   encode(source: Source, output: string, nameBeside?: NameBeside): Encoded;
-  /** Holds what was written, read back, against what it came from. */
-  verify(written: Written, source: Source, output: string): Promise<Verdict>;
+  /**
+   * Holds what was written, read back, against what it came from.
+   *
+   * @param rewritten whether the source is a model that runs, whose own outputs the result's are compared with
+   */
+  verify(written: Written, source: Source, output: string, rewritten?: boolean): Promise<Verdict>;
 }
 
 /** A file as it was written, with those beside it. */

@@ -114,9 +114,11 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
   if (layer.op.kind !== node.op.kind) return [];
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
-  return compare(layer.op, node.op).map(({ what, found, expected }) =>
-    difference(layer, `${what} ${found}`, `${what} ${expected}`),
-  );
+  const features = compare(layer.op, node.op);
+  if (features.length === 0) return [];
+  const inWords = (side: "found" | "expected"): string =>
+    features.map((feature) => `${feature.what} ${feature[side]}`).join(", ");
+  return [difference(layer, inWords("found"), inWords("expected"))];
 }
 
 function sizes(what: string, expected: number, found: number): readonly Feature[] {

@@ -119,7 +119,13 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
 
 /** What an ONNX value name stands for. */
 export type Value =
-  | { readonly kind: "node"; readonly node: ForeignNode; readonly reading?: Reading }
+  | {
+      readonly kind: "node";
+      readonly node: ForeignNode;
+      readonly reading?: Reading;
+      /** Of fewer bits than the network's numbers, which a cast back does not restore. */
+      readonly narrowed?: DType;
+    }
   | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
   /** The step that an activation is quantised by while the network runs, times constants. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }

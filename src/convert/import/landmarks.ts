@@ -181,7 +181,7 @@ function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
   let ways = WAYS;
   const origin = (current: ForeignNode | undefined, steps: number): ForeignNode<"conv"> | undefined => {
     if (!current || isKind(current, "conv")) return current;
-    if (steps === 0 || ways-- === 0 || isKind(current, "add")) return undefined;
+    if (steps === 0 || ways-- === 0) return undefined;
     const [first, ...others] = current.inputs.map((input) => origin(input, steps - 1));
     return others.every((other) => other === first) ? first : undefined;
   };
@@ -200,9 +200,9 @@ function meetingAfter(graph: ForeignGraph, conv: ForeignNode<"conv">): ForeignNo
         reader.inputs.some((input) => input.form.rank === "map" && convBefore(input) !== conv),
     );
     if (meeting) return meeting;
-    const [only] = readers;
-    if (!only || readers.length > 1 || only.inputs.length !== 1 || isKind(only, "conv")) return undefined;
-    current = only;
+    const onward = onwardFrom(graph, current);
+    if (!onward) return undefined;
+    current = onward;
   }
   return undefined;
 }
@@ -216,11 +216,54 @@ export function next(
   let current = from;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
     const readers: readonly ForeignNode[] = graph.consumers.get(current) ?? [];
-    const wanted = readers.find((reader) => reader.op.kind === kind);
+    const inserted = isKind(from, "conv") ? computedFrom(readersIn(graph), current) : undefined;
+    const wanted = readers.find(
+      (reader) => reader.op.kind === kind && !(kind === "add" && inserted?.has(reader)),
+    );
     if (wanted) return wanted;
-    const [only] = readers;
-    if (!only || readers.length > 1 || only.inputs.length !== 1 || isKind(only, "conv")) return undefined;
-    current = only;
+    const onward = onwardFrom(graph, current);
+    if (!onward) return undefined;
+    current = onward;
   }
   return undefined;
+}
+
+/** The next value on the only way from one: what reads it, or what ends the operators that nothing else reads. */
+function onwardFrom(graph: ForeignGraph, from: ForeignNode): ForeignNode | undefined {
+  const readers: readonly ForeignNode[] = graph.consumers.get(from) ?? [];
+  const [only] = readers;
+  if (only && readers.length === 1 && only.inputs.length === 1)
+    return isKind(only, "conv") ? undefined : only;
+  const inside = computedFrom(readersIn(graph), from);
+  if (!readers.every((reader) => inside.has(reader))) return undefined;
+  const ends = [...inside].filter((node) => graph.consumers.get(node)?.some((reader) => !inside.has(reader)));
+  return ends.length === 1 ? ends[0] : undefined;
+}
+
+function readersIn({ consumers }: ForeignGraph): (node: ForeignNode) => readonly ForeignNode[] {
+  return (node) => consumers.get(node) ?? [];
+}
+
+/** Layers with weights and pools, which no spelling of a norm or an activation has inside. */
+const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatten", "maxPool", "avgPool"];
+
+/** Operators that a norm or an activation is spelled out in, at most. */
+const MOST_INSIDE = 64;
+
+/** What is computed from a value and nothing else, without layers with weights and pools: nearest first. */
+export function computedFrom(
+  consumersOf: (node: ForeignNode) => readonly ForeignNode[],
+  from: ForeignNode,
+  accepts: (node: ForeignNode) => boolean = () => true,
+): ReadonlySet<ForeignNode> {
+  const inside = new Set<ForeignNode>();
+  const pending: ForeignNode[] = [from];
+  for (let node = pending.shift(); node && inside.size < MOST_INSIDE; node = pending.shift())
+    for (const reader of consumersOf(node)) {
+      if (inside.has(reader) || OUTSIDE.includes(reader.op.kind) || !accepts(reader)) continue;
+      if (!reader.inputs.every((input) => input === from || inside.has(input))) continue;
+      inside.add(reader);
+      pending.push(reader);
+    }
+  return inside;
 }

@@ -45,6 +45,12 @@ const ELEMENTWISE: ReadonlySet<string> = new Set([
     "Tanh",
     "Elu",
     "Mish",
+    "Selu",
+    "Softplus",
+    "ThresholdedRelu",
+    "Erf",
+    "Gelu",
+    "Celu",
     "Softsign",
   ],
   ...["Identity", "Dropout", "Cast", "Expand", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"],
@@ -139,9 +145,11 @@ export function laidOut(value: Value, site: OperatorSite): Value {
     ...(quantised ? { quantised } : {}),
     ...value.reading,
   };
-  if (Object.keys(reading).length === 0) return { kind: "node", node };
+  const narrowed = value.narrowed ? { narrowed: value.narrowed } : {};
+  if (Object.keys(reading).length === 0) return { kind: "node", node, ...narrowed };
   return {
     kind: "node",
+    ...narrowed,
     node: node.value === output && !node.reading ? { ...node, reading } : node,
     reading,
   };

@@ -100,7 +100,7 @@ function sketched(
 }
 
 function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
-  const { nodes, absorbed, products, skipped } = walked;
+  const { nodes, absorbed, products, behind, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();
   const folded = new Set(absorbed);
@@ -114,10 +114,11 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !products.has(layer.name))
       affine.add(layer.name);
     if (!folded.has(layer.name) && !isKind(node, "input")) {
-      if (node.value === undefined) folded.add(layer.name);
+      const { value, reading } = behind.get(layer.name) ?? node;
+      if (value === undefined) folded.add(layer.name);
       else {
-        values.set(layer.name, node.value);
-        if (node.reading) readings.set(node.value, node.reading);
+        values.set(layer.name, value);
+        if (reading) readings.set(value, reading);
       }
     }
     constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));

@@ -16,6 +16,8 @@ export interface Scope {
 
 export interface NodeReader {
   readonly subject: string;
+  /** Whether most weights are half precision. */
+  readonly isHalf: boolean;
   readonly census: Map<string, number>;
   /** Told of constants that were made of others. */
   readonly meter: (elements: number) => void;
@@ -29,6 +31,7 @@ export interface NodeReader {
 export function nodeReader(constants: readonly Tensor[], subject: string): NodeReader {
   return {
     subject,
+    isHalf: isHalfPrecision(constants),
     census: new Map(),
     meter: budget(constants, subject),
     births: new Map(),
@@ -36,9 +39,15 @@ export function nodeReader(constants: readonly Tensor[], subject: string): NodeR
   };
 }
 
+/** Of tensors that are no vectors: in networks of half precision, scales and statistics may be wider. */
+function isHalfPrecision(tensors: readonly Tensor[]): boolean {
+  const weights = tensors.filter(({ shape }) => shape.length > 1);
+  return 2 * weights.filter(({ dtype }) => dtype === "float16").length > weights.length;
+}
+
 /** Gives each value of a graph its meaning, in the order of computation. */
 export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
-  const { subject, census, meter, births } = reader;
+  const { subject, isHalf, census, meter, births } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
   for (const node of nodes) {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
@@ -49,7 +58,7 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
       if (output === "") return;
       if (lookUp(scope, output))
         throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      const value = taken?.[index] ?? meaning({ node, inputs, output }, index);
+      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
       if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);
@@ -123,7 +132,11 @@ function unknown(site: OperatorSite, opType: string): Value {
     ...(axes ? { axes } : {}),
     ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
   };
-  return { kind: "node", node: { op, inputs: nodes, constants: {}, form: first.form, value: output } };
+  const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form: first.form, value: output };
+  // What is unknown is a finding, behind which the walk goes on: most such operators leave the axes in their places.
+  const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
+  if (!layout) return { kind: "node", node: nameless };
+  return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };
 }
 
 function valueAt(scope: Scope, name: string, subject: string): Value {

@@ -150,7 +150,11 @@ export function liftModel({ name, document: { format }, notes }: Model, match: G
         wrapperPath: "",
         modelClass: "",
         removedPrefix: "",
-        notes: [...notes(match), ...foldingNotes(match, reparameterised.length, stateDict.size)],
+        notes: [
+          ...notes(match),
+          ...foldingNotes(match, reparameterised.length, stateDict.size),
+          ...headNotes(match),
+        ],
       },
     },
   };
@@ -196,6 +200,14 @@ function dialectOf(name: string): Dialect {
 /** What the weights do not hold of the file. */
 function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
   return preprocess ? [`preprocessing that is not lifted: ${describePreprocess(preprocess)}`] : [];
+}
+
+/** One linear layer behind the pool could be either: a graph does not show which. */
+function headNotes({ spec: { embedding, head } }: GraphMatch): readonly string[] {
+  if (!head || embedding.length > 0) return [];
+  return [
+    `the one linear layer behind the pooled map, of ${head.classes} outputs, is read as a classifier: an embedding has a batch norm or a ReLU behind it`,
+  ];
 }
 
 function foldingNotes(match: GraphMatch, reparameterised: number, total: number): readonly string[] {

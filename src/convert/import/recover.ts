@@ -1,6 +1,7 @@
 import type { LayerNode } from "../../arch/index.js";
 import { nameOf, nameOfKind } from "./differences.js";
 import { type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
+import { computedFrom } from "./landmarks.js";
 import type { Trail } from "./trail.js";
 
 /** Where a layer is not what reads its input: what was put before it, or took its place, is noted, and the walk goes on. */
@@ -35,26 +36,86 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
 /** A landmark that does not read what it should: something stands between, or it reads another value. */
 export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
   const [input] = anchor.inputs;
-  if (input && trail.isFree(input) && input.inputs.includes(source))
-    trail.note(layer, `${nameOf(input)} before it`, "none");
+  const inserted = input && insertedBetween(trail, source, input);
+  if (inserted) trail.note(layer, `${namesOf(inserted)} before it`, "none");
   else
     trail.note(layer, () => `${input ? trail.nameOf(input) : "nothing"} as its input`, layer.inputs[0] ?? "");
 }
 
-/** A layer that is there, behind one operator that should not be. */
+/** A layer that is there, behind operators that should not be. */
 function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
   const { consumersOf, isFree } = trail;
-  const unary = consumersOf(source).filter((node) => node.inputs.length === 1 && isFree(node));
   const following = kindsBehind(trail, layer);
-  for (const inserted of unary) {
-    const match = consumersOf(inserted).find((node) => node.op.kind === layer.op.kind && isFree(node));
-    if (!match || following.includes(inserted.op.kind)) continue;
-    trail.note(layer, `${nameOf(inserted)} before it`, "none");
+  for (const last of insertedBehind(trail, source)) {
+    const match = consumersOf(last).find((node) => node.op.kind === layer.op.kind && isFree(node));
+    const inserted = match && insertedBetween(trail, source, last);
+    if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
+      continue;
+    trail.note(layer, `${namesOf(inserted)} before it`, "none");
     trail.accept(layer, match);
     return true;
   }
   return false;
 }
+
+/**
+ * Operators between a layer and the several that read it are one finding, at that layer: the others read what comes of them. Of
+ * a layer with one reader they are a finding at the reader.
+ */
+export function passInserted(trail: Trail, layer: LayerNode): void {
+  const source = trail.sourceOf(layer.name);
+  const next = trail.readersOf(layer);
+  if (!source || next.length < 2 || trail.skipped.has(layer.name) || leadsOn(trail, next, source)) return;
+  for (const last of insertedBehind(trail, source)) {
+    const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
+    if (!inserted) continue;
+    trail.note(layer, `${namesOf(inserted)} behind it`, "none");
+    trail.pass(layer, last);
+    return;
+  }
+}
+
+/** Whether all layers that should read a value may be what reads it. */
+function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
+  const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
+    reader === trail.anchors.get(name) || (trail.isFree(reader) && op.kind === reader.op.kind);
+  // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
+  return (
+    next.length > 0 && next.every((layer) => trail.consumersOf(node).some((reader) => reads(layer, reader)))
+  );
+}
+
+/** What no layer is yet, computed from a value alone. */
+function insertedBehind(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
+  const placed = new Set(trail.anchors.values());
+  return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !placed.has(node));
+}
+
+/** The operators from a value to another that is computed from it alone, in the order of computation. */
+function insertedBetween(
+  trail: Trail,
+  source: ForeignNode,
+  last: ForeignNode,
+): readonly ForeignNode[] | undefined {
+  const behind = insertedBehind(trail, source);
+  if (!behind.has(last)) return undefined;
+  const needed = new Set<ForeignNode>();
+  const pending = [last];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (node === source || needed.has(node)) continue;
+    needed.add(node);
+    pending.push(...node.inputs);
+  }
+  return [...behind].filter((node) => needed.has(node));
+}
+
+/** Operators in words, the first of many. */
+function namesOf(nodes: readonly ForeignNode[]): string {
+  const names = [...new Set(nodes.map(nameOf))];
+  return names.length > MOST_NAMED ? `${names.slice(0, MOST_NAMED).join(", ")} …` : names.join(" and ");
+}
+
+const MOST_NAMED = 4;
 
 /** One operator in a layer's place, wherever it leads. */
 function replacementOf(
@@ -80,17 +141,12 @@ function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): Fore
   const { anchors, consumersOf, isFree } = trail;
   const placed = new Set(anchors.values());
   const next = trail.readersOf(layer);
-  const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
-    reader === anchors.get(name) || (isFree(reader) && op.kind === reader.op.kind);
-  // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
-  const leads = (node: ForeignNode): boolean =>
-    next.length > 0 && next.every((layer) => consumersOf(node).some((reader) => reads(layer, reader)));
   const isInside = (node: ForeignNode): boolean =>
     isFree(node) && !placed.has(node) && !isKind(node, ...OUTSIDE);
   const seen = new Set<ForeignNode>();
   let reached = consumersOf(source);
   for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {
-    const found = reached.find((node) => isInside(node) && leads(node));
+    const found = reached.find((node) => isInside(node) && leadsOn(trail, next, node));
     if (found) return found;
     reached = reached
       .filter((node) => isInside(node) && !seen.has(node))

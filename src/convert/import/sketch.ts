@@ -7,7 +7,7 @@ import type {
   StageSpec,
 } from "../../arch/index.js";
 import { type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
-import { type BlockLandmarks, next } from "./landmarks.js";
+import { type BlockLandmarks, computedFrom, next } from "./landmarks.js";
 
 /**
  * Reads the architecture off a foreign graph. As with a state dict the result is a first guess: matching compares all of
@@ -88,7 +88,8 @@ function stagesOf(
   const stages: { blocks: BlockSpec[]; transition: boolean }[] = [];
   sketches.forEach((sketch, index) => {
     const before = blocks[index - 1];
-    const transition = before !== undefined && blocks[index]?.input !== before.output;
+    const input = blocks[index]?.input;
+    const transition = before !== undefined && input !== undefined && !leadsTo(graph, before.output, input);
     const last = stages.at(-1);
     if (last && !transition && sketch.inChannels === sketch.outChannels) last.blocks.push(sketch);
     else {
@@ -99,6 +100,11 @@ function stagesOf(
   const [last, end] = [stages.at(-1), blocks.at(-1)];
   if (last && end) last.transition = tailOf(graph, end.output).some((node) => isKind(node, "avgPool"));
   return stages;
+}
+
+/** Whether a block reads what another gives, or what operators without weights make of that. */
+function leadsTo({ consumers }: ForeignGraph, output: ForeignNode, input: ForeignNode): boolean {
+  return input === output || computedFrom((node) => consumers.get(node) ?? [], output).has(input);
 }
 
 /** What follows a node as long as there is one way to go, of operations of one input. */

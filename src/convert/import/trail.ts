@@ -13,8 +13,14 @@ export interface Trail {
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
   readonly skipped: ReadonlySet<string>;
+  /** What reads a layer instead of its own node, where operators stand between the two. */
+  readonly behind: ReadonlyMap<string, ForeignNode>;
   /** Whether no convolution of the file has a batch norm behind it. */
   readonly foldsAll: boolean;
+  /** Whether most have none: then a product or sum behind one of the others was put there. */
+  readonly foldsMost: boolean;
+  /** What the layers that read a layer read. */
+  sourceOf(layer: string): ForeignNode | undefined;
   /** The layers that read a layer. */
   readersOf(layer: LayerNode): readonly LayerNode[];
   consumersOf(node: ForeignNode): readonly ForeignNode[];
@@ -28,6 +34,8 @@ export interface Trail {
   accept(layer: LayerNode, node: ForeignNode): void;
   /** A node is a layer as well as the one before, whose constants have its own in them. */
   merge(layer: LayerNode, node: ForeignNode): void;
+  /** What reads a layer reads this, which is computed of it. */
+  pass(layer: LayerNode, node: ForeignNode): void;
   /** The file lacks a layer: what reads it reads this. */
   skip(layer: LayerNode, node: ForeignNode): void;
   /** A finding, told at the end, when every node that it may name has its name. */
@@ -45,16 +53,22 @@ export function startTrail(
   const skipped = new Set<string>();
   const findings: (() => readonly Difference[])[] = [];
   const readers = readersOf(layers);
+  const behind = new Map<string, ForeignNode>();
+  const convs = foreign.nodes.filter(({ op }) => op.kind === "conv").length;
+  const normed = foreign.nodes.filter(
+    ({ op, inputs: [input] }) =>
+      (op.kind === "batchNorm" || op.kind === "affine") && input?.op.kind === "conv",
+  ).length;
   return {
     anchors: anchorsOf(layers, blocks),
     found,
     absorbed: new Set(),
     products: new Map(),
     skipped,
-    foldsAll: !foreign.nodes.some(
-      ({ op, inputs: [input] }) =>
-        (op.kind === "batchNorm" || op.kind === "affine") && input?.op.kind === "conv",
-    ),
+    behind,
+    foldsAll: normed === 0,
+    foldsMost: 8 * normed < convs,
+    sourceOf: (layer) => behind.get(layer) ?? found.get(layer),
     readersOf: ({ name }) => readers.get(name) ?? [],
     outputs: foreign.outputs.flatMap(({ node }) => node ?? []),
     consumersOf: (node) => foreign.consumers.get(node) ?? [],
@@ -68,6 +82,9 @@ export function startTrail(
     merge(layer, node) {
       found.set(layer.name, node);
       owners.set(node, layer.name);
+    },
+    pass(layer, node) {
+      behind.set(layer.name, node);
     },
     skip(layer, node) {
       found.set(layer.name, node);

@@ -3,7 +3,7 @@ import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
 import { productOf } from "./products.js";
-import { recover, recoverInput } from "./recover.js";
+import { passInserted, recover, recoverInput } from "./recover.js";
 import { startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
@@ -14,6 +14,8 @@ export interface Walk {
   readonly absorbed: ReadonlySet<string>;
   /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
   readonly products: ReadonlyMap<string, Constants>;
+  /** What reads a layer instead of its own node, where operators stand between the two. */
+  readonly behind: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
   readonly skipped: ReadonlySet<string>;
   readonly differences: readonly Difference[];
@@ -34,15 +36,16 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else if (layer.op.kind === "scale") matchProduct(trail, layer);
     else if (layer.op.kind === "batchNorm") matchBatchNorm(trail, layer);
     else matchUnary(trail, layer);
+    passInserted(trail, layer);
   }
-  const { found, absorbed, products, skipped } = trail;
-  return { nodes: found, absorbed, products, skipped, differences: trail.findings() };
+  const { found, absorbed, products, behind, skipped } = trail;
+  return { nodes: found, absorbed, products, behind, skipped, differences: trail.findings() };
 }
 
 function matchUnary(trail: Trail, layer: LayerNode): void {
   const anchor = placed(trail, layer.name);
   const [input = ""] = layer.inputs;
-  const source = trail.found.get(input);
+  const source = trail.sourceOf(input);
   if (anchor) {
     if (source && anchor.inputs[0] !== source) recoverInput(trail, layer, anchor, source);
     trail.accept(layer, anchor);
@@ -79,11 +82,14 @@ function reaches({ consumersOf }: Trail, pool: ForeignNode, product: ForeignNode
 
 function matchBatchNorm(trail: Trail, layer: LayerNode): void {
   const [input = ""] = layer.inputs;
-  const source = trail.found.get(input);
+  const source = trail.sourceOf(input);
   if (!source) return;
   const next = trail.consumersOf(source).filter(trail.isFree);
-  // A factor on one of several ways on is no batch norm, where the convolution has its bias already.
-  const isFolded = isKind(source, "conv") && hasBias(source) && next.length > 1;
+  // A factor on one of several ways on is no batch norm, where the layer has its bias already; nor is one where others have none.
+  const isFolded =
+    isKind(source, "conv", "linear") &&
+    hasBias(source) &&
+    (next.length > 1 || (isKind(source, "conv") && trail.foldsMost));
   const norm = next.find((node) => isKind(node, "batchNorm") || (isKind(node, "affine") && !isFolded));
   if (norm) {
     if (isKind(source, "conv") && hasBias(source)) trail.note(layer, "a bias before it", "none");
@@ -113,7 +119,7 @@ function isFoldedInto(
 }
 
 function matchProduct(trail: Trail, layer: LayerNode): void {
-  const [stream, gate] = layer.inputs.map((input) => trail.found.get(input));
+  const [stream, gate] = layer.inputs.map(trail.sourceOf);
   const candidates = stream
     ? trail.consumersOf(stream).filter((node) => isKind(node, "scale") && trail.isFree(node))
     : [];
@@ -139,7 +145,7 @@ function matchProduct(trail: Trail, layer: LayerNode): void {
 
 function matchSum(trail: Trail, layer: LayerNode): void {
   if (trail.anchors.get(layer.name) === "absent") return;
-  const terms = layer.inputs.map((input) => ({ input, node: trail.found.get(input) }));
+  const terms = layer.inputs.map((input) => ({ input, node: trail.sourceOf(input) }));
   const [first] = terms;
   const match =
     placed(trail, layer.name) ??
@@ -154,7 +160,10 @@ function matchSum(trail: Trail, layer: LayerNode): void {
   if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
   else if (instead) trail.note(layer, `a sum and ${nameOf(instead)}`, nameOfKind("add"));
   // Inner sums are terms of this one unless they are layers themselves.
-  const parts = match.inputs.flatMap((node) => (trail.isFree(node) ? termsOf(node) : [node]));
+  const isTerm = (node: ForeignNode): boolean => terms.some((term) => term.node === node);
+  const parts = match.inputs.flatMap((node) =>
+    trail.isFree(node) && !isTerm(node) ? termsOf(node) : [node],
+  );
   const missing = terms.filter(({ node }) => node && !parts.includes(node));
   const surplus = parts.filter((part) => !terms.some(({ node }) => node === part));
   const unexplained = surplus.length > terms.filter(({ node }) => !node).length;

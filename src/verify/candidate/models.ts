@@ -14,6 +14,7 @@ import type { OnnxFile } from "../backends/onnxruntime.js";
 import { runtimeFor } from "../backends/registry.js";
 import type { Party } from "../report.js";
 import {
+  type Compared,
   compareConstants,
   compareMatched,
   compareWeights,
@@ -26,6 +27,7 @@ import type { Candidate } from "./candidate.js";
 import { foreignCandidate, foreignTfjsCandidate } from "./foreign.js";
 import type { InterfaceOptions } from "./interface.js";
 import { onnxCandidate } from "./onnx-candidate.js";
+import { misnamedOutputs } from "./outputs.js";
 import { tfjsCandidate } from "./tfjs-candidate.js";
 
 /** A model that can be run beside a network, and held against a checkpoint. */
@@ -33,11 +35,7 @@ export interface RunnableModel {
   /** @throws InputError (`unsupported`) if none of its outputs is a result of the network */
   readonly candidate: (graph: LayerGraph, party: Party, options?: InterfaceOptions) => Candidate;
   /** Its constants against a checkpoint's; those that it stores in fewer bits against the checkpoint's in as few. */
-  readonly compareWeights: (
-    graph: LayerGraph,
-    stateDict: StateDict,
-    candidate: Candidate,
-  ) => WeightsComparison;
+  readonly compareWeights: (graph: LayerGraph, stateDict: StateDict, compared: Compared) => WeightsComparison;
   /** What it stores in fewer bits; undefined if it stores all numbers as they are. */
   readonly quantized?: QuantizedWeights;
 }
@@ -84,13 +82,18 @@ function runnableOnnx(
   });
   return {
     candidate(graph, party, options = {}) {
-      const { match, shown } = find(graph);
+      const { match, shown, unmatched } = find(graph);
       const document = { format: "onnx", model: decoded } as const;
-      if (match) return { ...foreignCandidate(file, model, match, party, { ...options, backend }), document };
-      return { ...onnxCandidate(file, model, graph, party, { ...options, match: shown, backend }), document };
+      if (match)
+        return named(graph, {
+          ...foreignCandidate(file, model, match, party, { ...options, backend }),
+          document,
+        });
+      const found = { ...options, match: shown, unmatched, backend };
+      return named(graph, { ...onnxCandidate(file, model, graph, party, found), document });
     },
-    compareWeights: (graph, stateDict, { results, folded }) =>
-      compareWeights(graph, stateDict, model, results, folded, find(graph).match),
+    compareWeights: (graph, stateDict, compared) =>
+      compareWeights(graph, stateDict, model, compared, find(graph)),
   };
 }
 
@@ -100,6 +103,8 @@ interface Matched<M> {
   readonly match?: M;
   /** What the structure shows, if it is this network's, whether or not layers are found by it. */
   readonly shown?: M;
+  /** Why it is not, if it is not. */
+  readonly unmatched?: string;
 }
 
 interface Lookup<M> {
@@ -139,9 +144,22 @@ function matched<M extends GraphMatch>(
     if (!ours && differences.length === 0) return { match, shown: match };
     return { shown: match };
   } catch (error) {
-    if (error instanceof InputError) return {};
+    if (error instanceof InputError) return { unmatched: error.problem.found };
     throw error;
   }
+}
+
+/** A candidate with the faults of outputs that are called by another result's name. */
+function named(
+  graph: LayerGraph,
+  candidate: Candidate,
+  keys: ReadonlyMap<string, string> = new Map(),
+): Candidate {
+  const outputs = candidate.program?.outputs ?? [];
+  const faults = misnamedOutputs(graph, outputs, (name) => keys.get(name) ?? name);
+  return faults.length > 0
+    ? { ...candidate, structure: [...(candidate.structure ?? []), ...faults] }
+    : candidate;
 }
 
 /** A topology that tfjs has no reader for. */
@@ -166,6 +184,12 @@ function runnableTfjs(
   if (!isRunnable) throw notLoaded(subject);
   const files = tfjsFiles(file);
   const names = VALUE_NAMES[model.format];
+  // Programs of a graph model are given outputs under the signature's keys.
+  const keys = new Map(
+    model.format === "graph-model"
+      ? [...model.signature.outputs].map(([key, { name }]) => [name.replace(/:0$/, ""), key] as const)
+      : [],
+  );
   const find = foundIn<TfjsMatch>({
     isStated: statesSpec(translated.metadata),
     match: (graph) => matchTfjs(translated, { subject, graph }),
@@ -173,20 +197,21 @@ function runnableTfjs(
   });
   return {
     candidate(graph, party, options = {}) {
-      const { match, shown } = find(graph);
+      const { match, shown, unmatched } = find(graph);
       const document = { format: "tfjs", model } as const;
       if (match)
-        return {
-          ...foreignTfjsCandidate(files, translated, match, party, { ...options, backend }),
-          document,
-        };
-      const found = { ...options, translated, match: shown, backend };
-      return { ...tfjsCandidate(files, model, graph, party, found), document };
+        return named(
+          graph,
+          { ...foreignTfjsCandidate(files, translated, match, party, { ...options, backend }), document },
+          keys,
+        );
+      const found = { ...options, translated, match: shown, unmatched, backend };
+      return named(graph, { ...tfjsCandidate(files, model, graph, party, found), document }, keys);
     },
-    compareWeights(graph, stateDict, { results, folded }) {
+    compareWeights(graph, stateDict, compared) {
       const { match } = find(graph);
-      if (!match) return compareConstants(graph, stateDict, tfjsConstants(model, graph), results, folded);
-      return compareMatched(graph, stateDict, results, match);
+      if (!match) return compareConstants(graph, stateDict, tfjsConstants(model, graph), compared);
+      return compareMatched(graph, stateDict, compared, match);
     },
     ...quantizedWeights(model, (graph, stateDict, candidate) => {
       const { match } = find(graph);

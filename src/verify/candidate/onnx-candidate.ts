@@ -2,7 +2,6 @@ import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
 import { NORMALIZED } from "../../convert/export/onnx/index.js";
 import type { OnnxModel } from "../../convert/formats/onnx/index.js";
-import type { GraphMatch } from "../../convert/import/index.js";
 import type { RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf } from "../backends/registry.js";
@@ -11,13 +10,11 @@ import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import { halfPrecision, type InterfaceOptions } from "./interface.js";
 import { accountForOutputs } from "./outputs.js";
-import { neededValues, ownCandidate } from "./own-names.js";
+import { neededValues, ownCandidate, type Structure } from "./own-names.js";
 import { stagesOf } from "./stages.js";
 
 /** What is known of a model already, and what runs it. */
-interface FoundModel extends InterfaceOptions {
-  /** What the structure says, where that is this network's. */
-  readonly match?: GraphMatch | undefined;
+interface FoundModel extends InterfaceOptions, Structure {
   /** Default: onnxruntime. */
   readonly backend?: RuntimeName | undefined;
 }
@@ -35,7 +32,7 @@ export function onnxCandidate(
   model: OnnxModel,
   graph: LayerGraph,
   party: Party,
-  { match, backend: runtime = "onnxruntime", ...options }: FoundModel = {},
+  { match, unmatched, backend: runtime = "onnxruntime", ...options }: FoundModel = {},
 ): Candidate {
   const producers = new Map(
     model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),
@@ -51,10 +48,13 @@ export function onnxCandidate(
     chosen: options.output,
   });
   const results = accounted.outputs.map(({ layer }) => layer);
+  const sources = new Map(graph.nodes.map(({ name, inputs: [source = ""] }) => [name, source]));
   const folded = foldedLayers(
     graph,
     (layer) => producers.has(layer),
-    (layer) => PRODUCTS.has(producers.get(layer)?.opType ?? ""),
+    (layer) =>
+      PRODUCTS.has(producers.get(layer)?.opType ?? "") ||
+      match?.absorbed.has(sources.get(layer) ?? "") === true,
   );
   const layers = neededValues(graph, results, { of: (layer) => layer, normalized: NORMALIZED });
   const backend = onnxruntimeBackend(file, model, layers, party.name, runtime);
@@ -77,6 +77,6 @@ export function onnxCandidate(
     },
     accounted,
     match,
-    { ...options, declared: declaredPixels(model.metadata, party.name) },
+    { ...options, unmatched, declared: declaredPixels(model.metadata, party.name) },
   );
 }

@@ -1,4 +1,5 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
+import { RESULT_KINDS } from "../../convert/export/results.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
 import type { GraphMatch, OutputOperation } from "../../convert/import/index.js";
 import { InputError } from "../../core/errors.js";
@@ -124,6 +125,33 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
           ]),
     ],
   };
+}
+
+/**
+ * Outputs that bear the name of a result that the network has, and are another one of its results.
+ *
+ * @param calledBy how programs call an output, where that is not its name in the file
+ */
+export function misnamedOutputs(
+  { outputs: results }: Pick<LayerGraph, "outputs">,
+  outputs: readonly ModelOutput[],
+  calledBy: (output: string) => string = (output) => output,
+): readonly Fault[] {
+  return outputs.flatMap(({ name, layer, operations }) => {
+    const called = calledBy(name);
+    const claimed = RESULT_KINDS.find((kind) => kind === called);
+    const actual = RESULT_KINDS.find((kind) => results[kind] === layer);
+    if (!claimed || !actual || operations?.length !== 0) return [];
+    if (results[claimed] === undefined || results[claimed] === layer) return [];
+    return [
+      layerFault(
+        { name: layer },
+        "structure",
+        null,
+        `found the network's ${actual} as the output ${JSON.stringify(called)}, expected its ${claimed}`,
+      ),
+    ];
+  });
 }
 
 interface Account {

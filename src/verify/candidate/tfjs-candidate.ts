@@ -3,7 +3,6 @@ import { declaredPixels } from "../../convert/export/metadata.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
 import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/index.js";
-import type { GraphMatch } from "../../convert/import/index.js";
 import { translateTfjs } from "../../convert/import/tfjs/index.js";
 import type { RuntimeName } from "../backends/backend.js";
 import { tfjsBackend } from "../backends/tfjs.js";
@@ -12,16 +11,14 @@ import type { Candidate } from "./candidate.js";
 import { foldedLayers } from "./folded-layers.js";
 import type { InterfaceOptions } from "./interface.js";
 import { accountForOutputs } from "./outputs.js";
-import { neededValues, ownCandidate } from "./own-names.js";
+import { neededValues, ownCandidate, type Structure } from "./own-names.js";
 import { stagesOf } from "./stages.js";
 import { tfjsView } from "./tfjs-view.js";
 
 /** What is known of a model already, and what runs it. */
-interface FoundModel extends InterfaceOptions {
+interface FoundModel extends InterfaceOptions, Structure {
   /** The model in ONNX's words. */
   readonly translated?: OnnxModel;
-  /** What the structure says, where that is this network's. */
-  readonly match?: GraphMatch | undefined;
   readonly backend?: RuntimeName | undefined;
 }
 
@@ -39,7 +36,7 @@ export function tfjsCandidate(
   party: Party,
   found: FoundModel = {},
 ): Candidate {
-  const { translated = translateTfjs(model, party.name), match, ...options } = found;
+  const { translated = translateTfjs(model, party.name), match, unmatched, ...options } = found;
   const { input = "", values, isProduct, tapped } = tfjsView(model, graph, party.name);
   const names = VALUE_NAMES[model.format];
   const accounted = accountForOutputs({
@@ -85,6 +82,6 @@ export function tfjsCandidate(
     },
     accounted,
     match,
-    { ...options, declared: declaredPixels(translated.metadata, party.name) },
+    { ...options, unmatched, declared: declaredPixels(translated.metadata, party.name) },
   );
 }

@@ -1,6 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
-import { fixedShape } from "../../convert/import/model.js";
 import type { OpenFile } from "../../convert/import/open-file.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -29,6 +28,7 @@ export interface ImageOptions {
 /**
  * The images of a verification, and what reports call them.
  *
+ * @param fixed batch, channels, height and width, as far as the files fix them
  * @throws InputError (`argument`) if more is chosen than can be
  */
 export function imagesFor(
@@ -36,6 +36,7 @@ export function imagesFor(
   candidate: OpenFile,
   reference: OpenFile,
   recording: Recording | undefined,
+  fixed: readonly (number | undefined)[],
   { images, batch, size }: ImageOptions,
 ): { readonly images: Tensor<"float32">; readonly source: string } {
   if (recording) {
@@ -48,7 +49,7 @@ export function imagesFor(
     expectFew(images.tensor);
     return { images: images.tensor, source: images.source };
   }
-  const [fixedBatch, , height, width] = candidate.kind === "model" ? fixedShape(candidate.model) : [];
+  const [fixedBatch, , height, width] = fixed;
   const count = batch ?? fixedBatch;
   if (images === "auto" && reference.kind === "checkpoint") {
     const chosen = chooseImages(graph, reference.checkpoint.stateDict, {

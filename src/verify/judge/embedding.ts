@@ -4,13 +4,13 @@ import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { layerFault } from "../faults.js";
-import { measure } from "../metrics.js";
 import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";
 import { applyOperations, describeOperations } from "./operations.js";
+import { againstCopy, againstReference, againstSource, isSameShape } from "./other-models.js";
 import { rerun } from "./reruns.js";
-import { judgeOutput, rerunTolerance, TAPPING_TOLERANCE } from "./verdicts.js";
+import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
 /** A layer of the run that also gave the inner values, and the reference's. */
 export interface LayerValues {
@@ -130,12 +130,13 @@ export async function outputJudge(
           : undefined;
       const summary = quantized?.summary;
       const reference = await againstReference(verification, outputs[0], values?.[0]);
+      const source = await againstSource(verification, judged);
       return {
         output: main ? { ...main, ...(reruns ? { reruns } : {}) } : embedding,
         further: results.slice(1).flatMap((result) => result ?? []),
         quantization: summary && loss ? { ...summary, ...loss } : undefined,
         notJudged: [...beyond.map(({ name }) => name), ...(program?.notJudged ?? [])],
-        faults: [...faults, ...reference, ...(await againstCopy(verification))],
+        faults: [...faults, ...reference, ...source, ...(await againstCopy(verification))],
       };
     },
     async release() {
@@ -144,90 +145,8 @@ export async function outputJudge(
   };
 }
 
-const UNOPTIMISED = { optimised: false, alone: true } as const;
-
-/** How far kernels of one graph may round apart, as a share of the largest value. */
-const SAME_GRAPH = 1e-5;
-
-/** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
-async function againstCopy({ candidate: { program }, images }: Verification): Promise<readonly Fault[]> {
-  if (!program?.isCopied) return [];
-  const [file, copy] = [program.load(UNOPTIMISED), program.load({ ...UNOPTIMISED, copy: true })];
-  try {
-    const [found, copied] = [await file.run(images), await copy.run(images)];
-    return program.outputs.flatMap(({ layer, name }, index) => {
-      const [own, other] = [found[index], copied[index]];
-      const isSame =
-        own && other && isSameShape(own.shape, other.shape) && measure(own, other).relMax <= SAME_GRAPH;
-      return isSame
-        ? []
-        : [
-            layerFault(
-              { name: layer },
-              "structure",
-              null,
-              `the output ${JSON.stringify(name)} of the file is another than that of its graph as it was read (functions, branches, weights beside it)`,
-            ),
-          ];
-    });
-  } finally {
-    await file.release();
-    await copy.release();
-  }
-}
-
-/** The output that counts against the same of a model that is the reference, both as programs receive them. */
-async function againstReference(
-  { candidate, referenceProgram, images }: Verification,
-  output: ModelOutput | undefined,
-  found: RealTensor | undefined,
-): Promise<readonly Fault[]> {
-  if (!referenceProgram || !output?.operations || !found) return [];
-  const isSame = ({ layer, operations }: ModelOutput): boolean =>
-    layer === output.layer &&
-    describeOperations(operations ?? []) === describeOperations(output.operations ?? []);
-  const isChosen = (candidate.program?.notJudged.length ?? 0) > 0;
-  const counted = isChosen ? referenceProgram.outputs : referenceProgram.outputs.slice(0, 1);
-  const place = counted.findIndex(isSame);
-  const [first] = referenceProgram.outputs;
-  if (place < 0)
-    return [
-      layerFault(
-        { name: output.layer },
-        "structure",
-        null,
-        `found ${[output.layer, describeOperations(output.operations)].filter(Boolean).join(", ")} as the output ${JSON.stringify(output.name)}, expected the reference's ${[first?.layer, describeOperations(first?.operations ?? [])].filter(Boolean).join(", ")}`,
-      ),
-    ];
-  const model = referenceProgram.load({ alone: true });
-  try {
-    const expected = (await model.run(images))[place];
-    const { relMax, maxAbs, mismatchedNonFinite } =
-      expected && isSameShape(expected.shape, found.shape)
-        ? measure(expected, found)
-        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
-    if (mismatchedNonFinite === 0 && relMax <= TAPPING_TOLERANCE.value) return [];
-    return [
-      layerFault(
-        { name: output.layer },
-        "numeric",
-        null,
-        `the output ${JSON.stringify(output.name)} differs from the reference's own by ${maxAbs.toPrecision(3)}, though the weights are compared`,
-      ),
-    ];
-  } finally {
-    await model.release();
-  }
-}
-
 function resultOf({ outputs }: LayerGraph, layer: string): string {
   return RESULT_KINDS.find((kind) => outputs[kind] === layer) ?? layer;
-}
-
-/** Whether shapes are one but for axes of 1 at the end. */
-function isSameShape(a: Shape, b: Shape): boolean {
-  const rank = Math.max(a.length, b.length);
-  return Array.from({ length: rank }, (_, axis) => (a[axis] ?? 1) === (b[axis] ?? 1)).every(Boolean);
 }
 
 function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape): Fault {

@@ -1,5 +1,6 @@
 import { unreadLayers } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { Candidate } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
 import { layerFault } from "../faults.js";
 import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../report.js";
@@ -116,6 +117,39 @@ function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number):
   const relative =
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
+}
+
+/** What values do not explain, the structure may: where a layer is another one by both, it says what it is. */
+export function departing(
+  numeric: readonly Fault[],
+  { departures = [] }: Pick<Candidate, "departures">,
+): readonly Fault[] {
+  return numeric.map((fault) => {
+    const departure = fault.cause ? undefined : departures.find(({ layer }) => layer === fault.layer);
+    if (!departure) return fault;
+    return { ...fault, kind: "structure", explanation: `${departure.explanation}; ${fault.explanation}` };
+  });
+}
+
+/**
+ * Layers of another shape that read no such layer, near or far, and are not known to be others: what lies behind one has
+ * another size because of it. What the structure says of one says more than its shape.
+ */
+export function firstMisshapen(
+  { nodes }: LayerGraph,
+  misshapen: readonly Fault[],
+  { structure = [], departures = [] }: Pick<Candidate, "structure" | "departures">,
+): readonly Fault[] {
+  const shapes = new Map(misshapen.map((fault) => [fault.layer, fault]));
+  const others = new Set(structure.map(({ layer }) => layer));
+  const behind = new Set<string>();
+  return nodes.flatMap(({ name, inputs }) => {
+    const follows = inputs.some((input) => behind.has(input));
+    if (follows || others.has(name) || shapes.has(name)) behind.add(name);
+    const fault = follows || others.has(name) ? undefined : shapes.get(name);
+    const departure = fault && departures.find(({ layer }) => layer === name);
+    return departure ?? fault ?? [];
+  });
 }
 
 /**

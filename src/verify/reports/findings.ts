@@ -132,15 +132,17 @@ export function rerunFinding(
   return [term, problem === undefined ? moves : quote(problem)];
 }
 
+/** What constants that are right are: a model without its batch norms has products only, which factors agree with. */
+export function agreement({ format }: ParityReport["reference"]): string {
+  return format === "onnx" || format === "tfjs" ? "agree with the reference's" : "are the checkpoint's";
+}
+
 function weightsFinding(
   { identical, compared, folded, rounded, quantised, zeroed }: NonNullable<ParityReport["weights"]>,
-  { format }: ParityReport["reference"],
+  reference: ParityReport["reference"],
 ): string {
-  // A model without its batch norms has products only, which factors agree with.
-  const agree =
-    format === "onnx" || format === "tfjs" ? "agree with the reference's" : "are the checkpoint's";
   return [
-    `${identical} of ${compared} constants ${agree}`,
+    `${identical} of ${compared} constants ${agreement(reference)}`,
     ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
     ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
     ...(zeroed ? [`${zeroed.count} weights of dead channels are zeros, which cannot be seen`] : []),

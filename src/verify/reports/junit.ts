@@ -3,7 +3,7 @@ import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "..
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
 import { allowance, formatError, formatMargin, plural, title, worstFirst } from "./facts.js";
-import { groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
+import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
 
 /** Of a test case: what it is called, and what is wrong. */
 export interface TestCase {
@@ -147,11 +147,18 @@ function streamsOf({ stream, streams }: Fault): readonly number[] {
   return streams ?? (stream === undefined ? [] : [stream]);
 }
 
-function wholeCases({ output, weights, vacuity, baseline, faults }: ParityReport): readonly Unclassed[] {
+function wholeCases({
+  output,
+  reference,
+  weights,
+  vacuity,
+  baseline,
+  faults,
+}: ParityReport): readonly Unclassed[] {
   const cases: Unclassed[] = [];
   if (weights)
     cases.push({
-      name: `weights: ${weights.identical} of ${weights.compared} constants are the checkpoint's`,
+      name: `weights: ${weights.identical} of ${weights.compared} constants ${agreement(reference)}`,
       ...faultOutcome(faults.filter(({ kind }) => kind === "weights")),
     });
   if (output) {

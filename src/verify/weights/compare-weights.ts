@@ -7,7 +7,7 @@ import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, layerFault } from "../faults.js";
 import type { Fault, WeightsResult } from "../report.js";
-import { HALF_PRECISION, inPrecisionOf, isRounded, refold } from "./refold.js";
+import { HALF_PRECISION, inPrecisionOf, isRounded, refold, withLostTerms } from "./refold.js";
 import { allowedZeros } from "./zeros.js";
 
 /** In the order in which ONNX operators take them. */
@@ -18,30 +18,44 @@ const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runni
  * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
  * folded into them, which is folded again here in float64.
  *
- * @param folded layers that the candidate computes only as part of the batch norm after them
- * @param match where the layers of another exporter's file are; it folds in float32, and is held against the bound of
- * that (refold.ts)
+ * @param found where the structure says that layers are: `match` of another exporter's file, which folds in float32 and is
+ * held against the bound of that (refold.ts), `shown` of ours
  */
 export function compareWeights(
   graph: LayerGraph,
   stateDict: StateDict,
   model: OnnxModel,
-  results: readonly string[],
-  folded: ReadonlySet<string>,
-  match?: GraphMatch,
+  compared: Compared,
+  { match, shown }: { readonly match?: GraphMatch; readonly shown?: GraphMatch } = {},
 ): WeightsComparison {
-  if (match) return compareMatched(graph, stateDict, results, match);
-  return compareConstants(graph, stateDict, onnxConstants(model), results, folded);
+  if (match) return compareMatched(graph, stateDict, compared, match);
+  return compareConstants(graph, stateDict, onnxConstants(model, shown), compared);
+}
+
+/** What of a file is compared, and with what. */
+export interface Compared {
+  /** The layers that are its results. */
+  readonly results: readonly string[];
+  /** Layers that it computes only as part of the batch norm after them. */
+  readonly folded: ReadonlySet<string>;
+  /** Whether the checkpoint was lifted from a model: its products may have been rounded on other ways than the file's. */
+  readonly isLifted?: boolean;
 }
 
 /** As `compareWeights`, of a model of any format whose layers were found by structure. */
 export function compareMatched(
   graph: LayerGraph,
   stateDict: StateDict,
-  results: readonly string[],
+  compared: Omit<Compared, "folded">,
   match: GraphMatch,
 ): WeightsComparison {
-  return compareConstants(graph, stateDict, constantsIn(match), results, match.absorbed, match);
+  return compareConstants(
+    graph,
+    stateDict,
+    constantsIn(match),
+    { ...compared, folded: match.absorbed },
+    match,
+  );
 }
 
 /** The constants of a file against a checkpoint's. */
@@ -87,8 +101,7 @@ export function compareConstants(
   graph: LayerGraph,
   stateDict: StateDict,
   find: ConstantsOf,
-  results: readonly string[],
-  folded: ReadonlySet<string>,
+  { results, folded, isLifted = false }: Compared,
   match?: GraphMatch,
 ): WeightsComparison {
   const needed = ancestors(graph, ...results);
@@ -106,7 +119,8 @@ export function compareConstants(
     const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
     if (absorbed) foldedCount++;
     const isProduct = absorbed !== undefined || match?.affine.has(node.name) === true;
-    const expected = isProduct ? refold(absorbed, node, stateDict) : trained(node, stateDict);
+    const products = isProduct ? refold(absorbed, node, stateDict) : undefined;
+    const expected = products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
     const found = find(node, [...expected.keys()]);
     for (const [role, constant] of expected) {
       compared++;
@@ -120,7 +134,7 @@ export function compareConstants(
           : constant.values;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
-      const problem = differences(wanted, actual, isProduct && !match ? 1 : 0, node.name);
+      const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         plainWeights.push(problem !== undefined && isOtherTraining(constant.values, actual, node.name));
       if (problem !== undefined)
@@ -217,9 +231,18 @@ export function constantsIn({ constants }: GraphMatch): ConstantsOf {
   return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
 }
 
-function onnxConstants({ graph: { nodes, initializers } }: OnnxModel): ConstantsOf {
+/** @param shown where the structure has a layer whose name another operator's value bears */
+function onnxConstants(
+  { graph: { nodes, initializers } }: OnnxModel,
+  shown: GraphMatch | undefined,
+): ConstantsOf {
   const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
-  return (node, roles) => constantsOf(node, writers.get(node.name), initializers, roles);
+  const structural = shown && constantsIn(shown);
+  return (node, roles) => {
+    const own = constantsOf(node, writers.get(node.name), initializers, roles);
+    const other = own.size === 0 ? structural?.(node, roles) : undefined;
+    return other ?? own;
+  };
 }
 
 /** The constants that a layer's node reads, by role; of a layer written as several nodes, those of its paths' names. */

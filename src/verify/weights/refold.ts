@@ -64,6 +64,21 @@ export function refold(
   ]);
 }
 
+/**
+ * The same of products that a model had already: of a bias (b − μ)s + β only the sum is left, whose terms may be as large as any
+ * of the layer's, and were rounded twice.
+ */
+export function withLostTerms(
+  products: ReadonlyMap<ParameterRole, FoldedConstant>,
+): ReadonlyMap<ParameterRole, FoldedConstant> {
+  return new Map(
+    [...products].map(([role, { values, bounds }]) => {
+      const largest = role === "bias" ? bounds.reduce((most, bound) => Math.max(most, bound), 0) : 0;
+      return [role, { values, bounds: bounds.map((bound) => 2 * Math.max(bound, largest)) }];
+    }),
+  );
+}
+
 function constant(length: number): FoldedConstant {
   return { values: new Float32Array(length), bounds: new Float64Array(length) };
 }

@@ -70,6 +70,18 @@ const READ = [
 const WITHOUT_A_CASE: Readonly<Record<string, string>> = {
   [nameOf("Conv", NHWC_DOMAIN)]:
     "no runtime executes this domain from a file; TensorFlow's graphs are read as it, and tested with TensorFlow.js",
+  ...Object.fromEntries(
+    ["Elu", "LeakyRelu", "PRelu", "ThresholdedRelu"].map((opType) => [
+      opType,
+      "a ReLU where its slope is 0, and else no layer: verify/one-finding.test.ts runs it in onnxruntime",
+    ]),
+  ),
+  ...Object.fromEntries(
+    ["Exp", "Neg"].map((opType) => [
+      opType,
+      "a part of a sigmoid that is spelled out: verify/one-finding.test.ts runs it in onnxruntime",
+    ]),
+  ),
   Softmax:
     "an operation behind the logits, which the verdict computes: verify/candidate/accounted.test.ts runs it in onnxruntime",
   Softsign: "a part of the instance norm of our own layers models, which are tested with TensorFlow.js",

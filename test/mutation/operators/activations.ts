@@ -13,7 +13,7 @@ function instead(network: Network, name: string, f: (x: number) => number): Muta
 /** ReLUs that are missing, clipped or leak. */
 export const relus: Operator = (network) =>
   spread(network, "relu", 3).flatMap((node): Mutation[] => {
-    const at = { layers: [node.name], kinds: OPERATION, causes: ["relu-missing"] } as const;
+    const at = { layers: [node.name], kinds: OPERATION, causes: ["relu-missing", "relu-other"] } as const;
     return [
       {
         ...at,

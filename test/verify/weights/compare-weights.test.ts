@@ -26,7 +26,7 @@ function compare(
     name: "model.onnx",
     format: "onnx",
   });
-  return compareWeights(graph, stateDict, model, candidate.results, candidate.folded);
+  return compareWeights(graph, stateDict, model, candidate);
 }
 
 const changeTensor =

@@ -10,7 +10,7 @@ import {
   type Value,
 } from "../foreign.js";
 import { isFloat, perChannel, transposed, uniform } from "./constants.js";
-import { l2Normalized, normalized, sumOf, weightedInverse } from "./decompositions.js";
+import { l2Normalized, logisticOf, normalized, sumOf, weightedInverse } from "./decompositions.js";
 import {
   asNode,
   asTensor,
@@ -139,6 +139,8 @@ function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value
 
 export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
   const [left, right, constant] = [asNode(a), asNode(b), asTensor(b)];
+  const numerator = asTensor(a);
+  if (numerator && right && uniform(numerator) === 1) return logisticOf(right, output);
   if (left && constant)
     return multiplied(
       left,
@@ -146,6 +148,11 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
       output,
     );
   return left && right ? (normalized(left, right, output) ?? l2Normalized(left, right, output)) : undefined;
+};
+
+export const readReciprocal: OperatorReader = ({ inputs: [divisor], output }) => {
+  const node = asNode(divisor);
+  return node && logisticOf(node, output);
 };
 
 /** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
@@ -166,9 +173,19 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string): Value 
   const weight = perChannel(constant, input.form);
   if (!weight) return undefined;
   const { weight: own } = input.constants;
+  const whole = withoutFactors(input, uniform(weight));
+  if (whole) return { kind: "node", node: whole };
   if (isUnshifted(input) && (!own || uniform(own) === 1))
     return replaced(input, { value, constants: { ...input.constants, weight } });
   return nodeValue({ kind: "affine" }, [input], input.form, value, { weight });
+}
+
+/** What is multiplied by a power of two and by its inverse, which changes no number short of overflowing. */
+function withoutFactors(input: ForeignNode, factor: number | undefined): ForeignNode | undefined {
+  const { weight, bias } = input.constants;
+  const first = isKind(input, "affine") && weight && !bias ? uniform(weight) : undefined;
+  if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
+  return Number.isInteger(Math.log2(Math.abs(factor))) ? input.inputs[0] : undefined;
 }
 
 /** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */

@@ -3,7 +3,7 @@ import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/
 import { codeToDType, type OnnxNode } from "../../formats/onnx/index.js";
 import { type Form, isKind, type Value } from "../foreign.js";
 import { wholeNumbers } from "../products.js";
-import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader } from "./site.js";
+import { asNode, asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
 /** Arithmetic on constants, as far as exporters leave it in their graphs. */
 
@@ -100,14 +100,26 @@ export function isFloat({ dtype }: Tensor): boolean {
 
 /**
  * Constants are cast as runtimes cast them: towards zero, whole numbers modulo the type's range. Activations are floats, of
- * whatever width, and a cast to a float only says how to compute.
+ * whatever width, and a cast to a float only says how to compute, but for one to fewer bits that another cast follows.
  */
-export const readCast: OperatorReader = ({ node, inputs: [input, like] }) => {
+export const readCast: OperatorReader = ({ node, inputs: [input, like], output, isHalf = false }) => {
   const dtype = node.opType === "CastLike" ? dtypeOf(like) : codeToDType(int(node, "to", 0));
   const tensor = asTensor(input);
   if (!dtype) return undefined;
   if (tensor) return isWidened(tensor, dtype) ? input : cast(tensor, dtype);
-  return asNode(input) && !isFloatType(dtype) ? undefined : input;
+  if (input?.kind !== "node") return input;
+  if (!isFloatType(dtype)) return undefined;
+  if (isHalf) return input;
+  const { node: source, narrowed } = input;
+  if (dtype === "float16" || dtype === "bfloat16") return { ...input, narrowed: dtype };
+  return narrowed
+    ? nodeValue(
+        { kind: "other", opType: `Cast to ${narrowed} and back`, operands: [input] },
+        [source],
+        source.form,
+        output,
+      )
+    : input;
 };
 
 /** Whether a cast changes no number: then a weight's own bits stay, and its type says what it was stored in. */

@@ -10,8 +10,10 @@ import { frontAxes, nodeValue } from "./site.js";
 export const PARTS = [
   "Abs",
   "Clip",
+  "Exp",
   "Expand",
   "Max",
+  "Neg",
   "Pow",
   "Reciprocal",
   "ReduceL2",
@@ -35,12 +37,30 @@ export function normalized(centered: ForeignNode, deviation: ForeignNode, value:
 /** Sums that are one operation of the network written in parts. */
 export function sumOf(a: ForeignNode, b: ForeignNode, value: string): Value | undefined {
   return (
+    withNothing(a, b) ??
+    withNothing(b, a) ??
     scaledAndMoved(a, b, value) ??
     scaledAndMoved(b, a, value) ??
     refinedMean(a, b, value) ??
     refinedMean(b, a, value) ??
     corrected(a, b, value)
   );
+}
+
+/** x + (y − y). */
+function withNothing(x: ForeignNode, nothing: ForeignNode): Value | undefined {
+  const [from, taken] = operandsOf(nothing, "Sub");
+  return from !== undefined && from === taken ? { kind: "node", node: x } : undefined;
+}
+
+/** 1 / (1 + e^−x), by the divisor: a sigmoid, to a few roundings. */
+export function logisticOf(divisor: ForeignNode, value: string): Value | undefined {
+  const { weight, bias } = divisor.constants;
+  const [power] = divisor.inputs;
+  const isPlusOne = isKind(divisor, "affine") && !weight && bias && uniform(bias) === 1;
+  const [exponent] = isPlusOne && power ? operandsOf(power, "Exp") : [];
+  const x = exponent && (operandsOf(exponent, "Neg")[0] ?? timesFactor(exponent, -1));
+  return x && nodeValue({ kind: "sigmoid" }, [x], x.form, value);
 }
 
 /** x·s + (β − mean·s), s = γ / √(variance + ε): how TensorFlow writes every norm over moments. */

@@ -1,5 +1,5 @@
 import { NHWC_DOMAIN } from "../layouts.js";
-import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
+import { readAdd, readDiv, readGemm, readMatMul, readMul, readReciprocal, readSub } from "./arithmetic.js";
 import { readChannelGather, readChannelGatherNd, readChannelSlice } from "./channels.js";
 import {
   constantOf,
@@ -25,16 +25,20 @@ import {
 import {
   readBatchNorm,
   readClip,
+  readElu,
   readFusedConv,
   readFusedGemm,
   readFusedMatMul,
   readInstanceNorm,
   readLayerNorm,
+  readLeakyRelu,
   readLpNormalization,
   readMax,
+  readPRelu,
   readRelu,
   readSigmoid,
   readSoftmax,
+  readThresholdedRelu,
 } from "./norms.js";
 import {
   readConvInteger,
@@ -103,6 +107,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Div: readDiv,
   Dropout: readDropout,
   DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
+  Elu: readElu,
   Equal: readEqual,
   Expand: readExpand,
   Flatten: readFlatten,
@@ -114,6 +119,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Identity: passOn,
   InstanceNormalization: readInstanceNorm,
   LayerNormalization: readLayerNorm,
+  LeakyRelu: readLeakyRelu,
   LpNormalization: readLpNormalization,
   MatMul: readMatMul,
   MatMulInteger: readMatMulInteger,
@@ -121,10 +127,12 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   MaxPool: readMaxPool,
   Mul: (site) => readStep(site) ?? readMul(site),
   Not: readNot,
+  PRelu: readPRelu,
   Pad: readPad,
   QLinearConv: readQLinearConv,
   QLinearMatMul: readQLinearMatMul,
   QuantizeLinear: readQuantize,
+  Reciprocal: readReciprocal,
   ReduceMax: readReduceMax,
   ReduceMean: readReduceMean,
   Relu: readRelu,
@@ -137,6 +145,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,
+  ThresholdedRelu: readThresholdedRelu,
   Tile: readTile,
   Transpose: readTranspose,
   Unsqueeze: readUnsqueeze,

@@ -78,7 +78,11 @@ function readActivation(kind: "relu" | "sigmoid"): OperatorReader {
   };
 }
 
-export const readRelu: OperatorReader = readActivation("relu");
+/** A ReLU of what a ReLU gives changes nothing. */
+export const readRelu: OperatorReader = (site) => {
+  const [input] = site.inputs;
+  return input?.kind === "node" && isKind(input.node, "relu") ? input : readActivation("relu")(site);
+};
 export const readSigmoid: OperatorReader = readActivation("sigmoid");
 
 /** Bounds are attributes before opset 11 and inputs after. */
@@ -101,6 +105,20 @@ export const readMax: OperatorReader = (site) => {
   if (nodes.length !== 1 || site.inputs.length !== 2 || !constant || uniform(constant) !== 0)
     return undefined;
   return readRelu({ ...site, inputs: nodes });
+};
+
+/** What is a ReLU where its slope on the negative side, or its threshold, is 0. */
+function readSlope(attribute: string, usual: number): OperatorReader {
+  return (site) => (float(site.node, attribute, usual) === 0 ? readRelu(site) : undefined);
+}
+
+export const readLeakyRelu: OperatorReader = readSlope("alpha", 0.01);
+export const readElu: OperatorReader = readSlope("alpha", 1);
+export const readThresholdedRelu: OperatorReader = readSlope("alpha", 1);
+
+export const readPRelu: OperatorReader = (site) => {
+  const slope = asTensor(site.inputs[1]);
+  return slope && uniform(slope) === 0 ? readRelu({ ...site, inputs: site.inputs.slice(0, 1) }) : undefined;
 };
 
 export const readLpNormalization: OperatorReader = ({ node, inputs, output }) => {

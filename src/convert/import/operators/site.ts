@@ -12,6 +12,8 @@ export interface OperatorSite {
   readonly output: string;
   /** The order of axes that the file's own operator works on, where that is not NCHW; all else is as on NCHW. */
   readonly layout?: Layout;
+  /** Whether the file's weights are half precision, so that its numbers are. */
+  readonly isHalf?: boolean;
   /** Whether the file's own operator works on [N, C, 1]; all else is as on [N, C]. */
   readonly isLine?: true;
 }

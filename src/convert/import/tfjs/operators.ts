@@ -1,4 +1,4 @@
-import { int, ints } from "../../formats/onnx/index.js";
+import { float, int, ints } from "../../formats/onnx/index.js";
 import type {
   TfjsAttribute,
   TfjsAttributeType,
@@ -216,11 +216,46 @@ function addSteps(site: NodeSite, channelsFirst: boolean): string {
   return steps.reduce((value, step, index) => {
     const result = index === steps.length - 1 ? output : `${output}#step-${index}`;
     if (step === "BiasAdd") return addBias(draft, value, operands.shift() ?? "", result, channelsFirst);
-    if (step !== "FusedBatchNorm") return add(draft, step, [value, ...operands.splice(0)], result);
+    if (step !== "FusedBatchNorm") return addActivation(site, step, [value, ...operands.splice(0)], result);
     const epsilon = attribute(node, "epsilon", "float") ?? 0;
     return addBatchNorm(draft, { inputs: [value, ...operands.splice(0, 4)], epsilon }, result, channelsFirst);
   }, productName(site));
 }
+
+/** An activation that is fused, by the names that TensorFlow has for it. */
+function addActivation(
+  { draft, node }: NodeSite,
+  step: string,
+  inputs: readonly string[],
+  result: string,
+): string {
+  if (step === "Relu6") return addClip(draft, inputs[0] ?? "", result);
+  if (step === "LeakyRelu") return addLeakyRelu(draft, node, "leakyrelu_alpha", inputs, result);
+  if (step === "Prelu") return add(draft, "PRelu", inputs, result);
+  return add(draft, step, inputs, result);
+}
+
+/** min(max(x, 0), 6). */
+function addClip(draft: Draft, x: string, output: string): string {
+  const bound = (name: string, value: number): string =>
+    addConstant(draft, `${output}#${name}`, { dtype: "float32", shape: [], data: Float32Array.of(value) });
+  return add(draft, "Clip", [x, bound("least", 0), bound("most", 6)], output);
+}
+
+function addLeakyRelu(
+  draft: Draft,
+  node: TfjsNode,
+  slope: string,
+  inputs: readonly string[],
+  output: string,
+): string {
+  return add(draft, "LeakyRelu", inputs, output, {
+    alpha: float(attribute(node, slope, "float") ?? TF_SLOPE),
+  });
+}
+
+/** TensorFlow's, where a file leaves it out. */
+const TF_SLOPE = 0.2;
 
 /** TensorFlow's operators in ONNX's words (https://www.tensorflow.org/api_docs/cc). */
 
@@ -240,6 +275,7 @@ export function valueName(reference: string): string {
 }
 
 const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
+  Abs: same("Abs"),
   Add: sum,
   AddN: same("Sum"),
   AddV2: sum,
@@ -250,7 +286,9 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   Conv2D: convolution("full"),
   DepthwiseConv2dNative: convolution("depthwise"),
   Div: same("Div"),
+  Elu: same("Elu"),
   EnsureShape: same("Identity"),
+  Exp: same("Exp"),
   ExpandDims: same("Unsqueeze"),
   FusedBatchNorm: batchNorm,
   FusedBatchNormV2: batchNorm,
@@ -260,6 +298,7 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   GatherV2: gather,
   Identity: same("Identity"),
   Inv: same("Reciprocal"),
+  LeakyRelu: ({ draft, node, inputs, output }) => addLeakyRelu(draft, node, "alpha", inputs, output),
   MatMul: matrixProduct,
   Max: reduction("ReduceMax"),
   MaxPool: pool("MaxPool"),
@@ -267,14 +306,17 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   Mean: reduction("ReduceMean"),
   Minimum: same("Min"),
   Mul: same("Mul"),
+  Neg: same("Neg"),
   Pack: ({ draft, inputs, output }) => shapeOf(draft, inputs, output),
   Pad: pad,
   PadV2: pad,
   Pow: same("Pow"),
+  Prelu: same("PRelu"),
   PreventGradient: same("Identity"),
   RealDiv: same("Div"),
   Reciprocal: same("Reciprocal"),
   Relu: same("Relu"),
+  Relu6: ({ draft, inputs: [x = ""], output }) => addClip(draft, x, output),
   Reshape: same("Reshape"),
   ReverseV2: reverse,
   Rsqrt: inverseRoot,
@@ -290,6 +332,7 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   StridedSlice: stridedSlice,
   Sub: same("Sub"),
   Sum: reduction("ReduceSum"),
+  Tanh: same("Tanh"),
   Transpose: transpose,
   _FusedConv2D: convolution("full"),
   _FusedMatMul: matrixProduct,

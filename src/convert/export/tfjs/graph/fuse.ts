@@ -43,7 +43,7 @@ function hasBias(op: Op): boolean {
 
 /**
  * The way back, for reading every layer's value: a node that computes a ReLU too becomes the node of the layer before
- * it, and the ReLU a node of its own. Weights are read as before.
+ * it, and the ReLU a node of its own; likewise with what another program has put in the ReLU's place. Weights are read as before.
  */
 export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGraph): readonly TfjsNode[] {
   const names = new Set(nodes.map(({ name }) => name));
@@ -55,15 +55,21 @@ export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGr
   return nodes.flatMap((node) => {
     const source = sources.get(node.name);
     const fused = node.attributes.get("fused_ops");
-    if (
-      source === undefined ||
-      names.has(source) ||
-      fused?.type !== "strings" ||
-      fused.value.at(-1) !== "Relu"
-    )
+    const activation = fused?.type === "strings" ? (fused.value.at(-1) ?? "") : "";
+    if (source === undefined || names.has(source) || fused?.type !== "strings" || !ALONE.has(activation))
       return node;
     const attributes = new Map(node.attributes);
     attributes.set("fused_ops", { type: "strings", value: fused.value.slice(0, -1) });
-    return [{ ...node, name: source, attributes }, tfNode(node.name, "Relu", [source])];
+    const slope = node.attributes.get("leakyrelu_alpha");
+    const own = tfNode(node.name, activation, [source]);
+    const sloped =
+      activation === "LeakyRelu" && slope ? new Map([...own.attributes, ["alpha", slope]]) : own.attributes;
+    return [
+      { ...node, name: source, attributes },
+      { ...own, attributes: sloped },
+    ];
   });
 }
+
+/** Activations that may be fused and read nothing else. */
+const ALONE: ReadonlySet<string> = new Set(["Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid"]);

@@ -1,0 +1,166 @@
+import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import type { ModelOutput } from "../candidate/outputs.js";
+import { layerFault } from "../faults.js";
+import { measure } from "../metrics.js";
+import type { Fault } from "../report.js";
+import type { Verification } from "../verification.js";
+import { describeOperations } from "./operations.js";
+import { TAPPING_TOLERANCE } from "./verdicts.js";
+
+/** A candidate's outputs beside those of other models, all as programs receive them. */
+
+const UNOPTIMISED = { optimised: false, alone: true } as const;
+
+/** How far kernels of one graph may round apart, as a share of the largest value. */
+const SAME_GRAPH = 1e-5;
+
+/** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
+export async function againstCopy({
+  candidate: { program },
+  images,
+}: Verification): Promise<readonly Fault[]> {
+  if (!program?.isCopied) return [];
+  const [file, copy] = [program.load(UNOPTIMISED), program.load({ ...UNOPTIMISED, copy: true })];
+  try {
+    const [found, copied] = [await file.run(images), await copy.run(images)];
+    return program.outputs.flatMap(({ layer, name }, index) => {
+      const [own, other] = [found[index], copied[index]];
+      const isSame =
+        own && other && isSameShape(own.shape, other.shape) && measure(own, other).relMax <= SAME_GRAPH;
+      return isSame
+        ? []
+        : [
+            layerFault(
+              { name: layer },
+              "structure",
+              null,
+              `the output ${JSON.stringify(name)} of the file is another than that of its graph as it was read (functions, branches, weights beside it)`,
+            ),
+          ];
+    });
+  } finally {
+    await file.release();
+    await copy.release();
+  }
+}
+
+/** The output that counts against the same of a model that is the reference, both as programs receive them. */
+export async function againstReference(
+  { candidate, referenceProgram, images }: Verification,
+  output: ModelOutput | undefined,
+  found: RealTensor | undefined,
+): Promise<readonly Fault[]> {
+  if (!referenceProgram || !output?.operations || !found) return [];
+  const isSame = ({ layer, operations }: ModelOutput): boolean =>
+    layer === output.layer &&
+    describeOperations(operations ?? []) === describeOperations(output.operations ?? []);
+  const isChosen = (candidate.program?.notJudged.length ?? 0) > 0;
+  const counted = isChosen ? referenceProgram.outputs : referenceProgram.outputs.slice(0, 1);
+  const place = counted.findIndex(isSame);
+  const [first] = referenceProgram.outputs;
+  if (place < 0)
+    return [
+      layerFault(
+        { name: output.layer },
+        "structure",
+        null,
+        `found ${[output.layer, describeOperations(output.operations)].filter(Boolean).join(", ")} as the output ${JSON.stringify(output.name)}, expected the reference's ${[first?.layer, describeOperations(first?.operations ?? [])].filter(Boolean).join(", ")}`,
+      ),
+    ];
+  const model = referenceProgram.load({ alone: true });
+  try {
+    const expected = (await model.run(images))[place];
+    const { relMax, maxAbs, mismatchedNonFinite } =
+      expected && isSameShape(expected.shape, found.shape)
+        ? measure(expected, found)
+        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
+    if (mismatchedNonFinite === 0 && relMax <= TAPPING_TOLERANCE.value) return [];
+    return [
+      layerFault(
+        { name: output.layer },
+        "numeric",
+        null,
+        `the output ${JSON.stringify(output.name)} differs from the reference's own by ${maxAbs.toPrecision(3)}, though the weights are compared`,
+      ),
+    ];
+  } finally {
+    await model.release();
+  }
+}
+
+/** An output of the candidate, with what it gave and by how much of its largest value it may move. */
+interface GivenOutput {
+  readonly output: ModelOutput;
+  readonly tensor: RealTensor;
+  readonly tolerance: number;
+}
+
+/**
+ * Every output against the one of the same meaning of the model that the candidate was rewritten from, on the same images. What
+ * the user has chosen otherwise, the source does not have.
+ */
+export async function againstSource(
+  { source, images, quantized }: Verification,
+  given: readonly GivenOutput[],
+): Promise<readonly Fault[]> {
+  // Weights in fewer bits are another network, whose distance from the source's is reported.
+  if (!source || quantized) return [];
+  const meaning = ({ layer, operations }: ModelOutput): string =>
+    operations ? `${layer} ${describeOperations(operations)}` : "";
+  const model = source.program.load({ alone: true });
+  try {
+    const values = await inBatches(images, source.batch, (part) => model.run(part));
+    return given.flatMap(({ output, tensor, tolerance }) => {
+      const place = source.program.outputs.findIndex(
+        (other) => meaning(other) !== "" && meaning(other) === meaning(output),
+      );
+      const [own, other] = [source.program.outputs[place], values[place]];
+      if (!own || !other) return [];
+      const isShaped = isSameShape(other.shape, tensor.shape);
+      const { relMax, maxAbs, mismatchedNonFinite } = isShaped
+        ? measure(other, tensor)
+        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
+      if (mismatchedNonFinite === 0 && relMax <= tolerance) return [];
+      const explanation = `the output ${JSON.stringify(output.name)} differs by ${maxAbs.toPrecision(3)} from ${JSON.stringify(own.name)} of the model that it was made from`;
+      return [layerFault({ name: output.layer }, "numeric", null, explanation)];
+    });
+  } finally {
+    await model.release();
+  }
+}
+
+/** Runs a model that takes so many images at a time on any number of them; behind the last one, it is repeated. */
+async function inBatches(
+  images: Tensor<"float32">,
+  batch: number | undefined,
+  run: (images: Tensor<"float32">) => Promise<readonly RealTensor[]>,
+): Promise<readonly RealTensor[]> {
+  const [total = 1, ...rest] = images.shape;
+  if (batch === undefined || batch === total) return run(images);
+  const length = images.data.length / total;
+  const parts: (readonly RealTensor[])[] = [];
+  for (let first = 0; first < total; first += batch) {
+    const data = new Float32Array(batch * length);
+    for (let row = 0; row < batch; row++) {
+      const from = Math.min(first + row, total - 1) * length;
+      data.set(images.data.subarray(from, from + length), row * length);
+    }
+    parts.push((await run({ dtype: "float32", shape: [batch, ...rest], data })).map(copied));
+  }
+  return (parts[0] ?? []).map((value, index): RealTensor => {
+    const [, ...dimensions] = value.shape;
+    const size = dimensions.reduce((product, dimension) => product * dimension, 1);
+    const data = parts.flatMap((values) => [...(values[index]?.data ?? [])]).slice(0, total * size);
+    return { dtype: "float64", shape: [total, ...dimensions], data: Float64Array.from(data) };
+  });
+}
+
+function copied(value: RealTensor): RealTensor {
+  return { ...value, data: value.data.slice() } as RealTensor;
+}
+
+/** Whether shapes are one but for axes of 1 at the end. */
+export function isSameShape(a: Shape, b: Shape): boolean {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, axis) => (a[axis] ?? 1) === (b[axis] ?? 1)).every(Boolean);
+}
