@@ -153,7 +153,8 @@ async function place(temporary: string, path: string, force: boolean): Promise<s
     }
   }
   const found = await stat(path).catch(() => undefined);
-  if (!found?.isFile()) {
+  expectNoDevice(path, found);
+  if (!found) {
     await rename(temporary, path);
     return undefined;
   }
@@ -196,11 +197,21 @@ export async function sweepTemporaries(folder: string): Promise<void> {
   }
 }
 
-/** @throws InputError (`file`) if the file exists and `force` is not set, or its folder does not exist */
+/** `/dev/null` would be replaced by a file, for every program of the machine: renaming over it does not write to it. */
+function expectNoDevice(path: string, found: Awaited<ReturnType<typeof stat>> | undefined): void {
+  if (found && !found.isFile())
+    throw fileError(path, "a pipe or a device", "a file name", "name a file, or - for standard output");
+}
+
+/**
+ * @throws InputError (`file`) if there is something else than a file, or a file and `force` is not set, or its folder does not
+ * exist
+ */
 export async function expectWritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (path === "" || found?.isDirectory())
     throw fileError(path || '""', found ? "a folder" : "no name", "a file name", "name the file to write");
+  expectNoDevice(path, found);
   if (found && !force) throw existing(path);
   const folder = await stat(dirname(path)).catch(() => undefined);
   if (!folder?.isDirectory())
