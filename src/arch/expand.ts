@@ -11,14 +11,14 @@ import {
 } from "./spec.js";
 
 /** Where a layer stands: its part of the network, and its block and stream, if any. */
-export type Position = Pick<LayerNode, "block" | "stream"> & { readonly part: Part };
+type Position = Pick<LayerNode, "block" | "stream"> & { readonly part: Part };
 
 const STEM: Position = { part: "stem" };
 const TRANSITION: Position = { part: "transition" };
 const HEAD: Position = { part: "head" };
 
 /** A value of the network: the layer that computes it, and its channels. */
-export interface Value {
+interface Value {
   readonly layer: string;
   readonly channels: number;
 }
@@ -38,7 +38,7 @@ interface ConvolutionShape {
  * Collects layers in order; each reads earlier ones. Its methods are torchreid's building blocks: they add the layers of
  * one module and return the module's value, under the module's path as an alias.
  */
-export class GraphBuilder {
+class GraphBuilder {
   readonly nodes: LayerNode[] = [];
   readonly aliases: Map<string, string> = new Map();
   readonly gates: GateOutput[] = [];

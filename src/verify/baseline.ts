@@ -14,7 +14,7 @@ export interface BaselineOptions {
 /** Other kernels and processors move small figures by more than any factor: below these nothing is a regression. */
 const FLOORS = { margin: 0.05, drift: 1e-6 } as const satisfies Record<Change["figure"], number>;
 
-export const DEFAULT_BASELINE_FACTOR = 2;
+const DEFAULT_BASELINE_FACTOR = 2;
 
 /**
  * The report with its comparison to an earlier one: every layer's margin, and the drift at every layer and at the

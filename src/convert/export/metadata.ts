@@ -52,11 +52,6 @@ export function statedSpec(metadata: Metadata, subject: string): OsnetSpec | und
   return text === undefined ? undefined : parseSpec(text, `${subject}, metadata ${SPEC}`);
 }
 
-/** Whether a model declares that it takes raw pixels. */
-export function declaresPixels(metadata: Metadata): boolean {
-  return metadata.has(PREPROCESS);
-}
-
 /**
  * The order of raw pixels that a model declares; undefined if it takes normalised images.
  *

@@ -13,7 +13,7 @@ import { printable } from "./refusals.js";
  */
 
 /** The same array row-major, from elements in Fortran order, whose first index runs fastest. */
-export function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
+function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
   const ordered = new DTYPES[dtype](data.length);
   const strides: number[] = [];
   shape.reduce((stride, size) => {

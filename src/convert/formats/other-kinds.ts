@@ -111,6 +111,6 @@ export function otherKind(bytes: Uint8Array): OtherKind | undefined {
   return SIGNATURES.find(({ matches }) => matches(head));
 }
 
-export function startsWith(...signatures: readonly string[]): (head: string) => boolean {
+function startsWith(...signatures: readonly string[]): (head: string) => boolean {
   return (head) => signatures.some((signature) => head.startsWith(signature));
 }

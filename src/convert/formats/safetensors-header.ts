@@ -48,7 +48,7 @@ export function malformed(subject: string, found: string, expected: string, caus
 }
 
 /** A valid file with elements that no network here is made of: code `unsupported`. */
-export function unsupported(subject: string, found: string): InputError {
+function unsupported(subject: string, found: string): InputError {
   const expected = "elements of a type that PyTorch trains with";
   const remedy = "save the weights again in float32";
   return new InputError({ code: "unsupported", subject, found, expected, remedy });
@@ -58,7 +58,7 @@ export function unsupported(subject: string, found: string): InputError {
  * A position in JSON text that reads what the caller expects next (RFC 8259), and refuses everything else with its
  * place. Only what headers are made of: objects without duplicate keys, strings, and arrays of whole numbers.
  */
-export class JsonCursor {
+class JsonCursor {
   readonly #text: string;
   readonly #subject: string;
   #offset = 0;
@@ -185,13 +185,13 @@ export interface Header {
 }
 
 /** The key that is no tensor. */
-export const METADATA_KEY = "__metadata__";
+const METADATA_KEY = "__metadata__";
 
 /** Ten times the tensors of any file published (large models are sharded); bounds what a header can allocate. */
-export const MAX_TENSORS = 100_000;
+const MAX_TENSORS = 100_000;
 
 /** Files published have a handful; millions would take minutes and gigabytes. */
-export const MAX_METADATA = 10_000;
+const MAX_METADATA = 10_000;
 
 /** numpy's limit; PyTorch has the same. */
 const MAX_RANK = 64;

@@ -22,7 +22,7 @@ import {
  */
 
 /** Bytes of the header's length. */
-export const LENGTH_BYTES = 8;
+const LENGTH_BYTES = 8;
 
 /** What a safetensors file has: tensors, and strings about them. */
 export interface DecodedSafetensors {

@@ -21,7 +21,7 @@ export interface ZipEntry {
 }
 
 /** An entry as the central directory has it, before its data has been found. */
-export interface CentralEntry extends Omit<ZipEntry, "start"> {
+interface CentralEntry extends Omit<ZipEntry, "start"> {
   readonly nameBytes: Uint8Array;
   readonly headerOffset: number;
 }
@@ -38,7 +38,7 @@ const WIDE = 0xffffffff;
  * Replaces 32-bit fields that read 0xFFFFFFFF with those of the zip64 extra field, which holds only these, in the
  * order size, compressed size, header offset (APPNOTE 4.5.3).
  */
-export function widen<F extends { readonly size: number; readonly compressedSize: number }>(
+function widen<F extends { readonly size: number; readonly compressedSize: number }>(
   fields: F & { readonly headerOffset?: number },
   extra: Uint8Array,
   region: Region,
@@ -75,7 +75,7 @@ const HAS_DESCRIPTOR = 0x0008;
  * Checks an entry's local header (APPNOTE 4.3.7) against the central directory and returns where its data starts.
  * The cursor is one over the whole archive. Readers that trust one and readers that trust the other must see the same file.
  */
-export function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
+function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
   const { region } = cursor;
   cursor.seek(central.headerOffset);
   const differs = (what: string) =>

@@ -11,7 +11,7 @@ import { decodeSafetensors } from "../formats/safetensors.js";
 import { sniffFormat } from "../formats/sniff.js";
 
 /** A state dict out of a file that is one list of tensors, and how its keys were changed. */
-export interface FlatSelection {
+interface FlatSelection {
   readonly stateDict: StateDict;
   readonly removedPrefix: string;
   readonly notes: readonly string[];
@@ -23,7 +23,7 @@ export interface FlatSelection {
  *
  * @throws InputError (`argument`) if no key begins with `key`
  */
-export function selectFlat(tensors: StateDict, key: string | undefined, subject: string): FlatSelection {
+function selectFlat(tensors: StateDict, key: string | undefined, subject: string): FlatSelection {
   const outer = key ? `${key}.` : "";
   const group = new Map([...tensors].filter(([name]) => name.startsWith(outer)));
   const stripped = outer === "" ? group : removePrefix(group, outer)?.entries;

@@ -20,7 +20,7 @@ export interface FileOutputs {
 }
 
 /** What a file computes beyond its network's results. */
-export interface BeyondNetwork {
+interface BeyondNetwork {
   /** `tail`: what changes a result behind its layer; `output`: a value that is no result. */
   readonly kind: "tail" | "output";
   /** The output's name in the file. */

@@ -28,7 +28,7 @@ export function openOnnxInterface(file: NamedBytes): OnnxInterface {
 }
 
 /** Reads the interface of a matched file: names, opset, batch, size, outputs, folding, types, preprocessing. */
-export function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
+function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
   const [oldest, newest] = OPSET_RANGE;
   const opset = Math.max(oldest, Math.min(newest, model.opset));
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
@@ -82,7 +82,7 @@ function resultsOf({
 }
 
 /** What most of its weights are stored in. */
-export function weightsDType({ constants }: GraphMatch): OnnxDType {
+function weightsDType({ constants }: GraphMatch): OnnxDType {
   const weights = [...constants.values()].flatMap(({ weight }) => weight ?? []);
   const half = weights.filter(({ dtype }) => dtype === "float16").length;
   return 2 * half > weights.length ? "float16" : "float32";

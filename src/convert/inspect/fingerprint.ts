@@ -26,7 +26,7 @@ import { writtenWeights } from "../export/negligible.js";
 /** The first line of the text that is hashed. A change of what follows changes it. */
 export const FINGERPRINT_SCHEME = "osnet-weights/1";
 
-export const FOLDED_SCHEME = "osnet-folded-weights/1";
+const FOLDED_SCHEME = "osnet-folded-weights/1";
 
 /** The high word of float64's quiet NaN, the one that IEEE 754 arithmetic makes. */
 const NAN_HIGH_WORD = 0x7ff80000;

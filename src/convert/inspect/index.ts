@@ -1,20 +1,15 @@
-export {
-  ANOMALIES,
-  type AnomalousTensor,
-  type Anomaly,
-  type AnomalyKind,
-  type Severity,
+export type {
+  AnomalousTensor,
+  Anomaly,
+  AnomalyKind,
 } from "./anomalies.js";
-export { FINGERPRINT_SCHEME, FOLDED_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
-export { type DTypeCount, type Inspection, inspectCheckpoint } from "./inspection.js";
-export type { ModelFacts, ModelInspection, NetworkFacts } from "./model-inspection.js";
+export { fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
+export { type Inspection, inspectCheckpoint } from "./inspection.js";
 export {
   inspectModel,
   type ModelInspectionOptions,
   type ModelInspections,
-  type OnnxFacts,
   type OnnxInspection,
-  type TfjsFacts,
   type TfjsInspection,
 } from "./model-inspection.js";
 export { renderInspection, renderModelInspection } from "./text.js";

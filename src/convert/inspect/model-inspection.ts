@@ -159,7 +159,7 @@ export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts
 }
 
 /** The file or files of a model. */
-export interface ModelFileFacts<F extends ModelFormat> {
+interface ModelFileFacts<F extends ModelFormat> {
   /** As the caller gave it. */
   readonly name: string;
   /** Of all files. */
@@ -266,7 +266,7 @@ async function inspectMatched(
 }
 
 /** What an ONNX file is as a file, whatever network is in it. Operators of other domains have those before their names. */
-export interface OnnxFacts extends ModelFacts {
+interface OnnxFacts extends ModelFacts {
   /** The program that wrote it; either may be empty. */
   readonly producer: { readonly name: string; readonly version: string };
   /** Version of the file format itself. */
@@ -314,7 +314,7 @@ function factsOf(model: OnnxModel): OnnxFacts {
 }
 
 /** What a TensorFlow.js model is as files, whatever network is in it. Operators of a layers model are classes of layers. */
-export interface TfjsFacts extends ModelFacts {
+interface TfjsFacts extends ModelFacts {
   /** `graph-model` or `layers-model`. */
   readonly format: TfjsModel["format"];
   /** What made the model that was converted, and what converted it; null where it does not say. */

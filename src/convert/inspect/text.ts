@@ -15,7 +15,7 @@ import type {
 } from "./model-inspection.js";
 
 /** As many hexadecimal digits of a fingerprint are shown: 64 bits, more than enough to tell files apart by eye. */
-export const SHORT = 16;
+const SHORT = 16;
 
 /** Renders an inspection for a terminal: what the file is, what the network is, and what is odd about its weights. */
 export function renderInspection(inspection: Inspection, paint: Paint = PLAIN): string {
@@ -54,15 +54,15 @@ function facts({ file, network, weights }: Inspection, paint: Paint): string {
 }
 
 /** One thing that is said of a file. */
-export type Fact = readonly [label: string, value: string];
+type Fact = readonly [label: string, value: string];
 
-export function renderFacts(rows: readonly Fact[], paint: Paint): string {
+function renderFacts(rows: readonly Fact[], paint: Paint): string {
   const [first, ...rest] = rows.map(([label, value]) => [paint.faint(label), value]);
   return renderTable(first ?? [], rest, ["left"], String);
 }
 
 /** What is said of a network: first its name, then how its modules are called. */
-export function networkRows(network: NetworkInspection, paint: Paint): readonly Fact[] {
+function networkRows(network: NetworkInspection, paint: Paint): readonly Fact[] {
   const { parameters, spec, extra } = network;
   return [
     ["network", paint.strong(describeNetwork(spec))],
@@ -89,14 +89,14 @@ export function networkRows(network: NetworkInspection, paint: Paint): readonly 
   ];
 }
 
-export function dtypeRows(dtypes: readonly DTypeCount[]): readonly Fact[] {
+function dtypeRows(dtypes: readonly DTypeCount[]): readonly Fact[] {
   return dtypes.map(({ dtype, tensors, elements }) => [
     dtype,
     `${thousands(tensors)} tensors, ${thousands(elements)} elements`,
   ]);
 }
 
-export function fingerprintRows(weights: WeightsInspection, paint: Paint): readonly Fact[] {
+function fingerprintRows(weights: WeightsInspection, paint: Paint): readonly Fact[] {
   return [
     ["fingerprint", paint.strong(weights.fingerprint.slice(0, SHORT))],
     ["once folded", weights.foldedFingerprint.slice(0, SHORT)],
@@ -121,7 +121,7 @@ function extraHeads(extra: readonly string[]): string {
   return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${extra.length} ${extra.length === 1 ? "tensor" : "tensors"}, not part of the network`;
 }
 
-export function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {
+function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {
   if (anomalies.length === 0) return `\n${paint.good("no anomalies")} in the weights`;
   const paints: Readonly<Record<Severity, (text: string) => string>> = {
     error: paint.bad,
@@ -150,7 +150,7 @@ function example({ path, first: { index, value } }: AnomalousTensor): string {
 }
 
 /** `203,568`, in every locale. */
-export function thousands(count: number): string {
+function thousands(count: number): string {
   return count.toLocaleString("en-US");
 }
 
@@ -208,7 +208,7 @@ function speedRow(count: number, format: ModelFormat, paint: Paint): readonly Fa
   ];
 }
 
-export function listOperators(operators: ModelFacts["operators"]): string {
+function listOperators(operators: ModelFacts["operators"]): string {
   const kinds = Object.entries(operators);
   const more = kinds.length > OPERATORS ? ` and ${kinds.length - OPERATORS} other kinds` : "";
   const listed = kinds.slice(0, OPERATORS).map(([name, count]) => `${thousands(count)} ${name}`);
@@ -216,11 +216,11 @@ export function listOperators(operators: ModelFacts["operators"]): string {
 }
 
 /** Files that a model needs and does not have. */
-export function missingRows(names: readonly string[], paint: Paint): readonly Fact[] {
+function missingRows(names: readonly string[], paint: Paint): readonly Fact[] {
   return names.map((name) => ["weights", paint.bad(`needs ${clean(name)} beside it`)] as const);
 }
 
-export function metadataRows(entries: readonly (readonly [key: string, value: string])[]): readonly Fact[] {
+function metadataRows(entries: readonly (readonly [key: string, value: string])[]): readonly Fact[] {
   return [
     ...entries
       .slice(0, METADATA)

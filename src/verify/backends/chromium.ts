@@ -31,7 +31,7 @@ const PLACES = [
 ];
 
 /** The executable of a Chromium: `CHROME_PATH`, or one under a usual name. */
-export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
+function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
   if (env.CHROME_PATH) return existsSync(env.CHROME_PATH) ? env.CHROME_PATH : undefined;
   const folders = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
   const named = NAMES.flatMap((name) => folders.map((folder) => join(folder, name)));

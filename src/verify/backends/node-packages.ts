@@ -140,7 +140,7 @@ export interface JpegCodec {
 }
 
 /** Its buffers are views of the codec's memory, valid until the next call. */
-export interface JpegDecoder {
+interface JpegDecoder {
   getEncodedBuffer(size: number): Uint8Array;
   /** Throws the address of a text. */
   decode(): void;

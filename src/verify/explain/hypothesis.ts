@@ -75,7 +75,7 @@ export interface Step {
 }
 
 /** How a step may be computed otherwise. */
-export interface Change {
+interface Change {
   readonly node?: LayerNode;
   readonly inputs?: readonly RealTensor[];
   readonly parameters?: ParameterSource;

@@ -15,7 +15,7 @@ const SLACK = 8;
 const SHARE = 0.75;
 
 /** What a convolution or linear layer may compute otherwise. */
-export interface Otherwise {
+interface Otherwise {
   readonly node?: LayerNode;
   readonly parameters?: ParameterSource;
   /** A batch norm folded in; the bias is as it should be. */

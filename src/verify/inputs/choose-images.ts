@@ -26,7 +26,7 @@ const VARIANTS = [
 }[];
 
 /** After so many rounds, an image each, what is untested remains so. */
-export const MAX_ROUNDS: number = VARIANTS.length;
+const MAX_ROUNDS: number = VARIANTS.length;
 
 /** Images enough to notice that they all get one embedding. */
 const LEAST_IMAGES = 2;

@@ -4,7 +4,7 @@ import type { Pixels } from "./refusals.js";
 import { broken, expectSize, unsupported } from "./refusals.js";
 
 /** What a PNG's header says. */
-export interface PngHeader {
+interface PngHeader {
   readonly width: number;
   readonly height: number;
   /** Bits per sample: 1, 2, 4, 8 or 16. */
@@ -54,7 +54,7 @@ function passesOf({ width, height, depth, samples, interlaced }: PngHeader): rea
 }
 
 /** Bytes of the image data, unpacked: each row with one byte for its filter. */
-export function rawLength(header: PngHeader): number {
+function rawLength(header: PngHeader): number {
   return passesOf(header).reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0);
 }
 
@@ -62,7 +62,7 @@ export function rawLength(header: PngHeader): number {
  * Undoes the rows' filters (section 9): samples as bytes [height, width, samples]. Of 16 bits Pillow keeps the high byte; but
  * grey, which it keeps in 16 bits until `convert("RGB")`, is cut off at 255.
  */
-export function unfilter(header: PngHeader, raw: Uint8Array, subject: string): Uint8Array {
+function unfilter(header: PngHeader, raw: Uint8Array, subject: string): Uint8Array {
   const { width, height, depth, samples, colourType } = header;
   const sampleAt = depth < 8 ? packed(depth) : depth === 8 ? byte : colourType === 0 ? clipped : high;
   const pixelBytes = Math.max(1, (samples * depth) / 8);
@@ -129,7 +129,7 @@ function paeth(a: number, b: number, c: number): number {
 }
 
 /** Samples as red, green and blue. */
-export function toRgb(
+function toRgb(
   { width, height, depth, colourType, samples }: PngHeader,
   values: Uint8Array,
   palette: Uint8Array | undefined,

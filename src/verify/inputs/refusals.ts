@@ -11,10 +11,10 @@ export interface Pixels {
 }
 
 /** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
-export const MAX_PIXELS = 40_000_000;
+const MAX_PIXELS = 40_000_000;
 
 /** The longest side of any camera's or panorama's picture; resizing goes over all rows at the network's width. */
-export const MAX_SIDE = 32_767;
+const MAX_SIDE = 32_767;
 
 /**
  * Called with the size that a file declares, before anything of that size is allocated.

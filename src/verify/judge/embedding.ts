@@ -13,7 +13,7 @@ import { rerun } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
 /** A layer of the run that also gave the inner values, and the reference's. */
-export interface LayerValues {
+interface LayerValues {
   readonly name: string;
   readonly expected: RealTensor;
   readonly actual: RealTensor;

@@ -59,7 +59,7 @@ const SHARED_BYTES = 24 * 2 ** 20;
 const MODULE: string = "./thread.js";
 
 /** How many threads a verification is spread over if nobody says: 1 where it is small. */
-export async function defaultJobs({ graph, images }: Verification): Promise<number> {
+async function defaultJobs({ graph, images }: Verification): Promise<number> {
   return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MOST_JOBS, await processors());
 }
 

@@ -12,7 +12,7 @@ import { isDType } from "../../core/tensor-cast.js";
  */
 
 /** Before 7, binary operators broadcast by attributes. */
-export const OPSETS: readonly [first: number, last: number] = [7, 26];
+const OPSETS: readonly [first: number, last: number] = [7, 26];
 
 type Check = (attribute: OnnxAttribute) => boolean;
 

@@ -33,7 +33,7 @@ export interface RankingSide {
 }
 
 /** How distances of matches and of other images lie apart. */
-export interface Spread {
+interface Spread {
   /** Distances between a query and images of its identity under other cameras. */
   readonly same: Histogram;
   /** Distances between a query and images of other identities. */

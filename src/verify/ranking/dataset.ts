@@ -14,7 +14,7 @@ import type { RankingLabels } from "./compare.js";
  * | `folders` | pictures in one folder per identity | the folder; each picture is a query among all others |
  * | `flat` | pictures in one folder | none: only the order of neighbours can be compared |
  */
-export type Layout = "market1501" | "msmt17" | "cuhk03" | "csv" | "folders" | "flat";
+type Layout = "market1501" | "msmt17" | "cuhk03" | "csv" | "folders" | "flat";
 
 /** A picture of a data set. */
 export interface Picture {

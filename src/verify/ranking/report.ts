@@ -29,7 +29,7 @@ export interface RankedSide extends RankingSide {
 }
 
 /** What candidates are compared with. */
-export interface RankedReference extends RankedSide {
+interface RankedReference extends RankedSide {
   /** Of a checkpoint: what the verification of the ONNX file that it is run as showed. */
   readonly proof?: Proof;
 }

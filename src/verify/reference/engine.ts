@@ -25,7 +25,7 @@ export const TILE_COLUMNS = 4;
  * One strip of a matrix product: row r of column p is `bias[r] + Σₖ rows[k][r] · columns[k][p]`, added from k = 0 up.
  * Both factors are packed in the order in which they are read.
  */
-export interface StripProduct {
+interface StripProduct {
   /** Where the left factor starts: [depth][STRIP_ROWS]. */
   readonly rows: number;
   /** Where the right factor starts: [tiles][depth][TILE_COLUMNS]. */
@@ -43,7 +43,7 @@ export interface StripProduct {
 }
 
 /** A 3×3 correlation of stride 1 with one kernel over one plane, which brings its own border of padding. */
-export interface Correlation3x3 {
+interface Correlation3x3 {
   /** Where the padded plane starts. */
   readonly input: number;
   /** Elements from one row of the input to the next; the output has the same number of rows, less two. */

@@ -47,7 +47,7 @@ export interface ConversionOptions {
 }
 
 /** As in CI: the product of the lists, without what `exclude` matches, with what `include` adds. */
-export interface MatrixSpec {
+interface MatrixSpec {
   readonly models?: readonly string[];
   readonly candidates?: readonly string[];
   readonly backends?: readonly string[];

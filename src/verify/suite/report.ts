@@ -23,7 +23,7 @@ export interface SuiteReport {
 }
 
 /** A fault of one of the entries. */
-export interface SuiteFault extends Fault {
+interface SuiteFault extends Fault {
   /** The entry's id. */
   readonly entry: string;
 }
@@ -62,7 +62,7 @@ export interface SuiteEntry {
 export type EntryStatus = "pass" | "fail" | "error";
 
 /** What differs between two runs of the same entry. */
-export interface EntryRun {
+interface EntryRun {
   /** Whether the report was taken from a cache, since nothing that it depends on had changed. */
   readonly cached: boolean;
   /** Wall-clock time of this run, to the millisecond: next to nothing where `cached`. */

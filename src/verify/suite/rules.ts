@@ -12,7 +12,7 @@ import type {
 } from "./file.js";
 
 /** What a value must be, in words, and whether it is. */
-export interface Rule {
+interface Rule {
   readonly expected: string;
   readonly holds: (value: unknown) => boolean;
 }
@@ -20,7 +20,7 @@ export interface Rule {
 /** A rule for each key. */
 type Rules<K extends string> = Readonly<Record<K, Rule>>;
 
-export const TEXT: Rule = { expected: "a text", holds: (value) => typeof value === "string" && value !== "" };
+const TEXT: Rule = { expected: "a text", holds: (value) => typeof value === "string" && value !== "" };
 const FLAG: Rule = { expected: "true or false", holds: (value) => typeof value === "boolean" };
 const SIZE: Rule = {
   expected: "HEIGHTxWIDTH such as 256x128",
@@ -46,7 +46,7 @@ const oneOf = (...words: readonly string[]): Rule => ({
   holds: (value) => words.includes(value as string),
 });
 
-export const ENTRY: Rules<keyof EntryOptions> = {
+const ENTRY: Rules<keyof EntryOptions> = {
   tolerance: {
     expected: "auto or a number between 0 and 1",
     holds: (value) => value === "auto" || (typeof value === "number" && value > 0 && value < 1),
@@ -56,16 +56,16 @@ export const ENTRY: Rules<keyof EntryOptions> = {
   size: SIZE,
 };
 
-export const MODEL: Rules<keyof ModelSpec> = {
+const MODEL: Rules<keyof ModelSpec> = {
   checkpoint: TEXT,
   key: TEXT,
   arch: TEXT,
   seed: whole(0, 4_294_967_295),
 };
 
-export const PATTERN: Rules<keyof EntryPattern> = { model: TEXT, candidate: TEXT, backend: TEXT };
+const PATTERN: Rules<keyof EntryPattern> = { model: TEXT, candidate: TEXT, backend: TEXT };
 
-export const CONVERSION: Rules<keyof ConversionOptions> = {
+const CONVERSION: Rules<keyof ConversionOptions> = {
   opset: whole(11, 26),
   fold: FLAG,
   fuse: FLAG,
@@ -75,7 +75,7 @@ export const CONVERSION: Rules<keyof ConversionOptions> = {
   batch: whole(1, 1024),
 };
 
-export const CANDIDATE: Rules<Exclude<keyof CandidateSpec, "options">> = {
+const CANDIDATE: Rules<Exclude<keyof CandidateSpec, "options">> = {
   ...ENTRY,
   file: TEXT,
   convert: oneOf("onnx", "tfjs-graph", "tfjs-layers"),
@@ -83,7 +83,7 @@ export const CANDIDATE: Rules<Exclude<keyof CandidateSpec, "options">> = {
   models: TEXTS,
 };
 
-export const MATRIX: Rules<"models" | "candidates" | "backends"> = {
+const MATRIX: Rules<"models" | "candidates" | "backends"> = {
   models: TEXTS,
   candidates: TEXTS,
   backends: BACKENDS,

@@ -3,7 +3,7 @@ import type { RealTensor } from "../../core/tensor.js";
 import type { Vacuity } from "../report.js";
 
 /** Something that the images leave untested. */
-export type Untested = Vacuity["untested"][number];
+type Untested = Vacuity["untested"][number];
 
 /**
  * One question to the images, such as whether a ReLU ever clips. It looks at the outputs of its layers as they pass and
@@ -26,7 +26,7 @@ export interface Resolution {
 }
 
 /** The largest magnitude, or 0. */
-export function largest(values: ArrayLike<number>): number {
+function largest(values: ArrayLike<number>): number {
   let result = 0;
   for (let index = 0; index < values.length; index++)
     result = Math.max(result, Math.abs(values[index] as number));

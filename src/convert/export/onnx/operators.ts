@@ -44,7 +44,7 @@ const LAYER_NORMALIZATION_OPSET = 17;
  * (x − mean) / √(mean((x − mean)²) + ε) · weight + bias. That is float32 in a float16 network too, as runtimes compute the
  * operator: 1e-5 is no normal float16.
  */
-export function lowerLayerNorm(op: Op<"layerNorm">, { name, inputs, opset, dtype }: OnnxSite): OnnxFragment {
+function lowerLayerNorm(op: Op<"layerNorm">, { name, inputs, opset, dtype }: OnnxSite): OnnxFragment {
   if (opset >= LAYER_NORMALIZATION_OPSET)
     return {
       nodes: [onnxNode(name, "LayerNormalization", inputs, { axis: int(1), epsilon: float(op.epsilon) })],

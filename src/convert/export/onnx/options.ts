@@ -41,7 +41,7 @@ export const OPSET_RANGE: readonly [oldest: number, newest: number] = [
  *
  * @throws InputError (`argument`) if the operator set is outside `OPSET_RANGE`.
  */
-export function irVersionFor(opset: number): number {
+function irVersionFor(opset: number): number {
   const irVersion = IR_VERSIONS.get(opset);
   if (irVersion === undefined)
     throw new InputError({

@@ -36,7 +36,7 @@ export interface KerasCall {
 }
 
 /** The value of a layer in a layers model, as `LAYER#CALL`. */
-export function tapName(name: string): string {
+function tapName(name: string): string {
   const { layer, call } = kerasCall(name);
   return `${layer}#${call}`;
 }

@@ -18,7 +18,7 @@ import { decodeTensor, encodeTensor } from "./tensors.js";
 /** AttributeProto: a name, a type code and the one field that the type selects. */
 
 /** How graphs inside attributes (`If`, `Loop`) are converted: the codec of whole graphs, passed in by it. */
-export interface GraphCodec {
+interface GraphCodec {
   readonly encode: (graph: OnnxGraph) => IGraphProto;
   readonly decode: (proto: IGraphProto, file: OnnxSource) => OnnxGraph;
 }
@@ -71,7 +71,7 @@ const TYPE_BY_CODE: ReadonlyMap<number, OnnxAttributeType> = new Map(
 );
 
 /** An attribute as an AttributeProto. */
-export function encodeAttribute(name: string, attribute: OnnxAttribute, graphs: GraphCodec): IAttributeProto {
+function encodeAttribute(name: string, attribute: OnnxAttribute, graphs: GraphCodec): IAttributeProto {
   // One lookup over a union of attributes: the table's type pairs each type with its own codec.
   const codec = CODECS[attribute.type] as AttributeCodec<OnnxAttributeType>;
   return { name, type: codec.code, ...codec.encode(attribute.value, graphs) };
@@ -83,7 +83,7 @@ export function encodeAttribute(name: string, attribute: OnnxAttribute, graphs: 
  * @throws InputError (`unsupported`) if it is of a type that no operator of an OSNet has: sparse tensors, types, lists
  * of tensors or graphs, or a reference from inside a function.
  */
-export function decodeAttribute(proto: IAttributeProto, graphs: GraphCodec, file: OnnxSource): OnnxAttribute {
+function decodeAttribute(proto: IAttributeProto, graphs: GraphCodec, file: OnnxSource): OnnxAttribute {
   const type = TYPE_BY_CODE.get(proto.type ?? 0);
   if (!type)
     throw refusal(

@@ -5,13 +5,13 @@
  */
 
 /** Wire types of the protobuf encoding. */
-export const VARINT = 0;
-export const FIXED64 = 1;
+const VARINT = 0;
+const FIXED64 = 1;
 export const DELIMITED = 2;
-export const FIXED32 = 5;
+const FIXED32 = 5;
 
 /** How many bytes of the file a packed number takes (0: a varint), and how many of memory. */
-export interface Packed {
+interface Packed {
   readonly size: 0 | 4 | 8;
   readonly memory: number;
 }

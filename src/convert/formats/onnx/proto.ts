@@ -10,12 +10,12 @@ export type Int64 = number | { readonly low: number; readonly high: number };
 /** A field of a message; one that the file does not have may be null. */
 type Maybe<T> = T | null;
 
-export interface IStringStringEntryProto {
+interface IStringStringEntryProto {
   key?: Maybe<string>;
   value?: Maybe<string>;
 }
 
-export interface IOperatorSetIdProto {
+interface IOperatorSetIdProto {
   domain?: Maybe<string>;
   version?: Maybe<Int64>;
 }
@@ -36,12 +36,12 @@ export interface ITensorProto {
   uint64Data?: Maybe<Int64[]>;
 }
 
-export interface IDimension {
+interface IDimension {
   dimValue?: Maybe<Int64>;
   dimParam?: Maybe<string>;
 }
 
-export interface ITypeProto {
+interface ITypeProto {
   tensorType?: Maybe<{
     elemType?: Maybe<number>;
     shape?: Maybe<{ dim?: Maybe<IDimension[]> }>;

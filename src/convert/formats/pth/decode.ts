@@ -34,7 +34,7 @@ export interface DecodePthOptions {
 }
 
 /** The container a checkpoint came in; `pickle` is a bare one, with numpy arrays. */
-export type Container = Unpickled["container"];
+type Container = Unpickled["container"];
 
 /** The weights in a checkpoint, and how they lay in it. */
 export interface DecodedCheckpoint {

@@ -49,7 +49,7 @@ const PROTOCOL = 2;
  * `OrderedDict` of path to `_rebuild_tensor_v2(storage, 0, shape, stride, False, OrderedDict())`, where the storage is
  * a persistent id `("storage", class, key, "cpu", elements)`; storages are numbered in the dict's order.
  */
-export function pickleStateDict(stateDict: StateDict): Uint8Array {
+function pickleStateDict(stateDict: StateDict): Uint8Array {
   const pickle = new Pickle();
   pickle.op("proto").byte(PROTOCOL);
   pickle.emptyOrderedDict().op("mark");

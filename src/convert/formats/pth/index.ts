@@ -1,2 +1,2 @@
-export { type Container, type DecodedCheckpoint, type DecodePthOptions, decodePth } from "./decode.js";
+export { type DecodedCheckpoint, type DecodePthOptions, decodePth } from "./decode.js";
 export { encodePth } from "./encode.js";

@@ -26,7 +26,7 @@ import { isTensor } from "./tensor-ref.js";
  */
 
 /** A place in the file that may hold the weights. */
-export interface Candidate {
+interface Candidate {
   /** Keys from the top of the file, joined by dots; empty for the top itself. */
   readonly path: string;
   readonly holder: PickleDict | InertObject;
@@ -38,7 +38,7 @@ export interface Candidate {
 const MAX_PATH = 1024;
 
 /** Every dict with names for tensors and every module below `root`, nearest to it first. */
-export function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
+function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
   const candidates: Candidate[] = [];
   const allowance = createModuleAllowance();
   const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
@@ -65,7 +65,7 @@ export function findCandidates(root: PickleValue, rootPath: string): readonly Ca
 }
 
 /** The candidate that a value itself is, if it is one. */
-export function candidateAt(
+function candidateAt(
   path: string,
   value: PickleValue,
   allowance: ModuleAllowance = createModuleAllowance(),
@@ -76,7 +76,7 @@ export function candidateAt(
 }
 
 /** The named tensors of a candidate, still only described, and the names of its entries that are none. */
-export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
+function candidateEntries({ holder }: Pick<Candidate, "holder">): {
   readonly tensors: ReadonlyMap<string, PickleValue>;
   readonly others: readonly string[];
 } {
@@ -92,7 +92,7 @@ export function candidateEntries({ holder }: Pick<Candidate, "holder">): {
 }
 
 /** The values a value holds, by name; list items by index. */
-export function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
+function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
   if (isDict(value)) return dictChildren(value);
   if (Array.isArray(value)) return listChildren(value);
   if (!isObject(value) || isModule(value)) return [];
@@ -110,7 +110,7 @@ function mayHoldTensors(value: PickleValue): boolean {
   return isDict(value) ? value.size > 0 : isObject(value) && !isTensor(value);
 }
 
-export function joinPath(path: string, name: string): string {
+function joinPath(path: string, name: string): string {
   return path === "" ? name : `${path}.${name}`;
 }
 

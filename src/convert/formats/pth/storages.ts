@@ -13,7 +13,7 @@ export interface Unpickled {
 }
 
 /** Some elements of a storage, under a key of their own. */
-export interface StorageView {
+interface StorageView {
   readonly key: string;
   readonly offset: number;
   readonly length: number;

@@ -36,12 +36,12 @@ const MAX_RANK = 16;
 const MAX_SIZE = 2 ** 48;
 
 /** Whether a value is a list of sizes or strides. */
-export function isSizes(value: PickleValue | undefined): value is number[] {
+function isSizes(value: PickleValue | undefined): value is number[] {
   return Array.isArray(value) && value.length <= MAX_RANK && value.every(isSize);
 }
 
 /** Whether a value can be a size, a stride or an offset. */
-export function isSize(value: PickleValue | undefined): value is number {
+function isSize(value: PickleValue | undefined): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < MAX_SIZE;
 }
 
@@ -93,7 +93,7 @@ export function storageElement(name: string): ElementType | undefined {
 }
 
 /** The dtype that `torch.float32` and the like name; undefined for those the project has no tensors of. */
-export function torchDType(path: string): DType | undefined {
+function torchDType(path: string): DType | undefined {
   const name = path.replace(/^torch\./, "");
   return isDType(name) ? name : undefined;
 }
@@ -115,7 +115,7 @@ const NUMPY_DTYPES: ReadonlyMap<string, DType> = new Map([
 ]);
 
 /** The dtype of a numpy type code such as `f4`. */
-export function numpyDType(code: string): DType | undefined {
+function numpyDType(code: string): DType | undefined {
   return NUMPY_DTYPES.get(code);
 }
 
@@ -148,12 +148,12 @@ const ARRAYS: ReadonlyMap<string, (array: InertObject) => ArrayParts | undefined
 ]);
 
 /** Whether an object is a numpy array or scalar. */
-export function isArray({ path }: InertObject): boolean {
+function isArray({ path }: InertObject): boolean {
   return ARRAYS.has(path);
 }
 
 /** Describes the array that an object for which `isArray` holds stands for, or says why that cannot be used. */
-export function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem {
+function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem {
   if (array.items !== null || array.entries !== null)
     return malformed("a numpy array with items set afterwards");
   const parts = ARRAYS.get(array.path)?.(array);

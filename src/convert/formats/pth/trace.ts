@@ -19,7 +19,7 @@ export type TracedValue =
   | { readonly kind: "list"; readonly items: readonly TracedValue[] };
 
 /** A call of one of torch's functions, such as `torch.batch_norm`; what was called with the same before is the same call. */
-export interface TracedCall {
+interface TracedCall {
   /** The function as the code names it. */
   readonly name: string;
   /** Positional arguments, in their order. */

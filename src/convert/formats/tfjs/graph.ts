@@ -46,13 +46,13 @@ const CODERS: Coders = {
   other: { encode: (value) => value, decode: ({ value }) => value as JsonObject },
 };
 
-export function encodeAttribute({ type, value }: TfjsAttribute): JsonObject {
+function encodeAttribute({ type, value }: TfjsAttribute): JsonObject {
   // One lookup over a union of attributes: the table's type pairs each type with its own value.
   return (CODERS[type].encode as (value: unknown) => JsonObject)(value);
 }
 
 /** @throws InputError (`format`) if a value is not of the type that its key says */
-export function decodeAttribute(located: Located): TfjsAttribute {
+function decodeAttribute(located: Located): TfjsAttribute {
   for (const [type, { decode }] of Object.entries(CODERS)) {
     const value = decode(located);
     if (value !== undefined) return { type, value } as TfjsAttribute;
@@ -81,11 +81,11 @@ function list<T>(key: string, read: (located: Located) => T): (located: Located)
 }
 
 /** A shape as JSON: `{ "dim": [{ "size": "-1" }] }`. */
-export function encodeShape(shape: TfjsShape): JsonObject {
+function encodeShape(shape: TfjsShape): JsonObject {
   return shape === null ? { unknownRank: true } : { dim: shape.map((size) => ({ size: String(size) })) };
 }
 
-export function decodeShape(located: Located): TfjsShape {
+function decodeShape(located: Located): TfjsShape {
   if (member(located, "unknownRank").value === true) return null;
   return elements(member(located, "dim")).map((dimension) => {
     const size = member(dimension, "size");

@@ -1,7 +1,7 @@
-export { type DecodeTfjsOptions, decodeTfjs, encodeTfjs, tfjsShardPaths } from "./codec.js";
+export { decodeTfjs, encodeTfjs, tfjsShardPaths } from "./codec.js";
 export { nodeOf } from "./graph.js";
 export { arrayOf, type Json, type JsonObject, objectOf } from "./json.js";
-export { chooseQuantization, isQuantizable, roundToStored } from "./manifest.js";
+export { chooseQuantization, roundToStored } from "./manifest.js";
 export type {
   QuantizedDType,
   StoredTensor,
@@ -16,7 +16,6 @@ export type {
   TfjsNode,
   TfjsQuantization,
   TfjsShape,
-  TfjsSignature,
   TfjsTensorInfo,
   TfjsWeight,
 } from "./model.js";

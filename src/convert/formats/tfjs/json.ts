@@ -163,7 +163,7 @@ export function asInteger({ value, at }: Located): number {
 }
 
 /** What is there instead, in as much detail as fits a sentence. */
-export function unexpected({ value, at }: Located, expected: string): Error {
+function unexpected({ value, at }: Located, expected: string): Error {
   const found =
     value === undefined
       ? "nothing"

@@ -19,7 +19,7 @@ import { expectSafePath, joinShards, SHARD_BYTES, splitShards } from "./shards.j
  * tensor `value = stored · scale + min` in 8 or 16 bits. Zero is stored exactly where the range contains it.
  */
 
-export const QUANTIZED_BYTES: Readonly<Record<QuantizedDType, number>> = { float16: 2, uint16: 2, uint8: 1 };
+const QUANTIZED_BYTES: Readonly<Record<QuantizedDType, number>> = { float16: 2, uint16: 2, uint8: 1 };
 
 /** The affine map that takes a tensor's range to all stored values of a type. */
 export function chooseQuantization(tensor: Tensor<"float32">, dtype: QuantizedDType): TfjsQuantization {
@@ -76,12 +76,12 @@ export function roundToStored(tensor: Tensor<"float32">, stored: TfjsQuantizatio
 }
 
 /** Whether a tensor can be stored in fewer bits: tfjs quantises float32 only, and so do we. */
-export function isQuantizable(tensor: Tensor): tensor is Tensor<"float32"> {
+function isQuantizable(tensor: Tensor): tensor is Tensor<"float32"> {
   return isDType(tensor, "float32");
 }
 
 /** The bytes of a typed array, little-endian as every machine that runs JavaScript is. */
-export function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
   return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 }
 

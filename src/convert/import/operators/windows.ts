@@ -25,15 +25,15 @@ import {
 
 /** How far a window slides, and over what: strides, dilations and paddings. */
 
-export const NO_PADDING: Padding = [0, 0, 0, 0];
+const NO_PADDING: Padding = [0, 0, 0, 0];
 
-export function pair(values: readonly number[] | undefined, fallback: Size2d): Size2d | undefined {
+function pair(values: readonly number[] | undefined, fallback: Size2d): Size2d | undefined {
   if (!values) return fallback;
   const [height, width, ...rest] = values;
   return height !== undefined && width !== undefined && rest.length === 0 ? [height, width] : undefined;
 }
 
-export function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Window | undefined {
+function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Window | undefined {
   const stride = pair(ints(node, "strides"), [1, 1]);
   const dilation = pair(ints(node, "dilations"), [1, 1]);
   if (!stride || !dilation) return undefined;
@@ -70,7 +70,7 @@ function samePadding(
   return rows && columns && [rows[0], columns[0], rows[1], columns[1]];
 }
 
-export function slide(
+function slide(
   { kernel, stride, padding, dilation, autoPad }: Window,
   size: Size2d | undefined,
 ): Size2d | undefined {
@@ -86,7 +86,7 @@ export function slide(
  * What a window really reads: a `Pad` before it becomes its own padding where that is exact. A convolution pads with
  * zeros; a maximum may be padded with zeros if nothing in the map is negative, or with −∞.
  */
-export function throughPad(
+function throughPad(
   input: ForeignNode,
   accepts: (value: number, source: ForeignNode) => boolean,
 ): {
@@ -99,7 +99,7 @@ export function throughPad(
   return { source, more: input.op.padding };
 }
 
-export function padded(window: Window, [top, left, bottom, right]: Padding): Window {
+function padded(window: Window, [top, left, bottom, right]: Padding): Window {
   const { padding: own } = window;
   return { ...window, padding: [own[0] + top, own[1] + left, own[2] + bottom, own[3] + right] };
 }

@@ -15,20 +15,20 @@ import { type Site, same, type Translation, translate } from "./translation.js";
 import { addBatchNorm } from "./weights.js";
 
 /** One call of a Keras layer, to be written into the draft without its activation. */
-export interface LayerSite extends Site {
+interface LayerSite extends Site {
   /** The layer's name: its weights are called `NAME/kernel`. */
   readonly layer: string;
   readonly config: JsonObject;
 }
 
-export type LayerTranslation = Translation<LayerSite>;
+type LayerTranslation = Translation<LayerSite>;
 
-export function isChannelsFirst({ data_format: format }: JsonObject): boolean {
+function isChannelsFirst({ data_format: format }: JsonObject): boolean {
   return format === "channels_first";
 }
 
 /** Where a convolution's or a pool's window goes; a pool's stride is its size where it says none. */
-export function windowOf(config: JsonObject, kernel?: Json): TfWindow {
+function windowOf(config: JsonObject, kernel?: Json): TfWindow {
   const channelsFirst = isChannelsFirst(config);
   // Keras's sizes, as TensorFlow has them per axis of the image.
   const perAxis = (value: Json | undefined): readonly number[] => {
@@ -45,19 +45,19 @@ export function windowOf(config: JsonObject, kernel?: Json): TfWindow {
 }
 
 /** One or two numbers, or none. */
-export function pair(value: Json | undefined): readonly number[] {
+function pair(value: Json | undefined): readonly number[] {
   const values = typeof value === "number" ? [value, value] : arrayOf(value);
   return values.map(Number);
 }
 
 /** A number or a list of them. */
-export function list(value: Json | undefined): readonly number[] {
+function list(value: Json | undefined): readonly number[] {
   return typeof value === "number" ? [value] : arrayOf(value).map(Number);
 }
 
 /** What moves elements about, and computes none. */
 
-export const zeroPadding: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+const zeroPadding: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const { padding } = config;
   const [rows = 0, columns = 0] = typeof padding === "number" ? [padding, padding] : arrayOf(padding);
   const [[top = 0, bottom = 0], [left = 0, right = 0]] = [pair(rows), pair(columns)];
@@ -73,7 +73,7 @@ export const zeroPadding: LayerTranslation = ({ draft, config, inputs: [x = ""],
   return add(draft, "Pad", [x], output, { pads: ints(...before, ...after) });
 };
 
-export const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const target = list(config.target_shape);
   if (!target.every(Number.isSafeInteger)) return undefined;
   return add(
@@ -84,24 +84,24 @@ export const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], out
   );
 };
 
-export const permute: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) =>
+const permute: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) =>
   add(draft, "Transpose", [x], output, { perm: ints(0, ...list(config.dims)) });
 
 /** Pools over the pixels of a map. */
 
-export function pool(opType: string): LayerTranslation {
+function pool(opType: string): LayerTranslation {
   return ({ draft, config, inputs: [x = ""], output }) =>
     addPool(draft, opType, x, output, windowOf(config, config.pool_size ?? 2));
 }
 
-export function globalPool(opType: string): LayerTranslation {
+function globalPool(opType: string): LayerTranslation {
   return ({ draft, config, inputs: [x = ""], output }) => {
     const axes = isChannelsFirst(config) ? ints(2, 3) : ints(1, 2);
     return add(draft, opType, [x], output, { axes, keepdims: int(config.keepdims === true ? 1 : 0) });
   };
 }
 
-export const batchNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
+const batchNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
   const [axis = -1] = list(config.axis);
   const mean = `${layer}/moving_mean`;
   if (!draft.constants.has(mean)) return undefined;
@@ -116,7 +116,7 @@ export const batchNorm: LayerTranslation = ({ draft, layer, config, inputs: [x =
 };
 
 /** Over an image's pixels without weights it is an instance norm; over its channels, a layer norm. */
-export const layerNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
+const layerNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
   const axes = list(config.axis).join();
   const epsilon = float(epsilonOf(config));
   const [gamma, beta] = [`${layer}/gamma`, `${layer}/beta`];
@@ -158,24 +158,18 @@ const ACTIVATIONS: Readonly<Record<string, string>> = {
 };
 
 /** An activation by Keras's name for it; one that is not known keeps that, in a domain of which no operator is known. */
-export function activate(
-  draft: Draft,
-  activation: string,
-  x: string,
-  output: string,
-  domain: string,
-): string {
+function activate(draft: Draft, activation: string, x: string, output: string, domain: string): string {
   const known = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : undefined;
   return add(draft, known ?? activation, [x], output, {}, known ? "" : domain);
 }
 
-export const relu: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+const relu: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const isPlain = [config.max_value, config.negative_slope, config.threshold].every((value) => !value);
   return isPlain ? add(draft, "Relu", [x], output) : undefined;
 };
 
 /** x · scale + offset, each a number or one per channel. */
-export const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
+const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const { scale = 1, offset = 0 } = config;
   const constant = (name: string, values: readonly number[]): string =>
     addConstant(draft, `${output}#${name}`, {
@@ -190,7 +184,7 @@ export const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], o
 
 /** Convolutions and matrix products, with their bias. */
 
-export function convolution(kind: "full" | "depthwise"): LayerTranslation {
+function convolution(kind: "full" | "depthwise"): LayerTranslation {
   return (site) => {
     const { draft, layer, config, inputs } = site;
     const [x = ""] = inputs;
@@ -204,7 +198,7 @@ export function convolution(kind: "full" | "depthwise"): LayerTranslation {
   };
 }
 
-export const dense: LayerTranslation = (site) => {
+const dense: LayerTranslation = (site) => {
   const { draft, layer, inputs } = site;
   const [x = ""] = inputs;
   const kernel = `${layer}/kernel`;

@@ -22,14 +22,14 @@ import { type Site, same, type Translation, translate } from "./translation.js";
 import { addBatchNorm, batchNormOf } from "./weights.js";
 
 /** One node of a TensorFlow graph, to be written into the draft. */
-export interface NodeSite extends Site {
+interface NodeSite extends Site {
   readonly node: TfjsNode;
 }
 
-export type NodeTranslation = Translation<NodeSite>;
+type NodeTranslation = Translation<NodeSite>;
 
 /** An attribute's value if it is there and of the type asked for. */
-export function attribute<T extends TfjsAttributeType>(
+function attribute<T extends TfjsAttributeType>(
   { attributes }: TfjsNode,
   name: string,
   type: T,
@@ -38,12 +38,12 @@ export function attribute<T extends TfjsAttributeType>(
   return found?.type === type ? (found.value as TfjsAttributeValues[T]) : undefined;
 }
 
-export function isChannelsFirst(node: TfjsNode): boolean {
+function isChannelsFirst(node: TfjsNode): boolean {
   return attribute(node, "data_format", "string") === "NCHW";
 }
 
 /** Where a convolution's or a pool's window goes. */
-export function windowOf(node: TfjsNode): TfWindow {
+function windowOf(node: TfjsNode): TfWindow {
   return {
     kernel: attribute(node, "ksize", "ints"),
     strides: attribute(node, "strides", "ints"),
@@ -56,24 +56,24 @@ export function windowOf(node: TfjsNode): TfWindow {
 
 /** What moves elements about, and computes none. */
 
-export const pad: NodeTranslation = ({ draft, inputs: [x = "", paddings, value], output }) => {
+const pad: NodeTranslation = ({ draft, inputs: [x = "", paddings, value], output }) => {
   const pads = padsOf(draft, paddings);
   return (
     pads && add(draft, "Pad", value === undefined ? [x] : [x, "", value], output, { pads: ints(...pads) })
   );
 };
 
-export const transpose: NodeTranslation = ({ draft, inputs: [x = "", perm], output }) => {
+const transpose: NodeTranslation = ({ draft, inputs: [x = "", perm], output }) => {
   const order = numbersOf(draft, perm);
   return order && add(draft, "Transpose", [x], output, { perm: ints(...order) });
 };
 
-export const squeeze: NodeTranslation = ({ draft, node, inputs, output }) => {
+const squeeze: NodeTranslation = ({ draft, node, inputs, output }) => {
   const axes = attribute(node, "squeeze_dims", "ints") ?? attribute(node, "axis", "ints") ?? [];
   return add(draft, "Squeeze", inputs, output, axes.length > 0 ? { axes: ints(...axes) } : {});
 };
 
-export const gather: NodeTranslation = ({ draft, inputs: [x = "", places = "", axis], output }) => {
+const gather: NodeTranslation = ({ draft, inputs: [x = "", places = "", axis], output }) => {
   const [along = 0] = numbersOf(draft, axis) ?? [];
   return add(draft, "Gather", [x, places], output, { axis: int(along) });
 };
@@ -90,14 +90,14 @@ interface Cut {
 const END = 2 ** 31;
 
 /** x[…, ::-1] along some axes. */
-export const reverse: NodeTranslation = ({ draft, inputs: [x = "", axes], output }) => {
+const reverse: NodeTranslation = ({ draft, inputs: [x = "", axes], output }) => {
   const along = numbersOf(draft, axes);
   const cuts = along?.map((axis) => ({ axis, start: -1, end: -END, step: -1 }));
   return cuts && slice(draft, x, output, cuts);
 };
 
 /** x[a:b:c, …] with masks of bits: an end that is left out, an ellipsis at the front; anything else is not read. */
-export const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists], output }) => {
+const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists], output }) => {
   const [begin, end, strides] = lists.map((name) => numbersOf(draft, name));
   const bits = (name: string): number => attribute(node, name, "int") ?? 0;
   const [ellipsis, others] = [bits("ellipsis_mask"), bits("new_axis_mask") | bits("shrink_axis_mask")];
@@ -128,19 +128,19 @@ function slice(draft: Draft, x: string, output: string, cuts: readonly Cut[]): s
 
 /** Pools, means and norms over the pixels of a map. */
 
-export function pool(opType: string): NodeTranslation {
+function pool(opType: string): NodeTranslation {
   return ({ draft, node, inputs: [x = ""], output }) => {
     const window = windowOf(node);
     return addPool(draft, opType, x, output, { ...window, kernel: window.kernel ?? [] });
   };
 }
 
-export function reduction(opType: string): NodeTranslation {
+function reduction(opType: string): NodeTranslation {
   return ({ draft, node, inputs, output }) =>
     add(draft, opType, inputs, output, { keepdims: int(attribute(node, "keep_dims", "bool") ? 1 : 0) });
 }
 
-export const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
+const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
   const epsilon = attribute(node, "epsilon", "float") ?? DEFAULT_EPSILON;
   const isTraining = attribute(node, "is_training", "bool") !== false;
   const mode = { training_mode: int(isTraining ? 1 : 0) };
@@ -153,29 +153,28 @@ const DEFAULT_EPSILON = 1e-4;
 /** What takes each element by itself. */
 
 /** A sum; or a batch norm written in parts, whose parameters are still there. */
-export const sum: NodeTranslation = ({ draft, inputs, output }) => {
+const sum: NodeTranslation = ({ draft, inputs, output }) => {
   const [a = "", b = ""] = inputs;
   const norm = batchNormOf(draft, a, b);
   return norm ? addBatchNorm(draft, norm, output, false) : add(draft, "Add", inputs, output);
 };
 
 /** x·x. */
-export const square: NodeTranslation = ({ draft, inputs: [x = ""], output }) =>
-  add(draft, "Mul", [x, x], output);
+const square: NodeTranslation = ({ draft, inputs: [x = ""], output }) => add(draft, "Mul", [x, x], output);
 
 /** (x − y)². */
-export const squaredDifference: NodeTranslation = ({ draft, inputs, output }) => {
+const squaredDifference: NodeTranslation = ({ draft, inputs, output }) => {
   const difference = add(draft, "Sub", inputs, `${output}#difference`);
   return add(draft, "Mul", [difference, difference], output);
 };
 
 /** 1 / √x. */
-export const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
+const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
   add(draft, "Reciprocal", [add(draft, "Sqrt", inputs, `${output}#root`)], output);
 
 /** Convolutions and matrix products, with what is fused into them. */
 
-export function convolution(kind: "full" | "depthwise"): NodeTranslation {
+function convolution(kind: "full" | "depthwise"): NodeTranslation {
   return (site) => {
     const { draft, node, inputs } = site;
     const [x = "", weight = ""] = inputs;
@@ -186,7 +185,7 @@ export function convolution(kind: "full" | "depthwise"): NodeTranslation {
 }
 
 /** x·W. */
-export const matrixProduct: NodeTranslation = (site) => {
+const matrixProduct: NodeTranslation = (site) => {
   const { draft, node, inputs } = site;
   const transposed = (name: string): number => (attribute(node, name, "bool") ? 1 : 0);
   add(draft, "Gemm", inputs.slice(0, 2), productName(site), {
@@ -196,7 +195,7 @@ export const matrixProduct: NodeTranslation = (site) => {
   return addSteps(site, false);
 };
 
-export const biasAdd: NodeTranslation = ({ draft, node, inputs: [x = "", b = ""], output }) =>
+const biasAdd: NodeTranslation = ({ draft, node, inputs: [x = "", b = ""], output }) =>
   addBias(draft, x, b, output, isChannelsFirst(node));
 
 /** What is fused: a bias, a batch norm, an activation, in this order. */

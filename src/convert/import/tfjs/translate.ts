@@ -19,7 +19,7 @@ import { translateNode, valueName } from "./operators.js";
 import { layerWeights } from "./weights.js";
 
 /** What a file says of itself, as far as matching and notes have use for it. */
-export function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
+function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
   const texts = Object.entries(metadata ?? {}).filter(
     (entry): entry is [string, string] => typeof entry[1] === "string",
   );

@@ -4,7 +4,7 @@ import { STRIP_ROWS, TILE_COLUMNS } from "../engine.js";
 import { borderedPlanes, borderedSize, type Call, dimensions, fillPlanes, type Planes } from "./kernel.js";
 
 /** Output pixels, counted row by row over the output plane. */
-export interface PixelRange {
+interface PixelRange {
   readonly start: number;
   /** A whole number of tiles. */
   readonly columns: number;
@@ -18,7 +18,7 @@ export interface PixelRange {
  *
  * @param planes A group's input planes, with their border.
  */
-export function packPatches(
+function packPatches(
   op: Op<"conv">,
   planes: Planes,
   pixels: PixelRange,

@@ -8,12 +8,12 @@ import { borderedPlanes, borderedSize, type Call, dimensions, fillPlanes } from 
 const TAPS = 10;
 
 /** Elements of scratch memory: the taps, then one input plane with its border. */
-export function depthwiseScratch(op: Op<"conv">, input: Shape): number {
+function depthwiseScratch(op: Op<"conv">, input: Shape): number {
   return TAPS + borderedSize(op, input);
 }
 
 /** A 3×3 depthwise convolution of stride 1: each plane is copied into its border and correlated with its own kernel. */
-export function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<"conv">): void {
+function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<"conv">): void {
   const { memory } = engine;
   const { images, channels, height, width, plane } = dimensions(output);
   const bordered = borderedPlanes(op, inputs[0], 1, memory, scratch + TAPS);

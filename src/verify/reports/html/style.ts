@@ -1,5 +1,5 @@
 /** Style of what sections hold: faults, tables, drawings. */
-export const SECTION_STYLE = `
+const SECTION_STYLE = `
 .faults{list-style:none;margin:12px 0 0;padding:0;display:grid;gap:10px}
 .faults li{border-left:4px solid var(--mf);background:var(--paper);border-radius:0 8px 8px 0;padding:10px 14px;min-width:0}
 .faults li.warn{border-color:var(--warn)}

@@ -6,7 +6,7 @@ import { plural } from "../facts.js";
 /** What the ranking reports say in the same words. */
 
 /** The ranks of a CMC curve that tables show. */
-export const RANKS = [1, 5, 10, 20] as const;
+const RANKS = [1, 5, 10, 20] as const;
 
 export const FIGURE_NAMES: readonly string[] = ["mAP", ...RANKS.map((rank) => `rank-${rank}`), "mINP"];
 
@@ -21,7 +21,7 @@ export function sidesOf({ reference, candidates }: RankingReport): readonly Rank
 }
 
 /** A share as percentage points, such as `0.12 points`. */
-export function points(share: number): string {
+function points(share: number): string {
   return `${(100 * share).toFixed(2)} points`;
 }
 

@@ -29,7 +29,7 @@ export interface KerasSite {
   readonly fromRelu: boolean;
 }
 
-export const CHANNELS_LAST = { data_format: "channels_last" } as const;
+const CHANNELS_LAST = { data_format: "channels_last" } as const;
 
 /** How a convolution moves over the map. */
 interface KerasWindow {
@@ -38,7 +38,7 @@ interface KerasWindow {
   readonly padding: "same" | "valid";
 }
 
-export function convolution(filters: number, window: KerasWindow, bias: boolean): KerasStep {
+function convolution(filters: number, window: KerasWindow, bias: boolean): KerasStep {
   return {
     className: "Conv2D",
     config: { ...windowConfig(window, bias), filters },
@@ -47,7 +47,7 @@ export function convolution(filters: number, window: KerasWindow, bias: boolean)
 }
 
 /** A convolution of each channel by itself. */
-export function depthwiseConvolution(window: KerasWindow, bias: boolean): KerasStep {
+function depthwiseConvolution(window: KerasWindow, bias: boolean): KerasStep {
   return {
     className: "DepthwiseConv2D",
     config: { ...windowConfig(window, bias), depth_multiplier: 1 },
@@ -67,12 +67,12 @@ function windowConfig({ kernel, stride, padding }: KerasWindow, bias: boolean): 
   };
 }
 
-export function pooling(className: string, kernel: Size2d, stride: Size2d): KerasStep {
+function pooling(className: string, kernel: Size2d, stride: Size2d): KerasStep {
   return { className, config: { ...CHANNELS_LAST, pool_size: kernel, strides: stride, padding: "valid" } };
 }
 
 /** A whole map to one pixel: its columns first, so that fewer numbers are added up one after the other. */
-export function wholeMap(
+function wholeMap(
   className: string,
   [, , height = 1, width = 1]: Shape,
   suffix?: string,
@@ -86,7 +86,7 @@ export function wholeMap(
   return width === 1 ? [columns] : [{ ...columns, suffix: `${suffix ?? ""}-columns` }, row];
 }
 
-export function zeroPadding([height, width]: Size2d): KerasStep {
+function zeroPadding([height, width]: Size2d): KerasStep {
   return {
     className: "ZeroPadding2D",
     config: {
@@ -110,10 +110,7 @@ export function zeroPadding([height, width]: Size2d): KerasStep {
  * of centred values c with variance v and normalised ones y = c·s, s² ≈ 1 / (v + ε), mean(y²) should be v / (v + ε), which is
  * softsign(v / ε). It is off by a millionth, and y + y · (v / (v + ε) − mean(y²)) / 2 by the square of that.
  */
-export function lowerInstanceNorm(
-  { epsilon }: Op<"instanceNorm">,
-  { input }: KerasSite,
-): readonly KerasStep[] {
+function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">, { input }: KerasSite): readonly KerasStep[] {
   const mean = (suffix: string): readonly KerasStep[] => wholeMap("AveragePooling2D", input, suffix);
   return [
     ...mean("-mean"),

@@ -75,7 +75,7 @@ const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
 ]);
 
 /** Whether a call of this function, outside the table of values it computes, is recorded rather than refused. */
-export function isRecordedFunction(path: string): boolean {
+function isRecordedFunction(path: string): boolean {
   return RECORDED_FUNCTIONS.has(path) || isClassLike(path);
 }
 
@@ -83,7 +83,7 @@ export function isRecordedFunction(path: string): boolean {
  * Whether a name is a class by Python's convention (CapWords, perhaps after underscores). Constructing a class means
  * an object of that class; calling any other function means running it, and only its code knows what comes out.
  */
-export function isClassLike(path: string): boolean {
+function isClassLike(path: string): boolean {
   return /^_*[A-Z]/.test(path.slice(path.lastIndexOf(".") + 1));
 }
 
@@ -160,7 +160,7 @@ const ATTACK_CLASSES: ReadonlySet<string> = new Set([
 ]);
 
 /** Whether a class or function is one that a checkpoint has no business with. */
-export function isAttackName(path: string): boolean {
+function isAttackName(path: string): boolean {
   return ATTACK_MODULES.has(path.slice(0, path.indexOf("."))) || ATTACK_CLASSES.has(path);
 }
 

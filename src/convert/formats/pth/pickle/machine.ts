@@ -33,7 +33,7 @@ import { dictKey, isObject, isTuple, type PickleValue, tuple, typeName } from ".
  */
 const MAX_INTEGER_BYTES = 256;
 
-export const SCALAR_OPCODES: OpcodeTable = {
+const SCALAR_OPCODES: OpcodeTable = {
   N: pushing(() => null), // NONE
   "\x88": pushing(() => true), // NEWTRUE
   "\x89": pushing(() => false), // NEWFALSE
@@ -100,7 +100,7 @@ function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
 
 /** Opcodes for lists, tuples, dictionaries, sets, the stack and the memo. Source: CPython's Lib/pickletools.py. */
 
-export const CONTAINER_OPCODES: OpcodeTable = {
+const CONTAINER_OPCODES: OpcodeTable = {
   "]": ({ stack }) => stack.pushNew([]), // EMPTY_LIST
   l: ({ stack }) => stack.pushNew(stack.popToMark()), // LIST
   a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
@@ -202,7 +202,7 @@ function wrongTarget({ cursor }: Machine, what: string, target: PickleValue): Er
 
 /** Opcodes that name, construct or fill objects. Source: CPython's Lib/pickletools.py. */
 
-export const OBJECT_OPCODES: OpcodeTable = {
+const OBJECT_OPCODES: OpcodeTable = {
   c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
   // STACK_GLOBAL
   "\x93": (machine) => {

@@ -33,7 +33,7 @@ const NUMBER_BYTES = 16;
 const RECORD_BYTES = 200;
 
 /** The memory of a new value, without that of the values in it. */
-export function bytesOf(value: PickleValue): number {
+function bytesOf(value: PickleValue): number {
   if (typeof value === "string") return STRING_BYTES + value.length;
   if (typeof value === "number") return Number.isInteger(value) ? 0 : NUMBER_BYTES;
   if (typeof value === "bigint") return STRING_BYTES;

@@ -22,7 +22,7 @@ export type PickleValue =
   | Storage;
 
 export type PickleDict = Map<PickleValue, PickleValue>;
-export type PickleSet = Set<PickleValue>;
+type PickleSet = Set<PickleValue>;
 
 /** A class or function by name, such as `torch.FloatStorage`: only the name, never the thing. */
 export interface GlobalName {
