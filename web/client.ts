@@ -11,10 +11,12 @@ export interface Progress {
 /** What the library refused, in its own sentence. */
 export class Refusal extends Error {
   override readonly name = "Refusal";
+  readonly code: string;
   readonly details: readonly string[];
 
-  constructor(sentence: string, details: readonly string[]) {
+  constructor({ sentence, code, details }: Extract<Message, { readonly kind: "refused" }>) {
     super(sentence);
+    this.code = code;
     this.details = details;
   }
 }
@@ -65,7 +67,7 @@ export function work<K extends Job["kind"]>(
       if (data.kind === "step") onProgress(data);
       else if (data.kind === "early") onEarly(data.result);
       else if (data.kind === "done") resolve(data.result as Results[K]);
-      else if (data.kind === "refused") reject(new Refusal(data.sentence, data.details));
+      else if (data.kind === "refused") reject(new Refusal(data));
       else reject(new Error(data.message));
     });
     worker.addEventListener("error", (event) =>

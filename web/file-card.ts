@@ -1,3 +1,4 @@
+import { Refusal } from "./client.js";
 import { el, english } from "./dom.js";
 import { networkDrawing } from "./drawing.js";
 import { problemView } from "./outcome.js";
@@ -37,7 +38,7 @@ export function fileCard(item: Item, state: State, actions: FileActions): HTMLEl
     ),
     !summary && !problem && el("p", { class: "soft" }, words.reading(model.name), "…"),
     problem && problemView(problem, words),
-    problem && givenForm(item, state, actions),
+    problem instanceof Refusal && ASKED.has(problem.code) && givenForm(item, state, actions),
     ...(summary ? summaryView(summary, item.id, state) : []),
   );
 }
@@ -62,7 +63,7 @@ function summaryView(summary: Summary, id: number, state: State): (Node | undefi
         {
           id: `network-${id}-${state.outcome ? "again" : "first"}`,
           class: "picture",
-          open: state.items.length === 1 && !state.outcome,
+          open: state.items.length === 1 && !state.outcome && matchMedia("(min-width: 1000px)").matches,
         },
         el("summary", {}, words.networkPicture),
         networkDrawing(network.picture, words),
@@ -102,8 +103,13 @@ function facts({ network, weights, model, container, bytes }: Summary, state: St
   ];
 }
 
-function fact(label: string, value: string, style?: string): HTMLElement {
-  return el("div", {}, el("dt", {}, label), el("dd", { class: style }, value));
+function fact(label: string, value: string, style?: string, id?: string): HTMLElement {
+  return el("div", {}, el("dt", {}, label), el("dd", { class: style, id }, value));
+}
+
+/** Where a file's digest stands, which comes after everything else. */
+export function digestId(item: number): string {
+  return `digest-${item}`;
 }
 
 function anomalyView(anomalies: Summary["anomalies"], state: State): HTMLElement {
@@ -157,7 +163,7 @@ function moreView({ weights, sha256, notes, network }: Summary, id: number, stat
             fact(words.facts.dtypes, weights.dtypes.join(", ")),
           ]
         : []),
-      ...(sha256 ? [fact(words.facts.sha256, sha256, "name")] : []),
+      fact(words.facts.sha256, sha256 || "…", "name", digestId(id)),
     ),
     el("p", { class: "soft" }, words.fingerprintNote),
     ...(notes.length > 0
@@ -168,6 +174,9 @@ function moreView({ weights, sha256, notes, network }: Summary, id: number, stat
       : []),
   );
 }
+
+/** Refusals that more knowledge of the file may answer. */
+const ASKED: ReadonlySet<string> = new Set(["argument", "state-dict", "spec"]);
 
 /** What some checkpoints leave open: asked for where a file was refused. */
 function givenForm(item: Item, state: State, actions: FileActions): HTMLElement {

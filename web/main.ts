@@ -4,7 +4,7 @@ import { prepareWorker, Refusal, work } from "./client.js";
 import { backendOf, convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";
 import { el, replace } from "./dom.js";
 import { chooser, filesOf } from "./drop.js";
-import { type FileActions, fileCard } from "./file-card.js";
+import { digestId, type FileActions, fileCard } from "./file-card.js";
 import { OUTCOME_HEADING, outcomeView, releaseDownloads } from "./outcome.js";
 import { picturesPanel } from "./pictures-panel.js";
 import type { Summary } from "./protocol.js";
@@ -51,6 +51,7 @@ function draw(): void {
     el(
       "div",
       { class: state.items.length === 0 ? "" : "columns" },
+      el("div", {}, ...state.items.map((item) => fileCard(item, state, fileActions))),
       el(
         "div",
         { class: "side" },
@@ -59,12 +60,7 @@ function draw(): void {
         chooser(state, add),
         state.isEmptyDrop && el("p", { class: "problem", role: "alert" }, words.nothingFound),
       ),
-      el(
-        "div",
-        {},
-        ...state.items.map((item) => fileCard(item, state, fileActions)),
-        picturesPanel(state, { choose: choosePictures, run: runPictures }),
-      ),
+      picturesPanel(state, { choose: choosePictures, run: runPictures }),
     ),
   );
   for (const details of document.querySelectorAll("details"))
@@ -152,7 +148,12 @@ async function read(item: Item): Promise<void> {
     const early = (summary: Summary): void => update({ ...bare, summary });
     const job = { kind: "inspect", model: item.model, options: item.given } as const;
     const summary = await work<"inspect">(job, undefined, controller.signal, early);
-    update({ ...bare, summary });
+    // The digest alone is new, unless nothing went ahead of it: no button is replaced under the pointer for that.
+    const place = document.getElementById(digestId(item.id));
+    if (place) {
+      place.textContent = summary.sha256;
+      state.items = state.items.map((other) => (other.id === item.id ? { ...bare, summary } : other));
+    } else update({ ...bare, summary });
     announce(`${item.model.name}: ${summary.network?.name ?? words.unknownNetwork}`);
   } catch (error) {
     const problem = error as Error;

@@ -5,6 +5,7 @@ import type {
   ConvertOptions,
   Fault,
   FileFormat,
+  InputErrorCode,
   RuntimeName,
   Target,
 } from "osnet-convert/web";
@@ -52,7 +53,12 @@ export type Message =
   /** What an inspection knows before it is done. */
   | { readonly kind: "early"; readonly result: Summary }
   | { readonly kind: "done"; readonly result: Results[keyof Results] }
-  | { readonly kind: "refused"; readonly sentence: string; readonly details: readonly string[] }
+  | {
+      readonly kind: "refused";
+      readonly sentence: string;
+      readonly code: InputErrorCode;
+      readonly details: readonly string[];
+    }
   | { readonly kind: "crashed"; readonly message: string };
 
 /** What a file is. */

@@ -46,7 +46,7 @@ scope.onmessage = ({ data }) => {
 
 function failure(error: unknown): Message {
   if (error instanceof InputError)
-    return { kind: "refused", sentence: error.message, details: error.details };
+    return { kind: "refused", sentence: error.message, code: error.code, details: error.details };
   return {
     kind: "crashed",
     message: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
