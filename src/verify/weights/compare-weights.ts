@@ -84,7 +84,7 @@ export function compareCheckpoints(
         return tensor ? [[role, tensor] as const] : [];
       }),
     );
-  return compareConstants(graph, stateDict, find, results, new Set());
+  return compareConstants(graph, stateDict, find, { results, folded: new Set() });
 }
 
 /**
