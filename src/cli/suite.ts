@@ -4,7 +4,13 @@ import { clean } from "../core/text.js";
 import { expectNotInputs, expectWritable, sweepTemporaries } from "../node/index.js";
 import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
 import { planSuite } from "../verify/suite/plan.js";
-import { type SuiteEntry, type SuiteReport, suiteExitStatus, suiteReport } from "../verify/suite/report.js";
+import {
+  entryStatus,
+  type SuiteEntry,
+  type SuiteReport,
+  suiteExitStatus,
+  suiteReport,
+} from "../verify/suite/report.js";
 import { type BaselineFlags, baselineOptions } from "./baseline.js";
 import { badArgument } from "./options.js";
 import type { ExitStatus } from "./program.js";
@@ -107,7 +113,7 @@ function compared(entry: SuiteEntry, baseline: SuiteReport, options: BaselineOpt
   if (!earlier || !entry.report) return entry;
   try {
     const report = compareToBaseline(entry.report, earlier, options);
-    return { ...entry, report, status: report.passed ? "pass" : "fail" };
+    return { ...entry, report, status: entryStatus(report, entry.ranking) };
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     return { ...entry, report: null, status: "error", error: error.message };

@@ -139,7 +139,11 @@ async function proofOfReference(path: string, options: EmbeddingOptions, io: Io)
 export async function openSource(path: string, options: EmbeddingOptions, io: Io): Promise<FeatureSource> {
   const files = await featureFiles(path);
   if (files.length > 0) return recordedSource(basename(path), files, options);
-  const embedder = await readEmbedder(path, options, io);
+  return embedderSource(await readEmbedder(path, options, io), options, io);
+}
+
+/** Features that a model computes. */
+export function embedderSource(embedder: Embedder, options: EmbeddingOptions, io: Io): FeatureSource {
   const { party, backend, size } = embedder;
   return {
     party,

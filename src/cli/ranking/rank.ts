@@ -25,7 +25,7 @@ import { alternatives, badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
-import { openDataset } from "./dataset.js";
+import { type OpenDataset, openDataset } from "./dataset.js";
 import {
   type Embedded,
   type EmbeddingOptions,
@@ -89,11 +89,31 @@ async function rankModels(
   options: RankOptions,
   io: Io,
 ): Promise<{ readonly report: RankingReport; readonly folder: string }> {
-  const { name, dataset, folder } = openDataset(options.data);
-  const pictures = [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
+  const opened = openDataset(options.data);
+  const pictures = picturesOf(opened);
   const { reference, proof, others } = await allFeatures(candidates, options, io, (source) =>
-    source.features(pictures, folder),
+    source.features(pictures, opened.folder),
   );
+  return { report: rankEmbedded(opened, { ...reference, proof }, others, options), folder: opened.folder };
+}
+
+/** Paths of all pictures of a data set, each once. */
+export function picturesOf({ dataset }: OpenDataset): readonly string[] {
+  return [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
+}
+
+/**
+ * Ranks features of a data set's pictures against the reference's.
+ *
+ * @throws InputError (`file`) if too few pictures can be read, (`tensor`) if the reference's features are not finite
+ */
+export function rankEmbedded(
+  { name, dataset }: Pick<OpenDataset, "name" | "dataset">,
+  reference: Embedded & { readonly proof?: Proof | undefined },
+  others: readonly Embedded[],
+  options: Partial<RankingLimits> & Pick<RankOptions, "distance" | "rerank" | "singleShot">,
+): RankingReport {
+  const { proof } = reference;
   const limits: RankingLimits = {
     maxMapDrop: options.maxMapDrop ?? DEFAULT_LIMITS.maxMapDrop,
     maxRank1Drop: options.maxRank1Drop ?? DEFAULT_LIMITS.maxRank1Drop,
@@ -136,7 +156,7 @@ async function rankModels(
       ranked: judgeRanking({ party, backend, nonFinite }, comparison, limits, names),
     };
   });
-  const report: RankingReport = {
+  return {
     schema: "osnet-ranking/1",
     passed: compared.every(({ ranked }) => ranked.passed),
     dataset: { name, ...datasetFacts(read) },
@@ -152,7 +172,6 @@ async function rankModels(
     },
     candidates: compared.map(({ ranked }) => ranked),
   };
-  return { report, folder };
 }
 
 /**
@@ -221,7 +240,7 @@ function expectRanking({ queries, gallery, isShared }: Dataset, name: string): v
 function sideOf(
   { party, rows }: Embedded,
   { queries, gallery }: Dataset,
-  { distance, rerank }: RankOptions,
+  { distance, rerank }: Pick<RankOptions, "distance" | "rerank">,
 ): { readonly rows: DistanceRows; readonly nonFinite: number } {
   const bad = new Set<string>();
   const matrix = (pictures: readonly Picture[]): RealTensor => {

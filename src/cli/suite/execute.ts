@@ -4,7 +4,7 @@ import { performance } from "node:perf_hooks";
 import { InputError } from "../../core/errors.js";
 import type { ParityReport } from "../../verify/report.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
-import type { SuiteEntry } from "../../verify/suite/report.js";
+import { entryStatus, type SuiteEntry } from "../../verify/suite/report.js";
 import { readReport, writeReport } from "../reports.js";
 import type { Io } from "../terminal.js";
 import { openEntry } from "./run-entry.js";
@@ -38,14 +38,16 @@ export async function executeEntry(
     const known = path === undefined ? undefined : await readCached(path);
     const report = known ?? (await opened.run(onProgress, threads));
     if (path !== undefined && !known) await writeCached(path, report);
+    const ranking = await opened.rank(cache);
     return {
       id,
       model,
       candidate,
       backend: report.backend,
-      status: report.passed ? "pass" : "fail",
+      status: entryStatus(report, ranking),
       fingerprint,
       report,
+      ...(ranking ? { ranking } : {}),
       error: null,
       run: { cached: known !== undefined, seconds: seconds() },
     };

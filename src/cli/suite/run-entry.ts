@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { basename, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
@@ -12,14 +12,20 @@ import type { SourceFile } from "../../convert/import/open-file.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
 import { type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { fileError, readInput } from "../../node/index.js";
+import { type Embedder, openEmbedder } from "../../verify/embedder.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
 import type { ParityReport } from "../../verify/report.js";
+import type { RankingSpec } from "../../verify/suite/file.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
+import type { EntryRanking } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
 import { readImages } from "../images.js";
 import { readArchitecture } from "../inputs.js";
 import { readModel } from "../models.js";
 import { tolerance as parseTolerance } from "../options.js";
+import { openDataset } from "../ranking/dataset.js";
+import { type Embedded, embedderSource } from "../ranking/features.js";
+import { picturesOf, rankEmbedded } from "../ranking/rank.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
 import { installedVersions, runFacts } from "../versions.js";
@@ -31,6 +37,8 @@ export interface OpenedEntry {
   readonly fingerprint: string;
   /** Converts, if the entry asks for it, and verifies. */
   run(onProgress?: (done: number, total: number) => void, threads?: number): Promise<ParityReport>;
+  /** Ranks pictures with both sides, if the entry asks for it. Features are kept in the cache's folder, if there is one. */
+  rank(cache: string | undefined): Promise<EntryRanking | undefined>;
 }
 
 /**
@@ -76,15 +84,27 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
     key: modelSpec.key ?? null,
     options,
   };
+  const sides = async (): Promise<{ readonly file: NamedBytes; readonly source: SourceFile }> => {
+    const opened = withCheckpoint(reference, open);
+    return candidate === undefined
+      ? convertEntry(entry, opened, open, io)
+      : { file: candidate, source: opened };
+  };
   return {
     fingerprint: await sha256(new TextEncoder().encode(JSON.stringify(facts))),
+    async rank(cache) {
+      if (!options.ranking) return undefined;
+      const { file, source } = await sides();
+      const data = at(options.ranking.data);
+      const reading = {
+        ...(arch === undefined ? {} : { arch }),
+        ...(modelSpec.key ? { key: modelSpec.key } : {}),
+      };
+      return rankEntry(file, source, { ...options.ranking, data }, { reading, backend, size, cache, io });
+    },
     async run(onProgress, threads) {
       const started = performance.now();
-      const opened = withCheckpoint(reference, open);
-      const { file, source } =
-        candidate === undefined
-          ? await convertEntry(entry, opened, open, io)
-          : { file: candidate, source: opened };
+      const { file, source } = await sides();
       const verification = await openVerification(file, source, open);
       const report = await verify({
         ...verification,
@@ -94,6 +114,49 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       });
       return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
+  };
+}
+
+interface RankEntryOptions {
+  readonly reading: Pick<OpenOptions, "arch" | "key">;
+  readonly backend: OpenOptions["backend"];
+  readonly size: OpenOptions["size"];
+  readonly cache: string | undefined;
+  readonly io: Io;
+}
+
+async function rankEntry(
+  file: NamedBytes,
+  source: SourceFile,
+  { data, distance = "euclidean", maxBroken, ...limits }: RankingSpec,
+  { reading, backend, size, cache, io }: RankEntryOptions,
+): Promise<EntryRanking> {
+  const opened = openDataset(data);
+  const pictures = picturesOf(opened);
+  const settings = {
+    quiet: true,
+    ...(cache === undefined ? {} : { cache: join(cache, "features") }),
+    ...(maxBroken === undefined ? {} : { maxBroken }),
+  };
+  const features = async (embedder: Embedder): Promise<Embedded> => {
+    try {
+      return await embedderSource(embedder, settings, io).features(pictures, opened.folder);
+    } finally {
+      await embedder.release();
+    }
+  };
+  const model = await openEmbedder(file, { ...(backend ? { backend } : {}), ...(size ? { size } : {}) });
+  const candidate = await features(model);
+  const reference = await features(await openEmbedder(source, { ...reading, size: model.size }));
+  const report = rankEmbedded(opened, reference, [candidate], { distance, ...limits });
+  const [ranked] = report.candidates;
+  const [before, after] = [report.reference.figures, ranked?.figures];
+  return {
+    dataset: report.dataset,
+    distance,
+    checks: ranked?.checks ?? [],
+    mAP: before && after ? [before.mAP, after.mAP] : null,
+    rank1: before && after ? [before.cmc[0] ?? 0, after.cmc[0] ?? 0] : null,
   };
 }
 

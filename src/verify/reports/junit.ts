@@ -4,6 +4,7 @@ import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/repor
 import { escapeMarkup } from "./escape.js";
 import { allowance, formatError, formatMargin, plural, title, worstFirst } from "./facts.js";
 import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
+import { checkText } from "./ranking/facts.js";
 
 /** Of a test case: what it is called, and what is wrong. */
 export interface TestCase {
@@ -225,12 +226,22 @@ export function renderSuiteJunit({ entries }: SuiteReport): string {
   return junitDocument(failuresFirst(entries).map(entrySuite));
 }
 
-function entrySuite({ id, report, error, run }: SuiteEntry): TestSuite {
+function entrySuite({ id, report, ranking, error, run }: SuiteEntry): TestSuite {
   const seconds = run?.seconds ?? 0;
   if (report) {
     const suite = testSuite(report, id);
     const cached = run?.cached ? [["cached", "true"] as const] : [];
-    return { ...suite, seconds, properties: [...(suite.properties ?? []), ...cached] };
+    const ranked = (ranking?.checks ?? []).map((check): TestCase => {
+      const text = checkText(check);
+      const outcome = check.passed ? undefined : ({ kind: "failure", type: "ranking", text } as const);
+      return { name: `ranking ${check.figure}`, className: id, ...(outcome ? { outcome } : {}) };
+    });
+    return {
+      ...suite,
+      cases: [...suite.cases, ...ranked],
+      seconds,
+      properties: [...(suite.properties ?? []), ...cached],
+    };
   }
   const text = error ?? "nothing was compared";
   const outcome = { kind: "error", type: "unusable input", text } as const;

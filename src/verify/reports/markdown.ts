@@ -23,6 +23,7 @@ import {
   worstMargin,
 } from "./facts.js";
 import { findings } from "./findings.js";
+import { entryRankingText } from "./ranking/facts.js";
 
 /** What the Markdown reports are made of: names, prose, tables, and a document of bounded size. */
 
@@ -249,11 +250,12 @@ function entryTitle(id: string): string {
   return id.split(" · ").map(code).join(" · ");
 }
 
-function failedEntry({ id, report, error }: SuiteEntry): string {
+function failedEntry({ id, report, ranking, error }: SuiteEntry): string {
   if (!report) return `### ⚠️ ${entryTitle(id)}\n\n${text(error ?? "nothing was compared", 400)}`;
   return [
     `### ${mark(false)} ${entryTitle(id)}\n\n${verdictClause(report, code)}`,
     ...(report.faults.length > 0 ? [faultTable(report.faults)] : []),
+    ...(ranking ? [text(entryRankingText(ranking), 400)] : []),
     ...(report.baseline ? [`#${baselineSection(report.baseline)}`] : []),
   ].join("\n\n");
 }

@@ -1,4 +1,5 @@
 import type { OutputSelection } from "../../convert/export/results.js";
+import type { DistanceMetric } from "../ranking/distances.js";
 
 /** A suite as its file says it (`schemas/osnet-suite-1.schema.json`), valid, with nothing filled in. */
 export interface SuiteFile {
@@ -15,6 +16,19 @@ export interface EntryOptions {
   readonly input?: string;
   readonly batch?: number;
   readonly size?: string;
+  /** Also ranks pictures, as `osnet-verify rank` does. */
+  readonly ranking?: RankingSpec;
+}
+
+/** What is ranked, and how much worse than the model it may be: the defaults are `osnet-verify rank`'s. */
+export interface RankingSpec {
+  /** A data set's folder or CSV. */
+  readonly data: string;
+  readonly distance?: DistanceMetric;
+  readonly maxMapDrop?: number;
+  readonly maxRank1Drop?: number;
+  readonly maxFlips?: number;
+  readonly maxBroken?: number;
 }
 
 /** Weights: a checkpoint or recording, or seeded ones of an architecture. */

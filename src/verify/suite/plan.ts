@@ -84,7 +84,11 @@ function planEntry(
 ): PlannedEntry | undefined {
   const [modelSpec, candidateSpec] = [models[model], candidates[candidate]];
   if (!modelSpec || !candidateSpec) return undefined;
-  const { tolerance, input, batch, size } = { ...defaults, ...definedOf(candidateSpec), ...overrides };
+  const { tolerance, input, batch, size, ranking } = {
+    ...defaults,
+    ...definedOf(candidateSpec),
+    ...overrides,
+  };
   return {
     id: [model, candidate, ...(backend === "auto" ? [] : [backend])].join(" · "),
     model,
@@ -92,19 +96,20 @@ function planEntry(
     backend: backend as PlannedEntry["backend"],
     modelSpec,
     candidateSpec,
-    options: definedOf({ tolerance, input, batch, size }),
+    options: definedOf({ tolerance, input, batch, size, ranking }),
   };
 }
 
 function definedOf(
   options: { readonly [K in keyof EntryOptions]: EntryOptions[K] | undefined },
 ): EntryOptions {
-  const { tolerance, input, batch, size } = options;
+  const { tolerance, input, batch, size, ranking } = options;
   return {
     ...(tolerance === undefined ? {} : { tolerance }),
     ...(input === undefined ? {} : { input }),
     ...(batch === undefined ? {} : { batch }),
     ...(size === undefined ? {} : { size }),
+    ...(ranking === undefined ? {} : { ranking }),
   };
 }
 

@@ -1,3 +1,6 @@
+import type { DatasetFacts } from "../ranking/dataset.js";
+import type { DistanceMetric } from "../ranking/distances.js";
+import type { RankingCheck } from "../ranking/report.js";
 import { recounted } from "../recount.js";
 import type { Fault, ParityReport } from "../report.js";
 
@@ -52,10 +55,32 @@ export interface SuiteEntry {
   readonly fingerprint: string | null;
   /** Absent after an error. */
   readonly report: ParityReport | null;
+  /** How it ranks pictures, where the suite asks for that. */
+  readonly ranking?: EntryRanking;
   /** What could not be used; null where something was compared. */
   readonly error: string | null;
   /** Time and cache; absent for an entry that did not run. */
   readonly run?: EntryRun;
+}
+
+/** What `osnet-verify rank` finds of the entry, in short. */
+export interface EntryRanking {
+  readonly dataset: DatasetFacts & { readonly name: string };
+  readonly distance: DistanceMetric;
+  readonly checks: readonly RankingCheck[];
+  /** Shares by the model and by the candidate; null without labels. */
+  readonly mAP: readonly [reference: number, candidate: number] | null;
+  readonly rank1: readonly [reference: number, candidate: number] | null;
+}
+
+/** Parity holds, and so does the ranking if there is one. */
+export function entryStatus(
+  report: Pick<ParityReport, "passed">,
+  ranking: Pick<EntryRanking, "checks"> | undefined,
+): "pass" | "fail" {
+  return report.passed && (ranking?.checks ?? []).every(({ value, limit }) => value <= limit)
+    ? "pass"
+    : "fail";
 }
 
 /** `pass`: parity holds. `fail`: it does not. `error`: a file could not be used. */
@@ -97,7 +122,14 @@ function recountedEntry(entry: SuiteEntry): SuiteEntry {
   if (entry.report === null || entry.error !== null)
     return { ...entry, status: "error", report: null, error: entry.error ?? "nothing was compared" };
   const report = recounted(entry.report);
-  return { ...entry, report, status: report.passed ? "pass" : "fail" };
+  const { ranking } = entry;
+  const checks = ranking?.checks.map((check) => ({ ...check, passed: check.value <= check.limit }));
+  return {
+    ...entry,
+    report,
+    ...(ranking && checks ? { ranking: { ...ranking, checks } } : {}),
+    status: entryStatus(report, ranking),
+  };
 }
 
 /** 0: all hold. 1: one does not. 2: a file could not be used. */

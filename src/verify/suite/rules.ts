@@ -2,12 +2,14 @@ import { OUTPUT_SELECTIONS } from "../../convert/export/results.js";
 import { InputError } from "../../core/errors.js";
 import { nearestWord } from "../../core/nearest-word.js";
 import { RUNTIMES } from "../backends/registry.js";
+import { DISTANCE_METRICS } from "../ranking/distances.js";
 import type {
   CandidateSpec,
   ConversionOptions,
   EntryOptions,
   EntryPattern,
   ModelSpec,
+  RankingSpec,
   SuiteFile,
 } from "./file.js";
 
@@ -41,10 +43,23 @@ const whole = (least: number, most: number): Rule => ({
   expected: `a whole number from ${least} to ${most}`,
   holds: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
 });
+const SHARE: Rule = {
+  expected: "a share from 0 to 1",
+  holds: (value) => typeof value === "number" && value >= 0 && value <= 1,
+};
 const oneOf = (...words: readonly string[]): Rule => ({
   expected: words.join(" or "),
   holds: (value) => words.includes(value as string),
 });
+
+const RANKING: Rules<keyof RankingSpec> = {
+  data: TEXT,
+  distance: oneOf(...DISTANCE_METRICS),
+  maxMapDrop: SHARE,
+  maxRank1Drop: SHARE,
+  maxFlips: SHARE,
+  maxBroken: SHARE,
+};
 
 const ENTRY: Rules<keyof EntryOptions> = {
   tolerance: {
@@ -54,6 +69,16 @@ const ENTRY: Rules<keyof EntryOptions> = {
   input: TEXT,
   batch: whole(1, 1024),
   size: SIZE,
+  ranking: {
+    expected: `data (a folder or a CSV), and at will ${Object.keys(RANKING).slice(1).join(", ")} (shares from 0 to 1)`,
+    holds: (value) =>
+      typeof value === "object" &&
+      value !== null &&
+      "data" in value &&
+      Object.entries(value).every(([key, item]) =>
+        (RANKING as Partial<Record<string, Rule>>)[key]?.holds(item),
+      ),
+  },
 };
 
 const MODEL: Rules<keyof ModelSpec> = {

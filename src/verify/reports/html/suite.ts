@@ -6,6 +6,7 @@ import {
   suiteCounts,
 } from "../../suite/report.js";
 import { plural, suiteClause, verdictClause } from "../facts.js";
+import { checkText } from "../ranking/facts.js";
 import { html, type Markup } from "./markup.js";
 import { renderPage, type Tile } from "./page.js";
 import { baselineSection, entrySection, type Wrong, whereSection, wrongList, wrongsOf } from "./sections.js";
@@ -87,8 +88,16 @@ ${more.length > 0 ? html`<p class="soft">The first three faults of each entry.</
 ${more.length > 0 ? html`<details><summary>${plural(more.length, "more fault")}</summary>${wrongList(more)}</details>` : ""}</section>`;
 }
 
-function wrongsOfEntry({ id, report, error }: SuiteEntry): readonly Wrong[] {
-  const faults = wrongsOf(report?.faults ?? []);
+function wrongsOfEntry({ id, report, ranking, error }: SuiteEntry): readonly Wrong[] {
+  const ranked = (ranking?.checks ?? []).filter(({ passed }) => !passed);
+  const faults = [
+    ...wrongsOf(report?.faults ?? []),
+    ...ranked.map((check) => ({
+      name: ranking?.dataset.name ?? "",
+      kind: "ranking",
+      what: checkText(check),
+    })),
+  ];
   if (faults.length > 0) return faults;
   if (report) return [{ name: id, kind: "regression", what: verdictClause(report) }];
   return [{ name: id, kind: "could not be run", what: error ?? "nothing was compared", isWarning: true }];

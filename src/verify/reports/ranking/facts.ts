@@ -1,6 +1,7 @@
 import type { Change } from "../../ranking/compare.js";
 import type { RankingFigures } from "../../ranking/evaluate.js";
 import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../../ranking/report.js";
+import type { EntryRanking } from "../../suite/report.js";
 import { plural } from "../facts.js";
 
 /** What the ranking reports say in the same words. */
@@ -59,6 +60,18 @@ export function referenceText({ reference: { party, proof } }: RankingReport): s
   return proof.status === "proven"
     ? `${party.name} is run as an ONNX file that is proven to compute the network for every input, and was verified on ${plural(proof.images, "image")}`
     : `${party.name} is run as an ONNX file that was verified on ${plural(proof.images, "image")}`;
+}
+
+/** What a suite's entry says of its ranking: the figures, and what is beyond the limits. */
+export function entryRankingText({ dataset, mAP, rank1, checks }: EntryRanking): string {
+  const figure = (name: string, [before, after]: readonly [number, number]): string =>
+    `${name} ${percent(before)} to ${percent(after)}`;
+  return [
+    `ranking on ${dataset.name}`,
+    ...(mAP ? [figure("mAP", mAP)] : []),
+    ...(rank1 ? [figure("rank-1", rank1)] : []),
+    ...checks.filter(({ passed }) => !passed).map(checkText),
+  ].join(", ");
 }
 
 /** What a check found, in a clause. */
