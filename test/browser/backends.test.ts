@@ -1,15 +1,21 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import { openModel } from "../../src/convert/import/model.js";
-import { engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
+import type { RuntimeName } from "../../src/verify/backends/backend.js";
+import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
 import { runnableModel } from "../../src/verify/candidate/models.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import { verify } from "../../src/verify/verify.js";
 import { run } from "../cli/command.js";
-import { FAMILIES, fixturePath, missing } from "../fixtures.js";
+import { FAMILIES, fixturePath, missing, readFixture } from "../fixtures.js";
 import { browserMissing } from "../support/browser.js";
 import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture, SMALL } from "../support/osnet.js";
@@ -39,6 +45,9 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
 
   for (const name of IN_CHROMIUM) backendContract(name);
 
+  // Each Chromium runs all families.
+  afterAll(() => Promise.all(IN_CHROMIUM.map(closeChromium)));
+
   describe.each(FAMILIES)("%s against PyTorch", (family) => {
     const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
 
@@ -58,13 +67,61 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
         const model = runnableModel(openModel(format, file), file, name);
         const candidate = model.candidate(graph, { name: file.name, format });
         expect(candidate.backend.name).toBe(name);
-        try {
-          await expectNearPyTorchOnAverage(candidate, recorded);
-        } finally {
-          await candidate.backend.close?.();
-        }
+        await expectNearPyTorchOnAverage(candidate, recorded);
       },
     );
+  });
+
+  describe("textures of half precision, as phones have them", () => {
+    beforeEach(() => void vi.stubEnv("TFJS_FLAGS", "WEBGL_FORCE_F16_TEXTURES:true"));
+    const name = "chromium:tfjs-webgl";
+
+    it.each(["osnet_x0_25", "osnet_ain_x0_25"])(
+      "%s: every layer within bounds for that storage",
+      async (family) => {
+        const { passed, runtime, layers, output } = await verdictOn(
+          tfjsOf(openFixture(family)),
+          name,
+          family,
+        );
+        expect(runtime?.storage).toBe("float16");
+        expect(passed).toBe(true);
+        expect(layers.length).toBeGreaterThan(300);
+        // It is half precision: in float32 the embedding moves by a thousandth of that.
+        expect(output?.relMax).toBeGreaterThan(1e-4);
+      },
+    );
+
+    it("a gate of another stream is still found at its layer", async () => {
+      const { passed, faults } = await verdictOn(tfjsOf(openFixture(), true), name, "osnet_x0_25");
+      expect(passed).toBe(false);
+      expect(faults.map(({ layer, kind }) => [layer, kind])).toContainEqual(["conv3.0.gate[1]", "numeric"]);
+      expect(new Set(faults.map(({ layer }) => layer))).toEqual(new Set(["conv3.0.gate[1]"]));
+    });
+  });
+
+  it("a browser that ends by itself is an error with its reason", async () => {
+    const name = "chromium:onnxruntime-web";
+    const folder = await temporaryFolder();
+    vi.stubEnv("CHROME_FLAGS", `--user-data-dir=${folder.at("profile")}`);
+    const checkpoint = openFixture();
+    const verification = await openVerification(
+      { name: "m.onnx", bytes: convert(checkpoint) },
+      { name: "w.pth", bytes: readFixture("osnet_x0_25.pth") },
+      { backend: name },
+    );
+    const stopped = verify({
+      ...verification,
+      onProgress: (done) => {
+        if (done === 20) for (const id of processesOf(folder.at("profile"))) process.kill(id, "SIGKILL");
+      },
+    });
+    await expect(stopped).rejects.toThrow(
+      /^chromium:onnxruntime-web: found a (Chromium|page) that has (ended|crashed)/,
+    );
+    // The next run starts another.
+    vi.stubEnv("CHROME_FLAGS", FLAGS);
+    expect((await verify(verification)).passed).toBe(true);
   });
 
   describe("on the command line", () => {
@@ -112,23 +169,40 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
         },
       );
       // Chromium's processes name the folder of their profile.
-      await vi.waitUntil(() => existsSync(profile) && processesOf(profile) > 0, PATIENCE);
+      await vi.waitUntil(() => existsSync(profile) && processesOf(profile).length > 0, PATIENCE);
       child.kill("SIGKILL");
-      await vi.waitUntil(() => processesOf(profile) === 0, PATIENCE);
+      await vi.waitUntil(() => processesOf(profile).length === 0, PATIENCE);
     });
   });
 });
 
 const PATIENCE = { timeout: 5 * 60_000, interval: 100 } as const;
 
-/** How many processes have this text among their arguments. */
-function processesOf(text: string): number {
-  return readdirSync("/proc").filter((id) => {
-    if (!/^\d+$/.test(id)) return false;
+/** The processes that have this text among their arguments, as Linux lists them. */
+function processesOf(text: string): readonly number[] {
+  return readdirSync("/proc").flatMap((id) => {
+    if (!/^\d+$/.test(id)) return [];
     try {
-      return readFileSync(`/proc/${id}/cmdline`, "utf8").includes(text);
+      return readFileSync(`/proc/${id}/cmdline`, "utf8").includes(text) ? [Number(id)] : [];
     } catch {
-      return false;
+      return [];
     }
-  }).length;
+  });
+}
+
+/** A checkpoint's graph model; crossed, with the first stream of a block gated as its third. */
+function tfjsOf({ graph, stateDict }: Checkpoint, isCrossed = false): NamedBytes {
+  const model = lowerToTfjs(graph, stateDict, { size: SMALL });
+  const nodes = model.nodes.map((node) =>
+    isCrossed && node.name === "conv3.0.gate-1"
+      ? { ...node, inputs: node.inputs.map((input) => input.replace("gate-1", "gate-3")) }
+      : node,
+  );
+  const { json, shards } = encodeTfjs({ ...model, nodes });
+  return { name: "model.json", bytes: json, beside: shards };
+}
+
+async function verdictOn(file: NamedBytes, backend: RuntimeName, family: string): Promise<ParityReport> {
+  const reference = { name: `${family}.pth`, bytes: readFixture(`${family}.pth`) };
+  return verify(await openVerification(file, reference, { backend }));
 }

@@ -31,7 +31,7 @@ const PLACES = [
 ];
 
 /** The executable of a Chromium: `CHROME_PATH`, or one under a usual name. */
-function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
+export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
   if (env.CHROME_PATH) return existsSync(env.CHROME_PATH) ? env.CHROME_PATH : undefined;
   const folders = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
   const named = NAMES.flatMap((name) => folders.map((folder) => join(folder, name)));
@@ -118,14 +118,16 @@ async function openPage(
   needsGpu: boolean,
 ): Promise<Chromium> {
   const page = await browser.newPage();
-  const ended = endOf(browser, page);
+  const ended = endOf(name, browser, page);
   /** Calls a function of chromium-page.ts. */
   async function call<T>(what: string, ...args: readonly unknown[]): Promise<T> {
     const source = `page.${what}(${args.map((arg) => JSON.stringify(arg)).join(", ")})`;
-    return (await Promise.race([page.evaluate(source), ended])) as T;
+    return (await Promise.race([patiently(page.evaluate(source)), ended])) as T;
   }
   const index = server.publish(pageOf(name, server.origin), "text/html; charset=utf-8");
-  await page.goto(`${server.origin}${index}`, { timeout: PATIENCE });
+  // tfjs reads its flags from there.
+  const flags = process.env.TFJS_FLAGS ? `?tfjsflags=${encodeURIComponent(process.env.TFJS_FLAGS)}` : "";
+  await page.goto(`${server.origin}${index}${flags}`, { timeout: PATIENCE });
   await Promise.race([page.waitForFunction("window.page || window.failed", { timeout: PATIENCE }), ended]);
   const failed = await page.evaluate("window.failed");
   if (failed) throw new Error(String(failed));
@@ -257,7 +259,7 @@ async function* received(
   );
   try {
     for (let index = 0; index < count; index++) {
-      const next = await Promise.race([receiver.next(), done]);
+      const next = await patiently(Promise.race([receiver.next(), done]));
       if (next === undefined) break;
       if ("cause" in next) throw next.cause;
       yield [JSON.parse(decodeURIComponent(next.header)) as Header, next.bytes];
@@ -270,13 +272,35 @@ async function* received(
   if (failed) throw failed.cause;
 }
 
+/** An answer of the page's. What hangs, as a graphics driver may, is given up. */
+async function patiently<T>(answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer for ${PATIENCE / 60_000} minutes`)), PATIENCE);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Rejects when the page or its browser ends by itself. */
-function endOf(browser: Browser, page: Page): Promise<never> {
+function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> {
   const ended = new Promise<never>((_, reject) => {
-    const fail = (what: string) => (): void => reject(new Error(what));
-    browser.once("disconnected", fail("Chromium has ended"));
-    page.once("error", fail("the page has crashed"));
-    page.once("close", fail("the page was closed"));
+    const fail = (found: string) => (): void =>
+      reject(
+        new InputError({
+          code: "unsupported",
+          subject: `chromium:${name}`,
+          found,
+          expected: "one that runs until it is closed",
+          remedy: "run it again with fewer images or more memory, or in another backend",
+        }),
+      );
+    browser.once("disconnected", fail("a Chromium that has ended by itself"));
+    page.once("error", fail("a page that has crashed"));
+    page.once("close", fail("a page that was closed"));
   });
   // Nobody waits for it between two calls.
   ended.catch(() => undefined);

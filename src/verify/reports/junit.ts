@@ -2,7 +2,7 @@ import { faultName } from "../faults.js";
 import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
-import { allowance, formatError, formatMargin, plural, title, worstFirst } from "./facts.js";
+import { allowance, formatError, formatMargin, plural, runtimeClause, title, worstFirst } from "./facts.js";
 import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
 import { checkText } from "./ranking/facts.js";
 
@@ -250,6 +250,7 @@ function entrySuite({ id, report, ranking, error, run }: SuiteEntry): TestSuite 
 
 function testSuite(report: ParityReport, name: string): TestSuite {
   const { candidate, reference, backend, tolerance, input, run } = report;
+  const ran = runtimeClause(report);
   return {
     name,
     cases: testCases(report, name),
@@ -257,6 +258,7 @@ function testSuite(report: ParityReport, name: string): TestSuite {
       ["candidate", candidate.name],
       ["reference", reference.name],
       ["backend", backend],
+      ...(ran === "" ? [] : [["runtime", ran] as const]),
       ["tolerance", allowance(tolerance)],
       ["images", `${input.shape.join("x")} from ${input.source}`],
       // Test cases that fail are not as many: a part of the network may have several, a gate fails in each stream.

@@ -5,6 +5,7 @@ import {
   formatError,
   formatMargin,
   plural,
+  runtimeClause,
   title,
   verdictClause,
   worstLayer,
@@ -50,9 +51,11 @@ export function renderHtml(report: ParityReport): Promise<string> {
   });
 }
 
-function subject({ candidate, backend, reference }: ParityReport): Markup {
+function subject(report: ParityReport): Markup {
+  const { candidate, backend, reference } = report;
+  const ran = runtimeClause(report);
   const variant = reference.variant ?? candidate.variant;
-  return html`<span class="name">${candidate.name}</span> in ${backend}, against <span class="name">${reference.name}</span>${variant ? ` (${variant})` : ""}`;
+  return html`<span class="name">${candidate.name}</span> in ${backend}${ran === "" ? "" : ` (${ran})`}, against <span class="name">${reference.name}</span>${variant ? ` (${variant})` : ""}`;
 }
 
 function tiles(report: ParityReport): readonly Tile[] {
