@@ -66,11 +66,10 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
         };
         window.hold = async (...names) =>
           library.hold(...await Promise.all(names.map(async (name) => ({ name, bytes: await bytesOf(name) }))));
-        window.holdWith = async (beside, candidate, reference) => {
-          const data = await bytesOf(beside);
-          const sidecar = (name) => (name === beside ? data : undefined);
+        window.holdWith = async (path, candidate, reference) => {
+          const beside = new Map([[path, await bytesOf(path)]]);
           const [model, checkpoint] = await Promise.all([candidate, reference].map(bytesOf));
-          return library.hold({ name: candidate, bytes: model, sidecar }, { name: reference, bytes: checkpoint });
+          return library.hold({ name: candidate, bytes: model, beside }, { name: reference, bytes: checkpoint });
         };
       </script>`,
     );
