@@ -84,13 +84,13 @@ const OPTIONS: readonly OptionRow[] = [
     group: "model",
     formats: MODEL_FORMATS,
     description:
-      "keep tiny weights of dead channels, which are zeros otherwise: they cannot be seen, and slow a model down",
+      "keep the denormal weights of dead channels; by default they become zeros, which changes no output and runs faster",
   },
   {
     flags: "--no-fuse",
     group: "model",
     formats: ["tfjs"],
-    description: "TensorFlow's own operators only: biases and ReLUs apart from convolutions",
+    description: "use TensorFlow's standard operators only, with biases and ReLUs as separate nodes",
   },
   {
     flags: "--tfjs-format <kind>",
@@ -109,7 +109,7 @@ const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--drop-extra",
     group: "model",
-    description: "leave out what a source model computes besides the network's own results",
+    description: "drop what the source model computes beyond the network's own results",
   },
   {
     flags: "--dtype <type>",
@@ -136,7 +136,7 @@ const OPTIONS: readonly OptionRow[] = [
     flags: "--quantize <dtype>",
     group: "numbers",
     formats: ["tfjs"],
-    description: "store weights as float16, uint16 or uint8; the report says what that costs",
+    description: "store weights as float16, uint16 or uint8; the report states the loss",
     parse: choice("--quantize", QUANTIZED_DTYPES),
   },
   {
@@ -156,19 +156,19 @@ const OPTIONS: readonly OptionRow[] = [
     group: "names",
     formats: ["onnx"],
     description:
-      "names, opset, batch, size, outputs, folding, types, preprocessing and external data as that file has them, unless an option says otherwise",
+      "copy names, opset, batch, size, outputs, folding, types, preprocessing and external data from that file; other options override it",
   },
   {
     flags: "--external-data",
     group: "names",
     formats: ["onnx"],
-    description: "weights in a file of their own beside the model, NAME.onnx.data",
+    description: "store the weights in a separate file, NAME.onnx.data",
   },
   {
     flags: "--no-external-data",
     group: "names",
     formats: ["onnx"],
-    description: "weights inside the model, whatever --like says",
+    description: "store the weights inside the model, even with --like",
   },
   {
     flags: "--tolerance <auto|number>",

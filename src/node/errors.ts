@@ -9,7 +9,7 @@ const DESCRIPTIONS: Readonly<Record<string, string>> = {
   ENOSPC: "a full disk",
   EDQUOT: "a full quota",
   EFBIG: "a limit on how large files may be",
-  ENOTDIR: "a path through something that is no folder",
+  ENOTDIR: "a path through something that is not a folder",
 };
 
 /** What the system found instead of a file, in words. */

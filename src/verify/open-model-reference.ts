@@ -31,7 +31,7 @@ export function expectSound({ party, structure = [], departures = [] }: Candidat
   throw new InputError({
     code: "unsupported",
     subject: party.name,
-    found: `a reference at fault itself (${first.layer}: ${first.explanation})`,
+    found: `a faulty reference (${first.layer}: ${first.explanation})`,
     expected: "a model of the network",
     remedy: "verify it against its checkpoint",
   });

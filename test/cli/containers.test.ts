@@ -172,7 +172,7 @@ describe("osnet-convert between files of weights", () => {
       const bytes = encodeWeights(large, "safetensors", { subject: "w" });
       const args = ["safetensors2pth", "big.safetensors", "--dtype", "float16"];
       expect(await refusal("osnet-convert", args, { "big.safetensors": bytes })).toBe(
-        "big.safetensors: found values beyond float16 in 1 tensor, expected weights that it can hold; choose bfloat16 or float32.\n  fc.0.bias: 512 values, the largest 100000\n",
+        "big.safetensors: found values beyond float16 in 1 tensor, expected weights within its range; choose bfloat16 or float32.\n  fc.0.bias: 512 values, the largest 100000\n",
       );
     });
 

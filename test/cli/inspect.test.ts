@@ -41,7 +41,7 @@ describe("osnet-convert inspect", () => {
       nearest: { variant: "osnet_x0_25", differences: ["global max pooling"] },
     });
     expect(await refusal("osnet-convert", ["inspect", CHECKPOINT, "--key", "nowhere"])).toMatch(
-      /^--key nowhere: found no tensors there in osnet_x0_25\.pth, /,
+      /^--key nowhere: found no tensors at that path in osnet_x0_25\.pth, /,
     );
   });
 

@@ -89,7 +89,7 @@ describe("osnet-convert from ONNX", () => {
     expect([status, stdout.toString().trimEnd().split("\n").slice(-2)]).toEqual([0, difference]);
     const [found, ...details] = difference;
     expect(await refusal("osnet-convert", ["onnx2pth", "m.onnx"], { "m.onnx": model })).toBe(
-      `m.onnx: found ${found}, expected a graph from which every parameter can be read; nothing is lifted in part, so repair the export.\n${details.join("\n")}\n`,
+      `m.onnx: found ${found}, expected a graph from which every parameter can be read; repair the export; a network is never converted in part.\n${details.join("\n")}\n`,
     );
   });
 

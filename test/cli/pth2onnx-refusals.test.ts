@@ -157,7 +157,7 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
     );
     const negative = withTensor(diverged, "fc.1.running_var", (tensor) => withValues(tensor, { 0: -1e-3 }));
     expect(await lines(negative)).toEqual([
-      "w.pth: found numbers no trained network has in 2 tensors, expected finite weights and variances that are not negative; use a checkpoint from before the training diverged.",
+      "w.pth: found invalid numbers in 2 tensors, expected finite weights and variances that are not negative; use a checkpoint from before the training diverged.",
       "  fc.0.bias: 2 NaN or infinite",
       "  fc.1.running_var: 1 negative",
     ]);
@@ -240,7 +240,7 @@ describe.concurrent("an option that cannot be", () => {
 
   it("--key that leads nowhere", async () => {
     expect(await refuse([CHECKPOINT, "-o", "out.onnx", "--key", "model.ema"])).toMatch(
-      /^--key model\.ema: found no tensors there in osnet_x0_25\.pth, expected the path of a state dict; leave out --key, or look below "conv1\.conv\.weight", .*\.\n$/,
+      /^--key model\.ema: found no tensors at that path in osnet_x0_25\.pth, expected the path of a state dict; leave out --key, or look below "conv1\.conv\.weight", .*\.\n$/,
     );
   });
 

@@ -85,7 +85,7 @@ describe("a suite file", () => {
     const json =
       '{\n "models": {\n  "a": {"seed": 1, "arch": 3}\n },\n "candidates": {"o": {"convert": "onnx"}}\n}';
     expect(await problems("x.json", json)).toEqual([
-      `x.json: found line 3, models.a.arch: found 3, expected a text, ${MORE}`,
+      `x.json: found line 3, models.a.arch: found 3, expected a non-empty string, ${MORE}`,
     ]);
     const twice = json.replace('"candidates"', '"models": {},\n "candidates"');
     expect(await problems("x.json", twice)).toEqual([

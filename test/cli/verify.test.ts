@@ -249,7 +249,7 @@ describe.concurrent("osnet-verify refuses", () => {
   it.each([0.1, 0.5, 0.999])("a model cut at %f of its length", async (share) => {
     const cut = model.subarray(0, Math.floor(model.length * share));
     expect(await refuse(["cut.onnx", "--reference", CHECKPOINT], { "cut.onnx": cut })).toBe(
-      "cut.onnx: found bytes that are no protobuf message, or not all of one, expected an ONNX model; check that the file is a complete .onnx file.\n",
+      "cut.onnx: found bytes that are not a complete protobuf message, expected an ONNX model; check that the file is a complete .onnx file.\n",
     );
   });
 
@@ -270,7 +270,7 @@ describe.concurrent("osnet-verify refuses", () => {
       `r.npz: found no array "output", ${expected}`,
     );
     expect(await refuseRecording({ input: images, output: images, layer4: images, "layer4.0": images })).toBe(
-      `r.npz: found 2 arrays that are no layer of this network, ${expected}  layer4\n  layer4.0\n`,
+      `r.npz: found 2 arrays that are not layers of this network, ${expected}  layer4\n  layer4.0\n`,
     );
   });
 

@@ -77,7 +77,7 @@ describe("decodeWeights", () => {
       ['left out 1 tensors outside "teacher."', 'removed the prefix "teacher." from 1 keys'],
     ]);
     expect(() => decodeWeights(bytes, { subject: "w", key: "ema" })).toThrow(
-      "--key ema: found no tensors there in w, expected what the keys of a state dict begin with; leave out --key, or give another.",
+      "--key ema: found no tensors at that path in w, expected a prefix of the state dict's keys; leave out --key, or give another.",
     );
   });
 
@@ -119,7 +119,7 @@ describe("decodeWeights", () => {
     [
       encodeNpz({ a: scalar(1) }),
       "npz",
-      "arrays that are no weights, expected arrays named after parameters, such as conv1.conv.weight; save the state dict with numpy.savez",
+      "arrays that are not weights, expected arrays named after parameters, such as conv1.conv.weight; save the state dict with numpy.savez",
     ],
   ])("refuses another format than the one it must be %#", (bytes, format, problem) => {
     expect(() => decodeWeights(bytes, { subject: "w", format })).toThrow(`w: found ${problem}.`);

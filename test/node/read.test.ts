@@ -21,7 +21,7 @@ describe("readInput", () => {
     );
     await expect(reading(".")).rejects.toThrow(`${folder.path}: found a folder, ${problem}`);
     await expect(reading("w/x")).rejects.toThrow(
-      `${folder.at("w/x")}: found a path through something that is no folder, ${problem}`,
+      `${folder.at("w/x")}: found a path through something that is not a folder, ${problem}`,
     );
   });
 });

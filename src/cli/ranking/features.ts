@@ -129,8 +129,8 @@ async function proofOfReference(path: string, options: EmbeddingOptions, io: Io)
   throw new InputError({
     code: "unsupported",
     subject: file.name,
-    found: "an ONNX file of it that does not compute what it does",
-    expected: "one that is verified",
+    found: "an ONNX export that does not match it",
+    expected: "an export that passes verification",
     remedy: "convert it, and see osnet-verify's report; features recorded from PyTorch can be the reference",
   });
 }

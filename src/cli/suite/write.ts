@@ -19,7 +19,7 @@ export async function prepareFolder(path: string): Promise<void> {
     throw new InputError({
       code: "file",
       subject: path,
-      found: "a path where no folder can be made",
+      found: "a path where a folder cannot be created",
       expected: "a folder for the reports",
       remedy: "choose another --report-dir",
     });

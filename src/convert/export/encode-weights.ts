@@ -28,7 +28,7 @@ export function castStateDict(stateDict: StateDict, dtype: FloatDType, subject: 
       code: "tensor",
       subject,
       found: `values beyond ${dtype} in ${overflows.length} ${overflows.length === 1 ? "tensor" : "tensors"}`,
-      expected: "weights that it can hold",
+      expected: "weights within its range",
       remedy: `choose ${dtype === "float16" ? "bfloat16 or float32" : "float32 or float64"}`,
       details: overflows,
     });

@@ -188,7 +188,7 @@ function headerBounds(
   const fixed = MAGIC.length + LONG_LENGTH_BYTES;
   // The magic number proper is six bytes; the version follows.
   if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
-    throw malformed(subject, "bytes that are no .npy file");
+    throw malformed(subject, "bytes that are not an .npy file");
   const [major = 0, minor = 0] = bytes.subarray(6, 8);
   if (major < 1 || major > 3 || minor !== 0)
     throw malformed(subject, `version ${major}.${minor} of the format`);

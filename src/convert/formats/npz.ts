@@ -41,7 +41,7 @@ export function openNpz(
   allowance: () => Budget = () => createBudget(subject, bytes.length),
 ): NpzArchive {
   const source = toSource(bytes);
-  if (!isZip(headOf(source, 4))) throw malformed(subject, "bytes that are no zip archive");
+  if (!isZip(headOf(source, 4))) throw malformed(subject, "bytes that are not a zip archive");
   const region: Region = { subject, part: "the file" };
   const entries = new Map<string, ZipEntry>();
   const directory = readZipDirectory(source, region);

@@ -34,8 +34,8 @@ export function inOrder<T>(
         throw new InputError({
           code: "format",
           subject,
-          found: `${JSON.stringify(input.slice(0, 80))}, which is computed from itself`,
-          expected: "a graph without circles",
+          found: `${JSON.stringify(input.slice(0, 80))}, which depends on itself`,
+          expected: "an acyclic graph",
           remedy: "export the model again",
         });
       else if (!done.has(input)) pending.push({ name: input, inputs: inputsOf(input), next: 0 });

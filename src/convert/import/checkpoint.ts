@@ -206,7 +206,7 @@ export function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: stri
   throw new InputError({
     code: "state-dict",
     subject,
-    found: `numbers no trained network has in ${problems.length} ${problems.length === 1 ? "tensor" : "tensors"}`,
+    found: `invalid numbers in ${problems.length} ${problems.length === 1 ? "tensor" : "tensors"}`,
     expected: "finite weights and variances that are not negative",
     remedy: "use a checkpoint from before the training diverged",
     details: problems,

@@ -31,8 +31,8 @@ function selectFlat(tensors: StateDict, key: string | undefined, subject: string
     throw new InputError({
       code: "argument",
       subject: `--key ${key}`,
-      found: `no tensors there in ${subject}`,
-      expected: "what the keys of a state dict begin with",
+      found: `no tensors at that path in ${subject}`,
+      expected: "a prefix of the state dict's keys",
       remedy: "leave out --key, or give another",
     });
   const { entries, prefix, others } = removeWrapperPrefix(stripped ?? group);
@@ -143,7 +143,7 @@ function expectWeights(names: readonly string[], subject: string): void {
   throw new InputError({
     code: "unsupported",
     subject,
-    found: recorded ? "recorded activations" : "arrays that are no weights",
+    found: recorded ? "recorded activations" : "arrays that are not weights",
     expected: "arrays named after parameters, such as conv1.conv.weight",
     remedy: recorded ? "give it to osnet-verify" : "save the state dict with numpy.savez",
   });

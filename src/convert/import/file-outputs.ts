@@ -47,7 +47,7 @@ export function fileOutputs(
   for (const output of names) {
     const match = matched.get(output);
     if (!match) {
-      beyond.push({ kind: "output", output, description: "which no layer of the network leads to" });
+      beyond.push({ kind: "output", output, description: "which is not computed from a layer of the network" });
       continue;
     }
     const { layer, tail } = match;

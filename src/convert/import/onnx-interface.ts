@@ -111,7 +111,7 @@ function outputNotes({ graph, outputs }: GraphMatch, hasGates: boolean): readonl
   const gates = new Set(hasGates ? graph.gates.map(({ layer }) => layer) : []);
   return outputs.flatMap(({ name, layer, tail }) => {
     if (![features, logits, probabilities].includes(layer) && !gates.has(layer))
-      return [`their output ${name} is the layer ${layer}, which is no result that we write`];
+      return [`their output ${name} is the layer ${layer}, which is not a result that is written`];
     return tail.length > 0 ? [`${tail.join(", ")} after their output ${name} is not written`] : [];
   });
 }

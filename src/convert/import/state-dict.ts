@@ -117,7 +117,7 @@ function incomplete(subject: string, problems: readonly string[]): InputError {
     subject,
     found: `${problems.length} ${problems.length === 1 ? "difference" : "differences"} from an OSNet`,
     expected: "a graph from which every parameter can be read",
-    remedy: "nothing is lifted in part, so repair the export",
+    remedy: "repair the export; a network is never converted in part",
     details: problems,
   });
 }

@@ -376,7 +376,7 @@ function missingShards(missing: readonly string[], subject: string): InputError 
     code: "format",
     subject,
     found: `no ${missing[0]} beside it`,
-    expected: "all weight files, which have constants that its graph is read by",
+    expected: "all weight files, since the graph's axes and shapes are in them",
     remedy: "give the model's whole folder",
   });
 }

@@ -41,7 +41,7 @@ export function openRecording(archive: NpzArchive, graph: LayerGraph, subject: s
   for (const key of [INPUT_KEY, OUTPUT_KEY])
     if (!archive.names.includes(key)) throw notRecording(subject, `no array ${JSON.stringify(key)}`);
   if (unknown.length > 0)
-    throw notRecording(subject, `${unknown.length} arrays that are no layer of this network`, unknown);
+    throw notRecording(subject, `${unknown.length} arrays that are not layers of this network`, unknown);
 
   const images = archive.read(INPUT_KEY);
   const recorded = graph.nodes.filter(({ name }) => sources.has(name)).map(({ name }) => name);

@@ -189,7 +189,7 @@ export function decodePng(bytes: Uint8Array, subject: string): Pixels {
   const parts: Uint8Array[] = [];
   for (const { type, data } of chunks(bytes, subject)) {
     if (header === undefined) {
-      if (type !== "IHDR") throw broken(subject, "a PNG whose first chunk is no header");
+      if (type !== "IHDR") throw broken(subject, "a PNG whose first chunk is not its header");
       header = readHeader(data, subject);
     } else if (type === "PLTE") palette = data;
     else if (type === "IDAT") parts.push(data);

@@ -163,6 +163,6 @@ function countError(subject: string, found: string): InputError {
     subject,
     found,
     expected: `1 to ${MAX_ENTRIES} entries`,
-    remedy: "correct the suite's matrix or what narrows it",
+    remedy: "correct the matrix, or the options that select entries",
   });
 }

@@ -106,7 +106,7 @@ describe("inspectModel, of TensorFlow.js models", () => {
       expect([inspection.network, inspection.model.differences]).toEqual([null, undefined]);
       expect(inspection.model.operators).toMatchObject({ _FusedConv2D: expect.any(Number) });
       expect(inspection.refusal).toBe(
-        "m: found no group1-shard1of1.bin beside it, expected all weight files, which have constants that its graph is read by; give the model's whole folder.",
+        "m: found no group1-shard1of1.bin beside it, expected all weight files, since the graph's axes and shapes are in them; give the model's whole folder.",
       );
     });
 

@@ -71,7 +71,7 @@ describe("openRecording", () => {
     ['no array "input"', { output: OUTPUT }],
     ['no array "output"', { input: IMAGES, "conv1.conv": OUTPUT }],
     [
-      "2 arrays that are no layer of this network",
+      "2 arrays that are not layers of this network",
       { input: IMAGES, output: OUTPUT, layer4: OUTPUT, "conv2.0.gate.fc1": OUTPUT },
     ],
     ["an input of shape [3, 1]", { input: float32([3, 1], 1, 2, 3), output: OUTPUT }],

@@ -43,7 +43,7 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     // protobufjs reports every malformed message by a RangeError or an Error of its own.
-    throw new InputError(notOnnx(subject, "bytes that are no protobuf message, or not all of one").problem, {
+    throw new InputError(notOnnx(subject, "bytes that are not a complete protobuf message").problem, {
       cause,
     });
   }

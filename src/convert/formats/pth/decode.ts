@@ -100,7 +100,7 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
     throw new InputError({
       code: "argument",
       subject: `--key ${printable(key)}`,
-      found: `no tensors there in ${subject}`,
+      found: `no tensors at that path in ${subject}`,
       expected: "the path of a state dict",
       remedy: `leave out --key, or look below ${names(root) || "the top, which has no names"}`,
     });

@@ -77,7 +77,7 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     const type = header[156] ?? 0;
     const isFile = type === 0 || type === FILE;
     if (!(isFile || type === FOLDER) || header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0))
-      throw unsupported(region, `a tar member ${quote(name)} that is no plain file`, "plain files");
+      throw unsupported(region, `a tar member ${quote(name)} that is not a plain file`, "plain files");
     if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
     if (isFile) files.set(name, sliceOf(source, start, size));
     cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));

@@ -32,7 +32,7 @@ describe("openNpz", () => {
 
   it("refuses what is no archive, or one without arrays", () => {
     expect(() => openNpz(new Uint8Array(), "r.npz")).toThrow(
-      `r.npz: found bytes that are no zip archive, ${REMEDY}`,
+      `r.npz: found bytes that are not a zip archive, ${REMEDY}`,
     );
     expect(() => openNpz(zipSync({ "a.txt": new Uint8Array(1) }), "r.npz")).toThrow(
       `r.npz: found no .npy arrays, ${REMEDY}`,

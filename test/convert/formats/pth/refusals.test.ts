@@ -98,7 +98,7 @@ describe("refusals", () => {
       0: new Uint8Array(8),
     });
     expect(refusal(file, "model")).toBe(
-      "--key model: found no tensors there in weights.pth, expected the path of a state dict; " +
+      "--key model: found no tensors at that path in weights.pth, expected the path of a state dict; " +
         'leave out --key, or look below "state_dict", "epoch".',
     );
   });
