@@ -82,6 +82,7 @@ async function formatOf(out: string | undefined): Promise<FileFormat> {
   const format = outputFormat(out);
   if (format) return format;
   if (out !== "-" && (await isFolder(out))) return "tfjs";
-  const found = out === "-" ? "standard output, which has no name to infer a format from" : JSON.stringify(basename(out));
+  const found =
+    out === "-" ? "standard output, which has no name to infer a format from" : JSON.stringify(basename(out));
   throw badArgument("--out", found, names, "rename it, or name both formats by a command such as pth2onnx");
 }

@@ -47,7 +47,11 @@ export function fileOutputs(
   for (const output of names) {
     const match = matched.get(output);
     if (!match) {
-      beyond.push({ kind: "output", output, description: "which is not computed from a layer of the network" });
+      beyond.push({
+        kind: "output",
+        output,
+        description: "which is not computed from a layer of the network",
+      });
       continue;
     }
     const { layer, tail } = match;

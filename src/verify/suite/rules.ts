@@ -22,7 +22,10 @@ interface Rule {
 /** A rule for each key. */
 type Rules<K extends string> = Readonly<Record<K, Rule>>;
 
-const TEXT: Rule = { expected: "a non-empty string", holds: (value) => typeof value === "string" && value !== "" };
+const TEXT: Rule = {
+  expected: "a non-empty string",
+  holds: (value) => typeof value === "string" && value !== "",
+};
 const FLAG: Rule = { expected: "true or false", holds: (value) => typeof value === "boolean" };
 const SIZE: Rule = {
   expected: "HEIGHTxWIDTH such as 256x128",
