@@ -80,6 +80,9 @@ async function readValid(path: string, file: string): Promise<unknown> {
   // The innermost place, where the first failure is.
   const deepest = errors.reduce((a, b) => (depth(b) > depth(a) ? b : a));
   const { instanceLocation, error } = deepest;
+  const [, missing] = /does not have required property "([^"]*)"/.exec(error) ?? [];
+  if (missing !== undefined)
+    throw refuse(`no ${JSON.stringify(missing)}${instanceLocation === "#" ? "" : ` at ${instanceLocation}`}`);
   throw refuse(`a value at ${instanceLocation} that it does not allow (${error.replace(/\.$/, "")})`);
 }
 

@@ -124,6 +124,15 @@ describe("reports of earlier runs", () => {
     expect((await folder.read("a/suite.json")).toString()).toBe(text);
   });
 
+  it("are refused by the property that they lack", async () => {
+    const folder = await temporaryFolder({
+      "r.json": JSON.stringify({ schema: "osnet-parity/1", layers: [] }),
+    });
+    await expect(readReport(folder.at("r.json"))).rejects.toThrow(
+      'r.json: found no "candidate", expected a report of osnet-parity-1.schema.json; give the .json report of an earlier run, unchanged.',
+    );
+  });
+
   it("merge: a number of shards is not a list's length, and no entry comes twice", async () => {
     const entry = { ...ENTRY, status: "pass", error: null, report: PASSING };
     const folder = await temporaryFolder({

@@ -65,11 +65,15 @@ export interface SuiteEntry {
 
 /** What `osnet-verify rank` finds of the entry, in short. */
 export interface EntryRanking {
+  /** What was read of the data set, and its folder's name. */
   readonly dataset: DatasetFacts & { readonly name: string };
+  /** How far apart two embeddings are taken to be. */
   readonly distance: DistanceMetric;
+  /** Each figure that is judged, with its limit: the entry fails where one is above it. */
   readonly checks: readonly RankingCheck[];
   /** Shares by the model and by the candidate; null without labels. */
   readonly mAP: readonly [reference: number, candidate: number] | null;
+  /** Shares of queries whose nearest image is a match, likewise; null without labels. */
   readonly rank1: readonly [reference: number, candidate: number] | null;
 }
 
