@@ -53,6 +53,16 @@ describe("a report is the same to the digit, however many threads judge the laye
     }
   });
 
+  it("a model that does not run is refused, and nothing is left running", async () => {
+    const { path: cwd } = await temporaryFolder({ "model.onnx": honest });
+    const args = ["model.onnx", CHECKPOINT, "--size", "128x64", "--jobs", "2"];
+    const { status, stderr } = await spawnCommand("osnet-verify", args, { cwd });
+    expect(stderr).toMatch(
+      /^model\.onnx: found a model that onnxruntime does not run on images \[2, 3, 128, 64\]/,
+    );
+    expect(status).toBe(2);
+  });
+
   it("in the commands, whose threads are files beside them", async () => {
     const folder = await temporaryFolder({ "model.onnx": faulty });
     const args = ["model.onnx", CHECKPOINT, "--json", "--jobs"];

@@ -27,7 +27,9 @@ export interface Stage {
 export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */
   readonly optimised?: boolean;
-  /** Whether one thread is to do all of it, since others are at work beside it. Default false: as many as the runtime likes. */
+  /**
+   * For a few runs while others are at work: on one thread, giving memory back after each. Default false: as the runtime likes.
+   */
   readonly alone?: boolean;
   /** Whether to load the copy that inner values are read from, and not the file itself. Default false. */
   readonly copy?: boolean;

@@ -60,7 +60,7 @@ export function onnxruntimeBackend(
   /** A session is made when it is first needed, since it may fail on account of the images. */
   function open(
     source: Uint8Array | "as a program opens it",
-    { optimised = true, alone = false, frugal = false }: SessionOptions,
+    { optimised = true, alone = false }: LoadOptions,
   ): { run: Run; release: () => Promise<void> } {
     let session: Promise<OnnxruntimeSession> | undefined;
     return {
@@ -89,9 +89,9 @@ export function onnxruntimeBackend(
         logSeverityLevel: 4,
         graphOptimizationLevel: optimised ? "all" : "disabled",
         ...(engine ? { executionProviders: [engine] } : {}),
-        // Its threads wait by spinning, which takes a processor from whoever judges what it has computed.
-        ...(alone ? { intraOpNumThreads: 1 } : {}),
-        ...(frugal ? { enableCpuMemArena: false, enableMemPattern: false } : {}),
+        // Its threads wait by spinning, which takes a processor from whoever judges what it has computed; its arena would keep the memory
+        // of all values between runs, of which there are few.
+        ...(alone ? { intraOpNumThreads: 1, enableCpuMemArena: false, enableMemPattern: false } : {}),
       };
       if (typeof from !== "string") return InferenceSession.create(from, options);
       const { path, external, whole, bytes } = file;
@@ -109,7 +109,7 @@ export function onnxruntimeBackend(
   ): Promise<Map<string, OnnxruntimeTensor>> {
     const taps = names.filter((name) => !outputs.includes(name));
     const copy = appendOutputs(file.bytes, taps);
-    const session = open(copy, { alone: true, frugal: true });
+    const session = open(copy, { alone: true });
     try {
       return new Map(Object.entries(await session.run(images, names)));
     } finally {
@@ -161,11 +161,6 @@ export function onnxruntimeBackend(
       };
     },
   };
-}
-
-interface SessionOptions extends LoadOptions {
-  /** Whether memory goes back as soon as it is not needed: for a session of one run. */
-  readonly frugal?: boolean;
 }
 
 type Run = (

@@ -7,7 +7,7 @@ import { measure } from "../metrics.js";
 import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
-import { type OutputVerdicts, outputJudge } from "./embedding.js";
+import { type OutputJudge, type OutputVerdicts, outputJudge } from "./embedding.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./reference-run.js";
@@ -54,17 +54,19 @@ export async function compareLayers(
   const gateLayers = new Map(graph.gates.map((gate) => [gate.layer, gate]));
   const { features, evaluation } = graph.outputs;
   const outputLayer = [features, graph.outputs[evaluation]].find((name) => name && nodes.has(name));
-  const outputs = candidate.program?.outputs.map(({ layer }) => layer) ?? [];
-  const returned = [...gateLayers.keys(), ...outputs, ...(outputLayer ? [outputLayer] : [])];
+  const given = candidate.program?.outputs.map(({ layer }) => layer) ?? [];
+  const returned = [...gateLayers.keys(), ...given, ...(outputLayer ? [outputLayer] : [])];
   const results = new Map<string, LayerResult>();
   const gates = new Map<string, GateResult>();
   const misshapen: Fault[] = [];
 
   const threads = await startThreads(verification, [...nodes.keys()], returned);
-  const judge = layerJudge(verification, tolerance, threads);
-  const judgeOutputs = await outputJudge(verification, tolerance, outputLayer);
+  let judgeOutputs: OutputJudge | undefined;
   let settled: Promise<void> = Promise.resolve();
   try {
+    const judge = layerJudge(verification, tolerance, threads);
+    const outputs = await outputJudge(verification, tolerance, outputLayer);
+    judgeOutputs = outputs;
     const observer = observeVacuity(graph, { images });
     const pairs = threads ? sharedPairs(verification, nodes, threads) : joinedPairs(verification, nodes);
     for await (const pair of pairs) {
@@ -82,12 +84,14 @@ export async function compareLayers(
       observer.observe(name, actual);
       const metrics = "metrics" in measured ? measured.metrics : measured.then(({ metrics }) => metrics);
       const judging = judge.judge(node, metrics, actual, again);
+      // Both fail in `settled`, whichever is first.
+      if (threads) for (const each of [Promise.resolve(metrics), judging]) each.catch(() => undefined);
       // In the order of the layers, whichever is judged first.
       settled = Promise.all([measured, judging, settled]).then(async ([{ expected }, result]) => {
         results.set(name, result);
         const gate = gateLayers.get(name);
         if (gate && expected) gates.set(name, gateResult(gate, expected, actual, result));
-        if (expected) await judgeOutputs.judge({ name, expected, actual });
+        if (expected) await outputs.judge({ name, expected, actual });
         free();
         verification.onProgress?.(results.size, wanted.length);
       });
@@ -98,14 +102,14 @@ export async function compareLayers(
     return {
       layers: results,
       gates,
-      outputs: await judgeOutputs.finish(),
+      outputs: await outputs.finish(),
       misshapen,
       vacuity: observer.finish(),
       explanations: await judge.explanations(),
     };
   } finally {
     await threads?.end();
-    await judgeOutputs.release();
+    await judgeOutputs?.release();
   }
 }
 

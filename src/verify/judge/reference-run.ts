@@ -30,7 +30,7 @@ export interface ReferenceRun {
 }
 
 /** Bytes of layers that nobody has asked for yet. */
-const AHEAD = 4 * 2 ** 20;
+const AHEAD = 2 * 2 ** 20;
 
 export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
   const layers = evaluate(graph, network, images, { reuseMemory: true });

@@ -29,7 +29,7 @@ export function float64Parameters(stateDict: StateDict): ParameterSource {
 }
 
 /** Elements that are kept in float64: a layer's and its neighbours', while several ask for them. */
-const KEPT_ELEMENTS = 2 ** 20;
+const KEPT_ELEMENTS = 2 ** 18;
 
 function convertedParameters(stateDict: StateDict): ParameterSource {
   const converted = new Map<string, Float64Array>();
