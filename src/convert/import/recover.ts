@@ -51,6 +51,9 @@ function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNod
     const inserted = match && insertedBetween(trail, source, last);
     if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
       continue;
+    // Several operators before and more behind are another operation in the layer's place, such as a generalised mean.
+    const next = trail.readersOf(layer);
+    if (inserted.length > 1 && next.length > 0 && !leadsOn(trail, next, match)) continue;
     trail.note(layer, `${namesOf(inserted)} before it`, "none");
     trail.accept(layer, match);
     return true;
@@ -59,13 +62,15 @@ function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNod
 }
 
 /**
- * Operators between a layer and the several that read it are one finding, at that layer: the others read what comes of them. Of
- * a layer with one reader they are a finding at the reader.
+ * Operators between a layer and the several that read it, or the convolution that does, are one finding, at that layer: the
+ * others read what comes of them. Of another layer with one reader they are a finding at the reader.
  */
 export function passInserted(trail: Trail, layer: LayerNode): void {
   const source = trail.sourceOf(layer.name);
   const next = trail.readersOf(layer);
-  if (!source || next.length < 2 || trail.skipped.has(layer.name) || leadsOn(trail, next, source)) return;
+  if (!source || trail.skipped.has(layer.name) || leadsOn(trail, next, source)) return;
+  const [only] = next;
+  if (next.length < 2 && only?.op.kind !== "conv" && only?.op.kind !== "linear") return;
   for (const last of insertedBehind(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
     if (!inserted) continue;
