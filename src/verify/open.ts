@@ -182,7 +182,7 @@ function checkpointOf(file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
 }
 
 /**
- * What a checkpoint tells of a model besides its activations: whether the constants are its own. If they are stored in
+ * Compares a model's constants with a checkpoint's, apart from activations. If they are stored in
  * fewer bits, the reference is the network of the weights that are left, which the model is to compute as exactly as any;
  * what they have lost is told apart.
  */

@@ -41,10 +41,10 @@ export interface Verdict {
   readonly passed: boolean;
   /** For `--json`. */
   readonly report: unknown;
-  /** What holds, after the word "verified". */
+  /** What was verified, to follow the word "verified". */
   readonly sentence: string;
   /** What the file has lost on purpose, where it has. */
   readonly loss?: string | undefined;
-  /** All that people should see where it does not hold. */
+  /** The full report on a failure, for people to read. */
   explain(paint: Paint): Promise<string>;
 }

@@ -1,4 +1,4 @@
-/** What a model of ours says of itself, in texts: ONNX's `metadata_props`, the `userDefinedMetadata` of TensorFlow.js. */
+/** The metadata of models that this project writes: ONNX's `metadata_props`, TensorFlow.js's `userDefinedMetadata`. */
 import { type OsnetSpec, parseSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Negligible } from "./negligible.js";

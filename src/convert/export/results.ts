@@ -39,7 +39,7 @@ export interface Result {
   readonly floors?: readonly NormFloor[];
 }
 
-/** What a file of ours calls the values of the network. */
+/** The names of the network's values in the files that are written. */
 export interface ValueNames {
   readonly of: (layer: string) => string;
   /** Of the images, where the model normalises them: then the network's input is a value of its own. */

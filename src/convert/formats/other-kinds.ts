@@ -97,7 +97,7 @@ const SIGNATURES: readonly Signature[] = [
   { found: "an image", remedy: OTHER_FORMAT, matches: startsWith("\x89PNG\r\n", "\xff\xd8\xff", "GIF8") },
 ];
 
-/** As much tells every kind. */
+/** Enough to recognise every kind. */
 export const HEAD_BYTES = 512;
 
 /** The beginning of a file as Latin-1 text, in which signatures are looked for. */

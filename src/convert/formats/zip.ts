@@ -7,6 +7,18 @@ import { Cursor } from "./cursor.js";
 import { decodeUtf8 } from "./encodings.js";
 import { corrupt, quote, type Region, unsupported } from "./refusals.js";
 
+/**
+ * Zip archives, as PyTorch and numpy read and write them. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16 and 4.5.3
+ * (zip64); little-endian. PyTorch stores its entries uncompressed and 64-byte aligned; archives packed again by other tools
+ * are deflated.
+ *
+ * Python's zipfile, PyTorch's miniz and other readers find the directory and its entries in different ways. Refused is
+ * what could make them see different files: a directory that does not end where its end record begins, a zip64 record
+ * that is elsewhere or says otherwise, a second end record in a comment, names that are equal or become so (case, NUL,
+ * backslashes, a leading slash, a second name), a local header that differs from the directory, entries that overlap;
+ * and encryption, patches and several disks.
+ */
+
 /** One file in an archive. */
 export interface ZipEntry {
   readonly name: string;
@@ -26,109 +38,7 @@ interface CentralEntry extends Omit<ZipEntry, "start"> {
   readonly headerOffset: number;
 }
 
-const ZIP64_EXTRA = 0x0001;
-
-/** Info-ZIP's field of another name for the entry, which Python takes and PyTorch does not (APPNOTE 4.6.9). */
-const UNICODE_PATH_EXTRA = 0x7075;
-
-/** What a 32-bit field reads when the number is in the zip64 field. */
-const WIDE = 0xffffffff;
-
-/**
- * Replaces 32-bit fields that read 0xFFFFFFFF with those of the zip64 extra field, which holds only these, in the
- * order size, compressed size, header offset (APPNOTE 4.5.3).
- */
-function widen<F extends { readonly size: number; readonly compressedSize: number }>(
-  fields: F & { readonly headerOffset?: number },
-  extra: Uint8Array,
-  region: Region,
-): F {
-  if (extra.length === 0) return fields;
-  const full = { ...fields };
-  let widened = false;
-  const cursor = new Cursor(extra, { ...region, part: "a zip64 field" });
-  while (cursor.remaining >= 4) {
-    const id = cursor.uint16();
-    const body = new Cursor(cursor.take(cursor.uint16()), cursor.region);
-    if (id === UNICODE_PATH_EXTRA) throw unsupported(region, "a zip entry with two names", "one name");
-    if (id !== ZIP64_EXTRA) continue;
-    if (widened) throw corrupt(region, "a zip entry with two zip64 fields", "one");
-    widened = true;
-    for (const field of ["size", "compressedSize", "headerOffset"] as const) {
-      if (full[field] === WIDE) Object.assign(full, { [field]: body.uint64() });
-    }
-  }
-  return full;
-}
-
-const LOCAL_SIGNATURE = 0x04034b50;
-
-/** Flags that change how an entry is read: encryption of three kinds, patches; and UTF-8 names (APPNOTE 4.4.4). */
-const ENCRYPTED = 0x2041;
-const PATCHED = 0x0020;
-const UTF8_NAME = 0x0800;
-
-/** Sizes follow the data, and the local header need not have them (APPNOTE 4.4.4, bit 3). */
-const HAS_DESCRIPTOR = 0x0008;
-
-/**
- * Checks an entry's local header (APPNOTE 4.3.7) against the central directory and returns where its data starts.
- * The cursor is one over the whole archive. Readers that trust one and readers that trust the other must see the same file.
- */
-function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
-  const { region } = cursor;
-  cursor.seek(central.headerOffset);
-  const differs = (what: string) =>
-    corrupt(
-      region,
-      `zip entry ${quote(central.name)} with another ${what} in its local header, at byte ${central.headerOffset}`,
-      "the same as in the directory",
-    );
-  if (cursor.uint32() !== LOCAL_SIGNATURE) throw differs("signature");
-  cursor.skip(2); // version
-  const flags = cursor.uint16();
-  if (((flags ^ central.flags) & (ENCRYPTED | PATCHED | UTF8_NAME)) !== 0) throw differs("set of flags");
-  if (cursor.uint16() !== central.method) throw differs("compression method");
-  cursor.skip(8); // time, date, checksum
-  const sizes = { compressedSize: cursor.uint32(), size: cursor.uint32() };
-  const nameBytes = cursor.uint16();
-  const extraBytes = cursor.uint16();
-  if (!sameBytes(cursor.take(nameBytes), central.nameBytes)) throw differs("name");
-  const local = widen(sizes, cursor.take(extraBytes), region);
-  const deferred = (flags & HAS_DESCRIPTOR) !== 0 && local.size === 0 && local.compressedSize === 0;
-  if (!deferred && (local.size !== central.size || local.compressedSize !== central.compressedSize)) {
-    throw differs("size");
-  }
-  const start = cursor.offset;
-  cursor.skip(central.compressedSize);
-  return start;
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
-}
-
-/**
- * The directory of a zip archive. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16 and 4.5.3 (zip64);
- * little-endian. PyTorch stores its entries uncompressed and 64-byte aligned; archives packed again by other tools
- * are deflated.
- *
- * Python's zipfile, PyTorch's miniz and other readers find the directory and its entries in different ways. Refused is
- * what could make them see different files: a directory that does not end where its end record begins, a zip64 record
- * that is elsewhere or says otherwise, a second end record in a comment, names that are equal or become so (case, NUL,
- * backslashes, a leading slash, a second name), a local header that differs from the directory, entries that overlap;
- * and encryption, patches and several disks.
- */
-
-const END_SIGNATURE = 0x06054b50;
-const END_BYTES = 22;
-const END64_SIGNATURE = 0x06064b50;
-const END64_LOCATOR_SIGNATURE = 0x07064b50;
-const END64_LOCATOR_BYTES = 20;
-/** Of the zip64 end record in its first version, which has no extensible data. */
-const END64_BYTES = 56;
-const CENTRAL_SIGNATURE = 0x02014b50;
-const CENTRAL_BYTES = 46;
+// The directory: what an archive contains.
 
 /** The names that the directory lists, for telling what an archive is; nothing else of it is checked. */
 export function listZipNames(source: ByteSource, region: Region): readonly string[] {
@@ -165,6 +75,33 @@ function checkName(name: string, region: Region): void {
   if (name === "" || name.startsWith("/") || name.includes("\0") || name.includes("\\"))
     throw unsupported(region, `a zip entry named ${quote(name)}`, "a relative path with forward slashes");
 }
+
+/** No byte may belong to two entries, or to an entry and the directory. */
+function checkDisjoint(
+  entries: readonly (ZipEntry & CentralEntry)[],
+  directory: number,
+  region: Region,
+): void {
+  const ordered = entries.toSorted((a, b) => a.headerOffset - b.headerOffset);
+  ordered.forEach((entry, index) => {
+    const next = ordered[index + 1];
+    if (entry.start + entry.compressedSize <= (next?.headerOffset ?? directory)) return;
+    const other = next === undefined ? "the directory" : quote(next.name);
+    throw corrupt(region, `zip entry ${quote(entry.name)} overlapping ${other}`, "entries side by side");
+  });
+}
+
+// Its end record, which is looked for from the end of the file, and the entries that it leads to.
+
+const END_SIGNATURE = 0x06054b50;
+const END_BYTES = 22;
+const END64_SIGNATURE = 0x06064b50;
+const END64_LOCATOR_SIGNATURE = 0x07064b50;
+const END64_LOCATOR_BYTES = 20;
+/** Of the zip64 end record in its first version, which has no extensible data. */
+const END64_BYTES = 56;
+const CENTRAL_SIGNATURE = 0x02014b50;
+const CENTRAL_BYTES = 46;
 
 /** Where the central directory is. */
 interface DirectoryPlace {
@@ -305,20 +242,93 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
   return { name, nameBytes, method, flags, checksum, ...widen({ ...sizes, headerOffset }, extra, region) };
 }
 
-/** No byte may belong to two entries, or to an entry and the directory. */
-function checkDisjoint(
-  entries: readonly (ZipEntry & CentralEntry)[],
-  directory: number,
-  region: Region,
-): void {
-  const ordered = entries.toSorted((a, b) => a.headerOffset - b.headerOffset);
-  ordered.forEach((entry, index) => {
-    const next = ordered[index + 1];
-    if (entry.start + entry.compressedSize <= (next?.headerOffset ?? directory)) return;
-    const other = next === undefined ? "the directory" : quote(next.name);
-    throw corrupt(region, `zip entry ${quote(entry.name)} overlapping ${other}`, "entries side by side");
-  });
+// Local headers, which other readers trust instead of the directory: the two must agree.
+
+const LOCAL_SIGNATURE = 0x04034b50;
+
+/** Flags that change how an entry is read: encryption of three kinds, patches; and UTF-8 names (APPNOTE 4.4.4). */
+const ENCRYPTED = 0x2041;
+const PATCHED = 0x0020;
+const UTF8_NAME = 0x0800;
+
+/** Sizes follow the data, and the local header need not have them (APPNOTE 4.4.4, bit 3). */
+const HAS_DESCRIPTOR = 0x0008;
+
+/**
+ * Checks an entry's local header (APPNOTE 4.3.7) against the central directory and returns where its data starts.
+ * The cursor is one over the whole archive. Readers that trust one and readers that trust the other must see the same file.
+ */
+function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
+  const { region } = cursor;
+  cursor.seek(central.headerOffset);
+  const differs = (what: string) =>
+    corrupt(
+      region,
+      `zip entry ${quote(central.name)} with another ${what} in its local header, at byte ${central.headerOffset}`,
+      "the same as in the directory",
+    );
+  if (cursor.uint32() !== LOCAL_SIGNATURE) throw differs("signature");
+  cursor.skip(2); // version
+  const flags = cursor.uint16();
+  if (((flags ^ central.flags) & (ENCRYPTED | PATCHED | UTF8_NAME)) !== 0) throw differs("set of flags");
+  if (cursor.uint16() !== central.method) throw differs("compression method");
+  cursor.skip(8); // time, date, checksum
+  const sizes = { compressedSize: cursor.uint32(), size: cursor.uint32() };
+  const nameBytes = cursor.uint16();
+  const extraBytes = cursor.uint16();
+  if (!sameBytes(cursor.take(nameBytes), central.nameBytes)) throw differs("name");
+  const local = widen(sizes, cursor.take(extraBytes), region);
+  const deferred = (flags & HAS_DESCRIPTOR) !== 0 && local.size === 0 && local.compressedSize === 0;
+  if (!deferred && (local.size !== central.size || local.compressedSize !== central.compressedSize)) {
+    throw differs("size");
+  }
+  const start = cursor.offset;
+  cursor.skip(central.compressedSize);
+  return start;
 }
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+}
+
+// Sizes and offsets beyond 32 bits.
+
+const ZIP64_EXTRA = 0x0001;
+
+/** Info-ZIP's field of another name for the entry, which Python takes and PyTorch does not (APPNOTE 4.6.9). */
+const UNICODE_PATH_EXTRA = 0x7075;
+
+/** What a 32-bit field reads when the number is in the zip64 field. */
+const WIDE = 0xffffffff;
+
+/**
+ * Replaces 32-bit fields that read 0xFFFFFFFF with those of the zip64 extra field, which holds only these, in the
+ * order size, compressed size, header offset (APPNOTE 4.5.3).
+ */
+function widen<F extends { readonly size: number; readonly compressedSize: number }>(
+  fields: F & { readonly headerOffset?: number },
+  extra: Uint8Array,
+  region: Region,
+): F {
+  if (extra.length === 0) return fields;
+  const full = { ...fields };
+  let widened = false;
+  const cursor = new Cursor(extra, { ...region, part: "a zip64 field" });
+  while (cursor.remaining >= 4) {
+    const id = cursor.uint16();
+    const body = new Cursor(cursor.take(cursor.uint16()), cursor.region);
+    if (id === UNICODE_PATH_EXTRA) throw unsupported(region, "a zip entry with two names", "one name");
+    if (id !== ZIP64_EXTRA) continue;
+    if (widened) throw corrupt(region, "a zip entry with two zip64 fields", "one");
+    widened = true;
+    for (const field of ["size", "compressedSize", "headerOffset"] as const) {
+      if (full[field] === WIDE) Object.assign(full, { [field]: body.uint64() });
+    }
+  }
+  return full;
+}
+
+// An entry's data.
 
 /** Compression methods (APPNOTE 4.4.5). */
 const STORED = 0;
@@ -434,10 +444,8 @@ export function crc32(data: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-/**
- * Zip archives as numpy.savez and torch.save write them: entries one after the other, none compressed. The same
- * entries give the same bytes, whatever the time and its zone. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.7 and 4.5.
- */
+// Writing: entries one after the other, none compressed, so that the same entries give the same bytes, whatever the time and
+// its zone.
 
 /** The first day that a zip archive can state, as numpy and PyTorch write it; midnight where the program runs. */
 const TIMESTAMP = new Date(1980, 0, 1);

@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
 
-/** Where a layer is, if a landmark tells: at a node, or nowhere, because the block lacks it. */
+/** Where a landmark places a layer: at a node, or nowhere, because the block lacks it. */
 export type Anchors = ReadonlyMap<string, ForeignNode | "absent">;
 
 /** Layers that landmarks place, or know to be absent. */

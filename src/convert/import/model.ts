@@ -120,7 +120,7 @@ export interface LiftOptions {
   readonly arch?: string | OsnetSpec;
 }
 
-/** What a matched model holds under torchreid's names; its numbers may be bad. */
+/** The weights of a matched model under torchreid's names; they may include NaNs and negative variances. */
 export interface LiftedModel {
   readonly checkpoint: Checkpoint;
   /** How many tensors are not the trained ones, though the network computes the same. */
@@ -182,7 +182,7 @@ export function matchModel({ name, onnx, match }: Model, { arch }: LiftOptions =
 
 /**
  * Exporters leave some of the modules' names in a file. Nothing is found by them; but where a graph does not show which
- * of torchreid's two ways of naming its modules follow, they tell.
+ * of torchreid's two ways of naming its modules it follows, these names decide.
  */
 function namedDialect({ graph }: Pick<OnnxModel, "graph">): Dialect | undefined {
   for (const { name } of graph.nodes) if (STREAM_NAMES.test(name)) return dialectOf(name);
@@ -197,7 +197,7 @@ function dialectOf(name: string): Dialect {
   return /\blayers\b/.test(name) ? "osnet_ain" : "osnet";
 }
 
-/** What the weights do not hold of the file. */
+/** What the file does that is not in its weights. */
 function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
   return preprocess ? [`preprocessing that is not lifted: ${describePreprocess(preprocess)}`] : [];
 }
@@ -221,7 +221,7 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
     : [];
 }
 
-/** A checkpoint lifted from a model's file, and what that file computes besides. */
+/** A checkpoint lifted from a model's file, and the rest of what that file computes. */
 export interface ModelCheckpoint extends Checkpoint {
   /** Which of its outputs are the network's, and what else it computes. */
   readonly outputs: FileOutputs;

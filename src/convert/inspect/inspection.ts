@@ -17,7 +17,7 @@ import type { DecodedWeights } from "../import/decode-weights.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import { FINGERPRINT_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 
-/** What a checkpoint is, as plain data that JSON holds. */
+/** The description of a checkpoint, as data that JSON can represent. */
 export interface Inspection {
   /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";

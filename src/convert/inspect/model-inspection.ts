@@ -49,7 +49,7 @@ export interface ValueFacts {
   readonly shape: readonly OnnxDimension[] | null;
 }
 
-/** How a model holds the network that was found in it. */
+/** The network that was found in a model, and how the model spells it. */
 export interface NetworkFacts {
   /** Images per run; null for any. */
   readonly batch: number | null;
@@ -140,7 +140,7 @@ function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): Ne
   return { folded, kept: norms.length - folded - spelled, affine: spelled };
 }
 
-/** What a model is, of whatever exporter, as plain data that JSON holds. */
+/** The description of a model of any exporter, as data that JSON can represent. */
 export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts> {
   /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";
@@ -154,7 +154,7 @@ export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts
   readonly weights: (WeightsInspection & Reparameterised) | null;
   /** What is odd about its weights, the worst first; empty for nothing. */
   readonly anomalies: readonly Anomaly[];
-  /** Why the graph is no OSNet, and what it is like; or which file it would take to tell. */
+  /** Why the graph is not an OSNet and what it is; or which missing file would decide that. */
   readonly refusal?: string;
 }
 

@@ -23,7 +23,7 @@ import type { TensorProblem, TensorRef } from "./tensor-ref.js";
 import { isTensor, tensorRef } from "./tensor-ref.js";
 import { type SourceReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
 
-/** What `decodePth` needs besides the bytes. */
+/** How a checkpoint is read. */
 export interface DecodePthOptions {
   /** What messages call the file. */
   readonly subject: string;

@@ -13,7 +13,7 @@ import {
  * torch/nn/modules/module.py (`__getstate__`: a module's pickle is its `__dict__`).
  */
 
-/** An attribute as plain data; what is none is named by its type. */
+/** An attribute as plain data; anything else is named by its type. */
 export type AttributeValue =
   | null
   | boolean

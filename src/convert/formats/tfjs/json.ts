@@ -107,12 +107,12 @@ export interface Located {
   readonly at: string;
 }
 
-/** A value as an object, empty if it is none: for what is looked into and not required. */
+/** A value as an object; an empty one if it is anything else, for fields that are optional. */
 export function objectOf(value: Json | undefined): JsonObject {
   return isObject(value) ? value : {};
 }
 
-/** A value as an array, empty if it is none. */
+/** A value as an array; an empty one if it is anything else. */
 export function arrayOf(value: Json | undefined): readonly Json[] {
   return Array.isArray(value) ? (value as readonly Json[]) : [];
 }
