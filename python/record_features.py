@@ -13,8 +13,9 @@ Writes an array [pictures, D] in the model's dtype, and beside it a `.txt` with 
 folder of `--data`, with forward slashes. Pictures are prepared as torchreid's test transform does it: RGB, resized to
 `--size` (bilinear, antialiased), scaled to 0 to 1, normalised with ImageNet's mean and deviation.
 
-JPEG decoders differ by a few levels, which moves features by percents. `--decoded FOLDER` writes the pictures as they were
-decoded here, as PNG under their own names (a `.jpg` too): `osnet-verify rank --data FOLDER` then sees the same pixels.
+Pillow 13 decodes and resizes to the same pixels as osnet-verify. Older ones round some sizes otherwise, and other decoders differ by a few
+levels, which moves features by percents: `--decoded FOLDER` writes the pictures as they were decoded here, as PNG under their own names (a
+`.jpg` too), for `osnet-verify rank --data FOLDER`.
 """
 import argparse
 import os
