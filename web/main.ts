@@ -1,4 +1,4 @@
-import { type ChosenFile, groupFiles, resultName } from "osnet-convert/web";
+import { type ChosenFile, type ChosenModel, groupFiles, resultName } from "osnet-convert/web";
 import type { Progress } from "./client.js";
 import { prepareWorker, Refusal, work } from "./client.js";
 import { backendOf, convertPanel, type PanelActions, pairPanel, targetOf } from "./convert-panel.js";
@@ -6,7 +6,7 @@ import { el, replace } from "./dom.js";
 import { chooser, filesOf } from "./drop.js";
 import { digestId, type FileActions, fileCard } from "./file-card.js";
 import { OUTCOME_HEADING, outcomeView, releaseDownloads } from "./outcome.js";
-import { picturesPanel } from "./pictures-panel.js";
+import { picturesPanel, releasePictures } from "./pictures-panel.js";
 import type { Summary } from "./protocol.js";
 import { DEFAULTS, type Item, type Outcome, pairOf, type State, sourceOf, wordsOf } from "./state.js";
 import { LANGUAGES, type Language, preferredLanguage } from "./words.js";
@@ -123,9 +123,13 @@ function announce(text: string): void {
 
 let nextId = 1;
 
+const PICTURE = /\.(jpe?g|png)$/i;
+
 async function add(files: readonly ChosenFile[]): Promise<void> {
-  const models = groupFiles(files);
-  state.isEmptyDrop = models.length === 0;
+  const pictures = files.filter(({ path }) => PICTURE.test(path));
+  const models = groupFiles(files.filter((file) => !pictures.includes(file)));
+  state.isEmptyDrop = models.length + pictures.length === 0;
+  if (pictures.length > 0) choosePictures(pictures.map(({ path, blob }) => new File([blob], path)));
   const items = models.map((model): Item => ({ id: nextId++, model, given: {} }));
   state.items = [...state.items, ...items];
   draw();
@@ -187,6 +191,8 @@ const fileActions: FileActions = {
 function setOutcome(outcome: Outcome | undefined): void {
   releaseDownloads();
   state.outcome = outcome;
+  // What pictures gave was of another model.
+  state.seen = undefined;
 }
 
 /** Runs a job with its progress shown and a way to end it; what it came to takes the place of what was there. */
@@ -301,28 +307,36 @@ const panelActions: PanelActions = {
 };
 
 function choosePictures(files: readonly File[]): void {
+  releasePictures(state.pictures);
   state.pictures = files.slice(0, 2);
   state.seen = undefined;
   draw();
 }
 
+/** What is held against a file's own weights: what it was converted to, or the model that was dropped beside it. */
+function modelOf(source: Item): ChosenModel | undefined {
+  const { outcome } = state;
+  if (outcome?.kind === "converted" && outcome.source === source.id && outcome.result.verdict)
+    return outcome.result.passed ? outcome.result.files : undefined;
+  const pair = pairOf(state);
+  return pair?.reference === source && pair.candidate.summary?.role === "model"
+    ? pair.candidate.model
+    : undefined;
+}
+
 async function runPictures(): Promise<void> {
   const source = sourceOf(state);
   if (!source || state.running) return;
-  const { outcome } = state;
-  const isOwn =
-    outcome?.kind === "converted" &&
-    outcome.source === source.id &&
-    outcome.result.verdict &&
-    outcome.result.passed;
+  const converted = modelOf(source);
   const pictures = state.pictures.map((file) => ({ name: file.name, blob: file }));
   byId("pictures-run").setAttribute("disabled", "");
+  announce(wordsOf(state).picturesRun);
   try {
     state.seen = await work<"pictures">({
       kind: "pictures",
       model: source.model,
       options: source.given,
-      converted: isOwn ? outcome.result.files : undefined,
+      converted,
       pictures,
     });
   } catch (error) {

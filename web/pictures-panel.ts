@@ -60,6 +60,14 @@ export function picturesPanel(state: State, actions: PictureActions): HTMLElemen
 
 const addresses = new WeakMap<File, string>();
 
+/** Gives back the pictures that are not shown any more. */
+export function releasePictures(pictures: readonly File[]): void {
+  for (const picture of pictures) {
+    URL.revokeObjectURL(addresses.get(picture) ?? "");
+    addresses.delete(picture);
+  }
+}
+
 function shownPicture(file: File, label: string): HTMLElement {
   const src = addresses.get(file) ?? URL.createObjectURL(file);
   addresses.set(file, src);
