@@ -7,6 +7,7 @@ import {
   RUNTIMES,
   runtimesFor,
 } from "../../../src/verify/backends/registry.js";
+import { text } from "../../support/markdown.js";
 import { schemaOf } from "../../support/schemas.js";
 import { REPORT } from "../reports/report.js";
 import { backendContract } from "./contract.js";
@@ -26,6 +27,20 @@ describe("the registry", () => {
     expect(runtimesFor("onnx")[0]).toBe("onnxruntime");
     expect(runtimesFor("tfjs")[0]).toBe("tfjs-wasm");
     for (const name of RUNTIMES) expect(runtimesFor(engineOf(name).runs)).toContain(name);
+  });
+
+  it("has rows that docs/backends.md lists", () => {
+    const listed = [
+      ...text("docs/backends.md").matchAll(/^\| `([a-z0-9-]+)` \| (ONNX|TensorFlow\.js) \| (.*?) \|/gm),
+    ];
+    const formats = { ONNX: "onnx", "TensorFlow.js": "tfjs" } as const;
+    expect(
+      listed.map(([, name, format, places = ""]) => [
+        name,
+        formats[format as keyof typeof formats],
+        places.split(", ").map((place) => (place === "Node" ? "node" : "browser")),
+      ]),
+    ).toEqual(Object.entries(BACKENDS).map(([name, { runs, where }]) => [name, runs, where]));
   });
 
   it("has names that reports may have", () => {
