@@ -297,7 +297,6 @@ const ZIP64_EXTRA = 0x0001;
 
 /** Info-ZIP's field of another name for the entry, which Python takes and PyTorch does not (APPNOTE 4.6.9). */
 const UNICODE_PATH_EXTRA = 0x7075;
-
 /** What a 32-bit field reads when the number is in the zip64 field. */
 const WIDE = 0xffffffff;
 
@@ -444,13 +443,12 @@ export function crc32(data: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-// Writing: entries one after the other, none compressed, so that the same entries give the same bytes, whatever the time and
-// its zone.
+// Writing: entries are stored in order and with a fixed date, so that the same entries give the same bytes.
 
 /** The first day that a zip archive can state, as numpy and PyTorch write it; midnight where the program runs. */
 const TIMESTAMP = new Date(1980, 0, 1);
 
-/** Bytes of a local header besides the name, and of an extra field besides its content. */
+/** Bytes of a local header without its name, and of an extra field without its content. */
 const LOCAL_HEADER_BYTES = 30;
 const EXTRA_HEADER_BYTES = 4;
 
