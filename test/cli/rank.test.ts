@@ -133,6 +133,18 @@ describe("osnet-verify rank", () => {
     expect(unknown.stderr).toContain("nothing");
   });
 
+  it("re-ranks on request: other figures, by which the same model passes and another fails", async () => {
+    const plain = await rank("model.onnx", ...RECORDED);
+    const again = await rank("model.onnx", ...RECORDED, "--rerank", "--distance", "cosine");
+    expect([again.status, again.report.reranked, again.report.distance]).toEqual([0, true, "cosine"]);
+    const [before, after] = [plain, again].map(({ report }) => report.reference.figures?.mAP);
+    expect(after).toBeGreaterThan(0);
+    expect(after).not.toBe(before);
+    expect(again.report.candidates[0]?.figures?.mAP).toBeCloseTo(after ?? Number.NaN, 6);
+    const crossed = await rank(await crossGates(), ...RECORDED, "--rerank", "--max-flips", "0");
+    expect(crossed.status).toBe(1);
+  });
+
   it("gives both the same figures to 1e-9 where both are the same network", async () => {
     const { report } = await rank("model.onnx", "--reference", CHECKPOINT, "--data", "market");
     const [candidate] = report.candidates;
