@@ -22,7 +22,8 @@ const config: UserConfig = defineConfig({
   base: "./",
   plugins: [shared],
   define: { __VERSION__: JSON.stringify(version) },
-  worker: { format: "es" },
+  // Readers of models are in the worker from the start, since it verifies too: what imports them late finds them there.
+  worker: { format: "es", rolldownOptions: { checks: { ineffectiveDynamicImport: false } } },
   build: {
     outDir: "../dist-web",
     emptyOutDir: true,
