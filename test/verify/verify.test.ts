@@ -226,7 +226,7 @@ describe("a faulty file fails at its fault", () => {
     );
     const [fault] = (await hold(bytes, osnet)).faults;
     expect(fault?.explanation).toMatch(
-      /^off by [\d.]+ on the candidate's own inputs, [\d.]+e[+-]\d+ times what rounding accounts for$/,
+      /^found Cos, expected a ReLU; off by [\d.]+ on the candidate's own inputs, [\d.]+e[+-]\d+ times what rounding accounts for$/,
     );
     expect(fault?.margin).toBeGreaterThan(1000);
   });
