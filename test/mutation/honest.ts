@@ -205,7 +205,7 @@ function* asOnnx(subject: Subject): Generator<HonestCandidate> {
       };
 }
 
-/** Every backend, graph and layers models, and storage in fewer bits. */
+/** Every backend that needs no other program, graph and layers models, and storage in fewer bits. */
 function* asTfjs(subject: Subject): Generator<HonestCandidate> {
   const { graph, stateDict } = subject.checkpoint;
   const named = (model: Parameters<typeof encodeTfjs>[0]): NamedBytes => {
@@ -213,7 +213,7 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
     return { name: "model.json", bytes: json, beside: shards };
   };
   const size = { size: IMAGES };
-  for (const backend of runtimesFor("tfjs").filter((name) => name !== "tfjs-node"))
+  for (const backend of runtimesFor("tfjs").filter((name) => name === "tfjs-wasm" || name === "tfjs-cpu"))
     for (const [says, model] of [
       ["graph", lowerToTfjs(graph, stateDict, { ...size, fuse: false, fold: false })],
       ["layers", lowerToTfjsLayers(graph, stateDict, size)],
