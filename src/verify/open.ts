@@ -132,10 +132,14 @@ function sourceOf(
   const [batch, , ...size] = fixedShape(opened.model);
   if (size.some((pixels, axis) => pixels !== undefined && pixels !== images[axis + 2])) return undefined;
   const declared = declaredPixels(opened.model.onnx.metadata, file.name);
-  const { program } = feedPixels(runnableModel(opened.model, file, undefined).candidate(graph, party), {
-    declared,
-  });
-  return program && { program, ...(batch === undefined ? {} : { batch }) };
+  const { program, precision } = feedPixels(
+    runnableModel(opened.model, file, undefined).candidate(graph, party),
+    {
+      declared,
+    },
+  );
+  const isHalf = precision === "float16" || precision === "bfloat16";
+  return program && { program, isHalf, ...(batch === undefined ? {} : { batch }) };
 }
 
 interface NamedFile {

@@ -26,8 +26,11 @@ export interface Verification {
   readonly batch?: number;
   /** Of a model as the reference: what a program receives of it. */
   readonly referenceProgram?: Program;
-  /** Of a model that was made from another one: that, and how many images it takes at a time, where it fixes them. */
-  readonly source?: { readonly program: Program; readonly batch?: number };
+  /**
+   * Of a model that was made from another one: that, how many images it takes at a time, where it fixes them, and whether it
+   * computes in half precision.
+   */
+  readonly source?: { readonly program: Program; readonly batch?: number; readonly isHalf?: boolean };
   /** Where the images come from, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
   /** Default: derived bounds where `parameters` are given, else `DEFAULT_TOLERANCE`. */
