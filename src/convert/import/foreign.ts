@@ -101,6 +101,11 @@ export interface Form {
   readonly channels?: number | undefined;
   /** Height and width of a map, where the file fixes them. */
   readonly size?: Size2d | undefined;
+  /**
+   * What they would be if the windows before it were an OSNet's, where the file fixes the images. Differs from `size` only
+   * behind an operator that differs from its layer, which is the finding.
+   */
+  readonly intended?: Size2d | undefined;
 }
 
 export interface ForeignNode<K extends ForeignKind = ForeignKind> {

@@ -67,7 +67,7 @@ function inputValue({ name, shape = [] }: OnnxValue, { nodes }: OnnxGraph): Valu
   const size: Size2d | undefined =
     typeof height === "number" && typeof width === "number" ? [height, width] : undefined;
   const rank = shape.length === 2 ? "flat" : "map";
-  const form: Form = { rank, channels: typeof channels === "number" ? channels : RGB, size };
+  const form: Form = { rank, channels: typeof channels === "number" ? channels : RGB, size, intended: size };
   const reading: Reading = isNchw(layout) ? {} : { layout };
   const node: ForeignNode = { op: { kind: "input" }, inputs: [], constants: {}, form, value: name, reading };
   return { kind: "node", node, reading };

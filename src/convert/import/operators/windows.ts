@@ -82,6 +82,12 @@ function slide(
   return [along(0), along(1)];
 }
 
+const RGB = 3;
+
+function halved(size: Size2d | undefined, round: (half: number) => number): Size2d | undefined {
+  return size && [round(size[0] / 2), round(size[1] / 2)];
+}
+
 /**
  * What a window really reads: a `Pad` before it becomes its own padding where that is exact. A convolution pads with
  * zeros; a maximum may be padded with zeros if nothing in the map is negative, or with −∞.
@@ -122,7 +128,14 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     groups,
     ...padded(window, more),
   };
-  const form: Form = { rank: input.form.rank, channels: outChannels, size: slide(window, input.form.size) };
+  const { intended } = input.form;
+  const form: Form = {
+    rank: input.form.rank,
+    channels: outChannels,
+    size: slide(window, input.form.size),
+    // Of an OSNet's convolutions only the one that reads the images takes every other pixel.
+    intended: op.inChannels === RGB ? halved(intended, Math.ceil) : intended,
+  };
   const conv: ForeignNode = {
     op,
     inputs: [source],
@@ -186,26 +199,27 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
         : { source: input, more: NO_PADDING };
     const window = windowOf(node, kernel, input.form.size);
     if (!window) return undefined;
-    const { size } = input.form;
-    const whole = afterFirstPass(input, kernel, kind);
+    const { size, intended } = input.form;
+    // Exporters of adaptive pools write a window over the whole map.
+    const whole = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
     if (whole && [...window.padding, ...more].every((n) => n === 0))
       return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
-    // Exporters of adaptive pools write a window over the whole map.
-    if (
-      size &&
-      kernel[0] === size[0] &&
-      kernel[1] === size[1] &&
-      [...window.padding, ...more].every((n) => n === 0)
-    )
-      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", input, output);
     const op = { kind, ...padded(window, more), ceil: int(node, "ceil_mode", 0) !== 0 };
-    return nodeValue(
-      op,
-      [source],
-      { ...input.form, size: op.ceil ? undefined : slide(window, size) },
-      output,
-    );
+    const form: Form = {
+      ...input.form,
+      size: op.ceil ? undefined : slide(window, size),
+      intended: halved(intended, kind === "maxPool" ? Math.ceil : Math.floor),
+    };
+    return nodeValue(op, [source], form, output);
   };
+}
+
+/**
+ * Whether a window is as large as the map, or as the map would be if an earlier layer had its own window: that layer is
+ * the finding, and not every pool behind it.
+ */
+function coversMap(kernel: Size2d, { size, intended }: Form): boolean {
+  return [size, intended].some((map) => map && kernel[0] === map[0] && kernel[1] === map[1]);
 }
 
 /** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
@@ -215,20 +229,14 @@ function afterFirstPass(
   kind: "maxPool" | "avgPool",
 ): ForeignNode | undefined {
   const [source] = input.inputs;
-  const size = source?.form.size;
-  if (!isKind(input, kind) || !source || !size || input.op.padding.some((n) => n !== 0)) return undefined;
+  if (!isKind(input, kind) || !source || input.op.padding.some((n) => n !== 0)) return undefined;
   const { kernel: first, stride } = input.op;
   const isPass = (axis: 0 | 1): boolean => {
     const other = axis === 0 ? 1 : 0;
-    return (
-      first[axis] === size[axis] &&
-      first[other] === 1 &&
-      stride[other] === 1 &&
-      kernel[axis] === 1 &&
-      kernel[other] === size[other]
-    );
+    return first[other] === 1 && stride[other] === 1 && kernel[axis] === 1;
   };
-  return isPass(0) || isPass(1) ? source : undefined;
+  const both: Size2d = [first[0] * kernel[0], first[1] * kernel[1]];
+  return (isPass(0) || isPass(1)) && coversMap(both, source.form) ? source : undefined;
 }
 
 export const readMaxPool: OperatorReader = readPool("maxPool");
