@@ -21,6 +21,7 @@ const SIZE = { height: 256, width: 128 } as const;
 export async function embedPictures(
   { model, options, converted, pictures }: Extract<Job, { readonly kind: "pictures" }>,
   step: (step: Step) => void,
+  onLayer: (done: number, total: number) => void,
 ): Promise<Pictures> {
   step("open");
   const { dropExtra: _, ...given } = options;
@@ -35,16 +36,19 @@ export async function embedPictures(
   const embedder = file ? await openEmbedder(file) : undefined;
   const { height, width } = embedder?.size ?? SIZE;
   const images = photoTensor(photos, height, width);
-  step("verify");
+  step("embed");
   const byModel = await embedder?.embed(images);
   await embedder?.release();
   const layers = new Set(graph.gates.map(({ layer }) => layer));
   const kept = new Map<string, Float64Array>();
   const output = graph.outputs.features;
+  const total = graph.nodes.length;
+  let done = 0;
   let original: Float64Array = new Float64Array();
   for (const { name, tensor } of evaluate(graph, stateDict, images)) {
     if (layers.has(name)) kept.set(name, Float64Array.from(tensor.data));
     if (name === output) original = Float64Array.from(tensor.data);
+    onLayer(++done, total);
   }
   const rows = rowsOf(original, photos.length);
   const other = byModel ? rowsOf(byModel.data, photos.length) : [];

@@ -5,8 +5,9 @@ import { backendOf, convertPanel, type PanelActions, pairPanel, targetOf } from 
 import { el, replace } from "./dom.js";
 import { chooser, filesOf } from "./drop.js";
 import { digestId, type FileActions, fileCard } from "./file-card.js";
+import { workOffline } from "./offline.js";
 import { OUTCOME_HEADING, outcomeView, releaseDownloads } from "./outcome.js";
-import { picturesPanel, releasePictures } from "./pictures-panel.js";
+import { PICTURES_HEADING, picturesPanel, releasePictures } from "./pictures-panel.js";
 import type { Summary } from "./protocol.js";
 import { DEFAULTS, type Item, type Outcome, pairOf, type State, sourceOf, wordsOf } from "./state.js";
 import { LANGUAGES, type Language, preferredLanguage } from "./words.js";
@@ -195,32 +196,44 @@ function setOutcome(outcome: Outcome | undefined): void {
   state.seen = undefined;
 }
 
-/** Runs a job with its progress shown and a way to end it; what it came to takes the place of what was there. */
+/** Runs a job with its progress shown and a way to end it; gives what it came to, or why it did not. */
+async function underway<T>(
+  title: string,
+  job: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>,
+): Promise<T | Error> {
+  const controller = new AbortController();
+  state.running = { title, controller, progress: { step: "open" } };
+  draw();
+  byId("cancel").focus();
+  byId("running").scrollIntoView({ block: "nearest" });
+  const result = await job(controller.signal, showProgress).catch((error: unknown) => error as Error);
+  state.running = undefined;
+  return result;
+}
+
+/** What was asked for is done: draws it, shows it and says it. */
+function present(headingId: string, text?: string): void {
+  draw();
+  // Its file may have been taken away in the meantime.
+  const heading = document.getElementById(headingId);
+  heading?.focus({ preventScroll: true });
+  heading?.scrollIntoView({ block: "center" });
+  announce(text ?? heading?.textContent ?? "");
+}
+
+/** A job whose outcome takes the place of what was there. */
 async function run(
   title: string,
   job: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<Outcome>,
 ): Promise<void> {
   if (state.running) return;
-  const controller = new AbortController();
-  state.running = { title, controller, progress: { step: "open" } };
   setOutcome(undefined);
-  draw();
-  byId("cancel").focus();
-  byId("running").scrollIntoView({ block: "nearest" });
-  try {
-    setOutcome(await job(controller.signal, showProgress));
-  } catch (error) {
-    const problem = error as Error;
-    if (problem.name === "AbortError") setOutcome({ kind: "cancelled" });
-    else if (problem instanceof Refusal) setOutcome({ kind: "refused", problem });
-    else setOutcome({ kind: "crashed", problem });
-  }
-  state.running = undefined;
-  draw();
-  const heading = byId(OUTCOME_HEADING);
-  heading.focus({ preventScroll: true });
-  heading.scrollIntoView({ block: "center" });
-  announce(heading.textContent ?? "");
+  const result = await underway(title, job);
+  if (!(result instanceof Error)) setOutcome(result);
+  else if (result.name === "AbortError") setOutcome({ kind: "cancelled" });
+  else if (result instanceof Refusal) setOutcome({ kind: "refused", problem: result });
+  else setOutcome({ kind: "crashed", problem: result });
+  present(OUTCOME_HEADING);
 }
 
 function progressCard(): HTMLElement {
@@ -329,20 +342,19 @@ async function runPictures(): Promise<void> {
   if (!source || state.running) return;
   const converted = modelOf(source);
   const pictures = state.pictures.map((file) => ({ name: file.name, blob: file }));
-  byId("pictures-run").setAttribute("disabled", "");
-  announce(wordsOf(state).picturesRun);
-  try {
-    state.seen = await work<"pictures">({
-      kind: "pictures",
-      model: source.model,
-      options: source.given,
-      converted,
-      pictures,
-    });
-  } catch (error) {
-    state.seen = error as Error;
-  }
-  draw();
+  const { model, given } = source;
+  state.seen = undefined;
+  const seen = await underway(wordsOf(state).pictures, (signal, onProgress) =>
+    work<"pictures">({ kind: "pictures", model, options: given, converted, pictures }, onProgress, signal),
+  );
+  state.seen = seen;
+  const words = wordsOf(state);
+  const said = !(seen instanceof Error)
+    ? words.pictures
+    : seen.name === "AbortError"
+      ? words.cancelled
+      : seen.message;
+  present(PICTURES_HEADING, said);
 }
 
 addEventListener("dragover", (event) => {
@@ -360,3 +372,4 @@ addEventListener("drop", (event) => {
 
 draw();
 prepareWorker();
+workOffline();

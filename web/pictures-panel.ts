@@ -4,6 +4,9 @@ import type { GateMap, Pictures } from "./protocol.js";
 import { type State, sourceOf, wordsOf } from "./state.js";
 import type { Words } from "./words.js";
 
+/** Where the focus goes when the job is done. */
+export const PICTURES_HEADING = "pictures-h";
+
 export interface PictureActions {
   choose(files: readonly File[]): void;
   run(): void;
@@ -24,8 +27,8 @@ export function picturesPanel(state: State, actions: PictureActions): HTMLElemen
   });
   return el(
     "section",
-    { class: "card pictures", "aria-labelledby": "pictures-h" },
-    el("h2", { id: "pictures-h" }, words.pictures),
+    { class: "card pictures", "aria-labelledby": PICTURES_HEADING },
+    el("h2", { id: PICTURES_HEADING, tabindex: "-1" }, words.pictures),
     el("p", { class: "soft" }, words.picturesLead),
     el(
       "div",
@@ -54,7 +57,7 @@ export function picturesPanel(state: State, actions: PictureActions): HTMLElemen
         ),
     ),
     input,
-    seen && (seen instanceof Error ? problemView(seen, words) : seenView(seen, words)),
+    seen && outcomeOf(seen, words),
   );
 }
 
@@ -72,6 +75,13 @@ function shownPicture(file: File, label: string): HTMLElement {
   const src = addresses.get(file) ?? URL.createObjectURL(file);
   addresses.set(file, src);
   return el("figure", {}, el("img", { src, alt: label }), el("figcaption", {}, file.name));
+}
+
+function outcomeOf(seen: Pictures | Error, words: Words): HTMLElement {
+  if (!(seen instanceof Error)) return seenView(seen, words);
+  return seen.name === "AbortError"
+    ? el("p", { class: "soft", id: "pictures-cancelled" }, words.cancelled)
+    : problemView(seen, words);
 }
 
 function seenView({ pictures, between, backend }: Pictures, words: Words): HTMLElement {

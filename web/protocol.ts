@@ -46,7 +46,7 @@ export interface Results {
   readonly pictures: Pictures;
 }
 
-export type Step = "open" | "convert" | "source" | "load" | "verify" | "report";
+export type Step = "open" | "convert" | "source" | "load" | "verify" | "embed" | "report";
 
 export type Message =
   | { readonly kind: "step"; readonly step: Step; readonly done?: number; readonly total?: number }

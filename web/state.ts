@@ -81,6 +81,7 @@ export interface State {
   outcome: Outcome | undefined;
   isEmptyDrop: boolean;
   pictures: readonly File[];
+  /** What the pictures gave; an `AbortError` where that was cancelled. */
   seen: Pictures | Refusal | Error | undefined;
 }
 

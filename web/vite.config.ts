@@ -1,4 +1,6 @@
-import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
 import { COLOURS } from "../src/verify/reports/html/style.js";
@@ -17,10 +19,43 @@ const shared: Plugin = {
   transformIndexHtml: (html) => html.replace("%POLICY%", POLICY),
 };
 
+const SERVICE_WORKER = "service-worker.js";
+
+/** Writes into the service worker which files there are, by their digests: it is an entry of its own, under a name that stays. */
+const offline: Plugin = {
+  name: "offline",
+  apply: "build",
+  writeBundle({ dir = "" }) {
+    const script = join(dir, SERVICE_WORKER);
+    const files = readdirSync(dir, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && entry.name !== SERVICE_WORKER)
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .sort()
+      .map(
+        (path) =>
+          [
+            path
+              .slice(dir.length + 1)
+              .split(sep)
+              .join("/"),
+            digestOf(readFileSync(path)),
+          ] as const,
+      );
+    const code = readFileSync(script, "utf8")
+      .replaceAll("__FILES_DIGEST__", JSON.stringify(digestOf(JSON.stringify(files))))
+      .replaceAll("__FILES__", JSON.stringify(files));
+    writeFileSync(script, code);
+  },
+};
+
+function digestOf(content: string | Uint8Array): string {
+  return createHash("sha256").update(content).digest("base64");
+}
+
 const config: UserConfig = defineConfig({
   root,
   base: "./",
-  plugins: [shared],
+  plugins: [shared, offline],
   define: { __VERSION__: JSON.stringify(version) },
   // Readers of models are in the worker from the start, since it verifies too: what imports them late finds them there.
   worker: { format: "es", rolldownOptions: { checks: { ineffectiveDynamicImport: false } } },
@@ -31,6 +66,13 @@ const config: UserConfig = defineConfig({
     // Nothing inside the page but what the policy allows: files, no `data:`.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rolldownOptions: {
+      input: { index: join(root, "index.html"), "service-worker": join(root, "service-worker.ts") },
+      output: {
+        entryFileNames: ({ name }) =>
+          name === "service-worker" ? SERVICE_WORKER : "assets/[name]-[hash].js",
+      },
+    },
   },
   preview: { host: "127.0.0.1", headers: { "content-security-policy": `${POLICY}; frame-ancestors 'none'` } },
 });

@@ -148,6 +148,7 @@ const en = {
     source: "Running the source model beside its weights",
     load: "Loading the runtime and choosing images",
     verify: "Verifying",
+    embed: "Computing embeddings",
     report: "Writing the report",
   },
   layersDone: (done: number, total: number) => `${done} of ${total} layers`,
@@ -205,7 +206,7 @@ const en = {
     "This address is neither https nor localhost: browsers leave out the functions that fingerprints need. Serve the page over one of them.",
   privacy: "Nothing leaves this machine",
   privacyText:
-    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, nothing is stored, no fonts, scripts or counters come from elsewhere. It works without a network.",
+    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, nothing of yours is stored, no fonts, scripts or counters come from elsewhere. After one visit the browser has the page's own files, and it works without a network.",
 };
 
 export type Words = typeof en;
@@ -353,6 +354,7 @@ const ko: Words = {
     source: "원본 모델을 그 가중치와 나란히 실행하는 중",
     load: "런타임을 불러오고 이미지를 고르는 중",
     verify: "검증하는 중",
+    embed: "임베딩을 계산하는 중",
     report: "보고서를 쓰는 중",
   },
   layersDone: (done, total) => `레이어 ${total}개 중 ${done}개`,
@@ -408,7 +410,7 @@ const ko: Words = {
     "https도 localhost도 아닌 주소입니다. 지문 계산에 필요한 기능을 브라우저가 제공하지 않으니 둘 중 하나로 열어 주세요.",
   privacy: "아무것도 이 컴퓨터를 떠나지 않습니다",
   privacyText:
-    "이 페이지의 보안 정책은 페이지 자신의 파일 외의 모든 연결을 금지하므로, 어떤 업로드도 브라우저가 막습니다. 쿠키가 없고, 아무것도 저장하지 않으며, 외부에서 불러오는 글꼴, 스크립트, 집계 도구도 없습니다. 네트워크 없이도 동작합니다.",
+    "이 페이지의 보안 정책은 페이지 자신의 파일 외의 모든 연결을 금지하므로, 어떤 업로드도 브라우저가 막습니다. 쿠키가 없고, 사용자의 것은 아무것도 저장하지 않으며, 외부에서 불러오는 글꼴, 스크립트, 집계 도구도 없습니다. 한 번 방문하면 페이지의 파일이 브라우저에 보관되어 네트워크 없이도 동작합니다.",
 };
 
 export const LANGUAGES = { en, ko } as const satisfies Record<string, Words>;

@@ -72,7 +72,7 @@ async function perform(job: Job): Promise<Results[keyof Results]> {
   if (job.kind === "inspect") return summarise(job);
   if (job.kind === "convert") return convertFile(job);
   if (job.kind === "verify") return verifyPair(job);
-  return embedPictures(job, step);
+  return embedPictures(job, step, layerProgress("embed"));
 }
 
 type JobOf<K extends Job["kind"]> = Extract<Job, { readonly kind: K }>;

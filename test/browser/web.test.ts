@@ -17,7 +17,7 @@ import { text } from "../support/markdown.js";
 import { convert, openFixture, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
 import { seriousFindings } from "../support/pages.js";
 import { pictureSet } from "../support/picture-set.js";
-import { serve } from "../support/server.js";
+import { type Server, serve } from "../support/server.js";
 import { type OpenedPage, startWebPage, type WebPage } from "../support/web-page.js";
 
 const absent = browserMissing();
@@ -49,11 +49,14 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
   }
 
   it("is under 300 kB before a runtime is needed, and asks for nothing but its own files", async () => {
-    web.server.requested.length = 0;
-    const { page, choose, misdeeds } = await web.open();
+    const server = await serverOfPage();
+    const context = await web.browser.createBrowserContext();
+    const { page, choose, misdeeds } = await web.open({ server, browser: context });
     await choose(CHECKPOINT);
     expect(await page.$eval(".headline", (element) => element.textContent)).toBe("osnet_x0_25");
-    const loaded = [...new Set(web.server.requested)];
+    // What is kept for the next time, without a network, comes after all that.
+    const own = server.requested.filter((path) => !server.kept.includes(path));
+    const loaded = [...new Set([...own, "service-worker.js"])];
     const sizes = loaded.map((path) => gzipSync(web.server.files.get(path) ?? "").length / 1000);
     const total = sizes.reduce((sum, size) => sum + size, 0);
     expect(total).toBeLessThan(300);
@@ -63,7 +66,73 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     expect(text("docs/web.md")).toContain(policy);
     expect(loaded.every((path) => web.server.files.has(path))).toBe(true);
     expect(misdeeds).toEqual([]);
-    await page.close();
+    await context.close();
+    server.close();
+  });
+
+  /** The folder on a server of its own, without the files named. */
+  async function serverOfPage(...without: readonly string[]): Promise<Server> {
+    const server = await serve();
+    for (const [path, bytes] of web.server.files) if (!without.includes(path)) server.files.set(path, bytes);
+    return server;
+  }
+
+  it("opens, converts and verifies without a network after one visit", async () => {
+    const server = await serverOfPage();
+    const context = await web.browser.createBrowserContext();
+    const { page: first } = await web.open({ server, browser: context });
+    await first.waitForFunction("navigator.serviceWorker.controller", { timeout: 120_000 });
+    // All of the folder, but what only WebGPU runs on where the browser has none.
+    const hasWebgpu = await first.evaluate("'gpu' in navigator");
+    const files = [...server.files.keys()].filter((path) => hasWebgpu || !/asyncify|webgpu/.test(path));
+    expect([...new Set(server.kept)].sort()).toEqual(files.sort());
+    await first.close();
+    server.close();
+    await expect(fetch(`${server.origin}/index.html`)).rejects.toThrow();
+
+    const { page, choose, press, type, misdeeds } = await web.open({ server, browser: context });
+    await choose(CHECKPOINT, ...(await wrongModel()));
+    expect(await press("#verify")).toBe("FAIL 1 fault, at conv3.0.gate[1–4].fc2");
+    await type("#height", "64");
+    await type("#width", "32");
+    for (const format of ["onnx", "tfjs"]) {
+      await page.click(`#to-${format}`);
+      expect(await press("#convert")).toMatch(/^PASS/);
+    }
+    // The folder's own address, and one with a query, are the same page.
+    for (const address of ["/", "/index.html?from=a-bookmark"]) {
+      await page.goto(server.origin + address);
+      await page.waitForSelector("#choose");
+    }
+    expect(misdeeds).toEqual([]);
+    await context.close();
+  });
+
+  it("keeps nothing of a version whose files are not those that were built", async () => {
+    const server = await serverOfPage();
+    const [wasm = ""] = [...server.files.keys()].filter((path) => /wasm-simd-.*\.wasm$/.test(path));
+    server.files.set(wasm, new Uint8Array(8));
+    const context = await web.browser.createBrowserContext();
+    const { page } = await web.open({ server, browser: context });
+    const ended = `navigator.serviceWorker.register("service-worker.js").then(({ installing, active }) =>
+      new Promise((resolve) => { const worker = installing ?? active; const look = () =>
+        ["activated", "redundant"].includes(worker.state) && resolve(worker.state); worker.onstatechange = look; look(); }))`;
+    expect(await page.evaluate(ended)).toBe("redundant");
+    expect(server.kept).toContain(wasm);
+    await context.close();
+    server.close();
+  });
+
+  it("works with a network where its files cannot be kept", async () => {
+    const server = await serverOfPage("service-worker.js");
+    const context = await web.browser.createBrowserContext();
+    const { page, choose, press, misdeeds } = await web.open({ server, browser: context });
+    await choose(CHECKPOINT);
+    await page.click("#to-safetensors");
+    expect(await press("#convert")).toMatch(/^PASS/);
+    expect(misdeeds.filter((text) => !text.includes("404"))).toEqual([]);
+    await context.close();
+    server.close();
   });
 
   describe.each(FAMILIES)("%s", (family) => {
@@ -305,6 +374,16 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     );
     await page.waitForSelector(".shown img");
     await page.click("#pictures-run");
+    await page.waitForSelector("#bar[value]", { timeout: 120_000 });
+    expect(await page.$eval("#step", (step) => step.textContent)).toMatch(
+      /^Computing embeddings: \d+ of \d+ layers$/,
+    );
+    // The way out is where the focus is; what was converted stays.
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#pictures-cancelled");
+    expect(await page.$eval("#live", (region) => region.textContent)).toBe("Cancelled. Nothing was kept.");
+    expect(await page.$(".outcome .primary")).not.toBeNull();
+    await page.click("#pictures-run");
     await page.waitForSelector(".pictures .tiles", { timeout: 120_000 });
     const figures = await page.$$eval(".pictures dd", (elements) =>
       elements.map(({ textContent }) => Number(textContent)),
@@ -315,6 +394,7 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     expect(Math.abs(byModel - cosine)).toBeLessThan(1e-5);
     expect(same).toEqual([1, 1]);
     expect((await page.$$(".gates canvas")).length).toBe(12);
+    expect(await page.evaluate("document.activeElement.textContent")).toBe("Your own pictures");
     expect(misdeeds).toEqual([]);
     await page.close();
   });

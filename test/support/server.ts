@@ -12,6 +12,8 @@ export interface Server {
   readonly received: Map<string, Uint8Array>;
   /** Paths that were asked for, in order. */
   readonly requested: string[];
+  /** Those of them that a service worker asked for. */
+  readonly kept: string[];
   close(): void;
 }
 
@@ -32,10 +34,13 @@ export async function serve(): Promise<Server> {
   const files = new Map<string, Uint8Array | string>();
   const received = new Map<string, Uint8Array>();
   const requested: string[] = [];
+  const kept: string[] = [];
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://loopback");
     const path = pathname.slice(1);
     requested.push(path);
+    if (request.headers.referer?.endsWith("service-worker.js") || request.headers["service-worker"])
+      kept.push(path);
     if (request.method === "PUT") {
       received.set(path, await bodyOf(request));
       response.writeHead(204).end();
@@ -53,6 +58,7 @@ export async function serve(): Promise<Server> {
     files,
     received,
     requested,
+    kept,
     close() {
       server.closeAllConnections();
       server.close();

@@ -22,6 +22,9 @@ interface OpenOptions {
   readonly width?: number;
   readonly language?: "en" | "ko";
   readonly theme?: "light" | "dark";
+  /** Where the page is, if another server has it; and a browser that has never been there, if another shall open it. */
+  readonly server?: Server;
+  readonly browser?: Pick<Browser, "newPage">;
 }
 
 export interface OpenedPage {
@@ -58,18 +61,24 @@ export async function startWebPage(): Promise<WebPage> {
   return {
     browser,
     server,
-    async open({ width = 1280, language = "en", theme = "light" } = {}) {
-      const page = await browser.newPage();
+    async open({
+      width = 1280,
+      language = "en",
+      theme = "light",
+      server: { origin } = server,
+      browser: opener = browser,
+    } = {}) {
+      const page = await opener.newPage();
       const misdeeds: string[] = [];
       page.on("console", (message) => misdeeds.push(message.text()));
       page.on("pageerror", (error) => misdeeds.push(String(error)));
       page.on("request", (request) => {
-        if (!request.url().startsWith(`${server.origin}/`) && !/^(blob|data):/.test(request.url()))
+        if (!request.url().startsWith(`${origin}/`) && !/^(blob|data):/.test(request.url()))
           misdeeds.push(request.url());
       });
       await page.setViewport({ width, height: 900 });
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
-      await page.goto(`${server.origin}/index.html`);
+      await page.goto(`${origin}/index.html`);
       await page.waitForSelector("#choose");
       await page.select("#language", language);
       const downloads = mkdtempSync(join(folder, "downloads-"));
