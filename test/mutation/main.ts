@@ -1,9 +1,10 @@
 /**
  * npm run mutation -- [--forms N] [--operator REGEXP] [--write]
  *
- * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), and right models of every
- * kind; prints what became of them, and exits with status 1 if a mutant survives or a right model fails. `--write` puts the
- * tables into docs/verification-results.md. `--operator` tries those mutations alone whose operator matches, and no right models.
+ * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), pickled models that must be
+ * refused, and right models of every kind; prints what became of them, and exits with status 1 if a mutant survives or a right
+ * model fails. `--write` puts the tables into docs/verification-results.md. `--operator` tries those mutations alone whose operator
+ * matches, and no right models.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -11,8 +12,9 @@ import { parseArgs } from "node:util";
 import { unmetOfMutants, unmetOfRuns } from "./demands.js";
 import { honestRuns } from "./honest.js";
 import { mutants } from "./mutants.js";
+import { readerMutants } from "./readers.js";
 import { BEGIN, END, tables } from "./table.js";
-import { type HonestTally, type MutantTally, withMutant, withRun } from "./tally.js";
+import { type HonestTally, type MutantTally, withMutant, withRefusal, withRun } from "./tally.js";
 
 const DOCUMENT = "docs/verification-results.md";
 
@@ -39,6 +41,15 @@ for await (const mutant of mutants({
   console.error(
     `${family}, ${form}: ${mutation.says}: ${what}${fault ? `: ${fault.layer}: ${fault.explanation}` : ""}`,
   );
+}
+
+for (const { family, operator, says, outcome } of readerMutants()) {
+  if (pattern !== undefined && !new RegExp(pattern).test(operator)) continue;
+  byOperator.set(operator, withRefusal(byOperator.get(operator), outcome));
+  if (!(outcome.killed && outcome.located && outcome.explained))
+    console.error(
+      `${family}, a model pickled whole: ${says}: ${outcome.killed ? "otherwise named" : "read"}`,
+    );
 }
 
 const byKind = new Map<string, HonestTally>();

@@ -54,6 +54,11 @@ export function withMutant(tally: MutantTally = NO_MUTANTS, mutant: Mutant): Mut
   };
 }
 
+/** Of a file that is refused before anything is run: what others make of its values nobody knows. */
+export function withRefusal(tally: MutantTally = NO_MUTANTS, outcome: Outcome): MutantTally {
+  return { ...tally, judged: counted(tally.judged, outcome) };
+}
+
 export interface HonestTally {
   readonly runs: number;
   readonly alarms: number;

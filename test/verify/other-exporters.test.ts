@@ -350,6 +350,33 @@ describe("a model that was made from another one", () => {
     expect(passed).toBe(false);
     expect(faults[0]?.explanation).toContain("of the model that it was made from");
   });
+
+  /** A model whose embedding is as many times as large, in a precision. */
+  function scaledSource(factor: number, dtype: "float16" | "float32"): NamedBytes {
+    const scaled = ["fc.1.weight", "fc.1.bias"].reduce(
+      (weights, path) =>
+        withTensor(weights, path, ({ shape, data }) => ({
+          dtype: "float32",
+          shape,
+          data: Float32Array.from(data as Float32Array, (value) => factor * value),
+        })),
+      stateDict,
+    );
+    return {
+      name: "source.onnx",
+      bytes: encodeOnnx(lowerToOnnx(graph, scaled, { size: SMALL, dtype })),
+    };
+  }
+
+  it("in half precision is met within 1/16 of its largest output, in single precision within 1e-3", async () => {
+    const outcome = async (factor: number, dtype: "float16" | "float32") =>
+      (await judged(written(), { source: scaledSource(factor, dtype) })).faults.map(({ layer }) => layer);
+    expect(await outcome(1, "float16")).toEqual([]);
+    expect(await outcome(1.05, "float16")).toEqual([]);
+    expect(await outcome(1.08, "float16")).toEqual(["fc.2"]);
+    expect(await outcome(1.0005, "float32")).toEqual([]);
+    expect(await outcome(1.05, "float32")).toEqual(["fc.2"]);
+  });
 });
 
 const G = "conv2.0.gate[2].relu";

@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import type { LayerGraph } from "../../../src/arch/graph.js";
+import type { OsnetSpec } from "../../../src/arch/spec.js";
 import { foldBatchNorm } from "../../../src/convert/export/fold.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
 import { nodeWeights } from "../../../src/convert/export/weights.js";
 import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
 import { openCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { liftStateDict, matchGraph } from "../../../src/convert/import/index.js";
+import { liftCheckpoint, openModel } from "../../../src/convert/import/model.js";
 import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { parametersFor, SMALL_SPEC } from "../export/graphs.js";
@@ -100,5 +102,24 @@ describe("liftStateDict", () => {
         name,
       ).toEqual([]);
     }
+  });
+});
+
+describe("one linear layer behind the pooled map", () => {
+  const notesOf = (spec: OsnetSpec, output: "features" | "logits") => {
+    const graph = expand(spec);
+    const bytes = encodeOnnx(lowerToOnnx(graph, parametersFor(graph), { size: "dynamic", output }));
+    const { spec: found, decoded } = liftCheckpoint(openModel("onnx", { name: "theirs.onnx", bytes }));
+    return [found.embedding, found.head?.classes, decoded.notes.filter((note) => /classifier/.test(note))];
+  };
+
+  it("is read as a classifier, with a note that says so", () => {
+    const note = expect.stringMatching(/^the one linear layer .* of 5 outputs, is read as a classifier: /);
+    expect(notesOf({ ...SMALL_SPEC, embedding: [] }, "logits")).toEqual([[], 5, [note]]);
+  });
+
+  it("is an embedding where a batch norm and a ReLU are behind it, without a note", () => {
+    expect(notesOf(SMALL_SPEC, "features")).toEqual([[12], undefined, []]);
+    expect(notesOf(SMALL_SPEC, "logits")).toEqual([[12], 5, []]);
   });
 });
