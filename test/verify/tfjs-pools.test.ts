@@ -119,3 +119,13 @@ describe.each(FORMS)("a window that does not cover the map, %s", (_, form) => {
     expect([passed, faults.map(({ layer }) => layer)]).toEqual([false, ["maxpool", "global_avgpool"]]);
   });
 });
+
+describe("a model that WebAssembly does not run", () => {
+  it("is refused, and leaves those behind it as they are", async () => {
+    const model = lowerToTfjs(TINY.graph, TINY.stateDict, { size: SMALL });
+    // Behind it the map is smaller than the windows of the gates.
+    const small = withAttributes(model, "maxpool", { ksize: sizes(5, 5) });
+    await expect(judged(small)).rejects.toMatchObject({ problem: { code: "tensor", subject: "model.json" } });
+    expect(await judged(model)).toMatchObject({ passed: true, faults: [] });
+  });
+});

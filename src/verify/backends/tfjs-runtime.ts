@@ -210,10 +210,24 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
       throw unavailable(name, "a backend that does not start here", "use another with --backend");
     await tf.ready();
     return await action();
+  } catch (cause) {
+    // As WebAssembly calls its traps.
+    if (cause instanceof Error && cause.name === "RuntimeError") startAgain(tf, engine);
+    throw cause;
   } finally {
     tf.env().set("PROD", production);
-    if (before && before !== engine) await tf.setBackend(before);
+    if (before && tf.getBackend() !== before) await tf.setBackend(before);
   }
+}
+
+/** A WebAssembly that has trapped fails whatever runs in it next: the next model is given another instance. */
+function startAgain(tf: typeof Core, engine: string): void {
+  const factory = tf.findBackendFactory(engine);
+  if (!factory) return;
+  // It can no longer free its memory, which goes with its last tensor.
+  Object.assign(tf.findBackend(engine) ?? {}, { dispose: () => undefined });
+  tf.removeBackend(engine);
+  tf.registerBackend(engine, factory);
 }
 
 /** A package that is not there, or, as tfjs-node where its install script could not run, is not all there. */
