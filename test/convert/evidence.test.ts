@@ -1,9 +1,12 @@
 import { unzipSync, zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
+import type { PickledModule } from "../../src/convert/formats/pth/evidence.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { checkModules } from "../../src/convert/import/pickled-modules.js";
 import { InputError } from "../../src/core/errors.js";
 import { missing, readFixture } from "../fixtures.js";
+import { openFixture } from "../support/osnet.js";
 
 /** What reading a file comes to: its checkpoint, or the error's code and sentence with its details. */
 function read(bytes: Uint8Array, key?: string) {
@@ -71,6 +74,48 @@ describe("a model pickled whole", () => {
     const checkpoint = read(edited(WHOLE, "data.pkl", "activation\nSigmoid\n", "activation\nReLU\n"));
     if (checkpoint instanceof InputError) throw checkpoint;
     expect(checkpoint.spec.gate.activation).toBe("relu");
+  });
+
+  /** The pickled modules with one changed, held against the network. */
+  function changed(path: string, change: (module: PickledModule) => PickledModule): () => readonly string[] {
+    const { modules } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
+    const module = modules?.get(path);
+    if (!modules || !module) throw new Error(`no module ${path}`);
+    return () => checkModules(openFixture().graph, new Map(modules).set(path, change(module)), "m.pt");
+  }
+
+  it.skipIf(missing(WHOLE)).each([
+    ["", "featuremaps"],
+    ["", "conv5"],
+    ["conv1", "relu"],
+    ["conv1", "_call_impl"],
+    ["conv2.0", "conv3"],
+    ["conv2.0.gate", "forward"],
+  ])("with an object in %j that stands before %s is refused", (path, name) => {
+    const shadowed = changed(path, (module) => ({
+      ...module,
+      attributes: new Map(module.attributes).set(name, { type: "an object" }),
+    }));
+    expect(shadowed).toThrow(`${path || "the model"} has ${name} of its own`);
+  });
+
+  it.skipIf(missing(WHOLE)).each([
+    ["conv5", "osnet.Conv1x1Linear"],
+    ["conv2.0.conv3", "osnet.Conv1x1"],
+    ["conv2.0.gate", "osnet.OSBlock"],
+    ["conv1", "osnet.Conv3x3"],
+  ])("with %s of class %s is refused", (path, className) => {
+    expect(changed(path, (module) => ({ ...module, className }))).toThrow(
+      `${path} is ${className}, which torchreid has elsewhere`,
+    );
+  });
+
+  it.skipIf(missing(WHOLE))("may have plain attributes of its own", () => {
+    const marked = changed("conv2.0", (module) => ({
+      ...module,
+      attributes: new Map(module.attributes).set("note", "of 2019"),
+    }));
+    expect(marked()).toHaveLength(1);
   });
 
   it.skipIf(missing("cases/files/whole_model_bn_eps.pth")).each([

@@ -202,13 +202,29 @@ function otherProblems(path: string, module: PickledModule): string[] {
   if (isOwn && numbers.some((number, index) => !(number > (numbers[index - 1] ?? -1))))
     return [`${name} computes its modules in the order ${children.slice(0, 8).map(printable).join(", ")}`];
   if (attributes.get("return_gates") === true) return [`${name} has return_gates true`];
-  // A class of its own may have any attribute; hooks and a forward of the object's own change what it computes.
-  const hooks = [...attributes].filter(
-    ([key, value]) =>
-      (key.startsWith("_forward") || key === "forward" || key === "__call__") && isObject(value),
+  const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
+  if (!isOwn && place && !place.paths.test(path))
+    return [`${name} is ${printable(className)}, which torchreid has elsewhere`];
+  // Python looks into an object before it looks into its class or among its modules: an attribute of a child's name
+  // stands before the child, and one that can be called before the method of that name.
+  const shadows = [...attributes].filter(
+    ([key, value]) => children.includes(key) || (isObject(value) && key !== "src_device_obj"),
   );
-  return hooks.map(([key]) => `${name} has ${printable(key)} of its own`);
+  return shadows.map(([key]) => `${name} has ${printable(key)} of its own`);
 }
+
+/** Where torchreid's networks have their classes, the attribute and search models among them. */
+const PLACES: readonly { readonly className: RegExp; readonly paths: RegExp }[] = [
+  { className: /^(?:OSNet|BaseNet)$/, paths: /^$/ },
+  { className: /^ConvLayer$/, paths: /^conv1$/ },
+  { className: /^Conv1x1$/, paths: /^(?:conv5|conv\d+\.\d+\.conv1|conv\d+\.\d+\.0|pool\d+\.0)$/ },
+  { className: /^Conv1x1Linear$/, paths: /^conv\d+\.\d+\.(?:conv3|downsample)$/ },
+  { className: /^LightConv3x3$/, paths: /^conv\d+\.\d+\.conv2[a-z]?(?:\.\d+)?(?:\.layers\.\d+)?$/ },
+  { className: /^LightConvStream$/, paths: /^conv\d+\.\d+\.conv2\.\d+$/ },
+  { className: /^ChannelGate$/, paths: /^conv\d+\.\d+\.gate$/ },
+  { className: /^(?:OSBlock|NASBlock)/, paths: /^conv\d+\.\d+$/ },
+  { className: /^Conv3x3$/, paths: /^(?!)/ },
+];
 
 /** Attributes that PyTorch's class does not have, and hooks. */
 function strangeAttributes(
