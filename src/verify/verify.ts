@@ -41,7 +41,9 @@ async function judged(verification: Verification): Promise<ParityReport> {
   const tolerance = verification.tolerance ?? (verification.parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
   const expected = expectedLayers(graph, candidate, reference);
   const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
-  const compared = await compareLayers(verification, tolerance, wanted);
+  const compared = await compareLayers(verification, tolerance, wanted).catch((cause: unknown) => {
+    throw withStructure(cause, candidate);
+  });
   const { layers, gates, vacuity } = compared;
   const { output, further, notJudged, quantization } = compared.outputs;
   const { faults: found, missing } = findFaults(verification, tolerance, wanted, compared);
@@ -106,6 +108,18 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
     });
   return layers;
 }
+
+/** What a runtime does not run may be so because of a layer that is another one: the error then names it. */
+function withStructure(cause: unknown, { party, structure = [], departures = [] }: Candidate): unknown {
+  const faults = [...structure, ...departures].slice(0, MOST_DETAILS);
+  if (!(cause instanceof InputError) || faults.length === 0) return cause;
+  const { problem } = cause;
+  if (problem.code !== "tensor" || problem.subject !== party.name) return cause;
+  const named = faults.map(({ layer, explanation }) => `${layer}: ${explanation}`);
+  return new InputError({ ...problem, details: [...cause.details, ...named] }, { cause });
+}
+
+const MOST_DETAILS = 8;
 
 /** What is wrong, told where it starts and once; and the layers that were not found, where nothing else explains it. */
 function findFaults(

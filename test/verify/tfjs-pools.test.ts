@@ -121,11 +121,18 @@ describe.each(FORMS)("a window that does not cover the map, %s", (_, form) => {
 });
 
 describe("a model that WebAssembly does not run", () => {
-  it("is refused, and leaves those behind it as they are", async () => {
+  it("is refused with the layer that is another, and leaves the models behind it as they are", async () => {
     const model = lowerToTfjs(TINY.graph, TINY.stateDict, { size: SMALL });
     // Behind it the map is smaller than the windows of the gates.
     const small = withAttributes(model, "maxpool", { ksize: sizes(5, 5) });
-    await expect(judged(small)).rejects.toMatchObject({ problem: { code: "tensor", subject: "model.json" } });
+    for (const [, form] of FORMS)
+      await expect(judged(form(small))).rejects.toMatchObject({
+        problem: {
+          code: "tensor",
+          subject: "model.json",
+          details: ["maxpool: found kernel [5, 5], expected kernel [3, 3]"],
+        },
+      });
     expect(await judged(model)).toMatchObject({ passed: true, faults: [] });
   });
 });
