@@ -41,11 +41,12 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   int16: "uint16",
 };
 
-/** One of some words. */
+/** One of some words. @param otherwise what to do in place of another word; where it gives nothing, the nearest word or `remedy` */
 export function choice<W extends string>(
   option: string,
   words: readonly W[],
   remedy = "choose one of them",
+  otherwise: (text: string) => string | undefined = () => undefined,
 ): Parser<W> {
   return (text) => {
     const word = words.find((candidate) => candidate === text);
@@ -56,7 +57,7 @@ export function choice<W extends string>(
       option,
       text,
       alternatives(words),
-      nearest ? `if ${nearest} was meant, write that` : remedy,
+      otherwise(text) ?? (nearest ? `if ${nearest} was meant, write that` : remedy),
     );
   };
 }

@@ -1,9 +1,9 @@
 import type { Command } from "commander";
 import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
 import type { ModelFormat } from "../convert/formats/registry.js";
-import { engineOf, RUNTIMES } from "../verify/backends/registry.js";
+import { engineOf, RUNTIMES, runtimesMeant } from "../verify/backends/registry.js";
 import { DISTANCE_METRICS } from "../verify/ranking/distances.js";
-import { baselineFactor, choice, int, list, share, size, tolerance } from "./options.js";
+import { alternatives, baselineFactor, choice, int, list, share, size, tolerance } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
 import type { Io } from "./terminal.js";
 
@@ -16,6 +16,14 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
 function named(format: ModelFormat): string {
   return RUNTIMES.filter((name) => engineOf(name).runs === format).join(", ");
 }
+
+const KINDS: Readonly<Record<ModelFormat, string>> = { onnx: "an ONNX file", tfjs: "a TensorFlow.js model" };
+
+/** A runtime. Which of them an engine's name stands for depends on the model, which is not open yet. */
+const BACKEND = choice("--backend", RUNTIMES, undefined, (text) => {
+  const meant = runtimesMeant(text).map((name) => `${name} for ${KINDS[engineOf(name).runs]}`);
+  return meant.length > 0 ? `write ${alternatives(meant)}` : undefined;
+});
 
 function define(io: Io, end: (status: ExitStatus) => void): Command {
   const program = createProgram(
@@ -43,7 +51,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option(
       "--backend <name>",
       `what runs the model: an ONNX file ${named("onnx")}; a TensorFlow.js model ${named("tfjs")} (default: the first that is installed)`,
-      choice("--backend", RUNTIMES),
+      BACKEND,
     )
     .optionsGroup("Images:")
     .option(
@@ -175,7 +183,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option(
       "--backend <name>",
       "what runs candidates, instead of the first of their format that is installed; may be given again",
-      list(choice("--backend", RUNTIMES)),
+      list(BACKEND),
     )
     .option("--output <name>", "the output that is the embedding (default: the first)")
     .option(
@@ -218,7 +226,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option(
       "--backend <name>",
       "what runs models, instead of the first of their format that is installed; may be given again",
-      list(choice("--backend", RUNTIMES)),
+      list(BACKEND),
     )
     .option("--output <name>", "the output that is the embedding (default: the first)")
     .option(

@@ -155,6 +155,32 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       });
     });
 
+    it.each([
+      ["m.onnx", "onnxruntime-web-webgpu"],
+      ["model.json", "tfjs-webgpu"],
+      ["model.json", "tfjs-webgl"],
+    ] as const)("%s: says so where Chromium has no graphics adapter for %s", async (model, engine) => {
+      const name = `chromium:${engine}` as const;
+      // One that has an adapter may still run.
+      await closeChromium(name);
+      vi.stubEnv("CHROME_FLAGS", "--disable-gpu --disable-software-rasterizer");
+      const { json, shards } = encodeTfjs(
+        lowerToTfjs(openFixture().graph, openFixture().stateDict, { size: SMALL }),
+      );
+      const folder = await temporaryFolder({
+        "m.onnx": convert(openFixture()),
+        "model.json": json,
+        ...Object.fromEntries(shards),
+      });
+      const { status, stderr } = await run("osnet-verify", [model, CHECKPOINT, "--backend", name], {
+        cwd: folder.path,
+      });
+      expect({ status, stderr }).toEqual({
+        status: 2,
+        stderr: `${name}: found a Chromium without a graphics adapter, expected one that has one; run it where there is one, or compute on the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader".\n`,
+      });
+    });
+
     it("leaves no Chromium behind when it is killed", async () => {
       const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
       const script = new URL("../../dist/bin/osnet-verify.js", import.meta.url).pathname;

@@ -246,6 +246,27 @@ describe.concurrent("osnet-verify refuses", () => {
     expect(await refuse(args.split(" ").map((word) => paths[word] ?? word))).toBe(`${sentence}.\n`);
   });
 
+  it.each([
+    [
+      "chromium:webgpu",
+      "write chromium:onnxruntime-web-webgpu for an ONNX file or chromium:tfjs-webgpu for a TensorFlow.js model",
+    ],
+    ["chromium:webgl", "write chromium:tfjs-webgl for a TensorFlow.js model"],
+    [
+      "chromium:wasm",
+      "write chromium:onnxruntime-web for an ONNX file or chromium:tfjs-wasm for a TensorFlow.js model",
+    ],
+    ["chromium:onnxruntime-web-wasm", "write chromium:onnxruntime-web for an ONNX file"],
+    ["onnxruntime-web-wasm", "write onnxruntime-web for an ONNX file"],
+    // What runs in browsers only.
+    ["WebGL", "write chromium:tfjs-webgl for a TensorFlow.js model"],
+    ["tfjs-wsam", "if tfjs-wasm was meant, write that"],
+  ])("a backend by another name, %s", async (name, remedy) => {
+    const said = await refuse(["model.onnx", "--reference", CHECKPOINT, "--backend", name]);
+    expect(said).toMatch(/^--backend: found "[^"]+", expected onnxruntime, /);
+    expect(said.endsWith(`; ${remedy}.\n`), said).toBe(true);
+  });
+
   it.each([0.1, 0.5, 0.999])("a model cut at %f of its length", async (share) => {
     const cut = model.subarray(0, Math.floor(model.length * share));
     expect(await refuse(["cut.onnx", "--reference", CHECKPOINT], { "cut.onnx": cut })).toBe(

@@ -23,17 +23,19 @@ const sessions = new Map<number, OnnxruntimeSession>();
 let runtime: RuntimeName = "tfjs-wasm";
 let onnxruntime: OnnxruntimeModule | undefined;
 
-/** Loads a runtime, and says what it runs on. */
-export async function start(name: RuntimeName, wasmPath: string): Promise<RuntimeFacts> {
+/** Loads a runtime, and says what it runs on: nothing, where it needs a graphics card and there is none. */
+export async function start(name: RuntimeName, wasmPath: string, needsGpu: boolean): Promise<RuntimeFacts> {
   runtime = name;
   const { runs, engine = "", load } = engineOf(name);
+  const graphics = await graphicsOf(engine);
+  if (needsGpu && graphics.gpu === undefined) return graphics;
   if (runs === "onnx") {
     const module = (await load?.()) as OnnxruntimeModule & { env: { wasm: { wasmPaths?: string } } };
     module.env.wasm.wasmPaths = wasmPath;
     onnxruntime = module;
-    return graphicsOf(engine);
+    return graphics;
   }
-  return { ...(await graphicsOf(engine)), ...(await tfjsStorage(name)) };
+  return { ...graphics, ...(await tfjsStorage(name)) };
 }
 
 /** Makes a session of an ONNX file, to be used under a number. */

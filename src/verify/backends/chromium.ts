@@ -131,7 +131,8 @@ async function openPage(
   await Promise.race([page.waitForFunction("window.page || window.failed", { timeout: PATIENCE }), ended]);
   const failed = await page.evaluate("window.failed");
   if (failed) throw new Error(String(failed));
-  const found = await call<RuntimeFacts>("start", name, `${server.origin}packages/onnxruntime-web/`);
+  const wasm = `${server.origin}packages/onnxruntime-web/`;
+  const found = await call<RuntimeFacts>("start", name, wasm, needsGpu);
   const facts: RuntimeFacts = { browser: await browser.version(), ...found };
   if (needsGpu && facts.gpu === undefined)
     throw new InputError({

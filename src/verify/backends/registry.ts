@@ -135,6 +135,21 @@ export function isRuntime(name: string | undefined): name is RuntimeName {
   return (RUNTIMES as readonly (string | undefined)[]).includes(name);
 }
 
+/**
+ * What runs here and could be meant by another spelling, with or without `chromium:`: an engine's own name, as `webgpu`, or
+ * its package's with the engine's, as `onnxruntime-web-wasm`. Several where formats have an engine of the same name.
+ */
+export function runtimesMeant(text: string): readonly RuntimeName[] {
+  const word = text.toLowerCase();
+  const spelled = RUNTIMES.filter((name) => {
+    const { engine, package: from } = engineOf(name);
+    const row = word.replace(CHROMIUM, "");
+    return engine !== undefined && (row === engine || row === `${from}-${engine}`);
+  });
+  const isAsked = (name: RuntimeName): boolean => name.startsWith(CHROMIUM) === word.startsWith(CHROMIUM);
+  return spelled.some(isAsked) ? spelled.filter(isAsked) : spelled;
+}
+
 /** The row of a runtime, wherever it runs. */
 export function engineOf(name: RuntimeName): Engine {
   return BACKENDS[engineName(name)];

@@ -24,9 +24,10 @@ export interface Numerics {
 export const FLOAT32_CPU: Numerics = { unit: 2 ** -24, quotients: 0, sigmoid: 4, variance: "two passes" };
 
 /**
- * What WGSL (section "Floating point accuracy") and GLSL ES 3.00 (section 4.5.1, highp) promise. Sums and products are
- * "correctly rounded" in either direction, so that u is one ULP, 2⁻²³. A quotient is off by up to 2.5 ULP; a root, as the
- * quotient of 1 and an inverse root of 2 ULP, by 4.5: five roundings more than one each. exp(x) is off by 3 + 2|x| ULP, of
+ * What WGSL (section 15.7.4.1, "Accuracy of Concrete Floating Point Expressions") and GLSL ES 3.00 (section 4.5.1, highp)
+ * promise, in the same figures. Sums and products are "correctly rounded", of which both leave the direction open, so that u
+ * is one ULP, 2⁻²³. A quotient is off by up to 2.5 ULP; a root, "inherited from" the quotient of 1 and an inverse root of
+ * 2 ULP, by 4.5: five roundings more than one each. exp(x) is off by 3 + 2|x| ULP, of
  * which a sigmoid keeps σ(1 − σ), at most 0.99 ULP in all; its sum adds one and its quotient 2.5.
  */
 export const FLOAT32_GPU: Numerics = { unit: 2 ** -23, quotients: 5, sigmoid: 4.5, variance: "one pass" };
