@@ -36,7 +36,7 @@ const EXCERPTS: Readonly<Record<string, string>> = {
     "held against what it shortens below",
   "spec (plain JSON)  ──expand──▶  layer graph  ──▶  parameter names and shapes     identify(stateDict) ──▶ spec":
     "a drawing",
-  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src blob:; connect-src 'self'; img-src blob: data:; style-src 'self'; base-uri 'none'; form-action 'none'":
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; img-src blob: data:; style-src 'self'; base-uri 'none'; form-action 'none'":
     "held against the page's by test/browser/web.test.ts",
   "Content-Security-Policy: (the policy above); frame-ancestors 'none'": "headers of a server",
 };
