@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
 import type { ExitStatus } from "./program.js";
 import type { Io } from "./terminal.js";
 
@@ -44,6 +45,8 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
     )
       return;
   }
+  // What a command makes is tensors, outside of this heap: its young generation would grow to 48 MiB for little.
+  setFlagsFromString("--semi-space-growth-factor=1");
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
 }

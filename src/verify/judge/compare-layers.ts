@@ -7,7 +7,7 @@ import { measure } from "../metrics.js";
 import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
 import { observeVacuity } from "../vacuity/index.js";
 import type { Verification } from "../verification.js";
-import { type OutputJudge, type OutputVerdicts, outputJudge } from "./embedding.js";
+import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { joinByName } from "./join.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./reference-run.js";
@@ -61,12 +61,10 @@ export async function compareLayers(
   const misshapen: Fault[] = [];
 
   const threads = await startThreads(verification, [...nodes.keys()], returned);
-  let judgeOutputs: OutputJudge | undefined;
   let settled: Promise<void> = Promise.resolve();
   try {
     const judge = layerJudge(verification, tolerance, threads);
     const outputs = await outputJudge(verification, tolerance, outputLayer);
-    judgeOutputs = outputs;
     const observer = observeVacuity(graph, { images });
     const pairs = threads ? sharedPairs(verification, nodes, threads) : joinedPairs(verification, nodes);
     for await (const pair of pairs) {
@@ -109,7 +107,6 @@ export async function compareLayers(
     };
   } finally {
     await threads?.end();
-    await judgeOutputs?.release();
   }
 }
 

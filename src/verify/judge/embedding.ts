@@ -1,7 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/results.js";
 import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
-import type { LoadedModel } from "../backends/backend.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { layerFault } from "../faults.js";
 import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
@@ -9,7 +8,7 @@ import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";
 import { applyOperations, describeOperations } from "./operations.js";
 import { againstCopy, againstReference, againstSource, isSameShape } from "./other-models.js";
-import { rerun } from "./reruns.js";
+import { type AloneRun, rerun, runAlone } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
 /** A layer of the run that also gave the inner values, and the reference's. */
@@ -35,10 +34,8 @@ export interface OutputVerdicts {
 /** Judges outputs as their layers come. */
 export interface OutputJudge {
   judge(values: LayerValues): Promise<void>;
-  /** Runs the model again in ways that must not matter, and gives its memory back. */
+  /** Compares what the model gives in ways that must not matter. */
   finish(): Promise<OutputVerdicts>;
-  /** Gives the model's memory back, whatever came of it. */
-  release(): Promise<void>;
 }
 
 /**
@@ -53,10 +50,9 @@ export async function outputJudge(
   tolerance: Tolerance,
   fallback: string | undefined,
 ): Promise<OutputJudge> {
-  const { candidate, images, batch, quantized, graph } = verification;
+  const { candidate, images, quantized, graph } = verification;
   const { program } = candidate;
-  const model: LoadedModel | undefined = program?.load({ alone: true });
-  const values = await model?.run(images);
+  const { values, alone } = (await runWhole(verification)) ?? {};
   const outputs = program?.outputs ?? [];
   const found = new Map<ModelOutput, OutputResult>();
   const faults: Fault[] = [];
@@ -125,9 +121,7 @@ export async function outputJudge(
           : [];
       });
       const reruns =
-        model && judged.length > 0
-          ? await rerun(candidate, model, { images, outputs: judged, batch })
-          : undefined;
+        values && judged.length > 0 ? await rerun(candidate, { images, outputs: judged, alone }) : undefined;
       const summary = quantized?.summary;
       const reference = await againstReference(verification, outputs[0], values?.[0]);
       const source = await againstSource(verification, judged);
@@ -139,10 +133,24 @@ export async function outputJudge(
         faults: [...faults, ...reference, ...source, ...(await againstCopy(verification))],
       };
     },
-    async release() {
-      await model?.release();
-    },
   };
+}
+
+/** All runs of the model as it is come first: it takes as much memory as a stage of inner values, which comes after. */
+async function runWhole({
+  candidate: { program },
+  images,
+  batch,
+}: Verification): Promise<
+  { readonly values: readonly RealTensor[]; readonly alone: AloneRun | undefined } | undefined
+> {
+  const model = program?.load({ alone: true });
+  if (!model) return undefined;
+  try {
+    return { values: await model.run(images), alone: await runAlone(model, images, batch) };
+  } finally {
+    await model.release();
+  }
 }
 
 function resultOf({ outputs }: LayerGraph, layer: string): string {

@@ -13,8 +13,16 @@ const MOST_ALONE = 2;
 export interface WholeRun {
   readonly images: Tensor<"float32">;
   readonly outputs: readonly RunOutput[];
-  /** Images that the model takes at a time, where it fixes them. */
-  readonly batch: number | undefined;
+  /** What the images give by themselves; undefined where there is one only. */
+  readonly alone: AloneRun | undefined;
+}
+
+/** Images that a model was run on one by one. */
+export interface AloneRun {
+  /** Their places in the batch. */
+  readonly chosen: readonly number[];
+  /** The outputs for each of them, or why there are none. */
+  readonly given: readonly (readonly RealTensor[] | string)[];
 }
 
 /** An output of a run. */
@@ -27,37 +35,49 @@ interface RunOutput {
 }
 
 /**
- * Runs a candidate again in ways that must not matter: without the runtime's optimisations, and each image by itself. Of the
- * outputs the one that moves most is told.
+ * Runs a model on the first and the last image by themselves.
  *
  * A model of fixed batch takes no image alone, unless it takes no more: an image fills its batch. One that does not say so
  * must.
  *
- * @param model the candidate as it is used, which the whole run was of
+ * @param batch images that the model takes at a time, where it fixes them
+ */
+export async function runAlone(
+  model: LoadedModel,
+  images: Tensor<"float32">,
+  batch: number | undefined,
+): Promise<AloneRun | undefined> {
+  const count = images.shape[0] ?? 1;
+  if (count < 2) return undefined;
+  const chosen = batch === undefined ? [...new Set([0, count - 1])].slice(0, MOST_ALONE) : [0];
+  const given: (readonly RealTensor[] | string)[] = [];
+  for (const image of chosen) {
+    const alone = rowOf(images, image);
+    given.push(await valuesOf(model, batch === undefined ? alone : repeated(alone, count)));
+  }
+  return { chosen, given };
+}
+
+/**
+ * Compares what a candidate gives in ways that must not matter: without the runtime's optimisations, and for each image by
+ * itself. Of the outputs the one that moves most is told.
  */
 export async function rerun(
   { optimises, program }: Pick<Candidate, "optimises" | "program">,
-  model: LoadedModel,
   run: WholeRun,
 ): Promise<readonly Rerun[]> {
-  const { images } = run;
-  const count = images.shape[0] ?? 1;
+  const { images, alone } = run;
   const reruns: Rerun[] = [];
   if (optimises && program) {
     const unoptimised = program.load({ optimised: false, alone: true });
     const found = await valuesOf(unoptimised, images);
     await unoptimised.release();
-    reruns.push(worst("unoptimised", count, run, (tensor) => tensor, found));
+    reruns.push(worst("unoptimised", images.shape[0] ?? 1, run, (tensor) => tensor, found));
   }
-  if (count < 2) return reruns;
-  const chosen = run.batch === undefined ? [...new Set([0, count - 1])].slice(0, MOST_ALONE) : [0];
-  const rows: (readonly RealTensor[] | string)[] = [];
-  for (const image of chosen) {
-    const alone = rowOf(images, image);
-    rows.push(await valuesOf(model, run.batch === undefined ? alone : repeated(alone, count)));
-  }
-  const failed = rows.find((row) => typeof row === "string");
-  const given = rows.filter((row) => typeof row !== "string");
+  if (!alone) return reruns;
+  const { chosen } = alone;
+  const failed = alone.given.find((row) => typeof row === "string");
+  const given = alone.given.filter((row) => typeof row !== "string");
   const found =
     failed ??
     run.outputs.reduce<RealTensor[]>((all, { index }) => {

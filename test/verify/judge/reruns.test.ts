@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { rerun, rerunFaults } from "../../../src/verify/judge/reruns.js";
+import { rerun, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
@@ -66,8 +66,7 @@ describe("rerun", () => {
     };
     const model = { run: async (some: Tensor<"float32">) => [embed(some)], release: async () => undefined };
     const outputs = [{ index: 0, tensor: embed(images), tolerance: 1e-3 }];
-    const run = { images, outputs, batch: undefined };
-    const reruns = await rerun({}, model, run);
+    const reruns = await rerun({}, { images, outputs, alone: await runAlone(model, images, undefined) });
     expect(reruns).toEqual([{ how: "alone", images: 2, status: "fail", maxAbs: 1.5, relMax: 1 }]);
     expect(rerunFaults("fc", reruns)).toMatchObject([{ layer: "fc", kind: "structure" }]);
   });
