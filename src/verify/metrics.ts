@@ -27,32 +27,32 @@ const CHUNK = 4096;
 /** Compares tensors of one shape, element by element. */
 export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics {
   const total = expected.data.length;
-  const e = new Float64Array(CHUNK);
-  const a = new Float64Array(CHUNK);
+  const sums = new Float64Array(CHUNK_SUMS);
   let mismatchedNonFinite = 0;
-  let sums = NOTHING;
-  let ulp = 0;
+  let [maxAbs, scale, squaredError, dot, expectedSquared, actualSquared, ulp] = [0, 0, 0, 0, 0, 0, 0];
   for (let start = 0; start < total; start += CHUNK) {
     const length = Math.min(CHUNK, total - start);
-    // Copied into arrays of one type, whatever the tensors are: the loops below then compile to one tight form.
-    e.set(expected.data.subarray(start, start + length));
-    a.set(actual.data.subarray(start, start + length));
-    let chunk = sumUp(e, a, length);
-    if (!Number.isFinite(chunk.squaredError + chunk.expectedSquared)) {
-      mismatchedNonFinite += setAsideNonFinite(e, a, length);
-      chunk = sumUp(e, a, length);
+    // Copied into arrays of one type, whatever the tensors are: the loop below then compiles to one tight form. Rounded besides,
+    // so that their bits are there.
+    const e = expected.data.subarray(start, start + length);
+    const a = actual.data.subarray(start, start + length);
+    E.set(e);
+    A.set(a);
+    ROUNDED_E.set(e);
+    ROUNDED_A.set(a);
+    sumUp(length, sums);
+    if (!Number.isFinite((sums[2] as number) + (sums[4] as number))) {
+      mismatchedNonFinite += setAsideNonFinite(length);
+      sumUp(length, sums);
     }
-    sums = {
-      maxAbs: Math.max(sums.maxAbs, chunk.maxAbs),
-      scale: Math.max(sums.scale, chunk.scale),
-      squaredError: sums.squaredError + chunk.squaredError,
-      dot: sums.dot + chunk.dot,
-      expectedSquared: sums.expectedSquared + chunk.expectedSquared,
-      actualSquared: sums.actualSquared + chunk.actualSquared,
-    };
-    ulp = Math.max(ulp, ulpDistance(e, a, length));
+    maxAbs = Math.max(maxAbs, sums[0] as number);
+    scale = Math.max(scale, sums[1] as number);
+    squaredError += sums[2] as number;
+    dot += sums[3] as number;
+    expectedSquared += sums[4] as number;
+    actualSquared += sums[5] as number;
+    ulp = Math.max(ulp, sums[6] as number);
   }
-  const { maxAbs, scale, squaredError, dot, expectedSquared, actualSquared } = sums;
   return {
     mismatchedNonFinite,
     maxAbs,
@@ -64,30 +64,28 @@ export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics
   };
 }
 
-interface Sums {
-  readonly maxAbs: number;
-  readonly scale: number;
-  readonly squaredError: number;
-  readonly dot: number;
-  readonly expectedSquared: number;
-  readonly actualSquared: number;
-}
+const E = new Float64Array(CHUNK);
+const A = new Float64Array(CHUNK);
+const ROUNDED_E = new Float32Array(CHUNK);
+const ROUNDED_A = new Float32Array(CHUNK);
+const BITS_E = new Int32Array(ROUNDED_E.buffer);
+const BITS_A = new Int32Array(ROUNDED_A.buffer);
 
-const NOTHING: Sums = {
-  maxAbs: 0,
-  scale: 0,
-  squaredError: 0,
-  dot: 0,
-  expectedSquared: 0,
-  actualSquared: 0,
-};
+/** What `sumUp` writes: maxAbs, scale, squaredError, dot, expectedSquared, actualSquared, ulp. */
+const CHUNK_SUMS = 7;
 
-/** The inner loop, over finite elements. */
-function sumUp(e: Float64Array, a: Float64Array, length: number): Sums {
-  let [maxAbs, scale, squaredError, dot, expectedSquared, actualSquared] = [0, 0, 0, 0, 0, 0];
+/** The inner loop over a chunk, of finite elements: one pass for all that is measured. */
+function sumUp(length: number, sums: Float64Array): void {
+  let maxAbs = 0;
+  let scale = 0;
+  let squaredError = 0;
+  let dot = 0;
+  let expectedSquared = 0;
+  let actualSquared = 0;
+  let ulp = 0;
   for (let index = 0; index < length; index++) {
-    const x = e[index] as number;
-    const y = a[index] as number;
+    const x = E[index] as number;
+    const y = A[index] as number;
     const difference = y - x;
     maxAbs = Math.max(maxAbs, Math.abs(difference));
     scale = Math.max(scale, Math.abs(x));
@@ -95,18 +93,25 @@ function sumUp(e: Float64Array, a: Float64Array, length: number): Sums {
     dot += x * y;
     expectedSquared += x * x;
     actualSquared += y * y;
+    // Float32 steps: up to 2^32 of them, which are beyond an int32.
+    ulp = Math.max(ulp, Math.abs(ordinal(BITS_E[index] as number) - ordinal(BITS_A[index] as number)));
   }
-  return { maxAbs, scale, squaredError, dot, expectedSquared, actualSquared };
+  sums[0] = maxAbs;
+  sums[1] = scale;
+  sums[2] = squaredError;
+  sums[3] = dot;
+  sums[4] = expectedSquared;
+  sums[5] = actualSquared;
+  sums[6] = ulp;
 }
 
 /** Sets pairs that are not finite to 0, and counts those that do not match: NaN never does. */
-function setAsideNonFinite(e: Float64Array, a: Float64Array, length: number): number {
+function setAsideNonFinite(length: number): number {
   let mismatched = 0;
   for (let index = 0; index < length; index++) {
-    if (Number.isFinite(e[index]) && Number.isFinite(a[index])) continue;
-    if (e[index] !== a[index]) mismatched++;
-    e[index] = 0;
-    a[index] = 0;
+    if (Number.isFinite(E[index]) && Number.isFinite(A[index])) continue;
+    if (E[index] !== A[index]) mismatched++;
+    for (const values of [E, A, ROUNDED_E, ROUNDED_A]) values[index] = 0;
   }
   return mismatched;
 }
@@ -115,23 +120,6 @@ function cosineOf(dot: number, aSquared: number, bSquared: number): number {
   if (aSquared === 0 && bSquared === 0) return 1;
   if (aSquared === 0 || bSquared === 0) return 0;
   return dot / (Math.sqrt(aSquared) * Math.sqrt(bSquared));
-}
-
-const ROUNDED_E = new Float32Array(CHUNK);
-const ROUNDED_A = new Float32Array(CHUNK);
-const BITS_E = new Int32Array(ROUNDED_E.buffer);
-const BITS_A = new Int32Array(ROUNDED_A.buffer);
-
-/** The largest distance of two chunks in float32 steps. */
-function ulpDistance(e: Float64Array, a: Float64Array, length: number): number {
-  ROUNDED_E.set(e);
-  ROUNDED_A.set(a);
-  let largest = 0;
-  for (let index = 0; index < length; index++) {
-    const distance = Math.abs(ordinal(BITS_E[index] as number) - ordinal(BITS_A[index] as number));
-    if (distance > largest) largest = distance;
-  }
-  return largest;
 }
 
 /** Maps float32 bits (sign and magnitude) to integers in the order of the numbers, both zeros to 0. */
