@@ -23,7 +23,9 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
       const branch = taken.get(node);
       if (branch) return unfold(node, branch, around);
       const [inputs, outputs] = [node.inputs.map(around.of), node.outputs.map(around.of)];
-      return { ...node, name: around.prefix + node.name, inputs, outputs };
+      // Runtimes refuse two nodes of one name, but any number without.
+      const name = node.name === "" ? "" : around.prefix + node.name;
+      return { ...node, name, inputs, outputs };
     });
   const unfold = (node: OnnxNode, branch: OnnxGraph, around: Names): readonly OnnxNode[] => {
     const prefix = `${mark}${++count}/`;

@@ -149,14 +149,15 @@ function matched<M extends GraphMatch>(
   }
 }
 
-/** A candidate with the faults of outputs that are called by another result's name. */
+/** A candidate with the faults of outputs that are called by the name of another result or layer. */
 function named(
   graph: LayerGraph,
   candidate: Candidate,
   keys: ReadonlyMap<string, string> = new Map(),
+  nameOf?: (layer: string) => string,
 ): Candidate {
   const outputs = candidate.program?.outputs ?? [];
-  const faults = misnamedOutputs(graph, outputs, (name) => keys.get(name) ?? name);
+  const faults = misnamedOutputs(graph, outputs, (name) => keys.get(name) ?? name, nameOf);
   return faults.length > 0
     ? { ...candidate, structure: [...(candidate.structure ?? []), ...faults] }
     : candidate;
@@ -204,9 +205,10 @@ function runnableTfjs(
           graph,
           { ...foreignTfjsCandidate(files, translated, match, party, { ...options, backend }), document },
           keys,
+          names.of,
         );
       const found = { ...options, translated, match: shown, unmatched, backend };
-      return named(graph, { ...tfjsCandidate(files, model, graph, party, found), document }, keys);
+      return named(graph, { ...tfjsCandidate(files, model, graph, party, found), document }, keys, names.of);
     },
     compareWeights(graph, stateDict, compared) {
       const { match } = find(graph);

@@ -1,5 +1,5 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
-import { RESULT_KINDS } from "../../convert/export/results.js";
+import { RESULT_KINDS, type ResultKind } from "../../convert/export/results.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
 import type { GraphMatch, OutputOperation } from "../../convert/import/index.js";
 import { InputError } from "../../core/errors.js";
@@ -128,31 +128,64 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
 }
 
 /**
- * Outputs that bear the name of a result that the network has, and are another one of its results.
+ * Outputs that bear the name of a result or layer of the network, and are something else.
  *
  * @param calledBy how programs call an output, where that is not its name in the file
+ * @param nameOf what a file calls the value of a layer
  */
 export function misnamedOutputs(
-  { outputs: results }: Pick<LayerGraph, "outputs">,
+  { outputs: results, nodes }: Pick<LayerGraph, "outputs" | "nodes">,
   outputs: readonly ModelOutput[],
   calledBy: (output: string) => string = (output) => output,
+  nameOf: (layer: string) => string = (layer) => layer,
 ): readonly Fault[] {
-  return outputs.flatMap(({ name, layer, operations }) => {
+  const layers = new Map(nodes.map((node) => [node.name, node]));
+  const byName = new Map(nodes.flatMap(({ name }) => [[name, name] as const, [nameOf(name), name] as const]));
+  /** [N, C, 1, 1] and [N, C] are the same numbers. */
+  const numbersOf = (layer: string): string => {
+    const node = layers.get(layer);
+    return node?.op.kind === "flatten" ? (node.inputs[0] ?? layer) : layer;
+  };
+  const kindOf = (layer: string): ResultKind | undefined =>
+    RESULT_KINDS.find((kind) => results[kind] === layer);
+  return outputs.flatMap(({ name, layer, operations }): readonly Fault[] => {
+    // An output that is no layer at all is a fault already.
+    if (!operations) return [];
     const called = calledBy(name);
-    const claimed = RESULT_KINDS.find((kind) => kind === called);
-    const actual = RESULT_KINDS.find((kind) => results[kind] === layer);
-    if (!claimed || !actual || operations?.length !== 0) return [];
-    if (results[claimed] === undefined || results[claimed] === layer) return [];
-    return [
+    const claimed = called === "embedding" ? "features" : RESULT_KINDS.find((kind) => kind === called);
+    const actual = kindOf(layer);
+    const activation = operations.find(({ kind }) => kind === "softmax" || kind === "sigmoid");
+    const value = actual ? `the network's ${actual}` : `the inner layer ${layer}`;
+    const made = activation ? `a ${activation.kind} of ${value}` : value;
+    const fault = (expected: string): readonly Fault[] => [
       layerFault(
-        { name: layer },
+        layers.get(layer) ?? { name: layer },
         "structure",
         null,
-        `found the network's ${actual} as the output ${JSON.stringify(called)}, expected its ${claimed}`,
+        `found ${made} as the output ${JSON.stringify(called)}, expected ${expected}`,
       ),
     ];
+    if (claimed === undefined) {
+      const stated = byName.get(called);
+      const isStated = stated === undefined || numbersOf(stated) === numbersOf(layer);
+      if (!isStated) return fault(`the layer ${stated}`);
+      const gate = GATE.exec(called)?.[0];
+      return gate === undefined || !layers.has(gate) || layer.startsWith(gate)
+        ? []
+        : fault(`a value of the gate ${gate}`);
+    }
+    if (claimed === "probabilities" && results.probabilities !== layer)
+      return activation && (layer === results.logits || (results.logits === undefined && actual))
+        ? []
+        : fault("its probabilities, or a softmax or sigmoid of its logits");
+    // A network without a classifier may call the only result that it has as it likes.
+    if (results[claimed] === undefined) return actual && !activation ? [] : fault(`its ${claimed}`);
+    return results[claimed] === layer && !activation ? [] : fault(`its ${claimed}`);
   });
 }
+
+/** What the names of a gate's layers begin with: `conv2.0.gate[2]`. */
+const GATE = /^.+\.gate\[\d+\](?=\.|$)/;
 
 interface Account {
   /** Undefined if no layer leads to the output. */

@@ -145,6 +145,23 @@ describe("withoutBranches", () => {
   it.each<[string, OnnxModel]>([
     ["of every convolution", BRANCHED],
     ["inside each other", nested()],
+    [
+      "of several nodes without names",
+      withConstants(
+        replaceNode(MODEL, "conv4.relu", (node) => [
+          operator("If", ["no"], "conv4.relu", {
+            then_branch: branch("t", operator("Tan", [inputOf(node)], "t")),
+            else_branch: branch(
+              "e",
+              operator("Identity", [inputOf(node)], "a"),
+              operator("Identity", ["a"], "b"),
+              operator("Relu", ["b"], "e"),
+            ),
+          }),
+        ]),
+        { no: HOLDS_NOT },
+      ),
+    ],
   ])("the same network, for matching and for a runtime: %s", async (_, model) => {
     const flat = withoutBranches(model, "theirs.onnx");
     // Neither branches, nor what they were chosen by.

@@ -155,6 +155,72 @@ describe("outputs beside each other", () => {
   });
 });
 
+describe("outputs by the name of another value", () => {
+  const unfolded = convert(checkpoint, { size: SMALL, fold: false, output: "both" });
+
+  /** A further output of this name, of a layer as it is or behind an operator. */
+  const beside = (name: string, layer: string, opType = "Identity"): Uint8Array =>
+    rewriteOnnx(unfolded, (model) => {
+      const { graph } = model;
+      const rest = graph.outputs.filter((output) => output.name !== name);
+      const away = (value: string): string => (value === name ? `${name}.own` : value);
+      const renamed = graph.nodes.map((node) => ({
+        ...node,
+        name: away(node.name),
+        inputs: node.inputs.map(away),
+        outputs: node.outputs.map(away),
+      }));
+      const nodes = [
+        ...renamed,
+        onnxNode(name, opType, [layer], opType === "Softmax" ? { axis: int(1) } : {}),
+      ];
+      return { ...model, graph: { ...graph, nodes, outputs: [...rest, { name, dtype: "float32" }] } };
+    });
+
+  it.each([
+    ["logits", "fc.1", "Identity", "fc.1", "found the inner layer fc.1"],
+    ["embedding", "fc.1", "Identity", "fc.1", "expected its features"],
+    ["embedding", "classifier", "Identity", "classifier", "found the network's logits"],
+    ["logits", "classifier", "Softmax", "classifier", "found a softmax of the network's logits"],
+    ["probabilities", "fc.2", "Softmax", "fc.2", "found a softmax of the network's features"],
+    ["probabilities", "classifier", "Identity", "classifier", "softmax or sigmoid of its logits"],
+  ])("%s of %s (%s) is a fault", async (name, layer, opType, at, says) => {
+    const { passed, faults, proof } = await report(beside(name, layer, opType));
+    expect([passed, proof?.status === "proven"]).toEqual([false, false]);
+    expect(faults).toMatchObject([{ layer: at, kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain(says);
+  });
+
+  it.each(["conv2.0.gate[2].gate_activation", "conv2.0.gate[2].gate_vector", "conv1.relu"])(
+    "%s is a fault of a gate's vector in a file of other names",
+    async (name) => {
+      const bytes = rewriteOnnx(beside("further", "conv2.0.gate[1].gate_activation"), (model) => {
+        const { graph } = anonymous(model);
+        const last = graph.outputs.at(-1)?.name;
+        const called = (value: string): string => (value === last ? name : value);
+        const nodes = graph.nodes.map((node) => ({ ...node, outputs: node.outputs.map(called) }));
+        const outputs = graph.outputs.map((output) => ({ ...output, name: called(output.name) }));
+        return { ...model, graph: { ...graph, nodes, outputs }, metadata: new Map() };
+      });
+      const { passed, faults } = await report(bytes);
+      expect(passed).toBe(false);
+      expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].gate_activation", kind: "structure" }]);
+      expect(faults[0]?.explanation).toContain(JSON.stringify(name));
+    },
+  );
+
+  it.each([
+    ["embedding", "fc.2", "Identity"],
+    ["probabilities", "classifier", "Softmax"],
+    ["probabilities", "classifier", "Sigmoid"],
+    ["anything", "fc.1", "Identity"],
+  ])("%s of %s (%s) is none", async (name, layer, opType) => {
+    const { passed, faults } = await report(beside(name, layer, opType));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+  });
+});
+
 describe("before the network", () => {
   const fed = (opType: string, constants: readonly Tensor[]): Uint8Array =>
     rewriteOnnx(HONEST, (model) => {

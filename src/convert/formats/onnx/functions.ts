@@ -95,7 +95,8 @@ function instance(
 ): INodeProto {
   return {
     ...node,
-    name: `${prefix}${node.name ?? ""}`,
+    // Runtimes refuse two nodes of one name, but any number without.
+    name: node.name ? prefix + node.name : "",
     input: (node.input ?? []).map(rename),
     output: (node.output ?? []).map(rename),
     attribute: (node.attribute ?? []).flatMap((attribute) => {

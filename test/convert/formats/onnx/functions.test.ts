@@ -69,6 +69,18 @@ describe("functions of a file's own", () => {
     expect(graph.nodes[0]?.attributes.get("alpha")).toEqual({ type: "float", value: 0.5 });
   });
 
+  it("give no two nodes the same name", () => {
+    const relu = { opType: "Relu", input: ["x"], output: ["positive"] };
+    const half = { opType: "Neg", input: ["positive"], output: ["t"] };
+    const calls = [call("Two", ["a"], ["u"], { name: "first" }), call("Two", ["u"], ["y"])];
+    const namesOf = (node: Nodes): readonly string[] => {
+      const two = { name: "Two", domain: "own", input: ["x"], output: ["t"], node };
+      return decodeOnnx(model(calls, [two]), { subject: "m.onnx" }).graph.nodes.map(({ name }) => name);
+    };
+    expect(namesOf([relu, half])).toEqual(["", "", "", ""]);
+    expect(namesOf([{ ...relu, name: "r" }, half])).toEqual(["first/1/r", "", "y/2/r", ""]);
+  });
+
   it("are replaced in branches, and branches in them get the call's names", () => {
     const choose = {
       name: "Choose",
