@@ -49,6 +49,7 @@ function isHalfPrecision(tensors: readonly Tensor[]): boolean {
 export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
   const { subject, isHalf, census, meter, births } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
+  const readersOf = readersIn(nodes);
   for (const node of nodes) {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
     const taken = takenBranch(node, inputs, scope, reader);
@@ -58,7 +59,8 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
       if (output === "") return;
       if (lookUp(scope, output))
         throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf }, index);
+      const value =
+        taken?.[index] ?? meaning({ node, inputs, output, isHalf, readers: () => readersOf(output) }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
       if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);
@@ -66,6 +68,43 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
     });
   }
 }
+
+/** Operators that hand their first input on, in another order or precision. */
+const HANDS_ON: ReadonlySet<string> = new Set([
+  ...["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"],
+]);
+
+/** The operators that read a value, behind those that hand it on. */
+function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<string> {
+  let readers: Map<string, OnnxNode[]> | undefined;
+  const byInput = (): Map<string, OnnxNode[]> => {
+    const found = new Map<string, OnnxNode[]>();
+    for (const node of nodes)
+      for (const input of node.inputs) {
+        const known = found.get(input);
+        if (known) known.push(node);
+        else found.set(input, [node]);
+      }
+    return found;
+  };
+  return (value) => {
+    readers ??= byInput();
+    const found = new Set<string>();
+    const seen = new Set<string>();
+    const pending = [value];
+    for (let next = pending.pop(); next !== undefined && seen.size < MOST_HANDED_ON; next = pending.pop()) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      for (const { opType, outputs } of readers.get(next) ?? [])
+        if (HANDS_ON.has(opType)) pending.push(...outputs.slice(0, 1));
+        else found.add(opType);
+    }
+    return found;
+  };
+}
+
+/** Values that are looked through for what reads one: exporters write a few. */
+const MOST_HANDED_ON = 64;
 
 /**
  * What an `If` gives whose condition is known beforehand: the results of the branch that is taken, under the names of

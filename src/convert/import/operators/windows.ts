@@ -189,7 +189,7 @@ function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
 const LOWEST = -3.4e38;
 
 function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
-  return ({ node, inputs, output }) => {
+  return ({ node, inputs, output, readers }) => {
     const input = asNode(inputs[0]);
     const kernel = pair(ints(node, "kernel_shape"), [0, 0]);
     if (!input || !kernel) return undefined;
@@ -202,7 +202,8 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     const { size, intended } = input.form;
     // Exporters of adaptive pools write a window over the whole map.
     const whole = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
-    if (whole && [...window.padding, ...more].every((n) => n === 0))
+    const isWhole = whole !== undefined && !(kind === "avgPool" && isTransition(window, input, readers?.()));
+    if (isWhole && [...window.padding, ...more].every((n) => n === 0))
       return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
     const op = { kind, ...padded(window, more), ceil: int(node, "ceil_mode", 0) !== 0 };
     const form: Form = {
@@ -221,6 +222,30 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
 function coversMap(kernel: Size2d, { size, intended }: Form): boolean {
   return [size, intended].some((map) => map && kernel[0] === map[0] && kernel[1] === map[1]);
 }
+
+/**
+ * Whether a window over the whole map is a transition's, which halves a map of 2×2 pixels to one: those of gates are
+ * behind a depthwise convolution, and the last one is made a vector.
+ */
+function isTransition(
+  { kernel, stride }: Window,
+  input: ForeignNode,
+  readers: ReadonlySet<string> = new Set(),
+): boolean {
+  if ([...kernel, ...stride].some((size) => size !== 2) || readers.size === 0) return false;
+  if ([...readers].some((opType) => MAKES_VECTORS.has(opType))) return false;
+  let source: ForeignNode | undefined = input;
+  for (let steps = 0; source && !isKind(source, "conv") && steps < NORM_STEPS; steps++)
+    [source] = source.inputs;
+  return source !== undefined && isKind(source, "conv") && source.op.groups === 1;
+}
+
+const MAKES_VECTORS: ReadonlySet<string> = new Set([
+  ...["Flatten", "Reshape", "Squeeze", "Shape", "Gemm", "MatMul"],
+]);
+
+/** From a convolution to the pool behind it: a norm and an activation, however they are spelled. */
+const NORM_STEPS = 12;
 
 /** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
 function afterFirstPass(

@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeTfjs, type TfjsModel } from "../../src/convert/formats/tfjs/index.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
+import { openVerification } from "../../src/verify/open.js";
+import { verify } from "../../src/verify/verify.js";
+import { withoutNames } from "../mutation/candidates.js";
+import { openFixture } from "../support/osnet.js";
+
+/** Images so small that a transition's window covers its whole map, as a global pool's does. */
+
+const checkpoint = openFixture();
+const { graph, stateDict } = checkpoint;
+
+function tfjs(model: TfjsModel): NamedBytes {
+  const { json, shards } = encodeTfjs(model);
+  return { name: "model.json", bytes: json, beside: shards };
+}
+
+const WRITTEN: readonly [says: string, write: (size: { height: number; width: number }) => NamedBytes][] = [
+  ["ONNX", (size) => ({ name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size })) })],
+  [
+    "ONNX without names",
+    (size) => ({ name: "m.onnx", bytes: encodeOnnx(withoutNames(lowerToOnnx(graph, stateDict, { size }))) }),
+  ],
+  ["a graph model", (size) => tfjs(lowerToTfjs(graph, stateDict, { size }))],
+  ["a layers model", (size) => tfjs(lowerToTfjsLayers(graph, stateDict, { size }))],
+];
+
+describe.each(WRITTEN)("%s for tiny images is the network", (_, write) => {
+  it.each([
+    [16, 16],
+    // The last map is of 2×2 pixels.
+    [32, 32],
+  ])("%i×%i", async (height, width) => {
+    const reference = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
+    const { faults, passed } = await verify(await openVerification(write({ height, width }), reference));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+  });
+});
