@@ -59,8 +59,7 @@ export function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, read
       if (output === "") return;
       if (lookUp(scope, output))
         throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
-      const value =
-        taken?.[index] ?? meaning({ node, inputs, output, isHalf, readers: () => readersOf(output) }, index);
+      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, readersOf }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
       if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);

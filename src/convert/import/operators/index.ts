@@ -58,10 +58,15 @@ import {
   readStep,
 } from "./quantised.js";
 import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
-import { globalPool, readAveragePool, readConv, readGroupedConv, readMaxPool, readPad } from "./windows.js";
-
-/** What is handed on as it is: in inference, or because only the element type changes. */
-const passOn: OperatorReader = ({ inputs }) => inputs[0];
+import {
+  globalPool,
+  readAveragePool,
+  readConv,
+  readGroupedConv,
+  readIdentity,
+  readMaxPool,
+  readPad,
+} from "./windows.js";
 
 /** Passes its input on but in training, which its third input says (opset 12). A ratio of 0 is none. */
 const readDropout: OperatorReader = ({ inputs, output }) => {
@@ -116,7 +121,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Gemm: readGemm,
   GlobalAveragePool: readGlobalPool("globalAvgPool"),
   GlobalMaxPool: readGlobalPool("globalMaxPool"),
-  Identity: passOn,
+  Identity: readIdentity,
   InstanceNormalization: readInstanceNorm,
   LayerNormalization: readLayerNorm,
   LeakyRelu: readLeakyRelu,

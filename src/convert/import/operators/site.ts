@@ -16,8 +16,8 @@ export interface OperatorSite {
   readonly isHalf?: boolean;
   /** Whether the file's own operator works on [N, C, 1]; all else is as on [N, C]. */
   readonly isLine?: true;
-  /** The operators that read the output, behind those that hand it on. */
-  readonly readers?: () => ReadonlySet<string>;
+  /** The operators that read a value of the file, behind those that hand it on. */
+  readonly readersOf?: (value: string) => ReadonlySet<string>;
 }
 
 /** What an operator's first output stands for; undefined if the operator is used in a way that has no meaning here. */

@@ -189,7 +189,7 @@ function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
 const LOWEST = -3.4e38;
 
 function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
-  return ({ node, inputs, output, readers }) => {
+  return ({ node, inputs, output, readersOf }) => {
     const input = asNode(inputs[0]);
     const kernel = pair(ints(node, "kernel_shape"), [0, 0]);
     if (!input || !kernel) return undefined;
@@ -202,7 +202,8 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     const { size, intended } = input.form;
     // Exporters of adaptive pools write a window over the whole map.
     const whole = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
-    const isWhole = whole !== undefined && !(kind === "avgPool" && isTransition(window, input, readers?.()));
+    const isWhole =
+      whole !== undefined && !(kind === "avgPool" && isTransition(window, input, readersOf?.(output)));
     if (isWhole && [...window.padding, ...more].every((n) => n === 0))
       return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
     const op = { kind, ...padded(window, more), ceil: int(node, "ceil_mode", 0) !== 0 };
@@ -233,11 +234,34 @@ function isTransition(
   readers: ReadonlySet<string> = new Set(),
 ): boolean {
   if ([...kernel, ...stride].some((size) => size !== 2) || readers.size === 0) return false;
-  if ([...readers].some((opType) => MAKES_VECTORS.has(opType))) return false;
-  let source: ForeignNode | undefined = input;
-  for (let steps = 0; source && !isKind(source, "conv") && steps < NORM_STEPS; steps++)
+  return !makesVectors(readers) && convBehind(input)?.op.groups === 1;
+}
+
+/** The convolution that a map comes from, through a norm and an activation. */
+function convBehind(map: ForeignNode): ForeignNode<"conv"> | undefined {
+  let source: ForeignNode | undefined = map;
+  for (let steps = 0; source && steps < NORM_STEPS; steps++) {
+    if (isKind(source, "conv")) return source;
     [source] = source.inputs;
-  return source !== undefined && isKind(source, "conv") && source.op.groups === 1;
+  }
+  return undefined;
+}
+
+/**
+ * What hands a value on. Over a map of one pixel that is how a global average pool is written where a runtime does not pool
+ * single pixels: the one of a gate is of a value that is multiplied too, and the last one is made a vector.
+ */
+export const readIdentity: OperatorReader = ({ node, inputs: [input], output, readersOf }) => {
+  const map = asNode(input);
+  const size = map?.form.rank === "map" ? map.form.size : undefined;
+  if (!map || !readersOf || size?.[0] !== 1 || size[1] !== 1) return input;
+  const readers = readersOf(output);
+  const isGate = readers.has("Conv") && readers.size === 1 && readersOf(node.inputs[0] ?? "").has("Mul");
+  return isGate || makesVectors(readers) ? globalPool("globalAvgPool", map, output) : input;
+};
+
+function makesVectors(readers: ReadonlySet<string>): boolean {
+  return [...readers].some((opType) => MAKES_VECTORS.has(opType));
 }
 
 const MAKES_VECTORS: ReadonlySet<string> = new Set([
