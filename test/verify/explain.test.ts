@@ -263,3 +263,29 @@ it.each(FAULTS)("%s is found by its values alone", async (_, family, fold, chang
   expect(first.explanation).toMatch(says);
   expect(first.explanation).toMatch(/: recomputed so, the error falls from [\d.e+]+ to [\d.e-]+ bounds$/);
 });
+
+/** A ReLU that is off by less than any other function would be. */
+const HARDLY: readonly [name: string, change: Change][] = [
+  ["a least value of 1e-30", (model) => withLeast(operator("conv1.relu", "Max")(model))],
+  [
+    "a slope of 1e-7",
+    (model) => attribute("conv1.relu", "alpha", epsilon(1e-7))(operator("conv1.relu", "LeakyRelu")(model)),
+  ],
+];
+
+function withLeast(model: OnnxModel): OnnxModel {
+  const least = { dtype: "float32", shape: [], data: Float32Array.of(1e-30) } as const;
+  const reads = node("conv1.relu", (each) => ({ ...each, inputs: [...each.inputs, "least"] }))(model);
+  const initializers = new Map([...model.graph.initializers, ["least", least] as const]);
+  return { ...reads, graph: { ...reads.graph, initializers } };
+}
+
+it.each(HARDLY)("%s is not called another activation", async (_, change) => {
+  const checkpoint = FAMILIES.osnet;
+  const bytes = rewriteOnnx(convert(checkpoint, { fold: false }), change);
+  const file = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
+  const { passed, faults } = await verify(await openVerification({ name: "m.onnx", bytes }, file));
+  expect(passed).toBe(false);
+  expect(faults[0]?.layer).toBe("conv1.relu");
+  expect(faults[0]?.explanation).not.toMatch(/clipped|leaky|Mish|softplus|ELU/);
+});
