@@ -439,3 +439,18 @@ function withDeadGate(): Checkpoint {
     })),
   };
 }
+
+describe("factors of a matrix product", () => {
+  it.each([
+    ["alpha", float(2), true],
+    ["alpha", float(2), false],
+    ["beta", float(0), true],
+    ["beta", float(0), false],
+  ] as const)("%s is a fault of the linear layer: %j, names %s", async (name, value, names) => {
+    const { passed, faults } = await judged(written(attribute("fc.1", name, value), { names }));
+    expect(passed).toBe(false);
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.layer).toMatch(/^fc\.[01]$/);
+    if (!names) expect(faults[0]?.explanation).toContain(name);
+  });
+});

@@ -94,6 +94,8 @@ const COMPARISONS: { readonly [K in OpKind]: Comparison<K> } = {
   linear: (expected, found) => [
     ...sizes("input features", expected.inFeatures, found.inFeatures),
     ...sizes("output features", expected.outFeatures, found.outFeatures),
+    ...sizes("alpha", 1, found.factors?.alpha ?? 1),
+    ...sizes("beta", 1, found.factors?.beta ?? 1),
   ],
   batchNorm: epsilon,
   instanceNorm: epsilon,

@@ -25,7 +25,12 @@ export interface Window {
 interface ForeignOpTable {
   input: object;
   conv: Window & { readonly inChannels: number; readonly outChannels: number; readonly groups: number };
-  linear: { readonly inFeatures: number; readonly outFeatures: number };
+  linear: {
+    readonly inFeatures: number;
+    readonly outFeatures: number;
+    /** What the file multiplies the product and the bias by, where that is not 1: no constants of an OSNet's. */
+    readonly factors?: { readonly alpha: number; readonly beta: number };
+  };
   batchNorm: { readonly epsilon: number };
   /** A batch norm that normalises by the statistics of what it is given. */
   trainingNorm: { readonly epsilon: number };

@@ -27,11 +27,16 @@ import { pointwiseOp } from "./windows.js";
 
 export const readGemm: OperatorReader = ({ node, inputs, output }) => {
   const [input, matrix, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
-  const scaled = float(node, "alpha", 1) !== 1 || (bias && float(node, "beta", 1) !== 1);
-  if (!input || matrix?.shape.length !== 2 || scaled || int(node, "transA", 0) !== 0) return undefined;
+  const factors = { alpha: float(node, "alpha", 1), beta: bias ? float(node, "beta", 1) : 1 };
+  const isScaled = factors.alpha !== 1 || factors.beta !== 1;
+  if (!input || matrix?.shape.length !== 2 || int(node, "transA", 0) !== 0) return undefined;
   if (inputs[2] && !bias) return undefined;
   const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
-  const value = linear(input, weight, output, bias);
+  const product = linear(input, weight, output, bias);
+  const value =
+    isScaled && product?.kind === "node" && isKind(product.node, "linear")
+      ? replaced(product.node, { op: { ...product.node.op, factors } })
+      : product;
   const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
   return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
