@@ -97,8 +97,17 @@ function layerOf(node: ForeignNode, input: RealTensor): { readonly op: Op; reado
       if (departs) throw new NoLayer(departs.found);
       return { op: layer, constants };
     }
-    case "linear":
-      return { op, constants: { bias: fill(op.outFeatures, 0), ...constants } };
+    case "linear": {
+      const { alpha, beta } = op.factors ?? { alpha: 1, beta: 1 };
+      const times = (role: "weight" | "bias", factor: number): Constants => {
+        const tensor = constants[role];
+        if (!tensor || factor === 1) return {};
+        const data = Float32Array.from(tensor.data as Float32Array, (value) => factor * value);
+        return { [role]: { dtype: "float32", shape: tensor.shape, data } };
+      };
+      const scaled = { ...times("weight", alpha), ...times("bias", beta) };
+      return { op, constants: { bias: fill(op.outFeatures, 0), ...constants, ...scaled } };
+    }
     case "batchNorm":
       return { op: { ...op, channels }, constants };
     case "instanceNorm":
