@@ -5,6 +5,7 @@
  * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
  * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
  */
+import { formatShape } from "../../../core/tensor.js";
 import { type OtherKind, otherKind } from "../other-kinds.js";
 import type { AbsentBytes } from "../refusals.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
@@ -145,6 +146,7 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
   for (const [key, { name }] of signature.inputs)
     if (!operators.get(nodeOf(name))?.startsWith("Placeholder"))
       throw refusal(at, `the input ${shown(key)} at ${shown(name)}`, "a placeholder of the graph");
+  expectInputShapes(at, nodes, signature);
   const seen = new Set<string>();
   for (const [key, { name }] of signature.outputs) {
     if (!operators.has(nodeOf(name)))
@@ -157,6 +159,27 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
   for (const name of weights.keys())
     if ((operators.get(name) ?? "Const") !== "Const")
       throw refusal(at, `a weight ${shown(name)}, which a ${operators.get(name)} computes`, "one source");
+}
+
+/**
+ * Readers take the shape of images from the signature, and tfjs holds them to the placeholder's alone: sizes that only the
+ * signature fixes would let a program feed others.
+ */
+function expectInputShapes(at: string, nodes: TfjsGraphModel["nodes"], { inputs }: TfjsSignature): void {
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+  for (const [key, { name, shape: stated }] of inputs) {
+    const attribute = byName.get(nodeOf(name))?.attributes.get("shape");
+    const held = attribute?.type === "shape" ? attribute.value : null;
+    // Of a batch any number of images is the same to each.
+    const isOpen = (size: number, axis: number): boolean => axis > 0 && size >= 0 && held?.[axis] !== size;
+    if (!stated || (!stated.some(isOpen) && (!held || held.length === stated.length))) continue;
+    throw refusal(
+      at,
+      `the input ${shown(key)} of shape ${formatShape(stated)} in the signature and ${held ? formatShape(held) : "any"} at its placeholder`,
+      "the same sizes",
+      "convert the model again with images of one size",
+    );
+  }
 }
 
 /**

@@ -21,7 +21,12 @@ export const GRAPH_MODEL: TfjsGraphModel = {
       inputs: [],
       attributes: new Map([["dtype", { type: "dtype", value: "DT_FLOAT" }]]),
     },
-    { name: "images", op: "Placeholder", inputs: [], attributes: new Map() },
+    {
+      name: "images",
+      op: "Placeholder",
+      inputs: [],
+      attributes: new Map([["shape", { type: "shape", value: [-1, 4, 2, 3] }]]),
+    },
     {
       name: "y",
       op: "Anything",

@@ -6,6 +6,10 @@ import { type Document, edited, GRAPH_MODEL } from "./models.js";
 const subject = "model.json";
 const FILES = encodeTfjs(GRAPH_MODEL);
 
+function sizes(...values: readonly number[]): readonly { size: string }[] {
+  return values.map((size) => ({ size: String(size) }));
+}
+
 const EDITS: readonly (readonly [what: string, edit: (document: Document) => void, message: RegExp])[] = [
   ["another format", (d) => void Object.assign(d, { format: "saved-model" }), /found "saved-model"/],
   [
@@ -64,6 +68,19 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
     (d) => void Object.assign(d, { signature: { inputs: { x: { name: "y:0" } } } }),
     /placeholder/,
   ],
+  ...[
+    ["any", {}],
+    ["any", { shape: { shape: { unknownRank: true } } }],
+    ["\\[-1, -1, -1, 3\\]", { shape: { shape: { dim: sizes(-1, -1, -1, 3) } } }],
+    ["\\[-1, 4, 3, 3\\]", { shape: { shape: { dim: sizes(-1, 4, 3, 3) } } }],
+  ].map(
+    ([held, attr]) =>
+      [
+        `an input of other sizes at its placeholder: ${held}`,
+        (d: Document) => void Object.assign(d.modelTopology.node?.[1] ?? {}, { attr }),
+        new RegExp(`"images" of shape \\[-1, 4, 2, 3\\] in the signature and ${held} at its placeholder`),
+      ] as const,
+  ),
   [
     "an output that is not there",
     (d) => void Object.assign(d, { signature: { outputs: { x: { name: "z:0" } } } }),
