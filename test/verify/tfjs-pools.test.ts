@@ -99,6 +99,19 @@ describe.each(FORMS)("a max pool of other windows in a layers model, %s", (_, fo
   });
 });
 
+describe.each(FORMS)("another activation before the max pool of a layers model, %s", (_, form) => {
+  it.each(["relu6", "softplus"])("is one fault at its layer: %s", async (activation) => {
+    const model = lowerToTfjsLayers(TINY.graph, TINY.stateDict, { size: SMALL });
+    const topology = JSON.parse(JSON.stringify(model.topology), (_key, value) =>
+      value?.config?.name === "conv1.relu" ? { ...value, config: { ...value.config, activation } } : value,
+    );
+    expect(topology).not.toEqual(model.topology);
+    const { passed, faults } = await judged(form({ ...model, topology }));
+    expect([passed, faults.map(({ layer }) => layer)]).toEqual([false, ["conv1.relu"]]);
+    expect(faults[0]?.explanation).not.toContain("axes");
+  });
+});
+
 describe.each(FORMS)("a window that does not cover the map, %s", (_, form) => {
   /** The last pool leaves the last column out; its strides are such that one pixel is left of the map all the same. */
   function withoutColumn(): TfjsGraphModel {

@@ -152,7 +152,9 @@ function meaning(site: OperatorSite, index: number): Value {
   const plain = onNchw(site);
   const value = plain && index === 0 ? read?.(plain) : undefined;
   if (value) return laidOut(value, plain ?? site);
-  const nameless = plain ? unknown(plain, node.opType) : unknown(site, `${node.opType} over other axes`);
+  // What is not known on any axes is not known for its axes.
+  const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
+  const nameless = unknown(plain ?? site, opType);
   return laidOut(nameless, plain ?? site);
 }
 

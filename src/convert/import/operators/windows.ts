@@ -188,6 +188,11 @@ function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
 /** Lowest float32, or below: how padding that a maximum never takes is written. */
 const LOWEST = -3.4e38;
 
+/** A value that is never negative; or of an operator in a ReLU's place, which is the finding, and not the padding behind it. */
+function isActivated(map: ForeignNode): boolean {
+  return isKind(map, "relu", "sigmoid") || (isKind(map, "other") && map.inputs.length === 1);
+}
+
 function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
   return ({ node, inputs, output, readersOf }) => {
     const input = asNode(inputs[0]);
@@ -195,7 +200,7 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     if (!input || !kernel) return undefined;
     const { source, more } =
       kind === "maxPool"
-        ? throughPad(input, (value, map) => value <= LOWEST || (value === 0 && map.op.kind === "relu"))
+        ? throughPad(input, (value, map) => value <= LOWEST || (value === 0 && isActivated(map)))
         : { source: input, more: NO_PADDING };
     const window = windowOf(node, kernel, input.form.size);
     if (!window) return undefined;
