@@ -1,3 +1,4 @@
+import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
@@ -453,4 +454,33 @@ describe("factors of a matrix product", () => {
     expect(faults[0]?.layer).toMatch(/^fc\.[01]$/);
     if (!names) expect(faults[0]?.explanation).toContain(name);
   });
+});
+
+/** The same file with two nodes that follow each other in a function of its own, without names. */
+function withFunction(last: string): NamedBytes {
+  const { name, bytes } = written(undefined, { names: true, fold: false });
+  const model = onnxProto.onnx.ModelProto.toObject(onnxProto.onnx.ModelProto.decode(bytes as Uint8Array));
+  const nodes: onnxProto.onnx.INodeProto[] = model.graph.node;
+  const at = nodes.findIndex(({ output }) => output?.[0] === last);
+  const body = nodes.slice(at - 1, at + 1).map((node) => ({ ...node, name: "" }));
+  const own = body.flatMap(({ output }) => output ?? []);
+  const input = [...new Set(body.flatMap((node) => node.input ?? []))].filter(
+    (value) => !own.includes(value),
+  );
+  const opsetImport = [{ domain: "", version: 17 }];
+  const domain = "own";
+  nodes.splice(at - 1, 2, { opType: "Pair", domain, name: last, input, output: [last] });
+  const changed = {
+    ...model,
+    irVersion: 8,
+    opsetImport: [...model.opsetImport, { domain, version: 1 }],
+    functions: [{ name: "Pair", domain, input, output: [last], node: body, opsetImport }],
+  };
+  return { name, bytes: onnxProto.onnx.ModelProto.encode(changed).finish() };
+}
+
+it.each(["fc.2", "conv1.relu"])("%s in a function of nodes without names is found", async (last) => {
+  const { passed, faults, coverage } = await judged(withFunction(last));
+  expect(faults).toEqual([]);
+  expect([passed, coverage.missing]).toEqual([true, []]);
 });

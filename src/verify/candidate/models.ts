@@ -65,7 +65,8 @@ function runnableOnnx(
   const model = withoutBranches(decoded, subject);
   // Values inside a function or a branch cannot be made outputs, and a file that is tapped is given as bytes.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
-  const bytes = model !== decoded || model.inlined ? encodeOnnx(model) : whole;
+  const isUnfolded = model !== decoded || model.inlined !== undefined;
+  const bytes = isUnfolded ? encodeOnnx(model) : whole;
   const beside = new Map(
     [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
   );
@@ -77,6 +78,7 @@ function runnableOnnx(
   };
   const find = foundIn<GraphMatch>({
     isStated: statesSpec(model.metadata),
+    isUnfolded,
     match: (graph) => matchGraph(model, { subject, graph }),
     isOwn: (layer, value) => layer === value,
   });
@@ -110,6 +112,8 @@ interface Matched<M> {
 interface Lookup<M> {
   /** Whether the file states its architecture, as ours do. */
   readonly isStated: boolean;
+  /** Whether functions or branches were unfolded, whose values have names that the file does not say. */
+  readonly isUnfolded?: boolean;
   readonly match: (graph: LayerGraph) => M;
   /** Whether a value has the name that we give a layer's. */
   readonly isOwn: (layer: string, value: string) => boolean;
@@ -129,7 +133,7 @@ function foundIn<M extends GraphMatch>(lookup: Lookup<M>): (graph: LayerGraph) =
 
 function matched<M extends GraphMatch>(
   graph: LayerGraph,
-  { isStated, match: find, isOwn }: Lookup<M>,
+  { isStated, isUnfolded = false, match: find, isOwn }: Lookup<M>,
 ): Matched<M> {
   if (!isStated) {
     const match = find(graph);
@@ -141,7 +145,7 @@ function matched<M extends GraphMatch>(
     const kept = [...values].filter(([layer, value]) => isOwn(layer, value)).length;
     // A simplifier that removes our last Identity leaves the output without its layer's name.
     const ours = outputs.some(({ layer }) => isOwn(layer, values.get(layer) ?? "")) && 2 * kept > values.size;
-    if (!ours && differences.length === 0) return { match, shown: match };
+    if (isUnfolded || (!ours && differences.length === 0)) return { match, shown: match };
     return { shown: match };
   } catch (error) {
     if (error instanceof InputError) return { unmatched: error.problem.found };
