@@ -13,8 +13,8 @@ const COMMANDS: readonly (readonly [CommandName, ...string[]])[] = [
   ...["suite", "merge", "rank", "embed"].map((name) => ["osnet-verify", name] as const),
 ];
 
-/** Words in messages that are other programs' options: npm's; and what failure.ts answers by an option of ours. */
-const OTHERS = new Set(["--ignore-scripts", "--git-lfs"]);
+/** Other programs' options: npm's in messages, V8's that start.ts sets; and what failure.ts answers by an option of ours. */
+const OTHERS = new Set(["--ignore-scripts", "--git-lfs", "--semi-space-growth-factor"]);
 const OPTION = /(?<![\w-])--[a-z][a-z0-9-]+/g;
 
 async function definedOptions(): Promise<ReadonlySet<string>> {
