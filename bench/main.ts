@@ -1,20 +1,21 @@
-/**
- * `npm run bench -- [--trained FILE]… [--rounds N]`: what our work takes against that of others, pair by pair in one run. Prints the
- * table, writes it to bench/results.json, and has the README quote it. A peer that is not installed is skipped, and said to be.
- */
 import { readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, platform } from "node:os";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { expand, variant } from "../src/arch/index.js";
-import { liftCheckpoint } from "../src/convert/import/model.js";
+import { liftCheckpoint } from "../src/convert/import/lift.js";
 import { openFile } from "../src/convert/import/open-file.js";
 import { seededStateDict } from "../src/convert/seeded-weights.js";
 import { benchInference } from "./inference.js";
 import { findPeers } from "./peers.js";
 import { benchProcesses } from "./processes.js";
 import { type Row, type Subject, table, withQuotation } from "./results.js";
+
+/**
+ * `npm run bench -- [--trained FILE]… [--rounds N]`: what our work takes against that of others, pair by pair in one run. Prints the
+ * table, writes it to bench/results.json, and has the README quote it. A peer that is not installed is skipped, and said to be.
+ */
 
 const RESULTS = fileURLToPath(new URL("../../bench/results.json", import.meta.url));
 /** They quote the results. */

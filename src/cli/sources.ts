@@ -65,7 +65,8 @@ async function openModelSource(
       `the folder of ${FORMATS[format].noun}, which is several`,
       `give the folder or its ${FORMATS[format].main}`,
     );
-  const { liftCheckpoint, openModel } = await import("../convert/import/model.js");
+  const { openModel } = await import("../convert/import/open-file.js");
+  const { liftCheckpoint } = await import("../convert/import/lift.js");
   const { readModel } = await import("./models.js");
   const read = await readModel(input, io, options);
   const file = input === "-" ? { ...read, name: "standard input" } : read;

@@ -27,11 +27,7 @@ export {
 } from "./formats/onnx/index.js";
 export { type DecodedCheckpoint, type DecodePthOptions, decodePth, encodePth } from "./formats/pth/index.js";
 export type { FileFormat, ModelFormat, WeightsFormat } from "./formats/registry.js";
-export {
-  type DecodedSafetensors,
-  decodeSafetensors,
-  encodeSafetensors,
-} from "./formats/safetensors.js";
+export { type DecodedSafetensors, decodeSafetensors, encodeSafetensors } from "./formats/safetensors.js";
 export { sniffFormat } from "./formats/sniff.js";
 export {
   decodeTfjs,
@@ -44,30 +40,32 @@ export {
 export {
   type Checkpoint,
   type CheckpointOptions,
+  type DecodedWeights,
+  type DecodeWeightsOptions,
+  decodeWeights,
   identifyCheckpoint,
   openCheckpoint,
 } from "./import/checkpoint.js";
-export { type DecodedWeights, type DecodeWeightsOptions, decodeWeights } from "./import/decode-weights.js";
+export type { Difference } from "./import/differences.js";
 export {
-  type Difference,
-  type GraphMatch,
   type LiftedStateDict,
-  liftStateDict,
-  type MatchedOutput,
-  type MatchOptions,
-  matchGraph,
-} from "./import/index.js";
-export {
-  type Document,
   type LiftOptions,
   liftCheckpoint,
-  type Model,
+  liftStateDict,
   type ModelCheckpoint,
-  openModel,
-} from "./import/model.js";
+} from "./import/lift.js";
+export { type GraphMatch, type MatchedOutput, type MatchOptions, matchGraph } from "./import/match.js";
 export { type OnnxInterface, openOnnxInterface } from "./import/onnx-interface.js";
-export { type FileOptions, type OpenFile, openFile, type SourceFile } from "./import/open-file.js";
-export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/index.js";
+export {
+  type Document,
+  type FileOptions,
+  type Model,
+  type OpenFile,
+  openFile,
+  openModel,
+  type SourceFile,
+} from "./import/open-file.js";
+export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/translate.js";
 export {
   type AnomalousTensor,
   type Anomaly,

@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode } from "../arch/index.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
-import { liftCheckpoint } from "../convert/import/model.js";
+import { liftCheckpoint } from "../convert/import/lift.js";
 import type { FileOptions, OpenFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { StateDict, Tensor } from "../core/tensor.js";

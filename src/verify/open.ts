@@ -1,8 +1,13 @@
 import type { LayerGraph, OsnetSpec } from "../arch/index.js";
 import { declaredPixels } from "../convert/export/metadata.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
-import { fixedShape } from "../convert/import/model.js";
-import { type FileOptions, type OpenFile, openFile, type SourceFile } from "../convert/import/open-file.js";
+import {
+  type FileOptions,
+  fixedShape,
+  type OpenFile,
+  openFile,
+  type SourceFile,
+} from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { Shape } from "../core/tensor.js";
 import { architectureOf } from "./architecture.js";

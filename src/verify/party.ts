@@ -1,6 +1,5 @@
 import { type LayerGraph, variantOf } from "../arch/index.js";
-import { tfjsFiles, weightFiles } from "../convert/import/model.js";
-import type { OpenFile } from "../convert/import/open-file.js";
+import { type OpenFile, tfjsFiles, weightFiles } from "../convert/import/open-file.js";
 import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../core/bytes.js";
 import type { Party } from "./report.js";
 

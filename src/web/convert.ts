@@ -13,8 +13,12 @@ import {
 } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
-import { type Checkpoint, identifyCheckpoint, openCheckpoint } from "../convert/import/checkpoint.js";
-import { decodeWeights } from "../convert/import/decode-weights.js";
+import {
+  type Checkpoint,
+  decodeWeights,
+  identifyCheckpoint,
+  openCheckpoint,
+} from "../convert/import/checkpoint.js";
 import { type FileOutputs, keptResults, leftOut, withoutNorms } from "../convert/import/file-outputs.js";
 import type { FileOptions } from "../convert/import/open-file.js";
 import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspection.js";
@@ -128,7 +132,8 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
   const format = sniffFormat(bytes);
   // Readers of models, nearly as large as the rest together, are loaded for a model.
   if (isModelFormat(format)) {
-    const { liftCheckpoint, openModel } = await import("../convert/import/model.js");
+    const { openModel } = await import("../convert/import/open-file.js");
+    const { liftCheckpoint } = await import("../convert/import/lift.js");
     const { outputs, isRunnable, ...checkpoint } = liftCheckpoint(openModel(format, file), arch);
     return { ...file, checkpoint, outputs, isRunnable };
   }

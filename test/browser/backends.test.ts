@@ -6,7 +6,7 @@ import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
-import { openModel } from "../../src/convert/import/model.js";
+import { openModel } from "../../src/convert/import/open-file.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { LayerOutput, RuntimeName } from "../../src/verify/backends/backend.js";
 import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";

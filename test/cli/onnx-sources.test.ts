@@ -1,7 +1,7 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { decodeWeights } from "../../src/convert/import/decode-weights.js";
+import { decodeWeights } from "../../src/convert/import/checkpoint.js";
 import { anonymous, dropNode } from "../convert/import/graphs.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -8,8 +8,8 @@ import {
   type OnnxNode,
   onnxNode,
 } from "../../src/convert/formats/onnx/index.js";
-import { decodeWeights } from "../../src/convert/import/decode-weights.js";
-import { matchGraph } from "../../src/convert/import/index.js";
+import { decodeWeights } from "../../src/convert/import/checkpoint.js";
+import { matchGraph } from "../../src/convert/import/match.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { temporaryFolder } from "../support/folder.js";

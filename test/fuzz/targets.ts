@@ -1,5 +1,3 @@
-/** What is fuzzed: a reader of untrusted bytes, and files to start from. Another reader is another row. */
-
 import { isDeepStrictEqual } from "node:util";
 import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
 import { decodeNpy } from "../../src/convert/formats/npy.js";
@@ -9,9 +7,10 @@ import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { zerosForAbsent } from "../../src/convert/formats/refusals.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { withoutBranches } from "../../src/convert/import/branches.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
-import { withoutBranches } from "../../src/convert/import/index.js";
-import { liftCheckpoint, matchModel, openModel } from "../../src/convert/import/model.js";
+import { liftCheckpoint, matchModel } from "../../src/convert/import/lift.js";
+import { openModel } from "../../src/convert/import/open-file.js";
 import type { Bytes } from "../../src/core/bytes.js";
 import { InputError } from "../../src/core/errors.js";
 import { decodePng } from "../../src/verify/inputs/png.js";
@@ -26,6 +25,8 @@ import { CHECKPOINT_SEEDS, PTH_SEEDS, TINY_SPEC } from "./seeds/pth.js";
 import { SAFETENSORS_SEEDS } from "./seeds/safetensors.js";
 import { SUITE_SEEDS } from "./seeds/suite.js";
 import { splitTfjs, TFJS_SEEDS } from "./seeds/tfjs.js";
+
+/** What is fuzzed: a reader of untrusted bytes, and files to start from. Another reader is another row. */
 
 export interface Target {
   readonly name: string;

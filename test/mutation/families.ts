@@ -2,8 +2,7 @@ import { type BlockSpec, expand, type OsnetSpec, outputShapes } from "../../src/
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
-import type { StateDict } from "../../src/core/tensor.js";
-import { elementCount } from "../../src/core/tensor.js";
+import { elementCount, type StateDict } from "../../src/core/tensor.js";
 import type { Network } from "./network.js";
 
 /** Small networks of every kind, at which a whole verification takes milliseconds. */

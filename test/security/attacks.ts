@@ -1,8 +1,3 @@
-/**
- * Attacks on people who open files they were given, one row each: how it is made, and the exact sentence it meets.
- * docs/security.md refers to the rows by name.
- */
-
 import { deflateSync, zipSync } from "fflate";
 import onnxProto from "onnx-proto";
 import { parseSpec } from "../../src/arch/index.js";
@@ -12,7 +7,8 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import { decodePth } from "../../src/convert/formats/pth/index.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import type { Json } from "../../src/convert/formats/tfjs/index.js";
-import { liftCheckpoint, openModel } from "../../src/convert/import/model.js";
+import { liftCheckpoint } from "../../src/convert/import/lift.js";
+import { openModel } from "../../src/convert/import/open-file.js";
 import { type Bytes, toBytes } from "../../src/core/bytes.js";
 import {
   bytesOf,
@@ -30,6 +26,11 @@ import {
   zip,
 } from "../convert/formats/pth/build.js";
 import { npyOf } from "../support/npy.js";
+
+/**
+ * Attacks on people who open files they were given, one row each: how it is made, and the exact sentence it meets.
+ * docs/security.md refers to the rows by name.
+ */
 
 export interface Attack {
   readonly name: string;

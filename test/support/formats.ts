@@ -7,7 +7,8 @@ import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
 import type { FileFormat, WeightsFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
-import { liftCheckpoint, openModel } from "../../src/convert/import/model.js";
+import { liftCheckpoint } from "../../src/convert/import/lift.js";
+import { openModel } from "../../src/convert/import/open-file.js";
 import type { StateDict } from "../../src/core/tensor.js";
 
 /** A file of any format: its bytes, and those of the files beside it by name. */

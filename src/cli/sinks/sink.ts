@@ -1,5 +1,5 @@
 import type { Checkpoint } from "../../convert/import/checkpoint.js";
-import type { ModelCheckpoint } from "../../convert/import/model.js";
+import type { ModelCheckpoint } from "../../convert/import/lift.js";
 import type { NamedBytes } from "../../core/bytes.js";
 import type { Paint } from "../../core/text.js";
 

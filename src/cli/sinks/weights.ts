@@ -1,7 +1,7 @@
 import { compareBits } from "../../convert/compare.js";
 import { castStateDict, encodeWeights } from "../../convert/export/encode-weights.js";
 import type { WeightsFormat } from "../../convert/formats/registry.js";
-import { decodeWeights } from "../../convert/import/decode-weights.js";
+import { decodeWeights } from "../../convert/import/checkpoint.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Sink, Source } from "./sink.js";

@@ -6,8 +6,7 @@ import {
   type ResultOptions,
   type WantedResult,
 } from "../export/results.js";
-import type { GraphMatch } from "./match.js";
-import type { MatchedOutput } from "./outputs.js";
+import type { GraphMatch, MatchedOutput } from "./match.js";
 
 /** What a model's file gives its users, as far as another file can give it too, and what is left out then. */
 export interface FileOutputs {

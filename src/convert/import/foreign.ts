@@ -190,5 +190,3 @@ export interface ForeignGraph {
   /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
 }
-
-export type { NormFloor } from "../export/results.js";

@@ -8,8 +8,9 @@ import {
   type OsnetSpec,
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
+import type { NormFloor } from "../export/results.js";
 import type { OnnxModel } from "../formats/onnx/index.js";
-import type { Difference } from "./differences.js";
+import { type Difference, gateDifferences } from "./differences.js";
 import {
   type Constants,
   type ForeignGraph,
@@ -21,10 +22,7 @@ import {
 } from "./foreign.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
-import { type MatchedOutput, matchOutput } from "./outputs.js";
 import { inputDifferences, isPlain } from "./preprocess.js";
-import { noResult, notAnOsnet } from "./refusals.js";
-import { gateDifferences } from "./shared-weights.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
 
@@ -173,4 +171,143 @@ function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): 
     (reader) => nodes.has(reader) && departing.has(reader),
   );
   return differences.filter(({ layer }) => !unread.has(layer));
+}
+
+/** What a file may do to a layer before it gives it as an output, and still be said to give that layer. */
+export type OutputOperation =
+  | { readonly kind: "l2Normalize"; readonly floors: readonly NormFloor[] }
+  | { readonly kind: "softmax" }
+  | { readonly kind: "sigmoid" }
+  | { readonly kind: "flatten" };
+
+/** A file's output: the layer that it is, and what the file does to it afterwards. */
+export interface MatchedOutput {
+  /** The file's name of it. */
+  readonly name: string;
+  /** Where several layers lead to the output, the last of them. */
+  readonly layer: string;
+  /** Operators between the layer and the output, such as a division by the L2 norm. */
+  readonly tail: readonly string[];
+  /** The tail by what it means; undefined if some of it has no meaning here. */
+  readonly operations: readonly OutputOperation[] | undefined;
+}
+
+/** What comes after a network's result has none of these: behind them, the way to the result was lost. */
+const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
+
+/**
+ * The layer behind an output: its own, or the nearest that it is computed from. An output that layers with weights part
+ * from all that was found stands for the network's result, which then is missing. Undefined if no layer leads to it.
+ */
+function matchOutput(
+  graph: LayerGraph,
+  { nodes: foreign }: ForeignGraph,
+  { nodes, skipped, absorbed }: Walk,
+  { name, node: output, reading }: ForeignGraph["outputs"][number],
+): MatchedOutput | undefined {
+  const layers = new Map<ForeignNode, string>();
+  const { features, logits, probabilities, evaluation } = graph.outputs;
+  const evaluated = graph.outputs[evaluation] ?? features;
+  for (const { name: layer } of graph.nodes) {
+    const node = nodes.get(layer);
+    if (!node || absorbed.has(layer)) continue;
+    const earlier = layers.get(node);
+    // A file that lacks an activation at its end still means to give the layer that the activation would be.
+    const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
+    if (!skipped.has(layer) || !isResult) layers.set(node, layer);
+  }
+  const behind = output && behindOutput(output, layers);
+  if (!behind || behind.ends.size === 0) return undefined;
+  const order = graph.nodes.map(({ name: layer }) => layer);
+  const nearest = [...behind.ends].sort((a, b) => order.indexOf(b) - order.indexOf(a))[0] ?? evaluated;
+  const tail = foreign.filter((node) => behind.between.has(node));
+  const isLost = tail.some(({ op }) => INNER.has(op.kind));
+  const isQuantised = reading?.quantised !== undefined;
+  return {
+    name,
+    layer: isLost ? evaluated : nearest,
+    tail: [...tail.map(nameOfOperator), ...(isQuantised ? ["QuantizeLinear"] : [])],
+    operations: isLost || isQuantised || behind.ends.size > 1 ? undefined : meaningOf(tail),
+  };
+}
+
+/** The nodes between an output and the layers that lead to it. */
+function behindOutput(
+  output: ForeignNode,
+  layers: ReadonlyMap<ForeignNode, string>,
+): { readonly between: ReadonlySet<ForeignNode>; readonly ends: ReadonlySet<string> } {
+  const between = new Set<ForeignNode>();
+  const ends = new Set<string>();
+  const pending = [output];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    const layer = layers.get(node);
+    if (layer !== undefined) ends.add(layer);
+    else if (!between.has(node)) {
+      between.add(node);
+      pending.push(...node.inputs);
+    }
+  }
+  return { between, ends };
+}
+
+/** Operators of one input in a row that all have a meaning here. */
+function meaningOf(tail: readonly ForeignNode[]): readonly OutputOperation[] | undefined {
+  const operations = tail.map(operationOf);
+  const known = operations.flatMap((operation) => operation ?? []);
+  return known.length === tail.length ? known : undefined;
+}
+
+function operationOf(node: ForeignNode): OutputOperation | undefined {
+  // A product or sum that the operator has taken up is no part of its meaning.
+  if (Object.keys(node.constants).length > 0) return undefined;
+  const { op } = node;
+  if (isKind(node, "l2Normalize")) return { kind: "l2Normalize", floors: node.op.floors };
+  if (op.kind === "softmax" || op.kind === "sigmoid" || op.kind === "flatten") return { kind: op.kind };
+  return undefined;
+}
+
+function nameOfOperator(node: ForeignNode): string {
+  return node.op.kind === "other" ? node.op.opType : node.op.kind;
+}
+
+/** Graphs that are no OSNet, and what they are like. */
+
+function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
+  const count = (opType: string): number => census.get(opType) ?? 0;
+  const quantised = ["QLinearConv", "ConvInteger", "MatMulInteger"].filter((opType) => count(opType) > 0);
+  if (count("ReorderInput") > 0 || count("ReorderOutput") > 0)
+    return new InputError({
+      code: "unsupported",
+      subject,
+      found: `a network in onnxruntime's NCHWc layout, optimised for one kind of processor (${count("ReorderInput") + count("ReorderOutput")} reorderings, ${count("Conv")} Conv)`,
+      expected: "operators on NCHW or NHWC",
+      remedy: 'save the optimised model at level "extended", or give the one that it was made from',
+    });
+  const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
+    (type) => type !== "MatMul" || count(type) > 0,
+  );
+  const gates = nodes.filter((node) => isKind(node, "scale")).length;
+  const undecided = count("If");
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values${undecided > 0 ? `, with ${undecided} If that choose while it runs` : ""}`,
+    expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
+    remedy:
+      quantised.length > 0
+        ? "give the float model that it was made from"
+        : undecided > 0
+          ? "export it for images, and a batch, of one size"
+          : "give a model of an OSNet",
+  });
+}
+
+function noResult({ outputs }: ForeignGraph, subject: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found: `outputs ${outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
+    expected: "an embedding or logits among them",
+    remedy: "export the model with its embedding as the output",
+  });
 }

@@ -1,10 +1,12 @@
 import type { Size2d } from "../../arch/index.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/index.js";
-import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./foreign.js";
-import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./layouts.js";
-import { type NodeReader, nodeReader, readNodes } from "./meanings.js";
+import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
+import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
+import { clipBounds, laterOutput, readerOf } from "./operators/index.js";
+import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
-import { malformed } from "./refusals.js";
 
 /**
  * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators that do nothing in inference
@@ -125,4 +127,227 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
   }
   for (const node of nodes) for (const input of new Set(node.inputs)) consumers.get(input)?.push(node);
   return { nodes, consumers };
+}
+
+/** What each value of a graph stands for: node by node, in the order of computation, into the branches that are taken. */
+
+/** The values of a graph, or of a branch with those of the graph around it. */
+export interface Scope {
+  readonly values: Map<string, Value>;
+  readonly around: Scope | undefined;
+}
+
+interface NodeReader {
+  readonly subject: string;
+  /** Whether most weights are half precision. */
+  readonly isHalf: boolean;
+  readonly census: Map<string, number>;
+  /** Told of constants that were made of others. */
+  readonly meter: (elements: number) => void;
+  /** Where nodes first became values. */
+  readonly births: Map<ForeignNode, Scope>;
+  /** The branch of each `If` whose condition is known beforehand. */
+  readonly taken: Map<OnnxNode, OnnxGraph>;
+}
+
+/** What reads a graph whose own constants are given. */
+function nodeReader(constants: readonly Tensor[], subject: string): NodeReader {
+  return {
+    subject,
+    isHalf: isHalfPrecision(constants),
+    census: new Map(),
+    meter: budget(constants, subject),
+    births: new Map(),
+    taken: new Map(),
+  };
+}
+
+/** Of tensors that are no vectors: in networks of half precision, scales and statistics may be wider. */
+function isHalfPrecision(tensors: readonly Tensor[]): boolean {
+  const weights = tensors.filter(({ shape }) => shape.length > 1);
+  return 2 * weights.filter(({ dtype }) => dtype === "float16").length > weights.length;
+}
+
+/** Gives each value of a graph its meaning, in the order of computation. */
+function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
+  const { subject, isHalf, census, meter, births } = reader;
+  for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
+  const readersOf = readersIn(nodes);
+  for (const node of nodes) {
+    const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
+    const taken = takenBranch(node, inputs, scope, reader);
+    // What is decided beforehand is the branch that is taken.
+    if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
+    node.outputs.forEach((output, index) => {
+      if (output === "") return;
+      if (lookUp(scope, output))
+        throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
+      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, readersOf }, index);
+      const visible = scope.around ? unnamed(value, output) : value;
+      scope.values.set(output, visible);
+      if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);
+      meter(elementsOf(newTensors(value, inputs)));
+    });
+  }
+}
+
+/** Operators that hand their first input on, in another order or precision. */
+const HANDS_ON: ReadonlySet<string> = new Set([
+  ...["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"],
+]);
+
+/** The operators that read a value, behind those that hand it on. */
+function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<string> {
+  let readers: Map<string, OnnxNode[]> | undefined;
+  const byInput = (): Map<string, OnnxNode[]> => {
+    const found = new Map<string, OnnxNode[]>();
+    for (const node of nodes)
+      for (const input of node.inputs) {
+        const known = found.get(input);
+        if (known) known.push(node);
+        else found.set(input, [node]);
+      }
+    return found;
+  };
+  return (value) => {
+    readers ??= byInput();
+    const found = new Set<string>();
+    const seen = new Set<string>();
+    const pending = [value];
+    for (let next = pending.pop(); next !== undefined && seen.size < MOST_HANDED_ON; next = pending.pop()) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      for (const { opType, outputs } of readers.get(next) ?? [])
+        if (HANDS_ON.has(opType)) pending.push(...outputs.slice(0, 1));
+        else found.add(opType);
+    }
+    return found;
+  };
+}
+
+/** Values that are looked through for what reads one: exporters write a few. */
+const MOST_HANDED_ON = 64;
+
+/**
+ * What an `If` gives whose condition is known beforehand: the results of the branch that is taken, under the names of
+ * its outputs. Undefined for all else.
+ */
+function takenBranch(
+  node: OnnxNode,
+  [condition]: readonly (Value | undefined)[],
+  scope: Scope,
+  reader: NodeReader,
+): readonly Value[] | undefined {
+  const { opType, domain, attributes, outputs } = node;
+  const [choice, ...others] = opType === "If" && domain === "" ? (numbers(condition) ?? []) : [];
+  const branch = attributes.get(choice === 0 ? "else_branch" : "then_branch");
+  if (choice === undefined || others.length > 0 || branch?.type !== "graph") return undefined;
+  const inside: Scope = { values: new Map(), around: scope };
+  readNodes(branch.value, inside, reader);
+  reader.taken.set(node, branch.value);
+  return branch.value.outputs.map(({ name }, index): Value => {
+    const value = valueAt(inside, name, reader.subject);
+    const output = outputs[index];
+    if (value.kind !== "node" || value.node.value !== undefined || !output) return value;
+    // What the branch hands on from outside stays the node that it is.
+    return reader.births.get(value.node) === inside
+      ? { ...value, node: { ...value.node, value: output } }
+      : value;
+  });
+}
+
+/** A value inside a branch, which no output can give. */
+function unnamed(value: Value, name: string): Value {
+  return value.kind === "node" && value.node.value === name
+    ? { ...value, node: { ...value.node, value: undefined } }
+    : value;
+}
+
+function lookUp({ values, around }: Scope, name: string): Value | undefined {
+  return values.get(name) ?? (around && lookUp(around, name));
+}
+
+function meaning(site: OperatorSite, index: number): Value {
+  const { node } = site;
+  const later = index > 0 ? laterOutput(node.opType, index) : undefined;
+  if (later) return later;
+  const read = readerOf(node.opType, node.domain);
+  const plain = onNchw(site);
+  const value = plain && index === 0 ? read?.(plain) : undefined;
+  if (value) return laidOut(value, plain ?? site);
+  // What is not known on any axes is not known for its axes.
+  const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
+  const nameless = unknown(plain ?? site, opType);
+  return laidOut(nameless, plain ?? site);
+}
+
+/** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */
+function unknown(site: OperatorSite, opType: string): Value {
+  const { node, inputs, output } = site;
+  const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
+  const [first] = nodes;
+  if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
+  const axes = attributeOrInput(site, "axes", 1);
+  const op: ForeignOp<"other"> = {
+    kind: "other",
+    opType,
+    operands: inputs.flatMap((value) => value ?? []),
+    ...(axes ? { axes } : {}),
+    ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
+  };
+  const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form: first.form, value: output };
+  // What is unknown is a finding, behind which the walk goes on: most such operators leave the axes in their places.
+  const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
+  if (!layout) return { kind: "node", node: nameless };
+  return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };
+}
+
+function valueAt(scope: Scope, name: string, subject: string): Value {
+  const value = lookUp(scope, name);
+  if (value) return value;
+  throw malformed(
+    subject,
+    `a node that reads ${JSON.stringify(name)}, which nothing before it computes`,
+    "nodes in the order of their computation",
+  );
+}
+
+/**
+ * Constants that the graph's nodes make of others, by transposing or dequantising: a few bytes of node could ask for a
+ * weight's copy each. Quantised gates come to twice per stream of their weights, which are the smallest part.
+ */
+const COMPUTED_MULTIPLE = 16;
+const COMPUTED_FLOOR = 1 << 22;
+
+function budget(given: readonly Tensor[], subject: string): NodeReader["meter"] {
+  const most = COMPUTED_FLOOR + COMPUTED_MULTIPLE * elementsOf(given);
+  let computed = 0;
+  return (elements) => {
+    computed += elements;
+    if (computed > most)
+      throw malformed(
+        subject,
+        "constants computed from each other without end",
+        `at most ${most} elements of them`,
+      );
+  };
+}
+
+function newTensors(value: Value, inputs: readonly (Value | undefined)[]): readonly Tensor[] {
+  const read = new Set(inputs.flatMap((input) => (input ? tensorsOf(input) : [])));
+  return tensorsOf(value).filter((tensor) => !read.has(tensor));
+}
+
+function tensorsOf(value: Value): readonly Tensor[] {
+  if (value.kind === "constant") return [value.tensor];
+  return value.kind === "node" ? Object.values(value.node.constants) : [];
+}
+
+function elementsOf(tensors: readonly Tensor[]): number {
+  return tensors.reduce((sum, { data }) => sum + data.length, 0);
+}
+
+/** A graph that no runtime would run. */
+function malformed(subject: string, found: string, expected: string): InputError {
+  return new InputError({ code: "format", subject, found, expected, remedy: "export the model again" });
 }

@@ -4,8 +4,11 @@ import type { OnnxDType, OnnxOptions } from "../export/onnx/options.js";
 import { RESULT_KINDS, type ResultKind } from "../export/results.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.js";
 import { zerosForAbsent } from "../formats/refusals.js";
-import { describePreprocess, type GraphMatch, imageShape, type Preprocess, pixelOrder } from "./index.js";
-import { openModel } from "./model.js";
+import type { Preprocess } from "./foreign.js";
+import type { GraphMatch } from "./match.js";
+import { imageShape } from "./normalise.js";
+import { openModel } from "./open-file.js";
+import { describePreprocess, pixelOrder } from "./preprocess.js";
 
 /** How an ONNX file looks from outside, as options that write another one so. */
 export interface OnnxInterface {

@@ -1,11 +1,22 @@
 import type { OsnetSpec } from "../../arch/index.js";
-import type { NamedBytes } from "../../core/bytes.js";
+import { type Bytes, type NamedBytes, toBytes } from "../../core/bytes.js";
 import { type NpzArchive, openNpz } from "../formats/npz.js";
+import { decodeOnnx, type OnnxModel } from "../formats/onnx/index.js";
+import type { AbsentBytes } from "../formats/refusals.js";
 import { type FileFormat, isModelFormat, type ModelFormat } from "../formats/registry.js";
 import { sniffFormat } from "../formats/sniff.js";
-import { type Checkpoint, openCheckpoint } from "./checkpoint.js";
-import { isWeightsArchive } from "./decode-weights.js";
-import { type Model, openModel } from "./model.js";
+import {
+  decodeTfjs,
+  isKeras3,
+  type TfjsFiles,
+  type TfjsModel,
+  tfjsShardPaths,
+} from "../formats/tfjs/index.js";
+import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
+import { type GraphMatch, type MatchOptions, matchGraph } from "./match.js";
+import { imageShape } from "./normalise.js";
+import { describePreprocess } from "./preprocess.js";
+import { matchTfjs, translateTfjs } from "./tfjs/translate.js";
 
 /** A file that may be open already. */
 export interface SourceFile extends NamedBytes {
@@ -48,4 +59,149 @@ export function openFile(file: SourceFile, { arch, key }: FileOptions = {}): Ope
     ...(key === undefined ? {} : { key }),
   });
   return { kind: "checkpoint", format, checkpoint: opened };
+}
+
+/** What a model's file says, as it was decoded. */
+export type Document =
+  | { readonly format: "onnx"; readonly model: OnnxModel }
+  | { readonly format: "tfjs"; readonly model: TfjsModel };
+
+/** A model of any exporter, decoded once; nothing of its network is known yet. */
+export interface Model {
+  /** What messages call the file. */
+  readonly name: string;
+  /** The file's content in its format's own terms. */
+  readonly document: Document;
+  /** The graph in ONNX's operators, whatever the format. */
+  readonly onnx: OnnxModel;
+  /** Lays the graph beside an OSNet's. @throws InputError (`unsupported`, `format`) if it is no OSNet */
+  readonly match: (options?: Omit<MatchOptions, "subject">) => GraphMatch;
+  /** What people should know of the file and of a match, one clause each. */
+  readonly notes: (match: GraphMatch) => readonly string[];
+  /** Whether a runtime loads the file. */
+  readonly isRunnable: boolean;
+}
+
+/**
+ * Decodes a model's file.
+ *
+ * @param absent what stands for the weights of files that are missing; by default, they are refused
+ * @throws InputError (`format`, `unsupported`) if the bytes are not the format
+ */
+export function openModel(format: ModelFormat, file: NamedBytes, absent?: AbsentBytes): Model {
+  return READERS[format](file, absent === undefined ? {} : { absent });
+}
+
+type Reader = (file: NamedBytes, options: { readonly absent?: AbsentBytes }) => Model;
+
+const READERS: Readonly<Record<ModelFormat, Reader>> = {
+  onnx(file, options) {
+    const { name: subject, beside } = file;
+    const sidecar = beside && ((path: string) => beside.get(path));
+    const model = decodeOnnx(toBytes(file.bytes), { subject, ...options, ...(sidecar ? { sidecar } : {}) });
+    return {
+      name: subject,
+      document: { format: "onnx", model },
+      onnx: model,
+      match: (choice) => matchGraph(model, { subject, ...choice }),
+      notes: (match) => onnxNotes(model, match),
+      isRunnable: true,
+    };
+  },
+  tfjs(file, options) {
+    const { name: subject } = file;
+    const model = decodeTfjs(tfjsFiles(file), { subject, ...options });
+    const onnx = translateTfjs(model, subject);
+    return {
+      name: subject,
+      document: { format: "tfjs", model },
+      onnx,
+      match: (choice) => matchTfjs(onnx, { subject, ...choice }),
+      notes: (match) => tfjsNotes(model, match),
+      isRunnable: isRunnable(model),
+    };
+  },
+};
+
+/** Batch, channels, height and width of a model's images, as far as the file fixes them. */
+export function fixedShape({ onnx }: Model): readonly (number | undefined)[] {
+  return imageShape(onnx).map((size) => (typeof size === "number" ? size : undefined));
+}
+
+/** The weight files that a model names, in its order, by their paths; undefined for one that is missing. */
+export function weightFiles(
+  { name: subject, document }: Model,
+  { bytes, beside }: NamedBytes,
+): ReadonlyMap<string, Bytes | undefined> {
+  const paths =
+    document.format === "tfjs"
+      ? tfjsShardPaths(toBytes(bytes), { subject })
+      : [...(document.model.sidecars ?? []), ...(document.model.missing ?? [])];
+  return new Map(paths.map((path) => [path, beside?.get(path)]));
+}
+
+/** A `model.json` with the weight files that it names, as far as they are there. */
+export function tfjsFiles({ name: subject, bytes, beside }: NamedBytes): TfjsFiles {
+  const json = toBytes(bytes);
+  const shards = new Map<string, Uint8Array>();
+  for (const path of beside ? tfjsShardPaths(json, { subject }) : []) {
+    const shard = beside?.get(path);
+    // One that is missing is named by the decoder, which knows how many there are.
+    if (shard) shards.set(path, toBytes(shard));
+  }
+  return { json, shards };
+}
+
+/** What the file does that is not in its weights. */
+function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
+  return preprocess ? [`preprocessing that is not lifted: ${describePreprocess(preprocess)}`] : [];
+}
+
+/** Whether quantised tensors have one step each, or one per output channel. */
+function stepsOf({ roundings }: GraphMatch): string {
+  const isPerChannel = [...roundings.values()].some(({ weight }) => new Set(weight).size > 1);
+  return isPerChannel ? "by a step per output channel" : "by a step per tensor";
+}
+
+function onnxNotes(model: OnnxModel, match: GraphMatch): readonly string[] {
+  const { name, version } = model.producer;
+  const exporter = [name || "an unnamed exporter", version].filter((part) => part !== "").join(" ");
+  return [
+    `written by ${exporter}, opset ${model.opset}`,
+    ...(model.sidecars ? [`weights in ${model.sidecars.join(", ")}`] : []),
+    ...preprocessNotes(match),
+    ...(match.roundings.size > 0
+      ? [
+          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and what rounding has left of the trained ones; a run, which rounds activations too, does not verify them`,
+        ]
+      : []),
+  ];
+}
+
+function tfjsNotes(model: TfjsModel, match: GraphMatch): readonly string[] {
+  return [writtenBy(model), ...runNotes(model), ...quantisedNotes(model), ...preprocessNotes(match)];
+}
+
+function writtenBy({ format, convertedBy }: TfjsModel): string {
+  return `${format === "graph-model" ? "a graph model" : "a layers model"}, written by ${convertedBy ?? "an unnamed converter"}`;
+}
+
+function runNotes(model: TfjsModel): readonly string[] {
+  return isRunnable(model)
+    ? []
+    : ["its topology is Keras 3's, which tfjs does not load: it was read, and not run"];
+}
+
+/** Whether tfjs loads a model. */
+function isRunnable(model: TfjsModel): boolean {
+  return model.format === "graph-model" || !isKeras3(model);
+}
+
+function quantisedNotes({ weights }: TfjsModel): readonly string[] {
+  const stored = [...weights.values()].flatMap((weight) => weight.stored?.dtype ?? []);
+  if (stored.length === 0) return [];
+  const dtypes = [...new Set(stored)].join(", ");
+  return [
+    `${stored.length} weights are stored as ${dtypes}: they are what tfjs makes of them, which is what storing has left of the trained ones`,
+  ];
 }

@@ -2,8 +2,7 @@ import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { compareOps, type Difference, difference, nameOf } from "./differences.js";
 import type { Constants, ForeignGraph, ForeignNode } from "./foreign.js";
-import type { BlockLandmarks } from "./landmarks.js";
-import { type Anchors, anchorsOf } from "./landmarks.js";
+import { type Anchors, anchorsOf, type BlockLandmarks } from "./landmarks.js";
 
 /** How far a walk has come: which nodes are layers by now, and what was noted on the way. */
 export interface Trail {

@@ -1,8 +1,8 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { toReal } from "../../core/tensor-cast.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
-import { productOf } from "./products.js";
 import { passInserted, recover, recoverInput } from "./recover.js";
 import { startTrail, type Trail } from "./trail.js";
 
@@ -212,4 +212,22 @@ function productOfStream(trail: Trail, layer: LayerNode): string {
 
 function depthOf({ convs }: StreamLandmarks): number {
   return convs.filter(({ op }) => op.kernel[0] > 1 || op.kernel[1] > 1).length;
+}
+
+/**
+ * A linear layer whose bias is in the sum of the batch norm after it, as optimisers of constants leave it: W · s and t of
+ * (W·x) · s + t.
+ */
+function productOf(
+  { constants: { weight, bias } }: ForeignNode<"linear">,
+  { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
+): Constants | undefined {
+  if (bias || !weight || !scale || !shift) return undefined;
+  const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
+  const rowLength = rows.length / Math.max(1, factors.length);
+  const data = Float32Array.from(
+    { length: rows.length },
+    (_, index) => (rows[index] ?? 0) * (factors[Math.floor(index / rowLength)] ?? 0),
+  );
+  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
 }

@@ -12,8 +12,7 @@ import {
 import { type Bytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
-import type { Checkpoint } from "../import/checkpoint.js";
-import type { DecodedWeights } from "../import/decode-weights.js";
+import type { Checkpoint, DecodedWeights } from "../import/checkpoint.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import { FINGERPRINT_SCHEME, fingerprintFolded, fingerprintWeights } from "./fingerprint.js";
 

@@ -8,15 +8,12 @@ import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/index.
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { ModelFormat } from "../formats/registry.js";
 import { type Json, layerClasses, type TfjsModel } from "../formats/tfjs/index.js";
-import { type Difference, describePreprocess, type GraphMatch, imageShape } from "../import/index.js";
-import {
-  type LiftedModel,
-  liftModel,
-  type Model,
-  matchModel,
-  openModel,
-  tfjsFiles,
-} from "../import/model.js";
+import type { Difference } from "../import/differences.js";
+import { type LiftedModel, liftModel, matchModel } from "../import/lift.js";
+import type { GraphMatch } from "../import/match.js";
+import { imageShape } from "../import/normalise.js";
+import { type Model, openModel, tfjsFiles } from "../import/open-file.js";
+import { describePreprocess } from "../import/preprocess.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import {
   countDTypes,

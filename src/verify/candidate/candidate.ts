@@ -1,6 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
-import type { Document } from "../../convert/import/model.js";
+import type { Document } from "../../convert/import/open-file.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";

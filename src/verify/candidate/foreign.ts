@@ -2,18 +2,12 @@ import { declaredPixels } from "../../convert/export/metadata.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
 import type { OnnxModel } from "../../convert/formats/onnx/index.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
-import {
-  describePreprocess,
-  type GraphMatch,
-  type ImageInput,
-  imageInput,
-  type Preprocess,
-  type Reading,
-  towardsNchw,
-} from "../../convert/import/index.js";
-import type { TfjsMatch } from "../../convert/import/tfjs/index.js";
-import type { RealTensor, Tensor } from "../../core/tensor.js";
-import { permute } from "../../core/tensor.js";
+import type { Preprocess, Reading } from "../../convert/import/foreign.js";
+import { towardsNchw } from "../../convert/import/layouts.js";
+import type { GraphMatch } from "../../convert/import/match.js";
+import { describePreprocess, type ImageInput, imageInput } from "../../convert/import/preprocess.js";
+import type { TfjsMatch } from "../../convert/import/tfjs/translate.js";
+import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";
 import type { LoadedModel, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf } from "../backends/registry.js";

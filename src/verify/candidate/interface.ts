@@ -1,6 +1,8 @@
 import { INPUT_NAME } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
-import { type Difference, type GraphMatch, inputDifferences } from "../../convert/import/index.js";
+import type { Difference } from "../../convert/import/differences.js";
+import type { GraphMatch } from "../../convert/import/match.js";
+import { inputDifferences } from "../../convert/import/preprocess.js";
 import type { Tensor } from "../../core/tensor.js";
 import { layerFault } from "../faults.js";
 import type { Fault } from "../report.js";

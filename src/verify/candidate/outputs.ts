@@ -1,7 +1,7 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS, type ResultKind } from "../../convert/export/results.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
-import type { GraphMatch, OutputOperation } from "../../convert/import/index.js";
+import type { GraphMatch, OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
 import { layerFault } from "../faults.js";
 import type { Fault } from "../report.js";

@@ -1,7 +1,7 @@
 import { ancestors, type LayerGraph } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
 import type { ValueNames } from "../../convert/export/results.js";
-import type { GraphMatch } from "../../convert/import/index.js";
+import type { GraphMatch } from "../../convert/import/match.js";
 import { layerFault } from "../faults.js";
 import { inOrder } from "../inputs/images.js";
 import type { Fault } from "../report.js";

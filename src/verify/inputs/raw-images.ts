@@ -1,4 +1,5 @@
-import { type Preprocess, towardsNchw } from "../../convert/import/index.js";
+import type { Preprocess } from "../../convert/import/foreign.js";
+import { towardsNchw } from "../../convert/import/layouts.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 

@@ -1,4 +1,4 @@
-import type { OutputOperation } from "../../convert/import/index.js";
+import type { OutputOperation } from "../../convert/import/match.js";
 import type { RealTensor } from "../../core/tensor.js";
 
 /** What files do to a layer before they give it as an output, computed in float64 from the layer's value. */

@@ -1,6 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
-import type { Document } from "../../convert/import/model.js";
+import type { Document } from "../../convert/import/open-file.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
 import type { Verification } from "../verification.js";

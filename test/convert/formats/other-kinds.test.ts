@@ -3,7 +3,7 @@ import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import { otherKind } from "../../../src/convert/formats/other-kinds.js";
 import { sniffFormat } from "../../../src/convert/formats/sniff.js";
 import { decodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
-import { decodeWeights } from "../../../src/convert/import/decode-weights.js";
+import { decodeWeights } from "../../../src/convert/import/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture } from "../../support/osnet.js";

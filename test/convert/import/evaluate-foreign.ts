@@ -2,8 +2,13 @@ import { type Op, outputShapes } from "../../../src/arch/index.js";
 import { compareOps, nameOf } from "../../../src/convert/import/differences.js";
 import type { Constants, ForeignGraph, ForeignNode } from "../../../src/convert/import/foreign.js";
 import { NCHW, towardsNchw } from "../../../src/convert/import/layouts.js";
-import type { RealTensor, Shape, StateDict, Tensor } from "../../../src/core/tensor.js";
-import { permute } from "../../../src/core/tensor.js";
+import {
+  permute,
+  type RealTensor,
+  type Shape,
+  type StateDict,
+  type Tensor,
+} from "../../../src/core/tensor.js";
 import { evaluateLayer } from "../../../src/verify/reference/evaluate-layer.js";
 import { float64Parameters } from "../../../src/verify/reference/parameters.js";
 import { graphOf } from "../export/graphs.js";

@@ -1,7 +1,8 @@
 import { expect } from "vitest";
 import type { LayerGraph } from "../../../src/arch/index.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { liftStateDict, matchGraph } from "../../../src/convert/import/index.js";
+import { liftStateDict } from "../../../src/convert/import/lift.js";
+import { matchGraph } from "../../../src/convert/import/match.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { anonymous } from "./graphs.js";
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
-import { liftStateDict, matchGraph } from "../../../src/convert/import/index.js";
+import { liftStateDict } from "../../../src/convert/import/lift.js";
+import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
 import {

@@ -3,7 +3,7 @@ import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
 import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { matchGraph } from "../../../src/convert/import/index.js";
+import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";

@@ -5,7 +5,7 @@ import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
 import { lowerToTfjs, VALUE_NAMES } from "../../../src/convert/export/tfjs/index.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
-import { openModel } from "../../../src/convert/import/model.js";
+import { openModel } from "../../../src/convert/import/open-file.js";
 import type { NamedBytes } from "../../../src/core/bytes.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";

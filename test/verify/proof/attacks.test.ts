@@ -12,7 +12,7 @@ import {
   text,
 } from "../../../src/convert/formats/onnx/index.js";
 import type { JsonObject, TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
-import type { Document } from "../../../src/convert/import/model.js";
+import type { Document } from "../../../src/convert/import/open-file.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { checkpointOf } from "./seeds.js";

@@ -1,4 +1,4 @@
-import type { DType, Tensor } from "../../../core/tensor.js";
+import type { DType, Shape, Tensor } from "../../../core/tensor.js";
 
 /**
  * An ONNX file as plain readonly data: what the project reads and writes of onnx.proto3's `ModelProto`, with names for
@@ -156,4 +156,9 @@ export function codeToDType(code: number): DType | undefined {
 /** Where TensorProto keeps elements of a type that are not raw. */
 export function typedField(dtype: DType): TypedField {
   return TABLE[dtype].field;
+}
+
+/** Whole numbers as ONNX has them in shapes, axes and the like. */
+export function wholeNumbers(values: readonly number[], shape: Shape = [values.length]): Tensor<"int64"> {
+  return { dtype: "int64", shape, data: BigInt64Array.from(values, BigInt) };
 }

@@ -1,18 +1,21 @@
 import { float, int, ints } from "../../formats/onnx/index.js";
+import { wholeNumbers } from "../../formats/onnx/model.js";
 import { arrayOf, type Json, type JsonObject, type LayerCall } from "../../formats/tfjs/index.js";
-import { wholeNumbers } from "../products.js";
 import {
   add,
+  addBatchNorm,
   addBias,
   addConstant,
   addConvolution,
   addPool,
   type Draft,
   domainOf,
+  type Site,
+  same,
   type TfWindow,
+  type Translation,
+  translate,
 } from "./draft.js";
-import { type Site, same, type Translation, translate } from "./translation.js";
-import { addBatchNorm } from "./weights.js";
 
 /** One call of a Keras layer, to be written into the draft without its activation. */
 interface LayerSite extends Site {

@@ -1,25 +1,29 @@
 import { float, int, ints } from "../../formats/onnx/index.js";
+import { wholeNumbers } from "../../formats/onnx/model.js";
 import type {
   TfjsAttribute,
   TfjsAttributeType,
   TfjsAttributeValues,
   TfjsNode,
 } from "../../formats/tfjs/index.js";
-import { wholeNumbers } from "../products.js";
 import {
   add,
+  addBatchNorm,
   addBias,
   addConstant,
   addConvolution,
   addPool,
+  batchNormOf,
   type Draft,
   numbersOf,
   padsOf,
+  type Site,
+  same,
   shapeOf,
   type TfWindow,
+  type Translation,
+  translate,
 } from "./draft.js";
-import { type Site, same, type Translation, translate } from "./translation.js";
-import { addBatchNorm, batchNormOf } from "./weights.js";
 
 /** One node of a TensorFlow graph, to be written into the draft. */
 interface NodeSite extends Site {

@@ -13,10 +13,54 @@ import {
   type TfjsNode,
   type TfjsShape,
 } from "../../formats/tfjs/index.js";
-import { createDraft, modelOf } from "./draft.js";
+import type { Layout } from "../foreign.js";
+import { NCHW } from "../layouts.js";
+import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
+import { isPlain } from "../preprocess.js";
+import { createDraft, layerWeights, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";
 import { translateNode, valueName } from "./operators.js";
-import { layerWeights } from "./weights.js";
+
+/** A TensorFlow.js model laid beside the layer graph of an OSNet. */
+export interface TfjsMatch extends GraphMatch {
+  /** The order of axes in which it takes images. */
+  readonly layout: Layout;
+}
+
+/**
+ * A model in ONNX's words: a graph's values are called as its nodes, a layers model's `LAYER#CALL`.
+ *
+ * @throws InputError (`format`, `unsupported`) if it is no graph, or has layers that are models themselves
+ */
+export function translateTfjs(model: TfjsModel, subject: string): OnnxModel {
+  return model.format === "graph-model" ? translateGraph(model, subject) : translateLayers(model, subject);
+}
+
+/**
+ * Matches a model against OSNet, as `matchGraph` does. Images with their channels last are TensorFlow's own, and no
+ * preprocessing.
+ *
+ * @param translated the model in ONNX's words
+ * @throws InputError (`unsupported`) if the model is no OSNet, (`format`) if it is no graph
+ */
+export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMatch {
+  const match = matchGraph(translated, options);
+  const { preprocess } = match;
+  const values = new Map([...match.values].filter(([, value]) => !isStep(value)));
+  const steps = [...match.values.keys()].filter((layer) => !values.has(layer));
+  return {
+    ...match,
+    values,
+    folded: new Set([...match.folded, ...steps]),
+    preprocess: preprocess && isPlain({ ...preprocess, layout: NCHW }) ? undefined : preprocess,
+    layout: preprocess?.layout ?? NCHW,
+  };
+}
+
+/** Whether a value is computed on the way to a node's own: `NODE#STEP`, or `LAYER#CALL#STEP`; calls are numbers. */
+function isStep(value: string): boolean {
+  return /#[^#\d][^#]*$/.test(value);
+}
 
 /** What a file says of itself, as far as matching and notes have use for it. */
 function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
@@ -31,7 +75,7 @@ function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "produ
  *
  * @throws InputError (`format`) if the graph has a circle, or a constant without its numbers
  */
-export function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
+function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
   const { nodes, weights, signature } = model;
   const draft = createDraft();
   for (const [name, { tensor, stored }] of weights)
@@ -104,7 +148,7 @@ function dimensions(shape: NonNullable<TfjsShape>): readonly OnnxDimension[] {
  *
  * @throws InputError (`format`) if the topology is none, has a circle or reads what is not there
  */
-export function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
+function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const { calls, outputs } = readTopology(model, subject);
   const draft = createDraft();
   for (const [name, weight] of layerWeights(model, calls)) draft.constants.set(name, weight);

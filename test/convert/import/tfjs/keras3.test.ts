@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { compareBits } from "../../../../src/convert/compare.js";
-import { liftCheckpoint, openModel } from "../../../../src/convert/import/model.js";
+import { liftCheckpoint } from "../../../../src/convert/import/lift.js";
+import { openModel } from "../../../../src/convert/import/open-file.js";
 import { openVerification } from "../../../../src/verify/open.js";
 import { readFixture } from "../../../fixtures.js";
 import { keras3Files } from "../../../support/keras3.js";

@@ -3,8 +3,8 @@ import { expand, type LayerGraph, type ParameterRole } from "../../../../src/arc
 import { compareBits } from "../../../../src/convert/compare.js";
 import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../../../src/convert/export/tfjs/index.js";
 import type { TfjsModel } from "../../../../src/convert/formats/tfjs/index.js";
-import { liftStateDict } from "../../../../src/convert/import/index.js";
-import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/index.js";
+import { liftStateDict } from "../../../../src/convert/import/lift.js";
+import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
 import { tfjsConstants } from "../../../../src/verify/weights/tfjs-weights.js";
 import { FAMILIES, missing } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";

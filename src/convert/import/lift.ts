@@ -1,8 +1,148 @@
-import { type LayerNode, PARAMETER_SHAPES, type ParameterRole, parametersOf } from "../../arch/index.js";
+import {
+  type Dialect,
+  expand,
+  type LayerNode,
+  type OsnetSpec,
+  PARAMETER_SHAPES,
+  type ParameterRole,
+  parametersOf,
+  variantOf,
+} from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { StateDict } from "../../core/tensor.js";
-import { elementCount, formatShape, type Shape, type Tensor } from "../../core/tensor.js";
+import { elementCount, formatShape, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
+import { statedSpec } from "../export/metadata.js";
+import type { OnnxModel } from "../formats/onnx/index.js";
+import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
+import { type FileOutputs, fileOutputs } from "./file-outputs.js";
 import type { GraphMatch } from "./match.js";
+import type { Model } from "./open-file.js";
+
+/** How a model's network is chosen, where its graph leaves a choice. */
+export interface LiftOptions {
+  /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
+  readonly arch?: string | OsnetSpec;
+}
+
+/** The weights of a matched model under torchreid's names; they may include NaNs and negative variances. */
+export interface LiftedModel {
+  readonly checkpoint: Checkpoint;
+  /** How many tensors are not the trained ones, though the network computes the same. */
+  readonly reparameterised: number;
+}
+
+/**
+ * Lifts the weights of a matched model to torchreid's names.
+ *
+ * @throws InputError (`state-dict`) if the model departs from its network
+ */
+export function liftModel({ name, document: { format }, notes }: Model, match: GraphMatch): LiftedModel {
+  const { stateDict, reparameterised } = liftStateDict(match, { subject: name });
+  return {
+    reparameterised: reparameterised.length,
+    checkpoint: {
+      spec: match.spec,
+      graph: match.graph,
+      variant: variantOf(match.spec),
+      extra: [],
+      stateDict,
+      decoded: {
+        format,
+        container: format,
+        // What a model's file says of itself is about its graph.
+        metadata: new Map(),
+        wrapperPath: "",
+        modelClass: "",
+        removedPrefix: "",
+        notes: [
+          ...notes(match),
+          ...foldingNotes(match, reparameterised.length, stateDict.size),
+          ...headNotes(match),
+        ],
+      },
+    },
+  };
+}
+
+/**
+ * The network that the user names, the one that the file states, or the one that its graph shows: the first that fits.
+ *
+ * @throws InputError (`unsupported`) if the model is no OSNet
+ */
+export function matchModel({ name, onnx, match }: Model, { arch }: LiftOptions = {}): GraphMatch {
+  const given = typeof arch === "string" ? namedSpec(arch) : arch;
+  const stated = given ?? statedSpec(onnx.metadata, name);
+  const dialect = stated?.dialect ?? namedDialect(onnx);
+  const shown = match(dialect ? { dialect } : {});
+  if (!stated) return shown;
+  // A file that gives embeddings has no classifier, whatever its network had.
+  const head = shown.spec.head && {
+    classes: shown.spec.head.classes,
+    loss: stated.head?.loss ?? shown.spec.head.loss,
+  };
+  const matched = match({ graph: expand({ ...stated, head }) });
+  return given || matched.differences.length === 0 ? matched : shown;
+}
+
+/**
+ * Exporters leave some of the modules' names in a file. Nothing is found by them; but where a graph does not show which
+ * of torchreid's two ways of naming its modules it follows, these names decide.
+ */
+function namedDialect({ graph }: Pick<OnnxModel, "graph">): Dialect | undefined {
+  for (const { name } of graph.nodes) if (STREAM_NAMES.test(name)) return dialectOf(name);
+  for (const name of graph.initializers.keys()) if (STREAM_NAMES.test(name)) return dialectOf(name);
+  return undefined;
+}
+
+/** A layer of a block's stream: `conv2.0.conv2b.0.conv1`, `conv2.0.conv2.1.layers.0.conv1`. */
+const STREAM_NAMES = /\bconv2[a-d]\b|\blayers\b[./]/;
+
+function dialectOf(name: string): Dialect {
+  return /\blayers\b/.test(name) ? "osnet_ain" : "osnet";
+}
+
+/** One linear layer behind the pool could be either: a graph does not show which. */
+function headNotes({ spec: { embedding, head } }: GraphMatch): readonly string[] {
+  if (!head || embedding.length > 0) return [];
+  return [
+    `the one linear layer behind the pooled map, of ${head.classes} outputs, is read as a classifier: an embedding has a batch norm or a ReLU behind it`,
+  ];
+}
+
+function foldingNotes(match: GraphMatch, reparameterised: number, total: number): readonly string[] {
+  const folded = [...match.graph.nodes].filter(
+    ({ op, inputs }) => op.kind === "batchNorm" && match.absorbed.has(inputs[0] ?? ""),
+  ).length;
+  return reparameterised > 0
+    ? [
+        `${folded} batch norms were folded: ${reparameterised} of ${total} tensors are not the trained ones, though the network is the same`,
+      ]
+    : [];
+}
+
+/** A checkpoint lifted from a model's file, and the rest of what that file computes. */
+export interface ModelCheckpoint extends Checkpoint {
+  /** Which of its outputs are the network's, and what else it computes. */
+  readonly outputs: FileOutputs;
+  /** Whether a runtime loads the file, so that it can be run beside its weights. */
+  readonly isRunnable: boolean;
+}
+
+/**
+ * Lifts a checkpoint from a model of any exporter: its graph matched against OSNet, its weights under torchreid's names, as
+ * a runtime computes with them. The notes say what was folded, or stored in fewer bits.
+ *
+ * @throws InputError if the graph is no OSNet (`unsupported`), or departs from one (`state-dict`)
+ */
+export function liftCheckpoint(model: Model, options: LiftOptions = {}): ModelCheckpoint {
+  const match = matchModel(model, options);
+  const { checkpoint } = liftModel(model, match);
+  refuseBadNumbers(checkpoint, model.name);
+  const outputs = fileOutputs(
+    match,
+    model.onnx.graph.outputs.map(({ name }) => name),
+  );
+  return { ...checkpoint, outputs, isRunnable: model.isRunnable };
+}
 
 /**
  * A state dict from a matched ONNX file. What the exporter left alone comes back bit for bit. A batch norm that it

@@ -1,1 +1,0 @@
-export { matchTfjs, type TfjsMatch, translateTfjs } from "./match.js";
