@@ -1,6 +1,6 @@
 import type { InferenceSession } from "onnxruntime-node";
 import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../src/convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 import { loadOnnxruntime } from "../src/verify/backends/node-packages.js";
 import { seededImages } from "../src/verify/inputs/images.js";

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encodePth } from "../src/convert/formats/pth/index.js";
+import { encodePth } from "../src/convert/formats/pth/encode.js";
 import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 
 /** What our work is measured against, as far as it is installed. */

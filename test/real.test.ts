@@ -1,7 +1,7 @@
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../src/convert/formats/onnx/encode.js";
 import { openCheckpoint } from "../src/convert/import/checkpoint.js";
 import { liftCheckpoint } from "../src/convert/import/lift.js";
 import { openModel } from "../src/convert/import/open-file.js";

@@ -1,5 +1,5 @@
 import { ints, text, tfNode, wholeNumbers } from "../../src/convert/export/tfjs/graph/fragment.js";
-import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/index.js";
+import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/model.js";
 import { numbers, rewrite, withAttributes } from "./rewrite.js";
 
 /** `SAME` written out. */

@@ -1,5 +1,5 @@
 import { float, scalar, texts, tfNode } from "../../src/convert/export/tfjs/graph/fragment.js";
-import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/index.js";
+import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
 import { rewrite, withAttributes } from "./rewrite.js";
 
 /** ReLUs by other operators: leaky ones without a slope where they are fused, and the larger of a value and 0. */

@@ -3,7 +3,7 @@ import type {
   TfjsGraphModel,
   TfjsNode,
   TfjsWeight,
-} from "../../src/convert/formats/tfjs/index.js";
+} from "../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 
 /** A model with nodes in place of others; what a layout needs besides is written as constants. */

@@ -1,5 +1,5 @@
 import { basename, extname } from "node:path";
-import { decodeNpy } from "../convert/formats/npy.js";
+import { decodeNpy } from "../convert/formats/npz.js";
 import { formatShape, type Tensor } from "../core/tensor.js";
 import { isDType } from "../core/tensor-cast.js";
 import { readInput } from "../node/index.js";

@@ -15,28 +15,17 @@ export {
   type TfjsLayersOptions,
   type TfjsOptions,
 } from "./export/tfjs/index.js";
-export { decodeNpy, encodeNpy } from "./formats/npy.js";
-export { decodeNpz, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
-export {
-  appendOutputs,
-  decodeOnnx,
-  encodeOnnx,
-  encodeOnnxFiles,
-  type OnnxFiles,
-  type OnnxModel,
-} from "./formats/onnx/index.js";
-export { type DecodedCheckpoint, type DecodePthOptions, decodePth, encodePth } from "./formats/pth/index.js";
+export { decodeNpy, decodeNpz, encodeNpy, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
+export { decodeOnnx } from "./formats/onnx/decode.js";
+export { appendOutputs, encodeOnnx, encodeOnnxFiles, type OnnxFiles } from "./formats/onnx/encode.js";
+export type { OnnxModel } from "./formats/onnx/model.js";
+export { type DecodedCheckpoint, type DecodePthOptions, decodePth } from "./formats/pth/decode.js";
+export { encodePth } from "./formats/pth/encode.js";
 export type { FileFormat, ModelFormat, WeightsFormat } from "./formats/registry.js";
 export { type DecodedSafetensors, decodeSafetensors, encodeSafetensors } from "./formats/safetensors.js";
 export { sniffFormat } from "./formats/sniff.js";
-export {
-  decodeTfjs,
-  encodeTfjs,
-  type TfjsFiles,
-  type TfjsGraphModel,
-  type TfjsModel,
-  tfjsShardPaths,
-} from "./formats/tfjs/index.js";
+export { decodeTfjs, encodeTfjs, tfjsShardPaths } from "./formats/tfjs/codec.js";
+export type { TfjsFiles, TfjsGraphModel, TfjsModel } from "./formats/tfjs/model.js";
 export {
   type Checkpoint,
   type CheckpointOptions,

@@ -1,7 +1,7 @@
 import { expand } from "../arch/index.js";
 import { declaredPixels, statedSpec } from "../convert/export/metadata.js";
 import { lowerToOnnx } from "../convert/export/onnx/index.js";
-import { encodeOnnx } from "../convert/formats/onnx/index.js";
+import { encodeOnnx } from "../convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { type FileOptions, fixedShape, openFile, type SourceFile } from "../convert/import/open-file.js";
 import { InputError } from "../core/errors.js";

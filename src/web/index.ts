@@ -1,8 +1,3 @@
-/**
- * What a page in a browser needs, from the files that its user chose to bytes, verdict and report; no `node:` module is
- * reachable from here, and no runtime is loaded before a model is run. Long work belongs into a worker, where files are read by
- * ranges.
- */
 export { expand } from "../arch/expand.js";
 export type { LayerGraph, LayerNode } from "../arch/graph.js";
 export { describeNetwork } from "../arch/nearest.js";
@@ -58,3 +53,9 @@ export {
   verifyConversion,
   verifyFiles,
 } from "./verify.js";
+
+/**
+ * What a page in a browser needs, from the files that its user chose to bytes, verdict and report; no `node:` module is
+ * reachable from here, and no runtime is loaded before a model is run. Long work belongs into a worker, where files are read by
+ * ranges.
+ */

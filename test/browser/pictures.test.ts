@@ -1,7 +1,7 @@
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { openEmbedder } from "../../src/verify/embedder.js";
 import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";
 import { browserMissing, openBrowser } from "../support/browser.js";

@@ -3,7 +3,7 @@ import { gzipSync } from "node:zlib";
 import { unzipSync } from "fflate";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";

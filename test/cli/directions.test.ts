@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareBits } from "../../src/convert/compare.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { FILE_FORMATS, type FileFormat, FORMATS, isModelFormat } from "../../src/convert/formats/registry.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { StateDict } from "../../src/core/tensor.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { FORMAT_CASES, type FormatFiles, parametersIn } from "../support/formats.js";

@@ -2,8 +2,8 @@ import { link, lstat, readdir, rename, symlink, utimes } from "node:fs/promises"
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { encodePth } from "../../src/convert/formats/pth/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodePth } from "../../src/convert/formats/pth/encode.js";
 import { liftCheckpoint } from "../../src/convert/import/lift.js";
 import { openModel } from "../../src/convert/import/open-file.js";
 import { filesBeside, writeFolderChecked } from "../../src/node/index.js";

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";

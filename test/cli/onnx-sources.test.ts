@@ -1,6 +1,7 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { decodeWeights } from "../../src/convert/import/checkpoint.js";
 import { anonymous, dropNode } from "../convert/import/graphs.js";
 import { fixturePath } from "../fixtures.js";

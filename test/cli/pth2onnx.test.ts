@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { decodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
 import { type Finished, run } from "./command.js";

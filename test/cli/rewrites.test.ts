@@ -1,13 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  decodeOnnx,
-  encodeOnnx,
-  int,
-  ints,
-  type OnnxModel,
-  type OnnxNode,
-  onnxNode,
-} from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import { int, ints, type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { decodeWeights } from "../../src/convert/import/checkpoint.js";
 import { matchGraph } from "../../src/convert/import/match.js";
 import type { Tensor } from "../../src/core/tensor.js";

@@ -3,7 +3,7 @@ import { mkdir, symlink, truncate } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { expand, variant } from "../../src/arch/index.js";
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { expectAffordable } from "../../src/verify/inputs/refusals.js";
 import { fixturePath } from "../fixtures.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { encodeNpy, encodeNpz } from "../support/npy.js";

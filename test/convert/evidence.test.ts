@@ -1,7 +1,7 @@
 import { unzipSync, zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import type { PickledModule } from "../../src/convert/formats/pth/evidence.js";
-import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../src/convert/formats/pth/decode.js";
+import type { PickledModule } from "../../src/convert/formats/pth/modules.js";
 import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { checkModules } from "../../src/convert/import/pickled-modules.js";
 import { InputError } from "../../src/core/errors.js";

@@ -1,12 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 import { expand, parametersOf, parseSpec, variant } from "../../src/arch/index.js";
-import { decodeNpy } from "../../src/convert/formats/npy.js";
-import { openNpz } from "../../src/convert/formats/npz.js";
-import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { decodeNpy, openNpz } from "../../src/convert/formats/npz.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import { zerosForAbsent } from "../../src/convert/formats/refusals.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/codec.js";
 import { withoutBranches } from "../../src/convert/import/branches.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { liftCheckpoint, matchModel } from "../../src/convert/import/lift.js";

@@ -1,8 +1,9 @@
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { encodeNpz } from "../../src/convert/formats/npz.js";
-import { encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import type { RuntimeName } from "../../src/verify/backends/backend.js";

@@ -2,8 +2,9 @@ import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/ind
 import { IMAGENET } from "../../src/convert/export/preprocess.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
-import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { encodeTfjs, QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/index.js";
+import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
+import { QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/model.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";

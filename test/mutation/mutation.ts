@@ -1,6 +1,6 @@
 import type { LayerNode, OpKind } from "../../src/arch/index.js";
-import type { OnnxModel } from "../../src/convert/formats/onnx/index.js";
-import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/index.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
+import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import type { Fault } from "../../src/verify/report.js";
 import type { FaultyNetwork, Network } from "./network.js";

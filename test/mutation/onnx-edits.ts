@@ -3,7 +3,7 @@ import {
   type OnnxModel,
   type OnnxNode,
   onnxNode,
-} from "../../src/convert/formats/onnx/index.js";
+} from "../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 
 export type OnnxEdit = (model: OnnxModel) => OnnxModel;

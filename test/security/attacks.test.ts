@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { decodeNpz } from "../../src/convert/formats/npz.js";
-import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { bytesOf, checkpoint, dict, floats, global, le, tensor, zip } from "../convert/formats/pth/build.js";
 import { npyOf } from "../support/npy.js";

@@ -1,12 +1,11 @@
 import { deflateSync, zipSync } from "fflate";
 import onnxProto from "onnx-proto";
 import { parseSpec } from "../../src/arch/index.js";
-import { decodeNpy } from "../../src/convert/formats/npy.js";
-import { decodeNpz, openNpz } from "../../src/convert/formats/npz.js";
-import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { decodePth } from "../../src/convert/formats/pth/index.js";
+import { decodeNpy, decodeNpz, openNpz } from "../../src/convert/formats/npz.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import type { Json } from "../../src/convert/formats/tfjs/index.js";
+import type { Json } from "../../src/convert/formats/tfjs/json.js";
 import { liftCheckpoint } from "../../src/convert/import/lift.js";
 import { openModel } from "../../src/convert/import/open-file.js";
 import { type Bytes, toBytes } from "../../src/core/bytes.js";

@@ -1,7 +1,8 @@
 import { createRequire } from "node:module";
 import { sep } from "node:path";
 import { expect, it } from "vitest";
-import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { identityModel } from "../convert/formats/onnx/models.js";
 
 /**

@@ -1,5 +1,7 @@
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
-import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";

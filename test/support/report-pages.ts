@@ -1,5 +1,5 @@
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { type SuiteEntry, type SuiteReport, suiteReport } from "../../src/verify/suite/report.js";

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { expand, type OsnetSpec, type VariantName, variant } from "../../src/arch/index.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
-import type { OnnxModel } from "../../src/convert/formats/onnx/index.js";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import { encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { StateDict } from "../../src/core/tensor.js";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/index.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/model.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { Fault } from "../../src/verify/report.js";

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
-import { decodeOnnx, encodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";

@@ -2,15 +2,10 @@ import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
-import {
-  encodeOnnx,
-  float,
-  int,
-  ints,
-  type OnnxModel,
-  onnxNode,
-} from "../../src/convert/formats/onnx/index.js";
-import { encodeTfjs, type TfjsGraphModel } from "../../src/convert/formats/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import { float, int, ints, type OnnxModel, onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
+import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import { isDType } from "../../src/core/tensor-cast.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
-import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { tfjsCandidate } from "../../src/verify/candidate/tfjs-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { expectNearPyTorch, openFamily } from "./pytorch.js";

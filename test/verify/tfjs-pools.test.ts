@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
-import { encodeTfjs, type TfjsGraphModel, type TfjsModel } from "../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
+import type { TfjsGraphModel, TfjsModel } from "../../src/convert/formats/tfjs/model.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";

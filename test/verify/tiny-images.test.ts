@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
-import { encodeOnnx } from "../../src/convert/formats/onnx/index.js";
-import { encodeTfjs, type TfjsModel } from "../../src/convert/formats/tfjs/index.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
+import type { TfjsModel } from "../../src/convert/formats/tfjs/model.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";

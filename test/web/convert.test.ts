@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx } from "../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import {
   type ChosenFile,
   convert,

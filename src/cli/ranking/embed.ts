@@ -1,6 +1,5 @@
 import { basename, extname } from "node:path";
-import { encodeNpy } from "../../convert/formats/npy.js";
-import { encodeNpz } from "../../convert/formats/npz.js";
+import { encodeNpy, encodeNpz } from "../../convert/formats/npz.js";
 import { encodeSafetensors } from "../../convert/formats/safetensors.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { expectNotInputs, expectWritable, writeFilesChecked } from "../../node/index.js";

@@ -1,8 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
-import { decodeNpy } from "../../convert/formats/npy.js";
-import { decodeNpz } from "../../convert/formats/npz.js";
+import { decodeNpy, decodeNpz } from "../../convert/formats/npz.js";
 import { isModelFormat } from "../../convert/formats/registry.js";
 import { decodeSafetensors } from "../../convert/formats/safetensors.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";

@@ -2,7 +2,7 @@ import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../core/tensor-cast.js";
 import { encodeNpz } from "../formats/npz.js";
-import { encodePth } from "../formats/pth/index.js";
+import { encodePth } from "../formats/pth/encode.js";
 import type { WeightsFormat } from "../formats/registry.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
 

@@ -1,9 +1,15 @@
 import { type Bytes, headOf, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import type { StateDict, Tensor } from "../../core/tensor.js";
-import { type Budget, createBudget } from "./budget.js";
-import { decodeNpy, encodeNpy } from "./npy.js";
-import { quote, type Region } from "./refusals.js";
+import {
+  DTYPES,
+  type DType,
+  elementCount,
+  formatShape,
+  type Shape,
+  type StateDict,
+  type Tensor,
+} from "../../core/tensor.js";
+import { type Budget, createBudget, printable, quote, type Region } from "./refusals.js";
 import { isZip } from "./registry.js";
 import { crc32, encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
 
@@ -41,25 +47,25 @@ export function openNpz(
   allowance: () => Budget = () => createBudget(subject, bytes.length),
 ): NpzArchive {
   const source = toSource(bytes);
-  if (!isZip(headOf(source, 4))) throw malformed(subject, "bytes that are not a zip archive");
+  if (!isZip(headOf(source, 4))) throw badArchive(subject, "bytes that are not a zip archive");
   const region: Region = { subject, part: "the file" };
   const entries = new Map<string, ZipEntry>();
   const directory = readZipDirectory(source, region);
   for (const [name, entry] of directory) {
     if (!name.endsWith(SUFFIX)) continue;
     const path = name.slice(0, -SUFFIX.length);
-    if (directory.has(path)) throw malformed(subject, `two entries that numpy calls ${quote(path)}`);
+    if (directory.has(path)) throw badArchive(subject, `two entries that numpy calls ${quote(path)}`);
     entries.set(path, entry);
   }
-  if (entries.size === 0) throw malformed(subject, "no .npy arrays");
+  if (entries.size === 0) throw badArchive(subject, "no .npy arrays");
   return {
     names: [...entries.keys()],
     read(name) {
       const entry = entries.get(name);
-      if (!entry) throw malformed(subject, `no array called ${quote(name)}`);
+      if (!entry) throw badArchive(subject, `no array called ${quote(name)}`);
       const data = readZipEntry(source, entry, allowance(), region);
       if (crc32(data) !== entry.checksum)
-        throw malformed(subject, `an array ${quote(name)} whose checksum is wrong`);
+        throw badArchive(subject, `an array ${quote(name)} whose checksum is wrong`);
       return decodeNpy(data, `${subject}[${quote(name)}]`);
     },
   };
@@ -76,7 +82,7 @@ export function decodeNpz(bytes: Bytes, subject: string): StateDict {
   return new Map(archive.names.map((name) => [name, archive.read(name)]));
 }
 
-function malformed(subject: string, found: string): InputError {
+function badArchive(subject: string, found: string): InputError {
   return new InputError({
     code: "format",
     subject,
@@ -107,4 +113,223 @@ export function encodeNpz(stateDict: StateDict, { subject }: { readonly subject:
     new Map([...stateDict].map(([path, tensor]) => [`${path}.npy`, encodeNpy(tensor, subject)])),
     { subject },
   );
+}
+
+/**
+ * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal that gives dtype, order and shape,
+ * then the elements. Numbers of the format itself are little-endian.
+ *
+ * Accepted: little-endian or single-byte bool, int8–int64, uint8, float16, float32, float64, C or Fortran order.
+ * Refused: headers in any spelling but writers' own, object arrays (they are pickles), strings, structures, complex
+ * numbers, big-endian data, data that does not fill the shape to the byte. Written: version 1.0, C order, the bytes of
+ * numpy.save.
+ */
+
+/** The same array row-major, from elements in Fortran order, whose first index runs fastest. */
+function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
+  const ordered = new DTYPES[dtype](data.length);
+  const strides: number[] = [];
+  shape.reduce((stride, size) => {
+    strides.push(stride);
+    return stride * size;
+  }, 1);
+  const index = shape.map(() => 0);
+  for (let position = 0; position < data.length; position++) {
+    const source = index.reduce((sum, at, axis) => sum + at * (strides[axis] ?? 0), 0);
+    // Both are arrays of one kind; TypeScript cannot know that their elements match.
+    (ordered as Float64Array)[position] = data[source] as number;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      const next = (index[axis] ?? 0) + 1;
+      index[axis] = next < (shape[axis] ?? 0) ? next : 0;
+      if (index[axis] !== 0) break;
+    }
+  }
+  return { dtype, shape, data: ordered };
+}
+
+/** numpy's type codes; single bytes have no order. */
+const NPY_CODES = {
+  float64: "<f8",
+  float32: "<f4",
+  float16: "<f2",
+  int64: "<i8",
+  int32: "<i4",
+  int16: "<i2",
+  int8: "|i1",
+  uint8: "|u1",
+  bool: "|b1",
+} as const satisfies Record<NpyDType, string>;
+
+/** The element types that numpy has too. */
+type NpyDType = Exclude<DType, "bfloat16">;
+
+/** By the code without its byte order. */
+const BY_CODE: ReadonlyMap<string, DType> = new Map(
+  (Object.keys(NPY_CODES) as NpyDType[]).map((dtype) => [NPY_CODES[dtype].slice(1), dtype]),
+);
+
+/** Magic number and version 1.0, before the header's length in two bytes. */
+const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0] as const;
+const LENGTH_BYTES = 2;
+
+/** Since version 2.0 the length has four bytes. */
+const LONG_LENGTH_BYTES = 4;
+
+/** Of the data within the file (numpy/lib/_format_impl.py, `ARRAY_ALIGN`). */
+const ALIGNMENT = 64;
+
+/** Digits that numpy leaves room for, so that the first dimension can grow in place (`GROWTH_AXIS_MAX_DIGITS`). */
+const GROWTH_DIGITS = 21;
+
+/**
+ * Decodes one .npy array into a row-major tensor, a view over the bytes where they are aligned.
+ *
+ * @param subject what messages call the array
+ * @throws InputError (`format`, `unsupported`)
+ */
+export function decodeNpy(bytes: Uint8Array, subject: string): Tensor {
+  const { shape, descr, fortranOrder, dataOffset } = readHeader(bytes, subject);
+  // `<` little-endian, `|` without an order, `=` the machine's, which JavaScript only runs on if little-endian.
+  const dtype = BY_CODE.get(descr.replace(/^[<|=]/, ""));
+  if (dtype === undefined) throw unsupported(subject, `elements of numpy type ${printable(descr)}`);
+  const array = DTYPES[dtype];
+  const raw = bytes.subarray(dataOffset);
+  const needed = elementCount(shape) * array.BYTES_PER_ELEMENT;
+  if (needed !== raw.length)
+    throw badArray(subject, `${raw.length} bytes for ${dtype} of the shape ${formatShape(shape)}`);
+  // A Node Buffer's slice() shares memory where a Uint8Array's copies.
+  const shared = raw.byteOffset % array.BYTES_PER_ELEMENT === 0 && dtype !== "bool";
+  const aligned = shared ? raw : new Uint8Array(raw);
+  // A bool is 0 or 1; numpy reads any other byte as true.
+  if (dtype === "bool") for (const [index, byte] of aligned.entries()) aligned[index] = byte === 0 ? 0 : 1;
+  const tensor: Tensor = {
+    dtype,
+    shape,
+    data: new array(aligned.buffer, aligned.byteOffset, elementCount(shape)),
+  };
+  return fortranOrder ? fromFortranOrder(tensor) : tensor;
+}
+
+/**
+ * The bytes of an .npy file, the same that numpy.save writes.
+ *
+ * @throws InputError (`unsupported`) for bfloat16, (`format`) if the data does not fill the shape
+ */
+export function encodeNpy({ dtype, shape, data }: Tensor, subject: string): Uint8Array {
+  if (dtype === "bfloat16") throw unsupported(subject, "elements of type bfloat16");
+  if (data.length !== elementCount(shape))
+    throw badArray(subject, `${data.length} elements for the shape ${formatShape(shape)}`);
+  const sizes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
+  const literal = `{'descr': '${NPY_CODES[dtype]}', 'fortran_order': False, 'shape': (${sizes}), }`;
+  const [first] = shape;
+  const growth = first === undefined ? 0 : GROWTH_DIGITS - String(first).length;
+  const fixed = MAGIC.length + LENGTH_BYTES;
+  const least = fixed + literal.length + growth + 1;
+  // numpy pads by 1 to 64 spaces.
+  const dataOffset = least + ALIGNMENT - (least % ALIGNMENT);
+  const bytes = new Uint8Array(dataOffset + data.byteLength);
+  bytes.set(MAGIC);
+  new DataView(bytes.buffer).setUint16(MAGIC.length, dataOffset - fixed, true);
+  bytes.set(new TextEncoder().encode(`${literal.padEnd(dataOffset - fixed - 1)}\n`), fixed);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dataOffset);
+  return bytes;
+}
+
+/** numpy's own limit (`_MAX_HEADER_SIZE`). */
+const MAX_HEADER_BYTES = 10_000;
+
+/** numpy's own limit was 32 until version 2. With `MAX_SIZE` it keeps products of sizes finite. */
+const MAX_RANK = 32;
+const MAX_SIZE = 2 ** 48;
+
+interface NpyHeader {
+  readonly shape: Shape;
+  /** The element type as numpy spells it, such as `<f4`. */
+  readonly descr: string;
+  readonly fortranOrder: boolean;
+  readonly dataOffset: number;
+}
+
+/**
+ * The forms of the three values in a header, each in a group of its own: a plain string, True or False, and a tuple of
+ * sizes, which Python 2 writes with an L.
+ */
+const FIELD = String.raw`(?:'(\w+)'|"(\w+)") ?: ?(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|\(((?:\d+L?, ?)*(?:\d+L?)?)\))`;
+
+/**
+ * The header as a whole: a dict of three fields, each once, and white space. numpy evaluates it as a Python literal, which
+ * takes the last of two equal keys and has many more spellings; what writers do not write is refused.
+ */
+const HEADER = new RegExp(String.raw`^\{ ?${FIELD}, ?${FIELD}, ?${FIELD},? ?\}[ \n]*$`);
+
+/** Groups of one field in that expression: key in either quotes, string in either quotes, order, sizes. */
+const FIELD_GROUPS = 6;
+
+function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
+  const { start, end, major } = headerBounds(bytes, subject);
+  const header = String.fromCharCode(...bytes.subarray(start, end));
+  const groups: readonly (string | undefined)[] = HEADER.exec(header)?.slice(1) ?? [];
+  let descr: string | undefined;
+  let order: string | undefined;
+  let sizes: string | undefined;
+  for (let at = 0; at < groups.length; at += FIELD_GROUPS) {
+    const key = groups[at] ?? groups[at + 1];
+    if (key === "descr") descr = groups[at + 2] ?? groups[at + 3];
+    else if (key === "fortran_order") order = groups[at + 4];
+    else if (key === "shape") sizes = groups[at + 5];
+  }
+  if (descr === undefined || order === undefined || sizes === undefined)
+    throw badArray(subject, "a header that is not element type, order and shape, each once");
+  const items = sizes.split(",").map((size) => size.trim());
+  // `(3)` is a number in Python, and no tuple.
+  const isTuple = items.length !== 1 || items[0] === "";
+  const shape = items.filter((size) => size !== "").map((size) => Number(size.replace(/L$/, "")));
+  // Python 2 did not write version 3.0.
+  const isPlain = items.every((size) =>
+    (major < 3 ? /^(?:(?:0|[1-9]\d*)L?)?$/ : /^(?:0|[1-9]\d*)?$/).test(size),
+  );
+  if (!isTuple || !isPlain || shape.length > MAX_RANK || !shape.every((size) => size < MAX_SIZE))
+    throw badArray(subject, `the shape (${printable(sizes)})`);
+  return { shape, descr, fortranOrder: order === "True", dataOffset: end };
+}
+
+/** Where the header is; its length has two bytes in version 1.0 and four in 2.0 and 3.0. */
+function headerBounds(
+  bytes: Uint8Array,
+  subject: string,
+): { readonly start: number; readonly end: number; readonly major: number } {
+  const fixed = MAGIC.length + LONG_LENGTH_BYTES;
+  // The magic number proper is six bytes; the version follows.
+  if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
+    throw badArray(subject, "bytes that are not an .npy file");
+  const [major = 0, minor = 0] = bytes.subarray(6, 8);
+  if (major < 1 || major > 3 || minor !== 0)
+    throw badArray(subject, `version ${major}.${minor} of the format`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const long = major >= 2;
+  const length = long ? view.getUint32(MAGIC.length, true) : view.getUint16(MAGIC.length, true);
+  const start = MAGIC.length + (long ? LONG_LENGTH_BYTES : LENGTH_BYTES);
+  if (length > MAX_HEADER_BYTES || start + length > bytes.length)
+    throw badArray(subject, `a header of ${length} bytes in ${bytes.length}`);
+  return { start, end: start + length, major };
+}
+
+function badArray(subject: string, found: string): InputError {
+  return new InputError({
+    code: "format",
+    subject,
+    found,
+    expected: "a complete numpy array",
+    remedy: "save it again with numpy.save or numpy.savez",
+  });
+}
+
+function unsupported(subject: string, found: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found,
+    expected: "float16 to float64, int8 to int64, uint8 or bool, little-endian",
+    remedy: "convert it, for instance with array.astype('float32')",
+  });
 }

@@ -2,10 +2,8 @@ import { Inflate, type Zippable, zipSync } from "fflate";
 import type { ByteSource, ReadRange } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { once } from "../../core/once.js";
-import type { Budget } from "./budget.js";
-import { Cursor } from "./cursor.js";
-import { decodeUtf8 } from "./encodings.js";
-import { corrupt, quote, type Region, unsupported } from "./refusals.js";
+import { Cursor, decodeUtf8 } from "./cursor.js";
+import { type Budget, corrupt, quote, type Region, unsupported } from "./refusals.js";
 
 /**
  * Zip archives, as PyTorch and numpy read and write them. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16 and 4.5.3

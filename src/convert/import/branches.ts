@@ -1,4 +1,4 @@
-import { type OnnxGraph, type OnnxModel, type OnnxNode, onnxNode } from "../formats/onnx/index.js";
+import { type OnnxGraph, type OnnxModel, type OnnxNode, onnxNode } from "../formats/onnx/model.js";
 import { readGraph } from "./normalise.js";
 
 /**

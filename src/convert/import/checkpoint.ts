@@ -17,13 +17,12 @@ import { nearestWord } from "../../core/nearest-word.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { decodeNpz } from "../formats/npz.js";
-import { HEAD_BYTES, otherKind } from "../formats/other-kinds.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { prefixGroups, removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";
 import { printable, quote } from "../formats/refusals.js";
 import { type FileFormat, FORMATS, isModelFormat, type WeightsFormat } from "../formats/registry.js";
 import { decodeSafetensors } from "../formats/safetensors.js";
-import { sniffFormat } from "../formats/sniff.js";
+import { HEAD_BYTES, otherKind, sniffFormat } from "../formats/sniff.js";
 import { adopted, checkModules } from "./pickled-modules.js";
 import { tracedGraph } from "./traced.js";
 

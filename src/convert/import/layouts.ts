@@ -1,4 +1,4 @@
-import type { OnnxAttribute, OnnxNode } from "../formats/onnx/index.js";
+import type { OnnxAttribute, OnnxNode } from "../formats/onnx/model.js";
 import type { Layout, Reading, Value } from "./foreign.js";
 import { transposed } from "./operators/constants.js";
 import { asTensor, attributeOrInput, type OperatorSite } from "./operators/site.js";

@@ -11,7 +11,7 @@ import {
 import { InputError } from "../../core/errors.js";
 import { elementCount, formatShape, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
 import { statedSpec } from "../export/metadata.js";
-import type { OnnxModel } from "../formats/onnx/index.js";
+import type { OnnxModel } from "../formats/onnx/model.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
 import { type FileOutputs, fileOutputs } from "./file-outputs.js";
 import type { GraphMatch } from "./match.js";

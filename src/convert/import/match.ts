@@ -9,7 +9,7 @@ import {
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { NormFloor } from "../export/results.js";
-import type { OnnxModel } from "../formats/onnx/index.js";
+import type { OnnxModel } from "../formats/onnx/model.js";
 import { type Difference, gateDifferences } from "./differences.js";
 import {
   type Constants,

@@ -1,17 +1,14 @@
 import type { OsnetSpec } from "../../arch/index.js";
 import { type Bytes, type NamedBytes, toBytes } from "../../core/bytes.js";
 import { type NpzArchive, openNpz } from "../formats/npz.js";
-import { decodeOnnx, type OnnxModel } from "../formats/onnx/index.js";
+import { decodeOnnx } from "../formats/onnx/decode.js";
+import type { OnnxModel } from "../formats/onnx/model.js";
 import type { AbsentBytes } from "../formats/refusals.js";
 import { type FileFormat, isModelFormat, type ModelFormat } from "../formats/registry.js";
 import { sniffFormat } from "../formats/sniff.js";
-import {
-  decodeTfjs,
-  isKeras3,
-  type TfjsFiles,
-  type TfjsModel,
-  tfjsShardPaths,
-} from "../formats/tfjs/index.js";
+import { decodeTfjs, tfjsShardPaths } from "../formats/tfjs/codec.js";
+import type { TfjsFiles, TfjsModel } from "../formats/tfjs/model.js";
+import { isKeras3 } from "../formats/tfjs/topology.js";
 import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "./match.js";
 import { imageShape } from "./normalise.js";

@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode, OpKind, OsnetSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { AttributeValue, PickledModule } from "../formats/pth/evidence.js";
+import type { AttributeValue, PickledModule } from "../formats/pth/modules.js";
 import { printable } from "../formats/refusals.js";
 
 /**

@@ -1,7 +1,7 @@
 import { describeNetwork } from "../../arch/index.js";
 import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
 import type { ResultKind } from "../export/results.js";
-import type { OnnxDimension } from "../formats/onnx/index.js";
+import type { OnnxDimension } from "../formats/onnx/model.js";
 import type { ModelFormat } from "../formats/registry.js";
 import type { AnomalousTensor, Anomaly, Severity } from "./anomalies.js";
 import type { DTypeCount, Inspection, NetworkInspection, WeightsInspection } from "./inspection.js";

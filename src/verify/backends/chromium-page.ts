@@ -1,9 +1,4 @@
-/**
- * What runs in the page that chromium.ts opens: the library's own backends, as in any page, on models and images that it fetches.
- * Values go back by PUT; what is small goes through the debugger's connection.
- */
-
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
 import { graphicsOf } from "./graphics.js";
 import { engineOf } from "./registry.js";
@@ -18,6 +13,11 @@ import {
   type TfjsValue,
 } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsStorage } from "./tfjs-runtime.js";
+
+/**
+ * What runs in the page that chromium.ts opens: the library's own backends, as in any page, on models and images that it fetches.
+ * Values go back by PUT; what is small goes through the debugger's connection.
+ */
 
 const sessions = new Map<number, OnnxruntimeSession>();
 let runtime: RuntimeName = "tfjs-wasm";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import type { Browser, Page } from "puppeteer-core";
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";

@@ -1,4 +1,5 @@
-import { appendOutputs, type OnnxModel } from "../../convert/formats/onnx/index.js";
+import { appendOutputs } from "../../convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";

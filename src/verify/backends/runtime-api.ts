@@ -1,8 +1,8 @@
-/** What the backends use of their runtimes, whether these are in this process, in this page, or in a Chromium that was started. */
-
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts } from "./backend.js";
+
+/** What the backends use of their runtimes, whether these are in this process, in this page, or in a Chromium that was started. */
 
 /** What is used of onnxruntime's JavaScript API, here or in a page. Its own types need the DOM's, which not every user compiles with. */
 export interface OnnxruntimeModule {

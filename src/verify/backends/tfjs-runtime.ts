@@ -1,5 +1,5 @@
 import type * as Core from "@tensorflow/tfjs-core";
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";

@@ -1,4 +1,4 @@
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
 import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName } from "./backend.js";

@@ -1,7 +1,7 @@
 import { declaredPixels } from "../../convert/export/metadata.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
-import type { OnnxModel } from "../../convert/formats/onnx/index.js";
-import type { TfjsFiles } from "../../convert/formats/tfjs/index.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { Preprocess, Reading } from "../../convert/import/foreign.js";
 import { towardsNchw } from "../../convert/import/layouts.js";
 import type { GraphMatch } from "../../convert/import/match.js";

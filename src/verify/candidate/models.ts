@@ -1,8 +1,9 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { statesSpec } from "../../convert/export/metadata.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
-import { encodeOnnx, type OnnxModel } from "../../convert/formats/onnx/index.js";
-import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
+import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import type { TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { withoutBranches } from "../../convert/import/branches.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { type Model, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
 import { NORMALIZED } from "../../convert/export/onnx/index.js";
-import type { OnnxModel } from "../../convert/formats/onnx/index.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import type { RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf } from "../backends/registry.js";

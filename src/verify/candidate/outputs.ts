@@ -1,6 +1,6 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS, type ResultKind } from "../../convert/export/results.js";
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
 import type { GraphMatch, OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
 import { layerFault } from "../faults.js";

@@ -1,8 +1,8 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
-import type { OnnxModel } from "../../convert/formats/onnx/index.js";
-import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/index.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { translateTfjs } from "../../convert/import/tfjs/translate.js";
 import type { RuntimeName } from "../backends/backend.js";
 import { tfjsBackend } from "../backends/tfjs.js";

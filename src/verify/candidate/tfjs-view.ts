@@ -1,15 +1,15 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { splitRelu } from "../../convert/export/tfjs/index.js";
-import {
-  encodeTfjs,
-  nodeOf,
-  readTopology,
-  type TfjsFiles,
-  type TfjsGraphModel,
-  type TfjsLayersModel,
-  type TfjsModel,
-  type TfjsNode,
-} from "../../convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
+import { nodeOf } from "../../convert/formats/tfjs/graph.js";
+import type {
+  TfjsFiles,
+  TfjsGraphModel,
+  TfjsLayersModel,
+  TfjsModel,
+  TfjsNode,
+} from "../../convert/formats/tfjs/model.js";
+import { readTopology } from "../../convert/formats/tfjs/topology.js";
 
 /** What a TensorFlow.js model computes, by the names that tfjs has for it: of a node, or of a layer's call. */
 export interface TfjsView {

@@ -1,4 +1,4 @@
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
 import type { Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 

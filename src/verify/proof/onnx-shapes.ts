@@ -1,4 +1,4 @@
-import type { OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { OnnxNode } from "../../convert/formats/onnx/model.js";
 import { intOf, type OnnxDocument } from "./onnx-document.js";
 
 /** A size of a shape that a document computes: a number, or the number of images. */

@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole } from "../../arch/index.js";
 import { IMAGENET } from "../../convert/export/preprocess.js";
-import type { OnnxNode } from "../../convert/formats/onnx/index.js";
+import type { OnnxNode } from "../../convert/formats/onnx/model.js";
 import { permute, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Constants, reshaped } from "./constants.js";
 import { floatOf, intOf, intsOf, type OnnxDocument } from "./onnx-document.js";

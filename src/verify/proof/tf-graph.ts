@@ -1,5 +1,5 @@
 import type { Size2d } from "../../arch/index.js";
-import type { TfjsAttribute, TfjsGraphModel, TfjsNode } from "../../convert/formats/tfjs/index.js";
+import type { TfjsAttribute, TfjsGraphModel, TfjsNode } from "../../convert/formats/tfjs/model.js";
 import { sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 import type { Call, Operation, TfDocument } from "./tf-values.js";

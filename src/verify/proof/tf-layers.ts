@@ -1,12 +1,7 @@
 import type { Size2d } from "../../arch/index.js";
-import {
-  arrayOf,
-  type JsonObject,
-  type LayerCall,
-  objectOf,
-  readTopology,
-  type TfjsLayersModel,
-} from "../../convert/formats/tfjs/index.js";
+import { arrayOf, type JsonObject, objectOf } from "../../convert/formats/tfjs/json.js";
+import type { TfjsLayersModel } from "../../convert/formats/tfjs/model.js";
+import { type LayerCall, readTopology } from "../../convert/formats/tfjs/topology.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Operation, TfDocument } from "./tf-values.js";
 

@@ -1,6 +1,6 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
-import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/index.js";
-import type { StoredTensor } from "../../convert/formats/tfjs/index.js";
+import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
+import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import type { GraphMatch } from "../../convert/import/match.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";

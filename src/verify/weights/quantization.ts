@@ -1,5 +1,5 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
-import type { TfjsModel } from "../../convert/formats/tfjs/index.js";
+import type { TfjsModel } from "../../convert/formats/tfjs/model.js";
 import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
 import { measure, normalizeRows } from "../metrics.js";

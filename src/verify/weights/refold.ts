@@ -1,10 +1,6 @@
 import type { LayerNode, ParameterRole } from "../../arch/index.js";
-import {
-  chooseQuantization,
-  roundToStored,
-  type StoredTensor,
-  type TfjsQuantization,
-} from "../../convert/formats/tfjs/index.js";
+import { chooseQuantization, roundToStored } from "../../convert/formats/tfjs/manifest.js";
+import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, toFloat32, toFloat64 } from "../../core/tensor-cast.js";
 

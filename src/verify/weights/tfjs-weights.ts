@@ -6,15 +6,15 @@ import {
   nodeName,
   splitRelu,
 } from "../../convert/export/tfjs/index.js";
-import {
-  nodeOf,
-  type StoredTensor,
-  type TfjsGraphModel,
-  type TfjsLayersModel,
-  type TfjsModel,
-  type TfjsNode,
-  type TfjsWeight,
-} from "../../convert/formats/tfjs/index.js";
+import { nodeOf } from "../../convert/formats/tfjs/graph.js";
+import type {
+  StoredTensor,
+  TfjsGraphModel,
+  TfjsLayersModel,
+  TfjsModel,
+  TfjsNode,
+  TfjsWeight,
+} from "../../convert/formats/tfjs/model.js";
 import type { Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 import type { ConstantsOf } from "./compare-weights.js";

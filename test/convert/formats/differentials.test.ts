@@ -1,7 +1,7 @@
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { decodeNpz } from "../../../src/convert/formats/npz.js";
-import { decodePth } from "../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../src/convert/formats/pth/decode.js";
 import { decodeSafetensors } from "../../../src/convert/formats/safetensors.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { StateDict } from "../../../src/core/tensor.js";

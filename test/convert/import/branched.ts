@@ -1,4 +1,4 @@
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { operator, withConstants, withNodes } from "./graphs.js";
 

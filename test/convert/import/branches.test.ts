@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
-import { encodeOnnx, type OnnxModel, type OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { withoutBranches } from "../../../src/convert/import/branches.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";

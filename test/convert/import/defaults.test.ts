@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
-import { decodeOnnx, encodeOnnx, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import { type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { readerOf } from "../../../src/convert/import/operators/index.js";

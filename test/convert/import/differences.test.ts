@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
-import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Difference } from "../../../src/convert/import/differences.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import type { StateDict } from "../../../src/core/tensor.js";

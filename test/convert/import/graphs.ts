@@ -3,7 +3,7 @@ import type {
   OnnxGraph,
   OnnxModel,
   OnnxNode,
-} from "../../../src/convert/formats/onnx/index.js";
+} from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 
 /** Changes to ONNX graphs, as other exporters or mistakes make them. */

@@ -1,5 +1,6 @@
 import { gunzipSync } from "node:zlib";
-import { decodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Value } from "../../../src/convert/import/foreign.js";
 import { normalise } from "../../../src/convert/import/normalise.js";
 import { DTYPES, type DType, elementCount, type RealTensor, type Tensor } from "../../../src/core/tensor.js";

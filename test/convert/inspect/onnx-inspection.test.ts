@@ -1,10 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  decodeOnnx,
-  encodeOnnx,
-  encodeOnnxFiles,
-  type OnnxModel,
-} from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx, encodeOnnxFiles } from "../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import {
   fingerprintFolded,
   fingerprintWeights,

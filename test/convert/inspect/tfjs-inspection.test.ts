@@ -1,11 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
-import {
-  encodeTfjs,
-  type TfjsFiles,
-  type TfjsGraphModel,
-  type TfjsModel,
-} from "../../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsFiles, TfjsGraphModel, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import {
   fingerprintFolded,
   fingerprintWeights,

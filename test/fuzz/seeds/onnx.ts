@@ -1,13 +1,13 @@
-/** ONNX models to start from. */
-
 import onnxProto from "onnx-proto";
 import { expand, parseSpec } from "../../../src/arch/index.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { branched } from "../../convert/import/branched.js";
 import type { Seed } from "../mutate/index.js";
 import { TINY_SPEC } from "./pth.js";
+
+/** ONNX models to start from. */
 
 const { ModelProto } = onnxProto.onnx;
 

@@ -1,12 +1,12 @@
-/** TensorFlow.js models to start from: the length of `model.json` in four bytes, model.json, its one weight file. */
-
 import { expand, parseSpec } from "../../../src/arch/index.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
-import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { bytesOf, le } from "../../convert/formats/pth/build.js";
 import type { Seed } from "../mutate/index.js";
 import { TINY_SPEC } from "./pth.js";
+
+/** TensorFlow.js models to start from: the length of `model.json` in four bytes, model.json, its one weight file. */
 
 const LENGTH_BYTES = 4;
 

@@ -1,4 +1,4 @@
-import { float, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { float, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
 import type { Network } from "../network.js";
 import { operator, replaced } from "../onnx-edits.js";

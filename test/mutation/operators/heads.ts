@@ -1,4 +1,4 @@
-import { ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { ints, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";

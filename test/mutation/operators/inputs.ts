@@ -1,6 +1,6 @@
 import { INPUT_NAME } from "../../../src/arch/index.js";
 import { IMAGENET } from "../../../src/convert/export/preprocess.js";
-import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { IMAGES } from "../families.js";
 import type { Mutation, Operator } from "../mutation.js";

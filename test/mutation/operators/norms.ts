@@ -1,5 +1,5 @@
 import type { LayerNode } from "../../../src/arch/index.js";
-import { int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { planeOf } from "../families.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
 import { type Instead, parameterOf, withNode } from "../network.js";

@@ -1,5 +1,4 @@
-import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
-import { ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
 import type { Network } from "../network.js";

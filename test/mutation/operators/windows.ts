@@ -1,5 +1,5 @@
 import type { Size2d } from "../../../src/arch/index.js";
-import { int, ints } from "../../../src/convert/formats/onnx/index.js";
+import { int, ints } from "../../../src/convert/formats/onnx/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { type Mutation, type Operator, spread } from "../mutation.js";
 import { type Instead, withNode } from "../network.js";

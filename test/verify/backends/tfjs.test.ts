@@ -3,23 +3,23 @@ import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-backend-wasm";
 import { GraphModel } from "@tensorflow/tfjs-converter";
 import { describe, expect, it, vi } from "vitest";
-import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../src/arch/index.js";
-import { expand } from "../../../src/arch/index.js";
+import {
+  expand,
+  type LayerGraph,
+  type LayerNode,
+  type Op,
+  type ParameterRole,
+} from "../../../src/arch/index.js";
 import {
   lowerToTfjs,
   lowerToTfjsLayers,
   type TfjsOptions,
   VALUE_NAMES,
 } from "../../../src/convert/export/tfjs/index.js";
-import {
-  decodeTfjs,
-  encodeTfjs,
-  type TfjsFiles,
-  type TfjsGraphModel,
-} from "../../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsFiles, TfjsGraphModel } from "../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../src/core/errors.js";
-import type { StateDict, Tensor } from "../../../src/core/tensor.js";
-import { permute } from "../../../src/core/tensor.js";
+import { permute, type StateDict, type Tensor } from "../../../src/core/tensor.js";
 import type { RuntimeName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";

@@ -1,8 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
-import type { OnnxAttributeRecord, OnnxModel } from "../../../src/convert/formats/onnx/index.js";
-import { int, ints, onnxNode } from "../../../src/convert/formats/onnx/index.js";
-import { encodeTfjs } from "../../../src/convert/formats/tfjs/index.js";
+import {
+  int,
+  ints,
+  type OnnxAttributeRecord,
+  type OnnxModel,
+  onnxNode,
+} from "../../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";

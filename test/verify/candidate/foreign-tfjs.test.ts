@@ -1,11 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
-import {
-  decodeTfjs,
-  encodeTfjs,
-  type TfjsModel,
-  type TfjsWeight,
-} from "../../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsModel, TfjsWeight } from "../../../src/convert/formats/tfjs/model.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";

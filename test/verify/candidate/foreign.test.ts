@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { foldBatchNorm } from "../../../src/convert/export/fold.js";
-import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";

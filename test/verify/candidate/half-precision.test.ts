@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
-import { encodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";

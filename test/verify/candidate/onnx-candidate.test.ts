@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { statedSpec } from "../../../src/convert/export/metadata.js";
-import { decodeOnnx, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
 import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
 import { convert, openFixture } from "../../support/osnet.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { outputShapes } from "../../../src/arch/index.js";
-import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { elementCount } from "../../../src/core/tensor.js";
 import type { Backend } from "../../../src/verify/backends/backend.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";

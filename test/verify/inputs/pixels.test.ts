@@ -3,13 +3,9 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/index.js";
 import { PIXEL_ORDERS, type PixelOrder } from "../../../src/convert/export/preprocess.js";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
-import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
-import {
-  decodeTfjs,
-  encodeTfjs,
-  type TfjsFiles,
-  type TfjsModel,
-} from "../../../src/convert/formats/tfjs/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { NamedBytes } from "../../../src/core/bytes.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";

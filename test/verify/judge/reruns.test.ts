@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { OnnxNode } from "../../../src/convert/formats/onnx/index.js";
+import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { rerun, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";

@@ -10,8 +10,9 @@ import {
   type OnnxNode,
   onnxNode,
   text,
-} from "../../../src/convert/formats/onnx/index.js";
-import type { JsonObject, TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+} from "../../../src/convert/formats/onnx/model.js";
+import type { JsonObject } from "../../../src/convert/formats/tfjs/json.js";
+import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { Document } from "../../../src/convert/import/open-file.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";

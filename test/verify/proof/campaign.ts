@@ -1,4 +1,6 @@
-import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { mulberry32 } from "../../../src/core/random.js";

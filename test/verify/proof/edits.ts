@@ -8,7 +8,7 @@ import {
   type OnnxNode,
   onnxNode,
   text,
-} from "../../../src/convert/formats/onnx/index.js";
+} from "../../../src/convert/formats/onnx/model.js";
 import { elementCount, type Tensor } from "../../../src/core/tensor.js";
 
 /** One random change of an ONNX model, of every kind that a mistake or a trick may make. */

@@ -1,5 +1,5 @@
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
-import { decodeOnnx } from "../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { once } from "../../../src/core/once.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";

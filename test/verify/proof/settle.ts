@@ -1,4 +1,5 @@
-import { encodeOnnx, type OnnxModel } from "../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import { mulberry32 } from "../../../src/core/random.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";

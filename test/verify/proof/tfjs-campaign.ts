@@ -1,13 +1,8 @@
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
-import {
-  decodeTfjs,
-  encodeTfjs,
-  type Json,
-  type JsonObject,
-  readTopology,
-  type TfjsFiles,
-  type TfjsModel,
-} from "../../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { Json, JsonObject } from "../../../src/convert/formats/tfjs/json.js";
+import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
+import { readTopology } from "../../../src/convert/formats/tfjs/topology.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { once } from "../../../src/core/once.js";

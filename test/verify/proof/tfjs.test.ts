@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
-import { decodeTfjs, encodeTfjs, type TfjsModel } from "../../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing } from "../../fixtures.js";

@@ -1,14 +1,13 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import {
-  decodeTfjs,
-  encodeTfjs,
   QUANTIZED_DTYPES,
   type QuantizedDType,
   type TfjsModel,
   type TfjsWeight,
-} from "../../../src/convert/formats/tfjs/index.js";
+} from "../../../src/convert/formats/tfjs/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";

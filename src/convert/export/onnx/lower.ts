@@ -9,7 +9,7 @@ import {
   type OnnxNode,
   type OnnxValue,
   onnxNode,
-} from "../../formats/onnx/index.js";
+} from "../../formats/onnx/model.js";
 import { castStateDict } from "../encode-weights.js";
 import { foldBatchNorm } from "../fold.js";
 import { modelMetadata } from "../metadata.js";

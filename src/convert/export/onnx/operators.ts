@@ -9,7 +9,7 @@ import {
   type OnnxAttributeRecord,
   type OnnxNode,
   onnxNode,
-} from "../../formats/onnx/index.js";
+} from "../../formats/onnx/model.js";
 import type { NormFloor } from "../results.js";
 import type { OnnxDType } from "./options.js";
 

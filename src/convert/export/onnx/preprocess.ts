@@ -1,5 +1,5 @@
 import type { Tensor } from "../../../core/tensor.js";
-import { int, onnxNode } from "../../formats/onnx/index.js";
+import { int, onnxNode } from "../../formats/onnx/model.js";
 import { IMAGENET, type PixelOrder } from "../preprocess.js";
 import { castNode, type OnnxFragment } from "./operators.js";
 import type { ResolvedOptions } from "./options.js";

@@ -1,13 +1,8 @@
 import type { Op, ParameterRole } from "../../../arch/ops.js";
 import { PARAMETER_SHAPES } from "../../../arch/parameters.js";
 import { elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
-import {
-  chooseQuantization,
-  type QuantizedDType,
-  roundToStored,
-  type TfjsModel,
-  type TfjsWeight,
-} from "../../formats/tfjs/index.js";
+import { chooseQuantization, roundToStored } from "../../formats/tfjs/manifest.js";
+import type { QuantizedDType, TfjsModel, TfjsWeight } from "../../formats/tfjs/model.js";
 import type { ValueNames } from "../results.js";
 
 /**

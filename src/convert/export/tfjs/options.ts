@@ -1,6 +1,6 @@
 import type { LayerGraph } from "../../../arch/graph.js";
 import { InputError } from "../../../core/errors.js";
-import type { QuantizedDType } from "../../formats/tfjs/index.js";
+import type { QuantizedDType } from "../../formats/tfjs/model.js";
 import { type ModelOptions, type ResolvedModelOptions, resolveModelOptions } from "../options.js";
 import { isLegalNodeName } from "./names.js";
 

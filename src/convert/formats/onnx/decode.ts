@@ -1,15 +1,15 @@
 import onnxProto from "onnx-proto";
 import { toSource } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
-import { otherKind } from "../other-kinds.js";
 import { isZip } from "../registry.js";
+import { otherKind } from "../sniff.js";
 import { expectUnambiguous } from "./ambiguity.js";
-import type { OnnxSource } from "./external.js";
 import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
 import { checkMessages, int64ToNumber, refusal } from "./limits.js";
 import type { OnnxModel } from "./model.js";
 import type { IAttributeProto, IGraphProto } from "./proto.js";
+import type { OnnxSource } from "./tensors.js";
 import { topLevelPayloads } from "./wire.js";
 
 // The package is CommonJS: its names are not visible to an ES module's named imports.
@@ -19,10 +19,10 @@ const { onnx } = onnxProto;
  * ONNX: one protobuf message, `ModelProto` of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3),
  * little-endian, no header and no magic number.
  *
- * Accepted: any exporter's file of IR version 3 or later, weights inside it or beside it (external.ts); unknown fields
+ * Accepted: any exporter's file of IR version 3 or later, weights inside it or beside it (tensors.ts); unknown fields
  * are skipped. Refused: truncated or foreign bytes, tensors whose size and shape disagree, types without a `DType`,
  * messages that would take far more memory than they are long (limits.ts), and what two readers may take in two ways
- * (messages.ts, ambiguity.ts).
+ * (limits.ts, ambiguity.ts).
  */
 
 /** Field number of `ModelProto.graph`. */

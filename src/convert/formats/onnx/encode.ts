@@ -1,8 +1,9 @@
+import type { Tensor } from "../../../core/tensor.js";
 import { encodeGraph } from "./graphs.js";
-import type { OnnxGraph, OnnxModel } from "./model.js";
-import type { IGraphProto, IModelProto } from "./proto.js";
-import { serializeModel } from "./schema.js";
-import { layOutSidecar } from "./sidecar.js";
+import { dtypeToCode, type OnnxGraph, type OnnxModel } from "./model.js";
+import type { IGraphProto, IModelProto, ITensorProto } from "./proto.js";
+import { encodeTensor } from "./tensors.js";
+import { serializeModel } from "./wire.js";
 
 /** The bytes of an ONNX file. The same model always gives the same bytes; tensors are copied once. */
 export function encodeOnnx(model: OnnxModel): Uint8Array {
@@ -60,4 +61,59 @@ export function appendOutputs(bytes: Uint8Array, names: readonly string[]): Uint
   tapped.set(bytes);
   tapped.set(fragment, bytes.length);
   return tapped;
+}
+
+/**
+ * Writing external data (tensors.ts reads it): the elements of large tensors follow each other in one file, in the order
+ * of the initializers. onnx.proto3: "Offset values SHOULD be multiples 4096 (page size) to enable mmap support."
+ */
+
+/** A page of memory. */
+const ALIGNMENT = 4096;
+
+/** Smaller tensors stay in the model, as in onnx.save_model: runtimes read shapes and axes while they load it. */
+const LEAST_BYTES = 1024;
+
+/** A file beside a model, and how the model writes the tensors that it holds. */
+export interface Sidecar {
+  readonly bytes: Uint8Array;
+  readonly encodeTensor: (name: string, tensor: Tensor) => ITensorProto;
+}
+
+/**
+ * Lays the large ones of some tensors out in a file of their own.
+ *
+ * @param location the file's path, relative to the model's folder
+ */
+function layOutSidecar(initializers: ReadonlyMap<string, Tensor>, location: string): Sidecar {
+  const offsets = new Map<string, number>();
+  let end = 0;
+  for (const [name, { data }] of initializers) {
+    if (data.byteLength < LEAST_BYTES) continue;
+    const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+    offsets.set(name, offset);
+    end = offset + data.byteLength;
+  }
+  const bytes = new Uint8Array(end);
+  for (const [name, offset] of offsets) bytes.set(rawBytes(initializers.get(name)), offset);
+  return {
+    bytes,
+    encodeTensor(name, tensor) {
+      const offset = offsets.get(name);
+      if (offset === undefined) return encodeTensor(name, tensor);
+      const entries = { location, offset: String(offset), length: String(tensor.data.byteLength) };
+      return {
+        dims: [...tensor.shape],
+        dataType: dtypeToCode(tensor.dtype),
+        name,
+        externalData: Object.entries(entries).map(([key, value]) => ({ key, value })),
+        dataLocation: 1,
+      };
+    },
+  };
+}
+
+function rawBytes(tensor: Tensor | undefined): Uint8Array {
+  const data = tensor?.data;
+  return data ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array();
 }

@@ -1,9 +1,8 @@
-import { inOrder } from "../order.js";
-import type { OnnxSource } from "./external.js";
 import { int64ToNumber, refusal } from "./limits.js";
 import {
   codeToDType,
   dtypeToCode,
+  inOrder,
   type OnnxAttribute,
   type OnnxAttributeType,
   type OnnxAttributeValues,
@@ -13,7 +12,7 @@ import {
   type OnnxValue,
 } from "./model.js";
 import type { IAttributeProto, IGraphProto, INodeProto, IValueInfoProto } from "./proto.js";
-import { decodeTensor, encodeTensor } from "./tensors.js";
+import { decodeTensor, encodeTensor, type OnnxSource } from "./tensors.js";
 
 /** AttributeProto: a name, a type code and the one field that the type selects. */
 

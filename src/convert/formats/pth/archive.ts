@@ -1,22 +1,18 @@
+import type { ByteSource } from "../../../core/bytes.js";
+import { InputError } from "../../../core/errors.js";
+import { once } from "../../../core/once.js";
+import { Cursor, decodeLatin1 } from "../cursor.js";
+import { type Budget, corrupt, quote, type Region, unsupported } from "../refusals.js";
+import { openZipEntry, readZipDirectory, readZipEntry, type ZipEntry } from "../zip.js";
+import { pickleEnvironment } from "./legacy.js";
+import { runPickle } from "./pickle/machine.js";
+import { createStorageTable, type Unpickled } from "./storages.js";
+
 /**
  * PyTorch's zip container, since 1.4 (TorchScript) and 1.6 (torch.save): one folder with `data.pkl`, storages as
  * `data/KEY`, and `byteorder` since 2.1. Source: torch/serialization.py (`_save`, `_load`) and
  * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
  */
-
-import type { ByteSource } from "../../../core/bytes.js";
-import { InputError } from "../../../core/errors.js";
-import { once } from "../../../core/once.js";
-import type { Budget } from "../budget.js";
-import { Cursor } from "../cursor.js";
-import { decodeLatin1 } from "../encodings.js";
-import { corrupt, quote, type Region, unsupported } from "../refusals.js";
-import type { ZipEntry } from "../zip.js";
-import { openZipEntry, readZipDirectory, readZipEntry } from "../zip.js";
-import { pickleEnvironment } from "./legacy.js";
-import { runPickle } from "./pickle/machine.js";
-import type { Unpickled } from "./storages.js";
-import { createStorageTable } from "./storages.js";
 
 /** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
 export function readArchive(source: ByteSource, region: Region, budget: Budget): Unpickled {

@@ -1,3 +1,20 @@
+import { type ByteSource, type Bytes, type ReadRange, sliceOf } from "../../../core/bytes.js";
+import { Cursor } from "../cursor.js";
+import { type Budget, corrupt, position, printable, quote, type Region, unsupported } from "../refusals.js";
+import { runPickle } from "./pickle/machine.js";
+import {
+  inertObject,
+  isGlobal,
+  isStorage,
+  keyText,
+  type PickleEnvironment,
+  type PickleValue,
+  type Storage,
+  typeName,
+} from "./pickle/values.js";
+import { createStorageTable, type DeclaredStorage, partOf, type Unpickled } from "./storages.js";
+import { storageElement, storageElementName } from "./tensor-ref.js";
+
 /**
  * What torch.save wrote before 1.6, and files that are nothing but a pickle. Source: torch/serialization.py
  * (`_legacy_save`, `_legacy_load`).
@@ -6,16 +23,6 @@
  * object, the keys of its storages), then each storage in the order of the keys: its length as a 64-bit count of
  * elements, and its elements. All little-endian, on any machine.
  */
-
-import type { ByteSource, Bytes, ReadRange } from "../../../core/bytes.js";
-import type { Budget } from "../budget.js";
-import { Cursor } from "../cursor.js";
-import { corrupt, position, printable, quote, type Region, unsupported } from "../refusals.js";
-import { runPickle } from "./pickle/machine.js";
-import type { PickleEnvironment } from "./pickle/stack.js";
-import { isStorage, type PickleValue, type Storage, typeName } from "./pickle/values.js";
-import type { Unpickled } from "./storages.js";
-import { createStorageTable, type DeclaredStorage } from "./storages.js";
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
 const PROTOCOL_VERSION = 1001;
@@ -113,7 +120,7 @@ function storageKeys(keys: PickleValue, { region, offset }: Cursor): string[] {
 }
 
 /** Moves past a storage, whose elements may be read later. */
-export function passStorage(cursor: Cursor, { key, length, elementBytes }: DeclaredStorage): ReadRange {
+function passStorage(cursor: Cursor, { key, length, elementBytes }: DeclaredStorage): ReadRange {
   const { offset, region } = cursor;
   const stored = cursor.uint64();
   if (stored !== length) {
@@ -124,4 +131,222 @@ export function passStorage(cursor: Cursor, { key, length, elementBytes }: Decla
     );
   }
   return cursor.defer(length * elementBytes);
+}
+
+/**
+ * What torch.save wrote before 0.1.9: a tar archive of the files `storages`, `tensors` and `pickle`. Source:
+ * torch/serialization.py (`legacy_load` in `_legacy_load`), POSIX.1-1988 ustar; little-endian.
+ *
+ * `storages` is a count, then for each storage a pickle (key, location, class), its length and its elements, then a
+ * pickle of views (key, root key, offset, length). `tensors` is a count, then for each tensor a pickle (key, storage
+ * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key. Keys
+ * are addresses, whole numbers, and each means one thing. Refused: members twice, links, sparse or extended members, and
+ * names with a prefix, of which readers make different files.
+ */
+
+const BLOCK_BYTES = 512;
+
+/** Types of members (POSIX.1-1988, 10.1.1), and where the name's prefix begins. */
+const FILE = 0x30;
+const FOLDER = 0x35;
+const PREFIX = 345;
+
+/** Whether bytes, of which 512 are enough, start as a POSIX tar archive does. */
+export function isTar(head: Uint8Array): boolean {
+  return text(head.subarray(257, 262)) === "ustar";
+}
+
+/** Reads the tar container; tensors stay where they are. Throws `InputError`. */
+export function readTar(source: ByteSource, region: Region, budget: Budget): Unpickled {
+  const files = readFiles(source, region);
+  const open = (name: string) => {
+    const file = files.get(name);
+    if (file === undefined) {
+      const names = [...files.keys()].slice(0, 3).map(quote).join(", ");
+      throw unsupported(region, `a tar archive without ${quote(name)} (${names})`, "a PyTorch archive");
+    }
+    return new Cursor(file, { ...region, part: name });
+  };
+  const environment = pickleEnvironment(budget);
+  const storages = readStorages(open("storages"), environment);
+  const tensors = readTensors(open("tensors"), storages, environment);
+  const persistentLoad = (id: PickleValue, pickleRegion: Region): PickleValue => {
+    // A module's class comes with its source code, of which only the class is of use.
+    if (Array.isArray(id)) return id[0] ?? null;
+    const value = tensors.get(keyOf(id, pickleRegion)) ?? storages.get(keyOf(id, pickleRegion));
+    if (value === undefined)
+      throw corrupt(pickleRegion, `a reference to tensor ${quote(keyText(id))}`, "a tensor in tensors");
+    return value;
+  };
+  return { container: "tar", root: runPickle(open("pickle"), { ...environment, persistentLoad }) };
+}
+
+/** The regular files of the archive by name. */
+function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, ByteSource> {
+  const files = new Map<string, ByteSource>();
+  const cursor = new Cursor(source, region);
+  while (cursor.remaining >= BLOCK_BYTES) {
+    const { offset } = cursor;
+    const header = cursor.take(BLOCK_BYTES);
+    // The archive ends with blocks of zeros.
+    if (header[0] === 0) break;
+    const size = octal(header.subarray(124, 136));
+    if (octal(header.subarray(148, 156)) !== checksum(header) || size === undefined) {
+      throw corrupt(region, `a broken tar header at byte ${offset}`, "a header that matches its checksum");
+    }
+    const name = text(header.subarray(0, 100)).replace(/^\.\//, "");
+    const start = cursor.offset;
+    cursor.skip(size);
+    const type = header[156] ?? 0;
+    const isFile = type === 0 || type === FILE;
+    if (!(isFile || type === FOLDER) || header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0))
+      throw unsupported(region, `a tar member ${quote(name)} that is not a plain file`, "plain files");
+    if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
+    if (isFile) files.set(name, sliceOf(source, start, size));
+    cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
+  }
+  return files;
+}
+
+function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyMap<string, Storage> {
+  const storages = new Map<string, Storage & { readonly elementBytes: number }>();
+  const count = readCount(cursor, environment);
+  for (let index = 0; index < count; index++) {
+    const [key, , storageClass] = readList(cursor, environment);
+    const element = isGlobal(storageClass) ? storageElementName(storageClass.path) : undefined;
+    const elementBytes = element === undefined ? undefined : storageElement(element)?.bytes;
+    if (element === undefined || elementBytes === undefined) {
+      throw unsupported(cursor.region, `a storage of type ${typeName(storageClass)}`, "a PyTorch type");
+    }
+    const { offset } = cursor;
+    const length = cursor.uint64();
+    cursor.seek(offset);
+    const declared = {
+      key: newKey(key, storages, cursor.region),
+      element,
+      elementBytes,
+      length,
+      view: undefined,
+    };
+    const read = passStorage(cursor, declared);
+    const byteLength = length * elementBytes;
+    storages.set(declared.key, {
+      kind: "storage",
+      element,
+      elementBytes,
+      byteLength,
+      bigEndian: false,
+      read,
+    });
+  }
+  for (const view of readList(cursor, environment)) {
+    const [key, rootKey, offset, length] = Array.isArray(view) ? view : [];
+    const root = storages.get(keyOf(rootKey, cursor.region));
+    if (root === undefined || typeof offset !== "number" || typeof length !== "number") {
+      throw corrupt(cursor.region, "a view of an unknown storage", "views of storages in the file");
+    }
+    const start = offset * root.elementBytes;
+    const byteLength = length * root.elementBytes;
+    if (!isPart(start, byteLength, root.byteLength)) {
+      throw corrupt(
+        cursor.region,
+        `a view of ${length} elements from element ${offset} of storage ${quote(keyText(rootKey))}`,
+        `a view within its ${root.byteLength / root.elementBytes} elements`,
+      );
+    }
+    storages.set(newKey(key, storages, cursor.region), { ...root, ...partOf(root, start, byteLength) });
+  }
+  return storages;
+}
+
+/** Whether numbers from a file are a part of `length` bytes; false for fractions, NaN and what is too large to add. */
+function isPart(start: number, count: number, length: number): boolean {
+  return (
+    [start, count].every((value) => Number.isSafeInteger(value) && value >= 0) && start + count <= length
+  );
+}
+
+function readTensors(
+  cursor: Cursor,
+  storages: ReadonlyMap<string, Storage>,
+  environment: PickleEnvironment,
+): ReadonlyMap<string, PickleValue> {
+  const tensors = new Map<string, PickleValue>();
+  const count = readCount(cursor, environment);
+  for (let index = 0; index < count; index++) {
+    const [key, storageKey] = readList(cursor, environment);
+    const storage = storages.get(keyOf(storageKey, cursor.region));
+    if (storage === undefined)
+      throw corrupt(cursor.region, `a tensor of storage ${quote(keyText(storageKey))}`, "a storage");
+    const rank = cursor.int32();
+    cursor.skip(4);
+    const sizes = readSizes(cursor, rank);
+    const strides = readSizes(cursor, rank);
+    const offset = cursor.uint64();
+    if (storages.has(keyOf(key, cursor.region)))
+      throw corrupt(cursor.region, `two meanings of ${quote(keyText(key))}`, "one");
+    tensors.set(
+      newKey(key, tensors, cursor.region),
+      inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]),
+    );
+  }
+  return tensors;
+}
+
+/** A key, or the text of one: a whole number. */
+function keyOf(value: PickleValue | undefined, region: Region): string {
+  const key = keyText(value);
+  if (/^-?\d{1,20}$/.test(key) || typeof value === "bigint")
+    return typeof value === "bigint" ? `${value}` : key;
+  throw corrupt(region, `a key of type ${typeName(value)} in ${printable(region.part)}`, "a whole number");
+}
+
+/** A key that nothing has yet. */
+function newKey(value: PickleValue | undefined, taken: ReadonlyMap<string, unknown>, region: Region): string {
+  const key = keyOf(value, region);
+  if (taken.has(key))
+    throw corrupt(region, `two meanings of ${quote(key)} in ${printable(region.part)}`, "one");
+  return key;
+}
+
+function readSizes(cursor: Cursor, rank: number): number[] {
+  // Bounds the array by the bytes that are there; a negative rank reads as none and fails as a tensor.
+  const sizes = new Cursor(cursor.take(8 * Math.max(rank, 0)), cursor.region);
+  return Array.from({ length: Math.max(rank, 0) }, () => sizes.uint64());
+}
+
+function readCount(cursor: Cursor, environment: PickleEnvironment): number {
+  const count = runPickle(cursor, environment);
+  if (typeof count === "number") return count;
+  throw corrupt(
+    cursor.region,
+    `a count of type ${typeName(count)} in ${printable(cursor.region.part)}`,
+    "a number",
+  );
+}
+
+function readList(cursor: Cursor, environment: PickleEnvironment): readonly PickleValue[] {
+  const list = runPickle(cursor, environment);
+  if (Array.isArray(list)) return list;
+  throw corrupt(
+    cursor.region,
+    `a value of type ${typeName(list)} in ${printable(cursor.region.part)}`,
+    "a list",
+  );
+}
+
+/** Header bytes counted with the checksum field as spaces (POSIX.1-1988, 10.1.1). */
+function checksum(header: Uint8Array): number {
+  return header.reduce((sum, byte, index) => sum + (index >= 148 && index < 156 ? 0x20 : byte), 0);
+}
+
+function octal(field: Uint8Array): number | undefined {
+  const digits = text(field).trim();
+  return /^[0-7]{1,11}$/.test(digits) ? Number.parseInt(digits, 8) : undefined;
+}
+
+/** Up to the first NUL, as Latin-1. */
+function text(field: Uint8Array): string {
+  const end = field.indexOf(0);
+  return String.fromCharCode(...(end < 0 ? field : field.subarray(0, end)));
 }

@@ -1,7 +1,6 @@
 import { DTYPES, type DType, elementCount, type Shape } from "../../../core/tensor.js";
-import type { Budget } from "../budget.js";
-import { encodeLatin1 } from "../encodings.js";
-import { printable } from "../refusals.js";
+import { encodeLatin1 } from "../cursor.js";
+import { type Budget, printable } from "../refusals.js";
 import {
   type InertObject,
   inertObject,

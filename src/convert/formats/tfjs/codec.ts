@@ -1,13 +1,6 @@
-/**
- * TensorFlow.js models: `model.json`, and weight files of 4 MiB beside it
- * (https://github.com/tensorflow/tfjs/blob/master/tfjs-core/src/io/types.ts, `ModelJSON`).
- *
- * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
- * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
- */
 import { formatShape } from "../../../core/tensor.js";
-import { type OtherKind, otherKind } from "../other-kinds.js";
 import type { AbsentBytes } from "../refusals.js";
+import { type OtherKind, otherKind } from "../sniff.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
 import {
   asObject,
@@ -23,6 +16,14 @@ import {
 } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
 import type { TfjsFiles, TfjsGraphModel, TfjsModel, TfjsSignature } from "./model.js";
+
+/**
+ * TensorFlow.js models: `model.json`, and weight files of 4 MiB beside it
+ * (https://github.com/tensorflow/tfjs/blob/master/tfjs-core/src/io/types.ts, `ModelJSON`).
+ *
+ * Read: graph models and layers models, weights in any number of groups and files, plain or quantised. Refused: string
+ * and complex weights, graphs with functions, weight files outside the model's folder. Numbers are little-endian.
+ */
 
 /**
  * The files of a model. The same model always gives the same bytes.

@@ -1,5 +1,5 @@
 import type { Size2d } from "../../../arch/index.js";
-import type { OnnxNode } from "../../formats/onnx/index.js";
+import type { OnnxNode } from "../../formats/onnx/model.js";
 import {
   type ForeignNode,
   type ForeignOp,

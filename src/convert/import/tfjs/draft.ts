@@ -8,9 +8,11 @@ import {
   type OnnxValue,
   onnxNode,
   text,
-} from "../../formats/onnx/index.js";
-import { wholeNumbers } from "../../formats/onnx/model.js";
-import type { JsonObject, LayerCall, StoredTensor, TfjsLayersModel } from "../../formats/tfjs/index.js";
+  wholeNumbers,
+} from "../../formats/onnx/model.js";
+import type { JsonObject } from "../../formats/tfjs/json.js";
+import type { StoredTensor, TfjsLayersModel } from "../../formats/tfjs/model.js";
+import type { LayerCall } from "../../formats/tfjs/topology.js";
 import { NHWC_DOMAIN } from "../layouts.js";
 
 /**

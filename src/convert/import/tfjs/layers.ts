@@ -1,6 +1,6 @@
-import { float, int, ints } from "../../formats/onnx/index.js";
-import { wholeNumbers } from "../../formats/onnx/model.js";
-import { arrayOf, type Json, type JsonObject, type LayerCall } from "../../formats/tfjs/index.js";
+import { float, int, ints, wholeNumbers } from "../../formats/onnx/model.js";
+import { arrayOf, type Json, type JsonObject } from "../../formats/tfjs/json.js";
+import type { LayerCall } from "../../formats/tfjs/topology.js";
 import {
   add,
   addBatchNorm,

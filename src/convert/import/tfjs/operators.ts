@@ -1,11 +1,10 @@
-import { float, int, ints } from "../../formats/onnx/index.js";
-import { wholeNumbers } from "../../formats/onnx/model.js";
+import { float, int, ints, wholeNumbers } from "../../formats/onnx/model.js";
 import type {
   TfjsAttribute,
   TfjsAttributeType,
   TfjsAttributeValues,
   TfjsNode,
-} from "../../formats/tfjs/index.js";
+} from "../../formats/tfjs/model.js";
 import {
   add,
   addBatchNorm,

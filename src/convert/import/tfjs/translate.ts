@@ -1,18 +1,16 @@
 import { InputError } from "../../../core/errors.js";
 import type { DType } from "../../../core/tensor.js";
-import type { OnnxDimension, OnnxModel, OnnxValue } from "../../formats/onnx/index.js";
-import { inOrder } from "../../formats/order.js";
-import {
-  arrayOf,
-  type LayerCall,
-  nodeOf,
-  readTopology,
-  type TfjsGraphModel,
-  type TfjsLayersModel,
-  type TfjsModel,
-  type TfjsNode,
-  type TfjsShape,
-} from "../../formats/tfjs/index.js";
+import { inOrder, type OnnxDimension, type OnnxModel, type OnnxValue } from "../../formats/onnx/model.js";
+import { nodeOf } from "../../formats/tfjs/graph.js";
+import { arrayOf } from "../../formats/tfjs/json.js";
+import type {
+  TfjsGraphModel,
+  TfjsLayersModel,
+  TfjsModel,
+  TfjsNode,
+  TfjsShape,
+} from "../../formats/tfjs/model.js";
+import { type LayerCall, readTopology } from "../../formats/tfjs/topology.js";
 import type { Layout } from "../foreign.js";
 import { NCHW } from "../layouts.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../../src/arch/expand.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../../src/convert/export/onnx/index.js";
-import { encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../../src/convert/formats/onnx/model.js";
 import { float32, parametersFor, SMALL_SPEC } from "../graphs.js";
 import { runOnnx } from "./run.js";
 

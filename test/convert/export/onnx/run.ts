@@ -1,5 +1,6 @@
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
+import { encodeOnnx } from "../../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 
 /** Runs a model on onnxruntime: every graph output by name. */

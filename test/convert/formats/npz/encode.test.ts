@@ -1,8 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { decodeNpy, encodeNpy } from "../../../../src/convert/formats/npy.js";
-import { decodeNpz, encodeNpz } from "../../../../src/convert/formats/npz.js";
-import type { StateDict } from "../../../../src/core/tensor.js";
-import { DTYPES, type DType, type Tensor } from "../../../../src/core/tensor.js";
+import { decodeNpy, decodeNpz, encodeNpy, encodeNpz } from "../../../../src/convert/formats/npz.js";
+import { DTYPES, type DType, type StateDict, type Tensor } from "../../../../src/core/tensor.js";
 import { npyOf } from "../../../support/npy.js";
 
 const EVERY: StateDict = new Map<string, Tensor>([

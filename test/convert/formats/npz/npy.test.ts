@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodeNpy } from "../../../../src/convert/formats/npy.js";
+import { decodeNpy } from "../../../../src/convert/formats/npz.js";
 import { encodeNpy, npyOf } from "../../../support/npy.js";
 
 const header = (descr: string, shape: string, order = "False"): string =>

@@ -1,6 +1,6 @@
 import { dump, parse } from "npyjs";
 import { describe, expect, it } from "vitest";
-import { decodeNpy, encodeNpy } from "../../../../src/convert/formats/npy.js";
+import { decodeNpy, encodeNpy } from "../../../../src/convert/formats/npz.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 
 /** Another implementation of .npy reads what ours writes, and the other way round. */

@@ -1,6 +1,7 @@
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { appendOutputs, decodeOnnx, encodeOnnx } from "../../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
+import { appendOutputs, encodeOnnx } from "../../../../src/convert/formats/onnx/encode.js";
 import { chainModel } from "./models.js";
 
 const MODEL = chainModel([

@@ -1,6 +1,8 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx, encodeOnnx, type OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx } from "../../../../src/convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 import { chainModel, identityModel } from "./models.js";
 

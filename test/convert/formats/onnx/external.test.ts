@@ -1,11 +1,8 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import {
-  decodeOnnx,
-  encodeOnnx,
-  encodeOnnxFiles,
-  type SidecarReader,
-} from "../../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
+import { encodeOnnx, encodeOnnxFiles } from "../../../../src/convert/formats/onnx/encode.js";
+import type { SidecarReader } from "../../../../src/convert/formats/onnx/tensors.js";
 import { zerosForAbsent } from "../../../../src/convert/formats/refusals.js";
 import type { ByteSource } from "../../../../src/core/bytes.js";
 import type { Tensor } from "../../../../src/core/tensor.js";

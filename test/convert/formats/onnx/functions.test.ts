@@ -1,6 +1,6 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { decodeOnnx } from "../../../../src/convert/formats/onnx/index.js";
+import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
 
 const { onnx } = onnxProto;
 type Nodes = onnxProto.onnx.INodeProto[];

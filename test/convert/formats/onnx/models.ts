@@ -1,4 +1,4 @@
-import type { OnnxModel } from "../../../../src/convert/formats/onnx/index.js";
+import type { OnnxModel } from "../../../../src/convert/formats/onnx/model.js";
 
 /** y = Identity(Relu?(x)), the smallest models that runtimes run: `operators` are applied in turn to the input. */
 export function chainModel(

@@ -1,11 +1,11 @@
-/** Checkpoints built byte by byte: pickles as their opcodes, zip archives header by header, lies included. */
-
 import { isDeepStrictEqual } from "node:util";
 import { crc32 } from "node:zlib";
-import { decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
 import { InputError } from "../../../../src/core/errors.js";
 import type { StateDict } from "../../../../src/core/tensor.js";
 import { inPieces } from "../../../support/pieces.js";
+
+/** Checkpoints built byte by byte: pickles as their opcodes, zip archives header by header, lies included. */
 
 /** Strings are Latin-1: one character for each byte. */
 export function bytesOf(...parts: readonly (string | Uint8Array)[]): Uint8Array {

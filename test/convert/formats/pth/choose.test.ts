@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
 import { call, checkpoint, dict, floats, global, int, str, tensor, tuple } from "./build.js";
 
 const NAMES = ["conv1.weight", "conv1.bias", "fc.weight", "fc.bias"];

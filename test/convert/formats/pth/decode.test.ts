@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { type DecodedCheckpoint, decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { type DecodedCheckpoint, decodePth } from "../../../../src/convert/formats/pth/decode.js";
 import type { StateDict } from "../../../../src/core/tensor.js";
 import { missing, readFixture } from "../../../fixtures.js";
 

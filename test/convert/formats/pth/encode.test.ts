@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { decodePth, encodePth } from "../../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
+import { encodePth } from "../../../../src/convert/formats/pth/encode.js";
 import { storageElement, storageElementName } from "../../../../src/convert/formats/pth/tensor-ref.js";
 import { readZipDirectory } from "../../../../src/convert/formats/zip.js";
 import { toSource } from "../../../../src/core/bytes.js";
-import type { StateDict } from "../../../../src/core/tensor.js";
-import { DTYPES, type DType, type Tensor } from "../../../../src/core/tensor.js";
+import { DTYPES, type DType, type StateDict, type Tensor } from "../../../../src/core/tensor.js";
 import { bytesOf, le } from "./build.js";
 
 const SUBJECT = "weights.pth";

@@ -1,6 +1,6 @@
 import { deflateSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import { decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
 import { inPieces } from "../../../support/pieces.js";
 import { bytesOf, checkpoint, dict, floats, legacy, pickle, tensor, zip } from "./build.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodePth } from "../../../../src/convert/formats/pth/index.js";
+import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
 import { InputError } from "../../../../src/core/errors.js";
 import { readFixture } from "../../../fixtures.js";
 import {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodeSafetensors, encodeSafetensors } from "../../../../src/convert/formats/safetensors.js";
-import type { StateDict } from "../../../../src/core/tensor.js";
-import { DTYPES, type DType, type Tensor } from "../../../../src/core/tensor.js";
+import { DTYPES, type DType, type StateDict, type Tensor } from "../../../../src/core/tensor.js";
 import { safetensors } from "./build.js";
 
 const SUBJECT = "weights.safetensors";

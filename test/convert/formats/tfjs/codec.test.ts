@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/index.js";
-import { splitShards } from "../../../../src/convert/formats/tfjs/shards.js";
+import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/codec.js";
+import { splitShards } from "../../../../src/convert/formats/tfjs/manifest.js";
 import { edited, GRAPH_MODEL, LAYERS_MODEL } from "./models.js";
 
 const subject = "model.json";

@@ -2,7 +2,7 @@ import type {
   TfjsFiles,
   TfjsGraphModel,
   TfjsLayersModel,
-} from "../../../../src/convert/formats/tfjs/index.js";
+} from "../../../../src/convert/formats/tfjs/model.js";
 
 /** A graph model with everything that the document type can say. */
 export const GRAPH_MODEL: TfjsGraphModel = {

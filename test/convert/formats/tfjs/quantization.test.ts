@@ -1,12 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  chooseQuantization,
-  decodeTfjs,
-  encodeTfjs,
-  type QuantizedDType,
-  type TfjsWeight,
-} from "../../../../src/convert/formats/tfjs/index.js";
-import { dequantize, quantize } from "../../../../src/convert/formats/tfjs/manifest.js";
+import { decodeTfjs, encodeTfjs } from "../../../../src/convert/formats/tfjs/codec.js";
+import { chooseQuantization, dequantize, quantize } from "../../../../src/convert/formats/tfjs/manifest.js";
+import type { QuantizedDType, TfjsWeight } from "../../../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 import { LAYERS_MODEL } from "./models.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/index.js";
+import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/codec.js";
 import { InputError } from "../../../../src/core/errors.js";
 import { type Document, edited, GRAPH_MODEL } from "./models.js";
 

@@ -1,12 +1,11 @@
 import { bool, tfNode, wholeNumbers } from "../../../../src/convert/export/tfjs/graph/fragment.js";
+import type { Json, JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
 import type {
-  Json,
-  JsonObject,
   TfjsGraphModel,
   TfjsLayersModel,
   TfjsNode,
   TfjsWeight,
-} from "../../../../src/convert/formats/tfjs/index.js";
+} from "../../../../src/convert/formats/tfjs/model.js";
 
 /** Gates as squeeze-and-excitation is mostly written: a mean, two products of vectors, and the result as an image again. */
 

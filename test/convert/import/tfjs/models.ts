@@ -2,7 +2,7 @@ import type {
   TfjsGraphModel,
   TfjsLayersModel,
   TfjsModel,
-} from "../../../../src/convert/formats/tfjs/index.js";
+} from "../../../../src/convert/formats/tfjs/model.js";
 
 /** TensorFlow.js models as others write them: the same network without a name that means anything. */
 

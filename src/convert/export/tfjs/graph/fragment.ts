@@ -1,6 +1,6 @@
 import type { Op, ParameterRole, Size2d } from "../../../../arch/ops.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
-import type { TfjsAttribute, TfjsNode } from "../../../formats/tfjs/index.js";
+import type { TfjsAttribute, TfjsNode } from "../../../formats/tfjs/model.js";
 
 /** What one layer becomes: nodes, one of which is named after the layer, and constants that are no weights. */
 export interface TfjsFragment {

@@ -11,7 +11,7 @@ import type {
   TfjsShape,
   TfjsTensorInfo,
   TfjsWeight,
-} from "../../../formats/tfjs/index.js";
+} from "../../../formats/tfjs/model.js";
 import { foldBatchNorm } from "../../fold.js";
 import { modelMetadata } from "../../metadata.js";
 import { type WrittenWeights, writtenWeights } from "../../negligible.js";

@@ -1,6 +1,6 @@
 import type { Op } from "../../../../arch/ops.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
-import type { TfjsNode } from "../../../formats/tfjs/index.js";
+import type { TfjsNode } from "../../../formats/tfjs/model.js";
 import {
   bool,
   float,

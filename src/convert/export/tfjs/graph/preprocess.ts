@@ -1,5 +1,5 @@
 import type { Tensor } from "../../../../core/tensor.js";
-import type { TfjsWeight } from "../../../formats/tfjs/index.js";
+import type { TfjsWeight } from "../../../formats/tfjs/model.js";
 import { IMAGENET, type PixelOrder } from "../../preprocess.js";
 import type { KerasStep } from "../layers/operators.js";
 import { NORMALIZED_LAYER, NORMALIZED_NODE } from "../names.js";

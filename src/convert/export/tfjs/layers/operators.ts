@@ -1,6 +1,6 @@
 import type { Op, OpKind, ParameterRole, Size2d } from "../../../../arch/ops.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
-import type { JsonObject } from "../../../formats/tfjs/index.js";
+import type { JsonObject } from "../../../formats/tfjs/json.js";
 import { padsAsSame } from "../graph/fragment.js";
 
 /** One stock Keras layer. */

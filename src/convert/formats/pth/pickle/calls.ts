@@ -1,11 +1,11 @@
-import { encodeLatin1 } from "../../encodings.js";
+import { encodeLatin1 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import type { Machine } from "./stack.js";
 import {
   dictKey,
   type GlobalName,
   inertObject,
   isGlobal,
+  type Machine,
   type PickleValue,
   tuple,
   typeName,

@@ -1,19 +1,6 @@
-import type { Cursor } from "../../cursor.js";
-import { decodeLatin1, decodeUtf8 } from "../../encodings.js";
+import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import { call, construct, globalName } from "./calls.js";
-import {
-  ITEM_BYTES,
-  type Machine,
-  MEMBER_BYTES,
-  Memo,
-  type Opcode,
-  type OpcodeTable,
-  PAIR_BYTES,
-  type PickleEnvironment,
-  PickleStack,
-  SLOT_BYTES,
-} from "./stack.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -23,7 +10,24 @@ import {
   parseUnicodeLine,
   readLine,
 } from "./text.js";
-import { dictKey, isObject, isTuple, type PickleValue, tuple, typeName } from "./values.js";
+import {
+  dictKey,
+  ITEM_BYTES,
+  isObject,
+  isTuple,
+  type Machine,
+  MEMBER_BYTES,
+  Memo,
+  type Opcode,
+  type OpcodeTable,
+  PAIR_BYTES,
+  type PickleEnvironment,
+  PickleStack,
+  type PickleValue,
+  SLOT_BYTES,
+  tuple,
+  typeName,
+} from "./values.js";
 
 /** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
 

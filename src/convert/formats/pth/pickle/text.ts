@@ -1,8 +1,7 @@
-/** The text forms of protocol 0, one value to a line. Source: CPython's Lib/pickletools.py. */
-
-import type { Cursor } from "../../cursor.js";
-import { decodeLatin1 } from "../../encodings.js";
+import { type Cursor, decodeLatin1 } from "../../cursor.js";
 import { corrupt, position, quote } from "../../refusals.js";
+
+/** The text forms of protocol 0, one value to a line. Source: CPython's Lib/pickletools.py. */
 
 /** Characters in one number: converting long ones takes more than linear time. */
 const MAX_DIGITS = 600;

@@ -6,11 +6,8 @@ import {
   splitRelu,
   type TfjsOptions,
 } from "../../../../../src/convert/export/tfjs/index.js";
-import {
-  encodeTfjs,
-  type TfjsGraphModel,
-  type TfjsNode,
-} from "../../../../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsGraphModel, TfjsNode } from "../../../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../../../src/core/errors.js";
 import { parametersFor, SMALL_SPEC } from "../../graphs.js";
 

@@ -5,7 +5,8 @@ import {
   lowerToTfjsLayers,
   type TfjsLayersOptions,
 } from "../../../../../src/convert/export/tfjs/index.js";
-import { encodeTfjs, type TfjsLayersModel } from "../../../../../src/convert/formats/tfjs/index.js";
+import { encodeTfjs } from "../../../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsLayersModel } from "../../../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../../../src/core/errors.js";
 import { graphOf, parametersFor, SMALL_SPEC } from "../../graphs.js";
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { createBudget } from "../../../../../src/convert/formats/budget.js";
 import { Cursor } from "../../../../../src/convert/formats/cursor.js";
 import { pickleEnvironment } from "../../../../../src/convert/formats/pth/legacy.js";
 import { runPickle } from "../../../../../src/convert/formats/pth/pickle/machine.js";
 import type { PickleValue } from "../../../../../src/convert/formats/pth/pickle/values.js";
+import { createBudget } from "../../../../../src/convert/formats/refusals.js";
 import { bytesOf } from "../build.js";
 
 const run = (opcodes: string): PickleValue => {

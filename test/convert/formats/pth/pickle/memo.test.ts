@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Memo } from "../../../../../src/convert/formats/pth/pickle/stack.js";
+import { Memo } from "../../../../../src/convert/formats/pth/pickle/values.js";
 
 it("a memo keeps entries that are numbered in any order, and counts them", () => {
   const memo = new Memo();
