@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import manifest from "../package.json" with { type: "json" };
-import { readSuiteFile } from "../src/cli/suite/read-suite.js";
+import { readSuiteFile } from "../src/cli/suite/file.js";
 import { planSuite } from "../src/verify/suite/plan.js";
 import { type CommandName, run } from "./cli/command.js";
 import { fixturePath } from "./fixtures.js";

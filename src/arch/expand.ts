@@ -1,5 +1,4 @@
-import type { GateOutput, GraphOutputs, LayerGraph, LayerNode, Part } from "./graph.js";
-import type { Op, Size2d } from "./ops.js";
+import type { GateOutput, GraphOutputs, LayerGraph, LayerNode, Op, Part, Size2d } from "./graph.js";
 import {
   type BlockSpec,
   type Dialect,

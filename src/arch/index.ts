@@ -1,8 +1,21 @@
-export { expand, INPUT_NAME } from "./expand.js";
-export type { FoldedBatchNorm, GateOutput, GraphOutputs, LayerGraph, LayerNode, Part } from "./graph.js";
+export {
+  expand,
+  INPUT_NAME,
+} from "./expand.js";
+export type {
+  FoldedBatchNorm,
+  GateOutput,
+  GraphOutputs,
+  LayerGraph,
+  LayerNode,
+  Op,
+  OpKind,
+  OpTable,
+  ParameterRole,
+  Part,
+  Size2d,
+} from "./graph.js";
 export { type Identified, identify } from "./identify.js";
-export { describeNetwork, type NearestVariant, nearestVariant } from "./nearest.js";
-export type { Op, OpKind, OpTable, ParameterRole, Size2d } from "./ops.js";
 export {
   compareStateDict,
   PARAMETER_SHAPES,
@@ -29,4 +42,13 @@ export type {
   StageSpec,
 } from "./spec.js";
 export { GATE_ACTIVATIONS, NORM_EPSILON, parseSpec } from "./spec.js";
-export { isVariantName, VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";
+export {
+  describeNetwork,
+  isVariantName,
+  type NearestVariant,
+  nearestVariant,
+  VARIANT_NAMES,
+  type VariantName,
+  variant,
+  variantOf,
+} from "./variants.js";

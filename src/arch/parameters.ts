@@ -1,6 +1,5 @@
 import { type DType, elementCount, formatShape, type Shape, sameShape, type Tensor } from "../core/tensor.js";
-import type { LayerGraph, LayerNode } from "./graph.js";
-import type { Op, OpKind, ParameterRole } from "./ops.js";
+import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole } from "./graph.js";
 
 /** One entry of the network's `state_dict()`. */
 export interface ParameterSpec {

@@ -1,7 +1,6 @@
 import { InputError } from "../core/errors.js";
 import { elementCount, formatShape, type Shape } from "../core/tensor.js";
-import type { GateOutput, LayerGraph, LayerNode } from "./graph.js";
-import type { Op, OpKind, Size2d } from "./ops.js";
+import type { GateOutput, LayerGraph, LayerNode, Op, OpKind, Size2d } from "./graph.js";
 
 type ShapeRule<K extends OpKind> = (op: Op<K>, inputs: readonly Shape[]) => Shape;
 

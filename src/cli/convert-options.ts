@@ -56,7 +56,7 @@ const OPTIONS: readonly OptionRow[] = [
     group: "model",
     formats: MODEL_FORMATS,
     description: "features, logits, both or probabilities (default: what torchreid returns)",
-    parse: choice("--output", OUTPUT_SELECTIONS, "choose one of them, or name the file with -o"),
+    parse: choice("--output", OUTPUT_SELECTIONS, "choose one, or use -o to name the output file"),
   },
   {
     flags: "--gates",
@@ -69,8 +69,8 @@ const OPTIONS: readonly OptionRow[] = [
     group: "model",
     formats: MODEL_FORMATS,
     description:
-      "take raw pixels of 0 to 255, rgb or bgr (default: rgb), and normalise them inside the model",
-    parse: choice("--preprocess", PIXEL_ORDERS, "give the file first, or say --preprocess=rgb"),
+      "accept raw pixels (0 to 255) in rgb or bgr order (default: rgb), and normalise them inside the model",
+    parse: choice("--preprocess", PIXEL_ORDERS, "put the file before this option, or write --preprocess=rgb"),
   },
   {
     flags: "--fold",
@@ -84,13 +84,13 @@ const OPTIONS: readonly OptionRow[] = [
     group: "model",
     formats: MODEL_FORMATS,
     description:
-      "keep the denormal weights of dead channels; by default they become zeros, which changes no output and runs faster",
+      "keep denormal weights of dead channels (default: write zeros, which changes no output and runs faster)",
   },
   {
     flags: "--no-fuse",
     group: "model",
     formats: ["tfjs"],
-    description: "use TensorFlow's standard operators only, with biases and ReLUs as separate nodes",
+    description: "use only TensorFlow's standard operators, with biases and ReLUs as separate nodes",
   },
   {
     flags: "--tfjs-format <kind>",
@@ -109,13 +109,13 @@ const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--drop-extra",
     group: "model",
-    description: "drop what the source model computes beyond the network's own results",
+    description: "drop operators and outputs of the source model that are not part of the network",
   },
   {
     flags: "--dtype <type>",
     group: "numbers",
     formats: ["onnx"],
-    description: "float32, or float16 for weights and all inner values (default: float32)",
+    description: "float32, or float16 for weights and all intermediate values (default: float32)",
     parse: choice("--dtype", ONNX_DTYPES),
   },
   {
@@ -129,7 +129,7 @@ const OPTIONS: readonly OptionRow[] = [
     flags: "--io-dtype <type>",
     group: "numbers",
     formats: ["onnx"],
-    description: "float32 or float16 for the input and the results (default: float32)",
+    description: "float32 or float16 for the input and the outputs (default: float32)",
     parse: choice("--io-dtype", ONNX_DTYPES),
   },
   {
@@ -156,7 +156,7 @@ const OPTIONS: readonly OptionRow[] = [
     group: "names",
     formats: ["onnx"],
     description:
-      "copy names, opset, batch, size, outputs, folding, types, preprocessing and external data from that file; other options override it",
+      "copy names, opset, batch, size, outputs, folding, types, preprocessing and external data from this file; other options override it",
   },
   {
     flags: "--external-data",
@@ -168,20 +168,20 @@ const OPTIONS: readonly OptionRow[] = [
     flags: "--no-external-data",
     group: "names",
     formats: ["onnx"],
-    description: "store the weights inside the model, even with --like",
+    description: "store the weights inside the model, even if --like says otherwise",
   },
   {
     flags: "--tolerance <auto|number>",
     group: "checks",
     formats: MODEL_FORMATS,
     description:
-      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto)",
+      "auto: each layer within its own rounding bound; a number: allowed error relative to the layer's largest value (default: auto)",
     parse: tolerance,
   },
   { flags: "--no-verify", group: "checks", description: "write without verifying" },
 ];
 
-/** Output names that `-o` recognises, as a list in words. */
+/** The suffixes that `-o` recognises, as a list in words. */
 export const OUTPUT_NAMES: string = alternatives(FILE_FORMATS.map((format) => FORMATS[format].outputHint));
 
 function applies({ formats }: OptionRow, format: FileFormat): boolean {
@@ -250,9 +250,9 @@ export function expectOptionsOf(command: Command, format: FileFormat): void {
     if (option.negate !== (command.getOptionValue(name) === false)) continue;
     throw badArgument(
       option.long ?? option.flags,
-      `${FORMATS[format].title} as the output format`,
-      `${alternatives(namesOf(rows.flatMap(({ formats }) => formats ?? [])))}, which has this option`,
-      "leave the option out, or give -o another name",
+      `${FORMATS[format].title} output`,
+      `${alternatives(namesOf(rows.flatMap(({ formats }) => formats ?? [])))} output, which this option is for`,
+      "leave out the option, or change the output's name",
     );
   }
 }

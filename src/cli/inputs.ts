@@ -1,6 +1,16 @@
-import { basename } from "node:path";
+import { basename, extname, join, resolve } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../arch/index.js";
-import { readInput } from "../node/index.js";
+import { type FileFormat, FORMATS, isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
+import { openCheckpoint } from "../convert/import/checkpoint.js";
+import type { NamedBytes } from "../core/bytes.js";
+import { definedOf } from "../core/functions.js";
+import { formatShape, type Tensor } from "../core/tensor.js";
+import { isDType } from "../core/tensor-cast.js";
+import { filesBeside, isFolder, openInput, readInput } from "../node/read.js";
+import type { OpenOptions } from "../verify/open.js";
+import { badArgument } from "./options.js";
+import type { Source } from "./sinks/sink.js";
+import { type Io, readingProgress } from "./terminal.js";
 
 /** Of 500 blocks, more than any network, a spec takes 100 KB. */
 const MAX_SPEC_BYTES = 4 * 2 ** 20;
@@ -9,4 +19,149 @@ const MAX_SPEC_BYTES = 4 * 2 ** 20;
 export async function readArchitecture(text: string | undefined): Promise<string | OsnetSpec | undefined> {
   if (text === undefined || isVariantName(text) || !text.endsWith(".json")) return text;
   return parseSpec(new TextDecoder().decode(await readInput(text, { most: MAX_SPEC_BYTES })), basename(text));
+}
+
+/** A file that was read as a whole. */
+export type ReadFile = NamedBytes & { readonly bytes: Uint8Array };
+
+/** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
+export async function readModel(
+  path: string,
+  io: Io,
+  show: { readonly quiet?: boolean; readonly json?: boolean } = {},
+): Promise<ReadFile> {
+  const file = (await isFolder(path)) ? join(path, "model.json") : path;
+  const bar = readingProgress(file, show, io);
+  const bytes = await readInput(file, { onProgress: bar.update, stdin: io.stdin });
+  bar.clear();
+  const name = basename(path);
+  return file === "-" ? { name, bytes } : { name, bytes, beside: filesBeside(file), path: resolve(file) };
+}
+
+interface SourceOptions {
+  readonly arch?: string;
+  readonly key?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** A source of which more may be read, until it is closed. */
+export interface OpenSource extends Source {
+  /** Whether a runtime loads it. Default true. */
+  readonly isRunnable?: boolean;
+  close(): void;
+}
+
+/** Reads a file to convert: weights as they are, or those lifted out of a model. */
+export async function openSource(
+  input: string,
+  format: FileFormat,
+  options: SourceOptions,
+  io: Io,
+): Promise<OpenSource> {
+  const arch = await readArchitecture(options.arch);
+  if (isModelFormat(format)) return openModelSource(input, format, arch, options, io);
+  const name = input === "-" ? "standard input" : basename(input);
+  const bar = readingProgress(input, options, io);
+  const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
+  try {
+    const checkpoint = openCheckpoint(bytes, {
+      subject: name,
+      format,
+      ...definedOf({ key: options.key, arch }),
+    });
+    return { name, bytes, checkpoint, close: () => bytes.close() };
+  } catch (error) {
+    bytes.close();
+    throw error;
+  } finally {
+    bar.clear();
+  }
+}
+
+/** @throws InputError (`argument`) for standard input, which is one file, if a model of the format is several */
+async function openModelSource(
+  input: string,
+  format: ModelFormat,
+  arch: string | OsnetSpec | undefined,
+  options: SourceOptions,
+  io: Io,
+): Promise<OpenSource> {
+  if (input === "-" && FORMATS[format].main !== undefined)
+    throw badArgument(
+      "standard input",
+      "one file",
+      `the folder of ${FORMATS[format].noun}, which is several`,
+      `give the folder or its ${FORMATS[format].main}`,
+    );
+  const { openModel } = await import("../convert/import/open-file.js");
+  const { liftCheckpoint } = await import("../convert/import/lift.js");
+  const read = await readModel(input, io, options);
+  const file = input === "-" ? { ...read, name: "standard input" } : read;
+  const checkpoint = liftCheckpoint(openModel(format, file), definedOf({ arch }));
+  return { ...file, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };
+}
+
+type Images = OpenOptions["images"];
+
+/** More than the images of any run take, and the header before them. */
+const MAX_ARRAY_BYTES = 2 ** 26;
+
+/** No picture of so many pixels as are read takes more. */
+const MAX_PICTURE_BYTES = 2 ** 28;
+
+/** Pixels of all pictures together, which are in memory at once: 300 MB. */
+const MAX_PICTURES_PIXELS = 100_000_000;
+
+const PHOTO = /\.(jpe?g|png)$/i;
+
+/** `--input`: `seed:N`, `auto`, an .npy file of [N, 3, H, W] float32, or pictures. */
+export async function readImages(sources: readonly string[] | undefined): Promise<Images> {
+  const [first, ...others] = sources ?? [];
+  if (first === undefined) return undefined;
+  if ([first, ...others].every((source) => PHOTO.test(source))) return readPhotos([first, ...others]);
+  if (others.length > 0)
+    throw badArgument("--input", `${others.length + 1} sources`, "one, or pictures only", "give one of them");
+  if (first === "auto") return "auto";
+  const seed = /^seed:(\d{1,9})$/.exec(first)?.[1];
+  if (seed !== undefined) return { seed: Number(seed) };
+  if (extname(first) === ".npy") return readArray(first);
+  const choices = "seed:N, auto, an .npy file, or .jpg and .png pictures";
+  throw badArgument("--input", JSON.stringify(first), choices, "give one of them");
+}
+
+async function readArray(path: string): Promise<Images> {
+  const source = basename(path);
+  const { decodeNpy } = await import("../convert/formats/npz.js");
+  const tensor: Tensor = decodeNpy(await readInput(path, { most: MAX_ARRAY_BYTES }), source);
+  const { shape } = tensor;
+  if (isDType(tensor, "float32") && shape.length === 4 && shape[1] === 3) return { source, tensor };
+  throw badArgument(
+    source,
+    `${tensor.dtype} ${formatShape(tensor.shape)}`,
+    "float32 images [N, 3, H, W]",
+    "save them with numpy.save as PyTorch takes them",
+  );
+}
+
+async function readPhotos(paths: readonly string[]): Promise<Images> {
+  const { decodePhoto } = await import("../verify/inputs/photos.js");
+  const photos = [];
+  // One after the other, so that no more than one is unpacked beside the pixels that are kept.
+  let pixels = 0;
+  for (const path of paths) {
+    const photo = await decodePhoto(await readInput(path, { most: MAX_PICTURE_BYTES }), basename(path));
+    pixels += photo.width * photo.height;
+    if (pixels > MAX_PICTURES_PIXELS)
+      throw badArgument(
+        "--input",
+        `pictures of more than ${MAX_PICTURES_PIXELS / 1e6} million pixels in all`,
+        "as much as fits into memory",
+        "make them smaller; the network sees 256×128",
+      );
+    photos.push(photo);
+  }
+  const names = paths.map((path) => basename(path));
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+  return { source: `${names.slice(0, 3).join(", ")}${more}`, photos };
 }

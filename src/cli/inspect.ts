@@ -7,9 +7,9 @@ import { inspectCheckpoint } from "../convert/inspect/inspection.js";
 import { inspectModel } from "../convert/inspect/model-inspection.js";
 import { renderInspection, renderModelInspection } from "../convert/inspect/text.js";
 import { type NamedBytes, toBytes } from "../core/bytes.js";
-import { isFolder, openInput } from "../node/index.js";
-import { readArchitecture } from "./inputs.js";
-import { readModel } from "./models.js";
+import { definedOf } from "../core/functions.js";
+import { isFolder, openInput } from "../node/read.js";
+import { readArchitecture, readModel } from "./inputs.js";
 import type { ExitStatus } from "./program.js";
 import { type Io, paintFor, readingProgress } from "./terminal.js";
 
@@ -28,8 +28,8 @@ export async function inspectFile(
 ): Promise<ExitStatus> {
   const architecture = await readArchitecture(arch);
   const name = input === "-" ? "standard input" : basename(input);
-  const options = architecture === undefined ? {} : { arch: architecture };
-  const show = json === undefined ? {} : { json };
+  const options = definedOf({ arch: architecture });
+  const show = definedOf({ json });
   if (await isFolder(input)) return printModel("tfjs", await readModel(input, io, show), options, show, io);
   const bar = readingProgress(input, show, io);
   const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
@@ -43,7 +43,7 @@ export async function inspectFile(
   }
   const checkpoint = identifyCheckpoint(bytes, {
     subject: name,
-    ...(key === undefined ? {} : { key }),
+    ...definedOf({ key }),
     ...options,
   });
   const inspection = await inspectCheckpoint(checkpoint, { name, bytes });

@@ -1,6 +1,7 @@
 import { InputError } from "../core/errors.js";
-import { nearestWord } from "../core/nearest-word.js";
+import { nearestWord } from "../core/text.js";
 import type { Tolerance } from "../verify/report.js";
+import type { Shard } from "../verify/suite/report.js";
 
 /** How an option's text becomes its value; @throws InputError (`argument`). */
 type Parser<T> = (text: string) => T;
@@ -124,6 +125,13 @@ export function share(option: string): Parser<number> {
     if (text.trim() !== "" && value >= 0 && value <= 1) return value;
     throw badValue(option, text, "a share from 0 to 1", "give one such as 0.001");
   };
+}
+
+/** `--shard 2/4`: the second of four shares. */
+export function shard(text: string): Shard {
+  const [, index = 0, total = 0] = /^(\d{1,4})\/(\d{1,4})$/.exec(text)?.map(Number) ?? [];
+  if (index >= 1 && index <= total) return { index, total };
+  throw badValue("--shard", text, "INDEX/TOTAL, counted from 1", "give one such as 2/4");
 }
 
 /** Collects an option that may be repeated, each value parsed. */

@@ -20,7 +20,7 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
 function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string[]): Command {
   const program = createProgram(
     "osnet-convert",
-    `Convert OSNet (torchreid) models between ${series(TITLES, "and")}. The result is verified layer by layer and gate by gate before it is written.`,
+    `Convert OSNet (torchreid) models between ${series(TITLES, "and")}. The result is verified, layer by layer and gate by gate, before it is written.`,
     io,
   );
   program
@@ -29,13 +29,13 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     .enablePositionalOptions()
     .argument(
       "[file]",
-      "a checkpoint or a model; its format is recognised by its content; - for standard input",
+      "a checkpoint or a model, whose format is detected from its content; - for standard input",
     );
   addAllConvertOptions(
-    addOutputOptions(program, `where to write; the name decides the format: ${OUTPUT_NAMES}`),
+    addOutputOptions(program, `output to write; its name determines the format: ${OUTPUT_NAMES}`),
   ).action(async (file: string | undefined, options: { readonly out?: string }) => {
     if (file === undefined) return program.help({ error: true });
-    const { recognise } = await import("./direct.js");
+    const { recognise } = await import("./convert.js");
     const { from, to, stdin } = await recognise(file, options.out, program, io);
     // The command of the two formats reads the options again, as that kind of output has them.
     end(await main([`${from}2${to}`, ...argv], { ...io, stdin }));
@@ -47,11 +47,11 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     .commandsGroup("Other commands:")
     .command("inspect")
     .description(
-      "describe a checkpoint or a model: container or exporter, network, classes, fingerprint of the weights, anomalies",
+      "describe a checkpoint or a model: container or exporter, network, classes, weight fingerprint, anomalies",
     )
     .argument(
       "<file>",
-      "a checkpoint, or a model of any exporter, as a file or a folder; - for standard input",
+      "a checkpoint, or a model from any exporter, as a file or a folder; - for standard input",
     )
     .option("--arch <variant>", "architecture, if it cannot be inferred: a variant or a spec.json")
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
@@ -61,14 +61,14 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
       end(await inspectFile(file, options, io));
     });
 
-  // Set last, since commands take it over: a second file is refused with advice of its own.
+  // Set last, since subcommands inherit it: a second file gets an error message of its own.
   program.allowExcessArguments();
   return program.helpCommand(true).addHelpText(
     "after",
     `
-Commands for a pair of formats, FROM2TO, such as pth2onnx: each of
-  ${FILE_FORMATS.join(", ")}  to each of  ${FILE_FORMATS.join(", ")}
-Then -o may be left out (the input's name with another suffix), or be - for standard output.
+Commands for a pair of formats: FROM2TO, such as pth2onnx, where FROM and TO are each one of
+  ${FILE_FORMATS.join(", ")}
+They do not need -o (default: the input's name with a new suffix), and accept -o - for standard output.
 
 Examples:
   $ osnet-convert osnet_x1_0_market.pth -o osnet.onnx
@@ -77,7 +77,7 @@ Examples:
   $ osnet-convert pth2onnx - -o - < osnet_x1_0_market.pth > osnet.onnx
   $ osnet-convert inspect osnet_x1_0_market.pth
 
-osnet-convert FROM2TO --help lists the options of one pair; osnet-verify compares a model with its checkpoint.`,
+osnet-convert FROM2TO --help lists the options of a pair. osnet-verify compares a model with its checkpoint.`,
   );
 }
 
@@ -92,13 +92,13 @@ function addConversion(
     .command(`${from}2${to}`, { hidden: true })
     .usage("[options] <file>")
     .description(
-      `Convert ${FORMATS[from].title} to ${FORMATS[to].title}, and verify the result before it is written.`,
+      `Convert ${FORMATS[from].title} to ${FORMATS[to].title}, and verify the result before writing it.`,
     )
     .argument("<file>", FORMATS[from].operand);
   const out =
     FORMATS[to].main !== undefined
       ? `folder to write (default: the input's name with .${to})`
-      : `where to write; - for standard output (default: the input's name with .${to})`;
+      : `file to write, - for standard output (default: the input's name with .${to})`;
   addConvertOptions(addOutputOptions(command, out), to).action(async (file, options) => {
     const { convert } = await import("./convert.js");
     const preprocess = options.preprocess === true ? { preprocess: "rgb" } : {};

@@ -3,7 +3,7 @@ import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
 import type { ModelFormat } from "../convert/formats/registry.js";
 import { engineOf, RUNTIMES, runtimesMeant } from "../verify/backends/registry.js";
 import { DISTANCE_METRICS } from "../verify/ranking/distances.js";
-import { alternatives, baselineFactor, choice, int, list, share, size, tolerance } from "./options.js";
+import { alternatives, baselineFactor, choice, int, list, shard, share, size, tolerance } from "./options.js";
 import { createProgram, type ExitStatus, runProgram } from "./program.js";
 import type { Io } from "./terminal.js";
 
@@ -12,45 +12,86 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
   return runProgram(define, argv, io);
 }
 
-/** The runtimes of a format, as help lists them. */
-function named(format: ModelFormat): string {
+/** The runtimes of a format, as the help lists them. */
+function runtimesOf(format: ModelFormat): string {
   return RUNTIMES.filter((name) => engineOf(name).runs === format).join(", ");
 }
 
 const KINDS: Readonly<Record<ModelFormat, string>> = { onnx: "an ONNX file", tfjs: "a TensorFlow.js model" };
 
-/** A runtime. Which of them an engine's name stands for depends on the model, which is not open yet. */
+/** A runtime. Which one the name of an engine means depends on the model, which is not open yet. */
 const BACKEND = choice("--backend", RUNTIMES, undefined, (text) => {
   const meant = runtimesMeant(text).map((name) => `${name} for ${KINDS[engineOf(name).runs]}`);
   return meant.length > 0 ? `write ${alternatives(meant)}` : undefined;
 });
 
+/** The options that say how a report is compared with an earlier one. */
+function addBaselineOptions(command: Command, baseline: string): Command {
+  return command
+    .option("--baseline <file>", baseline)
+    .option(
+      "--baseline-factor <x>",
+      "how many times its earlier value a figure may reach (default: 2)",
+      baselineFactor,
+    )
+    .option(
+      "--baseline-policy <word>",
+      "fail or warn (default: fail)",
+      choice("--baseline-policy", ["fail", "warn"]),
+    );
+}
+
+/** The options of commands that embed pictures. @param models what these options are about: models, or candidates only */
+function addEmbeddingOptions(command: Command, models: string): Command {
+  return command
+    .option(
+      "--max-broken <share>",
+      "share of pictures that may be unreadable (default: 0.01)",
+      share("--max-broken"),
+    )
+    .option("--cache <folder>", "keep features in this folder, to resume or repeat a run")
+    .option("--size <HxW>", "picture size (default: the model's own, else 256x128)", size("--size"))
+    .option(
+      "--backend <name>",
+      `runtime for the ${models} of its format (default: the first one installed); can be repeated`,
+      list(BACKEND),
+    )
+    .option("--output <name>", "the output to take as the embedding (default: the first)")
+    .option(
+      "--input-order <order>",
+      `channel order of the ${models}' input: rgb or bgr (default: as the file states, else rgb)`,
+      choice("--input-order", PIXEL_ORDERS),
+    )
+    .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
+    .option("--key <path>", "path of the state dict inside the checkpoint");
+}
+
 function define(io: Io, end: (status: ExitStatus) => void): Command {
   const program = createProgram(
     "osnet-verify",
-    "Compare an OSNet model with the checkpoint it came from, or with PyTorch's recorded activations: every layer, every gate.",
+    "Compare an OSNet model with the checkpoint it came from, or with activations recorded from PyTorch, layer by layer and gate by gate.",
     io,
   );
 
   program
     .usage("[options] <candidate> <reference>")
-    // Options of a subcommand are its own, though the program has some of the same name.
+    // A subcommand has its own options, even where the program has options of the same name.
     .enablePositionalOptions()
     .argument(
       "<candidate>",
-      "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording .npz, or a checkpoint",
+      "the model to verify: .onnx, a TensorFlow.js folder or model.json, a recording (.npz), or a checkpoint",
     )
     .argument(
       "[reference]",
-      "what it is compared with: the checkpoint it came from, PyTorch's recording .npz, or another model",
+      "what to compare it with: the original checkpoint, a PyTorch recording (.npz), or another model",
     )
     .optionsGroup("Model:")
-    .option("--reference <file>", "the same as the second argument")
+    .option("--reference <file>", "same as the second argument")
     .option("--arch <variant>", "architecture, if it cannot be inferred: a variant or a spec.json")
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
     .option(
       "--backend <name>",
-      `what runs the model: an ONNX file ${named("onnx")}; a TensorFlow.js model ${named("tfjs")} (default: the first that is installed)`,
+      `runtime: ${runtimesOf("onnx")} for ONNX; ${runtimesOf("tfjs")} for TensorFlow.js (default: the first one installed)`,
       BACKEND,
     )
     .optionsGroup("Images:")
@@ -58,40 +99,34 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       "--input <source...>",
       "images: seed:N, auto, an .npy of [N, 3, H, W], or .jpg and .png pictures (default: seed:0)",
     )
-    .option("--batch <n>", "seeded images per run (default: what the model fixes, else 2)", int("--batch", 1))
+    .option("--batch <n>", "number of seeded images (default: the model's own, else 2)", int("--batch", 1))
     .option(
       "--size <HxW>",
-      "size of seeded images and pictures (default: what the model fixes, else 256x128)",
+      "size of seeded images and pictures (default: the model's own, else 256x128)",
       size("--size"),
     )
     .option(
       "--input-order <order>",
-      "order of channels in which the candidate is fed: rgb or bgr (default: what the file says, or rgb)",
+      "channel order of the candidate's input: rgb or bgr (default: as the file states, else rgb)",
       choice("--input-order", PIXEL_ORDERS),
     )
     .optionsGroup("Checks:")
     .option(
       "--tolerance <auto|number>",
-      "auto: each layer within its own rounding bound; a number: allowed drift, as a share of its largest value (default: auto against a checkpoint, 1e-4 against a recording)",
+      "auto: each layer within its own rounding bound; a number: allowed error relative to the layer's largest value (default: auto against a checkpoint, 1e-4 against a recording)",
       tolerance,
     )
-    .option("--output <name>", "the output that counts; the others are not judged (default: the first)")
-    .option("--baseline <file>", "an earlier .json report: fail where figures are much worse than there")
-    .option("--baseline-factor <x>", "by which factor a figure may grow (default: 2)", baselineFactor)
-    .option(
-      "--baseline-policy <word>",
-      "fail or warn (default: fail)",
-      choice("--baseline-policy", ["fail", "warn"]),
-    )
+    .option("--output <name>", "judge this output only (default: judge all, the first as the embedding)");
+  addBaselineOptions(program, "earlier .json report: fail if a figure is much worse than in it")
     .option(
       "--jobs <n>",
-      "threads that judge layers (default: one to a processor, at most 4)",
+      "threads that judge layers (default: one per processor, at most 4)",
       int("--jobs", 1),
     )
     .optionsGroup("Reports:")
     .option(
       "--report <file>",
-      "write the report to a .json, .md, .xml (JUnit), .html or .sarif file; may be given again",
+      "write a report to a .json, .md, .xml (JUnit), .html or .sarif file; can be repeated",
       list(String),
     )
     .option("--layers", "show all layers and gates, in network order")
@@ -102,100 +137,83 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       end(await verifyFiles(candidate, second, options, io));
     });
 
-  program
+  const suite = program
     .command("suite")
-    .description("verify many models, candidates and backends, as a suite file (YAML or JSON) lists them")
-    .argument("[suite]", "the suite file (with --init: where to write one)")
+    .description("verify many models, candidates and backends, as listed in a suite file (YAML or JSON)")
+    .argument("[suite]", "the suite file (with --init: the file to write)")
     .option(
       "--report-dir <folder>",
-      "where the reports go: suite.{json,md,xml,html,sarif} and one of each per entry",
+      "folder for the reports: suite.{json,md,xml,html,sarif}, and one of each per entry",
     )
     .option(
       "--jobs <n>",
-      "entries at a time, each in a process of its own (default: one to a processor, at most 4)",
+      "entries to run at a time, each in its own process (default: one per processor, at most 4)",
       int("--jobs", 1),
     )
     .option(
       "--only <text>",
-      "entries whose name contains this, * for anything; may be given again",
+      "run entries whose name contains this text, * matches anything; can be repeated",
       list(String),
     )
     .option("--fail-fast", "stop at the first entry that fails")
-    .option("--shard <i/n>", "the i-th of n shares of the suite; join them with osnet-verify merge")
+    .option("--shard <i/n>", "run the i-th of n shards; join them with osnet-verify merge", shard)
     .option(
       "--cache <folder>",
-      "where unchanged entries are taken from (default: .cache in the report folder)",
+      "folder with the results of unchanged entries (default: .cache in the report folder)",
     )
-    .option("--no-cache", "run every entry")
-    .option("--baseline <file>", "an earlier suite.json: fail where figures are much worse than there")
-    .option("--baseline-factor <x>", "by which factor a figure may grow (default: 2)", baselineFactor)
-    .option(
-      "--baseline-policy <word>",
-      "fail or warn (default: fail)",
-      choice("--baseline-policy", ["fail", "warn"]),
-    )
+    .option("--no-cache", "run every entry");
+  addBaselineOptions(suite, "earlier suite.json: fail if a figure is much worse than in it")
     .option("--init", "write a commented suite file to start from")
     .option("--quiet", "print nothing but errors")
-    .action(async (suite, options) => {
-      const { runSuite } = await import("./suite.js");
-      end(await runSuite(suite, options, io));
+    .action(async (file, options) => {
+      const { runSuite } = await import("./suite/command.js");
+      end(await runSuite(file, options, io));
     });
 
   program
     .command("merge")
     .description("join the reports of a suite's shards")
-    .argument("<reports...>", "the shards' report folders, or their suite.json")
-    .requiredOption("--report-dir <folder>", "where the joined reports go")
+    .argument("<reports...>", "report folders of the shards, or their suite.json files")
+    .requiredOption("--report-dir <folder>", "folder for the joined reports")
     .option("--quiet", "print nothing but errors")
     .action(async (reports, options) => {
-      const { mergeReports } = await import("./merge.js");
+      const { mergeReports } = await import("./suite/reports.js");
       end(await mergeReports(reports, options, io));
     });
 
-  program
+  const rank = program
     .command("rank")
     .description(
-      "rank-1, mAP and changed orders of neighbours: models against a reference, on your own pictures",
+      "compare the rankings of models with a reference's on your own pictures: rank-1, mAP, changed neighbours",
     )
-    .argument("<models...>", "models, checkpoints or files of features")
-    .requiredOption("--reference <file>", "the checkpoint, or a file of features recorded from PyTorch")
+    .argument("<models...>", "models, checkpoints or feature files")
+    .requiredOption("--reference <file>", "the checkpoint, or a feature file recorded from PyTorch")
     .requiredOption(
       "--data <folder>",
       "a data set (Market-1501, MSMT17, CUHK03, folders, .csv) or a folder of pictures",
     )
     .option("--distance <name>", "euclidean or cosine", choice("--distance", DISTANCE_METRICS), "euclidean")
-    .option("--rerank", "k-reciprocal re-ranking (20, 6, 0.3)")
-    .option("--single-shot", "CMC also with one image of each identity in the gallery")
-    .option("--max-map-drop <share>", "mAP may drop by (default: 0.001)", share("--max-map-drop"))
-    .option("--max-rank1-drop <share>", "rank-1 may drop by (default: 0.001)", share("--max-rank1-drop"))
+    .option("--rerank", "apply k-reciprocal re-ranking (20, 6, 0.3)")
+    .option("--single-shot", "also compute CMC with one gallery image per identity")
+    .option(
+      "--max-map-drop <share>",
+      "largest accepted drop of mAP (default: 0.001)",
+      share("--max-map-drop"),
+    )
+    .option(
+      "--max-rank1-drop <share>",
+      "largest accepted drop of rank-1 (default: 0.001)",
+      share("--max-rank1-drop"),
+    )
     .option(
       "--max-flips <share>",
-      "share of queries whose nearest picture may be another (default: 0.01)",
+      "share of queries whose nearest picture may change (default: 0.01)",
       share("--max-flips"),
-    )
-    .option(
-      "--max-broken <share>",
-      "share of pictures that may be unreadable (default: 0.01)",
-      share("--max-broken"),
-    )
-    .option("--cache <folder>", "where features are kept, for an interrupted or a second run")
-    .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
-    .option(
-      "--backend <name>",
-      "what runs candidates, instead of the first of their format that is installed; may be given again",
-      list(BACKEND),
-    )
-    .option("--output <name>", "the output that is the embedding (default: the first)")
-    .option(
-      "--input-order <order>",
-      "order of channels in which candidates are fed: rgb or bgr (default: what the file says, or rgb)",
-      choice("--input-order", PIXEL_ORDERS),
-    )
-    .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
-    .option("--key <path>", "path of the state dict inside the checkpoint")
+    );
+  addEmbeddingOptions(rank, "candidates")
     .option(
       "--report <file>",
-      "write the report to a .json, .md, .xml (JUnit) or .html file; may be given again",
+      "write a report to a .json, .md, .xml (JUnit) or .html file; can be repeated",
       list(String),
     )
     .option("--pictures", "show the pictures of the worst queries in the .html report")
@@ -206,40 +224,21 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       end(await rankCommand(models, options, io));
     });
 
-  program
+  const embed = program
     .command("embed")
-    .description("features of pictures, as an array with a list of files beside it")
+    .description("write the features of pictures to a file, with a list of the pictures beside it")
     .argument("<model>", "a model or a checkpoint")
     .requiredOption("--data <folder>", "a data set or a folder of pictures")
     .requiredOption(
       "-o, --out <file>",
-      "where the features go: .npy, .npz or .safetensors, with the paths in a .txt beside it",
+      "the .npy, .npz or .safetensors file to write; the picture paths go to a .txt beside it",
     )
-    .option(
-      "--max-broken <share>",
-      "share of pictures that may be unreadable (default: 0.01)",
-      share("--max-broken"),
-    )
-    .option("--shard <i/n>", "the i-th of n shares of the pictures")
-    .option("--cache <folder>", "where features are kept, for an interrupted run")
-    .option("--size <HxW>", "size of pictures (default: what the model fixes, else 256x128)", size("--size"))
-    .option(
-      "--backend <name>",
-      "what runs models, instead of the first of their format that is installed; may be given again",
-      list(BACKEND),
-    )
-    .option("--output <name>", "the output that is the embedding (default: the first)")
-    .option(
-      "--input-order <order>",
-      "order of channels in which models are fed: rgb or bgr (default: what the file says, or rgb)",
-      choice("--input-order", PIXEL_ORDERS),
-    )
-    .option("--arch <variant>", "architecture of a checkpoint, if it cannot be inferred")
-    .option("--key <path>", "path of the state dict inside the checkpoint")
-    .option("--force", "replace files that are there")
+    .option("--shard <i/n>", "embed the i-th of n shards of the pictures", shard);
+  addEmbeddingOptions(embed, "models")
+    .option("--force", "replace existing files")
     .option("--quiet", "print nothing but errors")
     .action(async (model, options) => {
-      const { embedCommand } = await import("./ranking/embed.js");
+      const { embedCommand } = await import("./ranking/features.js");
       end(await embedCommand(model, options, io));
     });
 

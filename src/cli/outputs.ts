@@ -1,13 +1,14 @@
+import { createHash } from "node:crypto";
+import { lstatSync, readFileSync } from "node:fs";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import {
-  expectFolderWritable,
-  expectWritable,
-  readInput,
-  writeFilesChecked,
-  writeFolderChecked,
-} from "../node/index.js";
+import { InputError } from "../core/errors.js";
+import { readInput } from "../node/read.js";
+import { expectWritable, writeFilesChecked } from "../node/write.js";
+import { expectFolderWritable, writeFolderChecked } from "../node/write-folder.js";
+import { readModel } from "./inputs.js";
 import { badArgument } from "./options.js";
-import type { Encoded, Written } from "./sinks/sink.js";
+import type { Encoded, NameBeside, Written } from "./sinks/sink.js";
 import type { Io } from "./terminal.js";
 
 /** How what is written gets its name. */
@@ -81,7 +82,6 @@ export async function writeOutput<T>(
       },
     );
   }
-  const { readModel } = await import("./models.js");
   return writeFolderChecked(output, new Map([[main, bytes], ...beside]), {
     force,
     replaces: isModelFolder,
@@ -101,4 +101,96 @@ function isModelFolder(names: readonly string[]): boolean {
 export function sizeOf({ bytes, beside }: Encoded): number {
   const files = [bytes, ...(beside?.values() ?? [])];
   return files.reduce((sum, { length }) => sum + length, 0);
+}
+
+/**
+ * A model and its weight files are several files, and only one can be renamed at a time. What stands beside a model that is
+ * replaced stays as it is until the new model has its name: new weights get a name of their own, `m.onnx.1f0c9a7b.data` or
+ * `group1-shard1of1.1f0c9a7b.bin`.
+ */
+
+/** Whether a name is one that weights beside a model get: `m.onnx.data`, or with eight digits of their SHA-256. */
+function isOwn(name: string, model: string): boolean {
+  return name.startsWith(`${model}.`) && /^([0-9a-f]{8}\.)?data$/.test(name.slice(model.length + 1));
+}
+
+/**
+ * Names for weight files beside a model: the usual ones, unless a model is there that may refer to a file of that name with
+ * another content.
+ *
+ * @param model the file that refers to them: an ONNX file, or a model.json
+ */
+export async function ownNames(model: string): Promise<NameBeside> {
+  const isThere = model !== "-" && (await lstat(model).catch(() => undefined)) !== undefined;
+  return (usual, data) => {
+    const path = join(dirname(model), usual);
+    const found = isThere ? lstatSync(path, { throwIfNoEntry: false }) : undefined;
+    const isSame =
+      found?.isFile() && found.size === data.length && Buffer.compare(readFileSync(path), data) === 0;
+    if (!found || isSame) return usual;
+    const digest = createHash("sha256").update(data).digest("hex").slice(0, 8);
+    return usual.replace(/(?=\.[^.]*$)/, `.${digest}`);
+  };
+}
+
+/**
+ * The weights beside an ONNX model that is about to be replaced, which nothing will refer to afterwards. Only a file that
+ * is called after the model is its own: one of another name may be other models' too.
+ *
+ * @param beside names of files that will be written beside the output, in the place of what is there
+ * @returns the path of a plain file; undefined if there is none, or the model there does not refer to it
+ */
+export async function weightsLeftBehind(
+  output: string,
+  beside: readonly string[],
+): Promise<string | undefined> {
+  const own = await ownFiles(output);
+  const used = own.length > 0 ? await referredTo(output) : undefined;
+  for (const name of own.filter((name) => used?.includes(name))) {
+    const path = join(dirname(output), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (!beside.includes(name) && found?.isFile()) return path;
+  }
+  return undefined;
+}
+
+/** The names beside an output that its own weights have, or had. */
+async function ownFiles(output: string): Promise<readonly string[]> {
+  if (output === "-") return [];
+  const names = await readdir(dirname(output)).catch(() => []);
+  return names.filter((name) => isOwn(name, basename(output)));
+}
+
+/** The files that a model has weights in; undefined for what is no model that can be read, or is not there. */
+async function referredTo(output: string): Promise<readonly string[] | undefined> {
+  const found = output === "-" ? undefined : await lstat(output).catch(() => undefined);
+  if (!found?.isFile()) return undefined;
+  const { zerosForAbsent } = await import("../convert/formats/refusals.js");
+  const { decodeOnnx } = await import("../convert/formats/onnx/decode.js");
+  try {
+    const bytes = await readInput(output);
+    return decodeOnnx(bytes, { subject: basename(output), absent: zerosForAbsent() }).missing ?? [];
+  } catch (error) {
+    // What is no model that can be read refers to nothing that we know of.
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+/** No conversion takes as long between its weights and its model. */
+const ABANDONED_MS = 3_600_000;
+
+/**
+ * Removes weights of a model's own that a killed process left: their name is their content's, so that it is no file that
+ * anybody else has put there, and the model does not refer to them.
+ */
+export async function sweepWeights(output: string): Promise<void> {
+  const names = (await ownFiles(output)).filter((name) => name !== `${basename(output)}.data`);
+  const used = names.length > 0 ? await referredTo(output) : undefined;
+  for (const name of names) {
+    const path = join(dirname(output), name);
+    const found = await lstat(path).catch(() => undefined);
+    if (used && !used.includes(name) && found?.isFile() && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(path, { force: true }).catch(() => undefined);
+  }
 }

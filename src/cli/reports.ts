@@ -1,21 +1,34 @@
 import { createRequire } from "node:module";
-import { basename, extname } from "node:path";
-import { type OutputUnit, type Schema, Validator } from "@cfworker/json-schema";
+import { arch, availableParallelism, cpus, platform } from "node:os";
+import { basename, dirname, extname, join } from "node:path";
+import type { OutputUnit, Schema } from "@cfworker/json-schema";
 import { InputError } from "../core/errors.js";
-import { readInput, writeChecked } from "../node/index.js";
+import { definedOf } from "../core/functions.js";
+import { readInput } from "../node/read.js";
+import { writeChecked } from "../node/write.js";
+import { BACKENDS } from "../verify/backends/registry.js";
+import type { BaselineOptions } from "../verify/baseline.js";
 import { recounted } from "../verify/recount.js";
-import type { ParityReport } from "../verify/report.js";
-import { REPORT_FORMATS, type ReportFormat } from "../verify/reports/index.js";
+import type { ParityReport, RunFacts } from "../verify/report.js";
 import { recountedSuite, type SuiteReport } from "../verify/suite/report.js";
 import { alternatives, badArgument } from "./options.js";
 
-/** @throws InputError (`argument`) if a report's suffix is no format */
-export function expectReportFormat(path: string): ReportFormat {
+/**
+ * The format that `--report` asks for by its suffix.
+ *
+ * @throws InputError (`argument`) if the suffix is none of `formats`
+ */
+export function reportFormat<F extends string>(path: string, formats: readonly F[]): F {
   const suffix = extname(path).slice(1).toLowerCase();
-  const format = REPORT_FORMATS.find((name) => name === suffix);
+  const format = formats.find((name) => name === suffix);
   if (format) return format;
-  const suffixes = alternatives(REPORT_FORMATS.map((name) => `.${name}`));
-  throw badArgument("--report", JSON.stringify(path), `a file whose name ends in ${suffixes}`, "name one");
+  const suffixes = alternatives(formats.map((name) => `.${name}`));
+  throw badArgument(
+    "--report",
+    JSON.stringify(path),
+    `a file name that ends in ${suffixes}`,
+    "choose one of these formats",
+  );
 }
 
 /** Writes a report so that either the earlier one or the new one is there, whatever happens. */
@@ -72,6 +85,7 @@ async function readValid(path: string, file: string): Promise<unknown> {
   } catch {
     throw refuse("text that is not JSON");
   }
+  const { Validator } = await import("@cfworker/json-schema");
   // Interprets the schema, without making code of it; reports refer to each other's.
   const validator = new Validator(schemaIn(file), "2020-12");
   if (file !== REPORT_SCHEMA) validator.addSchema(schemaIn(REPORT_SCHEMA));
@@ -87,3 +101,62 @@ async function readValid(path: string, file: string): Promise<unknown> {
 }
 
 const depth = ({ instanceLocation }: OutputUnit): number => instanceLocation.split("/").length;
+
+/** The options of a comparison with an earlier report. */
+export interface BaselineFlags {
+  readonly baseline?: string;
+  readonly baselineFactor?: number;
+  readonly baselinePolicy?: "fail" | "warn";
+}
+
+/** How a report is compared with an earlier one; undefined without `--baseline`. */
+export function baselineOptions({
+  baseline,
+  baselineFactor: factor,
+  baselinePolicy: policy,
+}: BaselineFlags): (BaselineOptions & { readonly path: string }) | undefined {
+  if (baseline === undefined) return undefined;
+  return {
+    path: baseline,
+    name: basename(baseline),
+    ...definedOf({ factor, policy }),
+  };
+}
+
+/** The versions of this package and of the runtimes that are installed beside it, which a result depends on. */
+export function installedVersions(): Readonly<Record<string, string>> {
+  return Object.fromEntries([
+    ["osnet-convert", versionIn("osnet-convert/package.json")],
+    ...[...new Set(Object.values(BACKENDS).map((engine) => engine.package))].flatMap((name) => {
+      const version = packageVersion(name);
+      return version === undefined ? [] : [[name, version]];
+    }),
+  ]);
+}
+
+/** Where and with what this process runs. */
+export function runFacts(seconds: number): RunFacts {
+  return {
+    versions: { ...installedVersions(), node: process.versions.node },
+    platform: `${platform()} ${arch()}`,
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    threads: availableParallelism(),
+    seconds: Math.round(seconds * 1000) / 1000,
+  };
+}
+
+function packageVersion(name: string): string | undefined {
+  try {
+    // A package may not export its package.json: it is looked for above what it does export.
+    const main = require.resolve(name);
+    for (let folder = dirname(main); folder !== dirname(folder); folder = dirname(folder))
+      if (basename(folder) === basename(name)) return versionIn(join(folder, "package.json"));
+  } catch {
+    // Not installed: nothing depends on it.
+  }
+  return undefined;
+}
+
+function versionIn(path: string): string {
+  return (require(path) as { readonly version: string }).version;
+}

@@ -4,31 +4,29 @@ import type { PixelOrder } from "../convert/export/preprocess.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import type { NamedBytes } from "../core/bytes.js";
-import {
-  expectNotInputs,
-  expectWritable,
-  isFolder,
-  openInput,
-  type ReadProgress,
-  sweepTemporaries,
-} from "../node/index.js";
+import { definedOf } from "../core/functions.js";
+import { isFolder, openInput, type ReadProgress } from "../node/read.js";
+import { expectNotInputs, expectWritable, sweepTemporaries } from "../node/write.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { compareToBaseline } from "../verify/baseline.js";
 import { openVerification } from "../verify/open.js";
 import type { Tolerance } from "../verify/report.js";
-import { renderReport } from "../verify/reports/index.js";
+import { REPORT_FORMATS, renderReport } from "../verify/reports/index.js";
 import { renderJson } from "../verify/reports/json.js";
 import { renderText } from "../verify/reports/text.js";
 import { verify } from "../verify/verify.js";
-import { type BaselineFlags, baselineOptions } from "./baseline.js";
-import { readImages } from "./images.js";
-import { readArchitecture } from "./inputs.js";
-import { readModel } from "./models.js";
+import { readArchitecture, readImages, readModel } from "./inputs.js";
 import { badArgument, type Size } from "./options.js";
 import type { ExitStatus } from "./program.js";
-import { expectReportFormat, readReport, writeReport } from "./reports.js";
+import {
+  type BaselineFlags,
+  baselineOptions,
+  readReport,
+  reportFormat,
+  runFacts,
+  writeReport,
+} from "./reports.js";
 import { type Io, paintFor, progress, readingProgress } from "./terminal.js";
-import { runFacts } from "./versions.js";
 
 /** The command's options, as commander hands them over. */
 interface VerifyOptions extends BaselineFlags {
@@ -92,10 +90,10 @@ export async function verifyFiles(
   io: Io,
 ): Promise<ExitStatus> {
   const started = performance.now();
-  const { tolerance, backend } = options;
+  const { tolerance, backend, key, output, inputOrder, batch, size, jobs } = options;
   const reference = referenceOf(second, options);
   const reports = options.report ?? [];
-  const formats = reports.map((path) => ({ path, format: expectReportFormat(path) }));
+  const formats = reports.map((path) => ({ path, format: reportFormat(path, REPORT_FORMATS) }));
   await expectNotInputs(reports, [
     candidate,
     reference,
@@ -114,22 +112,16 @@ export async function verifyFiles(
   const model = await readModel(candidate, io, options);
   const reading = readingProgress(reference, options, io);
   const against = await openReferenceFile(reference, options, io, reading.update);
-  const verification = await openVerification(model, against.file, {
-    ...(backend ? { backend } : {}),
-    ...(options.output === undefined ? {} : { output: options.output }),
-    ...(options.inputOrder ? { inputOrder: options.inputOrder } : {}),
-    ...(images ? { images } : {}),
-    ...(arch === undefined ? {} : { arch }),
-    ...(options.key === undefined ? {} : { key: options.key }),
-    ...(options.batch === undefined ? {} : { batch: options.batch }),
-    ...(options.size === undefined ? {} : { size: options.size }),
-  });
+  const verification = await openVerification(
+    model,
+    against.file,
+    definedOf({ arch, images, backend, key, output, inputOrder, batch, size }),
+  );
   reading.clear();
   const bar = progress("verifying layer", io);
   const verified = await verify({
     ...verification,
-    ...(tolerance ? { tolerance } : {}),
-    ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+    ...definedOf({ tolerance, jobs }),
     onProgress: bar.update,
   });
   bar.clear();

@@ -1,6 +1,6 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../arch/index.js";
 import { InputError } from "../core/errors.js";
-import { mulberry32 } from "../core/random.js";
+import { mulberry32 } from "../core/functions.js";
 import type { StateDict } from "../core/tensor.js";
 import { elementCount, type Tensor } from "../core/tensor.js";
 

@@ -1,7 +1,8 @@
 export { expand } from "../arch/expand.js";
 export type { LayerGraph, LayerNode } from "../arch/graph.js";
-export { describeNetwork } from "../arch/nearest.js";
+
 export type { BlockSpec, OsnetSpec, StageSpec } from "../arch/spec.js";
+export { describeNetwork } from "../arch/variants.js";
 export {
   type FileFormat,
   FORMATS,

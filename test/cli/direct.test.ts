@@ -66,12 +66,12 @@ describe("osnet-convert FILE -o OUTPUT", () => {
     [["w.pth", "out.onnx"], /^out\.onnx: .*name it with -o\.$/],
     [
       ["w.pth", "-o", "out.npz", "--gates"],
-      /^--gates: found \.npz as the output format, expected ONNX or TensorFlow\.js, /,
+      /^--gates: found \.npz output, expected ONNX or TensorFlow\.js output, /,
     ],
-    [["w.pth", "-o", "out.npz", "--no-fold"], /^--no-fold: found \.npz as the output format, /],
+    [["w.pth", "-o", "out.npz", "--no-fold"], /^--no-fold: found \.npz output, /],
     [
       ["w.pth", "-o", "out.onnx", "--quantize", "uint8"],
-      /^--quantize: found ONNX as the output format, expected TensorFlow\.js, /,
+      /^--quantize: found ONNX output, expected TensorFlow\.js output, /,
     ],
     [["--force", "pth2onnx", "w.pth"], /^--force: .*write pth2onnx first\.$/],
     [["none.pth", "-o", "out.onnx"], /^none\.pth: found no such file/],

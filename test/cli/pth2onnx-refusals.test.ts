@@ -205,7 +205,7 @@ describe.concurrent("an option that cannot be", () => {
     ["--tolerance 2", `--tolerance: found "2", ${tolerance}`],
     [
       "--output all",
-      '--output: found "all", expected features, logits, both or probabilities; choose one of them, or name the file with -o',
+      '--output: found "all", expected features, logits, both or probabilities; choose one, or use -o to name the output file',
     ],
     [
       "--output probabilities",

@@ -73,7 +73,7 @@ describe("osnet-convert pth2tfjs", () => {
 
   it.each([
     [["--quantize", "int4"], '--quantize: found "int4", expected float16, uint16 or uint8'],
-    [["--preprocess", "w.pth"], '--preprocess: found "w.pth", expected rgb or bgr; give the file first'],
+    [["--preprocess", "w.pth"], '--preprocess: found "w.pth", expected rgb or bgr; put the file before'],
     [["--tfjs-format", "saved"], '--tfjs-format: found "saved", expected graph or layers'],
     [["--tfjs-format", "layers", "--no-fuse"], "--no-fuse: found a layers model"],
     [["--tfjs-format", "layers", "--output-name", "y"], "--output-name: found a layers model"],

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { symlink, writeFile } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { readCached } from "../../src/cli/suite/execute.js";
+import { readCached } from "../../src/cli/suite/entry.js";
 import { openVerification } from "../../src/verify/open.js";
 import { renderJson } from "../../src/verify/reports/json.js";
 import { verify } from "../../src/verify/verify.js";

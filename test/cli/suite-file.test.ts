@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readSuiteFile } from "../../src/cli/suite/read-suite.js";
+import { readSuiteFile } from "../../src/cli/suite/file.js";
 import { InputError } from "../../src/core/errors.js";
 import { planSuite } from "../../src/verify/suite/plan.js";
 import { temporaryFolder } from "../support/folder.js";

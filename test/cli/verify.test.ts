@@ -227,7 +227,7 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference CHECKPOINT --report x.txt",
-      '--report: found "x.txt", expected a file whose name ends in .json, .md, .xml, .html or .sarif; name one',
+      '--report: found "x.txt", expected a file name that ends in .json, .md, .xml, .html or .sarif; choose one of these formats',
     ],
     [
       "model.onnx --reference CHECKPOINT --report none/x.json",

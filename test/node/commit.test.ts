@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { chmod, lstat, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { writeChecked } from "../../src/node/index.js";
+import { writeChecked } from "../../src/node/write.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { truncate } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { openInput, readInput } from "../../src/node/index.js";
+import { openInput, readInput } from "../../src/node/read.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const BYTES = Uint8Array.of(1, 2, 3);

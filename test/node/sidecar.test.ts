@@ -1,7 +1,7 @@
 import { mkdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { toBytes, toSource } from "../../src/core/bytes.js";
-import { filesBeside } from "../../src/node/index.js";
+import { filesBeside } from "../../src/node/read.js";
 import { temporaryFolder } from "../support/folder.js";
 
 describe("filesBeside", () => {

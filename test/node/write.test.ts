@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { mkdir, utimes } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { readInput, sweepTemporaries, writeChecked, writeFilesChecked } from "../../src/node/index.js";
+import { readInput } from "../../src/node/read.js";
+import { sweepTemporaries, writeChecked, writeFilesChecked } from "../../src/node/write.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const BYTES = Uint8Array.of(1, 2, 3);

@@ -1,4 +1,4 @@
-import { mulberry32 } from "../../src/core/random.js";
+import { mulberry32 } from "../../src/core/functions.js";
 import { jpegEncoder } from "./jpeg.js";
 import { encodePng } from "./png.js";
 

@@ -1,7 +1,9 @@
 import { createHash, randomUUID } from "node:crypto";
 import { lstatSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Appended, createAppended, fileError, readPlainFile } from "../../node/index.js";
+import { fileError } from "../../node/errors.js";
+import { readPlainFile } from "../../node/read.js";
+import { type Appended, createAppended } from "../../node/write.js";
 
 /**
  * Embeddings that were computed before, by what they were computed from. A run appends what it computes to a file of its own, made when there is something

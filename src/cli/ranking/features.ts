@@ -1,28 +1,31 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
-import { decodeNpy, decodeNpz } from "../../convert/formats/npz.js";
+import { decodeNpy, decodeNpz, encodeNpy, encodeNpz } from "../../convert/formats/npz.js";
 import { isModelFormat } from "../../convert/formats/registry.js";
-import { decodeSafetensors } from "../../convert/formats/safetensors.js";
+import { decodeSafetensors, encodeSafetensors } from "../../convert/formats/safetensors.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";
 import { openFile } from "../../convert/import/open-file.js";
 import { concatenate, type NamedBytes, sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
+import { definedOf } from "../../core/functions.js";
+import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
-import { isFolder, readInput } from "../../node/index.js";
+import { isFolder, readInput } from "../../node/read.js";
+import { expectNotInputs, expectWritable, writeFilesChecked } from "../../node/write.js";
 import type { RuntimeName } from "../../verify/backends/backend.js";
 import { engineOf } from "../../verify/backends/registry.js";
 import { checkpointModel, type Embedder, type EmbedderOptions, openEmbedder } from "../../verify/embedder.js";
 import { openVerification } from "../../verify/open.js";
 import { expectFeatures } from "../../verify/ranking/distances.js";
 import type { Party, Proof } from "../../verify/report.js";
+import type { Shard } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
-import { readArchitecture } from "../inputs.js";
-import { readModel } from "../models.js";
+import { readArchitecture, readModel } from "../inputs.js";
 import { badArgument, type Size } from "../options.js";
+import type { ExitStatus } from "../program.js";
 import { type Io, progress } from "../terminal.js";
-import { type BrokenPicture, embedPictures } from "./embed-pictures.js";
+import { type BrokenPicture, embedPictures, openDataset, picturesOf } from "./embed-pictures.js";
 
 /** Options of all commands that embed pictures, as commander hands them over. */
 export interface EmbeddingOptions {
@@ -40,7 +43,7 @@ export interface EmbeddingOptions {
 }
 
 /** The share of pictures that may be unreadable. */
-export const MAX_BROKEN = 0.01;
+const MAX_BROKEN = 0.01;
 
 /** Features of one model for the pictures of a data set. */
 export interface Embedded {
@@ -66,7 +69,7 @@ export interface FeatureSource {
 }
 
 /** Opens a model for its embeddings. */
-export async function readEmbedder(path: string, options: EmbeddingOptions, io: Io): Promise<Embedder> {
+async function readEmbedder(path: string, options: EmbeddingOptions, io: Io): Promise<Embedder> {
   const file = await readModel(path, io, options);
   return openEmbedder(file, await embedderOptions(file, options));
 }
@@ -76,18 +79,11 @@ async function embedderOptions(file: NamedBytes, options: EmbeddingOptions): Pro
   const { key, size, output, inputOrder, backend: names = [] } = options;
   const format = sniffFormat(file.bytes);
   const backend = names.find((name) => engineOf(name).runs === (isModelFormat(format) ? format : "onnx"));
-  return {
-    ...(arch === undefined ? {} : { arch }),
-    ...(key === undefined ? {} : { key }),
-    ...(size === undefined ? {} : { size }),
-    ...(output === undefined ? {} : { output }),
-    ...(inputOrder === undefined ? {} : { inputOrder }),
-    ...(backend === undefined ? {} : { backend }),
-  };
+  return definedOf({ arch, key, size, output, inputOrder, backend });
 }
 
 /** What features depend on besides the model's file and the pictures. */
-export function readingOf({ arch, key, output, inputOrder }: EmbeddingOptions): readonly string[] {
+function readingOf({ arch, key, output, inputOrder }: EmbeddingOptions): readonly string[] {
   return Object.entries({ arch, key, output, inputOrder }).map(([name, value]) => `${name} ${value ?? ""}`);
 }
 
@@ -105,20 +101,20 @@ export async function openReferenceSource(
   const source = await openSource(path, options, io);
   if (!source.size || source.party.format === "onnx" || source.party.format === "tfjs") return source;
   const proof = await proofOfReference(path, { ...options, size: source.size }, io);
-  return { ...source, ...(proof ? { proof } : {}) };
+  return { ...source, ...definedOf({ proof }) };
 }
 
 async function proofOfReference(path: string, options: EmbeddingOptions, io: Io): Promise<Proof | undefined> {
   const file = await readModel(path, io, options);
   const { arch, key, size } = await embedderOptions(file, options);
-  const reading = { ...(arch === undefined ? {} : { arch }), ...(key === undefined ? {} : { key }) };
+  const reading = definedOf({ arch, key });
   const opened = openFile(file, reading);
   if (opened.kind !== "checkpoint") return undefined;
   const { checkpoint } = opened;
   const model = { name: `${file.name} as ONNX`, bytes: checkpointModel(checkpoint, size) };
   const bar = progress(`${file.name}: verifying, layer`, io);
   try {
-    const verification = await openVerification(model, { ...file, checkpoint }, { ...reading });
+    const verification = await openVerification(model, { ...file, checkpoint }, reading);
     const { passed, proof } = await verify({ ...verification, onProgress: bar.update });
     if (passed && proof) return proof;
   } finally {
@@ -249,4 +245,66 @@ function featureTensor(bytes: Uint8Array, name: string): Tensor {
   const features = tensors.get("features");
   if (features) return features;
   throw badArgument(name, "no tensor features", "a matrix named features", "save it under that name");
+}
+
+interface EmbedOptions extends EmbeddingOptions {
+  readonly data: string;
+  readonly out: string;
+  readonly shard?: Shard;
+  readonly force?: boolean;
+}
+
+/** `osnet-verify embed`: features of pictures, [pictures, D] float32, and beside them a list of the pictures' paths. */
+export async function embedCommand(model: string, options: EmbedOptions, io: Io): Promise<ExitStatus> {
+  const { out, force = false } = options;
+  const encode = encoderOf(out);
+  const list = `${out.slice(0, -extname(out).length)}.txt`;
+  await expectWritable(out, force);
+  await expectWritable(list, force);
+  await expectNotInputs([out, list], [model, options.arch]);
+  const dataset = openDataset(options.data);
+  const all = picturesOf(dataset);
+  const { index, total } = options.shard ?? { index: 1, total: 1 };
+  // Each share is as long as the others but for one picture.
+  const own = all.filter((_, position) => position % total === index - 1);
+  const embedder = await readEmbedder(model, options, io);
+  try {
+    const { features, paths, broken, cached } = await embedPictures(embedder, own, {
+      folder: dataset.folder,
+      cache: options.cache,
+      readAs: readingOf(options),
+      maxBroken: options.maxBroken ?? MAX_BROKEN,
+      io,
+    });
+    const text = new TextEncoder();
+    await writeFilesChecked(
+      new Map([
+        [out, encode(features, basename(out))],
+        [list, text.encode(paths.map((path) => `${path}\n`).join(""))],
+      ]),
+      { force, check: async () => undefined, accept: () => true, obsolete: undefined },
+    );
+    for (const { problem } of broken) io.stderr.write(`left out: ${problem}\n`);
+    if (!options.quiet)
+      io.stdout.write(
+        `wrote ${basename(out)}: ${paths.length} × ${features.shape[1]} features by ${embedder.party.name} in ${embedder.backend}${cached > 0 ? `, ${cached} from the cache` : ""}; their pictures are listed in ${basename(list)}\n`,
+      );
+    return 0;
+  } finally {
+    await embedder.release();
+  }
+}
+
+function encoderOf(out: string): (features: RealTensor, subject: string) => Uint8Array {
+  const named = (features: RealTensor): ReadonlyMap<string, Tensor> => new Map([["features", features]]);
+  switch (extname(out)) {
+    case ".npy":
+      return encodeNpy;
+    case ".npz":
+      return (features, subject) => encodeNpz(named(features), { subject });
+    case ".safetensors":
+      return (features, subject) => encodeSafetensors(named(features), { subject });
+    default:
+      throw badArgument("--out", JSON.stringify(out), "a .npy, .npz or .safetensors file", "name one");
+  }
 }

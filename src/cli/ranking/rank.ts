@@ -1,7 +1,8 @@
-import { extname } from "node:path";
+import { join } from "node:path";
 import { InputError } from "../../core/errors.js";
+import { definedOf } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { expectNotInputs, expectWritable } from "../../node/index.js";
+import { expectNotInputs, expectWritable } from "../../node/write.js";
 import { compareRankings } from "../../verify/ranking/compare.js";
 import { type Dataset, datasetFacts, labelsOf, type Picture } from "../../verify/ranking/dataset.js";
 import {
@@ -19,13 +20,14 @@ import {
 } from "../../verify/ranking/report.js";
 import { rerankedRows } from "../../verify/ranking/rerank.js";
 import type { Proof } from "../../verify/report.js";
-import { RANKING_FORMATS, type RankingFormat, renderRanking } from "../../verify/reports/ranking/index.js";
+import { RANKING_FORMATS, renderRanking } from "../../verify/reports/ranking/index.js";
+import { NEAREST_SHOWN } from "../../verify/reports/ranking/page.js";
 import { renderRankingText } from "../../verify/reports/ranking/text.js";
-import { alternatives, badArgument } from "../options.js";
+import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
-import { writeReport } from "../reports.js";
+import { reportFormat, writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
-import { type OpenDataset, openDataset } from "./dataset.js";
+import { type OpenDataset, openDataset, picturesOf } from "./embed-pictures.js";
 import {
   type Embedded,
   type EmbeddingOptions,
@@ -33,7 +35,7 @@ import {
   openReferenceSource,
   openSource,
 } from "./features.js";
-import { shownPictures } from "./shown-pictures.js";
+import { preparePicture } from "./pictures.js";
 
 /** The command's options, as commander hands them over. */
 interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
@@ -52,7 +54,10 @@ export async function rankCommand(
   options: RankOptions,
   io: Io,
 ): Promise<ExitStatus> {
-  const reports = (options.report ?? []).map((path) => ({ path, format: rankingFormat(path) }));
+  const reports = (options.report ?? []).map((path) => ({
+    path,
+    format: reportFormat(path, RANKING_FORMATS),
+  }));
   for (const { path } of reports) await expectWritable(path, true);
   await expectNotInputs(
     reports.map(({ path }) => path),
@@ -69,20 +74,6 @@ export async function rankCommand(
   return report.passed ? 0 : 1;
 }
 
-function rankingFormat(path: string): RankingFormat {
-  const suffix = extname(path).slice(1).toLowerCase();
-  const format = RANKING_FORMATS.find((name) => name === suffix);
-  if (format) return format;
-  const reason = suffix === "sarif" ? ", since SARIF lists places in files, which a ranking has not" : "";
-  const suffixes = alternatives(RANKING_FORMATS.map((name) => `.${name}`));
-  throw badArgument(
-    "--report",
-    JSON.stringify(path),
-    `a file whose name ends in ${suffixes}${reason}`,
-    "name one",
-  );
-}
-
 /** Ranks the candidates' features against the reference's. */
 async function rankModels(
   candidates: readonly string[],
@@ -95,11 +86,6 @@ async function rankModels(
     source.features(pictures, opened.folder),
   );
   return { report: rankEmbedded(opened, { ...reference, proof }, others, options), folder: opened.folder };
-}
-
-/** Paths of all pictures of a data set, each once. */
-export function picturesOf({ dataset }: OpenDataset): readonly string[] {
-  return [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
 }
 
 /**
@@ -167,7 +153,7 @@ export function rankEmbedded(
     reference: {
       party: reference.party,
       backend: reference.backend,
-      ...(proof ? { proof } : {}),
+      ...definedOf({ proof }),
       ...compared[0]?.reference,
     },
     candidates: compared.map(({ ranked }) => ranked),
@@ -195,7 +181,7 @@ async function allFeatures(
     const size = options.size ?? others.find((source) => source.size)?.size;
     const reference = await openReferenceSource(
       options.reference,
-      { ...options, ...(size ? { size } : {}) },
+      { ...options, ...definedOf({ size }) },
       io,
     );
     open.push(reference);
@@ -260,4 +246,47 @@ function sideOf(
   };
   const [q, g] = [matrix(queries), matrix(gallery)];
   return { rows: (rerank ? rerankedRows : distanceRows)(q, g, distance), nonFinite: bad.size };
+}
+
+/** Pixels and quality of a picture in a report: a few KB each, whatever the file has. */
+const SHOWN = { height: 128, width: 64 } as const;
+const QUALITY = 80;
+
+/** The pictures of the worst queries as `data:` URIs: encoded anew, so that nothing of a file but its pixels is in a report. */
+async function shownPictures(
+  { candidates }: RankingReport,
+  folder: string,
+): Promise<ReadonlyMap<string, string>> {
+  const encode = await jpegEncoder();
+  const paths = candidates.flatMap(({ worst }) =>
+    worst.flatMap(({ picture, referenceNearest, candidateNearest }) => [
+      picture,
+      ...[referenceNearest, candidateNearest].flatMap((nearest) =>
+        nearest.slice(0, NEAREST_SHOWN).map((one) => one.picture),
+      ),
+    ]),
+  );
+  const shown = new Map<string, string>();
+  for (const path of new Set(paths)) {
+    const prepared = await preparePicture({ path: join(folder, path), ...SHOWN });
+    if (!("pixels" in prepared)) continue;
+    const bytes = encode(prepared.pixels);
+    shown.set(path, `data:image/jpeg;base64,${Buffer.from(bytes).toString("base64")}`);
+  }
+  return shown;
+}
+
+/** Encodes pictures of the size shown, RGB, with libjpeg-turbo. */
+async function jpegEncoder(): Promise<(pixels: Uint8Array) => Uint8Array> {
+  // @ts-expect-error: the package has no types.
+  const codec = await import("@cornerstonejs/codec-libjpeg-turbo-8bit/wasmjs");
+  const encoder = new (await codec.default()).JPEGEncoder();
+  encoder.setQuality(QUALITY);
+  encoder.setProgressive(0);
+  const frame = { ...SHOWN, bitsPerSample: 8, componentCount: 3, isSigned: false };
+  return (pixels) => {
+    encoder.getDecodedBuffer(frame).set(pixels);
+    encoder.encode();
+    return encoder.getEncodedBuffer();
+  };
 }

@@ -53,7 +53,7 @@ function outputOf(
 }
 
 async function readInterface(path: string, io: Io): Promise<OnnxInterface> {
-  const { readModel } = await import("../models.js");
+  const { readModel } = await import("../inputs.js");
   const { openOnnxInterface } = await import("../../convert/import/onnx-interface.js");
   return openOnnxInterface(await readModel(path, io));
 }

@@ -4,7 +4,7 @@ import { availableParallelism } from "node:os";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import type { SuiteEntry } from "../../verify/suite/report.js";
 import type { Io } from "../terminal.js";
-import { executeEntry } from "./execute.js";
+import { executeEntry } from "./entry.js";
 
 export interface PoolOptions {
   readonly folder: string;

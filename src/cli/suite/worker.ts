@@ -1,6 +1,6 @@
 /** A process that runs a suite's entries, one at a time, as it is sent them. */
 import type { PlannedEntry } from "../../verify/suite/plan.js";
-import { executeEntry } from "./execute.js";
+import { executeEntry } from "./entry.js";
 
 interface Task {
   readonly entry: PlannedEntry;

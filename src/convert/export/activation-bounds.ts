@@ -3,8 +3,7 @@
  * interval arithmetic through the weights as they are stored. Each interval is widened by what rounding to half precision and sums
  * in it may add, so that what a runtime computes lies inside, and not only what exact arithmetic gives.
  */
-import type { LayerNode } from "../../arch/graph.js";
-import type { Op, OpKind } from "../../arch/ops.js";
+import type { LayerNode, Op, OpKind } from "../../arch/graph.js";
 import type { NodeWeights } from "./weights.js";
 
 /** Images that the bounds are for: normalised pictures are within 2.7, raw pixels within 255. */

@@ -1,5 +1,4 @@
-import type { LayerGraph, LayerNode } from "../../arch/graph.js";
-import type { Op, ParameterRole } from "../../arch/ops.js";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/graph.js";
 
 /** The operations whose weights can absorb a batch norm: each output channel has weights of its own. */
 type Foldable = LayerNode<Op<"conv" | "linear">>;

@@ -1,5 +1,4 @@
-import type { FoldedBatchNorm, LayerNode } from "../../arch/graph.js";
-import type { Op, ParameterRole } from "../../arch/ops.js";
+import type { FoldedBatchNorm, LayerNode, Op, ParameterRole } from "../../arch/graph.js";
 import { PARAMETER_SHAPES } from "../../arch/parameters.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict } from "../../core/tensor.js";

@@ -1,7 +1,7 @@
 import { Inflate, type Zippable, zipSync } from "fflate";
 import type { ByteSource, ReadRange } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import { once } from "../../core/once.js";
+import { once } from "../../core/functions.js";
 import { Cursor, decodeUtf8 } from "./cursor.js";
 import { type Budget, corrupt, quote, type Region, unsupported } from "./refusals.js";
 

@@ -13,9 +13,9 @@ import {
 } from "../../arch/index.js";
 import { type ByteSource, type Bytes, headOf, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import { nearestWord } from "../../core/nearest-word.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
+import { nearestWord } from "../../core/text.js";
 import { decodeNpz } from "../formats/npz.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { prefixGroups, removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";

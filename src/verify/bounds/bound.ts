@@ -1,5 +1,5 @@
+import type { Op, OpKind } from "../../arch/graph.js";
 import type { LayerNode } from "../../arch/index.js";
-import type { Op, OpKind } from "../../arch/ops.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { ParameterSource, Workspace } from "../reference/index.js";

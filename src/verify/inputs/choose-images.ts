@@ -1,5 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
-import { mulberry32 } from "../../core/random.js";
+import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { evaluate } from "../reference/index.js";
 import type { Vacuity } from "../report.js";

@@ -1,6 +1,6 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
-import { mulberry32 } from "../../core/random.js";
+import { mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";
 import { expectAffordable } from "./refusals.js";
 

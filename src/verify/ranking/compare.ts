@@ -1,4 +1,4 @@
-import { mulberry32 } from "../../core/random.js";
+import { mulberry32 } from "../../core/functions.js";
 import type { DistanceRows } from "./distances.js";
 import {
   evaluateQuery,

@@ -1,5 +1,4 @@
-import type { LayerNode } from "../../arch/graph.js";
-import type { Op } from "../../arch/ops.js";
+import type { LayerNode, Op } from "../../arch/graph.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Engine, scalarEngine } from "./engine.js";
 import { convScratch } from "./kernels/conv.js";

@@ -1,5 +1,6 @@
 import { formatOfName, isWeightsFormat, type ModelFormat } from "../../convert/formats/registry.js";
 import { InputError } from "../../core/errors.js";
+import { definedOf } from "../../core/functions.js";
 import type { RuntimeName } from "../backends/backend.js";
 import { runtimesFor } from "../backends/registry.js";
 import type { CandidateSpec, EntryOptions, EntryPattern, ModelSpec, SuiteFile } from "./file.js";
@@ -97,19 +98,6 @@ function planEntry(
     modelSpec,
     candidateSpec,
     options: definedOf({ tolerance, input, batch, size, ranking }),
-  };
-}
-
-function definedOf(
-  options: { readonly [K in keyof EntryOptions]: EntryOptions[K] | undefined },
-): EntryOptions {
-  const { tolerance, input, batch, size, ranking } = options;
-  return {
-    ...(tolerance === undefined ? {} : { tolerance }),
-    ...(input === undefined ? {} : { input }),
-    ...(batch === undefined ? {} : { batch }),
-    ...(size === undefined ? {} : { size }),
-    ...(ranking === undefined ? {} : { ranking }),
   };
 }
 

@@ -1,6 +1,6 @@
 import { OUTPUT_SELECTIONS } from "../../convert/export/results.js";
 import { InputError } from "../../core/errors.js";
-import { nearestWord } from "../../core/nearest-word.js";
+import { nearestWord } from "../../core/text.js";
 import { RUNTIMES } from "../backends/registry.js";
 import { DISTANCE_METRICS } from "../ranking/distances.js";
 import type {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import type { LayerGraph, LayerNode } from "../../../src/arch/graph.js";
-import type { Op } from "../../../src/arch/ops.js";
+import type { LayerGraph, LayerNode, Op } from "../../../src/arch/graph.js";
 import { variant } from "../../../src/arch/variants.js";
 import { foldBatchNorm } from "../../../src/convert/export/fold.js";
 import { graphOf } from "./graphs.js";

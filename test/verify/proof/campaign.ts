@@ -3,7 +3,7 @@ import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
-import { mulberry32 } from "../../../src/core/random.js";
+import { mulberry32 } from "../../../src/core/functions.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { edit, randomOf } from "./edits.js";
 import { difference } from "./settle.js";

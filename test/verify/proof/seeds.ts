@@ -1,7 +1,7 @@
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
-import { once } from "../../../src/core/once.js";
+import { once } from "../../../src/core/functions.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
 import type { Seed } from "./campaign.js";
 

@@ -1,6 +1,6 @@
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import { mulberry32 } from "../../../src/core/random.js";
+import { mulberry32 } from "../../../src/core/functions.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
 

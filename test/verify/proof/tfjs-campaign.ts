@@ -5,8 +5,7 @@ import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/mod
 import { readTopology } from "../../../src/convert/formats/tfjs/topology.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
-import { once } from "../../../src/core/once.js";
-import { mulberry32 } from "../../../src/core/random.js";
+import { mulberry32, once } from "../../../src/core/functions.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { mulberry32 } from "../../../src/core/random.js";
+import { mulberry32 } from "../../../src/core/functions.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
 import { compareRankings } from "../../../src/verify/ranking/compare.js";
 import { distanceRows } from "../../../src/verify/ranking/distances.js";

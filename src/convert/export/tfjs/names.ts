@@ -1,4 +1,4 @@
-import type { Op, ParameterRole } from "../../../arch/ops.js";
+import type { Op, ParameterRole } from "../../../arch/graph.js";
 import { PARAMETER_SHAPES } from "../../../arch/parameters.js";
 import { elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
 import { chooseQuantization, roundToStored } from "../../formats/tfjs/manifest.js";

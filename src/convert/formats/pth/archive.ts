@@ -1,6 +1,6 @@
 import type { ByteSource } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
-import { once } from "../../../core/once.js";
+import { once } from "../../../core/functions.js";
 import { Cursor, decodeLatin1 } from "../cursor.js";
 import { type Budget, corrupt, quote, type Region, unsupported } from "../refusals.js";
 import { openZipEntry, readZipDirectory, readZipEntry, type ZipEntry } from "../zip.js";

@@ -1,4 +1,4 @@
-import type { Op } from "../../../arch/ops.js";
+import type { Op } from "../../../arch/graph.js";
 import type { Shape } from "../../../core/tensor.js";
 import { STRIP_ROWS, TILE_COLUMNS } from "../engine.js";
 import { matrixConv, matrixScratch } from "./conv-matrix.js";

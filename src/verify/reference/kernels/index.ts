@@ -1,4 +1,4 @@
-import type { OpKind } from "../../../arch/ops.js";
+import type { OpKind } from "../../../arch/graph.js";
 import { conv, linear } from "./conv.js";
 import { add, copy, relu, scale, sigmoid } from "./elementwise.js";
 import type { Kernel } from "./kernel.js";

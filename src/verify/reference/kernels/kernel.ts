@@ -1,4 +1,4 @@
-import type { Op, OpKind, ParameterRole } from "../../../arch/ops.js";
+import type { Op, OpKind, ParameterRole } from "../../../arch/graph.js";
 import type { Shape } from "../../../core/tensor.js";
 import type { Engine } from "../engine.js";
 

@@ -1,4 +1,4 @@
-import { once } from "../../../core/once.js";
+import { once } from "../../../core/functions.js";
 import type { RunFacts } from "../../report.js";
 import { SCRIPT } from "./client/index.js";
 import { html, type Markup, raw } from "./markup.js";

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { LayerNode } from "../../../../src/arch/graph.js";
-import type { Op, ParameterRole } from "../../../../src/arch/ops.js";
+import type { LayerNode, Op, ParameterRole } from "../../../../src/arch/graph.js";
 import { lowerToOnnx, OPSET_RANGE } from "../../../../src/convert/export/onnx/index.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 import { float32, graphOf } from "../graphs.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Op } from "../../../../src/arch/ops.js";
+import type { Op } from "../../../../src/arch/graph.js";
 import { fromTensorFlow, toTensorFlow } from "../../../../src/convert/export/tfjs/index.js";
 import { float32 } from "../graphs.js";
 

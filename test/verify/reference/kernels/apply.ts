@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import type { Op, ParameterRole } from "../../../../src/arch/ops.js";
+import type { Op, ParameterRole } from "../../../../src/arch/graph.js";
 import type { RealTensor, Shape, Tensor } from "../../../../src/core/tensor.js";
 import { evaluateLayer, Workspace } from "../../../../src/verify/reference/evaluate-layer.js";
 

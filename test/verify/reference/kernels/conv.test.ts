@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Op, Size2d } from "../../../../src/arch/ops.js";
+import type { Op, Size2d } from "../../../../src/arch/graph.js";
 import { elementCount, type Tensor } from "../../../../src/core/tensor.js";
 import { randomTensor, tensor } from "../random.js";
 import { apply, expectClose } from "./apply.js";

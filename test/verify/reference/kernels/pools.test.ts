@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Op } from "../../../../src/arch/ops.js";
+import type { Op } from "../../../../src/arch/graph.js";
 import { randomTensor, tensor } from "../random.js";
 import { apply, expectClose } from "./apply.js";
 import { define, pixelsOf, range, sum } from "./definition.js";

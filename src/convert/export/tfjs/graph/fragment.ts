@@ -1,4 +1,4 @@
-import type { Op, ParameterRole, Size2d } from "../../../../arch/ops.js";
+import type { Op, ParameterRole, Size2d } from "../../../../arch/graph.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
 import type { TfjsAttribute, TfjsNode } from "../../../formats/tfjs/model.js";
 

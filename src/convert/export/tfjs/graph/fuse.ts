@@ -1,5 +1,4 @@
-import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
-import type { Op } from "../../../../arch/ops.js";
+import type { LayerGraph, LayerNode, Op } from "../../../../arch/graph.js";
 import type { TfjsNode } from "../../../formats/tfjs/model.js";
 import { nodeName } from "../names.js";
 import { tfNode } from "./fragment.js";

@@ -1,5 +1,4 @@
-import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
-import type { ParameterRole } from "../../../../arch/ops.js";
+import type { LayerGraph, LayerNode, ParameterRole } from "../../../../arch/graph.js";
 import { ancestors, outputShapes } from "../../../../arch/shapes.js";
 import { InputError } from "../../../../core/errors.js";
 import type { Shape, StateDict, Tensor } from "../../../../core/tensor.js";

@@ -1,4 +1,4 @@
-import type { Op } from "../../../../arch/ops.js";
+import type { Op } from "../../../../arch/graph.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
 import type { TfjsNode } from "../../../formats/tfjs/model.js";
 import {

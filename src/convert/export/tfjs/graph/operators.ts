@@ -1,4 +1,4 @@
-import type { Op, OpKind, Size2d } from "../../../../arch/ops.js";
+import type { Op, OpKind, Size2d } from "../../../../arch/graph.js";
 import type { Tensor } from "../../../../core/tensor.js";
 import type { NormFloor } from "../../results.js";
 import {

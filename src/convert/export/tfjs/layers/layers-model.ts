@@ -1,5 +1,4 @@
-import type { LayerGraph, LayerNode } from "../../../../arch/graph.js";
-import type { ParameterRole } from "../../../../arch/ops.js";
+import type { LayerGraph, LayerNode, ParameterRole } from "../../../../arch/graph.js";
 import { ancestors, outputShapes } from "../../../../arch/shapes.js";
 import { variantOf } from "../../../../arch/variants.js";
 import { InputError } from "../../../../core/errors.js";

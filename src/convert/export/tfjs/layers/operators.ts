@@ -1,4 +1,4 @@
-import type { Op, OpKind, ParameterRole, Size2d } from "../../../../arch/ops.js";
+import type { Op, OpKind, ParameterRole, Size2d } from "../../../../arch/graph.js";
 import type { Shape, Tensor } from "../../../../core/tensor.js";
 import type { JsonObject } from "../../../formats/tfjs/json.js";
 import { padsAsSame } from "../graph/fragment.js";

@@ -1,26 +1,25 @@
 import { basename, dirname, join } from "node:path";
-import { InputError } from "../core/errors.js";
-import { clean } from "../core/text.js";
-import { expectNotInputs, expectWritable, sweepTemporaries } from "../node/index.js";
-import { type BaselineOptions, compareToBaseline } from "../verify/baseline.js";
-import { planSuite } from "../verify/suite/plan.js";
+import { InputError } from "../../core/errors.js";
+import { definedOf } from "../../core/functions.js";
+import { clean } from "../../core/text.js";
+import { expectNotInputs, expectWritable, sweepTemporaries } from "../../node/write.js";
+import { type BaselineOptions, compareToBaseline } from "../../verify/baseline.js";
+import { chooseEntries, type PlannedEntry, planSuite, shardEntries } from "../../verify/suite/plan.js";
 import {
   entryStatus,
+  type Shard,
   type SuiteEntry,
   type SuiteReport,
   suiteExitStatus,
   suiteReport,
-} from "../verify/suite/report.js";
-import { type BaselineFlags, baselineOptions } from "./baseline.js";
-import { badArgument } from "./options.js";
-import type { ExitStatus } from "./program.js";
-import { readSuiteReport, writeReport } from "./reports.js";
-import { entryLine, verdictLine } from "./suite/lines.js";
-import { runEntries } from "./suite/pool.js";
-import { filesOf, readSuiteFile } from "./suite/read-suite.js";
-import { parseShard, selectEntries } from "./suite/select.js";
-import { expectNoLink, prepareFolder, reportPaths, writeSuite } from "./suite/write.js";
-import { type Io, paintFor, progress } from "./terminal.js";
+} from "../../verify/suite/report.js";
+import { badArgument } from "../options.js";
+import type { ExitStatus } from "../program.js";
+import { type BaselineFlags, baselineOptions, readSuiteReport, writeReport } from "../reports.js";
+import { type Io, paintFor, progress } from "../terminal.js";
+import { filesOf, readSuiteFile, STARTER } from "./file.js";
+import { runEntries } from "./pool.js";
+import { entryLine, expectNoLink, prepareFolder, reportPaths, verdictLine, writeSuite } from "./reports.js";
 
 /** The command's options, as commander hands them over. */
 interface SuiteOptions extends BaselineFlags {
@@ -28,7 +27,7 @@ interface SuiteOptions extends BaselineFlags {
   readonly jobs?: number;
   readonly only?: readonly string[];
   readonly failFast?: boolean;
-  readonly shard?: string;
+  readonly shard?: Shard;
   readonly cache: boolean | string;
   readonly init?: boolean;
   readonly quiet?: boolean;
@@ -44,10 +43,9 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
       "a suite file, or --init",
       "write one with osnet-verify suite --init",
     );
-  const { reportDir } = options;
+  const { reportDir, shard } = options;
   if (reportDir === undefined)
     throw badArgument("--report-dir", "no folder", "a folder for the reports", "name one such as parity/");
-  const shard = parseShard(options.shard);
   const comparison = baselineOptions(options);
   const baseline = comparison && (await readSuiteReport(comparison.path));
   const suite = await readSuiteFile(path);
@@ -98,7 +96,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
     suite.name ?? basename(path),
     entries.flatMap(({ id }) => ended.get(id) ?? []),
     {
-      ...(shard ? { shard } : {}),
+      ...definedOf({ shard }),
       skipped: [...entries.map(({ id }) => id).filter((id) => !ended.has(id)), ...leftOut],
     },
   );
@@ -126,8 +124,46 @@ function cacheFolder(cache: boolean | string, reportDir: string): string {
 
 async function writeStarter(path: string, { stdout }: Io): Promise<ExitStatus> {
   await expectWritable(path, false);
-  const { STARTER } = await import("./suite/starter.js");
   await writeReport(path, STARTER);
   stdout.write(`wrote ${path}; run it with osnet-verify suite ${path} --report-dir parity/\n`);
   return 0;
+}
+
+/** The entries of a plan that this run makes, and the ids of those that are its own to make and are left out. */
+interface Selection {
+  readonly entries: readonly PlannedEntry[];
+  readonly leftOut: readonly string[];
+}
+
+/**
+ * Narrows a plan by `--only`, then to a shard; what another shard runs is not this one's to leave out.
+ *
+ * @throws InputError (`argument`) if no entry's name holds what `only` asks for
+ */
+function selectEntries(
+  planned: readonly PlannedEntry[],
+  only: readonly string[],
+  shard: Shard | undefined,
+): Selection {
+  const chosen = chooseEntries(planned, only);
+  if (chosen.length === 0)
+    throw badArgument(
+      "--only",
+      only.join(", "),
+      "a part of an entry's name",
+      `choose among ${planned
+        .slice(0, 5)
+        .map(({ id }) => id)
+        .join("; ")}`,
+    );
+  if (!shard) return { entries: chosen, leftOut: idsWithout(planned, chosen) };
+  return {
+    entries: shardEntries(chosen, shard),
+    leftOut: idsWithout(shardEntries(planned, shard), chosen),
+  };
+}
+
+function idsWithout(all: readonly PlannedEntry[], chosen: readonly PlannedEntry[]): readonly string[] {
+  const ids = new Set(chosen.map(({ id }) => id));
+  return all.map(({ id }) => id).filter((id) => !ids.has(id));
 }

@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { lstat, mkdir } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
 import { encodeWeights } from "../../convert/export/encode-weights.js";
@@ -10,28 +11,99 @@ import { type Checkpoint, namedSpec, openCheckpoint } from "../../convert/import
 import { openModel, type SourceFile, weightFiles } from "../../convert/import/open-file.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
 import { type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
-import { fileError, readInput } from "../../node/index.js";
+import { InputError } from "../../core/errors.js";
+import { definedOf } from "../../core/functions.js";
+import { fileError } from "../../node/errors.js";
+import { readInput } from "../../node/read.js";
 import { type Embedder, openEmbedder } from "../../verify/embedder.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
 import type { ParityReport } from "../../verify/report.js";
 import type { RankingSpec } from "../../verify/suite/file.js";
 import type { PlannedEntry } from "../../verify/suite/plan.js";
-import type { EntryRanking } from "../../verify/suite/report.js";
+import { type EntryRanking, entryStatus, type SuiteEntry } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
-import { readImages } from "../images.js";
-import { readArchitecture } from "../inputs.js";
-import { readModel } from "../models.js";
+import { readArchitecture, readImages, readModel } from "../inputs.js";
 import { tolerance as parseTolerance } from "../options.js";
-import { openDataset } from "../ranking/dataset.js";
+import { openDataset, picturesOf } from "../ranking/embed-pictures.js";
 import { type Embedded, embedderSource } from "../ranking/features.js";
-import { picturesOf, rankEmbedded } from "../ranking/rank.js";
+import { rankEmbedded } from "../ranking/rank.js";
+import { installedVersions, readReport, runFacts, writeReport } from "../reports.js";
 import type { Source } from "../sinks/sink.js";
 import type { Io } from "../terminal.js";
-import { installedVersions, runFacts } from "../versions.js";
-import { isSeeded } from "./read-suite.js";
+import { isSeeded } from "./file.js";
+
+interface ExecuteOptions {
+  readonly folder: string;
+  /** The cache's folder, if there is one. */
+  readonly cache: string | undefined;
+  readonly io: Io;
+  /** How many judge layers: one where entries run beside each other. Default: as `verify` sees fit. */
+  readonly threads?: number;
+}
+
+/**
+ * Runs an entry, or takes its report from the cache if nothing that it depends on has changed. An unusable file is a
+ * result of status `error`; only a bug is an exception.
+ */
+export async function executeEntry(
+  entry: PlannedEntry,
+  { folder, cache, io, threads }: ExecuteOptions,
+  onProgress?: (done: number, total: number) => void,
+): Promise<SuiteEntry> {
+  const started = performance.now();
+  const { id, model, candidate, backend } = entry;
+  const seconds = (): number => Math.round(performance.now() - started) / 1000;
+  let fingerprint: string | null = null;
+  try {
+    const opened = await openEntry(entry, folder, io);
+    fingerprint = opened.fingerprint;
+    const path = cache === undefined ? undefined : join(cache, `${fingerprint}.json`);
+    const known = path === undefined ? undefined : await readCached(path);
+    const report = known ?? (await opened.run(onProgress, threads));
+    if (path !== undefined && !known) await writeCached(path, report);
+    const ranking = await opened.rank(cache);
+    return {
+      id,
+      model,
+      candidate,
+      backend: report.backend,
+      status: entryStatus(report, ranking),
+      fingerprint,
+      report,
+      ...definedOf({ ranking }),
+      error: null,
+      run: { cached: known !== undefined, seconds: seconds() },
+    };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const text = [error.message, ...error.details.slice(0, 20)].join("\n");
+    const run = { cached: false, seconds: seconds() };
+    return { id, model, candidate, backend, status: "error", fingerprint, report: null, error: text, run };
+  }
+}
+
+/** What is not cached is computed again: that there is no room for it is no error of the entry. */
+async function writeCached(path: string, report: ParityReport): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeReport(path, JSON.stringify(report));
+  } catch {
+    // The reports themselves will say so if nothing can be written.
+  }
+}
+
+/** A cache that cannot be read is none; so is a link, which leads elsewhere, and a pipe, which may never end. */
+export async function readCached(path: string): Promise<ParityReport | undefined> {
+  try {
+    if (!(await lstat(path)).isFile()) return undefined;
+    return await readReport(path);
+  } catch {
+    return undefined;
+  }
+}
 
 /** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
-export interface OpenedEntry {
+interface OpenedEntry {
   /** SHA-256 over all that the result depends on. */
   readonly fingerprint: string;
   /** Converts, if the entry asks for it, and verifies. */
@@ -45,7 +117,7 @@ export interface OpenedEntry {
  *
  * @throws InputError if a file or option cannot be used
  */
-export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Promise<OpenedEntry> {
+async function openEntry(entry: PlannedEntry, folder: string, io: Io): Promise<OpenedEntry> {
   const { modelSpec, candidateSpec, options } = entry;
   const at = (path: string): string => plainPath(resolve(folder, path));
   const tolerance = options.tolerance === undefined ? undefined : parseTolerance(String(options.tolerance));
@@ -62,14 +134,8 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       ? undefined
       : await readModel(at(candidateSpec.file.replaceAll("{model}", entry.model)), io);
   const size = sizeOf(options.size);
-  const open: OpenOptions = {
-    ...(backend ? { backend } : {}),
-    ...(images ? { images } : {}),
-    ...(arch === undefined ? {} : { arch }),
-    ...(modelSpec.key === undefined ? {} : { key: modelSpec.key }),
-    ...(options.batch === undefined ? {} : { batch: options.batch }),
-    ...(size === undefined ? {} : { size }),
-  };
+  const { key } = modelSpec;
+  const open: OpenOptions = definedOf({ arch, images, backend, key, batch: options.batch, size });
   const digests = [reference, ...(candidate ? [candidate] : [])].flatMap(digestsOf);
   const facts = {
     tool: installedVersions(),
@@ -80,7 +146,7 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
     convert: candidateSpec.convert ?? null,
     conversion: candidateSpec.options ?? null,
     arch: arch ?? null,
-    key: modelSpec.key ?? null,
+    key: key ?? null,
     options,
   };
   const sides = async (): Promise<{ readonly file: NamedBytes; readonly source: SourceFile }> => {
@@ -95,10 +161,7 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       if (!options.ranking) return undefined;
       const { file, source } = await sides();
       const data = at(options.ranking.data);
-      const reading = {
-        ...(arch === undefined ? {} : { arch }),
-        ...(modelSpec.key ? { key: modelSpec.key } : {}),
-      };
+      const reading = definedOf({ arch, key });
       return rankEntry(file, source, { ...options.ranking, data }, { reading, backend, size, cache, io });
     },
     async run(onProgress, threads) {
@@ -107,9 +170,7 @@ export async function openEntry(entry: PlannedEntry, folder: string, io: Io): Pr
       const verification = await openVerification(file, source, open);
       const report = await verify({
         ...verification,
-        ...(tolerance ? { tolerance } : {}),
-        ...(onProgress ? { onProgress } : {}),
-        ...(threads === undefined ? {} : { jobs: threads }),
+        ...definedOf({ tolerance, onProgress, jobs: threads }),
       });
       return { ...report, run: runFacts((performance.now() - started) / 1000) };
     },
@@ -134,8 +195,7 @@ async function rankEntry(
   const pictures = picturesOf(opened);
   const settings = {
     quiet: true,
-    ...(cache === undefined ? {} : { cache: join(cache, "features") }),
-    ...(maxBroken === undefined ? {} : { maxBroken }),
+    ...definedOf({ cache: cache === undefined ? undefined : join(cache, "features"), maxBroken }),
   };
   const features = async (embedder: Embedder): Promise<Embedded> => {
     try {
@@ -144,7 +204,7 @@ async function rankEntry(
       await embedder.release();
     }
   };
-  const model = await openEmbedder(file, { ...(backend ? { backend } : {}), ...(size ? { size } : {}) });
+  const model = await openEmbedder(file, definedOf({ backend, size }));
   const candidate = await features(model);
   const reference = await features(await openEmbedder(source, { ...reading, size: model.size }));
   const report = rankEmbedded(opened, reference, [candidate], { distance, ...limits });
@@ -208,8 +268,8 @@ function withCheckpoint(file: NamedBytes, { arch, key }: OpenOptions): SourceFil
   if (!isWeightsFormat(format) || format === "npz") return file;
   const asked = JSON.stringify([file.name, arch ?? null, key ?? null]);
   if (last?.asked !== asked || !sameBytes(last.bytes, bytes)) {
-    const options = { ...(arch === undefined ? {} : { arch }), ...(key === undefined ? {} : { key }) };
-    last = { bytes, asked, checkpoint: openCheckpoint(bytes, { subject: file.name, ...options }) };
+    const checkpoint = openCheckpoint(bytes, { subject: file.name, ...definedOf({ arch, key }) });
+    last = { bytes, asked, checkpoint };
   }
   return { ...file, checkpoint: last.checkpoint };
 }
@@ -230,12 +290,11 @@ async function convertEntry(
     reference.checkpoint ??
     openCheckpoint(reference.bytes, {
       subject: reference.name,
-      ...(arch === undefined ? {} : { arch }),
-      ...(key === undefined ? {} : { key }),
+      ...definedOf({ arch, key }),
     });
   const source: Source = { ...reference, checkpoint };
   const size = sizeOf(text);
-  const lowering = { ...options, ...(size === undefined ? {} : { size }) };
+  const lowering = { ...options, ...definedOf({ size }) };
   const name = `${model}.${convert === "onnx" ? "onnx" : convert}`;
   if (convert === "onnx") {
     const { onnxSink } = await import("../sinks/onnx.js");

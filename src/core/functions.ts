@@ -1,0 +1,33 @@
+/** What the language has no function for. */
+
+/** A function that computes its value when it is first called, and gives the same one again. */
+export function once<T>(compute: () => T): () => T {
+  let result: { readonly value: T } | undefined;
+  return () => {
+    result ??= { value: compute() };
+    return result.value;
+  };
+}
+
+/**
+ * The properties that have a value. With `exactOptionalPropertyTypes` an option that is left out and one that is `undefined`
+ * are not the same: this makes the first of the second.
+ */
+export function definedOf<T extends object>(
+  object: T,
+): { readonly [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as {
+    readonly [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}
+
+/** Tommy Ettinger's Mulberry32: 32 bits of state, uniform in [0, 1), the same on every machine. */
+export function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
