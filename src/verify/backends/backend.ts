@@ -83,7 +83,8 @@ export interface Backend {
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
   /**
-   * Runtimes keep all values that are read of a run at a time: where there are stages, each is a run of its own.
+   * Runtimes keep all values that are read of a run at a time: where there are stages, each is a run of its own, or of the part of the
+   * model that is behind the stages before.
    *
    * @param stages all layers, in the order to yield them in
    */

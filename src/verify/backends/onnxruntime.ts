@@ -1,10 +1,11 @@
 import { appendOutputs } from "../../convert/formats/onnx/encode.js";
-import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import { dtypeToCode, type OnnxModel } from "../../convert/formats/onnx/model.js";
+import { type OnnxPart, type OnnxParts, openParts } from "../../convert/formats/onnx/parts.js";
 import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName } from "./backend.js";
+import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName, Stage } from "./backend.js";
 import { chromiumFor, closeChromium, engineOf } from "./registry.js";
 import type {
   OnnxruntimeModule,
@@ -32,7 +33,8 @@ export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
 
 /**
  * Runs an ONNX file in onnxruntime. Inner values are made outputs by appending to the serialized bytes (protobuf merges
- * concatenated messages), so that what runs is the file itself.
+ * concatenated messages), so that what runs is the file itself; of float32 files in stages, each is cut out of the bytes and goes on
+ * from the values of those before it.
  *
  * The runtime is loaded on the first run.
  *
@@ -51,6 +53,7 @@ export function onnxruntimeBackend(
   const named = new Map(pairs.filter(([, value]) => computed.has(value)));
   const outputs = model.graph.outputs.map(({ name }) => name);
   const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  const imagesName = input?.name ?? "images";
   let module: OnnxruntimeModule | undefined;
 
   async function loadModule(): Promise<OnnxruntimeModule> {
@@ -65,13 +68,17 @@ export function onnxruntimeBackend(
   ): { run: Run; release: () => Promise<void> } {
     let session: Promise<OnnxruntimeSession> | undefined;
     return {
-      async run(images, names) {
+      async run(images, names, given = ONLY_IMAGES) {
         const ort = await loadModule();
         try {
           session ??= createSession(ort, source);
           const opened = await session;
-          const feed = feedOf(ort, images, input?.dtype, subject);
-          return await opened.run({ [input?.name ?? "images"]: feed }, names);
+          const known = given.values.map(({ name, tensor: { data, shape } }) => [
+            name,
+            new ort.Tensor("float32", data, shape),
+          ]);
+          const feed = given.images ? [[imagesName, feedOf(ort, images, input?.dtype, subject)]] : [];
+          return await opened.run(Object.fromEntries([...feed, ...known]), names);
         } catch (cause) {
           throw refused(subject, name, images, cause);
         }
@@ -105,17 +112,96 @@ export function onnxruntimeBackend(
 
   /** A map, so that values can be given up one by one; in a function of its own, so that nothing else holds them. */
   async function tapped(
+    copy: Uint8Array,
     images: Tensor<"float32">,
     names: readonly string[],
+    given?: Given,
   ): Promise<Map<string, OnnxruntimeTensor>> {
-    const taps = names.filter((name) => !outputs.includes(name));
-    const copy = appendOutputs(file.bytes, taps);
     const session = open(copy, { alone: true });
     try {
-      return new Map(Object.entries(await session.run(images, names)));
+      return new Map(Object.entries(await session.run(images, names, given)));
     } finally {
       await session.release();
       discard(copy);
+    }
+  }
+
+  const nameOf = (layer: string): string => named.get(layer) ?? "";
+
+  /** All of the model for each stage, whose values are then of one run with what the stage reads of others. */
+  async function* inRuns(images: Tensor<"float32">, stages: readonly Stage[]): AsyncGenerator<LayerOutput> {
+    for (const stage of stages) {
+      const shown = [...stage.others, ...stage.layers];
+      const lastUse = new Map(shown.map((layer, index) => [nameOf(layer), index]));
+      const names = [...lastUse.keys()];
+      const taps = names.filter((name) => !outputs.includes(name));
+      const values = await tapped(appendOutputs(file.bytes, taps), images, names);
+      for (const [index, layer] of shown.entries()) {
+        const name = nameOf(layer);
+        const value = values.get(name);
+        const isLast = lastUse.get(name) === index;
+        // Released as soon as it is read.
+        if (isLast) values.delete(name);
+        if (!value) continue;
+        const tensor = toTensor(value, layer);
+        yield {
+          name: layer,
+          tensor,
+          ...(index < stage.others.length ? { again: true } : {}),
+          ...(isLast ? { release: () => discard(tensor.data) } : {}),
+        };
+      }
+    }
+  }
+
+  /** One run of the model, each stage of which goes on from the values of those before it. */
+  async function* inParts(
+    images: Tensor<"float32">,
+    stages: readonly Stage[],
+    parts: OnnxParts,
+  ): AsyncGenerator<LayerOutput> {
+    const plan = planParts(
+      parts,
+      stages.map(({ layers }) => layers.map(nameOf)),
+    );
+    const held = new Map<string, HeldValue>();
+    for (const [index, { layers }] of stages.entries()) {
+      const part = plan.parts[index];
+      if (part && part.outputs.length > 0) {
+        const values = part.given.flatMap((name) => held.get(name) ?? []);
+        const shapes = new Map(values.map(({ name, tensor: { shape } }) => [name, shape]));
+        const given = { values, images: part.inputs.includes(imagesName) };
+        const found = await tapped(parts.encode(part, shapes), images, part.outputs, given).catch(
+          () => undefined,
+        );
+        // What does not run by itself is run with all of the model, which says what is wrong if that does not run.
+        if (!found) return yield* inRuns(images, stages.slice(index));
+        for (const [name, value] of found)
+          held.set(name, { name, tensor: toTensor(value, name) as Tensor<"float32">, isReleased: false });
+      }
+      const lastShown = new Map(layers.map((layer) => [nameOf(layer), layer]));
+      for (const layer of layers) {
+        const value = held.get(nameOf(layer));
+        if (!value) continue;
+        value.isReleased = false;
+        const release = (): void => giveUp(value, index);
+        yield {
+          name: layer,
+          tensor: value.tensor,
+          ...(lastShown.get(value.name) === layer ? { release } : {}),
+        };
+      }
+      // Whoever has not copied a value reads it on.
+      for (const value of held.values())
+        if ((plan.lastUse.get(value.name) ?? 0) <= index) {
+          held.delete(value.name);
+          if (value.isReleased) discard(value.tensor.data);
+        }
+    }
+
+    function giveUp(value: HeldValue, index: number): void {
+      value.isReleased = true;
+      if ((plan.lastUse.get(value.name) ?? 0) <= index) discard(value.tensor.data);
     }
   }
 
@@ -124,27 +210,9 @@ export function onnxruntimeBackend(
     layers: [...named.keys()],
     facts: () => module?.facts?.(),
     close: () => closeChromium(name),
-    async *run(images, stages = [{ layers: [...named.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
-      for (const stage of stages) {
-        const shown = [...stage.others, ...stage.layers];
-        const lastUse = new Map(shown.map((layer, index) => [named.get(layer) ?? "", index]));
-        const values = await tapped(images, [...lastUse.keys()]);
-        for (const [index, layer] of shown.entries()) {
-          const name = named.get(layer) ?? "";
-          const value = values.get(name);
-          const isLast = lastUse.get(name) === index;
-          // Released as soon as it is read.
-          if (isLast) values.delete(name);
-          if (!value) continue;
-          const tensor = toTensor(value, layer);
-          yield {
-            name: layer,
-            tensor,
-            ...(index < stage.others.length ? { again: true } : {}),
-            ...(isLast ? { release: () => discard(tensor.data) } : {}),
-          };
-        }
-      }
+    run(images, stages = [{ layers: [...named.keys()], others: [] }]) {
+      const parts = stages.length > 1 && isFloat32(model) ? openParts(file.bytes) : undefined;
+      return parts ? inParts(images, stages, parts) : inRuns(images, stages);
     },
     load(places: readonly OutputPlace[], options: LoadOptions = {}) {
       const session = open(options.copy ? file.bytes : "as a program opens it", options);
@@ -167,7 +235,73 @@ export function onnxruntimeBackend(
 type Run = (
   images: Tensor<"float32">,
   names: readonly string[],
+  given?: Given,
 ) => Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
+
+/** What a session is fed. */
+interface Given {
+  readonly values: readonly { readonly name: string; readonly tensor: Tensor<"float32"> }[];
+  readonly images: boolean;
+}
+
+const ONLY_IMAGES: Given = { values: [], images: true };
+
+/** A value of a run in parts that is still to be read. */
+interface HeldValue {
+  readonly name: string;
+  readonly tensor: Tensor<"float32">;
+  /** Whether whoever was shown it has done with it. */
+  isReleased: boolean;
+}
+
+interface PartPlan {
+  readonly parts: readonly OnnxPart[];
+  /** The last stage that reads or shows a value. */
+  readonly lastUse: ReadonlyMap<string, number>;
+}
+
+/** @param stages names of the values that each is to show, and that are computed once */
+function planParts(parts: OnnxParts, stages: readonly (readonly string[])[]): PartPlan {
+  const shown = new Set(stages.flat());
+  const known = new Set<string>();
+  const lastUse = new Map<string, number>();
+  const planned = stages.map((values, index) => {
+    const part = parts.part(values, known, shown);
+    for (const name of part.outputs) known.add(name);
+    for (const name of [...values, ...part.given]) lastUse.set(name, index);
+    return part;
+  });
+  return { parts: planned, lastUse };
+}
+
+/** Operators whose results are not float32, though nothing of the file says so; shapes are never shown. */
+const NARROWING: ReadonlySet<string> = new Set(["QuantizeLinear", "DynamicQuantizeLinear"]);
+
+/** Whether all that a file computes with is float32: of narrower numbers runtimes may keep more than they show, and go on from that. */
+function isFloat32({ graph }: OnnxModel): boolean {
+  const isPlain = (dtype: DType | undefined): boolean => dtype === undefined || !OTHER_NUMBERS.has(dtype);
+  return (
+    [...graph.initializers.values()].every(({ dtype }) => isPlain(dtype)) &&
+    graph.nodes.every(
+      ({ opType, attributes }) =>
+        !NARROWING.has(opType) &&
+        [...attributes.values()].every(
+          (attribute) => attribute.type !== "tensor" || isPlain(attribute.value.dtype),
+        ) &&
+        (opType !== "Cast" || !NARROW_CODES.has(attributes.get("to")?.value)),
+    )
+  );
+}
+
+const OTHER_NUMBERS: ReadonlySet<DType> = new Set([
+  "float16",
+  "bfloat16",
+  "float64",
+  "int8",
+  "uint8",
+  "int16",
+]);
+const NARROW_CODES: ReadonlySet<unknown> = new Set([...OTHER_NUMBERS].map(dtypeToCode));
 
 /** Images in the type that a file takes. */
 function feedOf(

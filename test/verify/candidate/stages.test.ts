@@ -1,10 +1,12 @@
-import { describe, expect, it } from "vitest";
+import { InferenceSession } from "onnxruntime-node";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { outputShapes } from "../../../src/arch/index.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
-import { elementCount } from "../../../src/core/tensor.js";
-import type { Backend } from "../../../src/verify/backends/backend.js";
+import { elementCount, type RealTensor } from "../../../src/core/tensor.js";
+import type { Backend, LayerOutput } from "../../../src/verify/backends/backend.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
 import { stagesOf } from "../../../src/verify/candidate/stages.js";
+import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
@@ -47,6 +49,38 @@ describe("stagesOf", () => {
 });
 
 describe("a run in stages", () => {
+  it("computes each value once, to the same bits as a run of the whole", async () => {
+    const bytes = convert(checkpoint);
+    const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
+    const { run, layers } = onnxruntimeBackend({ bytes }, model, names, "candidate.onnx");
+    const images = seededImages(1, 2, 64, 32);
+    const whole = await valuesOf(run(images));
+    expect([...whole.keys()]).toEqual(layers);
+    for (const most of [200_000, 1]) {
+      const stages = stagesOf(graph, layers, images.shape, most);
+      expect(stages.length).toBeGreaterThan(2);
+      expect(await valuesOf(run(images, stages))).toEqual(whole);
+    }
+  });
+
+  it("goes on with all of the model where a part does not run by itself", async () => {
+    const bytes = convert(checkpoint);
+    const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
+    const { run, layers } = onnxruntimeBackend({ bytes }, model, names, "candidate.onnx");
+    const images = seededImages(1, 2, 64, 32);
+    const stages = stagesOf(graph, layers, images.shape, 200_000);
+    const create = InferenceSession.create.bind(InferenceSession) as typeof InferenceSession.create;
+    let created = 0;
+    const spy = vi
+      .spyOn(InferenceSession, "create")
+      .mockImplementation(((file: Uint8Array, options: object) =>
+        ++created === 2
+          ? Promise.reject(new Error("not by itself"))
+          : create(file, options)) as typeof create);
+    onTestFinished(() => spy.mockRestore());
+    expect((await valuesOf(run(images, stages))).size).toBe(layers.length);
+  });
+
   it("finds that an honest file matches to within rounding, and explains a fault across streams", async () => {
     const honest = await inStages(convert(checkpoint), 50_000);
     expect(honest.faults).toEqual([]);
@@ -69,6 +103,13 @@ describe("a run in stages", () => {
     ]);
   });
 });
+
+/** The values of a run, in its order; one that is shown again counts once. */
+async function valuesOf(run: AsyncIterable<LayerOutput>): Promise<Map<string, RealTensor>> {
+  const values = new Map<string, RealTensor>();
+  for await (const { name, tensor, again } of run) if (!again) values.set(name, tensor);
+  return values;
+}
 
 /** Verifies a file of the fixture in stages of so many values, or of one stream each where a stream has more. */
 async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport> {

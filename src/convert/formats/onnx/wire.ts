@@ -240,6 +240,9 @@ export interface WireField {
   readonly number: number;
   readonly wireType: number;
   readonly payload: Uint8Array;
+  /** Where it lies in the message, with its tag. */
+  readonly start: number;
+  readonly end: number;
 }
 
 /**
@@ -264,6 +267,7 @@ export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
     return bytes.subarray(offset - length, offset);
   };
   while (offset < bytes.length) {
+    const start = offset;
     const tag = readVarint();
     const wireType = tag % 8;
     const number = (tag - wireType) / 8;
@@ -275,7 +279,7 @@ export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
     else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
     // Tags are 32 bits: readers that take fewer bits of a longer one would read another field.
     if (number === 0 || number >= 2 ** 29) throw new RangeError(`field ${number} at byte ${offset}`);
-    yield { number, wireType, payload };
+    yield { number, wireType, payload, start, end: offset };
   }
 }
 

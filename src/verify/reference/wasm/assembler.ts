@@ -2,22 +2,25 @@
  * A WebAssembly assembler, as small as two functions over float64 vectors need: named instructions in, module bytes
  * out. Source: WebAssembly Core Specification 2.0, chapter 5 (binary format), section 5.4.8 (vector instructions).
  *
- * A module imports one memory, `reference.memory`, and exports functions from i32 parameters to nothing.
+ * A module imports one memory, `reference.memory`, and exports functions from i32 and f64 parameters to nothing.
  */
 
 /** Bytes, nested as the source is nested; flattened when a module is assembled. */
 export type Code = number | readonly Code[];
 
-/** A function whose locals are numbered: parameters (i32), then `integers` (i32), then `vectors` (v128). */
+/** A function whose locals are numbered: parameters (i32), then `numbers` (f64), then `integers` (i32), then `vectors` (v128). */
 export interface FunctionDefinition {
   readonly name: string;
   readonly parameters: number;
+  /** Parameters too. Default 0. */
+  readonly numbers?: number;
   readonly integers: number;
   readonly vectors: number;
   readonly body: Code;
 }
 
 const I32 = 0x7f;
+const F64 = 0x7c;
 const V128 = 0x7b;
 const EMPTY_BLOCK = 0x40;
 const END = 0x0b;
@@ -40,9 +43,28 @@ export const v128 = {
   /** Loads one float64 into both lanes. */
   load64Splat: (offset: number): Code => vector(0x0a, memoryArgument(offset)),
   store: (offset: number): Code => vector(0x0b, memoryArgument(offset)),
+  /** Loads 8 bytes into the low half, and zeros into the other. */
+  load64Zero: (offset: number): Code => vector(0x5d, memoryArgument(offset)),
+  zero: vector(0x0c, ...new Array<Code>(16).fill(0)) as Code,
+  or: vector(0x50) as Code,
 } as const;
 
-export const f64x2: { readonly add: Code; readonly mul: Code } = { add: vector(0xf0), mul: vector(0xf2) };
+type VectorOperation = "splat" | "lt" | "le" | "abs" | "add" | "sub" | "mul" | "max" | "pmax" | "promote";
+
+export const f64x2: Readonly<Record<VectorOperation, Code>> = {
+  splat: vector(0x14),
+  lt: vector(0x49),
+  le: vector(0x4c),
+  abs: vector(0xec),
+  add: vector(0xf0),
+  sub: vector(0xf1),
+  mul: vector(0xf2),
+  max: vector(0xf5),
+  /** The first, or the second where that is greater: a NaN in the second does not count. */
+  pmax: vector(0xf7),
+  /** Of the low two of four float32. */
+  promote: vector(0x5f),
+};
 
 /** Repeats the body until it leaves zero on the stack. */
 export function repeatWhile(body: Code): Code {
@@ -61,7 +83,10 @@ export function countDown(index: number): Code {
 
 /** The bytes of a module of these functions over the imported memory. */
 export function assemble(functions: readonly FunctionDefinition[]): Uint8Array<ArrayBuffer> {
-  const types = functions.map(({ parameters }) => [0x60, list(new Array(parameters).fill(I32)), list([])]);
+  const types = functions.map(({ parameters, numbers = 0 }) => {
+    const kinds = [...new Array(parameters).fill(I32), ...new Array(numbers).fill(F64)];
+    return [0x60, list(kinds), list([])];
+  });
   const memory = [name("reference"), name("memory"), 0x02, 0x00, unsigned(0)];
   const bodies = functions.map(({ integers, vectors, body }) =>
     sized([

@@ -1,0 +1,163 @@
+import { concatenate } from "../../../core/bytes.js";
+import type { Shape } from "../../../core/tensor.js";
+import { dtypeToCode } from "./model.js";
+import { fieldsOf, serializeModel, varint, type WireField } from "./wire.js";
+
+/**
+ * Parts of a serialized model that run by themselves: some nodes and what they read, copied byte for byte, so that fields
+ * unknown to us survive. Values that are known already are inputs of a part.
+ */
+export interface OnnxParts {
+  /**
+   * What computes some values of the graph.
+   *
+   * @param known values that the part may be given
+   * @param shown values that the part is to give as well if it computes them
+   */
+  part(values: readonly string[], known: ReadonlySet<string>, shown: ReadonlySet<string>): OnnxPart;
+  /**
+   * The part as a file.
+   *
+   * @param shapes of the float32 values that it is given
+   */
+  encode(part: OnnxPart, shapes: ReadonlyMap<string, Shape>): Uint8Array;
+}
+
+/** Some nodes of a graph. */
+export interface OnnxPart {
+  /** Those of the known values that it reads. */
+  readonly given: readonly string[];
+  /** Those of the graph's own inputs that it reads. */
+  readonly inputs: readonly string[];
+  /** The values that it gives, none of which is known. */
+  readonly outputs: readonly string[];
+  /** Places among the graph's nodes, in their order. */
+  readonly nodes: readonly number[];
+  /** Names of the constant tensors that they read. */
+  readonly initializers: ReadonlySet<string>;
+}
+
+/** Field numbers of onnx.proto3. */
+const MODEL = { graph: 7, functions: 25 } as const;
+const GRAPH = { node: 1, name: 2, initializer: 5, input: 11, sparse: 15 } as const;
+const NODE = { input: 1, output: 2, attribute: 5 } as const;
+const ATTRIBUTE = { graph: 6, graphs: 11 } as const;
+const TENSOR_NAME = 8;
+const VALUE_NAME = 1;
+
+interface Node {
+  readonly bytes: Uint8Array;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+}
+
+/**
+ * Reads what parts are made of. Undefined where a node may read more than its inputs say (branches and loops), or may be a function of
+ * the file's own, or where weights are sparse.
+ *
+ * @throws RangeError if the bytes are no whole message
+ */
+export function openParts(bytes: Uint8Array): OnnxParts | undefined {
+  const header: Uint8Array[] = [];
+  const nodes: Node[] = [];
+  const names: Uint8Array[] = [];
+  const initializers = new Map<string, Uint8Array>();
+  const inputs = new Map<string, Uint8Array>();
+  const own = (whole: Uint8Array, { start, end }: WireField): Uint8Array => whole.subarray(start, end);
+  for (const field of fieldsOf(bytes)) {
+    if (field.number === MODEL.functions) return undefined;
+    if (field.number !== MODEL.graph) {
+      header.push(own(bytes, field));
+      continue;
+    }
+    for (const part of fieldsOf(field.payload)) {
+      const piece = own(field.payload, part);
+      if (part.number === GRAPH.sparse) return undefined;
+      if (part.number === GRAPH.node) {
+        const node = readNode(piece, part.payload);
+        if (!node) return undefined;
+        nodes.push(node);
+      } else if (part.number === GRAPH.name) names.push(piece);
+      else if (part.number === GRAPH.initializer) initializers.set(textOf(part.payload, TENSOR_NAME), piece);
+      else if (part.number === GRAPH.input) inputs.set(textOf(part.payload, VALUE_NAME), piece);
+    }
+  }
+  const producers = new Map(nodes.flatMap((node, place) => node.outputs.map((name) => [name, place])));
+  return {
+    part(values, known, shown) {
+      const taken = new Set<number>();
+      const read = new Set<string>();
+      const pending = values.filter((name) => !known.has(name));
+      for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+        const place = producers.get(name);
+        if (place === undefined || taken.has(place)) continue;
+        taken.add(place);
+        for (const input of nodes[place]?.inputs ?? []) {
+          read.add(input);
+          if (!known.has(input)) pending.push(input);
+        }
+      }
+      const places = [...taken].sort((a, b) => a - b);
+      const wanted = new Set(values);
+      return {
+        given: [...read].filter((name) => known.has(name)),
+        inputs: [...read].filter((name) => inputs.has(name) && !known.has(name)),
+        outputs: places
+          .flatMap((place) => nodes[place]?.outputs ?? [])
+          .filter((name) => (wanted.has(name) || shown.has(name)) && !known.has(name)),
+        nodes: places,
+        initializers: new Set([...read].filter((name) => initializers.has(name))),
+      };
+    },
+    encode(part, shapes) {
+      const graph = [
+        ...part.nodes.flatMap((place) => nodes[place]?.bytes ?? []),
+        ...names,
+        ...[...part.initializers].flatMap((name) => initializers.get(name) ?? []),
+        ...part.inputs.flatMap((name) => inputs.get(name) ?? []),
+      ];
+      const elemType = dtypeToCode("float32");
+      // Merged into the model by whoever reads it.
+      const ends = serializeModel(
+        {
+          graph: {
+            input: part.given.map((name) => {
+              const dim = (shapes.get(name) ?? []).map((dimValue) => ({ dimValue }));
+              return { name, type: { tensorType: { elemType, shape: { dim } } } };
+            }),
+            output: part.outputs.map((name) => ({ name })),
+          },
+        },
+        64 * (2 * part.given.length + part.outputs.length),
+      );
+      const length = graph.reduce((sum, piece) => sum + piece.length, 0);
+      const start = Uint8Array.from([...varint(8 * MODEL.graph + 2), ...varint(length)]);
+      return concatenate([...header, start, ...graph, ends]);
+    },
+  };
+}
+
+/** Undefined if it has graphs of its own, which read values around them. */
+function readNode(bytes: Uint8Array, payload: Uint8Array): Node | undefined {
+  const inputs: string[] = [];
+  const outputs: string[] = [];
+  for (const field of fieldsOf(payload)) {
+    if (field.number === NODE.input) inputs.push(UTF8.decode(field.payload));
+    else if (field.number === NODE.output) outputs.push(UTF8.decode(field.payload));
+    else if (field.number === NODE.attribute)
+      for (const { number } of fieldsOf(field.payload))
+        if (number === ATTRIBUTE.graph || number === ATTRIBUTE.graphs) return undefined;
+  }
+  return {
+    bytes,
+    inputs: inputs.filter((name) => name !== ""),
+    outputs: outputs.filter((name) => name !== ""),
+  };
+}
+
+const UTF8 = new TextDecoder();
+
+function textOf(message: Uint8Array, number: number): string {
+  for (const field of fieldsOf(message)) if (field.number === number) return UTF8.decode(field.payload);
+  return "";
+}
