@@ -11,7 +11,7 @@ const FORMATS = ["core", "convert/formats"];
 const CONVERT = ["core", "arch", "convert/formats", "convert/export"];
 const MODELS = [...CONVERT, "convert/import"];
 const REPORT = ["core", "arch", "verify/backends/backend", "verify/explain", "verify/report"];
-const FILES = [...MODELS, ...REPORT, "verify/faults", "verify/metrics", "verify/backends"];
+const FILES = [...MODELS, ...REPORT, "verify/faults", "verify/metrics", "verify/backends", "verify/located"];
 const VERIFY = [...FILES, "verify/vacuity", "verify/reference", "verify/weights", "verify/inputs"];
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   core: [],
@@ -37,24 +37,16 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/report": [...CONVERT, "verify/backends/backend", "verify/explain"],
   "verify/faults": ["arch", "verify/report"],
   "verify/metrics": ["core"],
-  "verify/recount": ["core", ...REPORT],
   "verify/baseline": ["core", "verify/report"],
   "verify/ranking": ["core", "verify/reference", "verify/report"],
   "verify/vacuity": REPORT,
-  "verify/suite": [
-    "verify/recount",
-    "verify/ranking",
-    ...REPORT,
-    "convert/formats",
-    "convert/export",
-    "verify/backends",
-  ],
+  "verify/suite": ["verify/ranking", ...REPORT, "convert/formats", "convert/export", "verify/backends"],
+  "verify/located": MODELS,
   "verify/reports": [...REPORT, "verify/faults", "verify/suite", "verify/ranking", "verify/backends"],
   "verify/weights": FILES,
   "verify/inputs": [...FILES, "verify/vacuity", "verify/reference"],
   "verify/candidate": [...VERIFY, "verify/bounds"],
-  "verify/party": [...MODELS, "verify/report"],
-  "verify/embedder": [...VERIFY, "verify/candidate", "verify/party"],
+  "verify/embedder": [...VERIFY, "verify/candidate"],
   "verify/verification": [...VERIFY, "verify/candidate"],
   "verify/proof": [...VERIFY, "verify/candidate", "verify/verification"],
   "verify/judge": [...VERIFY, "verify/bounds", "verify/candidate", "verify/verification"],

@@ -170,7 +170,7 @@ export async function convert(
   const dropped = leftOut(source.name, source.checkpoint.outputs, targetOf(to, options), options);
   const lifted =
     options.verify && isModelFormat(from)
-      ? await (await import("../verify/verify-lifted.js")).verifyLifted(source, options)
+      ? await (await import("../verify/verify.js")).verifyLifted(source, options)
       : undefined;
   const made = sink.encode(source, written, await ownNames(main === undefined ? output : join(output, main)));
   const { graph, stateDict } = source.checkpoint;

@@ -8,8 +8,8 @@ import { readInput } from "../node/read.js";
 import { writeChecked } from "../node/write.js";
 import { BACKENDS } from "../verify/backends/registry.js";
 import type { BaselineOptions } from "../verify/baseline.js";
-import { recounted } from "../verify/recount.js";
 import type { ParityReport, RunFacts } from "../verify/report.js";
+import { recounted } from "../verify/report.js";
 import { recountedSuite, type SuiteReport } from "../verify/suite/report.js";
 import { alternatives, badArgument } from "./options.js";
 

@@ -1,5 +1,5 @@
 import { expand } from "../arch/index.js";
-import { declaredPixels, statedSpec } from "../convert/export/metadata.js";
+import { statedSpec } from "../convert/export/metadata.js";
 import { lowerToOnnx } from "../convert/export/onnx/index.js";
 import { encodeOnnx } from "../convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
@@ -7,12 +7,9 @@ import { type FileOptions, fixedShape, openFile, type SourceFile } from "../conv
 import { InputError } from "../core/errors.js";
 import { formatShape, type RealTensor, type Tensor } from "../core/tensor.js";
 import type { BackendName, RuntimeName } from "./backends/backend.js";
-import type { InterfaceOptions } from "./candidate/interface.js";
-import { runnableModel } from "./candidate/models.js";
-import { feedPixels } from "./candidate/pixels.js";
-import { defaultSize } from "./inputs/images.js";
-import { affordableBatch, expectAffordable } from "./inputs/refusals.js";
-import { describe } from "./party.js";
+import { describe } from "./candidate/candidate.js";
+import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
+import { affordableBatch, defaultSize, expectAffordable } from "./inputs/images.js";
 import type { Party } from "./report.js";
 
 /** A model that computes embeddings, whatever its file is. */
@@ -86,11 +83,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
   const stated = statedSpec(metadata, file.name);
   const graph = stated ? expand(stated) : model.match().graph;
   const party = await describe(file, opened, graph);
-  const { candidate: open } = runnableModel(model, file, options.backend);
-  const candidate = feedPixels(open(graph, party, options), {
-    declared: declaredPixels(metadata, file.name),
-    order: options.inputOrder,
-  });
+  const candidate = modelCandidate(model, file, graph, party, options);
   const { program, backend } = candidate;
   if (!program || backend.name === "reference" || backend.name === "recorded")
     throw new Error("a model file is run by a runtime");

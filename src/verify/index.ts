@@ -7,9 +7,9 @@ export { type BaselineOptions, compareToBaseline } from "./baseline.js";
 export type { Candidate, Side } from "./candidate/candidate.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "./embedder.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./inputs/choose-images.js";
+export type { Pixels } from "./inputs/images.js";
 export { defaultSize, seededImages } from "./inputs/images.js";
 export { decodePhoto, photoTensor } from "./inputs/photos.js";
-export type { Pixels } from "./inputs/refusals.js";
 export { measure, type TensorMetrics } from "./metrics.js";
 export { type OpenOptions, openVerification } from "./open.js";
 export {
@@ -40,13 +40,12 @@ export type {
   WeightsResult,
 } from "./report.js";
 export { renderHtml } from "./reports/html/report.js";
-export { REPORT_FORMATS, type ReportFormat, renderReport, renderSuite } from "./reports/index.js";
-export { renderJson } from "./reports/json.js";
+export { REPORT_FORMATS, type ReportFormat, renderJson, renderReport, renderSuite } from "./reports/index.js";
 export { renderJunit } from "./reports/junit.js";
 export { renderMarkdown } from "./reports/markdown.js";
 export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
 export type { SuiteEntry, SuiteReport } from "./suite/report.js";
-export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity/index.js";
+export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
 export { DEFAULT_TOLERANCE, type Verification } from "./verification.js";
 export { verify } from "./verify.js";

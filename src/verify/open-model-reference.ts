@@ -6,7 +6,7 @@ import { InputError } from "../core/errors.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
 import { toReal } from "../core/tensor-cast.js";
 import type { Candidate } from "./candidate/candidate.js";
-import { allowedZeros } from "./weights/zeros.js";
+import { allowedZeros } from "./weights/expected.js";
 
 /**
  * A model as the reference: the network is the one of its weights, lifted to a state dict, and its own outputs are compared

@@ -1,5 +1,4 @@
 import type { LayerGraph, OsnetSpec } from "../arch/index.js";
-import { declaredPixels } from "../convert/export/metadata.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import {
   type FileOptions,
@@ -18,19 +17,20 @@ import { runtimesFor } from "./backends/registry.js";
 import {
   type Candidate,
   checkpointCandidate,
+  describe,
+  imagesSeen,
   makesImages,
   recordedCandidate,
   type Side,
+  withImages,
 } from "./candidate/candidate.js";
-import type { InterfaceOptions } from "./candidate/interface.js";
-import { type RunnableModel, runnableModel } from "./candidate/models.js";
-import { feedPixels, imagesSeen, withImages } from "./candidate/pixels.js";
+import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
 import { type ImageOptions, imagesFor } from "./inputs/input-images.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
-import { describe } from "./party.js";
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";
-import { compareCheckpoints } from "./weights/compare-weights.js";
+import { compareWeights } from "./weights/compare-weights.js";
+import { quantizedWeights, storedStateDict } from "./weights/quantization.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
@@ -56,10 +56,6 @@ export async function openVerification(
   options: OpenOptions = {},
 ): Promise<Verification> {
   const candidateFile = openFile(candidate, options);
-  const runnable =
-    candidateFile.kind === "model"
-      ? runnableModel(candidateFile.model, candidate, options.backend)
-      : undefined;
   const given = openFile(reference, options);
   const lifted = liftedFile(given, options);
   const referenceFile = given.kind === "model" ? withFactorsOf(candidateFile, lifted) : lifted;
@@ -86,14 +82,14 @@ export async function openVerification(
     fixed,
     options,
   );
-  const side = await openCandidate(candidate, candidateFile, runnable, graph, recordings.at(-1), options);
+  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
   const party = await describe(reference, given, graph);
   const against = openReference(party, referenceFile, graph, recordings[0]);
   const model =
     given.kind === "model"
-      ? runnableModel(given.model, reference, options.backend).candidate(graph, against.party)
+      ? modelCandidate(given.model, reference, graph, against.party, { backend: options.backend })
       : undefined;
   const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
@@ -109,18 +105,8 @@ export async function openVerification(
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
-    ...(runnable && referenceFile.kind === "checkpoint"
-      ? compareCheckpoint(runnable, referenceFile.checkpoint, graph, side, against, given.kind === "model")
-      : {}),
-    ...(candidateFile.kind === "checkpoint" && referenceFile.kind === "checkpoint"
-      ? {
-          weights: compareCheckpoints(
-            graph,
-            referenceFile.checkpoint.stateDict,
-            candidateFile.checkpoint.stateDict,
-            side.results,
-          ),
-        }
+    ...(referenceFile.kind === "checkpoint"
+      ? compareConstants(side, referenceFile.checkpoint, against, given.kind === "model")
       : {}),
   };
 }
@@ -136,13 +122,7 @@ function sourceOf(
   if (opened.kind !== "model") return undefined;
   const [batch, , ...size] = fixedShape(opened.model);
   if (size.some((pixels, axis) => pixels !== undefined && pixels !== images[axis + 2])) return undefined;
-  const declared = declaredPixels(opened.model.onnx.metadata, file.name);
-  const { program, precision } = feedPixels(
-    runnableModel(opened.model, file, undefined).candidate(graph, party),
-    {
-      declared,
-    },
-  );
+  const { program, precision } = modelCandidate(opened.model, file, graph, party);
   const isHalf = precision === "float16" || precision === "bfloat16";
   return program && { program, isHalf, ...(batch === undefined ? {} : { batch }) };
 }
@@ -191,28 +171,26 @@ function checkpointOf(file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
 }
 
 /**
- * Compares a model's constants with a checkpoint's, apart from activations. If they are stored in
+ * Compares a candidate's constants with a checkpoint's, apart from activations. If they are stored in
  * fewer bits, the reference is the network of the weights that are left, which the model is to compute as exactly as any;
  * what they have lost is told apart.
  */
-function compareCheckpoint(
-  model: RunnableModel,
+function compareConstants(
+  { located, document, results }: Candidate,
   { stateDict }: Checkpoint,
-  graph: LayerGraph,
-  candidate: Candidate,
   reference: Side,
   isLifted: boolean,
 ): Partial<Verification> {
-  const weights = model.compareWeights(graph, stateDict, { ...candidate, isLifted });
-  const { quantized } = model;
-  if (!quantized) return { weights };
-  const { summary } = quantized;
-  const stored = quantized.stateDict(graph, stateDict, candidate);
+  if (!located) return {};
+  const weights = compareWeights(located, stateDict, { results, isLifted });
+  const summary = document?.format === "tfjs" ? quantizedWeights(document.model) : undefined;
+  if (!summary) return { weights };
+  const stored = storedStateDict(located, stateDict, results);
   return {
     // The weights that are left have its zeros too.
     weights: { result: weights.result, faults: weights.faults },
     parameters: stored,
-    reference: { ...reference, backend: referenceBackend(graph, stored) },
+    reference: { ...reference, backend: referenceBackend(located.graph, stored) },
     quantized: { summary, original: reference.backend },
   };
 }
@@ -235,16 +213,12 @@ function expectBackend({ party, backend }: Side, wanted: BackendName | undefined
 async function openCandidate(
   candidate: SourceFile,
   file: OpenFile,
-  runnable: RunnableModel | undefined,
   graph: LayerGraph,
   recording: Recording | undefined,
-  options: InterfaceOptions,
+  options: OpenOptions,
 ): Promise<Candidate> {
   const party = await describe(candidate, file, graph);
-  if (file.kind === "model" && runnable) {
-    const declared = declaredPixels(file.model.onnx.metadata, candidate.name);
-    return feedPixels(runnable.candidate(graph, party, options), { declared, order: options.inputOrder });
-  }
+  if (file.kind === "model") return modelCandidate(file.model, candidate, graph, party, options);
   expectNoInterface(party, options);
   if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
   if (!recording) throw new Error("a recording was not opened");

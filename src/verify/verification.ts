@@ -2,9 +2,8 @@ import type { LayerGraph } from "../arch/index.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
 import type { Backend } from "./backends/backend.js";
 import type { Candidate, Program, Side } from "./candidate/candidate.js";
-import type { RelativeTolerance, Tolerance } from "./report.js";
+import type { QuantizationResult, RelativeTolerance, Tolerance } from "./report.js";
 import type { WeightsComparison } from "./weights/compare-weights.js";
-import type { QuantizedWeights } from "./weights/quantization.js";
 
 /** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
@@ -42,7 +41,10 @@ export interface Verification {
   /**
    * Of a candidate whose weights are stored in fewer bits, on which the reference runs: the network as it was before.
    */
-  readonly quantized?: { readonly summary: QuantizedWeights["summary"]; readonly original: Backend };
+  readonly quantized?: {
+    readonly summary: Pick<QuantizationResult, "dtypes" | "tensors">;
+    readonly original: Backend;
+  };
   /**
    * How many threads do it, 1 to 4, beside the one that runs the candidate; the report does not depend on it. Default: as many as
    * there are processors, and 1 for small networks, in browsers, and against a recording.

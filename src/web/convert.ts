@@ -25,7 +25,7 @@ import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspectio
 import type { ModelInspections } from "../convert/inspect/model-inspection.js";
 import type { NamedBytes } from "../core/bytes.js";
 import type { FloatDType } from "../core/tensor-cast.js";
-import type { LiftedSource } from "../verify/verify-lifted.js";
+import type { LiftedSource } from "../verify/verify.js";
 
 /** What a user may say of a file that it does not say itself. */
 export type SourceOptions = FileOptions;

@@ -31,7 +31,7 @@ export type { OpenOptions } from "../verify/open.js";
 export { evaluate } from "../verify/reference/index.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";
-export { marginClass } from "../verify/reports/html/margin-class.js";
+export { marginClass } from "../verify/reports/html/markup.js";
 export { renderHtml } from "../verify/reports/html/report.js";
 export { BlobSource, canReadRanges } from "./blob-source.js";
 export {

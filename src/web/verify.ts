@@ -3,8 +3,7 @@ import type { RuntimeName } from "../verify/backends/backend.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";
 import type { ParityReport, Tolerance } from "../verify/report.js";
 import type { Verification } from "../verify/verification.js";
-import { verify } from "../verify/verify.js";
-import { verifyLifted } from "../verify/verify-lifted.js";
+import { verify, verifyLifted } from "../verify/verify.js";
 import { type Conversion, compareWritten } from "./convert.js";
 
 /** How a verification judges, and whom it tells how far it is. */

@@ -10,7 +10,7 @@ import { openModel } from "../../src/convert/import/open-file.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { LayerOutput, RuntimeName } from "../../src/verify/backends/backend.js";
 import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
-import { runnableModel } from "../../src/verify/candidate/models.js";
+import { modelCandidate } from "../../src/verify/candidate/model-candidate.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
@@ -64,8 +64,8 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
           format === "onnx"
             ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
             : { name: "model.json", bytes: json, beside: shards };
-        const model = runnableModel(openModel(format, file), file, name);
-        const candidate = model.candidate(graph, { name: file.name, format });
+        const party = { name: file.name, format };
+        const candidate = modelCandidate(openModel(format, file), file, graph, party, { backend: name });
         expect(candidate.backend.name).toBe(name);
         await expectNearPyTorchOnAverage(candidate, recorded);
       },

@@ -6,10 +6,10 @@ import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js"
 import type { TfjsFiles } from "../../src/convert/formats/tfjs/model.js";
 import { elementCount, permute, type Tensor } from "../../src/core/tensor.js";
 import type { Backend } from "../../src/verify/backends/backend.js";
-import { tfjsCandidate } from "../../src/verify/candidate/tfjs-candidate.js";
-import { tfjsView } from "../../src/verify/candidate/tfjs-view.js";
+import { tfjsNames } from "../../src/verify/located.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
+import { tfjsCandidate } from "../support/candidates.js";
 import { type Server, serve } from "../support/server.js";
 import { expectNearPyTorch, openFamily } from "../verify/pytorch.js";
 
@@ -92,7 +92,7 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
         const model = decodeTfjs(files, { subject: family });
         const party = { name: family, format: "tfjs" } as const;
         const candidate = tfjsCandidate(files, model, graph, party);
-        const tapped = tfjsView(model, graph, family).tapped(files);
+        const tapped = tfjsNames(model, graph, family).tapped(files);
         const names = new Map(
           candidate.backend.layers.map((name) => [name, VALUE_NAMES[model.format].of(name)]),
         );

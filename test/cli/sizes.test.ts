@@ -5,7 +5,7 @@ import { expand, variant } from "../../src/arch/index.js";
 import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
-import { expectAffordable } from "../../src/verify/inputs/refusals.js";
+import { expectAffordable } from "../../src/verify/inputs/images.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { npyOf } from "../support/npy.js";

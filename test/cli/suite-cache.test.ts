@@ -3,7 +3,7 @@ import { symlink, writeFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { readCached } from "../../src/cli/suite/entry.js";
 import { openVerification } from "../../src/verify/open.js";
-import { renderJson } from "../../src/verify/reports/json.js";
+import { renderJson } from "../../src/verify/reports/index.js";
 import { verify } from "../../src/verify/verify.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -5,8 +5,8 @@ import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
-import { onnxCandidate } from "../../src/verify/candidate/onnx-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
+import { onnxCandidate } from "../support/candidates.js";
 import { distances, expectNearPyTorch, expectNearPyTorchOnAverage, openFamily } from "./pytorch.js";
 
 /**
@@ -45,7 +45,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold, size: { height: 64, width: 32 } }));
     const model = decodeOnnx(bytes, { subject: family });
     const party = { name: family, format: "onnx" } as const;
-    const candidate = onnxCandidate({ bytes }, model, graph, party, { backend });
+    const candidate = onnxCandidate(bytes, model, graph, party, backend);
     expect(candidate.backend.name).toBe(backend);
     expect(candidate.folded.size > 0).toBe(fold);
     expect(candidate.program).toBeDefined();

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
 import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
-import { tfjsCandidate } from "../../src/verify/candidate/tfjs-candidate.js";
 import { FAMILIES, missing } from "../fixtures.js";
+import { tfjsCandidate } from "../support/candidates.js";
 import { expectNearPyTorch, openFamily } from "./pytorch.js";
 
 /**
@@ -38,7 +38,7 @@ describe.each(FAMILIES)("%s in tfjs against PyTorch", (family) => {
       const files = encodeTfjs(lower(graph, stateDict, options));
       const model = decodeTfjs(files, { subject: family });
       const party = { name: family, format: "tfjs" } as const;
-      const candidate = tfjsCandidate(files, model, graph, party, { backend });
+      const candidate = tfjsCandidate(files, model, graph, party, backend);
       expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
       expect(candidate.program).toBeDefined();
       await expectNearPyTorch(candidate, recorded, FLOOR);

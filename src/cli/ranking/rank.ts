@@ -20,9 +20,8 @@ import {
 } from "../../verify/ranking/report.js";
 import { rerankedRows } from "../../verify/ranking/rerank.js";
 import type { Proof } from "../../verify/report.js";
-import { RANKING_FORMATS, renderRanking } from "../../verify/reports/ranking/index.js";
 import { NEAREST_SHOWN } from "../../verify/reports/ranking/page.js";
-import { renderRankingText } from "../../verify/reports/ranking/text.js";
+import { RANKING_FORMATS, renderRanking, renderRankingText } from "../../verify/reports/ranking/text.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { reportFormat, writeReport } from "../reports.js";

@@ -1,8 +1,7 @@
 import { basename, extname, join, resolve } from "node:path";
 import type { Document } from "yaml";
 import { readInput } from "../../node/read.js";
-import type { SuiteFile } from "../../verify/suite/file.js";
-import type { PlannedEntry } from "../../verify/suite/plan.js";
+import type { PlannedEntry, SuiteFile } from "../../verify/suite/plan.js";
 import { checkSuiteFile, type Locate, suiteError } from "../../verify/suite/rules.js";
 
 /**

@@ -8,9 +8,9 @@ import { expectNotInputs, sweepTemporaries } from "../../node/write.js";
 import { suiteClause, verdictClause, worstMargin } from "../../verify/reports/facts.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
 import { entryRankingText } from "../../verify/reports/ranking/facts.js";
-import { mergeSuites } from "../../verify/suite/merge.js";
 import {
   entryFileName,
+  mergeSuites,
   type SuiteEntry,
   type SuiteReport,
   suiteCounts,

@@ -1,9 +1,9 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
-import { graphicsOf } from "./graphics.js";
 import { engineOf } from "./registry.js";
 import {
   elementsOf,
+  graphicsOf,
   type OnnxruntimeModule,
   type OnnxruntimeOptions,
   type OnnxruntimeSession,

@@ -3,9 +3,8 @@ import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
-import { graphicsOf } from "./graphics.js";
 import { engineOf } from "./registry.js";
-import type { TfjsProgram, TfjsStage, TfjsValue } from "./runtime-api.js";
+import { graphicsOf, type TfjsProgram, type TfjsStage, type TfjsValue } from "./runtime-api.js";
 
 /**
  * Loads a model, runs it once for each stage, and yields the values of a stage in their order. Memory is given back when

@@ -1,11 +1,15 @@
-import type { LayerGraph } from "../../arch/index.js";
+import { type LayerGraph, variantOf } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/preprocess.js";
-import type { Document } from "../../convert/import/open-file.js";
+import type { OpenFile } from "../../convert/import/open-file.js";
+import { type Document, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";
+import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
 import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
+import { type Located, locatedInCheckpoint } from "../located.js";
 import type { Fault, Party } from "../report.js";
 import type { ModelOutput } from "./outputs.js";
 
@@ -23,6 +27,8 @@ export interface Candidate extends Side {
   readonly results: readonly string[];
   /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
   readonly folded: ReadonlySet<string>;
+  /** Where its layers are, if it has constants to compare. */
+  readonly located?: Located;
   /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
   readonly pixels?: PixelOrder;
   /** Of a model that normalises its input itself, and is given what becomes the images. */
@@ -78,5 +84,75 @@ export function recordedCandidate({ backend }: Recording, party: Party): Candida
 export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, party: Party): Candidate {
   const { features, evaluation } = graph.outputs;
   const results = [features, graph.outputs[evaluation] ?? features];
-  return { party, backend: referenceBackend(graph, stateDict), results, folded: new Set() };
+  return {
+    party,
+    backend: referenceBackend(graph, stateDict),
+    results,
+    folded: new Set(),
+    located: locatedInCheckpoint(graph, stateDict),
+  };
+}
+
+/** A recording holds its images apart from its layers; here they are the first of these. */
+export function withImages(backend: Backend, graph: LayerGraph): Backend {
+  const input = graph.nodes.find(({ op }) => op.kind === "input")?.name;
+  if (input === undefined || backend.layers.includes(input)) return backend;
+  return {
+    ...backend,
+    layers: [input, ...backend.layers],
+    async *run(images: Tensor<"float32">) {
+      yield { name: input, tensor: images };
+      yield* backend.run(images);
+    },
+  };
+}
+
+/** How far images may be from those that a file can be given before they are others. */
+const SAME_IMAGE = 1e-5;
+
+/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
+export function imagesSeen(
+  { preprocess, party }: Candidate,
+  images: Tensor<"float32">,
+  isRecorded: boolean,
+): Tensor<"float32"> {
+  const nearest = preprocess?.nearest(images) ?? images;
+  const isOther = nearest.data.some(
+    (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
+  );
+  if (isRecorded && isOther)
+    throw new InputError({
+      code: "argument",
+      subject: party.name,
+      found: "a model that takes whole-number pixels, beside a recording of images that have none",
+      expected: "a reference that can be run on other images",
+      remedy: "give the checkpoint as the reference",
+    });
+  return nearest;
+}
+
+/** What reports say of a file. */
+export async function describe(file: NamedBytes, opened: OpenFile, graph: LayerGraph): Promise<Party> {
+  const variant = variantOf(graph.spec);
+  return {
+    name: file.name,
+    format: opened.format,
+    ...(variant ? { variant } : {}),
+    sha256: await digestOf(file, opened),
+  };
+}
+
+/**
+ * Of a file its SHA-256; of a TensorFlow.js model that of all its files, one after the other; of an ONNX file with weights beside
+ * it, which may be large, that of the SHA-256s of all of them in hexadecimal digits.
+ */
+async function digestOf(file: NamedBytes, opened: OpenFile): Promise<string> {
+  // What was lifted before it came here is the same files.
+  const lifted = opened.format === "tfjs" ? tfjsFiles(file).shards : new Map<string, Uint8Array>();
+  const weights = [...(opened.kind === "model" ? weightFiles(opened.model, file) : lifted).values()];
+  const files = [file.bytes, ...weights.flatMap((bytes) => bytes ?? [])];
+  if (opened.format === "tfjs") return sha256(concatenate(files.map(toBytes)));
+  const digests = await Promise.all(files.map((bytes) => toSource(bytes).sha256()));
+  const [only = ""] = digests;
+  return digests.length === 1 ? only : sha256(new TextEncoder().encode(digests.join("")));
 }

@@ -4,8 +4,7 @@ import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
 import { batchNormAffine } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/index.js";
 import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
-import { type Product, productOf } from "./product.js";
-import { trialOf } from "./samples.js";
+import { type Product, productOf, trialOf } from "./samples.js";
 
 /** Guesses at what became of a layer's weights on their way. */
 export const guessWeights: Guess = (step, evidence) => {

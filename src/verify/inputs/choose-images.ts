@@ -3,9 +3,8 @@ import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { evaluate } from "../reference/index.js";
 import type { Vacuity } from "../report.js";
-import { observeVacuity, type VacuityOptions } from "../vacuity/index.js";
-import { seededImages } from "./images.js";
-import { expectAffordable } from "./refusals.js";
+import { observeVacuity, type VacuityOptions } from "../vacuity.js";
+import { expectAffordable, seededImages } from "./images.js";
 
 /**
  * What is made of a seeded image when seeded images leave something untested, in the order of rounds. Values are

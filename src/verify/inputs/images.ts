@@ -1,8 +1,95 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
+import type { Preprocess } from "../../convert/import/foreign.js";
+import { towardsNchw } from "../../convert/import/layouts.js";
+import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";
-import { expectAffordable } from "./refusals.js";
+
+/** A decoded picture: 8 bits per channel, red, green, blue, pixel after pixel, rows from the top. */
+export interface Pixels {
+  /** Pixels in a row. */
+  readonly width: number;
+  /** How many rows. */
+  readonly height: number;
+  /** 3 · width · height values of 0 to 255. */
+  readonly data: Uint8Array;
+}
+
+/** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
+const MAX_PIXELS = 40_000_000;
+
+/** The longest side of any camera's or panorama's picture; resizing goes over all rows at the network's width. */
+const MAX_SIDE = 32_767;
+
+/**
+ * Called with the size that a file declares, before anything of that size is allocated.
+ *
+ * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS` or longer than `MAX_SIDE`, (`format`) if it has no pixels
+ */
+export function expectSize(width: number, height: number, subject: string): void {
+  if (width < 1 || height < 1) throw broken(subject, `a picture of ${width}×${height} pixels`);
+  if (width * height <= MAX_PIXELS && Math.max(width, height) <= MAX_SIDE) return;
+  throw new InputError({
+    code: "unsupported",
+    subject,
+    found: `a picture of ${width}×${height} pixels`,
+    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels, ${MAX_SIDE} to a side`,
+    remedy: "make it smaller; the network sees 256×128",
+  });
+}
+
+/**
+ * Pixels of all images of a run: 128 images of 256×128, or one of 2048×2048. The stem's output alone, in float64, takes 128
+ * bytes of memory for each, and osnet_x1_0 some 60,000 operations.
+ */
+const MAX_RUN_PIXELS = 2 ** 22;
+
+/**
+ * A batch and a size may come from a file, which can name any: called before images of them are made.
+ *
+ * @throws InputError (`argument`) if a run on them would take more than `MAX_RUN_PIXELS`
+ */
+export function expectAffordable(batch: number, height: number, width: number): void {
+  if (batch * height * width <= MAX_RUN_PIXELS) return;
+  throw new InputError({
+    code: "argument",
+    subject: "images",
+    found: `a batch of ${batch} at ${height}×${width}, ${batch * height * width} pixels`,
+    expected: `at most ${MAX_RUN_PIXELS} pixels in a run`,
+    remedy: "choose a smaller batch and size; if the model fixes them, export it with dynamic ones",
+  });
+}
+
+/** How many images of a size may be in a run; one at least. */
+export function affordableBatch(height: number, width: number): number {
+  return Math.max(1, Math.floor(MAX_RUN_PIXELS / (height * width)));
+}
+
+/** Bytes that do not decode. */
+export function broken(subject: string, found: string, cause?: unknown): InputError {
+  return new InputError(
+    {
+      code: "format",
+      subject,
+      found,
+      expected: "a JPEG or PNG picture",
+      remedy: "save it again from a program that opens it",
+    },
+    { cause },
+  );
+}
+
+/** A picture of a valid kind that is not read. */
+export function unsupported(subject: string, found: string, expected: string): InputError {
+  return new InputError({
+    code: "unsupported",
+    subject,
+    found,
+    expected,
+    remedy: "save it again as an RGB picture of 8 bits per channel",
+  });
+}
 
 const { white: WHITE } = IMAGENET;
 
@@ -142,3 +229,69 @@ function hasSquares(graph: LayerGraph, height: number, width: number): boolean {
   const shapes = [...outputShapes(graph, [1, 3, height, width]).values()];
   return shapes.some(([, , high = 1, wide = 1]) => high === wide && high > 1);
 }
+
+/** Images for a file that normalises its input itself: what it must be given so that the network reads them. */
+
+/**
+ * The file's input for images [N, C, H, W]: its preprocessing undone, in its order of channels and axes. Whole numbers
+ * where the file takes integers.
+ *
+ * @throws InputError (`unsupported`) if the preprocessing drops a channel or multiplies by zero
+ */
+export function rawImages(images: Tensor<"float32">, preprocess: Preprocess): Tensor<"float32"> {
+  const { order, scale, shift, layout, dtype } = preprocess;
+  const [batch = 0, channels = 0, height = 0, width = 0] = images.shape;
+  if (scale.length !== channels || scale.some((value) => value === 0 || !Number.isFinite(value)))
+    throw new InputError({
+      code: "unsupported",
+      subject: "preprocessing of the ONNX file",
+      found: `channels multiplied by ${scale.join(", ")}`,
+      expected: `${channels} numbers other than zero`,
+      remedy: "export the network without its preprocessing",
+    });
+  const sizes = [batch, channels, height, width];
+  const shape = layout.map((axis) => sizes[axis] ?? 1);
+  const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, size) => product * size, 1));
+  const [perImage = 0, perChannel = 0, perRow = 0, perColumn = 0] = towardsNchw(layout).map(
+    (axis) => strides[axis] ?? 0,
+  );
+  const limits = LIMITS[dtype ?? ""];
+  const data = new Float32Array(images.data.length);
+  let source = 0;
+  for (let image = 0; image < batch; image++)
+    for (let channel = 0; channel < channels; channel++) {
+      const [factor, offset] = [scale[channel] ?? 1, shift[channel] ?? 0];
+      const start = image * perImage + (order[channel] ?? channel) * perChannel;
+      for (let row = 0; row < height; row++)
+        for (let column = 0; column < width; column++) {
+          const raw = ((images.data[source++] ?? 0) - offset) / factor;
+          data[start + row * perRow + column * perColumn] = limits
+            ? Math.min(limits[1], Math.max(limits[0], Math.round(raw)))
+            : raw;
+        }
+    }
+  return { dtype: "float32", shape, data };
+}
+
+/** The images nearest to these that the file can be given: the same ones unless it takes integers. */
+export function nearestImages(images: Tensor<"float32">, preprocess: Preprocess): Tensor<"float32"> {
+  if (!LIMITS[preprocess.dtype ?? ""]) return images;
+  const plain = { ...preprocess, layout: [0, 1, 2, 3] };
+  const raw = rawImages(images, plain).data;
+  const { order, scale, shift } = preprocess;
+  const [, channels = 0, height = 0, width = 0] = images.shape;
+  const plane = height * width;
+  const data = Float32Array.from(images.data, (_, index) => {
+    const channel = Math.floor(index / plane) % channels;
+    const from = index + ((order[channel] ?? channel) - channel) * plane;
+    return (raw[from] ?? 0) * (scale[channel] ?? 1) + (shift[channel] ?? 0);
+  });
+  return { ...images, data };
+}
+
+/** The range of each integer type that pixels have. */
+const LIMITS: Readonly<Record<string, readonly [least: number, most: number]>> = {
+  uint8: [0, 255],
+  int8: [-128, 127],
+  int32: [0, 255],
+};

@@ -5,9 +5,8 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/recorded.js";
 import { chooseImages } from "./choose-images.js";
-import { defaultSize, photographed, seededImages } from "./images.js";
+import { defaultSize, expectAffordable, type Pixels, photographed, seededImages } from "./images.js";
 import { photoTensor } from "./photos.js";
-import { expectAffordable, type Pixels } from "./refusals.js";
 
 export interface ImageOptions {
   /**

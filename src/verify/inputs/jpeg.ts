@@ -8,10 +8,8 @@
  */
 
 import { concatenate } from "../../core/bytes.js";
-import type { JpegCodec } from "../backends/node-packages.js";
-import { loadJpegDecoder } from "../backends/node-packages.js";
-import type { Pixels } from "./refusals.js";
-import { broken, expectSize, unsupported } from "./refusals.js";
+import { type JpegCodec, loadJpegDecoder } from "../backends/node-packages.js";
+import { broken, expectSize, type Pixels, unsupported } from "./images.js";
 
 const MAX_SCANS = 64;
 

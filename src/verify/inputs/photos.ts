@@ -1,10 +1,9 @@
 import { IMAGENET } from "../../convert/export/preprocess.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
+import { expectAffordable, type Pixels } from "./images.js";
 import { decodeJpeg, isJpeg } from "./jpeg.js";
 import { decodePng, isPng } from "./png.js";
-import type { Pixels } from "./refusals.js";
-import { expectAffordable } from "./refusals.js";
 
 /**
  * Pillow's `Image.resize` with BILINEAR on 8-bit pictures: what torchvision's `Resize((height, width))` does to a PIL

@@ -1,7 +1,6 @@
 import { Unzlib } from "fflate";
 import { concatenate } from "../../core/bytes.js";
-import type { Pixels } from "./refusals.js";
-import { broken, expectSize, unsupported } from "./refusals.js";
+import { broken, expectSize, type Pixels, unsupported } from "./images.js";
 
 /** What a PNG's header says. */
 interface PngHeader {

@@ -5,7 +5,7 @@ import type { Explanation } from "../explain/index.js";
 import { layerFault } from "../faults.js";
 import { measure } from "../metrics.js";
 import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
-import { observeVacuity } from "../vacuity/index.js";
+import { observeVacuity } from "../vacuity.js";
 import type { Verification } from "../verification.js";
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { joinByName } from "./join.js";

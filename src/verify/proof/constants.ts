@@ -2,8 +2,7 @@ import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
 import { elementCount, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../report.js";
-import { refold } from "../weights/refold.js";
-import type { AllowedZeros } from "../weights/zeros.js";
+import { type AllowedZeros, refold } from "../weights/expected.js";
 
 /** How a document's constants are held to a checkpoint's. */
 export interface Constants {
@@ -12,7 +11,7 @@ export interface Constants {
    * parameter has to be zeros: an operator's optional bias.
    */
   readonly differs: (layer: LayerNode, role: ParameterRole, found: Tensor | undefined) => string | undefined;
-  /** As `differs`, of the product of a layer and the batch norm behind it: within the rounding of folding (refold.ts). */
+  /** As `differs`, of the product of a layer and the batch norm behind it: within the rounding of folding (expected.ts). */
   readonly differsFolded: (
     layer: LayerNode | undefined,
     norm: LayerNode,

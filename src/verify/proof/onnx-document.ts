@@ -262,3 +262,105 @@ export function floatOf({ attributes }: OnnxNode, name: string, otherwise: numbe
   const attribute = attributes.get(name);
   return attribute?.type === "float" ? attribute.value : otherwise;
 }
+
+/** A size of a shape that a document computes: a number, or the number of images. */
+type Size = number | "batch";
+
+/** Whether a node makes [N, C] of [N, C, 1, 1], for every number of images that the document takes. */
+export function flattens(node: OnnxNode, document: OnnxDocument, channels: number): boolean {
+  const { opType, inputs } = node;
+  const [value = "", target = ""] = inputs;
+  // An axis of 1 is all that the proof knows: [N, C · 1 · 1].
+  if (opType === "Flatten") return true;
+  if (opType === "Squeeze") {
+    const axes = document.axes(node, 4) ?? [];
+    return axes.length === 2 && axes[0] === 2 && axes[1] === 3;
+  }
+  if (opType !== "Reshape") return false;
+  const sizes = sizesOf(target, document, document.origin(value));
+  const [rows, columns] = sizes ?? [];
+  if (sizes?.length !== 2) return false;
+  // 0 copies the size, unless the operator is asked to take it as it is.
+  const copies = rows === 0 && intOf(node, "allowzero", 0) === 0;
+  const isFixed = rows !== undefined && rows === document.batch;
+  if (rows === "batch" || copies || isFixed) return columns === channels || columns === -1;
+  return rows === -1 && columns === channels;
+}
+
+/** The sizes in a shape, of which the first of `image`'s is the number of images. */
+function sizesOf(shape: string, document: OnnxDocument, image: string): readonly Size[] | undefined {
+  const { integers, node: nodeOf, constant, origin } = document;
+  const known = integers(shape);
+  if (known) return constant(shape)?.shape.length === 1 ? known : undefined;
+  const node = nodeOf(shape);
+  if (node?.opType === "Concat") {
+    const parts = node.inputs.map((part) => sizeOf(part));
+    return parts.every((part) => part !== undefined) ? parts : undefined;
+  }
+  return undefined;
+
+  /** A vector of one size. */
+  function sizeOf(part: string): Size | undefined {
+    const vector = integers(part);
+    if (vector) return constant(part)?.shape.length === 1 && vector.length === 1 ? vector[0] : undefined;
+    const unsqueeze = nodeOf(part);
+    const axes = unsqueeze?.opType === "Unsqueeze" ? document.axes(unsqueeze, 1) : undefined;
+    if (!unsqueeze || axes?.length !== 1 || axes[0] !== 0) return undefined;
+    const [scalar = ""] = unsqueeze.inputs;
+    const number = integers(scalar);
+    if (number) return constant(scalar)?.shape.length === 0 ? number[0] : undefined;
+    const gather = nodeOf(scalar);
+    if (gather?.opType !== "Gather" || intOf(gather, "axis", 0) !== 0) return undefined;
+    const [source = "", index = ""] = gather.inputs;
+    const sizes = nodeOf(source);
+    const isFirst = constant(index)?.shape.length === 0 && integers(index)?.[0] === 0;
+    return isFirst && sizes?.opType === "Shape" && origin(sizes.inputs[0] ?? "") === image
+      ? "batch"
+      : undefined;
+  }
+}
+
+/** What may stand behind a result [N, D]: an operation that is named in the report, exactly. */
+export interface Tail {
+  /** What the operation is of. */
+  readonly value: string;
+  readonly tail: string;
+}
+
+/** A norm's least value is there against a division by zero, and is no norm's value. */
+const LARGEST_EPSILON = 1e-6;
+
+/** What an output may be a function of. */
+export function tailsOf(document: OnnxDocument, output: string): readonly Tail[] {
+  const { node: nodeOf, origin, axes, constant, opset } = document;
+  const node = nodeOf(origin(output));
+  const [value = ""] = node?.inputs ?? [];
+  if (!node) return [];
+  if (node.opType === "LpNormalization") return [{ value, tail: "L2-normalised" }];
+  // Of two axes, the last one is the default of every operator set.
+  if (node.opType === "Softmax") return [{ value, tail: "through a softmax" }];
+  if (node.opType === "Sigmoid") return [{ value, tail: "through a sigmoid" }];
+  if (node.opType !== "Div") return [];
+  // torch.nn.functional.normalize: x / max(‖x‖, ε), the norm repeated over the features.
+  let norm = nodeOf(origin(node.inputs[1] ?? ""));
+  if (norm?.opType === "Expand") {
+    const shape = nodeOf(norm.inputs[1] ?? "");
+    if (shape?.opType !== "Shape" || origin(shape.inputs[0] ?? "") !== origin(value)) return [];
+    norm = nodeOf(origin(norm.inputs[0] ?? ""));
+  }
+  let epsilon: number | undefined;
+  if (norm?.opType === "Clip") {
+    const least = norm.attributes.get("min");
+    const tensor = opset < 11 ? undefined : constant(norm.inputs[1]);
+    epsilon = opset < 11 && least?.type === "float" ? least.value : Number(tensor?.data[0] ?? Number.NaN);
+    if (norm.attributes.has("max") || norm.inputs.length > 2 || !(epsilon > 0 && epsilon <= LARGEST_EPSILON))
+      return [];
+    norm = nodeOf(origin(norm.inputs[0] ?? ""));
+  }
+  const isNorm =
+    norm?.opType === "ReduceL2" && intOf(norm, "keepdims", 1) === 1 && String(axes(norm, 2)) === "1";
+  if (!norm || !isNorm || origin(norm.inputs[0] ?? "") !== origin(value)) return [];
+  return [
+    { value, tail: `L2-normalised${epsilon === undefined ? "" : `, by at least ${epsilon.toPrecision(2)}`}` },
+  ];
+}

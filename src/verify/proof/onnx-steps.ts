@@ -3,8 +3,7 @@ import { IMAGENET } from "../../convert/export/preprocess.js";
 import type { OnnxNode } from "../../convert/formats/onnx/model.js";
 import { permute, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Constants, reshaped } from "./constants.js";
-import { floatOf, intOf, intsOf, type OnnxDocument } from "./onnx-document.js";
-import { flattens } from "./onnx-shapes.js";
+import { flattens, floatOf, intOf, intsOf, type OnnxDocument } from "./onnx-document.js";
 import type { Goal, InputForm, Step, StepOf } from "./prover.js";
 
 /**

@@ -1,6 +1,11 @@
 import type { ParityReport } from "../report.js";
 import type { SuiteReport } from "../suite/report.js";
 
+/** The report as JSON text, the same for the same result. */
+export function renderJson(report: ParityReport): string {
+  return `${JSON.stringify(report, null, 2)}\n`;
+}
+
 /** How a report is written, by the suffix of its file. */
 export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
 
@@ -8,7 +13,7 @@ export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
 export type ReportFormat = (typeof REPORT_FORMATS)[number];
 
 /** What a rendering may say beyond the result. */
-export interface ReportContext {
+interface ReportContext {
   /** The candidate's path relative to the repository's root, for annotations. */
   readonly path?: string;
 }
@@ -17,7 +22,7 @@ export interface ReportContext {
 const WRITERS: {
   readonly [F in ReportFormat]: (report: ParityReport, context: ReportContext) => Promise<string>;
 } = {
-  json: async (report) => (await import("./json.js")).renderJson(report),
+  json: async (report) => renderJson(report),
   md: async (report) => (await import("./markdown.js")).renderMarkdown(report),
   xml: async (report) => (await import("./junit.js")).renderJunit(report),
   html: async (report) => (await import("./html/report.js")).renderHtml(report),
@@ -32,7 +37,7 @@ const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Pro
   json: async (suite) => `${JSON.stringify(suite)}\n`,
   md: async (suite) => (await import("./markdown.js")).renderSuiteMarkdown(suite),
   xml: async (suite) => (await import("./junit.js")).renderSuiteJunit(suite),
-  html: async (suite) => (await import("./html/suite.js")).renderSuiteHtml(suite, { entryLink }),
+  html: async (suite) => (await import("./html/report.js")).renderSuiteHtml(suite, { entryLink }),
   sarif: async (suite) => (await import("./sarif.js")).renderSuiteSarif(suite),
 };
 

@@ -11,7 +11,7 @@ import type {
   ModelSpec,
   RankingSpec,
   SuiteFile,
-} from "./file.js";
+} from "./plan.js";
 
 /** What a value must be, in words, and whether it is. */
 interface Rule {

@@ -1,60 +1,21 @@
-import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
-import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
+import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import type { GraphMatch } from "../../convert/import/match.js";
-import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import type { DType, StateDict } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, layerFault } from "../faults.js";
+import type { Located } from "../located.js";
 import type { Fault, WeightsResult } from "../report.js";
-import { HALF_PRECISION, inPrecisionOf, isRounded, refold, withLostTerms } from "./refold.js";
-import { allowedZeros } from "./zeros.js";
+import { allowedZeros, HALF_PRECISION, inPrecisionOf, isRounded, refold, withLostTerms } from "./expected.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
-
-/**
- * Compares the constants of an ONNX file with a checkpoint, apart from activations: bit for bit where they stand as
- * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
- * folded into them, which is folded again here in float64.
- *
- * @param found where the structure says that layers are: `match` of another exporter's file, which folds in float32 and is
- * held against the bound of that (refold.ts), `shown` of ours
- */
-export function compareWeights(
-  graph: LayerGraph,
-  stateDict: StateDict,
-  model: OnnxModel,
-  compared: Compared,
-  { match, shown }: { readonly match?: GraphMatch; readonly shown?: GraphMatch } = {},
-): WeightsComparison {
-  if (match) return compareMatched(graph, stateDict, compared, match);
-  return compareConstants(graph, stateDict, onnxConstants(model, shown), compared);
-}
 
 /** What of a file is compared, and with what. */
 export interface Compared {
   /** The layers that are its results. */
   readonly results: readonly string[];
-  /** Layers that it computes only as part of the batch norm after them. */
-  readonly folded: ReadonlySet<string>;
   /** Whether the checkpoint was lifted from a model: its products may have been rounded on other ways than the file's. */
   readonly isLifted?: boolean;
-}
-
-/** As `compareWeights`, of a model of any format whose layers were found by structure. */
-export function compareMatched(
-  graph: LayerGraph,
-  stateDict: StateDict,
-  compared: Omit<Compared, "folded">,
-  match: GraphMatch,
-): WeightsComparison {
-  return compareConstants(
-    graph,
-    stateDict,
-    constantsIn(match),
-    { ...compared, folded: match.absorbed },
-    match,
-  );
 }
 
 /** The constants of a file against a checkpoint's. */
@@ -69,40 +30,20 @@ export interface WeightsComparison {
   readonly withZeros?: StateDict;
 }
 
-/** As `compareWeights`, of another checkpoint of the same network. */
-export function compareCheckpoints(
-  graph: LayerGraph,
-  stateDict: StateDict,
-  candidate: StateDict,
-  results: readonly string[],
-): WeightsComparison {
-  const find: ConstantsOf = ({ parameters }, roles) =>
-    new Map(
-      roles.flatMap((role) => {
-        const tensor = candidate.get(parameters[role] ?? "");
-        return tensor ? [[role, tensor] as const] : [];
-      }),
-    );
-  return compareConstants(graph, stateDict, find, { results, folded: new Set() });
-}
-
 /**
- * A layer's constants as a model has them, in PyTorch's layout: those that its own nodes read, so that a right tensor at
- * the wrong layer is a fault.
+ * Compares the constants of a candidate with a checkpoint, apart from activations: bit for bit where they stand as
+ * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
+ * folded into them, which is folded again here in float64. What was found by structure is another exporter's file, which folds in
+ * float32 and is held against the bound of that (expected.ts).
+ *
+ * @param stateDict the checkpoint's
  */
-export type ConstantsOf = (
-  node: LayerNode,
-  roles: readonly ParameterRole[],
-) => ReadonlyMap<ParameterRole, StoredTensor>;
-
-/** As `compareWeights`, of a model in any format. */
-export function compareConstants(
-  graph: LayerGraph,
+export function compareWeights(
+  { graph, by, constants: find, absorbed: folded, match: shown }: Located,
   stateDict: StateDict,
-  find: ConstantsOf,
-  { results, folded, isLifted = false }: Compared,
-  match?: GraphMatch,
+  { results, isLifted = false }: Compared,
 ): WeightsComparison {
+  const match = by === "structure" ? shown : undefined;
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
@@ -225,43 +166,6 @@ function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRo
   );
 }
 
-/** The constants of a model whose layers were found by structure. */
-export function constantsIn({ constants }: GraphMatch): ConstantsOf {
-  return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
-}
-
-/** @param shown where the structure has a layer whose name another operator's value bears */
-function onnxConstants(
-  { graph: { nodes, initializers } }: OnnxModel,
-  shown: GraphMatch | undefined,
-): ConstantsOf {
-  const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
-  const structural = shown && constantsIn(shown);
-  return (node, roles) => {
-    const own = constantsOf(node, writers.get(node.name), initializers, roles);
-    const other = own.size === 0 ? structural?.(node, roles) : undefined;
-    return other ?? own;
-  };
-}
-
-/** The constants that a layer's node reads, by role; of a layer written as several nodes, those of its paths' names. */
-function constantsOf(
-  node: LayerNode,
-  writer: OnnxNode | undefined,
-  initializers: ReadonlyMap<string, Tensor>,
-  roles: readonly ParameterRole[],
-): ReadonlyMap<ParameterRole, Tensor> {
-  const read = (writer?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
-  const tensors: readonly (Tensor | undefined)[] =
-    read.length === roles.length ? read : roles.map((role) => initializers.get(node.parameters[role] ?? ""));
-  return new Map(
-    roles.flatMap((role, index) => {
-      const tensor = tensors[index];
-      return tensor ? [[role, tensor] as const] : [];
-    }),
-  );
-}
-
 /** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
 function differences(
   { values: wanted, bounds }: Expected,
@@ -302,7 +206,7 @@ function differences(
 
 /**
  * Exporters of half-precision modules fold in half precision: how much larger its roundings are than float32's. Of the
- * eight that bounds allow (refold.ts), six are of parameters and steps to a weight, and eight to a bias.
+ * eight that bounds allow (expected.ts), six are of parameters and steps to a weight, and eight to a bias.
  */
 const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** 13, bfloat16: 2 ** 16 };
 

@@ -1,48 +1,30 @@
-import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { TfjsModel } from "../../convert/formats/tfjs/model.js";
 import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
+import type { Located } from "../located.js";
 import { measure, normalizeRows } from "../metrics.js";
 import type { QuantizationResult } from "../report.js";
-import type { ConstantsOf } from "./compare-weights.js";
 
-/** What a model stores in fewer bits, and the network that is left. */
-export interface QuantizedWeights {
-  /** Storage types, and how many tensors are of one. */
-  readonly summary: Pick<QuantizationResult, "dtypes" | "tensors">;
-  /** A checkpoint with the numbers that the model's file stands for in place of its own. */
-  readonly stateDict: (graph: LayerGraph, stateDict: StateDict, candidate: FoundLayers) => StateDict;
-}
-
-/**
- * The quantised weights of a model, if it has any.
- *
- * @param stateDict how they are found
- */
-export function quantizedWeights(
-  { weights }: TfjsModel,
-  stateDict: QuantizedWeights["stateDict"],
-): { readonly quantized?: QuantizedWeights } {
+/** What of a model is stored in fewer bits; undefined if nothing is. */
+export function quantizedWeights({
+  weights,
+}: TfjsModel): Pick<QuantizationResult, "dtypes" | "tensors"> | undefined {
   const stored = [...weights.values()].flatMap((weight) => weight.stored ?? []);
-  if (stored.length === 0) return {};
   const dtypes = [...new Set(stored.map(({ dtype }) => dtype))];
-  return {
-    quantized: {
-      summary: { dtypes, tensors: stored.length },
-      stateDict,
-    },
-  };
+  return stored.length > 0 ? { dtypes, tensors: stored.length } : undefined;
 }
 
 /**
- * A checkpoint with what a model holds in place of its own. A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
+ * A checkpoint with the numbers that a model's file stands for in place of its own. A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
  * γ = 1, μ = 0, σ² = 1 − ε. What the model does not hold stays as it was, and is a fault of the weights.
+ *
+ * @param results layers that the model's outputs are
  */
 export function storedStateDict(
-  graph: LayerGraph,
+  { graph, by, constants: find, absorbed: folded, match }: Located,
   stateDict: StateDict,
-  find: ConstantsOf,
-  { results, folded, affine = new Set() }: FoundLayers,
+  results: readonly string[],
 ): StateDict {
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -60,7 +42,7 @@ export function storedStateDict(
         set(path, tensor);
       continue;
     }
-    if (node.op.kind === "batchNorm" && affine.has(node.name)) {
+    if (node.op.kind === "batchNorm" && by === "structure" && match?.affine.has(node.name)) {
       const found = find(node, ["weight", "bias"]);
       for (const [path, tensor] of neutralNorm(undefined, node, found.get("bias"), node.op.epsilon))
         set(path, tensor);
@@ -71,16 +53,6 @@ export function storedStateDict(
     for (const [role, tensor] of find(node, roles)) set(node.parameters[role], tensor);
   }
   return stored;
-}
-
-/** Which layers a model computes, and how. */
-export interface FoundLayers {
-  /** Those that its outputs are. */
-  readonly results: readonly string[];
-  /** Those that it computes only as part of the batch norm after them. */
-  readonly folded: ReadonlySet<string>;
-  /** Batch norms that are a product and a sum. */
-  readonly affine?: ReadonlySet<string>;
 }
 
 /** What makes a batch norm add a bias, and its layer none. */

@@ -12,7 +12,7 @@ import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import type { LayerOutput, RuntimeName } from "../../../src/verify/backends/backend.js";
 import { BACKENDS, engineOf, isRuntime } from "../../../src/verify/backends/registry.js";
 import type { Candidate, Program } from "../../../src/verify/candidate/candidate.js";
-import { runnableModel } from "../../../src/verify/candidate/models.js";
+import { modelCandidate } from "../../../src/verify/candidate/model-candidate.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
@@ -67,8 +67,8 @@ function fileFor(name: RuntimeName, isCrossed = false): NamedBytes {
 function candidateFor(name: RuntimeName): Candidate & { readonly program: Program } {
   const file = fileFor(name);
   const format = engineOf(name).runs;
-  const model = runnableModel(openModel(format, file), file, name);
-  const candidate = model.candidate(graph, { name: file.name, format });
+  const party = { name: file.name, format };
+  const candidate = modelCandidate(openModel(format, file), file, graph, party, { backend: name });
   if (!candidate.program) throw new Error("a model has a program");
   return { ...candidate, program: candidate.program };
 }

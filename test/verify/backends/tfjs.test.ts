@@ -25,13 +25,13 @@ import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
 import { stagesOf } from "../../../src/verify/candidate/stages.js";
-import { tfjsCandidate } from "../../../src/verify/candidate/tfjs-candidate.js";
-import { tfjsView } from "../../../src/verify/candidate/tfjs-view.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/join.js";
+import { tfjsNames } from "../../../src/verify/located.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
+import { tfjsCandidate } from "../../support/candidates.js";
 
 function candidateOf(
   graph: LayerGraph,
@@ -42,7 +42,7 @@ function candidateOf(
 ): Candidate {
   const files: TfjsFiles = encodeTfjs(change(lowerToTfjs(graph, stateDict, options)));
   const model = decodeTfjs(files, { subject: "model.json" });
-  return tfjsCandidate(files, model, graph, { name: "model.json", format: "tfjs" }, { backend });
+  return tfjsCandidate(files, model, graph, { name: "model.json", format: "tfjs" }, backend);
 }
 
 /** How far each layer is from the float64 reference, as a share of its largest value. */
@@ -172,9 +172,9 @@ describe("tfjs models as candidates", () => {
     ["a layers model, which computes all again", lowerToTfjsLayers, false],
   ] as const)("gives the same to the bit in stages: %s", async (_what, lower, continues) => {
     const files = encodeTfjs(lower(graph, stateDict, options));
-    const { input = "", values, tapped } = tfjsView(decodeTfjs(files, { subject: "m" }), graph, "m");
+    const { input = "", has, tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");
     const names = VALUE_NAMES[continues ? "graph-model" : "layers-model"];
-    const shown = graph.nodes.filter(({ name, op }) => op.kind !== "input" && values.has(names.of(name)));
+    const shown = graph.nodes.filter(({ name, op }) => op.kind !== "input" && has(names.of(name)));
     const nodes = new Map(shown.map(({ name }) => [name, names.of(name)]));
     const program = { files: tapped(files), input };
     const backend = tfjsBackend(
@@ -202,7 +202,7 @@ describe("tfjs models as candidates", () => {
 
   it("computes a stage from the values of others, not again", async () => {
     const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
-    const { input = "", tapped } = tfjsView(decodeTfjs(files, { subject: "m" }), graph, "m");
+    const { input = "", tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");
     const program = { files: tapped(files), input };
     const executed = vi.spyOn(GraphModel.prototype, "execute");
     const stages = [

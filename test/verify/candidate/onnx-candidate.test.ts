@@ -3,7 +3,7 @@ import { statedSpec } from "../../../src/convert/export/metadata.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
-import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
+import { onnxCandidate } from "../../support/candidates.js";
 import { convert, openFixture } from "../../support/osnet.js";
 
 const checkpoint = openFixture();
@@ -11,10 +11,7 @@ const bytes = convert(checkpoint, { output: "both" });
 const model = decodeOnnx(bytes, { subject: "m.onnx" });
 
 function candidateOf(changed: OnnxModel): Candidate {
-  return onnxCandidate({ bytes, whole: bytes }, changed, checkpoint.graph, {
-    name: "m.onnx",
-    format: "onnx",
-  });
+  return onnxCandidate(bytes, changed, checkpoint.graph);
 }
 
 describe("statedSpec", () => {

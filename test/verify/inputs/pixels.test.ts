@@ -8,15 +8,15 @@ import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.
 import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { NamedBytes } from "../../../src/core/bytes.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import type { Candidate } from "../../../src/verify/candidate/candidate.js";
-import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
-import { tfjsCandidate } from "../../../src/verify/candidate/tfjs-candidate.js";
+import type { ModelBackend } from "../../../src/verify/backends/backend.js";
+import type { RunnableModel } from "../../../src/verify/candidate/model-candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 import { readFixture } from "../../fixtures.js";
+import { onnxRunnable, tfjsRunnable } from "../../support/candidates.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
 /**
@@ -36,9 +36,8 @@ function allPixels(order: PixelOrder): Tensor<"float32"> {
 
 const graph = expand(SMALL_SPEC);
 const stateDict = parametersFor(graph);
-const PARTY = { name: "model", format: "onnx" } as const;
 
-function candidates(preprocess: PixelOrder): Readonly<Record<string, Candidate>> {
+function backends(preprocess: PixelOrder): Readonly<Record<"onnx" | "graph" | "layers", ModelBackend>> {
   const options = { size: SMALL, preprocess } as const;
   const onnx = convert({ graph, stateDict } as ReturnType<typeof openFixture>, options);
   const graphFiles = encodeTfjs(lowerToTfjs(graph, stateDict, options));
@@ -47,15 +46,16 @@ function candidates(preprocess: PixelOrder): Readonly<Record<string, Candidate>>
     decodeTfjs(files, { subject: "m" }),
   );
   if (!graphModel || !layersModel) throw new Error("no model");
+  const inRuntime = ({ backend, located }: RunnableModel): ModelBackend => backend(located.values, "m");
   return {
-    onnx: onnxCandidate({ bytes: onnx, whole: onnx }, decodeOnnx(onnx, { subject: "m" }), graph, PARTY),
-    graph: tfjsCandidate(graphFiles, graphModel, graph, PARTY),
-    layers: tfjsCandidate(layersFiles, layersModel, graph, PARTY),
+    onnx: inRuntime(onnxRunnable(onnx, decodeOnnx(onnx, { subject: "m" }), graph)),
+    graph: inRuntime(tfjsRunnable(graphFiles, graphModel, graph)),
+    layers: inRuntime(tfjsRunnable(layersFiles, layersModel, graph)),
   };
 }
 
-async function normalized(candidate: Candidate, pixels: Tensor<"float32">): Promise<Float32Array> {
-  for await (const { name, tensor } of candidate.backend.run(pixels))
+async function normalized(backend: ModelBackend, pixels: Tensor<"float32">): Promise<Float32Array> {
+  for await (const { name, tensor } of backend.run(pixels))
     if (name === "images") return Float32Array.from(tensor.data);
   throw new Error("no images");
 }
@@ -70,12 +70,12 @@ function byPixel(values: Float32Array): Float32Array {
 
 describe.each(PIXEL_ORDERS)("raw pixels, %s", (order) => {
   it("are normalised to torchvision's bits, and in Keras to within two roundings", async () => {
-    const found = candidates(order);
+    const found = backends(order);
     const pixels = allPixels(order);
-    const values = byPixel(await normalized(found.onnx as Candidate, pixels));
+    const values = byPixel(await normalized(found.onnx, pixels));
     expect(createHash("sha256").update(values).digest("hex")).toBe(TORCH_SHA256);
-    expect(byPixel(await normalized(found.graph as Candidate, pixels))).toEqual(values);
-    const keras = byPixel(await normalized(found.layers as Candidate, pixels));
+    expect(byPixel(await normalized(found.graph, pixels))).toEqual(values);
+    const keras = byPixel(await normalized(found.layers, pixels));
     expect(Math.max(...keras.map((value, index) => Math.abs(value - (values[index] ?? 0))))).toBeLessThan(
       6e-7,
     );
@@ -83,7 +83,7 @@ describe.each(PIXEL_ORDERS)("raw pixels, %s", (order) => {
 
   it("are found again behind normalised images", async () => {
     const pixels = allPixels(order);
-    const images = await normalized(candidates(order).onnx as Candidate, pixels);
+    const images = await normalized(backends(order).onnx, pixels);
     expect(pixelsOf({ ...pixels, data: images }, order)).toEqual(pixels);
   });
 });

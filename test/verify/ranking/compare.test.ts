@@ -1,9 +1,8 @@
 import { expect, it } from "vitest";
 import { mulberry32 } from "../../../src/core/functions.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
-import { compareRankings } from "../../../src/verify/ranking/compare.js";
+import { compareRankings, createHistogram } from "../../../src/verify/ranking/compare.js";
 import { distanceRows } from "../../../src/verify/ranking/distances.js";
-import { createHistogram } from "../../../src/verify/ranking/histogram.js";
 import { DEFAULT_LIMITS, judgeRanking } from "../../../src/verify/ranking/report.js";
 
 const labels = (pids: readonly number[], camid: number) => ({

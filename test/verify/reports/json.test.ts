@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { renderJson } from "../../../src/verify/reports/json.js";
+import { renderJson } from "../../../src/verify/reports/index.js";
 import { layerResult, REPORT } from "./report.js";
 
 it("renders the report as it is, indented, to be read back", () => {

@@ -4,7 +4,7 @@ import type { RealTensor, StateDict, Tensor } from "../../../src/core/tensor.js"
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import type { Vacuity } from "../../../src/verify/report.js";
-import { observeVacuity } from "../../../src/verify/vacuity/index.js";
+import { observeVacuity } from "../../../src/verify/vacuity.js";
 import { openFixture, withTensor } from "../../support/osnet.js";
 
 const checkpoint = openFixture();

@@ -5,8 +5,8 @@ import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
-import { onnxCandidate } from "../../../src/verify/candidate/onnx-candidate.js";
 import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";
+import { onnxCandidate } from "../../support/candidates.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
 
 let checkpoint: Checkpoint;
@@ -23,11 +23,9 @@ function compare(
   const { graph, stateDict } = of;
   const bytes = convert(of, { fold, ...options });
   const model = change(decodeOnnx(bytes, { subject: "model.onnx" }));
-  const candidate = onnxCandidate({ bytes, whole: bytes }, model, graph, {
-    name: "model.onnx",
-    format: "onnx",
-  });
-  return compareWeights(graph, stateDict, model, candidate);
+  const { located, results } = onnxCandidate(bytes, model, graph);
+  if (!located) throw new Error("a model's layers are located");
+  return compareWeights(located, stateDict, { results });
 }
 
 const changeTensor =

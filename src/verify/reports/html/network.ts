@@ -1,8 +1,7 @@
 import type { LayerResult, ParityReport, Tolerance } from "../../report.js";
 import { formatMargin, plural, TELLING_NOTE, worstFirst } from "../facts.js";
 import { groupLayers, type LayerGroup } from "../findings.js";
-import { marginClass, marginLegend } from "./margin-class.js";
-import { html, type Markup, NOTHING, raw } from "./markup.js";
+import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./markup.js";
 
 /** Side of a cell, and the distance of two. */
 const CELL = 13;

@@ -1,8 +1,7 @@
 import { once } from "../../../core/functions.js";
 import type { RunFacts } from "../../report.js";
-import { SCRIPT } from "./client/index.js";
+import { SCRIPT } from "./client.js";
 import { html, type Markup, raw } from "./markup.js";
-import { STYLE } from "./style.js";
 
 /** The page may load nothing, from nowhere, and run no script and no style but the two that stand in it. */
 const policy = once(async (): Promise<string> => {
@@ -70,3 +69,131 @@ export function runLine(run: RunFacts | undefined): string {
   const versions = Object.entries(run.versions).map(([name, version]) => `${name} ${version}`);
   return `Written by osnet-verify. ${[...versions, run.platform, run.cpu].join(" · ")} · ${run.seconds.toFixed(1)} s`;
 }
+
+/** Style of what sections hold: faults, tables, drawings. */
+const SECTION_STYLE = `
+.faults{list-style:none;margin:12px 0 0;padding:0;display:grid;gap:10px}
+.faults li{border-left:4px solid var(--mf);background:var(--paper);border-radius:0 8px 8px 0;padding:10px 14px;min-width:0}
+.faults li.warn{border-color:var(--warn)}
+.faults .what{display:flex;flex-wrap:wrap;gap:2px 12px;align-items:baseline}
+.faults b.name{font-size:15px;font-weight:650}.faults .kind{font-size:13px;color:var(--bad);font-weight:600}.faults .warn .kind{color:var(--warn)}
+.faults .amount{font-size:13px;color:var(--soft)}.faults p{overflow-wrap:anywhere;white-space:pre-line;max-width:95ch}.faults .of{font-size:13px;overflow-wrap:anywhere}
+.scroll{overflow-x:auto;margin-top:12px}
+.tall{max-height:640px;overflow-y:auto}
+table{overflow-wrap:normal;border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
+th,td{padding:5px 10px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+thead th{position:sticky;top:0;background:var(--card);font-weight:600;white-space:nowrap;z-index:1;border-bottom:2px solid var(--line)}
+td.n,th.n{text-align:right;white-space:nowrap}
+td.name,th[scope=row]{min-width:150px;font-weight:400;text-align:left}
+td.what{min-width:260px;overflow-wrap:anywhere}
+thead button{all:unset;cursor:pointer;font-weight:600;padding:2px 0}thead button::after{content:"\\a0↕";color:var(--soft);opacity:.6}
+th[aria-sort=ascending] button::after{content:"\\a0↑";opacity:1}th[aria-sort=descending] button::after{content:"\\a0↓";opacity:1}
+thead button:focus-visible{outline:2px solid var(--accent)}
+tr.target td,tr.target th{background:var(--warn-bg)}
+.s-fail{color:var(--bad);font-weight:700}.s-pass{color:var(--good)}.s-untested,.s-error{color:var(--warn);font-weight:600}
+.controls{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:end;margin-top:10px;font-size:13px}
+.controls label{display:flex;flex-direction:column;gap:2px}
+.net{display:flex;flex-wrap:wrap;gap:12px;align-items:stretch;margin-top:12px}
+.net figure{margin:0;border:1px solid var(--line);border-radius:8px;padding:8px 12px 10px;background:var(--paper);max-width:100%}
+.net figure.bad{border-color:var(--mf);box-shadow:inset 0 0 0 1px var(--mf)}
+.net figcaption{display:flex;gap:14px;justify-content:space-between;font-size:13px;margin-bottom:6px;font-variant-numeric:tabular-nums}
+.net figcaption b{color:var(--ink);font-weight:600}
+.net svg{display:block;max-width:100%;height:auto}
+.wire{stroke:var(--allow);stroke-width:1;fill:none;opacity:.6}
+.c{stroke:var(--allow);stroke-width:.5;cursor:pointer}.c.on{stroke:var(--ink);stroke-width:2}
+.x{stroke:var(--of);stroke-width:1.8;pointer-events:none;fill:none}
+.legend{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px;margin-top:8px;align-items:center}
+.legend svg{width:14px;height:14px;vertical-align:-2px;margin-right:5px}.legend .ramp{width:150px;height:12px;margin:0 5px}
+.chart svg{display:block;width:100%;min-width:760px;height:auto}
+.grid{stroke:var(--line);stroke-width:1}.axis{fill:var(--soft);font-size:12px}
+.accumulated{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}.local{fill:var(--local)}.allowed{fill:none;stroke:var(--allow);stroke-width:1.2;stroke-dasharray:4 3}
+.failing{fill:var(--mf);stroke:var(--card);stroke-width:1}.cursor{stroke:var(--ink);stroke-width:1;opacity:0}
+.figure svg{display:block;overflow:visible;width:100%;max-width:720px;height:auto;margin-top:8px}.legend svg.wide{width:28px}
+.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.k0{stroke:var(--ink)}.k1{stroke:var(--local)}.k2{stroke:var(--accent)}
+.bars{fill:none;stroke:var(--accent);stroke-width:1.5}.bars.worse{stroke:var(--local)}
+.query{margin-top:14px}.nearest{width:auto}.picture{display:inline-flex;flex-direction:column;gap:3px;font-size:12.5px;max-width:180px;overflow-wrap:anywhere}
+.picture img{display:block;width:64px;height:128px;border:3px solid var(--line)}.right{color:var(--good)}.wrong{color:var(--bad)}.right img{border-color:var(--good)}.wrong img{border-color:var(--bad);border-style:dashed}
+.maps{display:grid;gap:10px 14px;grid-template-columns:96px repeat(3,minmax(0,1fr));align-items:center;margin-top:12px;font-size:13px}
+.maps>b{font-weight:600}.maps .label{overflow-wrap:anywhere}.maps .label .name{font-weight:600}
+.maps figure{margin:0;min-width:0}
+.maps svg{display:block;width:100%;height:64px;border:1px solid var(--line);border-radius:4px;background:var(--paper);cursor:crosshair}
+.maps svg path{fill:none;stroke-width:1.04}
+.matrix{width:auto}.matrix td{padding:2px;border-bottom:0}.matrix td.k{text-align:center;min-width:54px}
+.matrix td.k span{display:block;border-radius:4px;padding:3px 6px;font-size:12.5px;white-space:nowrap}
+.matrix th.v{font-size:12.5px;padding:4px 6px;text-align:center}
+.matrix th[scope=row]{position:sticky;left:0;background:var(--card);border-bottom:0;padding:4px 12px 4px 0;white-space:nowrap;font-size:12.5px}
+`;
+
+/** The pages' style sheet: light and dark, wide, narrow and on paper. Colours tell margins apart, shapes repeat it. */
+
+/**
+ * Margins run from pale to deep teal (from deep to pale on dark paper), one hue in steps of lightness, which no colour
+ * blindness confuses; failures alone are red, and crossed out besides. `--o…` is the text on each.
+ */
+export const COLOURS: string = `
+:root{color-scheme:light dark;
+--paper:light-dark(#f7f7f4,#131719);--card:light-dark(#fff,#1b2023);--ink:light-dark(#1b2226,#e7e7e3);--soft:light-dark(#556168,#a6b0b5);
+--line:light-dark(#dfdfd8,#333b40);--accent:light-dark(#0a665f,#62cfc3);
+--good:light-dark(#0a664b,#84dfb6);--good-bg:light-dark(#dcf0e6,#12382b);--bad:light-dark(#a3161c,#ff9f98);--bad-bg:light-dark(#fbe4e2,#4a181a);
+--warn:light-dark(#744800,#f0c674);--warn-bg:light-dark(#faecd0,#40320f);
+--m0:light-dark(#e6f1ef,#203a38);--m1:light-dark(#c5e2dd,#275350);--m2:light-dark(#93c9c1,#2f6a65);--m3:light-dark(#57a1a3,#5fb0ac);--m4:light-dark(#2c6a80,#a6dde1);
+--mf:light-dark(#c1121f,#ff6b6b);--mu:light-dark(#b9bdc0,#5b646b);
+--o0:light-dark(#10201e,#e7e7e3);--o1:var(--o0);--o2:var(--o0);--o3:light-dark(#0b1716,#0b1716);--o4:light-dark(#fff,#0b1716);--of:light-dark(#fff,#1b0507);
+--local:light-dark(#b3541e,#f0a35e);--allow:light-dark(#858b90,#8a949b)}
+:root[data-theme=light]{color-scheme:light}:root[data-theme=dark]{color-scheme:dark}
+@media print{:root,:root[data-theme]{color-scheme:light}}
+.m0{fill:var(--m0)}.m1{fill:var(--m1)}.m2{fill:var(--m2)}.m3{fill:var(--m3)}.m4{fill:var(--m4)}.mf{fill:var(--mf)}.mu{fill:var(--mu)}
+span.m0{background:var(--m0);color:var(--o0)}span.m1{background:var(--m1);color:var(--o1)}span.m2{background:var(--m2);color:var(--o2)}span.m3{background:var(--m3);color:var(--o3)}
+span.m4{background:var(--m4);color:var(--o4)}span.mf{background:var(--mf);color:var(--of);font-weight:700}
+`;
+
+const FRAME = `
+*{box-sizing:border-box}
+body{margin:0;overflow-wrap:anywhere;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main,header,footer{max-width:1240px;margin:0 auto;padding:0 20px}
+.skip{position:absolute;left:-999px}.skip:focus{left:8px;top:8px;background:var(--card);padding:6px 10px;z-index:9}
+a{color:var(--accent)}
+h1{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;font-size:23px;line-height:1.3;margin:0;font-weight:650}
+h2{font-size:18px;line-height:1.3;margin:0 0 4px;font-weight:650}
+h3{font-size:14px;margin:20px 0 0;font-weight:600}
+p{margin:4px 0}.soft,figcaption,.legend{color:var(--soft)}.soft{font-size:14px}
+code,.name,td.name,th[scope=row]{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.92em;overflow-wrap:anywhere}
+.short{white-space:nowrap}
+header{padding-top:24px}
+.clause{overflow-wrap:anywhere;min-width:0}
+.subject{font-size:16px;margin:8px 0 0;overflow-wrap:anywhere}
+.pill{font-weight:700;letter-spacing:.06em;padding:3px 14px;border-radius:6px;font-size:17px;background:var(--warn-bg);color:var(--warn)}
+.pill.pass{background:var(--good-bg);color:var(--good)}.pill.fail{background:var(--bad);color:var(--card)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:18px 0 0}
+.tiles div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 14px;min-width:0;display:flex;flex-direction:column}
+.tiles dt{order:1;color:var(--soft);font-size:13px;overflow-wrap:anywhere}.tiles dd{margin:0;font-size:22px;font-weight:650;line-height:1.3;font-variant-numeric:tabular-nums}
+.tiles .bad dd{color:var(--bad)}
+nav{display:flex;flex-wrap:wrap;gap:6px 18px;align-items:center;padding:14px 0 0;font-size:14px}
+nav button{margin-left:auto}
+section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px 18px;margin:16px 0;min-width:0}
+dl.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:12px 28px;margin:12px 0 0}
+.facts div{min-width:0}.facts dt{font-size:13px;color:var(--soft)}.facts dd{margin:0;overflow-wrap:anywhere}
+input,select,button.plain{font:inherit;font-size:14px;color:inherit;background:var(--paper);border:1px solid var(--line);border-radius:6px;padding:4px 10px;min-height:34px}
+button.plain{cursor:pointer}
+.scroll:focus-visible,svg:focus-visible,button:focus-visible,input:focus-visible,select:focus-visible,a:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+#tip{position:fixed;z-index:8;max-width:min(360px,92vw);background:var(--ink);color:var(--paper);border-radius:6px;padding:7px 10px;font-size:12.5px;line-height:1.45;pointer-events:none;white-space:pre-line;overflow-wrap:anywhere}
+#tip[hidden]{display:none}
+footer{color:var(--soft);font-size:13px;padding-bottom:40px;overflow-wrap:anywhere}
+.sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
+.links{margin-left:auto;display:flex;gap:12px;flex-wrap:wrap}
+tr:target>*{box-shadow:inset 0 2px currentColor,inset 0 -2px currentColor}.c:target{stroke:currentColor;stroke-width:2.5}
+.noscript .controls,.noscript nav button{display:none}
+`;
+
+/** Last, since they overrule. */
+const MEDIA = `
+@media (max-width:640px){thead th,th.n{white-space:normal}table.data td,table.data th{padding:4px 6px}table.data th[scope=row]{max-width:44vw;white-space:normal;overflow-wrap:anywhere}.matrix th[scope=row]{white-space:normal;min-width:104px;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
+.tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:18px}.tiles div{padding:8px 10px}
+.maps{grid-template-columns:1fr;gap:4px}.maps>b{display:none}.maps .label{margin-top:12px}.maps svg{height:52px}}
+@media (min-width:641px){.maps .which{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
+@media print{*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{background:#fff;font-size:11px}
+nav,.controls,.skip,#tip{display:none!important}section{border:0;padding:6px 0;break-inside:auto}.scroll,.tall{overflow:visible;max-height:none}
+table{font-size:9px}th,td{padding:1px 4px}thead th,.matrix th[scope=row]{position:static}thead button::after{content:""}tr,figure,.faults li{break-inside:avoid}.chart svg{min-width:0}h2{break-after:avoid}}
+`;
+
+const STYLE: string = [COLOURS, FRAME, SECTION_STYLE, MEDIA].join("");

@@ -22,10 +22,17 @@ import {
   worstMargin,
 } from "../facts.js";
 import { groupOf, joinOrders } from "../findings.js";
-import { heatMapData, heatMaps } from "./heat-map.js";
-import { marginClass, marginLegend } from "./margin-class.js";
-import { html, type Markup, NOTHING, raw } from "./markup.js";
-import { type Column, dataTable } from "./tables.js";
+import { heatMapData, heatMaps } from "./charts.js";
+import {
+  type Column,
+  dataTable,
+  html,
+  type Markup,
+  marginClass,
+  marginLegend,
+  NOTHING,
+  raw,
+} from "./markup.js";
 
 type ChangeRow = Change & { readonly status: "worse" | "better" };
 

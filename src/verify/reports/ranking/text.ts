@@ -1,9 +1,11 @@
 import { type Paint, PLAIN, renderTable } from "../../../core/text.js";
 import type { RankedCandidate, RankingReport } from "../../ranking/report.js";
-import { printable } from "../escape.js";
+import { escapeMarkdown, markdownCode, printable } from "../escape.js";
 import { plural } from "../facts.js";
+import { junitDocument } from "../junit.js";
 import {
   changeText,
+  checkText,
   datasetText,
   FIGURE_NAMES,
   failureText,
@@ -14,6 +16,7 @@ import {
   sidesOf,
   verdictText,
 } from "./facts.js";
+import type { RankingPageOptions } from "./page.js";
 
 /** A ranking report for a terminal. */
 export function renderRankingText(report: RankingReport, paint: Paint = PLAIN): string {
@@ -64,4 +67,90 @@ function details(candidate: RankedCandidate, paint: Paint): readonly string[] {
     ...(singleShot ? [`  rank-1 with one image of each identity: ${percent(singleShot[0] ?? 0)}`] : []),
     "",
   ];
+}
+
+/** Queries that are listed for each candidate. */
+const SHOWN = 3;
+
+/** A ranking report as GitHub-flavoured Markdown. */
+function renderRankingMarkdown(report: RankingReport): string {
+  const { passed, dataset, broken, candidates } = report;
+  const sides = sidesOf(report);
+  const reference = referenceText(report);
+  const columns = sides.some(({ figures }) => figures) ? FIGURE_NAMES : [];
+  const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return `${[
+    `## ${passed ? "PASS" : "FAIL"}: ${verdictText(report)}`,
+    "",
+    `${markdownCode(dataset.name)}: ${escapeMarkdown(datasetText(report))}.`,
+    ...(broken.length > 0 ? ["", `Pictures left out: ${broken.length}.`] : []),
+    "",
+    row(["model", "run by", ...columns]),
+    row(["---", "---", ...columns.map(() => "---:")]),
+    ...sides.map(({ party, backend, figures }) =>
+      row([markdownCode(party.name), backend, ...(figures ? sharesOf(figures).map(percent) : [])]),
+    ),
+    ...(reference === "" ? [] : ["", `${escapeMarkdown(reference)}.`]),
+    ...candidates.flatMap((candidate) => {
+      const { party, parity, worst } = candidate;
+      const failure = failureText(candidate);
+      return [
+        "",
+        `### ${candidate.passed ? "PASS" : "FAIL"} ${markdownCode(party.name)}`,
+        "",
+        ...(failure === "" ? [] : [`**${escapeMarkdown(failure)}**`, ""]),
+        ...(parity.mAP && parity.rank1
+          ? [`- mAP ${changeText(parity.mAP)}; rank-1 ${changeText(parity.rank1)}`]
+          : []),
+        ...orderTexts(candidate).map((line) => `- ${escapeMarkdown(line)}`),
+        ...worst
+          .slice(0, SHOWN)
+          .map(
+            ({ picture, before, after }) =>
+              `- lost most: ${markdownCode(picture)}${before === undefined || after === undefined ? "" : `, average precision ${before.toFixed(3)} to ${after.toFixed(3)}`}`,
+          ),
+      ];
+    }),
+  ].join("\n")}\n`;
+}
+
+/** A ranking report as JUnit XML: a suite per candidate, a case per check. */
+function renderRankingJunit({ dataset, candidates }: RankingReport): string {
+  return junitDocument(
+    candidates.map((candidate) => ({
+      name: `${candidate.party.name} on ${dataset.name}`,
+      cases: candidate.checks.map((check) => ({
+        name: check.figure,
+        className: `ranking.${candidate.party.name}`,
+        ...(check.passed
+          ? {}
+          : { outcome: { kind: "failure" as const, type: check.figure, text: checkText(check) } }),
+      })),
+      seconds: 0,
+      output: orderTexts(candidate),
+    })),
+  );
+}
+
+/** How a ranking report is written, by the suffix of its file. */
+export const RANKING_FORMATS = ["json", "md", "xml", "html"] as const;
+
+export type RankingFormat = (typeof RANKING_FORMATS)[number];
+
+/** A ranking report as text: JSON is the report itself, HTML one self-contained page. */
+export async function renderRanking(
+  report: RankingReport,
+  format: RankingFormat,
+  options: RankingPageOptions = {},
+): Promise<string> {
+  switch (format) {
+    case "json":
+      return `${JSON.stringify(report, null, 2)}\n`;
+    case "md":
+      return renderRankingMarkdown(report);
+    case "xml":
+      return renderRankingJunit(report);
+    case "html":
+      return (await import("./page.js")).renderRankingHtml(report, options);
+  }
 }

@@ -5,7 +5,7 @@ import { lowerToTfjs, lowerToTfjsLayers, VALUE_NAMES } from "../../../../src/con
 import type { TfjsModel } from "../../../../src/convert/formats/tfjs/model.js";
 import { liftStateDict } from "../../../../src/convert/import/lift.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
-import { tfjsConstants } from "../../../../src/verify/weights/tfjs-weights.js";
+import { tfjsNames } from "../../../../src/verify/located.js";
 import { FAMILIES, missing } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";
@@ -41,7 +41,7 @@ describe.each(FAMILIES)("matchTfjs on %s as we write it, names taken away", (fam
     // Here names are the truth that matching does without: of values, and of constants.
     const names = VALUE_NAMES[model.format];
     for (const [layer, value] of named.values) if (layer !== "images") expect(value).toBe(names.of(layer));
-    const constants = tfjsConstants(model, graph);
+    const { constants } = tfjsNames(model, graph, subject);
     for (const node of graph.nodes) {
       if (named.absorbed.has(node.name) || node.op.kind === "input") continue;
       const isAbsorbing = node.op.kind === "batchNorm" && named.absorbed.has(node.inputs[0] ?? "");

@@ -2,8 +2,8 @@ import { deflateSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { openNpz } from "../../../../src/convert/formats/npz.js";
 import type { InputError } from "../../../../src/core/errors.js";
+import type { Pixels } from "../../../../src/verify/inputs/images.js";
 import { decodePhoto, photoTensor, resizeBilinear } from "../../../../src/verify/inputs/photos.js";
-import type { Pixels } from "../../../../src/verify/inputs/refusals.js";
 import { readFixture } from "../../../fixtures.js";
 
 /** Pictures, and under `NAME.rgb` what Pillow's `convert("RGB")` makes of them. */

@@ -1,6 +1,6 @@
-import type { LayerNode, Op } from "../../arch/index.js";
-import type { RealTensor } from "../../core/tensor.js";
-import type { Vacuity } from "../report.js";
+import type { LayerGraph, LayerNode, Op } from "../arch/index.js";
+import type { RealTensor } from "../core/tensor.js";
+import type { Vacuity } from "./report.js";
 
 /** Something that the images leave untested. */
 type Untested = Vacuity["untested"][number];
@@ -9,7 +9,7 @@ type Untested = Vacuity["untested"][number];
  * One question to the images, such as whether a ReLU ever clips. It looks at the outputs of its layers as they pass and
  * keeps a few numbers; once it is answered it looks no more. It may be shown several runs.
  */
-export interface Watch {
+interface Watch {
   /** Layers whose outputs it looks at. */
   readonly layers: readonly string[];
   look(layer: string, tensor: RealTensor): void;
@@ -18,7 +18,7 @@ export interface Watch {
 }
 
 /** What tells one thing from another. */
-export interface Resolution {
+interface Resolution {
   /** Values that differ by less than this share of the largest are one: drift of honest float32 files. */
   readonly indistinguishable: number;
   /** Relative rounding error of the candidate's arithmetic, such as 2⁻²⁴ for float32. */
@@ -34,7 +34,7 @@ function largest(values: ArrayLike<number>): number {
 }
 
 /** Whether two rows of values are one: no element apart by more than a share of the largest. */
-export function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): boolean {
+function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): boolean {
   const limit = share * Math.max(largest(a), largest(b));
   for (let index = 0; index < a.length; index++)
     if (!(Math.abs((a[index] as number) - (b[index] ?? Number.NaN)) <= limit)) return false;
@@ -42,7 +42,7 @@ export function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: nu
 }
 
 /** Normalisations by the image's own statistics. */
-export type NormOp = Op<"instanceNorm" | "layerNorm">;
+type NormOp = Op<"instanceNorm" | "layerNorm">;
 
 /**
  * Whether the ε of an instance norm (per image and channel) or layer norm (per image) shows anywhere.
@@ -51,7 +51,7 @@ export type NormOp = Op<"instanceNorm" | "layerNorm">;
  * does not show if √(1 + ε/σ²) − 1 ≤ u, the variance being too large; nor if σ ≤ u·|μ|, where the variance itself is nothing
  * but rounding, nor if σ = 0.
  */
-export function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): Watch {
+function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): Watch {
   const [source = ""] = node.inputs;
   let [seen, shows] = [false, false];
   return {
@@ -91,10 +91,10 @@ function moments(data: RealTensor["data"], start: number, size: number): { mean:
 }
 
 /** Operations that reduce a window of pixels to one. */
-export type PoolOp = Op<"maxPool" | "avgPool" | "globalAvgPool" | "globalMaxPool">;
+type PoolOp = Op<"maxPool" | "avgPool" | "globalAvgPool" | "globalMaxPool">;
 
 /** Whether any of a pool's windows holds two different values: else maximum and average are one. */
-export function watchPool(node: LayerNode, op: PoolOp): Watch {
+function watchPool(node: LayerNode, op: PoolOp): Watch {
   const [source = ""] = node.inputs;
   let [seen, varies] = [false, false];
   return {
@@ -143,7 +143,7 @@ function windowOf(op: PoolOp, height: number, width: number): Omit<Op<"maxPool">
  *
  * Judged by the signs of its input; where the candidate computes it with the layer before, by its own zeros.
  */
-export function watchRelu({ name, inputs: [source = ""], ...node }: LayerNode): Watch {
+function watchRelu({ name, inputs: [source = ""], ...node }: LayerNode): Watch {
   let [clips, passes] = [false, false];
   let seen = false;
   let sourceSeen = false;
@@ -176,7 +176,7 @@ const isPositive = (value: number): boolean => value > 0;
  *
  * @param nodes the block's `gate[t].relu`, one per stream
  */
-export function watchHiddenUnits(block: string, nodes: readonly LayerNode[]): Watch {
+function watchHiddenUnits(block: string, nodes: readonly LayerNode[]): Watch {
   let fired: boolean[] = [];
   return {
     layers: nodes.map(({ name }) => name),
@@ -195,7 +195,7 @@ export function watchHiddenUnits(block: string, nodes: readonly LayerNode[]): Wa
 }
 
 /** One stream of a block: the layer that gives its output, and the one that gives its gate vector. */
-export interface StreamLayers {
+interface StreamLayers {
   readonly stream: number;
   readonly layer: string;
 }
@@ -207,7 +207,7 @@ const SAMPLE = 4096;
  * Whether the values of a block's streams differ from each other: streams, or gates, that are alike could be exchanged
  * without a trace. Of each layer `SAMPLE` elements are kept, until all of a run's streams have been seen.
  */
-export function watchStreams(
+function watchStreams(
   streams: readonly StreamLayers[],
   what: "output" | "gate",
   { indistinguishable }: Resolution,
@@ -246,7 +246,7 @@ function sampleOf({ data }: RealTensor): Float64Array {
 }
 
 /** Whether a gate's values [N, C, 1, 1] differ at all, between images or channels. */
-export function watchGate({ layer, stream }: StreamLayers, { indistinguishable }: Resolution): Watch {
+function watchGate({ layer, stream }: StreamLayers, { indistinguishable }: Resolution): Watch {
   let [least, most] = [Infinity, -Infinity];
   return {
     layers: [layer],
@@ -262,4 +262,150 @@ export function watchGate({ layer, stream }: StreamLayers, { indistinguishable }
       return [{ layer, stream, reason: "the gate is the same for all images and channels" }];
     },
   };
+}
+
+/** Embeddings as they come, image after image, and which images they are of. */
+export class Embeddings {
+  private readonly rows: Float64Array[] = [];
+
+  /** @param tensor [N, D], or [N, …] where the network has no embedding layer */
+  add({ shape: [count = 0], data }: RealTensor): void {
+    const width = count > 0 ? data.length / count : 0;
+    for (let image = 0; image < count; image++)
+      this.rows.push(Float64Array.from(data.subarray(image * width, (image + 1) * width)));
+  }
+
+  /** Pairs of different images with one embedding. */
+  collapsed(images: RealTensor | undefined, share: number): Vacuity["collapsed"] {
+    return this.rows.flatMap((row, image) =>
+      this.rows
+        .slice(0, image)
+        .flatMap((other, earlier) =>
+          sameValues(other, row, share) && !sameImage(images, earlier, image)
+            ? [[earlier, image] as const]
+            : [],
+        ),
+    );
+  }
+}
+
+function sameImage(images: RealTensor | undefined, a: number, b: number): boolean {
+  if (!images) return false;
+  const size = images.data.length / (images.shape[0] ?? 1);
+  for (let index = 0; index < size; index++)
+    if (images.data[a * size + index] !== images.data[b * size + index]) return false;
+  return true;
+}
+
+/** Finds what images leave untested, from the layer outputs of one run or of several. */
+export interface VacuityObserver {
+  /**
+   * Shows it a layer's output, NCHW or NC. Tensors need not outlive the call; layers may be missing, and what cannot be
+   * told without them is not reported.
+   */
+  observe(name: string, tensor: RealTensor): void;
+  /** What is untested by all that was shown; more may be shown afterwards. */
+  finish(): Vacuity;
+}
+
+/** What counts as tested. */
+export interface VacuityOptions extends Partial<Resolution> {
+  /** The images [N, 3, H, W] of the run, so that equal ones do not count as collapsed; else all count as different. */
+  readonly images?: RealTensor;
+}
+
+/** Honest float32 files differ from the reference by up to 4e-5 of max; closer values cannot be told apart by it. */
+const INDISTINGUISHABLE: number = 2 ** -15;
+
+/** float32. */
+export const UNIT_ROUNDOFF: number = 2 ** -24;
+
+/**
+ * Watches a run for what its images leave untested: a fault there would not show in the values, however wrong it were.
+ *
+ * - ReLUs that never clip, or always do; hidden units of a gate that never fire, for any image or stream
+ * - pools whose windows are all constant
+ * - instance and layer norms whose ε does not show (the rule: `watchNorm`)
+ * - streams of a block with the same output, or the same gate vector; gates that are constant
+ * - different images with the same embedding
+ *
+ * Each question keeps a few numbers and is dropped when it is answered, so that most tensors are hardly looked at.
+ */
+export function observeVacuity(graph: LayerGraph, options: VacuityOptions = {}): VacuityObserver {
+  const { indistinguishable = INDISTINGUISHABLE, unitRoundoff = UNIT_ROUNDOFF, images } = options;
+  const watches = questions(graph, { indistinguishable, unitRoundoff });
+  const byLayer = new Map<string, Watch[]>();
+  for (const watch of watches)
+    for (const layer of watch.layers) byLayer.set(layer, [...(byLayer.get(layer) ?? []), watch]);
+  const embeddings = new Embeddings();
+  const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
+  return {
+    observe(name, tensor) {
+      for (const watch of byLayer.get(name) ?? []) watch.look(name, tensor);
+      if (name === graph.outputs.features) embeddings.add(tensor);
+    },
+    finish() {
+      // A gate's shared modules, which are no layers of their own, stand where the first stream has them.
+      const place = (layer: string): number =>
+        order.get(layer) ?? order.get(layer.replace(".gate.", ".gate[1].")) ?? 0;
+      return {
+        untested: watches
+          .flatMap((watch) => watch.untested())
+          .toSorted((a, b) => place(a.layer) - place(b.layer)),
+        collapsed: embeddings.collapsed(images, indistinguishable),
+      };
+    },
+  };
+}
+
+function questions(graph: LayerGraph, resolution: Resolution): readonly Watch[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const gates: readonly (StreamLayers & { readonly block: string })[] = graph.gates;
+  const blocks = [...new Set(gates.map(({ block }) => block))];
+  return [
+    ...graph.nodes.flatMap((node) => watchesOf(node, resolution)),
+    ...gates.map((gate) => watchGate(gate, resolution)),
+    ...blocks.flatMap((block) => {
+      const own = gates.filter((gate) => gate.block === block);
+      const hidden = graph.nodes.filter(
+        (node) => node.block === block && node.op.kind === "relu" && node.part === "gate",
+      );
+      return [
+        watchHiddenUnits(block, hidden),
+        watchStreams(own, "gate", resolution),
+        watchStreams(streamOutputs(graph, block, nodes), "output", resolution),
+      ];
+    }),
+  ];
+}
+
+function watchesOf(node: LayerNode, resolution: Resolution): readonly Watch[] {
+  const { op } = node;
+  switch (op.kind) {
+    case "relu":
+      return [watchRelu(node)];
+    case "maxPool":
+    case "avgPool":
+    case "globalAvgPool":
+    case "globalMaxPool":
+      return [watchPool(node, op)];
+    case "instanceNorm":
+    case "layerNorm":
+      return [watchNorm(node, op, resolution)];
+    default:
+      return [];
+  }
+}
+
+/** What each stream of a block hands to its gate: the first input of the scaling. */
+function streamOutputs(
+  graph: LayerGraph,
+  block: string,
+  nodes: ReadonlyMap<string, LayerNode>,
+): readonly StreamLayers[] {
+  return graph.nodes.flatMap(({ op, inputs: [layer = ""], stream, ...node }) =>
+    op.kind === "scale" && node.block === block && stream !== undefined && nodes.has(layer)
+      ? [{ stream, layer }]
+      : [],
+  );
 }

@@ -1,0 +1,360 @@
+import { ancestors, INPUT_NAME, type LayerGraph } from "../../arch/index.js";
+import { declaredPixels, statesSpec } from "../../convert/export/metadata.js";
+import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
+import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
+import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
+import { withoutBranches } from "../../convert/import/branches.js";
+import type { Difference } from "../../convert/import/differences.js";
+import type { Preprocess, Reading } from "../../convert/import/foreign.js";
+import { towardsNchw } from "../../convert/import/layouts.js";
+import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
+import { type Model, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";
+import {
+  describePreprocess,
+  type ImageInput,
+  imageInput,
+  inputDifferences,
+} from "../../convert/import/preprocess.js";
+import { matchTfjs } from "../../convert/import/tfjs/translate.js";
+import { type NamedBytes, toBytes } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
+import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";
+import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
+import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
+import { engineOf, runtimeFor } from "../backends/registry.js";
+import { tfjsBackend } from "../backends/tfjs.js";
+import { layerFault } from "../faults.js";
+import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
+import { type Located, locate, onnxNames, tfjsNames } from "../located.js";
+import type { Fault, Party } from "../report.js";
+import type { Candidate } from "./candidate.js";
+import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
+import { stagesOf } from "./stages.js";
+
+/** What users say of a model's interface. */
+export interface InterfaceOptions {
+  /** The output that counts. Default: the first. */
+  readonly output?: string;
+  /** The order of channels that images are fed in. Default: what the file's metadata says, or RGB. */
+  readonly inputOrder?: PixelOrder;
+}
+
+interface ModelOptions extends InterfaceOptions {
+  /** What runs the model, of those that run its format. Default: the first. */
+  readonly backend?: BackendName | undefined;
+}
+
+/**
+ * A model of any format and exporter as a candidate, which a runtime runs. It is fed what it takes: images, or the pixels behind
+ * them.
+ *
+ * @param file what `model` was decoded from
+ * @throws InputError (`unsupported`) if no runtime loads the file, if it is not the network, or if none of its outputs is computed
+ * from a layer of it; (`argument`) if it has no output of the name that was chosen
+ */
+export function modelCandidate(
+  model: Model,
+  file: NamedBytes,
+  graph: LayerGraph,
+  party: Party,
+  { backend, ...options }: ModelOptions = {},
+): Candidate {
+  const { document } = model;
+  const runtime = runtimeFor(document.format, backend);
+  const opened =
+    document.format === "onnx"
+      ? openOnnx(model, document.model, file, graph, runtime)
+      : openTfjs(model, document.model, file, graph, runtime);
+  return { ...runnableCandidate(opened, party, options), document };
+}
+
+/** A model that a runtime can be given, and where it has its layers. */
+export interface RunnableModel {
+  /** As the runtime runs it, in ONNX's operators. */
+  readonly onnx: OnnxModel;
+  readonly located: Located;
+  /** A backend that shows these values, by the layers that they are. */
+  readonly backend: (values: ReadonlyMap<string, string>, subject: string) => ModelBackend;
+  /** Whether values are read from a copy of the file that was written anew. */
+  readonly isCopied?: boolean;
+  /** How programs call an output, where that is not its name in the file. */
+  readonly calledBy?: (output: string) => string;
+  /** What the file calls the value of a layer, where it is called by name. */
+  readonly nameOf?: (layer: string) => string;
+}
+
+function openOnnx(
+  opened: Model,
+  decoded: OnnxModel,
+  source: NamedBytes,
+  graph: LayerGraph,
+  runtime: RuntimeName,
+): RunnableModel {
+  const { name: subject, path } = source;
+  const original = toBytes(source.bytes);
+  const model = withoutBranches(decoded, subject);
+  // Values inside a function or a branch cannot be made outputs, and a file that is tapped is given as bytes.
+  const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
+  const isUnfolded = model !== decoded || model.inlined !== undefined;
+  const beside = new Map(
+    [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
+  );
+  const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
+  const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isUnfolded);
+  return runnableOnnx(
+    {
+      bytes: isUnfolded ? encodeOnnx(model) : whole,
+      whole,
+      ...(path === undefined ? {} : { path }),
+      ...(beside.size > 0 ? { external: { bytes: original, beside } } : {}),
+    },
+    model,
+    located,
+    runtime,
+  );
+}
+
+/** An ONNX file in a runtime. */
+export function runnableOnnx(
+  file: OnnxFile,
+  onnx: OnnxModel,
+  located: Located,
+  runtime: RuntimeName = "onnxruntime",
+): RunnableModel {
+  return {
+    onnx,
+    located,
+    backend: (values, subject) => onnxruntimeBackend(file, onnx, values, subject, runtime),
+    isCopied: isCopied(file),
+  };
+}
+
+function openTfjs(
+  { onnx, isRunnable }: Model,
+  model: TfjsModel,
+  file: NamedBytes,
+  graph: LayerGraph,
+  runtime: RuntimeName,
+): RunnableModel {
+  const { name: subject } = file;
+  if (!isRunnable)
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: "a topology of Keras 3, which tfjs does not load",
+      expected: "one of Keras 2",
+      remedy: "write one by osnet-convert tfjs2tfjs",
+    });
+  const names = statesSpec(onnx.metadata) ? tfjsNames(model, graph, subject) : undefined;
+  const located = locate(graph, () => matchTfjs(onnx, { subject, graph }), names);
+  return runnableTfjs(tfjsFiles(file), model, onnx, located, runtime);
+}
+
+/** A TensorFlow.js model in a runtime. */
+export function runnableTfjs(
+  files: TfjsFiles,
+  model: TfjsModel,
+  onnx: OnnxModel,
+  located: Located,
+  runtime: RuntimeName = "tfjs-wasm",
+): RunnableModel {
+  const { graph, by } = located;
+  // Programs of a graph model are given outputs under the signature's keys.
+  const keys = new Map(
+    model.format === "graph-model"
+      ? [...model.signature.outputs].map(([key, { name }]) => [name.replace(/:0$/, ""), key] as const)
+      : [],
+  );
+  return {
+    onnx,
+    located,
+    backend(nodes, subject) {
+      const [plain, outputs] = [files, onnx.graph.outputs.length];
+      if (by === "structure") {
+        const tapped = { files, input: onnx.graph.inputs[0]?.name ?? "" };
+        return tfjsBackend(runtime, { plain, outputs, tapped, nodes, asTheyAre: true }, subject);
+      }
+      const names = tfjsNames(model, graph, subject);
+      const tapped = { files: names.tapped(files), input: names.input ?? "" };
+      const continues = model.format === "graph-model";
+      return tfjsBackend(runtime, { plain, outputs, tapped, nodes, continues }, subject);
+    },
+    calledBy: (output) => keys.get(output) ?? output,
+    nameOf: VALUE_NAMES[model.format].of,
+  };
+}
+
+/**
+ * A model as a candidate. It is fed what it takes: the images, or the pixels behind them where the file declares these or its
+ * structure shows that it normalises them; what it makes of them is then a layer to compare, the network's input. Values whose
+ * axes are in another order, or that are quantised, are read as what they stand for. The ways in which its graph
+ * departs from the network are faults.
+ */
+export function runnableCandidate(
+  { onnx, located, backend: open, isCopied = false, calledBy, nameOf }: RunnableModel,
+  party: Party,
+  { output, inputOrder }: InterfaceOptions = {},
+): Candidate {
+  const { graph, by, folded, match } = located;
+  const structural = by === "structure" ? match : undefined;
+  const declared = declaredPixels(onnx.metadata, party.name);
+  const order = inputOrder ?? declared ?? "rgb";
+  const half = halfPrecision(
+    structural
+      ? [...structural.constants.values()].flatMap(({ weight }) => weight ?? [])
+      : onnx.graph.initializers.values(),
+  );
+  const accounted = accountForOutputs({
+    subject: party.name,
+    graph,
+    model: onnx,
+    values: located.values,
+    match,
+    isHalf: half.precision !== undefined,
+    chosen: output,
+  });
+  const results = accounted.outputs.map(({ layer }) => layer);
+  const needed = ancestors(graph, ...results);
+  const backend = open(new Map([...located.values].filter(([layer]) => needed.has(layer))), party.name);
+  const taken = imageInput(structural?.preprocess) ?? { white: undefined, order: "rgb" };
+  const preprocess =
+    declared === undefined && structural?.preprocess
+      ? asTaken(structural.preprocess, taken, order)
+      : undefined;
+  const feed = (images: Tensor<"float32">): Tensor<"float32"> => {
+    if (preprocess) return rawImages(images, preprocess);
+    const ordered = declared === undefined ? inOrder(images, order) : pixelsOf(images, order);
+    return structural?.layout ? permute(ordered, structural.layout) : ordered;
+  };
+  const reading = (value = ""): Reading | undefined => structural?.readings.get(value);
+  const structure = [
+    ...(match ? inputFaults(match, order) : []),
+    ...(structural ? structureFaults(structural) : []),
+    ...outputFaults(accounted, match),
+    ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
+  ];
+  const departures = structural ? [] : departuresOf(located, results);
+  return {
+    party,
+    ...half,
+    ...(structural ? { foldsNarrow: true } : {}),
+    backend: {
+      ...backend,
+      async *run(images) {
+        for await (const shown of backend.run(feed(images), stagesOf(graph, backend.layers, images.shape)))
+          yield { ...shown, tensor: asRead(shown.tensor, reading(located.values.get(shown.name))) };
+      },
+    },
+    results,
+    folded,
+    located,
+    ...(declared === undefined ? {} : { pixels: order }),
+    ...(structure.length > 0 ? { structure } : {}),
+    ...(departures.length > 0 ? { departures } : {}),
+    ...(preprocess
+      ? {
+          preprocess: {
+            normalises: taken.white !== undefined,
+            description: describePreprocess(structural?.preprocess ?? preprocess),
+            nearest: (images) => nearestImages(images, preprocess),
+          },
+        }
+      : {}),
+    optimises: engineOf(backend.name).optimises ?? false,
+    program: {
+      ...accounted,
+      isCopied,
+      load(loading) {
+        const loaded = backend.load(accounted.outputs, loading);
+        return {
+          async run(images) {
+            const values = await loaded.run(feed(images));
+            return values.map((value, index) => asRead(value, reading(accounted.outputs[index]?.name)));
+          },
+          release: loaded.release,
+        };
+      },
+    },
+  };
+}
+
+/** The precision of a network most of whose weights are float16: its values are rounded to that too. */
+function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
+  const weights = [...tensors].filter(({ shape }) => shape.length > 1);
+  const half = weights.filter(({ dtype }) => dtype === "float16").length;
+  return 2 * half > weights.length ? { precision: "float16" } : {};
+}
+
+/** What the file does before its network that is neither nothing nor the normalisation of pixels in the stated order. */
+function inputFaults({ graph, preprocess }: GraphMatch, order: PixelOrder): readonly Fault[] {
+  return inputDifferences(graph, preprocess, order).map(asFault(""));
+}
+
+/** Faults of outputs, but at layers that are known to be others, which explain what follows them. */
+function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefined): readonly Fault[] {
+  const departing = new Set(match?.differences.map(({ layer }) => layer));
+  return faults.filter(({ layer }) => !departing.has(layer));
+}
+
+/** How a graph departs from the network whose names it has, though its values may be right. */
+function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly Fault[] {
+  if (match) return structureFaults(match);
+  if (unmatched === undefined) return [];
+  const explanation = `found ${unmatched}, though the file has the network's names, expected the network's operators`;
+  return [layerFault({ name: layer }, "structure", null, explanation)];
+}
+
+/** What a state dict cannot show, so that it may be the reference's description that is wrong. */
+const GATE_HINT =
+  "; if the reference was trained with such gates, which a state dict cannot show, say so with --arch";
+
+/** The ways in which a graph departs from the network, but for its input, which depends on what it is fed. */
+function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {
+  const activations = new Set(graph.gates.map(({ layer }) => layer));
+  const isUnanimous =
+    differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
+  return differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(isUnanimous ? GATE_HINT : ""));
+}
+
+function asFault(hint: string): (found: Difference) => Fault {
+  return ({ layer, stream, found, expected }) =>
+    layerFault(
+      { name: layer, ...(stream === undefined ? {} : { stream }) },
+      "structure",
+      null,
+      `found ${found}, expected ${expected}${hint}`,
+    );
+}
+
+/** What a file must be given so that its network reads the images: torchreid's statistics undone, whatever its own are. */
+function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): Preprocess {
+  const { mean, deviation } = IMAGENET;
+  const channels = order === "rgb" ? [0, 1, 2] : [2, 1, 0];
+  return {
+    ...found,
+    order: channels,
+    scale: deviation.map((value) => (white === undefined ? 1 : 1 / (value * white))),
+    shift: mean.map((value, channel) => (white === undefined ? 0 : -value / (deviation[channel] ?? 1))),
+  };
+}
+
+/** A value of the file as the activation that it stands for. */
+function asRead(tensor: RealTensor, { layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
+  const isSpread = isFlat && tensor.shape.length === 2;
+  const isNarrow = isLine && tensor.shape.length === 3;
+  const shape = isSpread ? [...tensor.shape, 1, 1] : isNarrow ? tensor.shape.slice(0, 2) : tensor.shape;
+  const whole = isSpread || isNarrow ? { ...tensor, shape } : tensor;
+  const moved =
+    layout && whole === tensor && tensor.shape.length === layout.length
+      ? permute(tensor, towardsNchw(layout))
+      : whole;
+  if (!quantised) return moved;
+  const { scale, zero } = quantised;
+  return {
+    dtype: "float64",
+    shape: moved.shape,
+    data: Float64Array.from(moved.data, (element) => (element - zero) * scale),
+  };
+}

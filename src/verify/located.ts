@@ -1,0 +1,324 @@
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../arch/index.js";
+import { NORMALIZED } from "../convert/export/onnx/index.js";
+import type { ValueNames } from "../convert/export/results.js";
+import {
+  fromTensorFlow,
+  kerasCall,
+  kerasWeights,
+  nodeName,
+  splitRelu,
+  VALUE_NAMES,
+} from "../convert/export/tfjs/index.js";
+import type { OnnxModel } from "../convert/formats/onnx/model.js";
+import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
+import { nodeOf } from "../convert/formats/tfjs/graph.js";
+import type {
+  StoredTensor,
+  TfjsFiles,
+  TfjsGraphModel,
+  TfjsLayersModel,
+  TfjsModel,
+  TfjsNode,
+  TfjsWeight,
+} from "../convert/formats/tfjs/model.js";
+import { readTopology } from "../convert/formats/tfjs/topology.js";
+import type { GraphMatch } from "../convert/import/match.js";
+import type { TfjsMatch } from "../convert/import/tfjs/translate.js";
+import { InputError } from "../core/errors.js";
+import type { StateDict, Tensor } from "../core/tensor.js";
+import { isDType } from "../core/tensor-cast.js";
+
+/**
+ * Where a candidate has the layers of a network, whatever its format: found by structure, or by the names that this package
+ * writes. All else that looks at a layer of a candidate goes through this: what is tapped, judged and compared.
+ */
+export interface Located {
+  /** The network. */
+  readonly graph: LayerGraph;
+  /** How the layers were found. */
+  readonly by: "name" | "structure";
+  /** Each layer that the candidate computes, in network order, with the name of its value as the runtime has it. */
+  readonly values: ReadonlyMap<string, string>;
+  /** Layers that the candidate computes only as part of the next one: no value is their output. */
+  readonly folded: ReadonlySet<string>;
+  /** Convolutions and linear layers whose constants are products with those of the batch norm after them. */
+  readonly absorbed: ReadonlySet<string>;
+  /** The constants of a layer. */
+  readonly constants: ConstantsOf;
+  /** What the structure says, where it is this network's; of layers found by structure, always. */
+  readonly match?: Match | undefined;
+  /** Why the structure is not the network's, though the names are. */
+  readonly unmatched?: string | undefined;
+}
+
+/**
+ * A layer's constants as a candidate has them, in PyTorch's layout: those that its own operators read, so that a right tensor at
+ * the wrong layer is a fault. A layer that absorbed a batch norm has none; the batch norm has the products of both.
+ */
+type ConstantsOf = (
+  node: LayerNode,
+  roles: readonly ParameterRole[],
+) => ReadonlyMap<ParameterRole, StoredTensor>;
+
+/** A checkpoint is located by the names of its parameters. */
+export function locatedInCheckpoint(graph: LayerGraph, stateDict: StateDict): Located {
+  const none: ReadonlySet<string> = new Set();
+  return {
+    graph,
+    by: "name",
+    values: new Map(graph.nodes.map(({ name }) => [name, name])),
+    folded: none,
+    absorbed: none,
+    constants: ({ parameters }, roles) => constantsBy(roles, (role) => stateDict.get(parameters[role] ?? "")),
+  };
+}
+
+/** What the structure of a model says; of TensorFlow.js, with the order of axes in which it takes images. */
+type Match = GraphMatch & Partial<Pick<TfjsMatch, "layout">>;
+
+/**
+ * Finds a network's layers in a model. A file that states its architecture, as those of this package do, is found by its names,
+ * which then are what it is held to, unless another tool has rewritten it; any other by structure.
+ *
+ * @param find matches the model's graph with the network's
+ * @param names of a file that states its architecture
+ * @param isUnfolded whether functions or branches were unfolded, whose values have names that the file does not have
+ * @throws InputError (`unsupported`, `format`) if a file without such names is no OSNet
+ */
+export function locate(
+  graph: LayerGraph,
+  find: (graph: LayerGraph) => Match,
+  names: Names | undefined,
+  isUnfolded = false,
+): Located {
+  if (!names) return byStructure(find(graph));
+  try {
+    const match = find(graph);
+    const { differences, outputs, values } = match;
+    const isNamed = (layer: string, value: string | undefined): boolean =>
+      value === names.of(layer) || value === names.normalized;
+    const kept = [...values].filter(([layer, value]) => isNamed(layer, value)).length;
+    // A simplifier that removes our last Identity leaves the output without its layer's name.
+    const isOwn = outputs.some(({ layer }) => isNamed(layer, values.get(layer))) && 2 * kept > values.size;
+    if (isUnfolded || (!isOwn && differences.length === 0)) return byStructure(match);
+    return byName(graph, names, { match });
+  } catch (error) {
+    if (error instanceof InputError) return byName(graph, names, { unmatched: error.problem.found });
+    throw error;
+  }
+}
+
+/** The layers of a model where matching found them. */
+function byStructure(match: Match): Located {
+  const { graph, values, folded, absorbed } = match;
+  return { graph, by: "structure", values, folded, absorbed, constants: constantsIn(match), match };
+}
+
+function constantsIn({ constants }: GraphMatch): ConstantsOf {
+  return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
+}
+
+/** The values of a model of ours. */
+export interface Names extends ValueNames {
+  readonly has: (value: string) => boolean;
+  /** Whether a value is that of a convolution or matrix product, its bias added or not. */
+  readonly isProduct: (value: string) => boolean;
+  readonly constants: ConstantsOf;
+}
+
+/**
+ * The layers of a model that this package wrote, by exact name. A layer is folded if what the batch norm after it reads is nowhere
+ * in the model, and the batch norm's own value is a convolution's or a matrix product's. A layer that is merely missing is not
+ * folded.
+ */
+export function byName(
+  graph: LayerGraph,
+  names: Names,
+  { match, unmatched }: Pick<Located, "match" | "unmatched"> = {},
+): Located {
+  const folded = new Set(
+    graph.nodes.flatMap(({ name, op, inputs: [source] }) =>
+      op.kind === "batchNorm" &&
+      source !== undefined &&
+      !names.has(names.of(source)) &&
+      (names.isProduct(names.of(name)) || match?.absorbed.has(source))
+        ? [source]
+        : [],
+    ),
+  );
+  const structural = match && constantsIn(match);
+  return {
+    graph,
+    by: "name",
+    values: new Map(
+      graph.nodes.flatMap(({ name, op }) => {
+        const value = op.kind === "input" ? names.normalized : names.of(name);
+        return names.has(value) ? [[name, value] as const] : [];
+      }),
+    ),
+    folded,
+    absorbed: folded,
+    constants(node, roles) {
+      const own = names.constants(node, roles);
+      // The structure has a layer whose name another operator's value bears.
+      return own.size === 0 && structural ? structural(node, roles) : own;
+    },
+    match,
+    unmatched,
+  };
+}
+
+function constantsBy(
+  roles: readonly ParameterRole[],
+  find: (role: ParameterRole, index: number) => StoredTensor | undefined,
+): ReadonlyMap<ParameterRole, StoredTensor> {
+  return new Map(
+    roles.flatMap((role, index) => {
+      const tensor = find(role, index);
+      return tensor ? [[role, tensor] as const] : [];
+    }),
+  );
+}
+
+/** An ONNX file's values are called as their layers. */
+export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names {
+  const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+  return {
+    of: (layer) => layer,
+    normalized: NORMALIZED,
+    has: (value) => writers.has(value),
+    isProduct: (value) => ["Conv", "Gemm"].includes(writers.get(value)?.opType ?? ""),
+    // Of a layer written as several nodes, those of its parameters' names.
+    constants(node, roles) {
+      const inputs = writers.get(node.name)?.inputs ?? [];
+      const read = inputs.flatMap((name) => initializers.get(name) ?? []);
+      return constantsBy(roles, (role, index) =>
+        read.length === roles.length ? read[index] : initializers.get(node.parameters[role] ?? ""),
+      );
+    },
+  };
+}
+
+/** The names of a TensorFlow.js model, and its files with every value in reach. */
+interface TfjsNames extends Names {
+  /** The value that images are fed to. */
+  readonly input: string | undefined;
+  /** A layer whose ReLU is computed with it is read from a copy of the graph that computes the two apart. */
+  readonly tapped: (files: TfjsFiles) => TfjsFiles;
+}
+
+/**
+ * A graph model's values are called as its nodes; a layers model's by the call of a layer, of which a gate has one for each stream.
+ *
+ * @param graph the network, whose ReLUs a graph model may compute together with the layers before them
+ * @throws InputError (`format`, `unsupported`) if the topology of a layers model is malformed
+ */
+export function tfjsNames(model: TfjsModel, graph: LayerGraph, subject: string): TfjsNames {
+  return model.format === "graph-model" ? graphNames(model, graph) : layersNames(model, graph, subject);
+}
+
+const GRAPH_PRODUCTS: ReadonlySet<string> = new Set([
+  "_FusedConv2D",
+  "FusedDepthwiseConv2dNative",
+  "_FusedMatMul",
+  "Conv2D",
+  "DepthwiseConv2dNative",
+  "MatMul",
+]);
+
+function graphNames(model: TfjsGraphModel, graph: LayerGraph): TfjsNames {
+  const split = { ...model, nodes: splitRelu(model.nodes, graph) };
+  const nodes = new Map(split.nodes.map((node) => [node.name, node]));
+  const isProduct = (name: string): boolean => {
+    const node = nodes.get(name);
+    const product = node?.op === "BiasAdd" ? nodes.get(nodeOf(node.inputs[0] ?? "")) : node;
+    return product !== undefined && GRAPH_PRODUCTS.has(product.op);
+  };
+  return {
+    ...VALUE_NAMES[model.format],
+    input: inputNode(model),
+    has: (value) => nodes.has(value),
+    isProduct,
+    constants: graphConstants(split, graph),
+    tapped: () => encodeTfjs(split),
+  };
+}
+
+/** The signature's, or the only placeholder. */
+function inputNode({ signature, nodes }: TfjsGraphModel): string | undefined {
+  const [declared] = signature.inputs.values();
+  return declared ? nodeOf(declared.name) : nodes.find(({ op }: TfjsNode) => op === "Placeholder")?.name;
+}
+
+const LAYERS_PRODUCTS: ReadonlySet<string> = new Set(["Conv2D", "DepthwiseConv2D", "Dense"]);
+
+function layersNames(model: TfjsLayersModel, graph: LayerGraph, subject: string): TfjsNames {
+  const { calls } = readTopology(model, subject);
+  const classes = new Map(calls.map(({ value, className }) => [value, className]));
+  return {
+    ...VALUE_NAMES[model.format],
+    input: calls.find(({ className }) => className === "InputLayer")?.value,
+    has: (value) => classes.has(value),
+    isProduct: (value) => LAYERS_PRODUCTS.has(classes.get(value) ?? ""),
+    constants: layersConstants(model, graph),
+    tapped: (files) => files,
+  };
+}
+
+/** @param model its ReLUs apart from the layers before them */
+function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  const owned = nodesByLayer(nodes);
+  /** The layer whose operation says how weights are laid out: of a folded batch norm, the layer that it absorbed. */
+  const ownerOf = (node: LayerNode): LayerNode => {
+    const source = layers.get(node.inputs[0] ?? "");
+    const absorbs = node.op.kind === "batchNorm" && source && !owned.has(nodeName(source.name));
+    return absorbs ? source : node;
+  };
+  return (node, roles) => {
+    const read = (owned.get(nodeName(node.name)) ?? [])
+      .flatMap(({ inputs }) => inputs.map(nodeOf))
+      // Axes, shapes and epsilons are the layer's own, and no weights.
+      .filter((name) => !name.includes("/") && weights.get(name)?.tensor.dtype === "float32");
+    const { op } = ownerOf(node);
+    return constantsBy(roles, (role, index) =>
+      constantOf(role, op, weights.get(nameOf(node, role, read) ?? read[index] ?? "")),
+    );
+  };
+}
+
+/** The constant under the parameter's own name, if the layer reads it: layers of several nodes read theirs in any order. */
+function nameOf(node: LayerNode, role: ParameterRole, read: readonly string[]): string | undefined {
+  const path = node.parameters[role];
+  return path !== undefined && read.includes(path) ? path : undefined;
+}
+
+/** Nodes by the layer they belong to: the one of its name, and the steps `NAME/…` before it. */
+function nodesByLayer(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly TfjsNode[]> {
+  const byLayer = new Map<string, TfjsNode[]>();
+  for (const node of nodes) {
+    const [layer = ""] = node.name.split("/", 1);
+    byLayer.set(layer, [...(byLayer.get(layer) ?? []), node]);
+  }
+  return byLayer;
+}
+
+function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph): ConstantsOf {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  return (node, roles) => {
+    const { layer } = kerasCall(node.name);
+    const source = layers.get(node.inputs[0] ?? "");
+    const absorbed = node.op.kind === "batchNorm" && !weights.has(`${layer}/gamma`) ? source : undefined;
+    const { op } = absorbed ?? node;
+    const names = kerasWeights(op);
+    return constantsBy(roles, (role) => constantOf(role, op, weights.get(`${layer}/${names[role]}`)));
+  };
+}
+
+/** A weight of an operation by its role, in PyTorch's layout; undefined if it is no weight. */
+function constantOf(role: ParameterRole, op: Op, weight: TfjsWeight | undefined): StoredTensor | undefined {
+  const tensor = weight?.tensor as Tensor | undefined;
+  if (!tensor || !isDType(tensor, "float32")) return undefined;
+  const stored = weight?.stored ? { stored: weight.stored } : {};
+  return { ...fromTensorFlow(op, role, tensor), ...stored };
+}
