@@ -1,5 +1,5 @@
 import type { InferenceSession } from "onnxruntime-node";
-import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../src/convert/export/onnx.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 import { loadOnnxruntime } from "../src/verify/backends/node-packages.js";

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx } from "../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../src/convert/export/onnx.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/encode.js";
 import { openCheckpoint } from "../src/convert/import/checkpoint.js";
 import { liftCheckpoint } from "../src/convert/import/lift.js";

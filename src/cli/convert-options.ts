@@ -1,7 +1,5 @@
 import type { Command } from "commander";
-import { ONNX_DTYPES } from "../convert/export/onnx/options.js";
-import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
-import { OUTPUT_SELECTIONS } from "../convert/export/results.js";
+import { ONNX_DTYPES, OUTPUT_SELECTIONS, PIXEL_ORDERS } from "../convert/export/options.js";
 import {
   FILE_FORMATS,
   type FileFormat,

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { PIXEL_ORDERS } from "../convert/export/preprocess.js";
+import { PIXEL_ORDERS } from "../convert/export/options.js";
 import type { ModelFormat } from "../convert/formats/registry.js";
 import { engineOf, RUNTIMES, runtimesMeant } from "../verify/backends/registry.js";
 import { DISTANCE_METRICS } from "../verify/ranking/distances.js";

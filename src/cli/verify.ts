@@ -1,6 +1,6 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
-import type { PixelOrder } from "../convert/export/preprocess.js";
+import type { PixelOrder } from "../convert/export/options.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import type { NamedBytes } from "../core/bytes.js";

@@ -1,20 +1,15 @@
 export type { FilesBeside, NamedBytes } from "../core/bytes.js";
-export { compareBits } from "./compare.js";
-export { castStateDict, encodeWeights } from "./export/encode-weights.js";
-export { foldBatchNorm } from "./export/fold.js";
+export { castStateDict, compareBits, encodeWeights } from "./export/encode-weights.js";
 export {
   DEFAULT_OPSET,
   lowerToOnnx,
   type OnnxOptions,
   type OnnxOutputSelection,
   OPSET_RANGE,
-} from "./export/onnx/index.js";
-export {
-  lowerToTfjs,
-  lowerToTfjsLayers,
-  type TfjsLayersOptions,
-  type TfjsOptions,
-} from "./export/tfjs/index.js";
+} from "./export/onnx.js";
+export { lowerToTfjs, type TfjsOptions } from "./export/tfjs/graph-model.js";
+export { lowerToTfjsLayers, type TfjsLayersOptions } from "./export/tfjs/layers-model.js";
+export { foldBatchNorm } from "./export/weights.js";
 export { decodeNpy, decodeNpz, encodeNpy, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
 export { decodeOnnx } from "./formats/onnx/decode.js";
 export { appendOutputs, encodeOnnx, encodeOnnxFiles, type OnnxFiles } from "./formats/onnx/encode.js";
@@ -55,19 +50,18 @@ export {
   type SourceFile,
 } from "./import/open-file.js";
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/translate.js";
+export type { AnomalousTensor, Anomaly, AnomalyKind } from "./inspect/anomalies.js";
 export {
-  type AnomalousTensor,
-  type Anomaly,
-  type AnomalyKind,
   fingerprintFolded,
   fingerprintWeights,
   type Inspection,
   inspectCheckpoint,
+} from "./inspect/inspection.js";
+export {
   inspectModel,
   type ModelInspectionOptions,
   type ModelInspections,
   type OnnxInspection,
-  renderInspection,
-  renderModelInspection,
   type TfjsInspection,
-} from "./inspect/index.js";
+} from "./inspect/model-inspection.js";
+export { renderInspection, renderModelInspection } from "./inspect/text.js";

@@ -1,6 +1,6 @@
 import { expand } from "../arch/index.js";
 import { statedSpec } from "../convert/export/metadata.js";
-import { lowerToOnnx } from "../convert/export/onnx/index.js";
+import { lowerToOnnx } from "../convert/export/onnx.js";
 import { encodeOnnx } from "../convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { type FileOptions, fixedShape, openFile, type SourceFile } from "../convert/import/open-file.js";

@@ -1,4 +1,4 @@
-import type { PixelOrder } from "../convert/export/preprocess.js";
+import type { PixelOrder } from "../convert/export/options.js";
 import type { FileFormat } from "../convert/formats/registry.js";
 import type { Shape } from "../core/tensor.js";
 import type { BackendName, RuntimeFacts } from "./backends/backend.js";

@@ -1,8 +1,8 @@
-import { compareBits } from "../convert/compare.js";
-import { castStateDict, encodeWeights } from "../convert/export/encode-weights.js";
+import { castStateDict, compareBits, encodeWeights } from "../convert/export/encode-weights.js";
 import { statedZeros } from "../convert/export/metadata.js";
-import { lowerToOnnx, type OnnxOptions } from "../convert/export/onnx/index.js";
-import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../convert/export/tfjs/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../convert/export/onnx.js";
+import { lowerToTfjs, type TfjsOptions } from "../convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../convert/export/tfjs/layers-model.js";
 import { encodeOnnx, encodeOnnxFiles } from "../convert/formats/onnx/encode.js";
 import {
   type FileFormat,

@@ -1,6 +1,5 @@
 export { expand } from "../arch/expand.js";
 export type { LayerGraph, LayerNode } from "../arch/graph.js";
-
 export type { BlockSpec, OsnetSpec, StageSpec } from "../arch/spec.js";
 export { describeNetwork } from "../arch/variants.js";
 export {
@@ -13,13 +12,9 @@ export {
   type WeightsFormat,
 } from "../convert/formats/registry.js";
 export { sniffFormat } from "../convert/formats/sniff.js";
-export type {
-  AnomalousTensor,
-  Anomaly,
-  Inspection,
-  OnnxInspection,
-  TfjsInspection,
-} from "../convert/inspect/index.js";
+export type { AnomalousTensor, Anomaly } from "../convert/inspect/anomalies.js";
+export type { Inspection } from "../convert/inspect/inspection.js";
+export type { OnnxInspection, TfjsInspection } from "../convert/inspect/model-inspection.js";
 export type { ByteSource, NamedBytes } from "../core/bytes.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
 export type { RealTensor, Tensor } from "../core/tensor.js";

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";

@@ -1,7 +1,7 @@
 import { gzipSync } from "node:zlib";
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../src/convert/formats/onnx/encode.js";
 import { readFixture } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { unzipSync } from "fflate";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";

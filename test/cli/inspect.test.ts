@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
-import type { Inspection } from "../../src/convert/inspect/index.js";
+import type { Inspection } from "../../src/convert/inspect/inspection.js";
 import { identityModel } from "../convert/formats/onnx/models.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";

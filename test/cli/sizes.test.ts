@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdir, symlink, truncate } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { expand, variant } from "../../src/arch/index.js";
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { expectAffordable } from "../../src/verify/inputs/images.js";

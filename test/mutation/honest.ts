@@ -1,6 +1,7 @@
-import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
-import { IMAGENET } from "../../src/convert/export/preprocess.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../src/convert/export/tfjs/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx.js";
+import { IMAGENET } from "../../src/convert/export/options.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
 import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";

@@ -1,4 +1,4 @@
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { isInstalled } from "../../src/verify/backends/node-packages.js";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx } from "../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnxFiles } from "../../src/convert/formats/onnx/encode.js";
 import { openEmbedder } from "../../src/verify/embedder.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";

@@ -1,7 +1,7 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx/index.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { float, int, ints, type OnnxModel, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";

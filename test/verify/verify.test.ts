@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { OnnxOptions } from "../../src/convert/export/onnx/index.js";
+import type { OnnxOptions } from "../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
-import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { PixelOrder } from "../../convert/export/options.js";
 import { decodeNpy, decodeNpz, encodeNpy, encodeNpz } from "../../convert/formats/npz.js";
 import { isModelFormat } from "../../convert/formats/registry.js";
 import { decodeSafetensors, encodeSafetensors } from "../../convert/formats/safetensors.js";

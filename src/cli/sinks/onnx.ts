@@ -1,5 +1,5 @@
-import { lowerToOnnx, type OnnxOptions } from "../../convert/export/onnx/index.js";
-import { kindsOf, type OutputSelection } from "../../convert/export/results.js";
+import { lowerToOnnx, type OnnxOptions } from "../../convert/export/onnx.js";
+import { kindsOf, type OutputSelection } from "../../convert/export/options.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../convert/formats/onnx/encode.js";
 import { keptResults } from "../../convert/import/file-outputs.js";
 import type { OnnxInterface } from "../../convert/import/onnx-interface.js";

@@ -1,6 +1,5 @@
 import { statedZeros } from "../../convert/export/metadata.js";
-import type { ModelOptions } from "../../convert/export/options.js";
-import type { OutputSelection } from "../../convert/export/results.js";
+import type { ModelOptions, OutputSelection } from "../../convert/export/options.js";
 import { formatCosine } from "../../core/text.js";
 import type { RuntimeName } from "../../verify/backends/backend.js";
 import { usualRuntimes } from "../../verify/backends/registry.js";

@@ -1,4 +1,5 @@
-import { lowerToTfjs, lowerToTfjsLayers } from "../../convert/export/tfjs/index.js";
+import { lowerToTfjs } from "../../convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../convert/export/tfjs/layers-model.js";
 import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import type { QuantizedDType } from "../../convert/formats/tfjs/model.js";
 import { keptResults, withoutNorms } from "../../convert/import/file-outputs.js";

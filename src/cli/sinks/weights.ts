@@ -1,5 +1,4 @@
-import { compareBits } from "../../convert/compare.js";
-import { castStateDict, encodeWeights } from "../../convert/export/encode-weights.js";
+import { castStateDict, compareBits, encodeWeights } from "../../convert/export/encode-weights.js";
 import type { WeightsFormat } from "../../convert/formats/registry.js";
 import { decodeWeights } from "../../convert/import/checkpoint.js";
 import type { StateDict } from "../../core/tensor.js";

@@ -1,10 +1,11 @@
+import type { LayerNode, Op, OpKind } from "../../arch/graph.js";
+import type { NodeWeights } from "./weights.js";
+
 /**
  * How large the channels of every layer can become, for every image within `IMAGE_BOUND` and in any order of summation:
  * interval arithmetic through the weights as they are stored. Each interval is widened by what rounding to half precision and sums
  * in it may add, so that what a runtime computes lies inside, and not only what exact arithmetic gives.
  */
-import type { LayerNode, Op, OpKind } from "../../arch/graph.js";
-import type { NodeWeights } from "./weights.js";
 
 /** Images that the bounds are for: normalised pictures are within 2.7, raw pixels within 255. */
 export const IMAGE_BOUND: number = 2 ** 8;

@@ -1,8 +1,9 @@
-/** The metadata of models that this project writes: ONNX's `metadata_props`, TensorFlow.js's `userDefinedMetadata`. */
 import { type OsnetSpec, parseSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Negligible } from "./negligible.js";
-import { PIXEL_ORDERS, type PixelOrder } from "./preprocess.js";
+import { PIXEL_ORDERS, type PixelOrder } from "./options.js";
+
+/** The metadata of models that this project writes: ONNX's `metadata_props`, TensorFlow.js's `userDefinedMetadata`. */
 
 /** The architecture, as JSON. */
 const SPEC = "osnet.spec";

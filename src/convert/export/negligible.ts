@@ -1,3 +1,8 @@
+import { type LayerGraph, type LayerNode, readersOf } from "../../arch/graph.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
+import { activationBounds, affineOf, type ChannelBounds, magnitude } from "./activation-bounds.js";
+import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
+
 /**
  * Weights that cannot be seen: which ones may be written as zeros, and why (docs/denormals.md has the proof).
  *
@@ -5,10 +10,6 @@
  * one takes a processor a hundred times as long. Such a weight is negligible where all that it can add to a value that has a bias is less
  * than a thousandth of the rounding of that bias, which every bound on rounding allows already.
  */
-import { type LayerGraph, type LayerNode, readersOf } from "../../arch/graph.js";
-import type { StateDict, Tensor } from "../../core/tensor.js";
-import { activationBounds, affineOf, type ChannelBounds, magnitude } from "./activation-bounds.js";
-import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
 
 /**
  * What the weights of one kind may add to a channel, relative to its bias. Three kinds can meet in one value (a convolution without bias,

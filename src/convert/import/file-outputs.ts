@@ -5,7 +5,7 @@ import {
   type ResultKind,
   type ResultOptions,
   type WantedResult,
-} from "../export/results.js";
+} from "../export/options.js";
 import type { GraphMatch, MatchedOutput } from "./match.js";
 
 /** What a model's file gives its users, as far as another file can give it too, and what is left out then. */

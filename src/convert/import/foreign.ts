@@ -1,6 +1,6 @@
 import type { ParameterRole, Size2d } from "../../arch/index.js";
 import type { DType, Tensor } from "../../core/tensor.js";
-import type { NormFloor } from "../export/results.js";
+import type { NormFloor } from "../export/options.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 
 /**

@@ -8,7 +8,7 @@ import {
   type OsnetSpec,
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { NormFloor } from "../export/results.js";
+import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import { type Difference, gateDifferences } from "./differences.js";
 import {

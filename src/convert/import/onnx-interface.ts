@@ -1,7 +1,6 @@
 import type { NamedBytes } from "../../core/bytes.js";
-import { OPSET_RANGE } from "../export/onnx/index.js";
-import type { OnnxDType, OnnxOptions } from "../export/onnx/options.js";
-import { RESULT_KINDS, type ResultKind } from "../export/results.js";
+import { type OnnxOptions, OPSET_RANGE } from "../export/onnx.js";
+import { type OnnxDType, RESULT_KINDS, type ResultKind } from "../export/options.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { Preprocess } from "./foreign.js";

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { DType } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
-import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/preprocess.js";
+import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./foreign.js";
 import { NCHW } from "./layouts.js";

@@ -3,7 +3,7 @@ import { type NamedBytes, sha256, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { DType, Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
-import { RESULT_KINDS, type ResultKind } from "../export/results.js";
+import { RESULT_KINDS, type ResultKind } from "../export/options.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { ModelFormat } from "../formats/registry.js";

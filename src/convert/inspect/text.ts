@@ -1,6 +1,6 @@
 import { describeNetwork } from "../../arch/index.js";
 import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
-import type { ResultKind } from "../export/results.js";
+import type { ResultKind } from "../export/options.js";
 import type { OnnxDimension } from "../formats/onnx/model.js";
 import type { ModelFormat } from "../formats/registry.js";
 import type { AnomalousTensor, Anomaly, Severity } from "./anomalies.js";

@@ -1,7 +1,7 @@
 import { ancestors, INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { declaredPixels, statesSpec } from "../../convert/export/metadata.js";
-import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
-import { VALUE_NAMES } from "../../convert/export/tfjs/index.js";
+import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
+import { VALUE_NAMES } from "../../convert/export/tfjs/names.js";
 import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";

@@ -1,5 +1,5 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
-import { RESULT_KINDS, type ResultKind } from "../../convert/export/results.js";
+import { RESULT_KINDS, type ResultKind } from "../../convert/export/options.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
 import type { GraphMatch, OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";

@@ -1,5 +1,5 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
-import { IMAGENET, type PixelOrder } from "../../convert/export/preprocess.js";
+import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
 import type { Preprocess } from "../../convert/import/foreign.js";
 import { towardsNchw } from "../../convert/import/layouts.js";
 import { InputError } from "../../core/errors.js";

@@ -1,4 +1,4 @@
-import { IMAGENET } from "../../convert/export/preprocess.js";
+import { IMAGENET } from "../../convert/export/options.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { expectAffordable, type Pixels } from "./images.js";

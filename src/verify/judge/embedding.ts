@@ -1,5 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
-import { RESULT_KINDS } from "../../convert/export/results.js";
+import { RESULT_KINDS } from "../../convert/export/options.js";
 import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { layerFault } from "../faults.js";

@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole } from "../../arch/index.js";
-import { IMAGENET } from "../../convert/export/preprocess.js";
+import { IMAGENET } from "../../convert/export/options.js";
 import type { OnnxNode } from "../../convert/formats/onnx/model.js";
 import { permute, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Constants, reshaped } from "./constants.js";

@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import type { PixelOrder } from "../../convert/export/preprocess.js";
+import type { PixelOrder } from "../../convert/export/options.js";
 
 /**
  * What must be true for a value of a document to be a layer's output: other values are other layers' outputs. Each

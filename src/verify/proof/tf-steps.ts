@@ -6,7 +6,7 @@ import {
   outputShapes,
   type ParameterRole,
 } from "../../arch/index.js";
-import { IMAGENET } from "../../convert/export/preprocess.js";
+import { IMAGENET } from "../../convert/export/options.js";
 import { permute, type Shape, sameShape, type Tensor } from "../../core/tensor.js";
 import type { Constants } from "./constants.js";
 import type { Goal, InputForm, Step, StepOf } from "./prover.js";

@@ -1,4 +1,4 @@
-import type { OutputSelection } from "../../convert/export/results.js";
+import type { OutputSelection } from "../../convert/export/options.js";
 import { formatOfName, isWeightsFormat, type ModelFormat } from "../../convert/formats/registry.js";
 import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";

@@ -1,4 +1,4 @@
-import { OUTPUT_SELECTIONS } from "../../convert/export/results.js";
+import { OUTPUT_SELECTIONS } from "../../convert/export/options.js";
 import { InputError } from "../../core/errors.js";
 import { nearestWord } from "../../core/text.js";
 import { RUNTIMES } from "../backends/registry.js";

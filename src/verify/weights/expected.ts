@@ -1,6 +1,6 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
-import { foldBatchNorm } from "../../convert/export/fold.js";
 import { type Negligible, writtenWeights } from "../../convert/export/negligible.js";
+import { foldBatchNorm } from "../../convert/export/weights.js";
 import { chooseQuantization, roundToStored } from "../../convert/formats/tfjs/manifest.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import type { LayerGraph, LayerNode, Op } from "../../../src/arch/graph.js";
 import { variant } from "../../../src/arch/variants.js";
-import { foldBatchNorm } from "../../../src/convert/export/fold.js";
+import { foldBatchNorm } from "../../../src/convert/export/weights.js";
 import { graphOf } from "./graphs.js";
 
 const CONV: Op = {

@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { expand, parseSpec } from "../../../src/arch/index.js";
-import { compareBits } from "../../../src/convert/compare.js";
-import { encodeWeights } from "../../../src/convert/export/encode-weights.js";
+import { compareBits, encodeWeights } from "../../../src/convert/export/encode-weights.js";
 import {
   FILE_FORMATS,
   type FileFormat,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";

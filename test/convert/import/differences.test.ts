@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Difference } from "../../../src/convert/import/differences.js";
 import { matchGraph } from "../../../src/convert/import/match.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { variant } from "../../../src/arch/variants.js";
-import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand, type OsnetSpec, PARAMETER_SHAPES } from "../../../src/arch/index.js";
-import { lowerToOnnx, type OnnxOptions, OPSET_RANGE } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx, type OnnxOptions, OPSET_RANGE } from "../../../src/convert/export/onnx.js";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { NHWC_DOMAIN } from "../../../src/convert/import/layouts.js";
 import { PARTS } from "../../../src/convert/import/operators/decompositions.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";

@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { expand, type LayerGraph, parametersOf, variant } from "../../../src/arch/index.js";
 import { identifyCheckpoint } from "../../../src/convert/import/checkpoint.js";
-import { fingerprintWeights } from "../../../src/convert/inspect/index.js";
+import { fingerprintWeights } from "../../../src/convert/inspect/inspection.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { fixturePath, missing, readFixture } from "../../fixtures.js";

@@ -2,13 +2,9 @@ import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx, encodeOnnxFiles } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import {
-  fingerprintFolded,
-  fingerprintWeights,
-  inspectModel,
-  type OnnxInspection,
-  renderModelInspection,
-} from "../../../src/convert/inspect/index.js";
+import { fingerprintFolded, fingerprintWeights } from "../../../src/convert/inspect/inspection.js";
+import { inspectModel, type OnnxInspection } from "../../../src/convert/inspect/model-inspection.js";
+import { renderModelInspection } from "../../../src/convert/inspect/text.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
 import { anonymous, dropNode, operator, replaceNode } from "../import/graphs.js";

@@ -1,14 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs, lowerToTfjsLayers, type TfjsOptions } from "../../../src/convert/export/tfjs/index.js";
+import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsFiles, TfjsGraphModel, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
-import {
-  fingerprintFolded,
-  fingerprintWeights,
-  inspectModel,
-  renderModelInspection,
-  type TfjsInspection,
-} from "../../../src/convert/inspect/index.js";
+import { fingerprintFolded, fingerprintWeights } from "../../../src/convert/inspect/inspection.js";
+import { inspectModel, type TfjsInspection } from "../../../src/convert/inspect/model-inspection.js";
+import { renderModelInspection } from "../../../src/convert/inspect/text.js";
 import { openFixture, SMALL } from "../../support/osnet.js";
 import { anonymous } from "../import/tfjs/models.js";
 

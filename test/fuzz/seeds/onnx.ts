@@ -1,6 +1,6 @@
 import onnxProto from "onnx-proto";
 import { expand, parseSpec } from "../../../src/arch/index.js";
-import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { branched } from "../../convert/import/branched.js";

@@ -1,5 +1,5 @@
 import { INPUT_NAME } from "../../../src/arch/index.js";
-import { IMAGENET } from "../../../src/convert/export/preprocess.js";
+import { IMAGENET } from "../../../src/convert/export/options.js";
 import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { IMAGES } from "../families.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { openVerification } from "../../../src/verify/open.js";

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/index.js";
-import { PIXEL_ORDERS, type PixelOrder } from "../../../src/convert/export/preprocess.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { PIXEL_ORDERS, type PixelOrder } from "../../../src/convert/export/options.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
 import {
   float,
   int,

@@ -1,4 +1,4 @@
-import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { once } from "../../../src/core/functions.js";

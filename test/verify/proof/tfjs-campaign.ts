@@ -1,4 +1,5 @@
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { Json, JsonObject } from "../../../src/convert/formats/tfjs/json.js";
 import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";

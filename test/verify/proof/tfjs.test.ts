@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs, lowerToTfjsLayers } from "../../../src/convert/export/tfjs/index.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";

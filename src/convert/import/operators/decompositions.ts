@@ -1,5 +1,5 @@
 import { toReal } from "../../../core/tensor-cast.js";
-import type { NormFloor } from "../../export/results.js";
+import type { NormFloor } from "../../export/options.js";
 import type { StoredTensor } from "../../formats/tfjs/model.js";
 import { type Constants, type ForeignNode, isKind, type Value } from "../foreign.js";
 import { isFloat, perChannel, uniform } from "./constants.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LayerNode, Op, ParameterRole } from "../../../../src/arch/graph.js";
-import { lowerToOnnx, OPSET_RANGE } from "../../../../src/convert/export/onnx/index.js";
+import { lowerToOnnx, OPSET_RANGE } from "../../../../src/convert/export/onnx.js";
 import type { Tensor } from "../../../../src/core/tensor.js";
 import { float32, graphOf } from "../graphs.js";
 import { runOnnx } from "./run.js";

@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import { expand, variant } from "../../../../../src/arch/index.js";
 import {
   lowerToTfjs,
-  nodeName,
   splitRelu,
   type TfjsOptions,
-} from "../../../../../src/convert/export/tfjs/index.js";
+} from "../../../../../src/convert/export/tfjs/graph-model.js";
+import { nodeName } from "../../../../../src/convert/export/tfjs/names.js";
 import { encodeTfjs } from "../../../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel, TfjsNode } from "../../../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../../../src/core/errors.js";

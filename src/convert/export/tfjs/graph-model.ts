@@ -1,7 +1,7 @@
-import type { LayerGraph, LayerNode, ParameterRole } from "../../../../arch/graph.js";
-import { ancestors, outputShapes } from "../../../../arch/shapes.js";
-import { InputError } from "../../../../core/errors.js";
-import type { Shape, StateDict, Tensor } from "../../../../core/tensor.js";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../arch/graph.js";
+import { outputShapes } from "../../../arch/shapes.js";
+import { InputError } from "../../../core/errors.js";
+import type { Shape, StateDict, Tensor } from "../../../core/tensor.js";
 import type {
   QuantizedDType,
   TfjsDType,
@@ -10,18 +10,29 @@ import type {
   TfjsShape,
   TfjsTensorInfo,
   TfjsWeight,
-} from "../../../formats/tfjs/model.js";
-import { foldBatchNorm } from "../../fold.js";
-import { modelMetadata } from "../../metadata.js";
-import { type WrittenWeights, writtenWeights } from "../../negligible.js";
-import { DEFAULT_SIZE } from "../../options.js";
-import type { NodeWeights } from "../../weights.js";
-import { NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "../names.js";
-import { type ResolvedTfjsOptions, resolveTfjsOptions, type TfjsOptions } from "../options.js";
-import { dtype, type TfjsFragment, tfNode } from "./fragment.js";
-import { type FusedLayer, fuseRelu } from "./fuse.js";
-import { lowerL2, lowerOperation } from "./operators.js";
-import { lowerPreprocess } from "./preprocess.js";
+} from "../../formats/tfjs/model.js";
+import { modelMetadata } from "../metadata.js";
+import { type WrittenWeights, writtenWeights } from "../negligible.js";
+import {
+  DEFAULT_SIZE,
+  IMAGENET,
+  type ModelOptions,
+  type PixelOrder,
+  type ResolvedModelOptions,
+  resolveModelOptions,
+} from "../options.js";
+import { type NodeWeights, neededNetwork } from "../weights.js";
+import { isLegalNodeName, NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "./names.js";
+import {
+  dtype,
+  lowerL2,
+  lowerOperation,
+  perChannel,
+  scalar,
+  type TfjsFragment,
+  tfNode,
+  wholeNumbers,
+} from "./operators.js";
 
 const CHANNELS = 3;
 
@@ -43,10 +54,8 @@ export function lowerToTfjs(
 ): TfjsGraphModel {
   const resolved = resolveTfjsOptions(graph, options);
   const { fold, fuse, results, inputName, quantize, keepDenormals } = resolved;
-  const folded = fold ? foldBatchNorm(graph) : graph;
   const kept = new Set(results.map(({ layer }) => layer));
-  const needed = ancestors(folded, ...kept);
-  const network = { ...folded, nodes: folded.nodes.filter(({ name }) => needed.has(name)) };
+  const network = neededNetwork(graph, fold, results);
   const shapes = outputShapes(graph, imageShape(resolved));
   const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
   // Fewer bits have no such small numbers.
@@ -197,3 +206,142 @@ function expectUnique(names: readonly string[], what: string): void {
     seen.add(name);
   }
 }
+
+/** How a graph model is written; every field has a default. */
+export interface TfjsOptions extends ModelOptions {
+  /**
+   * Whether a bias and a ReLU are computed with the convolution or linear layer before them. Faster; a layer whose
+   * ReLU is merged has no value of its own. Otherwise every operation is one of TensorFlow's own. Default true.
+   */
+  readonly fuse?: boolean;
+  /**
+   * How the weights of convolutions and linear layers are stored in the files, which are so much smaller; tfjs computes in
+   * float32. What else there is (biases, norms: 3 % of all numbers) stays float32. Default: as they are.
+   */
+  readonly quantize?: QuantizedDType;
+}
+
+/** Options with all defaults filled in, for one network. */
+interface ResolvedTfjsOptions extends ResolvedModelOptions {
+  readonly fuse: boolean;
+  readonly quantize: QuantizedDType | undefined;
+}
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws InputError (`argument`) if a value cannot be used, or the network has no such output
+ */
+export function resolveTfjsOptions(graph: LayerGraph, options: TfjsOptions): ResolvedTfjsOptions {
+  const { fuse = true, outputName, quantize } = options;
+  const resolved = resolveModelOptions(graph, options);
+  expectName("input name", resolved.inputName, isLegalNodeName(resolved.inputName));
+  if (outputName !== undefined) expectName("output name", outputName, outputName !== "");
+  return { ...resolved, fuse, quantize };
+}
+
+function expectName(subject: string, name: string, legal: boolean): void {
+  if (legal) return;
+  throw new InputError({
+    code: "argument",
+    subject,
+    found: JSON.stringify(name),
+    expected: "letters, digits, dots, hyphens and underscores",
+    remedy: "choose another name",
+  });
+}
+
+/**
+ * Pixels [N, H, W, 3] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
+ * torchvision computes it: the same bits wherever a division is rounded correctly, as it is in WebAssembly.
+ */
+function lowerPreprocess(input: string, order: PixelOrder): TfjsFragment {
+  const [rgb, scaled, centered] = ["images/rgb", "images/scaled", "images/centered"];
+  const swap = order === "bgr";
+  return {
+    nodes: [
+      ...(swap
+        ? [tfNode(rgb, "ReverseV2", [input, "images/channel_axis"], { Tidx: dtype("DT_INT32") })]
+        : []),
+      tfNode(scaled, "RealDiv", [swap ? rgb : input, "images/white"]),
+      tfNode(centered, "Sub", [scaled, "images/mean"]),
+      tfNode(NORMALIZED_NODE, "RealDiv", [centered, "images/deviation"]),
+    ],
+    constants: new Map<string, Tensor<"float32" | "int32">>([
+      ...(swap ? [["images/channel_axis", wholeNumbers(3)] as const] : []),
+      ["images/white", scalar(IMAGENET.white)],
+      ["images/mean", perChannel(IMAGENET.mean)],
+      ["images/deviation", perChannel(IMAGENET.deviation)],
+    ]),
+  };
+}
+
+/** A layer to write, with the ReLU that it computes too. */
+interface FusedLayer {
+  readonly node: LayerNode;
+  /** Name of the ReLU merged into the node: the name of the value that is there in the end. */
+  readonly relu?: string;
+}
+
+/**
+ * Merges every ReLU into the convolution or linear layer that feeds it and nothing else, where that has a bias: tfjs
+ * computes the three as one operation. The merged layer stands where it stood, before anything that reads the ReLU.
+ *
+ * @param kept layers whose values are results of the model
+ */
+function fuseRelu({ nodes }: LayerGraph, kept: ReadonlySet<string>): readonly FusedLayer[] {
+  const consumers = new Map<string, LayerNode[]>();
+  for (const node of nodes)
+    for (const input of node.inputs) consumers.set(input, [...(consumers.get(input) ?? []), node]);
+  const merged = new Set<string>();
+  const layers: FusedLayer[] = [];
+  for (const node of nodes) {
+    if (merged.has(node.name)) continue;
+    const [only, ...others] = consumers.get(node.name) ?? [];
+    const fusable = others.length === 0 && only?.op.kind === "relu" && hasBias(node.op);
+    if (!fusable || !only || kept.has(node.name)) {
+      layers.push({ node });
+      continue;
+    }
+    merged.add(only.name);
+    layers.push({ node, relu: only.name });
+  }
+  return layers;
+}
+
+function hasBias(op: Op): boolean {
+  return op.kind === "linear" || (op.kind === "conv" && op.bias);
+}
+
+/**
+ * The way back, for reading every layer's value: a node that computes a ReLU too becomes the node of the layer before
+ * it, and the ReLU a node of its own; likewise with what another program has put in the ReLU's place. Weights are read as before.
+ */
+export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGraph): readonly TfjsNode[] {
+  const names = new Set(nodes.map(({ name }) => name));
+  const sources = new Map(
+    layers.flatMap(({ name, op, inputs: [source] }) =>
+      op.kind === "relu" && source !== undefined ? [[nodeName(name), nodeName(source)] as const] : [],
+    ),
+  );
+  return nodes.flatMap((node) => {
+    const source = sources.get(node.name);
+    const fused = node.attributes.get("fused_ops");
+    const activation = fused?.type === "strings" ? (fused.value.at(-1) ?? "") : "";
+    if (source === undefined || names.has(source) || fused?.type !== "strings" || !ALONE.has(activation))
+      return node;
+    const attributes = new Map(node.attributes);
+    attributes.set("fused_ops", { type: "strings", value: fused.value.slice(0, -1) });
+    const slope = node.attributes.get("leakyrelu_alpha");
+    const own = tfNode(node.name, activation, [source]);
+    const sloped =
+      activation === "LeakyRelu" && slope ? new Map([...own.attributes, ["alpha", slope]]) : own.attributes;
+    return [
+      { ...node, name: source, attributes },
+      { ...own, attributes: sloped },
+    ];
+  });
+}
+
+/** Activations that may be fused and read nothing else. */
+const ALONE: ReadonlySet<string> = new Set(["Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid"]);

@@ -1,23 +1,31 @@
-import type { LayerGraph, LayerNode } from "../../../arch/graph.js";
-import { ancestors, outputShapes } from "../../../arch/shapes.js";
-import { variantOf } from "../../../arch/variants.js";
-import { InputError } from "../../../core/errors.js";
-import type { Shape, StateDict, Tensor } from "../../../core/tensor.js";
+import type { LayerGraph, LayerNode } from "../../arch/graph.js";
+import { outputShapes } from "../../arch/shapes.js";
+import { variantOf } from "../../arch/variants.js";
+import { InputError } from "../../core/errors.js";
+import type { Shape, StateDict, Tensor } from "../../core/tensor.js";
 import {
+  int,
   type OnnxDimension,
   type OnnxModel,
   type OnnxNode,
   type OnnxValue,
   onnxNode,
-} from "../../formats/onnx/model.js";
-import { castStateDict } from "../encode-weights.js";
-import { foldBatchNorm } from "../fold.js";
-import { modelMetadata } from "../metadata.js";
-import { type WrittenWeights, writtenWeights } from "../negligible.js";
-import { DEFAULT_SIZE } from "../options.js";
-import { castNode, lowerL2, lowerOperation } from "./operators.js";
-import { type OnnxOptions, type ResolvedOptions, resolveOptions } from "./options.js";
-import { lowerInput } from "./preprocess.js";
+} from "../formats/onnx/model.js";
+import { castStateDict } from "./encode-weights.js";
+import { modelMetadata } from "./metadata.js";
+import { type WrittenWeights, writtenWeights } from "./negligible.js";
+import { castNode, lowerL2, lowerOperation, type OnnxFragment } from "./onnx-operators.js";
+import {
+  DEFAULT_SIZE,
+  IMAGENET,
+  type ModelOptions,
+  type OnnxDType,
+  type PixelOrder,
+  type ResolvedModelOptions,
+  type ResultOptions,
+  resolveModelOptions,
+} from "./options.js";
+import { neededNetwork } from "./weights.js";
 
 const CHANNELS = 3;
 
@@ -41,9 +49,7 @@ const CHANNELS = 3;
 export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: OnnxOptions = {}): OnnxModel {
   const resolved = resolveOptions(graph, options);
   const { fold, opset, irVersion, results, dtype, ioDtype, keepDenormals } = resolved;
-  const whole = fold ? foldBatchNorm(graph) : graph;
-  const needed = ancestors(whole, ...results.map(({ layer }) => layer));
-  const network = { ...whole, nodes: whole.nodes.filter(({ name }) => needed.has(name)) };
+  const network = neededNetwork(graph, fold, results);
   // Half precision has no such small numbers.
   const written = writtenWeights(network, stateDict, keepDenormals || dtype !== "float32");
   const { nodes, initializers: weights } = lowerNodes(network.nodes, written, resolved);
@@ -144,4 +150,145 @@ function expectUnique(names: readonly string[]): void {
       });
     seen.add(name);
   }
+}
+
+/** The operator set of files written by default: the oldest with `LayerNormalization`, taken by every runtime of today. */
+export const DEFAULT_OPSET = 17;
+
+/**
+ * The lowest IR version that may carry each operator set, so that the oldest readers accept the file
+ * (https://github.com/onnx/onnx/blob/main/docs/Versioning.md, "Released Versions"). 11 is the oldest set in which
+ * every operator that we emit has its present meaning; 26 the newest that onnxruntime 1.30 loads.
+ */
+const IR_VERSIONS: ReadonlyMap<number, number> = new Map([
+  [11, 6],
+  [12, 7],
+  [13, 7],
+  [14, 7],
+  [15, 8],
+  [16, 8],
+  [17, 8],
+  [18, 8],
+  [19, 9],
+  [20, 9],
+  [21, 10],
+  [22, 10],
+  [23, 11],
+  [24, 12],
+  [25, 13],
+  [26, 13],
+]);
+
+/** The operator sets that files can be written for, oldest and newest. */
+export const OPSET_RANGE: readonly [oldest: number, newest: number] = [
+  Math.min(...IR_VERSIONS.keys()),
+  Math.max(...IR_VERSIONS.keys()),
+];
+
+/**
+ * The lowest IR version for an operator set.
+ *
+ * @throws InputError (`argument`) if the operator set is outside `OPSET_RANGE`.
+ */
+function irVersionFor(opset: number): number {
+  const irVersion = IR_VERSIONS.get(opset);
+  if (irVersion === undefined)
+    throw new InputError({
+      code: "argument",
+      subject: "opset",
+      found: String(opset),
+      expected: `a whole number from ${OPSET_RANGE[0]} to ${OPSET_RANGE[1]}`,
+      remedy: `leave it out for opset ${DEFAULT_OPSET}`,
+    });
+  return irVersion;
+}
+
+/** Which results the file returns; `both` is the embedding and the logits. */
+export type OnnxOutputSelection = NonNullable<ResultOptions["output"]>;
+
+/** How an ONNX file is written; every field has a default. Images of any size cost 5–8 % in onnxruntime. */
+export interface OnnxOptions extends ModelOptions {
+  /** Version of the operators, 11 to 26. Default 17. */
+  readonly opset?: number;
+  /** What weights are stored and layers computed in. Default float32. */
+  readonly dtype?: OnnxDType;
+  /** Element type of the input and of the results, whatever is between them. Default float32. */
+  readonly ioDtype?: OnnxDType;
+}
+
+/** Options with all defaults filled in, for one network. */
+interface ResolvedOptions extends ResolvedModelOptions {
+  readonly opset: number;
+  readonly irVersion: number;
+  readonly dtype: OnnxDType;
+  readonly ioDtype: OnnxDType;
+}
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws InputError (`argument`) if a value cannot be used, or the network has no such output.
+ */
+function resolveOptions(graph: LayerGraph, options: OnnxOptions): ResolvedOptions {
+  const { opset = DEFAULT_OPSET, dtype = "float32", ioDtype = "float32" } = options;
+  const resolved = resolveModelOptions(graph, options);
+  return { ...resolved, opset, irVersion: irVersionFor(opset), dtype, ioDtype };
+}
+
+/** The value that the stem reads: images as PyTorch's networks take them. */
+export const NORMALIZED = "images.normalized";
+
+/** What happens to the file's input before the network, and the value that the stem reads. */
+function lowerInput(
+  input: string,
+  { preprocess, dtype, ioDtype }: Pick<ResolvedOptions, "preprocess" | "dtype" | "ioDtype">,
+): OnnxFragment & { readonly images: string } {
+  if (!preprocess) {
+    if (dtype === ioDtype) return { images: input, nodes: [] };
+    const images = `images.${dtype}`;
+    return { images, nodes: [castNode(images, input, dtype)] };
+  }
+  // Normalised in float32: a float16 of 255 levels has none to spare.
+  const wide = ioDtype === "float32" ? input : "images.float32";
+  const { nodes, initializers } = lowerPreprocess(wide, preprocess);
+  const images = dtype === "float32" ? NORMALIZED : `images.${dtype}`;
+  return {
+    images,
+    nodes: [
+      ...(wide === input ? [] : [castNode(wide, input, "float32")]),
+      ...nodes,
+      ...(images === NORMALIZED ? [] : [castNode(images, NORMALIZED, dtype)]),
+    ],
+    ...(initializers ? { initializers } : {}),
+  };
+}
+
+/**
+ * Pixels [N, 3, H, W] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
+ * torchvision computes it: the same bits.
+ */
+function lowerPreprocess(input: string, order: PixelOrder): OnnxFragment {
+  const [rgb, scaled, centered] = ["images.rgb", "images.scaled", "images.centered"];
+  const swap = order === "bgr";
+  return {
+    nodes: [
+      ...(swap ? [onnxNode(rgb, "Gather", [input, "images.channels"], { axis: int(1) })] : []),
+      onnxNode(scaled, "Div", [swap ? rgb : input, "images.white"]),
+      onnxNode(centered, "Sub", [scaled, "images.mean"]),
+      onnxNode(NORMALIZED, "Div", [centered, "images.deviation"]),
+    ],
+    initializers: new Map<string, Tensor>([
+      ...(swap
+        ? [["images.channels", { dtype: "int64", shape: [3], data: BigInt64Array.of(2n, 1n, 0n) }] as const]
+        : []),
+      ["images.white", { dtype: "float32", shape: [], data: Float32Array.of(IMAGENET.white) }],
+      ["images.mean", perChannel(IMAGENET.mean)],
+      ["images.deviation", perChannel(IMAGENET.deviation)],
+    ]),
+  };
+}
+
+/** One number for each channel of [N, 3, H, W]. */
+function perChannel(values: readonly number[]): Tensor<"float32"> {
+  return { dtype: "float32", shape: [values.length, 1, 1], data: Float32Array.from(values) };
 }

@@ -1,6 +1,6 @@
-import type { Op, OpKind, Size2d } from "../../../arch/graph.js";
-import type { Tensor } from "../../../core/tensor.js";
-import { castFloat } from "../../../core/tensor-cast.js";
+import type { Op, OpKind, Size2d } from "../../arch/graph.js";
+import type { Tensor } from "../../core/tensor.js";
+import { castFloat } from "../../core/tensor-cast.js";
 import {
   dtypeToCode,
   float,
@@ -9,9 +9,8 @@ import {
   type OnnxAttributeRecord,
   type OnnxNode,
   onnxNode,
-} from "../../formats/onnx/model.js";
-import type { NormFloor } from "../results.js";
-import type { OnnxDType } from "./options.js";
+} from "../formats/onnx/model.js";
+import type { NormFloor, OnnxDType } from "./options.js";
 
 /** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
 export interface OnnxFragment {
