@@ -20,7 +20,7 @@ import { expectNotInputs, sweepTemporaries } from "../node/write.js";
 import type { ParityReport } from "../verify/report.js";
 import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 import { openSource } from "./inputs.js";
-import { badArgument } from "./options.js";
+import { badArgument, didYouMean, misused } from "./options.js";
 import {
   expectBeside,
   expectOutput,
@@ -69,11 +69,10 @@ export async function recognise(
   }
   if (await isFolder(file)) return { from: "tfjs", to, stdin: io.stdin };
   if (await isPipe(file))
-    throw badArgument(
+    throw misused(
       file,
-      "a pipe, which can be read once",
-      "a file, whose format is recognised by its content",
-      "send it to standard input and give - as the file",
+      "a pipe can be read only once, so its format cannot be detected",
+      "send it to standard input, and pass - as the file",
     );
   const input = await openInput(file);
   try {
@@ -100,19 +99,25 @@ function expectNoCommand(file: string, program: Command): void {
     program.commands.map((command) => command.name()),
   );
   if (meant === undefined) return;
-  throw badArgument(file, "no such command", "what --help describes", `if ${meant} was meant, write that`);
+  throw misused(file, "unknown command", didYouMean(meant));
 }
 
 /** @throws InputError (`argument`) if a name does not say which format is meant */
 async function formatOf(out: string | undefined): Promise<FileFormat> {
   const names = `a name that ends in ${OUTPUT_NAMES}`;
-  if (out === undefined) throw badArgument("--out", "none", names, "name the output, such as -o osnet.onnx");
+  if (out === undefined)
+    throw badArgument("--out", "no output name", names, "name the output, such as -o osnet.onnx");
   const format = outputFormat(out);
   if (format) return format;
   if (out !== "-" && (await isFolder(out))) return "tfjs";
   const found =
-    out === "-" ? "standard output, which has no name to infer a format from" : JSON.stringify(basename(out));
-  throw badArgument("--out", found, names, "rename it, or name both formats by a command such as pth2onnx");
+    out === "-" ? "standard output, whose format cannot be inferred" : JSON.stringify(basename(out));
+  throw badArgument(
+    "--out",
+    found,
+    names,
+    "rename it, or use a command that names both formats, such as pth2onnx",
+  );
 }
 
 /** What a command converts from and to. */
@@ -261,15 +266,13 @@ function summary(
     ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => paint.faint(`  ${note}`)),
     ...(lifted
       ? [
-          `${paint.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates agree with the lifted weights`,
+          `${paint.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates match the weights read from it`,
         ]
       : []),
     ...(verdict ? [`${paint.good("verified")}: ${verdict.sentence}`] : []),
     ...(verdict?.loss === undefined ? [] : [`${paint.strong("stored")}: ${verdict.loss}`]),
     `wrote ${[displayName(output), ...besides].map(paint.strong).join(" and ")}, ${megabytes(sizeOf(encoded))}${verdict ? "" : ", not verified"}`,
-    ...(obsolete
-      ? [`removed ${paint.strong(basename(obsolete))}, the weights of the model that was replaced`]
-      : []),
+    ...(obsolete ? [`removed ${paint.strong(basename(obsolete))}, the weights of the replaced model`] : []),
     "",
   ].join("\n");
 }
@@ -288,10 +291,9 @@ function defaultOutput(input: string, to: FileFormat): string {
   if (input === "-") return "-";
   const output = `${withoutSuffix(input.replace(/[\\/]+(model\.json)?$/, ""))}.${to}`;
   if (resolve(output) !== resolve(input)) return output;
-  throw badArgument(
+  throw misused(
     "--out",
-    "no name for the result",
-    `one that is not ${basename(input)}, which would be replaced`,
-    "give one with -o",
+    `the default name, ${basename(input)}, is the input itself`,
+    "choose another with -o",
   );
 }

@@ -91,8 +91,8 @@ async function openModelSource(
     throw badArgument(
       "standard input",
       "one file",
-      `the folder of ${FORMATS[format].noun}, which is several`,
-      `give the folder or its ${FORMATS[format].main}`,
+      `the folder of ${FORMATS[format].noun}, which has several files`,
+      `pass the folder or its ${FORMATS[format].main}`,
     );
   const { openModel } = await import("../convert/import/open-file.js");
   const { liftCheckpoint } = await import("../convert/import/lift.js");
@@ -121,13 +121,18 @@ export async function readImages(sources: readonly string[] | undefined): Promis
   if (first === undefined) return undefined;
   if ([first, ...others].every((source) => PHOTO.test(source))) return readPhotos([first, ...others]);
   if (others.length > 0)
-    throw badArgument("--input", `${others.length + 1} sources`, "one, or pictures only", "give one of them");
+    throw badArgument(
+      "--input",
+      `${others.length + 1} sources`,
+      "one source, or several pictures",
+      "pass only one",
+    );
   if (first === "auto") return "auto";
   const seed = /^seed:(\d{1,9})$/.exec(first)?.[1];
   if (seed !== undefined) return { seed: Number(seed) };
   if (extname(first) === ".npy") return readArray(first);
   const choices = "seed:N, auto, an .npy file, or .jpg and .png pictures";
-  throw badArgument("--input", JSON.stringify(first), choices, "give one of them");
+  throw badArgument("--input", JSON.stringify(first), choices, "use one of these");
 }
 
 async function readArray(path: string): Promise<Images> {
@@ -140,7 +145,7 @@ async function readArray(path: string): Promise<Images> {
     source,
     `${tensor.dtype} ${formatShape(tensor.shape)}`,
     "float32 images [N, 3, H, W]",
-    "save them with numpy.save as PyTorch takes them",
+    "save images in PyTorch's layout with numpy.save",
   );
 }
 
@@ -155,8 +160,8 @@ async function readPhotos(paths: readonly string[]): Promise<Images> {
     if (pixels > MAX_PICTURES_PIXELS)
       throw badArgument(
         "--input",
-        `pictures of more than ${MAX_PICTURES_PIXELS / 1e6} million pixels in all`,
-        "as much as fits into memory",
+        `pictures of more than ${MAX_PICTURES_PIXELS / 1e6} million pixels in total`,
+        "pictures that fit in memory",
         "make them smaller; the network sees 256×128",
       );
     photos.push(photo);

@@ -6,9 +6,19 @@ import type { Shard } from "../verify/suite/report.js";
 /** How an option's text becomes its value; @throws InputError (`argument`). */
 type Parser<T> = (text: string) => T;
 
-/** An argument or option that cannot be used. */
+/** An argument or option that is not what it should be. */
 export function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
   return new InputError({ code: "argument", subject, found, expected, remedy });
+}
+
+/** An argument or option that cannot be used, for the reason that a clause gives. */
+export function misused(subject: string, reason: string, remedy: string): InputError {
+  return new InputError({ code: "argument", subject, found: reason, remedy });
+}
+
+/** The question to a user who has probably mistyped a word. */
+export function didYouMean(word: string): string {
+  return `did you mean ${word}?`;
 }
 
 function badValue(option: string, text: string, expected: string, remedy: string): InputError {
@@ -42,11 +52,11 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   int16: "uint16",
 };
 
-/** One of some words. @param otherwise what to do in place of another word; where it gives nothing, the nearest word or `remedy` */
+/** One of some words. @param otherwise the remedy for another word; if it returns none, the nearest word or `remedy` is suggested */
 export function choice<W extends string>(
   option: string,
   words: readonly W[],
-  remedy = "choose one of them",
+  remedy = "choose one of these",
   otherwise: (text: string) => string | undefined = () => undefined,
 ): Parser<W> {
   return (text) => {
@@ -58,7 +68,7 @@ export function choice<W extends string>(
       option,
       text,
       alternatives(words),
-      otherwise(text) ?? (nearest ? `if ${nearest} was meant, write that` : remedy),
+      otherwise(text) ?? (nearest ? didYouMean(nearest) : remedy),
     );
   };
 }
@@ -77,7 +87,7 @@ export function int<W extends string = never>(
     throw badValue(
       option,
       text,
-      alternatives([`a whole number from ${least}`, ...words]),
+      alternatives([`a whole number of at least ${least}`, ...words]),
       "correct the value",
     );
   };
@@ -88,7 +98,7 @@ export interface Size {
   readonly width: number;
 }
 
-/** Larger sides than any camera's, so that a slip of the finger does not ask for terabytes. */
+/** Larger than the pictures of any camera, so that a typing mistake does not ask for terabytes. */
 const MAX_SIDE = 8192;
 
 /** Height and width in pixels, as `256x128`, or one of some words. */
@@ -99,7 +109,7 @@ export function size<W extends string = never>(option: string, ...words: readonl
     const [, height, width] = /^(\d{1,4})x(\d{1,4})$/.exec(text)?.map(Number) ?? [];
     if (height && width && height <= MAX_SIDE && width <= MAX_SIDE) return { height, width };
     const expected = alternatives(["HEIGHTxWIDTH in pixels", ...words]);
-    throw badValue(option, text, expected, "give one such as 256x128");
+    throw badValue(option, text, expected, "use a value such as 256x128");
   };
 }
 
@@ -108,14 +118,14 @@ export function tolerance(text: string): Tolerance {
   if (text === "auto") return { rule: "derived-bounds" };
   const value = Number(text);
   if (text.trim() !== "" && value > 0 && value < 1) return { rule: "relative-to-max", value };
-  throw badValue("--tolerance", text, "auto or a number between 0 and 1", "give one such as 1e-4");
+  throw badValue("--tolerance", text, "auto or a number between 0 and 1", "use a value such as 1e-4");
 }
 
 /** `--baseline-factor`: how many times an earlier figure a figure may be. */
 export function baselineFactor(text: string): number {
   const factor = Number(text);
   if (factor > 1 && factor < 1e6) return factor;
-  throw badValue("--baseline-factor", text, "a number above 1", "give one such as 2");
+  throw badValue("--baseline-factor", text, "a number above 1", "use a value such as 2");
 }
 
 /** A share from 0 to 1. */
@@ -123,7 +133,7 @@ export function share(option: string): Parser<number> {
   return (text) => {
     const value = Number(text);
     if (text.trim() !== "" && value >= 0 && value <= 1) return value;
-    throw badValue(option, text, "a share from 0 to 1", "give one such as 0.001");
+    throw badValue(option, text, "a number from 0 to 1", "use a value such as 0.001");
   };
 }
 
@@ -131,7 +141,7 @@ export function share(option: string): Parser<number> {
 export function shard(text: string): Shard {
   const [, index = 0, total = 0] = /^(\d{1,4})\/(\d{1,4})$/.exec(text)?.map(Number) ?? [];
   if (index >= 1 && index <= total) return { index, total };
-  throw badValue("--shard", text, "INDEX/TOTAL, counted from 1", "give one such as 2/4");
+  throw badValue("--shard", text, "INDEX/TOTAL, counted from 1", "use a value such as 2/4");
 }
 
 /** Collects an option that may be repeated, each value parsed. */

@@ -30,7 +30,7 @@ export async function expectOutput(output: string, isFolder: boolean, force: boo
     throw badArgument(
       "--out",
       "standard output",
-      "a folder, for a model of several files",
+      "a folder, because the model has several files",
       "name one with -o",
     );
   if (isFolder) await expectFolderWritable(output, force, isModelFolder);
@@ -43,8 +43,8 @@ export async function expectBeside(output: string, names: readonly string[], for
     throw badArgument(
       "--external-data",
       "standard output",
-      "a file's name, beside which the weights can lie",
-      "name one with -o, or leave the weights inside by --no-external-data",
+      "an output file, with the weights beside it",
+      "name one with -o, or keep the weights in the model with --no-external-data",
     );
   for (const name of names) await expectWritable(join(dirname(output), name), force);
 }

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { InputError } from "../core/errors.js";
-import { badArgument } from "./options.js";
+import { didYouMean, misused } from "./options.js";
 import { type Io, printableIo } from "./terminal.js";
 
 const { version: VERSION } = createRequire(import.meta.url)("osnet-convert/package.json") as {
@@ -11,7 +11,7 @@ const { version: VERSION } = createRequire(import.meta.url)("osnet-convert/packa
 /** 0: parity holds, or the file is written. 1: parity does not hold. 2: unusable input. */
 export type ExitStatus = 0 | 1 | 2;
 
-/** A command whose help goes to `io`, and which throws what it does not understand. */
+/** A command that writes its help to `io`, and throws on what it does not understand. */
 export function createProgram(name: string, description: string, io: Io): Command {
   const width = (stream: Io["stdout"]): number => (stream.isTTY && stream.columns) || 80;
   return new Command(name)
@@ -32,10 +32,9 @@ export function createProgram(name: string, description: string, io: Io): Comman
         (option) => program.getOptionValueSource(option.attributeName()) === "cli",
       );
       if (given)
-        throw badArgument(
+        throw misused(
           given.long ?? given.flags,
-          `an option before the command ${command.name()}`,
-          "its options behind it",
+          `options of ${command.name()} must follow the command`,
           `write ${command.name()} first`,
         );
     });
@@ -73,20 +72,20 @@ export async function runProgram(
   }
 }
 
-/** What commander cannot understand, by its codes: what was found, and what to do. */
-const MISUSE: Readonly<Record<string, readonly [found: string, remedy: string]>> = {
-  "commander.unknownOption": ["no such option", "correct the command"],
+/** What commander does not understand, by its codes: the reason, and the remedy. */
+const MISUSE: Readonly<Record<string, readonly [reason: string, remedy: string]>> = {
+  "commander.unknownOption": ["unknown option", "see --help"],
   "commander.unknownCommand": [
-    "no such command",
-    "begin with one, such as pth2onnx or inspect, and name the file after it",
+    "unknown command",
+    "start with a command such as pth2onnx or inspect, followed by the file",
   ],
-  "commander.excessArguments": ["too many arguments", "leave out all but one"],
-  "commander.missingArgument": ["none", "add it to the command"],
-  "commander.missingMandatoryOptionValue": ["no value", "add one"],
-  "commander.optionMissingArgument": ["no value", "add one"],
+  "commander.excessArguments": ["too many arguments", "see --help"],
+  "commander.missingArgument": ["missing argument", "add it to the command"],
+  "commander.missingMandatoryOptionValue": ["missing option", "add it to the command"],
+  "commander.optionMissingArgument": ["missing value", "add one"],
 };
 
-/** Options of other converters, and those that do the same here. */
+/** Options of other converters, and those with the same effect here. */
 const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   "--dynamic": ["--batch dynamic"],
   "--dynamic-axes": ["--batch dynamic"],
@@ -116,39 +115,33 @@ const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   "--out-file": ["--out"],
 };
 
-/** What standard error says: one sentence, then every finding behind it; a stack only for a bug. @param command the one that was given, whose options are suggested */
+/** The text for standard error: one sentence, then its details; a stack only for a bug. @param command the one given, whose options are suggested */
 function describeError(error: unknown, command?: Command): string {
   if (error instanceof CommanderError) return describeMisuse(error, command);
   if (error instanceof InputError)
     return [error.message, ...error.details.map((line) => `  ${line}`), ""].join("\n");
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return `This is a bug in osnet-convert, please report it with the file that shows it:\n${stack}\n`;
+  return `This is a bug in osnet-convert. Please report it, with a file that reproduces it:\n${stack}\n`;
 }
 
-/** Commander ends `--help` and `--version` by an error too, when all is said. */
+/** Commander also ends `--help` and `--version` with an error. */
 function isHelp(error: unknown): boolean {
   return error instanceof CommanderError && error.exitCode === 0;
 }
 
 /** Commander's `error: unknown option '--forse'` and `(Did you mean --force?)` as a sentence like all others. */
 function describeMisuse({ code, message }: CommanderError, command: Command | undefined): string {
-  // Help instead of a command is on standard error already.
+  // The help that commander shows for a missing command is already on standard error.
   const misuse = MISUSE[code];
   if (!misuse) return "";
-  const [found, remedy] = misuse;
+  const [reason, remedy] = misuse;
   const subject = /'([^']*)'/.exec(message)?.[1] ?? "command line";
   const suggestion = foreign(subject, command) ?? /\(Did you mean (.*)\?\)/.exec(message)?.[1];
-  const { message: sentence } = new InputError({
-    code: "argument",
-    subject: code === "commander.missingArgument" ? `<${subject}>` : subject,
-    found,
-    expected: "what --help describes",
-    remedy: suggestion ? `if ${suggestion} was meant, write that` : remedy,
-  });
-  return `${sentence}\n`;
+  const named = code === "commander.missingArgument" ? `<${subject}>` : subject;
+  return `${misused(named, reason, suggestion ? didYouMean(suggestion) : remedy).message}\n`;
 }
 
-/** What a command calls another converter's option, if it has it. */
+/** A command's own name for another converter's option, if it has one. */
 function foreign(flag: string, command: Command | undefined): string | undefined {
   const known = Object.hasOwn(FOREIGN, flag) ? FOREIGN[flag] : undefined;
   return known?.find((option) => command?.options.some(({ long }) => long === option.split(" ")[0]));

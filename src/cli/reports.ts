@@ -76,8 +76,8 @@ async function readValid(path: string, file: string): Promise<unknown> {
       code: "format",
       subject: basename(path),
       found,
-      expected: `a report of ${file}`,
-      remedy: "give the .json report of an earlier run, unchanged",
+      expected: `a report that follows ${file}`,
+      remedy: "use the unchanged .json report of an earlier run",
     });
   let value: unknown;
   try {
@@ -97,7 +97,7 @@ async function readValid(path: string, file: string): Promise<unknown> {
   const [, missing] = /does not have required property "([^"]*)"/.exec(error) ?? [];
   if (missing !== undefined)
     throw refuse(`no ${JSON.stringify(missing)}${instanceLocation === "#" ? "" : ` at ${instanceLocation}`}`);
-  throw refuse(`a value at ${instanceLocation} that it does not allow (${error.replace(/\.$/, "")})`);
+  throw refuse(`an invalid value at ${instanceLocation} (${error.replace(/\.$/, "")})`);
 }
 
 const depth = ({ instanceLocation }: OutputUnit): number => instanceLocation.split("/").length;

@@ -23,14 +23,8 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
   const settled = async (): Promise<void> => {
     await new Promise<void>((resolve) => process.stdout.write("", () => setImmediate(resolve)));
     if (!failure) return;
-    const { fileError } = await import("../node/errors.js");
-    throw fileError(
-      "standard output",
-      failure.message,
-      "room for what is written",
-      "send it somewhere else",
-      failure,
-    );
+    const { unusable } = await import("../node/errors.js");
+    throw unusable("standard output", failure.message, "write to another place", failure);
   };
   const { stdin, stdout, stderr } = process;
   const argv = process.argv.slice(2);

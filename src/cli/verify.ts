@@ -15,7 +15,7 @@ import { REPORT_FORMATS, renderJson, renderReport } from "../verify/reports/inde
 import { renderText } from "../verify/reports/text.js";
 import { verify } from "../verify/verify.js";
 import { readArchitecture, readImages, readModel } from "./inputs.js";
-import { badArgument, type Size } from "./options.js";
+import { badArgument, misused, type Size } from "./options.js";
 import type { ExitStatus } from "./program.js";
 import {
   type BaselineFlags,
@@ -69,15 +69,14 @@ function referenceOf(second: string | undefined, { reference }: VerifyOptions): 
       "--reference",
       `${reference} and ${second}`,
       "one reference",
-      "leave out the second argument or the option",
+      "remove the second argument or the option",
     );
   const only = second ?? reference;
   if (only !== undefined) return only;
-  throw badArgument(
+  throw misused(
     "<reference>",
-    "none",
-    "the checkpoint that the model came from, or a recording .npz",
-    "name it after the model, such as osnet-verify osnet.onnx w.pth",
+    "missing argument",
+    "add the checkpoint the model came from, or a recording (.npz), as in osnet-verify osnet.onnx w.pth",
   );
 }
 

@@ -1,8 +1,8 @@
 /**
- * What the project says when it cannot use what it was given.
+ * The errors of the project: what it says about input that it cannot use.
  *
- * Every refusal is one sentence made of the same four parts, so that no message can leave one out:
- * `SUBJECT: found FOUND, expected EXPECTED; REMEDY.`
+ * Every error is one sentence made of the same parts, so that no message can leave one out:
+ * `SUBJECT: found FOUND, expected EXPECTED; REMEDY.`, or `SUBJECT: FOUND; REMEDY.` where nothing can be expected in its place.
  */
 
 /** The closed list of reasons. */
@@ -13,7 +13,7 @@ export type InputErrorCode =
   | "file"
   /** Bytes that are not the format they should be. */
   | "format"
-  /** A valid file that holds something the project refuses, such as a pickle that asks to run code. */
+  /** A valid file with content that is refused, such as a pickle that would run code. */
   | "unsupported"
   /** A state dict that is not a complete OSNet. */
   | "state-dict"
@@ -22,28 +22,28 @@ export type InputErrorCode =
   /** Tensors that do not fit the network, such as an image of the wrong size. */
   | "tensor";
 
-/** The parts of a refusal. */
+/** The parts of an error. */
 export interface InputProblem {
-  /** Which kind of refusal it is. */
+  /** Which kind of error it is. */
   readonly code: InputErrorCode;
   /** The file, key or option concerned. */
   readonly subject: string;
-  /** What is there, as a noun phrase with its numbers. */
+  /** What is there, as a noun phrase with its numbers. Without `expected`: what went wrong, as a clause. */
   readonly found: string;
-  /** What should be there instead, as a noun phrase. */
-  readonly expected: string;
+  /** What should be there instead, as a noun phrase. Absent if `found` says it all, such as `no such file or folder`. */
+  readonly expected?: string;
   /** What the user can do about it, as an imperative clause. */
   readonly remedy: string;
-  /** Every single finding behind the sentence, one to a line; empty when the sentence says it all. */
+  /** All findings behind the sentence, one per line; empty if the sentence says it all. */
   readonly details?: readonly string[];
 }
 
-/** Longer parts, such as a name of a megabyte, are cut. */
+/** Longer parts, such as a name of a megabyte, are truncated. */
 const MAX_LENGTH = 500;
 
 /**
- * Text that stays on its line and that a terminal shows rather than obeys: names in messages come from files. Control
- * and format characters (escapes, direction marks), line and paragraph separators and halves of characters become `?`.
+ * Text that stays on its line and that a terminal displays rather than interprets: names in messages come from files. Control
+ * and format characters (escapes, direction marks), line and paragraph separators and lone surrogates become `?`.
  */
 function plain(text: string): string {
   const cut = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 3)}...` : text;
@@ -66,20 +66,22 @@ export class InputError extends Error {
       code,
       subject: plain(subject),
       found: plain(found),
-      expected: plain(expected),
+      ...(expected === undefined ? {} : { expected: plain(expected) }),
       remedy: plain(remedy),
       ...(details === undefined ? {} : { details: details.map(plain) }),
     };
-    super(`${shown.subject}: found ${shown.found}, expected ${shown.expected}; ${shown.remedy}.`, options);
+    const clause = expected === undefined ? shown.found : `found ${shown.found}, expected ${shown.expected}`;
+    const end = shown.remedy.endsWith("?") ? "" : ".";
+    super(`${shown.subject}: ${clause}; ${shown.remedy}${end}`, options);
     this.problem = shown;
   }
 
-  /** `problem.code`: why it was refused, for programs. */
+  /** `problem.code`: the reason, for programs. */
   get code(): InputErrorCode {
     return this.problem.code;
   }
 
-  /** `problem.details`; empty when the sentence says it all. */
+  /** `problem.details`; empty if the sentence says it all. */
   get details(): readonly string[] {
     return this.problem.details ?? [];
   }

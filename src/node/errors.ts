@@ -2,23 +2,23 @@ import { InputError } from "../core/errors.js";
 
 const DESCRIPTIONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder",
-  EISDIR: "a folder",
-  EACCES: "no permission",
-  EPERM: "no permission",
-  EROFS: "a read-only file system",
-  ENOSPC: "a full disk",
-  EDQUOT: "a full quota",
-  EFBIG: "a limit on how large files may be",
-  ENOTDIR: "a path through something that is not a folder",
+  EISDIR: "is a folder",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "read-only file system",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is exceeded",
+  EFBIG: "the file size limit is exceeded",
+  ENOTDIR: "part of the path is not a folder",
 };
 
-/** What the system found instead of a file, in words. */
+/** Why the system could not use a file, as a clause. */
 export function describe(cause: unknown): string {
   const code = (cause as { readonly code?: string }).code ?? "";
   return DESCRIPTIONS[code] ?? (cause instanceof Error ? cause.message : String(cause));
 }
 
-/** A file or folder that cannot be used: code `file`. */
+/** A file or folder that is not what it should be: code `file`. */
 export function fileError(
   subject: string,
   found: string,
@@ -27,4 +27,9 @@ export function fileError(
   cause?: unknown,
 ): InputError {
   return new InputError({ code: "file", subject, found, expected, remedy }, { cause });
+}
+
+/** A file or folder that cannot be used, for the reason that a clause gives: code `file`. */
+export function unusable(subject: string, reason: string, remedy: string, cause?: unknown): InputError {
+  return new InputError({ code: "file", subject, found: reason, remedy }, { cause });
 }

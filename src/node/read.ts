@@ -11,7 +11,7 @@ import {
   toSource,
 } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
-import { describe, fileError } from "./errors.js";
+import { describe, fileError, unusable } from "./errors.js";
 
 /** Node reads no more than this into one buffer; the largest OSNet checkpoint with optimizer state is under 100 MB. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;
@@ -54,8 +54,8 @@ export async function openInput(path: string, options: ReadOptions = {}): Promis
     const { most = MAX_FILE_BYTES } = options;
     if (size > most)
       throw most === MAX_FILE_BYTES
-        ? fileError(subject, `${size} bytes`, "at most 2 GiB", "give the checkpoint alone")
-        : fileError(subject, `${size} bytes`, `at most ${most}`, "give a smaller file");
+        ? fileError(subject, `${size} bytes`, "at most 2 GiB", "pass the checkpoint itself")
+        : fileError(subject, `${size} bytes`, `at most ${most}`, "use a smaller file");
     if (!found.isFile()) return inMemory(await readFile(path));
     return new FileSource(
       subject,
@@ -65,7 +65,7 @@ export async function openInput(path: string, options: ReadOptions = {}): Promis
     );
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    throw fileError(path || '""', describe(cause), "a file that can be read", "check the path", cause);
+    throw unusable(path || '""', describe(cause), "check the path", cause);
   }
 }
 
@@ -131,14 +131,8 @@ export function filesBeside(model: string): FilesBeside {
 }
 
 function readSidecar(folder: string, name: string): Bytes | undefined {
-  const refuse = (found: string, cause?: unknown): InputError =>
-    fileError(
-      name,
-      found,
-      "a plain file beside the model",
-      "copy the file itself into the model's folder",
-      cause,
-    );
+  const refuse = (found: string): InputError =>
+    fileError(name, found, "a regular file beside the model", "copy the file itself into the model's folder");
   try {
     let path = folder;
     let size = 0;
@@ -148,12 +142,13 @@ function readSidecar(folder: string, name: string): Bytes | undefined {
       if (!found) return undefined;
       const isLast = index === name.split("/").length - 1;
       if (found.isSymbolicLink()) throw refuse("a link");
-      if (isLast ? !found.isFile() : !found.isDirectory()) throw refuse(isLast ? "no file" : "no folder");
+      if (isLast ? !found.isFile() : !found.isDirectory())
+        throw refuse(isLast ? "something other than a file" : "something other than a folder");
       size = found.size;
     }
     return size > WHOLE_SIDECAR_BYTES ? partsOf(path, name, size) : readFileSync(path);
   } catch (cause) {
-    throw cause instanceof InputError ? cause : refuse(describe(cause), cause);
+    throw cause instanceof InputError ? cause : unusable(name, describe(cause), "check the file", cause);
   }
 }
 
@@ -169,7 +164,7 @@ function partsOf(path: string, name: string, length: number): ByteSource {
   };
   const expectModest = (): void => {
     if (length > MAX_FILE_BYTES)
-      throw fileError(name, `${length} bytes`, "at most 2 GiB", "give a model of an OSNet");
+      throw fileError(name, `${length} bytes`, "at most 2 GiB", "use an OSNet model");
   };
   let all: Uint8Array | undefined;
   return {
@@ -249,11 +244,10 @@ class FileSource implements ByteSource {
       const wanted = Math.min(bytes.length - filled, CHUNK_BYTES);
       const count = this.#read(bytes, filled, wanted, start + filled);
       if (count === 0)
-        throw fileError(
+        throw unusable(
           this.#name,
-          `an end at byte ${start + filled}`,
-          `the ${this.length} bytes that it had`,
-          "wait until it is written, and try again",
+          `the file now ends at byte ${start + filled} of ${this.length}`,
+          "wait until it is fully written, and try again",
         );
       filled += count;
       this.#done += count;
@@ -265,7 +259,7 @@ class FileSource implements ByteSource {
     try {
       return readSync(this.#descriptor, bytes, offset, count, position);
     } catch (cause) {
-      throw fileError(this.#name, describe(cause), "a file that can be read", "check the disk", cause);
+      throw unusable(this.#name, describe(cause), "check the disk", cause);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fileError } from "./errors.js";
+import { fileError, unusable } from "./errors.js";
 import {
   isTemporary,
   syncFolder,
@@ -65,16 +65,15 @@ export async function expectFolderWritable(
     );
   const names = found ? (await readdir(path)).filter((name) => !isTemporary(name)) : [];
   if (names.length > 0 && !replaces(names))
-    throw fileError(path, `a folder of other files (${names[0]})`, "a new folder", "choose another name");
+    throw fileError(path, `a folder with other files (${names[0]})`, "a new folder", "choose another name");
   if (found && !force) throw existing(path);
   const parent = await stat(dirname(path)).catch(() => undefined);
-  if (!parent?.isDirectory())
-    throw fileError(path, "no such folder", "an existing folder to write it in", "create it first");
+  if (!parent?.isDirectory()) throw unusable(path, "its parent folder does not exist", "create that first");
   return found ? names : undefined;
 }
 
 function existing(path: string): Error {
-  return fileError(path, "an existing folder", "no folder of this name", "add --force to replace it");
+  return unusable(path, "already exists", "add --force to replace it");
 }
 
 async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
@@ -125,7 +124,7 @@ async function exchange(
         await rename(from, to);
         added.push(to);
       } else if (Buffer.compare(there, files.get(name) ?? there) !== 0)
-        throw fileError(to, "another file", "no file of this name", "convert again, or to another folder");
+        throw unusable(to, "was created by another program", "convert again, or into another folder");
     }
   } catch (error) {
     for (const name of added) await rm(name, { force: true }).catch(() => undefined);

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { appendFileSync, closeSync, openSync } from "node:fs";
 import { chmod, link, lstat, open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
-import { describe, fileError } from "./errors.js";
+import { describe, fileError, unusable } from "./errors.js";
 
 /**
  * Writes a file so that it appears whole or not at all: into a temporary file beside it, which is handed to `check`
@@ -110,7 +110,7 @@ export async function wholly<T>({ write, check, accept, appear, remove }: Writte
 }
 
 export function unwritable(path: string, cause: unknown): Error {
-  return fileError(path, describe(cause), "a place that can be written", "choose another", cause);
+  return unusable(path, describe(cause), "choose another location", cause);
 }
 
 /** Gives files their names, the first one last; those that had them before come back if that fails. */
@@ -169,7 +169,7 @@ async function place(temporary: string, path: string, force: boolean): Promise<s
 }
 
 function existing(path: string): Error {
-  return fileError(path, "an existing file", "no file of this name", "add --force to replace it");
+  return unusable(path, "already exists", "add --force to replace it");
 }
 
 /** A name that files and folders have which are not whole yet, or that an earlier file is kept under meanwhile. */
@@ -200,7 +200,7 @@ export async function sweepTemporaries(folder: string): Promise<void> {
 /** `/dev/null` would be replaced by a file, for every program of the machine: renaming over it does not write to it. */
 function expectNoDevice(path: string, found: Awaited<ReturnType<typeof stat>> | undefined): void {
   if (found && !found.isFile())
-    throw fileError(path, "a pipe or a device", "a file name", "name a file, or - for standard output");
+    throw fileError(path, "a pipe or a device", "a regular file", "name a file, or - for standard output");
 }
 
 /**
@@ -214,8 +214,7 @@ export async function expectWritable(path: string, force: boolean): Promise<void
   expectNoDevice(path, found);
   if (found && !force) throw existing(path);
   const folder = await stat(dirname(path)).catch(() => undefined);
-  if (!folder?.isDirectory())
-    throw fileError(path, "no such folder", "an existing folder", "create it first");
+  if (!folder?.isDirectory()) throw unusable(path, "its folder does not exist", "create the folder first");
 }
 
 /**
@@ -236,8 +235,7 @@ export async function expectNotInputs(
     const isInput = read.some(
       ({ id, path }) => id === written.id || path.startsWith(`${written.path}${sep}`),
     );
-    if (isInput)
-      throw fileError(output, "an input of the same command", "another name", "name another file to write");
+    if (isInput) throw unusable(output, "is also an input of this command", "choose another output name");
   }
 }
 

@@ -65,7 +65,7 @@ describe("the GitHub Action", () => {
     // The default is the action's own checkout.
     const unusable = await runAction(folder, { model: "missing.onnx", reference: "w.pth" });
     expect(unusable.status).toBe(2);
-    expect(unusable.stdout).toMatch(/^::error title=osnet-parity::.*found no such file/m);
+    expect(unusable.stdout).toMatch(/^::error title=osnet-parity::.*no such file/m);
     expect(unusable.summary).toContain("Nothing was verified");
     for (const inputs of [{ command: "false" }, { ACTION_PATH: folder.at("nowhere") }]) {
       const broken = await runAction(folder, { model: "m.onnx", reference: "w.pth", ...inputs });

@@ -136,12 +136,12 @@ describe("osnet-convert between files of weights", () => {
       [
         "to replace its own input",
         ["pth2pth", "w.pth", "--force"],
-        "--out: found no name for the result, expected one that is not w.pth, which would be replaced; give one with -o.\n",
+        "--out: the default name, w.pth, is the input itself; choose another with -o.\n",
       ],
       [
         "an unknown type",
         ["pth2npz", "w.pth", "--dtype", "int8"],
-        '--dtype: found "int8", expected float64, float32, float16 or bfloat16; choose one of them.\n',
+        '--dtype: found "int8", expected float64, float32, float16 or bfloat16; choose one of these.\n',
       ],
       [
         "bfloat16 for numpy",
@@ -156,7 +156,7 @@ describe("osnet-convert between files of weights", () => {
       [
         "ONNX options where no ONNX file is written",
         ["pth2npz", "w.pth", "--gates"],
-        "--gates: found no such option, expected what --help describes; correct the command.\n",
+        "--gates: unknown option; see --help.\n",
       ],
     ])("%s", async (_, args, message) => {
       expect(await refusal("osnet-convert", args, files)).toBe(message);

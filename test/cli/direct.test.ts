@@ -74,7 +74,7 @@ describe("osnet-convert FILE -o OUTPUT", () => {
       /^--quantize: found ONNX output, expected TensorFlow\.js output, /,
     ],
     [["--force", "pth2onnx", "w.pth"], /^--force: .*write pth2onnx first\.$/],
-    [["none.pth", "-o", "out.onnx"], /^none\.pth: found no such file/],
+    [["none.pth", "-o", "out.onnx"], /^none\.pth: no such file/],
   ])("refuses %j", async (args, sentence) => {
     expect((await refusal("osnet-convert", args, { "w.pth": readFileSync(CHECKPOINT) })).trimEnd()).toMatch(
       sentence,
@@ -93,11 +93,11 @@ describe("a word of another tool", () => {
     [["pth2onnx", CHECKPOINT, "--arch", "osnet_x1", "-o", "out.onnx"], "osnet_x1_0"],
     [[CHECKPOINT, "--fp16", "-o", "out.onnx"], "--dtype float16"],
   ])("%j", async (args, meant) => {
-    expect(await refusal("osnet-convert", args)).toContain(`if ${meant} was meant, write that`);
+    expect(await refusal("osnet-convert", args)).toContain(`did you mean ${meant}?`);
   });
 
   it("is not answered by an option that the command does not have", async () => {
-    expect(await refusal("osnet-verify", ["m.onnx", "w.pth", "--fp16"])).not.toContain("was meant");
+    expect(await refusal("osnet-verify", ["m.onnx", "w.pth", "--fp16"])).not.toContain("did you mean");
     expect(await refusal("osnet-convert", ["pth2npz", "w.pth", "--quantize"])).toContain("--dtype float16");
   });
 });

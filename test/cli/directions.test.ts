@@ -72,7 +72,7 @@ describe("osnet-convert from TensorFlow.js", () => {
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /^model\.json: osnet_x0_25, 16 classes, .*\n {2}a layers model, written by osnet-convert\nverified: run in tfjs-wasm, 459 of its layers and 24 gates agree with the lifted weights\nverified: 567 tensors read back bit for bit\nwrote layers\.safetensors/,
+      /^model\.json: osnet_x0_25, 16 classes, .*\n {2}a layers model, written by osnet-convert\nverified: run in tfjs-wasm, 459 of its layers and 24 gates match the weights read from it\nverified: 567 tensors read back bit for bit\nwrote layers\.safetensors/,
     );
     const written = await weightsIn("layers.safetensors", "safetensors");
     expect(compareBits(parametersIn(stateDict), written)).toEqual([]);

@@ -104,7 +104,7 @@ describe("reports of earlier runs", () => {
       cwd: folder.path,
     });
     const isOutput = file !== "r";
-    expect(/found an input of the same command/.test(stderr)).toBe(isOutput);
+    expect(/is also an input of this command/.test(stderr)).toBe(isOutput);
     for (const [name, bytes] of before)
       if (isOutput || name === "model.json") expect(await folder.read(`r/${name}`)).toEqual(bytes);
   });
@@ -119,7 +119,7 @@ describe("reports of earlier runs", () => {
     });
     expect([status, stderr]).toEqual([
       2,
-      "a/suite.json: found an input of the same command, expected another name; name another file to write.\n",
+      "a/suite.json: is also an input of this command; choose another output name.\n",
     ]);
     expect((await folder.read("a/suite.json")).toString()).toBe(text);
   });
@@ -129,7 +129,7 @@ describe("reports of earlier runs", () => {
       "r.json": JSON.stringify({ schema: "osnet-parity/1", layers: [] }),
     });
     await expect(readReport(folder.at("r.json"))).rejects.toThrow(
-      'r.json: found no "candidate", expected a report of osnet-parity-1.schema.json; give the .json report of an earlier run, unchanged.',
+      'r.json: found no "candidate", expected a report that follows osnet-parity-1.schema.json; use the unchanged .json report of an earlier run.',
     );
   });
 

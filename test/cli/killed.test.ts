@@ -180,7 +180,7 @@ describe("what is written replaces nothing that is read", () => {
     });
     expect({ status, stderr }).toEqual({
       status: 2,
-      stderr: `${output}: found an input of the same command, expected another name; name another file to write.\n`,
+      stderr: `${output}: is also an input of this command; choose another output name.\n`,
     });
     expect(Buffer.compare(await folder.read("w.pth"), readFixture("osnet_x0_25.pth"))).toBe(0);
   });
@@ -195,7 +195,7 @@ describe("what is written replaces nothing that is read", () => {
       const { status, stderr } = await run("osnet-verify", args, { cwd: folder.path });
       expect({ status, stderr: stderr.slice(0, 31) }).toEqual({
         status: 2,
-        stderr: "w.json: found an input of the s",
+        stderr: "w.json: is also an input of thi",
       });
     }
     expect((await readdir(folder.path)).map((name) => basename(name)).sort()).toEqual(["w.json", "w.pth"]);

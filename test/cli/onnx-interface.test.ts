@@ -48,7 +48,7 @@ describe("osnet-convert pth2onnx --external-data", () => {
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
     await write("--external-data");
     expect(await write()).toMatch(
-      /\nremoved m\.onnx\.[0-9a-f]{8}\.data, the weights of the model that was replaced\n$/,
+      /\nremoved m\.onnx\.[0-9a-f]{8}\.data, the weights of the replaced model\n$/,
     );
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
   });
@@ -56,7 +56,7 @@ describe("osnet-convert pth2onnx --external-data", () => {
   it("needs both names, and a place for two files", async () => {
     const args = ["pth2onnx", CHECKPOINT, "--external-data", "-o"];
     expect(await refusal("osnet-convert", [...args, "m.onnx"], { "m.onnx.data": "theirs" })).toBe(
-      "m.onnx.data: found an existing file, expected no file of this name; add --force to replace it.\n",
+      "m.onnx.data: already exists; add --force to replace it.\n",
     );
     expect(await refusal("osnet-convert", [...args, "-"])).toMatch(
       /^--external-data: found standard output, /,
@@ -132,7 +132,7 @@ describe("osnet-convert onnx2onnx", () => {
 
   it("refuses a type that files of ours do not have", async () => {
     expect(await refusal("osnet-convert", ["pth2onnx", CHECKPOINT, "--dtype", "bfloat16"])).toBe(
-      '--dtype: found "bfloat16", expected float32 or float16; if float16 was meant, write that.\n',
+      '--dtype: found "bfloat16", expected float32 or float16; did you mean float16?\n',
     );
   });
 });

@@ -47,7 +47,7 @@ describe("osnet-convert from ONNX", () => {
       });
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       expect(stdout.toString()).toMatch(
-        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unnamed exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates agree with the lifted weights\nverified: 565 tensors read back bit for bit\n/,
+        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unnamed exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates match the weights read from it\nverified: 565 tensors read back bit for bit\n/,
       );
       const written = decodeWeights(await folder.read(`m.${to}`), { subject: "m", format: to }).stateDict;
       for (const [path, tensor] of written)

@@ -38,10 +38,10 @@ describe.concurrent("a file that is no checkpoint", () => {
   });
 
   it("no file, or a folder", async () => {
-    const problem = "expected a file that can be read; check the path.\n";
-    expect(await refuse(["none.pth"])).toBe(`none.pth: found no such file or folder, ${problem}`);
-    expect(await refuse(["/", "-o", "out.onnx"])).toBe(`/: found a folder, ${problem}`);
-    expect(await refuse(["", "-o", "out.onnx"])).toBe(`"": found no such file or folder, ${problem}`);
+    const problem = "check the path.\n";
+    expect(await refuse(["none.pth"])).toBe(`none.pth: no such file or folder; ${problem}`);
+    expect(await refuse(["/", "-o", "out.onnx"])).toBe(`/: is a folder; ${problem}`);
+    expect(await refuse(["", "-o", "out.onnx"])).toBe(`"": no such file or folder; ${problem}`);
   });
 
   it("nothing on standard input", async () => {
@@ -166,13 +166,13 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
 
 describe.concurrent("an output that cannot be", () => {
   it.each([
-    ["missing/out.onnx", "no such folder, expected an existing folder; create it first"],
-    ["out.onnx/out.onnx", "no such folder, expected an existing folder; create it first"],
-    [".", "a folder, expected a file name; name the file to write"],
-    ["out.onnx", "an existing file, expected no file of this name; add --force to replace it"],
+    ["missing/out.onnx", "its folder does not exist; create the folder first"],
+    ["out.onnx/out.onnx", "its folder does not exist; create the folder first"],
+    [".", "found a folder, expected a file name; name the file to write"],
+    ["out.onnx", "already exists; add --force to replace it"],
   ])("%s", async (output, problem) => {
     const files = { "out.onnx": "an older model" };
-    expect(await refuse([CHECKPOINT, "-o", output], files)).toBe(`${output}: found ${problem}.\n`);
+    expect(await refuse([CHECKPOINT, "-o", output], files)).toBe(`${output}: ${problem}.\n`);
   });
 
   it("one without a name", async () => {
@@ -184,13 +184,13 @@ describe.concurrent("an output that cannot be", () => {
 
 describe.concurrent("an option that cannot be", () => {
   const opset = "expected a whole number from 11 to 26; leave it out for opset 17";
-  const size = "expected HEIGHTxWIDTH in pixels or dynamic; give one such as 256x128";
-  const tolerance = "expected auto or a number between 0 and 1; give one such as 1e-4";
+  const size = "expected HEIGHTxWIDTH in pixels or dynamic; use a value such as 256x128";
+  const tolerance = "expected auto or a number between 0 and 1; use a value such as 1e-4";
 
   it.each([
     ["--opset 5", `opset: found 5, ${opset}`],
     ["--opset 99", `opset: found 99, ${opset}`],
-    ["--opset abc", '--opset: found "abc", expected a whole number from 1; correct the value'],
+    ["--opset abc", '--opset: found "abc", expected a whole number of at least 1; correct the value'],
     [
       "--size 7x3",
       "image size 7x3: found an output of [1, 64, 1, 0] at layer conv2.2.1, expected at least one pixel; use larger images, such as 256x128",
@@ -198,8 +198,11 @@ describe.concurrent("an option that cannot be", () => {
     ["--size abc", `--size: found "abc", ${size}`],
     ["--size 0x0", `--size: found "0x0", ${size}`],
     ["--size 9000x9000", `--size: found "9000x9000", ${size}`],
-    ["--batch 0", '--batch: found "0", expected a whole number from 1 or dynamic; correct the value'],
-    ["--batch 1.5", '--batch: found "1.5", expected a whole number from 1 or dynamic; correct the value'],
+    ["--batch 0", '--batch: found "0", expected a whole number of at least 1 or dynamic; correct the value'],
+    [
+      "--batch 1.5",
+      '--batch: found "1.5", expected a whole number of at least 1 or dynamic; correct the value',
+    ],
     ["--tolerance abc", `--tolerance: found "abc", ${tolerance}`],
     ["--tolerance -1", `--tolerance: found "-1", ${tolerance}`],
     ["--tolerance 2", `--tolerance: found "2", ${tolerance}`],
@@ -219,23 +222,14 @@ describe.concurrent("an option that cannot be", () => {
       "--arch resnet50",
       '--arch: found "resnet50", expected a variant such as osnet_x1_0 or a spec.json; choose one of osnet_x1_0, osnet_x0_75, osnet_x0_5, osnet_x0_25, osnet_ibn_x1_0, osnet_ain_x1_0, osnet_ain_x0_75, osnet_ain_x0_5, osnet_ain_x0_25, osnet_avgpool, osnet_maxpool',
     ],
-    [
-      "--arch none.json",
-      "none.json: found no such file or folder, expected a file that can be read; check the path",
-    ],
-    ["--frob", "--frob: found no such option, expected what --help describes; correct the command"],
-    [
-      "--forse",
-      "--forse: found no such option, expected what --help describes; if --force was meant, write that",
-    ],
-    ["--size", "--size <HxW>: found no value, expected what --help describes; add one"],
-    [
-      "second.pth",
-      "pth2onnx: found too many arguments, expected what --help describes; leave out all but one",
-    ],
+    ["--arch none.json", "none.json: no such file or folder; check the path"],
+    ["--frob", "--frob: unknown option; see --help"],
+    ["--forse", "--forse: unknown option; did you mean --force?"],
+    ["--size", "--size <HxW>: missing value; add one"],
+    ["second.pth", "pth2onnx: too many arguments; see --help"],
   ])("%s", async (args, sentence) => {
     const output = await refuse([CHECKPOINT, "-o", "out.onnx", ...args.split(" ")]);
-    expect(output).toBe(`${sentence}.\n`);
+    expect(output).toBe(`${sentence}${sentence.endsWith("?") ? "" : "."}\n`);
   });
 
   it("--key that leads nowhere", async () => {
@@ -275,16 +269,10 @@ describe.concurrent("an option that cannot be", () => {
 
 describe.concurrent("a command that cannot be", () => {
   it.each([
-    [
-      ["pth2onn"],
-      "pth2onn: found no such command, expected what --help describes; if pth2onnx was meant, write that",
-    ],
-    [["pth2onnx"], "<file>: found none, expected what --help describes; add it to the command"],
-    [
-      ["pth2onn", "w.pth"],
-      "pth2onn: found no such command, expected what --help describes; if pth2onnx was meant, write that",
-    ],
+    [["pth2onn"], "pth2onn: unknown command; did you mean pth2onnx?"],
+    [["pth2onnx"], "<file>: missing argument; add it to the command"],
+    [["pth2onn", "w.pth"], "pth2onn: unknown command; did you mean pth2onnx?"],
   ])("%j", async (args, sentence) => {
-    expect(await refusal("osnet-convert", args)).toBe(`${sentence}.\n`);
+    expect(await refusal("osnet-convert", args)).toBe(`${sentence}${sentence.endsWith("?") ? "" : "."}\n`);
   });
 });

@@ -35,17 +35,14 @@ describe("osnet-convert pth2tfjs", () => {
     const folder = await temporaryFolder();
     await convert(folder, "-o", "model", "--no-verify");
     const again = await convert(folder, "-o", "model", "--no-verify");
-    expect([again.status, again.stderr]).toEqual([
-      2,
-      "model: found an existing folder, expected no folder of this name; add --force to replace it.\n",
-    ]);
+    expect([again.status, again.stderr]).toEqual([2, "model: already exists; add --force to replace it.\n"]);
     expect((await convert(folder, "-o", "model", "--no-verify", "--force", "--no-fold")).status).toBe(0);
     await mkdir(folder.at("photos"));
     await writeFile(folder.at("photos/one.jpg"), "");
     const refused = await convert(folder, "-o", "photos", "--no-verify", "--force");
     expect([refused.status, refused.stderr]).toEqual([
       2,
-      "photos: found a folder of other files (one.jpg), expected a new folder; choose another name.\n",
+      "photos: found a folder with other files (one.jpg), expected a new folder; choose another name.\n",
     ]);
     expect(await folder.names()).toEqual(["model", "photos"]);
     expect(await readdir(folder.at("photos"))).toEqual(["one.jpg"]);

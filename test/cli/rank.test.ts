@@ -267,7 +267,7 @@ describe("osnet-verify rank", () => {
     ]) {
       const { status, stdout, stderr } = await verify("rank", ...args);
       expect({ status, stdout: stdout.toString() }, args.join(" ")).toEqual({ status: 2, stdout: "" });
-      expect(stderr).toMatch(/^[^\n]*: found .*, expected .*; .*\.\n/);
+      expect(stderr).toMatch(/^[^\n]*: .*; .*[.?]\n/);
     }
   });
 });
@@ -407,6 +407,6 @@ describe("osnet-verify embed", () => {
     await symlink(folder.at("linked"), folder.at("other"));
     const refused = await verify(...args.with(-1, "other"), "-o", "linked-3.npy");
     expect(refused.status).toBe(2);
-    expect(refused.stderr).toMatch(/found a link, expected a folder of its own/);
+    expect(refused.stderr).toMatch(/found a link, expected a folder;/);
   });
 });

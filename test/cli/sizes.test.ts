@@ -96,7 +96,7 @@ describe("sizes that a file names", () => {
       `models:\n${Array.from({ length: 40_000 }, (_, i) => `  k${i}: 1`).join("\n")}`,
       "40000 lines",
     ],
-    ["depth", `models: ${"[".repeat(50_000)}`, "nested too deep"],
+    ["depth", `models: ${"[".repeat(50_000)}`, "nested too deeply"],
     [
       "3,000 mistakes",
       `models:\n${Array.from({ length: 3000 }, (_, i) => `  k${i}: 1`).join("\n")}`,

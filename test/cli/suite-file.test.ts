@@ -62,7 +62,7 @@ describe("a suite file", () => {
     [
       "a name twice",
       `models:\n  a: { checkpoint: x }\n  a: { checkpoint: y }\n${REST}`,
-      [`x.yaml: found line 3, a: a key that is there already, ${MORE}`],
+      [`x.yaml: found line 3, a: a duplicate key, ${MORE}`],
     ],
     ["no list's end", "models: [\n", [/^x\.yaml: found line 2: /]],
     ["a list", "- 1\n", [`x.yaml: found line 1, the suite: found [1], expected keys and values, ${MORE}`]],
@@ -89,7 +89,7 @@ describe("a suite file", () => {
     ]);
     const twice = json.replace('"candidates"', '"models": {},\n "candidates"');
     expect(await problems("x.json", twice)).toEqual([
-      `x.json: found line 5, models: a key that is there already, ${MORE}`,
+      `x.json: found line 5, models: a duplicate key, ${MORE}`,
     ]);
     expect(await problems("x.json", `${json.slice(0, -2)},\n}`)).toEqual([
       `x.json: found line 6: text that is not JSON, ${MORE}`,

@@ -73,7 +73,7 @@ describe("osnet-verify suite", () => {
       },
     );
     expect(status).toBe(2);
-    expect(stdout.toString()).toMatch(/error trained · shipped {2}\S*trained\.onnx: found no such file/);
+    expect(stdout.toString()).toMatch(/error trained · shipped {2}\S*trained\.onnx: no such file/);
     const { entries } = await suiteOf(folder, "r/suite.json");
     expect(entries.map((entry) => entry.status)).toEqual(["pass", "error"]);
   });
@@ -95,7 +95,7 @@ describe("osnet-verify suite", () => {
     const bad = await run("osnet-verify", ["merge", "b.json", "--report-dir", "m"], { cwd: folder.path });
     expect([bad.status, bad.stderr.split(",")[0]]).toEqual([
       2,
-      'b.json: found a value at #/entries/0/error that it does not allow (Instance type "number" is invalid. Expected "string"',
+      'b.json: found an invalid value at #/entries/0/error (Instance type "number" is invalid. Expected "string"',
     ]);
   });
 

@@ -62,7 +62,7 @@ describe("osnet-verify", () => {
   });
 
   it("takes one reference, as the second argument or by --reference", async () => {
-    expect(await refusal("osnet-verify", ["model.onnx"])).toMatch(/^<reference>: found none, /);
+    expect(await refusal("osnet-verify", ["model.onnx"])).toMatch(/^<reference>: missing argument; /);
     expect(await refusal("osnet-verify", ["model.onnx", "a.pth", "--reference", "b.pth"])).toMatch(
       /^--reference: found b\.pth and a\.pth, /,
     );
@@ -191,16 +191,10 @@ describe.concurrent("osnet-verify refuses", () => {
   it.each([
     [
       "model.onnx",
-      "<reference>: found none, expected the checkpoint that the model came from, or a recording .npz; name it after the model, such as osnet-verify osnet.onnx w.pth",
+      "<reference>: missing argument; add the checkpoint the model came from, or a recording (.npz), as in osnet-verify osnet.onnx w.pth",
     ],
-    [
-      "none.onnx --reference CHECKPOINT",
-      "none.onnx: found no such file or folder, expected a file that can be read; check the path",
-    ],
-    [
-      "model.onnx --reference none.pth",
-      "none.pth: found no such file or folder, expected a file that can be read; check the path",
-    ],
+    ["none.onnx --reference CHECKPOINT", "none.onnx: no such file or folder; check the path"],
+    ["model.onnx --reference none.pth", "none.pth: no such file or folder; check the path"],
     [
       "RECORDING --reference RECORDING",
       "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; give an ONNX file or a checkpoint",
@@ -223,7 +217,7 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference CHECKPOINT --tolerance 2",
-      '--tolerance: found "2", expected auto or a number between 0 and 1; give one such as 1e-4',
+      '--tolerance: found "2", expected auto or a number between 0 and 1; use a value such as 1e-4',
     ],
     [
       "model.onnx --reference CHECKPOINT --report x.txt",
@@ -231,15 +225,15 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference CHECKPOINT --report none/x.json",
-      "none/x.json: found no such folder, expected an existing folder; create it first",
+      "none/x.json: its folder does not exist; create the folder first",
     ],
     [
       "model.onnx --reference CHECKPOINT --input noise",
-      '--input: found "noise", expected seed:N, auto, an .npy file, or .jpg and .png pictures; give one of them',
+      '--input: found "noise", expected seed:N, auto, an .npy file, or .jpg and .png pictures; use one of these',
     ],
     [
       "model.onnx --reference CHECKPOINT --batch 0",
-      '--batch: found "0", expected a whole number from 1; correct the value',
+      '--batch: found "0", expected a whole number of at least 1; correct the value',
     ],
   ])("%s", async (args, sentence) => {
     const paths: Readonly<Record<string, string>> = { CHECKPOINT, RECORDING, OTHER_CHECKPOINT };
@@ -260,11 +254,11 @@ describe.concurrent("osnet-verify refuses", () => {
     ["onnxruntime-web-wasm", "write onnxruntime-web for an ONNX file"],
     // What runs in browsers only.
     ["WebGL", "write chromium:tfjs-webgl for a TensorFlow.js model"],
-    ["tfjs-wsam", "if tfjs-wasm was meant, write that"],
+    ["tfjs-wsam", "did you mean tfjs-wasm?"],
   ])("a backend by another name, %s", async (name, remedy) => {
     const said = await refuse(["model.onnx", "--reference", CHECKPOINT, "--backend", name]);
     expect(said).toMatch(/^--backend: found "[^"]+", expected onnxruntime, /);
-    expect(said.endsWith(`; ${remedy}.\n`), said).toBe(true);
+    expect(said.endsWith(`; ${remedy}${remedy.endsWith("?") ? "" : "."}\n`), said).toBe(true);
   });
 
   it.each([0.1, 0.5, 0.999])("a model cut at %f of its length", async (share) => {
@@ -300,7 +294,7 @@ describe.concurrent("osnet-verify refuses", () => {
     expect(
       await refuse(["model.onnx", "--reference", CHECKPOINT, "--input", "x.npy"], { "x.npy": array }),
     ).toBe(
-      "x.npy: found float64 [3], expected float32 images [N, 3, H, W]; save them with numpy.save as PyTorch takes them.\n",
+      "x.npy: found float64 [3], expected float32 images [N, 3, H, W]; save images in PyTorch's layout with numpy.save.\n",
     );
   });
 

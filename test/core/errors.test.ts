@@ -7,6 +7,13 @@ it("a refusal is one sentence of four parts", () => {
   expect(new InputError(problem).message).toBe("w.pth: found x, expected y; do z.");
 });
 
+it("a refusal without an expectation is a clause and a remedy", () => {
+  const { expected: _, ...others } = problem;
+  const missing = { ...others, found: "no such file or folder", remedy: "did you mean x.pth?" };
+  expect(new InputError(missing)).toMatchObject({ problem: missing });
+  expect(new InputError(missing).message).toBe("w.pth: no such file or folder; did you mean x.pth?");
+});
+
 it("nothing in a refusal breaks its line or commands a terminal", () => {
   const evil = "a\nb\x1b[31m\x9b\u202e\u2028\ud800";
   const { message, details } = new InputError({ ...problem, subject: evil, found: evil, details: [evil] });

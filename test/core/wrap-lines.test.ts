@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { wrapLines } from "../../src/core/text.js";
 
 it("breaks lines at words, and lets words that are wider stand", () => {
-  const sentence = "w.pth: found no such file or folder, expected a file that can be read; check the path.";
+  const sentence = "w.pth: found a PyTorch checkpoint, expected a TensorFlow.js model; check the path.";
   const lines = wrapLines(`short\n  ${sentence}\n${"x".repeat(70)} y`, 60).split("\n");
   expect(lines[0]).toBe("short");
   expect(lines.slice(1, 3).every((line) => line.length <= 60)).toBe(true);

@@ -11,9 +11,9 @@ export interface Verdict {
   readonly milliseconds: number;
 }
 
-/** The four parts of a refusal, on one line, nothing in it that a terminal would act on. */
+/** The parts of an error, on one line, nothing in it that a terminal would act on. */
 const ONE_SENTENCE =
-  /^[^\p{Cc}\p{Zl}\p{Zp}]+: found [^\p{Cc}\p{Zl}\p{Zp}]+, expected [^\p{Cc}\p{Zl}\p{Zp}]+; [^\p{Cc}\p{Zl}\p{Zp}]+\.$/u;
+  /^[^\p{Cc}\p{Zl}\p{Zp}]+: (?:found [^\p{Cc}\p{Zl}\p{Zp}]+, expected )?[^\p{Cc}\p{Zl}\p{Zp}]+; [^\p{Cc}\p{Zl}\p{Zp}]+[.?]$/u;
 const ONE_LINE = /^[^\p{Cc}\p{Zl}\p{Zp}]*$/u;
 const MAX_MESSAGE = 4000;
 

@@ -14,14 +14,12 @@ describe("readInput", () => {
 
   it("says why there is nothing to read", async () => {
     const folder = await temporaryFolder({ w: BYTES });
-    const problem = "expected a file that can be read; check the path.";
+    const problem = "check the path.";
     const reading = (path: string) => readInput(folder.at(path));
-    await expect(reading("none")).rejects.toThrow(
-      `${folder.at("none")}: found no such file or folder, ${problem}`,
-    );
-    await expect(reading(".")).rejects.toThrow(`${folder.path}: found a folder, ${problem}`);
+    await expect(reading("none")).rejects.toThrow(`${folder.at("none")}: no such file or folder; ${problem}`);
+    await expect(reading(".")).rejects.toThrow(`${folder.path}: is a folder; ${problem}`);
     await expect(reading("w/x")).rejects.toThrow(
-      `${folder.at("w/x")}: found a path through something that is not a folder, ${problem}`,
+      `${folder.at("w/x")}: part of the path is not a folder; ${problem}`,
     );
   });
 });
@@ -52,7 +50,7 @@ describe("openInput", () => {
     const input = await openInput(folder.at("w"));
     await truncate(folder.at("w"), 10);
     expect(() => input.read(0, 20)).toThrow(
-      "w: found an end at byte 10, expected the 1000 bytes that it had; wait until it is written, and try again.",
+      "w: the file now ends at byte 10 of 1000; wait until it is fully written, and try again.",
     );
     input.close();
   });
@@ -61,9 +59,7 @@ describe("openInput", () => {
     const folder = await temporaryFolder({ w: bytes });
     const input = await openInput(folder.at("w"));
     input.close();
-    expect(() => input.read(0, 20)).toThrow(
-      "w: found EBADF: bad file descriptor, read, expected a file that can be read; check the disk.",
-    );
+    expect(() => input.read(0, 20)).toThrow("w: EBADF: bad file descriptor, read; check the disk.");
   });
 
   it("tells how far it is with files of 50 MB and more, and no others", async () => {

@@ -25,7 +25,7 @@ describe("filesBeside", () => {
     expect(Buffer.from(found.read(1, 4)).toString()).toBe("bc\0");
     expect(() => found.read(2 ** 36 - 1, 2 ** 36 + 1)).toThrow(RangeError);
     expect(() => toBytes(found)).toThrow(
-      "m.data: found 68719476736 bytes, expected at most 2 GiB; give a model of an OSNet.",
+      "m.data: found 68719476736 bytes, expected at most 2 GiB; use an OSNet model.",
     );
     await expect(found.sha256()).rejects.toMatchObject({ code: "file" });
   });
@@ -37,14 +37,14 @@ describe("filesBeside", () => {
     await symlink(elsewhere.path, folder.at("weights"));
     const beside = filesBeside(folder.at("m.onnx"));
     for (const name of ["m.data", "weights/secret.data"])
-      expect(() => beside.get(name)).toThrow(/found a link, expected a plain file beside the model/);
+      expect(() => beside.get(name)).toThrow(/found a link, expected a regular file beside the model/);
   });
 
   it("reads nothing but files", async () => {
     const folder = await temporaryFolder({ file: "abc" });
     await mkdir(folder.at("m.data"));
     const beside = filesBeside(folder.at("m.onnx"));
-    expect(() => beside.get("m.data")).toThrow(/found no file/);
-    expect(() => beside.get("file/m.data")).toThrow(/found no folder/);
+    expect(() => beside.get("m.data")).toThrow(/found something other than a file/);
+    expect(() => beside.get("file/m.data")).toThrow(/found something other than a folder/);
   });
 });

@@ -48,7 +48,7 @@ describe("writeChecked", () => {
     const folder = await temporaryFolder({ out: "old" });
     const write = (force: boolean) => writeChecked(folder.at("out"), BYTES, { ...accepted, force });
     await expect(write(false)).rejects.toThrow(
-      `${folder.at("out")}: found an existing file, expected no file of this name; add --force to replace it.`,
+      `${folder.at("out")}: already exists; add --force to replace it.`,
     );
     expect(Buffer.from(await folder.read("out")).toString()).toBe("old");
     await write(true);
@@ -58,7 +58,7 @@ describe("writeChecked", () => {
   it("wants a name in a folder that is there", async () => {
     const folder = await temporaryFolder({ file: "" });
     const write = (path: string) => writeChecked(path, BYTES, { ...accepted, force: true });
-    const noFolder = "found no such folder, expected an existing folder; create it first.";
+    const noFolder = "its folder does not exist; create the folder first.";
     await expect(write(folder.at("none/out"))).rejects.toThrow(`${folder.at("none/out")}: ${noFolder}`);
     await expect(write(folder.at("file/out"))).rejects.toThrow(`${folder.at("file/out")}: ${noFolder}`);
     await expect(write(folder.path)).rejects.toThrow(
@@ -123,7 +123,7 @@ describe("writeFilesChecked", () => {
   it("replaces any of them by force only", async () => {
     const folder = await temporaryFolder({ "m.onnx.data": "old" });
     await expect(writeFilesChecked(pair(folder), { ...accepted, force: false })).rejects.toThrow(
-      /m\.onnx\.data: found an existing file/,
+      /m\.onnx\.data: already exists/,
     );
     expect(await folder.names()).toEqual(["m.onnx.data"]);
   });

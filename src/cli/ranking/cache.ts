@@ -66,7 +66,7 @@ export function featureCache(folder: string | undefined, key: readonly string[])
 function expectOwnFolder(folder: string): void {
   mkdirSync(folder, { recursive: true });
   if (lstatSync(folder).isDirectory()) return;
-  throw fileError(folder, "a link", "a folder of its own", "name the folder itself");
+  throw fileError(folder, "a link", "a folder", "name the folder itself");
 }
 
 function rowOf(key: Uint8Array, picture: string, features: Float32Array): Uint8Array {

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { fileError } from "../../node/errors.js";
+import { unusable } from "../../node/errors.js";
 import type { Embedder } from "../../verify/embedder.js";
 import { photoTensor } from "../../verify/inputs/photos.js";
 import { type Dataset, readDataset } from "../../verify/ranking/dataset.js";
@@ -27,8 +27,7 @@ export interface OpenDataset {
 export function openDataset(path: string): OpenDataset {
   const name = basename(resolve(path));
   const found = statSync(path, { throwIfNoEntry: false });
-  if (!found)
-    throw fileError(name, "no such file or folder", "a folder of pictures, or a .csv", "check --data");
+  if (!found) throw unusable(name, "no such file or folder", "check --data");
   const folder = found.isDirectory() ? path : dirname(path);
   const paths = found.isDirectory() ? filesBelow(path) : [basename(path)];
   const readText = (file: string): string => readFileSync(join(folder, file), "utf8");
@@ -186,7 +185,7 @@ function tooManyBroken(broken: readonly BrokenPicture[], total: number, maxBroke
   return new InputError({
     code: "file",
     subject: "pictures",
-    found: `at least ${broken.length} of ${total} that cannot be read`,
+    found: `at least ${broken.length} of ${total} unreadable`,
     expected: `at most ${100 * maxBroken} %`,
     remedy: "replace them, or allow more with --max-broken",
     details: broken.slice(0, 20).map(({ problem }) => problem),

@@ -22,7 +22,7 @@ import type { Party, Proof } from "../../verify/report.js";
 import type { Shard } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
 import { readArchitecture, readModel } from "../inputs.js";
-import { badArgument, type Size } from "../options.js";
+import { badArgument, misused, type Size } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { type Io, progress } from "../terminal.js";
 import { type BrokenPicture, embedPictures, openDataset, picturesOf } from "./embed-pictures.js";
@@ -125,7 +125,8 @@ async function proofOfReference(path: string, options: EmbeddingOptions, io: Io)
     subject: file.name,
     found: "an ONNX export that does not match it",
     expected: "an export that passes verification",
-    remedy: "convert it, and see osnet-verify's report; features recorded from PyTorch can be the reference",
+    remedy:
+      "convert it and read osnet-verify's report, or use features recorded from PyTorch as the reference",
   });
 }
 
@@ -188,7 +189,12 @@ async function recordedSource(
   }
   const widths = new Set([...rows.values()].map(({ length }) => length));
   if (widths.size > 1)
-    throw badArgument(name, `features of ${[...widths].join(" and ")} elements`, "one width", "record again");
+    throw badArgument(
+      name,
+      `features of ${[...widths].join(" and ")} elements`,
+      "one width",
+      "record them again",
+    );
   const format = files[0]?.endsWith(".safetensors") ? "safetensors" : "npz";
   const party: Party = { name, format, sha256: await sha256(concatenate(contents)) };
   return {
@@ -201,8 +207,8 @@ async function recordedSource(
         throw badArgument(
           name,
           `no row for ${broken.length} of ${pictures.length} pictures, such as ${broken[0]?.path}`,
-          `features of this data set's pictures, but for ${100 * maxBroken} %`,
-          "record them with paths from the data set's folder, or allow more with --max-broken",
+          `a row for all but ${100 * maxBroken} % of them`,
+          "record them with paths relative to the data set, or allow more with --max-broken",
         );
       return { party, backend: "recorded", rows, broken };
     },
@@ -221,7 +227,7 @@ async function readFeatures(
     throw badArgument(
       name,
       "no list of its pictures",
-      `${list} beside it, a path per row`,
+      `${list} beside it, with one path per row`,
       "write the features with osnet-verify embed or python/record_features.py",
     );
   const pictures = readFileSync(listOf(path), "utf8")
@@ -233,8 +239,8 @@ async function readFeatures(
     throw badArgument(
       name,
       `${count} rows of features and ${pictures.length} pictures in ${list}`,
-      "a row for each picture",
-      "write both again",
+      "one row per picture",
+      "write both files again",
     );
   return pictures.map((picture, row) => [picture, data.subarray(row * width, (row + 1) * width)]);
 }
@@ -244,7 +250,7 @@ function featureTensor(bytes: Uint8Array, name: string): Tensor {
   const tensors = name.endsWith(".npz") ? decodeNpz(bytes, name) : decodeSafetensors(bytes, name).stateDict;
   const features = tensors.get("features");
   if (features) return features;
-  throw badArgument(name, "no tensor features", "a matrix named features", "save it under that name");
+  throw misused(name, "has no tensor named features", "save the matrix under that name");
 }
 
 interface EmbedOptions extends EmbeddingOptions {
@@ -284,10 +290,10 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
       ]),
       { force, check: async () => undefined, accept: () => true, obsolete: undefined },
     );
-    for (const { problem } of broken) io.stderr.write(`left out: ${problem}\n`);
+    for (const { problem } of broken) io.stderr.write(`skipped: ${problem}\n`);
     if (!options.quiet)
       io.stdout.write(
-        `wrote ${basename(out)}: ${paths.length} × ${features.shape[1]} features by ${embedder.party.name} in ${embedder.backend}${cached > 0 ? `, ${cached} from the cache` : ""}; their pictures are listed in ${basename(list)}\n`,
+        `wrote ${basename(out)}: ${paths.length} × ${features.shape[1]} features by ${embedder.party.name} in ${embedder.backend}${cached > 0 ? `, ${cached} from the cache` : ""}; picture paths in ${basename(list)}\n`,
       );
     return 0;
   } finally {
@@ -305,6 +311,11 @@ function encoderOf(out: string): (features: RealTensor, subject: string) => Uint
     case ".safetensors":
       return (features, subject) => encodeSafetensors(named(features), { subject });
     default:
-      throw badArgument("--out", JSON.stringify(out), "a .npy, .npz or .safetensors file", "name one");
+      throw badArgument(
+        "--out",
+        JSON.stringify(out),
+        "a name that ends in .npy, .npz or .safetensors",
+        "choose one of these formats",
+      );
   }
 }

@@ -120,9 +120,9 @@ export function rankEmbedded(
     throw new InputError({
       code: "tensor",
       subject: reference.party.name,
-      found: `features of ${expected.nonFinite} pictures with a value that is NaN or infinite`,
-      expected: "a reference whose features are finite",
-      remedy: "verify it with osnet-verify, which finds the layer where this starts",
+      found: `NaN or infinite features for ${expected.nonFinite} pictures`,
+      expected: "finite features",
+      remedy: "run osnet-verify on it, which finds the layer where they start",
     });
   const names: PictureNames = {
     query: (query) => read.queries[query]?.path ?? "",
@@ -203,9 +203,9 @@ function expectOneSize(sources: readonly FeatureSource[]): void {
   if (!first || !other) return;
   throw badArgument(
     other.name,
-    `pictures of ${other.text}, where ${first.name} has ${first.text}`,
-    "models that take pictures of one size",
-    "give --size, or rank them one at a time",
+    `pictures of ${other.text}, but ${first.text} in ${first.name}`,
+    "models with the same picture size",
+    "set --size, or rank them one at a time",
   );
 }
 
@@ -215,7 +215,7 @@ function expectRanking({ queries, gallery, isShared }: Dataset, name: string): v
   throw new InputError({
     code: "file",
     subject: name,
-    found: `${queries.length} queries and ${gallery.length} gallery images that can be read`,
+    found: `${queries.length} readable queries and ${gallery.length} readable gallery images`,
     expected: isShared ? "at least three pictures" : "a query and at least two gallery images",
     remedy: "add pictures",
   });

@@ -41,7 +41,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
       "suite",
       "no file",
       "a suite file, or --init",
-      "write one with osnet-verify suite --init",
+      "create one with osnet-verify suite --init",
     );
   const { reportDir, shard } = options;
   if (reportDir === undefined)
@@ -57,9 +57,9 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
   )
     throw badArgument(
       "--baseline",
-      `${comparison.name}, which has a report of none of these entries`,
+      `${comparison.name}, which has no report of these entries`,
       "an earlier suite.json of this suite",
-      "give one",
+      "use the report of an earlier run",
     );
   await expectNotInputs(
     reportPaths(
@@ -150,8 +150,8 @@ function selectEntries(
     throw badArgument(
       "--only",
       only.join(", "),
-      "a part of an entry's name",
-      `choose among ${planned
+      "part of an entry's name",
+      `choose from ${planned
         .slice(0, 5)
         .map(({ id }) => id)
         .join("; ")}`,

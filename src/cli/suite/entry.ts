@@ -239,7 +239,7 @@ function digestsOf(file: NamedBytes): readonly (Promise<string> | null)[] {
 function plainPath(path: string): string {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found && !found.isFile() && !found.isDirectory())
-    throw fileError(path, "a pipe or a device", "a plain file", "name a file of the suite's folder");
+    throw fileError(path, "a pipe or a device", "a regular file", "name a file or a folder");
   return path;
 }
 

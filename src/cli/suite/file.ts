@@ -23,7 +23,7 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   const bytes = await readInput(path, { most: MAX_BYTES });
   const text = new TextDecoder().decode(bytes);
   const items = text.match(/[\n\r,]/g)?.length ?? 0;
-  if (items > MAX_ITEMS) throw suiteError(subject, [`${items} lines and items, more than ${MAX_ITEMS}`]);
+  if (items > MAX_ITEMS) throw suiteError(subject, [`${items} lines and items (limit: ${MAX_ITEMS})`]);
   const { LineCounter, isNode, parseDocument } = await import("yaml");
   const lines = new LineCounter();
   const isJson = extname(path).toLowerCase() === ".json";
@@ -39,16 +39,16 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   } catch (cause) {
     // The parser recurses as deep as the text is nested.
     if (!(cause instanceof RangeError)) throw cause;
-    throw suiteError(subject, ["text that is nested too deep"], cause);
+    throw suiteError(subject, ["text that is nested too deeply"], cause);
   }
   const [error] = document.errors;
   if (error) {
     // The parser reports its own recursion as the text's mistake.
-    if (/call stack/i.test(error.message)) throw suiteError(subject, ["text that is nested too deep"], error);
+    if (/call stack/i.test(error.message))
+      throw suiteError(subject, ["text that is nested too deeply"], error);
     const line = lines.linePos(error.pos[0]).line;
     const key = /^["']?([^"':\s]*)/.exec(text.slice(error.pos[0]))?.[1] ?? "";
-    const found =
-      error.code === "DUPLICATE_KEY" ? `, ${key}: a key that is there already` : `: ${error.message}`;
+    const found = error.code === "DUPLICATE_KEY" ? `, ${key}: a duplicate key` : `: ${error.message}`;
     throw suiteError(subject, [`line ${line}${found}`], error);
   }
   if (isJson) expectJson(text, subject);
@@ -67,7 +67,7 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
     // Aliases may not multiply into more than this: a few lines could ask for terabytes.
     value = document.toJS({ maxAliasCount: 50 });
   } catch (cause) {
-    throw suiteError(subject, ["aliases that expand to too much"], cause);
+    throw suiteError(subject, ["aliases that expand to too many nodes"], cause);
   }
   return checkSuiteFile(value, subject, locate);
 }
@@ -105,32 +105,32 @@ export function isSeeded(input = ""): boolean {
 
 /** What `osnet-verify suite --init` writes. */
 export const STARTER = `# yaml-language-server: $schema=https://unpkg.com/osnet-convert/schemas/osnet-suite-1.schema.json
-# A suite of osnet-verify: every model is held against every candidate, in every backend.
+# A suite for osnet-verify: every model is verified with every candidate, in every backend.
 #   osnet-verify suite parity.yaml --report-dir parity/
 name: parity
 
-# Of every entry, unless its candidate says otherwise.
+# For every entry, unless its candidate overrides them.
 defaults:
-  tolerance: auto        # each layer within its rounding bound; or a number such as 1e-4
+  tolerance: auto        # each layer within its rounding bound, or a number such as 1e-4
   input: seed:0          # or an .npy of float32 [N, 3, H, W]
   batch: 2
-  # size: 256x128        # of seeded images; what a model fixes goes before
+  # size: 256x128        # of seeded images; a size fixed by the model takes precedence
 
 models:
-  # Weights of your own; paths are relative to this file.
+  # Your own weights; paths are relative to this file.
   # market: { checkpoint: weights/osnet_x1_0_market.pth }
-  # Seeded weights of an architecture: no checkpoint needed to verify a conversion.
+  # Random weights of an architecture: no checkpoint is needed to verify a conversion.
   seeded: { arch: osnet_x0_25, seed: 1 }
 
 candidates:
-  # Conversions are made in memory, and nothing is written.
+  # Conversions are made in memory; nothing is written.
   onnx: { convert: onnx, options: { opset: 17 } }
   graph: { convert: tfjs-graph, backends: [tfjs-wasm] }
   # layers: { convert: tfjs-layers, backends: [tfjs-wasm, tfjs-cpu] }
-  # A file that you ship: {model} stands for the model's name.
+  # A file that you ship; {model} stands for the model's name.
   # shipped: { file: "dist/{model}.onnx", models: [market] }
 
-# All models × candidates × backends, unless narrowed.
+# All models × candidates × backends, unless restricted.
 # matrix:
 #   exclude:
 #     - { model: market, backend: tfjs-cpu }

@@ -33,8 +33,7 @@ export async function prepareFolder(path: string): Promise<void> {
     throw new InputError({
       code: "file",
       subject: path,
-      found: "a path where a folder cannot be created",
-      expected: "a folder for the reports",
+      found: "cannot create this folder",
       remedy: "choose another --report-dir",
     });
   }
@@ -50,12 +49,7 @@ export async function prepareFolder(path: string): Promise<void> {
 export async function expectNoLink(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (found?.isSymbolicLink())
-    throw fileError(
-      path,
-      "a link",
-      "a folder of this suite's own",
-      "remove it, or choose another --report-dir",
-    );
+    throw fileError(path, "a link", "a folder", "remove it, or choose another --report-dir");
 }
 
 /**

@@ -188,7 +188,7 @@ export function namedSpec(name: string): OsnetSpec {
     subject: "--arch",
     found: JSON.stringify(name),
     expected: "a variant such as osnet_x1_0 or a spec.json",
-    remedy: nearest ? `if ${nearest} was meant, write that` : `choose one of ${VARIANT_NAMES.join(", ")}`,
+    remedy: nearest ? `did you mean ${nearest}?` : `choose one of ${VARIANT_NAMES.join(", ")}`,
   });
 }
 
