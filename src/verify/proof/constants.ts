@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
-import { elementCount, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
+import { elementCount, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../report.js";
 import { type AllowedZeros, refold } from "../weights/expected.js";
@@ -105,9 +105,4 @@ function compare(
     if (!isNear && !(found === undefined && wanted === 0)) return "a constant that is not";
   }
   return undefined;
-}
-
-/** A constant in another shape of the same elements; undefined if it has another shape than those that may stand for it. */
-export function reshaped(tensor: Tensor | undefined, from: readonly Shape[], to: Shape): Tensor | undefined {
-  return tensor && from.some((shape) => sameShape(shape, tensor.shape)) ? { ...tensor, shape: to } : tensor;
 }

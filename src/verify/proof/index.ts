@@ -5,13 +5,13 @@ import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
 import type { Verification } from "../verification.js";
 import { allowedZeros } from "../weights/expected.js";
-import { type Constants, constantsOf } from "./constants.js";
-import { openDocument, type Tail, tailsOf, unreadable } from "./onnx-document.js";
-import { onnxSteps } from "./onnx-steps.js";
-import { type InputForm, prover, type Refusal, type StepOf } from "./prover.js";
+import { constantsOf } from "./constants.js";
+import { readOnnx } from "./onnx.js";
+import type { ProofDocument, Tail } from "./operations.js";
+import { type InputForm, prover, type Refusal } from "./prover.js";
+import { stepsOf } from "./steps.js";
 import { readGraph } from "./tf-graph.js";
 import { readLayers } from "./tf-layers.js";
-import { tfSteps } from "./tf-steps.js";
 
 /** What the kernel finds: what each output is, or why it is not known. */
 export interface Finding {
@@ -24,7 +24,7 @@ export interface Finding {
 
 /**
  * Whether a document computes layers of the network, with the checkpoint's parameters, for every input: by following
- * each output back to the images, through operators that are known exactly (onnx-document.ts, onnx-steps.ts) and
+ * each output back to the images, through operators that are known exactly (onnx.ts, tf-graph.ts, tf-layers.ts, steps.ts) and
  * constants that are compared (constants.ts). It shares no code with what finds the layers of a file for comparing their values.
  *
  * @returns what was proven, or a clause that says what was not
@@ -34,9 +34,9 @@ export function proveDocument(document: Document, graph: LayerGraph, stateDict: 
   const { features, logits, probabilities } = graph.outputs;
   const all = [features, logits, probabilities].filter((layer) => layer !== undefined);
   const constants = constantsOf(graph, stateDict, allowedZeros(graph, stateDict, all));
-  const opened = openSteps(document, graph, constants, forms);
+  const opened = readDocument(document);
   if (typeof opened === "string") return opened;
-  const prove = prover(graph, opened.steps);
+  const prove = prover(graph, stepsOf(graph, opened, constants, forms));
   const outputs: Finding["outputs"][number][] = [];
   for (const { name, value } of opened.outputs) {
     const found = identify(value, outputs.length === 0, graph, prove, opened.tails(value));
@@ -49,32 +49,10 @@ export function proveDocument(document: Document, graph: LayerGraph, stateDict: 
   return { outputs, input, constants: constants.compared(), zeroed: constants.zeroed()?.count ?? 0 };
 }
 
-interface Opened {
-  readonly steps: StepOf;
-  readonly outputs: readonly { readonly name: string; readonly value: string }[];
-  readonly tails: (value: string) => readonly Tail[];
-}
-
-/** A document's steps and outputs, or what makes it none that the proof reads. */
-function openSteps(
-  { format, model }: Document,
-  graph: LayerGraph,
-  constants: Constants,
-  forms: Set<InputForm>,
-): Opened | string {
-  if (format === "onnx") {
-    const problem = unreadable(model);
-    if (problem !== undefined) return problem;
-    const document = openDocument(model);
-    return {
-      steps: onnxSteps(graph, document, constants, forms),
-      outputs: model.graph.outputs.map(({ name }) => ({ name, value: name })),
-      tails: (value) => tailsOf(document, value),
-    };
-  }
-  const document = model.format === "graph-model" ? readGraph(model) : readLayers(model, "the model");
-  if (typeof document === "string") return document;
-  return { steps: tfSteps(graph, document, constants, forms), outputs: document.outputs, tails: () => [] };
+/** What a document computes, or why the proof does not read it. */
+function readDocument({ format, model }: Document): ProofDocument | string {
+  if (format === "onnx") return readOnnx(model);
+  return model.format === "graph-model" ? readGraph(model) : readLayers(model, "the model");
 }
 
 /** The layer that an output is, or is a function of that the report names: the first one is a result of the network. */

@@ -1,8 +1,8 @@
 import type { Size2d } from "../../arch/index.js";
 import type { TfjsAttribute, TfjsGraphModel, TfjsNode } from "../../convert/formats/tfjs/model.js";
-import { sameShape, type Tensor } from "../../core/tensor.js";
+import { permute, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
-import type { Call, Operation, TfDocument } from "./tf-values.js";
+import { type Call, type Operation, type ProofDocument, unknown } from "./operations.js";
 
 /**
  * A graph model as the proof reads it: which operators it knows, with which attributes.
@@ -56,7 +56,7 @@ export function readGraph({
   signature,
   metadata,
   missing,
-}: TfjsGraphModel): TfDocument | string {
+}: TfjsGraphModel): ProofDocument | string {
   if (missing) return `weights are missing: ${missing.join(", ")}`;
   const [[, declared] = [], ...others] = signature.inputs;
   // Values inside fused operators are called by that mark below.
@@ -90,16 +90,16 @@ export function readGraph({
   };
   const node = (value: string): TfjsNode | undefined => byName.get(value.replaceAll(INNER, ""));
 
-  const operation = (value: string): Operation | undefined => {
+  const operation = (value: string): Operation => {
     const found = node(value);
     // Control inputs and second outputs are no values that an operator here has.
-    if (!found || found.inputs.some((name) => name.startsWith("^") || /:[1-9]/.test(name))) return undefined;
+    if (!found || found.inputs.some((name) => name.startsWith("^") || /:[1-9]/.test(name))) return unknown();
     const steps = fusedSteps(found);
     const inner = value.length - found.name.length;
-    if (!steps || inner > steps.length) return undefined;
+    if (!steps || inner > steps.length) return unknown();
     // Of a fused operator, the activation comes last.
     if (inner < steps.length) return { kind: "call", name: "relu", inputs: [`${value}${INNER}`] };
-    return read(found, found.inputs.map(nodeName));
+    return read(found, found.inputs.map(nodeName)) ?? unknown();
   };
 
   /** The activations that a fused operator ends in; undefined for what is none. */
@@ -131,22 +131,13 @@ export function readGraph({
         const isFused = FUSED.has(op);
         if (!weight || !stride || !padding || inputs.length !== (isFused ? 3 : 2) || (isFused && !bias))
           return undefined;
-        // `SAME` at another stride pads by the size of the map; of an even kernel, one side more.
-        if (
-          padding === "same" &&
-          (stride.some((step) => step !== 1) || weight.shape.slice(0, 2).some((size) => size % 2 === 0))
-        )
-          return undefined;
         if (!known(attributes, "strides", "padding", "explicit_paddings", ...FUSION)) return undefined;
-        const isDepthwise = op.includes("epthwise");
-        return { kind: "conv", x, isDepthwise, weight, ...(bias ? { bias } : {}), stride, padding };
+        return convolution(x, { weight, bias, stride, padding, isDepthwise: op.includes("epthwise") });
       }
       case "MatMul":
-        return weight && known(attributes) && inputs.length === 2 ? { kind: "dense", x, weight } : undefined;
+        return weight && known(attributes) && inputs.length === 2 ? product(x, weight) : undefined;
       case "_FusedMatMul":
-        return weight && bias && known(attributes, ...FUSION)
-          ? { kind: "dense", x, weight, bias }
-          : undefined;
+        return weight && bias && known(attributes, ...FUSION) ? product(x, weight, bias) : undefined;
       case "FusedBatchNormV3": {
         const epsilon = attributes.get("epsilon");
         const constants = inputs.slice(1).flatMap((name) => constant(name) ?? []);
@@ -166,7 +157,7 @@ export function readGraph({
           !known(attributes, "ksize", "strides", "padding")
         )
           return undefined;
-        return { kind: "pool", type: op === "MaxPool" ? "max" : "average", x, window, stride };
+        return { kind: "pool", type: op === "MaxPool" ? "max" : "mean", x, window, stride, padding: [0, 0] };
       }
       case "PadV2": {
         const sizes = constant(second);
@@ -194,7 +185,7 @@ export function readGraph({
           !known(attributes)
         )
           return undefined;
-        return { kind: "reduce", type: op === "Mean" ? "mean" : "max", x, axes };
+        return { kind: "reduce", type: op === "Mean" ? "mean" : "max", x, axes: inNchw(axes), keeps: true };
       }
       case "Reshape": {
         const [rows, width, ...rest] = vector(second) ?? [];
@@ -214,7 +205,15 @@ export function readGraph({
     size: height > 0 && width > 0 ? [height, width] : undefined,
     outputs: Array.from(signature.outputs, ([name, info]) => ({ name, value: nodeName(info.name) })),
     operation,
-    constant,
+    number(value) {
+      const tensor = constant(value);
+      return tensor?.dtype === "float32" && tensor.shape.length === 0 ? Number(tensor.data[0]) : undefined;
+    },
+    channels(value) {
+      const tensor = constant(value);
+      return tensor?.shape.length === 1 ? tensor : undefined;
+    },
+    tails: () => [],
     describe: (value) => {
       const found = node(value);
       return found ? `node ${JSON.stringify(found.name)} (${found.op})` : JSON.stringify(value);
@@ -255,4 +254,50 @@ function paddingOf(attributes: Attributes): Size2d | "same" | undefined {
   const [n0, n1, top = -1, bottom, left = -1, right, c0, c1] = sizes;
   const isEven = [n0, n1, c0, c1].every((size) => size === 0) && top === bottom && left === right;
   return isEven && sizes.length === 8 ? [top, left] : undefined;
+}
+
+/**
+ * A convolution of NHWC maps by [height, width, in, out], or by [height, width, channels, 1].
+ *
+ * @param convolution `same` keeps the size: at another stride it pads by the size of the map, of an even kernel one side more
+ */
+export function convolution(
+  x: string,
+  {
+    weight,
+    bias,
+    stride,
+    padding,
+    isDepthwise,
+  }: {
+    readonly weight: Tensor;
+    readonly bias: Tensor | undefined;
+    readonly stride: Size2d;
+    readonly padding: Size2d | "same";
+    readonly isDepthwise: boolean;
+  },
+): Operation | undefined {
+  const [height = 0, width = 0, channels = 0] = weight.shape;
+  const isCentred = stride.every((step) => step === 1) && height % 2 === 1 && width % 2 === 1;
+  if (weight.shape.length !== 4 || (padding === "same" && !isCentred)) return undefined;
+  return {
+    kind: "conv",
+    x,
+    weight: permute(weight, isDepthwise ? [2, 3, 0, 1] : [3, 2, 0, 1]),
+    bias,
+    groups: isDepthwise ? channels : 1,
+    stride,
+    padding: padding === "same" ? [(height - 1) / 2, (width - 1) / 2] : padding,
+  };
+}
+
+/** x · W + b with W [in, out]. */
+export function product(x: string, weight: Tensor, bias?: Tensor): Operation | undefined {
+  if (weight.shape.length !== 2) return undefined;
+  return { kind: "linear", x, weight: permute(weight, [1, 0]), bias };
+}
+
+/** Axes of an NHWC map by their places in NCHW. */
+export function inNchw(axes: readonly number[]): readonly number[] {
+  return axes.map((axis) => [0, 2, 3, 1][axis] ?? axis).sort((a, b) => a - b);
 }

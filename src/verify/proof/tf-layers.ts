@@ -3,7 +3,8 @@ import { arrayOf, type JsonObject, objectOf } from "../../convert/formats/tfjs/j
 import type { TfjsLayersModel } from "../../convert/formats/tfjs/model.js";
 import { type LayerCall, readTopology } from "../../convert/formats/tfjs/topology.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { Operation, TfDocument } from "./tf-values.js";
+import { type Operation, type ProofDocument, unknown } from "./operations.js";
+import { convolution, inNchw, product } from "./tf-graph.js";
 
 /**
  * A layers model as the proof reads it: which Keras layers it knows, with which configurations. A layer's weights are those of
@@ -40,7 +41,7 @@ const COMMON: Readonly<Record<string, Check>> = {
 const ACTIVATIONS = { relu: "relu", sigmoid: "sigmoid", softsign: "softsign", linear: "identity" } as const;
 
 /** @returns the model's values, or what makes it none that the proof reads */
-export function readLayers(model: TfjsLayersModel, subject: string): TfDocument | string {
+export function readLayers(model: TfjsLayersModel, subject: string): ProofDocument | string {
   if (model.missing) return `weights are missing: ${model.missing.join(", ")}`;
   const { calls, outputs } = readTopology(model, subject);
   const inputs = calls.filter(({ className }) => className === "InputLayer");
@@ -82,32 +83,23 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
         const bias = weight("bias");
         const stride = sizeOf(config, "strides");
         const [rows = 0, columns = 0] = kernel?.shape ?? [];
-        const isSame = config.padding === "same";
-        const isCentred = stride?.every((step) => step === 1) && rows % 2 === 1 && columns % 2 === 1;
         const isKnown = known({
           kernel_size: is([rows, columns]),
           strides: any,
-          padding: (value) => value === "valid" || (value === "same" && isCentred === true),
+          padding: (value) => value === "valid" || value === "same",
           dilation_rate: is([1, 1]),
           activation: is("linear"),
           use_bias: is(bias !== undefined),
           ...(isDepthwise ? { depth_multiplier: is(1) } : { filters: is(kernel?.shape[3]) }),
         });
         if (!isKnown || !kernel || !stride) return undefined;
-        return {
-          kind: "conv",
-          x,
-          isDepthwise,
-          weight: kernel,
-          ...(bias ? { bias } : {}),
-          stride,
-          padding: isSame ? "same" : [0, 0],
-        };
+        const padding = config.padding === "same" ? "same" : ([0, 0] as const);
+        return convolution(x, { weight: kernel, bias, stride, padding, isDepthwise });
       }
       case "Dense": {
         const [kernel, bias] = [weight("kernel"), weight("bias")];
         const isKnown = known({ units: is(bias?.shape[0]), activation: is("linear"), use_bias: is(true) });
-        return isKnown && kernel && bias ? { kind: "dense", x, weight: kernel, bias } : undefined;
+        return isKnown && kernel && bias ? product(x, kernel, bias) : undefined;
       }
       case "BatchNormalization": {
         const constants = ["gamma", "beta", "moving_mean", "moving_variance"].flatMap(
@@ -131,10 +123,10 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
         return {
           kind: "normalise",
           x,
-          axes,
+          axes: inNchw(axes),
           epsilon: Number(config.epsilon),
-          ...(gamma ? { gamma } : {}),
-          ...(beta ? { beta } : {}),
+          gamma,
+          beta,
         };
       }
       case "Activation": {
@@ -146,7 +138,8 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
         const [window, stride] = [sizeOf(config, "pool_size"), sizeOf(config, "strides")];
         const isKnown = known({ pool_size: any, strides: any, padding: is("valid") });
         if (!isKnown || !window || !stride) return undefined;
-        return { kind: "pool", type: className === "MaxPooling2D" ? "max" : "average", x, window, stride };
+        const type = className === "MaxPooling2D" ? "max" : "mean";
+        return { kind: "pool", type, x, window, stride, padding: [0, 0] };
       }
       case "ZeroPadding2D": {
         const [[top, bottom], [left, right]] = pairs(config.padding);
@@ -160,7 +153,7 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
           ? { kind: "rescale", x, factor: Number(config.scale), offset: Number(config.offset) }
           : undefined;
       case "Flatten":
-        return known({}) ? { kind: "flatten", x, width: undefined } : undefined;
+        return known({}) ? { kind: "flatten", x } : undefined;
       default:
         return undefined;
     }
@@ -172,10 +165,12 @@ export function readLayers(model: TfjsLayersModel, subject: string): TfDocument 
     outputs: outputs.map((value) => ({ name: value, value })),
     operation: (value) => {
       const call = byValue.get(value);
-      return call && read(call);
+      return (call && read(call)) ?? unknown();
     },
     // Constants are weights of layers.
-    constant: () => undefined,
+    number: () => undefined,
+    channels: () => undefined,
+    tails: () => [],
     describe: (value) =>
       `layer ${JSON.stringify(value)} (${byValue.get(value)?.className ?? "which is not there"})`,
   };

@@ -284,6 +284,24 @@ describe("a TensorFlow.js model", () => {
     ),
   });
 
+  it("with a third term in a sum of an instance norm is not proven", () => {
+    const { graph: network, stateDict: weights } = checkpointOf("osnet_ain_x0_25.pth");
+    const normed = lowerToTfjsLayers(network, weights, { size, fold: false });
+    const finding = (topology: JsonObject): Finding | string =>
+      proveDocument({ format: "tfjs", model: { ...normed, topology } }, network, weights);
+    expect(finding(normed.topology)).toMatchObject({ outputs: [{ layer: "fc.2" }] });
+    const text = JSON.stringify(normed.topology);
+    for (const [term, layer] of [
+      ["conv1.bn-opposite", "centered"],
+      ["conv1.bn-energy", "excess"],
+      ["conv1.bn-correction", "corrected"],
+    ]) {
+      const sum = `["${term}",0,0,{}]]`;
+      expect(text.split(sum), layer).toHaveLength(2);
+      expect(finding(JSON.parse(text.replace(sum, `["${term}",0,0,{}],${sum}`)))).toContain("conv1.bn");
+    }
+  });
+
   it.each<[string, TfjsModel]>([
     [
       "a batch norm called in training mode",

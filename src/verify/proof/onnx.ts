@@ -1,6 +1,8 @@
+import type { Size2d } from "../../arch/index.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
-import type { Tensor } from "../../core/tensor.js";
+import { permute, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
+import { type Call, type Operation, type ProofDocument, type Tail, unknown } from "./operations.js";
 
 /**
  * An ONNX file as the proof reads it: which operators it knows, with which attributes, and which values are constants.
@@ -104,9 +106,9 @@ const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
   ["Constant", { inputs: [0, 0], attributes: { value: ({ type }) => type === "tensor" } }],
 ]);
 
-export interface OnnxDocument {
+/** A file's nodes and constants, as far as the proof knows them. */
+interface OnnxValues {
   readonly opset: number;
-  readonly input: string;
   /** Images in a batch, where the file fixes them. */
   readonly batch: number | undefined;
   /** The value behind operators that hand it on as it is. */
@@ -117,14 +119,101 @@ export interface OnnxDocument {
   readonly constant: (value: string | undefined) => Tensor | undefined;
   /** Whole numbers of a constant int64 tensor. */
   readonly integers: (value: string | undefined) => readonly number[] | undefined;
-  /** A node's attribute or input of that name: `axes`. */
+  /** A node's attribute or input of that name: `axes`, ascending. */
   readonly axes: (node: OnnxNode, rank: number) => readonly number[] | undefined;
-  /** Why a value is computed by nothing that is known, in words. */
-  readonly describe: (value: string) => string;
 }
 
-/** What makes a file none that the proof reads at all; undefined if nothing does. */
-export function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): string | undefined {
+/** @returns the file's values, or why the proof does not read it at all */
+export function readOnnx(model: OnnxModel): ProofDocument | string {
+  const problem = unreadable(model);
+  if (problem !== undefined) return problem;
+  const { graph, opset, irVersion } = model;
+  const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
+  // Before version 4 of the format every initializer is an input too, and none can be replaced.
+  const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
+  const declared = new Set(replaced.map(({ name }) => name));
+  const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
+  const [batch, , height, width] = input?.shape ?? [];
+
+  const node = (value: string): OnnxNode | undefined => {
+    const found = producers.get(value);
+    return found && problemOf(found) === undefined ? found : undefined;
+  };
+  const origin = (value: string): string => {
+    let name = value;
+    for (let steps = 0; steps < graph.nodes.length; steps++) {
+      const found = node(name);
+      if (!found || !handsOn(found, values)) break;
+      name = found.inputs[0] ?? "";
+    }
+    return name;
+  };
+  const constant = (value: string | undefined): Tensor | undefined => {
+    let name = value ?? "";
+    for (let steps = 0; steps < graph.nodes.length; steps++) {
+      if (declared.has(name)) return undefined;
+      const tensor = graph.initializers.get(name);
+      if (tensor) return tensor;
+      const found = node(name);
+      if (found?.opType === "Identity") name = found.inputs[0] ?? "";
+      else {
+        const attribute = found?.opType === "Constant" ? found.attributes.get("value") : undefined;
+        return attribute?.type === "tensor" ? attribute.value : undefined;
+      }
+    }
+    return undefined;
+  };
+  const integers = (value: string | undefined): readonly number[] | undefined => {
+    const tensor = constant(value);
+    return tensor && isDType(tensor, "int64") ? Array.from(tensor.data, Number) : undefined;
+  };
+  const values: OnnxValues = {
+    opset,
+    batch: typeof batch === "number" ? batch : undefined,
+    origin,
+    node,
+    constant,
+    integers,
+    axes({ inputs, attributes }, rank) {
+      const attribute = attributes.get("axes");
+      const listed = attribute?.type === "ints" ? attribute.value : integers(inputs[1]);
+      // Without axes, or with none, operators differ in what they do.
+      if (!listed || listed.length === 0 || (attribute && inputs.length > 1)) return undefined;
+      return listed.map((axis) => (axis < 0 ? axis + rank : axis)).sort((a, b) => a - b);
+    },
+  };
+  return {
+    input: input?.name ?? "",
+    size: typeof height === "number" && typeof width === "number" ? [height, width] : undefined,
+    outputs: graph.outputs.map(({ name }) => ({ name, value: name })),
+    operation(value) {
+      const found = producers.get(value);
+      if (!found || declared.has(value)) return unknown();
+      const unread = problemOf(found);
+      return unread === undefined ? read(found, values) : unknown(unread);
+    },
+    number: (value) => numberIn(constant(value)),
+    channels(value, rank) {
+      const tensor = constant(value);
+      if (!tensor) return undefined;
+      const count = tensor.data.length;
+      const shape = rank === 4 ? [count, 1, 1] : [count];
+      const isBroadcast = [shape, [1, ...shape]].some((expected) => sameShape(tensor.shape, expected));
+      return isBroadcast ? { ...tensor, shape: [count] } : undefined;
+    },
+    tails: (output) => tailsOf(values, output),
+    describe(value) {
+      if (declared.has(value)) return `the input ${JSON.stringify(value)}`;
+      if (constant(value)) return `the constant ${JSON.stringify(value)}`;
+      const found = producers.get(value);
+      if (!found) return `${JSON.stringify(value)}, which nothing computes`;
+      return `node ${JSON.stringify(found.name || value)} (${found.opType})`;
+    },
+  };
+}
+
+/** Why the proof does not read a file at all; undefined if it does. */
+function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): string | undefined {
   const [first, last] = OPSETS;
   if (opset < first || opset > last)
     return `the proof knows operator sets ${first} to ${last}, and this is ${opset}`;
@@ -141,87 +230,6 @@ export function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxMode
   ];
   if (new Set(names).size < names.length) return "a name stands for two values";
   return undefined;
-}
-
-/** @param model one that is not `unreadable` */
-export function openDocument({ graph, opset, irVersion }: OnnxModel): OnnxDocument {
-  const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
-  // Before version 4 of the format every initializer is an input too, and none can be replaced.
-  const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
-  const declared = new Set(replaced.map(({ name }) => name));
-  const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
-  const [batch] = input?.shape ?? [];
-
-  const node = (value: string): OnnxNode | undefined => {
-    const found = producers.get(value);
-    return found && problemOf(found) === undefined ? found : undefined;
-  };
-
-  const origin = (value: string): string => {
-    let name = value;
-    for (let steps = 0; steps < graph.nodes.length; steps++) {
-      const found = node(name);
-      if (!found || !handsOn(found)) break;
-      name = found.inputs[0] ?? "";
-    }
-    return name;
-  };
-
-  /** Behind a `Cast` to float32 a value is what it was before, if that was a float32, as every layer's is. */
-  const handsOn = ({ opType, inputs, attributes }: OnnxNode): boolean => {
-    if (opType !== "Pad") return opType === "Identity" || opType === "Cast";
-    return inputs.length > 1
-      ? integers(inputs[1])?.every((size) => size === 0) === true
-      : attributes.has("pads");
-  };
-
-  const constant = (value: string | undefined): Tensor | undefined => {
-    let name = value ?? "";
-    for (let steps = 0; steps < graph.nodes.length; steps++) {
-      if (declared.has(name)) return undefined;
-      const tensor = graph.initializers.get(name);
-      if (tensor) return tensor;
-      const found = node(name);
-      if (found?.opType === "Identity") name = found.inputs[0] ?? "";
-      else {
-        const attribute = found?.opType === "Constant" ? found.attributes.get("value") : undefined;
-        return attribute?.type === "tensor" ? attribute.value : undefined;
-      }
-    }
-    return undefined;
-  };
-
-  const integers = (value: string | undefined): readonly number[] | undefined => {
-    const tensor = constant(value);
-    return tensor && isDType(tensor, "int64") ? Array.from(tensor.data, Number) : undefined;
-  };
-
-  const describe = (value: string): string => {
-    if (declared.has(value)) return `the input ${JSON.stringify(value)}`;
-    if (constant(value)) return `the constant ${JSON.stringify(value)}`;
-    const found = producers.get(value);
-    if (!found) return `${JSON.stringify(value)}, which nothing computes`;
-    const problem = problemOf(found);
-    return `node ${JSON.stringify(found.name || value)} (${found.opType})${problem === undefined ? "" : `: ${problem}`}`;
-  };
-
-  return {
-    opset,
-    input: input?.name ?? "",
-    batch: typeof batch === "number" ? batch : undefined,
-    origin,
-    node,
-    constant,
-    integers,
-    describe,
-    axes({ inputs, attributes }, rank) {
-      const attribute = attributes.get("axes");
-      const listed = attribute?.type === "ints" ? attribute.value : integers(inputs[1]);
-      // Without axes, or with none, operators differ in what they do.
-      if (!listed || listed.length === 0 || (attribute && inputs.length > 1)) return undefined;
-      return listed.map((axis) => (axis < 0 ? axis + rank : axis)).sort((a, b) => a - b);
-    },
-  };
 }
 
 /** What of a node the proof does not know; undefined if it knows it. */
@@ -243,22 +251,144 @@ function shown({ type, value }: OnnxAttribute): string {
   return type === "tensor" || type === "graph" ? type : JSON.stringify(value).slice(0, 60);
 }
 
-/** The value of an attribute of whole numbers, or what it is where there is none. */
-export function intsOf(
-  { attributes }: OnnxNode,
-  name: string,
-  otherwise: readonly number[],
-): readonly number[] {
+/** Behind a `Cast` to float32 a value is what it was before, if that was a float32, as every layer's is. */
+function handsOn({ opType, inputs, attributes }: OnnxNode, { integers }: OnnxValues): boolean {
+  if (opType !== "Pad") return opType === "Identity" || opType === "Cast";
+  return inputs.length > 1
+    ? integers(inputs[1])?.every((size) => size === 0) === true
+    : attributes.has("pads");
+}
+
+/** Operators that are what their names say, whatever their inputs. */
+const CALLS: Readonly<Record<string, Call>> = {
+  Add: "add",
+  Sum: "add",
+  Sub: "subtract",
+  Mul: "multiply",
+  Div: "divide",
+  Sqrt: "sqrt",
+  Relu: "relu",
+  Sigmoid: "sigmoid",
+};
+
+/** What a node computes that has no problem. */
+function read(node: OnnxNode, values: OnnxValues): Operation {
+  const { opType, inputs } = node;
+  const { constant, integers, axes } = values;
+  const [x = "", second] = inputs;
+  const name = CALLS[opType];
+  if (name) return { kind: "call", name, inputs };
+  if (handsOn(node, values)) return { kind: "call", name: "identity", inputs: [x] };
+  const constants = inputs.slice(1).flatMap((input) => constant(input) ?? []);
+  const [weight, bias] = constants;
+  const areConstant = constants.length === inputs.length - 1;
+  switch (opType) {
+    case "Conv": {
+      if (!areConstant || !weight) return unknown("weights that are not constants");
+      const window = windowOf(node, weight.shape.slice(2));
+      if (!window || weight.shape.length !== 4 || !sameShape(window.kernel, weight.shape.slice(2)))
+        return unknown("another window or padding");
+      const { stride, padding } = window;
+      return { kind: "conv", x, weight, bias, groups: intOf(node, "group", 1), stride, padding };
+    }
+    case "Gemm":
+    case "MatMul": {
+      if (!areConstant || weight?.shape.length !== 2) return unknown("weights that are not constants");
+      const isRow = bias?.shape.length === 2 && bias.shape[0] === 1;
+      return {
+        kind: "linear",
+        x,
+        weight: intOf(node, "transB", 0) === 0 ? permute(weight, [1, 0]) : weight,
+        bias: isRow ? { ...bias, shape: bias.shape.slice(1) } : bias,
+      };
+    }
+    case "BatchNormalization":
+      return areConstant
+        ? { kind: "batchNorm", x, constants, epsilon: floatOf(node, "epsilon", 1e-5) }
+        : unknown("parameters that are not constants");
+    case "InstanceNormalization":
+    case "LayerNormalization": {
+      const over = opType === "InstanceNormalization" ? [2, 3] : [1, 2, 3];
+      if (!areConstant) return unknown("parameters that are not constants");
+      if (over.length === 3 && ![1, -3].includes(intOf(node, "axis", -1))) return unknown("another axis");
+      const epsilon = floatOf(node, "epsilon", 1e-5);
+      return { kind: "normalise", x, axes: over, epsilon, gamma: weight, beta: bias };
+    }
+    case "MaxPool":
+    case "AveragePool": {
+      const window = windowOf(node, []);
+      const type = opType === "MaxPool" ? "max" : "mean";
+      if (!window || (type === "mean" && window.padding.some((size) => size !== 0)))
+        return unknown("another window or padding");
+      return { kind: "pool", type, x, window: window.kernel, stride: window.stride, padding: window.padding };
+    }
+    case "GlobalAveragePool":
+    case "GlobalMaxPool":
+      return {
+        kind: "reduce",
+        type: opType === "GlobalMaxPool" ? "max" : "mean",
+        x,
+        axes: [2, 3],
+        keeps: true,
+      };
+    case "ReduceMean":
+    case "ReduceMax": {
+      const over = axes(node, 4);
+      const type = opType === "ReduceMax" ? "max" : "mean";
+      const keeps = intOf(node, "keepdims", 1) === 1;
+      return over ? { kind: "reduce", type, x, axes: over, keeps } : unknown("no axes");
+    }
+    case "Pow":
+      return numberIn(constant(second)) === 2 ? { kind: "call", name: "square", inputs: [x] } : unknown();
+    case "Gather": {
+      const isSwap = intOf(node, "axis", 0) === 1 && sameShape(integers(second) ?? [], [2, 1, 0]);
+      return isSwap ? { kind: "reverse", x } : unknown();
+    }
+    case "Flatten":
+      // An axis of 1 is all that the proof knows: [N, C · 1 · 1].
+      return { kind: "flatten", x };
+    case "Squeeze":
+      return sameShape(axes(node, 4) ?? [], [2, 3]) ? { kind: "flatten", x } : unknown();
+    case "Reshape":
+      return reshape(node, values);
+    default:
+      return unknown();
+  }
+}
+
+function numberIn(tensor: Tensor | undefined): number | undefined {
+  const isNumber = tensor?.dtype === "float32" && tensor.data.length === 1 && tensor.shape.length <= 1;
+  return isNumber ? Number(tensor.data[0]) : undefined;
+}
+
+/** The window of a convolution or pool, with as many rows and columns of padding at either end. */
+function windowOf(
+  node: OnnxNode,
+  usual: readonly number[],
+): { readonly kernel: Size2d; readonly stride: Size2d; readonly padding: Size2d } | undefined {
+  const [height, width, ...deep] = intsOf(node, "kernel_shape", usual);
+  const [down, right, ...along] = intsOf(node, "strides", [1, 1]);
+  const [top, left, bottom, end, ...more] = intsOf(node, "pads", [0, 0, 0, 0]);
+  if ([height, width, down, right, top, left].includes(undefined)) return undefined;
+  if (top !== bottom || left !== end || [...deep, ...along, ...more].length > 0) return undefined;
+  return {
+    kernel: [height ?? 0, width ?? 0],
+    stride: [down ?? 0, right ?? 0],
+    padding: [top ?? 0, left ?? 0],
+  };
+}
+
+function intsOf({ attributes }: OnnxNode, name: string, otherwise: readonly number[]): readonly number[] {
   const attribute = attributes.get(name);
   return attribute?.type === "ints" ? attribute.value : otherwise;
 }
 
-export function intOf({ attributes }: OnnxNode, name: string, otherwise: number): number {
+function intOf({ attributes }: OnnxNode, name: string, otherwise: number): number {
   const attribute = attributes.get(name);
   return attribute?.type === "int" ? attribute.value : otherwise;
 }
 
-export function floatOf({ attributes }: OnnxNode, name: string, otherwise: number): number {
+function floatOf({ attributes }: OnnxNode, name: string, otherwise: number): number {
   const attribute = attributes.get(name);
   return attribute?.type === "float" ? attribute.value : otherwise;
 }
@@ -266,30 +396,23 @@ export function floatOf({ attributes }: OnnxNode, name: string, otherwise: numbe
 /** A size of a shape that a document computes: a number, or the number of images. */
 type Size = number | "batch";
 
-/** Whether a node makes [N, C] of [N, C, 1, 1], for every number of images that the document takes. */
-export function flattens(node: OnnxNode, document: OnnxDocument, channels: number): boolean {
-  const { opType, inputs } = node;
-  const [value = "", target = ""] = inputs;
-  // An axis of 1 is all that the proof knows: [N, C · 1 · 1].
-  if (opType === "Flatten") return true;
-  if (opType === "Squeeze") {
-    const axes = document.axes(node, 4) ?? [];
-    return axes.length === 2 && axes[0] === 2 && axes[1] === 3;
-  }
-  if (opType !== "Reshape") return false;
-  const sizes = sizesOf(target, document, document.origin(value));
+/** A reshape to [N, C], for every number of images that the document takes. */
+function reshape(node: OnnxNode, values: OnnxValues): Operation {
+  const [x = "", target = ""] = node.inputs;
+  const sizes = sizesOf(target, values, values.origin(x));
   const [rows, columns] = sizes ?? [];
-  if (sizes?.length !== 2) return false;
+  if (sizes?.length !== 2 || typeof columns !== "number" || columns === 0) return unknown("another shape");
   // 0 copies the size, unless the operator is asked to take it as it is.
   const copies = rows === 0 && intOf(node, "allowzero", 0) === 0;
-  const isFixed = rows !== undefined && rows === document.batch;
-  if (rows === "batch" || copies || isFixed) return columns === channels || columns === -1;
-  return rows === -1 && columns === channels;
+  const isFixed = rows !== undefined && rows === values.batch;
+  if (rows === "batch" || copies || isFixed)
+    return { kind: "flatten", x, width: columns === -1 ? undefined : columns };
+  return rows === -1 && columns > 0 ? { kind: "flatten", x, width: columns } : unknown("another shape");
 }
 
 /** The sizes in a shape, of which the first of `image`'s is the number of images. */
-function sizesOf(shape: string, document: OnnxDocument, image: string): readonly Size[] | undefined {
-  const { integers, node: nodeOf, constant, origin } = document;
+function sizesOf(shape: string, values: OnnxValues, image: string): readonly Size[] | undefined {
+  const { integers, node: nodeOf, constant, origin } = values;
   const known = integers(shape);
   if (known) return constant(shape)?.shape.length === 1 ? known : undefined;
   const node = nodeOf(shape);
@@ -304,7 +427,7 @@ function sizesOf(shape: string, document: OnnxDocument, image: string): readonly
     const vector = integers(part);
     if (vector) return constant(part)?.shape.length === 1 && vector.length === 1 ? vector[0] : undefined;
     const unsqueeze = nodeOf(part);
-    const axes = unsqueeze?.opType === "Unsqueeze" ? document.axes(unsqueeze, 1) : undefined;
+    const axes = unsqueeze?.opType === "Unsqueeze" ? values.axes(unsqueeze, 1) : undefined;
     if (!unsqueeze || axes?.length !== 1 || axes[0] !== 0) return undefined;
     const [scalar = ""] = unsqueeze.inputs;
     const number = integers(scalar);
@@ -320,19 +443,11 @@ function sizesOf(shape: string, document: OnnxDocument, image: string): readonly
   }
 }
 
-/** What may stand behind a result [N, D]: an operation that is named in the report, exactly. */
-export interface Tail {
-  /** What the operation is of. */
-  readonly value: string;
-  readonly tail: string;
-}
-
 /** A norm's least value is there against a division by zero, and is no norm's value. */
 const LARGEST_EPSILON = 1e-6;
 
-/** What an output may be a function of. */
-export function tailsOf(document: OnnxDocument, output: string): readonly Tail[] {
-  const { node: nodeOf, origin, axes, constant, opset } = document;
+function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
+  const { node: nodeOf, origin, axes, constant, opset } = values;
   const node = nodeOf(origin(output));
   const [value = ""] = node?.inputs ?? [];
   if (!node) return [];
