@@ -36,7 +36,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   "verify/report": [...CONVERT, "verify/backends/backend", "verify/explain"],
   "verify/faults": ["arch", "verify/report"],
-  "verify/metrics": ["core"],
+  "verify/metrics": ["core", "verify/reference"],
   "verify/baseline": ["core", "verify/report"],
   "verify/ranking": ["core", "verify/reference", "verify/report"],
   "verify/vacuity": REPORT,

@@ -1,4 +1,6 @@
 import type { RealTensor } from "../core/tensor.js";
+import { MOST_SUMMED, type Run, SUMS } from "./reference/elements.js";
+import { loopsOverNumbers } from "./reference/wasm/vector-engine.js";
 
 /** How far an actual tensor is from the expected one. Computed in float64, over elements finite on both sides. */
 export interface TensorMetrics {
@@ -21,37 +23,30 @@ export interface TensorMetrics {
   readonly ulp: number;
 }
 
-/** Elements compared at a time: small enough to stay in cache, large enough for typed-array conversion to pay. */
-const CHUNK = 4096;
-
 /** Compares tensors of one shape, element by element. */
 export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics {
   const total = expected.data.length;
-  const sums = new Float64Array(CHUNK_SUMS);
+  const loops = loopsOverNumbers();
+  const sums = new Float64Array(2 * SUMS);
+  const sum = (which: number): number => (sums[2 * which] as number) + (sums[2 * which + 1] as number);
+  const most = (which: number): number => Math.max(sums[2 * which] as number, sums[2 * which + 1] as number);
   let mismatchedNonFinite = 0;
   let [maxAbs, scale, squaredError, dot, expectedSquared, actualSquared, ulp] = [0, 0, 0, 0, 0, 0, 0];
-  for (let start = 0; start < total; start += CHUNK) {
-    const length = Math.min(CHUNK, total - start);
-    // Copied into arrays of one type, whatever the tensors are: the loop below then compiles to one tight form. Rounded besides,
-    // so that their bits are there.
-    const e = expected.data.subarray(start, start + length);
-    const a = actual.data.subarray(start, start + length);
-    E.set(e);
-    A.set(a);
-    ROUNDED_E.set(e);
-    ROUNDED_A.set(a);
-    sumUp(length, sums);
-    if (!Number.isFinite((sums[2] as number) + (sums[4] as number))) {
-      mismatchedNonFinite += setAsideNonFinite(length);
-      sumUp(length, sums);
+  for (let start = 0; start < total; start += MOST_SUMMED) {
+    const run = { start, count: Math.min(MOST_SUMMED, total - start) };
+    loops.sums(actual.data, expected.data, run, sums);
+    if (!Number.isFinite(sum(2) + sum(4))) {
+      const finite = finitePairs(expected.data, actual.data, run);
+      mismatchedNonFinite += finite.mismatched;
+      loops.sums(finite.actual, finite.expected, { start: 0, count: run.count }, sums);
     }
-    maxAbs = Math.max(maxAbs, sums[0] as number);
-    scale = Math.max(scale, sums[1] as number);
-    squaredError += sums[2] as number;
-    dot += sums[3] as number;
-    expectedSquared += sums[4] as number;
-    actualSquared += sums[5] as number;
-    ulp = Math.max(ulp, sums[6] as number);
+    maxAbs = Math.max(maxAbs, most(0));
+    scale = Math.max(scale, most(1));
+    squaredError += sum(2);
+    dot += sum(3);
+    expectedSquared += sum(4);
+    actualSquared += sum(5);
+    ulp = Math.max(ulp, most(6));
   }
   return {
     mismatchedNonFinite,
@@ -64,68 +59,31 @@ export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics
   };
 }
 
-const E = new Float64Array(CHUNK);
-const A = new Float64Array(CHUNK);
-const ROUNDED_E = new Float32Array(CHUNK);
-const ROUNDED_A = new Float32Array(CHUNK);
-const BITS_E = new Int32Array(ROUNDED_E.buffer);
-const BITS_A = new Int32Array(ROUNDED_A.buffer);
-
-/** What `sumUp` writes: maxAbs, scale, squaredError, dot, expectedSquared, actualSquared, ulp. */
-const CHUNK_SUMS = 7;
-
-/** The inner loop over a chunk, of finite elements: one pass for all that is measured. */
-function sumUp(length: number, sums: Float64Array): void {
-  let maxAbs = 0;
-  let scale = 0;
-  let squaredError = 0;
-  let dot = 0;
-  let expectedSquared = 0;
-  let actualSquared = 0;
-  let ulp = 0;
-  for (let index = 0; index < length; index++) {
-    const x = E[index] as number;
-    const y = A[index] as number;
-    const difference = y - x;
-    maxAbs = Math.max(maxAbs, Math.abs(difference));
-    scale = Math.max(scale, Math.abs(x));
-    squaredError += difference * difference;
-    dot += x * y;
-    expectedSquared += x * x;
-    actualSquared += y * y;
-    // Float32 steps: up to 2^32 of them, which are beyond an int32.
-    ulp = Math.max(ulp, Math.abs(ordinal(BITS_E[index] as number) - ordinal(BITS_A[index] as number)));
-  }
-  sums[0] = maxAbs;
-  sums[1] = scale;
-  sums[2] = squaredError;
-  sums[3] = dot;
-  sums[4] = expectedSquared;
-  sums[5] = actualSquared;
-  sums[6] = ulp;
+interface FinitePairs {
+  readonly expected: Float64Array;
+  readonly actual: Float64Array;
+  /** Pairs that are not finite and do not match: NaN never does. */
+  readonly mismatched: number;
 }
 
-/** Sets pairs that are not finite to 0, and counts those that do not match: NaN never does. */
-function setAsideNonFinite(length: number): number {
+/** The same numbers, with 0 in place of both of a pair that is not finite. */
+function finitePairs(e: RealTensor["data"], a: RealTensor["data"], { start, count }: Run): FinitePairs {
+  const expected = Float64Array.from(e.subarray(start, start + count));
+  const actual = Float64Array.from(a.subarray(start, start + count));
   let mismatched = 0;
-  for (let index = 0; index < length; index++) {
-    if (Number.isFinite(E[index]) && Number.isFinite(A[index])) continue;
-    if (E[index] !== A[index]) mismatched++;
-    for (const values of [E, A, ROUNDED_E, ROUNDED_A]) values[index] = 0;
+  for (let index = 0; index < count; index++) {
+    if (Number.isFinite(expected[index]) && Number.isFinite(actual[index])) continue;
+    if (expected[index] !== actual[index]) mismatched++;
+    expected[index] = 0;
+    actual[index] = 0;
   }
-  return mismatched;
+  return { expected, actual, mismatched };
 }
 
 function cosineOf(dot: number, aSquared: number, bSquared: number): number {
   if (aSquared === 0 && bSquared === 0) return 1;
   if (aSquared === 0 || bSquared === 0) return 0;
   return dot / (Math.sqrt(aSquared) * Math.sqrt(bSquared));
-}
-
-/** Maps float32 bits (sign and magnitude) to integers in the order of the numbers, both zeros to 0. */
-function ordinal(bits: number): number {
-  const sign = bits >> 31;
-  return ((bits & 0x7fffffff) ^ sign) - sign;
 }
 
 /**

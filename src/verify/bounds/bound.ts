@@ -2,6 +2,7 @@ import type { Op, OpKind } from "../../arch/graph.js";
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
+import { wholeOf } from "../reference/elements.js";
 import type { ParameterSource, Workspace } from "../reference/index.js";
 import { FLOAT32_CPU, type Numerics } from "./numerics.js";
 
@@ -139,8 +140,7 @@ export function inputMagnitudes(
 ): Tensor<"float64"> {
   const { underflow } = arithmetic;
   const data = workspace.inputOf(node, shape, output.shape);
-  if (inputError === 0)
-    for (let i = 0; i < data.length; i++) data[i] = growth * Math.abs(source[i] as number) + underflow;
+  if (inputError === 0) workspace.loops.magnitudes(source, data, wholeOf(data), growth, underflow);
   else
     for (let i = 0; i < data.length; i++)
       data[i] = growth * Math.abs(source[i] as number) + (1 + growth) * errorAt(inputError, i) + underflow;

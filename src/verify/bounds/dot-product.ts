@@ -1,4 +1,5 @@
 import type { LayerNode, Op } from "../../arch/index.js";
+import { wholeOf } from "../reference/elements.js";
 import { evaluateLayer, type ParameterSource } from "../reference/index.js";
 import type { BoundCall, RoundingBound, SumSpread } from "./bound.js";
 import { gamma, inputMagnitudes } from "./bound.js";
@@ -43,11 +44,9 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   for (let start = 0, row = 0; start < elements.length; start += plane, row++) {
     const factor = Math.abs(scale?.[row % channels] ?? 1);
     const constant = growth * (bias[row % channels] ?? 0) + (terms + 1) * underflow;
-    for (let i = start; i < start + plane; i++) elements[i] = factor * (elements[i] as number) + constant;
+    workspace.loops.linear(elements, elements, { start, count: plane }, factor, constant);
   }
-  if (storage > 0)
-    for (let i = 0; i < elements.length; i++)
-      elements[i] = (elements[i] as number) + storage * Math.abs(output.data[i] as number);
+  if (storage > 0) workspace.loops.addMagnitudes(output.data, elements, wholeOf(elements), storage);
   return {
     elements,
     magnitude: (index) => (elements[index] as number) / growth,
@@ -81,8 +80,8 @@ function spreadOfProducts(
 ): SumSpread {
   const { op } = node;
   const weights = parameters(node.parameters.weight ?? "");
-  const largest = weights.reduce((most, weight) => Math.max(most, Math.abs(weight)), 1);
-  const factor = scale?.reduce((most, each) => Math.max(most, Math.abs(each)), 1) ?? 1;
+  const largest = Math.max(1, largestOf(weights));
+  const factor = scale ? Math.max(1, largestOf(scale)) : 1;
   const flushed = (terms + 1) * (1 + largest * factor) * underflow;
   return {
     roundings: terms + 1,
@@ -121,13 +120,23 @@ function absoluteWeights(
 ): ParameterSource {
   return (path) => {
     const values = parameters(path);
-    if (path === node.parameters.bias) return new Float64Array(values.length);
-    const row = scale ? values.length / scale.length : 1;
-    return values.map((value, i) => {
-      const factor = scale ? Math.abs(scale[Math.floor(i / row)] as number) : 1;
-      return Math.abs(value) + (factor > 0 ? least / factor : 0);
-    });
+    const absolute = new Float64Array(values.length);
+    if (path === node.parameters.bias) return absolute;
+    const rows = scale?.length ?? 1;
+    const length = values.length / rows;
+    for (let row = 0, i = 0; row < rows; row++) {
+      const factor = scale ? Math.abs(scale[row] as number) : 1;
+      const lost = factor > 0 ? least / factor : 0;
+      for (; i < (row + 1) * length; i++) absolute[i] = Math.abs(values[i] as number) + lost;
+    }
+    return absolute;
   };
+}
+
+function largestOf(values: Float64Array): number {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i] as number));
+  return most;
 }
 
 /** The factor that a folded batch norm puts on each output channel, and the magnitude of what is added to it. */

@@ -1,4 +1,5 @@
 import type { RealTensor } from "../../core/tensor.js";
+import { loopsOverNumbers } from "../reference/wasm/vector-engine.js";
 import { errorAt, type PlaneBound, type RoundingBound, type SumSpread } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 
@@ -71,23 +72,33 @@ export function isOverflow(
 
 interface Extremes extends Omit<LocalError, "spread"> {}
 
+/** Elements that are looked at together. */
+const CHUNK = 1024;
+
 function againstElements(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): Extremes {
+  const loops = loopsOverNumbers();
+  const apart = new Float64Array(1);
   let [maxAbs, margin, nonFinite, unjudged, worst] = [0, 0, 0, 0, 0];
-  for (let i = 0; i < e.length; i++) {
-    const difference = Math.abs((a[i] as number) - (e[i] as number));
-    if (difference > maxAbs) maxAbs = difference;
-    // Multiplied where it could be divided: this loop sees every value of the network.
-    if (difference <= margin * (elements[i] as number)) continue;
-    // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
-    if (!Number.isFinite(e[i]) || Number.isNaN(elements[i])) unjudged++;
-    else if (difference <= Number.MAX_VALUE) {
-      const ratio = difference / (elements[i] as number);
-      if (!(ratio > margin)) continue;
-      margin = ratio;
-      if (nonFinite === 0) worst = i;
-    } else {
-      nonFinite++;
-      worst = i;
+  for (let start = 0; start < e.length; start += CHUNK) {
+    const end = Math.min(e.length, start + CHUNK);
+    // Most values are nearer than the farthest before them: only chunks in which one is not are looked at one by one.
+    const isWithin = loops.within(a, e, elements, { start, count: end - start }, margin, apart);
+    maxAbs = Math.max(maxAbs, apart[0] as number);
+    if (isWithin) continue;
+    for (let i = start; i < end; i++) {
+      const difference = Math.abs((a[i] as number) - (e[i] as number));
+      if (difference <= margin * (elements[i] as number)) continue;
+      // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
+      if (!Number.isFinite(e[i]) || Number.isNaN(elements[i])) unjudged++;
+      else if (difference <= Number.MAX_VALUE) {
+        const ratio = difference / (elements[i] as number);
+        if (!(ratio > margin)) continue;
+        margin = ratio;
+        if (nonFinite === 0) worst = i;
+      } else {
+        nonFinite++;
+        worst = i;
+      }
     }
   }
   if (!Number.isFinite(maxAbs)) maxAbs = finiteMaximum(a, e);
@@ -122,31 +133,55 @@ function sumSpread(
       const bound = elements[i] as number;
       if (!(bound >= least)) continue;
       const ratio = ((a[i] as number) - (e[i] as number)) / bound;
-      if (Number.isFinite(ratio)) squares += times(i) * ratio * ratio;
+      if (Math.abs(ratio) < Infinity) squares += times(i) * ratio * ratio;
       count++;
     }
     return count === 0 ? 0 : squares / count;
   };
-  const plain = meanSquare(e.length < 4096 ? 1 : SAMPLING, () => roundings);
+  const plain = meanSquareOf(a, e, elements, { least, roundings, step: e.length < 4096 ? 1 : SAMPLING });
   if (plain <= SPREAD_FACTOR ** 2) return Math.sqrt(plain) / SPREAD_FACTOR;
   const step = 2 * Math.floor(Math.ceil(e.length / MOST_LOOKED_AT) / 2) + 1;
   return Math.sqrt(meanSquare(step, (index) => Math.min(roundings, independent(index)))) / SPREAD_FACTOR;
 }
 
+/** Of n roundings in each element: by itself, so that it is a tight loop. */
+function meanSquareOf(
+  a: RealTensor["data"],
+  e: RealTensor["data"],
+  elements: Float64Array,
+  { least, roundings, step }: Pick<SumSpread, "least" | "roundings"> & { readonly step: number },
+): number {
+  let squares = 0;
+  let count = 0;
+  for (let i = 0; i < e.length; i += step) {
+    const bound = elements[i] as number;
+    if (!(bound >= least)) continue;
+    const ratio = ((a[i] as number) - (e[i] as number)) / bound;
+    if (Math.abs(ratio) < Infinity) squares += roundings * ratio * ratio;
+    count++;
+  }
+  return count === 0 ? 0 : squares / count;
+}
+
 /** As above, for layers that are exact or nearly: most values are equal. */
 function againstNumber(a: RealTensor["data"], e: RealTensor["data"], bound: number): Extremes {
+  const loops = loopsOverNumbers();
+  const apart = new Float64Array(1);
   let [maxAbs, nonFinite, unjudged, worst] = [0, 0, 0, 0];
-  for (let i = 0; i < e.length; i++) {
-    if (a[i] === e[i] && Math.abs(e[i] as number) < Infinity) continue;
-    const difference = Math.abs((a[i] as number) - (e[i] as number));
-    if (!Number.isFinite(e[i])) unjudged++;
-    else if (difference <= Number.MAX_VALUE) {
-      if (difference <= maxAbs) continue;
-      maxAbs = difference;
-      if (nonFinite === 0) worst = i;
-    } else {
-      nonFinite++;
-      worst = i;
+  for (let start = 0; start < e.length; start += CHUNK) {
+    const end = Math.min(e.length, start + CHUNK);
+    if (loops.within(a, e, maxAbs, { start, count: end - start }, 1, apart)) continue;
+    for (let i = start; i < end; i++) {
+      const difference = Math.abs((a[i] as number) - (e[i] as number));
+      if (!Number.isFinite(e[i])) unjudged++;
+      else if (difference <= Number.MAX_VALUE) {
+        if (difference <= maxAbs) continue;
+        maxAbs = difference;
+        if (nonFinite === 0) worst = i;
+      } else {
+        nonFinite++;
+        worst = i;
+      }
     }
   }
   return { maxAbs, margin: maxAbs === 0 ? 0 : maxAbs / bound, nonFinite, unjudged, worst };

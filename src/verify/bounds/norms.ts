@@ -74,10 +74,15 @@ export function batchNormBound({
       (growth * Math.abs(mean[channel] ?? 0) + (storage > 0 ? underflow : 0)) * factor +
       growth * Math.abs(bias[channel] ?? 0) +
       underflow;
-    for (let i = start; i < start + plane; i++)
-      elements[i] =
-        factor * (growth * Math.abs(input?.data[i] as number) + errorAt(inputError, i) + underflow) +
-        constant;
+    if (inputError === 0 && input) {
+      const run = { start, count: plane };
+      workspace.loops.magnitudes(input.data, elements, run, growth, underflow);
+      workspace.loops.linear(elements, elements, run, factor, constant);
+    } else
+      for (let i = start; i < start + plane; i++)
+        elements[i] =
+          factor * (growth * Math.abs(input?.data[i] as number) + errorAt(inputError, i) + underflow) +
+          constant;
   }
   return { elements, magnitude: (index) => (elements[index] as number) / common };
 }

@@ -1,5 +1,6 @@
 import type { Op } from "../../arch/index.js";
 import type { RealTensor, Shape } from "../../core/tensor.js";
+import { wholeOf } from "../reference/elements.js";
 import { evaluateLayer } from "../reference/index.js";
 import {
   type BoundCall,
@@ -59,6 +60,16 @@ export function scaleBound({
     const factor = Math.abs(factors[row] as number);
     // A subnormal gate may be read as 0, whatever it multiplies.
     const lost = factor < underflow ? factor : 0;
+    if (stored === 0 && lost === 0 && !fused) {
+      workspace.loops.magnitudes(
+        output.data,
+        elements,
+        { start: row * plane, count: plane },
+        growth,
+        underflow,
+      );
+      continue;
+    }
     for (let i = row * plane; i < (row + 1) * plane; i++) {
       const flushed = stored > 0 ? stored * (factor + Math.abs(stream?.data[i] as number)) : 0;
       elements[i] = growth * Math.abs(output.data[i] as number) + flushed + underflow;
@@ -92,8 +103,7 @@ export function addBound({
   for (const [which, { data }] of inputs.entries()) {
     const inputError: ErrorBound = inputErrors[which] ?? 0;
     if (inputError === 0) {
-      for (let i = 0; i < elements.length; i++)
-        elements[i] = (elements[i] as number) + growth * Math.abs(data[i] as number);
+      workspace.loops.addMagnitudes(data, elements, wholeOf(elements), growth);
       continue;
     }
     for (let i = 0; i < elements.length; i++)

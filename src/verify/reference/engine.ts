@@ -1,10 +1,12 @@
+import { type Elements, scalarElements } from "./elements.js";
+
 /**
- * The two inner loops in which a float64 evaluation spends nearly all of its time, and the memory they work in.
+ * The inner loops in which a float64 evaluation spends nearly all of its time, and the memory they work in.
  *
  * There are two engines: `scalarEngine`, in plain TypeScript, and `vectorEngine`, in WebAssembly. Both do the same
  * multiplications and additions in the same order, so that their results are equal bit for bit.
  */
-export interface Engine {
+export interface Engine extends Elements {
   /** All memory. Offsets below are elements from its start; a tensor's place is its view's `byteOffset / 8`. */
   readonly memory: Float64Array;
   /** Computes one strip of a matrix product, from and into `memory`. */
@@ -64,6 +66,7 @@ interface Correlation3x3 {
 export function scalarEngine(elements: number): Engine {
   const memory = new Float64Array(elements);
   return {
+    ...scalarElements,
     memory,
     multiply: (product) => multiply(memory, product),
     correlate3x3: (correlation) => correlate3x3(memory, correlation),

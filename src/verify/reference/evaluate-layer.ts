@@ -1,5 +1,6 @@
 import type { LayerNode, Op } from "../../arch/graph.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
+import type { Elements } from "./elements.js";
 import { type Engine, scalarEngine } from "./engine.js";
 import { convScratch } from "./kernels/conv.js";
 import { IN_PLACE, KERNELS } from "./kernels/index.js";
@@ -63,6 +64,11 @@ export class Workspace {
     if (!this.engine || this.engine.memory.length < elements)
       this.engine = vectorEngine(Math.max(elements, this.least));
     return this.engine;
+  }
+
+  /** Loops whose targets are in this memory as it is now. */
+  get loops(): Elements {
+    return this.reserve(0);
   }
 
   /** Room for anything, until the workspace is used again. */

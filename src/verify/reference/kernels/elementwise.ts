@@ -1,13 +1,12 @@
+import { wholeOf } from "../elements.js";
 import { type Call, dimensions } from "./kernel.js";
 
 /** The sum of two or more tensors of one shape, from left to right: `x1 + x2 + x3 + x4` of a block's streams. */
-export function add({ inputs: [first, second, ...rest], output }: Call<"add">): void {
+export function add({ inputs: [first, second, ...rest], output, engine }: Call<"add">): void {
   const sum = output.data;
-  const a = first.data;
-  const b = second.data;
-  for (let i = 0; i < sum.length; i++) sum[i] = (a[i] as number) + (b[i] as number);
-  for (const { data } of rest)
-    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (data[i] as number);
+  const run = wholeOf(sum);
+  engine.add(first.data, second.data, sum, run);
+  for (const { data } of rest) engine.add(sum, data, sum, run);
 }
 
 /** `torch.flatten` and the network's input: the same elements in the same order, whatever the shape says. */
@@ -16,20 +15,16 @@ export function copy({ inputs: [input], output }: Call<"input" | "flatten">): vo
 }
 
 /** torch.nn.ReLU: max(x, 0). NaN stays NaN. */
-export function relu({ inputs: [input], output }: Call<"relu">): void {
-  const source = input.data;
-  const target = output.data;
-  for (let i = 0; i < target.length; i++) target[i] = Math.max(source[i] as number, 0);
+export function relu({ inputs: [input], output, engine }: Call<"relu">): void {
+  engine.rectify(input.data, output.data, wholeOf(output.data));
 }
 
 /** A stream [N, C, H, W] times its gate [N, C, 1, 1]: each channel of each image by one number. */
-export function scale({ inputs: [stream, gate], output }: Call<"scale">): void {
+export function scale({ inputs: [stream, gate], output, engine }: Call<"scale">): void {
   const { plane } = dimensions(stream);
-  const source = stream.data;
-  const target = output.data;
-  for (const [channel, factor] of gate.data.entries()) {
-    const end = (channel + 1) * plane;
-    for (let i = channel * plane; i < end; i++) target[i] = (source[i] as number) * factor;
+  for (let channel = 0; channel < gate.data.length; channel++) {
+    const run = { start: channel * plane, count: plane };
+    engine.scale(stream.data, output.data, run, gate.data[channel] as number);
   }
 }
 

@@ -23,18 +23,16 @@ function moments(values: Float64Array, start: number, end: number): Moments {
  * torch.nn.BatchNorm1d and BatchNorm2d in evaluation mode, over NC or NCHW:
  * `(x − runningMean) · weight / √(runningVar + ε) + bias`, channel by channel.
  */
-export function batchNorm({ op, inputs: [input], parameters, output }: Call<"batchNorm">): void {
+export function batchNorm({ op, inputs: [input], parameters, output, engine }: Call<"batchNorm">): void {
   const { weight, bias, runningMean, runningVar } = parameters;
   const { images, channels, plane } = dimensions(input);
-  const source = input.data;
-  const target = output.data;
   for (let image = 0; image < images; image++)
     for (let channel = 0; channel < channels; channel++) {
       const mean = runningMean[channel] as number;
       const factor = (weight[channel] as number) / Math.sqrt((runningVar[channel] as number) + op.epsilon);
       const shift = bias[channel] as number;
-      const start = (image * channels + channel) * plane;
-      for (let i = start; i < start + plane; i++) target[i] = ((source[i] as number) - mean) * factor + shift;
+      const run = { start: (image * channels + channel) * plane, count: plane };
+      engine.affine(input.data, output.data, run, mean, factor, shift);
     }
 }
 
@@ -42,17 +40,21 @@ export function batchNorm({ op, inputs: [input], parameters, output }: Call<"bat
  * torch.nn.InstanceNorm2d(affine=True): `(x − mean) · weight / √(variance + ε) + bias`, with the mean and biased
  * variance of each channel of each image over its H×W pixels.
  */
-export function instanceNorm({ op, inputs: [input], parameters, output }: Call<"instanceNorm">): void {
+export function instanceNorm({
+  op,
+  inputs: [input],
+  parameters,
+  output,
+  engine,
+}: Call<"instanceNorm">): void {
   const { images, channels, plane } = dimensions(input);
-  const source = input.data;
-  const target = output.data;
   for (let image = 0; image < images; image++)
     for (let channel = 0; channel < channels; channel++) {
       const start = (image * channels + channel) * plane;
-      const { mean, variance } = moments(source, start, start + plane);
+      const { mean, variance } = moments(input.data, start, start + plane);
       const factor = (parameters.weight[channel] as number) / Math.sqrt(variance + op.epsilon);
       const shift = parameters.bias[channel] as number;
-      for (let i = start; i < start + plane; i++) target[i] = ((source[i] as number) - mean) * factor + shift;
+      engine.affine(input.data, output.data, { start, count: plane }, mean, factor, shift);
     }
 }
 

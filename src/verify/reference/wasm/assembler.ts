@@ -37,33 +37,56 @@ export const i32 = {
   sub: 0x6b,
 } as const;
 
-/** Loads and stores take the address from the stack and add a constant offset in bytes. */
-export const v128 = {
-  load: (offset: number): Code => vector(0x00, memoryArgument(offset)),
+interface VectorCodes {
+  load(offset: number): Code;
   /** Loads one float64 into both lanes. */
-  load64Splat: (offset: number): Code => vector(0x0a, memoryArgument(offset)),
-  store: (offset: number): Code => vector(0x0b, memoryArgument(offset)),
+  load64Splat(offset: number): Code;
   /** Loads 8 bytes into the low half, and zeros into the other. */
-  load64Zero: (offset: number): Code => vector(0x5d, memoryArgument(offset)),
-  zero: vector(0x0c, ...new Array<Code>(16).fill(0)) as Code,
-  or: vector(0x50) as Code,
-} as const;
+  load64Zero(offset: number): Code;
+  store(offset: number): Code;
+  /** One 32-bit number in all four lanes. */
+  const32(value: number): Code;
+  readonly zero: Code;
+  readonly and: Code;
+  readonly or: Code;
+  readonly xor: Code;
+  readonly not: Code;
+}
 
-type VectorOperation = "splat" | "lt" | "le" | "abs" | "add" | "sub" | "mul" | "max" | "pmax" | "promote";
+/** Loads and stores take the address from the stack and add a constant offset in bytes. */
+export const v128: VectorCodes = {
+  load: (offset) => vector(0x00, memoryArgument(offset)),
+  load64Splat: (offset) => vector(0x0a, memoryArgument(offset)),
+  load64Zero: (offset) => vector(0x5d, memoryArgument(offset)),
+  store: (offset) => vector(0x0b, memoryArgument(offset)),
+  const32: (value) =>
+    vector(0x0c, ...[0, 1, 2, 3].map(() => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff))),
+  zero: vector(0x0c, new Array<number>(16).fill(0)),
+  and: vector(0x4e),
+  or: vector(0x50),
+  xor: vector(0x51),
+  not: vector(0x4d),
+};
 
-export const f64x2: Readonly<Record<VectorOperation, Code>> = {
+/** `pmax` is the first, or the second where that is greater: a NaN in the second does not count. `promote` and `demote` are of the low two of four float32, `convert` of the low two of four i32. */
+export const f64x2: Readonly<
+  Record<"splat" | "le" | "abs" | "add" | "sub" | "mul" | "pmax" | "promote" | "demote" | "convert", Code>
+> = {
   splat: vector(0x14),
-  lt: vector(0x49),
-  le: vector(0x4c),
+  le: vector(0x4b),
+  demote: vector(0x5e),
+  promote: vector(0x5f),
   abs: vector(0xec),
   add: vector(0xf0),
   sub: vector(0xf1),
   mul: vector(0xf2),
-  max: vector(0xf5),
-  /** The first, or the second where that is greater: a NaN in the second does not count. */
   pmax: vector(0xf7),
-  /** Of the low two of four float32. */
-  promote: vector(0x5f),
+  convert: vector(0xfe),
+};
+
+export const i32x4: Readonly<Record<"shiftRight" | "sub", Code>> = {
+  shiftRight: vector(0xac),
+  sub: vector(0xb1),
 };
 
 /** Repeats the body until it leaves zero on the stack. */

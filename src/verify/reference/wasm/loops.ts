@@ -9,15 +9,17 @@ import {
   repeatWhile,
   v128,
 } from "./assembler.js";
+import { elementLoops } from "./element-loops.js";
 
 /**
- * The engine's two loops as a WebAssembly module, two float64 lanes to a vector. Addresses, strides and counts are
+ * The engine's loops as a WebAssembly module, two float64 lanes to a vector. Addresses, strides and counts are
  * i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
  */
 export function assembleLoops(): Uint8Array<ArrayBuffer> {
   return assemble([
     { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply() },
     { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3() },
+    ...elementLoops(),
   ]);
 }
 

@@ -1,6 +1,8 @@
+import type { Elements } from "../elements.js";
 import type { Engine } from "../engine.js";
 import { scalarEngine } from "../engine.js";
 import { assembleLoops } from "./loops.js";
+import { type ElementLoops, STAGE, vectorElements } from "./vector-elements.js";
 
 /** The part of the WebAssembly API in use: neither Node's types nor the ES library's declare it. */
 interface WebAssemblyApi {
@@ -9,7 +11,7 @@ interface WebAssemblyApi {
   readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
 }
 
-interface Loops {
+interface Loops extends ElementLoops {
   multiply(...addressesAndCounts: readonly number[]): void;
   correlate3x3(...addressesAndCounts: readonly number[]): void;
 }
@@ -23,7 +25,7 @@ let compiled: object | undefined;
 /**
  * The engine in WebAssembly with 128-bit vectors, or the scalar one where there is no such thing or no memory for it.
  *
- * The module is under 1 KB, so that browsers compile it synchronously on any thread, and is compiled once: it carries
+ * The module is under 4 KB, so that browsers compile it synchronously on any thread, and is compiled once: it carries
  * no state. The memory never grows: views of it stay valid for as long as anyone holds them.
  */
 export function vectorEngine(elements: number): Engine {
@@ -36,11 +38,20 @@ export function vectorEngine(elements: number): Engine {
   }
 }
 
+let own: Elements | undefined;
+
+/** Loops over numbers that are in no engine's memory, results being numbers too. */
+export function loopsOverNumbers(): Elements {
+  own ??= vectorEngine(0);
+  return own;
+}
+
 function instantiate(api: WebAssemblyApi, elements: number): Engine {
   compiled ??= new api.Module(assembleLoops());
-  const memory = new api.Memory({ initial: Math.ceil((elements * ELEMENT) / PAGE) });
+  const memory = new api.Memory({ initial: Math.ceil(((elements + STAGE) * ELEMENT) / PAGE) });
   const loops = new api.Instance(compiled, { reference: { memory } }).exports as Loops;
   return {
+    ...vectorElements(memory.buffer, elements, loops),
     memory: new Float64Array(memory.buffer, 0, elements),
     multiply: (p) =>
       loops.multiply(
