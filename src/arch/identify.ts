@@ -183,7 +183,7 @@ function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
     subject,
     found,
     expected: "the state dict of an OSNet (conv1.conv.weight, conv2.0.conv2a… or conv2.0.conv2.0.layers…)",
-    remedy: "give a torchreid OSNet checkpoint",
+    remedy: "use a torchreid OSNet checkpoint",
   });
 }
 
@@ -203,8 +203,8 @@ function incomplete(subject: string, { graph, problems }: Match, isGiven: boolea
     found: `${counts.join(", ")} ${total === 1 ? "key" : "keys"}`,
     expected: `the complete state dict of ${describeNetwork(graph.spec)}`,
     remedy: isGiven
-      ? "nothing is loaded in part, so give the checkpoint's own architecture, or leave it to be inferred"
-      : "nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch",
+      ? "partial state dicts are not loaded, so use the checkpoint's own architecture, or let it be inferred"
+      : "partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch",
     details: groups.flatMap(([name, list]) => list.map((line) => `${name}: ${line}`)),
   });
 }

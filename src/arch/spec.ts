@@ -107,9 +107,9 @@ export function validateSpec(spec: OsnetSpec): void {
   throw new InputError({
     code: "spec",
     subject: "architecture description",
-    found: problems.length === 1 ? first : `${problems.length} values no network can have`,
-    expected: "an OSNet spec that expands",
-    remedy: "correct the values named",
+    found: problems.length === 1 ? first : `${problems.length} invalid values`,
+    expected: "a valid OSNet spec",
+    remedy: "correct these values",
     details: problems.length === 1 ? [] : problems,
   });
 }
@@ -118,23 +118,23 @@ function specProblems(spec: OsnetSpec): string[] {
   const problems: string[] = [];
   const positive = (name: string, value: number): void => {
     if (!Number.isSafeInteger(value) || value < 1)
-      problems.push(`${name} ${value}, not a whole number above 0`);
+      problems.push(`${name} ${value}, which is not a positive whole number`);
   };
   positive("stem.channels", spec.stem.channels);
   positive("gate.reduction", spec.gate.reduction);
   for (const width of spec.embedding) positive("embedding width", width);
   if (spec.head) positive("head.classes", spec.head.classes);
   if (spec.embedding.length > MAX_EMBEDDING_LAYERS)
-    problems.push(`${spec.embedding.length} embedding layers, above ${MAX_EMBEDDING_LAYERS}`);
+    problems.push(`${spec.embedding.length} embedding layers (limit: ${MAX_EMBEDDING_LAYERS})`);
   const blocks = spec.stages.reduce((count, stage) => count + stage.blocks.length, 0);
   if (blocks + spec.stages.length > MAX_BLOCKS)
-    problems.push(`${blocks} blocks in ${spec.stages.length} stages, above ${MAX_BLOCKS}`);
+    problems.push(`${blocks} blocks in ${spec.stages.length} stages (limit: ${MAX_BLOCKS})`);
   if (spec.stages.length === 0) problems.push("no stages");
   const convolutions = spec.stages
     .flatMap(({ blocks }) => blocks)
     .reduce((count, { streams }) => count + (streams * (streams + 1)) / 2, 0);
   if (!(convolutions <= MAX_CONVOLUTIONS))
-    problems.push(`${convolutions} convolutions in all streams, above ${MAX_CONVOLUTIONS}`);
+    problems.push(`${convolutions} convolutions in all streams (limit: ${MAX_CONVOLUTIONS})`);
   let channels = spec.stem.channels;
   spec.stages.forEach((stage, stageIndex) => {
     const stageName = `stages[${stageIndex}]`;
@@ -145,14 +145,14 @@ function specProblems(spec: OsnetSpec): string[] {
       positive(`${name}.reduction`, block.reduction);
       positive(`${name}.streams`, block.streams);
       if (spec.dialect === "osnet" && block.streams > 26)
-        problems.push(
-          `${name}.streams ${block.streams}, but the osnet dialect names streams by letters a to z`,
-        );
+        problems.push(`${name}.streams ${block.streams}, but the osnet dialect can only name streams a to z`);
       if (block.inChannels !== channels)
         problems.push(`${name}.inChannels ${block.inChannels} after a layer of ${channels} channels`);
       const hidden = Math.floor(Math.floor(block.outChannels / block.reduction) / spec.gate.reduction);
       if (hidden < 1)
-        problems.push(`${name} whose gate has no hidden unit (outChannels / reduction / gate.reduction < 1)`);
+        problems.push(
+          `${name} without a hidden unit in its gate (outChannels / reduction / gate.reduction < 1)`,
+        );
       channels = block.outChannels;
     });
   });
@@ -262,7 +262,7 @@ function fields(
     return undefined;
   }
   for (const key of Object.keys(value))
-    if (!keys.includes(key)) problems.push(`${path ? `${path}.` : ""}${key}: not a field of a spec`);
+    if (!keys.includes(key)) problems.push(`${path ? `${path}.` : ""}${key}: unknown field`);
   return value as Readonly<Record<string, unknown>>;
 }
 

@@ -29,7 +29,7 @@ export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
       subject: "seeded weights",
       found: `an architecture of ${elements} weights`,
       expected: `at most ${MAX_ELEMENTS}`,
-      remedy: "describe a narrower network",
+      remedy: "use a narrower network",
     });
   const random = mulberry32(seed);
   const within =

@@ -64,7 +64,7 @@ export type Target =
 
 /** How a file is converted. */
 export interface ConvertOptions extends SourceOptions {
-  /** Whether what a source model computes besides the network's own results may be left out. Default false. */
+  /** Whether what a source model computes besides the network's own outputs may be left out. Default false. */
   readonly dropExtra?: boolean;
 }
 

@@ -103,8 +103,10 @@ describe("expand", () => {
       expect.unreachable();
     } catch (error) {
       expect(error).toBeInstanceOf(InputError);
-      expect((error as InputError).details).toContain("stem.channels 0, not a whole number above 0");
-      expect((error as InputError).details.join()).toContain("no hidden unit");
+      expect((error as InputError).details).toContain(
+        "stem.channels 0, which is not a positive whole number",
+      );
+      expect((error as InputError).details.join()).toContain("without a hidden unit");
     }
   });
 });

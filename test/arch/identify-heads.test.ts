@@ -89,7 +89,7 @@ describe("what a refusal calls the network", () => {
     const stateDict = headersOf({ ...SMALL, stages: [{ blocks, transition: true }, ...rest] });
     stateDict.delete("conv3.0.gate.fc2.bias");
     expect(refusal(stateDict).message).toBe(
-      "w.pth: found 1 missing key, expected the complete state dict of osnet_x0_25 with instance norm outside the residual in conv2; nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch.",
+      "w.pth: found 1 missing key, expected the complete state dict of osnet_x0_25 with instance norm outside the residual in conv2; partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch.",
     );
   });
 

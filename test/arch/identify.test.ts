@@ -82,7 +82,8 @@ describe("identify finds", () => {
 });
 
 describe("identify refuses", () => {
-  const remedy = "nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch.";
+  const remedy =
+    "partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch.";
 
   it.each([
     [SPEC, "osnet_x0_25", "conv2.1."],
@@ -144,7 +145,7 @@ describe("identify refuses", () => {
     const shape = [64];
     const names = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"];
     const expected =
-      "expected the state dict of an OSNet (conv1.conv.weight, conv2.0.conv2a… or conv2.0.conv2.0.layers…); give a torchreid OSNet checkpoint.";
+      "expected the state dict of an OSNet (conv1.conv.weight, conv2.0.conv2a… or conv2.0.conv2.0.layers…); use a torchreid OSNet checkpoint.";
     expect(refusal(new Map(names.map((name) => [name, { shape, dtype: "float32" }]))).message).toBe(
       `w.pth: found 4 tensors of another network ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", …), ${expected}`,
     );

@@ -36,7 +36,7 @@ describe("parseSpec", () => {
     ["stem: expected an object", JSON.stringify({ ...SPEC, stem: 64 })],
     ["embedding: expected a list", JSON.stringify({ ...SPEC, embedding: 512 })],
     ['embedding[1]: found "512", expected a number', JSON.stringify({ ...SPEC, embedding: [512, "512"] })],
-    ["width: not a field of a spec", JSON.stringify({ ...SPEC, width: 0.25 })],
+    ["width: unknown field", JSON.stringify({ ...SPEC, width: 0.25 })],
     [
       "gate.layerNorm: found 1, expected true or false",
       JSON.stringify({ ...SPEC, gate: { ...SPEC.gate, layerNorm: 1 } }),
@@ -74,13 +74,11 @@ describe("parseSpec", () => {
 
   it("refuses numbers that no network has", () => {
     expect(refusal(JSON.stringify({ ...SPEC, stem: { ...SPEC.stem, channels: 0.5 } })).details).toContain(
-      "stem.channels 0.5, not a whole number above 0",
+      "stem.channels 0.5, which is not a positive whole number",
     );
   });
 
   it("does not take inherited fields for the spec's", () => {
-    expect(refusal('{"__proto__": {"dialect": "osnet"}}').details).toContain(
-      "__proto__: not a field of a spec",
-    );
+    expect(refusal('{"__proto__": {"dialect": "osnet"}}').details).toContain("__proto__: unknown field");
   });
 });

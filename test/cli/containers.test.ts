@@ -146,7 +146,7 @@ describe("osnet-convert between files of weights", () => {
       [
         "bfloat16 for numpy",
         ["pth2npz", "w.pth", "--dtype", "bfloat16"],
-        "w.npz: found 487 bfloat16 tensors (conv1.conv.weight, …), expected element types that numpy has; add --dtype float32, which keeps every value.\n",
+        "w.npz: found 487 bfloat16 tensors (conv1.conv.weight, …), expected element types that numpy supports; add --dtype float32, which represents every value exactly.\n",
       ],
       [
         "another format than the command's",
@@ -171,7 +171,7 @@ describe("osnet-convert between files of weights", () => {
       const bytes = encodeWeights(large, "safetensors", { subject: "w" });
       const args = ["safetensors2pth", "big.safetensors", "--dtype", "float16"];
       expect(await refusal("osnet-convert", args, { "big.safetensors": bytes })).toBe(
-        "big.safetensors: found values beyond float16 in 1 tensor, expected weights within its range; choose bfloat16 or float32.\n  fc.0.bias: 512 values, the largest 100000\n",
+        "big.safetensors: found values that overflow float16 in 1 tensor, expected weights within its range; choose bfloat16 or float32.\n  fc.0.bias: 512 values, the largest 100000\n",
       );
     });
 

@@ -85,7 +85,7 @@ describe("osnet-convert from TensorFlow.js", () => {
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /which tfjs does not load: it was read, and not run\nverified: 378 layers and 24 gates, /,
+      /which tfjs cannot load: it was read, but not run\nverified: 378 layers and 24 gates, /,
     );
   });
 
@@ -97,7 +97,7 @@ describe("osnet-convert from TensorFlow.js", () => {
       {
         "m.json": JSON.stringify({ format: "graph-model", modelTopology: { node: [] }, weightsManifest: [] }),
       },
-      "m.json: found a graph without an input, expected one that takes images",
+      "m.json: found a graph without inputs, expected one that takes images",
     ],
   ] as const)("refuses %j", async (args, files, message) => {
     const said = await refusal("osnet-convert", [...args], files);
@@ -118,7 +118,7 @@ describe("osnet-convert from TensorFlow.js", () => {
     const { status, stderr } = await convertIt();
     expect([status, stderr]).toEqual([
       2,
-      `${name}: found a link, expected a plain file beside the model; copy the file itself into the model's folder.\n`,
+      `${name}: found a link, expected a regular file beside the model; copy the file itself into the model's folder.\n`,
     ]);
   });
 });

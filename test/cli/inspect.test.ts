@@ -58,7 +58,7 @@ describe("osnet-convert inspect", () => {
     incomplete.delete("conv5.bn.bias");
     incomplete.set("conv5.bn.beta", { dtype: "float32", shape: [1], data: new Float32Array(1) });
     expect(await refusal("osnet-convert", ["inspect", "w.pth"], { "w.pth": encodePth(incomplete) })).toBe(
-      `w.pth: found 1 missing, 1 unexpected keys, expected the complete state dict of osnet_x0_25; nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch.
+      `w.pth: found 1 missing, 1 unexpected keys, expected the complete state dict of osnet_x0_25; partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch.
   missing: conv5.bn.bias [128]
   unexpected: conv5.bn.beta [1]
 `,

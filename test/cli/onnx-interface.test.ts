@@ -96,7 +96,7 @@ describe("osnet-convert pth2onnx --like", () => {
     const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx", "--no-verify"];
     const options = ["--output", "both", "--size", "256x128", "--output-name", "z", "--batch", "1"];
     const { stdout } = await run("osnet-convert", [...args, ...options], { cwd: folder.path });
-    expect(stdout.toString()).toContain("\n  like theirs.onnx: opset 11, the nearest to their 9\n");
+    expect(stdout.toString()).toContain("\n  like theirs.onnx: opset 11, the nearest to the file's 9\n");
     const written = decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" });
     expect(interfaceOf(written)).toEqual({
       opset: 11,

@@ -47,7 +47,7 @@ describe("osnet-convert from ONNX", () => {
       });
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       expect(stdout.toString()).toMatch(
-        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unnamed exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates match the weights read from it\nverified: 565 tensors read back bit for bit\n/,
+        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unknown exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates match the weights read from it\nverified: 565 tensors read back bit for bit\n/,
       );
       const written = decodeWeights(await folder.read(`m.${to}`), { subject: "m", format: to }).stateDict;
       for (const [path, tensor] of written)
@@ -65,7 +65,7 @@ describe("osnet-convert from ONNX", () => {
     const { status, stdout } = await run("osnet-convert", args, { cwd: folder.path });
     expect(status).toBe(0);
     expect(stdout.toString()).toContain(
-      "\n  80 batch norms were folded: 401 of 565 tensors are not the trained ones, though the network is the same\n",
+      "\n  80 batch norms were folded: 401 of 565 tensors differ from the trained ones, but the network is the same\n",
     );
     // Folding again gives the bits that were there, and the checkpoint's names with them.
     const ours = decodeOnnx(await folder.read("ours.onnx"), { subject: "ours.onnx" });
@@ -90,7 +90,7 @@ describe("osnet-convert from ONNX", () => {
     expect([status, stdout.toString().trimEnd().split("\n").slice(-2)]).toEqual([0, difference]);
     const [found, ...details] = difference;
     expect(await refusal("osnet-convert", ["onnx2pth", "m.onnx"], { "m.onnx": model })).toBe(
-      `m.onnx: found ${found}, expected a graph from which every parameter can be read; repair the export; a network is never converted in part.\n${details.join("\n")}\n`,
+      `m.onnx: found ${found}, expected a graph from which every parameter can be read; repair the export; partial networks are not converted.\n${details.join("\n")}\n`,
     );
   });
 
@@ -105,7 +105,7 @@ describe("osnet-convert from ONNX", () => {
       expect.stringContaining("PASS  features: 378 layers and 24 gates"),
     ]);
     const expected =
-      'm.onnx: found no "m.onnx.data" beside it, expected the file that holds its weights; put m.onnx.data into the same folder.\n';
+      'm.onnx: found no "m.onnx.data" beside it, expected the file with its weights; put m.onnx.data into the same folder.\n';
     expect(await refusal("osnet-verify", ["m.onnx", "--reference", CHECKPOINT], { "m.onnx": model })).toBe(
       expected,
     );

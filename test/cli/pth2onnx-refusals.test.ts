@@ -53,7 +53,7 @@ describe.concurrent("a file that is no checkpoint", () => {
   it("an ONNX model and a recording", async () => {
     const recording = fixturePath("osnet_x0_25.64x32.npz") ?? "";
     expect(await refuse(["m.onnx", "-o", "out.onnx"], { "m.onnx": "\x08\x07\x12\x07pytorch" })).toBe(
-      "m.onnx: found an ONNX model, expected a PyTorch checkpoint; give the checkpoint it was exported from.\n",
+      "m.onnx: found an ONNX model, expected a PyTorch checkpoint; use the checkpoint it was exported from.\n",
     );
     expect(await refuse([recording, "-o", "out.onnx"])).toMatch(
       /^osnet_x0_25\.64x32\.npz: found a NumPy \.npz archive, expected a PyTorch archive, which has data\.pkl; .*\.\n$/,
@@ -80,7 +80,7 @@ describe.concurrent("a truncated checkpoint", () => {
     ["by one byte", bytes.length - 1],
   ])("%s", async (_, length) => {
     expect(await refuse(["w.pth"], { "w.pth": bytes.subarray(0, length) })).toBe(
-      "w.pth: found a zip archive without its end, expected a complete file; download or copy the file again.\n",
+      "w.pth: found a zip archive without its end record, expected a complete file; download or copy the file again.\n",
     );
   });
 });
@@ -92,7 +92,7 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
   });
 
   const PARTIAL =
-    "expected the complete state dict of osnet_x0_25; nothing is loaded in part, so repair the checkpoint, or name its architecture with --arch.";
+    "expected the complete state dict of osnet_x0_25; partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch.";
   const lines = async (stateDict: StateDict): Promise<readonly string[]> =>
     (await refuse(["w.pth"], { "w.pth": encodePth(stateDict) })).trimEnd().split("\n");
 
@@ -104,7 +104,7 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
       ["fc.weight", zeros(10, 64)],
     ]);
     expect(await lines(resnet)).toEqual([
-      'w.pth: found 4 tensors of another network ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", …), expected the state dict of an OSNet (conv1.conv.weight, conv2.0.conv2a… or conv2.0.conv2.0.layers…); give a torchreid OSNet checkpoint.',
+      'w.pth: found 4 tensors of another network ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", …), expected the state dict of an OSNet (conv1.conv.weight, conv2.0.conv2a… or conv2.0.conv2.0.layers…); use a torchreid OSNet checkpoint.',
     ]);
   });
 
@@ -157,7 +157,7 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
     );
     const negative = withTensor(diverged, "fc.1.running_var", (tensor) => withValues(tensor, { 0: -1e-3 }));
     expect(await lines(negative)).toEqual([
-      "w.pth: found invalid numbers in 2 tensors, expected finite weights and variances that are not negative; use a checkpoint from before the training diverged.",
+      "w.pth: found invalid numbers in 2 tensors, expected finite weights and non-negative variances; use a checkpoint from before the training diverged.",
       "  fc.0.bias: 2 NaN or infinite",
       "  fc.1.running_var: 1 negative",
     ]);
@@ -183,7 +183,7 @@ describe.concurrent("an output that cannot be", () => {
 });
 
 describe.concurrent("an option that cannot be", () => {
-  const opset = "expected a whole number from 11 to 26; leave it out for opset 17";
+  const opset = "expected a whole number from 11 to 26; omit it to use opset 17";
   const size = "expected HEIGHTxWIDTH in pixels or dynamic; use a value such as 256x128";
   const tolerance = "expected auto or a number between 0 and 1; use a value such as 1e-4";
 
@@ -216,7 +216,7 @@ describe.concurrent("an option that cannot be", () => {
     ],
     [
       "--input-name features",
-      'input or output name: found "features", which the network uses already, expected a name of its own; choose another one',
+      'input or output name: found "features", which is already in use, expected a unique name; choose another',
     ],
     [
       "--arch resnet50",
@@ -234,7 +234,7 @@ describe.concurrent("an option that cannot be", () => {
 
   it("--key that leads nowhere", async () => {
     expect(await refuse([CHECKPOINT, "-o", "out.onnx", "--key", "model.ema"])).toMatch(
-      /^--key model\.ema: found no tensors at that path in osnet_x0_25\.pth, expected the path of a state dict; leave out --key, or look below "conv1\.conv\.weight", .*\.\n$/,
+      /^--key model\.ema: found no tensors at that path in osnet_x0_25\.pth, expected the path of a state dict; omit --key, or choose a path below "conv1\.conv\.weight", .*\.\n$/,
     );
   });
 

@@ -54,7 +54,7 @@ describe("osnet-convert pth2tfjs", () => {
     const { status, stdout } = await convert(folder, ...args);
     expect(stdout.toString()).toMatch(/\nverified: 379 layers and 24 gates, .* on the weights as stored/);
     expect(stdout.toString()).toMatch(
-      /\nstored: 152 tensors as uint8, which moves the embedding by [\d.e+-]+ of max, cosine 0\.9\d+\n/,
+      /\nstored: 152 tensors as uint8, which changes the embedding by [\d.e+-]+ relative to its largest value \(cosine 0\.9\d+\)\n/,
     );
     expect(status).toBe(0);
   });
@@ -74,7 +74,7 @@ describe("osnet-convert pth2tfjs", () => {
     [["--tfjs-format", "saved"], '--tfjs-format: found "saved", expected graph or layers'],
     [["--tfjs-format", "layers", "--no-fuse"], "--no-fuse: found a layers model"],
     [["--tfjs-format", "layers", "--output-name", "y"], "--output-name: found a layers model"],
-    [["--tfjs-format", "layers", "--size", "dynamic"], "--size: found dynamic, expected a size"],
+    [["--tfjs-format", "layers", "--size", "dynamic"], "--size: found dynamic, expected a fixe"],
   ])("refuses %j", async (args, message) => {
     const folder = await temporaryFolder();
     const { status, stderr } = await convert(folder, "-o", "model", ...args);

@@ -56,7 +56,7 @@ describe("a model that computes more than the network", () => {
     const args = ["onnx2onnx", "m.onnx", "-o", "out.onnx", "--size", "64x32", "--drop-extra"];
     const { status, stdout } = await run("osnet-convert", args, { cwd: folder.path });
     expect(status).toBe(0);
-    expect(stdout.toString()).toMatch(/left out: .*minus/);
+    expect(stdout.toString()).toMatch(/dropped: .*minus/);
     const { graph } = decodeOnnx(await folder.read("out.onnx"), { subject: "out" });
     expect(graph.outputs.map(({ name }) => name)).toEqual(["features"]);
   });
@@ -107,7 +107,7 @@ describe("a division by the L2 norm", () => {
   it("is noted where weights are written, and refused for layers models, which have none", async () => {
     const folder = await temporaryFolder({ "m.onnx": UNIT });
     const weights = await run("osnet-convert", ["onnx2npz", "m.onnx", "--no-verify"], { cwd: folder.path });
-    expect(weights.stdout.toString()).toMatch(/left out: l2Normalize/);
+    expect(weights.stdout.toString()).toMatch(/dropped: l2Normalize/);
     const layers = ["onnx2tfjs", "m.onnx", "--tfjs-format", "layers", "--no-verify"];
     expect(await refusal("osnet-convert", layers, { "m.onnx": UNIT })).toMatch(/--drop-extra/);
   });

@@ -71,7 +71,7 @@ describe("sizes that a file names", () => {
     ])
       expect(await quickly(args, folder.path)).toContain("pixels in a run");
     expect(await quickly(["any.onnx", checkpoint, "--input", "huge.npy"], folder.path)).toBe(
-      "huge.npy: found 1966080128 bytes, expected at most 67108864; give a smaller file.\n",
+      "huge.npy: found 1966080128 bytes, expected at most 67108864; use a smaller file.\n",
     );
   });
 

@@ -39,7 +39,7 @@ describe("castStateDict", () => {
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       expect(error.message).toBe(
-        "w.pth: found values beyond float16 in 2 tensors, expected weights within its range; choose bfloat16 or float32.",
+        "w.pth: found values that overflow float16 in 2 tensors, expected weights within its range; choose bfloat16 or float32.",
       );
       expect(error.details).toEqual(["b: 2 values, the largest -70000", "c: 1 value, the largest -1000000"]);
     }
@@ -51,7 +51,7 @@ describe("castStateDict", () => {
     ]);
     for (const dtype of ["float32", "bfloat16"] as const)
       expect(() => castStateDict(source, dtype, "w.pth")).toThrow(
-        `w.pth: found values beyond ${dtype} in 1 tensor, expected weights within its range; choose float32 or float64.`,
+        `w.pth: found values that overflow ${dtype} in 1 tensor, expected weights within its range; choose float32 or float64.`,
       );
   });
 });

@@ -106,7 +106,7 @@ describe("a model pickled whole", () => {
     ["conv1", "osnet.Conv3x3"],
   ])("with %s of class %s is refused", (path, className) => {
     expect(changed(path, (module) => ({ ...module, className }))).toThrow(
-      `${path} is ${className}, which torchreid has elsewhere`,
+      `${path} is ${className}, which torchreid uses elsewhere`,
     );
   });
 

@@ -43,10 +43,10 @@ describe("FastReID's checkpoints of OSNet", () => {
     });
     expect([decoded.wrapperPath, decoded.removedPrefix]).toEqual(["model", "backbone."]);
     expect(decoded.notes).toContain(
-      "7 tensors of extra heads, no part of the network: pixel_mean, pixel_std, heads",
+      "7 tensors of extra heads, not part of the network: pixel_mean, pixel_std, heads",
     );
     expect(decoded.notes).toContain(
-      "its bottleneck is left out: the features are those before it, as FastReID's NECK_FEAT before",
+      "its bottleneck is not converted: the features are taken before it, as with FastReID's NECK_FEAT: before",
     );
     expect(extra).toHaveLength(7);
     for (const [path, tensor] of backbone) expect(found.get(path)?.data, path).toEqual(tensor.data);

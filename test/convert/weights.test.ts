@@ -72,10 +72,10 @@ describe("decodeWeights", () => {
     expect([...stateDict]).toEqual([["a.weight", scalar(2)]]);
     expect([removedPrefix, notes]).toEqual([
       "teacher.",
-      ['left out 1 tensors outside "teacher."', 'removed the prefix "teacher." from 1 keys'],
+      ['ignored 1 tensors outside "teacher."', 'removed the prefix "teacher." from 1 keys'],
     ]);
     expect(() => decodeWeights(bytes, { subject: "w", key: "ema" })).toThrow(
-      "--key ema: found no tensors at that path in w, expected a prefix of the state dict's keys; leave out --key, or give another.",
+      "--key ema: found no tensors at that path in w, expected a prefix of the state dict's keys; omit --key, or choose another.",
     );
   });
 
@@ -107,12 +107,12 @@ describe("decodeWeights", () => {
     [
       Uint8Array.of(0x08, 0x07, 0x12, 0x07),
       "npz",
-      "an ONNX model, expected an .npz archive of numpy arrays; give the weights it was exported from",
+      "an ONNX model, expected an .npz archive of numpy arrays; use the weights it was exported from",
     ],
     [
       encodeNpz({ input: scalar(1), output: scalar(1) }),
       "npz",
-      "recorded activations, expected arrays named after parameters, such as conv1.conv.weight; give it to osnet-verify",
+      "recorded activations, expected arrays named after parameters, such as conv1.conv.weight; pass it to osnet-verify",
     ],
     [
       encodeNpz({ a: scalar(1) }),

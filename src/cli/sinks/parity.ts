@@ -18,7 +18,7 @@ export function zerosNote(metadata: ReadonlyMap<string, unknown>): readonly stri
   const zeros = statedZeros(metadata);
   if (!zeros) return [];
   return [
-    `${zeros.count} weights of dead channels are written as zeros: they add at most ${roundedUp(zeros.bound)} of a rounding to any value, and slow processors down (--keep-denormals leaves them)`,
+    `${zeros.count} denormal weights of dead channels are written as zeros, which is faster and changes any value by at most ${roundedUp(zeros.bound)} of a rounding error (--keep-denormals keeps them)`,
   ];
 }
 
@@ -61,7 +61,7 @@ export function paritySink(
 /** Which runtime ran the model, where it is not the usual one. */
 function runBy({ backend, candidate: { format } }: ParityReport): string {
   const [usual] = format === "onnx" || format === "tfjs" ? usualRuntimes(format) : [backend];
-  return backend === usual ? "" : `; run in ${backend}, as ${usual} is not installed`;
+  return backend === usual ? "" : `; run in ${backend}, because ${usual} is not installed`;
 }
 
 function parityVerdict(report: ParityReport): Verdict {
@@ -74,7 +74,9 @@ function parityVerdict(report: ParityReport): Verdict {
       const all = `${layers.length} layers and ${gates.length} gates`;
       if (report.tolerance.rule === "derived-bounds") {
         const drift = report.output?.relMax?.toExponential(1);
-        const embedding = drift ? `; the embedding is within ${drift} of max of the float64 reference's` : "";
+        const embedding = drift
+          ? `; the embedding is within ${drift} of the float64 reference (relative to its largest value)`
+          : "";
         return `${all}, each recomputed in float64${stored}, match to within rounding${embedding}${runBy(report)}`;
       }
       const worst = layers.reduce((a, b) => ((b.margin ?? Infinity) > (a.margin ?? Infinity) ? b : a));
@@ -84,7 +86,7 @@ function parityVerdict(report: ParityReport): Verdict {
     get loss() {
       if (!quantization) return undefined;
       const { dtypes, tensors, relMax, cosine } = quantization;
-      return `${tensors} tensors as ${dtypes.join(", ")}, which moves the embedding by ${(relMax ?? Infinity).toExponential(1)} of max, cosine ${formatCosine(cosine)}`;
+      return `${tensors} tensors as ${dtypes.join(", ")}, which changes the embedding by ${(relMax ?? Infinity).toExponential(1)} relative to its largest value (cosine ${formatCosine(cosine)})`;
     },
     async explain(paint) {
       const { renderText } = await import("../../verify/reports/text.js");

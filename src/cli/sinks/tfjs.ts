@@ -42,6 +42,11 @@ function isGraphFormat(options: TfjsSinkOptions): boolean {
   );
   const [, flag] = surplus ?? (fuse ? [] : ["fuse", "--no-fuse"]);
   if (flag !== undefined)
-    throw badArgument(flag, "a layers model", "a graph model, which has it", "leave one of the two out");
+    throw badArgument(
+      flag,
+      "a layers model",
+      "a graph model, which has this option",
+      "remove one of the two",
+    );
   return false;
 }

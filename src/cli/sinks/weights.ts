@@ -33,7 +33,7 @@ export function weightsSink(format: WeightsFormat, { dtype }: WeightsSinkOptions
         passed: differences.length === 0,
         report: { passed: differences.length === 0, tensors, differences },
         sentence: `${tensors} tensors read back bit for bit`,
-        explain: async () => ["What was written does not read back:", ...differences].join("\n  "),
+        explain: async () => ["The written file does not read back as it was:", ...differences].join("\n  "),
       };
     },
   };

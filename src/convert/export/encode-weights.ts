@@ -27,7 +27,7 @@ export function castStateDict(stateDict: StateDict, dtype: FloatDType, subject: 
     throw new InputError({
       code: "tensor",
       subject,
-      found: `values beyond ${dtype} in ${overflows.length} ${overflows.length === 1 ? "tensor" : "tensors"}`,
+      found: `values that overflow ${dtype} in ${overflows.length} ${overflows.length === 1 ? "tensor" : "tensors"}`,
       expected: "weights within its range",
       remedy: `choose ${dtype === "float16" ? "bfloat16 or float32" : "float32 or float64"}`,
       details: overflows,

@@ -144,9 +144,9 @@ function expectUnique(names: readonly string[]): void {
       throw new InputError({
         code: "argument",
         subject: "input or output name",
-        found: name === "" ? "an empty name" : `${JSON.stringify(name)}, which the network uses already`,
-        expected: "a name of its own",
-        remedy: "choose another one",
+        found: name === "" ? "an empty name" : `${JSON.stringify(name)}, which is already in use`,
+        expected: "a unique name",
+        remedy: "choose another",
       });
     seen.add(name);
   }
@@ -198,7 +198,7 @@ function irVersionFor(opset: number): number {
       subject: "opset",
       found: String(opset),
       expected: `a whole number from ${OPSET_RANGE[0]} to ${OPSET_RANGE[1]}`,
-      remedy: `leave it out for opset ${DEFAULT_OPSET}`,
+      remedy: `omit it to use opset ${DEFAULT_OPSET}`,
     });
   return irVersion;
 }

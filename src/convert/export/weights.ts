@@ -175,6 +175,6 @@ function parameter(stateDict: StateDict, path: string, shape: Shape): Tensor {
     subject: path,
     found: tensor ? `shape ${formatShape(tensor.shape)}` : "no such parameter",
     expected: `a tensor of shape ${formatShape(shape)}`,
-    remedy: "convert with the spec that identify finds for the state dict",
+    remedy: "use the spec that identify returns for this state dict",
   });
 }

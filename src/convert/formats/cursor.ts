@@ -92,7 +92,7 @@ export class Cursor {
     }
     throw corrupt(
       this.region,
-      `no end to the line at ${position(this.region, this.offset)}`,
+      `an unterminated line at ${position(this.region, this.offset)}`,
       "a complete file",
     );
   }
@@ -123,11 +123,7 @@ export class Cursor {
     const start = this.#advance(8);
     const value = this.#view.getBigUint64(start, true);
     if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw corrupt(
-        this.region,
-        `the size ${value} at ${position(this.region, offset)}`,
-        "a size that a file can have",
-      );
+      throw corrupt(this.region, `the size ${value} at ${position(this.region, offset)}`, "a valid size");
     }
     return Number(value);
   }

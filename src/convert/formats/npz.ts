@@ -54,7 +54,7 @@ export function openNpz(
   for (const [name, entry] of directory) {
     if (!name.endsWith(SUFFIX)) continue;
     const path = name.slice(0, -SUFFIX.length);
-    if (directory.has(path)) throw badArchive(subject, `two entries that numpy calls ${quote(path)}`);
+    if (directory.has(path)) throw badArchive(subject, `two entries with the numpy name ${quote(path)}`);
     entries.set(path, entry);
   }
   if (entries.size === 0) throw badArchive(subject, "no .npy arrays");
@@ -65,7 +65,7 @@ export function openNpz(
       if (!entry) throw badArchive(subject, `no array called ${quote(name)}`);
       const data = readZipEntry(source, entry, allowance(), region);
       if (crc32(data) !== entry.checksum)
-        throw badArchive(subject, `an array ${quote(name)} whose checksum is wrong`);
+        throw badArchive(subject, `an array ${quote(name)} with a wrong checksum`);
       return decodeNpy(data, `${subject}[${quote(name)}]`);
     },
   };
@@ -106,8 +106,8 @@ export function encodeNpz(stateDict: StateDict, { subject }: { readonly subject:
       code: "unsupported",
       subject,
       found: `${foreign.length} bfloat16 ${foreign.length === 1 ? "tensor" : "tensors"} (${foreign[0]}${foreign.length > 1 ? ", …" : ""})`,
-      expected: "element types that numpy has",
-      remedy: "add --dtype float32, which keeps every value",
+      expected: "element types that numpy supports",
+      remedy: "add --dtype float32, which represents every value exactly",
     });
   return encodeStoredZip(
     new Map([...stateDict].map(([path, tensor]) => [`${path}.npy`, encodeNpy(tensor, subject)])),
@@ -160,7 +160,7 @@ const NPY_CODES = {
   bool: "|b1",
 } as const satisfies Record<NpyDType, string>;
 
-/** The element types that numpy has too. */
+/** The element types that numpy supports too. */
 type NpyDType = Exclude<DType, "bfloat16">;
 
 /** By the code without its byte order. */
@@ -279,7 +279,7 @@ function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
     else if (key === "shape") sizes = groups[at + 5];
   }
   if (descr === undefined || order === undefined || sizes === undefined)
-    throw badArray(subject, "a header that is not element type, order and shape, each once");
+    throw badArray(subject, "a header without exactly one element type, order and shape");
   const items = sizes.split(",").map((size) => size.trim());
   // `(3)` is a number in Python, and no tuple.
   const isTuple = items.length !== 1 || items[0] === "";
@@ -303,8 +303,7 @@ function headerBounds(
   if (bytes.length < fixed || MAGIC.slice(0, 6).some((byte, index) => bytes[index] !== byte))
     throw badArray(subject, "bytes that are not an .npy file");
   const [major = 0, minor = 0] = bytes.subarray(6, 8);
-  if (major < 1 || major > 3 || minor !== 0)
-    throw badArray(subject, `version ${major}.${minor} of the format`);
+  if (major < 1 || major > 3 || minor !== 0) throw badArray(subject, `format version ${major}.${minor}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const long = major >= 2;
   const length = long ? view.getUint32(MAGIC.length, true) : view.getUint16(MAGIC.length, true);

@@ -70,7 +70,7 @@ export function zerosForAbsent(most: number = MAX_ABSENT_BYTES): AbsentBytes {
         subject,
         found: `${length} bytes in a file that is missing`,
         expected: `at most ${most}`,
-        remedy: "put that file beside the model",
+        remedy: "put the missing file beside the model",
       });
     if (zeros.length < length) zeros = new Uint8Array(length);
     return zeros.subarray(0, length);

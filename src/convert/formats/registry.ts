@@ -51,7 +51,7 @@ const WEIGHTS: Readonly<Record<WeightsFormat, Format>> = {
   pth: {
     title: "PyTorch",
     noun: "a PyTorch checkpoint",
-    operand: "a PyTorch checkpoint of torchreid weights, or - for standard input",
+    operand: "a PyTorch checkpoint with torchreid weights, or - for standard input",
     suffixes: ["pth", "pt", "pyth", "bin", "pkl", "ckpt", "tar"],
     output: /\.(pth|pt|pyth)(\.tar)?(-\d+)?$/i,
     outputHint: ".pth",
@@ -60,7 +60,7 @@ const WEIGHTS: Readonly<Record<WeightsFormat, Format>> = {
   safetensors: {
     title: "safetensors",
     noun: "a safetensors file",
-    operand: "a safetensors file of torchreid weights, or - for standard input",
+    operand: "a safetensors file with torchreid weights, or - for standard input",
     suffixes: ["safetensors"],
     output: /\.safetensors$/i,
     outputHint: ".safetensors",
@@ -71,7 +71,7 @@ const WEIGHTS: Readonly<Record<WeightsFormat, Format>> = {
   npz: {
     title: ".npz",
     noun: "an .npz archive of numpy arrays",
-    operand: "an .npz of arrays of torchreid weights, or - for standard input",
+    operand: "an .npz file with torchreid weights, or - for standard input",
     suffixes: ["npz"],
     output: /\.npz$/i,
     outputHint: ".npz",
@@ -97,7 +97,7 @@ const MODELS: Readonly<Record<ModelFormat, Format>> = {
   tfjs: {
     title: "TensorFlow.js",
     noun: "a TensorFlow.js model",
-    operand: "the folder of a TensorFlow.js model of an OSNet, or its model.json",
+    operand: "the folder of a TensorFlow.js OSNet model, or its model.json",
     main: "model.json",
     suffixes: ["tfjs", "json"],
     output: /(\.tfjs|[\\/]|^(.*[\\/])?model\.json)$/i,

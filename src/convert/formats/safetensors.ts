@@ -197,7 +197,7 @@ function malformed(subject: string, found: string, expected: string, cause?: unk
 
 /** A valid file with elements that no network here is made of: code `unsupported`. */
 function unsupported(subject: string, found: string): InputError {
-  const expected = "elements of a type that PyTorch trains with";
+  const expected = "elements of a type used for training";
   const remedy = "save the weights again in float32";
   return new InputError({ code: "unsupported", subject, found, expected, remedy });
 }
@@ -439,7 +439,11 @@ function validate({ metadata, tensors }: Header, dataBytes: number, subject: str
   const names = [...tensors.keys(), ...metadata.keys(), ...metadata.values()];
   const broken = names.find((name) => LONE_SURROGATE.test(name));
   if (broken !== undefined)
-    throw malformed(subject, `the name ${quote(broken)}, which is not Unicode`, "text that UTF-8 can hold");
+    throw malformed(
+      subject,
+      `the name ${quote(broken)}, which is not Unicode`,
+      "text that can be encoded as UTF-8",
+    );
   if (tensors.has(METADATA_KEY)) throw malformed(subject, `a tensor called ${METADATA_KEY}`, "another name");
 }
 

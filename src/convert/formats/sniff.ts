@@ -41,8 +41,8 @@ export interface Signature extends OtherKind {
 }
 
 const DOWNLOAD = "download the file itself";
-const MADE_FROM = "give the ONNX model or the checkpoint that it was made from";
-const OTHER_FORMAT = "give a checkpoint, or a model of ONNX or TensorFlow.js";
+const MADE_FROM = "use the ONNX model or the checkpoint it was made from";
+const OTHER_FORMAT = "use a checkpoint, or an ONNX or TensorFlow.js model";
 const EXPORT_KERAS = "export the model to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter";
 
 /** A varint of protobuf. */
@@ -84,7 +84,7 @@ const SIGNATURES: readonly Signature[] = [
     remedy: "unpack it first",
     matches: startsWith("7z\xbc\xaf\x27\x1c", "Rar!\x1a\x07", "\xfd7zXZ\0", "BZh", "\x28\xb5\x2f\xfd"),
   },
-  { found: "an HDF5 file, as Keras writes", remedy: EXPORT_KERAS, matches: startsWith("\x89HDF\r\n") },
+  { found: "an HDF5 file, as Keras writes it", remedy: EXPORT_KERAS, matches: startsWith("\x89HDF\r\n") },
   { found: "a GGUF file", remedy: OTHER_FORMAT, matches: startsWith("GGUF") },
   { found: "a NumPy .npy array", remedy: OTHER_FORMAT, matches: startsWith("\x93NUMPY") },
   {
@@ -95,7 +95,7 @@ const SIGNATURES: readonly Signature[] = [
   },
   {
     found: "an onnxruntime model (.ort)",
-    remedy: "give the .onnx file that it was made from",
+    remedy: "use the .onnx file it was made from",
     matches: (head) => head.slice(4, 8) === "ORTM",
   },
   {

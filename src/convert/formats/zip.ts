@@ -61,7 +61,7 @@ export function readZipDirectory(source: ByteSource, region: Region): ReadonlyMa
     const folded = entry.name.toLowerCase();
     if (byName.has(entry.name)) throw corrupt(region, `two zip entries named ${quote(entry.name)}`, "one");
     if (names.has(folded))
-      throw unsupported(region, `two zip entries named ${quote(entry.name)} but for case`, "one");
+      throw unsupported(region, `two zip entries named ${quote(entry.name)} that differ only in case`, "one");
     names.add(folded);
     byName.set(entry.name, entry);
   }
@@ -85,7 +85,11 @@ function checkDisjoint(
     const next = ordered[index + 1];
     if (entry.start + entry.compressedSize <= (next?.headerOffset ?? directory)) return;
     const other = next === undefined ? "the directory" : quote(next.name);
-    throw corrupt(region, `zip entry ${quote(entry.name)} overlapping ${other}`, "entries side by side");
+    throw corrupt(
+      region,
+      `zip entry ${quote(entry.name)} overlapping ${other}`,
+      "entries that do not overlap",
+    );
   });
 }
 
@@ -131,7 +135,7 @@ function readEnd(source: ByteSource, region: Region): DirectoryPlace {
   const disks = [cursor.uint16(), cursor.uint16(), cursor.uint16()] as const;
   const plain = { count: cursor.uint16(), size: cursor.uint32(), offset: cursor.uint32() };
   if (disks[0] !== 0 || disks[1] !== 0 || disks[2] !== plain.count) {
-    throw corrupt(region, "one part of a zip archive in several parts", "a whole archive");
+    throw corrupt(region, "one part of a multi-part zip archive", "a whole archive");
   }
   const wide = readZip64End(source, end, region);
   const directory = wide ?? plain;
@@ -141,7 +145,7 @@ function readEnd(source: ByteSource, region: Region): DirectoryPlace {
     !agrees(plain.size, directory.size, WIDE) ||
     !agrees(plain.offset, directory.offset, WIDE)
   )
-    throw corrupt(region, "two ends of a zip directory that disagree", "one directory");
+    throw corrupt(region, "two conflicting ends of the zip directory", "one directory");
   // Also bounds the number of entries by the size of the file.
   const directoryEnd = wide === undefined ? end : end - END64_LOCATOR_BYTES - END64_BYTES;
   if (
@@ -167,10 +171,10 @@ function findEnd(source: ByteSource, region: Region): number {
     for (let offset = bytes.length - END_BYTES; offset >= 0; offset--) {
       if (view.getUint32(offset, true) !== END_SIGNATURE) continue;
       if (offset + END_BYTES + view.getUint16(offset + 20, true) === bytes.length) return start + offset;
-      throw corrupt(region, "an end of a zip archive that is not at the end of the file", "a complete file");
+      throw corrupt(region, "data after the end of the zip archive", "a complete file");
     }
   }
-  throw corrupt(region, "a zip archive without its end", "a complete file");
+  throw corrupt(region, "a zip archive without its end record", "a complete file");
 }
 
 function readZip64End(source: ByteSource, end: number, region: Region): DirectoryPlace | undefined {
@@ -198,7 +202,7 @@ function readZip64End(source: ByteSource, end: number, region: Region): Director
   const parts = [disk, cursor.uint32(), cursor.uint32()];
   const counted = cursor.uint64();
   if (parts.some((part) => part !== 0) || disks > 1 || counted !== cursor.uint64())
-    throw corrupt(region, "one part of a zip archive in several parts", "a whole archive");
+    throw corrupt(region, "one part of a multi-part zip archive", "a whole archive");
   cursor.seek(cursor.offset - 8);
   return { count: cursor.uint64(), size: cursor.uint64(), offset: cursor.uint64() };
 }
@@ -234,7 +238,7 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
   if ((flags & ENCRYPTED) !== 0)
     throw unsupported(region, `an encrypted zip entry ${quote(name)}`, "no encryption");
   if ((flags & PATCHED) !== 0)
-    throw unsupported(region, `a patch as zip entry ${quote(name)}`, "whole entries");
+    throw unsupported(region, `a zip entry ${quote(name)} that is a patch`, "whole entries");
   const extra = cursor.take(extraBytes);
   cursor.skip(commentBytes);
   return { name, nameBytes, method, flags, checksum, ...widen({ ...sizes, headerOffset }, extra, region) };
@@ -262,7 +266,7 @@ function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
   const differs = (what: string) =>
     corrupt(
       region,
-      `zip entry ${quote(central.name)} with another ${what} in its local header, at byte ${central.headerOffset}`,
+      `zip entry ${quote(central.name)} with a different ${what} in its local header, at byte ${central.headerOffset}`,
       "the same as in the directory",
     );
   if (cursor.uint32() !== LOCAL_SIGNATURE) throw differs("signature");

@@ -100,7 +100,7 @@ function identifyOrOffer(
         subject: options.subject,
         found: `${offers.length === 1 ? "a network" : `${offers.length} networks`} under ${offers.map(quote).join(" and ")}`,
         expected: "the state dict of one OSNet",
-        remedy: `name the one to use: ${offers.map((offer) => `--key ${printable(offer)}`).join(" or ")}`,
+        remedy: `choose one with ${offers.map((offer) => `--key ${printable(offer)}`).join(" or ")}`,
       },
       { cause: error },
     );
@@ -172,9 +172,11 @@ function extraNotes(extra: readonly string[]): string[] {
   const named = modules.slice(0, 8).join(", ");
   const more = modules.length > 8 ? ` and ${modules.length - 8} more` : "";
   return [
-    `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, no part of the network: ${named}${more}`,
+    `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, not part of the network: ${named}${more}`,
     ...(extra.some((path) => NECK.test(path))
-      ? ["its bottleneck is left out: the features are those before it, as FastReID's NECK_FEAT before"]
+      ? [
+          "its bottleneck is not converted: the features are taken before it, as with FastReID's NECK_FEAT: before",
+        ]
       : []),
   ];
 }
@@ -210,7 +212,7 @@ export function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: stri
     code: "state-dict",
     subject,
     found: `invalid numbers in ${problems.length} ${problems.length === 1 ? "tensor" : "tensors"}`,
-    expected: "finite weights and variances that are not negative",
+    expected: "finite weights and non-negative variances",
     remedy: "use a checkpoint from before the training diverged",
     details: problems,
   });
@@ -258,7 +260,7 @@ function selectFlat(tensors: StateDict, key: string | undefined, subject: string
       subject: `--key ${key}`,
       found: `no tensors at that path in ${subject}`,
       expected: "a prefix of the state dict's keys",
-      remedy: "leave out --key, or give another",
+      remedy: "omit --key, or choose another",
     });
   const { entries, prefix, others } = removeWrapperPrefix(stripped ?? group);
   const removedPrefix = outer + prefix;
@@ -267,7 +269,7 @@ function selectFlat(tensors: StateDict, key: string | undefined, subject: string
     stateDict: entries,
     removedPrefix,
     notes: [
-      ...(left > 0 ? [`left out ${left} tensors outside ${quote(outer)}`] : []),
+      ...(left > 0 ? [`ignored ${left} tensors outside ${quote(outer)}`] : []),
       ...(removedPrefix
         ? [`removed the prefix ${quote(removedPrefix)} from ${entries.size - others.length} keys`]
         : []),
@@ -357,7 +359,7 @@ function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject:
     found: FORMATS[found].noun,
     expected: FORMATS[wanted].noun,
     remedy: isModelFormat(found)
-      ? "give the weights it was exported from"
+      ? "use the weights it was exported from"
       : `use ${found}2… instead of ${wanted}2…`,
   });
 }
@@ -370,6 +372,6 @@ function expectWeights(names: readonly string[], subject: string): void {
     subject,
     found: recorded ? "recorded activations" : "arrays that are not weights",
     expected: "arrays named after parameters, such as conv1.conv.weight",
-    remedy: recorded ? "give it to osnet-verify" : "save the state dict with numpy.savez",
+    remedy: recorded ? "pass it to osnet-verify" : "save the state dict with numpy.savez",
   });
 }

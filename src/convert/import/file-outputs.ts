@@ -142,11 +142,11 @@ export function leftOut(
     throw new InputError({
       code: "unsupported",
       subject,
-      found: `${refused.length === 1 ? "an output" : `${refused.length} outputs`} with more than the network: ${refused.map(clause).join("; ")}`,
-      expected: "the network's own results",
-      remedy: "leave it out with --drop-extra",
+      found: `${refused.length === 1 ? "an output" : `${refused.length} outputs`} that the network does not have: ${refused.map(clause).join("; ")}`,
+      expected: "the network's own outputs",
+      remedy: "drop it with --drop-extra",
     });
-  return beyond.map((item) => `left out: ${clause(item)}`);
+  return beyond.map((item) => `dropped: ${clause(item)}`);
 }
 
 function clause({ kind, output, description }: BeyondNetwork): string {

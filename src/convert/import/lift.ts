@@ -104,7 +104,7 @@ function dialectOf(name: string): Dialect {
 function headNotes({ spec: { embedding, head } }: GraphMatch): readonly string[] {
   if (!head || embedding.length > 0) return [];
   return [
-    `the one linear layer behind the pooled map, of ${head.classes} outputs, is read as a classifier: an embedding has a batch norm or a ReLU behind it`,
+    `the only linear layer after the pooled map (${head.classes} outputs) is read as a classifier: an embedding layer would be followed by a batch norm or a ReLU`,
   ];
 }
 
@@ -114,7 +114,7 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
   ).length;
   return reparameterised > 0
     ? [
-        `${folded} batch norms were folded: ${reparameterised} of ${total} tensors are not the trained ones, though the network is the same`,
+        `${folded} batch norms were folded: ${reparameterised} of ${total} tensors differ from the trained ones, but the network is the same`,
       ]
     : [];
 }
@@ -257,7 +257,7 @@ function incomplete(subject: string, problems: readonly string[]): InputError {
     subject,
     found: `${problems.length} ${problems.length === 1 ? "difference" : "differences"} from an OSNet`,
     expected: "a graph from which every parameter can be read",
-    remedy: "repair the export; a network is never converted in part",
+    remedy: "repair the export; partial networks are not converted",
     details: problems,
   });
 }

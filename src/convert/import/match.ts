@@ -281,7 +281,7 @@ function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputErro
       subject,
       found: `a network in onnxruntime's NCHWc layout, optimised for one kind of processor (${count("ReorderInput") + count("ReorderOutput")} reorderings, ${count("Conv")} Conv)`,
       expected: "operators on NCHW or NHWC",
-      remedy: 'save the optimised model at level "extended", or give the one that it was made from',
+      remedy: 'save the optimised model at level "extended", or use the model it was made from',
     });
   const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
     (type) => type !== "MatMul" || count(type) > 0,
@@ -291,14 +291,14 @@ function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputErro
   return new InputError({
     code: "unsupported",
     subject,
-    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values${undecided > 0 ? `, with ${undecided} If that choose while it runs` : ""}`,
+    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values${undecided > 0 ? `, with ${undecided} data-dependent If nodes` : ""}`,
     expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
     remedy:
       quantised.length > 0
-        ? "give the float model that it was made from"
+        ? "use the float model it was made from"
         : undecided > 0
-          ? "export it for images, and a batch, of one size"
-          : "give a model of an OSNet",
+          ? "export it with a fixed image size and batch"
+          : "use an OSNet model",
   });
 }
 
@@ -306,7 +306,7 @@ function noResult({ outputs }: ForeignGraph, subject: string): InputError {
   return new InputError({
     code: "unsupported",
     subject,
-    found: `outputs ${outputs.map(({ name }) => name).join(", ")}, none of them a layer of the network`,
+    found: `outputs ${outputs.map(({ name }) => name).join(", ")}, none of which is a layer of the network`,
     expected: "an embedding or logits among them",
     remedy: "export the model with its embedding as the output",
   });

@@ -47,7 +47,7 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   for (const value of images) values.set(value.name, inputValue(value, graph));
   const [input] = images;
   const first = input && nodeAt(values, input.name);
-  if (!first) throw malformed(subject, "a graph without an input", "one that takes images");
+  if (!first) throw malformed(subject, "a graph without inputs", "one that takes images");
   const reader = nodeReader([...graph.initializers.values()], subject);
   readNodes(graph, { values, around: undefined }, reader);
   const { census, taken } = reader;
@@ -181,7 +181,11 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
     node.outputs.forEach((output, index) => {
       if (output === "") return;
       if (lookUp(scope, output))
-        throw malformed(subject, `two sources of the value ${JSON.stringify(output)}`, "one source of each");
+        throw malformed(
+          subject,
+          `two definitions of the value ${JSON.stringify(output)}`,
+          "one definition of each value",
+        );
       const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, readersOf }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
@@ -308,7 +312,7 @@ function valueAt(scope: Scope, name: string, subject: string): Value {
   throw malformed(
     subject,
     `a node that reads ${JSON.stringify(name)}, which nothing before it computes`,
-    "nodes in the order of their computation",
+    "nodes in topological order",
   );
 }
 
@@ -325,11 +329,7 @@ function budget(given: readonly Tensor[], subject: string): NodeReader["meter"] 
   return (elements) => {
     computed += elements;
     if (computed > most)
-      throw malformed(
-        subject,
-        "constants computed from each other without end",
-        `at most ${most} elements of them`,
-      );
+      throw malformed(subject, "constants that expand without limit", `at most ${most} elements of them`);
   };
 }
 

@@ -55,7 +55,7 @@ function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
     },
     externalData: model.sidecars !== undefined || model.missing !== undefined,
     notes: [
-      ...(opset === model.opset ? [] : [`opset ${opset}, the nearest to their ${model.opset}`]),
+      ...(opset === model.opset ? [] : [`opset ${opset}, the nearest to the file's ${model.opset}`]),
       ...(match.preprocess && !order ? [unlikePixels(match.preprocess)] : []),
       ...typeNotes(input, match),
       ...outputNotes(match, hasGates),
@@ -95,7 +95,7 @@ function halfOrFloat(dtype: OnnxValue["dtype"]): OnnxDType {
 }
 
 function unlikePixels(preprocess: Preprocess): string {
-  return `their preprocessing is not written: ${describePreprocess(preprocess)}`;
+  return `its preprocessing is not written: ${describePreprocess(preprocess)}`;
 }
 
 function typeNotes(input: OnnxValue | undefined, { roundings }: GraphMatch): readonly string[] {
@@ -103,8 +103,8 @@ function typeNotes(input: OnnxValue | undefined, { roundings }: GraphMatch): rea
   return [
     ...(dtype === undefined || dtype === "float32" || dtype === "float16"
       ? []
-      : [`their input is ${dtype}, ours float32`]),
-    ...(roundings.size > 0 ? ["their weights are quantised, ours are not"] : []),
+      : [`its input is ${dtype}; the one written is float32`]),
+    ...(roundings.size > 0 ? ["its weights are quantised; those written are not"] : []),
   ];
 }
 
@@ -113,7 +113,7 @@ function outputNotes({ graph, outputs }: GraphMatch, hasGates: boolean): readonl
   const gates = new Set(hasGates ? graph.gates.map(({ layer }) => layer) : []);
   return outputs.flatMap(({ name, layer, tail }) => {
     if (![features, logits, probabilities].includes(layer) && !gates.has(layer))
-      return [`their output ${name} is the layer ${layer}, which is not a result that is written`];
-    return tail.length > 0 ? [`${tail.join(", ")} after their output ${name} is not written`] : [];
+      return [`its output ${name} is the layer ${layer}, which cannot be written as an output`];
+    return tail.length > 0 ? [`${tail.join(", ")} after its output ${name} is not written`] : [];
   });
 }

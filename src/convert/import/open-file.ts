@@ -151,25 +151,25 @@ export function tfjsFiles({ name: subject, bytes, beside }: NamedBytes): TfjsFil
 
 /** What the file does that is not in its weights. */
 function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
-  return preprocess ? [`preprocessing that is not lifted: ${describePreprocess(preprocess)}`] : [];
+  return preprocess ? [`preprocessing that is not converted: ${describePreprocess(preprocess)}`] : [];
 }
 
 /** Whether quantised tensors have one step each, or one per output channel. */
 function stepsOf({ roundings }: GraphMatch): string {
   const isPerChannel = [...roundings.values()].some(({ weight }) => new Set(weight).size > 1);
-  return isPerChannel ? "by a step per output channel" : "by a step per tensor";
+  return isPerChannel ? "with a step per output channel" : "with a step per tensor";
 }
 
 function onnxNotes(model: OnnxModel, match: GraphMatch): readonly string[] {
   const { name, version } = model.producer;
-  const exporter = [name || "an unnamed exporter", version].filter((part) => part !== "").join(" ");
+  const exporter = [name || "an unknown exporter", version].filter((part) => part !== "").join(" ");
   return [
     `written by ${exporter}, opset ${model.opset}`,
     ...(model.sidecars ? [`weights in ${model.sidecars.join(", ")}`] : []),
     ...preprocessNotes(match),
     ...(match.roundings.size > 0
       ? [
-          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and what rounding has left of the trained ones; a run, which rounds activations too, does not verify them`,
+          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and are only what rounding left of the trained ones; a run cannot verify them, because it rounds activations too`,
         ]
       : []),
   ];
@@ -180,13 +180,13 @@ function tfjsNotes(model: TfjsModel, match: GraphMatch): readonly string[] {
 }
 
 function writtenBy({ format, convertedBy }: TfjsModel): string {
-  return `${format === "graph-model" ? "a graph model" : "a layers model"}, written by ${convertedBy ?? "an unnamed converter"}`;
+  return `${format === "graph-model" ? "a graph model" : "a layers model"}, written by ${convertedBy ?? "an unknown converter"}`;
 }
 
 function runNotes(model: TfjsModel): readonly string[] {
   return isRunnable(model)
     ? []
-    : ["its topology is Keras 3's, which tfjs does not load: it was read, and not run"];
+    : ["its topology is in Keras 3 format, which tfjs cannot load: it was read, but not run"];
 }
 
 /** Whether tfjs loads a model. */
@@ -199,6 +199,6 @@ function quantisedNotes({ weights }: TfjsModel): readonly string[] {
   if (stored.length === 0) return [];
   const dtypes = [...new Set(stored)].join(", ");
   return [
-    `${stored.length} weights are stored as ${dtypes}: they are what tfjs makes of them, which is what storing has left of the trained ones`,
+    `${stored.length} weights are stored as ${dtypes}: they are dequantised as tfjs does it, and are only what rounding left of the trained ones`,
   ];
 }

@@ -148,7 +148,7 @@ export function checkModules(graph: LayerGraph, modules: Modules, subject: strin
   for (const [path, expectation] of expected) {
     const module = modules.get(path);
     if (module === undefined)
-      problems.push(`${path}: no module, where the network has ${expectation.classes[0]}`);
+      problems.push(`${path}: no module, but the network has ${expectation.classes[0]}`);
     else problems.push(...layerProblems(path, module, expectation));
   }
   const unchecked = new Set<string>();
@@ -164,8 +164,7 @@ export function checkModules(graph: LayerGraph, modules: Modules, subject: strin
       subject,
       found: `a model that computes something else: ${problems[0]}${problems.length > 1 ? ` and ${problems.length - 1} more` : ""}`,
       expected: "the modules of an OSNet",
-      remedy:
-        "give a model of torchreid's own modules; its weights alone would be read as if they were of one",
+      remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
       details: problems.length > 1 ? problems : [],
     });
   return [
@@ -204,7 +203,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
   if (attributes.get("return_gates") === true) return [`${name} has return_gates true`];
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
   if (!isOwn && place && !place.paths.test(path))
-    return [`${name} is ${printable(className)}, which torchreid has elsewhere`];
+    return [`${name} is ${printable(className)}, which torchreid uses elsewhere`];
   // Python looks into an object before it looks into its class or among its modules: an attribute of a child's name
   // stands before the child, and one that can be called before the method of that name.
   const shadows = [...attributes].filter(

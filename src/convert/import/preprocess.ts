@@ -121,7 +121,7 @@ export function inputDifferences(
   ];
 }
 
-const TAKEN = "normalised images, or raw pixels less ImageNet's mean, over its deviation";
+const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean and deviation";
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;

@@ -51,7 +51,7 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
     subject,
     found: `a traced model that computes something else ${best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
     expected: "the layers of an OSNet, and its embedding as the result",
-    remedy: "give a model of torchreid's own modules; its weights alone would be read as if they were of one",
+    remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
   });
 }
 

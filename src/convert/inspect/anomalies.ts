@@ -24,35 +24,35 @@ export const ANOMALIES: Readonly<
   "non-finite": { severity: "error", explanation: "NaN or infinite values, which spread to every embedding" },
   "negative-variance": {
     severity: "error",
-    explanation: "running variances below 0, whose channels are NaN",
+    explanation: "running variances below 0, which make their channels NaN",
   },
   untrained: {
     severity: "warning",
     explanation:
-      "every norm is as it is initialised (weight 1, bias 0, mean 0, variance 1): the network was never trained",
+      "every norm has its initial values (weight 1, bias 0, mean 0, variance 1): the network was never trained",
   },
   "untrained-statistics": {
     severity: "warning",
     explanation: "batch norms with mean 0 and variance 1 throughout: their statistics were never updated",
   },
-  "constant-weights": { severity: "warning", explanation: "layers whose weights are all one number" },
+  "constant-weights": { severity: "warning", explanation: "layers whose weights all have one value" },
   "dead-channels": {
     severity: "warning",
-    explanation: "channels that carry nothing: a norm's weight is below 1e-6, or a filter is all zeros",
+    explanation: "dead channels: a norm's weight is below 1e-6, or a filter is all zeros",
   },
   "denormal-variance": {
     severity: "warning",
     explanation:
-      "running variances below 1.2e-38: channels that were constant in training; epsilon outweighs them",
+      "running variances below 1.2e-38: channels that were constant in training, where epsilon dominates",
   },
   denormal: {
     severity: "warning",
     explanation:
-      "other values below 1.2e-38, float32's normal range: slow to multiply with; models are written with zeros where they cannot be seen",
+      "other values below 1.2e-38, the smallest normal float32: slow to compute with, and written as zeros where that changes no output",
   },
   "one-channel-gate": {
     severity: "info",
-    explanation: "gates with one hidden channel, where rounding shows, since no sum averages it out",
+    explanation: "gates with one hidden channel, where rounding errors do not average out",
   },
 };
 

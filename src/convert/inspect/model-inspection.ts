@@ -54,7 +54,7 @@ export interface NetworkFacts {
   readonly batch: number | null;
   /** Null for any. */
   readonly size: { readonly height: number; readonly width: number } | null;
-  /** Batch norms: merged into the layers before them, kept, or spelled as a product and a sum. */
+  /** Batch norms: merged into the layers before them, kept, or written as a product and a sum. */
   readonly batchNorms: { readonly folded: number; readonly kept: number; readonly affine: number };
   /** Which layer each output is, and what the file does to it afterwards. */
   readonly results: readonly {
@@ -376,6 +376,6 @@ function missingShards(missing: readonly string[], subject: string): InputError 
     subject,
     found: `no ${missing[0]} beside it`,
     expected: "all weight files, since the graph's axes and shapes are in them",
-    remedy: "give the model's whole folder",
+    remedy: "pass the model's whole folder",
   });
 }

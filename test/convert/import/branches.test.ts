@@ -108,7 +108,7 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
     const nodes = [operator("Tan", ["images"], "no"), ...graph.nodes];
     const model = { ...BRANCHED, graph: { ...graph, nodes, initializers } };
     expect(() => matchGraph(model, { ...SUBJECT, graph: GRAPH })).toThrow(
-      /^theirs\.onnx: found another network of 0 Conv, .*, with \d+ If that choose while it runs, expected an OSNet/,
+      /^theirs\.onnx: found another network of 0 Conv, .*, with \d+ data-dependent If nodes, expected an OSNet/,
     );
   });
 });

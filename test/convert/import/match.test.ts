@@ -185,7 +185,7 @@ describe("matchGraph on what is no OSNet", () => {
       { opType: "Relu", output: "y" },
       { opType: "Relu", output: "y" },
     ]);
-    expect(() => matchGraph(model, SUBJECT)).toThrow(/two sources of the value "y"/);
+    expect(() => matchGraph(model, SUBJECT)).toThrow(/two definitions of the value "y"/);
   });
 
   it("is not led astray by sums of sums of sums", () => {

@@ -69,7 +69,7 @@ export function resultOf({ name, model, feeds }: NodeCase): Tensor | string {
   }
 }
 
-/** What a graph without an input computes, seen as what a node that we have no meaning for reads. */
+/** What a graph without inputs computes, seen as what a node that we have no meaning for reads. */
 function constantOf(name: string, model: OnnxModel): Tensor | string {
   const [output] = model.graph.outputs;
   const graph = {

@@ -116,7 +116,7 @@ describe("one linear layer behind the pooled map", () => {
   };
 
   it("is read as a classifier, with a note that says so", () => {
-    const note = expect.stringMatching(/^the one linear layer .* of 5 outputs, is read as a classifier: /);
+    const note = expect.stringMatching(/^the only linear layer .* \(5 outputs\) is read as a classifier: /);
     expect(notesOf({ ...SMALL_SPEC, embedding: [] }, "logits")).toEqual([[], 5, [note]]);
   });
 

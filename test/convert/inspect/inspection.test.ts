@@ -70,7 +70,7 @@ describe("inspectCheckpoint", () => {
     const withHead = new Map([...stateDict, ["neck.weight", head], ["neck.bias", head]]);
     const { network, file, anomalies, weights } = await saved(withHead);
     expect(network.extra).toEqual(["neck.weight", "neck.bias"]);
-    expect(file.notes).toEqual(["2 tensors of extra heads, no part of the network: neck"]);
+    expect(file.notes).toEqual(["2 tensors of extra heads, not part of the network: neck"]);
     expect(anomalies.map(({ kind }) => kind)).toEqual(["one-channel-gate"]);
     expect(weights.fingerprint).toBe((await saved(stateDict)).weights.fingerprint);
     expect(openCheckpoint(encodePth(withHead), { subject: "w.pth" }).extra).toHaveLength(2);

@@ -99,7 +99,7 @@ describe("inspectModel, of TensorFlow.js models", () => {
       expect([inspection.network, inspection.model.differences]).toEqual([null, undefined]);
       expect(inspection.model.operators).toMatchObject({ _FusedConv2D: expect.any(Number) });
       expect(inspection.refusal).toBe(
-        "m: found no group1-shard1of1.bin beside it, expected all weight files, since the graph's axes and shapes are in them; give the model's whole folder.",
+        "m: found no group1-shard1of1.bin beside it, expected all weight files, since the graph's axes and shapes are in them; pass the model's whole folder.",
       );
     });
 
@@ -129,7 +129,7 @@ describe("inspectModel, of TensorFlow.js models", () => {
       signature: { inputs: new Map(), outputs: new Map([["y", { name: "y:0" }]]) },
     });
     expect([network, model.operators]).toEqual([null, { Placeholder: 1, Relu: 1 }]);
-    expect(refusal).toMatch(/^m: found another network of 0 Conv, .*; give a model of an OSNet\.$/);
+    expect(refusal).toMatch(/^m: found another network of 0 Conv, .*; use an OSNet model\.$/);
   });
 
   it("keeps control characters of a file from the terminal", async () => {

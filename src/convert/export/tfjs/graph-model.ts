@@ -199,9 +199,9 @@ function expectUnique(names: readonly string[], what: string): void {
       throw new InputError({
         code: "argument",
         subject: `${what} name`,
-        found: `${JSON.stringify(name)}, which the network uses already`,
-        expected: "a name of its own",
-        remedy: "choose another one",
+        found: `${JSON.stringify(name)}, which is already in use`,
+        expected: "a unique name",
+        remedy: "choose another",
       });
     seen.add(name);
   }

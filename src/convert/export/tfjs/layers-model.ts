@@ -149,8 +149,8 @@ function refuseAnySize(): InputError {
     code: "argument",
     subject: "--size",
     found: "dynamic",
-    expected: "a size, for a layers model",
-    remedy: "give one such as 256x128, or write a graph model",
+    expected: "a fixed size for a layers model",
+    remedy: "use a size such as 256x128, or write a graph model",
   });
 }
 

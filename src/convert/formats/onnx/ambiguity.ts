@@ -66,14 +66,14 @@ function checkFunction(body: IFunctionProto, imports: ReadonlyMap<string, number
     throw ambiguous(
       subject,
       `a function in the domain ${quoted(domain)}, beside the operators of that domain`,
-      "functions in a domain of their own",
+      "functions in a separate domain",
     );
   // An inlined node is read by the model's operator set.
   const own = importsOf(body.opsetImport ?? [], subject).get("");
   if (own !== undefined && own !== imports.get(""))
     throw ambiguous(
       subject,
-      `operator set ${own}, where the model has ${imports.get("") ?? "none"}`,
+      `operator set ${own}, but the model has ${imports.get("") ?? "none"}`,
       "one operator set",
     );
   expectOnce(body.input ?? [], "inputs", subject);
@@ -107,7 +107,11 @@ function checkGraph(graph: IGraphProto, around: Names | undefined, place: Place)
   for (const name of own)
     for (let outer = around; outer; outer = outer.around)
       if (outer.own.has(name))
-        throw ambiguous(subject, `a branch with a value ${quoted(name)}, as the graph around it has`, "one");
+        throw ambiguous(
+          subject,
+          `a branch with a value ${quoted(name)}, which the enclosing graph also has`,
+          "one",
+        );
   for (const tensor of graph.initializer ?? []) checkTensor(tensor, subject);
   for (const node of nodes) checkNode(node, { own, around }, place);
 }
@@ -172,13 +176,13 @@ function checkTensor(proto: ITensorProto, file: string): void {
   if (!isExternal && entries.length > 0)
     throw ambiguous(
       subject,
-      "external entries, though its data location is this file",
+      "external entries, although its data location is this file",
       "elements in one place",
     );
   if (isExternal && fields.length > 0)
     throw ambiguous(
       subject,
-      `elements in ${fields.join(" and ")}, though its data location is another file`,
+      `elements in ${fields.join(" and ")}, although its data location is another file`,
       "elements in one place",
     );
   expectOnce(
@@ -195,7 +199,7 @@ function named(items: readonly { readonly name?: string | null }[] | null | unde
 function expectOnce(names: readonly string[], what: string, subject: string): void {
   const seen = new Set<string>();
   for (const name of names) {
-    if (seen.has(name)) throw ambiguous(subject, `two ${what} of the name ${quoted(name)}`, "one");
+    if (seen.has(name)) throw ambiguous(subject, `two ${what} named ${quoted(name)}`, "one");
     seen.add(name);
   }
 }
@@ -205,5 +209,10 @@ function quoted(name: string): string {
 }
 
 function ambiguous(subject: string, found: string, expected: string): InputError {
-  return refusal(subject, found, expected, "export the model again, so that all readers take it alike");
+  return refusal(
+    subject,
+    found,
+    expected,
+    "export the model again, since readers would disagree about this file",
+  );
 }

@@ -129,8 +129,8 @@ function expectNoOtherKind(bytes: Uint8Array, subject: string): void {
   const other =
     isZip(bytes) || isPickle
       ? {
-          found: isPickle ? "a pickle, as PyTorch writes" : "a zip archive, as PyTorch and NumPy write",
-          remedy: "convert a checkpoint as pth or npz, and unpack a model that was zipped",
+          found: isPickle ? "a pickle, as PyTorch writes it" : "a zip archive, as PyTorch and NumPy write it",
+          remedy: "convert checkpoints with pth2… or npz2…, and unzip zipped models",
         }
       : otherKind(bytes);
   if (other) throw refusal(subject, other.found, "an ONNX model", other.remedy);

@@ -47,16 +47,15 @@ export function inlineFunctions(
     nodes.flatMap((node) => expand(node, depth));
 
   const expand = (node: INodeProto, depth: number): readonly INodeProto[] => {
-    if (depth > MAX_DEPTH)
-      throw tooMany(subject, `functions inside each other to a depth of ${depth}`, MAX_DEPTH);
-    if (count > MAX_NODES) throw tooMany(subject, "functions that stand for too many nodes", MAX_NODES);
+    if (depth > MAX_DEPTH) throw tooMany(subject, `functions nested to a depth of ${depth}`, MAX_DEPTH);
+    if (count > MAX_NODES) throw tooMany(subject, "functions that expand to too many nodes", MAX_NODES);
     const body = bodies.get(keyOf(node.domain, node.opType));
     if (!body) {
       count++;
       return [mapGraphs(node, (branch) => ({ ...branch, node: inlined(branch.node ?? [], depth + 1) }))];
     }
     calls++;
-    if (calls > MAX_NODES) throw tooMany(subject, "too many calls of functions", MAX_NODES);
+    if (calls > MAX_NODES) throw tooMany(subject, "too many function calls", MAX_NODES);
     const prefix = `${node.name || node.output?.[0] || node.opType}/${calls}/`;
     const names = new Map<string, string>();
     for (const [index, name] of (body.input ?? []).entries()) names.set(name, node.input?.[index] ?? "");

@@ -60,7 +60,7 @@ export function checkMessages(bytes: Uint8Array, subject: string): void {
     if (depth > MAX_DEPTH)
       throw refusal(
         subject,
-        `messages inside each other to a depth of ${depth}`,
+        `messages nested to a depth of ${depth}`,
         `at most ${MAX_DEPTH}`,
         "export the model without nested control flow",
         "unsupported",
@@ -80,7 +80,7 @@ export function checkMessages(bytes: Uint8Array, subject: string): void {
           subject,
           `messages that take the memory needed to ${total} bytes`,
           `at most ${limit} bytes for a file of ${bytes.length}`,
-          "export the model again, its weights as raw data",
+          "export the model again with its weights as raw data",
           "unsupported",
         );
       const inner = known?.nested?.();
@@ -106,14 +106,14 @@ function expectReadable(field: WireField, known: MessageField, seen: Set<number>
     throw refusal(
       subject,
       known.unread,
-      "one function of each name",
+      "one function per name",
       "inline them first (onnx.inliner.inline_local_functions)",
       "unsupported",
     );
 }
 
 function unreadable(subject: string, found: string, expected: string): InputError {
-  return refusal(subject, `${found}, which readers of protobuf take in different ways`, expected, AGAIN);
+  return refusal(subject, `${found}, which protobuf readers interpret differently`, expected, AGAIN);
 }
 
 const AGAIN = "save the model again with the onnx package";
@@ -257,7 +257,7 @@ const NODE: Message = {
   5: many(() => ATTRIBUTE),
   6: text,
   7: text,
-  8: { ...text, unread: "a call of one of several functions of a name (overload)" },
+  8: { ...text, unread: "a call of an overloaded function" },
   9: entries,
   10: many(() => OPAQUE),
 };
@@ -290,7 +290,7 @@ const FUNCTION: Message = {
   10: text,
   11: many(() => ATTRIBUTE),
   12: many(() => VALUE),
-  13: { ...text, unread: "one of several functions of a name (overload)" },
+  13: { ...text, unread: "an overloaded function" },
   14: entries,
 };
 

@@ -128,7 +128,7 @@ function countCopy({ subject, copies }: OnnxSource, bytes: number): void {
       subject,
       `copies of tensors, which take ${copies.copied} bytes`,
       `at most ${limit} for files of ${copies.held}`,
-      "save the model again, each tensor by itself",
+      "save the model again with each tensor stored separately",
       "unsupported",
     );
 }
@@ -147,7 +147,7 @@ function countRead({ subject, copies }: OnnxSource, bytes: number): void {
       subject,
       `tensors of ${copies.read} bytes in the files beside it`,
       `at most ${MAX_READ_BYTES}`,
-      "give a model of an OSNet",
+      "use an OSNet model",
       "unsupported",
     );
 }
@@ -173,17 +173,17 @@ function externalElements(
   if (!isInside(location))
     throw refusal(
       subject,
-      `its elements kept in ${JSON.stringify(location)}`,
-      "a file in the model's own folder",
-      "do not use a model that reads files elsewhere",
+      `its elements in ${JSON.stringify(location)}`,
+      "a file in the model's folder",
+      "do not use a model that reads files outside its folder",
       "unsupported",
     );
   if (!sidecar && !absent)
     throw refusal(
       subject,
-      `its elements kept in ${JSON.stringify(location)}`,
-      "all weights inside the ONNX file, or files beside it to read",
-      "give the path of the model, or save it as one file",
+      `its elements in ${JSON.stringify(location)}`,
+      "all weights inside the ONNX file, or access to the files beside it",
+      "pass the path of the model, or save it as one file",
       "unsupported",
     );
   const found = sidecar?.(location);
@@ -192,7 +192,7 @@ function externalElements(
     throw refusal(
       file,
       `no ${JSON.stringify(location)} beside it`,
-      "the file that holds its weights",
+      "the file with its weights",
       `put ${location} into the same folder`,
       "file",
     );

@@ -88,7 +88,7 @@ function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): s
   throw refuse(
     `a zip archive of other files (${listed === "" ? "empty" : listed})`,
     names.length > 0
-      ? "unpack it, and give the checkpoint or the model that is in it"
+      ? "unpack it, and use the checkpoint or the model inside"
       : "download or copy the file again",
   );
 }

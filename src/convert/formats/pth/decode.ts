@@ -98,7 +98,7 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
       subject: `--key ${printable(key)}`,
       found: `no tensors at that path in ${subject}`,
       expected: "the path of a state dict",
-      remedy: `leave out --key, or look below ${names(root) || "the top, which has no names"}`,
+      remedy: `omit --key, or choose a path below ${names(root) || "the top level, which has no names"}`,
     });
   }
   throw new InputError({
@@ -157,7 +157,7 @@ function materializeAll(choice: Choice, source: ByteSource, subject: string, bud
     code: problems.some(({ problem }) => problem.code === "format") ? "format" : "unsupported",
     subject,
     found: `${first.problem.text} under ${quote(first.key)}${more}`,
-    expected: "dense tensors of a type PyTorch trains with",
+    expected: "dense tensors of a type used for training",
     remedy: "save the weights again with torch.save(model.state_dict(), path)",
     details: problems.map(({ key, problem }) => `${printable(key)}: ${problem.text}`),
   });
@@ -199,7 +199,7 @@ const OTHER_READERS: readonly Signature[] = [
   {
     // ModelProto: ir_version, then opset_import, producer_name or the graph.
     found: "an ONNX model",
-    remedy: "give the checkpoint it was exported from",
+    remedy: "use the checkpoint it was exported from",
     matches: (head) =>
       head.startsWith("\x08") && head.charCodeAt(1) <= 32 && "\x12\x3aB".includes(head.charAt(2)),
   },
@@ -229,7 +229,7 @@ function sniff(source: ByteSource, subject: string): Encoding {
     throw refuse("a text file", "download the checkpoint itself");
   }
   if (!FIRST_OPCODES.includes(head.charAt(0)))
-    throw refuse("a file of an unknown kind", "give a file that torch.save wrote");
+    throw refuse("an unknown file format", "use a file written by torch.save");
   return "pickle";
 }
 

@@ -39,8 +39,8 @@ export function pickleEnvironment(budget: Budget): PickleEnvironment {
     persistentLoad: (_id, region) => {
       throw unsupported(
         region,
-        `a reference out of the pickle in ${printable(region.part)}`,
-        "all data in the pickle",
+        `an external reference in the pickle of ${printable(region.part)}`,
+        "all data inside the pickle",
       );
     },
     loadStorage: (_file, region) => {
@@ -100,7 +100,7 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
   for (const key of storageKeys(runPickle(cursor, plain), cursor)) {
     const declared = declarations.get(key);
     if (declared === undefined)
-      throw corrupt(region, `data for storage ${quote(key)}`, "only storages in use");
+      throw corrupt(region, `data for the unused storage ${quote(key)}`, "data for used storages only");
     located.set(key, passStorage(cursor, declared));
   }
   return { container: "legacy", root };
@@ -114,7 +114,7 @@ function storageKeys(keys: PickleValue, { region, offset }: Cursor): string[] {
   if (isList && new Set(keys).size === keys.length) return keys;
   throw corrupt(
     region,
-    `a list of other keys, or one twice, before ${position(region, offset)}`,
+    `a storage list with unknown or duplicate keys before ${position(region, offset)}`,
     "each storage once",
   );
 }
@@ -284,7 +284,7 @@ function readTensors(
     const strides = readSizes(cursor, rank);
     const offset = cursor.uint64();
     if (storages.has(keyOf(key, cursor.region)))
-      throw corrupt(cursor.region, `two meanings of ${quote(keyText(key))}`, "one");
+      throw corrupt(cursor.region, `two definitions of ${quote(keyText(key))}`, "one");
     tensors.set(
       newKey(key, tensors, cursor.region),
       inertObject("torch._utils._rebuild_tensor", [storage, offset, sizes, strides]),
@@ -305,7 +305,7 @@ function keyOf(value: PickleValue | undefined, region: Region): string {
 function newKey(value: PickleValue | undefined, taken: ReadonlyMap<string, unknown>, region: Region): string {
   const key = keyOf(value, region);
   if (taken.has(key))
-    throw corrupt(region, `two meanings of ${quote(key)} in ${printable(region.part)}`, "one");
+    throw corrupt(region, `two definitions of ${quote(key)} in ${printable(region.part)}`, "one");
   return key;
 }
 

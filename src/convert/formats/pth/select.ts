@@ -245,7 +245,7 @@ function prefixGroup(place: Candidate, prefix: string): Choice | undefined {
   const inner = removeWrapperPrefix(stripped.entries);
   const notes =
     group.size < tensors.size
-      ? [`left out ${tensors.size - group.size} tensors outside ${printable(prefix)}`]
+      ? [`ignored ${tensors.size - group.size} tensors outside ${printable(prefix)}`]
       : [];
   return choice(place, { ...inner, prefix: prefix + inner.prefix }, notes);
 }
@@ -266,7 +266,7 @@ function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: re
       ...(others.length > 0
         ? [`${count(others.length, "key does", "keys do")} not have it: ${list(others)}`]
         : []),
-      ...(notTensors.length > 0 ? [`left out what is not a tensor: ${list(notTensors)}`] : []),
+      ...(notTensors.length > 0 ? [`ignored values that are not tensors: ${list(notTensors)}`] : []),
     ],
   };
 }
@@ -285,7 +285,7 @@ function preference({ path }: Candidate): number {
 
 function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
   const others = list(rest.map(placeName));
-  return `used ${placeName(chosen)}; --key takes another: ${others}`;
+  return `used ${placeName(chosen)}; select another with --key: ${others}`;
 }
 
 function placeName({ path }: Candidate): string {

@@ -86,10 +86,10 @@ export function createStorageTable(
     const meaning = view === undefined ? undefined : `${key} ${view.offset} ${view.length}`;
     if (view !== undefined && meaning !== undefined) {
       if (storages.has(view.key) || view.key === key || (views.get(view.key) ?? meaning) !== meaning)
-        throw corrupt(region, `two meanings of the storage ${quote(view.key)}`, "one");
+        throw corrupt(region, `two definitions of the storage ${quote(view.key)}`, "one");
       views.set(view.key, meaning);
     }
-    if (views.has(key)) throw corrupt(region, `two meanings of the storage ${quote(key)}`, "one");
+    if (views.has(key)) throw corrupt(region, `two definitions of the storage ${quote(key)}`, "one");
     const known = storages.get(declared.key);
     if (known === undefined) {
       const { read, bigEndian } = locate(declared);

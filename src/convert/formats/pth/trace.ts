@@ -142,7 +142,7 @@ class Tracer {
   #call(name: string, args: readonly Bound[]): Bound | undefined {
     const values = args.flatMap((arg) => (arg.kind === "module" ? [] : [arg]));
     if (values.length !== args.length) return undefined;
-    if (++this.#steps > MAX_CALLS) throw this.#unclear("more calls than any network");
+    if (++this.#steps > MAX_CALLS) throw this.#unclear("more calls than any OSNet has");
     if (values.some((value) => this.#overwritten.has(JSON.stringify(value))))
       throw this.#unclear(`${name} of a value that was changed in place`);
     if (name.endsWith("_")) this.#overwrite(values[0]);

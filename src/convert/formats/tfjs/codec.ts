@@ -109,7 +109,7 @@ function parse(json: Uint8Array, subject: string): Located {
   }
 }
 
-const NO_JSON: OtherKind = { found: "no JSON object", remedy: "give the model's folder or its model.json" };
+const NO_JSON: OtherKind = { found: "no JSON object", remedy: "pass the model's folder or its model.json" };
 
 /** Early writers left the format out: Keras topologies have a `model_config`, graphs have nodes. */
 function formatOf(document: Located): TfjsModel["format"] {
@@ -142,7 +142,7 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
   const { at } = document;
   const initializer = member(document, "modelInitializer");
   if (isObject(initializer.value) && elements(member(initializer, "node")).length > 0)
-    throw refusal(at, "a graph that runs before the model", "one graph", "freeze the model", "unsupported");
+    throw refusal(at, "an initializer graph", "a single graph", "freeze the model", "unsupported");
   const operators = new Map(nodes.map(({ name, op }) => [name, op]));
   for (const [key, { name }] of signature.inputs)
     if (!operators.get(nodeOf(name))?.startsWith("Placeholder"))
@@ -201,9 +201,9 @@ function expectNames(metadata: Located, { outputs }: TfjsSignature): void {
   const expected = names.map(([name]) => shown(name)).slice(0, 20);
   throw refusal(
     at,
-    `other names for the outputs than the signature's, ${shown(JSON.stringify(value))}`,
-    `the signature's, in its order: ${expected.join(", ")}`,
-    "remove structuredOutputKeys, or name the outputs in the signature so",
+    `output names that differ from the signature's: ${shown(JSON.stringify(value))}`,
+    `the signature's names, in its order: ${expected.join(", ")}`,
+    "remove structuredOutputKeys, or rename the outputs in the signature",
     "unsupported",
   );
 }

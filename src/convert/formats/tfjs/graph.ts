@@ -138,7 +138,7 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
   const names = new Set<string>();
   for (const { name } of nodes) {
     if (names.has(name))
-      throw refusal(topology.at, `two nodes ${JSON.stringify(name.slice(0, 80))}`, "a name per node");
+      throw refusal(topology.at, `two nodes named ${JSON.stringify(name.slice(0, 80))}`, "unique node names");
     names.add(name);
   }
   for (const { name, inputs } of nodes)

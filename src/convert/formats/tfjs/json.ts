@@ -49,7 +49,7 @@ export function expectModest(json: Uint8Array, subject: string): void {
     else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) depth--;
     else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
       if (++depth > MAX_DEPTH)
-        throw immodest(subject, `more than ${MAX_DEPTH} lists in each other`, `at most ${MAX_DEPTH}`);
+        throw immodest(subject, `more than ${MAX_DEPTH} nested lists or objects`, `at most ${MAX_DEPTH}`);
       names[depth] = byte === OPEN_OBJECT ? new Set() : undefined;
     }
   }
@@ -88,7 +88,7 @@ function immodest(subject: string, found: string, expected: string): Error {
     subject,
     found,
     `${expected} in a model.json`,
-    "give the model.json of an OSNet",
+    "use the model.json of an OSNet",
     "unsupported",
   );
 }

@@ -217,7 +217,7 @@ function decodeDType(located: Located): TfjsDType {
     located.at,
     JSON.stringify(dtype.slice(0, 60)),
     "float32, int32 or bool",
-    "use a model of plain numbers",
+    "use a model with plain weights",
     "unsupported",
   );
 }
@@ -322,7 +322,7 @@ function expectSafePath(path: string, at: string): void {
     at,
     JSON.stringify(path.slice(0, 100)),
     "the path of a file in the model's folder",
-    "do not use a model that reaches outside its folder",
+    "do not use a model that reads files outside its folder",
   );
 }
 

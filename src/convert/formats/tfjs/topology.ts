@@ -30,7 +30,7 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
   if (nested)
     throw refusal(
       subject,
-      `a model as its layer ${JSON.stringify(nameOf(nested).slice(0, 80))}`,
+      `a nested model as layer ${JSON.stringify(nameOf(nested).slice(0, 80))}`,
       "a flat list of layers",
       "put the inner model's layers into the outer one",
       "unsupported",

@@ -114,7 +114,7 @@ function expectNumbers({ name }: TfjsNode, weights: TfjsGraphModel["weights"], s
   throw new InputError({
     code: "format",
     subject,
-    found: `a constant ${JSON.stringify(name.slice(0, 80))} without numbers`,
+    found: `a constant ${JSON.stringify(name.slice(0, 80))} without values`,
     expected: "a weight of its name in the weights manifest",
     remedy: "convert the model again",
   });
@@ -153,7 +153,11 @@ function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const byValue = new Map<string, LayerCall>();
   for (const call of calls) {
     if (byValue.has(call.value))
-      throw malformed(subject, `two layers ${JSON.stringify(call.layer.slice(0, 80))}`, "a name per layer");
+      throw malformed(
+        subject,
+        `two layers named ${JSON.stringify(call.layer.slice(0, 80))}`,
+        "unique layer names",
+      );
     byValue.set(call.value, call);
   }
   const inputs: OnnxValue[] = [];

@@ -134,8 +134,8 @@ describe("lowerToOnnx", () => {
     [{ size: { height: 7, width: -3 } }, /^image width: found -3/],
     [{ size: { height: 7, width: 3 } }, /^image size 7x3/],
     [{ output: "probabilities" }, /^output: found probabilities, expected features or logits/],
-    [{ outputName: "conv1.relu" }, /"conv1\.relu", which the network uses already/],
-    [{ inputName: "features" }, /"features", which the network uses already/],
+    [{ outputName: "conv1.relu" }, /"conv1\.relu", which is already in use/],
+    [{ inputName: "features" }, /"features", which is already in use/],
     [{ inputName: "" }, /an empty name/],
   ])("refuses %o", (options, message) => {
     expect(() => lower(options)).toThrow(message);

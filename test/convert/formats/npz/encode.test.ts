@@ -81,7 +81,8 @@ describe("encodeNpz", () => {
       (...names: string[]) =>
       () =>
         encodeNpz(new Map(names.map((name) => [name, tensor])), { subject: "w.npz" });
-    const rest = "expected element types that numpy has; add --dtype float32, which keeps every value.";
+    const rest =
+      "expected element types that numpy supports; add --dtype float32, which represents every value exactly.";
     expect(refused("a")).toThrow(`w.npz: found 1 bfloat16 tensor (a), ${rest}`);
     expect(refused("a", "b")).toThrow(`w.npz: found 2 bfloat16 tensors (a, …), ${rest}`);
   });

@@ -46,7 +46,7 @@ describe("weights beside an ONNX file", () => {
       return decodeOnnx(modelWith(entries, { names, elements: 1000 }), { subject: "m.onnx", sidecar });
     };
     expect(() => shared("1", 100)).toThrow(
-      /^m\.onnx: found copies of tensors, which take \d+ bytes, expected at most \d+ for files of \d+; save the model again, each tensor by itself\.$/,
+      /^m\.onnx: found copies of tensors, which take \d+ bytes, expected at most \d+ for files of \d+; save the model again with each tensor stored separately\.$/,
     );
     // Views cost nothing, and neither does a file that is only misaligned.
     expect(() => shared("0", 100)).not.toThrow();
@@ -107,10 +107,10 @@ describe("weights beside an ONNX file", () => {
 
   it("are named plainly when they are missing", () => {
     expect(() => decode({ location: "osnet.onnx.data" })).toThrow(
-      'm.onnx: found no "osnet.onnx.data" beside it, expected the file that holds its weights; put osnet.onnx.data into the same folder.',
+      'm.onnx: found no "osnet.onnx.data" beside it, expected the file with its weights; put osnet.onnx.data into the same folder.',
     );
     expect(() => decodeOnnx(modelWith({ location: "m.data" }), { subject: "m.onnx" })).toThrow(
-      /its elements kept in "m\.data", expected all weights inside the ONNX file, or files beside it to read/,
+      /its elements in "m\.data", expected all weights inside the ONNX file, or access to the files beside it/,
     );
   });
 
@@ -131,7 +131,7 @@ describe("weights beside an ONNX file", () => {
     const sidecar = (): never => {
       throw new Error("must not be asked for");
     };
-    expect(() => decode({ location }, sidecar)).toThrow(/expected a file in the model's own folder/);
+    expect(() => decode({ location }, sidecar)).toThrow(/expected a file in the model's folder/);
   });
 
   it.each([

@@ -155,7 +155,7 @@ describe("functions of a file's own", () => {
   });
 
   it.each([
-    ["calls itself", [{ ...LEAKY, node: [call("Leaky", ["x"], ["t"])] }], "functions inside each other"],
+    ["calls itself", [{ ...LEAKY, node: [call("Leaky", ["x"], ["t"])] }], "functions nested"],
     [
       "stands for too many nodes",
       Array.from({ length: 25 }, (_, at) => ({

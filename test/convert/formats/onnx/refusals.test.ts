@@ -93,6 +93,6 @@ describe("decodeOnnx refuses", () => {
 
   it("two tensors of one name", () => {
     const tensor = { name: "w", dims: [1], dataType: 1, floatData: [1] };
-    expect(refusalOf(modelWith([tensor, tensor])).message).toContain('two tensors of the name "w"');
+    expect(refusalOf(modelWith([tensor, tensor])).message).toContain('two tensors named "w"');
   });
 });

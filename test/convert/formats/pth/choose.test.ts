@@ -68,7 +68,7 @@ describe("the state dict", () => {
     });
     const { wrapperPath, notes } = decode(value, { looksRight: (keys) => keys.includes("fc.weight") });
     expect(wrapperPath).toBe("net");
-    expect(notes).toEqual(["used net; --key takes another: model_ema, optimizer.exp_avg"]);
+    expect(notes).toEqual(["used net; select another with --key: model_ema, optimizer.exp_avg"]);
   });
 
   it("is where --key says", () => {
@@ -87,7 +87,7 @@ describe("the state dict", () => {
       keys: NAMES,
       wrapperPath: "model",
       removedPrefix: "teacher.",
-      notes: ["left out 4 tensors outside teacher.", "removed the prefix teacher. from 4 keys"],
+      notes: ["ignored 4 tensors outside teacher.", "removed the prefix teacher. from 4 keys"],
     });
   });
 
@@ -109,7 +109,7 @@ describe("the state dict", () => {
 
   it("leaves out what is not a tensor and says so", () => {
     expect(decode(dict({ "a.weight": tensor(), epoch: int(3), name: str("x") })).notes).toEqual([
-      "left out what is not a tensor: epoch, name",
+      "ignored values that are not tensors: epoch, name",
     ]);
   });
 

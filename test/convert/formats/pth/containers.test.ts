@@ -48,7 +48,7 @@ describe("a legacy file", () => {
     expect(refusal(legacy(value, { 0: floats(1, 2, 3) }))).toMatch(
       /found 3 elements for storage "0" at byte \d+ of the file, expected the 2 that the pickle declares/,
     );
-    expect(refusal(legacy(value, { 1: floats(1, 2) }))).toContain('found data for storage "1"');
+    expect(refusal(legacy(value, { 1: floats(1, 2) }))).toContain('found data for the unused storage "1"');
     expect(refusal(legacy(value, {}))).toContain('found no data for storage "0"');
     const outside = tensor().replace("tQ", `${tuple(str("9"), int(1), int(2))}tQ`);
     expect(refusal(legacy(dict({ w: outside }), { 0: floats(1, 2) }))).toContain(

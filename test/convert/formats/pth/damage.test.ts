@@ -59,7 +59,7 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     [
       "a legacy storage that nobody wants",
       legacy("}", { 0: data }),
-      'found data for storage "0", expected only storages in use; download or copy the file again.',
+      'found data for the unused storage "0", expected data for used storages only; download or copy the file again.',
     ],
     [
       "a storage's file that holds a number",
@@ -74,22 +74,22 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     [
       "an array without a dtype",
       weights(array(str("f4"))),
-      'found a numpy array without a dtype that numpy writes under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
+      'found a numpy array without a dtype that numpy writes under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "an array of complex numbers",
       weights(array(call("numpy.dtype", str("c8"), "\x89", "\x88"))),
-      'found numpy elements of type c8 under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
+      'found numpy elements of type c8 under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a parameter of nothing",
       weights(call("torch._utils._rebuild_parameter", "N", "\x89", "N")),
-      'found a tensor made from a value of type None under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
+      'found a tensor made from a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a tensor over nothing",
       weights(call("torch._utils._rebuild_tensor_v2", "N", int(0), ")", ")", "\x89", "N")),
-      'found a tensor over a value of type None under "w", expected dense tensors of a type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).',
+      'found a tensor over a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a directory that begins too early",

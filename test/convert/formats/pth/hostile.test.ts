@@ -20,10 +20,10 @@ const weights = { 0: floats(1, 2) };
 const withWeights = (payload: string): Uint8Array => checkpoint(dict({ w: tensor(), payload }), weights);
 const refusedCall = (path: string) =>
   new RegExp(
-    `found a pickle that asks to run "${path}", before byte \\d+ of [^ ]+(?: file)? \\(nothing was run\\), expected data`,
+    `found a pickle that would run "${path}", before byte \\d+ of [^ ]+(?: file)? \\(nothing was run\\), expected data`,
   );
 
-describe("a pickle that asks to run code", () => {
+describe("a pickle that would run code", () => {
   it.each([
     ["os.system", call("os.system", str("true"))],
     ["posix.system", call("posix.system", str("true"))],
@@ -163,9 +163,9 @@ describe("a pickle that lies", () => {
     ["a string of 4 GB", `X${le(0xffffffff, 4)}`, "0 bytes left where 4294967295 should follow"],
     ["bytes of 2^60", `\x8e${le(0, 7)}\x10`, "the size 1152921504606846976 at byte 3"],
     ["an integer of 2 GB", `\x8b${le(0x7fffffff, 4)}`, "an integer of 2147483647 bytes"],
-    ["more values than it made", "0", "a pickle that takes more values than it made"],
-    ["values from below a mark", "N(\x85", "a pickle that takes more values than it made"],
-    ["a memo entry before it is made", "h\x07", "memo entry 7 used before it was made"],
+    ["more values than it made", "0", "a pickle that pops more values than it pushed"],
+    ["values from below a mark", "N(\x85", "a pickle that pops more values than it pushed"],
+    ["a memo entry before it is made", "h\x07", "memo entry 7 used before it is defined"],
     ["a dict with half a pair", "}(Nu", "a key without a value set on a value of type dict"],
     ["items for a number", "K\x01Na", "items added on a value of type int"],
     ["arguments that are none", `${global("a.A")}NR`, "arguments of type None"],
@@ -173,7 +173,7 @@ describe("a pickle that lies", () => {
     ["no end", "N", "0 bytes left where 1 should follow"],
     ["an opcode that is none", "\xff", "the byte 0xff at byte 2 of the file"],
     ["protocol 9", "\x80\x09", "pickle protocol 9"],
-    ["a reference out of the file", "NQ", "a reference out of the pickle in the file"],
+    ["a reference out of the file", "NQ", "an external reference in the pickle of the file"],
   ])("about %s is refused where it does", (_, opcodes, found) => {
     expect(refusal(bytesOf("\x80\x02", opcodes))).toContain(`weights.pth: found ${found}`);
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { bytesOf, call, checkpoint, dict, int, le, pickle, refusal, str, tensor, zip } from "./build.js";
 
-const OTHER = "give a checkpoint, or a model of ONNX or TensorFlow.js";
+const OTHER = "use a checkpoint, or an ONNX or TensorFlow.js model";
 const KERAS = "export the model to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter";
 
 /** Files given by mistake, and the end of the sentence that says what they are. */
@@ -42,7 +42,7 @@ const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string,
   ],
   ["gzip", "\x1f\x8b\x08\x00", "a gzip file", "unpack it first, with gunzip or tar xzf"],
   ["7z", "7z\xbc\xaf\x27\x1c", "a compressed archive", "unpack it first"],
-  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", KERAS],
+  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", KERAS],
   ["npy", "\x93NUMPY\x01\x00", "a NumPy .npy array", OTHER],
   ["GGUF", "GGUF\x03\x00\x00\x00", "a GGUF file", OTHER],
   [
@@ -52,8 +52,8 @@ const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string,
     "export the model to ONNX with tf2onnx",
   ],
   ["PNG", "\x89PNG\r\n\x1a\n", "an image", OTHER],
-  ["ONNX", "\x08\x07\x12\x07pytorch", "an ONNX model", "give the checkpoint it was exported from"],
-  ["noise", "\x00\x01\x02\x03", "a file of an unknown kind", "give a file that torch.save wrote"],
+  ["ONNX", "\x08\x07\x12\x07pytorch", "an ONNX model", "use the checkpoint it was exported from"],
+  ["noise", "\x00\x01\x02\x03", "an unknown file format", "use a file written by torch.save"],
 ];
 
 describe("refusals", () => {
@@ -99,7 +99,7 @@ describe("refusals", () => {
     });
     expect(refusal(file, "model")).toBe(
       "--key model: found no tensors at that path in weights.pth, expected the path of a state dict; " +
-        'leave out --key, or look below "state_dict", "epoch".',
+        'omit --key, or choose a path below "state_dict", "epoch".',
     );
   });
 

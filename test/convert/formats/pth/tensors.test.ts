@@ -119,7 +119,7 @@ describe("tensors", () => {
       refusal(checkpoint(dict({ w: tensor({ offset: 1 }), v: tensor({ shape: [2], stride: [7] }) }), two)),
     ).toBe(
       'weights.pth: found elements 1 to 3 of a storage of 2 under "w" and 1 more like it, expected dense tensors of a ' +
-        "type PyTorch trains with; save the weights again with torch.save(model.state_dict(), path).",
+        "type used for training; save the weights again with torch.save(model.state_dict(), path).",
     );
     expect(refusal(checkpoint(dict({ w: tensor({ key: "7" }) }), two))).toBe(
       'weights.pth: found no entry "data/7", expected one for each storage; download or copy the file again.',

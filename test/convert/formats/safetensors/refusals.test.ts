@@ -203,7 +203,7 @@ describe("decodeSafetensors refuses", () => {
     [
       "half a character",
       safetensors(`{${entry("\\ud800", "U8", "[0]", 0, 0)}}`),
-      'the name "?", which is not Unicode, expected text that UTF-8 can hold',
+      'the name "?", which is not Unicode, expected text that can be encoded as UTF-8',
     ],
     [
       "more metadata than any file has",
@@ -226,7 +226,7 @@ describe("decodeSafetensors refuses", () => {
   it("element types that no network here has", () => {
     const bytes = safetensors(`{${entry("a", "F8_E4M3", "[1]", 0, 1)}}`, new Uint8Array(1));
     expect(messageOf(() => decodeSafetensors(bytes, "w.safetensors"))).toBe(
-      'w.safetensors: found tensor "a" of type "F8_E4M3", expected elements of a type that PyTorch trains with; save the weights again in float32.',
+      'w.safetensors: found tensor "a" of type "F8_E4M3", expected elements of a type used for training; save the weights again in float32.',
     );
   });
 });

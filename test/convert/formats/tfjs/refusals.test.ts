@@ -61,7 +61,7 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
   [
     "a graph that runs first",
     (d) => void Object.assign(d, { modelInitializer: { node: [{}] } }),
-    /before the model/,
+    /initializer graph/,
   ],
   [
     "an input that is no placeholder",

@@ -68,28 +68,28 @@ describe("a zip directory", () => {
     [
       "overlapping entries",
       archive({}, { name: "a/data/1", data, offset: 1 }),
-      "another signature in its local header",
+      "a different signature in its local header",
     ],
     [
       "one entry's bytes twice",
       archive({}, { name: "a/data/1", data, offset: 0, local: {} }),
-      "another name in its local header",
+      "a different name in its local header",
     ],
-    ["another name locally", archive({ local: { name: "a/data/9" } }), "another name in its local header"],
-    ["another size locally", archive({ local: { size: 4 } }), "another size in its local header"],
+    [
+      "another name locally",
+      archive({ local: { name: "a/data/9" } }),
+      "a different name in its local header",
+    ],
+    ["another size locally", archive({ local: { size: 4 } }), "a different size in its local header"],
     [
       "another method locally",
       archive({ local: { method: 8 } }),
-      "another compression method in its local header",
+      "a different compression method in its local header",
     ],
     ["an unknown method", archive({ method: 93 }), 'zip entry "a/data/0" with compression method 93'],
     ["a stored entry of two sizes", archive({ size: 9 }), '9 bytes in "a/data/0"'],
-    ["no end", archive().subarray(0, -1), "a zip archive without its end"],
-    [
-      "bytes after its end",
-      bytesOf(archive(), "\0"),
-      "an end of a zip archive that is not at the end of the file",
-    ],
+    ["no end", archive().subarray(0, -1), "a zip archive without its end record"],
+    ["bytes after its end", bytesOf(archive(), "\0"), "data after the end of the zip archive"],
     [
       "more entries than fit",
       patched(archive(), find(archive(), "PK\x05\x06") + 8, le(900, 2).repeat(2)),
@@ -103,7 +103,7 @@ describe("a zip directory", () => {
     [
       "other disks",
       patched(archive(), find(archive(), "PK\x05\x06") + 4, le(1, 2)),
-      "one part of a zip archive in several parts",
+      "one part of a multi-part zip archive",
     ],
     [
       "encryption",
@@ -124,7 +124,7 @@ describe("a zip directory", () => {
       { name: "a/data/0", data, offset: innerOffset },
     ]);
     expect(refusal(both)).toContain(
-      'found zip entry "a/data.pkl" overlapping "a/data/0", expected entries side by side',
+      'found zip entry "a/data.pkl" overlapping "a/data/0", expected entries that do not overlap',
     );
     expect(refusal(outer)).toContain('found no entry "data/0"');
   });

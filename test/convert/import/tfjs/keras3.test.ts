@@ -23,7 +23,7 @@ describe("a layers model of Keras 3", () => {
     expect(compareBits(trained, new Map([...lifted].filter(([path]) => trained.has(path))))).toEqual([]);
     expect(decoded.notes).toEqual([
       "a layers model, written by TensorFlow.js Converter v4.22.0",
-      "its topology is Keras 3's, which tfjs does not load: it was read, and not run",
+      "its topology is in Keras 3 format, which tfjs cannot load: it was read, but not run",
     ]);
   });
 

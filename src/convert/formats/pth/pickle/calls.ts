@@ -284,15 +284,15 @@ function calleePath({ cursor }: Machine, callee: PickleValue): string {
   throw unsupported(
     cursor.region,
     `a call of a value of type ${typeName(callee)}, before ${position(cursor.region, cursor.offset)}`,
-    "data that needs no code to read",
+    "data that can be read without running code",
   );
 }
 
 function refusedCall({ cursor }: Machine, path: string): Error {
   return unsupported(
     cursor.region,
-    `a pickle that asks to run ${quote(path)}, before ${position(cursor.region, cursor.offset)} (nothing was run)`,
-    "data that needs no code to read",
+    `a pickle that would run ${quote(path)}, before ${position(cursor.region, cursor.offset)} (nothing was run)`,
+    "data that can be read without running code",
   );
 }
 

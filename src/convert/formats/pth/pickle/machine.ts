@@ -189,7 +189,7 @@ function recall({ memo, stack, cursor }: Machine, index: number): void {
   if (value === undefined) {
     throw corrupt(
       cursor.region,
-      `memo entry ${index} used before it was made, before ${position(cursor.region, cursor.offset)}`,
+      `memo entry ${index} used before it is defined, before ${position(cursor.region, cursor.offset)}`,
       "a complete pickle",
     );
   }

@@ -258,7 +258,7 @@ export class PickleStack {
     const { region, offset } = this.#cursor;
     return corrupt(
       region,
-      `a pickle that takes more values than it made, before ${position(region, offset)}`,
+      `a pickle that pops more values than it pushed, before ${position(region, offset)}`,
       "a complete pickle",
     );
   }

@@ -97,8 +97,8 @@ describe("lowerToTfjs", () => {
   });
 
   it.each([
-    [{ outputName: "conv1.relu" }, /"conv1.relu", which the network uses already/],
-    [{ inputName: "conv1.conv.weight", fold: false }, /"conv1.conv.weight", which the network uses already/],
+    [{ outputName: "conv1.relu" }, /"conv1.relu", which is already in use/],
+    [{ inputName: "conv1.conv.weight", fold: false }, /"conv1.conv.weight", which is already in use/],
     [{ inputName: "a[1]" }, /found "a\[1\]", expected letters, digits/],
     [{ outputName: "" }, /found ""/],
     [{ output: "probabilities" }, /found probabilities, expected features or logits/],

@@ -162,7 +162,7 @@ describe("the pickle machine", () => {
     ["Sa\n.", '"a" at byte 1 of the file, expected a quoted string'],
     ["V\\U00110000\n.", "expected a Unicode character"],
     ["gx\n.", '"x" at byte 1 of the file, expected a memo index'],
-    ["I1", "no end to the line at byte 1 of the file"],
+    ["I1", "an unterminated line at byte 1 of the file"],
     ["c_codecs\nencode\nU\x01aU\x05utf-8\x86R.", "_codecs.encode(str, str) before byte"],
     ["NNb.", "a pickle that changes a value of type None"],
     ["NN\x93.", "a class without a name"],
