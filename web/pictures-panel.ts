@@ -1,3 +1,4 @@
+import { gateColour } from "osnet-convert/web";
 import { el } from "./dom.js";
 import { problemView } from "./outcome.js";
 import type { GateMap, Pictures } from "./protocol.js";
@@ -127,27 +128,10 @@ function gateFigure({ block, streams }: GateMap, words: Words): HTMLElement {
     const image = context.createImageData(width, streams.length);
     streams.forEach((channels, row) => {
       channels.forEach((value, column) => {
-        image.data.set([...colourOf(value), 255], 4 * (row * width + column));
+        image.data.set([...gateColour(value), 255], 4 * (row * width + column));
       });
     });
     context.putImageData(image, 0, 0);
   }
   return el("figure", {}, el("figcaption", { class: "name" }, block), canvas);
-}
-
-/** Dark to light, as in the report. */
-const RAMP = [
-  [38, 26, 74],
-  [49, 76, 124],
-  [36, 122, 134],
-  [62, 166, 121],
-  [160, 200, 80],
-  [250, 226, 90],
-] as const;
-
-function colourOf(value: number): readonly number[] {
-  const at = Math.min(1, Math.max(0, value)) * (RAMP.length - 1);
-  const lower = Math.min(Math.floor(at), RAMP.length - 2);
-  const [from, to] = [RAMP[lower] ?? RAMP[0], RAMP[lower + 1] ?? RAMP[0]];
-  return from.map((channel, index) => Math.round(channel + ((to[index] ?? 0) - channel) * (at - lower)));
 }

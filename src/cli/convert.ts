@@ -2,24 +2,22 @@ import { stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
+import { type Encoded, leftOut, weightFileNames, write } from "../convert/export/write.js";
 import {
   type FileFormat,
   FORMATS,
   isModelFormat,
-  isWeightsFormat,
-  type ModelFormat,
   outputFormat,
   withoutSuffix,
 } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
-import { leftOut } from "../convert/import/file-outputs.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import { nearestWord, type Paint } from "../core/text.js";
 import { isFolder, openInput, readInput } from "../node/read.js";
 import { expectNotInputs, sweepTemporaries } from "../node/write.js";
-import type { ParityReport } from "../verify/report.js";
+import type { ParityReport, Tolerance } from "../verify/report.js";
 import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
-import { openSource } from "./inputs.js";
+import { openSource, type Source } from "./inputs.js";
 import { badArgument, didYouMean, misused } from "./options.js";
 import {
   expectBeside,
@@ -31,10 +29,14 @@ import {
   writeOutput,
 } from "./outputs.js";
 import type { ExitStatus } from "./program.js";
-import type { OnnxSinkOptions } from "./sinks/onnx.js";
-import type { Encoded, Sink, Source, Verdict, Written } from "./sinks/sink.js";
-import type { TfjsSinkOptions } from "./sinks/tfjs.js";
-import type { WeightsSinkOptions } from "./sinks/weights.js";
+import {
+  openTarget,
+  type TargetOptions,
+  type Verdict,
+  verifyWritten,
+  type Written,
+  zerosNote,
+} from "./targets.js";
 import { type Io, megabytes, paintFor } from "./terminal.js";
 
 /** What `osnet-convert FILE -o OUTPUT` converts from and to. */
@@ -127,9 +129,10 @@ export interface Direction {
 }
 
 /** The command's options, as commander hands them over: a command has those of its own format. */
-type ConvertOptions = OnnxSinkOptions & TfjsSinkOptions & WeightsSinkOptions & CommonOptions;
+type ConvertOptions = TargetOptions & CommonOptions;
 
 interface CommonOptions {
+  readonly tolerance?: Tolerance;
   readonly out?: string;
   readonly arch?: string;
   readonly key?: string;
@@ -138,17 +141,6 @@ interface CommonOptions {
   readonly force?: boolean;
   readonly json?: boolean;
   readonly quiet?: boolean;
-}
-
-/** Each model format's writer, loaded when it is needed; formats of weights share one. */
-const MODEL_SINKS: { readonly [F in ModelFormat]: (options: ConvertOptions, io: Io) => Promise<Sink> } = {
-  onnx: async (options, io) => (await import("./sinks/onnx.js")).onnxSink(options, io),
-  tfjs: async (options, io) => (await import("./sinks/tfjs.js")).tfjsSink(options, io),
-};
-
-async function openSink(format: FileFormat, options: ConvertOptions, io: Io): Promise<Sink> {
-  if (!isWeightsFormat(format)) return MODEL_SINKS[format](options, io);
-  return (await import("./sinks/weights.js")).weightsSink(format, options);
 }
 
 /** Converts a file; the result appears under its name only once it is verified. */
@@ -165,25 +157,40 @@ export async function convert(
   const written = basename(displayName(output));
   await expectOutput(output, main !== undefined, force);
   await expectNotInputs([output], [input, options.like, options.arch]);
-  const sink = await openSink(to, options, io);
-  await expectBeside(output, sink.beside?.(written) ?? [], force);
+  const { target, notes } = await openTarget(to, options, io);
+  const usual = weightFileNames(target, written);
+  await expectBeside(output, usual, force);
   await expectNotInputs(
-    (sink.beside?.(written) ?? []).map((name) => join(dirname(output), name)),
+    usual.map((name) => join(dirname(output), name)),
     [input, options.like, options.arch],
   );
   const source = await openSource(input, from, options, io);
-  const dropped = leftOut(source.name, source.checkpoint.outputs, targetOf(to, options), options);
+  const dropped = leftOut(source.name, source.checkpoint.outputs, target, options);
   const lifted =
     options.verify && isModelFormat(from)
       ? await (await import("../verify/verify.js")).verifyLifted(source, options)
       : undefined;
-  const made = sink.encode(source, written, await ownNames(main === undefined ? output : join(output, main)));
   const { graph, stateDict } = source.checkpoint;
+  const made = await write(
+    { ...source.checkpoint, name: source.name },
+    target,
+    written,
+    await ownNames(main === undefined ? output : join(output, main)),
+  );
   const warnings = isUntrained(graph, stateDict) ? [`warning: ${ANOMALIES.untrained.explanation}`] : [];
-  const encoded = { ...made, notes: [...made.notes, ...dropped, ...warnings] };
+  const encoded = { ...made, notes: [...notes, ...zerosNote(made), ...made.notes, ...dropped, ...warnings] };
 
   const check = async (files: Written): Promise<Verdict | undefined> =>
-    options.verify ? sink.verify(files, source, written, lifted !== undefined) : undefined;
+    options.verify
+      ? verifyWritten(
+          target,
+          files,
+          source,
+          written,
+          { tolerance: options.tolerance, rewritten: lifted !== undefined },
+          io,
+        )
+      : undefined;
   const passed = (verdict: Verdict | undefined): boolean => verdict?.passed ?? true;
   const besides = main === undefined ? [...(encoded.beside?.keys() ?? [])] : [];
   const obsolete = force ? await weightsLeftBehind(output, besides) : undefined;
@@ -206,12 +213,6 @@ export async function convert(
     if (output !== "-") await sweepTemporaries(folder);
   await announce({ source, lifted, output, besides, encoded, obsolete, verdict }, options, io);
   return passed(verdict) ? 0 : 1;
-}
-
-/** Keras layers have no L2 norm. */
-function targetOf(to: FileFormat, { tfjsFormat }: ConvertOptions): Parameters<typeof leftOut>[2] {
-  if (isWeightsFormat(to)) return "weights";
-  return tfjsFormat === "layers" ? "model without norms" : "model";
 }
 
 interface Conversion {

@@ -1,7 +1,8 @@
 import { basename, extname, join, resolve } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../arch/index.js";
 import { type FileFormat, FORMATS, isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
-import { openCheckpoint } from "../convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../convert/import/checkpoint.js";
+import type { ModelCheckpoint } from "../convert/import/lift.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { definedOf } from "../core/functions.js";
 import { formatShape, type Tensor } from "../core/tensor.js";
@@ -9,7 +10,6 @@ import { isDType } from "../core/tensor-cast.js";
 import { filesBeside, isFolder, openInput, readInput } from "../node/read.js";
 import type { OpenOptions } from "../verify/open.js";
 import { badArgument } from "./options.js";
-import type { Source } from "./sinks/sink.js";
 import { type Io, readingProgress } from "./terminal.js";
 
 /** Of 500 blocks, more than any network, a spec takes 100 KB. */
@@ -43,6 +43,11 @@ interface SourceOptions {
   readonly key?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
+}
+
+/** A file to convert, read and understood. */
+export interface Source extends NamedBytes {
+  readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
 /** A source of which more may be read, until it is closed. */

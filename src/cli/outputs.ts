@@ -2,13 +2,14 @@ import { createHash } from "node:crypto";
 import { lstatSync, readFileSync } from "node:fs";
 import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import type { Encoded, NameBeside } from "../convert/export/write.js";
 import { InputError } from "../core/errors.js";
 import { readInput } from "../node/read.js";
 import { expectWritable, writeFilesChecked } from "../node/write.js";
 import { expectFolderWritable, writeFolderChecked } from "../node/write-folder.js";
 import { readModel } from "./inputs.js";
 import { badArgument } from "./options.js";
-import type { Encoded, NameBeside, Written } from "./sinks/sink.js";
+import type { Written } from "./targets.js";
 import type { Io } from "./terminal.js";
 
 /** How what is written gets its name. */

@@ -1,5 +1,4 @@
 export type { FilesBeside, NamedBytes } from "../core/bytes.js";
-export { castStateDict, compareBits, encodeWeights } from "./export/encode-weights.js";
 export {
   DEFAULT_OPSET,
   lowerToOnnx,
@@ -9,7 +8,8 @@ export {
 } from "./export/onnx.js";
 export { lowerToTfjs, type TfjsOptions } from "./export/tfjs/graph-model.js";
 export { lowerToTfjsLayers, type TfjsLayersOptions } from "./export/tfjs/layers-model.js";
-export { foldBatchNorm } from "./export/weights.js";
+export { castStateDict, foldBatchNorm } from "./export/weights.js";
+export { compareBits, encodeWeights } from "./export/write.js";
 export { decodeNpy, decodeNpz, encodeNpy, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
 export { decodeOnnx } from "./formats/onnx/decode.js";
 export { appendOutputs, encodeOnnx, encodeOnnxFiles, type OnnxFiles } from "./formats/onnx/encode.js";

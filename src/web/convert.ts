@@ -1,30 +1,26 @@
-import { castStateDict, compareBits, encodeWeights } from "../convert/export/encode-weights.js";
-import { statedZeros } from "../convert/export/metadata.js";
-import { lowerToOnnx, type OnnxOptions } from "../convert/export/onnx.js";
-import { lowerToTfjs, type TfjsOptions } from "../convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../convert/export/tfjs/layers-model.js";
-import { encodeOnnx, encodeOnnxFiles } from "../convert/formats/onnx/encode.js";
+import {
+  compareBits,
+  type FileOutputs,
+  isWeightsTarget,
+  leftOut,
+  storedWeights,
+  type Target,
+  write,
+} from "../convert/export/write.js";
 import {
   type FileFormat,
+  FORMATS,
   isModelFormat,
   type ModelFormat,
-  type WeightsFormat,
   withoutSuffix,
 } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
-import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
-import {
-  type Checkpoint,
-  decodeWeights,
-  identifyCheckpoint,
-  openCheckpoint,
-} from "../convert/import/checkpoint.js";
-import { type FileOutputs, keptResults, leftOut, withoutNorms } from "../convert/import/file-outputs.js";
+import { decodeWeights, identifyCheckpoint, openCheckpoint } from "../convert/import/checkpoint.js";
 import type { FileOptions } from "../convert/import/open-file.js";
 import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspection.js";
 import type { ModelInspections } from "../convert/inspect/model-inspection.js";
 import type { NamedBytes } from "../core/bytes.js";
-import type { FloatDType } from "../core/tensor-cast.js";
+import { definedOf } from "../core/functions.js";
 import type { LiftedSource } from "../verify/verify.js";
 
 /** What a user may say of a file that it does not say itself. */
@@ -55,12 +51,6 @@ export async function inspect(
   });
   return inspectCheckpoint(checkpoint, { name, bytes });
 }
-
-/** A format to convert to, with its writer's options; every other field has a default, as on the command line. */
-export type Target =
-  | ({ readonly format: "onnx"; readonly externalData?: boolean } & OnnxOptions)
-  | ({ readonly format: "tfjs"; readonly layers?: boolean } & TfjsOptions)
-  | { readonly format: WeightsFormat; readonly dtype?: FloatDType };
 
 /** How a file is converted. */
 export interface ConvertOptions extends SourceOptions {
@@ -99,19 +89,19 @@ export async function convert(
   const { dropExtra, ...sourceOptions } = options;
   const { outputs, ...source } = await openSource(file, sourceOptions);
   const { checkpoint } = source;
-  const isLayers = target.format === "tfjs" && target.layers === true;
-  const kind = isModelFormat(target.format) ? "model" : "weights";
-  const dropped = leftOut(file.name, outputs, isLayers ? "model without norms" : kind, {
-    ...(dropExtra === undefined ? {} : { dropExtra }),
-  });
-  const written = write(checkpoint, outputs, name, target);
+  const dropped = leftOut(file.name, outputs, target, definedOf({ dropExtra }));
+  const { bytes, beside, notes, zeros } = await write(
+    { ...checkpoint, outputs, name: file.name },
+    target,
+    name,
+  );
   return {
     target,
     source,
-    files: written.files,
-    result: written.result,
-    notes: [...checkpoint.decoded.notes, ...written.notes, ...dropped],
-    ...(written.zeros ? { zeros: written.zeros } : {}),
+    files: new Map([[FORMATS[target.format].main ?? name, bytes], ...(beside ?? [])]),
+    result: { name, bytes, ...definedOf({ beside }) },
+    notes: [...checkpoint.decoded.notes, ...notes, ...dropped],
+    ...definedOf({ zeros }),
   };
 }
 
@@ -141,60 +131,6 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
   return { ...file, checkpoint: openCheckpoint(bytes, wanted) };
 }
 
-type Written = Pick<Conversion, "files" | "result" | "notes" | "zeros">;
-
-function write(
-  { graph, stateDict, decoded }: Checkpoint,
-  outputs: FileOutputs | undefined,
-  name: string,
-  target: Target,
-): Written {
-  if (target.format === "onnx") {
-    const { externalData = false, format: _, ...options } = target;
-    const model = lowerToOnnx(graph, stateDict, { ...keptResults(outputs), ...options });
-    const zeros = zerosOf(model.metadata);
-    if (!externalData) return { ...oneFile(name, encodeOnnx(model)), ...zeros, notes: [] };
-    const location = `${name}.data`;
-    const { bytes, data } = encodeOnnxFiles(model, location);
-    return {
-      files: new Map([
-        [name, bytes],
-        [location, data],
-      ]),
-      result: { name, bytes, beside: new Map([[location, data]]) },
-      notes: [],
-      ...zeros,
-    };
-  }
-  if (target.format === "tfjs") {
-    const { layers = false, format: _, ...options } = target;
-    const all = { ...keptResults(layers && outputs ? withoutNorms(outputs) : outputs), ...options };
-    const model = layers ? lowerToTfjsLayers(graph, stateDict, all) : lowerToTfjs(graph, stateDict, all);
-    const { json, shards } = encodeTfjs(model);
-    return {
-      files: new Map([["model.json", json], ...shards]),
-      result: { name, bytes: json, beside: shards },
-      notes: [],
-      ...zerosOf(new Map(Object.entries(model.metadata ?? {}))),
-    };
-  }
-  const { format, dtype } = target;
-  const converted = dtype === undefined ? stateDict : castStateDict(stateDict, dtype, name);
-  const bytes = encodeWeights(converted, format, { subject: name, metadata: decoded.metadata });
-  const changed = [...stateDict].filter(([path, tensor]) => converted.get(path) !== tensor).length;
-  const notes = changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${dtype}`] : [];
-  return { ...oneFile(name, bytes), notes };
-}
-
-function oneFile(name: string, bytes: Uint8Array): Pick<Written, "files" | "result"> {
-  return { files: new Map([[name, bytes]]), result: { name, bytes } };
-}
-
-function zerosOf(metadata: ReadonlyMap<string, unknown>): Pick<Written, "zeros"> {
-  const zeros = statedZeros(metadata);
-  return zeros ? { zeros } : {};
-}
-
 /**
  * Reads converted weights back, and compares every tensor bit for bit with what was to be written.
  *
@@ -203,11 +139,10 @@ function zerosOf(metadata: ReadonlyMap<string, unknown>): Pick<Written, "zeros">
  */
 export function compareWritten({ source, result, target }: Conversion): readonly string[] {
   const { stateDict } = source.checkpoint;
-  if (target.format === "onnx" || target.format === "tfjs")
-    throw new TypeError("a model is run, not compared");
-  const { format, dtype } = target;
-  const expected = dtype === undefined ? stateDict : castStateDict(stateDict, dtype, source.name);
-  return compareBits(expected, decodeWeights(result.bytes, { subject: result.name, format }).stateDict);
+  if (!isWeightsTarget(target)) throw new TypeError("a model is run, not compared");
+  const expected = storedWeights(stateDict, target, source.name);
+  const written = decodeWeights(result.bytes, { subject: result.name, format: target.format });
+  return compareBits(expected, written.stateDict);
 }
 
 /** A name for a result: the source's with its suffixes exchanged, as the command line chooses it. */

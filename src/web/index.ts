@@ -2,6 +2,7 @@ export { expand } from "../arch/expand.js";
 export type { LayerGraph, LayerNode } from "../arch/graph.js";
 export type { BlockSpec, OsnetSpec, StageSpec } from "../arch/spec.js";
 export { describeNetwork } from "../arch/variants.js";
+export type { Target } from "../convert/export/write.js";
 export {
   type FileFormat,
   FORMATS,
@@ -26,6 +27,7 @@ export type { OpenOptions } from "../verify/open.js";
 export { evaluate } from "../verify/reference/index.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";
+export { gateColour } from "../verify/reports/html/charts.js";
 export { marginClass } from "../verify/reports/html/markup.js";
 export { renderHtml } from "../verify/reports/html/report.js";
 export { BlobSource, canReadRanges } from "./blob-source.js";
@@ -39,7 +41,6 @@ export {
   resultName,
   type Source,
   type SourceOptions,
-  type Target,
 } from "./convert.js";
 export { type ChosenFile, type ChosenModel, groupFiles, isRecording, openChosen } from "./files.js";
 export {

@@ -1,3 +1,4 @@
+import { isWeightsTarget } from "../convert/export/write.js";
 import type { SourceFile } from "../convert/import/open-file.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";
@@ -67,7 +68,7 @@ export async function verifyConversion(
     ...(onProgress ? { onProgress } : {}),
   });
   const before = lifted ? { lifted } : {};
-  if (target.format !== "onnx" && target.format !== "tfjs") {
+  if (isWeightsTarget(target)) {
     const differences = compareWritten(conversion);
     return { passed: differences.length === 0, differences, ...before };
   }

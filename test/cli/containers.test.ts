@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compareBits, encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { compareBits, encodeWeights } from "../../src/convert/export/write.js";
 import { WEIGHTS_FORMATS } from "../../src/convert/formats/registry.js";
 import { decodeWeights } from "../../src/convert/import/checkpoint.js";
 import { fixturePath, missing, readFixture } from "../fixtures.js";

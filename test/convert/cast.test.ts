@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { castStateDict } from "../../src/convert/export/encode-weights.js";
+import { castStateDict } from "../../src/convert/export/weights.js";
 import { InputError } from "../../src/core/errors.js";
 import type { Tensor } from "../../src/core/tensor.js";
 

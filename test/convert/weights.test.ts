@@ -1,6 +1,6 @@
 import { zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
-import { compareBits, encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { compareBits, encodeWeights } from "../../src/convert/export/write.js";
 import { WEIGHTS_FORMATS, type WeightsFormat } from "../../src/convert/formats/registry.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { decodeWeights, openCheckpoint } from "../../src/convert/import/checkpoint.js";

@@ -1,5 +1,5 @@
 import type { LayerGraph } from "../../src/arch/index.js";
-import { encodeWeights } from "../../src/convert/export/encode-weights.js";
+import { encodeWeights } from "../../src/convert/export/write.js";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import type { ModelOptions } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";

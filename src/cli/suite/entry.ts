@@ -3,7 +3,7 @@ import { lstat, mkdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { expand, type OsnetSpec, variant } from "../../arch/index.js";
-import { encodeWeights } from "../../convert/export/encode-weights.js";
+import { encodeWeights, write } from "../../convert/export/write.js";
 import { zerosForAbsent } from "../../convert/formats/refusals.js";
 import { isModelFormat, isWeightsFormat } from "../../convert/formats/registry.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";
@@ -21,13 +21,13 @@ import type { ParityReport } from "../../verify/report.js";
 import type { PlannedEntry, RankingSpec } from "../../verify/suite/plan.js";
 import { type EntryRanking, entryStatus, type SuiteEntry } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
-import { readArchitecture, readImages, readModel } from "../inputs.js";
+import { readArchitecture, readImages, readModel, type Source } from "../inputs.js";
 import { tolerance as parseTolerance } from "../options.js";
 import { openDataset, picturesOf } from "../ranking/embed-pictures.js";
 import { type Embedded, embedderSource } from "../ranking/features.js";
 import { rankEmbedded } from "../ranking/rank.js";
 import { installedVersions, readReport, runFacts, writeReport } from "../reports.js";
-import type { Source } from "../sinks/sink.js";
+import { openTarget } from "../targets.js";
 import type { Io } from "../terminal.js";
 import { isSeeded } from "./file.js";
 
@@ -293,16 +293,14 @@ async function convertEntry(
     });
   const source: Source = { ...reference, checkpoint };
   const size = sizeOf(text);
-  const lowering = { ...options, ...definedOf({ size }) };
-  const name = `${model}.${convert === "onnx" ? "onnx" : convert}`;
-  if (convert === "onnx") {
-    const { onnxSink } = await import("../sinks/onnx.js");
-    const sink = await onnxSink(lowering, io);
-    return { file: { name, ...sink.encode(source, name) }, source };
-  }
-  const { tfjsSink } = await import("../sinks/tfjs.js");
-  const sink = tfjsSink({ ...lowering, tfjsFormat: convert === "tfjs-graph" ? "graph" : "layers" }, io);
-  return { file: { name, ...sink.encode(source, name) }, source };
+  const name = `${model}.${convert}`;
+  const { target } = await openTarget(
+    convert === "onnx" ? convert : "tfjs",
+    { ...options, ...definedOf({ size }), tfjsFormat: convert === "tfjs-layers" ? "layers" : "graph" },
+    io,
+  );
+  const { bytes, beside } = await write({ ...checkpoint, name: source.name }, target, name);
+  return { file: { name, bytes, ...definedOf({ beside }) }, source };
 }
 
 function sizeOf(text: string | undefined): { readonly height: number; readonly width: number } | undefined {

@@ -11,7 +11,6 @@ import {
   type OnnxValue,
   onnxNode,
 } from "../formats/onnx/model.js";
-import { castStateDict } from "./encode-weights.js";
 import { modelMetadata } from "./metadata.js";
 import { type WrittenWeights, writtenWeights } from "./negligible.js";
 import { castNode, lowerL2, lowerOperation, type OnnxFragment } from "./onnx-operators.js";
@@ -25,7 +24,7 @@ import {
   type ResultOptions,
   resolveModelOptions,
 } from "./options.js";
-import { neededNetwork } from "./weights.js";
+import { castStateDict, neededNetwork } from "./weights.js";
 
 const CHANNELS = 3;
 

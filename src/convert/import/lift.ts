@@ -11,10 +11,11 @@ import {
 import { InputError } from "../../core/errors.js";
 import { elementCount, formatShape, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
 import { statedSpec } from "../export/metadata.js";
+import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/options.js";
+import type { BeyondNetwork, FileOutputs } from "../export/write.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
-import { type FileOutputs, fileOutputs } from "./file-outputs.js";
-import type { GraphMatch } from "./match.js";
+import type { GraphMatch, MatchedOutput } from "./match.js";
 import type { Model } from "./open-file.js";
 
 /** How a model's network is chosen, where its graph leaves a choice. */
@@ -260,4 +261,57 @@ function incomplete(subject: string, problems: readonly string[]): InputError {
     remedy: "repair the export; partial networks are not converted",
     details: problems,
   });
+}
+
+/** @param names the outputs that the file declares, in order */
+export function fileOutputs(
+  { graph, outputs }: Pick<GraphMatch, "graph" | "outputs">,
+  names: readonly string[],
+): FileOutputs {
+  const matched = new Map(outputs.map((output) => [output.name, output]));
+  const gates = new Set(graph.gates.map(({ layer }) => layer));
+  const direct = new Set(outputs.flatMap(({ layer, tail }) => (tail.length === 0 ? layer : [])));
+  const hasGates = gates.size > 0 && [...gates].every((gate) => direct.has(gate));
+  const results: WantedResult[] = [];
+  const beyond: BeyondNetwork[] = [];
+  /** Results that some output stands for, though it is changed. */
+  const changed: { readonly kind: ResultKind; readonly name: string }[] = [];
+  for (const output of names) {
+    const match = matched.get(output);
+    if (!match) {
+      beyond.push({
+        kind: "output",
+        output,
+        description: "which is not computed from a layer of the network",
+      });
+      continue;
+    }
+    const { layer, tail } = match;
+    const kind = RESULT_KINDS.find((candidate) => graph.outputs[candidate] === layer);
+    const floors = kind && l2Of(match);
+    const isPlain = tail.length === 0;
+    const isNew = !results.some(
+      (result) => result.kind === kind && (result.floors === undefined) === isPlain,
+    );
+    if (kind && isNew && (isPlain || floors)) {
+      results.push({ kind, name: output, ...(isPlain || !floors ? {} : { floors }) });
+    } else if (!isPlain) {
+      const isL2 = kind !== undefined && String(tail) === "l2Normalize";
+      beyond.push({ kind: "tail", output, description: `${tail.join(", ")} after ${layer}`, isL2 });
+      if (kind) changed.push({ kind, name: output });
+    } else if (!hasGates || !gates.has(layer)) {
+      const description = kind === undefined ? `the layer ${layer}` : `${layer} a second time`;
+      beyond.push({ kind: "output", output, description });
+    }
+  }
+  const left = changed.filter(({ kind }) => !results.some((result) => result.kind === kind));
+  return { results: results.length > 0 ? results : left.slice(0, 1), hasGates, beyond };
+}
+
+/** What keeps the L2 norm from being zero by which an output is divided; undefined if something else is behind its layer. */
+function l2Of({ tail, operations }: MatchedOutput): readonly NormFloor[] | undefined {
+  const [operation, ...others] = (operations ?? []).filter(({ kind }) => kind !== "flatten");
+  return tail.length > 0 && operation?.kind === "l2Normalize" && others.length === 0
+    ? operation.floors
+    : undefined;
 }

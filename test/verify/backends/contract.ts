@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { expand, outputShapes } from "../../../src/arch/index.js";
-import { encodeWeights } from "../../../src/convert/export/encode-weights.js";
+import { encodeWeights } from "../../../src/convert/export/write.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
 import { VALUE_NAMES } from "../../../src/convert/export/tfjs/names.js";

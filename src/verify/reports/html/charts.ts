@@ -235,16 +235,25 @@ const ERRORS: Ramp = [
   [190, 24, 36],
 ];
 
-function colour(ramp: Ramp, share: number): string {
+/** Red, green and blue, each 0 to 255, of a gate's value of 0 to 1 in a heat map; values beyond have the colour of the end. */
+export function gateColour(value: number): readonly [red: number, green: number, blue: number] {
+  return mixed(VALUES, Math.min(1, Math.max(0, value)));
+}
+
+function mixed(ramp: Ramp, share: number): Rgb {
   const at = share * (ramp.length - 1);
   const lower = Math.min(Math.floor(at), ramp.length - 2);
-  const channel = (index: number): string => {
+  const channel = (index: number): number => {
     const [from, to] = [ramp[lower]?.[index] ?? 0, ramp[lower + 1]?.[index] ?? 0];
-    return Math.round(from + (to - from) * (at - lower))
-      .toString(16)
-      .padStart(2, "0");
+    return Math.round(from + (to - from) * (at - lower));
   };
-  return `#${channel(0)}${channel(1)}${channel(2)}`;
+  return [channel(0), channel(1), channel(2)];
+}
+
+function colour(ramp: Ramp, share: number): string {
+  return `#${mixed(ramp, share)
+    .map((channel) => channel.toString(16).padStart(2, "0"))
+    .join("")}`;
 }
 
 function ramp(which: Ramp): Markup {

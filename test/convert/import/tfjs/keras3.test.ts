@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compareBits } from "../../../../src/convert/export/encode-weights.js";
+import { compareBits } from "../../../../src/convert/export/write.js";
 import { liftCheckpoint } from "../../../../src/convert/import/lift.js";
 import { openModel } from "../../../../src/convert/import/open-file.js";
 import { openVerification } from "../../../../src/verify/open.js";

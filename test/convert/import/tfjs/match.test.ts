@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand, type LayerGraph, type ParameterRole } from "../../../../src/arch/index.js";
-import { compareBits } from "../../../../src/convert/export/encode-weights.js";
+import { compareBits } from "../../../../src/convert/export/write.js";
 import { lowerToTfjs } from "../../../../src/convert/export/tfjs/graph-model.js";
 import { lowerToTfjsLayers } from "../../../../src/convert/export/tfjs/layers-model.js";
 import { VALUE_NAMES } from "../../../../src/convert/export/tfjs/names.js";
