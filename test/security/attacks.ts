@@ -1,5 +1,5 @@
-import onnxProto from "onnx-proto";
 import { deflateSync, zipSync } from "fflate";
+import onnxProto from "onnx-proto";
 import { parseSpec } from "../../src/arch/index.js";
 import { decodeNpy, decodeNpz, openNpz } from "../../src/convert/formats/npz.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
@@ -9,7 +9,21 @@ import type { Json } from "../../src/convert/formats/tfjs/json.js";
 import { liftCheckpoint } from "../../src/convert/import/lift.js";
 import { openModel } from "../../src/convert/import/open-file.js";
 import { type Bytes, toBytes } from "../../src/core/bytes.js";
-import { bytesOf, call, checkpoint, dict, floats, global, le, legacy, pickle, str, tensor, tuple, zip } from "../convert/formats/pth/build.js";
+import {
+  bytesOf,
+  call,
+  checkpoint,
+  dict,
+  floats,
+  global,
+  le,
+  legacy,
+  pickle,
+  str,
+  tensor,
+  tuple,
+  zip,
+} from "../convert/formats/pth/build.js";
 import { npyOf } from "../support/npy.js";
 
 /**

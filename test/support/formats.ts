@@ -1,8 +1,8 @@
 import type { LayerGraph } from "../../src/arch/index.js";
-import { encodeWeights } from "../../src/convert/export/write.js";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import type { ModelOptions } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { encodeWeights } from "../../src/convert/export/write.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { FileFormat, WeightsFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";

@@ -2,7 +2,17 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { expand, parseSpec } from "../../../src/arch/index.js";
 import { compareBits, encodeWeights } from "../../../src/convert/export/write.js";
-import { FILE_FORMATS, type FileFormat, FORMATS, formatOfName, isWeightsFormat, MODEL_FORMATS, outputFormat, WEIGHTS_FORMATS, withoutSuffix } from "../../../src/convert/formats/registry.js";
+import {
+  FILE_FORMATS,
+  type FileFormat,
+  FORMATS,
+  formatOfName,
+  isWeightsFormat,
+  MODEL_FORMATS,
+  outputFormat,
+  WEIGHTS_FORMATS,
+  withoutSuffix,
+} from "../../../src/convert/formats/registry.js";
 import { sniffFormat } from "../../../src/convert/formats/sniff.js";
 import { decodeWeights } from "../../../src/convert/import/checkpoint.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";

@@ -5,7 +5,16 @@ import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
-import { anonymous, inNhwc, onIntegers, operator, replaceNode, takingPixels, withConstants, withNodes } from "./graphs.js";
+import {
+  anonymous,
+  inNhwc,
+  onIntegers,
+  operator,
+  replaceNode,
+  takingPixels,
+  withConstants,
+  withNodes,
+} from "./graphs.js";
 
 const GRAPH = expand(SMALL_SPEC);
 const STATE = parametersFor(GRAPH);

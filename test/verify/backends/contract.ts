@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { expand, outputShapes } from "../../../src/arch/index.js";
-import { encodeWeights } from "../../../src/convert/export/write.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
 import { VALUE_NAMES } from "../../../src/convert/export/tfjs/names.js";
+import { encodeWeights } from "../../../src/convert/export/write.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import { openModel } from "../../../src/convert/import/open-file.js";

@@ -10,7 +10,14 @@ import { type OpenOptions, openVerification } from "../../../src/verify/open.js"
 import type { ParityReport } from "../../../src/verify/report.js";
 import type { Verification } from "../../../src/verify/verification.js";
 import { verify } from "../../../src/verify/verify.js";
-import { anonymous, dropNode, inNhwc, onIntegers, replaceNode, takingPixels } from "../../convert/import/graphs.js";
+import {
+  anonymous,
+  dropNode,
+  inNhwc,
+  onIntegers,
+  replaceNode,
+  takingPixels,
+} from "../../convert/import/graphs.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
