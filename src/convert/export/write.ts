@@ -20,7 +20,9 @@ export type Target =
 
 /** A file of weights, in another element type where one is named. */
 export interface WeightsTarget {
+  /** What the file is written as. */
   readonly format: WeightsFormat;
+  /** The element type of its floating-point tensors. Default: as they are. */
   readonly dtype?: FloatDType;
 }
 
