@@ -50,10 +50,21 @@ function tinySpec(family: TinyFamily): OsnetSpec {
   };
 }
 
-/** A small network of seeded weights, as a checkpoint that has been read. */
+const checkpoints = new Map<TinyFamily, Checkpoint>();
+
+/** A small network of seeded weights, as a checkpoint that has been read: once, if its weights are not changed. */
 export function tinyCheckpoint(
   family: TinyFamily,
-  change: (weights: StateDict) => StateDict = same,
+  change?: (weights: StateDict) => StateDict,
+): Checkpoint {
+  const checkpoint = (change ? undefined : checkpoints.get(family)) ?? writtenAndRead(family, change);
+  if (!change) checkpoints.set(family, checkpoint);
+  return checkpoint;
+}
+
+function writtenAndRead(
+  family: TinyFamily,
+  change: (weights: StateDict) => StateDict = (weights) => weights,
 ): Checkpoint {
   const spec = tinySpec(family);
   const weights = change(seededStateDict(expand(spec), TINY_FAMILIES.indexOf(family) + 1));
@@ -68,8 +79,4 @@ export const IMAGES = { batch: 2, height: 64, width: 32 } as const;
 export function planeOf({ graph }: Network, layer: string): number {
   const { batch, height, width } = IMAGES;
   return elementCount((outputShapes(graph, [batch, 3, height, width]).get(layer) ?? []).slice(2));
-}
-
-function same(weights: StateDict): StateDict {
-  return weights;
 }

@@ -3,16 +3,26 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import type { SourceFile } from "../../src/convert/import/open-file.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";
 
 /** The recordings' image size. */
 export const SMALL = { height: 64, width: 32 } as const;
 
-/** A family's checkpoint, opened. */
+const checkpoints = new Map<string, Checkpoint>();
+
+/** A family's checkpoint, opened once for all test files of a process: nobody may write to its tensors. */
 export function openFixture(family = "osnet_x0_25"): Checkpoint {
   const subject = `${family}.pth`;
-  return openCheckpoint(readFixture(subject), { subject });
+  const checkpoint = checkpoints.get(family) ?? openCheckpoint(readFixture(subject), { subject });
+  checkpoints.set(family, checkpoint);
+  return checkpoint;
+}
+
+/** A checkpoint as a reference that is open already; its run in float64 is kept from one verification to the next. */
+export function openReference(checkpoint: Checkpoint, name = "w.pth"): SourceFile {
+  return { name, bytes: new Uint8Array(), checkpoint };
 }
 
 /** An ONNX file of a checkpoint, for images of 64×32 unless the options say otherwise. */

@@ -13,15 +13,16 @@ import { type OpenOptions, openVerification } from "../../../src/verify/open.js"
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
-import { readFixture } from "../../fixtures.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
 import { replaced } from "../../mutation/onnx-edits.js";
-import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
+import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
 /** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
 
-const checkpoint = openFixture();
-const HONEST = convert(checkpoint, { size: SMALL });
-const REFERENCE = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+const checkpoint = tinyCheckpoint("osnet");
+const HONEST = convert(checkpoint);
+const REFERENCE = openReference(checkpoint);
+const [FEATURES = 0] = checkpoint.spec.embedding;
 
 async function report(
   bytes: Uint8Array,
@@ -80,8 +81,8 @@ describe.each(["ours", "theirs"] as const)("behind the network, with names that 
     ["Softplus", [["Softplus"]]],
     ["Clip", [["Clip", [floats(-1e9), floats(1e9)]]]],
     ["Concat", [["Concat", [], { axis: int(1) }]]],
-    ["Gather", [["Gather", [wholes(...Array.from({ length: 512 }, (_, at) => 511 - at))], { axis: int(1) }]]],
-    ["Slice", [["Slice", [wholes(0), wholes(256), wholes(1)]]]],
+    ["Gather", [["Gather", [wholes(...Array.from({ length: FEATURES }, (_, at) => FEATURES - 1 - at))], { axis: int(1) }]]],
+    ["Slice", [["Slice", [wholes(0), wholes(FEATURES / 2), wholes(1)]]]],
     ["ReduceMean", [["ReduceMean", [], { axes: ints(0), keepdims: int(1) }]]],
     [
       "Cast",
@@ -153,15 +154,15 @@ describe("outputs beside each other", () => {
 
   it("gates and logits are outputs like the first", async () => {
     const { passed, furtherOutputs } = await report(
-      convert(checkpoint, { size: SMALL, output: "both", gates: true }),
+      convert(checkpoint, { output: "both", gates: true }),
     );
     expect(passed).toBe(true);
-    expect(furtherOutputs).toHaveLength(25);
+    expect(furtherOutputs).toHaveLength(checkpoint.graph.gates.length + 1);
   });
 });
 
 describe("outputs by the name of another value", () => {
-  const unfolded = convert(checkpoint, { size: SMALL, fold: false, output: "both" });
+  const unfolded = convert(checkpoint, { fold: false, output: "both" });
 
   /** A further output of this name, of a layer as it is or behind an operator. */
   const beside = (name: string, layer: string, opType = "Identity"): Uint8Array =>
@@ -266,7 +267,7 @@ describe("before the network", () => {
 });
 
 describe("a model as the reference", () => {
-  const unfolded = convert(checkpoint, { size: SMALL, fold: false });
+  const unfolded = convert(checkpoint, { fold: false });
 
   it.each([
     ["folded, of folded", HONEST, HONEST],
@@ -302,7 +303,7 @@ describe("a model as the reference", () => {
 
 describe("a first output that is an inner layer", () => {
   const inner = (names: "ours" | "theirs"): Uint8Array =>
-    rewriteOnnx(convert(checkpoint, { size: SMALL, fold: false }), (model) => {
+    rewriteOnnx(convert(checkpoint, { fold: false }), (model) => {
       const { graph } = model;
       const outputs = [{ name: "fc.1", dtype: "float32" as const }, ...graph.outputs];
       const changed: OnnxModel = { ...model, graph: { ...graph, outputs } };
@@ -325,7 +326,7 @@ describe("a first output that is an inner layer", () => {
 
 describe("a limit that the images do not reach, in a file of ours", () => {
   it("is a fault of an ONNX file at its layer", async () => {
-    const layer = "conv4.1.conv2d.3.relu";
+    const layer = "conv2.1.conv2c.2.relu";
     const { passed, faults } = await report(
       rewriteOnnx(
         HONEST,
