@@ -15,7 +15,11 @@ const ISOLATED: string[] = [
 
 /** Nothing takes that long, however busy the machine is: what hangs is ended. */
 const MINUTES = 60_000;
-const patience = { testTimeout: 10 * MINUTES, hookTimeout: 10 * MINUTES };
+const common = {
+  setupFiles: ["test/support/setup.ts"],
+  testTimeout: 10 * MINUTES,
+  hookTimeout: 10 * MINUTES,
+};
 
 const config: ViteUserConfig = defineConfig({
   test: {
@@ -29,11 +33,11 @@ const config: ViteUserConfig = defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: [...configDefaults.exclude, ...BROWSER, ...ISOLATED],
           isolate: false,
-          ...patience,
+          ...common,
         },
       },
-      { test: { name: "isolated", include: ISOLATED, ...patience } },
-      { test: { name: "browser", include: BROWSER, ...patience } },
+      { test: { name: "isolated", include: ISOLATED, ...common } },
+      { test: { name: "browser", include: BROWSER, ...common } },
     ],
   },
 });

@@ -5,6 +5,7 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { transformWithOxc } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type CommandName, run } from "./cli/command.js";
 import { blocks } from "./support/markdown.js";
 import { pictureSet } from "./support/picture-set.js";
 
@@ -92,19 +93,12 @@ describe.each(DOCUMENTS)("%s", (document, least) => {
   });
 
   // In order: later commands read what earlier ones wrote.
-  it.each(commandsOf(document))("$command", ({ command, output }) => {
+  it.each(commandsOf(document))("$command", async ({ command, output }) => {
     const [name, ...args] = command.split(" ");
-    const { status, stdout, stderr } = spawnSync(
-      process.execPath,
-      [join(ROOT, `dist/bin/${name}.js`), ...args],
-      {
-        cwd: folder,
-        encoding: "utf8",
-      },
-    );
+    const { status, stdout, stderr } = await run(name as CommandName, args, { cwd: folder });
     expect(stderr).toBe("");
     expect(status).toBe(0);
-    if (output) expect(masked(stdout.trimEnd())).toBe(masked(output));
+    if (output) expect(masked(stdout.toString().trimEnd())).toBe(masked(output));
   });
 
   it.each(blocks(document, "ts").map((text, index) => [index + 1, text] as const))(

@@ -81,7 +81,16 @@ describe.each(["ours", "theirs"] as const)("behind the network, with names that 
     ["Softplus", [["Softplus"]]],
     ["Clip", [["Clip", [floats(-1e9), floats(1e9)]]]],
     ["Concat", [["Concat", [], { axis: int(1) }]]],
-    ["Gather", [["Gather", [wholes(...Array.from({ length: FEATURES }, (_, at) => FEATURES - 1 - at))], { axis: int(1) }]]],
+    [
+      "Gather",
+      [
+        [
+          "Gather",
+          [wholes(...Array.from({ length: FEATURES }, (_, at) => FEATURES - 1 - at))],
+          { axis: int(1) },
+        ],
+      ],
+    ],
     ["Slice", [["Slice", [wholes(0), wholes(FEATURES / 2), wholes(1)]]]],
     ["ReduceMean", [["ReduceMean", [], { axes: ints(0), keepdims: int(1) }]]],
     [
@@ -153,9 +162,7 @@ describe("outputs beside each other", () => {
   });
 
   it("gates and logits are outputs like the first", async () => {
-    const { passed, furtherOutputs } = await report(
-      convert(checkpoint, { output: "both", gates: true }),
-    );
+    const { passed, furtherOutputs } = await report(convert(checkpoint, { output: "both", gates: true }));
     expect(passed).toBe(true);
     expect(furtherOutputs).toHaveLength(checkpoint.graph.gates.length + 1);
   });

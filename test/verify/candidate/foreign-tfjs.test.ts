@@ -8,12 +8,13 @@ import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { gatesOfDense, gatesOfProducts } from "../../convert/import/tfjs/gates.js";
 import { anonymous } from "../../convert/import/tfjs/models.js";
-import { readFixture } from "../../fixtures.js";
-import { openFixture, SMALL } from "../../support/osnet.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { openReference, SMALL } from "../../support/osnet.js";
 
 /** TensorFlow.js models without our names, held against the checkpoint that they came from. */
 
-const { graph, stateDict } = openFixture();
+const checkpoint = tinyCheckpoint("osnet");
+const { graph, stateDict } = checkpoint;
 
 async function report(
   lower: typeof lowerToTfjs | typeof lowerToTfjsLayers,
@@ -24,7 +25,7 @@ async function report(
   const { json, shards } = encodeTfjs(model);
   // As a converter's folder is read: nothing of ours is left in it.
   expect(decodeTfjs({ json, shards }, { subject: "theirs" }).metadata).toBeUndefined();
-  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+  const reference = openReference(checkpoint);
   // Nothing in the folder says so.
   const order = options.preprocess ? { inputOrder: options.preprocess } : {};
   return verify(await openVerification({ name: "theirs", bytes: json, beside: shards }, reference, order));
@@ -37,13 +38,13 @@ const lowerWithDense: typeof lowerToTfjsLayers = (network, weights, options) =>
 
 describe("a TensorFlow.js model of another converter", () => {
   it.each([
-    ["graph, unfused", lowerToTfjs, { fuse: false }, 378, 316, "proven"],
+    ["graph, unfused", lowerToTfjs, { fuse: false }, 125, 101, "proven"],
     // What a fused convolution computes inside is no value, but its constants are compared.
-    ["graph, fused", lowerToTfjs, {}, 283, 316, "proven"],
-    ["graph of pixels", lowerToTfjs, { preprocess: "bgr" }, 284, 316, "proven"],
-    ["layers, unfolded", lowerToTfjsLayers, { fold: false }, 458, 557, "proven"],
-    ["graph with gates of products of vectors", lowerWithProducts, {}, 378, 316, "sampled"],
-    ["layers with gates of products of vectors", lowerWithDense, {}, 378, 316, "sampled"],
+    ["graph, fused", lowerToTfjs, {}, 95, 101, "proven"],
+    ["graph of pixels", lowerToTfjs, { preprocess: "bgr" }, 96, 101, "proven"],
+    ["layers, unfolded", lowerToTfjsLayers, { fold: false }, 152, 183, "proven"],
+    ["graph with gates of products of vectors", lowerWithProducts, {}, 125, 101, "sampled"],
+    ["layers with gates of products of vectors", lowerWithDense, {}, 125, 101, "sampled"],
   ] as const)("is verified layer by layer: %s", async (_what, lower, options, layers, constants, status) => {
     const { passed, faults, weights, coverage, proof, layers: judged } = await report(lower, options);
     expect(faults).toEqual([]);
@@ -61,10 +62,10 @@ describe("a TensorFlow.js model of another converter", () => {
     async (quantize) => {
       const { passed, faults, weights, quantization, proof } = await report(lowerToTfjs, { quantize });
       expect(faults).toEqual([]);
-      expect([passed, quantization?.tensors]).toEqual([true, 152]);
+      expect([passed, quantization?.tensors]).toEqual([true, 48]);
       // A gate's tensors are constants of each of its streams.
-      expect(weights).toMatchObject({ compared: 316, identical: 128, rounded: 188 });
-      expect(proof?.grounds).toContain("188 of 316 constants are in fewer bits than the checkpoint's");
+      expect(weights).toMatchObject({ compared: 101, identical: 43, rounded: 58 });
+      expect(proof?.grounds).toContain("58 of 101 constants are in fewer bits than the checkpoint's");
     },
   );
 
@@ -73,10 +74,10 @@ describe("a TensorFlow.js model of another converter", () => {
     ["layers", lowerWithDense],
   ] as const)("fails by a gate whose product is another: %s", async (_what, lower) => {
     const { passed, faults } = await report(lower, {}, (model) => {
-      const matrix = ([, { tensor }]: readonly [string, TfjsWeight]) => String(tensor.shape) === "1,16";
+      const matrix = ([, { tensor }]: readonly [string, TfjsWeight]) => String(tensor.shape) === "4,8";
       const [name = "", weight] = [...model.weights].find(matrix) ?? [];
       const data = Float32Array.from(weight?.tensor.data as Float32Array, (value) => -value);
-      const tensor = { dtype: "float32", shape: [1, 16], data } as const;
+      const tensor = { dtype: "float32", shape: [4, 8], data } as const;
       return { ...model, weights: new Map(model.weights).set(name, { tensor }) };
     });
     expect(passed).toBe(false);

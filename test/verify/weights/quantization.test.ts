@@ -15,11 +15,12 @@ import { openVerification } from "../../../src/verify/open.js";
 import { evaluate } from "../../../src/verify/reference/index.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { readFixture } from "../../fixtures.js";
-import { openFixture, SMALL } from "../../support/osnet.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { openReference, SMALL } from "../../support/osnet.js";
 
-const { graph, stateDict } = openFixture();
-const REFERENCE = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+const checkpoint = tinyCheckpoint("osnet");
+const { graph, stateDict } = checkpoint;
+const REFERENCE = openReference(checkpoint);
 
 async function open(model: TfjsModel): ReturnType<typeof openVerification> {
   const { json, shards } = encodeTfjs(model);
@@ -47,7 +48,7 @@ describe.each(Object.entries(FORMATS))("quantised weights: %s", (_name, lower) =
       expect({ passed, faults }).toEqual({ passed: true, faults: [] });
       expect((weights?.identical ?? 0) + (weights?.rounded ?? 0)).toBe(weights?.compared);
       expect(weights?.rounded).toBeGreaterThan(0);
-      expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 152 });
+      expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 48 });
       expect(quantization?.cosine).toBeGreaterThan(LEAST_COSINE[dtype]);
       // The runtime's own rounding is a hundredth of what storing in fewer bits costs, or less.
       expect(output?.relMax).toBeLessThan((quantization?.relMax ?? 0) / 50);

@@ -6,10 +6,10 @@ import type { TfjsGraphModel, TfjsModel } from "../../../src/convert/formats/tfj
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { readFixture } from "../../fixtures.js";
-import { openFixture, SMALL } from "../../support/osnet.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { openReference, SMALL } from "../../support/osnet.js";
 
-const CHECKPOINT = openFixture();
+const CHECKPOINT = tinyCheckpoint("osnet");
 
 /** A converted model with something changed in it, held against its checkpoint. */
 async function report(
@@ -22,7 +22,7 @@ async function report(
 
 async function reportOf(model: TfjsModel): Promise<ParityReport> {
   const { json, shards } = encodeTfjs(model);
-  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
+  const reference = openReference(CHECKPOINT);
   return verify(await openVerification({ name: "model", bytes: json, beside: shards }, reference));
 }
 
@@ -53,17 +53,17 @@ const reread =
 
 describe("constants of a TensorFlow.js model", () => {
   it.each([
-    ["folded", {}, { compared: 316, identical: 316, folded: 80 }],
-    ["folded, TensorFlow's own operators", { fuse: false }, { compared: 316, identical: 316, folded: 80 }],
-    ["unfolded", { fold: false }, { compared: 557, identical: 557, folded: 0 }],
+    ["folded", {}, { compared: 101, identical: 101, folded: 27 }],
+    ["folded, TensorFlow's own operators", { fuse: false }, { compared: 101, identical: 101, folded: 27 }],
+    ["unfolded", { fold: false }, { compared: 183, identical: 183, folded: 0 }],
   ])("are all the checkpoint's: %s", async (_what, options, weights) => {
     const { passed, faults, weights: found } = await report(options);
     expect({ passed, faults, found }).toEqual({ passed: true, faults: [], found: weights });
   });
 
   it.each([
-    ["folded", true, { compared: 316, identical: 316, folded: 80 }],
-    ["unfolded", false, { compared: 557, identical: 557, folded: 0 }],
+    ["folded", true, { compared: 101, identical: 101, folded: 27 }],
+    ["unfolded", false, { compared: 183, identical: 183, folded: 0 }],
   ])("are all the checkpoint's: layers model, %s", async (_what, fold, weights) => {
     const model = lowerToTfjsLayers(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL, fold });
     const { passed, faults, weights: found } = await reportOf(model);
