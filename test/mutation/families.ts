@@ -53,10 +53,7 @@ function tinySpec(family: TinyFamily): OsnetSpec {
 const checkpoints = new Map<TinyFamily, Checkpoint>();
 
 /** A small network of seeded weights, as a checkpoint that has been read: once, if its weights are not changed. */
-export function tinyCheckpoint(
-  family: TinyFamily,
-  change?: (weights: StateDict) => StateDict,
-): Checkpoint {
+export function tinyCheckpoint(family: TinyFamily, change?: (weights: StateDict) => StateDict): Checkpoint {
   const checkpoint = (change ? undefined : checkpoints.get(family)) ?? writtenAndRead(family, change);
   if (!change) checkpoints.set(family, checkpoint);
   return checkpoint;

@@ -30,7 +30,8 @@ interface HonestCandidate {
   readonly kind: string;
   readonly says: string;
   readonly subject: Subject;
-  readonly file: NamedBytes;
+  /** Writes it. */
+  readonly file: () => NamedBytes;
   readonly backend?: RuntimeName;
   /** The onnxruntime's optimisation; default: its own. */
   readonly level?: Level;
@@ -57,13 +58,13 @@ const FAR_SCALES = [1e-6, 1e6] as const;
 /** In how many forms, in turn. */
 const FEW = 2;
 
-/** A sample is every sixth of a family's models. */
-const SHARE = 6;
+/** A sample is every twelfth of a family's models. */
+const SHARE = 12;
 
 /**
  * Right models, judged one by one.
  *
- * @param only a sample, of this family: a sixth of its models, with which sixth in turn. Undefined: all, and those of
+ * @param only a sample, of this family: a twelfth of its models, with which twelfth in turn. Undefined: all, and those of
  *   real size
  */
 export async function* honestRuns(only?: TinyFamily): AsyncGenerator<HonestRun> {
@@ -77,11 +78,11 @@ async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestC
   for (const family of TINY_FAMILIES) {
     if (only !== undefined && family !== only) continue;
     const checkpoint = tinyCheckpoint(family);
-    const subject = await subjectOf(family, checkpoint, images);
+    const subject = subjectOf(family, checkpoint, images);
     yield* inAllForms(subject, "seeded weights");
     for (const scale of SCALES) {
-      yield* inAllForms(await subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`);
-      yield* inAllForms(await subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
+      yield* inAllForms(subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`);
+      yield* inAllForms(subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
     }
     yield* asOnnx(subject);
     yield* asTfjs(subject);
@@ -108,11 +109,11 @@ async function* unusual(
     ["letterboxed pictures", 0.5, (row) => row < rows || row >= 3 * rows],
   ];
   for (const [says, level, isFlat] of pixels)
-    yield [await subjectOf(family, checkpoint, withFlat(images, level, isFlat)), says];
-  yield [await subjectOf(family, withDeadChannels(checkpoint), images), "dead channels"];
+    yield [subjectOf(family, checkpoint, withFlat(images, level, isFlat)), says];
+  yield [subjectOf(family, withDeadChannels(checkpoint), images), "dead channels"];
   for (const scale of FAR_SCALES) {
-    yield [await subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`];
-    yield [await subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`];
+    yield [subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`];
+    yield [subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`];
   }
 }
 
@@ -163,9 +164,12 @@ function* inAllForms(
   const { graph, stateDict } = subject.checkpoint;
   const right = { operator: "", says: "", layers: [], causes: [], kinds: [], network: { graph, stateDict } };
   for (const form of forms) {
-    const file = candidateOf(right, form, subject.images);
     const backend = RUNTIMES[form];
-    if (!file) continue;
+    const file = (): NamedBytes => {
+      const written = candidateOf(right, form, subject.images);
+      if (!written) throw new Error(`a right model has every form, and not ${form}`);
+      return written;
+    };
     yield {
       kind: kind ?? form,
       says: `${subject.name}, ${form}, ${weights}`,
@@ -194,7 +198,7 @@ function* asOnnx(subject: Subject): Generator<HonestCandidate> {
       kind: says === "float16" ? "onnx, float16" : "onnx, other options",
       says: `${subject.name}, ${says}`,
       subject,
-      file: written(more),
+      file: () => written(more),
     };
   for (const level of LEVELS)
     for (const fold of [true, false])
@@ -202,7 +206,7 @@ function* asOnnx(subject: Subject): Generator<HonestCandidate> {
         kind: "onnx, every optimisation",
         says: `${subject.name}, optimisation ${level}, ${fold ? "folded" : "unfolded"}`,
         subject,
-        file: written({ fold }),
+        file: () => written({ fold }),
         level,
       };
 }
@@ -217,14 +221,14 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
   const size = { size: IMAGES };
   for (const backend of runtimesFor("tfjs").filter((name) => name === "tfjs-wasm" || name === "tfjs-cpu"))
     for (const [says, model] of [
-      ["graph", lowerToTfjs(graph, stateDict, { ...size, fuse: false, fold: false })],
-      ["layers", lowerToTfjsLayers(graph, stateDict, size)],
+      ["graph", () => lowerToTfjs(graph, stateDict, { ...size, fuse: false, fold: false })],
+      ["layers", () => lowerToTfjsLayers(graph, stateDict, size)],
     ] as const)
       yield {
         kind: `${backend}, ${says}`,
         says: `${subject.name}, ${backend}, ${says}`,
         subject,
-        file: named(model),
+        file: () => named(model()),
         backend,
       };
   for (const quantize of QUANTIZED_DTYPES)
@@ -232,7 +236,7 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
       kind: "tfjs, weights in fewer bits",
       says: `${subject.name}, weights in ${quantize}`,
       subject,
-      file: named(lowerToTfjs(graph, stateDict, { ...size, quantize })),
+      file: () => named(lowerToTfjs(graph, stateDict, { ...size, quantize })),
     };
 }
 
@@ -242,9 +246,9 @@ async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
   if (files.some((name) => fixturePath(name) === undefined)) return;
   const checkpoint = openFamily(family);
   const images = seededImages(0, 2, SMALL.height, SMALL.width);
-  const subject = await subjectOf(family, checkpoint, images);
+  const subject = subjectOf(family, checkpoint, images);
   for (const candidate of inAllForms(subject, "seeded weights", "reference families"))
-    if (!candidate.file.name.endsWith(".npz")) yield candidate;
+    if (!candidate.file().name.endsWith(".npz")) yield candidate;
   for (const precision of ["", ".float64"]) {
     const name = `${family}.64x32${precision}.npz`;
     const bytes = readFixture(name);
@@ -252,12 +256,12 @@ async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
     yield {
       kind: `recorded by PyTorch${precision.replace(".", ", ")}`,
       says: name,
-      subject: await subjectOf(family, checkpoint, {
+      subject: subjectOf(family, checkpoint, {
         dtype: "float32",
         shape: recorded.shape,
         data: Float32Array.from(recorded.data as Float32Array),
       }),
-      file: { name, bytes },
+      file: () => ({ name, bytes }),
     };
   }
   for (const suffix of ["op9", "op12", "op12.unfolded", "op16", "static_unnamed"]) {
@@ -268,8 +272,8 @@ async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
     yield {
       kind: "onnx by PyTorch 1.13",
       says: name,
-      subject: await subjectOf(family, checkpoint, of),
-      file: { name, bytes: readFixture(name) },
+      subject: subjectOf(family, checkpoint, of),
+      file: () => ({ name, bytes: readFixture(name) }),
     };
   }
 }
@@ -289,19 +293,24 @@ async function* trained(): AsyncGenerator<HonestCandidate> {
   if (fixturePath(name) === undefined || fixturePath(exported) === undefined) return;
   const checkpoint = openCheckpoint(readFixture(name), { subject: name });
   const images = seededImages(0, 2, 128, 64);
-  const subject = await subjectOf("trained", checkpoint, images);
+  const subject = subjectOf("trained", checkpoint, images);
   yield* inAllForms(subject, "trained weights", "trained weights");
-  yield* inAllForms(
-    await subjectOf("trained", checkpoint, times(images, 30)),
-    "trained weights, images × 30",
-  );
-  const file = { name: exported, bytes: readFixture(exported) };
-  const own = await subjectOf("trained", checkpoint, seededImages(0, 1, 256, 128));
+  yield* inAllForms(subjectOf("trained", checkpoint, times(images, 30)), "trained weights, images × 30");
+  const file = () => ({ name: exported, bytes: readFixture(exported) });
+  const own = subjectOf("trained", checkpoint, seededImages(0, 1, 256, 128));
   yield { kind: "onnx by PyTorch 2.8", says: exported, subject: own, file };
 }
 
-async function held({ kind, says, subject, file, backend, level }: HonestCandidate): Promise<HonestRun> {
+async function held({
+  kind,
+  says,
+  subject,
+  backend,
+  level,
+  ...candidateFile
+}: HonestCandidate): Promise<HonestRun> {
   const { checkpoint, images } = subject;
+  const file = candidateFile.file();
   const isRecording = file.name.endsWith(".npz");
   const verification = await openVerification(
     file,
@@ -325,7 +334,13 @@ async function held({ kind, says, subject, file, backend, level }: HonestCandida
     // A file may be run in stages, whose values belong together: as it is, but for sessions of our own.
     candidate: level ? { ...candidate, backend: replayed(candidate.backend, values) } : candidate,
   });
-  return { kind, says, report, margins: marginsOf(subject, report), rules: verdictsOf(subject, values) };
+  return {
+    kind,
+    says,
+    report,
+    margins: marginsOf(subject, report),
+    rules: await verdictsOf(subject, values),
+  };
 }
 
 /** All values of a file of ours, in a session of some level of optimisation. */

@@ -35,13 +35,11 @@ export interface Mutant {
   readonly rules: readonly RuleVerdict[];
 }
 
-/**
- * How many forms of each mutation are tried, the next ones in turn; and of how many families, likewise. Undefined: all.
- */
+/** Which mutants are tried. */
 export interface Sample {
+  /** How many forms of each mutation, the next ones in turn. Undefined: all. */
   readonly forms?: number;
-  readonly families?: number;
-  /** The family whose turns are taken. Undefined: all. */
+  /** This family's share of one mutation of every operator, whatever family has it. Undefined: all of all families. */
   readonly only?: TinyFamily;
   /** Which operators, by what their names contain. Undefined: all. */
   readonly operator?: RegExp;
@@ -50,18 +48,18 @@ export interface Sample {
 /** Mutants of every operator, family and form, judged one by one. */
 export async function* mutants({
   forms = FORMS.length,
-  families,
   only,
   operator,
 }: Sample = {}): AsyncGenerator<Mutant> {
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const subject = await subjectOf(family, tinyCheckpoint(family), images);
+    const subject = subjectOf(family, tinyCheckpoint(family), images);
     const equivalent = equivalence(subject);
+    const share = only && shares().get(only);
     for (const [index, mutation] of mutationsOf(subject).entries()) {
       if (operator?.test(mutation.operator) === false) continue;
-      if ((index + turn) % TINY_FAMILIES.length >= (families ?? TINY_FAMILIES.length)) continue;
+      if (share?.has(index) === false) continue;
       let left = forms;
       for (let step = 0; step < FORMS.length && left > 0; step++) {
         const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
@@ -74,7 +72,29 @@ export async function* mutants({
   }
 }
 
-function mutationsOf({ checkpoint: { graph, stateDict } }: Subject): readonly Mutation[] {
+let sampled: ReadonlyMap<TinyFamily, ReadonlySet<number>> | undefined;
+
+/** Of each operator one mutation, chosen so that families, layers and forms take turns: their places in each family's list. */
+function shares(): ReadonlyMap<TinyFamily, ReadonlySet<number>> {
+  if (sampled) return sampled;
+  const places = new Map<string, (readonly [TinyFamily, number])[]>();
+  for (const family of TINY_FAMILIES)
+    mutationsOf({ checkpoint: tinyCheckpoint(family) }).forEach(({ operator }, index) => {
+      places.set(operator, [...(places.get(operator) ?? []), [family, index]]);
+    });
+  const chosen = new Map(TINY_FAMILIES.map((family) => [family, new Set<number>()]));
+  for (const [turn, all] of [...places.values()].entries()) {
+    // Multiples of the golden ratio are spread evenly, however many there are.
+    const place = all[Math.floor(((turn * GOLDEN_RATIO) % 1) * all.length)];
+    if (place) chosen.get(place[0])?.add(place[1]);
+  }
+  sampled = chosen;
+  return sampled;
+}
+
+const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
+
+function mutationsOf({ checkpoint: { graph, stateDict } }: Pick<Subject, "checkpoint">): readonly Mutation[] {
   return OPERATORS.flatMap((operator) => operator({ graph, stateDict }));
 }
 
@@ -100,7 +120,7 @@ async function judged(
       ? {}
       : { blind: outcomeOf(blind, { ...mutation, kinds: [] }, layers) }),
     isEquivalent: !outcome.killed && equivalent(mutation),
-    rules: verdictsOf(subject, values),
+    rules: await verdictsOf(subject, values),
   };
 }
 

@@ -29,10 +29,11 @@ export interface RuleVerdict {
 }
 
 /** Whether each rule passes a candidate's values, held against the reference network's as those tools do. */
-export function verdictsOf(
-  { checkpoint: { graph }, expected }: Subject,
+export async function verdictsOf(
+  { checkpoint: { graph }, ...subject }: Subject,
   values: ReadonlyMap<string, RealTensor>,
-): readonly RuleVerdict[] {
+): Promise<readonly RuleVerdict[]> {
+  const expected = await subject.expected();
   const output = graph.outputs[graph.outputs.evaluation] ?? graph.outputs.features;
   return RULES.map((rule) => {
     const passes = [...values].map(

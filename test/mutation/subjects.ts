@@ -8,19 +8,26 @@ export interface Subject {
   readonly name: string;
   readonly checkpoint: Checkpoint;
   readonly images: Tensor<"float32">;
-  /** The reference network's values, each of them computed once for all candidates. */
+  /** The reference network's values, computed when they are first asked for, and once for all candidates. */
+  readonly expected: () => Promise<ReadonlyMap<string, RealTensor>>;
+  /** The network, which gives those. */
   readonly reference: Backend;
-  readonly expected: ReadonlyMap<string, RealTensor>;
 }
 
-export async function subjectOf(
-  name: string,
-  checkpoint: Checkpoint,
-  images: Tensor<"float32">,
-): Promise<Subject> {
+export function subjectOf(name: string, checkpoint: Checkpoint, images: Tensor<"float32">): Subject {
   const backend = referenceBackend(checkpoint.graph, checkpoint.stateDict);
-  const expected = await collect(backend, images);
-  return { name, checkpoint, images, reference: replayed(backend, expected), expected };
+  let values: Promise<ReadonlyMap<string, RealTensor>> | undefined;
+  const expected = () => {
+    values ??= collect(backend, images);
+    return values;
+  };
+  const reference = {
+    ...backend,
+    async *run(): AsyncGenerator<LayerOutput> {
+      for (const [name, tensor] of await expected()) yield { name, tensor };
+    },
+  };
+  return { name, checkpoint, images, expected, reference };
 }
 
 /** All that a backend computes; it may use a tensor's memory again. */
