@@ -8,6 +8,7 @@ import { type Candidate, makesImages, type Side } from "./candidate/candidate.js
 import { explainedBy, faultName, layerFault } from "./faults.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
+  computedIn,
   consequences,
   departing,
   firstMisshapen,
@@ -45,11 +46,16 @@ async function judged(verification: Verification): Promise<ParityReport> {
   const expected = expectedLayers(graph, candidate, reference);
   const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
   const compared = await compareLayers(verification, tolerance, wanted).catch((cause: unknown) => {
-    throw withStructure(cause, candidate);
+    const reason = reasonNotToRun(cause, candidate);
+    if (reason === undefined) throw cause;
+    return { ...NOTHING_RUN, reason };
   });
   const { layers, gates, vacuity } = compared;
   const { output, further, notJudged, quantization } = compared.outputs;
-  const { faults: found, missing } = findFaults(verification, tolerance, wanted, compared);
+  const { faults: found, missing } =
+    "reason" in compared
+      ? { faults: knownFaults(candidate), missing: [] }
+      : findFaults(verification, tolerance, wanted, compared);
   const runtime = candidate.backend.facts?.();
   const faults = mergeStreams(found, compared.explanations);
   const verdict = {
@@ -84,10 +90,12 @@ async function judged(verification: Verification): Promise<ParityReport> {
       missing: missing.map(({ name }) => name),
     },
   };
-  const warnings =
-    verification.parameters && isUntrained(graph, verification.parameters)
+  const warnings = [
+    ...("reason" in compared ? [`no value was compared: found ${compared.reason}`] : []),
+    ...(verification.parameters && isUntrained(graph, verification.parameters)
       ? [ANOMALIES.untrained.explanation]
-      : [];
+      : []),
+  ];
   return {
     ...report,
     ...(warnings.length > 0 ? { warnings } : {}),
@@ -112,17 +120,27 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
   return layers;
 }
 
-/** What a runtime does not run may be so because of a layer that is another one: the error then names it. */
-function withStructure(cause: unknown, { party, structure = [], departures = [] }: Candidate): unknown {
-  const faults = [...structure, ...departures].slice(0, MOST_DETAILS);
-  if (!(cause instanceof InputError) || faults.length === 0) return cause;
-  const { problem } = cause;
-  if (problem.code !== "tensor" || problem.subject !== party.name) return cause;
-  const named = faults.map(({ layer, explanation }) => `${layer}: ${explanation}`);
-  return new InputError({ ...problem, details: [...cause.details, ...named] }, { cause });
+/** What structure and names say of a file that no value was seen of. */
+function knownFaults({ structure = [], departures = [] }: Candidate): readonly Fault[] {
+  return [...structure, ...departures];
 }
 
-const MOST_DETAILS = 8;
+/** Why a runtime does not run a candidate that is known to be another network; undefined for any other error. */
+function reasonNotToRun(cause: unknown, candidate: Candidate): string | undefined {
+  if (!(cause instanceof InputError) || knownFaults(candidate).length === 0) return undefined;
+  const { code, subject, found } = cause.problem;
+  return code === "tensor" && subject === candidate.party.name ? found : undefined;
+}
+
+/** What a comparison shows if the candidate does not run. */
+const NOTHING_RUN: Comparison = {
+  layers: new Map(),
+  gates: new Map(),
+  outputs: { output: null, further: [], quantization: undefined, notJudged: [], faults: [] },
+  misshapen: [],
+  vacuity: { untested: [], collapsed: [] },
+  explanations: new Map(),
+};
 
 /** What is wrong, told where it starts and once; and the layers that were not found, where nothing else explains it. */
 function findFaults(
@@ -132,7 +150,8 @@ function findFaults(
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
   const structure = [...(candidate.structure ?? []), ...firstMisshapen(graph, misshapen, candidate)];
-  const explained = explainedBy(structure, new Map(graph.nodes.map((node) => [node.name, node])));
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const explained = explainedBy(structure, nodes);
   const sized = namesOf(misshapen.map(({ layer }) => ({ name: layer })));
   const absent = wanted.filter((node) => !layers.has(node.name) && !sized.has(node.name) && !explained(node));
   const failing = [...layers.values()].filter(({ status }) => status === "fail");
@@ -154,7 +173,11 @@ function findFaults(
   const withWeights = new Set(
     graph.nodes.filter(({ parameters }) => Object.keys(parameters).length > 0).map(({ name }) => name),
   );
-  const isTold = ({ layer }: Fault): boolean => weights?.isOtherTraining === true && withWeights.has(layer);
+  const isShown = (name: string): boolean => layers.has(name);
+  const isTold = ({ layer }: Fault): boolean =>
+    weights?.isOtherTraining === true &&
+    (withWeights.has(layer) ||
+      [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
   const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
@@ -163,7 +186,9 @@ function findFaults(
         )
   ).filter((fault) => !isTold(fault));
   const judged =
-    tolerance.rule === "relative-to-max" ? [...known, ...numeric] : withCauses(graph, known, numeric);
+    tolerance.rule === "relative-to-max"
+      ? [...known, ...numeric]
+      : withCauses(graph, known, numeric, isShown);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
   if (judged.length > 0 && tolerance.rule === "derived-bounds")
     return {

@@ -128,6 +128,8 @@ describe("a model pickled whole", () => {
 });
 
 const TRACED = "encodings/torchscript.pt";
+/** Where the pooled map becomes a vector. */
+const VIEWED = "    input = torch.view(_3, [int(_4), -1])";
 
 describe("a traced model", () => {
   it.skipIf(missing(TRACED))("is followed to its embedding", () => {
@@ -149,6 +151,31 @@ describe("a traced model", () => {
     ["an embedding taken earlier", "return (fc).forward(input, )", "return input", "at fc.0"],
     ["a difference", "input0 = torch.add(", "input0 = torch.sub(", "torch.sub"],
     ["a statement of another kind", "_0 = (maxpool)", "if x: (maxpool)", "not a plain trace"],
+    ["a view overwritten", VIEWED, `${VIEWED}\n    _x = torch.mul_(_3, 2)`, "changed in place"],
+    [
+      "a part of a view overwritten",
+      VIEWED,
+      `${VIEWED}\n    _x = torch.select(_3, 1, 0)\n    _y = torch.zero_(_x)`,
+      "changed in place",
+    ],
+    [
+      "the images overwritten",
+      "    _0 = (maxpool)",
+      "    _x = torch.copy_(torch.select(x, 1, 0), torch.select(x, 1, 1))\n    _0 = (maxpool)",
+      "changed in place",
+    ],
+    [
+      "the result overwritten",
+      "return (fc).forward(input, )",
+      "_x = (fc).forward(input, )\n    _y = torch.mul_(_x, 2)\n    return _x",
+      "a result that was changed in place",
+    ],
+    [
+      "a hook",
+      "class OSNet(Module):\n",
+      'class OSNet(Module):\n  __forward_hooks__ = ["hook", ]\n',
+      "__forward_hooks__",
+    ],
   ])("with %s is refused", (_, from, to, found) => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);
   });

@@ -17,8 +17,9 @@ import { openVerification } from "../../src/verify/open.js";
 import type { LayerResult, ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js";
+import { optimisedFile } from "../support/optimised.js";
 import { SMALL } from "../support/osnet.js";
-import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
+import { candidateOf, FORMS, type Form, RUNTIMES, withoutNames } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
 import { scaled } from "./scaled.js";
@@ -85,6 +86,7 @@ async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestC
       yield* inAllForms(subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
     }
     yield* asOnnx(subject);
+    yield* asOptimised(subject);
     yield* asTfjs(subject);
     let turn = TINY_FAMILIES.indexOf(family);
     for await (const [more, says] of unusual(family, checkpoint, images))
@@ -209,6 +211,21 @@ function* asOnnx(subject: Subject): Generator<HonestCandidate> {
         file: () => written({ fold }),
         level,
       };
+}
+
+/** Files that onnxruntime has optimised and saved: with its own operators, and for the processor that this runs on. */
+async function* asOptimised(subject: Subject): AsyncGenerator<HonestCandidate> {
+  const { graph, stateDict } = subject.checkpoint;
+  for (const level of ["extended", "all"] as const)
+    for (const size of [IMAGES, "dynamic"] as const) {
+      const bytes = encodeOnnx(withoutNames(lowerToOnnx(graph, stateDict, { size })));
+      yield {
+        kind: "onnx, optimised by onnxruntime",
+        says: `${subject.name}, saved at level ${level}, ${size === "dynamic" ? "any size" : "one size"}`,
+        subject,
+        file: { name: "m.onnx", bytes: await optimisedFile(bytes, level) },
+      };
+    }
 }
 
 /** Every backend that needs no other program, graph and layers models, and storage in fewer bits. */

@@ -83,6 +83,14 @@ export type Constants = Readonly<Partial<Record<ParameterRole, StoredTensor>>>;
 /** Which of N, C, H, W (0 to 3) each axis of a value in the file is: [0, 2, 3, 1] for NHWC. */
 export type Layout = readonly number[];
 
+/** How a value in blocks of channels becomes NCHW. */
+export interface ChannelBlocks {
+  /** Channels in a block. */
+  readonly size: number;
+  /** How many channels are meant; behind them a block is filled up. Undefined if all are. */
+  readonly channels: number | undefined;
+}
+
 /** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
 export interface Reading {
   /** Which of N, C, H, W each axis is, where they are in another order. */
@@ -93,6 +101,8 @@ export interface Reading {
   readonly isLine?: true;
   /** (element − zero) · scale. */
   readonly quantised?: { readonly scale: number; readonly zero: number };
+  /** NCHW in blocks of channels, whatever the shape says. */
+  readonly blocks?: ChannelBlocks;
 }
 
 /**
@@ -187,6 +197,8 @@ export interface ForeignGraph {
   }[];
   /** The nodes that read each node, once each. */
   readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
+  /** Values that the file has in blocks of channels, as onnxruntime's optimiser writes them. */
+  readonly blocks: ReadonlyMap<string, ChannelBlocks>;
   /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
 }

@@ -32,7 +32,7 @@ export function towardsNchw(layout: Layout): readonly number[] {
 export const NHWC_DOMAIN = "com.ms.internal.nhwc";
 
 /** Operators that take each element by itself, whatever the axes are. */
-const ELEMENTWISE: ReadonlySet<string> = new Set([
+export const ELEMENTWISE: ReadonlySet<string> = new Set([
   ...["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "Sqrt", "Reciprocal", "Abs", "Neg", "Exp"],
   ...[
     "Relu",

@@ -116,7 +116,8 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       if (value === undefined) folded.add(layer.name);
       else {
         values.set(layer.name, value);
-        if (reading) readings.set(value, reading);
+        const blocks = foreign.blocks.get(value);
+        if (reading || blocks) readings.set(value, { ...reading, ...(blocks ? { blocks } : {}) });
       }
     }
     constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));
@@ -275,14 +276,6 @@ function nameOfOperator(node: ForeignNode): string {
 function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
   const count = (opType: string): number => census.get(opType) ?? 0;
   const quantised = ["QLinearConv", "ConvInteger", "MatMulInteger"].filter((opType) => count(opType) > 0);
-  if (count("ReorderInput") > 0 || count("ReorderOutput") > 0)
-    return new InputError({
-      code: "unsupported",
-      subject,
-      found: `a network in onnxruntime's NCHWc layout, optimised for one kind of processor (${count("ReorderInput") + count("ReorderOutput")} reorderings, ${count("Conv")} Conv)`,
-      expected: "operators on NCHW or NHWC",
-      remedy: 'save the optimised model at level "extended", or use the model it was made from',
-    });
   const list = ["Conv", ...quantised, "Sigmoid", "MatMul"].filter(
     (type) => type !== "MatMul" || count(type) > 0,
   );

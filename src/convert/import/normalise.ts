@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
 import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
+import { unblocked } from "./nchwc.js";
 import { clipBounds, laterOutput, readerOf } from "./operators/index.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
@@ -14,7 +15,8 @@ import { preprocessing } from "./preprocess.js";
  *
  * @throws InputError (`format`) if a value has two sources or none
  */
-export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
+export function normalise(model: OnnxModel, subject: string): ForeignGraph {
+  const { graph, blocks } = unblocked(model.graph, subject);
   const { values, census, input, first } = readGraph(graph, subject);
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
@@ -28,6 +30,7 @@ export function normalise({ graph }: OnnxModel, subject: string): ForeignGraph {
       const { node, reading } = outputs[index] ?? {};
       return { name, node, ...(reading ? { reading } : {}) };
     }),
+    blocks,
     census,
   };
 }

@@ -11,6 +11,7 @@ import type { TfjsFiles, TfjsModel } from "../formats/tfjs/model.js";
 import { isKeras3 } from "../formats/tfjs/topology.js";
 import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "./match.js";
+import { isBlocked } from "./nchwc.js";
 import { imageShape } from "./normalise.js";
 import { describePreprocess } from "./preprocess.js";
 import { matchTfjs, translateTfjs } from "./tfjs/translate.js";
@@ -166,6 +167,9 @@ function onnxNotes(model: OnnxModel, match: GraphMatch): readonly string[] {
   return [
     `written by ${exporter}, opset ${model.opset}`,
     ...(model.sidecars ? [`weights in ${model.sidecars.join(", ")}`] : []),
+    ...(isBlocked(model.graph)
+      ? ["optimised by onnxruntime for one kind of processor, with channels in blocks (NCHWc)"]
+      : []),
     ...preprocessNotes(match),
     ...(match.roundings.size > 0
       ? [

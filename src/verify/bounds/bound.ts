@@ -76,6 +76,8 @@ export interface BoundCall<K extends OpKind = OpKind> {
   readonly inputs: readonly RealTensor[];
   /** How far each input may be from what the candidate had: 0 unless the candidate fused the layer before. */
   readonly inputErrors: readonly ErrorBound[];
+  /** Of a sum: products that a hidden term of it adds up, which a fused operator may add to the other terms one by one. Default: 0. */
+  readonly accumulated?: number;
   /** What the layer gives on these inputs in exact arithmetic, to float64's precision. */
   readonly output: Tensor<"float64">;
   readonly parameters: ParameterSource;

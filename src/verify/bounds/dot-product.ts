@@ -55,7 +55,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
 }
 
 /** Products that one output element sums. */
-function termsOf(op: Op<"conv"> | Op<"linear">): number {
+export function termsOf(op: Op<"conv"> | Op<"linear">): number {
   return op.kind === "linear" ? op.inFeatures : (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1];
 }
 

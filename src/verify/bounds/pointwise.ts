@@ -90,12 +90,13 @@ export function scaleBound({
 export function addBound({
   inputs,
   inputErrors,
+  accumulated = 0,
   output,
   arithmetic,
   workspace,
 }: BoundCall<"add">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
-  const growth = gamma(inputs.length - 1, unit) + 2 * storage;
+  const growth = gamma(inputs.length - 1 + accumulated, unit) + 2 * storage;
   // Terms that are subnormal when they are stored are each rounded absolutely.
   const elements = workspace
     .room(output.data.length)

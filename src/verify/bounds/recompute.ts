@@ -2,6 +2,7 @@ import { INPUT_NAME, type LayerGraph, type LayerNode, type ParameterRole } from 
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import { evaluateLayer, type ParameterSource, Workspace, workspaceSize } from "../reference/index.js";
 import type { Arithmetic, BoundCall, ErrorBound, RoundingBound } from "./bound.js";
+import { termsOf } from "./dot-product.js";
 import { BOUNDS } from "./table.js";
 
 /** A layer that a candidate shows, with what it takes to recompute it from the nearest layers that it shows. */
@@ -125,6 +126,7 @@ export function recomputer(
           node,
           inputs: tensors,
           inputErrors: inputs.map(({ error }) => error),
+          accumulated: Math.max(0, ...node.inputs.map((name) => productsOf(nodes, name))),
           output,
           parameters,
           arithmetic,
@@ -143,6 +145,12 @@ export function recomputer(
       return nodes.length === 1 ? result : { ...result, bound: capped(result) };
     },
   };
+}
+
+/** The products, and the bias, that a hidden layer adds up: 0 if it is none such. */
+function productsOf(hidden: readonly LayerNode[], name: string): number {
+  const op = hidden.find((node) => node.name === name)?.op;
+  return op?.kind === "conv" || op?.kind === "linear" ? termsOf(op) + 1 : 0;
 }
 
 function own(bound: ErrorBound): ErrorBound {

@@ -10,6 +10,7 @@ import type { Difference } from "../../convert/import/differences.js";
 import type { Preprocess, Reading } from "../../convert/import/foreign.js";
 import { towardsNchw } from "../../convert/import/layouts.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
+import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
 import { type Model, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";
 import {
   describePreprocess,
@@ -102,7 +103,8 @@ function openOnnx(
     [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
   );
   const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
-  const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isUnfolded);
+  const isRewritten = isUnfolded || isBlocked(model.graph);
+  const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
   return runnableOnnx(
     {
       bytes: isUnfolded ? encodeOnnx(model) : whole,
@@ -341,7 +343,8 @@ function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): P
 }
 
 /** A value of the file as the activation that it stands for. */
-function asRead(tensor: RealTensor, { layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
+function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
+  const tensor = blocks ? fromBlocks(value, blocks) : value;
   const isSpread = isFlat && tensor.shape.length === 2;
   const isNarrow = isLine && tensor.shape.length === 3;
   const shape = isSpread ? [...tensor.shape, 1, 1] : isNarrow ? tensor.shape.slice(0, 2) : tensor.shape;

@@ -250,6 +250,8 @@ const PASSING: ReadonlySet<string> = new Set([
   "Reshape",
   "Squeeze",
   "Unsqueeze",
+  "ReorderInput",
+  "ReorderOutput",
 ]);
 
 /** The layer that an output is, through operators that hand its numbers on, or the first operator that does not. */

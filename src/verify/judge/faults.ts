@@ -63,17 +63,26 @@ function sentenceOf({ cause, sentence }: Explanation, overflows: readonly LayerN
  * One fault for one cause: wrong values of a layer whose operation or parameters are known to be others are that
  * fault's margin, and no second fault. A parameter that all streams share puts all of them off.
  */
-export function withCauses(graph: LayerGraph, causes: readonly Fault[], numeric: readonly Fault[]): Fault[] {
+export function withCauses(
+  graph: LayerGraph,
+  causes: readonly Fault[],
+  numeric: readonly Fault[],
+  isShown: (layer: string) => boolean = () => true,
+): Fault[] {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const inside = new Map(numeric.map(({ layer }) => [layer, computedIn(nodes, layer, isShown)]));
   const explains = (cause: Fault, effect: Fault): boolean => {
     if (cause.layer === effect.layer) return true;
     if (cause.kind !== "weights") return false;
+    if (inside.get(effect.layer)?.has(cause.layer)) return true;
     const shared = new Set(Object.values(nodes.get(cause.layer)?.parameters ?? {}));
     return Object.values(nodes.get(effect.layer)?.parameters ?? {}).some((path) => shared.has(path));
   };
   const merged = causes.map((cause) => {
     const effects = numeric.filter((effect) => explains(cause, effect));
-    const [own = effects[0]] = effects.filter(({ layer }) => layer === cause.layer);
+    const [own = effects[0]] = effects.filter(
+      ({ layer }) => layer === cause.layer || inside.get(layer)?.has(cause.layer),
+    );
     if (!own) return cause;
     const worst = Math.max(...effects.map(({ margin }) => margin ?? Infinity));
     return {
@@ -83,6 +92,23 @@ export function withCauses(graph: LayerGraph, causes: readonly Fault[], numeric:
     };
   });
   return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
+}
+
+/** The layers that a file computes in one operator with a layer, and does not show. */
+export function computedIn(
+  nodes: ReadonlyMap<string, LayerNode>,
+  layer: string,
+  isShown: (layer: string) => boolean,
+): ReadonlySet<string> {
+  const inside = new Set<string>();
+  const pending = [...(nodes.get(layer)?.inputs ?? [])];
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    const node = nodes.get(name);
+    if (!node || node.op.kind === "input" || inside.has(name) || isShown(name)) continue;
+    inside.add(name);
+    pending.push(...node.inputs);
+  }
+  return inside;
 }
 
 function byMargin(a: Fault, b: Fault): number {

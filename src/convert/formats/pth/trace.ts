@@ -73,6 +73,8 @@ class Tracer {
   readonly #classes = new Map<string, ReadonlyMap<string, Method>>();
   readonly #calls: TracedCall[] = [];
   readonly #known = new Map<string, number>();
+  /** Values that may share their elements, each with all of them: what an operation in place changes. */
+  readonly #sharing = new Map<string, Set<string>>();
   /** Values that a call has overwritten in place: who reads one afterwards reads something else. */
   readonly #overwritten = new Set<string>();
   #steps = 0;
@@ -90,6 +92,8 @@ class Tracer {
       0,
     );
     if (output.kind === "module") throw this.#unclear("a module as the result");
+    if (tensorsIn(output).some((key) => this.#overwritten.has(key)))
+      throw this.#unclear("a result that was changed in place");
     return { calls: this.#calls, output };
   }
 
@@ -143,29 +147,47 @@ class Tracer {
     const values = args.flatMap((arg) => (arg.kind === "module" ? [] : [arg]));
     if (values.length !== args.length) return undefined;
     if (++this.#steps > MAX_CALLS) throw this.#unclear("more calls than any OSNet has");
-    if (values.some((value) => this.#overwritten.has(JSON.stringify(value))))
+    const read = values.flatMap(tensorsIn);
+    if (read.some((key) => this.#overwritten.has(key)))
       throw this.#unclear(`${name} of a value that was changed in place`);
-    if (name.endsWith("_")) this.#overwrite(values[0]);
+    const isInPlace = name.endsWith("_");
+    const changed = isInPlace ? [...(this.#shared(read[0]) ?? [])] : [];
+    if (isInPlace && (changed.length === 0 || changed.some((key) => PARAMETER.test(key))))
+      throw this.#unclear(`${name} of a parameter, or of no tensor`);
+    for (const key of changed) this.#overwritten.add(key);
     const key = JSON.stringify([name, values]);
     const index = this.#known.get(key) ?? this.#calls.push({ name, args: values }) - 1;
     this.#known.set(key, index);
-    return { kind: "call", index };
+    const result: TracedValue = { kind: "call", index };
+    if (!FRESH.has(name)) for (const source of read) this.#share(keyOf(result), source);
+    return result;
   }
 
-  /** Marks a value, and what it may be a view of. */
-  #overwrite(value: TracedValue | undefined): void {
-    if (value === undefined) return;
-    this.#overwritten.add(JSON.stringify(value));
-    const call = value.kind === "call" ? this.#calls[value.index] : undefined;
-    if (call !== undefined && (VIEWS.has(call.name) || call.name.endsWith("_")))
-      this.#overwrite(call.args[0]);
+  /** All values that may share elements with one, itself among them. */
+  #shared(key: string | undefined): Set<string> | undefined {
+    if (key === undefined) return undefined;
+    const known = this.#sharing.get(key) ?? new Set([key]);
+    this.#sharing.set(key, known);
+    return known;
+  }
+
+  #share(a: string, b: string): void {
+    const [fewer, more] = [this.#shared(a), this.#shared(b)].sort(
+      (left, right) => (left?.size ?? 0) - (right?.size ?? 0),
+    );
+    if (!fewer || !more || fewer === more) return;
+    for (const key of fewer) {
+      more.add(key);
+      this.#sharing.set(key, more);
+    }
   }
 
   #methodsOf(path: string): ReadonlyMap<string, Method> {
     const known = this.#classes.get(path);
     if (known !== undefined) return known;
     const dot = path.lastIndexOf(".");
-    const methods = parseClass(this.#read(path.slice(0, dot)) ?? "", path.slice(dot + 1));
+    const { methods, unknown } = parseClass(this.#read(path.slice(0, dot)) ?? "", path.slice(dot + 1));
+    if (unknown !== undefined) throw this.#unclear(`${unknown.trim()} in the class ${path}`);
     this.#classes.set(path, methods);
     return methods;
   }
@@ -179,18 +201,52 @@ class Tracer {
   }
 }
 
-/** Functions whose result may share its elements with their first argument. */
-const VIEWS: ReadonlySet<string> = new Set([
-  "torch.contiguous",
-  "torch.detach",
-  "torch.dropout",
-  "torch.flatten",
-  "torch.reshape",
-  "torch.view",
+/**
+ * Functions whose result shares no elements with what they read. Any other may give a view: `view`, `select`, `contiguous`, a
+ * dropout that is off.
+ */
+const FRESH: ReadonlySet<string> = new Set([
+  "torch._convolution",
+  "torch.adaptive_avg_pool2d",
+  "torch.add",
+  "torch.avg_pool2d",
+  "torch.batch_norm",
+  "torch.conv2d",
+  "torch.instance_norm",
+  "torch.layer_norm",
+  "torch.linear",
+  "torch.max_pool2d",
+  "torch.mul",
+  "torch.relu",
+  "torch.sigmoid",
+  "torch.size",
 ]);
 
+function keyOf(value: TracedValue): string {
+  return JSON.stringify(value);
+}
+
+/** How the key of a module's own tensor begins. */
+const PARAMETER = /^\{"kind":"tensor"/;
+
+/** The keys of the tensors that a value is, or has in it. */
+function tensorsIn(value: TracedValue): readonly string[] {
+  if (value.kind === "list") return value.items.flatMap(tensorsIn);
+  return value.kind === "literal" ? [] : [keyOf(value)];
+}
+
+/**
+ * What a class says besides its methods, and means nothing for what they compute: the names of its tensors, types of its attributes, and
+ * lists of hooks that are empty. A hook runs with every call.
+ */
+const DECLARATION =
+  /^ {2}(__(parameters|buffers|annotations)__ = .*|__annotations__\["\w+"\] = [\w.]+|__(forward|forward_pre)_hooks__ = \[\]|\w+ : .*)$/;
+
 /** The methods of a class in a file of code. Statements that go over lines are joined at their brackets. */
-function parseClass(source: string, name: string): ReadonlyMap<string, Method> {
+function parseClass(
+  source: string,
+  name: string,
+): { readonly methods: ReadonlyMap<string, Method>; readonly unknown?: string } {
   const methods = new Map<string, Method>();
   const lines = source.split("\n");
   const start = lines.indexOf(`class ${name}(Module):`);
@@ -207,9 +263,10 @@ function parseClass(source: string, name: string): ReadonlyMap<string, Method> {
       const methodName = defined[1] ?? "";
       methods.set(methodName, methods.has(methodName) ? { parameters: [], lines: [] } : current);
     } else if (line.startsWith("    ")) current?.lines.push(line.slice(4));
-    else current = undefined;
+    else if (line.trim() === "" || DECLARATION.test(line)) current = undefined;
+    else return { methods, unknown: line };
   }
-  return methods;
+  return { methods };
 }
 
 /** Brackets that a line opens and does not close; code has no strings with brackets that a trace could mean. */

@@ -1,0 +1,229 @@
+import type { RealTensor, Tensor } from "../../core/tensor.js";
+import { int, ints, type OnnxGraph, type OnnxNode, onnxNode } from "../formats/onnx/model.js";
+import {
+  attributeOf,
+  channelsMeant,
+  chooseFlow,
+  type Filters,
+  type Flow,
+  filtersOnNchw,
+  isDepthwise,
+  NCHWC_DOMAIN,
+  type Order,
+  takesNchw,
+  used,
+} from "./channel-blocks.js";
+import type { ChannelBlocks } from "./foreign.js";
+
+/**
+ * Graphs that onnxruntime has optimised at every level ("all"), read as graphs of standard operators on NCHW. Its optimiser
+ * (`core/optimizer/nchwc_transformer.cc`) rewrites convolutions and pools for one kind of processor, in the domain
+ * `com.microsoft.nchwc`: maps are in blocks of 8 or 16 channels, [N, C/b, H, W, b] in memory though their shape says [N, C, H, W],
+ * C filled up to a multiple of b; weights are OIHW in blocks of output channels ([O/b, I, H, W, b]), or of both
+ * ([O/b, I/b, H, W, b, b]: input channels, then output channels). A convolution whose filter has fewer input channels than a block
+ * reads NCHW, but for a depthwise one (`core/mlas/lib/snchwc.cpp`). Nothing in the file states b.
+ */
+
+/** A graph on NCHW, and which of its values the file's own graph has in blocks. */
+export interface UnblockedGraph {
+  readonly graph: OnnxGraph;
+  readonly blocks: ReadonlyMap<string, ChannelBlocks>;
+}
+
+/** Whether a graph has operators on blocks of channels. */
+export function isBlocked({ nodes }: OnnxGraph): boolean {
+  return nodes.some(({ domain }) => domain === NCHWC_DOMAIN);
+}
+
+/**
+ * The same graph with standard operators on NCHW in place of those on blocks of channels, values under their own names. Where an
+ * operator reads a value in another order than it takes it to be in, one without a meaning stands before it.
+ *
+ * @throws InputError (`unsupported`) if the file may be in blocks of 8 and of 16
+ */
+export function unblocked(graph: OnnxGraph, subject: string): UnblockedGraph {
+  if (!isBlocked(graph)) return { graph, blocks: new Map() };
+  const flow = chooseFlow(graph, subject);
+  const { size, values } = flow;
+  const filters = filtersOnNchw(graph, size);
+  const channels = channelsMeant(graph, flow, filters);
+  const blocks = new Map([...values.keys()].map((name) => [name, { size, channels: channels.get(name) }]));
+  return { graph: rewritten(graph, { flow, filters, channels }), blocks };
+}
+
+interface Known {
+  readonly flow: Flow;
+  readonly filters: Filters;
+  /** How many channels of each value are meant. */
+  readonly channels: ReadonlyMap<string, number>;
+}
+
+/** The nodes of a graph in standard operators. */
+function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxGraph {
+  const { size, values, pixels } = flow;
+  const nodes: OnnxNode[] = [];
+  const initializers = new Map(source.initializers);
+  const taken = new Set([...initializers.keys(), ...source.inputs.map(({ name }) => name)]);
+  for (const { outputs } of source.nodes) for (const name of outputs) taken.add(name);
+  const made = new Map<string, string>();
+
+  const counts = new Map<string, number>();
+  function unused(name: string): string {
+    let count = counts.get(name) ?? 1;
+    while (taken.has(`${name}#${count}`)) count++;
+    counts.set(name, count + 1);
+    return `${name}#${count}`;
+  }
+
+  /** A value behind an operator that has no meaning: a finding, behind which all goes on. */
+  function stray(name: string, what: string): string {
+    const key = `${what} of ${name}`;
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const output = unused(name);
+    made.set(key, output);
+    nodes.push(onnxNode(output, what, [name], {}, NCHWC_DOMAIN));
+    return output;
+  }
+
+  /** A value in the order in which an operator takes it to be. */
+  function read(name: string, wanted: Order): string {
+    if (name === "" || source.initializers.has(name)) return name;
+    const value = values.get(name);
+    const found = value?.order ?? "plain";
+    if (found === wanted) return name;
+    const isFull = value?.padded === undefined || value.padded === channels.get(name);
+    if (pixels.has(name) && isFull && found !== "split" && wanted !== "split") return name;
+    return stray(
+      name,
+      found === "plain" ? `channels read as blocks of ${size}` : `blocks of ${size} channels read one by one`,
+    );
+  }
+
+  /** A constant made of another, once for each way: layers that share their weights still do. */
+  function constant(name: string, how: string, make: () => Tensor): string {
+    const key = `${how} of ${name}`;
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const output = unused(name);
+    made.set(key, output);
+    initializers.set(output, make());
+    return output;
+  }
+
+  /** As onnxruntime's fused convolution, which is the same on NCHW; a plain one if nothing is fused. */
+  function convolution(node: OnnxNode): OnnxNode {
+    const filter = filters.get(node);
+    if (!filter) return node;
+    const [input = "", weight = "", bias = "", sum = ""] = node.inputs;
+    const [outChannels = 0, perGroup = 0] = filter.shape;
+    const rows = channels.get(node.outputs[0] ?? "") ?? outChannels;
+    const isPlain = takesNchw(node, filter, size);
+    const groups = attributeOf(node, "group") ?? 1;
+    const columns = isPlain || groups > 1 ? perGroup : Math.min(perGroup, channels.get(input) ?? perGroup);
+    // Of another number of channels, it is the convolution that is wrong.
+    const isOfAll = values.has(input) && perGroup * groups !== channels.get(input);
+    const value = isPlain && isOfAll ? input : read(input, isPlain ? "plain" : "blocks");
+    // What fills a block up may be any number, and is read by nothing.
+    const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
+    const vector = source.initializers.get(bias);
+    const inputs = [
+      isFilled ? value : stray(value, `${perGroup} channels, of which ${columns} are meant`),
+      constant(weight, `${rows} × ${columns}`, () => part(filter, rows, columns)),
+      vector?.dtype === "float32" && vector.data.length > rows
+        ? constant(bias, `${rows} elements`, () => ({
+            ...vector,
+            shape: [rows],
+            data: vector.data.subarray(0, rows),
+          }))
+        : bias,
+      ...(sum === "" ? [] : [read(sum, "blocks")]),
+    ];
+    const attributes = isDepthwise(node, filter)
+      ? new Map(node.attributes).set("group", int(rows))
+      : node.attributes;
+    return sum !== "" || node.attributes.has("activation")
+      ? { ...node, attributes, inputs, opType: "FusedConv", domain: "com.microsoft" }
+      : { ...node, attributes, inputs: bias === "" ? inputs.slice(0, 2) : inputs, domain: "" };
+  }
+
+  /** What a `ReorderOutput` reads, if it takes the channels that are meant. */
+  function reordered(node: OnnxNode, input: string): string {
+    const stated = attributeOf(node, "channels") ?? 0;
+    const value = read(input, "blocks");
+    return stated === channels.get(input) || !values.has(input)
+      ? value
+      : stray(value, `ReorderOutput of ${stated} channels`);
+  }
+
+  function onNchw(node: OnnxNode): OnnxNode {
+    const [input = ""] = node.inputs;
+    const [output = ""] = node.outputs;
+    if (node.domain !== NCHWC_DOMAIN) {
+      const order = values.get(output)?.order ?? "plain";
+      return node.opType === "Reshape" && order !== "plain"
+        ? onnxNode(output, "Identity", [input])
+        : { ...node, inputs: node.inputs.map((name) => read(name, order)) };
+    }
+    const isLast = attributeOf(node, "channels_last") === 1;
+    switch (node.opType) {
+      case "ReorderInput":
+        return moved(output, read(input, "plain"), isLast ? [0, 3, 1, 2] : undefined);
+      case "ReorderOutput":
+        return moved(output, reordered(node, input), isLast ? [0, 2, 3, 1] : undefined);
+      case "Conv":
+        return convolution(node);
+      case "MaxPool":
+      case "AveragePool":
+      case "GlobalMaxPool":
+      case "GlobalAveragePool":
+        return { ...node, domain: "", inputs: [read(input, "blocks")] };
+      default:
+        return node;
+    }
+  }
+
+  for (const node of source.nodes) nodes.push(onNchw(node));
+  return { ...source, nodes, initializers };
+}
+
+/** A value handed on, with its axes in another order if that is given. */
+function moved(output: string, input: string, order: readonly number[] | undefined): OnnxNode {
+  return order
+    ? onnxNode(output, "Transpose", [input], { perm: ints(...order) })
+    : onnxNode(output, "Identity", [input]);
+}
+
+/** The first output channels of a filter, and of these the first input channels. */
+function part(filter: Tensor<"float32">, rows: number, columns: number): Tensor<"float32"> {
+  const [outChannels = 0, perGroup = 0, height = 0, width = 0] = filter.shape;
+  if (rows === outChannels && columns === perGroup) return filter;
+  const [row, kept] = [perGroup * height * width, columns * height * width];
+  const data = new Float32Array(rows * kept);
+  for (let out = 0; out < rows; out++)
+    data.set(filter.data.subarray(out * row, out * row + kept), out * kept);
+  return { ...filter, shape: [rows, columns, height, width], data };
+}
+
+/**
+ * A value in blocks as NCHW.
+ *
+ * @param tensor [N, C, H, W] by its shape, or [N, C/b, H, W, b]; any other is given back
+ */
+export function fromBlocks(tensor: RealTensor, { size, channels }: ChannelBlocks): RealTensor {
+  const [images = 0, second = 0, height = 0, width = 0, last] = tensor.shape;
+  const padded = last === undefined ? second : second * last;
+  const meant = channels ?? padded;
+  const isSplit = tensor.shape.length === 5 && last === size;
+  if (!(isSplit || tensor.shape.length === 4) || padded % size !== 0 || meant > padded) return tensor;
+  const area = height * width;
+  const count = images * meant * area;
+  const data = tensor.dtype === "float32" ? new Float32Array(count) : new Float64Array(count);
+  let target = 0;
+  for (let image = 0; image < images; image++)
+    for (let channel = 0; channel < meant; channel++) {
+      const start = (image * (padded / size) + Math.floor(channel / size)) * area * size + (channel % size);
+      for (let place = 0; place < area; place++) data[target++] = tensor.data[start + place * size] ?? 0;
+    }
+  return { dtype: tensor.dtype, shape: [images, meant, height, width], data } as RealTensor;
+}
