@@ -220,7 +220,7 @@ async function* asOptimised(subject: Subject): AsyncGenerator<HonestCandidate> {
     for (const size of [IMAGES, "dynamic"] as const) {
       const bytes = encodeOnnx(withoutNames(lowerToOnnx(graph, stateDict, { size })));
       yield {
-        kind: "onnx, optimised by onnxruntime",
+        kind: "onnx, every optimisation",
         says: `${subject.name}, saved at level ${level}, ${size === "dynamic" ? "any size" : "one size"}`,
         subject,
         file: { name: "m.onnx", bytes: await optimisedFile(bytes, level) },
