@@ -16,10 +16,10 @@ export interface LayerOutput {
 }
 
 /** Layers whose values are held at one time. */
-export interface Stage {
+export interface Segment {
   /** In network order. */
   readonly layers: readonly string[];
-  /** Layers of other stages that these are computed from, or may be mistaken about. */
+  /** Layers of other segments that these are computed from, or may be mistaken about. */
   readonly others: readonly string[];
 }
 
@@ -83,12 +83,12 @@ export interface Backend {
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
   /**
-   * Runtimes keep all values that are read of a run at a time: where there are stages, each is a run of its own, or of the part of the
-   * model that is behind the stages before.
+   * Runtimes keep all values that are read of a run at a time: where there are segments, each is a run of its own, or of the part of the
+   * model that is behind the segments before.
    *
-   * @param stages all layers, in the order to yield them in
+   * @param segments all layers, in the order to yield them in
    */
-  run(images: Tensor<"float32">, stages?: readonly Stage[]): AsyncIterable<LayerOutput>;
+  run(images: Tensor<"float32">, segments?: readonly Segment[]): AsyncIterable<LayerOutput>;
   /** The model as it is used. The runtime is loaded on the first run. */
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }

@@ -9,7 +9,7 @@ import {
   type OnnxruntimeSession,
   type RemoteFiles,
   type RemoteTensor,
-  type TfjsStage,
+  type TfjsSegment,
   type TfjsValue,
 } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsStorage } from "./tfjs-runtime.js";
@@ -91,16 +91,16 @@ export async function releaseSession(id: number): Promise<void> {
   sessions.delete(id);
 }
 
-/** Runs a TensorFlow.js model stage by stage; its values go to a path in their order. */
+/** Runs a TensorFlow.js model segment by segment; its values go to a path in their order. */
 export async function runModel(
   files: RemoteFiles,
   input: string,
   images: RemoteTensor,
-  stages: readonly TfjsStage[],
+  segments: readonly TfjsSegment[],
   to: string,
 ): Promise<void> {
   const program = { files: await filesOf(files), input };
-  for await (const value of runTfjs(runtime, program, await imagesOf(images), stages))
+  for await (const value of runTfjs(runtime, program, await imagesOf(images), segments))
     await sendValue(to, value);
 }
 

@@ -208,12 +208,12 @@ async function openPage(
   return {
     facts,
     onnxruntime,
-    async *runTfjs({ files, input }, images, stages) {
+    async *runTfjs({ files, input }, images, segments) {
       const [remote, given] = [publishFiles(files), publish(images)];
-      const total = stages.reduce((sum, { values }) => sum + values.length, 0);
+      const total = segments.reduce((sum, { values }) => sum + values.length, 0);
       try {
         for await (const [{ dims }, bytes] of received(server, total, (to) =>
-          call("runModel", remote, input, given, stages, to),
+          call("runModel", remote, input, given, segments, to),
         ))
           yield { shape: dims, data: new Float32Array(bytes.buffer) };
       } finally {

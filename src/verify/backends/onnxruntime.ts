@@ -5,7 +5,7 @@ import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName, Stage } from "./backend.js";
+import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName, Segment } from "./backend.js";
 import { chromiumFor, closeChromium, engineOf } from "./registry.js";
 import type {
   OnnxruntimeModule,
@@ -33,7 +33,7 @@ export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
 
 /**
  * Runs an ONNX file in onnxruntime. Inner values are made outputs by appending to the serialized bytes (protobuf merges
- * concatenated messages), so that what runs is the file itself; of float32 files in stages, each is cut out of the bytes and goes on
+ * concatenated messages), so that what runs is the file itself; of float32 files in segments, each is cut out of the bytes and goes on
  * from the values of those before it.
  *
  * The runtime is loaded on the first run.
@@ -128,10 +128,13 @@ export function onnxruntimeBackend(
 
   const nameOf = (layer: string): string => named.get(layer) ?? "";
 
-  /** All of the model for each stage, whose values are then of one run with what the stage reads of others. */
-  async function* inRuns(images: Tensor<"float32">, stages: readonly Stage[]): AsyncGenerator<LayerOutput> {
-    for (const stage of stages) {
-      const shown = [...stage.others, ...stage.layers];
+  /** All of the model for each segment, whose values are then of one run with what the segment reads of others. */
+  async function* inRuns(
+    images: Tensor<"float32">,
+    segments: readonly Segment[],
+  ): AsyncGenerator<LayerOutput> {
+    for (const segment of segments) {
+      const shown = [...segment.others, ...segment.layers];
       const lastUse = new Map(shown.map((layer, index) => [nameOf(layer), index]));
       const names = [...lastUse.keys()];
       const taps = names.filter((name) => !outputs.includes(name));
@@ -147,25 +150,25 @@ export function onnxruntimeBackend(
         yield {
           name: layer,
           tensor,
-          ...(index < stage.others.length ? { again: true } : {}),
+          ...(index < segment.others.length ? { again: true } : {}),
           ...(isLast ? { release: () => discard(tensor.data) } : {}),
         };
       }
     }
   }
 
-  /** One run of the model, each stage of which goes on from the values of those before it. */
+  /** One run of the model, each segment of which goes on from the values of those before it. */
   async function* inParts(
     images: Tensor<"float32">,
-    stages: readonly Stage[],
+    segments: readonly Segment[],
     parts: OnnxParts,
   ): AsyncGenerator<LayerOutput> {
     const plan = planParts(
       parts,
-      stages.map(({ layers }) => layers.map(nameOf)),
+      segments.map(({ layers }) => layers.map(nameOf)),
     );
     const held = new Map<string, HeldValue>();
-    for (const [index, { layers }] of stages.entries()) {
+    for (const [index, { layers }] of segments.entries()) {
       const part = plan.parts[index];
       if (part && part.outputs.length > 0) {
         const values = part.given.flatMap((name) => held.get(name) ?? []);
@@ -175,7 +178,7 @@ export function onnxruntimeBackend(
           () => undefined,
         );
         // What does not run by itself is run with all of the model, which says what is wrong if that does not run.
-        if (!found) return yield* inRuns(images, stages.slice(index));
+        if (!found) return yield* inRuns(images, segments.slice(index));
         for (const [name, value] of found)
           held.set(name, { name, tensor: toTensor(value, name) as Tensor<"float32">, isReleased: false });
       }
@@ -210,9 +213,9 @@ export function onnxruntimeBackend(
     layers: [...named.keys()],
     facts: () => module?.facts?.(),
     close: () => closeChromium(name),
-    run(images, stages = [{ layers: [...named.keys()], others: [] }]) {
-      const parts = stages.length > 1 && isFloat32(model) ? openParts(file.bytes) : undefined;
-      return parts ? inParts(images, stages, parts) : inRuns(images, stages);
+    run(images, segments = [{ layers: [...named.keys()], others: [] }]) {
+      const parts = segments.length > 1 && isFloat32(model) ? openParts(file.bytes) : undefined;
+      return parts ? inParts(images, segments, parts) : inRuns(images, segments);
     },
     load(places: readonly OutputPlace[], options: LoadOptions = {}) {
       const session = open(options.copy ? file.bytes : "as a program opens it", options);
@@ -256,16 +259,16 @@ interface HeldValue {
 
 interface PartPlan {
   readonly parts: readonly OnnxPart[];
-  /** The last stage that reads or shows a value. */
+  /** The last segment that reads or shows a value. */
   readonly lastUse: ReadonlyMap<string, number>;
 }
 
-/** @param stages names of the values that each is to show, and that are computed once */
-function planParts(parts: OnnxParts, stages: readonly (readonly string[])[]): PartPlan {
-  const shown = new Set(stages.flat());
+/** @param segments names of the values that each is to show, and that are computed once */
+function planParts(parts: OnnxParts, segments: readonly (readonly string[])[]): PartPlan {
+  const shown = new Set(segments.flat());
   const known = new Set<string>();
   const lastUse = new Map<string, number>();
-  const planned = stages.map((values, index) => {
+  const planned = segments.map((values, index) => {
     const part = parts.part(values, known, shown);
     for (const name of part.outputs) known.add(name);
     for (const name of [...values, ...part.given]) lastUse.set(name, index);

@@ -56,10 +56,10 @@ export interface TfjsValue {
 }
 
 /** One run of a model. */
-export interface TfjsStage {
+export interface TfjsSegment {
   /** Names of nodes, or of layers' calls. */
   readonly values: readonly string[];
-  /** Values of earlier stages that a graph model goes on from; what does not come from them comes from the images. */
+  /** Values of earlier segments that a graph model goes on from; what does not come from them comes from the images. */
   readonly from: readonly string[];
 }
 
@@ -73,7 +73,7 @@ export interface Chromium {
   runTfjs(
     program: TfjsProgram,
     images: Tensor<"float32">,
-    stages: readonly TfjsStage[],
+    segments: readonly TfjsSegment[],
   ): AsyncGenerator<TfjsValue>;
   /** As `predictTfjs`, in the page. */
   predictTfjs(files: TfjsFiles, images: Tensor<"float32">): Promise<readonly TfjsValue[]>;

@@ -4,10 +4,10 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
 import { engineOf } from "./registry.js";
-import { graphicsOf, type TfjsProgram, type TfjsStage, type TfjsValue } from "./runtime-api.js";
+import { graphicsOf, type TfjsProgram, type TfjsSegment, type TfjsValue } from "./runtime-api.js";
 
 /**
- * Loads a model, runs it once for each stage, and yields the values of a stage in their order. Memory is given back when
+ * Loads a model, runs it once for each segment, and yields the values of a segment in their order. Memory is given back when
  * the last that needs a value has read it, and all of it when nobody reads on; the backend that was tfjs's default stays it.
  *
  * @throws InputError (`argument`) if the backend is not installed or does not start here
@@ -16,14 +16,14 @@ export async function* runTfjs(
   name: RuntimeName,
   { files, input }: TfjsProgram,
   images: Tensor<"float32">,
-  stages: readonly TfjsStage[],
+  segments: readonly TfjsSegment[],
 ): AsyncGenerator<TfjsValue> {
   const tf = await import("@tensorflow/tfjs-core");
   const model = await withEngine(tf, name, () => loadModel(tf, files, input));
   const known = new Map<string, Core.Tensor>();
   try {
-    for (const [index, { values, from }] of stages.entries()) {
-      const later = new Set(stages.slice(index + 1).flatMap((stage) => stage.from));
+    for (const [index, { values, from }] of segments.entries()) {
+      const later = new Set(segments.slice(index + 1).flatMap((segment) => segment.from));
       const given = new Map([...known].filter(([value]) => from.includes(value)));
       const tensors = await withEngine(tf, name, async () => {
         const feed = tf.tensor4d(images.data, images.shape as [number, number, number, number]);

@@ -3,13 +3,13 @@ import { InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
 import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName } from "./backend.js";
 import { chromiumFor, closeChromium } from "./registry.js";
-import type { TfjsProgram, TfjsStage, TfjsValue } from "./runtime-api.js";
+import type { TfjsProgram, TfjsSegment, TfjsValue } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsFacts } from "./tfjs-runtime.js";
 
 /** What to run, and what to read of it. */
 export interface TfjsTaps {
   /** The files as they are. */
-  readonly plain: TfjsFiles;
+  readonly files: TfjsFiles;
   /** How many outputs a program is to receive. */
   readonly outputs: number;
   /** The same with every inner value in a node of its own. */
@@ -19,7 +19,7 @@ export interface TfjsTaps {
   /** Whether images and values are handed on in the model's own order of axes. Default: NHWC there, NCHW here. */
   readonly asTheyAre?: boolean;
   /**
-   * Whether a stage may go on from the values of those before it: of graph models each of whose nodes has one output.
+   * Whether a segment may go on from the values of those before it: of graph models each of whose nodes has one output.
    * Else each is computed from the images, and shows again what it reads of others. Default false.
    */
   readonly continues?: boolean;
@@ -32,7 +32,7 @@ const TO_CHANNELS_FIRST = [0, 3, 1, 2];
 /** Runs a TensorFlow.js model in one of tfjs's backends. The runtime is loaded on the first run. */
 export function tfjsBackend(
   name: RuntimeName,
-  { plain, outputs, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
+  { files, outputs, tapped, nodes, asTheyAre = false, continues = false }: TfjsTaps,
   subject: string,
 ): ModelBackend {
   let facts: RuntimeFacts | undefined;
@@ -40,13 +40,13 @@ export function tfjsBackend(
   async function* execute(
     program: TfjsProgram,
     images: Tensor<"float32">,
-    stages: readonly TfjsStage[],
+    segments: readonly TfjsSegment[],
   ): AsyncGenerator<TfjsValue> {
     try {
       const chromium = await chromiumFor(name);
       facts = chromium?.facts ?? (await tfjsFacts(name));
-      if (chromium) yield* chromium.runTfjs(program, laidOut(images), stages);
-      else yield* runTfjs(name, program, laidOut(images), stages);
+      if (chromium) yield* chromium.runTfjs(program, laidOut(images), segments);
+      else yield* runTfjs(name, program, laidOut(images), segments);
     } catch (cause) {
       throw refused(images, cause);
     }
@@ -56,8 +56,8 @@ export function tfjsBackend(
     const chromium = await chromiumFor(name);
     facts = chromium?.facts ?? (await tfjsFacts(name));
     return chromium
-      ? chromium.predictTfjs(plain, laidOut(images))
-      : predictTfjs(name, plain, laidOut(images));
+      ? chromium.predictTfjs(files, laidOut(images))
+      : predictTfjs(name, files, laidOut(images));
   }
 
   const laidOut = (images: Tensor<"float32">): Tensor<"float32"> =>
@@ -87,13 +87,13 @@ export function tfjsBackend(
     layers: [...nodes.keys()],
     facts: () => facts,
     close: () => closeChromium(name),
-    async *run(images, stages = [{ layers: [...nodes.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
-      const shown = stages.flatMap(({ layers, others }) => [
+    async *run(images, segments = [{ layers: [...nodes.keys()], others: [] }]): AsyncGenerator<LayerOutput> {
+      const shown = segments.flatMap(({ layers, others }) => [
         ...(continues ? [] : others.map((name) => ({ name, again: true }))),
         ...layers.map((name) => ({ name })),
       ]);
       const valuesOf = (layers: readonly string[]): string[] => layers.map((layer) => nodes.get(layer) ?? "");
-      const runs = stages.map(({ layers, others }): TfjsStage => {
+      const runs = segments.map(({ layers, others }): TfjsSegment => {
         const [own, needed] = [valuesOf(layers), valuesOf(others)];
         return continues ? { values: own, from: needed } : { values: [...needed, ...own], from: [] };
       });

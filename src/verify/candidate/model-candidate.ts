@@ -32,7 +32,7 @@ import { type Located, locate, onnxNames, tfjsNames } from "../located.js";
 import type { Fault, Party } from "../report.js";
 import type { Candidate } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
-import { stagesOf } from "./stages.js";
+import { segmentsOf } from "./segments.js";
 
 /** What users say of a model's interface. */
 export interface InterfaceOptions {
@@ -173,15 +173,15 @@ export function runnableTfjs(
     onnx,
     located,
     backend(nodes, subject) {
-      const [plain, outputs] = [files, onnx.graph.outputs.length];
+      const outputs = onnx.graph.outputs.length;
       if (by === "structure") {
         const tapped = { files, input: onnx.graph.inputs[0]?.name ?? "" };
-        return tfjsBackend(runtime, { plain, outputs, tapped, nodes, asTheyAre: true }, subject);
+        return tfjsBackend(runtime, { files, outputs, tapped, nodes, asTheyAre: true }, subject);
       }
       const names = tfjsNames(model, graph, subject);
       const tapped = { files: names.tapped(files), input: names.input ?? "" };
       const continues = model.format === "graph-model";
-      return tfjsBackend(runtime, { plain, outputs, tapped, nodes, continues }, subject);
+      return tfjsBackend(runtime, { files, outputs, tapped, nodes, continues }, subject);
     },
     calledBy: (output) => keys.get(output) ?? output,
     nameOf: VALUE_NAMES[model.format].of,
@@ -245,7 +245,7 @@ export function runnableCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        for await (const shown of backend.run(feed(images), stagesOf(graph, backend.layers, images.shape)))
+        for await (const shown of backend.run(feed(images), segmentsOf(graph, backend.layers, images.shape)))
           yield { ...shown, tensor: asRead(shown.tensor, reading(located.values.get(shown.name))) };
       },
     },

@@ -136,7 +136,7 @@ export async function outputJudge(
   };
 }
 
-/** All runs of the model as it is come first: it takes as much memory as a stage of inner values, which comes after. */
+/** All runs of the model as it is come first: it takes as much memory as a segment of inner values, which comes after. */
 async function runWhole({
   candidate: { program },
   images,

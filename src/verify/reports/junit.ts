@@ -7,7 +7,7 @@ import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./finding
 import { checkText } from "./ranking/facts.js";
 
 /** Of a test case: what it is called, and what is wrong. */
-export interface TestCase {
+interface TestCase {
   readonly name: string;
   readonly className: string;
   readonly outcome?: {
@@ -17,7 +17,7 @@ export interface TestCase {
   };
 }
 
-export interface TestSuite {
+interface TestSuite {
   readonly name: string;
   readonly cases: readonly TestCase[];
   readonly properties?: readonly (readonly [name: string, value: string])[];
@@ -100,7 +100,7 @@ type Outcome = Pick<TestCase, "outcome">;
 const MOST = 20;
 
 /** A test case for each part of the network, for each gate, and for what stands beside them: weights, embedding, baseline. */
-export function testCases(report: ParityReport, className: string): readonly TestCase[] {
+function testCases(report: ParityReport, className: string): readonly TestCase[] {
   return [
     ...groupLayers(report).flatMap((group) => [
       { ...groupCase(report, group), className },

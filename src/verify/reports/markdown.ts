@@ -28,7 +28,7 @@ import { entryRankingText } from "./ranking/facts.js";
 /** What the Markdown reports are made of: names, prose, tables, and a document of bounded size. */
 
 /** A link below the verdict, such as to the HTML report. */
-export interface ReportLink {
+interface ReportLink {
   /** What is shown, as plain text. */
   readonly text: string;
   /** Where it leads: `https:`, or a path relative to the report. */
@@ -67,7 +67,7 @@ export function table(
 }
 
 /** A line of links, or none. */
-export function linkLine(links: readonly ReportLink[]): readonly string[] {
+function linkLine(links: readonly ReportLink[]): readonly string[] {
   if (links.length === 0) return [];
   return [
     links
@@ -91,7 +91,7 @@ export function assemble(sections: readonly string[]): string {
 
 /** Parts of Markdown reports that a model's and a suite's have in common. */
 
-export function faultTable(faults: readonly Fault[]): string {
+function faultTable(faults: readonly Fault[]): string {
   const rows = faults.map((fault) => [
     code(faultName(fault)),
     fault.kind,

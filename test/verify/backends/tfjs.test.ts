@@ -21,7 +21,7 @@ import type { RuntimeName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
-import { stagesOf } from "../../../src/verify/candidate/stages.js";
+import { segmentsOf } from "../../../src/verify/candidate/segments.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/join.js";
 import { tfjsNames } from "../../../src/verify/located.js";
@@ -167,46 +167,42 @@ describe("tfjs models as candidates", () => {
   it.each([
     ["a graph model, which goes on from what it has", lowerToTfjs, true],
     ["a layers model, which computes all again", lowerToTfjsLayers, false],
-  ] as const)("gives the same to the bit in stages: %s", async (_what, lower, continues) => {
+  ] as const)("gives the same to the bit in segments: %s", async (_what, lower, continues) => {
     const files = encodeTfjs(lower(graph, stateDict, options));
     const { input = "", has, tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");
     const names = VALUE_NAMES[continues ? "graph-model" : "layers-model"];
     const shown = graph.nodes.filter(({ name, op }) => op.kind !== "input" && has(names.of(name)));
     const nodes = new Map(shown.map(({ name }) => [name, names.of(name)]));
     const program = { files: tapped(files), input };
-    const backend = tfjsBackend(
-      "tfjs-wasm",
-      { plain: files, outputs: 1, tapped: program, nodes, continues },
-      "m",
-    );
+    const backend = tfjsBackend("tfjs-wasm", { files, outputs: 1, tapped: program, nodes, continues }, "m");
     const before = tf.memory().numTensors;
 
     const whole = await collect(backend.run(images));
     expect(whole.map(({ name }) => name)).toEqual(backend.layers);
-    const stages = stagesOf(graph, backend.layers, images.shape, 5_000);
-    expect(stages.length).toBeGreaterThan(5);
-    const staged = await collect(backend.run(images, stages));
-    expect(staged.filter(({ again }) => !again)).toEqual(whole);
-    const again = staged.filter((output) => output.again);
+    const segments = segmentsOf(graph, backend.layers, images.shape, 5_000);
+    expect(segments.length).toBeGreaterThan(5);
+    const segmented = await collect(backend.run(images, segments));
+    expect(segmented.filter(({ again }) => !again)).toEqual(whole);
+    const again = segmented.filter((output) => output.again);
     const byName = new Map(whole.map((output) => [output.name, output.tensor]));
     expect(again.map(({ tensor }) => tensor)).toEqual(again.map(({ name }) => byName.get(name)));
-    expect(again.map(({ name }) => name)).toEqual(continues ? [] : stages.flatMap(({ others }) => others));
+    expect(again.map(({ name }) => name)).toEqual(continues ? [] : segments.flatMap(({ others }) => others));
 
-    // Nobody reads on, though a later stage would read what is kept.
-    for await (const { name } of backend.run(images, stages)) if (name === stages[2]?.layers[0]) break;
+    // Nobody reads on, though a later segment would read what is kept.
+    for await (const { name } of backend.run(images, segments)) if (name === segments[2]?.layers[0]) break;
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it("computes a stage from the values of others, not again", async () => {
+  it("computes a segment from the values of others, not again", async () => {
     const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
     const { input = "", tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");
     const program = { files: tapped(files), input };
     const executed = vi.spyOn(GraphModel.prototype, "execute");
-    const stages = [
+    const segments = [
       { values: ["conv1.relu", "maxpool"], from: [] },
       { values: ["conv2.0.conv1.relu"], from: ["maxpool"] },
     ];
-    for await (const { shape } of runTfjs("tfjs-wasm", program, permute(images, [0, 2, 3, 1]), stages))
+    for await (const { shape } of runTfjs("tfjs-wasm", program, permute(images, [0, 2, 3, 1]), segments))
       expect(shape).toHaveLength(4);
     expect(executed.mock.calls.map(([feed]) => Object.keys(feed))).toEqual([
       ["images"],

@@ -210,7 +210,7 @@ async function run(files: TfjsFiles, model: TfjsModel): Promise<readonly RealTen
       : model.signature.outputs.size;
   const plain = tfjsBackend(
     "tfjs-wasm",
-    { plain: files, outputs, tapped: { files, input: "" }, nodes: new Map() },
+    { files, outputs, tapped: { files, input: "" }, nodes: new Map() },
     "edited",
   ).load([{ name: "first", index: 0 }]);
   const results: RealTensor[] = [];

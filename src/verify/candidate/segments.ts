@@ -1,40 +1,40 @@
 import { type LayerGraph, type LayerNode, outputShapes } from "../../arch/index.js";
 import { elementCount, type Shape } from "../../core/tensor.js";
-import type { Stage } from "../backends/backend.js";
+import type { Segment } from "../backends/backend.js";
 import { layerGroups, mistakable, neededBy } from "../bounds/index.js";
 
 /**
- * Elements of a stage, if no stream has more: 20 MiB of float32. Each stage takes another run of the candidate, so that they
+ * Elements of a segment, if no stream has more: 20 MiB of float32. Each segment takes another run of the candidate, so that they
  * should be few; osnet_x1_0 folded has eleven for two images of 256×128.
  */
-const STAGE_ELEMENTS = 5 * 2 ** 20;
+const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 
 /**
- * Cuts the layers that a candidate shows into stages: a run that shows one of them needs no memory for the others. All that
+ * Cuts the layers that a candidate shows into segments: a run that shows one of them needs no memory for the others. All that
  * a layer is judged by must come from one run, since the next may compute with other kernels and round otherwise: so a
- * stage has whole streams, and shows again what it reads of other stages.
+ * segment has whole streams, and shows again what it reads of other segments.
  *
  * @param shown names of layers
  * @param images [N, 3, H, W]
  * @throws InputError (`tensor`) if the images are too small for the network
  */
-export function stagesOf(
+export function segmentsOf(
   graph: LayerGraph,
   shown: readonly string[],
   images: Shape,
-  elements: number = STAGE_ELEMENTS,
-): readonly Stage[] {
+  elements: number = SEGMENT_ELEMENTS,
+): readonly Segment[] {
   const shapes = outputShapes(graph, images);
   const sizeOf = (layers: readonly string[]): number =>
     layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
-  let stages: readonly (readonly string[])[] = [];
+  let segments: readonly (readonly string[])[] = [];
   for (const part of partsOf(graph, new Set(shown))) {
-    const last = stages.at(-1) ?? [];
+    const last = segments.at(-1) ?? [];
     const fits = sizeOf(last) + sizeOf(part) <= elements;
-    stages = fits ? [...stages.slice(0, -1), [...last, ...part]] : [...stages, part];
+    segments = fits ? [...segments.slice(0, -1), [...last, ...part]] : [...segments, part];
   }
   const read = readersOf(graph, new Set(shown));
-  return stages.map((layers) => {
+  return segments.map((layers) => {
     const own = new Set(layers);
     const wanted = new Set(layers.flatMap(read));
     return { layers, others: shown.filter((name) => wanted.has(name) && !own.has(name)) };

@@ -5,7 +5,7 @@ import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { elementCount, type RealTensor } from "../../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../../src/verify/backends/backend.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
-import { stagesOf } from "../../../src/verify/candidate/stages.js";
+import { segmentsOf } from "../../../src/verify/candidate/segments.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
@@ -18,37 +18,37 @@ const { graph } = checkpoint;
 const IMAGES = [2, 3, 64, 32];
 const names = graph.nodes.filter(({ op }) => op.kind !== "input").map(({ name }) => name);
 
-describe("stagesOf", () => {
+describe("segmentsOf", () => {
   const shapes = outputShapes(graph, IMAGES);
   const size = (layers: readonly string[]): number =>
     layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
-  const stages = stagesOf(graph, names, IMAGES, 50_000);
+  const segments = segmentsOf(graph, names, IMAGES, 50_000);
 
   it("has every layer once, in network order, and no more of them than allowed unless in one stream", () => {
-    expect(stages.flatMap(({ layers }) => layers)).toEqual(names);
-    expect(stages.length).toBeGreaterThan(5);
+    expect(segments.flatMap(({ layers }) => layers)).toEqual(names);
+    expect(segments.length).toBeGreaterThan(5);
     const streams = new Map(graph.nodes.map(({ name, block, stream }) => [name, `${block} ${stream}`]));
-    for (const { layers } of stages)
+    for (const { layers } of segments)
       if (size(layers) > 50_000) expect(new Set(layers.map((name) => streams.get(name))).size).toBe(1);
   });
 
-  it("shows again what a stage reads of others, and a block's gates to each of its streams", () => {
+  it("shows again what a segment reads of others, and a block's gates to each of its streams", () => {
     const inputs = new Map(graph.nodes.map((node) => [node.name, node.inputs]));
-    for (const { layers, others } of stages) {
+    for (const { layers, others } of segments) {
       const all = new Set(["images", ...layers, ...others]);
       expect(layers.flatMap((name) => inputs.get(name) ?? []).filter((name) => !all.has(name))).toEqual([]);
     }
-    const [first] = stages.filter(({ layers }) => layers.includes("conv2.0.gate[1]"));
+    const [first] = segments.filter(({ layers }) => layers.includes("conv2.0.gate[1]"));
     const all = [...(first?.layers ?? []), ...(first?.others ?? [])];
     expect(all).toContain("conv2.0.gate[4].gate_activation");
   });
 
-  it("is one stage where all of it fits", () => {
-    expect(stagesOf(graph, names, IMAGES)).toEqual([{ layers: names, others: [] }]);
+  it("is one segment where all of it fits", () => {
+    expect(segmentsOf(graph, names, IMAGES)).toEqual([{ layers: names, others: [] }]);
   });
 });
 
-describe("a run in stages", () => {
+describe("a run in segments", () => {
   it("computes each value once, to the same bits as a run of the whole", async () => {
     const bytes = convert(checkpoint);
     const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
@@ -57,9 +57,9 @@ describe("a run in stages", () => {
     const whole = await valuesOf(run(images));
     expect([...whole.keys()]).toEqual(layers);
     for (const most of [200_000, 1]) {
-      const stages = stagesOf(graph, layers, images.shape, most);
-      expect(stages.length).toBeGreaterThan(2);
-      expect(await valuesOf(run(images, stages))).toEqual(whole);
+      const segments = segmentsOf(graph, layers, images.shape, most);
+      expect(segments.length).toBeGreaterThan(2);
+      expect(await valuesOf(run(images, segments))).toEqual(whole);
     }
   });
 
@@ -68,7 +68,7 @@ describe("a run in stages", () => {
     const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
     const { run, layers } = onnxruntimeBackend({ bytes }, model, names, "candidate.onnx");
     const images = seededImages(1, 2, 64, 32);
-    const stages = stagesOf(graph, layers, images.shape, 200_000);
+    const segments = segmentsOf(graph, layers, images.shape, 200_000);
     const create = InferenceSession.create.bind(InferenceSession) as typeof InferenceSession.create;
     let created = 0;
     const spy = vi
@@ -78,7 +78,7 @@ describe("a run in stages", () => {
           ? Promise.reject(new Error("not by itself"))
           : create(file, options)) as typeof create);
     onTestFinished(() => spy.mockRestore());
-    expect((await valuesOf(run(images, stages))).size).toBe(layers.length);
+    expect((await valuesOf(run(images, segments))).size).toBe(layers.length);
   });
 
   it("finds that an honest file matches to within rounding, and explains a fault across streams", async () => {
@@ -111,7 +111,7 @@ async function valuesOf(run: AsyncIterable<LayerOutput>): Promise<Map<string, Re
   return values;
 }
 
-/** Verifies a file of the fixture in stages of so many values, or of one stream each where a stream has more. */
+/** Verifies a file of the fixture in segments of so many values, or of one stream each where a stream has more. */
 async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport> {
   const verification = await openVerification(
     { name: "candidate.onnx", bytes },
@@ -121,9 +121,9 @@ async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport
   const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
   const { layers } = verification.candidate.backend;
   const { run, ...backend } = onnxruntimeBackend({ bytes }, model, layers, "candidate.onnx");
-  const staged: Backend = {
+  const segmented: Backend = {
     ...backend,
-    run: (images) => run(images, stagesOf(graph, layers, images.shape, values)),
+    run: (images) => run(images, segmentsOf(graph, layers, images.shape, values)),
   };
-  return verify({ ...verification, candidate: { ...verification.candidate, backend: staged } });
+  return verify({ ...verification, candidate: { ...verification.candidate, backend: segmented } });
 }
