@@ -133,7 +133,7 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
   const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
   const declared = new Set(replaced.map(({ name }) => name));
   const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
-  const [batch, , height, width] = input?.shape ?? [];
+  const [batch, channels, height, width] = input?.shape ?? [];
 
   const node = (value: string): OnnxNode | undefined => {
     const found = producers.get(value);
@@ -184,7 +184,9 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
   };
   return {
     input: input?.name ?? "",
-    size: typeof height === "number" && typeof width === "number" ? [height, width] : undefined,
+    // Of images in another layout nothing is proven.
+    size:
+      channels === 3 && typeof height === "number" && typeof width === "number" ? [height, width] : undefined,
     outputs: graph.outputs.map(({ name }) => ({ name, value: name })),
     operation(value) {
       const found = producers.get(value);
