@@ -11,7 +11,16 @@ import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { readFixture } from "../fixtures.js";
-import { convert, openFixture, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import {
+  convert,
+  openFixture,
+  openReference,
+  rewriteOnnx,
+  SMALL,
+  withTensor,
+  withValues,
+} from "../support/osnet.js";
 
 /** One network as every kind of file; the model once as it states itself, and once as another exporter's. */
 function filesOf(spec: OsnetSpec): Readonly<Record<string, NamedBytes>> {
@@ -36,13 +45,20 @@ const X0_25: Readonly<Record<string, NamedBytes>> = {
   model: { name: "small.onnx", bytes: convert(openFixture()) },
 };
 
-const OTHERS = (["osnet_x0_5", "osnet_ain_x0_25"] satisfies readonly VariantName[]).flatMap((name) =>
-  Object.entries(filesOf(variant(name))).map(([kind, file]) => [name, kind, file] as const),
-);
+/** One of another width in every kind of file, and one of another build in those that read it differently. */
+const OTHERS = [
+  ["osnet_x0_5", ["onnx", "foreign", "tfjs", "checkpoint"]],
+  ["osnet_ain_x0_25", ["foreign", "checkpoint"]],
+] as const satisfies readonly (readonly [VariantName, readonly string[]])[];
+
+const FILES = OTHERS.flatMap(([name, kinds]) => {
+  const files = filesOf(variant(name));
+  return kinds.map((kind) => [name, kind, files[kind] as NamedBytes] as const);
+});
 
 describe("a file of another network", () => {
   it.each(
-    OTHERS.flatMap(([name, kind, file]) =>
+    FILES.flatMap(([name, kind, file]) =>
       Object.entries(X0_25).map(
         ([against, other]) => [`${name} ${kind}`, against, name, file, other] as const,
       ),
@@ -65,21 +81,21 @@ describe("a file of another network", () => {
 });
 
 describe("weights of another training", () => {
-  const { graph } = openFixture();
-  const checkpoint = X0_25.checkpoint as NamedBytes;
+  const own = tinyCheckpoint("osnet");
+  const { graph } = own;
+  const checkpoint = openReference(own);
   const verified = async (
     change: (weights: Float32Array, path: string) => Float32Array,
     rename: (model: OnnxModel) => OnnxModel = (model) => model,
   ) => {
-    const { stateDict } = openFixture();
     const changed = new Map(
-      [...stateDict].map(([path, tensor]) => [
+      [...own.stateDict].map(([path, tensor]) => [
         path,
         tensor.dtype === "float32" ? { ...tensor, data: change(tensor.data as Float32Array, path) } : tensor,
       ]),
     );
-    const own = convert({ ...openFixture(), stateDict: changed }, { fold: false });
-    const bytes = rewriteOnnx(own, rename);
+    const written = convert({ ...own, stateDict: changed }, { fold: false });
+    const bytes = rewriteOnnx(written, rename);
     return verify(await openVerification({ name: "m.onnx", bytes }, checkpoint, { batch: 1 }));
   };
 
@@ -100,7 +116,7 @@ describe("weights of another training", () => {
   });
 
   it("are one fault between two checkpoints, and one changed weight is named", async () => {
-    const { stateDict, ...rest } = openFixture();
+    const { stateDict, ...rest } = own;
     const others = seededStateDict(graph, 5);
     const side = (name: string, weights: StateDict) => ({
       name,

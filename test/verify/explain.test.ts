@@ -4,11 +4,12 @@ import type { Cause } from "../../src/verify/explain/index.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { Fault } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
-import { convert, openFixture, rewriteOnnx, withTensor } from "../support/osnet.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import { convert, openReference, rewriteOnnx, withTensor } from "../support/osnet.js";
 
 const FAMILIES = {
-  osnet: openFixture(),
-  ain: openFixture("osnet_ain_x0_25"),
+  osnet: tinyCheckpoint("osnet"),
+  ain: tinyCheckpoint("ain"),
 };
 
 type Change = (model: OnnxModel) => OnnxModel;
@@ -120,11 +121,11 @@ const FAULTS: readonly [
     "another stream's values",
     "osnet",
     true,
-    node("conv3.1.gate[2]", (each) => ({
+    node("conv2.1.gate[2]", (each) => ({
       ...each,
-      inputs: ["conv3.1.conv2a.relu", ...each.inputs.slice(1)],
+      inputs: ["conv2.1.conv2a.relu", ...each.inputs.slice(1)],
     })),
-    "conv3.1.gate[2]",
+    "conv2.1.gate[2]",
     "streams-exchanged",
     /applied to stream 1/,
   ],
@@ -177,8 +178,8 @@ const FAULTS: readonly [
     "no ReLU",
     "osnet",
     false,
-    operator("conv3.1.conv2c.1.relu", "Identity"),
-    "conv3.1.conv2c.1.relu",
+    operator("conv2.1.conv2c.1.relu", "Identity"),
+    "conv2.1.conv2c.1.relu",
     "relu-missing",
     /missing/,
   ],
@@ -207,10 +208,10 @@ const FAULTS: readonly [
     "a residual subtracted",
     "osnet",
     false,
-    operator("conv3.1.add", "Sub"),
-    "conv3.1.add",
+    operator("conv2.1.add", "Sub"),
+    "conv2.1.add",
     "terms-weighted",
-    /conv3\.0 is subtracted, not added/,
+    /conv2\.0 is subtracted, not added/,
   ],
   ["an ELU at the end", "osnet", false, operator("fc.2", "Elu"), "fc.2", "relu-other", /it is an ELU/],
   [
@@ -252,7 +253,7 @@ function bfloat16(value: number): number {
 it.each(FAULTS)("%s is found by its values alone", async (_, family, fold, change, layer, cause, says) => {
   const checkpoint = FAMILIES[family];
   const bytes = rewriteOnnx(convert(checkpoint, { fold }), change);
-  const file = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
+  const file = openReference(checkpoint);
   // Without the constants and the structure, which would give most of them away.
   const { weights: _constants, candidate, ...rest } = await openVerification({ name: "m.onnx", bytes }, file);
   const { structure: _structure, ...blind } = candidate;
@@ -283,7 +284,7 @@ function withLeast(model: OnnxModel): OnnxModel {
 it.each(HARDLY)("%s is not called another activation", async (_, change) => {
   const checkpoint = FAMILIES.osnet;
   const bytes = rewriteOnnx(convert(checkpoint, { fold: false }), change);
-  const file = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
+  const file = openReference(checkpoint);
   const { passed, faults } = await verify(await openVerification({ name: "m.onnx", bytes }, file));
   expect(passed).toBe(false);
   expect(faults[0]?.layer).toBe("conv1.relu");

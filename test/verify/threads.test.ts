@@ -1,21 +1,24 @@
 import { existsSync } from "node:fs";
 import { describe, expect, it, onTestFinished } from "vitest";
+import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import type * as Library from "../../src/verify/index.js";
 import { run, spawnCommand } from "../cli/command.js";
-import { fixturePath, readFixture } from "../fixtures.js";
+import { fixturePath } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, rewriteOnnx } from "../support/osnet.js";
+import { convert, openFixture, openReference, rewriteOnnx } from "../support/osnet.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 
 /** Threads run compiled files only. */
 const BUILT = new URL("../../dist/src/verify/index.js", import.meta.url);
 
-const honest = convert(openFixture());
+const small = tinyCheckpoint("osnet");
+const honest = convert(small);
 
 /** Activations exchanged at three places, two of them in one block: each fault is looked into with what the one before has left. */
-const LEAKY = new Set(["conv2.0.conv2b.0.relu", "conv2.0.conv2d.1.relu", "conv4.1.conv1.relu"]);
-const faulty = rewriteOnnx(honest, (model) => ({
+const LEAKY = new Set(["conv2.0.conv2b.0.relu", "conv2.0.conv2c.1.relu", "conv3.0.conv1.relu"]);
+const withFaults = (model: OnnxModel): OnnxModel => ({
   ...model,
   graph: {
     ...model.graph,
@@ -23,7 +26,8 @@ const faulty = rewriteOnnx(honest, (model) => ({
       node.outputs.some((name) => LEAKY.has(name)) ? { ...node, opType: "LeakyRelu" } : node,
     ),
   },
-}));
+});
+const faulty = rewriteOnnx(honest, withFaults);
 
 describe("a report is the same to the digit, however many threads judge the layers", () => {
   it.each([
@@ -37,10 +41,7 @@ describe("a report is the same to the digit, however many threads judge the laye
     process.on("worker", count);
     onTestFinished(() => void process.off("worker", count));
     const reportOf = async (jobs: number): Promise<unknown> => {
-      const opened = await openVerification(
-        { name: "model.onnx", bytes },
-        { name: "w.pth", bytes: readFixture("osnet_x0_25.pth") },
-      );
+      const opened = await openVerification({ name: "model.onnx", bytes }, openReference(small));
       return verify({ ...opened, ...rules, jobs });
     };
     const alone = await reportOf(1);
@@ -54,7 +55,7 @@ describe("a report is the same to the digit, however many threads judge the laye
   });
 
   it("a model that does not run is refused, and nothing is left running", async () => {
-    const { path: cwd } = await temporaryFolder({ "model.onnx": honest });
+    const { path: cwd } = await temporaryFolder({ "model.onnx": convert(openFixture()) });
     const args = ["model.onnx", CHECKPOINT, "--size", "128x64", "--jobs", "2"];
     const { status, stderr } = await spawnCommand("osnet-verify", args, { cwd });
     expect(stderr).toMatch(
@@ -64,7 +65,7 @@ describe("a report is the same to the digit, however many threads judge the laye
   });
 
   it("in the commands, whose threads are files beside them", async () => {
-    const folder = await temporaryFolder({ "model.onnx": faulty });
+    const folder = await temporaryFolder({ "model.onnx": rewriteOnnx(convert(openFixture()), withFaults) });
     const args = ["model.onnx", CHECKPOINT, "--json", "--jobs"];
     const [here, there] = [
       await run("osnet-verify", [...args, "1"], { cwd: folder.path }),
