@@ -25,7 +25,7 @@ import {
   withImages,
 } from "./candidate/candidate.js";
 import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
-import { type ImageOptions, imagesFor } from "./inputs/input-images.js";
+import { type ImageOptions, imagesFor } from "./inputs/choose-images.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./report.js";
 import type { Verification } from "./verification.js";

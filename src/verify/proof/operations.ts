@@ -1,5 +1,12 @@
-import type { Size2d } from "../../arch/index.js";
-import type { Tensor } from "../../core/tensor.js";
+import {
+  type LayerGraph,
+  type LayerNode,
+  outputShapes,
+  type ParameterRole,
+  type Size2d,
+} from "../../arch/index.js";
+import { sameShape, type Tensor } from "../../core/tensor.js";
+import type { Constants } from "./constants.js";
 
 /**
  * What a value of a document is computed by, in words that all formats share, as PyTorch has it: maps are NCHW, weights OIHW and
@@ -114,4 +121,105 @@ export interface Tail {
 /** An operation that a reader does not know in this form. */
 export function unknown(why = ""): Operation {
   return { kind: "unknown", why };
+}
+
+type Kind = Operation["kind"];
+export type OperationOf<K extends Kind> = Extract<Operation, { readonly kind: K }>;
+
+/** A document's operations, behind what hands values on, and its constants as parameters of layers. */
+export interface Operations {
+  readonly operation: (value: string) => Operation;
+  /** The value behind operators that hand it on. */
+  readonly origin: (value: string) => string;
+  /** What computes a value, if it is of that kind. */
+  readonly at: <K extends Kind>(value: string | undefined, kind: K) => OperationOf<K> | undefined;
+  /** The input, or both, of a call; of a sum or product of more there are none. */
+  readonly call: (value: string | undefined, name: Call) => readonly [string, string] | undefined;
+  /** Both orders of a sum's or product's two inputs. */
+  readonly orders: (
+    value: string | undefined,
+    name: "add" | "multiply",
+  ) => readonly (readonly [string, string])[];
+  readonly same: (a: string | undefined, b: string | undefined) => boolean;
+  /** Whether a constant is this number, rounded to float32. */
+  readonly isNumber: (value: string, wanted: number) => boolean;
+  readonly channels: (value: string, rank: 2 | 4) => Tensor | undefined;
+  /** Whether a tensor has the bits of a layer's parameter. */
+  readonly isParameter: (layer: LayerNode, role: ParameterRole, tensor: Tensor | undefined) => boolean;
+  /** The same of a constant that is broadcast by channel over the layer's values. */
+  readonly isChannels: (layer: LayerNode, role: ParameterRole, value: string) => boolean;
+}
+
+/** Operators that hand on what they are given, in a row: a document may have any number. */
+const MAX_STEPS = 1000;
+
+/** Calls of one input; all others have two, but for sums and products as layers, which may have more. */
+const UNARY: ReadonlySet<Call> = new Set([
+  "square",
+  "sqrt",
+  "rsqrt",
+  "relu",
+  "sigmoid",
+  "softsign",
+  "identity",
+]);
+
+export function operationsOf(graph: LayerGraph, document: ProofDocument, constants: Constants): Operations {
+  // Shapes for images of any size tell ranks.
+  const shapes = outputShapes(graph, [1, 3, 64, 64]);
+  // Each is read once: weights that are laid out anew are then compared once.
+  const read = new Map<string, Operation>();
+  const byChannel = new Map<string, Tensor | undefined>();
+  const operation = (value: string): Operation => {
+    const found = read.get(value) ?? document.operation(value);
+    read.set(value, found);
+    return found;
+  };
+  const origin = (value: string): string => {
+    let name = value;
+    for (let steps = 0; steps < MAX_STEPS; steps++) {
+      const found = operation(name);
+      if (found.kind !== "call" || found.name !== "identity") break;
+      name = found.inputs[0] ?? "";
+    }
+    return name;
+  };
+  const at: Operations["at"] = <K extends Kind>(value: string | undefined, kind: K) => {
+    const found = value === undefined ? undefined : operation(origin(value));
+    return found?.kind === kind ? (found as OperationOf<K>) : undefined;
+  };
+  const call: Operations["call"] = (value, name) => {
+    const found = at(value, "call");
+    const [a = "", b = ""] = found?.inputs ?? [];
+    return found?.name === name && found.inputs.length === (UNARY.has(name) ? 1 : 2) ? [a, b] : undefined;
+  };
+  const channels: Operations["channels"] = (value, rank) => {
+    const key = `${rank} ${value}`;
+    if (!byChannel.has(key)) byChannel.set(key, document.channels(value, rank));
+    return byChannel.get(key);
+  };
+  const isParameter: Operations["isParameter"] = (layer, role, tensor) =>
+    tensor !== undefined && constants.differs(layer, role, shaped(tensor, layer)) === undefined;
+  return {
+    operation,
+    origin,
+    at,
+    call,
+    orders(value, name) {
+      const inputs = call(value, name);
+      return inputs ? [inputs, [inputs[1], inputs[0]]] : [];
+    },
+    same: (a, b) => a !== undefined && b !== undefined && origin(a) === origin(b),
+    isNumber: (value, wanted) => document.number(value) === Math.fround(wanted),
+    channels,
+    isParameter,
+    isChannels: (layer, role, value) =>
+      isParameter(layer, role, channels(value, shapes.get(layer.name)?.length === 2 ? 2 : 4)),
+  };
+}
+
+/** Layer norm's parameters are images [channels, 1, 1] of one pixel. */
+function shaped(tensor: Tensor, { op }: LayerNode): Tensor {
+  const isVector = op.kind === "layerNorm" && sameShape(tensor.shape, [op.channels]);
+  return isVector ? { ...tensor, shape: [op.channels, 1, 1] } : tensor;
 }
