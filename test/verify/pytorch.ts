@@ -5,7 +5,7 @@ import type { RealTensor } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
 import type { Candidate } from "../../src/verify/candidate/candidate.js";
-import { joinByName } from "../../src/verify/judge/join.js";
+import { joinByName } from "../../src/verify/judge/compare-layers.js";
 import { measure } from "../../src/verify/metrics.js";
 import { type Family, readFixture } from "../fixtures.js";
 
