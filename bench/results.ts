@@ -50,7 +50,11 @@ export function quotation(rows: readonly Row[]): string {
     const memory = peak ? `${peak.own.toFixed(0)} MiB, ${peak.other.toFixed(0)} MiB` : "";
     return `| ${work} | ${ratio.toFixed(2)} × | ${peer} | ${memory} |`;
   });
-  return ["| work | takes | what this takes | memory |", "| --- | --- | --- | --- |", ...lines].join("\n");
+  return [
+    "| task | relative time | compared with | memory of both |",
+    "| --- | --- | --- | --- |",
+    ...lines,
+  ].join("\n");
 }
 
 const [BEGIN, END] = ["<!-- bench/results.json -->", "<!-- end -->"] as const;

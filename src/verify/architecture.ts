@@ -37,7 +37,7 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
       subject: candidate.name,
       found: "two recordings",
       expected: "a model on at least one side",
-      remedy: "give an ONNX file or a checkpoint",
+      remedy: "use an ONNX file or a checkpoint",
     });
   expectSameNetwork(
     { name: candidate.name, spec: stated ?? specOf(candidate.file) },
@@ -106,9 +106,8 @@ function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
   throw new InputError({
     code: "spec",
     subject: `${candidate.name} against ${reference.name}`,
-    found: `that the candidate is ${own}, the reference ${wanted}`,
-    expected: "two files of one network",
-    remedy: "give the reference that the candidate was made from",
+    found: `the candidate is ${own}, but the reference is ${wanted}`,
+    remedy: "use the checkpoint that the candidate was made from",
   });
 }
 
@@ -165,7 +164,7 @@ function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: strin
     found: `a network that states ${show(stated)}`,
     expected: `the reference's ${show(identified)}`,
     remedy: keys.every((key) => isUnseen(key, stated, identified))
-      ? "if the reference was trained so, which a state dict cannot show, say so with --arch"
-      : "give the reference that the candidate was made from",
+      ? "if the reference was trained this way, which a state dict cannot show, pass its spec with --arch"
+      : "use the checkpoint that the candidate was made from",
   });
 }

@@ -46,9 +46,9 @@ export function compareToBaseline(
     throw new InputError({
       code: "argument",
       subject: name,
-      found: "no layer that this verification has",
+      found: "no layer of this verification",
       expected: "a report of the same network",
-      remedy: "give an earlier report of this model",
+      remedy: "use an earlier report of this model",
     });
   const reversed = (change: Change): Change => ({ ...change, before: change.after, after: change.before });
   const regressions = changes.filter((change) => isWorse(change, factor)).sort((a, b) => ratio(b) - ratio(a));
@@ -87,11 +87,11 @@ function ratio({ before, after }: Change): number {
 function notes(report: ParityReport, baseline: ParityReport, sameTolerance: boolean): string[] {
   const images = ({ input }: ParityReport): string => `${input.shape.join("×")} from ${input.source}`;
   return [
-    ...(sameTolerance ? [] : ["another tolerance: margins are not compared"]),
+    ...(sameTolerance ? [] : ["different tolerance: margins are not compared"]),
     ...(report.backend === baseline.backend ? [] : [`the baseline ran in ${baseline.backend}`]),
     ...(images(report) === images(baseline) ? [] : [`the baseline's images were ${images(baseline)}`]),
     ...(report.reference.sha256 === baseline.reference.sha256
       ? []
-      : ["another reference file: the network has other weights"]),
+      : ["different reference file: the network has other weights"]),
   ];
 }

@@ -67,7 +67,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
       subject: file.name,
       found: "a recording of activations",
       expected: "a model or a checkpoint, which can be run on other images",
-      remedy: "give the checkpoint that was recorded",
+      remedy: "use the checkpoint that was recorded",
     });
   if (opened.kind === "checkpoint") {
     const { checkpoint } = opened;
@@ -95,7 +95,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
       subject: file.name,
       found: `a model of images of ${height ?? "any"}×${width ?? "any"} pixels`,
       expected: `one that takes ${size.height}×${size.width}`,
-      remedy: "leave the size out, or convert the checkpoint for it",
+      remedy: "omit the size, or convert the checkpoint for this one",
     });
   expectAffordable(batch ?? 1, size.height, size.width);
   const loaded = program.load();

@@ -105,9 +105,6 @@ export async function openVerification(
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
-    ...(referenceFile.kind === "checkpoint" && referenceFile.checkpoint.unread
-      ? { unread: referenceFile.checkpoint.unread }
-      : {}),
     ...(referenceFile.kind === "checkpoint"
       ? compareConstants(side, referenceFile.checkpoint, against, given.kind === "model")
       : {}),
@@ -148,9 +145,8 @@ function sharedShape(candidate: NamedFile, reference: NamedFile): readonly (numb
   throw new InputError({
     code: "argument",
     subject: `${candidate.name} against ${reference.name}`,
-    found: `images of ${inWords(own)} for the one and of ${inWords(other)} for the other`,
-    expected: "images that both models take",
-    remedy: "convert one of them for the other's size, or give the checkpoint as the reference",
+    found: `the models take images of different shapes, ${inWords(own)} and ${inWords(other)}`,
+    remedy: "convert one of them to the other's size, or use the checkpoint as the reference",
   });
 }
 
@@ -204,12 +200,12 @@ function expectBackend({ party, backend }: Side, wanted: BackendName | undefined
   throw new InputError({
     code: "argument",
     subject: party.name,
-    found: `${wanted} asked for as the backend`,
+    found: `backend ${wanted}`,
     expected:
       party.format === "tfjs" || party.format === "onnx"
         ? runtimesFor(party.format).join(", ")
-        : `${backend.name}, which is what runs it`,
-    remedy: "leave the backend out, or convert the model to a format that runs there",
+        : `${backend.name}, which runs this format`,
+    remedy: "omit the backend, or convert the model to a format that runs there",
   });
 }
 
@@ -235,8 +231,8 @@ function expectNoInterface({ name }: Party, { output, inputOrder }: InterfaceOpt
     code: "argument",
     subject: output === undefined ? "--input-order" : "--output",
     found: `${output ?? inputOrder}, with ${name} as the candidate`,
-    expected: "a model, which is fed and has outputs",
-    remedy: "leave it out",
+    expected: "a model, which has inputs and outputs",
+    remedy: "omit the option",
   });
 }
 

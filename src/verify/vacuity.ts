@@ -63,7 +63,7 @@ function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): W
     untested() {
       if (!seen || shows) return [];
       const stream = node.stream === undefined ? {} : { stream: node.stream };
-      const reason = `no variance is such that ε = ${op.epsilon} shows`;
+      const reason = `no variance is small enough for ε = ${op.epsilon} to matter`;
       return [{ layer: node.name, ...stream, reason }];
     },
   };
@@ -106,7 +106,7 @@ function watchPool(node: LayerNode, op: PoolOp): Watch {
     untested() {
       if (!seen || varies) return [];
       const stream = node.stream === undefined ? {} : { stream: node.stream };
-      const reason = "every window is constant: maximum and average are one";
+      const reason = "every window is constant: maximum and average are the same";
       return [{ layer: node.name, ...stream, reason }];
     },
   };
@@ -160,7 +160,7 @@ function watchRelu({ name, inputs: [source = ""], ...node }: LayerNode): Watch {
     },
     untested() {
       if (!seen || (clips && passes)) return [];
-      const reason = passes ? "never clips: it could be absent" : "always clips: what it reads does not show";
+      const reason = passes ? "never clips: it could be absent" : "always clips: its input has no effect";
       return [{ layer: name, ...stream, reason }];
     },
   };
@@ -233,7 +233,7 @@ function watchStreams(
         const [other = "", layer = ""] = pair.split("\n");
         if (differs) return [];
         const stream = streamOf.get(layer);
-        const reason = `its ${what} is that of stream ${streamOf.get(other)}: exchanged, they would not show`;
+        const reason = `its ${what} is that of stream ${streamOf.get(other)}: swapping them would not show`;
         return [{ layer, ...(stream === undefined ? {} : { stream }), reason }];
       }),
   };

@@ -5,7 +5,7 @@ import type { Candidate, Program, Side } from "./candidate/candidate.js";
 import type { QuantizationResult, RelativeTolerance, Tolerance } from "./report.js";
 import type { WeightsComparison } from "./weights/compare-weights.js";
 
-/** What judges where there is no checkpoint to recompute layers with, and nobody chooses: a constant. */
+/** What judges where there is no checkpoint to recompute layers from, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
 
 /** `--tolerance auto`. */
@@ -36,8 +36,6 @@ export interface Verification {
   readonly tolerance?: Tolerance;
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
-  /** Of a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something else. */
-  readonly unread?: readonly string[];
   /** The comparison of parameters, made before. */
   readonly weights?: WeightsComparison;
   /**

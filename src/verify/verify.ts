@@ -20,7 +20,7 @@ import {
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
-import { proofOf, unreadCode } from "./proof/index.js";
+import { proofOf } from "./proof/index.js";
 import { type Fault, holds, type ParityReport, type Tolerance } from "./report.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -92,7 +92,6 @@ async function judged(verification: Verification): Promise<ParityReport> {
   };
   const warnings = [
     ...("reason" in compared ? [`no value was compared: found ${compared.reason}`] : []),
-    ...(verification.unread ? [unreadCode(verification.unread)] : []),
     ...(verification.parameters && isUntrained(graph, verification.parameters)
       ? [ANOMALIES.untrained.explanation]
       : []),
@@ -160,7 +159,7 @@ function findFaults(
   const missing = absent.filter(({ name }) => !following.has(name));
   const known = [
     ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer)),
-    ...missing.map((node) => layerFault(node, "missing", null, "one side holds no value of this name")),
+    ...missing.map((node) => layerFault(node, "missing", null, "one side has no value of this name")),
     ...structure,
   ];
   // What reads images that are not the network's differs because of them.
@@ -247,9 +246,9 @@ export async function verifyLifted(
   throw new InputError({
     code: "unsupported",
     subject: model.name,
-    found: `${report.faults.length === 1 ? "1 fault" : `${report.faults.length} faults`} when run beside the network of its own weights`,
-    expected: "the network that its graph shows",
-    remedy: "verify it against the checkpoint it came from, or write what was read by --no-verify",
+    found: `${report.faults.length === 1 ? "1 fault" : `${report.faults.length} faults`} when compared with the network read from its graph`,
+    expected: "a model that computes what its graph says",
+    remedy: "verify it against the checkpoint it came from, or skip this check with --no-verify",
     details: report.faults.map((fault) => `${faultName(fault)}: ${fault.explanation}`),
   });
 }

@@ -260,7 +260,7 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     await page.keyboard.press("Enter");
     await page.waitForSelector(".outcome");
     expect(await page.$eval(".outcome h2", (heading) => heading.textContent)).toBe(
-      "Cancelled. Nothing was kept.",
+      "Cancelled. Nothing was saved.",
     );
     expect(await page.$(".outcome .primary")).toBeNull();
     await page.focus("#convert");
@@ -381,7 +381,7 @@ describe.skipIf(absent)(`the page ${absent || ""}`, () => {
     // The way out is where the focus is; what was converted stays.
     await page.keyboard.press("Enter");
     await page.waitForSelector("#pictures-cancelled");
-    expect(await page.$eval("#live", (region) => region.textContent)).toBe("Cancelled. Nothing was kept.");
+    expect(await page.$eval("#live", (region) => region.textContent)).toBe("Cancelled. Nothing was saved.");
     expect(await page.$(".outcome .primary")).not.toBeNull();
     await page.click("#pictures-run");
     await page.waitForSelector(".pictures .tiles", { timeout: 120_000 });

@@ -70,7 +70,9 @@ describe("a suite file", () => {
     [
       "reports of one name",
       `models: {a: {checkpoint: x}, A: {checkpoint: y}}\n${REST}`,
-      [/^x\.yaml: found a · o · onnxruntime and A · o · onnxruntime, whose reports would be one file/],
+      [
+        /^x\.yaml: found a · o · onnxruntime and A · o · onnxruntime, whose reports would have the same file name/,
+      ],
     ],
   ])("with %s is told so by line and key", async (_, text, expected) => {
     const found = await problems("x.yaml", text);

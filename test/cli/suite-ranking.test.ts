@@ -1,15 +1,12 @@
-import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { expect, it } from "vitest";
 import { recountedSuite, type SuiteReport } from "../../src/verify/suite/report.js";
+import { readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { pictureSet } from "../support/picture-set.js";
 import { schemaOf } from "../support/schemas.js";
-import { tinyFile } from "../support/tiny-file.js";
 import { run } from "./command.js";
-
-const CHECKPOINT = tinyFile();
 
 const SUITE = `
 name: ranked
@@ -26,7 +23,7 @@ matrix:
 `;
 
 it("a suite's entries are ranked where they ask for it, and fail by it", async () => {
-  const folder = await temporaryFolder({ "w.pth": readFileSync(CHECKPOINT), "s.yaml": SUITE });
+  const folder = await temporaryFolder({ "w.pth": readFixture("osnet_x0_25.pth"), "s.yaml": SUITE });
   for (const [name, bytes] of await pictureSet()) {
     await mkdir(dirname(folder.at(`market/${name}`)), { recursive: true });
     await writeFile(folder.at(`market/${name}`), bytes);
@@ -69,7 +66,7 @@ it("a suite's entries are ranked where they ask for it, and fail by it", async (
 
 it("a limit that is broken alone fails an entry whose layers hold, in every report", async () => {
   const folder = await temporaryFolder({
-    "w.pth": readFileSync(CHECKPOINT),
+    "w.pth": readFixture("osnet_x0_25.pth"),
     "s.yaml": SUITE.replace("maxFlips: 0 }", "maxBroken: 0 }").replace(/ {2}(other|none):.*\n/g, ""),
   });
   for (const [name, bytes] of await pictureSet()) {
@@ -89,7 +86,7 @@ it("a limit that is broken alone fails an entry whose layers hold, in every repo
     cwd: folder.path,
   });
   expect(merged.status).toBe(1);
-  const clause = "25.0 % of queries have another nearest image, more than 1.0 %";
+  const clause = "the nearest image changes for 25.0 % of queries (limit: 1.0 %)";
   for (const name of ["suite.md", "suite.html", "suite.xml"])
     expect(Buffer.from(await folder.read(`m/${name}`)).toString(), name).toContain(clause);
 });

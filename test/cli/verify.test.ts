@@ -197,11 +197,11 @@ describe.concurrent("osnet-verify refuses", () => {
     ["model.onnx --reference none.pth", "none.pth: no such file or folder; check the path"],
     [
       "RECORDING --reference RECORDING",
-      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; give an ONNX file or a checkpoint",
+      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; use an ONNX file or a checkpoint",
     ],
     [
       "model.onnx --reference CHECKPOINT --size 256x128",
-      "model.onnx: found a model that onnxruntime does not run on images [2, 3, 256, 128] (Got invalid dimensions for input: images for the following indices), expected a model that it does; give images of the size the model was exported for, or export it again",
+      "model.onnx: onnxruntime failed on images [2, 3, 256, 128] (Got invalid dimensions for input: images for the following indices); use images of the size the model was exported for, or export it again",
     ],
     [
       "CHECKPOINT --reference CHECKPOINT --size 7x3",
@@ -209,11 +209,11 @@ describe.concurrent("osnet-verify refuses", () => {
     ],
     [
       "model.onnx --reference RECORDING --input seed:1",
-      "images: found a choice of images beside a recording, expected none; leave out --input, --batch and --size, since a recording brings its own",
+      "images: a recording has its own images; omit the options that choose others",
     ],
     [
       "model.onnx --reference OTHER_CHECKPOINT",
-      "model.onnx against osnet_ain_x0_25.pth: found that the candidate is osnet_x0_25, the reference osnet_ain_x0_25, expected two files of one network; give the reference that the candidate was made from",
+      "model.onnx against osnet_ain_x0_25.pth: the candidate is osnet_x0_25, but the reference is osnet_ain_x0_25; use the checkpoint that the candidate was made from",
     ],
     [
       "model.onnx --reference CHECKPOINT --tolerance 2",
@@ -305,7 +305,7 @@ describe.concurrent("osnet-verify refuses", () => {
       const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
       const args = ["model.json", "--reference", CHECKPOINT, "--backend", "tfjs-node"];
       expect(await refuse(args, { "model.json": json, ...Object.fromEntries(shards) })).toBe(
-        "tfjs-node: found no such package, expected a tfjs backend; npm install --ignore-scripts=false @tensorflow/tfjs-node.\n",
+        "tfjs-node: is not installed; npm install --ignore-scripts=false @tensorflow/tfjs-node.\n",
       );
     },
   );

@@ -63,6 +63,6 @@ describe("where onnxruntime-node is not installed", () => {
   it("onnxruntime that is asked for is refused", async () => {
     const { status, stderr } = await run("osnet-verify", "m.onnx", CHECKPOINT, "--backend", "onnxruntime");
     expect(status).toBe(2);
-    expect(stderr).toMatch(/^onnxruntime-node: found no such package, .*use onnxruntime-web, or install it/);
+    expect(stderr).toMatch(/^onnxruntime-node: is not installed .*use onnxruntime-web, or install it/);
   });
 });

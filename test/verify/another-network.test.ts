@@ -73,7 +73,7 @@ describe("a file of another network", () => {
         code: "spec",
         problem: {
           subject: `${candidate.name} against ${reference.name}`,
-          found: `that the candidate is ${own}, the reference ${wanted}`,
+          found: `the candidate is ${own}, but the reference is ${wanted}`,
           remedy: expect.not.stringContaining("--arch"),
         },
       });
@@ -111,7 +111,7 @@ describe("weights of another training", () => {
     expect(passed).toBe(false);
     expect(faults).toHaveLength(1);
     expect(faults).toMatchObject([
-      { kind: "weights", explanation: expect.stringContaining("another training's") },
+      { kind: "weights", explanation: expect.stringContaining("another training run") },
     ]);
   });
 
@@ -132,7 +132,7 @@ describe("weights of another training", () => {
     const { faults, passed } = await judge(others);
     expect([passed, faults]).toMatchObject([
       false,
-      [{ kind: "weights", explanation: expect.stringContaining("another training's") }],
+      [{ kind: "weights", explanation: expect.stringContaining("another training run") }],
     ]);
     const one = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
     const changed = await judge(one);

@@ -36,7 +36,7 @@ describe("compareToBaseline", () => {
     const old: ParityReport = { ...withMargins(0.01), tolerance: { rule: "derived-bounds" } };
     const { baseline, passed } = compareToBaseline(withMargins(0.06), old, { name: "old.json" });
     expect(passed).toBe(true);
-    expect(baseline?.notes).toEqual(["another tolerance: margins are not compared"]);
+    expect(baseline?.notes).toEqual(["different tolerance: margins are not compared"]);
   });
 
   it("names layers that only one of the two has", () => {

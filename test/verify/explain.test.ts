@@ -262,7 +262,9 @@ it.each(FAULTS)("%s is found by its values alone", async (_, family, fold, chang
   const [first] = faults as [Fault];
   expect(first).toMatchObject({ layer, kind: "numeric", cause });
   expect(first.explanation).toMatch(says);
-  expect(first.explanation).toMatch(/: recomputed so, the error falls from [\d.e+]+ to [\d.e-]+ bounds$/);
+  expect(first.explanation).toMatch(
+    /: recomputed this way, the error falls from [\d.e+]+ to [\d.e-]+ times the bound$/,
+  );
 });
 
 /** A ReLU that is off by less than any other function would be. */

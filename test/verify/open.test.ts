@@ -88,11 +88,11 @@ describe("openVerification", () => {
     const { images, imagesSource } = await openVerification(MODEL, RECORDING);
     expect([images.shape, imagesSource]).toEqual([[1, 3, 64, 32], "the recording"]);
     await expect(openVerification(MODEL, RECORDING, { batch: 2 })).rejects.toThrow(
-      "images: found a choice of images beside a recording, expected none; leave out --input, --batch and --size, since a recording brings its own.",
+      "images: a recording has its own images; omit the options that choose others.",
     );
     await expect(
       openVerification(MODEL, CHECKPOINT, { batch: 2, images: { source: "me.npy", tensor: IMAGES } }),
-    ).rejects.toThrow("images: found a batch or size beside images, expected none;");
+    ).rejects.toThrow("images: an .npy file has its own images;");
   });
 
   it("believes the checkpoint, not what a model says of itself", async () => {
@@ -102,7 +102,7 @@ describe("openVerification", () => {
       bytes: convert({ ...checkpoint, graph: { ...checkpoint.graph, spec: { ...spec, pooling: "max" } } }),
     };
     await expect(openVerification(lying, CHECKPOINT)).rejects.toThrow(
-      'm.onnx: found a network that states pooling "max", expected the reference\'s pooling "avg"; if the reference was trained so, which a state dict cannot show, say so with --arch.',
+      'm.onnx: found a network that states pooling "max", expected the reference\'s pooling "avg"; if the reference was trained this way, which a state dict cannot show, pass its spec with --arch.',
     );
   });
 
@@ -110,13 +110,13 @@ describe("openVerification", () => {
     const opened = await openVerification(MODEL, CHECKPOINT, { backend: "onnxruntime" });
     expect(opened.candidate.backend.name).toBe("onnxruntime");
     await expect(openVerification(MODEL, CHECKPOINT, { backend: "tfjs-wasm" })).rejects.toThrow(
-      "m.onnx: found tfjs-wasm asked for as the backend, expected onnxruntime, onnxruntime-web, chromium:onnxruntime-web, chromium:onnxruntime-web-webgpu; leave the backend out, or convert the model to a format that runs there.",
+      "m.onnx: found backend tfjs-wasm, expected onnxruntime, onnxruntime-web, chromium:onnxruntime-web, chromium:onnxruntime-web-webgpu; omit the backend, or convert the model to a format that runs there.",
     );
   });
 
   it("refuses pairs that say nothing", async () => {
     await expect(openVerification(RECORDING, RECORDING)).rejects.toThrow(
-      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; give an ONNX file or a checkpoint.",
+      "osnet_x0_25.64x32.npz: found two recordings, expected a model on at least one side; use an ONNX file or a checkpoint.",
     );
   });
 });

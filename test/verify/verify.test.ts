@@ -177,7 +177,7 @@ const MUTANTS: readonly Mutant[] = [
     fault: {
       layer: "conv2.1.add",
       kind: "missing",
-      explanation: "one side holds no value of this name",
+      explanation: "one side has no value of this name",
     },
   },
   {
@@ -234,7 +234,7 @@ describe("a faulty file fails at its fault", () => {
     );
     const [fault] = (await hold(bytes, osnet)).faults;
     expect(fault?.explanation).toMatch(
-      /^found Cos, expected a ReLU; off by [\d.]+ on the candidate's own inputs, [\d.]+e[+-]\d+ times what rounding accounts for$/,
+      /^found Cos, expected a ReLU; off by [\d.]+ on the candidate's own inputs, [\d.]+e[+-]\d+ times its rounding bound$/,
     );
     expect(fault?.margin).toBeGreaterThan(1000);
   });
@@ -270,7 +270,7 @@ describe("a faulty file fails at its fault", () => {
     const { faults, layers } = await verify({ ...verification, tolerance: DEFAULT_TOLERANCE });
     expect(faults.map(({ layer }) => layer)).toEqual(["conv1.relu"]);
     expect(faults[0]?.explanation).toMatch(
-      /^max \|actual − expected\| [\d.]+, [\d.]+e[+-]\d+ of max, over the tolerance 0\.0001; what feeds it agrees$/,
+      /^max \|actual − expected\| [\d.]+, [\d.]+e[+-]\d+ of max, over the tolerance 0\.0001; its inputs agree$/,
     );
     expect(layers.filter(({ status }) => status === "fail").length).toBeGreaterThan(90);
   });

@@ -102,8 +102,7 @@ export async function startChromium(
       {
         code: "argument",
         subject: `chromium:${name}`,
-        found: `a Chromium that does not start, ${executablePath} (${firstLine(cause)})`,
-        expected: "one that does",
+        found: `${executablePath} failed to start (${firstLine(cause)})`,
         remedy: "set CHROME_PATH to another, or CHROME_FLAGS to what it needs",
       },
       { cause },
@@ -138,10 +137,9 @@ async function openPage(
     throw new InputError({
       code: "argument",
       subject: `chromium:${name}`,
-      found: "a Chromium without a graphics adapter",
-      expected: "one that has one",
+      found: "no graphics adapter is available",
       remedy:
-        'run it where there is one, or compute on the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader"',
+        'run it on a machine with one, or use the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader"',
     });
   let count = 0;
 
@@ -295,12 +293,12 @@ function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> 
           code: "unsupported",
           subject: `chromium:${name}`,
           found,
-          expected: "one that runs until it is closed",
-          remedy: "run it again with fewer images or more memory, or in another backend",
+          expected: "a browser that keeps running",
+          remedy: "run it again with fewer images or more memory, or use another backend",
         }),
       );
-    browser.once("disconnected", fail("a Chromium that has ended by itself"));
-    page.once("error", fail("a page that has crashed"));
+    browser.once("disconnected", fail("a browser that exited unexpectedly"));
+    page.once("error", fail("a page that crashed"));
     page.once("close", fail("a page that was closed"));
   });
   // Nobody waits for it between two calls.
@@ -369,8 +367,7 @@ function absent(what: string, remedy: string, cause?: unknown): InputError {
     {
       code: "argument",
       subject: what,
-      found: "nothing of that name on this machine",
-      expected: `${what}, to run a model in a browser`,
+      found: "is not installed, and is needed to run a model in a browser",
       remedy,
     },
     { cause },

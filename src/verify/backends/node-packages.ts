@@ -39,10 +39,10 @@ export async function loadOnnxruntime(): Promise<unknown> {
     throw new InputError({
       code: "argument",
       subject: "onnxruntime",
-      found: "a worker thread, which cannot turn its telemetry off",
+      found: "a worker thread, where telemetry cannot be turned off",
       expected: "ORT_DISABLE_TELEMETRY=1 in the environment of the process",
       remedy:
-        'start the process with it, or set process.env.ORT_DISABLE_TELEMETRY = "1" before the worker is made',
+        'set it when starting the process, or set process.env.ORT_DISABLE_TELEMETRY = "1" before creating the worker',
     });
   process.env.ORT_DISABLE_TELEMETRY = "1";
   // The same under the name that later versions document.
@@ -53,11 +53,10 @@ export async function loadOnnxruntime(): Promise<unknown> {
         code: "argument",
         subject: "onnxruntime-node",
         found: isMissing(cause)
-          ? "no such package, which npm leaves out when its install script fails"
-          : `a package that does not load (${firstLine(cause)})`,
-        expected: "the package that runs ONNX files natively",
+          ? "is not installed (npm leaves it out if its install script fails)"
+          : `failed to load (${firstLine(cause)})`,
         remedy:
-          "use onnxruntime-web, or install it without that script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",
+          "use onnxruntime-web, or install it without the script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",
       },
       { cause },
     );
@@ -80,7 +79,7 @@ export async function loadOnnxruntimeWebgpu(): Promise<never> {
     subject: "onnxruntime-web-webgpu",
     found: "Node, which has no WebGPU",
     expected: "a browser",
-    remedy: "run it in one: --backend chromium:onnxruntime-web-webgpu",
+    remedy: "run it in a browser: --backend chromium:onnxruntime-web-webgpu",
   });
 }
 

@@ -337,12 +337,9 @@ function refused(
   cause: unknown,
 ): InputError {
   if (cause instanceof InputError) return cause;
-  const found = `a model that ${runtime} does not run on images ${formatShape(shape)} (${firstLine(cause)})`;
-  const remedy = "give images of the size the model was exported for, or export it again";
-  return new InputError(
-    { code: "tensor", subject, found, expected: "a model that it does", remedy },
-    { cause },
-  );
+  const found = `${runtime} failed on images ${formatShape(shape)} (${firstLine(cause)})`;
+  const remedy = "use images of the size the model was exported for, or export it again";
+  return new InputError({ code: "tensor", subject, found, remedy }, { cause });
 }
 
 function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
@@ -351,9 +348,7 @@ function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
     return toReal({ dtype: "float16", shape: dims, data }, subject);
   if (data instanceof Float64Array) return { dtype: "float64", shape: dims, data };
   if (data instanceof Float32Array) return { dtype: "float32", shape: dims, data };
-  // Whole numbers of 64 bits are BigInts.
-  const numbers = Float64Array.from(data as ArrayLike<number | bigint>, Number);
-  return { dtype: "float64", shape: dims, data: numbers };
+  return { dtype: "float64", shape: dims, data: Float64Array.from(data as ArrayLike<number>) };
 }
 
 function firstLine(cause: unknown): string {

@@ -197,8 +197,8 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
   if (!load && !tf.findBackendFactory(engine))
     throw unavailable(
       name,
-      "a page that has not loaded its package",
-      `import "${from}" in the page, before the verification`,
+      "its package is not loaded in this page",
+      `import "${from}" before the verification`,
     );
   const before = tf.getBackend();
   const production = tf.env().get("PROD") ?? false;
@@ -206,7 +206,7 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
     // tfjs otherwise recommends its other packages on the console.
     tf.env().set("PROD", true);
     if (!(await tf.setBackend(engine)))
-      throw unavailable(name, "a backend that does not start here", "use another with --backend");
+      throw unavailable(name, "this backend does not start here", "choose another with --backend");
     await tf.ready();
     return await action();
   } catch (cause) {
@@ -235,12 +235,12 @@ function notLoaded(name: RuntimeName, cause: unknown): InputError {
   const { code, message } = cause as { readonly code?: string; readonly message?: string };
   const install = `npm install --ignore-scripts=false @tensorflow/${name}`;
   if (code === "ERR_MODULE_NOT_FOUND" || message?.includes(`Cannot find package '@tensorflow/${name}'`))
-    return unavailable(name, "no such package", install, cause);
+    return unavailable(name, "is not installed", install, cause);
   const reason = (message ?? String(cause)).split("\n", 1)[0]?.trim();
-  return unavailable(name, `a package that does not load (${reason})`, install, cause);
+  return unavailable(name, `failed to load (${reason})`, install, cause);
 }
 
 function unavailable(name: RuntimeName, found: string, remedy: string, cause?: unknown): InputError {
-  const problem = { code: "argument", subject: name, found, expected: "a tfjs backend", remedy } as const;
+  const problem = { code: "argument", subject: name, found, remedy } as const;
   return new InputError(problem, { cause });
 }

@@ -69,9 +69,8 @@ export function tfjsBackend(
       {
         code: "tensor",
         subject,
-        found: `a model that ${name} does not run on images ${formatShape(shape)} (${firstLine(cause)})`,
-        expected: "a model that it does",
-        remedy: "give images of the size the model was converted for, or convert it again",
+        found: `${name} failed on images ${formatShape(shape)} (${firstLine(cause)})`,
+        remedy: "use images of the size the model was converted for, or convert it again",
       },
       { cause },
     );

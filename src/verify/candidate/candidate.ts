@@ -123,9 +123,9 @@ export function imagesSeen(
     throw new InputError({
       code: "argument",
       subject: party.name,
-      found: "a model that takes whole-number pixels, beside a recording of images that have none",
+      found: "a model that takes whole-number pixels, and a recording of images without them",
       expected: "a reference that can be run on other images",
-      remedy: "give the checkpoint as the reference",
+      remedy: "use the checkpoint as the reference",
     });
   return nearest;
 }

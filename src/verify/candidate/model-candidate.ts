@@ -145,9 +145,9 @@ function openTfjs(
     throw new InputError({
       code: "unsupported",
       subject,
-      found: "a topology of Keras 3, which tfjs does not load",
-      expected: "one of Keras 2",
-      remedy: "write one by osnet-convert tfjs2tfjs",
+      found: "a Keras 3 topology, which tfjs cannot load",
+      expected: "a Keras 2 topology",
+      remedy: "convert it with osnet-convert tfjs2tfjs",
     });
   const names = statesSpec(onnx.metadata) ? tfjsNames(model, graph, subject) : undefined;
   const located = locate(graph, () => matchTfjs(onnx, { subject, graph }), names);
@@ -304,13 +304,13 @@ function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefine
 function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly Fault[] {
   if (match) return structureFaults(match);
   if (unmatched === undefined) return [];
-  const explanation = `found ${unmatched}, though the file has the network's names, expected the network's operators`;
+  const explanation = `found ${unmatched}, although the file has the network's names, expected the network's operators`;
   return [layerFault({ name: layer }, "structure", null, explanation)];
 }
 
 /** What a state dict cannot show, so that it may be the reference's description that is wrong. */
 const GATE_HINT =
-  "; if the reference was trained with such gates, which a state dict cannot show, say so with --arch";
+  "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 
 /** The ways in which a graph departs from the network, but for its input, which depends on what it is fed. */
 function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {

@@ -120,7 +120,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
         : [
             faultAt(
               result,
-              `found the inner layer ${first.layer} as the first output, ${JSON.stringify(first.name)}, expected a result of the network (${[...results].join(", ")}); --output chooses another`,
+              `found the intermediate layer ${first.layer} as the first output, ${JSON.stringify(first.name)}, expected a result of the network (${[...results].join(", ")}); choose another with --output`,
             ),
           ]),
     ],
@@ -155,7 +155,7 @@ export function misnamedOutputs(
     const claimed = called === "embedding" ? "features" : RESULT_KINDS.find((kind) => kind === called);
     const actual = kindOf(layer);
     const activation = operations.find(({ kind }) => kind === "softmax" || kind === "sigmoid");
-    const value = actual ? `the network's ${actual}` : `the inner layer ${layer}`;
+    const value = actual ? `the network's ${actual}` : `the intermediate layer ${layer}`;
     const made = activation ? `a ${activation.kind} of ${value}` : value;
     const fault = (expected: string): readonly Fault[] => [
       layerFault(

@@ -6,7 +6,11 @@ export const guessActivation: Guess = (step, { actual }) => {
   const { kind } = step.node.op;
   if (kind === "relu") return relus(step);
   if (kind === "sigmoid") return [...sigmoids(step), ...temperatures(step, actual)];
-  return [after(step, "relu-extra", "a ReLU follows that the network lacks", (y) => Math.max(y, 0))];
+  return [
+    after(step, "relu-extra", "it is followed by a ReLU that the network does not have", (y) =>
+      Math.max(y, 0),
+    ),
+  ];
 };
 
 const logistic = (x: number): number => 1 / (1 + Math.exp(-x));
@@ -35,7 +39,7 @@ const INSTEAD: readonly (readonly [says: string, f: (x: number) => number])[] = 
   ["it is a HardSwish", (x) => (x * Math.min(Math.max(x + 3, 0), 6)) / 6],
   ["it is a sigmoid", logistic],
   ["it is a tanh", Math.tanh],
-  ["it gives the absolute value", Math.abs],
+  ["it computes the absolute value", Math.abs],
 ];
 
 function relus(step: Step): Hypothesis[] {

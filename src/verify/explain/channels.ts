@@ -23,7 +23,7 @@ export const guessChannels: Guess = (step, { actual, group, parameters }) => {
     ...corrected(step, fit, parameters),
     {
       cause: "weights-other",
-      says: "each channel is a multiple of what it should be and a constant: the norm's parameters are not those of the checkpoint",
+      says: "each channel is scaled and shifted: the norm's parameters are not the checkpoint's",
       output: () =>
         mapped(own, (y, i) => (fit.factors[channel(i)] as number) * y + (fit.shifts[channel(i)] as number)),
     },

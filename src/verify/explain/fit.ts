@@ -42,7 +42,9 @@ export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) =>
       own.data[at(row)] = (own.data[at(row)] as number) + factor * (values[tap] as number);
     found.push(`[${[channel, ...position(tap, op.kernel)].join(", ")}] by ${factor.toPrecision(3)}`);
   }
-  return [{ cause: "weights-other", says: `single weights are off: ${found.join("; ")}`, output: () => own }];
+  return [
+    { cause: "weights-other", says: `single weights are wrong: ${found.join("; ")}`, output: () => own },
+  ];
 };
 
 /** The input whose multiple comes nearest to the errors. */
@@ -83,7 +85,7 @@ export const guessFit: Guess = (step, { actual, group }) => {
   return [
     {
       cause: "weights-other",
-      says: "the operation is right and its weights are not those of the checkpoint",
+      says: "the operation is right, but its weights are not the checkpoint's",
       output: () => fitted(step, op, input, actual),
       work: unknowns,
     },
@@ -229,7 +231,7 @@ function constants(step: Step, { actual }: Evidence): Hypothesis[] {
   return [
     {
       cause: "bias",
-      says: `channel ${worst} has ${(shifts[worst] as number).toPrecision(3)} added to its bias, others less or nothing`,
+      says: `channel ${worst} has ${(shifts[worst] as number).toPrecision(3)} added to its bias, others less or none`,
       output: () =>
         mapped(step.compute(), (y, i) => y + (shifts[Math.floor(i / plane) % channels] as number)),
     },

@@ -108,9 +108,9 @@ function told(holding: readonly Holding[], margin: number): Explanation | undefi
   );
   // So many kinds that hold alike say nothing.
   if (kinds.length > MOST_KINDS) return undefined;
-  const fall = `from ${count(margin)} to ${count(best.left)} bounds`;
+  const fall = `from ${count(margin)} to ${count(best.left)} times the bound`;
   const says = kinds.map((kind) => kind.says).join(", or ");
-  return { cause: best.cause, says, sentence: `${says}: recomputed so, the error falls ${fall}` };
+  return { cause: best.cause, says, sentence: `${says}: recomputed this way, the error falls ${fall}` };
 }
 
 const MOST_KINDS = 2;

@@ -81,17 +81,17 @@ function layouts({ shape, weight }: Product): Variant[] {
   const variants: Variant[] = [];
   if (height === width && height > 1)
     variants.push(
-      ["height and width of the kernel are exchanged", () => filled((o, i, y, x) => at(o, i, x, y))],
+      ["height and width of the kernel are swapped", () => filled((o, i, y, x) => at(o, i, x, y))],
       ["the kernel is turned by 180°", () => filled((o, i, y, x) => at(o, i, height - 1 - y, width - 1 - x))],
     );
   if (outputs === inputs && outputs > 1)
     variants.push([
-      "output and input channels of the weights are exchanged",
+      "output and input channels of the weights are swapped",
       () => filled((o, i, y, x) => at(i, o, y, x)),
     ]);
   if (outputs !== inputs && inputs > 1)
     variants.push([
-      "the weights of [in, out] are read as [out, in]",
+      "weights stored as [in, out] are read as [out, in]",
       () =>
         weight.map(
           (_, k) => weight[(k % outputs) * (weight.length / outputs) + Math.floor(k / outputs)] as number,
@@ -99,7 +99,7 @@ function layouts({ shape, weight }: Product): Variant[] {
     ]);
   if (height * width > 1 && inputs > 1)
     variants.push([
-      "weights of [out, height, width, in] are read as [out, in, height, width]",
+      "weights stored as [out, height, width, in] are read as [out, in, height, width]",
       () => hwio(weight, outputs, inputs, height * width),
     ]);
   return variants;
@@ -214,13 +214,13 @@ function otherTensors(
   return [
     ...modules.map(({ module, exchange }) =>
       instead(
-        `${moduleOf(paths[0] ?? "")} holds the parameters of ${module}`,
+        `${moduleOf(paths[0] ?? "")} has the parameters of ${module}`,
         (path) => exchange.get(path) ?? path,
       ),
     ),
     ...(paths.length > 1 ? modules : []).flatMap(({ exchange }) =>
       [...exchange].map(([path, other]) =>
-        instead(`${path} holds ${other}`, (wanted) => (wanted === path ? other : wanted)),
+        instead(`${path} has ${other}`, (wanted) => (wanted === path ? other : wanted)),
       ),
     ),
   ];

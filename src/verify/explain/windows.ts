@@ -74,8 +74,8 @@ const GEM_ROUNDINGS = 64 * 2 ** -24;
 function pools(step: Step): Hypothesis[] {
   const { node, inputs, compute } = step;
   const { op } = node;
-  const says = "the maximum is taken where the average is meant";
-  const inverse = "the average is taken where the maximum is meant";
+  const says = "the maximum is taken instead of the average";
+  const inverse = "the average is taken instead of the maximum";
   if (op.kind === "globalAvgPool")
     return [
       { cause: "pooling", says, output: () => compute({ node: { ...node, op: { kind: "globalMaxPool" } } }) },
@@ -100,11 +100,15 @@ function pools(step: Step): Hypothesis[] {
   return [
     {
       cause: "same-padding",
-      says: "the border is padded with zeros, which win over negative values",
+      says: "the border is padded with zeros, which exceed negative values",
       output: () => compute({ inputs: inputs.map((input) => mapped(input, (x) => Math.max(x, 0))) }),
     },
     { cause: "pooling", says: inverse, output: () => averaged(step, op, true) },
-    { cause: "pooling", says: `${inverse}, borders not counted`, output: () => averaged(step, op, false) },
+    {
+      cause: "pooling",
+      says: `${inverse}, not counting the border`,
+      output: () => averaged(step, op, false),
+    },
   ];
 }
 

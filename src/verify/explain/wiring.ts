@@ -41,12 +41,12 @@ function images(step: Step, evidence: Evidence): Hypothesis[] {
   return [
     fed(
       "bgr",
-      "red and blue are exchanged",
+      "red and blue are swapped",
       (_, i) => input.data[i + (2 - 2 * channelOf(i)) * plane] as number,
     ),
     fed(
       "not-normalised",
-      "the images are normalised once more",
+      "the images are normalised twice",
       (x, i) => (x - (MEAN[channelOf(i)] ?? 0)) / (DEVIATION[channelOf(i)] ?? 1),
     ),
     fed("not-normalised", "the images' normalisation is undone: pixels from 0 to 1 are read", raw),
@@ -80,7 +80,7 @@ function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[
     },
     {
       cause: "gate-missing",
-      says: "the stream is added to what its gate gives",
+      says: "the stream is added to its gated output",
       output: () => {
         const gated = compute().data.slice();
         return mapped(stream, (x, i) => x + (gated[i] as number));
@@ -120,7 +120,7 @@ function flattenings({ inputs: [input], shape }: Step): Hypothesis[] {
   return [
     {
       cause: "layout",
-      says: "images and channels are exchanged: the maps are read channel by channel",
+      says: "images and channels are swapped: the maps are read channel by channel",
       output: () =>
         mapped(
           { ...input, shape },
@@ -140,7 +140,7 @@ function sums(step: Step, evidence: Evidence): Hypothesis[] {
   const terms = node.inputs.map((name, term): readonly Hypothesis[] => [
     {
       cause: "term-missing",
-      says: `${name} is left out of the sum`,
+      says: `${name} is missing from the sum`,
       output: weighted(inputs.map((_, i) => (i === term ? 0 : 1))),
     },
     ...inputs.flatMap((_, other): Hypothesis[] =>
@@ -203,7 +203,7 @@ function bypassedNorms({ node, inputs, compute }: Step, { graph, nearby }: Evide
     return [
       {
         cause: "instance-norm-misplaced",
-        says: `${norm?.inputs[0]} is added, and not ${name}`,
+        says: `${norm?.inputs[0]} is added instead of ${name}`,
         output: () => compute({ inputs: inputs.map((input, i) => (i === term ? source : input)) }),
       },
     ];
@@ -224,7 +224,7 @@ function misplacedNorms({ node, inputs, compute }: Step, evidence: Evidence): Hy
     };
     const [main, ...rest] = inputs;
     if (!main) return [];
-    const says = `${norm.name} normalises the other side of the sum`;
+    const says = `${norm.name} normalises the other operand of the sum`;
     return norm.inputs[0] === node.name
       ? inputs.map((input, which) => ({
           cause: "instance-norm-misplaced",
@@ -266,7 +266,7 @@ function otherSources(step: Step, evidence: Evidence): Hypothesis[] {
     return {
       cause: isBefore ? "layer-bypassed" : "streams-exchanged",
       says: isBefore
-        ? `it reads ${name}, and passes ${own} by`
+        ? `it reads ${name}, and skips ${own}`
         : `it reads ${name}${stream === undefined ? "" : `, of stream ${stream}`}, not ${own}`,
       plausible: () => trial({ input: tensor }),
       output: () => compute({ inputs: [tensor] }),
@@ -281,7 +281,7 @@ function otherSources(step: Step, evidence: Evidence): Hypothesis[] {
       ? [
           {
             cause: "instance-norm-misplaced" as const,
-            says: "nothing is normalised here",
+            says: "nothing is normalised",
             output: () => mapped(input, (x) => x),
           },
         ]

@@ -42,12 +42,12 @@ export function imagesFor(
   { images, batch, size }: ImageOptions,
 ): { readonly images: Tensor<"float32">; readonly source: string } {
   if (recording) {
-    if (images || batch || size) throw surplusChoice("a choice of images beside a recording", "a recording");
+    if (images || batch || size) throw surplusChoice("a recording");
     expectFew(recording.images);
     return { images: recording.images, source: "the recording" };
   }
   if (images && images !== "auto" && "tensor" in images) {
-    if (batch || size) throw surplusChoice("a batch or size beside images", "a file of images");
+    if (batch || size) throw surplusChoice("an .npy file");
     expectFew(images.tensor);
     return { images: images.tensor, source: images.source };
   }
@@ -59,19 +59,19 @@ export function imagesFor(
       ...(count === undefined ? {} : { batch: count }),
     });
     const remaining = chosen.vacuity.untested.length;
-    const source = `auto: ${chosen.kinds.join(", ")}${remaining > 0 ? `; ${remaining} things untested` : ""}`;
+    const source = `auto: ${chosen.kinds.join(", ")}${remaining > 0 ? `; ${remaining} items untested` : ""}`;
     return { images: chosen.images, source };
   }
   if (images && images !== "auto" && "photos" in images) {
     const { photos, source } = images;
-    if (batch) throw surplusChoice("a batch beside pictures", "a list of pictures");
+    if (batch) throw surplusChoice("a list of pictures");
     if (fixedBatch !== undefined && fixedBatch !== photos.length)
       throw new InputError({
         code: "argument",
         subject: source,
         found: `${photos.length} pictures`,
-        expected: `${fixedBatch}, the batch that the model fixes`,
-        remedy: "give as many, or convert the model with --batch dynamic",
+        expected: `${fixedBatch}, the fixed batch of the model`,
+        remedy: "use that many, or convert the model with --batch dynamic",
       });
     const { height: high = height ?? 256, width: wide = width ?? 128 } = size ?? {};
     return { images: photoTensor(photos, high, wide), source };
@@ -89,13 +89,12 @@ function expectFew({ shape: [batch = 0, , height = 0, width = 0] }: Tensor<"floa
   expectAffordable(batch, height, width);
 }
 
-function surplusChoice(found: string, source: string): InputError {
+function surplusChoice(source: string): InputError {
   return new InputError({
     code: "argument",
     subject: "images",
-    found,
-    expected: "none",
-    remedy: `leave out --input, --batch and --size, since ${source} brings its own`,
+    found: `${source} has its own images`,
+    remedy: "omit the options that choose others",
   });
 }
 

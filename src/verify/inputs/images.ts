@@ -74,7 +74,7 @@ export function broken(subject: string, found: string, cause?: unknown): InputEr
       subject,
       found,
       expected: "a JPEG or PNG picture",
-      remedy: "save it again from a program that opens it",
+      remedy: "save it again with a program that opens it",
     },
     { cause },
   );

@@ -31,7 +31,7 @@ export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pi
   const { width, height, firstScan, plain } = readFrame(bytes, subject);
   expectSize(width, height, subject);
   const scans = countScans(bytes.subarray(firstScan));
-  if (scans > MAX_SCANS) throw unsupported(subject, `a JPEG of ${scans} scans`, `at most ${MAX_SCANS}`);
+  if (scans > MAX_SCANS) throw unsupported(subject, `a JPEG with ${scans} scans`, `at most ${MAX_SCANS}`);
   if (scans * width * height > MAX_SCAN_PIXELS)
     throw unsupported(
       subject,
@@ -137,10 +137,10 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
     const isDamaged = bytes[offset] === 0 && DAMAGED.has(bytes[offset + 1] ?? 0);
     const marker = bytes[offset] === 0xff || isDamaged ? bytes[offset + 1] : undefined;
     const end = segmentEnd(bytes, offset);
-    if (marker === undefined || end === undefined) throw broken(subject, "a JPEG without a picture");
+    if (marker === undefined || end === undefined) throw broken(subject, "a JPEG without image data");
     if (marker === MARKER.startOfScan) break;
     if (isFrameMarker(marker)) {
-      if (frame) throw broken(subject, "a JPEG of two frames");
+      if (frame) throw broken(subject, "a JPEG with two frames");
       if (marker > MARKER.progressive)
         throw unsupported(
           subject,
@@ -191,7 +191,7 @@ function expectSampling(frame: Uint8Array, subject: string): void {
   const ratio = `${(luma >> 4) / (first >> 4)}×${(luma & 15) / (first & 15)}`;
   if (first === second && SAMPLING.includes(ratio)) return;
   const text = [luma, first, second].map((factor) => `${factor >> 4}×${factor & 15}`).join(", ");
-  throw unsupported(subject, `a JPEG of sampling ${text}`, "the usual: 4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1");
+  throw unsupported(subject, `a JPEG of sampling ${text}`, "4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1");
 }
 
 /** In the data of a scan 0xff is followed by 0 or a restart marker, so that another scan's marker is one. */
@@ -211,7 +211,7 @@ function expectEnd(bytes: Uint8Array, firstScan: number, subject: string): void 
     const marker = bytes[at + 1];
     if (marker === undefined) break;
     if (marker === MARKER.endOfImage) return;
-    if (isFrameMarker(marker)) throw broken(subject, "a JPEG of two frames");
+    if (isFrameMarker(marker)) throw broken(subject, "a JPEG with two frames");
     offset = at;
   }
   throw broken(subject, "a JPEG that ends within its picture");

@@ -220,7 +220,11 @@ function readHeader(data: Uint8Array, subject: string): PngHeader {
   if (!kind?.depths.includes(depth))
     throw broken(subject, `a PNG of colour type ${colourType} with ${depth} bits`);
   if (compression !== 0 || filter !== 0 || interlace > 1)
-    throw unsupported(subject, "a PNG of unknown compression, filter or interlacing", "the standard's");
+    throw unsupported(
+      subject,
+      "a PNG with an unknown compression, filter or interlacing method",
+      "standard methods",
+    );
   const [width, height] = [view.getUint32(0), view.getUint32(4)];
   expectSize(width, height, subject);
   return { width, height, depth, colourType, samples: kind.samples, interlaced: interlace === 1 };

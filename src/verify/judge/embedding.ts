@@ -6,14 +6,8 @@ import { layerFault } from "../faults.js";
 import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";
-import {
-  againstCopy,
-  againstReference,
-  againstSource,
-  applyOperations,
-  describeOperations,
-  isSameShape,
-} from "./other-models.js";
+import { applyOperations, describeOperations } from "./operations.js";
+import { againstCopy, againstReference, againstSource, isSameShape } from "./other-models.js";
 import { type AloneRun, rerun, runAlone } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
@@ -115,7 +109,7 @@ export async function outputJudge(
               { name: output.layer },
               "missing",
               null,
-              `the output ${JSON.stringify(output.name)} could not be compared: one side holds no value of its layer`,
+              `the output ${JSON.stringify(output.name)} could not be compared: one side has no value for its layer`,
             ),
           );
       const results = outputs.map((output) => found.get(output));

@@ -117,8 +117,8 @@ function byMargin(a: Fault, b: Fault): number {
 
 function explainLocally({ nonFinite, localMaxAbs, margin }: LayerResult): string {
   if (margin === null)
-    return `${nonFinite} elements are NaN or infinite, where what feeds the layer gives finite values`;
-  return `off by ${localMaxAbs?.toPrecision(3)} on the candidate's own inputs, ${margin.toPrecision(3)} times what rounding accounts for`;
+    return `${nonFinite} elements are NaN or infinite, although the inputs of the layer are finite`;
+  return `off by ${localMaxAbs?.toPrecision(3)} on the candidate's own inputs, ${margin.toPrecision(3)} times its rounding bound`;
 }
 
 /** The model must give without inner outputs what it gave when it was inspected. */
@@ -129,12 +129,12 @@ export function outputFaults(
   const result = output && results.get(output.layer);
   if (output?.status !== "fail" || !result || result.status === "fail") return [];
   if (result.nonFinite > 0) {
-    const values = `${result.nonFinite} elements of the embedding are NaN or infinite, and match nothing`;
+    const values = `${result.nonFinite} elements of the embedding are NaN or infinite, which matches nothing`;
     return [{ layer: output.layer, kind: "numeric", margin: null, explanation: values }];
   }
   const moved = output.tappingMaxAbs?.toPrecision(3);
   const named = output.name === undefined ? "embedding" : `output ${JSON.stringify(output.name)}`;
-  const explanation = `run without its inner values as outputs, the model gives another ${named} (max |difference| ${moved})`;
+  const explanation = `without intermediate values as outputs, the model computes a different ${named} (max |difference| ${moved})`;
   return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
 }
 
@@ -142,7 +142,7 @@ function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number):
   if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
   const relative =
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
-  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; what feeds it agrees`;
+  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; its inputs agree`;
 }
 
 /** What values do not explain, the structure may: where a layer is another one by both, it says what it is. */

@@ -59,9 +59,9 @@ export function layerJudge(
     throw new InputError({
       code: "argument",
       subject: "--tolerance auto",
-      found: "no checkpoint to recompute layers with",
+      found: "no checkpoint to recompute layers from",
       expected: "a checkpoint as the reference",
-      remedy: "give the checkpoint, or a number as the tolerance",
+      remedy: "use the checkpoint, or a number as the tolerance",
     });
   // What cannot be seen in the network can be seen in a convolution between two of its biases.
   const constants = weights?.withZeros ?? parameters;

@@ -202,7 +202,7 @@ function overflowed(most: number, largest: number, precision: GroupSetting["prec
   return {
     cause: "overflow",
     says,
-    sentence: `${says}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so that any runtime gives infinities here in ${precision}, PyTorch too`,
+    sentence: `${says}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so any runtime overflows here in ${precision}, including PyTorch`,
   };
 }
 

@@ -143,8 +143,8 @@ export function rerunFaults(layer: string, reruns: readonly Rerun[]): Fault[] {
       const difference = problem ?? `max |difference| ${maxAbs?.toPrecision(3)}`;
       const explanation =
         how === "alone"
-          ? `an image run alone has another embedding than in a batch (${difference}), though the file fixes no batch: it mixes images, or takes one number of them only`
-          : `without the runtime's optimisations the model gives another embedding (${difference})`;
+          ? `an image has a different embedding alone than in a batch (${difference}), although the batch is not fixed: the model mixes images, or works for one batch size only`
+          : `without the runtime's optimisations the model computes a different embedding (${difference})`;
       return layerFault({ name: layer }, how === "alone" ? "structure" : "numeric", null, explanation);
     });
 }

@@ -1,6 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
-import { printable } from "../../convert/formats/refusals.js";
 import type { Document } from "../../convert/import/open-file.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
@@ -46,7 +45,7 @@ export function proveDocument(document: Document, graph: LayerGraph, stateDict: 
   }
   const [input] = forms;
   if (outputs.length === 0 || forms.size !== 1 || !input)
-    return "the network reads its images in several forms, or in none";
+    return "the network reads its images in several forms, or not at all";
   return { outputs, input, constants: constants.compared(), zeroed: constants.zeroed()?.count ?? 0 };
 }
 
@@ -75,7 +74,7 @@ function identify(
       if (!refusal) return { layer, ...(tail === undefined ? {} : { tail }) };
       if (refusal.depth > (deepest?.depth ?? -1)) deepest = refusal;
     }
-  return deepest ? `${deepest.why} (at ${deepest.layer})` : "it is no result of the network";
+  return deepest ? `${deepest.why} (at ${deepest.layer})` : "it is not a result of the network";
 }
 
 /**
@@ -83,40 +82,28 @@ function identify(
  * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
  */
 export function proofOf(
-  { graph, candidate, parameters, quantized, referenceProgram, unread = [] }: Verification,
+  { graph, candidate, parameters, quantized, referenceProgram }: Verification,
   report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">,
 ): Proof {
   const images = report.input.shape[0] ?? 0;
   const sampled = (...grounds: readonly string[]): Proof => ({ status: "sampled", grounds, images });
   const { document, backend } = candidate;
-  if (!report.passed) return sampled("the file was not found to be right on the images");
+  if (!report.passed) return sampled("the file did not pass on the images");
   const { expected, compared, folded } = report.coverage;
   const isJudged =
     report.layers.every(({ status }) => status === "pass") && compared + folded.length >= expected;
   if (!isJudged) return sampled("not every layer was judged on the images");
   const { compared: all = 0, rounded = 0, quantised = 0 } = report.weights ?? {};
   if (quantized || rounded + quantised > 0)
-    return sampled(`${rounded + quantised} of ${all} constants are in fewer bits than the checkpoint's`);
-  if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is no file of operators");
+    return sampled(`${rounded + quantised} of ${all} constants have fewer bits than the checkpoint's`);
+  if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is not a model file");
   if (!parameters) return sampled("there is no checkpoint to compare constants with");
   // Its weights are lifted from operators that nothing proves, and a folded norm's factors are the candidate's own.
-  if (referenceProgram)
-    return sampled("the reference is a model, whose operators are themselves only seen on images");
-  if (unread.length > 0) return sampled(unreadCode(unread));
+  if (referenceProgram) return sampled("the reference is a model, which is itself only sampled on images");
   const finding = proveDocument(document, graph, parameters);
   if (typeof finding === "string") return sampled(finding);
   return { status: "proven", grounds: groundsOf(finding), images };
 }
-
-/** That a checkpoint is a model pickled whole with code of its own, which is not in the file. */
-export function unreadCode(classes: readonly string[]): string {
-  const named = classes.slice(0, MOST_CLASSES).map(printable).join(", ");
-  const more = classes.length > MOST_CLASSES ? ` and ${classes.length - MOST_CLASSES} more` : "";
-  return `the reference is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
-}
-
-/** Classes that a sentence names. */
-const MOST_CLASSES = 8;
 
 function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Finding): readonly string[] {
   const named = outputs.map(
@@ -128,7 +115,7 @@ function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Fin
   const zeros =
     zeroed > 0
       ? [
-          `${zeroed} weights of them are zeros, which adds less than a thousandth of a rounding to any value, for images within ${IMAGE_BOUND}`,
+          `${zeroed} of these weights are zeros, which changes any value by less than a thousandth of a rounding error, for images within ${IMAGE_BOUND}`,
         ]
       : [];
   return [
@@ -136,7 +123,7 @@ function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Fin
     `the images are ${INPUTS[input]}`,
     `all ${exact + folded} constants are the checkpoint's, bit for bit${folding}`,
     ...zeros,
-    "the images test that the runtime computes the operators as they are defined",
+    "the images test that the runtime computes the operators as defined",
   ];
 }
 

@@ -218,8 +218,8 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
 function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): string | undefined {
   const [first, last] = OPSETS;
   if (opset < first || opset > last)
-    return `the proof knows operator sets ${first} to ${last}, and this is ${opset}`;
-  if (inlined > 0) return `${inlined} operators are calls of the file's own functions`;
+    return `the proof covers operator sets ${first} to ${last}, and this file has ${opset}`;
+  if (inlined > 0) return `${inlined} operators are calls of local functions`;
   if (missing.length > 0) return `weights are missing: ${missing.join(", ")}`;
   const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
   const [input] = inputs;
@@ -237,8 +237,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
 /** What of a node the proof does not know; undefined if it knows it. */
 function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): string | undefined {
   const signature = domain === "" ? SIGNATURES.get(opType) : undefined;
-  if (!signature)
-    return `${domain ? `${domain}.` : ""}${opType} is not among the operators that the proof knows`;
+  if (!signature) return `${domain ? `${domain}.` : ""}${opType} is not an operator that the proof covers`;
   const [least, most] = signature.inputs;
   if (inputs.length < least || inputs.length > most || inputs.includes("")) return `${inputs.length} inputs`;
   if (outputs.length !== 1) return `${outputs.length} outputs`;

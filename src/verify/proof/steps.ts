@@ -92,7 +92,7 @@ export function stepsOf(
     (layer: LayerNode): Differs =>
     (role, tensor) =>
       role === "bias" && layer.parameters.bias === undefined
-        ? tensor && "a bias that the layer has not"
+        ? tensor && "a bias that the layer does not have"
         : constants.differs(layer, role, tensor);
 
   const batchNorm = (value: string, layer: Of<"batchNorm">): Step => {
@@ -218,7 +218,7 @@ export function stepsOf(
     }
     const found = operation(source);
     if (found.kind === "unknown")
-      return refused(source, found.why || "not among the operators and forms of them that the proof knows");
+      return refused(source, found.why || "not an operator, or a form of one, that the proof covers");
     // One lookup over a union of operations: the table's type pairs each kind with its own function.
     return (RULES[layer.op.kind] as Rule<OpKind>)(source, layer);
   };

@@ -96,7 +96,7 @@ export function readDataset({ paths, readText }: DatasetFiles, subject: string):
       subject,
       found: "no pictures",
       expected: "a data set, or a folder of .jpg and .png pictures",
-      remedy: "name the folder that has query and bounding_box_test, or the pictures, in it",
+      remedy: "name the folder with query and bounding_box_test, or with the pictures",
     });
   const folders = [...new Set(pictures.map(folderOf))];
   const isFlat = folders.length === 1;
@@ -136,7 +136,7 @@ function noMarketFiles(subject: string, isQuery: boolean): InputError {
     code: "file",
     subject,
     found: `no .jpg file named as PID_cCAM in ${isQuery ? "query" : "bounding_box_test"}`,
-    expected: "Market-1501's names, in small letters as torchreid reads them",
+    expected: "Market-1501 file names, in lower case as torchreid expects",
     remedy: "rename the pictures (a PNG may be named .jpg), or list them in a .csv",
   });
 }
@@ -222,7 +222,7 @@ function expectInside(path: string, subject: string): string {
     subject,
     found: `the path ${JSON.stringify(path)}`,
     expected: "paths of pictures inside the data set",
-    remedy: "write them from its folder, with forward slashes",
+    remedy: "write them relative to its folder, with forward slashes",
   });
 }
 
@@ -230,7 +230,7 @@ function badLine(subject: string, line: number, expected: string): InputError {
   return new InputError({
     code: "format",
     subject,
-    found: `another form in line ${line}`,
+    found: `an invalid line ${line}`,
     expected,
     remedy: "see docs/ranking.md for the layouts that are read",
   });

@@ -230,7 +230,7 @@ export function summarise(results: readonly QueryResult[], gallery: number): Ran
       code: "argument",
       subject: "queries",
       found: `${results.length} without a match in the gallery`,
-      expected: "an identity that the gallery shows under another camera",
+      expected: "an identity with gallery images from another camera",
       remedy: "check the identities and cameras of both sets",
     });
   const hits = new Uint32Array(Math.min(MAX_RANK, gallery));

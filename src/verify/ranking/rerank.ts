@@ -42,8 +42,8 @@ export function rerankedRows(
       code: "argument",
       subject: "--rerank",
       found: `${all} images`,
-      expected: `at most ${MAX_IMAGES}, since the distances between all of them are kept`,
-      remedy: "leave --rerank out, or rank a smaller gallery",
+      expected: `at most ${MAX_IMAGES}, since all distances between them are kept in memory`,
+      remedy: "omit --rerank, or rank a smaller gallery",
     });
   const first = normalisedDistances(stack(queries, gallery), metric);
   const nearest = neighbours(first, all, Math.min(all, Math.max(k1 + 1, k2)));

@@ -38,8 +38,8 @@ export function resultOf({ output }: Pick<ParityReport, "output">): string | und
 export function suiteClause(suite: SuiteReport): string {
   const { pass, fail, error } = suiteCounts(suite);
   return [
-    `${pass} of ${plural(suite.entries.length, "entry", "entries")} ${pass === 1 ? "holds" : "hold"}`,
-    ...(fail > 0 ? [`${fail} ${fail === 1 ? "does" : "do"} not`] : []),
+    `${pass} of ${plural(suite.entries.length, "entry", "entries")} ${pass === 1 ? "passes" : "pass"}`,
+    ...(fail > 0 ? [`${fail} ${fail === 1 ? "fails" : "fail"}`] : []),
     ...(error > 0 ? [`${error} could not be run`] : []),
     ...(suite.skipped.length > 0 ? [`${suite.skipped.length} not run`] : []),
   ].join(", ");
@@ -48,13 +48,13 @@ export function suiteClause(suite: SuiteReport): string {
 /** What a margin of 1 is. */
 export function marginMeaning(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds"
-    ? "error of the layer on the candidate's own inputs, over its rounding bound"
-    : `error over what tolerance ${tolerance.value} allows`;
+    ? "error of the layer on the candidate's own inputs, divided by its rounding bound"
+    : `error divided by what tolerance ${tolerance.value} allows`;
 }
 
 /** What `telling` leaves out, and why. */
 export const TELLING_NOTE: string =
-  "Sums and products of two values are left out where they hold: they round once, and commonly use all of their bound.";
+  "Sums and products of two values are omitted if they pass: they round once, and often use all of their bound.";
 
 /**
  * The layers whose margins tell how near a model is to failing. Under rounding bounds, those of passing sums and products

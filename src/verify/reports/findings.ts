@@ -79,7 +79,7 @@ export function findings(
   if (output && output.tappingMaxAbs !== null)
     list.push([
       "Tap effect",
-      `with inner values as outputs the embedding moves by ${formatError(output.tappingMaxAbs)}`,
+      `with intermediate values as outputs the embedding changes by ${formatError(output.tappingMaxAbs)}`,
     ]);
   for (const further of furtherOutputs ?? [])
     list.push([
@@ -93,7 +93,7 @@ export function findings(
   if (quantization)
     list.push([
       "Stored weights",
-      `${plural(quantization.tensors, "tensor")} as ${quote(quantization.dtypes.join(", "))}; that moves the embedding by ${formatError(quantization.relMax)} of max, cosine ${formatCosine(quantization.cosine)}`,
+      `${plural(quantization.tensors, "tensor")} as ${quote(quantization.dtypes.join(", "))}; that changes the embedding by ${formatError(quantization.relMax)} of max, cosine ${formatCosine(quantization.cosine)}`,
     ]);
   const folded =
     coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
@@ -127,7 +127,7 @@ export function rerunFinding(
   { how, images, maxAbs, relMax, problem }: Rerun,
   quote: (text: string) => string = String,
 ): Finding {
-  const moves = `moves the embedding by ${formatError(maxAbs)} (${formatError(relMax)} of max)`;
+  const moves = `changes the embedding by ${formatError(maxAbs)} (${formatError(relMax)} of max)`;
   const term = how === "alone" ? `${plural(images, "image")} alone` : "Without optimisations";
   return [term, problem === undefined ? moves : quote(problem)];
 }
@@ -144,8 +144,8 @@ function weightsFinding(
   return [
     `${identical} of ${compared} constants ${agreement(reference)}`,
     ...(folded > 0 ? [`${plural(folded, "layer")} with a folded batch norm`] : []),
-    ...(rounded ? [`${rounded} are theirs in fewer bits, rounded once`] : []),
-    ...(zeroed ? [`${zeroed.count} weights of dead channels are zeros, which cannot be seen`] : []),
-    ...(quantised ? [`${quantised} quantised: within half a step of them`] : []),
+    ...(rounded ? [`${rounded} are the checkpoint's in fewer bits, rounded once`] : []),
+    ...(zeroed ? [`${zeroed.count} weights of dead channels are zeros, which changes no output`] : []),
+    ...(quantised ? [`${quantised} quantised: within half a step of the checkpoint's`] : []),
   ].join(", ");
 }

@@ -130,7 +130,7 @@ function gateCases(group: LayerGroup): readonly Unclassed[] {
     );
     const name = `${gate.block} gate of stream ${gate.stream}`;
     if (own.length > 0 || gate.status !== "untested") return { name, ...faultOutcome(own) };
-    const text = "the images do not exercise this gate";
+    const text = "these images do not exercise this gate";
     return { name, outcome: { kind: "skipped", type: "untested", text } };
   });
 }

@@ -86,7 +86,7 @@ export function assemble(sections: readonly string[]): string {
     return bytes > MAX_BYTES;
   });
   if (end < 0) return `${lines.join("\n")}\n`;
-  return `${lines.slice(0, end).join("\n")}\n\n… shortened: the other reports have the rest\n`;
+  return `${lines.slice(0, end).join("\n")}\n\n… truncated: see the other reports for the rest\n`;
 }
 
 /** Parts of Markdown reports that a model's and a suite's have in common. */
@@ -236,7 +236,7 @@ export function renderSuiteMarkdown(
     `## ${mark(suite.passed)} ${suite.passed ? "Parity holds" : "Parity does not hold"}: ${text(suite.name)}${shard}`,
     [`**${suiteClause(suite)}**`, ...fromCache, ...linkLine(links)].join("  \n"),
     ...failed.slice(0, 20).map(failedEntry),
-    ...(failed.length > 20 ? [`… and ${failed.length - 20} more entries that do not hold`] : []),
+    ...(failed.length > 20 ? [`… and ${failed.length - 20} more entries that fail`] : []),
     ...suite.entries.flatMap(({ id, status, report }) =>
       status === "pass" && report?.baseline && report.baseline.regressions.length > 0
         ? [`### ${entryTitle(id)}\n\n#${baselineSection(report.baseline)}`]
@@ -276,5 +276,5 @@ function entryTable({ entries }: SuiteReport, entryLink: ((file: string) => stri
     ];
   });
   const header = ["", "model", "candidate", "backend", "worst margin", "embedding", "layers", ""];
-  return `### All entries\n\nMargin: error over what is allowed. ${TELLING_NOTE}\n\n${table(header, "llllrrrl", rows, 200)}`;
+  return `### All entries\n\nMargin: error divided by what is allowed. ${TELLING_NOTE}\n\n${table(header, "llllrrrl", rows, 200)}`;
 }

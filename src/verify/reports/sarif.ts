@@ -30,9 +30,9 @@ function entryResults({ id: entry, report, error, candidate }: SuiteEntry): read
 }
 
 const RULES = {
-  numeric: "A layer computes other values than the reference.",
-  structure: "A layer has another shape or operation than the network's.",
-  weights: "A parameter is not the checkpoint's.",
+  numeric: "A layer computes different values from the reference.",
+  structure: "A layer has a different shape or operation from the network's.",
+  weights: "A parameter differs from the checkpoint's.",
   missing: "A layer of the network is not in the model.",
   regression: "A figure is worse than in the baseline.",
   "unusable-input": "A file could not be used, and nothing was compared.",

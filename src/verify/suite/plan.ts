@@ -145,8 +145,8 @@ function expectDistinctFiles(ids: readonly string[], subject: string): void {
       throw new InputError({
         code: "argument",
         subject,
-        found: `${other} and ${id}, whose reports would be one file`,
-        expected: "entries with names of their own",
+        found: `${other} and ${id}, whose reports would have the same file name`,
+        expected: "entries with unique names",
         remedy: "rename a model or candidate",
       });
     byName.set(name, id);

@@ -190,7 +190,7 @@ export function mergeSuites(
       subject,
       found,
       expected,
-      remedy: "give the report of every shard once",
+      remedy: "pass the report of every shard once",
     });
   if (!first) throw refuse("merge", "no report", "the reports of a suite's shards");
   const total = first.suite.shard?.total ?? 1;

@@ -73,7 +73,7 @@ const ENTRY: Rules<keyof EntryOptions> = {
   batch: whole(1, 1024),
   size: SIZE,
   ranking: {
-    expected: `data (a folder or a CSV), and at will ${Object.keys(RANKING).slice(1).join(", ")} (shares from 0 to 1)`,
+    expected: `data (a folder or a CSV), and optionally ${Object.keys(RANKING).slice(1).join(", ")} (shares from 0 to 1)`,
     holds: (value) =>
       typeof value === "object" &&
       value !== null &&
@@ -150,7 +150,7 @@ function checkModels(suite: Fields, problems: Problems): void {
     if (found && (found.checkpoint === undefined) === (found.seed === undefined))
       problems.add(path, "expected either a checkpoint, or a seed and an arch");
     else if (found?.seed !== undefined && found.arch === undefined)
-      problems.add(path, "found a seed alone, expected an arch beside it");
+      problems.add(path, "found a seed without an arch, expected both");
   }
 }
 
@@ -231,10 +231,7 @@ class Problems {
       this.add([section], "found none, expected at least one");
     for (const [name] of entries)
       if (!/^[\w.+-]{1,80}$/.test(name))
-        this.add(
-          [section, name],
-          "found other characters than letters, digits, _ . + -, expected a name of up to 80",
-        );
+        this.add([section, name], "found an invalid name, expected up to 80 letters, digits, _ . + -");
     return entries;
   }
 

@@ -48,7 +48,6 @@ export function compareWeights(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
-  const departing = new Set(match?.differences.map(({ layer }) => layer));
   const plainWeights: boolean[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
@@ -78,8 +77,6 @@ export function compareWeights(
       const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         plainWeights.push(problem !== undefined && isOtherTraining(constant.values, actual, node.name));
-      // Of an operator that is another one, what it does not have is no finding of its own.
-      if (problem !== undefined && !actual && departing.has(node.name)) continue;
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
       else if (rounding) quantised++;
@@ -89,7 +86,7 @@ export function compareWeights(
   }
   const [first] = faults;
   const isOther = first !== undefined && plainWeights.length >= FEWEST && !plainWeights.includes(false);
-  const sentence = `the weights are another training's: ${faults.length} of ${compared} constants differ from the checkpoint's, as no fault of a conversion makes them`;
+  const sentence = `the weights are from another training run: ${faults.length} of ${compared} constants differ from the checkpoint's, in a way that no conversion fault explains`;
   const zeroed = zeros.result();
   return {
     result: {
@@ -180,7 +177,7 @@ function differences(
   if (tensor.data.length !== wanted.length) return `${tensor.data.length} values, expected ${wanted.length}`;
   const found = toFloat32(tensor, layer).data;
   const expected = inPrecisionOf(tensor, wanted, layer);
-  if (!expected) return "stored in steps that are larger than its range takes";
+  if (!expected) return "stored in steps that are larger than its range needs";
   // A number in its last place makes no difference between one step and the next, but where it lies between the two.
   const ulps = tensor.stored ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);

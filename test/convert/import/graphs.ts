@@ -18,8 +18,7 @@ export function anonymous(model: OnnxModel): OnnxModel {
     return known;
   };
   const namelessGraph = (graph: OnnxGraph): OnnxGraph => ({
-    // onnxruntime takes no branch without a name.
-    name: graph === model.graph ? "" : "branch",
+    name: "",
     inputs: graph.inputs.map((value) => ({ ...value, name: rename(value.name) })),
     nodes: graph.nodes.map((node) => ({
       ...node,

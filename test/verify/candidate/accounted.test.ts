@@ -191,7 +191,7 @@ describe("outputs by the name of another value", () => {
     });
 
   it.each([
-    ["logits", "fc.1", "Identity", "fc.1", "found the inner layer fc.1"],
+    ["logits", "fc.1", "Identity", "fc.1", "found the intermediate layer fc.1"],
     ["embedding", "fc.1", "Identity", "fc.1", "expected its features"],
     ["embedding", "classifier", "Identity", "classifier", "found the network's logits"],
     ["logits", "classifier", "Softmax", "classifier", "found a softmax of the network's logits"],

@@ -65,7 +65,7 @@ describe("a TensorFlow.js model of another converter", () => {
       expect([passed, quantization?.tensors]).toEqual([true, 48]);
       // A gate's tensors are constants of each of its streams.
       expect(weights).toMatchObject({ compared: 101, identical: 43, rounded: 58 });
-      expect(proof?.grounds).toContain("58 of 101 constants are in fewer bits than the checkpoint's");
+      expect(proof?.grounds).toContain("58 of 101 constants have fewer bits than the checkpoint's");
     },
   );
 

@@ -182,7 +182,7 @@ describe("a file that works on its values in another way", () => {
     );
     await expect(
       opened(theirs(true, takingPixels, openFixture()), fixture("osnet_x0_25.64x32.npz"), FED_BGR),
-    ).rejects.toThrow("found a model that takes whole-number pixels, beside a recording");
+    ).rejects.toThrow("found a model that takes whole-number pixels, and a recording");
   });
 
   it("raw pixels are RGB unless somebody says otherwise", async () => {
@@ -281,7 +281,7 @@ describe("a file that works on its values in another way", () => {
     );
     expect(candidate.structure).toHaveLength(8);
     expect(candidate.structure?.[0]?.explanation).toBe(
-      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, say so with --arch",
+      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch",
     );
   });
 });

@@ -36,7 +36,7 @@ describe("a float16 model", () => {
     expect(report.weights?.rounded).toBeGreaterThan(300);
     expect(report.proof).toMatchObject({
       status: "sampled",
-      grounds: [`${report.weights?.rounded} of 316 constants are in fewer bits than the checkpoint's`],
+      grounds: [`${report.weights?.rounded} of 316 constants have fewer bits than the checkpoint's`],
     });
   });
 });

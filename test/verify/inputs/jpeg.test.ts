@@ -38,7 +38,7 @@ describe("JPEG pictures", () => {
     const results = await Promise.all([good, bad, unusable, good].map(refusal));
     expect(results).toEqual([
       "nothing",
-      "format: a JPEG of two frames",
+      "format: a JPEG with two frames",
       "format: JPEG data that does not decode",
       "nothing",
     ]);

@@ -78,11 +78,11 @@ describe("numericFaults", () => {
   it.each([
     [
       result("b", "fail"),
-      "max |actual − expected| 0.250, 5.00e-1 of max, over the tolerance 0.0001; what feeds it agrees",
+      "max |actual − expected| 0.250, 5.00e-1 of max, over the tolerance 0.0001; its inputs agree",
     ],
     [
       { ...result("b", "fail"), relMax: null },
-      "max |actual − expected| 0.250, where the reference is 0 throughout, over the tolerance 0.0001; what feeds it agrees",
+      "max |actual − expected| 0.250, where the reference is 0 throughout, over the tolerance 0.0001; its inputs agree",
     ],
     [result("b", "fail", null), "3 elements are NaN or infinite and do not match"],
   ])("explains %#", (verdict, explanation) => {
@@ -171,7 +171,7 @@ describe("outputFaults", () => {
         kind: "numeric",
         margin: null,
         explanation:
-          "run without its inner values as outputs, the model gives another embedding (max |difference| 0.500)",
+          "without intermediate values as outputs, the model computes a different embedding (max |difference| 0.500)",
       },
     ]);
   });

@@ -46,7 +46,7 @@ describe("a model run again", () => {
     expect(faults).toEqual([
       expect.objectContaining({
         kind: "structure",
-        explanation: expect.stringMatching(/^an image run alone has another embedding than in a batch/),
+        explanation: expect.stringMatching(/^an image has a different embedding alone than in a batch/),
       }),
     ]);
   });

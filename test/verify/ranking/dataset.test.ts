@@ -43,7 +43,7 @@ describe("a data set", () => {
   it("in Market-1501's folders without a .jpg is refused, not read as two persons", () => {
     const folders = ["query/0002_c1s1_000451_03.png", "bounding_box_test/0002_c2s1_000451_03.png"];
     expect(() => named(folders)).toThrow(
-      /found no \.jpg file named as PID_cCAM in query, expected Market-1501's names/,
+      /found no \.jpg file named as PID_cCAM in query, expected Market-1501 file names/,
     );
     expect(() => named(["query/0002_c1s1_000451_03.jpg", folders[1] ?? ""])).toThrow(/in bounding_box_test/);
   });

@@ -134,7 +134,7 @@ describe("JUnit XML", () => {
     expect(byName.get("embedding: Without optimisations")).toBeUndefined();
     expect(byName.get("embedding: 2 images alone")).toMatchObject({
       "@_type": "structure",
-      "#text": "moves the embedding by 5.0e-1 (2.0e-1 of max)",
+      "#text": "changes the embedding by 5.0e-1 (2.0e-1 of max)",
     });
     expect(byName.get("different images have different embeddings")).toMatchObject({
       "@_message": "images with the same embedding: 0 and 1",

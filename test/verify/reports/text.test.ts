@@ -9,7 +9,7 @@ describe("renderText", () => {
 images 2×3×64×32 from seed:0
 
 Worst 2 of 2 layers
-  margin: error over what tolerance 0.0001 allows; drift: from the reference network
+  margin: error divided by what tolerance 0.0001 allows; drift: from the reference network
         layer            op       shape  margin   drift  of max    rmse   cosine  ulp
   pass  conv2.0.gate[1]  relu  2×16×8×4     0.5  1.0e-5  5.0e-5  2.0e-6  1−3e-12   12
   pass  conv1.relu       relu  2×16×8×4    0.02  1.0e-5  2.0e-6  2.0e-6  1−3e-12   12
@@ -19,7 +19,7 @@ Worst 2 of 2 layers
   conv2.0  0.04–0.85 ±2e-7  0.04–0.85 ±2e-7
 
 Embedding: fc.2, max abs 1.7e-5 (2.7e-6 of max), L2-normalised 7.4e-7, cosine 1.000000
-Tap effect: with inner values as outputs the embedding moves by 5.5e-6
+Tap effect: with intermediate values as outputs the embedding changes by 5.5e-6
 Weights: 316 of 316 constants are the checkpoint's, 80 layers with a folded batch norm
 Coverage: 2 of 2 layers compared, 1 more exist only folded into the next
 

@@ -57,7 +57,7 @@ describe("what the fixture leaves untested", () => {
     [
       "a ReLU whose input is nowhere positive",
       (layer, data) => layer === "conv5.bn" && data.set(data.map((value) => -Math.abs(value))),
-      ["conv5.relu: always clips: what it reads does not show"],
+      ["conv5.relu: always clips: its input has no effect"],
     ],
     [
       "hidden units that fire in no stream",
@@ -78,8 +78,8 @@ describe("what the fixture leaves untested", () => {
       "a max-pool over constant windows, and average pools",
       (layer, data) => ["conv1.relu", "conv2.2.0.relu"].includes(layer) && data.fill(1),
       [
-        "maxpool: every window is constant: maximum and average are one",
-        "conv2.2.1: every window is constant: maximum and average are one",
+        "maxpool: every window is constant: maximum and average are the same",
+        "conv2.2.1: every window is constant: maximum and average are the same",
       ],
     ],
     ["one window that varies", (layer, data) => layer === "conv1.relu" && data.fill(1).fill(2, -1), []],
@@ -100,8 +100,8 @@ describe("what the fixture leaves untested", () => {
       };
     };
     expect(besides(alike(1e-7))).toEqual([
-      "conv4.0.conv2d.3.relu (4): its output is that of stream 2: exchanged, they would not show",
-      "conv4.0.gate[3].gate_activation (3): its gate is that of stream 1: exchanged, they would not show",
+      "conv4.0.conv2d.3.relu (4): its output is that of stream 2: swapping them would not show",
+      "conv4.0.gate[3].gate_activation (3): its gate is that of stream 1: swapping them would not show",
     ]);
     expect(besides(alike(1e-3))).toEqual([]);
   });

@@ -109,6 +109,6 @@ describe("quantised weights", () => {
     });
     const { faults } = await reportOf(model);
     expect(faults[0]).toMatchObject({ layer: "fc.1", kind: "weights" });
-    expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range takes/);
+    expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range needs/);
   });
 });

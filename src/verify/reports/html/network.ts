@@ -32,7 +32,7 @@ export function networkSection(report: ParityReport): Markup {
   const hasLocal = report.tolerance.rule === "derived-bounds";
   const groups = groupLayers(report).filter(({ layers }) => layers.length > 0);
   return html`<section id="network" aria-labelledby="network-h"><h2 id="network-h">Network</h2>
-<p class="soft">A cell is a layer, a row of a block one of its streams, and the figure at its right its worst margin. Point at a cell for its figures, or focus a block and use the arrow keys; the table of layers has the same.${hasLocal ? ` ${TELLING_NOTE}` : ""}</p>
+<p class="soft">Each cell is a layer, and each row of a block is one of its streams, with its worst margin on the right. Point at a cell to see its figures, or focus a block and use the arrow keys; the table of layers has the same data.${hasLocal ? ` ${TELLING_NOTE}` : ""}</p>
 ${marginLegend({ shapes: true })}<div class="net">${groups.map((group) => groupFigure(group, report.tolerance, numbers))}</div></section>`;
 }
 

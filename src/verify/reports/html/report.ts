@@ -197,8 +197,8 @@ function suiteTiles(suite: SuiteReport): readonly Tile[] {
     new Set(suite.entries.map((entry) => entry[key])).size;
   const places = [distinct("model"), distinct("candidate"), distinct("backend")].join(" × ");
   return [
-    { figure: pass === total ? String(total) : `${pass} of ${total}`, label: "entries hold" },
-    ...(fail > 0 ? [{ figure: String(fail), label: "do not hold", isBad: true }] : []),
+    { figure: pass === total ? String(total) : `${pass} of ${total}`, label: "entries pass" },
+    ...(fail > 0 ? [{ figure: String(fail), label: "fail", isBad: true }] : []),
     ...(error > 0 ? [{ figure: String(error), label: "could not be run", isBad: true }] : []),
     { figure: places, label: "models × candidates × backends" },
     ...(cached > 0 ? [{ figure: String(cached), label: "unchanged, taken from the cache" }] : []),

@@ -96,7 +96,7 @@ export function entrySection(suite: SuiteReport, link: (entry: SuiteEntry) => Ma
   const { cached } = suiteCounts(suite);
   const { entries, skipped } = suite;
   return html`<section id="entries" aria-labelledby="entries-h"><h2 id="entries-h">${plural(entries.length, "entry", "entries")}</h2>
-<p class="soft">${cached > 0 ? `${cached} of them unchanged since an earlier run, and taken from its cache. ` : ""}Margin: error over what is allowed; above 1 fails. ${TELLING_NOTE}</p>
+<p class="soft">${cached > 0 ? `${cached} of them are unchanged since an earlier run, and taken from its cache. ` : ""}Margin: error divided by what is allowed; above 1 fails. ${TELLING_NOTE}</p>
 ${dataTable({ id: "entries-table", label: "Entries", tall: entries.length > 25, filter: true }, columns(link), entries)}
 ${skipped.length > 0 ? html`<p class="soft">Not run: ${skipped.slice(0, 50).join("; ")}${skipped.length > 50 ? " …" : ""}</p>` : NOTHING}</section>`;
 }
@@ -161,10 +161,10 @@ export interface Wrong {
 /** In network order, as the report has them. */
 export function faultSection({ faults, layers }: Pick<ParityReport, "faults" | "layers">): Markup {
   const note = faults.some(({ streams }) => streams !== undefined)
-    ? " What is wrong with a gate is wrong in every stream, and stands here once."
+    ? " A fault of a gate affects every stream, and is listed once."
     : "";
   return html`<section id="faults" aria-labelledby="faults-h"><h2 id="faults-h">${plural(faults.length, "fault")}</h2>
-<p class="soft">Where the candidate first departs from the reference; what follows from it further on is not listed.${note}</p>
+<p class="soft">Where the candidate first departs from the reference; consequences further on are not listed.${note}</p>
 ${wrongList(wrongsOf(faults).map((wrong, index) => ({ ...wrong, ...placeOf(faults[index], layers) })))}</section>`;
 }
 

@@ -80,13 +80,13 @@ export function checkText({ figure, value, limit, passed }: RankingCheck): strin
     case "finite":
       return passed
         ? "all features are finite"
-        : `the features of ${plural(value, "picture")} have a value that is NaN or infinite`;
+        : `the features of ${plural(value, "picture")} have NaN or infinite values`;
     case "flips":
-      return `${percent(value)} of queries have another nearest image, ${passed ? "at most" : "more than"} ${percent(limit)}`;
+      return `the nearest image changes for ${percent(value)} of queries (limit: ${percent(limit)})`;
     default: {
       const name = figure === "map-drop" ? "mAP" : "rank-1";
       const moved = value > 0 ? `drops by ${points(value)}` : "does not drop";
-      return `${name} ${moved}, ${passed ? "and may by" : "more than"} ${points(limit)}`;
+      return `${name} ${moved} (limit: ${points(limit)})`;
     }
   }
 }
@@ -115,7 +115,7 @@ export function orderTexts({ parity, figures }: RankedCandidate): readonly strin
   const directions =
     flips.toWrong === undefined ? "" : ` (${flips.toWrong} to a wrong one, ${flips.toRight} to a right one)`;
   return [
-    `nearest image: another for ${plural(flips.count, "query", "queries")}, ${percent(flips.share)}${directions}`,
+    `nearest image: changed for ${plural(flips.count, "query", "queries")}, ${percent(flips.share)}${directions}`,
     `overlap: ${overlap.map(({ k, value }) => `${percent(value)} of the nearest ${k}`).join(", ")}`,
     `Kendall's τ of the nearest 100: ${kendallTau.toFixed(4)}; distances differ by up to ${drift.max.toExponential(1)} of the largest`,
     ...(figures && figures.ties.queries > 0

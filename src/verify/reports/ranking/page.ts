@@ -74,9 +74,9 @@ function tilesOf({ dataset, candidates, broken, reference }: RankingReport): rea
           { figure: percent(reference.figures.cmc[0] ?? 0), label: "rank-1 of the reference" },
         ]
       : []),
-    { figure: percent(flips), label: "of queries have another nearest image, at most" },
+    { figure: percent(flips), label: "of queries change their nearest image, at most" },
     { figure: `${dataset.queries} × ${dataset.gallery}`, label: "queries × gallery images" },
-    ...(broken.length > 0 ? [{ figure: String(broken.length), label: "pictures left out" }] : []),
+    ...(broken.length > 0 ? [{ figure: String(broken.length), label: "pictures skipped" }] : []),
   ];
 }
 
@@ -100,7 +100,7 @@ function figureSection(report: RankingReport): Markup {
   const left = report.broken.slice(0, 20);
   return html`<section id="figures" aria-labelledby="figures-h"><h2 id="figures-h">Figures</h2>${table}
 ${isLabelled ? cmcChart(report) : ""}
-${left.length > 0 ? html`<h3>Pictures left out</h3><ul>${left.map((problem) => html`<li>${problem}</li>`)}</ul>` : ""}</section>`;
+${left.length > 0 ? html`<h3>Pictures skipped</h3><ul>${left.map((problem) => html`<li>${problem}</li>`)}</ul>` : ""}</section>`;
 }
 
 function candidateSection(
@@ -149,7 +149,7 @@ function shown({ picture, isMatch }: NearestPicture, pictures: ReadonlyMap<strin
 
 function spreadSection(sides: readonly RankedSide[]): Markup {
   return html`<section id="distances" aria-labelledby="distances-h"><h2 id="distances-h">Distances</h2>
-<p class="soft">A query and an image of the same identity under another camera, and a query and all other images that take part in its ranking. What the two have in common is what is confused.</p>
+<p class="soft">A query and an image of the same identity under another camera, and a query and all other images that take part in its ranking. Where the two overlap, identities are confused.</p>
 ${sides.map(({ party, spread }) => (spread ? html`<h3>${party.name}</h3>${spreadChart(party.name, spread)}` : NOTHING))}</section>`;
 }
 

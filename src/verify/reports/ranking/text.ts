@@ -26,7 +26,7 @@ export function renderRankingText(report: RankingReport, paint: Paint = PLAIN): 
   return [
     `${printable(dataset.name)}: ${datasetText(report)}`,
     ...(broken.length > 0
-      ? [`left out: ${plural(broken.length, "picture")}, such as ${printable(broken[0] ?? "")}`]
+      ? [`skipped: ${plural(broken.length, "picture")}, such as ${printable(broken[0] ?? "")}`]
       : []),
     "",
     figureTable(report, paint),
@@ -83,7 +83,7 @@ function renderRankingMarkdown(report: RankingReport): string {
     `## ${passed ? "PASS" : "FAIL"}: ${verdictText(report)}`,
     "",
     `${markdownCode(dataset.name)}: ${escapeMarkdown(datasetText(report))}.`,
-    ...(broken.length > 0 ? ["", `Pictures left out: ${broken.length}.`] : []),
+    ...(broken.length > 0 ? ["", `Pictures skipped: ${broken.length}.`] : []),
     "",
     row(["model", "run by", ...columns]),
     row(["---", "---", ...columns.map(() => "---:")]),

@@ -36,7 +36,7 @@ describe("a layers model of Keras 3", () => {
     );
     const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
     await expect(openVerification({ name: "m", bytes: json, beside: shards }, reference)).rejects.toThrow(
-      "m: found a topology of Keras 3, which tfjs does not load, expected one of Keras 2; write one by osnet-convert tfjs2tfjs.",
+      "m: found a Keras 3 topology, which tfjs cannot load, expected a Keras 2 topology; convert it with osnet-convert tfjs2tfjs.",
     );
   });
 });

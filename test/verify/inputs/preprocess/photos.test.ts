@@ -113,7 +113,7 @@ describe("pictures that are refused", () => {
     [
       "a PNG of another compression",
       changed(png, 26, 1),
-      "unsupported: a PNG of unknown compression, filter or interlacing",
+      "unsupported: a PNG with an unknown compression, filter or interlacing method",
     ],
     ["half a PNG", png.subarray(0, 500), "format: a PNG that ends within a chunk"],
     ["a PNG without its data", png.subarray(0, 33), "format: a PNG with 0 bytes for 1682 of data"],
@@ -142,7 +142,7 @@ describe("pictures that are refused", () => {
       "format: a JPEG of 2048×5120 pixels in 2000 bytes",
     ],
     ["half a JPEG", jpeg.subarray(0, jpeg.length >> 1), "format: a JPEG that ends within its picture"],
-    ["the start of a JPEG", jpeg.subarray(0, 20), "format: a JPEG without a picture"],
+    ["the start of a JPEG", jpeg.subarray(0, 20), "format: a JPEG without image data"],
   ])("%s", async (_, bytes, found) => {
     expect(await refusal(bytes)).toBe(found);
   });
@@ -151,7 +151,7 @@ describe("pictures that are refused", () => {
     const scan = jpeg.findIndex((byte, index) => byte === 0xff && jpeg[index + 1] === 0xda);
     const scans = Array.from({ length: 1000 }, () => [...jpeg.subarray(scan, scan + 20)]).flat();
     expect(await refusal(Uint8Array.from([...jpeg.subarray(0, scan), ...scans]))).toBe(
-      "unsupported: a JPEG of 1000 scans",
+      "unsupported: a JPEG with 1000 scans",
     );
   });
 
