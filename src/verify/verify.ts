@@ -175,7 +175,7 @@ function findFaults(
   );
   const isShown = (name: string): boolean => layers.has(name);
   const isTold = ({ layer }: Fault): boolean =>
-    weights?.isOtherTraining === true &&
+    weights?.haveOneCause === true &&
     (withWeights.has(layer) ||
       [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
   const numeric = (

@@ -98,7 +98,7 @@ export function layerJudge(
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         mayHide: (layer) => !departures.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.
-        explains: others.length <= FEW_WEIGHTS && !weights?.isOtherTraining && !weights?.result.quantised,
+        explains: others.length <= FEW_WEIGHTS && !weights?.haveOneCause && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference" && !threads,
       },
       threads,

@@ -5,7 +5,15 @@ import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, layerFault } from "../faults.js";
 import type { Located } from "../located.js";
 import type { Fault, WeightsResult } from "../report.js";
-import { allowedZeros, HALF_PRECISION, inPrecisionOf, isRounded, refold, withLostTerms } from "./expected.js";
+import {
+  allowedZeros,
+  HALF_PRECISION,
+  inPrecisionOf,
+  isRounded,
+  refold,
+  storedWithin,
+  withLostTerms,
+} from "./expected.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -22,10 +30,10 @@ export interface Compared {
 export interface WeightsComparison {
   /** The counts, as the report has them. */
   readonly result: WeightsResult;
-  /** One that says so, if the weights are another training's; else one for every constant that differs. */
+  /** One, if all layers' weights differ for the same reason; else one for every constant that differs. */
   readonly faults: readonly Fault[];
-  /** Whether the weights are another training's, so that every layer that has some differs. */
-  readonly isOtherTraining?: boolean;
+  /** Whether every layer that has weights differs for the same reason, such as another training. */
+  readonly haveOneCause?: boolean;
   /** The checkpoint with the zeros that the model has for weights that cannot be seen; absent where it has none. */
   readonly withZeros?: StateDict;
 }
@@ -48,7 +56,7 @@ export function compareWeights(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
-  const plainWeights: boolean[] = [];
+  const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
@@ -76,7 +84,7 @@ export function compareWeights(
       const wanted = rounding ? withinSteps(written, rounding) : written;
       const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
-        plainWeights.push(problem !== undefined && isOtherTraining(constant.values, actual, node.name));
+        causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
       else if (rounding) quantised++;
@@ -85,8 +93,13 @@ export function compareWeights(
     }
   }
   const [first] = faults;
-  const isOther = first !== undefined && plainWeights.length >= FEWEST && !plainWeights.includes(false);
-  const sentence = `the weights are from another training run: ${faults.length} of ${compared} constants differ from the checkpoint's, in a way that no conversion fault explains`;
+  const [cause] = causes;
+  const isOne =
+    first !== undefined &&
+    cause !== undefined &&
+    causes.length >= FEWEST &&
+    causes.every((other) => other === cause);
+  const sentence = `${cause}: ${faults.length} of ${compared} constants differ from the checkpoint's`;
   const zeroed = zeros.result();
   return {
     result: {
@@ -97,8 +110,8 @@ export function compareWeights(
       ...(quantised > 0 ? { quantised } : {}),
       ...(zeroed ? { zeroed } : {}),
     },
-    faults: isOther ? [{ ...first, explanation: sentence }] : faults,
-    ...(isOther ? { isOtherTraining: true } : {}),
+    faults: isOne ? [{ ...first, explanation: sentence }] : faults,
+    ...(isOne ? { haveOneCause: true } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
   };
 }
@@ -114,6 +127,18 @@ const SAME_NORM = 1e-5;
 
 /** One factor for all values, and hardly anything besides. */
 const SAME_DIRECTION = 0.9999;
+
+/** What is wrong with values, if every layer's may have it in common. */
+function causeOfAll(
+  wanted: Float32Array,
+  tensor: StoredTensor | undefined,
+  layer: string,
+): string | undefined {
+  const { stored } = tensor ?? {};
+  if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
+    return "weights are stored in steps that are too wide, or in ranges that end before their values do";
+  return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
+}
 
 /** Whether values are others, and not the same ones rounded, scaled, negated or in another order. */
 function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
@@ -176,26 +201,27 @@ function differences(
   if (!tensor) return "not in the candidate";
   if (tensor.data.length !== wanted.length) return `${tensor.data.length} values, expected ${wanted.length}`;
   const found = toFloat32(tensor, layer).data;
+  const { stored } = tensor;
+  const steps = stored && stored.dtype !== "float16" ? storedWithin(wanted, stored) : undefined;
+  if (typeof steps === "string") return steps;
   const expected = inPrecisionOf(tensor, wanted, layer);
-  if (!expected) return "stored in steps that are larger than its range needs";
-  // A number in its last place makes no difference between one step and the next, but where it lies between the two.
-  const ulps = tensor.stored ? 0 : distance;
+  // Of a value rounded to 16 bits a unit in float32's last place matters only where it lies between two of these.
+  const ulps = stored?.dtype === "float16" ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
   const b = new Int32Array(found.slice().buffer);
-  const { stored } = tensor;
   const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
-  // Two values that are nearly one may lie on either side of what separates two steps.
-  const step = stored && stored.dtype !== "float16" ? stored.scale : 0;
   const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
   const least = tensor.dtype === "float16" ? LEAST_HALF : 0;
+  const mayDiffer = steps !== undefined || (bounds !== undefined && ulps === 0);
   let count = 0;
   let largest = 0;
   for (let index = 0; index < a.length; index++) {
     if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
     const error = Math.abs((expected[index] as number) - (found[index] as number));
     if (error <= least && Math.abs(expected[index] as number) <= least) continue;
-    const half = precision * Math.abs(expected[index] as number) + step;
-    if (ulps === 0 && bounds && error <= narrow * (bounds[index] as number) + half + least) continue;
+    const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
+    const folding = bounds ? narrow * (bounds[index] as number) + least : 0;
+    if (mayDiffer && error <= folding + half) continue;
     count++;
     largest = Math.max(largest, error);
   }

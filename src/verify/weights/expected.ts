@@ -1,9 +1,8 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import { type Negligible, writtenWeights } from "../../convert/export/negligible.js";
 import { foldBatchNorm } from "../../convert/export/weights.js";
-import { chooseQuantization, roundToStored } from "../../convert/formats/tfjs/manifest.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
-import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import type { DType, StateDict } from "../../core/tensor.js";
 import { castFloat, toFloat32, toFloat64 } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../report.js";
 
@@ -100,27 +99,49 @@ export function isRounded(constant: StoredTensor, values: Float32Array, layer: s
   return values.some((value, index) => value !== data[index]);
 }
 
-/** A file in half precision, or one of quantised weights, holds the checkpoint's values rounded once. */
+/** A file in half precision holds the checkpoint's values rounded once; of any other they are what they are. */
 export function inPrecisionOf(
   { dtype, shape, stored }: StoredTensor,
   values: Float32Array,
   layer: string,
-): Float32Array | undefined {
-  if (stored) return asStored({ dtype: "float32", shape, data: values }, stored)?.data;
-  if (dtype !== "float16" && dtype !== "bfloat16") return values;
-  const rounded = castFloat({ dtype: "float32", shape, data: values }, dtype, layer);
+): Float32Array {
+  const type = stored?.dtype === "float16" ? stored.dtype : dtype;
+  if (type !== "float16" && type !== "bfloat16") return values;
+  const rounded = castFloat({ dtype: "float32", shape, data: values }, type, layer);
   return toFloat32(rounded, layer).data;
 }
 
 /** How much wider a step may be than the range of the values asks for: other writers round it to float32. */
-const STORED_SLACK = 1 + 2 ** -20;
+const STEP_SLACK = 1 + 2 ** -20;
 
-/** The values on the file's own steps, if these are as fine as the storage type allows. */
-function asStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> | undefined {
-  const best = chooseQuantization(tensor, stored.dtype);
-  const coarse =
-    stored.dtype !== "float16" && best.dtype !== "float16" && stored.scale > best.scale * STORED_SLACK;
-  return coarse ? undefined : roundToStored(tensor, stored);
+/** Writers take the step and the quotient in float32: four roundings of numbers as large as the range or its end. */
+const STEP_ROUNDINGS = 4 * 2 ** -24;
+
+/**
+ * How far values may be from those that a file has in their place, if it stores each as the nearest of evenly spaced numbers: half a
+ * step. A sentence instead, if its steps are wider than the values' range asks for, or end before it does.
+ */
+export function storedWithin(
+  values: Float32Array,
+  { min, scale, dtype }: Exclude<TfjsQuantization, { readonly dtype: "float16" }>,
+): number | string {
+  const levels = dtype === "uint8" ? 255 : 65535;
+  let [least, most] = [Infinity, -Infinity];
+  for (const value of values) {
+    least = Math.min(least, value);
+    most = Math.max(most, value);
+  }
+  const step = Math.abs(scale);
+  const roundings = STEP_ROUNDINGS * (Math.abs(min) + Math.max(Math.abs(least), Math.abs(most)));
+  // Of equal values the one number is the first, whatever the step.
+  if (least === most) return roundings;
+  if (!(step * levels <= (most - least) * STEP_SLACK))
+    return "stored in steps that are larger than its range needs";
+  const within = step / 2 + roundings;
+  const end = min + scale * levels;
+  if (Math.min(min, end) > least + within || Math.max(min, end) < most - within)
+    return `stored from ${min.toPrecision(3)} to ${end.toPrecision(3)}, expected ${least.toPrecision(3)} to ${most.toPrecision(3)}`;
+  return within;
 }
 
 /** The weights of a checkpoint that a file may hold as zeros, and how many of one it does. */

@@ -102,6 +102,82 @@ describe("quantised weights", () => {
     expect(faults[0]?.explanation).toMatch(/1 of \d+ values differ/);
   });
 
+  /** The numbers that a file of these steps gives back for those of the checkpoint. */
+  const restored = (
+    { tensor }: TfjsWeight,
+    stored: { readonly min: number; readonly scale: number },
+    round: (steps: number) => number = Math.round,
+  ): TfjsWeight => {
+    const numbers = Float32Array.from(tensor.data as Float32Array, (value) => {
+      const steps = Math.min(255, Math.max(0, round((value - stored.min) / stored.scale)));
+      return steps * stored.scale + stored.min;
+    });
+    return {
+      tensor: { ...tensor, data: numbers } as Tensor<"float32">,
+      stored: { dtype: "uint8", ...stored },
+    };
+  };
+
+  it("in ranges that end at zero, all of them: one fault", async () => {
+    const { weights, ...model } = lowerToTfjs(graph, stateDict, { size: SMALL });
+    const clipped = new Map(
+      Array.from(weights, ([name, weight]) => {
+        const values = weight.tensor.data as Float32Array;
+        const scale = (Math.max(...values) - Math.min(...values)) / 255;
+        return [
+          name,
+          name.endsWith("weight") && values.length > 1 ? restored(weight, { min: 0, scale }) : weight,
+        ];
+      }),
+    );
+    const { faults } = await reportOf({ ...model, weights: clipped });
+    expect(faults).toMatchObject([
+      { kind: "weights", explanation: expect.stringContaining("ranges that end before their values do") },
+    ]);
+  });
+
+  describe.each(["conv2.0.gate.fc2.weight", "fc.1.folded.weight"])("%s", (name) => {
+    const plain = lowerToTfjs(graph, stateDict, { size: SMALL }).weights.get(name);
+    if (!plain) throw new Error(`no ${name}`);
+    const values = plain.tensor.data as Float32Array;
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const step = (most - least) / 255;
+    it.each([
+      ["that end at zero", restored(plain, { min: 0, scale: step }), /stored from 0\.00 to .*, expected -/],
+      [
+        "of a tenth of the range",
+        restored(plain, { min: least, scale: step / 10 }),
+        /stored from .*, expected/,
+      ],
+      ["that are rounded down", restored(plain, { min: least, scale: step }, Math.floor), /values differ/],
+      [
+        "that are rounded to every third step",
+        restored(plain, { min: least, scale: step }, (steps) => 3 * Math.round(steps / 3)),
+        /values differ/,
+      ],
+      [
+        "that are one step more",
+        restored(plain, { min: least, scale: step }, (n) => Math.round(n) + 1),
+        /values differ/,
+      ],
+      ["of a single number", restored(plain, { min: most, scale: 1e-9 }), /stored from .*, expected/],
+    ])("stored in steps %s: a fault of its layer", async (_kind, weight, explanation) => {
+      const { faults } = await reportOf(changed(name, () => weight));
+      expect(faults[0]).toMatchObject({
+        layer: name.startsWith("fc") ? "fc.1" : "conv2.0.gate[1].fc2",
+        kind: "weights",
+      });
+      expect(faults[0]?.explanation).toMatch(explanation);
+    });
+
+    it("stored from its own least number on, without a step at zero: passes", async () => {
+      const { passed, faults } = await reportOf(
+        changed(name, () => restored(plain, { min: least, scale: step })),
+      );
+      expect({ passed, faults }).toEqual({ passed: true, faults: [] });
+    });
+  });
+
   it("in wider steps than their range takes are one too", async () => {
     const model = changed("fc.1.folded.weight", ({ tensor, stored }) => {
       if (!stored || !("scale" in stored)) throw new Error("not stored in steps");
