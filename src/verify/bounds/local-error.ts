@@ -1,4 +1,5 @@
 import type { RealTensor } from "../../core/tensor.js";
+import type { Elements } from "../reference/elements.js";
 import { loopsOverNumbers } from "../reference/wasm/vector-engine.js";
 import { errorAt, type PlaneBound, type RoundingBound, type SumSpread } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
@@ -32,18 +33,20 @@ export function isRounding({ margin, spread }: LocalError): boolean {
  *
  * @param readsNaN whether the layer reads NaN: what it then gives that is not finite is no fault of its own, since
  * runtimes pass NaN on, or lose it in a maximum, as they like. Asked if there is any.
+ * @param loops what compares them: best those that have the recomputed values and bounds in their memory
  */
 export function localError(
   actual: RealTensor,
   recomputed: RealTensor,
   bound: RoundingBound,
   readsNaN: () => boolean = () => false,
+  loops: Elements = loopsOverNumbers(),
 ): LocalError {
   const { elements, sum, planes } = bound;
   const extremes =
     typeof elements === "number"
-      ? againstNumber(actual.data, recomputed.data, elements)
-      : againstElements(actual.data, recomputed.data, elements);
+      ? againstNumber(actual.data, recomputed.data, elements, loops)
+      : againstElements(actual.data, recomputed.data, elements, loops);
   const excused = extremes.nonFinite > 0 && readsNaN();
   const nonFinite = excused ? 0 : extremes.nonFinite;
   const unjudged = extremes.unjudged + extremes.nonFinite - nonFinite;
@@ -73,10 +76,14 @@ export function isOverflow(
 interface Extremes extends Omit<LocalError, "spread"> {}
 
 /** Elements that are looked at together. */
-const CHUNK = 1024;
+const CHUNK = 2048;
 
-function againstElements(a: RealTensor["data"], e: RealTensor["data"], elements: Float64Array): Extremes {
-  const loops = loopsOverNumbers();
+function againstElements(
+  a: RealTensor["data"],
+  e: RealTensor["data"],
+  elements: Float64Array,
+  loops: Elements,
+): Extremes {
   const apart = new Float64Array(1);
   let [maxAbs, margin, nonFinite, unjudged, worst] = [0, 0, 0, 0, 0];
   for (let start = 0; start < e.length; start += CHUNK) {
@@ -164,8 +171,12 @@ function meanSquareOf(
 }
 
 /** As above, for layers that are exact or nearly: most values are equal. */
-function againstNumber(a: RealTensor["data"], e: RealTensor["data"], bound: number): Extremes {
-  const loops = loopsOverNumbers();
+function againstNumber(
+  a: RealTensor["data"],
+  e: RealTensor["data"],
+  bound: number,
+  loops: Elements,
+): Extremes {
   const apart = new Float64Array(1);
   let [maxAbs, nonFinite, unjudged, worst] = [0, 0, 0, 0];
   for (let start = 0; start < e.length; start += CHUNK) {

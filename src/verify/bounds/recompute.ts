@@ -1,5 +1,6 @@
 import { INPUT_NAME, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
-import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
+import type { Elements } from "../reference/elements.js";
 import { evaluateLayer, type ParameterSource, Workspace, workspaceSize } from "../reference/index.js";
 import type { Arithmetic, BoundCall, ErrorBound, RoundingBound } from "./bound.js";
 import { termsOf } from "./dot-product.js";
@@ -87,6 +88,8 @@ export function mistakable(graph: LayerGraph): readonly string[] {
 export interface Recomputed {
   readonly output: Tensor<"float64">;
   readonly bound: RoundingBound;
+  /** Loops that have both in their memory. */
+  readonly loops: Elements;
 }
 
 /** Where groups are recomputed, one after another. */
@@ -107,11 +110,11 @@ export function recomputer(
   arithmetic: Arithmetic,
 ): Recomputer {
   const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
+  // A layer's values stay while its bound is computed behind them.
   const sizeOf = (node: LayerNode): number =>
-    workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
+    elementCount(shapeOf(node.name)) + workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
   const products = graph.nodes.filter(({ op }) => op.kind === "conv" || op.kind === "linear");
-  const values = new Workspace(Math.max(...graph.nodes.map(sizeOf)));
-  const bounds = new Workspace(Math.max(...products.map(sizeOf)));
+  const values = new Workspace(Math.max(...products.map(sizeOf)));
   return {
     recompute({ nodes }, source) {
       const known = new Map<string, { readonly output: RealTensor; readonly error: ErrorBound }>();
@@ -130,10 +133,10 @@ export function recomputer(
           output,
           parameters,
           arithmetic,
-          workspace: bounds,
+          workspace: new Workspace(0, { workspace: values, start: output.data.length }),
         };
         const bound = boundOf(node)(call);
-        result = { output, bound };
+        result = { output, bound, loops: values.loops };
         // The next layer's result is computed in this one's memory.
         if (index < nodes.length - 1)
           known.set(node.name, {

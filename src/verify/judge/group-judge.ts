@@ -67,9 +67,9 @@ export function groupJudge(setting: GroupSetting): GroupJudge {
   return {
     recompute,
     judge(group, actual, source) {
-      const { output, bound } = recompute(group, source);
+      const { output, bound, loops } = recompute(group, source);
       const readsNaN = (): boolean => group.sources.some((name) => source(name).data.some(Number.isNaN));
-      const error = localError(actual, output, bound, readsNaN);
+      const error = localError(actual, output, bound, readsNaN, loops);
       return !isRounding(error) && isOverflow(actual, output, bound, arithmetic.largest)
         ? { error, overflow: largestOf(output) }
         : { error };

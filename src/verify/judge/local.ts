@@ -94,7 +94,7 @@ export function localJudge(
       const source = (name: string): RealTensor => inputs.get(name) ?? images;
       const recomputed = here.recompute(group, source);
       const owned = {
-        bound: recomputed.bound,
+        ...recomputed,
         output: { ...recomputed.output, data: recomputed.output.data.slice() },
       };
       const parameters = float64Parameters(setting.parameters);

@@ -13,6 +13,21 @@ export interface Engine extends Elements {
   multiply(product: StripProduct): void;
   /** Computes one plane of a depthwise convolution, from and into `memory`. */
   correlate3x3(correlation: Correlation3x3): void;
+  /** Copies rows, an even number of columns of each, within `memory`. */
+  copyRows(rows: Rows & { readonly toStride: number }): void;
+  /** Copies rows, whole tiles of each, as [tiles][rows][TILE_COLUMNS], within `memory`. */
+  pack(rows: Rows): void;
+}
+
+/** Rows in an engine's memory, and where they are copied to. */
+interface Rows {
+  /** Where the first row starts. */
+  readonly from: number;
+  readonly to: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** Elements from one row to the next. */
+  readonly fromStride: number;
 }
 
 /** Makes an engine with memory for a number of elements, all zero. */
@@ -70,6 +85,19 @@ export function scalarEngine(elements: number): Engine {
     memory,
     multiply: (product) => multiply(memory, product),
     correlate3x3: (correlation) => correlate3x3(memory, correlation),
+    copyRows({ from, to, rows, columns, fromStride, toStride }) {
+      for (let row = 0; row < rows; row++)
+        for (let column = 0; column < columns; column++)
+          memory[to + row * toStride + column] = memory[from + row * fromStride + column] as number;
+    },
+    pack({ from, to, rows, columns, fromStride }) {
+      for (let row = 0; row < rows; row++)
+        for (let column = 0; column < columns; column++) {
+          const tile = Math.floor(column / TILE_COLUMNS);
+          const place = (tile * rows + row) * TILE_COLUMNS + (column % TILE_COLUMNS);
+          memory[to + place] = memory[from + row * fromStride + column] as number;
+        }
+    },
   };
 }
 

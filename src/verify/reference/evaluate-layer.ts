@@ -1,6 +1,6 @@
 import type { LayerNode, Op } from "../../arch/graph.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
-import type { Elements } from "./elements.js";
+import { type Elements, wholeOf } from "./elements.js";
 import { type Engine, scalarEngine } from "./engine.js";
 import { convScratch } from "./kernels/conv.js";
 import { IN_PLACE, KERNELS } from "./kernels/index.js";
@@ -53,14 +53,23 @@ function call(op: Op, inputs: readonly Operand[], parameters: object, place: Pla
 export class Workspace {
   private engine: Engine | undefined;
   private readonly least: number;
+  private readonly whole: Workspace | undefined;
+  /** Where it begins in its engine's memory. */
+  readonly start: number;
 
-  /** @param least elements to begin with, since memory that is outgrown is given back late */
-  constructor(least: number = 0) {
+  /**
+   * @param least elements to begin with, since memory that is outgrown is given back late
+   * @param behind what another workspace leaves free, from an element on: both are used at a time, as far as they do not overlap
+   */
+  constructor(least: number = 0, behind?: { readonly workspace: Workspace; readonly start: number }) {
     this.least = least;
+    this.whole = behind?.workspace;
+    this.start = behind?.start ?? 0;
   }
 
-  /** An engine with memory for at least so many elements, whose contents are whatever the last layer left. */
+  /** An engine with memory for at least so many elements from the start, whose contents are whatever the last layer left. */
   reserve(elements: number): Engine {
+    if (this.whole) return this.whole.reserve(this.start + elements);
     if (!this.engine || this.engine.memory.length < elements)
       this.engine = vectorEngine(Math.max(elements, this.least));
     return this.engine;
@@ -73,14 +82,14 @@ export class Workspace {
 
   /** Room for anything, until the workspace is used again. */
   room(elements: number): Float64Array {
-    return this.reserve(elements).memory.subarray(0, elements);
+    return this.reserve(elements).memory.subarray(this.start, this.start + elements);
   }
 
   /** Where `evaluateLayer` has the only input of a layer: what is written here need not be copied. */
   inputOf(node: LayerNode, input: Shape, output: Shape): Float64Array {
     const start = inputStart(node, [input], output);
     const end = start + elementCount(input);
-    return this.reserve(end).memory.subarray(start, end);
+    return this.reserve(end).memory.subarray(this.start + start, this.start + end);
   }
 }
 
@@ -121,14 +130,16 @@ export function evaluateLayer(
   const inputShapes = inputs.map((tensor) => tensor.shape);
   const total = workspaceSize(node, inputShapes, shape);
   const engine = workspace ? workspace.reserve(total) : scalarEngine(total);
-  const operands = placeInputs(inputs, engine.memory, inputStart(node, inputShapes, shape));
-  const output = { shape, data: engine.memory.subarray(0, outputSize) };
-  runLayer(node, operands, parameters, { engine, scratch: outputSize, output });
+  const start = workspace?.start ?? 0;
+  const operands = placeInputs(inputs, engine, start + inputStart(node, inputShapes, shape));
+  const output = { shape, data: engine.memory.subarray(start, start + outputSize) };
+  runLayer(node, operands, parameters, { engine, scratch: start + outputSize, output });
   return { dtype: "float64", ...output };
 }
 
 /** Copies the inputs, in float64, one after another into memory from `start`. */
-function placeInputs(inputs: readonly RealTensor[], memory: Float64Array, start: number): Operand[] {
+function placeInputs(inputs: readonly RealTensor[], engine: Engine, start: number): Operand[] {
+  const { memory } = engine;
   let offset = start;
   const places = inputs.map(({ data: { length } }) => {
     offset += length;
@@ -142,7 +153,8 @@ function placeInputs(inputs: readonly RealTensor[], memory: Float64Array, start:
   return inputs.map(({ shape }, index) => {
     const place = places[index] ?? new Float64Array();
     const data = aside[index];
-    if (data) place.set(data);
+    // One times a number is that number: this is how they are copied fastest from memory that threads share.
+    if (data) engine.scale(data, place, wholeOf(place), 1);
     return { shape, data: place };
   });
 }

@@ -26,11 +26,9 @@ function packPatches(
   at: number,
 ): void {
   const [kernelY, kernelX] = op.kernel;
-  const [strideY, strideX] = op.stride;
   const channels = op.inChannels / op.groups;
   const tileSize = channels * kernelY * kernelX * TILE_COLUMNS;
-  // Where rows follow on each other without gap, as in 1×1 convolutions, all pixels are one long row.
-  const contiguous = strideY === 1 && strideX === 1 && planes.rowStride === pixels.width;
+  const contiguous = isContiguous(op, planes, pixels);
   let target = at;
   for (let channel = 0; channel < channels; channel++)
     for (let i = 0; i < kernelY; i++)
@@ -40,6 +38,11 @@ function packPatches(
         else packRows(planes, first, op.stride, pixels, memory, target, tileSize);
         target += TILE_COLUMNS;
       }
+}
+
+/** Whether rows follow on each other without gap, as in most 1×1 convolutions: all pixels are one long row. */
+function isContiguous({ stride }: Op<"conv">, { rowStride }: Planes, { width }: PixelRange): boolean {
+  return stride[0] === 1 && stride[1] === 1 && rowStride === width;
 }
 
 /** Neighbours in a row, TILE_COLUMNS to each tile. */
@@ -162,7 +165,16 @@ export function matrixConv(call: Call<"conv">): void {
     for (let image = 0; image < images; image++) {
       const planes = inputPlanes(call, layout, image, group);
       for (const pixels of blocks(plane, layout.blockColumns, width)) {
-        packPatches(op, planes, pixels, memory, patches);
+        const isHere = planes.data.buffer === memory.buffer;
+        if (isHere && layout.depth === layout.groupInputs && isContiguous(op, planes, pixels))
+          engine.pack({
+            from: planes.data.byteOffset / 8 + planes.start + pixels.start,
+            to: patches,
+            rows: layout.depth,
+            columns: pixels.columns,
+            fromStride: planes.planeStride,
+          });
+        else packPatches(op, planes, pixels, memory, patches);
         multiplyBlock(call, layout, image, group * groupOutputs, pixels);
       }
     }
@@ -180,7 +192,7 @@ function inputPlanes(
   const { plane, width } = dimensions(input);
   if (!isPadded(op)) return { data: input.data, start: first * plane, rowStride: width, planeStride: plane };
   const planes = borderedPlanes(op, input, layout.groupInputs, engine.memory, layout.planes);
-  fillPlanes(op, input, first, layout.groupInputs, planes);
+  fillPlanes(op, input, first, layout.groupInputs, planes, engine);
   return planes;
 }
 

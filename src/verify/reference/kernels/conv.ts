@@ -23,9 +23,9 @@ function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<
 
   for (let index = 0; index < images * channels; index++) {
     const channel = index % channels;
-    memory.set(parameters.weight.subarray(9 * channel, 9 * channel + 9), scratch);
+    for (let tap = 0; tap < 9; tap++) memory[scratch + tap] = parameters.weight[9 * channel + tap] as number;
     memory[scratch + 9] = parameters.bias?.[channel] ?? 0;
-    fillPlanes(op, inputs[0], index, 1, bordered);
+    fillPlanes(op, inputs[0], index, 1, bordered, engine);
     const start = outputStart + index * plane;
     engine.correlate3x3({ ...place, input: bordered.start, output: start, width: even });
     // The last column of an odd width is computed with the one before it, once more.

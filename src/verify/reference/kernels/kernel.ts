@@ -97,13 +97,21 @@ export function fillPlanes(
   first: number,
   count: number,
   target: Planes,
+  engine: Engine,
 ): void {
   const { height, width } = dimensions(input);
+  const isHere = input.data.buffer === engine.memory.buffer && width % 2 === 0;
   const from = input.data;
   const to = target.data;
   for (let plane = 0; plane < count; plane++) {
     const corner =
       target.start + plane * target.planeStride + op.padding[0] * target.rowStride + op.padding[1];
+    if (isHere) {
+      const from = input.data.byteOffset / 8 + (first + plane) * height * width;
+      const strides = { fromStride: width, toStride: target.rowStride };
+      engine.copyRows({ from, to: corner, rows: height, columns: width, ...strides });
+      continue;
+    }
     for (let y = 0; y < height; y++) {
       const source = ((first + plane) * height + y) * width;
       const row = corner + y * target.rowStride;

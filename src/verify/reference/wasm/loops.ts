@@ -19,6 +19,8 @@ export function assembleLoops(): Uint8Array<ArrayBuffer> {
   return assemble([
     { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply() },
     { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3() },
+    { name: "copyRows", parameters: 6, integers: 3, vectors: 0, body: copyRows() },
+    { name: "pack", parameters: 6, integers: 3, vectors: 0, body: pack() },
     ...elementLoops(),
   ]);
 }
@@ -70,6 +72,43 @@ function multiply(): Code {
     store,
     advance(output, 2 * VECTOR),
     countDown(tiles),
+  ]);
+}
+
+/** `copyRows(from, to, rows, pairs, fromStride, toStride)`: `pairs` vectors of each row. */
+function copyRows(): Code {
+  const [from, to, rows, pairs, fromStride, toStride, source, target, left] = [0, 1, 2, 3, 4, 5, 6, 7, 8] as const;
+  return repeatWhile([
+    [local.get(from), local.set(source), local.get(to), local.set(target), local.get(pairs), local.set(left)],
+    repeatWhile([
+      [local.get(target), local.get(source), v128.load(0), v128.store(0)],
+      advance(source, VECTOR),
+      advance(target, VECTOR),
+      countDown(left),
+    ]),
+    [local.get(from), local.get(fromStride), i32.add, local.set(from)],
+    [local.get(to), local.get(toStride), i32.add, local.set(to)],
+    countDown(rows),
+  ]);
+}
+
+/**
+ * `pack(from, to, rows, tiles, fromStride, tileSize)`: rows of tiles of four columns as [tiles][rows][4], each tile `tileSize` bytes behind the
+ * one before.
+ */
+function pack(): Code {
+  const [from, to, rows, tiles, fromStride, tileSize, source, target, left] = [0, 1, 2, 3, 4, 5, 6, 7, 8] as const;
+  return repeatWhile([
+    [local.get(from), local.set(source), local.get(to), local.set(target), local.get(tiles), local.set(left)],
+    repeatWhile([
+      HALVES.map((half) => [local.get(target), local.get(source), v128.load(VECTOR * half), v128.store(VECTOR * half)]),
+      advance(source, 2 * VECTOR),
+      [local.get(target), local.get(tileSize), i32.add, local.set(target)],
+      countDown(left),
+    ]),
+    [local.get(from), local.get(fromStride), i32.add, local.set(from)],
+    advance(to, 2 * VECTOR),
+    countDown(rows),
   ]);
 }
 

@@ -1,6 +1,6 @@
 import type { Elements } from "../elements.js";
 import type { Engine } from "../engine.js";
-import { scalarEngine } from "../engine.js";
+import { scalarEngine, TILE_COLUMNS } from "../engine.js";
 import { assembleLoops } from "./loops.js";
 import { type ElementLoops, STAGE, vectorElements } from "./vector-elements.js";
 
@@ -14,6 +14,8 @@ interface WebAssemblyApi {
 interface Loops extends ElementLoops {
   multiply(...addressesAndCounts: readonly number[]): void;
   correlate3x3(...addressesAndCounts: readonly number[]): void;
+  copyRows(...addressesAndCounts: readonly number[]): void;
+  pack(...addressesAndCounts: readonly number[]): void;
 }
 
 /** Bytes of a float64, and of a page of WebAssembly memory. */
@@ -72,6 +74,24 @@ function instantiate(api: WebAssemblyApi, elements: number): Engine {
         c.outputStride * ELEMENT,
         c.height,
         c.width / 2,
+      ),
+    copyRows: (c) =>
+      loops.copyRows(
+        c.from * ELEMENT,
+        c.to * ELEMENT,
+        c.rows,
+        c.columns / 2,
+        c.fromStride * ELEMENT,
+        c.toStride * ELEMENT,
+      ),
+    pack: (c) =>
+      loops.pack(
+        c.from * ELEMENT,
+        c.to * ELEMENT,
+        c.rows,
+        c.columns / TILE_COLUMNS,
+        c.fromStride * ELEMENT,
+        c.rows * TILE_COLUMNS * ELEMENT,
       ),
   };
 }

@@ -49,6 +49,21 @@ describe("vectorEngine", () => {
     expectSame((engine) => engine.correlate3x3({ ...place, width }));
   });
 
+  test.each([2, 8, 10])("copies rows of %i columns as the scalar engine does", (columns) => {
+    const place = { from: 3, to: 2001, rows: 7, fromStride: 11, toStride: 13 };
+    expectSame((engine) => engine.copyRows({ ...place, columns }));
+  });
+
+  test.each([4, 20])("packs tiles of %i columns as the scalar engine does", (columns) => {
+    const engine = vectorEngine(100);
+    engine.memory.set([1, 2, 3, 4, 5, 6, 7, 8, 0, 11, 12, 13, 14, 15, 16, 17, 18]);
+    engine.pack({ from: 0, to: 20, rows: 2, columns: 8, fromStride: 9 });
+    expect([...engine.memory.subarray(20, 36)]).toEqual([
+      1, 2, 3, 4, 11, 12, 13, 14, 5, 6, 7, 8, 15, 16, 17, 18,
+    ]);
+    expectSame((own) => own.pack({ from: 3, to: 2001, rows: 7, columns, fromStride: 23 }));
+  });
+
   test("is the scalar engine where there is no WebAssembly", () => {
     vi.stubGlobal("WebAssembly", undefined);
     expect(vectorEngine(7).memory.buffer.byteLength).toBe(56);
