@@ -46,7 +46,7 @@ export interface Verification {
     readonly original: Backend;
   };
   /**
-   * How many threads do it, 1 to 4, beside the one that runs the candidate; the report does not depend on it. Default: as many as
+   * How many threads do it, 1 to 4, this one among them; the report does not depend on it. Default: as many as
    * there are processors, and 1 for small networks, in browsers, and against a recording.
    */
   readonly jobs?: number;

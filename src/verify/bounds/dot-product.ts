@@ -112,7 +112,15 @@ interface StoredWeights {
   readonly scale: Float64Array | undefined;
 }
 
-/** |W|, and no bias. */
+/** Used again by the next layer, whose weights would be megabytes of garbage. */
+let room = new Float64Array();
+
+function roomFor(length: number): Float64Array {
+  if (room.length < length) room = new Float64Array(length);
+  return room.subarray(0, length);
+}
+
+/** |W|, and no bias; valid until the next are asked for. */
 function absoluteWeights(
   node: LayerNode,
   parameters: ParameterSource,
@@ -120,8 +128,8 @@ function absoluteWeights(
 ): ParameterSource {
   return (path) => {
     const values = parameters(path);
-    const absolute = new Float64Array(values.length);
-    if (path === node.parameters.bias) return absolute;
+    if (path === node.parameters.bias) return new Float64Array(values.length);
+    const absolute = roomFor(values.length);
     const rows = scale?.length ?? 1;
     const length = values.length / rows;
     for (let row = 0, i = 0; row < rows; row++) {

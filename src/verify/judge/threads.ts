@@ -5,12 +5,12 @@ import { processors, startThread } from "../backends/node-packages.js";
 import type { LayerGroup } from "../bounds/index.js";
 import type { Verification } from "../verification.js";
 import type { GroupSetting, Judgement, Source } from "./group-judge.js";
-import type { Measured, ReferenceSetting } from "./reference-run.js";
+import { type Measured, type ReferenceSetting, referenceRun } from "./reference-run.js";
 import { type SharedMemory, sharedMemory } from "./shared-memory.js";
 
 /**
- * Threads beside the one that runs the candidate: one computes the reference network and how far the candidate is from it,
- * the others recompute layers on the candidate's own inputs. All of them do what one thread alone does, on the same numbers,
+ * Threads beside the one that runs the candidate: one computes the reference network and how far the candidate is from it, which is left
+ * to the candidate's thread where there is one other only; the others recompute layers on the candidate's own inputs. All of them do what one thread alone does, on the same numbers,
  * so that reports do not depend on how many there are.
  */
 export interface Threads extends SharedMemory {
@@ -53,7 +53,7 @@ const MOST_JOBS = 4;
 const SMALL_RUN = 50e6;
 
 /** Bytes of the candidate's values that threads may have before them. */
-const SHARED_BYTES = 16 * 2 ** 20;
+const SHARED_BYTES = 8 * 2 ** 20;
 
 /** In a bundle beside the command, else beside this file. Not to be found by bundlers, which would make a file of it that nothing runs. */
 const MODULE: string = "./thread.js";
@@ -82,35 +82,34 @@ export async function startThreads(
   if (jobs < 2) return undefined;
   const module = new URL(MODULE, import.meta.url);
   const started = await Promise.all(
-    Array.from({ length: Math.min(jobs, MOST_JOBS) }, () => openThread(module)),
+    Array.from({ length: Math.min(jobs, MOST_JOBS) - 1 }, () => openThread(module)),
   );
   const [first, ...others] = started.flatMap((thread) => thread ?? []);
-  if (!first || others.length === 0) return undefined;
+  if (!first) return undefined;
+  const judges = others.length > 0 ? others : [first];
 
   const shared = sharedParameters();
   const memory = sharedMemory(SHARED_BYTES, async () => {
-    const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
+    const busy = [measurer, ...judges].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
     // Whoever waits for an answer has freed what it was about by then.
     await new Promise((resolve) => setTimeout(resolve));
     return busy.length > 0;
   });
-  const setting: ReferenceSetting = { graph, images, network: shared(network), wanted, returned };
-  const opened = first.ask({ kind: "reference", setting });
-  // The first layer that is measured says what is wrong with it.
-  opened.catch(() => undefined);
+  const setting = { graph, images, wanted, returned };
+  const measurer =
+    others.length > 0
+      ? measurerThere(first, { ...setting, network: shared(network) })
+      : measurerHere({ ...setting, network });
   return {
     ...memory,
-    async measure(layer, actual) {
-      await opened;
-      return (await first.ask({ kind: "measure", layer, actual })) as Measured;
-    },
+    measure: measurer.measure,
     groupJudge(setting) {
       const all = { ...setting, parameters: shared(setting.parameters) };
-      const ready = Promise.all(others.map((thread) => thread.ask({ kind: "groups", setting: all })));
+      const ready = Promise.all(judges.map((thread) => thread.ask({ kind: "groups", setting: all })));
       return async (group, actual, source) => {
         const sources = new Map(group.sources.map((name) => [name, source(name)]));
-        const [thread] = others.toSorted((a, b) => a.waiting() - b.waiting());
+        const [thread] = judges.toSorted((a, b) => a.waiting() - b.waiting());
         const asked = thread?.ask({ kind: "judge", layer: group.layer.name, actual, sources });
         const [judgement] = await Promise.all([asked, ready]);
         return judgement as Judgement;
@@ -118,6 +117,49 @@ export async function startThreads(
     },
     async end() {
       await Promise.all([first, ...others].map((thread) => thread.end()));
+    },
+  };
+}
+
+/** Who measures layers against the reference network. */
+interface Measurer {
+  readonly measure: Threads["measure"];
+  /** Ends with the oldest request; undefined if there is none. */
+  busy(): Promise<unknown> | undefined;
+}
+
+function measurerThere(thread: OpenThread, setting: ReferenceSetting): Measurer {
+  const opened = thread.ask({ kind: "reference", setting });
+  // The first layer that is measured says what is wrong with it.
+  opened.catch(() => undefined);
+  return {
+    async measure(layer, actual) {
+      await opened;
+      return (await thread.ask({ kind: "measure", layer, actual })) as Measured;
+    },
+    busy: thread.busy,
+  };
+}
+
+/** One layer after another, once this thread has nothing else to do: others are then at work already. */
+function measurerHere(setting: ReferenceSetting): Measurer {
+  const { measure } = referenceRun(setting);
+  const waiting = new Set<Promise<unknown>>();
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    measure(layer, actual) {
+      const measured = last
+        .then(() => new Promise((resolve) => setImmediate(resolve)))
+        .then(() => measure(layer, actual));
+      last = measured.catch(() => undefined);
+      const ended = last;
+      waiting.add(ended);
+      ended.then(() => waiting.delete(ended));
+      return measured;
+    },
+    busy() {
+      const [oldest] = waiting;
+      return oldest;
     },
   };
 }

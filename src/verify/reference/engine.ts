@@ -23,8 +23,11 @@ export interface Engine extends Elements {
 interface Rows {
   /** Where the first row starts. */
   readonly from: number;
+  /** Where the first element goes. */
   readonly to: number;
+  /** How many rows. */
   readonly rows: number;
+  /** Elements of each that are copied. */
   readonly columns: number;
   /** Elements from one row to the next. */
   readonly fromStride: number;

@@ -77,7 +77,9 @@ function multiply(): Code {
 
 /** `copyRows(from, to, rows, pairs, fromStride, toStride)`: `pairs` vectors of each row. */
 function copyRows(): Code {
-  const [from, to, rows, pairs, fromStride, toStride, source, target, left] = [0, 1, 2, 3, 4, 5, 6, 7, 8] as const;
+  const [from, to, rows, pairs, fromStride, toStride, source, target, left] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8,
+  ] as const;
   return repeatWhile([
     [local.get(from), local.set(source), local.get(to), local.set(target), local.get(pairs), local.set(left)],
     repeatWhile([
@@ -97,11 +99,18 @@ function copyRows(): Code {
  * one before.
  */
 function pack(): Code {
-  const [from, to, rows, tiles, fromStride, tileSize, source, target, left] = [0, 1, 2, 3, 4, 5, 6, 7, 8] as const;
+  const [from, to, rows, tiles, fromStride, tileSize, source, target, left] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8,
+  ] as const;
   return repeatWhile([
     [local.get(from), local.set(source), local.get(to), local.set(target), local.get(tiles), local.set(left)],
     repeatWhile([
-      HALVES.map((half) => [local.get(target), local.get(source), v128.load(VECTOR * half), v128.store(VECTOR * half)]),
+      HALVES.map((half) => [
+        local.get(target),
+        local.get(source),
+        v128.load(VECTOR * half),
+        v128.store(VECTOR * half),
+      ]),
       advance(source, 2 * VECTOR),
       [local.get(target), local.get(tileSize), i32.add, local.set(target)],
       countDown(left),
