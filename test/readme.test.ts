@@ -101,22 +101,25 @@ describe.each(DOCUMENTS)("%s", (document, least) => {
     if (output) expect(masked(stdout.toString().trimEnd())).toBe(masked(output));
   });
 
-  it.each(blocks(document, "ts").map((text, index) => [index + 1, text] as const))(
-    "example %i prints what it says",
-    async (_index, text) => {
-      // Inside the package, so that it is found by its own name.
-      const file = join(ROOT, "demo", "readme-example.mjs");
-      writeFileSync(file, (await transformWithOxc(text, "example.ts")).code);
-      try {
-        const expected = [...text.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)]
-          .map(([, comment]) => comment)
-          .join("\n");
-        expect(execFileSync(process.execPath, [file], { cwd: folder, encoding: "utf8" }).trimEnd()).toBe(
-          expected,
-        );
-      } finally {
-        rmSync(file);
+  it("examples print what they say, one after the other in one process", async () => {
+    // Inside the package, so that it is found by its own name.
+    const examples = mkdtempSync(join(ROOT, "demo", "examples-"));
+    try {
+      const expected: string[] = [];
+      const imports: string[] = [];
+      for (const [index, text] of blocks(document, "ts").entries()) {
+        const name = `example-${index + 1}.mjs`;
+        writeFileSync(join(examples, name), (await transformWithOxc(text, "example.ts")).code);
+        imports.push(`console.log("${name}"); await import("./${name}");`);
+        const said = [...text.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)];
+        expected.push(name, ...said.map(([, comment = ""]) => comment));
       }
-    },
-  );
+      const all = join(examples, "all.mjs");
+      writeFileSync(all, imports.join("\n"));
+      const printed = execFileSync(process.execPath, [all], { cwd: folder, encoding: "utf8" });
+      expect(printed.trimEnd().split("\n")).toEqual(expected);
+    } finally {
+      rmSync(examples, { recursive: true });
+    }
+  });
 });

@@ -105,6 +105,9 @@ export async function openVerification(
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
     ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
+    ...(referenceFile.kind === "checkpoint" && referenceFile.checkpoint.unread
+      ? { unread: referenceFile.checkpoint.unread }
+      : {}),
     ...(referenceFile.kind === "checkpoint"
       ? compareConstants(side, referenceFile.checkpoint, against, given.kind === "model")
       : {}),

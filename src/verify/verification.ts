@@ -36,6 +36,8 @@ export interface Verification {
   readonly tolerance?: Tolerance;
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
+  /** Of a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something else. */
+  readonly unread?: readonly string[];
   /** The comparison of parameters, made before. */
   readonly weights?: WeightsComparison;
   /**

@@ -20,7 +20,7 @@ import {
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
-import { proofOf } from "./proof/index.js";
+import { proofOf, unreadCode } from "./proof/index.js";
 import { type Fault, holds, type ParityReport, type Tolerance } from "./report.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
@@ -92,6 +92,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
   };
   const warnings = [
     ...("reason" in compared ? [`no value was compared: found ${compared.reason}`] : []),
+    ...(verification.unread ? [unreadCode(verification.unread)] : []),
     ...(verification.parameters && isUntrained(graph, verification.parameters)
       ? [ANOMALIES.untrained.explanation]
       : []),

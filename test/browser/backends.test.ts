@@ -51,7 +51,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
   describe.each(FAMILIES)("%s against PyTorch", (family) => {
     const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
 
-    // What runs in Node too is the same to the bit: families.test.ts and tfjs-families.test.ts have it.
+    // What runs in Node too is the same to the bit: families.test.ts has it.
     it.for(IN_CHROMIUM.filter((name) => !engineOf(name).where.includes("node")))(
       "%s: no farther than three times PyTorch's float32",
       async (name, context) => {

@@ -5,15 +5,16 @@ import { compareBits } from "../../src/convert/export/write.js";
 import { FILE_FORMATS, type FileFormat, FORMATS, isModelFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { StateDict } from "../../src/core/tensor.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { FORMAT_CASES, type FormatFiles, parametersIn } from "../support/formats.js";
 import { keras3Files } from "../support/keras3.js";
-import { openFixture, SMALL } from "../support/osnet.js";
+import { SMALL } from "../support/osnet.js";
 import { refusal, run } from "./command.js";
 
 /** Every format to every format: what was never folded comes out of all as it went into the first. */
 
-const { graph, stateDict } = openFixture();
+const { graph, stateDict } = tinyCheckpoint("osnet");
 
 let folder: Folder;
 
@@ -72,7 +73,7 @@ describe("osnet-convert from TensorFlow.js", () => {
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /^model\.json: osnet_x0_25, 16 classes, .*\n {2}a layers model, written by osnet-convert\nverified: run in tfjs-wasm, 459 of its layers and 24 gates match the weights read from it\nverified: 567 tensors read back bit for bit\nwrote layers\.safetensors/,
+      /^model\.json: osnet_x1_0 with channels .*, 6 classes, .*\n {2}a layers model, written by osnet-convert\nverified: run in tfjs-wasm, 153 of its layers and 8 gates match the weights read from it\nverified: 192 tensors read back bit for bit\nwrote layers\.safetensors/,
     );
     const written = await weightsIn("layers.safetensors", "safetensors");
     expect(compareBits(parametersIn(stateDict), written)).toEqual([]);

@@ -2,13 +2,14 @@ import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
-import { fixturePath } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, rewriteOnnx, SMALL } from "../support/osnet.js";
+import { convert, rewriteOnnx, SMALL } from "../support/osnet.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { refusal, run } from "./command.js";
 
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
-const checkpoint = openFixture();
+const CHECKPOINT = tinyFile();
+const checkpoint = tinyCheckpoint("osnet");
 
 /** A file that does not say that it is ours. */
 function theirs(options: Parameters<typeof convert>[1]): Uint8Array {
@@ -27,7 +28,7 @@ describe("osnet-convert pth2onnx --external-data", () => {
     const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--size", "64x32", "--external-data"];
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout.toString()).toMatch(/\nwrote m\.onnx and m\.onnx\.data, 1\.0 MB\n$/);
+    expect(stdout.toString()).toMatch(/\nwrote m\.onnx and m\.onnx\.data, 0\.1 MB\n$/);
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
     const data = await folder.read("m.onnx.data");
     const model = decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx", sidecar: () => data });
@@ -44,7 +45,7 @@ describe("osnet-convert pth2onnx --external-data", () => {
       return stdout.toString();
     };
     // No model refers to it: none before this one, and this one does not.
-    for (const _ of [1, 2]) expect(await write()).toMatch(/\nwrote m\.onnx, 0\.9 MB, not verified\n$/);
+    for (const _ of [1, 2]) expect(await write()).toMatch(/\nwrote m\.onnx, 0\.1 MB, not verified\n$/);
     expect(await folder.names()).toEqual(["m.onnx", "m.onnx.data"]);
     await write("--external-data");
     expect(await write()).toMatch(
@@ -77,13 +78,13 @@ describe("osnet-convert pth2onnx --like", () => {
     const args = ["pth2onnx", CHECKPOINT, "-o", "m.onnx", "--like", "theirs.onnx"];
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout.toString()).toMatch(/verified: 459 layers and 24 gates, each recomputed in float64, match/);
+    expect(stdout.toString()).toMatch(/verified: 153 layers and 8 gates, each recomputed in float64, match/);
     expect(interfaceOf(decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" }))).toEqual({
       opset: 13,
       inputs: [{ name: "input.1", dtype: "float16", shape: [3, 3, 64, 32] }],
       outputs: [
-        { name: "scores", dtype: "float16", shape: [3, 16] },
-        { name: "495", dtype: "float16", shape: [3, 512] },
+        { name: "scores", dtype: "float16", shape: [3, 6] },
+        { name: "495", dtype: "float16", shape: [3, 24] },
       ],
       dtype: "float16",
     });
@@ -102,8 +103,8 @@ describe("osnet-convert pth2onnx --like", () => {
       opset: 11,
       inputs: [{ name: "x", dtype: "float32", shape: [1, 3, 256, 128] }],
       outputs: [
-        { name: "z", dtype: "float32", shape: [1, 512] },
-        { name: "logits", dtype: "float32", shape: [1, 16] },
+        { name: "z", dtype: "float32", shape: [1, 24] },
+        { name: "logits", dtype: "float32", shape: [1, 6] },
       ],
       dtype: "float32",
     });

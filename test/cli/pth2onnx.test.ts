@@ -2,13 +2,14 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { fixturePath, readFixture } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { type Finished, run } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
-const GATES = ["conv2.0", "conv2.1", "conv3.0", "conv3.1", "conv4.0", "conv4.1"].flatMap((block) =>
-  [1, 2, 3, 4].map((stream) => `${block}.gate[${stream}].gate_activation`),
-);
+const SMALL = tinyFile();
+const GATES = tinyCheckpoint("osnet").graph.gates.map(({ layer }) => layer);
 
 function convert(folder: Folder, ...args: readonly string[]): Promise<Finished> {
   return run("osnet-convert", ["pth2onnx", ...args], { cwd: folder.path });
@@ -148,13 +149,13 @@ describe("osnet-convert pth2onnx", () => {
     [["--opset", "11"], { opset: 11, irVersion: 6 }],
     [["--opset", "13"], { opset: 13, irVersion: 7 }],
     [["--opset", "26"], { opset: 26, irVersion: 13 }],
-    [["--no-fold"], { batchNorms: 80 }],
+    [["--no-fold"], { batchNorms: 27 }],
     [["--batch", "3"], { input: [3, 3, 64, 32] }],
     [["--size", "dynamic", "--batch", "1"], { input: [1, 3, "height", "width"] }],
     [["--input-name", "x", "--output-name", "y"], { outputs: ["y"] }],
   ])("%j is written and verified", async (args, expected) => {
     const folder = await temporaryFolder();
-    const { status, stderr } = await convert(folder, CHECKPOINT, "-o", "o.onnx", "--size", "64x32", ...args);
+    const { status, stderr } = await convert(folder, SMALL, "-o", "o.onnx", "--size", "64x32", ...args);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(written(await readModel(folder, "o.onnx"))).toEqual({ ...DEFAULTS, ...expected });
   });
@@ -165,7 +166,7 @@ describe("osnet-convert pth2onnx", () => {
   ])("%s when what it wrote does not verify", async (_, files) => {
     const folder = await temporaryFolder(files);
     const args = ["-o", "out.onnx", "--size", "64x32", "--tolerance", "1e-9", "--force"];
-    const { status, stdout } = await convert(folder, CHECKPOINT, ...args);
+    const { status, stdout } = await convert(folder, SMALL, ...args);
     expect(status).toBe(1);
     expect(stdout.toString()).toMatch(
       /\n\nFAIL {2}\d+ faults?, first at .*\n\nout\.onnx was not written\.\n$/,
@@ -178,7 +179,7 @@ describe("osnet-convert pth2onnx", () => {
   it("--json tells that what does not verify was not written", async () => {
     const folder = await temporaryFolder();
     const args = ["-o", "-", "--size", "64x32", "--tolerance", "1e-9", "--json"];
-    const { status, stdout, stderr } = await convert(folder, CHECKPOINT, ...args);
+    const { status, stdout, stderr } = await convert(folder, SMALL, ...args);
     expect({ status, bytes: stdout.length }).toEqual({ status: 1, bytes: 0 });
     expect(JSON.parse(stderr)).toMatchObject({ written: false, verification: { passed: false } });
   });

@@ -5,15 +5,17 @@ import { XMLParser } from "fast-xml-parser";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StateDict } from "../../src/core/tensor.js";
 import type { RankingReport } from "../../src/verify/ranking/report.js";
-import { fixturePath } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { createFolder, type Folder } from "../support/folder.js";
 import { encodeNpy } from "../support/npy.js";
-import { convert, openFixture, withTensor } from "../support/osnet.js";
+import { convert, withTensor } from "../support/osnet.js";
 import { pictureSet } from "../support/picture-set.js";
 import { schemaOf } from "../support/schemas.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { type Finished, run, spawnCommand } from "./command.js";
 
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const CHECKPOINT = tinyFile();
+const [FEATURES = 0] = tinyCheckpoint("osnet").spec.embedding;
 const SIZE = ["--size", "64x32"];
 
 /** The checkpoint's features of `market`. */
@@ -22,7 +24,7 @@ const RECORDED = ["--reference", "reference.npy", "--data", "market"] as const;
 /** A data set, the checkpoint's ONNX file and features, and what tests add. */
 let folder: Folder;
 beforeAll(async () => {
-  folder = await createFolder({ "model.onnx": convert(openFixture()) });
+  folder = await createFolder({ "model.onnx": convert(tinyCheckpoint("osnet")) });
   await put(await pictureSet(), "market");
   const { status, stderr } = await verify(
     "embed",
@@ -60,7 +62,7 @@ async function rank(
 
 /** An ONNX file of the checkpoint with other weights. */
 async function mutant(name: string, change: (stateDict: StateDict) => StateDict): Promise<string> {
-  const checkpoint = openFixture();
+  const checkpoint = tinyCheckpoint("osnet");
   await writeFile(folder.at(name), convert({ ...checkpoint, stateDict: change(checkpoint.stateDict) }));
   return name;
 }
@@ -170,7 +172,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("takes a float16 model, whose order hardly changes", async () => {
-    await writeFile(folder.at("half.onnx"), convert(openFixture(), { dtype: "float16" }));
+    await writeFile(folder.at("half.onnx"), convert(tinyCheckpoint("osnet"), { dtype: "float16" }));
     const { report } = await rank("half.onnx", ...RECORDED);
     const [candidate] = report.candidates;
     expect(candidate?.parity.drift.max).toBeGreaterThan(1e-6);
@@ -325,7 +327,7 @@ describe("osnet-verify embed", () => {
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       return stdout.toString();
     };
-    expect(await embed("-o", "features.npy")).toContain("wrote features.npy: 58 × 512 features");
+    expect(await embed("-o", "features.npy")).toContain("wrote features.npy: 58 × 24 features");
     await mkdir(folder.at("shards"));
     await embed("-o", "shards/1.safetensors", "--shard", "1/2");
     await embed("-o", "shards/2.safetensors", "--shard", "2/2");
@@ -369,8 +371,8 @@ describe("osnet-verify embed", () => {
     expect(await embed("second.npy")).toContain("58 from the cache");
     const [name = ""] = await readdir(folder.at("cache"));
     const whole = await folder.read(`cache/${name}`);
-    const row = 32 + 4 * 512 + 8;
-    await writeFile(folder.at(`cache/${name}`), whole.subarray(0, whole.length - 10 * row - 700));
+    const row = 32 + 4 * FEATURES + 8;
+    await writeFile(folder.at(`cache/${name}`), whole.subarray(0, whole.length - 10 * row - row / 2));
     expect(await embed("third.npy")).toContain("47 from the cache");
     expect(await embed("fourth.npy")).toContain("58 from the cache");
     for (const other of ["second.npy", "third.npy", "fourth.npy"])

@@ -1,12 +1,15 @@
+import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { expect, it } from "vitest";
 import { recountedSuite, type SuiteReport } from "../../src/verify/suite/report.js";
-import { readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { pictureSet } from "../support/picture-set.js";
 import { schemaOf } from "../support/schemas.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { run } from "./command.js";
+
+const CHECKPOINT = tinyFile();
 
 const SUITE = `
 name: ranked
@@ -23,7 +26,7 @@ matrix:
 `;
 
 it("a suite's entries are ranked where they ask for it, and fail by it", async () => {
-  const folder = await temporaryFolder({ "w.pth": readFixture("osnet_x0_25.pth"), "s.yaml": SUITE });
+  const folder = await temporaryFolder({ "w.pth": readFileSync(CHECKPOINT), "s.yaml": SUITE });
   for (const [name, bytes] of await pictureSet()) {
     await mkdir(dirname(folder.at(`market/${name}`)), { recursive: true });
     await writeFile(folder.at(`market/${name}`), bytes);
@@ -66,7 +69,7 @@ it("a suite's entries are ranked where they ask for it, and fail by it", async (
 
 it("a limit that is broken alone fails an entry whose layers hold, in every report", async () => {
   const folder = await temporaryFolder({
-    "w.pth": readFixture("osnet_x0_25.pth"),
+    "w.pth": readFileSync(CHECKPOINT),
     "s.yaml": SUITE.replace("maxFlips: 0 }", "maxBroken: 0 }").replace(/ {2}(other|none):.*\n/g, ""),
   });
   for (const [name, bytes] of await pictureSet()) {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import type { PickledModule } from "../../src/convert/formats/pth/modules.js";
 import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
-import { checkModules } from "../../src/convert/import/pickled-modules.js";
+import { type CheckedModules, checkModules } from "../../src/convert/import/pickled-modules.js";
 import { InputError } from "../../src/core/errors.js";
 import { missing, readFixture } from "../fixtures.js";
 import { openFixture } from "../support/osnet.js";
@@ -77,7 +77,7 @@ describe("a model pickled whole", () => {
   });
 
   /** The pickled modules with one changed, held against the network. */
-  function changed(path: string, change: (module: PickledModule) => PickledModule): () => readonly string[] {
+  function changed(path: string, change: (module: PickledModule) => PickledModule): () => CheckedModules {
     const { modules } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
     const module = modules?.get(path);
     if (!modules || !module) throw new Error(`no module ${path}`);
@@ -115,7 +115,26 @@ describe("a model pickled whole", () => {
       ...module,
       attributes: new Map(module.attributes).set("note", "of 2019"),
     }));
-    expect(marked()).toHaveLength(1);
+    expect(marked().unread).toEqual([]);
+  });
+
+  it.skipIf(missing(WHOLE)).each([["__main__.MyBlock"], ["my_models.osnet_v2.OSBlock"]])(
+    "with a class that torchreid does not have says that its code is not known: %s",
+    (className) => {
+      const { notes, unread } = changed("conv2.0", (module) => ({ ...module, className }))();
+      expect(unread).toEqual([className]);
+      expect(notes.at(-1)).toBe(
+        `what the code of ${className} computes was not checked: it is neither PyTorch's nor torchreid's`,
+      );
+    },
+  );
+
+  it.skipIf(missing(WHOLE))("within a module that is neither PyTorch's nor torchreid's says so", () => {
+    const { modules = new Map() } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
+    const inside = (wrapper: string): readonly string[] =>
+      checkModules(openFixture().graph, modules, "m.pt", [wrapper]).unread;
+    expect(inside("__main__.Wrap")).toEqual(["__main__.Wrap"]);
+    expect(inside("torch.nn.parallel.data_parallel.DataParallel")).toEqual([]);
   });
 
   it.skipIf(missing("cases/files/whole_model_bn_eps.pth")).each([

@@ -17,8 +17,8 @@ describe.each(TINY_FAMILIES)("a model pickled whole, %s", (family) => {
   });
 
   it("is refused with another module, which is named with what is wrong with it", () => {
-    const mutants = [...readerMutants([family], 1)];
-    expect(mutants.length).toBeGreaterThanOrEqual(14);
+    const mutants = [...readerMutants(1, family)];
+    expect(mutants.length).toBeGreaterThanOrEqual(5);
     const missed = mutants.filter(
       ({ outcome: { killed, located, explained } }) => !killed || !located || !explained,
     );

@@ -240,19 +240,22 @@ export interface ReaderMutant {
   readonly outcome: Outcome;
 }
 
+/** In how many families of a sample each mistake is made, the next ones in turn. */
+const SAMPLED_FAMILIES = 2;
+
 /**
  * Every mistake in modules of every family that have its kind, each in a file of its own.
  *
  * @param count how many modules get each mistake: the first, and others at equal distances
+ * @param only a sample: this family's turns. Undefined: all mistakes in all families
  */
-export function* readerMutants(
-  families: readonly TinyFamily[] = TINY_FAMILIES,
-  count = 3,
-): Generator<ReaderMutant> {
-  for (const family of families) {
+export function* readerMutants(count = 3, only?: TinyFamily): Generator<ReaderMutant> {
+  for (const [turn, family] of TINY_FAMILIES.entries()) {
+    if (only !== undefined && family !== only) continue;
     const checkpoint = tinyCheckpoint(family);
     const modules = modulesOf(checkpoint);
-    for (const { operator, classes, word, change } of OPERATORS) {
+    for (const [index, { operator, classes, word, change }] of OPERATORS.entries()) {
+      if (only !== undefined && (index + turn) % TINY_FAMILIES.length >= SAMPLED_FAMILIES) continue;
       const fitting = [...modules].filter(([, { className }]) =>
         classes.test(className.split(".").at(-1) ?? ""),
       );

@@ -1,25 +1,49 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
 import { FAMILIES, missing } from "../fixtures.js";
-import { onnxCandidate } from "../support/candidates.js";
+import { onnxCandidate, tfjsCandidate } from "../support/candidates.js";
 import { distances, expectNearPyTorch, expectNearPyTorchOnAverage, openFamily } from "./pytorch.js";
 
 /**
  * The independent truth: PyTorch's own activations. The float64 reference must be PyTorch in float64; a float32 path
- * must be no farther from it than three times PyTorch's own float32 is: onnxruntime in every tensor, others on average.
+ * must be no farther from it than three times PyTorch's own float32 is: onnxruntime and TensorFlow.js in every tensor,
+ * onnxruntime-web on average.
  */
 const REFERENCE_LIMIT = 1e-11;
 const FLOOR = 2e-6;
+const TFJS_FLOOR = 3e-6;
+const SIZE = { height: 64, width: 32 } as const;
 
 /** What runs ONNX files in this process; those in Chromium are test/browser/backends.test.ts's. */
 const RUNTIMES = runtimesFor("onnx").filter(
   (name) => !name.startsWith("chromium:") && isInstalled(engineOf(name).package),
 );
+
+const TFJS_SOMEWHERE = [
+  ["tfjs-wasm", "folded, TensorFlow's own operators", { fold: true, fuse: false, size: SIZE }],
+  ["tfjs-wasm", "any size", { size: "dynamic" }],
+  ["tfjs-cpu", "folded, fused", { size: SIZE }],
+  ["tfjs-wasm", "layers, unfolded", { size: SIZE, layers: true, fold: false }],
+  ["tfjs-cpu", "layers, folded", { size: SIZE, layers: true }],
+] as const;
+
+/** What only some of these do is in these families: instance norms, layer norms in gates, a max pool at the end. */
+const VARIED: ReadonlySet<string> = new Set(["osnet_ain_x0_25", "osnet_nas_x0_25", "osnet_attr_max_x0_25"]);
+
+/** Run for every family; the others for those, and proven for all (proof/tfjs.test.ts). */
+const TFJS_EVERYWHERE = [
+  ["tfjs-wasm", "folded, fused", { fold: true, fuse: true, size: SIZE }],
+  ["tfjs-wasm", "unfolded", { fold: false, fuse: true, size: SIZE }],
+  ["tfjs-wasm", "layers, folded", { size: SIZE, layers: true }],
+] as const;
 
 describe.each(FAMILIES)("%s against PyTorch", (family) => {
   const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
@@ -42,7 +66,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     if (absent) return context.skip(absent);
     const recorded = await openFamily(family);
     const { graph, stateDict } = recorded.checkpoint;
-    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold, size: { height: 64, width: 32 } }));
+    const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold, size: SIZE }));
     const model = decodeOnnx(bytes, { subject: family });
     const party = { name: family, format: "onnx" } as const;
     const candidate = onnxCandidate(bytes, model, graph, party, backend);
@@ -52,4 +76,21 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     if (backend === "onnxruntime") await expectNearPyTorch(candidate, recorded, FLOOR);
     else await expectNearPyTorchOnAverage(candidate, recorded);
   });
+
+  it.for([...TFJS_EVERYWHERE, ...(VARIED.has(family) ? TFJS_SOMEWHERE : [])])(
+    "%s, %s: no tensor farther than PyTorch's float32 allows",
+    async ([backend, , options], context) => {
+      if (absent) return context.skip(absent);
+      const recorded = await openFamily(family);
+      const { graph, stateDict } = recorded.checkpoint;
+      const lower = "layers" in options ? lowerToTfjsLayers : lowerToTfjs;
+      const files = encodeTfjs(lower(graph, stateDict, options));
+      const model = decodeTfjs(files, { subject: family });
+      const party = { name: family, format: "tfjs" } as const;
+      const candidate = tfjsCandidate(files, model, graph, party, backend);
+      expect(candidate.folded.size > 0).toBe(!("fold" in options) || options.fold);
+      expect(candidate.program).toBeDefined();
+      await expectNearPyTorch(candidate, recorded, TFJS_FLOOR);
+    },
+  );
 });

@@ -139,18 +139,17 @@ function clippedAt(value: string, most: number): OnnxEdit {
 
 const FORMS: readonly Form[] = [{}, { fold: false }, { names: true }, { names: true, fold: false }];
 
-/** Two forms, the next ones in turn. */
-function someForms(turn: number): readonly Form[] {
-  return [FORMS[turn % 2] ?? {}, FORMS[2 + (turn % 2)] ?? {}];
+/** One form, the next in turn: the mutation suite has the same edits in all of them. */
+function formOf(turn: number): Form {
+  return FORMS[turn % FORMS.length] ?? {};
 }
 
 describe("one mistake is one fault, in every form of the file", () => {
   it.each(MISTAKES)("%s", async (name, edit, layers) => {
-    for (const form of someForms(MISTAKES.findIndex(([says]) => says === name))) {
-      const { passed, faults } = await judged(written(edit, form));
-      expect([passed, faults.length], JSON.stringify(form)).toEqual([false, 1]);
-      expect(layers).toContain(faults[0]?.layer);
-    }
+    const form = formOf(MISTAKES.findIndex(([says]) => says === name));
+    const { passed, faults } = await judged(written(edit, form));
+    expect([passed, faults.length], JSON.stringify(form)).toEqual([false, 1]);
+    expect(layers).toContain(faults[0]?.layer);
   });
 
   it("a cast of the images to float16 is at the images", async () => {
@@ -213,11 +212,10 @@ const SPELLINGS: readonly [says: string, edit: OnnxEdit][] = [
 
 describe("other words for the same function are no fault, and not proven", () => {
   it.each(SPELLINGS)("%s", async (name, edit) => {
-    for (const form of someForms(SPELLINGS.findIndex(([says]) => says === name))) {
-      const { faults, proof } = await judged(written(edit, form));
-      expect(faults, JSON.stringify(form)).toEqual([]);
-      expect(proof?.status).toBe("sampled");
-    }
+    const form = formOf(SPELLINGS.findIndex(([says]) => says === name));
+    const { faults, proof } = await judged(written(edit, form));
+    expect(faults, JSON.stringify(form)).toEqual([]);
+    expect(proof?.status).toBe("sampled");
   });
 });
 

@@ -174,7 +174,7 @@ function findEnd(source: ByteSource, region: Region): number {
       throw corrupt(region, "data after the end of the zip archive", "a complete file");
     }
   }
-  throw corrupt(region, "a zip archive without its end record", "a complete file");
+  throw corrupt(region, "a zip archive without its end record record", "a complete file");
 }
 
 function readZip64End(source: ByteSource, end: number, region: Region): DirectoryPlace | undefined {

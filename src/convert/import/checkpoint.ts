@@ -23,7 +23,7 @@ import { printable, quote } from "../formats/refusals.js";
 import { type FileFormat, FORMATS, isModelFormat, type WeightsFormat } from "../formats/registry.js";
 import { decodeSafetensors } from "../formats/safetensors.js";
 import { HEAD_BYTES, otherKind, sniffFormat } from "../formats/sniff.js";
-import { adopted, checkModules } from "./pickled-modules.js";
+import { adopted, type CheckedModules, checkModules } from "./pickled-modules.js";
 import { tracedGraph } from "./traced.js";
 
 /** A checkpoint of a known network, every key accounted for. */
@@ -32,6 +32,8 @@ export interface Checkpoint extends Identified {
   readonly stateDict: StateDict;
   /** How the weights lay in the file: container, prefix, notes. */
   readonly decoded: Omit<DecodedWeights, "stateDict">;
+  /** Of a model pickled whole: classes whose code is neither PyTorch's nor torchreid's, and not in the file. Absent if there are none. */
+  readonly unread?: readonly string[];
 }
 
 /** How a file of weights is opened and identified. */
@@ -63,16 +65,21 @@ export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: Checkpoin
   const { subject } = options;
   const { stateDict, ...decoded } = decodeWeights(bytes, options);
   const spec = typeof arch === "string" ? namedSpec(arch) : arch;
-  const { identified, notes: shown } = withEvidence(
-    identifyOrOffer(stateDict, decoded, { subject, ...(spec ? { spec } : {}) }),
-    decoded,
-    { subject, stateDict, isGiven: spec !== undefined },
-  );
+  const {
+    identified,
+    notes: shown,
+    unread,
+  } = withEvidence(identifyOrOffer(stateDict, decoded, { subject, ...(spec ? { spec } : {}) }), decoded, {
+    subject,
+    stateDict,
+    isGiven: spec !== undefined,
+  });
   const notes = [...decoded.notes, ...shown, ...extraNotes(identified.extra)];
   return {
     ...identified,
     stateDict: inNetworkOrder(stateDict, identified.graph),
     decoded: { ...decoded, notes },
+    ...(unread.length > 0 ? { unread } : {}),
   };
 }
 
@@ -131,16 +138,16 @@ const HIDDEN_CHOICES: readonly Partial<Pick<OsnetSpec, "pooling">>[] = [
 /** What a model pickled whole or traced says of its network besides the weights: adopted where a spec can say it too. */
 function withEvidence(
   identified: Identified,
-  { modules, trace }: Omit<DecodedWeights, "stateDict">,
+  { modules, wrappers, trace }: Omit<DecodedWeights, "stateDict">,
   { subject, stateDict, isGiven }: { subject: string; stateDict: StateDict; isGiven: boolean },
-): { readonly identified: Identified; readonly notes: readonly string[] } {
+): { readonly identified: Identified } & CheckedModules {
   const { spec } = identified;
   if (modules !== undefined) {
     const own = isGiven ? spec : adopted(spec, modules);
     const found = own === spec ? identified : identify(stateDict, { subject, spec: own });
-    return { identified: found, notes: checkModules(found.graph, modules, subject) };
+    return { identified: found, ...checkModules(found.graph, modules, subject, wrappers) };
   }
-  if (trace === undefined) return { identified, notes: [] };
+  if (trace === undefined) return { identified, notes: [], unread: [] };
   const choices = HIDDEN_CHOICES.flatMap((choice) =>
     GATE_ACTIVATIONS.map((activation) => ({ ...spec, ...choice, gate: { ...spec.gate, activation } })),
   );
@@ -149,6 +156,7 @@ function withEvidence(
   return {
     identified: { ...identified, spec: graph.spec, graph, variant: variantOf(graph.spec) },
     notes: ["the traced code computes this network, layer by layer"],
+    unread: [],
   };
 }
 

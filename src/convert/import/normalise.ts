@@ -179,6 +179,8 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
   for (const node of nodes) {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
     const taken = takenBranch(node, inputs, scope, reader);
+    // What is not decided beforehand reads what its branches read of the graph around them.
+    if (!taken && node.opType === "If") inputs.push(...captured(node, scope));
     // What is decided beforehand is the branch that is taken.
     if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     node.outputs.forEach((output, index) => {
@@ -263,6 +265,21 @@ function takenBranch(
   });
 }
 
+/** The values around an `If` that its branches read. */
+function captured(node: OnnxNode, scope: Scope): readonly (Value | undefined)[] {
+  const names = new Set<string>();
+  const visit = ({ attributes }: OnnxNode): void => {
+    for (const attribute of attributes.values())
+      if (attribute.type === "graph")
+        for (const inner of attribute.value.nodes) {
+          for (const name of inner.inputs) names.add(name);
+          visit(inner);
+        }
+  };
+  visit(node);
+  return [...names].flatMap((name) => lookUp(scope, name) ?? []);
+}
+
 /** A value inside a branch, which no output can give. */
 function unnamed(value: Value, name: string): Value {
   return value.kind === "node" && value.node.value === name
@@ -279,13 +296,36 @@ function meaning(site: OperatorSite, index: number): Value {
   const later = index > 0 ? laterOutput(node.opType, index) : undefined;
   if (later) return later;
   const read = readerOf(node.opType, node.domain);
-  const plain = onNchw(site);
+  const plain = onNchw(site) ?? onNchw(withStrays(site));
   const value = plain && index === 0 ? read?.(plain) : undefined;
   if (value) return laidOut(value, plain ?? site);
   // What is not known on any axes is not known for its axes.
   const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
   const nameless = unknown(plain ?? site, opType);
   return laidOut(nameless, plain ?? site);
+}
+
+/** Height and width in each other's places, which no layout of images has. */
+const TURNED = String([0, 1, 3, 2]);
+
+/** An operator that reads a map with its height and width exchanged: the exchange is an operator of its own before it. */
+function withStrays(site: OperatorSite): OperatorSite {
+  const inputs = site.inputs.map((value): Value | undefined => {
+    if (value?.kind !== "node" || String(value.reading?.layout) !== TURNED) return value;
+    const { node } = value;
+    const op: ForeignOp<"other"> = { kind: "other", opType: "Transpose", operands: [value] };
+    return {
+      kind: "node",
+      node: {
+        op,
+        inputs: [node],
+        constants: {},
+        form: { ...node.form, size: undefined, intended: undefined },
+        value: undefined,
+      },
+    };
+  });
+  return { ...site, inputs };
 }
 
 /** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */

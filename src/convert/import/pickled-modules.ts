@@ -128,12 +128,33 @@ const OWN_CLASS = /^torch\.nn\.modules\./;
 /** Kinds whose module a block may have beside the network's layers: osnet_ain's blocks have a ReLU of their own. */
 const BLOCK_RELU = /^conv\d+\.\d+\.relu$/;
 
+/** What checking a model pickled whole has left open. */
+export interface CheckedModules {
+  readonly notes: readonly string[];
+  /** Classes that are neither PyTorch's nor torchreid's, by module and name: what their code computes is not known. */
+  readonly unread: readonly string[];
+}
+
+/** Modules in which torchreid, and those that copy it, have the classes of its networks. */
+const TORCHREID = /(?:^|\.)osnet(?:_ain|_ibn)?\.(\w+)$/;
+
+/** Whether a class is PyTorch's, or of a name and in a module as torchreid has them. */
+function isKnown(className: string): boolean {
+  if (className.startsWith("torch.")) return true;
+  const name = TORCHREID.exec(className)?.[1];
+  return name !== undefined && PLACES.some((place) => place.className.test(name));
+}
+
 /**
- * Notes on what was not checked.
- *
+ * @param wrappers classes of the modules around the model
  * @throws InputError (`unsupported`) listing every module that computes something else than its layer
  */
-export function checkModules(graph: LayerGraph, modules: Modules, subject: string): readonly string[] {
+export function checkModules(
+  graph: LayerGraph,
+  modules: Modules,
+  subject: string,
+  wrappers: readonly string[] = [],
+): CheckedModules {
   const problems: string[] = [];
   const expected = new Map<string, Expectation>();
   const kinds = new Map<string, OpKind>();
@@ -151,12 +172,11 @@ export function checkModules(graph: LayerGraph, modules: Modules, subject: strin
       problems.push(`${path}: no module, but the network has ${expectation.classes[0]}`);
     else problems.push(...layerProblems(path, module, expectation));
   }
-  const unchecked = new Set<string>();
+  const unread = new Set(wrappers.filter((className) => !isKnown(className)));
   for (const [path, module] of modules) {
     if (expected.has(path) || !BACKBONE.test(path.split(".", 1)[0] ?? "")) continue;
     problems.push(...otherProblems(path, module));
-    if (!OWN_CLASS.test(module.className))
-      unchecked.add(module.className.slice(module.className.lastIndexOf(".") + 1));
+    if (!isKnown(module.className)) unread.add(module.className);
   }
   if (problems.length > 0)
     throw new InputError({
@@ -167,10 +187,23 @@ export function checkModules(graph: LayerGraph, modules: Modules, subject: strin
       remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
       details: problems.length > 1 ? problems : [],
     });
-  return [
-    `checked the attributes of ${expected.size} modules; what the code of ${[...unchecked].slice(0, 8).map(printable).join(", ")} does is not in the file`,
-  ];
+  const named = [...unread].slice(0, MOST_NAMED).map(printable);
+  const more = unread.size > named.length ? ` and ${unread.size - named.length} more` : "";
+  return {
+    notes: [
+      `checked the attributes of ${expected.size} modules; the code of their classes is not in the file`,
+      ...(unread.size > 0
+        ? [
+            `what the code of ${named.join(", ")}${more} computes was not checked: it is neither PyTorch's nor torchreid's`,
+          ]
+        : []),
+    ],
+    unread: [...unread],
+  };
 }
+
+/** Classes that a note names. */
+const MOST_NAMED = 8;
 
 function layerProblems(path: string, module: PickledModule, { classes, attributes }: Expectation): string[] {
   const { className } = module;

@@ -348,7 +348,9 @@ function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
     return toReal({ dtype: "float16", shape: dims, data }, subject);
   if (data instanceof Float64Array) return { dtype: "float64", shape: dims, data };
   if (data instanceof Float32Array) return { dtype: "float32", shape: dims, data };
-  return { dtype: "float64", shape: dims, data: Float64Array.from(data as ArrayLike<number>) };
+  // Whole numbers of 64 bits are BigInts.
+  const numbers = Float64Array.from(data as ArrayLike<number | bigint>, Number);
+  return { dtype: "float64", shape: dims, data: numbers };
 }
 
 function firstLine(cause: unknown): string {

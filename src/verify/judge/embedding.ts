@@ -6,8 +6,14 @@ import { layerFault } from "../faults.js";
 import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
 import { quantizationLoss } from "../weights/quantization.js";
-import { applyOperations, describeOperations } from "./operations.js";
-import { againstCopy, againstReference, againstSource, isSameShape } from "./other-models.js";
+import {
+  againstCopy,
+  againstReference,
+  againstSource,
+  applyOperations,
+  describeOperations,
+  isSameShape,
+} from "./other-models.js";
 import { type AloneRun, rerun, runAlone } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 

@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
+import { printable } from "../../convert/formats/refusals.js";
 import type { Document } from "../../convert/import/open-file.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { ParityReport, Proof } from "../report.js";
@@ -82,7 +83,7 @@ function identify(
  * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
  */
 export function proofOf(
-  { graph, candidate, parameters, quantized, referenceProgram }: Verification,
+  { graph, candidate, parameters, quantized, referenceProgram, unread = [] }: Verification,
   report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">,
 ): Proof {
   const images = report.input.shape[0] ?? 0;
@@ -100,10 +101,21 @@ export function proofOf(
   if (!parameters) return sampled("there is no checkpoint to compare constants with");
   // Its weights are lifted from operators that nothing proves, and a folded norm's factors are the candidate's own.
   if (referenceProgram) return sampled("the reference is a model, which is itself only sampled on images");
+  if (unread.length > 0) return sampled(unreadCode(unread));
   const finding = proveDocument(document, graph, parameters);
   if (typeof finding === "string") return sampled(finding);
   return { status: "proven", grounds: groundsOf(finding), images };
 }
+
+/** That a checkpoint is a model pickled whole with code of its own, which is not in the file. */
+export function unreadCode(classes: readonly string[]): string {
+  const named = classes.slice(0, MOST_CLASSES).map(printable).join(", ");
+  const more = classes.length > MOST_CLASSES ? ` and ${classes.length - MOST_CLASSES} more` : "";
+  return `the reference is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
+}
+
+/** Classes that a sentence names. */
+const MOST_CLASSES = 8;
 
 function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Finding): readonly string[] {
   const named = outputs.map(

@@ -18,7 +18,8 @@ export function anonymous(model: OnnxModel): OnnxModel {
     return known;
   };
   const namelessGraph = (graph: OnnxGraph): OnnxGraph => ({
-    name: "",
+    // onnxruntime takes no branch without a name.
+    name: graph === model.graph ? "" : "branch",
     inputs: graph.inputs.map((value) => ({ ...value, name: rename(value.name) })),
     nodes: graph.nodes.map((node) => ({
       ...node,

@@ -76,7 +76,14 @@ function candidateFor(name: RuntimeName): Candidate & { readonly program: Progra
 
 /** The verdict on it, each layer within the bounds of what the runtime may do. */
 async function verdictOn(file: NamedBytes, backend: RuntimeName): Promise<ParityReport> {
-  return verify(await openVerification(file, CHECKPOINT, { arch: graph.spec, size: SIZE, backend }));
+  const { candidate, ...rest } = await openVerification(file, CHECKPOINT, {
+    arch: graph.spec,
+    size: SIZE,
+    backend,
+  });
+  // A browser that runs it stays for the tests to come.
+  const { close: _close, ...open } = candidate.backend;
+  return verify({ ...rest, candidate: { ...candidate, backend: open } });
 }
 
 async function collect(run: AsyncIterable<LayerOutput>): Promise<readonly LayerOutput[]> {

@@ -23,7 +23,7 @@ import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
 import type { Candidate } from "../../../src/verify/candidate/candidate.js";
 import { segmentsOf } from "../../../src/verify/candidate/segments.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
-import { joinByName } from "../../../src/verify/judge/join.js";
+import { joinByName } from "../../../src/verify/judge/compare-layers.js";
 import { tfjsNames } from "../../../src/verify/located.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { evaluate } from "../../../src/verify/reference/index.js";

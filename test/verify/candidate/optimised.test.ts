@@ -3,6 +3,7 @@ import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { int, type OnnxModel, type OnnxNode, text } from "../../../src/convert/formats/onnx/model.js";
+import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
 import { liftCheckpoint } from "../../../src/convert/import/lift.js";
 import { openModel } from "../../../src/convert/import/open-file.js";
 import type { Tensor } from "../../../src/core/tensor.js";
@@ -22,10 +23,14 @@ import { SMALL, withValues } from "../../support/osnet.js";
 
 const NCHWC = "com.microsoft.nchwc";
 
-async function judged(bytes: Uint8Array, family: TinyFamily = "osnet"): Promise<ParityReport> {
+async function judged(
+  bytes: Uint8Array,
+  family: TinyFamily = "osnet",
+  checkpoint: Checkpoint = tinyCheckpoint(family),
+): Promise<ParityReport> {
   const verification = await openVerification(
     { name: "m.onnx", bytes },
-    { name: "w.pth", bytes: new Uint8Array(), checkpoint: tinyCheckpoint(family) },
+    { name: "w.pth", bytes: new Uint8Array(), checkpoint },
     { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
   );
   return verify(verification);
@@ -57,6 +62,19 @@ describe.each(["extended", "layout", "all"] as const)("optimised by onnxruntime 
     const { stateDict: own } = tinyCheckpoint("osnet");
     for (const name of ["conv2.0.gate.fc1.weight", "conv2.0.conv2b.1.conv1.weight", "conv3.0.gate.fc2.bias"])
       expect(stateDict.get(name)?.data).toEqual(own.get(name)?.data);
+  });
+});
+
+describe("a checkpoint that is a model with code of its own", () => {
+  it("is compared with by its weights, and nothing is called proven", async () => {
+    const checkpoint = tinyCheckpoint("osnet");
+    const against = (unread?: readonly string[]): Promise<ParityReport> =>
+      judged(plain("osnet", true), "osnet", unread ? { ...checkpoint, unread } : checkpoint);
+    expect((await against()).proof?.status).toBe("proven");
+    const { passed, proof, warnings } = await against(["__main__.MyBlock"]);
+    expect([passed, proof?.status]).toEqual([true, "sampled"]);
+    expect(proof?.grounds).toEqual([expect.stringContaining("the code of __main__.MyBlock computes")]);
+    expect(warnings).toEqual(proof?.grounds);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LayerOutput } from "../../../src/verify/backends/backend.js";
-import { joinByName } from "../../../src/verify/judge/join.js";
+import { joinByName } from "../../../src/verify/judge/compare-layers.js";
 
 /** Yields names with values, all in one piece of memory that is used again, as backends may. */
 async function* stream(

@@ -129,7 +129,9 @@ function expectNoOtherKind(bytes: Uint8Array, subject: string): void {
   const other =
     isZip(bytes) || isPickle
       ? {
-          found: isPickle ? "a pickle, as PyTorch writes it" : "a zip archive, as PyTorch and NumPy write it",
+          found: isPickle
+            ? "a pickle, as PyTorch writes it it"
+            : "a zip archive, as PyTorch and NumPy write it it",
           remedy: "convert checkpoints with pth2… or npz2…, and unzip zipped models",
         }
       : otherKind(bytes);

@@ -46,6 +46,8 @@ export interface DecodedCheckpoint {
   readonly modelClass: string;
   /** What a model pickled whole says of its modules, by path without the prefix; undefined for a state dict. */
   readonly modules?: ReadonlyMap<string, PickledModule>;
+  /** The classes of the modules around that model, whose prefix was taken off, from outside. */
+  readonly wrappers?: readonly string[];
   /** What a TorchScript archive computes, its tensors by path without the prefix; undefined for others. */
   readonly trace?: Trace;
   /** Choices made on the way, one clause each, for people to read. */
@@ -115,13 +117,17 @@ function evidenceOf(
   { holder, prefix }: Choice,
   code: SourceReader | undefined,
   region: Region,
-): Pick<DecodedCheckpoint, "modules" | "trace"> {
+): Pick<DecodedCheckpoint, "modules" | "wrappers" | "trace"> {
   if (!isObject(holder)) return {};
   if (holder.path.startsWith(TORCHSCRIPT_MODULE))
     return code === undefined ? {} : { trace: withoutPrefix(traceModel(holder, code, region), prefix) };
   const modules = pickledModules(holder, createModuleAllowance()) ?? new Map<string, PickledModule>();
   const outer = prefix.slice(0, -1);
+  const wrappers = [...modules].flatMap(([path, { className }]) =>
+    path !== outer && (path === "" || outer.startsWith(`${path}.`)) ? [className] : [],
+  );
   return {
+    ...(wrappers.length > 0 ? { wrappers } : {}),
     modules: new Map(
       [...modules].flatMap(([path, module]) => {
         if (path === outer) return [["", module] as const];

@@ -141,6 +141,7 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
       throw refusal(topology.at, `two nodes named ${JSON.stringify(name.slice(0, 80))}`, "unique node names");
     names.add(name);
   }
+  for (const node of nodes) expectSpatial(node, `${topology.at}, node ${node.name}`);
   for (const { name, inputs } of nodes)
     for (const input of inputs)
       if (!names.has(nodeOf(input)))
@@ -150,6 +151,27 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
           "a node of the graph",
         );
   return nodes;
+}
+
+const WINDOWS = ["ksize", "strides", "dilations"] as const;
+
+/** Windows move over height and width only: along images or channels, tfjs computes out of bounds. */
+function expectSpatial({ op, attributes }: TfjsNode, at: string): void {
+  if (!/Pool|Conv/.test(op)) return;
+  const format = attributes.get("data_format");
+  const axes = format?.type === "string" && format.value === "NCHW" ? [0, 1] : [0, 3];
+  for (const name of WINDOWS) {
+    const sizes = attributes.get(name);
+    if (sizes?.type !== "ints" || sizes.value.length !== 4 || axes.every((axis) => sizes.value[axis] === 1))
+      continue;
+    throw refusal(
+      at,
+      `${name} [${sizes.value.join(", ")}] of ${op.slice(0, 40)}`,
+      "1 along images and channels",
+      undefined,
+      "unsupported",
+    );
+  }
 }
 
 /** The node behind an input or signature entry: `NAME`, `NAME:0` or `^NAME`. */

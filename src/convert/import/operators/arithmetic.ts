@@ -10,7 +10,7 @@ import {
   type Value,
 } from "../foreign.js";
 import { isFloat, perChannel, transposed, uniform } from "./constants.js";
-import { l2Normalized, logisticOf, normalized, sumOf, weightedInverse } from "./decompositions.js";
+import { decomposed } from "./decompositions.js";
 import {
   asNode,
   asTensor,
@@ -88,8 +88,15 @@ export const readAdd: OperatorReader = ({ inputs, output }) => {
   if (first && nodes.length === inputs.length) {
     const [, second] = nodes;
     if (!second) return { kind: "node", node: first };
-    const decomposed = nodes.length === 2 ? sumOf(first, second, output) : undefined;
-    return decomposed ?? nodeValue({ kind: "add" }, nodes, first.form, output);
+    const whole =
+      nodes.length === 2
+        ? decomposed(
+            "Add",
+            inputs.flatMap((value) => value ?? []),
+            output,
+          )
+        : undefined;
+    return whole ?? nodeValue({ kind: "add" }, nodes, first.form, output);
   }
   const constant = inputs.flatMap((value) => asTensor(value) ?? []);
   return first && nodes.length === 1 && constant.length === 1 && inputs.length === 2
@@ -111,8 +118,8 @@ export const readSub: OperatorReader = ({ inputs, output }) => {
 export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   const [left, right] = [asNode(a), asNode(b)];
   if (left && right) {
-    const unit = byReciprocal(left, right, output) ?? byReciprocal(right, left, output);
-    if (unit) return unit;
+    const whole = a && b && decomposed("Mul", [a, b], output);
+    if (whole) return whole;
     // The map comes first, as in `arch`.
     const [map, gate] =
       left.form.rank === "pooled" && right.form.rank === "map" ? [right, left] : [left, right];
@@ -120,8 +127,25 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   }
   const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
   if (input) return constant && multiplied(input, constant, output);
-  return scalarProduct(asTensor(a), asTensor(b));
+  return (
+    scalarProduct(asTensor(a), asTensor(b)) ??
+    scaled(asTensor(a), asTensor(b)) ??
+    scaled(asTensor(b), asTensor(a))
+  );
 };
+
+/** A weight times a number, as a runtime multiplies float32. */
+function scaled(tensor: Tensor | undefined, factor: Tensor | undefined): Value | undefined {
+  if (tensor?.dtype !== "float32" || factor?.dtype !== "float32" || factor.data.length !== 1)
+    return undefined;
+  if (factor.shape.length > tensor.shape.length) return undefined;
+  const [number = 0] = factor.data;
+  // Stored as float32, a product in float64 is rounded once, as the runtime rounds it.
+  return {
+    kind: "constant",
+    tensor: { ...tensor, data: (tensor.data as Float32Array).map((value) => value * Number(number)) },
+  };
+}
 
 /** Two numbers, as exporters scale the second term of a sum that may be a number: torch's `alpha`. */
 function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | undefined {
@@ -132,33 +156,19 @@ function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | un
   return { kind: "constant", tensor: { dtype: "float32", shape: [], data: Float32Array.of(left * right) } };
 }
 
-/** x · (1 / d), or x · (γ / d), where that is a normalisation of x. */
-function byReciprocal(x: ForeignNode, factor: ForeignNode, value: string): Value | undefined {
-  const { weight, inverse } = weightedInverse(factor);
-  const [divisor] = inverse.inputs;
-  if (!isKind(inverse, "other") || inverse.op.opType !== "Reciprocal" || !divisor) return undefined;
-  const norm = normalized(x, divisor, value);
-  if (!weight) return norm ?? l2Normalized(x, divisor, value);
-  return norm?.kind === "node" ? replaced(norm.node, { constants: { weight } }) : undefined;
-}
-
 export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
-  const [left, right, constant] = [asNode(a), asNode(b), asTensor(b)];
-  const numerator = asTensor(a);
-  if (numerator && right && uniform(numerator) === 1) return logisticOf(right, output);
+  const [left, constant] = [asNode(a), asTensor(b)];
   if (left && constant)
     return multiplied(
       left,
       mapTensor(constant, left.form, (value) => 1 / value),
       output,
     );
-  return left && right ? (normalized(left, right, output) ?? l2Normalized(left, right, output)) : undefined;
+  return a && b && asNode(b) && decomposed("Div", [a, b], output);
 };
 
-export const readReciprocal: OperatorReader = ({ inputs: [divisor], output }) => {
-  const node = asNode(divisor);
-  return node && logisticOf(node, output);
-};
+export const readReciprocal: OperatorReader = ({ inputs: [divisor], output }) =>
+  divisor && asNode(divisor) && decomposed("Reciprocal", [divisor], output);
 
 /** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {

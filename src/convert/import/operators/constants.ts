@@ -217,9 +217,12 @@ function rankOf(value: Value | undefined): number | undefined {
 
 /** Whether single whole numbers are equal: exporters compare ranks, and choose by that in an `If`. */
 export const readEqual: OperatorReader = ({ inputs }) => {
-  const [left, right] = inputs.map(numbers);
-  if (left?.length !== 1 || right?.length !== 1) return undefined;
-  return { kind: "constant", tensor: truth(left[0] === right[0]) };
+  const [left, right] = inputs.map(asTensor);
+  // As they are: two int64 may be one double.
+  const isExact =
+    left !== undefined && left.dtype === right?.dtype && !["float16", "bfloat16"].includes(left.dtype);
+  if (left?.data.length !== 1 || right?.data.length !== 1 || !isExact) return undefined;
+  return { kind: "constant", tensor: truth(left.data[0] === right.data[0]) };
 };
 
 export const readNot: OperatorReader = ({ inputs: [input] }) => {

@@ -14,6 +14,7 @@ import type { JsonObject } from "../../formats/tfjs/json.js";
 import type { StoredTensor, TfjsLayersModel } from "../../formats/tfjs/model.js";
 import type { LayerCall } from "../../formats/tfjs/topology.js";
 import { NHWC_DOMAIN } from "../layouts.js";
+import { type Formula, formula, matches, numberOf, type Term } from "../operators/pattern.js";
 
 /**
  * A TensorFlow.js model in ONNX's words, as it is put together. Both have the same operators at heart: what TensorFlow
@@ -240,65 +241,35 @@ export function addBatchNorm(
   return add(draft, "BatchNormalization", inputs, output, all, domainOf(channelsFirst));
 }
 
-/**
- * (x − μ)·s + β or x·s + (β − μ·s), s = γ / √(σ² + ε) of constants, as a graph has it that nobody has computed beforehand:
- * then the four parameters are there, and not only what becomes of them.
- */
+/** A batch norm as a graph has it that nobody has computed beforehand: its four parameters are there, and not only products. */
+const BATCH_NORMS: readonly Formula[] = [
+  "(x - mean) * SCALE + beta",
+  "x * SCALE + (beta - mean * SCALE)",
+].map((text) => formula(text.replaceAll("SCALE", "([gamma] * (1 / ([variance] + [epsilon]) ^ 0.5))")));
+
+/** The batch norm that a sum is. */
 export function batchNormOf(draft: Draft, a: string, b: string): BatchNorm | undefined {
-  return writtenBatchNorm(draft, a, b) ?? writtenBatchNorm(draft, b, a);
-}
-
-function writtenBatchNorm(draft: Draft, product: string, shift: string): BatchNorm | undefined {
-  for (const [value, factor] of pairsOf(draft, product, "Mul")) {
-    const scale = scaleOf(draft, factor);
-    if (!scale) continue;
-    const { weight, variance, epsilon } = scale;
-    const [x, mean] = operands(draft, value, "Sub");
-    if (x && isVector(draft, mean) && isVector(draft, shift))
-      return { inputs: [x, weight, shift, mean, variance], epsilon };
-    const [offset, moved] = operands(draft, shift, "Sub");
-    const [by] =
-      moved === undefined ? [] : pairsOf(draft, moved, "Mul").filter(([, other]) => other === factor);
-    if (isVector(draft, offset) && by && isVector(draft, by[0]))
-      return { inputs: [value, weight, offset, by[0], variance], epsilon };
-  }
-  return undefined;
-}
-
-/** γ · (1 / √(σ² + ε)). */
-function scaleOf(
-  draft: Draft,
-  name: string,
-): { readonly weight: string; readonly variance: string; readonly epsilon: number } | undefined {
-  for (const [inverse, weight] of pairsOf(draft, name, "Mul")) {
-    const [root] = operands(draft, inverse, "Reciprocal");
-    const [sum] = root === undefined ? [] : operands(draft, root, "Sqrt");
-    for (const [variance, stabilizer] of sum === undefined ? [] : pairsOf(draft, sum, "Add")) {
-      const [epsilon, ...others] = numbersOf(draft, stabilizer) ?? [];
-      if (epsilon === undefined || others.length > 0) continue;
-      if (isVector(draft, weight) && isVector(draft, variance)) return { weight, variance, epsilon };
+  const sum: Term = { value: undefined, op: "Add", operands: [termOf(draft, a), termOf(draft, b)] };
+  for (const written of BATCH_NORMS)
+    for (const { x, gamma, beta, mean, variance, epsilon } of matches(written, sum)) {
+      const [vectors, added] = [[gamma, beta, mean, variance], numberOf(epsilon)];
+      if (added !== undefined && vectors.every((vector) => vector?.constant?.shape.length === 1))
+        return { inputs: [x, ...vectors].map((term) => String(term?.value)), epsilon: added };
     }
-  }
   return undefined;
 }
 
-/** The operands of an operator of two, either way round; of none, if the value is another's. */
-function pairsOf(draft: Draft, name: string, opType: string): readonly (readonly [string, string])[] {
-  const [a, b] = operands(draft, name, opType);
-  if (a === undefined || b === undefined) return [];
-  return [
-    [a, b],
-    [b, a],
-  ];
-}
-
-function operands({ writers }: Draft, name: string, opType: string): readonly string[] {
-  const writer = writers.get(name);
-  return writer?.opType === opType ? writer.inputs : [];
-}
-
-function isVector(draft: Draft, name: string | undefined): name is string {
-  return name !== undefined && constantBehind(draft, name)?.shape.length === 1;
+function termOf(draft: Draft, name: string): Term {
+  const constant = constantBehind(draft, name);
+  const { opType = "", inputs = [] } = constant ? {} : (draft.writers.get(name) ?? {});
+  return {
+    value: name,
+    op: opType,
+    get operands() {
+      return inputs.map((input) => termOf(draft, input));
+    },
+    constant,
+  };
 }
 
 /** The weights of a layers model by layer and role: `conv1/kernel`. */

@@ -1,9 +1,20 @@
 import type { OpKind } from "../../../arch/graph.js";
 import { conv, linear } from "./conv.js";
-import { add, copy, relu, scale, sigmoid } from "./elementwise.js";
 import type { Kernel } from "./kernel.js";
-import { batchNorm, instanceNorm, layerNorm } from "./norms.js";
-import { avgPool, globalAvgPool, globalMaxPool, maxPool } from "./pools.js";
+import {
+  add,
+  avgPool,
+  batchNorm,
+  copy,
+  globalAvgPool,
+  globalMaxPool,
+  instanceNorm,
+  layerNorm,
+  maxPool,
+  relu,
+  scale,
+  sigmoid,
+} from "./layers.js";
 
 /**
  * Operations whose output may be the memory of their first input, if that is none of the others: an element of it is read no

@@ -74,7 +74,10 @@ export interface Document {
   format?: unknown;
   signature?: unknown;
   userDefinedMetadata?: Record<string, unknown>;
-  modelTopology: { node?: { name?: unknown; input?: unknown[]; attr?: unknown }[]; library?: unknown };
+  modelTopology: {
+    node?: { name?: unknown; op?: unknown; input?: unknown[]; attr?: unknown }[];
+    library?: unknown;
+  };
   weightsManifest: {
     paths: unknown[];
     weights: { name?: unknown; shape?: unknown; dtype?: unknown; quantization?: unknown }[];

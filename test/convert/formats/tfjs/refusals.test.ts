@@ -57,6 +57,17 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
     (d) => void Object.assign(d.modelTopology, { library: { function: [{}] } }),
     /functions of its own/,
   ],
+  [
+    "a pool over channels",
+    (d) =>
+      void d.modelTopology.node?.push({
+        name: "pool",
+        op: "AvgPool",
+        input: ["y"],
+        attr: { ksize: { list: { i: ["1", "2", "2", "2"] } } },
+      }),
+    /found ksize \[1, 2, 2, 2\] of AvgPool, expected 1 along images and channels/,
+  ],
   ["a missing file", (d) => void d.weightsManifest[0]?.paths.push("b.bin"), /no file "b.bin"/],
   [
     "a graph that runs first",

@@ -88,7 +88,7 @@ describe("a zip directory", () => {
     ],
     ["an unknown method", archive({ method: 93 }), 'zip entry "a/data/0" with compression method 93'],
     ["a stored entry of two sizes", archive({ size: 9 }), '9 bytes in "a/data/0"'],
-    ["no end", archive().subarray(0, -1), "a zip archive without its end record"],
+    ["no end", archive().subarray(0, -1), "a zip archive without its end record record"],
     ["bytes after its end", bytesOf(archive(), "\0"), "data after the end of the zip archive"],
     [
       "more entries than fit",

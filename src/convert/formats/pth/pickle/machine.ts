@@ -29,15 +29,41 @@ import {
   typeName,
 } from "./values.js";
 
-/** Opcodes that push one number, string or byte string. Source: CPython's Lib/pickletools.py. */
-
 /**
- * Bytes in one arbitrary-precision integer. Legacy checkpoints hold one of 10; converting long ones to a BigInt takes
- * more than linear time.
+ * A pickle machine that can only build data. Source: CPython's Lib/pickletools.py, protocols 0 to 5.
+ *
+ * The opcodes are a closed table. A class or function that a pickle names stays a name; what calling it would have
+ * made becomes an inert record (`calls.ts`), so nothing in the file ever runs. Opcodes that need a registry outside
+ * the file (EXT1, EXT2, EXT4, NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time
+ * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
  */
-const MAX_INTEGER_BYTES = 256;
 
-const SCALAR_OPCODES: OpcodeTable = {
+/** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
+export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
+  const stack = new PickleStack(cursor, environment.budget);
+  const machine: Machine = { cursor, environment, stack, memo: new Memo() };
+  // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
+  for (;;) {
+    const offset = cursor.offset;
+    const code = cursor.uint8();
+    if (code === STOP) return stack.pop();
+    const opcode = OPCODES[code];
+    if (opcode === undefined) {
+      throw corrupt(
+        cursor.region,
+        `the byte 0x${code.toString(16).padStart(2, "0")} at ${position(cursor.region, offset)}`,
+        "a pickle opcode",
+      );
+    }
+    opcode(machine);
+  }
+}
+
+const STOP = 0x2e;
+
+/** Opcodes as pickletools lists them, by the character that stands for each. */
+const TABLE: OpcodeTable = {
+  // One number, string or byte string.
   N: pushing(() => null), // NONE
   "\x88": pushing(() => true), // NEWTRUE
   "\x89": pushing(() => false), // NEWFALSE
@@ -66,45 +92,8 @@ const SCALAR_OPCODES: OpcodeTable = {
   B: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
   "\x8e": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BINBYTES8
   "\x96": pushing(({ cursor }) => cursor.take(cursor.uint64())), // BYTEARRAY8
-};
 
-function pushing(read: (machine: Machine) => PickleValue): Opcode {
-  return (machine) => machine.stack.pushNew(read(machine));
-}
-
-function utf8({ cursor }: Machine, byteLength: number): string {
-  const { offset } = cursor;
-  const text = decodeUtf8(cursor.take(byteLength));
-  if (text === undefined) {
-    throw corrupt(
-      cursor.region,
-      `a string that is not UTF-8 at ${position(cursor.region, offset)}`,
-      "UTF-8 text",
-    );
-  }
-  return text;
-}
-
-/** A two's complement little-endian integer of any length; a number where one holds it exactly. */
-function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
-  if (byteLength > MAX_INTEGER_BYTES) {
-    throw corrupt(
-      cursor.region,
-      `an integer of ${byteLength} bytes at ${position(cursor.region, cursor.offset)}`,
-      `at most ${MAX_INTEGER_BYTES} bytes`,
-    );
-  }
-  const bytes = cursor.take(byteLength);
-  let value = 0n;
-  for (let index = byteLength - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[index] ?? 0);
-  const signed = BigInt.asIntN(byteLength * 8, value);
-  const number = Number(signed);
-  return Number.isSafeInteger(number) ? number : signed;
-}
-
-/** Opcodes for lists, tuples, dictionaries, sets, the stack and the memo. Source: CPython's Lib/pickletools.py. */
-
-const CONTAINER_OPCODES: OpcodeTable = {
+  // Lists, tuples, dictionaries, sets, the stack and the memo.
   "]": ({ stack }) => stack.pushNew([]), // EMPTY_LIST
   l: ({ stack }) => stack.pushNew(stack.popToMark()), // LIST
   a: (machine) => append(machine, machine.stack.popMany(1)), // APPEND
@@ -142,7 +131,111 @@ const CONTAINER_OPCODES: OpcodeTable = {
   q: (machine) => memoize(machine, machine.cursor.uint8()), // BINPUT
   r: (machine) => memoize(machine, machine.cursor.uint32()), // LONG_BINPUT
   "\x94": (machine) => memoize(machine, machine.memo.size), // MEMOIZE
+
+  // Names of classes, what constructs or fills objects, and the pickle itself.
+  c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
+  // STACK_GLOBAL
+  "\x93": (machine) => {
+    const [module, name] = machine.stack.popMany(2);
+    if (typeof module !== "string" || typeof name !== "string") throw unnamed(machine);
+    machine.stack.pushNew(globalName(module, name));
+  },
+
+  // REDUCE
+  R: (machine) => {
+    const args = machine.stack.pop();
+    machine.stack.pushNew(call(machine, machine.stack.pop(), sequence(machine, args)));
+  },
+  // BUILD
+  b: (machine) => {
+    const state = machine.stack.pop();
+    setState(machine, machine.stack.top(), state);
+  },
+  // INST
+  i: (machine) => {
+    const callee = readGlobal(machine);
+    machine.stack.pushNew(call(machine, callee, machine.stack.popToMark()));
+  },
+  // OBJ
+  o: (machine) => {
+    const [callee, ...args] = machine.stack.popToMark();
+    machine.stack.pushNew(call(machine, callee ?? null, args));
+  },
+  // NEWOBJ
+  "\x81": (machine) => {
+    const args = machine.stack.pop();
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
+  },
+  // NEWOBJ_EX: as NEWOBJ with keyword arguments
+  "\x92": (machine) => {
+    const keywords = machine.stack.pop();
+    const args = machine.stack.pop();
+    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args), keywords));
+  },
+
+  // PERSID
+  P: (machine) => persist(machine, readLine(machine.cursor).line),
+  Q: (machine) => persist(machine, machine.stack.pop()), // BINPERSID
+
+  // PROTO
+  "\x80": ({ cursor }) => {
+    const protocol = cursor.uint8();
+    if (protocol > 5)
+      throw unsupported(cursor.region, `pickle protocol ${protocol}`, "a protocol from 0 to 5");
+  },
+  "\x95": ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
+
+  "\x82": (machine) => extension(machine, machine.cursor.uint8()), // EXT1
+  "\x83": (machine) => extension(machine, machine.cursor.uint16()), // EXT2
+  "\x84": (machine) => extension(machine, machine.cursor.int32()), // EXT4
+  "\x97": outOfBand, // NEXT_BUFFER
+  "\x98": outOfBand, // READONLY_BUFFER
 };
+
+const OPCODES: readonly (Opcode | undefined)[] = Array.from(
+  { length: 256 },
+  (_, byte) => TABLE[String.fromCharCode(byte)],
+);
+
+function pushing(read: (machine: Machine) => PickleValue): Opcode {
+  return (machine) => machine.stack.pushNew(read(machine));
+}
+
+function utf8({ cursor }: Machine, byteLength: number): string {
+  const { offset } = cursor;
+  const text = decodeUtf8(cursor.take(byteLength));
+  if (text === undefined) {
+    throw corrupt(
+      cursor.region,
+      `a string that is not UTF-8 at ${position(cursor.region, offset)}`,
+      "UTF-8 text",
+    );
+  }
+  return text;
+}
+
+/**
+ * Bytes in one arbitrary-precision integer. Legacy checkpoints hold one of 10; converting long ones to a BigInt takes
+ * more than linear time.
+ */
+const MAX_INTEGER_BYTES = 256;
+
+/** A two's complement little-endian integer of any length; a number where one holds it exactly. */
+function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
+  if (byteLength > MAX_INTEGER_BYTES) {
+    throw corrupt(
+      cursor.region,
+      `an integer of ${byteLength} bytes at ${position(cursor.region, cursor.offset)}`,
+      `at most ${MAX_INTEGER_BYTES} bytes`,
+    );
+  }
+  const bytes = cursor.take(byteLength);
+  let value = 0n;
+  for (let index = byteLength - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[index] ?? 0);
+  const signed = BigInt.asIntN(byteLength * 8, value);
+  const number = Number(signed);
+  return Number.isSafeInteger(number) ? number : signed;
+}
 
 /** Adds to the list on top of the stack. */
 function append(machine: Machine, values: readonly PickleValue[]): void {
@@ -203,68 +296,6 @@ function wrongTarget({ cursor }: Machine, what: string, target: PickleValue): Er
     "a container",
   );
 }
-
-/** Opcodes that name, construct or fill objects. Source: CPython's Lib/pickletools.py. */
-
-const OBJECT_OPCODES: OpcodeTable = {
-  c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
-  // STACK_GLOBAL
-  "\x93": (machine) => {
-    const [module, name] = machine.stack.popMany(2);
-    if (typeof module !== "string" || typeof name !== "string") throw unnamed(machine);
-    machine.stack.pushNew(globalName(module, name));
-  },
-
-  // REDUCE
-  R: (machine) => {
-    const args = machine.stack.pop();
-    machine.stack.pushNew(call(machine, machine.stack.pop(), sequence(machine, args)));
-  },
-  // BUILD
-  b: (machine) => {
-    const state = machine.stack.pop();
-    setState(machine, machine.stack.top(), state);
-  },
-  // INST
-  i: (machine) => {
-    const callee = readGlobal(machine);
-    machine.stack.pushNew(call(machine, callee, machine.stack.popToMark()));
-  },
-  // OBJ
-  o: (machine) => {
-    const [callee, ...args] = machine.stack.popToMark();
-    machine.stack.pushNew(call(machine, callee ?? null, args));
-  },
-  // NEWOBJ
-  "\x81": (machine) => {
-    const args = machine.stack.pop();
-    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args)));
-  },
-  // NEWOBJ_EX: as NEWOBJ with keyword arguments
-  "\x92": (machine) => {
-    const keywords = machine.stack.pop();
-    const args = machine.stack.pop();
-    machine.stack.pushNew(construct(machine, machine.stack.pop(), sequence(machine, args), keywords));
-  },
-
-  // PERSID
-  P: (machine) => persist(machine, readLine(machine.cursor).line),
-  Q: (machine) => persist(machine, machine.stack.pop()), // BINPERSID
-
-  // PROTO
-  "\x80": ({ cursor }) => {
-    const protocol = cursor.uint8();
-    if (protocol > 5)
-      throw unsupported(cursor.region, `pickle protocol ${protocol}`, "a protocol from 0 to 5");
-  },
-  "\x95": ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
-
-  "\x82": (machine) => extension(machine, machine.cursor.uint8()), // EXT1
-  "\x83": (machine) => extension(machine, machine.cursor.uint16()), // EXT2
-  "\x84": (machine) => extension(machine, machine.cursor.int32()), // EXT4
-  "\x97": outOfBand, // NEXT_BUFFER
-  "\x98": outOfBand, // READONLY_BUFFER
-};
 
 /** GLOBAL and INST: a line with the module, a line with the name. */
 function readGlobal(machine: Machine): PickleValue {
@@ -335,47 +366,4 @@ function outOfBand({ cursor }: Machine): never {
     `a buffer kept outside the file, before ${position(cursor.region, cursor.offset)}`,
     `all data in ${quote(cursor.region.subject)}`,
   );
-}
-
-/**
- * A pickle machine that can only build data. Source: CPython's Lib/pickletools.py, protocols 0 to 5.
- *
- * The opcodes are a closed table. A class or function that a pickle names stays a name; what calling it would have
- * made becomes an inert record (`calls.ts`), so nothing in the file ever runs. Opcodes that need a registry outside
- * the file (EXT1, EXT2, EXT4, NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time
- * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
- */
-
-const STOP = 0x2e;
-
-/** By byte. */
-const OPCODES: readonly (Opcode | undefined)[] = opcodesByByte({
-  ...SCALAR_OPCODES,
-  ...CONTAINER_OPCODES,
-  ...OBJECT_OPCODES,
-});
-
-function opcodesByByte(table: OpcodeTable): (Opcode | undefined)[] {
-  return Array.from({ length: 256 }, (_, byte) => table[String.fromCharCode(byte)]);
-}
-
-/** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
-export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
-  const stack = new PickleStack(cursor, environment.budget);
-  const machine: Machine = { cursor, environment, stack, memo: new Memo() };
-  // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
-  for (;;) {
-    const offset = cursor.offset;
-    const code = cursor.uint8();
-    if (code === STOP) return stack.pop();
-    const opcode = OPCODES[code];
-    if (opcode === undefined) {
-      throw corrupt(
-        cursor.region,
-        `the byte 0x${code.toString(16).padStart(2, "0")} at ${position(cursor.region, offset)}`,
-        "a pickle opcode",
-      );
-    }
-    opcode(machine);
-  }
 }

@@ -1,0 +1,196 @@
+import { describe, expect, it } from "vitest";
+import { lowerToOnnx } from "../../src/convert/export/onnx.js";
+import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import {
+  int,
+  type OnnxGraph,
+  type OnnxModel,
+  type OnnxNode,
+  onnxNode,
+  text,
+} from "../../src/convert/formats/onnx/model.js";
+import type { Tensor } from "../../src/core/tensor.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { ParityReport } from "../../src/verify/report.js";
+import { verify } from "../../src/verify/verify.js";
+import {
+  anonymous,
+  int64,
+  ints,
+  replaceNode,
+  withAttribute,
+  withConstants,
+  withNodes,
+} from "../convert/import/graphs.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import { SMALL } from "../support/osnet.js";
+
+/** Graphs as nobody exports them: each mistake in one is one finding at its layer, and what is none is read. */
+
+const CHECKPOINT = tinyCheckpoint("osnet");
+
+function judged(edit: (model: OnnxModel) => OnnxModel, fold = true): Promise<ParityReport> {
+  const model = edit(lowerToOnnx(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL, fold }));
+  return openVerification(
+    { name: "m.onnx", bytes: encodeOnnx(anonymous(model)) },
+    { name: "w.pth", bytes: new Uint8Array(), checkpoint: CHECKPOINT },
+    { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
+  ).then(verify);
+}
+
+async function findings(...edit: Parameters<typeof judged>): Promise<readonly string[]> {
+  const { passed, faults } = await judged(...edit);
+  expect(passed).toBe(faults.length === 0);
+  return faults.map(({ kind, layer, explanation }) => `${kind} ${layer}: ${explanation}`);
+}
+
+const RELU = "conv2.0.conv2c.0.relu";
+
+/** The ReLU of a layer behind an `If`, whose other branch has an absolute value. */
+function branching(
+  condition: readonly OnnxNode[],
+  constants: Readonly<Record<string, Tensor>>,
+): (model: OnnxModel) => OnnxModel {
+  return (model) =>
+    withConstants(
+      replaceNode(model, RELU, ({ inputs: [x = ""], outputs: [y = ""] }) => {
+        const branch = (opType: string): OnnxGraph => ({
+          name: opType,
+          inputs: [],
+          outputs: [{ name: `${opType}.y` }],
+          nodes: [onnxNode(`${opType}.y`, opType, [x])],
+          initializers: new Map(),
+        });
+        return [
+          ...condition,
+          onnxNode(y, "If", ["condition"], {
+            then_branch: { type: "graph", value: branch("Abs") },
+            else_branch: { type: "graph", value: branch("Relu") },
+          }),
+        ];
+      }),
+      constants,
+    );
+}
+
+describe("an If", () => {
+  it("whose condition is not decided beforehand is one finding, at its layer", async () => {
+    const edit = branching([onnxNode("condition", "GreaterOrEqual", ["one", "two"])], {
+      one: int64(1),
+      two: int64(2),
+    });
+    expect(await findings(edit)).toEqual([`structure ${RELU}: found If, expected a ReLU`]);
+  });
+
+  it("is decided by whole numbers of 64 bits as they are", async () => {
+    const numbers = (second: bigint): Readonly<Record<string, Tensor>> => ({
+      one: { dtype: "int64", shape: [1], data: BigInt64Array.of(2n ** 53n + 1n) },
+      two: { dtype: "int64", shape: [1], data: BigInt64Array.of(second) },
+    });
+    const condition = [onnxNode("condition", "Equal", ["one", "two"])];
+    expect(await findings(branching(condition, numbers(2n ** 53n)))).toEqual([]);
+    expect(await findings(branching(condition, numbers(2n ** 53n + 1n)))).toEqual([
+      expect.stringContaining(`structure ${RELU}: found Abs, expected a ReLU`),
+    ]);
+  });
+});
+
+describe("a weight that a graph multiplies by a number", () => {
+  const times =
+    (factor: number) =>
+    (model: OnnxModel): OnnxModel => {
+      const conv = model.graph.nodes.find(({ outputs }) => outputs[0] === "conv2.0.conv3.bn");
+      const [x = "", weight = "", ...rest] = conv?.inputs ?? [];
+      const scaled = withNodes(model, (nodes) =>
+        nodes.flatMap((node) =>
+          node === conv
+            ? [onnxNode("scaled", "Mul", [weight, "factor"]), { ...node, inputs: [x, "scaled", ...rest] }]
+            : node,
+        ),
+      );
+      return withConstants(scaled, {
+        factor: { dtype: "float32", shape: [], data: Float32Array.of(factor) },
+      });
+    };
+
+  it("is the product", async () => {
+    expect(await findings(times(1))).toEqual([]);
+    expect(await findings(times(1.5))).toEqual([expect.stringMatching(/^weights conv2\.0\.conv3\.bn: /)]);
+  });
+});
+
+describe("images with height and width exchanged", () => {
+  it("are a finding before the network", async () => {
+    const edit = (model: OnnxModel): OnnxModel =>
+      withNodes(model, (nodes) => [
+        onnxNode("turned", "Transpose", ["images"], { perm: ints(0, 1, 3, 2) }),
+        ...nodes.map((node) => ({
+          ...node,
+          inputs: node.inputs.map((name) => (name === "images" ? "turned" : name)),
+        })),
+      ]);
+    expect(await findings(edit)).toEqual([
+      expect.stringMatching(/^structure images: found Transpose before the network/),
+    ]);
+  });
+});
+
+describe("padding of another kind", () => {
+  const padded =
+    (layer: string, mode: string, value?: number) =>
+    (model: OnnxModel): OnnxModel =>
+      withConstants(
+        replaceNode(model, layer, (node) => {
+          const [x = "", ...rest] = node.inputs;
+          const inputs = [x, "paddings", ...(value === undefined ? [] : ["value"])];
+          return [
+            onnxNode("padded", "Pad", inputs, { mode: text(mode) }),
+            withAttribute({ ...node, inputs: ["padded", ...rest] }, "pads", ints(0, 0, 0, 0)),
+          ];
+        }),
+        {
+          paddings: int64(0, 0, 1, 1, 0, 0, 1, 1),
+          ...(value === undefined
+            ? {}
+            : { value: { dtype: "float32", shape: [], data: Float32Array.of(value) } }),
+        },
+      );
+
+  it("is one finding", async () => {
+    expect(await findings(padded("maxpool", "constant", 0.1))).toEqual([
+      expect.stringMatching(/^structure maxpool: found padding before it/),
+    ]);
+    expect(await findings(padded("conv2.0.conv2b.0.bn", "edge"))).toEqual([
+      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.conv1: found Pad behind it/),
+    ]);
+  });
+});
+
+describe("a batch norm in training mode", () => {
+  it("is one finding, and what it does not have is none", async () => {
+    const edit = (model: OnnxModel): OnnxModel =>
+      replaceNode(model, "conv2.0.conv2b.0.bn", (node) => withAttribute(node, "training_mode", int(1)));
+    expect(await findings(edit, false)).toEqual([
+      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.bn: found a batch norm in training mode/),
+    ]);
+  });
+});
+
+describe("an output of whole numbers", () => {
+  it("is a finding, and no error", async () => {
+    const edit = (model: OnnxModel): OnnxModel => {
+      const more = withNodes(model, (nodes) => [
+        ...nodes,
+        onnxNode("best", "ArgMax", [model.graph.outputs[0]?.name ?? ""], { axis: int(1) }),
+      ]);
+      return {
+        ...more,
+        graph: { ...more.graph, outputs: [...more.graph.outputs, { name: "best", dtype: "int64" }] },
+      };
+    };
+    expect(await findings(edit)).toEqual([
+      expect.stringContaining("found ArgMax between the layer and the output"),
+    ]);
+  });
+});
