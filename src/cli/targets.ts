@@ -8,7 +8,7 @@ import {
   type Target,
   type WeightsTarget,
 } from "../convert/export/write.js";
-import type { FileFormat } from "../convert/formats/registry.js";
+import { type FileFormat, isWeightsFormat } from "../convert/formats/registry.js";
 import type { QuantizedDType } from "../convert/formats/tfjs/model.js";
 import { decodeWeights } from "../convert/import/checkpoint.js";
 import type { OnnxInterface } from "../convert/import/onnx-interface.js";
@@ -38,7 +38,7 @@ export interface TargetOptions extends ModelOptions, Omit<OnnxOptions, "output" 
 }
 
 /** What a command writes, and what there is to say of it. */
-export interface NamedTarget {
+interface NamedTarget {
   readonly target: Target;
   /** What of another file's interface is not written, one clause each. */
   readonly notes: readonly string[];
@@ -54,10 +54,12 @@ export async function openTarget(
   { tfjsFormat, ...options }: TargetOptions,
   io: Io,
 ): Promise<NamedTarget> {
+  if (isWeightsFormat(format))
+    return { target: { format, ...definedOf({ dtype: options.dtype }) }, notes: [] };
   if (format === "onnx") return onnxTarget(options as TargetOptions & OnnxOptions, io);
-  if (format !== "tfjs") return { target: { format, ...definedOf({ dtype: options.dtype }) }, notes: [] };
-  if (tfjsFormat === "layers") expectOfLayers(options);
-  return { target: { ...options, format, layers: tfjsFormat === "layers" }, notes: [] };
+  const layers = tfjsFormat === "layers";
+  if (layers) expectOfLayers(options);
+  return { target: { ...options, format, layers }, notes: [] };
 }
 
 async function onnxTarget(options: TargetOptions & OnnxOptions, io: Io): Promise<NamedTarget> {
@@ -132,7 +134,7 @@ export interface Verdict {
 }
 
 /** How what was written is verified. */
-export interface WrittenOptions {
+interface WrittenOptions {
   readonly tolerance?: Tolerance | undefined;
   /** Whether the source is a model that runs, whose own outputs the result's are compared with. */
   readonly rewritten: boolean;

@@ -19,7 +19,7 @@ export interface OnnxFragment {
 }
 
 /** Where a layer's nodes go: the value they must produce, and the values they read. */
-export interface OnnxSite {
+interface OnnxSite {
   /** The layer's name: that of its last node and of that node's output. */
   readonly name: string;
   /** Activations first, then the layer's weights in the order weight, bias, runningMean, runningVar. */

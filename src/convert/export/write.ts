@@ -32,7 +32,7 @@ export function isWeightsTarget(target: Target): target is WeightsTarget {
 }
 
 /** What is written: a network with its weights, and what of its own file the result keeps. */
-export interface NetworkSource {
+interface NetworkSource {
   /** What messages call the file that it was read from. */
   readonly name: string;
   readonly graph: LayerGraph;

@@ -14,7 +14,7 @@ export type FileFormat = WeightsFormat | ModelFormat;
  * contract tests (test/convert/formats/contract.test.ts) follow from these rows; CONTRIBUTING.md lists what else a new
  * format needs. Facts only: the commands' help reads this file, so it imports no reader or writer.
  */
-export interface Format {
+interface Format {
   /** What people call the format. */
   readonly title: string;
   /** A file of the format, with its article, as messages say it. */

@@ -25,7 +25,7 @@ import type { ChannelBlocks } from "./foreign.js";
  */
 
 /** A graph on NCHW, and which of its values the file's own graph has in blocks. */
-export interface UnblockedGraph {
+interface UnblockedGraph {
   readonly graph: OnnxGraph;
   readonly blocks: ReadonlyMap<string, ChannelBlocks>;
 }

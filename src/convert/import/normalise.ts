@@ -36,7 +36,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
 }
 
 /** What each value of a graph stands for, and what was read on the way. */
-export interface ReadGraph extends Pick<NodeReader, "census" | "taken"> {
+interface ReadGraph extends Pick<NodeReader, "census" | "taken"> {
   readonly values: ReadonlyMap<string, Value>;
   /** What takes the images, and the node of it. */
   readonly input: OnnxValue;
@@ -135,7 +135,7 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
 /** What each value of a graph stands for: node by node, in the order of computation, into the branches that are taken. */
 
 /** The values of a graph, or of a branch with those of the graph around it. */
-export interface Scope {
+interface Scope {
   readonly values: Map<string, Value>;
   readonly around: Scope | undefined;
 }

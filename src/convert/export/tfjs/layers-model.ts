@@ -207,7 +207,7 @@ interface KerasStep {
 const INPUT = "";
 
 /** What a layer reads. */
-export interface KerasSite {
+interface KerasSite {
   /** The shape of its first input, NCHW or NC for one image. */
   readonly input: Shape;
   /** Whether the input cannot be negative. */

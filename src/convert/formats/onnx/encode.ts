@@ -75,7 +75,7 @@ const ALIGNMENT = 4096;
 const LEAST_BYTES = 1024;
 
 /** A file beside a model, and how the model writes the tensors that it holds. */
-export interface Sidecar {
+interface Sidecar {
   readonly bytes: Uint8Array;
   readonly encodeTensor: (name: string, tensor: Tensor) => ITensorProto;
 }

@@ -16,12 +16,12 @@ const MAX_DEPTH = 32;
 const MAX_NODES = 100_000;
 
 /** A model's functions, and for each those of its attributes that have a value where a call gives none. */
-export interface Functions {
+interface Functions {
   readonly functions: readonly IFunctionProto[];
   readonly defaults?: readonly (readonly IAttributeProto[])[];
 }
 
-export interface Inlined {
+interface Inlined {
   readonly graph: IGraphProto;
   /** How many calls were replaced. */
   readonly calls: number;

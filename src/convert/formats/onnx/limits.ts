@@ -170,7 +170,7 @@ interface MessageField {
   readonly unread?: string;
 }
 
-export type Message = Readonly<Record<number, MessageField>>;
+type Message = Readonly<Record<number, MessageField>>;
 
 const int: MessageField = { wireType: VARINT };
 const real: MessageField = { wireType: FIXED32 };

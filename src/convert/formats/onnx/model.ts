@@ -120,7 +120,7 @@ export function onnxNode(
 }
 
 /** The repeated field of TensorProto that holds elements which are not stored raw. */
-export type TypedField = "floatData" | "doubleData" | "int32Data" | "int64Data";
+type TypedField = "floatData" | "doubleData" | "int32Data" | "int64Data";
 
 /**
  * TensorProto.DataType of each element type, and the field for elements that are not in `raw_data` (onnx.proto3:

@@ -192,7 +192,7 @@ function names(root: PickleValue): string {
 }
 
 /** The containers of PyTorch checkpoints, told apart by their first bytes. */
-export type Encoding = "zip" | "tar" | "pickle";
+type Encoding = "zip" | "tar" | "pickle";
 
 /** Files that other readers of the project read. */
 const OTHER_READERS: readonly Signature[] = [

@@ -149,7 +149,7 @@ function describe({ element, length }: DeclaredStorage): string {
 }
 
 /** How tensors may be made. */
-export interface MaterializeOptions {
+interface MaterializeOptions {
   readonly budget: Budget;
   /** Whether a tensor may be a view over the storage's bytes, which then live as long as the tensor does. */
   readonly share: boolean;

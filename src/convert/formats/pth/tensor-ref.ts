@@ -50,7 +50,7 @@ export function malformed(text: string): TensorProblem {
 }
 
 /** What one element of a storage or tensor is: its size, and its dtype unless the project has none for it. */
-export interface ElementType {
+interface ElementType {
   readonly bytes: number;
   readonly dtype?: DType;
 }

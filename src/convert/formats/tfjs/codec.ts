@@ -48,7 +48,7 @@ export function encodeTfjs(
 }
 
 /** How a model's files are read. */
-export interface DecodeTfjsOptions {
+interface DecodeTfjsOptions {
   /** What messages call the files. */
   readonly subject: string;
   /** What stands for weights in files that are missing; without it, they are refused. */

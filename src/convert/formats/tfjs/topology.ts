@@ -12,7 +12,7 @@ export interface LayerCall {
   readonly inputs: readonly string[];
 }
 
-export interface Topology {
+interface Topology {
   readonly calls: readonly LayerCall[];
   readonly outputs: readonly string[];
 }

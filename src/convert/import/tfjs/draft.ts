@@ -225,7 +225,7 @@ export function translate<S extends Site>(
 }
 
 /** A batch norm, with the names of its input and its constants in ONNX's order. */
-export interface BatchNorm {
+interface BatchNorm {
   readonly inputs: readonly string[];
   readonly epsilon: number;
 }
