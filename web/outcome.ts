@@ -175,7 +175,7 @@ function tiles({ passed, proof, worst, drift, quantised }: Verdict, words: Words
     ...(passed && proof
       ? [
           proof.isProven
-            ? tile(words.proven, words.provenNote)
+            ? tile(words.proven, words.provenNote(proof.within))
             : tile(words.sampled, words.sampledNote(proof.images)),
         ]
       : []),

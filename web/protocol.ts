@@ -119,7 +119,11 @@ export interface Verdict {
   })[];
   readonly worst: { readonly name: string; readonly margin: string } | null;
   readonly drift: number | null;
-  readonly proof: { readonly isProven: boolean; readonly images: number } | null;
+  readonly proof: {
+    readonly isProven: boolean;
+    readonly within: number | null;
+    readonly images: number;
+  } | null;
   readonly quantised: { readonly dtypes: string; readonly cosine: number } | null;
   readonly warnings: readonly string[];
   readonly picture: readonly Group[];

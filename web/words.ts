@@ -170,7 +170,10 @@ const en = {
   worst: (layer: string) => `of its rounding bound, in the worst layer, ${layer}`,
   worstFault: (layer: string) => `times its rounding bound, the largest error, at ${layer}`,
   proven: "Proven",
-  provenNote: "for every input, not only these images",
+  provenNote: (within: number | null) =>
+    within === null
+      ? "for every input, not only these images"
+      : `for all images within ±${within}, not only these`,
   sampled: "Sampled",
   sampledNote: (images: number) => `agrees on ${images} images; not proven for every input`,
   quantised: (dtypes: string) => `cosine to the unquantised embedding; weights stored as ${dtypes}`,
@@ -374,7 +377,10 @@ const ko: Words = {
   worst: (layer) => `가장 나쁜 레이어가 쓴 반올림 한계의 비율: ${layer}`,
   worstFault: (layer) => `반올림 한계 대비 가장 큰 오차의 배수: ${layer}`,
   proven: "증명됨",
-  provenNote: "이 이미지뿐 아니라 모든 입력에 대해",
+  provenNote: (within) =>
+    within === null
+      ? "이 이미지뿐 아니라 모든 입력에 대해"
+      : `이 이미지뿐 아니라 ±${within} 이내의 모든 이미지에 대해`,
   sampled: "표본 확인",
   sampledNote: (images) => `이미지 ${images}장에서 일치. 모든 입력에 대한 증명은 아님`,
   quantised: (dtypes) => `양자화 전 임베딩과의 코사인. 저장 형식: ${dtypes}`,

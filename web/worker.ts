@@ -261,7 +261,9 @@ async function verdictOf(
     })),
     worst: worst ? { name: worst.name, margin: formatMargin(worst.margin) } : null,
     drift: output?.relMax ?? null,
-    proof: proof ? { isProven: proof.status === "proven", images: proof.images } : null,
+    proof: proof
+      ? { isProven: proof.status === "proven", within: proof.within ?? null, images: proof.images }
+      : null,
     quantised: quantization ? { dtypes: quantization.dtypes.join(", "), cosine: quantization.cosine } : null,
     warnings: report.warnings ?? [],
     picture: spec ? pictureOf(spec) : [],

@@ -269,6 +269,8 @@ export interface Proof {
   readonly status: "proven" | "sampled";
   /** What the proof rests on, or what it lacks, a sentence each. */
   readonly grounds: readonly string[];
+  /** What is proven holds for images whose values are no larger than this, normalised; absent where it holds for every input. */
+  readonly within?: number;
   /** How many images agreement was seen on. */
   readonly images: number;
 }

@@ -129,6 +129,14 @@ describe("a model pickled whole", () => {
     },
   );
 
+  it.skipIf(missing(WHOLE))("with a module in training mode says how it is read", () => {
+    const { notes } = changed("conv1.bn", (module) => ({
+      ...module,
+      attributes: new Map(module.attributes).set("training", true),
+    }))();
+    expect(notes[1]).toMatch(/^1 of \d+ modules were saved in training mode/);
+  });
+
   it.skipIf(missing(WHOLE))("within a module that is neither PyTorch's nor torchreid's says so", () => {
     const { modules = new Map() } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
     const inside = (wrapper: string): readonly string[] =>

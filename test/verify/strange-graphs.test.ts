@@ -24,7 +24,7 @@ import {
   withNodes,
 } from "../convert/import/graphs.js";
 import { tinyCheckpoint } from "../mutation/families.js";
-import { SMALL } from "../support/osnet.js";
+import { SMALL, withTensor, withValues } from "../support/osnet.js";
 
 /** Graphs as nobody exports them: each mistake in one is one finding at its layer, and what is none is read. */
 
@@ -192,5 +192,28 @@ describe("an output of whole numbers", () => {
     expect(await findings(edit)).toEqual([
       expect.stringContaining("found ArgMax between the layer and the output"),
     ]);
+  });
+});
+
+describe("weights that cannot be seen, and are zeros in the file", () => {
+  it("are proven for the images within which they cannot be seen", async () => {
+    const path = "conv2.0.conv2b.1.conv1.weight";
+    const checkpoint = tinyCheckpoint("osnet", (weights) =>
+      withTensor(weights, path, (tensor) => withValues(tensor, { 0: 1e-41 })),
+    );
+    const { graph, stateDict } = checkpoint;
+    for (const [keepDenormals, within] of [
+      [false, 256],
+      [true, undefined],
+    ] as const) {
+      const model = lowerToOnnx(graph, stateDict, { size: SMALL, fold: false, keepDenormals });
+      const { proof } = await openVerification(
+        { name: "m.onnx", bytes: encodeOnnx(model) },
+        { name: "w.pth", bytes: new Uint8Array(), checkpoint },
+        { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
+      ).then(verify);
+      expect([proof?.status, proof?.within]).toEqual(["proven", within]);
+      expect(proof?.grounds[0]).toContain(within ? "for images within ±256" : "for every finite input");
+    }
   });
 });

@@ -187,11 +187,19 @@ export function checkModules(
       remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
       details: problems.length > 1 ? problems : [],
     });
+  const training = [...modules.values()].filter(
+    ({ attributes }) => attributes.get("training") === true,
+  ).length;
   const named = [...unread].slice(0, MOST_NAMED).map(printable);
   const more = unread.size > named.length ? ` and ${unread.size - named.length} more` : "";
   return {
     notes: [
       `checked the attributes of ${expected.size} modules; the code of their classes is not in the file`,
+      ...(training > 0
+        ? [
+            `${training} of ${modules.size} modules were saved in training mode; they are read as model.eval() leaves them`,
+          ]
+        : []),
       ...(unread.size > 0
         ? [
             `what the code of ${named.join(", ")}${more} computes was not checked: it is neither PyTorch's nor torchreid's`,

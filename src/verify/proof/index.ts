@@ -104,7 +104,8 @@ export function proofOf(
   if (unread.length > 0) return sampled(unreadCode(unread));
   const finding = proveDocument(document, graph, parameters);
   if (typeof finding === "string") return sampled(finding);
-  return { status: "proven", grounds: groundsOf(finding), images };
+  const within = finding.zeroed > 0 ? { within: IMAGE_BOUND } : {};
+  return { status: "proven", grounds: groundsOf(finding), ...within, images };
 }
 
 /** That a checkpoint is a model pickled whole with code of its own, which is not in the file. */
@@ -127,11 +128,11 @@ function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Fin
   const zeros =
     zeroed > 0
       ? [
-          `${zeroed} of these weights are zeros, which changes any value by less than a thousandth of a rounding error, for images within ${IMAGE_BOUND}`,
+          `${zeroed} of these weights are zeros, which changes any value by less than a thousandth of a rounding error on such images`,
         ]
       : [];
   return [
-    `every operator from the images to the outputs is the network's, for every finite input: ${shown.join("; ")}`,
+    `every operator from the images to the outputs is the network's, for ${zeroed > 0 ? `images within ±${IMAGE_BOUND}, normalised` : "every finite input"}: ${shown.join("; ")}`,
     `the images are ${INPUTS[input]}`,
     `all ${exact + folded} constants are the checkpoint's, bit for bit${folding}`,
     ...zeros,

@@ -1,9 +1,14 @@
 /** What every report says in the same words, and the figures it says it with. */
 import { faultName } from "../faults.js";
-import type { LayerResult, ParityReport, Tolerance } from "../report.js";
+import type { LayerResult, ParityReport, Proof, Tolerance } from "../report.js";
 import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
 export { formatCosine } from "../../core/text.js";
+
+/** The inputs that a proof is about. */
+export function provenFor({ within }: Pick<Proof, "within">): string {
+  return within === undefined ? "every input" : `all images within ±${within}`;
+}
 
 /**
  * The verdict without its PASS or FAIL, in one clause.
@@ -18,7 +23,7 @@ export function verdictClause(report: ParityReport, quote: (name: string) => str
     const rest = untested > 0 ? `; ${plural(untested, "layer")} could not be judged` : "";
     const left = notJudged.length > 0 ? `; not judged: ${notJudged.map(quote).join(", ")}` : "";
     const result = resultOf(report);
-    const proven = proof?.status === "proven" ? ", proven for every input" : "";
+    const proven = proof?.status === "proven" ? `, proven for ${provenFor(proof)}` : "";
     return `${result ? `${result}: ` : ""}${count} agree within ${allowance(tolerance)}${proven}${rest}${left}`;
   }
   const [first] = faults;

@@ -1,5 +1,5 @@
 import type { Fault, GateResult, LayerResult, ParityReport, Rerun } from "../report.js";
-import { formatCosine, formatError, plural } from "./facts.js";
+import { formatCosine, formatError, plural, provenFor } from "./facts.js";
 
 /** A part of the network as torchreid's module paths show it: a residual block, the stem, a transition, the embedding. */
 export interface LayerGroup {
@@ -116,7 +116,9 @@ export function findings(
   for (const warning of warnings) list.push(["Warning", quote(warning)]);
   if (proof)
     list.push([
-      proof.status === "proven" ? "Proven for every input" : `Sampled on ${plural(proof.images, "image")}`,
+      proof.status === "proven"
+        ? `Proven for ${provenFor(proof)}`
+        : `Sampled on ${plural(proof.images, "image")}`,
       quote(proof.grounds.join("; ")),
     ]);
   return list;

@@ -33,6 +33,9 @@ it("HTML links a fault to its cell and its row, and says at the top what the ver
   const proof = { status: "proven", grounds: ["every operator"], images: 2 } as const;
   const proven = await renderReport({ ...REPORT, proof }, "html");
   expect(proven.slice(0, proven.indexOf("<main"))).toContain("<dd>Proven</dd>");
+  const within = { ...REPORT, proof: { ...proof, within: 256 } };
+  expect(await renderReport(within, "html")).toContain("for all images within ±256, not only for these");
+  expect(await renderReport(within, "md")).toContain("proven for all images within ±256");
 });
 
 const suite = suiteReport("nightly", [

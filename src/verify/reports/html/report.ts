@@ -12,6 +12,7 @@ import {
   formatError,
   formatMargin,
   plural,
+  provenFor,
   runtimeClause,
   suiteClause,
   title,
@@ -90,7 +91,7 @@ function tiles(report: ParityReport): readonly Tile[] {
     ...(proof
       ? [
           proof.status === "proven"
-            ? { figure: "Proven", label: "for every input, not only for these images" }
+            ? { figure: "Proven", label: `for ${provenFor(proof)}, not only for these` }
             : { figure: "Sampled", label: `on ${plural(proof.images, "image")}; not proven for every input` },
         ]
       : []),

@@ -2,7 +2,7 @@ import type { Change } from "../../ranking/compare.js";
 import type { RankingFigures } from "../../ranking/evaluate.js";
 import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../../ranking/report.js";
 import type { EntryRanking } from "../../suite/report.js";
-import { plural } from "../facts.js";
+import { plural, provenFor } from "../facts.js";
 
 /** What the ranking reports say in the same words. */
 
@@ -58,7 +58,7 @@ export function datasetText({ dataset, distance, reranked }: RankingReport): str
 export function referenceText({ reference: { party, proof } }: RankingReport): string {
   if (!proof) return "";
   return proof.status === "proven"
-    ? `${party.name} is run as an ONNX file that is proven to compute the network for every input, and was verified on ${plural(proof.images, "image")}`
+    ? `${party.name} is run as an ONNX file that is proven to compute the network for ${provenFor(proof)}, and was verified on ${plural(proof.images, "image")}`
     : `${party.name} is run as an ONNX file that was verified on ${plural(proof.images, "image")}`;
 }
 
