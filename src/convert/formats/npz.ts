@@ -11,7 +11,7 @@ import {
 } from "../../core/tensor.js";
 import { type Budget, createBudget, printable, quote, type Region } from "./refusals.js";
 import { isZip } from "./registry.js";
-import { crc32, encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
+import { encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
 
 /**
  * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as
@@ -331,4 +331,49 @@ function unsupported(subject: string, found: string): InputError {
     expected: "float16 to float64, int8 to int64, uint8 or bool, little-endian",
     remedy: "convert it, for instance with array.astype('float32')",
   });
+}
+
+/** Tables of CRC-32 (reflected, polynomial 0xEDB88320): the n-th is of a byte with n bytes of zeros behind it. */
+const CRC_TABLES = crcTables();
+
+function crcTables(): readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array] {
+  const tables: Uint32Array[] = [];
+  for (let zeros = 0; zeros < 4; zeros++) {
+    const previous = tables[zeros - 1];
+    tables.push(
+      Uint32Array.from({ length: 256 }, (_, byte) => {
+        if (previous === undefined) {
+          let crc = byte;
+          for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 0 ? crc >>> 1 : (crc >>> 1) ^ 0xedb88320;
+          return crc;
+        }
+        const crc = previous[byte] ?? 0;
+        return (crc >>> 8) ^ (tables[0]?.[crc & 0xff] ?? 0);
+      }),
+    );
+  }
+  const [one = new Uint32Array(), two = one, three = one, four = one] = tables;
+  return [one, two, three, four];
+}
+
+/** The checksum of an entry's unpacked data (APPNOTE 4.4.7), four bytes at a time. */
+function crc32(data: Uint8Array): number {
+  const [one, two, three, four] = CRC_TABLES;
+  let crc = -1;
+  let index = 0;
+  for (; index + 4 <= data.length; index += 4) {
+    crc ^=
+      (data[index] as number) |
+      ((data[index + 1] as number) << 8) |
+      ((data[index + 2] as number) << 16) |
+      ((data[index + 3] as number) << 24);
+    crc =
+      (four[crc & 0xff] as number) ^
+      (three[(crc >>> 8) & 0xff] as number) ^
+      (two[(crc >>> 16) & 0xff] as number) ^
+      (one[crc >>> 24] as number);
+  }
+  for (; index < data.length; index++)
+    crc = (crc >>> 8) ^ (one[(crc ^ (data[index] as number)) & 0xff] as number);
+  return ~crc >>> 0;
 }
