@@ -250,7 +250,7 @@ export function expectOptionsOf(command: Command, format: FileFormat): void {
       option.long ?? option.flags,
       `${FORMATS[format].title} output`,
       `${alternatives(namesOf(rows.flatMap(({ formats }) => formats ?? [])))} output, which this option is for`,
-      "leave out the option, or change the output's name",
+      "omit the option, or change the output's name",
     );
   }
 }

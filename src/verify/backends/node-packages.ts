@@ -53,7 +53,7 @@ export async function loadOnnxruntime(): Promise<unknown> {
         code: "argument",
         subject: "onnxruntime-node",
         found: isMissing(cause)
-          ? "is not installed (npm leaves it out if its install script fails)"
+          ? "is not installed (npm skips it if its install script fails)"
           : `failed to load (${firstLine(cause)})`,
         remedy:
           "use onnxruntime-web, or install it without the script, which only downloads CUDA libraries: npm install --ignore-scripts onnxruntime-node",

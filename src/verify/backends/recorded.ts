@@ -82,7 +82,7 @@ function asImages(tensor: Tensor, subject: string): Tensor<"float32"> {
     throw notRecording(subject, `an input of shape ${formatShape(real.shape)}`);
   const data = Float32Array.from(real.data);
   if (!data.every((value, index) => value === real.data[index]))
-    throw notRecording(subject, "an input of float64 values that float32 cannot hold");
+    throw notRecording(subject, "float64 input values that float32 cannot represent");
   return { dtype: "float32", shape: real.shape, data };
 }
 

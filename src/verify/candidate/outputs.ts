@@ -80,7 +80,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
     throw new InputError({
       code: "unsupported",
       subject,
-      found: `outputs ${names.slice(0, 20).join(", ") || "without names"}, none of them computed from a layer of the network`,
+      found: `outputs ${names.slice(0, 20).join(", ") || "without names"}, none of which is computed from a layer of the network`,
       expected: "an embedding or logits among them",
       remedy: "export the model with its embedding as the output",
     });

@@ -110,7 +110,7 @@ export const guessFewChannels: Guess = (step, { actual, recomputed, group }) => 
   return [
     {
       cause: "weights-other",
-      says: `of ${channels} channels only ${off.size > 4 ? `${off.size} (${named} …)` : named} ${off.size === 1 ? "is" : "are"} off, whose weights must be others`,
+      says: `only ${off.size === 1 ? "channel" : "channels"} ${named}${off.size > 4 ? " …" : ""} of ${channels} ${off.size === 1 ? "is" : "are"} wrong: other weights are used there`,
       output: () => mapped(own, (y, i) => (off.has(channel(i)) ? (actual.data[i] as number) : y)),
     },
   ];

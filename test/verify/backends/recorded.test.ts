@@ -77,7 +77,7 @@ describe("openRecording", () => {
     ["an input of shape [3, 1]", { input: float32([3, 1], 1, 2, 3), output: OUTPUT }],
     ["an input of shape [1, 1, 1, 1]", { input: float32([1, 1, 1, 1], 1), output: OUTPUT }],
     [
-      "an input of float64 values that float32 cannot hold",
+      "float64 input values that float32 cannot represent",
       { input: { dtype: "float64", shape: [1, 3, 1, 1], data: Float64Array.of(0.1, 0, 0) }, output: OUTPUT },
     ],
   ])("refuses %s", (found, arrays) => {

@@ -54,7 +54,7 @@ export function depthSection(report: ParityReport): Markup {
     return `<circle class="failing" cx="${x(index).toFixed(1)}" cy="${y(value).toFixed(1)}" r="3"/>`;
   });
   const hasLocal = points.some(({ local }) => local !== null);
-  const label = `Error against depth of ${layers.length} layers, from 1e${bottom} to 1e${top} of max; the layers' table holds the same figures.`;
+  const label = `Error against depth of ${layers.length} layers, from 1e${bottom} to 1e${top} of max; the table of layers has the same figures.`;
   return html`<section id="depth" aria-labelledby="depth-h"><h2 id="depth-h">Error against depth</h2>
 <div class="legend"><span>${swatch('<path class="accumulated" d="M0 5H10"/>')}accumulated: distance from the reference network</span>${
     hasLocal
