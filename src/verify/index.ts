@@ -23,7 +23,7 @@ export { type DistanceMetric, type DistanceRows, distanceRows } from "./ranking/
 export { evaluateRanking, type Labels, type QueryResult, type RankingFigures } from "./ranking/evaluate.js";
 export type { RankingReport } from "./ranking/report.js";
 export { type RerankOptions, rerankedRows } from "./ranking/rerank.js";
-export { evaluate } from "./reference/index.js";
+export { evaluate } from "./reference/evaluate.js";
 export type {
   BaselineComparison,
   Coverage,

@@ -24,7 +24,7 @@ export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/emb
 export { faultLayers, faultName } from "../verify/faults.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
-export { evaluate } from "../verify/reference/index.js";
+export { evaluate } from "../verify/reference/evaluate.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";
 export { gateColour } from "../verify/reports/html/charts.js";

@@ -5,7 +5,7 @@ import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { permute } from "../../src/core/tensor.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/inputs/images.js";
 import { normalizeRows } from "../../src/verify/metrics.js";
-import { evaluate } from "../../src/verify/reference/index.js";
+import { evaluate } from "../../src/verify/reference/evaluate.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { blocks } from "../support/markdown.js";
 import { openFixture } from "../support/osnet.js";

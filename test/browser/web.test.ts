@@ -8,7 +8,7 @@ import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";
 import { normalizeRows } from "../../src/verify/metrics.js";
-import { evaluate } from "../../src/verify/reference/index.js";
+import { evaluate } from "../../src/verify/reference/evaluate.js";
 import { run } from "../cli/command.js";
 import { FAMILIES, fixturePath, missing } from "../fixtures.js";
 import { browserMissing } from "../support/browser.js";

@@ -1,7 +1,8 @@
 import { type LayerGraph, type LayerNode, type Op, outputShapes } from "../../src/arch/index.js";
 import type { RealTensor, StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
-import { evaluateLayer, float64Parameters, Workspace } from "../../src/verify/reference/index.js";
+import { evaluateLayer, Workspace } from "../../src/verify/reference/evaluate-layer.js";
+import { float64Parameters } from "../../src/verify/reference/parameters.js";
 
 /** A network that can be lowered and run: its layers, and the weights that they read. */
 export interface Network {

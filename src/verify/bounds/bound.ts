@@ -3,7 +3,8 @@ import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import { wholeOf } from "../reference/elements.js";
-import type { ParameterSource, Workspace } from "../reference/index.js";
+import type { Workspace } from "../reference/evaluate-layer.js";
+import type { ParameterSource } from "../reference/parameters.js";
 import { FLOAT32_CPU, type Numerics } from "./numerics.js";
 
 /**

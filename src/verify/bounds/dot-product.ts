@@ -1,6 +1,7 @@
 import type { LayerNode, Op } from "../../arch/index.js";
 import { wholeOf } from "../reference/elements.js";
-import { evaluateLayer, type ParameterSource } from "../reference/index.js";
+import { evaluateLayer } from "../reference/evaluate-layer.js";
+import type { ParameterSource } from "../reference/parameters.js";
 import type { BoundCall, RoundingBound, SumSpread } from "./bound.js";
 import { gamma, inputMagnitudes } from "./bound.js";
 import { batchNormAffine } from "./norms.js";

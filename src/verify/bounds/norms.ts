@@ -1,6 +1,6 @@
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import type { ParameterSource } from "../reference/index.js";
+import type { ParameterSource } from "../reference/parameters.js";
 import { type Arithmetic, type BoundCall, errorAt, gamma, type RoundingBound } from "./bound.js";
 import { independentTerms } from "./terms.js";
 

@@ -1,7 +1,7 @@
 import type { Op } from "../../arch/index.js";
 import type { RealTensor, Shape } from "../../core/tensor.js";
 import { wholeOf } from "../reference/elements.js";
-import { evaluateLayer } from "../reference/index.js";
+import { evaluateLayer } from "../reference/evaluate-layer.js";
 import {
   type BoundCall,
   type ErrorBound,

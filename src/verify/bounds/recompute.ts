@@ -1,10 +1,37 @@
-import { INPUT_NAME, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import {
+  INPUT_NAME,
+  type LayerGraph,
+  type LayerNode,
+  type OpKind,
+  type ParameterRole,
+} from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { Elements } from "../reference/elements.js";
-import { evaluateLayer, type ParameterSource, Workspace, workspaceSize } from "../reference/index.js";
-import type { Arithmetic, BoundCall, ErrorBound, RoundingBound } from "./bound.js";
-import { termsOf } from "./dot-product.js";
-import { BOUNDS } from "./table.js";
+import { evaluateLayer, Workspace, workspaceSize } from "../reference/evaluate-layer.js";
+import type { ParameterSource } from "../reference/parameters.js";
+import type { Arithmetic, Bound, BoundCall, ErrorBound, RoundingBound } from "./bound.js";
+import { dotProductBound, termsOf } from "./dot-product.js";
+import { batchNormBound, instanceNormBound, layerNormBound } from "./norms.js";
+import { addBound, averageBound, exactBound, maximumBound, scaleBound, sigmoidBound } from "./pointwise.js";
+
+/** How far rounding can put each operation's output off. An operation without a bound does not compile. */
+export const BOUNDS: { readonly [K in OpKind]: Bound<K> } = {
+  input: exactBound,
+  conv: dotProductBound,
+  linear: dotProductBound,
+  batchNorm: batchNormBound,
+  instanceNorm: instanceNormBound,
+  layerNorm: layerNormBound,
+  relu: exactBound,
+  sigmoid: sigmoidBound,
+  maxPool: maximumBound,
+  avgPool: averageBound,
+  globalAvgPool: averageBound,
+  globalMaxPool: maximumBound,
+  flatten: exactBound,
+  scale: scaleBound,
+  add: addBound,
+};
 
 /** A layer that a candidate shows, with what it takes to recompute it from the nearest layers that it shows. */
 export interface LayerGroup {
@@ -93,7 +120,7 @@ export interface Recomputed {
 }
 
 /** Where groups are recomputed, one after another. */
-export interface Recomputer {
+interface Recomputer {
   /** The result is valid until the next group is recomputed. */
   recompute(group: LayerGroup, source: (name: string) => RealTensor): Recomputed;
 }

@@ -1,7 +1,7 @@
 import { type LayerGraph, type LayerNode, outputShapes } from "../../arch/index.js";
 import { elementCount, type Shape } from "../../core/tensor.js";
 import type { Segment } from "../backends/backend.js";
-import { layerGroups, mistakable, neededBy } from "../bounds/index.js";
+import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
 
 /**
  * Elements of a segment, if no stream has more: 20 MiB of float32. Each segment takes another run of the candidate, so that they

@@ -1,7 +1,7 @@
 import type { Op } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
-import { errorAt } from "../bounds/index.js";
+import { errorAt } from "../bounds/bound.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
 /** Most weights that one output channel may have to be fitted: the equations take their square in memory. */

@@ -1,7 +1,7 @@
 import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape } from "../../core/tensor.js";
-import { errorAt } from "../bounds/index.js";
-import { evaluateLayer, Workspace } from "../reference/index.js";
+import { errorAt } from "../bounds/bound.js";
+import { evaluateLayer, Workspace } from "../reference/evaluate-layer.js";
 import { guessActivation } from "./activations.js";
 import { guessChannels, guessFewChannels } from "./channels.js";
 import { guessFit, guessPrecision, guessResidue, guessSingleWeight } from "./fit.js";

@@ -5,7 +5,7 @@ import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/recorded.js";
-import { evaluate } from "../reference/index.js";
+import { evaluate } from "../reference/evaluate.js";
 import type { Vacuity } from "../report.js";
 import { observeVacuity, type VacuityOptions } from "../vacuity.js";
 import { defaultSize, expectAffordable, type Pixels, photographed, seededImages } from "./images.js";

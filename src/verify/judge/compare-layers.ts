@@ -14,7 +14,7 @@ import { startThreads, type Threads } from "./threads.js";
 import { gateResult } from "./verdicts.js";
 
 /** The two sides' values of one layer; valid until the next is asked for. */
-export interface JoinedLayer {
+interface JoinedLayer {
   readonly name: string;
   readonly expected: RealTensor;
   readonly actual: RealTensor;

@@ -1,20 +1,11 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
 import type { RealTensor, Shape, StateDict } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
-import {
-  type Arithmetic,
-  arithmeticOf,
-  foldedNarrow,
-  isOverflow,
-  isRounding,
-  type LayerGroup,
-  type LocalError,
-  localError,
-  type Numerics,
-  type Recomputed,
-  recomputer,
-} from "../bounds/index.js";
-import { float64Parameters } from "../reference/index.js";
+import { type Arithmetic, arithmeticOf, foldedNarrow } from "../bounds/bound.js";
+import { isOverflow, isRounding, type LocalError, localError } from "../bounds/local-error.js";
+import type { Numerics } from "../bounds/numerics.js";
+import { type LayerGroup, type Recomputed, recomputer } from "../bounds/recompute.js";
+import { float64Parameters } from "../reference/parameters.js";
 
 /** What the judgement of single layers depends on, as plain data: another thread may be sent it. */
 export interface GroupSetting {

@@ -1,16 +1,268 @@
-import { type LayerNode, parametersOf } from "../../arch/index.js";
+import { INPUT_NAME, type LayerNode, outputShapes, parametersOf } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { RealTensor } from "../../core/tensor.js";
+import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 import { numericsOf } from "../backends/registry.js";
-import type { Explanation } from "../explain/index.js";
+import { isRounding, type LocalError } from "../bounds/local-error.js";
+import { type LayerGroup, layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
+import { type Explanation, effortFor, explain } from "../explain/index.js";
 import type { TensorMetrics } from "../metrics.js";
+import { float64Parameters } from "../reference/parameters.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
-import type { GroupSetting } from "./group-judge.js";
-import { type LocalJudge, localJudge } from "./local.js";
+import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./group-judge.js";
 import type { Threads } from "./threads.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
+
+/** Judges layers one by one, each on what the candidate itself fed to it, and looks for what is wrong with the faulty. */
+interface LocalJudge {
+  /**
+   * Takes a layer's output, in network order, and judges it. The tensor is kept until the last layer that reads it has
+   * come; undefined if the candidate lacks what the layer reads. Without threads, the judgement is made before this returns.
+   *
+   * @param again other layers as they are in the run that this layer and those after it come from
+   */
+  judge(name: string, actual: RealTensor, again?: readonly LayerOutput[]): Promise<LocalError | undefined>;
+  /** What was found of faulty layers, by name, once the last layer has been judged. */
+  explanations(): Promise<ReadonlyMap<string, Explanation>>;
+}
+
+/** What a local judgement needs to know of a candidate besides. */
+interface LocalOptions {
+  readonly images: Tensor<"float32">;
+  readonly parameterShapes: ReadonlyMap<string, Shape>;
+  /**
+   * Whether a layer that is not shown may be recomputed on the way to one that is. Not if the candidate is known to have
+   * another in its place: what reads it is not to be blamed.
+   */
+  readonly mayHide: (layer: string) => boolean;
+  /** Whether to look for what is wrong with a faulty layer. */
+  readonly explains: boolean;
+  /** Whether the candidate uses a tensor's memory again once the next is asked for. */
+  readonly reusesMemory: boolean;
+}
+
+interface Faulty {
+  readonly group: LayerGroup;
+  readonly actual: RealTensor;
+  readonly inputs: ReadonlyMap<string, RealTensor>;
+  readonly margin: number;
+}
+
+/**
+ * Layers whose faults are looked into together, when all of them are there: those of a block, since gates may be crossed with
+ * a later stream's, as far as they come from one run.
+ */
+interface Chapter {
+  /** In network order; undefined where a layer is right. */
+  readonly faulty: (Faulty | undefined)[];
+  readonly nearby: Map<string, RealTensor>;
+  readonly judged: Promise<unknown>[];
+}
+
+/** @param threads where to judge; else here */
+function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threads | undefined): LocalJudge {
+  const { graph, precision } = setting;
+  const { images, parameterShapes, mayHide } = options;
+  const here = groupJudge(setting);
+  const judgeGroup = threads?.groupJudge(setting) ?? here.judge;
+  const { keep, free } = threads ?? UNCOUNTED;
+  const groups = new Map(
+    layerGroups(graph, new Set(setting.shown))
+      .filter(({ hidden }) => hidden.every(mayHide))
+      .map((group) => [group.layer.name, group]),
+  );
+  const shapes = outputShapes(graph, images.shape);
+  const values = valuesInUse(groups, images, keep, free);
+  const found = new Map<string, Explanation>();
+  const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
+  const crossed = new Set(mistakable(graph));
+  const effort = effortFor(graph, images.shape);
+  let block: string | undefined;
+  let chapter = newChapter();
+  let looked: Promise<void> = Promise.resolve();
+
+  function lookInto({ faulty, nearby }: Chapter): void {
+    for (const fault of faulty) {
+      if (!fault) continue;
+      if (effort.left <= 0) break;
+      const { group, actual, inputs, margin } = fault;
+      const source = (name: string): RealTensor => inputs.get(name) ?? images;
+      const recomputed = here.recompute(group, source);
+      const owned = {
+        ...recomputed,
+        output: { ...recomputed.output, data: recomputed.output.data.slice() },
+      };
+      const parameters = float64Parameters(setting.parameters);
+      const explanation = explain(
+        {
+          graph,
+          group,
+          actual,
+          recomputed: owned,
+          source,
+          nearby: new Map([...nearby, ...inputs]),
+          shapes,
+          parameters,
+          parameterShapes,
+          effort,
+        },
+        margin,
+      );
+      if (explanation) found.set(group.layer.name, explanation);
+    }
+    for (const value of nearby.values()) free(value);
+    for (const fault of faulty) if (fault) for (const value of valuesOf(fault)) free(value);
+  }
+
+  /** Chapters are looked into one after another, since they share what may be spent. */
+  function close(): void {
+    const ended = chapter;
+    chapter = newChapter();
+    const ready = Promise.all([looked, ...ended.judged]);
+    looked = ready.then(() => lookInto(ended));
+    // Told by whoever waits for it.
+    looked.catch(() => undefined);
+  }
+
+  function beNear(name: string, value: RealTensor): void {
+    if (!crossed.has(name)) return;
+    const other = chapter.nearby.get(name);
+    keep(value);
+    chapter.nearby.set(name, value);
+    if (other) free(other);
+  }
+
+  /** @param place among the faulty layers of its chapter */
+  function note({ faulty }: Chapter, place: number, layer: Omit<Faulty, "margin">, judged: Judgement): void {
+    const { error, overflow } = judged;
+    if (overflow !== undefined)
+      found.set(layer.group.layer.name, overflowed(overflow, settingArithmetic(setting).largest, precision));
+    if (overflow === undefined && options.explains && !isRounding(error))
+      faulty[place] = { ...layer, margin: Math.max(error.margin, error.spread) };
+    else for (const value of valuesOf(layer)) free(value);
+  }
+
+  return {
+    async judge(name, value, again = []) {
+      const group = groups.get(name);
+      const actual = options.reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
+      if (blocks.get(name) !== block || again.length > 0) {
+        close();
+        block = blocks.get(name);
+      }
+      for (const { name: other, tensor } of again) {
+        values.replace(other, tensor);
+        beNear(other, tensor);
+      }
+      beNear(name, actual);
+      values.add(name, actual);
+      const inputs = group && values.take(group);
+      if (!group || !inputs) return undefined;
+      const own = chapter;
+      const place = own.faulty.push(undefined) - 1;
+      const layer = { group, actual, inputs };
+      for (const each of valuesOf(layer)) keep(each);
+      const judging = judgeGroup(group, actual, (source) => inputs.get(source) ?? images);
+      values.drop(group);
+      if ("error" in judging) {
+        note(own, place, layer, judging);
+        return judging.error;
+      }
+      const noted = judging.then((judged) => note(own, place, layer, judged));
+      own.judged.push(noted);
+      noted.catch(() => undefined);
+      return (await judging).error;
+    },
+    async explanations() {
+      close();
+      await looked;
+      return found;
+    },
+  };
+}
+
+function newChapter(): Chapter {
+  return { faulty: [], nearby: new Map(), judged: [] };
+}
+
+function valuesOf({ actual, inputs }: Omit<Faulty, "margin">): readonly RealTensor[] {
+  return [actual, ...inputs.values()];
+}
+
+/** Beyond the largest number of a type there is one thing to say, whatever the values look like. */
+function overflowed(most: number, largest: number, precision: GroupSetting["precision"]): Explanation {
+  const reaches =
+    most > largest ? `its values reach ${most.toPrecision(2)}` : "what it computes on the way is beyond it";
+  const says = `the network overflows in ${precision}`;
+  return {
+    cause: "overflow",
+    says,
+    sentence: `${says}: ${reaches}, and the largest ${precision} is ${largest.toPrecision(3)}, so any runtime overflows here in ${precision}, including PyTorch`,
+  };
+}
+
+type Count = (value: RealTensor) => void;
+
+/** On one thread, tensors that nobody uses are garbage like any other. */
+const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
+  keep: () => undefined,
+  free: () => undefined,
+};
+
+interface ValuesInUse {
+  add(name: string, value: RealTensor): void;
+  /** Another value for a layer that is still to be read. */
+  replace(name: string, value: RealTensor): void;
+  /** What a group reads. Undefined if something of it has not come. */
+  take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
+  /** Releases what a group that was taken reads, once no other group reads it. */
+  drop(group: LayerGroup): void;
+}
+
+function valuesInUse(
+  groups: ReadonlyMap<string, LayerGroup>,
+  images: RealTensor,
+  keep: Count,
+  free: Count,
+): ValuesInUse {
+  const readers = new Map<string, number>();
+  for (const group of groups.values())
+    for (const name of neededBy(group, groups)) readers.set(name, (readers.get(name) ?? 0) + 1);
+  const values = new Map<string, RealTensor>([[INPUT_NAME, images]]);
+  const set = (name: string, value: RealTensor): void => {
+    const other = values.get(name);
+    keep(value);
+    values.set(name, value);
+    if (other) free(other);
+  };
+  return {
+    add(name, value) {
+      if (readers.has(name)) set(name, value);
+    },
+    replace(name, value) {
+      if (values.has(name)) set(name, value);
+    },
+    take(group) {
+      const inputs = new Map<string, RealTensor>();
+      for (const name of neededBy(group, groups)) {
+        const value = values.get(name);
+        if (value) inputs.set(name, value);
+      }
+      return group.sources.every((name) => inputs.has(name)) ? inputs : undefined;
+    },
+    drop(group) {
+      for (const name of neededBy(group, groups)) {
+        const left = (readers.get(name) ?? 0) - 1;
+        readers.set(name, left);
+        const value = values.get(name);
+        if (left > 0 || !value) continue;
+        values.delete(name);
+        free(value);
+      }
+    },
+  };
+}
 
 /** With more constants than these different, the weights are another checkpoint's, and that explains all. */
 const FEW_WEIGHTS = 32;
@@ -26,7 +278,7 @@ function normalizedTolerance({ precision }: Verification["candidate"]): Relative
 }
 
 /** Judges layers as they come, in network order. */
-export interface LayerJudge {
+interface LayerJudge {
   /**
    * @param metrics of the layer against the reference network's
    * @param again other layers as they are in the run that this layer and those after it come from

@@ -2,7 +2,7 @@ import type { LayerGraph } from "../../arch/index.js";
 import { discard } from "../../core/bytes.js";
 import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import { measure, type TensorMetrics } from "../metrics.js";
-import { evaluate } from "../reference/index.js";
+import { evaluate } from "../reference/evaluate.js";
 
 /** What the float64 chain of layers depends on, as plain data: another thread may be sent it. */
 export interface ReferenceSetting {

@@ -2,7 +2,7 @@
 
 import { InputError } from "../../core/errors.js";
 import { threadPort } from "../backends/node-packages.js";
-import { layerGroups } from "../bounds/index.js";
+import { layerGroups } from "../bounds/recompute.js";
 import { groupJudge } from "./group-judge.js";
 import { type ReferenceRun, referenceRun } from "./reference-run.js";
 import type { Answer, Request } from "./threads.js";

@@ -2,7 +2,7 @@ import { multiplyAdds } from "../../arch/index.js";
 import { InputError, type InputProblem } from "../../core/errors.js";
 import { DTYPES, type RealTensor, type StateDict, type Tensor } from "../../core/tensor.js";
 import { processors, startThread } from "../backends/node-packages.js";
-import type { LayerGroup } from "../bounds/index.js";
+import type { LayerGroup } from "../bounds/recompute.js";
 import type { Verification } from "../verification.js";
 import type { GroupSetting, Judgement, Source } from "./group-judge.js";
 import { type Measured, type ReferenceSetting, referenceRun } from "./reference-run.js";

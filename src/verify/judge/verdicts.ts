@@ -1,7 +1,7 @@
 import type { GateOutput, LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
-import { isRounding, type LocalError } from "../bounds/index.js";
+import { isRounding, type LocalError } from "../bounds/local-error.js";
 import { measure, normalizeRows, type TensorMetrics } from "../metrics.js";
 import type {
   GateChannels,

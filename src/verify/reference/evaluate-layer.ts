@@ -1,12 +1,50 @@
-import type { LayerNode, Op } from "../../arch/graph.js";
+import type { LayerNode, Op, OpKind } from "../../arch/graph.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import { type Elements, wholeOf } from "./elements.js";
 import { type Engine, scalarEngine } from "./engine.js";
-import { convScratch } from "./kernels/conv.js";
-import { IN_PLACE, KERNELS } from "./kernels/index.js";
-import type { Call, Operand } from "./kernels/kernel.js";
+import { conv, convScratch, linear } from "./kernels/conv.js";
+import type { Call, Kernel, Operand } from "./kernels/kernel.js";
+import {
+  add,
+  avgPool,
+  batchNorm,
+  copy,
+  globalAvgPool,
+  globalMaxPool,
+  instanceNorm,
+  layerNorm,
+  maxPool,
+  relu,
+  scale,
+  sigmoid,
+} from "./kernels/layers.js";
 import { layerParameters, type ParameterSource } from "./parameters.js";
 import { vectorEngine } from "./wasm/vector-engine.js";
+
+/**
+ * Operations whose output may be the memory of their first input, if that is none of the others: an element of it is read no
+ * more when that of the output is written.
+ */
+export const IN_PLACE: ReadonlySet<OpKind> = new Set(["batchNorm", "relu", "sigmoid", "scale", "add"]);
+
+/** The float64 reference's function of each operation. */
+const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
+  input: copy,
+  conv,
+  linear,
+  batchNorm,
+  instanceNorm,
+  layerNorm,
+  relu,
+  sigmoid,
+  maxPool,
+  avgPool,
+  globalAvgPool,
+  globalMaxPool,
+  flatten: copy,
+  scale,
+  add,
+};
 
 /** Where a layer is computed. */
 export interface Place {

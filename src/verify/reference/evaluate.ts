@@ -11,8 +11,7 @@ import {
 } from "../../core/tensor.js";
 import { toFloat64 } from "../../core/tensor-cast.js";
 import type { EngineFactory } from "./engine.js";
-import { runLayer, scratchSize } from "./evaluate-layer.js";
-import { IN_PLACE } from "./kernels/index.js";
+import { IN_PLACE, runLayer, scratchSize } from "./evaluate-layer.js";
 import type { Operand } from "./kernels/kernel.js";
 import { float64Parameters } from "./parameters.js";
 import { vectorEngine } from "./wasm/vector-engine.js";

@@ -9,7 +9,7 @@ import { foldBatchNorm } from "../../../src/convert/export/weights.js";
 import type { RealTensor, StateDict, Tensor } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { arithmeticOf } from "../../../src/verify/bounds/bound.js";
-import { layerGroups, recomputer } from "../../../src/verify/bounds/index.js";
+import { layerGroups, recomputer } from "../../../src/verify/bounds/recompute.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { float64Parameters } from "../../../src/verify/reference/parameters.js";
 import { randomParameters, SMALL_NETWORK } from "../../verify/reference/network.js";

@@ -26,7 +26,7 @@ import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/compare-layers.js";
 import { tfjsNames } from "../../../src/verify/located.js";
 import { measure } from "../../../src/verify/metrics.js";
-import { evaluate } from "../../../src/verify/reference/index.js";
+import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 import { tfjsCandidate } from "../../support/candidates.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { chooseImages } from "../../../src/verify/inputs/choose-images.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
-import { evaluate } from "../../../src/verify/reference/index.js";
+import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { openFixture, withTensor } from "../../support/osnet.js";
 
 const { graph, stateDict } = openFixture();

@@ -12,7 +12,7 @@ import {
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
-import { evaluate } from "../../../src/verify/reference/index.js";
+import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
