@@ -1,7 +1,6 @@
 import type { InferenceSession } from "onnxruntime-node";
 import { lowerToOnnx } from "../src/convert/export/onnx.js";
 import { encodeOnnx } from "../src/convert/formats/onnx/encode.js";
-import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 import { loadOnnxruntime } from "../src/verify/backends/node-packages.js";
 import { seededImages } from "../src/verify/inputs/images.js";
 import { exportByTorch, type Peers } from "./peers.js";
@@ -102,8 +101,3 @@ async function differ(a: Loaded, b: Loaded, seed: number): Promise<number> {
   const largest = y.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
   return x.reduce((max, value, index) => Math.max(max, Math.abs(value - (y[index] ?? NaN))), 0) / largest;
 }
-
-/** A checkpoint as a subject of the bench. */
-export type BenchCheckpoint = Pick<Checkpoint, "spec" | "graph" | "stateDict"> & {
-  readonly isTrained: boolean;
-};

@@ -1,9 +1,9 @@
-import type { BenchCheckpoint } from "./inference.js";
+import type { Checkpoint } from "../src/convert/import/checkpoint.js";
 
 /** A network that is measured. */
 export interface Subject {
   readonly name: string;
-  readonly checkpoint: BenchCheckpoint;
+  readonly checkpoint: Pick<Checkpoint, "spec" | "graph" | "stateDict"> & { readonly isTrained: boolean };
 }
 
 /** One line of the table: what a work takes against a peer. Times are of this machine; the ratio is what is quoted. */
