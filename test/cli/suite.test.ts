@@ -30,7 +30,7 @@ describe("osnet-verify suite", () => {
     const inParallel = ["suite", "s.yaml", "--report-dir", "w", "--cache", "cache", "--jobs", "2"];
     const whole = await spawnCommand("osnet-verify", inParallel, { cwd: folder.path });
     expect(whole.status).toBe(1);
-    expect(whole.stdout.toString()).toContain("2 of 3 entries hold, 1 does not, 3 taken from the cache");
+    expect(whole.stdout.toString()).toContain("2 of 3 entries pass, 1 fails, 3 taken from the cache");
 
     const [joined, direct] = [await suiteOf(folder, "m/suite.json"), await suiteOf(folder, "w/suite.json")];
     const stripped = (report: SuiteReport) => report.entries.map(({ run: _, ...entry }) => entry);
@@ -60,7 +60,7 @@ describe("osnet-verify suite", () => {
       "--baseline",
       "m/suite.json",
     );
-    expect(fresh.stdout.toString()).toContain("PASS  1 of 1 entry holds, 2 not run, 1 taken from the cache");
+    expect(fresh.stdout.toString()).toContain("PASS  1 of 1 entry passes, 2 not run, 1 taken from the cache");
   });
 
   it("an unusable file is an error of its entry: the others run, and the status is 2", async () => {

@@ -44,7 +44,7 @@ describe("where onnxruntime-node is not installed", () => {
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /verified: 378 layers and 24 gates, .*; run in onnxruntime-web, as onnxruntime is not installed/,
+      /verified: 378 layers and 24 gates, .*; run in onnxruntime-web, because onnxruntime is not installed/,
     );
   });
 
