@@ -99,7 +99,7 @@ describe("the GitHub Action", () => {
     const [, token] = /^::stop-commands::(\S+)$/m.exec(named.stdout) ?? [];
     const heard = named.stdout.split(new RegExp(`^::(?:stop-commands::)?${token}(?:::)?$`, "m"));
     expect(heard).toHaveLength(3);
-    expect(heard[1]).toMatch(/^\\u003a:error::owned: found /m);
+    expect(heard[1]).toMatch(/^\\u003a:error::owned: no such file/m);
     expect(`${heard[0]}${heard[2]}`).not.toMatch(/^::error::/m);
   });
 });
