@@ -5,7 +5,9 @@ import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from ".
 import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
 import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
 import { unblocked } from "./nchwc.js";
-import { clipBounds, laterOutput, readerOf } from "./operators/index.js";
+import { clipBounds } from "./operators/norms.js";
+import { laterOutput } from "./operators/quantised.js";
+import { readerOf } from "./operators/readers.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 

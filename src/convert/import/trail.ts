@@ -1,8 +1,8 @@
 import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import { compareOps, type Difference, difference, nameOf } from "./differences.js";
-import type { Constants, ForeignGraph, ForeignNode } from "./foreign.js";
-import { type Anchors, anchorsOf, type BlockLandmarks } from "./landmarks.js";
+import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
+import { type Constants, type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
+import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
 
 /** How far a walk has come: which nodes are layers by now, and what was noted on the way. */
 export interface Trail {
@@ -95,3 +95,192 @@ export function startTrail(
     findings: () => findings.flatMap((tell) => tell()),
   };
 }
+
+/** Where a layer is not what reads its input: what was put before it, or took its place, is noted, and the walk goes on. */
+
+/** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
+const FAMILIES: readonly (readonly ForeignKind[])[] = [
+  ["relu", "sigmoid", "other"],
+  ["batchNorm", "trainingNorm", "instanceNorm", "layerNorm", "other"],
+  ["maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "other"],
+];
+
+/** A layer of which nothing that reads its input is one. */
+export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): void {
+  if (acceptBehindInserted(trail, layer, source)) return;
+  const family = FAMILIES.find((kinds) => kinds.includes(layer.op.kind));
+  const reads = trail.consumersOf(source).filter(trail.isFree).map(nameOf).join(" and ");
+  const instead =
+    family &&
+    (resultBefore(trail, layer, source) ??
+      resultAtEnd(trail, layer, source) ??
+      replacementOf(trail, layer, source, family));
+  const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
+  trail.note(
+    layer,
+    instead && isOne ? nameOf(instead) : reads || "the end of the graph",
+    nameOfKind(layer.op.kind),
+  );
+  if (instead) trail.accept(layer, instead);
+  else if (family) trail.skip(layer, source);
+}
+
+/** A landmark that does not read what it should: something stands between, or it reads another value. */
+export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
+  const [input] = anchor.inputs;
+  const inserted = input && insertedBetween(trail, source, input);
+  if (inserted) trail.note(layer, `${namesOf(inserted)} before it`, "none");
+  else
+    trail.note(layer, () => `${input ? trail.nameOf(input) : "nothing"} as its input`, layer.inputs[0] ?? "");
+}
+
+/** A layer that is there, behind operators that should not be. */
+function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
+  const { consumersOf, isFree } = trail;
+  const following = kindsBehind(trail, layer);
+  for (const last of insertedBehind(trail, source)) {
+    const match = consumersOf(last).find((node) => node.op.kind === layer.op.kind && isFree(node));
+    const inserted = match && insertedBetween(trail, source, last);
+    if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
+      continue;
+    // Several operators before and more behind are another operation in the layer's place, such as a generalised mean.
+    const next = trail.readersOf(layer);
+    if (inserted.length > 1 && next.length > 0 && !leadsOn(trail, next, match)) continue;
+    trail.note(layer, `${namesOf(inserted)} before it`, "none");
+    trail.accept(layer, match);
+    return true;
+  }
+  return false;
+}
+
+/**
+ * Operators between a layer and the several that read it, or the convolution that does, are one finding, at that layer: the
+ * others read what comes of them. Of another layer with one reader they are a finding at the reader.
+ */
+export function passInserted(trail: Trail, layer: LayerNode): void {
+  const source = trail.sourceOf(layer.name);
+  const next = trail.readersOf(layer);
+  if (!source || trail.skipped.has(layer.name) || leadsOn(trail, next, source)) return;
+  const [only] = next;
+  if (next.length < 2 && only?.op.kind !== "conv" && only?.op.kind !== "linear") return;
+  for (const last of insertedBehind(trail, source)) {
+    const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
+    if (!inserted) continue;
+    trail.note(layer, `${namesOf(inserted)} behind it`, "none");
+    trail.pass(layer, last);
+    return;
+  }
+}
+
+/** Whether all layers that should read a value may be what reads it. */
+function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
+  const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
+    reader === trail.anchors.get(name) || (trail.isFree(reader) && op.kind === reader.op.kind);
+  // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
+  return (
+    next.length > 0 && next.every((layer) => trail.consumersOf(node).some((reader) => reads(layer, reader)))
+  );
+}
+
+/** What no layer is yet, computed from a value alone. */
+function insertedBehind(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
+  const placed = new Set(trail.anchors.values());
+  return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !placed.has(node));
+}
+
+/** The operators from a value to another that is computed from it alone, in the order of computation. */
+function insertedBetween(
+  trail: Trail,
+  source: ForeignNode,
+  last: ForeignNode,
+): readonly ForeignNode[] | undefined {
+  const behind = insertedBehind(trail, source);
+  if (!behind.has(last)) return undefined;
+  const needed = new Set<ForeignNode>();
+  const pending = [last];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (node === source || needed.has(node)) continue;
+    needed.add(node);
+    pending.push(...node.inputs);
+  }
+  return [...behind].filter((node) => needed.has(node));
+}
+
+/** Operators in words, the first of many. */
+function namesOf(nodes: readonly ForeignNode[]): string {
+  const names = [...new Set(nodes.map(nameOf))];
+  return names.length > MOST_NAMED ? `${names.slice(0, MOST_NAMED).join(", ")} …` : names.join(" and ");
+}
+
+const MOST_NAMED = 4;
+
+/** One operator in a layer's place, wherever it leads. */
+function replacementOf(
+  trail: Trail,
+  layer: LayerNode,
+  source: ForeignNode,
+  family: readonly ForeignKind[],
+): ForeignNode | undefined {
+  const following = kindsBehind(trail, layer);
+  return trail
+    .consumersOf(source)
+    .find(
+      (node) =>
+        node.inputs.length === 1 &&
+        trail.isFree(node) &&
+        family.includes(node.op.kind) &&
+        (isKind(node, "other") || !following.includes(node.op.kind)),
+    );
+}
+
+/** What the next layer reads, where one operator or several have taken a layer's place. */
+function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+  const { anchors, consumersOf, isFree } = trail;
+  const placed = new Set(anchors.values());
+  const next = trail.readersOf(layer);
+  const isInside = (node: ForeignNode): boolean =>
+    isFree(node) && !placed.has(node) && !isKind(node, ...OUTSIDE);
+  const seen = new Set<ForeignNode>();
+  let reached = consumersOf(source);
+  for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {
+    const found = reached.find((node) => isInside(node) && leadsOn(trail, next, node));
+    if (found) return found;
+    reached = reached
+      .filter((node) => isInside(node) && !seen.has(node))
+      .flatMap((node) => {
+        seen.add(node);
+        return consumersOf(node);
+      });
+  }
+  return undefined;
+}
+
+/** An output of the file that is computed from what the network's last layer reads, and from nothing else. */
+function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+  if (layer.op.kind !== "relu" && layer.op.kind !== "sigmoid") return undefined;
+  return trail.outputs.find((output) => {
+    const pending = [output];
+    const seen = new Set<ForeignNode>();
+    for (let node = pending.pop(); node; node = pending.pop()) {
+      if (node === source || seen.has(node)) continue;
+      if (seen.size > MOST_REPLACED || !trail.isFree(node) || !isKind(node, ...POINTWISE)) return false;
+      seen.add(node);
+      pending.push(...node.inputs);
+    }
+    return seen.size > 0;
+  });
+}
+
+/** What an activation may be spelled out in. */
+const POINTWISE: readonly ForeignKind[] = ["relu", "sigmoid", "affine", "scale", "add", "other"];
+
+function kindsBehind(trail: Trail, layer: LayerNode): readonly string[] {
+  return trail.readersOf(layer).map(({ op }) => op.kind);
+}
+
+/** Operators that a norm or an activation is spelled out in, at most, and how many in a row. */
+const MOST_REPLACED = 64;
+const REPLACED_STEPS = 16;
+
+/** What no norm or activation has inside. */
+const OUTSIDE: readonly ForeignKind[] = ["conv", "linear", "add", "flatten"];

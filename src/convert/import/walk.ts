@@ -3,8 +3,7 @@ import { toReal } from "../../core/tensor-cast.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
-import { passInserted, recover, recoverInput } from "./recover.js";
-import { startTrail, type Trail } from "./trail.js";
+import { passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
 export interface Walk {

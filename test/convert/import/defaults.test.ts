@@ -6,7 +6,7 @@ import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
-import { readerOf } from "../../../src/convert/import/operators/index.js";
+import { readerOf } from "../../../src/convert/import/operators/readers.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { DType, Tensor } from "../../../src/core/tensor.js";
 import { parametersFor, SMALL_SPEC } from "../export/graphs.js";

@@ -3,7 +3,7 @@ import { expand, type OsnetSpec, PARAMETER_SHAPES } from "../../../src/arch/inde
 import { lowerToOnnx, type OnnxOptions, OPSET_RANGE } from "../../../src/convert/export/onnx.js";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { NHWC_DOMAIN } from "../../../src/convert/import/layouts.js";
-import { DOMAINS } from "../../../src/convert/import/operators/index.js";
+import { DOMAINS } from "../../../src/convert/import/operators/readers.js";
 import { parametersFor, SMALL_SPEC } from "../export/graphs.js";
 import { NODE_CASES } from "./node-cases.js";
 import { refusalOf } from "./node-refusals.js";

@@ -1,6 +1,7 @@
+import type { Tensor } from "../../../core/tensor.js";
 import { type ForeignNode, isKind, type Layout, type Reading, type Value } from "../foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
-import { reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
+import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
 import { reshapedBack } from "./norms.js";
 import {
   asNode,
@@ -12,6 +13,7 @@ import {
   nodeValue,
   numbers,
   type OperatorReader,
+  type OperatorSite,
 } from "./site.js";
 import { globalPool, pointwiseOp } from "./windows.js";
 
@@ -200,4 +202,94 @@ function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
 
 function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
   return tensor && { kind: "constant", tensor };
+}
+
+/** Channels of an image put in another order: BGR as RGB. */
+
+export const readChannelGather: OperatorReader = (site) =>
+  int(site.node, "axis", 0) === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
+
+/** Places along the first axis where that is the channels': how PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`. */
+export const readChannelGatherNd: OperatorReader = (site) => {
+  const { shape: [, ...depth] = [] } = asTensor(site.inputs[1]) ?? {};
+  const isAlongFirst = String(depth) === "1" && int(site.node, "batch_dims", 0) === 0;
+  return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
+};
+
+/**
+ * Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis; starts, ends, axes and steps
+ * are inputs.
+ */
+export const readChannelSlice: OperatorReader = (site) => {
+  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
+  const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
+  const steps = numbers(site.inputs[4]);
+  if (site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
+  if (tensor) return starts && ends && axes && slicedConstant(tensor, { starts, ends, axes, steps });
+  const channels = input?.form.channels ?? 0;
+  if (!input || !starts || !ends || !axes || channels > MAX_COLOURS) return undefined;
+  let reversed = false;
+  for (const [at, axis] of axes.entries()) {
+    const [start = 0, end = 0, step = 1] = [starts[at], ends[at], steps?.[at]];
+    const front = axis < 0 ? axis + 4 : axis;
+    const isChannel = (site.layout?.[front] ?? front) === 1;
+    const isBackwards = step === -1 && (start === -1 || start >= channels - 1) && end < -channels;
+    if (isChannel && isBackwards) reversed = true;
+    else if (start !== 0 || step !== 1 || end < TO_THE_END) return undefined;
+  }
+  return reversed
+    ? reordered(
+        site,
+        Array.from({ length: channels }, (_, index) => channels - 1 - index),
+      )
+    : site.inputs[0];
+};
+
+interface Slice {
+  readonly starts: readonly number[];
+  readonly ends: readonly number[];
+  readonly axes: readonly number[];
+  readonly steps: readonly number[] | undefined;
+}
+
+/** A part of a constant: paddings and shapes that exporters compute in the graph. */
+function slicedConstant(tensor: Tensor, { starts, ends, axes, steps }: Slice): Value | undefined {
+  let result: Tensor | undefined = tensor;
+  for (const [at, axis] of axes.entries()) {
+    const front = axis < 0 ? axis + tensor.shape.length : axis;
+    const size = tensor.shape[front] ?? 0;
+    const step = steps?.[at] ?? 1;
+    if (step === 0 || !result) return undefined;
+    const within = (place: number, least: number, most: number): number =>
+      Math.min(most, Math.max(least, place < 0 ? place + size : place));
+    const start = step > 0 ? within(starts[at] ?? 0, 0, size) : within(starts[at] ?? 0, 0, size - 1);
+    const end = step > 0 ? within(ends[at] ?? 0, 0, size) : within(ends[at] ?? 0, -1, size - 1);
+    const count = Math.max(0, Math.ceil((end - start) / step));
+    if (count > size) return undefined;
+    result = taken(
+      result,
+      front,
+      Array.from({ length: count }, (_, index) => start + index * step),
+    );
+  }
+  return result && { kind: "constant", tensor: result };
+}
+
+/** Larger than any axis: how exporters write "to the end". */
+const TO_THE_END = 1_000_000;
+
+/** Images have three; a file may declare any number. */
+const MAX_COLOURS = 16;
+
+function reordered(
+  { inputs, output }: OperatorSite,
+  order: readonly number[] | undefined,
+): Value | undefined {
+  const input = asNode(inputs[0]);
+  if (!order || input?.form.rank !== "map" || order.length !== input.form.channels) return undefined;
+  const isOrder = order.every(
+    (channel, at) => channel >= 0 && order.indexOf(channel) === at && channel < order.length,
+  );
+  return isOrder ? nodeValue({ kind: "channelOrder", order }, [input], input.form, output) : undefined;
 }

@@ -1,4 +1,6 @@
 import type { Size2d } from "../../../arch/index.js";
+import type { Tensor } from "../../../core/tensor.js";
+import { toReal } from "../../../core/tensor-cast.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
 import {
   type ForeignNode,
@@ -9,7 +11,6 @@ import {
   type Value,
   type Window,
 } from "../foreign.js";
-import { readColourProduct } from "./channels.js";
 import {
   asNode,
   asTensor,
@@ -324,3 +325,35 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
     output,
   );
 };
+
+/** More colours than an image has, and fewer than any layer of a network. */
+const MAX_MIXED = 4;
+
+/**
+ * A convolution of single pixels that takes each channel from one other and multiplies it: how a normalisation of pixels
+ * is written where there is no division by channel.
+ *
+ * @param weight [out, in, 1, 1]
+ */
+function readColourProduct(input: ForeignNode, weight: Tensor, output: string): Value | undefined {
+  const [rows = 0, columns = 0, height, width] = weight.shape;
+  if (rows !== columns || rows > MAX_MIXED || rows !== input.form.channels || height !== 1 || width !== 1)
+    return undefined;
+  const values = toReal(weight, "weight").data;
+  const order: number[] = [];
+  const factors: number[] = [];
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) {
+      const value = values[row * columns + column] ?? 0;
+      if (value === 0) continue;
+      order.push(column);
+      factors.push(value);
+    }
+  if (order.length !== rows || new Set(order).size !== rows) return undefined;
+  const isMoved = order.some((column, row) => column !== row);
+  const moved: ForeignNode = isMoved
+    ? { ...input, op: { kind: "channelOrder", order }, inputs: [input], value: undefined, constants: {} }
+    : input;
+  const scale: Tensor = { dtype: "float32", shape: [rows], data: Float32Array.from(factors) };
+  return nodeValue({ kind: "affine" }, [moved], input.form, output, { weight: scale });
+}

@@ -1,6 +1,5 @@
 import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readReciprocal, readSub } from "./arithmetic.js";
-import { readChannelGather, readChannelGatherNd, readChannelSlice } from "./channels.js";
 import {
   constantOf,
   readCast,
@@ -14,6 +13,9 @@ import {
   readTile,
 } from "./constants.js";
 import {
+  readChannelGather,
+  readChannelGatherNd,
+  readChannelSlice,
   readFlatten,
   readReduceMax,
   readReduceMean,
@@ -185,6 +187,3 @@ export function readerOf(opType: string, domain: string): OperatorReader | undef
   const readers = Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined;
   return readers && Object.hasOwn(readers, opType) ? readers[opType] : undefined;
 }
-
-export { clipBounds } from "./norms.js";
-export { laterOutput } from "./quantised.js";
