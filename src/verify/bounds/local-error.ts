@@ -76,7 +76,7 @@ export function isOverflow(
 interface Extremes extends Omit<LocalError, "spread"> {}
 
 /** Elements that are looked at together. */
-const CHUNK = 2048;
+const CHUNK = 8192;
 
 function againstElements(
   a: RealTensor["data"],

@@ -53,7 +53,7 @@ const MOST_JOBS = 4;
 const SMALL_RUN = 50e6;
 
 /** Bytes of the candidate's values that threads may have before them. */
-const SHARED_BYTES = 8 * 2 ** 20;
+const SHARED_BYTES = 16 * 2 ** 20;
 
 /** In a bundle beside the command, else beside this file. Not to be found by bundlers, which would make a file of it that nothing runs. */
 const MODULE: string = "./thread.js";

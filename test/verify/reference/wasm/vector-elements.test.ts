@@ -5,7 +5,7 @@ import { vectorEngine } from "../../../../src/verify/reference/wasm/vector-engin
 import { randomNumbers } from "../random.js";
 
 /** More than is copied at a time. */
-const SIZE = 5003;
+const SIZE = 17_003;
 const next = randomNumbers(7);
 const random = (): Float64Array => Float64Array.from({ length: SIZE }, next);
 const [first, second] = [random(), random()];
@@ -48,7 +48,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     target.set([apart[0] ?? 0, Number(isWithin)]);
   },
   sums: (elements, x, y, target, { start }) => {
-    for (const count of [1, 2, 99, 2048]) {
+    for (const count of [1, 2, 99, 8192]) {
       const sums = new Float64Array(14);
       elements.sums(x, y, { start: start + 200, count }, sums);
       target.set(sums, count % 100);
@@ -60,7 +60,7 @@ describe.each(Object.entries(PLACES))("numbers %s", (_, place) => {
   test.each(Object.entries(OPERATIONS))("%s: as in plain TypeScript, to the bit", (_, operation) => {
     for (const run of [
       { start: 0, count: SIZE },
-      { start: 3, count: 4098 },
+      { start: 3, count: 16_390 },
       { start: 101, count: 1 },
       { start: 50, count: 2 },
     ]) {
@@ -79,7 +79,7 @@ describe.each(Object.entries(PLACES))("numbers %s", (_, place) => {
 test("a distance that is no number, or beyond its limit, is seen wherever it is", () => {
   const engine = vectorEngine(1);
   const apart = new Float64Array(1);
-  for (const place of [0, 1, 2047, 2048, 5001, 5002])
+  for (const place of [0, 1, 8191, 8192, 17_001, 17_002])
     for (const [value, largest] of [
       [Number.NaN, 0],
       [3, 3],

@@ -25,7 +25,7 @@ describe("vectorEngine", () => {
   });
 
   test("runs in WebAssembly here", () => {
-    expect(vectorEngine(1).memory.buffer.byteLength).toBe(65536);
+    expect(vectorEngine(1).memory.buffer.byteLength % 65536).toBe(0);
   });
 
   test("multiplies four rows by a tile of four columns", () => {
