@@ -1,8 +1,7 @@
 import { type LayerGraph, type LayerNode, type Op, outputShapes } from "../../src/arch/index.js";
 import type { RealTensor, StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
-import { evaluateLayer, Workspace } from "../../src/verify/reference/evaluate-layer.js";
-import { float64Parameters } from "../../src/verify/reference/parameters.js";
+import { evaluateLayer, float64Parameters, Workspace } from "../../src/verify/reference/evaluate-layer.js";
 
 /** A network that can be lowered and run: its layers, and the weights that they read. */
 export interface Network {

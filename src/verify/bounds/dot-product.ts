@@ -1,11 +1,17 @@
 import type { LayerNode, Op } from "../../arch/index.js";
 import { wholeOf } from "../reference/elements.js";
-import { evaluateLayer } from "../reference/evaluate-layer.js";
-import type { ParameterSource } from "../reference/parameters.js";
-import type { BoundCall, RoundingBound, SumSpread } from "./bound.js";
-import { gamma, inputMagnitudes } from "./bound.js";
+import { evaluateLayer, type ParameterSource } from "../reference/evaluate-layer.js";
+import {
+  type BoundCall,
+  gamma,
+  independentTerms,
+  inputMagnitudes,
+  placeOf,
+  type RoundingBound,
+  type SumSpread,
+  windowAt,
+} from "./bound.js";
 import { batchNormAffine } from "./norms.js";
-import { independentTerms, placeOf, windowAt } from "./terms.js";
 
 /**
  * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the

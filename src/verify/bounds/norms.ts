@@ -1,8 +1,14 @@
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import type { ParameterSource } from "../reference/parameters.js";
-import { type Arithmetic, type BoundCall, errorAt, gamma, type RoundingBound } from "./bound.js";
-import { independentTerms } from "./terms.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
+import {
+  type Arithmetic,
+  type BoundCall,
+  errorAt,
+  gamma,
+  independentTerms,
+  type RoundingBound,
+} from "./bound.js";
 
 /** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel. */
 export interface NormAffine {

@@ -7,10 +7,11 @@ import {
   type ErrorBound,
   errorAt,
   gamma,
+  independentTerms,
   inputMagnitudes,
+  placeOf,
   type RoundingBound,
 } from "./bound.js";
-import { independentTerms, placeOf } from "./terms.js";
 
 /** What only passes values on (the images, a flattening, a maximum with 0) adds no error, but may flush. */
 export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }: BoundCall): RoundingBound {

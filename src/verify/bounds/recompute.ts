@@ -7,8 +7,12 @@ import {
 } from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { Elements } from "../reference/elements.js";
-import { evaluateLayer, Workspace, workspaceSize } from "../reference/evaluate-layer.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import {
+  evaluateLayer,
+  type ParameterSource,
+  Workspace,
+  workspaceSize,
+} from "../reference/evaluate-layer.js";
 import type { Arithmetic, Bound, BoundCall, ErrorBound, RoundingBound } from "./bound.js";
 import { dotProductBound, termsOf } from "./dot-product.js";
 import { batchNormBound, instanceNormBound, layerNormBound } from "./norms.js";

@@ -1,6 +1,6 @@
 import type { RealTensor } from "../../core/tensor.js";
 import { errorAt } from "../bounds/bound.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
 /** Values to each of the two numbers that a channel is fitted with: fewer would fit anything. */

@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { LayerGroup, Recomputed } from "../bounds/recompute.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
 
 /** What can be wrong with a layer whose values are, by its kind. */
 export type Cause =

@@ -1,6 +1,6 @@
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 

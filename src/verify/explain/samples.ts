@@ -1,9 +1,8 @@
 import type { LayerNode, Op, Size2d } from "../../arch/index.js";
 import type { RealTensor, Shape } from "../../core/tensor.js";
-import { errorAt } from "../bounds/bound.js";
+import { errorAt, type Place, windowAt } from "../bounds/bound.js";
 import { batchNormAffine } from "../bounds/norms.js";
-import { type Place, windowAt } from "../bounds/terms.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
 import type { Evidence, Step } from "./hypothesis.js";
 
 /** A convolution or linear layer as a runtime computes it: a batch norm folded in, and a bias. */

@@ -2,7 +2,7 @@ import type { LayerNode, Op } from "../../arch/index.js";
 import { type Shape, sameShape } from "../../core/tensor.js";
 import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
 import { batchNormAffine } from "../bounds/norms.js";
-import type { ParameterSource } from "../reference/parameters.js";
+import type { ParameterSource } from "../reference/evaluate-layer.js";
 import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
 import { type Product, productOf, trialOf } from "./samples.js";
 

@@ -9,7 +9,7 @@ import { observeVacuity } from "../vacuity.js";
 import type { Verification } from "../verification.js";
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { layerJudge } from "./layer-judge.js";
-import type { Measured } from "./reference-run.js";
+import type { Measured } from "./thread-work.js";
 import { startThreads, type Threads } from "./threads.js";
 import { gateResult } from "./verdicts.js";
 

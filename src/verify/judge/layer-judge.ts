@@ -7,10 +7,10 @@ import { isRounding, type LocalError } from "../bounds/local-error.js";
 import { type LayerGroup, layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
 import { type Explanation, effortFor, explain } from "../explain/index.js";
 import type { TensorMetrics } from "../metrics.js";
-import { float64Parameters } from "../reference/parameters.js";
+import { float64Parameters } from "../reference/evaluate-layer.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../report.js";
 import type { Verification } from "../verification.js";
-import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./group-judge.js";
+import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./thread-work.js";
 import type { Threads } from "./threads.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
 

@@ -3,8 +3,7 @@
 import { InputError } from "../../core/errors.js";
 import { threadPort } from "../backends/node-packages.js";
 import { layerGroups } from "../bounds/recompute.js";
-import { groupJudge } from "./group-judge.js";
-import { type ReferenceRun, referenceRun } from "./reference-run.js";
+import { groupJudge, type ReferenceRun, referenceRun } from "./thread-work.js";
 import type { Answer, Request } from "./threads.js";
 
 const port = await threadPort();

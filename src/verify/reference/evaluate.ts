@@ -11,9 +11,8 @@ import {
 } from "../../core/tensor.js";
 import { toFloat64 } from "../../core/tensor-cast.js";
 import type { EngineFactory } from "./engine.js";
-import { IN_PLACE, runLayer, scratchSize } from "./evaluate-layer.js";
+import { float64Parameters, IN_PLACE, runLayer, scratchSize } from "./evaluate-layer.js";
 import type { Operand } from "./kernels/kernel.js";
-import { float64Parameters } from "./parameters.js";
 import { vectorEngine } from "./wasm/vector-engine.js";
 
 /** Where each layer's output lies in one block of memory, in elements. */

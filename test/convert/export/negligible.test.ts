@@ -11,7 +11,7 @@ import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { arithmeticOf } from "../../../src/verify/bounds/bound.js";
 import { layerGroups, recomputer } from "../../../src/verify/bounds/recompute.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
-import { float64Parameters } from "../../../src/verify/reference/parameters.js";
+import { float64Parameters } from "../../../src/verify/reference/evaluate-layer.js";
 import { randomParameters, SMALL_NETWORK } from "../../verify/reference/network.js";
 import { randomNumbers, randomTensor } from "../../verify/reference/random.js";
 

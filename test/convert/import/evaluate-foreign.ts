@@ -9,8 +9,7 @@ import {
   type StateDict,
   type Tensor,
 } from "../../../src/core/tensor.js";
-import { evaluateLayer } from "../../../src/verify/reference/evaluate-layer.js";
-import { float64Parameters } from "../../../src/verify/reference/parameters.js";
+import { evaluateLayer, float64Parameters } from "../../../src/verify/reference/evaluate-layer.js";
 import { graphOf } from "../export/graphs.js";
 
 /** What a foreign graph computes, in float64: each of its nodes as the layer of an OSNet that it is. */

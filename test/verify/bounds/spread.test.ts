@@ -1,10 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { LayerNode, Op } from "../../../src/arch/index.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
-import { arithmeticOf } from "../../../src/verify/bounds/bound.js";
+import { arithmeticOf, independentTerms } from "../../../src/verify/bounds/bound.js";
 import { isOverflow, isRounding, localError } from "../../../src/verify/bounds/local-error.js";
 import { BOUNDS } from "../../../src/verify/bounds/recompute.js";
-import { independentTerms } from "../../../src/verify/bounds/terms.js";
 import { evaluateLayer, Workspace } from "../../../src/verify/reference/evaluate-layer.js";
 
 const u = 2 ** -24;

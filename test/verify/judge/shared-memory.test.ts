@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { sharedMemory } from "../../../src/verify/judge/shared-memory.js";
+import { sharedMemory } from "../../../src/verify/judge/threads.js";
 
 const ROOM = 64;
 

@@ -3,8 +3,7 @@ import type { LayerGraph, LayerNode } from "../../../src/arch/graph.js";
 import { outputShapes } from "../../../src/arch/shapes.js";
 import { scalarEngine } from "../../../src/verify/reference/engine.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
-import { evaluateLayer, Workspace } from "../../../src/verify/reference/evaluate-layer.js";
-import { float64Parameters } from "../../../src/verify/reference/parameters.js";
+import { evaluateLayer, float64Parameters, Workspace } from "../../../src/verify/reference/evaluate-layer.js";
 import { randomParameters, SMALL_NETWORK } from "./network.js";
 import { randomTensor, tensor } from "./random.js";
 

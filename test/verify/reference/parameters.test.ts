@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../../src/core/errors.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { float64Parameters, layerParameters } from "../../../src/verify/reference/parameters.js";
+import { float64Parameters, layerParameters } from "../../../src/verify/reference/evaluate-layer.js";
 import { tensor } from "./random.js";
 
 describe("float64Parameters", () => {

@@ -1,8 +1,139 @@
-import type { Elements } from "../elements.js";
-import type { Engine } from "../engine.js";
-import { scalarEngine, TILE_COLUMNS } from "../engine.js";
+import { type Elements, MOST_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "../elements.js";
+import { type Engine, scalarEngine, TILE_COLUMNS } from "../engine.js";
 import { assembleLoops } from "./loops.js";
-import { type ElementLoops, STAGE, vectorElements } from "./vector-elements.js";
+
+/** A loop of `elementLoops`: addresses in bytes, the number of pairs, and constants. */
+type Loop = (...numbers: readonly number[]) => void;
+
+type ElementLoops = Readonly<Record<string, Loop>>;
+
+/** Elements that are copied at a time from elsewhere into the engine's memory. */
+const CHUNK: number = MOST_SUMMED;
+
+/** Arrays elsewhere that a loop reads at most. */
+const SLOTS = 3;
+
+/** Elements of memory behind the engine's own that the loops take. */
+const STAGE: number = SLOTS * CHUNK + 2 * SUMS;
+
+/** The loops in WebAssembly, over memory whose last `STAGE` elements, from `stage`, are theirs. */
+function vectorElements(buffer: ArrayBuffer, stage: number, loops: ElementLoops): Elements {
+  const places = Array.from({ length: SLOTS }, (_, slot) => {
+    const start = 8 * (stage + slot * CHUNK);
+    return { double: new Float64Array(buffer, start, CHUNK), single: new Float32Array(buffer, start, CHUNK) };
+  });
+  const results = new Float64Array(buffer, 8 * (stage + SLOTS * CHUNK), 2 * SUMS);
+  const bits = new Int32Array(buffer, results.byteOffset);
+  const isHere = (numbers: Numbers): boolean => numbers.buffer === buffer;
+
+  /** Where elements are, in bytes; copied to a slot if they are elsewhere, the first alone in the type that it has there. */
+  function addressOf(numbers: Numbers, start: number, count: number, slot: 0 | 1 | 2): number {
+    if (isHere(numbers)) return numbers.byteOffset + start * numbers.BYTES_PER_ELEMENT;
+    const isSingle = numbers.BYTES_PER_ELEMENT === 4 && slot === 0;
+    const place = places[slot]?.[isSingle ? "single" : "double"] ?? numbers;
+    place.set(numbers.subarray(start, start + count));
+    return place.byteOffset;
+  }
+
+  function loopOf(name: string, { BYTES_PER_ELEMENT }: Numbers): Loop {
+    return loops[BYTES_PER_ELEMENT === 4 ? `${name}32` : name] as Loop;
+  }
+
+  /** Runs a loop over all, or over one chunk after another; an odd element at the end is left to `one`. */
+  function over(
+    name: string,
+    x: Numbers,
+    target: Float64Array,
+    { start, count }: Run,
+    constants: readonly number[],
+    one: (run: Run) => void,
+  ): void {
+    const loop = loopOf(name, x);
+    const step = isHere(x) ? count : CHUNK;
+    for (let at = start; at < start + count; at += step) {
+      const length = Math.min(step, start + count - at);
+      if (length > 1)
+        loop(addressOf(x, at, length, 0), target.byteOffset + 8 * at, length >> 1, ...constants);
+    }
+    if (count % 2 === 1) one({ start: start + count - 1, count: 1 });
+  }
+
+  return {
+    rectify(x, target, run) {
+      over("rectify", x, target, run, [], (last) => scalarElements.rectify(x, target, last));
+    },
+    scale(x, target, run, factor) {
+      over("scale", x, target, run, [factor], (last) => scalarElements.scale(x, target, last, factor));
+    },
+    linear(x, target, run, factor, constant) {
+      over("linear", x, target, run, [factor, constant], (last) =>
+        scalarElements.linear(x, target, last, factor, constant),
+      );
+    },
+    affine(x, target, run, mean, factor, shift) {
+      over("affine", x, target, run, [mean, factor, shift], (last) =>
+        scalarElements.affine(x, target, last, mean, factor, shift),
+      );
+    },
+    magnitudes(x, target, run, factor, constant) {
+      over("magnitudes", x, target, run, [factor, constant], (last) =>
+        scalarElements.magnitudes(x, target, last, factor, constant),
+      );
+    },
+    addMagnitudes(x, target, run, factor) {
+      over("addMagnitudes", x, target, run, [factor], (last) =>
+        scalarElements.addMagnitudes(x, target, last, factor),
+      );
+    },
+    add(a, b, target, { start, count }) {
+      const loop = loopOf("add", a);
+      for (let at = start; at < start + count; at += CHUNK) {
+        const length = Math.min(CHUNK, start + count - at);
+        if (length === 1) continue;
+        const [first, second] = [addressOf(a, at, length, 0), addressOf(b, at, length, 1)];
+        loop(first, second, target.byteOffset + 8 * at, length >> 1);
+      }
+      if (count % 2 === 1) scalarElements.add(a, b, target, { start: start + count - 1, count: 1 });
+    },
+    within(a, e, limits, { start, count }, share, apart) {
+      const loop = loopOf(typeof limits === "number" ? "withinOne" : "within", a);
+      let largest = 0;
+      let isWithin = true;
+      for (let at = start; at < start + count; at += CHUNK) {
+        const length = Math.min(CHUNK, start + count - at);
+        if (length === 1) continue;
+        const [first, second] = [addressOf(a, at, length, 0), addressOf(e, at, length, 1)];
+        if (typeof limits === "number") loop(first, second, results.byteOffset, length >> 1, share * limits);
+        else loop(first, second, addressOf(limits, at, length, 2), results.byteOffset, length >> 1, share);
+        largest = Math.max(largest, results[0] as number, results[1] as number);
+        if (bits[4] !== 0 || bits[6] !== 0) isWithin = false;
+      }
+      if (count % 2 === 1) {
+        const last = { start: start + count - 1, count: 1 };
+        if (!scalarElements.within(a, e, limits, last, share, apart)) isWithin = false;
+        largest = Math.max(largest, apart[0] as number);
+      }
+      apart[0] = largest;
+      return isWithin;
+    },
+    sums(a, e, { start, count }, sums) {
+      const [first, second] = [addressOf(a, start, count, 0), addressOf(e, start, count, 1)];
+      if (count > 1) loopOf("measure", a)(first, second, results.byteOffset, count >> 1);
+      else results.fill(0);
+      sums.set(results);
+      if (count % 2 === 0) return;
+      // The odd one is the next of the even places.
+      scalarElements.sums(a, e, { start: start + count - 1, count: 1 }, results);
+      for (let which = 0; which < SUMS; which++) {
+        const place = 2 * which;
+        const [sum, last] = [sums[place] as number, results[place] as number];
+        sums[place] = IS_MAXIMUM[which] ? Math.max(sum, last) : sum + last;
+      }
+    },
+  };
+}
+
+const IS_MAXIMUM: readonly boolean[] = [true, true, false, false, false, false, true];
 
 /** The part of the WebAssembly API in use: neither Node's types nor the ES library's declare it. */
 interface WebAssemblyApi {

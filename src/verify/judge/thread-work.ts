@@ -1,0 +1,155 @@
+import { type LayerGraph, outputShapes } from "../../arch/index.js";
+import { discard } from "../../core/bytes.js";
+import type { RealTensor, Shape, StateDict, Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
+import { type Arithmetic, arithmeticOf, foldedNarrow } from "../bounds/bound.js";
+import { isOverflow, isRounding, type LocalError, localError } from "../bounds/local-error.js";
+import type { Numerics } from "../bounds/numerics.js";
+import { type LayerGroup, type Recomputed, recomputer } from "../bounds/recompute.js";
+import { measure, type TensorMetrics } from "../metrics.js";
+import { evaluate } from "../reference/evaluate.js";
+import { float64Parameters } from "../reference/evaluate-layer.js";
+
+/** What the float64 chain of layers depends on, as plain data: another thread may be sent it. */
+export interface ReferenceSetting {
+  readonly graph: LayerGraph;
+  readonly images: Tensor<"float32">;
+  readonly network: StateDict;
+  /** Names of the layers that will be asked for. */
+  readonly wanted: readonly string[];
+  /** Names of those whose values are asked for, and not only how far others are from them. */
+  readonly returned: readonly string[];
+}
+
+/** How far a candidate's value of a layer is from the reference network's. */
+export interface Measured {
+  readonly metrics: TensorMetrics;
+  /** The reference network's value, of layers that are to be returned. */
+  readonly expected?: RealTensor;
+}
+
+/** The reference network, run as far as it is asked for. */
+export interface ReferenceRun {
+  measure(name: string, actual: RealTensor): Measured;
+  /** Computes one layer more and keeps it, if there is one and room for it; false if not. */
+  runAhead(): boolean;
+}
+
+/** Bytes of layers that nobody has asked for yet. */
+const AHEAD = 2 * 2 ** 20;
+
+export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
+  const layers = evaluate(graph, network, images, { reuseMemory: true });
+  const remaining = new Set(wanted);
+  const whole = new Set(returned);
+  const waiting = new Map<string, RealTensor>();
+  let ahead = 0;
+
+  function wait(name: string, { dtype, shape, data }: Tensor<"float64">): void {
+    waiting.set(name, { dtype, shape, data: data.slice() });
+    ahead += data.byteLength;
+  }
+
+  /** The value, and whether it is a copy. */
+  function reach(name: string): { readonly tensor: RealTensor; readonly isCopy: boolean } {
+    const known = waiting.get(name);
+    if (known) {
+      waiting.delete(name);
+      ahead -= known.data.byteLength;
+      return { tensor: known, isCopy: true };
+    }
+    for (;;) {
+      const next = layers.next();
+      if (next.done) throw new Error(`the network has no layer ${name} to come`);
+      const { name: found, tensor } = next.value;
+      if (found === name) return { tensor, isCopy: false };
+      if (remaining.has(found)) wait(found, tensor);
+    }
+  }
+
+  return {
+    measure(name, actual) {
+      const { tensor, isCopy } = reach(name);
+      remaining.delete(name);
+      const metrics = measure(tensor, actual);
+      const expected = whole.has(name) && ({ ...tensor, data: tensor.data.slice() } as RealTensor);
+      if (isCopy) discard(tensor.data);
+      return expected ? { metrics, expected } : { metrics };
+    },
+    runAhead() {
+      if (ahead >= AHEAD || remaining.size === waiting.size) return false;
+      const next = layers.next();
+      if (next.done) return false;
+      const { name, tensor } = next.value;
+      if (remaining.has(name)) wait(name, tensor);
+      return true;
+    },
+  };
+}
+
+/** What the judgement of single layers depends on, as plain data: another thread may be sent it. */
+export interface GroupSetting {
+  readonly graph: LayerGraph;
+  /** [N, 3, H, W] */
+  readonly images: Shape;
+  /** Names of the layers that the candidate will show. */
+  readonly shown: readonly string[];
+  /** The checkpoint's parameters. */
+  readonly parameters: StateDict;
+  /** What the candidate's values and weights are stored in. */
+  readonly precision: FloatDType;
+  /** How its runtime rounds. */
+  readonly numerics?: Numerics | undefined;
+  /** Whether batch norms may have been folded in it. */
+  readonly foldsNarrow: boolean;
+}
+
+/** How far a layer is off on the candidate's own inputs to it. */
+export interface Judgement {
+  readonly error: LocalError;
+  /** Present if that is an overflow: the largest value in exact arithmetic. */
+  readonly overflow?: number;
+}
+
+/** The values that a group reads, by the names of their layers. */
+export type Source = (name: string) => RealTensor;
+
+/** Recomputes groups of layers on the candidate's values, one at a time. */
+export interface GroupJudge {
+  judge(group: LayerGroup, actual: RealTensor, source: Source): Judgement;
+  /** What `judge` holds the candidate's values against; valid until the next group is recomputed. */
+  recompute(group: LayerGroup, source: Source): Recomputed;
+}
+
+export function settingArithmetic({ precision, numerics, foldsNarrow }: GroupSetting): Arithmetic {
+  const plain = arithmeticOf(precision, numerics);
+  return foldsNarrow ? foldedNarrow(plain) : plain;
+}
+
+export function groupJudge(setting: GroupSetting): GroupJudge {
+  const { graph, images, parameters } = setting;
+  const arithmetic = settingArithmetic(setting);
+  const { recompute } = recomputer(
+    graph,
+    outputShapes(graph, images),
+    float64Parameters(parameters),
+    arithmetic,
+  );
+  return {
+    recompute,
+    judge(group, actual, source) {
+      const { output, bound, loops } = recompute(group, source);
+      const readsNaN = (): boolean => group.sources.some((name) => source(name).data.some(Number.isNaN));
+      const error = localError(actual, output, bound, readsNaN, loops);
+      return !isRounding(error) && isOverflow(actual, output, bound, arithmetic.largest)
+        ? { error, overflow: largestOf(output) }
+        : { error };
+    },
+  };
+}
+
+function largestOf({ data }: RealTensor): number {
+  let most = 0;
+  for (const value of data) if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
+  return most;
+}
