@@ -130,7 +130,7 @@ tr.target td,tr.target th{background:var(--warn-bg)}
  * Margins run from pale to deep teal (from deep to pale on dark paper), one hue in steps of lightness, which no colour
  * blindness confuses; failures alone are red, and crossed out besides. `--o…` is the text on each.
  */
-const COLOURS: string = `
+export const COLOURS: string = `
 :root{color-scheme:light dark;
 --paper:light-dark(#f7f7f4,#131719);--card:light-dark(#fff,#1b2023);--ink:light-dark(#1b2226,#e7e7e3);--soft:light-dark(#556168,#a6b0b5);
 --line:light-dark(#dfdfd8,#333b40);--accent:light-dark(#0a665f,#62cfc3);
