@@ -1,4 +1,5 @@
 import { configDefaults, defineConfig, type ViteUserConfig } from "vitest/config";
+import { LongestFirst } from "./test/support/longest-first.js";
 
 /** Tests in Chromium: `npm run test:browser`. */
 const BROWSER: string[] = [
@@ -26,6 +27,7 @@ const config: ViteUserConfig = defineConfig({
     pool: "forks",
     // All processors: by default one is left to whoever waits.
     maxWorkers: "100%",
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {

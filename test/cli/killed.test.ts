@@ -8,14 +8,16 @@ import { liftCheckpoint } from "../../src/convert/import/lift.js";
 import { openModel } from "../../src/convert/import/open-file.js";
 import { filesBeside } from "../../src/node/read.js";
 import { writeFolderChecked } from "../../src/node/write-folder.js";
-import { fixturePath, readFixture } from "../fixtures.js";
+import { readFixture } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
-import { openFixture, withTensor, withValues } from "../support/osnet.js";
+import { withTensor, withValues } from "../support/osnet.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { run, runProgram } from "./command.js";
 
 const CONVERT = fileURLToPath(new URL("../../dist/bin/osnet-convert.js", import.meta.url));
-const OLD = fixturePath("osnet_x0_25.pth") ?? "";
-const { stateDict } = openFixture();
+const OLD = tinyFile();
+const { stateDict } = tinyCheckpoint("osnet");
 /** Other weights, of which one value says which they are. */
 const NEW = encodePth(
   withTensor(stateDict, "fc.0.weight", (tensor) => withValues(tensor, { 0: 0.375 })),
@@ -48,36 +50,32 @@ describe("a model and its weight file", () => {
   it.each([
     ["the model gets its name", killAt("rename", /m\.onnx$/), undefined],
     ["the earlier weights are removed", killAt("rm", /m\.onnx\.data$/), 0.375],
-  ])(
-    "are both old or both new where a process is killed before %s",
-    async (_, preload, value) => {
-      const folder = await temporaryFolder({ "new.pth": NEW, "kill.mjs": preload });
-      await run("osnet-convert", write(OLD), { cwd: folder.path });
-      const args = ["--import", folder.at("kill.mjs"), CONVERT, ...write("new.pth")];
-      const { status } = await runProgram(process.execPath, args, { cwd: folder.path });
-      expect(status).toBeNull();
-      const first = async (): Promise<unknown> => {
-        const beside = new Map<string, Uint8Array>();
-        for (const name of await folder.names()) beside.set(name, await folder.read(name));
-        const bytes = beside.get("m.onnx") ?? new Uint8Array();
-        const checkpoint = liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes, beside }));
-        return checkpoint.stateDict.get("fc.0.weight")?.data[0];
-      };
-      expect(await first()).toBe(value ?? stateDict.get("fc.0.weight")?.data[0]);
+  ])("are both old or both new where a process is killed before %s", async (_, preload, value) => {
+    const folder = await temporaryFolder({ "new.pth": NEW, "kill.mjs": preload });
+    await run("osnet-convert", write(OLD), { cwd: folder.path });
+    const args = ["--import", folder.at("kill.mjs"), CONVERT, ...write("new.pth")];
+    const { status } = await runProgram(process.execPath, args, { cwd: folder.path });
+    expect(status).toBeNull();
+    const first = async (): Promise<unknown> => {
+      const beside = new Map<string, Uint8Array>();
+      for (const name of await folder.names()) beside.set(name, await folder.read(name));
+      const bytes = beside.get("m.onnx") ?? new Uint8Array();
+      const checkpoint = liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes, beside }));
+      return checkpoint.stateDict.get("fc.0.weight")?.data[0];
+    };
+    expect(await first()).toBe(value ?? stateDict.get("fc.0.weight")?.data[0]);
 
-      // The next run leaves a model of its own weights, and what was left behind is swept when no run can still use it.
-      for (const name of await folder.names()) await utimes(folder.at(name), 0, 0);
-      await run("osnet-convert", write("new.pth"), { cwd: folder.path });
-      expect(await first()).toBe(0.375);
-      const { missing } = decodeOnnx(await folder.read("m.onnx"), {
-        subject: "m.onnx",
-        absent: (length) => new Uint8Array(length),
-      });
-      const left = (await folder.names()).filter((name) => /^m\.onnx\..*\d.*\.data$/.test(name));
-      expect(left.filter((name) => !missing?.includes(name))).toEqual([]);
-    },
-    60_000,
-  );
+    // The next run leaves a model of its own weights, and what was left behind is swept when no run can still use it.
+    for (const name of await folder.names()) await utimes(folder.at(name), 0, 0);
+    await run("osnet-convert", write("new.pth"), { cwd: folder.path });
+    expect(await first()).toBe(0.375);
+    const { missing } = decodeOnnx(await folder.read("m.onnx"), {
+      subject: "m.onnx",
+      absent: (length) => new Uint8Array(length),
+    });
+    const left = (await folder.names()).filter((name) => /^m\.onnx\..*\d.*\.data$/.test(name));
+    expect(left.filter((name) => !missing?.includes(name))).toEqual([]);
+  });
 });
 
 /** Ends the process before its nth change of names, of files that have theirs or get it. */
