@@ -21,6 +21,13 @@ export const FAMILIES = [
 
 export type Family = (typeof FAMILIES)[number];
 
+/** Those that between them have every kind of layer: instance norms, layer norms in gates, a max pool at the end. */
+export const VARIED_FAMILIES: readonly Family[] = [
+  "osnet_ain_x0_25",
+  "osnet_nas_x0_25",
+  "osnet_attr_max_x0_25",
+];
+
 /** Where a fixture is: in the repository, or in the reference data that some machines have beside it. */
 export function fixturePath(name: string): string | undefined {
   return [new URL(name, OWN), new URL(`fixtures/${name}`, SHARED), new URL(name, SHARED)]

@@ -15,11 +15,11 @@ import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { run } from "../cli/command.js";
-import { FAMILIES, fixturePath, missing, readFixture } from "../fixtures.js";
+import { FAMILIES, fixturePath, missing, readFixture, VARIED_FAMILIES } from "../fixtures.js";
 import { browserMissing } from "../support/browser.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, SMALL } from "../support/osnet.js";
-import { backendContract } from "../verify/backends/contract.js";
+import { convert, openFixture, openReference, SMALL } from "../support/osnet.js";
+import { backendContract, verifyInOpen } from "../verify/backends/contract.js";
 import { expectNearPyTorchOnAverage, openFamily } from "../verify/pytorch.js";
 
 const absent = browserMissing();
@@ -48,34 +48,38 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
   // Each Chromium runs all families.
   afterAll(() => Promise.all(IN_CHROMIUM.map(closeChromium)));
 
-  describe.each(FAMILIES)("%s against PyTorch", (family) => {
-    const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
+  describe.each(process.env.FAMILIES === "all" ? FAMILIES : VARIED_FAMILIES)(
+    "%s against PyTorch",
+    (family) => {
+      const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
 
-    // What runs in Node too is the same to the bit: families.test.ts has it.
-    it.for(IN_CHROMIUM.filter((name) => !engineOf(name).where.includes("node")))(
-      "%s: no farther than three times PyTorch's float32",
-      async (name, context) => {
-        if (lacking) return context.skip(lacking);
-        const recorded = await openFamily(family);
-        const { graph, stateDict } = recorded.checkpoint;
-        const format = engineOf(name).runs;
-        const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
-        const file =
-          format === "onnx"
-            ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
-            : { name: "model.json", bytes: json, beside: shards };
-        const party = { name: file.name, format };
-        const candidate = modelCandidate(openModel(format, file), file, graph, party, { backend: name });
-        expect(candidate.backend.name).toBe(name);
-        await expectNearPyTorchOnAverage(candidate, recorded);
-      },
-    );
-  });
+      // What runs in Node too is the same to the bit: families.test.ts has it.
+      it.for(IN_CHROMIUM.filter((name) => !engineOf(name).where.includes("node")))(
+        "%s: no farther than three times PyTorch's float32",
+        async (name, context) => {
+          if (lacking) return context.skip(lacking);
+          const recorded = await openFamily(family);
+          const { graph, stateDict } = recorded.checkpoint;
+          const format = engineOf(name).runs;
+          const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
+          const file =
+            format === "onnx"
+              ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
+              : { name: "model.json", bytes: json, beside: shards };
+          const party = { name: file.name, format };
+          const candidate = modelCandidate(openModel(format, file), file, graph, party, { backend: name });
+          expect(candidate.backend.name).toBe(name);
+          await expectNearPyTorchOnAverage(candidate, recorded);
+        },
+      );
+    },
+  );
 
   describe("textures of half precision, as phones have them", () => {
     const name = "chromium:tfjs-webgl";
-    // Flags are for a Chromium that starts.
+    // Flags are for a Chromium that starts, and this one is for these tests.
     beforeAll(() => closeChromium(name));
+    afterAll(() => closeChromium(name));
     beforeEach(() => void vi.stubEnv("TFJS_FLAGS", "WEBGL_FORCE_F16_TEXTURES:true"));
 
     it.each(["osnet_x0_25", "osnet_ain_x0_25"])(
@@ -236,6 +240,6 @@ function tfjsOf({ graph, stateDict }: Checkpoint, isCrossed = false): NamedBytes
 }
 
 async function verdictOn(file: NamedBytes, backend: RuntimeName, family: string): Promise<ParityReport> {
-  const reference = { name: `${family}.pth`, bytes: readFixture(`${family}.pth`) };
-  return verify(await openVerification(file, reference, { backend }));
+  const reference = openReference(openFixture(family), `${family}.pth`);
+  return verifyInOpen(await openVerification(file, reference, { backend }));
 }

@@ -4,13 +4,14 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { decodeWeights } from "../../src/convert/import/checkpoint.js";
 import { anonymous, dropNode } from "../convert/import/graphs.js";
-import { fixturePath } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";
 import { convert, openFixture } from "../support/osnet.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { refusal, run } from "./command.js";
 
-const checkpoint = openFixture();
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const checkpoint = tinyCheckpoint("osnet");
+const CHECKPOINT = tinyFile();
 
 /** A file without a name that means anything, as another exporter may write it. */
 const theirs = (fold: boolean): Uint8Array =>
@@ -47,7 +48,7 @@ describe("osnet-convert from ONNX", () => {
       });
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       expect(stdout.toString()).toMatch(
-        /^m\.onnx: osnet_x0_25, no classifier, .*\n {2}written by an unknown exporter, opset 17\nverified: run in onnxruntime, 458 of its layers and 24 gates match the weights read from it\nverified: 565 tensors read back bit for bit\n/,
+        /^m\.onnx: osnet_x1_0 with .*, no classifier, .*\n {2}written by an unknown exporter, opset 17\nverified: run in onnxruntime, 152 of its layers and 8 gates match the weights read from it\nverified: 190 tensors read back bit for bit\n/,
       );
       const written = decodeWeights(await folder.read(`m.${to}`), { subject: "m", format: to }).stateDict;
       for (const [path, tensor] of written)
@@ -62,7 +63,7 @@ describe("osnet-convert from ONNX", () => {
     const { status, stdout } = await run("osnet-convert", args, { cwd: folder.path });
     expect(status).toBe(0);
     expect(stdout.toString()).toContain(
-      "\n  80 batch norms were folded: 401 of 565 tensors differ from the trained ones, but the network is the same\n",
+      "\n  27 batch norms were folded: 136 of 190 tensors differ from the trained ones, but the network is the same\n",
     );
     // Folding again gives the bits that were there, and the checkpoint's names with them.
     const ours = decodeOnnx(await folder.read("ours.onnx"), { subject: "ours.onnx" });
@@ -76,7 +77,7 @@ describe("osnet-convert from ONNX", () => {
   });
 
   it("a stream that is not there is one difference, for whoever asks", async () => {
-    const faithful = decodeOnnx(convert(checkpoint, { fold: true }), { subject: "m.onnx" });
+    const faithful = decodeOnnx(convert(openFixture(), { fold: true }), { subject: "m.onnx" });
     const model = encodeOnnx(anonymous(dropNode(faithful, "conv2.0.aggregate")));
     const difference = [
       "1 difference from an OSNet",
@@ -99,7 +100,7 @@ describe("osnet-convert from ONNX", () => {
     });
     expect([status, stdout.toString()]).toEqual([
       0,
-      expect.stringContaining("PASS  features: 378 layers and 24 gates"),
+      expect.stringContaining("PASS  features: 125 layers and 8 gates"),
     ]);
     const expected =
       'm.onnx: found no "m.onnx.data" beside it, expected the file with its weights; put m.onnx.data into the same folder.\n';

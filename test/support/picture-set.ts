@@ -48,7 +48,17 @@ interface Camera {
  *
  * A person is colours and a build; a camera is a background, a light and a tint; a picture adds a place, a stride and noise.
  */
-export async function pictureSet({
+export function pictureSet(options: PictureSetOptions = {}): Promise<ReadonlyMap<string, Uint8Array>> {
+  const key = JSON.stringify(options);
+  const rendered = sets.get(key) ?? renderAll(options);
+  sets.set(key, rendered);
+  return rendered;
+}
+
+/** What was rendered, by its options: once for all test files of a process. */
+const sets = new Map<string, Promise<ReadonlyMap<string, Uint8Array>>>();
+
+async function renderAll({
   seed = 0,
   identities = 6,
   cameras = 3,
@@ -58,7 +68,7 @@ export async function pictureSet({
   height = 64,
   width = 32,
   format = "jpeg",
-}: PictureSetOptions = {}): Promise<ReadonlyMap<string, Uint8Array>> {
+}: PictureSetOptions): Promise<ReadonlyMap<string, Uint8Array>> {
   const encode: Encode =
     format === "png" ? (pixels) => encodePng(width, height, pixels) : await jpegEncoder(width, height, 90);
   const random = mulberry32(seed);

@@ -8,7 +8,7 @@ import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js"
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
-import { FAMILIES, missing } from "../fixtures.js";
+import { FAMILIES, missing, VARIED_FAMILIES } from "../fixtures.js";
 import { onnxCandidate, tfjsCandidate } from "../support/candidates.js";
 import { distances, expectNearPyTorch, expectNearPyTorchOnAverage, openFamily } from "./pytorch.js";
 
@@ -35,8 +35,7 @@ const TFJS_SOMEWHERE = [
   ["tfjs-cpu", "layers, folded", { size: SIZE, layers: true }],
 ] as const;
 
-/** What only some of these do is in these families: instance norms, layer norms in gates, a max pool at the end. */
-const VARIED: ReadonlySet<string> = new Set(["osnet_ain_x0_25", "osnet_nas_x0_25", "osnet_attr_max_x0_25"]);
+const VARIED: ReadonlySet<string> = new Set(VARIED_FAMILIES);
 
 /** Run for every family; the others for those, and proven for all (proof/tfjs.test.ts). */
 const TFJS_EVERYWHERE = [

@@ -18,6 +18,7 @@ import { seededImages } from "../../../src/verify/inputs/images.js";
 import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/report.js";
+import type { Verification } from "../../../src/verify/verification.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 
@@ -74,16 +75,15 @@ function candidateFor(name: RuntimeName): Candidate & { readonly program: Progra
   return { ...candidate, program: candidate.program };
 }
 
+/** Verifies, and leaves a browser that the candidate runs in open for the tests to come. */
+export function verifyInOpen({ candidate, ...rest }: Verification): Promise<ParityReport> {
+  const { close: _close, ...backend } = candidate.backend;
+  return verify({ ...rest, candidate: { ...candidate, backend } });
+}
+
 /** The verdict on it, each layer within the bounds of what the runtime may do. */
 async function verdictOn(file: NamedBytes, backend: RuntimeName): Promise<ParityReport> {
-  const { candidate, ...rest } = await openVerification(file, CHECKPOINT, {
-    arch: graph.spec,
-    size: SIZE,
-    backend,
-  });
-  // A browser that runs it stays for the tests to come.
-  const { close: _close, ...open } = candidate.backend;
-  return verify({ ...rest, candidate: { ...candidate, backend: open } });
+  return verifyInOpen(await openVerification(file, CHECKPOINT, { arch: graph.spec, size: SIZE, backend }));
 }
 
 async function collect(run: AsyncIterable<LayerOutput>): Promise<readonly LayerOutput[]> {

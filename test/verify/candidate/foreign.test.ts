@@ -286,11 +286,10 @@ describe("a file that works on its values in another way", () => {
   });
 });
 
+/** Some of them: all are proven in proof/onnx.test.ts, and run by `npm run mutation`. */
 describe("torch's exports", () => {
   it.for([
     ["real/osnet_x0_25_msmt17.torch2.8.onnx", "real/osnet_x0_25_msmt17.pth", 320],
-    ["osnet_x0_25.torch1.13.op9.onnx", "osnet_x0_25.pth", 320],
-    ["osnet_x0_25.torch1.13.static_unnamed.onnx", "osnet_x0_25.pth", 320],
     ["osnet_ain_x0_25.torch1.13.op12.unfolded.onnx", "osnet_ain_x0_25.pth", 547],
     ["osnet_nas_x0_25.torch1.13.op12.onnx", "osnet_nas_x0_25.pth", 329],
     ["osnet_x0_25.torch1.13.op12.onnx", "osnet_x0_25.256x128.npz", null],
@@ -298,7 +297,7 @@ describe("torch's exports", () => {
     const absent = missing(onnx, reference);
     if (absent) return context.skip(absent);
     // A single image: those of a whole batch are compared above, and these are 256×128.
-    const options = onnx.includes(".op9") || weights === null ? {} : { batch: 1 };
+    const options = weights === null ? {} : { batch: 1 };
     const {
       passed,
       faults,

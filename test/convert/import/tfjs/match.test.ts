@@ -8,7 +8,7 @@ import type { TfjsModel } from "../../../../src/convert/formats/tfjs/model.js";
 import { liftStateDict } from "../../../../src/convert/import/lift.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
 import { tfjsNames } from "../../../../src/verify/located.js";
-import { FAMILIES, missing } from "../../../fixtures.js";
+import { FAMILIES, missing, VARIED_FAMILIES } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";
 
@@ -21,8 +21,7 @@ const match = (model: TfjsModel, graph: LayerGraph): TfjsMatch =>
 const embedding = ({ spec }: LayerGraph): LayerGraph =>
   expand(spec.head?.loss === "sigmoid" ? spec : { ...spec, head: null });
 
-/** What only some of these do is in these families: instance norms, layer norms in gates, a max pool at the end. */
-const VARIED: ReadonlySet<string> = new Set(["osnet_ain_x0_25", "osnet_nas_x0_25", "osnet_attr_max_x0_25"]);
+const VARIED: ReadonlySet<string> = new Set(VARIED_FAMILIES);
 
 const EVERYWHERE = [
   ["graph, unfolded", lowerToTfjs, { fold: false }],
