@@ -118,7 +118,7 @@ def read_state_dict(path):
     while isinstance(found, dict) and any(isinstance(found.get(w), dict) for w in WRAPPERS):
         found = next(found[w] for w in WRAPPERS if isinstance(found.get(w), dict))
     if not isinstance(found, dict) or not any(torch.is_tensor(v) for v in found.values()):
-        raise RecordingError(f"{path} holds {type(found).__name__}, expected a state dict (names and tensors)")
+        raise RecordingError(f"{path} contains {type(found).__name__}, expected a state dict (names and tensors)")
     state = {k: v for k, v in found.items() if torch.is_tensor(v)}
     while all(k.startswith("module.") for k in state):
         state = {k[len("module."):]: v for k, v in state.items()}

@@ -57,14 +57,14 @@ def features(model, data, size=(256, 128), dtype=torch.float32, batch=32, decode
     if waiting:
         run()
     if not rows:
-        raise RecordingError(f"{data} has no .jpg or .png picture that can be read")
+        raise RecordingError(f"{data} has no readable .jpg or .png pictures")
     return np.concatenate(rows), paths
 
 
 def pictures_below(data):
     """Paths of all pictures below a folder, from there, with forward slashes, sorted."""
     if not os.path.isdir(data):
-        raise RecordingError(f"{data} is no folder")
+        raise RecordingError(f"{data} is not a folder")
     found = []
     for folder, _, names in os.walk(data):
         for name in names:
@@ -92,7 +92,7 @@ def save(path, array, paths):
     """Write features as .npy, and the list of their pictures; each whole or not at all."""
     root, suffix = os.path.splitext(path)
     if suffix != ".npy":
-        raise RecordingError(f"{path} is no .npy")
+        raise RecordingError(f"{path} is not an .npy file")
     if any("\n" in name or "\r" in name for name in paths):
         raise RecordingError("a picture's path has a line break, which the list cannot have")
     for target, write in (

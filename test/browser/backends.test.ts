@@ -127,9 +127,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
     }
     const backend = { ...candidate.backend, run: killed };
     const stopped = verify({ ...verification, candidate: { ...candidate, backend } });
-    await expect(stopped).rejects.toThrow(
-      /^chromium:onnxruntime-web: found a (Chromium|page) that has (ended|crashed)/,
-    );
+    await expect(stopped).rejects.toThrow(/^chromium:onnxruntime-web: the (browser exited|page crashed)/);
     // The next run starts another.
     vi.stubEnv("CHROME_FLAGS", FLAGS);
     expect((await verify(verification)).passed).toBe(true);
@@ -162,7 +160,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       expect({ status, stderr }).toEqual({
         status: 2,
         stderr:
-          "Chromium: found nothing of that name on this machine, expected Chromium, to run a model in a browser; install it (Debian: apt-get install chromium), or set CHROME_PATH to its executable.\n",
+          "Chromium: is not installed, and is needed to run a model in a browser; install it (Debian: apt-get install chromium), or set CHROME_PATH to its executable.\n",
       });
     });
 
@@ -188,7 +186,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       });
       expect({ status, stderr }).toEqual({
         status: 2,
-        stderr: `${name}: found a Chromium without a graphics adapter, expected one that has one; run it where there is one, or compute on the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader".\n`,
+        stderr: `${name}: no graphics adapter is available; run it on a machine with one, or use the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader".\n`,
       });
     });
 

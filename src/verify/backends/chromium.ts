@@ -103,7 +103,7 @@ export async function startChromium(
         code: "argument",
         subject: `chromium:${name}`,
         found: `${executablePath} failed to start (${firstLine(cause)})`,
-        remedy: "set CHROME_PATH to another, or CHROME_FLAGS to what it needs",
+        remedy: "set CHROME_PATH to another browser, or CHROME_FLAGS to the flags it needs",
       },
       { cause },
     );
@@ -293,13 +293,12 @@ function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> 
           code: "unsupported",
           subject: `chromium:${name}`,
           found,
-          expected: "a browser that keeps running",
           remedy: "run it again with fewer images or more memory, or use another backend",
         }),
       );
-    browser.once("disconnected", fail("a browser that exited unexpectedly"));
-    page.once("error", fail("a page that crashed"));
-    page.once("close", fail("a page that was closed"));
+    browser.once("disconnected", fail("the browser exited unexpectedly"));
+    page.once("error", fail("the page crashed"));
+    page.once("close", fail("the page was closed"));
   });
   // Nobody waits for it between two calls.
   ended.catch(() => undefined);
