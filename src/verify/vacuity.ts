@@ -265,7 +265,7 @@ function watchGate({ layer, stream }: StreamLayers, { indistinguishable }: Resol
 }
 
 /** Embeddings as they come, image after image, and which images they are of. */
-export class Embeddings {
+class Embeddings {
   private readonly rows: Float64Array[] = [];
 
   /** @param tensor [N, D], or [N, …] where the network has no embedding layer */
@@ -318,7 +318,7 @@ export interface VacuityOptions extends Partial<Resolution> {
 const INDISTINGUISHABLE: number = 2 ** -15;
 
 /** float32. */
-export const UNIT_ROUNDOFF: number = 2 ** -24;
+const UNIT_ROUNDOFF: number = 2 ** -24;
 
 /**
  * Watches a run for what its images leave untested: a fault there would not show in the values, however wrong it were.

@@ -41,20 +41,20 @@ const MAX_BYTES = 58_000;
 /** Longer names say no more, and would fill a table. */
 const MAX_NAME = 120;
 
-export function code(name: string): string {
+function code(name: string): string {
   return markdownCode(shorten(name, MAX_NAME));
 }
 
-export function text(prose: string, most: number = MAX_NAME): string {
+function text(prose: string, most: number = MAX_NAME): string {
   return escapeMarkdown(shorten(prose, most));
 }
 
-export function mark(passed: boolean): string {
+function mark(passed: boolean): string {
   return passed ? "✅" : "❌";
 }
 
 /** @param align a letter per column, `l` or `r`; the last holds for the columns that follow */
-export function table(
+function table(
   header: readonly string[],
   align: string,
   rows: readonly (readonly string[])[],
@@ -77,7 +77,7 @@ function linkLine(links: readonly ReportLink[]): readonly string[] {
 }
 
 /** A document of all lines from the first, as far as they fit into 60 KB. */
-export function assemble(sections: readonly string[]): string {
+function assemble(sections: readonly string[]): string {
   const encoder = new TextEncoder();
   const lines = sections.join("\n\n").split("\n");
   let bytes = 0;
@@ -101,7 +101,7 @@ function faultTable(faults: readonly Fault[]): string {
   return table(["layer", "kind", "margin", "what is wrong"], "llrl", rows, rows.length);
 }
 
-export function baselineSection(comparison: BaselineComparison): string {
+function baselineSection(comparison: BaselineComparison): string {
   const { name, factor, policy, regressions, improvements, added, removed, notes } = comparison;
   const summary = [
     regressions.length === 0
