@@ -210,7 +210,7 @@ const en = {
     "This address is neither https nor localhost: browsers then lack the functions that fingerprints need. Serve the page over one of them.",
   privacy: "Nothing leaves this machine",
   privacyText:
-    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, nothing of yours is stored, no fonts, scripts or counters come from elsewhere. After one visit the browser has the page's own files, and it works without a network.",
+    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, nothing of yours is stored, and no fonts, scripts or trackers are loaded from elsewhere. After one visit, the page also works offline.",
 };
 
 export type Words = typeof en;

@@ -63,7 +63,7 @@ function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): W
     untested() {
       if (!seen || shows) return [];
       const stream = node.stream === undefined ? {} : { stream: node.stream };
-      const reason = `no variance is small enough for ε = ${op.epsilon} to matter`;
+      const reason = `ε = ${op.epsilon} has no visible effect on these images`;
       return [{ layer: node.name, ...stream, reason }];
     },
   };

@@ -153,6 +153,6 @@ function checkImages({ dtype, shape, data }: RealTensor): void {
     subject: "images",
     found: `${dtype} ${formatShape(shape)} with ${data.length} elements`,
     expected: "[batch, 3, height, width]",
-    remedy: "give images as NCHW",
+    remedy: "pass images as NCHW",
   });
 }
