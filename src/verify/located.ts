@@ -77,14 +77,14 @@ type Match = GraphMatch & Partial<Pick<TfjsMatch, "layout">>;
  *
  * @param find matches the model's graph with the network's
  * @param names of a file that states its architecture
- * @param isRewritten whether names say little: functions or branches were unfolded, or onnxruntime has put its own operators in
+ * @param isRewritten whether, by what its structure says, names say little: functions or branches were unfolded, or onnxruntime has put its own operators in
  * @throws InputError (`unsupported`, `format`) if a file without such names is no OSNet
  */
 export function locate(
   graph: LayerGraph,
   find: (graph: LayerGraph) => Match,
   names: Names | undefined,
-  isRewritten = false,
+  isRewritten: (match: Match) => boolean = () => false,
 ): Located {
   if (!names) return byStructure(find(graph));
   try {
@@ -95,7 +95,7 @@ export function locate(
     const kept = [...values].filter(([layer, value]) => isNamed(layer, value)).length;
     // A simplifier that removes our last Identity leaves the output without its layer's name.
     const isOwn = outputs.some(({ layer }) => isNamed(layer, values.get(layer))) && 2 * kept > values.size;
-    if (isRewritten || (!isOwn && differences.length === 0)) return byStructure(match);
+    if (isRewritten(match) || (!isOwn && differences.length === 0)) return byStructure(match);
     return byName(graph, names, { match });
   } catch (error) {
     if (error instanceof InputError) return byName(graph, names, { unmatched: error.problem.found });

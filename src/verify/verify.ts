@@ -179,10 +179,21 @@ function findFaults(
     weights?.haveOneCause === true &&
     (withWeights.has(layer) ||
       [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
+  /** The layers that read a layer, or what is computed of it in one operator. */
+  const readersOf = (layer: string): ReadonlySet<string> => {
+    const hidden = new Set([layer]);
+    const reading = new Set<string>();
+    for (const { name, inputs } of graph.nodes) {
+      if (!inputs.some((input) => hidden.has(input))) continue;
+      if (isShown(name)) reading.add(name);
+      else hidden.add(name);
+    }
+    return reading;
+  };
   const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
-      : departing(localFaults(graph, layers, explanations), candidate).filter(
+      : departing(localFaults(graph, layers, explanations), candidate, readersOf).filter(
           (fault) => isFed || !readsImages(fault),
         )
   ).filter((fault) => !isTold(fault));

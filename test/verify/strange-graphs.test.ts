@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
+import { IMAGENET } from "../../src/convert/export/options.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import {
   int,
@@ -215,5 +216,92 @@ describe("weights that cannot be seen, and are zeros in the file", () => {
       expect([proof?.status, proof?.within]).toEqual(["proven", within]);
       expect(proof?.grounds[0]).toContain(within ? "for images within ±256" : "for every finite input");
     }
+  });
+});
+
+describe("half precision in which small numbers are raised, as onnxconverter-common does", () => {
+  it("passes, with variances that are smaller than any that float16 has", async () => {
+    const path = "fc.1.running_var";
+    const checkpoint = tinyCheckpoint("osnet", (weights) =>
+      withTensor(weights, path, (tensor) => ({
+        ...tensor,
+        data: new Float32Array(tensor.data.length).fill(1e-12),
+      })),
+    );
+    const model = lowerToOnnx(checkpoint.graph, checkpoint.stateDict, {
+      size: SMALL,
+      fold: false,
+      dtype: "float16",
+    });
+    const initializers = new Map(
+      [...model.graph.initializers].map(([name, tensor]) => {
+        if (tensor.dtype !== "float16" || !name.startsWith("fc.1")) return [name, tensor] as const;
+        // 2^-23: the float16 that is nearest to 1e-7.
+        const raised = Array.from(tensor.data as Uint16Array, (bits) =>
+          (bits & 0x7fff) < 2 ? (bits & 0x8000) | 2 : bits,
+        );
+        return [name, { ...tensor, data: Uint16Array.from(raised) }] as const;
+      }),
+    );
+    const { passed, faults } = await openVerification(
+      { name: "m.onnx", bytes: encodeOnnx({ ...model, graph: { ...model.graph, initializers } }) },
+      { name: "w.pth", bytes: new Uint8Array(), checkpoint },
+      { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
+    ).then(verify);
+    expect([passed, faults]).toEqual([true, []]);
+  });
+});
+
+describe("a file of ours that somebody has put a normalisation of pixels before", () => {
+  it("is given pixels, as any other file is", async () => {
+    const { mean, deviation } = IMAGENET;
+    const byChannel = (values: readonly number[]): Tensor => ({
+      dtype: "float32",
+      shape: [1, 3, 1, 1],
+      data: Float32Array.from(values),
+    });
+    const model = withNodes(lowerToOnnx(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL }), (nodes) => [
+      onnxNode("white", "Div", ["images", "most"]),
+      onnxNode("less", "Sub", ["white", "mean"]),
+      onnxNode("normal", "Div", ["less", "deviation"]),
+      ...nodes.map((node) => ({
+        ...node,
+        inputs: node.inputs.map((name) => (name === "images" ? "normal" : name)),
+      })),
+    ]);
+    const constants = {
+      most: byChannel([255, 255, 255]),
+      mean: byChannel(mean),
+      deviation: byChannel(deviation),
+    };
+    const { passed, faults } = await openVerification(
+      { name: "m.onnx", bytes: encodeOnnx(withConstants(model, constants)) },
+      { name: "w.pth", bytes: new Uint8Array(), checkpoint: CHECKPOINT },
+      { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
+    ).then(verify);
+    expect([passed, faults]).toEqual([true, []]);
+  });
+});
+
+describe("an operator behind a layer that several read, in a file with our names", () => {
+  it("is one finding, at the layer", async () => {
+    const reads = "conv2.0.conv1.relu";
+    const model = withNodes(lowerToOnnx(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL }), (nodes) =>
+      nodes.flatMap((node) =>
+        node.outputs[0] === reads
+          ? [node, onnxNode("rounded", "Round", [reads])]
+          : { ...node, inputs: node.inputs.map((name) => (name === reads ? "rounded" : name)) },
+      ),
+    );
+    const { passed, faults } = await openVerification(
+      { name: "m.onnx", bytes: encodeOnnx(model) },
+      { name: "w.pth", bytes: new Uint8Array(), checkpoint: CHECKPOINT },
+      { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
+    ).then(verify);
+    expect([passed, faults.map(({ kind, layer }) => `${kind} ${layer}`)]).toEqual([
+      false,
+      [`structure ${reads}`],
+    ]);
+    expect(faults[0]?.explanation).toContain("found Round behind it, expected none");
   });
 });

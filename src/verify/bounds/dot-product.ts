@@ -11,7 +11,7 @@ import {
   type SumSpread,
   windowAt,
 } from "./bound.js";
-import { batchNormAffine } from "./norms.js";
+import { batchNormAffine, LEAST_STORED } from "./norms.js";
 
 /**
  * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the
@@ -41,7 +41,10 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const elements = evaluateLayer(
     plain,
     [magnitudes],
-    absoluteWeights(node, parameters, { least: underflow / growth, scale }),
+    absoluteWeights(node, parameters, {
+      least: ((storage > 0 ? LEAST_STORED : 1) * underflow) / growth,
+      scale,
+    }),
     output.shape,
     workspace,
   ).data;

@@ -50,6 +50,9 @@ export const SPREAD_FACTOR = 2;
  */
 const NORM_STORAGE = 3;
 
+/** By how many of the smallest numbers a stored constant may be off: onnxconverter-common raises what is nearer to 0 than 1e-7 to that. */
+export const LEAST_STORED = 2;
+
 /**
  * BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are honest. Of half
  * precision the variance is stored too, whose root halves its error; a small one is subnormal there.
@@ -66,6 +69,7 @@ export function batchNormBound({
   const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
   const { unit, quotients, storage, underflow } = arithmetic;
   const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
+  const least = storage > 0 ? LEAST_STORED * underflow : 0;
   const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
   const elements = workspace.room(output.data.length);
   const channels = output.shape[1] ?? 1;
@@ -75,9 +79,9 @@ export function batchNormBound({
     const factor = Math.abs(scale[channel] ?? 0);
     const variance = variances[channel] ?? 0;
     const growth =
-      storage > 0 ? common + (storage * variance + underflow) / (2 * (variance + node.op.epsilon)) : common;
+      storage > 0 ? common + (storage * variance + least) / (2 * (variance + node.op.epsilon)) : common;
     const constant =
-      (growth * Math.abs(mean[channel] ?? 0) + (storage > 0 ? underflow : 0)) * factor +
+      (growth * Math.abs(mean[channel] ?? 0) + least) * factor +
       growth * Math.abs(bias[channel] ?? 0) +
       underflow;
     if (inputError === 0 && input) {

@@ -103,7 +103,11 @@ function openOnnx(
     [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
   );
   const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
-  const isRewritten = isUnfolded || isBlocked(model.graph);
+  // Names do not say what was put before the network afterwards.
+  const isRewritten = ({ preprocess }: GraphMatch): boolean =>
+    isUnfolded ||
+    isBlocked(model.graph) ||
+    (preprocess !== undefined && declaredPixels(model.metadata, subject) === undefined);
   const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
   return runnableOnnx(
     {

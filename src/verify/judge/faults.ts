@@ -145,12 +145,40 @@ function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number):
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; its inputs agree`;
 }
 
+/** What a structure says of operators behind a layer is the one fault of all that read the layer. */
+function behindLayers(
+  numeric: readonly Fault[],
+  departures: readonly Fault[],
+  readers: (layer: string) => ReadonlySet<string>,
+): readonly Fault[] {
+  const told = departures.flatMap((departure) => {
+    const { layer, explanation } = departure;
+    if (!explanation.includes(" behind it, expected none") || numeric.some((fault) => fault.layer === layer))
+      return [];
+    const reading = readers(layer);
+    const effects = numeric.filter((fault) => reading.has(fault.layer));
+    return effects.length > 0 ? [{ departure, effects }] : [];
+  });
+  const explained = new Set(told.flatMap(({ effects }) => effects));
+  return [
+    ...told.map(({ departure, effects }) => ({
+      ...departure,
+      margin: effects.reduce<number | null>(
+        (most, { margin }) => (margin === null || most === null ? null : Math.max(most, margin)),
+        0,
+      ),
+    })),
+    ...numeric.filter((fault) => !explained.has(fault)),
+  ];
+}
+
 /** What values do not explain, the structure may: where a layer is another one by both, it says what it is. */
 export function departing(
   numeric: readonly Fault[],
   { departures = [] }: Pick<Candidate, "departures">,
+  readers: (layer: string) => ReadonlySet<string> = () => new Set(),
 ): readonly Fault[] {
-  return numeric.map((fault) => {
+  return behindLayers(numeric, departures, readers).map((fault) => {
     const departure = fault.cause ? undefined : departures.find(({ layer }) => layer === fault.layer);
     if (!departure) return fault;
     return { ...fault, kind: "structure", explanation: `${departure.explanation}; ${fault.explanation}` };
