@@ -103,11 +103,11 @@ function openOnnx(
     [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
   );
   const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
-  // Names do not say what was put before the network afterwards.
+  // Names do not say that pixels of 0 to 255 are normalised before the network, as somebody may have added.
   const isRewritten = ({ preprocess }: GraphMatch): boolean =>
     isUnfolded ||
     isBlocked(model.graph) ||
-    (preprocess !== undefined && declaredPixels(model.metadata, subject) === undefined);
+    (imageInput(preprocess)?.white === 255 && declaredPixels(model.metadata, subject) === undefined);
   const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
   return runnableOnnx(
     {
