@@ -83,6 +83,7 @@ export function batchNormBound({
     const constant =
       (growth * Math.abs(mean[channel] ?? 0) + least) * factor +
       growth * Math.abs(bias[channel] ?? 0) +
+      least +
       underflow;
     if (inputError === 0 && input) {
       const run = { start, count: plane };

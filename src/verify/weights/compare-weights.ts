@@ -182,6 +182,8 @@ interface Expected {
   readonly values: Float32Array;
   /** How far each value may be off, where rounding cannot be told beforehand. */
   readonly bounds?: Float64Array;
+  /** And by how many of float16's smallest numbers, where it was folded in float16. */
+  readonly smallest?: Float64Array;
 }
 
 function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRole, Expected> {
@@ -196,7 +198,7 @@ function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRo
 
 /** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
 function differences(
-  { values: wanted, bounds }: Expected,
+  { values: wanted, bounds, smallest }: Expected,
   tensor: StoredTensor | undefined,
   distance: number,
   layer: string,
@@ -223,7 +225,8 @@ function differences(
     const error = Math.abs((expected[index] as number) - (found[index] as number));
     if (error <= least && Math.abs(expected[index] as number) <= least) continue;
     const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
-    const folding = bounds ? narrow * (bounds[index] as number) + least : 0;
+    const subnormal = least > 0 ? ((smallest?.[index] ?? 0) * least) / 2 : 0;
+    const folding = bounds ? narrow * (bounds[index] as number) + least + subnormal : 0;
     if (mayDiffer && error <= folding + half) continue;
     count++;
     largest = Math.max(largest, error);

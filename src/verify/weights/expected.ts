@@ -11,6 +11,8 @@ interface FoldedConstant {
   readonly values: Float32Array;
   /** Absolute, for each value. */
   readonly bounds: Float64Array;
+  /** By how many of the smallest numbers besides, where a product is folded in half precision: what is subnormal is rounded to whole ones. */
+  readonly smallest: Float64Array;
 }
 
 /**
@@ -47,13 +49,21 @@ export function refold(
   const foldedBias = constant(gamma.length);
   const rowLength = weight.length / gamma.length;
   for (let channel = 0; channel < gamma.length; channel++) {
-    const scale = (gamma[channel] ?? 0) / Math.sqrt((variance[channel] ?? 0) + epsilon);
+    const total = (variance[channel] ?? 0) + epsilon;
+    const scale = (gamma[channel] ?? 0) / Math.sqrt(total);
     const shift = ((bias?.[channel] ?? 0) - (mean[channel] ?? 0)) * scale;
     const offset = beta[channel] ?? 0;
+    // Of half a smallest number each: γ; σ², ε and their sum, whose root halves it.
+    const scaleOff = 0.5 / Math.sqrt(total) + (Math.abs(scale) * 1.5) / (2 * total);
+    // Then a weight and the product; b, μ and their difference, the product, β and the sum.
+    const difference = Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
+    foldedBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
     set(foldedBias, channel, shift + offset, Math.abs(shift) + Math.abs(offset));
     for (let index = channel * rowLength; index < (channel + 1) * rowLength; index++) {
       const product = (weight[index] as number) * scale;
       set(foldedWeight, index, product, Math.abs(product));
+      foldedWeight.smallest[index] =
+        Math.abs(weight[index] as number) * scaleOff + 0.5 * Math.abs(scale) + 0.5;
     }
   }
   return new Map([
@@ -70,18 +80,27 @@ export function withLostTerms(
   products: ReadonlyMap<ParameterRole, FoldedConstant>,
 ): ReadonlyMap<ParameterRole, FoldedConstant> {
   return new Map(
-    [...products].map(([role, { values, bounds }]) => {
+    [...products].map(([role, { values, bounds, smallest }]) => {
       const largest = role === "bias" ? bounds.reduce((most, bound) => Math.max(most, bound), 0) : 0;
-      return [role, { values, bounds: bounds.map((bound) => 2 * Math.max(bound, largest)) }];
+      return [role, { values, bounds: bounds.map((bound) => 2 * Math.max(bound, largest)), smallest }];
     }),
   );
 }
 
 function constant(length: number): FoldedConstant {
-  return { values: new Float32Array(length), bounds: new Float64Array(length) };
+  return {
+    values: new Float32Array(length),
+    bounds: new Float64Array(length),
+    smallest: new Float64Array(length),
+  };
 }
 
-function set({ values, bounds }: FoldedConstant, index: number, value: number, magnitude: number): void {
+function set(
+  { values, bounds }: Pick<FoldedConstant, "values" | "bounds">,
+  index: number,
+  value: number,
+  magnitude: number,
+): void {
   values[index] = value;
   bounds[index] = ROUNDINGS * magnitude + FLUSHED;
 }
