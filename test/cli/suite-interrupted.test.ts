@@ -75,9 +75,7 @@ describe("reports of a run that does not end well", () => {
       cwd: folder.path,
       encoding: "utf8",
     });
-    expect(stderr).toMatch(
-      /^r\/entries\/seeded--onnx--onnxruntime\.json: found a limit on how large files may be, expected a place that can be written; /,
-    );
+    expect(stderr).toMatch(/^r\/entries\/seeded--onnx--onnxruntime\.json: the file size limit is exceeded; /);
     expect(status).toBe(2);
     expect(await contents(folder)).toEqual(whole);
     expect(await readFile(folder.at("r/suite.json"), "utf8")).toBe(earlier);

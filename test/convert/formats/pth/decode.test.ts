@@ -51,6 +51,7 @@ const FILES: Readonly<Record<string, Expected>> = {
     container: "legacy",
     removedPrefix: "module.",
     modelClass: "torch.nn.parallel.data_parallel.DataParallel",
+    wrappers: ["torch.nn.parallel.data_parallel.DataParallel"],
   },
   "encodings/zip_protocol5.pth": { digest: PLAIN, container: "zip" },
 };
