@@ -21,6 +21,7 @@ import { optimisedFile } from "../support/optimised.js";
 import { SMALL } from "../support/osnet.js";
 import { candidateOf, FORMS, type Form, RUNTIMES, withoutNames } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import { spreadOver } from "./mutation.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
 import { scaled } from "./scaled.js";
 import { collect, replayed, type Subject, subjectOf } from "./subjects.js";
@@ -59,19 +60,36 @@ const FAR_SCALES = [1e-6, 1e6] as const;
 /** In how many forms, in turn. */
 const FEW = 2;
 
-/** A sample is every twelfth of a family's models. */
-const SHARE = 12;
+/** How many models of each kind a sample has, of all families together. */
+const SAMPLED = 2;
 
 /**
  * Right models, judged one by one.
  *
- * @param only a sample, of this family: a twelfth of its models, with which twelfth in turn. Undefined: all, and those of
+ * @param only a sample, of this family: its share of some models of every kind. Undefined: all, and those of
  *   real size
  */
 export async function* honestRuns(only?: TinyFamily): AsyncGenerator<HonestRun> {
-  let turn = only === undefined ? 0 : TINY_FAMILIES.indexOf(only);
+  const share = only && (await sample());
   for await (const candidate of candidates(only))
-    if (only === undefined || turn++ % SHARE === 0) yield await held(candidate);
+    if (!share || share.has(candidate.says)) yield await held(candidate);
+}
+
+let chosen: ReadonlySet<string> | undefined;
+
+/** What the models of the sample are called: of every kind some, spread over families and weights. */
+async function sample(): Promise<ReadonlySet<string>> {
+  if (chosen) return chosen;
+  const byKind = new Map<string, string[]>();
+  for (const family of TINY_FAMILIES)
+    for await (const { kind, says } of candidates(family))
+      byKind.set(kind, [...(byKind.get(kind) ?? []), says]);
+  chosen = new Set(
+    [...byKind.values()].flatMap((all, turn) =>
+      Array.from({ length: SAMPLED }, (_, i) => all[spreadOver(all.length, turn * SAMPLED + i)] ?? ""),
+    ),
+  );
+  return chosen;
 }
 
 async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestCandidate> {

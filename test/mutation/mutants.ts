@@ -7,7 +7,7 @@ import type { Fault, ParityReport } from "../../src/verify/report.js";
 import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { judge } from "./judge.js";
-import type { Mutation } from "./mutation.js";
+import { type Mutation, spreadOver } from "./mutation.js";
 import { run } from "./network.js";
 import { OPERATORS } from "./operators/index.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
@@ -84,15 +84,12 @@ function shares(): ReadonlyMap<TinyFamily, ReadonlySet<number>> {
     });
   const chosen = new Map(TINY_FAMILIES.map((family) => [family, new Set<number>()]));
   for (const [turn, all] of [...places.values()].entries()) {
-    // Multiples of the golden ratio are spread evenly, however many there are.
-    const place = all[Math.floor(((turn * GOLDEN_RATIO) % 1) * all.length)];
+    const place = all[spreadOver(all.length, turn)];
     if (place) chosen.get(place[0])?.add(place[1]);
   }
   sampled = chosen;
   return sampled;
 }
-
-const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 
 function mutationsOf({ checkpoint: { graph, stateDict } }: Pick<Subject, "checkpoint">): readonly Mutation[] {
   return OPERATORS.flatMap((operator) => operator({ graph, stateDict }));

@@ -57,3 +57,10 @@ export function readersOf({ graph }: Network, path: string): readonly string[] {
 export function readersBehind({ graph }: Network, layer: string): readonly string[] {
   return graph.nodes.filter(({ inputs }) => inputs.includes(layer)).map(({ name }) => name);
 }
+
+/** A place among so many, for each turn: multiples of the golden ratio are spread evenly, however many there are. */
+export function spreadOver(length: number, turn: number): number {
+  return Math.floor(((turn * GOLDEN_RATIO) % 1) * length);
+}
+
+const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
