@@ -203,8 +203,44 @@ describe("a traced model", () => {
       'class OSNet(Module):\n  __forward_hooks__ = ["hook", ]\n',
       "__forward_hooks__",
     ],
+    [
+      "a hook behind a bracket in a string",
+      "  __buffers__ = []\n",
+      '  __buffers__ = ["(", ]\n  __forward_hooks__ = ["hook", ]\n  __parameters__ = [")", ]\n',
+      "__buffers__",
+    ],
+    ["the class a second time", VIEWED, `${VIEWED}\nclass OSNet(Module):\n  __buffers__ = []`, "class OSNet"],
+    [
+      "a class in another form",
+      VIEWED,
+      `${VIEWED}\nclass OSNet(Module) :\n  __buffers__ = []`,
+      "class OSNet",
+    ],
+    [
+      "what runs when it is loaded",
+      VIEWED,
+      `${VIEWED}\n  def __setstate__(self, state: Tensor) -> NoneType:`,
+      "__setstate__",
+    ],
+    [
+      "another class declared",
+      "fc : __torch__.torch.nn.modules.container",
+      "fc : __torch__.other",
+      "self.fc",
+    ],
+    ["a list changed", VIEWED, `${VIEWED}\n    _l = [2, 2]\n    _x = torch._set_item(_l, 0, 1)`, "besides"],
+    ["a tensor exchanged", VIEWED, `${VIEWED}\n    _x = torch.set_data(_3, torch.neg(_3))`, "besides"],
+    ["functions by the name of values", VIEWED, `${VIEWED}\n    torch = self.conv1`, "torch = self.conv1"],
+    ["an octal number", "torch.size(_3, 0)", "torch.size(_3, 00)", "not a plain trace"],
   ])("with %s is refused", (_, from, to, found) => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);
+  });
+
+  it.skipIf(missing(TRACED))("with a batch norm in training, whose result nothing reads, is refused", () => {
+    const line = "    input = torch.batch_norm(";
+    const training =
+      "    _x = torch.batch_norm(argument_1, weight, bias, running_mean, running_var, True, 1., 1e-05, True)\n";
+    expect(refused(edited(TRACED, "batchnorm.py", line, training + line))).toContain("torch.batch_norm");
   });
 });
 

@@ -41,7 +41,8 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
     };
   });
   const found = missing.find(({ isResult }) => isResult);
-  if (found) return found.graph;
+  // What nothing reads may still change what others read, as a batch norm in training does.
+  if (found && unknown.length === 0) return found.graph;
   // Of several readings the one that gets farthest says most.
   const progress = ({ graph, absent }: (typeof missing)[number]): number =>
     graph.nodes.findIndex(({ name }) => name === absent) >>> 0;
@@ -49,7 +50,7 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
   throw new InputError({
     code: "unsupported",
     subject,
-    found: `a traced model that computes something else ${best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
+    found: `a traced model that computes something else ${found ? "besides" : best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
     expected: "the layers of an OSNet, and its embedding as the result",
     remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
   });

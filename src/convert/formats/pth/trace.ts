@@ -45,6 +45,12 @@ interface Method {
   readonly lines: readonly string[];
 }
 
+interface Class {
+  readonly methods: ReadonlyMap<string, Method>;
+  /** The types of its attributes, as it declares them: torch compiles for these, whatever the objects are. */
+  readonly types: ReadonlyMap<string, string>;
+}
+
 /** A module, or a value. */
 type Bound = TracedValue | { readonly kind: "module"; readonly module: InertObject; readonly path: string };
 
@@ -70,7 +76,8 @@ export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
 class Tracer {
   readonly #read: SourceReader;
   readonly #region: Region;
-  readonly #classes = new Map<string, ReadonlyMap<string, Method>>();
+  readonly #classes = new Map<string, Class>();
+  readonly #files = new Map<string, ReadonlyMap<string, Class>>();
   readonly #calls: TracedCall[] = [];
   readonly #known = new Map<string, number>();
   /** Values that may share their elements, each with all of them: what an operation in place changes. */
@@ -99,10 +106,12 @@ class Tracer {
 
   #method(of: Bound, name: string, args: readonly Bound[], depth: number): Bound {
     if (of.kind !== "module" || depth > MAX_DEPTH) throw this.#unclear(`a call of ${name}`);
-    const method = this.#methodsOf(of.module.path).get(name);
+    const method = this.#classOf(of.module).methods.get(name);
     if (method === undefined || method.parameters.length !== args.length + 1)
       throw this.#unclear(`a call of ${of.module.path}.${name}`);
     const names = new Map<string, Bound>([["self", of]]);
+    const reserved = method.parameters.slice(1).find((parameter) => RESERVED.has(parameter));
+    if (reserved !== undefined) throw this.#unclear(`a parameter ${reserved}`);
     method.parameters.slice(1).forEach((parameter, index) => {
       names.set(parameter, args[index] ?? { kind: "literal", value: null });
     });
@@ -110,7 +119,7 @@ class Tracer {
       const returned = /^return (.*)$/.exec(line)?.[1];
       if (returned !== undefined) return this.#expression(returned, names, depth);
       const assigned = /^(\w+) = (.*)$/.exec(line);
-      if (!assigned) throw this.#unclear(line);
+      if (!assigned || RESERVED.has(assigned[1] ?? "")) throw this.#unclear(line);
       names.set(assigned[1] ?? "", this.#expression(assigned[2] ?? "", names, depth));
     }
     throw this.#unclear(`${name} without a result`);
@@ -132,15 +141,14 @@ class Tracer {
     if (of.kind !== "module") return undefined;
     const value: PickleValue | undefined = attributesOf(of.module)?.get(name);
     const path = of.path === "" ? name : `${of.path}.${name}`;
-    if (value === undefined) return undefined;
-    if (isTensor(value)) return { kind: "tensor", path };
-    if (isObject(value)) return { kind: "module", module: value, path };
-    return value === null ||
-      typeof value === "boolean" ||
-      typeof value === "number" ||
-      typeof value === "string"
-      ? { kind: "literal", value }
-      : undefined;
+    const type = this.#classOf(of.module).types.get(name);
+    if (value === undefined || type === undefined) return undefined;
+    const plainType = /^Optional\[(\w+)\]$/.exec(type)?.[1] ?? type;
+    if (isTensor(value)) return plainType === "Tensor" ? { kind: "tensor", path } : undefined;
+    if (isObject(value)) return type === value.path ? { kind: "module", module: value, path } : undefined;
+    const isLiteral =
+      value === null ? type !== plainType || type === "NoneType" : typeof value === LITERALS[plainType];
+    return isLiteral ? { kind: "literal", value: value as null | boolean | number | string } : undefined;
   }
 
   #call(name: string, args: readonly Bound[]): Bound | undefined {
@@ -182,14 +190,22 @@ class Tracer {
     }
   }
 
-  #methodsOf(path: string): ReadonlyMap<string, Method> {
+  #classOf({ path }: InertObject): Class {
     const known = this.#classes.get(path);
     if (known !== undefined) return known;
     const dot = path.lastIndexOf(".");
-    const { methods, unknown } = parseClass(this.#read(path.slice(0, dot)) ?? "", path.slice(dot + 1));
-    if (unknown !== undefined) throw this.#unclear(`${unknown.trim()} in the class ${path}`);
-    this.#classes.set(path, methods);
-    return methods;
+    const file = path.slice(0, dot);
+    const classes = this.#files.get(file) ?? this.#parse(file);
+    this.#files.set(file, classes);
+    const found = classes.get(path.slice(dot + 1)) ?? { methods: new Map(), types: new Map() };
+    this.#classes.set(path, found);
+    return found;
+  }
+
+  #parse(file: string): ReadonlyMap<string, Class> {
+    const { classes, unknown } = parseClasses(this.#read(file) ?? "");
+    if (unknown !== undefined) throw this.#unclear(`${unknown.trim()} in ${file}`);
+    return classes;
   }
 
   #unclear(what: string): Error {
@@ -235,44 +251,74 @@ function tensorsIn(value: TracedValue): readonly string[] {
   return value.kind === "literal" ? [] : [keyOf(value)];
 }
 
-/**
- * What a class says besides its methods, and means nothing for what they compute: the names of its tensors, types of its attributes, and
- * lists of hooks that are empty. A hook runs with every call.
- */
-const DECLARATION =
-  /^ {2}(__(parameters|buffers|annotations)__ = .*|__annotations__\["\w+"\] = [\w.]+|__(forward|forward_pre)_hooks__ = \[\]|\w+ : .*)$/;
+/** Names that mean something else when a trace uses them. */
+const RESERVED: ReadonlySet<string> = new Set([
+  "torch",
+  "ops",
+  "int",
+  "getattr",
+  "self",
+  "None",
+  "True",
+  "False",
+]);
 
-/** The methods of a class in a file of code. Statements that go over lines are joined at their brackets. */
-function parseClass(
-  source: string,
-  name: string,
-): { readonly methods: ReadonlyMap<string, Method>; readonly unknown?: string } {
-  const methods = new Map<string, Method>();
+const LITERALS: Readonly<Partial<Record<string, string>>> = {
+  bool: "boolean",
+  int: "number",
+  float: "number",
+  str: "string",
+};
+
+/** What a class says besides its methods and the types of its attributes; lists of hooks are empty, since a hook runs with every call. */
+const DECLARATION =
+  /^ {2}(__(parameters|buffers)__ = \[("\w+", )*\]|__annotations__ = \[\]|__(forward|forward_pre)_hooks__ = \[\])$/;
+
+/** The type of an attribute, as `weight : Tensor` or, where the name is a number, as an annotation. */
+const TYPE = /^ {2}(?:(\w+) : |__annotations__\["(\w+)"\] = )([\w.]+|Optional\[\w+\])$/;
+
+/** torch runs such methods by itself: `__setstate__` when it loads. */
+const METHOD = /^ {2}def ((?!__)\w+)\((.*)\) -> .*:$/;
+
+/**
+ * The classes in a file of code, and the first line that no trace has. All of the file is read, since torch compiles all of it: of two
+ * classes with one name it takes the last. Statements that go over lines are joined at their brackets.
+ */
+function parseClasses(source: string): {
+  readonly classes: ReadonlyMap<string, Class>;
+  readonly unknown?: string;
+} {
+  const classes = new Map<string, { methods: Map<string, Method>; types: Map<string, string> }>();
   const lines = source.split("\n");
-  const start = lines.indexOf(`class ${name}(Module):`);
-  let current: { parameters: string[]; lines: string[] } | undefined;
-  for (let at = start + 1; start >= 0 && at < lines.length; at++) {
+  let current: { methods: Map<string, Method>; types: Map<string, string> } | undefined;
+  let statements: string[] | undefined;
+  for (let at = 0; at < lines.length; at++) {
     let line = lines[at] ?? "";
-    if (line.startsWith("class ")) break;
     while (depthOf(line) > 0 && at + 1 < lines.length) line += ` ${(lines[++at] ?? "").trim()}`;
-    const defined = /^ {2}def (\w+)\((.*)\) -> .*:$/.exec(line);
-    if (defined) {
-      const parameters = (defined[2] ?? "").split(",").map((part) => part.split(":")[0]?.trim() ?? "");
-      current = { parameters, lines: [] };
-      // A method twice is no trace: the name stays unknown.
-      const methodName = defined[1] ?? "";
-      methods.set(methodName, methods.has(methodName) ? { parameters: [], lines: [] } : current);
-    } else if (line.startsWith("    ")) current?.lines.push(line.slice(4));
-    else if (line.trim() === "" || DECLARATION.test(line)) current = undefined;
-    else return { methods, unknown: line };
+    if (line.trim() === "" || (at === 0 && /^op_version_set = \d+$/.test(line))) continue;
+    const name = /^class (\w+)\(Module\):$/.exec(line)?.[1];
+    const [, method, parameters = ""] = METHOD.exec(line) ?? [];
+    const [, word, number = "", type = ""] = TYPE.exec(line) ?? [];
+    if (name !== undefined && !classes.has(name)) {
+      current = { methods: new Map(), types: new Map() };
+      classes.set(name, current);
+      statements = undefined;
+    } else if (!current) return { classes, unknown: line };
+    else if (method !== undefined && !current.methods.has(method)) {
+      statements = [];
+      const names = parameters.split(",").map((part) => part.split(":")[0]?.trim() ?? "");
+      current.methods.set(method, { parameters: names, lines: statements });
+    } else if (statements && line.startsWith("    ")) statements.push(line.slice(4));
+    else if (type !== "" && !current.types.has(word ?? number)) current.types.set(word ?? number, type);
+    else if (!DECLARATION.test(line)) return { classes, unknown: line };
   }
-  return { methods };
+  return { classes };
 }
 
-/** Brackets that a line opens and does not close; code has no strings with brackets that a trace could mean. */
+/** Brackets that a line opens and does not close, those in strings left out. */
 function depthOf(line: string): number {
   let depth = 0;
-  for (const character of line) {
+  for (const character of line.replace(/"[^"]*"/g, "")) {
     if (character === "(" || character === "[") depth++;
     if (character === ")" || character === "]") depth--;
   }
@@ -289,8 +335,9 @@ interface Scope {
 /** Functions that make a number of a tensor, or say a type: the value stays what it was. */
 const TRANSPARENT: ReadonlySet<string> = new Set(["int", "ops.prim.NumToTensor"]);
 
+/** No octal or hexadecimal numbers, which torch reads. */
 const TOKENS =
-  /\s*(?:(-?\d+\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.]))/y;
+  /\s*(?:(-?(?:0|[1-9]\d*)(?![\d_a-df-zA-DF-Z])\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.]))/y;
 
 type Token = readonly ["number" | "string" | "function" | "name" | "mark", string];
 
