@@ -1,7 +1,7 @@
 import { unzipSync, zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
 import { decodePth } from "../../src/convert/formats/pth/decode.js";
-import type { PickledModule } from "../../src/convert/formats/pth/modules.js";
+import type { PickledModule, PickledWrapper } from "../../src/convert/formats/pth/modules.js";
 import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
 import { type CheckedModules, checkModules } from "../../src/convert/import/pickled-modules.js";
 import { InputError } from "../../src/core/errors.js";
@@ -137,12 +137,74 @@ describe("a model pickled whole", () => {
     expect(notes[1]).toMatch(/^1 of \d+ modules were saved in training mode/);
   });
 
-  it.skipIf(missing(WHOLE))("within a module that is neither PyTorch's nor torchreid's says so", () => {
-    const { modules = new Map() } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
-    const inside = (wrapper: string): readonly string[] =>
-      checkModules(openFixture().graph, modules, "m.pt", [wrapper]).unread;
-    expect(inside("__main__.Wrap")).toEqual(["__main__.Wrap"]);
-    expect(inside("torch.nn.parallel.data_parallel.DataParallel")).toEqual([]);
+  describe("within another module", () => {
+    const none: PickledModule = { className: "", attributes: new Map(), children: [], ambiguities: [] };
+    const within = (wrapper: Partial<PickledWrapper>): CheckedModules => {
+      const { modules = new Map() } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
+      return checkModules(openFixture().graph, modules, "m.pt", [
+        { ...none, className: SEQUENTIAL, inner: "model", beside: [], ...wrapper },
+      ]);
+    };
+    const SEQUENTIAL = "torch.nn.modules.container.Sequential";
+    const PARALLEL = "torch.nn.parallel.data_parallel.DataParallel";
+    const module = (className: string): PickledModule => ({ ...none, className });
+
+    it.skipIf(missing(WHOLE))("that is neither PyTorch's nor torchreid's says so", () => {
+      expect(within({ className: "__main__.Wrap" }).unread).toEqual(["__main__.Wrap"]);
+      expect(within({ className: PARALLEL }).unread).toEqual([]);
+    });
+
+    it.skipIf(missing(WHOLE))("that only passes on is read", () => {
+      const beside = [module("torch.nn.modules.linear.Identity"), module("torch.nn.modules.dropout.Dropout")];
+      expect(within({ beside }).unread).toEqual([]);
+    });
+
+    it.skipIf(missing(WHOLE)).each([
+      [
+        "a layer behind it",
+        { beside: [module("torch.nn.modules.activation.Tanh")] },
+        "also has torch.nn.modules.activation.Tanh",
+      ],
+      [
+        "a second network in it",
+        { className: PARALLEL, beside: [module("osnet.OSNet")] },
+        "also has osnet.OSNet",
+      ],
+      [
+        "a forward of its own",
+        { attributes: new Map([["forward", { type: "an object" }]]) },
+        "has forward of its own",
+      ],
+      [
+        "a hook",
+        { className: PARALLEL, attributes: new Map([["_forward_hooks", { type: "a dict" }]]) },
+        "_forward_hooks of its own",
+      ],
+      [
+        "another class of PyTorch's",
+        { className: "torch.nn.modules.container.ModuleList" },
+        "computes something else",
+      ],
+      ["a name twice", { ambiguities: ["model twice"] }, "has model twice"],
+    ])("with %s is refused", (_, wrapper, found) => {
+      expect(() => within(wrapper)).toThrow(found);
+    });
+  });
+
+  it.skipIf(missing(WHOLE)).each([
+    ["conv1.bn", { ambiguities: ["running_mean twice"] }, "conv1.bn has running_mean twice"],
+    ["", { ambiguities: ["conv1.bn in _modules"] }, "the model has conv1.bn in _modules"],
+  ])("with a name of two meanings in %s is refused", (path, change, found) => {
+    expect(changed(path, (one) => ({ ...one, ...change }))).toThrow(found);
+  });
+
+  it.skipIf(missing(WHOLE)).each([
+    ["", "osnet_ain.OSNet"],
+    ["conv2.0", "osnet_ain.OSBlockINin"],
+  ])("with the modules of another class at %s is refused, or its code is not known", (path, className) => {
+    expect(changed(path, (one) => ({ ...one, className }))().unread).toEqual([className]);
+    const named = changed(path, (one) => ({ ...one, className: `torchreid.models.${className}` }));
+    expect(named).toThrow(`has modules that torchreid.models.${className} does not have`);
   });
 
   it.skipIf(missing("cases/files/whole_model_bn_eps.pth")).each([

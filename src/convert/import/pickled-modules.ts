@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode, OpKind, OsnetSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { AttributeValue, PickledModule } from "../formats/pth/modules.js";
+import type { AttributeValue, PickledModule, PickledWrapper } from "../formats/pth/modules.js";
 import { printable } from "../formats/refusals.js";
 
 /**
@@ -120,6 +120,12 @@ function expectationOf({ op }: LayerNode): Expectation | undefined {
 /** Modules that do nothing in evaluation mode. */
 const IDLE = /^(?:Identity|(?:Alpha|Feature)?(?:Alpha)?Dropout[123]?d?)$/;
 
+const IDLE_ATTRIBUTES: ReadonlySet<string> = new Set(["p"]);
+
+function isIdle(module: PickledModule): boolean {
+  return OWN_CLASS.test(module.className) && IDLE.test(classOf(module));
+}
+
 /** Where a network has modules; what lies elsewhere is a head. */
 const BACKBONE = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg|max)?pool|fc|)$/;
 
@@ -146,14 +152,14 @@ function isKnown(className: string): boolean {
 }
 
 /**
- * @param wrappers classes of the modules around the model
+ * @param wrappers the modules around the model
  * @throws InputError (`unsupported`) listing every module that computes something else than its layer
  */
 export function checkModules(
   graph: LayerGraph,
   modules: Modules,
   subject: string,
-  wrappers: readonly string[] = [],
+  wrappers: readonly PickledWrapper[] = [],
 ): CheckedModules {
   const problems: string[] = [];
   const expected = new Map<string, Expectation>();
@@ -172,11 +178,17 @@ export function checkModules(
       problems.push(`${path}: no module, but the network has ${expectation.classes[0]}`);
     else problems.push(...layerProblems(path, module, expectation));
   }
-  const unread = new Set(wrappers.filter((className) => !isKnown(className)));
+  const unread = new Set(wrappers.map(({ className }) => className).filter((name) => !isKnown(name)));
+  for (const wrapper of wrappers) problems.push(...wrapperProblems(wrapper));
+  for (const [path, { ambiguities }] of modules)
+    problems.push(...ambiguities.map((what) => `${path || "the model"} has ${what}`));
   for (const [path, module] of modules) {
     if (expected.has(path) || !BACKBONE.test(path.split(".", 1)[0] ?? "")) continue;
     problems.push(...otherProblems(path, module));
-    if (!isKnown(module.className)) unread.add(module.className);
+    const isAnother = hasOtherChildren(module);
+    if (isAnother && module.className.startsWith("torchreid."))
+      problems.push(`${path || "the model"} has modules that ${printable(module.className)} does not have`);
+    if (isAnother || !isKnown(module.className)) unread.add(module.className);
   }
   if (problems.length > 0)
     throw new InputError({
@@ -210,6 +222,32 @@ export function checkModules(
   };
 }
 
+/** Classes whose forward is that of the one module in them. */
+const TRANSPARENT =
+  /^torch\.(?:nn\.parallel\.(?:data_parallel\.DataParallel|distributed\.DistributedDataParallel)|optim\.swa_utils\.AveragedModel|_dynamo\.eval_frame\.OptimizedModule)$/;
+
+/** Attributes of these that are objects, and are not called when they run. */
+const HELD: ReadonlySet<string> = new Set(["src_device_obj", "device", "avg_fn", "multi_avg_fn"]);
+
+/** What a module around the network does besides. Of a class of somebody's own that is in its code. */
+function wrapperProblems({ className, inner, beside, attributes, ambiguities }: PickledWrapper): string[] {
+  const name = `the ${printable(className)} around the model`;
+  const problems = ambiguities.map((what) => `${name} has ${what}`);
+  if (!className.startsWith("torch.")) return problems;
+  const isSequence = className === "torch.nn.modules.container.Sequential";
+  if (!isSequence && !TRANSPARENT.test(className)) return [...problems, `${name} computes something else`];
+  const others = beside.filter(
+    (module) =>
+      !(isSequence && isIdle(module) && strangeAttributes("", module, IDLE_ATTRIBUTES).length === 0),
+  );
+  const own = [...attributes].filter(([key, value]) => key === inner || (isObject(value) && !HELD.has(key)));
+  return [
+    ...problems,
+    ...others.map((module) => `${name} also has ${printable(module.className)}`),
+    ...own.map(([key]) => `${name} has ${printable(key)} of its own`),
+  ];
+}
+
 /** Classes that a note names. */
 const MOST_NAMED = 8;
 
@@ -232,7 +270,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const { className, children, attributes } = module;
   const name = path === "" ? "the model" : path;
   const isOwn = OWN_CLASS.test(className);
-  if (isOwn && IDLE.test(classOf(module))) return [];
+  if (isIdle(module)) return [];
   if (isOwn && BLOCK_RELU.test(path) && classOf(module) === "ReLU")
     return strangeAttributes(path, module, new Set());
   if (children.length === 0) return [`${name} is ${printable(className)}, which the network does not have`];
@@ -265,6 +303,25 @@ const PLACES: readonly { readonly className: RegExp; readonly paths: RegExp }[] 
   { className: /^(?:OSBlock|NASBlock)/, paths: /^conv\d+\.\d+$/ },
   { className: /^Conv3x3$/, paths: /^(?!)/ },
 ];
+
+/** torchreid's classes that call some children in one of its modules, and not in the other. */
+const CHILDREN: readonly {
+  readonly className: RegExp;
+  readonly names: RegExp;
+  readonly has: boolean;
+}[] = [
+  { className: /(?:^|\.)osnet\.OSNet$/, names: /^pool\d$/, has: false },
+  { className: /(?:^|\.)osnet_ain\.OSNet$/, names: /^pool2$/, has: true },
+  { className: /(?:^|\.)osnet_ain\.OSBlock$/, names: /^IN$/, has: false },
+  { className: /(?:^|\.)osnet_ain\.OSBlockINin$/, names: /^IN$/, has: true },
+];
+
+/** Whether a class has children that torchreid's of that name does not call, or lacks some; other projects have such names too. */
+function hasOtherChildren({ className, children }: PickledModule): boolean {
+  return CHILDREN.some(
+    (row) => row.className.test(className) && children.some((name) => row.names.test(name)) !== row.has,
+  );
+}
 
 /** Attributes that PyTorch's class does not have, and hooks. */
 function strangeAttributes(

@@ -6,7 +6,14 @@ import { isZip } from "../registry.js";
 import { HEAD_BYTES, headText, otherKind, type Signature } from "../sniff.js";
 import { readArchive } from "./archive.js";
 import { isTar, readPickles, readTar } from "./legacy.js";
-import { createModuleAllowance, type PickledModule, pickledModules, TORCHSCRIPT_MODULE } from "./modules.js";
+import {
+  createModuleAllowance,
+  type PickledModule,
+  type PickledWrapper,
+  pickledModules,
+  TORCHSCRIPT_MODULE,
+  wrappersOf,
+} from "./modules.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
 import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
 import { materialize, type Unpickled } from "./storages.js";
@@ -46,8 +53,8 @@ export interface DecodedCheckpoint {
   readonly modelClass: string;
   /** What a model pickled whole says of its modules, by path without the prefix; undefined for a state dict. */
   readonly modules?: ReadonlyMap<string, PickledModule>;
-  /** The classes of the modules around that model, whose prefix was taken off, from outside. */
-  readonly wrappers?: readonly string[];
+  /** The modules around that model, whose prefix was taken off, from outside; undefined if a key asked for what is in them. */
+  readonly wrappers?: readonly PickledWrapper[];
   /** What a TorchScript archive computes, its tensors by path without the prefix; undefined for others. */
   readonly trace?: Trace;
   /** Choices made on the way, one clause each, for people to read. */
@@ -75,7 +82,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
     wrapperPath: choice.wrapperPath,
     removedPrefix: choice.prefix,
     modelClass: isObject(choice.holder) ? choice.holder.path : "",
-    ...evidenceOf(choice, code, region),
+    ...evidenceOf(choice, code, region, options.key !== undefined),
     notes: choice.notes,
   };
 }
@@ -117,17 +124,16 @@ function evidenceOf(
   { holder, prefix }: Choice,
   code: SourceReader | undefined,
   region: Region,
+  isKeyed: boolean,
 ): Pick<DecodedCheckpoint, "modules" | "wrappers" | "trace"> {
   if (!isObject(holder)) return {};
   if (holder.path.startsWith(TORCHSCRIPT_MODULE))
     return code === undefined ? {} : { trace: withoutPrefix(traceModel(holder, code, region), prefix) };
   const modules = pickledModules(holder, createModuleAllowance()) ?? new Map<string, PickledModule>();
   const outer = prefix.slice(0, -1);
-  const wrappers = [...modules].flatMap(([path, { className }]) =>
-    path !== outer && (path === "" || outer.startsWith(`${path}.`)) ? [className] : [],
-  );
+  const wrappers = wrappersOf(modules, outer);
   return {
-    ...(wrappers.length > 0 ? { wrappers } : {}),
+    ...(wrappers.length > 0 && !isKeyed ? { wrappers } : {}),
     modules: new Map(
       [...modules].flatMap(([path, module]) => {
         if (path === outer) return [["", module] as const];

@@ -1,3 +1,4 @@
+import { printable } from "../refusals.js";
 import {
   type InertObject,
   isDict,
@@ -229,6 +230,16 @@ export interface PickledModule {
   readonly attributes: ReadonlyMap<string, AttributeValue>;
   /** Names of its children in their order, which for a Sequential is that of its computation. */
   readonly children: readonly string[];
+  /** What is ambiguous in it: where its state dict, or the paths of its modules, may not be what it computes with. */
+  readonly ambiguities: readonly string[];
+}
+
+/** A module that the network stands in. */
+export interface PickledWrapper extends PickledModule {
+  /** The child that the network is, or stands in. */
+  readonly inner: string;
+  /** Its other children. */
+  readonly beside: readonly PickledModule[];
 }
 
 /** Where a module keeps what is listed elsewhere. */
@@ -255,11 +266,54 @@ export function pickledModules(
     const attributes = plainAttributes(module);
     allowance.entries -= 1 + children.length + attributes.size;
     if (allowance.entries < 0) return undefined;
-    modules.set(path, { className: module.path, attributes, children: children.map(([name]) => name) });
+    const namesake = modules.get(path);
+    const ambiguities = [
+      ...(namesake ? [...namesake.ambiguities, "a second module of the same path"] : []),
+      ...ambiguitiesOf(module),
+    ];
+    const names = children.map(([name]) => name);
+    modules.set(path, { className: module.path, attributes, children: names, ambiguities });
     for (const [name, child] of children)
       pending.push({ module: child, path: path === "" ? name : `${path}.${name}` });
   }
   return modules;
+}
+
+/**
+ * torch looks for a name among the parameters, then the buffers, then the modules, and lists them all in a state dict, of which the last
+ * counts. It calls whatever stands among the modules of a Sequential, and has no names with dots.
+ */
+function ambiguitiesOf(module: InertObject): readonly string[] {
+  const attributes = attributesOf(module);
+  const seen = new Set<PickleValue>();
+  return ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
+    const entries = attributes?.get(kind);
+    if (!isDict(entries)) return [];
+    return [...entries].flatMap(([name, value]) => {
+      const isTwice = seen.has(name);
+      seen.add(name);
+      const shown = typeof name === "string" ? printable(name) : "an entry without a name";
+      if (typeof name !== "string" || name === "" || name.includes("."))
+        return [`${shown || "an empty name"} in ${kind}`];
+      if (isTwice) return [`${shown} twice`];
+      const isChild = value === null || (isObject(value) && !isTensor(value) && isModule(value));
+      return kind === "_modules" && !isChild ? [`${shown}, which is no module`] : [];
+    });
+  });
+}
+
+/** The modules on the way from the whole model to the network in it. */
+export function wrappersOf(
+  modules: ReadonlyMap<string, PickledModule>,
+  network: string,
+): readonly PickledWrapper[] {
+  return [...modules].flatMap(([path, module]) => {
+    const prefix = path === "" ? "" : `${path}.`;
+    if (path === network || !network.startsWith(prefix)) return [];
+    const inner = network.slice(prefix.length).split(".", 1)[0] ?? "";
+    const others = module.children.filter((name) => name !== inner);
+    return [{ ...module, inner, beside: others.flatMap((name) => modules.get(prefix + name) ?? []) }];
+  });
 }
 
 function plainAttributes(module: InertObject): ReadonlyMap<string, AttributeValue> {

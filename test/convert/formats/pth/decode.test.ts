@@ -5,8 +5,10 @@ import type { StateDict } from "../../../../src/core/tensor.js";
 import { missing, readFixture } from "../../../fixtures.js";
 
 /** What torch.load read from each file: a hash over every key, dtype, shape and byte, in order. */
-interface Expected extends Partial<Omit<DecodedCheckpoint, "stateDict" | "notes">> {
+interface Expected extends Partial<Omit<DecodedCheckpoint, "stateDict" | "notes" | "wrappers">> {
   readonly digest: string;
+  /** Classes of the modules around the network. */
+  readonly wrappers?: readonly string[];
 }
 
 const PLAIN = "63998869bd485428";
@@ -60,8 +62,13 @@ describe("decodePth", () => {
   for (const [name, { digest, ...expected }] of Object.entries(FILES)) {
     const reason = missing(name);
     it.skipIf(reason)(`reads ${name} as torch.load does${reason ? ` (${reason})` : ""}`, () => {
-      const { stateDict, notes, modules, trace, ...rest } = decodePth(readFixture(name), { subject: name });
-      expect(rest).toEqual({ wrapperPath: "", removedPrefix: "", modelClass: "", ...expected });
+      const { stateDict, notes, modules, trace, wrappers, ...rest } = decodePth(readFixture(name), {
+        subject: name,
+      });
+      expect({
+        ...rest,
+        ...(wrappers ? { wrappers: wrappers.map(({ className }) => className) } : {}),
+      }).toEqual({ wrapperPath: "", removedPrefix: "", modelClass: "", ...expected });
       expect(digestOf(stateDict)).toBe(digest);
     });
   }

@@ -1,0 +1,64 @@
+import { describe, expect, it } from "vitest";
+import { createModuleAllowance, pickledModules } from "../../../../src/convert/formats/pth/modules.js";
+import type { InertObject, PickleValue } from "../../../../src/convert/formats/pth/pickle/values.js";
+
+type Entries = Record<string, PickleValue>;
+
+/** A pickled module, as torch.nn.Module's `__dict__` is. */
+const module = (parts: { parameters?: Entries; buffers?: Entries; modules?: Entries } = {}): InertObject => ({
+  kind: "object",
+  path: "torch.nn.modules.module.Module",
+  args: [],
+  items: null,
+  entries: null,
+  state: new Map<PickleValue, PickleValue>([
+    ["_parameters", new Map(Object.entries(parts.parameters ?? {}))],
+    ["_buffers", new Map(Object.entries(parts.buffers ?? {}))],
+    ["_modules", new Map(Object.entries(parts.modules ?? {}))],
+  ]),
+});
+
+const ambiguities = (root: InertObject): Record<string, readonly string[]> =>
+  Object.fromEntries(
+    [...(pickledModules(root, createModuleAllowance()) ?? [])].flatMap(([path, found]) =>
+      found.ambiguities.length > 0 ? [[path, found.ambiguities]] : [],
+    ),
+  );
+
+describe("a pickled module", () => {
+  it("whose names are each of one thing is not ambiguous", () => {
+    const root = module({
+      parameters: { weight: null },
+      buffers: { mean: null },
+      modules: { a: module(), b: null },
+    });
+    expect(ambiguities(root)).toEqual({});
+  });
+
+  it.each([
+    [
+      "a parameter and a buffer of one name",
+      module({ parameters: { weight: null }, buffers: { weight: null } }),
+      "weight twice",
+    ],
+    [
+      "a parameter and a module of one name",
+      module({ parameters: { a: null }, modules: { a: module() } }),
+      "a twice",
+    ],
+    ["something else among its modules", module({ modules: { a: "torch.neg" } }), "a, which is no module"],
+    ["a name with a dot", module({ modules: { "conv1.bn": module() } }), "conv1.bn in _modules"],
+    ["an empty name", module({ buffers: { "": null } }), "an empty name in _buffers"],
+  ])("with %s is ambiguous", (_, root, found) => {
+    expect(ambiguities(root)).toEqual({ "": [found] });
+  });
+
+  it("is ambiguous where two have one path", () => {
+    const bn = module({ parameters: { weight: null }, buffers: { weight: null } });
+    const root = module({ modules: { "conv1.bn": bn, conv1: module({ modules: { bn: module() } }) } });
+    expect(ambiguities(root)).toEqual({
+      "": ["conv1.bn in _modules"],
+      "conv1.bn": ["a second module of the same path", "weight twice"],
+    });
+  });
+});
