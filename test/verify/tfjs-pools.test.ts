@@ -151,4 +151,16 @@ describe("a model that WebAssembly does not run", () => {
       });
     expect(await judged(model)).toMatchObject({ passed: true, faults: [] });
   });
+
+  it("is one fault where a convolution without padding makes a map that the gate's window does not fit", async () => {
+    const model = lowerToTfjs(TINY.graph, TINY.stateDict, { size: SMALL });
+    const depthwise = model.nodes.find(({ op }) => op === "FusedDepthwiseConv2dNative")?.name ?? "";
+    const padding: Attribute = { type: "string", value: "VALID" };
+    const { passed, faults } = await judged(withAttributes(model, depthwise, { padding }));
+    expect({ passed, layers: faults.map(({ layer }) => layer) }).toEqual({
+      passed: false,
+      layers: ["conv2.0.conv2a.conv2"],
+    });
+    expect(await judged(model)).toMatchObject({ passed: true, faults: [] });
+  });
 });

@@ -208,6 +208,7 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
     if (!(await tf.setBackend(engine)))
       throw unavailable(name, "this backend does not start here", "choose another with --backend");
     await tf.ready();
+    refuseEmptyOutputs(tf.backend());
     return await action();
   } catch (cause) {
     // As WebAssembly calls its traps.
@@ -217,6 +218,28 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
     tf.env().set("PROD", production);
     if (before && tf.getBackend() !== before) await tf.setBackend(before);
   }
+}
+
+/** Backends whose kernels make their outputs through one function, as WebAssembly's do. */
+interface Maker {
+  makeOutput?: (shape: readonly number[], ...rest: readonly unknown[]) => unknown;
+}
+
+const guarded = new WeakSet<object>();
+
+/**
+ * A window larger than its map gives sizes of 0 or less, of which two below 0 make a count above it: WebAssembly's kernels then write over
+ * whatever is in their memory, and freeing it may never end.
+ */
+function refuseEmptyOutputs(backend: object): void {
+  const maker: Maker = backend;
+  const make = maker.makeOutput?.bind(backend);
+  if (!make || guarded.has(backend)) return;
+  guarded.add(backend);
+  maker.makeOutput = (shape, ...rest) => {
+    if (shape.some((size) => size < 1)) throw new Error(`a value of shape [${shape.join(", ")}]`);
+    return make(shape, ...rest);
+  };
 }
 
 /** A WebAssembly that has trapped fails whatever runs in it next: the next model is given another instance. */
