@@ -298,6 +298,31 @@ describe("a traced model", () => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);
   });
 
+  /** The trace with other lines before its result, and with a constant of one int64 behind them. */
+  const withConstant = (value: number, lines: string): Uint8Array => {
+    const files = unzipSync(edited(TRACED, "osnet.py", "    return (fc)", lines));
+    const folder = Object.keys(files)[0]?.split("/")[0];
+    const pickled =
+      "\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nLongStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0(t(t\x89ccollections\nOrderedDict\n)RtR\x85.";
+    return zipSync(
+      {
+        ...files,
+        [`${folder}/constants.pkl`]: new Uint8Array(Buffer.from(pickled, "latin1")),
+        [`${folder}/constants/0`]: new Uint8Array(BigInt64Array.of(BigInt(value)).buffer),
+      },
+      { level: 0 },
+    );
+  };
+
+  it.skipIf(missing(TRACED))("may add a constant 0, as that of osnet_ain does, and nothing else", () => {
+    const added = "    _z = torch.add(input, CONSTANTS.c0)\n    input = _z\n    return (fc)";
+    expect(read(withConstant(0, added))).not.toBeInstanceOf(InputError);
+    expect(refused(withConstant(1, added))).toContain("at fc.0");
+    const changed = `    _y = torch.add_(torch.detach(CONSTANTS.c0), 1)\n${added}`;
+    expect(refused(withConstant(0, changed))).toContain("torch.add_ of a parameter");
+    expect(refused(withConstant(0, added.replace("c0", "c1")))).toContain("CONSTANTS.c1");
+  });
+
   it.skipIf(missing(TRACED))("with a batch norm in training, whose result nothing reads, is refused", () => {
     const line = "    input = torch.batch_norm(";
     const training =

@@ -176,7 +176,12 @@ const READERS: Readonly<Partial<Record<string, Reader>>> = {
   "torch.adaptive_avg_pool2d": ({ args: [x, size], read, values }) =>
     isDeep(size, [1, 1]) ? form(values, "globalAvgPool", read(x)) : undefined,
   "torch.add": ({ args: [a, b, alpha], read, values }) =>
-    is(alpha, [1, undefined]) ? pair(values, "add", read(a), read(b)) : undefined,
+    // torchreid's osnet_ain adds its streams to a 0.
+    !is(alpha, [1, undefined])
+      ? undefined
+      : b?.kind === "constant" && b.value === 0
+        ? read(a)
+        : pair(values, "add", read(a), read(b)),
   "torch.mul": ({ args: [a, b], read, values }) => pair(values, "mul", read(a), read(b)),
   "torch.flatten": ({ args: [x, start, end], read, values }) =>
     is(start, [1]) && is(end, [-1, 3, undefined]) ? form(values, "flatten", read(x)) : undefined,

@@ -22,36 +22,44 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
 
   const bigEndian = isBigEndian(entry("byteorder"), read, region);
+  /** Runs a pickle whose storages lie in a folder of the archive. */
+  const load = (pickle: ZipEntry, folder: string) => {
+    const pickleRegion: Region = { ...region, part: pickle.name };
+    const storageTable = createStorageTable(pickleRegion, "zip", ({ key, length, elementBytes }) => {
+      const open = once(() => {
+        const name = `${folder}/${key}`;
+        const data = entry(name);
+        if (data === undefined) throw corrupt(region, `no entry ${quote(name)}`, "one for each storage");
+        if (data.size !== length * elementBytes) {
+          throw corrupt(
+            region,
+            `${data.size} bytes in ${quote(data.name)}`,
+            `the ${length * elementBytes} that ${pickle.name.split("/").at(-1)} declares`,
+          );
+        }
+        return openZipEntry(source, data, budget, region);
+      });
+      return { read: (start, end) => open()(start, end), bigEndian };
+    });
+    return runPickle(new Cursor(read(pickle), pickleRegion), {
+      ...pickleEnvironment(budget),
+      persistentLoad: storageTable,
+    });
+  };
   const pickle = entry("data.pkl");
   if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
-  const pickleRegion: Region = { ...region, part: pickle.name };
-
-  const storageTable = createStorageTable(pickleRegion, "zip", ({ key, length, elementBytes }) => {
-    const open = once(() => {
-      const data = entry(`data/${key}`);
-      if (data === undefined)
-        throw corrupt(region, `no entry ${quote(`data/${key}`)}`, "one for each storage");
-      if (data.size !== length * elementBytes) {
-        throw corrupt(
-          region,
-          `${data.size} bytes in ${quote(data.name)}`,
-          `the ${length * elementBytes} that data.pkl declares`,
-        );
-      }
-      return openZipEntry(source, data, budget, region);
-    });
-    return { read: (start, end) => open()(start, end), bigEndian };
-  });
-  const root = runPickle(new Cursor(read(pickle), pickleRegion), {
-    ...pickleEnvironment(budget),
-    persistentLoad: storageTable,
-  });
-  if (entry("constants.pkl") === undefined) return { container: "zip", root };
+  const root = load(pickle, "data");
+  const constants = entry("constants.pkl");
+  if (constants === undefined) return { container: "zip", root };
   const code = (path: string): string | undefined => {
     const found = entry(`code/${path.replaceAll(".", "/")}.py`);
     return found && decodeLatin1(read(found));
   };
-  return { container: "torchscript", root, code };
+  return {
+    container: "torchscript",
+    root,
+    script: { code, constants: once(() => load(constants, "constants")) },
+  };
 }
 
 /** The folder that holds data.pkl, with its slash; empty when it is at the top. */

@@ -18,7 +18,7 @@ import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js
 import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
 import { materialize, type Unpickled } from "./storages.js";
 import { isTensor, type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
-import { type SourceReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
+import { type ScriptReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
 
 /**
  * PyTorch checkpoints: the zip container, TorchScript, the two older containers and bare pickles, in any pickle
@@ -74,7 +74,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
   const region: Region = { subject: options.subject, part: "the file" };
   const source = toSource(bytes);
   const budget = createBudget(options.subject, source.length);
-  const { container, root, code } = unpickle(source, region, budget);
+  const { container, root, script } = unpickle(source, region, budget);
   const choice = choose(root, options);
   return {
     stateDict: materializeAll(choice, source, options.subject, budget),
@@ -82,7 +82,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
     wrapperPath: choice.wrapperPath,
     removedPrefix: choice.prefix,
     modelClass: isObject(choice.holder) ? choice.holder.path : "",
-    ...evidenceOf(choice, code, region, options.key !== undefined),
+    ...evidenceOf(choice, script && scriptReader(script, budget), region, options.key !== undefined),
     notes: choice.notes,
   };
 }
@@ -122,13 +122,13 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
 /** What a model says of how it computes, besides its weights. */
 function evidenceOf(
   { holder, prefix }: Choice,
-  code: SourceReader | undefined,
+  script: ScriptReader | undefined,
   region: Region,
   isKeyed: boolean,
 ): Pick<DecodedCheckpoint, "modules" | "wrappers" | "trace"> {
   if (!isObject(holder)) return {};
   if (holder.path.startsWith(TORCHSCRIPT_MODULE))
-    return code === undefined ? {} : { trace: withoutPrefix(traceModel(holder, code, region), prefix) };
+    return script ? { trace: withoutPrefix(traceModel(holder, script, region), prefix) } : {};
   const modules = pickledModules(holder, createModuleAllowance()) ?? new Map<string, PickledModule>();
   const outer = prefix.slice(0, -1);
   const wrappers = wrappersOf(modules, outer);
@@ -140,6 +140,20 @@ function evidenceOf(
         return path.startsWith(prefix) ? [[path.slice(prefix.length), module] as const] : [];
       }),
     ),
+  };
+}
+
+function scriptReader({ code, constants }: NonNullable<Unpickled["script"]>, budget: Budget): ScriptReader {
+  return {
+    code,
+    scalar(index) {
+      const tuple = constants();
+      const value = Array.isArray(tuple) ? tuple[index] : undefined;
+      const ref = value !== undefined && isTensor(value) ? tensorRef(value, budget) : undefined;
+      if (ref === undefined || "text" in ref || ref.shape.length > 0) return undefined;
+      const made = materialize(ref, { budget, share: false, copied: false });
+      return "text" in made ? undefined : Number(made.data[0]);
+    },
   };
 }
 

@@ -15,8 +15,13 @@ export interface Unpickled {
   /** `pickle` is a bare one, with its arrays inside. */
   readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
   readonly root: PickleValue;
-  /** Reads the code of a TorchScript archive's classes, by the path of a module of code; undefined for others. */
-  readonly code?: (path: string) => string | undefined;
+  /** What a TorchScript archive has besides; undefined for others. */
+  readonly script?: {
+    /** The code of its classes, by the path of a module of code. */
+    readonly code: (path: string) => string | undefined;
+    /** The tuple of tensors that the code calls `CONSTANTS`. */
+    readonly constants: () => PickleValue;
+  };
 }
 
 /** Some elements of a storage, under a key of their own. */

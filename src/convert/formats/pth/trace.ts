@@ -15,6 +15,8 @@ export type TracedValue =
   | { readonly kind: "input" }
   | { readonly kind: "tensor"; readonly path: string }
   | { readonly kind: "call"; readonly index: number }
+  /** A tensor of one number and no axes, which the archive keeps for its code. */
+  | { readonly kind: "constant"; readonly index: number; readonly value: number }
   | { readonly kind: "literal"; readonly value: null | boolean | number | string }
   | { readonly kind: "list"; readonly items: readonly TracedValue[] };
 
@@ -34,7 +36,13 @@ export interface Trace {
   readonly output: TracedValue;
 }
 
-export type SourceReader = (path: string) => string | undefined;
+/** What the code of an archive is read with. */
+export interface ScriptReader {
+  /** The text of a module of code. */
+  readonly code: (path: string) => string | undefined;
+  /** The number that a constant of the code is; undefined if it is more than one, or none. */
+  readonly scalar: (index: number) => number | undefined;
+}
 
 /** Networks have a thousand calls; methods that call one another twice each would have any number. */
 const MAX_CALLS = 100_000;
@@ -59,7 +67,7 @@ type Bound = TracedValue | { readonly kind: "module"; readonly module: InertObje
  *
  * @throws InputError (`unsupported`) for code that is not straight
  */
-export function traceModel(root: InertObject, read: SourceReader, region: Region): Trace {
+export function traceModel(root: InertObject, read: ScriptReader, region: Region): Trace {
   return new Tracer(read, region).run(root);
 }
 
@@ -74,7 +82,7 @@ export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
 }
 
 class Tracer {
-  readonly #read: SourceReader;
+  readonly #read: ScriptReader;
   readonly #region: Region;
   readonly #classes = new Map<string, Class>();
   readonly #files = new Map<string, ReadonlyMap<string, Class>>();
@@ -86,7 +94,7 @@ class Tracer {
   readonly #overwritten = new Set<string>();
   #steps = 0;
 
-  constructor(read: SourceReader, region: Region) {
+  constructor(read: ScriptReader, region: Region) {
     this.#read = read;
     this.#region = region;
   }
@@ -128,6 +136,7 @@ class Tracer {
   #expression(text: string, names: ReadonlyMap<string, Bound>, depth: number): Bound {
     const parser = new Expression(text, {
       name: (name) => names.get(name),
+      constant: (index) => this.#read.scalar(index),
       attribute: (of, name) => this.#attribute(of, name),
       method: (of, name, args) => this.#method(of, name, args, depth + 1),
       call: (name, args) => this.#call(name, args),
@@ -203,7 +212,7 @@ class Tracer {
   }
 
   #parse(file: string): ReadonlyMap<string, Class> {
-    const { classes, unknown } = parseClasses(this.#read(file) ?? "");
+    const { classes, unknown } = parseClasses(this.#read.code(file) ?? "");
     if (unknown !== undefined) throw this.#unclear(`${unknown.trim()} in ${file}`);
     return classes;
   }
@@ -242,8 +251,8 @@ function keyOf(value: TracedValue): string {
   return JSON.stringify(value);
 }
 
-/** How the key of a module's own tensor begins. */
-const PARAMETER = /^\{"kind":"tensor"/;
+/** How the key of a module's own tensor, or of the code's, begins. */
+const PARAMETER = /^\{"kind":"(?:tensor|constant)"/;
 
 /** The keys of the tensors that a value is, or has in it. */
 function tensorsIn(value: TracedValue): readonly string[] {
@@ -258,6 +267,7 @@ const RESERVED: ReadonlySet<string> = new Set([
   "int",
   "getattr",
   "self",
+  "CONSTANTS",
   "None",
   "True",
   "False",
@@ -327,6 +337,7 @@ function depthOf(line: string): number {
 
 interface Scope {
   readonly name: (name: string) => Bound | undefined;
+  readonly constant: (index: number) => number | undefined;
   readonly attribute: (of: Bound, name: string) => Bound | undefined;
   readonly method: (of: Bound, name: string, args: readonly Bound[]) => Bound;
   readonly call: (name: string, args: readonly Bound[]) => Bound | undefined;
@@ -388,8 +399,18 @@ class Expression {
     if (kind === "function" || (kind === "name" && this.#peek("("))) return this.#called(text, depth);
     if (kind !== "name") return undefined;
     if (text === "None") return { kind: "literal", value: null };
+    if (text === "CONSTANTS") return this.#constant();
     if (text === "True" || text === "False") return { kind: "literal", value: text === "True" };
     return this.#scope.name(text);
+  }
+
+  /** `CONSTANTS.c0`. */
+  #constant(): Bound | undefined {
+    const [, name = ""] = this.#skip(".") ? (this.#next() ?? []) : [];
+    if (!/^c\d+$/.test(name)) return undefined;
+    const index = Number(name.slice(1));
+    const value = this.#scope.constant(index);
+    return value === undefined ? undefined : { kind: "constant", index, value };
   }
 
   #called(name: string, depth: number): Bound | undefined {
