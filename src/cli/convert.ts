@@ -12,7 +12,7 @@ import {
 } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
-import { nearestWord, type Paint } from "../core/text.js";
+import { clean, nearestWord, type Paint } from "../core/text.js";
 import { isFolder, openInput, readInput } from "../node/read.js";
 import { expectNotInputs, sweepTemporaries } from "../node/write.js";
 import type { ParityReport, Tolerance } from "../verify/report.js";
@@ -263,8 +263,8 @@ function summary(
   const head = spec.head ? `${spec.head.classes} classes` : "no classifier";
   const wrapper = decoded.wrapperPath ? [`weights under ${decoded.wrapperPath}`] : [];
   return [
-    `${name}: ${paint.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
-    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => paint.faint(`  ${note}`)),
+    `${clean(name)}: ${paint.strong(describeNetwork(spec))}, ${head}, ${parameters}, ${work}`,
+    ...[...wrapper, ...decoded.notes, ...encoded.notes].map((note) => paint.faint(`  ${clean(note)}`)),
     ...(lifted
       ? [
           `${paint.good("verified")}: run in ${lifted.backend}, ${lifted.layers.length} of its layers and ${lifted.gates.length} gates match the weights read from it`,

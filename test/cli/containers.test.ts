@@ -30,6 +30,22 @@ describe("osnet-convert between files of weights", () => {
     expect(Buffer.compare(written, encodeWeights(stateDict, to, { subject: output }))).toBe(0);
   });
 
+  it.skipIf(missing("cases/hostile/esc.pth"))(
+    "shows a name from the file on one line, and obeys none of it",
+    async () => {
+      const folder = await temporaryFolder({ "w.pth": readFixture("cases/hostile/esc.pth") });
+      const { status, stdout } = await run("osnet-convert", ["pth2npz", "w.pth"], { cwd: folder.path });
+      expect(status).toBe(0);
+      expect(stdout.toString().split("\n")).toEqual([
+        expect.stringMatching(/^w\.pth: /),
+        expect.stringMatching(/^ {2}weights under �\[31mEVIL\P{Cc}*$/u),
+        expect.stringMatching(/^verified: /),
+        expect.stringMatching(/^wrote w\.npz/),
+        "",
+      ]);
+    },
+  );
+
   it.each(["safetensors", "npz"] as const)("%s2onnx writes what pth2onnx writes", async (format) => {
     const options = ["--size", "64x32", "--no-verify", "--quiet"];
     const convert = async (from: string, stdin: Uint8Array) =>

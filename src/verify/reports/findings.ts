@@ -58,6 +58,7 @@ export type Finding = readonly [term: string, finding: string];
 export function findings(
   {
     reference,
+    layers,
     output,
     furtherOutputs,
     notJudged,
@@ -71,10 +72,13 @@ export function findings(
   quote: (text: string) => string = String,
 ): readonly Finding[] {
   const list: Finding[] = [];
+  const nonFinite = layers.find(({ name }) => name === output?.layer)?.nonFinite ?? 0;
   if (output)
     list.push([
       "Embedding",
-      `${quote(output.layer)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
+      nonFinite > 0
+        ? `${quote(output.layer)}, ${plural(nonFinite, "value")} NaN or infinite`
+        : `${quote(output.layer)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
     ]);
   if (output && output.tappingMaxAbs !== null)
     list.push([
