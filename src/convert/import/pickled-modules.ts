@@ -240,11 +240,10 @@ function wrapperProblems({ className, inner, beside, attributes, ambiguities }: 
     (module) =>
       !(isSequence && isIdle(module) && strangeAttributes("", module, IDLE_ATTRIBUTES).length === 0),
   );
-  const own = [...attributes].filter(([key, value]) => key === inner || (isObject(value) && !HELD.has(key)));
   return [
     ...problems,
     ...others.map((module) => `${name} also has ${printable(module.className)}`),
-    ...own.map(([key]) => `${name} has ${printable(key)} of its own`),
+    ...shadows(attributes, [inner], HELD).map((key) => `${name} has ${printable(key)} of its own`),
   ];
 }
 
@@ -283,12 +282,24 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
   if (!isOwn && place && !place.paths.test(path))
     return [`${name} is ${printable(className)}, which torchreid uses elsewhere`];
-  // Python looks into an object before it looks into its class or among its modules: an attribute of a child's name
-  // stands before the child, and one that can be called before the method of that name.
-  const shadows = [...attributes].filter(
-    ([key, value]) => children.includes(key) || (isObject(value) && key !== "src_device_obj"),
+  return shadows(attributes, children, SCATTERED).map((key) => `${name} has ${printable(key)} of its own`);
+}
+
+/** What DataParallel keeps of the device that it scatters from. */
+const SCATTERED: ReadonlySet<string> = new Set(["src_device_obj"]);
+
+/**
+ * Attributes that Python finds before it looks into a module's class or among its children: of a child's name, or, since one that can be
+ * called stands before the method of its name, any object that is not known to be held only.
+ */
+function shadows(
+  attributes: PickledModule["attributes"],
+  children: readonly string[],
+  held: ReadonlySet<string>,
+): string[] {
+  return [...attributes].flatMap(([key, value]) =>
+    children.includes(key) || (isObject(value) && !held.has(key)) ? [key] : [],
   );
-  return shadows.map(([key]) => `${name} has ${printable(key)} of its own`);
 }
 
 /** Where torchreid's networks have their classes, the attribute and search models among them. */

@@ -101,9 +101,11 @@ function ownTensors(module: InertObject): readonly (readonly [string, PickleValu
 function childModules(module: InertObject): readonly (readonly [string, InertObject])[] {
   const attributes = attributesOf(module);
   const modules = module.path.startsWith(TORCHSCRIPT_MODULE) ? attributes : attributes?.get("_modules");
-  return named(modules).flatMap(([name, value]) =>
-    isObject(value) && !isTensor(value) && isModule(value) ? [[name, value] as const] : [],
-  );
+  return named(modules).flatMap(([name, value]) => (isChild(value) ? [[name, value] as const] : []));
+}
+
+function isChild(value: PickleValue): value is InertObject {
+  return isObject(value) && !isTensor(value) && isModule(value);
 }
 
 function named(dict: PickleValue | undefined): (readonly [string, PickleValue])[] {
@@ -296,8 +298,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
       if (typeof name !== "string" || name === "" || name.includes("."))
         return [`${shown || "an empty name"} in ${kind}`];
       if (isTwice) return [`${shown} twice`];
-      const isChild = value === null || (isObject(value) && !isTensor(value) && isModule(value));
-      return kind === "_modules" && !isChild ? [`${shown}, which is no module`] : [];
+      return kind === "_modules" && value !== null && !isChild(value) ? [`${shown}, which is no module`] : [];
     });
   });
 }

@@ -59,6 +59,8 @@ interface Class {
   readonly types: ReadonlyMap<string, string>;
 }
 
+const NO_CLASS: Class = { methods: new Map(), types: new Map() };
+
 /** A module, or a value. */
 type Bound = TracedValue | { readonly kind: "module"; readonly module: InertObject; readonly path: string };
 
@@ -84,7 +86,7 @@ export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
 class Tracer {
   readonly #read: ScriptReader;
   readonly #region: Region;
-  readonly #classes = new Map<string, Class>();
+  /** The classes of each file of code. */
   readonly #files = new Map<string, ReadonlyMap<string, Class>>();
   readonly #calls: TracedCall[] = [];
   readonly #known = new Map<string, number>();
@@ -200,15 +202,11 @@ class Tracer {
   }
 
   #classOf({ path }: InertObject): Class {
-    const known = this.#classes.get(path);
-    if (known !== undefined) return known;
     const dot = path.lastIndexOf(".");
     const file = path.slice(0, dot);
     const classes = this.#files.get(file) ?? this.#parse(file);
     this.#files.set(file, classes);
-    const found = classes.get(path.slice(dot + 1)) ?? { methods: new Map(), types: new Map() };
-    this.#classes.set(path, found);
-    return found;
+    return classes.get(path.slice(dot + 1)) ?? NO_CLASS;
   }
 
   #parse(file: string): ReadonlyMap<string, Class> {
