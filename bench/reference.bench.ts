@@ -6,7 +6,7 @@ import type { Tensor } from "../src/core/tensor.js";
 import { scalarEngine } from "../src/verify/reference/engine.js";
 import { evaluate } from "../src/verify/reference/evaluate.js";
 import { evaluateLayer, float64Parameters, Workspace } from "../src/verify/reference/evaluate-layer.js";
-import { vectorEngine } from "../src/verify/reference/wasm/vector-engine.js";
+import { vectorEngine } from "../src/verify/reference/vector-engine.js";
 import { randomParameters } from "../test/verify/reference/network.js";
 import { randomTensor } from "../test/verify/reference/random.js";
 

@@ -7,8 +7,8 @@ import { liftCheckpoint } from "../src/convert/import/lift.js";
 import { openModel } from "../src/convert/import/open-file.js";
 import type { RealTensor, Tensor } from "../src/core/tensor.js";
 import { seededImages } from "../src/verify/inputs/images.js";
-import { measure } from "../src/verify/metrics.js";
 import { openVerification } from "../src/verify/open.js";
+import { measure } from "../src/verify/outcome/metrics.js";
 import { verify } from "../src/verify/verify.js";
 import { missing, readFixture } from "./fixtures.js";
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
-import { COLOURS } from "../src/verify/reports/html/page.js";
+import { COLOURS } from "../src/verify/reports/html-page.js";
 import { POLICY } from "./policy.js";
 
 const root = fileURLToPath(new URL(".", import.meta.url));

@@ -15,7 +15,7 @@ import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import { clean, nearestWord, type Paint } from "../core/text.js";
 import { isFolder, openInput, readInput } from "../node/read.js";
 import { expectNotInputs, sweepTemporaries } from "../node/write.js";
-import type { ParityReport, Tolerance } from "../verify/report.js";
+import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 import { openSource, type Source } from "./inputs.js";
 import { badArgument, didYouMean, misused } from "./options.js";

@@ -1,6 +1,6 @@
 import { InputError } from "../core/errors.js";
 import { nearestWord } from "../core/text.js";
-import type { Tolerance } from "../verify/report.js";
+import type { Tolerance } from "../verify/outcome/report.js";
 import type { Shard } from "../verify/suite/report.js";
 
 /** How an option's text becomes its value; @throws InputError (`argument`). */

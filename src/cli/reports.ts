@@ -7,9 +7,9 @@ import { definedOf } from "../core/functions.js";
 import { readInput } from "../node/read.js";
 import { writeChecked } from "../node/write.js";
 import { BACKENDS } from "../verify/backends/registry.js";
-import type { BaselineOptions } from "../verify/baseline.js";
-import type { ParityReport, RunFacts } from "../verify/report.js";
-import { recounted } from "../verify/report.js";
+import type { BaselineOptions } from "../verify/outcome/baseline.js";
+import type { ParityReport, RunFacts } from "../verify/outcome/report.js";
+import { recounted } from "../verify/outcome/report.js";
 import { recountedSuite, type SuiteReport } from "../verify/suite/report.js";
 import { alternatives, badArgument } from "./options.js";
 

@@ -17,7 +17,7 @@ import { definedOf } from "../core/functions.js";
 import type { FloatDType } from "../core/tensor-cast.js";
 import { formatCosine, type Paint } from "../core/text.js";
 import { usualRuntimes } from "../verify/backends/registry.js";
-import type { ParityReport, Tolerance } from "../verify/report.js";
+import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import type { Source } from "./inputs.js";
 import { badArgument } from "./options.js";
 import { type Io, progress } from "./terminal.js";

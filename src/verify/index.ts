@@ -3,27 +3,17 @@ export { type OnnxFile, onnxruntimeBackend } from "./backends/onnxruntime.js";
 export { openRecording, type Recording } from "./backends/recorded.js";
 export { referenceBackend } from "./backends/reference.js";
 export { BACKENDS, type Engine, RUNTIMES } from "./backends/registry.js";
-export { type BaselineOptions, compareToBaseline } from "./baseline.js";
 export type { Candidate, Side } from "./candidate/candidate.js";
-export { type Embedder, type EmbedderOptions, openEmbedder } from "./embedder.js";
+export { type Embedder, type EmbedderOptions, openEmbedder } from "./candidate/embedder.js";
+export { DEFAULT_TOLERANCE, type Verification } from "./candidate/verification.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./inputs/choose-images.js";
 export type { Pixels } from "./inputs/images.js";
 export { defaultSize, seededImages } from "./inputs/images.js";
 export { decodePhoto, photoTensor } from "./inputs/photos.js";
-export { measure, type TensorMetrics } from "./metrics.js";
+export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./inputs/vacuity.js";
 export { type OpenOptions, openVerification } from "./open.js";
-export {
-  type CompareOptions,
-  compareRankings,
-  type RankingComparison,
-  type RankingLabels,
-  type RankingParity,
-} from "./ranking/compare.js";
-export { type DistanceMetric, type DistanceRows, distanceRows } from "./ranking/distances.js";
-export { evaluateRanking, type Labels, type QueryResult, type RankingFigures } from "./ranking/evaluate.js";
-export type { RankingReport } from "./ranking/report.js";
-export { type RerankOptions, rerankedRows } from "./ranking/rerank.js";
-export { evaluate } from "./reference/evaluate.js";
+export { type BaselineOptions, compareToBaseline } from "./outcome/baseline.js";
+export { measure, type TensorMetrics } from "./outcome/metrics.js";
 export type {
   BaselineComparison,
   Coverage,
@@ -38,14 +28,24 @@ export type {
   Tolerance,
   Vacuity,
   WeightsResult,
-} from "./report.js";
-export { renderHtml } from "./reports/html/report.js";
+} from "./outcome/report.js";
+export {
+  type CompareOptions,
+  compareRankings,
+  type RankingComparison,
+  type RankingLabels,
+  type RankingParity,
+} from "./ranking/compare.js";
+export { type DistanceMetric, type DistanceRows, distanceRows } from "./ranking/distances.js";
+export { evaluateRanking, type Labels, type QueryResult, type RankingFigures } from "./ranking/evaluate.js";
+export type { RankingReport } from "./ranking/report.js";
+export { type RerankOptions, rerankedRows } from "./ranking/rerank.js";
+export { evaluate } from "./reference/evaluate.js";
+export { renderHtml } from "./reports/html.js";
 export { REPORT_FORMATS, type ReportFormat, renderJson, renderReport, renderSuite } from "./reports/index.js";
 export { renderJunit } from "./reports/junit.js";
 export { renderMarkdown } from "./reports/markdown.js";
 export { renderSarif } from "./reports/sarif.js";
 export { renderText } from "./reports/text.js";
 export type { SuiteEntry, SuiteReport } from "./suite/report.js";
-export { observeVacuity, type VacuityObserver, type VacuityOptions } from "./vacuity.js";
-export { DEFAULT_TOLERANCE, type Verification } from "./verification.js";
 export { verify } from "./verify.js";

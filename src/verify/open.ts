@@ -25,10 +25,10 @@ import {
   withImages,
 } from "./candidate/candidate.js";
 import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
+import type { Verification } from "./candidate/verification.js";
 import { type ImageOptions, imagesFor } from "./inputs/choose-images.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
-import type { Party } from "./report.js";
-import type { Verification } from "./verification.js";
+import type { Party } from "./outcome/report.js";
 import { compareWeights } from "./weights/compare-weights.js";
 import { quantizedWeights, storedStateDict } from "./weights/quantization.js";
 

@@ -5,7 +5,7 @@ import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
 import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";
-import { explainedBy, faultName, layerFault } from "./faults.js";
+import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./candidate/verification.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   computedIn,
@@ -20,9 +20,9 @@ import {
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
+import { explainedBy, faultName, layerFault } from "./outcome/faults.js";
+import { type Fault, holds, type ParityReport, type Tolerance } from "./outcome/report.js";
 import { proofOf, unreadCode } from "./proof/index.js";
-import { type Fault, holds, type ParityReport, type Tolerance } from "./report.js";
-import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./verification.js";
 
 /**
  * Compares a candidate with a reference, layer by layer and gate by gate. A difference is a result, never an exception.

@@ -20,16 +20,16 @@ export type { ByteSource, NamedBytes } from "../core/bytes.js";
 export { InputError, type InputErrorCode, type InputProblem } from "../core/errors.js";
 export type { RealTensor, Tensor } from "../core/tensor.js";
 export type { RuntimeName } from "../verify/backends/backend.js";
-export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/embedder.js";
-export { faultLayers, faultName } from "../verify/faults.js";
+export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/candidate/embedder.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
+export { faultLayers, faultName } from "../verify/outcome/faults.js";
+export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/outcome/report.js";
 export { evaluate } from "../verify/reference/evaluate.js";
-export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/report.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";
-export { gateColour } from "../verify/reports/html/charts.js";
-export { marginClass } from "../verify/reports/html/markup.js";
-export { renderHtml } from "../verify/reports/html/report.js";
+export { renderHtml } from "../verify/reports/html.js";
+export { gateColour } from "../verify/reports/html-charts.js";
+export { marginClass } from "../verify/reports/html-markup.js";
 export { BlobSource, canReadRanges } from "./blob-source.js";
 export {
   type Conversion,

@@ -1,9 +1,9 @@
 import { isWeightsTarget } from "../convert/export/write.js";
 import type { SourceFile } from "../convert/import/open-file.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
+import type { Verification } from "../verify/candidate/verification.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";
-import type { ParityReport, Tolerance } from "../verify/report.js";
-import type { Verification } from "../verify/verification.js";
+import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import { verify, verifyLifted } from "../verify/verify.js";
 import { type Conversion, compareWritten } from "./convert.js";
 

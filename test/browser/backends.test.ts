@@ -12,7 +12,7 @@ import type { LayerOutput, RuntimeName } from "../../src/verify/backends/backend
 import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
 import { modelCandidate } from "../../src/verify/candidate/model-candidate.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { run } from "../cli/command.js";
 import { FAMILIES, fixturePath, missing, readFixture, VARIED_FAMILIES } from "../fixtures.js";

@@ -8,7 +8,7 @@ import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js"
 import type { TfjsFiles } from "../../src/convert/formats/tfjs/model.js";
 import { elementCount, permute, type Tensor } from "../../src/core/tensor.js";
 import type { Backend } from "../../src/verify/backends/backend.js";
-import { tfjsNames } from "../../src/verify/located.js";
+import { tfjsNames } from "../../src/verify/weights/located.js";
 import { FAMILIES, missing } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { tfjsCandidate } from "../support/candidates.js";

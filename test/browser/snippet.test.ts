@@ -4,7 +4,7 @@ import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { permute } from "../../src/core/tensor.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/inputs/images.js";
-import { normalizeRows } from "../../src/verify/metrics.js";
+import { normalizeRows } from "../../src/verify/outcome/metrics.js";
 import { evaluate } from "../../src/verify/reference/evaluate.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { blocks } from "../support/markdown.js";

@@ -7,7 +7,7 @@ import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";
-import { normalizeRows } from "../../src/verify/metrics.js";
+import { normalizeRows } from "../../src/verify/outcome/metrics.js";
 import { evaluate } from "../../src/verify/reference/evaluate.js";
 import { run } from "../cli/command.js";
 import { FAMILIES, fixturePath, missing } from "../fixtures.js";

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { readReport, readSuiteReport } from "../../src/cli/reports.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { layerResult, REPORT } from "../verify/reports/report.js";

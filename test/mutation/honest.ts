@@ -14,7 +14,7 @@ import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { runtimesFor } from "../../src/verify/backends/registry.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { LayerResult, ParityReport } from "../../src/verify/report.js";
+import type { LayerResult, ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js";
 import { optimisedFile } from "../support/optimised.js";

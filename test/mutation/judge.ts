@@ -2,7 +2,7 @@ import type { NamedBytes } from "../../src/core/bytes.js";
 import type { RealTensor } from "../../src/core/tensor.js";
 import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { collect, replayed, type Subject } from "./subjects.js";
 

@@ -1,9 +1,9 @@
 import type { LayerGraph } from "../../src/arch/index.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
-import { faultLayers } from "../../src/verify/faults.js";
 import { chooseImages } from "../../src/verify/inputs/choose-images.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
-import type { Fault, ParityReport } from "../../src/verify/report.js";
+import { faultLayers } from "../../src/verify/outcome/faults.js";
+import type { Fault, ParityReport } from "../../src/verify/outcome/report.js";
 import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { judge } from "./judge.js";

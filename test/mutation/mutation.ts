@@ -2,7 +2,7 @@ import type { LayerNode, OpKind } from "../../src/arch/index.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
 import type { Cause } from "../../src/verify/explain/index.js";
-import type { Fault } from "../../src/verify/report.js";
+import type { Fault } from "../../src/verify/outcome/report.js";
 import type { FaultyNetwork, Network } from "./network.js";
 
 /** One thing that is wrong with a network, and what a verifier must say of it. */

@@ -10,8 +10,8 @@ import {
   runnableOnnx,
   runnableTfjs,
 } from "../../src/verify/candidate/model-candidate.js";
-import { byName, onnxNames, tfjsNames } from "../../src/verify/located.js";
-import type { Party } from "../../src/verify/report.js";
+import type { Party } from "../../src/verify/outcome/report.js";
+import { byName, onnxNames, tfjsNames } from "../../src/verify/weights/located.js";
 
 /** A file in a runtime, its layers found by the names that this package writes. */
 export function onnxRunnable(

@@ -1,4 +1,4 @@
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { REPORT } from "../verify/reports/report.js";
 
 /** What a model file may call its tensors to harm whoever reads a report. */

@@ -1,7 +1,7 @@
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { type SuiteEntry, type SuiteReport, suiteReport } from "../../src/verify/suite/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { readFixture } from "../fixtures.js";

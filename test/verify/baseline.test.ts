@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { compareToBaseline } from "../../src/verify/baseline.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import { compareToBaseline } from "../../src/verify/outcome/baseline.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { layerResult, REPORT } from "./reports/report.js";
 
 const withMargins = (...margins: readonly number[]): ParityReport => ({

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/model.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { Fault } from "../../src/verify/report.js";
+import type { Fault } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { convert, openReference, rewriteOnnx, withTensor } from "../support/osnet.js";

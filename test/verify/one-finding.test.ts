@@ -3,11 +3,11 @@ import { IMAGENET } from "../../src/convert/export/options.js";
 import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
+import type { Verification } from "../../src/verify/candidate/verification.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/report.js";
-import type { Verification } from "../../src/verify/verification.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import {

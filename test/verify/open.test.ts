@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnxFiles } from "../../src/convert/formats/onnx/encode.js";
-import { openEmbedder } from "../../src/verify/embedder.js";
+import { openEmbedder } from "../../src/verify/candidate/embedder.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
 import { readFixture } from "../fixtures.js";
 import { convert, openFixture } from "../support/osnet.js";

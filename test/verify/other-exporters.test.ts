@@ -10,7 +10,7 @@ import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";
-import type { Fault, ParityReport } from "../../src/verify/report.js";
+import type { Fault, ParityReport } from "../../src/verify/outcome/report.js";
 import { renderReport } from "../../src/verify/reports/index.js";
 import { verify } from "../../src/verify/verify.js";
 import { withoutNames } from "../mutation/candidates.js";

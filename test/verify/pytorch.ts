@@ -6,7 +6,7 @@ import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js"
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
 import type { Candidate } from "../../src/verify/candidate/candidate.js";
 import { joinByName } from "../../src/verify/judge/compare-layers.js";
-import { measure } from "../../src/verify/metrics.js";
+import { measure } from "../../src/verify/outcome/metrics.js";
 import { type Family, readFixture } from "../fixtures.js";
 
 /** A float32 path may be this many times farther from PyTorch in float64 than PyTorch's own float32 is. */

@@ -13,7 +13,7 @@ import {
 import type { Tensor } from "../../src/core/tensor.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/report.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import {
   anonymous,

@@ -4,7 +4,7 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { unusable } from "../../node/errors.js";
-import type { Embedder } from "../../verify/embedder.js";
+import type { Embedder } from "../../verify/candidate/embedder.js";
 import { photoTensor } from "../../verify/inputs/photos.js";
 import { type Dataset, readDataset } from "../../verify/ranking/dataset.js";
 import { installedVersions } from "../reports.js";

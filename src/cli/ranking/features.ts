@@ -15,10 +15,15 @@ import { isFolder, readInput } from "../../node/read.js";
 import { expectNotInputs, expectWritable, writeFilesChecked } from "../../node/write.js";
 import type { RuntimeName } from "../../verify/backends/backend.js";
 import { engineOf } from "../../verify/backends/registry.js";
-import { checkpointModel, type Embedder, type EmbedderOptions, openEmbedder } from "../../verify/embedder.js";
+import {
+  checkpointModel,
+  type Embedder,
+  type EmbedderOptions,
+  openEmbedder,
+} from "../../verify/candidate/embedder.js";
 import { openVerification } from "../../verify/open.js";
+import type { Party, Proof } from "../../verify/outcome/report.js";
 import { expectFeatures } from "../../verify/ranking/distances.js";
-import type { Party, Proof } from "../../verify/report.js";
 import type { Shard } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
 import { readArchitecture, readModel } from "../inputs.js";

@@ -3,6 +3,7 @@ import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { expectNotInputs, expectWritable } from "../../node/write.js";
+import type { Proof } from "../../verify/outcome/report.js";
 import { compareRankings } from "../../verify/ranking/compare.js";
 import { type Dataset, datasetFacts, labelsOf, type Picture } from "../../verify/ranking/dataset.js";
 import {
@@ -19,9 +20,8 @@ import {
   type RankingReport,
 } from "../../verify/ranking/report.js";
 import { rerankedRows } from "../../verify/ranking/rerank.js";
-import type { Proof } from "../../verify/report.js";
-import { NEAREST_SHOWN } from "../../verify/reports/ranking/page.js";
-import { RANKING_FORMATS, renderRanking, renderRankingText } from "../../verify/reports/ranking/text.js";
+import { NEAREST_SHOWN } from "../../verify/reports/ranking-html.js";
+import { RANKING_FORMATS, renderRanking, renderRankingText } from "../../verify/reports/ranking-text.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { reportFormat, writeReport } from "../reports.js";

@@ -3,7 +3,7 @@ import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";
 import { clean } from "../../core/text.js";
 import { expectNotInputs, expectWritable, sweepTemporaries } from "../../node/write.js";
-import { type BaselineOptions, compareToBaseline } from "../../verify/baseline.js";
+import { type BaselineOptions, compareToBaseline } from "../../verify/outcome/baseline.js";
 import { chooseEntries, type PlannedEntry, planSuite, shardEntries } from "../../verify/suite/plan.js";
 import {
   entryStatus,

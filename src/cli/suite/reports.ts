@@ -7,7 +7,7 @@ import { isFolder } from "../../node/read.js";
 import { expectNotInputs, sweepTemporaries } from "../../node/write.js";
 import { suiteClause, verdictClause, worstMargin } from "../../verify/reports/facts.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
-import { entryRankingText } from "../../verify/reports/ranking/facts.js";
+import { entryRankingText } from "../../verify/reports/ranking-facts.js";
 import {
   entryFileName,
   mergeSuites,

@@ -1,6 +1,6 @@
 import type { RealTensor } from "../../core/tensor.js";
 import type { Elements } from "../reference/elements.js";
-import { loopsOverNumbers } from "../reference/wasm/vector-engine.js";
+import { loopsOverNumbers } from "../reference/vector-engine.js";
 import { errorAt, type PlaneBound, type RoundingBound, type SumSpread } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 

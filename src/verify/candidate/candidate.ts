@@ -8,8 +8,8 @@ import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
 import type { Recording } from "../backends/recorded.js";
 import { referenceBackend } from "../backends/reference.js";
-import { type Located, locatedInCheckpoint } from "../located.js";
-import type { Fault, Party } from "../report.js";
+import type { Fault, Party } from "../outcome/report.js";
+import { type Located, locatedInCheckpoint } from "../weights/located.js";
 import type { ModelOutput } from "./outputs.js";
 
 /** One side of a comparison, ready to run. */

@@ -26,10 +26,10 @@ import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
 import { tfjsBackend } from "../backends/tfjs.js";
-import { layerFault } from "../faults.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
-import { type Located, locate, onnxNames, tfjsNames } from "../located.js";
-import type { Fault, Party } from "../report.js";
+import { layerFault } from "../outcome/faults.js";
+import type { Fault, Party } from "../outcome/report.js";
+import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import type { Candidate } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { segmentsOf } from "./segments.js";

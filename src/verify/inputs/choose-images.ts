@@ -5,11 +5,11 @@ import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/recorded.js";
+import type { Vacuity } from "../outcome/report.js";
 import { evaluate } from "../reference/evaluate.js";
-import type { Vacuity } from "../report.js";
-import { observeVacuity, type VacuityOptions } from "../vacuity.js";
 import { defaultSize, expectAffordable, type Pixels, photographed, seededImages } from "./images.js";
 import { photoTensor } from "./photos.js";
+import { observeVacuity, type VacuityOptions } from "./vacuity.js";
 
 export interface ImageOptions {
   /**

@@ -1,12 +1,12 @@
 import { type LayerNode, outputShapes } from "../../arch/index.js";
 import { formatShape, type RealTensor, type Shape, sameShape } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
+import type { Verification } from "../candidate/verification.js";
 import type { Explanation } from "../explain/index.js";
-import { layerFault } from "../faults.js";
-import { measure } from "../metrics.js";
-import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../report.js";
-import { observeVacuity } from "../vacuity.js";
-import type { Verification } from "../verification.js";
+import { observeVacuity } from "../inputs/vacuity.js";
+import { layerFault } from "../outcome/faults.js";
+import { measure } from "../outcome/metrics.js";
+import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../outcome/report.js";
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./thread-work.js";

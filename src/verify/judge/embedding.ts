@@ -2,9 +2,9 @@ import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/options.js";
 import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { ModelOutput } from "../candidate/outputs.js";
-import { layerFault } from "../faults.js";
-import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../report.js";
-import type { Verification } from "../verification.js";
+import type { Verification } from "../candidate/verification.js";
+import { layerFault } from "../outcome/faults.js";
+import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../outcome/report.js";
 import { quantizationLoss } from "../weights/quantization.js";
 import {
   againstCopy,

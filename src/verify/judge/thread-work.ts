@@ -6,7 +6,7 @@ import { type Arithmetic, arithmeticOf, foldedNarrow } from "../bounds/bound.js"
 import { isOverflow, isRounding, type LocalError, localError } from "../bounds/local-error.js";
 import type { Numerics } from "../bounds/numerics.js";
 import { type LayerGroup, type Recomputed, recomputer } from "../bounds/recompute.js";
-import { measure, type TensorMetrics } from "../metrics.js";
+import { measure, type TensorMetrics } from "../outcome/metrics.js";
 import { evaluate } from "../reference/evaluate.js";
 import { float64Parameters } from "../reference/evaluate-layer.js";
 

@@ -2,7 +2,7 @@ import type { GateOutput, LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import { isRounding, type LocalError } from "../bounds/local-error.js";
-import { measure, normalizeRows, type TensorMetrics } from "../metrics.js";
+import { measure, normalizeRows, type TensorMetrics } from "../outcome/metrics.js";
 import type {
   GateChannels,
   GateResult,
@@ -11,7 +11,7 @@ import type {
   RelativeTolerance,
   Status,
   Tolerance,
-} from "../report.js";
+} from "../outcome/report.js";
 
 /**
  * Judges one layer: `|actual − expected| ≤ tolerance · max|expected|` for every element, in float64.

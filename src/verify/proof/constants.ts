@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
 import { elementCount, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
-import type { WeightsResult } from "../report.js";
+import type { WeightsResult } from "../outcome/report.js";
 import { type AllowedZeros, refold } from "../weights/expected.js";
 
 /** How a document's constants are held to a checkpoint's. */

@@ -1,7 +1,7 @@
 import { InputError } from "../../core/errors.js";
 import { formatShape, type RealTensor } from "../../core/tensor.js";
 import { STRIP_ROWS, TILE_COLUMNS } from "../reference/engine.js";
-import { vectorEngine } from "../reference/wasm/vector-engine.js";
+import { vectorEngine } from "../reference/vector-engine.js";
 
 /**
  * How far two features are apart, as `torchreid.metrics.compute_distance_matrix` measures it: `euclidean` is the *squared*

@@ -1,4 +1,4 @@
-import type { Party, Proof } from "../report.js";
+import type { Party, Proof } from "../outcome/report.js";
 import type { QueryComparison, RankingComparison, RankingParity, RankingSide } from "./compare.js";
 import type { DatasetFacts } from "./dataset.js";
 import type { DistanceMetric } from "./distances.js";

@@ -10,10 +10,10 @@ import {
   type Tensor,
 } from "../../core/tensor.js";
 import { toFloat64 } from "../../core/tensor-cast.js";
+import { conv, convScratch, linear } from "./conv.js";
 import { type Elements, wholeOf } from "./elements.js";
 import { type Engine, scalarEngine } from "./engine.js";
-import { conv, convScratch, linear } from "./kernels/conv.js";
-import type { Call, Kernel, LayerParameters, Operand } from "./kernels/kernel.js";
+import type { Call, Kernel, LayerParameters, Operand } from "./kernel.js";
 import {
   add,
   avgPool,
@@ -27,8 +27,8 @@ import {
   relu,
   scale,
   sigmoid,
-} from "./kernels/layers.js";
-import { vectorEngine } from "./wasm/vector-engine.js";
+} from "./layers.js";
+import { vectorEngine } from "./vector-engine.js";
 
 /** Looks up a parameter by its state-dict path, in float64. */
 export type ParameterSource = (path: string) => Float64Array;

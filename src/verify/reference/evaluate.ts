@@ -12,8 +12,8 @@ import {
 import { toFloat64 } from "../../core/tensor-cast.js";
 import type { EngineFactory } from "./engine.js";
 import { float64Parameters, IN_PLACE, runLayer, scratchSize } from "./evaluate-layer.js";
-import type { Operand } from "./kernels/kernel.js";
-import { vectorEngine } from "./wasm/vector-engine.js";
+import type { Operand } from "./kernel.js";
+import { vectorEngine } from "./vector-engine.js";
 
 /** Where each layer's output lies in one block of memory, in elements. */
 export interface MemoryPlan {

@@ -1,4 +1,4 @@
-import type { Fault, GateResult, LayerResult, ParityReport, Rerun } from "../report.js";
+import type { Fault, GateResult, LayerResult, ParityReport, Rerun } from "../outcome/report.js";
 import { formatCosine, formatError, plural, provenFor } from "./facts.js";
 
 /** A part of the network as torchreid's module paths show it: a residual block, the stem, a transition, the embedding. */

@@ -1,4 +1,4 @@
-import type { ParityReport } from "../report.js";
+import type { ParityReport } from "../outcome/report.js";
 import type { SuiteReport } from "../suite/report.js";
 
 /** The report as JSON text, the same for the same result. */
@@ -25,7 +25,7 @@ const WRITERS: {
   json: async (report) => renderJson(report),
   md: async (report) => (await import("./markdown.js")).renderMarkdown(report),
   xml: async (report) => (await import("./junit.js")).renderJunit(report),
-  html: async (report) => (await import("./html/report.js")).renderHtml(report),
+  html: async (report) => (await import("./html.js")).renderHtml(report),
   sarif: async (report, { path }) =>
     (await import("./sarif.js")).renderSarif(report, path === undefined ? {} : { path }),
 };
@@ -37,7 +37,7 @@ const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Pro
   json: async (suite) => `${JSON.stringify(suite)}\n`,
   md: async (suite) => (await import("./markdown.js")).renderSuiteMarkdown(suite),
   xml: async (suite) => (await import("./junit.js")).renderSuiteJunit(suite),
-  html: async (suite) => (await import("./html/report.js")).renderSuiteHtml(suite, { entryLink }),
+  html: async (suite) => (await import("./html.js")).renderSuiteHtml(suite, { entryLink }),
   sarif: async (suite) => (await import("./sarif.js")).renderSuiteSarif(suite),
 };
 

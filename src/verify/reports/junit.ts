@@ -1,10 +1,10 @@
-import { faultName } from "../faults.js";
-import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../report.js";
+import { faultName } from "../outcome/faults.js";
+import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
 import { allowance, formatError, formatMargin, plural, runtimeClause, title, worstFirst } from "./facts.js";
 import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
-import { checkText } from "./ranking/facts.js";
+import { checkText } from "./ranking-facts.js";
 
 /** Of a test case: what it is called, and what is wrong. */
 interface TestCase {

@@ -1,6 +1,6 @@
 import { engineOf } from "../backends/registry.js";
-import { faultName } from "../faults.js";
-import type { BaselineComparison, Change, Fault, ParityReport } from "../report.js";
+import { faultName } from "../outcome/faults.js";
+import type { BaselineComparison, Change, Fault, ParityReport } from "../outcome/report.js";
 import {
   entryFileName,
   failuresFirst,
@@ -23,7 +23,7 @@ import {
   worstMargin,
 } from "./facts.js";
 import { findings } from "./findings.js";
-import { entryRankingText } from "./ranking/facts.js";
+import { entryRankingText } from "./ranking-facts.js";
 
 /** What the Markdown reports are made of: names, prose, tables, and a document of bounded size. */
 

@@ -1,5 +1,5 @@
-import { faultLayers, faultName } from "../faults.js";
-import type { Fault, ParityReport } from "../report.js";
+import { faultLayers, faultName } from "../outcome/faults.js";
+import type { Fault, ParityReport } from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
 import { title } from "./facts.js";

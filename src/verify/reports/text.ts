@@ -1,6 +1,6 @@
 import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
-import { faultName } from "../faults.js";
-import type { LayerResult, ParityReport } from "../report.js";
+import { faultName } from "../outcome/faults.js";
+import type { LayerResult, ParityReport } from "../outcome/report.js";
 import {
   formatCosine,
   formatError,

@@ -1,8 +1,8 @@
 import { InputError } from "../../core/errors.js";
+import { type Fault, type ParityReport, recounted } from "../outcome/report.js";
 import type { DatasetFacts } from "../ranking/dataset.js";
 import type { DistanceMetric } from "../ranking/distances.js";
 import type { RankingCheck } from "../ranking/report.js";
-import { type Fault, type ParityReport, recounted } from "../report.js";
 
 /**
  * The result of a suite, plain JSON (schema `osnet-parity-suite/1`): every entry with its whole report, so that shards

@@ -2,9 +2,8 @@ import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
-import { explainedBy, layerFault } from "../faults.js";
-import type { Located } from "../located.js";
-import type { Fault, WeightsResult } from "../report.js";
+import { explainedBy, layerFault } from "../outcome/faults.js";
+import type { Fault, WeightsResult } from "../outcome/report.js";
 import {
   allowedZeros,
   HALF_PRECISION,
@@ -14,6 +13,7 @@ import {
   storedWithin,
   withLostTerms,
 } from "./expected.js";
+import type { Located } from "./located.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];

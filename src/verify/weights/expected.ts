@@ -4,7 +4,7 @@ import { foldBatchNorm } from "../../convert/export/weights.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict } from "../../core/tensor.js";
 import { castFloat, toFloat32, toFloat64 } from "../../core/tensor-cast.js";
-import type { WeightsResult } from "../report.js";
+import type { WeightsResult } from "../outcome/report.js";
 
 /** One constant as it should be: its values, and by how much another exporter's may differ. */
 interface FoldedConstant {

@@ -2,9 +2,9 @@ import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.
 import type { TfjsModel } from "../../convert/formats/tfjs/model.js";
 import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
-import type { Located } from "../located.js";
-import { measure, normalizeRows } from "../metrics.js";
-import type { QuantizationResult } from "../report.js";
+import { measure, normalizeRows } from "../outcome/metrics.js";
+import type { QuantizationResult } from "../outcome/report.js";
+import type { Located } from "./located.js";
 
 /** What of a model is stored in fewer bits; undefined if nothing is. */
 export function quantizedWeights({

@@ -14,11 +14,11 @@ import type { LayerOutput, RuntimeName } from "../../../src/verify/backends/back
 import { BACKENDS, engineOf, isRuntime } from "../../../src/verify/backends/registry.js";
 import type { Candidate, Program } from "../../../src/verify/candidate/candidate.js";
 import { modelCandidate } from "../../../src/verify/candidate/model-candidate.js";
+import type { Verification } from "../../../src/verify/candidate/verification.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
-import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
-import type { Verification } from "../../../src/verify/verification.js";
+import { measure } from "../../../src/verify/outcome/metrics.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 

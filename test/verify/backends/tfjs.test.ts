@@ -24,9 +24,9 @@ import type { Candidate } from "../../../src/verify/candidate/candidate.js";
 import { segmentsOf } from "../../../src/verify/candidate/segments.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/compare-layers.js";
-import { tfjsNames } from "../../../src/verify/located.js";
-import { measure } from "../../../src/verify/metrics.js";
+import { measure } from "../../../src/verify/outcome/metrics.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
+import { tfjsNames } from "../../../src/verify/weights/located.js";
 import { float32, graphOf, parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 import { tfjsCandidate } from "../../support/candidates.js";
 

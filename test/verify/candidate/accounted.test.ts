@@ -10,7 +10,7 @@ import {
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
 import { tinyCheckpoint } from "../../mutation/families.js";

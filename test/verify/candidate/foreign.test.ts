@@ -6,9 +6,9 @@ import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { SourceFile } from "../../../src/convert/import/open-file.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
+import type { Verification } from "../../../src/verify/candidate/verification.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
-import type { Verification } from "../../../src/verify/verification.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import {
   anonymous,

@@ -9,7 +9,7 @@ import { openModel } from "../../../src/convert/import/open-file.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous, dropNode, replaceNode, withAttribute } from "../../convert/import/graphs.js";
 import { TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "../../mutation/families.js";

@@ -8,7 +8,7 @@ import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js"
 import { segmentsOf } from "../../../src/verify/candidate/segments.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture, rewriteOnnx } from "../../support/osnet.js";

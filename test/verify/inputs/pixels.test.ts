@@ -13,7 +13,7 @@ import type { ModelBackend } from "../../../src/verify/backends/backend.js";
 import type { RunnableModel } from "../../../src/verify/candidate/model-candidate.js";
 import { photographed, pixelsOf, seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
 import { readFixture } from "../../fixtures.js";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import type { Explanation } from "../../../src/verify/explain/index.js";
 import { consequences, mergeStreams, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
-import type { Fault, LayerResult, OutputResult, Status } from "../../../src/verify/report.js";
+import type { Fault, LayerResult, OutputResult, Status } from "../../../src/verify/outcome/report.js";
 import { graphOf } from "../../convert/export/graphs.js";
 
 const layer = (name: string, ...inputs: string[]): LayerNode => ({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { RealTensor } from "../../../src/core/tensor.js";
-import { measure, normalizeRows } from "../../../src/verify/metrics.js";
+import { measure, normalizeRows } from "../../../src/verify/outcome/metrics.js";
 
 const float32 = (...values: number[]): RealTensor => ({
   dtype: "float32",

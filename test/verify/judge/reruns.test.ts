@@ -3,7 +3,7 @@ import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { rerun, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";

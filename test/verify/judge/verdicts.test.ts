@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { LayerNode } from "../../../src/arch/index.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
 import { gateResult, judgeLayer, judgeOutput } from "../../../src/verify/judge/verdicts.js";
-import { measure } from "../../../src/verify/metrics.js";
-import type { LayerResult, RelativeTolerance } from "../../../src/verify/report.js";
+import { measure } from "../../../src/verify/outcome/metrics.js";
+import type { LayerResult, RelativeTolerance } from "../../../src/verify/outcome/report.js";
 
 const NODE: LayerNode = {
   name: "conv2.0.gate[2].fc1",

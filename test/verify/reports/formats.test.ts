@@ -1,7 +1,7 @@
 import { XMLParser } from "fast-xml-parser";
 import { describe, expect, it } from "vitest";
-import { compareToBaseline } from "../../../src/verify/baseline.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import { compareToBaseline } from "../../../src/verify/outcome/baseline.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { renderReport, renderSuite } from "../../../src/verify/reports/index.js";
 import { renderText } from "../../../src/verify/reports/text.js";
 import { suiteReport } from "../../../src/verify/suite/report.js";

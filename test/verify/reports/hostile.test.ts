@@ -1,6 +1,6 @@
 import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { describe, expect, it } from "vitest";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../../src/verify/reports/index.js";
 import { renderText } from "../../../src/verify/reports/text.js";
 import { type SuiteEntry, suiteReport } from "../../../src/verify/suite/report.js";

@@ -1,9 +1,9 @@
 import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { compareToBaseline } from "../../../src/verify/baseline.js";
-import { renderHtml } from "../../../src/verify/reports/html/report.js";
+import { compareToBaseline } from "../../../src/verify/outcome/baseline.js";
+import { renderHtml } from "../../../src/verify/reports/html.js";
 import { renderSuite } from "../../../src/verify/reports/index.js";
-import { renderRanking } from "../../../src/verify/reports/ranking/text.js";
+import { renderRanking } from "../../../src/verify/reports/ranking-text.js";
 import { browserMissing, openBrowser } from "../../support/browser.js";
 import { createFolder, type Folder } from "../../support/folder.js";
 import { HOSTILE, hostileReport } from "../../support/hostile.js";

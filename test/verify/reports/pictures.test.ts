@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodePng } from "../../../src/verify/inputs/png.js";
-import { renderHtml } from "../../../src/verify/reports/html/report.js";
+import { renderHtml } from "../../../src/verify/reports/html.js";
 import { renderSuite } from "../../../src/verify/reports/index.js";
 import { browserMissing, openBrowser } from "../../support/browser.js";
 import { createFolder, type Folder } from "../../support/folder.js";

@@ -1,4 +1,4 @@
-import type { LayerResult, ParityReport } from "../../../src/verify/report.js";
+import type { LayerResult, ParityReport } from "../../../src/verify/outcome/report.js";
 
 export const layerResult = (name: string, margin: number | null): LayerResult => ({
   name,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Fault, ParityReport } from "../../../src/verify/report.js";
+import type { Fault, ParityReport } from "../../../src/verify/outcome/report.js";
 import { renderText } from "../../../src/verify/reports/text.js";
 import { layerResult, REPORT } from "./report.js";
 

@@ -2,9 +2,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { LayerGraph } from "../../../src/arch/index.js";
 import type { RealTensor, StateDict, Tensor } from "../../../src/core/tensor.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
+import { observeVacuity } from "../../../src/verify/inputs/vacuity.js";
+import type { Vacuity } from "../../../src/verify/outcome/report.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
-import type { Vacuity } from "../../../src/verify/report.js";
-import { observeVacuity } from "../../../src/verify/vacuity.js";
 import { openFixture, withTensor } from "../../support/osnet.js";
 
 const checkpoint = openFixture();

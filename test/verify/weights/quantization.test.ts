@@ -10,10 +10,10 @@ import {
   type TfjsWeight,
 } from "../../../src/convert/formats/tfjs/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
-import { measure } from "../../../src/verify/metrics.js";
 import { openVerification } from "../../../src/verify/open.js";
+import { measure } from "../../../src/verify/outcome/metrics.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
-import type { ParityReport } from "../../../src/verify/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { openReference, SMALL } from "../../support/osnet.js";

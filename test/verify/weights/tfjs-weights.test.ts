@@ -4,7 +4,7 @@ import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { ParityReport } from "../../../src/verify/report.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { openReference, SMALL } from "../../support/osnet.js";

@@ -7,7 +7,7 @@ import { compareBits } from "../../../../src/convert/export/write.js";
 import type { TfjsModel } from "../../../../src/convert/formats/tfjs/model.js";
 import { liftStateDict } from "../../../../src/convert/import/lift.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
-import { tfjsNames } from "../../../../src/verify/located.js";
+import { tfjsNames } from "../../../../src/verify/weights/located.js";
 import { FAMILIES, missing, VARIED_FAMILIES } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";

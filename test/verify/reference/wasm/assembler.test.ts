@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { assemble, i32, local, v128 } from "../../../../src/verify/reference/wasm/assembler.js";
+import { assemble, i32, local, v128 } from "../../../../src/verify/reference/assembler.js";
 
 describe("assemble", () => {
   test("a module byte by byte", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Elements, Numbers, Run } from "../../../../src/verify/reference/elements.js";
 import { type Engine, scalarEngine } from "../../../../src/verify/reference/engine.js";
-import { vectorEngine } from "../../../../src/verify/reference/wasm/vector-engine.js";
+import { vectorEngine } from "../../../../src/verify/reference/vector-engine.js";
 import { randomNumbers } from "../random.js";
 
 /** More than is copied at a time. */

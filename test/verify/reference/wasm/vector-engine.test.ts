@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Engine } from "../../../../src/verify/reference/engine.js";
 import { scalarEngine } from "../../../../src/verify/reference/engine.js";
-import { assembleLoops } from "../../../../src/verify/reference/wasm/loops.js";
-import { vectorEngine } from "../../../../src/verify/reference/wasm/vector-engine.js";
+import { assembleLoops } from "../../../../src/verify/reference/loops.js";
+import { vectorEngine } from "../../../../src/verify/reference/vector-engine.js";
 import { randomNumbers } from "../random.js";
 
 const SIZE = 4000;

@@ -1,5 +1,5 @@
-import { type Elements, MOST_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "../elements.js";
-import { type Engine, scalarEngine, TILE_COLUMNS } from "../engine.js";
+import { type Elements, MOST_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
+import { type Engine, scalarEngine, TILE_COLUMNS } from "./engine.js";
 import { assembleLoops } from "./loops.js";
 
 /** A loop of `elementLoops`: addresses in bytes, the number of pairs, and constants. */

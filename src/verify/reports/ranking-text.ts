@@ -1,8 +1,8 @@
-import { type Paint, PLAIN, renderTable } from "../../../core/text.js";
-import type { RankedCandidate, RankingReport } from "../../ranking/report.js";
-import { escapeMarkdown, markdownCode, printable } from "../escape.js";
-import { plural } from "../facts.js";
-import { junitDocument } from "../junit.js";
+import { type Paint, PLAIN, renderTable } from "../../core/text.js";
+import type { RankedCandidate, RankingReport } from "../ranking/report.js";
+import { escapeMarkdown, markdownCode, printable } from "./escape.js";
+import { plural } from "./facts.js";
+import { junitDocument } from "./junit.js";
 import {
   changeText,
   checkText,
@@ -15,8 +15,8 @@ import {
   sharesOf,
   sidesOf,
   verdictText,
-} from "./facts.js";
-import type { RankingPageOptions } from "./page.js";
+} from "./ranking-facts.js";
+import type { RankingPageOptions } from "./ranking-html.js";
 
 /** A ranking report for a terminal. */
 export function renderRankingText(report: RankingReport, paint: Paint = PLAIN): string {
@@ -151,6 +151,6 @@ export async function renderRanking(
     case "xml":
       return renderRankingJunit(report);
     case "html":
-      return (await import("./page.js")).renderRankingHtml(report, options);
+      return (await import("./ranking-html.js")).renderRankingHtml(report, options);
   }
 }

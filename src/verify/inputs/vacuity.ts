@@ -1,6 +1,6 @@
-import type { LayerGraph, LayerNode, Op } from "../arch/index.js";
-import type { RealTensor } from "../core/tensor.js";
-import type { Vacuity } from "./report.js";
+import type { LayerGraph, LayerNode, Op } from "../../arch/index.js";
+import type { RealTensor } from "../../core/tensor.js";
+import type { Vacuity } from "../outcome/report.js";
 
 /** Something that the images leave untested. */
 type Untested = Vacuity["untested"][number];

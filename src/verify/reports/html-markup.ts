@@ -1,6 +1,6 @@
-import type { Status } from "../../report.js";
-import { escapeMarkup } from "../escape.js";
-import { plural } from "../facts.js";
+import type { Status } from "../outcome/report.js";
+import { escapeMarkup } from "./escape.js";
+import { plural } from "./facts.js";
 
 /**
  * A piece of HTML or SVG that is safe as it stands. A class, so that nothing parsed from a report's JSON can pass for it,

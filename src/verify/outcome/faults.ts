@@ -1,4 +1,4 @@
-import type { LayerNode } from "../arch/index.js";
+import type { LayerNode } from "../../arch/index.js";
 import type { Fault } from "./report.js";
 
 /** A fault at a layer of the network. */

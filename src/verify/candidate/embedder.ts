@@ -1,16 +1,16 @@
-import { expand } from "../arch/index.js";
-import { statedSpec } from "../convert/export/metadata.js";
-import { lowerToOnnx } from "../convert/export/onnx.js";
-import { encodeOnnx } from "../convert/formats/onnx/encode.js";
-import type { Checkpoint } from "../convert/import/checkpoint.js";
-import { type FileOptions, fixedShape, openFile, type SourceFile } from "../convert/import/open-file.js";
-import { InputError } from "../core/errors.js";
-import { formatShape, type RealTensor, type Tensor } from "../core/tensor.js";
-import type { BackendName, RuntimeName } from "./backends/backend.js";
-import { describe } from "./candidate/candidate.js";
-import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
-import { affordableBatch, defaultSize, expectAffordable } from "./inputs/images.js";
-import type { Party } from "./report.js";
+import { expand } from "../../arch/index.js";
+import { statedSpec } from "../../convert/export/metadata.js";
+import { lowerToOnnx } from "../../convert/export/onnx.js";
+import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
+import type { Checkpoint } from "../../convert/import/checkpoint.js";
+import { type FileOptions, fixedShape, openFile, type SourceFile } from "../../convert/import/open-file.js";
+import { InputError } from "../../core/errors.js";
+import { formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
+import type { BackendName, RuntimeName } from "../backends/backend.js";
+import { affordableBatch, defaultSize, expectAffordable } from "../inputs/images.js";
+import type { Party } from "../outcome/report.js";
+import { describe } from "./candidate.js";
+import { type InterfaceOptions, modelCandidate } from "./model-candidate.js";
 
 /** A model that computes embeddings, whatever its file is. */
 export interface Embedder {

@@ -1,9 +1,9 @@
-import type { LayerGraph } from "../arch/index.js";
-import type { StateDict, Tensor } from "../core/tensor.js";
-import type { Backend } from "./backends/backend.js";
-import type { Candidate, Program, Side } from "./candidate/candidate.js";
-import type { QuantizationResult, RelativeTolerance, Tolerance } from "./report.js";
-import type { WeightsComparison } from "./weights/compare-weights.js";
+import type { LayerGraph } from "../../arch/index.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
+import type { Backend } from "../backends/backend.js";
+import type { QuantizationResult, RelativeTolerance, Tolerance } from "../outcome/report.js";
+import type { WeightsComparison } from "../weights/compare-weights.js";
+import type { Candidate, Program, Side } from "./candidate.js";
 
 /** What judges where there is no checkpoint to recompute layers from, and nobody chooses: a constant. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };

@@ -1,8 +1,8 @@
-import type { PixelOrder } from "../convert/export/options.js";
-import type { FileFormat } from "../convert/formats/registry.js";
-import type { Shape } from "../core/tensor.js";
-import type { BackendName, RuntimeFacts } from "./backends/backend.js";
-import type { Cause } from "./explain/index.js";
+import type { PixelOrder } from "../../convert/export/options.js";
+import type { FileFormat } from "../../convert/formats/registry.js";
+import type { Shape } from "../../core/tensor.js";
+import type { BackendName, RuntimeFacts } from "../backends/backend.js";
+import type { Cause } from "../explain/index.js";
 
 /**
  * The result of a verification, plain JSON (schema `osnet-parity/1`). Every other report is a rendering of it.

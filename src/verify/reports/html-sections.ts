@@ -1,4 +1,4 @@
-import { faultName } from "../../faults.js";
+import { faultName } from "../outcome/faults.js";
 import type {
   BaselineComparison,
   Change,
@@ -6,9 +6,9 @@ import type {
   GateResult,
   LayerResult,
   ParityReport,
-} from "../../report.js";
-import { type SuiteEntry, type SuiteReport, suiteCounts } from "../../suite/report.js";
-import { escapeJsonForScript } from "../escape.js";
+} from "../outcome/report.js";
+import { type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
+import { escapeJsonForScript } from "./escape.js";
 import {
   formatCosine,
   formatError,
@@ -20,9 +20,9 @@ import {
   telling,
   worstLayer,
   worstMargin,
-} from "../facts.js";
-import { groupOf, joinOrders } from "../findings.js";
-import { heatMapData, heatMaps } from "./charts.js";
+} from "./facts.js";
+import { groupOf, joinOrders } from "./findings.js";
+import { heatMapData, heatMaps } from "./html-charts.js";
 import {
   type Column,
   dataTable,
@@ -32,7 +32,7 @@ import {
   marginLegend,
   NOTHING,
   raw,
-} from "./markup.js";
+} from "./html-markup.js";
 
 type ChangeRow = Change & { readonly status: "worse" | "better" };
 

@@ -1,8 +1,8 @@
-import type { Change } from "../../ranking/compare.js";
-import type { RankingFigures } from "../../ranking/evaluate.js";
-import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../../ranking/report.js";
-import type { EntryRanking } from "../../suite/report.js";
-import { plural, provenFor } from "../facts.js";
+import type { Change } from "../ranking/compare.js";
+import type { RankingFigures } from "../ranking/evaluate.js";
+import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../ranking/report.js";
+import type { EntryRanking } from "../suite/report.js";
+import { plural, provenFor } from "./facts.js";
 
 /** What the ranking reports say in the same words. */
 

@@ -1,7 +1,7 @@
-import type { LayerResult, ParityReport, Tolerance } from "../../report.js";
-import { formatMargin, plural, TELLING_NOTE, worstFirst } from "../facts.js";
-import { groupLayers, type LayerGroup } from "../findings.js";
-import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./markup.js";
+import type { LayerResult, ParityReport, Tolerance } from "../outcome/report.js";
+import { formatMargin, plural, TELLING_NOTE, worstFirst } from "./facts.js";
+import { groupLayers, type LayerGroup } from "./findings.js";
+import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./html-markup.js";
 
 /** Side of a cell, and the distance of two. */
 const CELL = 13;

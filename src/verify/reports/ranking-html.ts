@@ -1,14 +1,14 @@
-import type { Histogram } from "../../ranking/compare.js";
+import type { Histogram } from "../ranking/compare.js";
 import type {
   NearestPicture,
   RankedCandidate,
   RankedSide,
   RankingReport,
   WorstQuery,
-} from "../../ranking/report.js";
-import { plural } from "../facts.js";
-import { dataTable, html, type Markup, NOTHING, raw } from "../html/markup.js";
-import { renderPage, type Tile } from "../html/page.js";
+} from "../ranking/report.js";
+import { plural } from "./facts.js";
+import { dataTable, html, type Markup, NOTHING, raw } from "./html-markup.js";
+import { renderPage, type Tile } from "./html-page.js";
 import {
   changeText,
   checkText,
@@ -20,7 +20,7 @@ import {
   sharesOf,
   sidesOf,
   verdictText,
-} from "./facts.js";
+} from "./ranking-facts.js";
 
 export interface RankingPageOptions {
   /** Pictures by their paths, as `data:` URIs: only where whoever writes the report wants them in it. */

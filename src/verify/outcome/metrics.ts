@@ -1,6 +1,6 @@
-import type { RealTensor } from "../core/tensor.js";
-import { MOST_SUMMED, type Run, SUMS } from "./reference/elements.js";
-import { loopsOverNumbers } from "./reference/wasm/vector-engine.js";
+import type { RealTensor } from "../../core/tensor.js";
+import { MOST_SUMMED, type Run, SUMS } from "../reference/elements.js";
+import { loopsOverNumbers } from "../reference/vector-engine.js";
 
 /** How far an actual tensor is from the expected one. Computed in float64, over elements finite on both sides. */
 export interface TensorMetrics {

@@ -1,6 +1,6 @@
-import type { Op, OpKind, ParameterRole } from "../../../arch/graph.js";
-import type { Shape } from "../../../core/tensor.js";
-import type { Engine } from "../engine.js";
+import type { Op, OpKind, ParameterRole } from "../../arch/graph.js";
+import type { Shape } from "../../core/tensor.js";
+import type { Engine } from "./engine.js";
 
 /** A float64 tensor, row-major NCHW or NC: what kernels read, and the buffer they fill. */
 export interface Operand {

@@ -1,12 +1,12 @@
-import type { LayerGraph, LayerNode, Op, ParameterRole } from "../arch/index.js";
-import { NORMALIZED } from "../convert/export/onnx.js";
-import type { ValueNames } from "../convert/export/options.js";
-import { splitRelu } from "../convert/export/tfjs/graph-model.js";
-import { kerasWeights } from "../convert/export/tfjs/layers-model.js";
-import { fromTensorFlow, kerasCall, nodeName, VALUE_NAMES } from "../convert/export/tfjs/names.js";
-import type { OnnxModel } from "../convert/formats/onnx/model.js";
-import { encodeTfjs } from "../convert/formats/tfjs/codec.js";
-import { nodeOf } from "../convert/formats/tfjs/graph.js";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/index.js";
+import { NORMALIZED } from "../../convert/export/onnx.js";
+import type { ValueNames } from "../../convert/export/options.js";
+import { splitRelu } from "../../convert/export/tfjs/graph-model.js";
+import { kerasWeights } from "../../convert/export/tfjs/layers-model.js";
+import { fromTensorFlow, kerasCall, nodeName, VALUE_NAMES } from "../../convert/export/tfjs/names.js";
+import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
+import { nodeOf } from "../../convert/formats/tfjs/graph.js";
 import type {
   StoredTensor,
   TfjsFiles,
@@ -15,13 +15,13 @@ import type {
   TfjsModel,
   TfjsNode,
   TfjsWeight,
-} from "../convert/formats/tfjs/model.js";
-import { readTopology } from "../convert/formats/tfjs/topology.js";
-import type { GraphMatch } from "../convert/import/match.js";
-import type { TfjsMatch } from "../convert/import/tfjs/translate.js";
-import { InputError } from "../core/errors.js";
-import type { StateDict, Tensor } from "../core/tensor.js";
-import { isDType } from "../core/tensor-cast.js";
+} from "../../convert/formats/tfjs/model.js";
+import { readTopology } from "../../convert/formats/tfjs/topology.js";
+import type { GraphMatch } from "../../convert/import/match.js";
+import type { TfjsMatch } from "../../convert/import/tfjs/translate.js";
+import { InputError } from "../../core/errors.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
+import { isDType } from "../../core/tensor-cast.js";
 
 /**
  * Where a candidate has the layers of a network, whatever its format: found by structure, or by the names that this package

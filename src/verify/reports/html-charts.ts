@@ -1,8 +1,8 @@
-import type { GateChannels, GateResult, LayerResult, ParityReport } from "../../report.js";
-import { printable } from "../escape.js";
-import { formatError } from "../facts.js";
-import { groupLayers } from "../findings.js";
-import { html, type Markup, raw } from "./markup.js";
+import type { GateChannels, GateResult, LayerResult, ParityReport } from "../outcome/report.js";
+import { printable } from "./escape.js";
+import { formatError } from "./facts.js";
+import { groupLayers } from "./findings.js";
+import { html, type Markup, raw } from "./html-markup.js";
 
 const WIDTH = 1180;
 const HEIGHT = 330;

@@ -1,11 +1,11 @@
-import type { ParityReport, Party } from "../../report.js";
+import type { ParityReport, Party } from "../outcome/report.js";
 import {
   entryFileName,
   failuresFirst,
   type SuiteEntry,
   type SuiteReport,
   suiteCounts,
-} from "../../suite/report.js";
+} from "../suite/report.js";
 import {
   allowance,
   formatCosine,
@@ -18,13 +18,12 @@ import {
   title,
   verdictClause,
   worstLayer,
-} from "../facts.js";
-import { findings } from "../findings.js";
-import { checkText } from "../ranking/facts.js";
-import { depthSection } from "./charts.js";
-import { html, type Markup, NOTHING } from "./markup.js";
-import { networkSection } from "./network.js";
-import { factList, renderPage, runLine, type Tile } from "./page.js";
+} from "./facts.js";
+import { findings } from "./findings.js";
+import { depthSection } from "./html-charts.js";
+import { html, type Markup, NOTHING } from "./html-markup.js";
+import { networkSection } from "./html-network.js";
+import { factList, renderPage, runLine, type Tile } from "./html-page.js";
 import {
   baselineSection,
   entrySection,
@@ -35,7 +34,8 @@ import {
   whereSection,
   wrongList,
   wrongsOf,
-} from "./sections.js";
+} from "./html-sections.js";
+import { checkText } from "./ranking-facts.js";
 
 /**
  * One HTML file that needs nothing else: verdict, faults, change against the baseline, the network drawn, error against

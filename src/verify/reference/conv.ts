@@ -1,6 +1,6 @@
-import type { Op } from "../../../arch/graph.js";
-import type { Shape } from "../../../core/tensor.js";
-import { STRIP_ROWS, TILE_COLUMNS } from "../engine.js";
+import type { Op } from "../../arch/graph.js";
+import type { Shape } from "../../core/tensor.js";
+import { STRIP_ROWS, TILE_COLUMNS } from "./engine.js";
 import { borderedPlanes, borderedSize, type Call, dimensions, fillPlanes, type Planes } from "./kernel.js";
 
 /** Output pixels, counted row by row over the output plane. */

@@ -1,7 +1,7 @@
-import { once } from "../../../core/functions.js";
-import type { RunFacts } from "../../report.js";
-import { SCRIPT } from "./client.js";
-import { html, type Markup, raw } from "./markup.js";
+import { once } from "../../core/functions.js";
+import type { RunFacts } from "../outcome/report.js";
+import { SCRIPT } from "./html-client.js";
+import { html, type Markup, raw } from "./html-markup.js";
 
 /** The page may load nothing, from nowhere, and run no script and no style but the two that stand in it. */
 const policy = once(async (): Promise<string> => {

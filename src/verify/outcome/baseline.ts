@@ -1,4 +1,4 @@
-import { InputError } from "../core/errors.js";
+import { InputError } from "../../core/errors.js";
 import type { BaselinePolicy, Change, ParityReport } from "./report.js";
 
 /** How a report is held against an earlier one. */

@@ -1,4 +1,4 @@
-import { wholeOf } from "../elements.js";
+import { wholeOf } from "./elements.js";
 import { type Call, dimensions } from "./kernel.js";
 
 /** The kernels of all operations but convolutions and linear layers, each straight from its definition. */
