@@ -23,7 +23,7 @@ export function unmetOfRuns(tallies: ReadonlyMap<string, HonestTally>): readonly
   const { runs, alarms, margins } = mergedRuns([...tallies.values()]);
   const median = medianOf(margins.get("dot product") ?? []);
   return [
-    ...(alarms > 0 ? [`${alarms} of ${runs} right models fail`] : []),
+    ...(alarms > 0 ? [`${alarms} of ${runs} correct models fail`] : []),
     ...(median < LEAST_MEDIAN
       ? [`the median margin of dot products is ${median}, below ${LEAST_MEDIAN}`]
       : []),

@@ -21,7 +21,7 @@ export function tables(
       ),
     ),
     table(
-      ["right models", "runs", "alarms", "dot products: median", "largest", ...ruleNames],
+      ["correct models", "runs", "alarms", "dot products: median", "largest", ...ruleNames],
       [...honest, ["**all**", mergedRuns([...honest.values()])] as const].map(([name, tally]) =>
         honestRow(name, tally),
       ),
