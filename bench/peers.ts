@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { encodePth } from "../src/convert/formats/pth/encode.js";
-import type { Checkpoint } from "../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../src/convert/open/checkpoint.js";
 
 /** What our work is measured against, as far as it is installed. */
 export interface Peers {

@@ -1,4 +1,4 @@
-import type { Checkpoint } from "../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../src/convert/open/checkpoint.js";
 
 /** A network that is measured. */
 export interface Subject {

@@ -1,4 +1,4 @@
-import { ints, text, tfNode, wholeNumbers } from "../../src/convert/export/tfjs/operators.js";
+import { ints, text, tfNode, wholeNumbers } from "../../src/convert/export/tfjs-operators.js";
 import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/model.js";
 import { numbers, rewrite, withAttributes } from "./rewrite.js";
 

@@ -1,4 +1,4 @@
-import { float, scalar, texts, tfNode } from "../../src/convert/export/tfjs/operators.js";
+import { float, scalar, texts, tfNode } from "../../src/convert/export/tfjs-operators.js";
 import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
 import { rewrite, withAttributes } from "./rewrite.js";
 

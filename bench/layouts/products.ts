@@ -1,6 +1,6 @@
 import { type LayerGraph, outputShapes } from "../../src/arch/index.js";
-import { VALUE_NAMES } from "../../src/convert/export/tfjs/names.js";
-import { bool, dtype, tfNode, wholeNumbers } from "../../src/convert/export/tfjs/operators.js";
+import { VALUE_NAMES } from "../../src/convert/export/tfjs-names.js";
+import { bool, dtype, tfNode, wholeNumbers } from "../../src/convert/export/tfjs-operators.js";
 import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { numbers, rewrite, withAttributes } from "./rewrite.js";

@@ -1,4 +1,4 @@
-import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/export/tfjs/operators.js";
+import { dtype, int, tfNode, wholeNumbers } from "../../src/convert/export/tfjs-operators.js";
 import type { TfjsGraphModel, TfjsNode } from "../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { type Rewriting, rewrite } from "./rewrite.js";

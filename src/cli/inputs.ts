@@ -1,8 +1,8 @@
 import { basename, extname, join, resolve } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../arch/index.js";
 import { type FileFormat, FORMATS, isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
-import { type Checkpoint, openCheckpoint } from "../convert/import/checkpoint.js";
-import type { ModelCheckpoint } from "../convert/import/lift.js";
+import { type Checkpoint, openCheckpoint } from "../convert/open/checkpoint.js";
+import type { ModelCheckpoint } from "../convert/open/lift.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { definedOf } from "../core/functions.js";
 import { formatShape, type Tensor } from "../core/tensor.js";
@@ -99,8 +99,8 @@ async function openModelSource(
       `the folder of ${FORMATS[format].noun}, which has several files`,
       `pass the folder or its ${FORMATS[format].main}`,
     );
-  const { openModel } = await import("../convert/import/open-file.js");
-  const { liftCheckpoint } = await import("../convert/import/lift.js");
+  const { openModel } = await import("../convert/open/open-file.js");
+  const { liftCheckpoint } = await import("../convert/open/lift.js");
   const read = await readModel(input, io, options);
   const file = input === "-" ? { ...read, name: "standard input" } : read;
   const checkpoint = liftCheckpoint(openModel(format, file), definedOf({ arch }));

@@ -10,8 +10,8 @@ import {
 } from "../convert/export/write.js";
 import { type FileFormat, isWeightsFormat } from "../convert/formats/registry.js";
 import type { QuantizedDType } from "../convert/formats/tfjs/model.js";
-import { decodeWeights } from "../convert/import/checkpoint.js";
-import type { OnnxInterface } from "../convert/import/onnx-interface.js";
+import { decodeWeights } from "../convert/open/checkpoint.js";
+import type { OnnxInterface } from "../convert/open/onnx-interface.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { definedOf } from "../core/functions.js";
 import type { FloatDType } from "../core/tensor-cast.js";
@@ -84,7 +84,7 @@ function outputOf(
 
 async function readInterface(path: string, io: Io): Promise<OnnxInterface> {
   const { readModel } = await import("./inputs.js");
-  const { openOnnxInterface } = await import("../convert/import/onnx-interface.js");
+  const { openOnnxInterface } = await import("../convert/open/onnx-interface.js");
   return openOnnxInterface(await readModel(path, io));
 }
 

@@ -6,8 +6,8 @@ export {
   type OnnxOutputSelection,
   OPSET_RANGE,
 } from "./export/onnx.js";
-export { lowerToTfjs, type TfjsOptions } from "./export/tfjs/graph-model.js";
-export { lowerToTfjsLayers, type TfjsLayersOptions } from "./export/tfjs/layers-model.js";
+export { lowerToTfjs, type TfjsOptions } from "./export/tfjs-graph-model.js";
+export { lowerToTfjsLayers, type TfjsLayersOptions } from "./export/tfjs-layers-model.js";
 export { castStateDict, foldBatchNorm } from "./export/weights.js";
 export { compareBits, encodeWeights } from "./export/write.js";
 export { decodeNpy, decodeNpz, encodeNpy, encodeNpz, type NpzArchive, openNpz } from "./formats/npz.js";
@@ -21,34 +21,8 @@ export { type DecodedSafetensors, decodeSafetensors, encodeSafetensors } from ".
 export { sniffFormat } from "./formats/sniff.js";
 export { decodeTfjs, encodeTfjs, tfjsShardPaths } from "./formats/tfjs/codec.js";
 export type { TfjsFiles, TfjsGraphModel, TfjsModel } from "./formats/tfjs/model.js";
-export {
-  type Checkpoint,
-  type CheckpointOptions,
-  type DecodedWeights,
-  type DecodeWeightsOptions,
-  decodeWeights,
-  identifyCheckpoint,
-  openCheckpoint,
-} from "./import/checkpoint.js";
 export type { Difference } from "./import/differences.js";
-export {
-  type LiftedStateDict,
-  type LiftOptions,
-  liftCheckpoint,
-  liftStateDict,
-  type ModelCheckpoint,
-} from "./import/lift.js";
 export { type GraphMatch, type MatchedOutput, type MatchOptions, matchGraph } from "./import/match.js";
-export { type OnnxInterface, openOnnxInterface } from "./import/onnx-interface.js";
-export {
-  type Document,
-  type FileOptions,
-  type Model,
-  type OpenFile,
-  openFile,
-  openModel,
-  type SourceFile,
-} from "./import/open-file.js";
 export { matchTfjs, type TfjsMatch, translateTfjs } from "./import/tfjs/translate.js";
 export type { AnomalousTensor, Anomaly, AnomalyKind } from "./inspect/anomalies.js";
 export {
@@ -65,3 +39,29 @@ export {
   type TfjsInspection,
 } from "./inspect/model-inspection.js";
 export { renderInspection, renderModelInspection } from "./inspect/text.js";
+export {
+  type Checkpoint,
+  type CheckpointOptions,
+  type DecodedWeights,
+  type DecodeWeightsOptions,
+  decodeWeights,
+  identifyCheckpoint,
+  openCheckpoint,
+} from "./open/checkpoint.js";
+export {
+  type LiftedStateDict,
+  type LiftOptions,
+  liftCheckpoint,
+  liftStateDict,
+  type ModelCheckpoint,
+} from "./open/lift.js";
+export { type OnnxInterface, openOnnxInterface } from "./open/onnx-interface.js";
+export {
+  type Document,
+  type FileOptions,
+  type Model,
+  type OpenFile,
+  openFile,
+  openModel,
+  type SourceFile,
+} from "./open/open-file.js";

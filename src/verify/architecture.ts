@@ -10,7 +10,7 @@ import {
 } from "../arch/index.js";
 import { statedSpec } from "../convert/export/metadata.js";
 import type { NpzArchive } from "../convert/formats/npz.js";
-import type { OpenFile } from "../convert/import/open-file.js";
+import type { OpenFile } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 
 /** A file under the name that messages give it. */

@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode } from "../arch/index.js";
-import type { Checkpoint } from "../convert/import/checkpoint.js";
-import { liftCheckpoint } from "../convert/import/lift.js";
-import type { FileOptions, OpenFile } from "../convert/import/open-file.js";
+import type { Checkpoint } from "../convert/open/checkpoint.js";
+import { liftCheckpoint } from "../convert/open/lift.js";
+import type { FileOptions, OpenFile } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
 import { toReal } from "../core/tensor-cast.js";

@@ -1,12 +1,12 @@
 import type { LayerGraph, OsnetSpec } from "../arch/index.js";
-import type { Checkpoint } from "../convert/import/checkpoint.js";
+import type { Checkpoint } from "../convert/open/checkpoint.js";
 import {
   type FileOptions,
   fixedShape,
   type OpenFile,
   openFile,
   type SourceFile,
-} from "../convert/import/open-file.js";
+} from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { Shape } from "../core/tensor.js";
 import { architectureOf } from "./architecture.js";

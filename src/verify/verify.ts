@@ -1,7 +1,7 @@
 import { ancestors, INPUT_NAME, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { isModelFormat } from "../convert/formats/registry.js";
-import type { Checkpoint } from "../convert/import/checkpoint.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
+import type { Checkpoint } from "../convert/open/checkpoint.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
 import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";

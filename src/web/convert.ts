@@ -15,10 +15,10 @@ import {
   withoutSuffix,
 } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
-import { decodeWeights, identifyCheckpoint, openCheckpoint } from "../convert/import/checkpoint.js";
-import type { FileOptions } from "../convert/import/open-file.js";
 import { type Inspection, inspectCheckpoint } from "../convert/inspect/inspection.js";
 import type { ModelInspections } from "../convert/inspect/model-inspection.js";
+import { decodeWeights, identifyCheckpoint, openCheckpoint } from "../convert/open/checkpoint.js";
+import type { FileOptions } from "../convert/open/open-file.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { definedOf } from "../core/functions.js";
 import type { LiftedSource } from "../verify/verify.js";
@@ -122,8 +122,8 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
   const format = sniffFormat(bytes);
   // Readers of models, nearly as large as the rest together, are loaded for a model.
   if (isModelFormat(format)) {
-    const { openModel } = await import("../convert/import/open-file.js");
-    const { liftCheckpoint } = await import("../convert/import/lift.js");
+    const { openModel } = await import("../convert/open/open-file.js");
+    const { liftCheckpoint } = await import("../convert/open/lift.js");
     const { outputs, isRunnable, ...checkpoint } = liftCheckpoint(openModel(format, file), arch);
     return { ...file, checkpoint, outputs, isRunnable };
   }

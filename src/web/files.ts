@@ -2,7 +2,7 @@ import { openNpz } from "../convert/formats/npz.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { sniffFormat } from "../convert/formats/sniff.js";
 import { tfjsShardPaths } from "../convert/formats/tfjs/codec.js";
-import { isWeightsArchive } from "../convert/import/checkpoint.js";
+import { isWeightsArchive } from "../convert/open/checkpoint.js";
 import { headOf, type NamedBytes, toBytes } from "../core/bytes.js";
 import { BlobSource, canReadRanges, readWhole } from "./blob-source.js";
 

@@ -1,5 +1,5 @@
 import { isWeightsTarget } from "../convert/export/write.js";
-import type { SourceFile } from "../convert/import/open-file.js";
+import type { SourceFile } from "../convert/open/open-file.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
 import type { Verification } from "../verify/candidate/verification.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
-import { VALUE_NAMES } from "../../src/convert/export/tfjs/names.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
+import { VALUE_NAMES } from "../../src/convert/export/tfjs-names.js";
 import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { TfjsFiles } from "../../src/convert/formats/tfjs/model.js";
 import { elementCount, permute, type Tensor } from "../../src/core/tensor.js";

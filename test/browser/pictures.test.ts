@@ -1,6 +1,6 @@
 import type { Browser, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { openEmbedder } from "../../src/verify/candidate/embedder.js";
 import { decodePhoto, photoTensor } from "../../src/verify/inputs/photos.js";

@@ -1,6 +1,6 @@
 import type { Browser } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { permute } from "../../src/core/tensor.js";
 import { photographed, pixelsOf, seededImages } from "../../src/verify/inputs/images.js";

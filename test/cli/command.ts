@@ -21,8 +21,8 @@ export interface RunOptions {
 }
 
 const MAINS = {
-  "osnet-convert": async () => (await import("../../src/cli/osnet-convert.js")).main,
-  "osnet-verify": async () => (await import("../../src/cli/osnet-verify.js")).main,
+  "osnet-convert": async () => (await import("../../src/cli/commands/osnet-convert.js")).main,
+  "osnet-verify": async () => (await import("../../src/cli/commands/osnet-verify.js")).main,
 } as const;
 
 const ROOT = process.cwd();

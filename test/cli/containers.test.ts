@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { compareBits, encodeWeights } from "../../src/convert/export/write.js";
 import { WEIGHTS_FORMATS } from "../../src/convert/formats/registry.js";
-import { decodeWeights } from "../../src/convert/import/checkpoint.js";
+import { decodeWeights } from "../../src/convert/open/checkpoint.js";
 import { fixturePath, missing, readFixture } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 import { openFixture } from "../support/osnet.js";

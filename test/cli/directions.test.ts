@@ -1,6 +1,6 @@
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
 import { compareBits } from "../../src/convert/export/write.js";
 import { FILE_FORMATS, type FileFormat, FORMATS, isModelFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";

@@ -2,7 +2,7 @@ import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
-import { decodeWeights } from "../../src/convert/import/checkpoint.js";
+import { decodeWeights } from "../../src/convert/open/checkpoint.js";
 import { anonymous, dropNode } from "../convert/import/graphs.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { fixturePath, readFixture } from "../fixtures.js";

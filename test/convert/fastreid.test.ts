@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { identifyCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { identifyCheckpoint } from "../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { openFixture } from "../support/osnet.js";
 import { encodeTraining } from "../support/pth-writer.js";

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { compareBits, encodeWeights } from "../../src/convert/export/write.js";
 import { WEIGHTS_FORMATS, type WeightsFormat } from "../../src/convert/formats/registry.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import { decodeWeights, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { decodeWeights, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { FAMILIES, missing, readFixture } from "../fixtures.js";
 import { encodeNpz, npyOf } from "../support/npy.js";

@@ -1,6 +1,6 @@
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
 import { encodeNpz } from "../../src/convert/formats/npz.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";

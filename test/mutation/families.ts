@@ -1,6 +1,6 @@
 import { type BlockSpec, expand, type OsnetSpec, outputShapes } from "../../src/arch/index.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import { elementCount, type StateDict } from "../../src/core/tensor.js";
 import type { Network } from "./network.js";

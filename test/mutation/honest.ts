@@ -1,12 +1,12 @@
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx.js";
 import { IMAGENET } from "../../src/convert/export/options.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
 import { openNpz } from "../../src/convert/formats/npz.js";
 import { appendOutputs, encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { QUANTIZED_DTYPES } from "../../src/convert/formats/tfjs/model.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { TINY_FAMILIES, tinyCheckpoint } from "./families.js";
 import { modulesOf, readerMutants, wholeModel } from "./readers.js";
 

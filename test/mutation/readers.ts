@@ -1,5 +1,5 @@
 import type { LayerNode } from "../../src/arch/index.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { InputError } from "../../src/core/errors.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import {

@@ -1,6 +1,6 @@
 import type { LayerNode } from "../../src/arch/index.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import type { StateDict } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 

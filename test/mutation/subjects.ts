@@ -1,4 +1,4 @@
-import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";

@@ -6,8 +6,8 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import type { Json } from "../../src/convert/formats/tfjs/json.js";
-import { liftCheckpoint } from "../../src/convert/import/lift.js";
-import { openModel } from "../../src/convert/import/open-file.js";
+import { liftCheckpoint } from "../../src/convert/open/lift.js";
+import { openModel } from "../../src/convert/open/open-file.js";
 import { type Bytes, toBytes } from "../../src/core/bytes.js";
 import {
   bytesOf,

@@ -1,14 +1,14 @@
 import type { LayerGraph } from "../../src/arch/index.js";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import type { ModelOptions } from "../../src/convert/export/options.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { encodeWeights } from "../../src/convert/export/write.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { FileFormat, WeightsFormat } from "../../src/convert/formats/registry.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
-import { openCheckpoint } from "../../src/convert/import/checkpoint.js";
-import { liftCheckpoint } from "../../src/convert/import/lift.js";
-import { openModel } from "../../src/convert/import/open-file.js";
+import { openCheckpoint } from "../../src/convert/open/checkpoint.js";
+import { liftCheckpoint } from "../../src/convert/open/lift.js";
+import { openModel } from "../../src/convert/open/open-file.js";
 import type { StateDict } from "../../src/core/tensor.js";
 
 /** A file of any format: its bytes, and those of the files beside it by name. */

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { gunzipSync } from "node:zlib";
 import { expect } from "vitest";
 import type { ParameterRole } from "../../src/arch/index.js";
-import { toTensorFlow } from "../../src/convert/export/tfjs/names.js";
+import { toTensorFlow } from "../../src/convert/export/tfjs-names.js";
 import type { TfjsFiles } from "../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";

@@ -2,8 +2,8 @@ import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx.js"
 import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
-import type { SourceFile } from "../../src/convert/import/open-file.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
+import type { SourceFile } from "../../src/convert/open/open-file.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { readFixture } from "../fixtures.js";
 

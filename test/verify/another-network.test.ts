@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand, type OsnetSpec, type VariantName, variant } from "../../src/arch/index.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import { encodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
-import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import type { Verification } from "../../src/verify/candidate/verification.js";

@@ -1,12 +1,12 @@
 import onnxProto from "onnx-proto";
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../src/convert/export/onnx.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { float, int, ints, type OnnxModel, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel } from "../../src/convert/formats/tfjs/model.js";
-import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import { type OpenOptions, openVerification } from "../../src/verify/open.js";

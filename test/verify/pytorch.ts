@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import { openNpz } from "../../src/convert/formats/npz.js";
-import { type Checkpoint, openCheckpoint } from "../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { type RealTensor, sameShape } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
 import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel, TfjsModel } from "../../src/convert/formats/tfjs/model.js";
 import { openVerification } from "../../src/verify/open.js";

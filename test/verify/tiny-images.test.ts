@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
-import { lowerToTfjs } from "../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { TfjsModel } from "../../src/convert/formats/tfjs/model.js";

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { OnnxOptions } from "../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../src/convert/formats/onnx/model.js";
-import type { Checkpoint } from "../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { referenceBackend } from "../../src/verify/backends/reference.js";
 import type { Candidate } from "../../src/verify/candidate/candidate.js";

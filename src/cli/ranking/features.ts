@@ -5,7 +5,7 @@ import { decodeNpy, decodeNpz, encodeNpy, encodeNpz } from "../../convert/format
 import { isModelFormat } from "../../convert/formats/registry.js";
 import { decodeSafetensors, encodeSafetensors } from "../../convert/formats/safetensors.js";
 import { sniffFormat } from "../../convert/formats/sniff.js";
-import { openFile } from "../../convert/import/open-file.js";
+import { openFile } from "../../convert/open/open-file.js";
 import { concatenate, type NamedBytes, sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";

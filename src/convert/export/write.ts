@@ -9,7 +9,7 @@ import { encodeSafetensors } from "../formats/safetensors.js";
 import { statedZeros } from "./metadata.js";
 import type { OnnxOptions } from "./onnx.js";
 import type { ResultOptions, WantedResult } from "./options.js";
-import type { TfjsOptions } from "./tfjs/graph-model.js";
+import type { TfjsOptions } from "./tfjs-graph-model.js";
 import { castStateDict } from "./weights.js";
 
 /** A format to convert to, with its writer's options; every other field has a default, as on the command line. */
@@ -105,8 +105,8 @@ const WRITERS: { readonly [F in ModelFormat]: Writer<Extract<Target, { format: F
   },
   async tfjs({ graph, stateDict, outputs }, target, _name, nameBeside) {
     const { encodeTfjs } = await import("../formats/tfjs/codec.js");
-    const { lowerToTfjs } = await import("./tfjs/graph-model.js");
-    const { lowerToTfjsLayers } = await import("./tfjs/layers-model.js");
+    const { lowerToTfjs } = await import("./tfjs-graph-model.js");
+    const { lowerToTfjsLayers } = await import("./tfjs-layers-model.js");
     const kept = outputs && !writesNorms(target) ? withoutNorms(outputs) : outputs;
     const lower = target.layers ? lowerToTfjsLayers : lowerToTfjs;
     const model = lower(graph, stateDict, { ...keptResults(kept), ...target });

@@ -1,7 +1,7 @@
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { OnnxGraph, OnnxNode } from "../formats/onnx/model.js";
-import { ELEMENTWISE } from "./layouts.js";
+import { ELEMENTWISE } from "./operators/layouts.js";
 
 /** What is known of a graph with channels in blocks: the size of a block, which values are in blocks, and how many channels are meant. */
 

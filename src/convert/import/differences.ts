@@ -1,6 +1,6 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
-import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./foreign.js";
+import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./operators/foreign.js";
 
 /** One way in which a file's graph departs from the architecture. A finding, never an exception. */
 export interface Difference {

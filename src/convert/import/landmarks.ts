@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import { type ForeignGraph, type ForeignNode, isKind } from "./foreign.js";
+import { type ForeignGraph, type ForeignNode, isKind } from "./operators/foreign.js";
 
 /** Where a landmark places a layer: at a node, or nowhere, because the block lacks it. */
 export type Anchors = ReadonlyMap<string, ForeignNode | "absent">;

@@ -11,6 +11,8 @@ import { InputError } from "../../core/errors.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import { type Difference, gateDifferences } from "./differences.js";
+import { type BlockLandmarks, findBlocks } from "./landmarks.js";
+import { normalise } from "./normalise.js";
 import {
   type Constants,
   type ForeignGraph,
@@ -19,9 +21,7 @@ import {
   type Preprocess,
   type Reading,
   type Roundings,
-} from "./foreign.js";
-import { type BlockLandmarks, findBlocks } from "./landmarks.js";
-import { normalise } from "./normalise.js";
+} from "./operators/foreign.js";
 import { inputDifferences, isPlain } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";

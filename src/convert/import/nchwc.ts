@@ -13,7 +13,7 @@ import {
   takesNchw,
   used,
 } from "./channel-blocks.js";
-import type { ChannelBlocks } from "./foreign.js";
+import type { ChannelBlocks } from "./operators/foreign.js";
 
 /**
  * Graphs that onnxruntime has optimised at every level ("all"), read as graphs of standard operators on NCHW. Its optimiser

@@ -2,9 +2,17 @@ import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
-import type { ForeignGraph, ForeignNode, ForeignOp, Form, Layout, Reading, Value } from "./foreign.js";
-import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./layouts.js";
 import { unblocked } from "./nchwc.js";
+import type {
+  ForeignGraph,
+  ForeignNode,
+  ForeignOp,
+  Form,
+  Layout,
+  Reading,
+  Value,
+} from "./operators/foreign.js";
+import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./operators/layouts.js";
 import { clipBounds } from "./operators/norms.js";
 import { laterOutput } from "./operators/quantised.js";
 import { readerOf } from "./operators/readers.js";

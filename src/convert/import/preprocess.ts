@@ -3,8 +3,8 @@ import type { DType } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
-import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./foreign.js";
-import { NCHW } from "./layouts.js";
+import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./operators/foreign.js";
+import { NCHW } from "./operators/layouts.js";
 
 /**
  * What a file does to its input before the network: pixels as whole numbers, colours last or in another order, a

@@ -6,8 +6,8 @@ import type {
   OsnetSpec,
   StageSpec,
 } from "../../arch/index.js";
-import { type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, computedFrom, next } from "./landmarks.js";
+import { type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 
 /**
  * Reads the architecture off a foreign graph. As with a state dict the result is a first guess: matching compares all of

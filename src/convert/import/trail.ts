@@ -1,8 +1,14 @@
 import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
-import { type Constants, type ForeignGraph, type ForeignKind, type ForeignNode, isKind } from "./foreign.js";
 import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
+import {
+  type Constants,
+  type ForeignGraph,
+  type ForeignKind,
+  type ForeignNode,
+  isKind,
+} from "./operators/foreign.js";
 
 /** How far a walk has come: which nodes are layers by now, and what was noted on the way. */
 export interface Trail {

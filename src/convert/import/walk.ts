@@ -1,8 +1,8 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
-import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./foreign.js";
 import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
+import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 import { passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */

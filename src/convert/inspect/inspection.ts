@@ -16,7 +16,7 @@ import { type DType, formatShape, type StateDict, type Tensor } from "../../core
 import { toReal } from "../../core/tensor-cast.js";
 import { writtenWeights } from "../export/negligible.js";
 import { neededNetwork } from "../export/weights.js";
-import type { Checkpoint, DecodedWeights } from "../import/checkpoint.js";
+import type { Checkpoint, DecodedWeights } from "../open/checkpoint.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 
 /** The description of a checkpoint, as data that JSON can represent. */

@@ -11,11 +11,11 @@ import type { Json } from "../formats/tfjs/json.js";
 import type { TfjsModel } from "../formats/tfjs/model.js";
 import { layerClasses } from "../formats/tfjs/topology.js";
 import type { Difference } from "../import/differences.js";
-import { type LiftedModel, liftModel, matchModel } from "../import/lift.js";
 import type { GraphMatch } from "../import/match.js";
 import { imageShape } from "../import/normalise.js";
-import { type Model, openModel, tfjsFiles } from "../import/open-file.js";
 import { describePreprocess } from "../import/preprocess.js";
+import { type LiftedModel, liftModel, matchModel } from "../open/lift.js";
+import { type Model, openModel, tfjsFiles } from "../open/open-file.js";
 import { type Anomaly, findAnomalies } from "./anomalies.js";
 import {
   countDTypes,

@@ -1,6 +1,6 @@
 import { type LayerGraph, variantOf } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/options.js";
-import { type Document, type OpenFile, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";
+import { type Document, type OpenFile, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";

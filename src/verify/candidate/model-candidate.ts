@@ -1,17 +1,16 @@
 import { ancestors, INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { declaredPixels, statesSpec } from "../../convert/export/metadata.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
-import { VALUE_NAMES } from "../../convert/export/tfjs/names.js";
+import { VALUE_NAMES } from "../../convert/export/tfjs-names.js";
 import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { withoutBranches } from "../../convert/import/branches.js";
 import type { Difference } from "../../convert/import/differences.js";
-import type { Preprocess, Reading } from "../../convert/import/foreign.js";
-import { towardsNchw } from "../../convert/import/layouts.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
-import { type Model, tfjsFiles, weightFiles } from "../../convert/import/open-file.js";
+import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
+import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import {
   describePreprocess,
   type ImageInput,
@@ -19,6 +18,7 @@ import {
   inputDifferences,
 } from "../../convert/import/preprocess.js";
 import { matchTfjs } from "../../convert/import/tfjs/translate.js";
+import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";

@@ -1,6 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
-import type { OpenFile } from "../../convert/import/open-file.js";
+import type { OpenFile } from "../../convert/open/open-file.js";
 import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";

@@ -1,7 +1,7 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
-import type { Preprocess } from "../../convert/import/foreign.js";
-import { towardsNchw } from "../../convert/import/layouts.js";
+import type { Preprocess } from "../../convert/import/operators/foreign.js";
+import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";

@@ -1,7 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
 import { printable } from "../../convert/formats/refusals.js";
-import type { Document } from "../../convert/import/open-file.js";
+import type { Document } from "../../convert/open/open-file.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { Verification } from "../candidate/verification.js";
 import type { ParityReport, Proof } from "../outcome/report.js";

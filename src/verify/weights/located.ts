@@ -1,9 +1,9 @@
 import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/index.js";
 import { NORMALIZED } from "../../convert/export/onnx.js";
 import type { ValueNames } from "../../convert/export/options.js";
-import { splitRelu } from "../../convert/export/tfjs/graph-model.js";
-import { kerasWeights } from "../../convert/export/tfjs/layers-model.js";
-import { fromTensorFlow, kerasCall, nodeName, VALUE_NAMES } from "../../convert/export/tfjs/names.js";
+import { splitRelu } from "../../convert/export/tfjs-graph-model.js";
+import { kerasWeights } from "../../convert/export/tfjs-layers-model.js";
+import { fromTensorFlow, kerasCall, nodeName, VALUE_NAMES } from "../../convert/export/tfjs-names.js";
 import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import { nodeOf } from "../../convert/formats/tfjs/graph.js";

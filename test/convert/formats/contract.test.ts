@@ -14,7 +14,7 @@ import {
   withoutSuffix,
 } from "../../../src/convert/formats/registry.js";
 import { sniffFormat } from "../../../src/convert/formats/sniff.js";
-import { decodeWeights } from "../../../src/convert/import/checkpoint.js";
+import { decodeWeights } from "../../../src/convert/open/checkpoint.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { InputError } from "../../../src/core/errors.js";
 import { DTYPES, type DType } from "../../../src/core/tensor.js";

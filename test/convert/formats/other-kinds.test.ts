@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { otherKind, sniffFormat } from "../../../src/convert/formats/sniff.js";
 import { decodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
-import { decodeWeights } from "../../../src/convert/import/checkpoint.js";
+import { decodeWeights } from "../../../src/convert/open/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture } from "../../support/osnet.js";

@@ -1,7 +1,7 @@
 import { type Op, outputShapes } from "../../../src/arch/index.js";
 import { compareOps, nameOf } from "../../../src/convert/import/differences.js";
-import type { Constants, ForeignGraph, ForeignNode } from "../../../src/convert/import/foreign.js";
-import { NCHW, towardsNchw } from "../../../src/convert/import/layouts.js";
+import type { Constants, ForeignGraph, ForeignNode } from "../../../src/convert/import/operators/foreign.js";
+import { NCHW, towardsNchw } from "../../../src/convert/import/operators/layouts.js";
 import {
   permute,
   type RealTensor,

@@ -1,8 +1,8 @@
 import { expect } from "vitest";
 import type { LayerGraph } from "../../../src/arch/index.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
+import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { anonymous } from "./graphs.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { withoutNorms } from "../../../src/convert/export/write.js";
-import { fileOutputs } from "../../../src/convert/import/lift.js";
+import { fileOutputs } from "../../../src/convert/open/lift.js";
 import { SMALL_SPEC } from "../export/graphs.js";
 
 const graph = expand(SMALL_SPEC);

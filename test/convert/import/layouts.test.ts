@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
-import { liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
+import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
 import {

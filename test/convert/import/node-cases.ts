@@ -1,8 +1,8 @@
 import { gunzipSync } from "node:zlib";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import type { Value } from "../../../src/convert/import/foreign.js";
 import { normalise } from "../../../src/convert/import/normalise.js";
+import type { Value } from "../../../src/convert/import/operators/foreign.js";
 import { DTYPES, type DType, elementCount, type RealTensor, type Tensor } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { readFixture } from "../../fixtures.js";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { expand, type OsnetSpec, PARAMETER_SHAPES } from "../../../src/arch/index.js";
 import { lowerToOnnx, type OnnxOptions, OPSET_RANGE } from "../../../src/convert/export/onnx.js";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
-import { NHWC_DOMAIN } from "../../../src/convert/import/layouts.js";
+import { NHWC_DOMAIN } from "../../../src/convert/import/operators/layouts.js";
 import { DOMAINS } from "../../../src/convert/import/operators/readers.js";
 import { parametersFor, SMALL_SPEC } from "../export/graphs.js";
 import { NODE_CASES } from "./node-cases.js";

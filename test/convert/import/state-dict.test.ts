@@ -7,10 +7,10 @@ import { foldBatchNorm, nodeWeights } from "../../../src/convert/export/weights.
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import { openCheckpoint } from "../../../src/convert/import/checkpoint.js";
-import { liftCheckpoint, liftStateDict } from "../../../src/convert/import/lift.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
-import { openModel } from "../../../src/convert/import/open-file.js";
+import { openCheckpoint } from "../../../src/convert/open/checkpoint.js";
+import { liftCheckpoint, liftStateDict } from "../../../src/convert/open/lift.js";
+import { openModel } from "../../../src/convert/open/open-file.js";
 import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { parametersFor, SMALL_SPEC } from "../export/graphs.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { identifyCheckpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
 import { type Inspection, inspectCheckpoint } from "../../../src/convert/inspect/inspection.js";
 import { renderInspection } from "../../../src/convert/inspect/text.js";
+import { identifyCheckpoint, openCheckpoint } from "../../../src/convert/open/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";

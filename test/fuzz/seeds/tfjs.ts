@@ -1,6 +1,6 @@
 import { expand, parseSpec } from "../../../src/arch/index.js";
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { bytesOf, le } from "../../convert/formats/pth/build.js";

@@ -1,12 +1,12 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { expand, outputShapes } from "../../../src/arch/index.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { VALUE_NAMES } from "../../../src/convert/export/tfjs/names.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { VALUE_NAMES } from "../../../src/convert/export/tfjs-names.js";
 import { encodeWeights } from "../../../src/convert/export/write.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
-import { openModel } from "../../../src/convert/import/open-file.js";
+import { openModel } from "../../../src/convert/open/open-file.js";
 import type { NamedBytes } from "../../../src/core/bytes.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";

@@ -10,9 +10,9 @@ import {
   type Op,
   type ParameterRole,
 } from "../../../src/arch/index.js";
-import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
-import { VALUE_NAMES } from "../../../src/convert/export/tfjs/names.js";
+import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
+import { VALUE_NAMES } from "../../../src/convert/export/tfjs-names.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsFiles, TfjsGraphModel } from "../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../src/core/errors.js";

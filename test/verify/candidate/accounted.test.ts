@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import {
   int,
   ints,

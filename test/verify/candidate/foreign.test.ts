@@ -4,7 +4,7 @@ import { foldBatchNorm } from "../../../src/convert/export/weights.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import type { SourceFile } from "../../../src/convert/import/open-file.js";
+import type { SourceFile } from "../../../src/convert/open/open-file.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
 import type { Verification } from "../../../src/verify/candidate/verification.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import {
   float,
   int,
@@ -14,7 +14,7 @@ import {
 } from "../../../src/convert/formats/onnx/model.js";
 import type { JsonObject } from "../../../src/convert/formats/tfjs/json.js";
 import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
-import type { Document } from "../../../src/convert/import/open-file.js";
+import type { Document } from "../../../src/convert/open/open-file.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { checkpointOf } from "./seeds.js";

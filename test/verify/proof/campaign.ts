@@ -1,7 +1,7 @@
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { mulberry32 } from "../../../src/core/functions.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";

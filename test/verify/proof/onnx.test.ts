@@ -3,7 +3,7 @@ import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
 import { checkpointOf, EXPORTED } from "./seeds.js";

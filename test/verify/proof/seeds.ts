@@ -1,6 +1,6 @@
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
-import { type Checkpoint, openCheckpoint } from "../../../src/convert/import/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../../../src/convert/open/checkpoint.js";
 import { once } from "../../../src/core/functions.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
 import type { Seed } from "./campaign.js";

@@ -1,10 +1,10 @@
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { Json, JsonObject } from "../../../src/convert/formats/tfjs/json.js";
 import type { TfjsFiles, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import { readTopology } from "../../../src/convert/formats/tfjs/topology.js";
-import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { InputError } from "../../../src/core/errors.js";
 import { mulberry32, once } from "../../../src/core/functions.js";
 import type { RealTensor } from "../../../src/core/tensor.js";

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
-import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing } from "../../fixtures.js";
 import { checkpointOf } from "./seeds.js";

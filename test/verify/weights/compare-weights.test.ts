@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import type { Checkpoint } from "../../../src/convert/import/checkpoint.js";
+import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { toFloat64 } from "../../../src/core/tensor-cast.js";
 import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";

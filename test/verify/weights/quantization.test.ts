@@ -1,7 +1,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, expect, it } from "vitest";
-import { lowerToTfjs } from "../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs/layers-model.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import {
   QUANTIZED_DTYPES,

@@ -1,5 +1,7 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
+import { isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { decomposed } from "./decompositions.js";
 import {
   type Constants,
   type ForeignNode,
@@ -8,9 +10,7 @@ import {
   type Layout,
   type Reading,
   type Value,
-} from "../foreign.js";
-import { isFloat, perChannel, transposed, uniform } from "./constants.js";
-import { decomposed } from "./decompositions.js";
+} from "./foreign.js";
 import {
   asNode,
   asTensor,

@@ -1,7 +1,7 @@
 import { DTYPES, type DType, elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/tensor-cast.js";
 import { codeToDType, type OnnxNode, wholeNumbers } from "../../formats/onnx/model.js";
-import { type Form, isKind, type Value } from "../foreign.js";
+import { type Form, isKind, type Value } from "./foreign.js";
 import { asNode, asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
 /** Arithmetic on constants, as far as exporters leave it in their graphs. */

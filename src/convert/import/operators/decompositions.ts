@@ -1,6 +1,6 @@
 import type { NormFloor } from "../../export/options.js";
-import { type Constants, type ForeignNode, isKind, type Value } from "../foreign.js";
 import { perChannel, uniform } from "./constants.js";
+import { type Constants, type ForeignNode, isKind, type Value } from "./foreign.js";
 import { type Formula, type Found, formula, match, matches, numberOf, type Term } from "./pattern.js";
 import { frontAxes, nodeValue } from "./site.js";
 import { globalPool } from "./windows.js";

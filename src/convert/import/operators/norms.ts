@@ -1,10 +1,10 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
-import { type ClipBounds, type ForeignNode, type ForeignOp, isKind, type Value } from "../foreign.js";
 import { readGemm } from "./arithmetic.js";
 import { uniform } from "./constants.js";
 import { centredOf } from "./decompositions.js";
+import { type ClipBounds, type ForeignNode, type ForeignOp, isKind, type Value } from "./foreign.js";
 import {
   asNode,
   asTensor,

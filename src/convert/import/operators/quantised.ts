@@ -1,7 +1,7 @@
 import type { Tensor } from "../../../core/tensor.js";
-import { type ForeignNode, isKind, type Reading, type Value } from "../foreign.js";
 import { readAdd, readGemm, readMul } from "./arithmetic.js";
 import { perChannel } from "./constants.js";
+import { type ForeignNode, isKind, type Reading, type Value } from "./foreign.js";
 import { readSigmoid } from "./norms.js";
 import { asNode, asTensor, int, type OperatorReader, type OperatorSite, replaced } from "./site.js";
 import { globalPool, readAveragePool, readConv } from "./windows.js";

@@ -1,4 +1,3 @@
-import { NHWC_DOMAIN } from "../layouts.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readReciprocal, readSub } from "./arithmetic.js";
 import {
   constantOf,
@@ -12,18 +11,7 @@ import {
   readSize,
   readTile,
 } from "./constants.js";
-import {
-  readChannelGather,
-  readChannelGatherNd,
-  readChannelSlice,
-  readFlatten,
-  readReduceMax,
-  readReduceMean,
-  readReshape,
-  readSqueeze,
-  readTranspose,
-  readUnsqueeze,
-} from "./layout.js";
+import { NHWC_DOMAIN } from "./layouts.js";
 import {
   readBatchNorm,
   readClip,
@@ -59,6 +47,18 @@ import {
   readQuantize,
   readStep,
 } from "./quantised.js";
+import {
+  readChannelGather,
+  readChannelGatherNd,
+  readChannelSlice,
+  readFlatten,
+  readReduceMax,
+  readReduceMean,
+  readReshape,
+  readSqueeze,
+  readTranspose,
+  readUnsqueeze,
+} from "./reshape.js";
 import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
 import {
   globalPool,

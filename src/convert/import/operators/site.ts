@@ -1,7 +1,7 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxAttributeType, OnnxAttributeValues, OnnxNode } from "../../formats/onnx/model.js";
-import type { Constants, ForeignNode, ForeignOp, Form, Layout, Value } from "../foreign.js";
+import type { Constants, ForeignNode, ForeignOp, Form, Layout, Value } from "./foreign.js";
 
 /** One ONNX node with what its inputs stand for. */
 export interface OperatorSite {

@@ -10,7 +10,7 @@ import {
   type Padding,
   type Value,
   type Window,
-} from "../foreign.js";
+} from "./foreign.js";
 import {
   asNode,
   asTensor,

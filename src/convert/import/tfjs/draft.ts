@@ -13,7 +13,7 @@ import {
 import type { JsonObject } from "../../formats/tfjs/json.js";
 import type { StoredTensor, TfjsLayersModel } from "../../formats/tfjs/model.js";
 import type { LayerCall } from "../../formats/tfjs/topology.js";
-import { NHWC_DOMAIN } from "../layouts.js";
+import { NHWC_DOMAIN } from "../operators/layouts.js";
 import { type Formula, formula, matches, numberOf, type Term } from "../operators/pattern.js";
 
 /**

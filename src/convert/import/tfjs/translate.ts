@@ -11,9 +11,9 @@ import type {
   TfjsShape,
 } from "../../formats/tfjs/model.js";
 import { type LayerCall, readTopology } from "../../formats/tfjs/topology.js";
-import type { Layout } from "../foreign.js";
-import { NCHW } from "../layouts.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
+import type { Layout } from "../operators/foreign.js";
+import { NCHW } from "../operators/layouts.js";
 import { isPlain } from "../preprocess.js";
 import { createDraft, layerWeights, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";

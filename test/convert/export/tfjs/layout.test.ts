@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Op } from "../../../../src/arch/graph.js";
-import { fromTensorFlow, toTensorFlow } from "../../../../src/convert/export/tfjs/names.js";
+import { fromTensorFlow, toTensorFlow } from "../../../../src/convert/export/tfjs-names.js";
 import { float32 } from "../graphs.js";
 
 const conv = (inChannels: number, outChannels: number, groups: number): Op => ({

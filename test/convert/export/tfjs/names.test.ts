@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { expand, VARIANT_NAMES, variant } from "../../../../src/arch/index.js";
-import { nodeName } from "../../../../src/convert/export/tfjs/names.js";
+import { nodeName } from "../../../../src/convert/export/tfjs-names.js";
 
 describe("node names", () => {
   it.each(VARIANT_NAMES)("%s: legal in TensorFlow, different, and back to the layer's", (name) => {

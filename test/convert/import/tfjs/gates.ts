@@ -1,4 +1,4 @@
-import { bool, tfNode, wholeNumbers } from "../../../../src/convert/export/tfjs/operators.js";
+import { bool, tfNode, wholeNumbers } from "../../../../src/convert/export/tfjs-operators.js";
 import type { Json, JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
 import type {
   TfjsGraphModel,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { compareBits } from "../../../../src/convert/export/write.js";
-import { liftCheckpoint } from "../../../../src/convert/import/lift.js";
-import { openModel } from "../../../../src/convert/import/open-file.js";
+import { liftCheckpoint } from "../../../../src/convert/open/lift.js";
+import { openModel } from "../../../../src/convert/open/open-file.js";
 import { openVerification } from "../../../../src/verify/open.js";
 import { readFixture } from "../../../fixtures.js";
 import { keras3Files } from "../../../support/keras3.js";

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { expand, type LayerGraph, type ParameterRole } from "../../../../src/arch/index.js";
-import { lowerToTfjs } from "../../../../src/convert/export/tfjs/graph-model.js";
-import { lowerToTfjsLayers } from "../../../../src/convert/export/tfjs/layers-model.js";
-import { VALUE_NAMES } from "../../../../src/convert/export/tfjs/names.js";
+import { lowerToTfjs } from "../../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../../src/convert/export/tfjs-layers-model.js";
+import { VALUE_NAMES } from "../../../../src/convert/export/tfjs-names.js";
 import { compareBits } from "../../../../src/convert/export/write.js";
 import type { TfjsModel } from "../../../../src/convert/formats/tfjs/model.js";
-import { liftStateDict } from "../../../../src/convert/import/lift.js";
 import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
+import { liftStateDict } from "../../../../src/convert/open/lift.js";
 import { tfjsNames } from "../../../../src/verify/weights/located.js";
 import { FAMILIES, missing, VARIED_FAMILIES } from "../../../fixtures.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";

@@ -4,8 +4,8 @@ import {
   lowerToTfjs,
   splitRelu,
   type TfjsOptions,
-} from "../../../../../src/convert/export/tfjs/graph-model.js";
-import { nodeName } from "../../../../../src/convert/export/tfjs/names.js";
+} from "../../../../../src/convert/export/tfjs-graph-model.js";
+import { nodeName } from "../../../../../src/convert/export/tfjs-names.js";
 import { encodeTfjs } from "../../../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel, TfjsNode } from "../../../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../../../src/core/errors.js";

@@ -3,8 +3,8 @@ import { expand } from "../../../../../src/arch/index.js";
 import {
   lowerToTfjsLayers,
   type TfjsLayersOptions,
-} from "../../../../../src/convert/export/tfjs/layers-model.js";
-import { kerasCall } from "../../../../../src/convert/export/tfjs/names.js";
+} from "../../../../../src/convert/export/tfjs-layers-model.js";
+import { kerasCall } from "../../../../../src/convert/export/tfjs-names.js";
 import { encodeTfjs } from "../../../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsLayersModel } from "../../../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../../../src/core/errors.js";

@@ -1,7 +1,7 @@
-import type { Op, OpKind, ParameterRole, Size2d } from "../../../arch/graph.js";
-import type { Shape, Tensor } from "../../../core/tensor.js";
-import type { TfjsAttribute, TfjsNode } from "../../formats/tfjs/model.js";
-import type { NormFloor } from "../options.js";
+import type { Op, OpKind, ParameterRole, Size2d } from "../../arch/graph.js";
+import type { Shape, Tensor } from "../../core/tensor.js";
+import type { TfjsAttribute, TfjsNode } from "../formats/tfjs/model.js";
+import type { NormFloor } from "./options.js";
 
 type TfjsLowering<K extends OpKind> = (op: Op<K>, site: TfjsSite) => TfjsFragment;
 

@@ -3,11 +3,11 @@ import { type OnnxOptions, OPSET_RANGE } from "../export/onnx.js";
 import { type OnnxDType, RESULT_KINDS, type ResultKind } from "../export/options.js";
 import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
-import type { Preprocess } from "./foreign.js";
-import type { GraphMatch } from "./match.js";
-import { imageShape } from "./normalise.js";
+import type { GraphMatch } from "../import/match.js";
+import { imageShape } from "../import/normalise.js";
+import type { Preprocess } from "../import/operators/foreign.js";
+import { describePreprocess, pixelOrder } from "../import/preprocess.js";
 import { openModel } from "./open-file.js";
-import { describePreprocess, pixelOrder } from "./preprocess.js";
 
 /** How an ONNX file looks from outside, as options that write another one so. */
 export interface OnnxInterface {

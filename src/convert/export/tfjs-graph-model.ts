@@ -1,7 +1,7 @@
-import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../../arch/graph.js";
-import { outputShapes } from "../../../arch/shapes.js";
-import { InputError } from "../../../core/errors.js";
-import type { Shape, StateDict, Tensor } from "../../../core/tensor.js";
+import type { LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/graph.js";
+import { outputShapes } from "../../arch/shapes.js";
+import { InputError } from "../../core/errors.js";
+import type { Shape, StateDict, Tensor } from "../../core/tensor.js";
 import type {
   QuantizedDType,
   TfjsDType,
@@ -10,9 +10,9 @@ import type {
   TfjsShape,
   TfjsTensorInfo,
   TfjsWeight,
-} from "../../formats/tfjs/model.js";
-import { modelMetadata } from "../metadata.js";
-import { type WrittenWeights, writtenWeights } from "../negligible.js";
+} from "../formats/tfjs/model.js";
+import { modelMetadata } from "./metadata.js";
+import { type WrittenWeights, writtenWeights } from "./negligible.js";
 import {
   DEFAULT_SIZE,
   IMAGENET,
@@ -20,9 +20,8 @@ import {
   type PixelOrder,
   type ResolvedModelOptions,
   resolveModelOptions,
-} from "../options.js";
-import { type NodeWeights, neededNetwork } from "../weights.js";
-import { isLegalNodeName, NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "./names.js";
+} from "./options.js";
+import { isLegalNodeName, NORMALIZED_NODE, nodeName, storedWeight, toTensorFlow } from "./tfjs-names.js";
 import {
   dtype,
   lowerL2,
@@ -32,7 +31,8 @@ import {
   type TfjsFragment,
   tfNode,
   wholeNumbers,
-} from "./operators.js";
+} from "./tfjs-operators.js";
+import { type NodeWeights, neededNetwork } from "./weights.js";
 
 const CHANNELS = 3;
 

@@ -14,8 +14,8 @@ import { statedSpec } from "../export/metadata.js";
 import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/options.js";
 import type { BeyondNetwork, FileOutputs } from "../export/write.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
+import type { GraphMatch, MatchedOutput } from "../import/match.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
-import type { GraphMatch, MatchedOutput } from "./match.js";
 import type { Model } from "./open-file.js";
 
 /** How a model's network is chosen, where its graph leaves a choice. */

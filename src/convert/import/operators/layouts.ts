@@ -1,7 +1,7 @@
-import type { OnnxAttribute, OnnxNode } from "../formats/onnx/model.js";
+import type { OnnxAttribute, OnnxNode } from "../../formats/onnx/model.js";
+import { transposed } from "./constants.js";
 import type { Layout, Reading, Value } from "./foreign.js";
-import { transposed } from "./operators/constants.js";
-import { asTensor, attributeOrInput, type OperatorSite } from "./operators/site.js";
+import { asTensor, attributeOrInput, type OperatorSite } from "./site.js";
 
 /**
  * Graphs that work in NHWC, or between two transposes: each value knows which of its axes is which, and an operator on

@@ -1,14 +1,14 @@
 import type { Command } from "commander";
-import { FILE_FORMATS, type FileFormat, FORMATS } from "../convert/formats/registry.js";
+import { FILE_FORMATS, type FileFormat, FORMATS } from "../../convert/formats/registry.js";
+import { series } from "../options.js";
+import { createProgram, type ExitStatus, runProgram } from "../program.js";
+import type { Io } from "../terminal.js";
 import {
   addAllConvertOptions,
   addConvertOptions,
   addOutputOptions,
   OUTPUT_NAMES,
 } from "./convert-options.js";
-import { series } from "./options.js";
-import { createProgram, type ExitStatus, runProgram } from "./program.js";
-import type { Io } from "./terminal.js";
 
 const TITLES: readonly string[] = FILE_FORMATS.map((format) => FORMATS[format].title);
 

@@ -1,17 +1,17 @@
 import { basename } from "node:path";
-import type { OsnetSpec } from "../arch/index.js";
-import { isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
-import { sniffFormat } from "../convert/formats/sniff.js";
-import { identifyCheckpoint } from "../convert/import/checkpoint.js";
-import { inspectCheckpoint } from "../convert/inspect/inspection.js";
-import { inspectModel } from "../convert/inspect/model-inspection.js";
-import { renderInspection, renderModelInspection } from "../convert/inspect/text.js";
-import { type NamedBytes, toBytes } from "../core/bytes.js";
-import { definedOf } from "../core/functions.js";
-import { isFolder, openInput } from "../node/read.js";
-import { readArchitecture, readModel } from "./inputs.js";
-import type { ExitStatus } from "./program.js";
-import { type Io, paintFor, readingProgress } from "./terminal.js";
+import type { OsnetSpec } from "../../arch/index.js";
+import { isModelFormat, type ModelFormat } from "../../convert/formats/registry.js";
+import { sniffFormat } from "../../convert/formats/sniff.js";
+import { inspectCheckpoint } from "../../convert/inspect/inspection.js";
+import { inspectModel } from "../../convert/inspect/model-inspection.js";
+import { renderInspection, renderModelInspection } from "../../convert/inspect/text.js";
+import { identifyCheckpoint } from "../../convert/open/checkpoint.js";
+import { type NamedBytes, toBytes } from "../../core/bytes.js";
+import { definedOf } from "../../core/functions.js";
+import { isFolder, openInput } from "../../node/read.js";
+import { readArchitecture, readModel } from "../inputs.js";
+import type { ExitStatus } from "../program.js";
+import { type Io, paintFor, readingProgress } from "../terminal.js";
 
 /** The command's options, as commander hands them over. */
 interface InspectOptions {

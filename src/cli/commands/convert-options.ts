@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { ONNX_DTYPES, OUTPUT_SELECTIONS, PIXEL_ORDERS } from "../convert/export/options.js";
+import { ONNX_DTYPES, OUTPUT_SELECTIONS, PIXEL_ORDERS } from "../../convert/export/options.js";
 import {
   FILE_FORMATS,
   type FileFormat,
@@ -7,10 +7,10 @@ import {
   isModelFormat,
   MODEL_FORMATS,
   WEIGHTS_FORMATS,
-} from "../convert/formats/registry.js";
-import { QUANTIZED_DTYPES } from "../convert/formats/tfjs/model.js";
-import { FLOAT_DTYPES } from "../core/tensor-cast.js";
-import { alternatives, badArgument, choice, int, size, tolerance } from "./options.js";
+} from "../../convert/formats/registry.js";
+import { QUANTIZED_DTYPES } from "../../convert/formats/tfjs/model.js";
+import { FLOAT_DTYPES } from "../../core/tensor-cast.js";
+import { alternatives, badArgument, choice, int, size, tolerance } from "../options.js";
 
 const GROUPS = { model: "Model:", numbers: "Numbers:", names: "Names:", checks: "Checks:" } as const;
 

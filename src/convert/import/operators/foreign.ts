@@ -1,7 +1,7 @@
-import type { ParameterRole, Size2d } from "../../arch/index.js";
-import type { DType, Tensor } from "../../core/tensor.js";
-import type { NormFloor } from "../export/options.js";
-import type { StoredTensor } from "../formats/tfjs/model.js";
+import type { ParameterRole, Size2d } from "../../../arch/index.js";
+import type { DType, Tensor } from "../../../core/tensor.js";
+import type { NormFloor } from "../../export/options.js";
+import type { StoredTensor } from "../../formats/tfjs/model.js";
 
 /**
  * A foreign graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no

@@ -1,11 +1,21 @@
 import type { Command } from "commander";
-import { PIXEL_ORDERS } from "../convert/export/options.js";
-import type { ModelFormat } from "../convert/formats/registry.js";
-import { engineOf, RUNTIMES, runtimesMeant } from "../verify/backends/registry.js";
-import { DISTANCE_METRICS } from "../verify/ranking/distances.js";
-import { alternatives, baselineFactor, choice, int, list, shard, share, size, tolerance } from "./options.js";
-import { createProgram, type ExitStatus, runProgram } from "./program.js";
-import type { Io } from "./terminal.js";
+import { PIXEL_ORDERS } from "../../convert/export/options.js";
+import type { ModelFormat } from "../../convert/formats/registry.js";
+import { engineOf, RUNTIMES, runtimesMeant } from "../../verify/backends/registry.js";
+import { DISTANCE_METRICS } from "../../verify/ranking/distances.js";
+import {
+  alternatives,
+  baselineFactor,
+  choice,
+  int,
+  list,
+  shard,
+  share,
+  size,
+  tolerance,
+} from "../options.js";
+import { createProgram, type ExitStatus, runProgram } from "../program.js";
+import type { Io } from "../terminal.js";
 
 /** `osnet-verify`, with its arguments after the program's name. */
 export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
@@ -166,7 +176,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--init", "write a commented suite file to start from")
     .option("--quiet", "print nothing but errors")
     .action(async (file, options) => {
-      const { runSuite } = await import("./suite/command.js");
+      const { runSuite } = await import("../suite/command.js");
       end(await runSuite(file, options, io));
     });
 
@@ -177,7 +187,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .requiredOption("--report-dir <folder>", "folder for the joined reports")
     .option("--quiet", "print nothing but errors")
     .action(async (reports, options) => {
-      const { mergeReports } = await import("./suite/reports.js");
+      const { mergeReports } = await import("../suite/reports.js");
       end(await mergeReports(reports, options, io));
     });
 
@@ -220,7 +230,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--json", "print the report as JSON")
     .option("--quiet", "print nothing but errors")
     .action(async (models, options) => {
-      const { rankCommand } = await import("./ranking/rank.js");
+      const { rankCommand } = await import("../ranking/rank.js");
       end(await rankCommand(models, options, io));
     });
 
@@ -238,7 +248,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--force", "replace existing files")
     .option("--quiet", "print nothing but errors")
     .action(async (model, options) => {
-      const { embedCommand } = await import("./ranking/features.js");
+      const { embedCommand } = await import("../ranking/features.js");
       end(await embedCommand(model, options, io));
     });
 

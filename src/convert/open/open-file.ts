@@ -9,12 +9,12 @@ import { sniffFormat } from "../formats/sniff.js";
 import { decodeTfjs, tfjsShardPaths } from "../formats/tfjs/codec.js";
 import type { TfjsFiles, TfjsModel } from "../formats/tfjs/model.js";
 import { isKeras3 } from "../formats/tfjs/topology.js";
+import { type GraphMatch, type MatchOptions, matchGraph } from "../import/match.js";
+import { isBlocked } from "../import/nchwc.js";
+import { imageShape } from "../import/normalise.js";
+import { describePreprocess } from "../import/preprocess.js";
+import { matchTfjs, translateTfjs } from "../import/tfjs/translate.js";
 import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
-import { type GraphMatch, type MatchOptions, matchGraph } from "./match.js";
-import { isBlocked } from "./nchwc.js";
-import { imageShape } from "./normalise.js";
-import { describePreprocess } from "./preprocess.js";
-import { matchTfjs, translateTfjs } from "./tfjs/translate.js";
 
 /** A file that may be open already. */
 export interface SourceFile extends NamedBytes {

@@ -1,17 +1,17 @@
-import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole, Size2d } from "../../../arch/graph.js";
-import { outputShapes } from "../../../arch/shapes.js";
-import { variantOf } from "../../../arch/variants.js";
-import { InputError } from "../../../core/errors.js";
-import type { Shape, StateDict, Tensor } from "../../../core/tensor.js";
-import type { JsonObject } from "../../formats/tfjs/json.js";
-import type { QuantizedDType, TfjsLayersModel, TfjsWeight } from "../../formats/tfjs/model.js";
-import { modelMetadata } from "../metadata.js";
-import { writtenWeights } from "../negligible.js";
-import { IMAGENET, type PixelOrder } from "../options.js";
-import { type NodeWeights, neededNetwork } from "../weights.js";
-import { resolveTfjsOptions, type TfjsOptions } from "./graph-model.js";
-import { type KerasCall, kerasCall, NORMALIZED_LAYER, storedWeight, toTensorFlow } from "./names.js";
-import { padsAsSame, perChannel } from "./operators.js";
+import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole, Size2d } from "../../arch/graph.js";
+import { outputShapes } from "../../arch/shapes.js";
+import { variantOf } from "../../arch/variants.js";
+import { InputError } from "../../core/errors.js";
+import type { Shape, StateDict, Tensor } from "../../core/tensor.js";
+import type { JsonObject } from "../formats/tfjs/json.js";
+import type { QuantizedDType, TfjsLayersModel, TfjsWeight } from "../formats/tfjs/model.js";
+import { modelMetadata } from "./metadata.js";
+import { writtenWeights } from "./negligible.js";
+import { IMAGENET, type PixelOrder } from "./options.js";
+import { resolveTfjsOptions, type TfjsOptions } from "./tfjs-graph-model.js";
+import { type KerasCall, kerasCall, NORMALIZED_LAYER, storedWeight, toTensorFlow } from "./tfjs-names.js";
+import { padsAsSame, perChannel } from "./tfjs-operators.js";
+import { type NodeWeights, neededNetwork } from "./weights.js";
 
 /** The same options as a graph model's, but for the names and `fuse`: Keras names layers only. */
 export type TfjsLayersOptions = Omit<TfjsOptions, "fuse" | "inputName" | "outputName">;

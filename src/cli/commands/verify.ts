@@ -1,22 +1,22 @@
 import { basename, dirname, relative, sep } from "node:path";
 import { performance } from "node:perf_hooks";
-import type { PixelOrder } from "../convert/export/options.js";
-import { isModelFormat } from "../convert/formats/registry.js";
-import { sniffFormat } from "../convert/formats/sniff.js";
-import type { NamedBytes } from "../core/bytes.js";
-import { definedOf } from "../core/functions.js";
-import { isFolder, openInput, type ReadProgress } from "../node/read.js";
-import { expectNotInputs, expectWritable, sweepTemporaries } from "../node/write.js";
-import type { RuntimeName } from "../verify/backends/backend.js";
-import { openVerification } from "../verify/open.js";
-import { compareToBaseline } from "../verify/outcome/baseline.js";
-import type { Tolerance } from "../verify/outcome/report.js";
-import { REPORT_FORMATS, renderJson, renderReport } from "../verify/reports/index.js";
-import { renderText } from "../verify/reports/text.js";
-import { verify } from "../verify/verify.js";
-import { readArchitecture, readImages, readModel } from "./inputs.js";
-import { badArgument, misused, type Size } from "./options.js";
-import type { ExitStatus } from "./program.js";
+import type { PixelOrder } from "../../convert/export/options.js";
+import { isModelFormat } from "../../convert/formats/registry.js";
+import { sniffFormat } from "../../convert/formats/sniff.js";
+import type { NamedBytes } from "../../core/bytes.js";
+import { definedOf } from "../../core/functions.js";
+import { isFolder, openInput, type ReadProgress } from "../../node/read.js";
+import { expectNotInputs, expectWritable, sweepTemporaries } from "../../node/write.js";
+import type { RuntimeName } from "../../verify/backends/backend.js";
+import { openVerification } from "../../verify/open.js";
+import { compareToBaseline } from "../../verify/outcome/baseline.js";
+import type { Tolerance } from "../../verify/outcome/report.js";
+import { REPORT_FORMATS, renderJson, renderReport } from "../../verify/reports/index.js";
+import { renderText } from "../../verify/reports/text.js";
+import { verify } from "../../verify/verify.js";
+import { readArchitecture, readImages, readModel } from "../inputs.js";
+import { badArgument, misused, type Size } from "../options.js";
+import type { ExitStatus } from "../program.js";
 import {
   type BaselineFlags,
   baselineOptions,
@@ -24,8 +24,8 @@ import {
   reportFormat,
   runFacts,
   writeReport,
-} from "./reports.js";
-import { type Io, paintFor, progress, readingProgress } from "./terminal.js";
+} from "../reports.js";
+import { type Io, paintFor, progress, readingProgress } from "../terminal.js";
 
 /** The command's options, as commander hands them over. */
 interface VerifyOptions extends BaselineFlags {

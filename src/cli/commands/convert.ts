@@ -1,24 +1,23 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { describeNetwork, multiplyAdds, parameterCount } from "../arch/index.js";
-import { type Encoded, leftOut, weightFileNames, write } from "../convert/export/write.js";
+import { describeNetwork, multiplyAdds, parameterCount } from "../../arch/index.js";
+import { type Encoded, leftOut, weightFileNames, write } from "../../convert/export/write.js";
 import {
   type FileFormat,
   FORMATS,
   isModelFormat,
   outputFormat,
   withoutSuffix,
-} from "../convert/formats/registry.js";
-import { sniffFormat } from "../convert/formats/sniff.js";
-import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
-import { clean, nearestWord, type Paint } from "../core/text.js";
-import { isFolder, openInput, readInput } from "../node/read.js";
-import { expectNotInputs, sweepTemporaries } from "../node/write.js";
-import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
-import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
-import { openSource, type Source } from "./inputs.js";
-import { badArgument, didYouMean, misused } from "./options.js";
+} from "../../convert/formats/registry.js";
+import { sniffFormat } from "../../convert/formats/sniff.js";
+import { ANOMALIES, isUntrained } from "../../convert/inspect/anomalies.js";
+import { clean, nearestWord, type Paint } from "../../core/text.js";
+import { isFolder, openInput, readInput } from "../../node/read.js";
+import { expectNotInputs, sweepTemporaries } from "../../node/write.js";
+import type { ParityReport, Tolerance } from "../../verify/outcome/report.js";
+import { openSource, type Source } from "../inputs.js";
+import { badArgument, didYouMean, misused } from "../options.js";
 import {
   expectBeside,
   expectOutput,
@@ -27,8 +26,8 @@ import {
   sweepWeights,
   weightsLeftBehind,
   writeOutput,
-} from "./outputs.js";
-import type { ExitStatus } from "./program.js";
+} from "../outputs.js";
+import type { ExitStatus } from "../program.js";
 import {
   openTarget,
   type TargetOptions,
@@ -36,8 +35,9 @@ import {
   verifyWritten,
   type Written,
   zerosNote,
-} from "./targets.js";
-import { type Io, megabytes, paintFor } from "./terminal.js";
+} from "../targets.js";
+import { type Io, megabytes, paintFor } from "../terminal.js";
+import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 
 /** What `osnet-convert FILE -o OUTPUT` converts from and to. */
 interface Recognised {
@@ -168,7 +168,7 @@ export async function convert(
   const dropped = leftOut(source.name, source.checkpoint.outputs, target, options);
   const lifted =
     options.verify && isModelFormat(from)
-      ? await (await import("../verify/verify.js")).verifyLifted(source, options)
+      ? await (await import("../../verify/verify.js")).verifyLifted(source, options)
       : undefined;
   const { graph, stateDict } = source.checkpoint;
   const made = await write(

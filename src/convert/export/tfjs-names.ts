@@ -1,9 +1,9 @@
-import type { Op, ParameterRole } from "../../../arch/graph.js";
-import { PARAMETER_SHAPES } from "../../../arch/parameters.js";
-import { elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
-import { chooseQuantization, roundToStored } from "../../formats/tfjs/manifest.js";
-import type { QuantizedDType, TfjsModel, TfjsWeight } from "../../formats/tfjs/model.js";
-import type { ValueNames } from "../options.js";
+import type { Op, ParameterRole } from "../../arch/graph.js";
+import { PARAMETER_SHAPES } from "../../arch/parameters.js";
+import { elementCount, permute, type Shape, type Tensor } from "../../core/tensor.js";
+import { chooseQuantization, roundToStored } from "../formats/tfjs/manifest.js";
+import type { QuantizedDType, TfjsModel, TfjsWeight } from "../formats/tfjs/model.js";
+import type { ValueNames } from "./options.js";
 
 /**
  * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so that of a layer's name

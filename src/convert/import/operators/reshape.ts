@@ -1,7 +1,7 @@
 import type { Tensor } from "../../../core/tensor.js";
-import { type ForeignNode, isKind, type Layout, type Reading, type Value } from "../foreign.js";
-import { isNchw, NCHW, NHWC, permuted } from "../layouts.js";
 import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
+import { type ForeignNode, isKind, type Layout, type Reading, type Value } from "./foreign.js";
+import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
 import { reshapedBack } from "./norms.js";
 import {
   asNode,
