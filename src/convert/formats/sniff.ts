@@ -84,7 +84,7 @@ const SIGNATURES: readonly Signature[] = [
     remedy: "unpack it first",
     matches: startsWith("7z\xbc\xaf\x27\x1c", "Rar!\x1a\x07", "\xfd7zXZ\0", "BZh", "\x28\xb5\x2f\xfd"),
   },
-  { found: "an HDF5 file, as Keras writes it it", remedy: EXPORT_KERAS, matches: startsWith("\x89HDF\r\n") },
+  { found: "an HDF5 file, as Keras writes it", remedy: EXPORT_KERAS, matches: startsWith("\x89HDF\r\n") },
   { found: "a GGUF file", remedy: OTHER_FORMAT, matches: startsWith("GGUF") },
   { found: "a NumPy .npy array", remedy: OTHER_FORMAT, matches: startsWith("\x93NUMPY") },
   {

@@ -23,7 +23,7 @@ const KINDS: readonly (readonly [bytes: string, found: string, remedy: string])[
   ],
   ["\x08\x04\x12\x5a\n\x1c\n\x06images\x1a\x12", "a Core ML model", "ONNX model"],
   ["\x08\x01\x12\xff\x80\x01\n\x8a\x02\x12\x05", "a TensorFlow SavedModel", "tf2onnx"],
-  ["\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it it", "tf2onnx"],
+  ["\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", "tf2onnx"],
   ["7767517\n85 97\n", "an ncnn model", "ONNX model"],
   ["\x1f\x8b\x08\0", "a gzip file", "unpack"],
   ["7z\xbc\xaf\x27\x1c", "a compressed archive", "unpack"],

@@ -8,7 +8,7 @@ import type {
   IModelProto,
   INodeProto,
   ITensorProto,
-} from "./proto.js";
+} from "./messages.js";
 
 /**
  * What two readers of a file may take in two ways: names that are given twice, tensors whose elements are written twice,

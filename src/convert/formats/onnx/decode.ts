@@ -7,8 +7,8 @@ import { expectUnambiguous } from "./ambiguity.js";
 import { inlineFunctions } from "./functions.js";
 import { decodeGraph, standardDomain } from "./graphs.js";
 import { checkMessages, int64ToNumber, refusal } from "./limits.js";
+import { FUNCTION, type IAttributeProto, type IGraphProto, MODEL } from "./messages.js";
 import type { OnnxModel } from "./model.js";
-import type { IAttributeProto, IGraphProto } from "./proto.js";
 import type { OnnxSource } from "./tensors.js";
 import { topLevelPayloads } from "./wire.js";
 
@@ -24,9 +24,6 @@ const { onnx } = onnxProto;
  * messages that would take far more memory than they are long (limits.ts), and what two readers may take in two ways
  * (limits.ts, ambiguity.ts).
  */
-
-/** Field number of `ModelProto.graph`. */
-const GRAPH_FIELD = 7;
 
 /**
  * The model in an ONNX file. Tensors share the memory of `bytes` where alignment allows.
@@ -72,7 +69,7 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
       : {}),
   };
   checkMessages(view, subject);
-  const graphs = topLevelPayloads(view, GRAPH_FIELD);
+  const graphs = topLevelPayloads(view, MODEL.fields.graph.number);
   const model = onnx.ModelProto.decode(view);
   const whole = mergeGraphs(graphs) ?? model.graph;
   expectUnambiguous({ ...model, graph: whole ?? null }, subject);
@@ -97,14 +94,12 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   };
 }
 
-/** Field numbers of `ModelProto.functions` and of `FunctionProto.attribute_proto`, which onnx-proto does not know. */
-const FUNCTIONS_FIELD = 25;
-const DEFAULTS_FIELD = 11;
-
-/** The attributes of each function that a call may leave out, with the values that they have then. */
+/** The attributes of each function that a call may leave out, with the values that they have then: onnx-proto does not know this field. */
 function functionDefaults(view: Uint8Array): readonly (readonly IAttributeProto[])[] {
-  return topLevelPayloads(view, FUNCTIONS_FIELD).map((body) =>
-    topLevelPayloads(body, DEFAULTS_FIELD).map((payload) => onnx.AttributeProto.decode(payload)),
+  return topLevelPayloads(view, MODEL.fields.functions.number).map((body) =>
+    topLevelPayloads(body, FUNCTION.fields.attributeProto.number).map((payload) =>
+      onnx.AttributeProto.decode(payload),
+    ),
   );
 }
 
@@ -129,9 +124,7 @@ function expectNoOtherKind(bytes: Uint8Array, subject: string): void {
   const other =
     isZip(bytes) || isPickle
       ? {
-          found: isPickle
-            ? "a pickle, as PyTorch writes it it"
-            : "a zip archive, as PyTorch and NumPy write it it",
+          found: isPickle ? "a pickle, as PyTorch writes it" : "a zip archive, as PyTorch and NumPy write it",
           remedy: "convert checkpoints with pth2… or npz2…, and unzip zipped models",
         }
       : otherKind(bytes);

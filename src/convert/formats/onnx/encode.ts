@@ -1,7 +1,7 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { encodeGraph } from "./graphs.js";
+import type { IGraphProto, IModelProto, ITensorProto } from "./messages.js";
 import { dtypeToCode, type OnnxGraph, type OnnxModel } from "./model.js";
-import type { IGraphProto, IModelProto, ITensorProto } from "./proto.js";
 import { encodeTensor } from "./tensors.js";
 import { serializeModel } from "./wire.js";
 

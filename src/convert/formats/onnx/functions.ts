@@ -1,7 +1,7 @@
 import type { InputError } from "../../../core/errors.js";
 import { standardDomain } from "./graphs.js";
 import { refusal } from "./limits.js";
-import type { IAttributeProto, IFunctionProto, IGraphProto, INodeProto } from "./proto.js";
+import type { IAttributeProto, IFunctionProto, IGraphProto, INodeProto } from "./messages.js";
 
 /**
  * Functions of a model's own (`ModelProto.functions`), which some exporters write a module or an operator as: each call

@@ -1,4 +1,5 @@
 import { int64ToNumber, refusal } from "./limits.js";
+import type { IAttributeProto, IGraphProto, INodeProto, IValueInfoProto } from "./messages.js";
 import {
   codeToDType,
   dtypeToCode,
@@ -11,7 +12,6 @@ import {
   type OnnxNode,
   type OnnxValue,
 } from "./model.js";
-import type { IAttributeProto, IGraphProto, INodeProto, IValueInfoProto } from "./proto.js";
 import { decodeTensor, encodeTensor, type OnnxSource } from "./tensors.js";
 
 /** AttributeProto: a name, a type code and the one field that the type selects. */

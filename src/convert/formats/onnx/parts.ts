@@ -1,5 +1,6 @@
 import { concatenate } from "../../../core/bytes.js";
 import type { Shape } from "../../../core/tensor.js";
+import { ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, VALUE } from "./messages.js";
 import { dtypeToCode } from "./model.js";
 import { fieldsOf, serializeModel, varint, type WireField } from "./wire.js";
 
@@ -37,14 +38,6 @@ export interface OnnxPart {
   readonly initializers: ReadonlySet<string>;
 }
 
-/** Field numbers of onnx.proto3. */
-const MODEL = { graph: 7, functions: 25 } as const;
-const GRAPH = { node: 1, name: 2, initializer: 5, input: 11, sparse: 15 } as const;
-const NODE = { input: 1, output: 2, attribute: 5 } as const;
-const ATTRIBUTE = { graph: 6, graphs: 11 } as const;
-const TENSOR_NAME = 8;
-const VALUE_NAME = 1;
-
 interface Node {
   readonly bytes: Uint8Array;
   readonly inputs: readonly string[];
@@ -65,21 +58,23 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
   const inputs = new Map<string, Uint8Array>();
   const own = (whole: Uint8Array, { start, end }: WireField): Uint8Array => whole.subarray(start, end);
   for (const field of fieldsOf(bytes)) {
-    if (field.number === MODEL.functions) return undefined;
-    if (field.number !== MODEL.graph) {
+    if (field.number === MODEL.fields.functions.number) return undefined;
+    if (field.number !== MODEL.fields.graph.number) {
       header.push(own(bytes, field));
       continue;
     }
     for (const part of fieldsOf(field.payload)) {
       const piece = own(field.payload, part);
-      if (part.number === GRAPH.sparse) return undefined;
-      if (part.number === GRAPH.node) {
+      if (part.number === GRAPH.fields.sparseInitializer.number) return undefined;
+      if (part.number === GRAPH.fields.node.number) {
         const node = readNode(piece, part.payload);
         if (!node) return undefined;
         nodes.push(node);
-      } else if (part.number === GRAPH.name) names.push(piece);
-      else if (part.number === GRAPH.initializer) initializers.set(textOf(part.payload, TENSOR_NAME), piece);
-      else if (part.number === GRAPH.input) inputs.set(textOf(part.payload, VALUE_NAME), piece);
+      } else if (part.number === GRAPH.fields.name.number) names.push(piece);
+      else if (part.number === GRAPH.fields.initializer.number)
+        initializers.set(textOf(part.payload, TENSOR.fields.name.number), piece);
+      else if (part.number === GRAPH.fields.input.number)
+        inputs.set(textOf(part.payload, VALUE.fields.name.number), piece);
     }
   }
   const producers = new Map(nodes.flatMap((node, place) => node.outputs.map((name) => [name, place])));
@@ -131,7 +126,7 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         64 * (2 * part.given.length + part.outputs.length),
       );
       const length = graph.reduce((sum, piece) => sum + piece.length, 0);
-      const start = Uint8Array.from([...varint(8 * MODEL.graph + 2), ...varint(length)]);
+      const start = Uint8Array.from([...varint(8 * MODEL.fields.graph.number + 2), ...varint(length)]);
       return concatenate([...header, start, ...graph, ends]);
     },
   };
@@ -142,11 +137,12 @@ function readNode(bytes: Uint8Array, payload: Uint8Array): Node | undefined {
   const inputs: string[] = [];
   const outputs: string[] = [];
   for (const field of fieldsOf(payload)) {
-    if (field.number === NODE.input) inputs.push(UTF8.decode(field.payload));
-    else if (field.number === NODE.output) outputs.push(UTF8.decode(field.payload));
-    else if (field.number === NODE.attribute)
+    if (field.number === NODE.fields.input.number) inputs.push(UTF8.decode(field.payload));
+    else if (field.number === NODE.fields.output.number) outputs.push(UTF8.decode(field.payload));
+    else if (field.number === NODE.fields.attribute.number)
       for (const { number } of fieldsOf(field.payload))
-        if (number === ATTRIBUTE.graph || number === ATTRIBUTE.graphs) return undefined;
+        if (number === ATTRIBUTE.fields.g.number || number === ATTRIBUTE.fields.graphs.number)
+          return undefined;
   }
   return {
     bytes,

@@ -2,8 +2,8 @@ import { type Bytes, toSource } from "../../../core/bytes.js";
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../core/tensor.js";
 import type { AbsentBytes } from "../refusals.js";
 import { int64ToBigInt, int64ToNumber, refusal } from "./limits.js";
+import type { Int64, ITensorProto } from "./messages.js";
 import { codeToDType, dtypeToCode, typedField } from "./model.js";
-import type { Int64, ITensorProto } from "./proto.js";
 
 /**
  * TensorProto: dims, data_type, and the elements either in `raw_data` (row-major, little-endian, bool one byte each)

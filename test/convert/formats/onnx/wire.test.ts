@@ -24,7 +24,7 @@ describe("WireWriter", () => {
       writer.delimited(3, () => {
         writer.bytes(Uint8Array.of(7, 8, 9));
       });
-      writer.number(1, "varint", 300);
+      writer.number(1, "int64", 300);
     });
     expect([...writer.finish()]).toEqual([
       0x0a, 8, 0x08, 0xac, 0x02, 0x1a, 3, 7, 8, 9, 0x15, 0, 0, 0x80, 0x3f,

@@ -42,7 +42,7 @@ const IMPOSTORS: readonly (readonly [name: string, bytes: string, found: string,
   ],
   ["gzip", "\x1f\x8b\x08\x00", "a gzip file", "unpack it first, with gunzip or tar xzf"],
   ["7z", "7z\xbc\xaf\x27\x1c", "a compressed archive", "unpack it first"],
-  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it it", KERAS],
+  ["HDF5", "\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", KERAS],
   ["npy", "\x93NUMPY\x01\x00", "a NumPy .npy array", OTHER],
   ["GGUF", "GGUF\x03\x00\x00\x00", "a GGUF file", OTHER],
   [
