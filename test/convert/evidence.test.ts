@@ -293,6 +293,19 @@ describe("a traced model", () => {
     ["a list changed", VIEWED, `${VIEWED}\n    _l = [2, 2]\n    _x = torch._set_item(_l, 0, 1)`, "besides"],
     ["a tensor exchanged", VIEWED, `${VIEWED}\n    _x = torch.set_data(_3, torch.neg(_3))`, "besides"],
     ["functions by the name of values", VIEWED, `${VIEWED}\n    torch = self.conv1`, "torch = self.conv1"],
+    [
+      "a text in three quotes",
+      VIEWED,
+      `${VIEWED}\n  def other(self, x: Tensor) -> Tensor:\n    y = """\n    return x`,
+      "not a plain trace",
+    ],
+    [
+      "other lines behind a result",
+      VIEWED,
+      `${VIEWED}\n    return input\n    _x = (fc).forward(input, )`,
+      "not a plain trace",
+    ],
+    ["a number without its fraction", "int(_4)", "int(1e-05)", "not a plain trace"],
     ["an octal number", "torch.size(_3, 0)", "torch.size(_3, 00)", "not a plain trace"],
   ])("with %s is refused", (_, from, to, found) => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);

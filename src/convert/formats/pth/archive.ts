@@ -51,6 +51,8 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   const root = load(pickle, "data");
   const constants = entry("constants.pkl");
   if (constants === undefined) return { container: "zip", root };
+  // torch.jit.load takes no notice of the record, and the bytes as they are.
+  if (bigEndian) throw unsupported(region, "a TorchScript archive with the byte order big", "little");
   const code = (path: string): string | undefined => {
     const found = entry(`code/${path.replaceAll(".", "/")}.py`);
     return found && decodeLatin1(read(found));

@@ -5,6 +5,7 @@ import {
   isGlobal,
   isObject,
   isStorage,
+  isTuple,
   type PickleDict,
   type PickleValue,
   typeName,
@@ -34,9 +35,9 @@ export function createModuleAllowance(): ModuleAllowance {
 /** Where TorchScript puts its generated classes. */
 export const TORCHSCRIPT_MODULE = "__torch__.";
 
-/** The attributes of an object: what its `__dict__` would hold. Objects with slots have a pair of dicts. */
+/** The attributes of an object: what its `__dict__` would hold. Objects with slots have a tuple of two dicts. */
 export function attributesOf({ state }: InertObject): PickleDict | undefined {
-  const dict = Array.isArray(state) ? state[0] : state;
+  const dict = isTuple(state) ? (state as PickleValue[])[0] : state;
   return isDict(dict) ? dict : undefined;
 }
 
@@ -288,7 +289,13 @@ export function pickledModules(
 function ambiguitiesOf(module: InertObject): readonly string[] {
   const attributes = attributesOf(module);
   const seen = new Set<PickleValue>();
-  return ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
+  // What a class does with all but its attributes is in its code: torch's constructors set more of them, and a Sequential takes items.
+  const beside = [
+    ...(module.args.length > 0 ? ["arguments of its class"] : []),
+    ...(module.items || module.entries ? ["items of its own"] : []),
+    ...(isDict(module.state) ? [] : ["a state that is no dict"]),
+  ];
+  const names = ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
     const entries = attributes?.get(kind);
     if (!isDict(entries)) return [];
     return [...entries].flatMap(([name, value]) => {
@@ -301,6 +308,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
       return kind === "_modules" && value !== null && !isChild(value) ? [`${shown}, which is no module`] : [];
     });
   });
+  return [...beside, ...names];
 }
 
 /** The modules on the way from the whole model to the network in it. */

@@ -73,12 +73,13 @@ export function traceModel(root: InertObject, read: ScriptReader, region: Region
   return new Tracer(read, region).run(root);
 }
 
-/** The same with the tensors' paths below `prefix`, and those elsewhere as they are. */
+/** The same with the tensors' paths below `prefix`, and for those elsewhere one that no parameter below it has. */
 export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
   const strip = (value: TracedValue): TracedValue => {
     if (value.kind === "list") return { kind: "list", items: value.items.map(strip) };
-    if (value.kind !== "tensor" || !value.path.startsWith(prefix)) return value;
-    return { kind: "tensor", path: value.path.slice(prefix.length) };
+    if (value.kind !== "tensor" || prefix === "") return value;
+    const isBelow = value.path.startsWith(prefix);
+    return { kind: "tensor", path: isBelow ? value.path.slice(prefix.length) : `../${value.path}` };
   };
   return { calls: calls.map(({ name, args }) => ({ name, args: args.map(strip) })), output: strip(output) };
 }
@@ -303,6 +304,7 @@ function parseClasses(source: string): {
   for (let at = 0; at < lines.length; at++) {
     let line = lines[at] ?? "";
     while (depthOf(line) > 0 && at + 1 < lines.length) line += ` ${(lines[++at] ?? "").trim()}`;
+    if (line.replace(WORDS, "").includes('"')) return { classes, unknown: line };
     if (line.trim() === "" || (at === 0 && /^op_version_set = \d+$/.test(line))) continue;
     const name = /^class (\w+)\(Module\):$/.exec(line)?.[1];
     const [, method, parameters = ""] = METHOD.exec(line) ?? [];
@@ -316,11 +318,24 @@ function parseClasses(source: string): {
       statements = [];
       const names = parameters.split(",").map((part) => part.split(":")[0]?.trim() ?? "");
       current.methods.set(method, { parameters: names, lines: statements });
-    } else if (statements && line.startsWith("    ")) statements.push(line.slice(4));
-    else if (type !== "" && !current.types.has(word ?? number)) current.types.set(word ?? number, type);
+    } else if (statements && line.startsWith("    ")) {
+      const statement = line.slice(4);
+      if (!isStatement(statement) || statements.at(-1)?.startsWith("return "))
+        return { classes, unknown: line };
+      statements.push(statement);
+    } else if (type !== "" && !current.types.has(word ?? number)) current.types.set(word ?? number, type);
     else if (!DECLARATION.test(line)) return { classes, unknown: line };
   }
   return { classes };
+}
+
+/** A string as traces have them. Of any other, such as one in three quotes, torch might see another end, and other code behind it. */
+const WORDS = /"[\w.]+"/g;
+
+/** Whether a line is of the one form that is followed, all of it words that are known: lines that are never reached are torch's to read too. */
+function isStatement(line: string): boolean {
+  const [, expression] = /^(?:\w+ = |return )(.*)$/.exec(line) ?? [];
+  return expression !== undefined && tokensOf(expression) !== undefined;
 }
 
 /** Brackets that a line opens and does not close, those in strings left out. */
@@ -416,7 +431,7 @@ class Expression {
     const args = this.#list(")", depth);
     if (args === undefined) return undefined;
     const [first, second] = args;
-    if (TRANSPARENT.has(name) && args.length === 1) return first;
+    if (TRANSPARENT.has(name) && args.length === 1) return first?.kind === "call" ? first : undefined;
     if (name === "getattr" && args.length === 2 && first && second?.kind === "literal")
       return typeof second.value === "string" ? this.#scope.attribute(first, second.value) : undefined;
     return name.startsWith("torch.") ? this.#scope.call(name, args) : undefined;

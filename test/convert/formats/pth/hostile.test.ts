@@ -68,6 +68,32 @@ describe("a pickle that would run code", () => {
     expect(refusal(withWeights("\x97"))).toContain("found a buffer kept outside the file");
   });
 
+  it("is refused when it changes a dict that an object has taken as its state", () => {
+    const built = `${global("my.Module")})\x81${dict({ eps: int(1) })}q\x07b0h\x07`;
+    expect(refusal(withWeights(`${built}${str("eps")}K\x02s`))).toContain(
+      "found a pickle that changes a value of type dict",
+    );
+    expect(decoded(withWeights(built))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
+  });
+
+  it.each([
+    ["that was made from a dict", `${call("collections.ChainMap", dict({}))}`],
+    ["that was made from a tuple of lists", `${call("my.Maps", tuple("]"))}`],
+    ["that has its state", `${global("collections.UserDict")})\x81${dict({ data: dict({}) })}b`],
+  ])("is refused when it sets items of an object %s", (_, object) => {
+    expect(refusal(withWeights(`${object}${str("weight")}Ns`))).toContain(
+      "found a pickle that changes a value",
+    );
+    expect(refusal(withWeights(`${object}(Ne`))).toContain("found a pickle that changes a value");
+  });
+
+  it("is read where it sets items of a new object, and then its state", () => {
+    const made = `${global("my.Dict")})\x81${str("key")}Ns${dict({ a: int(1) })}b`;
+    const deque = `${call("collections.deque", "]", int(10))}(K\x01e`;
+    for (const payload of [made, deque])
+      expect(decoded(withWeights(payload))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
+  });
+
   it("is read where it names a member of an enumeration, which nothing can then call", () => {
     const member = call("builtins.getattr", global("my.Phase"), str("TEST"));
     expect(decoded(withWeights(member))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });

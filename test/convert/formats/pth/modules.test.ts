@@ -53,6 +53,26 @@ describe("a pickled module", () => {
     expect(ambiguities(root)).toEqual({ "": [found] });
   });
 
+  it.each([
+    ["made with arguments", { args: [3] }, "arguments of its class"],
+    ["with items", { items: ["torch.nn.Tanh"] }, "items of its own"],
+    ["with keys", { entries: new Map([["2", null]]) }, "items of its own"],
+    [
+      "whose state is a tuple",
+      { state: Object.freeze([module().state ?? null, null]) as PickleValue[] },
+      "a state that is no dict",
+    ],
+  ] as const)("%s is ambiguous", (_, change, found) => {
+    expect(ambiguities({ ...module(), ...change })).toEqual({ "": [found] });
+  });
+
+  it("whose state is a list is none", () => {
+    const state = [new Map(module().state as Map<PickleValue, PickleValue>)];
+    expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({
+      "": ["a, which is no module"],
+    });
+  });
+
   it("is ambiguous where two have one path", () => {
     const bn = module({ parameters: { weight: null }, buffers: { weight: null } });
     const root = module({ modules: { "conv1.bn": bn, conv1: module({ modules: { bn: module() } }) } });

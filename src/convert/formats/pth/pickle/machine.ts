@@ -12,7 +12,9 @@ import {
 } from "./text.js";
 import {
   dictKey,
+  type InertObject,
   ITEM_BYTES,
+  isGlobal,
   isObject,
   isTuple,
   type Machine,
@@ -41,7 +43,7 @@ import {
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
   const stack = new PickleStack(cursor, environment.budget);
-  const machine: Machine = { cursor, environment, stack, memo: new Memo() };
+  const machine: Machine = { cursor, environment, stack, memo: new Memo(), states: new WeakSet() };
   // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
   for (;;) {
     const offset = cursor.offset;
@@ -240,6 +242,7 @@ function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
 /** Adds to the list on top of the stack. */
 function append(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
+  if (isObject(target)) expectOwnItems(machine, target);
   if (isObject(target)) target.items ??= [];
   const items = isObject(target) ? target.items : target;
   if (!Array.isArray(items) || isTuple(items)) throw wrongTarget(machine, "items added", target);
@@ -250,14 +253,35 @@ function append(machine: Machine, values: readonly PickleValue[]): void {
 /** Sets keys of the dictionary on top of the stack; `values` holds keys and values in turn. */
 function setItems(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
+  if (isObject(target)) expectOwnItems(machine, target);
   if (isObject(target)) target.entries ??= new Map();
   const entries = isObject(target) ? target.entries : target;
   if (!(entries instanceof Map)) throw wrongTarget(machine, "keys set", target);
+  if (machine.states.has(entries)) throw changed(machine, target);
   if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
   machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
   for (let index = 0; index < values.length; index += 2) {
     entries.set(dictKey(values[index] ?? null), values[index + 1] ?? null);
   }
+}
+
+/** Classes that copy the list that they are made from. */
+const COPYING_CLASSES: ReadonlySet<string> = new Set(["collections.deque"]);
+
+/**
+ * Picklers set the items of an object before its state, and of an object that was made from nothing. Of one that was given a dict or a
+ * list, as a ChainMap or a UserDict is, they may go into that, which others hold too.
+ */
+function expectOwnItems(machine: Machine, target: InertObject): void {
+  const isMadeFromAnother = !COPYING_CLASSES.has(target.path) && target.args.some(mayBeChanged);
+  if (target.state !== undefined || isMadeFromAnother) throw changed(machine, target);
+}
+
+/** Whether a value may be changed after it was made, or has one in it: all but numbers, text and tuples of those. */
+function mayBeChanged(value: PickleValue): boolean {
+  if (isTuple(value))
+    return (value as PickleValue[]).some((item) => typeof item === "object" && item !== null);
+  return typeof value === "object" && value !== null && !(value instanceof Uint8Array) && !isGlobal(value);
 }
 
 function addItems(machine: Machine, values: readonly PickleValue[]): void {
@@ -329,15 +353,20 @@ const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup
  * Keeps the state of an object that has one, once: what a second state changes depends on the class. State of a built-in
  * container is its attributes, such as the `_metadata` of a state dict, which holds no weights.
  */
-function setState({ cursor }: Machine, target: PickleValue, state: PickleValue): void {
-  if (isObject(target) && target.state === undefined) target.state = state;
-  else if (!isContainerState(target, state)) {
-    throw unsupported(
-      cursor.region,
-      `a pickle that changes a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
-      "state set on objects only",
-    );
-  }
+function setState(machine: Machine, target: PickleValue, state: PickleValue): void {
+  if (isObject(target) && target.state === undefined) {
+    target.state = state;
+    for (const part of isTuple(state) ? (state as PickleValue[]) : [state])
+      if (part instanceof Map) machine.states.add(part);
+  } else if (!isContainerState(target, state)) throw changed(machine, target);
+}
+
+function changed({ cursor }: Machine, target: PickleValue): Error {
+  return unsupported(
+    cursor.region,
+    `a pickle that changes a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
+    "objects that are given their items first, and then their state, once",
+  );
 }
 
 function isContainerState(target: PickleValue, state: PickleValue): boolean {

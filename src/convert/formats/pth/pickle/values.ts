@@ -279,6 +279,8 @@ export interface Machine {
   readonly environment: PickleEnvironment;
   readonly stack: PickleStack;
   readonly memo: Memo;
+  /** Dicts that were the state of an object: Python copies what is in them, and later changes are not the object's. */
+  readonly states: WeakSet<object>;
 }
 
 /** What one opcode does, after its own byte has been read. */
