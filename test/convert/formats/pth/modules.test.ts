@@ -53,7 +53,7 @@ describe("a pickled module", () => {
     expect(ambiguities(root)).toEqual({ "": [found] });
   });
 
-  it.each([
+  it.each<readonly [string, Partial<InertObject>, string]>([
     ["made with arguments", { args: [3] }, "arguments of its class"],
     ["with items", { items: ["torch.nn.Tanh"] }, "items of its own"],
     ["with keys", { entries: new Map([["2", null]]) }, "items of its own"],
@@ -62,7 +62,7 @@ describe("a pickled module", () => {
       { state: Object.freeze([module().state ?? null, null]) as PickleValue[] },
       "a state that is no dict",
     ],
-  ] as const)("%s is ambiguous", (_, change, found) => {
+  ])("%s is ambiguous", (_, change, found) => {
     expect(ambiguities({ ...module(), ...change })).toEqual({ "": [found] });
   });
 
