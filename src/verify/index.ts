@@ -36,10 +36,15 @@ export {
   type RankingLabels,
   type RankingParity,
 } from "./ranking/compare.js";
-export { type DistanceMetric, type DistanceRows, distanceRows } from "./ranking/distances.js";
+export {
+  type DistanceMetric,
+  type DistanceRows,
+  distanceRows,
+  type RerankOptions,
+  rerankedRows,
+} from "./ranking/distances.js";
 export { evaluateRanking, type Labels, type QueryResult, type RankingFigures } from "./ranking/evaluate.js";
 export type { RankingReport } from "./ranking/report.js";
-export { type RerankOptions, rerankedRows } from "./ranking/rerank.js";
 export { evaluate } from "./reference/evaluate.js";
 export { renderHtml } from "./reports/html.js";
 export { REPORT_FORMATS, type ReportFormat, renderJson, renderReport, renderSuite } from "./reports/index.js";

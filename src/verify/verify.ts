@@ -20,8 +20,15 @@ import {
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
-import { explainedBy, faultName, layerFault } from "./outcome/faults.js";
-import { type Fault, holds, type ParityReport, type Tolerance } from "./outcome/report.js";
+import {
+  explainedBy,
+  type Fault,
+  faultName,
+  holds,
+  layerFault,
+  type ParityReport,
+  type Tolerance,
+} from "./outcome/report.js";
 import { proofOf, unreadCode } from "./proof/index.js";
 
 /**

@@ -23,14 +23,13 @@ export type { RuntimeName } from "../verify/backends/backend.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "../verify/candidate/embedder.js";
 export { decodePhoto, photoTensor } from "../verify/inputs/photos.js";
 export type { OpenOptions } from "../verify/open.js";
-export { faultLayers, faultName } from "../verify/outcome/faults.js";
 export type { Fault, GateResult, LayerResult, ParityReport } from "../verify/outcome/report.js";
+export { faultLayers, faultName } from "../verify/outcome/report.js";
 export { evaluate } from "../verify/reference/evaluate.js";
 export { formatMargin, worstLayer } from "../verify/reports/facts.js";
 export { renderHtml } from "../verify/reports/html.js";
 export { gateColour } from "../verify/reports/html-charts.js";
-export { marginClass } from "../verify/reports/html-markup.js";
-export { BlobSource, canReadRanges } from "./blob-source.js";
+export { marginClass } from "../verify/reports/html-page.js";
 export {
   type Conversion,
   type ConvertOptions,
@@ -42,7 +41,15 @@ export {
   type Source,
   type SourceOptions,
 } from "./convert.js";
-export { type ChosenFile, type ChosenModel, groupFiles, isRecording, openChosen } from "./files.js";
+export {
+  BlobSource,
+  type ChosenFile,
+  type ChosenModel,
+  canReadRanges,
+  groupFiles,
+  isRecording,
+  openChosen,
+} from "./files.js";
 export {
   type ConversionOptions,
   type Verified,

@@ -11,6 +11,7 @@ import {
   type DistanceRows,
   distanceRows,
   expectFeatures,
+  rerankedRows,
 } from "../../verify/ranking/distances.js";
 import {
   DEFAULT_LIMITS,
@@ -19,7 +20,6 @@ import {
   type RankingLimits,
   type RankingReport,
 } from "../../verify/ranking/report.js";
-import { rerankedRows } from "../../verify/ranking/rerank.js";
 import { NEAREST_SHOWN } from "../../verify/reports/ranking-html.js";
 import { RANKING_FORMATS, renderRanking, renderRankingText } from "../../verify/reports/ranking-text.js";
 import { badArgument } from "../options.js";

@@ -1,3 +1,6 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";
@@ -17,8 +20,8 @@ import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { type BaselineFlags, baselineOptions, readSuiteReport, writeReport } from "../reports.js";
 import { type Io, paintFor, progress } from "../terminal.js";
+import { executeEntry } from "./entry.js";
 import { filesOf, readSuiteFile, STARTER } from "./file.js";
-import { runEntries } from "./pool.js";
 import { entryLine, expectNoLink, prepareFolder, reportPaths, verdictLine, writeSuite } from "./reports.js";
 
 /** The command's options, as commander hands them over. */
@@ -166,4 +169,75 @@ function selectEntries(
 function idsWithout(all: readonly PlannedEntry[], chosen: readonly PlannedEntry[]): readonly string[] {
   const ids = new Set(chosen.map(({ id }) => id));
   return all.map(({ id }) => id).filter((id) => !ids.has(id));
+}
+
+export interface PoolOptions {
+  readonly folder: string;
+  readonly cache: string | undefined;
+  /** Entries at a time; 1 runs them in this process. Default: one to a processor, at most 4. */
+  readonly jobs: number | undefined;
+  readonly io: Io;
+  /** Told of each entry as it ends; false stops what has not begun. */
+  readonly onResult: (result: SuiteEntry) => boolean;
+  readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;
+}
+
+/** Beside this file where both are compiled; where the source runs as it is, there is no such file, and no process. */
+const WORKER = new URL("./worker.js", import.meta.url);
+
+/** Each needs the memory of a verification. */
+const MOST_BY_DEFAULT = 4;
+
+function defaultJobs(): number {
+  return existsSync(WORKER) ? Math.min(MOST_BY_DEFAULT, availableParallelism()) : 1;
+}
+
+/** Runs entries, several at a time in processes of their own: the runtimes are not made to share one. */
+export async function runEntries(
+  entries: readonly PlannedEntry[],
+  options: PoolOptions,
+): Promise<ReadonlyMap<string, SuiteEntry>> {
+  const results = new Map<string, SuiteEntry>();
+  const queue = [...entries];
+  let isStopped = false;
+  const finish = (result: SuiteEntry, { id }: PlannedEntry): void => {
+    results.set(id, result);
+    if (!options.onResult(result)) isStopped = true;
+  };
+  const jobs = Math.min(options.jobs ?? defaultJobs(), entries.length);
+  const lane = async (run: (entry: PlannedEntry) => Promise<SuiteEntry>): Promise<void> => {
+    for (let entry = queue.shift(); entry && !isStopped; entry = queue.shift())
+      finish(await run(entry), entry);
+  };
+  if (jobs <= 1) {
+    await lane((entry) =>
+      executeEntry(entry, options, (done, total) => options.onProgress(entry, done, total)),
+    );
+    return results;
+  }
+  const workers = Array.from({ length: jobs }, () => fork(WORKER));
+  try {
+    await Promise.all(workers.map((worker) => lane((entry) => runIn(worker, entry, options))));
+  } finally {
+    for (const worker of workers) worker.disconnect();
+  }
+  return results;
+}
+
+function runIn(
+  worker: ChildProcess,
+  entry: PlannedEntry,
+  { folder, cache }: PoolOptions,
+): Promise<SuiteEntry> {
+  return new Promise((resolve, reject) => {
+    const ended = (code: number | null): void =>
+      reject(new Error(`the process that ran ${entry.id} ended (${code})`));
+    worker.once("exit", ended);
+    worker.once("message", ({ result, bug }: { readonly result?: SuiteEntry; readonly bug?: string }) => {
+      worker.removeListener("exit", ended);
+      if (result) resolve(result);
+      else reject(new Error(bug));
+    });
+    worker.send({ entry, folder, cache });
+  });
 }

@@ -1,6 +1,12 @@
 import type { ModelFormat } from "../../convert/formats/registry.js";
-import { FLOAT32_CPU, FLOAT32_GPU, type Numerics } from "../bounds/numerics.js";
-import type { BackendName, EngineName, RuntimeName } from "./backend.js";
+import {
+  type BackendName,
+  type EngineName,
+  FLOAT32_CPU,
+  FLOAT32_GPU,
+  type Numerics,
+  type RuntimeName,
+} from "./backend.js";
 import {
   endChromium,
   isInstalled,

@@ -1,9 +1,9 @@
 import type { LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
+import { FLOAT32_CPU, type Numerics } from "../backends/backend.js";
 import { wholeOf } from "../reference/elements.js";
 import type { ParameterSource, Workspace } from "../reference/evaluate-layer.js";
-import { FLOAT32_CPU, type Numerics } from "./numerics.js";
 
 /**
  * How a candidate rounds: what every bound of this folder is a function of.

@@ -27,8 +27,7 @@ import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxrun
 import { engineOf, runtimeFor } from "../backends/registry.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
-import { layerFault } from "../outcome/faults.js";
-import type { Fault, Party } from "../outcome/report.js";
+import { type Fault, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import type { Candidate } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";

@@ -3,8 +3,7 @@ import { RESULT_KINDS, type ResultKind } from "../../convert/export/options.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
 import type { GraphMatch, OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
-import { layerFault } from "../outcome/faults.js";
-import type { Fault } from "../outcome/report.js";
+import { type Fault, layerFault } from "../outcome/report.js";
 
 /**
  * Which results of the network a model's outputs are, in the order in which a program receives them: a layer, or a layer

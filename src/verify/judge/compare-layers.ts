@@ -4,9 +4,15 @@ import type { LayerOutput } from "../backends/backend.js";
 import type { Verification } from "../candidate/verification.js";
 import type { Explanation } from "../explain/index.js";
 import { observeVacuity } from "../inputs/vacuity.js";
-import { layerFault } from "../outcome/faults.js";
 import { measure } from "../outcome/metrics.js";
-import type { Fault, GateResult, LayerResult, Tolerance, Vacuity } from "../outcome/report.js";
+import {
+  type Fault,
+  type GateResult,
+  type LayerResult,
+  layerFault,
+  type Tolerance,
+  type Vacuity,
+} from "../outcome/report.js";
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./thread-work.js";

@@ -3,8 +3,13 @@ import { RESULT_KINDS } from "../../convert/export/options.js";
 import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import type { Verification } from "../candidate/verification.js";
-import { layerFault } from "../outcome/faults.js";
-import type { Fault, OutputResult, QuantizationResult, Tolerance } from "../outcome/report.js";
+import {
+  type Fault,
+  layerFault,
+  type OutputResult,
+  type QuantizationResult,
+  type Tolerance,
+} from "../outcome/report.js";
 import { quantizationLoss } from "../weights/quantization.js";
 import {
   againstCopy,

@@ -2,8 +2,13 @@ import { unreadLayers } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import type { Candidate } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
-import { layerFault } from "../outcome/faults.js";
-import type { Fault, LayerResult, OutputResult, RelativeTolerance } from "../outcome/report.js";
+import {
+  type Fault,
+  type LayerResult,
+  layerFault,
+  type OutputResult,
+  type RelativeTolerance,
+} from "../outcome/report.js";
 
 /**
  * Failing layers that no failing layer feeds, near or far, worst first: where the trouble starts. What lies downstream

@@ -2,9 +2,8 @@ import type { OutputOperation } from "../../convert/import/match.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import type { Verification } from "../candidate/verification.js";
-import { layerFault } from "../outcome/faults.js";
 import { measure } from "../outcome/metrics.js";
-import type { Fault } from "../outcome/report.js";
+import { type Fault, layerFault } from "../outcome/report.js";
 import { TAPPING_TOLERANCE } from "./verdicts.js";
 
 /** What files do to a layer before they give it as an output, computed in float64 from the layer's value. */

@@ -2,9 +2,8 @@ import { InputError } from "../../core/errors.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { Candidate } from "../candidate/candidate.js";
-import { layerFault } from "../outcome/faults.js";
 import { measure } from "../outcome/metrics.js";
-import type { Fault, Rerun } from "../outcome/report.js";
+import { type Fault, layerFault, type Rerun } from "../outcome/report.js";
 
 /** Images that are also run alone: a file that mixes those of a batch does so with the first or the last. */
 const MOST_ALONE = 2;

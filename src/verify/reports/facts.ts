@@ -1,6 +1,12 @@
 /** What every report says in the same words, and the figures it says it with. */
-import { faultName } from "../outcome/faults.js";
-import type { LayerResult, ParityReport, Proof, Tolerance } from "../outcome/report.js";
+
+import {
+  faultName,
+  type LayerResult,
+  type ParityReport,
+  type Proof,
+  type Tolerance,
+} from "../outcome/report.js";
 import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
 export { formatCosine } from "../../core/text.js";

@@ -1,11 +1,11 @@
-import { faultName } from "../outcome/faults.js";
-import type {
-  BaselineComparison,
-  Change,
-  Fault,
-  GateResult,
-  LayerResult,
-  ParityReport,
+import {
+  type BaselineComparison,
+  type Change,
+  type Fault,
+  faultName,
+  type GateResult,
+  type LayerResult,
+  type ParityReport,
 } from "../outcome/report.js";
 import { type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
 import { escapeJsonForScript } from "./escape.js";
@@ -32,7 +32,7 @@ import {
   marginLegend,
   NOTHING,
   raw,
-} from "./html-markup.js";
+} from "./html-page.js";
 
 type ChangeRow = Change & { readonly status: "worse" | "better" };
 

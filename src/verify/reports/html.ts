@@ -20,10 +20,8 @@ import {
   worstLayer,
 } from "./facts.js";
 import { findings } from "./findings.js";
-import { depthSection } from "./html-charts.js";
-import { html, type Markup, NOTHING } from "./html-markup.js";
-import { networkSection } from "./html-network.js";
-import { factList, renderPage, runLine, type Tile } from "./html-page.js";
+import { depthSection, networkSection } from "./html-charts.js";
+import { factList, html, type Markup, NOTHING, renderPage, runLine, type Tile } from "./html-page.js";
 import {
   baselineSection,
   entrySection,

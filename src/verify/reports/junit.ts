@@ -1,5 +1,11 @@
-import { faultName } from "../outcome/faults.js";
-import type { BaselineComparison, Fault, ParityReport, Rerun, Vacuity } from "../outcome/report.js";
+import {
+  type BaselineComparison,
+  type Fault,
+  faultName,
+  type ParityReport,
+  type Rerun,
+  type Vacuity,
+} from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
 import { allowance, formatError, formatMargin, plural, runtimeClause, title, worstFirst } from "./facts.js";

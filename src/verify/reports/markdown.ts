@@ -1,6 +1,11 @@
 import { engineOf } from "../backends/registry.js";
-import { faultName } from "../outcome/faults.js";
-import type { BaselineComparison, Change, Fault, ParityReport } from "../outcome/report.js";
+import {
+  type BaselineComparison,
+  type Change,
+  type Fault,
+  faultName,
+  type ParityReport,
+} from "../outcome/report.js";
 import {
   entryFileName,
   failuresFirst,

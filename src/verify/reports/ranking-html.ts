@@ -7,8 +7,7 @@ import type {
   WorstQuery,
 } from "../ranking/report.js";
 import { plural } from "./facts.js";
-import { dataTable, html, type Markup, NOTHING, raw } from "./html-markup.js";
-import { renderPage, type Tile } from "./html-page.js";
+import { dataTable, html, type Markup, NOTHING, raw, renderPage, type Tile } from "./html-page.js";
 import {
   changeText,
   checkText,

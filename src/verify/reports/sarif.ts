@@ -1,5 +1,4 @@
-import { faultLayers, faultName } from "../outcome/faults.js";
-import type { Fault, ParityReport } from "../outcome/report.js";
+import { type Fault, faultLayers, faultName, type ParityReport } from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { pathToUri, printable } from "./escape.js";
 import { title } from "./facts.js";

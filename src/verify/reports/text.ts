@@ -1,6 +1,5 @@
 import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
-import { faultName } from "../outcome/faults.js";
-import type { LayerResult, ParityReport } from "../outcome/report.js";
+import { faultName, type LayerResult, type ParityReport } from "../outcome/report.js";
 import {
   formatCosine,
   formatError,

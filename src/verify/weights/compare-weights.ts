@@ -2,8 +2,7 @@ import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict } from "../../core/tensor.js";
 import { isDType, toFloat32 } from "../../core/tensor-cast.js";
-import { explainedBy, layerFault } from "../outcome/faults.js";
-import type { Fault, WeightsResult } from "../outcome/report.js";
+import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
 import {
   allowedZeros,
   HALF_PRECISION,

@@ -2,9 +2,8 @@ import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import type { RealTensor } from "../../../src/core/tensor.js";
-import { type DistanceRows, distanceRows } from "../../../src/verify/ranking/distances.js";
+import { type DistanceRows, distanceRows, rerankedRows } from "../../../src/verify/ranking/distances.js";
 import { evaluateRanking, type Labels, singleShotCmc } from "../../../src/verify/ranking/evaluate.js";
-import { rerankedRows } from "../../../src/verify/ranking/rerank.js";
 
 interface Case {
   readonly name: string;
