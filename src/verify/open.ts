@@ -95,16 +95,20 @@ export async function openVerification(
   if (model) expectSound(model);
   return {
     graph,
-    candidate: side,
+    // Of what a model has folded its weights say nothing, and a recording holds it.
+    candidate: recordings.length > 0 && model ? without(model.folded, side) : side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
     ...(model?.program ? { referenceProgram: model.program } : {}),
+    ...(model?.precision ? { referencePrecision: model.precision } : {}),
     ...(made ? { source: made } : {}),
     images: imagesSeen(side, images, recordings.length > 0),
     imagesSource: side.preprocess
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
-    ...(referenceFile.kind === "checkpoint" ? { parameters: referenceFile.checkpoint.stateDict } : {}),
+    ...(referenceFile.kind === "checkpoint"
+      ? { parameters: referenceFile.checkpoint.stateDict }
+      : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),
     ...(referenceFile.kind === "checkpoint" && referenceFile.checkpoint.unread
       ? { unread: referenceFile.checkpoint.unread }
       : {}),
@@ -128,6 +132,12 @@ function sourceOf(
   const { program, precision } = modelCandidate(opened.model, file, graph, party);
   const isHalf = precision === "float16" || precision === "bfloat16";
   return program && { program, isHalf, ...(batch === undefined ? {} : { batch }) };
+}
+
+/** A recording without layers that the other side computes as part of others. */
+function without(folded: ReadonlySet<string>, candidate: Candidate): Candidate {
+  const layers = candidate.backend.layers.filter((layer) => !folded.has(layer));
+  return recordedCandidate({ backend: { ...candidate.backend, layers } }, candidate.party);
 }
 
 interface NamedFile {

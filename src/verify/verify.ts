@@ -4,7 +4,8 @@ import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
-import { type Candidate, makesImages, type Side } from "./candidate/candidate.js";
+import { referenceBackend } from "./backends/reference.js";
+import { type Candidate, makesImages, recordedCandidate, type Side } from "./candidate/candidate.js";
 import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./candidate/verification.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
@@ -15,6 +16,7 @@ import {
   localFaults,
   mergeStreams,
   numericFaults,
+  ofOtherWeights,
   outputFaults,
   withCauses,
 } from "./judge/faults.js";
@@ -63,8 +65,9 @@ async function judged(verification: Verification): Promise<ParityReport> {
     "reason" in compared
       ? { faults: knownFaults(candidate), missing: [] }
       : findFaults(verification, tolerance, wanted, compared);
+  const others = tolerance.rule === "relative-to-max" ? await recordedOtherwise(verification, found) : [];
   const runtime = candidate.backend.facts?.();
-  const faults = mergeStreams(found, compared.explanations);
+  const faults = mergeStreams(others.length > 0 ? others : found, compared.explanations);
   const verdict = {
     faults,
     layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
@@ -197,6 +200,11 @@ function findFaults(
     }
     return reading;
   };
+  const ofOthers =
+    tolerance.rule === "derived-bounds" && candidate.backend.name === "recorded"
+      ? ofOtherWeights(graph, layers, explanations, new Set(candidate.backend.layers))
+      : undefined;
+  if (ofOthers) return { faults: [...known, ofOthers], missing };
   const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
@@ -209,20 +217,46 @@ function findFaults(
       ? [...known, ...numeric]
       : withCauses(graph, known, numeric, isShown);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
-  if (judged.length > 0 && tolerance.rule === "derived-bounds")
-    return {
-      faults: [...judged, ...shapes.filter(({ layer }) => judged.every((fault) => fault.layer !== layer))],
-      missing,
-    };
+  // Other outputs, or other runs, than a wrong layer's: what comes of it differs as well.
+  if (judged.length > 0) {
+    const isOther = ({ kind, layer }: Fault): boolean =>
+      kind !== "numeric" && judged.every((fault) => fault.layer !== layer);
+    return { faults: [...judged, ...shapes.filter(isOther)], missing };
+  }
   const results = [...(outputs.output ? [outputs.output] : []), ...outputs.further];
   const whole = [
     ...shapes,
     ...results.flatMap((output) => outputFaults(output, layers)),
     ...rerunFaults(outputs.output?.layer ?? "", outputs.output?.reruns ?? []),
   ];
-  const faults = [...judged, ...whole];
-  if (faults.length > 0) return { faults, missing };
+  if (whole.length > 0) return { faults: whole, missing };
   return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.departures ?? []), missing };
+}
+
+/** What a recording is that a candidate of other weights is held against: judged by the candidate's own, it shows. */
+async function recordedOtherwise(
+  { graph, candidate, reference, images, imagesSource, ownParameters }: Verification,
+  found: readonly Fault[],
+): Promise<readonly Fault[]> {
+  const isValues = found.length > 0 && found.every(({ kind }) => kind === "numeric" || kind === "missing");
+  const parameters =
+    isValues && reference.backend.name === "recorded" && candidate.backend.name !== "recorded"
+      ? ownParameters?.()
+      : undefined;
+  if (!parameters) return [];
+  // Folded, a product of the candidate's is no layer's, but the weights of two.
+  const layers = reference.backend.layers.filter((name) => !candidate.folded.has(name));
+  const recording = { backend: { ...reference.backend, layers } };
+  const { faults } = await judged({
+    graph,
+    candidate: recordedCandidate(recording, reference.party),
+    reference: { party: candidate.party, backend: referenceBackend(graph, parameters) },
+    images,
+    imagesSource,
+    parameters,
+  });
+  const [first, ...others] = faults;
+  return first?.kind === "weights" && others.length === 0 ? [first] : [];
 }
 
 function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {

@@ -198,12 +198,13 @@ function own(bound: ErrorBound): ErrorBound {
 const GROUP_TOLERANCE = 1e-4;
 
 function capped({ output, bound }: Recomputed): RoundingBound {
-  const largest = output.data.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  let largest = 0;
+  for (const value of output.data) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
   const cap = GROUP_TOLERANCE * largest;
+  // No bound is NaN: an instance norm has none where the worst case of what it reads is wider than its variance.
+  const narrow = (bound: number): number => (Number.isNaN(bound) ? cap : Math.min(bound, cap));
   const { elements } = bound;
-  return {
-    elements: typeof elements === "number" ? Math.min(elements, cap) : elements.map((e) => Math.min(e, cap)),
-  };
+  return { elements: typeof elements === "number" ? narrow(elements) : elements.map(narrow) };
 }
 
 function boundOf({ op }: LayerNode): (call: BoundCall) => RoundingBound {

@@ -75,7 +75,7 @@ export interface Program {
 }
 
 /** A recording as a candidate: it holds what it holds, and that is compared. */
-export function recordedCandidate({ backend }: Recording, party: Party): Candidate {
+export function recordedCandidate({ backend }: Pick<Recording, "backend">, party: Party): Candidate {
   return { party, backend, results: backend.layers, folded: new Set() };
 }
 

@@ -235,7 +235,7 @@ export function runnableCandidate(
   };
   const reading = (value = ""): Reading | undefined => structural?.readings.get(value);
   const structure = [
-    ...(match ? inputFaults(match, order) : []),
+    ...(match ? inputFaults(match, order, declared) : []),
     ...(structural ? structureFaults(structural) : []),
     ...outputFaults(accounted, match),
     ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
@@ -292,9 +292,21 @@ function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> 
   return 2 * half > weights.length ? { precision: "float16" } : {};
 }
 
-/** What the file does before its network that is neither nothing nor the normalisation of pixels in the stated order. */
-function inputFaults({ graph, preprocess }: GraphMatch, order: PixelOrder): readonly Fault[] {
-  return inputDifferences(graph, preprocess, order).map(asFault(""));
+/**
+ * What the file does before its network that is neither nothing nor the normalisation of pixels in the stated order; and of a file whose
+ * metadata says that it takes pixels, that it does not normalise them.
+ */
+function inputFaults(
+  { graph, preprocess }: GraphMatch,
+  order: PixelOrder,
+  declared: PixelOrder | undefined,
+): readonly Fault[] {
+  const { white } = imageInput(preprocess) ?? { white: 255 };
+  const [input] = graph.nodes;
+  if (!input || declared === undefined || white !== undefined)
+    return inputDifferences(graph, preprocess, order).map(asFault(""));
+  const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
+  return [layerFault(input, "structure", null, explanation)];
 }
 
 /** Faults of outputs, but at layers that are known to be others, which explain what follows them. */

@@ -107,7 +107,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
           : [
               faultAt(
                 layer,
-                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid`,
+                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid${isClassified(graph, layer, stray) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
               ),
             ],
       ),
@@ -124,6 +124,11 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
           ]),
     ],
   };
+}
+
+/** Whether an output is behind a linear layer that the network does not have. */
+function isClassified({ outputs: { features, logits } }: LayerGraph, layer: string, stray: string): boolean {
+  return layer === features && logits === undefined && /\b(?:Gemm|MatMul|linear)\b/.test(stray);
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
+import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend } from "../backends/backend.js";
 import type { QuantizationResult, RelativeTolerance, Tolerance } from "../outcome/report.js";
 import type { WeightsComparison } from "../weights/compare-weights.js";
@@ -25,6 +26,8 @@ export interface Verification {
   readonly batch?: number;
   /** Of a model as the reference: what a program receives of it. */
   readonly referenceProgram?: Program;
+  /** What that computes in, where it is less than float32. */
+  readonly referencePrecision?: FloatDType;
   /**
    * Of a model that was made from another one: that, how many images it takes at a time, where it fixes them, and whether it
    * computes in half precision.
@@ -36,6 +39,8 @@ export interface Verification {
   readonly tolerance?: Tolerance;
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
+  /** What the weights of a candidate are that is held against a recording; undefined where they cannot be lifted. */
+  readonly ownParameters?: () => StateDict | undefined;
   /** Of a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something else. */
   readonly unread?: readonly string[];
   /** The comparison of parameters, made before. */

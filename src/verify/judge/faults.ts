@@ -1,5 +1,6 @@
 import { unreadLayers } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { type LayerGroup, layerGroups } from "../bounds/recompute.js";
 import type { Candidate } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
 import {
@@ -22,13 +23,22 @@ export function numericFaults(
 ): Fault[] {
   // What lies behind a layer that is another one differs because of it.
   const tainted = new Set(structure.map(({ layer }) => layer));
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  // A product that is folded with its batch norm is no value of its own.
+  const inputsAgree = ({ op, inputs }: LayerNode): boolean =>
+    inputs.every((input) => {
+      const source = nodes.get(input);
+      const result = results.get(input);
+      if (!source || source.op.kind === "input" || result) return !result || result.status === "pass";
+      return op.kind === "batchNorm" && source.op.kind !== "batchNorm" && inputsAgree(source);
+    });
   const faults: Fault[] = [];
   for (const node of graph.nodes) {
     const upstream = node.inputs.some((input) => tainted.has(input));
     const result = results.get(node.name);
     if (upstream || result?.status === "fail") tainted.add(node.name);
     if (upstream || result?.status !== "fail") continue;
-    faults.push(layerFault(node, "numeric", result.margin, explain(result, value)));
+    faults.push(layerFault(node, "numeric", result.margin, explain(result, value, inputsAgree(node))));
   }
   return faults.sort(byMargin);
 }
@@ -57,6 +67,73 @@ export function localFaults(
     );
     return [explanation ? { ...fault, cause: explanation.cause } : fault];
   });
+}
+
+/** Explanations that other weights have too: single ones are found by fitting. */
+const OF_WEIGHTS: ReadonlySet<string> = new Set(["weights-other", "bias"]);
+
+/** Of all groups with weights: how many must be off, and how many may seem to be so for another reason, as those of few values do. */
+const MOST = 0.9;
+const FEW = 0.125;
+
+/** What is farther off, as a share of the layer's largest value, was computed with other numbers, and not with rounded ones. */
+const OTHER_VALUES = 0.02;
+
+/** Layers with weights that are shown with what they read: if these are off and nothing else is, it is the weights. */
+const LEAST_SHOWN = 8;
+
+/** Groups of layers, of a recording that shows few. */
+const LEAST_GROUPS = 2;
+
+/**
+ * A recording of other weights, as one fault: every layer with weights is off on the recording's own inputs, and every layer
+ * without is right. Where none stands alone the same may come of a network that computes something else throughout. Undefined
+ * for any other recording.
+ *
+ * @param shown names of the layers that the recording has
+ */
+export function ofOtherWeights(
+  graph: LayerGraph,
+  results: ReadonlyMap<string, LayerResult>,
+  explanations: ReadonlyMap<string, Explanation>,
+  shown: ReadonlySet<string>,
+): Fault | undefined {
+  const groups = layerGroups(graph, shown).filter(({ layer }) => {
+    const status = results.get(layer.name)?.status;
+    return status === "pass" || status === "fail";
+  });
+  const isOff = ({ layer }: LayerGroup): boolean => results.get(layer.name)?.status === "fail";
+  const [weighted, others] = [groups.filter(hasWeights), groups.filter((group) => !hasWeights(group))];
+  const off = weighted.filter(isOff);
+  const [first] = off;
+  const otherwise = off.filter(({ layer }) => {
+    const cause = explanations.get(layer.name)?.cause;
+    return (cause !== undefined && !OF_WEIGHTS.has(cause)) || !isFar(results.get(layer.name));
+  });
+  if (!first || off.length < LEAST_GROUPS || off.length < MOST * weighted.length) return undefined;
+  if (otherwise.length > FEW * off.length || others.some(isOff)) return undefined;
+  const alone = weighted.filter(({ nodes }) => nodes.length === 1).length;
+  const count = `${off.length} of ${weighted.length} ${alone < LEAST_SHOWN ? "recorded parts" : "layers"} with weights differ on their own inputs`;
+  const margins = off.map(({ layer }) => results.get(layer.name)?.margin ?? Infinity);
+  const most = Math.max(...margins);
+  return layerFault(
+    first.layer,
+    "weights",
+    Number.isFinite(most) ? most : null,
+    alone < LEAST_SHOWN
+      ? `the recording is of other weights, or of a network that computes something else throughout: ${count}`
+      : `the recording is of other weights: ${count}, and ${others.length === 0 ? "no others are recorded" : `the ${others.length} without weights are right`}`,
+  );
+}
+
+function hasWeights({ nodes }: LayerGroup): boolean {
+  return nodes.some(({ parameters }) => Object.keys(parameters).length > 0);
+}
+
+function isFar(result: LayerResult | undefined): boolean {
+  if (!result || result.margin === null || result.relMax === null || result.relMax === 0) return true;
+  const largest = result.maxAbs / result.relMax;
+  return (result.localMaxAbs ?? Infinity) > OTHER_VALUES * largest;
 }
 
 function sentenceOf({ cause, sentence }: Explanation, overflows: readonly LayerNode[]): string {
@@ -143,11 +220,15 @@ export function outputFaults(
   return [{ layer: output.layer, kind: "numeric", margin: null, explanation }];
 }
 
-function explain({ nonFinite, maxAbs, relMax }: LayerResult, tolerance: number): string {
+function explain(
+  { nonFinite, maxAbs, relMax }: LayerResult,
+  tolerance: number,
+  inputsAgree: boolean,
+): string {
   if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
   const relative =
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
-  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; its inputs agree`;
+  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; ${inputsAgree ? "its inputs agree" : "what it reads was not compared"}`;
 }
 
 /** What a structure says of operators behind a layer is the one fault of all that read the layer. */

@@ -107,9 +107,12 @@ export async function againstCopy({
   }
 }
 
+/** What half precision may add up to over a whole network, as a share of the largest value; layers are judged by their own bounds. */
+const HALF_DRIFT = 2 ** -4;
+
 /** The output that counts against the same of a model that is the reference, both as programs receive them. */
 export async function againstReference(
-  { candidate, referenceProgram, images }: Verification,
+  { candidate, referenceProgram, referencePrecision, images }: Verification,
   output: ModelOutput | undefined,
   found: RealTensor | undefined,
 ): Promise<readonly Fault[]> {
@@ -137,22 +140,23 @@ export async function againstReference(
       expected && isSameShape(expected.shape, found.shape)
         ? measure(expected, found)
         : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
-    if (mismatchedNonFinite === 0 && relMax <= TAPPING_TOLERANCE.value) return [];
+    const isHalf = [candidate.precision, referencePrecision].some(
+      (precision) => precision === "float16" || precision === "bfloat16",
+    );
+    const tolerance = isHalf ? HALF_DRIFT : TAPPING_TOLERANCE.value;
+    if (mismatchedNonFinite === 0 && relMax <= tolerance) return [];
     return [
       layerFault(
         { name: output.layer },
         "numeric",
         null,
-        `the output ${JSON.stringify(output.name)} differs from the reference's own by ${maxAbs.toPrecision(3)}, although the weights match`,
+        `the output ${JSON.stringify(output.name)} differs from the reference's own by ${maxAbs.toPrecision(3)}, although layers and weights are right`,
       ),
     ];
   } finally {
     await model.release();
   }
 }
-
-/** What half precision may add up to over a whole network, as a share of the largest value; layer by layer the source was judged before. */
-const HALF_DRIFT = 2 ** -4;
 
 /** An output of the candidate, with what it gave and by how much of its largest value it may move. */
 interface GivenOutput {

@@ -1,7 +1,7 @@
 import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import type { DType, StateDict } from "../../core/tensor.js";
-import { isDType, toFloat32 } from "../../core/tensor-cast.js";
+import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
 import {
   allowedZeros,
@@ -139,7 +139,17 @@ function causeOfAll(
   const { stored } = tensor ?? {};
   if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
     return "weights are stored in steps that are too wide, or in ranges that end before their values do";
+  if (isRoundedToHalf(wanted, tensor, layer))
+    return "the reference has its weights in float16, which the candidate's are before they are rounded";
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
+}
+
+/** Whether what is wanted is what was found, rounded to half precision. */
+function isRoundedToHalf(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
+  if (tensor?.dtype !== "float32" || tensor.data.length !== wanted.length) return false;
+  const half = castFloat(tensor as Tensor<"float32">, "float16", layer);
+  const rounded = toFloat32(half, layer).data;
+  return rounded.every((value, index) => value === wanted[index]);
 }
 
 /** Whether values are others, and not the same ones rounded, scaled, negated or in another order. */

@@ -15,7 +15,7 @@ import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { replaced } from "../../mutation/onnx-edits.js";
-import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
+import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } from "../../support/osnet.js";
 
 /** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
 
@@ -298,6 +298,64 @@ describe("a model as the reference", () => {
     const { passed, faults } = await report(HONEST, {}, { name: "r.onnx", bytes: normalised });
     expect(passed).toBe(false);
     expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+  });
+
+  const half = convert(checkpoint, { dtype: "float16" });
+  const statesPixels = rewriteOnnx(HONEST, (model) => ({
+    ...model,
+    metadata: new Map([...model.metadata, ["osnet.preprocess", "bgr"]]),
+  }));
+
+  it("agrees with the same in half precision, by what that rounds over a network", async () => {
+    const { passed, faults } = await report(half, {}, { name: "r.onnx", bytes: HONEST });
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+  });
+
+  const oneWeight = rewriteOnnx(HONEST, (model) => ({
+    ...model,
+    graph: {
+      ...model.graph,
+      initializers: withTensor(model.graph.initializers, "conv2.0.gate.fc2.bias", (tensor) =>
+        withValues(tensor, { 3: 4 }),
+      ),
+    },
+  }));
+
+  it.each<readonly [string, Uint8Array, Uint8Array, string, RegExp]>([
+    ["one weight is another", oneWeight, HONEST, "conv2.0.gate[1].fc2", /fc2\.bias: 1 of 8 values/],
+    [
+      "it has float16 weights, and the candidate none",
+      HONEST,
+      half,
+      "conv1.bn",
+      /reference has its weights in float16/,
+    ],
+    [
+      "the candidate's metadata alone says that it takes pixels",
+      statesPixels,
+      HONEST,
+      "images",
+      /metadata says/,
+    ],
+    [
+      "the candidate gives logits too, and it has no classifier",
+      convert(checkpoint, { output: "both" }),
+      HONEST,
+      "fc.2",
+      /no classifier, so choose the output that counts with --output/,
+    ],
+  ])("differs once where %s", async (_, candidate, reference, layer, says) => {
+    const { passed, faults } = await report(candidate, {}, { name: "r.onnx", bytes: reference });
+    expect(passed).toBe(false);
+    expect(faults.map((fault) => fault.layer)).toEqual([layer]);
+    expect(faults[0]?.explanation).toMatch(says);
+  });
+
+  it("is refused where its metadata alone says that it takes pixels", async () => {
+    await expect(report(HONEST, {}, { name: "r.onnx", bytes: statesPixels })).rejects.toMatchObject({
+      problem: { code: "unsupported", found: expect.stringContaining("osnet.preprocess: bgr") },
+    });
   });
 
   it("is refused where it is at fault itself", async () => {

@@ -87,8 +87,18 @@ describe("numericFaults", () => {
     [result("b", "fail", null), "3 elements are NaN or infinite and do not match"],
   ])("explains %#", (verdict, explanation) => {
     const tolerance = { rule: "relative-to-max", value: 1e-4 } as const;
-    const [fault] = numericFaults(CHAIN, new Map([["b", verdict]]), tolerance);
+    const results = new Map([
+      ["a", pass("a")],
+      ["b", verdict],
+    ]);
+    const [fault] = numericFaults(CHAIN, results, tolerance);
     expect(fault).toMatchObject({ layer: "b", kind: "numeric", explanation });
+  });
+
+  it("does not say of inputs that were not compared that they agree", () => {
+    const tolerance = { rule: "relative-to-max", value: 1e-4 } as const;
+    const [fault] = numericFaults(CHAIN, new Map([["b", result("b", "fail")]]), tolerance);
+    expect(fault?.explanation).toMatch(/; what it reads was not compared$/);
   });
 });
 

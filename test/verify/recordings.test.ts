@@ -1,0 +1,185 @@
+import { describe, expect, it } from "vitest";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { encodeNpz, openNpz } from "../../src/convert/formats/npz.js";
+import { onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
+import { seededStateDict } from "../../src/convert/seeded-weights.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
+import { isDType } from "../../src/core/tensor-cast.js";
+import { seededImages } from "../../src/verify/inputs/images.js";
+import { openVerification } from "../../src/verify/open.js";
+import type { ParityReport } from "../../src/verify/outcome/report.js";
+import { verify } from "../../src/verify/verify.js";
+import { recording } from "../mutation/candidates.js";
+import { IMAGES, type TinyFamily, tinyCheckpoint } from "../mutation/families.js";
+import { followed, operator } from "../mutation/onnx-edits.js";
+import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
+
+const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
+
+/** What PyTorch would record of a network, as far as names match; always its images and its output. */
+function recorded(network: Checkpoint, wanted = /(?!^classifier)^./): NamedBytes {
+  const { bytes } = recording(network, images, true);
+  const whole = openNpz(bytes as Uint8Array, "r.npz");
+  const kept = whole.names.filter((name) => ["input", "output"].includes(name) || wanted.test(name));
+  return {
+    name: "r.npz",
+    bytes: encodeNpz(new Map(kept.map((name) => [name, whole.read(name)])), { subject: "r.npz" }),
+  };
+}
+
+function ofAnotherTraining(checkpoint: Checkpoint): Checkpoint {
+  return { ...checkpoint, stateDict: seededStateDict(checkpoint.graph, 77) };
+}
+
+async function verified(candidate: NamedBytes, reference: NamedBytes): Promise<ParityReport> {
+  return verify(await openVerification(candidate, reference));
+}
+
+/** Which layers a recording has besides its output. */
+const PARTS = {
+  "every layer": /(?!^classifier)^./,
+  "the blocks": /^conv\d\.\d$/,
+  "activations alone": /(?!^classifier)relu$/,
+  "gated streams alone": /gate\[\d\]$/,
+  "one stage": /^conv2\./,
+  "batch norms alone": /bn$/,
+} as const;
+
+describe("a recording of another training is one fault", () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const model = { name: "m.onnx", bytes: convert(checkpoint) };
+
+  it.each(Object.entries(PARTS))("that has %s", async (_, wanted) => {
+    const other = recorded(ofAnotherTraining(checkpoint), wanted);
+    const reference = openReference(checkpoint);
+    const reports = [await verified(other, reference), await verified(model, other)];
+    for (const { passed, faults } of reports) {
+      expect(passed).toBe(false);
+      expect(faults).toMatchObject([
+        { kind: "weights", explanation: expect.stringMatching(/^the recording is of other weights[,:]/) },
+      ]);
+    }
+  });
+
+  it.each(["nas", "attribute"] as const)(
+    "of %s, of which all without weights is said to be right",
+    async (family) => {
+      const own = tinyCheckpoint(family);
+      const wanted = family === "attribute" ? /./ : undefined;
+      const { faults } = await verified(recorded(ofAnotherTraining(own), wanted), openReference(own));
+      expect(faults).toHaveLength(1);
+      expect(faults[0]?.explanation).toMatch(
+        /^the recording is of other weights: (\d+) of \1 layers with weights differ .* without weights are right$/,
+      );
+    },
+  );
+
+  it("and is not said of one other weight, of another epsilon throughout, or of weights rounded to 8 bits", async () => {
+    const one = withTensor(checkpoint.stateDict, "conv3.0.gate.fc2.bias", (tensor) =>
+      withValues(tensor, { 5: 2.5 }),
+    );
+    const { graph } = checkpoint;
+    const epsilons = {
+      ...graph,
+      nodes: graph.nodes.map((node) =>
+        node.op.kind === "batchNorm" ? { ...node, op: { ...node.op, epsilon: 0.3 } } : node,
+      ),
+    };
+    const rounded = new Map(
+      [...checkpoint.stateDict].map(([path, tensor]) => {
+        if (!isDType(tensor, "float32") || tensor.shape.length < 2) return [path, tensor];
+        const step = Math.max(...tensor.data.map(Math.abs)) / 127;
+        return [path, { ...tensor, data: tensor.data.map((x) => Math.round(x / step) * step) }];
+      }),
+    );
+    for (const wrong of [
+      { ...checkpoint, stateDict: one },
+      { ...checkpoint, graph: epsilons },
+      { ...checkpoint, stateDict: rounded },
+    ]) {
+      const recording = recorded(wrong);
+      for (const candidate of [openReference(checkpoint), model]) {
+        const { passed, faults } = await verified(candidate, recording);
+        expect(passed).toBe(false);
+        expect(JSON.stringify(faults)).not.toContain("other weights");
+      }
+      expect(JSON.stringify((await verified(recording, openReference(checkpoint))).faults)).not.toContain(
+        "other weights",
+      );
+    }
+  });
+
+  it("and a folded model that is wrong itself is not one of other weights", async () => {
+    const right = recorded(checkpoint);
+    const wrong = rewriteOnnx(model.bytes, operator("conv1.relu", "Identity"));
+    const { faults } = await verified({ name: "m.onnx", bytes: wrong }, right);
+    expect(faults).not.toEqual([]);
+    expect(JSON.stringify(faults)).not.toContain("other weights");
+  });
+});
+
+describe("a recording of few layers", () => {
+  const FEW: readonly (readonly [TinyFamily, RegExp])[] = [
+    ["ibn", /^$/],
+    ["nas", PARTS["the blocks"]],
+  ];
+
+  it.each(FEW)("of %s, %s, is judged wherever it has a value, and passes", async (family, wanted) => {
+    const checkpoint = tinyCheckpoint(family);
+    const { passed, faults, layers } = await verified(
+      recorded(checkpoint, wanted),
+      openReference(checkpoint),
+    );
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(layers.filter(({ status }) => status !== "pass")).toEqual([]);
+  });
+
+  it.each(FEW)(
+    "of %s, %s, fails where it has other weights behind instance norms",
+    async (family, wanted) => {
+      const checkpoint = tinyCheckpoint(family);
+      const path = family === "ain" ? "conv2.0.conv3.conv.weight" : "conv2.0.conv3.bn.weight";
+      const stateDict = withTensor(
+        checkpoint.stateDict,
+        checkpoint.stateDict.has(path) ? path : "conv2.0.conv3.conv.weight",
+        (tensor) => withValues(tensor, { 3: 1.5, 7: -1.5 }),
+      );
+      const { passed } = await verified(
+        recorded({ ...checkpoint, stateDict }, wanted),
+        openReference(checkpoint),
+      );
+      expect(passed).toBe(false);
+    },
+  );
+});
+
+describe("a recording beside a model", () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const bytes = convert(checkpoint);
+
+  it("that is its reference: layers that the model has folded are not compared", async () => {
+    const tfjs = encodeTfjs(lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size: SMALL }));
+    for (const reference of [
+      { name: "m.onnx", bytes },
+      { name: "m.onnx", bytes: convert(checkpoint, { fold: false }) },
+      { name: "model.json", bytes: tfjs.json, beside: tfjs.shards },
+    ]) {
+      const { passed, faults, layers } = await verified(recorded(checkpoint), reference);
+      expect(faults).toEqual([]);
+      expect(passed).toBe(true);
+      expect(layers.length).toBeGreaterThan(100);
+    }
+  });
+
+  it("whose output is followed by an operator is one fault, at that output", async () => {
+    const negated = rewriteOnnx(
+      bytes,
+      followed("features", (before) => [onnxNode("features", "Neg", [before])]),
+    );
+    const { faults } = await verified({ name: "m.onnx", bytes: negated }, recorded(checkpoint, /^$/));
+    expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
+  });
+});
