@@ -226,9 +226,6 @@ export function checkModules(
 const TRANSPARENT =
   /^torch\.(?:nn\.parallel\.(?:data_parallel\.DataParallel|distributed\.DistributedDataParallel)|optim\.swa_utils\.AveragedModel|_dynamo\.eval_frame\.OptimizedModule)$/;
 
-/** Attributes of these that are objects, and are not called when they run. */
-const HELD: ReadonlySet<string> = new Set(["src_device_obj", "device", "avg_fn", "multi_avg_fn"]);
-
 /** What a module around the network does besides. Of a class of somebody's own that is in its code. */
 function wrapperProblems({ className, inner, beside, attributes, ambiguities }: PickledWrapper): string[] {
   const name = `the ${printable(className)} around the model`;
@@ -243,7 +240,7 @@ function wrapperProblems({ className, inner, beside, attributes, ambiguities }: 
   return [
     ...problems,
     ...others.map((module) => `${name} also has ${printable(module.className)}`),
-    ...shadows(attributes, [inner], HELD).map((key) => `${name} has ${printable(key)} of its own`),
+    ...shadows(attributes, [inner]).map((key) => `${name} has ${printable(key)} of its own`),
   ];
 }
 
@@ -282,23 +279,19 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
   if (!isOwn && place && !place.paths.test(path))
     return [`${name} is ${printable(className)}, which torchreid uses elsewhere`];
-  return shadows(attributes, children, SCATTERED).map((key) => `${name} has ${printable(key)} of its own`);
+  return shadows(attributes, children).map((key) => `${name} has ${printable(key)} of its own`);
 }
 
-/** What DataParallel keeps of the device that it scatters from. */
-const SCATTERED: ReadonlySet<string> = new Set(["src_device_obj"]);
+/** Objects that DataParallel, its distributed form and AveragedModel keep as attributes; PyTorch has no method of these names. */
+const NOT_CALLED: ReadonlySet<string> = new Set(["src_device_obj", "device", "avg_fn", "multi_avg_fn"]);
 
 /**
  * Attributes that Python finds before it looks into a module's class or among its children: of a child's name, or, since one that can be
- * called stands before the method of its name, any object that is not known to be held only.
+ * called stands before the method of its name, any object but those.
  */
-function shadows(
-  attributes: PickledModule["attributes"],
-  children: readonly string[],
-  held: ReadonlySet<string>,
-): string[] {
+function shadows(attributes: PickledModule["attributes"], children: readonly string[]): string[] {
   return [...attributes].flatMap(([key, value]) =>
-    children.includes(key) || (isObject(value) && !held.has(key)) ? [key] : [],
+    children.includes(key) || (isObject(value) && !NOT_CALLED.has(key)) ? [key] : [],
   );
 }
 
