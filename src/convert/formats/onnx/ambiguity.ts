@@ -163,6 +163,9 @@ const TYPED_FIELDS = [
 /** TensorProto.DataLocation: the elements are in another file. */
 const EXTERNAL = 1;
 
+/** What onnx.proto says of a tensor in another file. */
+const EXTERNAL_KEYS: ReadonlySet<string> = new Set(["location", "offset", "length", "checksum", "basepath"]);
+
 /** A tensor's elements are in one place. */
 function checkTensor(proto: ITensorProto, file: string): void {
   const subject = `tensor ${quoted(proto.name ?? "")} of ${file}`;
@@ -185,11 +188,18 @@ function checkTensor(proto: ITensorProto, file: string): void {
       `elements in ${fields.join(" and ")}, although its data location is another file`,
       "elements in one place",
     );
-  expectOnce(
-    entries.map(({ key }) => key ?? ""),
-    "external entries",
-    subject,
-  );
+  const keys = entries.map(({ key }) => key ?? "");
+  expectOnce(keys, "external entries", subject);
+  // onnxruntime computes with `prepacked_…`, where it is there, and not with the tensor.
+  const other = keys.find((key) => !EXTERNAL_KEYS.has(key));
+  if (other !== undefined)
+    throw refusal(
+      subject,
+      `the external entry ${quoted(other)}`,
+      `${[...EXTERNAL_KEYS].join(", ")}`,
+      "save the model without prepacked weights, or with the onnx package",
+      "unsupported",
+    );
 }
 
 function named(items: readonly { readonly name?: string | null }[] | null | undefined): readonly string[] {

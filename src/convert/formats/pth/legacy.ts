@@ -150,10 +150,36 @@ const BLOCK_BYTES = 512;
 const FILE = 0x30;
 const FOLDER = 0x35;
 const PREFIX = 345;
+const CHECKSUM = 148;
 
-/** Whether bytes, of which 512 are enough, start as a POSIX tar archive does. */
+/**
+ * Whether bytes, of which 512 are enough, are what Python takes for a tar archive: POSIX's by its magic, and older ones, which have none, by
+ * the checksum of their first header.
+ */
 export function isTar(head: Uint8Array): boolean {
-  return text(head.subarray(257, 262)) === "ustar";
+  if (isPosix(head)) return true;
+  const block = head.subarray(0, BLOCK_BYTES);
+  const field = block.subarray(CHECKSUM, CHECKSUM + 8);
+  const [first = 0] = field;
+  // In numbers, as Python reads them: base 256 behind a mark, or octal digits, which may have a sign, a prefix and underscores.
+  const stated =
+    first === 0x80 || first === 0xff
+      ? field.subarray(4).reduce((sum, byte) => sum * 256 + byte, 0)
+      : Number.parseInt(
+          text(field)
+            .trim()
+            .replace(/^\+?(0o)?|_/gi, ""),
+          8,
+        );
+  const signed = block.reduce(
+    (sum, byte, at) => sum - (byte > 127 && !isChecksum(at) ? 256 : 0),
+    checksum(block),
+  );
+  return block.length === BLOCK_BYTES && (stated === checksum(block) || stated === signed);
+}
+
+function isPosix(header: Uint8Array): boolean {
+  return text(header.subarray(257, 262)) === "ustar";
 }
 
 /** Reads the tar container; tensors stay where they are. Throws `InputError`. */
@@ -189,17 +215,20 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     const { offset } = cursor;
     const header = cursor.take(BLOCK_BYTES);
     // The archive ends with blocks of zeros.
-    if (header[0] === 0) break;
+    if (header.every((byte) => byte === 0)) break;
     const size = octal(header.subarray(124, 136));
-    if (octal(header.subarray(148, 156)) !== checksum(header) || size === undefined) {
+    if (octal(header.subarray(CHECKSUM, CHECKSUM + 8)) !== checksum(header) || size === undefined) {
       throw corrupt(region, `a broken tar header at byte ${offset}`, "a header that matches its checksum");
     }
     const name = text(header.subarray(0, 100)).replace(/^\.\//, "");
     const start = cursor.offset;
     cursor.skip(size);
     const type = header[156] ?? 0;
-    const isFile = type === 0 || type === FILE;
-    if (!(isFile || type === FOLDER) || header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0))
+    const isFile = (type === 0 || type === FILE) && !/^$|\/$/.test(name);
+    // Python reads what a folder has behind it as further members.
+    const isFolder = type === FOLDER && size === 0;
+    const hasPrefix = header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0);
+    if (!(isFile || isFolder) || hasPrefix || !isPosix(header))
       throw unsupported(region, `a tar member ${quote(name)} that is not a plain file`, "plain files");
     if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
     if (isFile) files.set(name, sliceOf(source, start, size));
@@ -337,7 +366,11 @@ function readList(cursor: Cursor, environment: PickleEnvironment): readonly Pick
 
 /** Header bytes counted with the checksum field as spaces (POSIX.1-1988, 10.1.1). */
 function checksum(header: Uint8Array): number {
-  return header.reduce((sum, byte, index) => sum + (index >= 148 && index < 156 ? 0x20 : byte), 0);
+  return header.reduce((sum, byte, index) => sum + (isChecksum(index) ? 0x20 : byte), 0);
+}
+
+function isChecksum(index: number): boolean {
+  return index >= CHECKSUM && index < CHECKSUM + 8;
 }
 
 function octal(field: Uint8Array): number | undefined {

@@ -141,7 +141,12 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
       throw refusal(topology.at, `two nodes named ${JSON.stringify(name.slice(0, 80))}`, "unique node names");
     names.add(name);
   }
-  for (const node of nodes) expectSpatial(node, `${topology.at}, node ${node.name}`);
+  for (const node of nodes) {
+    const at = `${topology.at}, node ${node.name}`;
+    expectReference(node.name, at, NAME);
+    for (const input of node.inputs) expectReference(input, at, REFERENCE);
+    expectSpatial(node, at);
+  }
   for (const { name, inputs } of nodes)
     for (const input of inputs)
       if (!names.has(nodeOf(input)))
@@ -150,8 +155,36 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
           `input ${JSON.stringify(input)}`,
           "a node of the graph",
         );
+  for (const node of nodes) expectDataFirst(node, `${topology.at}, node ${node.name}`);
   return nodes;
 }
+
+/** tfjs splits a reference at every colon, and keeps nodes in a plain object: any other name would be another node to it. */
+const NAME = /^(?!__proto__$)[^:^]+$/;
+const REFERENCE = /^\^?(?!__proto__(:|$))[^:^]+(:\d+)?$/;
+
+function expectReference(reference: string, at: string, form: RegExp): void {
+  if (form.test(reference)) return;
+  const found = `the name ${JSON.stringify(reference.slice(0, 80))}`;
+  throw refusal(at, found, "a node's name, which has no colon, or `NAME:0`", "convert the model again");
+}
+
+/** tfjs reads control inputs (`^NAME`) like any other, in their places: behind the operands of most operators they change nothing. */
+function expectDataFirst({ op, inputs }: TfjsNode, at: string): void {
+  const first = inputs.findIndex((input) => input.startsWith("^"));
+  const isLast = inputs.slice(first).every((input) => input.startsWith("^"));
+  if (first < 0 || (isLast && !VARIADIC.test(op))) return;
+  const found = `the control input ${JSON.stringify((inputs[first] ?? "").slice(0, 80))} of ${op.slice(0, 40)}`;
+  throw refusal(
+    at,
+    found,
+    "control inputs behind a fixed number of operands",
+    "freeze the model without them",
+  );
+}
+
+/** Operators that take all inputs behind some place. */
+const VARIADIC = /^(?:AddN|Concat|ConcatV2|Pack|IdentityN|Einsum|_?Fused\w+)$/;
 
 const WINDOWS = ["ksize", "strides", "dilations"] as const;
 
@@ -212,8 +245,10 @@ export function decodeSignature(located: Located): TfjsSignature {
     new Map(
       members(optional(located, key)).map(([name, info]) => {
         const [dtype, shape] = [member(info, "dtype"), member(info, "tensorShape")];
+        const reference = asString(member(info, "name"));
+        expectReference(reference, info.at, REFERENCE);
         const decoded: TfjsTensorInfo = {
-          name: asString(member(info, "name")),
+          name: reference,
           ...(dtype.value === undefined ? {} : { dtype: asString(dtype) }),
           ...(shape.value === undefined ? {} : { shape: decodeShape(shape) }),
         };

@@ -96,6 +96,13 @@ describe("weights beside an ONNX file", () => {
     );
   });
 
+  it("that onnxruntime has packed for itself are refused: it would compute with these", () => {
+    const entries = { location: "m.data", offset: "4", length: "12", prepacked_0: "Gemm+1|16;12;0" };
+    expect(() => decode(entries)).toThrow(
+      'the external entry "prepacked_0", expected location, offset, length, checksum, basepath; save the model without prepacked weights',
+    );
+  });
+
   it("are read where they are not aligned", () => {
     const bytes = new Uint8Array(14);
     bytes.set(FLOATS.subarray(4, 16), 1);

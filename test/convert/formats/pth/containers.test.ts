@@ -58,12 +58,12 @@ describe("a legacy file", () => {
 });
 
 describe("a tar file of PyTorch 0.1", () => {
-  const file = (name: string, data: Uint8Array): Uint8Array => {
+  const file = (name: string, data: Uint8Array, { type = "\0", magic = "ustar" } = {}): Uint8Array => {
     const header = Buffer.alloc(512);
-    header.write(name);
+    header.write(name, "latin1");
     header.write(`${data.length.toString(8).padStart(11, "0")} `, 124);
-    header.write("        0", 148);
-    header.write("ustar", 257);
+    header.write(`        ${type}`, 148);
+    header.write(magic, 257);
     header.write(
       `${header
         .reduce((sum, byte) => sum + byte, 0)
@@ -96,6 +96,22 @@ describe("a tar file of PyTorch 0.1", () => {
       first: { ...two, values: [0, 1] },
       view: two,
     });
+  });
+
+  it.each([
+    ["without a name", "", {}],
+    ["that is a folder with something in it", "x/", { type: "5" }],
+    ["that is a folder by its name", "x/", {}],
+  ])("with a member %s is refused, since Python reads it otherwise", (_, name, options) => {
+    const whole = archive({ storages, tensors, pickle: bytesOf(value) });
+    expect(refusal(bytesOf(file(name, storages, options), whole))).toContain("that is not a plain file");
+    const folder = file("x/", new Uint8Array(0), { type: "5" });
+    expect(decoded(bytesOf(folder, whole))).toEqual({ first: { ...two, values: [0, 1] }, view: two });
+  });
+
+  it("without a magic word is refused, whatever else it looks like: Python goes by the checksum", () => {
+    const older = file("\x80\x02N.", storages, { magic: "" });
+    expect(refusal(bytesOf(older, older))).toContain("that is not a plain file");
   });
 
   it("that is broken is refused", () => {

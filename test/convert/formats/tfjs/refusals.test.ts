@@ -47,6 +47,35 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
     (d) => void d.modelTopology.node?.[2]?.input?.push("z"),
     /input "z"/,
   ],
+  ...["y:a", "y:", "y:0x0", "^y", "__proto__"].map(
+    (name) =>
+      [
+        `a node's name that tfjs takes apart: ${name}`,
+        (d: Document) => void d.modelTopology.node?.push({ name, op: "Relu", input: ["y"] }),
+        /found the name/,
+      ] as const,
+  ),
+  [
+    "an input that tfjs takes apart",
+    (d) => void d.modelTopology.node?.push({ name: "r", op: "Relu", input: ["y:a:0"] }),
+    /found the name "y:a:0"/,
+  ],
+  [
+    "an output that tfjs takes apart",
+    (d) => void Object.assign(d, { signature: { outputs: { x: { name: "y:a" } } } }),
+    /found the name "y:a"/,
+  ],
+  ...[
+    ["Relu", "^images", "y"],
+    ["AddN", "y", "y", "^images"],
+  ].map(
+    ([op = "", ...input]) =>
+      [
+        `control inputs that tfjs computes with: ${input}`,
+        (d: Document) => void d.modelTopology.node?.push({ name: "r", op, input }),
+        new RegExp(`found the control input "\\^images" of ${op}`),
+      ] as const,
+  ),
   [
     "an attribute of no type",
     (d) => void Object.assign(d.modelTopology.node?.[2] ?? {}, { attr: { x: 3 } }),

@@ -365,7 +365,7 @@ function changed({ cursor }: Machine, target: PickleValue): Error {
   return unsupported(
     cursor.region,
     `a pickle that changes a value of type ${typeName(target)}, before ${position(cursor.region, cursor.offset)}`,
-    "objects that are given their items first, and then their state, once",
+    "objects that get their items first and then their state, once",
   );
 }
 
