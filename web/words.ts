@@ -46,7 +46,7 @@ const en = {
     sha256: "SHA-256 of the file",
   },
   fingerprintNote: "The same for every file of the same network, whatever its format.",
-  more: "All facts and notes",
+  more: "All details",
   anomalies: "Weights worth a look",
   noAnomalies: "No anomalies in the weights",
   severities: { error: "error", warning: "warning", info: "note" },
@@ -101,8 +101,8 @@ const en = {
     preprocess: "Input",
     preprocesses: {
       none: "normalised images",
-      rgb: "raw RGB pixels of 0 to 255",
-      bgr: "raw BGR pixels of 0 to 255",
+      rgb: "raw RGB pixels, 0 to 255",
+      bgr: "raw BGR pixels, 0 to 255",
     },
     dtype: "Numbers",
     dtypes: {
@@ -114,7 +114,7 @@ const en = {
     },
     quantize: "Stored weights",
     tfjsKind: "Kind of model",
-    tfjsKinds: { graph: "graph model", layers: "layers model, for training on" },
+    tfjsKinds: { graph: "graph model", layers: "layers model, for further training" },
     opset: "Operator set",
     gates: "Gate vectors as outputs",
     fold: "Fold batch norms",
@@ -122,10 +122,10 @@ const en = {
     backend: "Run in",
     backends: {
       "onnxruntime-web": "onnxruntime, WebAssembly",
-      "onnxruntime-web-webgpu": "onnxruntime, graphics card (WebGPU)",
+      "onnxruntime-web-webgpu": "onnxruntime, GPU (WebGPU)",
       "tfjs-wasm": "TensorFlow.js, WebAssembly",
-      "tfjs-webgl": "TensorFlow.js, graphics card (WebGL)",
-      "tfjs-webgpu": "TensorFlow.js, graphics card (WebGPU)",
+      "tfjs-webgl": "TensorFlow.js, GPU (WebGL)",
+      "tfjs-webgpu": "TensorFlow.js, GPU (WebGPU)",
       "tfjs-cpu": "TensorFlow.js, JavaScript",
     },
     dropExtra: "Drop what the model computes besides the network (--drop-extra)",
@@ -146,7 +146,7 @@ const en = {
   steps: {
     open: "Reading",
     convert: "Converting",
-    source: "Running the source model beside its weights",
+    source: "Running the source model",
     load: "Loading the runtime and choosing images",
     verify: "Verifying",
     embed: "Computing embeddings",
@@ -210,7 +210,7 @@ const en = {
     "This address is neither https nor localhost: browsers then lack the functions that fingerprints need. Serve the page over one of them.",
   privacy: "Nothing leaves this machine",
   privacyText:
-    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, nothing of yours is stored, and no fonts, scripts or trackers are loaded from elsewhere. After one visit, the page also works offline.",
+    "The page's security policy forbids every connection except to the page's own files, so that the browser blocks any upload. There are no cookies, none of your data is stored, and no fonts, scripts or trackers are loaded from elsewhere. After one visit, the page also works offline.",
 };
 
 export type Words = typeof en;

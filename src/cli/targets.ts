@@ -165,7 +165,8 @@ function verifyWeights(target: WeightsTarget, { bytes }: Written, source: Source
     passed,
     report: { passed, tensors, differences },
     sentence: `${tensors} tensors read back bit for bit`,
-    explain: async () => ["The written file does not read back as it was:", ...differences].join("\n  "),
+    explain: async () =>
+      ["The file that was written does not match its source:", ...differences].join("\n  "),
   };
 }
 

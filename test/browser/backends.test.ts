@@ -186,7 +186,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       });
       expect({ status, stderr }).toEqual({
         status: 2,
-        stderr: `${name}: no graphics adapter is available; run it on a machine with one, or use the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader".\n`,
+        stderr: `${name}: no GPU is available; run it on a machine with one, or use the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader".\n`,
       });
     });
 

@@ -92,7 +92,11 @@ describe("osnet-convert from TensorFlow.js", () => {
 
   it.each([
     [["tfjs2pth", "-"], {}, "standard input: found one file, expected the folder of a TensorFlow.js model"],
-    [["tfjs2npz", "w.pth"], { "w.pth": "PK" }, "w.pth: found no JSON object, expected the model.json"],
+    [
+      ["tfjs2npz", "w.pth"],
+      { "w.pth": "PK" },
+      "w.pth: found text that is not a JSON object, expected the model.json",
+    ],
     [
       ["tfjs2pth", "m.json"],
       {

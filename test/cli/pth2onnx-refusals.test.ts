@@ -80,7 +80,7 @@ describe.concurrent("a truncated checkpoint", () => {
     ["by one byte", bytes.length - 1],
   ])("%s", async (_, length) => {
     expect(await refuse(["w.pth"], { "w.pth": bytes.subarray(0, length) })).toBe(
-      "w.pth: found a zip archive without its end record record, expected a complete file; download or copy the file again.\n",
+      "w.pth: found a zip archive without its end record, expected a complete file; download or copy the file again.\n",
     );
   });
 });

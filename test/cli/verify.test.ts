@@ -291,7 +291,7 @@ describe.concurrent("osnet-verify refuses", () => {
   it("a truncated recording", async () => {
     const cut = readFixture("osnet_x0_25.64x32.npz").subarray(0, 1_000_000);
     expect(await refuse(["model.onnx", "--reference", "cut.npz"], { "cut.npz": cut })).toBe(
-      "cut.npz: found a zip archive without its end record record, expected a complete file; download or copy the file again.\n",
+      "cut.npz: found a zip archive without its end record, expected a complete file; download or copy the file again.\n",
     );
   });
 

@@ -290,8 +290,8 @@ describe("a traced model", () => {
       "fc : __torch__.other",
       "self.fc",
     ],
-    ["a list changed", VIEWED, `${VIEWED}\n    _l = [2, 2]\n    _x = torch._set_item(_l, 0, 1)`, "besides"],
-    ["a tensor exchanged", VIEWED, `${VIEWED}\n    _x = torch.set_data(_3, torch.neg(_3))`, "besides"],
+    ["a list changed", VIEWED, `${VIEWED}\n    _l = [2, 2]\n    _x = torch._set_item(_l, 0, 1)`, "as well"],
+    ["a tensor exchanged", VIEWED, `${VIEWED}\n    _x = torch.set_data(_3, torch.neg(_3))`, "as well"],
     ["functions by the name of values", VIEWED, `${VIEWED}\n    torch = self.conv1`, "torch = self.conv1"],
     [
       "a text in three quotes",

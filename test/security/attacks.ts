@@ -568,7 +568,7 @@ export const ATTACKS: readonly Attack[] = [
   },
   { name: "tfjs: a node twice", read: tfjs, bytes: graphModel([image, image]) },
   {
-    name: "tfjs: functions of its own",
+    name: "tfjs: local functions",
     read: tfjs,
     bytes: bytesOf('{"format":"graph-model","modelTopology":{"node":[],"library":{"function":[{}]}}}'),
   },

@@ -163,7 +163,7 @@ describe("padding of another kind", () => {
       expect.stringMatching(/^structure maxpool: found padding before it/),
     ]);
     expect(await findings(padded("conv2.0.conv2b.0.bn", "edge"))).toEqual([
-      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.conv1: found Pad behind it/),
+      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.conv1: found Pad after it/),
     ]);
   });
 });
@@ -302,6 +302,6 @@ describe("an operator behind a layer that several read, in a file with our names
       false,
       [`structure ${reads}`],
     ]);
-    expect(faults[0]?.explanation).toContain("found Round behind it, expected none");
+    expect(faults[0]?.explanation).toContain("found Round after it, expected none");
   });
 });

@@ -128,11 +128,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     )
     .option("--output <name>", "judge this output only (default: judge all, the first as the embedding)");
   addBaselineOptions(program, "earlier .json report: fail if a figure is much worse than in it")
-    .option(
-      "--jobs <n>",
-      "threads that judge layers (default: one per processor, at most 4)",
-      int("--jobs", 1),
-    )
+    .option("--jobs <n>", "number of threads (default: one per processor, at most 4)", int("--jobs", 1))
     .optionsGroup("Reports:")
     .option(
       "--report <file>",

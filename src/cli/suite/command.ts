@@ -48,7 +48,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
     );
   const { reportDir, shard } = options;
   if (reportDir === undefined)
-    throw badArgument("--report-dir", "no folder", "a folder for the reports", "name one such as parity/");
+    throw badArgument("--report-dir", "no folder", "a folder for the reports", "name one, such as parity/");
   const comparison = baselineOptions(options);
   const baseline = comparison && (await readSuiteReport(comparison.path));
   const suite = await readSuiteFile(path);

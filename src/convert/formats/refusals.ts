@@ -114,7 +114,7 @@ export function createBudget(subject: string, fileBytes: number): Budget {
     new InputError({
       code: "unsupported",
       subject,
-      found: `${what} the memory needed to ${bytes} bytes`,
+      found: `${what} ${bytes} bytes`,
       expected: `at most ${most} bytes for a file of ${fileBytes}`,
       remedy,
     });
@@ -123,7 +123,7 @@ export function createBudget(subject: string, fileBytes: number): Budget {
       spent += bytes;
       if (spent <= limit) return;
       const remedy = "save the weights again, uncompressed and contiguous";
-      throw exceeded(`${purpose}, which takes`, spent, limit, remedy);
+      throw exceeded(`${purpose}, for a total of`, spent, limit, remedy);
     },
     build(bytes) {
       built += bytes;

@@ -242,7 +242,7 @@ class JsonCursor {
         return this.#unescape(start);
       }
     }
-    throw malformed(this.#subject, `a string without an end at character ${start} of the header`, "JSON");
+    throw malformed(this.#subject, `an unterminated string at character ${start} of the header`, "JSON");
   }
 
   /** An array of at most `most` whole numbers from 0. */
@@ -423,7 +423,7 @@ function validate({ metadata, tensors }: Header, dataBytes: number, subject: str
       throw malformed(
         subject,
         `${tensor} at bytes ${begin} to ${end} of the data`,
-        `it to begin at byte ${position}, where the one before ends`,
+        `it to begin at byte ${position}, where the previous tensor ends`,
       );
     const needed = elementCount(shape) * size;
     if (end - begin !== needed)

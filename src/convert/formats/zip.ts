@@ -174,7 +174,7 @@ function findEnd(source: ByteSource, region: Region): number {
       throw corrupt(region, "data after the end of the zip archive", "a complete file");
     }
   }
-  throw corrupt(region, "a zip archive without its end record record", "a complete file");
+  throw corrupt(region, "a zip archive without its end record", "a complete file");
 }
 
 function readZip64End(source: ByteSource, end: number, region: Region): DirectoryPlace | undefined {
@@ -233,7 +233,7 @@ function readCentralEntry(cursor: Cursor): CentralEntry {
     throw unsupported(
       region,
       `a zip entry name in an unknown encoding at byte ${offset}`,
-      "UTF-8, by its flag",
+      "a name flagged as UTF-8",
     );
   if ((flags & ENCRYPTED) !== 0)
     throw unsupported(region, `an encrypted zip entry ${quote(name)}`, "no encryption");

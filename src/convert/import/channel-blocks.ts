@@ -36,7 +36,7 @@ export function chooseFlow(graph: OnnxGraph, subject: string): Flow {
     throw new InputError({
       code: "unsupported",
       subject,
-      found: `channels in blocks of ${SIZES.join(" or ")}, onnxruntime's NCHWc layout for one kind of processor, and nothing that shows which`,
+      found: `channels in blocks of ${SIZES.join(" or ")}, as in onnxruntime's NCHWc layout, without a clue to their size`,
       expected: "operators that fit blocks of one size",
       remedy: 'save the optimised model at level "extended", or use the model it was made from',
     });

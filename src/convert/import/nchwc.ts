@@ -96,7 +96,9 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     if (pixels.has(name) && isFull && found !== "split" && wanted !== "split") return name;
     return stray(
       name,
-      found === "plain" ? `channels read as blocks of ${size}` : `blocks of ${size} channels read one by one`,
+      found === "plain"
+        ? `channels read as blocks of ${size}`
+        : `blocks of ${size} channels read as single channels`,
     );
   }
 
@@ -128,7 +130,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
     const vector = source.initializers.get(bias);
     const inputs = [
-      isFilled ? value : stray(value, `${perGroup} channels, of which ${columns} are meant`),
+      isFilled ? value : stray(value, `${perGroup} channels, of which ${columns} are expected`),
       constant(weight, `${rows} × ${columns}`, () => part(filter, rows, columns)),
       vector?.dtype === "float32" && vector.data.length > rows
         ? constant(bias, `${rows} elements`, () => ({

@@ -172,7 +172,7 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   for (const last of insertedBehind(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
     if (!inserted) continue;
-    trail.note(layer, `${namesOf(inserted)} behind it`, "none");
+    trail.note(layer, `${namesOf(inserted)} after it`, "none");
     trail.pass(layer, last);
     return;
   }

@@ -35,7 +35,7 @@ export const ANOMALIES: Readonly<
     severity: "warning",
     explanation: "batch norms with mean 0 and variance 1 throughout: their statistics were never updated",
   },
-  "constant-weights": { severity: "warning", explanation: "layers whose weights all have one value" },
+  "constant-weights": { severity: "warning", explanation: "layers whose weights are all equal" },
   "dead-channels": {
     severity: "warning",
     explanation: "dead channels: a norm's weight is below 1e-6, or a filter is all zeros",

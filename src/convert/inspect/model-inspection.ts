@@ -332,7 +332,7 @@ interface TfjsFacts extends ModelFacts {
 export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
 
 async function tfjsFacts(source: NamedBytes, { name, onnx, document }: Model): Promise<FileFacts<"tfjs">> {
-  if (document.format !== "tfjs") throw new TypeError(`${name} is no TensorFlow.js model`);
+  if (document.format !== "tfjs") throw new TypeError(`${name} is not a TensorFlow.js model`);
   const { model } = document;
   const { json, shards } = tfjsFiles(source);
   const weights = [...model.weights.values()];

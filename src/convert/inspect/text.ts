@@ -197,7 +197,7 @@ function renderModel(
 /** What subnormal weights cost, and what mends it. */
 function speedRow(count: number, format: ModelFormat, paint: Paint): readonly Fact[] {
   if (count === 0) return [];
-  const weights = `${thousands(count)} subnormal ${count === 1 ? "weight" : "weights"}`;
+  const weights = `${thousands(count)} denormal ${count === 1 ? "weight" : "weights"}`;
   return [
     [
       "speed",

@@ -173,7 +173,7 @@ function onnxNotes(model: OnnxModel, match: GraphMatch): readonly string[] {
     ...preprocessNotes(match),
     ...(match.roundings.size > 0
       ? [
-          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, and are only what rounding left of the trained ones; a run cannot verify them, because it rounds activations too`,
+          `quantised: the weights of ${match.roundings.size} layers are dequantised, ${stepsOf(match)}, so precision was lost; a run cannot verify them, because it rounds activations too`,
         ]
       : []),
   ];
@@ -203,6 +203,6 @@ function quantisedNotes({ weights }: TfjsModel): readonly string[] {
   if (stored.length === 0) return [];
   const dtypes = [...new Set(stored)].join(", ");
   return [
-    `${stored.length} weights are stored as ${dtypes}: they are dequantised as tfjs does it, and are only what rounding left of the trained ones`,
+    `${stored.length} weights are stored as ${dtypes}: they are dequantised as in tfjs, so precision was lost`,
   ];
 }

@@ -175,7 +175,7 @@ export function checkModules(
   for (const [path, expectation] of expected) {
     const module = modules.get(path);
     if (module === undefined)
-      problems.push(`${path}: no module, but the network has ${expectation.classes[0]}`);
+      problems.push(`${path}: not a module, but the network has ${expectation.classes[0]}`);
     else problems.push(...layerProblems(path, module, expectation));
   }
   const unread = new Set(wrappers.map(({ className }) => className).filter((name) => !isKnown(name)));

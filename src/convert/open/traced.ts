@@ -50,7 +50,7 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
   throw new InputError({
     code: "unsupported",
     subject,
-    found: `a traced model that computes something else ${found ? "besides" : best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
+    found: `a traced model that computes something else ${found ? "as well" : best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
     expected: "the layers of an OSNet, and its embedding as the result",
     remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
   });

@@ -137,7 +137,7 @@ async function openPage(
     throw new InputError({
       code: "argument",
       subject: `chromium:${name}`,
-      found: "no graphics adapter is available",
+      found: "no GPU is available",
       remedy:
         'run it on a machine with one, or use the processor: CHROME_FLAGS="--use-angle=swiftshader --use-webgpu-adapter=swiftshader"',
     });

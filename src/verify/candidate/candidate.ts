@@ -123,7 +123,7 @@ export function imagesSeen(
     throw new InputError({
       code: "argument",
       subject: party.name,
-      found: "a model that takes whole-number pixels, and a recording of images without them",
+      found: "a model that takes integer pixels, and a recording of images that are not integer pixels",
       expected: "a reference that can be run on other images",
       remedy: "use the checkpoint as the reference",
     });

@@ -93,7 +93,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
     throw new InputError({
       code: "tensor",
       subject: file.name,
-      found: `a model of images of ${height ?? "any"}×${width ?? "any"} pixels`,
+      found: `a model for images of ${height ?? "any"}×${width ?? "any"} pixels`,
       expected: `one that takes ${size.height}×${size.width}`,
       remedy: "omit the size, or convert the checkpoint for this one",
     });

@@ -277,7 +277,7 @@ function wayTo(
     if (node.opType === "Cast") casts.unshift(node);
     name = source;
   }
-  return { stray: "a circle" };
+  return { stray: "a cycle" };
 }
 
 /**

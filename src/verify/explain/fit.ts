@@ -231,7 +231,7 @@ function constants(step: Step, { actual }: Evidence): Hypothesis[] {
   return [
     {
       cause: "bias",
-      says: `channel ${worst} has ${(shifts[worst] as number).toPrecision(3)} added to its bias, others less or none`,
+      says: `channel ${worst} has ${(shifts[worst] as number).toPrecision(3)} added to its bias, other channels less or none`,
       output: () =>
         mapped(step.compute(), (y, i) => y + (shifts[Math.floor(i / plane) % channels] as number)),
     },

@@ -83,7 +83,7 @@ function batchNorms(step: Step, { parameters }: Evidence): Hypothesis[] {
   return [
     {
       cause: "batch-norm-missing",
-      says: "the batch norm is left out",
+      says: "the batch norm is missing",
       output: () => {
         const values = before();
         return withData(values.shape, Float64Array.from(values.data));

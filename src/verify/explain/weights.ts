@@ -82,7 +82,10 @@ function layouts({ shape, weight }: Product): Variant[] {
   if (height === width && height > 1)
     variants.push(
       ["height and width of the kernel are swapped", () => filled((o, i, y, x) => at(o, i, x, y))],
-      ["the kernel is turned by 180°", () => filled((o, i, y, x) => at(o, i, height - 1 - y, width - 1 - x))],
+      [
+        "the kernel is rotated by 180°",
+        () => filled((o, i, y, x) => at(o, i, height - 1 - y, width - 1 - x)),
+      ],
     );
   if (outputs === inputs && outputs > 1)
     variants.push([
@@ -125,10 +128,13 @@ function roundings({ shape, weight }: Product): Variant[] {
   return [
     ["its weights are rounded to float16", () => cast("float16")],
     ["its weights are rounded to bfloat16", () => cast("bfloat16")],
-    ["its weights are rounded to int8, one scale for all", () => symmetric(weight, weight.length)],
-    ["its weights are rounded to int8, a scale to each output channel", () => symmetric(weight, row)],
-    ["its weights are rounded to uint8, one scale and minimum for all", () => affine(weight, 255)],
-    ["its weights are rounded to uint16, one scale and minimum for all", () => affine(weight, 65_535)],
+    ["its weights are rounded to int8, with one scale per tensor", () => symmetric(weight, weight.length)],
+    ["its weights are rounded to int8, with one scale per output channel", () => symmetric(weight, row)],
+    ["its weights are rounded to uint8, with one scale and minimum per tensor", () => affine(weight, 255)],
+    [
+      "its weights are rounded to uint16, with one scale and minimum per tensor",
+      () => affine(weight, 65_535),
+    ],
   ];
 }
 

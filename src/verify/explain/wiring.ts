@@ -189,7 +189,11 @@ function combined({ node, inputs, compute }: Step): Hypothesis[] {
         output: weighted(inputs.map((_, i) => (i === term ? -1 : 1))),
       }),
     ),
-    { cause: "terms-weighted", says: "the largest of the terms is taken", output: folded(Math.max) },
+    {
+      cause: "terms-weighted",
+      says: "the maximum of the terms is taken, not their sum",
+      output: folded(Math.max),
+    },
     { cause: "terms-weighted", says: "the terms are multiplied", output: folded((a, b) => a * b) },
   ];
 }

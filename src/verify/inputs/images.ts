@@ -34,7 +34,7 @@ export function expectSize(width: number, height: number, subject: string): void
     code: "unsupported",
     subject,
     found: `a picture of ${width}×${height} pixels`,
-    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels, ${MAX_SIDE} to a side`,
+    expected: `at most ${MAX_PIXELS / 1_000_000} million pixels, and ${MAX_SIDE} per side`,
     remedy: "make it smaller; the network sees 256×128",
   });
 }

@@ -233,7 +233,7 @@ function watchStreams(
         const [other = "", layer = ""] = pair.split("\n");
         if (differs) return [];
         const stream = streamOf.get(layer);
-        const reason = `its ${what} is that of stream ${streamOf.get(other)}: swapping them would not show`;
+        const reason = `its ${what} is that of stream ${streamOf.get(other)}: swapping them would go unnoticed`;
         return [{ layer, ...(stream === undefined ? {} : { stream }), reason }];
       }),
   };

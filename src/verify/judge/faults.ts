@@ -211,7 +211,7 @@ export function outputFaults(
   const result = output && results.get(output.layer);
   if (output?.status !== "fail" || !result || result.status === "fail") return [];
   if (result.nonFinite > 0) {
-    const values = `${result.nonFinite} elements of the embedding are NaN or infinite, which matches nothing`;
+    const values = `${result.nonFinite} elements of the embedding are NaN or infinite`;
     return [{ layer: output.layer, kind: "numeric", margin: null, explanation: values }];
   }
   const moved = output.tappingMaxAbs?.toPrecision(3);
@@ -239,7 +239,7 @@ function behindLayers(
 ): readonly Fault[] {
   const told = departures.flatMap((departure) => {
     const { layer, explanation } = departure;
-    if (!explanation.includes(" behind it, expected none") || numeric.some((fault) => fault.layer === layer))
+    if (!explanation.includes(" after it, expected none") || numeric.some((fault) => fault.layer === layer))
       return [];
     const reading = readers(layer);
     const effects = numeric.filter((fault) => reading.has(fault.layer));

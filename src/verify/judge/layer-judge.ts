@@ -193,7 +193,7 @@ function valuesOf({ actual, inputs }: Omit<Faulty, "margin">): readonly RealTens
 /** Beyond the largest number of a type there is one thing to say, whatever the values look like. */
 function overflowed(most: number, largest: number, precision: GroupSetting["precision"]): Explanation {
   const reaches =
-    most > largest ? `its values reach ${most.toPrecision(2)}` : "what it computes on the way is beyond it";
+    most > largest ? `its values reach ${most.toPrecision(2)}` : "its intermediate results exceed it";
   const says = `the network overflows in ${precision}`;
   return {
     cause: "overflow",

@@ -69,7 +69,7 @@ export function readGraph({
     others.length > 0 ||
     (declared && nodeName(declared.name) !== input.name)
   )
-    return "the model has other inputs than the images";
+    return "the model has inputs other than the images";
   // tfjs prefers a signature there to the one that the project reads.
   if (metadata?.signature !== undefined) return "a second signature, in userDefinedMetadata";
   const dtype = input.attributes.get("dtype");

@@ -54,7 +54,7 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
     shape.length !== 4 ||
     input.config.dtype !== "float32"
   )
-    return "the model has other inputs than the images";
+    return "the model has inputs other than the images";
   if (!isPlainlyCalled(model.topology, input.layer))
     return "a layer is called with arguments besides its inputs";
   const byValue = new Map(calls.map((call) => [call.value, call]));

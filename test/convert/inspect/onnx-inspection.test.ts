@@ -27,7 +27,7 @@ describe("inspectModel, of ONNX files", () => {
     const kept = convert({ ...checkpoint, stateDict: dead }, { keepDenormals: true });
     const inspection = await inspectModel("onnx", { name: "m.onnx", bytes: kept });
     expect(inspection.model.subnormal).toBe(2);
-    expect(renderModelInspection(inspection)).toMatch(/speed +2 subnormal weights.*onnx2onnx/);
+    expect(renderModelInspection(inspection)).toMatch(/speed +2 denormal weights.*onnx2onnx/);
     const written = await inspectModel("onnx", {
       name: "m.onnx",
       bytes: convert({ ...checkpoint, stateDict: dead }),

@@ -200,7 +200,7 @@ describe("an ONNX file", () => {
       }),
       "Reshape",
     ],
-    ["functions of its own", onnx(() => ({}), {}, { inlined: 1 }), "functions"],
+    ["local functions", onnx(() => ({}), {}, { inlined: 1 }), "functions"],
     ["operators of long ago", onnx(() => ({}), {}, { opset: 6 }), "operator sets"],
     [
       "a norm by a large least value",

@@ -100,8 +100,8 @@ describe("what the fixture leaves untested", () => {
       };
     };
     expect(besides(alike(1e-7))).toEqual([
-      "conv4.0.conv2d.3.relu (4): its output is that of stream 2: swapping them would not show",
-      "conv4.0.gate[3].gate_activation (3): its gate is that of stream 1: swapping them would not show",
+      "conv4.0.conv2d.3.relu (4): its output is that of stream 2: swapping them would go unnoticed",
+      "conv4.0.gate[3].gate_activation (3): its gate is that of stream 1: swapping them would go unnoticed",
     ]);
     expect(besides(alike(1e-3))).toEqual([]);
   });

@@ -81,7 +81,7 @@ export function checkMessages(bytes: Uint8Array, subject: string): void {
       if (total > limit)
         throw refusal(
           subject,
-          `messages that take the memory needed to ${total} bytes`,
+          `messages that take ${total} bytes`,
           `at most ${limit} bytes for a file of ${bytes.length}`,
           "export the model again with its weights as raw data",
           "unsupported",

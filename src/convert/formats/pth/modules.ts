@@ -271,7 +271,7 @@ export function pickledModules(
     if (allowance.entries < 0) return undefined;
     const namesake = modules.get(path);
     const ambiguities = [
-      ...(namesake ? [...namesake.ambiguities, "a second module of the same path"] : []),
+      ...(namesake ? [...namesake.ambiguities, "a second module with the same path"] : []),
       ...ambiguitiesOf(module),
     ];
     const names = children.map(([name]) => name);
@@ -305,7 +305,9 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
       if (typeof name !== "string" || name === "" || name.includes("."))
         return [`${shown || "an empty name"} in ${kind}`];
       if (isTwice) return [`${shown} twice`];
-      return kind === "_modules" && value !== null && !isChild(value) ? [`${shown}, which is no module`] : [];
+      return kind === "_modules" && value !== null && !isChild(value)
+        ? [`${shown}, which is not a module`]
+        : [];
     });
   });
   return [...beside, ...names];

@@ -157,7 +157,7 @@ function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem
     return malformed("a numpy array with items set afterwards");
   const parts = ARRAYS.get(array.path)?.(array);
   if (parts === undefined)
-    return malformed(`a numpy array not made as numpy makes one, by ${printable(array.path)}`);
+    return malformed(`a numpy array that numpy would not make so, by ${printable(array.path)}`);
   if (!isSizes(parts.shape)) return malformed("a numpy array without a shape");
   const stored = parts.shape;
   const type = elementType(parts.dtype);
@@ -169,11 +169,12 @@ function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem
   const storage = inlineStorage(parts.data, type.bigEndian, budget);
   if (storage === undefined) return malformed(`numpy elements in a value of type ${typeName(parts.data)}`);
   if (storage.byteLength !== elementCount(stored) * elementBytes)
-    return malformed(`a numpy array of ${storage.byteLength} bytes where its shape takes others`);
+    return malformed(`a numpy array of ${storage.byteLength} bytes, which does not match its shape,`);
   const strides = parts.strides(stored);
-  if (strides === undefined) return malformed("a numpy array in an unknown order");
+  if (strides === undefined) return malformed("a numpy array with an unknown memory order");
   const axes = parts.axes ?? stored.map((_, axis) => axis);
-  if (!isPermutation(axes, stored.length)) return malformed("a numpy array with an order of other axes");
+  if (!isPermutation(axes, stored.length))
+    return malformed("a numpy array with a memory order for other axes");
   return {
     dtype,
     elementBytes,
@@ -385,11 +386,11 @@ export function tensorRef(value: PickleValue, budget: Budget, depth = 0): Tensor
     const problem = wrapperProblem(value, wrapper);
     return problem ?? tensorRef(args[0] ?? null, budget, depth + 1);
   }
-  if (value.state !== undefined) return changed("a state set afterwards");
+  if (value.state !== undefined) return changed("state set afterwards");
   if (path === FROM_TYPE) {
     const [callee, type, inner, attributes] = args;
     if (args.length !== 4 || !isGlobal(callee) || !isGlobal(type) || !Array.isArray(inner))
-      return malformed(`a tensor made by ${printable(path)} of other arguments`);
+      return malformed(`a tensor made by ${printable(path)} with unexpected arguments`);
     if (!TENSOR_TYPES.has(type.path))
       return { code: "unsupported", text: `a tensor of class ${printable(type.path)}` };
     return attributesProblem(attributes) ?? tensorRef(inertObject(callee.path, inner), budget, depth + 1);
@@ -409,7 +410,7 @@ function wrapperProblem(
   if (state !== undefined) {
     const isPlain = layout.hasState && Array.isArray(state) && state.length === 3 && isEmpty(state[2]);
     if (!isPlain || !state.slice(0, 2).every((flag) => flag === null || typeof flag === "boolean"))
-      return changed("a state set afterwards");
+      return changed("state set afterwards");
   }
   return layout.attributes === undefined ? undefined : attributesProblem(args[layout.attributes]);
 }
@@ -473,7 +474,7 @@ function changed(by: string): TensorProblem {
 function stridedRef({ args }: InertObject, layout: StridedLayout): TensorRef | TensorProblem {
   const [storage, offset, shape, strides] = args;
   const dtypeName = layout.dtype === undefined ? undefined : args[layout.dtype];
-  if (!isStorage(storage)) return malformed(`a tensor over a value of type ${typeName(storage)}`);
+  if (!isStorage(storage)) return malformed(`a tensor whose storage is a value of type ${typeName(storage)}`);
   if (!isSize(offset) || !isSizes(shape) || !isSizes(strides) || shape.length !== strides.length) {
     return malformed("a tensor without a proper offset, shape and strides");
   }

@@ -109,7 +109,10 @@ function parse(json: Uint8Array, subject: string): Located {
   }
 }
 
-const NO_JSON: OtherKind = { found: "no JSON object", remedy: "pass the model's folder or its model.json" };
+const NO_JSON: OtherKind = {
+  found: "text that is not a JSON object",
+  remedy: "pass the model's folder or its model.json",
+};
 
 /** Early writers left the format out: Keras topologies have a `model_config`, graphs have nodes. */
 function formatOf(document: Located): TfjsModel["format"] {

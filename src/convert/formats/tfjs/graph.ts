@@ -133,7 +133,7 @@ export function encodeGraph(nodes: readonly TfjsNode[]): JsonObject {
 /** @throws InputError (`format`, `unsupported`) if a node is not a `NodeDef`, or reads one that is not there */
 export function decodeGraph(topology: Located): readonly TfjsNode[] {
   if (elements(member(optional(topology, "library"), "function")).length > 0)
-    throw refusal(topology.at, "functions of its own", "a flat graph", "freeze the model", "unsupported");
+    throw refusal(topology.at, "local functions", "a flat graph", "freeze the model", "unsupported");
   const nodes = elements(member(topology, "node")).map(decodeNode);
   const names = new Set<string>();
   for (const { name } of nodes) {

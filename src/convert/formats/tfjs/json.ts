@@ -27,7 +27,7 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = ["[", "]", "{", "}"
  * a name JavaScript and Python take the last, other readers the first.
  *
  * @throws InputError (`unsupported`) for one of more than 32 MiB, or that nests deeper than 64 levels, (`format`) for one
- * with two members of a name in an object
+ * with a key twice in one object in an object
  */
 export function expectModest(json: Uint8Array, subject: string): void {
   if (json.length > MAX_BYTES) throw immodest(subject, `${json.length} bytes`, `at most ${MAX_BYTES}`);
@@ -57,7 +57,7 @@ export function expectModest(json: Uint8Array, subject: string): void {
 
 function expectNew(names: Set<string> | undefined, name: string, subject: string): void {
   if (names?.has(name))
-    throw refusal(subject, `two members ${JSON.stringify(name.slice(0, 80))} of one object`, "one");
+    throw refusal(subject, `the key ${JSON.stringify(name.slice(0, 80))} twice in one object`, "one");
   names?.add(name);
 }
 

@@ -180,7 +180,7 @@ function decodeSpec(located: Located): WeightSpec {
   const shape = elements(member(located, "shape")).map(asInteger);
   const count = elementCount(shape);
   if (shape.some((dimension) => dimension < 0) || count > MAX_ELEMENTS)
-    throw refusal(at, `shape ${formatShape(shape)}`, "dimensions that a weight can have");
+    throw refusal(at, `shape ${formatShape(shape)}`, "valid dimensions");
   const stored = decodeQuantization(member(located, "quantization"), dtype);
   const zeros = (absent: AbsentBytes): TfjsWeight => ({
     tensor: plainTensor(absent(count * ELEMENT_BYTES[dtype], at), shape, dtype),
@@ -290,7 +290,7 @@ function joinShards(
     throw refusal(
       at,
       `${total} bytes in ${paths.length === 1 ? "its file" : `its ${paths.length} files`}`,
-      `${expected}, as its weights take`,
+      `${expected} bytes, the size of its weights`,
       "copy the model's whole folder, in binary",
     );
   const present = parts.map((part) => part ?? new Uint8Array());

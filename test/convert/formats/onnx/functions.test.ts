@@ -5,7 +5,7 @@ import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
 const { onnx } = onnxProto;
 type Nodes = onnxProto.onnx.INodeProto[];
 
-/** A model of two inputs with functions of its own. */
+/** A model of two inputs with local functions. */
 function model(nodes: Nodes, functions: onnxProto.onnx.IFunctionProto[]): Uint8Array {
   const graph = { name: "g", node: nodes, input: [{ name: "a" }, { name: "b" }], output: [{ name: "y" }] };
   const opsetImport = [{ version: 17 }, { domain: "own", version: 1 }];

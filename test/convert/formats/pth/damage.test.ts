@@ -89,7 +89,7 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     [
       "a tensor over nothing",
       weights(call("torch._utils._rebuild_tensor_v2", "N", int(0), ")", ")", "\x89", "N")),
-      'found a tensor over a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
+      'found a tensor whose storage is a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a directory that begins too early",

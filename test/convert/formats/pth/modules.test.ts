@@ -46,7 +46,7 @@ describe("a pickled module", () => {
       module({ parameters: { a: null }, modules: { a: module() } }),
       "a twice",
     ],
-    ["something else among its modules", module({ modules: { a: "torch.neg" } }), "a, which is no module"],
+    ["something else among its modules", module({ modules: { a: "torch.neg" } }), "a, which is not a module"],
     ["a name with a dot", module({ modules: { "conv1.bn": module() } }), "conv1.bn in _modules"],
     ["an empty name", module({ buffers: { "": null } }), "an empty name in _buffers"],
   ])("with %s is ambiguous", (_, root, found) => {
@@ -78,7 +78,7 @@ describe("a pickled module", () => {
     const root = module({ modules: { "conv1.bn": bn, conv1: module({ modules: { bn: module() } }) } });
     expect(ambiguities(root)).toEqual({
       "": ["conv1.bn in _modules"],
-      "conv1.bn": ["a second module of the same path", "weight twice"],
+      "conv1.bn": ["a second module with the same path", "weight twice"],
     });
   });
 });

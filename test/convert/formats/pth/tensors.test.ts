@@ -141,7 +141,7 @@ describe("tensors", () => {
   it("may not take more memory than four times the file", () => {
     const value = dict({ w: tensor({ shape: [1 << 15, 1 << 15], stride: [0, 0] }) });
     expect(refusal(checkpoint(value, { 0: floats(0, 1) }))).toMatch(
-      /found copies of tensors, which takes the memory needed to 4294967300 bytes, expected at most 1048576 bytes/,
+      /found copies of tensors, for a total of 4294967300 bytes, expected at most 1048576 bytes/,
     );
   });
 });

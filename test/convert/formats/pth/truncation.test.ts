@@ -83,7 +83,7 @@ describe("a real checkpoint", () => {
     for (let cut = 1; cut < 64; cut++) {
       const length = Math.floor((bytes.length * cut) / 64);
       expect(refusal(bytes.subarray(0, length))).toBe(
-        "weights.pth: found a zip archive without its end record record, expected a complete file; download or copy the file again.",
+        "weights.pth: found a zip archive without its end record, expected a complete file; download or copy the file again.",
       );
     }
   });

@@ -63,7 +63,7 @@ describe("decodeSafetensors refuses", () => {
     [
       "an open string",
       safetensors(`{"a`),
-      "a string without an end at character 1 of the header, expected JSON",
+      "an unterminated string at character 1 of the header, expected JSON",
     ],
     [
       "a bad escape",
@@ -168,27 +168,27 @@ describe("decodeSafetensors refuses", () => {
     [
       "a hole before the first tensor",
       safetensors(`{${entry("a", "F32", "[1]", 4, 8)}}`, new Uint8Array(8)),
-      'tensor "a" at bytes 4 to 8 of the data, expected it to begin at byte 0, where the one before ends',
+      'tensor "a" at bytes 4 to 8 of the data, expected it to begin at byte 0, where the previous tensor ends',
     ],
     [
       "a hole between tensors",
       safetensors(`{${A},${entry("b", "U8", "[1]", 5, 6)}}`, new Uint8Array(6)),
-      'tensor "b" at bytes 5 to 6 of the data, expected it to begin at byte 4, where the one before ends',
+      'tensor "b" at bytes 5 to 6 of the data, expected it to begin at byte 4, where the previous tensor ends',
     ],
     [
       "an overlap",
       safetensors(`{${A},${entry("b", "U8", "[2]", 3, 5)}}`, new Uint8Array(5)),
-      'tensor "b" at bytes 3 to 5 of the data, expected it to begin at byte 4, where the one before ends',
+      'tensor "b" at bytes 3 to 5 of the data, expected it to begin at byte 4, where the previous tensor ends',
     ],
     [
       "two tensors of the same bytes",
       safetensors(`{${A},${entry("b", "F32", "[1]", 0, 4)}}`, new Uint8Array(4)),
-      'tensor "b" at bytes 0 to 4 of the data, expected it to begin at byte 4, where the one before ends',
+      'tensor "b" at bytes 0 to 4 of the data, expected it to begin at byte 4, where the previous tensor ends',
     ],
     [
       "an end before the beginning",
       safetensors(`{${A},${entry("b", "U8", "[0]", 4, 3)}}`, new Uint8Array(4)),
-      'tensor "b" at bytes 4 to 3 of the data, expected it to begin at byte 4, where the one before ends',
+      'tensor "b" at bytes 4 to 3 of the data, expected it to begin at byte 4, where the previous tensor ends',
     ],
     [
       "data that no tensor has",

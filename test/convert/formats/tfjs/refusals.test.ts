@@ -84,7 +84,7 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
   [
     "functions",
     (d) => void Object.assign(d.modelTopology, { library: { function: [{}] } }),
-    /functions of its own/,
+    /local functions/,
   ],
   [
     "a pool over channels",
@@ -201,10 +201,10 @@ describe("refused tfjs files", () => {
     expect(refusalOf(() => decodeTfjs(files, { subject })).message).toMatch(/in the model's folder/);
   });
 
-  it.each(["", "{", "[]", "null", "\xff", '{"a":'])("bytes that are no JSON object: %j", (text) => {
+  it.each(["", "{", "[]", "null", "\xff", '{"a":'])("text that is not a JSON object: %j", (text) => {
     const json = Uint8Array.from(text, (character) => character.charCodeAt(0));
     expect(refusalOf(() => decodeTfjs({ json, shards: new Map() }, { subject })).message).toMatch(
-      /no JSON object/,
+      /text that is not a JSON object/,
     );
   });
 
@@ -228,7 +228,7 @@ function refusalOf(act: () => unknown): InputError {
   throw new Error("nothing was refused");
 }
 
-describe("model.json with two members of a name", () => {
+describe("model.json with a key twice in one object", () => {
   const text = new TextDecoder().decode(FILES.json);
   const read = (json: string) => () =>
     decodeTfjs({ json: new TextEncoder().encode(json), shards: FILES.shards }, { subject });
@@ -240,7 +240,7 @@ describe("model.json with two members of a name", () => {
   ])("%s is refused", (_where, json) => {
     expect(json).not.toBe(text);
     expect(read(json)).toThrow(InputError);
-    expect(read(json)).toThrow(/two members/);
+    expect(read(json)).toThrow(/twice in one object/);
   });
 
   it("is read where the objects are two, or a text only looks like members", () => {
