@@ -97,7 +97,7 @@ const FAULTS: readonly [
     })),
     "conv2.0.conv2b.0.bn",
     "batch-norm-missing",
-    /left out/,
+    /is missing/,
   ],
   [
     "the gate of a later stream",
