@@ -69,7 +69,7 @@ describe("a pickled module", () => {
   it("whose state is a list is none", () => {
     const state = [new Map(module().state as Map<PickleValue, PickleValue>)];
     expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({
-      "": ["a, which is no module"],
+      "": ["a, which is not a module"],
     });
   });
 
