@@ -263,7 +263,9 @@ export async function syncFolder(path: string): Promise<void> {
 export async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, "wx");
   try {
-    await file.writeFile(bytes);
+    // As few calls as the system takes, where `writeFile` makes one for each half of a mebibyte.
+    for (let written = 0; written < bytes.length; )
+      written += (await file.write(bytes, written)).bytesWritten;
     await file.sync();
   } finally {
     await file.close();

@@ -41,7 +41,9 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     end(await main([`${from}2${to}`, ...argv], { ...io, stdin }));
   });
 
-  for (const from of FILE_FORMATS) for (const to of FILE_FORMATS) addConversion(program, from, to, io, end);
+  const pairs = FILE_FORMATS.flatMap((from) => FILE_FORMATS.map((to) => ({ from, to })));
+  const asked = pairs.filter(({ from, to }) => argv[0] === `${from}2${to}`);
+  for (const { from, to } of asked.length > 0 ? asked : pairs) addConversion(program, from, to, io, end);
 
   program
     .commandsGroup("Other commands:")

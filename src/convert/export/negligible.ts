@@ -53,9 +53,11 @@ export function writtenWeights(graph: LayerGraph, stateDict: StateDict, keep = f
     known.set(node.name, weights);
     return weights;
   };
-  const suspects = graph.nodes.filter(
-    (node) => !keep && CANDIDATES[node.op.kind] && hasTiny(read(node).weight?.tensor.data),
-  );
+  const suspects = graph.nodes.filter((node) => {
+    if (keep || !CANDIDATES[node.op.kind]) return false;
+    const { weight } = read(node);
+    return weight !== undefined && hasTiny(weight.tensor.data);
+  });
   if (suspects.length === 0) return { of: read, zeroed: undefined };
   const shares = new Map<string, Map<number, number>>();
   const tensors = new Map<string, Tensor<"float32">>();
@@ -136,9 +138,15 @@ function isTiny(value: number): boolean {
   return value < TINY && value > -TINY && value !== 0;
 }
 
-function hasTiny(data: Float32Array | undefined): boolean {
-  for (let index = 0; index < (data?.length ?? 0); index++) {
-    if (isTiny(data?.[index] as number)) return true;
+/** The same of bits: what TINY and smaller numbers have in common, which is that their exponents are lower. */
+const TINY_BITS = new Int32Array(Float32Array.of(TINY).buffer)[0] as number;
+
+/** Whether any weight is tiny. Looks at bits: an interpreter, which reads most of a network before this is compiled, makes garbage of floats. */
+function hasTiny({ buffer, byteOffset, length }: Float32Array): boolean {
+  const bits = new Int32Array(buffer, byteOffset, length);
+  for (let index = 0; index < length; index++) {
+    const size = (bits[index] as number) & 0x7fffffff;
+    if (size < TINY_BITS && size !== 0) return true;
   }
   return false;
 }
