@@ -25,6 +25,7 @@ import {
   withNodes,
 } from "../convert/import/graphs.js";
 import { tinyCheckpoint } from "../mutation/families.js";
+import { followed, type OnnxEdit } from "../mutation/onnx-edits.js";
 import { SMALL, withTensor, withValues } from "../support/osnet.js";
 
 /** Graphs as nobody exports them: each mistake in one is one finding at its layer, and what is none is read. */
@@ -303,5 +304,118 @@ describe("an operator behind a layer that several read, in a file with our names
       [`structure ${reads}`],
     ]);
     expect(faults[0]?.explanation).toContain("found Round after it, expected none");
+  });
+});
+
+describe("operators behind a layer that all streams read", () => {
+  const layer = "conv2.0.conv1.relu";
+  const pool = (opType: string): OnnxEdit =>
+    followed(layer, (before) => [
+      onnxNode(layer, opType, [before], {
+        kernel_shape: ints(3, 3),
+        strides: ints(1, 1),
+        pads: ints(1, 1, 1, 1),
+      }),
+    ]);
+  const [height, width] = [SMALL.height / 4, SMALL.width / 4];
+
+  it.each<readonly [string, OnnxEdit, string]>([
+    ["a max pool", pool("MaxPool"), "a max pool"],
+    ["an average pool", pool("AveragePool"), "an average pool"],
+    [
+      "a shuffle of channels",
+      followed(
+        layer,
+        (before) => [
+          onnxNode("grouped", "Reshape", [before, "groups"]),
+          onnxNode("shuffled", "Transpose", ["grouped"], { perm: ints(0, 2, 1, 3, 4) }),
+          onnxNode(layer, "Reshape", ["shuffled", "whole"]),
+        ],
+        { groups: int64(-1, 2, 4, height, width), whole: int64(-1, 8, height, width) },
+      ),
+      "Reshape and Transpose",
+    ],
+    [
+      "an exchange of height and width",
+      followed(
+        layer,
+        (before) => [
+          onnxNode("turned", "Reshape", [before, "lying"]),
+          onnxNode(layer, "Transpose", ["turned"], { perm: ints(0, 1, 3, 2) }),
+        ],
+        { lying: int64(-1, 8, width, height) },
+      ),
+      "Reshape and Transpose",
+    ],
+  ])("are one finding: %s", async (_, edit, what) => {
+    for (const fold of [true, false])
+      expect(await findings(edit, fold)).toEqual([
+        `structure ${layer}: found ${what} behind it, expected none`,
+      ]);
+  });
+
+  it("are one finding beside another window, at the layer that has it", async () => {
+    const edit = followed("conv1.relu", (before) => [
+      onnxNode("conv1.relu", "MaxPool", [before], {
+        kernel_shape: ints(3, 3),
+        strides: ints(1, 1),
+        pads: ints(1, 1, 1, 1),
+      }),
+    ]);
+    expect(await findings(edit)).toEqual([
+      "structure maxpool: found stride [1, 1], and a max pool behind it, expected stride [2, 2], and none",
+    ]);
+  });
+});
+
+describe("a transposed convolution", () => {
+  /** The same weights in the order that ConvTranspose takes: channels exchanged, and each kernel turned if it is to compute the same. */
+  const transposed =
+    (layer: string, turns: boolean): OnnxEdit =>
+    (model) => {
+      const { nodes, initializers } = model.graph;
+      const own = nodes.find(({ outputs }) => outputs.includes(layer));
+      const weight = initializers.get(own?.inputs[1] ?? "");
+      if (!own || !weight) throw new Error(`no ${layer}`);
+      const [rows = 1, columns = 1, height = 1, width = 1] = weight.shape;
+      const isGrouped = columns === 1 && rows > 1;
+      const size = height * width;
+      const data = Float32Array.from({ length: weight.data.length }, (_, at) => {
+        const tap = turns ? size - 1 - (at % size) : at % size;
+        const [out, into] = isGrouped
+          ? [Math.floor(at / size), 0]
+          : [Math.floor(at / size) % rows, Math.floor(at / size / rows)];
+        return Number(weight.data[(out * columns + into) * size + tap]);
+      });
+      const shape = isGrouped ? weight.shape : [columns, rows, height, width];
+      const changed = withConstants(model, { turned: { dtype: "float32", shape, data } });
+      return replaceNode(changed, layer, (node) => [
+        {
+          ...node,
+          opType: "ConvTranspose",
+          inputs: [node.inputs[0] ?? "", "turned", ...node.inputs.slice(2)],
+        },
+      ]);
+    };
+
+  it.each(["conv2.0.conv1.bn", "conv2.0.conv2a.bn", "conv2.0.gate[2].fc1"])(
+    "of every pixel is read as the convolution that it is, in the place of %s",
+    async (layer) => {
+      const { passed, faults, proof } = await judged(transposed(layer, true));
+      expect(faults).toEqual([]);
+      expect([passed, proof?.status]).toEqual([true, "sampled"]);
+    },
+  );
+
+  it("has other weights where its kernels are not turned", async () => {
+    const found = await findings(transposed("conv2.0.conv2a.bn", false));
+    expect(found).toHaveLength(1);
+    expect(found[0]).toMatch(/^weights conv2\.0\.conv2a\.bn: .*the kernel is turned by 180°/);
+  });
+
+  it("of larger maps is another operator, at its layer", async () => {
+    expect(await findings(transposed("conv1.bn", true))).toEqual([
+      "structure conv1.conv: found ConvTranspose, expected a convolution",
+    ]);
   });
 });

@@ -250,17 +250,19 @@ const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatte
 /** Operators that a norm or an activation is spelled out in, at most. */
 const MOST_INSIDE = 64;
 
-/** What is computed from a value and nothing else, without layers with weights and pools: nearest first. */
+/** What is computed from a value and nothing else, without layers with weights and, unless they are wanted, pools: nearest first. */
 export function computedFrom(
   consumersOf: (node: ForeignNode) => readonly ForeignNode[],
   from: ForeignNode,
   accepts: (node: ForeignNode) => boolean = () => true,
+  withPools = false,
 ): ReadonlySet<ForeignNode> {
   const inside = new Set<ForeignNode>();
   const pending: ForeignNode[] = [from];
   for (let node = pending.shift(); node && inside.size < MOST_INSIDE; node = pending.shift())
     for (const reader of consumersOf(node)) {
-      if (inside.has(reader) || OUTSIDE.includes(reader.op.kind) || !accepts(reader)) continue;
+      if (inside.has(reader) || !accepts(reader)) continue;
+      if (OUTSIDE.includes(reader.op.kind) && !(withPools && isKind(reader, "maxPool", "avgPool"))) continue;
       if (!reader.inputs.every((input) => input === from || inside.has(input))) continue;
       inside.add(reader);
       pending.push(reader);

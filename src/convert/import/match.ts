@@ -145,10 +145,26 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     outputs,
     constants,
     roundings,
-    differences: differences
-      .filter(({ layer }) => needed.has(layer))
-      .sort((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
+    differences: oneToALayer(differences.filter(({ layer }) => needed.has(layer))).sort(
+      (a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0),
+    ),
   };
+}
+
+/** What differs at one layer is one finding. */
+function oneToALayer(differences: readonly Difference[]): Difference[] {
+  const byLayer = new Map<string, Difference>();
+  for (const each of differences) {
+    const other = byLayer.get(each.layer);
+    const { found, expected } = other ?? each;
+    byLayer.set(
+      each.layer,
+      other
+        ? { ...other, found: `${found}, and ${each.found}`, expected: `${expected}, and ${each.expected}` }
+        : each,
+    );
+  }
+  return [...byLayer.values()];
 }
 
 /** The constants of a layer that has a bias, where the file leaves out one of zeros, as the operators' default is. */

@@ -323,20 +323,23 @@ function withStrays(site: OperatorSite): OperatorSite {
   const inputs = site.inputs.map((value): Value | undefined => {
     if (value?.kind !== "node" || String(value.reading?.layout) !== TURNED) return value;
     const { node } = value;
-    const op: ForeignOp<"other"> = { kind: "other", opType: "Transpose", operands: [value] };
-    return {
-      kind: "node",
-      node: {
-        op,
-        inputs: [node],
-        constants: {},
-        form: { ...node.form, size: undefined, intended: undefined },
-        value: undefined,
-      },
+    const known = exchanges.get(node);
+    if (known) return { kind: "node", node: known };
+    const exchange: ForeignNode = {
+      op: { kind: "other", opType: "Transpose", operands: [value] },
+      inputs: [node],
+      constants: {},
+      form: { ...node.form, size: undefined, intended: undefined },
+      value: undefined,
     };
+    exchanges.set(node, exchange);
+    return { kind: "node", node: exchange };
   });
   return { ...site, inputs };
 }
+
+/** The one exchange of a map that several operators read. */
+const exchanges = new WeakMap<ForeignNode, ForeignNode>();
 
 /** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */
 function unknown(site: OperatorSite, opType: string): Value {

@@ -51,6 +51,8 @@ function stepsBefore(
   const fromRaw = new Set([raw]);
   for (const node of nodes) if (node.inputs.some((input) => fromRaw.has(input))) fromRaw.add(node);
   const stem = nodes.find((node) => isKind(node, "conv") && fromRaw.has(node));
+  // What reads no colours is not the first layer, which then is another operator.
+  if (stem && isKind(stem, "conv") && stem.op.inChannels > RGB) return { steps: [], input: raw };
   let input = stem?.inputs[0];
   while (input && isKind(input, "pad") && consumers.get(input)?.length === 1) input = input.inputs[0];
   if (!input) return { steps: [], input: raw };
@@ -122,6 +124,8 @@ export function inputDifferences(
 }
 
 const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean and deviation";
+
+const RGB = 3;
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;

@@ -33,6 +33,8 @@ export interface Trail {
   readonly outputs: readonly ForeignNode[];
   /** Whether a node is no layer yet. */
   isFree(node: ForeignNode): boolean;
+  /** Whether a landmark says which layer a node is. */
+  isMarked(node: ForeignNode): boolean;
   /** What findings call a node: the layer that it is, or its kind. */
   nameOf(node: ForeignNode): string;
   /** A node is a layer, and how it differs from that is a finding. */
@@ -64,8 +66,10 @@ export function startTrail(
     ({ op, inputs: [input] }) =>
       (op.kind === "batchNorm" || op.kind === "affine") && input?.op.kind === "conv",
   ).length;
+  const anchors = anchorsOf(layers, blocks);
+  const marked = new Set<ForeignNode | "absent">(anchors.values());
   return {
-    anchors: anchorsOf(layers, blocks),
+    anchors,
     found,
     absorbed: new Set(),
     products: new Map(),
@@ -78,6 +82,7 @@ export function startTrail(
     outputs: foreign.outputs.flatMap(({ node }) => node ?? []),
     consumersOf: (node) => foreign.consumers.get(node) ?? [],
     isFree: (node) => !owners.has(node),
+    isMarked: (node) => marked.has(node),
     nameOf: (node) => owners.get(node) ?? nameOf(node),
     accept(layer, node) {
       found.set(layer.name, node);
@@ -105,16 +110,25 @@ export function startTrail(
 /** Where a layer is not what reads its input: what was put before it, or took its place, is noted, and the walk goes on. */
 
 /** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
+const CONV: readonly ForeignKind[] = ["conv", "other"];
 const FAMILIES: readonly (readonly ForeignKind[])[] = [
+  CONV,
   ["relu", "sigmoid", "other"],
   ["batchNorm", "trainingNorm", "instanceNorm", "layerNorm", "other"],
   ["maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "other"],
 ];
 
+/** Whether anything of the graph is an OSNet's: then an operator may stand in a convolution's place, and else anything may. */
+function hasBlocks({ anchors }: Trail): boolean {
+  return [...anchors.values()].some((anchor) => anchor !== "absent");
+}
+
 /** A layer of which nothing that reads its input is one. */
 export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): void {
   if (acceptBehindInserted(trail, layer, source)) return;
-  const family = FAMILIES.find((kinds) => kinds.includes(layer.op.kind));
+  const family = FAMILIES.find(
+    (kinds) => kinds.includes(layer.op.kind) && (kinds !== CONV || hasBlocks(trail)),
+  );
   const reads = trail.consumersOf(source).filter(trail.isFree).map(nameOf).join(" and ");
   const instead =
     family &&
@@ -142,10 +156,12 @@ export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode
 
 /** A layer that is there, behind operators that should not be. */
 function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
-  const { consumersOf, isFree } = trail;
+  const { consumersOf, isFree, isMarked } = trail;
   const following = kindsBehind(trail, layer);
   for (const last of insertedBehind(trail, source)) {
-    const match = consumersOf(last).find((node) => node.op.kind === layer.op.kind && isFree(node));
+    const match = consumersOf(last).find(
+      (node) => node.op.kind === layer.op.kind && isFree(node) && !isMarked(node),
+    );
     const inserted = match && insertedBetween(trail, source, last);
     if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
       continue;
@@ -181,7 +197,8 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
 /** Whether all layers that should read a value may be what reads it. */
 function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
   const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
-    reader === trail.anchors.get(name) || (trail.isFree(reader) && op.kind === reader.op.kind);
+    reader === trail.anchors.get(name) ||
+    (trail.isFree(reader) && op.kind === reader.op.kind && !trail.isMarked(reader));
   // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
   return (
     next.length > 0 && next.every((layer) => trail.consumersOf(node).some((reader) => reads(layer, reader)))
@@ -190,8 +207,7 @@ function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): b
 
 /** What no layer is yet, computed from a value alone. */
 function insertedBehind(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
-  const placed = new Set(trail.anchors.values());
-  return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !placed.has(node));
+  return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !trail.isMarked(node), true);
 }
 
 /** The operators from a value to another that is computed from it alone, in the order of computation. */
@@ -241,11 +257,10 @@ function replacementOf(
 
 /** What the next layer reads, where one operator or several have taken a layer's place. */
 function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
-  const { anchors, consumersOf, isFree } = trail;
-  const placed = new Set(anchors.values());
+  const { consumersOf, isFree, isMarked } = trail;
   const next = trail.readersOf(layer);
   const isInside = (node: ForeignNode): boolean =>
-    isFree(node) && !placed.has(node) && !isKind(node, ...OUTSIDE);
+    isFree(node) && !isMarked(node) && !isKind(node, ...OUTSIDE);
   const seen = new Set<ForeignNode>();
   let reached = consumersOf(source);
   for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {

@@ -101,7 +101,15 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
   } else if (isKind(source, "linear") || (isKind(source, "conv") && isFoldedInto(trail, source, next))) {
     trail.merge(layer, source);
     trail.absorbed.add(input);
+  } else if (isKind(source, "other") && trail.foldsAll && !trail.skipped.has(input) && !next.some(isNorm)) {
+    // Another operator in a convolution's place may have the norm in its constants as well.
+    trail.merge(layer, source);
+    trail.absorbed.add(input);
   } else recover(trail, layer, source);
+}
+
+function isNorm(node: ForeignNode): boolean {
+  return isKind(node, "trainingNorm", "instanceNorm", "layerNorm");
 }
 
 /**
@@ -114,7 +122,7 @@ function isFoldedInto(
   next: readonly ForeignNode[],
 ): boolean {
   if (constants.bias) return true;
-  return foldsAll && !next.some((node) => isKind(node, "trainingNorm", "instanceNorm", "layerNorm"));
+  return foldsAll && !next.some(isNorm);
 }
 
 function matchProduct(trail: Trail, layer: LayerNode): void {

@@ -55,7 +55,7 @@ export function compareWeights(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
-  const departing = new Set(match?.differences.map(({ layer }) => layer));
+  const departing = new Set(shown?.differences.map(({ layer }) => layer));
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
@@ -86,7 +86,8 @@ export function compareWeights(
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       // Of an operator that is another one, what it does not have is no finding of its own.
-      if (problem !== undefined && !actual && departing.has(node.name)) continue;
+      const departs = departing.has(node.name) || (absorbed && departing.has(absorbed.name));
+      if (problem !== undefined && !actual && departs) continue;
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
       else if (rounding) quantised++;

@@ -182,10 +182,12 @@ export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names 
     of: (layer) => layer,
     normalized: NORMALIZED,
     has: (value) => writers.has(value),
-    isProduct: (value) => ["Conv", "Gemm"].includes(writers.get(value)?.opType ?? ""),
+    isProduct: (value) => ["Conv", "ConvTranspose", "Gemm"].includes(writers.get(value)?.opType ?? ""),
     // Of a layer written as several nodes, those of its parameters' names.
     constants(node, roles) {
-      const inputs = writers.get(node.name)?.inputs ?? [];
+      const { opType, inputs = [] } = writers.get(node.name) ?? {};
+      // Its weights are laid out otherwise: what they mean, the structure says.
+      if (opType === "ConvTranspose") return new Map();
       const read = inputs.flatMap((name) => initializers.get(name) ?? []);
       return constantsBy(roles, (role, index) =>
         read.length === roles.length ? read[index] : initializers.get(node.parameters[role] ?? ""),

@@ -85,6 +85,8 @@ const WITHOUT_A_CASE: Readonly<Record<string, string>> = {
       "a part of a sigmoid that is spelled out: verify/one-finding.test.ts runs it in onnxruntime",
     ]),
   ),
+  ConvTranspose:
+    "a convolution where it takes every pixel, and else no layer: verify/one-finding.test.ts runs it in onnxruntime",
   Softmax:
     "an operation behind the logits, which the verdict computes: verify/candidate/accounted.test.ts runs it in onnxruntime",
   Softsign: "a part of the instance norm of our own layers models, which are tested with TensorFlow.js",

@@ -1,7 +1,7 @@
 import type { Size2d } from "../../../arch/index.js";
-import type { Tensor } from "../../../core/tensor.js";
+import { permute, type Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
-import type { OnnxNode } from "../../formats/onnx/model.js";
+import { ints as integers, type OnnxNode } from "../../formats/onnx/model.js";
 import {
   type ForeignNode,
   type ForeignOp,
@@ -145,6 +145,42 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     ...constantsOf({ weight: inputs[1], bias: inputs[2] }),
   };
   return { kind: "node", node: conv };
+};
+
+/**
+ * A transposed convolution that takes every pixel is a convolution with each kernel turned by 180°, the channels of a group exchanged, and the
+ * padding that is left of a kernel's reach. Any other makes maps larger, which no OSNet does.
+ */
+export const readConvTranspose: OperatorReader = (site) => {
+  const { node, inputs } = site;
+  const weight = asTensor(inputs[1]);
+  const isRounded = inputs[1]?.kind === "constant" && inputs[1].rounding !== undefined;
+  if (weight?.shape.length !== 4 || weight.data.length === 0 || isRounded) return undefined;
+  const [channels = 0, perGroup = 0, height = 1, width = 1] = weight.shape;
+  const groups = int(node, "group", 1);
+  const window = windowOf(node, [height, width], undefined);
+  const isPlain =
+    window?.stride.every((step) => step === 1) === true &&
+    window.autoPad === undefined &&
+    ints(node, "output_shape") === undefined &&
+    (ints(node, "output_padding") ?? []).every((size) => size === 0);
+  if (!isPlain || groups < 1 || channels % groups !== 0) return undefined;
+  const pads = window.padding.map((size, side) => {
+    const axis = side % 2 === 0 ? 0 : 1;
+    return window.dilation[axis] * (window.kernel[axis] - 1) - size;
+  });
+  if (pads.some((size) => size < 0)) return undefined;
+  const grouped: Tensor = { ...weight, shape: [groups, channels / groups, perGroup, height, width] };
+  const exchanged = permute(grouped, [0, 2, 1, 3, 4]);
+  const data = exchanged.data.slice();
+  const size = height * width;
+  for (let start = 0; start < data.length; start += size) data.subarray(start, start + size).reverse();
+  const turned = { ...weight, shape: [groups * perGroup, channels / groups, height, width], data } as Tensor;
+  return readConv({
+    ...site,
+    node: { ...node, attributes: new Map([...node.attributes, ["pads", integers(...pads)]]) },
+    inputs: [inputs[0], { kind: "constant", tensor: turned }, inputs[2]],
+  });
 };
 
 /** A convolution of single pixels over all channels. */
