@@ -2,6 +2,7 @@
 
 import { InputError } from "../../core/errors.js";
 import type { JpegCodec } from "./node-packages.js";
+import { quiet } from "./runtime-api.js";
 
 /** Loads libjpeg-turbo as plain JavaScript: no bundler has to be told where a .wasm file goes. */
 export async function loadJpegDecoder(): Promise<JpegCodec> {
@@ -28,30 +29,12 @@ export async function loadOnnxruntime(): Promise<never> {
  * `env.wasm.wasmPaths` of `onnxruntime-web/wasm` says.
  */
 export async function loadOnnxruntimeWeb(): Promise<unknown> {
-  return prepared(await import("onnxruntime-web/wasm"));
+  return quiet(await import("onnxruntime-web/wasm"));
 }
 
-/** Loads onnxruntime's WebGPU; its `.wasm` file as above, set by `onnxruntime-web/webgpu`. */
-export async function loadOnnxruntimeWebgpu(): Promise<unknown> {
-  return prepared(await import("onnxruntime-web/webgpu"));
-}
-
-/** One thread unless the page has set a number: more need headers that isolate it from other origins. */
-function prepared<T extends { readonly env: Environment }>(onnxruntime: T): T {
-  onnxruntime.env.wasm.numThreads ??= 1;
-  onnxruntime.env.logLevel = "error";
-  return onnxruntime;
-}
-
-/** What is set of onnxruntime's environment. Its own types need the DOM's, which not every user of this package compiles with. */
-interface Environment {
-  readonly wasm: { numThreads?: number };
-  logLevel?: "verbose" | "info" | "warning" | "error" | "fatal";
-}
-
-/** @throws InputError (`unsupported`): tfjs-node is for Node */
-export async function loadTfjsNode(): Promise<never> {
-  throw refused("@tensorflow/tfjs-node");
+/** @throws InputError (`unsupported`): the package is for Node */
+export async function loadForNode(name: string): Promise<never> {
+  throw refused(name);
 }
 
 /** In a browser everything runs on one thread. */

@@ -62,10 +62,7 @@ const PATIENCE = 30 * 60_000;
  * @param name of a row that runs in browsers, without `chromium:`
  * @throws InputError (`argument`) if puppeteer-core, a Chromium, a package or the graphics card that it takes is not there
  */
-export async function startChromium(
-  name: RuntimeName,
-  { packages, needsGpu }: ChromiumOptions,
-): Promise<Chromium> {
+export async function startChromium(name: RuntimeName, options: ChromiumOptions): Promise<Chromium> {
   const executablePath = findChromium();
   if (executablePath === undefined)
     throw absent(
@@ -75,7 +72,7 @@ export async function startChromium(
   const { default: puppeteer } = await import("puppeteer-core").catch((cause: unknown) => {
     throw absent("puppeteer-core", "npm install puppeteer-core", cause);
   });
-  const server = await serveLoopback(foldersOf(packages));
+  const server = await serveLoopback(foldersOf(options.packages));
   let browser: Browser | undefined;
   try {
     browser = await puppeteer.launch({
@@ -93,7 +90,7 @@ export async function startChromium(
       handleSIGTERM: false,
       handleSIGHUP: false,
     });
-    return await openPage(name, browser, server, needsGpu);
+    return await openPage(name, browser, server, options);
   } catch (cause) {
     await browser?.close().catch(() => undefined);
     server.close();
@@ -114,7 +111,7 @@ async function openPage(
   name: RuntimeName,
   browser: Browser,
   server: Loopback,
-  needsGpu: boolean,
+  { engine, needsGpu }: ChromiumOptions,
 ): Promise<Chromium> {
   const page = await browser.newPage();
   const ended = endOf(name, browser, page);
@@ -123,7 +120,7 @@ async function openPage(
     const source = `page.${what}(${args.map((arg) => JSON.stringify(arg)).join(", ")})`;
     return (await Promise.race([patiently(page.evaluate(source)), ended])) as T;
   }
-  const index = server.publish(pageOf(name, server.origin), "text/html; charset=utf-8");
+  const index = server.publish(pageOf(name, engine, server.origin), "text/html; charset=utf-8");
   // tfjs reads its flags from there.
   const flags = process.env.TFJS_FLAGS ? `?tfjsflags=${encodeURIComponent(process.env.TFJS_FLAGS)}` : "";
   await page.goto(`${server.origin}${index}${flags}`, { timeout: PATIENCE });
@@ -325,16 +322,14 @@ function foldersOf(packages: readonly string[]): ReadonlyMap<string, string> {
  * A page with the library and a runtime. tfjs's builds for pages share one object, which stands for each of its packages;
  * imports by name are led to it, and to onnxruntime's modules.
  */
-function pageOf(name: RuntimeName, base: string): string {
+function pageOf(name: RuntimeName, engine: string, base: string): string {
   const own = `${base}packages/osnet-convert/verify/backends/`;
-  const engine = name.replace("tfjs-", "");
   const scripts = name.startsWith("tfjs")
     ? ["core", "converter", "layers", ...new Set(["backend-cpu", `backend-${engine}`])]
     : [];
   const imports = {
     [`${own}node-packages.js`]: `${own}browser-packages.js`,
-    "onnxruntime-web/wasm": `${base}packages/onnxruntime-web/ort.wasm.min.mjs`,
-    "onnxruntime-web/webgpu": `${base}packages/onnxruntime-web/ort.webgpu.min.mjs`,
+    [`onnxruntime-web/${engine}`]: `${base}packages/onnxruntime-web/ort.${engine}.min.mjs`,
   };
   return `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><base href="${base}">
 ${scripts.map((part) => `<script src="packages/${TFJS}tfjs-${part}/tf-${part}.min.js"></script>`).join("\n")}

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import type { MessagePort, Worker } from "node:worker_threads";
 import { InputError } from "../../core/errors.js";
 import type { RuntimeName } from "./backend.js";
-import type { Chromium, ChromiumOptions } from "./runtime-api.js";
+import { type Chromium, type ChromiumOptions, quiet } from "./runtime-api.js";
 
 /** Where this runs. */
 export const PLACE = "node" as "node" | "browser";
@@ -65,22 +65,8 @@ export async function loadOnnxruntime(): Promise<unknown> {
 
 /** Loads onnxruntime's WebAssembly, which reads its file from the package. It has no telemetry. */
 export async function loadOnnxruntimeWeb(): Promise<unknown> {
-  const { default: onnxruntime } = await import("onnxruntime-web");
   // Threads would be workers, which keep a process alive.
-  onnxruntime.env.wasm.numThreads ??= 1;
-  onnxruntime.env.logLevel = "error";
-  return onnxruntime;
-}
-
-/** @throws InputError (`argument`): Node has no WebGPU */
-export async function loadOnnxruntimeWebgpu(): Promise<never> {
-  throw new InputError({
-    code: "argument",
-    subject: "onnxruntime-web-webgpu",
-    found: "Node, which has no WebGPU",
-    expected: "a browser",
-    remedy: "run it in a browser: --backend chromium:onnxruntime-web-webgpu",
-  });
+  return quiet((await import("onnxruntime-web")).default);
 }
 
 /** Processors that this process may use. */
@@ -125,12 +111,12 @@ export async function endChromium(name: RuntimeName): Promise<void> {
   await (await running?.catch(() => undefined))?.close();
 }
 
-/** Not a dependency (it compiles or downloads 400 MB when it is installed): not resolved before it is asked for. */
-const TFJS_NODE: string = "@tensorflow/tfjs-node";
-
-/** Loads tfjs-node, which registers its backend. Rejects as an import does where it is not installed. */
-export function loadTfjsNode(): Promise<unknown> {
-  return import(TFJS_NODE);
+/**
+ * Loads a package for Node that is not among the dependencies: bundlers do not resolve a name that they do not see. Rejects as an import
+ * does where it is not installed.
+ */
+export function loadForNode(name: string): Promise<unknown> {
+  return import(name);
 }
 
 /** libjpeg-turbo's decoder, as its package exports it. */

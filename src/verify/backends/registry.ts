@@ -10,16 +10,18 @@ import {
 import {
   endChromium,
   isInstalled,
+  loadForNode,
   loadOnnxruntime,
   loadOnnxruntimeWeb,
-  loadOnnxruntimeWebgpu,
-  loadTfjsNode,
   openChromium,
   PLACE,
 } from "./node-packages.js";
-import type { Chromium } from "./runtime-api.js";
+import { type Chromium, quiet } from "./runtime-api.js";
 
-/** A runtime. What a user chooses, reads in help and finds in reports follows from its row. */
+/**
+ * A runtime. What a user chooses, reads in help and finds in reports follows from its row; a new one of a format that has one needs its row,
+ * its name in `EngineName`, and nothing else of the source.
+ */
 export interface Engine {
   /** The format of the models that it runs. */
   readonly runs: ModelFormat;
@@ -76,7 +78,8 @@ export const BACKENDS: { readonly [N in EngineName]: Engine } = {
     engine: "webgpu",
     optimises: true,
     numerics: FLOAT32_GPU,
-    load: loadOnnxruntimeWebgpu,
+    // Its `.wasm` file is found as that of onnxruntime-web/wasm.
+    load: async () => quiet(await import("onnxruntime-web/webgpu")),
   },
   "tfjs-wasm": {
     runs: "tfjs",
@@ -103,7 +106,8 @@ export const BACKENDS: { readonly [N in EngineName]: Engine } = {
     package: "@tensorflow/tfjs-node",
     engine: "tensorflow",
     numerics: FLOAT32_CPU,
-    load: loadTfjsNode,
+    // It compiles or downloads 400 MB when it is installed.
+    load: () => loadForNode("@tensorflow/tfjs-node"),
   },
   "tfjs-webgl": {
     runs: "tfjs",
@@ -174,11 +178,12 @@ function engineName(name: RuntimeName): EngineName {
 export async function chromiumFor(name: RuntimeName): Promise<Chromium | undefined> {
   if (!name.startsWith(CHROMIUM)) return undefined;
   const row = engineName(name);
-  const { runs, engine, package: from } = BACKENDS[row];
+  const { runs, engine = "", package: from } = BACKENDS[row];
   const tfjs = ["core", "converter", "layers", "backend-cpu"].map((part) => `@tensorflow/tfjs-${part}`);
   const own = row === "tfjs-wasm" ? ["@tensorflow/tfjs-backend-wasm"] : [];
   return openChromium(row, {
     packages: runs === "onnx" ? [from] : [...new Set([...tfjs, ...own, from])],
+    engine,
     needsGpu: engine === "webgl" || engine === "webgpu",
   });
 }

@@ -17,6 +17,22 @@ export interface OnnxruntimeModule {
   readonly facts?: () => RuntimeFacts | undefined;
 }
 
+/** What is set of the environment of onnxruntime-web. */
+interface OnnxruntimeEnvironment {
+  readonly wasm: { numThreads?: number };
+  logLevel?: "verbose" | "info" | "warning" | "error" | "fatal";
+}
+
+/**
+ * onnxruntime-web as every backend uses it: errors only on the console, and one thread unless the page has set a number. More need headers
+ * that isolate the page from other origins.
+ */
+export function quiet<T extends { readonly env: OnnxruntimeEnvironment }>(onnxruntime: T): T {
+  onnxruntime.env.wasm.numThreads ??= 1;
+  onnxruntime.env.logLevel = "error";
+  return onnxruntime;
+}
+
 /** A value, of any type that ONNX has. */
 export interface OnnxruntimeTensor {
   readonly type: string;
@@ -85,6 +101,8 @@ export interface Chromium {
 export interface ChromiumOptions {
   /** Packages whose files the page loads. */
   readonly packages: readonly string[];
+  /** What the runtime is called in its package. */
+  readonly engine: string;
   /** Whether there must be a graphics adapter. */
   readonly needsGpu: boolean;
 }
