@@ -79,12 +79,22 @@ export function recordedCandidate({ backend }: Pick<Recording, "backend">, party
   return { party, backend, results: backend.layers, folded: new Set() };
 }
 
+/** The precision of a network most of whose weights are float16 or bfloat16: its values are rounded to that too. */
+export function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
+  const weights = [...tensors].filter(({ shape }) => shape.length > 1);
+  const precision = (["float16", "bfloat16"] as const).find(
+    (narrow) => 2 * weights.filter(({ dtype }) => dtype === narrow).length > weights.length,
+  );
+  return precision ? { precision } : {};
+}
+
 /** A checkpoint as a candidate, run in float64: for holding a recording against the weights it should come from. */
 export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, party: Party): Candidate {
   const { features, evaluation } = graph.outputs;
   const results = [features, graph.outputs[evaluation] ?? features];
   return {
     party,
+    ...halfPrecision(stateDict.values()),
     backend: referenceBackend(graph, stateDict),
     results,
     folded: new Set(),

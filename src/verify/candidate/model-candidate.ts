@@ -29,7 +29,7 @@ import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
 import { type Fault, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
-import type { Candidate } from "./candidate.js";
+import { type Candidate, halfPrecision } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { segmentsOf } from "./segments.js";
 
@@ -283,13 +283,6 @@ export function runnableCandidate(
       },
     },
   };
-}
-
-/** The precision of a network most of whose weights are float16: its values are rounded to that too. */
-function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
-  const weights = [...tensors].filter(({ shape }) => shape.length > 1);
-  const half = weights.filter(({ dtype }) => dtype === "float16").length;
-  return 2 * half > weights.length ? { precision: "float16" } : {};
 }
 
 /**

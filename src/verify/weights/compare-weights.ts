@@ -140,16 +140,23 @@ function causeOfAll(
   const { stored } = tensor ?? {};
   if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
     return "weights are stored in steps that are too wide, or in ranges that end before their values do";
-  if (isRoundedToHalf(wanted, tensor, layer))
-    return "the reference has its weights in float16, which the candidate's are before they are rounded";
+  const narrow = (["float16", "bfloat16"] as const).find((dtype) =>
+    isRoundedTo(dtype, wanted, tensor, layer),
+  );
+  if (narrow)
+    return `the reference has its weights in ${narrow}, which the candidate's are before they are rounded`;
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
 }
 
-/** Whether what is wanted is what was found, rounded to half precision. */
-function isRoundedToHalf(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
+/** Whether what is wanted is what was found, rounded. */
+function isRoundedTo(
+  dtype: "float16" | "bfloat16",
+  wanted: Float32Array,
+  tensor: StoredTensor | undefined,
+  layer: string,
+): boolean {
   if (tensor?.dtype !== "float32" || tensor.data.length !== wanted.length) return false;
-  const half = castFloat(tensor as Tensor<"float32">, "float16", layer);
-  const rounded = toFloat32(half, layer).data;
+  const rounded = toFloat32(castFloat(tensor as Tensor<"float32">, dtype, layer), layer).data;
   return rounded.every((value, index) => value === wanted[index]);
 }
 

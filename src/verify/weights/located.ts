@@ -155,8 +155,8 @@ export function byName(
     absorbed: folded,
     constants(node, roles) {
       const own = names.constants(node, roles);
-      // The structure has a layer whose name another operator's value bears.
-      return own.size === 0 && structural ? structural(node, roles) : own;
+      // The structure has a layer whose name another operator's value bears, and constants that are handed on to it.
+      return own.size < roles.length && structural ? new Map([...structural(node, roles), ...own]) : own;
     },
     match,
     unmatched,

@@ -1,10 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
+import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { StateDict } from "../../../src/core/tensor.js";
+import { castFloat } from "../../../src/core/tensor-cast.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";
-import { openFixture, SMALL, withTensor } from "../../support/osnet.js";
+import { withoutNames } from "../../mutation/candidates.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import type { OnnxEdit } from "../../mutation/onnx-edits.js";
+import { convert, openFixture, openReference, rewriteOnnx, SMALL, withTensor } from "../../support/osnet.js";
 
 describe("a float16 model", () => {
   it("passes where gates are below float16's normal range and streams are large, and is not called proven", async () => {
@@ -38,5 +43,94 @@ describe("a float16 model", () => {
       status: "sampled",
       grounds: [`${report.weights?.rounded} of 316 constants have fewer bits than the checkpoint's`],
     });
+  });
+});
+
+describe.each(["float16", "bfloat16"] as const)("weights stored in %s", (dtype) => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const reference = openReference(checkpoint);
+  const narrowed = {
+    ...checkpoint,
+    stateDict: new Map(
+      [...checkpoint.stateDict].map(([path, tensor]) => [
+        path,
+        tensor.dtype === "float32" ? castFloat(tensor, dtype, path) : tensor,
+      ]),
+    ),
+  };
+  /** Every constant as a cast of one in fewer bits. */
+  const cast: OnnxEdit = (model) => {
+    const { nodes, initializers } = model.graph;
+    const floats = [...initializers].filter(([, tensor]) => tensor.dtype === "float32");
+    return {
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: [
+          ...floats.map(([name]) => onnxNode(name, "Cast", [`${name}.half`], { to: int(1) })),
+          ...nodes,
+        ],
+        initializers: new Map([
+          ...[...initializers].filter(([, tensor]) => tensor.dtype !== "float32"),
+          ...floats.map(([name, tensor]) => [`${name}.half`, castFloat(tensor, dtype, name)] as const),
+        ]),
+      },
+    };
+  };
+
+  it("pass in an ONNX file that casts them, and in a checkpoint", async () => {
+    const bytes = rewriteOnnx(convert(checkpoint), cast);
+    for (const candidate of [
+      { name: "m.onnx", bytes },
+      { name: "m.onnx", bytes: rewriteOnnx(bytes, withoutNames) },
+      openReference(narrowed, "narrow.pth"),
+    ]) {
+      const { passed, faults, weights } = await verify(await openVerification(candidate, reference));
+      expect(faults).toEqual([]);
+      expect(passed).toBe(true);
+      expect(weights?.rounded).toBeGreaterThan(50);
+    }
+  });
+
+  it("are one fault of the reference where the candidate has them unrounded", async () => {
+    for (const candidate of [
+      { name: "m.onnx", bytes: convert(checkpoint) },
+      openReference(checkpoint, "a.pth"),
+    ]) {
+      const { passed, faults } = await verify(await openVerification(candidate, openReference(narrowed)));
+      expect(passed).toBe(false);
+      expect(faults).toMatchObject([
+        {
+          kind: "weights",
+          explanation: expect.stringContaining(`the reference has its weights in ${dtype}`),
+        },
+      ]);
+    }
+  });
+});
+
+describe("a gate's weight that an operator hands on, in a file of ours", () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const path = "conv2.0.gate.fc1.weight";
+  const handedOn = (change: (value: number) => number): Uint8Array =>
+    rewriteOnnx(convert(checkpoint), (model) => {
+      const initializers = new Map(model.graph.initializers);
+      const weight = initializers.get(path);
+      if (!weight) throw new Error(`no ${path}`);
+      initializers.delete(path);
+      const data = Float32Array.from(weight.data as Float32Array, change);
+      initializers.set("shared", { dtype: "float32", shape: weight.shape, data });
+      const nodes = [onnxNode(path, "Identity", ["shared"]), ...model.graph.nodes];
+      return { ...model, graph: { ...model.graph, nodes, initializers } };
+    });
+  const judged = async (bytes: Uint8Array) =>
+    verify(await openVerification({ name: "m.onnx", bytes }, openReference(checkpoint)));
+
+  it("is compared", async () => {
+    expect((await judged(handedOn((value) => value))).faults).toEqual([]);
+    const { passed, faults } = await judged(handedOn((value) => value * 1.5));
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].fc1", kind: "weights" }]);
+    expect(faults[0]?.explanation).toContain("values differ");
   });
 });
