@@ -1,4 +1,4 @@
-/** Everything public; `osnet-convert/arch`, `/convert` and `/verify` give the parts by themselves. */
+/** Everything public; `osnet-convert/arch`, `/convert` and `/verify` export the parts separately. */
 export * from "./arch/index.js";
 export * from "./convert/index.js";
 export type { ByteSource, Bytes } from "./core/bytes.js";

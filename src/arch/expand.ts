@@ -9,7 +9,7 @@ import {
   validateSpec,
 } from "./spec.js";
 
-/** Where a layer stands: its part of the network, and its block and stream, if any. */
+/** The part of the network that a layer belongs to, and its block and stream, if any. */
 type Position = Pick<LayerNode, "block" | "stream"> & { readonly part: Part };
 
 const STEM: Position = { part: "stem" };
@@ -29,7 +29,7 @@ interface ConvolutionShape {
   readonly stride?: number;
   readonly depthwise?: boolean;
   readonly bias?: boolean;
-  /** Path of the parameters, where it is not the layer's name: a gate's layers are named per stream. */
+  /** Path of the parameters, if it is not the layer's name: a gate's layers are named per stream. */
   readonly module?: string;
 }
 
@@ -54,7 +54,7 @@ class GraphBuilder {
     return { layer, channels };
   }
 
-  /** Lets a container's path name its last layer's output. */
+  /** Makes a container's path an alias of its last layer's output. */
   alias(module: string, value: Value): Value {
     if (module !== value.layer) this.aliases.set(module, value.layer);
     return value;
@@ -143,13 +143,13 @@ export const INPUT_NAME = "images";
 /**
  * Expands a spec into its layer graph.
  *
- * Nodes come in an order that is topological and, read for its parameters, torchreid's `state_dict()` order: within a
- * block that means all streams before all gates, and `downsample` before an instance norm inside the residual.
+ * Nodes are in topological order, which is also torchreid's `state_dict()` order: within a block, all streams before
+ * all gates, and `downsample` before an instance norm inside the residual.
  *
  * Source: torchreid.models.osnet and osnet_ain (`forward`, evaluation mode); deep-person-reid
  * projects/OSNet_AIN/osnet_child.py (INv1–INv3) and projects/attribute_recognition/models/osnet.py.
  *
- * @throws InputError (`spec`) if no network can follow the spec.
+ * @throws InputError (`spec`) if the spec does not describe a valid network.
  */
 export function expand(spec: OsnetSpec): LayerGraph {
   validateSpec(spec);
@@ -242,7 +242,7 @@ function addStream(builder: GraphBuilder, dialect: Dialect, block: string, t: nu
   const at: Position = { part: "stream", block, stream: t };
   const path =
     dialect === "osnet" ? `${block}.conv2${String.fromCharCode(96 + t)}` : `${block}.conv2.${t - 1}`;
-  // torchreid's conv2a is a LightConv3x3 by itself, conv2b and on are Sequentials; osnet_ain has `layers` for all.
+  // torchreid's conv2a is a single LightConv3x3, conv2b and later are Sequentials; osnet_ain has `layers` for all.
   const container = dialect === "osnet" ? path : `${path}.layers`;
   let value = input;
   for (let index = 0; index < t; index++) {
@@ -278,7 +278,7 @@ function addGate(builder: GraphBuilder, gate: GateSpec, block: string, t: number
 }
 
 function addPooling(builder: GraphBuilder, { pooling, head }: OsnetSpec, input: Value): Value {
-  // The attribute project calls its pooling `global_pool` whichever it is; torchreid has average pooling only.
+  // The attribute project calls its pooling `global_pool`, average or maximum; torchreid has average pooling only.
   const path = pooling === "max" || head?.loss === "sigmoid" ? "global_pool" : "global_avgpool";
   const op: Op = { kind: pooling === "max" ? "globalMaxPool" : "globalAvgPool" };
   return builder.add(`${path}.flatten`, { kind: "flatten" }, [builder.add(path, op, [input], HEAD)], HEAD);

@@ -1,17 +1,17 @@
 import type { OsnetSpec } from "./spec.js";
 
 /**
- * The operations an OSNet is made of, as a discriminated union.
+ * The operations of an OSNet, as a discriminated union.
  *
- * Lowering tables, shape rules and reference kernels are `Record<OpKind, …>`: an operation that one of them does not
- * handle does not compile. Activations are NCHW (batch, channels, height, width) or NC after `flatten`; convolution
+ * Export tables, shape rules and reference kernels are `Record<OpKind, …>`, so the build fails until each of them
+ * handles a new operation. Activations are NCHW (batch, channels, height, width) or NC after `flatten`; convolution
  * weights are OIHW with I = in channels / groups; linear weights are [out, in].
  */
 
 /** Height, then width. */
 export type Size2d = readonly [height: number, width: number];
 
-/** How each operation is parameterised. All padding is symmetric: the same before and after, in both dimensions. */
+/** The attributes of each operation. All padding is symmetric: the same before and after, in both dimensions. */
 export interface OpTable {
   /** The network's input. */
   input: object;
@@ -37,9 +37,9 @@ export interface OpTable {
   relu: object;
   /** 1 / (1 + e^−x), of any shape: a gate's activation, or an attribute model's last operation. */
   sigmoid: object;
-  /** MaxPool2d; padding never wins, whatever the sign of the input. */
+  /** MaxPool2d; padding is ignored, even if all values are negative. */
   maxPool: { readonly kernel: Size2d; readonly stride: Size2d; readonly padding: Size2d };
-  /** AvgPool2d without padding; a last partial window is dropped (floor). */
+  /** AvgPool2d without padding; a partial last window is dropped (floor). */
   avgPool: { readonly kernel: Size2d; readonly stride: Size2d };
   /** AdaptiveAvgPool2d(1): [N, C, H, W] to [N, C, 1, 1]. */
   globalAvgPool: object;
@@ -53,32 +53,32 @@ export interface OpTable {
   add: object;
 }
 
-/** The kinds of operation, as `LayerNode.op.kind` spells them. */
+/** The kinds of operation: the values of `LayerNode.op.kind`. */
 export type OpKind = keyof OpTable;
 
 /** One operation with its attributes. */
 export type Op<K extends OpKind = OpKind> = { [P in K]: { readonly kind: P } & OpTable[P] }[K];
 
-/** What a parameter is to the operation that uses it. */
+/** The role of a parameter in the operation that uses it. */
 export type ParameterRole = "weight" | "bias" | "runningMean" | "runningVar";
 
 /**
- * The parts of the network: `block` is what a residual block has outside its streams and gates; `transition` the layers between
- * stages; `head` everything from the last 1×1 convolution on.
+ * The parts of the network. `block` is everything in a residual block outside its streams and gates; `transition` is
+ * the layers between stages; `head` is everything from the last 1×1 convolution on.
  */
 export type Part = "stem" | "block" | "stream" | "gate" | "transition" | "head";
 
 /**
- * One operation of the network, named after what it computes.
+ * One operation of the network.
  *
  * `name` is the torchreid module path of the output, with the stream where one module runs once per stream
- * (`conv2.0.gate[1].fc1`); a value that is no module's output has a plain suffix (`conv2.0.add`). Parameters carry
- * paths of their own, without streams (`conv2.0.gate.fc1.weight`): the gate's weights are shared by all streams.
+ * (`conv2.0.gate[1].fc1`); a value that is not a module's output has a suffix (`conv2.0.add`). Parameters have their
+ * own paths, without streams (`conv2.0.gate.fc1.weight`): all streams share the gate's weights.
  */
 export interface LayerNode<O extends Op = Op> {
-  /** Unique in its graph; the same in reports, recordings and the files that are written. */
+  /** Unique in its graph; the same in reports, recordings and exported files. */
   readonly name: string;
-  /** What it computes, with its attributes. */
+  /** The operation, with its attributes. */
   readonly op: O;
   /** Names of the nodes whose outputs this one reads. */
   readonly inputs: readonly string[];
@@ -90,13 +90,13 @@ export interface LayerNode<O extends Op = Op> {
   readonly block?: string;
   /** The stream the layer belongs to, from 1 as in the paper. */
   readonly stream?: number;
-  /** In a folded graph: the batch norm whose statistics this node's weights absorb. Its name is then the node's. */
+  /** In a folded graph: the batch norm folded into this node's weights, whose name the node then has. */
   readonly foldedBatchNorm?: FoldedBatchNorm;
 }
 
 /** A batch norm absorbed by the convolution or linear layer before it. */
 export interface FoldedBatchNorm {
-  /** Name of the convolution or linear layer, whose own output a folded network never computes. */
+  /** Name of the convolution or linear layer, whose own output a folded network does not compute. */
   readonly from: string;
   /** Added to the running variance before the square root. */
   readonly epsilon: number;
@@ -120,15 +120,15 @@ export interface LayerGraph {
   readonly spec: OsnetSpec;
   /** Every operation, the input first; a node reads earlier ones only. */
   readonly nodes: readonly LayerNode[];
-  /** Module paths that name another layer's output: the container `conv1` to its last layer `conv1.relu`. */
+  /** Module paths that are names of another layer's output: the container `conv1` for its last layer `conv1.relu`. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** The layers that are the network's results. */
+  /** The layers that are the network's outputs. */
   readonly outputs: GraphOutputs;
   /** Every stream's gate, in network order. */
   readonly gates: readonly GateOutput[];
 }
 
-/** The network's results, each the name of a layer. */
+/** The network's outputs, each the name of a layer. */
 export interface GraphOutputs {
   /** The embedding [N, D]. */
   readonly features: string;
@@ -149,8 +149,8 @@ export function readersOf({ nodes }: LayerGraph): ReadonlyMap<string, readonly L
 }
 
 /**
- * Names of the layers that are absent because nothing would read them: each layer that does is such a one itself, or its
- * own departure explains that it does not.
+ * Names of the layers that are absent because nothing would read them: every reader is absent too, or its own
+ * difference explains why it does not read the layer.
  */
 export function unreadLayers(
   graph: LayerGraph,

@@ -12,22 +12,22 @@ import {
 import type { BlockSpec, Dialect, GateSpec, InstanceNormPlacement, OsnetSpec, StageSpec } from "./spec.js";
 import { describeNetwork, VARIANT_NAMES, type VariantName, variant, variantOf } from "./variants.js";
 
-/** A state dict's architecture, confirmed key by key. */
+/** A state dict's architecture, checked against every key. */
 export interface Identified {
-  /** The architecture, read from the names and shapes or as it was given. */
+  /** The architecture, inferred from names and shapes or as given. */
   readonly spec: OsnetSpec;
   /** `expand(spec)`. */
   readonly graph: LayerGraph;
-  /** The published variant whose backbone this is; undefined for a network of its own kind. */
+  /** The published variant with this backbone; undefined if it is not a published one. */
   readonly variant: VariantName | undefined;
-  /** Keys that are no part of the network, in the file's order: heads of other losses, such as `bottleneck.weight`. */
+  /** Keys that are not part of the network, in the file's order: heads of other losses, such as `bottleneck.weight`. */
   readonly extra: readonly string[];
 }
 
 /** Shape and dtype of every tensor, by its path; a `StateDict` is one. */
 type StateDictHeaders = ReadonlyMap<string, TensorHeader>;
 
-/** A network held against a state dict. */
+/** A network compared with a state dict. */
 interface Match {
   readonly graph: LayerGraph;
   readonly problems: StateDictProblems;
@@ -35,18 +35,18 @@ interface Match {
   readonly extra: readonly string[];
 }
 
-/** The modules that the embedding is computed by. What lies elsewhere is a head, or nothing of the network's. */
+/** The modules that compute the embedding. Other keys belong to a head, or to nothing in the network. */
 const BACKBONE_MODULES = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg)?pool|fc)$/;
 
 /**
- * Finds the spec of a state dict from its names and shapes, or checks it against a given one. A match is complete: no
- * key missing, none of the network's modules with a key left over, no shape different (`num_batches_tracked` alone may
- * be absent). Keys of other modules are heads that torchreid does not know; they are returned as `extra`.
+ * Infers the spec of a state dict from its names and shapes, or checks it against a given one. A match is complete: no
+ * missing keys, no extra keys in the network's modules, no different shapes (only `num_batches_tracked` may be
+ * missing). Keys of other modules are heads that torchreid does not have; they are returned as `extra`.
  *
- * A given spec's classifier gives way to the checkpoint's, which may have any number of classes or none. Beside other
- * heads, a classifier that does not fit the embedding belongs to them.
+ * The checkpoint's classifier, which may have any number of classes or be missing, replaces that of a given spec. If
+ * there are other heads, a classifier that does not fit the embedding is one of them.
  *
- * @param subject what messages call the state dict, usually the file's name
+ * @param subject name of the state dict in messages, usually the file's name
  * @throws InputError (`state-dict`) listing every missing, unexpected and mis-shaped key
  */
 export function identify(
@@ -95,14 +95,14 @@ function matchSpec(stateDict: StateDictHeaders, spec: OsnetSpec, given: boolean)
   return { graph, problems: compareStateDict(stateDict, graph), extra };
 }
 
-/** Nothing is wrong but the keys outside the network. */
+/** Whether the only differences are keys outside the network. */
 function isComplete({ problems, extra }: Match): boolean {
   return countProblems(problems) === extra.length;
 }
 
 /**
- * The published variant of which a state dict is a torn part: it lacks keys, and contradicts none. Without its last
- * block, `osnet_x1_0` is a network that could be, but hardly one that anybody trained.
+ * The published variant of which a state dict is an incomplete copy: keys are missing, but none contradicts it.
+ * `osnet_x1_0` without its last block is a valid network, but hardly one that anybody trained.
  */
 function tornVariant(stateDict: StateDictHeaders, candidates: readonly OsnetSpec[]): Match | undefined {
   return candidates
@@ -113,8 +113,8 @@ function tornVariant(stateDict: StateDictHeaders, candidates: readonly OsnetSpec
 }
 
 /**
- * Whether all blocks have the same streams, all stages as many blocks, and all but the last a transition. osnet's stages
- * have one placement of instance norm; osnet_ain places it block by block, with a batch norm where it is not.
+ * Whether all blocks have the same streams, all stages as many blocks, and all but the last a transition. osnet's
+ * stages have one placement of instance norm; osnet_ain places it per block, with a batch norm elsewhere.
  */
 function isRegular({ dialect, stages }: OsnetSpec): boolean {
   const [first] = stages;
@@ -128,18 +128,18 @@ function isRegular({ dialect, stages }: OsnetSpec): boolean {
   );
 }
 
-/** The fewest problems; but what is only part of a published variant is that, not a smaller network misread. */
+/** The match with the fewest problems is best. A part of a published variant is that variant, not a smaller network. */
 function rank(match: Match): number {
   const count = countProblems(match.problems) - match.extra.length;
   return isPart(match) && variantOf(match.graph.spec) ? count / 1e6 : count;
 }
 
-/** Nothing is wrong but keys that are missing. */
+/** Whether the only problems are missing keys. */
 function isPart({ problems, extra }: Match): boolean {
   return countProblems(problems) === problems.missing.length + extra.length;
 }
 
-/** A spec with the classifier, and for named variants the embedding too, that the checkpoint has. */
+/** A spec with the checkpoint's classifier and, for named variants, its embedding. */
 function withHead(spec: OsnetSpec, sketch: OsnetSpec | undefined, embedding = false): OsnetSpec {
   if (!sketch) return spec;
   return {
@@ -149,13 +149,15 @@ function withHead(spec: OsnetSpec, sketch: OsnetSpec | undefined, embedding = fa
   };
 }
 
-/** The embedding layer that a classifier reads and that is lost as a whole, so that its keys are named as missing. */
+/**
+ * The embedding layer that a classifier reads but that is missing completely, so that its keys are reported as missing.
+ */
 function withLostEmbedding(sketch: OsnetSpec, shapes: ReadonlyMap<string, Shape>): OsnetSpec[] {
   const width = shapes.get("classifier.weight")?.[1];
   return sketch.embedding.length === 0 && width !== undefined ? [{ ...sketch, embedding: [width] }] : [];
 }
 
-/** A sketch of a damaged state dict may not expand; a spec that the user gave must. */
+/** The sketch of a damaged state dict may be invalid; a spec from the user must be valid. */
 function tryExpand(spec: OsnetSpec, given: boolean): LayerGraph | undefined {
   try {
     return expand(spec);
@@ -187,7 +189,7 @@ function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
   });
 }
 
-/** @param isGiven whether the user said that it is this network */
+/** @param isGiven whether the user named this network */
 function incomplete(subject: string, { graph, problems }: Match, isGiven: boolean): InputError {
   const groups = [
     ["missing", problems.missing],
@@ -209,13 +211,13 @@ function incomplete(subject: string, { graph, problems }: Match, isGiven: boolea
   });
 }
 
-/** Paths and shapes of a state dict: all that identification looks at. */
+/** Paths and shapes of a state dict, which are all that identification reads. */
 type ParameterShapes = ReadonlyMap<string, Shape>;
 
 /**
- * Reads the architecture off a state dict's names and shapes. The result is a first guess, not a judgement: where keys
- * are missing the neighbours fill in, and `identify` compares all of it afterwards. Undefined if nothing in the state
- * dict is named like an OSNet.
+ * Reads the architecture off a state dict's names and shapes. The result is a first guess: if keys are missing it is
+ * inferred from neighbours, and `identify` compares everything afterwards. Undefined if no name in the state dict looks
+ * like an OSNet's.
  *
  * Some choices leave no trace in a state dict and take torchreid's defaults: sigmoid gates, average pooling, softmax.
  */
@@ -239,7 +241,7 @@ function sketchSpec(shapes: ParameterShapes): OsnetSpec | undefined {
     const transition = dialect === "osnet" ? `conv${number}.${blocks.length}.0.` : `pool${number}.0.`;
     return { blocks, transition: keys.some((key) => key.startsWith(transition)) };
   });
-  // Without a bias it is the weight of an angular loss, or another head's: torchreid's classifier has both.
+  // Without a bias it belongs to an angular loss or another head: torchreid's classifier has both.
   const classes = shapes.has("classifier.bias")
     ? dimension(shapes, ["classifier.weight", "classifier.bias"])
     : undefined;
@@ -293,7 +295,7 @@ function placement(shapes: ParameterShapes, path: string): InstanceNormPlacement
   return shapes.has(`${path}.conv3.bn.weight`) ? "outside" : "inside";
 }
 
-/** The gate reduction that explains every gate's hidden width; torchreid's 16 wherever it does. */
+/** The gate reduction that gives every gate's hidden width; torchreid's 16 if that does. */
 function sketchGate(shapes: ParameterShapes): GateSpec {
   const gates: { readonly channels: number; readonly hidden: number }[] = [];
   for (const [key, [hidden = 0, channels = 0]] of shapes)
@@ -306,13 +308,13 @@ function sketchGate(shapes: ParameterShapes): GateSpec {
   return { reduction, activation: "sigmoid", layerNorm };
 }
 
-/** First dimension of the first of these paths that is there. */
+/** First dimension of the first of these paths that exists. */
 function dimension(shapes: ParameterShapes, paths: readonly string[]): number | undefined {
   const path = paths.find((candidate) => shapes.has(candidate));
   return path === undefined ? undefined : shapes.get(path)?.[0];
 }
 
-/** The distinct numbers that a pattern captures, ascending; numbers no network reaches are left out. */
+/** The distinct numbers that a pattern captures, ascending, without numbers beyond any network's. */
 function indices(keys: readonly string[], pattern: RegExp): number[] {
   const found = new Set<number>();
   for (const key of keys) {
@@ -322,7 +324,7 @@ function indices(keys: readonly string[], pattern: RegExp): number[] {
   return [...found].sort((a, b) => a - b);
 }
 
-/** How many streams `prefix`a, `prefix`b … there are, counted to the last letter. */
+/** The number of streams `prefix`a, `prefix`b …, counted to the last letter. */
 function letters(keys: readonly string[], prefix: string): number {
   const codes = keys
     .filter((key) => key.startsWith(prefix) && key[prefix.length + 1] === ".")

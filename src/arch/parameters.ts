@@ -5,9 +5,12 @@ import type { LayerGraph, LayerNode, Op, OpKind, ParameterRole } from "./graph.j
 export interface ParameterSpec {
   /** Its key in the state dict, such as `conv2.0.gate.fc1.weight`. */
   readonly path: string;
-  /** As PyTorch has it: convolutions OIHW, linear layers [out, in], norms [channels], counters []. */
+  /** As in PyTorch: convolutions OIHW, linear layers [out, in], norms [channels], counters []. */
   readonly shape: Shape;
-  /** PyTorch's own: `int64` for `num_batches_tracked`, `float32` for all else. A file may store other floating-point types. */
+  /**
+   * As in PyTorch: `int64` for `num_batches_tracked`, `float32` for all others. A file may store other floating-point
+   * types.
+   */
   readonly dtype: Extract<DType, "float32" | "int64">;
   /** Learned parameters count towards the model's size; buffers (running statistics) do not. */
   readonly kind: "parameter" | "buffer";
@@ -94,22 +97,22 @@ export function parameterCount(graph: LayerGraph): { readonly total: number; rea
   };
 }
 
-/** What identification reads of a tensor. */
+/** The part of a tensor that identification reads. */
 export type TensorHeader = Pick<Tensor, "shape" | "dtype">;
 
-/** Every way in which a state dict departs from a spec. */
+/** All differences between a state dict and a spec. */
 export interface StateDictProblems {
-  /** Keys that the network needs and the state dict lacks, each with its shape. */
+  /** Keys that the state dict lacks, each with its shape. */
   readonly missing: readonly string[];
-  /** Keys that are no parameter of the network, each with its shape. */
+  /** Keys that are not parameters of the network, each with its shape. */
   readonly unexpected: readonly string[];
-  /** Keys whose shape is another, with both shapes. */
+  /** Keys with a different shape, with both shapes. */
   readonly misshaped: readonly string[];
-  /** Keys that should have floating-point numbers and have others, with what they have. */
+  /** Keys without floating-point numbers, with the dtype found. */
   readonly wrongDtype: readonly string[];
 }
 
-/** Compares a state dict with what a network needs; the result lists everything, in the network's order. */
+/** Compares a state dict with a network's parameters; the result lists everything, in the network's order. */
 export function compareStateDict(
   stateDict: ReadonlyMap<string, TensorHeader>,
   graph: LayerGraph,
@@ -133,7 +136,7 @@ export function compareStateDict(
   return { missing, unexpected, misshaped, wrongDtype };
 }
 
-/** How many problems there are in all. */
+/** The total number of problems. */
 export function countProblems(problems: StateDictProblems): number {
   const { missing, unexpected, misshaped, wrongDtype } = problems;
   return missing.length + unexpected.length + misshaped.length + wrongDtype.length;

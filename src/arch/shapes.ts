@@ -39,8 +39,8 @@ function slide(
 /**
  * The shape of every layer's output for images [batch, 3, height, width].
  *
- * @throws InputError (`tensor`) if an image is too small for the network: some layer would have no pixels left, or an
- * instance norm a single one, where the variance PyTorch needs does not exist.
+ * @throws InputError (`tensor`) if an image is too small: a layer would have no pixels left, or an instance norm only
+ * one, for which PyTorch's variance is undefined.
  */
 export function outputShapes(graph: LayerGraph, images: Shape): ReadonlyMap<string, Shape> {
   const shapes = new Map<string, Shape>();
@@ -63,11 +63,11 @@ export function outputShapes(graph: LayerGraph, images: Shape): ReadonlyMap<stri
 }
 
 /**
- * Multiply-adds of one forward pass over images [batch, 3, height, width] to the network's
- * evaluation output: the embedding, or the probabilities of an attribute model.
+ * Multiply-adds of one forward pass over images [batch, 3, height, width] to the network's evaluation output: the
+ * embedding, or the probabilities of an attribute model.
  *
- * Counted as `torchreid.utils.compute_model_complexity` counts, which is how the papers' tables were made: convolutions
- * and linear layers only, a bias as one more per output element (divided by the groups), the gate once per stream.
+ * Counted as in `torchreid.utils.compute_model_complexity`, and therefore in the papers' tables: convolutions and
+ * linear layers only, a bias as one more per output element (divided by the groups), the gate once per stream.
  */
 export function multiplyAdds(graph: LayerGraph, images: Shape): number {
   const shapes = outputShapes(graph, images);
@@ -77,7 +77,7 @@ export function multiplyAdds(graph: LayerGraph, images: Shape): number {
     .reduce((sum, node) => sum + layerMultiplyAdds(node, shapes.get(node.name) ?? []), 0);
 }
 
-/** A layer's share of them, for an output of this shape. */
+/** A layer's multiply-adds, for an output of this shape. */
 export function layerMultiplyAdds({ op }: LayerNode, output: Shape): number {
   if (op.kind === "conv") {
     const perElement = op.kernel[0] * op.kernel[1] * op.inChannels + (op.bias ? 1 : 0);
@@ -95,7 +95,7 @@ export function ancestors(graph: LayerGraph, ...names: readonly string[]): Reado
   return needed;
 }
 
-/** What one pixel of a stream's output sees. */
+/** The receptive field of one pixel of a stream's output. */
 export interface StreamReceptiveField extends Pick<GateOutput, "block" | "stream"> {
   /** Side in pixels of the block's own input: 2t + 1 for stream t (ICCV 2019, section 3.2). */
   readonly inBlock: number;
@@ -103,15 +103,15 @@ export interface StreamReceptiveField extends Pick<GateOutput, "block" | "stream
   readonly inImage: number;
 }
 
-/** Receptive field so far: side length and distance between neighbouring pixels, both in image pixels. */
+/** The receptive field so far: side length and distance between neighbouring pixels, both in image pixels. */
 interface Field {
   readonly side: number;
   readonly jump: number;
 }
 
 /**
- * The receptive field of each stream of each block, by walking the graph's windows. Gates, norms and pointwise layers
- * leave it as it is (a gate sees the whole image, but only scales). All windows of the network are square.
+ * The receptive field of each stream of each block, computed from the graph's windows. Gates, norms and pointwise
+ * layers do not change it (a gate sees the whole image, but only scales). All windows of the network are square.
  */
 export function receptiveFields(graph: LayerGraph): readonly StreamReceptiveField[] {
   const fields = new Map<string, Field>();

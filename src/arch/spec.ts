@@ -9,23 +9,23 @@ import { InputError } from "../core/errors.js";
  * OSNet_AIN and attribute_recognition projects of deep-person-reid.
  */
 
-/** How modules are named: `torchreid.models.osnet` (conv2a, conv2b.0 …) or `osnet_ain` (conv2.T.layers.L, pool2). */
+/** Module names: `torchreid.models.osnet` (conv2a, conv2b.0 …) or `osnet_ain` (conv2.T.layers.L, pool2). */
 export type Dialect = "osnet" | "osnet_ain";
 
-/** Where a block normalises each image by itself: before the residual add, after it, both, or nowhere. */
+/** Where a block has instance norms: before the residual add, after it, both, or nowhere. */
 export type InstanceNormPlacement = "none" | "inside" | "outside" | "both";
 
 /** A residual block of `streams` parallel streams; stream t stacks t lightweight 3×3 convolutions. */
 export interface BlockSpec {
-  /** Channels of the map that it reads. Where they differ from `outChannels`, the identity branch has a 1×1 convolution. */
+  /** Channels of its input. If they differ from `outChannels`, the identity branch has a 1×1 convolution. */
   readonly inChannels: number;
-  /** Channels of the map that it returns. */
+  /** Channels of its output. */
   readonly outChannels: number;
-  /** T of the paper. */
+  /** T in the paper. */
   readonly streams: number;
   /** Bottleneck: the streams have `outChannels / reduction` channels, rounded down. */
   readonly reduction: number;
-  /** Where it has instance norms; most variants: `none`. */
+  /** Where it has instance norms; `none` in most variants. */
   readonly instanceNorm: InstanceNormPlacement;
 }
 
@@ -37,20 +37,20 @@ export interface StageSpec {
   readonly transition: boolean;
 }
 
-/** The activations of a gate, torchreid's default first; each but `linear` is an operation of that name. */
+/** The activations of a gate, torchreid's default first; each except `linear` is an operation of that name. */
 export const GATE_ACTIVATIONS = ["sigmoid", "relu", "linear"] as const;
 
 /** The aggregation gate of a block: global average pool, 1×1 convolution, ReLU, 1×1 convolution, activation. */
 export interface GateSpec {
   /** The hidden layer has `channels / reduction` units, rounded down. */
   readonly reduction: number;
-  /** What makes the gate vector of the last convolution's output; torchreid's default is `sigmoid`. */
+  /** The activation after the last convolution; torchreid's default is `sigmoid`. */
   readonly activation: (typeof GATE_ACTIVATIONS)[number];
   /** LayerNorm between the hidden layer and its ReLU. */
   readonly layerNorm: boolean;
 }
 
-/** The classifier that training needs: a Linear layer over the embedding. */
+/** The classifier used in training: a linear layer over the embedding. */
 export interface HeadSpec {
   /** Width of the classifier's output: the identities (or attributes) of the training set. */
   readonly classes: number;
@@ -61,7 +61,7 @@ export interface HeadSpec {
   readonly loss: "softmax" | "triplet" | "sigmoid";
 }
 
-/** The architecture of one OSNet, as plain JSON data. `expand` makes the layer graph of it. */
+/** The architecture of an OSNet, as plain JSON data. `expand` makes the layer graph from it. */
 export interface OsnetSpec {
   /** How the state dict names its modules. */
   readonly dialect: Dialect;
@@ -73,30 +73,30 @@ export interface OsnetSpec {
   readonly gate: GateSpec;
   /** Global pooling of the last feature map. */
   readonly pooling: "avg" | "max";
-  /** Widths of the Linear + BatchNorm1d + ReLU layers; empty when the embedding is the pooled map. */
+  /** Widths of the Linear + BatchNorm1d + ReLU layers; empty if the embedding is the pooled map. */
   readonly embedding: readonly number[];
-  /** The classifier, or null when the checkpoint has none. */
+  /** The classifier, or null if the checkpoint has none. */
   readonly head: HeadSpec | null;
 }
 
-/** Epsilon of every batch, instance and layer norm: PyTorch's default, which torchreid never overrides. */
+/** Epsilon of every batch, instance and layer norm: PyTorch's default, which torchreid uses throughout. */
 export const NORM_EPSILON = 1e-5;
 
 /**
- * A block of T streams has T(T+1)/2 light convolutions, and expands to several layers for each. osnet_x1_0 has 60 of
- * them; a few bytes of a hostile spec could ask for billions.
+ * A block of T streams has T(T+1)/2 light convolutions, each expanded to several layers. osnet_x1_0 has 60; a hostile
+ * spec of a few bytes could ask for billions.
  */
 const MAX_CONVOLUTIONS = 2_000;
 
-/** Of a published network: 1. Each is a product of matrices with a batch norm behind it. */
+/** Published networks have 1. Each is a matrix product followed by a batch norm. */
 const MAX_EMBEDDING_LAYERS = 16;
 
 /** Blocks of all stages; published networks have 6. */
 const MAX_BLOCKS = 500;
 
 /**
- * Checks that a network can follow a spec: whole positive widths, blocks that join up, bottlenecks and gates that keep
- * at least one channel.
+ * Checks that a spec describes a valid network: positive whole widths, matching block channels, at least one channel in
+ * every bottleneck and gate.
  *
  * @throws InputError (`spec`) that lists every problem.
  */
@@ -159,7 +159,7 @@ function specProblems(spec: OsnetSpec): string[] {
   return problems;
 }
 
-/** A value's type in words, as messages name it. */
+/** The type of a value in words, for messages. */
 type Check = (value: unknown) => string | undefined;
 
 const number: Check = (value) => (typeof value === "number" ? undefined : "a number");
@@ -188,7 +188,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
 /**
  * Reads a spec from JSON text: every field present, of its type, and no other.
  *
- * @param subject what messages call the text, usually a file name
+ * @param subject name of the text in messages, usually a file name
  * @throws InputError (`spec`) listing every problem
  */
 export function parseSpec(text: string, subject: string): OsnetSpec {

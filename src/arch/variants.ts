@@ -2,7 +2,7 @@ import { expand } from "./expand.js";
 import { compareStateDict, countProblems, parametersOf } from "./parameters.js";
 import type { BlockSpec, Dialect, InstanceNormPlacement, OsnetSpec } from "./spec.js";
 
-/** What tells the published variants apart; all else is common to them. */
+/** The differences between the published variants; everything else is the same in all. */
 interface VariantRow {
   readonly dialect: Dialect;
   /** Stem, conv2, conv3, conv4. */
@@ -42,7 +42,7 @@ const IBN = {
   ],
 } as const satisfies Omit<VariantRow, "channels">;
 
-/** The placement that the TPAMI paper's search found. */
+/** The placement found by the TPAMI paper's search. */
 const AIN = {
   ...PLAIN,
   dialect: "osnet_ain",
@@ -54,7 +54,7 @@ const AIN = {
   ],
 } as const satisfies Omit<VariantRow, "channels">;
 
-/** The variants by torchreid's names; the last two are the attribute recognition project's. */
+/** The variants by torchreid's names; the last two are from the attribute recognition project. */
 export type VariantName =
   | "osnet_x1_0"
   | "osnet_x0_75"
@@ -86,8 +86,8 @@ const ROWS: Readonly<Record<VariantName, VariantRow>> = {
 export const VARIANT_NAMES: readonly VariantName[] = Object.keys(ROWS) as VariantName[];
 
 /**
- * The spec of a named variant with torchreid's defaults: four streams, bottleneck 4, gate reduction 16, an embedding
- * of 512 and a classifier of 1000 classes. What a checkpoint may change (classes, embedding) `identify` reads from it.
+ * The spec of a named variant with torchreid's defaults: four streams, bottleneck 4, gate reduction 16, an embedding of
+ * 512 and a classifier of 1000 classes. `identify` reads what a checkpoint may change (classes, embedding) from it.
  */
 export function variant(name: VariantName): OsnetSpec {
   const row = ROWS[name];
@@ -120,8 +120,8 @@ export function isVariantName(name: string): name is VariantName {
 }
 
 /**
- * The named variant whose backbone a spec has, whatever its embedding, classes and loss; undefined for a network of
- * its own kind. Specs that differ only by what a state dict cannot show (pooling) are told apart here.
+ * The named variant with a spec's backbone, whatever its embedding, classes and loss; undefined if there is none. This
+ * also distinguishes specs that differ only in what a state dict does not show (pooling).
  */
 export function variantOf(spec: OsnetSpec): VariantName | undefined {
   const backbone = (candidate: OsnetSpec): string => {
@@ -143,22 +143,22 @@ export function variantOf(spec: OsnetSpec): VariantName | undefined {
   return VARIANT_NAMES.find((name) => backbone(variant(name)) === wanted);
 }
 
-/** A published variant, and what a network has instead of what the variant has. */
+/** A published variant, and how a network differs from it. */
 export interface NearestVariant {
-  /** torchreid's name of it, such as `osnet_x0_25`. */
+  /** torchreid's name for it, such as `osnet_x0_25`. */
   readonly variant: VariantName;
   /** Noun phrases, such as `instance norm outside the residual in conv2`; empty for the variant itself. */
   readonly differences: readonly string[];
 }
 
-/** As many differences are named in a sentence. */
+/** The maximum number of differences named in a sentence. */
 const NAMED = 4;
 
 /**
- * The published variant whose backbone's state dict departs least from that of a network. The embedding and the
- * classifier, which a variant may have of any size, do not count.
+ * The published variant whose backbone differs least from that of a network. The embedding and the classifier, which
+ * may have any size, do not count.
  *
- * @throws InputError (`spec`) if no network can follow the spec
+ * @throws InputError (`spec`) if the spec does not describe a valid network
  */
 export function nearestVariant(spec: OsnetSpec): NearestVariant {
   const exact = variantOf(spec);
@@ -179,7 +179,7 @@ export function describeNetwork(spec: OsnetSpec): string {
   if (differences.length === 0) return name;
   const more = differences.length - NAMED;
   const named = [...differences.slice(0, NAMED), ...(more > 0 ? [`${more} more differences`] : [])];
-  // The phrases may have an "and" of their own.
+  // The phrases may contain "and" themselves.
   return `${name} with ${conjunction(named, ", and ")}`;
 }
 
@@ -207,7 +207,7 @@ const INSTANCE_NORM: Readonly<Record<InstanceNormPlacement, string>> = {
   both: "instance norm inside and outside the residual",
 };
 
-/** Widths as the papers' tables give them: stem, then every stage that both networks have. */
+/** Widths as in the papers' tables: stem, then every stage that both networks have. */
 function channelDifference(spec: OsnetSpec, other: OsnetSpec): string[] {
   const shared = Math.min(spec.stages.length, other.stages.length);
   const [own, others] = [spec, other].map(({ stem, stages }) =>
@@ -237,7 +237,7 @@ function stageDifferences(spec: OsnetSpec, other: OsnetSpec): string[] {
   return differences;
 }
 
-/** Blocks that both networks have and that differ in a field, gathered by what they have instead. */
+/** Blocks that both networks have and that differ in a field, grouped by their value. */
 function blockDifferences<K extends keyof BlockSpec>(
   spec: OsnetSpec,
   other: OsnetSpec,
