@@ -1,6 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
+import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
+import { onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
 import type { Verification } from "../../src/verify/candidate/verification.js";
@@ -11,6 +16,7 @@ import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import {
+  fedBy,
   gelu,
   generalisedMean,
   multiplied,
@@ -162,4 +168,108 @@ it("is one fault that a network overflows in float32, at the first layer that do
   expect(passed).toBe(false);
   expect(faults).toHaveLength(1);
   expect(faults[0]).toMatchObject({ layer: "conv2.0.conv2d.3.bn", kind: "numeric", cause: "overflow" });
+});
+
+interface KerasLayer {
+  class_name: string;
+  readonly name: string;
+  readonly config: Record<string, unknown>;
+}
+
+/** A layers model of the network with one layer changed. */
+function layersModel(name: string, change: (layer: KerasLayer) => void): NamedBytes {
+  const { graph, stateDict } = checkpoint;
+  const { json, shards } = encodeTfjs(lowerToTfjsLayers(graph, stateDict, { size: SMALL }));
+  const document = JSON.parse(new TextDecoder().decode(json));
+  const layers: readonly KerasLayer[] = document.modelTopology.model_config.config.layers;
+  const layer = layers.find((each) => each.name === name);
+  if (!layer) throw new Error(`no layer ${name} among ${layers.map((each) => each.name).join(", ")}`);
+  change(layer);
+  return { name: "model.json", bytes: new TextEncoder().encode(JSON.stringify(document)), beside: shards };
+}
+
+describe("one mistake in a layers model is one fault", () => {
+  const merged = (className: string) => (layer: KerasLayer) => {
+    layer.class_name = className;
+  };
+
+  it.each<readonly [string, (layer: KerasLayer) => void, string, Cause]>([
+    ["conv2.0.gate", merged("Average"), "conv2.0.gate[1]", "gate-other"],
+    ["conv2.0.gate", merged("Add"), "conv2.0.gate[1]", "gate-other"],
+    ["conv2.0.aggregate", merged("Average"), "conv2.0.aggregate", "terms-weighted"],
+    // Zeros around the max pool exceed what an ELU leaves below 0.
+    [
+      "conv1.relu",
+      ({ config }) => {
+        config.activation = "elu";
+      },
+      "conv1.relu",
+      "relu-other",
+    ],
+    [
+      "maxpool-padded",
+      ({ config }) => {
+        config.padding = [
+          [0, 2],
+          [0, 2],
+        ];
+      },
+      "maxpool",
+      "same-padding",
+    ],
+  ])("%s", async (name, change, layer, cause) => {
+    const { passed, faults } = await verify(
+      await openVerification(layersModel(name, change), openReference(checkpoint)),
+    );
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer, cause }]);
+  });
+});
+
+describe("a file of ours that takes pixels, and has lost the metadata that says so", () => {
+  const { graph, stateDict } = checkpoint;
+  const lost = (text: string): string => text.replace(/,?"osnet.preprocess":"rgb"/, "");
+  const tfjs = ({ json, shards }: ReturnType<typeof encodeTfjs>): NamedBytes => ({
+    name: "model.json",
+    bytes: new TextEncoder().encode(lost(new TextDecoder().decode(json))),
+    beside: shards,
+  });
+  const options = { size: SMALL, preprocess: "rgb" } as const;
+  const files: Readonly<Record<string, NamedBytes>> = {
+    onnx: {
+      name: "m.onnx",
+      bytes: rewriteOnnx(convert(checkpoint, options), (model) => ({
+        ...model,
+        metadata: new Map([...model.metadata].filter(([key]) => key !== "osnet.preprocess")),
+      })),
+    },
+    "tfjs graph": tfjs(encodeTfjs(lowerToTfjs(graph, stateDict, options))),
+    "tfjs layers": tfjs(encodeTfjs(lowerToTfjsLayers(graph, stateDict, options))),
+  };
+
+  it.each(Object.keys(files))("is given pixels: %s", async (kind) => {
+    const file = files[kind];
+    if (!file) throw new Error(kind);
+    const verification = await openVerification(file, openReference(checkpoint));
+    expect(verification.imagesSource).toContain("from values of 0 to 255");
+    expect((await verify(verification)).faults).toEqual([]);
+  });
+});
+
+it("images of a file of ours that are normalised once more are one fault, at the images", async () => {
+  const column = (data: readonly number[]): Tensor => ({
+    dtype: "float32",
+    shape: [1, 3, 1, 1],
+    data: Float32Array.from(data),
+  });
+  const edit = fedBy(
+    [onnxNode("less", "Sub", ["images", "mean"]), onnxNode("once.more", "Div", ["less", "deviation"])],
+    "once.more",
+    { mean: column(IMAGENET.mean), deviation: column(IMAGENET.deviation) },
+  );
+  const { passed, faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+  expect(passed).toBe(false);
+  expect(faults).toMatchObject([
+    { layer: "images", kind: "structure", explanation: expect.stringContaining("normalised twice") },
+  ]);
 });

@@ -210,7 +210,7 @@ export interface MatchedOutput {
 }
 
 /** What comes after a network's result has none of these: behind them, the way to the result was lost. */
-const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
+export const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
 
 /**
  * The layer behind an output: its own, or the nearest that it is computed from. An output that layers with weights part

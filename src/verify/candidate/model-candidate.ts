@@ -102,11 +102,8 @@ function openOnnx(
     [...weightFiles(opened, source)].map(([name, found]) => [name, found ?? new Uint8Array()]),
   );
   const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
-  // Names do not say that pixels of 0 to 255 are normalised before the network, as somebody may have added.
-  const isRewritten = ({ preprocess }: GraphMatch): boolean =>
-    isUnfolded ||
-    isBlocked(model.graph) ||
-    (imageInput(preprocess)?.white === 255 && declaredPixels(model.metadata, subject) === undefined);
+  const isRewritten = (match: GraphMatch): boolean =>
+    isUnfolded || isBlocked(model.graph) || takesPixels(match, model, subject);
   const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
   return runnableOnnx(
     {
@@ -119,6 +116,11 @@ function openOnnx(
     located,
     runtime,
   );
+}
+
+/** Names do not say that pixels of 0 to 255 are normalised before the network, as somebody may have added. */
+function takesPixels({ preprocess }: GraphMatch, { metadata }: OnnxModel, subject: string): boolean {
+  return imageInput(preprocess)?.white === 255 && declaredPixels(metadata, subject) === undefined;
 }
 
 /** An ONNX file in a runtime. */
@@ -153,7 +155,8 @@ function openTfjs(
       remedy: "convert it with osnet-convert tfjs2tfjs",
     });
   const names = statesSpec(onnx.metadata) ? tfjsNames(model, graph, subject) : undefined;
-  const located = locate(graph, () => matchTfjs(onnx, { subject, graph }), names);
+  const isRewritten = (match: GraphMatch): boolean => takesPixels(match, onnx, subject);
+  const located = locate(graph, () => matchTfjs(onnx, { subject, graph }), names, isRewritten);
   return runnableTfjs(tfjsFiles(file), model, onnx, located, runtime);
 }
 
@@ -235,7 +238,7 @@ export function runnableCandidate(
   };
   const reading = (value = ""): Reading | undefined => structural?.readings.get(value);
   const structure = [
-    ...(match ? inputFaults(match, order, declared) : []),
+    ...(match ? inputFaults(match, order, declared, by) : []),
     ...(structural ? structureFaults(structural) : []),
     ...outputFaults(accounted, match),
     ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
@@ -293,13 +296,21 @@ function inputFaults(
   { graph, preprocess }: GraphMatch,
   order: PixelOrder,
   declared: PixelOrder | undefined,
+  by: Located["by"],
 ): readonly Fault[] {
-  const { white } = imageInput(preprocess) ?? { white: 255 };
+  const { white } = imageInput(preprocess) ?? {};
   const [input] = graph.nodes;
-  if (!input || declared === undefined || white !== undefined)
-    return inputDifferences(graph, preprocess, order).map(asFault(""));
-  const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
-  return [layerFault(input, "structure", null, explanation)];
+  const isPlain = imageInput(preprocess) !== undefined && white === undefined;
+  if (input && declared !== undefined && isPlain) {
+    const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
+    return [layerFault(input, "structure", null, explanation)];
+  }
+  // Before a network that its own metadata describes, images are normalised already.
+  if (input && declared === undefined && by === "name" && preprocess && white === 1) {
+    const explanation = `found ${describePreprocess(preprocess)}, expected none: the file's metadata does not say that it takes pixels, and normalised images are normalised twice`;
+    return [layerFault(input, "structure", null, explanation)];
+  }
+  return inputDifferences(graph, preprocess, order).map(asFault(""));
 }
 
 /** Faults of outputs, but at layers that are known to be others, which explain what follows them. */

@@ -1,7 +1,7 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS, type ResultKind } from "../../convert/export/options.js";
 import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
-import type { GraphMatch, OutputOperation } from "../../convert/import/match.js";
+import { type GraphMatch, INNER, type OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 
@@ -212,6 +212,10 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   if (layer === undefined) return { layer, operations: undefined, stray: way.stray ?? "no layer" };
   const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
   if (loss !== undefined) return { layer, operations: undefined, stray: loss };
+  // Where the structure was lost on the way, the names are left: the layers are judged, and what the structure says is a fault of its own.
+  const isLost = matched?.operations === undefined && matched?.tail.some((kind) => INNER.has(kind));
+  if (isLost && way.layer !== undefined && way.stray === undefined)
+    return { layer: way.layer, operations: [] };
   if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
   if (matched.operations) return { layer, operations: matched.operations };
   const stray = operatorsBehind(values, name);

@@ -12,6 +12,7 @@ export type Cause =
   | "bytes-shifted"
   | "epsilon"
   | "gate-missing"
+  | "gate-other"
   | "gates-crossed"
   | "hard-sigmoid"
   | "instance-norm-misplaced"
@@ -36,7 +37,8 @@ export type Cause =
   | "unbiased-variance"
   | "weights-rounded"
   | "weights-elsewhere"
-  | "weights-other";
+  | "weights-other"
+  | "zero-padding";
 
 /** A failing layer, and all that a guess about it may be tested with. */
 export interface Evidence {

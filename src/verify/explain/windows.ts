@@ -1,5 +1,5 @@
 import type { RealTensor, Tensor } from "../../core/tensor.js";
-import { type Evidence, type Guess, type Hypothesis, mapped, type Step, withData } from "./hypothesis.js";
+import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 
 /** Guesses at pools of the other kind, and at windows that stand one pixel off. */
@@ -99,9 +99,13 @@ function pools(step: Step): Hypothesis[] {
   if (op.kind !== "maxPool") return [];
   return [
     {
-      cause: "same-padding",
+      cause: "zero-padding",
       says: "the border is padded with zeros, which exceed negative values",
-      output: () => compute({ inputs: inputs.map((input) => mapped(input, (x) => Math.max(x, 0))) }),
+      output: () =>
+        compute({
+          node: { ...node, op: { ...op, padding: [0, 0] } },
+          inputs: inputs.map((input) => onCanvas(input, op.padding, 0)),
+        }),
     },
     { cause: "pooling", says: inverse, output: () => averaged(step, op, true) },
     {

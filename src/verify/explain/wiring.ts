@@ -63,10 +63,19 @@ function images(step: Step, evidence: Evidence): Hypothesis[] {
   ];
 }
 
+/** What else two values may be made one by. */
+const COMBINED: readonly (readonly [says: string, combine: (stream: number, gate: number) => number])[] = [
+  ["the gate is added to the stream", (x, gate) => x + gate],
+  ["the stream and its gate are averaged", (x, gate) => (x + gate) / 2],
+  ["the larger of the stream and its gate is taken", Math.max],
+  ["the smaller of the stream and its gate is taken", Math.min],
+];
+
 /** A stream's gate: missing, or another stream's, on this stream's values or another's. */
 function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[] {
   const [stream, gate] = inputs;
   if (!stream || !gate) return [];
+  const plane = stream.data.length / gate.data.length;
   const scales = evidence.graph.nodes.filter(({ op, block }) => op.kind === "scale" && block === node.block);
   const others = scales.filter(({ name }) => name !== node.name);
   const named = (other: LayerNode, which: 0 | 1): RealTensor | undefined =>
@@ -86,6 +95,11 @@ function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[
         return mapped(stream, (x, i) => x + (gated[i] as number));
       },
     },
+    ...COMBINED.map(([says, combine]) => ({
+      cause: "gate-other" as const,
+      says,
+      output: () => mapped(stream, (x, i) => combine(x, gate.data[Math.floor(i / plane)] as number)),
+    })),
     ...others.map((other) => ({
       cause: "gates-crossed" as const,
       says: `the stream is gated by stream ${other.stream}'s gate`,

@@ -55,10 +55,13 @@ export function localFaults(
   const overflows = graph.nodes.filter(
     ({ name }) => results.get(name)?.status === "fail" && explanations.get(name)?.cause === "overflow",
   );
+  const isOff = (name: string): boolean => results.get(name)?.status === "fail";
   return graph.nodes.flatMap((node) => {
     const result = results.get(node.name);
     if (result?.status !== "fail" || overflows.indexOf(node) > 0) return [];
     const explanation = explanations.get(node.name);
+    // Zeros around values that are none below 0 are what they should be: that these are is the fault.
+    if (explanation?.cause === "zero-padding" && node.inputs.some(isOff)) return [];
     const fault = layerFault(
       node,
       "numeric",
