@@ -50,7 +50,7 @@ export interface Source extends NamedBytes {
   readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
-/** A source of which more may be read, until it is closed. */
+/** A source that may be read further until it is closed. */
 export interface OpenSource extends Source {
   /** Whether a runtime loads it. Default true. */
   readonly isRunnable?: boolean;
@@ -157,7 +157,7 @@ async function readArray(path: string): Promise<Images> {
 async function readPhotos(paths: readonly string[]): Promise<Images> {
   const { decodePhoto } = await import("../verify/inputs/photos.js");
   const photos = [];
-  // One after the other, so that no more than one is unpacked beside the pixels that are kept.
+  // Sequentially, so that only one picture is decoded at a time besides the pixels that are kept.
   let pixels = 0;
   for (const path of paths) {
     const photo = await decodePhoto(await readInput(path, { most: MAX_PICTURE_BYTES }), basename(path));

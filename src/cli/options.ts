@@ -36,7 +36,7 @@ export function series(words: readonly string[], conjunction: "and" | "or"): str
   return [words.slice(0, -1).join(", "), ...last].filter((part) => part !== "").join(` ${conjunction} `);
 }
 
-/** What other tools call the same types. */
+/** Other tools' names for the same types. */
 const SYNONYMS: Readonly<Record<string, string>> = {
   fp16: "float16",
   f16: "float16",
@@ -52,7 +52,10 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   int16: "uint16",
 };
 
-/** One of some words. @param otherwise the remedy for another word; if it returns none, the nearest word or `remedy` is suggested */
+/**
+ * One of some words. @param otherwise the remedy for another word; if it returns undefined, the nearest word or
+ * `remedy` is suggested
+ */
 export function choice<W extends string>(
   option: string,
   words: readonly W[],
@@ -73,7 +76,7 @@ export function choice<W extends string>(
   };
 }
 
-/** A whole number of at least `least`, or one of some words. */
+/** An integer of at least `least`, or one of some words. */
 export function int<W extends string = never>(
   option: string,
   least: number,

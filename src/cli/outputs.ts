@@ -12,20 +12,20 @@ import { badArgument } from "./options.js";
 import type { Written } from "./targets.js";
 import type { Io } from "./terminal.js";
 
-/** How what is written gets its name. */
+/** How an output gets its final name. */
 interface WriteOptions<T> {
   readonly force: boolean;
   /** The name of the main file, if a folder is written. */
   readonly main: string | undefined;
   /** A file that is removed once the output, a file, is there. */
   readonly obsolete: string | undefined;
-  /** Whether `check` looks at what is on the disk, or at what was to be written. */
+  /** Whether `check` reads the file back, or checks what was to be written. */
   readonly readBack: boolean;
   readonly check: (written: Written) => Promise<T>;
   readonly accept: (result: T) => boolean;
 }
 
-/** @throws InputError (`file`, `argument`) if the output's name is taken, or it is no place for a folder */
+/** @throws InputError (`file`, `argument`) if the output exists, or a folder is needed */
 export async function expectOutput(output: string, isFolder: boolean, force: boolean): Promise<void> {
   if (isFolder && output === "-")
     throw badArgument(
@@ -91,7 +91,7 @@ export async function writeOutput<T>(
   });
 }
 
-/** Only a TensorFlow.js model is ever replaced: a folder of anything else keeps what it holds. */
+/** Only a TensorFlow.js model is ever replaced: other folders keep their content. */
 function isModelFolder(names: readonly string[]): boolean {
   return (
     names.includes("model.json") && names.every((name) => /^(model\.json|.*\.bin)$/.test(basename(name)))
@@ -105,19 +105,19 @@ export function sizeOf({ bytes, beside }: Encoded): number {
 }
 
 /**
- * A model and its weight files are several files, and only one can be renamed at a time. What stands beside a model that is
- * replaced stays as it is until the new model has its name: new weights get a name of their own, `m.onnx.1f0c9a7b.data` or
+ * A model and its weight files are several files, and only one can be renamed at a time. The weight files of a model
+ * that is replaced remain until the new model has its name, so new weights get unique names: `m.onnx.1f0c9a7b.data` or
  * `group1-shard1of1.1f0c9a7b.bin`.
  */
 
-/** Whether a name is one that weights beside a model get: `m.onnx.data`, or with eight digits of their SHA-256. */
+/** Whether a name is that of weights beside a model: `m.onnx.data`, or with eight digits of their SHA-256. */
 function isOwn(name: string, model: string): boolean {
   return name.startsWith(`${model}.`) && /^([0-9a-f]{8}\.)?data$/.test(name.slice(model.length + 1));
 }
 
 /**
- * Names for weight files beside a model: the usual ones, unless a model is there that may refer to a file of that name with
- * another content.
+ * Names for weight files beside a model: the usual ones, unless a model exists that may refer to a file of that name
+ * with other content.
  *
  * @param model the file that refers to them: an ONNX file, or a model.json
  */
@@ -135,11 +135,11 @@ export async function ownNames(model: string): Promise<NameBeside> {
 }
 
 /**
- * The weights beside an ONNX model that is about to be replaced, which nothing will refer to afterwards. Only a file that
- * is called after the model is its own: one of another name may be other models' too.
+ * The weights beside an ONNX model that is about to be replaced, to which nothing will refer afterwards. Only a file
+ * named after the model belongs to it: others may belong to other models too.
  *
- * @param beside names of files that will be written beside the output, in the place of what is there
- * @returns the path of a plain file; undefined if there is none, or the model there does not refer to it
+ * @param beside names of files that will be written beside the output, replacing existing ones
+ * @returns the path of a regular file; undefined if there is none, or the existing model does not refer to it
  */
 export async function weightsLeftBehind(
   output: string,
@@ -155,14 +155,14 @@ export async function weightsLeftBehind(
   return undefined;
 }
 
-/** The names beside an output that its own weights have, or had. */
+/** The names beside an output that its weights have, or had. */
 async function ownFiles(output: string): Promise<readonly string[]> {
   if (output === "-") return [];
   const names = await readdir(dirname(output)).catch(() => []);
   return names.filter((name) => isOwn(name, basename(output)));
 }
 
-/** The files that a model has weights in; undefined for what is no model that can be read, or is not there. */
+/** The weight files of a model; undefined if it does not exist or is not a readable model. */
 async function referredTo(output: string): Promise<readonly string[] | undefined> {
   const found = output === "-" ? undefined : await lstat(output).catch(() => undefined);
   if (!found?.isFile()) return undefined;
@@ -172,7 +172,7 @@ async function referredTo(output: string): Promise<readonly string[] | undefined
     const bytes = await readInput(output);
     return decodeOnnx(bytes, { subject: basename(output), absent: zerosForAbsent() }).missing ?? [];
   } catch (error) {
-    // What is no model that can be read refers to nothing that we know of.
+    // An unreadable model has no known references.
     if (error instanceof InputError) return undefined;
     throw error;
   }
@@ -182,8 +182,8 @@ async function referredTo(output: string): Promise<readonly string[] | undefined
 const ABANDONED_MS = 3_600_000;
 
 /**
- * Removes weights of a model's own that a killed process left: their name is their content's, so that it is no file that
- * anybody else has put there, and the model does not refer to them.
+ * Removes weights of a model that a killed process left: their name is derived from their content, so nobody else
+ * created the file, and the model does not refer to them.
  */
 export async function sweepWeights(output: string): Promise<void> {
   const names = (await ownFiles(output)).filter((name) => name !== `${basename(output)}.data`);

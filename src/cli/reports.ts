@@ -14,9 +14,9 @@ import { recountedSuite, type SuiteReport } from "../verify/suite/report.js";
 import { alternatives, badArgument } from "./options.js";
 
 /**
- * The format that `--report` asks for by its suffix.
+ * The format of a `--report` file, from its suffix.
  *
- * @throws InputError (`argument`) if the suffix is none of `formats`
+ * @throws InputError (`argument`) if the suffix is not one of `formats`
  */
 export function reportFormat<F extends string>(path: string, formats: readonly F[]): F {
   const suffix = extname(path).slice(1).toLowerCase();
@@ -31,7 +31,7 @@ export function reportFormat<F extends string>(path: string, formats: readonly F
   );
 }
 
-/** Writes a report so that either the earlier one or the new one is there, whatever happens. */
+/** Writes a report atomically: the file is either the earlier report or the new one. */
 export async function writeReport(path: string, text: string): Promise<void> {
   await writeChecked(path, new TextEncoder().encode(text), {
     force: true,
@@ -41,7 +41,7 @@ export async function writeReport(path: string, text: string): Promise<void> {
 }
 
 /**
- * An earlier report, valid by its schema; whether it passed is found again from what it lists.
+ * An earlier report, validated by its schema; the verdict is derived again from its content.
  *
  * @throws InputError (`format`) if the file is not a report
  */
@@ -50,7 +50,7 @@ export async function readReport(path: string): Promise<ParityReport> {
 }
 
 /**
- * An earlier suite's report, likewise: statuses, faults and the verdict are found again from its entries' reports.
+ * An earlier suite's report; statuses, faults and the verdict are derived again from its entries' reports.
  *
  * @throws InputError (`format`) if the file is not a suite's report
  */
@@ -123,7 +123,7 @@ export function baselineOptions({
   };
 }
 
-/** The versions of this package and of the runtimes that are installed beside it, which a result depends on. */
+/** The versions of this package and of the installed runtimes, on which a result depends. */
 export function installedVersions(): Readonly<Record<string, string>> {
   return Object.fromEntries([
     ["osnet-convert", versionIn("osnet-convert/package.json")],
@@ -147,7 +147,7 @@ export function runFacts(seconds: number): RunFacts {
 
 function packageVersion(name: string): string | undefined {
   try {
-    // A package may not export its package.json: it is looked for above what it does export.
+    // A package may not export its package.json, so it is searched upwards from what the package does export.
     const main = require.resolve(name);
     for (let folder = dirname(main); folder !== dirname(folder); folder = dirname(folder))
       if (basename(folder) === basename(name)) return versionIn(join(folder, "package.json"));

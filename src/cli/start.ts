@@ -5,7 +5,10 @@ import type { Io } from "./terminal.js";
 
 type Main = (argv: readonly string[], io: Io) => Promise<ExitStatus>;
 
-/** What a reader that has gone (`| head`) leaves: nobody misses what is not read, and reports are written all the same. */
+/**
+ * Errors when the reader of a pipe has exited (`| head`): ignored, since nobody reads the output, and reports must
+ * still be written.
+ */
 const CLOSED: ReadonlySet<string | undefined> = new Set(["EPIPE", "ERR_STREAM_DESTROYED"]);
 
 /**
@@ -48,7 +51,7 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
 /** Columns that the help is laid out for when the commands are built. */
 const COLUMNS = 80;
 
-/** The text of `--help`, if that is all that is asked for, as the build has written it beside the command. */
+/** The text of `--help`, if nothing else is requested, as written by the build beside the command. */
 function helpOf(name: string, argv: readonly string[], { isTTY, columns }: Io["stdout"]): string | undefined {
   const isHelp = argv.length === 1 && (argv[0] === "--help" || argv[0] === "-h");
   if (!isHelp || (isTTY && columns !== COLUMNS)) return undefined;

@@ -22,14 +22,14 @@ import type { Source } from "./inputs.js";
 import { badArgument } from "./options.js";
 import { type Io, progress } from "./terminal.js";
 
-/** A file as it was written, with those beside it. */
+/** A written file, with those beside it. */
 export type Written = Pick<NamedBytes, "beside"> & { readonly bytes: Uint8Array };
 
-/** The options of outputs under their writers' names, as commander hands them over: a command has those of its format. */
+/** Output options under their writers' names, as parsed by commander; a command has those of its format. */
 export interface TargetOptions extends ModelOptions, Omit<OnnxOptions, "output" | "dtype"> {
   readonly output?: OutputSelection;
   readonly dtype?: FloatDType;
-  /** An ONNX file whose interface is taken where no option says otherwise. */
+  /** An ONNX file whose interface is copied unless options override it. */
   readonly like?: string;
   readonly externalData?: boolean;
   readonly fuse?: boolean;
@@ -45,9 +45,9 @@ interface NamedTarget {
 }
 
 /**
- * What options ask for, before anything but `--like` is read.
+ * The target that the options describe; only the file of `--like` is read.
  *
- * @throws InputError (`argument`) if the format does not have what is asked of it
+ * @throws InputError (`argument`) if the format does not support an option
  */
 export async function openTarget(
   format: FileFormat,
@@ -120,7 +120,7 @@ function roundedUp(value: number): string {
   return (Math.ceil(value / unit) * unit).toExponential(1);
 }
 
-/** The result of a verification; one that fails is no exception. */
+/** The result of a verification; a failed one is not an exception. */
 export interface Verdict {
   readonly passed: boolean;
   /** For `--json`. */

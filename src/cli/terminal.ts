@@ -74,7 +74,7 @@ export function progress(label: string, { stderr }: Pick<Io, "stderr">): Progres
   };
 }
 
-/** How many MB of a file are read, unless nothing but JSON or nothing at all is to be printed. */
+/** Shows how many MB of a file have been read, unless only JSON or nothing is to be printed. */
 export function readingProgress(
   path: string,
   { quiet, json }: { readonly quiet?: boolean; readonly json?: boolean },

@@ -228,7 +228,7 @@ function addRows(command: Command, rows: readonly OptionRow[]): Command {
   return command;
 }
 
-/** The options of every conversion for the result's place and for what is printed. */
+/** Options of every conversion for the output and for what is printed. */
 export function addOutputOptions(command: Command, out: string): Command {
   return command
     .option("-o, --out <file>", out)

@@ -43,15 +43,15 @@ import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 interface Recognised {
   readonly from: FileFormat;
   readonly to: FileFormat;
-  /** Standard input, which may have been read to see what it is. */
+  /** Standard input, which may already have been read to detect its format. */
   readonly stdin: Io["stdin"];
 }
 
 /**
- * Sees what a file is from its content, and what it is to become from the output's name.
+ * Detects a file's format from its content, and the output format from the output's name.
  *
- * @throws InputError (`argument`) if the output's name does not say, or an option does not fit it; (`file`) if the
- * input cannot be read
+ * @throws InputError (`argument`) if the output's name does not determine a format, or an option does not fit it;
+ * (`file`) if the input cannot be read
  */
 export async function recognise(
   file: string,
@@ -104,7 +104,7 @@ function expectNoCommand(file: string, program: Command): void {
   throw misused(file, "unknown command", didYouMean(meant));
 }
 
-/** @throws InputError (`argument`) if a name does not say which format is meant */
+/** @throws InputError (`argument`) if a name does not determine the format */
 async function formatOf(out: string | undefined): Promise<FileFormat> {
   const names = `a name that ends in ${OUTPUT_NAMES}`;
   if (out === undefined)
@@ -128,7 +128,7 @@ export interface Direction {
   readonly to: FileFormat;
 }
 
-/** The command's options, as commander hands them over: a command has those of its own format. */
+/** The command's options as parsed by commander; a command has those of its own format. */
 type ConvertOptions = TargetOptions & CommonOptions;
 
 interface CommonOptions {
@@ -220,7 +220,7 @@ interface Conversion {
   /** How a model compares with the weights that were lifted out of it. */
   readonly lifted: ParityReport | undefined;
   readonly output: string;
-  /** The names of the files beside it, if it is no folder. */
+  /** The names of the files beside it, unless it is a folder. */
   readonly besides: readonly string[];
   readonly encoded: Encoded;
   /** The file that the model before had its weights in, removed with it. */

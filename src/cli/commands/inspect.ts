@@ -13,14 +13,14 @@ import { readArchitecture, readModel } from "../inputs.js";
 import type { ExitStatus } from "../program.js";
 import { type Io, paintFor, readingProgress } from "../terminal.js";
 
-/** The command's options, as commander hands them over. */
+/** The command's options as parsed by commander. */
 interface InspectOptions {
   readonly key?: string;
   readonly arch?: string;
   readonly json?: boolean;
 }
 
-/** Says what a file is; what is odd about its numbers or its graph is part of the answer, not a failure. */
+/** Describes a file. Anomalies of its weights or graph are part of the answer, not a failure. */
 export async function inspectFile(
   input: string,
   { key, arch, json }: InspectOptions,
@@ -35,7 +35,7 @@ export async function inspectFile(
   const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
   const format = sniffFormat(bytes);
   if (isModelFormat(format)) {
-    // Standard input can be read once, and has nothing beside it.
+    // Standard input can be read once, and has no files beside it.
     const stream = input === "-" ? { name, bytes: toBytes(bytes) } : undefined;
     bar.clear();
     bytes.close();

@@ -63,7 +63,7 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
       end(await inspectFile(file, options, io));
     });
 
-  // Set last, since subcommands inherit it: a second file gets an error message of its own.
+  // Set last, since subcommands inherit it: a second file has its own error message.
   program.allowExcessArguments();
   return program.helpCommand(true).addHelpText(
     "after",

@@ -27,7 +27,7 @@ import {
 } from "../reports.js";
 import { type Io, paintFor, progress, readingProgress } from "../terminal.js";
 
-/** The command's options, as commander hands them over. */
+/** The command's options as parsed by commander. */
 interface VerifyOptions extends BaselineFlags {
   readonly reference?: string;
   readonly tolerance?: Tolerance;
@@ -46,7 +46,7 @@ interface VerifyOptions extends BaselineFlags {
   readonly quiet?: boolean;
 }
 
-/** A reference: a checkpoint or a recording, read where it is needed; or a model, with what lies beside it. */
+/** A reference: a checkpoint or a recording, read on demand; or a model with the files beside it. */
 async function openReferenceFile(
   path: string,
   options: VerifyOptions,
@@ -62,7 +62,7 @@ async function openReferenceFile(
   return { file: await readModel(path, io, options), close };
 }
 
-/** @param second the argument behind the candidate, which is short for `--reference` */
+/** @param second the argument after the candidate, short for `--reference` */
 function referenceOf(second: string | undefined, { reference }: VerifyOptions): string {
   if (second !== undefined && reference !== undefined)
     throw badArgument(

@@ -22,7 +22,7 @@ export interface OpenDataset {
 }
 
 /**
- * Reads a data set off the names of its files. Files may be links; links to folders are not followed.
+ * Infers a data set from the names of its files. Files may be links; links to folders are not followed.
  *
  * @throws InputError (`file`) if there is no such folder
  */
@@ -68,7 +68,10 @@ export interface EmbedPicturesOptions {
   readonly cache: string | undefined;
   /** Threads that decode pictures; default: one less than there are cores, at least one. */
   readonly workers?: number;
-  /** What the features depend on besides the file, its runtime and the pictures: options that the model was opened with. */
+  /**
+   * Options with which the model was opened, on which the features depend in addition to the file, its runtime and the
+   * pictures.
+   */
   readonly readAs: readonly string[];
   /** The share of pictures that may be broken, 0 to 1. */
   readonly maxBroken: number;
@@ -195,13 +198,13 @@ function tooManyBroken(broken: readonly BrokenPicture[], total: number, maxBroke
 }
 
 /**
- * Embeddings that were computed before, by what they were computed from. A run appends what it computes to a file of its own, made when there is something
- * to keep, so that an interrupted run goes on where it stopped and two runs at a time do not write to one file.
+ * Cached embeddings, by everything that they depend on. A run appends its embeddings to its own file, created when
+ * needed, so that an interrupted run can continue and two concurrent runs do not write to one file.
  *
- * A file is a line of JSON, `{"schema":"osnet-features/2","key":HEX,"width":D}`, where the key is the SHA-256 of all that features depend on
- * besides the picture, then rows: the picture's SHA-256 (32 bytes), D little-endian float32, and the first 8 bytes of the SHA-256 of the
- * key and all this. Rows that are cut or damaged, and files of another form, links and pipes, are as if they were not there. The digest is against
- * damage: whoever can write to the folder decides what the features are, as with any cache.
+ * A file is a line of JSON, `{"schema":"osnet-features/2","key":HEX,"width":D}`, where the key is the SHA-256 of
+ * everything that features depend on besides the picture, then rows: the picture's SHA-256 (32 bytes), D little-endian
+ * float32, and the first 8 bytes of the SHA-256 of the key and the row. Damaged rows, other files, links and pipes are
+ * ignored. The digest detects damage, not malice: whoever can write to the folder can change the features.
  */
 export interface FeatureCache {
   get(digest: string): Float32Array | undefined;
@@ -218,9 +221,9 @@ const MAX_HEADER = 200;
 const MAX_WIDTH = 1 << 20;
 
 /**
- * @param folder where the files are; undefined keeps features in memory only
- * @param key all that the features depend on besides the picture
- * @throws InputError (`file`) if the folder is a link, is none, or cannot be written
+ * @param folder the folder of the files; undefined keeps features in memory only
+ * @param key everything that the features depend on besides the picture
+ * @throws InputError (`file`) if the folder is a link, is not a folder, or cannot be written
  */
 export function featureCache(folder: string | undefined, key: readonly string[]): FeatureCache {
   const rows = new Map<string, Float32Array>();

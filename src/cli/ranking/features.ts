@@ -32,14 +32,14 @@ import type { ExitStatus } from "../program.js";
 import { type Io, progress } from "../terminal.js";
 import { type BrokenPicture, embedPictures, openDataset, picturesOf } from "./embed-pictures.js";
 
-/** Options of all commands that embed pictures, as commander hands them over. */
+/** Options of all commands that embed pictures, as parsed by commander. */
 export interface EmbeddingOptions {
   readonly cache?: string;
   readonly maxBroken?: number;
   readonly size?: Size;
   readonly arch?: string;
   readonly key?: string;
-  /** What runs models, of which each takes the first that runs its format. */
+  /** Backends; each model uses the first one for its format. */
   readonly backend?: readonly RuntimeName[];
   readonly output?: string;
   readonly inputOrder?: PixelOrder;
@@ -55,7 +55,7 @@ export interface Embedded {
   readonly party: Party;
   /** What ran the model, or `recorded`. */
   readonly backend: string;
-  /** By the pictures' paths; all of one length. */
+  /** By picture path; all of the same length. */
   readonly rows: ReadonlyMap<string, Float32Array | Float64Array>;
   /** Pictures without a row. */
   readonly broken: readonly BrokenPicture[];
@@ -166,7 +166,7 @@ export function embedderSource(embedder: Embedder, options: EmbeddingOptions, io
 
 const FEATURES = /\.(npy|npz|safetensors)$/;
 
-/** A path's files of features: those that have a list of pictures beside them. An `.npy` can be nothing else. */
+/** Feature files at a path: those that have a list of pictures beside them. An `.npy` is always one. */
 async function featureFiles(path: string): Promise<readonly string[]> {
   const isListed = (file: string): boolean => FEATURES.test(file) && existsSync(listOf(file));
   if (!(await isFolder(path))) return isListed(path) || path.endsWith(".npy") ? [path] : [];
@@ -276,7 +276,7 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
   const dataset = openDataset(options.data);
   const all = picturesOf(dataset);
   const { index, total } = options.shard ?? { index: 1, total: 1 };
-  // Each share is as long as the others but for one picture.
+  // The lengths of shards differ by at most one picture.
   const own = all.filter((_, position) => position % total === index - 1);
   const embedder = await readEmbedder(model, options, io);
   try {

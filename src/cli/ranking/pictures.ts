@@ -37,7 +37,7 @@ export interface PicturePool {
   close(): Promise<void>;
 }
 
-/** Beside this file where both are compiled; where the source runs as it is, there is no such file, and no thread. */
+/** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no thread. */
 const WORKER = new URL("./picture-worker.js", import.meta.url);
 
 /** @param workers threads; 0 prepares pictures on this thread */

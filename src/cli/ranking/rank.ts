@@ -36,7 +36,7 @@ import {
 } from "./features.js";
 import { preparePicture } from "./pictures.js";
 
-/** The command's options, as commander hands them over. */
+/** The command's options as parsed by commander. */
 interface RankOptions extends Partial<RankingLimits>, EmbeddingOptions {
   readonly reference: string;
   readonly data: string;
@@ -160,8 +160,8 @@ export function rankEmbedded(
 }
 
 /**
- * Opens all models before the first one runs, so that a mistake in the last is found at once, and embeds with one after
- * another. All are given pictures of one size: the one that was asked for, or the one that the candidates fix.
+ * Opens all models before the first one runs, so that errors are found early, and embeds with one after another. All
+ * use one picture size: the requested one, or the one that the candidates fix.
  */
 async function allFeatures(
   candidates: readonly string[],
@@ -247,11 +247,14 @@ function sideOf(
   return { rows: (rerank ? rerankedRows : distanceRows)(q, g, distance), nonFinite: bad.size };
 }
 
-/** Pixels and quality of a picture in a report: a few KB each, whatever the file has. */
+/** Size and quality of a picture in a report: a few KB each, whatever the size of the file. */
 const SHOWN = { height: 128, width: 64 } as const;
 const QUALITY = 80;
 
-/** The pictures of the worst queries as `data:` URIs: encoded anew, so that nothing of a file but its pixels is in a report. */
+/**
+ * The pictures of the worst queries as `data:` URIs, re-encoded so that a report contains nothing of a file except its
+ * pixels.
+ */
 async function shownPictures(
   { candidates }: RankingReport,
   folder: string,

@@ -24,7 +24,7 @@ import { executeEntry } from "./entry.js";
 import { filesOf, readSuiteFile, STARTER } from "./file.js";
 import { entryLine, expectNoLink, prepareFolder, reportPaths, verdictLine, writeSuite } from "./reports.js";
 
-/** The command's options, as commander hands them over. */
+/** The command's options as parsed by commander. */
 interface SuiteOptions extends BaselineFlags {
   readonly reportDir?: string;
   readonly jobs?: number;
@@ -36,7 +36,7 @@ interface SuiteOptions extends BaselineFlags {
   readonly quiet?: boolean;
 }
 
-/** Runs a suite and writes its reports; exit status 0 if all holds, 1 if not, 2 if a file could not be used. */
+/** Runs a suite and writes its reports; exit status 0 if all entries pass, 1 if not, 2 if a file could not be used. */
 export async function runSuite(path: string | undefined, options: SuiteOptions, io: Io): Promise<ExitStatus> {
   if (options.init) return writeStarter(path ?? "parity.yaml", io);
   if (path === undefined)
@@ -108,7 +108,7 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
   return suiteExitStatus(report);
 }
 
-/** The entry held against its earlier report, where the baseline has one. */
+/** The entry compared with its report in the baseline, if there is one. */
 function compared(entry: SuiteEntry, baseline: SuiteReport, options: BaselineOptions): SuiteEntry {
   const earlier = baseline.entries.find(({ id }) => id === entry.id)?.report;
   if (!earlier || !entry.report) return entry;
@@ -132,16 +132,16 @@ async function writeStarter(path: string, { stdout }: Io): Promise<ExitStatus> {
   return 0;
 }
 
-/** The entries of a plan that this run makes, and the ids of those that are its own to make and are left out. */
+/** The entries of a plan that this run executes, and the ids of those of its shard that it skips. */
 interface Selection {
   readonly entries: readonly PlannedEntry[];
   readonly leftOut: readonly string[];
 }
 
 /**
- * Narrows a plan by `--only`, then to a shard; what another shard runs is not this one's to leave out.
+ * Narrows a plan by `--only`, then to a shard. Entries of other shards are not counted as skipped.
  *
- * @throws InputError (`argument`) if no entry's name holds what `only` asks for
+ * @throws InputError (`argument`) if no entry's name contains what `only` asks for
  */
 function selectEntries(
   planned: readonly PlannedEntry[],
@@ -182,7 +182,7 @@ export interface PoolOptions {
   readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;
 }
 
-/** Beside this file where both are compiled; where the source runs as it is, there is no such file, and no process. */
+/** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no process. */
 const WORKER = new URL("./worker.js", import.meta.url);
 
 /** Each needs the memory of a verification. */
@@ -192,7 +192,7 @@ function defaultJobs(): number {
   return existsSync(WORKER) ? Math.min(MOST_BY_DEFAULT, availableParallelism()) : 1;
 }
 
-/** Runs entries, several at a time in processes of their own: the runtimes are not made to share one. */
+/** Runs entries, several at a time in separate processes, since the runtimes do not support concurrent use in one. */
 export async function runEntries(
   entries: readonly PlannedEntry[],
   options: PoolOptions,

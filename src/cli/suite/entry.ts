@@ -36,7 +36,7 @@ interface ExecuteOptions {
   /** The cache's folder, if there is one. */
   readonly cache: string | undefined;
   readonly io: Io;
-  /** How many judge layers: one where entries run beside each other. Default: as `verify` sees fit. */
+  /** Number of judging threads; 1 if entries run concurrently. Default: as in `verify`. */
   readonly threads?: number;
 }
 
@@ -81,17 +81,17 @@ export async function executeEntry(
   }
 }
 
-/** What is not cached is computed again: that there is no room for it is no error of the entry. */
+/** Entries that are not cached are recomputed, so a full disk is not an error of the entry. */
 async function writeCached(path: string, report: ParityReport): Promise<void> {
   try {
     await mkdir(dirname(path), { recursive: true });
     await writeReport(path, JSON.stringify(report));
   } catch {
-    // The reports themselves will say so if nothing can be written.
+    // Writing the reports will fail with an error if nothing can be written.
   }
 }
 
-/** A cache that cannot be read is none; so is a link, which leads elsewhere, and a pipe, which may never end. */
+/** An unreadable cache entry counts as missing; so do links, which lead elsewhere, and pipes, which may block. */
 export async function readCached(path: string): Promise<ParityReport | undefined> {
   try {
     if (!(await lstat(path)).isFile()) return undefined;
@@ -101,13 +101,15 @@ export async function readCached(path: string): Promise<ParityReport | undefined
   }
 }
 
-/** An entry's two sides and options, read but not run: enough to tell whether anything has changed. */
+/** An entry's two sides and options, read but not run: enough to detect changes. */
 interface OpenedEntry {
   /** SHA-256 over all that the result depends on. */
   readonly fingerprint: string;
-  /** Converts, if the entry asks for it, and verifies. */
+  /** Converts, if the entry requires it, and verifies. */
   run(onProgress?: (done: number, total: number) => void, threads?: number): Promise<ParityReport>;
-  /** Ranks pictures with both sides, if the entry asks for it. Features are kept in the cache's folder, if there is one. */
+  /**
+   * Ranks pictures with both sides, if the entry requires it. Features are kept in the cache folder, if there is one.
+   */
   rank(cache: string | undefined): Promise<EntryRanking | undefined>;
 }
 
@@ -231,8 +233,8 @@ function digestsOf(file: NamedBytes): readonly (Promise<string> | null)[] {
 }
 
 /**
- * A path of the suite file, which is a file's or a folder's: never standard input (`-` is a name like any other), a pipe,
- * which would be waited for, or a device, which may not end.
+ * A path from the suite file, which must be a file or a folder: never standard input (`-` is an ordinary name), a pipe,
+ * which would block, or a device, which may be endless.
  *
  * @throws InputError (`file`) if something else is there
  */
@@ -260,7 +262,7 @@ async function readReference(
 /** The checkpoint that the last entry was about: the next one is, more often than not, about the same. */
 let last: { readonly bytes: Uint8Array; readonly asked: string; readonly checkpoint: Checkpoint } | undefined;
 
-/** Decodes and identifies a file of weights, unless the last entry did. Anything else is opened by whoever knows what it is. */
+/** Decodes and identifies a weight file, unless the last entry did. Other files are opened by their own readers. */
 function withCheckpoint(file: NamedBytes, { arch, key }: OpenOptions): SourceFile {
   const bytes = toBytes(file.bytes);
   const format = sniffFormat(bytes);
@@ -308,7 +310,7 @@ function sizeOf(text: string | undefined): { readonly height: number; readonly w
   return height && width ? { height, width } : undefined;
 }
 
-/** Images by what they hold, or by how they are made. */
+/** Images by their content, or by how they are generated. */
 async function imagesDigest(images: OpenOptions["images"]): Promise<unknown> {
   if (images === undefined || images === "auto" || "seed" in images) return images ?? null;
   if ("tensor" in images) return [images.tensor.shape, await sha256(bytesOf(images.tensor.data))];

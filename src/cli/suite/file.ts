@@ -10,7 +10,7 @@ import { checkSuiteFile, type Locate, suiteError } from "../../verify/suite/rule
  */
 const MAX_ITEMS = 5_000;
 
-/** Larger files are no suite that a person wrote, nor one that a generator should. */
+/** Larger than any suite that a person writes or a generator should. */
 const MAX_BYTES = 4 * 2 ** 20;
 
 /**

@@ -20,7 +20,7 @@ import type { ExitStatus } from "../program.js";
 import { readSuiteReport, writeReport } from "../reports.js";
 import { type Io, paintFor } from "../terminal.js";
 
-/** The folder of the entries' own reports, beside the suite's. */
+/** The folder of the entries' reports, beside the suite's. */
 const ENTRIES = "entries";
 
 /** Makes a report folder, and clears it of what runs that were killed have left. */

@@ -15,5 +15,5 @@ process.on("message", (task: Task) => {
       process.send?.({ bug: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
   );
 });
-// The suite is gone: nobody waits for the rest.
+// The parent process has exited.
 process.on("disconnect", () => process.exit(0));

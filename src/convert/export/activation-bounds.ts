@@ -3,8 +3,8 @@ import type { NodeWeights } from "./weights.js";
 
 /**
  * How large the channels of every layer can become, for every image within `IMAGE_BOUND` and in any order of summation:
- * interval arithmetic through the weights as they are stored. Each interval is widened by what rounding to half precision and sums
- * in it may add, so that what a runtime computes lies inside, and not only what exact arithmetic gives.
+ * interval arithmetic through the stored weights. Each interval is widened by what rounding to half precision, and sums
+ * in it, may add, so that it also contains what a runtime computes.
  */
 
 /** Images that the bounds are for: normalised pictures are within 2.7, raw pixels within 255. */
@@ -13,7 +13,7 @@ export const IMAGE_BOUND: number = 2 ** 8;
 /** Pixels of a plane that an instance norm's bound is for: no value is farther than √n deviations from the mean of n. */
 const PLANE_BOUND = 2 ** 24;
 
-/** What storing a value in half precision may add to it, with room for what is rounded on the way there. */
+/** The relative error of storing a value in half precision, with room for intermediate rounding. */
 const STORAGE = 2 ** -8;
 
 /** The least and the largest value of each channel. */
@@ -154,8 +154,8 @@ function products(
 }
 
 /**
- * What is positive of each weight meets the largest value, what is negative the least. By itself, because it sees every weight of
- * the network: what surrounds it differs from layer to layer.
+ * Positive weights meet the largest value, negative ones the smallest. A separate function because it runs over every
+ * weight of the network, and its callers differ from layer to layer.
  */
 function boundRow(
   row: Float32Array,
@@ -188,7 +188,7 @@ function boundRow(
   bounds.high[channel] = above + widening * size;
 }
 
-/** Bounds channel by channel, each widened by a part of the magnitudes that it was made of. */
+/** Bounds per channel, each widened by a share of the magnitudes it is computed from. */
 function perChannel(
   channels: number,
   bound: (channel: number) => readonly [low: number, high: number, size: number],

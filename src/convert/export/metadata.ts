@@ -38,15 +38,15 @@ export function statedZeros(
   return typeof text === "string" ? JSON.parse(text) : undefined;
 }
 
-/** Whether a model states its architecture, as ours do. */
+/** Whether a model's metadata states its architecture, as osnet-convert's models do. */
 export function statesSpec(metadata: Metadata): boolean {
   return metadata.has(SPEC);
 }
 
 /**
- * The architecture that a model states; undefined if it states none.
+ * The architecture in a model's metadata; undefined if there is none.
  *
- * @throws InputError (`format`) if it is no description of one
+ * @throws InputError (`format`) if it is not a valid architecture description
  */
 export function statedSpec(metadata: Metadata, subject: string): OsnetSpec | undefined {
   const text = metadata.get(SPEC);

@@ -12,8 +12,9 @@ import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
  */
 
 /**
- * What the weights of one kind may add to a channel, relative to its bias. Three kinds can meet in one value (a convolution without bias,
- * a depthwise one, a batch norm): together they stay below 2⁻³⁴, a 1024th of float32's unit roundoff.
+ * What the weights of one kind may add to a channel, relative to its bias. Three kinds can meet in one value (a
+ * convolution without bias, a depthwise one, a batch norm): together they stay below 2⁻³⁴, 1/1024 of float32's unit
+ * roundoff.
  */
 const SHARE = 2 ** -36;
 
@@ -40,11 +41,11 @@ export interface WrittenWeights {
 }
 
 /**
- * The constants of a network's layers with the negligible ones set to zero. Those are sought again until there are no more: what reads
- * only zeros is negligible too, and of a network that has been written once there is nothing left to find.
+ * The constants of a network's layers with the negligible ones set to zero. The search repeats until it finds no more,
+ * since what reads only zeros is negligible too; in a network that has been written once it finds none.
  *
  * @param graph with its batch norms folded or not, as it is written
- * @param keep whether they are left as they are
+ * @param keep whether to keep them unchanged
  */
 export function writtenWeights(graph: LayerGraph, stateDict: StateDict, keep = false): WrittenWeights {
   const known = new Map<string, NodeWeights>();
@@ -127,7 +128,7 @@ function negligibleIn(
   return found;
 }
 
-/** The operations whose weights may be negligible: norms of single images bring back what is small. */
+/** The operations whose weights may be negligible; instance norms amplify small values again. */
 const CANDIDATES: Readonly<Partial<Record<LayerNode["op"]["kind"], true>>> = {
   conv: true,
   linear: true,
@@ -165,7 +166,7 @@ function sharesOf(
   const data = weights.weight?.tensor.data;
   if (!data || !input) return found;
   const consider = (position: number, largest: number, budget: number): void => {
-    // Not a number where nothing bounds what is read, and then not negligible.
+    // NaN if the input is unbounded; then the weight is not negligible.
     const change = Math.abs(data[position] as number) * largest;
     if (change <= SHARE * budget) found.set(position, change === 0 ? 0 : change / budget);
   };

@@ -12,7 +12,7 @@ import {
 } from "../formats/onnx/model.js";
 import type { NormFloor, OnnxDType } from "./options.js";
 
-/** What one layer becomes: nodes, the last of which outputs the value named after the layer, and own constants. */
+/** One layer as ONNX: nodes, the last of which outputs the value named after the layer, and its own constants. */
 export interface OnnxFragment {
   readonly nodes: readonly OnnxNode[];
   readonly initializers?: ReadonlyMap<string, Tensor>;
@@ -38,10 +38,10 @@ export function castNode(output: string, input: string, dtype: OnnxDType): OnnxN
 const LAYER_NORMALIZATION_OPSET = 17;
 
 /**
- * LayerNorm over channels, height and width of [N, C, 1, 1], weights [C, 1, 1]: `LayerNormalization` (opset 17), whose
- * variance is the biased one as PyTorch's is, or the same arithmetic spelled out for older operator sets:
- * (x − mean) / √(mean((x − mean)²) + ε) · weight + bias. That is float32 in a float16 network too, as runtimes compute the
- * operator: 1e-5 is no normal float16.
+ * LayerNorm over channels, height and width of [N, C, 1, 1], weights [C, 1, 1]: `LayerNormalization` (opset 17), with
+ * the biased variance as in PyTorch, or its decomposition for older opsets: (x − mean) / √(mean((x − mean)²) + ε) ·
+ * weight + bias. The decomposition is float32 in a float16 network too, like runtimes' own operator, because 1e-5 is
+ * subnormal in float16.
  */
 function lowerLayerNorm(op: Op<"layerNorm">, { name, inputs, opset, dtype }: OnnxSite): OnnxFragment {
   if (opset >= LAYER_NORMALIZATION_OPSET)
@@ -85,8 +85,8 @@ function operator<K extends OpKind>(
 }
 
 /**
- * How each operation is written in ONNX operators (https://onnx.ai/onnx/operators/), for operator sets 11 to 26: all
- * of these have the same inputs and attributes throughout, but for layer norm and the spatial mean. Padding is always explicit.
+ * Each operation in ONNX operators (https://onnx.ai/onnx/operators/), for opsets 11 to 26. All have the same inputs and
+ * attributes in every opset, except for layer norm and the spatial mean. Padding is always explicit.
  */
 const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
   // The graph's input is declared with the graph and has no node.

@@ -29,19 +29,19 @@ import { castStateDict, neededNetwork } from "./weights.js";
 const CHANNELS = 3;
 
 /**
- * Writes a network in ONNX operators: input `images` float32 [batch, 3, height, width], first output `features`
- * float32 [batch, D].
+ * Writes a network in ONNX operators: input `images` float32 [batch, 3, height, width], first output `features` float32
+ * [batch, D].
  *
  * Names are part of the format. Every layer that the outputs need is a value and a node of exactly its name
- * (`conv2.0.gate[1].gate_activation`); a result has its own name (`features`) through an `Identity` node, which
- * runtimes remove, so that its layer (`fc.2`) can still be found. Weights are named as in the state dict, and hold the
- * same bits if float32; those that absorbed a batch norm are called `….folded.weight` and `….folded.bias`. A block's
- * gate has its weights once, read by all streams. Metadata: `osnet.spec`, the architecture as JSON, and
- * `osnet.folded`, `true` or `false`; of a model that takes raw pixels `osnet.preprocess`, `rgb` or `bgr`, and the images as
- * the network sees them are the value `images.normalized`.
+ * (`conv2.0.gate[1].gate_activation`). A result has its own name (`features`) through an `Identity` node, which
+ * runtimes remove, so that its layer (`fc.2`) can still be found. Weights are named as in the state dict, with the same
+ * bits if float32; folded ones are called `….folded.weight` and `….folded.bias`. A block has its gate's weights once,
+ * read by all streams. Metadata: `osnet.spec`, the architecture as JSON, and `osnet.folded`, `true` or `false`. A model
+ * that takes raw pixels also has `osnet.preprocess`, `rgb` or `bgr`, and the value `images.normalized`, the network's
+ * input.
  *
- * In float16, weights are rounded once more, pixels are normalised in float32 all the same, and `Cast` leads in and out
- * where the input and the results are float32.
+ * In float16, weights are rounded once more, pixels are still normalised in float32, and `Cast`s convert a float32
+ * input and float32 results.
  *
  * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network.
  */
@@ -128,7 +128,7 @@ function declareValues(
     inputs: [{ name: inputName, dtype: ioDtype, shape: [anyBatch, CHANNELS, ...spatial] }],
     outputs: results.map(({ name, layer }) => ({
       name,
-      // A layer's name is its value's, whatever that is stored in.
+      // A layer's name is its value's, whatever type it is stored in.
       dtype: name === layer ? dtype : ioDtype,
       shape: [anyBatch, ...withoutBatch(layer)],
     })),
@@ -211,7 +211,7 @@ export interface OnnxOptions extends ModelOptions {
   readonly opset?: number;
   /** What weights are stored and layers computed in. Default float32. */
   readonly dtype?: OnnxDType;
-  /** Element type of the input and of the results, whatever is between them. Default float32. */
+  /** Element type of the input and the results, independent of intermediate values. Default float32. */
   readonly ioDtype?: OnnxDType;
 }
 

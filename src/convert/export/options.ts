@@ -12,7 +12,7 @@ export interface ImageSize {
 /** torchreid's image size. */
 export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
 
-/** How a model is written, whatever the format; every field has a default. */
+/** Options of every model format; each has a default. */
 export interface ModelOptions extends ResultOptions {
   /** Whether batch norms are folded into the layers before them. Default true. */
   readonly fold?: boolean;
@@ -57,7 +57,7 @@ export function resolveModelOptions(graph: LayerGraph, options: ModelOptions): R
   };
 }
 
-/** @throws InputError (`argument`) if a fixed batch or image size is not a positive whole number */
+/** @throws InputError (`argument`) if a fixed batch or image size is not a positive integer */
 function expectInputShape(batch: "dynamic" | number, size: "dynamic" | ImageSize): void {
   if (batch !== "dynamic") expectPositive("batch", batch);
   if (size === "dynamic") return;
@@ -81,7 +81,7 @@ export const OUTPUT_SELECTIONS = ["features", "logits", "both", "probabilities"]
 
 export type OutputSelection = (typeof OUTPUT_SELECTIONS)[number];
 
-/** A result by itself. */
+/** A single result. */
 export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;
 
 export type ResultKind = (typeof RESULT_KINDS)[number];
@@ -96,7 +96,9 @@ export interface NormFloor {
   readonly epsilon: number;
 }
 
-/** A result as a user asks for it: by its kind, under a name, and divided by its L2 norm where there are floors, even none. */
+/**
+ * A requested result: its kind, its name, and whether it is divided by its L2 norm: if `floors` is set, even if empty.
+ */
 export interface WantedResult {
   /** Which of the network's results: the embedding, the logits, or an attribute model's probabilities. */
   readonly kind: ResultKind;
@@ -116,13 +118,13 @@ interface Result {
 /** The names of the network's values in the files that are written. */
 export interface ValueNames {
   readonly of: (layer: string) => string;
-  /** Of the images, where the model normalises them: then the network's input is a value of its own. */
+  /** Of the normalised images, if the model normalises them; the network's input is then a separate value. */
   readonly normalized: string;
 }
 
-/** What a user can ask for, whatever the format. */
+/** Options for results, in every model format. */
 export interface ResultOptions {
-  /** Results, or each by itself with its name. Default: what torchreid returns in evaluation mode. */
+  /** Results, or each with its own name. Default: what torchreid returns in evaluation mode. */
   readonly output?: OutputSelection | readonly WantedResult[];
   /** Whether every stream's gate vector is an output too, named as its layer. Default false. */
   readonly gates?: boolean;
@@ -171,11 +173,11 @@ function refuseOutput(kind: string, outputs: GraphOutputs): never {
 }
 
 /**
- * Raw pixels as a model's input: what torchvision's `ToTensor` and `Normalize` do to an image before torchreid's networks
- * see it, written into the model.
+ * Raw pixels as a model's input: torchvision's `ToTensor` and `Normalize`, as torchreid's networks require, written
+ * into the model.
  *
- * Not folded into the stem's convolution, though it is affine: the stem pads with zeros, which stand for the mean colour
- * after normalisation and for black before it, so that a folded stem is wrong along the borders.
+ * Not folded into the stem's convolution, although it is affine: the stem pads with zeros, which mean the mean colour
+ * after normalisation and black before it, so a folded stem would be wrong along the borders.
  */
 /** How the channels of a pixel follow each other: as in browsers and Pillow, or as in OpenCV. */
 export const PIXEL_ORDERS = ["rgb", "bgr"] as const;

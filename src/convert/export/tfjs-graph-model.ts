@@ -37,15 +37,15 @@ import { type NodeWeights, neededNetwork } from "./weights.js";
 const CHANNELS = 3;
 
 /**
- * Writes a network as a TensorFlow graph for tfjs: input `images` float32 [batch, height, width, 3], normalised as
- * PyTorch's or with `preprocess` raw, first output `features` float32 [batch, D]; gate vectors are [batch, 1, 1, C].
+ * Writes a network as a TensorFlow graph for tfjs: input `images` float32 [batch, height, width, 3], normalised as in
+ * PyTorch or raw with `preprocess`, first output `features` float32 [batch, D]; gate vectors are [batch, 1, 1, C].
  *
- * Every layer that the outputs need is the node of its name (`nodeName`), but for what is merged: a layer that absorbed
- * a batch norm, and with `fuse` one whose ReLU is computed with it, whose node has the ReLU's name. Results have their
- * names in the signature. Weights are constants named as in the state dict, or `….folded.weight`, in TensorFlow's order
- * of axes; a block's gate has its weights once, read by all streams.
+ * Every layer that the outputs need is the node of its name (`nodeName`), except for merged ones: a layer with a folded
+ * batch norm, and with `fuse` a layer whose ReLU is computed with it, whose node has the ReLU's name. Results have
+ * their names in the signature. Weights are constants named as in the state dict, or `….folded.weight`, in TensorFlow's
+ * axis order; a block has its gate's weights once, read by all streams.
  *
- * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network
+ * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network.
  */
 export function lowerToTfjs(
   graph: LayerGraph,
@@ -147,7 +147,7 @@ function addWeights(
 
 const GRAPH_DTYPES = { float32: "DT_FLOAT", int32: "DT_INT32" } as const;
 
-/** The constant's value is in the weight files; the node says what it is, for tools that put the two together. */
+/** The constant's value is in the weight files; the node describes it, for tools that join the two. */
 function constantNode(name: string, { shape, dtype: element }: Tensor<TfjsDType>): TfjsNode {
   const type = element === "int32" ? GRAPH_DTYPES.int32 : GRAPH_DTYPES.float32;
   const tensorShape = { dim: shape.map((size) => ({ size: String(size) })) };
@@ -191,7 +191,7 @@ function imageShape({ size }: ResolvedTfjsOptions): Shape {
   return [1, CHANNELS, height, width];
 }
 
-/** A name stands for one thing: a chosen input or output name must not be any other node's. */
+/** A chosen input or output name must not be any other node's. */
 function expectUnique(names: readonly string[], what: string): void {
   const seen = new Set<string>();
   for (const name of names) {
@@ -210,8 +210,8 @@ function expectUnique(names: readonly string[], what: string): void {
 /** How a graph model is written; every field has a default. */
 export interface TfjsOptions extends ModelOptions {
   /**
-   * Whether a bias and a ReLU are computed with the convolution or linear layer before them. Faster; a layer whose
-   * ReLU is merged has no value of its own. Otherwise every operation is one of TensorFlow's own. Default true.
+   * Whether a bias and a ReLU are fused with the convolution or linear layer before them. Faster; a layer with a fused
+   * ReLU has no value of its own. Otherwise only standard TensorFlow operators are used. Default true.
    */
   readonly fuse?: boolean;
   /**
@@ -252,8 +252,8 @@ function expectName(subject: string, name: string, legal: boolean): void {
 }
 
 /**
- * Pixels [N, H, W, 3] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
- * torchvision computes it: the same bits wherever a division is rounded correctly, as it is in WebAssembly.
+ * Pixels [N, H, W, 3] from 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
+ * in torchvision: the same bits if division is correctly rounded, as in WebAssembly.
  */
 function lowerPreprocess(input: string, order: PixelOrder): TfjsFragment {
   const [rgb, scaled, centered] = ["images/rgb", "images/scaled", "images/centered"];
@@ -284,8 +284,8 @@ interface FusedLayer {
 }
 
 /**
- * Merges every ReLU into the convolution or linear layer that feeds it and nothing else, where that has a bias: tfjs
- * computes the three as one operation. The merged layer stands where it stood, before anything that reads the ReLU.
+ * Merges every ReLU into the convolution or linear layer that only it reads, if that has a bias: tfjs computes the
+ * three as one operation. The merged layer keeps its position, before anything that reads the ReLU.
  *
  * @param kept layers whose values are results of the model
  */
@@ -314,8 +314,9 @@ function hasBias(op: Op): boolean {
 }
 
 /**
- * The way back, for reading every layer's value: a node that computes a ReLU too becomes the node of the layer before
- * it, and the ReLU a node of its own; likewise with what another program has put in the ReLU's place. Weights are read as before.
+ * The reverse, for reading every layer's value: a node that also computes a ReLU becomes the node of the layer before
+ * it, and the ReLU a separate node; likewise for any other activation that another program has fused. Weights are
+ * unchanged.
  */
 export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGraph): readonly TfjsNode[] {
   const names = new Set(nodes.map(({ name }) => name));

@@ -13,7 +13,7 @@ import { type KerasCall, kerasCall, NORMALIZED_LAYER, storedWeight, toTensorFlow
 import { padsAsSame, perChannel } from "./tfjs-operators.js";
 import { type NodeWeights, neededNetwork } from "./weights.js";
 
-/** The same options as a graph model's, but for the names and `fuse`: Keras names layers only. */
+/** The options of a graph model except for the names and `fuse`: Keras names layers only. */
 export type TfjsLayersOptions = Omit<TfjsOptions, "fuse" | "inputName" | "outputName">;
 
 /** Name of the input. */
@@ -155,8 +155,8 @@ function refuseAnySize(): InputError {
 }
 
 /**
- * The same as a Keras layer, which has no division by channel: a convolution of one pixel, x / (255 · deviation) −
- * mean / deviation for each channel, in the order of RGB. It is no part of training.
+ * The same as a Keras layer. Keras has no division per channel, so this is a 1×1 convolution: x / (255 · deviation) −
+ * mean / deviation for each channel, in RGB order. It is not trainable.
  */
 const NORMALIZED_STEP: KerasStep = {
   className: "Conv2D",
@@ -231,7 +231,7 @@ function convolution(filters: number, window: KerasWindow, bias: boolean): Keras
   };
 }
 
-/** A convolution of each channel by itself. */
+/** A depthwise convolution. */
 function depthwiseConvolution(window: KerasWindow, bias: boolean): KerasStep {
   return {
     className: "DepthwiseConv2D",
@@ -256,7 +256,7 @@ function pooling(className: string, kernel: Size2d, stride: Size2d): KerasStep {
   return { className, config: { ...CHANNELS_LAST, pool_size: kernel, strides: stride, padding: "valid" } };
 }
 
-/** A whole map to one pixel: its columns first, so that fewer numbers are added up one after the other. */
+/** A whole map to one pixel: its columns first, so that shorter sums are accumulated. */
 function wholeMap(
   className: string,
   [, , height = 1, width = 1]: Shape,
@@ -286,14 +286,15 @@ function zeroPadding([height, width]: Size2d): KerasStep {
 }
 
 /**
- * Keras normalises over height and width with a weight per pixel or none: with none, then per channel by a depthwise
- * convolution of one pixel, which holds γ and β.
+ * Keras normalises over height and width with a weight per pixel or none: here with none, followed by a 1×1 depthwise
+ * convolution with γ and β.
  *
- * `LayerNormalization` alone would do, but tfjs's WebAssembly adds up all pixels one after the other for it, which at
- * 128×64 pixels puts the variance 2e-6 from what it is, and gates behind it up to six times farther from the truth than PyTorch.
- * So its mean is taken off before, and its scale corrected after, by means over the columns and then over the row of their means:
- * of centred values c with variance v and normalised ones y = c·s, s² ≈ 1 / (v + ε), mean(y²) should be v / (v + ε), which is
- * softsign(v / ε). It is off by a millionth, and y + y · (v / (v + ε) − mean(y²)) / 2 by the square of that.
+ * `LayerNormalization` alone would be correct, but tfjs's WebAssembly sums all pixels sequentially for it, which at
+ * 128×64 pixels makes the variance wrong by 2e-6, and later gates up to six times less accurate than PyTorch's.
+ * Therefore its mean is subtracted beforehand, and its scale corrected afterwards, by means over the columns and then
+ * over the row of their means: for centred values c with variance v and normalised ones y = c·s, s² ≈ 1 / (v + ε),
+ * mean(y²) should be v / (v + ε), which is softsign(v / ε). It is off by a millionth, and y + y · (v / (v + ε) −
+ * mean(y²)) / 2 by the square of that.
  */
 function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">, { input }: KerasSite): readonly KerasStep[] {
   const mean = (suffix: string): readonly KerasStep[] => wholeMap("AveragePooling2D", input, suffix);
@@ -302,7 +303,7 @@ function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">, { input }: KerasSite
     rescaling("-opposite", -1),
     step("-centered", "Add", {}, INPUT, "-opposite"),
     step("-normalized", "LayerNormalization", { axis: [1, 2], epsilon, center: false, scale: false }),
-    // A tensor that a layer reads twice is given back too early by tfjs: squares are products with the opposite.
+    // tfjs disposes a tensor that a layer reads twice too early: squares are products with the negation.
     rescaling("-mirrored", -1, 0, "-centered"),
     step("-squares", "Multiply", {}, "-centered", "-mirrored"),
     ...mean("-variance"),
@@ -343,7 +344,7 @@ const NORM_WEIGHTS = {
   runningVar: "moving_variance",
 } as const;
 
-/** How each operation is written in stock Keras layers, one after the other; the last has the layer's name. */
+/** Each operation as a sequence of standard Keras layers; the last has the layer's name. */
 const LOWERINGS: { readonly [K in OpKind]: KerasLowering<K> } = {
   input: () => [],
   conv: lowerConv,
@@ -393,7 +394,7 @@ function lowerConv(op: Op<"conv">): readonly KerasStep[] {
   return padded && !same ? [zeroPadding(op.padding), step] : [step];
 }
 
-/** Keras pads with zeros only, which never win after a ReLU, where every OSNet has its max-pool. */
+/** Keras pads with zeros only, which is the same after a ReLU, where every OSNet has its max-pool. */
 function lowerMaxPool(op: Op<"maxPool">, { fromRelu }: KerasSite): readonly KerasStep[] {
   const pool = pooling("MaxPooling2D", op.kernel, op.stride);
   if (op.padding.every((size) => size === 0)) return [pool];
@@ -408,7 +409,7 @@ export function kerasWeights(op: Op): Readonly<Partial<Record<ParameterRole, str
   return kerasSteps(op.kind === "conv" ? { ...op, bias: true } : op, anywhere).at(-1)?.weights ?? {};
 }
 
-/** A weight as its Keras layer holds it: an instance norm's γ is a depthwise convolution's [1, 1, channels, 1]. */
+/** A weight in the shape of its Keras layer: an instance norm's γ is a depthwise convolution's [1, 1, channels, 1]. */
 function kerasShape(op: Op, role: ParameterRole, tensor: Tensor<"float32">): Tensor<"float32"> {
   return op.kind === "instanceNorm" && role === "weight"
     ? { ...tensor, shape: [1, 1, op.channels, 1] }

@@ -6,10 +6,9 @@ import type { QuantizedDType, TfjsModel, TfjsWeight } from "../formats/tfjs/mode
 import type { ValueNames } from "./options.js";
 
 /**
- * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so that of a layer's name
- * only a gate's stream needs another spelling: `conv2.0.gate[1].fc1` is the node `conv2.0.gate-1.fc1`. No layer's name
- * has a hyphen of its own, and the way back is unambiguous. What a layer needs besides the node of its name is
- * called after it with a slash: `conv1.bn/mean`.
+ * Names of layers and of graph nodes. TensorFlow allows letters, digits and `_ . \ / > -`, so only a gate's stream has
+ * to be written differently: `conv2.0.gate[1].fc1` is the node `conv2.0.gate-1.fc1`. No layer's name contains a hyphen,
+ * so this is reversible. Auxiliary nodes append a slash and a name: `conv1.bn/mean`.
  */
 
 /** What TensorFlow takes as the name of a node. */
@@ -91,8 +90,8 @@ function vector(shape: Shape): Shape {
 }
 
 /**
- * A weight as a file holds it. In fewer bits are those of convolutions and linear layers: biases and norms are few, and a
- * batch norm's smallest variances would be lost in steps as wide as its range asks for.
+ * A weight as stored in a file. Only those of convolutions and linear layers are quantised: biases and norms are few,
+ * and one step for the range of a batch norm's variances would lose the smallest ones.
  */
 export function storedWeight(
   op: Op,

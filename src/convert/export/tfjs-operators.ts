@@ -72,12 +72,12 @@ function windows(op: { readonly kernel: Size2d; readonly stride: Size2d }): Attr
   };
 }
 
-/** Below every finite number, and what a shader can hold where it has no infinity. */
+/** The lowest float32: shaders may not support infinity. */
 const LOWEST = -(2 ** 128 - 2 ** 104);
 
 /**
- * Max-pooling: tfjs has no explicit padding for it, and `SAME` is asymmetric at a stride of 2, so that the map is padded
- * before, with the lowest float32, which never wins.
+ * Max-pooling: tfjs has no explicit padding for it, and `SAME` is asymmetric at a stride of 2, so the map is padded
+ * beforehand with the lowest float32, which is never the maximum.
  */
 function lowerMaxPool(op: Op<"maxPool">, { name, inputs: [x = ""] }: TfjsSite): TfjsFragment {
   const [height, width] = op.padding;
@@ -125,7 +125,7 @@ function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: TfjsS
   return { nodes: rest.map((term, index) => tfNode(sumOf(index + 2), "AddV2", [sumOf(index + 1), term])) };
 }
 
-/** What one layer becomes: nodes, one of which is named after the layer, and constants that are no weights. */
+/** One layer as TensorFlow: nodes, one of which is named after the layer, and constants that are not weights. */
 export interface TfjsFragment {
   readonly nodes: readonly TfjsNode[];
   readonly constants?: ReadonlyMap<string, Tensor<"float32" | "int32">>;
@@ -160,7 +160,7 @@ export const text = (value: string): TfjsAttribute => ({ type: "string", value }
 export const texts = (...value: readonly string[]): TfjsAttribute => ({ type: "strings", value });
 export const dtype = (value: "DT_FLOAT" | "DT_INT32"): TfjsAttribute => ({ type: "dtype", value });
 
-/** A node with its attributes; all of ours compute in float32. */
+/** A node with its attributes; osnet-convert's all compute in float32. */
 export function tfNode(
   name: string,
   op: string,
@@ -170,7 +170,7 @@ export function tfNode(
   return { name, op, inputs, attributes: new Map(Object.entries({ T: dtype("DT_FLOAT"), ...attributes })) };
 }
 
-/** A vector of whole numbers: axes, paddings, shapes. */
+/** A vector of integers: axes, paddings, shapes. */
 export function wholeNumbers(...values: readonly number[]): Tensor<"int32"> {
   return { dtype: "int32", shape: [values.length], data: Int32Array.from(values) };
 }
@@ -201,9 +201,9 @@ export function padsAsSame({ kernel, stride, padding }: Op<"conv">): boolean {
 }
 
 /**
- * A convolution over NHWC. Padding is explicit where TensorFlow's `SAME` would put the odd pixel of a stride of 2 behind the
- * image only, where PyTorch pads both sides alike; and only there, because TensorFlow's own optimiser (2.21) fuses depthwise
- * convolutions into an operator that does not take explicit padding, and aborts.
+ * A convolution over NHWC. Padding is explicit only where TensorFlow's `SAME` would be asymmetric, at a stride of 2,
+ * because TensorFlow's own optimiser (2.21) fuses depthwise convolutions into an operator that does not support
+ * explicit padding, and aborts.
  */
 function lowerConv(op: Op<"conv">, site: TfjsSite): TfjsFragment {
   const same = padsAsSame(op);
@@ -268,11 +268,11 @@ const AXES: ReadonlyMap<string, Tensor<"int32">> = new Map([
 ]);
 
 /**
- * The mean over height and width, which stay as ones: first of each column, then of their means. Not `Mean` over both:
- * tfjs's WebAssembly moves the channels to the front for it and then adds up all pixels one after the other, which for
- * 64×32 pixels is 9 times farther from the mean and 6 times slower than two average pools.
+ * The mean over height and width, kept as dimensions of 1: first of each column, then of their means. Not `Mean` over
+ * both, because tfjs's WebAssembly then moves the channels to the front and sums all pixels sequentially, which for
+ * 64×32 pixels is 9 times less accurate and 6 times slower than two average pools.
  *
- * @param shape the map's, NCHW; nothing where its size is not known before it runs, which takes `Mean` twice
+ * @param shape the map's, NCHW; undefined if its size is dynamic, which uses `Mean` twice
  */
 function spatialMean(name: string, input: string, shape: Shape | undefined): TfjsFragment {
   const first = `${name}/columns`;
@@ -295,7 +295,7 @@ function average(name: string, input: string, height: number, width: number): Tf
   });
 }
 
-/** A mean m, and the mean of what is left of every pixel without it, which is how far m is off. */
+/** A mean m, and the mean of every pixel minus m, which is the error of m. */
 function meanOfAnySize(name: string, input: string): readonly TfjsNode[] {
   const part = (suffix: string): string => `${name}/${suffix}`;
   const mean = (to: string, from: string, columns: string): readonly TfjsNode[] => [
@@ -380,8 +380,8 @@ function scaleNodes(name: string, variance: string, weight: string): TfjsFragmen
 }
 
 /**
- * Batch norm in evaluation mode. TensorFlow's operator takes images only; after a linear layer it is spelled out, with
- * the same constants.
+ * Batch norm in evaluation mode. TensorFlow's operator supports images only; after a linear layer it is decomposed,
+ * with the same constants.
  */
 function lowerBatchNorm(op: Op<"batchNorm">, site: TfjsSite): TfjsFragment {
   const { name, shape, inputs, weights } = site;

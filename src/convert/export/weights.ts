@@ -12,7 +12,7 @@ import {
 } from "../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toFloat32, toReal } from "../../core/tensor-cast.js";
 
-/** The layers of a network that results need, with batch norms folded where that is asked for. */
+/** The layers that the results need, with batch norms folded if requested. */
 export function neededNetwork(
   graph: LayerGraph,
   fold: boolean,
@@ -23,14 +23,14 @@ export function neededNetwork(
   return { ...whole, nodes: whole.nodes.filter(({ name }) => needed.has(name)) };
 }
 
-/** The operations whose weights can absorb a batch norm: each output channel has weights of its own. */
+/** The operations whose weights can absorb a batch norm: each output channel has its own weights. */
 type Foldable = LayerNode<Op<"conv" | "linear">>;
 
 /**
- * The same network with every batch norm merged into the convolution or linear layer before it, where that layer feeds
- * nothing else. The merged node stands where the batch norm stood and has its name, because it computes its output;
- * it has a bias, the layer's own parameters, and the batch norm's under `foldedBatchNorm`. `nodeWeights` does the
- * arithmetic. The layer's own output no longer exists: aliases of it are dropped.
+ * The same network with every batch norm merged into the convolution or linear layer before it, if nothing else reads
+ * that layer. The merged node has the batch norm's position and name, because it computes its output; it has a bias,
+ * the layer's own parameters, and the batch norm's under `foldedBatchNorm`. `nodeWeights` does the arithmetic. The
+ * layer's own output no longer exists, and its aliases are dropped.
  *
  * A layer that is one of the network's results, or a gate vector, keeps its output and is not folded.
  */
@@ -87,7 +87,7 @@ function isFoldable(node: LayerNode): node is Foldable {
   return node.op.kind === "conv" || node.op.kind === "linear";
 }
 
-/** One constant of a converted network: what it is called in the files we write, and its values. */
+/** One constant of a converted network: its name in the files that are written, and its values. */
 export interface NodeWeight {
   readonly name: string;
   readonly tensor: Tensor<"float32">;
@@ -181,7 +181,7 @@ function parameter(stateDict: StateDict, path: string, shape: Shape): Tensor {
 
 /**
  * The state dict with its floating-point tensors in another type, each value rounded at most once, to nearest even.
- * Integers (`num_batches_tracked`) stay as they are.
+ * Integers (`num_batches_tracked`) are unchanged.
  *
  * @throws InputError (`tensor`) listing every tensor with a value that is too large for the type
  */

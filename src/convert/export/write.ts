@@ -31,9 +31,9 @@ export function isWeightsTarget(target: Target): target is WeightsTarget {
   return isWeightsFormat(target.format);
 }
 
-/** What is written: a network with its weights, and what of its own file the result keeps. */
+/** A network with its weights, and what the result keeps from the source file. */
 interface NetworkSource {
-  /** What messages call the file that it was read from. */
+  /** Name of the source file in messages. */
   readonly name: string;
   readonly graph: LayerGraph;
   readonly stateDict: StateDict;
@@ -43,18 +43,18 @@ interface NetworkSource {
   readonly decoded: { readonly metadata: ReadonlyMap<string, string> };
 }
 
-/** A file to write, or a folder's main file, with the weight files that get a name beside it. */
+/** A file to write, or a folder's main file, with the weight files beside it. */
 export interface Encoded {
   readonly bytes: Uint8Array;
   /** Weight files by name; absent for a file alone. */
   readonly beside?: ReadonlyMap<string, Uint8Array>;
-  /** What was changed on the way, one clause each, for people to read. */
+  /** Changes made during the conversion, one clause each, for people to read. */
   readonly notes: readonly string[];
   /** Weights of dead channels that were written as zeros, and what that adds to any value at most, in roundings. */
   readonly zeros?: { readonly count: number; readonly bound: number };
 }
 
-/** The name of a weight file beside a model: the usual one, or another, which its content may decide. */
+/** The name of a weight file beside a model: the usual one, or another that may depend on its content. */
 export type NameBeside = (usual: string, data: Uint8Array) => string;
 
 /**
@@ -70,7 +70,7 @@ export async function write(
   nameBeside: NameBeside = (usual) => usual,
 ): Promise<Encoded> {
   if (!isWeightsTarget(target))
-    // Each writer has the options of its own format.
+    // Each writer has its own format's options.
     return (WRITERS[target.format] as Writer<Target>)(source, target, name, nameBeside);
   const { stateDict, decoded } = source;
   const stored = storedWeights(stateDict, target, source.name);
@@ -81,7 +81,7 @@ export async function write(
   };
 }
 
-/** The names of weight files beside a file that is written; torch's exporter calls them so. */
+/** The names of weight files beside a file, as in torch's exporter. */
 export function weightFileNames(target: Target, name: string): readonly string[] {
   return target.format === "onnx" && target.externalData ? [`${name}.data`] : [];
 }
@@ -126,7 +126,7 @@ function writesNorms(target: Target): boolean {
   return target.format === "onnx" || (target.format === "tfjs" && !target.layers);
 }
 
-/** The state dict as a file of weights holds it. @throws InputError (`tensor`) for values too large for its type */
+/** The state dict as stored in a weight file. @throws InputError (`tensor`) for values too large for its type */
 export function storedWeights(stateDict: StateDict, { dtype }: WeightsTarget, subject: string): StateDict {
   return dtype === undefined ? stateDict : castStateDict(stateDict, dtype, subject);
 }
@@ -157,8 +157,8 @@ export function encodeWeights(
 }
 
 /**
- * Every way in which two state dicts differ, one to a line; empty if they hold the same tensors bit for bit, NaNs and
- * signs of zero included. Their order does not matter.
+ * All differences between two state dicts, one per line; empty if they have the same tensors bit for bit, including
+ * NaNs and signs of zero. Their order does not matter.
  */
 export function compareBits(expected: StateDict, actual: StateDict): readonly string[] {
   const problems = [...expected].flatMap(([path, tensor]) => {
@@ -185,7 +185,7 @@ function bytesOf({ data }: Tensor): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
-/** What a model's file gives its users, as far as another file can give it too, and what is left out then. */
+/** The outputs of a model's file, as far as another file can have them too, and what is lost. */
 export interface FileOutputs {
   /** Results of the network, plain or divided by their L2 norm, in the file's order and under its names. */
   readonly results: readonly WantedResult[];
@@ -197,7 +197,7 @@ export interface FileOutputs {
 
 /** What a file computes beyond its network's results. */
 export interface BeyondNetwork {
-  /** `tail`: what changes a result behind its layer; `output`: a value that is no result. */
+  /** `tail`: an operation that changes a result after its layer; `output`: a value that is not a result. */
   readonly kind: "tail" | "output";
   /** The output's name in the file. */
   readonly output: string;
@@ -229,7 +229,7 @@ export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOu
   };
 }
 
-/** A model's own results, which a rewritten one has too unless the user says otherwise: by their kinds, named as ever. */
+/** A model's own results, which a rewritten one has too unless overridden: by their kinds, with their usual names. */
 function keptResults(outputs: FileOutputs | undefined): ResultOptions {
   if (!outputs || outputs.results.length === 0) return {};
   return {
@@ -242,13 +242,13 @@ function keptResults(outputs: FileOutputs | undefined): ResultOptions {
 }
 
 /**
- * What of a model's file the result does not have, one clause each.
+ * What the result lacks of a model's file, one clause each.
  *
- * Weights hold no operators: of a file that gives embeddings of length 1 they are the network's all the same, and outputs
- * that are layers of the network lose nothing.
+ * Weights contain no operators, so they lose nothing from a file whose embeddings have length 1, or whose outputs are
+ * layers of the network.
  *
- * @param given what the file computes; undefined for a file of weights
- * @throws InputError (`unsupported`) if something is left out that changes what users get, without `--drop-extra`
+ * @param given what the file computes; undefined for a weight file
+ * @throws InputError (`unsupported`) if something is dropped that changes the results, without `--drop-extra`
  */
 export function leftOut(
   subject: string,

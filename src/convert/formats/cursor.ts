@@ -2,8 +2,8 @@ import { type ByteSource, type Bytes, type ReadRange, toSource } from "../../cor
 import { corrupt, position, type Region } from "./refusals.js";
 
 /**
- * Bytes that are read ahead from a file: few after a jump, where often nothing but a header is wanted, twice as many each
- * time that reading goes on.
+ * Bytes read ahead from a file: few after a jump, where often only a header is needed, and twice as many each time
+ * reading continues.
  */
 const LEAST_AHEAD = 256;
 const MOST_AHEAD = 1 << 16;
@@ -13,8 +13,8 @@ const NOTHING = new Uint8Array(0);
 const LINE_FEED = 0x0a;
 
 /**
- * A position in bytes that can only move inside them: every read is checked, so a short or lying file ends in an
- * `InputError` with the byte offset, never in a RangeError. Numbers are little-endian unless named otherwise.
+ * A position in bytes that can only move inside them: every read is checked, so a truncated or malicious file ends in
+ * an `InputError` with the byte offset, never in a RangeError. Numbers are little-endian unless named otherwise.
  */
 export class Cursor {
   readonly region: Region;
@@ -117,7 +117,7 @@ export class Cursor {
     return this.#view.getUint32(start, true);
   }
 
-  /** A 64-bit size or offset. Above 2^53 no file can mean it, and a number could not hold it. */
+  /** A 64-bit size or offset, at most 2^53, since numbers above are not exact. */
   uint64(): number {
     const { offset } = this;
     const start = this.#advance(8);

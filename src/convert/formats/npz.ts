@@ -14,10 +14,10 @@ import { isZip } from "./registry.js";
 import { encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
 
 /**
- * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as
- * PyTorch's (no entry twice, none that overlaps another, none larger than four times the file), and as in numpy every
- * array's checksum must be right. Refused: an entry `NAME` beside `NAME.npy`, both of which numpy calls NAME; which of
- * the two it reads depends on its version.
+ * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as PyTorch's
+ * (no duplicate or overlapping entries, none larger than four times the file), and as in numpy every array's checksum
+ * must be right. Refused: an entry `NAME` beside `NAME.npy`, both of which numpy calls NAME; which of the two it reads
+ * depends on its version.
  */
 
 /** An open archive: arrays are inflated one at a time, when they are read. */
@@ -27,7 +27,7 @@ export interface NpzArchive {
   /**
    * Inflates and decodes one array, row-major whatever its order in the file.
    *
-   * @throws InputError (`format`, `unsupported`) if there is no such array or it does not decode
+   * @throws InputError (`format`, `unsupported`) if the array does not exist or cannot be decoded
    */
   read(name: string): Tensor;
 }
@@ -37,8 +37,9 @@ const SUFFIX = ".npy";
 /**
  * Opens an .npz archive.
  *
- * @param subject what messages call the archive, usually the file's name
- * @param allowance the memory that a read array may take; by default each the same, for what was read before may be gone
+ * @param subject name of the archive in messages, usually the file's name
+ * @param allowance the memory that reading an array may take; by default separate for each array, since earlier ones
+ * may have been released
  * @throws InputError (`format`) if the bytes are not a zip of .npy arrays
  */
 export function openNpz(
@@ -116,12 +117,12 @@ export function encodeNpz(stateDict: StateDict, { subject }: { readonly subject:
 }
 
 /**
- * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal that gives dtype, order and shape,
- * then the elements. Numbers of the format itself are little-endian.
+ * The .npy format, version 1.0 to 3.0 (numpy.lib.format): magic, a Python literal with dtype, order and shape, then the
+ * elements. Numbers of the format itself are little-endian.
  *
  * Accepted: little-endian or single-byte bool, int8–int64, uint8, float16, float32, float64, C or Fortran order.
- * Refused: headers in any spelling but writers' own, object arrays (they are pickles), strings, structures, complex
- * numbers, big-endian data, data that does not fill the shape to the byte. Written: version 1.0, C order, the bytes of
+ * Refused: headers in any form that writers do not use, object arrays (they are pickles), strings, structures, complex
+ * numbers, big-endian data, data whose length does not match its shape. Written: version 1.0, C order, the bytes of
  * numpy.save.
  */
 
@@ -136,7 +137,7 @@ function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
   const index = shape.map(() => 0);
   for (let position = 0; position < data.length; position++) {
     const source = index.reduce((sum, at, axis) => sum + at * (strides[axis] ?? 0), 0);
-    // Both are arrays of one kind; TypeScript cannot know that their elements match.
+    // Both are arrays of the same type, which TypeScript cannot infer.
     (ordered as Float64Array)[position] = data[source] as number;
     for (let axis = shape.length - 1; axis >= 0; axis--) {
       const next = (index[axis] ?? 0) + 1;
@@ -182,9 +183,9 @@ const ALIGNMENT = 64;
 const GROWTH_DIGITS = 21;
 
 /**
- * Decodes one .npy array into a row-major tensor, a view over the bytes where they are aligned.
+ * Decodes one .npy array into a row-major tensor, a view over the bytes if they are aligned.
  *
- * @param subject what messages call the array
+ * @param subject name of the array in messages
  * @throws InputError (`format`, `unsupported`)
  */
 export function decodeNpy(bytes: Uint8Array, subject: string): Tensor {
@@ -244,25 +245,25 @@ const MAX_SIZE = 2 ** 48;
 
 interface NpyHeader {
   readonly shape: Shape;
-  /** The element type as numpy spells it, such as `<f4`. */
+  /** The element type in numpy's notation, such as `<f4`. */
   readonly descr: string;
   readonly fortranOrder: boolean;
   readonly dataOffset: number;
 }
 
 /**
- * The forms of the three values in a header, each in a group of its own: a plain string, True or False, and a tuple of
+ * The forms of the three values in a header, each in its own group: a plain string, True or False, and a tuple of
  * sizes, which Python 2 writes with an L.
  */
 const FIELD = String.raw`(?:'(\w+)'|"(\w+)") ?: ?(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|\(((?:\d+L?, ?)*(?:\d+L?)?)\))`;
 
 /**
- * The header as a whole: a dict of three fields, each once, and white space. numpy evaluates it as a Python literal, which
- * takes the last of two equal keys and has many more spellings; what writers do not write is refused.
+ * The header as a whole: a dict of three fields, each once, and white space. numpy evaluates it as a Python literal,
+ * which uses the last of two equal keys and allows many other forms; what writers do not write is refused.
  */
 const HEADER = new RegExp(String.raw`^\{ ?${FIELD}, ?${FIELD}, ?${FIELD},? ?\}[ \n]*$`);
 
-/** Groups of one field in that expression: key in either quotes, string in either quotes, order, sizes. */
+/** Groups of one field in that expression: key in either kind of quotes, string in either kind, order, sizes. */
 const FIELD_GROUPS = 6;
 
 function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
@@ -333,7 +334,7 @@ function unsupported(subject: string, found: string): InputError {
   });
 }
 
-/** Tables of CRC-32 (reflected, polynomial 0xEDB88320): the n-th is of a byte with n bytes of zeros behind it. */
+/** Tables of CRC-32 (reflected, polynomial 0xEDB88320): the n-th is for a byte followed by n bytes of zeros. */
 const CRC_TABLES = crcTables();
 
 function crcTables(): readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array] {

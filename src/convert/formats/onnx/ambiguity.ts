@@ -11,10 +11,10 @@ import type {
 } from "./messages.js";
 
 /**
- * What two readers of a file may take in two ways: names that are given twice, tensors whose elements are written twice,
- * functions that stand beside an operator of their name. Runtimes refuse some of it and choose for the rest (onnxruntime
- * 1.2x takes the last of two initializers, the operator and not the function, raw data where an external entry lacks its
- * location); a file that is refused here cannot pass as one network and run as another.
+ * What two readers of a file may interpret differently: duplicate names, tensors whose elements are stored twice,
+ * functions with the name of an operator. Runtimes refuse some of it and choose for the rest (onnxruntime 1.2x uses the
+ * last of two initializers, the operator and not the function, raw data if an external entry lacks its location).
+ * Refusing such files ensures that a file cannot pass as one network and run as another.
  */
 
 /** Where a name is looked up: a graph's own names, and those of the graphs around it. */

@@ -21,16 +21,16 @@ const { onnx } = onnxProto;
  *
  * Accepted: any exporter's file of IR version 3 or later, weights inside it or beside it (tensors.ts); unknown fields
  * are skipped. Refused: truncated or foreign bytes, tensors whose size and shape disagree, types without a `DType`,
- * messages that would take far more memory than they are long (limits.ts), and what two readers may take in two ways
- * (limits.ts, ambiguity.ts).
+ * messages that would take far more memory than their length (limits.ts), and ambiguous files (limits.ts,
+ * ambiguity.ts).
  */
 
 /**
  * The model in an ONNX file. Tensors share the memory of `bytes` where alignment allows.
  *
- * @throws InputError (`format`) if the bytes are not a whole ONNX file, (`unsupported`) if the file has what the
- * project does not read; `source.subject` is the file's name for the sentence, and
- * `source.sidecar` reads the files beside it that hold its weights, if it has any.
+ * @throws InputError (`format`) if the bytes are not a complete ONNX file, (`unsupported`) if the file contains what is
+ * not supported; `source.subject` is the file's name in messages, and `source.sidecar` reads the weight files beside
+ * it, if any.
  */
 export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
@@ -39,7 +39,7 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
     return decodeModel(bytes, source);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    // protobufjs reports every malformed message by a RangeError or an Error of its own.
+    // protobufjs reports malformed messages by a RangeError or its own Error.
     throw new InputError(notOnnx(subject, "bytes that are not a complete protobuf message").problem, {
       cause,
     });
@@ -94,7 +94,10 @@ function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   };
 }
 
-/** The attributes of each function that a call may leave out, with the values that they have then: onnx-proto does not know this field. */
+/**
+ * The attributes of each function that a call may omit, with their default values: onnx-proto does not support this
+ * field.
+ */
 function functionDefaults(view: Uint8Array): readonly (readonly IAttributeProto[])[] {
   return topLevelPayloads(view, MODEL.fields.functions.number).map((body) =>
     topLevelPayloads(body, FUNCTION.fields.attributeProto.number).map((payload) =>
@@ -118,7 +121,7 @@ function mergeGraphs(payloads: readonly Uint8Array[]): IGraphProto | undefined {
   return onnx.GraphProto.decode(merged);
 }
 
-/** Protobuf has no magic number: what other bytes are is looked for before they are taken for a message. */
+/** Protobuf has no magic number, so other formats are detected first. */
 function expectNoOtherKind(bytes: Uint8Array, subject: string): void {
   const isPickle = bytes[0] === 0x80;
   const other =

@@ -10,18 +10,18 @@ export function encodeOnnx(model: OnnxModel): Uint8Array {
   return serializeModel(modelProto(model, encodeGraph(model.graph)), expectedSize(model.graph));
 }
 
-/** An ONNX file and the one beside it that holds its large tensors. */
+/** An ONNX file and the file beside it with its large tensors. */
 export interface OnnxFiles {
   /** The model; its external tensors refer to the other file by name. */
   readonly bytes: Uint8Array;
-  /** The weights beside it, one tensor after another, each at an offset that the model states. */
+  /** The weights beside it, one tensor after another, each at an offset stated in the model. */
   readonly data: Uint8Array;
 }
 
 /**
  * As `encodeOnnx`, with the weights in a file beside the model's.
  *
- * @param location the name under which that file will lie in the model's folder
+ * @param location the name of that file in the model's folder
  */
 export function encodeOnnxFiles(model: OnnxModel, location: string): OnnxFiles {
   const { bytes: data, encodeTensor } = layOutSidecar(model.graph.initializers, location);
@@ -42,7 +42,7 @@ function modelProto(model: OnnxModel, graph: IGraphProto): IModelProto {
   };
 }
 
-/** More than an OSNet's file takes, so that its buffer never grows: its nodes take 250 bytes each, names included. */
+/** More than an OSNet's file needs, so that its buffer never grows: nodes take 250 bytes each, names included. */
 function expectedSize({ initializers, nodes }: OnnxGraph): number {
   const weights = [...initializers.values()].reduce((size, { data }) => size + data.byteLength, 0);
   return weights + 512 * (nodes.length + initializers.size) + 8192;
@@ -74,14 +74,14 @@ const ALIGNMENT = 4096;
 /** Smaller tensors stay in the model, as in onnx.save_model: runtimes read shapes and axes while they load it. */
 const LEAST_BYTES = 1024;
 
-/** A file beside a model, and how the model writes the tensors that it holds. */
+/** A file beside a model, and how the model refers to its tensors. */
 interface Sidecar {
   readonly bytes: Uint8Array;
   readonly encodeTensor: (name: string, tensor: Tensor) => ITensorProto;
 }
 
 /**
- * Lays the large ones of some tensors out in a file of their own.
+ * Lays out the large ones of some tensors in a separate file.
  *
  * @param location the file's path, relative to the model's folder
  */

@@ -12,7 +12,7 @@ import type { IAttributeProto, IFunctionProto, IGraphProto, INodeProto } from ".
 /** Calls inside calls; a function that calls itself never ends. torch's exporters nest modules, some ten levels. */
 const MAX_DEPTH = 32;
 
-/** An OSNet has some thousand nodes; a few functions that call each other twice may stand for any number. */
+/** An OSNet has a few thousand nodes; a few functions that call each other twice may expand to any number. */
 const MAX_NODES = 100_000;
 
 /** A model's functions, and for each those of its attributes that have a value where a call gives none. */
@@ -28,9 +28,9 @@ interface Inlined {
 }
 
 /**
- * A graph without calls of functions.
+ * A graph without function calls.
  *
- * @throws InputError (`unsupported`) if calls nest too deep or stand for too many nodes
+ * @throws InputError (`unsupported`) if calls nest too deep or expand to too many nodes
  */
 export function inlineFunctions(
   graph: IGraphProto,
@@ -94,14 +94,14 @@ function instance(
 ): INodeProto {
   return {
     ...node,
-    // Runtimes refuse two nodes of one name, but any number without.
+    // Runtimes refuse duplicate node names, but any number of nodes may have no name.
     name: node.name ? prefix + node.name : "",
     input: (node.input ?? []).map(rename),
     output: (node.output ?? []).map(rename),
     attribute: (node.attribute ?? []).flatMap((attribute) => {
       const reference = attribute.refAttrName;
       const value = reference ? given.get(reference) : mapGraph(attribute, renamed);
-      // An optional attribute that the call leaves out is left out inside.
+      // An optional attribute that the call omits is omitted inside.
       return value ? [{ ...value, name: attribute.name ?? "" }] : [];
     }),
   };

@@ -207,7 +207,7 @@ function decodeValue(proto: IValueInfoProto): OnnxValue {
   const shape = tensorType?.shape?.dim?.map((dimension): OnnxDimension => {
     if (dimension.dimParam) return dimension.dimParam;
     const { dimValue } = dimension;
-    // Exporters write 0 or −1 for a size that they do not know.
+    // Exporters write 0 or −1 for an unknown size.
     const size = int64ToNumber(dimValue);
     return size > 0 ? size : null;
   });

@@ -1,13 +1,13 @@
 /**
- * The messages of onnx.proto3 (IR version 13): as protobufjs decodes them, and field by field, for the writer (wire.ts) and for
- * the check before anything is decoded (limits.ts).
+ * The messages of onnx.proto3 (IR version 13): as protobufjs decodes them, and field by field, for the writer (wire.ts)
+ * and for the check before decoding (limits.ts).
  *
- * Declared here and not taken from `onnx-proto`, whose declarations do not compile by themselves and would become part of this package's
- * API; and loading that package takes 30 ms and 10 MB, a sixth of a whole conversion, which only reading needs. A test encodes every
- * field with both.
+ * Declared here because `onnx-proto`'s declarations do not compile on their own and would become part of this package's
+ * API; and loading that package takes 30 ms and 10 MB, a sixth of a whole conversion, which only reading needs. A test
+ * encodes every field with both.
  */
 
-/** How protobufjs gives an int64: a number, or the two halves of one. */
+/** protobufjs's representation of an int64: a number, or the two halves of one. */
 export type Int64 = number | { readonly low: number; readonly high: number };
 
 /** A field of a message; one that the file does not have may be null. */
@@ -121,19 +121,19 @@ export interface IModelProto {
 /** The types of numbers, as onnx.proto3 names them; `int32` also of enumerations. */
 export type NumberType = "int32" | "int64" | "uint64" | "float" | "double";
 
-/** The type of a field; a function gives a message of its own. */
+/** The type of a field; a function returns a nested message's fields. */
 export type FieldType = NumberType | "string" | "bytes" | (() => Message<object>);
 
 /** A field of a message. */
 export interface Field {
   /** As protobufjs names it. */
   readonly name: string;
-  /** What stands for it in the bytes. */
+  /** The field number. */
   readonly number: number;
   readonly type: FieldType;
-  /** Lists; and `ModelProto.graph`, which is merged as protobuf does wherever this package reads it. */
+  /** Lists; and `ModelProto.graph`, which is merged as in protobuf. */
   readonly isRepeated: boolean;
-  /** What onnx-proto, which is older, does not know and therefore drops: refused unless it is empty. */
+  /** Fields that onnx-proto, which is older, does not have and therefore drops: refused unless empty. */
   readonly refusedAs?: string;
 }
 

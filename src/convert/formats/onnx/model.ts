@@ -2,9 +2,9 @@ import { InputError } from "../../../core/errors.js";
 import type { DType, Shape, Tensor } from "../../../core/tensor.js";
 
 /**
- * An ONNX file as plain readonly data: what the project reads and writes of onnx.proto3's `ModelProto`, with names for
- * its numbers. Documentation strings, shape annotations of inner values and training information are left out, and
- * calls of the file's own functions are replaced by their nodes.
+ * An ONNX file as plain readonly data: the part of onnx.proto3's `ModelProto` that the project reads and writes, with
+ * names for its numbers. Documentation strings, shape annotations of intermediate values and training information are
+ * omitted, and local functions are inlined.
  */
 export interface OnnxModel {
   /** Version of the file format itself. */
@@ -19,11 +19,11 @@ export interface OnnxModel {
   readonly graph: OnnxGraph;
   /** `metadata_props`: strings by key, such as `osnet.spec` in files of this package. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** How many calls of the file's own functions were replaced by their nodes; absent where there are none. */
+  /** The number of inlined calls of local functions; absent if there are none. */
   readonly inlined?: number;
-  /** The files beside it that its weights were read from; absent where they are inside. */
+  /** The files beside it that its weights were read from; absent if they are inside. */
   readonly sidecars?: readonly string[];
-  /** Files that should be beside it and are not: the tensors in them are zeros. Absent where none is missing. */
+  /** Missing weight files, whose tensors are zeros. Absent if none is missing. */
   readonly missing?: readonly string[];
 }
 
@@ -35,7 +35,7 @@ export interface OnnxGraph {
   readonly inputs: readonly OnnxValue[];
   /** What a program receives, in the file's order. */
   readonly outputs: readonly OnnxValue[];
-  /** In topological order, whatever the file's. */
+  /** In topological order, whatever the file's order. */
   readonly nodes: readonly OnnxNode[];
   /** Constant tensors by value name. */
   readonly initializers: ReadonlyMap<string, Tensor>;
@@ -51,7 +51,7 @@ export interface OnnxValue {
   readonly shape?: readonly OnnxDimension[];
 }
 
-/** A fixed size, the name of a dynamic one, or null for a size of which nothing is known. */
+/** A fixed size, the name of a dynamic one, or null for an unknown size. */
 export type OnnxDimension = number | string | null;
 
 /** One operator of a graph (onnx.proto3's `NodeProto`). */
@@ -62,15 +62,15 @@ export interface OnnxNode {
   readonly opType: string;
   /** Operator domain; `""` for the standard operators. */
   readonly domain: string;
-  /** Value names; `""` for an optional input that is left out. */
+  /** Value names; `""` for an omitted optional input. */
   readonly inputs: readonly string[];
   /** Value names; `""` for an optional output that nothing reads. */
   readonly outputs: readonly string[];
-  /** By name; those that the file leaves out are absent, and have the operator's default. */
+  /** By name; attributes that the file omits are absent, and have the operator's default. */
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
 }
 
-/** What each attribute type holds. */
+/** The value of each attribute type. */
 export interface OnnxAttributeValues {
   float: number;
   int: number;
@@ -85,8 +85,8 @@ export interface OnnxAttributeValues {
 export type OnnxAttributeType = keyof OnnxAttributeValues;
 
 /**
- * One attribute with its type. Integers are JavaScript numbers: int64 values beyond ±(2⁵³ − 1), which only stand for
- * "to the end" in practice (`Slice`), are read as that bound.
+ * One attribute with its type. Integers are JavaScript numbers: int64 values beyond ±(2⁵³ − 1), which in practice only
+ * mean "to the end" (`Slice`), are clamped.
  */
 export type OnnxAttribute = {
   [T in OnnxAttributeType]: { readonly type: T; readonly value: OnnxAttributeValues[T] };
@@ -119,7 +119,7 @@ export function onnxNode(
   };
 }
 
-/** The repeated field of TensorProto that holds elements which are not stored raw. */
+/** The repeated field of TensorProto for elements that are not stored raw. */
 type TypedField = "floatData" | "doubleData" | "int32Data" | "int64Data";
 
 /**
@@ -149,7 +149,7 @@ export function dtypeToCode(dtype: DType): number {
   return TABLE[dtype].code;
 }
 
-/** The element type of a TensorProto.DataType code, or undefined if the project has none such. */
+/** The element type of a TensorProto.DataType code, or undefined if it is not supported. */
 export function codeToDType(code: number): DType | undefined {
   return BY_CODE.get(code);
 }
@@ -165,7 +165,8 @@ export function wholeNumbers(values: readonly number[], shape: Shape = [values.l
 }
 
 /**
- * Names in the order of their computation, each after all that it reads. Names that nothing computes are left out.
+ * Names in the order of their computation, each after everything that it reads. Names that nothing computes are
+ * omitted.
  *
  * @throws InputError (`format`) if a name depends on itself
  */

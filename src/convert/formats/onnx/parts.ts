@@ -5,8 +5,8 @@ import { dtypeToCode } from "./model.js";
 import { fieldsOf, serializeModel, varint, type WireField } from "./wire.js";
 
 /**
- * Parts of a serialized model that run by themselves: some nodes and what they read, copied byte for byte, so that fields
- * unknown to us survive. Values that are known already are inputs of a part.
+ * Parts of a serialized model that run on their own: some nodes and what they read, copied byte for byte, so that
+ * unknown fields survive. Values that are already computed are inputs of a part.
  */
 export interface OnnxParts {
   /**
@@ -30,7 +30,7 @@ export interface OnnxPart {
   readonly given: readonly string[];
   /** Those of the graph's own inputs that it reads. */
   readonly inputs: readonly string[];
-  /** The values that it gives, none of which is known. */
+  /** The values that it computes. */
   readonly outputs: readonly string[];
   /** Places among the graph's nodes, in their order. */
   readonly nodes: readonly number[];
@@ -45,10 +45,10 @@ interface Node {
 }
 
 /**
- * Reads what parts are made of. Undefined where a node may read more than its inputs say (branches and loops), or may be a function of
- * the file's own, or where weights are sparse.
+ * Reads what parts are made of. Undefined if a node may read more than its inputs say (branches and loops), or may be a
+ * local function, or if weights are sparse.
  *
- * @throws RangeError if the bytes are no whole message
+ * @throws RangeError if the bytes are not a complete message
  */
 export function openParts(bytes: Uint8Array): OnnxParts | undefined {
   const header: Uint8Array[] = [];
@@ -112,7 +112,7 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         ...part.inputs.flatMap((name) => inputs.get(name) ?? []),
       ];
       const elemType = dtypeToCode("float32");
-      // Merged into the model by whoever reads it.
+      // Merged into the model by the caller.
       const ends = serializeModel(
         {
           graph: {
@@ -132,7 +132,7 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
   };
 }
 
-/** Undefined if it has graphs of its own, which read values around them. */
+/** Undefined if it has subgraphs, which read values of the enclosing graph. */
 function readNode(bytes: Uint8Array, payload: Uint8Array): Node | undefined {
   const inputs: string[] = [];
   const outputs: string[] = [];

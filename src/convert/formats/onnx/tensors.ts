@@ -93,21 +93,21 @@ function expectSize(subject: string, unit: string, found: number, expected: numb
 /**
  * External data: tensors whose elements are in a file beside the model's
  * (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md). The entries are `location`, a path relative to the
- * model's folder, and `offset` and `length` in bytes, which default to all of the file.
+ * model's folder, and `offset` and `length` in bytes, which default to the whole file.
  *
- * Refused: paths that leave the folder, whatever the system (absolute ones, drive letters, `..`, back slashes), ranges
- * beyond the file.
+ * Refused: paths that leave the folder on any system (absolute ones, drive letters, `..`, backslashes), ranges beyond
+ * the file.
  */
 
-/** What a model file is called in messages, and how to get at the files beside it. */
+/** A model file's name in messages, and access to the files beside it. */
 export interface OnnxSource {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly subject: string;
   /** The bytes of a file by its path relative to the model's folder; undefined if there is none. */
   readonly sidecar?: SidecarReader;
-  /** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
+  /** The bytes of a tensor whose file is missing, if that is not an error. */
   readonly absent?: AbsentBytes;
-  /** Bytes of the model and of the files beside it that are in memory, those copied out of them, and those read of others. */
+  /** Bytes of the model and of loaded files beside it, bytes copied from them, and bytes read from other files. */
   readonly copies?: { held: number; copied: number; read: number };
 }
 
@@ -115,7 +115,8 @@ export interface OnnxSource {
 const FILE_MULTIPLE = 4;
 
 /**
- * Counts a copy of elements that lie where typed arrays cannot: any number of tensors may share one range of a file.
+ * Counts a copy of elements at an offset that typed arrays do not support: any number of tensors may share one range of
+ * a file.
  *
  * @throws InputError (`unsupported`) for more than four times the files
  */
@@ -133,7 +134,10 @@ function countCopy({ subject, copies }: OnnxSource, bytes: number): void {
     );
 }
 
-/** Reads a file beside a model by its relative path; undefined if there is no such file. Of a source, only tensors are read. */
+/**
+ * Reads a file beside a model by its relative path; undefined if there is none. From a source, only the tensors' ranges
+ * are read.
+ */
 export type SidecarReader = (name: string) => Bytes | undefined;
 
 /** Of all tensors read out of files that are not in memory as a whole; the largest OSNet has 20 MB. */
@@ -159,7 +163,7 @@ function isExternal(proto: ITensorProto): boolean {
   return proto.dataLocation === EXTERNAL;
 }
 
-/** The part of another file that holds a tensor's elements, as a view. */
+/** A tensor's elements in another file, as a view. */
 function externalElements(
   proto: ITensorProto,
   expectedBytes: number,

@@ -8,7 +8,7 @@ import {
 } from "./messages.js";
 
 /**
- * The encoding of a ModelProto, whole or a fragment to be merged: fields that it does not have are left out.
+ * The encoding of a ModelProto, whole or a fragment to be merged; absent fields are omitted.
  *
  * @param capacity about the size of the result, or more
  */
@@ -48,9 +48,10 @@ function serializeDelimited(writer: WireWriter, { number, type }: Field, value: 
 }
 
 /**
- * The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), as far as writing messages and walking
- * over a message's own fields needs it: each field is a varint tag, number × 8 + wire type, and a payload whose length
- * the wire type tells. A varint has 7 bits to a byte, least significant first; the top bit says that more follow.
+ * The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), as far as needed to write messages and
+ * iterate over a message's fields: each field is a varint tag, number × 8 + wire type, and a payload whose length
+ * follows from the wire type. A varint has 7 bits per byte, least significant first; the top bit means that more
+ * follow.
  */
 
 export const WIRE = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
@@ -76,8 +77,8 @@ export function wireTypeOf(type: FieldType): number {
 const UTF8 = new TextEncoder();
 
 /**
- * Writes a message from its end to its beginning, into a buffer that grows at the front. A payload's length comes
- * before it, and backwards it is known by then: weights are copied once, however deep the messages nest.
+ * Writes a message from its end to its beginning, into a buffer that grows at the front. A payload's length precedes
+ * it, and is known by then, so weights are copied only once, however deep the nesting.
  */
 export class WireWriter {
   private buffer: Uint8Array<ArrayBuffer>;
@@ -86,7 +87,7 @@ export class WireWriter {
   /** A graph writes each of its names several times: as one node's output and as the inputs of others. */
   private readonly texts = new Map<string, Uint8Array>();
 
-  /** @param capacity the expected size, so that growing is not needed; unused capacity is never touched */
+  /** @param capacity the expected size, to avoid growing; unused capacity is never touched */
   constructor(capacity: number) {
     this.buffer = new Uint8Array(capacity);
     this.start = capacity;
@@ -137,7 +138,7 @@ export class WireWriter {
     this.varint(field * 8 + NUMBERS[type]);
   }
 
-  /** A field whose payload, written by `write`, has a length of its own: a message, string, bytes or packed numbers. */
+  /** A field whose payload, written by `write`, is length-delimited: a message, string, bytes or packed numbers. */
   delimited(field: number, write: () => void): void {
     const end = this.buffer.length - this.start;
     write();
@@ -157,7 +158,7 @@ export class WireWriter {
   }
 }
 
-/** A whole number as a varint: a negative one in 64-bit two's complement, hence ten bytes long. */
+/** An integer as a varint: negative ones in 64-bit two's complement, hence ten bytes long. */
 export function varint(value: number): readonly number[] {
   const bytes: number[] = [];
   let rest = value;
@@ -177,7 +178,7 @@ export interface WireField {
   readonly number: number;
   readonly wireType: number;
   readonly payload: Uint8Array;
-  /** Where it lies in the message, with its tag. */
+  /** Its offset in the message, including the tag. */
   readonly start: number;
   readonly end: number;
 }

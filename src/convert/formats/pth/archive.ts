@@ -14,7 +14,7 @@ import { createStorageTable, type Unpickled } from "./storages.js";
  * caffe2/serialize/inline_container.h. A storage's declared size must be its entry's size (CVE-2026-24747).
  */
 
-/** Reads a zip container. Storages are found, and unpacked if deflated, only when something asks for their bytes. */
+/** Reads a zip container. Storages are located, and inflated if necessary, only when their bytes are needed. */
 export function readArchive(source: ByteSource, region: Region, budget: Budget): Unpickled {
   const directory = readZipDirectory(source, region);
   const folder = findFolder(directory, region);
@@ -22,7 +22,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
 
   const bigEndian = isBigEndian(entry("byteorder"), read, region);
-  /** Runs a pickle whose storages lie in a folder of the archive. */
+  /** Runs a pickle whose storages are in a folder of the archive. */
   const load = (pickle: ZipEntry, folder: string) => {
     const pickleRegion: Region = { ...region, part: pickle.name };
     const storageTable = createStorageTable(pickleRegion, "zip", ({ key, length, elementBytes }) => {
@@ -51,7 +51,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   const root = load(pickle, "data");
   const constants = entry("constants.pkl");
   if (constants === undefined) return { container: "zip", root };
-  // torch.jit.load takes no notice of the record, and the bytes as they are.
+  // torch.jit.load ignores the byte-order record, and reads the bytes unchanged.
   if (bigEndian) throw unsupported(region, "a TorchScript archive with the byte order big", "little");
   const code = (path: string): string | undefined => {
     const found = entry(`code/${path.replaceAll(".", "/")}.py`);
@@ -64,7 +64,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   };
 }
 
-/** The folder that holds data.pkl, with its slash; empty when it is at the top. */
+/** The folder with data.pkl, with its slash; empty at the top level. */
 function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): string {
   const names = [...directory.keys()];
   const pickles = names.filter((name) => name === "data.pkl" || /^[^/]+\/data\.pkl$/.test(name));

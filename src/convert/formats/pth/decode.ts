@@ -22,13 +22,13 @@ import { type ScriptReader, type Trace, traceModel, withoutPrefix } from "./trac
 
 /**
  * PyTorch checkpoints: the zip container, TorchScript, the two older containers and bare pickles, in any pickle
- * protocol. Nothing in a file ever runs: its pickle is read by a machine that can only build data (`pickle/`), and
- * every size is checked before memory is taken for it. Source of the layouts: torch/serialization.py.
+ * protocol. Nothing in a file ever runs: its pickle is read by an interpreter that can only build data (`pickle/`), and
+ * every size is checked before memory is allocated. Source of the layouts: torch/serialization.py.
  */
 
 /** How a checkpoint is read. */
 export interface DecodePthOptions {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly subject: string;
   /** Where in the file the state dict is, such as `state_dict` or `model.backbone`; found by structure otherwise. */
   readonly key?: string;
@@ -53,22 +53,25 @@ export interface DecodedCheckpoint {
   readonly modelClass: string;
   /** What a model pickled whole says of its modules, by path without the prefix; undefined for a state dict. */
   readonly modules?: ReadonlyMap<string, PickledModule>;
-  /** The modules around that model, whose prefix was taken off, from outside; undefined if a key asked for what is in them. */
+  /**
+   * The modules around that model, outermost first, whose prefix was removed; undefined if a key selected what is
+   * inside them.
+   */
   readonly wrappers?: readonly PickledWrapper[];
   /** What a TorchScript archive computes, its tensors by path without the prefix; undefined for others. */
   readonly trace?: Trace;
-  /** Choices made on the way, one clause each, for people to read. */
+  /** Choices made while reading, one clause each, for people to read. */
   readonly notes: readonly string[];
 }
 
 /**
- * Reads the weights out of a PyTorch checkpoint, bit for bit.
+ * Reads the weights of a PyTorch checkpoint, bit for bit.
  *
- * Tensors are made only for the state dict that is used. When they are most of the bytes in memory they share these;
- * of a file nothing else is read but what says where they are.
+ * Tensors are made only for the chosen state dict. If they are most of the bytes in memory, they share these. From a
+ * file, only these tensors and their descriptions are read.
  *
- * @throws InputError `format` for bytes that are no checkpoint or a broken one, `unsupported` for one that asks to run
- * code or holds no usable weights, `argument` for a `key` that leads nowhere
+ * @throws InputError `format` for bytes that are not a checkpoint or a broken one, `unsupported` for a checkpoint that
+ * would run code or has no usable weights, `argument` for a `key` without tensors
  */
 export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheckpoint {
   const region: Region = { subject: options.subject, part: "the file" };
@@ -119,7 +122,7 @@ function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOption
   });
 }
 
-/** What a model says of how it computes, besides its weights. */
+/** What a model states about its computation, besides its weights. */
 function evidenceOf(
   { holder, prefix }: Choice,
   script: ScriptReader | undefined,
@@ -205,13 +208,13 @@ function describe(root: PickleValue): string {
     : `a dict of ${names(root)} without tensors`;
 }
 
-/** The first keys of a dict, for messages; empty when there are none to name. */
+/** The first keys of a dict, for messages; empty if there are none. */
 function names(root: PickleValue): string {
   const keys = isDict(root) ? [...root.keys()].filter((key) => typeof key === "string") : [];
   return keys.slice(0, 8).map(quote).join(", ");
 }
 
-/** The containers of PyTorch checkpoints, told apart by their first bytes. */
+/** The containers of PyTorch checkpoints, distinguished by their first bytes. */
 type Encoding = "zip" | "tar" | "pickle";
 
 /** Files that other readers of the project read. */
@@ -237,8 +240,8 @@ const OTHER_READERS: readonly Signature[] = [
 ];
 
 /**
- * Tells which container a file is, by content and never by name.
- * Throws `InputError` of code `format` for an empty file and for files of other kinds.
+ * Detects the container of a file from its content. Throws `InputError` of code `format` for an empty file and for
+ * other formats.
  */
 function sniff(source: ByteSource, subject: string): Encoding {
   const refuse = (found: string, remedy: string) =>

@@ -76,7 +76,7 @@ function rowMajorStrides(shape: Shape): readonly number[] {
   );
 }
 
-/** Opcodes one after the other; globals and repeated strings are remembered and written once. */
+/** A sequence of opcodes; globals and repeated strings are memoized and written once. */
 class Pickle {
   readonly #bytes: number[] = [];
   readonly #memo = new Map<string, number>();
@@ -128,7 +128,7 @@ class Pickle {
     return Uint8Array.from(this.#bytes);
   }
 
-  /** The memo has one-byte places, and there are never more than the storage classes and four besides. */
+  /** The memo uses one-byte indices, and there are at most four more entries than storage classes. */
   #remember(what: string, write: () => void): this {
     const place = this.#memo.get(what);
     if (place !== undefined) return this.op("binGet").byte(place);
@@ -145,8 +145,8 @@ class Pickle {
 
 /**
  * PyTorch's zip container as torch.save writes it since 1.6 (torch/serialization.py, `_save`): a pickle of the state
- * dict, each tensor's elements in an entry of its own, 64-byte aligned so that `torch.load(mmap=True)` can map them.
- * `torch.load(weights_only=True)` reads it from PyTorch 1.13 on, `torch.load` from 1.6 on.
+ * dict, and each tensor's elements in a separate entry, 64-byte aligned so that `torch.load(mmap=True)` can map them.
+ * Read by `torch.load(weights_only=True)` from PyTorch 1.13 on, by `torch.load` from 1.6 on.
  */
 
 /** The archive's folder, which torch.save names after the file, or so where it has no name: bytes must not depend on it. */

@@ -16,12 +16,12 @@ import { createStorageTable, type DeclaredStorage, partOf, type Unpickled } from
 import { storageElement, storageElementName } from "./tensor-ref.js";
 
 /**
- * What torch.save wrote before 1.6, and files that are nothing but a pickle. Source: torch/serialization.py
- * (`_legacy_save`, `_legacy_load`).
+ * The format of torch.save before 1.6, and bare pickles. Source: torch/serialization.py (`_legacy_save`,
+ * `_legacy_load`).
  *
- * A legacy file is five pickles one after the other (magic number, protocol version, information on the system, the
- * object, the keys of its storages), then each storage in the order of the keys: its length as a 64-bit count of
- * elements, and its elements. All little-endian, on any machine.
+ * A legacy file is five pickles in sequence (magic number, protocol version, information on the system, the object, the
+ * keys of its storages), then each storage in the order of the keys: its length as a 64-bit count of elements, and its
+ * elements. All little-endian, on any machine.
  */
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
@@ -32,7 +32,7 @@ export function readPickles(source: ByteSource, region: Region, budget: Budget):
   return read(source, region, pickleEnvironment(budget));
 }
 
-/** For pickles that stand alone: there is no place outside them that a persistent id could point to. */
+/** For bare pickles: there is nothing outside them that a persistent id could refer to. */
 export function pickleEnvironment(budget: Budget): PickleEnvironment {
   const inner: PickleEnvironment = {
     budget,
@@ -92,7 +92,7 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
   });
   const root = runPickle(cursor, {
     ...plain,
-    // A module's class comes with its source code, of which only the class is of use.
+    // A module's class comes with its source code; only the class is used.
     persistentLoad: (id) =>
       Array.isArray(id) && id[0] === "module" && id.length === 4 ? (id[1] ?? null) : storageTable(id),
   });
@@ -134,14 +134,14 @@ function passStorage(cursor: Cursor, { key, length, elementBytes }: DeclaredStor
 }
 
 /**
- * What torch.save wrote before 0.1.9: a tar archive of the files `storages`, `tensors` and `pickle`. Source:
+ * The format of torch.save before 0.1.9: a tar archive of the files `storages`, `tensors` and `pickle`. Source:
  * torch/serialization.py (`legacy_load` in `_legacy_load`), POSIX.1-1988 ustar; little-endian.
  *
  * `storages` is a count, then for each storage a pickle (key, location, class), its length and its elements, then a
  * pickle of views (key, root key, offset, length). `tensors` is a count, then for each tensor a pickle (key, storage
  * key, class), its rank in 8 bytes of which 4 count, sizes, strides and offset. `pickle` refers to tensors by key. Keys
- * are addresses, whole numbers, and each means one thing. Refused: members twice, links, sparse or extended members, and
- * names with a prefix, of which readers make different files.
+ * are addresses, integers, and unique. Refused: duplicate members, links, sparse or extended members, and names with a
+ * prefix, which readers interpret differently.
  */
 
 const BLOCK_BYTES = 512;
@@ -153,15 +153,16 @@ const PREFIX = 345;
 const CHECKSUM = 148;
 
 /**
- * Whether bytes, of which 512 are enough, are what Python takes for a tar archive: POSIX's by its magic, and older ones, which have none, by
- * the checksum of their first header.
+ * Whether bytes, of which 512 are enough, are what Python recognises as a tar archive: POSIX's by its magic, and older
+ * ones, which have none, by the checksum of their first header.
  */
 export function isTar(head: Uint8Array): boolean {
   if (isPosix(head)) return true;
   const block = head.subarray(0, BLOCK_BYTES);
   const field = block.subarray(CHECKSUM, CHECKSUM + 8);
   const [first = 0] = field;
-  // In numbers, as Python reads them: base 256 behind a mark, or octal digits, which may have a sign, a prefix and underscores.
+  // Numbers as Python reads them: base 256 after a mark, or octal digits, which may have a sign, a prefix and
+  // underscores.
   const stated =
     first === 0x80 || first === 0xff
       ? field.subarray(4).reduce((sum, byte) => sum * 256 + byte, 0)
@@ -197,7 +198,7 @@ export function readTar(source: ByteSource, region: Region, budget: Budget): Unp
   const storages = readStorages(open("storages"), environment);
   const tensors = readTensors(open("tensors"), storages, environment);
   const persistentLoad = (id: PickleValue, pickleRegion: Region): PickleValue => {
-    // A module's class comes with its source code, of which only the class is of use.
+    // A module's class comes with its source code; only the class is used.
     if (Array.isArray(id)) return id[0] ?? null;
     const value = tensors.get(keyOf(id, pickleRegion)) ?? storages.get(keyOf(id, pickleRegion));
     if (value === undefined)
@@ -225,7 +226,7 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     cursor.skip(size);
     const type = header[156] ?? 0;
     const isFile = (type === 0 || type === FILE) && !/^$|\/$/.test(name);
-    // Python reads what a folder has behind it as further members.
+    // Python reads data after a folder's header as further members.
     const isFolder = type === FOLDER && size === 0;
     const hasPrefix = header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0);
     if (!(isFile || isFolder) || hasPrefix || !isPosix(header))
@@ -288,7 +289,7 @@ function readStorages(cursor: Cursor, environment: PickleEnvironment): ReadonlyM
   return storages;
 }
 
-/** Whether numbers from a file are a part of `length` bytes; false for fractions, NaN and what is too large to add. */
+/** Whether numbers from a file are a part of `length` bytes; false for fractions, NaN and unsafe integers. */
 function isPart(start: number, count: number, length: number): boolean {
   return (
     [start, count].every((value) => Number.isSafeInteger(value) && value >= 0) && start + count <= length
@@ -322,7 +323,7 @@ function readTensors(
   return tensors;
 }
 
-/** A key, or the text of one: a whole number. */
+/** A key, or its text: an integer. */
 function keyOf(value: PickleValue | undefined, region: Region): string {
   const key = keyText(value);
   if (/^-?\d{1,20}$/.test(key) || typeof value === "bigint")

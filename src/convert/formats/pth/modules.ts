@@ -35,7 +35,7 @@ export function createModuleAllowance(): ModuleAllowance {
 /** Where TorchScript puts its generated classes. */
 export const TORCHSCRIPT_MODULE = "__torch__.";
 
-/** The attributes of an object: what its `__dict__` would hold. Objects with slots have a tuple of two dicts. */
+/** The attributes of an object, as in its `__dict__`. Objects with slots have a tuple of two dicts. */
 export function attributesOf({ state }: InertObject): PickleDict | undefined {
   const dict = isTuple(state) ? (state as PickleValue[])[0] : state;
   return isDict(dict) ? dict : undefined;
@@ -132,7 +132,7 @@ const WRAPPER_ATTRIBUTES: ReadonlySet<string> = new Set([
   "reid_model",
 ]);
 
-/** A wrapper may bring a few parameters of its own, such as a head beside `backbone.`; the network has most. */
+/** A wrapper may have a few parameters of its own, such as a head beside `backbone.`; the network has most. */
 const COMMON_SHARE = 0.9;
 
 /** The longest chain seen is three, `module.model.backbone.`. */
@@ -159,7 +159,7 @@ export function removeWrapperPrefix<V>(entries: ReadonlyMap<string, V>): Unprefi
   return prefix === "" ? untouched : (removePrefix(entries, prefix) ?? untouched);
 }
 
-/** Takes `prefix` off the keys that have it; undefined when two keys would become the same. */
+/** Removes `prefix` from the keys that have it; undefined if two keys would become equal. */
 export function removePrefix<V>(entries: ReadonlyMap<string, V>, prefix: string): Unprefixed<V> | undefined {
   const result = new Map<string, V>();
   const others: string[] = [];
@@ -212,7 +212,7 @@ export function findPrefix(
 }
 
 /**
- * What a pickled model says of its modules besides their tensors: class and attributes of each. Source:
+ * What a pickled model says about its modules besides their tensors: the class and attributes of each. Source:
  * torch/nn/modules/module.py (`__getstate__`: a module's pickle is its `__dict__`).
  */
 
@@ -229,7 +229,9 @@ export type AttributeValue =
 export interface PickledModule {
   /** Module and name of its class, such as `torch.nn.modules.conv.Conv2d`. */
   readonly className: string;
-  /** Attributes that are no parameters, buffers or modules; empty dicts and sets, such as those of hooks, are left out. */
+  /**
+   * Attributes that are not parameters, buffers or modules; empty dicts and sets, such as those of hooks, are omitted.
+   */
   readonly attributes: ReadonlyMap<string, AttributeValue>;
   /** Names of its children in their order, which for a Sequential is that of its computation. */
   readonly children: readonly string[];
@@ -237,15 +239,15 @@ export interface PickledModule {
   readonly ambiguities: readonly string[];
 }
 
-/** A module that the network stands in. */
+/** A module that contains the network. */
 export interface PickledWrapper extends PickledModule {
-  /** The child that the network is, or stands in. */
+  /** The child that is the network or contains it. */
   readonly inner: string;
   /** Its other children. */
   readonly beside: readonly PickledModule[];
 }
 
-/** Where a module keeps what is listed elsewhere. */
+/** Where a module stores what is listed elsewhere. */
 const CONTENTS: ReadonlySet<string> = new Set([
   "_buffers",
   "_modules",
@@ -283,8 +285,8 @@ export function pickledModules(
 }
 
 /**
- * torch looks for a name among the parameters, then the buffers, then the modules, and lists them all in a state dict, of which the last
- * counts. It calls whatever stands among the modules of a Sequential, and has no names with dots.
+ * torch looks up a name among the parameters, then the buffers, then the modules, and lists them all in a state dict,
+ * in which the last one wins. It calls everything in a Sequential's modules, and does not allow dots in names.
  */
 function ambiguitiesOf(module: InertObject): readonly string[] {
   const attributes = attributesOf(module);
@@ -313,7 +315,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
   return [...beside, ...names];
 }
 
-/** The modules on the way from the whole model to the network in it. */
+/** The modules from the whole model down to the network in it. */
 export function wrappersOf(
   modules: ReadonlyMap<string, PickledModule>,
   network: string,

@@ -19,7 +19,7 @@ const RENAMED_MODULES: readonly (readonly [from: string, to: string])[] = [
   ["torch.tensor", "torch._tensor"],
 ];
 
-/** The name of a class or function, its module brought to one spelling. */
+/** The name of a class or function, with its module's name normalised. */
 export function globalName(module: string, name: string): GlobalName {
   const renamed = RENAMED_MODULES.find(([from]) => module === from || module.startsWith(`${from}.`));
   const current = renamed === undefined ? module : renamed[1] + module.slice(renamed[0].length);
@@ -80,16 +80,16 @@ function isRecordedFunction(path: string): boolean {
 }
 
 /**
- * Whether a name is a class by Python's convention (CapWords, perhaps after underscores). Constructing a class means
- * an object of that class; calling any other function means running it, and only its code knows what comes out.
+ * Whether a name is a class by Python's convention (CapWords, perhaps after underscores). Constructing a class gives an
+ * object of that class; calling any other function means running it, with an unknown result.
  */
 function isClassLike(path: string): boolean {
   return /^_*[A-Z]/.test(path.slice(path.lastIndexOf(".") + 1));
 }
 
 /**
- * Top-level modules whose classes and functions serve to run code, open files or reach the network. Nothing here runs
- * either way; a checkpoint that asks for them is an attack, and saying so beats reading around it.
+ * Top-level modules whose classes and functions run code, open files or access the network. Nothing is run in any case;
+ * a checkpoint that asks for them is an attack, and the user should be told.
  */
 const ATTACK_MODULES: ReadonlySet<string> = new Set([
   "_io",
@@ -165,13 +165,13 @@ function isAttackName(path: string): boolean {
 }
 
 /**
- * What calling a named class or function comes to. A closed table computes the few values that are pure data (dicts,
+ * The result of calling a named class or function. A closed table computes the few values that are pure data (dicts,
  * sets, byte strings); other constructions and a closed list of functions become inert records; the rest is refused.
  */
 
 type Arguments = readonly PickleValue[];
 
-/** Computes a value from arguments; undefined when they are not what the function takes, as far as honest pickles go. */
+/** Computes a value from arguments; undefined if they are not those of ordinary pickles. */
 type Computation = (args: Arguments, machine: Machine) => PickleValue | undefined;
 
 /** An upper estimate of the memory for one element of a copied list, set or dict. */
@@ -218,7 +218,7 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   throw refusedCall(machine, path);
 }
 
-/** Types whose `__new__` takes no notice of its arguments: only `__init__`, which it does not call, fills them. */
+/** Types whose `__new__` ignores its arguments: only `__init__`, which it does not call, uses them. */
 const FILLED_BY_INIT: ReadonlySet<string> = new Set([
   "builtins.bytearray",
   "builtins.dict",
@@ -230,8 +230,8 @@ const FILLED_BY_INIT: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The value of `type.__new__(type, *args, **keywords)`: as `call`, but any class will do, whatever its name looks like.
- * Keywords are refused where they could matter: an inert record of a class has no use for them.
+ * The value of `type.__new__(type, *args, **keywords)`: as `call`, but for a class of any name. Keywords are refused
+ * where they could matter: an inert record of a class ignores them.
  */
 export function construct(
   machine: Machine,
@@ -323,7 +323,7 @@ function setOfItems([source]: Arguments, { environment }: Machine): PickleValue 
   return new Set(source);
 }
 
-/** A list of the same items: what is added to one of the two is not in the other. */
+/** An independent list of the same items. */
 function copyOf([source]: Arguments, { environment }: Machine): PickleValue[] | undefined {
   if (source === undefined) return [];
   if (!Array.isArray(source)) return undefined;
@@ -340,7 +340,7 @@ function bytesOf([source, encoding]: Arguments, machine: Machine): PickleValue |
   return source instanceof Uint8Array ? source : encode([source, encoding ?? null], machine);
 }
 
-/** A member of an enumeration as the first releases of Python 3.11 spell it. Any other use of getattr is refused. */
+/** A member of an enumeration as the first releases of Python 3.11 pickle it. Any other use of getattr is refused. */
 function enumMember(args: Arguments, machine: Machine): PickleValue {
   const [type, name] = args;
   const isMember =
@@ -349,7 +349,7 @@ function enumMember(args: Arguments, machine: Machine): PickleValue {
   return inertObject("builtins.getattr", args);
 }
 
-/** How protocol 2 spells bytes: text, one character for each byte. */
+/** Bytes in protocol 2: text, one character for each byte. */
 function encode([text, encoding]: Arguments, { environment }: Machine): PickleValue | undefined {
   if (typeof text !== "string" || (encoding !== "latin1" && encoding !== "latin-1")) return undefined;
   environment.budget.spend(text.length, "byte strings");

@@ -32,12 +32,12 @@ import {
 } from "./values.js";
 
 /**
- * A pickle machine that can only build data. Source: CPython's Lib/pickletools.py, protocols 0 to 5.
+ * A pickle interpreter that can only build data. Source: CPython's Lib/pickletools.py, protocols 0 to 5.
  *
- * The opcodes are a closed table. A class or function that a pickle names stays a name; what calling it would have
- * made becomes an inert record (`calls.ts`), so nothing in the file ever runs. Opcodes that need a registry outside
- * the file (EXT1, EXT2, EXT4, NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time
- * plus the values it consumes; what builds or copies values is charged to the budget: the machine cannot loop or explode.
+ * The opcodes are a closed table. A class or function in a pickle remains a name; a call of it becomes an inert record
+ * (`calls.ts`), so nothing in the file ever runs. Opcodes that need a registry outside the file (EXT1, EXT2, EXT4,
+ * NEXT_BUFFER) are refused. One opcode consumes at least one byte and costs constant time plus the values it consumes;
+ * building or copying values is charged to the budget: the interpreter cannot loop or explode.
  */
 
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
@@ -63,7 +63,7 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
 
 const STOP = 0x2e;
 
-/** Opcodes as pickletools lists them, by the character that stands for each. */
+/** Opcodes as in pickletools, by their character. */
 const TABLE: OpcodeTable = {
   // One number, string or byte string.
   N: pushing(() => null), // NONE
@@ -217,12 +217,12 @@ function utf8({ cursor }: Machine, byteLength: number): string {
 }
 
 /**
- * Bytes in one arbitrary-precision integer. Legacy checkpoints hold one of 10; converting long ones to a BigInt takes
+ * Bytes in one arbitrary-precision integer. Legacy checkpoints have one of 10; converting long ones to a BigInt takes
  * more than linear time.
  */
 const MAX_INTEGER_BYTES = 256;
 
-/** A two's complement little-endian integer of any length; a number where one holds it exactly. */
+/** A two's complement little-endian integer of any length; a number if that is exact. */
 function longInteger({ cursor }: Machine, byteLength: number): number | bigint {
   if (byteLength > MAX_INTEGER_BYTES) {
     throw corrupt(
@@ -250,7 +250,7 @@ function append(machine: Machine, values: readonly PickleValue[]): void {
   for (const value of values) items.push(value);
 }
 
-/** Sets keys of the dictionary on top of the stack; `values` holds keys and values in turn. */
+/** Sets keys of the dictionary on top of the stack; `values` alternates keys and values. */
 function setItems(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
   if (isObject(target)) expectOwnItems(machine, target);
@@ -269,8 +269,8 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
 const COPYING_CLASSES: ReadonlySet<string> = new Set(["collections.deque"]);
 
 /**
- * Picklers set the items of an object before its state, and of an object that was made from nothing. Of one that was given a dict or a
- * list, as a ChainMap or a UserDict is, they may go into that, which others hold too.
+ * Picklers set the items of an object before its state, and of a newly made object. An object that was given a dict or
+ * a list, such as a ChainMap or a UserDict, may store them there, shared with others.
  */
 function expectOwnItems(machine: Machine, target: InertObject): void {
   const isMadeFromAnother = !COPYING_CLASSES.has(target.path) && target.args.some(mayBeChanged);
@@ -346,12 +346,12 @@ function sequence({ cursor }: Machine, args: PickleValue): PickleValue[] {
   );
 }
 
-/** Attributes of dicts, sets and lists that honest pickles set. Another could stand before a method, such as `keys`. */
+/** Attributes of dicts, sets and lists that ordinary pickles set. Others could shadow a method, such as `keys`. */
 const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup"]);
 
 /**
- * Keeps the state of an object that has one, once: what a second state changes depends on the class. State of a built-in
- * container is its attributes, such as the `_metadata` of a state dict, which holds no weights.
+ * Stores the state of an object, once: the effect of a second state depends on the class. The state of a built-in
+ * container is its attributes, such as the `_metadata` of a state dict, which contains no weights.
  */
 function setState(machine: Machine, target: PickleValue, state: PickleValue): void {
   if (isObject(target) && target.state === undefined) {

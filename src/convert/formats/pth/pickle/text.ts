@@ -73,7 +73,7 @@ export function parseQuotedLine(cursor: Cursor): string {
 }
 
 /**
- * Resolves the escapes of a Python 2 string literal; a backslash before anything else stands for itself. Undefined for
+ * Resolves the escapes of a Python 2 string literal; a backslash before any other character is literal. Undefined for
  * what Python refuses: a backslash at the end, or `\x` without its two digits.
  */
 function resolveEscapes(literal: Uint8Array): Uint8Array | undefined {
@@ -89,7 +89,7 @@ function resolveEscapes(literal: Uint8Array): Uint8Array | undefined {
   return text.subarray(0, length);
 }
 
-/** The byte that the escape at `index` stands for, and how many bytes spell it: 0 where it is unfinished. */
+/** The byte of the escape at `index`, and its length in bytes: 0 if it is incomplete. */
 function escaped(literal: Uint8Array, index: number): readonly [byte: number, taken: number] {
   const spelling = decodeLatin1(literal.subarray(index + 1, index + 4));
   const hex = /^x([0-9a-fA-F]{2})/.exec(spelling)?.[1];
@@ -117,8 +117,8 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * UNICODE: raw-unicode-escape, in which only \u and \U escape, and a backslash takes the character after it along. Half
- * of a surrogate pair is a character of its own in Python, and would join its other half here: refused.
+ * UNICODE: raw-unicode-escape, in which only \u and \U escape, and a backslash consumes the next character. Half of a
+ * surrogate pair is a separate character in Python, and would join its other half here: refused.
  */
 export function parseUnicodeLine(cursor: Cursor): string {
   const { line, fail } = readLine(cursor);

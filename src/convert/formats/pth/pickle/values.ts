@@ -25,10 +25,10 @@ export type PickleValue =
 export type PickleDict = Map<PickleValue, PickleValue>;
 type PickleSet = Set<PickleValue>;
 
-/** A class or function by name, such as `torch.FloatStorage`: only the name, never the thing. */
+/** A class or function by name only, such as `torch.FloatStorage`. */
 export interface GlobalName {
   readonly kind: "global";
-  /** Module and name joined by a dot, with the module names of Python 2 and of numpy 2 brought to one spelling. */
+  /** Module and name joined by a dot, with the module names of Python 2 and numpy 2 normalised. */
   readonly path: string;
 }
 
@@ -113,8 +113,8 @@ export function typeName(value: PickleValue | undefined): string {
 }
 
 /**
- * A key or identifier as text: strings and integers as they are, others by their type. Never `String(value)`: that
- * walks a list to its depths, where hostile ones have no end.
+ * A key or identifier as text: strings and integers unchanged, others by their type. Never `String(value)`, which
+ * recurses into lists, and hostile ones are endless.
  */
 export function keyText(value: PickleValue | undefined): string {
   return typeof value === "string" || typeof value === "number" ? String(value) : typeName(value);
@@ -162,8 +162,8 @@ function bytesOf(value: PickleValue): number {
 }
 
 /**
- * What a pickle numbered to refer to it again. Picklers count from 0, so entries lie in an array, which takes a third of
- * a map's memory; a number that skips others, as pickletools.optimize leaves them, goes into a map.
+ * Memoized values. Picklers count from 0, so entries are in an array, which takes a third of a map's memory; a number
+ * that skips others, as pickletools.optimize leaves them, goes into a map.
  */
 export class Memo {
   readonly #dense: PickleValue[] = [];
@@ -195,13 +195,13 @@ export class PickleStack {
   #mostValues = 0;
   #mostMarks = 0;
 
-  /** Takes a cursor only to say where an error is; what is pushed is charged to the budget. */
+  /** The cursor is used for the position in errors only; pushed values are charged to the budget. */
   constructor(cursor: Cursor, budget: Budget) {
     this.#cursor = cursor;
     this.#budget = budget;
   }
 
-  /** Pushes a value that is on the stack, in the memo or in a table already, or takes no memory. */
+  /** Pushes a value that already exists on the stack, in the memo or in a table, or takes no memory. */
   push(value: PickleValue): void {
     this.#values.push(value);
     if (this.#values.length <= this.#mostValues) return;
@@ -215,7 +215,7 @@ export class PickleStack {
     this.push(value);
   }
 
-  /** Takes the top value, never from below the last mark. */
+  /** Pops the top value, never from below the last mark. */
   pop(): PickleValue {
     const top = this.top();
     this.#values.pop();
@@ -248,7 +248,7 @@ export class PickleStack {
     return this.#values.splice(mark, this.#values.length - mark);
   }
 
-  /** What POP does: takes the last mark if nothing lies above it, otherwise the top value. */
+  /** The POP opcode: removes the last mark if nothing is above it, otherwise the top value. */
   discard(): void {
     if (this.#marks.at(-1) === this.#values.length) this.#marks.pop();
     else this.pop();
@@ -267,9 +267,9 @@ export class PickleStack {
 /** What a pickle depends on: its container gives meaning to persistent ids. */
 export interface PickleEnvironment {
   readonly budget: Budget;
-  /** The value of a persistent id; throws `InputError` for one that the container does not know. */
+  /** The value of a persistent id; throws `InputError` for an unknown one. */
   readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
-  /** The storage in a file of its own inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
+  /** The storage in a file inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
   readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
 }
 
@@ -279,12 +279,12 @@ export interface Machine {
   readonly environment: PickleEnvironment;
   readonly stack: PickleStack;
   readonly memo: Memo;
-  /** Dicts that were the state of an object: Python copies what is in them, and later changes are not the object's. */
+  /** Dicts that were the state of an object: Python copies their content, so later changes do not affect the object. */
   readonly states: WeakSet<object>;
 }
 
 /** What one opcode does, after its own byte has been read. */
 export type Opcode = (machine: Machine) => void;
 
-/** Opcodes by the character that stands for them, as pickletools lists them. */
+/** Opcodes by their character, as in pickletools. */
 export type OpcodeTable = Readonly<Partial<Record<string, Opcode>>>;
