@@ -3,19 +3,33 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
-import type {
-  ForeignGraph,
-  ForeignNode,
-  ForeignOp,
-  Form,
-  Layout,
-  Reading,
-  Value,
+import {
+  type ForeignGraph,
+  type ForeignNode,
+  type ForeignOp,
+  type Form,
+  isKind,
+  type Layout,
+  type Pieces,
+  type Reading,
+  type Value,
 } from "./operators/foreign.js";
-import { isNchw, laidOut, NCHW, NHWC, NHWC_DOMAIN, onNchw, towardsNchw } from "./operators/layouts.js";
-import { clipBounds } from "./operators/norms.js";
+import {
+  ELEMENTWISE,
+  isNchw,
+  laidOut,
+  NCHW,
+  NHWC,
+  NHWC_DOMAIN,
+  onNchw,
+  towardsNchw,
+} from "./operators/layouts.js";
+import { clipBounds, piecesOf, simplest } from "./operators/pieces.js";
+import { inPlanes, onMap } from "./operators/planes.js";
 import { laterOutput } from "./operators/quantised.js";
 import { readerOf } from "./operators/readers.js";
+import { handedOn } from "./operators/reshape.js";
+import { sizesHandedOn, wholeArithmetic } from "./operators/shapes.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 
@@ -30,7 +44,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
   const { values, census, input, first } = readGraph(graph, subject);
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
-    return value?.kind === "node" ? value : undefined;
+    return value?.kind === "node" && !value.planes ? value : undefined;
   });
   const alive = live(outputs.flatMap((value) => value?.node ?? []));
   return {
@@ -61,7 +75,12 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   const [input] = images;
   const first = input && nodeAt(values, input.name);
   if (!first) throw malformed(subject, "a graph without inputs", "one that takes images");
-  const reader = nodeReader([...graph.initializers.values()], subject);
+  const [batch] = towardsNchw(first.reading?.layout ?? NCHW).map((axis) => input.shape?.[axis]);
+  const reader = nodeReader(
+    [...graph.initializers.values()],
+    subject,
+    typeof batch === "number" ? batch : undefined,
+  );
   readNodes(graph, { values, around: undefined }, reader);
   const { census, taken } = reader;
   return { values, census, taken, input, first };
@@ -154,6 +173,8 @@ interface NodeReader {
   readonly subject: string;
   /** Whether most weights are half precision. */
   readonly isHalf: boolean;
+  /** How many images the file takes, where it fixes that. */
+  readonly batch: number | undefined;
   readonly census: Map<string, number>;
   /** Told of constants that were made of others. */
   readonly meter: (elements: number) => void;
@@ -164,9 +185,10 @@ interface NodeReader {
 }
 
 /** What reads a graph whose own constants are given. */
-function nodeReader(constants: readonly Tensor[], subject: string): NodeReader {
+function nodeReader(constants: readonly Tensor[], subject: string, batch: number | undefined): NodeReader {
   return {
     subject,
+    batch,
     isHalf: isHalfPrecision(constants),
     census: new Map(),
     meter: budget(constants, subject),
@@ -183,7 +205,7 @@ function isHalfPrecision(tensors: readonly Tensor[]): boolean {
 
 /** Gives each value of a graph its meaning, in the order of computation. */
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
-  const { subject, isHalf, census, meter, births } = reader;
+  const { subject, isHalf, batch, census, meter, births } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
   const readersOf = readersIn(nodes);
   for (const node of nodes) {
@@ -201,7 +223,7 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
           `two definitions of the value ${JSON.stringify(output)}`,
           "one definition of each value",
         );
-      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, readersOf }, index);
+      const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, batch, readersOf }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
       if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);
@@ -302,17 +324,41 @@ function lookUp({ values, around }: Scope, name: string): Value | undefined {
 }
 
 function meaning(site: OperatorSite, index: number): Value {
-  const { node } = site;
+  const { node, inputs, output } = site;
   const later = index > 0 ? laterOutput(node.opType, index) : undefined;
   if (later) return later;
+  if (!inputs.some((value) => value?.kind === "node" && value.planes)) return meaningOnMaps(site, index);
+  const mapped = onMap(site);
+  if (!mapped) return unknown(site, `${node.opType} over other axes`);
+  if ("kind" in mapped) return mapped;
+  const value = meaningOnMaps(mapped, index);
+  return mapped.planes ? inPlanes(value, mapped.planes, output) : value;
+}
+
+function meaningOnMaps(site: OperatorSite, index: number): Value {
+  const { node } = site;
   const read = readerOf(node.opType, node.domain);
   const plain = onNchw(site) ?? onNchw(withStrays(site));
-  const value = plain && index === 0 ? read?.(plain) : undefined;
+  const first = index === 0 ? plain : undefined;
+  const pieces = first && piecesOf(first);
+  const value =
+    first &&
+    ((pieces && simplest(pieces, first)) ??
+      handedOn(first) ??
+      sizesHandedOn(first) ??
+      wholeArithmetic(first) ??
+      withPieces(read?.(first), pieces));
   if (value) return laidOut(value, plain ?? site);
   // What is not known on any axes is not known for its axes.
   const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
   const nameless = unknown(plain ?? site, opType);
-  return laidOut(nameless, plain ?? site);
+  return laidOut(withPieces(nameless, pieces) ?? nameless, plain ?? site);
+}
+
+/** Remembers what a sum, a product or an operator without a meaning of its own makes of the value before it. */
+function withPieces(value: Value | undefined, pieces: Pieces | undefined): Value | undefined {
+  if (value?.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
+  return { ...value, node: { ...value.node, pieces } };
 }
 
 /** Height and width in each other's places, which no layout of images has. */
@@ -355,7 +401,8 @@ function unknown(site: OperatorSite, opType: string): Value {
     ...(axes ? { axes } : {}),
     ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
   };
-  const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form: first.form, value: output };
+  const form = ELEMENTWISE.has(opType) ? first.form : { ...first.form, isGuess: true };
+  const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
   // What is unknown is a finding, behind which the walk goes on: most such operators leave the axes in their places.
   const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
   if (!layout) return { kind: "node", node: nameless };

@@ -167,7 +167,8 @@ function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNod
       continue;
     // Several operators before and more behind are another operation in the layer's place, such as a generalised mean.
     const next = trail.readersOf(layer);
-    if (inserted.length > 1 && next.length > 0 && !leadsOn(trail, next, match)) continue;
+    const isAnother = inserted.length > 1 || resultBefore(trail, layer, source) !== undefined;
+    if (isAnother && next.length > 0 && !leadsOn(trail, next, match)) continue;
     trail.note(layer, `${namesOf(inserted)} before it`, "none");
     trail.accept(layer, match);
     return true;
@@ -259,8 +260,9 @@ function replacementOf(
 function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
   const { consumersOf, isFree, isMarked } = trail;
   const next = trail.readersOf(layer);
+  // A sum of what is computed of the same value, such as x + |x|, is a part of an activation.
   const isInside = (node: ForeignNode): boolean =>
-    isFree(node) && !isMarked(node) && !isKind(node, ...OUTSIDE);
+    isFree(node) && !isMarked(node) && (!isKind(node, ...OUTSIDE) || node.pieces?.of === source);
   const seen = new Set<ForeignNode>();
   let reached = consumersOf(source);
   for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {

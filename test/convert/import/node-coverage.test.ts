@@ -54,9 +54,11 @@ function written(): readonly string[] {
   return [...new Set(nodes.flatMap(usesOf))];
 }
 
-/** Operators that mean something only together (decompositions.ts). */
+/** Operators that mean something only together (decompositions.ts, pieces.ts). */
 const PARTS =
-  "Abs Clip Exp Expand Max Neg Pow Reciprocal ReduceL2 ReduceMean ReduceSum Softsign Sqrt Sub".split(" ");
+  "Abs Celu Clip Elu Equal Exp Expand Greater GreaterOrEqual LeakyRelu Less LessOrEqual Max Min Neg Not PRelu Pow Reciprocal ReduceL2 ReduceMean ReduceSum Resize Selu Softsign Split Sqrt Sub ThresholdedRelu Tile Upsample Where".split(
+    " ",
+  );
 
 /** Operators with readers of their own, those that only mean something together, and the one that chooses. */
 const READ = [
@@ -74,10 +76,12 @@ const WITHOUT_A_CASE: Readonly<Record<string, string>> = {
   [nameOf("Conv", NHWC_DOMAIN)]:
     "no runtime executes this domain from a file; TensorFlow's graphs are read as it, and tested with TensorFlow.js",
   ...Object.fromEntries(
-    ["Elu", "LeakyRelu", "PRelu", "ThresholdedRelu"].map((opType) => [
-      opType,
-      "a ReLU where its slope is 0, and else no layer: verify/one-finding.test.ts runs it in onnxruntime",
-    ]),
+    "Celu Elu Greater GreaterOrEqual LeakyRelu Less LessOrEqual Min PRelu Resize Selu Split ThresholdedRelu Upsample Where"
+      .split(" ")
+      .map((opType) => [
+        opType,
+        "a ReLU, or nothing at all, by some of its numbers, and else no layer: verify/spellings.test.ts runs it in onnxruntime",
+      ]),
   ),
   ...Object.fromEntries(
     ["Exp", "Neg"].map((opType) => [

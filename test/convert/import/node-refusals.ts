@@ -36,7 +36,7 @@ export const REFUSALS: readonly Refusal[] = [
   },
   {
     cases: /^test_averagepool_2d_dilations/,
-    found: "dilation [2, 2], rounding of the size up",
+    found: "dilation [2, 2]",
     because: "torchreid's have none",
   },
   {
@@ -150,7 +150,7 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },
   { cases: /^ReduceMean of the/, found: "ReduceMax", because: "neither a mean nor a maximum" },
   { cases: /^A norm from/, found: "ReduceSum", because: "not the deviation from the mean" },
-  { cases: /^A norm (by|that)/, found: "Sub", because: "not the deviation from the mean" },
+  { cases: /^A norm (by the mean square|that)/, found: "Sub", because: "not the deviation from the mean" },
 ];
 
 export function refusalOf({ name }: NodeCase): Refusal | undefined {

@@ -26,20 +26,37 @@ import { pointwiseOp } from "./windows.js";
 /** Sums, products and matrix products: what they mean depends on which operands are constants. */
 
 export const readGemm: OperatorReader = ({ node, inputs, output }) => {
-  const [input, matrix, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
-  const factors = { alpha: float(node, "alpha", 1), beta: bias ? float(node, "beta", 1) : 1 };
-  const isScaled = factors.alpha !== 1 || factors.beta !== 1;
+  const [input, given, own] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
+  const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
+  const factors = [float(node, "alpha", 1), own ? float(node, "beta", 1) : 1] as const;
+  const [{ tensor: matrix, left: alpha }, { tensor: bias, left: beta }] = [
+    times(given, factors[0], roundings),
+    times(own, factors[1], roundings),
+  ] as const;
   if (!input || matrix?.shape.length !== 2 || int(node, "transA", 0) !== 0) return undefined;
   if (inputs[2] && !bias) return undefined;
   const weight = int(node, "transB", 0) === 1 ? matrix : transposed(matrix);
   const product = linear(input, weight, output, bias);
   const value =
-    isScaled && product?.kind === "node" && isKind(product.node, "linear")
-      ? replaced(product.node, { op: { ...product.node.op, factors } })
+    (alpha !== 1 || beta !== 1) && product?.kind === "node" && isKind(product.node, "linear")
+      ? replaced(product.node, { op: { ...product.node.op, factors: { alpha, beta } } })
       : product;
-  const { roundings } = constantsOf({ weight: inputs[1], bias: inputs[2] });
   return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
+
+/** A constant times a power of two, which rounds nothing; by any other factor, or quantised, it is left as it is. */
+function times(
+  tensor: Tensor | undefined,
+  factor: number,
+  roundings: ForeignNode["roundings"],
+): { readonly tensor: Tensor | undefined; readonly left: number } {
+  const isExact = Number.isInteger(Math.log2(Math.abs(factor)));
+  if (factor === 1 || !isExact || roundings || tensor?.dtype !== "float32") return { tensor, left: factor };
+  return {
+    tensor: { ...tensor, data: (tensor.data as Float32Array).map((value) => value * factor) },
+    left: 1,
+  };
+}
 
 export const readMatMul: OperatorReader = (site) => {
   const { inputs, output, layout } = site;

@@ -1,8 +1,8 @@
 import { DTYPES, type DType, elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/tensor-cast.js";
-import { codeToDType, type OnnxNode, wholeNumbers } from "../../formats/onnx/model.js";
-import { type Form, isKind, type Value } from "./foreign.js";
-import { asNode, asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
+import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
+import type { Form, Value } from "./foreign.js";
+import { asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
 /** Arithmetic on constants, as far as exporters leave it in their graphs. */
 
@@ -182,38 +182,6 @@ const INTEGER_RANGES: Readonly<Partial<Record<DType, readonly [number, number]>>
   int32: [-(2 ** 31), 2 ** 31 - 1],
   int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
 };
-
-/** Shapes are whole numbers in a line; other concatenations have no place in an OSNet. */
-export const readConcat: OperatorReader = ({ inputs }) => {
-  const parts = inputs.map(numbers);
-  const values = parts.flatMap((part) => part ?? []);
-  if (!values.every(Number.isInteger) || parts.includes(undefined)) return undefined;
-  if (inputs.some((input) => (asTensor(input)?.shape.length ?? 2) > 1)) return undefined;
-  return { kind: "constant", tensor: wholeNumbers(values) };
-};
-
-/** The shape of a constant, or of an activation how many sizes it has: how large these are, a run decides. */
-export const readShape: OperatorReader = ({ node, inputs: [input] }) => {
-  const sizes = asTensor(input)?.shape;
-  const length = sizes?.length ?? rankOf(input);
-  if (length === undefined) return undefined;
-  const [start, end] = [int(node, "start", 0), int(node, "end", length)];
-  if (sizes) return { kind: "constant", tensor: wholeNumbers(sizes.slice(start, end)) };
-  return { kind: "shape", length: Array(length).slice(start, end).length };
-};
-
-/** How many elements a constant has, or a list of sizes: the rank of what they are the sizes of. */
-export const readSize: OperatorReader = ({ inputs: [input] }) => {
-  const count = asTensor(input)?.data.length ?? (input?.kind === "shape" ? input.length : undefined);
-  return count === undefined ? undefined : { kind: "constant", tensor: wholeNumbers([count], []) };
-};
-
-function rankOf(value: Value | undefined): number | undefined {
-  const node = asNode(value);
-  // What an operator without a meaning here makes of its input's axes is not known.
-  if (!node || isKind(node, "other")) return undefined;
-  return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
-}
 
 /** Whether single whole numbers are equal: exporters compare ranks, and choose by that in an `If`. */
 export const readEqual: OperatorReader = ({ inputs }) => {

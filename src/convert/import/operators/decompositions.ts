@@ -26,9 +26,24 @@ const DECOMPOSITIONS: readonly (readonly [Formula, Meaning])[] = (
   ] satisfies (readonly [string, Meaning])[]
 ).map(([text, means]) => [formula(text), means]);
 
-/** (x − mean) / √(mean((x − mean)²) + ε), times weight, plus bias; TensorFlow writes it multiplied out. */
+/**
+ * (x − mean) / √(variance + ε), times weight, plus bias; TensorFlow writes it multiplied out. The variance is mean((x − mean)²), which is
+ * mean((x − mean) · x) too, and mean(x²) − mean².
+ */
 function norm(kind: "instanceNorm" | "layerNorm", mean: string): readonly (readonly [string, Meaning])[] {
-  const deviation = `((${mean}((x - ${mean}(x)) ^ 2) + [epsilon]) ^ 0.5)`;
+  const variances = [
+    `${mean}((x - ${mean}(x)) ^ 2)`,
+    `(${mean}(x ^ 2) - ${mean}(x) ^ 2)`,
+    `${mean}((x - ${mean}(x)) * x)`,
+  ];
+  return variances.flatMap((variance) => normBy(kind, mean, `((${variance} + [epsilon]) ^ 0.5)`));
+}
+
+function normBy(
+  kind: "instanceNorm" | "layerNorm",
+  mean: string,
+  deviation: string,
+): readonly (readonly [string, Meaning])[] {
   const means: Meaning = (x, { epsilon, weight, bias }, value) => {
     const added = numberOf(epsilon);
     const shift = bias?.constant && perChannel(bias.constant, x.form);

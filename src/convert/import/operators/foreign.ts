@@ -121,6 +121,8 @@ export interface Form {
    * behind an operator that differs from its layer, which is the finding.
    */
   readonly intended?: Size2d | undefined;
+  /** Whether all of this is only likely: behind an operator without a meaning here, which may have changed the axes. */
+  readonly isGuess?: boolean;
 }
 
 export interface ForeignNode<K extends ForeignKind = ForeignKind> {
@@ -135,6 +137,20 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly reading?: Reading;
   /** Absent where nothing was quantised. */
   readonly roundings?: Roundings;
+  /** Of an operator on each element by itself, what it makes of the value before it; absent where that is not known. */
+  readonly pieces?: Pieces;
+}
+
+/** slope · x + constant; one of the two is 0. */
+export interface Piece {
+  readonly slope: number;
+  readonly constant: number;
+}
+
+/** What is made of a value x where x is negative, zero and positive; undefined for a part where that is not known. */
+export interface Pieces {
+  readonly of: ForeignNode;
+  readonly parts: readonly (Piece | undefined)[];
 }
 
 /** What an ONNX value name stands for. */
@@ -145,12 +161,24 @@ export type Value =
       readonly reading?: Reading;
       /** Of fewer bits than the network's numbers, which a cast back does not restore. */
       readonly narrowed?: DType;
+      /** Its map with fewer axes than the node's; absent where it has the node's own. */
+      readonly planes?: Planes;
     }
   | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
   /** The step that an activation is quantised by while the network runs, times constants. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }
-  /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, where that is known. */
-  | { readonly kind: "shape"; readonly length?: number };
+  /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, and which, where that is known. */
+  | { readonly kind: "shape"; readonly length?: number; readonly sizes?: readonly Size[] };
+
+/** The size of an axis: a number, that of the batch, or one that a run decides: the height or width of a node's map. */
+export type Size = number | "batch" | { readonly of: ForeignNode; readonly axis: number } | undefined;
+
+/** A map [N, C, H, W] as [N, C, H·W], or [N·C, H·W] where the channels are merged too. */
+export interface Planes {
+  readonly areMerged: boolean;
+  /** The four sizes that it had. */
+  readonly sizes: readonly Size[];
+}
 
 /** Whether a node is of one kind, as a type guard. */
 export function isKind<K extends ForeignKind>(

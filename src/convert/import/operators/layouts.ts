@@ -52,6 +52,13 @@ export const ELEMENTWISE: ReadonlySet<string> = new Set([
     "Gelu",
     "Celu",
     "Softsign",
+    "Where",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Equal",
+    "Not",
   ],
   ...["Identity", "Dropout", "Cast", "Expand", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"],
 ]);
@@ -133,7 +140,7 @@ function withoutLastAxis(value: Value | undefined): Value | undefined | null {
 export function laidOut(value: Value, site: OperatorSite): Value {
   const { layout, inputs, output } = site;
   const { opType } = site.node;
-  if (value.kind !== "node") return value;
+  if (value.kind !== "node" || value.planes) return value;
   const { node } = value;
   // Integers that an operator only moves keep their scale; what computes on them gives its own, or floats.
   const quantised = /Linear|Integer|QGemm/.test(opType)
@@ -176,6 +183,6 @@ function onAxis(axis: number, layout: Layout): number {
   return layout[axis < 0 ? axis + layout.length : axis] ?? axis;
 }
 
-function withAttribute(node: OnnxNode, name: string, attribute: OnnxAttribute): OnnxNode {
+export function withAttribute(node: OnnxNode, name: string, attribute: OnnxAttribute): OnnxNode {
   return { ...node, attributes: new Map(node.attributes).set(name, attribute) };
 }

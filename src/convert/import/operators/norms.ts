@@ -1,10 +1,11 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../core/tensor.js";
-import type { OnnxNode } from "../../formats/onnx/model.js";
+import { float as floatAttribute, type OnnxNode, onnxNode } from "../../formats/onnx/model.js";
 import { readGemm } from "./arithmetic.js";
 import { uniform } from "./constants.js";
 import { centredOf } from "./decompositions.js";
-import { type ClipBounds, type ForeignNode, type ForeignOp, isKind, type Value } from "./foreign.js";
+import { type ForeignNode, type ForeignOp, isKind, type Value } from "./foreign.js";
+import { piecesOf, simplest } from "./pieces.js";
 import {
   asNode,
   asTensor,
@@ -23,11 +24,14 @@ import { readConv } from "./windows.js";
 
 /** Normalisations and activations that are one operator. */
 
-export const readBatchNorm: OperatorReader = ({ node, inputs, output }) => {
+export const readBatchNorm: OperatorReader = ({ node, inputs, output, batch }) => {
   const input = asNode(inputs[0]);
   const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
   if (!input || !weight || !bias) return undefined;
   const epsilon = float(node, "epsilon", 1e-5);
+  // The statistics of one image are its own.
+  if (isTraining(node) && batch === 1 && input.form.rank === "map" && !input.form.isGuess)
+    return normValue({ kind: "instanceNorm", epsilon }, input, output, inputs.slice(1, 3));
   if (isTraining(node))
     return normValue({ kind: "trainingNorm", epsilon }, input, output, inputs.slice(1, 3));
   if (!runningMean || !runningVar) return undefined;
@@ -49,13 +53,18 @@ export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
   return normValue(op, centredOf(input) ?? input, output, constants);
 };
 
+/** Over all of a pooled map but the batch; or, without weights, over the plane of a map, which is an instance norm. */
 export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
-  const [input, weight] = [asNode(inputs[0]), asTensor(inputs[1])];
+  const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
-  if (input?.form.rank !== "pooled" || axis !== 1 || !weight || (inputs[2] && !asTensor(inputs[2])))
-    return undefined;
-  const op: ForeignOp = { kind: "layerNorm", epsilon: float(node, "epsilon", 1e-5) };
-  return normValue(op, input, output, inputs.slice(1, 3));
+  if (!weight || (inputs[2] && !bias)) return undefined;
+  const epsilon = float(node, "epsilon", 1e-5);
+  if (input?.form.rank === "pooled" && axis === 1)
+    return normValue({ kind: "layerNorm", epsilon }, input, output, inputs.slice(1, 3));
+  const isPlain = uniform(weight) === 1 && (!bias || uniform(bias) === 0);
+  return input?.form.rank === "map" && axis === 2 && isPlain
+    ? normValue({ kind: "instanceNorm", epsilon }, centredOf(input) ?? input, output, [])
+    : undefined;
 };
 
 const ROLES = ["weight", "bias", "runningMean", "runningVar"] as const satisfies readonly ParameterRole[];
@@ -78,48 +87,8 @@ function readActivation(kind: "relu" | "sigmoid"): OperatorReader {
   };
 }
 
-/** A ReLU of what a ReLU gives changes nothing. */
-export const readRelu: OperatorReader = (site) => {
-  const [input] = site.inputs;
-  return input?.kind === "node" && isKind(input.node, "relu") ? input : readActivation("relu")(site);
-};
+export const readRelu: OperatorReader = readActivation("relu");
 export const readSigmoid: OperatorReader = readActivation("sigmoid");
-
-/** Bounds are attributes before opset 11 and inputs after. */
-export function clipBounds({ node, inputs }: OperatorSite): ClipBounds {
-  const bound = (at: number, name: string, none: number): number => {
-    const [value, tensor] = [inputs[at], asTensor(inputs[at])];
-    return value ? ((tensor && uniform(tensor)) ?? Number.NaN) : float(node, name, none);
-  };
-  return { least: bound(1, "min", -Infinity), most: bound(2, "max", Infinity) };
-}
-
-export const readClip: OperatorReader = (site) => {
-  const { least, most } = clipBounds(site);
-  return least === 0 && most >= UNBOUNDED ? readRelu(site) : undefined;
-};
-
-export const readMax: OperatorReader = (site) => {
-  const nodes = site.inputs.filter((value) => value?.kind === "node");
-  const [constant] = site.inputs.flatMap((value) => asTensor(value) ?? []);
-  if (nodes.length !== 1 || site.inputs.length !== 2 || !constant || uniform(constant) !== 0)
-    return undefined;
-  return readRelu({ ...site, inputs: nodes });
-};
-
-/** What is a ReLU where its slope on the negative side, or its threshold, is 0. */
-function readSlope(attribute: string, usual: number): OperatorReader {
-  return (site) => (float(site.node, attribute, usual) === 0 ? readRelu(site) : undefined);
-}
-
-export const readLeakyRelu: OperatorReader = readSlope("alpha", 0.01);
-export const readElu: OperatorReader = readSlope("alpha", 1);
-export const readThresholdedRelu: OperatorReader = readSlope("alpha", 1);
-
-export const readPRelu: OperatorReader = (site) => {
-  const slope = asTensor(site.inputs[1]);
-  return slope && uniform(slope) === 0 ? readRelu({ ...site, inputs: site.inputs.slice(0, 1) }) : undefined;
-};
 
 export const readLpNormalization: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
@@ -215,24 +184,26 @@ export const readFusedMatMul: OperatorReader = (site) =>
     ? readGemm({ ...site, inputs: site.inputs.slice(0, 2) })
     : undefined;
 
-/** Largest float32: how exporters of old wrote "no bound". */
-const UNBOUNDED = 3.4e38;
-
 function activated(input: ForeignNode, { node, output }: OperatorSite, bounds: readonly number[]): Value {
   const activation = text(node, "activation", "");
   if (activation === "") return { kind: "node", node: { ...input, value: output } };
-  return nodeValue(activationOf(activation, bounds, input), [input], input.form, output);
+  const value: Value = { kind: "node", node: input };
+  const site = { node: activationNode(activation, bounds), inputs: [value], output };
+  const pieces = piecesOf(site);
+  const known = (pieces && simplest(pieces, site)) ?? (activation === "Sigmoid" && readSigmoid(site));
+  if (!known)
+    return nodeValue({ kind: "other", opType: activation, operands: [value] }, [input], input.form, output);
+  // An activation that changes nothing leaves the operator's value with what is before it.
+  return known === value ? { kind: "node", node: { ...input, value: output } } : known;
 }
 
-function activationOf(
-  activation: string,
-  [least = 0, most = 0]: readonly number[],
-  input: ForeignNode,
-): ForeignOp {
-  if (activation === "Relu" || (activation === "Clip" && least === 0 && most >= UNBOUNDED))
-    return { kind: "relu" };
-  if (activation === "Sigmoid") return { kind: "sigmoid" };
-  return { kind: "other", opType: activation, operands: [{ kind: "node", node: input }] };
+/** An activation inside another operator, as the operator that it would be by itself. */
+function activationNode(opType: string, [first, second]: readonly number[]): OnnxNode {
+  const [one, other] = opType === "Clip" ? ["min", "max"] : ["alpha", "beta"];
+  return onnxNode("", opType, [""], {
+    ...(first === undefined ? {} : { [one]: floatAttribute(first) }),
+    ...(second === undefined ? {} : { [other]: floatAttribute(second) }),
+  });
 }
 
 /** A node whose value stays inside the operator. */

@@ -10,7 +10,7 @@ import { isFloat, uniform } from "./constants.js";
  * | --- | --- |
  * | `a + b`, `a * b` | Add, Mul, either way round |
  * | `a - b` | Sub, or Add of `-b` |
- * | `a / b` | Div, or Mul by a Reciprocal; of 1, a Reciprocal |
+ * | `a / b` | Div, or Mul by a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves |
  * | `-a` | Neg, or Mul by −1 |
  * | `a ^ 2`, `a ^ 0.5` | Pow; Mul of a by itself, Pow of its absolute value; Sqrt |
  */
@@ -32,7 +32,11 @@ export type Formula =
   | { readonly number: number }
   | { readonly name: string; readonly isConstant: boolean }
   | { readonly op: string; readonly operands: readonly Formula[] }
-  | { readonly anyOf: readonly Formula[] };
+  | {
+      readonly anyOf: readonly Formula[];
+      /** Of a square root, what it is the root of. */
+      readonly radicand?: Formula;
+    };
 
 /** What a formula's names stand for if a term is it, in the first way that fits; undefined otherwise. */
 export function match(pattern: Formula, term: Term): Found | undefined {
@@ -133,9 +137,18 @@ function difference(a: Formula, b: Formula): Formula {
 }
 
 function quotient(a: Formula, b: Formula): Formula {
-  const inverse = operator("Reciprocal", b);
+  const radicand = "anyOf" in b ? b.radicand : undefined;
+  const inverses = [
+    operator("Reciprocal", b),
+    ...(radicand ? [operator("Pow", radicand, { number: -0.5 })] : []),
+  ];
   const isInverse = "number" in a && a.number === 1;
-  return { anyOf: [operator("Div", a, b), isInverse ? inverse : operator("Mul", a, inverse)] };
+  return {
+    anyOf: [
+      operator("Div", a, b),
+      ...inverses.map((inverse) => (isInverse ? inverse : operator("Mul", a, inverse))),
+    ],
+  };
 }
 
 function negative(a: Formula): Formula {
@@ -147,5 +160,5 @@ function powerOf(base: Formula, exponent: number): Formula {
   // torch.linalg.vector_norm takes absolute values, whatever the power.
   if (exponent === 2)
     return { anyOf: [operator("Mul", base, base), power(operator("Abs", base)), power(base)] };
-  return { anyOf: [power(base), ...(exponent === 0.5 ? [operator("Sqrt", base)] : [])] };
+  return exponent === 0.5 ? { anyOf: [power(base), operator("Sqrt", base)], radicand: base } : power(base);
 }

@@ -2,33 +2,24 @@ import { readAdd, readDiv, readGemm, readMatMul, readMul, readReciprocal, readSu
 import {
   constantOf,
   readCast,
-  readConcat,
   readConstantOfShape,
   readEqual,
   readExpand,
   readNot,
-  readShape,
-  readSize,
   readTile,
 } from "./constants.js";
 import { NHWC_DOMAIN } from "./layouts.js";
 import {
   readBatchNorm,
-  readClip,
-  readElu,
   readFusedConv,
   readFusedGemm,
   readFusedMatMul,
   readInstanceNorm,
   readLayerNorm,
-  readLeakyRelu,
   readLpNormalization,
-  readMax,
-  readPRelu,
   readRelu,
   readSigmoid,
   readSoftmax,
-  readThresholdedRelu,
 } from "./norms.js";
 import {
   readConvInteger,
@@ -59,6 +50,7 @@ import {
   readTranspose,
   readUnsqueeze,
 } from "./reshape.js";
+import { readConcat, readShape, readSize } from "./shapes.js";
 import { asNode, nodeValue, numbers, type OperatorReader } from "./site.js";
 import {
   globalPool,
@@ -102,7 +94,6 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   BatchNormalization: readBatchNorm,
   Cast: readCast,
   CastLike: readCast,
-  Clip: readClip,
   Concat: readConcat,
   Constant: ({ node }) => {
     const tensor = constantOf(node);
@@ -116,7 +107,6 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Div: readDiv,
   Dropout: readDropout,
   DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
-  Elu: readElu,
   Equal: readEqual,
   Expand: readExpand,
   Flatten: readFlatten,
@@ -128,15 +118,12 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Identity: readIdentity,
   InstanceNormalization: readInstanceNorm,
   LayerNormalization: readLayerNorm,
-  LeakyRelu: readLeakyRelu,
   LpNormalization: readLpNormalization,
   MatMul: readMatMul,
   MatMulInteger: readMatMulInteger,
-  Max: readMax,
   MaxPool: readMaxPool,
   Mul: (site) => readStep(site) ?? readMul(site),
   Not: readNot,
-  PRelu: readPRelu,
   Pad: readPad,
   QLinearConv: readQLinearConv,
   QLinearMatMul: readQLinearMatMul,
@@ -154,7 +141,6 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,
-  ThresholdedRelu: readThresholdedRelu,
   Tile: readTile,
   Transpose: readTranspose,
   Unsqueeze: readUnsqueeze,

@@ -1,12 +1,15 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
-import { type ForeignNode, isKind, type Layout, type Reading, type Value } from "./foreign.js";
+import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Value } from "./foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
 import { reshapedBack } from "./norms.js";
+import { asPlanes } from "./planes.js";
+import { listedSizes, sameSize, sizesOf } from "./shapes.js";
 import {
   asNode,
   asTensor,
   attributeOrInput,
+  floats,
   frontAxes,
   int,
   ints,
@@ -14,6 +17,7 @@ import {
   numbers,
   type OperatorReader,
   type OperatorSite,
+  text,
 } from "./site.js";
 import { globalPool, pointwiseOp } from "./windows.js";
 
@@ -30,13 +34,14 @@ export const readFlatten: OperatorReader = ({ node, inputs, output, isLine }) =>
  * The target is not always a constant: exporters compute it from the input's own shape, which can only mean [N, −1]
  * where a pooled map is its input.
  */
-export const readReshape: OperatorReader = ({ node, inputs, output, layout, isLine }) => {
+export const readReshape: OperatorReader = (site) => {
+  const { node, inputs, output, layout, isLine } = site;
   const target = ints(node, "shape") ?? numbers(inputs[1]);
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
   if (tensor) return target && constant(reshaped(tensor, resolveShape(target, tensor.shape)));
   if (!input) return undefined;
-  const back = target && !layout && reshapedBack(input, target, output);
-  if (back) return back;
+  const planes = asPlanes(site) ?? (target && !layout && reshapedBack(input, target, output));
+  if (planes) return planes;
   const [, columns = -1] = target ?? [];
   if (target?.length === 3)
     return columns === input.form.channels && target[2] === 1 && !layout ? onLine(input, output) : undefined;
@@ -204,6 +209,58 @@ function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
   return tensor && { kind: "constant", tensor };
 }
 
+/** Operators that hand a value on as it is, where their numbers say so: one copy, a scale of 1, all of an axis. */
+
+/** What an operator gives if that is its input, whatever the images. */
+export function handedOn(site: OperatorSite): Value | undefined {
+  const { node, inputs } = site;
+  const [value] = inputs;
+  const input = asNode(value);
+  const isIdle = node.domain === "" && Object.hasOwn(IDLE, node.opType) ? IDLE[node.opType] : undefined;
+  return input && !site.isLine && isIdle?.(site, sizesOf(site, input)) ? value : undefined;
+}
+
+const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[]) => boolean>> = {
+  Concat: ({ inputs }) => inputs.length === 1,
+  // A size of 1 is spread to the value's own.
+  Expand: ({ inputs }, sizes) => {
+    const target = listedSizes(inputs[1]) ?? [0];
+    const own = sizes.slice(sizes.length - target.length);
+    const fits = target.every((size, at) => size === 1 || sameSize(size, own[at]));
+    return target.length <= sizes.length && fits;
+  },
+  Gather: ({ node, inputs }, sizes) => {
+    const places = asTensor(inputs[1]);
+    const size = sizes.at(int(node, "axis", 0));
+    if (typeof size !== "number" || places?.shape.length !== 1 || places.data.length !== size) return false;
+    return Array.from(places.data as ArrayLike<number | bigint>).every((place, at) => Number(place) === at);
+  },
+  // By a scale of 1 every rule of rounding and of interpolation takes each pixel from its own place, but for a part that is cut out.
+  Resize: ({ node, inputs }, sizes) => {
+    const scales = numbers(inputs[inputs.length < 3 ? 1 : 2]);
+    const isCut = text(node, "coordinate_transformation_mode", "") === "tf_crop_and_resize";
+    return !isCut && inputs[3] === undefined && isOnes(scales, ints(node, "axes")?.length ?? sizes.length);
+  },
+  Reshape: ({ node, inputs }, sizes) => {
+    const target = ints(node, "shape") ?? numbers(inputs[1]);
+    if (target?.length !== sizes.length || sizes.length !== 4 || int(node, "allowzero", 0) !== 0)
+      return false;
+    // One axis may be another number, or what is left: if all others are as they were, it is what it was.
+    return target.filter((size, axis) => size !== 0 && size !== sizes[axis]).length <= 1;
+  },
+  Slice: (site, sizes) => cutsOf(site)?.every((cut) => isAll(cut, sizes)) === true,
+  Split: ({ node }) => node.outputs.length === 1,
+  Tile: ({ inputs }, sizes) => isOnes(numbers(inputs[1]), sizes.length),
+  Upsample: ({ node, inputs }, sizes) => isOnes(floats(node, "scales") ?? numbers(inputs[1]), sizes.length),
+};
+
+function isOnes(values: readonly number[] | undefined, length: number): boolean {
+  return values?.length === length && values.every((value) => value === 1);
+}
+
+/** Larger than any axis: how exporters write "to the end". */
+const TO_THE_END = 1_000_000;
+
 /** Channels of an image put in another order: BGR as RGB. */
 
 export const readChannelGather: OperatorReader = (site) =>
@@ -216,55 +273,68 @@ export const readChannelGatherNd: OperatorReader = (site) => {
   return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 };
 
-/**
- * Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis; starts, ends, axes and steps
- * are inputs.
- */
+/** Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis. */
 export const readChannelSlice: OperatorReader = (site) => {
   const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  const cuts = cutsOf(site);
+  if (tensor) return cuts && slicedConstant(tensor, cuts);
+  const channels = input?.form.channels ?? 0;
+  if (!input || !cuts || channels > MAX_COLOURS) return undefined;
+  const sizes = sizesOf(site, input);
+  const isBackwards = ({ axis, start, end, step }: Cut): boolean => {
+    const front = axis < 0 ? axis + sizes.length : axis;
+    const isLast = start === -1 || start >= channels - 1;
+    return (site.layout?.[front] ?? front) === 1 && step === -1 && isLast && end < -channels;
+  };
+  const others = cuts.filter((cut) => !isAll(cut, sizes));
+  if (others.length !== 1 || !others.every(isBackwards)) return undefined;
+  return reordered(
+    site,
+    Array.from({ length: channels }, (_, index) => channels - 1 - index),
+  );
+};
+
+/** How an axis is cut. */
+interface Cut {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+}
+
+/** Starts, ends, axes and steps are attributes in older operator sets and inputs in newer ones. */
+function cutsOf(site: OperatorSite): readonly Cut[] | undefined {
   const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
   const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
   const steps = numbers(site.inputs[4]);
-  if (site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
-  if (tensor) return starts && ends && axes && slicedConstant(tensor, { starts, ends, axes, steps });
-  const channels = input?.form.channels ?? 0;
-  if (!input || !starts || !ends || !axes || channels > MAX_COLOURS) return undefined;
-  let reversed = false;
-  for (const [at, axis] of axes.entries()) {
-    const [start = 0, end = 0, step = 1] = [starts[at], ends[at], steps?.[at]];
-    const front = axis < 0 ? axis + 4 : axis;
-    const isChannel = (site.layout?.[front] ?? front) === 1;
-    const isBackwards = step === -1 && (start === -1 || start >= channels - 1) && end < -channels;
-    if (isChannel && isBackwards) reversed = true;
-    else if (start !== 0 || step !== 1 || end < TO_THE_END) return undefined;
-  }
-  return reversed
-    ? reordered(
-        site,
-        Array.from({ length: channels }, (_, index) => channels - 1 - index),
-      )
-    : site.inputs[0];
-};
+  if (!starts || !ends || site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
+  return axes?.map((axis, at) => ({
+    axis,
+    start: starts[at] ?? 0,
+    end: ends[at] ?? 0,
+    step: steps?.[at] ?? 1,
+  }));
+}
 
-interface Slice {
-  readonly starts: readonly number[];
-  readonly ends: readonly number[];
-  readonly axes: readonly number[];
-  readonly steps: readonly number[] | undefined;
+function isAll({ axis, start, end, step }: Cut, sizes: readonly Size[]): boolean {
+  const known = sizes.at(axis);
+  const size = typeof known === "number" ? known : undefined;
+  const isToTheEnd = end >= TO_THE_END || (size !== undefined && end >= size);
+  return (start === 0 || (size !== undefined && start <= -size)) && isToTheEnd && step === 1;
 }
 
 /** A part of a constant: paddings and shapes that exporters compute in the graph. */
-function slicedConstant(tensor: Tensor, { starts, ends, axes, steps }: Slice): Value | undefined {
+function slicedConstant(tensor: Tensor, cuts: readonly Cut[]): Value | undefined {
   let result: Tensor | undefined = tensor;
-  for (const [at, axis] of axes.entries()) {
-    const front = axis < 0 ? axis + tensor.shape.length : axis;
+  for (const cut of cuts) {
+    const { step } = cut;
+    const front = cut.axis < 0 ? cut.axis + tensor.shape.length : cut.axis;
     const size = tensor.shape[front] ?? 0;
-    const step = steps?.[at] ?? 1;
     if (step === 0 || !result) return undefined;
     const within = (place: number, least: number, most: number): number =>
       Math.min(most, Math.max(least, place < 0 ? place + size : place));
-    const start = step > 0 ? within(starts[at] ?? 0, 0, size) : within(starts[at] ?? 0, 0, size - 1);
-    const end = step > 0 ? within(ends[at] ?? 0, 0, size) : within(ends[at] ?? 0, -1, size - 1);
+    const start = step > 0 ? within(cut.start, 0, size) : within(cut.start, 0, size - 1);
+    const end = step > 0 ? within(cut.end, 0, size) : within(cut.end, -1, size - 1);
     const count = Math.max(0, Math.ceil((end - start) / step));
     if (count > size) return undefined;
     result = taken(
@@ -275,9 +345,6 @@ function slicedConstant(tensor: Tensor, { starts, ends, axes, steps }: Slice): V
   }
   return result && { kind: "constant", tensor: result };
 }
-
-/** Larger than any axis: how exporters write "to the end". */
-const TO_THE_END = 1_000_000;
 
 /** Images have three; a file may declare any number. */
 const MAX_COLOURS = 16;

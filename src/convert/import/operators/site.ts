@@ -1,7 +1,7 @@
 import type { ParameterRole } from "../../../arch/index.js";
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxAttributeType, OnnxAttributeValues, OnnxNode } from "../../formats/onnx/model.js";
-import type { Constants, ForeignNode, ForeignOp, Form, Layout, Value } from "./foreign.js";
+import type { Constants, ForeignNode, ForeignOp, Form, Layout, Planes, Value } from "./foreign.js";
 
 /** One ONNX node with what its inputs stand for. */
 export interface OperatorSite {
@@ -14,8 +14,12 @@ export interface OperatorSite {
   readonly layout?: Layout;
   /** Whether the file's weights are half precision, so that its numbers are. */
   readonly isHalf?: boolean;
+  /** How the file's own operator has the maps, where it has them with fewer axes; all else is as on NCHW. */
+  readonly planes?: Planes;
   /** Whether the file's own operator works on [N, C, 1]; all else is as on [N, C]. */
   readonly isLine?: true;
+  /** How many images the file takes, where it fixes that. */
+  readonly batch?: number | undefined;
   /** The operators that read a value of the file, behind those that hand it on. */
   readonly readersOf?: (value: string) => ReadonlySet<string>;
 }

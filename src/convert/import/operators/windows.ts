@@ -36,8 +36,10 @@ function pair(values: readonly number[] | undefined, fallback: Size2d): Size2d |
 
 function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Window | undefined {
   const stride = pair(ints(node, "strides"), [1, 1]);
-  const dilation = pair(ints(node, "dilations"), [1, 1]);
-  if (!stride || !dilation) return undefined;
+  const between = pair(ints(node, "dilations"), [1, 1]);
+  if (!stride || !between) return undefined;
+  // There is nothing between the pixels of a single one.
+  const dilation: Size2d = [kernel[0] === 1 ? 1 : between[0], kernel[1] === 1 ? 1 : between[1]];
   const autoPad = text(node, "auto_pad", "NOTSET");
   const [top = 0, left = 0, bottom = 0, right = 0] = ints(node, "pads") ?? [];
   if (autoPad === "NOTSET" || autoPad === "VALID")
@@ -69,6 +71,18 @@ function samePadding(
   };
   const [rows, columns] = [along(0), along(1)];
   return rows && columns && [rows[0], columns[0], rows[1], columns[1]];
+}
+
+/** Whether a window ends at the padded map's last row and column, so that it comes to the same how a size is rounded. */
+function endsWithMap(
+  { kernel, stride, padding, dilation, autoPad }: Window,
+  size: Size2d | undefined,
+): boolean {
+  if (!size || autoPad !== undefined) return false;
+  return ([0, 1] as const).every((axis) => {
+    const padded = size[axis] + padding[axis] + padding[axis === 0 ? 2 : 3];
+    return (padded - (kernel[axis] - 1) * dilation[axis] - 1) % stride[axis] === 0;
+  });
 }
 
 function slide(
@@ -136,6 +150,7 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     size: slide(window, input.form.size),
     // Of an OSNet's convolutions only the one that reads the images takes every other pixel.
     intended: op.inChannels === RGB ? halved(intended, Math.ceil) : intended,
+    ...(input.form.isGuess ? { isGuess: true } : {}),
   };
   const conv: ForeignNode = {
     op,
@@ -243,12 +258,14 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     if (!window) return undefined;
     const { size, intended } = input.form;
     // Exporters of adaptive pools write a window over the whole map.
-    const whole = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
+    const map = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
     const isWhole =
-      whole !== undefined && !(kind === "avgPool" && isTransition(window, input, readersOf?.(output)));
+      map !== undefined && !(kind === "avgPool" && isTransition(window, input, readersOf?.(output)));
     if (isWhole && [...window.padding, ...more].every((n) => n === 0))
-      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", whole, output);
-    const op = { kind, ...padded(window, more), ceil: int(node, "ceil_mode", 0) !== 0 };
+      return globalPool(kind === "maxPool" ? "globalMaxPool" : "globalAvgPool", map, output);
+    const whole = padded(window, more);
+    const ceil = int(node, "ceil_mode", 0) !== 0 && !endsWithMap(whole, source.form.size);
+    const op = { kind, ...whole, ceil };
     const form: Form = {
       ...input.form,
       size: op.ceil ? undefined : slide(window, size),

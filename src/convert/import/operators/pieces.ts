@@ -1,0 +1,308 @@
+import type { DType } from "../../../core/tensor.js";
+import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
+import { isFloat, perChannel, uniform } from "./constants.js";
+import {
+  type ClipBounds,
+  type ForeignNode,
+  type Form,
+  isKind,
+  type Piece,
+  type Pieces,
+  type Value,
+} from "./foreign.js";
+import { asNode, asTensor, float, int, nodeValue, type OperatorSite } from "./site.js";
+
+/**
+ * What operators that take each element by itself make of a value x, where it is negative, zero and positive: in each of the three
+ * a multiple of x, or a number. A ReLU is 0, 0 and x, and x itself is x, 0 and x, in whatever operators they are written:
+ * `Where(x > 0, x, 0)`, `x * Cast(x > 0)`, `Max(x, 0)`, `x - Min(x, 0)`, a `LeakyRelu` without a slope.
+ *
+ * Floats are as exact as this arithmetic. Multiples are by powers of two, whose products are not rounded short of overflowing and of
+ * subnormal numbers; a sum is taken of two multiples whose sum is a power of two as well, or of two numbers; comparisons and
+ * choices round nothing. Everything else, and a choice that a part does not decide, is not known there. Zeros have no sign:
+ * nothing that an OSNet does with an activation tells the two apart.
+ */
+
+/** The three parts of the real line, as intervals; the numbers next to zero are not in the outer two. */
+const PARTS = [
+  [Number.NEGATIVE_INFINITY, 0],
+  [0, 0],
+  [0, Number.POSITIVE_INFINITY],
+] as const;
+
+/** Where a value lies: pieces count only there. */
+type Range = readonly [least: number, most: number];
+
+const X: Piece = { slope: 1, constant: 0 };
+const ZERO: Piece = { slope: 0, constant: 0 };
+const ONE: Piece = { slope: 0, constant: 1 };
+
+/** Each part by itself: what an operator makes of its operands there. */
+type Rule = (operands: readonly Piece[], part: Range, node: OnnxNode) => Piece | undefined;
+
+/**
+ * What an operator computes of a value that all its operands are computed of; undefined if they are of several, or if the operator is
+ * none of these.
+ */
+export function piecesOf(site: OperatorSite): Pieces | undefined {
+  const { node, inputs } = site;
+  const rule = node.domain === "" && Object.hasOwn(RULES, node.opType) ? RULES[node.opType] : undefined;
+  const known = inputs.filter((value) => value !== undefined);
+  const nodes = known.flatMap((value) => asNode(value) ?? []);
+  // Integers are other numbers than those that they stand for, and a cast to fewer bits another function.
+  if (!rule || nodes.length === 0 || known.some(isChanged)) return undefined;
+  const operands = nodes.map((operand) => piecesIn(operand, MAX_STEPS));
+  const [first] = operands;
+  if (!first || operands.some(({ of }) => of !== first.of)) return undefined;
+  const range = rangeOf(first.of);
+  const form = first.of.form;
+  const all = inputs.map((value) => {
+    const operand = asNode(value);
+    return operand ? operands[nodes.indexOf(operand)]?.parts : constantParts(value, form, node.opType);
+  });
+  // What is left out is the operator's to know: bounds of a Clip.
+  if (all.some((parts, index) => !parts && inputs[index])) return undefined;
+  const bounded = node.opType === "Clip" ? clipBounds(site) : undefined;
+  const parts = PARTS.map(([least, most], part) => {
+    const here: Range = [Math.max(least, range[0]), Math.min(most, range[1])];
+    const pieces = all.flatMap((operand) => (operand ? [operand[part]] : []));
+    if (pieces.includes(undefined)) return undefined;
+    const taken = pieces as readonly Piece[];
+    if (bounded) return clipped(taken[0], bounded, here);
+    return rule(taken, here, node);
+  });
+  return { of: first.of, parts };
+}
+
+/**
+ * The value that an operator's result is, if that is one of its operands or what they are computed of; a ReLU of it, if it is that.
+ */
+export function simplest({ of, parts }: Pieces, { inputs, output }: OperatorSite): Value | undefined {
+  for (const value of inputs) {
+    const operand = asNode(value);
+    const same = operand && piecesIn(operand, MAX_STEPS);
+    if (same?.of === of && areEqual(same.parts, parts, of)) return value;
+  }
+  if (areEqual([X, ZERO, X], parts, of)) return { kind: "node", node: of };
+  return areEqual([ZERO, ZERO, X], parts, of)
+    ? nodeValue({ kind: "relu" }, [of], of.form, output)
+    : undefined;
+}
+
+/** Whether two are the same wherever a value lies. */
+function areEqual(a: Pieces["parts"], b: Pieces["parts"], of: ForeignNode): boolean {
+  const [least] = rangeOf(of);
+  return PARTS.every(([from], part) => {
+    const [left, right] = [a[part], b[part]];
+    // What is never negative has no negative part.
+    if (from < 0 && least >= 0) return true;
+    return left !== undefined && left.slope === right?.slope && left.constant === right.constant;
+  });
+}
+
+/** A sigmoid is from 0 to 1, both of which float32 reaches; a pool of what is never negative is not either. */
+function rangeOf(node: ForeignNode): Range {
+  let source: ForeignNode | undefined = node;
+  for (let steps = 0; source && steps < MAX_STEPS; steps++) {
+    if (isKind(source, "sigmoid")) return [0, 1];
+    if (isKind(source, "relu")) return [0, Number.POSITIVE_INFINITY];
+    if (!isKind(source, "maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "flatten")) break;
+    [source] = source.inputs;
+  }
+  return [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
+}
+
+/** A few operators spell an activation; a file may be a chain of any length. */
+const MAX_STEPS = 8;
+
+/** A node by what it is computed of, as far as that is known; by itself where nothing is. */
+function piecesIn(node: ForeignNode, steps: number): Pieces {
+  if (node.pieces) return node.pieces;
+  const [input] = node.inputs;
+  const { weight, bias } = node.constants;
+  const factor = isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
+  const isRead = isKind(node, "relu") || factor !== undefined;
+  if (!input || !isRead || steps === 0) return { of: node, parts: [X, ZERO, X] };
+  const { of, parts } = piecesIn(input, steps - 1);
+  const range = rangeOf(of);
+  return {
+    of,
+    parts: parts.map((piece, part) => {
+      const [least, most] = PARTS[part] ?? range;
+      if (!piece) return undefined;
+      if (factor !== undefined) return times(piece, factor);
+      return larger(piece, ZERO, [Math.max(least, range[0]), Math.min(most, range[1])]);
+    }),
+  };
+}
+
+function isChanged(value: Value): boolean {
+  return value.kind === "node" && (value.narrowed !== undefined || value.reading?.quantised !== undefined);
+}
+
+/** Arithmetic, in which a vector may be a layer's own parameters, whatever numbers are in it. */
+const WITH_PARAMETERS: ReadonlySet<string> = new Set(["Add", "Div", "Mul", "Sub", "Sum"]);
+
+/** A constant of one number that leaves the value's shape alone, in all three parts. */
+function constantParts(value: Value | undefined, form: Form, opType: string): Pieces["parts"] | undefined {
+  const tensor = asTensor(value);
+  if (!tensor) return undefined;
+  const vector = isFloat(tensor) && !WITH_PARAMETERS.has(opType) ? perChannel(tensor, form) : undefined;
+  const isNumber = tensor.data.length === 1 && tensor.shape.length <= (form.rank === "flat" ? 2 : 4);
+  const number = isNumber ? (uniform(tensor) ?? Number(tensor.data[0])) : vector && uniform(vector);
+  if (number === undefined) return undefined;
+  const piece: Piece = { slope: 0, constant: number };
+  return [piece, piece, piece];
+}
+
+/** Operators over one value; opposite orders of comparison are one with the operands exchanged. */
+const RULES: Readonly<Record<string, Rule>> = {
+  Abs: ([a], part) => a && sloped(a, part, -1),
+  Add: ([a, b]) => a && b && plus(a, b),
+  Cast: ([a], part, node) => a && cast(a, part, codeToDType(int(node, "to", 0))),
+  Celu: ([a], part) => a && sloped(a, part, undefined),
+  // Its bounds are not always operands.
+  Clip: () => undefined,
+  Div: ([a, b]) => (a && b?.slope === 0 && b.constant !== 0 ? times(a, 1 / b.constant) : undefined),
+  Elu: ([a], part, node) => a && sloped(a, part, float(node, "alpha", 1) === 0 ? 0 : undefined),
+  Equal: ([a, b], part) => a && b && truth(compare(a, b, part), [false, true, false]),
+  Greater: ([a, b], part) => a && b && truth(compare(a, b, part), [false, false, true]),
+  GreaterOrEqual: ([a, b], part) => a && b && truth(compare(a, b, part), [false, true, true]),
+  LeakyRelu: ([a], part, node) => a && sloped(a, part, float(node, "alpha", 0.01)),
+  Less: ([a, b], part) => a && b && truth(compare(a, b, part), [true, false, false]),
+  LessOrEqual: ([a, b], part) => a && b && truth(compare(a, b, part), [true, true, false]),
+  Max: (operands, part) => chosen(operands, part, larger),
+  Min: (operands, part) => chosen(operands, part, smaller),
+  Mul: ([a, b]) => a && b && product(a, b),
+  Neg: ([a]) => a && times(a, -1),
+  Not: ([a]) => (a?.slope === 0 ? (a.constant === 0 ? ONE : ZERO) : undefined),
+  PRelu: ([a, slope], part) => (a && slope?.slope === 0 ? sloped(a, part, slope.constant) : undefined),
+  Relu: ([a], part) => a && larger(a, ZERO, part),
+  Selu: ([a], part, node) => {
+    const [alpha, gamma] = [float(node, "alpha", SELU.alpha), float(node, "gamma", SELU.gamma)];
+    const piece = a && sloped(a, part, alpha === 0 ? 0 : undefined);
+    return piece && times(piece, gamma);
+  },
+  Sub: ([a, b]) => {
+    const negative = b && times(b, -1);
+    return a && negative && plus(a, negative);
+  },
+  Sum: ([first, ...others]) =>
+    others.reduce<Piece | undefined>((sum, piece) => sum && plus(sum, piece), first),
+  ThresholdedRelu: ([a], part, node) => {
+    if (!a) return undefined;
+    const comparison = compare(a, { slope: 0, constant: float(node, "alpha", 1) }, part);
+    if (!comparison || comparison.sign <= 0) return comparison && ZERO;
+    return comparison.isStrict ? a : undefined;
+  },
+  Where: ([condition, yes, no]) =>
+    condition?.slope === 0 ? (condition.constant === 0 ? no : yes) : undefined,
+};
+
+const SELU = { alpha: 1.6732631921768188, gamma: 1.0507010221481323 } as const;
+
+/** How two compare throughout a part: which is the larger, and whether they are the same nowhere. */
+interface Comparison {
+  readonly sign: -1 | 0 | 1;
+  readonly isStrict: boolean;
+}
+
+/** Undefined where that changes within the part. A straight line has its largest and least values at the ends. */
+function compare(a: Piece, b: Piece, [least, most]: Range): Comparison | undefined {
+  const [slope, constant] = [a.slope - b.slope, a.constant - b.constant];
+  if (least === most || slope === 0) {
+    const value = (slope === 0 ? 0 : slope * least) + constant;
+    return Number.isNaN(value) ? undefined : { sign: value > 0 ? 1 : value < 0 ? -1 : 0, isStrict: true };
+  }
+  const ends = [slope * least + constant, slope * most + constant];
+  // The end that is not zero may be reached.
+  const isReached = [least, most].some((end, index) => end !== 0 && ends[index] === 0);
+  if (ends.every((end) => end >= 0)) return { sign: 1, isStrict: !isReached };
+  return ends.every((end) => end <= 0) ? { sign: -1, isStrict: !isReached } : undefined;
+}
+
+/** @param results of less, equal, greater */
+function truth(
+  comparison: Comparison | undefined,
+  results: readonly [boolean, boolean, boolean],
+): Piece | undefined {
+  if (!comparison) return undefined;
+  const result = results[comparison.sign + 1];
+  // Of two that may be the same somewhere, what holds for both.
+  if (!comparison.isStrict && result !== results[1]) return undefined;
+  return result ? ONE : ZERO;
+}
+
+function larger(a: Piece, b: Piece, part: Range): Piece | undefined {
+  const comparison = compare(a, b, part);
+  return comparison && (comparison.sign >= 0 ? a : b);
+}
+
+function smaller(a: Piece, b: Piece, part: Range): Piece | undefined {
+  const comparison = compare(a, b, part);
+  return comparison && (comparison.sign <= 0 ? a : b);
+}
+
+function chosen([first, ...others]: readonly Piece[], part: Range, choose: typeof larger): Piece | undefined {
+  return others.reduce<Piece | undefined>((best, piece) => best && choose(best, piece, part), first);
+}
+
+/** Bounds are attributes before opset 11 and inputs after. */
+export function clipBounds({ node, inputs }: OperatorSite): ClipBounds {
+  const bound = (at: number, name: string, none: number): number => {
+    const [value, tensor] = [inputs[at], asTensor(inputs[at])];
+    return value ? ((tensor && uniform(tensor)) ?? Number.NaN) : float(node, name, none);
+  };
+  return { least: bound(1, "min", -Infinity), most: bound(2, "max", Infinity) };
+}
+
+function clipped(piece: Piece | undefined, { least, most }: ClipBounds, part: Range): Piece | undefined {
+  const raised = piece && atLeast(piece, least, part);
+  // The largest float32 is no bound: exporters of old wrote it for none.
+  return raised && (most >= UNBOUNDED ? raised : smaller(raised, { slope: 0, constant: most }, part));
+}
+
+function atLeast(piece: Piece, least: number, part: Range): Piece | undefined {
+  return least <= -UNBOUNDED ? piece : larger(piece, { slope: 0, constant: least }, part);
+}
+
+const UNBOUNDED = 3.4e38;
+
+/** What is multiplied by a slope where it is negative, and left alone elsewhere; without a slope that is not known. */
+function sloped(piece: Piece, part: Range, slope: number | undefined): Piece | undefined {
+  const comparison = compare(piece, ZERO, part);
+  if (!comparison) return undefined;
+  if (comparison.sign >= 0) return piece;
+  return slope === undefined ? undefined : times(piece, slope);
+}
+
+/** Truth values are the numbers 0 and 1; a float of fewer bits would round. */
+function cast(piece: Piece, part: Range, dtype: DType | undefined): Piece | undefined {
+  if (dtype === "float32" || dtype === "float64") return piece;
+  if (dtype === "bool") return truth(compare(piece, ZERO, part), [true, false, true]);
+  return piece.slope === 0 && (piece.constant === 0 || piece.constant === 1) ? piece : undefined;
+}
+
+function product(a: Piece, b: Piece): Piece | undefined {
+  if (a.slope === 0) return times(b, a.constant);
+  return b.slope === 0 ? times(a, b.constant) : undefined;
+}
+
+function times({ slope, constant }: Piece, factor: number): Piece | undefined {
+  return exact(slope * factor, Math.fround(constant * factor));
+}
+
+function plus(a: Piece, b: Piece): Piece | undefined {
+  return exact(a.slope + b.slope, Math.fround(a.constant + b.constant));
+}
+
+/** A multiple that is never rounded, or a number. */
+function exact(slope: number, constant: number): Piece | undefined {
+  const isExact = slope === 0 ? Number.isFinite(constant) : constant === 0 && isPowerOfTwo(slope);
+  // Zeros have no sign.
+  return isExact ? { slope: slope || 0, constant: constant || 0 } : undefined;
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(Math.log2(Math.abs(value)));
+}

@@ -1,0 +1,112 @@
+import { elementCount } from "../../../core/tensor.js";
+import { wholeNumbers } from "../../formats/onnx/model.js";
+import { type ForeignNode, isKind, type Size, type Value } from "./foreign.js";
+import { NCHW } from "./layouts.js";
+import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader, type OperatorSite } from "./site.js";
+
+/** Shapes that graphs compute: of activations, of which a run decides some sizes, and of constants. */
+
+/** The sizes of an activation's axes as the file has them. */
+export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNode): readonly Size[] {
+  const { rank, channels, size, isGuess } = node.form;
+  if (isGuess) return [undefined, undefined, undefined, undefined];
+  if (rank === "flat") return [batch ?? "batch", channels];
+  const open = (axis: number): Size => size?.[axis - 2] ?? { of: node, axis };
+  const plane = rank === "pooled" ? [1, 1] : [open(2), open(3)];
+  const sizes: readonly Size[] = [batch ?? "batch", channels, ...plane];
+  return layout.map((axis) => sizes[axis]);
+}
+
+/** Whether two sizes are the same, however large. */
+export function sameSize(a: Size, b: Size): boolean {
+  if (a === undefined || b === undefined) return false;
+  if (typeof a !== "object" || typeof b !== "object") return a === b;
+  return a.of === b.of && a.axis === b.axis;
+}
+
+/** The sizes in a list that is a constant, or computed of shapes. */
+export function listedSizes(value: Value | undefined): readonly Size[] | undefined {
+  return value?.kind === "shape" ? value.sizes : numbers(value);
+}
+
+/** The shape of a constant; of an activation its sizes, as far as they are known. */
+export const readShape: OperatorReader = (site) => {
+  const { node, inputs } = site;
+  const [input] = inputs;
+  const constant = asTensor(input)?.shape;
+  const length = constant?.length ?? rankOf(input);
+  if (length === undefined) return undefined;
+  const [start, end] = [int(node, "start", 0), int(node, "end", length)];
+  if (constant) return { kind: "constant", tensor: wholeNumbers(constant.slice(start, end)) };
+  const own = asNode(input);
+  const sizes = own && !site.isLine ? sizesOf(site, own) : [];
+  return {
+    kind: "shape",
+    length: Array(length).slice(start, end).length,
+    ...(sizes.length === length ? { sizes: sizes.slice(start, end) } : {}),
+  };
+};
+
+/** How many elements a constant has, or a list of sizes: the rank of what they are the sizes of. */
+export const readSize: OperatorReader = ({ inputs: [input] }) => {
+  const count = asTensor(input)?.data.length ?? (input?.kind === "shape" ? input.length : undefined);
+  return count === undefined ? undefined : { kind: "constant", tensor: wholeNumbers([count], []) };
+};
+
+function rankOf(value: Value | undefined): number | undefined {
+  const node = asNode(value);
+  // What an operator without a meaning here makes of its input's axes is not known.
+  if (!node || isKind(node, "other")) return undefined;
+  return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
+}
+
+/** Shapes are whole numbers in a line; other concatenations have no place in an OSNet. */
+export const readConcat: OperatorReader = ({ inputs }) => {
+  if (inputs.some((input) => (asTensor(input)?.shape.length ?? 1) > 1)) return undefined;
+  const parts = inputs.map(listedSizes);
+  const sizes = parts.flatMap((part) => part ?? []);
+  if (parts.includes(undefined) || sizes.length > MAX_LIST) return undefined;
+  if (inputs.some((input) => input?.kind === "shape")) return { kind: "shape", length: sizes.length, sizes };
+  const values = sizes.filter((size) => typeof size === "number");
+  return values.every(Number.isInteger) ? { kind: "constant", tensor: wholeNumbers(values) } : undefined;
+};
+
+/** Operators that hand computed sizes on, some of them or in another shape; undefined for all others. */
+export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined {
+  const [list, ...others] = inputs;
+  if (list?.kind !== "shape" || !list.sizes) return undefined;
+  const { sizes } = list;
+  if (["Cast", "Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
+  if (node.opType !== "Gather" || int(node, "axis", 0) !== 0) return undefined;
+  const places = numbers(others[0]);
+  return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
+}
+
+/** Arithmetic on whole numbers, as runtimes have it: modulo 2⁶⁴, and towards zero. */
+export function wholeArithmetic({ node, inputs }: OperatorSite): Value | undefined {
+  const operation = Object.hasOwn(ARITHMETIC, node.opType) ? ARITHMETIC[node.opType] : undefined;
+  const [a, b] = inputs.map(asTensor);
+  if (!operation || inputs.length !== 2 || a?.dtype !== "int64" || b?.dtype !== "int64") return undefined;
+  const [left, right] = [a.data as BigInt64Array, b.data as BigInt64Array];
+  const { shape } = a.shape.length >= b.shape.length ? a : b;
+  const isSpread = [a, b].every(({ data }) => data.length === 1 || data.length === elementCount(shape));
+  if (!isSpread || elementCount(shape) > MAX_LIST || [a, b].some((one) => one.shape.length > 1))
+    return undefined;
+  const data = new BigInt64Array(elementCount(shape));
+  for (const at of data.keys()) {
+    const result = operation(
+      left[left.length === 1 ? 0 : at] ?? 0n,
+      right[right.length === 1 ? 0 : at] ?? 0n,
+    );
+    if (result === undefined) return undefined;
+    data[at] = BigInt.asIntN(64, result);
+  }
+  return { kind: "constant", tensor: { dtype: "int64", shape, data } };
+}
+
+const ARITHMETIC: Readonly<Record<string, (a: bigint, b: bigint) => bigint | undefined>> = {
+  Add: (a, b) => a + b,
+  Sub: (a, b) => a - b,
+  Mul: (a, b) => a * b,
+  Div: (a, b) => (b === 0n ? undefined : a / b),
+};
