@@ -58,6 +58,7 @@ export function compareWeights(
   const departing = new Set(shown?.differences.map(({ layer }) => layer));
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
+  const scaled: Scales[] = [];
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || folded.has(node.name)) continue;
@@ -82,6 +83,9 @@ export function compareWeights(
           : constant.values;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
+      const scales =
+        absorbed && role === "weight" && actual && match ? scalesOf(node, constant, actual) : undefined;
+      if (scales) scaled.push(scales);
       const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
@@ -95,6 +99,7 @@ export function compareWeights(
       else identical++;
     }
   }
+  if (faults.length === 0) faults.push(...scaledWeights(scaled));
   const [first] = faults;
   const [cause] = causes;
   const isOne =
@@ -228,7 +233,8 @@ function differences(
   if (typeof steps === "string") return steps;
   const expected = inPrecisionOf(tensor, wanted, layer);
   // Of a value rounded to 16 bits a unit in float32's last place matters only where it lies between two of these.
-  const ulps = stored?.dtype === "float16" ? 0 : distance;
+  const isStoredHalf = stored?.dtype === "float16";
+  const ulps = isStoredHalf ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
   const b = new Int32Array(found.slice().buffer);
   const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
@@ -240,17 +246,71 @@ function differences(
   for (let index = 0; index < a.length; index++) {
     if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
     const error = Math.abs((expected[index] as number) - (found[index] as number));
+    if (isStoredHalf && bounds) {
+      // Rounded once from a product that another order of folding may have put on the other side of the middle.
+      const off = Math.abs((wanted[index] as number) - (found[index] as number));
+      if (off <= halfStep(found[index] as number) + (bounds[index] as number)) continue;
+    }
     if (error <= least && Math.abs(expected[index] as number) <= least) continue;
     const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
     const subnormal = least > 0 ? ((smallest?.[index] ?? 0) * least) / 2 : 0;
     const folding = bounds ? narrow * (bounds[index] as number) + least + subnormal : 0;
-    if (mayDiffer && error <= folding + half) continue;
+    if (mayDiffer && !isStoredHalf && error <= folding + half) continue;
     count++;
     largest = Math.max(largest, error);
   }
   return count === 0
     ? undefined
     : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
+}
+
+/** Half of the distance between float16 numbers around a value. */
+function halfStep(value: number): number {
+  const exponent = Math.floor(Math.log2(Math.abs(value)));
+  return 2 ** (Math.max(exponent, -14) - 11);
+}
+
+/** The scales of folded weights in half precision, beside those of the checkpoint's products. */
+interface Scales {
+  readonly layer: LayerNode;
+  readonly unit: number;
+  /** By channel, as far as nothing in it is subnormal: what its values are times the products, less 1. */
+  readonly off: readonly number[];
+}
+
+function scalesOf(layer: LayerNode, wanted: Expected, tensor: StoredTensor): Scales | undefined {
+  const unit = (HALF_PRECISION[tensor.dtype] ?? 0) / 2;
+  const channels = tensor.shape[0] ?? 1;
+  if (unit === 0 || tensor.data.length !== wanted.values.length) return undefined;
+  const found = toFloat32(tensor, layer.name).data;
+  const size = found.length / channels;
+  const off: number[] = [];
+  for (let channel = 0; channel < channels; channel++) {
+    let [dot, squares, most, subnormal] = [0, 0, 0, 0];
+    for (let index = channel * size; index < (channel + 1) * size; index++) {
+      const value = wanted.values[index] as number;
+      dot += value * (found[index] as number);
+      squares += value * value;
+      most = Math.max(most, Math.abs(value));
+      subnormal = Math.max(subnormal, (wanted.smallest?.[index] ?? 0) * LEAST_HALF);
+    }
+    if (most > 0 && subnormal < unit * most) off.push(dot / squares - 1);
+  }
+  return { layer, unit, off };
+}
+
+/** How far the mean of so many channels' scales may be off, in units: their roundings have no sign in common. */
+const meanScale = (channels: number): number => 0.25 + 6 / Math.sqrt(channels);
+
+/** Folded weights that are all larger, or all smaller, than rounding makes them. */
+function scaledWeights(all: readonly Scales[]): readonly Fault[] {
+  const [first] = all;
+  const off = all.flatMap((scales) => scales.off);
+  if (!first || off.length === 0) return [];
+  const mean = off.reduce((sum, value) => sum + value, 0) / off.length;
+  if (Math.abs(mean) <= first.unit * meanScale(off.length)) return [];
+  const explanation = `the folded weights are ${(1 + mean).toPrecision(6)} times the checkpoint's products on average, which rounding them does not make them`;
+  return [layerFault(first.layer, "weights", null, explanation)];
 }
 
 /**

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { StateDict } from "../../../src/core/tensor.js";
-import { castFloat } from "../../../src/core/tensor-cast.js";
+import { castFloat, toFloat32 } from "../../../src/core/tensor-cast.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";
 import { withoutNames } from "../../mutation/candidates.js";
@@ -132,5 +134,63 @@ describe("a gate's weight that an operator hands on, in a file of ours", () => {
     expect(passed).toBe(false);
     expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].fc1", kind: "weights" }]);
     expect(faults[0]?.explanation).toContain("values differ");
+  });
+});
+
+describe("folded weights in half precision that are all a little off", () => {
+  const { graph, stateDict } = openFixture();
+  const reference = openReference(openFixture());
+  const folded = /\.bn\.folded\.weight$|^fc\.1\.folded\.weight$/;
+
+  it.each([
+    [1, 0],
+    [1.002, 1],
+    [0.9985, 1],
+  ])("× %d, as another exporter's file: %d fault", async (factor, count) => {
+    const model = lowerToOnnx(graph, stateDict, { size: SMALL, dtype: "float16" });
+    const initializers = new Map(
+      [...model.graph.initializers].map(([name, tensor]) => {
+        if (!folded.test(name)) return [name, tensor];
+        const { data, shape } = toFloat32(tensor, name);
+        const times = { dtype: "float32", shape, data: data.map((value) => value * factor) } as const;
+        return [name, castFloat(times, "float16", name)];
+      }),
+    );
+    const bytes = encodeOnnx({ ...model, metadata: new Map(), graph: { ...model.graph, initializers } });
+    const { passed, faults } = await verify(await openVerification({ name: "m.onnx", bytes }, reference));
+    expect([passed, faults.length]).toEqual([count === 0, count]);
+    if (count > 0)
+      expect(faults[0]).toMatchObject({
+        kind: "weights",
+        explanation: expect.stringContaining("on average"),
+      });
+  });
+
+  it("by one step each, in a TensorFlow.js model of float16 weights", async () => {
+    const model = lowerToTfjs(graph, stateDict, { size: SMALL, quantize: "float16" });
+    const { json, shards } = encodeTfjs(model);
+    const judge = async (beside: typeof shards) =>
+      verify(await openVerification({ name: "model.json", bytes: json, beside }, reference));
+    expect((await judge(shards)).passed).toBe(true);
+    const { weightsManifest } = JSON.parse(new TextDecoder().decode(json));
+    const entries: readonly { name: string; shape: number[]; dtype: string; quantization?: object }[] =
+      weightsManifest[0].weights;
+    let offset = 0;
+    const moved = new Map([...shards].map(([name, bytes]) => [name, bytes.slice()]));
+    const [shard] = moved.values();
+    if (!shard || moved.size !== 1) throw new Error("one shard");
+    const view = new DataView(shard.buffer, shard.byteOffset);
+    for (const { name, shape, quantization } of entries) {
+      const count = shape.reduce((product, size) => product * size, 1);
+      const size = quantization ? 2 : 4;
+      // One more in the bits of a float16 is one step farther from 0.
+      if (quantization && folded.test(name))
+        for (let at = offset; at < offset + count * size; at += size)
+          view.setUint16(at, view.getUint16(at, true) + 1, true);
+      offset += count * size;
+    }
+    const { passed, faults } = await judge(moved);
+    expect(passed).toBe(false);
+    expect(faults[0]).toMatchObject({ kind: "weights" });
   });
 });
