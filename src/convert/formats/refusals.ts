@@ -11,7 +11,7 @@ export interface Region {
 /** What helps against a file that is broken. */
 const FETCH_AGAIN = "download or copy the file again";
 
-/** What helps against a file that is whole but holds something that cannot be used. */
+/** The remedy for a file that is complete but contains something unsupported. */
 const SAVE_AGAIN = "save the weights alone, with torch.save(model.state_dict(), path)";
 
 /** `byte 12 of archive/data.pkl`. */
@@ -49,7 +49,7 @@ export function quote(text: string): string {
   return `"${printable(text)}"`;
 }
 
-/** What stands for the bytes of a tensor whose file is missing, where that is not refused. */
+/** The bytes of a tensor whose file is missing, if that is not an error. */
 export type AbsentBytes = (length: number, subject: string) => Uint8Array;
 
 /** The largest tensor of osnet_x1_0 has 1 MB, that of a network four times as wide 16. */
@@ -78,12 +78,12 @@ export function zerosForAbsent(most: number = MAX_ABSENT_BYTES): AbsentBytes {
 }
 
 /**
- * How much memory one file may ask for beyond its own bytes. Honest files need at most about their own size, to
- * unpack compressed entries and to make strided tensors contiguous; a zip bomb or a tensor with stride 0 asks for any
- * amount with a few bytes.
+ * The memory that one file may use beyond its own bytes. Ordinary files need at most about their own size, to unpack
+ * compressed entries and to make strided tensors contiguous; a zip bomb or a tensor with stride 0 asks for any amount
+ * with a few bytes.
  */
 export interface Budget {
-  /** Must be called before each allocation of `bytes` for `purpose`; throws `InputError` when it would be too much. */
+  /** Must be called before each allocation of `bytes` for `purpose`; throws `InputError` if it would be too much. */
   spend(bytes: number, purpose: string): void;
   /**
    * The same for what a pickle builds: an empty dict is one byte of pickle and 200 of memory. What was dropped again
@@ -95,7 +95,7 @@ export interface Budget {
 /** Four times the file: a float64 copy of a compressed float32 file still fits. */
 const FILE_MULTIPLE = 4;
 
-/** Small enough to be harmless, large enough that tiny files never meet the limit. */
+/** Small enough to be harmless, and large enough that small files never reach the limit. */
 const FLOOR = 1 << 20;
 
 /**

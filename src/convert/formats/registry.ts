@@ -21,11 +21,11 @@ interface Format {
   readonly noun: string;
   /** The same as the argument of `FROM2TO`. */
   readonly operand: string;
-  /** The main file of a folder; absent for formats of one file. */
+  /** The main file of a folder; absent for single-file formats. */
   readonly main?: string;
   /** What names of such files end in, without the dot; the name that `FROM2TO` gives an output ends in the format's own name. */
   readonly suffixes: readonly string[];
-  /** Output names that mean this format where no command says so. */
+  /** Output names of this format, for commands that do not name one. */
   readonly output: RegExp;
   /** How users recognise those, in a list. */
   readonly outputHint: string;
@@ -64,7 +64,7 @@ const WEIGHTS: Readonly<Record<WeightsFormat, Format>> = {
     suffixes: ["safetensors"],
     output: /\.safetensors$/i,
     outputHint: ".safetensors",
-    // The length of a JSON header, as a u64 of which no file needs the upper two bytes, then the header's brace.
+    // The length of a JSON header, as a u64 whose upper two bytes are 0, then the header's brace.
     starts: (head) => head[6] === 0 && head[7] === 0 && head[8] === BRACE,
     lacks: [],
   },
@@ -131,7 +131,7 @@ export function isModelFormat(format: FileFormat): format is ModelFormat {
   return format in MODELS;
 }
 
-/** Every suffix of a file that is read, and numbers behind it as torchreid's checkpoints have: `w.pth.tar-60`. */
+/** Every suffix of a readable file, with numbers after it as in torchreid's checkpoints: `w.pth.tar-60`. */
 const SUFFIXES: RegExp = new RegExp(
   `(\\.(${FILE_FORMATS.flatMap((format) => FORMATS[format].suffixes).join("|")})(-\\d+)?)+$`,
   "i",

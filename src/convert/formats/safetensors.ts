@@ -34,8 +34,8 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /**
  * Reads a safetensors file.
  *
- * @param subject what messages call it, usually the file's name
- * @throws InputError `format` if a rule of the format is broken, `unsupported` for an element type not read here
+ * @param subject name of the file in messages
+ * @throws InputError `format` if a rule of the format is broken, `unsupported` for an unsupported element type
  */
 export function decodeSafetensors(file: Bytes, subject: string): DecodedSafetensors {
   const bytes = toBytes(file);
@@ -145,7 +145,7 @@ function compareText(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Surrogates stand for code points above all that one unit holds, and are themselves below U+E000. */
+/** Surrogates represent code points above those of single units, although their own values are below U+E000. */
 function byCodePoint(unit: number): number {
   return unit >= 0xd800 && unit < 0xe000 ? unit + 0x10000 : unit;
 }
@@ -195,7 +195,7 @@ function malformed(subject: string, found: string, expected: string, cause?: unk
   return new InputError({ code: "format", subject, found, expected, remedy }, { cause });
 }
 
-/** A valid file with elements that no network here is made of: code `unsupported`. */
+/** A valid file with an unsupported element type: code `unsupported`. */
 function unsupported(subject: string, found: string): InputError {
   const expected = "elements of a type used for training";
   const remedy = "save the weights again in float32";
@@ -204,7 +204,7 @@ function unsupported(subject: string, found: string): InputError {
 
 /**
  * A position in JSON text that reads what the caller expects next (RFC 8259), and refuses everything else with its
- * place. Only what headers are made of: objects without duplicate keys, strings, and arrays of whole numbers.
+ * position. It supports only what headers contain: objects without duplicate keys, strings, and arrays of integers.
  */
 class JsonCursor {
   readonly #text: string;
@@ -245,7 +245,7 @@ class JsonCursor {
     throw malformed(this.#subject, `an unterminated string at character ${start} of the header`, "JSON");
   }
 
-  /** An array of at most `most` whole numbers from 0. */
+  /** An array of at most `most` non-negative integers. */
   integers(most: number): readonly number[] {
     const values: number[] = [];
     this.#expect("[", "an array");
@@ -315,11 +315,11 @@ function isDigit(code: number): boolean {
 
 /**
  * The header's JSON: one object of tensor names, each with `dtype`, `shape` and `data_offsets`, and `__metadata__`, an
- * object of strings. Read by its own grammar and not by JSON.parse, which silently keeps the last of duplicate keys,
- * and builds whatever a hostile header asks for before anyone can look at it.
+ * object of strings. JSON.parse is not used because it silently keeps the last of duplicate keys, and builds whatever a
+ * hostile header asks for before it can be checked.
  */
 
-/** What the header says of one tensor; offsets count from the end of the header. */
+/** The header's description of one tensor; offsets count from the end of the header. */
 interface TensorInfo {
   /** The format's name of the element type, known or not. */
   readonly dtype: string;
@@ -332,7 +332,7 @@ interface Header {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
 }
 
-/** The key that is no tensor. */
+/** The only key that is not a tensor's name. */
 const METADATA_KEY = "__metadata__";
 
 /** Ten times the tensors of any file published (large models are sharded); bounds what a header can allocate. */
@@ -367,7 +367,7 @@ function parseHeader(text: string, subject: string): Header {
   return { metadata, tensors };
 }
 
-/** The fields stand in any order, each once, and nothing besides. */
+/** The fields may be in any order, each exactly once, without others. */
 function parseTensorInfo(json: JsonCursor, name: string, subject: string): TensorInfo {
   const tensor = `tensor ${quote(name)}`;
   let dtype: string | undefined;

@@ -3,8 +3,8 @@ import { FILE_FORMATS, type FileFormat, FORMATS } from "./registry.js";
 import { listZipNames } from "./zip.js";
 
 /**
- * Recognises a format by content, never by suffix. Everything that no other format claims is `pth`, whose reader says
- * what is wrong with it.
+ * Detects a format from content, never from the suffix. Anything that no other format recognises is `pth`, whose reader
+ * reports the problem.
  */
 export function sniffFormat(file: Bytes): FileFormat {
   const source = toSource(file);
@@ -24,12 +24,12 @@ function hasMember(source: ByteSource, suffix: string): boolean {
     const names = listZipNames(source, { subject: "", part: "the file" });
     return names.some((name) => name.endsWith(suffix));
   } catch {
-    // A damaged zip is refused by the checkpoint reader, in words.
+    // A damaged zip is refused by the checkpoint reader, with a message.
     return false;
   }
 }
 
-/** A file of another kind than its reader reads: what it is, and what to do about it. */
+/** A file of a format that is not supported: what it is, and what to do about it. */
 export interface OtherKind {
   readonly found: string;
   readonly remedy: string;
@@ -131,12 +131,12 @@ const SIGNATURES: readonly Signature[] = [
 /** Enough to recognise every kind. */
 export const HEAD_BYTES = 512;
 
-/** The beginning of a file as Latin-1 text, in which signatures are looked for. */
+/** The beginning of a file as Latin-1 text, for matching signatures. */
 export function headText(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes.subarray(0, HEAD_BYTES));
 }
 
-/** What a file is that no reader of the project reads, by its first bytes and never by its name; undefined if nobody knows. */
+/** The known but unsupported format of a file, by its first bytes and never by its name; undefined if unknown. */
 export function otherKind(bytes: Uint8Array): OtherKind | undefined {
   const head = headText(bytes);
   return SIGNATURES.find(({ matches }) => matches(head));

@@ -24,7 +24,7 @@ export interface ZipEntry {
   readonly flags: number;
   readonly compressedSize: number;
   readonly size: number;
-  /** CRC-32 of the unpacked data, which PyTorch may leave out and nothing here checks by itself. */
+  /** CRC-32 of the unpacked data. PyTorch may omit it, and it is not checked here. */
   readonly checksum: number;
   /** Where its data starts in the archive. */
   readonly start: number;
@@ -54,7 +54,7 @@ export function readZipDirectory(source: ByteSource, region: Region): ReadonlyMa
   checkDisjoint(entries, directory.offset, region);
 
   const byName = new Map<string, ZipEntry>();
-  // PyTorch looks names up whatever their case.
+  // PyTorch ignores the case of names.
   const names = new Set<string>();
   for (const entry of entries) {
     checkName(entry.name, region);
@@ -93,7 +93,7 @@ function checkDisjoint(
   });
 }
 
-// Its end record, which is looked for from the end of the file, and the entries that it leads to.
+// The end record, which is searched for from the end of the file, and its entries.
 
 const END_SIGNATURE = 0x06054b50;
 const END_BYTES = 22;
@@ -303,7 +303,7 @@ const UNICODE_PATH_EXTRA = 0x7075;
 const WIDE = 0xffffffff;
 
 /**
- * Replaces 32-bit fields that read 0xFFFFFFFF with those of the zip64 extra field, which holds only these, in the
+ * Replaces 32-bit fields with the value 0xFFFFFFFF by those of the zip64 extra field, which contains only these, in the
  * order size, compressed size, header offset (APPNOTE 4.5.3).
  */
 function widen<F extends { readonly size: number; readonly compressedSize: number }>(
@@ -338,7 +338,7 @@ const DEFLATED = 8;
 /** Input bytes unpacked at a time: a deflate bomb, at most 1032:1, is noticed after 16 MB at the latest. */
 const CHUNK_BYTES = 1 << 14;
 
-/** The data of an entry: as it lies in the archive when it is stored, unpacked within the budget when it is deflated. */
+/** The data of an entry: a view if it is stored, unpacked within the budget if it is deflated. */
 export function readZipEntry(
   source: ByteSource,
   entry: ZipEntry,
@@ -412,7 +412,7 @@ const EXTRA_HEADER_BYTES = 4;
 /** Of the extra field that pads, as PyTorch calls it: "FB" (caffe2/serialize/inline_container.cc, `getPadding`). */
 const PADDING_ID = 0x4246;
 
-/** What the directory's 16-bit count holds; archives with more are zip64, and no network has as many tensors. */
+/** The maximum of the directory's 16-bit count; archives with more are zip64, and no network has as many tensors. */
 const MAX_ENTRIES = 0xffff - 1;
 
 /**

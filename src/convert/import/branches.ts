@@ -2,8 +2,8 @@ import { type OnnxGraph, type OnnxModel, type OnnxNode, onnxNode } from "../form
 import { readGraph } from "./normalise.js";
 
 /**
- * The same model with the nodes of branches that are taken whatever the images in place of the `If`s that choose them, so
- * that their values are values of the graph. An `If`'s own outputs keep their names. Any other model is given back.
+ * The same model with each `If` of known condition replaced by the nodes of the branch taken, so that their values are
+ * values of the graph. An `If`'s own outputs keep their names. Other models are returned unchanged.
  *
  * @throws InputError (`format`) if a value has two sources or none
  */
@@ -23,7 +23,7 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
       const branch = taken.get(node);
       if (branch) return unfold(node, branch, around);
       const [inputs, outputs] = [node.inputs.map(around.of), node.outputs.map(around.of)];
-      // Runtimes refuse two nodes of one name, but any number without.
+      // Runtimes refuse duplicate node names, but any number of nodes may have no name.
       const name = node.name === "" ? "" : around.prefix + node.name;
       return { ...node, name, inputs, outputs };
     });

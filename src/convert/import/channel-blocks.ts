@@ -3,7 +3,10 @@ import type { Tensor } from "../../core/tensor.js";
 import type { OnnxGraph, OnnxNode } from "../formats/onnx/model.js";
 import { ELEMENTWISE } from "./operators/layouts.js";
 
-/** What is known of a graph with channels in blocks: the size of a block, which values are in blocks, and how many channels are meant. */
+/**
+ * What is known about a graph with blocked channels: the block size, which values are blocked, and the number of
+ * channels without padding.
+ */
 
 /** The domain of onnxruntime's operators on blocks of channels. */
 export const NCHWC_DOMAIN = "com.microsoft.nchwc";
@@ -13,7 +16,7 @@ export type Order = "plain" | "blocks" | "split";
 
 interface BlockedValue {
   readonly order: Exclude<Order, "plain">;
-  /** Its channels with those that fill up the last block; undefined where nothing before it says. */
+  /** The number of channels with padding; undefined if unknown. */
   readonly padded: number | undefined;
 }
 
@@ -126,10 +129,10 @@ function activations({ initializers }: OnnxGraph, { inputs }: OnnxNode): readonl
   return inputs.filter((name) => name !== "" && !initializers.has(name));
 }
 
-/** onnxruntime's own operators of one element. */
+/** onnxruntime's own elementwise operators. */
 const OWN_ELEMENTWISE: ReadonlySet<string> = new Set(["QuickGelu", "Gelu", "FastGelu"]);
 
-/** Whether an operator computes each element by itself, from others at its place and single numbers. */
+/** Whether an operator is elementwise, over values of one shape and scalars. */
 function isElementwise({ initializers }: OnnxGraph, { opType, domain, inputs }: OnnxNode): boolean {
   const isKnown =
     domain === "" ? ELEMENTWISE.has(opType) : domain === "com.microsoft" && OWN_ELEMENTWISE.has(opType);
@@ -196,12 +199,12 @@ interface Channels {
   within?: Channels;
 }
 
-/** A block is filled up behind a multiple of as many channels (`MlasReorderFilterOIHWBiBo`). */
+/** Blocks are padded to a multiple of this number of channels (`MlasReorderFilterOIHWBiBo`). */
 const FILLED_BEHIND = 4;
 
 /**
- * How many channels of each value are meant. Reorderings to NCHW say so; elsewhere the filters have zeros for those that fill a
- * block up.
+ * The number of channels of each value without padding. Reorderings to NCHW state it; elsewhere the filters have zeros
+ * for padded channels.
  */
 export function channelsMeant(
   graph: OnnxGraph,
@@ -213,7 +216,7 @@ export function channelsMeant(
     let group: Channels = groups.get(name) ?? { used: new Set(), agreed: 0 };
     groups.set(name, group);
     while (group.within) {
-      // Halved on the way, so that chains of any length stay short.
+      // Path halving, so that chains of any length remain short.
       if (group.within.within) group.within = group.within.within;
       group = group.within;
     }

@@ -2,9 +2,9 @@ import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
 import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./operators/foreign.js";
 
-/** One way in which a file's graph departs from the architecture. A finding, never an exception. */
+/** A difference between a file's graph and the architecture. A finding, never an exception. */
 export interface Difference {
-  /** The network's layer at which the file departs. */
+  /** The network's layer with the difference. */
   readonly layer: string;
   /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
@@ -77,7 +77,7 @@ const epsilon = (
   expected: { readonly epsilon: number },
   found: { readonly epsilon: number },
 ): readonly Feature[] =>
-  // Files hold float32.
+  // Files store float32.
   Math.fround(expected.epsilon) === Math.fround(found.epsilon)
     ? []
     : [{ what: "epsilon", found: String(found.epsilon), expected: String(expected.epsilon) }];
@@ -116,7 +116,7 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
   if (layer.op.kind !== node.op.kind) return [];
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
-  // A padding before it that it does not take up is the finding, and not that it has none of its own.
+  // If padding before it is not absorbed, that is the finding, not the missing padding of the operator.
   const isPadded = node.inputs.some(
     ({ op }) => op.kind === "pad" || (op.kind === "other" && op.opType === "Pad"),
   );
@@ -186,7 +186,7 @@ function largest(roundings: Float32Array | undefined): number {
   return roundings?.reduce((most, value) => Math.max(most, value), 0) ?? 0;
 }
 
-/** Whether two constants hold the same numbers: bit for bit, or as far as rounding allows. */
+/** Whether two constants have the same values: bit for bit, or to within rounding. */
 function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding: number): boolean {
   if (a === b) return true;
   if (!a || !b || a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;

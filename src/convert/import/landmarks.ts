@@ -4,7 +4,7 @@ import { type ForeignGraph, type ForeignNode, isKind } from "./operators/foreign
 /** Where a landmark places a layer: at a node, or nowhere, because the block lacks it. */
 export type Anchors = ReadonlyMap<string, ForeignNode | "absent">;
 
-/** Layers that landmarks place, or know to be absent. */
+/** Layers that landmarks locate, or show to be absent. */
 export function anchorsOf(layers: LayerGraph, blocks: readonly BlockLandmarks[]): Anchors {
   const anchors = new Map<string, ForeignNode | "absent">();
   const members = new Map<string, LayerNode[]>(blockNames(layers).map((name) => [name, []]));
@@ -41,9 +41,9 @@ export function blockNames({ nodes }: LayerGraph): readonly string[] {
 }
 
 /**
- * Where the blocks of an OSNet are in a foreign graph. A gate cannot be mistaken: a map times a pooled value. The
- * convolution that reads a sum of such products is a block's conv3, and everything else is found from there, so that one
- * broken layer does not hide the rest.
+ * Locates the blocks of an OSNet in a graph from another exporter. A gate is unmistakable: a map times a pooled value.
+ * The convolution that reads a sum of such products is a block's conv3, and everything else is found from there, so
+ * that one broken layer does not hide the rest.
  */
 
 /** One stream, told from the others of its block by its depth. */
@@ -170,13 +170,13 @@ function isSpatial({ op }: ForeignNode<"conv">): boolean {
   return op.kernel[0] > 1 || op.kernel[1] > 1;
 }
 
-/** Between a convolution and the next: norms, an activation, and what a broken file may have besides. */
+/** Operators between a convolution and the next: norms, an activation, and extra ones in a broken file. */
 const NORM_STEPS = 12;
 
-/** Ways back that are tried: an activation or norm that is spelled out parts and joins again. */
+/** Maximum number of paths tried backwards: a decomposed activation or norm branches and joins. */
 const WAYS = 64;
 
-/** The convolution that a value comes from, and nothing else: through operations of one input, or of several of which all do. */
+/** The convolution that a value is computed from, and nothing else: through operations whose inputs all lead to it. */
 function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
   let ways = WAYS;
   const origin = (current: ForeignNode | undefined, steps: number): ForeignNode<"conv"> | undefined => {
@@ -207,7 +207,7 @@ function meetingAfter(graph: ForeignGraph, conv: ForeignNode<"conv">): ForeignNo
   return undefined;
 }
 
-/** The node of a kind that a value reaches through operations of one input. */
+/** The next node of a kind, through operations of one input. */
 export function next(
   graph: ForeignGraph,
   from: ForeignNode,
@@ -244,13 +244,16 @@ function readersIn({ consumers }: ForeignGraph): (node: ForeignNode) => readonly
   return (node) => consumers.get(node) ?? [];
 }
 
-/** Layers with weights and pools, which no spelling of a norm or an activation has inside. */
+/** Layers with weights and pools, which no decomposition of a norm or an activation contains. */
 const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatten", "maxPool", "avgPool"];
 
-/** Operators that a norm or an activation is spelled out in, at most. */
+/** Maximum number of operators in the decomposition of a norm or an activation. */
 const MOST_INSIDE = 64;
 
-/** What is computed from a value and nothing else, without layers with weights and, unless they are wanted, pools: nearest first. */
+/**
+ * What is computed from a value and nothing else, without layers with weights and, unless requested, pools: nearest
+ * first.
+ */
 export function computedFrom(
   consumersOf: (node: ForeignNode) => readonly ForeignNode[],
   from: ForeignNode,

@@ -26,23 +26,23 @@ import { inputDifferences, isPlain } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
 import { type Walk, walk } from "./walk.js";
 
-/** An ONNX graph laid beside the layer graph of an OSNet. */
+/** An ONNX graph matched with the layer graph of an OSNet. */
 export interface GraphMatch {
   /** The architecture that the graph was found to be. */
   readonly spec: OsnetSpec;
   /** The layer graph of that spec, with batch norms unfolded. */
   readonly graph: LayerGraph;
-  /** The ONNX value that holds each layer's output. */
+  /** The ONNX value of each layer's output. */
   readonly values: ReadonlyMap<string, string>;
   /** How a value's elements become the layer's, where they are not that already: axes in another order, integers. */
   readonly readings: ReadonlyMap<string, Reading>;
   /** What the file does to its input before the network; undefined where the network reads it as it is. */
   readonly preprocess: Preprocess | undefined;
-  /** Layers whose output no value holds: those absorbed, and what is inside an operator that computes several. */
+  /** Layers whose output is not a value of the file: folded ones, and those inside a fused operator. */
   readonly folded: ReadonlySet<string>;
   /** Convolutions and linear layers whose constants are products with those of the batch norm after them. */
   readonly absorbed: ReadonlySet<string>;
-  /** Batch norms that the file spells as a product and a sum, which do not tell the four parameters apart. */
+  /** Batch norms that the file writes as a product and a sum, from which the four parameters cannot be recovered. */
   readonly affine: ReadonlySet<string>;
   /** What a program receives, in the file's order. */
   readonly outputs: readonly MatchedOutput[];
@@ -50,17 +50,17 @@ export interface GraphMatch {
   readonly constants: ReadonlyMap<string, Constants>;
   /** How far a layer's constants may be from those that they were quantised from; empty for a float file. */
   readonly roundings: ReadonlyMap<string, Roundings>;
-  /** Every way in which the file departs from the architecture, in network order; empty for a faithful file. */
+  /** All differences from the architecture, in network order; empty for a faithful file. */
   readonly differences: readonly Difference[];
 }
 
 /** What a file's graph is matched against. */
 export interface MatchOptions {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly subject: string;
   /** The network that the file should be. Default: the OSNet that its graph resembles. */
   readonly graph?: LayerGraph;
-  /** How modules are named, where the caller knows: a graph without instance norms does not tell. */
+  /** The module names, if the caller knows them: a graph without instance norms does not show them. */
   readonly dialect?: Dialect;
 }
 
@@ -68,9 +68,9 @@ export interface MatchOptions {
 const RESEMBLANCE = 0.5;
 
 /**
- * Matches an ONNX graph against OSNet by data flow and by what operators mean, never by names.
+ * Matches an ONNX graph with OSNet by data flow and by the meaning of operators, never by names.
  *
- * @throws InputError (`unsupported`) if the graph is no OSNet, (`format`) if it is no graph
+ * @throws InputError (`unsupported`) if the graph is not an OSNet, (`format`) if it is not a valid graph
  */
 export function matchGraph(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): GraphMatch {
   const foreign = normalise(model, subject);
@@ -167,7 +167,7 @@ function oneToALayer(differences: readonly Difference[]): Difference[] {
   return [...byLayer.values()];
 }
 
-/** The constants of a layer that has a bias, where the file leaves out one of zeros, as the operators' default is. */
+/** The constants of a layer that has a bias. If the file omits the bias, it is zeros, the operators' default. */
 function withAbsentBias(layer: LayerNode, { op }: ForeignNode, constants: Constants): Constants {
   if (constants.bias || layer.parameters.bias === undefined || !constants.weight) return constants;
   const channels = op.kind === "conv" ? op.outChannels : op.kind === "linear" ? op.outFeatures : undefined;
@@ -177,8 +177,8 @@ function withAbsentBias(layer: LayerNode, { op }: ForeignNode, constants: Consta
 }
 
 /**
- * What a file lacks because nothing in it would read it is no finding beside the one of what should: a gate, of a product
- * with another; a shortcut, of a sum that is not there.
+ * A layer that is missing because nothing in the file would read it is not reported beside the missing reader: a gate
+ * without its product, a shortcut without its sum.
  */
 function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): readonly Difference[] {
   const departing = new Set(differences.map(({ layer }) => layer));
@@ -209,12 +209,13 @@ export interface MatchedOutput {
   readonly operations: readonly OutputOperation[] | undefined;
 }
 
-/** What comes after a network's result has none of these: behind them, the way to the result was lost. */
+/** Layers that do not follow a result: if one does, the path to the result was lost. */
 export const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
 
 /**
- * The layer behind an output: its own, or the nearest that it is computed from. An output that layers with weights part
- * from all that was found stands for the network's result, which then is missing. Undefined if no layer leads to it.
+ * The layer of an output, or the nearest layer that it is computed from. If layers with weights separate it from
+ * everything that was found, it represents the network's result, which then is missing. Undefined if no layer leads to
+ * it.
  */
 function matchOutput(
   graph: LayerGraph,
@@ -229,7 +230,7 @@ function matchOutput(
     const node = nodes.get(layer);
     if (!node || absorbed.has(layer)) continue;
     const earlier = layers.get(node);
-    // A file that lacks an activation at its end still means to give the layer that the activation would be.
+    // If the file lacks a final activation, its output still represents the layer of the activation.
     const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
     if (!skipped.has(layer) || !isResult) layers.set(node, layer);
   }
@@ -267,7 +268,7 @@ function behindOutput(
   return { between, ends };
 }
 
-/** Operators of one input in a row that all have a meaning here. */
+/** A chain of operators of one input that all have a known meaning. */
 function meaningOf(tail: readonly ForeignNode[]): readonly OutputOperation[] | undefined {
   const operations = tail.map(operationOf);
   const known = operations.flatMap((operation) => operation ?? []);
@@ -275,7 +276,7 @@ function meaningOf(tail: readonly ForeignNode[]): readonly OutputOperation[] | u
 }
 
 function operationOf(node: ForeignNode): OutputOperation | undefined {
-  // A product or sum that the operator has taken up is no part of its meaning.
+  // A product or sum that the operator absorbed is not part of its meaning.
   if (Object.keys(node.constants).length > 0) return undefined;
   const { op } = node;
   if (isKind(node, "l2Normalize")) return { kind: "l2Normalize", floors: node.op.floors };
@@ -287,7 +288,7 @@ function nameOfOperator(node: ForeignNode): string {
   return node.op.kind === "other" ? node.op.opType : node.op.kind;
 }
 
-/** Graphs that are no OSNet, and what they are like. */
+/** Graphs that are not an OSNet, and their description. */
 
 function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputError {
   const count = (opType: string): number => census.get(opType) ?? 0;

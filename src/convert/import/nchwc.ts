@@ -16,12 +16,12 @@ import {
 import type { ChannelBlocks } from "./operators/foreign.js";
 
 /**
- * Graphs that onnxruntime has optimised at every level ("all"), read as graphs of standard operators on NCHW. Its optimiser
+ * Graphs that onnxruntime has optimised at level "all", translated to standard operators on NCHW. Its optimiser
  * (`core/optimizer/nchwc_transformer.cc`) rewrites convolutions and pools for one kind of processor, in the domain
- * `com.microsoft.nchwc`: maps are in blocks of 8 or 16 channels, [N, C/b, H, W, b] in memory though their shape says [N, C, H, W],
- * C filled up to a multiple of b; weights are OIHW in blocks of output channels ([O/b, I, H, W, b]), or of both
- * ([O/b, I/b, H, W, b, b]: input channels, then output channels). A convolution whose filter has fewer input channels than a block
- * reads NCHW, but for a depthwise one (`core/mlas/lib/snchwc.cpp`). Nothing in the file states b.
+ * `com.microsoft.nchwc`: maps are in blocks of 8 or 16 channels, [N, C/b, H, W, b] in memory although their shape is
+ * [N, C, H, W], with C padded to a multiple of b; weights are OIHW in blocks of output channels ([O/b, I, H, W, b]), or
+ * of both ([O/b, I/b, H, W, b, b]: input channels, then output channels). A convolution whose filter has fewer input
+ * channels than a block reads NCHW, except for a depthwise one (`core/mlas/lib/snchwc.cpp`). The file does not state b.
  */
 
 /** A graph on NCHW, and which of its values the file's own graph has in blocks. */
@@ -36,10 +36,10 @@ export function isBlocked({ nodes }: OnnxGraph): boolean {
 }
 
 /**
- * The same graph with standard operators on NCHW in place of those on blocks of channels, values under their own names. Where an
- * operator reads a value in another order than it takes it to be in, one without a meaning stands before it.
+ * The same graph with standard operators on NCHW instead of blocked ones, values under the same names. If an operator
+ * reads a value in the wrong order, an operator without meaning is inserted before it.
  *
- * @throws InputError (`unsupported`) if the file may be in blocks of 8 and of 16
+ * @throws InputError (`unsupported`) if the block size may be 8 or 16
  */
 export function unblocked(graph: OnnxGraph, subject: string): UnblockedGraph {
   if (!isBlocked(graph)) return { graph, blocks: new Map() };
@@ -54,7 +54,7 @@ export function unblocked(graph: OnnxGraph, subject: string): UnblockedGraph {
 interface Known {
   readonly flow: Flow;
   readonly filters: Filters;
-  /** How many channels of each value are meant. */
+  /** The number of channels of each value without padding. */
   readonly channels: ReadonlyMap<string, number>;
 }
 
@@ -75,7 +75,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     return `${name}#${count}`;
   }
 
-  /** A value behind an operator that has no meaning: a finding, behind which all goes on. */
+  /** The value after an inserted operator without meaning, which becomes a finding; matching continues after it. */
   function stray(name: string, what: string): string {
     const key = `${what} of ${name}`;
     const known = made.get(key);
@@ -102,7 +102,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     );
   }
 
-  /** A constant made of another, once for each way: layers that share their weights still do. */
+  /** A constant derived from another, cached so that layers that share weights still do. */
   function constant(name: string, how: string, make: () => Tensor): string {
     const key = `${how} of ${name}`;
     const known = made.get(key);
@@ -149,7 +149,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
       : { ...node, attributes, inputs: bias === "" ? inputs.slice(0, 2) : inputs, domain: "" };
   }
 
-  /** What a `ReorderOutput` reads, if it takes the channels that are meant. */
+  /** The input of a `ReorderOutput`, if its number of channels is right. */
   function reordered(node: OnnxNode, input: string): string {
     const stated = attributeOf(node, "channels") ?? 0;
     const value = read(input, "blocks");
@@ -208,9 +208,9 @@ function part(filter: Tensor<"float32">, rows: number, columns: number): Tensor<
 }
 
 /**
- * A value in blocks as NCHW.
+ * A blocked value as NCHW.
  *
- * @param tensor [N, C, H, W] by its shape, or [N, C/b, H, W, b]; any other is given back
+ * @param tensor [N, C, H, W] by its shape, or [N, C/b, H, W, b]; others are returned unchanged
  */
 export function fromBlocks(tensor: RealTensor, { size, channels }: ChannelBlocks): RealTensor {
   const [images = 0, second = 0, height = 0, width = 0, last] = tensor.shape;

@@ -34,8 +34,8 @@ import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.j
 import { preprocessing } from "./preprocess.js";
 
 /**
- * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators that do nothing in inference
- * looked through, decompositions put together, dead nodes left out.
+ * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators without effect in inference
+ * skipped, decompositions recognised, dead nodes dropped.
  *
  * @throws InputError (`format`) if a value has two sources or none
  */
@@ -59,7 +59,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
   };
 }
 
-/** What each value of a graph stands for, and what was read on the way. */
+/** The meaning of each value of a graph, and what was read along the way. */
 interface ReadGraph extends Pick<NodeReader, "census" | "taken"> {
   readonly values: ReadonlyMap<string, Value>;
   /** What takes the images, and the node of it. */
@@ -161,7 +161,7 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
   return { nodes, consumers };
 }
 
-/** What each value of a graph stands for: node by node, in the order of computation, into the branches that are taken. */
+/** The meaning of each value of a graph: node by node, in the order of computation, and into the branches taken. */
 
 /** The values of a graph, or of a branch with those of the graph around it. */
 interface Scope {
@@ -176,7 +176,7 @@ interface NodeReader {
   /** How many images the file takes, where it fixes that. */
   readonly batch: number | undefined;
   readonly census: Map<string, number>;
-  /** Told of constants that were made of others. */
+  /** Is called for constants that were derived from others. */
   readonly meter: (elements: number) => void;
   /** Where nodes first became values. */
   readonly births: Map<ForeignNode, Scope>;
@@ -197,7 +197,7 @@ function nodeReader(constants: readonly Tensor[], subject: string, batch: number
   };
 }
 
-/** Of tensors that are no vectors: in networks of half precision, scales and statistics may be wider. */
+/** Looks at tensors that are not vectors: networks in half precision may have wider scales and statistics. */
 function isHalfPrecision(tensors: readonly Tensor[]): boolean {
   const weights = tensors.filter(({ shape }) => shape.length > 1);
   return 2 * weights.filter(({ dtype }) => dtype === "float16").length > weights.length;
@@ -211,9 +211,9 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
   for (const node of nodes) {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
     const taken = takenBranch(node, inputs, scope, reader);
-    // What is not decided beforehand reads what its branches read of the graph around them.
+    // An undecided `If` reads whatever its branches read from the enclosing graph.
     if (!taken && node.opType === "If") inputs.push(...captured(node, scope));
-    // What is decided beforehand is the branch that is taken.
+    // A decided `If` is the branch taken.
     if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     node.outputs.forEach((output, index) => {
       if (output === "") return;
@@ -232,12 +232,12 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
   }
 }
 
-/** Operators that hand their first input on, in another order or precision. */
+/** Operators that pass on their first input, in another order or precision. */
 const HANDS_ON: ReadonlySet<string> = new Set([
   ...["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"],
 ]);
 
-/** The operators that read a value, behind those that hand it on. */
+/** The operators that read a value, possibly through operators that pass it on. */
 function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<string> {
   let readers: Map<string, OnnxNode[]> | undefined;
   const byInput = (): Map<string, OnnxNode[]> => {
@@ -290,7 +290,7 @@ function takenBranch(
     const value = valueAt(inside, name, reader.subject);
     const output = outputs[index];
     if (value.kind !== "node" || value.node.value !== undefined || !output) return value;
-    // What the branch hands on from outside stays the node that it is.
+    // A value that the branch passes on from outside remains the same node.
     return reader.births.get(value.node) === inside
       ? { ...value, node: { ...value.node, value: output } }
       : value;
@@ -364,7 +364,7 @@ function withPieces(value: Value | undefined, pieces: Pieces | undefined): Value
 /** Height and width in each other's places, which no layout of images has. */
 const TURNED = String([0, 1, 3, 2]);
 
-/** An operator that reads a map with its height and width exchanged: the exchange is an operator of its own before it. */
+/** An operator that reads a map with height and width swapped: the swap becomes a separate operator before it. */
 function withStrays(site: OperatorSite): OperatorSite {
   const inputs = site.inputs.map((value): Value | undefined => {
     if (value?.kind !== "node" || String(value.reading?.layout) !== TURNED) return value;
@@ -420,8 +420,8 @@ function valueAt(scope: Scope, name: string, subject: string): Value {
 }
 
 /**
- * Constants that the graph's nodes make of others, by transposing or dequantising: a few bytes of node could ask for a
- * weight's copy each. Quantised gates come to twice per stream of their weights, which are the smallest part.
+ * Limit on constants derived from others by transposing or dequantising: a few bytes of node could ask for a copy of a
+ * weight each. Quantised gates need two copies per stream of their weights, which are the smallest.
  */
 const COMPUTED_MULTIPLE = 16;
 const COMPUTED_FLOOR = 1 << 22;

@@ -7,11 +7,11 @@ import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./
 import { NCHW } from "./operators/layouts.js";
 
 /**
- * What a file does to its input before the network: pixels as whole numbers, colours last or in another order, a
- * division by 255, a mean and a deviation. All of that is affine by channel, however it is spelled.
+ * What a file does to its input before the network: integer pixels, channels last or in another order, a division by
+ * 255, a mean and a deviation. All of that is affine per channel, in any form.
  */
 
-/** The network's input, behind whatever the file does to its own: what the first convolution reads. */
+/** The input of the network after preprocessing: what the first convolution reads. */
 export function preprocessing(
   raw: ForeignNode,
   dtype: DType | undefined,
@@ -98,8 +98,8 @@ export function imageInput(preprocess: Preprocess | undefined): ImageInput | und
 }
 
 /**
- * How a file departs at its input from what it should take: normalised images or raw pixels, whose channels come in this
- * order. Without one, raw pixels may come in either, and normalised images are RGB.
+ * How a file's input differs from what it should be: normalised images or raw pixels, with channels in this order. If
+ * none is given, raw pixels may come in either order, and normalised images are RGB.
  */
 export function inputDifferences(
   { nodes: [input] }: LayerGraph,
@@ -143,7 +143,7 @@ const { mean: MEAN, deviation: DEVIATION } = IMAGENET;
 /** How far arithmetic on the constants may take them: a few roundings in float32, and in float16. */
 const NEAR = { single: 2e-6, half: 2e-3 } as const;
 
-/** A preprocessing in words, for reports and notes. */
+/** Describes a preprocessing, for reports and notes. */
 export function describePreprocess({ layout, dtype, order, scale, shift, isHalf }: Preprocess): string {
   const steps = [
     ...(String(layout) === String(NCHW)

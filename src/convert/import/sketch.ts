@@ -10,11 +10,11 @@ import { type BlockLandmarks, computedFrom, next } from "./landmarks.js";
 import { type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 
 /**
- * Reads the architecture off a foreign graph. As with a state dict the result is a first guess: matching compares all of
- * it afterwards. Undefined if the graph has no stem before its blocks.
+ * Infers the architecture from a graph. As with a state dict, the result is a first guess: matching compares all of it
+ * afterwards. Undefined if the graph has no stem before its blocks.
  *
- * A graph does not show how modules are named. Instance norms inside the residual occur in `osnet_ain` only; without
- * any the two dialects are one network, and `osnet` is taken unless the caller knows better.
+ * A graph does not show module names. Instance norms inside the residual occur in `osnet_ain` only; without any, the
+ * two dialects are the same network, and `osnet` is assumed unless the caller says otherwise.
  */
 export function sketchGraph(
   graph: ForeignGraph,
@@ -63,8 +63,8 @@ function commonDepth(depths: readonly number[]): number | undefined {
 }
 
 /**
- * An instance norm inside the residual stands in for conv3's batch norm, and one outside comes on top of it. Where the
- * two clues disagree the norm was moved, and the batch norm tells where it belongs.
+ * An instance norm inside the residual replaces conv3's batch norm; one outside is in addition to it. If the two clues
+ * disagree, the norm was moved, and the batch norm shows where it belongs.
  */
 function placement(
   graph: ForeignGraph,
@@ -102,17 +102,17 @@ function stagesOf(
   return stages;
 }
 
-/** Whether a block reads what another gives, or what operators without weights make of that. */
+/** Whether a block reads another's output, possibly through operators without weights. */
 function leadsTo({ consumers }: ForeignGraph, output: ForeignNode, input: ForeignNode): boolean {
   return input === output || computedFrom((node) => consumers.get(node) ?? [], output).has(input);
 }
 
-/** What follows a node as long as there is one way to go, of operations of one input. */
+/** The operations of one input that follow a node, up to a branch. */
 function tailOf(graph: ForeignGraph, from: ForeignNode): readonly ForeignNode[] {
   const tail: ForeignNode[] = [];
   for (let current: ForeignNode | undefined = from; current; ) {
     const readers: readonly ForeignNode[] = graph.consumers.get(current) ?? [];
-    // An embedding that is normalised as well as handed on: the classifier leads on.
+    // An embedding that is both normalised and read by a classifier: follow the classifier.
     const onward = readers.find((reader) => isKind(reader, "linear")) ?? readers[0];
     current = onward?.inputs.length === 1 ? onward : undefined;
     if (current) tail.push(current);

@@ -10,7 +10,7 @@ import {
   isKind,
 } from "./operators/foreign.js";
 
-/** How far a walk has come: which nodes are layers by now, and what was noted on the way. */
+/** The state of a walk: which nodes are matched with layers, and what was noted. */
 export interface Trail {
   readonly anchors: Anchors;
   /** Layers to the nodes that compute them, or that what reads them reads instead. */
@@ -18,11 +18,11 @@ export interface Trail {
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
   readonly skipped: ReadonlySet<string>;
-  /** What reads a layer instead of its own node, where operators stand between the two. */
+  /** What reads a layer instead of its own node, if there are operators between the two. */
   readonly behind: ReadonlyMap<string, ForeignNode>;
-  /** Whether no convolution of the file has a batch norm behind it. */
+  /** Whether no convolution of the file is followed by a batch norm. */
   readonly foldsAll: boolean;
-  /** Whether most have none: then a product or sum behind one of the others was put there. */
+  /** Whether most are not: then a product or sum after one of the others was inserted. */
   readonly foldsMost: boolean;
   /** What the layers that read a layer read. */
   sourceOf(layer: string): ForeignNode | undefined;
@@ -31,7 +31,7 @@ export interface Trail {
   consumersOf(node: ForeignNode): readonly ForeignNode[];
   /** What the file gives. */
   readonly outputs: readonly ForeignNode[];
-  /** Whether a node is no layer yet. */
+  /** Whether a node is not yet matched with a layer. */
   isFree(node: ForeignNode): boolean;
   /** Whether a landmark says which layer a node is. */
   isMarked(node: ForeignNode): boolean;
@@ -39,7 +39,7 @@ export interface Trail {
   nameOf(node: ForeignNode): string;
   /** A node is a layer, and how it differs from that is a finding. */
   accept(layer: LayerNode, node: ForeignNode): void;
-  /** A node is a layer as well as the one before, whose constants have its own in them. */
+  /** Matches a layer with the node of the layer before it, whose constants include this layer's. */
   merge(layer: LayerNode, node: ForeignNode): void;
   /** What reads a layer reads this, which is computed of it. */
   pass(layer: LayerNode, node: ForeignNode): void;
@@ -107,7 +107,9 @@ export function startTrail(
   };
 }
 
-/** Where a layer is not what reads its input: what was put before it, or took its place, is noted, and the walk goes on. */
+/**
+ * Handles layers that are not what reads their input: inserted or replaced operators are noted, and the walk continues.
+ */
 
 /** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
 const CONV: readonly ForeignKind[] = ["conv", "other"];
@@ -118,12 +120,14 @@ const FAMILIES: readonly (readonly ForeignKind[])[] = [
   ["maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "other"],
 ];
 
-/** Whether anything of the graph is an OSNet's: then an operator may stand in a convolution's place, and else anything may. */
+/**
+ * Whether any part of the graph is an OSNet's: then only an operator may replace a convolution, otherwise anything may.
+ */
 function hasBlocks({ anchors }: Trail): boolean {
   return [...anchors.values()].some((anchor) => anchor !== "absent");
 }
 
-/** A layer of which nothing that reads its input is one. */
+/** Handles a layer that none of its input's readers is. */
 export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): void {
   if (acceptBehindInserted(trail, layer, source)) return;
   const family = FAMILIES.find(
@@ -145,7 +149,7 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   else if (family) trail.skip(layer, source);
 }
 
-/** A landmark that does not read what it should: something stands between, or it reads another value. */
+/** Handles a landmark with the wrong input: something is between, or it reads another value. */
 export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
   const [input] = anchor.inputs;
   const inserted = input && insertedBetween(trail, source, input);
@@ -154,7 +158,7 @@ export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode
     trail.note(layer, () => `${input ? trail.nameOf(input) : "nothing"} as its input`, layer.inputs[0] ?? "");
 }
 
-/** A layer that is there, behind operators that should not be. */
+/** Accepts a layer that follows inserted operators. */
 function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
   const { consumersOf, isFree, isMarked } = trail;
   const following = kindsBehind(trail, layer);
@@ -165,7 +169,8 @@ function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNod
     const inserted = match && insertedBetween(trail, source, last);
     if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
       continue;
-    // Several operators before and more behind are another operation in the layer's place, such as a generalised mean.
+    // Several operators before it and more after it are another operation in the layer's place, such as a generalised
+    // mean.
     const next = trail.readersOf(layer);
     const isAnother = inserted.length > 1 || resultBefore(trail, layer, source) !== undefined;
     if (isAnother && next.length > 0 && !leadsOn(trail, next, match)) continue;
@@ -229,7 +234,7 @@ function insertedBetween(
   return [...behind].filter((node) => needed.has(node));
 }
 
-/** Operators in words, the first of many. */
+/** The first of a list of operators, in words. */
 function namesOf(nodes: readonly ForeignNode[]): string {
   const names = [...new Set(nodes.map(nameOf))];
   return names.length > MOST_NAMED ? `${names.slice(0, MOST_NAMED).join(", ")} …` : names.join(" and ");
@@ -237,7 +242,7 @@ function namesOf(nodes: readonly ForeignNode[]): string {
 
 const MOST_NAMED = 4;
 
-/** One operator in a layer's place, wherever it leads. */
+/** A single operator in a layer's place, whatever it leads to. */
 function replacementOf(
   trail: Trail,
   layer: LayerNode,
@@ -294,14 +299,14 @@ function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): Forei
   });
 }
 
-/** What an activation may be spelled out in. */
+/** Operators of which the decomposition of an activation may consist. */
 const POINTWISE: readonly ForeignKind[] = ["relu", "sigmoid", "affine", "scale", "add", "other"];
 
 function kindsBehind(trail: Trail, layer: LayerNode): readonly string[] {
   return trail.readersOf(layer).map(({ op }) => op.kind);
 }
 
-/** Operators that a norm or an activation is spelled out in, at most, and how many in a row. */
+/** Maximum number of operators, and of consecutive ones, in the decomposition of a norm or an activation. */
 const MOST_REPLACED = 64;
 const REPLACED_STEPS = 16;
 

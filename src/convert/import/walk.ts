@@ -9,11 +9,11 @@ import { passInserted, recover, recoverInput, startTrail, type Trail } from "./t
 export interface Walk {
   /** Layers to the nodes that compute them; a folded layer's batch norm to the layer's own node. */
   readonly nodes: ReadonlyMap<string, ForeignNode>;
-  /** Layers whose value the file does not hold, because the next layer absorbed them. */
+  /** Layers whose value is not in the file, because the next layer absorbed them. */
   readonly absorbed: ReadonlySet<string>;
   /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
   readonly products: ReadonlyMap<string, Constants>;
-  /** What reads a layer instead of its own node, where operators stand between the two. */
+  /** What reads a layer instead of its own node, if there are operators between the two. */
   readonly behind: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
   readonly skipped: ReadonlySet<string>;
@@ -21,9 +21,9 @@ export interface Walk {
 }
 
 /**
- * Follows the data through the layer graph and the foreign graph side by side. Where the way parts (streams, shortcuts)
- * the landmarks tell which is which; elsewhere a layer is what reads its input and is of its kind. What is missing,
- * replaced or added is noted, and the walk goes on behind it.
+ * Follows the data through the layer graph and the file's graph in parallel. At branches (streams, shortcuts) the
+ * landmarks decide which is which; elsewhere a layer is the reader of its input that has its kind. Missing, replaced
+ * and added operators are noted, and the walk continues after them.
  */
 export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly BlockLandmarks[]): Walk {
   const trail = startTrail(layers, foreign, blocks);
@@ -84,7 +84,8 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
   const source = trail.sourceOf(input);
   if (!source) return;
   const next = trail.consumersOf(source).filter(trail.isFree);
-  // A factor on one of several ways on is no batch norm, where the layer has its bias already; nor is one where others have none.
+  // A factor on one of several branches is not a batch norm if the layer already has a bias, or if no other layer has
+  // one.
   const isFolded =
     isKind(source, "conv", "linear") &&
     hasBias(source) &&
@@ -113,8 +114,9 @@ function isNorm(node: ForeignNode): boolean {
 }
 
 /**
- * Whether a convolution has the batch norm after it in its constants: a bias says so, or its absence where all are folded
- * and another norm does not stand in the place. Exporters leave out a bias of zeros, which untrained batch norms make.
+ * Whether a convolution has the following batch norm folded into its constants: a bias shows it, or the absence of one
+ * if all are folded and no other norm is in its place. Exporters omit a bias of zeros, which untrained batch norms
+ * give.
  */
 function isFoldedInto(
   { foldsAll }: Trail,

@@ -2,10 +2,10 @@ import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } fro
 import type { Shape, StateDict } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 
-/** An `error` makes the network useless, a `warning` is worth a look, `info` explains what honest files show. */
+/** An `error` makes the network useless, a `warning` deserves attention, `info` explains what ordinary files show. */
 export type Severity = "error" | "warning" | "info";
 
-/** What may be odd about weights; `ANOMALIES` says in words what each is. */
+/** The anomalies of weights, described by `ANOMALIES`. */
 export type AnomalyKind =
   | "non-finite"
   | "negative-variance"
@@ -87,7 +87,7 @@ export interface AnomalousTensor {
   };
 }
 
-/** A norm's weight that is smaller scales its channel to nothing beside the others, which are near 1. */
+/** A smaller weight of a norm scales its channel to nothing compared with the others, which are near 1. */
 const DEAD_WEIGHT = 1e-6;
 
 /** The smallest normal float32. */
@@ -95,7 +95,7 @@ const LEAST_NORMAL = 2 ** -126;
 
 type Values = Float32Array | Float64Array;
 
-/** Lists what is odd about the weights of a complete state dict, the worst first. Other heads are not looked at. */
+/** Lists the anomalies in the weights of a complete state dict, the worst first. Other heads are not checked. */
 export function findAnomalies(graph: LayerGraph, stateDict: StateDict): readonly Anomaly[] {
   const findings = new Map<AnomalyKind, AnomalousTensor[]>();
   const report = (kind: AnomalyKind, tensor: AnomalousTensor | undefined): void => {
@@ -127,7 +127,7 @@ export function findAnomalies(graph: LayerGraph, stateDict: StateDict): readonly
   });
 }
 
-/** Whether a network has never been trained: parity of such weights says little of those that training will make. */
+/** Whether a network was never trained: parity of such weights says little about trained ones. */
 export function isUntrained(graph: LayerGraph, stateDict: StateDict): boolean {
   return initialNorms(graph, realValues(graph, stateDict)) !== undefined;
 }
@@ -168,7 +168,7 @@ function realValues(
   );
 }
 
-/** The layers that have parameters, once for each set of them: a gate's streams share theirs. */
+/** The layers with parameters, once for each set of them: a gate's streams share theirs. */
 function ownersOf(graph: LayerGraph): LayerNode[] {
   const seen = new Set<string>();
   return graph.nodes.filter(({ parameters: { weight } }) => {

@@ -23,7 +23,7 @@ import { type Anomaly, findAnomalies } from "./anomalies.js";
 export interface Inspection {
   /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";
-  /** The file as a file, whatever network is in it. */
+  /** The file itself, independent of the network in it. */
   readonly file: {
     readonly name: string;
     readonly bytes: number;
@@ -39,7 +39,7 @@ export interface Inspection {
     readonly modelClass: string;
     /** What a safetensors file says of itself; nothing in the others. */
     readonly metadata: Readonly<Record<string, string>>;
-    /** Choices made on the way, one clause each. */
+    /** Choices made while reading, one clause each. */
     readonly notes: readonly string[];
   };
   /** The architecture that its weights belong to. */
@@ -52,9 +52,9 @@ export interface Inspection {
 
 /** What a network is. */
 export interface NetworkInspection {
-  /** The published variant whose backbone this is; null for a network of its own kind. */
+  /** The published variant with this backbone; null if there is none. */
   readonly variant: VariantName | null;
-  /** The variant, or the nearest one and what the network has instead. */
+  /** The variant, or the nearest one and how the network differs. */
   readonly nearest: NearestVariant;
   /** The architecture as data, as `--arch` takes it. */
   readonly spec: OsnetSpec;
@@ -66,15 +66,15 @@ export interface NetworkInspection {
   readonly parameters: { readonly total: number; readonly embedding: number };
   /** Of one image of 256×128 to the evaluation output; null if a layer is left without a pixel. */
   readonly multiplyAdds: number | null;
-  /** Keys that are no part of the network. */
+  /** Keys that are not part of the network. */
   readonly extra: readonly string[];
 }
 
-/** What tells networks of one kind apart. */
+/** Weights and their fingerprints. */
 export interface WeightsInspection {
   /** How the fingerprint is made. */
   readonly scheme: typeof FINGERPRINT_SCHEME;
-  /** Equal for files that hold the same network, whatever their container, names' prefix, heads and counters. */
+  /** Equal for files of the same network, whatever their container, key prefix, heads and counters. */
   readonly fingerprint: string;
   /** As `fingerprint`, once every batch norm is folded: equal for a checkpoint and a file that we have folded. */
   readonly foldedFingerprint: string;
@@ -169,21 +169,22 @@ export function countDTypes(tensors: Iterable<Tensor>): DTypeCount[] {
 }
 
 /**
- * A fingerprint of a network's weights, for telling whether two files hold the same network.
+ * A fingerprint of a network's weights, which shows whether two files contain the same network.
  *
  * SHA-256 of a text in UTF-8: a line `osnet-weights/1`, then one for each parameter and buffer that the embedding is
  * computed from, in the layer graph's order, which is torchreid's `state_dict()` order:
  *
  *     conv1.conv.weight [16, 3, 7, 7] <SHA-256 of its values, row-major, as little-endian float64>
  *
- * The classifier, other heads and `num_batches_tracked` are left out; container, wrapper, prefix and the order of keys
- * never show. Values are widened, which is exact: float32 weights and a float64 copy of them have one fingerprint, while
- * a half-precision copy, whose values were rounded, has another. −0 and 0 differ as their bits do; every NaN is the
- * same NaN, since widening need not keep its payload.
+ * The classifier, other heads and `num_batches_tracked` are excluded; container, wrapper, prefix and the order of keys
+ * have no effect. Values are widened, which is exact: float32 weights and a float64 copy of them have the same
+ * fingerprint, while a half-precision copy, whose values were rounded, has a different one. −0 and 0 differ as their
+ * bits do; every NaN is the same NaN, since widening need not keep its payload.
  *
- * A file whose batch norms are folded has other weights than its checkpoint, and another fingerprint. The two meet in a
- * second one, `osnet-folded-weights/1`: the same text of the weights that folding gives (in float64, rounded to float32
- * once, and what cannot be seen set to zero, as we write them), under the names that our files have them by. Exporters that fold in float32 round otherwise.
+ * A file with folded batch norms has other weights than its checkpoint, and another fingerprint. Both have the same
+ * second fingerprint, `osnet-folded-weights/1`: the same text for the weights that folding gives (in float64, rounded
+ * to float32 once, and negligible ones set to zero), under their names in files that osnet-convert writes. Exporters
+ * that fold in float32 round differently.
  */
 
 /** The first line of the text that is hashed. A change of what follows changes it. */

@@ -26,7 +26,7 @@ import {
   type WeightsInspection,
 } from "./inspection.js";
 
-/** What a model is as a runtime's file, whatever network is in it. */
+/** A model as a runtime's file, independent of the network in it. */
 export interface ModelFacts {
   /** How often it has each operator, the most frequent first. */
   readonly operators: Readonly<Record<string, number>>;
@@ -40,7 +40,7 @@ export interface ModelFacts {
 
 /** An input or output; null for what the file does not say, such as a dynamic dimension without a name. */
 export interface ValueFacts {
-  /** What a program feeds it, or asks for it, by. */
+  /** The name by which a program feeds or requests it. */
   readonly name: string;
   /** Element type that the file states. */
   readonly dtype: DType | null;
@@ -48,7 +48,7 @@ export interface ValueFacts {
   readonly shape: readonly OnnxDimension[] | null;
 }
 
-/** The network that was found in a model, and how the model spells it. */
+/** The network found in a model, and how the model represents it. */
 export interface NetworkFacts {
   /** Images per run; null for any. */
   readonly batch: number | null;
@@ -68,7 +68,7 @@ export interface NetworkFacts {
   readonly preprocess: string | null;
   /** Layers whose weights are quantised. */
   readonly quantised: number;
-  /** How it departs from an OSNet; empty for a faithful file. */
+  /** Differences from an OSNet; empty for a faithful file. */
   readonly differences: readonly Difference[];
 }
 
@@ -147,13 +147,13 @@ export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts
   readonly file: ModelFileFacts<F>;
   /** What the file says of itself: what wrote it, operators, inputs, outputs. */
   readonly model: Facts & Partial<NetworkFacts>;
-  /** Null if the graph is no OSNet. */
+  /** Null if the graph is not an OSNet. */
   readonly network: NetworkInspection | null;
-  /** Null if the graph is no faithful OSNet, or its weights are missing. */
+  /** Null if the graph is not a faithful OSNet, or its weights are missing. */
   readonly weights: (WeightsInspection & Reparameterised) | null;
   /** What is odd about its weights, the worst first; empty for nothing. */
   readonly anomalies: readonly Anomaly[];
-  /** Why the graph is not an OSNet and what it is; or which missing file would decide that. */
+  /** Why the graph is not an OSNet and what it is; or which missing file is needed to decide. */
   readonly refusal?: string;
 }
 
@@ -172,8 +172,8 @@ interface ModelFileFacts<F extends ModelFormat> {
 /** Of weights that were taken out of a folded model. */
 interface Reparameterised {
   /**
-   * How many tensors are products with a folded batch norm, not the trained ones: where there are any, `fingerprint` is
-   * no checkpoint's, and `foldedFingerprint` is a checkpoint's if the file was folded by us.
+   * The number of tensors that are products with a folded batch norm instead of trained ones: if there are any,
+   * `fingerprint` is no checkpoint's, and `foldedFingerprint` is a checkpoint's if osnet-convert folded the file.
    */
   readonly reparameterised: number;
 }
@@ -196,7 +196,7 @@ export interface ModelInspections {
 interface FileFacts<F extends ModelFormat> {
   readonly file: ModelFileFacts<F>;
   readonly facts: ModelInspections[F]["model"];
-  /** Files beside it that are missing. */
+  /** Missing files beside it. */
   readonly missing: readonly string[];
   /** The problem, if the graph itself cannot be read without those files. */
   readonly incomplete?: InputError;
@@ -257,14 +257,14 @@ async function inspectMatched(
   return {
     network: inspectNetwork(checkpoint),
     weights: { ...(await inspectWeights(graph, stateDict)), reparameterised },
-    // A folded batch norm is one without statistics, which is no oddity of the trained network.
+    // A folded batch norm has no statistics, which is not an anomaly of the trained network.
     anomalies: findAnomalies(graph, stateDict).filter(
       ({ kind }) => reparameterised === 0 || kind !== "untrained-statistics",
     ),
   };
 }
 
-/** What an ONNX file is as a file, whatever network is in it. Operators of other domains have those before their names. */
+/** An ONNX file, independent of the network in it. Operators of other domains have those before their names. */
 interface OnnxFacts extends ModelFacts {
   /** The program that wrote it; either may be empty. */
   readonly producer: { readonly name: string; readonly version: string };
@@ -278,11 +278,11 @@ interface OnnxFacts extends ModelFacts {
   readonly functionCalls: number;
   /** `metadata_props`, by key. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Files beside it that hold its weights. */
+  /** Files beside it with its weights. */
   readonly sidecars: readonly { readonly name: string; readonly missing: boolean }[];
 }
 
-/** What an ONNX file is, of whatever exporter. */
+/** The inspection of an ONNX file from any exporter. */
 export type OnnxInspection = ModelInspection<"onnx", OnnxFacts>;
 
 async function onnxFacts({ name, bytes }: NamedBytes, { onnx: model }: Model): Promise<FileFacts<"onnx">> {
@@ -312,7 +312,10 @@ function factsOf(model: OnnxModel): OnnxFacts {
   };
 }
 
-/** What a TensorFlow.js model is as files, whatever network is in it. Operators of a layers model are classes of layers. */
+/**
+ * The files of a TensorFlow.js model, independent of the network in it. Operators of a layers model are classes of
+ * layers.
+ */
 interface TfjsFacts extends ModelFacts {
   /** `graph-model` or `layers-model`. */
   readonly format: TfjsModel["format"];
@@ -324,11 +327,11 @@ interface TfjsFacts extends ModelFacts {
   readonly stored: Readonly<Record<string, number>>;
   /** The weight files, as model.json names them; `bytes` is null for one that is missing. */
   readonly shards: readonly { readonly name: string; readonly bytes: number | null }[];
-  /** `userDefinedMetadata`, as it stands in `model.json`. */
+  /** `userDefinedMetadata`, as in `model.json`. */
   readonly metadata: Readonly<Record<string, Json>>;
 }
 
-/** What a TensorFlow.js model is, of whatever converter. */
+/** The inspection of a TensorFlow.js model from any converter. */
 export type TfjsInspection = ModelInspection<"tfjs", TfjsFacts>;
 
 async function tfjsFacts(source: NamedBytes, { name, onnx, document }: Model): Promise<FileFacts<"tfjs">> {

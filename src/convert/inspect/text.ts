@@ -14,10 +14,13 @@ import type {
   ValueFacts,
 } from "./model-inspection.js";
 
-/** As many hexadecimal digits of a fingerprint are shown: 64 bits, more than enough to tell files apart by eye. */
+/**
+ * The number of hexadecimal digits of a fingerprint that are shown: 64 bits, more than enough to distinguish files by
+ * eye.
+ */
 const SHORT = 16;
 
-/** Renders an inspection for a terminal: what the file is, what the network is, and what is odd about its weights. */
+/** Renders an inspection for a terminal: the file, the network, and the anomalies of its weights. */
 export function renderInspection(inspection: Inspection, paint: Paint = PLAIN): string {
   return [
     heading(inspection, paint),
@@ -167,7 +170,7 @@ interface Title {
   readonly digested?: string;
 }
 
-/** A model of either format, below what is said of its files. */
+/** A model of either format, below the description of its files. */
 function renderModel(
   { kind, digested }: Title,
   rows: readonly Fact[],
@@ -303,7 +306,10 @@ function short(text: string): string {
   return text.length > METADATA_LENGTH ? `${text.slice(0, METADATA_LENGTH)}…` : text;
 }
 
-/** Renders an inspection for a terminal: the files, their interface, the network in them, and how that departs from an OSNet. */
+/**
+ * Renders an inspection for a terminal: the files, their interface, the network in them, and its differences from an
+ * OSNet.
+ */
 export function renderModelInspection(
   inspection: OnnxInspection | TfjsInspection,
   paint: Paint = PLAIN,

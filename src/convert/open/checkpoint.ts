@@ -28,17 +28,20 @@ import { tracedGraph } from "./traced.js";
 
 /** A checkpoint of a known network, every key accounted for. */
 export interface Checkpoint extends Identified {
-  /** In the order of torchreid's `state_dict()`, whatever the file's. */
+  /** In the order of torchreid's `state_dict()`, whatever the file's order. */
   readonly stateDict: StateDict;
   /** How the weights lay in the file: container, prefix, notes. */
   readonly decoded: Omit<DecodedWeights, "stateDict">;
-  /** Of a model pickled whole: classes whose code is neither PyTorch's nor torchreid's, and not in the file. Absent if there are none. */
+  /**
+   * For a model pickled whole: classes whose code is neither PyTorch's nor torchreid's, and not in the file. Absent if
+   * there are none.
+   */
   readonly unread?: readonly string[];
 }
 
 /** How a file of weights is opened and identified. */
 export interface CheckpointOptions {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly subject: string;
   /** Path of the state dict inside the file, such as `model.ema`, where there is a choice. */
   readonly key?: string;
@@ -51,7 +54,7 @@ export interface CheckpointOptions {
 /**
  * Reads a PyTorch checkpoint, or weights in safetensors or .npz, and identifies their network.
  *
- * @throws InputError if the file is no checkpoint (`format`, `unsupported`), its state dict no complete OSNet
+ * @throws InputError if the file is not a checkpoint (`format`, `unsupported`), its state dict is not a complete OSNet
  * (`state-dict`), or a weight is NaN, infinite or a negative variance
  */
 export function openCheckpoint(bytes: Bytes, options: CheckpointOptions): Checkpoint {
@@ -60,7 +63,7 @@ export function openCheckpoint(bytes: Bytes, options: CheckpointOptions): Checkp
   return checkpoint;
 }
 
-/** As `openCheckpoint`, whatever the numbers are: for those who look at a checkpoint and do not use it. */
+/** As `openCheckpoint`, but accepts any numbers: for inspecting a checkpoint without using it. */
 export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: CheckpointOptions): Checkpoint {
   const { subject } = options;
   const { stateDict, ...decoded } = decodeWeights(bytes, options);
@@ -135,7 +138,10 @@ const HIDDEN_CHOICES: readonly Partial<Pick<OsnetSpec, "pooling">>[] = [
   { pooling: "max" },
 ];
 
-/** What a model pickled whole or traced says of its network besides the weights: adopted where a spec can say it too. */
+/**
+ * Adopts what a model pickled whole or traced says about its network besides the weights, as far as a spec can express
+ * it.
+ */
 function withEvidence(
   identified: Identified,
   { modules, wrappers, trace }: Omit<DecodedWeights, "stateDict">,

@@ -25,7 +25,7 @@ import { isTensor } from "./tensor-ref.js";
  * lists and objects.
  */
 
-/** A place in the file that may hold the weights. */
+/** A place in the file that may contain the weights. */
 interface Candidate {
   /** Keys from the top of the file, joined by dots; empty for the top itself. */
   readonly path: string;
@@ -37,7 +37,7 @@ interface Candidate {
 /** Longer than any path in use; a shared string nested in itself could otherwise grow a path without bound. */
 const MAX_PATH = 1024;
 
-/** Every dict with names for tensors and every module below `root`, nearest to it first. */
+/** Every dict with names for tensors and every module below `root`, nearest first. */
 function findCandidates(root: PickleValue, rootPath: string): readonly Candidate[] {
   const candidates: Candidate[] = [];
   const allowance = createModuleAllowance();
@@ -75,7 +75,7 @@ function candidateAt(
   return tensors > 0 ? { path, holder: value, tensors } : undefined;
 }
 
-/** The named tensors of a candidate, still only described, and the names of its entries that are none. */
+/** The named tensors of a candidate, not yet read, and the names of its other entries. */
 function candidateEntries({ holder }: Pick<Candidate, "holder">): {
   readonly tensors: ReadonlyMap<string, PickleValue>;
   readonly others: readonly string[];
@@ -91,7 +91,7 @@ function candidateEntries({ holder }: Pick<Candidate, "holder">): {
   return { tensors, others };
 }
 
-/** The values a value holds, by name; list items by index. */
+/** The values inside a value, by name; list items by index. */
 function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]> {
   if (isDict(value)) return dictChildren(value);
   if (Array.isArray(value)) return listChildren(value);
@@ -99,12 +99,12 @@ function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]
   return dictsOf(value).flatMap((dict) => [...dictChildren(dict)]);
 }
 
-/** What an object that is no module holds: what was set by key, and its attributes. */
+/** What an object that is not a module contains: its items by key, and its attributes. */
 function dictsOf(object: InertObject): readonly PickleDict[] {
   return [object.entries, attributesOf(object)].flatMap((dict) => dict ?? []);
 }
 
-/** Whether it is worth looking into a value. Hostile files hold many that it is not. */
+/** Whether a value may contain tensors. Hostile files have many that do not. */
 function mayHoldTensors(value: PickleValue): boolean {
   if (Array.isArray(value)) return value.length > 0;
   return isDict(value) ? value.size > 0 : isObject(value) && !isTensor(value);
@@ -143,7 +143,9 @@ export interface Choice {
   readonly notes: readonly string[];
 }
 
-/** Names under which training scripts keep the weights to use, best first; averaged weights only where no others are. */
+/**
+ * Names under which training scripts keep the weights to use, best first; averaged weights only if there are no others.
+ */
 const WRAPPER_NAMES: readonly string[] = [
   "",
   "state_dict",
@@ -190,7 +192,7 @@ export function chooseStateDict(
   ]);
 }
 
-/** The wanted network inside a larger one, under a name that no list knows: `student.` beside `teacher.`. */
+/** The wanted network inside a larger one, under an unlisted name: `student.` beside `teacher.`. */
 function rightGroup(
   candidates: readonly Candidate[],
   looksRight: (keys: readonly string[]) => boolean,
@@ -203,7 +205,7 @@ function rightGroup(
   return undefined;
 }
 
-/** What `--key` names: a place in the file, or a place and the beginning of its keys; undefined when there is none. */
+/** The state dict at `--key`: a place in the file, or a place and a key prefix; undefined if there is none. */
 export function keyedStateDict(
   root: PickleValue,
   key: string,
@@ -236,7 +238,7 @@ function placesAlong(root: PickleValue, key: string): readonly { path: string; v
   return places;
 }
 
-/** The entries whose keys begin with `prefix`, without it; undefined when there are none. */
+/** The entries whose keys begin with `prefix`, without it; undefined if there are none. */
 function prefixGroup(place: Candidate, prefix: string): Choice | undefined {
   const { tensors } = candidateEntries(place);
   const group = new Map([...tensors].filter(([name]) => name.startsWith(prefix)));

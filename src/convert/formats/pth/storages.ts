@@ -10,12 +10,12 @@ import {
   type TensorRef,
 } from "./tensor-ref.js";
 
-/** What a container holds: the pickled object, its storages still where they are. */
+/** The content of a container: the pickled object, with its storages not yet read. */
 export interface Unpickled {
   /** `pickle` is a bare one, with its arrays inside. */
   readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
   readonly root: PickleValue;
-  /** What a TorchScript archive has besides; undefined for others. */
+  /** The additional content of a TorchScript archive; undefined for others. */
   readonly script?: {
     /** The code of its classes, by the path of a module of code. */
     readonly code: (path: string) => string | undefined;
@@ -24,7 +24,7 @@ export interface Unpickled {
   };
 }
 
-/** Some elements of a storage, under a key of their own. */
+/** A range of a storage's elements, under its own key. */
 interface StorageView {
   readonly key: string;
   readonly offset: number;
@@ -42,12 +42,12 @@ export interface DeclaredStorage {
   readonly view: StorageView | undefined;
 }
 
-/** How many parts a storage's persistent id has: that of a legacy container may be a view, and says so. */
+/** The number of parts of a storage's persistent id; in a legacy container the last one may describe a view. */
 const ID_LENGTHS = { zip: 5, legacy: 6 } as const;
 
 /**
- * Reads the persistent id `("storage", class, key, location, length)`, in a legacy container with a view behind it
- * (torch/serialization.py, `persistent_id` in `_save` and `_legacy_save`). Throws `InputError` when it is anything else.
+ * Reads the persistent id `("storage", class, key, location, length)`, followed by a view in a legacy container
+ * (torch/serialization.py, `persistent_id` in `_save` and `_legacy_save`). Throws `InputError` for anything else.
  */
 function declaredStorage(
   id: PickleValue,
@@ -75,8 +75,8 @@ function declaredStorage(
 }
 
 /**
- * One storage for each key. Every reference to it must declare it alike: what one checks must hold for all. PyTorch keeps
- * views under keys of their own beside those of storages, and of a key that comes twice the first meaning.
+ * One storage per key. Every reference must declare it alike, so that a check of one applies to all. PyTorch stores
+ * views under their own keys beside those of storages, and uses the first meaning of a duplicate key.
  */
 export function createStorageTable(
   region: Region,
@@ -169,10 +169,10 @@ function spanOf({ shape, strides }: TensorRef): number {
 }
 
 /**
- * Makes a tensor of what a reference describes: row-major, contiguous, in the machine's byte order. Bytes are shared
- * when `share` allows it and they lie as typed arrays need them, otherwise copied once. (Typed arrays are
- * little-endian on every platform that JavaScript engines are built for.) Returns what is wrong with a reference that
- * leaves its storage; throws `InputError` when the storage's bytes are not there or the budget is exceeded.
+ * Makes a tensor from a reference: row-major, contiguous, in the machine's byte order. Bytes are shared if `share`
+ * allows it and they are aligned for typed arrays, otherwise copied once. (Typed arrays are little-endian on every
+ * platform of JavaScript engines.) Returns the problem if a reference leaves its storage; throws `InputError` if the
+ * storage's bytes are missing or the budget is exceeded.
  */
 export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor | TensorProblem {
   const { dtype, shape, storage, elementBytes } = ref;

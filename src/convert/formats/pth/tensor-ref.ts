@@ -24,7 +24,7 @@ export interface TensorRef {
   readonly strides: readonly number[];
 }
 
-/** Why a tensor cannot be used, as the end of a sentence about it; `format` when no honest writer makes it. */
+/** Why a tensor cannot be used, as the end of a sentence about it; `format` if no ordinary writer produces it. */
 export interface TensorProblem {
   readonly code: "format" | "unsupported";
   readonly text: string;
@@ -44,7 +44,7 @@ function isSize(value: PickleValue | undefined): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < MAX_SIZE;
 }
 
-/** A problem that no honest writer causes. */
+/** A problem that no ordinary writer causes. */
 export function malformed(text: string): TensorProblem {
   return { code: "format", text };
 }
@@ -123,12 +123,12 @@ function isDType(name: string): name is DType {
 }
 
 /**
- * numpy arrays as pickles describe them. Source: numpy/core/src/multiarray/methods.c (`array_reduce`, `array_setstate`),
- * descriptor.c (`arraydescr_reduce`) and numeric.py (`_frombuffer`). Elements lie in the pickle itself, in either byte
- * order, in C or Fortran order or, since NumPy 2.3, in C order of permuted axes.
+ * Pickled numpy arrays. Source: numpy/core/src/multiarray/methods.c (`array_reduce`, `array_setstate`), descriptor.c
+ * (`arraydescr_reduce`) and numeric.py (`_frombuffer`). Elements are in the pickle itself, in either byte order, in C
+ * or Fortran order or, since NumPy 2.3, in C order of permuted axes.
  */
 
-/** An array's parts, wherever its constructor or state has them. */
+/** An array's parts, from its constructor or its state. */
 interface ArrayParts {
   readonly shape: PickleValue | undefined;
   readonly dtype: PickleValue | undefined;
@@ -151,7 +151,7 @@ function isArray({ path }: InertObject): boolean {
   return ARRAYS.has(path);
 }
 
-/** Describes the array that an object for which `isArray` holds stands for, or says why that cannot be used. */
+/** The array that a value with `isArray` represents, or why it cannot be used. */
 function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem {
   if (array.items !== null || array.entries !== null)
     return malformed("a numpy array with items set afterwards");
@@ -224,7 +224,7 @@ function isPermutation(axes: PickleValue, rank: number): axes is number[] {
   );
 }
 
-/** Parts of a dtype's state behind its version and byte order: no subarray, fields or metadata, sizes as by default. */
+/** The parts of a dtype's state after its version and byte order: no subarray, fields or metadata, default sizes. */
 const PLAIN_DTYPE_STATE: readonly PickleValue[] = [null, null, null, -1, -1, 0];
 
 /**
@@ -287,10 +287,10 @@ function fortranStrides(shape: Shape): number[] {
 }
 
 /**
- * Tensors as pickles describe them. Source: torch/_utils.py (`_rebuild_*`), torch/_tensor.py (`__reduce_ex__`,
- * `__setstate__`). Nothing is read or allocated here: an optimizer's tensors cost no more than their description. What
- * else a pickle does to a tensor (state, items, metadata, attributes) can change what PyTorch makes of it: all of it is
- * read, and refused where it may be more than a mark.
+ * Pickled tensors. Source: torch/_utils.py (`_rebuild_*`), torch/_tensor.py (`__reduce_ex__`, `__setstate__`). Nothing
+ * is read or allocated here: an optimizer's tensors cost no more than their description. Anything else that a pickle
+ * does to a tensor (state, items, metadata, attributes) can change what PyTorch makes of it, so it is read too, and
+ * refused unless it is harmless.
  */
 
 /** Tensors with elements in one storage: how many arguments they take, and where some of them are. */
@@ -354,7 +354,7 @@ const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
 /** Tensors made as objects of a class and filled by their state, as before PyTorch had functions that rebuild them. */
 const CLASS_TENSOR = /^torch\.(?:\w+\.)*\w*Tensor$/;
 
-/** Whether a value stands for a tensor or array, usable or not. */
+/** Whether a value represents a tensor or array, usable or not. */
 export function isTensor(value: PickleValue | undefined): boolean {
   if (!isObject(value)) return false;
   const { path } = value;
@@ -371,7 +371,7 @@ export function isTensor(value: PickleValue | undefined): boolean {
 /** No writer nests wrappers deeper, and a hostile pickle can make them circular. */
 const MAX_WRAPPERS = 8;
 
-/** Describes the tensor that a value for which `isTensor` holds stands for, or says why that cannot be used. */
+/** The tensor that a value with `isTensor` represents, or why it cannot be used. */
 export function tensorRef(value: PickleValue, budget: Budget, depth = 0): TensorRef | TensorProblem {
   if (!isObject(value) || depth > MAX_WRAPPERS)
     return malformed(`a tensor made from a value of type ${typeName(value)}`);
@@ -421,7 +421,7 @@ function stridedProblem({ path, args }: InertObject, layout: StridedLayout): Ten
   if (layout.hooks !== undefined && !isEmpty(args[layout.hooks])) return changed("backward hooks");
   const metadata = layout.metadata === undefined ? null : (args[layout.metadata] ?? null);
   if (metadata === null) return undefined;
-  // PyTorch negates for a key `neg` whatever its value, and hands what else there is to a device.
+  // PyTorch negates for a key `neg` whatever its value, and passes other keys to a device.
   const isPlain = isDict(metadata) && metadata.size === 0;
   return isPlain
     ? undefined
@@ -440,8 +440,8 @@ const ACTIVE_ATTRIBUTES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Python attributes that a tensor came with: None, a dict, or a pair of them (`torch._utils._set_obj_state`). They are
- * marks that training leaves. What could be called might stand in place of one of the tensor's methods.
+ * Python attributes of a tensor: None, a dict, or a pair of them (`torch._utils._set_obj_state`), usually left from
+ * training. A callable one might replace one of the tensor's methods.
  */
 function attributesProblem(state: PickleValue | undefined): TensorProblem | undefined {
   const parts = Array.isArray(state) && state.length === 2 ? state : [state ?? null];
@@ -485,7 +485,7 @@ function stridedRef({ args }: InertObject, layout: StridedLayout): TensorRef | T
     return { code: "unsupported", text: `elements of type ${printable(name)}` };
   }
   const elementBytes = DTYPES[dtype].BYTES_PER_ELEMENT;
-  // PyTorch swaps the bytes of a storage's elements, whatever a tensor takes them for.
+  // PyTorch swaps the bytes of a storage's elements, whatever type a tensor gives them.
   if (storage.bigEndian && element?.bytes !== elementBytes)
     return { code: "unsupported", text: "big-endian elements of another size than their storage's" };
   return { dtype, elementBytes, storage, offset, shape, strides };

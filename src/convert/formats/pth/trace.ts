@@ -4,10 +4,10 @@ import { type InertObject, isObject, type PickleValue } from "./pickle/values.js
 import { isTensor } from "./tensor-ref.js";
 
 /**
- * What a traced TorchScript archive computes, read off its code (torch/csrc/jit/serialization/python_print.cpp). The code
- * is text in a small part of Python; nothing of it runs. Followed are straight lines: assignments and returns of calls of
- * torch's functions and of other modules' methods, over attributes, tensors, numbers and lists, as tracing writes them.
- * Whatever else there is (branches, loops, tuples, scripted code) is refused, with its line.
+ * What a traced TorchScript archive computes, according to its code (torch/csrc/jit/serialization/python_print.cpp).
+ * The code is text in a small subset of Python; nothing of it runs. Only straight-line code is followed, as tracing
+ * writes it: assignments and returns of calls of torch's functions and of other modules' methods, over attributes,
+ * tensors, numbers and lists. Anything else (branches, loops, tuples, scripted code) is refused, with its line.
  */
 
 /** A value in the traced computation. */
@@ -15,12 +15,12 @@ export type TracedValue =
   | { readonly kind: "input" }
   | { readonly kind: "tensor"; readonly path: string }
   | { readonly kind: "call"; readonly index: number }
-  /** A tensor of one number and no axes, which the archive keeps for its code. */
+  /** A scalar tensor, which the archive stores for its code. */
   | { readonly kind: "constant"; readonly index: number; readonly value: number }
   | { readonly kind: "literal"; readonly value: null | boolean | number | string }
   | { readonly kind: "list"; readonly items: readonly TracedValue[] };
 
-/** A call of one of torch's functions, such as `torch.batch_norm`; what was called with the same before is the same call. */
+/** A call of one of torch's functions, such as `torch.batch_norm`; equal calls are the same object. */
 interface TracedCall {
   /** The function as the code names it. */
   readonly name: string;
@@ -55,7 +55,7 @@ interface Method {
 
 interface Class {
   readonly methods: ReadonlyMap<string, Method>;
-  /** The types of its attributes, as it declares them: torch compiles for these, whatever the objects are. */
+  /** The declared types of its attributes: torch compiles for these, whatever the objects are. */
   readonly types: ReadonlyMap<string, string>;
 }
 
@@ -279,14 +279,17 @@ const LITERALS: Readonly<Partial<Record<string, string>>> = {
   str: "string",
 };
 
-/** What a class says besides its methods and the types of its attributes; lists of hooks are empty, since a hook runs with every call. */
+/**
+ * Class-level statements other than methods and attribute types; lists of hooks are empty, since hooks run with every
+ * call.
+ */
 const DECLARATION =
   /^ {2}(__(parameters|buffers)__ = \[("\w+", )*\]|__annotations__ = \[\]|__(forward|forward_pre)_hooks__ = \[\])$/;
 
 /** The type of an attribute, as `weight : Tensor` or, where the name is a number, as an annotation. */
 const TYPE = /^ {2}(?:(\w+) : |__annotations__\["(\w+)"\] = )([\w.]+|Optional\[\w+\])$/;
 
-/** torch runs such methods by itself: `__setstate__` when it loads. */
+/** Methods with two underscores are excluded, since torch runs some of them implicitly: `__setstate__` on loading. */
 const METHOD = /^ {2}def ((?!__)\w+)\((.*)\) -> .*:$/;
 
 /**
@@ -329,16 +332,22 @@ function parseClasses(source: string): {
   return { classes };
 }
 
-/** A string as traces have them. Of any other, such as one in three quotes, torch might see another end, and other code behind it. */
+/**
+ * A string as traces contain it. For other strings, such as triple-quoted ones, torch might see another end, followed
+ * by other code.
+ */
 const WORDS = /"[\w.]+"/g;
 
-/** Whether a line is of the one form that is followed, all of it words that are known: lines that are never reached are torch's to read too. */
+/**
+ * Whether a line has a supported form and consists of known words. Lines that are never reached are included, since
+ * torch reads them too.
+ */
 function isStatement(line: string): boolean {
   const [, expression] = /^(?:\w+ = |return )(.*)$/.exec(line) ?? [];
   return expression !== undefined && tokensOf(expression) !== undefined;
 }
 
-/** Brackets that a line opens and does not close, those in strings left out. */
+/** Brackets that a line opens and does not close, except in strings. */
 function depthOf(line: string): number {
   let depth = 0;
   for (const character of line.replace(/"[^"]*"/g, "")) {
@@ -365,7 +374,7 @@ const TOKENS =
 
 type Token = readonly ["number" | "string" | "function" | "name" | "mark", string];
 
-/** One expression; `parse` gives undefined for what it does not know. */
+/** One expression; `parse` returns undefined for an unsupported one. */
 class Expression {
   readonly #tokens: readonly Token[] | undefined;
   readonly #scope: Scope;

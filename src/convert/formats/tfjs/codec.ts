@@ -49,17 +49,17 @@ export function encodeTfjs(
 
 /** How a model's files are read. */
 interface DecodeTfjsOptions {
-  /** What messages call the files. */
+  /** Name of the files in messages. */
   readonly subject: string;
-  /** What stands for weights in files that are missing; without it, they are refused. */
+  /** Supplies weights of missing files; without it, these are refused. */
   readonly absent?: AbsentBytes;
 }
 
 /**
- * The weight files that a `model.json` needs, relative to it.
+ * The weight files of a `model.json`, relative to it.
  *
- * @throws InputError (`format`) if the bytes are no model.json, or a path leaves its folder, (`unsupported`) if they are far too
- * many or nest too deep
+ * @throws InputError (`format`) if the bytes are not a model.json, or a path leaves its folder, (`unsupported`) if they
+ * are too many or nest too deep
  */
 export function tfjsShardPaths(
   json: Uint8Array,
@@ -71,8 +71,8 @@ export function tfjsShardPaths(
 /**
  * Reads a model.
  *
- * @throws InputError (`format`) if the files are no model, are missing or of the wrong size, (`unsupported`) if they
- * hold what is refused
+ * @throws InputError (`format`) if the files are not a model, are missing or of the wrong size, (`unsupported`) for
+ * unsupported content
  */
 export function decodeTfjs({ json, shards }: TfjsFiles, { subject, absent }: DecodeTfjsOptions): TfjsModel {
   const document = parse(json, subject);
@@ -125,8 +125,8 @@ function formatOf(document: Located): TfjsModel["format"] {
 }
 
 /**
- * The signature stands at the top since tensorflowjs 3.0, and in the metadata before: tfjs takes that one where there are
- * both (`GraphModel.loadWithWeightMap`).
+ * The signature is at the top level since tensorflowjs 3.0, and was in the metadata before; if both exist, tfjs uses
+ * the latter (`GraphModel.loadWithWeightMap`).
  */
 function signatureOf(document: Located): Located {
   const found = member(document, "signature");
@@ -137,9 +137,9 @@ function signatureOf(document: Located): Located {
 }
 
 /**
- * What a program gives tfjs and gets from it: inputs are placeholders, outputs are values of the graph, each once, and
- * nothing else runs. tfjs itself leaves out outputs that it does not find, gives a value once that is named twice, lets any
- * value be fed, and takes a weight in place of a node of its name.
+ * The inputs and outputs of a program: inputs are placeholders, outputs are values of the graph, each once, and nothing
+ * else runs. tfjs itself skips outputs that it does not find, returns a value once that is named twice, allows any
+ * value to be fed, and uses a weight instead of a node of its name.
  */
 function expectEntryPoint(document: Located, { nodes, signature, weights }: Entry): void {
   const { at } = document;
@@ -166,8 +166,8 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
 }
 
 /**
- * Readers take the shape of images from the signature, and tfjs holds them to the placeholder's alone: sizes that only the
- * signature fixes would let a program feed others.
+ * Readers take the shape of images from the signature, but tfjs checks only the placeholder's: sizes that only the
+ * signature fixes would allow a program to feed others.
  */
 function expectInputShapes(at: string, nodes: TfjsGraphModel["nodes"], { inputs }: TfjsSignature): void {
   const byName = new Map(nodes.map((node) => [node.name, node]));
@@ -187,8 +187,8 @@ function expectInputShapes(at: string, nodes: TfjsGraphModel["nodes"], { inputs 
 }
 
 /**
- * `structuredOutputKeys` in the metadata rename, in order, what `GraphModel.predict` returns. They are names of their own only
- * where the signature calls outputs by their values alone, as TensorFlow's converter does; otherwise they must be the signature's.
+ * `structuredOutputKeys` in the metadata rename, in order, what `GraphModel.predict` returns. They may differ from the
+ * signature's names only if the signature names outputs after their values, as TensorFlow's converter does.
  */
 function expectNames(metadata: Located, { outputs }: TfjsSignature): void {
   if (!isObject(metadata.value)) return;

@@ -89,7 +89,7 @@ function decodeShape(located: Located): TfjsShape {
   if (member(located, "unknownRank").value === true) return null;
   return elements(member(located, "dim")).map((dimension) => {
     const size = member(dimension, "size");
-    // The mapping leaves out zeros.
+    // The mapping omits zeros.
     return size.value === undefined ? 0 : asInteger(size);
   });
 }
@@ -108,7 +108,7 @@ function fromBase64(located: Located): string {
   }
 }
 
-/** TensorFlow's GraphDef in protobuf's JSON mapping, as `modelTopology` of a graph model holds it. */
+/** TensorFlow's GraphDef in protobuf's JSON mapping, the `modelTopology` of a graph model. */
 
 /** The version of TensorFlow's graphs since 2.8; tfjs only wants one to be there. */
 const PRODUCER = 987;
@@ -159,7 +159,10 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
   return nodes;
 }
 
-/** tfjs splits a reference at every colon, and keeps nodes in a plain object: any other name would be another node to it. */
+/**
+ * tfjs splits a reference at every colon, and keeps nodes in a plain object, so it would resolve any other name
+ * differently.
+ */
 const NAME = /^(?!__proto__$)[^:^]+$/;
 const REFERENCE = /^\^?(?!__proto__(:|$))[^:^]+(:\d+)?$/;
 
@@ -169,7 +172,10 @@ function expectReference(reference: string, at: string, form: RegExp): void {
   throw refusal(at, found, "a node's name, which has no colon, or `NAME:0`", "convert the model again");
 }
 
-/** tfjs reads control inputs (`^NAME`) like any other, in their places: behind the operands of most operators they change nothing. */
+/**
+ * tfjs treats control inputs (`^NAME`) like any other input, by position: after the operands of most operators they
+ * have no effect.
+ */
 function expectDataFirst({ op, inputs }: TfjsNode, at: string): void {
   const first = inputs.findIndex((input) => input.startsWith("^"));
   const isLast = inputs.slice(first).every((input) => input.startsWith("^"));
@@ -183,7 +189,7 @@ function expectDataFirst({ op, inputs }: TfjsNode, at: string): void {
   );
 }
 
-/** Operators that take all inputs behind some place. */
+/** Operators that read all inputs from some position on. */
 const VARIADIC = /^(?:AddN|Concat|ConcatV2|Pack|IdentityN|Einsum|_?Fused\w+)$/;
 
 const WINDOWS = ["ksize", "strides", "dilations"] as const;
@@ -207,7 +213,7 @@ function expectSpatial({ op, attributes }: TfjsNode, at: string): void {
   }
 }
 
-/** The node behind an input or signature entry: `NAME`, `NAME:0` or `^NAME`. */
+/** The node of an input or signature entry: `NAME`, `NAME:0` or `^NAME`. */
 export function nodeOf(reference: string): string {
   return reference.replace(/^\^/, "").replace(/:\d+$/, "");
 }
@@ -258,7 +264,7 @@ export function decodeSignature(located: Located): TfjsSignature {
   return { inputs: decode("inputs"), outputs: decode("outputs") };
 }
 
-/** A member that may be left out, as an empty object then. */
+/** An optional member; an empty object if it is missing. */
 function optional(located: Located, key: string): Located {
   const found = member(located, key);
   return found.value === undefined ? { value: {}, at: found.at } : found;

@@ -32,7 +32,7 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = ["[", "]", "{", "}"
 export function expectModest(json: Uint8Array, subject: string): void {
   if (json.length > MAX_BYTES) throw immodest(subject, `${json.length} bytes`, `at most ${MAX_BYTES}`);
   let depth = 0;
-  /** Where the string that the walk is in begins, behind its quotation mark. */
+  /** Start of the current string, after its quotation mark. */
   let start = -1;
   /** The last string, a name if a colon follows. */
   let [from, to] = [0, 0];
@@ -61,7 +61,7 @@ function expectNew(names: Set<string> | undefined, name: string, subject: string
   names?.add(name);
 }
 
-/** A name as it is meant: the same one may be written with escapes. */
+/** A decoded name: the same one may be written with escapes. */
 function nameAt(json: Uint8Array, from: number, to: number): string {
   let name = "";
   for (let at = from; at < to; at++) {
@@ -74,7 +74,7 @@ function nameAt(json: Uint8Array, from: number, to: number): string {
 
 const UTF8 = new TextDecoder();
 
-/** A name with its escapes; what is no JSON stays as it is, which parsing refuses. */
+/** Decodes escapes; invalid JSON is returned unchanged, and refused by parsing. */
 function unescaped(text: string): string {
   try {
     return String(JSON.parse(`"${text}"`));
@@ -137,7 +137,7 @@ export function asObject({ value, at }: Located): JsonObject {
   throw unexpected({ value, at }, "an object");
 }
 
-/** The elements of an array; of nothing, where the array may be left out, none. */
+/** The elements of an array; none if the optional array is missing. */
 export function elements({ value, at }: Located): readonly Located[] {
   if (value === undefined) return [];
   if (Array.isArray(value))
@@ -155,7 +155,7 @@ export function asNumber({ value, at }: Located): number {
   throw unexpected({ value, at }, "a number");
 }
 
-/** A whole number, which protobuf's JSON mapping also writes as a string: `"3"`. */
+/** An integer, which protobuf's JSON mapping also writes as a string: `"3"`. */
 export function asInteger({ value, at }: Located): number {
   const number = typeof value === "string" && /^-?\d+$/.test(value) ? Number(value) : value;
   if (typeof number === "number" && Number.isSafeInteger(number)) return number;

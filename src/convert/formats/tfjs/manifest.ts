@@ -46,7 +46,7 @@ export function quantize(tensor: Tensor<"float32">, stored: TfjsQuantization): U
   return bytesOf(target);
 }
 
-/** The tensor that stored bytes stand for: in float64, rounded once, as tfjs computes it. */
+/** The dequantised tensor: computed in float64, rounded once, as in tfjs. */
 export function dequantize(
   bytes: Uint8Array,
   shape: readonly number[],
@@ -86,8 +86,8 @@ function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Arra
 }
 
 /**
- * The weights manifest of `model.json`: groups of weights, each stored one after the other in the concatenation of the
- * group's files. A file is called a shard; a tensor may begin in one and end in the next.
+ * The weights manifest of `model.json`: groups of weights, stored consecutively in the concatenation of the group's
+ * files. A file is called a shard; a tensor may begin in one and end in the next.
  */
 
 const ELEMENT_BYTES = { float32: 4, int32: 4, bool: 1 } as const satisfies Record<TfjsDType, number>;
@@ -117,9 +117,9 @@ function storedBytes({ tensor, stored }: TfjsWeight): Uint8Array {
 }
 
 /**
- * The weight files that a manifest names, in order.
+ * The weight files in a manifest, in order.
  *
- * @throws InputError (`format`) if one lies outside the model's folder, or is named twice
+ * @throws InputError (`format`) if one is outside the model's folder, or listed twice
  */
 export function manifestPaths(manifest: Located): readonly string[] {
   const paths = elements(manifest).flatMap((group) => elements(member(group, "paths")));
@@ -136,9 +136,9 @@ export function manifestPaths(manifest: Located): readonly string[] {
 /**
  * Reads all weights.
  *
- * @param shards the files that `manifestPaths` names
- * @param absent what stands for the weights in files that are missing
- * @throws InputError (`format`, `unsupported`) if a file is missing, or their sizes are not those of the weights
+ * @param shards the files listed by `manifestPaths`
+ * @param absent supplies the weights of missing files
+ * @throws InputError (`format`, `unsupported`) if a file is missing, or the sizes do not match the weights
  */
 export function decodeManifest(
   manifest: Located,
@@ -256,7 +256,7 @@ export function splitShards(parts: readonly Uint8Array[], size: number): Readonl
   );
 }
 
-/** What a group's files are to hold. */
+/** The expected size of a group's files. */
 interface GroupSize {
   /** Bytes in all. */
   readonly expected: number;
@@ -265,10 +265,10 @@ interface GroupSize {
 }
 
 /**
- * Gives ranges of the concatenation of a group's files; undefined for one of which a file may be missing. How long
- * missing files are is not known, only what lies before the first of them and behind the last.
+ * Gives ranges of the concatenation of a group's files; undefined for a range in a missing file. The length of missing
+ * files is unknown, so only ranges before the first and after the last of them are available.
  *
- * @throws InputError (`format`) if one is missing and may not, or together they are not of the expected size
+ * @throws InputError (`format`) if a required file is missing, or the files do not have the expected total size
  */
 function joinShards(
   paths: readonly string[],
@@ -308,7 +308,7 @@ function joinShards(
 
 /**
  * A shard's path is relative to `model.json` and stays beside or below it, on every system: no `..`, no absolute path,
- * no drive, no URL, no backslash; nor any that it becomes as a part of a URL, where `%2e` is a dot.
+ * no drive, no URL, no backslash, also after URL decoding (`%2e` is a dot).
  *
  * @throws InputError (`format`) if it does not
  */

@@ -13,7 +13,7 @@ interface TfjsModelParts {
   /** Who made the model that was converted, and who converted it; either may be missing in a foreign file. */
   readonly generatedBy?: string;
   readonly convertedBy?: string;
-  /** `userDefinedMetadata`, whatever the writer put there. */
+  /** `userDefinedMetadata`, unchanged. */
   readonly metadata?: JsonObject;
   /** Constants by name, in the order of the weight files. */
   readonly weights: ReadonlyMap<string, TfjsWeight>;
@@ -23,9 +23,9 @@ interface TfjsModelParts {
 
 /** What `tf.loadGraphModel` takes: a TensorFlow graph whose constants are in the weight files. */
 export interface TfjsGraphModel extends TfjsModelParts {
-  /** As `model.json` states it; tells the two kinds of model apart. */
+  /** As in `model.json`; the discriminant of the two kinds of model. */
   readonly format: "graph-model";
-  /** In no particular order; ours are in topological order. */
+  /** In no particular order; osnet-convert writes them in topological order. */
   readonly nodes: readonly TfjsNode[];
   /** What a program feeds and receives, in the file's order. */
   readonly signature: TfjsSignature;
@@ -33,7 +33,7 @@ export interface TfjsGraphModel extends TfjsModelParts {
 
 /** What `tf.loadLayersModel` takes: a Keras model. */
 export interface TfjsLayersModel extends TfjsModelParts {
-  /** As `model.json` states it; tells the two kinds of model apart. */
+  /** As in `model.json`; the discriminant of the two kinds of model. */
   readonly format: "layers-model";
   /** `{ keras_version, backend, model_config: { class_name, config } }`. */
   readonly topology: JsonObject;
@@ -71,11 +71,11 @@ export interface TfjsNode {
   readonly op: string;
   /** Names of nodes, `NAME:1` for a second output, `^NAME` for a node that must only run before. */
   readonly inputs: readonly string[];
-  /** By TensorFlow's names, such as `strides`; those left out have the operation's default. */
+  /** By TensorFlow's names, such as `strides`; absent ones have the operation's default. */
   readonly attributes: ReadonlyMap<string, TfjsAttribute>;
 }
 
-/** What each kind of attribute holds (attr_value.proto's `AttrValue`). */
+/** The value of each kind of attribute (attr_value.proto's `AttrValue`). */
 export interface TfjsAttributeValues {
   int: number;
   float: number;
@@ -106,7 +106,7 @@ export type TfjsShape = readonly number[] | null;
 export interface TfjsSignature {
   /** Placeholders, by the names under which a program feeds them. */
   readonly inputs: ReadonlyMap<string, TfjsTensorInfo>;
-  /** Values, by the names under which a program asks for them. */
+  /** Values by the names that a program uses for them. */
   readonly outputs: ReadonlyMap<string, TfjsTensorInfo>;
 }
 
@@ -120,7 +120,7 @@ export interface TfjsTensorInfo {
   readonly shape?: TfjsShape;
 }
 
-/** The files of a model: `model.json`, and each weight file under its path beside it. */
+/** The files of a model: `model.json`, and each weight file by its relative path. */
 export interface TfjsFiles {
   /** The bytes of `model.json`, UTF-8. */
   readonly json: Uint8Array;

@@ -18,9 +18,9 @@ interface Topology {
 }
 
 /**
- * Reads a functional model, or a sequential one.
+ * Reads a functional or a sequential model.
  *
- * @throws InputError (`unsupported`) if a layer is a model itself, (`format`) if the topology is none
+ * @throws InputError (`unsupported`) for a nested model, (`format`) if it is not a valid topology
  */
 export function readTopology({ topology }: TfjsLayersModel, subject: string): Topology {
   const root = objectOf(topology.model_config ?? topology);
@@ -51,13 +51,13 @@ export function isKeras3({ topology }: TfjsLayersModel): boolean {
   );
 }
 
-/** The class of each layer, once however often it is called. */
+/** The class of each layer, once, however often the layer is called. */
 export function layerClasses(model: TfjsLayersModel, subject: string): readonly string[] {
   const { calls } = readTopology(model, subject);
   return [...new Map(calls.map(({ layer, className }) => [layer, className])).values()];
 }
 
-/** A sequential model of early versions is a list of layers by itself. */
+/** In early versions, a sequential model is a list of layers. */
 function layersOf({ config }: JsonObject): readonly JsonObject[] {
   return arrayOf(Array.isArray(config) ? config : objectOf(config).layers).map(objectOf);
 }
@@ -104,7 +104,7 @@ function callOf(layer: JsonObject): Pick<LayerCall, "layer" | "className" | "con
   return { layer: nameOf(layer), className: String(layer.class_name), config: objectOf(layer.config) };
 }
 
-/** Keras 2 names a layer beside its configuration, and in it. */
+/** Keras 2 has a layer's name beside its configuration, and in it. */
 function nameOf(layer: JsonObject): string {
   return String(layer.name ?? objectOf(layer.config).name);
 }
@@ -121,7 +121,7 @@ function referencesIn(node: Json): readonly Json[] {
   });
 }
 
-/** One output may stand without a list around it. */
+/** A single output may be without an enclosing list. */
 function outputsOf(outputs: Json | undefined): readonly Json[] {
   const list = arrayOf(outputs);
   return typeof list[0] === "string" ? [list] : list;

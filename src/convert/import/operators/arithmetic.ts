@@ -89,7 +89,7 @@ function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor
     [input],
     { rank: "flat", channels: outFeatures },
     value,
-    // A bias that is a vector already keeps its own bits, whatever its type.
+    // A bias that is already a vector keeps its bits, whatever its type.
     {
       weight,
       ...(bias && vector
@@ -187,7 +187,7 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
 export const readReciprocal: OperatorReader = ({ inputs: [divisor], output }) =>
   divisor && asNode(divisor) && decomposed("Reciprocal", [divisor], output);
 
-/** Adding a vector of the channels: the bias of what comes before if that has none yet, else an operation by itself. */
+/** Adding a per-channel vector: the bias of the layer before if that has none yet, else a separate operation. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
   // A sum that a program began with 0.
   if (constant?.data.length === 1 && Number(constant.data[0]) === 0) return { kind: "node", node: input };
@@ -227,7 +227,7 @@ function isUnshifted(input: ForeignNode): boolean {
 }
 
 function mapTensor(tensor: Tensor, { channels = 1 }: Form, change: (value: number) => number): Tensor {
-  // Neither whole numbers nor more than one per channel: the readers that get this one back leave it alone.
+  // Neither integers nor more than one value per channel: the callers leave it unchanged.
   if (!isFloat(tensor) || tensor.data.length > channels) return tensor;
   const { data } = toReal(tensor, "constant");
   return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };

@@ -24,7 +24,7 @@ export function reshaped(tensor: Tensor, shape: Shape): Tensor | undefined {
   return elementCount(shape) === tensor.data.length ? { ...tensor, shape } : undefined;
 }
 
-/** The shape that `Reshape` asks for: 0 keeps a dimension, one −1 takes what is left. */
+/** The target shape of `Reshape`: 0 keeps a dimension, one −1 takes the rest. */
 export function resolveShape(target: readonly number[], from: Shape): Shape {
   const kept = target.map((size, axis) => (size === 0 ? (from[axis] ?? 0) : size));
   const known = kept.reduce((product, size) => (size < 0 ? product : product * size), 1);
@@ -98,8 +98,8 @@ export function isFloat({ dtype }: Tensor): boolean {
 /** Whole numbers that graphs compute: of shapes, and of what depends on them. */
 
 /**
- * Constants are cast as runtimes cast them: towards zero, whole numbers modulo the type's range. Activations are floats, of
- * whatever width, and a cast to a float only says how to compute, but for one to fewer bits that another cast follows.
+ * Constants are cast as runtimes do: towards zero, integers modulo the type's range. Activations are floats of any
+ * width, and a cast to a float has no meaning, except for one to fewer bits that is followed by another cast.
  */
 export const readCast: OperatorReader = ({ node, inputs: [input, like], output, isHalf = false }) => {
   const dtype = node.opType === "CastLike" ? dtypeOf(like) : codeToDType(int(node, "to", 0));
@@ -138,7 +138,7 @@ function isFloatType(dtype: DType): dtype is FloatDType {
   return FLOAT_DTYPES.some((float) => float === dtype);
 }
 
-/** Undefined where a runtime's result is not defined, such as a NaN as a whole number. */
+/** Undefined if a runtime's result is undefined, such as NaN as an integer. */
 function cast(tensor: Tensor, dtype: DType): Value | undefined {
   const { shape, data } = tensor;
   if (isFloat(tensor) && isFloatType(dtype))
@@ -212,7 +212,7 @@ export const readExpand: OperatorReader = ({ inputs }) => {
   return { kind: "constant", tensor: { ...tensor, shape: target, data } };
 };
 
-/** A vector several times, one after the other. */
+/** A vector repeated several times. */
 export const readTile: OperatorReader = ({ inputs }) => {
   const [tensor, repeats] = [asTensor(inputs[0]), numbers(inputs[1])];
   const [times = 0] = repeats ?? [];

@@ -7,7 +7,9 @@ import { globalPool } from "./windows.js";
 
 /** Operations of the network that exporters write out: found at the operator that ends them. */
 
-/** What is found of x, by that name in a formula; undefined where more is asked of the others. */
+/**
+ * The meaning of x, from the values that a formula's names matched; undefined if they do not meet further conditions.
+ */
 type Meaning = (x: ForeignNode, found: Found, value: string) => Value | undefined;
 
 const DECOMPOSITIONS: readonly (readonly [Formula, Meaning])[] = (
@@ -78,7 +80,7 @@ function correctedNorm(y: ForeignNode, { c, scale, opposite }: Found, value: str
   return centred && centredOf(centred) === x ? nodeValue(y.op, [x], y.form, value) : undefined;
 }
 
-/** x / max(‖x‖₂, ε) along the channels, in any of its spellings. */
+/** x / max(‖x‖₂, ε) along the channels, in any decomposition. */
 function l2Normalized(x: ForeignNode, found: Found, value: string): Value | undefined {
   const length = behindFloors(nodeOf(found.length), "length");
   const square = behindFloors(length.node && xOf(ROOT, length.node), "square");
@@ -127,7 +129,7 @@ function termOf(value: Value): Term {
   return { value: constant ?? value, op: "", operands: [], constant };
 }
 
-/** @param value what the term is known by, which is no node where it is a part of one */
+/** @param value the identity of the term, which is not a node if the term is a part of one */
 function termOfNode(node: ForeignNode, value: unknown = node): Term {
   const { op, inputs, constants } = node;
   const term = (name: string, operands: () => readonly Term[]): Term => ({
@@ -164,7 +166,7 @@ const NAMES: Readonly<Record<string, string>> = {
   "ReduceSum 1": "ChannelSum",
 };
 
-/** The node that a term is; undefined for a constant, and for what is only a part of a node. */
+/** The node of a term; undefined for a constant, and for a part of a node. */
 function nodeOf(term: Term | undefined): ForeignNode | undefined {
   const { value } = term ?? {};
   return typeof value === "object" && value !== null && "op" in value ? (value as ForeignNode) : undefined;

@@ -4,8 +4,8 @@ import type { NormFloor } from "../../export/options.js";
 import type { StoredTensor } from "../../formats/tfjs/model.js";
 
 /**
- * A foreign graph in the vocabulary of `src/arch`: what each node means, whatever operators say it. Names play no
- * part but to find a value again in the file.
+ * A graph from any exporter in the vocabulary of `src/arch`: the meaning of each node, whatever operators express it.
+ * Names are used only to find a value in the file again.
  */
 
 /** Rows above, columns to the left, rows below, columns to the right. */
@@ -16,7 +16,7 @@ export interface Window {
   readonly kernel: Size2d;
   readonly stride: Size2d;
   readonly padding: Padding;
-  /** `auto_pad` where the padding that it stands for depends on an image size that the file does not fix. */
+  /** `auto_pad`, if its padding depends on an image size that the file does not fix. */
   readonly autoPad?: string;
   readonly dilation: Size2d;
 }
@@ -32,9 +32,9 @@ interface ForeignOpTable {
     readonly factors?: { readonly alpha: number; readonly beta: number };
   };
   batchNorm: { readonly epsilon: number };
-  /** A batch norm that normalises by the statistics of what it is given. */
+  /** A batch norm that normalises by the statistics of its input. */
   trainingNorm: { readonly epsilon: number };
-  /** weight · x + bias per channel, each optional: a batch norm spelled as Mul and Add, or a normalised input. */
+  /** weight · x + bias per channel, each optional: a batch norm as Mul and Add, or a normalised input. */
   affine: object;
   instanceNorm: { readonly epsilon: number };
   /** Over all of [N, C, 1, 1] but the batch. */
@@ -49,7 +49,7 @@ interface ForeignOpTable {
   /** The product of two activations. */
   scale: object;
   add: object;
-  /** x / ‖x‖₂ of each image, what is added on the way applied in order. */
+  /** x / ‖x‖₂ of each image, with the floors applied in order. */
   l2Normalize: { readonly floors: readonly NormFloor[] };
   /** Over the channels. */
   softmax: object;
@@ -57,7 +57,7 @@ interface ForeignOpTable {
   channelOrder: { readonly order: readonly number[] };
   /** Padding that no layer after it has taken up. */
   pad: { readonly padding: Padding; readonly value: number };
-  /** Any operator without a meaning of its own here. */
+  /** An operator without a known meaning. */
   other: {
     readonly opType: string;
     readonly operands: readonly Value[];
@@ -87,21 +87,21 @@ export type Layout = readonly number[];
 export interface ChannelBlocks {
   /** Channels in a block. */
   readonly size: number;
-  /** How many channels are meant; behind them a block is filled up. Undefined if all are. */
+  /** The number of channels without the padding of a block. Undefined if there is no padding. */
   readonly channels: number | undefined;
 }
 
-/** How the elements of a value in the file become the activation that it stands for; absent where they are it. */
+/** How the elements of a value in the file become the activation; absent if they are the activation. */
 export interface Reading {
   /** Which of N, C, H, W each axis is, where they are in another order. */
   readonly layout?: Layout;
-  /** [N, C] that stands for [N, C, 1, 1]. */
+  /** [N, C] instead of [N, C, 1, 1]. */
   readonly isFlat?: true;
-  /** [N, C, 1] that stands for [N, C]. */
+  /** [N, C, 1] instead of [N, C]. */
   readonly isLine?: true;
   /** (element − zero) · scale. */
   readonly quantised?: { readonly scale: number; readonly zero: number };
-  /** NCHW in blocks of channels, whatever the shape says. */
+  /** NCHW in blocks of channels, despite the shape. */
   readonly blocks?: ChannelBlocks;
 }
 
@@ -117,8 +117,8 @@ export interface Form {
   /** Height and width of a map, where the file fixes them. */
   readonly size?: Size2d | undefined;
   /**
-   * What they would be if the windows before it were an OSNet's, where the file fixes the images. Differs from `size` only
-   * behind an operator that differs from its layer, which is the finding.
+   * The size if the windows before it were an OSNet's, for files with a fixed image size. Differs from `size` only
+   * after an operator that differs from its layer, which is the finding.
    */
   readonly intended?: Size2d | undefined;
   /** Whether all of this is only likely: behind an operator without a meaning here, which may have changed the axes. */
@@ -131,11 +131,11 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly inputs: readonly ForeignNode[];
   readonly constants: Constants;
   readonly form: Form;
-  /** The ONNX value that holds its output; undefined where no value of the file does. */
+  /** The ONNX value of its output; undefined if it is not a value of the file. */
   readonly value: string | undefined;
   /** How `value` is read. */
   readonly reading?: Reading;
-  /** Absent where nothing was quantised. */
+  /** Absent if nothing was quantised. */
   readonly roundings?: Roundings;
   /** Of an operator on each element by itself, what it makes of the value before it; absent where that is not known. */
   readonly pieces?: Pieces;
@@ -153,7 +153,7 @@ export interface Pieces {
   readonly parts: readonly (Piece | undefined)[];
 }
 
-/** What an ONNX value name stands for. */
+/** The meaning of an ONNX value. */
 export type Value =
   | {
       readonly kind: "node";
@@ -207,13 +207,13 @@ export interface Preprocess {
   readonly shift: readonly number[];
   /** Whether its numbers are half precision. */
   readonly isHalf: boolean;
-  /** Operators before the network that are none of this. */
+  /** Other operators before the network. */
   readonly unknown: readonly string[];
 }
 
 /** A graph without dead nodes. */
 export interface ForeignGraph {
-  /** What the network reads: the file's input, or what the file makes of it beforehand. */
+  /** The input of the network: the file's input, or what the file computes from it beforehand. */
   readonly input: ForeignNode;
   readonly preprocess: Preprocess;
   /** In topological order. */
@@ -227,6 +227,6 @@ export interface ForeignGraph {
   readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
   /** Values that the file has in blocks of channels, as onnxruntime's optimiser writes them. */
   readonly blocks: ReadonlyMap<string, ChannelBlocks>;
-  /** Operators by how often the file has them; an `If` that is decided beforehand counts as its branch. */
+  /** The number of each operator in the file; a decided `If` counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
 }

@@ -4,8 +4,8 @@ import type { Layout, Reading, Value } from "./foreign.js";
 import { asTensor, attributeOrInput, type OperatorSite } from "./site.js";
 
 /**
- * Graphs that work in NHWC, or between two transposes: each value knows which of its axes is which, and an operator on
- * it is read as the same operator on NCHW. A transpose is then no operation at all.
+ * Graphs that work in NHWC, or between two transposes: each value knows the meaning of its axes, and an operator is
+ * read as the same operator on NCHW. A transpose is then not an operation.
  */
 
 export const NCHW: Layout = [0, 1, 2, 3];
@@ -20,18 +20,18 @@ export function permuted(layout: Layout, order: readonly number[]): Layout {
   return order.map((axis) => layout[axis] ?? axis);
 }
 
-/** How NCHW is made of a value in a layout: axis c of the result is this axis of the value. */
+/** How to permute a value in a layout to NCHW: axis c of the result is this axis of the value. */
 export function towardsNchw(layout: Layout): readonly number[] {
   return NCHW.map((axis) => layout.indexOf(axis));
 }
 
 /**
- * onnxruntime's domain of the standard operators on NHWC: weights and attributes as ever, activations with their channels
- * last. TensorFlow's graphs are read as these.
+ * onnxruntime's domain of the standard operators on NHWC: the usual weights and attributes, activations with channels
+ * last. TensorFlow's graphs are translated to these.
  */
 export const NHWC_DOMAIN = "com.ms.internal.nhwc";
 
-/** Operators that take each element by itself, whatever the axes are. */
+/** Elementwise operators, independent of the axes. */
 export const ELEMENTWISE: ReadonlySet<string> = new Set([
   ...["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "Sqrt", "Reciprocal", "Abs", "Neg", "Exp"],
   ...[
@@ -63,21 +63,21 @@ export const ELEMENTWISE: ReadonlySet<string> = new Set([
   ...["Identity", "Dropout", "Cast", "Expand", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"],
 ]);
 
-/** Operators over some axes: as attribute or second input, or as an attribute of one axis. */
+/** Operators over some axes, given as an attribute or second input, or as an attribute of one axis. */
 const OVER_AXES: ReadonlySet<string> = new Set([
   ...["ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2", "ReduceSumSquare"],
 ]);
 const ALONG_AXIS: ReadonlySet<string> = new Set(["Gather", "LayerNormalization", "LpNormalization"]);
 
-/** Operators whose result has axes of its own. */
+/** Operators whose result has different axes. */
 const MOVES_AXES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
 
 /** Operators whose readers see to the layout themselves. */
 const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "GatherND", "MatMul", "Slice", "Shape", "Size"]);
 
 /**
- * An operator as it would be on NCHW, with the layout that its result has; undefined where it works on an order of axes
- * that gives it another meaning, such as a convolution of NHWC.
+ * An operator as it would be on NCHW, with the layout of its result; undefined if its axis order gives it another
+ * meaning, such as a convolution of NHWC.
  */
 export function onNchw(site: OperatorSite): OperatorSite | undefined {
   if (site.inputs.some(isLine)) return onVectors(site);
@@ -128,7 +128,7 @@ function onVectors(site: OperatorSite): OperatorSite | undefined {
     : { ...site, isLine: true, inputs: inputs.map((value) => value ?? undefined) };
 }
 
-/** A constant that is spread over [N, C, 1], as it would be spread over [N, C]; null where it is not. */
+/** A constant that broadcasts over [N, C, 1], as it would over [N, C]; null if it does not. */
 function withoutLastAxis(value: Value | undefined): Value | undefined | null {
   const tensor = asTensor(value);
   if (value?.kind !== "constant" || !tensor || tensor.data.length <= 1) return value;
@@ -136,7 +136,7 @@ function withoutLastAxis(value: Value | undefined): Value | undefined | null {
   return { ...value, tensor: { ...tensor, shape: tensor.shape.slice(0, -1) } };
 }
 
-/** A result as a value of the file: in the layout that its operator worked in, unless it says how it is read. */
+/** A result as a value of the file: in its operator's layout, unless it has its own reading. */
 export function laidOut(value: Value, site: OperatorSite): Value {
   const { layout, inputs, output } = site;
   const { opType } = site.node;
@@ -170,7 +170,7 @@ function layoutOf(value: Value | undefined): Layout | undefined {
   return value.reading?.layout ?? NCHW;
 }
 
-/** A constant that is spread over a value in a layout, as it would be spread over NCHW. */
+/** A constant that broadcasts over a value in a layout, as it would over NCHW. */
 function constantOnNchw(value: Value | undefined, layout: Layout): Value | undefined {
   const tensor = asTensor(value);
   if (value?.kind !== "constant" || !tensor || tensor.data.length <= 1 || tensor.shape.length > 4)

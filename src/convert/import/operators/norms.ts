@@ -97,7 +97,7 @@ export const readLpNormalization: OperatorReader = ({ node, inputs, output }) =>
   return nodeValue({ kind: "l2Normalize", floors: [] }, [input], input.form, output);
 };
 
-/** Over the channels of [N, C], which every operator set before 13 and since means by either spelling of the axis. */
+/** Over the channels of [N, C], which is the meaning of both notations of the axis, before opset 13 and since. */
 export const readSoftmax: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
@@ -107,12 +107,12 @@ export const readSoftmax: OperatorReader = ({ node, inputs, output }) => {
 };
 
 /**
- * How PyTorch computes an instance norm, and its dynamo exporter of 2.1 writes it: [N, C, H, W] as [1, N·C, H, W], a batch
- * norm by the statistics of that, its weights N times one after the other, and [N, C, H, W] again. Behind it, the
- * exporter reshapes to and fro what a ReLU did in place.
+ * PyTorch's implementation of an instance norm, as its dynamo exporter of 2.1 writes it: [N, C, H, W] as [1, N·C, H,
+ * W], a batch norm with the statistics of that, its weights repeated N times, and [N, C, H, W] again. After it, the
+ * exporter reshapes back and forth around an in-place ReLU.
  */
 
-/** What a reshaping to `target`, the shape before an earlier reshaping, makes: undefined where it is none such. */
+/** The result of reshaping to `target`, the shape before an earlier reshape: undefined if it is not one. */
 export function reshapedBack(
   input: ForeignNode,
   target: readonly number[],
@@ -155,8 +155,8 @@ function once(tensor: Tensor | undefined, length: number): Tensor | undefined {
 }
 
 /**
- * onnxruntime's own operators, as its optimiser writes them ("extended"): a convolution or matrix product, a sum and an
- * activation in one. What happens inside is no value of the file.
+ * onnxruntime's fused operators, as its optimiser writes them ("extended"): a convolution or matrix product, a sum and
+ * an activation in one. Intermediate results are not values of the file.
  */
 
 /** com.microsoft.FusedConv: X, W, B, and Z that is added before the activation. */

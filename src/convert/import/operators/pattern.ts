@@ -2,13 +2,14 @@ import type { Tensor } from "../../../core/tensor.js";
 import { isFloat, uniform } from "./constants.js";
 
 /**
- * What exporters write in several operators, found by formulas such as `(x - mean) / (variance + epsilon) ^ 0.5`. A name in
- * lower case stands for any value, and for the same one wherever it occurs; one with a capital is an operator, as in `Exp(x)`;
- * a name in brackets is a constant, a number one that has it in every element, in float32. Each operation of a formula means all its spellings:
+ * Decompositions written by exporters, found by formulas such as `(x - mean) / (variance + epsilon) ^ 0.5`. A
+ * lower-case name matches any value, and the same one wherever it occurs; a capitalised name is an operator, as in
+ * `Exp(x)`; a name in brackets is a constant; a number is a constant with that value in every element, in float32. Each
+ * operation of a formula matches several forms:
  *
  * | formula | operators |
  * | --- | --- |
- * | `a + b`, `a * b` | Add, Mul, either way round |
+ * | `a + b`, `a * b` | Add, Mul, in either order |
  * | `a - b` | Sub, or Add of `-b` |
  * | `a / b` | Div, or Mul by a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves |
  * | `-a` | Neg, or Mul by −1 |
@@ -17,7 +18,7 @@ import { isFloat, uniform } from "./constants.js";
 
 /** A value as the operator that computes it. */
 export interface Term {
-  /** Two terms of one value have the same, by identity. */
+  /** Equal, by identity, for two terms of one value. */
   readonly value: unknown;
   /** Empty for an input, a constant, or an operator that no formula has. */
   readonly op: string;
@@ -25,7 +26,7 @@ export interface Term {
   readonly constant?: Tensor | undefined;
 }
 
-/** What the names of a formula stand for. */
+/** The values that the names of a formula matched. */
 export type Found = Readonly<Record<string, Term>>;
 
 export type Formula =
@@ -38,7 +39,7 @@ export type Formula =
       readonly radicand?: Formula;
     };
 
-/** What a formula's names stand for if a term is it, in the first way that fits; undefined otherwise. */
+/** The values that a formula's names match in a term, in the first way that fits; undefined if it does not match. */
 export function match(pattern: Formula, term: Term): Found | undefined {
   for (const found of matches(pattern, term)) return found;
   return undefined;
@@ -79,7 +80,7 @@ export function numberOf(term: Term | undefined): number | undefined {
   return constant.data.length === 1 ? Number(constant.data[0]) : undefined;
 }
 
-/** Reads a formula. @throws SyntaxError if it is none */
+/** Reads a formula. @throws SyntaxError if it is invalid */
 export function formula(text: string): Formula {
   const tokens = text.match(/[A-Za-z]\w*|[\d.]+|[^\s\w]/g) ?? [];
   const taken = (token: string): boolean => tokens[0] === token && tokens.shift() !== undefined;
@@ -157,7 +158,7 @@ function negative(a: Formula): Formula {
 
 function powerOf(base: Formula, exponent: number): Formula {
   const power = (of: Formula): Formula => operator("Pow", of, { number: exponent });
-  // torch.linalg.vector_norm takes absolute values, whatever the power.
+  // torch.linalg.vector_norm takes absolute values for any power.
   if (exponent === 2)
     return { anyOf: [operator("Mul", base, base), power(operator("Abs", base)), power(base)] };
   return exponent === 0.5 ? { anyOf: [power(base), operator("Sqrt", base)], radicand: base } : power(base);

@@ -7,17 +7,17 @@ import { asNode, asTensor, int, type OperatorReader, type OperatorSite, replaced
 import { globalPool, readAveragePool, readConv } from "./windows.js";
 
 /**
- * Networks on integers: QuantizeLinear and DequantizeLinear around float operators, onnxruntime's own operators that
- * take and give quantised activations (QLinearConv …), and products of integers that are scaled afterwards
- * (ConvInteger). The network behind all of them is the same, with weights and activations rounded.
+ * Quantised networks: QuantizeLinear and DequantizeLinear around float operators, onnxruntime's operators on quantised
+ * activations (QLinearConv …), and integer products that are scaled afterwards (ConvInteger). All represent the same
+ * network, with rounded weights and activations.
  */
 
 /** The least value of each element type that quantised tensors have. */
 const LEAST: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -32_768 };
 
 /**
- * Quantising an activation. Where zero is the least value that the type holds, everything negative becomes zero:
- * quantisers leave out the ReLU then. Its value is what dequantising gives.
+ * Quantising an activation. If zero is the type's lowest value, everything negative becomes zero, and quantisers omit
+ * the ReLU. Its meaning is the dequantised value.
  */
 export const readQuantize: OperatorReader = ({ inputs }) => {
   const input = asNode(inputs[0]);
@@ -43,8 +43,8 @@ function stepOf(scale: Value | undefined, zero: Value | undefined): Reading["qua
 }
 
 /**
- * Whether an operator takes integers to stand for the numbers that they were quantised from: with another scale or zero it
- * would compute on other numbers. Of integers whose scale is not known, or that are constants, it says what they are.
+ * Whether an operator reads integers with the scale and zero point that they were quantised with: otherwise it would
+ * compute on other numbers. For integers of unknown scale, or constants, the operator defines these.
  */
 function isTakenAsGiven(
   value: Value | undefined,
@@ -62,7 +62,7 @@ function clipsNegative(zero: Value | undefined): boolean {
   return tensor ? Number(tensor.data[0]) === LEAST[tensor.dtype] : true;
 }
 
-/** Whether a value cannot be negative, as far as a few steps back tell. */
+/** Whether a value cannot be negative, as far as a few steps back show. */
 function isNonNegative(node: ForeignNode, steps: number): boolean {
   if (isKind(node, "relu", "sigmoid")) return true;
   return (
@@ -81,7 +81,7 @@ export const readDequantize: OperatorReader = ({ inputs, node, output }) => {
   return dequantised(inputs, int(node, "axis", 1));
 };
 
-/** (q − zero) · scale: a quantised weight as the numbers that it stands for. One scale for all, or one along an axis. */
+/** (q − zero) · scale: a dequantised weight. One scale per tensor, or one along an axis. */
 function dequantised(
   [quantised, scale, zero]: readonly (Value | undefined)[],
   axis: number,
@@ -105,7 +105,7 @@ function dequantised(
   return { kind: "constant", tensor: { dtype: "float32", shape, data: values }, rounding };
 }
 
-/** The product of two scales, of which one may be a vector. */
+/** The product of two scales, one of which may be a vector. */
 function scaleProduct(a: Value | undefined, b: Value | undefined): Value | undefined {
   const [left, right] = [asTensor(a)?.data, asTensor(b)?.data];
   if (!left || !right) return undefined;
@@ -163,7 +163,7 @@ export const readQLinearMatMul: OperatorReader = (site) => {
   return requantised(readGemm({ ...site, inputs }), [yScale, yZero], site.output);
 };
 
-/** com.microsoft.QGemm: its result is float where no scale is given. */
+/** com.microsoft.QGemm: its result is float if it has no output scale. */
 export const readQGemm: OperatorReader = (site) => {
   const [a, aScale, aZero, b, bScale, bZero, c, yScale, yZero] = site.inputs;
   if (!isTakenAsGiven(a, aScale, aZero)) return undefined;
@@ -204,7 +204,7 @@ export const readQLinearGlobalAveragePool: OperatorReader = readQLinearUnary(({ 
   return input && globalPool("globalAvgPool", input, output);
 });
 
-/** What stands for one: a product of integers is the product of weights whose step is 1, until it is scaled. */
+/** Represents 1: a product of integers is the product of weights whose step is 1, until it is scaled. */
 const ONE: Value = { kind: "constant", tensor: { dtype: "float32", shape: [1], data: Float32Array.of(1) } };
 
 export const readConvInteger: OperatorReader = (site) => {
@@ -265,7 +265,7 @@ export function readStep({ inputs, output }: OperatorSite): Value | undefined {
   });
 }
 
-/** What later outputs of an operator stand for. */
+/** The meaning of later outputs of an operator. */
 export function laterOutput(opType: string, index: number): Value | undefined {
   if (opType !== "DynamicQuantizeLinear") return undefined;
   return index === 1 ? { kind: "step", factor: undefined } : { kind: "shape" };

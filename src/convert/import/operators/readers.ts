@@ -63,7 +63,7 @@ import {
   readPad,
 } from "./windows.js";
 
-/** Passes its input on but in training, which its third input says (opset 12). A ratio of 0 is none. */
+/** Passes on its input except in training mode, which is its third input (opset 12). A ratio of 0 has no effect. */
 const readDropout: OperatorReader = ({ inputs, output }) => {
   const [input, ratio, training] = inputs;
   const node = asNode(input);

@@ -85,7 +85,7 @@ export const readUnsqueeze: OperatorReader = (site) => {
     if (site.isLine) return [2, 3, -1, -2].includes(axis) ? unflattened(input, site.output, NCHW) : undefined;
     if (axis === 2 || axis === -1) return onLine(input, site.output);
   }
-  // Before the channels, or behind them.
+  // Before or after the channels.
   const before = axes?.some((axis) => axis === 1 || axis === -3) && !axes.includes(3) && !axes.includes(-1);
   return input && unflattened(input, site.output, before ? NHWC : NCHW);
 };
@@ -129,7 +129,7 @@ function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader 
     const [source, reduced] = firstReduction(input, site.node.opType);
     if (String(frontAxes([...reduced, ...axes], source.form)) !== "2,3") return undefined;
     if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
-    // [N, C] at once: the pooled map is no value of the file.
+    // [N, C] at once: the pooled map is not a value of the file.
     const pooled = asNode(globalPool(pool, source, undefined));
     return pooled && flattened(pooled, site.output);
   };
@@ -177,8 +177,8 @@ function unflattened(input: ForeignNode, output: string, layout: Layout): Value 
 const MAX_STEPS = 16;
 
 /**
- * What linear layers and activations make of a flattened map, as pointwise convolutions of its one pixel: a gate written
- * as a little network of vectors. Values stay where they are in the file, two axes short.
+ * Linear layers and activations on a flattened map, read as pointwise convolutions of its one pixel: a gate written as
+ * a small network of vectors. Values keep their place in the file, with two axes fewer.
  */
 function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
   const [input] = node.inputs;

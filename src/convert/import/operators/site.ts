@@ -3,10 +3,10 @@ import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxAttributeType, OnnxAttributeValues, OnnxNode } from "../../formats/onnx/model.js";
 import type { Constants, ForeignNode, ForeignOp, Form, Layout, Planes, Value } from "./foreign.js";
 
-/** One ONNX node with what its inputs stand for. */
+/** One ONNX node with the meaning of its inputs. */
 export interface OperatorSite {
   readonly node: OnnxNode;
-  /** Undefined for an optional input that is left out. */
+  /** Undefined for an omitted optional input. */
   readonly inputs: readonly (Value | undefined)[];
   /** Name of the first output. */
   readonly output: string;
@@ -24,7 +24,7 @@ export interface OperatorSite {
   readonly readersOf?: (value: string) => ReadonlySet<string>;
 }
 
-/** What an operator's first output stands for; undefined if the operator is used in a way that has no meaning here. */
+/** The meaning of an operator's first output; undefined if this use of the operator has no known meaning. */
 export type OperatorReader = (site: OperatorSite) => Value | undefined;
 
 export function asNode(value: Value | undefined): ForeignNode | undefined {
@@ -65,7 +65,7 @@ export function replaced(node: ForeignNode, change: Partial<ForeignNode>): Value
   return { kind: "node", node: { ...node, ...change } };
 }
 
-/** An attribute's value if it is there and of the type asked for. */
+/** An attribute's value, if it exists and has the requested type. */
 function attribute<T extends OnnxAttributeType>(
   { attributes }: OnnxNode,
   name: string,

@@ -209,8 +209,8 @@ export function pointwiseOp(inChannels: number, outChannels: number): ForeignOp<
 }
 
 /**
- * A convolution whose groups follow from the channels of its input, as TensorFlow has them. One of single pixels by
- * channel is a product: after a norm without weights of its own these are its own.
+ * A convolution whose groups follow from the channels of its input, as in TensorFlow. A depthwise 1×1 convolution is a
+ * per-channel product: after a norm without weights, these are the norm's weights.
  */
 export const readGroupedConv: OperatorReader = (site) => {
   const [input, weight, bias] = [asNode(site.inputs[0]), asTensor(site.inputs[1]), asTensor(site.inputs[2])];
@@ -237,10 +237,13 @@ function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
 
 /** Pools, of windows and of the whole map, and the padding before a window. */
 
-/** Lowest float32, or below: how padding that a maximum never takes is written. */
+/** At most the lowest float32: padding that is never the maximum. */
 const LOWEST = -3.4e38;
 
-/** A value that is never negative; or of an operator in a ReLU's place, which is the finding, and not the padding behind it. */
+/**
+ * A value that is never negative; or the value of an operator in a ReLU's place, which is then the finding, and not the
+ * padding after it.
+ */
 function isActivated(map: ForeignNode): boolean {
   return isKind(map, "relu", "sigmoid") || (isKind(map, "other") && map.inputs.length === 1);
 }
@@ -276,16 +279,16 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
 }
 
 /**
- * Whether a window is as large as the map, or as the map would be if an earlier layer had its own window: that layer is
- * the finding, and not every pool behind it.
+ * Whether a window is as large as the map, or as the map would be if an earlier layer had the right window: then that
+ * layer is the finding, and not every pool after it.
  */
 function coversMap(kernel: Size2d, { size, intended }: Form): boolean {
   return [size, intended].some((map) => map && kernel[0] === map[0] && kernel[1] === map[1]);
 }
 
 /**
- * Whether a window over the whole map is a transition's, which halves a map of 2×2 pixels to one: those of gates are
- * behind a depthwise convolution, and the last one is made a vector.
+ * Whether a window over the whole map is a transition's, which halves a map of 2×2 pixels to one: gates' are after a
+ * depthwise convolution, and the last one is flattened to a vector.
  */
 function isTransition(
   { kernel, stride }: Window,
@@ -307,8 +310,8 @@ function convBehind(map: ForeignNode): ForeignNode<"conv"> | undefined {
 }
 
 /**
- * What hands a value on. Over a map of one pixel that is how a global average pool is written where a runtime does not pool
- * single pixels: the one of a gate is of a value that is multiplied too, and the last one is made a vector.
+ * Operators that pass a value on. Over a map of one pixel this is a global average pool, for runtimes that do not pool
+ * single pixels: a gate's is of a value that is also multiplied, and the last one is flattened to a vector.
  */
 export const readIdentity: OperatorReader = ({ node, inputs: [input], output, readersOf }) => {
   const map = asNode(input);
@@ -327,7 +330,7 @@ const MAKES_VECTORS: ReadonlySet<string> = new Set([
   ...["Flatten", "Reshape", "Squeeze", "Shape", "Gemm", "MatMul"],
 ]);
 
-/** From a convolution to the pool behind it: a norm and an activation, however they are spelled. */
+/** From a convolution to the pool after it: a norm and an activation, in any form. */
 const NORM_STEPS = 12;
 
 /** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
@@ -383,8 +386,8 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
 const MAX_MIXED = 4;
 
 /**
- * A convolution of single pixels that takes each channel from one other and multiplies it: how a normalisation of pixels
- * is written where there is no division by channel.
+ * A 1×1 convolution that takes each output channel from one input channel and scales it: the normalisation of pixels if
+ * there is no division per channel.
  *
  * @param weight [out, in, 1, 1]
  */

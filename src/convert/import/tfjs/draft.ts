@@ -17,10 +17,10 @@ import { NHWC_DOMAIN } from "../operators/layouts.js";
 import { type Formula, formula, matches, numberOf, type Term } from "../operators/pattern.js";
 
 /**
- * A TensorFlow.js model in ONNX's words, as it is put together. Both have the same operators at heart: what TensorFlow
- * does to NHWC is an ONNX operator of `NHWC_DOMAIN`, and its order of a weight's axes a `Transpose` of a constant.
+ * A TensorFlow.js model in ONNX operators, under construction. Both have essentially the same operators: TensorFlow's
+ * operators on NHWC are ONNX operators of `NHWC_DOMAIN`, and its axis order of weights is a `Transpose` of a constant.
  *
- * Values keep their names. What a node computes on the way, and no value of the file holds, is called `NODE#STEP`.
+ * Values keep their names. An intermediate result of a node, which is not a value of the file, is called `NODE#STEP`.
  */
 export interface Draft {
   readonly nodes: OnnxNode[];
@@ -79,7 +79,7 @@ export function addBias(draft: Draft, x: string, b: string, output: string, chan
   return add(draft, "Add", [x, add(draft, "Unsqueeze", [b], `${output}#bias`, { axes: ints(1, 2) })], output);
 }
 
-/** A draft as a model: constants are initializers, and what it says of itself is the file's. */
+/** A draft as a model: constants are initializers, and the metadata is the file's. */
 export function modelOf(
   { nodes, constants }: Draft,
   inputs: readonly OnnxValue[],
@@ -101,9 +101,9 @@ export function modelOf(
   };
 }
 
-/** The numbers that operators take as constants beside their input: axes, paddings, shapes. */
+/** The numbers that operators take as constant inputs: axes, paddings, shapes. */
 
-/** The whole numbers of a constant; undefined for an activation, or one that is not whole. */
+/** The integers of a constant; undefined for an activation, or a non-integer. */
 export function numbersOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
   const tensor = name === undefined ? undefined : constantBehind(draft, name);
   return tensor && tensor.data.length <= MAX_NUMBERS ? Array.from(tensor.data, Number) : undefined;
@@ -119,8 +119,8 @@ export function padsOf(draft: Draft, name: string | undefined): readonly number[
 }
 
 /**
- * A shape put together while the graph runs, as a constant: what is not known beforehand, the size of the batch, is −1.
- * Undefined if that is more than one number.
+ * A shape computed at run time, as a constant: the batch size, which is not known, is −1. Undefined if more than one
+ * number is unknown.
  */
 export function shapeOf(draft: Draft, parts: readonly string[], output: string): string | undefined {
   const known = parts.map((part) => numbersOf(draft, part));
@@ -144,7 +144,9 @@ export interface TfWindow {
   readonly channelsFirst: boolean;
 }
 
-/** A convolution by a weight [height, width, in, out], or of each channel by itself [height, width, channels, multiplier]. */
+/**
+ * A convolution with a weight [height, width, in, out], or a depthwise one with [height, width, channels, multiplier].
+ */
 export function addConvolution(
   draft: Draft,
   kind: "full" | "depthwise",
@@ -213,7 +215,7 @@ export function same(opType: string): Translation<Site> {
   return ({ draft, inputs, output }) => add(draft, opType, inputs, output);
 }
 
-/** Writes an operator; one that no translation knows keeps its own name, in a domain of which no operator is known. */
+/** Writes an operator; an unknown one keeps its name, in a domain without known operators. */
 export function translate<S extends Site>(
   translations: Readonly<Record<string, Translation<S>>>,
   name: string,
@@ -241,7 +243,7 @@ export function addBatchNorm(
   return add(draft, "BatchNormalization", inputs, output, all, domainOf(channelsFirst));
 }
 
-/** A batch norm as a graph has it that nobody has computed beforehand: its four parameters are there, and not only products. */
+/** Unfused batch norms in a graph: their four parameters exist, not only products. */
 const BATCH_NORMS: readonly Formula[] = [
   "(x - mean) * SCALE + beta",
   "x * SCALE + (beta - mean * SCALE)",
@@ -289,7 +291,7 @@ export function layerWeights(
   return named;
 }
 
-/** The weights of Keras's layers in the order in which it keeps them; it leaves out those that a layer goes without. */
+/** The weights of Keras layers in Keras's order, which skips those that a layer does not have. */
 const ROLES: Readonly<Record<string, (config: JsonObject) => readonly string[]>> = {
   BatchNormalization: (config) => [...affine(config), "moving_mean", "moving_variance"],
   Conv2D: () => ["kernel", "bias"],
@@ -303,8 +305,8 @@ function affine({ scale, center }: JsonObject): readonly string[] {
 }
 
 /**
- * What tensorflowjs calls the weights of a .keras file: `layers/conv2d_1/vars/0` is the first weight of the model's second
- * `Conv2D`, whatever that is called (Keras's `saving_lib.py`).
+ * tensorflowjs's names for the weights of a .keras file: `layers/conv2d_1/vars/0` is the first weight of the model's
+ * second `Conv2D`, whatever its name (Keras's `saving_lib.py`).
  */
 function placesOfKeras3(calls: readonly LayerCall[]): ReadonlyMap<string, string> {
   const layers = new Map(calls.map((call) => [call.layer, call]));

@@ -30,7 +30,7 @@ function isChannelsFirst({ data_format: format }: JsonObject): boolean {
   return format === "channels_first";
 }
 
-/** Where a convolution's or a pool's window goes; a pool's stride is its size where it says none. */
+/** The window of a convolution or pool; a pool's default stride is its size. */
 function windowOf(config: JsonObject, kernel?: Json): TfWindow {
   const channelsFirst = isChannelsFirst(config);
   // Keras's sizes, as TensorFlow has them per axis of the image.
@@ -138,7 +138,7 @@ function epsilonOf({ epsilon }: JsonObject): number {
   return typeof epsilon === "number" ? epsilon : DEFAULT_EPSILON;
 }
 
-/** A weight that the layer may be configured to do without, with what stands for it then. */
+/** A weight that the layer may be configured without, with its default. */
 function optional(draft: Draft, name: string, like: string, value: number): string {
   if (draft.constants.has(name)) return name;
   const size = draft.constants.get(like)?.data.length ?? 0;
@@ -149,7 +149,7 @@ function optional(draft: Draft, name: string, like: string, value: number): stri
   });
 }
 
-/** What takes each element by itself. */
+/** Elementwise layers. */
 
 const ACTIVATIONS: Readonly<Record<string, string>> = {
   linear: "Identity",
@@ -160,7 +160,7 @@ const ACTIVATIONS: Readonly<Record<string, string>> = {
   tanh: "Tanh",
 };
 
-/** An activation by Keras's name for it; one that is not known keeps that, in a domain of which no operator is known. */
+/** An activation by its Keras name; an unknown one keeps its name, in a domain without known operators. */
 function activate(draft: Draft, activation: string, x: string, output: string, domain: string): string {
   const known = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : undefined;
   return add(draft, known ?? activation, [x], output, {}, known ? "" : domain);

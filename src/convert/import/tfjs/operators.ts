@@ -31,7 +31,7 @@ interface NodeSite extends Site {
 
 type NodeTranslation = Translation<NodeSite>;
 
-/** An attribute's value if it is there and of the type asked for. */
+/** An attribute's value, if it exists and has the requested type. */
 function attribute<T extends TfjsAttributeType>(
   { attributes }: TfjsNode,
   name: string,
@@ -99,7 +99,7 @@ const reverse: NodeTranslation = ({ draft, inputs: [x = "", axes], output }) => 
   return cuts && slice(draft, x, output, cuts);
 };
 
-/** x[a:b:c, …] with masks of bits: an end that is left out, an ellipsis at the front; anything else is not read. */
+/** x[a:b:c, …] with bit masks: an omitted end, or an ellipsis at the front; other masks are not supported. */
 const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists], output }) => {
   const [begin, end, strides] = lists.map((name) => numbersOf(draft, name));
   const bits = (name: string): number => attribute(node, name, "int") ?? 0;
@@ -153,7 +153,7 @@ const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
 /** FusedBatchNorm's, where a file leaves it out. */
 const DEFAULT_EPSILON = 1e-4;
 
-/** What takes each element by itself. */
+/** Elementwise operators. */
 
 /** A sum; or a batch norm written in parts, whose parameters are still there. */
 const sum: NodeTranslation = ({ draft, inputs, output }) => {
@@ -175,7 +175,7 @@ const squaredDifference: NodeTranslation = ({ draft, inputs, output }) => {
 const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
   add(draft, "Reciprocal", [add(draft, "Sqrt", inputs, `${output}#root`)], output);
 
-/** Convolutions and matrix products, with what is fused into them. */
+/** Convolutions and matrix products, with fused operators. */
 
 function convolution(kind: "full" | "depthwise"): NodeTranslation {
   return (site) => {

@@ -19,27 +19,27 @@ import { createDraft, layerWeights, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";
 import { translateNode, valueName } from "./operators.js";
 
-/** A TensorFlow.js model laid beside the layer graph of an OSNet. */
+/** A TensorFlow.js model matched with the layer graph of an OSNet. */
 export interface TfjsMatch extends GraphMatch {
   /** The order of axes in which it takes images. */
   readonly layout: Layout;
 }
 
 /**
- * A model in ONNX's words: a graph's values are called as its nodes, a layers model's `LAYER#CALL`.
+ * A model in ONNX operators: a graph's values are named after its nodes, a layers model's `LAYER#CALL`.
  *
- * @throws InputError (`format`, `unsupported`) if it is no graph, or has layers that are models themselves
+ * @throws InputError (`format`, `unsupported`) if it is not a valid graph, or has nested models
  */
 export function translateTfjs(model: TfjsModel, subject: string): OnnxModel {
   return model.format === "graph-model" ? translateGraph(model, subject) : translateLayers(model, subject);
 }
 
 /**
- * Matches a model against OSNet, as `matchGraph` does. Images with their channels last are TensorFlow's own, and no
+ * Matches a model with OSNet, as `matchGraph` does. Channels-last images are TensorFlow's usual layout, not
  * preprocessing.
  *
- * @param translated the model in ONNX's words
- * @throws InputError (`unsupported`) if the model is no OSNet, (`format`) if it is no graph
+ * @param translated the model in ONNX operators
+ * @throws InputError (`unsupported`) if the model is not an OSNet, (`format`) if it is not a valid graph
  */
 export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMatch {
   const match = matchGraph(translated, options);
@@ -55,7 +55,7 @@ export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMat
   };
 }
 
-/** Whether a value is computed on the way to a node's own: `NODE#STEP`, or `LAYER#CALL#STEP`; calls are numbers. */
+/** Whether a value is an intermediate result of a node: `NODE#STEP`, or `LAYER#CALL#STEP`; calls are numbers. */
 function isStep(value: string): boolean {
   return /#[^#\d][^#]*$/.test(value);
 }
@@ -90,7 +90,7 @@ function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
   return modelOf(draft, inputs, declared.length > 0 ? declared : unread(nodes), aboutTfjs(model));
 }
 
-/** By node, those of its outputs behind the first that anybody reads, as these are called. */
+/** By node, the names of its outputs after the first that are read. */
 function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly string[]> {
   const read = new Set(nodes.flatMap(({ inputs }) => inputs.filter((input) => /:0*[1-9]\d*$/.test(input))));
   const later = new Map<string, string[]>();
@@ -102,7 +102,7 @@ function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly 
   return later;
 }
 
-/** What no other node reads, in tfjs's order: that of an object's keys, which has whole numbers first. */
+/** Nodes that no other node reads, in tfjs's order: that of an object's keys, with integers first. */
 function unread(nodes: readonly TfjsNode[]): readonly string[] {
   const read = new Set(nodes.flatMap(({ inputs }) => inputs.map(nodeOf)));
   const names = nodes.filter(({ name, op }) => !read.has(name) && op !== "NoOp").map(({ name }) => name);
@@ -142,9 +142,9 @@ function dimensions(shape: NonNullable<TfjsShape>): readonly OnnxDimension[] {
 }
 
 /**
- * A Keras model in ONNX's words, for matching: a value is called `LAYER#CALL`, as one layer may be called many times.
+ * A Keras model in ONNX operators, for matching: a value is called `LAYER#CALL`, as one layer may be called many times.
  *
- * @throws InputError (`format`) if the topology is none, has a circle or reads what is not there
+ * @throws InputError (`format`) if the topology is invalid, has a cycle or reads missing values
  */
 function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const { calls, outputs } = readTopology(model, subject);
