@@ -403,7 +403,7 @@ function unknown(site: OperatorSite, opType: string): Value {
   };
   const form = ELEMENTWISE.has(opType) ? first.form : { ...first.form, isGuess: true };
   const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
-  // What is unknown is a finding, behind which the walk goes on: most such operators leave the axes in their places.
+  // An unknown operator is a finding, and matching continues after it: most such operators keep the axes.
   const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
   if (!layout) return { kind: "node", node: nameless };
   return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };

@@ -304,7 +304,7 @@ export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
 
 /** How a file of weights is read. */
 export interface DecodeWeightsOptions {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly subject: string;
   /** Path of the state dict inside the file, or what its keys begin with. */
   readonly key?: string;

@@ -183,7 +183,7 @@ const INTEGER_RANGES: Readonly<Partial<Record<DType, readonly [number, number]>>
   int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
 };
 
-/** Whether single whole numbers are equal: exporters compare ranks, and choose by that in an `If`. */
+/** Whether two integers are equal: exporters compare ranks, and choose the branch of an `If` by that. */
 export const readEqual: OperatorReader = ({ inputs }) => {
   const [left, right] = inputs.map(asTensor);
   // As they are: two int64 may be one double.

@@ -20,7 +20,7 @@ export interface OperatorSite {
   readonly isLine?: true;
   /** How many images the file takes, where it fixes that. */
   readonly batch?: number | undefined;
-  /** The operators that read a value of the file, behind those that hand it on. */
+  /** The operators that read a value of the file, possibly through operators that pass it on. */
   readonly readersOf?: (value: string) => ReadonlySet<string>;
 }
 
