@@ -8,16 +8,16 @@ import { elementCount, type Tensor } from "../core/tensor.js";
 const MAX_ELEMENTS = 2 ** 26;
 
 /**
- * A whole state dict of seeded random weights, float32, for verifying a conversion without a trained checkpoint. The same
- * seed gives the same bits on every machine.
+ * A complete state dict of seeded random weights, float32, for verifying a conversion without a trained checkpoint. The
+ * same seed gives the same bits on every machine.
  *
- * Convolutions and linear layers: uniform in ±√(3g/n) with n inputs per output and g = 2 where a ReLU follows (through a
- * norm), else 1, so that activations keep their variance (He et al., "Delving Deep into Rectifiers"); their biases in
- * ±0.5/√n. A gate's two layers have g = 6, so that its sigmoid leaves the middle, and the hidden one leans to the positive
- * (from −⅓ of the bound), so that a hidden layer of one channel is not dead. Norms: weight in [0.75, 1.25), bias
- * and running mean in ±0.2, running variance in [0.75, 1.5), so that none is the identity and a wrong epsilon, order or
- * permutation shows. torchreid's own initialisation has norms that are, and a depthwise convolution that shrinks its
- * input by the root of its channels.
+ * Convolutions and linear layers: uniform in ±√(3g/n) with n inputs per output and g = 2 before a ReLU (possibly
+ * through a norm), else 1, so that activations keep their variance (He et al., "Delving Deep into Rectifiers"); their
+ * biases in ±0.5/√n. A gate's two layers have g = 6, so that its sigmoid is not always near 1/2, and the hidden one is
+ * biased towards positive values (from −⅓ of the bound), so that a hidden layer of one channel is not dead. Norms:
+ * weight in [0.75, 1.25), bias and running mean in ±0.2, running variance in [0.75, 1.5), so that none is the identity
+ * and a wrong epsilon, order or permutation has an effect. torchreid's own initialisation has identity norms, and a
+ * depthwise convolution that shrinks its input by the root of its channels.
  *
  * @throws InputError (`spec`) if the network has more than `MAX_ELEMENTS` weights
  */
@@ -43,7 +43,7 @@ export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
   for (const node of graph.nodes)
     for (const [role, path] of Object.entries(node.parameters) as [ParameterRole, string][])
       if (!users.has(path)) users.set(path, { node, role });
-  /** Whether a norm, or nothing, lies between a layer and a ReLU. */
+  /** Whether a layer is followed by a ReLU, directly or through a norm. */
   const feedsRelu = ({ name }: LayerNode): boolean =>
     rectified.has(name) ||
     graph.nodes.some(

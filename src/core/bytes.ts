@@ -5,48 +5,48 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
 }
 
 /**
- * Bytes that are read where they are needed. Most of a checkpoint may be its optimizer's state, which nobody asks for: of
- * a file (`files/source.ts`) that is never read. Synchronous, so that readers are plain functions.
+ * Bytes that are read on demand. Most of a checkpoint may be its optimizer's state, which is then never read from the
+ * file. Synchronous, so that readers are plain functions.
  */
 export interface ByteSource {
   /** How many bytes there are. */
   readonly length: number;
-  /** Whether all bytes are in memory. Then `read` gives views over them, and copies in memory of their own otherwise. */
+  /** Whether all bytes are in memory. Then `read` returns views of them, otherwise copies. */
   readonly loaded: boolean;
   /**
-   * The bytes from `start` to before `end`, not to be written to.
+   * The bytes from `start` to before `end`, which must not be modified.
    *
-   * @throws RangeError if they do not lie inside
+   * @throws RangeError if they are out of range
    */
   read(start: number, end: number): Uint8Array;
-  /** Reads everything, at once: faster than piece by piece where most is needed. */
+  /** Reads everything at once: faster than in parts if most is needed. */
   load(): void;
-  /** Of all bytes, 64 hexadecimal digits. */
+  /** The SHA-256 of all bytes, 64 hexadecimal digits. */
   sha256(): Promise<string>;
 }
 
-/** What readers take: bytes in memory, or elsewhere. */
+/** Bytes in memory, or read on demand. */
 export type Bytes = Uint8Array | ByteSource;
 
 /** Files beside a file, by their paths from its folder: a map of them, or a reader of that folder. */
 export interface FilesBeside {
   /**
-   * The bytes of one file, in memory or read where they are needed; undefined if there is none.
+   * The bytes of one file, in memory or read on demand; undefined if there is none.
    *
-   * @throws InputError (`file`) if it is no plain file, or cannot be read
+   * @throws InputError (`file`) if it is not a regular file, or cannot be read
    */
   get(path: string): Bytes | undefined;
 }
 
-/** A file with the files beside it, under the name that reports and messages give it. */
+/** A file with the files beside it, and its name in reports and messages. */
 export interface NamedBytes {
-  /** The file's name, or the folder's of a TensorFlow.js model. */
+  /** The file's name, or that of a TensorFlow.js model's folder. */
   readonly name: string;
   /** The file's content; the `model.json` of a TensorFlow.js model. */
   readonly bytes: Bytes;
-  /** The weight files that it refers to: of an ONNX model with external data, or of a TensorFlow.js model. */
+  /** The weight files that it refers to: an ONNX model's external data, or a TensorFlow.js model's shards. */
   readonly beside?: FilesBeside;
-  /** Where the bytes are on disk, if they are: onnxruntime then opens an ONNX file itself, with what lies beside it. */
+  /** The file's path, if it is on disk: onnxruntime then opens an ONNX file itself, with its external data. */
   readonly path?: string;
 }
 
@@ -70,7 +70,7 @@ export function toSource(bytes: Bytes): ByteSource {
   };
 }
 
-/** All parts, one after the other; a single one is returned as it is. */
+/** All parts, concatenated; a single one is returned unchanged. */
 export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
   const [only] = parts;
   if (parts.length === 1 && only) return only;
@@ -83,7 +83,7 @@ export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** A part of a source as one of its own, which is read with it. */
+/** A part of a source, read through it. */
 export function sliceOf(source: ByteSource, start: number, length: number): ByteSource {
   return {
     length,
@@ -106,23 +106,26 @@ export function toBytes(bytes: Bytes): Uint8Array {
   return bytes.read(0, bytes.length);
 }
 
-/** The first bytes, at most `count`: what tells formats apart. */
+/** The first bytes, at most `count`, for detecting formats. */
 export function headOf(source: ByteSource, count: number): Uint8Array {
   return source.read(0, Math.min(count, source.length));
 }
 
-/** @throws RangeError if a range leaves `length` bytes, which is a reader's mistake and no file's */
+/** @throws RangeError if a range exceeds `length` bytes, which is a bug in a reader, not in a file */
 export function expectInside(start: number, end: number, length: number): void {
   if (!(0 <= start && start <= end && end <= length))
     throw new RangeError(`bytes ${start} to ${end} of ${length}`);
 }
 
-/** Where nobody listens: what is transferred there is gone, without waiting for the garbage collector. */
+/**
+ * A port without a listener: buffers transferred to it are released immediately, without waiting for the garbage
+ * collector.
+ */
 let nowhere: InstanceType<typeof MessagePort> | undefined;
 
 /**
- * Gives an array's memory back at once, where it would be megabytes of garbage until that is collected. Nothing may read it
- * after that: it is empty. Memory that is shared, or that is more than this array's, stays.
+ * Releases an array's memory at once, instead of waiting for the garbage collector. The array is empty afterwards.
+ * Shared memory, and buffers larger than the array, are kept.
  */
 export function discard({ buffer, byteLength }: ArrayBufferView): void {
   if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== byteLength) return;

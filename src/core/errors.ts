@@ -1,8 +1,8 @@
 /**
- * The errors of the project: what it says about input that it cannot use.
+ * Errors about unusable input.
  *
- * Every error is one sentence made of the same parts, so that no message can leave one out:
- * `SUBJECT: found FOUND, expected EXPECTED; REMEDY.`, or `SUBJECT: FOUND; REMEDY.` where nothing can be expected in its place.
+ * Every error is one sentence made of the same parts: `SUBJECT: found FOUND, expected EXPECTED; REMEDY.`, or `SUBJECT:
+ * FOUND; REMEDY.` if nothing else could be expected.
  */
 
 /** The closed list of reasons. */
@@ -11,13 +11,13 @@ export type InputErrorCode =
   | "argument"
   /** A file or folder that cannot be opened, read, created or renamed. */
   | "file"
-  /** Bytes that are not the format they should be. */
+  /** Bytes that do not have the expected format. */
   | "format"
-  /** A valid file with content that is refused, such as a pickle that would run code. */
+  /** A valid file with refused content, such as a pickle that would run code. */
   | "unsupported"
   /** A state dict that is not a complete OSNet. */
   | "state-dict"
-  /** An architecture description that no network can follow. */
+  /** An architecture description of no valid network. */
   | "spec"
   /** Tensors that do not fit the network, such as an image of the wrong size. */
   | "tensor";
@@ -28,13 +28,13 @@ export interface InputProblem {
   readonly code: InputErrorCode;
   /** The file, key or option concerned. */
   readonly subject: string;
-  /** What is there, as a noun phrase with its numbers. Without `expected`: what went wrong, as a clause. */
+  /** What was found, as a noun phrase with its numbers. Without `expected`: what went wrong, as a clause. */
   readonly found: string;
-  /** What should be there instead, as a noun phrase. Absent if `found` says it all, such as `no such file or folder`. */
+  /** What was expected instead, as a noun phrase. Absent if `found` is sufficient, such as `no such file or folder`. */
   readonly expected?: string;
   /** What the user can do about it, as an imperative clause. */
   readonly remedy: string;
-  /** All findings behind the sentence, one per line; empty if the sentence says it all. */
+  /** All findings, one per line; empty if the sentence is sufficient. */
   readonly details?: readonly string[];
 }
 
@@ -42,7 +42,7 @@ export interface InputProblem {
 const MAX_LENGTH = 500;
 
 /**
- * Text that stays on its line and that a terminal displays rather than interprets: names in messages come from files. Control
+ * Text on one line that a terminal displays and does not interpret, since names in messages come from files. Control
  * and format characters (escapes, direction marks), line and paragraph separators and lone surrogates become `?`.
  */
 function plain(text: string): string {
@@ -51,11 +51,11 @@ function plain(text: string): string {
 }
 
 /**
- * Unusable input or arguments; a command that meets one exits with status 2.
- * A comparison that fails is a result, never an `InputError`.
+ * Unusable input or arguments, which make a command exit with status 2. A failed comparison is a result, never an
+ * `InputError`.
  */
 export class InputError extends Error {
-  /** Always `InputError`, also where the class comes from another copy of the package. */
+  /** Always `InputError`, even if the class comes from another copy of the package. */
   override readonly name = "InputError";
   /** The parts of the message, with control characters replaced and long names cut. */
   readonly problem: InputProblem;
@@ -81,7 +81,7 @@ export class InputError extends Error {
     return this.problem.code;
   }
 
-  /** `problem.details`; empty if the sentence says it all. */
+  /** `problem.details`; empty if the sentence is sufficient. */
   get details(): readonly string[] {
     return this.problem.details ?? [];
   }

@@ -1,6 +1,6 @@
-/** What the language has no function for. */
+/** Small functions that the language lacks. */
 
-/** A function that computes its value when it is first called, and gives the same one again. */
+/** A function that computes its value on the first call, and returns it on later ones. */
 export function once<T>(compute: () => T): () => T {
   let result: { readonly value: T } | undefined;
   return () => {
@@ -10,8 +10,8 @@ export function once<T>(compute: () => T): () => T {
 }
 
 /**
- * The properties that have a value. With `exactOptionalPropertyTypes` an option that is left out and one that is `undefined`
- * are not the same: this makes the first of the second.
+ * The properties that are not undefined. With `exactOptionalPropertyTypes` a missing option and one that is `undefined`
+ * differ: this removes the latter.
  */
 export function definedOf<T extends object>(
   object: T,

@@ -2,9 +2,9 @@ import { InputError } from "./errors.js";
 import type { DType, RealTensor, Tensor } from "./tensor.js";
 
 /**
- * Conversions between element types. Widening is exact; narrowing rounds once, straight from the value that is there,
- * to nearest even, as IEEE 754 and PyTorch's `.to(dtype)` do. What is too large becomes an infinity. Integers and
- * booleans are refused: no weight of a network is one.
+ * Conversions between element types. Widening is exact; narrowing rounds once, directly from the stored value, to
+ * nearest even, as in IEEE 754 and PyTorch's `.to(dtype)`. Values out of range become infinite. Integers and booleans
+ * are refused, since no weight of a network has these types.
  */
 
 /** The element types of floating point, widest first. */
@@ -17,10 +17,13 @@ export type FloatDType = (typeof FLOAT_DTYPES)[number];
 const HALF_FRACTION = 2 ** 10;
 const HALF_BIAS = 15;
 
-/** The value of every bit pattern of float16, once one is asked for: looking it up takes a twentieth of computing it. */
+/**
+ * The value of every bit pattern of float16, computed on first use: a lookup takes a twentieth of the time of computing
+ * the value.
+ */
 let halfValues: Float32Array | undefined;
 
-/** How each element type becomes one that arithmetic can run on; float32 and float64 are returned as they stand. */
+/** Converts each element type to one for arithmetic; float32 and float64 are returned unchanged. */
 const WIDEN: { readonly [D in DType]?: (tensor: Tensor<D>) => RealTensor } = {
   float64: (tensor) => tensor,
   float32: (tensor) => tensor,
@@ -57,7 +60,7 @@ export function toReal(tensor: Tensor, subject: string): RealTensor {
   return widen(tensor);
 }
 
-/** The same numbers in float32, each rounded once; a float32 tensor is returned as it stands. Throws as `toReal`. */
+/** The same numbers in float32, each rounded once; a float32 tensor is returned unchanged. Throws as `toReal`. */
 export function toFloat32(tensor: Tensor, subject: string): Tensor<"float32"> {
   const real = toReal(tensor, subject);
   return isDType(real, "float32")
@@ -65,7 +68,7 @@ export function toFloat32(tensor: Tensor, subject: string): Tensor<"float32"> {
     : { dtype: "float32", shape: real.shape, data: Float32Array.from(real.data) };
 }
 
-/** The same numbers in float64, exactly; a float64 tensor is returned as it stands. Throws as `toReal`. */
+/** The same numbers in float64, exactly; a float64 tensor is returned unchanged. Throws as `toReal`. */
 export function toFloat64(tensor: Tensor, subject: string): Tensor<"float64"> {
   const real = toReal(tensor, subject);
   return isDType(real, "float64")
@@ -73,7 +76,7 @@ export function toFloat64(tensor: Tensor, subject: string): Tensor<"float64"> {
     : { dtype: "float64", shape: real.shape, data: Float64Array.from(real.data) };
 }
 
-/** How the numbers of any tensor become each floating-point type. */
+/** Converts any tensor to each floating-point type. */
 const CAST: { readonly [D in FloatDType]: (tensor: Tensor, subject: string) => Tensor<D> } = {
   float64: toFloat64,
   float32: toFloat32,
@@ -95,7 +98,7 @@ function narrow<D extends keyof typeof NARROW_BITS>(tensor: Tensor, dtype: D, su
   return { dtype, shape, data: bits };
 }
 
-/** Whether a tensor has a dtype, as a type guard: a `Tensor<D>` is no discriminated union by itself. */
+/** Whether a tensor has a dtype, as a type guard: `Tensor<D>` is not a discriminated union by itself. */
 export function isDType<D extends DType>(tensor: Tensor, dtype: D): tensor is Tensor<D> {
   return tensor.dtype === dtype;
 }
@@ -110,7 +113,7 @@ function halfToNumber(bits: number): number {
   return sign * (1 + fraction) * 2 ** (exponent - HALF_BIAS);
 }
 
-/** Fraction bits and exponent bias of the 16-bit types; with the sign, the exponent takes the rest. */
+/** Fraction bits and exponent bias of the 16-bit types; the remaining bits are the sign and the exponent. */
 const NARROW_BITS = {
   float16: { fraction: 10, bias: 15 },
   bfloat16: { fraction: 7, bias: 127 },
@@ -125,9 +128,9 @@ const DOUBLE_FRACTION = 52;
 const DOUBLE_BIAS = 1023;
 
 /**
- * The 16-bit pattern nearest to a value, ties to even. The value's last place in the narrow type is `ulp`. Adding
- * 2⁵²·ulp leaves float64 just the bits from there on, so that the processor's one addition does the rounding, and the
- * low word of the sum is the significand in units of `ulp`.
+ * The 16-bit pattern nearest to a value, ties to even. `ulp` is the value's last place in the narrow type. Adding
+ * 2⁵²·ulp keeps just the bits from there on in float64, so that the processor's addition does the rounding, and the low
+ * word of the sum is the significand in units of `ulp`.
  */
 function roundToBits(value: number, fraction: number, bias: number): number {
   DOUBLE[0] = value;
@@ -138,11 +141,11 @@ function roundToBits(value: number, fraction: number, bias: number): number {
   const size = Math.abs(value);
   if (size >= 2 ** (bias + 1)) return sign | infinity;
   const least = 1 - bias;
-  // Below the least exponent the numbers are subnormal: their last place stays where it is.
+  // Below the smallest exponent the numbers are subnormal: their last place is constant.
   const exponent = Math.max(((high >>> 20) & 0x7ff) - DOUBLE_BIAS, least);
   WORDS[0] = 0;
   WORDS[1] = (exponent - fraction + DOUBLE_FRACTION + DOUBLE_BIAS) << 20;
   DOUBLE[0] = size + (DOUBLE[0] ?? 0);
-  // The leading one adds itself to the exponent's field, and so does a carry, up to infinity.
+  // The leading one adds to the exponent's field, as does a carry, up to infinity.
   return sign | (((exponent - least) << fraction) + (WORDS[0] ?? 0));
 }

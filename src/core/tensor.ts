@@ -1,11 +1,11 @@
 /**
- * The tensor type that every part of the project shares: row-major ("C order"), contiguous, never strided.
+ * The tensor type shared by the whole project: row-major ("C order"), contiguous, never strided.
  *
- * `float16` and `bfloat16` hold their raw 16-bit patterns in a `Uint16Array`, `bool` holds 0 or 1 in a
- * `Uint8Array`: converting between containers never rounds.
+ * `float16` and `bfloat16` are raw 16-bit patterns in a `Uint16Array`, `bool` is 0 or 1 in a `Uint8Array`: converting
+ * between containers never rounds.
  */
 
-/** The typed array that holds each element type, the names spelled as PyTorch spells them. */
+/** The typed array for each element type, by PyTorch's names. */
 export interface DTypeArrays {
   float64: Float64Array;
   float32: Float32Array;
@@ -22,10 +22,10 @@ export interface DTypeArrays {
 /** The name of an element type. */
 export type DType = keyof DTypeArrays;
 
-/** The typed array that holds elements of dtype `D`. */
+/** The typed array for elements of dtype `D`. */
 export type TensorData<D extends DType = DType> = DTypeArrays[D];
 
-/** Constructs a typed array of one kind, empty or over existing bytes (whose offset must be aligned). */
+/** Constructs a typed array of one kind, empty or over existing bytes (with an aligned offset). */
 export interface TensorDataConstructor<A> {
   readonly BYTES_PER_ELEMENT: number;
   new (length: number): A;
@@ -59,7 +59,7 @@ export interface Tensor<D extends DType = DType> {
   readonly data: TensorData<D>;
 }
 
-/** A tensor of IEEE floating point that arithmetic can run on as it stands. */
+/** A floating-point tensor on which arithmetic can run directly. */
 export type RealTensor = Tensor<"float32"> | Tensor<"float64">;
 
 /** The number of elements of a shape (1 for a scalar). */
@@ -77,18 +77,18 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
 }
 
-/** A tensor with its axes in another order: axis k of the result is axis `axes[k]` of the tensor. */
+/** A tensor with permuted axes: axis k of the result is axis `axes[k]` of the tensor. */
 export function permute<T extends Tensor>(tensor: T, axes: readonly number[]): T {
   const { shape, data } = tensor;
   const resultShape = axes.map((axis) => shape[axis] ?? 1);
-  // Axes of one element move nothing; without them the innermost loop is one of many steps.
+  // Axes of size 1 have no effect; without them the innermost loop is long.
   const moved = axes.filter((axis) => shape[axis] !== 1);
   const sizes = moved.map((axis) => shape[axis] ?? 1);
   const steps = moved.map((axis) => elementCount(shape.slice(axis + 1)));
   const [length, step] = [sizes.pop() ?? 1, steps.pop() ?? 1];
   const index = sizes.map(() => 0);
   const result = data.slice();
-  // One array type on both sides: `result` is a copy of `data`.
+  // `result` is a copy of `data`, and has the same array type.
   const [from, to] = [data as Float32Array, result as Float32Array];
   for (let row = 0, start = 0; row < to.length; row += length) {
     for (let at = 0; at < length; at++) to[row + at] = from[start + at * step] as number;
@@ -108,7 +108,7 @@ export function permute<T extends Tensor>(tensor: T, axes: readonly number[]): T
 }
 
 /**
- * PyTorch's `state_dict()`: parameter and buffer paths to tensors, in the order of the file.
- * A `Map`, so that a key called `__proto__` is a key like any other.
+ * PyTorch's `state_dict()`: parameter and buffer paths to tensors, in the order of the file. A `Map`, so that a key
+ * called `__proto__` is an ordinary key.
  */
 export type StateDict = ReadonlyMap<string, Tensor>;

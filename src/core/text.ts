@@ -1,14 +1,14 @@
-/** Text for people: paint, aligned columns, names that are safe to print, and the word that a mistyped one was meant to be. */
+/** Text for people: colours, aligned columns, safe names, and suggestions for mistyped words. */
 
-/** Paints a piece of text; the identity where there is no colour. */
+/** Colours a piece of text, or returns it unchanged if there are no colours. */
 export interface Paint {
-  /** For what passes: green. */
+  /** For passing results: green. */
   readonly good: (text: string) => string;
-  /** For what fails: red. */
+  /** For failures: red. */
   readonly bad: (text: string) => string;
-  /** For what is to be seen first: bold. */
+  /** For important text: bold. */
   readonly strong: (text: string) => string;
-  /** For what can be passed over: dim. */
+  /** For secondary text: dim. */
   readonly faint: (text: string) => string;
 }
 
@@ -16,7 +16,7 @@ export const PLAIN: Paint = { good: String, bad: String, strong: String, faint: 
 
 export type Align = "left" | "right";
 
-/** A table of text columns two spaces apart; the last alignment given holds for the columns that follow. */
+/** A table of text columns two spaces apart; the last alignment also applies to the columns after it. */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
@@ -39,8 +39,8 @@ export function renderTable(
 }
 
 /**
- * Breaks lines at spaces where they are wider than a terminal, which would break them inside words; what follows is
- * indented by two more than its line. Words that are wider themselves stay whole.
+ * Breaks lines at spaces if they are wider than a terminal, which would break them inside words; continuation lines are
+ * indented by two more. Words that are too wide are not broken.
  */
 export function wrapLines(text: string, width: number): string {
   return text
@@ -72,8 +72,8 @@ function visibleLength(text: string): number {
 }
 
 /**
- * Names come from files: text on one line that is shown and not obeyed. Control and format characters (terminal escapes,
- * direction marks), line separators, halves of characters and what XML 1.0 forbids become `�`.
+ * A name from a file as text on one line that a terminal displays and does not interpret. Control and format characters
+ * (terminal escapes, direction marks), line separators, lone surrogates and characters that XML 1.0 forbids become `�`.
  */
 export function clean(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
@@ -91,8 +91,8 @@ const BRACKET_COMMAND = /(##\w*)\[/g;
 const COLON_COMMAND = /^((?:\s|\u001b\[\d+m)*)::/gmu;
 
 /**
- * What a command says, as it may go to a terminal or a log whatever names from files are in it: control and format characters
- * become `\uXXXX`, which JSON reads as the same characters, and no line is a command to a build server.
+ * A command's output, made safe for a terminal or a log whatever names it contains: control and format characters
+ * become `\uXXXX`, which JSON reads as the same characters, and no line is a command to a CI runner.
  */
 export function printable(text: string): string {
   return text
@@ -108,13 +108,15 @@ function escaped(character: string): string {
   ).join("");
 }
 
-/** Six decimals, and never 1.000000 for what is not 1. */
+/** Six decimals, and never 1.000000 for a value other than 1. */
 export function formatCosine(value: number): string {
   const text = value.toFixed(6);
   return text === "1.000000" && value < 1 - 1e-12 ? `1−${(1 - value).toExponential(0)}` : text;
 }
 
-/** The word that a mistyped one was meant to be: at most two letters, or a third of it, added, left out, changed or swapped. */
+/**
+ * The nearest word to a mistyped one: with at most two letters, or a third of it, added, omitted, changed or swapped.
+ */
 export function nearestWord(mistyped: string, words: readonly string[]): string | undefined {
   const most = Math.max(1, Math.min(2, Math.floor(mistyped.length / 3)));
   const scored = words.map((word) => ({

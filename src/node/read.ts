@@ -16,13 +16,13 @@ import { describe, fileError, unusable } from "./errors.js";
 /** Node reads no more than this into one buffer; the largest OSNet checkpoint with optimizer state is under 100 MB. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;
 
-/** A file beside a model that is larger is read in the parts that are asked for. */
+/** Larger files beside a model are read in parts, on demand. */
 const WHOLE_SIDECAR_BYTES = 64 * 2 ** 20;
 
-/** Reading this much takes long enough, from a slow disk, to say how far it is. */
+/** Reading this much from a slow disk takes long enough to show progress. */
 const PROGRESS_BYTES = 50e6;
 
-/** Is told how many bytes of a file were read so far; `total` is undefined where nobody knows. */
+/** Is called with the number of bytes read so far; `total` is undefined if unknown. */
 export type ReadProgress = (done: number, total: number | undefined) => void;
 
 /** A file to read, in parts or as a whole, until it is closed. */
@@ -36,12 +36,12 @@ export interface ReadOptions {
   readonly onProgress?: ReadProgress;
   /** Bytes that are read at most. Default: 2 GiB. */
   readonly most?: number;
-  /** What `-` stands for. Default: the process's own. */
+  /** The source of `-`. Default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array>;
 }
 
 /**
- * Opens a file, or reads standard input for `-`. What is no plain file, such as a pipe, is read as a whole.
+ * Opens a file, or reads standard input for `-`. Pipes and other special files are read as a whole.
  *
  * @throws InputError (`file`) if it does not exist, is a folder, is larger than 2 GiB, or cannot be read
  */
@@ -115,10 +115,10 @@ export function readPlainFile(path: string): Uint8Array | undefined {
 
 /**
  * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
- * keep its weights in them. Only plain files in plain folders are read: a link could lead anywhere.
+ * have its weights there. Only regular files in regular folders are read: a link could lead anywhere.
  *
- * @returns a reader that gives undefined for a file that does not exist, and a large one as a source of parts
- * @throws InputError (`file`), from the reader, for what is no plain file, or cannot be read
+ * @returns a reader that returns undefined for a file that does not exist, and a source of parts for a large one
+ * @throws InputError (`file`), from the reader, for anything but a regular file, or if it cannot be read
  */
 export function filesBeside(model: string): FilesBeside {
   const contents = new Map<string, Bytes | undefined>();
@@ -152,7 +152,7 @@ function readSidecar(folder: string, name: string): Bytes | undefined {
   }
 }
 
-/** A file of which parts are read; it is open only while one is. */
+/** A file that is read in parts, and open only while reading. */
 function partsOf(path: string, name: string, length: number): ByteSource {
   const opened = <T>(read: (file: FileSource) => T): T => {
     const file = new FileSource(name, openSync(path, "r"), length);
@@ -188,7 +188,7 @@ function partsOf(path: string, name: string, length: number): ByteSource {
 /** Read at a time: between two such reads progress is told, and as much memory does a digest take. */
 const CHUNK_BYTES = 4 << 20;
 
-/** An open file, read where it is needed; whoever opened it closes it. */
+/** An open file, read on demand and closed by whoever opened it. */
 class FileSource implements ByteSource {
   readonly length: number;
   readonly #name: string;

@@ -47,8 +47,8 @@ export async function writeFolderChecked<T>(
 }
 
 /**
- * @returns names of what is in the folder; undefined if there is no folder
- * @throws InputError (`file`) if a folder of this name exists and may not be replaced, or it would lie in none
+ * @returns names of the folder's files; undefined if there is no folder
+ * @throws InputError (`file`) if a folder of this name exists and may not be replaced, or its parent does not exist
  */
 export async function expectFolderWritable(
   path: string,
@@ -96,10 +96,10 @@ async function appear(temporary: string, path: string): Promise<void> {
 }
 
 /**
- * Puts new files in the place of earlier ones: at every moment the first file is the old or the new one, and all that it
- * refers to is there.
+ * Replaces earlier files by new ones: at every moment the first file is the old or the new one, and everything that it
+ * refers to exists.
  *
- * @param earlier names of the files to remove, where no new one has them
+ * @param earlier names of files to remove unless a new one has the same name
  */
 async function exchange(
   temporary: string,

@@ -5,10 +5,10 @@ import { basename, dirname, join, sep } from "node:path";
 import { describe, fileError, unusable } from "./errors.js";
 
 /**
- * Writes a file so that it appears whole or not at all: into a temporary file beside it, which is handed to `check`
- * and then renamed. Whatever goes wrong, the temporary file is removed and an existing file stays as it was.
+ * Writes a file atomically: into a temporary file beside it, which is passed to `check` and then renamed. On any
+ * failure the temporary file is removed, and an existing file is unchanged.
  *
- * @param check looks at the temporary file; its result is returned, and the file appears only if `accept` says so
+ * @param check examines the temporary file; its result is returned, and the file appears only if `accept` agrees
  * @throws InputError (`file`) if the file exists and `force` is not set, or it cannot be written
  */
 export async function writeChecked<T>(
@@ -25,8 +25,8 @@ export async function writeChecked<T>(
 export interface WriteOptions<Temporary, T> {
   readonly force: boolean;
   /**
-   * A file that only the one replaced referred to: it goes once the new files have their names, which have its mode if they
-   * are new.
+   * A file that only the replaced one referred to: removed once the new files have their names. New files take its
+   * mode.
    */
   readonly obsolete?: string | undefined;
   readonly check: (temporary: Temporary) => Promise<T>;
@@ -83,7 +83,7 @@ interface Written<T> {
 /** What ends a process that can still tidy up: Ctrl+C, `kill`, a terminal that closes. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** A hidden name beside a path; a file system's longest name is 255 bytes, so that only the start of a long one is in it. */
+/** A hidden name beside a path. File names have at most 255 bytes, so only the start of a long one is used. */
 export function temporaryFor(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 40)}.${randomUUID()}.tmp`);
 }
@@ -132,8 +132,8 @@ async function appear(
 }
 
 /**
- * Gives a file its name, in one step: the earlier file or the new one is there at every moment. Without `force` another process
- * may have made the file since it was looked for, and it is not replaced.
+ * Renames a file to its final name, in one step: the earlier or the new file exists at every moment. Without `force`, a
+ * file that another process has created meanwhile is not replaced.
  *
  * @returns where the earlier file is kept, if there was one
  * @throws InputError (`file`) if there is one and `force` is not set
@@ -180,7 +180,7 @@ export function isTemporary(name: string): boolean {
   return TEMPORARY.test(name);
 }
 
-/** Nothing takes that long to write: whatever is older was left by a process that was killed. */
+/** No write takes that long: older temporary files were left by a killed process. */
 const ABANDONED_MS = 3_600_000;
 
 /** Removes what processes that were killed had not finished, so that it does not pile up in a folder. */
@@ -197,7 +197,7 @@ export async function sweepTemporaries(folder: string): Promise<void> {
   }
 }
 
-/** `/dev/null` would be replaced by a file, for every program of the machine: renaming over it does not write to it. */
+/** Renaming over `/dev/null` would replace it by a file, for every program of the machine, instead of writing to it. */
 function expectNoDevice(path: string, found: Awaited<ReturnType<typeof stat>> | undefined): void {
   if (found && !found.isFile())
     throw fileError(path, "a pipe or a device", "a regular file", "name a file, or - for standard output");
@@ -218,11 +218,11 @@ export async function expectWritable(path: string, force: boolean): Promise<void
 }
 
 /**
- * Nothing that a command writes replaces what it reads, `--force` or not: by another name, a link or in a folder either.
+ * An output never replaces an input, with or without `--force`: also by another name, through a link or in a folder.
  *
- * @param outputs paths to be written, which may not exist; `-` is none
- * @param inputs paths of files and folders that are read; what does not exist is refused elsewhere
- * @throws InputError (`file`) if an output is an input, or a folder that an input is in
+ * @param outputs paths to be written, which may not exist; `-` is ignored
+ * @param inputs paths of files and folders that are read; missing ones are refused elsewhere
+ * @throws InputError (`file`) if an output is an input, or a folder that contains one
  */
 export async function expectNotInputs(
   outputs: readonly string[],
@@ -272,7 +272,7 @@ export async function writeSynced(path: string, bytes: Uint8Array): Promise<void
   }
 }
 
-/** A file that grows while a command runs: what is in it when the command is ended stays. */
+/** A file that grows while a command runs, and keeps its content when the command is interrupted. */
 export interface Appended {
   append(bytes: Uint8Array): void;
   close(): void;

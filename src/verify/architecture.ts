@@ -20,10 +20,10 @@ interface NamedFile {
 }
 
 /**
- * The network that both sides are held to: the checkpoint's, where there is one, since what a candidate says of itself is
- * not believed; else the one that the candidate states or shows, which the recording then judges.
+ * The network that both sides are compared with: the checkpoint's, if there is one, since a candidate's own description
+ * is not trusted; otherwise the one that the candidate states or shows, which the recording then judges.
  *
- * @throws InputError (`spec`) if the two sides are different networks; (`argument`) if neither side tells which
+ * @throws InputError (`spec`) if the two sides are different networks; (`argument`) if neither side shows its network
  */
 export function architectureOf(candidate: NamedFile, reference: NamedFile): LayerGraph {
   const stated =
@@ -60,20 +60,20 @@ function recordedDialect(file: OpenFile): Dialect | undefined {
   return isAin ? "osnet_ain" : "osnet";
 }
 
-/** The network that a file shows by itself, as far as it does. */
+/** The network that a file shows, if any. */
 function specOf(file: OpenFile): OsnetSpec | undefined {
   if (file.kind === "checkpoint") return file.checkpoint.spec;
   if (file.kind === "recording") return recordedSpec(file.archive);
   try {
     return file.model.match().spec;
   } catch (error) {
-    // What is wrong with its graph is told where the layers are looked for.
+    // Differences of its graph are reported when its layers are located.
     if (error instanceof InputError) return undefined;
     throw error;
   }
 }
 
-/** Layers whose outputs tell the published variants apart, with the stem's and every stage's channels. */
+/** Layers whose outputs distinguish the published variants: the stem's and every stage's channels. */
 const TELLING = ["conv1.conv", "conv2.0.conv3.conv", "conv3.0.conv3.conv", "conv4.0.conv3.conv"];
 
 /** The published variant that has every recorded layer, of as many channels; undefined if none does, or too little is there. */
@@ -123,7 +123,7 @@ function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
   return widths(one) !== widths(other) || (a !== undefined && b !== undefined && a !== b);
 }
 
-/** Two networks in words, with what else differs where the words for the backbone are the same. */
+/** Two networks in words, with further differences if the words for the backbone are the same. */
 function tellApart(one: OsnetSpec, other: OsnetSpec): readonly [string, string] {
   const [a, b] = [describeNetwork(one), describeNetwork(other)];
   if (a !== b) return [a, b];
@@ -135,7 +135,7 @@ function tellApart(one: OsnetSpec, other: OsnetSpec): readonly [string, string] 
   return [`${a} of ${more(one)}`, `${b} of ${more(other)}`];
 }
 
-/** What a state dict cannot show, so that only the user knows whether the reference was trained so. */
+/** Choices that a state dict does not show, so only the user knows how the reference was trained. */
 function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec): boolean {
   if (key === "pooling") return true;
   if (key === "gate")
@@ -146,7 +146,7 @@ function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec
   return key === "head" && stated.head?.classes === identified.head?.classes;
 }
 
-/** Names the first choices in which a candidate's own description departs from the checkpoint's. */
+/** Names the first differences between a candidate's own description and the checkpoint's. */
 function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
   // Weights lifted from a model of embeddings have lost their classifier, which no embedding depends on.
   const heads = [stated.head, identified.head];

@@ -176,10 +176,10 @@ function inNetworkOrder(stateDict: StateDict, graph: LayerGraph): StateDict {
   return ordered;
 }
 
-/** A norm between the pooled map and the classifier, of which FastReID's evaluation takes the result. */
+/** A norm between the pooled map and the classifier; FastReID evaluates its output. */
 const NECK = /^(heads\.)?bottleneck\./;
 
-/** Says which modules the network does not have, and that nobody knows what the checkpoint's own model does with them. */
+/** Names the modules that the network does not have; what the checkpoint's own model does with them is unknown. */
 function extraNotes(extra: readonly string[]): string[] {
   if (extra.length === 0) return [];
   const modules = [...new Set(extra.map((path) => path.split(".", 1)[0] ?? path))];
@@ -312,7 +312,7 @@ export interface DecodeWeightsOptions {
   readonly format?: WeightsFormat;
 }
 
-/** Reads the state dict; what a format cannot say about it is left out. */
+/** Reads the state dict; fields that a format does not have are absent. */
 type Decoder = (
   bytes: ByteSource,
   subject: string,
@@ -333,10 +333,10 @@ const DECODERS: Readonly<Record<WeightsFormat, Decoder>> = {
 };
 
 /**
- * Reads the weights out of a PyTorch checkpoint, a safetensors file or an .npz of arrays, bit for bit.
+ * Reads the weights of a PyTorch checkpoint, a safetensors file or an .npz of arrays, bit for bit.
  *
- * @throws InputError `format` for bytes that are none of them or broken, `unsupported` for what is refused, `argument`
- * for a `key` that leads nowhere
+ * @throws InputError `format` for bytes of another format or broken ones, `unsupported` for refused content, `argument`
+ * for a `key` without tensors
  */
 export function decodeWeights(
   file: Bytes,
@@ -349,16 +349,16 @@ export function decodeWeights(
   return { format, container, metadata: new Map(), wrapperPath: "", modelClass: "", ...decoded };
 }
 
-/** Whether an .npz archive holds weights: a recording has its input and output, and no parameters. */
+/** Whether an .npz archive contains weights: a recording has its input and output, and no parameters. */
 export function isWeightsArchive(names: readonly string[]): boolean {
   return (
     !names.includes("input") && !names.includes("output") && names.some((name) => name.endsWith(".weight"))
   );
 }
 
-/** The format to read, which for a file of no known kind is its wanted one: that reader says what is wrong with it. */
+/** The format to read: for a file of unknown format the wanted one, whose reader reports the problem. */
 function formatOf(bytes: ByteSource, wanted: WeightsFormat | undefined, subject: string): WeightsFormat {
-  // PyTorch's reader knows every other format by name.
+  // PyTorch's reader names every other format.
   if (wanted === "pth") return wanted;
   const found = sniffFormat(bytes);
   if (wanted === undefined) return isModelFormat(found) ? "pth" : found;

@@ -32,9 +32,9 @@ export interface LiftedModel {
 }
 
 /**
- * Lifts the weights of a matched model to torchreid's names.
+ * Imports the weights of a matched model under torchreid's names.
  *
- * @throws InputError (`state-dict`) if the model departs from its network
+ * @throws InputError (`state-dict`) if the model differs from its network
  */
 export function liftModel({ name, document: { format }, notes }: Model, match: GraphMatch): LiftedModel {
   const { stateDict, reparameterised } = liftStateDict(match, { subject: name });
@@ -65,9 +65,9 @@ export function liftModel({ name, document: { format }, notes }: Model, match: G
 }
 
 /**
- * The network that the user names, the one that the file states, or the one that its graph shows: the first that fits.
+ * The network that the user names, the one in the metadata, or the one that the graph shows: the first that fits.
  *
- * @throws InputError (`unsupported`) if the model is no OSNet
+ * @throws InputError (`unsupported`) if the model is not an OSNet
  */
 export function matchModel({ name, onnx, match }: Model, { arch }: LiftOptions = {}): GraphMatch {
   const given = typeof arch === "string" ? namedSpec(arch) : arch;
@@ -75,7 +75,7 @@ export function matchModel({ name, onnx, match }: Model, { arch }: LiftOptions =
   const dialect = stated?.dialect ?? namedDialect(onnx);
   const shown = match(dialect ? { dialect } : {});
   if (!stated) return shown;
-  // A file that gives embeddings has no classifier, whatever its network had.
+  // A file whose output is the embedding has no classifier, whatever its network had.
   const head = shown.spec.head && {
     classes: shown.spec.head.classes,
     loss: stated.head?.loss ?? shown.spec.head.loss,
@@ -101,7 +101,7 @@ function dialectOf(name: string): Dialect {
   return /\blayers\b/.test(name) ? "osnet_ain" : "osnet";
 }
 
-/** One linear layer behind the pool could be either: a graph does not show which. */
+/** A single linear layer after the pool could be either: a graph does not show which. */
 function headNotes({ spec: { embedding, head } }: GraphMatch): readonly string[] {
   if (!head || embedding.length > 0) return [];
   return [
@@ -120,19 +120,19 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
     : [];
 }
 
-/** A checkpoint lifted from a model's file, and the rest of what that file computes. */
+/** A checkpoint imported from a model's file, and the remaining computation of that file. */
 export interface ModelCheckpoint extends Checkpoint {
   /** Which of its outputs are the network's, and what else it computes. */
   readonly outputs: FileOutputs;
-  /** Whether a runtime loads the file, so that it can be run beside its weights. */
+  /** Whether a runtime can load the file, so that it can be run and compared with its weights. */
   readonly isRunnable: boolean;
 }
 
 /**
- * Lifts a checkpoint from a model of any exporter: its graph matched against OSNet, its weights under torchreid's names, as
- * a runtime computes with them. The notes say what was folded, or stored in fewer bits.
+ * Imports a checkpoint from a model of any exporter: its graph matched with OSNet, its weights under torchreid's names,
+ * with the values that a runtime uses. The notes say what was folded, or quantised.
  *
- * @throws InputError if the graph is no OSNet (`unsupported`), or departs from one (`state-dict`)
+ * @throws InputError if the graph is not an OSNet (`unsupported`), or differs from one (`state-dict`)
  */
 export function liftCheckpoint(model: Model, options: LiftOptions = {}): ModelCheckpoint {
   const match = matchModel(model, options);
@@ -146,13 +146,13 @@ export function liftCheckpoint(model: Model, options: LiftOptions = {}): ModelCh
 }
 
 /**
- * A state dict from a matched ONNX file. What the exporter left alone comes back bit for bit. A batch norm that it
- * folded into the convolution before cannot be told apart from it any more: the convolution keeps the product, and the
- * batch norm becomes one that adds the folded bias and does nothing else.
+ * A state dict from a matched ONNX file. Unfolded weights are bit-identical. A batch norm that was folded into the
+ * convolution before it can no longer be separated: the convolution keeps the product, and the batch norm becomes one
+ * that only adds the folded bias.
  *
  * That batch norm has γ = 1, β = the bias, μ = 0 and σ² = 1 − ε in float32. In float32, as PyTorch runs it, σ² + ε is
  * exactly 1 and so is the scale. In float64 the scale is 1 + 7e-9, less than half of float32's last place: folding the
- * state dict again gives the file's own bits back.
+ * state dict again gives the file's own bits.
  */
 
 export interface LiftedStateDict {
@@ -162,7 +162,7 @@ export interface LiftedStateDict {
   readonly reparameterised: readonly string[];
 }
 
-/** Parameters of one layer, by role; those marked are made up so that the layer computes the same. */
+/** Parameters of one layer, by role; the marked ones are chosen so that the layer computes the same. */
 interface Lifted {
   readonly tensors: Readonly<Partial<Record<ParameterRole, Tensor>>>;
   readonly reparameterised: readonly ParameterRole[];
@@ -173,11 +173,11 @@ const NORM_ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "
 /**
  * The state dict of a matched file.
  *
- * @throws InputError (`state-dict`) if the file departs from the architecture: nothing is lifted in part
+ * @throws InputError (`state-dict`) if the file differs from the architecture: nothing is imported in part
  */
 export function liftStateDict(match: GraphMatch, { subject }: { readonly subject: string }): LiftedStateDict {
   const { graph, differences } = match;
-  // What a departing file lacks besides follows from how it departs.
+  // Other missing parts follow from the differences.
   if (differences.length > 0)
     throw incomplete(
       subject,
@@ -225,7 +225,7 @@ function liftLayer(layer: LayerNode, { constants, absorbed, affine }: GraphMatch
   if (affine.has(layer.name))
     return { tensors: neutralNorm(layer, channels, own.bias, own.weight), reparameterised: NORM_ROLES };
   if (absorbed.has(layer.name) && layer.op.kind === "linear")
-    // The bias is the batch norm's now; a linear layer always has one of its own.
+    // The bias has moved to the batch norm; a linear layer always has one of its own.
     return { tensors: { ...own, bias: filled(channels, 0) }, reparameterised: ["weight", "bias"] };
   if (absorbed.has(layer.name)) return { tensors: own, reparameterised: ["weight"] };
   if (layer.op.kind === "instanceNorm" || layer.op.kind === "layerNorm")
@@ -274,7 +274,7 @@ export function fileOutputs(
   const hasGates = gates.size > 0 && [...gates].every((gate) => direct.has(gate));
   const results: WantedResult[] = [];
   const beyond: BeyondNetwork[] = [];
-  /** Results that some output stands for, though it is changed. */
+  /** Results that some output represents, although changed. */
   const changed: { readonly kind: ResultKind; readonly name: string }[] = [];
   for (const output of names) {
     const match = matched.get(output);
@@ -308,7 +308,7 @@ export function fileOutputs(
   return { results: results.length > 0 ? results : left.slice(0, 1), hasGates, beyond };
 }
 
-/** What keeps the L2 norm from being zero by which an output is divided; undefined if something else is behind its layer. */
+/** The floor of the L2 norm by which an output is divided; undefined if anything else follows its layer. */
 function l2Of({ tail, operations }: MatchedOutput): readonly NormFloor[] | undefined {
   const [operation, ...others] = (operations ?? []).filter(({ kind }) => kind !== "flatten");
   return tail.length > 0 && operation?.kind === "l2Normalize" && others.length === 0

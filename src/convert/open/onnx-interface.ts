@@ -20,9 +20,9 @@ export interface OnnxInterface {
 }
 
 /**
- * Reads the interface of an ONNX file of any exporter; its weights may be missing from beside it.
+ * Reads the interface of an ONNX file from any exporter; its weight files may be missing.
  *
- * @throws InputError if the file is no ONNX file (`format`), or no OSNet (`unsupported`)
+ * @throws InputError if the file is not an ONNX file (`format`), or not an OSNet (`unsupported`)
  */
 export function openOnnxInterface(file: NamedBytes): OnnxInterface {
   const { onnx, match } = openModel("onnx", file, zerosForAbsent());

@@ -37,9 +37,9 @@ export type OpenFile =
   | { readonly kind: "recording"; readonly format: FileFormat; readonly archive: NpzArchive };
 
 /**
- * Decodes a file of any kind, by its content.
+ * Decodes a file of any format, by its content.
  *
- * @throws InputError (`format`, `unsupported`, `state-dict`) if it is none of these, or broken
+ * @throws InputError (`format`, `unsupported`, `state-dict`) if it has none of these formats, or is broken
  */
 export function openFile(file: SourceFile, { arch, key }: FileOptions = {}): OpenFile {
   const { name, bytes, checkpoint } = file;
@@ -66,15 +66,15 @@ export type Document =
 
 /** A model of any exporter, decoded once; nothing of its network is known yet. */
 export interface Model {
-  /** What messages call the file. */
+  /** Name of the file in messages. */
   readonly name: string;
   /** The file's content in its format's own terms. */
   readonly document: Document;
-  /** The graph in ONNX's operators, whatever the format. */
+  /** The graph in ONNX operators, whatever the format. */
   readonly onnx: OnnxModel;
-  /** Lays the graph beside an OSNet's. @throws InputError (`unsupported`, `format`) if it is no OSNet */
+  /** Matches the graph with an OSNet's. @throws InputError (`unsupported`, `format`) if it is not an OSNet */
   readonly match: (options?: Omit<MatchOptions, "subject">) => GraphMatch;
-  /** What people should know of the file and of a match, one clause each. */
+  /** Notes on the file and on a match, one clause each. */
   readonly notes: (match: GraphMatch) => readonly string[];
   /** Whether a runtime loads the file. */
   readonly isRunnable: boolean;
@@ -83,8 +83,8 @@ export interface Model {
 /**
  * Decodes a model's file.
  *
- * @param absent what stands for the weights of files that are missing; by default, they are refused
- * @throws InputError (`format`, `unsupported`) if the bytes are not the format
+ * @param absent supplies the weights of missing files; by default these are refused
+ * @throws InputError (`format`, `unsupported`) if the bytes do not have the format
  */
 export function openModel(format: ModelFormat, file: NamedBytes, absent?: AbsentBytes): Model {
   return READERS[format](file, absent === undefined ? {} : { absent });
@@ -144,7 +144,7 @@ export function tfjsFiles({ name: subject, bytes, beside }: NamedBytes): TfjsFil
   const shards = new Map<string, Uint8Array>();
   for (const path of beside ? tfjsShardPaths(json, { subject }) : []) {
     const shard = beside?.get(path);
-    // One that is missing is named by the decoder, which knows how many there are.
+    // The decoder names a missing one, and knows their number.
     if (shard) shards.set(path, toBytes(shard));
   }
   return { json, shards };

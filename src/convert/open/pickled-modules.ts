@@ -4,8 +4,8 @@ import type { AttributeValue, PickledModule, PickledWrapper } from "../formats/p
 import { printable } from "../formats/refusals.js";
 
 /**
- * The modules of a model pickled whole, held against the layers of a network: class and attributes of every module that
- * computes. What `forward` of a class of its own does is in that class's code, which is not in the file.
+ * The modules of a model pickled whole, compared with the layers of a network: class and attributes of every module
+ * that computes. The `forward` of a custom class is in its code, which is not in the file.
  */
 
 type Modules = ReadonlyMap<string, PickledModule>;
@@ -50,7 +50,7 @@ const SILENT: ReadonlySet<string> = new Set([
 
 const optional = (value: AttributeValue): readonly [AttributeValue, "absent"] => [value, "absent"];
 
-/** Layers that are modules of their own; scales, sums and flattening are code. */
+/** Layers that are separate modules; scales, sums and flattening are code. */
 function expectationOf({ op }: LayerNode): Expectation | undefined {
   switch (op.kind) {
     case "conv":
@@ -126,12 +126,12 @@ function isIdle(module: PickledModule): boolean {
   return OWN_CLASS.test(module.className) && IDLE.test(classOf(module));
 }
 
-/** Where a network has modules; what lies elsewhere is a head. */
+/** The modules of a network; others belong to a head. */
 const BACKBONE = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg|max)?pool|fc|)$/;
 
 const OWN_CLASS = /^torch\.nn\.modules\./;
 
-/** Kinds whose module a block may have beside the network's layers: osnet_ain's blocks have a ReLU of their own. */
+/** Modules that a block may have besides the network's layers: osnet_ain's blocks have a ReLU of their own. */
 const BLOCK_RELU = /^conv\d+\.\d+\.relu$/;
 
 /** What checking a model pickled whole has left open. */
@@ -167,7 +167,7 @@ export function checkModules(
   for (const node of graph.nodes) {
     const path = node.name.replace(/\[\d+\]/, "");
     const expectation = expectationOf(node);
-    // The ReLU behind a block's sum has no module, or one whose name is the block's; a sigmoid over classes has none.
+    // The ReLU after a block's sum has no module, or one named after the block; a sigmoid over classes has none.
     if (expectation === undefined || path === node.block || path === "classifier.sigmoid") continue;
     expected.set(path, expectation);
     kinds.set(path, node.op.kind);
@@ -226,7 +226,7 @@ export function checkModules(
 const TRANSPARENT =
   /^torch\.(?:nn\.parallel\.(?:data_parallel\.DataParallel|distributed\.DistributedDataParallel)|optim\.swa_utils\.AveragedModel|_dynamo\.eval_frame\.OptimizedModule)$/;
 
-/** What a module around the network does besides. Of a class of somebody's own that is in its code. */
+/** Additional computation of a module around the network. That of a custom class is in its code. */
 function wrapperProblems({ className, inner, beside, attributes, ambiguities }: PickledWrapper): string[] {
   const name = `the ${printable(className)} around the model`;
   const problems = ambiguities.map((what) => `${name} has ${what}`);
@@ -286,8 +286,8 @@ function otherProblems(path: string, module: PickledModule): string[] {
 const NOT_CALLED: ReadonlySet<string> = new Set(["src_device_obj", "device", "avg_fn", "multi_avg_fn"]);
 
 /**
- * Attributes that Python finds before it looks into a module's class or among its children: of a child's name, or, since one that can be
- * called stands before the method of its name, any object but those.
+ * Attributes that Python finds before a module's class or children: with a child's name, or any object that could be
+ * callable and shadow a method.
  */
 function shadows(attributes: PickledModule["attributes"], children: readonly string[]): string[] {
   return [...attributes].flatMap(([key, value]) =>

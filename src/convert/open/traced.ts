@@ -4,16 +4,16 @@ import type { Trace, TracedValue } from "../formats/pth/trace.js";
 import { quote } from "../formats/refusals.js";
 
 /**
- * A traced computation held against a layer graph. Both are written in one normal form, bottom up: a value is the
- * operation with its attributes, its parameters' paths and the values that it reads, in any order where that does not matter. The trace is
- * the network if the value of its result is that of the embedding.
+ * A traced computation compared with a layer graph. Both are written in one normal form, bottom up: a value is the
+ * operation with its attributes, its parameters' paths and its inputs, in any order if that does not matter. The trace
+ * is the network if its result's form is that of the embedding.
  */
 
 /** Values by their form: a number for each distinct one. */
 class Values {
   readonly #numbers = new Map<string, number>();
 
-  /** The number of a form, the same wherever the form is the same. */
+  /** The number of a form, equal for equal forms. */
   number(...form: readonly unknown[]): number {
     const key = JSON.stringify(form);
     const known = this.#numbers.get(key);
@@ -62,7 +62,7 @@ function graphForms(graph: LayerGraph, values: Values) {
     const inputs = node.inputs.map((input) => numbers.get(input) ?? -1);
     numbers.set(node.name, graphForm(node, inputs, values));
   }
-  // What is for training, or made of the embedding, is no part of a trace.
+  // Layers for training, or computed from the embedding, are not part of a trace.
   const { features } = graph.outputs;
   const last = graph.nodes.findIndex(({ name }) => name === features);
   return {

@@ -7,11 +7,11 @@ export interface LayerOutput {
   /** Its value: [N, C, H, W], or [N, C] after pooling, in the precision of the runtime. */
   readonly tensor: RealTensor;
   /**
-   * Whether this is beside the layer's own turn: its value in the run that the layers which follow come from. In another
-   * run it may be another, by rounding.
+   * Whether this value is repeated: it comes from the run of the layers that follow it, and may differ from its own by
+   * rounding.
    */
   readonly again?: boolean;
-  /** Gives the tensor's memory back at once, where it would be garbage otherwise: for whoever has copied it. */
+  /** Releases the tensor's memory at once; call it after copying the tensor. */
   readonly release?: () => void;
 }
 
@@ -65,10 +65,10 @@ export interface Backend {
   /** Names of the layers that `run` yields, in the order it yields them. */
   readonly layers: readonly string[];
   /**
-   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each, but for
-   * those that are marked as shown again.
+   * Runs the network on images [batch, 3, height, width], float32, and yields every layer's output, once each, except
+   * for those marked as repeated.
    *
-   * @throws InputError (`tensor`) if the backend cannot take such an input
+   * @throws InputError (`tensor`) if the backend does not support such an input
    */
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
   /** Of the float64 reference: the network that it computes, which another thread may compute as well. */
@@ -83,8 +83,8 @@ export interface Backend {
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
   /**
-   * Runtimes keep all values that are read of a run at a time: where there are segments, each is a run of its own, or of the part of the
-   * model that is behind the segments before.
+   * Runtimes keep all outputs of a run in memory. With segments, each one is a separate run, of the model or of the
+   * part of it after the segments before.
    *
    * @param segments all layers, in the order to yield them in
    */
@@ -139,17 +139,17 @@ export interface Numerics {
 /**
  * IEEE 754, rounded to nearest, with correctly rounded quotients and roots.
  *
- * Sigmoids are rational or polynomial approximations, or take exp. Measured over 35 million float32 arguments, every 64th
- * between −100 and 100: 1.7e-7 in onnxruntime 1.30 (MLAS, a rational function clamped at ±18), 9.0e-8 in tfjs-wasm 4.22
- * (XNNPACK), 8.9e-8 in PyTorch 2.13, 3.0e-8 in tfjs-cpu. Four units are 2.4e-7.
+ * Sigmoids are rational or polynomial approximations, or use exp. Measured over 35 million float32 arguments, every
+ * 64th between −100 and 100: 1.7e-7 in onnxruntime 1.30 (MLAS, a rational function clamped at ±18), 9.0e-8 in tfjs-wasm
+ * 4.22 (XNNPACK), 8.9e-8 in PyTorch 2.13, 3.0e-8 in tfjs-cpu. Four units are 2.4e-7.
  */
 export const FLOAT32_CPU: Numerics = { unit: 2 ** -24, quotients: 0, sigmoid: 4, variance: "two passes" };
 
 /**
- * What WGSL (section 15.7.4.1, "Accuracy of Concrete Floating Point Expressions") and GLSL ES 3.00 (section 4.5.1, highp)
- * promise, in the same figures. Sums and products are "correctly rounded", of which both leave the direction open, so that u
- * is one ULP, 2⁻²³. A quotient is off by up to 2.5 ULP; a root, "inherited from" the quotient of 1 and an inverse root of
- * 2 ULP, by 4.5: five roundings more than one each. exp(x) is off by 3 + 2|x| ULP, of
- * which a sigmoid keeps σ(1 − σ), at most 0.99 ULP in all; its sum adds one and its quotient 2.5.
+ * The accuracy guaranteed by WGSL (section 15.7.4.1, "Accuracy of Concrete Floating Point Expressions") and GLSL ES
+ * 3.00 (section 4.5.1, highp), in the same figures. Sums and products are "correctly rounded", but neither specifies
+ * the direction, so u is one ULP, 2⁻²³. A quotient is off by up to 2.5 ULP; a root, "inherited from" the quotient of 1
+ * and an inverse root of 2 ULP, by 4.5: five roundings more than one each. exp(x) is off by 3 + 2|x| ULP, times σ(1 −
+ * σ) in a sigmoid, at most 0.99 ULP in all; its sum adds one and its quotient 2.5.
  */
 export const FLOAT32_GPU: Numerics = { unit: 2 ** -23, quotients: 5, sigmoid: 4.5, variance: "one pass" };

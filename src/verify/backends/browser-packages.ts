@@ -1,4 +1,4 @@
-/** What stands in for node-packages.ts in a browser: the same functions, of which those for Node alone refuse. */
+/** Replaces node-packages.ts in a browser: the same functions, but those for Node only throw. */
 
 import { InputError } from "../../core/errors.js";
 import type { JpegCodec } from "./node-packages.js";
@@ -25,8 +25,8 @@ export async function loadOnnxruntime(): Promise<never> {
 }
 
 /**
- * Loads onnxruntime's WebAssembly. Its `.wasm` file is found beside its module, where bundlers put it, or where the page's own
- * `env.wasm.wasmPaths` of `onnxruntime-web/wasm` says.
+ * Loads onnxruntime's WebAssembly. Its `.wasm` file is found beside its module, where bundlers put it, or at the page's
+ * `env.wasm.wasmPaths` of `onnxruntime-web/wasm`.
  */
 export async function loadOnnxruntimeWeb(): Promise<unknown> {
   return quiet(await import("onnxruntime-web/wasm"));
@@ -56,7 +56,7 @@ export async function openChromium(): Promise<never> {
   throw refused("puppeteer-core");
 }
 
-/** There is none. */
+/** A browser has none. */
 export async function endChromium(): Promise<void> {}
 
 function refused(name: string): InputError {

@@ -15,15 +15,15 @@ import {
 import { predictTfjs, runTfjs, tfjsStorage } from "./tfjs-runtime.js";
 
 /**
- * What runs in the page that chromium.ts opens: the library's own backends, as in any page, on models and images that it fetches.
- * Values go back by PUT; what is small goes through the debugger's connection.
+ * The code of the page that chromium.ts opens: the library's own backends, as in any page, on models and images that it
+ * fetches. Values are returned by PUT; small ones through the debugger's connection.
  */
 
 const sessions = new Map<number, OnnxruntimeSession>();
 let runtime: RuntimeName = "tfjs-wasm";
 let onnxruntime: OnnxruntimeModule | undefined;
 
-/** Loads a runtime, and says what it runs on: nothing, where it needs a graphics card and there is none. */
+/** Loads a runtime, and returns what it runs on: undefined if it needs a GPU and there is none. */
 export async function start(name: RuntimeName, wasmPath: string, needsGpu: boolean): Promise<RuntimeFacts> {
   runtime = name;
   const { runs, engine = "", load } = engineOf(name);
@@ -60,7 +60,7 @@ export async function createSession(
   sessions.set(id, session);
 }
 
-/** Runs a session; the values of these names go to a path, one after the other. */
+/** Runs a session and sends the values of these names to a path, one after another. */
 export async function runSession(
   id: number,
   feeds: Readonly<Record<string, RemoteTensor>>,

@@ -52,15 +52,15 @@ const FLAGS = [
   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
 
-/** Nothing takes that long, however busy the machine is. */
+/** Longer than anything takes, however busy the machine is. */
 const PATIENCE = 30 * 60_000;
 
 /**
- * Starts a Chromium with a runtime in a page. It ends with this process, however that ends: it is led by a pipe, and stops when
- * that is closed.
+ * Starts a Chromium with a runtime in a page. It ends with this process in any case, because it is controlled through a
+ * pipe, and exits when that is closed.
  *
  * @param name of a row that runs in browsers, without `chromium:`
- * @throws InputError (`argument`) if puppeteer-core, a Chromium, a package or the graphics card that it takes is not there
+ * @throws InputError (`argument`) if puppeteer-core, Chromium, a package or a required GPU is missing
  */
 export async function startChromium(name: RuntimeName, options: ChromiumOptions): Promise<Chromium> {
   const executablePath = findChromium();
@@ -281,7 +281,7 @@ async function patiently<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-/** Rejects when the page or its browser ends by itself. */
+/** Rejects when the page or its browser exits unexpectedly. */
 function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> {
   const ended = new Promise<never>((_, reject) => {
     const fail = (found: string) => (): void =>
@@ -319,8 +319,8 @@ function foldersOf(packages: readonly string[]): ReadonlyMap<string, string> {
 }
 
 /**
- * A page with the library and a runtime. tfjs's builds for pages share one object, which stands for each of its packages;
- * imports by name are led to it, and to onnxruntime's modules.
+ * A page with the library and a runtime. tfjs's builds for pages share one global object, to which imports of its
+ * packages are mapped; imports of onnxruntime are mapped to its modules.
  */
 function pageOf(name: RuntimeName, engine: string, base: string): string {
   const own = `${base}packages/osnet-convert/verify/backends/`;

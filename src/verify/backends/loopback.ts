@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 
-/** A server for one page, on the loopback interface, at a port and below a path that nobody else knows. */
+/** A server for one page, on the loopback interface, at a random port and path. */
 export interface Loopback {
   /** Ends in a slash; all paths are below it. */
   readonly origin: string;
@@ -12,7 +12,7 @@ export interface Loopback {
   publish(bytes: Uint8Array | string, type?: string): string;
   /** Bytes that the page no longer reads. */
   withdraw(path: string): void;
-  /** Takes what the page sends to a path of its own, each answered when the one before has been taken. */
+  /** Receives what the page sends to its own path; each request is answered once the one before has been processed. */
   receive(): Receiver;
   /** Ends it, with what waits for the page. */
   close(): void;
@@ -111,7 +111,7 @@ interface Queue extends Pick<Receiver, "next" | "close"> {
   take(request: IncomingMessage, response: ServerResponse): void;
 }
 
-/** A body is read when it is asked for: until then the page waits for its answer, and makes no more. */
+/** A body is read on demand: until then the page waits for its answer, and sends nothing more. */
 function receiver(path: string): Queue {
   const waiting: [IncomingMessage, ServerResponse][] = [];
   let asked: (() => void) | undefined;
@@ -129,7 +129,7 @@ function receiver(path: string): Queue {
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
       response.writeHead(204).end();
-      // Of its own memory, so that any typed array may lie on it.
+      // In its own buffer, so that it is aligned for any typed array.
       const all = Buffer.concat(chunks);
       const bytes = new Uint8Array(all.length);
       bytes.set(all);

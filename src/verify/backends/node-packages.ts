@@ -23,14 +23,13 @@ export function isInstalled(name: string): boolean {
 }
 
 /**
- * Loads onnxruntime without its telemetry: from 1.29 on its native library, unless told otherwise, keeps a device id and
- * events under the user's home and sends them to its maker. `ORT_DISABLE_TELEMETRY=1` stops all of it, if it is set in
- * the process's environment before the library is first loaded. No other place may import the package.
+ * Loads onnxruntime without its telemetry: from 1.29 on, its native library by default keeps a device id and events in
+ * the user's home folder and sends them to its vendor. `ORT_DISABLE_TELEMETRY=1` prevents all of it, if it is set in
+ * the process's environment before the library is first loaded. No other code may import the package.
  *
- * A worker thread's `process.env` is a copy that native code never sees: there the variable must have come from the
- * process.
+ * A worker thread's `process.env` is a copy that native code never sees: there the variable must come from the process.
  *
- * @throws InputError (`argument`) in a worker thread of a process that does not have the variable, and where the package,
+ * @throws InputError (`argument`) in a worker thread of a process that does not have the variable, and if the package,
  * an optional dependency, is not installed
  */
 export async function loadOnnxruntime(): Promise<unknown> {
@@ -75,7 +74,7 @@ export async function processors(): Promise<number> {
   return availableParallelism();
 }
 
-/** A thread that runs a module, or undefined if there is no such file: only what is compiled starts threads. */
+/** A thread that runs a module, or undefined if the file does not exist: only compiled code starts threads. */
 export async function startThread(module: URL): Promise<Worker | undefined> {
   const [{ existsSync }, threads] = await Promise.all([import("node:fs"), import("node:worker_threads")]);
   if (!existsSync(module)) return undefined;
@@ -134,7 +133,7 @@ interface JpegDecoder {
   delete(): void;
 }
 
-/** Loads libjpeg-turbo in WebAssembly, with memory of its own. */
+/** Loads libjpeg-turbo in WebAssembly, with its own memory. */
 export async function loadJpegDecoder(): Promise<JpegCodec> {
   // @ts-expect-error: the package has no types.
   const codec = await import("@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs");

@@ -20,26 +20,26 @@ export interface OnnxFile {
   readonly bytes: Uint8Array;
   /** The file as it is, with every weight inside. Default: `bytes`. */
   readonly whole?: Uint8Array;
-  /** Where it is on disk, with the files beside it. */
+  /** Its path on disk, with the files beside it. */
   readonly path?: string;
-  /** The file as it is and those beside it that hold its weights, by name; where there are any. */
+  /** The unmodified file and its weight files, by name; if there are any. */
   readonly external?: { readonly bytes: Uint8Array; readonly beside: ReadonlyMap<string, Bytes> };
 }
 
-/** Whether what inner values are read from was written anew, and is not the file itself. */
+/** Whether intermediate values are read from a rewritten copy, not from the file itself. */
 export function isCopied({ bytes, whole, external }: OnnxFile): boolean {
   return external !== undefined || (whole !== undefined && whole !== bytes);
 }
 
 /**
- * Runs an ONNX file in onnxruntime. Inner values are made outputs by appending to the serialized bytes (protobuf merges
- * concatenated messages), so that what runs is the file itself; of float32 files in segments, each is cut out of the bytes and goes on
- * from the values of those before it.
+ * Runs an ONNX file in onnxruntime. Intermediate values become outputs by appending to the serialized bytes (protobuf
+ * merges concatenated messages), so that the file itself runs. In float32 files with segments, each segment is cut out
+ * of the bytes and continues from the values of earlier ones.
  *
  * The runtime is loaded on the first run.
  *
- * @param layers what to yield, in this order: layers that the file's values are named after, or layers with the names
- * of their values; those the file does not compute are left out
+ * @param layers the layers to yield, in this order: layers whose values have their names, or layers with the names of
+ * their values; those that the file does not compute are omitted
  */
 export function onnxruntimeBackend(
   file: OnnxFile,
@@ -97,8 +97,8 @@ export function onnxruntimeBackend(
         logSeverityLevel: 4,
         graphOptimizationLevel: optimised ? "all" : "disabled",
         ...(engine ? { executionProviders: [engine] } : {}),
-        // Its threads wait by spinning, which takes a processor from whoever judges what it has computed; its arena would keep the memory
-        // of all values between runs, of which there are few.
+        // onnxruntime's threads spin while waiting, which takes a processor from the judging threads; its arena would
+        // keep the memory of all values between runs, of which there are few.
         ...(alone ? { intraOpNumThreads: 1, enableCpuMemArena: false, enableMemPattern: false } : {}),
       };
       if (typeof from !== "string") return InferenceSession.create(from, options);
@@ -110,7 +110,7 @@ export function onnxruntimeBackend(
     }
   }
 
-  /** A map, so that values can be given up one by one; in a function of its own, so that nothing else holds them. */
+  /** A map, so that values can be released one by one; in a separate function, so that nothing else references them. */
   async function tapped(
     copy: Uint8Array,
     images: Tensor<"float32">,
@@ -128,7 +128,7 @@ export function onnxruntimeBackend(
 
   const nameOf = (layer: string): string => named.get(layer) ?? "";
 
-  /** All of the model for each segment, whose values are then of one run with what the segment reads of others. */
+  /** The whole model for each segment, whose values then come from the same run as its inputs. */
   async function* inRuns(
     images: Tensor<"float32">,
     segments: readonly Segment[],
@@ -157,7 +157,7 @@ export function onnxruntimeBackend(
     }
   }
 
-  /** One run of the model, each segment of which goes on from the values of those before it. */
+  /** One run of the model, each segment of which continues from the values of earlier ones. */
   async function* inParts(
     images: Tensor<"float32">,
     segments: readonly Segment[],
@@ -177,7 +177,7 @@ export function onnxruntimeBackend(
         const found = await tapped(parts.encode(part, shapes), images, part.outputs, given).catch(
           () => undefined,
         );
-        // What does not run by itself is run with all of the model, which says what is wrong if that does not run.
+        // If a part does not run, the whole model is run, which reports the error if it does not run either.
         if (!found) return yield* inRuns(images, segments.slice(index));
         for (const [name, value] of found)
           held.set(name, { name, tensor: toTensor(value, name) as Tensor<"float32">, isReleased: false });
@@ -194,7 +194,7 @@ export function onnxruntimeBackend(
           ...(lastShown.get(value.name) === layer ? { release } : {}),
         };
       }
-      // Whoever has not copied a value reads it on.
+      // Callers that have not copied a value continue to read it.
       for (const value of held.values())
         if ((plan.lastUse.get(value.name) ?? 0) <= index) {
           held.delete(value.name);
@@ -253,7 +253,7 @@ const ONLY_IMAGES: Given = { values: [], images: true };
 interface HeldValue {
   readonly name: string;
   readonly tensor: Tensor<"float32">;
-  /** Whether whoever was shown it has done with it. */
+  /** Whether the consumer has released it. */
   isReleased: boolean;
 }
 
@@ -277,7 +277,7 @@ function planParts(parts: OnnxParts, segments: readonly (readonly string[])[]): 
   return { parts: planned, lastUse };
 }
 
-/** Operators whose results are not float32, though nothing of the file says so; shapes are never shown. */
+/** Operators whose results are not float32, although nothing in the file says so; shapes are never output. */
 const NARROWING: ReadonlySet<string> = new Set(["QuantizeLinear", "DynamicQuantizeLinear"]);
 
 /** Whether all that a file computes with is float32: of narrower numbers runtimes may keep more than they show, and go on from that. */

@@ -5,7 +5,7 @@ import { formatShape, type RealTensor, sameShape, type Tensor } from "../../core
 import { toReal } from "../../core/tensor-cast.js";
 import type { Backend, LayerOutput } from "./backend.js";
 
-/** Keys of a recording that are no module's path. */
+/** Keys of a recording that are not module paths. */
 const INPUT_KEY = "input";
 const OUTPUT_KEY = "output";
 
