@@ -6,7 +6,9 @@ import type { Backend, LayerOutput } from "./backend.js";
 /** Bytes of a run that is kept for the next: one of a small network, or of small images. */
 const KEPT_BYTES = 48 * 2 ** 20;
 
-/** The last run of a network that was small enough. Suites verify many files of one network on the same images. */
+/**
+ * The last run of a network that was small enough to keep. Suites verify many files of one network on the same images.
+ */
 interface KeptRun {
   readonly graph: LayerGraph;
   readonly images: Tensor<"float32">;
@@ -16,8 +18,8 @@ interface KeptRun {
 const keptRuns = new WeakMap<StateDict, KeptRun>();
 
 /**
- * The network as its definition computes it, in float64. A tensor is to be read before the next is asked for, and not to be
- * written to: its memory is used again, or the tensor is.
+ * The network as defined, in float64. Read a tensor before asking for the next, and do not modify it: its memory is
+ * reused.
  */
 export function referenceBackend(graph: LayerGraph, stateDict: StateDict): Backend {
   return {
@@ -48,7 +50,7 @@ function isSmall(
   graph: LayerGraph,
   { shape: [count = 0, channels = 0, height = 0, width = 0], ...images }: Tensor<"float32">,
 ): boolean {
-  // What is no image is refused by whoever computes it.
+  // Invalid images are refused by whoever computes them.
   if (channels !== 3 || images.data.length !== count * 3 * height * width) return false;
   const shapes = outputShapes(graph, [count, channels, height, width]);
   return [...shapes.values()].reduce((bytes, shape) => bytes + 8 * elementCount(shape), 0) <= KEPT_BYTES;

@@ -35,7 +35,7 @@ export interface Engine {
   readonly engine?: string;
   /** Whether it can be told not to rewrite a graph, so that a verification compares both ways. */
   readonly optimises?: boolean;
-  /** Whether it finds the files beside a model by the model's path. Else it is given their bytes. */
+  /** Whether it finds the files beside a model by the model's path. Otherwise it is given their bytes. */
   readonly opensPaths?: boolean;
   /** How it rounds, which the bounds are derived from. */
   readonly numerics: Numerics;
@@ -48,7 +48,7 @@ export interface Engine {
   readonly load?: () => Promise<unknown>;
 }
 
-/** In the order of preference: the first of a format that is installed runs it, unless another is asked for. */
+/** In order of preference: the first installed one of a format is the default. */
 export const BACKENDS: { readonly [N in EngineName]: Engine } = {
   onnxruntime: {
     runs: "onnx",
@@ -146,8 +146,9 @@ export function isRuntime(name: string | undefined): name is RuntimeName {
 }
 
 /**
- * What runs here and could be meant by another spelling, with or without `chromium:`: an engine's own name, as `webgpu`, or
- * its package's with the engine's, as `onnxruntime-web-wasm`. Several where formats have an engine of the same name.
+ * Names of runtimes that another name could mean, with or without `chromium:`: an engine's own name, such as `webgpu`,
+ * or its package's with the engine's, such as `onnxruntime-web-wasm`. Several if both formats have an engine of that
+ * name.
  */
 export function runtimesMeant(text: string): readonly RuntimeName[] {
   const word = text.toLowerCase();
@@ -160,7 +161,7 @@ export function runtimesMeant(text: string): readonly RuntimeName[] {
   return spelled.some(isAsked) ? spelled.filter(isAsked) : spelled;
 }
 
-/** The row of a runtime, wherever it runs. */
+/** The row of a runtime, with or without `chromium:`. */
 export function engineOf(name: RuntimeName): Engine {
   return BACKENDS[engineName(name)];
 }
@@ -171,7 +172,7 @@ function engineName(name: RuntimeName): EngineName {
 }
 
 /**
- * The Chromium that a runtime is asked for in, started if it is not; undefined where none is asked for.
+ * The Chromium for a runtime, started if necessary; undefined if the runtime does not need one.
  *
  * @throws InputError (`argument`) if it cannot be started
  */
@@ -205,7 +206,7 @@ export function runtimesFor(format: ModelFormat): readonly RuntimeName[] {
   return [...(chosen ? [chosen] : []), ...all.filter((name) => name !== chosen)];
 }
 
-/** What runs a model: what was asked for, if it runs the format, else the default. */
+/** The runtime of a model: the requested one if it runs the format, else the default. */
 export function runtimeFor(format: ModelFormat, asked: BackendName | undefined): RuntimeName {
   const runtimes = runtimesFor(format);
   const [first = "onnxruntime"] = runtimes;

@@ -75,7 +75,7 @@ export interface TfjsValue {
 export interface TfjsSegment {
   /** Names of nodes, or of layers' calls. */
   readonly values: readonly string[];
-  /** Values of earlier segments that a graph model goes on from; what does not come from them comes from the images. */
+  /** Values of earlier segments from which a graph model continues; everything else is computed from the images. */
   readonly from: readonly string[];
 }
 
@@ -132,7 +132,7 @@ const ELEMENTS: Readonly<Record<string, new (bytes: ArrayBuffer) => OnnxruntimeT
   bool: Uint8Array,
 };
 
-/** The elements of a tensor in bytes of their own. */
+/** The elements of a tensor in a copy of its bytes. */
 export function elementsOf(type: string, bytes: ArrayBuffer): OnnxruntimeTensor["data"] {
   const Elements = ELEMENTS[type];
   if (!Elements) throw new Error(`a value of type ${type}`);
@@ -157,7 +157,7 @@ interface WebglContext {
   getParameter(name: number): unknown;
 }
 
-/** The graphics card and driver behind one of a browser's engines, as far as the browser names them; nothing of others. */
+/** The GPU and driver of one of a browser's engines, as far as the browser names them; undefined for others. */
 export async function graphicsOf(engine: string): Promise<RuntimeFacts> {
   const gpu = engine === "webgpu" ? await webgpuAdapter() : engine === "webgl" ? webglRenderer() : undefined;
   return gpu === undefined ? {} : { gpu };

@@ -7,8 +7,8 @@ import { engineOf } from "./registry.js";
 import { graphicsOf, type TfjsProgram, type TfjsSegment, type TfjsValue } from "./runtime-api.js";
 
 /**
- * Loads a model, runs it once for each segment, and yields the values of a segment in their order. Memory is given back when
- * the last that needs a value has read it, and all of it when nobody reads on; the backend that was tfjs's default stays it.
+ * Loads a model, runs it once for each segment, and yields the values of a segment in their order. A value's memory is
+ * released after its last use, and all memory when iteration stops. tfjs's default backend is restored.
  *
  * @throws InputError (`argument`) if the backend is not installed or does not start here
  */
@@ -153,7 +153,7 @@ function listOf<T>(values: T | T[]): T[] {
 
 const SERVED_AT = "http://model.invalid/";
 
-/** tfjs's own loader of models on the web, given the files in place of a server. */
+/** tfjs's own web loader, given the files instead of a server. */
 function served(
   { io }: typeof Core,
   { json, shards }: TfjsFiles,
@@ -230,8 +230,8 @@ interface Maker {
 const guarded = new WeakSet<object>();
 
 /**
- * A window larger than its map gives sizes of 0 or less, of which two below 0 make a count above it: WebAssembly's kernels then write over
- * whatever is in their memory, and freeing it may never end.
+ * A window larger than its map gives sizes of 0 or less, and two negative ones multiply to a positive count:
+ * WebAssembly's kernels then write out of bounds, and freeing the memory may never end.
  */
 function refuseEmptyOutputs(backend: object): void {
   const maker: Maker = backend;
@@ -244,7 +244,7 @@ function refuseEmptyOutputs(backend: object): void {
   };
 }
 
-/** A WebAssembly that has trapped fails whatever runs in it next: the next model is given another instance. */
+/** A WebAssembly instance that has trapped fails for later models too, so the next model gets a new instance. */
 function startAgain(tf: typeof Core, engine: string): void {
   const factory = tf.findBackendFactory(engine);
   if (!factory) return;

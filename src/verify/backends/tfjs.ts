@@ -12,7 +12,7 @@ export interface TfjsTaps {
   readonly files: TfjsFiles;
   /** How many outputs a program is to receive. */
   readonly outputs: number;
-  /** The same with every inner value in a node of its own. */
+  /** The same program with every intermediate value in a separate node. */
   readonly tapped: TfjsProgram;
   /** The layers that it computes, in network order, each with the node of its value. */
   readonly nodes: ReadonlyMap<string, string>;

@@ -22,7 +22,7 @@ export interface Arithmetic extends Numerics {
   readonly folding?: number;
   /** What an operation may lose near 0: subnormal results may be flushed. */
   readonly underflow: number;
-  /** The largest number that a value can be: beyond it, honest arithmetic gives an infinity. */
+  /** The largest finite value: correct arithmetic overflows to infinity beyond it. */
   readonly largest: number;
 }
 
@@ -43,15 +43,15 @@ const STORED: { readonly [D in FloatDType]: Pick<Arithmetic, "storage" | "underf
 };
 
 /**
- * The arithmetic behind tensors of a dtype in a runtime. Runtimes accumulate half-precision networks in float32 and round
- * what they store.
+ * A runtime's arithmetic for tensors of a dtype. Runtimes accumulate half-precision networks in float32 and round
+ * stored values.
  */
 export function arithmeticOf(dtype: FloatDType, numerics: Numerics = FLOAT32_CPU): Arithmetic {
   const unit = dtype === "float64" ? 2 ** -53 : numerics.unit;
   return { ...numerics, unit: unit + REFERENCE_UNIT, ...STORED[dtype] };
 }
 
-/** The same arithmetic behind constants that were folded in the type that they are stored in. */
+/** The same arithmetic with constants that were folded in the type they are stored in. */
 export function foldedNarrow(arithmetic: Arithmetic): Arithmetic {
   return { ...arithmetic, folding: Math.max(arithmetic.unit, arithmetic.storage) };
 }
@@ -68,7 +68,7 @@ export function gamma(roundings: number, unit: number): number {
 /** How far each element may be off, absolutely: one number for all, or one to an element. */
 export type ErrorBound = number | Float64Array;
 
-/** A layer recomputed in float64 on what a candidate fed to it, whose rounding is to be bounded. */
+/** A layer recomputed in float64 from a candidate's inputs, whose rounding is to be bounded. */
 export interface BoundCall<K extends OpKind = OpKind> {
   readonly node: Omit<LayerNode, "op"> & { readonly op: Op<K> };
   /** NCHW or NC, in the order of the node's inputs. */
@@ -87,7 +87,7 @@ export interface BoundCall<K extends OpKind = OpKind> {
 
 /** What rounding can account for in one layer's output. */
 export interface RoundingBound {
-  /** Worst case, for each element: an error above it is no rounding. */
+  /** Worst case, for each element: a larger error is not rounding. */
   readonly elements: ErrorBound;
   /** Of sums: what their errors are held to together, as far as their roundings are independent. */
   readonly sum?: SumSpread;
@@ -98,16 +98,16 @@ export interface RoundingBound {
 }
 
 /**
- * n roundings of a sum, as if independent, add up to about √n of them and not to n: so the root mean square of
- * error/bound is held to 2/√n. They are not independent where equal terms are added again and again (a constant plane, a
- * dead channel, a letterboxed picture): each rounding is then the one before. So what decides is how many terms
- * are distinct, which `independentTerms` counts. It is asked only if the rule would fail the layer: it never fails what would
- * have passed.
+ * The errors of n roundings of a sum add up to about √n of them, not n, if they behave as independent: so the root mean
+ * square of error/bound may be at most 2/√n. They are not independent if equal terms are added repeatedly (a constant
+ * plane, a dead channel, a letterboxed picture), where each rounding repeats the one before. Therefore the number of
+ * distinct terms decides, which `independentTerms` counts. It is computed only if the rule would fail the layer, so it
+ * never fails a layer that would have passed.
  */
 export interface SumSpread {
   /** Roundings of about the bound's size in each element. */
   readonly roundings: number;
-  /** Elements of smaller bounds are left out: what is flushed near 0 is always lost in one direction. */
+  /** Elements with smaller bounds are excluded: values flushed near 0 always lose in one direction. */
   readonly least: number;
   /** How many of an element's terms are rounded independently. */
   readonly independent: (index: number) => number;
@@ -117,14 +117,14 @@ export interface SumSpread {
 export interface PlaneBound {
   readonly size: number;
   readonly spread: Float64Array;
-  /** The bound of one plane from as many independent roundings as it has, no smaller than its `spread`. */
+  /** The bound of one plane for its number of independent roundings, no smaller than its `spread`. */
   readonly dependent: (plane: number) => number;
 }
 
 /** Bounds the rounding of one kind of operation. */
 export type Bound<K extends OpKind> = (call: BoundCall<K>) => RoundingBound;
 
-/** The bound of one element. */
+/** The bound for one element. */
 export function errorAt(bound: ErrorBound, index: number): number {
   return typeof bound === "number" ? bound : (bound[index] as number);
 }
@@ -148,7 +148,7 @@ export function inputMagnitudes(
   return { dtype: "float64", shape, data };
 }
 
-/** The terms that a sum of the network adds up, one element at a time: for what is asked of few elements only. */
+/** The terms of one element of a sum, for computations on few elements. */
 
 /** An output element: which image, channel, row and column it is of. */
 export interface Place {
@@ -170,9 +170,9 @@ export function placeOf(index: number, [, channels = 1, height = 1, width = 1]: 
 }
 
 /**
- * What one output element of a convolution reads, in the order of its weights; 0 where it reads padding.
+ * The inputs of one output element of a convolution, in the order of its weights; 0 for padding.
  *
- * @param shift by how many pixels the window stands further down and to the right
+ * @param shift by how many pixels the window is moved down and to the right
  */
 export function windowAt(
   { inChannels, outChannels, groups, kernel, stride, padding }: Op<"conv">,
@@ -194,11 +194,11 @@ export function windowAt(
 }
 
 /**
- * How many of a sum's roundings are independent: n²/Σc², with c terms of each distinct value, and n of them. Adding
- * a value rounds by what it leaves behind a partial sum's last place, so that values nearer to each other than the spacing of
- * the whole sum count as one. Zeros round nothing.
+ * The number of independent roundings of a sum: n²/Σc², with c terms of each distinct value, and n in all. Adding a
+ * value rounds off what lies below the last place of the partial sum, so values closer to each other than the spacing
+ * of the whole sum count as equal. Adding zero does not round.
  *
- * A constant plane has 1; one that is half constant 4 at most; random values nearly n.
+ * A constant plane has 1; a plane that is half constant at most 4; random values nearly n.
  */
 export function independentTerms(terms: Iterable<number>, unit: number): number {
   const values = [...terms];

@@ -122,7 +122,7 @@ interface StoredWeights {
   readonly scale: Float64Array | undefined;
 }
 
-/** Used again by the next layer, whose weights would be megabytes of garbage. */
+/** Reused for the next layer, whose weights would be megabytes of garbage. */
 let room = new Float64Array();
 
 function roomFor(length: number): Float64Array {
@@ -130,7 +130,7 @@ function roomFor(length: number): Float64Array {
   return room.subarray(0, length);
 }
 
-/** |W|, and no bias; valid until the next are asked for. */
+/** |W|, and no bias; valid until the next call. */
 function absoluteWeights(
   node: LayerNode,
   parameters: ParameterSource,
@@ -157,7 +157,7 @@ function largestOf(values: Float64Array): number {
   return most;
 }
 
-/** The factor that a folded batch norm puts on each output channel, and the magnitude of what is added to it. */
+/** The factor of a folded batch norm for each output channel, and the magnitude of the constant that it adds. */
 function constantsOf(
   node: LayerNode,
   parameters: ParameterSource,

@@ -11,8 +11,8 @@ export interface LocalError {
   /** max |error| / bound: above 1, no order of operations explains it. */
   readonly margin: number;
   /**
-   * The spread of all errors over what independent roundings give: above 1, they are too large too often. 0 where the
-   * worst case is no wider than that.
+   * The spread of all errors relative to that of independent roundings: above 1, they are too large too often. 0 if the
+   * worst case is no wider.
    */
   readonly spread: number;
   /** Elements that are NaN or infinite where recomputing gives a finite value. */
@@ -29,11 +29,12 @@ export function isRounding({ margin, spread }: LocalError): boolean {
 }
 
 /**
- * Holds a candidate's values against recomputed ones, element by element.
+ * Compares a candidate's values with recomputed ones, element by element.
  *
- * @param readsNaN whether the layer reads NaN: what it then gives that is not finite is no fault of its own, since
- * runtimes pass NaN on, or lose it in a maximum, as they like. Asked if there is any.
- * @param loops what compares them: best those that have the recomputed values and bounds in their memory
+ * @param readsNaN whether the layer's inputs contain NaN: non-finite results are then not its fault, since runtimes may
+ * pass NaN on, or lose it in a maximum. Called only if there are any.
+ * @param loops the implementation of the comparison: preferably the one whose memory contains the recomputed values and
+ * bounds
  */
 export function localError(
   actual: RealTensor,
@@ -95,7 +96,7 @@ function againstElements(
     for (let i = start; i < end; i++) {
       const difference = Math.abs((a[i] as number) - (e[i] as number));
       if (difference <= margin * (elements[i] as number)) continue;
-      // What is not finite on these inputs shows nothing of this layer: the fault lies before it, or in the weights.
+      // Non-finite expected values show nothing about this layer: the fault is before it, or in the weights.
       if (!Number.isFinite(e[i]) || Number.isNaN(elements[i])) unjudged++;
       else if (difference <= Number.MAX_VALUE) {
         const ratio = difference / (elements[i] as number);
@@ -151,7 +152,7 @@ function sumSpread(
   return Math.sqrt(meanSquare(step, (index) => Math.min(roundings, independent(index)))) / SPREAD_FACTOR;
 }
 
-/** Of n roundings in each element: by itself, so that it is a tight loop. */
+/** For n roundings in each element: a separate function, so that it is a tight loop. */
 function meanSquareOf(
   a: RealTensor["data"],
   e: RealTensor["data"],

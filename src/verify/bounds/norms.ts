@@ -33,8 +33,8 @@ export function batchNormAffine(
 }
 
 /**
- * Roundings along the one path from an input to an output once mean and scale are known: of the scale (a sum, a root, a
- * quotient, a product) and of (x − μ)·s + β or x·s + (β − μ·s), whichever a runtime takes.
+ * Roundings on the path from an input to an output once mean and scale are known: of the scale (a sum, a root, a
+ * quotient, a product) and of (x − μ)·s + β or x·s + (β − μ·s), in either order.
  */
 const AFFINE_ROUNDINGS = 8;
 
@@ -50,12 +50,15 @@ export const SPREAD_FACTOR = 2;
  */
 const NORM_STORAGE = 3;
 
-/** By how many of the smallest numbers a stored constant may be off: onnxconverter-common raises what is nearer to 0 than 1e-7 to that. */
+/**
+ * Maximum error of a stored constant, in units of the smallest number: onnxconverter-common raises values closer to 0
+ * than 1e-7 to 1e-7.
+ */
 export const LEAST_STORED = 2;
 
 /**
- * BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are honest. Of half
- * precision the variance is stored too, whose root halves its error; a small one is subnormal there.
+ * BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are valid. In half
+ * precision the variance is rounded too, whose root halves its error; a small one is subnormal there.
  */
 export function batchNormBound({
   node,
@@ -180,7 +183,7 @@ function momentsNormBound(
   const planes = variance === "two passes" && inputError === 0 && storage === 0;
   return {
     elements,
-    // The sum of squares is the largest number on the way.
+    // The sum of squares is the largest intermediate value.
     magnitude: (index) => {
       const { variance: own, mean } = momentsOf(Math.floor(index / size));
       return size * (variance === "two passes" ? own : own + mean * mean);

@@ -32,16 +32,16 @@ export function sigmoidBound({
   arithmetic,
 }: BoundCall<"sigmoid">): RoundingBound {
   const { unit, sigmoid, storage } = arithmetic;
-  // |x|·σ′(x) is at most 0.224: what the input's own rounding makes of the value.
+  // |x|·σ′(x) is at most 0.224: the effect of the input's own rounding.
   const own = sigmoid * unit + 1.25 * storage;
   if (typeof inputError === "number") return { elements: own + inputError / 4 };
   return { elements: output.data.map((_, i) => own + errorAt(inputError, i) / 4) };
 }
 
 /**
- * A stream times its gate: one rounding, and what the factors' errors make of each other. Of a half-precision network
- * the result is stored, and so were both factors, which may have been read before: a gate below float16's normal range
- * (6e-5) is shown as a multiple of 6e-8, or as 0.
+ * A stream times its gate: one rounding, plus the errors of the factors. In a half-precision network the result is
+ * rounded when stored, and so were both factors, which may have been read before: a gate below float16's normal range
+ * (6e-5) is stored as a multiple of 6e-8, or as 0.
  */
 export function scaleBound({
   inputs: [stream, gate],
@@ -59,7 +59,7 @@ export function scaleBound({
   const fused = streamError !== 0 || gateError !== 0;
   for (let row = 0; row < factors.length; row++) {
     const factor = Math.abs(factors[row] as number);
-    // A subnormal gate may be read as 0, whatever it multiplies.
+    // A subnormal gate may be flushed to 0, whatever it multiplies.
     const lost = factor < underflow ? factor : 0;
     if (stored === 0 && lost === 0 && !fused) {
       workspace.loops.magnitudes(

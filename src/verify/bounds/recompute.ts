@@ -37,7 +37,7 @@ export const BOUNDS: { readonly [K in OpKind]: Bound<K> } = {
   add: addBound,
 };
 
-/** A layer that a candidate shows, with what it takes to recompute it from the nearest layers that it shows. */
+/** A layer with a value in the candidate, and how to recompute it from the nearest layers with values. */
 export interface LayerGroup {
   readonly layer: LayerNode;
   /** In order of computation, `layer` last; those before it are layers that the candidate computes but does not show. */
@@ -49,10 +49,10 @@ export interface LayerGroup {
 }
 
 /**
- * Cuts a network at the layers that a candidate shows: every shown layer with the hidden ones that feed it. A batch norm
- * behind a hidden convolution or linear layer is one step with it, since whoever hides the product has folded the two.
+ * Cuts a network at the layers with values in a candidate: each with the hidden layers that feed it. A batch norm after
+ * a hidden convolution or linear layer is one step with it, since a file without the product has folded the two.
  *
- * @param shown names of layers; the images are always shown
+ * @param shown names of layers with values; the images always have one
  */
 export function layerGroups(graph: LayerGraph, shown: ReadonlySet<string>): readonly LayerGroup[] {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -115,7 +115,7 @@ export function mistakable(graph: LayerGraph): readonly string[] {
   );
 }
 
-/** What a group of layers gives in float64 on a candidate's values, and how far rounding may put the candidate's off. */
+/** A group of layers in float64 on a candidate's values, with the rounding bound of the candidate's result. */
 export interface Recomputed {
   readonly output: Tensor<"float64">;
   readonly bound: RoundingBound;
@@ -130,9 +130,9 @@ interface Recomputer {
 }
 
 /**
- * @param graph the network that the groups are of
- * @param shapes of every layer, as `outputShapes` gives them
- * @param parameters the checkpoint's: what the candidate holds is compared with it elsewhere
+ * @param graph the network of the groups
+ * @param shapes of every layer, as returned by `outputShapes`
+ * @param parameters the checkpoint's; the candidate's constants are compared with it elsewhere
  */
 export function recomputer(
   graph: LayerGraph,
@@ -141,7 +141,7 @@ export function recomputer(
   arithmetic: Arithmetic,
 ): Recomputer {
   const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
-  // A layer's values stay while its bound is computed behind them.
+  // A layer's values are kept while its bound is computed.
   const sizeOf = (node: LayerNode): number =>
     elementCount(shapeOf(node.name)) + workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
   const products = graph.nodes.filter(({ op }) => op.kind === "conv" || op.kind === "linear");
@@ -181,7 +181,7 @@ export function recomputer(
   };
 }
 
-/** The products, and the bias, that a hidden layer adds up: 0 if it is none such. */
+/** The number of products, and the bias, that a hidden layer adds up: 0 for other layers. */
 function productsOf(hidden: readonly LayerNode[], name: string): number {
   const op = hidden.find((node) => node.name === name)?.op;
   return op?.kind === "conv" || op?.kind === "linear" ? termsOf(op) + 1 : 0;
@@ -192,8 +192,8 @@ function own(bound: ErrorBound): ErrorBound {
 }
 
 /**
- * Over several layers worst cases multiply, until anything passes: so far and no farther, as a part of the largest
- * value, which honest files stay a tenth below over whole networks.
+ * Over several layers worst cases multiply, until anything would pass: this is the limit, relative to the largest
+ * value. Correct files are below a tenth of it over whole networks.
  */
 const GROUP_TOLERANCE = 1e-4;
 

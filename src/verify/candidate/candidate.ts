@@ -35,14 +35,14 @@ export interface Candidate extends Side {
     readonly description: string;
     /** Whether it changes numbers, and not only the order of axes or the type. */
     readonly normalises: boolean;
-    /** The images nearest to these that the model can be given: others only if it takes whole numbers. */
+    /** The nearest images that the model can be given: different ones only if it takes integers. */
     readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
   };
-  /** How the candidate's graph departs from the network, where its layers were found by structure. */
+  /** Differences between the candidate's graph and the network, if its layers were found by structure. */
   readonly structure?: readonly Fault[];
   /**
-   * The same of a file whose layers were found by name. Its values say more of what is wrong, so these count where all values
-   * are right: a difference may lie beyond what the images reach, as a limit of 100 does.
+   * The same for a file whose layers were found by name. Its values describe a fault better, so these count only if all
+   * values are right: a difference may be beyond what the images reach, such as a limit of 100.
    */
   readonly departures?: readonly Fault[];
   /** What its file says, for the proof; of a file of operators. */
@@ -53,7 +53,7 @@ export interface Candidate extends Side {
   readonly optimises?: boolean;
   /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
   readonly foldsNarrow?: boolean;
-  /** What a program receives of the model, in this order; absent where there is nothing to run. */
+  /** What a program receives from the model, in this order; absent if there is nothing to run. */
   readonly program?: Program;
 }
 
@@ -66,7 +66,7 @@ export function makesImages({ pixels, preprocess }: Pick<Candidate, "pixels" | "
 export interface Program {
   /** The outputs that are judged; the one that counts first. */
   readonly outputs: readonly ModelOutput[];
-  /** Names of those that the choice of another one leaves out. */
+  /** Names of the outputs that are not judged because another was chosen. */
   readonly notJudged: readonly string[];
   /** A run gives the judged outputs in their order. */
   readonly load: (options?: LoadOptions) => LoadedModel;
@@ -74,7 +74,7 @@ export interface Program {
   readonly isCopied?: boolean;
 }
 
-/** A recording as a candidate: it holds what it holds, and that is compared. */
+/** A recording as a candidate: the tensors that it has are compared. */
 export function recordedCandidate({ backend }: Pick<Recording, "backend">, party: Party): Candidate {
   return { party, backend, results: backend.layers, folded: new Set() };
 }
@@ -102,7 +102,7 @@ export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, par
   };
 }
 
-/** A recording holds its images apart from its layers; here they are the first of these. */
+/** A recording has its images apart from its layers; here they are the first layer. */
 export function withImages(backend: Backend, graph: LayerGraph): Backend {
   const input = graph.nodes.find(({ op }) => op.kind === "input")?.name;
   if (input === undefined || backend.layers.includes(input)) return backend;
@@ -119,7 +119,7 @@ export function withImages(backend: Backend, graph: LayerGraph): Backend {
 /** How far images may be from those that a file can be given before they are others. */
 const SAME_IMAGE = 1e-5;
 
-/** The images that the candidate's network reads; its preprocessing may take whole numbers only. */
+/** The images that the candidate's network reads, rounded if its preprocessing takes integers only. */
 export function imagesSeen(
   { preprocess, party }: Candidate,
   images: Tensor<"float32">,
@@ -152,8 +152,8 @@ export async function describe(file: NamedBytes, opened: OpenFile, graph: LayerG
 }
 
 /**
- * Of a file its SHA-256; of a TensorFlow.js model that of all its files, one after the other; of an ONNX file with weights beside
- * it, which may be large, that of the SHA-256s of all of them in hexadecimal digits.
+ * The SHA-256 of a file; for a TensorFlow.js model of all its files, concatenated; for an ONNX file with external data,
+ * which may be large, of the SHA-256s of all of them in hexadecimal digits.
  */
 async function digestOf(file: NamedBytes, opened: OpenFile): Promise<string> {
   // What was lifted before it came here is the same files.

@@ -12,7 +12,7 @@ import type { Party } from "../outcome/report.js";
 import { describe } from "./candidate.js";
 import { type InterfaceOptions, modelCandidate } from "./model-candidate.js";
 
-/** A model that computes embeddings, whatever its file is. */
+/** A model that computes embeddings, whatever its format. */
 export interface Embedder {
   /** The file: name, format, SHA-256. */
   readonly party: Party;
@@ -123,7 +123,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
   };
 }
 
-/** `count` images from `first` on; behind the last one, it is repeated. */
+/** `count` images starting at `first`; after the last one, it is repeated. */
 function rowsOf(images: Tensor<"float32">, first: number, count: number): Tensor<"float32"> {
   const [total = 0, ...rest] = images.shape;
   const length = images.data.length / Math.max(1, total);

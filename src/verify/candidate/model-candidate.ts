@@ -47,12 +47,12 @@ interface ModelOptions extends InterfaceOptions {
 }
 
 /**
- * A model of any format and exporter as a candidate, which a runtime runs. It is fed what it takes: images, or the pixels behind
- * them.
+ * A model of any format and exporter as a candidate that a runtime runs. It is given the input that it takes: images or
+ * raw pixels.
  *
- * @param file what `model` was decoded from
- * @throws InputError (`unsupported`) if no runtime loads the file, if it is not the network, or if none of its outputs is computed
- * from a layer of it; (`argument`) if it has no output of the name that was chosen
+ * @param file the file that `model` was decoded from
+ * @throws InputError (`unsupported`) if no runtime loads the file, if it is not the network, or if none of its outputs
+ * is computed from a layer of it; (`argument`) if it has no output with the chosen name
  */
 export function modelCandidate(
   model: Model,
@@ -77,7 +77,7 @@ export interface RunnableModel {
   readonly located: Located;
   /** A backend that shows these values, by the layers that they are. */
   readonly backend: (values: ReadonlyMap<string, string>, subject: string) => ModelBackend;
-  /** Whether values are read from a copy of the file that was written anew. */
+  /** Whether values are read from a rewritten copy of the file. */
   readonly isCopied?: boolean;
   /** How programs call an output, where that is not its name in the file. */
   readonly calledBy?: (output: string) => string;
@@ -195,10 +195,10 @@ export function runnableTfjs(
 }
 
 /**
- * A model as a candidate. It is fed what it takes: the images, or the pixels behind them where the file declares these or its
- * structure shows that it normalises them; what it makes of them is then a layer to compare, the network's input. Values whose
- * axes are in another order, or that are quantised, are read as what they stand for. The ways in which its graph
- * departs from the network are faults.
+ * A model as a candidate. It is given the images, or the raw pixels if the file declares these or its structure shows
+ * that it normalises them; the normalised images are then compared as a layer, the network's input. Values with other
+ * axis orders, or quantised ones, are converted to activations. Differences between its graph and the network are
+ * faults.
  */
 export function runnableCandidate(
   { onnx, located, backend: open, isCopied = false, calledBy, nameOf }: RunnableModel,
@@ -319,7 +319,7 @@ function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefine
   return faults.filter(({ layer }) => !departing.has(layer));
 }
 
-/** How a graph departs from the network whose names it has, though its values may be right. */
+/** How a graph differs from the network whose names it has, even if its values are right. */
 function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly Fault[] {
   if (match) return structureFaults(match);
   if (unmatched === undefined) return [];
@@ -331,7 +331,7 @@ function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly stri
 const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 
-/** The ways in which a graph departs from the network, but for its input, which depends on what it is fed. */
+/** The differences between a graph and the network, except for its input, which depends on what it is given. */
 function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {
   const activations = new Set(graph.gates.map(({ layer }) => layer));
   const isUnanimous =
@@ -349,7 +349,7 @@ function asFault(hint: string): (found: Difference) => Fault {
     );
 }
 
-/** What a file must be given so that its network reads the images: torchreid's statistics undone, whatever its own are. */
+/** The input that a file must be given so that its network reads the images: its own normalisation, inverted. */
 function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): Preprocess {
   const { mean, deviation } = IMAGENET;
   const channels = order === "rgb" ? [0, 1, 2] : [2, 1, 0];
@@ -361,7 +361,7 @@ function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): P
   };
 }
 
-/** A value of the file as the activation that it stands for. */
+/** A value of the file as an activation of the network. */
 function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
   const tensor = blocks ? fromBlocks(value, blocks) : value;
   const isSpread = isFlat && tensor.shape.length === 2;

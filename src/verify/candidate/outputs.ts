@@ -6,8 +6,8 @@ import { InputError } from "../../core/errors.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 
 /**
- * Which results of the network a model's outputs are, in the order in which a program receives them: a layer, or a layer
- * behind an operation that the verdict computes as well. Any other operator on the way is a fault.
+ * Which results of the network a model's outputs are, in the order in which a program receives them: a layer, or a
+ * layer followed by an operation that the verifier also computes. Any other operator in between is a fault.
  */
 
 /** An output that is judged. */
@@ -26,7 +26,7 @@ export interface ModelOutput {
 export interface AccountedOutputs {
   /** The one that counts first. */
   readonly outputs: readonly ModelOutput[];
-  /** The names of those that the choice of another one leaves out. */
+  /** The names of the outputs that are not judged because another was chosen. */
   readonly notJudged: readonly string[];
   readonly faults: readonly Fault[];
 }
@@ -47,8 +47,8 @@ export interface OutputSource {
 }
 
 /**
- * @throws InputError (`argument`) if there is no output of the name chosen; (`unsupported`) if no output is computed from a
- * layer of the network
+ * @throws InputError (`argument`) if there is no output with the chosen name; (`unsupported`) if no output is computed
+ * from a layer of the network
  */
 export function accountForOutputs(source: OutputSource): AccountedOutputs {
   const { subject, model, chosen, graph } = source;
@@ -86,7 +86,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
   const { features, logits, probabilities, evaluation } = graph.outputs;
   const result = graph.outputs[evaluation] ?? features;
   const results = new Set([features, logits, probabilities].filter((layer) => layer !== undefined));
-  // What a program takes for the embedding; outputs behind it may be gates, or inner layers.
+  // The output that a program takes as the embedding; later ones may be gates or intermediate layers.
   const [first] = found;
   const faultAt = (layer: string, explanation: string): Fault =>
     layerFault(
@@ -126,7 +126,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
   };
 }
 
-/** Whether an output is behind a linear layer that the network does not have. */
+/** Whether an output follows a linear layer that the network does not have. */
 function isClassified({ outputs: { features, logits } }: LayerGraph, layer: string, stray: string): boolean {
   return layer === features && logits === undefined && /\b(?:Gemm|MatMul|linear)\b/.test(stray);
 }
@@ -153,7 +153,7 @@ export function misnamedOutputs(
   const kindOf = (layer: string): ResultKind | undefined =>
     RESULT_KINDS.find((kind) => results[kind] === layer);
   return outputs.flatMap(({ name, layer, operations }): readonly Fault[] => {
-    // An output that is no layer at all is a fault already.
+    // An output that is not a layer already has a fault.
     if (!operations) return [];
     const called = calledBy(name);
     const claimed = called === "embedding" ? "features" : RESULT_KINDS.find((kind) => kind === called);
@@ -195,7 +195,7 @@ interface Account {
   /** Undefined if no layer leads to the output. */
   readonly layer: string | undefined;
   readonly operations: readonly OutputOperation[] | undefined;
-  /** Operators that are no such operation. */
+  /** Other operators. */
   readonly stray?: string;
 }
 
@@ -246,10 +246,10 @@ function operatorsBehind({ layers, producers }: Values, output: string): readonl
   return found.slice(-MOST_NAMED);
 }
 
-/** Operators that a finding names; behind a lost way there may be any number. */
+/** Maximum number of operators named in a finding, of which there may be any number. */
 const MOST_NAMED = 8;
 
-/** Operators that hand on the numbers of their first input, whatever their shape. */
+/** Operators that pass on the values of their first input, in any shape. */
 const PASSING: ReadonlySet<string> = new Set([
   "Identity",
   "Cast",
@@ -262,7 +262,7 @@ const PASSING: ReadonlySet<string> = new Set([
   "ReorderOutput",
 ]);
 
-/** The layer that an output is, through operators that hand its numbers on, or the first operator that does not. */
+/** The layer of an output, through operators that pass on its values, or the first operator that does not. */
 function wayTo(
   { layers, producers }: Values,
   output: string,
@@ -285,8 +285,8 @@ function wayTo(
 }
 
 /**
- * What loses bits between layers and an output, though its meaning is to hand numbers on: a value that is cast to fewer bits
- * and widened again, or quantised.
+ * Operators that lose bits between a layer and an output, although their meaning is to pass values on: a cast to fewer
+ * bits and back, or quantisation.
  */
 function narrowing(
   { layers, producers }: Values,

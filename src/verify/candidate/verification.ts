@@ -6,13 +6,13 @@ import type { QuantizationResult, RelativeTolerance, Tolerance } from "../outcom
 import type { WeightsComparison } from "../weights/compare-weights.js";
 import type { Candidate, Program, Side } from "./candidate.js";
 
-/** What judges where there is no checkpoint to recompute layers from, and nobody chooses: a constant. */
+/** The default tolerance if there is no checkpoint to recompute layers from. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
 
 /** `--tolerance auto`. */
 export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
 
-/** Two sides, the images that both are run on, and what is known of them before. */
+/** Two sides, the images that both run on, and what is known about them beforehand. */
 export interface Verification {
   /** The network that both sides should be, with batch norms unfolded. */
   readonly graph: LayerGraph;
@@ -39,7 +39,7 @@ export interface Verification {
   readonly tolerance?: Tolerance;
   /** The checkpoint, which layers are recomputed with for derived bounds. */
   readonly parameters?: StateDict;
-  /** What the weights of a candidate are that is held against a recording; undefined where they cannot be lifted. */
+  /** The weights of a candidate that is compared with a recording; undefined if they cannot be imported. */
   readonly ownParameters?: () => StateDict | undefined;
   /** Of a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something else. */
   readonly unread?: readonly string[];

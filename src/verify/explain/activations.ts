@@ -19,7 +19,7 @@ const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Ma
 /** Slopes of leaky ReLUs: PyTorch's default, those of papers, TensorFlow's and Keras'. */
 const SLOPES = [0.01, 0.1, 0.2, 0.25, 0.3] as const;
 
-/** What stands in a ReLU's place in other networks, and what each is called. */
+/** Activations that other networks have instead of a ReLU, and their names. */
 const INSTEAD: readonly (readonly [says: string, f: (x: number) => number])[] = [
   ["the ReLU is clipped at 6", (x) => Math.min(Math.max(x, 0), 6)],
   ...SLOPES.map(

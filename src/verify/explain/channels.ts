@@ -91,7 +91,7 @@ function corrected({ node, compute }: Step, { factors }: Fit, parameters: Parame
 /** The share of channels that may be off where it is they that are. */
 const FEW = 0.25;
 
-/** Channels that are off where all others are right: what a channel has of its own is its weights. */
+/** Channels that are wrong while all others are right: only weights are specific to a channel. */
 export const guessFewChannels: Guess = (step, { actual, recomputed, group }) => {
   const { kind } = step.node.op;
   if (group.nodes.length !== 1) return [];

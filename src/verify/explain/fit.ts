@@ -47,7 +47,7 @@ export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) =>
   ];
 };
 
-/** The input whose multiple comes nearest to the errors. */
+/** The input whose multiple is closest to the errors. */
 function nearestTap(
   rows: readonly Float64Array[],
   errors: readonly number[],
@@ -92,7 +92,7 @@ export const guessFit: Guess = (step, { actual, group }) => {
   ];
 };
 
-/** Each output channel as the combination of its inputs that comes nearest to the candidate's. */
+/** Each output channel as the combination of its inputs that is closest to the candidate's. */
 function fitted(
   step: Step,
   op: Op<"conv">,

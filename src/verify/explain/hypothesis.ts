@@ -72,7 +72,7 @@ export interface Step {
   readonly inputs: readonly RealTensor[];
   /** The output's shape. */
   readonly shape: Shape;
-  /** Computes the step in float64, with what is given here in place of its own. */
+  /** Computes the step in float64, with the given changes. */
   readonly compute: (change?: Change) => Tensor<"float64">;
 }
 
@@ -85,17 +85,17 @@ interface Change {
   readonly shape?: Shape;
 }
 
-/** A guess at what a candidate computes in place of a step; tested by computing it. */
+/** A hypothesis about what a candidate computes instead of a step; tested by computing it. */
 export interface Hypothesis {
   readonly cause: Cause;
-  /** What is the case if it holds, such as `ε is 1e-3, not 1e-5`. */
+  /** The explanation if it is confirmed, such as `ε is 1e-3, not 1e-5`. */
   readonly says: string;
   readonly output: () => Tensor<"float64"> | undefined;
-  /** Whether it holds at a few places, where that is quickly told: what does not need not be computed. */
+  /** A quick check at a few places, to avoid computing the whole. */
   readonly plausible?: () => boolean;
   /**
-   * What computing it so may round beyond the layer's own bound, per element: of a function that is evaluated in float32 in
-   * place of one that rounds nothing.
+   * Additional rounding of this computation beyond the layer's own bound, per element: for a function evaluated in
+   * float32 instead of one that does not round.
    */
   readonly rounding?: (index: number) => number;
   /** What computing it costs, in times of the step; default 1. */

@@ -13,7 +13,7 @@ import { guessWiring } from "./wiring.js";
 
 export type { Cause, Evidence } from "./hypothesis.js";
 
-/** Why a layer is wrong, as far as the data tell. */
+/** Why a layer is wrong, as far as the values show. */
 export interface Explanation {
   readonly cause: Cause;
   /** What is the case instead. */
@@ -22,7 +22,9 @@ export interface Explanation {
   readonly sentence: string;
 }
 
-/** Guesses without a free number, or with one that is checked on many values: of two that hold, both are named. */
+/**
+ * Hypotheses without a fitted number, or with one that is checked on many values: if two are confirmed, both are named.
+ */
 const PARTICULAR: readonly Guess[] = [
   guessNorm,
   guessActivation,
@@ -32,23 +34,25 @@ const PARTICULAR: readonly Guess[] = [
   guessWeights,
 ];
 
-/** Guesses with numbers that are fitted to the values, fewer first: asked where nothing particular holds, in this order. */
+/**
+ * Hypotheses with numbers fitted to the values, fewer first: tried if no particular one is confirmed, in this order.
+ */
 const FITTED: readonly Guess[] = [guessResidue, guessChannels, guessFit, guessFewChannels, guessPrecision];
 
-/** A guess holds if it leaves no more than rounding accounts for, */
+/** A hypothesis is confirmed if the remaining error is within the bound, */
 const EXPLAINED = 1;
 
 /** and takes away nearly all of the error, */
 const SHARE = 0.1;
 
-/** under a bound that is no wider than so many times the layer's own. */
+/** and if that bound is at most this many times the layer's own. */
 const WIDEST = 4;
 
 /**
- * Finds out what a candidate computes in place of a layer, by computing each guess on the candidate's own inputs and
- * holding the result against the candidate's values. The first that explains them is named; undefined if none does.
+ * Finds out what a candidate computes instead of a layer, by computing each hypothesis from the candidate's own inputs
+ * and comparing the result with the candidate's values. Returns the first that explains them; undefined if none does.
  *
- * @param margin of the layer as it should be
+ * @param margin of the correct layer
  */
 export function explain(evidence: Evidence, margin: number): Explanation | undefined {
   // One fault may not take what the others need.
@@ -79,7 +83,7 @@ function firstThatHolds(evidence: Evidence, margin: number): Explanation | undef
       if (guessed?.data.length !== elementCount(step.shape)) return [];
       const allowed = step.node.name === evidence.group.layer.name ? rounding : undefined;
       const left = leftOf(finish(guessed), allowed);
-      // What is that little off is no more another function than it is the layer itself.
+      // If the error is this small, another function is no more likely than the layer itself.
       if (allowed && cause !== "precision" && holds(leftOf(recomputed.output, allowed))) return [];
       return holds(left) ? [{ cause, says: `${placeOf(step, evidence)}${says}`, left }] : [];
     });
@@ -98,7 +102,9 @@ function placeOf({ node }: Step, { group }: Evidence): string {
   return node.name === group.layer.name ? "" : `at ${node.name}, `;
 }
 
-/** The guess that leaves least, and the best of each other kind: the values do not tell them apart. */
+/**
+ * The hypothesis with the smallest remaining error, and the best of each other kind, which the values do not rule out.
+ */
 function told(holding: readonly Holding[], margin: number): Explanation | undefined {
   const ordered = holding.toSorted((a, b) => a.left - b.left);
   const [best] = ordered;
@@ -106,7 +112,7 @@ function told(holding: readonly Holding[], margin: number): Explanation | undefi
   const kinds = ordered.filter(
     ({ cause }, index) => ordered.findIndex((other) => other.cause === cause) === index,
   );
-  // So many kinds that hold alike say nothing.
+  // If this many kinds are confirmed, they say nothing.
   if (kinds.length > MOST_KINDS) return undefined;
   const fall = `from ${count(margin)} to ${count(best.left)} times the bound`;
   const says = kinds.map((kind) => kind.says).join(", or ");
@@ -122,7 +128,7 @@ export function effortFor(graph: LayerGraph, images: Shape): Effort {
   return { left: EFFORT * multiplyAdds(graph, images) };
 }
 
-/** The share of what is left that one fault may take. */
+/** The maximum share of the remaining error for a single fault. */
 const MOST_FOR_ONE = 0.75;
 
 /** A layer without products still reads and writes. */

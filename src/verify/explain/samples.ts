@@ -49,7 +49,7 @@ const PLACES = 64;
 /** How many bounds a guess may be off at a place; values that are larger than the layer's own have a larger bound. */
 const SLACK = 8;
 
-/** So many of them must be near: a guess may be right but for a few weights. */
+/** The share of samples that must be close: a hypothesis may be right except for a few weights. */
 const SHARE = 0.75;
 
 /** What a convolution or linear layer may compute otherwise. */
@@ -59,7 +59,7 @@ interface Otherwise {
   /** A batch norm folded in; the bias is as it should be. */
   readonly weight?: Float64Array;
   readonly input?: RealTensor;
-  /** How many pixels further on all windows stand. */
+  /** By how many pixels all windows are shifted. */
   readonly shift?: Size2d;
 }
 

@@ -187,14 +187,14 @@ function rotated(weight: Float64Array, by: number): Float64Array {
   return weight.map((_, i) => weight[(i + by + weight.length) % weight.length] as number);
 }
 
-/** How many modules are tried in a layer's place, the nearest by name first. */
+/** The number of modules tried in a layer's place, the closest names first. */
 const OTHERS = 24;
 
 /**
  * Another tensor of the checkpoint in a parameter's place, or a whole other module in a layer's: that of a neighbouring
  * layer, or another block's gate.
  *
- * @param step with the parameters to exchange
+ * @param step with the parameters to replace
  * @param whole what is computed with them, if it has others too
  */
 function otherTensors(
@@ -234,7 +234,7 @@ function otherTensors(
 
 interface Likeness {
   readonly module: string;
-  /** Its parameters, by the paths of those that they would stand in for. */
+  /** Its parameters, by the paths of those that they replace. */
   readonly exchange: ReadonlyMap<string, string>;
 }
 

@@ -2,7 +2,7 @@ import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 
-/** Guesses at pools of the other kind, and at windows that stand one pixel off. */
+/** Hypotheses about pools of the other kind, and windows that are shifted by one pixel. */
 export const guessWindow: Guess = (step, evidence) => [
   ...pools(step),
   ...generalizedMean(step, evidence),
@@ -12,11 +12,14 @@ export const guessWindow: Guess = (step, evidence) => [
 /** GeM clamps what it raises to a power at this. */
 const GEM_LEAST = 1e-6;
 
-/** Powers between which one is looked for, and how often the interval is halved. */
+/** The interval of powers searched, and the number of bisections. */
 const GEM_POWERS = [1, 64] as const;
 const HALVINGS = 48;
 
-/** (E[x^p])^(1/p) in place of the mean, with the p that the plane of the largest difference shows: it grows with p. */
+/**
+ * (E[x^p])^(1/p) instead of the mean, with the p fitted to the plane of the largest difference: the result grows with
+ * p.
+ */
 function generalizedMean(
   { node, inputs: [input], shape, compute }: Step,
   { actual }: Evidence,
@@ -148,7 +151,7 @@ function averaged(
   return withData(shape, result);
 }
 
-/** How far all windows stand off along one axis. */
+/** The shift of all windows along one axis. */
 type Shift = "after" | "before" | "none";
 
 const SHIFTS: readonly (readonly [rows: Shift, columns: Shift, says: string])[] = [
@@ -161,8 +164,8 @@ const SHIFTS: readonly (readonly [rows: Shift, columns: Shift, says: string])[] 
 ];
 
 /**
- * TensorFlow's SAME: at stride 2 on an even size, one pixel less is padded before than after, so that all windows stand
- * one pixel further on. Computed on a larger canvas, of which the outputs before or after are left out.
+ * TensorFlow's SAME: at stride 2 on an even size, one pixel less is padded before than after, so that all windows are
+ * shifted by one pixel. Computed on a larger canvas, whose outputs before or after are dropped.
  */
 function samePadding(step: Step, evidence: Evidence): Hypothesis[] {
   const { node, inputs, shape, compute } = step;

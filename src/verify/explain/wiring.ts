@@ -3,7 +3,7 @@ import { type RealTensor, sameShape } from "../../core/tensor.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 
-/** Guesses at layers that read other values than theirs. */
+/** Hypotheses about layers that read the wrong values. */
 export const guessWiring: Guess = (step, evidence) => {
   const { kind } = step.node.op;
   if (step.node.inputs[0] === INPUT_NAME) return images(step, evidence);
@@ -17,7 +17,7 @@ export const guessWiring: Guess = (step, evidence) => {
 const MEAN = [0.485, 0.456, 0.406];
 const DEVIATION = [0.229, 0.224, 0.225];
 
-/** What the first layer may have been fed in place of the images. */
+/** What the first layer may have read instead of the images. */
 function images(step: Step, evidence: Evidence): Hypothesis[] {
   const { inputs, compute } = step;
   const [input] = inputs;

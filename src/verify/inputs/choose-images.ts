@@ -13,8 +13,8 @@ import { observeVacuity, type VacuityOptions } from "./vacuity.js";
 
 export interface ImageOptions {
   /**
-   * Test images [N, 3, H, W], or decoded pictures, with what reports call them; `auto` for seeded ones of which no part of
-   * the network stays untested, if that can be; a seed; or nothing for seed 0. Recordings bring their own.
+   * Test images [N, 3, H, W], or decoded pictures, with their name in reports; `auto` for seeded ones that leave no
+   * part of the network untested, if possible; a seed; or undefined for seed 0. Recordings have their own.
    */
   readonly images?:
     | { readonly source: string; readonly tensor: Tensor<"float32"> }
@@ -99,8 +99,8 @@ function surplusChoice(source: string): InputError {
 }
 
 /**
- * What is made of a seeded image when seeded images leave something untested, in the order of rounds. Values are
- * normalised pixels; those beyond a picture's range (about ±2.5) are no less valid to the network.
+ * Variants of a seeded image for when seeded images leave something untested, in the order of rounds. Values are
+ * normalised pixels; those beyond a picture's range (about ±2.5) are valid inputs of the network too.
  */
 const VARIANTS = [
   { name: "contrast ×3", change: (value) => 3 * value },
@@ -116,7 +116,7 @@ const VARIANTS = [
   readonly change: (value: number, random: () => number) => number;
 }[];
 
-/** After so many rounds, an image each, what is untested remains so. */
+/** The maximum number of rounds, one image each; what is untested afterwards remains so. */
 const MAX_ROUNDS: number = VARIANTS.length;
 
 /** Images enough to notice that they all get one embedding. */
@@ -146,7 +146,7 @@ export interface ChosenImages {
   readonly vacuity: Vacuity;
 }
 
-/** An image on trial, and the questions that it leaves open by itself. */
+/** A candidate image, and what it leaves untested by itself. */
 interface Trial {
   readonly kind: string;
   readonly image: Tensor<"float32">;
@@ -154,11 +154,11 @@ interface Trial {
 }
 
 /**
- * Chooses images on which faults show: seeded ones, and one variant of a seeded one a round, until together they leave
- * nothing untested, or the rounds are over. Of these, the images that test something that the ones before do not.
+ * Chooses images on which faults show: seeded ones, and one variant of a seeded one per round, until together they
+ * leave nothing untested, or the rounds are over. Keeps the images that test something that earlier ones do not.
  *
  * Each is judged alone, in float64, by the reference network; what the chosen ones leave untested together is measured
- * again at the end. Some questions no image answers: a gate of one hidden unit often never clips.
+ * again at the end. Some parts cannot be tested by any image: a gate with one hidden unit often never clips.
  *
  * @throws InputError (`tensor`) if the images are too small for the network
  */

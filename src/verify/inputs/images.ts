@@ -16,7 +16,7 @@ export interface Pixels {
   readonly data: Uint8Array;
 }
 
-/** 8000×5000: more than re-identification crops ever have, and what a camera takes. Decoding takes up to 600 MB of it. */
+/** 8000×5000: more than any re-identification crop, and the size of a camera's picture. Decoding takes up to 600 MB. */
 const MAX_PIXELS = 40_000_000;
 
 /** The longest side of any camera's or panorama's picture; resizing goes over all rows at the network's width. */
@@ -120,7 +120,7 @@ export function seededImages(seed: number, batch: number, height: number, width:
   return { dtype: "float32", shape: [batch, 3, height, width], data };
 }
 
-/** The nearest images that a camera could have taken: pixels of whole numbers from 0 to 255, normalised. */
+/** The nearest images that a camera could have taken: integer pixels from 0 to 255, normalised. */
 export function photographed(images: Tensor<"float32">): Tensor<"float32"> {
   const pixel = (value: number): number => Math.min(WHITE, Math.max(0, Math.round(value)));
   return mapChannels(images, (value, mean, deviation) => {
@@ -130,17 +130,17 @@ export function photographed(images: Tensor<"float32">): Tensor<"float32"> {
   });
 }
 
-/** How far rounding to float32 can take a normalised pixel from a whole number, with a margin. */
+/** The maximum distance of a normalised pixel from an integer through rounding to float32, with a margin. */
 const PIXEL_NOISE = 1e-3;
 
 /**
- * The pixels behind normalised images, [N, 3, H, W] too, float32: whole numbers, if all are within rounding of one, as of a
+ * The pixels of normalised images, [N, 3, H, W] too, float32: integers if all are integers to within rounding, as in a
  * photograph. Other images have values between and beyond.
  */
 export function pixelsOf(images: Tensor<"float32">, order: PixelOrder): Tensor<"float32"> {
   const exact = mapChannels(images, (value, mean, deviation) => (value * deviation + mean) * WHITE);
   const isPhotograph = exact.data.every((value) => Math.abs(value - Math.round(value)) < PIXEL_NOISE);
-  // + 0: black is no −0.
+  // + 0: avoids −0 for black.
   const rgb = isPhotograph ? { ...exact, data: exact.data.map((value) => Math.round(value) + 0) } : exact;
   return inOrder(rgb, order);
 }
@@ -209,10 +209,10 @@ const HEIGHTS = [256, 240, 224, 288] as const;
 const WIDTHS = [128, 112, 96, 64, 160] as const;
 
 /**
- * The size of test images where nobody chooses it: 256×128, or the first at which no layer's output is as high as it is
- * wide (so that no C = H = W either): a file that exchanges two axes then cannot have the right shapes by chance.
+ * The default size of test images: 256×128, or the first size at which no layer's output is square (or has C = H = W),
+ * so that a file with swapped axes cannot have the right shapes by chance.
  *
- * @param fixed what the model fixes
+ * @param fixed the sizes that the model fixes
  */
 export function defaultSize(
   graph: LayerGraph,
@@ -273,7 +273,7 @@ export function rawImages(images: Tensor<"float32">, preprocess: Preprocess): Te
   return { dtype: "float32", shape, data };
 }
 
-/** The images nearest to these that the file can be given: the same ones unless it takes integers. */
+/** The nearest images that the file can be given: the same ones unless it takes integers. */
 export function nearestImages(images: Tensor<"float32">, preprocess: Preprocess): Tensor<"float32"> {
   if (!LIMITS[preprocess.dtype ?? ""]) return images;
   const plain = { ...preprocess, layout: [0, 1, 2, 3] };

@@ -1,10 +1,10 @@
 /**
- * JPEG pictures (ITU-T T.81), decoded by libjpeg-turbo, which is loaded when a picture is: the pixels that Pillow has of them, and so
- * torchreid and torchvision, to the bit (slow integer DCT, interpolated chroma).
+ * JPEG pictures (ITU-T T.81), decoded by libjpeg-turbo, which is loaded on first use: bit-identical to Pillow's result,
+ * and therefore to torchreid's and torchvision's (slow integer DCT, interpolated chroma).
  *
- * Accepted: baseline and progressive, 8 bits, grey, YCbCr or RGB, chroma at full size or at a half or a quarter of it; damaged data that libjpeg goes on
- * after, as Pillow does. Refused: 12 bits, CMYK, arithmetic or lossless coding, other sampling, cut files, more scans than
- * `MAX_SCAN_PIXELS` allow (each goes over the whole picture, at a few bytes of file).
+ * Accepted: baseline and progressive, 8 bits, grey, YCbCr or RGB, chroma at full, half or quarter size; damaged data
+ * from which libjpeg recovers, as in Pillow. Refused: 12 bits, CMYK, arithmetic or lossless coding, other sampling,
+ * truncated files, more scans than `MAX_SCAN_PIXELS` allow (each covers the whole picture, for a few bytes of file).
  */
 
 import { concatenate } from "../../core/bytes.js";
@@ -19,7 +19,7 @@ const MAX_SCANS = 64;
  */
 const MAX_SCAN_PIXELS = 200_000_000;
 
-/** The codec's memory grows with a picture and never shrinks: behind a larger one, it is dropped with the memory. */
+/** The codec's memory grows with a picture and never shrinks: after a larger one, it is released. */
 const KEPT_PIXELS = 4_000_000;
 
 export function isJpeg(bytes: Uint8Array): boolean {
@@ -122,7 +122,7 @@ const MARKER = {
   startOfScan: 0xda,
 } as const;
 
-/** APP0 and APP1, of which phones have written the first byte as 0; Pillow and browsers pass over such a segment. */
+/** APP0 and APP1 with a first byte of 0, which some phones wrote; Pillow and browsers skip such a segment. */
 const DAMAGED: ReadonlySet<number> = new Set([0xe0, 0xe1]);
 
 /** Walks the segments before the first scan (T.81, B.1.1). */
@@ -132,7 +132,7 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
   let keptFrom = 0;
   let offset = 2;
   for (;;) {
-    // Any number of fill bytes may stand before a marker.
+    // Any number of fill bytes may precede a marker.
     while (bytes[offset] === 0xff && bytes[offset + 1] === 0xff) offset++;
     const isDamaged = bytes[offset] === 0 && DAMAGED.has(bytes[offset + 1] ?? 0);
     const marker = bytes[offset] === 0xff || isDamaged ? bytes[offset + 1] : undefined;
@@ -176,7 +176,7 @@ function segmentEnd(bytes: Uint8Array, offset: number): number | undefined {
   return length < 2 || end > bytes.length ? undefined : end;
 }
 
-/** SOF0 to SOF15; among them stand DHT, JPG and DAC. */
+/** SOF0 to SOF15, except for DHT, JPG and DAC between them. */
 function isFrameMarker(marker: number): boolean {
   const { huffmanTable, jpegExtension, arithmetic } = MARKER;
   const others: readonly number[] = [huffmanTable, jpegExtension, arithmetic];
@@ -202,7 +202,10 @@ function countScans(bytes: Uint8Array): number {
   return scans;
 }
 
-/** Walks the scans and what stands between them: libjpeg makes the rest of a cut picture up, where Pillow refuses it. */
+/**
+ * Walks the scans and the segments between them: libjpeg fills in the rest of a truncated picture, which Pillow
+ * refuses.
+ */
 function expectEnd(bytes: Uint8Array, firstScan: number, subject: string): void {
   for (let offset = firstScan; offset < bytes.length; ) {
     // Data of a scan, or bytes too many, which libjpeg passes over.

@@ -6,13 +6,13 @@ import { decodeJpeg, isJpeg } from "./jpeg.js";
 import { decodePng, isPng } from "./png.js";
 
 /**
- * Pillow's `Image.resize` with BILINEAR on 8-bit pictures: what torchvision's `Resize((height, width))` does to a PIL
- * image. A triangle filter whose support grows with the reduction, so that small sizes average (antialias); each axis by
- * itself, with 8-bit values in between and fixed-point weights. Equal to Pillow 13's to the bit. Which axis is first decides what
- * is rounded: up to version 12 it was always the width, so that values of pictures whose height shrinks most may be another by one level.
+ * Pillow's `Image.resize` with BILINEAR on 8-bit pictures, which is torchvision's `Resize((height, width))` for a PIL
+ * image. A triangle filter whose support grows with the reduction (antialiasing); one axis after the other, with 8-bit
+ * intermediate values and fixed-point weights. Bit-identical to Pillow 13. The order of the axes affects rounding: up
+ * to version 12 the width was always first, so values of pictures whose height shrinks most may differ by one level.
  *
- * Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`,
- * `ImagingResampleVertical_8bpc`).
+ * Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`,
+ * `ImagingResampleHorizontal_8bpc`, `ImagingResampleVertical_8bpc`).
  */
 
 /** Fraction bits of a weight: 32, less 8 for the value and 2 of headroom (`PRECISION_BITS`). */
@@ -93,11 +93,11 @@ function windowsOf(size: number, newSize: number): readonly Window[] {
 }
 
 /**
- * Decodes a picture as torchreid's reader does (`Image.open(path).convert("RGB")`, torchreid.utils.read_image): an
- * orientation in its EXIF data is ignored, and so are transparency, colour profiles and gamma.
+ * Decodes a picture as torchreid's reader does (`Image.open(path).convert("RGB")`, torchreid.utils.read_image): EXIF
+ * orientation, transparency, colour profiles and gamma are ignored.
  *
- * @param subject what messages call the file
- * @throws InputError (`format`, `unsupported`) if it is no JPEG or PNG, is broken, or is too large
+ * @param subject name of the file in messages
+ * @throws InputError (`format`, `unsupported`) if it is not a JPEG or PNG, is broken, or is too large
  */
 export async function decodePhoto(bytes: Uint8Array, subject: string): Promise<Pixels> {
   if (isPng(bytes)) return decodePng(bytes, subject);

@@ -120,7 +120,7 @@ function unfilterRow(
   }
 }
 
-/** The neighbour nearest to left + above − corner (section 9.4). */
+/** The neighbour closest to left + above − corner (section 9.4). */
 function paeth(a: number, b: number, c: number): number {
   const [toA, toB, toC] = [Math.abs(b - c), Math.abs(a - c), Math.abs(a + b - 2 * c)];
   if (toA <= toB && toA <= toC) return a;
@@ -230,7 +230,7 @@ function readHeader(data: Uint8Array, subject: string): PngHeader {
   return { width, height, depth, colourType, samples: kind.samples, interlaced: interlace === 1 };
 }
 
-/** Deflate packs no better: a file that is shorter for its size cannot hold the picture. */
+/** The maximum ratio of deflate: a shorter file cannot contain the picture. */
 const MAX_RATIO = 1032;
 
 /** Input bytes unpacked at a time: more data than the size takes is noticed after 16 MB at the latest. */
@@ -248,7 +248,7 @@ function inflate(parts: readonly Uint8Array[], length: number, subject: string):
     filled += piece.length;
   });
   try {
-    // Together: the stream copies what it still has at every push, and a chunk may be of one byte.
+    // Together: the stream copies its remaining input at every push, and a chunk may have a single byte.
     const data = concatenate(parts);
     for (let start = 0; start < data.length; start += PIECE_BYTES)
       stream.push(data.subarray(start, start + PIECE_BYTES));

@@ -6,8 +6,8 @@ import type { Vacuity } from "../outcome/report.js";
 type Untested = Vacuity["untested"][number];
 
 /**
- * One question to the images, such as whether a ReLU ever clips. It looks at the outputs of its layers as they pass and
- * keeps a few numbers; once it is answered it looks no more. It may be shown several runs.
+ * One question about the images, such as whether a ReLU ever clips. It observes the outputs of its layers and keeps a
+ * few numbers; once answered, it is dropped. It may observe several runs.
  */
 interface Watch {
   /** Layers whose outputs it looks at. */
@@ -17,9 +17,9 @@ interface Watch {
   untested(): readonly Untested[];
 }
 
-/** What tells one thing from another. */
+/** When two values count as different. */
 interface Resolution {
-  /** Values that differ by less than this share of the largest are one: drift of honest float32 files. */
+  /** Values that differ by less than this share of the largest count as equal: the drift of correct float32 files. */
   readonly indistinguishable: number;
   /** Relative rounding error of the candidate's arithmetic, such as 2⁻²⁴ for float32. */
   readonly unitRoundoff: number;
@@ -45,11 +45,11 @@ function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): 
 type NormOp = Op<"instanceNorm" | "layerNorm">;
 
 /**
- * Whether the ε of an instance norm (per image and channel) or layer norm (per image) shows anywhere.
+ * Whether the ε of an instance norm (per image and channel) or layer norm (per image) has a visible effect anywhere.
  *
- * The rule, for a group of mean μ and biased variance σ²: without ε the result would be √(1 + ε/σ²) times as large. That
- * does not show if √(1 + ε/σ²) − 1 ≤ u, the variance being too large; nor if σ ≤ u·|μ|, where the variance itself is nothing
- * but rounding, nor if σ = 0.
+ * The rule, for a group of mean μ and biased variance σ²: without ε the result would be √(1 + ε/σ²) times as large.
+ * That has no visible effect if √(1 + ε/σ²) − 1 ≤ u (the variance is too large), if σ ≤ u·|μ| (the variance is itself
+ * rounding error), or if σ = 0.
  */
 function watchNorm(node: LayerNode, op: NormOp, { unitRoundoff }: Resolution): Watch {
   const [source = ""] = node.inputs;
@@ -93,7 +93,7 @@ function moments(data: RealTensor["data"], start: number, size: number): { mean:
 /** Operations that reduce a window of pixels to one. */
 type PoolOp = Op<"maxPool" | "avgPool" | "globalAvgPool" | "globalMaxPool">;
 
-/** Whether any of a pool's windows holds two different values: else maximum and average are one. */
+/** Whether any window of a pool contains two different values: otherwise maximum and average are equal. */
 function watchPool(node: LayerNode, op: PoolOp): Watch {
   const [source = ""] = node.inputs;
   let [seen, varies] = [false, false];
@@ -112,7 +112,7 @@ function watchPool(node: LayerNode, op: PoolOp): Watch {
   };
 }
 
-/** Goes over the windows [planes of H×W] until one varies; padding is no part of a window. */
+/** Searches the windows [planes of H×W] for one that varies; padding is not part of a window. */
 function someWindowVaries(op: PoolOp, { shape, data }: RealTensor): boolean {
   const [, , height = 1, width = 1] = shape;
   const { kernel, stride, padding } = windowOf(op, height, width);
@@ -138,10 +138,10 @@ function windowOf(op: PoolOp, height: number, width: number): Omit<Op<"maxPool">
 }
 
 /**
- * Whether a ReLU ever clips and ever lets pass. One that never clips could as well be absent; behind one that always does,
- * nothing of what it should read shows.
+ * Whether a ReLU both clips and passes values. One that never clips could be missing; if it always clips, its input has
+ * no effect.
  *
- * Judged by the signs of its input; where the candidate computes it with the layer before, by its own zeros.
+ * Judged by the signs of its input; if the candidate fuses it with the layer before, by its own zeros.
  */
 function watchRelu({ name, inputs: [source = ""], ...node }: LayerNode): Watch {
   let [clips, passes] = [false, false];
@@ -171,8 +171,8 @@ const isZero = (value: number): boolean => value === 0;
 const isPositive = (value: number): boolean => value > 0;
 
 /**
- * Whether each hidden unit of a gate (a channel of `gate[t].relu`) ever fires, in any image or stream: the weights are
- * shared by the streams, and those of a unit that never fires do not show.
+ * Whether each hidden unit of a gate (a channel of `gate[t].relu`) ever fires, in any image or stream: the streams
+ * share the weights, and those of a unit that never fires have no effect.
  *
  * @param nodes the block's `gate[t].relu`, one per stream
  */
@@ -239,7 +239,7 @@ function watchStreams(
   };
 }
 
-/** Elements at regular places, the same for tensors of one size; an odd step visits all columns. */
+/** Elements at regular positions, the same for tensors of one size; an odd step visits all columns. */
 function sampleOf({ data }: RealTensor): Float64Array {
   const step = 2 * Math.floor(data.length / (2 * SAMPLE)) + 1;
   return Float64Array.from({ length: Math.ceil(data.length / step) }, (_, index) => data[index * step] ?? 0);
@@ -297,7 +297,7 @@ function sameImage(images: RealTensor | undefined, a: number, b: number): boolea
   return true;
 }
 
-/** Finds what images leave untested, from the layer outputs of one run or of several. */
+/** Finds what images leave untested, from the layer outputs of one or more runs. */
 export interface VacuityObserver {
   /**
    * Shows it a layer's output, NCHW or NC. Tensors need not outlive the call; layers may be missing, and what cannot be
@@ -314,22 +314,22 @@ export interface VacuityOptions extends Partial<Resolution> {
   readonly images?: RealTensor;
 }
 
-/** Honest float32 files differ from the reference by up to 4e-5 of max; closer values cannot be told apart by it. */
+/** Correct float32 files differ from the reference by up to 4e-5 of max; closer values cannot be distinguished. */
 const INDISTINGUISHABLE: number = 2 ** -15;
 
 /** float32. */
 const UNIT_ROUNDOFF: number = 2 ** -24;
 
 /**
- * Watches a run for what its images leave untested: a fault there would not show in the values, however wrong it were.
+ * Observes a run for what its images leave untested: a fault there would not show in the values, however wrong it were.
  *
  * - ReLUs that never clip, or always do; hidden units of a gate that never fire, for any image or stream
  * - pools whose windows are all constant
- * - instance and layer norms whose ε does not show (the rule: `watchNorm`)
+ * - instance and layer norms whose ε has no visible effect (the rule: `watchNorm`)
  * - streams of a block with the same output, or the same gate vector; gates that are constant
  * - different images with the same embedding
  *
- * Each question keeps a few numbers and is dropped when it is answered, so that most tensors are hardly looked at.
+ * Each question keeps a few numbers and is dropped when it is answered, so that most tensors are hardly read.
  */
 export function observeVacuity(graph: LayerGraph, options: VacuityOptions = {}): VacuityObserver {
   const { indistinguishable = INDISTINGUISHABLE, unitRoundoff = UNIT_ROUNDOFF, images } = options;
@@ -345,7 +345,7 @@ export function observeVacuity(graph: LayerGraph, options: VacuityOptions = {}):
       if (name === graph.outputs.features) embeddings.add(tensor);
     },
     finish() {
-      // A gate's shared modules, which are no layers of their own, stand where the first stream has them.
+      // A gate's shared modules, which are not layers themselves, take the position of the first stream's.
       const place = (layer: string): number =>
         order.get(layer) ?? order.get(layer.replace(".gate.", ".gate[1].")) ?? 0;
       return {
@@ -397,7 +397,7 @@ function watchesOf(node: LayerNode, resolution: Resolution): readonly Watch[] {
   }
 }
 
-/** What each stream of a block hands to its gate: the first input of the scaling. */
+/** The input of each stream's gate: the first input of the scaling. */
 function streamOutputs(
   graph: LayerGraph,
   block: string,
