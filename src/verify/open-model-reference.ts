@@ -9,14 +9,14 @@ import type { Candidate } from "./candidate/candidate.js";
 import { allowedZeros } from "./weights/expected.js";
 
 /**
- * A model as the reference: the network is the one of its weights, lifted to a state dict, and its own outputs are compared
- * besides.
+ * A model as the reference: the network is that of its weights, imported to a state dict, and its own outputs are
+ * compared too.
  */
 
 /**
- * A model's weights as a checkpoint; anything else as it is.
+ * A model's weights as a checkpoint; other files unchanged.
  *
- * @throws InputError (`unsupported`, `state-dict`) if the model is no OSNet, or departs from one
+ * @throws InputError (`unsupported`, `state-dict`) if the model is not an OSNet, or differs from one
  */
 export function liftedFile(opened: OpenFile, { arch }: FileOptions): OpenFile {
   if (opened.kind !== "model") return opened;
@@ -40,17 +40,17 @@ export function expectSound({ party, structure = [], departures = [] }: Candidat
 /** Roundings between products of a convolution and its batch norm that were computed apart. */
 const FOLDING = 8 * 2 ** -24;
 
-/** Float32's smallest normal number: one file may have what is smaller where another has zeros. */
+/** Float32's smallest normal number: one file may have smaller values where another has zeros. */
 const FLUSHED = 2 ** -126;
 
 /**
- * A reference whose batch norms are folded shows products only. Where the candidate's factors, or its own products, are the
- * reference's to the rounding of folding, they stand for the reference's, so that layers are judged by what the candidate
- * computes with. So do weights that differ by subnormal numbers at most, or where one side has zeros for what cannot be seen
- * (docs/denormals.md).
+ * A reference with folded batch norms has products only. If the candidate's factors, or its own products, equal the
+ * reference's to within the rounding of folding, they replace them, so that layers are judged by the values that the
+ * candidate computes with. The same applies to weights that differ by subnormal numbers at most, or where one side has
+ * zeros for negligible weights (docs/denormals.md).
  *
- * @param reference a state dict that was lifted from a model
- * @param candidate the same of the candidate
+ * @param reference a state dict imported from a model
+ * @param candidate the candidate's state dict
  */
 export function withFactors(
   graph: LayerGraph,
@@ -97,7 +97,7 @@ type Alike = (
   b: Float32Array,
 ) => readonly Float32Array[];
 
-/** Takes another file's parameters of a layer where they are the same but for what cannot be seen. */
+/** Adopts another file's parameters of a layer if they are equal except for negligible weights. */
 function adopt(stateDict: Map<string, Tensor>, other: StateDict, node: LayerNode, alike: Alike): void {
   for (const [role, path] of Object.entries(node.parameters)) {
     const [own, found] = path === undefined ? [] : [stateDict.get(path), other.get(path)];

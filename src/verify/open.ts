@@ -41,14 +41,14 @@ export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions
 }
 
 /**
- * Opens both sides of a verification, whatever they are: the candidate an ONNX file, a recording or a checkpoint (run
- * in float64); the reference a checkpoint, a recording, or a model, whose
- * weights are lifted and whose outputs are compared besides.
+ * Opens both sides of a verification: as the candidate an ONNX file, a TensorFlow.js model, a recording or a checkpoint
+ * (run in float64); as the reference a checkpoint, a recording, or a model, whose weights are imported and whose
+ * outputs are compared too.
  *
- * The architecture is the checkpoint's, where there is one: what a candidate says of itself is not believed. Without a
- * checkpoint it is the one that the ONNX file states, and the recording then judges it.
+ * The architecture is the checkpoint's, if there is one, since a candidate's own description is not trusted. Without a
+ * checkpoint it is the one in the ONNX file's metadata, which the recording then judges.
  *
- * @throws InputError if a file cannot be used, or the two do not go together
+ * @throws InputError if a file cannot be used, or the two do not match
  */
 export async function openVerification(
   candidate: SourceFile,
@@ -118,7 +118,7 @@ export async function openVerification(
   };
 }
 
-/** The model that a candidate was made from, ready to run; undefined if it takes no images of this size. */
+/** The model that a candidate was made from, ready to run; undefined if it does not take images of this size. */
 function sourceOf(
   file: SourceFile,
   opened: OpenFile,
@@ -183,9 +183,9 @@ function checkpointOf(file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
 }
 
 /**
- * Compares a candidate's constants with a checkpoint's, apart from activations. If they are stored in
- * fewer bits, the reference is the network of the weights that are left, which the model is to compute as exactly as any;
- * what they have lost is told apart.
+ * Compares a candidate's constants with a checkpoint's, separately from activations. If they are quantised, the
+ * reference uses the stored weights, which the model must compute as exactly as any; the loss of quantisation is
+ * reported separately.
  */
 function compareConstants(
   { located, document, results }: Candidate,
@@ -207,7 +207,7 @@ function compareConstants(
   };
 }
 
-/** A backend that was asked for and does not run the candidate is not passed over in silence. */
+/** A requested backend that does not run the candidate is an error. */
 function expectBackend({ party, backend }: Side, wanted: BackendName | undefined): void {
   if (wanted === undefined || backend.name === wanted) return;
   throw new InputError({

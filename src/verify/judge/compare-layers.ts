@@ -19,7 +19,7 @@ import type { Measured } from "./thread-work.js";
 import { startThreads, type Threads } from "./threads.js";
 import { gateResult } from "./verdicts.js";
 
-/** The two sides' values of one layer; valid until the next is asked for. */
+/** Both sides' values of one layer; valid until the next one. */
 interface JoinedLayer {
   readonly name: string;
   readonly expected: RealTensor;
@@ -115,12 +115,12 @@ function openSide(source: AsyncIterable<LayerOutput>, wanted: ReadonlySet<string
 
 /** What a run of both sides has shown. */
 export interface Comparison {
-  /** The layers that both sides gave values of one shape for, by name. */
+  /** The layers for which both sides have values of the same shape, by name. */
   readonly layers: ReadonlyMap<string, LayerResult>;
   /** The gates among them, by the layer that computes each. */
   readonly gates: ReadonlyMap<string, GateResult>;
   readonly outputs: OutputVerdicts;
-  /** Layers of which the sides gave values of different shapes. */
+  /** Layers for which the sides have values of different shapes. */
   readonly misshapen: readonly Fault[];
   readonly vacuity: Vacuity;
   /** What would explain each layer that is wrong on its own inputs. */
@@ -181,7 +181,7 @@ export async function compareLayers(
       observer.observe(name, actual);
       const metrics = "metrics" in measured ? measured.metrics : measured.then(({ metrics }) => metrics);
       const judging = judge.judge(node, metrics, actual, again);
-      // Both fail in `settled`, whichever is first.
+      // Both reject in `settled`, whichever is first.
       if (threads) for (const each of [Promise.resolve(metrics), judging]) each.catch(() => undefined);
       // In the order of the layers, whichever is judged first.
       settled = Promise.all([measured, judging, settled]).then(async ([{ expected }, result]) => {
@@ -228,7 +228,7 @@ async function* joinedPairs(
   }
 }
 
-/** With threads the candidate runs here, and the reference beside it. */
+/** With threads, the candidate runs on this one, and the reference on another. */
 async function* sharedPairs(
   { graph, candidate, images }: Verification,
   nodes: ReadonlyMap<string, LayerNode>,

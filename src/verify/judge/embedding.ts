@@ -31,7 +31,7 @@ interface LayerValues {
 
 /** The verdict on a model's outputs, and what storing weights in fewer bits costs the first. */
 export interface OutputVerdicts {
-  /** The output that counts; null if there was none to compare. */
+  /** The output that is judged; null if there was none to compare. */
   readonly output: OutputResult | null;
   /** The others that are judged, in their order. */
   readonly further: readonly OutputResult[];
@@ -50,10 +50,10 @@ export interface OutputJudge {
 }
 
 /**
- * Judges outputs as the model's user gets them: of the model run as it is where there is one to run, before any value of it
- * is looked at; of a recording or a checkpoint the layer itself, which is its embedding.
+ * Judges outputs as a program receives them: those of the unmodified model, if there is one to run, before any
+ * intermediate value is read; for a recording or a checkpoint, the embedding's layer.
  *
- * @param fallback the layer that is the embedding where the candidate is no model
+ * @param fallback the embedding's layer if the candidate is not a model
  * @throws InputError (`tensor`) if the model cannot run on the images
  */
 export async function outputJudge(
@@ -109,7 +109,7 @@ export async function outputJudge(
       loss = await quantizationLoss(quantized.original, images, layer.name, result);
     },
     async finish() {
-      // A recording may hold fewer layers than a model gives.
+      // A recording may have fewer layers than a model.
       const held = new Set(verification.reference.backend.layers);
       const absent = outputs.filter((output) => !found.has(output) && output.operations);
       const beyond = absent.filter((output) => output !== outputs[0] && !held.has(output.layer));

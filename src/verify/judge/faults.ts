@@ -12,8 +12,8 @@ import {
 } from "../outcome/report.js";
 
 /**
- * Failing layers that no failing layer feeds, near or far, worst first: where the trouble starts. What lies downstream
- * of a fault differs too, and is not blamed, even where a layer between the two came within the tolerance again.
+ * Failing layers that do not depend on another failing layer, worst first: where the trouble starts. What lies
+ * downstream of a fault differs too, and is not blamed, even if a layer between the two is within the tolerance again.
  */
 export function numericFaults(
   graph: LayerGraph,
@@ -21,10 +21,10 @@ export function numericFaults(
   { value }: RelativeTolerance,
   structure: readonly Fault[] = [],
 ): Fault[] {
-  // What lies behind a layer that is another one differs because of it.
+  // What follows a wrong layer differs because of it.
   const tainted = new Set(structure.map(({ layer }) => layer));
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
-  // A product that is folded with its batch norm is no value of its own.
+  // A product that is folded with its batch norm has no value of its own.
   const inputsAgree = ({ op, inputs }: LayerNode): boolean =>
     inputs.every((input) => {
       const source = nodes.get(input);
@@ -44,8 +44,8 @@ export function numericFaults(
 }
 
 /**
- * Layers whose error on the candidate's own inputs is over their bound, in network order: each is a fault of its own, but
- * for those in which numbers become too large, which are one.
+ * Layers whose error on the candidate's own inputs exceeds their bound, in network order: each is a separate fault,
+ * except for those that overflow, which are one.
  */
 export function localFaults(
   graph: LayerGraph,
@@ -89,9 +89,9 @@ const LEAST_SHOWN = 8;
 const LEAST_GROUPS = 2;
 
 /**
- * A recording of other weights, as one fault: every layer with weights is off on the recording's own inputs, and every layer
- * without is right. Where none stands alone the same may come of a network that computes something else throughout. Undefined
- * for any other recording.
+ * A recording of other weights, as one fault: every layer with weights is wrong given the recording's own inputs, and
+ * every layer without is right. If no layer stands alone, a network that computes something else throughout would look
+ * the same. Undefined for other recordings.
  *
  * @param shown names of the layers that the recording has
  */
@@ -234,7 +234,7 @@ function explain(
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; ${inputsAgree ? "its inputs agree" : "what it reads was not compared"}`;
 }
 
-/** What a structure says of operators behind a layer is the one fault of all that read the layer. */
+/** A structural finding about operators after a layer is the one fault of everything that reads the layer. */
 function behindLayers(
   numeric: readonly Fault[],
   departures: readonly Fault[],
@@ -261,7 +261,7 @@ function behindLayers(
   ];
 }
 
-/** What values do not explain, the structure may: where a layer is another one by both, it says what it is. */
+/** What values do not explain, the structure may: if a layer is wrong by both, the structural explanation is used. */
 export function departing(
   numeric: readonly Fault[],
   { departures = [] }: Pick<Candidate, "departures">,
@@ -275,8 +275,8 @@ export function departing(
 }
 
 /**
- * Layers of another shape that read no such layer, near or far, and are not known to be others: what lies behind one has
- * another size because of it. What the structure says of one says more than its shape.
+ * Layers with a wrong shape that do not depend on another such layer, and are not known to be replaced: the layers
+ * after one have wrong sizes because of it. A structural finding is more specific than a shape.
  */
 export function firstMisshapen(
   { nodes }: LayerGraph,
@@ -296,12 +296,12 @@ export function firstMisshapen(
 }
 
 /**
- * Layers that are not there because of a fault that is told elsewhere: what they read could not be found, or what would
- * read them is wrong, as the sum is that leaves a stream out.
+ * Layers that are absent because of a fault reported elsewhere: their input was not found, or their reader is wrong,
+ * such as a sum without one of its streams.
  *
- * @param missing layers of which one side has no value
+ * @param missing layers for which one side has no value
  * @param failing layers whose values are wrong
- * @param structure layers that are others
+ * @param structure layers that were replaced
  */
 export function consequences(
   graph: LayerGraph,
@@ -322,10 +322,10 @@ export function consequences(
 }
 
 /**
- * Faults that say the same of one module of a gate, which all streams of a block call, as one: at the first of those
- * streams, with the largest margin, and the explanation that was found there. In the order of their first.
+ * Merges equal faults of one module of a gate, which all streams of a block share, into one: at the first of those
+ * streams, with the largest margin and its explanation. In the order of their first.
  *
- * @param explanations what was found out about layers by their values
+ * @param explanations by layer, from its values
  */
 export function mergeStreams(
   faults: readonly Fault[],

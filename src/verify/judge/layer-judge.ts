@@ -14,7 +14,7 @@ import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from
 import type { Threads } from "./threads.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
 
-/** Judges layers one by one, each on what the candidate itself fed to it, and looks for what is wrong with the faulty. */
+/** Judges layers one by one, each given the candidate's own inputs, and explains the faulty ones. */
 interface LocalJudge {
   /**
    * Takes a layer's output, in network order, and judges it. The tensor is kept until the last layer that reads it has
@@ -27,18 +27,18 @@ interface LocalJudge {
   explanations(): Promise<ReadonlyMap<string, Explanation>>;
 }
 
-/** What a local judgement needs to know of a candidate besides. */
+/** Further information about a candidate that local judging needs. */
 interface LocalOptions {
   readonly images: Tensor<"float32">;
   readonly parameterShapes: ReadonlyMap<string, Shape>;
   /**
-   * Whether a layer that is not shown may be recomputed on the way to one that is. Not if the candidate is known to have
-   * another in its place: what reads it is not to be blamed.
+   * Whether a layer without a value may be recomputed as part of a group. Not if the candidate is known to have another
+   * in its place, whose reader is not to be blamed.
    */
   readonly mayHide: (layer: string) => boolean;
-  /** Whether to look for what is wrong with a faulty layer. */
+  /** Whether to explain faulty layers. */
   readonly explains: boolean;
-  /** Whether the candidate uses a tensor's memory again once the next is asked for. */
+  /** Whether the candidate reuses a tensor's memory once the next one is requested. */
   readonly reusesMemory: boolean;
 }
 
@@ -121,7 +121,7 @@ function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threa
     chapter = newChapter();
     const ready = Promise.all([looked, ...ended.judged]);
     looked = ready.then(() => lookInto(ended));
-    // Told by whoever waits for it.
+    // Reported by whoever awaits it.
     looked.catch(() => undefined);
   }
 
@@ -190,7 +190,7 @@ function valuesOf({ actual, inputs }: Omit<Faulty, "margin">): readonly RealTens
   return [actual, ...inputs.values()];
 }
 
-/** Beyond the largest number of a type there is one thing to say, whatever the values look like. */
+/** If values exceed the type's range, there is one explanation, whatever the values look like. */
 function overflowed(most: number, largest: number, precision: GroupSetting["precision"]): Explanation {
   const reaches =
     most > largest ? `its values reach ${most.toPrecision(2)}` : "its intermediate results exceed it";
@@ -204,7 +204,7 @@ function overflowed(most: number, largest: number, precision: GroupSetting["prec
 
 type Count = (value: RealTensor) => void;
 
-/** On one thread, tensors that nobody uses are garbage like any other. */
+/** On one thread, unused tensors are ordinary garbage. */
 const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
   keep: () => undefined,
   free: () => undefined,
@@ -270,7 +270,7 @@ const FEW_WEIGHTS = 32;
 /** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
 const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
 
-/** Half precision rounds a pixel, what is subtracted and the result. */
+/** Half precision rounds a pixel, the mean and the result. */
 const HALF_NORMALIZED: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -8 };
 
 function normalizedTolerance({ precision }: Verification["candidate"]): RelativeTolerance {

@@ -8,7 +8,7 @@ import { TAPPING_TOLERANCE } from "./verdicts.js";
 
 /** What files do to a layer before they give it as an output, computed in float64 from the layer's value. */
 
-/** @param tensor [N, C], or [N, C, H, W] where nothing but a flattening follows */
+/** @param tensor [N, C], or [N, C, H, W] if only a flatten follows */
 export function applyOperations(tensor: RealTensor, operations: readonly OutputOperation[]): RealTensor {
   return operations.reduce(apply, tensor);
 }
@@ -56,10 +56,10 @@ const WORDS: Readonly<Record<OutputOperation["kind"], string>> = {
   flatten: "flattened",
 };
 
-/** An ε above this shows beside embeddings of usual length, and is said. */
+/** A larger ε affects embeddings of usual length, and is reported. */
 const TELLING_EPSILON = 1e-6;
 
-/** Operations in words: `L2-normalised`. */
+/** Describes operations: `L2-normalised`. */
 export function describeOperations(operations: readonly OutputOperation[]): string {
   return operations
     .map((operation) => {
@@ -70,11 +70,11 @@ export function describeOperations(operations: readonly OutputOperation[]): stri
     .join(", ");
 }
 
-/** A candidate's outputs beside those of other models, all as programs receive them. */
+/** A candidate's outputs compared with those of other models, all as programs receive them. */
 
 const UNOPTIMISED = { optimised: false, alone: true } as const;
 
-/** How far kernels of one graph may round apart, as a share of the largest value. */
+/** Maximum difference between kernels of the same graph, relative to the largest value. */
 const SAME_GRAPH = 1e-5;
 
 /** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
@@ -200,7 +200,7 @@ export async function againstSource(
   }
 }
 
-/** Runs a model that takes so many images at a time on any number of them; behind the last one, it is repeated. */
+/** Runs a model with a fixed batch size on any number of images; after the last one, it is repeated. */
 async function inBatches(
   images: Tensor<"float32">,
   batch: number | undefined,
@@ -230,7 +230,7 @@ function copied(value: RealTensor): RealTensor {
   return { ...value, data: value.data.slice() } as RealTensor;
 }
 
-/** Whether shapes are one but for axes of 1 at the end. */
+/** Whether shapes are equal except for trailing axes of 1. */
 export function isSameShape(a: Shape, b: Shape): boolean {
   const rank = Math.max(a.length, b.length);
   return Array.from({ length: rank }, (_, axis) => (a[axis] ?? 1) === (b[axis] ?? 1)).every(Boolean);

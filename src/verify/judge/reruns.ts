@@ -12,7 +12,7 @@ const MOST_ALONE = 2;
 export interface WholeRun {
   readonly images: Tensor<"float32">;
   readonly outputs: readonly RunOutput[];
-  /** What the images give by themselves; undefined where there is one only. */
+  /** The results of single images; undefined if there is only one image. */
   readonly alone: AloneRun | undefined;
 }
 
@@ -34,12 +34,12 @@ interface RunOutput {
 }
 
 /**
- * Runs a model on the first and the last image by themselves.
+ * Runs a model on the first and the last image alone.
  *
- * A model of fixed batch takes no image alone, unless it takes no more: an image fills its batch. One that does not say so
- * must.
+ * A model with a fixed batch size above 1 cannot run a single image, which is repeated to fill the batch. A model
+ * without a fixed batch size must.
  *
- * @param batch images that the model takes at a time, where it fixes them
+ * @param batch the fixed batch size, if any
  */
 export async function runAlone(
   model: LoadedModel,
@@ -58,8 +58,8 @@ export async function runAlone(
 }
 
 /**
- * Compares what a candidate gives in ways that must not matter: without the runtime's optimisations, and for each image by
- * itself. Of the outputs the one that moves most is told.
+ * Compares a candidate's results in ways that must not matter: without the runtime's optimisations, and for single
+ * images. The output that changes most is reported.
  */
 export async function rerun(
   { optimises, program }: Pick<Candidate, "optimises" | "program">,
@@ -155,7 +155,7 @@ function rowOf<T extends RealTensor>(tensor: T, row: number): T {
   return { ...tensor, shape: [1, ...tensor.shape.slice(1)], data };
 }
 
-/** A batch of one image again and again. */
+/** A batch of one image, repeated. */
 function repeated(image: Tensor<"float32">, count: number): Tensor<"float32"> {
   const data = new Float32Array(image.data.length * count);
   for (let row = 0; row < count; row++) data.set(image.data, row * image.data.length);

@@ -15,27 +15,27 @@ export interface ReferenceSetting {
   readonly graph: LayerGraph;
   readonly images: Tensor<"float32">;
   readonly network: StateDict;
-  /** Names of the layers that will be asked for. */
+  /** Names of the layers that will be requested. */
   readonly wanted: readonly string[];
-  /** Names of those whose values are asked for, and not only how far others are from them. */
+  /** Names of the layers whose values are requested, not only their distance from others. */
   readonly returned: readonly string[];
 }
 
 /** How far a candidate's value of a layer is from the reference network's. */
 export interface Measured {
   readonly metrics: TensorMetrics;
-  /** The reference network's value, of layers that are to be returned. */
+  /** The reference network's value, for layers that are to be returned. */
   readonly expected?: RealTensor;
 }
 
-/** The reference network, run as far as it is asked for. */
+/** The reference network, run as far as requested. */
 export interface ReferenceRun {
   measure(name: string, actual: RealTensor): Measured;
   /** Computes one layer more and keeps it, if there is one and room for it; false if not. */
   runAhead(): boolean;
 }
 
-/** Bytes of layers that nobody has asked for yet. */
+/** Maximum bytes of layers computed ahead. */
 const AHEAD = 2 * 2 ** 20;
 
 export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
@@ -117,7 +117,7 @@ export type Source = (name: string) => RealTensor;
 /** Recomputes groups of layers on the candidate's values, one at a time. */
 export interface GroupJudge {
   judge(group: LayerGroup, actual: RealTensor, source: Source): Judgement;
-  /** What `judge` holds the candidate's values against; valid until the next group is recomputed. */
+  /** The values that `judge` compares with; valid until the next group is recomputed. */
   recompute(group: LayerGroup, source: Source): Recomputed;
 }
 

@@ -23,7 +23,7 @@ interface SharedMemory {
   free(tensor: RealTensor): void;
 }
 
-/** Where a tensor lies in its block, in bytes. */
+/** The position of a tensor in its block, in bytes. */
 interface Piece {
   readonly start: number;
   readonly end: number;
@@ -43,8 +43,8 @@ const ALIGNMENT = 8;
 const FURTHER_BYTES = 2 ** 20;
 
 /**
- * @param size of the first block in bytes; what finds no room, and cannot wait for any, makes another
- * @param change resolves when something may have been freed; false if nobody was at work who would free anything
+ * @param size of the first block in bytes; if it is full and nothing will be freed, another is allocated
+ * @param change resolves when something may have been freed; false if no thread is busy that could free anything
  */
 export function sharedMemory(size: number, change: () => Promise<boolean>): SharedMemory {
   const blocks: Block[] = [{ buffer: new SharedArrayBuffer(size), taken: [] }];
@@ -78,7 +78,7 @@ export function sharedMemory(size: number, change: () => Promise<boolean>): Shar
       for (;;) {
         const piece = reserve(bytes);
         if (piece) return place(tensor, piece);
-        // All that is there waits for what is to come: memory of its own would be garbage until it is collected.
+        // Reuses existing memory for future tensors: new memory would be garbage until it is collected.
         if (!(await change()) && !blocks.some((block) => gapIn(block, bytes) !== undefined))
           blocks.push({ buffer: new SharedArrayBuffer(Math.max(bytes, FURTHER_BYTES)), taken: [] });
       }
@@ -107,14 +107,14 @@ function gapIn({ buffer, taken }: Block, bytes: number): number | undefined {
 }
 
 /**
- * Threads beside the one that runs the candidate: one computes the reference network and how far the candidate is from it, which is left
- * to the candidate's thread where there is one other only; the others recompute layers on the candidate's own inputs. All of them do what one thread alone does, on the same numbers,
- * so that reports do not depend on how many there are.
+ * Threads besides the one that runs the candidate: one computes the reference network and the candidate's distance from
+ * it, unless there is only one other thread, when the candidate's thread does that; the others recompute layers from
+ * the candidate's own inputs. The computation is the same as on one thread, so reports do not depend on their number.
  */
 export interface Threads extends SharedMemory {
-  /** How far a shared value is from the reference network's. Layers are to be asked for in network order. */
+  /** The distance of a shared value from the reference network's. Layers must be requested in network order. */
   measure(layer: string, actual: RealTensor): Promise<Measured>;
-  /** @returns what judges groups of layers, of which all tensors are shared; as `GroupJudge.judge` does */
+  /** @returns the judge of groups of layers, all of whose tensors are shared; as `GroupJudge.judge` */
   groupJudge(
     setting: GroupSetting,
   ): (group: LayerGroup, actual: RealTensor, source: Source) => Promise<Judgement>;
@@ -147,16 +147,19 @@ export interface Answer {
 /** More processors are of little use to one network, and each thread needs memory. */
 const MOST_JOBS = 4;
 
-/** Multiply-adds of a run that takes no longer than starting threads does. */
+/** Multiply-adds of a run that takes less time than starting threads. */
 const SMALL_RUN = 50e6;
 
 /** Bytes of the candidate's values that threads may have before them. */
 const SHARED_BYTES = 16 * 2 ** 20;
 
-/** In a bundle beside the command, else beside this file. Not to be found by bundlers, which would make a file of it that nothing runs. */
+/**
+ * In a bundle beside the command, else beside this file. The name is not a literal import, since bundlers would make a
+ * useless file of it.
+ */
 const MODULE: string = "./thread.js";
 
-/** How many threads a verification is spread over if nobody says: 1 where it is small. */
+/** The default number of threads of a verification: 1 if it is small. */
 async function defaultJobs({ graph, images }: Verification): Promise<number> {
   return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MOST_JOBS, await processors());
 }
@@ -190,7 +193,7 @@ export async function startThreads(
   const memory = sharedMemory(SHARED_BYTES, async () => {
     const busy = [measurer, ...judges].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
-    // Whoever waits for an answer has freed what it was about by then.
+    // Whoever awaits the answer has already freed its memory.
     await new Promise((resolve) => setTimeout(resolve));
     return busy.length > 0;
   });
@@ -222,13 +225,13 @@ export async function startThreads(
 /** Who measures layers against the reference network. */
 interface Measurer {
   readonly measure: Threads["measure"];
-  /** Ends with the oldest request; undefined if there is none. */
+  /** The oldest request; undefined if there is none. */
   busy(): Promise<unknown> | undefined;
 }
 
 function measurerThere(thread: OpenThread, setting: ReferenceSetting): Measurer {
   const opened = thread.ask({ kind: "reference", setting });
-  // The first layer that is measured says what is wrong with it.
+  // The first layer that is measured reports what is wrong with it.
   opened.catch(() => undefined);
   return {
     async measure(layer, actual) {
@@ -313,7 +316,7 @@ async function openThread(module: URL): Promise<OpenThread | undefined> {
       return oldest?.promise.catch(() => undefined);
     },
     async end() {
-      // Whoever still waits has failed already, and says so.
+      // Whoever still waits has already failed, and reports it.
       worker.removeAllListeners();
       asked.clear();
       await worker.terminate();

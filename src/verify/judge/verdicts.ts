@@ -51,11 +51,11 @@ function layerResult(
 }
 
 /**
- * Judges one layer by its error on the candidate's own inputs, against the bound on rounding; how far it is from the
- * reference network is reported and not judged.
+ * Judges one layer by its error given the candidate's own inputs, compared with the rounding bound; its distance from
+ * the reference network is reported and not judged.
  *
  * @param metrics of the actual values against the reference network's
- * @param error undefined if the candidate did not show what the layer reads
+ * @param error undefined if the candidate has no values for the layer's inputs
  */
 export function judgeLocally(
   node: LayerNode,
@@ -118,8 +118,8 @@ function gateChannels(expected: RealTensor, actual: RealTensor): GateChannels {
 }
 
 /**
- * By how much of its largest value a run without inner outputs may move the embedding where layers are judged by
- * bounds: runtimes fuse other layers then, and honest roundings of a deep network add up to 1e-5 of it.
+ * How far, relative to its largest value, the embedding may differ in a run without intermediate outputs if layers are
+ * judged by bounds: runtimes then fuse other layers, and the roundings of a deep network add up to 1e-5 of it.
  */
 export const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-3 };
 
@@ -130,12 +130,12 @@ export const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", v
 const HALF_DRIFT_FACTOR = 4;
 
 /**
- * Judges the embedding as the model's user gets it: against the reference's, or, where each layer that leads to it is
- * judged by its bound, against the same embedding from the run that showed the layers.
+ * Judges the embedding as a program receives it: compared with the reference's, or, if every layer that leads to it is
+ * judged by its bound, with the same embedding from the run with intermediate outputs.
  *
- * @param tapped the candidate's embedding from the run that also gave its inner values
- * @param plain the same from a run of the model as it is, where the backend can tell them apart
- * @param precision what the candidate's values are stored in, if not in what they are given as
+ * @param tapped the candidate's embedding from the run with intermediate outputs
+ * @param plain the same from a run of the unmodified model, if the backend distinguishes the two
+ * @param precision the type in which the candidate's values are stored, if not the one that they are given in
  */
 export function judgeOutput(
   layer: string,

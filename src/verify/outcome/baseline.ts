@@ -1,7 +1,7 @@
 import { InputError } from "../../core/errors.js";
 import type { BaselinePolicy, Change, ParityReport } from "./report.js";
 
-/** How a report is held against an earlier one. */
+/** How to compare a report with an earlier one. */
 export interface BaselineOptions {
   /** What the report calls the baseline. */
   readonly name: string;

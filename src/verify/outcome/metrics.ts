@@ -17,13 +17,13 @@ export interface TensorMetrics {
   /** Cosine of the angle between the tensors as vectors; 1 if both are 0, 0 if one is. */
   readonly cosine: number;
   /**
-   * The largest distance in units in the last place: how many float32 values lie between an actual element and the
-   * expected one rounded to float32. Large where a value cancels to near 0, however small the error is.
+   * The largest distance in units in the last place: the number of float32 values between an actual element and the
+   * expected one rounded to float32. Large if a value cancels to near 0, however small the error.
    */
   readonly ulp: number;
 }
 
-/** Compares tensors of one shape, element by element. */
+/** Compares two tensors of the same shape, element by element. */
 export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics {
   const total = expected.data.length;
   const loops = loopsOverNumbers();
@@ -62,11 +62,11 @@ export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics
 interface FinitePairs {
   readonly expected: Float64Array;
   readonly actual: Float64Array;
-  /** Pairs that are not finite and do not match: NaN never does. */
+  /** The number of non-finite pairs that do not match: NaN never does. */
   readonly mismatched: number;
 }
 
-/** The same numbers, with 0 in place of both of a pair that is not finite. */
+/** The same numbers, with 0 for both elements of a non-finite pair. */
 function finitePairs(e: RealTensor["data"], a: RealTensor["data"], { start, count }: Run): FinitePairs {
   const expected = Float64Array.from(e.subarray(start, start + count));
   const actual = Float64Array.from(a.subarray(start, start + count));

@@ -6,8 +6,8 @@ import type { BackendName, RuntimeFacts } from "../backends/backend.js";
 import type { Cause } from "../explain/index.js";
 
 /**
- * The result of a verification, plain JSON (schema `osnet-parity/1`). Every other report is a rendering of it.
- * Numbers that JSON cannot hold (an infinite margin, a relative error against 0) are null.
+ * The result of a verification, plain JSON (schema `osnet-parity/1`). All other reports are rendered from it. Numbers
+ * that JSON cannot represent (an infinite margin, a relative error against 0) are null.
  */
 export interface ParityReport {
   /** Name and version of the document; a version's fields keep their meaning. */
@@ -26,7 +26,7 @@ export interface ParityReport {
   readonly input: { readonly source: string; readonly shape: Shape; readonly pixels?: PixelOrder };
   /** Whether no fault was found, and the baseline, if there is one, does not fail it. */
   readonly passed: boolean;
-  /** Where the candidate first departs from the reference, in network order; layers downstream are not blamed. */
+  /** Where the candidate first differs from the reference, in network order; layers downstream are not blamed. */
   readonly faults: readonly Fault[];
   /** In network order. */
   readonly layers: readonly LayerResult[];
@@ -34,21 +34,21 @@ export interface ParityReport {
   readonly gates: readonly GateResult[];
   /** The output that counts, a model's first if none was chosen; null when the two sides have none in common. */
   readonly output: OutputResult | null;
-  /** A model's other outputs, in their order; absent where there are none. */
+  /** A model's other outputs, in their order; absent if there are none. */
   readonly furtherOutputs?: readonly OutputResult[];
   /** Outputs that were not judged, because another one was chosen. */
   readonly notJudged?: readonly string[];
-  /** The constants; null where the reference is no checkpoint or the candidate has none to compare. */
+  /** The constants; null if the reference is not a checkpoint or the candidate has no constants to compare. */
   readonly weights: WeightsResult | null;
   /** Of a model that stores weights in fewer bits: what that costs. Layers are judged on the weights as stored. */
   readonly quantization?: QuantizationResult;
   /** Which layers could be compared, and which were. */
   readonly coverage: Coverage;
-  /** What the images could not test, however wrong it were; absent where layers were not judged one by one. */
+  /** What the images leave untested; absent if layers were not judged one by one. */
   readonly vacuity?: Vacuity;
   /** On what the verdict rests: on the structure and the weights, or on these images alone. */
   readonly proof?: Proof;
-  /** What to know of a verdict that stands: that the weights were never trained. Absent where there is nothing. */
+  /** Warnings that do not affect the verdict: that the weights were never trained. Absent if there are none. */
   readonly warnings?: readonly string[];
   /** How it compares with an earlier report, where one was given. */
   readonly baseline?: BaselineComparison;
@@ -62,7 +62,7 @@ export interface Party {
   readonly name: string;
   /** What the file is, by its content. */
   readonly format: FileFormat;
-  /** The published variant, where the file tells. */
+  /** The published variant, if the file shows it. */
   readonly variant?: string;
   /** Of the file and those that its weights are in: equal for equal files. 64 hexadecimal digits. */
   readonly sha256?: string;
@@ -91,7 +91,10 @@ export interface Fault {
   readonly layer: string;
   /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
-  /** All streams in which a gate is wrong in this way, the first of which `layer` and `stream` name; absent if it is one. */
+  /**
+   * All streams in which a gate has this fault, of which `layer` and `stream` name the first; absent if there is only
+   * one.
+   */
   readonly streams?: readonly number[];
   /** `missing`: the candidate lacks it; `structure`: another shape; `weights`: another parameter; `numeric`: other values. */
   readonly kind: "missing" | "structure" | "weights" | "numeric";
@@ -127,13 +130,13 @@ export interface LayerResult {
   readonly rmse: number;
   /** Of the angle between both outputs as vectors: 1 where they agree. */
   readonly cosine: number;
-  /** The largest distance in float32 values that lie between the two; large where a value cancels to near 0. */
+  /** The largest number of float32 values between the two; large if a value cancels to near 0. */
   readonly ulp: number;
   /** Elements that are NaN or infinite and do not match. */
   readonly nonFinite: number;
 }
 
-/** The gate vectors of one stream: the candidate's range, and how far it is from the reference's. */
+/** The gate vectors of one stream: the candidate's range, and its distance from the reference's. */
 export interface GateResult {
   /** Path of the residual block, such as `conv2.0`. */
   readonly block: string;
@@ -183,7 +186,7 @@ export interface OutputResult {
   readonly cosine: number;
   /** max |actual − expected| after each embedding is divided by its L2 norm. */
   readonly normalizedMaxAbs: number;
-  /** The candidate run again without its inner values as outputs: how far that moves the embedding; null if not run. */
+  /** How much the embedding changes when the candidate runs without intermediate outputs; null if not run. */
   readonly tappingMaxAbs: number | null;
   /** The candidate run again in ways that must not matter; absent where there was no run as it is. */
   readonly reruns?: readonly Rerun[];
@@ -191,7 +194,10 @@ export interface OutputResult {
 
 /** How far another run of the candidate as it is moves the embedding. */
 export interface Rerun {
-  /** `unoptimised`: without the runtime's graph optimisations. `alone`: images by themselves, against their rows of the batch. */
+  /**
+   * `unoptimised`: without the runtime's graph optimisations. `alone`: single images, compared with their rows of the
+   * batch.
+   */
   readonly how: "unoptimised" | "alone";
   /** How many images were run. */
   readonly images: number;
@@ -199,27 +205,27 @@ export interface Rerun {
   readonly status: "pass" | "fail";
   /** null if there was no embedding to compare. */
   readonly maxAbs: number | null;
-  /** `maxAbs` over the embedding's largest value; null where there was none to compare. */
+  /** `maxAbs` divided by the embedding's largest value; null if there was nothing to compare. */
   readonly relMax: number | null;
-  /** Why there was none. */
+  /** Why there was nothing to compare. */
   readonly problem?: string;
 }
 
 /** The candidate's constants against the checkpoint's, bit for bit. */
 export interface WeightsResult {
-  /** Parameters whose bits the candidate must hold. */
+  /** The number of parameters compared. */
   readonly compared: number;
   /** How many of those have the same bits. */
   readonly identical: number;
-  /** Convolutions and linear layers that hold a batch norm folded into them, checked by folding again. */
+  /** Convolutions and linear layers with a batch norm folded into them, checked by folding again. */
   readonly folded: number;
   /** Parameters that a candidate stores in fewer bits, each value the checkpoint's rounded once; absent where none is. */
   readonly rounded?: number;
-  /** Parameters that a quantised candidate holds within half a step of their rounding; absent where none is quantised. */
+  /** Quantised parameters within half a step of the checkpoint's; absent if none is quantised. */
   readonly quantised?: number;
   /**
-   * Weights that the candidate holds as zeros because they cannot be seen (docs/denormals.md), and what that adds to any value at
-   * most, in roundings (2⁻²⁴) of its bias; absent where there are none. The parameters that they are part of count as identical.
+   * Negligible weights that the candidate has as zeros (docs/denormals.md), and the most that this changes any value,
+   * in roundings (2⁻²⁴) of its bias; absent if there are none. Their parameters count as identical.
    */
   readonly zeroed?: { readonly count: number; readonly bound: number };
 }
@@ -261,16 +267,16 @@ export interface Vacuity {
 }
 
 /**
- * `proven`: the candidate's operators, followed from every output back to the images, are the network's with the checkpoint's
- * constants, so that the two are one function in exact arithmetic, for every finite input; the images then only show the
- * runtime's rounding. `sampled`: agreement was seen on these images. Only a report that has passed is ever proven.
+ * `proven`: the candidate's operators, followed from every output back to the images, are the network's with the
+ * checkpoint's constants, so that the two are the same function in exact arithmetic, for every finite input; the images
+ * then only test the runtime's rounding. `sampled`: they agree on these images. Only a passing report is ever proven.
  */
 export interface Proof {
   /** Which of the two claims the report makes. */
   readonly status: "proven" | "sampled";
   /** What the proof rests on, or what it lacks, a sentence each. */
   readonly grounds: readonly string[];
-  /** What is proven holds for images whose values are no larger than this, normalised; absent where it holds for every input. */
+  /** The proof applies to normalised images with values up to this; absent if it applies to every input. */
   readonly within?: number;
   /** How many images agreement was seen on. */
   readonly images: number;
@@ -296,7 +302,7 @@ export interface BaselineComparison {
   readonly notes: readonly string[];
 }
 
-/** What a regression does: the report fails, or says so and passes. */
+/** Whether a regression makes the report fail, or is only reported. */
 export type BaselinePolicy = "fail" | "warn";
 
 /** A figure of a layer before and now; null is infinite. */
@@ -345,7 +351,7 @@ export function holds({
   );
 }
 
-/** A report from a file, with its verdict found again: what it says of itself is not trusted. */
+/** A report from a file, with its verdict recomputed, since the file is not trusted. */
 export function recounted(report: ParityReport): ParityReport {
   return { ...report, passed: holds(report) };
 }
@@ -366,7 +372,7 @@ export function layerFault(
   };
 }
 
-/** Whether a layer that is not there needs no fault of its own: it has one, or its whole stream is gone. */
+/** Whether an absent layer needs no fault of its own: it has one already, or its whole stream is missing. */
 export function explainedBy(
   structure: readonly Pick<Fault, "layer" | "stream">[],
   nodes: ReadonlyMap<string, LayerNode>,

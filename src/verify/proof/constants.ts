@@ -11,7 +11,10 @@ export interface Constants {
    * parameter has to be zeros: an operator's optional bias.
    */
   readonly differs: (layer: LayerNode, role: ParameterRole, found: Tensor | undefined) => string | undefined;
-  /** As `differs`, of the product of a layer and the batch norm behind it: within the rounding of folding (expected.ts). */
+  /**
+   * As `differs`, for the product of a layer and the batch norm after it: to within the rounding of folding
+   * (expected.ts).
+   */
   readonly differsFolded: (
     layer: LayerNode | undefined,
     norm: LayerNode,
@@ -25,8 +28,8 @@ export interface Constants {
 }
 
 /**
- * @param stateDict the checkpoint's, which has every parameter of the graph in its shape
- * @param zeros what may be zeros instead
+ * @param stateDict the checkpoint's, which has every parameter of the graph with its shape
+ * @param zeros weights that may be zeros instead
  */
 export function constantsOf(graph: LayerGraph, stateDict: StateDict, zeros: AllowedZeros): Constants {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -82,12 +85,12 @@ export function constantsOf(graph: LayerGraph, stateDict: StateDict, zeros: Allo
   };
 }
 
-/** A constant's numbers; none of one that is no float32, which is refused for that. */
+/** A constant's numbers; empty if it is not float32, which is refused for that. */
 function realOf(found: Tensor): Float32Array {
   return isDType(found, "float32") ? found.data : new Float32Array();
 }
 
-/** Bits where no bound is given, so that −0 is not 0; what is not finite is never equal. */
+/** Compares bits if no bound is given, so −0 differs from 0; non-finite values are never equal. */
 function compare(
   expected: Tensor<"float32">,
   found: Tensor | undefined,

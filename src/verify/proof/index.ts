@@ -108,7 +108,7 @@ export function proofOf(
   return { status: "proven", grounds: groundsOf(finding), ...within, images };
 }
 
-/** That a checkpoint is a model pickled whole with code of its own, which is not in the file. */
+/** Whether a checkpoint is a model pickled whole with custom code, which is not in the file. */
 export function unreadCode(classes: readonly string[]): string {
   const named = classes.slice(0, MOST_CLASSES).map(printable).join(", ");
   const more = classes.length > MOST_CLASSES ? ` and ${classes.length - MOST_CLASSES} more` : "";

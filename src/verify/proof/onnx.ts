@@ -5,12 +5,12 @@ import { isDType } from "../../core/tensor-cast.js";
 import { type Call, type Operation, type ProofDocument, type Tail, unknown } from "./operations.js";
 
 /**
- * An ONNX file as the proof reads it: which operators it knows, with which attributes, and which values are constants.
- * What is not in the list is not known, and no value that it computes is anything.
+ * An ONNX file as the proof reads it: which operators it supports, with which attributes, and which values are
+ * constants. Everything else is unknown.
  *
- * Source: https://onnx.ai/onnx/operators/, for the operator sets of `OPSETS`. Between these the operators listed differ in
- * types that they take, in attributes that have become inputs (`axes`; a runtime refuses the form of another set) and in
- * defaults, which are read by set below.
+ * Source: https://onnx.ai/onnx/operators/, for the opsets of `OPSETS`. Between these, the listed operators differ in
+ * supported types, in attributes that have become inputs (`axes`; a runtime refuses the form of another opset) and in
+ * defaults, which are read by opset below.
  */
 
 /** Before 7, binary operators broadcast by attributes. */
@@ -47,7 +47,7 @@ const POOL = { ...WINDOW, ceil_mode: isInt(0) };
 const REDUCTION = { axes: isInts, keepdims: isInt(0, 1), noop_with_empty_axes: isInt(0, 1) };
 const SHAPED: Signature = { inputs: [1, 2], attributes: { axes: isInts } };
 
-/** The operators of the standard domain that the proof knows. */
+/** The operators of the standard domain that the proof supports. */
 const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
   ["Conv", { inputs: [2, 3], attributes: { ...WINDOW, group: isInt() } }],
   [
@@ -106,12 +106,12 @@ const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
   ["Constant", { inputs: [0, 0], attributes: { value: ({ type }) => type === "tensor" } }],
 ]);
 
-/** A file's nodes and constants, as far as the proof knows them. */
+/** A file's nodes and constants, as far as the proof supports them. */
 interface OnnxValues {
   readonly opset: number;
   /** Images in a batch, where the file fixes them. */
   readonly batch: number | undefined;
-  /** The value behind operators that hand it on as it is. */
+  /** The value before operators that pass it on unchanged. */
   readonly origin: (value: string) => string;
   /** The known operator whose only output a value is. */
   readonly node: (value: string) => OnnxNode | undefined;
@@ -234,7 +234,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
   return undefined;
 }
 
-/** What of a node the proof does not know; undefined if it knows it. */
+/** What the proof does not support in a node; undefined if it supports it completely. */
 function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): string | undefined {
   const signature = domain === "" ? SIGNATURES.get(opType) : undefined;
   if (!signature) return `${domain ? `${domain}.` : ""}${opType} is not an operator that the proof covers`;
@@ -346,7 +346,7 @@ function read(node: OnnxNode, values: OnnxValues): Operation {
       return isSwap ? { kind: "reverse", x } : unknown();
     }
     case "Flatten":
-      // An axis of 1 is all that the proof knows: [N, C · 1 · 1].
+      // The proof supports only an axis of 1: [N, C · 1 · 1].
       return { kind: "flatten", x };
     case "Squeeze":
       return sameShape(axes(node, 4) ?? [], [2, 3]) ? { kind: "flatten", x } : unknown();
@@ -403,7 +403,7 @@ function reshape(node: OnnxNode, values: OnnxValues): Operation {
   const sizes = sizesOf(target, values, values.origin(x));
   const [rows, columns] = sizes ?? [];
   if (sizes?.length !== 2 || typeof columns !== "number" || columns === 0) return unknown("another shape");
-  // 0 copies the size, unless the operator is asked to take it as it is.
+  // 0 copies the size, unless an attribute gives it its literal meaning.
   const copies = rows === 0 && intOf(node, "allowzero", 0) === 0;
   const isFixed = rows !== undefined && rows === values.batch;
   if (rows === "batch" || copies || isFixed)
@@ -411,7 +411,7 @@ function reshape(node: OnnxNode, values: OnnxValues): Operation {
   return rows === -1 && columns > 0 ? { kind: "flatten", x, width: columns } : unknown("another shape");
 }
 
-/** The sizes in a shape, of which the first of `image`'s is the number of images. */
+/** The sizes in a shape, the first of which is the number of images for `image`. */
 function sizesOf(shape: string, values: OnnxValues, image: string): readonly Size[] | undefined {
   const { integers, node: nodeOf, constant, origin } = values;
   const known = integers(shape);
@@ -423,7 +423,7 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
   }
   return undefined;
 
-  /** A vector of one size. */
+  /** A vector with one size. */
   function sizeOf(part: string): Size | undefined {
     const vector = integers(part);
     if (vector) return constant(part)?.shape.length === 1 && vector.length === 1 ? vector[0] : undefined;
@@ -444,7 +444,7 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
   }
 }
 
-/** A norm's least value is there against a division by zero, and is no norm's value. */
+/** The floor of a norm prevents a division by zero, and is below any real norm. */
 const LARGEST_EPSILON = 1e-6;
 
 function tailsOf(values: OnnxValues, output: string): readonly Tail[] {

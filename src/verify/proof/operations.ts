@@ -9,9 +9,10 @@ import { sameShape, type Tensor } from "../../core/tensor.js";
 import type { Constants } from "./constants.js";
 
 /**
- * What a value of a document is computed by, in words that all formats share, as PyTorch has it: maps are NCHW, weights OIHW and
- * [out, in]. Each reader (onnx.ts, tf-graph.ts, tf-layers.ts) knows which operators of its format mean which of these, with which
- * attributes and forms of inputs; what it does not know in every part is unknown.
+ * The operation that computes a value of a document, in a vocabulary shared by all formats, with PyTorch's layouts:
+ * maps are NCHW, weights OIHW and [out, in]. Each reader (onnx.ts, tf-graph.ts, tf-layers.ts) knows which operators of
+ * its format mean which operation, with which attributes and forms of inputs; anything it does not understand
+ * completely is unknown.
  */
 export type Operation =
   | {
@@ -48,7 +49,7 @@ export type Operation =
       readonly gamma?: Tensor | undefined;
       readonly beta?: Tensor | undefined;
     }
-  /** Of a maximum, what is around the map is less than any number; an average has no padding. */
+  /** For a maximum, padding is less than any number; an average has no padding. */
   | {
       readonly kind: "pool";
       readonly type: "max" | "mean";
@@ -57,9 +58,9 @@ export type Operation =
       readonly stride: Size2d;
       readonly padding: Size2d;
     }
-  /** Rows and columns of one number at both ends. */
+  /** The same number of rows and columns at both ends. */
   | { readonly kind: "pad"; readonly x: string; readonly sizes: Size2d; readonly value: number }
-  /** Over these axes of a map, which stay as ones or are left out. */
+  /** Over these axes of a map, which are kept as 1 or removed. */
   | {
       readonly kind: "reduce";
       readonly type: "max" | "mean";
@@ -74,7 +75,7 @@ export type Operation =
   /** x · factor + offset. */
   | { readonly kind: "rescale"; readonly x: string; readonly factor: number; readonly offset: number }
   | { readonly kind: "call"; readonly name: Call; readonly inputs: readonly string[] }
-  /** What the proof does not know, and why, in a clause; empty if the operator itself is not known. */
+  /** An unsupported operation and the reason, as a clause; empty if the operator itself is not supported. */
   | { readonly kind: "unknown"; readonly why: string };
 
 /** Operators that say all by their names; several inputs are broadcast as in NumPy. */
@@ -92,7 +93,7 @@ export type Call =
   | "softsign"
   | "identity";
 
-/** A document as the proof sees it, whatever its format. */
+/** A document as the proof sees it, independent of its format. */
 export interface ProofDocument {
   /** The value of the images. */
   readonly input: string;
@@ -101,24 +102,24 @@ export interface ProofDocument {
   readonly outputs: readonly { readonly name: string; readonly value: string }[];
   /** What computes a value. */
   readonly operation: (value: string) => Operation;
-  /** A constant of one number, in float32. */
+  /** A scalar constant, in float32. */
   readonly number: (value: string) => number | undefined;
   /** A constant that is broadcast by channel over values of this rank, as [C]. */
   readonly channels: (value: string, rank: 2 | 4) => Tensor | undefined;
   /** What an output may be a function of. */
   readonly tails: (output: string) => readonly Tail[];
-  /** What computes a value, in words: the node and its operator. */
+  /** Describes what computes a value: the node and its operator. */
   readonly describe: (value: string) => string;
 }
 
-/** What may stand behind a result [N, D]: an operation that is named in the report, exactly. */
+/** What may follow a result [N, D]: an operation that the report names. */
 export interface Tail {
   /** What the operation is of. */
   readonly value: string;
   readonly tail: string;
 }
 
-/** An operation that a reader does not know in this form. */
+/** An operation in a form that a reader does not support. */
 export function unknown(why = ""): Operation {
   return { kind: "unknown", why };
 }
@@ -126,14 +127,14 @@ export function unknown(why = ""): Operation {
 type Kind = Operation["kind"];
 export type OperationOf<K extends Kind> = Extract<Operation, { readonly kind: K }>;
 
-/** A document's operations, behind what hands values on, and its constants as parameters of layers. */
+/** A document's operations, without those that only pass values on, and its constants as parameters of layers. */
 export interface Operations {
   readonly operation: (value: string) => Operation;
-  /** The value behind operators that hand it on. */
+  /** The value before operators that pass it on. */
   readonly origin: (value: string) => string;
   /** What computes a value, if it is of that kind. */
   readonly at: <K extends Kind>(value: string | undefined, kind: K) => OperationOf<K> | undefined;
-  /** The input, or both, of a call; of a sum or product of more there are none. */
+  /** The inputs of a call, one or two; undefined for a sum or product of more. */
   readonly call: (value: string | undefined, name: Call) => readonly [string, string] | undefined;
   /** Both orders of a sum's or product's two inputs. */
   readonly orders: (
@@ -150,10 +151,10 @@ export interface Operations {
   readonly isChannels: (layer: LayerNode, role: ParameterRole, value: string) => boolean;
 }
 
-/** Operators that hand on what they are given, in a row: a document may have any number. */
+/** Maximum number of consecutive operators that pass a value on: a document may have any number. */
 const MAX_STEPS = 1000;
 
-/** Calls of one input; all others have two, but for sums and products as layers, which may have more. */
+/** Calls with one input; all others have two, except for sums and products as layers, which may have more. */
 const UNARY: ReadonlySet<Call> = new Set([
   "square",
   "sqrt",
@@ -165,9 +166,9 @@ const UNARY: ReadonlySet<Call> = new Set([
 ]);
 
 export function operationsOf(graph: LayerGraph, document: ProofDocument, constants: Constants): Operations {
-  // Shapes for images of any size tell ranks.
+  // Shapes for dynamic images still show ranks.
   const shapes = outputShapes(graph, [1, 3, 64, 64]);
-  // Each is read once: weights that are laid out anew are then compared once.
+  // Each is read once: transposed weights are then compared once.
   const read = new Map<string, Operation>();
   const byChannel = new Map<string, Tensor | undefined>();
   const operation = (value: string): Operation => {

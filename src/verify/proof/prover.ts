@@ -3,7 +3,7 @@ import type { PixelOrder } from "../../convert/export/options.js";
 
 /**
  * What must be true for a value of a document to be a layer's output: other values are other layers' outputs. Each
- * format has one function that gives the step for a value and a layer; the prover knows no operators.
+ * format has one function that gives the step for a value and a layer; the prover does not depend on operators.
  */
 export type Step =
   /** The value is the layer if each of these values is the layer named with it. */
@@ -16,7 +16,7 @@ export type Step =
   /** The value is not known to be the layer: a clause that names node and operator. */
   | { readonly refused: string };
 
-/** What a document's input was found to be, wherever the network reads its images. */
+/** The form of a document's input, wherever the network reads its images. */
 export type InputForm = "normalised" | PixelOrder;
 
 export type Goal = readonly [value: string, layer: string];
@@ -28,13 +28,13 @@ export type StepOf = (value: string, layer: LayerNode) => Step;
 export interface Refusal {
   readonly layer: string;
   readonly why: string;
-  /** How many layers were right on the way to it from the value asked for. */
+  /** The number of correct layers between it and the goal. */
   readonly depth: number;
-  /** How many inputs of sums and products on the way were right: of several values, the one that was meant has more. */
+  /** The number of correct inputs of sums and products in between: of several values, the intended one has more. */
   readonly alike: number;
 }
 
-/** Every network has fewer layers in a row; a document that asks for more is not followed on the call stack. */
+/** No network has as many consecutive layers; deeper documents are not followed on the call stack. */
 const MAX_DEPTH = 1000;
 
 /** No sum of a network has more terms; a document may nest any number of sums. */
@@ -42,8 +42,8 @@ const MAX_TERMS = 64;
 
 /**
  * Proves that values of a document are layers of a network, backwards: a value is a layer if the operator that computes
- * it is the layer's and what it reads are the layer's inputs, down to the images. Since every input of every operator is
- * either a goal or a constant that the step compares, nothing that the value depends on is left out.
+ * it is the layer's and its inputs are the layer's inputs, down to the images. Every input of every operator is either
+ * a goal or a constant that the step compares, so everything that the value depends on is covered.
  *
  * @returns undefined if the value is the layer's output for every input; else the refusal that is farthest from it
  */

@@ -38,7 +38,7 @@ export function spellingsOf({
     reduced(value, shape, type) ?? (type === "mean" ? meanOfRest(value, shape) : undefined);
   const meanOf = (value: string, shape: Shape | undefined): string | undefined =>
     pooled(value, shape, "mean");
-  /** A mean, and the mean of what is left without it, which is zero but for rounding. */
+  /** A mean, plus the mean of the values minus that mean, which is zero but for rounding. */
   const meanOfRest = (value: string, shape: Shape | undefined): string | undefined => {
     for (const [rough, off] of orders(value, "add")) {
       const x = reduced(rough, shape, "mean");
@@ -49,7 +49,7 @@ export function spellingsOf({
   };
   const reduced = (value: string, shape: Shape | undefined, type: "mean" | "max"): string | undefined => {
     const [, , height = 0, width = 0] = shape ?? [];
-    // One axis after the other, or both at once; an axis of one needs no step.
+    // One axis after the other, or both at once; an axis of size 1 needs no step.
     let [left, x] = [new Set([2, 3]), origin(value)];
     for (let steps = 0; steps < 2 && left.size > 0; steps++) {
       const reduce = at(x, "reduce");
@@ -204,7 +204,7 @@ export function spellingsOf({
     if (isPixels && origin(swap?.x ?? pixel) === input) return swap ? "bgr" : "rgb";
     return convolvedPixels(value, input);
   };
-  /** The same as a convolution of one pixel without padding. */
+  /** The same as a 1×1 convolution without padding. */
   const convolvedPixels: Spellings["pixels"] = (value, input) => {
     const conv = at(value, "conv");
     const { white, mean, deviation } = IMAGENET;

@@ -24,10 +24,10 @@ const LOWEST = -(2 ** 128 - 2 ** 104);
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
 
 /**
- * How operations compute each layer, exactly, for every finite input. Values are float32 and have the layer's own shape: what is
- * proven to be a layer has its shape, which is what makes broadcasting known.
+ * How operations compute each layer, exactly, for every finite input. Values are float32 and have the layer's own
+ * shape: a value that is proven to be a layer has its shape, so broadcasting is known.
  *
- * @param forms what the input is found to be is added
+ * @param forms the form of the input is added to it
  */
 export function stepsOf(
   graph: LayerGraph,
@@ -78,7 +78,7 @@ export function stepsOf(
     if (!found || found.kind !== op.kind) return refused(value, `${layer.name} is expected`);
     const problem = differs("weight", found.weight) ?? differs("bias", found.bias);
     if (found.kind === "linear" || op.kind !== "conv") return accepted(value, found.x, layer, problem);
-    // Zeros around the map may be an operator of their own.
+    // Zero padding of the map may be a separate operator.
     const pad = sameShape(found.padding, [0, 0]) ? at(found.x, "pad") : undefined;
     const isPadded = pad?.value === 0;
     const isRight =
@@ -146,7 +146,7 @@ export function stepsOf(
       return refused(value, `${layer.name} is expected`);
     if (sameShape(pool.padding, padding)) return { goals: [goal(pool.x, layer)] };
     const pad = sameShape(pool.padding, [0, 0]) ? at(pool.x, "pad") : undefined;
-    // Zeros never win over what a ReLU gives.
+    // Zeros never exceed the result of a ReLU.
     const fromRelu = layers.get(layer.inputs[0] ?? "")?.op.kind === "relu";
     const isPadding =
       pad && sameShape(pad.sizes, padding) && (pad.value === LOWEST || (pad.value === 0 && fromRelu));

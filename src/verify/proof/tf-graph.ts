@@ -5,7 +5,7 @@ import { isDType } from "../../core/tensor-cast.js";
 import { type Call, type Operation, type ProofDocument, unknown } from "./operations.js";
 
 /**
- * A graph model as the proof reads it: which operators it knows, with which attributes.
+ * A graph model as the proof reads it: which operators it supports, with which attributes.
  *
  * Source: tfjs-converter's `src/operations/op_list` and executors (4.22), which read the attributes below.
  */
@@ -27,7 +27,7 @@ const CALLS: ReadonlyMap<string, readonly [name: Call, inputs: number]> = new Ma
 
 type Attributes = ReadonlyMap<string, TfjsAttribute>;
 
-/** What attributes may be that never change what is computed, and those that must have one value. */
+/** Attributes without effect on the result, and attributes that must have one value. */
 const FIXED: Readonly<Record<string, (attribute: TfjsAttribute) => boolean>> = {
   T: isType("DT_FLOAT"),
   U: isType("DT_FLOAT"),
@@ -46,7 +46,7 @@ function isType(name: string): (attribute: TfjsAttribute) => boolean {
   return ({ type, value }) => type === "dtype" && value === name;
 }
 
-/** What is behind a value whose last step a fused operator computes too. */
+/** Marks the value before the last step of a fused operator. */
 const INNER = "\n";
 
 /** @returns the model's values, or what makes it none that the proof reads */
@@ -92,7 +92,7 @@ export function readGraph({
 
   const operation = (value: string): Operation => {
     const found = node(value);
-    // Control inputs and second outputs are no values that an operator here has.
+    // Control inputs and second outputs are not values of a supported operator.
     if (!found || found.inputs.some((name) => name.startsWith("^") || /:[1-9]/.test(name))) return unknown();
     const steps = fusedSteps(found);
     const inner = value.length - found.name.length;
@@ -102,7 +102,7 @@ export function readGraph({
     return read(found, found.inputs.map(nodeName)) ?? unknown();
   };
 
-  /** The activations that a fused operator ends in; undefined for what is none. */
+  /** The activations at the end of a fused operator; undefined for others. */
   const fusedSteps = ({ op, attributes, inputs }: TfjsNode): readonly string[] | undefined => {
     if (!FUSED.has(op)) return [];
     const fused = attributes.get("fused_ops");
@@ -223,7 +223,7 @@ export function readGraph({
 
 const FUSED: ReadonlySet<string> = new Set(["_FusedConv2D", "FusedDepthwiseConv2dNative", "_FusedMatMul"]);
 
-/** What a fused operator has besides; ε and slopes are of activations that are not known. */
+/** Further attributes of a fused operator; ε and slopes belong to unsupported activations. */
 const FUSION = ["fused_ops", "num_args", "epsilon", "leakyrelu_alpha"] as const;
 
 /** Whether all attributes are those that the operator's reading covers, or have the one value that is known. */

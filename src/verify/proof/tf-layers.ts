@@ -7,8 +7,8 @@ import { type Operation, type ProofDocument, unknown } from "./operations.js";
 import { convolution, inNchw, product } from "./tf-graph.js";
 
 /**
- * A layers model as the proof reads it: which Keras layers it knows, with which configurations. A layer's weights are those of
- * the names that tfjs loads them by, `LAYER/kernel`.
+ * A layers model as the proof reads it: which Keras layers it supports, with which configurations. A layer's weights
+ * have the names by which tfjs loads them, `LAYER/kernel`.
  *
  * Source: tfjs-layers (4.22), `src/layers`.
  */
@@ -176,7 +176,7 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
   };
 }
 
-/** A call's arguments, such as `training`, stand behind each of its references: `["conv1", 0, 0, {}]`. */
+/** A call's arguments, such as `training`, are the last element of each of its references: `["conv1", 0, 0, {}]`. */
 function isPlainlyCalled(topology: JsonObject, input: string): boolean {
   const root = objectOf(topology.model_config ?? topology);
   const { layers, input_layers: images, output_layers: results } = objectOf(root.config);

@@ -26,8 +26,9 @@ interface HistogramBuilder {
 const BINS = 64;
 
 /**
- * Counts values whose range is not known before: where one lies beyond the last bin, bins are joined two by two until it does
- * not, so that no value is kept. Negative values, which rounding makes of 0, count as 0; those that are not finite do not count.
+ * A histogram of values whose range is not known in advance: if a value is beyond the last bin, pairs of bins are
+ * merged until it fits, so no values are stored. Negative values, which result from rounding 0, count as 0; non-finite
+ * values do not count.
  */
 export function createHistogram(): HistogramBuilder {
   const counts = new Float64Array(BINS);
@@ -48,7 +49,7 @@ export function createHistogram(): HistogramBuilder {
   };
 }
 
-/** What two models make of the same queries and gallery. */
+/** Two models on the same queries and gallery. */
 export interface RankingComparison {
   /** Figures of the model that is taken for right. */
   readonly reference: RankingSide;
@@ -60,17 +61,17 @@ export interface RankingComparison {
   readonly queries: readonly QueryComparison[];
 }
 
-/** What one model makes of the queries and the gallery. */
+/** One model on the queries and the gallery. */
 export interface RankingSide {
   /** Absent where the pictures have no labels. */
   readonly figures?: RankingFigures;
   /** Distances of queries from images of their identity under other cameras, and from all others. Absent without labels. */
   readonly spread?: Spread;
-  /** CMC with one image of each identity in the gallery, if it was asked for. */
+  /** CMC with one image of each identity in the gallery, if requested. */
   readonly singleShot?: readonly number[];
 }
 
-/** How distances of matches and of other images lie apart. */
+/** How far the distances of matches and of other images are apart. */
 interface Spread {
   /** Distances between a query and images of its identity under other cameras. */
   readonly same: Histogram;
@@ -94,7 +95,7 @@ export interface RankingParity {
   readonly mAP?: Change;
   /** Change of the share of queries whose nearest image is a match; absent without labels. */
   readonly rank1?: Change;
-  /** Queries whose nearest gallery image is another, or no more nearer than the next. */
+  /** Queries whose nearest gallery image changes, or becomes tied with the next. */
   readonly flips: {
     readonly count: number;
     readonly share: number;
@@ -103,15 +104,15 @@ export interface RankingParity {
     readonly toWrong?: number;
     readonly other?: number;
   };
-  /** Mean share of the reference's k nearest that are among the candidate's k nearest. */
+  /** Mean share of the reference's k nearest that are also among the candidate's. */
   readonly overlap: readonly { readonly k: number; readonly value: number }[];
-  /** Mean Kendall τ-b of both orders of the reference's 100 nearest. */
+  /** Mean Kendall τ-b of the two orders of the reference's 100 nearest. */
   readonly kendallTau: number;
   /** |candidate − reference| of distances, over the reference's largest. */
   readonly drift: { readonly max: number; readonly mean: number };
 }
 
-/** What is computed of a comparison besides. */
+/** Optional results of a comparison. */
 export interface CompareOptions {
   /** Whether CMC is also computed with one image of each gallery identity. */
   readonly singleShot?: boolean;
@@ -127,11 +128,11 @@ export interface QueryComparison {
   readonly candidate?: QueryResult;
   /** Gallery positions of the ten nearest. */
   readonly referenceNearest: readonly number[];
-  /** Likewise by the candidate, nearest first. */
+  /** Likewise for the candidate, nearest first. */
   readonly candidateNearest: readonly number[];
-  /** Whether the nearest gallery image is another, or no more nearer than the next. */
+  /** Whether the nearest gallery image changes, or becomes tied with the next. */
   readonly isFlipped: boolean;
-  /** Kendall τ-b of both orders of the reference's 100 nearest: 1 for the same order, −1 for its reverse. */
+  /** Kendall τ-b of the two orders of the reference's 100 nearest: 1 for the same order, −1 for its reverse. */
   readonly kendallTau: number;
 }
 
@@ -144,7 +145,7 @@ export interface RankingLabels {
 }
 
 const OVERLAPS = [1, 5, 10, 20] as const;
-/** How many of the nearest Kendall's τ looks at: what a person would page through. */
+/** The number of nearest images for Kendall's τ: as many as a person would page through. */
 const ORDERED = 100;
 const SHOWN = 10;
 const RESAMPLES = 2000;
@@ -174,7 +175,7 @@ export function compareRankings(
     if (!found) throw new Error("both rankings have the same queries");
     for (let g = 0; g < expected.length; g++) {
       const apart = Math.abs((found[g] as number) - (expected[g] as number));
-      // From features that are not finite there is no distance; they are counted by themselves.
+      // There is no distance from non-finite features; they are counted separately.
       if (apart < Number.POSITIVE_INFINITY) {
         if (apart > farthestApart) farthestApart = apart;
         sumApart += apart;
@@ -230,7 +231,7 @@ export function compareRankings(
   };
 }
 
-/** What is added up over the queries of one side. */
+/** Sums over the queries of one side. */
 interface SideSums {
   add(query: number, distances: Float64Array, kept: (g: number) => boolean): void;
   result(): Omit<RankingSide, "figures">;
@@ -264,7 +265,7 @@ function meanOf(curves: readonly Float64Array[]): readonly number[] {
   );
 }
 
-/** Whether the two nearest are at one distance, so that the order of files says which of them comes first. */
+/** Whether the two nearest have the same distance, so that the order of files decides which comes first. */
 function isTied([first, second]: readonly number[], distances: Float64Array): boolean {
   return first !== undefined && second !== undefined && distances[first] === distances[second];
 }
