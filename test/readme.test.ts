@@ -76,7 +76,7 @@ function masked(output: string): string {
     .replace(/is within [\d.e+-]+ of the/, "is within … of the");
 }
 
-describe.each(DOCUMENTS)("%s", (document, least) => {
+describe("the documents", () => {
   const folder = mkdtempSync(join(tmpdir(), "osnet-readme-"));
   beforeAll(async () => {
     symlinkSync(join(ROOT, "fixtures"), join(folder, "fixtures"));
@@ -88,32 +88,35 @@ describe.each(DOCUMENTS)("%s", (document, least) => {
     rmSync(folder, { recursive: true });
   });
 
-  it("has commands to run", () => {
-    expect(commandsOf(document).length).toBeGreaterThanOrEqual(least);
+  describe.each(DOCUMENTS)("%s", (document, least) => {
+    it("has commands to run", () => {
+      expect(commandsOf(document).length).toBeGreaterThanOrEqual(least);
+    });
+
+    // In order: later commands read what earlier ones wrote.
+    it.each(commandsOf(document))("$command", async ({ command, output }) => {
+      const [name, ...args] = command.split(" ");
+      const { status, stdout, stderr } = await run(name as CommandName, args, { cwd: folder });
+      expect(stderr).toBe("");
+      expect(status).toBe(0);
+      if (output) expect(masked(stdout.toString().trimEnd())).toBe(masked(output));
+    });
   });
 
-  // In order: later commands read what earlier ones wrote.
-  it.each(commandsOf(document))("$command", async ({ command, output }) => {
-    const [name, ...args] = command.split(" ");
-    const { status, stdout, stderr } = await run(name as CommandName, args, { cwd: folder });
-    expect(stderr).toBe("");
-    expect(status).toBe(0);
-    if (output) expect(masked(stdout.toString().trimEnd())).toBe(masked(output));
-  });
-
-  it("examples print what they say, one after the other in one process", async () => {
+  it("have examples that print what they say, one after the other in one process", async () => {
     // Inside the package, so that it is found by its own name.
     const examples = mkdtempSync(join(ROOT, "demo", "examples-"));
     try {
       const expected: string[] = [];
       const imports: string[] = [];
-      for (const [index, text] of blocks(document, "ts").entries()) {
-        const name = `example-${index + 1}.mjs`;
-        writeFileSync(join(examples, name), (await transformWithOxc(text, "example.ts")).code);
-        imports.push(`console.log("${name}"); await import("./${name}");`);
-        const said = [...text.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)];
-        expected.push(name, ...said.map(([, comment = ""]) => comment));
-      }
+      for (const [document] of DOCUMENTS)
+        for (const [index, text] of blocks(document, "ts").entries()) {
+          const name = `${document.replace(/\W/g, "-")}-${index + 1}.mjs`;
+          writeFileSync(join(examples, name), (await transformWithOxc(text, "example.ts")).code);
+          imports.push(`console.log("${name}"); await import("./${name}");`);
+          const said = [...text.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)];
+          expected.push(name, ...said.map(([, comment = ""]) => comment));
+        }
       const all = join(examples, "all.mjs");
       writeFileSync(all, imports.join("\n"));
       const printed = execFileSync(process.execPath, [all], { cwd: folder, encoding: "utf8" });

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type Folder, temporaryFolder } from "../support/folder.js";
-import { CHECKPOINT, mutant, SUITE } from "../support/suite-files.js";
+import { mutant, SUITE, SUITE_FILES } from "../support/suite-files.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -75,27 +75,27 @@ describe("the GitHub Action", () => {
   });
 
   it("fails on a mutant, annotates its fault and writes the summary", async () => {
-    const folder = await temporaryFolder({ "bad model.onnx": mutant() });
+    const folder = await temporaryFolder({ ...SUITE_FILES, "bad model.onnx": mutant() });
     const { status, stdout, summary } = await runAction(folder, {
       command,
       model: "bad model.onnx",
-      reference: CHECKPOINT,
+      reference: "w.pth",
     });
     expect(status, stdout).toBe(1);
-    expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv3\.0\.gate\[1–4\]\.fc2/m);
+    expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv3\.0\.gate\[1, 2\]\.fc2/m);
     expect(summary.startsWith("## ❌ Parity does not hold: `bad model.onnx`")).toBe(true);
     expect(summary).toContain(`\n[All reports, the HTML page among them](${ARTIFACT})\n`);
     expect((await folder.names()).includes("osnet-parity")).toBe(true);
   });
 
   it("runs a suite, and says 2 where there is nothing to use", async () => {
-    const folder = await temporaryFolder({ "s.yaml": SUITE.replace(/ {2}shipped.*\n/, "") });
+    const folder = await temporaryFolder({ ...SUITE_FILES, "s.yaml": SUITE.replace(/ {2}shipped.*\n/, "") });
     const good = await runAction(folder, { command, suite: "s.yaml" });
     expect([good.status, good.summary.split("\n")[0]]).toEqual([0, "## ✅ Parity holds: small"]);
     const bad = await runAction(folder, { command, model: "$(touch owned)", reference: "; touch owned" });
     expect(bad.status).toBe(2);
     expect(await folder.names()).not.toContain("owned");
-    const named = await runAction(folder, { command, model: "::error::owned", reference: CHECKPOINT });
+    const named = await runAction(folder, { command, model: "::error::owned", reference: "w.pth" });
     const [, token] = /^::stop-commands::(\S+)$/m.exec(named.stdout) ?? [];
     const heard = named.stdout.split(new RegExp(`^::(?:stop-commands::)?${token}(?:::)?$`, "m"));
     expect(heard).toHaveLength(3);

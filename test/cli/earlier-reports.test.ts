@@ -2,8 +2,8 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { readReport, readSuiteReport } from "../../src/cli/reports.js";
 import type { ParityReport } from "../../src/verify/outcome/report.js";
-import { fixturePath } from "../fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
+import { tinyBytes, tinySpecFile } from "../support/tiny-file.js";
 import { layerResult, REPORT } from "../verify/reports/report.js";
 import { run } from "./command.js";
 
@@ -86,10 +86,10 @@ describe("reports of earlier runs", () => {
     ["an earlier suite", { args: ["--baseline", "r/suite.json"] }],
   ])("a suite's reports replace no input: %s", async (_, { at = "s.json", file = "m.onnx", args = [] }) => {
     const suite = JSON.stringify({
-      models: { m: { arch: "osnet_x0_25", seed: 1 } },
-      candidates: { c: { file }, "model.json": { convert: "onnx" } },
+      models: { m: { arch: "arch.json", seed: 1 } },
+      candidates: { c: { file }, "model.json": { convert: "onnx", options: { size: "64x32" } } },
     });
-    const folder = await temporaryFolder();
+    const folder = await temporaryFolder({ "arch.json": tinySpecFile("osnet") });
     await mkdir(folder.at("r"));
     for (const name of ["r/suite.html", "r/model.json"]) await writeFile(folder.at(name), "a model");
     await writeFile(
@@ -151,16 +151,17 @@ describe("reports of earlier runs", () => {
   it("a suite: another network's or an empty baseline is refused, a cache entry that is not a report is a miss", async () => {
     const folder = await temporaryFolder({
       "s.yaml": `
-models: { m: { checkpoint: ${JSON.stringify(fixturePath("osnet_x0_25.pth"))} } }
+models: { m: { checkpoint: w.pth } }
 candidates: { c: { convert: onnx, options: { size: 64x32 } } }
 defaults: { size: 64x32 }
 `,
       "empty.json": suiteText([]),
+      "w.pth": tinyBytes(),
     });
     const suite = (...args: readonly string[]) =>
       run("osnet-verify", ["suite", "s.yaml", "--report-dir", "r", ...args], { cwd: folder.path });
     expect(await suite("--baseline", "empty.json")).toMatchObject({ status: 2 });
-    expect(await folder.names()).toEqual(["empty.json", "s.yaml"]);
+    expect(await folder.names()).toEqual(["empty.json", "s.yaml", "w.pth"]);
     expect(await suite()).toMatchObject({ status: 0, stderr: "" });
     const [cached = ""] = await readdir(folder.at("r/.cache"));
     const good = await readFile(folder.at(`r/.cache/${cached}`), "utf8");

@@ -129,7 +129,7 @@ describe("a TensorFlow.js model", () => {
     expect(seen.slice(0, 2)).toEqual([old, old]);
     expect(seen.slice(2).every((value) => value === 0.375)).toBe(true);
     expect(seen.length).toBeGreaterThan(3);
-  }, 120_000);
+  });
 
   it("keeps the usual names where its weights are the same, and its folder, which may be a link", async () => {
     const folder = await temporaryFolder({ "new.pth": NEW });

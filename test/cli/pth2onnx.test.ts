@@ -87,36 +87,22 @@ describe("osnet-convert pth2onnx", () => {
 
   it("--json describes the result", async () => {
     const folder = await temporaryFolder();
-    const { status, stdout } = await convert(
-      folder,
-      CHECKPOINT,
-      "-o",
-      "out.onnx",
-      "--size",
-      "64x32",
-      "--json",
-    );
+    const args = ["-o", "out.onnx", "--size", "64x32", "--json"];
+    const { status, stdout } = await convert(folder, SMALL, ...args);
     expect(status).toBe(0);
     expect(JSON.parse(stdout.toString())).toMatchObject({
       output: "out.onnx",
-      bytes: bytes.length,
+      bytes: (await folder.read("out.onnx")).length,
       written: true,
-      spec: { dialect: "osnet", head: { classes: 16, loss: "softmax" } },
+      spec: { dialect: "osnet", head: { classes: 6, loss: "softmax" } },
       verification: { schema: "osnet-parity/1", passed: true, faults: [], candidate: { name: "out.onnx" } },
     });
   });
 
   it("--quiet says nothing", async () => {
     const folder = await temporaryFolder();
-    const { status, stdout, stderr } = await convert(
-      folder,
-      CHECKPOINT,
-      "-o",
-      "out.onnx",
-      "--size",
-      "64x32",
-      "--quiet",
-    );
+    const args = ["-o", "out.onnx", "--size", "64x32", "--quiet"];
+    const { status, stdout, stderr } = await convert(folder, SMALL, ...args);
     expect({ status, stdout: stdout.toString(), stderr }).toEqual({ status: 0, stdout: "", stderr: "" });
     expect(await folder.names()).toEqual(["out.onnx"]);
   });
@@ -130,12 +116,12 @@ describe("osnet-convert pth2onnx", () => {
   });
 
   it("--arch takes a spec.json", async () => {
-    const spec = JSON.parse(readSpec(bytes) ?? "");
+    const { spec } = tinyCheckpoint("osnet");
     const folder = await temporaryFolder({
-      "spec.json": JSON.stringify({ ...spec, head: { classes: 16, loss: "sigmoid" } }),
+      "spec.json": JSON.stringify({ ...spec, head: { classes: 6, loss: "sigmoid" } }),
     });
     const args = ["-o", "out.onnx", "--size", "64x32", "--arch", "spec.json"];
-    expect((await convert(folder, CHECKPOINT, ...args)).status).toBe(0);
+    expect((await convert(folder, SMALL, ...args)).status).toBe(0);
     expect((await readModel(folder, "out.onnx")).graph.outputs.map(({ name }) => name)).toEqual([
       "probabilities",
     ]);
@@ -221,8 +207,4 @@ function written({ opset, irVersion, graph }: OnnxModel): Written {
     outputs: graph.outputs.map(({ name }) => name),
     batchNorms: graph.nodes.filter(({ opType }) => opType === "BatchNormalization").length,
   };
-}
-
-function readSpec(bytes: Uint8Array): string | undefined {
-  return decodeOnnx(bytes, { subject: "out.onnx" }).metadata.get("osnet.spec");
 }

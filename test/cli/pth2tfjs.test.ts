@@ -2,14 +2,16 @@ import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { fixturePath, missing } from "../fixtures.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { type Finished, run } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const SMALL = tinyFile();
 const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
 const FILES = ["group1-shard1of1.bin", "model.json"];
 
 function convert(folder: Folder, ...args: readonly string[]): Promise<Finished> {
-  return run("osnet-convert", ["pth2tfjs", CHECKPOINT, "--size", "64x32", ...args], { cwd: folder.path });
+  return run("osnet-convert", ["pth2tfjs", SMALL, "--size", "64x32", ...args], { cwd: folder.path });
 }
 
 describe("osnet-convert pth2tfjs", () => {
@@ -17,7 +19,11 @@ describe("osnet-convert pth2tfjs", () => {
     const absent = missing("osnet_x0_25.64x32.npz");
     if (absent) return context.skip(absent);
     const folder = await temporaryFolder();
-    const { status, stdout, stderr } = await convert(folder, "-o", "model");
+    const { status, stdout, stderr } = await run(
+      "osnet-convert",
+      ["pth2tfjs", CHECKPOINT, "--size", "64x32", "-o", "model"],
+      { cwd: folder.path },
+    );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(/\nverified: 378 layers and 24 gates, .*\nwrote model, [\d.]+ MB\n$/);
     expect(await folder.names()).toEqual(["model"]);
@@ -52,9 +58,9 @@ describe("osnet-convert pth2tfjs", () => {
     const folder = await temporaryFolder();
     const args = ["-o", "model", "--quantize", "uint8", "--preprocess"];
     const { status, stdout } = await convert(folder, ...args);
-    expect(stdout.toString()).toMatch(/\nverified: 379 layers and 24 gates, .* on the weights as stored/);
+    expect(stdout.toString()).toMatch(/\nverified: 126 layers and 8 gates, .* on the weights as stored/);
     expect(stdout.toString()).toMatch(
-      /\nstored: 152 tensors as uint8, which changes the embedding by [\d.e+-]+ relative to its largest value \(cosine 0\.9\d+\)\n/,
+      /\nstored: 48 tensors as uint8, which changes the embedding by [\d.e+-]+ relative to its largest value \(cosine 0\.9\d+\)\n/,
     );
     expect(status).toBe(0);
   });
@@ -62,7 +68,7 @@ describe("osnet-convert pth2tfjs", () => {
   it("writes a layers model with --tfjs-format layers, verified too", async () => {
     const folder = await temporaryFolder();
     const { status, stdout } = await convert(folder, "-o", "model", "--tfjs-format", "layers");
-    expect(stdout.toString()).toMatch(/\nverified: 378 layers and 24 gates, /);
+    expect(stdout.toString()).toMatch(/\nverified: 125 layers and 8 gates, /);
     expect(status).toBe(0);
     const document = JSON.parse(Buffer.from(await folder.read("model/model.json")).toString());
     expect(document.format).toBe("layers-model");

@@ -5,13 +5,15 @@ import { readCached } from "../../src/cli/suite/entry.js";
 import { openVerification } from "../../src/verify/open.js";
 import { renderJson } from "../../src/verify/reports/index.js";
 import { verify } from "../../src/verify/verify.js";
-import { fixturePath, readFixture } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";
+import { convert, openReference } from "../support/osnet.js";
+import { tinyBytes } from "../support/tiny-file.js";
 import { run } from "./command.js";
 
 it("a cached report is a plain file: a link or a pipe is a miss", async () => {
-  const side = (name: string) => ({ name, bytes: readFixture(name) });
-  const opened = await openVerification(side("osnet_x0_25.64x32.npz"), side("osnet_x0_25.pth"));
+  const small = tinyCheckpoint("osnet");
+  const opened = await openVerification({ name: "m.onnx", bytes: convert(small) }, openReference(small));
   const report = await verify(opened);
   const folder = await temporaryFolder({ "a.json": renderJson(report) });
   expect((await readCached(folder.at("a.json")))?.passed).toBe(true);
@@ -23,12 +25,12 @@ it("a cached report is a plain file: a link or a pipe is a miss", async () => {
 
 it("a cached report is a miss once a model's weights, in a file beside it, are others", async () => {
   const suite = {
-    models: { m: { checkpoint: fixturePath("osnet_x0_25.pth") } },
+    models: { m: { checkpoint: "w.pth" } },
     candidates: { c: { file: "m.onnx" } },
     defaults: { size: "64x32", batch: 2 },
   };
-  const folder = await temporaryFolder({ "s.json": JSON.stringify(suite) });
-  const write = ["pth2onnx", fixturePath("osnet_x0_25.pth") ?? "", "-o", "m.onnx", "--external-data"];
+  const folder = await temporaryFolder({ "w.pth": tinyBytes(), "s.json": JSON.stringify(suite) });
+  const write = ["pth2onnx", "w.pth", "-o", "m.onnx", "--external-data"];
   await run("osnet-convert", [...write, "--size", "64x32", "--no-verify"], { cwd: folder.path });
   const judge = () => run("osnet-verify", ["suite", "s.json", "--report-dir", "r"], { cwd: folder.path });
   expect((await judge()).status).toBe(0);

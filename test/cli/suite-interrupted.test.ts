@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createFolder, type Folder } from "../support/folder.js";
+import { tinySpecFile } from "../support/tiny-file.js";
 
 const SCRIPT = fileURLToPath(new URL("../../dist/bin/osnet-verify.js", import.meta.url));
 
 const SUITE = `
 defaults: { size: 64x32 }
-models: { seeded: { arch: osnet_x0_25, seed: 1 } }
+models: { seeded: { arch: arch.json, seed: 1 } }
 candidates: { onnx: { convert: onnx, options: { size: 64x32 } } }
 `;
 
@@ -27,7 +28,7 @@ describe("reports of a run that does not end well", () => {
   let whole: readonly string[];
 
   beforeAll(async () => {
-    folder = await createFolder({ "s.yaml": SUITE });
+    folder = await createFolder({ "s.yaml": SUITE, "arch.json": tinySpecFile("osnet") });
     expect(spawnSync(process.execPath, ARGS, { cwd: folder.path }).status).toBe(0);
     whole = await contents(folder);
   });

@@ -3,19 +3,19 @@ import { createRequire } from "node:module";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fixturePath } from "../fixtures.js";
 import { createFolder, type Folder } from "../support/folder.js";
+import { tinyBytes } from "../support/tiny-file.js";
 import { runProgram } from "./command.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const CHECKPOINT = "w.pth";
 const NATIVE = "onnxruntime-node";
 
 /** The package as npm installs it with --omit=optional: all that it needs beside it, but onnxruntime-node. */
 describe("where onnxruntime-node is not installed", () => {
   let folder: Folder;
   beforeAll(async () => {
-    folder = await createFolder();
+    folder = await createFolder({ [CHECKPOINT]: tinyBytes() });
     const modules = folder.at("node_modules");
     await mkdir(`${modules}/osnet-convert`, { recursive: true });
     for (const name of ["package.json", "dist", "schemas"])
@@ -44,7 +44,7 @@ describe("where onnxruntime-node is not installed", () => {
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /verified: 378 layers and 24 gates, .*; run in onnxruntime-web, because onnxruntime is not installed/,
+      /verified: 125 layers and 8 gates, .*; run in onnxruntime-web, because onnxruntime is not installed/,
     );
   });
 

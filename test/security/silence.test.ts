@@ -3,10 +3,10 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { runProgram } from "../cli/command.js";
-import { fixturePath } from "../fixtures.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";
+import { tinyBytes } from "../support/tiny-file.js";
 
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const CHECKPOINT = "../w.pth";
 const STRACE = "/usr/bin/strace";
 const canTrace = existsSync(STRACE);
 
@@ -18,8 +18,8 @@ candidates: { onnx: { file: a.onnx } }
 
 /** A run of every command, those that verify in every runtime, each in what the ones before wrote; what each may add to the folder. */
 const COMMANDS: readonly (readonly [args: string, written: readonly string[]])[] = [
-  [`osnet-convert pth2onnx ${CHECKPOINT} -o a.onnx --size 64x32 --no-verify`, ["a.onnx"]],
-  ["osnet-convert onnx2tfjs a.onnx -o a.tfjs --size 64x32 --no-verify", ["a.tfjs"]],
+  [`osnet-convert pth2onnx ${CHECKPOINT} -o a.onnx --size 64x32`, ["a.onnx"]],
+  ["osnet-convert onnx2tfjs a.onnx -o a.tfjs --size 64x32", ["a.tfjs"]],
   ["osnet-convert inspect a.onnx", []],
   [`osnet-verify a.onnx --reference ${CHECKPOINT} --size 64x32 --report r.html`, ["r.html"]],
   [`osnet-verify a.onnx --reference ${CHECKPOINT} --size 64x32 --backend onnxruntime-web`, []],
@@ -48,7 +48,7 @@ function environment(folder: Folder): NodeJS.ProcessEnv {
 
 describe("no command calls home", () => {
   it("nothing is written but the output, and no host is looked up or spoken to", async () => {
-    const folder = await temporaryFolder();
+    const folder = await temporaryFolder({ "w.pth": tinyBytes() });
     for (const name of ["home", "tmp", "work"]) await mkdir(folder.at(name));
     const env = environment(folder);
     const cwd = folder.at("work");
@@ -88,11 +88,19 @@ describe("no command calls home", () => {
         readFileSync(`${source}/${name}`, "utf8"),
       ),
     );
-    expect(loads).toEqual(["verify/backends/browser-packages.ts", "verify/backends/node-packages.ts"]);
-    const inBrowsers = readFileSync(`${source}/verify/backends/browser-packages.ts`, "utf8");
-    expect([...inBrowsers.matchAll(/import\("(onnx.*?)"\)/g)].map(([, name]) => name)).toEqual([
-      "onnxruntime-web/wasm",
-      "onnxruntime-web/webgpu",
+    const imports = loads.map((path) => {
+      const text = readFileSync(`${source}/${path}`, "utf8");
+      return [path, ...[...text.matchAll(/import\("(onnx.*?)"\)/g)].map(([, name]) => name)];
+    });
+    expect(imports.sort()).toEqual([
+      ["verify/backends/browser-packages.ts", "onnxruntime-web/wasm"],
+      ["verify/backends/node-packages.ts", "onnxruntime-node", "onnxruntime-web"],
+      ["verify/backends/registry.ts", "onnxruntime-web/webgpu"],
     ]);
+    const native = readFileSync(`${source}/verify/backends/node-packages.ts`, "utf8");
+    expect(native.indexOf("ORT_TELEMETRY_DISABLED")).toBeGreaterThan(0);
+    expect(native.indexOf("ORT_TELEMETRY_DISABLED")).toBeLessThan(
+      native.indexOf('import("onnxruntime-node")'),
+    );
   });
 });

@@ -5,11 +5,21 @@ import { afterAll } from "vitest";
 import { encodeWeights } from "../../src/convert/export/write.js";
 import { type TinyFamily, tinyCheckpoint } from "../mutation/families.js";
 
-/** A small network's checkpoint as a file of PyTorch's, in a folder that goes when the test file ends; its path. */
+/** A small network's checkpoint as a file of PyTorch's. */
+export function tinyBytes(family: TinyFamily = "osnet"): Uint8Array {
+  return encodeWeights(tinyCheckpoint(family).stateDict, "pth", { subject: family });
+}
+
+/** The same in a folder that goes when the test file ends; its path. */
 export function tinyFile(family: TinyFamily = "osnet"): string {
   const folder = mkdtempSync(join(tmpdir(), "osnet-convert-"));
   afterAll(() => rmSync(folder, { recursive: true }));
   const path = join(folder, `${family}.pth`);
-  writeFileSync(path, encodeWeights(tinyCheckpoint(family).stateDict, "pth", { subject: family }));
+  writeFileSync(path, tinyBytes(family));
   return path;
+}
+
+/** A small network's architecture as a file, for what takes a spec.json. */
+export function tinySpecFile(family: TinyFamily): string {
+  return JSON.stringify(tinyCheckpoint(family).spec);
 }

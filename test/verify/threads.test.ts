@@ -3,12 +3,12 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import type { OnnxModel } from "../../src/convert/formats/onnx/model.js";
 import type * as Library from "../../src/verify/index.js";
 import { run, spawnCommand } from "../cli/command.js";
-import { fixturePath } from "../fixtures.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, openReference, rewriteOnnx } from "../support/osnet.js";
+import { convert, openReference, rewriteOnnx } from "../support/osnet.js";
+import { tinyFile } from "../support/tiny-file.js";
 
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const CHECKPOINT = tinyFile();
 
 /** Threads run compiled files only. */
 const BUILT = new URL("../../dist/src/verify/index.js", import.meta.url);
@@ -56,7 +56,7 @@ describe("a report is the same to the digit, however many threads judge the laye
   });
 
   it("a model that does not run is refused, and nothing is left running", async () => {
-    const { path: cwd } = await temporaryFolder({ "model.onnx": convert(openFixture()) });
+    const { path: cwd } = await temporaryFolder({ "model.onnx": honest });
     const args = ["model.onnx", CHECKPOINT, "--size", "128x64", "--jobs", "2"];
     const { status, stderr } = await spawnCommand("osnet-verify", args, { cwd });
     expect(stderr).toMatch(/^model\.onnx: onnxruntime failed on images \[2, 3, 128, 64\]/);
@@ -64,7 +64,7 @@ describe("a report is the same to the digit, however many threads judge the laye
   });
 
   it("in the commands, whose threads are files beside them", async () => {
-    const folder = await temporaryFolder({ "model.onnx": rewriteOnnx(convert(openFixture()), withFaults) });
+    const folder = await temporaryFolder({ "model.onnx": faulty });
     const args = ["model.onnx", CHECKPOINT, "--json", "--jobs"];
     const [here, there] = [
       await run("osnet-verify", [...args, "1"], { cwd: folder.path }),
