@@ -37,7 +37,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "verify/outcome": [...CONVERT, "verify/backends/backend", "verify/explain", "verify/reference"],
   "verify/ranking": ["core", "verify/reference", "verify/outcome"],
   "verify/suite": ["verify/ranking", ...OUTCOME, "convert/formats", "convert/export", "verify/backends"],
-  "verify/reports": [...OUTCOME, "verify/suite", "verify/ranking", "verify/backends"],
+  "verify/reports": [...OUTCOME, "convert/formats", "verify/suite", "verify/ranking", "verify/backends"],
   "verify/inputs": [...FILES, "verify/reference"],
   "verify/weights": FILES,
   "verify/candidate": [...VERIFY, "verify/bounds"],

@@ -8,7 +8,7 @@ import {
   type Target,
   type WeightsTarget,
 } from "../convert/export/write.js";
-import { type FileFormat, isWeightsFormat } from "../convert/formats/registry.js";
+import { type FileFormat, isModelFormat, isWeightsFormat } from "../convert/formats/registry.js";
 import type { QuantizedDType } from "../convert/formats/tfjs/model.js";
 import { decodeWeights } from "../convert/open/checkpoint.js";
 import type { OnnxInterface } from "../convert/open/onnx-interface.js";
@@ -57,9 +57,9 @@ export async function openTarget(
   if (isWeightsFormat(format))
     return { target: { format, ...definedOf({ dtype: options.dtype }) }, notes: [] };
   if (format === "onnx") return onnxTarget(options as TargetOptions & OnnxOptions, io);
-  const layers = tfjsFormat === "layers";
+  const layers = format === "tfjs" && tfjsFormat === "layers";
   if (layers) expectOfLayers(options);
-  return { target: { ...options, format, layers }, notes: [] };
+  return { target: { ...options, format, ...(layers ? { layers } : {}) }, notes: [] };
 }
 
 async function onnxTarget(options: TargetOptions & OnnxOptions, io: Io): Promise<NamedTarget> {
@@ -188,7 +188,7 @@ async function verifyModel(
 
 /** Which runtime ran the model, where it is not the usual one. */
 function runBy({ backend, candidate: { format } }: ParityReport): string {
-  const [usual] = format === "onnx" || format === "tfjs" ? usualRuntimes(format) : [backend];
+  const [usual] = isModelFormat(format) ? usualRuntimes(format) : [backend];
   return backend === usual ? "" : `; run in ${backend}, because ${usual} is not installed`;
 }
 

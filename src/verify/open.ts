@@ -1,4 +1,5 @@
 import type { LayerGraph, OsnetSpec } from "../arch/index.js";
+import { isModelFormat } from "../convert/formats/registry.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import {
   type FileOptions,
@@ -214,10 +215,9 @@ function expectBackend({ party, backend }: Side, wanted: BackendName | undefined
     code: "argument",
     subject: party.name,
     found: `backend ${wanted}`,
-    expected:
-      party.format === "tfjs" || party.format === "onnx"
-        ? runtimesFor(party.format).join(", ")
-        : `${backend.name}, which runs this format`,
+    expected: isModelFormat(party.format)
+      ? runtimesFor(party.format).join(", ")
+      : `${backend.name}, which runs this format`,
     remedy: "omit the backend, or convert the model to a format that runs there",
   });
 }

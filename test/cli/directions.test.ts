@@ -7,7 +7,7 @@ import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { StateDict } from "../../src/core/tensor.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { createFolder, type Folder } from "../support/folder.js";
-import { FORMAT_CASES, type FormatFiles, parametersIn } from "../support/formats.js";
+import { type FormatFiles, fileOf, parametersIn, stateDictOf } from "../support/formats.js";
 import { keras3Files } from "../support/keras3.js";
 import { SMALL } from "../support/osnet.js";
 import { refusal, run } from "./command.js";
@@ -21,7 +21,7 @@ let folder: Folder;
 beforeAll(async () => {
   folder = await createFolder();
   for (const format of FILE_FORMATS)
-    await write(`w.${format}`, format, FORMAT_CASES[format].write(graph, stateDict));
+    await write(`w.${format}`, format, await fileOf(format, graph, stateDict));
   const layers = lowerToTfjsLayers(graph, stateDict, { size: SMALL, fold: false, output: "both" });
   const { json, shards } = encodeTfjs(layers);
   await write("layers.tfjs", "tfjs", { main: json, beside: shards });
@@ -43,7 +43,7 @@ async function weightsIn(name: string, format: FileFormat): Promise<StateDict> {
   const beside = new Map<string, Uint8Array>();
   if (inside !== undefined)
     for (const path of await readdir(folder.at(name))) beside.set(path, await folder.read(`${name}/${path}`));
-  return parametersIn(FORMAT_CASES[format].read({ main, beside }, name));
+  return parametersIn(stateDictOf(format, { main, beside }, name));
 }
 
 describe.each(FILE_FORMATS)("from %s", (from) => {
@@ -111,7 +111,7 @@ describe("osnet-convert from TensorFlow.js", () => {
 
   it("refuses a weight file that is a link, and one that is not there", async () => {
     const { symlink } = await import("node:fs/promises");
-    const { main, beside } = FORMAT_CASES.tfjs.write(graph, stateDict);
+    const { main, beside } = await fileOf("tfjs", graph, stateDict);
     const [[name = "", bytes = new Uint8Array()] = []] = beside;
     await write("linked", "tfjs", { main, beside: new Map() });
     await writeFile(folder.at("elsewhere.bin"), bytes);

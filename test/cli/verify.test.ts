@@ -263,15 +263,15 @@ describe.concurrent("osnet-verify refuses", () => {
   it.each([
     [
       "chromium:webgpu",
-      "write chromium:onnxruntime-web-webgpu for an ONNX file or chromium:tfjs-webgpu for a TensorFlow.js model",
+      "write chromium:onnxruntime-web-webgpu for an ONNX model or chromium:tfjs-webgpu for a TensorFlow.js model",
     ],
     ["chromium:webgl", "write chromium:tfjs-webgl for a TensorFlow.js model"],
     [
       "chromium:wasm",
-      "write chromium:onnxruntime-web for an ONNX file or chromium:tfjs-wasm for a TensorFlow.js model",
+      "write chromium:onnxruntime-web for an ONNX model or chromium:tfjs-wasm for a TensorFlow.js model",
     ],
-    ["chromium:onnxruntime-web-wasm", "write chromium:onnxruntime-web for an ONNX file"],
-    ["onnxruntime-web-wasm", "write onnxruntime-web for an ONNX file"],
+    ["chromium:onnxruntime-web-wasm", "write chromium:onnxruntime-web for an ONNX model"],
+    ["onnxruntime-web-wasm", "write onnxruntime-web for an ONNX model"],
     // What runs in browsers only.
     ["WebGL", "write chromium:tfjs-webgl for a TensorFlow.js model"],
     ["tfjs-wsam", "did you mean tfjs-wasm?"],

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { PIXEL_ORDERS } from "../../convert/export/options.js";
-import type { ModelFormat } from "../../convert/formats/registry.js";
-import { engineOf, RUNTIMES, runtimesMeant } from "../../verify/backends/registry.js";
+import { FORMATS, MODEL_FORMATS } from "../../convert/formats/registry.js";
+import { engineOf, RUNTIMES, runtimesMeant, usualRuntimes } from "../../verify/backends/registry.js";
 import { DISTANCE_METRICS } from "../../verify/ranking/distances.js";
 import {
   alternatives,
@@ -22,16 +22,16 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
   return runProgram(define, argv, io);
 }
 
-/** The runtimes of a format, as the help lists them. */
-function runtimesOf(format: ModelFormat): string {
-  return RUNTIMES.filter((name) => engineOf(name).runs === format).join(", ");
+/** The runtimes of each format, as the help lists them. */
+function runtimes(): string {
+  return MODEL_FORMATS.map(
+    (format) => `${usualRuntimes(format).join(", ")} for ${FORMATS[format].title}`,
+  ).join("; ");
 }
-
-const KINDS: Readonly<Record<ModelFormat, string>> = { onnx: "an ONNX file", tfjs: "a TensorFlow.js model" };
 
 /** A runtime. Which one the name of an engine means depends on the model, which is not open yet. */
 const BACKEND = choice("--backend", RUNTIMES, undefined, (text) => {
-  const meant = runtimesMeant(text).map((name) => `${name} for ${KINDS[engineOf(name).runs]}`);
+  const meant = runtimesMeant(text).map((name) => `${name} for ${FORMATS[engineOf(name).runs].noun}`);
   return meant.length > 0 ? `write ${alternatives(meant)}` : undefined;
 });
 
@@ -99,11 +99,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .option("--reference <file>", "same as the second argument")
     .option("--arch <variant>", "architecture, if it cannot be inferred: a variant or a spec.json")
     .option("--key <path>", "path of the state dict inside the checkpoint, such as model.ema")
-    .option(
-      "--backend <name>",
-      `runtime: ${runtimesOf("onnx")} for ONNX; ${runtimesOf("tfjs")} for TensorFlow.js (default: the first one installed)`,
-      BACKEND,
-    )
+    .option("--backend <name>", `runtime: ${runtimes()} (default: the first one installed)`, BACKEND)
     .optionsGroup("Images:")
     .option(
       "--input <source...>",

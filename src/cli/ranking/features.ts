@@ -104,7 +104,7 @@ export async function openReferenceSource(
   io: Io,
 ): Promise<FeatureSource> {
   const source = await openSource(path, options, io);
-  if (!source.size || source.party.format === "onnx" || source.party.format === "tfjs") return source;
+  if (!source.size || isModelFormat(source.party.format)) return source;
   const proof = await proofOfReference(path, { ...options, size: source.size }, io);
   return { ...source, ...definedOf({ proof }) };
 }

@@ -18,7 +18,7 @@ import { readInput } from "../../node/read.js";
 import { type Embedder, openEmbedder } from "../../verify/candidate/embedder.js";
 import { type OpenOptions, openVerification } from "../../verify/open.js";
 import type { ParityReport } from "../../verify/outcome/report.js";
-import type { PlannedEntry, RankingSpec } from "../../verify/suite/plan.js";
+import { CONVERSIONS, type PlannedEntry, type RankingSpec } from "../../verify/suite/plan.js";
 import { type EntryRanking, entryStatus, type SuiteEntry } from "../../verify/suite/report.js";
 import { verify } from "../../verify/verify.js";
 import { readArchitecture, readImages, readModel, type Source } from "../inputs.js";
@@ -296,11 +296,8 @@ async function convertEntry(
   const source: Source = { ...reference, checkpoint };
   const size = sizeOf(text);
   const name = `${model}.${convert}`;
-  const { target } = await openTarget(
-    convert === "onnx" ? convert : "tfjs",
-    { ...options, ...definedOf({ size }), tfjsFormat: convert === "tfjs-layers" ? "layers" : "graph" },
-    io,
-  );
+  const { format, ...kind } = CONVERSIONS[convert];
+  const { target } = await openTarget(format, { ...options, ...definedOf({ size }), ...kind }, io);
   const { bytes, beside } = await write({ ...checkpoint, name: source.name }, target, name);
   return { file: { name, bytes, ...definedOf({ beside }) }, source };
 }

@@ -53,6 +53,7 @@ export function proveDocument(document: Document, graph: LayerGraph, stateDict: 
 /** What a document computes, or why the proof does not read it. */
 function readDocument({ format, model }: Document): ProofDocument | string {
   if (format === "onnx") return readOnnx(model);
+  if (format !== "tfjs") return `the proof does not read ${format} files`;
   return model.format === "graph-model" ? readGraph(model) : readLayers(model, "the model");
 }
 

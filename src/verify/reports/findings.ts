@@ -1,3 +1,4 @@
+import { isModelFormat } from "../../convert/formats/registry.js";
 import type { Fault, GateResult, LayerResult, ParityReport, Rerun } from "../outcome/report.js";
 import { formatCosine, formatError, plural, provenFor } from "./facts.js";
 
@@ -140,7 +141,7 @@ export function rerunFinding(
 
 /** What constants that are right are: a model without its batch norms has products only, which factors agree with. */
 export function agreement({ format }: ParityReport["reference"]): string {
-  return format === "onnx" || format === "tfjs" ? "agree with the reference's" : "are the checkpoint's";
+  return isModelFormat(format) ? "agree with the reference's" : "are the checkpoint's";
 }
 
 function weightsFinding(

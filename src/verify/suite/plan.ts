@@ -46,10 +46,22 @@ export interface ModelSpec {
   readonly seed?: number;
 }
 
+/** What a suite converts checkpoints to, by the names in its file: a format, and of TensorFlow.js a kind of model. */
+export type Conversion = "onnx" | "tfjs-graph" | "tfjs-layers";
+
+/** What each of them writes. */
+export const CONVERSIONS: {
+  readonly [C in Conversion]: { readonly format: ModelFormat; readonly tfjsFormat?: "graph" | "layers" };
+} = {
+  onnx: { format: "onnx" },
+  "tfjs-graph": { format: "tfjs", tfjsFormat: "graph" },
+  "tfjs-layers": { format: "tfjs", tfjsFormat: "layers" },
+};
+
 /** What is held against a model: a file (`{model}` in its path is the model's name), or a conversion to make. */
 export interface CandidateSpec extends EntryOptions {
   readonly file?: string;
-  readonly convert?: "onnx" | "tfjs-graph" | "tfjs-layers";
+  readonly convert?: Conversion;
   readonly options?: ConversionOptions;
   readonly backends?: readonly string[];
   /** The models that it is for; all, if absent. */
@@ -92,12 +104,6 @@ export interface PlannedEntry {
   readonly candidateSpec: CandidateSpec;
   readonly options: EntryOptions;
 }
-
-const FORMATS: Readonly<Record<NonNullable<CandidateSpec["convert"]>, ModelFormat>> = {
-  onnx: "onnx",
-  "tfjs-graph": "tfjs",
-  "tfjs-layers": "tfjs",
-};
 
 /** Nobody reads a report of more. */
 const MAX_ENTRIES = 2000;
@@ -182,7 +188,9 @@ function backendsOf(
   matrix: readonly string[] | undefined,
 ): readonly string[] {
   if (backends) return backends;
-  const possible: readonly string[] = convert ? runtimesFor(FORMATS[convert]) : fileBackends(file ?? "");
+  const possible: readonly string[] = convert
+    ? runtimesFor(CONVERSIONS[convert].format)
+    : fileBackends(file ?? "");
   if (matrix && possible.length > 0) return matrix.filter((name) => possible.includes(name));
   return convert ? possible.slice(0, 1) : ["auto"];
 }

@@ -3,14 +3,15 @@ import { InputError } from "../../core/errors.js";
 import { nearestWord } from "../../core/text.js";
 import { RUNTIMES } from "../backends/registry.js";
 import { DISTANCE_METRICS } from "../ranking/distances.js";
-import type {
-  CandidateSpec,
-  ConversionOptions,
-  EntryOptions,
-  EntryPattern,
-  ModelSpec,
-  RankingSpec,
-  SuiteFile,
+import {
+  type CandidateSpec,
+  CONVERSIONS,
+  type ConversionOptions,
+  type EntryOptions,
+  type EntryPattern,
+  type ModelSpec,
+  type RankingSpec,
+  type SuiteFile,
 } from "./plan.js";
 
 /** What a value must be, in words, and whether it is. */
@@ -106,7 +107,7 @@ const CONVERSION: Rules<keyof ConversionOptions> = {
 const CANDIDATE: Rules<Exclude<keyof CandidateSpec, "options">> = {
   ...ENTRY,
   file: TEXT,
-  convert: oneOf("onnx", "tfjs-graph", "tfjs-layers"),
+  convert: oneOf(...Object.keys(CONVERSIONS)),
   backends: BACKENDS,
   models: TEXTS,
 };

@@ -17,12 +17,13 @@ import { sniffFormat } from "../../../src/convert/formats/sniff.js";
 import { decodeWeights } from "../../../src/convert/open/checkpoint.js";
 import { seededStateDict } from "../../../src/convert/seeded-weights.js";
 import { InputError } from "../../../src/core/errors.js";
+import type { StateDict } from "../../../src/core/tensor.js";
 import { DTYPES, type DType } from "../../../src/core/tensor.js";
 import { readFixture } from "../../fixtures.js";
 import { judge } from "../../fuzz/oracle.js";
 import { createRandom } from "../../fuzz/random.js";
 import { TINY_SPEC } from "../../fuzz/seeds/pth.js";
-import { FORMAT_CASES, type FormatFiles, parametersIn } from "../../support/formats.js";
+import { type FormatFiles, fileOf, parametersIn, stateDictOf } from "../../support/formats.js";
 import { encodeNpz } from "../../support/npy.js";
 
 /** What every format of the registry promises: a new row is tested without a new test. */
@@ -30,7 +31,7 @@ import { encodeNpz } from "../../support/npy.js";
 const graph = expand(parseSpec(TINY_SPEC, "tiny.json"));
 const stateDict = seededStateDict(graph, 1);
 const FILES = Object.fromEntries(
-  FILE_FORMATS.map((format) => [format, FORMAT_CASES[format].write(graph, stateDict)]),
+  await Promise.all(FILE_FORMATS.map(async (format) => [format, await fileOf(format, graph, stateDict)])),
 ) as Readonly<Record<FileFormat, FormatFiles>>;
 
 /** Cuts of each file, and as many flipped bits. */
@@ -47,19 +48,20 @@ function damaged(
 }
 
 describe.each(FILE_FORMATS)("%s", (format) => {
-  const { write, read } = FORMAT_CASES[format];
   const files = FILES[format];
+  const write = (weights: StateDict): Promise<FormatFiles> => fileOf(format, graph, weights);
+  const read = (file: FormatFiles): StateDict => stateDictOf(format, file, "w");
 
   it("is read back bit for bit", () => {
-    expect(compareBits(parametersIn(stateDict), parametersIn(read(files, "w")))).toEqual([]);
+    expect(compareBits(parametersIn(stateDict), parametersIn(read(files)))).toEqual([]);
   });
 
-  it("is the same bytes whenever it is written, and whatever order the state dict has", () => {
-    const reversed = new Map([...read(files, "w")].reverse());
-    expect(write(graph, stateDict)).toEqual(files);
+  it("is the same bytes whenever it is written, and whatever order the state dict has", async () => {
+    const reversed = new Map([...read(files)].reverse());
+    expect(await write(stateDict)).toEqual(files);
     // Checkpoints keep the order of their state dict, which a reader puts right.
     if (format !== "pth" && format !== "npz")
-      expect(write(graph, new Map([...reversed, ...stateDict]))).toEqual(files);
+      expect(await write(new Map([...reversed, ...stateDict]))).toEqual(files);
   });
 
   it("is recognised by its content", () => {
@@ -93,7 +95,7 @@ describe.each(FILE_FORMATS)("%s", (format) => {
             copy[at] = (copy[at] ?? 0) ^ (1 << random.below(8));
             return copy;
           });
-          const target = { name: format, seeds: [], read: () => void read(changed, "w") };
+          const target = { name: format, seeds: [], read: () => void read(changed) };
           const { finding, outcome } = judge(target, changed.main);
           expect(finding, `${damage}: byte ${at} of ${name ?? "the file"}`).toBe("");
           // A shorter file cannot hold all weights: it is never read as the network.
@@ -105,7 +107,7 @@ describe.each(FILE_FORMATS)("%s", (format) => {
 
   it.each(FILE_FORMATS.filter((other) => other !== format))("refuses a file of %s by its kind", (other) => {
     try {
-      read(FILES[other], "w");
+      read(FILES[other]);
     } catch (error) {
       expect(error).toBeInstanceOf(InputError);
       expect((error as InputError).problem).toMatchObject({
