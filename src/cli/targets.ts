@@ -57,9 +57,11 @@ export async function openTarget(
   if (isWeightsFormat(format))
     return { target: { format, ...definedOf({ dtype: options.dtype }) }, notes: [] };
   if (format === "onnx") return onnxTarget(options as TargetOptions & OnnxOptions, io);
-  const layers = format === "tfjs" && tfjsFormat === "layers";
-  if (layers) expectOfLayers(options);
-  return { target: { ...options, format, ...(layers ? { layers } : {}) }, notes: [] };
+  if (format === "tfjs" && tfjsFormat === "layers") {
+    expectOfLayers(options);
+    return { target: { ...options, format, layers: true }, notes: [] };
+  }
+  return { target: { ...options, format }, notes: [] };
 }
 
 async function onnxTarget(options: TargetOptions & OnnxOptions, io: Io): Promise<NamedTarget> {
