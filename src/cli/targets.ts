@@ -61,7 +61,8 @@ export async function openTarget(
     expectOfLayers(options);
     return { target: { ...options, format, layers: true }, notes: [] };
   }
-  return { target: { ...options, format }, notes: [] };
+  // A command has the options of its own format and no others (convert-options.ts).
+  return { target: { ...options, format } as Target, notes: [] };
 }
 
 async function onnxTarget(options: TargetOptions & OnnxOptions, io: Io): Promise<NamedTarget> {

@@ -63,11 +63,18 @@ export function modelCandidate(
 ): Candidate {
   const { document } = model;
   const runtime = runtimeFor(document.format, backend);
-  const opened =
-    document.format === "onnx"
-      ? openOnnx(model, document.model, file, graph, runtime)
-      : openTfjs(model, document.model, file, graph, runtime);
-  return { ...runnableCandidate(opened, party, options), document };
+  return { ...runnableCandidate(inRuntime(model, file, graph, runtime), party, options), document };
+}
+
+/** A model of each format in a runtime that runs it. */
+function inRuntime(model: Model, file: NamedBytes, graph: LayerGraph, runtime: RuntimeName): RunnableModel {
+  const { document } = model;
+  switch (document.format) {
+    case "onnx":
+      return openOnnx(model, document.model, file, graph, runtime);
+    case "tfjs":
+      return openTfjs(model, document.model, file, graph, runtime);
+  }
 }
 
 /** A model that a runtime can be given, and where it has its layers. */
