@@ -8,6 +8,7 @@ import type { DTypeCount, Inspection, NetworkInspection, WeightsInspection } fro
 import type {
   ModelFacts,
   ModelInspection,
+  ModelInspections,
   NetworkFacts,
   OnnxInspection,
   TfjsInspection,
@@ -306,23 +307,26 @@ function short(text: string): string {
   return text.length > METADATA_LENGTH ? `${text.slice(0, METADATA_LENGTH)}…` : text;
 }
 
+type RenderModel<F extends ModelFormat> = (inspection: ModelInspections[F], paint: Paint) => string;
+
+const MODELS: { readonly [F in ModelFormat]: RenderModel<F> } = {
+  onnx: (inspection, paint) => renderModel({ kind: "ONNX" }, onnxRows(inspection, paint), inspection, paint),
+  tfjs(inspection, paint) {
+    const { model } = inspection;
+    const kind = `TensorFlow.js ${model.format === "graph-model" ? "graph model" : "layers model"}`;
+    return renderModel({ kind, digested: "model.json" }, tfjsRows(model, paint), inspection, paint);
+  },
+};
+
 /**
  * Renders an inspection for a terminal: the files, their interface, the network in them, and its differences from an
  * OSNet.
  */
 export function renderModelInspection(
-  inspection: OnnxInspection | TfjsInspection,
+  inspection: ModelInspections[ModelFormat],
   paint: Paint = PLAIN,
 ): string {
-  if (!isTfjs(inspection))
-    return renderModel({ kind: "ONNX" }, onnxRows(inspection, paint), inspection, paint);
-  const { model } = inspection;
-  const kind = `TensorFlow.js ${model.format === "graph-model" ? "graph model" : "layers model"}`;
-  return renderModel({ kind, digested: "model.json" }, tfjsRows(model, paint), inspection, paint);
-}
-
-function isTfjs(inspection: OnnxInspection | TfjsInspection): inspection is TfjsInspection {
-  return inspection.file.format === "tfjs";
+  return (MODELS[inspection.file.format] as RenderModel<ModelFormat>)(inspection, paint);
 }
 
 function onnxRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
