@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { FORMATS, MODEL_FORMATS } from "../../../src/convert/formats/registry.js";
 import { isInstalled } from "../../../src/verify/backends/node-packages.js";
 import {
   BACKENDS,
@@ -30,14 +31,11 @@ describe("the registry", () => {
   });
 
   it("has rows that docs/backends.md lists", () => {
-    const listed = [
-      ...text("docs/backends.md").matchAll(/^\| `([a-z0-9-]+)` \| (ONNX|TensorFlow\.js) \| (.*?) \|/gm),
-    ];
-    const formats = { ONNX: "onnx", "TensorFlow.js": "tfjs" } as const;
+    const listed = [...text("docs/backends.md").matchAll(/^\| `([a-z0-9-]+)` \| (.*?) \| (.*?) \|/gm)];
     expect(
       listed.map(([, name, format, places = ""]) => [
         name,
-        formats[format as keyof typeof formats],
+        MODEL_FORMATS.find((row) => FORMATS[row].title === format),
         places.split(", ").map((place) => (place === "Node" ? "node" : "browser")),
       ]),
     ).toEqual(Object.entries(BACKENDS).map(([name, { runs, where }]) => [name, runs, where]));
