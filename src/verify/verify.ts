@@ -36,8 +36,8 @@ import { proofOf, unreadCode } from "./proof/index.js";
 /**
  * Compares a candidate with a reference, layer by layer and gate by gate. A difference is a result, never an exception.
  *
- * Every layer that the candidate's results depend on must be found on both sides by exact name; a recording, which may
- * hold fewer, sets what is compared, and the report says how much that was.
+ * Every layer that the candidate's results depend on must be found on both sides by exact name. A recording, which may
+ * have fewer, determines what is compared, and the report says how much that was.
  *
  * @throws InputError if a side cannot run on the images
  */
@@ -114,7 +114,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
   };
 }
 
-/** The layers to compare, in network order: all behind the candidate's results, or what a recording holds. */
+/** The layers to compare, in network order: all that the candidate's results depend on, or those of a recording. */
 function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
   const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
   const names = recorded ? new Set(recorded.backend.layers) : ancestors(graph, ...candidate.results);
@@ -153,7 +153,7 @@ const NOTHING_RUN: Comparison = {
   explanations: new Map(),
 };
 
-/** What is wrong, told where it starts and once; and the layers that were not found, where nothing else explains it. */
+/** The faults, each reported once, where it starts; and the missing layers that no other fault explains. */
 function findFaults(
   { graph, candidate, weights }: Verification,
   tolerance: Tolerance,
@@ -180,7 +180,7 @@ function findFaults(
     if (inputs.some((input) => fed.has(input) && (input === INPUT_NAME || candidate.folded.has(input))))
       fed.add(name);
   const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
-  // Other weights are one fault, of which every layer that has some is wrong.
+  // Other weights are one fault: every layer with weights is wrong.
   const withWeights = new Set(
     graph.nodes.filter(({ parameters }) => Object.keys(parameters).length > 0).map(({ name }) => name),
   );
@@ -189,7 +189,7 @@ function findFaults(
     weights?.haveOneCause === true &&
     (withWeights.has(layer) ||
       [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
-  /** The layers that read a layer, or what is computed of it in one operator. */
+  /** The layers that read a layer, possibly through others computed in the same operator. */
   const readersOf = (layer: string): ReadonlySet<string> => {
     const hidden = new Set([layer]);
     const reading = new Set<string>();
@@ -233,7 +233,7 @@ function findFaults(
   return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.departures ?? []), missing };
 }
 
-/** What a recording is that a candidate of other weights is held against: judged by the candidate's own, it shows. */
+/** Whether a recording that differs was made with other weights, judged by its own inputs. */
 async function recordedOtherwise(
   { graph, candidate, reference, images, imagesSource, ownParameters }: Verification,
   found: readonly Fault[],
@@ -244,7 +244,7 @@ async function recordedOtherwise(
       ? ownParameters?.()
       : undefined;
   if (!parameters) return [];
-  // Folded, a product of the candidate's is no layer's, but the weights of two.
+  // When folded, the candidate's product belongs to two layers.
   const layers = reference.backend.layers.filter((name) => !candidate.folded.has(name));
   const recording = { backend: { ...reference.backend, layers } };
   const { faults } = await judged({
@@ -272,13 +272,13 @@ export interface LiftedSource extends NamedBytes {
 }
 
 interface LiftedOptions extends Pick<Verification, "onProgress"> {
-  /** Whether outputs beyond the network's own are left out of the conversion, so that they need not agree. */
+  /** Whether the conversion drops outputs beyond the network's own, so that they need not agree. */
   readonly dropExtra?: boolean;
 }
 
 /**
- * Runs a model whose weights were lifted beside the network that they make, layer by layer. Undefined if there is none to
- * run, none that runs, or if it is quantised, so that it computes something else.
+ * Runs a model whose weights were imported, and compares it with the network of these weights, layer by layer.
+ * Undefined if there is nothing to run, it does not run, or it is quantised and therefore computes something else.
  *
  * @throws InputError (`unsupported`) if the two do not agree: then the model was misread, or is broken
  */
@@ -290,7 +290,7 @@ export async function verifyLifted(
   const verification = await openVerification(model, { ...model, checkpoint });
   const report = await verify({ ...verification, ...(onProgress ? { onProgress } : {}) });
   if (report.passed) return report;
-  // A graph that departs from its network was refused: what is left is behind its outputs, which the user leaves out.
+  // A graph that differs from its network was refused; other differences follow its outputs, and the user drops them.
   if (dropExtra && report.faults.every(({ kind }) => kind === "structure")) return undefined;
   // Activations on integers are rounded, which no weights say: a run shows no more than that the structure is right.
   const isQuantised = (report.weights?.quantised ?? 0) > 0;

@@ -64,7 +64,7 @@ export interface DatasetFiles {
 }
 
 /**
- * @param subject what messages call the data set
+ * @param subject name of the data set in messages
  * @throws InputError (`file`) if there are no pictures, (`format`) if a list cannot be read
  */
 export function readDataset({ paths, readText }: DatasetFiles, subject: string): Dataset {
@@ -130,7 +130,7 @@ function marketFolder(pictures: readonly string[], folder: string): readonly Pic
   });
 }
 
-/** Read as a folder for each identity, the two would be two persons. */
+/** Read as a folder per identity, the two folders would be two persons. */
 function noMarketFiles(subject: string, isQuery: boolean): InputError {
   return new InputError({
     code: "file",

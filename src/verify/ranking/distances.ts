@@ -17,7 +17,7 @@ const SMALLEST_NORM = 1e-12;
 /** Strips of queries that are multiplied with a block of the gallery while it is in the processor's cache. */
 const STRIPS = 16;
 
-/** Elements of such a block: 128 KB, which the second cache of any processor holds beside the queries. */
+/** Elements of such a block: 128 KB, which fits in any processor's second-level cache together with the queries. */
 const BLOCK_ELEMENTS = 1 << 14;
 
 /**
@@ -127,7 +127,7 @@ export function distanceRows(queries: RealTensor, gallery: RealTensor, metric: D
           else
             for (let g = 0; g < galleryCount; g++)
               distances[g] = own + (gallerySquares[g] as number) - 2 * (memory[from + g] as number);
-          // A feature that is not finite is infinitely far from all: behind every match, and never before one.
+          // A non-finite feature is infinitely far from all: after every match, and never before one.
           for (let g = 0; g < galleryCount; g++)
             if (!Number.isFinite(distances[g])) distances[g] = Number.POSITIVE_INFINITY;
           yield distances;
@@ -245,7 +245,7 @@ function normalisedDistances(features: RealTensor, metric: DistanceMetric): Floa
   return result;
 }
 
-/** Each image's `count` nearest, itself among them. */
+/** Each image's `count` nearest, including itself. */
 function neighbours(distances: Float32Array, all: number, count: number): readonly Uint32Array[] {
   return Array.from({ length: all }, (_, image) => {
     const row = distances.subarray(image * all, (image + 1) * all);

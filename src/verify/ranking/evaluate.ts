@@ -2,22 +2,22 @@ import { InputError } from "../../core/errors.js";
 import type { DistanceRows } from "./distances.js";
 
 /**
- * Re-identification figures, by the rules of torchreid (`torchreid/metrics/rank.py`, `eval_market1501`):
+ * Re-identification metrics, by the rules of torchreid (`torchreid/metrics/rank.py`, `eval_market1501`):
  *
  * - gallery images of the query's identity *and* camera are removed before its ranking;
  * - a query with no other image of its identity in the gallery is skipped;
- * - distractors (identity 0) stay in the gallery and match no one; images of identity −1 are dropped by whoever reads the
- *   data set;
+ * - distractors (identity 0) stay in the gallery and match no one; images of identity −1 are dropped when a data set is
+ *   read;
  * - average precision is the mean, over a query's matches, of (matches up to here) / (rank).
  *
- * Where a match and another image are at the same distance, the order is that of the gallery, as after
- * `numpy.argsort(kind="stable")`. That order means nothing, so the figures of the best and the worst order stand beside it: a
- * model that gives every image the same feature must not score by the order of files.
+ * If a match and another image are at the same distance, the order is that of the gallery, as after
+ * `numpy.argsort(kind="stable")`. That order is arbitrary, so the metrics of the best and the worst order are reported
+ * too: a model that gives every image the same feature must not score by the order of files.
  *
  * Ranks are counted, not sorted: a rank is one more than the number of images that come before.
  */
 
-/** Identity and camera of each image, whole numbers. */
+/** Identity and camera of each image, integers. */
 export interface Labels {
   /** Identity of each image: the same number for the same person; 0 is a distractor. */
   readonly pids: Int32Array;
@@ -43,7 +43,7 @@ export interface QueryResult {
   readonly firstMatchWorst: number;
   /** Inverse negative penalty: number of matches / rank of the last one (Ye et al., TPAMI 2021). */
   readonly inp: number;
-  /** Gallery position of the nearest image that was not removed; −1 if there was none. */
+  /** Gallery position of the nearest image that was not removed; −1 if there is none. */
   readonly nearest: number;
   /** Gallery images of its identity under other cameras. */
   readonly matches: number;
@@ -53,7 +53,7 @@ export interface QueryResult {
 export interface RankingFigures {
   /** Queries that count. */
   readonly queries: number;
-  /** Queries of which no other camera has an image. */
+  /** Queries without an image from another camera. */
   readonly skipped: number;
   /** Mean average precision. */
   readonly mAP: number;
@@ -157,9 +157,9 @@ function imagesOf(pid: number, labels: Labels): readonly number[] {
 const BUCKETS = 512;
 
 /**
- * Where to look for a distance's place among the matches, which saves a binary search: the distances from the first to the
- * last match are cut into buckets, and `starts[b]` is the number of matches in earlier ones, all of which are nearer than
- * anything in bucket b, as a bucket's number grows with the distance.
+ * The start of a distance's position among the matches, which saves a binary search: the distances from the first to
+ * the last match are divided into buckets, and `starts[b]` is the number of matches in earlier ones, all of which are
+ * nearer than anything in bucket b, as a bucket's number grows with the distance.
  */
 function startsOf(places: Float64Array): { readonly starts: Uint32Array; readonly scale: number } {
   const first = places[0] ?? 0;

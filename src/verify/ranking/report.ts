@@ -4,17 +4,17 @@ import type { DatasetFacts } from "./dataset.js";
 import type { DistanceMetric } from "./distances.js";
 
 /**
- * How much worse than the reference a candidate may rank and pass.
+ * How much worse than the reference a candidate may rank and still pass.
  *
- * A tenth of a point of mAP or rank-1 is the last digit that is reported, and on Market-1501 three queries; one query in a
- * hundred may have another nearest image, since pictures of one track are often at nearly one distance.
+ * A tenth of a point of mAP or rank-1 is the last digit that is reported, and on Market-1501 three queries; one query
+ * in a hundred may have another nearest image, since pictures of one track are often at nearly the same distance.
  */
 export interface RankingLimits {
   /** Share of mAP, 0 to 1. Default 0.001. */
   readonly maxMapDrop: number;
   /** Share of rank-1, 0 to 1. Default 0.001. */
   readonly maxRank1Drop: number;
-  /** Share of queries whose nearest image is another, 0 to 1. Default 0.01. */
+  /** Share of queries whose nearest image changes, 0 to 1. Default 0.01. */
   readonly maxFlips: number;
 }
 
@@ -65,7 +65,7 @@ export interface RankingCheck {
   readonly passed: boolean;
 }
 
-/** A query, and the nearest pictures by both models, by their paths. */
+/** A query, and the nearest pictures for both models, by their paths. */
 export interface WorstQuery {
   /** Path of the query's picture in the data set. */
   readonly picture: string;
@@ -73,9 +73,9 @@ export interface WorstQuery {
   readonly before?: number;
   /** Average precision by the candidate; absent without labels. */
   readonly after?: number;
-  /** What the reference ranks first, nearest first. */
+  /** The reference's ranking, nearest first. */
   readonly referenceNearest: readonly NearestPicture[];
-  /** What the candidate ranks first, nearest first. */
+  /** The candidate's ranking, nearest first. */
   readonly candidateNearest: readonly NearestPicture[];
 }
 
@@ -101,7 +101,7 @@ export interface RankingReport {
   readonly reranked: boolean;
   /** What the checks allow. */
   readonly limits: RankingLimits;
-  /** Why each picture that was left out could not be used. */
+  /** Why each skipped picture could not be used. */
   readonly broken: readonly string[];
   /** The model that is taken for right. */
   readonly reference: RankedReference;
@@ -118,8 +118,8 @@ export interface PictureNames {
 }
 
 /**
- * Judges a comparison by the limits. Where images are tied, the worst order of each side is compared with the other's too: a
- * candidate that puts everybody at one distance fails, however its files are ordered.
+ * Judges a comparison by the limits. If images are tied, the worst order of each side is also compared with the
+ * other's: a candidate that puts everybody at one distance fails, whatever the order of its files.
  */
 export function judgeRanking(
   { party, backend, nonFinite }: Pick<RankedCandidate, "party" | "backend" | "nonFinite">,

@@ -6,7 +6,7 @@ import { borderedPlanes, borderedSize, type Call, dimensions, fillPlanes, type P
 /** Output pixels, counted row by row over the output plane. */
 interface PixelRange {
   readonly start: number;
-  /** A whole number of tiles. */
+  /** A multiple of the tile size. */
   readonly columns: number;
   /** Of the output plane. */
   readonly width: number;
@@ -64,7 +64,7 @@ function packRow(
   }
 }
 
-/** The pixel under one tap of the kernel, for every output pixel; `first` is where it lies for pixel (0, 0). */
+/** The pixel under one tap of the kernel, for every output pixel; `first` is its position for pixel (0, 0). */
 function packRows(
   planes: Planes,
   first: number,
@@ -97,11 +97,11 @@ interface Layout {
   readonly groupInputs: number;
   readonly groupOutputs: number;
   /**
-   * First output channel of each strip within its group. The last strip overlaps the one before where the channels
-   * are no multiple of STRIP_ROWS: some are computed twice, to the same result.
+   * First output channel of each strip within its group. The last strip overlaps the one before if the number of
+   * channels is not a multiple of STRIP_ROWS: some are computed twice, with the same result.
    */
   readonly strips: readonly number[];
-  /** Pixels whose patches are packed at a time: a whole number of tiles, at least one. */
+  /** Pixels whose patches are packed at a time: a multiple of the tile size, at least one tile. */
   readonly blockColumns: number;
   /** Biases: all output channels. */
   readonly biases: number;
@@ -181,7 +181,7 @@ function matrixConv(call: Call<"conv">): void {
   }
 }
 
-/** A group's planes of one image: where they are or, if there is padding, copied into their borders. */
+/** A group's planes of one image, in place or, if there is padding, copied into a border of zeros. */
 function inputPlanes(
   { op, inputs: [input], engine }: Call<"conv">,
   layout: Layout,
@@ -286,12 +286,12 @@ export function linear({ op, inputs: [input], parameters, output }: Call<"linear
 }
 
 /**
- * torch.nn.Conv2d: output channel o of pixel (y, x) is
- * `bias[o] + Σ weight[o][c][i][j] · input[c][y·stride − padding + i][x·stride − padding + j]`
- * over the channels c of o's group and the kernel's rows i and columns j, in this order; outside the image is zero.
+ * torch.nn.Conv2d: output channel o of pixel (y, x) is `bias[o] + Σ weight[o][c][i][j] · input[c][y·stride − padding +
+ * i][x·stride − padding + j]` over the channels c of o's group and the kernel's rows i and columns j, in this order;
+ * outside the image is zero.
  *
- * Three routes, one sum: 3×3 depthwise planes, matrix products, and the definition itself for what is left, such as
- * the gates, whose images are one pixel.
+ * Three implementations of the same sum: 3×3 depthwise planes, matrix products, and the definition itself for the rest,
+ * such as the gates, whose images are one pixel.
  */
 export function conv(call: Call<"conv">): void {
   const route = routeOf(call.op, call.output.shape);

@@ -1,7 +1,6 @@
 /**
- * Loops over the elements of layers: what an evaluation does besides its products. As of those, there are two implementations, in plain
- * TypeScript here and in WebAssembly, with results that are equal bit for bit. Targets are in the engine's memory, what is read may be
- * elsewhere.
+ * Elementwise loops: everything in an evaluation besides products. There are two implementations, in plain TypeScript
+ * here and in WebAssembly, with bit-identical results. Targets are in the engine's memory, inputs may be elsewhere.
  */
 export interface Elements {
   /** `max(x, 0)`; NaN where x is. */
@@ -16,7 +15,7 @@ export interface Elements {
   add(a: Numbers, b: Numbers, target: Float64Array, run: Run): void;
   /** `factor · |x| + constant` */
   magnitudes(x: Numbers, target: Float64Array, run: Run, factor: number, constant: number): void;
-  /** `y + factor · |x|`, in place of the target's y. */
+  /** Replaces the target's y by `y + factor · |x|`. */
   addMagnitudes(x: Numbers, target: Float64Array, run: Run, factor: number): void;
   /**
    * Looks at the distances |a − e|.
@@ -53,7 +52,7 @@ export interface Run {
   readonly count: number;
 }
 
-/** Small enough to stay in cache, large enough that a call costs nothing beside it. */
+/** Small enough to stay in cache, large enough that the cost of a call does not matter. */
 export const MOST_SUMMED = 8192;
 
 /** How many things `sums` gives, two of each. */

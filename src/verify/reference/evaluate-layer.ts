@@ -37,11 +37,11 @@ export type ParameterSource = (path: string) => Float64Array;
 const sources = new WeakMap<StateDict, ParameterSource>();
 
 /**
- * The parameters of a state dict in float64, each converted when it is asked for and kept for a while: the gate's are
- * asked for by every stream.
+ * The parameters of a state dict in float64, each converted on demand and cached for a while, since every stream reads
+ * the gate's.
  *
- * The source throws InputError (`state-dict`) for a path that the state dict does not hold, and InputError (`tensor`)
- * for one that is not floating point.
+ * The source throws InputError (`state-dict`) for a missing path, and InputError (`tensor`) for one that is not
+ * floating point.
  */
 export function float64Parameters(stateDict: StateDict): ParameterSource {
   const known = sources.get(stateDict);
@@ -110,8 +110,8 @@ export function layerParameters(
 }
 
 /**
- * Operations whose output may be the memory of their first input, if that is none of the others: an element of it is read no
- * more when that of the output is written.
+ * Operations whose output may share the memory of their first input, if no other input does: an element of it is not
+ * read again after that of the output is written.
  */
 export const IN_PLACE: ReadonlySet<OpKind> = new Set(["batchNorm", "relu", "sigmoid", "scale", "add"]);
 
@@ -184,8 +184,9 @@ export class Workspace {
   readonly start: number;
 
   /**
-   * @param least elements to begin with, since memory that is outgrown is given back late
-   * @param behind what another workspace leaves free, from an element on: both are used at a time, as far as they do not overlap
+   * @param least elements to begin with, since outgrown memory is released late
+   * @param behind the unused part of another workspace, from an element on: both can be used at a time if they do not
+   * overlap
    */
   constructor(least: number = 0, behind?: { readonly workspace: Workspace; readonly start: number }) {
     this.least = least;
@@ -193,7 +194,7 @@ export class Workspace {
     this.start = behind?.start ?? 0;
   }
 
-  /** An engine with memory for at least so many elements from the start, whose contents are whatever the last layer left. */
+  /** An engine with memory for at least this many elements, whose contents are undefined. */
   reserve(elements: number): Engine {
     if (this.whole) return this.whole.reserve(this.start + elements);
     if (!this.engine || this.engine.memory.length < elements)
@@ -211,7 +212,7 @@ export class Workspace {
     return this.reserve(elements).memory.subarray(this.start, this.start + elements);
   }
 
-  /** Where `evaluateLayer` has the only input of a layer: what is written here need not be copied. */
+  /** Where `evaluateLayer` reads a layer's only input: writing it here avoids a copy. */
   inputOf(node: LayerNode, input: Shape, output: Shape): Float64Array {
     const start = inputStart(node, [input], output);
     const end = start + elementCount(input);
@@ -234,15 +235,15 @@ function inputStart(node: LayerNode, inputs: readonly Shape[], output: Shape): n
 }
 
 /**
- * Computes a single layer in float64 from given inputs, such as those that a candidate fed to its own layer. A folded
- * layer is computed as the convolution or linear layer and the batch norm that it stands for.
+ * Computes a single layer in float64 from given inputs, such as those of a candidate's own layer. A folded layer is
+ * computed as the convolution or linear layer followed by the batch norm.
  *
- * @param inputs NCHW or NC, in the order of `node.inputs` and of the shapes that the graph gives them; for the `input`
- * node, the images. They may be a workspace's last result.
+ * @param inputs NCHW or NC, in the order of `node.inputs`, with the shapes given by the graph; for the `input` node,
+ * the images. They may be a workspace's last result.
  * @param parameters `float64Parameters` of a state dict, or any other function of their paths.
- * @param shape The output's shape, as `outputShapes` of src/arch gives it.
+ * @param shape The output's shape, from `outputShapes` of src/arch.
  * @param workspace Where to compute, vectorised: the result is valid until the workspace is used for another layer.
- * Without one, the layer is computed in plain TypeScript and the result is the caller's.
+ * Without one, the layer is computed in plain TypeScript and the result is a new array.
  * @throws InputError (`state-dict`) if a parameter is missing or has the wrong size.
  */
 export function evaluateLayer(
@@ -271,7 +272,7 @@ function placeInputs(inputs: readonly RealTensor[], engine: Engine, start: numbe
     offset += length;
     return memory.subarray(offset - length, offset);
   });
-  // An input elsewhere in this very memory would be overwritten by its neighbours, so it is set aside first.
+  // An input elsewhere in this memory would be overwritten by its neighbours, so it is copied first.
   const aside = inputs.map(({ data }, index) => {
     if (data.buffer !== memory.buffer) return data;
     return data.byteOffset === places[index]?.byteOffset ? undefined : data.slice();

@@ -15,7 +15,7 @@ import { float64Parameters, IN_PLACE, runLayer, scratchSize } from "./evaluate-l
 import type { Operand } from "./kernel.js";
 import { vectorEngine } from "./vector-engine.js";
 
-/** Where each layer's output lies in one block of memory, in elements. */
+/** The position of each layer's output in one block of memory, in elements. */
 export interface MemoryPlan {
   readonly offsets: ReadonlyMap<string, number>;
   /** Elements of the whole block. */
@@ -93,8 +93,8 @@ export interface EvaluatedLayer {
 /** How a network is evaluated; every field has a default. */
 export interface EvaluationOptions {
   /**
-   * Yields tensors whose memory is used again: each is valid only until the next is asked for. Otherwise every tensor
-   * is a copy that belongs to the caller. Default false.
+   * Yields tensors whose memory is reused: each is valid only until the next. Otherwise every tensor is a copy that
+   * belongs to the caller. Default false.
    */
   readonly reuseMemory?: boolean;
   /** What multiplies and adds. Default `vectorEngine`. */
@@ -102,16 +102,16 @@ export interface EvaluationOptions {
 }
 
 /**
- * Runs a network in float64, layer by layer: the reference that candidates are held against.
+ * Runs a network in float64, layer by layer: the reference that candidates are compared with.
  *
- * Yields every node's output, NCHW or NC, in the order of the graph, beginning with the images. Layers are computed as
- * they are asked for, and an activation is released when its last consumer has run, so that the memory in use is a
- * tenth of all activations. Agrees with PyTorch in float64 to rounding.
+ * Yields every node's output, NCHW or NC, in the order of the graph, beginning with the images. Layers are computed on
+ * demand, and an activation is released when its last consumer has run, so that memory use is a tenth of all
+ * activations. Agrees with PyTorch in float64 to within rounding.
  *
- * @param graph Unfolded or folded; a folded layer is computed as the convolution and the batch norm that it stands for.
+ * @param graph Unfolded or folded; a folded layer is computed as the convolution followed by the batch norm.
  * @param images [N, 3, H, W].
- * @throws InputError (`tensor`) if the images do not fit the network; (`state-dict`) if a parameter is missing or
- * has the wrong size.
+ * @throws InputError (`tensor`) if the images do not fit the network; (`state-dict`) if a parameter is missing or has
+ * the wrong size.
  */
 export function* evaluate(
   graph: LayerGraph,

@@ -41,8 +41,8 @@ export interface Call<K extends OpKind = OpKind> {
 }
 
 /**
- * Computes one operation from its definition: the output is a function of the inputs and parameters alone, and inputs
- * are never written to. A batch norm's output may be the memory of its input.
+ * Computes one operation from its definition: the output depends on the inputs and parameters only, and inputs are
+ * never modified. A batch norm's output may share the memory of its input.
  */
 export type Kernel<K extends OpKind> = (call: Call<K>) => void;
 
@@ -72,7 +72,7 @@ export interface Planes {
   readonly planeStride: number;
 }
 
-/** Elements of a plane with the border of zeros that a convolution's padding stands for. */
+/** Elements of a plane with a convolution's border of padding zeros. */
 export function borderedSize({ padding }: Op<"conv">, [, , height = 1, width = 1]: Shape): number {
   return (height + 2 * padding[0]) * (width + 2 * padding[1]);
 }

@@ -11,7 +11,7 @@ export function add({ inputs: [first, second, ...rest], output, engine }: Call<"
   for (const { data } of rest) engine.add(sum, data, sum, run);
 }
 
-/** `torch.flatten` and the network's input: the same elements in the same order, whatever the shape says. */
+/** `torch.flatten` and the network's input: the same elements in the same order, in any shape. */
 export function copy({ inputs: [input], output }: Call<"input" | "flatten">): void {
   output.data.set(input.data);
 }
@@ -116,7 +116,7 @@ export function layerNorm({ op, inputs: [input], parameters, output }: Call<"lay
   }
 }
 
-/** torch.nn.MaxPool2d, padding symmetric: only pixels count, so that padding never wins over negative ones. */
+/** torch.nn.MaxPool2d, symmetric padding: only pixels count, so padding is never the maximum. */
 export function maxPool({ op, inputs: [input], output }: Call<"maxPool">): void {
   const { height, width } = dimensions(input);
   const [strideY, strideX] = op.stride;

@@ -31,8 +31,9 @@ const SCALAR = 8;
 const VECTOR = 16;
 
 /**
- * `multiply(rows, columns, bias, output, outputStride, depth, tiles)`: 4 rows by 2 vectors of sums stay in registers
- * (of the sixteen, four others hold two columns, a weight and a product). 2×4 is as fast; 4×3, 6×2 and 8×1 are slower.
+ * `multiply(rows, columns, bias, output, outputStride, depth, tiles)`: the sums of 4 rows by 2 vectors stay in
+ * registers (four of the other eight hold two columns, a weight and a product). 2×4 is as fast; 4×3, 6×2 and 8×1 are
+ * slower.
  */
 function multiply(): Code {
   const [rows, columns, bias, output, outputStride, depth, tiles, left, k] = [
@@ -96,8 +97,8 @@ function copyRows(): Code {
 }
 
 /**
- * `pack(from, to, rows, tiles, fromStride, tileSize)`: rows of tiles of four columns as [tiles][rows][4], each tile `tileSize` bytes behind the
- * one before.
+ * `pack(from, to, rows, tiles, fromStride, tileSize)`: rows of tiles of four columns as [tiles][rows][4], each tile
+ * `tileSize` bytes after the one before.
  */
 function pack(): Code {
   const [from, to, rows, tiles, fromStride, tileSize, source, target, left] = [
@@ -351,7 +352,7 @@ function measures(): readonly FunctionDefinition[] {
       [local.get(sum), local.get(p), local.get(q), f64x2.mul, f64x2.add],
       local.set(sum),
     ];
-    // Sign and magnitude to whole numbers in the order of the values, both zeros to 0.
+    // Sign and magnitude to integers in the order of the values, both zeros to 0.
     const ordinal = (single: Code): Code => [
       [single, local.tee(bits), i32.const(31), i32x4.shiftRight, local.set(sign)],
       [local.get(bits), v128.const32(0x7fffffff), v128.and, local.get(sign), v128.xor],

@@ -13,10 +13,10 @@ const CHUNK: number = MOST_SUMMED;
 /** Arrays elsewhere that a loop reads at most. */
 const SLOTS = 3;
 
-/** Elements of memory behind the engine's own that the loops take. */
+/** Elements of memory after the engine's own that the loops use. */
 const STAGE: number = SLOTS * CHUNK + 2 * SUMS;
 
-/** The loops in WebAssembly, over memory whose last `STAGE` elements, from `stage`, are theirs. */
+/** The loops in WebAssembly, which use the last `STAGE` elements of the memory, from `stage`. */
 function vectorElements(buffer: ArrayBuffer, stage: number, loops: ElementLoops): Elements {
   const places = Array.from({ length: SLOTS }, (_, slot) => {
     const start = 8 * (stage + slot * CHUNK);
@@ -156,10 +156,10 @@ const PAGE = 65536;
 let compiled: object | undefined;
 
 /**
- * The engine in WebAssembly with 128-bit vectors, or the scalar one where there is no such thing or no memory for it.
+ * The engine in WebAssembly with 128-bit vectors, or the scalar one if these or the memory are not available.
  *
- * The module is under 4 KB, so that browsers compile it synchronously on any thread, and is compiled once: it carries
- * no state. The memory never grows: views of it stay valid for as long as anyone holds them.
+ * The module is under 4 KB, so that browsers compile it synchronously on any thread, and is compiled once: it has no
+ * state. The memory never grows: views of it stay valid as long as they exist.
  */
 export function vectorEngine(elements: number): Engine {
   const api = (globalThis as { WebAssembly?: WebAssemblyApi }).WebAssembly;

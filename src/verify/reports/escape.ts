@@ -1,5 +1,5 @@
 /**
- * Names come from files, and a report goes where names can do harm: into a terminal, a web page, a pull request. One
+ * Names come from files, and reports are shown where names can do harm: in a terminal, a web page, a pull request. One
  * escape per target, each of which first makes the text printable.
  */
 import { clean } from "../../core/text.js";
@@ -31,8 +31,8 @@ export function escapeMarkup(text: string): string {
 }
 
 /**
- * For the text of GitHub-flavoured Markdown, in table cells too. Entities are text to a Markdown parser; mentions are
- * looked for after it, so that an @ is separated from what follows.
+ * For the text of GitHub-flavoured Markdown, also in table cells. Entities are text to a Markdown parser; mentions are
+ * searched for afterwards, so an @ is separated from what follows.
  */
 export function escapeMarkdown(text: string): string {
   return printable(text)
@@ -42,7 +42,7 @@ export function escapeMarkdown(text: string): string {
     .replace(/\bwww\./gi, "www&#46;");
 }
 
-/** A name as code in Markdown: in backticks as it is, unless it holds one or ends a table's cell. */
+/** A name as code in Markdown: in backticks, unless it contains one or would end a table cell. */
 export function markdownCode(name: string): string {
   const text = printable(name);
   return text === "" || /[`|\\]/.test(text) || text !== text.trim()
@@ -50,7 +50,7 @@ export function markdownCode(name: string): string {
     : `\`${text}\``;
 }
 
-/** JSON that may stand in an HTML script element: no `</script>`, `<!--` or line separator in it. */
+/** JSON for an HTML script element: without `</script>`, `<!--` or line separators. */
 export function escapeJsonForScript(value: unknown): string {
   return JSON.stringify(value).replace(
     /[<>&\u2028\u2029]/g,
@@ -65,6 +65,6 @@ export function pathToUri(path: string): string {
     .split("/")
     .map((segment) => encodeURIComponent(printable(segment)))
     .join("/");
-  // A colon in the first segment would be a scheme; encodeURIComponent has taken it already.
+  // A colon in the first segment would be a scheme, but encodeURIComponent has escaped it already.
   return encoded === "" ? "unnamed" : encoded;
 }

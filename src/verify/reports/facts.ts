@@ -1,4 +1,4 @@
-/** What every report says in the same words, and the figures it says it with. */
+/** Wording and figures shared by all reports. */
 
 import {
   faultName,
@@ -39,7 +39,7 @@ export function verdictClause(report: ParityReport, quote: (name: string) => str
   return `${plural(faults.length, "fault")}, first at ${quote(faultName(first))}`;
 }
 
-/** What the output that counts is: `features, L2-normalised`. Undefined where nothing was run. */
+/** What the judged output is: `features, L2-normalised`. Undefined if nothing was run. */
 export function resultOf({ output }: Pick<ParityReport, "output">): string | undefined {
   if (output?.name === undefined || output.result === undefined) return undefined;
   return [output.result, ...(output.operation === undefined ? [] : [output.operation])].join(", ");
@@ -63,13 +63,14 @@ export function marginMeaning(tolerance: Tolerance): string {
     : `error divided by what tolerance ${tolerance.value} allows`;
 }
 
-/** What `telling` leaves out, and why. */
+/** What `telling` omits, and why. */
 export const TELLING_NOTE: string =
   "Sums and products of two values are omitted if they pass: they round once, and often use all of their bound.";
 
 /**
- * The layers whose margins tell how near a model is to failing. Under rounding bounds, those of passing sums and products
- * of two values do not: one rounding may be as large as its bound, and among thousands of elements some is.
+ * The layers whose margins show how close a model is to failing. With rounding bounds, those of passing sums and
+ * products of two values do not: a single rounding may be as large as its bound, and among thousands of elements one
+ * is.
  */
 export function telling({
   layers,
@@ -84,7 +85,7 @@ export function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
 }
 
-/** Telling layers, larger margins first, infinite ones above all; layers of one margin in network order. */
+/** The layers of `telling`, larger margins first, infinite ones at the top; equal margins in network order. */
 export function worstFirst(report: Pick<ParityReport, "layers" | "tolerance">): readonly LayerResult[] {
   return telling(report).toSorted((a, b) => (marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a)));
 }
@@ -105,7 +106,7 @@ export function worstMargin(report: ParityReport): string {
   return worst ? formatMargin(worst.margin) : "–";
 }
 
-/** Two digits, three from 1 on; what is below 1 holds, and never reads 1. */
+/** Two digits, three from 1 on; a margin below 1 passes, and never reads 1. */
 export function formatMargin(margin: number | null): string {
   if (margin === null || !Number.isFinite(margin)) return "∞";
   if (margin === 0) return "0";

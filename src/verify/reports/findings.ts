@@ -31,10 +31,7 @@ export function groupOf(layer: string): string {
   return /^conv\d+\.\d+(?=[.[]|$)/.exec(layer)?.[0] ?? /^[^.[]*/.exec(layer)?.[0] ?? layer;
 }
 
-/**
- * The parts of several networks in one order that keeps each network's own as far as they agree: a part that only some
- * have stands where it does there.
- */
+/** The parts of several networks in one order that preserves each network's own as far as they agree. */
 export function joinOrders(orders: readonly (readonly string[])[]): readonly string[] {
   const joined: string[] = [];
   for (const order of orders) {
@@ -48,13 +45,13 @@ export function joinOrders(orders: readonly (readonly string[])[]): readonly str
   return joined;
 }
 
-/** Something that a report found beside its layers: a term, and what there is to say. */
+/** A finding other than a layer: a term and its description. */
 export type Finding = readonly [term: string, finding: string];
 
 /**
- * What stands beside the layers: embedding, weights, coverage, what the verdict rests on.
+ * The findings other than layers: embedding, weights, coverage, what the verdict rests on.
  *
- * @param quote how names and prose that come from files are written
+ * @param quote how to write names and prose from files
  */
 export function findings(
   {

@@ -279,7 +279,7 @@ interface Cell {
   readonly y: number;
 }
 
-/** A group's drawing: where its cells are, and the wires behind them as an SVG path. */
+/** A group's drawing: the positions of its cells, and the wires behind them as an SVG path. */
 interface Drawing {
   readonly cells: readonly Cell[];
   readonly wires: string;

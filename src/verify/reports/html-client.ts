@@ -64,7 +64,7 @@ interface Tip {
   hide(): void;
 }
 
-/** A box of figures beside the pointer or the focused drawing; screen readers are told too. */
+/** A box of figures beside the pointer or the focused drawing, also announced to screen readers. */
 function makeTip(document: PageDocument): Tip {
   const tip = document.createElement("div");
   tip.id = "tip";
@@ -290,7 +290,7 @@ function makeSortable(document: PageDocument, table: PageElement): void {
   });
 }
 
-/** Rows stay that hold every word of the filter, and the status if one is chosen. */
+/** Shows rows that contain every word of the filter, and have the chosen status, if any. */
 function makeFilterable(document: PageDocument, controls: PageElement): void {
   const rows = Array.from(
     document.querySelectorAll(`#${controls.getAttribute("data-for")} tbody tr`),
@@ -328,8 +328,8 @@ function makeThemeButton(document: PageDocument, prefersDark: boolean): void {
 }
 
 /**
- * What a report does in a browser: functions that are written into the page as they are. Each may use nothing but its
- * arguments, so that it means the same wherever its text stands, whatever a bundler has called it.
+ * The behaviour of a report in a browser: functions whose source is written into the page. Each uses only its
+ * arguments, so that its text works anywhere, even after a bundler has renamed it.
  */
 
 /** The page's script. */

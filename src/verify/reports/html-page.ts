@@ -4,10 +4,7 @@ import { escapeMarkup } from "./escape.js";
 import { plural } from "./facts.js";
 import { SCRIPT } from "./html-client.js";
 
-/**
- * A piece of HTML or SVG that is safe as it stands. A class, so that nothing parsed from a report's JSON can pass for it,
- * whatever fields it has.
- */
+/** Safe HTML or SVG. A class, so that nothing parsed from a report's JSON can pass for it, whatever fields it has. */
 class SafeMarkup {
   readonly #markup: string;
 
@@ -31,8 +28,8 @@ type Markup = SafeMarkup;
 type Value = Markup | string | number | readonly (Markup | string)[];
 
 /**
- * Builds markup from a template: every value is escaped, unless it is markup itself. Attributes that hold values must
- * be quoted.
+ * Builds markup from a template: every value is escaped, unless it is markup itself. Attributes with values must be
+ * quoted.
  */
 export function html(parts: TemplateStringsArray, ...values: readonly Value[]): Markup {
   let markup = parts[0] ?? "";
@@ -42,7 +39,7 @@ export function html(parts: TemplateStringsArray, ...values: readonly Value[]): 
   return new SafeMarkup(markup);
 }
 
-/** Text of ours that is markup already: style, script, numbers put together. */
+/** Trusted text that is already markup: style, script, formatted numbers. */
 export function raw(markup: string): Markup {
   return new SafeMarkup(markup);
 }
@@ -56,7 +53,7 @@ function textOf(value: Value): string {
   return escapeMarkup(String(value));
 }
 
-/** A column of a table: what is in it, and how it is shown and ordered. */
+/** A column of a table: its content, format and order. */
 export interface Column<T> {
   readonly title: string;
   readonly kind: "name" | "text" | "number" | "status" | "what";
@@ -144,7 +141,7 @@ export function marginClass(margin: number | null, status: Status = "pass"): str
   return STEPS.find(({ most }) => margin <= most)?.style ?? "mf";
 }
 
-/** What the colours mean, and the shapes beside them. */
+/** A legend of the colours and shapes. */
 export function marginLegend({ shapes }: { readonly shapes: boolean }): Markup {
   const box = (style: string, inner = ""): Markup =>
     raw(
@@ -160,7 +157,7 @@ export function marginLegend({ shapes }: { readonly shapes: boolean }): Markup {
   }</div>`;
 }
 
-/** The page may load nothing, from nowhere, and run no script and no style but the two that stand in it. */
+/** The page may load nothing, and run only the one script and one style in it. */
 const policy = once(async (): Promise<string> => {
   const [style, script] = await Promise.all([STYLE, SCRIPT].map(sourceHash));
   return `default-src 'none'; img-src data:; style-src '${style}'; script-src '${script}'; base-uri 'none'; form-action 'none'`;
@@ -172,7 +169,7 @@ async function sourceHash(text: string): Promise<string> {
   return `sha256-${btoa(String.fromCharCode(...new Uint8Array(digest)))}`;
 }
 
-/** One self-contained page: the verdict, what it is about, its figures, then sections. */
+/** A self-contained page: the verdict, its subject, its figures, then sections. */
 export interface Page {
   readonly title: string;
   readonly status: "pass" | "fail";
@@ -186,7 +183,7 @@ export interface Page {
   readonly footer: Markup | string;
 }
 
-/** A figure that stands out, and what it is. */
+/** A highlighted figure with its label. */
 export interface Tile {
   readonly figure: string;
   readonly label: string;
@@ -215,19 +212,19 @@ export async function renderPage(page: Page): Promise<string> {
 `.markup;
 }
 
-/** Terms and what they are, in columns. */
+/** Terms and descriptions, in columns. */
 export function factList(facts: readonly (readonly [term: string, fact: Markup | string])[]): Markup {
   return html`<dl class="facts">${facts.map(([term, fact]) => html`<div><dt>${term}</dt><dd>${fact}</dd></div>`)}</dl>`;
 }
 
-/** What ran where, if the report says so. */
+/** The runtime and machine of a run, if the report states them. */
 export function runLine(run: RunFacts | undefined): string {
   if (!run) return "Written by osnet-verify.";
   const versions = Object.entries(run.versions).map(([name, version]) => `${name} ${version}`);
   return `Written by osnet-verify. ${[...versions, run.platform, run.cpu].join(" · ")} · ${run.seconds.toFixed(1)} s`;
 }
 
-/** Style of what sections hold: faults, tables, drawings. */
+/** Styles of sections: faults, tables, drawings. */
 const SECTION_STYLE = `
 .faults{list-style:none;margin:12px 0 0;padding:0;display:grid;gap:10px}
 .faults li{border-left:4px solid var(--mf);background:var(--paper);border-radius:0 8px 8px 0;padding:10px 14px;min-width:0}
@@ -281,11 +278,11 @@ tr.target td,tr.target th{background:var(--warn-bg)}
 .matrix th[scope=row]{position:sticky;left:0;background:var(--card);border-bottom:0;padding:4px 12px 4px 0;white-space:nowrap;font-size:12.5px}
 `;
 
-/** The pages' style sheet: light and dark, wide, narrow and on paper. Colours tell margins apart, shapes repeat it. */
+/** The pages' style sheet: light and dark, wide, narrow and printed. Colours show margins, and shapes repeat them. */
 
 /**
- * Margins run from pale to deep teal (from deep to pale on dark paper), one hue in steps of lightness, which no colour
- * blindness confuses; failures alone are red, and crossed out besides. `--o…` is the text on each.
+ * Margins run from pale to deep teal (reversed in dark mode), one hue in steps of lightness, which work with any colour
+ * blindness; only failures are red, and they are also crossed out. `--o…` is the text colour on each.
  */
 export const COLOURS: string = `
 :root{color-scheme:light dark;

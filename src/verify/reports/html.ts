@@ -145,10 +145,10 @@ function party({ name, format, variant, sha256 }: Party): Markup {
 }
 
 /**
- * The overview of a suite: what failed and why, every entry with its figures, and where in the network each entry comes
- * nearest to its tolerance.
+ * The overview of a suite: what failed and why, every entry with its figures, and where in the network each entry is
+ * closest to its tolerance.
  *
- * @param entryLink where an entry's own report is, if it is beside this one; by `entryFileName`
+ * @param entryLink the location of an entry's own report, if it is beside this one; by `entryFileName`
  */
 export function renderSuiteHtml(
   suite: SuiteReport,
@@ -205,7 +205,7 @@ function suiteTiles(suite: SuiteReport): readonly Tile[] {
   ];
 }
 
-/** Faults of one entry that stand open; the rest unfolds. */
+/** Faults of an entry that are shown; the others are collapsed. */
 const MOST = 3;
 
 /** Worst entries first, so that what a reviewer must see is on the first screen. */

@@ -12,7 +12,7 @@ import { allowance, formatError, formatMargin, plural, runtimeClause, title, wor
 import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
 import { checkText } from "./ranking-facts.js";
 
-/** Of a test case: what it is called, and what is wrong. */
+/** A test case's name, and what is wrong. */
 interface TestCase {
   readonly name: string;
   readonly className: string;
@@ -85,7 +85,7 @@ function caseElement({ name, className, outcome }: TestCase): string {
   if (!outcome) return `${opening}/>`;
   const { kind, type, text } = outcome;
   const message = text.split("\n", 1)[0] ?? "";
-  // Neither schema knows both a message and a type of what was skipped.
+  // Neither schema allows both a message and a type for skipped cases.
   const attributes = kind === "skipped" ? { message } : { message, type };
   return `${opening}>\n      <${kind}${attributeText(attributes)}>${lines(text.split("\n"))}</${kind}>\n    </testcase>`;
 }
@@ -105,7 +105,7 @@ type Outcome = Pick<TestCase, "outcome">;
 /** Lines of a failure against a baseline, which may name every layer. */
 const MOST = 20;
 
-/** A test case for each part of the network, for each gate, and for what stands beside them: weights, embedding, baseline. */
+/** A test case for each part of the network, for each gate, and for weights, embedding and baseline. */
 function testCases(report: ParityReport, className: string): readonly TestCase[] {
   return [
     ...groupLayers(report).flatMap((group) => [
@@ -121,7 +121,7 @@ type Unclassed = Omit<TestCase, "className">;
 function groupCase({ faults }: ParityReport, group: LayerGroup): Unclassed {
   const own = group.faults.filter((fault) => !isOfGate(fault, group));
   const failing = group.layers.filter(({ status }) => status === "fail").length;
-  // Layers that differ only because of a fault before them are no failure of this part.
+  // Layers that differ only because of an earlier fault are not failures of this part.
   const note = failing > 0 && faults.length > 0 ? ` (${failing} of ${group.layers.length} differ)` : "";
   return {
     name: `${group.name}: ${plural(group.layers.length, "layer")}${own.length > 0 ? note : ""}`,
@@ -141,7 +141,7 @@ function gateCases(group: LayerGroup): readonly Unclassed[] {
   });
 }
 
-/** A fault inside a gate each of whose streams has a test case of its own. */
+/** A fault inside a gate whose streams each have their own test case. */
 function isOfGate(fault: Fault, { gates }: LayerGroup): boolean {
   const tested = new Set(gates.map(({ stream }) => stream));
   const streams = streamsOf(fault);

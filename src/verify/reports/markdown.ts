@@ -30,7 +30,7 @@ import {
 import { findings } from "./findings.js";
 import { entryRankingText } from "./ranking-facts.js";
 
-/** What the Markdown reports are made of: names, prose, tables, and a document of bounded size. */
+/** Building blocks of the Markdown reports: names, prose, tables, and a document of bounded size. */
 
 /** A link below the verdict, such as to the HTML report. */
 interface ReportLink {
@@ -58,7 +58,7 @@ function mark(passed: boolean): string {
   return passed ? "✅" : "❌";
 }
 
-/** @param align a letter per column, `l` or `r`; the last holds for the columns that follow */
+/** @param align a letter per column, `l` or `r`; the last applies to the columns after it */
 function table(
   header: readonly string[],
   align: string,
@@ -135,8 +135,8 @@ function changeTable(changes: readonly Change[], most: number): string {
 }
 
 /**
- * GitHub-flavoured Markdown for a step summary or a pull request: verdict, faults, what changed since the baseline, the
- * worst ten layers, the gates. Always under 60 KB: what does not fit is left out from the end, and said so.
+ * GitHub-flavoured Markdown for a step summary or a pull request: verdict, faults, changes since the baseline, the
+ * worst ten layers, the gates. Always under 60 KB: the end is truncated if necessary, with a note.
  */
 export function renderMarkdown(
   report: ParityReport,

@@ -54,7 +54,7 @@ export function datasetText({ dataset, distance, reranked }: RankingReport): str
   ].join(", ");
 }
 
-/** How far the reference itself is to be trusted; empty if it is no checkpoint. */
+/** How the reference itself was verified; empty if it is not a checkpoint. */
 export function referenceText({ reference: { party, proof } }: RankingReport): string {
   if (!proof) return "";
   return proof.status === "proven"
@@ -62,7 +62,7 @@ export function referenceText({ reference: { party, proof } }: RankingReport): s
     : `${party.name} is run as an ONNX file that was verified on ${plural(proof.images, "image")}`;
 }
 
-/** What a suite's entry says of its ranking: the figures, and what is beyond the limits. */
+/** An entry's ranking in a suite: the figures, and the limits that are exceeded. */
 export function entryRankingText({ dataset, mAP, rank1, checks }: EntryRanking): string {
   const figure = (name: string, [before, after]: readonly [number, number]): string =>
     `${name} ${percent(before)} to ${percent(after)}`;
@@ -109,7 +109,7 @@ export function verdictText({ passed, candidates }: RankingReport): string {
       : `${failing} of ${candidates.length} candidates do not rank as the reference does`;
 }
 
-/** How the nearest images and their order changed, a clause each. */
+/** How the nearest images and their order changed, one clause each. */
 export function orderTexts({ parity, figures }: RankedCandidate): readonly string[] {
   const { flips, overlap, kendallTau, drift } = parity;
   const directions =

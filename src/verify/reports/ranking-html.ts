@@ -22,14 +22,14 @@ import {
 } from "./ranking-facts.js";
 
 export interface RankingPageOptions {
-  /** Pictures by their paths, as `data:` URIs: only where whoever writes the report wants them in it. */
+  /** Pictures by path, as `data:` URIs: only if requested. */
   readonly pictures?: ReadonlyMap<string, string>;
 }
 
 /** Longer than an escaped text may be, and free of what would need escaping. */
 const JPEG_URI = /^data:image\/jpeg;base64,[A-Za-z0-9+/]*={0,2}$/;
 
-/** Nearest pictures that stand beside a query. */
+/** Number of nearest pictures beside a query. */
 export const NEAREST_SHOWN = 5;
 
 /** A ranking report as one page: figures and curves of all models, then each candidate's changes and worst queries. */
@@ -137,7 +137,7 @@ function worstQuery(
   return html`<div class="query"><p>${shown({ picture }, pictures)}${change}</p><div class="scroll" tabindex="0" role="region" aria-label="Nearest pictures of ${picture}"><table class="nearest"><thead><tr><th scope="col">by</th>${referenceNearest.slice(0, NEAREST_SHOWN).map((_, rank) => html`<th scope="col">${rank + 1}</th>`)}</tr></thead><tbody>${row("reference", referenceNearest)}${row("candidate", candidateNearest)}</tbody></table></div></div>`;
 }
 
-/** A picture by its file's name, with whether it is the right person, and itself if it is to be shown. */
+/** A picture by its file name, with whether it is the right person, and the picture itself if it is to be shown. */
 function shown({ picture, isMatch }: NearestPicture, pictures: ReadonlyMap<string, string>): Markup {
   const uri = pictures.get(picture);
   const name = picture.slice(picture.lastIndexOf("/") + 1);
@@ -159,7 +159,7 @@ const PLOT = { left: 52, right: 12, top: 12, bottom: 34 } as const;
 /** Lines differ in colour and in dashes; more than these repeat. */
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "5 2 1 2", "12 4"] as const;
 
-/** An axis: what its ends are, and what is written at them. */
+/** An axis: its ends and their labels. */
 interface Axis {
   readonly low: number;
   readonly high: number;

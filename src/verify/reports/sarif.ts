@@ -14,8 +14,8 @@ export function renderSarif(report: ParityReport, { path }: { readonly path?: st
 }
 
 /**
- * The faults of every entry, of which the first of each lead: viewers show few. An entry that could not be run is a
- * result of its own.
+ * The faults of all entries, the first of each before the others, since viewers show few. An entry that could not be
+ * run is a separate result.
  */
 export function renderSuiteSarif({ entries }: SuiteReport): string {
   const byEntry = failuresFirst(entries).map(entryResults);
@@ -91,7 +91,8 @@ function document(results: readonly Result[]): string {
           message: { text: printable(text) },
           locations: [
             {
-              // A model is no text: its first line stands for all of it, since GitHub shows none without a region.
+              // A model is not text: its first line represents all of it, since GitHub shows no results without a
+              // region.
               physicalLocation: { artifactLocation: { uri: pathToUri(uri) }, region: { startLine: 1 } },
               ...(layers.length === 0
                 ? {}

@@ -16,7 +16,7 @@ export interface SuiteFile {
   readonly matrix?: MatrixSpec;
 }
 
-/** How an entry is verified; what an entry leaves out its candidate, then the file's `defaults`, say. */
+/** How an entry is verified; what an entry does not set comes from its candidate, then from the file's `defaults`. */
 export interface EntryOptions {
   readonly tolerance?: "auto" | number;
   readonly input?: string;
@@ -182,7 +182,7 @@ function planEntry(
   };
 }
 
-/** Those that the candidate asks for, else the matrix's, as far as the format runs in them; one by default. */
+/** The candidate's backends, else the matrix's, as far as they run the format; by default one. */
 function backendsOf(
   { convert, file, backends }: CandidateSpec,
   matrix: readonly string[] | undefined,
@@ -207,7 +207,7 @@ function matches(pattern: EntryPattern, entry: Required<EntryPattern>): boolean 
   );
 }
 
-/** Entries whose id, or a part of it, holds the text; `*` stands for anything. */
+/** Entries whose id contains the text; `*` matches anything. */
 export function chooseEntries(
   entries: readonly PlannedEntry[],
   only: readonly string[],

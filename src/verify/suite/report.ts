@@ -6,7 +6,7 @@ import type { RankingCheck } from "../ranking/report.js";
 
 /**
  * The result of a suite, plain JSON (schema `osnet-parity-suite/1`): every entry with its whole report, so that shards
- * can be joined and later runs compared. Deterministic but for the `run` blocks.
+ * can be joined and later runs compared. Deterministic except for the `run` blocks.
  */
 export interface SuiteReport {
   /** Name and version of the document; a version's fields keep their meaning. */
@@ -15,7 +15,7 @@ export interface SuiteReport {
   readonly name: string;
   /** Every entry passed, and no shard is missing. */
   readonly passed: boolean;
-  /** Of all entries, so that what is wrong stands before what was compared: those of the worst entry first. */
+  /** The faults of all entries, those of the worst entry first. */
   readonly faults: readonly SuiteFault[];
   /** In the order of the suite file. */
   readonly entries: readonly SuiteEntry[];
@@ -41,13 +41,13 @@ export interface Shard {
 
 /** One verification of a suite. */
 export interface SuiteEntry {
-  /** `model · candidate · backend`, or without the backend where none was asked for; unique in its suite. */
+  /** `model · candidate · backend`, or without the backend if none was requested; unique in its suite. */
   readonly id: string;
   /** Name of the model in the suite file. */
   readonly model: string;
   /** Name of the candidate in the suite file, such as `onnx`. */
   readonly candidate: string;
-  /** The runtime that was asked for; `auto` where the file decides. */
+  /** The requested runtime; `auto` if the file decides. */
   readonly backend: string;
   /** `error`: a file could not be used, and nothing was compared. */
   readonly status: EntryStatus;
@@ -55,7 +55,7 @@ export interface SuiteEntry {
   readonly fingerprint: string | null;
   /** Absent after an error. */
   readonly report: ParityReport | null;
-  /** How it ranks pictures, where the suite asks for that. */
+  /** How it ranks pictures, if the suite asks for it. */
   readonly ranking?: EntryRanking;
   /** What could not be used; null where something was compared. */
   readonly error: string | null;
@@ -73,11 +73,11 @@ export interface EntryRanking {
   readonly checks: readonly RankingCheck[];
   /** Shares by the model and by the candidate; null without labels. */
   readonly mAP: readonly [reference: number, candidate: number] | null;
-  /** Shares of queries whose nearest image is a match, likewise; null without labels. */
+  /** Shares of queries whose nearest image is a match; null without labels. */
   readonly rank1: readonly [reference: number, candidate: number] | null;
 }
 
-/** Parity holds, and so does the ranking if there is one. */
+/** Parity holds, and the ranking passes if there is one. */
 export function entryStatus(
   report: Pick<ParityReport, "passed">,
   ranking: Pick<EntryRanking, "checks"> | undefined,
@@ -117,7 +117,10 @@ export function suiteReport(
   };
 }
 
-/** A suite from a file, with all that follows from its entries' reports found again: what it says of itself is not trusted. */
+/**
+ * A suite from a file, with everything that follows from its entries' reports recomputed, since the file is not
+ * trusted.
+ */
 export function recountedSuite({ name, entries, shard, skipped }: SuiteReport): SuiteReport {
   return suiteReport(name, entries.map(recountedEntry), { ...(shard ? { shard } : {}), skipped });
 }
@@ -136,7 +139,7 @@ function recountedEntry(entry: SuiteEntry): SuiteEntry {
   };
 }
 
-/** 0: all hold. 1: one does not. 2: a file could not be used. */
+/** 0: all pass. 1: one fails. 2: a file could not be used. */
 export function suiteExitStatus({ entries, passed }: SuiteReport): 0 | 1 | 2 {
   if (entries.some(({ status }) => status === "error")) return 2;
   return passed ? 0 : 1;
@@ -165,8 +168,8 @@ export function failuresFirst(entries: readonly SuiteEntry[]): readonly SuiteEnt
 }
 
 /**
- * A file name for an entry; a suite's plan holds no two ids with the same. Ids that others wrote, which are merged, name
- * nothing outside the folder either.
+ * A file name for an entry, unique in a suite's plan. Ids from merged reports cannot name anything outside the folder
+ * either.
  */
 export function entryFileName(id: string): string {
   return id
@@ -176,9 +179,9 @@ export function entryFileName(id: string): string {
 }
 
 /**
- * Joins the reports of a suite's shards, whose entries come back into the suite's order.
+ * Joins the reports of a suite's shards, with the entries in the suite's order.
  *
- * @throws InputError (`argument`) if they are not one of each shard of one suite
+ * @throws InputError (`argument`) if they are not exactly one of each shard of one suite
  */
 export function mergeSuites(
   reports: readonly { readonly name: string; readonly suite: SuiteReport }[],
@@ -203,7 +206,7 @@ export function mergeSuites(
       throw refuse(name, `shard ${shard.index} of ${shard.total}`, `one of each of ${total} shards`);
     byIndex.set(shard.index, suite);
   }
-  // Before a list is made of as many as a file says there are.
+  // Checked before building a list of a length that the file states.
   if (total > reports.length)
     throw refuse("merge", `reports of ${reports.length} shards`, `all ${total} shards`);
   const missing = Array.from({ length: total }, (_, index) => index + 1).filter(

@@ -14,7 +14,7 @@ import {
   type SuiteFile,
 } from "./plan.js";
 
-/** What a value must be, in words, and whether it is. */
+/** A check of a value, and its description. */
 interface Rule {
   readonly expected: string;
   readonly holds: (value: unknown) => boolean;
@@ -121,11 +121,11 @@ const MATRIX: Rules<"models" | "candidates" | "backends"> = {
 type Path = readonly (string | number)[];
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Where a value stands in the file: the line of a path of keys, if it is known. */
+/** The position of a value in the file: the line of a path of keys, if known. */
 export type Locate = (path: Path) => number | undefined;
 
 /**
- * Checks what a suite file holds: every key known, every value of its kind, every name it refers to defined.
+ * Checks the content of a suite file: every key known, every value of its type, every name that it refers to defined.
  *
  * @throws InputError (`format`) with every problem, each with its line and key
  */
@@ -272,7 +272,7 @@ function firstOf(problems: readonly string[]): readonly string[] {
   return more > 0 ? [...problems.slice(0, MAX_SHOWN), `and ${more} more`] : problems;
 }
 
-/** What could have been meant: the nearest, or all. */
+/** Suggestions: the nearest word, or all. */
 function suggestion(word: string, words: readonly string[]): string {
   const nearest = nearestWord(word, words);
   return nearest === undefined ? `expected one of ${words.join(", ")}` : `did you mean ${nearest}?`;

@@ -38,10 +38,10 @@ export interface WeightsComparison {
 }
 
 /**
- * Compares the constants of a candidate with a checkpoint, apart from activations: bit for bit where they stand as
- * trained (rounded to float32 if the checkpoint is wider), within one unit in the last place where a batch norm is
- * folded into them, which is folded again here in float64. What was found by structure is another exporter's file, which folds in
- * float32 and is held against the bound of that (expected.ts).
+ * Compares the constants of a candidate with a checkpoint's, separately from activations: bit for bit if they are
+ * stored as trained (rounded to float32 if the checkpoint is wider), within one unit in the last place if a batch norm
+ * is folded into them, which is folded again here in float64. A file whose layers were found by structure comes from
+ * another exporter, which folds in float32, and is compared within the bound of that (expected.ts).
  *
  * @param stateDict the checkpoint's
  */
@@ -89,7 +89,7 @@ export function compareWeights(
       const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
-      // Of an operator that is another one, what it does not have is no finding of its own.
+      // Missing constants of an operator that was replaced are not a separate finding.
       const departs = departing.has(node.name) || (absorbed && departing.has(absorbed.name));
       if (problem !== undefined && !actual && departs) continue;
       if (problem !== undefined)
@@ -124,7 +124,7 @@ export function compareWeights(
   };
 }
 
-/** Convolutions and linear layers whose weights stand as trained: fewer say nothing of the others. */
+/** Convolutions and linear layers with weights as trained: fewer say nothing about the others. */
 const FEWEST = 8;
 
 /** More than any rounding, of bfloat16 or to 8 bits; less than an epoch's training. */
@@ -133,7 +133,7 @@ const LEAST_CHANGE = 0.02;
 /** Values in another order have the same norm to rounding. */
 const SAME_NORM = 1e-5;
 
-/** One factor for all values, and hardly anything besides. */
+/** One factor for all values, and almost no other difference. */
 const SAME_DIRECTION = 0.9999;
 
 /** What is wrong with values, if every layer's may have it in common. */
@@ -153,7 +153,7 @@ function causeOfAll(
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
 }
 
-/** Whether what is wanted is what was found, rounded. */
+/** Whether the stored value is the expected one, rounded. */
 function isRoundedTo(
   dtype: "float16" | "bfloat16",
   wanted: Float32Array,
@@ -185,7 +185,7 @@ function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined,
 const STEP_SLACK = 1 + 2 ** -10;
 const STEP_ROUNDING = 2 ** -21;
 
-/** What quantising may have made of values: half a step to either side, the steps per output channel or one for all. */
+/** The range of values after quantisation: half a step to either side, with steps per output channel or per tensor. */
 function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expected {
   const rowLength = values.length / Math.max(1, halves.length);
   return {
@@ -218,7 +218,9 @@ function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRo
   );
 }
 
-/** What is different, in words; undefined if nothing is by more than `ulps` units in the last place, or the bounds. */
+/**
+ * The difference, in words; undefined if nothing differs by more than `ulps` units in the last place, or the bounds.
+ */
 function differences(
   { values: wanted, bounds, smallest }: Expected,
   tensor: StoredTensor | undefined,
@@ -232,7 +234,7 @@ function differences(
   const steps = stored && stored.dtype !== "float16" ? storedWithin(wanted, stored) : undefined;
   if (typeof steps === "string") return steps;
   const expected = inPrecisionOf(tensor, wanted, layer);
-  // Of a value rounded to 16 bits a unit in float32's last place matters only where it lies between two of these.
+  // For a value rounded to 16 bits, a unit in float32's last place matters only at the midpoint between two of these.
   const isStoredHalf = stored?.dtype === "float16";
   const ulps = isStoredHalf ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
@@ -319,5 +321,8 @@ function scaledWeights(all: readonly Scales[]): readonly Fault[] {
  */
 const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** 13, bfloat16: 2 ** 16 };
 
-/** onnxconverter-common makes what is nearer to 0 than 1e-7 that, in float16 twice the least number; so may two roundings. */
+/**
+ * onnxconverter-common raises values closer to 0 than 1e-7 to 1e-7, in float16 twice the smallest number; so may two
+ * roundings.
+ */
 const LEAST_HALF = 2 ** -23;

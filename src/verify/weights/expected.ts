@@ -11,18 +11,21 @@ interface FoldedConstant {
   readonly values: Float32Array;
   /** Absolute, for each value. */
   readonly bounds: Float64Array;
-  /** By how many of the smallest numbers besides, where a product is folded in half precision: what is subnormal is rounded to whole ones. */
+  /**
+   * Additional error in units of the smallest number, for products folded in half precision: subnormal values are
+   * rounded to multiples of it.
+   */
   readonly smallest: Float64Array;
 }
 
 /**
  * Exporters fold in float32, and round after every step: σ² + ε, its root, the quotient, the product with a weight; for
- * a bias a difference and a sum besides, whose terms may cancel. At most six roundings of half a unit each; eight leave
- * room for an inverse root taken in two steps.
+ * a bias also a difference and a sum, whose terms may cancel. At most six roundings of half a unit each; eight leave
+ * room for an inverse root computed in two steps.
  */
 const ROUNDINGS = 8 * 2 ** -24;
 
-/** Float32's smallest normal number: what is smaller may have been flushed to zero. */
+/** Float32's smallest normal number: smaller values may have been flushed to zero. */
 const FLUSHED = 2 ** -126;
 
 /**
@@ -111,14 +114,14 @@ export const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = {
   bfloat16: 2 ** -7,
 };
 
-/** Whether a constant is in fewer bits than it takes to hold these values. */
+/** Whether a constant has fewer bits than these values need. */
 export function isRounded(constant: StoredTensor, values: Float32Array, layer: string): boolean {
   if (!constant.stored && HALF_PRECISION[constant.dtype] === undefined) return false;
   const { data } = toFloat32(constant, layer);
   return values.some((value, index) => value !== data[index]);
 }
 
-/** A file in half precision holds the checkpoint's values rounded once; of any other they are what they are. */
+/** A file in half precision has the checkpoint's values rounded once; in other files they are unchanged. */
 export function inPrecisionOf(
   { dtype, shape, stored }: StoredTensor,
   values: Float32Array,
@@ -130,15 +133,15 @@ export function inPrecisionOf(
   return toFloat32(rounded, layer).data;
 }
 
-/** How much wider a step may be than the range of the values asks for: other writers round it to float32. */
+/** How much wider a step may be than the range of the values requires: other writers round it to float32. */
 const STEP_SLACK = 1 + 2 ** -20;
 
 /** Writers take the step and the quotient in float32: four roundings of numbers as large as the range or its end. */
 const STEP_ROUNDINGS = 4 * 2 ** -24;
 
 /**
- * How far values may be from those that a file has in their place, if it stores each as the nearest of evenly spaced numbers: half a
- * step. A sentence instead, if its steps are wider than the values' range asks for, or end before it does.
+ * How far stored values may be from the expected ones if each is the nearest of evenly spaced numbers: half a step. A
+ * sentence instead, if the steps are wider than the values' range requires, or do not cover it.
  */
 export function storedWithin(
   values: Float32Array,
@@ -152,7 +155,7 @@ export function storedWithin(
   }
   const step = Math.abs(scale);
   const roundings = STEP_ROUNDINGS * (Math.abs(min) + Math.max(Math.abs(least), Math.abs(most)));
-  // Of equal values the one number is the first, whatever the step.
+  // If all values are equal, the first number is used, whatever the step.
   if (least === most) return roundings;
   if (!(step * levels <= (most - least) * STEP_SLACK))
     return "stored in steps that are larger than its range needs";
@@ -163,12 +166,12 @@ export function storedWithin(
   return within;
 }
 
-/** The weights of a checkpoint that a file may hold as zeros, and how many of one it does. */
+/** The weights of a checkpoint that a file may have as zeros, and how many it has. */
 export interface AllowedZeros {
   /**
-   * A layer's expected values with zeros where the file has them and may; the same values if that is nowhere.
+   * A layer's expected values with zeros where the file has them and may; the same values if there are none.
    *
-   * @param isFolded whether the file has the product of a layer and the batch norm behind it, which `node` then is
+   * @param isFolded whether the file has the product of a layer and the batch norm after it, which is then `node`
    */
   readonly taken: (
     node: LayerNode,
@@ -183,8 +186,8 @@ export interface AllowedZeros {
 }
 
 /**
- * The rule of docs/denormals.md, found again from the checkpoint: what a file says of its zeros is not believed. It is put to use for
- * the first zero that differs.
+ * The rule of docs/denormals.md, applied to the checkpoint, since a file's own statement is not trusted. Computed when
+ * the first zero differs.
  *
  * @param results names of the layers that are the file's results
  */
@@ -208,7 +211,7 @@ export function allowedZeros(
     taken(node, isFolded, expected, found) {
       if (!hasZeroInstead(expected, found)) return expected;
       rules ??= { folded: rule(foldBatchNorm(graph)), plain: rule(graph) };
-      // A convolution without bias is the same layer whether a batch norm far behind it is folded or not.
+      // A convolution without bias is the same layer whether or not a later batch norm is folded.
       const [values, taken] = [expected.slice(), new Set<number>()];
       for (const { zeroed, at } of isFolded ? [rules.folded] : [rules.folded, rules.plain])
         for (const position of at(node.name)) {

@@ -24,8 +24,8 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 
 /**
- * Where a candidate has the layers of a network, whatever its format: found by structure, or by the names that this package
- * writes. All else that looks at a layer of a candidate goes through this: what is tapped, judged and compared.
+ * The layers of a network in a candidate of any format: found by structure, or by the names that osnet-convert writes.
+ * Everything that reads, judges or compares a candidate's layer uses this.
  */
 export interface Located {
   /** The network. */
@@ -72,13 +72,14 @@ export function locatedInCheckpoint(graph: LayerGraph, stateDict: StateDict): Lo
 type Match = GraphMatch & Partial<Pick<TfjsMatch, "layout">>;
 
 /**
- * Finds a network's layers in a model. A file that states its architecture, as those of this package do, is found by its names,
- * which then are what it is held to, unless another tool has rewritten it; any other by structure.
+ * Finds a network's layers in a model. If a file states its architecture, as osnet-convert's do, they are found by
+ * name, unless another tool has rewritten the file; otherwise by structure.
  *
  * @param find matches the model's graph with the network's
  * @param names of a file that states its architecture
- * @param isRewritten whether, by what its structure says, names say little: functions or branches were unfolded, or onnxruntime has put its own operators in
- * @throws InputError (`unsupported`, `format`) if a file without such names is no OSNet
+ * @param isRewritten whether names are unreliable, according to the structure: functions or branches were inlined, or
+ * onnxruntime has inserted its own operators
+ * @throws InputError (`unsupported`, `format`) if a file without such names is not an OSNet
  */
 export function locate(
   graph: LayerGraph,
@@ -113,7 +114,7 @@ function constantsIn({ constants }: GraphMatch): ConstantsOf {
   return ({ name }) => new Map(Object.entries(constants.get(name) ?? {}) as [ParameterRole, StoredTensor][]);
 }
 
-/** The values of a model of ours. */
+/** The values of a model written by osnet-convert. */
 export interface Names extends ValueNames {
   readonly has: (value: string) => boolean;
   /** Whether a value is that of a convolution or matrix product, its bias added or not. */
@@ -205,9 +206,10 @@ interface TfjsNames extends Names {
 }
 
 /**
- * A graph model's values are called as its nodes; a layers model's by the call of a layer, of which a gate has one for each stream.
+ * A graph model's values are named after its nodes; a layers model's after calls of layers, of which a gate has one per
+ * stream.
  *
- * @param graph the network, whose ReLUs a graph model may compute together with the layers before them
+ * @param graph the network, whose ReLUs a graph model may fuse with the layers before them
  * @throws InputError (`format`, `unsupported`) if the topology of a layers model is malformed
  */
 export function tfjsNames(model: TfjsModel, graph: LayerGraph, subject: string): TfjsNames {
@@ -284,7 +286,9 @@ function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): 
   };
 }
 
-/** The constant under the parameter's own name, if the layer reads it: layers of several nodes read theirs in any order. */
+/**
+ * The constant with the parameter's own name, if the layer reads it: layers of several nodes read theirs in any order.
+ */
 function nameOf(node: LayerNode, role: ParameterRole, read: readonly string[]): string | undefined {
   const path = node.parameters[role];
   return path !== undefined && read.includes(path) ? path : undefined;
@@ -312,7 +316,7 @@ function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph): Const
   };
 }
 
-/** A weight of an operation by its role, in PyTorch's layout; undefined if it is no weight. */
+/** An operation's weight by role, in PyTorch's layout; undefined if it is not a weight. */
 function constantOf(role: ParameterRole, op: Op, weight: TfjsWeight | undefined): StoredTensor | undefined {
   const tensor = weight?.tensor as Tensor | undefined;
   if (!tensor || !isDType(tensor, "float32")) return undefined;
