@@ -58,7 +58,7 @@ export const CONVERSIONS: {
   "tfjs-layers": { format: "tfjs", tfjsFormat: "layers" },
 };
 
-/** What is held against a model: a file (`{model}` in its path is the model's name), or a conversion to make. */
+/** What is compared with a model: a file (`{model}` in its path is the model's name), or a conversion to make. */
 export interface CandidateSpec extends EntryOptions {
   readonly file?: string;
   readonly convert?: Conversion;
