@@ -1,7 +1,7 @@
 import { unzipSync, zipSync } from "fflate";
 import { describe, expect, it } from "vitest";
 import { decodePth } from "../../src/convert/formats/pth/decode.js";
-import type { PickledModule, PickledWrapper } from "../../src/convert/formats/pth/modules.js";
+import type { AttributeValue, PickledModule, PickledWrapper } from "../../src/convert/formats/pth/modules.js";
 import { identifyCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { type CheckedModules, checkModules } from "../../src/convert/open/pickled-modules.js";
 import { InputError } from "../../src/core/errors.js";
@@ -207,6 +207,30 @@ describe("a model pickled whole", () => {
     expect(named).toThrow(`has modules that torchreid.models.${className} does not have`);
   });
 
+  it.skipIf(missing(WHOLE)).each<readonly [string, AttributeValue]>([
+    ["return_gates", 1],
+    ["return_gates", "yes"],
+    ["forward", { type: "an object" }],
+    ["IN", { type: "an object" }],
+    ["_forward_hooks", { type: "dict" }],
+  ])("with the attribute %s at a block is refused", (key, value) => {
+    const change = (one: PickledModule) => ({
+      ...one,
+      attributes: new Map([...one.attributes, [key, value]]),
+    });
+    expect(changed("conv2.0", change)).toThrow(`conv2.0 has ${key}`);
+  });
+
+  it.skipIf(missing(WHOLE))("with notes that nothing reads is taken", () => {
+    const notes: readonly (readonly [string, AttributeValue])[] = [
+      ["names", { type: "dict" }],
+      ["cfg", { type: "an object" }],
+      ["forward", { type: "dict" }],
+    ];
+    const change = (one: PickledModule) => ({ ...one, attributes: new Map([...one.attributes, ...notes]) });
+    expect(changed("", change)).not.toThrow();
+  });
+
   it.skipIf(missing("cases/files/whole_model_bn_eps.pth")).each([
     ["whole_model_bn_eps.pth", "conv1.bn (BatchNorm2d) has eps 0.001, not 0.00001"],
     ["whole_model_stem_stride.pth", "conv1.conv (Conv2d) has stride (1, 1), not (2, 2)"],
@@ -306,6 +330,12 @@ describe("a traced model", () => {
       "not a plain trace",
     ],
     ["a number without its fraction", "int(_4)", "int(1e-05)", "not a plain trace"],
+    [
+      "a parameter with a value, in whose text torch sees another end",
+      "x: Tensor) -> Tensor:",
+      "x: Tensor=torch.zeros([torch.len(''')])) -> Tensor:",
+      "not a plain trace",
+    ],
     ["an octal number", "torch.size(_3, 0)", "torch.size(_3, 00)", "not a plain trace"],
   ])("with %s is refused", (_, from, to, found) => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);

@@ -129,7 +129,7 @@ function isIdle(module: PickledModule): boolean {
 /** The modules of a network; others belong to a head. */
 const BACKBONE = /^(?:conv\d+|pool\d*|maxpool|global_(?:avg|max)?pool|fc|)$/;
 
-const OWN_CLASS = /^torch\.nn\.modules\./;
+const OWN_CLASS = /^torch\.nn\.modules\.\w+\.\w+$/;
 
 /** Modules that a block may have besides the network's layers: osnet_ain's blocks have a ReLU of their own. */
 const BLOCK_RELU = /^conv\d+\.\d+\.relu$/;
@@ -185,7 +185,7 @@ export function checkModules(
   for (const [path, module] of modules) {
     if (expected.has(path) || !BACKBONE.test(path.split(".", 1)[0] ?? "")) continue;
     problems.push(...otherProblems(path, module));
-    const isAnother = hasOtherChildren(module);
+    const isAnother = hasOtherChildren(module) || hasOtherNorms(module, normsOf(graph, path));
     if (isAnother && module.className.startsWith("torchreid."))
       problems.push(`${path || "the model"} has modules that ${printable(module.className)} does not have`);
     if (isAnother || !isKnown(module.className)) unread.add(module.className);
@@ -275,11 +275,27 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const numbers = children.map(Number);
   if (isOwn && numbers.some((number, index) => !(number > (numbers[index - 1] ?? -1))))
     return [`${name} computes its modules in the order ${children.slice(0, 8).map(printable).join(", ")}`];
-  if (attributes.get("return_gates") === true) return [`${name} has return_gates true`];
+  // Python goes by whether it is true in its sense.
+  const returnsGates = attributes.get("return_gates") ?? false;
+  if (returnsGates !== false) return [`${name} has return_gates ${show(returnsGates)}`];
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
   if (!isOwn && place && !place.paths.test(path))
     return [`${name} is ${printable(className)}, which torchreid uses elsewhere`];
-  return shadows(attributes, children).map((key) => `${name} has ${printable(key)} of its own`);
+  return shadows(attributes, children)
+    .filter(
+      (key) =>
+        children.includes(key) || key.startsWith("_") || (READ.test(key) && !isData(attributes.get(key))),
+    )
+    .map((key) => `${name} has ${printable(key)} of its own`);
+}
+
+/** How names begin that torch.nn.Module and torchreid's classes look for when they run; any other is a note that somebody attached. */
+const READ =
+  /^(?:forward|featuremaps|call|train|eval|apply|loss|feature|conv|pool|IN|gate|global|maxpool|downsample|classifier|bn|norm|relu|layers|ops|fc|return)/;
+
+/** What cannot be called. */
+function isData(value: AttributeValue | undefined): boolean {
+  return value !== undefined && isObject(value) && /^(?:dict|set|list or tuple|bytes)$/.test(value.type);
 }
 
 /** Objects that DataParallel, its distributed form and AveragedModel keep as attributes; PyTorch has no method of these names. */
@@ -325,6 +341,25 @@ function hasOtherChildren({ className, children }: PickledModule): boolean {
   return CHILDREN.some(
     (row) => row.className.test(className) && children.some((name) => row.names.test(name)) !== row.has,
   );
+}
+
+/** Where torchreid's blocks have their instance norms: before the residual addition, or behind it. */
+const NORMS: readonly { readonly className: RegExp; readonly places: RegExp }[] = [
+  { className: /(?:^|\.)osnet\.OSBlock$/, places: /^(?:outside)?$/ },
+  { className: /(?:^|\.)osnet_ain\.OSBlock$/, places: /^$/ },
+  { className: /\.OSBlockIN(?:in|v1)$/, places: /^inside$/ },
+  { className: /\.OSBlockINv2$/, places: /^outside$/ },
+  { className: /\.OSBlockINv3$/, places: /^inside outside$/ },
+];
+
+function hasOtherNorms({ className }: PickledModule, places: string): boolean {
+  return NORMS.some((row) => row.className.test(className) && !row.places.test(places));
+}
+
+/** The places of a block's instance norms, in order. */
+function normsOf({ nodes }: LayerGraph, block: string): string {
+  const norms = nodes.filter((node) => node.block === block && node.op.kind === "instanceNorm");
+  return norms.map(({ inputs }) => (inputs[0] === `${block}.add` ? "outside" : "inside")).join(" ");
 }
 
 /** Attributes that PyTorch's class does not have, and hooks. */

@@ -103,7 +103,10 @@ function expectReadable(field: WireField, known: Field, seen: Set<number>, subje
     throw unreadable(subject, `field ${number} encoded with wire type ${wireType}`, `${expected}`);
   if (!known.isRepeated && seen.has(number))
     throw unreadable(subject, `field ${number} twice in one message`, "it once");
+  if (known.isChoice && seen.has(CHOICE))
+    throw unreadable(subject, `field ${number} beside another of which a message has one`, "one of them");
   seen.add(number);
+  if (known.isChoice) seen.add(CHOICE);
   if (known.type === "string" && !isUtf8(payload))
     throw unreadable(subject, `field ${number} with bytes that are not UTF-8`, "text");
   if (known.refusedAs && payload.length > 0)
@@ -115,6 +118,9 @@ function expectReadable(field: WireField, known: Field, seen: Set<number>, subje
       "unsupported",
     );
 }
+
+/** Stands for whichever field of a `oneof` was there. No field has this number. */
+const CHOICE = 0;
 
 function unreadable(subject: string, found: string, expected: string): InputError {
   return refusal(subject, `${found}, which protobuf readers interpret differently`, expected, AGAIN);

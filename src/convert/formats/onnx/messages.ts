@@ -133,6 +133,8 @@ export interface Field {
   readonly type: FieldType;
   /** Lists; and `ModelProto.graph`, which is merged as in protobuf. */
   readonly isRepeated: boolean;
+  /** One of those of which a message has one (`oneof`): protobuf takes the last, and protobufjs keeps all. */
+  readonly isChoice?: boolean;
   /** Fields that onnx-proto, which is older, does not have and therefore drops: refused unless empty. */
   readonly refusedAs?: string;
 }
@@ -148,6 +150,7 @@ export interface Message<M, Others extends string = never> {
 type Unnamed = Omit<Field, "name">;
 
 const one = (number: number, type: FieldType): Unnamed => ({ number, type, isRepeated: false });
+const choice = (number: number, type: FieldType): Unnamed => ({ ...one(number, type), isChoice: true });
 const many = (number: number, type: FieldType): Unnamed => ({ number, type, isRepeated: true });
 
 /** A message of these fields, in ascending order of their numbers, which is the order of the bytes. */
@@ -166,8 +169,8 @@ const ENTRY: Message<IStringStringEntryProto> = message({ key: one(1, "string"),
 /** Nothing in it is read. */
 const OPAQUE: Message<object> = message({});
 const DIMENSION: Message<IDimension> = message({
-  dimValue: one(1, "int64"),
-  dimParam: one(2, "string"),
+  dimValue: choice(1, "int64"),
+  dimParam: choice(2, "string"),
   denotation: one(3, "string"),
 });
 const SHAPE: Message<object> = message({ dim: many(1, () => DIMENSION) });
@@ -175,13 +178,13 @@ const TENSOR_TYPE: Message<object> = message({ elemType: one(1, "int32"), shape:
 const ELEMENT_TYPE: Message<object> = message({ elemType: one(1, () => TYPE) });
 const MAP_TYPE: Message<object> = message({ keyType: one(1, "int32"), valueType: one(2, () => TYPE) });
 const TYPE: Message<ITypeProto> = message({
-  tensorType: one(1, () => TENSOR_TYPE),
-  sequenceType: one(4, () => ELEMENT_TYPE),
-  mapType: one(5, () => MAP_TYPE),
+  tensorType: choice(1, () => TENSOR_TYPE),
+  sequenceType: choice(4, () => ELEMENT_TYPE),
+  mapType: choice(5, () => MAP_TYPE),
   denotation: one(6, "string"),
-  opaqueType: one(7, () => OPAQUE),
-  sparseTensorType: one(8, () => TENSOR_TYPE),
-  optionalType: one(9, () => ELEMENT_TYPE),
+  opaqueType: choice(7, () => OPAQUE),
+  sparseTensorType: choice(8, () => TENSOR_TYPE),
+  optionalType: choice(9, () => ELEMENT_TYPE),
 });
 export const VALUE: Message<IValueInfoProto> = message({
   name: one(1, "string"),

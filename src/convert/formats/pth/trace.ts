@@ -289,8 +289,11 @@ const DECLARATION =
 /** The type of an attribute, as `weight : Tensor` or, where the name is a number, as an annotation. */
 const TYPE = /^ {2}(?:(\w+) : |__annotations__\["(\w+)"\] = )([\w.]+|Optional\[\w+\])$/;
 
-/** Methods with two underscores are excluded, since torch runs some of them implicitly: `__setstate__` on loading. */
-const METHOD = /^ {2}def ((?!__)\w+)\((.*)\) -> .*:$/;
+/** A type as traces have them: a class, or a list, tuple or option of others. */
+const WORD = String.raw`[\w.]+(?:\[[\w., []+\]+)?`;
+
+/** Parameters have types and no values. Methods with two underscores are excluded, since torch runs some of them implicitly: `__setstate__` on loading. */
+const METHOD = new RegExp(String.raw`^ {2}def ((?!__)\w+)\((self: [\w.]+(?:, \w+: ${WORD})*)\) -> ${WORD}:$`);
 
 /**
  * The classes in a file of code, and the first line that no trace has. All of the file is read, since torch compiles all of it: of two

@@ -86,7 +86,12 @@ function encodeShape(shape: TfjsShape): JsonObject {
 }
 
 function decodeShape(located: Located): TfjsShape {
-  if (member(located, "unknownRank").value === true) return null;
+  const { value: unknown, at } = member(located, "unknownRank");
+  const hasSizes = elements(member(located, "dim")).length > 0;
+  // tfjs goes by whether it is true in JavaScript.
+  if (unknown !== undefined && (typeof unknown !== "boolean" || (unknown && hasSizes)))
+    throw refusal(at, JSON.stringify(unknown).slice(0, 40), "true without sizes, or false");
+  if (unknown) return null;
   return elements(member(located, "dim")).map((dimension) => {
     const size = member(dimension, "size");
     // The mapping omits zeros.

@@ -35,6 +35,20 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
       "put the inner model's layers into the outer one",
       "unsupported",
     );
+  const names = new Set<string>();
+  for (const layer of layers) {
+    const name = nameOf(layer);
+    const own = objectOf(layer.config).name;
+    if (own !== undefined && own !== name)
+      throw refusal(
+        subject,
+        `a layer named ${JSON.stringify(name.slice(0, 80))} and ${JSON.stringify(String(own).slice(0, 80))}`,
+        "one name, by which tfjs finds its place and its weights",
+      );
+    if (names.has(name))
+      throw refusal(subject, `two layers named ${JSON.stringify(name.slice(0, 80))}`, "unique layer names");
+    names.add(name);
+  }
   return root.class_name === "Sequential"
     ? sequential(layers)
     : functional(layers, objectOf(root.config), subject);

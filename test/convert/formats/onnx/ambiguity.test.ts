@@ -59,6 +59,23 @@ const own = { name: "F", domain: "own", input: ["a"], output: ["b"], node: [relu
 describe("a file that two readers may read in two ways is refused", () => {
   it.each<[string, Uint8Array, RegExp]>([
     [
+      "a size that is a number and a name",
+      encoded({
+        input: [
+          {
+            name: "x",
+            type: { tensorType: { elemType: 1, shape: { dim: [{ dimValue: 64, dimParam: "" }] } } },
+          },
+        ],
+      }),
+      /field 2 beside another of which a message has one/,
+    ],
+    [
+      "a value of two types",
+      encoded({ input: [{ name: "x", type: { tensorType: { elemType: 1 }, sequenceType: {} } }] }),
+      /field 4 beside another/,
+    ],
+    [
       "raw data beside external entries",
       encoded({
         initializer: [{ name: "w", dims: [1], dataType: 1, rawData: RAW, externalData: [location] }],

@@ -87,6 +87,51 @@ describe("a pickle that would run code", () => {
     expect(refusal(withWeights(`${object}(Ne`))).toContain("found a pickle that changes a value");
   });
 
+  const fromType = (attributes: string) =>
+    call(
+      "torch._tensor._rebuild_from_type_v2",
+      global("torch._utils._rebuild_tensor_v2"),
+      global("torch.Tensor"),
+      tuple(),
+      attributes,
+    );
+  it.each([
+    ["an attribute that torch copies into its elements", fromType(dict({ real: tensor() }))],
+    ["one of two parts", fromType(tuple("N", dict({ real: tensor() })))],
+    [
+      "one of a parameter",
+      call(
+        "torch._utils._rebuild_parameter_with_state",
+        tensor(),
+        "\x89",
+        dict({}),
+        dict({ real: tensor() }),
+      ),
+    ],
+  ])("is refused where any tensor has %s: others may share these", (_, payload) => {
+    expect(refusal(withWeights(payload))).toContain(
+      'a tensor with the attribute "real", which may change its elements',
+    );
+  });
+
+  it.each([
+    ["a tensor", tensor()],
+    ["a list with one", `](${tensor()}e`],
+    ["a module that has none yet", `${global("my.Net")})\x81`],
+  ])("is refused where it calls a class with %s", (_, given) => {
+    expect(refusal(withWeights(call("my.Parametrization", given)))).toContain(
+      'found a call of "my.Parametrization" with tensors',
+    );
+  });
+
+  it("is read where it calls a class with plain data, which stays as it is", () => {
+    const called = call("my.Config", `${dict({ a: int(1) })}q\x07`);
+    expect(decoded(withWeights(called))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
+    expect(refusal(withWeights(`${called}0h\x07${str("a")}K\x02s`))).toContain(
+      "found a pickle that changes a value of type dict",
+    );
+  });
+
   it("is read where it sets items of a new object, and then its state", () => {
     const made = `${global("my.Dict")})\x81${str("key")}Ns${dict({ a: int(1) })}b`;
     const deque = `${call("collections.deque", "]", int(10))}(K\x01e`;

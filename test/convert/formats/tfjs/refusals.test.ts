@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/codec.js";
+import type { JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
+import { readTopology } from "../../../../src/convert/formats/tfjs/topology.js";
 import { InputError } from "../../../../src/core/errors.js";
 import { type Document, edited, GRAPH_MODEL } from "./models.js";
 
@@ -121,6 +123,17 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
         new RegExp(`"images" of shape \\[-1, 4, 2, 3\\] in the signature and ${held} at its placeholder`),
       ] as const,
   ),
+  ...[1, "true", true].map(
+    (unknownRank) =>
+      [
+        `an input whose rank is unknown by ${JSON.stringify(unknownRank)}, and which has sizes`,
+        (d: Document) =>
+          void Object.assign(d.modelTopology.node?.[1] ?? {}, {
+            attr: { shape: { shape: { unknownRank, dim: sizes(-1, 4, 2, 3) } } },
+          }),
+        /unknownRank: found (1|"true"|true), expected true without sizes, or false/,
+      ] as const,
+  ),
   [
     "an output that is not there",
     (d) => void Object.assign(d, { signature: { outputs: { x: { name: "z:0" } } } }),
@@ -175,6 +188,32 @@ describe("names that predict gives outputs", () => {
 function set(document: Document, index: number, change: object): void {
   Object.assign(document.weightsManifest[0]?.weights[index] ?? {}, change);
 }
+
+describe("the layers of a Keras model", () => {
+  const layer = (name: string, own = name): JsonObject => ({
+    name,
+    class_name: "Activation",
+    config: { name: own },
+    inbound_nodes: [],
+  });
+  const topology =
+    (...layers: readonly JsonObject[]) =>
+    () =>
+      readTopology(
+        {
+          format: "layers-model",
+          weights: new Map(),
+          topology: { model_config: { class_name: "Functional", config: { layers, output_layers: [] } } },
+        },
+        "model.json",
+      );
+
+  it("have one name each, of its own", () => {
+    expect(topology(layer("a"), layer("b"))).not.toThrow();
+    expect(topology(layer("a"), layer("b"), layer("a"))).toThrow('two layers named "a"');
+    expect(topology(layer("a", "b"), layer("b", "a"))).toThrow('a layer named "a" and "b"');
+  });
+});
 
 describe("refused tfjs files", () => {
   it.each(EDITS)("%s", (_what, edit, message) => {

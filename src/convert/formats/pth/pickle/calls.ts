@@ -3,8 +3,11 @@ import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import {
   dictKey,
   type GlobalName,
+  type InertObject,
   inertObject,
   isGlobal,
+  isObject,
+  isStorage,
   type Machine,
   type PickleValue,
   tuple,
@@ -214,8 +217,85 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   const path = calleePath(machine, callee);
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return compute(machine, path, computation, args);
-  if (isRecordedFunction(path) && !isAttackName(path)) return inertObject(path, args);
-  throw refusedCall(machine, path);
+  if (!isRecordedFunction(path) || isAttackName(path)) throw refusedCall(machine, path);
+  const mayHaveTensors = giveAway(machine, [[...args]]);
+  // What a constructor does with a tensor is in its code: torch's own write into some.
+  if (mayHaveTensors && !RECORDED_FUNCTIONS.has(path) && !TENSOR_CLASS.test(path))
+    throw unsupported(
+      machine.cursor.region,
+      `a call of ${quote(path)} with tensors, before ${position(machine.cursor.region, machine.cursor.offset)}`,
+      "objects whose tensors are in their state",
+    );
+  const attribute = WITH_ATTRIBUTES.has(path) ? writingAttribute(args[3]) : undefined;
+  if (attribute !== undefined)
+    throw unsupported(
+      machine.cursor.region,
+      `a tensor with the attribute ${quote(attribute)}, which may change its elements`,
+      "tensors without attributes",
+    );
+  return inertObject(path, args);
+}
+
+/** Classes of torch whose objects are the tensor that they are given. */
+const TENSOR_CLASS = /^torch\.(?:autograd\.variable\.Variable|nn\.parameter\.\w+|(?:\w+\.)*\w*Tensor)$/;
+
+/** Functions whose fourth argument is set as attributes of the tensor. */
+const WITH_ATTRIBUTES: ReadonlySet<string> = new Set([
+  "torch._tensor._rebuild_from_type_v2",
+  "torch._utils._rebuild_parameter_with_state",
+]);
+
+/** Attributes that torch copies into the elements, which other tensors may share; undefined if there is none. */
+function writingAttribute(state: PickleValue | undefined): string | undefined {
+  const parts = Array.isArray(state) ? state : [state];
+  return ["real", "imag", "data"].find((name) => parts.some((part) => part instanceof Map && part.has(name)));
+}
+
+/** Containers that a call may be given in one another: of honest pickles, an object's state is known before the next takes it. */
+const MAX_GIVEN = 64;
+
+/**
+ * Notes that a class or function was given values, with all containers in them: they stay as they are from now on.
+ *
+ * @returns whether they may lead to tensors or arrays
+ */
+export function giveAway(machine: Machine, values: Iterable<PickleValue>, depth = 0): boolean {
+  if (depth > MAX_GIVEN)
+    throw unsupported(
+      machine.cursor.region,
+      "a call with deeply nested containers",
+      `at most ${MAX_GIVEN} in one another`,
+    );
+  const inside = (inner: Iterable<PickleValue>): boolean => giveAway(machine, inner, depth + 1);
+  let may = false;
+  for (const value of values) {
+    if (isStorage(value)) may = true;
+    else if (isObject(value)) {
+      if (objectMay(value, inside)) may = true;
+    } else if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
+      // One that contains itself leads to nothing by that.
+      if (!machine.given.has(value)) {
+        machine.given.set(value, false);
+        const parts = value instanceof Map ? [inside(value.keys()), inside(value.values())] : [inside(value)];
+        machine.given.set(value, parts.includes(true));
+      }
+      if (machine.given.get(value)) may = true;
+    }
+  }
+  return may;
+}
+
+/** Objects of torch and numpy that have no tensors in them. */
+const WITHOUT_TENSORS: ReadonlySet<string> = new Set(["torch.device", "numpy.dtype"]);
+
+function objectMay(
+  { path, args, state, items, entries }: InertObject,
+  inside: (values: Iterable<PickleValue>) => boolean,
+): boolean {
+  if (WITHOUT_TENSORS.has(path)) return false;
+  const parts = [args as PickleValue[], state ?? null, items ?? null, entries ?? null];
+  const isOpen = args.length === 0 && state === undefined;
+  return inside(parts) || isOpen || /^(?:torch|numpy)\./.test(path);
 }
 
 /** Types whose `__new__` ignores its arguments: only `__init__`, which it does not call, uses them. */

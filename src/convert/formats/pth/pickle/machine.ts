@@ -1,6 +1,6 @@
 import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import { call, construct, globalName } from "./calls.js";
+import { call, construct, giveAway, globalName } from "./calls.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -43,7 +43,7 @@ import {
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
   const stack = new PickleStack(cursor, environment.budget);
-  const machine: Machine = { cursor, environment, stack, memo: new Memo(), states: new WeakSet() };
+  const machine: Machine = { cursor, environment, stack, memo: new Memo(), given: new WeakMap() };
   // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
   for (;;) {
     const offset = cursor.offset;
@@ -246,6 +246,7 @@ function append(machine: Machine, values: readonly PickleValue[]): void {
   if (isObject(target)) target.items ??= [];
   const items = isObject(target) ? target.items : target;
   if (!Array.isArray(items) || isTuple(items)) throw wrongTarget(machine, "items added", target);
+  if (machine.given.has(items)) throw changed(machine, target);
   machine.environment.budget.build(ITEM_BYTES * values.length);
   for (const value of values) items.push(value);
 }
@@ -257,7 +258,7 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
   if (isObject(target)) target.entries ??= new Map();
   const entries = isObject(target) ? target.entries : target;
   if (!(entries instanceof Map)) throw wrongTarget(machine, "keys set", target);
-  if (machine.states.has(entries)) throw changed(machine, target);
+  if (machine.given.has(entries)) throw changed(machine, target);
   if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
   machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
   for (let index = 0; index < values.length; index += 2) {
@@ -292,6 +293,7 @@ function addItems(machine: Machine, values: readonly PickleValue[]): void {
     return;
   }
   if (!(target instanceof Set)) throw wrongTarget(machine, "members added", target);
+  if (machine.given.has(target)) throw changed(machine, target);
   machine.environment.budget.build(MEMBER_BYTES * values.length);
   for (const value of values) target.add(value);
 }
@@ -356,8 +358,7 @@ const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup
 function setState(machine: Machine, target: PickleValue, state: PickleValue): void {
   if (isObject(target) && target.state === undefined) {
     target.state = state;
-    for (const part of isTuple(state) ? (state as PickleValue[]) : [state])
-      if (part instanceof Map) machine.states.add(part);
+    giveAway(machine, [state]);
   } else if (!isContainerState(target, state)) throw changed(machine, target);
 }
 

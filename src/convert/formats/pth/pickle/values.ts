@@ -279,8 +279,11 @@ export interface Machine {
   readonly environment: PickleEnvironment;
   readonly stack: PickleStack;
   readonly memo: Memo;
-  /** Dicts that were the state of an object: Python copies their content, so later changes do not affect the object. */
-  readonly states: WeakSet<object>;
+  /**
+   * Containers that a class or function was given, or that were the state of an object, and whether they may lead to tensors. Python
+   * reads them at once: later changes are not the object's.
+   */
+  readonly given: WeakMap<object, boolean>;
 }
 
 /** What one opcode does, after its own byte has been read. */
