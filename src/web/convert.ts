@@ -27,10 +27,10 @@ import type { LiftedSource } from "../verify/verify.js";
 export type SourceOptions = FileOptions;
 
 /**
- * What `osnet-convert inspect` says of a file, as data: `renderInspection` and its kin make text of it. A model of another
- * network is described as far as it goes, with a `refusal`.
+ * The data that `osnet-convert inspect` shows; `renderInspection` and similar functions make text of it. A model of
+ * another network is described as far as possible, with a `refusal`.
  *
- * @throws InputError if the file cannot be read, or a checkpoint is no OSNet
+ * @throws InputError if the file cannot be read, or a checkpoint is not an OSNet
  */
 export async function inspect(
   file: NamedBytes,
@@ -54,15 +54,15 @@ export async function inspect(
 
 /** How a file is converted. */
 export interface ConvertOptions extends SourceOptions {
-  /** Whether what a source model computes besides the network's own outputs may be left out. Default false. */
+  /** Whether to drop a source model's outputs other than the network's own. Default false. */
   readonly dropExtra?: boolean;
 }
 
 /** A file that was converted and not verified yet. */
 export interface Conversion {
-  /** What was asked for: the format and its options. */
+  /** The format and its options. */
   readonly target: Target;
-  /** Read and understood: what the result is held against. */
+  /** The source, which the result is compared with. */
   readonly source: LiftedSource;
   /** The result by the names of its files: one, or `model.json` and its shards, or an ONNX file and its weights. */
   readonly files: ReadonlyMap<string, Uint8Array>;
@@ -120,7 +120,7 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
   const { name, bytes } = file;
   const { key, ...arch } = options;
   const format = sniffFormat(bytes);
-  // Readers of models, nearly as large as the rest together, are loaded for a model.
+  // Readers of models, which are nearly as large as everything else, are loaded only for a model.
   if (isModelFormat(format)) {
     const { openModel } = await import("../convert/open/open-file.js");
     const { liftCheckpoint } = await import("../convert/open/lift.js");

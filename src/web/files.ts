@@ -16,22 +16,22 @@ export interface ChosenFile {
   readonly blob: Blob;
 }
 
-/** A checkpoint or a model, of one file or several: not read yet, so that it can be sent to a worker. */
+/** A checkpoint or a model, of one or more files, not read yet, so that it can be sent to a worker. */
 export interface ChosenModel {
-  /** What reports and messages call it: the file's name, or the folder's of a TensorFlow.js model. */
+  /** Its name in reports and messages: the file's, or that of a TensorFlow.js model's folder. */
   readonly name: string;
   /** The checkpoint, the ONNX file or the model.json. */
   readonly main: ChosenFile;
-  /** Weight files beside a model.json or an ONNX file, by their paths from there. */
+  /** Weight files beside a model.json or an ONNX file, by their relative paths. */
   readonly beside: readonly ChosenFile[];
 }
 
 const MODEL_SUFFIX = /\.(pth|pt|pyth|pkl|ckpt|bin|tar|safetensors|npz|onnx)(-\d+)?$/i;
 
 /**
- * Finds the models among files that were chosen together: beside a JSON file its `.bin` shards, beside an ONNX file
- * whatever is no model by its name. What else a folder holds (a README, licences) is left out; a file that was chosen
- * by itself is a model whatever its name, and its reader says what is wrong with it.
+ * Finds the models among files that were chosen together: a JSON file with its `.bin` shards, an ONNX file with all
+ * files whose names are not models'. Other files in a folder (a README, licences) are ignored; a single chosen file is
+ * a model whatever its name, and its reader reports what is wrong with it.
  */
 export function groupFiles(files: readonly ChosenFile[]): readonly ChosenModel[] {
   const folders = new Map<string, ChosenFile[]>();
@@ -50,7 +50,7 @@ function groupFolder(folder: string, members: readonly ChosenFile[]): readonly C
   const shards = json.length > 0 ? members.filter(({ path }) => /\.bin$/i.test(path)) : [];
   const models = members.filter((file) => MODEL_SUFFIX.test(file.path) && !shards.includes(file));
   const rest = members.filter((file) => ![json, shards, models].some((group) => group.includes(file)));
-  // A config.json beside a checkpoint is no model; one that was chosen by itself may be meant as one.
+  // A config.json beside a checkpoint is not a model; a single chosen one may be meant as one.
   const isModel = shards.length > 0 || models.length === 0;
   const topologies = isModel ? json.filter(({ path }) => json.length === 1 || path === "model.json") : [];
   const hasOnnx = models.some(({ path }) => isOnnx(path));
@@ -71,9 +71,9 @@ function isOnnx(path: string): boolean {
 }
 
 /**
- * Opens a chosen model: in a worker by ranges where its reader asks for them, in a window whole.
+ * Opens a chosen model: in a worker only the ranges that its reader asks for, in a window the whole file.
  *
- * @throws InputError (`file`) if a file cannot be read any more; (`format`) if a model.json is none
+ * @throws InputError (`file`) if a file can no longer be read; (`format`) if a model.json is not one
  */
 export async function openChosen({ name, main, beside }: ChosenModel): Promise<NamedBytes> {
   const bytes = canReadRanges() ? new BlobSource(name, main.blob) : await readWhole(name, main.blob);
@@ -108,7 +108,7 @@ function readBeside(
   return bytes;
 }
 
-/** Whether a file is a recording of activations: a reference to hold a model against, which is not converted. */
+/** Whether a file is a recording of activations: a reference for verification, which is not converted. */
 export function isRecording({ name, bytes }: NamedBytes): boolean {
   return sniffFormat(bytes) === "npz" && !isWeightsArchive(openNpz(bytes, name).names);
 }
@@ -129,11 +129,11 @@ export function canReadRanges(): boolean {
 }
 
 /**
- * A file that a user chose, read where it is needed, as `FileSource` reads one on the disk: of a checkpoint with its
- * optimizer's state, no more than the weights. In a worker only (`canReadRanges`).
+ * A chosen file that is read on demand, like `FileSource` on disk: from a checkpoint with optimizer state, only the
+ * weights. In a worker only (`canReadRanges`).
  *
- * Readers ask for a few bytes hundreds of times, and each question goes through the browser's own process: behind a
- * small piece, what follows is read with it.
+ * Readers ask for a few bytes hundreds of times, and each request goes through the browser's process, so a small
+ * request also reads what follows.
  */
 export class BlobSource implements ByteSource {
   /** Size of the file in bytes, as it was when it was chosen. */
@@ -145,7 +145,7 @@ export class BlobSource implements ByteSource {
   #ahead: { readonly start: number; readonly bytes: Uint8Array } | undefined;
   #digest: string | undefined;
 
-  /** @param name what messages call the file */
+  /** @param name of the file in messages */
   constructor(name: string, blob: Blob) {
     this.#name = name;
     this.#blob = blob;
@@ -162,7 +162,8 @@ export class BlobSource implements ByteSource {
   /**
    * The bytes from `start` to before `end`: a copy, until all are loaded.
    *
-   * @throws RangeError if they do not lie inside; InputError (`file`) if the file has changed since it was chosen, or is gone
+   * @throws RangeError if they are out of range; InputError (`file`) if the file has changed since it was chosen, or is
+   * gone
    */
   read(start: number, end: number): Uint8Array {
     expectInside(start, end, this.length);
@@ -182,7 +183,7 @@ export class BlobSource implements ByteSource {
     this.#ahead = undefined;
   }
 
-  /** In pieces: Web Crypto takes no more than a whole file at once. */
+  /** In parts: Web Crypto hashes only a whole file at once. */
   async sha256(): Promise<string> {
     if (this.#digest !== undefined) return this.#digest;
     const hash = sha256.create();

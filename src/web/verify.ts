@@ -7,7 +7,7 @@ import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import { verify, verifyLifted } from "../verify/verify.js";
 import { type Conversion, compareWritten } from "./convert.js";
 
-/** How a verification judges, and whom it tells how far it is. */
+/** How a verification judges, and how it reports progress. */
 export interface VerifyOptions extends Pick<Verification, "onProgress"> {
   /** Default: each layer within its own rounding bound, where there is a checkpoint. */
   readonly tolerance?: Tolerance;
@@ -34,28 +34,28 @@ export async function verifyFiles(
 export interface ConversionOptions extends VerifyOptions {
   /** What runs the result. Default: the first runtime of its format. */
   readonly backend?: RuntimeName;
-  /** As it was given to `convert`: what is left out of a source model need not agree. */
+  /** As passed to `convert`: dropped outputs of a source model need not agree. */
   readonly dropExtra?: boolean;
 }
 
 /** What a conversion is worth. */
 export interface Verified {
-  /** Whether the result holds what it was made from. */
+  /** Whether the result matches its source. */
   readonly passed: boolean;
   /** Of a model: layer by layer. */
   readonly report?: ParityReport;
   /** Of weights: what does not read back bit for bit. */
   readonly differences?: readonly string[];
-  /** Of a source that is a model: it beside the network of its own weights. */
+  /** For a model as the source: its comparison with the network of its own weights. */
   readonly lifted?: ParityReport;
 }
 
 /**
- * Verifies a conversion as the command line does before it writes: a source model beside the weights that were lifted out
- * of it, then the result layer by layer against those, or weights bit for bit. The result is what counts: it is opened
- * from its bytes.
+ * Verifies a conversion as the command line does before it writes: a source model against its imported weights, then
+ * the result layer by layer against those, or weights bit for bit. The result is opened from its bytes.
  *
- * @throws InputError (`unsupported`) if a source model does not compute what its weights say, or no runtime is there
+ * @throws InputError (`unsupported`) if a source model does not compute what its weights say, or no runtime is
+ * available
  */
 export async function verifyConversion(
   conversion: Conversion,

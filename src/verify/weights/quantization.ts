@@ -16,10 +16,11 @@ export function quantizedWeights({
 }
 
 /**
- * A checkpoint with the numbers that a model's file stands for in place of its own. A layer that absorbed a batch norm keeps the product of both, and the batch norm adds the bias and does nothing else:
- * γ = 1, μ = 0, σ² = 1 − ε. What the model does not hold stays as it was, and is a fault of the weights.
+ * A checkpoint with the values stored in a model's file instead of its own. A layer with a folded batch norm keeps the
+ * product of both, and the batch norm only adds the bias: γ = 1, μ = 0, σ² = 1 − ε. Values that the model lacks are
+ * unchanged, and reported as faults of the weights.
  *
- * @param results layers that the model's outputs are
+ * @param results layers of the model's outputs
  */
 export function storedStateDict(
   { graph, by, constants: find, absorbed: folded, match }: Located,
