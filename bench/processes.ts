@@ -14,7 +14,7 @@ const COMMANDS = fileURLToPath(new URL("../../dist/bin/", import.meta.url));
 
 type Command = readonly [program: string, ...args: string[]];
 
-/** A command beside the one that it is measured against. */
+/** A command, and the one that it is compared with. */
 interface Contest {
   readonly work: string;
   readonly peer: string;
@@ -75,7 +75,9 @@ function rowOf({ work, peer, goal, own, other }: Contest, runs: ReadonlyMap<stri
   };
 }
 
-/** Whole processes, from their start to their exit, on a checkpoint of a network: ours and a peer's in turn. */
+/**
+ * Whole processes, from start to exit, on a checkpoint of a network: osnet-convert's and the other tool's alternately.
+ */
 export function benchProcesses(
   { name, checkpoint }: Subject,
   { torch, polygraphy }: Peers,

@@ -44,11 +44,11 @@ export function prepareWorker(): void {
 }
 
 /**
- * Does a job in a worker of its own, which ends with it.
+ * Does a job in its own worker, which ends with it.
  *
- * @param signal ends the worker at once
- * @param onEarly is told what an inspection knows before it is done
- * @returns what the job gives; rejects with a `Refusal`, or with an `AbortError`
+ * @param signal terminates the worker
+ * @param onEarly is called with the partial result of an inspection
+ * @returns the job's result; rejects with a `Refusal`, or with an `AbortError`
  */
 export function work<K extends Job["kind"]>(
   job: Extract<Job, { kind: K }>,

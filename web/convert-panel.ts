@@ -216,7 +216,7 @@ function pick(
   );
 }
 
-/** Two files held against each other. */
+/** Two files compared with each other. */
 export function pairPanel(state: State, actions: PanelActions): HTMLElement | undefined {
   const words = wordsOf(state);
   const pair = pairOf(state);

@@ -7,7 +7,9 @@ export interface Attributes {
   readonly [name: string]: string | number | boolean | undefined | Handlers;
 }
 
-/** Makes an element; an attribute of `false` or `undefined` is left out, one of `true` is empty. Text is never markup. */
+/**
+ * Makes an element; an attribute of `false` or `undefined` is omitted, one of `true` is empty. Text is never markup.
+ */
 export function el<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Attributes = {},

@@ -77,7 +77,7 @@ export function networkDrawing(
   faulty: readonly string[] = [],
 ): HTMLElement {
   const marks = new Map(results.map((mark) => [mark.name, mark]));
-  // What is missing or another operator has no margin, and is a fault all the same.
+  // Missing or replaced layers have no margin, but are faults.
   for (const name of faulty)
     marks.set(name, { name, status: "fail", margin: marks.get(name)?.margin ?? null });
   return el("div", { class: "net" }, ...picture.map((group) => groupFigure(group, words, marks)));

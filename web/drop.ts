@@ -57,7 +57,7 @@ export function chooser(state: State, add: (files: readonly ChosenFile[]) => voi
   );
 }
 
-/** Files of a drop, those inside folders with their paths. Entries must be asked for before anything is awaited. */
+/** The files of a drop, those inside folders with their paths. Entries must be read before the first await. */
 export async function filesOf({ items, files }: DataTransfer): Promise<readonly ChosenFile[]> {
   const entries = [...items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   if (entries.length === 0) return [...files].map((file) => ({ path: file.name, blob: file }));

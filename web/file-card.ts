@@ -178,7 +178,7 @@ function moreView({ weights, sha256, notes, network }: Summary, id: number, stat
 /** Refusals that more knowledge of the file may answer. */
 const ASKED: ReadonlySet<string> = new Set(["argument", "state-dict", "spec"]);
 
-/** What some checkpoints leave open: asked for where a file was refused. */
+/** Choices that some checkpoints leave open, shown after a file was refused. */
 function givenForm(item: Item, state: State, actions: FileActions): HTMLElement {
   const { option: words } = wordsOf(state);
   const field = (name: "arch" | "key", label: string): HTMLElement =>

@@ -33,7 +33,7 @@ const byId = (id: string): HTMLElement => {
   return element;
 };
 
-/** Draws everything anew: a page of a few hundred elements, and what has the focus keeps it. */
+/** Redraws everything: a page of a few hundred elements, which keeps the focus. */
 function draw(): void {
   const words = wordsOf(state);
   document.documentElement.lang = state.language;
@@ -141,7 +141,7 @@ async function add(files: readonly ChosenFile[]): Promise<void> {
 /** Ends the reading of a file that is taken away. */
 const readers = new Map<number, AbortController>();
 
-/** Looks at a file; what it is appears at once, whatever else is going on. */
+/** Inspects a file; the result appears at once, whatever else is running. */
 async function read(item: Item): Promise<void> {
   const words = wordsOf(state);
   if (!state.items.some(({ id }) => id === item.id)) return;
@@ -211,7 +211,7 @@ async function underway<T>(
   return result;
 }
 
-/** What was asked for is done: draws it, shows it and says it. */
+/** A job is done: draws, scrolls to and announces its result. */
 function present(headingId: string, text?: string): void {
   draw();
   // Its file may have been taken away in the meantime.
@@ -326,7 +326,7 @@ function choosePictures(files: readonly File[]): void {
   draw();
 }
 
-/** What is held against a file's own weights: what it was converted to, or the model that was dropped beside it. */
+/** What a file's own weights are compared with: the converted model, or the model that was dropped beside it. */
 function modelOf(source: Item): ChosenModel | undefined {
   const { outcome } = state;
   if (outcome?.kind === "converted" && outcome.source === source.id && outcome.result.verdict)

@@ -35,7 +35,7 @@ function card(...children: (Node | undefined | false)[]): HTMLElement {
   return el("section", { class: "card outcome", "aria-labelledby": OUTCOME_HEADING }, ...children);
 }
 
-/** The library's sentence, with the single findings behind it; or a mistake of the page's own. */
+/** The library's sentence, with its details; or a bug in the page. */
 export function problemView(problem: Refusal | Error, words: Words): HTMLElement {
   if (!(problem instanceof Refusal))
     return el(

@@ -59,7 +59,7 @@ export function pictureOf(spec: OsnetSpec): readonly Group[] {
   });
 }
 
-/** A block by itself; around them the stem, each transition, and what comes behind the last stage. */
+/** A single block; around them the stem, each transition, and what follows the last stage. */
 function groupOf({ name, block }: LayerNode): string {
   if (block !== undefined) return block;
   if (/^(images|conv1\b|maxpool)/.test(name)) return "conv1";

@@ -33,7 +33,7 @@ export type Job =
       readonly kind: "pictures";
       readonly model: ChosenModel;
       readonly options: ConvertOptions;
-      /** What was converted, to be held against the original; without it, the model itself is run. */
+      /** The converted model, to compare with the original; without it, the model itself is run. */
       readonly converted: ChosenModel | undefined;
       readonly pictures: readonly { readonly name: string; readonly blob: Blob }[];
     };
@@ -93,7 +93,7 @@ export interface Summary {
   };
   readonly anomalies: readonly Pick<Anomaly, "severity" | "explanation" | "count" | "tensors">[];
   readonly notes: readonly string[];
-  /** Why a model is no OSNet. */
+  /** Why a model is not an OSNet. */
   readonly refusal?: string;
 }
 

@@ -63,7 +63,7 @@ async function kept(url: string): Promise<Response | undefined> {
   return undefined;
 }
 
-/** Rejects if the server has another file than the one that was built. */
+/** Rejects if the server's file is not the one that was built. */
 async function download(url: string, sha256: string): Promise<Response> {
   const cache = url === urlOf(INDEX) ? "no-cache" : "default";
   const response = await fetch(url, { integrity: `sha256-${sha256}`, cache, priority: "low" });

@@ -89,7 +89,7 @@ export function wordsOf({ language }: State): Words {
   return LANGUAGES[language];
 }
 
-/** Files that can be converted: everything that was understood and is no recording. */
+/** Files that can be converted: everything readable except recordings. */
 export function convertible({ items }: State): readonly Item[] {
   return items.filter(({ summary }) => summary?.network && summary.role !== "recording");
 }

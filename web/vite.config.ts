@@ -21,7 +21,7 @@ const shared: Plugin = {
 
 const SERVICE_WORKER = "service-worker.js";
 
-/** Writes into the service worker which files there are, by their digests: it is an entry of its own, under a name that stays. */
+/** Writes the list of files and their digests into the service worker, which is a separate entry with a fixed name. */
 const offline: Plugin = {
   name: "offline",
   apply: "build",

@@ -196,7 +196,7 @@ function downloadOf(name: string, files: ReadonlyMap<string, Uint8Array>): Downl
     return { name, blob: new Blob([bytes as Uint8Array<ArrayBuffer>]) };
   const folder = name.replace(/\.onnx$/, "");
   const entries = Object.fromEntries([...files].map(([path, content]) => [`${folder}/${path}`, content]));
-  // Weights do not compress, and the date of 1980 is no date.
+  // Weights do not compress, and 1980 is zip's earliest date.
   const zip = zipSync(entries, { level: 0, mtime: new Date(1980, 0, 1) });
   return {
     name: `${folder}.zip`,

@@ -69,7 +69,7 @@ export function pointwiseAsMatMul(graph: LayerGraph, where: "all" | "gates") {
   };
 }
 
-/** Means over a map as one pool, or as `Mean`, in place of a pool of the columns and one of the row. */
+/** Means over a map as one pool, or as `Mean`, instead of two pools over columns and row. */
 export function wholeMeans(how: "pool" | "Mean") {
   return (model: TfjsGraphModel): TfjsGraphModel => {
     const nodes = new Map(model.nodes.map((node) => [node.name, node]));

@@ -6,7 +6,7 @@ import type {
 } from "../../src/convert/formats/tfjs/model.js";
 import type { Tensor } from "../../src/core/tensor.js";
 
-/** A model with nodes in place of others; what a layout needs besides is written as constants. */
+/** A model with replaced nodes; further inputs of a layout are written as constants. */
 export interface Rewriting {
   /** Adds a constant and gives its name; one of that name stays as it is. */
   constant(name: string, tensor: Tensor<"float32" | "int32">): string;

@@ -6,10 +6,10 @@ import { type Rewriting, rewrite } from "./rewrite.js";
 const STREAMS = [1, 2, 3, 4];
 
 /**
- * The first convolutions of a block's streams, which read the same map, as one of four times the channels, cut into
- * streams behind it.
+ * The first convolutions of a block's streams, which read the same map, as one with four times the channels, followed
+ * by a split into streams.
  *
- * @param depth what is merged: the convolutions of one pixel, or also the depthwise ones after them
+ * @param depth what is merged: the 1×1 convolutions, or also the depthwise ones after them
  */
 export function mergedStreams(depth: "pointwise" | "depthwise") {
   return (model: TfjsGraphModel): TfjsGraphModel => {
@@ -83,7 +83,7 @@ function joined(
   return { ...first, name, inputs: [...(reads ?? first.inputs.slice(0, 1)), ...inputs] };
 }
 
-/** Tensors one after another along an axis, behind which there are only ones, or the last. */
+/** Concatenates tensors along the last axis, or the last axis that is not 1. */
 function concatenated(tensors: readonly Tensor<"float32">[], axis: number): Tensor<"float32"> {
   const [first] = tensors;
   const shape = [...(first?.shape ?? [])];

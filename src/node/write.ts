@@ -34,10 +34,10 @@ export interface WriteOptions<Temporary, T> {
 }
 
 /**
- * As `writeChecked`, of files that belong together, by their paths: all appear or none. The first is the one that
- * refers to the others, and appears last.
+ * As `writeChecked`, for files that belong together, by their paths: all appear or none. The first one refers to the
+ * others, and appears last.
  *
- * @param check looks at the temporary files, by the paths that they will have
+ * @param check examines the temporary files, by their final paths
  */
 export async function writeFilesChecked<T>(
   files: ReadonlyMap<string, Uint8Array>,

@@ -59,7 +59,7 @@ function parentOf(entry: Dirent): string {
 
 /** Pictures in one run of a model: more cost memory and gain nothing. */
 const BATCH = 16;
-/** Batches that are prepared ahead of the one that runs. */
+/** Number of batches prepared in advance. */
 const AHEAD = 3;
 
 export interface EmbedPicturesOptions {

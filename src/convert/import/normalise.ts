@@ -355,7 +355,7 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
   return laidOut(withPieces(nameless, pieces) ?? nameless, plain ?? site);
 }
 
-/** Remembers what a sum, a product or an operator without a meaning of its own makes of the value before it. */
+/** Remembers what a sum, a product or an unknown operator computes from the value before it. */
 function withPieces(value: Value | undefined, pieces: Pieces | undefined): Value | undefined {
   if (value?.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
   return { ...value, node: { ...value.node, pieces } };

@@ -54,7 +54,7 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
   const matches = trail
     .consumersOf(source)
     .filter((node) => node.op.kind === layer.op.kind && trail.isFree(node));
-  // Of several gates that read a stream, its own is the one that it is multiplied by.
+  // If several gates read a stream, its own is the one that it is multiplied by.
   const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;

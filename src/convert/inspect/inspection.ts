@@ -192,7 +192,7 @@ const FINGERPRINT_SCHEME = "osnet-weights/1";
 
 const FOLDED_SCHEME = "osnet-folded-weights/1";
 
-/** The high word of float64's quiet NaN, the one that IEEE 754 arithmetic makes. */
+/** The high word of float64's default quiet NaN. */
 const NAN_HIGH_WORD = 0x7ff80000;
 
 /** The fingerprint of a complete state dict, 64 hexadecimal digits. */

@@ -172,8 +172,8 @@ interface ModelFileFacts<F extends ModelFormat> {
 /** Of weights that were taken out of a folded model. */
 interface Reparameterised {
   /**
-   * The number of tensors that are products with a folded batch norm instead of trained ones: if there are any,
-   * `fingerprint` is no checkpoint's, and `foldedFingerprint` is a checkpoint's if osnet-convert folded the file.
+   * The number of tensors that are products with a folded batch norm instead of trained ones. If there are any,
+   * `fingerprint` does not match a checkpoint's; `foldedFingerprint` does if osnet-convert folded the file.
    */
   readonly reparameterised: number;
 }

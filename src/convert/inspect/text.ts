@@ -198,7 +198,7 @@ function renderModel(
     .join("\n");
 }
 
-/** What subnormal weights cost, and what mends it. */
+/** What denormal weights cost, and how to remove them. */
 function speedRow(count: number, format: ModelFormat, paint: Paint): readonly Fact[] {
   if (count === 0) return [];
   const weights = `${thousands(count)} denormal ${count === 1 ? "weight" : "weights"}`;

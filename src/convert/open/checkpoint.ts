@@ -166,7 +166,9 @@ function withEvidence(
   };
 }
 
-/** safetensors files are sorted by name. What is no part of the network keeps its place among its like, at the end. */
+/**
+ * safetensors files are sorted by name. Keys that are not part of the network keep their relative order, at the end.
+ */
 function inNetworkOrder(stateDict: StateDict, graph: LayerGraph): StateDict {
   const ordered = new Map<string, Tensor>();
   for (const path of [...parametersOf(graph).map(({ path }) => path), ...stateDict.keys()]) {

@@ -43,7 +43,7 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
   const found = missing.find(({ isResult }) => isResult);
   // What nothing reads may still change what others read, as a batch norm in training does.
   if (found && unknown.length === 0) return found.graph;
-  // Of several readings the one that gets farthest says most.
+  // Of several readings, the one that matches most is the most informative.
   const progress = ({ graph, absent }: (typeof missing)[number]): number =>
     graph.nodes.findIndex(({ name }) => name === absent) >>> 0;
   const [best] = missing.toSorted((a, b) => progress(b) - progress(a));

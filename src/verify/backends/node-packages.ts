@@ -81,7 +81,7 @@ export async function startThread(module: URL): Promise<Worker | undefined> {
   return new threads.Worker(module, { resourceLimits: { maxYoungGenerationSizeMb: 2 } });
 }
 
-/** Where a thread and the one that started it write to each other; in the thread. */
+/** The port between a thread and the one that started it; in the thread. */
 export async function threadPort(): Promise<MessagePort> {
   const { parentPort } = await import("node:worker_threads");
   if (!parentPort) throw new Error("this module runs as a thread");
@@ -90,7 +90,7 @@ export async function threadPort(): Promise<MessagePort> {
 
 const started = new Map<string, Promise<Chromium>>();
 
-/** Starts a Chromium for a runtime, or gives the one that runs it. */
+/** Starts a Chromium for a runtime, or returns the running one. */
 export async function openChromium(name: RuntimeName, options: ChromiumOptions): Promise<Chromium> {
   const { startChromium } = await import("./chromium.js");
   const running = started.get(name) ?? startChromium(name, options);

@@ -280,7 +280,10 @@ function planParts(parts: OnnxParts, segments: readonly (readonly string[])[]): 
 /** Operators whose results are not float32, although nothing in the file says so; shapes are never output. */
 const NARROWING: ReadonlySet<string> = new Set(["QuantizeLinear", "DynamicQuantizeLinear"]);
 
-/** Whether all that a file computes with is float32: of narrower numbers runtimes may keep more than they show, and go on from that. */
+/**
+ * Whether a file computes in float32 only: with narrower types, a runtime may keep more bits than it outputs, and
+ * continue from those.
+ */
 function isFloat32({ graph }: OnnxModel): boolean {
   const isPlain = (dtype: DType | undefined): boolean => dtype === undefined || !OTHER_NUMBERS.has(dtype);
   return (

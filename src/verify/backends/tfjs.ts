@@ -19,8 +19,9 @@ export interface TfjsTaps {
   /** Whether images and values are handed on in the model's own order of axes. Default: NHWC there, NCHW here. */
   readonly asTheyAre?: boolean;
   /**
-   * Whether a segment may go on from the values of those before it: of graph models each of whose nodes has one output.
-   * Else each is computed from the images, and shows again what it reads of others. Default false.
+   * Whether a segment may continue from the values of those before it: for graph models whose nodes each have one
+   * output. Otherwise each is computed from the images, and repeats the values that it reads from others. Default
+   * false.
    */
   readonly continues?: boolean;
 }

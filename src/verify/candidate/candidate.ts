@@ -64,7 +64,7 @@ export function makesImages({ pixels, preprocess }: Pick<Candidate, "pixels" | "
 
 /** A model as it is used: the file itself, without inner values as outputs. */
 export interface Program {
-  /** The outputs that are judged; the one that counts first. */
+  /** The judged outputs; the embedding first. */
   readonly outputs: readonly ModelOutput[];
   /** Names of the outputs that are not judged because another was chosen. */
   readonly notJudged: readonly string[];

@@ -212,7 +212,8 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   if (layer === undefined) return { layer, operations: undefined, stray: way.stray ?? "no layer" };
   const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
   if (loss !== undefined) return { layer, operations: undefined, stray: loss };
-  // Where the structure was lost on the way, the names are left: the layers are judged, and what the structure says is a fault of its own.
+  // If the structure was lost on the way, names remain: the layers are judged, and the structural finding is a separate
+  // fault.
   const isLost = matched?.operations === undefined && matched?.tail.some((kind) => INNER.has(kind));
   if (isLost && way.layer !== undefined && way.stray === undefined)
     return { layer: way.layer, operations: [] };

@@ -144,7 +144,7 @@ function spend(effort: Effort, work: number): boolean {
   return true;
 }
 
-/** Roundings of a value that is another than the one that the bound was made for. */
+/** Roundings of a value other than the one that the bound was made for. */
 const OTHER_ROUNDINGS = 8 * 2 ** -24;
 
 /**

@@ -194,7 +194,7 @@ function watchHiddenUnits(block: string, nodes: readonly LayerNode[]): Watch {
   };
 }
 
-/** One stream of a block: the layer that gives its output, and the one that gives its gate vector. */
+/** One stream of a block: its output's layer and its gate vector's layer. */
 interface StreamLayers {
   readonly stream: number;
   readonly layer: string;

@@ -60,7 +60,7 @@ export function localFaults(
     const result = results.get(node.name);
     if (result?.status !== "fail" || overflows.indexOf(node) > 0) return [];
     const explanation = explanations.get(node.name);
-    // Zeros around values that are none below 0 are what they should be: that these are is the fault.
+    // Padding zeros around non-negative values are correct: that these values are non-negative is the fault.
     if (explanation?.cause === "zero-padding" && node.inputs.some(isOff)) return [];
     const fault = layerFault(
       node,

@@ -38,7 +38,7 @@ export function spellingsOf({
     reduced(value, shape, type) ?? (type === "mean" ? meanOfRest(value, shape) : undefined);
   const meanOf = (value: string, shape: Shape | undefined): string | undefined =>
     pooled(value, shape, "mean");
-  /** A mean, plus the mean of the values minus that mean, which is zero but for rounding. */
+  /** A mean, plus the mean of the values minus that mean, which is zero except for rounding. */
   const meanOfRest = (value: string, shape: Shape | undefined): string | undefined => {
     for (const [rough, off] of orders(value, "add")) {
       const x = reduced(rough, shape, "mean");

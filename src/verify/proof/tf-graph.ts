@@ -70,7 +70,7 @@ export function readGraph({
     (declared && nodeName(declared.name) !== input.name)
   )
     return "the model has inputs other than the images";
-  // tfjs prefers a signature there to the one that the project reads.
+  // tfjs prefers a signature there to the one that osnet-convert reads.
   if (metadata?.signature !== undefined) return "a second signature, in userDefinedMetadata";
   const dtype = input.attributes.get("dtype");
   if (input.op !== "Placeholder" || !dtype || !isType("DT_FLOAT")(dtype))

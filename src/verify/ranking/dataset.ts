@@ -2,12 +2,13 @@ import { InputError } from "../../core/errors.js";
 import type { RankingLabels } from "./compare.js";
 
 /**
- * Re-identification data sets, read off the names of their files. A picture's identity (`pid`) and camera (`camid`) are what
- * torchreid's readers make of it (`torchreid/data/datasets/image`), but for cameras, which count from the number in the name.
+ * Re-identification data sets, inferred from the names of their files. A picture's identity (`pid`) and camera
+ * (`camid`) are those of torchreid's readers (`torchreid/data/datasets/image`), except that cameras keep the number in
+ * the name.
  *
  * | layout | recognised by | identity and camera |
  * | --- | --- | --- |
- * | `market1501` | folders `query` and `bounding_box_test`, also in a folder of their own | `PID_cCAM…`; −1 is dropped, 0 is a distractor (Market-1501, DukeMTMC-reID) |
+ * | `market1501` | folders `query` and `bounding_box_test`, also in a subfolder | `PID_cCAM…`; −1 is dropped, 0 is a distractor (Market-1501, DukeMTMC-reID) |
  * | `msmt17` | `list_query.txt` and `list_gallery.txt` | lines `PATH PID`; the third part of the file's name is the camera |
  * | `cuhk03` | `splits_new_detected.json` or `splits_new_labeled.json`, as torchreid writes them | entries `[path, pid, camid]` of the first split |
  * | `csv` | a file of columns `path`, `pid`, `camid`, `split` | its columns; `split` is `query` or `gallery` |

@@ -33,7 +33,7 @@ export interface Call<K extends OpKind = OpKind> {
   readonly op: Op<K>;
   readonly inputs: K extends keyof InputTable ? InputTable[K] : readonly [Operand];
   readonly parameters: K extends keyof ParameterTable ? ParameterTable[K] : object;
-  /** Filled by the kernel; its shape is the one that `outputShapes` of src/arch gives. Lies in the engine's memory. */
+  /** Filled by the kernel; its shape is from `outputShapes` of src/arch. In the engine's memory. */
   readonly output: Operand;
   readonly engine: Engine;
   /** Where the kernel's scratch memory starts in the engine's: as many elements as `scratchSize` says. */

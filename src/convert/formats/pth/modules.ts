@@ -67,7 +67,7 @@ export function moduleTensors(
       if (prefix.length + name.length > MAX_PATH) return undefined;
       tensors.set(prefix + name, tensor);
     }
-    // A stack gives back last what is pushed first.
+    // A stack returns the last pushed item first.
     for (const [name, child] of childModules(module).toReversed()) {
       if (prefix.length + name.length > MAX_PATH) return undefined;
       pending.push({ module: child, prefix: `${prefix}${name}.` });

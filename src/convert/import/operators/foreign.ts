@@ -121,7 +121,7 @@ export interface Form {
    * after an operator that differs from its layer, which is the finding.
    */
   readonly intended?: Size2d | undefined;
-  /** Whether all of this is only likely: behind an operator without a meaning here, which may have changed the axes. */
+  /** Whether all of this is only likely: after an unknown operator, which may have changed the axes. */
   readonly isGuess?: boolean;
 }
 

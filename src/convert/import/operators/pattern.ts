@@ -35,7 +35,7 @@ export type Formula =
   | { readonly op: string; readonly operands: readonly Formula[] }
   | {
       readonly anyOf: readonly Formula[];
-      /** Of a square root, what it is the root of. */
+      /** The radicand of a square root. */
       readonly radicand?: Formula;
     };
 

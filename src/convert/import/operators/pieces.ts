@@ -13,14 +13,14 @@ import {
 import { asNode, asTensor, float, int, nodeValue, type OperatorSite } from "./site.js";
 
 /**
- * What operators that take each element by itself make of a value x, where it is negative, zero and positive: in each of the three
- * a multiple of x, or a number. A ReLU is 0, 0 and x, and x itself is x, 0 and x, in whatever operators they are written:
- * `Where(x > 0, x, 0)`, `x * Cast(x > 0)`, `Max(x, 0)`, `x - Min(x, 0)`, a `LeakyRelu` without a slope.
+ * Elementwise operators as piecewise functions of a value x, where it is negative, zero and positive: each piece is a
+ * multiple of x, or a number. A ReLU is 0, 0 and x, and x itself is x, 0 and x, whatever the operators: `Where(x > 0,
+ * x, 0)`, `x * Cast(x > 0)`, `Max(x, 0)`, `x - Min(x, 0)`, a `LeakyRelu` of slope 0.
  *
- * Floats are as exact as this arithmetic. Multiples are by powers of two, whose products are not rounded short of overflowing and of
- * subnormal numbers; a sum is taken of two multiples whose sum is a power of two as well, or of two numbers; comparisons and
- * choices round nothing. Everything else, and a choice that a part does not decide, is not known there. Zeros have no sign:
- * nothing that an OSNet does with an activation tells the two apart.
+ * This arithmetic is exact for floats. Multiples are powers of two, whose products are not rounded short of overflow
+ * and subnormal numbers; a sum is of two multiples whose sum is a power of two as well, or of two numbers; comparisons
+ * and choices do not round. Any other piece, and a choice that a piece does not decide, is unknown. Zeros have no sign,
+ * since no operation of an OSNet on an activation distinguishes them.
  */
 
 /** The three parts of the real line, as intervals; the numbers next to zero are not in the outer two. */
@@ -41,8 +41,8 @@ const ONE: Piece = { slope: 0, constant: 1 };
 type Rule = (operands: readonly Piece[], part: Range, node: OnnxNode) => Piece | undefined;
 
 /**
- * What an operator computes of a value that all its operands are computed of; undefined if they are of several, or if the operator is
- * none of these.
+ * The piecewise function of an operator, if all its operands are computed from the same value; undefined if they are
+ * not, or if the operator is not supported.
  */
 export function piecesOf(site: OperatorSite): Pieces | undefined {
   const { node, inputs } = site;
@@ -60,7 +60,7 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
     const operand = asNode(value);
     return operand ? operands[nodes.indexOf(operand)]?.parts : constantParts(value, form, node.opType);
   });
-  // What is left out is the operator's to know: bounds of a Clip.
+  // Omitted inputs are bounds of a Clip, which handles them.
   if (all.some((parts, index) => !parts && inputs[index])) return undefined;
   const bounded = node.opType === "Clip" ? clipBounds(site) : undefined;
   const parts = PARTS.map(([least, most], part) => {
@@ -112,10 +112,10 @@ function rangeOf(node: ForeignNode): Range {
   return [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
 }
 
-/** A few operators spell an activation; a file may be a chain of any length. */
+/** An activation consists of a few operators; a file may have a chain of any length. */
 const MAX_STEPS = 8;
 
-/** A node by what it is computed of, as far as that is known; by itself where nothing is. */
+/** A node by the value that it is computed from, as far as known; by itself if unknown. */
 function piecesIn(node: ForeignNode, steps: number): Pieces {
   if (node.pieces) return node.pieces;
   const [input] = node.inputs;
@@ -258,7 +258,7 @@ export function clipBounds({ node, inputs }: OperatorSite): ClipBounds {
 
 function clipped(piece: Piece | undefined, { least, most }: ClipBounds, part: Range): Piece | undefined {
   const raised = piece && atLeast(piece, least, part);
-  // The largest float32 is no bound: exporters of old wrote it for none.
+  // The largest float32 is not a bound: old exporters wrote it for no bound.
   return raised && (most >= UNBOUNDED ? raised : smaller(raised, { slope: 0, constant: most }, part));
 }
 

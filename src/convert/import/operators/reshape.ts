@@ -209,7 +209,7 @@ function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
   return tensor && { kind: "constant", tensor };
 }
 
-/** Operators that hand a value on as it is, where their numbers say so: one copy, a scale of 1, all of an axis. */
+/** Operators that pass a value on unchanged if their parameters say so: one copy, a scale of 1, all of an axis. */
 
 /** What an operator gives if that is its input, whatever the images. */
 export function handedOn(site: OperatorSite): Value | undefined {
@@ -235,7 +235,8 @@ const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[])
     if (typeof size !== "number" || places?.shape.length !== 1 || places.data.length !== size) return false;
     return Array.from(places.data as ArrayLike<number | bigint>).every((place, at) => Number(place) === at);
   },
-  // By a scale of 1 every rule of rounding and of interpolation takes each pixel from its own place, but for a part that is cut out.
+  // With a scale of 1, every rule of rounding and interpolation takes each pixel from its own position, except for
+  // cropping.
   Resize: ({ node, inputs }, sizes) => {
     const scales = numbers(inputs[inputs.length < 3 ? 1 : 2]);
     const isCut = text(node, "coordinate_transformation_mode", "") === "tf_crop_and_resize";

@@ -60,7 +60,7 @@ function rankOf(value: Value | undefined): number | undefined {
   return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
 }
 
-/** Shapes are whole numbers in a line; other concatenations have no place in an OSNet. */
+/** Shapes are one-dimensional integers; other concatenations do not occur in an OSNet. */
 export const readConcat: OperatorReader = ({ inputs }) => {
   if (inputs.some((input) => (asTensor(input)?.shape.length ?? 1) > 1)) return undefined;
   const parts = inputs.map(listedSizes);
@@ -82,7 +82,7 @@ export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined
   return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
 }
 
-/** Arithmetic on whole numbers, as runtimes have it: modulo 2⁶⁴, and towards zero. */
+/** Integer arithmetic as in runtimes: modulo 2⁶⁴, and towards zero. */
 export function wholeArithmetic({ node, inputs }: OperatorSite): Value | undefined {
   const operation = Object.hasOwn(ARITHMETIC, node.opType) ? ARITHMETIC[node.opType] : undefined;
   const [a, b] = inputs.map(asTensor);

@@ -148,7 +148,7 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     rank: input.form.rank,
     channels: outChannels,
     size: slide(window, input.form.size),
-    // Of an OSNet's convolutions only the one that reads the images takes every other pixel.
+    // Among an OSNet's convolutions, only the one that reads the images has a stride of 2.
     intended: op.inChannels === RGB ? halved(intended, Math.ceil) : intended,
     ...(input.form.isGuess ? { isGuess: true } : {}),
   };
