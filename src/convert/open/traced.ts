@@ -74,24 +74,33 @@ function graphForms(graph: LayerGraph, values: Values) {
 function graphForm({ op, parameters }: LayerNode, inputs: readonly number[], values: Values): number {
   const [first = -1] = inputs;
   const { weight, bias = null, runningMean, runningVar } = parameters;
-  const plain: Op = op;
-  switch (plain.kind) {
+  const operation: Op = op;
+  switch (operation.kind) {
     case "input":
       return values.number("input");
     case "conv":
-      return values.number("conv", first, weight, bias, plain.stride, plain.padding, [1, 1], plain.groups);
+      return values.number(
+        "conv",
+        first,
+        weight,
+        bias,
+        operation.stride,
+        operation.padding,
+        [1, 1],
+        operation.groups,
+      );
     case "linear":
       return values.number("linear", first, weight, bias);
     case "batchNorm":
-      return values.number("batchNorm", first, weight, bias, runningMean, runningVar, plain.epsilon);
+      return values.number("batchNorm", first, weight, bias, runningMean, runningVar, operation.epsilon);
     case "instanceNorm":
-      return values.number("instanceNorm", first, weight, bias, plain.epsilon);
+      return values.number("instanceNorm", first, weight, bias, operation.epsilon);
     case "layerNorm":
-      return values.number("layerNorm", first, [plain.channels, 1, 1], weight, bias, plain.epsilon);
+      return values.number("layerNorm", first, [operation.channels, 1, 1], weight, bias, operation.epsilon);
     case "maxPool":
-      return values.number("maxPool", first, plain.kernel, plain.stride, plain.padding);
+      return values.number("maxPool", first, operation.kernel, operation.stride, operation.padding);
     case "avgPool":
-      return values.number("avgPool", first, plain.kernel, plain.stride);
+      return values.number("avgPool", first, operation.kernel, operation.stride);
     case "scale":
       return values.number("mul", ordered(inputs));
     case "add": {
@@ -104,7 +113,7 @@ function graphForm({ op, parameters }: LayerNode, inputs: readonly number[], val
     case "globalAvgPool":
     case "globalMaxPool":
     case "flatten":
-      return values.number(plain.kind, first);
+      return values.number(operation.kind, first);
   }
 }
 
@@ -152,14 +161,14 @@ const READERS: Readonly<Partial<Record<string, Reader>>> = {
   "torch.linear": ({ args: [x, w, b], read, values }) => form(values, "linear", read(x), path(w), path(b)),
   "torch.batch_norm": ({ args: [x, w, b, mean, variance, training, , epsilon], read, values }) =>
     is(training, FALSE)
-      ? form(values, "batchNorm", read(x), path(w), path(b), path(mean), path(variance), plain(epsilon))
+      ? form(values, "batchNorm", read(x), path(w), path(b), path(mean), path(variance), literal(epsilon))
       : undefined,
   "torch.instance_norm": ({ args: [x, w, b, mean, variance, , , epsilon], read, values }) =>
     is(mean, [null]) && is(variance, [null])
-      ? form(values, "instanceNorm", read(x), path(w), path(b), plain(epsilon))
+      ? form(values, "instanceNorm", read(x), path(w), path(b), literal(epsilon))
       : undefined,
   "torch.layer_norm": ({ args: [x, shape, w, b, epsilon], read, values }) =>
-    form(values, "layerNorm", read(x), plain(shape), path(w), path(b), plain(epsilon)),
+    form(values, "layerNorm", read(x), literal(shape), path(w), path(b), literal(epsilon)),
   "torch.relu": unary("relu"),
   "torch.sigmoid": unary("sigmoid"),
   "torch.detach": same,
@@ -167,11 +176,11 @@ const READERS: Readonly<Partial<Record<string, Reader>>> = {
   "torch.dropout": ({ args: [x, , training], read }) => (is(training, FALSE) ? read(x) : undefined),
   "torch.max_pool2d": ({ args: [x, kernel, stride, padding, dilation, ceil], read, values }) =>
     isDeep(dilation, [1, 1]) && is(ceil, [false, undefined])
-      ? form(values, "maxPool", read(x), plain(kernel), plain(stride), plain(padding))
+      ? form(values, "maxPool", read(x), literal(kernel), literal(stride), literal(padding))
       : undefined,
   "torch.avg_pool2d": ({ args: [x, kernel, stride, padding, ceil, , divisor], read, values }) =>
     isDeep(padding, [0, 0]) && is(ceil, [false, undefined]) && is(divisor, [null, undefined])
-      ? form(values, "avgPool", read(x), plain(kernel), plain(stride))
+      ? form(values, "avgPool", read(x), literal(kernel), literal(stride))
       : undefined,
   "torch.adaptive_avg_pool2d": ({ args: [x, size], read, values }) =>
     isDeep(size, [1, 1]) ? form(values, "globalAvgPool", read(x)) : undefined,
@@ -200,10 +209,10 @@ function conv(
     read(x),
     path(w),
     path(b),
-    plain(stride),
-    plain(padding),
-    plain(dilation),
-    plain(groups),
+    literal(stride),
+    literal(padding),
+    literal(dilation),
+    literal(groups),
   );
 }
 
@@ -248,10 +257,10 @@ function path(value: TracedValue | undefined): string | null | undefined {
   return is(value, [null]) ? null : undefined;
 }
 
-function plain(value: TracedValue | undefined): unknown {
+function literal(value: TracedValue | undefined): unknown {
   if (value?.kind === "literal") return value.value;
   if (value?.kind !== "list") return undefined;
-  const items = value.items.map(plain);
+  const items = value.items.map(literal);
   return items.includes(undefined) ? undefined : items;
 }
 
@@ -261,7 +270,7 @@ function is(value: TracedValue | undefined, allowed: readonly unknown[]): boolea
 }
 
 function isDeep(value: TracedValue | undefined, expected: readonly number[]): boolean {
-  return JSON.stringify(plain(value)) === JSON.stringify(expected);
+  return JSON.stringify(literal(value)) === JSON.stringify(expected);
 }
 
 function ordered(numbers: readonly number[]): readonly number[] {

@@ -14,15 +14,15 @@ const CHUNK: number = MOST_SUMMED;
 const SLOTS = 3;
 
 /** Elements of memory after the engine's own that the loops use. */
-const STAGE: number = SLOTS * CHUNK + 2 * SUMS;
+const SCRATCH: number = SLOTS * CHUNK + 2 * SUMS;
 
-/** The loops in WebAssembly, which use the last `STAGE` elements of the memory, from `stage`. */
-function vectorElements(buffer: ArrayBuffer, stage: number, loops: ElementLoops): Elements {
+/** The loops in WebAssembly, which use the last `SCRATCH` elements of the memory, from `scratch`. */
+function vectorElements(buffer: ArrayBuffer, scratch: number, loops: ElementLoops): Elements {
   const places = Array.from({ length: SLOTS }, (_, slot) => {
-    const start = 8 * (stage + slot * CHUNK);
+    const start = 8 * (scratch + slot * CHUNK);
     return { double: new Float64Array(buffer, start, CHUNK), single: new Float32Array(buffer, start, CHUNK) };
   });
-  const results = new Float64Array(buffer, 8 * (stage + SLOTS * CHUNK), 2 * SUMS);
+  const results = new Float64Array(buffer, 8 * (scratch + SLOTS * CHUNK), 2 * SUMS);
   const bits = new Int32Array(buffer, results.byteOffset);
   const isHere = (numbers: Numbers): boolean => numbers.buffer === buffer;
 
@@ -181,7 +181,7 @@ export function loopsOverNumbers(): Elements {
 
 function instantiate(api: WebAssemblyApi, elements: number): Engine {
   compiled ??= new api.Module(assembleLoops());
-  const memory = new api.Memory({ initial: Math.ceil(((elements + STAGE) * ELEMENT) / PAGE) });
+  const memory = new api.Memory({ initial: Math.ceil(((elements + SCRATCH) * ELEMENT) / PAGE) });
   const loops = new api.Instance(compiled, { reference: { memory } }).exports as Loops;
   return {
     ...vectorElements(memory.buffer, elements, loops),

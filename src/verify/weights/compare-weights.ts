@@ -46,7 +46,7 @@ export interface WeightsComparison {
  * @param stateDict the checkpoint's
  */
 export function compareWeights(
-  { graph, by, constants: find, absorbed: folded, match: shown }: Located,
+  { graph, by, constants: find, absorbed, match: shown }: Located,
   stateDict: StateDict,
   { results, isLifted = false }: Compared,
 ): WeightsComparison {
@@ -61,14 +61,14 @@ export function compareWeights(
   const scaled: Scales[] = [];
   let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
-    if (!needed.has(node.name) || folded.has(node.name)) continue;
+    if (!needed.has(node.name) || absorbed.has(node.name)) continue;
     // A layer that the file lacks is a fault of its structure.
     if (match && !match.constants.has(node.name) && explained(node)) continue;
     const source = nodes.get(node.inputs[0] ?? "");
-    const absorbed = node.op.kind === "batchNorm" && source && folded.has(source.name) ? source : undefined;
-    if (absorbed) foldedCount++;
-    const isProduct = absorbed !== undefined || match?.affine.has(node.name) === true;
-    const products = isProduct ? refold(absorbed, node, stateDict) : undefined;
+    const merged = node.op.kind === "batchNorm" && source && absorbed.has(source.name) ? source : undefined;
+    if (merged) foldedCount++;
+    const isProduct = merged !== undefined || match?.affine.has(node.name) === true;
+    const products = isProduct ? refold(merged, node, stateDict) : undefined;
     const expected = products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
     const found = find(node, [...expected.keys()]);
     for (const [role, constant] of expected) {
@@ -79,18 +79,18 @@ export function compareWeights(
       const mayBeZero = role === "weight" && actual?.data.length === constant.values.length && !actual.stored;
       const values =
         mayBeZero && isDType(actual, "float32")
-          ? zeros.taken(node, absorbed !== undefined, constant.values, actual.data)
+          ? zeros.taken(node, merged !== undefined, constant.values, actual.data)
           : constant.values;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
       const scales =
-        absorbed && role === "weight" && actual && match ? scalesOf(node, constant, actual) : undefined;
+        merged && role === "weight" && actual && match ? scalesOf(node, constant, actual) : undefined;
       if (scales) scaled.push(scales);
       const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       // Missing constants of an operator that was replaced are not a separate finding.
-      const departs = departing.has(node.name) || (absorbed && departing.has(absorbed.name));
+      const departs = departing.has(node.name) || (merged && departing.has(merged.name));
       if (problem !== undefined && !actual && departs) continue;
       if (problem !== undefined)
         faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));

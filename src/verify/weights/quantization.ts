@@ -23,7 +23,7 @@ export function quantizedWeights({
  * @param results layers of the model's outputs
  */
 export function storedStateDict(
-  { graph, by, constants: find, absorbed: folded, match }: Located,
+  { graph, by, constants: find, absorbed, match }: Located,
   stateDict: StateDict,
   results: readonly string[],
 ): StateDict {
@@ -34,9 +34,9 @@ export function storedStateDict(
     if (path !== undefined && tensor) stored.set(path, tensor);
   };
   for (const node of graph.nodes) {
-    if (!needed.has(node.name) || folded.has(node.name)) continue;
+    if (!needed.has(node.name) || absorbed.has(node.name)) continue;
     const source = nodes.get(node.inputs[0] ?? "");
-    if (node.op.kind === "batchNorm" && source && folded.has(source.name)) {
+    if (node.op.kind === "batchNorm" && source && absorbed.has(source.name)) {
       const found = find(node, ["weight", "bias"]);
       set(source.parameters.weight, found.get("weight"));
       for (const [path, tensor] of neutralNorm(source, node, found.get("bias"), node.op.epsilon))

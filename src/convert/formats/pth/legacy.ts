@@ -70,13 +70,13 @@ function read(bytes: Bytes, region: Region, environment: PickleEnvironment): Unp
   return first === MAGIC ? readLegacy(cursor, environment) : { container: "pickle", root: first };
 }
 
-function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
+function readLegacy(cursor: Cursor, environment: PickleEnvironment): Unpickled {
   const { region } = cursor;
-  const version = runPickle(cursor, plain);
+  const version = runPickle(cursor, environment);
   if (version !== PROTOCOL_VERSION) {
     throw unsupported(region, "another version of the legacy format", `version ${PROTOCOL_VERSION}`);
   }
-  runPickle(cursor, plain); // information on the system that wrote it
+  runPickle(cursor, environment); // information on the system that wrote it
 
   const declarations = new Map<string, DeclaredStorage>();
   const located = new Map<string, ReadRange>();
@@ -91,13 +91,13 @@ function readLegacy(cursor: Cursor, plain: PickleEnvironment): Unpickled {
     return { read, bigEndian: false };
   });
   const root = runPickle(cursor, {
-    ...plain,
+    ...environment,
     // A module's class comes with its source code; only the class is used.
     persistentLoad: (id) =>
       Array.isArray(id) && id[0] === "module" && id.length === 4 ? (id[1] ?? null) : storageTable(id),
   });
 
-  for (const key of storageKeys(runPickle(cursor, plain), cursor)) {
+  for (const key of storageKeys(runPickle(cursor, environment), cursor)) {
     const declared = declarations.get(key);
     if (declared === undefined)
       throw corrupt(region, `data for the unused storage ${quote(key)}`, "data for used storages only");

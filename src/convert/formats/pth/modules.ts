@@ -268,7 +268,7 @@ export function pickledModules(
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { module, path } = next;
     const children = childModules(module);
-    const attributes = plainAttributes(module);
+    const attributes = attributeValues(module);
     allowance.entries -= 1 + children.length + attributes.size;
     if (allowance.entries < 0) return undefined;
     const namesake = modules.get(path);
@@ -329,20 +329,20 @@ export function wrappersOf(
   });
 }
 
-function plainAttributes(module: InertObject): ReadonlyMap<string, AttributeValue> {
-  const plain = new Map<string, AttributeValue>();
+function attributeValues(module: InertObject): ReadonlyMap<string, AttributeValue> {
+  const values = new Map<string, AttributeValue>();
   for (const [name, value] of attributesOf(module) ?? []) {
     if (typeof name !== "string" || CONTENTS.has(name)) continue;
     if ((value instanceof Map || value instanceof Set) && value.size === 0) continue;
-    plain.set(name, plainValue(value));
+    values.set(name, attributeValue(value));
   }
-  return plain;
+  return values;
 }
 
-function plainValue(value: PickleValue): AttributeValue {
+function attributeValue(value: PickleValue): AttributeValue {
   if (value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string")
     return value;
   if (Array.isArray(value) && value.length <= MAX_ITEMS && value.every((item) => !Array.isArray(item)))
-    return value.map(plainValue);
+    return value.map(attributeValue);
   return { type: isObject(value) || isGlobal(value) || isStorage(value) ? "an object" : typeName(value) };
 }
