@@ -5,9 +5,9 @@ import { parseAst } from "rolldown/parseAst";
 import { describe, expect, it } from "vitest";
 
 /**
- * The catalogue of what users read: every string of the source that is more than a word, where it stands in the code. Messages
- * stand where they are thrown, beside the numbers that they report; this test is what they are reviewed with. `npm run messages`
- * writes the catalogue to messages.txt, to be read as a whole.
+ * The catalogue of messages: every string of the source that has more than one word, with its place. `npm run messages` writes
+ * it to messages.txt for review. The phrases that are not idiomatic English must not come back, in messages, comments or
+ * documents.
  */
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -94,28 +94,76 @@ function readSource(file: string): {
   return { messages, thrown };
 }
 
-const files = ["src", "web"].flatMap((folder) =>
-  readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+function typescript(folder: string): readonly string[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts"))
-    .map((name) => join(folder, name)),
-);
+    .map((name) => join(folder, name));
+}
+
+const files = ["src", "web"].flatMap(typescript);
 const sources = files.sort().map(readSource);
 const messages = sources.flatMap((source) => source.messages);
 const thrown = sources.flatMap((source) => source.thrown);
 
-/** Words and phrases that nobody else writes so, each with what to write. */
+/** Phrases that are not idiomatic English, each with what to write instead. */
 const FOREIGN: readonly (readonly [RegExp, string])[] = [
-  [/\b(ours|theirs|of ours)\b/, "name who or what"],
-  [/\b(is|are|was) none\b|\bnone of them\b/, "is not one, is missing"],
-  [/\b(tells|told) (of|apart|by)\b/, "reports, distinguishes"],
+  [/\b(ours|theirs)\b/, "name whose"],
+  [/(?<!\bthere )\b(is|are|was) none\b/, "is not one, is missing"],
+  [/\bnone such\b|\bsuch a one\b/, "name the noun"],
+  [
+    /(?<!\bthere )\b(is|are) no (plain )?(?!longer|wider|larger|smaller|more|less|fewer|better|slower|faster|nearer|farther|other|room|need|way)[\w-]+(?= ?[,;.:)]|$)/i,
+    "is not a …",
+  ],
+  [/\b(tells|told) (of|by)\b/, "reports, shows"],
+  [/\bheld against\b|\bhold(s|ing)? (it|them|the \w+) against\b/, "compared with"],
   [/\bcannot hold\b|\bholds (a|the|all|no) (value|tensor|weights?)\b/, "has, contains, represents"],
-  [/\bwas meant\b/, "did you mean …?"],
   [/\bto rounding\b/, "to within rounding"],
+  [/\bas (it|they) stands?\b/, "unchanged"],
+  [/\bwhat messages call\b/, "name of … in messages"],
+  [/\bbut for\b/, "except for"],
+  [/\bnobody knows\b/, "is unknown"],
+  [/\bhonest (\w+ )?(files?|pickles?|pickler|writers?|roundings?|arithmetic)\b/, "correct, ordinary"],
+  [/\b(gives?|given) back\b/, "returns, releases"],
+  [/\bspelled out\b|\bspells? (it|a|an|the)\b/, "decomposed, written as"],
+  [/\bdeparts?\b|\bdepartures?\b/, "differs, difference"],
+  [/\bmends?\b/, "fixes"],
+  [/\banew\b/, "again"],
+  [/\bone after the other\b/, "one after another, in sequence"],
+  [/\bhands? (it |them |values? )?on\b/, "passes on"],
+  [/\bright models?\b/, "correct models"],
+  [/\b([a-z]{2,}) \1\b/, "not twice"],
+];
+
+/** Phrases that are wrong in a message only. */
+const IN_MESSAGES: readonly (readonly [RegExp, string])[] = [
+  [/\bnone of them\b/, "is missing"],
+  [/\bwas meant\b/, "did you mean …?"],
   [/\bthe one .* the other\b/, "name both"],
   [/\bgive one( such)?\b/, "use a value such as …"],
-  [/\bleave(s)? (it )?out\b/, "omit, drop"],
+  [/\bleave(s)? (it )?out\b|\bleft out\b/, "omit, drop"],
   [/\bthat it does\b/, "say what failed"],
+  [/\bbehind (it|the|a)\b/, "after"],
 ];
+
+/** Comments and documents, by place and without code. */
+const prose: readonly (readonly [place: string, text: string])[] = [
+  ...[...files, ...typescript("bench")].flatMap((file) =>
+    [...readFileSync(join(ROOT, file), "utf8").matchAll(/\/\*\*?[\s\S]*?\*\/|(?:^\s*\/\/.*\n)+/gm)].map(
+      ([comment]) => [file, comment.replace(/^\s*(\/\/|\/?\*+\/?)/gm, "")] as const,
+    ),
+  ),
+  ...[
+    ...readdirSync(join(ROOT, "docs"))
+      .filter((name) => name.endsWith(".md"))
+      .map((name) => `docs/${name}`),
+    ...["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "python/README.md"],
+  ].flatMap((file) =>
+    readFileSync(join(ROOT, file), "utf8")
+      .replace(/^```[\s\S]*?^```/gm, "")
+      .split(/\n\s*\n/)
+      .map((paragraph) => [file, paragraph] as const),
+  ),
+].map(([place, text]) => [place, text.replace(/`[^`]*`|"[^"]*"/g, "…").replace(/\s+/g, " ")] as const);
 
 const list = (found: readonly Message[]): readonly string[] =>
   found.map(({ place, text }) => `${place}: ${text.slice(0, 200)}`);
@@ -133,7 +181,7 @@ describe("messages", () => {
       );
   });
 
-  it.each(FOREIGN)("have no %s: %s", (foreign) => {
+  it.each([...FOREIGN, ...IN_MESSAGES])("have no %s: %s", (foreign) => {
     expect(list(messages.filter(({ text }) => foreign.test(text.replace(/\{[^}]*\}/g, "{}"))))).toEqual([]);
   });
 
@@ -150,5 +198,19 @@ describe("messages", () => {
     expect(list(parts.filter(({ text }) => /\s$|[.;,]$/.test(text)))).toEqual([]);
     const names = /^(PyTorch|ONNX|TensorFlow|Market|ORT_|OSNet|Node|HEIGHT|INDEX|NaN)/;
     expect(list(parts.filter(({ text }) => /^\p{Lu}/u.test(text) && !names.test(text)))).toEqual([]);
+  });
+});
+
+describe("comments and documents", () => {
+  it("are found", () => {
+    expect(prose.length).toBeGreaterThan(3000);
+  });
+
+  it.each(FOREIGN)("have no %s: %s", (foreign) => {
+    const found = prose.flatMap(([place, text]) => {
+      const match = foreign.exec(text);
+      return match ? [`${place}: …${text.slice(Math.max(0, match.index - 60), match.index + 60)}…`] : [];
+    });
+    expect(found).toEqual([]);
   });
 });

@@ -116,7 +116,7 @@ function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
   const shared = Math.min(one.stages.length, other.stages.length);
   const widths = ({ stem, stages }: OsnetSpec): string =>
     [stem.channels, ...stages.slice(0, shared).map(({ blocks }) => blocks[0]?.outChannels)].join();
-  // Pooling and the sigmoid, which weights do not show, are told by what computes them.
+  // Pooling and the sigmoid do not show in the weights, and are reported separately.
   const backbone = (spec: OsnetSpec): string | undefined =>
     variantOf({ ...spec, pooling: "avg", head: spec.head && { ...spec.head, loss: "softmax" } });
   const [a, b] = [backbone(one), backbone(other)];

@@ -495,7 +495,7 @@ export const ATTACKS: readonly Attack[] = [
     bytes: graphModel([image, { name: "c", op: "Const" }]),
   },
   {
-    name: "tfjs: operators that nobody knows",
+    name: "tfjs: unknown operators",
     read: tfjs,
     bytes: graphModel([
       image,

@@ -168,7 +168,7 @@ function realValues(
   );
 }
 
-/** The layers with parameters, once for each set of them: a gate's streams share theirs. */
+/** The layers with parameters, once for each set of them: a gate's streams share one. */
 function ownersOf(graph: LayerGraph): LayerNode[] {
   const seen = new Set<string>();
   return graph.nodes.filter(({ parameters: { weight } }) => {

@@ -130,7 +130,7 @@ const FEWEST = 8;
 /** More than any rounding, of bfloat16 or to 8 bits; less than an epoch's training. */
 const LEAST_CHANGE = 0.02;
 
-/** Values in another order have the same norm to rounding. */
+/** Values in another order have the same norm to within rounding. */
 const SAME_NORM = 1e-5;
 
 /** One factor for all values, and almost no other difference. */

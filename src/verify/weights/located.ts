@@ -287,7 +287,7 @@ function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): 
 }
 
 /**
- * The constant with the parameter's own name, if the layer reads it: layers of several nodes read theirs in any order.
+ * The constant with the parameter's own name, if the layer reads it: layers of several nodes read their constants in any order.
  */
 function nameOf(node: LayerNode, role: ParameterRole, read: readonly string[]): string | undefined {
   const path = node.parameters[role];

@@ -295,7 +295,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
   const beside = [
     ...(module.args.length > 0 ? ["arguments of its class"] : []),
     ...(module.items || module.entries ? ["items of its own"] : []),
-    ...(isDict(module.state) ? [] : ["a state that is no dict"]),
+    ...(isDict(module.state) ? [] : ["a state that is not a dict"]),
   ];
   const names = ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
     const entries = attributes?.get(kind);

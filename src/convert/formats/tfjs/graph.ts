@@ -189,7 +189,7 @@ function expectDataFirst({ op, inputs }: TfjsNode, at: string): void {
   throw refusal(
     at,
     found,
-    "control inputs behind a fixed number of operands",
+    "control inputs after a fixed number of operands",
     "freeze the model without them",
   );
 }

@@ -40,7 +40,7 @@ export const readBatchNorm: OperatorReader = ({ node, inputs, output, batch }) =
   return normValue(op, input, output, values);
 };
 
-/** Before opset 14 a batch norm that normalises by the batch is told by giving the new statistics too. */
+/** Before opset 14, a batch norm in training mode is recognised by its additional outputs for the new statistics. */
 function isTraining(node: OnnxNode): boolean {
   return int(node, "training_mode", 0) !== 0 || node.outputs.slice(1).some((output) => output !== "");
 }

@@ -60,7 +60,7 @@ describe("a pickled module", () => {
     [
       "whose state is a tuple",
       { state: Object.freeze([module().state ?? null, null]) as PickleValue[] },
-      "a state that is no dict",
+      "a state that is not a dict",
     ],
   ])("%s is ambiguous", (_, change, found) => {
     expect(ambiguities({ ...module(), ...change })).toEqual({ "": [found] });

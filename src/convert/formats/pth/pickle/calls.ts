@@ -251,7 +251,7 @@ function writingAttribute(state: PickleValue | undefined): string | undefined {
   return ["real", "imag", "data"].find((name) => parts.some((part) => part instanceof Map && part.has(name)));
 }
 
-/** Containers that a call may be given in one another: of honest pickles, an object's state is known before the next takes it. */
+/** Maximum nesting of containers in a call's arguments: ordinary pickles know an object's state before the next one takes it. */
 const MAX_GIVEN = 64;
 
 /**
@@ -310,7 +310,7 @@ const FILLED_BY_INIT: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The value of `type.__new__(type, *args, **keywords)`: as `call`, but for a class of any name. Keywords are refused
+ * The value of `type.__new__(type, *args, **keywords)`: as `call`, for a class of any name. Keywords are refused
  * where they could matter: an inert record of a class ignores them.
  */
 export function construct(
