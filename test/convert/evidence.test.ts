@@ -221,6 +221,24 @@ describe("a model pickled whole", () => {
     expect(changed("conv2.0", change)).toThrow(`conv2.0 has ${key}`);
   });
 
+  it
+    .skipIf(missing(WHOLE))
+    .each<readonly [path: string, key: string, value: AttributeValue, isRight: boolean]>([
+      ["conv2.0.conv2a.conv2", "padding", "same", true],
+      ["conv1.conv", "padding", "same", false],
+      ["conv2.0.conv1.conv", "padding", "same", true],
+      ["conv2.0.conv1.conv", "padding", "valid", true],
+      ["conv2.0.conv2a.conv2", "padding", "valid", false],
+      ["conv2.0.conv1.conv", "dilation", [2, 2], true],
+      ["conv2.0.conv2a.conv2", "dilation", [2, 2], false],
+      ["conv2.0.conv1.conv", "padding_mode", "reflect", true],
+      ["conv2.0.conv2a.conv2", "padding_mode", "reflect", false],
+    ])("whose %s has %s %j is read where it computes the same: %s", (path, key, value, isRight) => {
+    const other = changed(path, (one) => ({ ...one, attributes: new Map(one.attributes).set(key, value) }));
+    if (isRight) expect(other).not.toThrow();
+    else expect(other).toThrow(`${path} (Conv2d) has ${key}`);
+  });
+
   it.skipIf(missing(WHOLE))("with notes that nothing reads is taken", () => {
     const notes: readonly (readonly [string, AttributeValue])[] = [
       ["names", { type: "dict" }],
@@ -339,6 +357,25 @@ describe("a traced model", () => {
     ["an octal number", "torch.size(_3, 0)", "torch.size(_3, 00)", "not a plain trace"],
   ])("with %s is refused", (_, from, to, found) => {
     expect(refused(edited(TRACED, "osnet.py", from, to))).toContain(found);
+  });
+
+  it.skipIf(missing(TRACED)).each([
+    [
+      "a tuple of its embedding",
+      "return (fc).forward(input, )",
+      "_x = (fc).forward(input, )\n    return (_x,)",
+    ],
+    ["a factor of 1 by name", "(gate).forward2(_9, ))", "(gate).forward2(_9, ), alpha=1.)"],
+  ])("with %s is read", (_, from, to) => {
+    expect(read(edited(TRACED, "osnet.py", from, to))).not.toBeInstanceOf(InputError);
+  });
+
+  it.skipIf(missing(TRACED)).each([
+    ["another factor by name", "(gate).forward2(_9, ))", "(gate).forward2(_9, ), alpha=2.)"],
+    ["a factor by another name", "(gate).forward2(_9, ))", "(gate).forward2(_9, ), out=1.)"],
+    ["a tuple of two", "return (fc).forward(input, )", "_x = (fc).forward(input, )\n    return (_x, _x)"],
+  ])("with %s is not", (_, from, to) => {
+    expect(read(edited(TRACED, "osnet.py", from, to))).toBeInstanceOf(InputError);
   });
 
   /** The trace with other lines before its result, and with a constant of one int64 behind them. */

@@ -1,4 +1,4 @@
-import type { LayerGraph, LayerNode, OpKind, OsnetSpec } from "../../arch/index.js";
+import type { LayerGraph, LayerNode, Op, OpKind, OsnetSpec } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import type { AttributeValue, PickledModule, PickledWrapper } from "../formats/pth/modules.js";
 import { printable } from "../formats/refusals.js";
@@ -31,6 +31,8 @@ export function adopted(spec: OsnetSpec, modules: Modules): OsnetSpec {
 interface Expectation {
   readonly classes: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeValue | readonly [AttributeValue, "absent"]>>;
+  /** Other values by which a module computes the same; undefined stands for any. */
+  readonly also?: Readonly<Record<string, readonly AttributeValue[] | undefined>>;
 }
 
 /** Attributes that say nothing of evaluation, or that shapes of parameters show. */
@@ -66,6 +68,7 @@ function expectationOf({ op }: LayerNode): Expectation | undefined {
           output_padding: [0, 0],
           padding_mode: optional("zeros"),
         },
+        also: convAlso(op),
       };
     case "linear":
       return { classes: ["Linear"], attributes: {} };
@@ -115,6 +118,21 @@ function expectationOf({ op }: LayerNode): Expectation | undefined {
     default:
       return undefined;
   }
+}
+
+/**
+ * `same` pads rows and columns by half of what is around a kernel's centre, and PyTorch has it for strides of 1 only; `valid` does not pad.
+ * Around nothing there is no way to pad, and between the pixels of a single one no dilation.
+ */
+function convAlso({ kernel, stride, padding }: Op<"conv">): NonNullable<Expectation["also"]> {
+  const isUnpadded = padding.every((size) => size === 0);
+  const isSame =
+    stride.every((size) => size === 1) && padding.every((size, axis) => 2 * size + 1 === kernel[axis]);
+  return {
+    padding: [...(isSame ? ["same"] : []), ...(isUnpadded ? ["valid"] : [])],
+    ...(isUnpadded ? { padding_mode: undefined } : {}),
+    ...(kernel.every((size) => size === 1) ? { dilation: undefined } : {}),
+  };
 }
 
 /** Modules that do nothing in evaluation mode. */
@@ -247,7 +265,11 @@ function wrapperProblems({ className, inner, beside, attributes, ambiguities }: 
 /** Classes that a note names. */
 const MOST_NAMED = 8;
 
-function layerProblems(path: string, module: PickledModule, { classes, attributes }: Expectation): string[] {
+function layerProblems(
+  path: string,
+  module: PickledModule,
+  { classes, attributes, also = {} }: Expectation,
+): string[] {
   const { className } = module;
   if (!OWN_CLASS.test(className) || !classes.includes(classOf(module)))
     return [`${path} is ${printable(className)}, not ${classes[0]}`];
@@ -255,6 +277,8 @@ function layerProblems(path: string, module: PickledModule, { classes, attribute
   for (const [name, value] of Object.entries(attributes)) {
     const [expected, absent] = isOptional(value) ? value : ([value, undefined] as const);
     const found = module.attributes.get(name);
+    const isAlike = name in also && (also[name]?.some((other) => other === found) ?? found !== undefined);
+    if (isAlike) continue;
     if (found === undefined ? absent === undefined : !sameValue(found, expected))
       problems.push(`${path} (${classOf(module)}) has ${name} ${show(found)}, not ${show(expected)}`);
   }

@@ -128,7 +128,9 @@ class Tracer {
     });
     for (const line of method.lines) {
       const returned = /^return (.*)$/.exec(line)?.[1];
-      if (returned !== undefined) return this.#expression(returned, names, depth);
+      // The model's own result may be the only one of a tuple.
+      const only = depth === 0 ? /^\((\w+),\)$/.exec(returned ?? "")?.[1] : undefined;
+      if (returned !== undefined) return this.#expression(only ?? returned, names, depth);
       const assigned = /^(\w+) = (.*)$/.exec(line);
       if (!assigned || RESERVED.has(assigned[1] ?? "")) throw this.#unclear(line);
       names.set(assigned[1] ?? "", this.#expression(assigned[2] ?? "", names, depth));
@@ -371,9 +373,15 @@ interface Scope {
 /** Functions that make a number of a tensor, or say a type: the value stays what it was. */
 const TRANSPARENT: ReadonlySet<string> = new Set(["int", "ops.prim.NumToTensor"]);
 
+/** Arguments that have names, and the places where they stand then. */
+const KEYWORDS: Readonly<Partial<Record<string, readonly [name: string, place: number]>>> = {
+  "torch.add": ["alpha", 2],
+  "torch.add_": ["alpha", 2],
+};
+
 /** No octal or hexadecimal numbers, which torch reads. */
 const TOKENS =
-  /\s*(?:(-?(?:0|[1-9]\d*)(?![\d_a-df-zA-DF-Z])\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.]))/y;
+  /\s*(?:(-?(?:0|[1-9]\d*)(?![\d_a-df-zA-DF-Z])\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.=]))/y;
 
 type Token = readonly ["number" | "string" | "function" | "name" | "mark", string];
 
@@ -440,7 +448,7 @@ class Expression {
 
   #called(name: string, depth: number): Bound | undefined {
     if (!this.#skip("(")) return undefined;
-    const args = this.#list(")", depth);
+    const args = this.#list(")", depth, KEYWORDS[name]);
     if (args === undefined) return undefined;
     const [first, second] = args;
     if (TRANSPARENT.has(name) && args.length === 1) return first?.kind === "call" ? first : undefined;
@@ -449,10 +457,13 @@ class Expression {
     return name.startsWith("torch.") ? this.#scope.call(name, args) : undefined;
   }
 
-  /** Values up to a bracket, with a comma after the last or none. */
-  #list(end: string, depth: number): Bound[] | undefined {
+  /** Values up to a bracket, with a comma after the last or none; one may be named that stands at its place anyway. */
+  #list(end: string, depth: number, keyword?: readonly [name: string, place: number]): Bound[] | undefined {
     const values: Bound[] = [];
     while (!this.#skip(end)) {
+      const [[kind, name] = [], [, mark] = []] = this.#tokens?.slice(this.#at, this.#at + 2) ?? [];
+      const isNamed = kind === "name" && mark === "=" && name === keyword?.[0];
+      if (isNamed && values.length === keyword?.[1]) this.#at += 2;
       const value = this.#value(depth + 1);
       if (value === undefined) return undefined;
       values.push(value);
