@@ -171,6 +171,14 @@ const relu: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => 
   return isPlain ? add(draft, "Relu", [x], output) : undefined;
 };
 
+/** An activation with a slope or a threshold, by Keras's name for that and its default. */
+function sloped(opType: string, names: readonly string[], usual: number): LayerTranslation {
+  return ({ draft, config, inputs: [x = ""], output }) => {
+    const value = names.map((name) => config[name]).find((one) => typeof one === "number");
+    return add(draft, opType, [x], output, { alpha: float(typeof value === "number" ? value : usual) });
+  };
+}
+
 /** x · scale + offset, each a number or one per channel. */
 const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const { scale = 1, offset = 0 } = config;
@@ -235,7 +243,9 @@ const DOMAIN = "keras";
 const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
   Activation: ({ draft, config, inputs: [x = ""], output }) =>
     activate(draft, String(config.activation), x, output, DOMAIN),
+  ActivityRegularization: same("Identity"),
   Add: same("Add"),
+  AlphaDropout: same("Identity"),
   AveragePooling2D: pool("AveragePool"),
   BatchNormalization: batchNorm,
   BatchNormalizationV1: batchNorm,
@@ -243,10 +253,14 @@ const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
   Dense: dense,
   DepthwiseConv2D: convolution("depthwise"),
   Dropout: same("Identity"),
+  ELU: sloped("Elu", ["alpha"], 1),
   Flatten: same("Flatten"),
+  GaussianDropout: same("Identity"),
+  GaussianNoise: same("Identity"),
   GlobalAveragePooling2D: globalPool("ReduceMean"),
   GlobalMaxPooling2D: globalPool("ReduceMax"),
   LayerNormalization: layerNorm,
+  LeakyReLU: sloped("LeakyRelu", ["alpha", "negative_slope"], 0.3),
   MaxPooling2D: pool("MaxPool"),
   Multiply: same("Mul"),
   Permute: permute,
@@ -255,5 +269,6 @@ const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
   Reshape: reshape,
   SpatialDropout2D: same("Identity"),
   Subtract: same("Sub"),
+  ThresholdedReLU: sloped("ThresholdedRelu", ["theta"], 1),
   ZeroPadding2D: zeroPadding,
 };

@@ -177,6 +177,15 @@ const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
 
 /** Convolutions and matrix products, with fused operators. */
 
+/** To float32 or bool; tfjs computes with no other floats. */
+const cast: NodeTranslation = ({ draft, node, inputs, output }) => {
+  const to = CASTS[attribute(node, "DstT", "dtype") ?? ""];
+  return to === undefined ? undefined : add(draft, "Cast", inputs, output, { to: int(to) });
+};
+
+/** ONNX's codes of the types that activations are cast to. */
+const CASTS: Readonly<Partial<Record<string, number>>> = { DT_FLOAT: 1, DT_BOOL: 9 };
+
 function convolution(kind: "full" | "depthwise"): NodeTranslation {
   return (site) => {
     const { draft, node, inputs } = site;
@@ -283,13 +292,15 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   AddV2: sum,
   AvgPool: pool("AveragePool"),
   BiasAdd: biasAdd,
-  Cast: same("Cast"),
+  BroadcastTo: same("Expand"),
+  Cast: cast,
   ConcatV2: ({ draft, inputs, output }) => shapeOf(draft, inputs.slice(0, -1), output),
   Conv2D: convolution("full"),
   DepthwiseConv2dNative: convolution("depthwise"),
   Div: same("Div"),
   Elu: same("Elu"),
   EnsureShape: same("Identity"),
+  Equal: same("Equal"),
   Exp: same("Exp"),
   ExpandDims: same("Unsqueeze"),
   FusedBatchNorm: batchNorm,
@@ -298,9 +309,16 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   FusedDepthwiseConv2dNative: convolution("depthwise"),
   Gather: gather,
   GatherV2: gather,
+  Greater: same("Greater"),
+  GreaterEqual: same("GreaterOrEqual"),
   Identity: same("Identity"),
+  IdentityN: ({ draft, inputs, output }) =>
+    inputs.length === 1 ? add(draft, "Identity", inputs, output) : undefined,
   Inv: same("Reciprocal"),
   LeakyRelu: ({ draft, node, inputs, output }) => addLeakyRelu(draft, node, "alpha", inputs, output),
+  Less: same("Less"),
+  LessEqual: same("LessOrEqual"),
+  LogicalNot: same("Not"),
   MatMul: matrixProduct,
   Max: reduction("ReduceMax"),
   MaxPool: pool("MaxPool"),
@@ -322,6 +340,8 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   Reshape: same("Reshape"),
   ReverseV2: reverse,
   Rsqrt: inverseRoot,
+  Select: same("Where"),
+  SelectV2: same("Where"),
   Shape: same("Shape"),
   Sigmoid: same("Sigmoid"),
   Snapshot: same("Identity"),
@@ -335,6 +355,7 @@ const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
   Sub: same("Sub"),
   Sum: reduction("ReduceSum"),
   Tanh: same("Tanh"),
+  Tile: same("Tile"),
   Transpose: transpose,
   _FusedConv2D: convolution("full"),
   _FusedMatMul: matrixProduct,

@@ -1,0 +1,122 @@
+import { describe, expect, it } from "vitest";
+import { lowerToTfjs } from "../../../../src/convert/export/tfjs-graph-model.js";
+import { lowerToTfjsLayers } from "../../../../src/convert/export/tfjs-layers-model.js";
+import type { JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
+import type { TfjsAttribute, TfjsGraphModel, TfjsNode } from "../../../../src/convert/formats/tfjs/model.js";
+import { matchTfjs, translateTfjs } from "../../../../src/convert/import/tfjs/translate.js";
+import { tinyCheckpoint } from "../../../mutation/families.js";
+import { SMALL } from "../../../support/osnet.js";
+
+/** TensorFlow's ways to write a ReLU, or nothing, each with a twin that differs in one number: no finding, and one. */
+
+const { graph, stateDict } = tinyCheckpoint("osnet");
+const GRAPH = lowerToTfjs(graph, stateDict, { size: SMALL, fuse: false });
+const LAYERS = lowerToTfjsLayers(graph, stateDict, { size: SMALL });
+const RELU = "conv3.0.conv2b.0.relu";
+
+const findings = (model: Parameters<typeof translateTfjs>[0]): readonly string[] =>
+  matchTfjs(translateTfjs(model, "m"), { subject: "m", graph }).differences.map(({ layer }) => layer);
+
+function node(
+  name: string,
+  op: string,
+  inputs: readonly string[],
+  attributes: Record<string, TfjsAttribute> = {},
+) {
+  return { name, op, inputs, attributes: new Map(Object.entries(attributes)) } satisfies TfjsNode;
+}
+
+/** The graph with other nodes for a ReLU, and the constants 0 and `k`. */
+function instead(k: number, by: (x: string, y: string) => readonly TfjsNode[]): TfjsGraphModel {
+  const constant = (value: number) => ({
+    tensor: { dtype: "float32", shape: [], data: Float32Array.of(value) } as const,
+  });
+  const nodes = GRAPH.nodes.flatMap((own) => (own.name === RELU ? by(own.inputs[0] ?? "", RELU) : [own]));
+  return {
+    ...GRAPH,
+    nodes: [node("k", "Const", []), node("zero", "Const", []), ...nodes],
+    weights: new Map([...GRAPH.weights, ["k", constant(k)], ["zero", constant(0)]]),
+  };
+}
+
+const toFloat = { DstT: { type: "dtype", value: "DT_FLOAT" } } as const;
+
+describe("TensorFlow's operators", () => {
+  it.each<readonly [string, number, number, Parameters<typeof instead>[1]]>([
+    [
+      "SelectV2 by Greater",
+      0,
+      0.25,
+      (x, y) => [node("c", "Greater", [x, "k"]), node(y, "SelectV2", ["c", x, "zero"])],
+    ],
+    [
+      "Select by not LessEqual",
+      0,
+      0.25,
+      (x, y) => [
+        node("c", "LessEqual", [x, "k"]),
+        node("n", "LogicalNot", ["c"]),
+        node(y, "Select", ["n", x, "zero"]),
+      ],
+    ],
+    [
+      "a product with a comparison as a number",
+      0,
+      0.25,
+      (x, y) => [
+        node("c", "GreaterEqual", [x, "k"]),
+        node("f", "Cast", ["c"], toFloat),
+        node(y, "Mul", [x, "f"]),
+      ],
+    ],
+    [
+      "Maximum, IdentityN and a cast to float32",
+      0,
+      0.25,
+      (x, y) => [
+        node("m", "Maximum", [x, "k"]),
+        node("i", "IdentityN", ["m"]),
+        node(y, "Cast", ["i"], toFloat),
+      ],
+    ],
+  ])("%s are a ReLU, or a finding", (_, right, wrong, by) => {
+    expect(findings(instead(right, by))).toEqual([]);
+    expect(findings(instead(wrong, by))).toEqual([RELU]);
+  });
+});
+
+/** The layers model with another layer for a ReLU. */
+function layerInstead(className: string, config: JsonObject): typeof LAYERS {
+  const topology = structuredClone(LAYERS.topology) as unknown as {
+    model_config: { config: { layers: { name: string; class_name: string; config: JsonObject }[] } };
+  };
+  const layers = topology.model_config.config.layers;
+  const at = layers.findIndex(({ name }) => name === RELU);
+  const own = layers[at];
+  if (!own) throw new Error(`no layer ${RELU}: ${layers.map(({ name }) => name).join(", ")}`);
+  layers[at] = { ...own, class_name: className, config: { name: own.config.name ?? RELU, ...config } };
+  return { ...LAYERS, topology: topology as unknown as JsonObject };
+}
+
+describe("Keras's layers", () => {
+  it.each<readonly [string, JsonObject, JsonObject]>([
+    ["LeakyReLU", { alpha: 0 }, {}],
+    ["LeakyReLU", { negative_slope: 0 }, { negative_slope: 0.1 }],
+    ["ELU", { alpha: 0 }, { alpha: 1 }],
+    ["ThresholdedReLU", { theta: 0 }, { theta: 0.5 }],
+  ])("%s of %j are a ReLU, and of %j a finding", (className, right, wrong) => {
+    expect(findings(layerInstead(className, right))).toEqual([]);
+    expect(findings(layerInstead(className, wrong))).toEqual([RELU]);
+  });
+
+  it.each(["GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"])(
+    "%s does nothing in evaluation: the ReLU is missing",
+    (className) => {
+      const { differences } = matchTfjs(translateTfjs(layerInstead(className, {}), "m"), {
+        subject: "m",
+        graph,
+      });
+      expect(differences).toMatchObject([{ layer: RELU, found: "a convolution" }]);
+    },
+  );
+});
