@@ -6,7 +6,10 @@ export interface Subject {
   readonly checkpoint: Pick<Checkpoint, "spec" | "graph" | "stateDict"> & { readonly isTrained: boolean };
 }
 
-/** One line of the table: what a work takes against a peer. Times are of this machine; the ratio is what is quoted. */
+/**
+ * One line of the table: the cost of a task relative to another tool's. Times are of this machine; the ratio is what is
+ * quoted.
+ */
 export interface Row {
   readonly work: string;
   readonly peer: string;

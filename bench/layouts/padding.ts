@@ -26,7 +26,7 @@ export function prePadded(model: TfjsGraphModel): TfjsGraphModel {
   });
 }
 
-/** Activations as channels, height, width: turned round before and after everything that knows of pixels. */
+/** Activations in NCHW: transposed before and after every operator that works on pixels. */
 export function channelsFirst(model: TfjsGraphModel): TfjsGraphModel {
   return rewrite(model, (node, { constant }) => {
     if (!node.attributes.has("data_format")) return [node];

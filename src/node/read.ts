@@ -185,7 +185,7 @@ function partsOf(path: string, name: string, length: number): ByteSource {
   };
 }
 
-/** Read at a time: between two such reads progress is told, and as much memory does a digest take. */
+/** Bytes per read: progress is reported between two reads, and a digest uses a buffer of this size. */
 const CHUNK_BYTES = 4 << 20;
 
 /** An open file, read on demand and closed by whoever opened it. */

@@ -96,7 +96,7 @@ export async function openVerification(
   if (model) expectSound(model);
   return {
     graph,
-    // Of what a model has folded its weights say nothing, and a recording holds it.
+    // Weights do not show what a model has folded, but a recording has the values.
     candidate: recordings.length > 0 && model ? without(model.folded, side) : side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),

@@ -228,7 +228,7 @@ function addRows(command: Command, rows: readonly OptionRow[]): Command {
   return command;
 }
 
-/** Options of every conversion for the output and for what is printed. */
+/** Options of every conversion for the output and for printing. */
 export function addOutputOptions(command: Command, out: string): Command {
   return command
     .option("-o, --out <file>", out)

@@ -265,7 +265,7 @@ function replacementOf(
 function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
   const { consumersOf, isFree, isMarked } = trail;
   const next = trail.readersOf(layer);
-  // A sum of what is computed of the same value, such as x + |x|, is a part of an activation.
+  // A sum of values computed from the same one, such as x + |x|, is part of an activation.
   const isInside = (node: ForeignNode): boolean =>
     isFree(node) && !isMarked(node) && (!isKind(node, ...OUTSIDE) || node.pieces?.of === source);
   const seen = new Set<ForeignNode>();
@@ -299,7 +299,7 @@ function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): Forei
   });
 }
 
-/** Operators of which the decomposition of an activation may consist. */
+/** Operators that may be part of the decomposition of an activation. */
 const POINTWISE: readonly ForeignKind[] = ["relu", "sigmoid", "affine", "scale", "add", "other"];
 
 function kindsBehind(trail: Trail, layer: LayerNode): readonly string[] {

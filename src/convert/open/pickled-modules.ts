@@ -367,7 +367,7 @@ function hasOtherChildren({ className, children }: PickledModule): boolean {
   );
 }
 
-/** Where torchreid's blocks have their instance norms: before the residual addition, or behind it. */
+/** Where torchreid's blocks have their instance norms: before the residual addition, or after it. */
 const NORMS: readonly { readonly className: RegExp; readonly places: RegExp }[] = [
   { className: /(?:^|\.)osnet\.OSBlock$/, places: /^(?:outside)?$/ },
   { className: /(?:^|\.)osnet_ain\.OSBlock$/, places: /^$/ },

@@ -19,11 +19,11 @@ export interface Recording {
 
 /**
  * Opens recorded activations: an .npz whose keys are torchreid module paths, gates with their stream
- * (`conv2.0.gate[1].fc1`), and `input` and `output`. It may hold fewer tensors than the network has layers, but nothing
- * that the network lacks, and it must hold the output.
+ * (`conv2.0.gate[1].fc1`), and `input` and `output`. It may have fewer tensors than the network has layers, but nothing
+ * that the network lacks, and it must have the output.
  *
- * A container's recording (`conv1`) is its last layer's (`conv1.relu`): it stands in where that is not recorded, and
- * must hold the same values where it is.
+ * A container's recording (`conv1`) is that of its last layer (`conv1.relu`): it is used if that is not recorded, and
+ * must have the same values if it is.
  *
  * @throws InputError (`format`, `tensor`) if keys are missing or unknown, or the recording contradicts itself
  */

@@ -119,7 +119,7 @@ function pools(step: Step): Hypothesis[] {
   ];
 }
 
-/** An average pool with symmetric padding, which the architecture has none of. */
+/** An average pool with symmetric padding, which the architecture never has. */
 function averaged(
   { inputs: [input], shape }: Step,
   op: {

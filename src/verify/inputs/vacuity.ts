@@ -13,7 +13,7 @@ interface Watch {
   /** Layers whose outputs it looks at. */
   readonly layers: readonly string[];
   look(layer: string, tensor: RealTensor): void;
-  /** What is still untested; nothing also where none of its layers was seen. */
+  /** What is still untested; undefined also if none of its layers was seen. */
   untested(): readonly Untested[];
 }
 

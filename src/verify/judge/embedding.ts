@@ -147,7 +147,10 @@ export async function outputJudge(
   };
 }
 
-/** All runs of the model as it is come first: it takes as much memory as a segment of inner values, which comes after. */
+/**
+ * All runs of the unmodified model come first: they take as much memory as a segment of intermediate values, which
+ * comes afterwards.
+ */
 async function runWhole({
   candidate: { program },
   images,

@@ -133,7 +133,7 @@ export interface Field {
   readonly type: FieldType;
   /** Lists; and `ModelProto.graph`, which is merged as in protobuf. */
   readonly isRepeated: boolean;
-  /** One of those of which a message has one (`oneof`): protobuf takes the last, and protobufjs keeps all. */
+  /** A member of a `oneof`, of which a message has one: protobuf uses the last, and protobufjs keeps all. */
   readonly isChoice?: boolean;
   /** Fields that onnx-proto, which is older, does not have and therefore drops: refused unless empty. */
   readonly refusedAs?: string;

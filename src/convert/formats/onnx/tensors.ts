@@ -111,7 +111,7 @@ export interface OnnxSource {
   readonly copies?: { held: number; copied: number; read: number };
 }
 
-/** Copies may take as much of the files' length as a checkpoint's (`createBudget`). */
+/** Copies may take the same multiple of the files' length as a checkpoint's (`createBudget`). */
 const FILE_MULTIPLE = 4;
 
 /**

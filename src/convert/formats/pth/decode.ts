@@ -160,7 +160,7 @@ function scriptReader({ code, constants }: NonNullable<Unpickled["script"]>, bud
   };
 }
 
-/** Where the weights are as much of a file, it is read at once; else tensor by tensor. */
+/** If the weights are at least this share of a file, it is read at once; otherwise tensor by tensor. */
 const LOADED_SHARE = 0.9;
 
 /** Makes the chosen tensors; one error lists all that cannot be made. */

@@ -162,7 +162,7 @@ export function asInteger({ value, at }: Located): number {
   throw unexpected({ value, at }, "a whole number");
 }
 
-/** What is there instead, in as much detail as fits a sentence. */
+/** A description of an unexpected value, short enough for a sentence. */
 function unexpected({ value, at }: Located, expected: string): Error {
   const found =
     value === undefined

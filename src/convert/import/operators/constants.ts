@@ -66,7 +66,7 @@ export function taken(tensor: Tensor, axis: number, places: readonly number[]): 
   return { ...tensor, shape: resultShape, data: elements };
 }
 
-/** Far above any OSNet's: a file may declare any number without holding as much. */
+/** Far above any OSNet's: a file may declare any number without containing as much. */
 const MAX_CHANNELS = 1 << 20;
 
 /** A constant that has one value per channel of a value, or a single one, as a vector of the channels. */

@@ -193,7 +193,7 @@ function activated(input: ForeignNode, { node, output }: OperatorSite, bounds: r
   const known = (pieces && simplest(pieces, site)) ?? (activation === "Sigmoid" && readSigmoid(site));
   if (!known)
     return nodeValue({ kind: "other", opType: activation, operands: [value] }, [input], input.form, output);
-  // An activation that changes nothing leaves the operator's value with what is before it.
+  // An activation without effect: the operator's value is the value before it.
   return known === value ? { kind: "node", node: { ...input, value: output } } : known;
 }
 

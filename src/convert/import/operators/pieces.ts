@@ -100,7 +100,7 @@ function areEqual(a: Pieces["parts"], b: Pieces["parts"], of: ForeignNode): bool
   });
 }
 
-/** A sigmoid is from 0 to 1, both of which float32 reaches; a pool of what is never negative is not either. */
+/** A sigmoid is from 0 to 1, both of which float32 reaches; a pool of non-negative values is not negative either. */
 function rangeOf(node: ForeignNode): Range {
   let source: ForeignNode | undefined = node;
   for (let steps = 0; source && steps < MAX_STEPS; steps++) {
@@ -228,7 +228,7 @@ function truth(
 ): Piece | undefined {
   if (!comparison) return undefined;
   const result = results[comparison.sign + 1];
-  // Of two that may be the same somewhere, what holds for both.
+  // If two may be the same somewhere, what applies to both.
   if (!comparison.isStrict && result !== results[1]) return undefined;
   return result ? ONE : ZERO;
 }

@@ -246,7 +246,7 @@ const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[])
     const target = ints(node, "shape") ?? numbers(inputs[1]);
     if (target?.length !== sizes.length || sizes.length !== 4 || int(node, "allowzero", 0) !== 0)
       return false;
-    // One axis may be another number, or what is left: if all others are as they were, it is what it was.
+    // One axis may be unknown: if all others are unchanged, so is this one.
     return target.filter((size, axis) => size !== 0 && size !== sizes[axis]).length <= 1;
   },
   Slice: (site, sizes) => cutsOf(site)?.every((cut) => isAll(cut, sizes)) === true,

@@ -4,7 +4,7 @@ import { type ForeignNode, isKind, type Size, type Value } from "./foreign.js";
 import { NCHW } from "./layouts.js";
 import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader, type OperatorSite } from "./site.js";
 
-/** Shapes that graphs compute: of activations, of which a run decides some sizes, and of constants. */
+/** Shapes computed by a graph: of activations, some of whose sizes are dynamic, and of constants. */
 
 /** The sizes of an activation's axes as the file has them. */
 export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNode): readonly Size[] {

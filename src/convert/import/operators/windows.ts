@@ -53,7 +53,7 @@ function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Win
   return { kernel, stride, dilation, ...(padding ? { padding } : { padding: NO_PADDING, autoPad }) };
 }
 
-/** `auto_pad` SAME: as much padding as makes the output ⌈size / stride⌉, an odd row going after, or before. */
+/** `auto_pad` SAME: padded so that the output is ⌈size / stride⌉, with an odd row after the map, or before it. */
 function samePadding(
   { kernel, stride, dilation }: Pick<Window, "kernel" | "stride" | "dilation">,
   size: Size2d | undefined,

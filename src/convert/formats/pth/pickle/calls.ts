@@ -29,7 +29,7 @@ export function globalName(module: string, name: string): GlobalName {
   return { kind: "global", path: `${current}.${name}` };
 }
 
-/** Functions whose call is only recorded: what rebuilds tensors, arrays and values that training leaves behind. */
+/** Functions whose call is only recorded: they rebuild tensors, arrays and values left by training. */
 const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "torch._tensor._rebuild_from_type_v2",
   "torch._utils._rebuild_device_tensor_from_cpu_tensor",
