@@ -12,7 +12,7 @@ import type { OpenOptions } from "../verify/open.js";
 import { badArgument } from "./options.js";
 import { type Io, readingProgress } from "./terminal.js";
 
-/** Of 500 blocks, more than any network, a spec takes 100 KB. */
+/** A spec of 500 blocks, more than any network has, takes 100 KB. */
 const MAX_SPEC_BYTES = 4 * 2 ** 20;
 
 /** `--arch`: a variant's name, or the path of a spec.json. */
@@ -21,10 +21,10 @@ export async function readArchitecture(text: string | undefined): Promise<string
   return parseSpec(new TextDecoder().decode(await readInput(text, { most: MAX_SPEC_BYTES })), basename(text));
 }
 
-/** A file that was read as a whole. */
+/** A file that was read completely. */
 export type ReadFile = NamedBytes & { readonly bytes: Uint8Array };
 
-/** Reads a model: a file, or the folder of a TensorFlow.js model, or the model.json in one. */
+/** Reads a model: a file, a TensorFlow.js folder, or the model.json in one. */
 export async function readModel(
   path: string,
   io: Io,
@@ -45,19 +45,19 @@ interface SourceOptions {
   readonly quiet?: boolean;
 }
 
-/** A file to convert, read and understood. */
+/** A file to convert, decoded. */
 export interface Source extends NamedBytes {
   readonly checkpoint: Checkpoint & Partial<Pick<ModelCheckpoint, "outputs">>;
 }
 
 /** A source that may be read further until it is closed. */
 export interface OpenSource extends Source {
-  /** Whether a runtime loads it. Default true. */
+  /** Whether a runtime can load it. Default true. */
   readonly isRunnable?: boolean;
   close(): void;
 }
 
-/** Reads a file to convert: weights as they are, or those lifted out of a model. */
+/** Reads a file to convert: weights, or those imported from a model. */
 export async function openSource(
   input: string,
   format: FileFormat,
@@ -84,7 +84,7 @@ export async function openSource(
   }
 }
 
-/** @throws InputError (`argument`) for standard input, which is one file, if a model of the format is several */
+/** @throws InputError (`argument`) for standard input, which is a single file, if models of the format have several */
 async function openModelSource(
   input: string,
   format: ModelFormat,
@@ -109,13 +109,13 @@ async function openModelSource(
 
 type Images = OpenOptions["images"];
 
-/** More than the images of any run take, and the header before them. */
+/** More than the images of any run, with their header. */
 const MAX_ARRAY_BYTES = 2 ** 26;
 
-/** No picture of so many pixels as are read takes more. */
+/** More than any picture with an accepted number of pixels. */
 const MAX_PICTURE_BYTES = 2 ** 28;
 
-/** Pixels of all pictures together, which are in memory at once: 300 MB. */
+/** Limit on the pixels of all pictures, which are in memory together: 300 MB. */
 const MAX_PICTURES_PIXELS = 100_000_000;
 
 const PHOTO = /\.(jpe?g|png)$/i;

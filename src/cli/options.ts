@@ -3,20 +3,20 @@ import { nearestWord } from "../core/text.js";
 import type { Tolerance } from "../verify/outcome/report.js";
 import type { Shard } from "../verify/suite/report.js";
 
-/** How an option's text becomes its value; @throws InputError (`argument`). */
+/** Parses an option's text; @throws InputError (`argument`). */
 type Parser<T> = (text: string) => T;
 
-/** An argument or option that is not what it should be. */
+/** An invalid argument or option. */
 export function badArgument(subject: string, found: string, expected: string, remedy: string): InputError {
   return new InputError({ code: "argument", subject, found, expected, remedy });
 }
 
-/** An argument or option that cannot be used, for the reason that a clause gives. */
+/** An argument or option that cannot be used, with a clause as the reason. */
 export function misused(subject: string, reason: string, remedy: string): InputError {
   return new InputError({ code: "argument", subject, found: reason, remedy });
 }
 
-/** The question to a user who has probably mistyped a word. */
+/** The suggestion for a mistyped word. */
 export function didYouMean(word: string): string {
   return `did you mean ${word}?`;
 }
@@ -101,10 +101,10 @@ export interface Size {
   readonly width: number;
 }
 
-/** Larger than the pictures of any camera, so that a typing mistake does not ask for terabytes. */
+/** Larger than any camera's pictures, so that a typing mistake does not ask for terabytes. */
 const MAX_SIDE = 8192;
 
-/** Height and width in pixels, as `256x128`, or one of some words. */
+/** Height and width in pixels, such as `256x128`, or one of some words. */
 export function size<W extends string = never>(option: string, ...words: readonly W[]): Parser<Size | W> {
   return (text) => {
     const word = words.find((candidate) => candidate === text);
@@ -116,7 +116,7 @@ export function size<W extends string = never>(option: string, ...words: readonl
   };
 }
 
-/** `--tolerance`: `auto` for each layer's own rounding bound, or a share of its largest value. */
+/** `--tolerance`: `auto` for each layer's own rounding bound, or a fraction of its largest value. */
 export function tolerance(text: string): Tolerance {
   if (text === "auto") return { rule: "derived-bounds" };
   const value = Number(text);
@@ -124,14 +124,14 @@ export function tolerance(text: string): Tolerance {
   throw badValue("--tolerance", text, "auto or a number between 0 and 1", "use a value such as 1e-4");
 }
 
-/** `--baseline-factor`: how many times an earlier figure a figure may be. */
+/** `--baseline-factor`: how many times its earlier value a figure may reach. */
 export function baselineFactor(text: string): number {
   const factor = Number(text);
   if (factor > 1 && factor < 1e6) return factor;
   throw badValue("--baseline-factor", text, "a number above 1", "use a value such as 2");
 }
 
-/** A share from 0 to 1. */
+/** A fraction from 0 to 1. */
 export function share(option: string): Parser<number> {
   return (text) => {
     const value = Number(text);
@@ -140,14 +140,14 @@ export function share(option: string): Parser<number> {
   };
 }
 
-/** `--shard 2/4`: the second of four shares. */
+/** `--shard 2/4`: the second of four shards. */
 export function shard(text: string): Shard {
   const [, index = 0, total = 0] = /^(\d{1,4})\/(\d{1,4})$/.exec(text)?.map(Number) ?? [];
   if (index >= 1 && index <= total) return { index, total };
   throw badValue("--shard", text, "INDEX/TOTAL, counted from 1", "use a value such as 2/4");
 }
 
-/** Collects an option that may be repeated, each value parsed. */
+/** Collects a repeatable option, parsing each value. */
 export function list<T>(parse: Parser<T>): (text: string, earlier: readonly T[] | undefined) => readonly T[] {
   return (text, earlier) => [...(earlier ?? []), parse(text)];
 }

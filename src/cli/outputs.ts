@@ -17,7 +17,7 @@ interface WriteOptions<T> {
   readonly force: boolean;
   /** The name of the main file, if a folder is written. */
   readonly main: string | undefined;
-  /** A file that is removed once the output, a file, is there. */
+  /** A file to remove once the output file exists. */
   readonly obsolete: string | undefined;
   /** Whether `check` reads the file back, or checks what was to be written. */
   readonly readBack: boolean;
@@ -50,7 +50,7 @@ export async function expectBeside(output: string, names: readonly string[], for
   for (const name of names) await expectWritable(join(dirname(output), name), force);
 }
 
-/** Writes a file, a folder or to standard output; it appears only if it is accepted. */
+/** Writes a file, a folder or to standard output; the output appears only if it is accepted. */
 export async function writeOutput<T>(
   output: string,
   encoded: Encoded,
@@ -178,7 +178,7 @@ async function referredTo(output: string): Promise<readonly string[] | undefined
   }
 }
 
-/** No conversion takes as long between its weights and its model. */
+/** Longer than any conversion takes between writing its weights and its model. */
 const ABANDONED_MS = 3_600_000;
 
 /**

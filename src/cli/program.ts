@@ -11,7 +11,7 @@ const { version: VERSION } = createRequire(import.meta.url)("osnet-convert/packa
 /** 0: parity holds, or the file is written. 1: parity does not hold. 2: unusable input. */
 export type ExitStatus = 0 | 1 | 2;
 
-/** A command that writes its help to `io`, and throws on what it does not understand. */
+/** A command that writes its help to `io`, and throws on invalid arguments. */
 export function createProgram(name: string, description: string, io: Io): Command {
   const width = (stream: Io["stdout"]): number => (stream.isTTY && stream.columns) || 80;
   return new Command(name)
@@ -41,9 +41,9 @@ export function createProgram(name: string, description: string, io: Io): Comman
 }
 
 /**
- * Runs a program on its arguments. An error is one sentence on standard error, with its findings below it.
+ * Runs a program on its arguments. An error is one sentence on standard error, followed by its details.
  *
- * @param define makes the program; its actions pass their exit status to `end`
+ * @param define creates the program; its actions pass their exit status to `end`
  */
 export async function runProgram(
   define: (io: Io, end: (status: ExitStatus) => void) => Command,
@@ -72,7 +72,7 @@ export async function runProgram(
   }
 }
 
-/** What commander does not understand, by its codes: the reason, and the remedy. */
+/** Commander's errors, by code: the reason, and the remedy. */
 const MISUSE: Readonly<Record<string, readonly [reason: string, remedy: string]>> = {
   "commander.unknownOption": ["unknown option", "see --help"],
   "commander.unknownCommand": [
@@ -85,7 +85,7 @@ const MISUSE: Readonly<Record<string, readonly [reason: string, remedy: string]>
   "commander.optionMissingArgument": ["missing value", "add one"],
 };
 
-/** Options of other converters, and those with the same effect here. */
+/** Options of other converters, and the equivalent ones here. */
 const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   "--dynamic": ["--batch dynamic"],
   "--dynamic-axes": ["--batch dynamic"],
@@ -115,7 +115,10 @@ const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   "--out-file": ["--out"],
 };
 
-/** The text for standard error: one sentence, then its details; a stack only for a bug. @param command the one given, whose options are suggested */
+/**
+ * The text for standard error: one sentence, then its details; a stack only for a bug. @param command the current
+ * command, whose options are suggested
+ */
 function describeError(error: unknown, command?: Command): string {
   if (error instanceof CommanderError) return describeMisuse(error, command);
   if (error instanceof InputError)
@@ -129,9 +132,11 @@ function isHelp(error: unknown): boolean {
   return error instanceof CommanderError && error.exitCode === 0;
 }
 
-/** Commander's `error: unknown option '--forse'` and `(Did you mean --force?)` as a sentence like all others. */
+/**
+ * Turns commander's `error: unknown option '--forse'` and `(Did you mean --force?)` into a sentence like the others.
+ */
 function describeMisuse({ code, message }: CommanderError, command: Command | undefined): string {
-  // The help that commander shows for a missing command is already on standard error.
+  // Commander has already written the help for a missing command to standard error.
   const misuse = MISUSE[code];
   if (!misuse) return "";
   const [reason, remedy] = misuse;
@@ -141,7 +146,7 @@ function describeMisuse({ code, message }: CommanderError, command: Command | un
   return `${misused(named, reason, suggestion ? didYouMean(suggestion) : remedy).message}\n`;
 }
 
-/** A command's own name for another converter's option, if it has one. */
+/** The equivalent option of a command for another converter's option, if there is one. */
 function foreign(flag: string, command: Command | undefined): string | undefined {
   const known = Object.hasOwn(FOREIGN, flag) ? FOREIGN[flag] : undefined;
   return known?.find((option) => command?.options.some(({ long }) => long === option.split(" ")[0]));

@@ -62,13 +62,16 @@ const REPORT_SCHEMA = "osnet-parity-1.schema.json";
 
 const require = createRequire(import.meta.url);
 
-/** A published schema of this package, by its file. */
+/** A published schema of this package, by its file name. */
 const schemaIn = (file: string): Schema => require(`osnet-convert/schemas/${file}`) as Schema;
 
-/** Two thousand entries of a suite, each with its whole report, take 400 MB; no longer text is a string in JavaScript. */
+/**
+ * Two thousand entries of a suite, each with its whole report, take 400 MB; longer text does not fit in a JavaScript
+ * string.
+ */
 const MAX_REPORT_BYTES = 2 ** 29 - 24;
 
-/** A report is what another run wrote, or what somebody wants to be taken for that: no more of it is used than the schema allows. */
+/** A report may come from anyone: only what the schema allows is used. */
 async function readValid(path: string, file: string): Promise<unknown> {
   const bytes = await readInput(path, { most: MAX_REPORT_BYTES });
   const refuse = (found: string): InputError =>
@@ -86,12 +89,12 @@ async function readValid(path: string, file: string): Promise<unknown> {
     throw refuse("text that is not JSON");
   }
   const { Validator } = await import("@cfworker/json-schema");
-  // Interprets the schema, without making code of it; reports refer to each other's.
+  // Interprets the schema, without generating code; reports refer to each other's schemas.
   const validator = new Validator(schemaIn(file), "2020-12");
   if (file !== REPORT_SCHEMA) validator.addSchema(schemaIn(REPORT_SCHEMA));
   const { valid, errors } = validator.validate(value);
   if (valid) return value;
-  // The innermost place, where the first failure is.
+  // The innermost location, where the first failure is.
   const deepest = errors.reduce((a, b) => (depth(b) > depth(a) ? b : a));
   const { instanceLocation, error } = deepest;
   const [, missing] = /does not have required property "([^"]*)"/.exec(error) ?? [];
@@ -102,14 +105,14 @@ async function readValid(path: string, file: string): Promise<unknown> {
 
 const depth = ({ instanceLocation }: OutputUnit): number => instanceLocation.split("/").length;
 
-/** The options of a comparison with an earlier report. */
+/** Options for the comparison with an earlier report. */
 export interface BaselineFlags {
   readonly baseline?: string;
   readonly baselineFactor?: number;
   readonly baselinePolicy?: "fail" | "warn";
 }
 
-/** How a report is compared with an earlier one; undefined without `--baseline`. */
+/** The comparison with an earlier report; undefined without `--baseline`. */
 export function baselineOptions({
   baseline,
   baselineFactor: factor,
@@ -134,7 +137,7 @@ export function installedVersions(): Readonly<Record<string, string>> {
   ]);
 }
 
-/** Where and with what this process runs. */
+/** The machine and versions of this process. */
 export function runFacts(seconds: number): RunFacts {
   return {
     versions: { ...installedVersions(), node: process.versions.node },
@@ -152,7 +155,7 @@ function packageVersion(name: string): string | undefined {
     for (let folder = dirname(main); folder !== dirname(folder); folder = dirname(folder))
       if (basename(folder) === basename(name)) return versionIn(join(folder, "package.json"));
   } catch {
-    // Not installed: nothing depends on it.
+    // Not installed, which is fine.
   }
   return undefined;
 }

@@ -12,10 +12,11 @@ type Main = (argv: readonly string[], io: Io) => Promise<ExitStatus>;
 const CLOSED: ReadonlySet<string | undefined> = new Set(["EPIPE", "ERR_STREAM_DESTROYED"]);
 
 /**
- * Runs a command on this process's arguments and streams. What standard output does not take, such as on a full disk, is exit status 2.
+ * Runs a command on this process's arguments and streams. If standard output fails, such as on a full disk, the exit
+ * status is 2.
  *
- * @param name the command's
- * @param load loads it: `--help` alone is answered without, which takes half the time
+ * @param name the command's name
+ * @param load loads the command; not called for `--help` alone, which takes half the time
  */
 export async function start(name: string, load: () => Promise<{ readonly main: Main }>): Promise<void> {
   let failure: NodeJS.ErrnoException | undefined;
@@ -42,13 +43,13 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
     )
       return;
   }
-  // What a command makes is tensors, outside of this heap: its young generation would grow to 48 MiB for little.
+  // Commands mainly create tensors, outside of this heap: its young generation would grow to 48 MiB for little.
   setFlagsFromString("--semi-space-growth-factor=1");
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
 }
 
-/** Columns that the help is laid out for when the commands are built. */
+/** The width of the help when the commands are built. */
 const COLUMNS = 80;
 
 /** The text of `--help`, if nothing else is requested, as written by the build beside the command. */

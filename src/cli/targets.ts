@@ -37,10 +37,10 @@ export interface TargetOptions extends ModelOptions, Omit<OnnxOptions, "output" 
   readonly quantize?: QuantizedDType;
 }
 
-/** What a command writes, and what there is to say of it. */
+/** What a command writes, with notes. */
 interface NamedTarget {
   readonly target: Target;
-  /** What of another file's interface is not written, one clause each. */
+  /** Parts of the copied interface that are not written, one clause each. */
   readonly notes: readonly string[];
 }
 
@@ -75,7 +75,7 @@ async function onnxTarget(options: TargetOptions & OnnxOptions, io: Io): Promise
   };
 }
 
-/** What of another file's interface the user has not said otherwise: of its outputs, the names. */
+/** The parts of the copied interface that options do not override; of its outputs, the names. */
 function outputOf(
   given: OutputSelection | undefined,
   like: OnnxInterface | undefined,
@@ -108,7 +108,7 @@ function expectOfLayers({ inputName, outputName, fuse = true }: TargetOptions): 
       );
 }
 
-/** What was done to weights that cannot be seen, in a clause. */
+/** Describes the removal of negligible weights, in a clause. */
 export function zerosNote({ zeros }: Encoded): readonly string[] {
   if (!zeros) return [];
   return [
@@ -116,7 +116,7 @@ export function zerosNote({ zeros }: Encoded): readonly string[] {
   ];
 }
 
-/** To two digits, and no less than it is. */
+/** Two digits, rounded up. */
 function roundedUp(value: number): string {
   if (value === 0) return "0";
   const unit = 10 ** (Math.floor(Math.log10(value)) - 1);
@@ -130,13 +130,13 @@ export interface Verdict {
   readonly report: unknown;
   /** What was verified, to follow the word "verified". */
   readonly sentence: string;
-  /** What the file has lost on purpose, where it has. */
+  /** The loss of quantisation, if any. */
   readonly loss?: string | undefined;
-  /** The full report on a failure, for people to read. */
+  /** The full report of a failure. */
   explain(paint: Paint): Promise<string>;
 }
 
-/** How what was written is verified. */
+/** How to verify the result. */
 interface WrittenOptions {
   readonly tolerance?: Tolerance | undefined;
   /** Whether the source is a model that runs, whose own outputs the result's are compared with. */
@@ -144,7 +144,7 @@ interface WrittenOptions {
 }
 
 /**
- * Compares what was written, read back, with what it came from: weights bit for bit, a model layer by layer in its runtime
+ * Compares the written result, read back, with its source: weights bit for bit, a model layer by layer in its runtime
  * with the float64 reference.
  */
 export async function verifyWritten(
@@ -189,7 +189,7 @@ async function verifyModel(
   return parityVerdict(report);
 }
 
-/** Which runtime ran the model, where it is not the usual one. */
+/** The runtime, if it is not the usual one. */
 function runBy({ backend, candidate: { format } }: ParityReport): string {
   const [usual] = isModelFormat(format) ? usualRuntimes(format) : [backend];
   return backend === usual ? "" : `; run in ${backend}, because ${usual} is not installed`;

@@ -9,16 +9,19 @@ export interface Output {
   write(chunk: string | Uint8Array): unknown;
 }
 
-/** A command's standard streams; `process` is one. */
+/** A command's standard streams; `process` has this type. */
 export interface Io {
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: Output;
   readonly stderr: Output;
-  /** Waits until standard output has taken all that was written; rejects with what it failed with. */
+  /** Waits until standard output has accepted everything; rejects if it failed. */
   readonly settled?: () => Promise<void>;
 }
 
-/** The streams with all text made printable, which is the one place where names from files meet a terminal; bytes go as they are. */
+/**
+ * Streams that make all text printable, the only place where names from files reach a terminal; bytes are passed
+ * unchanged.
+ */
 export function printableIo(io: Io): Io {
   const over = (stream: Output): Output => ({
     ...(stream.isTTY === undefined ? {} : { isTTY: stream.isTTY }),
@@ -34,7 +37,7 @@ export function printableIo(io: Io): Io {
   };
 }
 
-/** Text is broken at words on a terminal; JSON stays as it is, to be copied. */
+/** Text is wrapped on a terminal; JSON is not, so that it can be copied. */
 function fitted(text: string, { isTTY, columns }: Output): string {
   return isTTY && columns && !/^[{[]/.test(text) ? wrapLines(text, columns) : text;
 }
@@ -46,7 +49,7 @@ export function paintFor({ isTTY }: Output): Paint {
   return isTTY ? COLOURS : PLAIN;
 }
 
-/** A counter; `clear` takes it away. */
+/** A progress counter; `clear` removes it. */
 export interface Progress {
   update(done: number, total: number | undefined, now?: string): void;
   clear(): void;
@@ -54,11 +57,11 @@ export interface Progress {
 
 const UPDATE_MILLISECONDS = 80;
 
-/** A counter on standard error, on a terminal only. */
+/** A progress counter on standard error, on a terminal only. */
 export function progress(label: string, { stderr }: Pick<Io, "stderr">): Progress {
   if (!stderr.isTTY) return { update() {}, clear() {} };
   let last = 0;
-  // As bytes: moving the cursor is for us alone.
+  // As bytes, since other text may not move the cursor.
   const draw = (text: string): void =>
     void stderr.write(new TextEncoder().encode(`\r${printable(text)}\u001b[K`));
   return {
@@ -92,7 +95,7 @@ function wholeMegabytes(bytes: number): number {
   return Math.round(bytes / 1e6);
 }
 
-/** Bytes in MB of 10⁶, as file managers and PyTorch's documentation count. */
+/** Bytes in MB of 10⁶, like file managers and PyTorch's documentation. */
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }

@@ -23,7 +23,7 @@ interface OptionRow {
   readonly parse?: (text: string) => unknown;
 }
 
-/** All options of conversions but those of {@link addOutputOptions}, in the order of the help. */
+/** All options of conversions except those of {@link addOutputOptions}, in the order of the help. */
 const OPTIONS: readonly OptionRow[] = [
   {
     flags: "--arch <variant>",
@@ -186,7 +186,7 @@ function applies({ formats }: OptionRow, format: FileFormat): boolean {
   return formats?.includes(format) ?? true;
 }
 
-/** Adds the options that an output format has, under their headings. */
+/** Adds the options of an output format, under their headings. */
 export function addConvertOptions(command: Command, format: FileFormat): Command {
   return addRows(
     command,
@@ -201,8 +201,8 @@ function namesOf(formats: readonly FileFormat[]): readonly string[] {
 }
 
 /**
- * Adds the options of all output formats, as texts: the output's name decides which of them apply, and then the command of
- * the two formats parses them.
+ * Adds the options of all output formats, as text: the output's name determines which of them apply, and then the
+ * command for the two formats parses them.
  */
 export function addAllConvertOptions(command: Command): Command {
   const union = new Map<string, OptionRow>();
@@ -237,7 +237,7 @@ export function addOutputOptions(command: Command, out: string): Command {
     .option("--quiet", "print nothing but errors");
 }
 
-/** @throws InputError (`argument`) if an option was given that the output format does not have */
+/** @throws InputError (`argument`) if an option was given that the output format does not support */
 export function expectOptionsOf(command: Command, format: FileFormat): void {
   for (const option of command.options) {
     const name = option.attributeName();

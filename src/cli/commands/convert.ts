@@ -39,7 +39,7 @@ import {
 import { type Io, megabytes, paintFor } from "../terminal.js";
 import { expectOptionsOf, OUTPUT_NAMES } from "./convert-options.js";
 
-/** What `osnet-convert FILE -o OUTPUT` converts from and to. */
+/** The input and output formats of `osnet-convert FILE -o OUTPUT`. */
 interface Recognised {
   readonly from: FileFormat;
   readonly to: FileFormat;
@@ -93,7 +93,7 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** A mistyped command is not a file's name. */
+/** A mistyped command is not a file name. */
 function expectNoCommand(file: string, program: Command): void {
   if (!/^\w+$/.test(file)) return;
   const meant = nearestWord(
@@ -122,7 +122,7 @@ async function formatOf(out: string | undefined): Promise<FileFormat> {
   );
 }
 
-/** What a command converts from and to. */
+/** The input and output formats of a command. */
 export interface Direction {
   readonly from: FileFormat;
   readonly to: FileFormat;
@@ -143,7 +143,7 @@ interface CommonOptions {
   readonly quiet?: boolean;
 }
 
-/** Converts a file; the result appears under its name only once it is verified. */
+/** Converts a file; the result gets its name only once it is verified. */
 export async function convert(
   input: string,
   { from, to }: Direction,
@@ -217,18 +217,18 @@ export async function convert(
 
 interface Conversion {
   readonly source: Source;
-  /** How a model compares with the weights that were lifted out of it. */
+  /** The comparison of a model with its imported weights. */
   readonly lifted: ParityReport | undefined;
   readonly output: string;
   /** The names of the files beside it, unless it is a folder. */
   readonly besides: readonly string[];
   readonly encoded: Encoded;
-  /** The file that the model before had its weights in, removed with it. */
+  /** The weight file of the replaced model, removed with it. */
   readonly obsolete: string | undefined;
   readonly verdict: Verdict | undefined;
 }
 
-/** Says what was done: on standard output, or on standard error where that carries the file. */
+/** Prints what was done: on standard output, or on standard error if standard output is the file. */
 async function announce(conversion: Conversion, { json, quiet }: CommonOptions, io: Io): Promise<void> {
   const { source, verdict, output, encoded, obsolete } = conversion;
   const stream = output === "-" ? io.stderr : io.stdout;
@@ -283,8 +283,7 @@ function displayName(output: string): string {
 }
 
 /**
- * The input's name with its suffix exchanged: `w.pth.tar-60` becomes `w.onnx`, and
- * `w.tfjs/model.json` `w.pth`.
+ * The input's name with another suffix: `w.pth.tar-60` becomes `w.onnx`, and `w.tfjs/model.json` `w.pth`.
  *
  * @throws InputError (`argument`) if that is the input itself
  */

@@ -53,7 +53,7 @@ export async function inspectFile(
   return 0;
 }
 
-/** A model of another network is described as far as it goes, and refused. */
+/** A model of another network is described as far as possible, and refused. */
 async function printModel(
   format: ModelFormat,
   file: NamedBytes,

@@ -25,7 +25,7 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
   );
   program
     .usage("[options] <file> -o <output>")
-    // Options of a command are its own, though the program has some of the same name.
+    // A command has its own options, although some have the same names as the program's.
     .enablePositionalOptions()
     .argument(
       "[file]",
@@ -37,7 +37,7 @@ function define(io: Io, end: (status: ExitStatus) => void, argv: readonly string
     if (file === undefined) return program.help({ error: true });
     const { recognise } = await import("./convert.js");
     const { from, to, stdin } = await recognise(file, options.out, program, io);
-    // The command of the two formats reads the options again, as that kind of output has them.
+    // The command for the two formats parses the options again, for its output format.
     end(await main([`${from}2${to}`, ...argv], { ...io, stdin }));
   });
 

@@ -22,20 +22,20 @@ export function main(argv: readonly string[], io: Io): Promise<ExitStatus> {
   return runProgram(define, argv, io);
 }
 
-/** The runtimes of each format, as the help lists them. */
+/** The runtimes of each format, for the help. */
 function runtimes(): string {
   return MODEL_FORMATS.map(
     (format) => `${usualRuntimes(format).join(", ")} for ${FORMATS[format].title}`,
   ).join("; ");
 }
 
-/** A runtime. Which one the name of an engine means depends on the model, which is not open yet. */
+/** A runtime. The meaning of an engine's name depends on the model, which is not open yet. */
 const BACKEND = choice("--backend", RUNTIMES, undefined, (text) => {
   const meant = runtimesMeant(text).map((name) => `${name} for ${FORMATS[engineOf(name).runs].noun}`);
   return meant.length > 0 ? `write ${alternatives(meant)}` : undefined;
 });
 
-/** The options that say how a report is compared with an earlier one. */
+/** Options for the comparison with an earlier report. */
 function addBaselineOptions(command: Command, baseline: string): Command {
   return command
     .option("--baseline <file>", baseline)
@@ -51,7 +51,7 @@ function addBaselineOptions(command: Command, baseline: string): Command {
     );
 }
 
-/** The options of commands that embed pictures. @param models what these options are about: models, or candidates only */
+/** The options of commands that embed pictures. @param models the noun for help texts: models, or candidates */
 function addEmbeddingOptions(command: Command, models: string): Command {
   return command
     .option(
@@ -85,7 +85,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
 
   program
     .usage("[options] <candidate> <reference>")
-    // A subcommand has its own options, even where the program has options of the same name.
+    // A subcommand has its own options, even if the program has options of the same name.
     .enablePositionalOptions()
     .argument(
       "<candidate>",

@@ -14,7 +14,7 @@ import { installedVersions } from "../reports.js";
 import { type Io, progress } from "../terminal.js";
 import { picturePool } from "./pictures.js";
 
-/** A data set, and the folder that the paths of its pictures start from. */
+/** A data set, and the folder of its pictures' paths. */
 export interface OpenDataset {
   readonly name: string;
   readonly dataset: Dataset;
@@ -41,7 +41,7 @@ export function picturesOf({ dataset }: OpenDataset): readonly string[] {
   return [...new Set([...dataset.queries, ...dataset.gallery].map(({ path }) => path))];
 }
 
-/** The files below a folder, with forward slashes. */
+/** The files in a folder and its subfolders, with forward slashes. */
 function filesBelow(folder: string): readonly string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((entry) => {
     const path = join(parentOf(entry), entry.name);
@@ -57,34 +57,34 @@ function parentOf(entry: Dirent): string {
   return entry.parentPath ?? (entry as { readonly path?: string }).path ?? "";
 }
 
-/** Pictures in one run of a model: more cost memory and gain nothing. */
+/** Pictures in one run of a model: more cost memory without gain. */
 const BATCH = 16;
 /** Number of batches prepared in advance. */
 const AHEAD = 3;
 
 export interface EmbedPicturesOptions {
-  /** The folder that the paths start from. */
+  /** The folder that paths are relative to. */
   readonly folder: string;
   readonly cache: string | undefined;
-  /** Threads that decode pictures; default: one less than there are cores, at least one. */
+  /** Threads that decode pictures; default: one fewer than there are cores, at least one. */
   readonly workers?: number;
   /**
    * Options with which the model was opened, on which the features depend in addition to the file, its runtime and the
    * pictures.
    */
   readonly readAs: readonly string[];
-  /** The share of pictures that may be broken, 0 to 1. */
+  /** The fraction of pictures that may be unreadable, 0 to 1. */
   readonly maxBroken: number;
   readonly io: Io;
 }
 
-/** A picture that cannot be read, and why. */
+/** An unreadable picture, and the reason. */
 export interface BrokenPicture {
   readonly path: string;
   readonly problem: string;
 }
 
-/** Features of the pictures that could be read. */
+/** Features of the readable pictures. */
 export interface EmbeddedPictures {
   /** [pictures, D], row i for `paths[i]`. */
   readonly features: RealTensor;
@@ -96,7 +96,7 @@ export interface EmbeddedPictures {
 /**
  * Embeds pictures: while the model runs on one batch, the next ones are read and decoded on other threads.
  *
- * @throws InputError (`file`) if more pictures are broken than may be
+ * @throws InputError (`file`) if too many pictures are unreadable
  */
 export async function embedPictures(
   embedder: Embedder,
@@ -128,7 +128,7 @@ export async function embedPictures(
           picture: await pool.prepare({ path: join(folder, path), ...size }),
         })),
       );
-      // It is awaited below, unless an earlier batch fails first.
+      // Awaited below, unless an earlier batch fails first.
       prepared.catch(() => undefined);
       return prepared;
     };
@@ -217,7 +217,7 @@ const DIGEST_BYTES = 32;
 const CHECK_BYTES = 8;
 /** A header is far shorter. */
 const MAX_HEADER = 200;
-/** As `expectFeatures` allows and more: a width says how much a row is. */
+/** More than `expectFeatures` allows: a width determines the size of a row. */
 const MAX_WIDTH = 1 << 20;
 
 /**
@@ -274,7 +274,7 @@ function checkOf(key: Uint8Array, content: Uint8Array): Uint8Array {
   return createHash("sha256").update(key).update(content).digest().subarray(0, CHECK_BYTES);
 }
 
-/** Takes the rows of a file that are whole. */
+/** Reads the complete rows of a file. */
 function load(bytes: Uint8Array, key: Buffer, rows: Map<string, Float32Array>): void {
   const end = bytes.subarray(0, MAX_HEADER).indexOf(0x0a);
   const width = end < 0 ? undefined : widthIn(new TextDecoder().decode(bytes.subarray(0, end)), key);

@@ -47,13 +47,13 @@ export interface EmbeddingOptions {
   readonly quiet?: boolean;
 }
 
-/** The share of pictures that may be unreadable. */
+/** The fraction of pictures that may be unreadable. */
 const MAX_BROKEN = 0.01;
 
 /** Features of one model for the pictures of a data set. */
 export interface Embedded {
   readonly party: Party;
-  /** What ran the model, or `recorded`. */
+  /** The runtime, or `recorded`. */
   readonly backend: string;
   /** By picture path; all of the same length. */
   readonly rows: ReadonlyMap<string, Float32Array | Float64Array>;
@@ -61,19 +61,19 @@ export interface Embedded {
   readonly broken: readonly BrokenPicture[];
 }
 
-/** Where features come from: a model that is open, or a recording that is read. */
+/** A source of features: an open model, or recorded features. */
 export interface FeatureSource {
   readonly party: Party;
-  /** What the model takes; absent for a recording. */
+  /** The model's input; absent for a recording. */
   readonly size?: Size;
-  /** Of a checkpoint: what the verification of the ONNX file that it is run as shows. */
+  /** For a checkpoint: the proof from the verification of its ONNX file. */
   readonly proof?: Proof;
-  /** @throws InputError (`file`) if more pictures have no features than may be broken */
+  /** @throws InputError (`file`) if too many pictures have no features */
   features(pictures: readonly string[], folder: string): Promise<Embedded>;
   release(): Promise<void>;
 }
 
-/** Opens a model for its embeddings. */
+/** Opens a model to compute embeddings. */
 async function readEmbedder(path: string, options: EmbeddingOptions, io: Io): Promise<Embedder> {
   const file = await readModel(path, io, options);
   return openEmbedder(file, await embedderOptions(file, options));
@@ -93,10 +93,10 @@ function readingOf({ arch, key, output, inputOrder }: EmbeddingOptions): readonl
 }
 
 /**
- * As `openSource`, of what others are compared with. The options of candidates are not for it: it is run as it is. A checkpoint is run as an
- * ONNX file, which is verified first.
+ * Like `openSource`, for the reference. The options of candidates do not apply to it. A checkpoint is run as an ONNX
+ * file, which is verified first.
  *
- * @throws InputError (`unsupported`) if that file does not verify
+ * @throws InputError (`unsupported`) if that file does not pass verification
  */
 export async function openReferenceSource(
   path: string,
@@ -135,7 +135,7 @@ async function proofOfReference(path: string, options: EmbeddingOptions, io: Io)
   });
 }
 
-/** Opens a model, or reads features that were recorded: a file with its list of pictures, or a folder of such files. */
+/** Opens a model, or reads recorded features: a file with its list of pictures, or a folder of such files. */
 export async function openSource(path: string, options: EmbeddingOptions, io: Io): Promise<FeatureSource> {
   const files = await featureFiles(path);
   if (files.length > 0) return recordedSource(basename(path), files, options);
@@ -221,7 +221,7 @@ async function recordedSource(
   };
 }
 
-/** A file's rows by the pictures that its list names, in float32 or float64. */
+/** A file's rows by the pictures in its list, in float32 or float64. */
 async function readFeatures(
   path: string,
   bytes: Uint8Array,

@@ -5,7 +5,7 @@ import { sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { decodePhoto, resizeBilinear } from "../../verify/inputs/photos.js";
 
-/** A picture as a model is to see it: 8-bit RGB, row after row, at the model's size; or why it cannot be. */
+/** A picture for the model: 8-bit RGB, row by row, at the model's size; or why it cannot be read. */
 export type PreparedPicture =
   | { readonly digest: string; readonly pixels: Uint8Array }
   | { readonly digest: string; readonly problem: string };
@@ -16,7 +16,10 @@ export interface PictureTask {
   readonly width: number;
 }
 
-/** Reads, decodes and resizes a picture, as torchreid's test transform does. A broken one is a result, not an exception. */
+/**
+ * Reads, decodes and resizes a picture, like torchreid's test transform. An unreadable one is a result, not an
+ * exception.
+ */
 export async function preparePicture({ path, height, width }: PictureTask): Promise<PreparedPicture> {
   let digest = "";
   try {
@@ -31,7 +34,7 @@ export async function preparePicture({ path, height, width }: PictureTask): Prom
   }
 }
 
-/** Prepares pictures, several at a time. */
+/** Prepares several pictures at a time. */
 export interface PicturePool {
   prepare(task: PictureTask): Promise<PreparedPicture>;
   close(): Promise<void>;
@@ -40,7 +43,7 @@ export interface PicturePool {
 /** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no thread. */
 const WORKER = new URL("./picture-worker.js", import.meta.url);
 
-/** @param workers threads; 0 prepares pictures on this thread */
+/** @param workers threads; with 0, pictures are prepared on this thread */
 export function picturePool(workers: number): PicturePool {
   if (workers === 0 || !existsSync(WORKER)) return { prepare: preparePicture, close: async () => {} };
   const threads = Array.from({ length: workers }, () => new Worker(WORKER));

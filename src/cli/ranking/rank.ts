@@ -73,7 +73,7 @@ export async function rankCommand(
   return report.passed ? 0 : 1;
 }
 
-/** Ranks the candidates' features against the reference's. */
+/** Compares the candidates' rankings with the reference's. */
 async function rankModels(
   candidates: readonly string[],
   options: RankOptions,
@@ -88,7 +88,7 @@ async function rankModels(
 }
 
 /**
- * Ranks features of a data set's pictures against the reference's.
+ * Ranks features of a data set's pictures, and compares the rankings with the reference's.
  *
  * @throws InputError (`file`) if too few pictures can be read, (`tensor`) if the reference's features are not finite
  */
@@ -209,7 +209,7 @@ function expectOneSize(sources: readonly FeatureSource[]): void {
   );
 }
 
-/** A ranking needs a query, and two images that can come before each other. */
+/** A ranking needs a query and at least two images. */
 function expectRanking({ queries, gallery, isShared }: Dataset, name: string): void {
   if (queries.length > 0 && gallery.length > (isShared ? 2 : 1)) return;
   throw new InputError({
@@ -221,7 +221,7 @@ function expectRanking({ queries, gallery, isShared }: Dataset, name: string): v
   });
 }
 
-/** A side's distances, and how many of its pictures have features that are not finite. */
+/** A side's distances, and the number of its pictures with non-finite features. */
 function sideOf(
   { party, rows }: Embedded,
   { queries, gallery }: Dataset,
@@ -278,7 +278,7 @@ async function shownPictures(
   return shown;
 }
 
-/** Encodes pictures of the size shown, RGB, with libjpeg-turbo. */
+/** Encodes pictures at the displayed size, RGB, with libjpeg-turbo. */
 async function jpegEncoder(): Promise<(pixels: Uint8Array) => Uint8Array> {
   // @ts-expect-error: the package has no types.
   const codec = await import("@cornerstonejs/codec-libjpeg-turbo-8bit/wasmjs");

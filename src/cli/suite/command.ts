@@ -174,10 +174,10 @@ function idsWithout(all: readonly PlannedEntry[], chosen: readonly PlannedEntry[
 export interface PoolOptions {
   readonly folder: string;
   readonly cache: string | undefined;
-  /** Entries at a time; 1 runs them in this process. Default: one to a processor, at most 4. */
+  /** Entries at a time; with 1, they run in this process. Default: one per processor, at most 4. */
   readonly jobs: number | undefined;
   readonly io: Io;
-  /** Told of each entry as it ends; false stops what has not begun. */
+  /** Called for each entry when it ends; false prevents others from starting. */
   readonly onResult: (result: SuiteEntry) => boolean;
   readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;
 }
@@ -185,7 +185,7 @@ export interface PoolOptions {
 /** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no process. */
 const WORKER = new URL("./worker.js", import.meta.url);
 
-/** Each needs the memory of a verification. */
+/** Each needs as much memory as a verification. */
 const MOST_BY_DEFAULT = 4;
 
 function defaultJobs(): number {

@@ -103,7 +103,7 @@ export async function readCached(path: string): Promise<ParityReport | undefined
 
 /** An entry's two sides and options, read but not run: enough to detect changes. */
 interface OpenedEntry {
-  /** SHA-256 over all that the result depends on. */
+  /** SHA-256 of everything that the result depends on. */
   readonly fingerprint: string;
   /** Converts, if the entry requires it, and verifies. */
   run(onProgress?: (done: number, total: number) => void, threads?: number): Promise<ParityReport>;
@@ -220,7 +220,7 @@ async function rankEntry(
   };
 }
 
-/** Of a file, and of the weight files that a model names; null for one that is missing. */
+/** Of a file and of the weight files that a model refers to; null for a missing one. */
 function digestsOf(file: NamedBytes): readonly (Promise<string> | null)[] {
   const format = sniffFormat(file.bytes);
   const { beside: _, ...alone } = file;
@@ -245,7 +245,7 @@ function plainPath(path: string): string {
   return path;
 }
 
-/** A checkpoint's bytes, or those of seeded weights: the same seed and architecture are the same file. */
+/** A checkpoint's bytes, or those of seeded weights: the same seed and architecture give the same file. */
 async function readReference(
   { model, modelSpec }: PlannedEntry,
   at: (path: string) => string,
@@ -259,7 +259,7 @@ async function readReference(
   return { name, bytes: encodeWeights(stateDict, "safetensors", { subject: name, metadata: new Map() }) };
 }
 
-/** The checkpoint that the last entry was about: the next one is, more often than not, about the same. */
+/** The checkpoint of the last entry, which the next one usually needs too. */
 let last: { readonly bytes: Uint8Array; readonly asked: string; readonly checkpoint: Checkpoint } | undefined;
 
 /** Decodes and identifies a weight file, unless the last entry did. Other files are opened by their own readers. */
@@ -279,7 +279,7 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a === b || Buffer.compare(a, b) === 0;
 }
 
-/** Converts as osnet-convert does, in memory. */
+/** Converts in memory, like osnet-convert. */
 async function convertEntry(
   { model, candidateSpec }: PlannedEntry,
   reference: SourceFile,

@@ -5,8 +5,8 @@ import type { PlannedEntry, SuiteFile } from "../../verify/suite/plan.js";
 import { checkSuiteFile, type Locate, suiteError } from "../../verify/suite/rules.js";
 
 /**
- * Lines and items. The parser compares each key of a mapping with all before it, which takes half a second for as many
- * as this; suites that generators write have hundreds.
+ * Limit on lines and items. The parser compares each key of a mapping with all earlier ones, which takes half a second
+ * for this many; generated suites have hundreds.
  */
 const MAX_ITEMS = 5_000;
 
@@ -14,7 +14,7 @@ const MAX_ITEMS = 5_000;
 const MAX_BYTES = 4 * 2 ** 20;
 
 /**
- * Reads a suite: JSON, or YAML 1.2 (which JSON is a part of, so that one parser gives the lines of both).
+ * Reads a suite: JSON, or YAML 1.2 (a superset of JSON, so that one parser gives the lines of both).
  *
  * @throws InputError (`format`) with the line and key of every problem
  */
@@ -43,7 +43,7 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   }
   const [error] = document.errors;
   if (error) {
-    // The parser reports its own recursion as the text's mistake.
+    // The parser reports its own recursion as an error in the text.
     if (/call stack/i.test(error.message))
       throw suiteError(subject, ["text that is nested too deeply"], error);
     const line = lines.linePos(error.pos[0]).line;
@@ -56,7 +56,7 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
     for (let length = keys.length; length >= 0; length--) {
       const node = length === 0 ? document.contents : document.getIn(keys.slice(0, length), true);
       if (isNode(node) && node.range) {
-        // A block's own position is its first child's; the key above it reads better.
+        // A block's own position is that of its first child; the key above it is clearer.
         return lines.linePos(node.range[0]).line;
       }
     }
@@ -64,7 +64,7 @@ export async function readSuiteFile(path: string): Promise<SuiteFile> {
   };
   let value: unknown;
   try {
-    // Aliases may not multiply into more than this: a few lines could ask for terabytes.
+    // Limit on the expansion of aliases: a few lines could ask for terabytes.
     value = document.toJS({ maxAliasCount: 50 });
   } catch (cause) {
     throw suiteError(subject, ["aliases that expand to too many nodes"], cause);
@@ -83,7 +83,7 @@ function expectJson(text: string, subject: string): void {
   }
 }
 
-/** The files and folders that an entry reads, whether or not they are there. */
+/** The files and folders that an entry reads, whether or not they exist. */
 export function filesOf(
   { model, modelSpec, candidateSpec, options }: PlannedEntry,
   folder: string,
@@ -98,7 +98,7 @@ export function filesOf(
   return named.flatMap((path) => (path === undefined ? [] : resolve(folder, path)));
 }
 
-/** Whether images are not read but made. */
+/** Whether images are generated, not read. */
 export function isSeeded(input = ""): boolean {
   return /^(seed:|auto$)/.test(input);
 }

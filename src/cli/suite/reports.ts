@@ -23,7 +23,7 @@ import { type Io, paintFor } from "../terminal.js";
 /** The folder of the entries' reports, beside the suite's. */
 const ENTRIES = "entries";
 
-/** Makes a report folder, and clears it of what runs that were killed have left. */
+/** Creates a report folder, and removes what killed runs have left in it. */
 export async function prepareFolder(path: string): Promise<void> {
   const entries = join(path, ENTRIES);
   await expectNoLink(entries);
@@ -42,7 +42,7 @@ export async function prepareFolder(path: string): Promise<void> {
 }
 
 /**
- * Reports and cache entries replace what has their names: not in a folder that a link leads to.
+ * Reports and cache entries replace files of the same name, but not in a folder reached through a link.
  *
  * @throws InputError (`file`) if the path is a link
  */
@@ -55,14 +55,14 @@ export async function expectNoLink(path: string): Promise<void> {
 /**
  * The paths of all reports of a suite.
  *
- * @param ids of the entries that may have some
+ * @param ids of the entries that may have reports
  */
 export function reportPaths(folder: string, ids: readonly string[]): readonly string[] {
   const names = [...ids.map((id) => join(ENTRIES, entryFileName(id))), "suite"];
   return names.flatMap((name) => REPORT_FORMATS.map((format) => join(folder, `${name}.${format}`)));
 }
 
-/** The entries' reports first: when the summary is there, what it links to is. */
+/** The entries' reports first, so that the summary never links to missing ones. */
 export async function writeSuite(suite: SuiteReport, folder: string): Promise<void> {
   for (const { id, report } of suite.entries)
     if (report)
@@ -91,14 +91,14 @@ export function entryLine(
   return `${place} ${word} ${clean(id)}  ${clean(`${what ?? ""}${ranked}`)}  ${paint.faint(time)}`;
 }
 
-/** The last line, with where the reports are. */
+/** The last line, with the location of the reports. */
 export function verdictLine(suite: SuiteReport, folder: string, paint: Paint): string {
   const { cached } = suiteCounts(suite);
   const fromCache = cached > 0 ? `, ${cached} taken from the cache` : "";
   return `${suite.passed ? paint.good("PASS") : paint.bad("FAIL")}  ${suiteClause(suite)}${fromCache}; reports in ${folder}`;
 }
 
-/** Joins the reports of a suite's shards, by their folders or `suite.json` files. */
+/** Joins the reports of a suite's shards, given their folders or `suite.json` files. */
 export async function mergeReports(
   inputs: readonly string[],
   { reportDir, quiet }: { readonly reportDir: string; readonly quiet?: boolean },

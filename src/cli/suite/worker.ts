@@ -1,4 +1,4 @@
-/** A process that runs a suite's entries, one at a time, as it is sent them. */
+/** A process that runs a suite's entries one at a time, as it receives them. */
 import type { PlannedEntry } from "../../verify/suite/plan.js";
 import { executeEntry } from "./entry.js";
 

@@ -7,16 +7,19 @@ import type { NodeWeights } from "./weights.js";
  * in it, may add, so that it also contains what a runtime computes.
  */
 
-/** Images that the bounds are for: normalised pictures are within 2.7, raw pixels within 255. */
+/** The images that the bounds apply to: normalised pictures are within 2.7, raw pixels within 255. */
 export const IMAGE_BOUND: number = 2 ** 8;
 
-/** Pixels of a plane that an instance norm's bound is for: no value is farther than √n deviations from the mean of n. */
+/**
+ * The number of pixels that an instance norm's bound applies to: no value is farther than √n deviations from the mean
+ * of n.
+ */
 const PLANE_BOUND = 2 ** 24;
 
 /** The relative error of storing a value in half precision, with room for intermediate rounding. */
 const STORAGE = 2 ** -8;
 
-/** The least and the largest value of each channel. */
+/** The smallest and the largest value of each channel. */
 export interface ChannelBounds {
   readonly low: Float64Array;
   readonly high: Float64Array;
@@ -27,7 +30,7 @@ export function magnitude({ low, high }: ChannelBounds, channel: number): number
   return Math.max(Math.abs(low[channel] ?? Infinity), Math.abs(high[channel] ?? Infinity));
 }
 
-/** A batch norm in evaluation mode as x·scale + shift, from its constants as they are stored. */
+/** A batch norm in evaluation mode as x·scale + shift, from its stored constants. */
 export function affineOf(
   { epsilon }: Op<"batchNorm">,
   weights: NodeWeights,
@@ -41,7 +44,7 @@ export function affineOf(
   };
 }
 
-/** The bounds of all layers, by name; `weightsOf` gives a layer's constants as they are stored. */
+/** The bounds of all layers, by name; `weightsOf` gives a layer's stored constants. */
 export function activationBounds(
   nodes: readonly LayerNode[],
   weightsOf: (node: LayerNode) => NodeWeights,
@@ -72,7 +75,7 @@ const RULES: { readonly [K in OpKind]: Rule<K> } = {
     products(
       op.outChannels,
       op.groups,
-      // Padding is zeros, which a window may have among its values.
+      // Padding is zeros, which a window may contain.
       input && op.padding.some((size) => size > 0) ? withZero(input) : input,
       weights,
     ),
@@ -91,7 +94,7 @@ const RULES: { readonly [K in OpKind]: Rule<K> } = {
         Math.abs(weights.bias?.tensor.data[channel] ?? NaN);
       return [-size, size, size];
     }),
-  // A variance taken in one pass may cancel to nothing, and then ε alone is below the root.
+  // A one-pass variance may cancel to 0, and then only ε is under the root.
   layerNorm: (op, [input], weights) =>
     perChannel(op.channels, (channel) => {
       const largest = Math.max(

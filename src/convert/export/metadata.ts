@@ -3,16 +3,16 @@ import { InputError } from "../../core/errors.js";
 import type { Negligible } from "./negligible.js";
 import { PIXEL_ORDERS, type PixelOrder } from "./options.js";
 
-/** The metadata of models that this project writes: ONNX's `metadata_props`, TensorFlow.js's `userDefinedMetadata`. */
+/** The metadata of models that osnet-convert writes: ONNX's `metadata_props`, TensorFlow.js's `userDefinedMetadata`. */
 
 /** The architecture, as JSON. */
 const SPEC = "osnet.spec";
 /** Whether batch norms are folded: `true` or `false`. */
 const FOLDED = "osnet.folded";
-/** The order of raw pixels; a model without it takes normalised images. */
+/** The channel order of raw pixels; a model without it takes normalised images. */
 const PREPROCESS = "osnet.preprocess";
 
-/** Of a model some of whose weights were set to zero because they cannot be seen: how many, and what that changes at most. */
+/** For a model some of whose negligible weights were set to zero: their number, and the most that this changes. */
 const ZEROED = "osnet.zeroed";
 
 export function modelMetadata(
@@ -30,7 +30,7 @@ export function modelMetadata(
 
 type Metadata = ReadonlyMap<string, string>;
 
-/** What a model that we wrote says of the weights that were set to zero in it; undefined if none were. */
+/** The statement of an osnet-convert model about weights set to zero; undefined if none were. */
 export function statedZeros(
   metadata: ReadonlyMap<string, unknown>,
 ): Pick<Negligible, "count" | "bound"> | undefined {
@@ -54,7 +54,7 @@ export function statedSpec(metadata: Metadata, subject: string): OsnetSpec | und
 }
 
 /**
- * The order of raw pixels that a model declares; undefined if it takes normalised images.
+ * The channel order of raw pixels that a model declares; undefined if it takes normalised images.
  *
  * @throws InputError (`format`) if it declares another preprocessing
  */

@@ -4,11 +4,12 @@ import { activationBounds, affineOf, type ChannelBounds, magnitude } from "./act
 import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
 
 /**
- * Weights that cannot be seen: which ones may be written as zeros, and why (docs/denormals.md has the proof).
+ * Negligible weights: which ones may be written as zeros, and why (docs/denormals.md has the proof).
  *
- * A channel that died in training has a batch norm whose weight is 1e-20 to 1e-40, and subnormal weights once that is folded; a product with
- * one takes a processor a hundred times as long. Such a weight is negligible where all that it can add to a value that has a bias is less
- * than a thousandth of the rounding of that bias, which every bound on rounding allows already.
+ * A channel that died in training has a batch norm with a weight of 1e-20 to 1e-40, and subnormal weights once that is
+ * folded; a product with one takes a processor a hundred times as long. Such a weight is negligible if the most that it
+ * can add to a value with a bias is less than a thousandth of the rounding of that bias, which every rounding bound
+ * allows already.
  */
 
 /**
@@ -18,13 +19,13 @@ import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
  */
 const SHARE = 2 ** -36;
 
-/** Larger weights are left alone, seen or not: their products with usual values are normal numbers. */
+/** Larger weights are kept, negligible or not: their products with usual values are normal numbers. */
 const TINY = 2 ** -64;
 
-/** Float32's unit roundoff, which `Negligible.bound` is counted in. */
+/** Float32's unit roundoff, the unit of `Negligible.bound`. */
 const UNIT_ROUNDOFF = 2 ** -24;
 
-/** The weights of a network that are negligible. */
+/** The negligible weights of a network. */
 export interface Negligible {
   readonly count: number;
   /** The most that they can add to any value, in roundings (2⁻²⁴) of its bias. Below 2⁻¹⁰. */
@@ -33,10 +34,10 @@ export interface Negligible {
   readonly positions: ReadonlyMap<string, readonly number[]>;
 }
 
-/** A network's constants as they are written. */
+/** A network's constants as written. */
 export interface WrittenWeights {
   readonly of: (node: LayerNode) => NodeWeights;
-  /** What was set to zero; undefined for nothing. */
+  /** What was set to zero; undefined if nothing was. */
   readonly zeroed: Negligible | undefined;
 }
 
@@ -91,19 +92,21 @@ function summary(shares: ReadonlyMap<string, ReadonlyMap<number, number>>): Negl
   const all = found.flatMap(([, own]) => [...own.values()]);
   return {
     count: all.length,
-    // A weight's share was multiplied by how many of its kind can be in a value, where three kinds meet.
+    // A weight's contribution was multiplied by the number of its kind in a value; three kinds can meet.
     bound: (3 * Math.max(...all)) / UNIT_ROUNDOFF,
     positions: new Map(found.map(([name, own]) => [name, [...own.keys()]])),
   };
 }
 
-/** A constant's negligible weights: what all of the kind may add to a value, relative to its bias, by position. */
+/**
+ * A constant's negligible weights: the most that all of the kind may add to a value, relative to its bias, by position.
+ */
 interface Shares {
   readonly weight: NodeWeight;
   readonly shares: Map<number, number>;
 }
 
-/** The negligible weights of some layers, by the constant's name, given the others as they are. */
+/** The negligible weights of some layers, by the constant's name, given all others. */
 function negligibleIn(
   graph: LayerGraph,
   suspects: readonly LayerNode[],
@@ -118,7 +121,7 @@ function negligibleIn(
     const own = sharesOf(node, weightsOf, bounds, readers);
     const before = found.get(weight.name)?.shares;
     if (!before) found.set(weight.name, { weight, shares: own });
-    // A gate's weights are read once for each stream, and negligible if they are in all.
+    // A gate's weights are read once per stream, and negligible if they are in every stream.
     for (const [position, share] of before ?? []) {
       const other = own.get(position);
       if (other === undefined) before?.delete(position);
@@ -139,10 +142,13 @@ function isTiny(value: number): boolean {
   return value < TINY && value > -TINY && value !== 0;
 }
 
-/** The same of bits: what TINY and smaller numbers have in common, which is that their exponents are lower. */
+/** The same for bits: TINY and smaller numbers have lower exponents. */
 const TINY_BITS = new Int32Array(Float32Array.of(TINY).buffer)[0] as number;
 
-/** Whether any weight is tiny. Looks at bits: an interpreter, which reads most of a network before this is compiled, makes garbage of floats. */
+/**
+ * Whether any weight is tiny. Compares bits, because the interpreter, which runs over most of a network before this is
+ * compiled, allocates garbage for floats.
+ */
 function hasTiny({ buffer, byteOffset, length }: Float32Array): boolean {
   const bits = new Int32Array(buffer, byteOffset, length);
   for (let index = 0; index < length; index++) {
@@ -152,7 +158,7 @@ function hasTiny({ buffer, byteOffset, length }: Float32Array): boolean {
   return false;
 }
 
-/** Positions of a layer's negligible weights, each with what all like it may add, relative to the bias. */
+/** Positions of a layer's negligible weights, each with the most that all of its kind may add, relative to the bias. */
 function sharesOf(
   node: LayerNode,
   weightsOf: (node: LayerNode) => NodeWeights,
@@ -199,12 +205,12 @@ function sharesOf(
   return found;
 }
 
-/** What a channel's change is multiplied by, at most, until a bias is added to it; and how large that is. */
+/** The largest factor for a channel's change until a bias is added to it; and the size of that bias. */
 type BiasBehind = (channel: number) => { readonly gain: number; readonly budget: number };
 
 /**
- * The bias that a layer's output meets first: its own; or, of a convolution that has none, that of the depthwise convolution or
- * the batch norm which alone reads it and keeps its channels apart. Undefined where anything else does.
+ * The first bias that a layer's output meets: its own; or, for a convolution without one, that of the depthwise
+ * convolution or the batch norm that is its only reader and keeps its channels separate. Undefined for other readers.
  */
 function biasBehind(
   node: LayerNode,
@@ -235,7 +241,7 @@ function biasBehind(
   );
 }
 
-/** Σ|w| of an output channel, as the bounds count it. */
+/** Σ|w| of an output channel, as in the bounds. */
 function rowSum({ weight }: NodeWeights, length: number, channel: number): number {
   let sum = 0;
   for (let index = channel * length; index < (channel + 1) * length; index++)

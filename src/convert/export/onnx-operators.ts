@@ -34,7 +34,7 @@ export function castNode(output: string, input: string, dtype: OnnxDType): OnnxN
   return onnxNode(output, "Cast", [input], { to: int(dtypeToCode(dtype)) });
 }
 
-/** The operator set that brought `LayerNormalization`. */
+/** The opset that introduced `LayerNormalization`. */
 const LAYER_NORMALIZATION_OPSET = 17;
 
 /**
@@ -134,7 +134,7 @@ export function lowerOperation(op: Op, site: OnnxSite): OnnxFragment {
 
 /**
  * A chain of `Add`, left to right: x₁ + … + xₖ is called `NAME.partial[k]`. Not `Sum`, which gives the same bits in
- * onnxruntime but 1 % slower, and which its WebGPU backend does not have.
+ * onnxruntime but is 1 % slower, and which its WebGPU backend does not support.
  */
 function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: OnnxSite): OnnxFragment {
   const sumOf = (count: number): string =>
@@ -142,13 +142,13 @@ function lowerAdd(_op: Op<"add">, { name, inputs: [first = "", ...rest] }: OnnxS
   return { nodes: rest.map((term, index) => onnxNode(sumOf(index + 2), "Add", [sumOf(index + 1), term])) };
 }
 
-/** The operator set in which `ReduceMean` takes its axes as an input. */
+/** The opset in which the axes of `ReduceMean` became an input. */
 const AXES_INPUT_OPSET = 18;
 const SPATIAL_AXES = "spatial_axes";
 
 /**
- * The mean over height and width as `ReduceMean`. Not `GlobalAveragePool`: onnxruntime's sums a plane one value after
- * the other, and on 64×32 planes is 50 times farther from the mean than PyTorch is, which the gates then show.
+ * The mean over height and width as `ReduceMean`. Not `GlobalAveragePool`, because onnxruntime's sums a plane
+ * sequentially, and on 64×32 planes is 50 times less accurate than PyTorch, which affects the gates.
  */
 function lowerSpatialMean(_op: Op<"globalAvgPool">, { name, inputs, opset }: OnnxSite): OnnxFragment {
   if (opset < AXES_INPUT_OPSET)
@@ -161,8 +161,8 @@ function lowerSpatialMean(_op: Op<"globalAvgPool">, { name, inputs, opset }: Onn
 }
 
 /**
- * x / ‖x‖₂ of each row of [N, D], with what keeps the norm from being zero: as one ReduceL2, or by the sum of squares where
- * that has a floor.
+ * x / ‖x‖₂ of each row of [N, D], with floors that keep the norm from being zero: as one ReduceL2, or by the sum of
+ * squares if that has a floor.
  */
 export function lowerL2(
   name: string,

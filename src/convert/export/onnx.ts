@@ -78,7 +78,7 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
     irVersion,
     opset,
     customOpsets: new Map(),
-    // No version: the same weights give the same bytes from one release to the next.
+    // Without a version, so that the same weights give the same bytes in every release.
     producer: { name: "osnet-convert", version: "" },
     graph: { name: variantOf(graph.spec) ?? "osnet", inputs, outputs, nodes: allNodes, initializers },
     metadata: new Map(Object.entries(modelMetadata(graph.spec, resolved, written.zeroed))),
@@ -113,7 +113,7 @@ function lowerNodes(
   return { nodes, initializers };
 }
 
-/** The graph's input and outputs with their shapes; dynamic dimensions are called batch, height and width. */
+/** The graph's input and outputs with their shapes; dynamic dimensions are named batch, height and width. */
 function declareValues(
   graph: LayerGraph,
   { batch, size, inputName, results, dtype, ioDtype }: ResolvedOptions,
@@ -135,7 +135,7 @@ function declareValues(
   };
 }
 
-/** ONNX is in single static assignment form: a chosen input or output name must not be any other value's. */
+/** ONNX is in static single assignment form: a chosen input or output name must not be any other value's. */
 function expectUnique(names: readonly string[]): void {
   const seen = new Set<string>();
   for (const name of names) {
@@ -151,13 +151,13 @@ function expectUnique(names: readonly string[]): void {
   }
 }
 
-/** The operator set of files written by default: the oldest with `LayerNormalization`, taken by every runtime of today. */
+/** The default opset: the oldest with `LayerNormalization`, supported by every current runtime. */
 export const DEFAULT_OPSET = 17;
 
 /**
- * The lowest IR version that may carry each operator set, so that the oldest readers accept the file
- * (https://github.com/onnx/onnx/blob/main/docs/Versioning.md, "Released Versions"). 11 is the oldest set in which
- * every operator that we emit has its present meaning; 26 the newest that onnxruntime 1.30 loads.
+ * The lowest IR version for each opset, so that the oldest readers accept the file
+ * (https://github.com/onnx/onnx/blob/main/docs/Versioning.md, "Released Versions"). 11 is the oldest opset in which
+ * every operator used here has its present meaning; 26 the newest that onnxruntime 1.30 loads.
  */
 const IR_VERSIONS: ReadonlyMap<number, number> = new Map([
   [11, 6],
@@ -178,16 +178,16 @@ const IR_VERSIONS: ReadonlyMap<number, number> = new Map([
   [26, 13],
 ]);
 
-/** The operator sets that files can be written for, oldest and newest. */
+/** The supported opsets, oldest and newest. */
 export const OPSET_RANGE: readonly [oldest: number, newest: number] = [
   Math.min(...IR_VERSIONS.keys()),
   Math.max(...IR_VERSIONS.keys()),
 ];
 
 /**
- * The lowest IR version for an operator set.
+ * The lowest IR version for an opset.
  *
- * @throws InputError (`argument`) if the operator set is outside `OPSET_RANGE`.
+ * @throws InputError (`argument`) if the opset is outside `OPSET_RANGE`.
  */
 function irVersionFor(opset: number): number {
   const irVersion = IR_VERSIONS.get(opset);
@@ -202,14 +202,14 @@ function irVersionFor(opset: number): number {
   return irVersion;
 }
 
-/** Which results the file returns; `both` is the embedding and the logits. */
+/** The results that the file returns; `both` is the embedding and the logits. */
 export type OnnxOutputSelection = NonNullable<ResultOptions["output"]>;
 
-/** How an ONNX file is written; every field has a default. Images of any size cost 5–8 % in onnxruntime. */
+/** Options for writing an ONNX file; every field has a default. A dynamic image size costs 5–8 % in onnxruntime. */
 export interface OnnxOptions extends ModelOptions {
-  /** Version of the operators, 11 to 26. Default 17. */
+  /** The opset, 11 to 26. Default 17. */
   readonly opset?: number;
-  /** What weights are stored and layers computed in. Default float32. */
+  /** The type in which weights are stored and layers computed. Default float32. */
   readonly dtype?: OnnxDType;
   /** Element type of the input and the results, independent of intermediate values. Default float32. */
   readonly ioDtype?: OnnxDType;
@@ -237,7 +237,7 @@ function resolveOptions(graph: LayerGraph, options: OnnxOptions): ResolvedOption
 /** The value that the stem reads: images as PyTorch's networks take them. */
 export const NORMALIZED = "images.normalized";
 
-/** What happens to the file's input before the network, and the value that the stem reads. */
+/** The preprocessing of the file's input, and the value that the stem reads. */
 function lowerInput(
   input: string,
   { preprocess, dtype, ioDtype }: Pick<ResolvedOptions, "preprocess" | "dtype" | "ioDtype">,
@@ -247,7 +247,7 @@ function lowerInput(
     const images = `images.${dtype}`;
     return { images, nodes: [castNode(images, input, dtype)] };
   }
-  // Normalised in float32: a float16 of 255 levels has none to spare.
+  // Normalised in float32: float16 has no precision to spare for 255 levels.
   const wide = ioDtype === "float32" ? input : "images.float32";
   const { nodes, initializers } = lowerPreprocess(wide, preprocess);
   const images = dtype === "float32" ? NORMALIZED : `images.${dtype}`;
@@ -263,8 +263,8 @@ function lowerInput(
 }
 
 /**
- * Pixels [N, 3, H, W] of 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32, as
- * torchvision computes it: the same bits.
+ * Pixels [N, 3, H, W] from 0 to 255 to normalised images, (x / 255 − mean) / deviation in this order and in float32,
+ * bit-identical to torchvision.
  */
 function lowerPreprocess(input: string, order: PixelOrder): OnnxFragment {
   const [rgb, scaled, centered] = ["images.rgb", "images.scaled", "images.centered"];
@@ -287,7 +287,7 @@ function lowerPreprocess(input: string, order: PixelOrder): OnnxFragment {
   };
 }
 
-/** One number for each channel of [N, 3, H, W]. */
+/** One number per channel of [N, 3, H, W]. */
 function perChannel(values: readonly number[]): Tensor<"float32"> {
   return { dtype: "float32", shape: [values.length, 1, 1], data: Float32Array.from(values) };
 }

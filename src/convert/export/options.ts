@@ -3,7 +3,7 @@ import { InputError } from "../../core/errors.js";
 
 /** Height and width of the images, in pixels. */
 export interface ImageSize {
-  /** Pixels from top to bottom; a person is higher than wide: 256. */
+  /** Pixels from top to bottom; people are taller than wide: 256. */
   readonly height: number;
   /** Pixels from left to right: 128. */
   readonly width: number;
@@ -16,11 +16,11 @@ export const DEFAULT_SIZE: ImageSize = { height: 256, width: 128 };
 export interface ModelOptions extends ResultOptions {
   /** Whether batch norms are folded into the layers before them. Default true. */
   readonly fold?: boolean;
-  /** Whether weights that cannot be seen stay as they are, and are not set to zero (negligible.ts). Default false. */
+  /** Whether to keep negligible weights instead of setting them to zero (negligible.ts). Default false. */
   readonly keepDenormals?: boolean;
   /** Images per run: a number, or `dynamic` for any. Default dynamic. */
   readonly batch?: "dynamic" | number;
-  /** Size of the images, or `dynamic` for any that the network can take, which is slower. Default 256×128. */
+  /** Size of the images, or `dynamic` for any that the network supports, which is slower. Default 256×128. */
   readonly size?: "dynamic" | ImageSize;
   /** Name of the input. Default `images`. */
   readonly inputName?: string;
@@ -76,7 +76,7 @@ function expectPositive(subject: string, value: number): void {
   });
 }
 
-/** Which results a file returns; `both` is the embedding and the logits. */
+/** The results that a file returns; `both` is the embedding and the logits. */
 export const OUTPUT_SELECTIONS = ["features", "logits", "both", "probabilities"] as const;
 
 export type OutputSelection = (typeof OUTPUT_SELECTIONS)[number];
@@ -86,13 +86,15 @@ export const RESULT_KINDS = ["features", "logits", "probabilities"] as const;
 
 export type ResultKind = (typeof RESULT_KINDS)[number];
 
-/** What keeps an L2 norm from being zero: ε added to its square or its length, or the least value of either. */
+/**
+ * The floor of an L2 norm, which keeps it from being zero: ε added to its square or its length, or a minimum of either.
+ */
 export interface NormFloor {
-  /** Whether it acts on the sum of squares or on its root. */
+  /** Whether it applies to the sum of squares or to its root. */
   readonly of: "square" | "length";
-  /** `sum`: ε is added. `max`: the larger of the two counts. */
+  /** `sum`: ε is added. `max`: the larger of the two is used. */
   readonly how: "sum" | "max";
-  /** The number itself, such as PyTorch's 1e-12. */
+  /** The value, such as PyTorch's 1e-12. */
   readonly epsilon: number;
 }
 
@@ -100,22 +102,22 @@ export interface NormFloor {
  * A requested result: its kind, its name, and whether it is divided by its L2 norm: if `floors` is set, even if empty.
  */
 export interface WantedResult {
-  /** Which of the network's results: the embedding, the logits, or an attribute model's probabilities. */
+  /** The result: the embedding, the logits, or an attribute model's probabilities. */
   readonly kind: ResultKind;
-  /** What the file calls the output. */
+  /** The output's name in the file. */
   readonly name: string;
-  /** Present: the result is divided by its L2 norm, which these keep from being zero. Absent: it is as the network gives it. */
+  /** Present: the result is divided by its L2 norm, with these floors. Absent: it is not. */
   readonly floors?: readonly NormFloor[];
 }
 
-/** An output of the file: the name it has there, the layer it is, and whether it is divided by its L2 norm. */
+/** An output of the file: its name there, its layer, and whether it is divided by its L2 norm. */
 interface Result {
   readonly name: string;
   readonly layer: string;
   readonly floors?: readonly NormFloor[];
 }
 
-/** The names of the network's values in the files that are written. */
+/** The names of the network's values in exported files. */
 export interface ValueNames {
   readonly of: (layer: string) => string;
   /** Of the normalised images, if the model normalises them; the network's input is then a separate value. */
@@ -126,12 +128,12 @@ export interface ValueNames {
 export interface ResultOptions {
   /** Results, or each with its own name. Default: what torchreid returns in evaluation mode. */
   readonly output?: OutputSelection | readonly WantedResult[];
-  /** Whether every stream's gate vector is an output too, named as its layer. Default false. */
+  /** Whether every stream's gate vector is an output too, under its layer's name. Default false. */
   readonly gates?: boolean;
-  /** Name of the first output. Default `features`, `logits` or `probabilities`, as it is one. */
+  /** Name of the first output. Default `features`, `logits` or `probabilities`, according to its kind. */
   readonly outputName?: string;
   /**
-   * Raw pixels of 0 to 255 as the input, float32, in this order of channels, which the model normalises itself. Default:
+   * The channel order of raw pixels from 0 to 255, float32, as the input, which the model normalises itself. Default:
    * RGB in [0, 1], normalised with ImageNet's statistics.
    */
   readonly preprocess?: PixelOrder;
@@ -179,12 +181,12 @@ function refuseOutput(kind: string, outputs: GraphOutputs): never {
  * Not folded into the stem's convolution, although it is affine: the stem pads with zeros, which mean the mean colour
  * after normalisation and black before it, so a folded stem would be wrong along the borders.
  */
-/** How the channels of a pixel follow each other: as in browsers and Pillow, or as in OpenCV. */
+/** The order of the channels of a pixel: as in browsers and Pillow, or as in OpenCV. */
 export const PIXEL_ORDERS = ["rgb", "bgr"] as const;
 
 export type PixelOrder = (typeof PIXEL_ORDERS)[number];
 
-/** ImageNet's statistics of RGB in [0, 1], which torchreid normalises with. */
+/** ImageNet's statistics of RGB in [0, 1], which torchreid uses. */
 export const IMAGENET = {
   /** A pixel's largest value. */
   white: 255,

@@ -58,7 +58,7 @@ export function lowerToTfjs(
   const network = neededNetwork(graph, fold, results);
   const shapes = outputShapes(graph, imageShape(resolved));
   const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
-  // Fewer bits have no such small numbers.
+  // Formats with fewer bits have no such small numbers.
   const written = writtenWeights(network, stateDict, keepDenormals || quantize !== undefined);
   const lowered = lowerLayers(layers, written, shapes, resolved);
   const tails = results.map(({ name, layer, floors }) =>
@@ -128,7 +128,7 @@ function lowerLayers(
   return { nodes, constants };
 }
 
-/** Adds a layer's weights to the constants, unless another stream did, and gives their names by role. */
+/** Adds a layer's weights to the constants, unless another stream did, and returns their names by role. */
 function addWeights(
   node: LayerNode,
   weights: NodeWeights,
@@ -175,13 +175,13 @@ function tensorInfo(node: string, shape: TfjsShape): TfjsTensorInfo {
   return { name: `${node}:0`, dtype: "DT_FLOAT", shape };
 }
 
-/** Any batch and any size are −1. */
+/** Dynamic batch and image sizes are −1. */
 function declaredInput({ batch, size }: ResolvedTfjsOptions): TfjsShape {
   const spatial = size === "dynamic" ? [-1, -1] : [size.height, size.width];
   return [batch === "dynamic" ? -1 : batch, ...spatial, CHANNELS];
 }
 
-/** Every result is pooled or flattened: NC, or [N, C, 1, 1] that is [N, 1, 1, C] here. */
+/** Every result is pooled or flattened: NC, or [N, C, 1, 1], which is [N, 1, 1, C] here. */
 function declaredOutput([, channels = 1, ...pixel]: Shape, { batch }: ResolvedTfjsOptions): TfjsShape {
   return [batch === "dynamic" ? -1 : batch, ...pixel, channels];
 }
@@ -207,7 +207,7 @@ function expectUnique(names: readonly string[], what: string): void {
   }
 }
 
-/** How a graph model is written; every field has a default. */
+/** Options for writing a graph model; every field has a default. */
 export interface TfjsOptions extends ModelOptions {
   /**
    * Whether a bias and a ReLU are fused with the convolution or linear layer before them. Faster; a layer with a fused
@@ -215,8 +215,8 @@ export interface TfjsOptions extends ModelOptions {
    */
   readonly fuse?: boolean;
   /**
-   * How the weights of convolutions and linear layers are stored in the files, which are so much smaller; tfjs computes in
-   * float32. What else there is (biases, norms: 3 % of all numbers) stays float32. Default: as they are.
+   * How to store the weights of convolutions and linear layers, to reduce the size of the files; tfjs computes in
+   * float32. Biases and norms (3 % of all numbers) remain float32. Default: unchanged.
    */
   readonly quantize?: QuantizedDType;
 }
@@ -276,10 +276,10 @@ function lowerPreprocess(input: string, order: PixelOrder): TfjsFragment {
   };
 }
 
-/** A layer to write, with the ReLU that it computes too. */
+/** A layer to write, with its fused ReLU. */
 interface FusedLayer {
   readonly node: LayerNode;
-  /** Name of the ReLU merged into the node: the name of the value that is there in the end. */
+  /** Name of the ReLU merged into the node, which is the name of the resulting value. */
   readonly relu?: string;
 }
 
@@ -344,5 +344,5 @@ export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGr
   });
 }
 
-/** Activations that may be fused and read nothing else. */
+/** Activations that may be fused and have a single input. */
 const ALONE: ReadonlySet<string> = new Set(["Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid"]);

@@ -26,10 +26,10 @@ interface KerasLayer {
 }
 
 /**
- * Writes a network in stock Keras layers for `tf.loadLayersModel`, trainable: input [batch, height, width, 3].
+ * Writes a network in standard Keras layers for `tf.loadLayersModel`, trainable: input [batch, height, width, 3].
  *
- * A layer is named by its module; a gate's modules are one layer each, called once per stream (`kerasCall`). Weights are
- * called `MODULE/kernel`, `MODULE/gamma` …
+ * A layer is named after its module; a gate's modules are one layer each, called once per stream (`kerasCall`). Weights
+ * are called `MODULE/kernel`, `MODULE/gamma` …
  *
  * @throws InputError (`argument`, `tensor`, `state-dict`) for options or weights that do not fit the network
  */
@@ -86,7 +86,7 @@ export function lowerToTfjsLayers(
   };
 }
 
-/** Adds a layer's call to the model: the first of its steps reads its inputs, each other the one before. */
+/** Adds a layer's call to the model: the first of its steps reads its inputs, each other one the step before. */
 function addCalls(
   layers: Map<string, KerasLayer>,
   node: LayerNode,
@@ -102,7 +102,7 @@ function addCalls(
       inputs = reads.flatMap((suffix) => (suffix === INPUT ? own : { layer: `${name}${suffix}`, call }));
     const layer = `${name}${step.suffix ?? ""}`;
     const entry = layers.get(layer) ?? { step, calls: [] };
-    // A call's number is its stream's: the graph has streams in order.
+    // A call's number is its stream's: the graph has the streams in order.
     if (entry.calls.length !== call) throw new Error(`${node.name} is not call ${call} of ${layer}`);
     entry.calls.push(inputs);
     layers.set(layer, entry);
@@ -192,18 +192,18 @@ function normalizedWeights(order: PixelOrder): ReadonlyMap<string, TfjsWeight> {
 interface KerasStep {
   readonly className: string;
   readonly config: JsonObject;
-  /** Its weights by role, under Keras's names for them. */
+  /** Its weights by role, under Keras's names. */
   readonly weights?: Readonly<Partial<Record<ParameterRole, string>>>;
-  /** What a step before the last is called after the layer: `-padded`. */
+  /** The suffix of a step before the last: `-padded`. */
   readonly suffix?: string;
   /**
-   * The steps it reads, by suffix; `INPUT` is what the layer reads. Default: the step before it, or the layer's inputs if
+   * The steps it reads, by suffix; `INPUT` is the layer's input. Default: the step before it, or the layer's inputs if
    * it is the first.
    */
   readonly reads?: readonly string[];
 }
 
-/** What the layer reads, among the steps that one of its steps reads. */
+/** Refers to the layer's input among the inputs of a step. */
 const INPUT = "";
 
 /** What a layer reads. */
@@ -320,7 +320,7 @@ function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">, { input }: KerasSite
   ];
 }
 
-/** A step without weights, of the step before it or of those that it names. */
+/** A step without weights, reading the step before it or the named ones. */
 function step(
   suffix: string,
   className: string,
@@ -355,7 +355,7 @@ const LOWERINGS: { readonly [K in OpKind]: KerasLowering<K> } = {
       weights: { weight: "kernel", bias: "bias" },
     },
   ],
-  // PyTorch's momentum of 0.1 is how much of the new statistics is taken; Keras's is how much of the old is kept.
+  // PyTorch's momentum of 0.1 is the weight of the new statistics; Keras's is the weight of the old ones.
   batchNorm: ({ epsilon }) => [
     { className: "BatchNormalization", config: { axis: -1, momentum: 0.9, epsilon }, weights: NORM_WEIGHTS },
   ],
@@ -384,7 +384,7 @@ function kerasSteps(op: Op, site: KerasSite): readonly KerasStep[] {
   return (LOWERINGS[op.kind] as (op: Op, site: KerasSite) => readonly KerasStep[])(op, site);
 }
 
-/** Keras pads like PyTorch at a stride of 1 only (`same`); otherwise the map is padded before. */
+/** Keras pads like PyTorch at a stride of 1 only (`same`); otherwise the map is padded beforehand. */
 function lowerConv(op: Op<"conv">): readonly KerasStep[] {
   const { kernel, stride, groups, outChannels, bias } = op;
   const same = padsAsSame(op);
@@ -402,10 +402,10 @@ function lowerMaxPool(op: Op<"maxPool">, { fromRelu }: KerasSite): readonly Kera
   return [zeroPadding(op.padding), pool];
 }
 
-/** What Keras calls the weights of an operation, by role. */
+/** Keras's names for the weights of an operation, by role. */
 export function kerasWeights(op: Op): Readonly<Partial<Record<ParameterRole, string>>> {
   const anywhere: KerasSite = { input: [], fromRelu: true };
-  // A convolution that absorbed a batch norm has a bias.
+  // A convolution with a folded batch norm has a bias.
   return kerasSteps(op.kind === "conv" ? { ...op, bias: true } : op, anywhere).at(-1)?.weights ?? {};
 }
 

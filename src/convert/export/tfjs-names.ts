@@ -11,10 +11,10 @@ import type { ValueNames } from "./options.js";
  * so this is reversible. Auxiliary nodes append a slash and a name: `conv1.bn/mean`.
  */
 
-/** What TensorFlow takes as the name of a node. */
+/** TensorFlow's rule for node names. */
 const LEGAL = /^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/;
 
-/** A layer's name as the name of a node. */
+/** A layer's name as a node name. */
 export function nodeName(layer: string): string {
   return layer.replaceAll(/\[(\d+)\]/g, "-$1");
 }
@@ -23,7 +23,7 @@ export function isLegalNodeName(name: string): boolean {
   return LEGAL.test(name);
 }
 
-/** Where a layers model computes a layer: a Keras layer, and which of its calls. */
+/** The Keras layer that computes a layer, and which of its calls. */
 export interface KerasCall {
   readonly layer: string;
   readonly call: number;
@@ -41,10 +41,10 @@ export function kerasCall(layer: string): KerasCall {
   return { layer: layer.replace(/\[\d+\]/, ""), call: stream === undefined ? 0 : Number(stream) - 1 };
 }
 
-/** The node that the stem reads where the model normalises pixels: images as PyTorch's networks take them. */
+/** The node that the stem reads if the model normalises pixels. */
 export const NORMALIZED_NODE = "images/normalized";
 
-/** The Keras layer that the stem reads there. */
+/** The Keras layer that the stem reads then. */
 export const NORMALIZED_LAYER = "images-normalized";
 
 export const VALUE_NAMES: Readonly<Record<TfjsModel["format"], ValueNames>> = {
@@ -53,12 +53,12 @@ export const VALUE_NAMES: Readonly<Record<TfjsModel["format"], ValueNames>> = {
 };
 
 /**
- * Where TensorFlow keeps the numbers of a weight: convolutions [height, width, in, out], depthwise ones
- * [height, width, channels, 1], linear layers [in, out], norms [channels]; PyTorch has [out, in / groups, height, width],
- * [out, in], and [channels, 1, 1] for layer norm. Each function has its inverse, and both only move numbers.
+ * TensorFlow's layout of a weight: convolutions [height, width, in, out], depthwise ones [height, width, channels, 1],
+ * linear layers [in, out], norms [channels]; PyTorch has [out, in / groups, height, width], [out, in], and [channels,
+ * 1, 1] for layer norm. Each function has its inverse, and both only move numbers.
  */
 
-/** PyTorch's axes in TensorFlow's order, or nothing where the order is the same. */
+/** PyTorch's axes in TensorFlow's order, or undefined if the order is the same. */
 function axesOf(op: Op, role: ParameterRole): readonly number[] | undefined {
   if (role !== "weight") return undefined;
   // [C, 1, kh, kw] of a depthwise convolution becomes [kh, kw, C, 1]: its input channels are its output channels.
@@ -66,13 +66,13 @@ function axesOf(op: Op, role: ParameterRole): readonly number[] | undefined {
   return op.kind === "linear" ? [1, 0] : undefined;
 }
 
-/** A weight as TensorFlow lays it out. */
+/** A weight in TensorFlow's layout. */
 export function toTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"float32">): Tensor<"float32"> {
   const axes = axesOf(op, role);
   return axes ? permute(tensor, axes) : { ...tensor, shape: vector(tensor.shape) };
 }
 
-/** The weight that PyTorch has for it. */
+/** A weight in PyTorch's layout. */
 export function fromTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"float32">): Tensor<"float32"> {
   const axes = axesOf(op, role);
   if (axes)
@@ -84,7 +84,7 @@ export function fromTensorFlow(op: Op, role: ParameterRole, tensor: Tensor<"floa
   return { ...tensor, shape: shapes[role] ?? tensor.shape };
 }
 
-/** Layer norm's [channels, 1, 1] is [channels] where channels come last. */
+/** Layer norm's [channels, 1, 1] is [channels] with channels last. */
 function vector(shape: Shape): Shape {
   return shape.length > 1 ? [elementCount(shape)] : shape;
 }

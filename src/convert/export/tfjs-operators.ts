@@ -39,7 +39,7 @@ export function lowerOperation(op: Op, site: TfjsSite): TfjsFragment {
   return (LOWERINGS[op.kind] as (op: Op, site: TfjsSite) => TfjsFragment)(op, site);
 }
 
-/** x / ‖x‖₂ of each row of [N, D], with what keeps the norm from being zero. */
+/** x / ‖x‖₂ of each row of [N, D], with floors that keep the norm from being zero. */
 export function lowerL2(name: string, x: string, floors: readonly NormFloor[]): TfjsFragment {
   const part = (suffix: string): string => `${name}/${suffix}`;
   const axis = part("axis");
@@ -62,7 +62,7 @@ export function lowerL2(name: string, x: string, floors: readonly NormFloor[]): 
   return { nodes, constants };
 }
 
-/** The attributes of a pooling without padding, which drops a last partial window. */
+/** The attributes of a pool without padding, which drops a partial last window. */
 function windows(op: { readonly kernel: Size2d; readonly stride: Size2d }): AttributeRecord {
   return {
     data_format: text("NHWC"),
@@ -101,7 +101,7 @@ function lowerMaxPool(op: Op<"maxPool">, { name, inputs: [x = ""] }: TfjsSite): 
 
 const SPATIAL_AXES = "spatial_axes";
 
-/** The largest of a map, as [N, 1, 1, C]. */
+/** The maximum of a map, as [N, 1, 1, C]. */
 function lowerGlobalMax(_op: Op<"globalMaxPool">, { name, inputs: [x = ""] }: TfjsSite): TfjsFragment {
   return {
     nodes: [reduction(name, "Max", x, SPATIAL_AXES)],
@@ -139,9 +139,9 @@ interface TfjsSite {
   readonly inputs: readonly string[];
   /** Nodes of the layer's weights. */
   readonly weights: Readonly<Partial<Record<ParameterRole, string>>>;
-  /** The output's shape as PyTorch has it, NCHW or NC, for one image. */
+  /** The output's shape in PyTorch's layout, NCHW or NC, for one image. */
   readonly shape: Shape;
-  /** The shape of the first input likewise, if images have one size only. */
+  /** The shape of the first input likewise, if the image size is fixed. */
   readonly inputShape: Shape | undefined;
   /** Whether the layer may use tfjs's fused operations. */
   readonly fuse: boolean;
@@ -149,7 +149,7 @@ interface TfjsSite {
   readonly relu: boolean;
 }
 
-/** Attributes as they are written in lowerings. */
+/** Attributes as written in the lowerings. */
 type AttributeRecord = Readonly<Record<string, TfjsAttribute>>;
 
 export const int = (value: number): TfjsAttribute => ({ type: "int", value });
@@ -184,7 +184,7 @@ function reduction(name: string, op: string, input: string, axes: string): TfjsN
   return tfNode(name, op, [input, axes], { Tidx: dtype("DT_INT32"), keep_dims: bool(true) });
 }
 
-/** What a layer with weights is called with its bias and ReLU inside, and without. */
+/** The operators of a layer with weights, with its bias and ReLU fused and without. */
 interface Operators {
   readonly fused: string;
   readonly plain: string;
@@ -194,7 +194,7 @@ const CONVOLUTION: Operators = { fused: "_FusedConv2D", plain: "Conv2D" };
 const DEPTHWISE: Operators = { fused: "FusedDepthwiseConv2dNative", plain: "DepthwiseConv2dNative" };
 const LINEAR: Operators = { fused: "_FusedMatMul", plain: "MatMul" };
 
-/** Whether TensorFlow's `SAME` pads both sides alike, as PyTorch does: at a stride of 1, where the size stays. */
+/** Whether TensorFlow's `SAME` is symmetric, as in PyTorch: at a stride of 1, if the size is unchanged. */
 export function padsAsSame({ kernel, stride, padding }: Op<"conv">): boolean {
   const isCentered = padding.every((size, axis) => 2 * size === (kernel[axis] ?? 0) - 1);
   return isCentered && padding.some((size) => size > 0) && stride.every((step) => step === 1);
@@ -222,7 +222,9 @@ function lowerLinear(_op: Op<"linear">, site: TfjsSite): TfjsFragment {
   return weighted(LINEAR, site, { transpose_a: bool(false), transpose_b: bool(false) });
 }
 
-/** `NAME` = operator, bias and ReLU in one where tfjs has that; else `NAME/product` and `BiasAdd`, or no bias at all. */
+/**
+ * `NAME` = operator, bias and ReLU in one if tfjs supports that; else `NAME/product` and `BiasAdd`, or no bias at all.
+ */
 function weighted({ fused, plain }: Operators, site: TfjsSite, attributes: AttributeRecord): TfjsFragment {
   const { name, weights, relu } = site;
   const inputs = [...site.inputs, weights.weight ?? ""];
@@ -254,12 +256,12 @@ function symmetric([height, width]: Size2d): TfjsAttribute {
   return ints(0, 0, height, height, width, width, 0, 0);
 }
 
-/** One number for each channel, which comes last. */
+/** One number per channel, which comes last. */
 export function perChannel(values: readonly number[]): Tensor<"float32"> {
   return { dtype: "float32", shape: [values.length], data: Float32Array.from(values) };
 }
 
-/** The axes of height and width as constants that all layers share. */
+/** The axes of height and width as constants shared by all layers. */
 const HEIGHT = "height_axis";
 const WIDTH = "width_axis";
 const AXES: ReadonlyMap<string, Tensor<"int32">> = new Map([
@@ -278,7 +280,7 @@ function spatialMean(name: string, input: string, shape: Shape | undefined): Tfj
   const first = `${name}/columns`;
   if (!shape) return { nodes: meanOfAnySize(name, input), constants: AXES };
   const [, , height = 1, width = 1] = shape;
-  // WebAssembly refuses to pool single pixels.
+  // WebAssembly does not support pooling single pixels.
   if (height === 1 && width === 1) return { nodes: [tfNode(name, "Identity", [input])] };
   if (height === 1 || width === 1) return { nodes: [average(name, input, height, width)] };
   return { nodes: [average(first, input, height, 1), average(name, first, 1, width)] };
@@ -311,9 +313,9 @@ function meanOfAnySize(name: string, input: string): readonly TfjsNode[] {
 }
 
 /**
- * Instance norm: over height and width of each image and channel. x·s + (β − mean·s) with s = γ / √(variance + ε), which
- * is PyTorch's own order of operations and one pass over the map less than centring it; the variance is the biased one,
- * of centred values.
+ * Instance norm: over height and width of each image and channel. x·s + (β − mean·s) with s = γ / √(variance + ε),
+ * which is PyTorch's order of operations and needs one pass over the map less than centring it; the variance is the
+ * biased one, of centred values.
  */
 function lowerInstanceNorm(op: Op<"instanceNorm">, site: TfjsSite): TfjsFragment {
   const { name, inputs, weights, inputShape } = site;
@@ -344,8 +346,8 @@ function lowerInstanceNorm(op: Op<"instanceNorm">, site: TfjsSite): TfjsFragment
 const LAYER_AXES = "layer_axes";
 
 /**
- * Layer norm: over all of an image, which is one pixel of a few channels, with a weight for each channel. Centred first:
- * of a single channel nothing is left but β, exactly.
+ * Layer norm: over all of an image, which is one pixel of a few channels, with a weight for each channel. Centred
+ * first, so that a single channel gives exactly β.
  */
 function lowerLayerNorm(op: Op<"layerNorm">, site: TfjsSite): TfjsFragment {
   const { name, inputs, weights } = site;
