@@ -28,7 +28,7 @@ const GROUPS: readonly { readonly name: string; readonly test: RegExp; readonly 
   { name: "start", test: /src\/cli\/start\.ts$/, priority: 1 },
   {
     name: "base",
-    test: /src\/(core|arch|node)\/|src\/cli\/(program|terminal|options|inputs|osnet-[a-z]+|convert[a-z-]*|outputs|targets)\.ts|src\/convert\/(formats\/(registry|sniff|zip|cursor|refusals|npz|safetensors|pth)|import\/checkpoint|export\/(weights|options|metadata|negligible|activation))/,
+    test: /src\/(core|arch|node)\/|src\/cli\/(program|terminal|options|inputs|outputs|targets|commands\/(osnet-[a-z]+|convert[a-z-]*))\.ts|src\/convert\/(formats\/(registry|sniff|zip|cursor|refusals|npz|safetensors|pth)|import\/checkpoint|export\/(weights|options|metadata|negligible|activation))/,
     priority: 0,
   },
 ];

@@ -142,13 +142,23 @@ function absoluteWeights(
     const absolute = roomFor(values.length);
     const rows = scale?.length ?? 1;
     const length = values.length / rows;
-    for (let row = 0, i = 0; row < rows; row++) {
+    for (let row = 0; row < rows; row++) {
       const factor = scale ? Math.abs(scale[row] as number) : 1;
-      const lost = factor > 0 ? least / factor : 0;
-      for (; i < (row + 1) * length; i++) absolute[i] = Math.abs(values[i] as number) + lost;
+      takeAbsolute(values, row * length, (row + 1) * length, factor > 0 ? least / factor : 0, absolute);
     }
     return absolute;
   };
+}
+
+/** The loop over all weights of a network, by itself, so that it is compiled after the first of them. */
+function takeAbsolute(
+  values: Float64Array,
+  start: number,
+  end: number,
+  lost: number,
+  target: Float64Array,
+): void {
+  for (let i = start; i < end; i++) target[i] = Math.abs(values[i] as number) + lost;
 }
 
 function largestOf(values: Float64Array): number {

@@ -125,6 +125,8 @@ export interface Recomputed {
 
 /** Where groups are recomputed, one after another. */
 interface Recomputer {
+  /** Elements of memory that a group needs. */
+  sizeOf(group: LayerGroup): number;
   /** The result is valid until the next group is recomputed. */
   recompute(group: LayerGroup, source: (name: string) => RealTensor): Recomputed;
 }
@@ -133,20 +135,23 @@ interface Recomputer {
  * @param graph the network of the groups
  * @param shapes of every layer, as returned by `outputShapes`
  * @param parameters the checkpoint's; the candidate's constants are compared with it elsewhere
+ * @param most elements that any group will need, if not all groups will come
  */
 export function recomputer(
   graph: LayerGraph,
   shapes: ReadonlyMap<string, Shape>,
   parameters: ParameterSource,
   arithmetic: Arithmetic,
+  most: number = Infinity,
 ): Recomputer {
   const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
   // A layer's values are kept while its bound is computed.
   const sizeOf = (node: LayerNode): number =>
     elementCount(shapeOf(node.name)) + workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
   const products = graph.nodes.filter(({ op }) => op.kind === "conv" || op.kind === "linear");
-  const values = new Workspace(Math.max(...products.map(sizeOf)));
+  const values = new Workspace(Math.min(most, Math.max(...products.map(sizeOf))));
   return {
+    sizeOf: ({ nodes }) => Math.max(...nodes.map(sizeOf)),
     recompute({ nodes }, source) {
       const known = new Map<string, { readonly output: RealTensor; readonly error: ErrorBound }>();
       const read = (name: string): { readonly output: RealTensor; readonly error: ErrorBound } =>

@@ -113,11 +113,14 @@ export function seededImages(seed: number, batch: number, height: number, width:
   for (let index = 0; index < batch * 3; index++) {
     const values = data.subarray(index * plane, (index + 1) * plane);
     for (const { cells, weight } of OCTAVES) addNoise(values, height, width, cells, weight, random);
-    const [mean, deviation] = [IMAGENET.mean[index % 3] ?? 0, IMAGENET.deviation[index % 3] ?? 1];
-    for (let pixel = 0; pixel < plane; pixel++)
-      values[pixel] = ((values[pixel] as number) - mean) / deviation;
+    normalise(values, IMAGENET.mean[index % 3] ?? 0, IMAGENET.deviation[index % 3] ?? 1);
   }
   return { dtype: "float32", shape: [batch, 3, height, width], data };
+}
+
+function normalise(values: Float32Array, mean: number, deviation: number): void {
+  for (let pixel = 0; pixel < values.length; pixel++)
+    values[pixel] = ((values[pixel] as number) - mean) / deviation;
 }
 
 /** The nearest images that a camera could have taken: integer pixels from 0 to 255, normalised. */
@@ -189,18 +192,32 @@ function addNoise(
   const rows = Math.ceil(height / cell) + 1;
   const columns = Math.ceil(width / cell) + 1;
   const lattice = Float64Array.from({ length: rows * columns }, random);
-  const at = (row: number, column: number): number => lattice[row * columns + column] ?? 0;
+  const places = Int32Array.from({ length: width }, (_, x) => Math.floor(x / cell));
+  const shares = Float64Array.from(places, (column, x) => x / cell - column);
   for (let y = 0; y < height; y++) {
     const row = Math.floor(y / cell);
-    const down = y / cell - row;
-    for (let x = 0; x < width; x++) {
-      const column = Math.floor(x / cell);
-      const right = x / cell - column;
-      const top = at(row, column) * (1 - right) + at(row, column + 1) * right;
-      const bottom = at(row + 1, column) * (1 - right) + at(row + 1, column + 1) * right;
-      const index = y * width + x;
-      plane[index] = (plane[index] as number) + weight * (top * (1 - down) + bottom * down);
-    }
+    const own = lattice.subarray(row * columns, (row + 1) * columns);
+    const next = lattice.subarray((row + 1) * columns, (row + 2) * columns);
+    const target = plane.subarray(y * width, (y + 1) * width);
+    addRow(target, weight, [own, next], y / cell - row, places, shares);
+  }
+}
+
+/** One row between two of the lattice, `down` of the way from the first to the second. */
+function addRow(
+  target: Float32Array,
+  weight: number,
+  [own, next]: readonly [Float64Array, Float64Array],
+  down: number,
+  places: Int32Array,
+  shares: Float64Array,
+): void {
+  for (let x = 0; x < target.length; x++) {
+    const column = places[x] as number;
+    const right = shares[x] as number;
+    const top = (own[column] as number) * (1 - right) + (own[column + 1] as number) * right;
+    const bottom = (next[column] as number) * (1 - right) + (next[column + 1] as number) * right;
+    target[x] = (target[x] as number) + weight * (top * (1 - down) + bottom * down);
   }
 }
 

@@ -117,6 +117,8 @@ export type Source = (name: string) => RealTensor;
 /** Recomputes groups of layers on the candidate's values, one at a time. */
 export interface GroupJudge {
   judge(group: LayerGroup, actual: RealTensor, source: Source): Judgement;
+  /** Elements of memory that judging a group takes. */
+  sizeOf(group: LayerGroup): number;
   /** The values that `judge` compares with; valid until the next group is recomputed. */
   recompute(group: LayerGroup, source: Source): Recomputed;
 }
@@ -126,17 +128,20 @@ export function settingArithmetic({ precision, numerics, foldsNarrow }: GroupSet
   return foldsNarrow ? foldedNarrow(plain) : plain;
 }
 
-export function groupJudge(setting: GroupSetting): GroupJudge {
+/** @param most elements of memory that any group will take, if not every group will come */
+export function groupJudge(setting: GroupSetting, most?: number): GroupJudge {
   const { graph, images, parameters } = setting;
   const arithmetic = settingArithmetic(setting);
-  const { recompute } = recomputer(
+  const { recompute, sizeOf } = recomputer(
     graph,
     outputShapes(graph, images),
     float64Parameters(parameters),
     arithmetic,
+    most,
   );
   return {
     recompute,
+    sizeOf,
     judge(group, actual, source) {
       const { output, bound, loops } = recompute(group, source);
       const readsNaN = (): boolean => group.sources.some((name) => source(name).data.some(Number.isNaN));

@@ -5,11 +5,12 @@ import { processors, startThread } from "../backends/node-packages.js";
 import type { LayerGroup } from "../bounds/recompute.js";
 import type { Verification } from "../candidate/verification.js";
 import {
+  type GroupJudge,
   type GroupSetting,
+  groupJudge,
   type Judgement,
   type Measured,
   type ReferenceSetting,
-  referenceRun,
   type Source,
 } from "./thread-work.js";
 
@@ -107,9 +108,9 @@ function gapIn({ buffer, taken }: Block, bytes: number): number | undefined {
 }
 
 /**
- * Threads besides the one that runs the candidate: one computes the reference network and the candidate's distance from
- * it, unless there is only one other thread, when the candidate's thread does that; the others recompute layers from
- * the candidate's own inputs. The computation is the same as on one thread, so reports do not depend on their number.
+ * Threads besides the one that runs the candidate. The first computes the reference network and the candidate's distance from it. The
+ * others, or the first if there is no other, recompute layers from the candidate's own inputs, and the candidate's thread helps them when it
+ * is idle. The computation is the same as on one thread, so reports do not depend on their number.
  */
 export interface Threads extends SharedMemory {
   /** The distance of a shared value from the reference network's. Layers must be requested in network order. */
@@ -191,29 +192,23 @@ export async function startThreads(
 
   const shared = sharedParameters();
   const memory = sharedMemory(SHARED_BYTES, async () => {
-    const busy = [measurer, ...judges].flatMap((thread) => thread.busy() ?? []);
+    const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
     // Whoever awaits the answer has already freed its memory.
     await new Promise((resolve) => setTimeout(resolve));
     return busy.length > 0;
   });
-  const setting = { graph, images, wanted, returned };
-  const measurer =
-    others.length > 0
-      ? measurerThere(first, { ...setting, network: shared(network) })
-      : measurerHere({ ...setting, network });
   return {
     ...memory,
-    measure: measurer.measure,
+    measure: measurer(first, { graph, images, wanted, returned, network: shared(network) }),
     groupJudge(setting) {
       const all = { ...setting, parameters: shared(setting.parameters) };
       const ready = Promise.all(judges.map((thread) => thread.ask({ kind: "groups", setting: all })));
+      const judge = judgePool(judges, groupJudge(setting, MOST_HERE));
       return async (group, actual, source) => {
         const sources = new Map(group.sources.map((name) => [name, source(name)]));
-        const [thread] = judges.toSorted((a, b) => a.waiting() - b.waiting());
-        const asked = thread?.ask({ kind: "judge", layer: group.layer.name, actual, sources });
-        const [judgement] = await Promise.all([asked, ready]);
-        return judgement as Judgement;
+        const [judgement] = await Promise.all([judge({ group, actual, sources }), ready]);
+        return judgement;
       };
     },
     async end() {
@@ -222,54 +217,85 @@ export async function startThreads(
   };
 }
 
-/** Who measures layers against the reference network. */
-interface Measurer {
-  readonly measure: Threads["measure"];
-  /** The oldest request; undefined if there is none. */
-  busy(): Promise<unknown> | undefined;
+/** Groups that a thread is sent at a time, so that the next is there when it has judged one. */
+const AT_A_TIME = 3;
+
+/** Elements of memory in which the candidate's thread judges groups: 8 MiB, enough for the layers of a stream. */
+const MOST_HERE = 2 ** 20;
+
+/** A group to judge, with the values that it reads. */
+interface Task {
+  readonly group: LayerGroup;
+  readonly actual: RealTensor;
+  readonly sources: ReadonlyMap<string, RealTensor>;
 }
 
-function measurerThere(thread: OpenThread, setting: ReferenceSetting): Measurer {
-  const opened = thread.ask({ kind: "reference", setting });
-  // The first layer that is measured reports what is wrong with it.
-  opened.catch(() => undefined);
-  return {
-    async measure(layer, actual) {
-      await opened;
-      return (await thread.ask({ kind: "measure", layer, actual })) as Measured;
-    },
-    busy: thread.busy,
+/**
+ * Sends groups to threads in their order, as the threads finish others. Of the groups that wait, the candidate's own thread judges the
+ * small ones when it is idle.
+ */
+function judgePool(
+  judges: readonly OpenThread[],
+  here: Pick<GroupJudge, "judge" | "sizeOf">,
+): (task: Task) => Promise<Judgement> {
+  const queue: { readonly task: Task; readonly start: (judged: Promise<Judgement>) => void }[] = [];
+  const before = new Map(judges.map((thread) => [thread, 0]));
+  let isHelping = false;
+
+  function handOut(): void {
+    for (const [thread, count] of before) {
+      if (count >= AT_A_TIME) continue;
+      const next = queue.shift();
+      if (!next) return;
+      before.set(thread, count + 1);
+      const { group, ...values } = next.task;
+      const judged = thread.ask({ kind: "judge", layer: group.layer.name, ...values });
+      next.start(judged as Promise<Judgement>);
+      const end = (): void => {
+        before.set(thread, (before.get(thread) ?? 0) - 1);
+        handOut();
+      };
+      judged.then(end, end);
+    }
+  }
+
+  function help(): void {
+    const place = queue.findIndex(({ task }) => here.sizeOf(task.group) <= MOST_HERE);
+    const [next] = place < 0 ? [] : queue.splice(place, 1);
+    isHelping = next !== undefined;
+    if (!next) return;
+    const { group, actual, sources } = next.task;
+    next.start(
+      Promise.resolve().then(() => here.judge(group, actual, (name) => sources.get(name) as RealTensor)),
+    );
+    setImmediate(help);
+  }
+
+  return async (task) => {
+    const judged = new Promise<Judgement>((start) => queue.push({ task, start }));
+    handOut();
+    if (!isHelping && queue.length > 0) {
+      isHelping = true;
+      setImmediate(help);
+    }
+    return judged;
   };
 }
 
-/** One layer after another, once this thread has nothing else to do: others are then at work already. */
-function measurerHere(setting: ReferenceSetting): Measurer {
-  const { measure } = referenceRun(setting);
-  const waiting = new Set<Promise<unknown>>();
-  let last: Promise<unknown> = Promise.resolve();
-  return {
-    measure(layer, actual) {
-      const measured = last
-        .then(() => new Promise((resolve) => setImmediate(resolve)))
-        .then(() => measure(layer, actual));
-      last = measured.catch(() => undefined);
-      const ended = last;
-      waiting.add(ended);
-      ended.then(() => waiting.delete(ended));
-      return measured;
-    },
-    busy() {
-      const [oldest] = waiting;
-      return oldest;
-    },
+/** Has a thread measure layers against the reference network. */
+function measurer(thread: OpenThread, setting: ReferenceSetting): Threads["measure"] {
+  const opened = thread.ask({ kind: "reference", setting });
+  // The first layer that is measured reports what is wrong with it.
+  opened.catch(() => undefined);
+  return async (layer, actual) => {
+    await opened;
+    return (await thread.ask({ kind: "measure", layer, actual })) as Measured;
   };
 }
 
 interface OpenThread {
   ask(request: Asked): Promise<unknown>;
-  /** Requests without an answer. */
-  waiting(): number;
-  /** Ends with the oldest of them. */
+  /** Ends with the oldest request that has no answer; undefined if there is none. */
   busy(): Promise<unknown> | undefined;
   end(): Promise<void>;
 }
@@ -310,7 +336,6 @@ async function openThread(module: URL): Promise<OpenThread | undefined> {
       worker.postMessage({ ...request, id });
       return promise;
     },
-    waiting: () => asked.size,
     busy() {
       const [oldest] = asked.values();
       return oldest?.promise.catch(() => undefined);

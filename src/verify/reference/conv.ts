@@ -252,22 +252,48 @@ function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<
   const { memory } = engine;
   const { images, channels, height, width, plane } = dimensions(output);
   const bordered = borderedPlanes(op, inputs[0], 1, memory, scratch + TAPS);
-  const place = { inputStride: bordered.rowStride, weights: scratch, outputStride: width, height };
   const outputStart = output.data.byteOffset / 8;
   const even = width - (width % 2);
+  const [input] = inputs;
+  const from = dimensions(input);
+  const isHere = input.data.buffer === memory.buffer && from.width % 2 === 0;
+  // One of each for all planes, of which a network has some ten thousand.
+  const copied = {
+    from: 0,
+    to: bordered.start + op.padding[0] * bordered.rowStride + op.padding[1],
+    rows: from.height,
+    columns: from.width,
+    fromStride: from.width,
+    toStride: bordered.rowStride,
+  };
+  const place = { inputStride: bordered.rowStride, weights: scratch, outputStride: width, height };
+  const correlated = { ...place, input: bordered.start, output: 0, width: even };
 
   for (let index = 0; index < images * channels; index++) {
-    const channel = index % channels;
-    for (let tap = 0; tap < 9; tap++) memory[scratch + tap] = parameters.weight[9 * channel + tap] as number;
-    memory[scratch + 9] = parameters.bias?.[channel] ?? 0;
-    fillPlanes(op, inputs[0], index, 1, bordered, engine);
+    placeTaps(parameters, index % channels, memory, scratch);
+    if (isHere) {
+      copied.from = input.data.byteOffset / 8 + index * from.plane;
+      engine.copyRows(copied);
+    } else fillPlanes(op, input, index, 1, bordered, engine);
     const start = outputStart + index * plane;
-    engine.correlate3x3({ ...place, input: bordered.start, output: start, width: even });
+    correlated.output = start;
+    engine.correlate3x3(correlated);
     // The last column of an odd width is computed with the one before it, once more.
     const last = width - 2;
     if (even < width)
       engine.correlate3x3({ ...place, input: bordered.start + last, output: start + last, width: 2 });
   }
+}
+
+/** Puts the nine weights and the bias of a channel where the engine reads them. */
+function placeTaps(
+  { weight, bias }: Call<"conv">["parameters"],
+  channel: number,
+  memory: Float64Array,
+  at: number,
+): void {
+  for (let tap = 0; tap < 9; tap++) memory[at + tap] = weight[9 * channel + tap] as number;
+  memory[at + 9] = bias?.[channel] ?? 0;
 }
 
 /** torch.nn.Linear: `x · weightᵀ + bias`, from [N, in] to [N, out]; the bias is the first term of the sum. */

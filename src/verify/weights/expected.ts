@@ -62,12 +62,7 @@ export function refold(
     const difference = Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
     foldedBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
     set(foldedBias, channel, shift + offset, Math.abs(shift) + Math.abs(offset));
-    for (let index = channel * rowLength; index < (channel + 1) * rowLength; index++) {
-      const product = (weight[index] as number) * scale;
-      set(foldedWeight, index, product, Math.abs(product));
-      foldedWeight.smallest[index] =
-        Math.abs(weight[index] as number) * scaleOff + 0.5 * Math.abs(scale) + 0.5;
-    }
+    scaleRow(weight, channel * rowLength, (channel + 1) * rowLength, scale, scaleOff, foldedWeight);
   }
   return new Map([
     ["weight", foldedWeight],
@@ -96,6 +91,25 @@ function constant(length: number): FoldedConstant {
     bounds: new Float64Array(length),
     smallest: new Float64Array(length),
   };
+}
+
+/** The loop over all weights of a network, by itself, so that it is compiled after the first of them. */
+function scaleRow(
+  weight: Float64Array,
+  start: number,
+  end: number,
+  scale: number,
+  scaleOff: number,
+  { values, bounds, smallest }: FoldedConstant,
+): void {
+  const least = 0.5 * Math.abs(scale);
+  for (let index = start; index < end; index++) {
+    const own = weight[index] as number;
+    const product = own * scale;
+    values[index] = product;
+    bounds[index] = ROUNDINGS * Math.abs(product) + FLUSHED;
+    smallest[index] = Math.abs(own) * scaleOff + least + 0.5;
+  }
 }
 
 function set(
