@@ -82,6 +82,8 @@ export interface Backend {
 /** A model's file in a runtime: its inner values are read by `run`, its outputs as a program receives them by `load`. */
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
+  /** Whether a segment is the part of the model behind those before it, so that many small ones cost no more than a few. */
+  readonly continues?: boolean;
   /**
    * Runtimes keep all outputs of a run in memory. With segments, each one is a separate run, of the model or of the
    * part of it after the segments before.

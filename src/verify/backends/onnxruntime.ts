@@ -208,13 +208,15 @@ export function onnxruntimeBackend(
     }
   }
 
+  const continues = isFloat32(model);
   return {
     name,
+    continues,
     layers: [...named.keys()],
     facts: () => module?.facts?.(),
     close: () => closeChromium(name),
     run(images, segments = [{ layers: [...named.keys()], others: [] }]) {
-      const parts = segments.length > 1 && isFloat32(model) ? openParts(file.bytes) : undefined;
+      const parts = segments.length > 1 && continues ? openParts(file.bytes) : undefined;
       return parts ? inParts(images, segments, parts) : inRuns(images, segments);
     },
     load(places: readonly OutputPlace[], options: LoadOptions = {}) {

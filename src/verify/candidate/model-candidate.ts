@@ -31,7 +31,7 @@ import { type Fault, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { type Candidate, halfPrecision } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
-import { segmentsOf } from "./segments.js";
+import { PART_ELEMENTS, segmentsOf } from "./segments.js";
 
 /** What users say of a model's interface. */
 export interface InterfaceOptions {
@@ -258,7 +258,9 @@ export function runnableCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        for await (const shown of backend.run(feed(images), segmentsOf(graph, backend.layers, images.shape)))
+        const size = backend.continues ? PART_ELEMENTS : undefined;
+        const segments = segmentsOf(graph, backend.layers, images.shape, size);
+        for await (const shown of backend.run(feed(images), segments))
           yield { ...shown, tensor: asRead(shown.tensor, reading(located.values.get(shown.name))) };
       },
     },

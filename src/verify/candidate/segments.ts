@@ -9,6 +9,9 @@ import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
  */
 const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 
+/** The same where a segment is a part of the model, which goes on from those before it: 8 MiB, so that the runtime needs less memory at a time. */
+export const PART_ELEMENTS: number = 2 * 2 ** 20;
+
 /**
  * Cuts the layers that a candidate shows into segments: a run that shows one of them needs no memory for the others. All that
  * a layer is judged by must come from one run, since the next may compute with other kernels and round otherwise: so a

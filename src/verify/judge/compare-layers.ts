@@ -196,13 +196,16 @@ export async function compareLayers(
       else await settled;
     }
     await settled;
+    const explanations = await judge.explanations();
+    // What the threads have is given back before the model is run as it is once more.
+    await threads?.end();
     return {
       layers: results,
       gates,
       outputs: await outputs.finish(),
       misshapen,
       vacuity: observer.finish(),
-      explanations: await judge.explanations(),
+      explanations,
     };
   } finally {
     await threads?.end();
