@@ -122,7 +122,7 @@ export function nodeWeights(node: LayerNode, stateDict: StateDict): NodeWeights 
  * weight W·γ/√(σ² + ε) and bias (b − μ)·γ/√(σ² + ε) + β. Computed in float64 and rounded to float32 once.
  */
 function foldedWeights(node: LayerNode, norm: FoldedBatchNorm, stateDict: StateDict): NodeWeights {
-  // The folded node's op has the bias that folding gives it; its layer may have had none.
+  // The folded node's op has the bias that results from folding; its layer may have had none.
   const shapes = parameterShapes(node.op);
   const real = (path: string, shape: Shape) => toReal(parameter(stateDict, path, shape), path).data;
   const weightShape = shapes.weight ?? [];
@@ -149,8 +149,8 @@ function foldedWeights(node: LayerNode, norm: FoldedBatchNorm, stateDict: StateD
 }
 
 /**
- * The one loop over all weights of the network, apart from what surrounds it: inside, every layer that differs from
- * those before (a linear one, one with a bias) would send the whole loop back to the interpreter.
+ * The loop over all weights of the network, in a separate function: otherwise every layer that differs from earlier
+ * ones (a linear one, one with a bias) would deoptimise it.
  */
 function scaleRange(
   source: Float32Array | Float64Array,
@@ -208,7 +208,7 @@ export function castStateDict(stateDict: StateDict, dtype: FloatDType, subject: 
   return new Map(cast);
 }
 
-/** How many finite values became infinite, and the largest of them; undefined for none. */
+/** The number of finite values that became infinite, and the largest of them; undefined if none did. */
 function overflowOf(tensor: Tensor, cast: Tensor, path: string): string | undefined {
   const before = toReal(tensor, path).data;
   const after = toReal(cast, path).data;

@@ -18,15 +18,15 @@ export type Target =
   | ({ readonly format: "tfjs"; readonly layers?: boolean } & TfjsOptions)
   | WeightsTarget;
 
-/** A file of weights, in another element type where one is named. */
+/** A weight file, optionally in another element type. */
 export interface WeightsTarget {
-  /** What the file is written as. */
+  /** The output format. */
   readonly format: WeightsFormat;
-  /** The element type of its floating-point tensors. Default: as they are. */
+  /** The element type of its floating-point tensors. Default: unchanged. */
   readonly dtype?: FloatDType;
 }
 
-/** Whether weights alone are written, and no graph. */
+/** Whether only weights are written, without a graph. */
 export function isWeightsTarget(target: Target): target is WeightsTarget {
   return isWeightsFormat(target.format);
 }
@@ -37,20 +37,20 @@ interface NetworkSource {
   readonly name: string;
   readonly graph: LayerGraph;
   readonly stateDict: StateDict;
-  /** What a model's file gives its users; its results are the result's unless options say otherwise. */
+  /** The outputs of a model's file; the result has the same ones unless options override them. */
   readonly outputs?: FileOutputs | undefined;
-  /** What a safetensors file says of itself, which another one repeats. */
+  /** The metadata of a safetensors file, which is copied to another one. */
   readonly decoded: { readonly metadata: ReadonlyMap<string, string> };
 }
 
 /** A file to write, or a folder's main file, with the weight files beside it. */
 export interface Encoded {
   readonly bytes: Uint8Array;
-  /** Weight files by name; absent for a file alone. */
+  /** Weight files by name; absent for a single file. */
   readonly beside?: ReadonlyMap<string, Uint8Array>;
   /** Changes made during the conversion, one clause each, for people to read. */
   readonly notes: readonly string[];
-  /** Weights of dead channels that were written as zeros, and what that adds to any value at most, in roundings. */
+  /** Negligible weights that were written as zeros, and the most that this changes any value, in roundings. */
   readonly zeros?: { readonly count: number; readonly bound: number };
 }
 
@@ -60,8 +60,9 @@ export type NameBeside = (usual: string, data: Uint8Array) => string;
 /**
  * The bytes of a network in any format. The same network and options always give the same bytes.
  *
- * @param name of the file, or of the folder that a model of several files goes to
- * @throws InputError (`argument`, `tensor`, `state-dict`, `unsupported`) for options or weights that the format cannot have
+ * @param name of the file, or of the folder for a model of several files
+ * @throws InputError (`argument`, `tensor`, `state-dict`, `unsupported`) for options or weights that the format does
+ * not support
  */
 export async function write(
   source: NetworkSource,
@@ -88,7 +89,7 @@ export function weightFileNames(target: Target, name: string): readonly string[]
 
 type Writer<T> = (source: NetworkSource, target: T, name: string, nameBeside: NameBeside) => Promise<Encoded>;
 
-/** Writers of models, each loaded when it is needed. */
+/** Writers of models, each loaded on demand. */
 const WRITERS: { readonly [F in ModelFormat]: Writer<Extract<Target, { format: F }>> } = {
   async onnx({ graph, stateDict, outputs }, target, name, nameBeside) {
     const { lowerToOnnx } = await import("./onnx.js");
@@ -99,7 +100,7 @@ const WRITERS: { readonly [F in ModelFormat]: Writer<Extract<Target, { format: F
     if (usual === undefined) return { bytes: encodeOnnx(model), ...about };
     const encoded = encodeOnnxFiles(model, usual);
     const own = nameBeside(usual, encoded.data);
-    // The model names its weight file.
+    // The model contains the name of its weight file.
     const { bytes, data } = own === usual ? encoded : encodeOnnxFiles(model, own);
     return { bytes, beside: new Map([[own, data]]), ...about };
   },
@@ -131,7 +132,7 @@ export function storedWeights(stateDict: StateDict, { dtype }: WeightsTarget, su
   return dtype === undefined ? stateDict : castStateDict(stateDict, dtype, subject);
 }
 
-/** What a safetensors file of PyTorch weights says of itself: transformers refuses one that does not. */
+/** The metadata of a safetensors file of PyTorch weights, which transformers requires. */
 const PYTORCH_METADATA: ReadonlyMap<string, string> = new Map([["format", "pt"]]);
 
 type Encoder = (stateDict: StateDict, subject: string, metadata: ReadonlyMap<string, string>) => Uint8Array;
@@ -143,10 +144,10 @@ const ENCODERS: Readonly<Record<WeightsFormat, Encoder>> = {
 };
 
 /**
- * The bytes of a file of weights; the same state dict always gives the same bytes.
+ * The bytes of a weight file; the same state dict always gives the same bytes.
  *
- * @param metadata what a safetensors file is to say of itself, if not that its weights are PyTorch's
- * @throws InputError (`unsupported`) for an element type that the format does not have
+ * @param metadata of a safetensors file; by default that of PyTorch weights
+ * @throws InputError (`unsupported`) for an element type that the format does not support
  */
 export function encodeWeights(
   stateDict: StateDict,
@@ -191,7 +192,7 @@ export interface FileOutputs {
   readonly results: readonly WantedResult[];
   /** Whether the gate vectors of all streams are outputs too. */
   readonly hasGates: boolean;
-  /** What is neither, in the file's order. */
+  /** Other outputs, in the file's order. */
   readonly beyond: readonly BeyondNetwork[];
 }
 
@@ -201,13 +202,13 @@ export interface BeyondNetwork {
   readonly kind: "tail" | "output";
   /** The output's name in the file. */
   readonly output: string;
-  /** What it is, as a noun phrase for messages. */
+  /** A noun phrase for messages. */
   readonly description: string;
-  /** Whether it is a division by the L2 norm and nothing else, which leaves the embedding's direction. */
+  /** Whether it is only a division by the L2 norm, which keeps the embedding's direction. */
   readonly isL2?: boolean;
 }
 
-/** The same, of a file that is written by a writer without an L2 norm. */
+/** The same for a writer without an L2 norm. */
 export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOutputs {
   const plain = results.filter(({ floors }) => !floors);
   const lost = results.filter(({ floors }) => floors);

@@ -19,7 +19,7 @@ const LINE_FEED = 0x0a;
 export class Cursor {
   readonly region: Region;
   readonly #source: ByteSource;
-  /** The part of the source that is in memory: all of it, or what was read ahead, which begins at byte `#base`. */
+  /** The part of the source in memory: all of it, or what was read ahead, which begins at byte `#base`. */
   #window: Uint8Array = NOTHING;
   #view: DataView = viewOf(NOTHING);
   #base = 0;
@@ -77,7 +77,7 @@ export class Cursor {
     return (from, to) => this.#source.read(start + from, start + to);
   }
 
-  /** The bytes up to the next line feed, which is consumed and not returned. */
+  /** The bytes up to the next line feed, which is consumed but not returned. */
   takeLine(): Uint8Array {
     for (;;) {
       const end = this.#window.indexOf(LINE_FEED, this.#at);
@@ -133,7 +133,7 @@ export class Cursor {
     return this.#view.getFloat64(start, false);
   }
 
-  /** Moves past `count` bytes, which are in memory then, and returns where in the window they start. */
+  /** Moves past `count` bytes, which are then in memory, and returns their position in the window. */
   #advance(count: number): number {
     const start = this.#at;
     // False for NaN, and for a negative count: counts come from files too.
@@ -148,7 +148,7 @@ export class Cursor {
     return 0;
   }
 
-  /** @throws InputError (`format`) if `count` bytes do not follow */
+  /** @throws InputError (`format`) if fewer than `count` bytes are left */
   #expect(count: number): void {
     if (!Number.isSafeInteger(count) || count < 0) {
       throw corrupt(
@@ -166,7 +166,7 @@ export class Cursor {
     }
   }
 
-  /** Puts the window, of `count` bytes or up to the end, and the position at `offset`. */
+  /** Sets the window, of `count` bytes or up to the end, and the position to `offset`. */
   #readAhead(offset: number, count: number): void {
     this.#window = this.#source.read(offset, Math.min(offset + count, this.#source.length));
     this.#view = viewOf(this.#window);
@@ -183,7 +183,7 @@ function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The text, or undefined when the bytes are not UTF-8. */
+/** The text, or undefined if the bytes are not UTF-8. */
 export function decodeUtf8(bytes: Uint8Array): string | undefined {
   try {
     return UTF8.decode(bytes);
@@ -201,7 +201,7 @@ export function decodeLatin1(bytes: Uint8Array): string {
   return pieces.join("");
 }
 
-/** The bytes of a string of characters up to U+00FF; undefined when there are others. */
+/** The bytes of a string of characters up to U+00FF; undefined if it contains others. */
 export function encodeLatin1(text: string): Uint8Array | undefined {
   const bytes = new Uint8Array(text.length);
   for (let index = 0; index < text.length; index++) {

@@ -20,7 +20,7 @@ import { encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "
  * depends on its version.
  */
 
-/** An open archive: arrays are inflated one at a time, when they are read. */
+/** An open archive; each array is inflated when it is read. */
 export interface NpzArchive {
   /** Array names without `.npy`, in archive order. */
   readonly names: readonly string[];
@@ -94,11 +94,11 @@ function badArchive(subject: string, found: string): InputError {
 }
 
 /**
- * The bytes of an .npz archive as numpy.savez writes it, one array for each tensor under its path.
- * `numpy.load(allow_pickle=False)` reads it.
+ * The bytes of an .npz archive as numpy.savez writes it, one array per tensor under its path, for
+ * `numpy.load(allow_pickle=False)`.
  *
  * @throws InputError (`unsupported`) for bfloat16, which numpy does not have; (`format`) if a tensor's data does not
- * fill its shape
+ * match its shape
  */
 export function encodeNpz(stateDict: StateDict, { subject }: { readonly subject: string }): Uint8Array {
   const foreign = [...stateDict].filter(([, { dtype }]) => dtype === "bfloat16").map(([path]) => path);
@@ -148,7 +148,7 @@ function fromFortranOrder({ dtype, shape, data }: Tensor): Tensor {
   return { dtype, shape, data: ordered };
 }
 
-/** numpy's type codes; single bytes have no order. */
+/** numpy's type codes; single bytes have no byte order. */
 const NPY_CODES = {
   float64: "<f8",
   float32: "<f4",
@@ -190,7 +190,7 @@ const GROWTH_DIGITS = 21;
  */
 export function decodeNpy(bytes: Uint8Array, subject: string): Tensor {
   const { shape, descr, fortranOrder, dataOffset } = readHeader(bytes, subject);
-  // `<` little-endian, `|` without an order, `=` the machine's, which JavaScript only runs on if little-endian.
+  // `<` little-endian, `|` not applicable, `=` native, which is little-endian wherever JavaScript runs.
   const dtype = BY_CODE.get(descr.replace(/^[<|=]/, ""));
   if (dtype === undefined) throw unsupported(subject, `elements of numpy type ${printable(descr)}`);
   const array = DTYPES[dtype];
@@ -282,7 +282,7 @@ function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
   if (descr === undefined || order === undefined || sizes === undefined)
     throw badArray(subject, "a header without exactly one element type, order and shape");
   const items = sizes.split(",").map((size) => size.trim());
-  // `(3)` is a number in Python, and no tuple.
+  // `(3)` is a number in Python, not a tuple.
   const isTuple = items.length !== 1 || items[0] === "";
   const shape = items.filter((size) => size !== "").map((size) => Number(size.replace(/L$/, "")));
   // Python 2 did not write version 3.0.
@@ -294,7 +294,7 @@ function readHeader(bytes: Uint8Array, subject: string): NpyHeader {
   return { shape, descr, fortranOrder: order === "True", dataOffset: end };
 }
 
-/** Where the header is; its length has two bytes in version 1.0 and four in 2.0 and 3.0. */
+/** The position of the header; its length has two bytes in version 1.0 and four in 2.0 and 3.0. */
 function headerBounds(
   bytes: Uint8Array,
   subject: string,

@@ -17,7 +17,7 @@ import type {
  * Refusing such files ensures that a file cannot pass as one network and run as another.
  */
 
-/** Where a name is looked up: a graph's own names, and those of the graphs around it. */
+/** The scope of a name: a graph's own names, and those of the enclosing graphs. */
 interface Names {
   readonly own: ReadonlySet<string>;
   readonly around: Names | undefined;
@@ -56,7 +56,7 @@ function importsOf(
   return versions;
 }
 
-/** Domains whose operators runtimes have: they run those, others the function. */
+/** Domains with operators in runtimes, which run those; in other domains they run the function. */
 const RUNTIME_DOMAINS = /^(ai\.onnx(\..*)?|com\.microsoft(\..*)?|com\.ms(\..*)?)?$/;
 
 function checkFunction(body: IFunctionProto, imports: ReadonlyMap<string, number>, file: string): void {
@@ -68,7 +68,7 @@ function checkFunction(body: IFunctionProto, imports: ReadonlyMap<string, number
       `a function in the domain ${quoted(domain)}, beside the operators of that domain`,
       "functions in a separate domain",
     );
-  // An inlined node is read by the model's operator set.
+  // An inlined node uses the model's opset.
   const own = importsOf(body.opsetImport ?? [], subject).get("");
   if (own !== undefined && own !== imports.get(""))
     throw ambiguous(
@@ -143,7 +143,9 @@ const LIST_FIELDS = [
   "sparseTensors",
 ] as const;
 
-/** The fields that an attribute's value is in: generated messages inherit defaults, and only own properties were in the file. */
+/**
+ * The fields with an attribute's value: generated messages inherit defaults, and only own properties were in the file.
+ */
 function fieldsIn(attribute: IAttributeProto): readonly string[] {
   return [
     ...SINGLE_FIELDS.filter((field) => Object.hasOwn(attribute, field) && attribute[field] !== null),
@@ -163,7 +165,7 @@ const TYPED_FIELDS = [
 /** TensorProto.DataLocation: the elements are in another file. */
 const EXTERNAL = 1;
 
-/** What onnx.proto says of a tensor in another file. */
+/** onnx.proto's fields of a tensor in another file. */
 const EXTERNAL_KEYS: ReadonlySet<string> = new Set(["location", "offset", "length", "checksum", "basepath"]);
 
 /** A tensor's elements are in one place. */
@@ -190,7 +192,7 @@ function checkTensor(proto: ITensorProto, file: string): void {
     );
   const keys = entries.map(({ key }) => key ?? "");
   expectOnce(keys, "external entries", subject);
-  // onnxruntime computes with `prepacked_…`, where it is there, and not with the tensor.
+  // onnxruntime uses `prepacked_…`, if present, instead of the tensor.
   const other = keys.find((key) => !EXTERNAL_KEYS.has(key));
   if (other !== undefined)
     throw refusal(

@@ -12,7 +12,7 @@ import type { OnnxModel } from "./model.js";
 import type { OnnxSource } from "./tensors.js";
 import { topLevelPayloads } from "./wire.js";
 
-// The package is CommonJS: its names are not visible to an ES module's named imports.
+// The package is CommonJS: its names are not visible to named imports of an ES module.
 const { onnx } = onnxProto;
 
 /**
@@ -48,7 +48,7 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
 
 function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
-  // A plain view: on a Node `Buffer`, protobufjs reads strings beyond the end without complaint.
+  // A plain view: with a Node `Buffer`, protobufjs reads strings beyond the end without an error.
   const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sidecars = new Set<string>();
   const missing = new Set<string>();
@@ -107,8 +107,8 @@ function functionDefaults(view: Uint8Array): readonly (readonly IAttributeProto[
 }
 
 /**
- * Protobuf merges a message field that occurs twice, and concatenating the encodings is merging them. protobufjs keeps
- * the last one only, which would hide from us a part of the network that runtimes run.
+ * Protobuf merges a message field that occurs twice, which is the same as concatenating the encodings. protobufjs keeps
+ * only the last one, which would hide a part of the network that runtimes run.
  */
 function mergeGraphs(payloads: readonly Uint8Array[]): IGraphProto | undefined {
   if (payloads.length < 2) return undefined;

@@ -50,8 +50,8 @@ function expectedSize({ initializers, nodes }: OnnxGraph): number {
 
 /**
  * The same file with more of its values as graph outputs: the serialized fragment `{ graph: { output: … } }` is
- * appended, which readers merge into the model. Nothing is decoded or encoded again, so that fields unknown to us
- * survive. A value's name is enough: onnxruntime infers its type and shape.
+ * appended, which readers merge into the model. Nothing is re-encoded, so unknown fields survive. A value's name is
+ * enough: onnxruntime infers its type and shape.
  *
  * @param names Values of the graph that are not outputs yet.
  */
@@ -64,7 +64,7 @@ export function appendOutputs(bytes: Uint8Array, names: readonly string[]): Uint
 }
 
 /**
- * Writing external data (tensors.ts reads it): the elements of large tensors follow each other in one file, in the order
+ * Writing external data (tensors.ts reads it): the elements of large tensors are consecutive in one file, in the order
  * of the initializers. onnx.proto3: "Offset values SHOULD be multiples 4096 (page size) to enable mmap support."
  */
 

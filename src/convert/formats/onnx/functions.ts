@@ -4,9 +4,9 @@ import { refusal } from "./limits.js";
 import type { IAttributeProto, IFunctionProto, IGraphProto, INodeProto } from "./messages.js";
 
 /**
- * Functions of a model's own (`ModelProto.functions`), which some exporters write a module or an operator as: each call
- * is replaced by the function's nodes, in the branches of an `If` too. Inside, values get the call's name before their own;
- * references to attributes become the attributes of the call.
+ * Local functions (`ModelProto.functions`), as which some exporters write modules or operators: each call is replaced
+ * by the function's nodes, also in the branches of an `If`. Inside, the names of values are prefixed with the call's
+ * name; references to attributes become the attributes of the call.
  */
 
 /** Calls inside calls; a function that calls itself never ends. torch's exporters nest modules, some ten levels. */
@@ -15,7 +15,7 @@ const MAX_DEPTH = 32;
 /** An OSNet has a few thousand nodes; a few functions that call each other twice may expand to any number. */
 const MAX_NODES = 100_000;
 
-/** A model's functions, and for each those of its attributes that have a value where a call gives none. */
+/** A model's functions, each with the defaults of its attributes. */
 interface Functions {
   readonly functions: readonly IFunctionProto[];
   readonly defaults?: readonly (readonly IAttributeProto[])[];
@@ -61,7 +61,7 @@ export function inlineFunctions(
     for (const [index, name] of (body.input ?? []).entries()) names.set(name, node.input?.[index] ?? "");
     (body.output ?? []).forEach((name, index) => {
       const output = node.output?.[index];
-      // An input that is handed on as it is keeps its name, and is given the output's by an Identity.
+      // An input that is passed on unchanged keeps its name, and an Identity gives it the output's.
       if (output && !names.has(name)) names.set(name, output);
     });
     const rename = (name: string): string => (name === "" ? name : (names.get(name) ?? `${prefix}${name}`));
@@ -85,7 +85,7 @@ export function inlineFunctions(
   return { graph: { ...graph, node }, calls };
 }
 
-/** A node of a function's body as it is in one call. */
+/** A node of a function's body in one call. */
 function instance(
   node: INodeProto,
   rename: (name: string) => string,
@@ -106,7 +106,7 @@ function instance(
     }),
   };
 
-  /** A branch: it reads values of the function around it by their names, and its own get the same prefix. */
+  /** A branch: it reads values of the enclosing function by their names, and its own get the same prefix. */
   function renamed({ name, node, input, output, initializer, sparseInitializer }: IGraphProto): IGraphProto {
     const named = <T extends { name?: string | null }>(items: readonly T[] | null | undefined): T[] =>
       (items ?? []).map((item) => ({ ...item, name: rename(item.name ?? "") }));
@@ -119,7 +119,7 @@ function instance(
   }
 }
 
-/** A node with the graphs in its attributes changed. */
+/** A node with the graphs in its attributes replaced. */
 function mapGraphs(node: INodeProto, change: (graph: IGraphProto) => IGraphProto): INodeProto {
   return { ...node, attribute: (node.attribute ?? []).map((attribute) => mapGraph(attribute, change)) };
 }

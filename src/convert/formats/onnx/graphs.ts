@@ -79,8 +79,8 @@ function encodeAttribute(name: string, attribute: OnnxAttribute, graphs: GraphCo
 /**
  * The attribute of an AttributeProto.
  *
- * @throws InputError (`unsupported`) if it is of a type that no operator of an OSNet has: sparse tensors, types, lists
- * of tensors or graphs, or a reference from inside a function.
+ * @throws InputError (`unsupported`) if its type does not occur in an OSNet: sparse tensors, types, lists of tensors or
+ * graphs, or a reference from inside a function.
  */
 function decodeAttribute(proto: IAttributeProto, graphs: GraphCodec, file: OnnxSource): OnnxAttribute {
   const type = TYPE_BY_CODE.get(proto.type ?? 0);
@@ -134,7 +134,7 @@ export function decodeGraph(proto: IGraphProto, file: OnnxSource): OnnxGraph {
   };
 }
 
-/** Nodes each after those whose values it reads, as runtimes run them: files have them in any order. */
+/** Nodes in topological order, in which runtimes run them: files may have them in any order. */
 function sorted(nodes: readonly INodeProto[], subject: string): readonly INodeProto[] {
   const sources = new Map<string, string>();
   const keyOf = ({ output }: INodeProto, index: number): string =>
@@ -151,7 +151,7 @@ function sorted(nodes: readonly INodeProto[], subject: string): readonly INodePr
   return inOrder(new Map(nodes.map((node, index) => [keyOf(node, index), node])), before, subject);
 }
 
-/** What a node reads, and what the graphs in its attributes read of the graph around them. */
+/** The inputs of a node, including what the graphs in its attributes read from the enclosing graph. */
 function namesRead({ input, attribute }: INodeProto): readonly string[] {
   const inside = (attribute ?? []).flatMap(({ g }) => [
     ...(g?.node ?? []).flatMap(namesRead),

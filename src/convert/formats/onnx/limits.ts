@@ -2,7 +2,7 @@ import { InputError, type InputErrorCode } from "../../../core/errors.js";
 import { type Field, type Int64, type Message, MODEL, type NumberType } from "./messages.js";
 import { fieldsOf, isNumber, WIRE, type WireField, wireTypeOf } from "./wire.js";
 
-/** An ONNX file that cannot be used: `subject` is the file, or the tensor or node in it. */
+/** An unusable ONNX file: `subject` is the file, or the tensor or node in it. */
 export function refusal(
   subject: string,
   found: string,
@@ -13,7 +13,7 @@ export function refusal(
   return new InputError({ code, subject, found, expected, remedy });
 }
 
-/** An int64 as a number, held within ±(2⁵³ − 1), beyond which numbers are not exact. */
+/** An int64 as a number, clamped to ±(2⁵³ − 1), beyond which numbers are not exact. */
 export function int64ToNumber(value: Int64 | null | undefined): number {
   if (typeof value === "number") return value;
   if (!value) return 0;
@@ -27,8 +27,8 @@ export function int64ToBigInt(value: Int64): bigint {
 }
 
 /**
- * What a model's messages will take in memory, known before any is made: an empty node is two bytes of file and 400 of
- * memory, and graphs inside graphs cost stack. Walks over the bytes once, without recursion, and reads no weights.
+ * The memory that a model's messages will take, known before any is made: an empty node is two bytes of file and 400 of
+ * memory, and nested graphs cost stack. Walks over the bytes once, without recursion, and reads no weights.
  */
 
 /** Upper estimates for protobufjs in V8 with 64-bit pointers: a message with its empty lists, one field of it. */
@@ -46,8 +46,8 @@ const FLOOR_BYTES = 32 << 20;
 const MAX_DEPTH = 64;
 
 /**
- * Refuses a model whose messages would take more than four times its file, or nest too deep, or that two readers of
- * protobuf may read in two ways (`MODEL`).
+ * Refuses a model whose messages would take more than four times its file, nest too deep, or are ambiguous in protobuf
+ * (`MODEL`).
  *
  * @throws InputError (`unsupported`, `format`); RangeError if a message ends inside a field
  */
@@ -94,7 +94,10 @@ export function checkMessages(bytes: Uint8Array, subject: string): void {
   }
 }
 
-/** A field that every reader takes alike: encoded as its type is, once where the message has room for one, text in UTF-8. */
+/**
+ * A field that every reader interprets alike: encoded according to its type, not repeated if it is singular, text in
+ * UTF-8.
+ */
 function expectReadable(field: WireField, known: Field, seen: Set<number>, subject: string): void {
   const { number, wireType, payload } = field;
   const expected = wireTypeOf(known.type);
@@ -141,7 +144,10 @@ function isUtf8(bytes: Uint8Array): boolean {
   }
 }
 
-/** What a packed list of numbers will take; protobufjs makes objects of two halves of int64 where the package `long` is installed. */
+/**
+ * The memory of a packed list of numbers; protobufjs makes objects of two halves for int64 if the package `long` is
+ * installed.
+ */
 function memoryOfPacked(type: NumberType, { wireType, payload }: WireField): number {
   if (wireType !== WIRE.lengthDelimited) return 0;
   if (type === "float" || type === "double") return 8 * (payload.length / (type === "float" ? 4 : 8));

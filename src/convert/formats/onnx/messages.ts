@@ -10,7 +10,7 @@
 /** protobufjs's representation of an int64: a number, or the two halves of one. */
 export type Int64 = number | { readonly low: number; readonly high: number };
 
-/** A field of a message; one that the file does not have may be null. */
+/** A field of a message; a missing one may be null. */
 type Maybe<T> = T | null;
 
 interface IStringStringEntryProto {
@@ -89,7 +89,7 @@ export interface IFunctionProto {
   name?: Maybe<string>;
   input?: Maybe<string[]>;
   output?: Maybe<string[]>;
-  /** Names of the attributes that a call gives. */
+  /** Names of the attributes of a function. */
   attribute?: Maybe<string[]>;
   node?: Maybe<INodeProto[]>;
   opsetImport?: Maybe<IOperatorSetIdProto[]>;
@@ -139,7 +139,7 @@ export interface Field {
   readonly refusedAs?: string;
 }
 
-/** The fields of the message `M`, and of those that are only checked. */
+/** The fields of the message `M`, and further ones that are only checked. */
 export interface Message<M, Others extends string = never> {
   readonly fields: { readonly [Name in (keyof M & string) | Others]-?: Field };
   readonly byNumber: ReadonlyMap<number, Field>;

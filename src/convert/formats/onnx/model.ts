@@ -29,11 +29,11 @@ export interface OnnxModel {
 
 /** Nodes in topological order, reading inputs, initializers and each other's outputs by name. */
 export interface OnnxGraph {
-  /** As the exporter calls it, often `main_graph`; may be empty. */
+  /** The exporter's name for it, often `main_graph`; may be empty. */
   readonly name: string;
-  /** What a program may feed, in the file's order; one that is an initializer too has its value by default. */
+  /** The inputs, in the file's order; an input that is also an initializer has a default. */
   readonly inputs: readonly OnnxValue[];
-  /** What a program receives, in the file's order. */
+  /** The outputs, in the file's order. */
   readonly outputs: readonly OnnxValue[];
   /** In topological order, whatever the file's order. */
   readonly nodes: readonly OnnxNode[];
@@ -47,7 +47,7 @@ export interface OnnxValue {
   readonly name: string;
   /** Absent when the file gives none, or one that is not a dense tensor of a `DType`. */
   readonly dtype?: DType;
-  /** Absent when the file does not even fix the rank. */
+  /** Absent if the file does not even fix the rank. */
   readonly shape?: readonly OnnxDimension[];
 }
 
@@ -56,7 +56,7 @@ export type OnnxDimension = number | string | null;
 
 /** One operator of a graph (onnx.proto3's `NodeProto`). */
 export interface OnnxNode {
-  /** May be empty, and need not be unique: values are what connects nodes. */
+  /** May be empty, and need not be unique: nodes are connected by values. */
   readonly name: string;
   /** The operator, such as `Conv`. */
   readonly opType: string;
@@ -92,7 +92,7 @@ export type OnnxAttribute = {
   [T in OnnxAttributeType]: { readonly type: T; readonly value: OnnxAttributeValues[T] };
 }[OnnxAttributeType];
 
-/** Nodes as code writes them down: with one output, named after it. */
+/** Makes a node with one output, named after it. */
 
 export type OnnxAttributeRecord = Readonly<Record<string, OnnxAttribute>>;
 
@@ -101,7 +101,7 @@ export const ints = (...value: readonly number[]): OnnxAttribute => ({ type: "in
 export const float = (value: number): OnnxAttribute => ({ type: "float", value });
 export const text = (value: string): OnnxAttribute => ({ type: "string", value });
 
-/** A node, of the standard operators unless a domain is named. */
+/** Makes a node, with a standard operator unless a domain is given. */
 export function onnxNode(
   output: string,
   opType: string,
@@ -154,12 +154,12 @@ export function codeToDType(code: number): DType | undefined {
   return BY_CODE.get(code);
 }
 
-/** Where TensorProto keeps elements of a type that are not raw. */
+/** TensorProto's field for elements of a type that are not raw. */
 export function typedField(dtype: DType): TypedField {
   return TABLE[dtype].field;
 }
 
-/** Whole numbers as ONNX has them in shapes, axes and the like. */
+/** Integers as in ONNX shapes, axes and so on. */
 export function wholeNumbers(values: readonly number[], shape: Shape = [values.length]): Tensor<"int64"> {
   return { dtype: "int64", shape, data: BigInt64Array.from(values, BigInt) };
 }

@@ -10,29 +10,29 @@ import { fieldsOf, serializeModel, varint, type WireField } from "./wire.js";
  */
 export interface OnnxParts {
   /**
-   * What computes some values of the graph.
+   * The part that computes some values of the graph.
    *
-   * @param known values that the part may be given
-   * @param shown values that the part is to give as well if it computes them
+   * @param known values that are already computed
+   * @param shown further values to output if the part computes them
    */
   part(values: readonly string[], known: ReadonlySet<string>, shown: ReadonlySet<string>): OnnxPart;
   /**
    * The part as a file.
    *
-   * @param shapes of the float32 values that it is given
+   * @param shapes of the float32 values that are its inputs
    */
   encode(part: OnnxPart, shapes: ReadonlyMap<string, Shape>): Uint8Array;
 }
 
 /** Some nodes of a graph. */
 export interface OnnxPart {
-  /** Those of the known values that it reads. */
+  /** The computed values that it reads. */
   readonly given: readonly string[];
-  /** Those of the graph's own inputs that it reads. */
+  /** The graph's inputs that it reads. */
   readonly inputs: readonly string[];
   /** The values that it computes. */
   readonly outputs: readonly string[];
-  /** Places among the graph's nodes, in their order. */
+  /** Indices of the graph's nodes, in their order. */
   readonly nodes: readonly number[];
   /** Names of the constant tensors that they read. */
   readonly initializers: ReadonlySet<string>;

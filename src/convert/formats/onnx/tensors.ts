@@ -140,7 +140,7 @@ function countCopy({ subject, copies }: OnnxSource, bytes: number): void {
  */
 export type SidecarReader = (name: string) => Bytes | undefined;
 
-/** Of all tensors read out of files that are not in memory as a whole; the largest OSNet has 20 MB. */
+/** Limit on tensors read from files that are not loaded completely; the largest OSNet has 20 MB. */
 const MAX_READ_BYTES = 2 ** 30;
 
 function countRead({ subject, copies }: OnnxSource, bytes: number): void {
@@ -172,7 +172,7 @@ function externalElements(
 ): Uint8Array {
   const { subject: file, sidecar, absent } = source;
   const entries = new Map(proto.externalData?.map(({ key, value }) => [key ?? "", value ?? ""]));
-  // `./m.data` is the file itself, for onnx and onnxruntime too.
+  // `./m.data` is the same file, for onnx and onnxruntime too.
   const location = (entries.get("location") ?? "").replace(/^(\.\/+)+/, "");
   if (!isInside(location))
     throw refusal(
@@ -214,13 +214,13 @@ function externalElements(
   return bytes.read(offset, offset + length);
 }
 
-/** A relative path with forward slashes whose parts all lead down. */
+/** A relative path with forward slashes that stays below its folder. */
 function isInside(location: string): boolean {
   if (location.length > 1024 || /[\\:\0]/.test(location)) return false;
   return location.split("/").every((part) => part !== "" && part !== "." && part !== "..");
 }
 
-/** A number of bytes. C++ reads `0x10` as 0 or as 16, and Python not at all, so that only decimal digits are one. */
+/** A number of bytes. C++ reads `0x10` as 0 or as 16, and Python not at all, so only decimal digits are accepted. */
 function wholeNumber(
   entries: ReadonlyMap<string, string>,
   key: "offset" | "length",

@@ -64,12 +64,12 @@ const NUMBERS: Readonly<Record<NumberType, number>> = {
   double: WIRE.fixed64,
 };
 
-/** Whether lists of a type may be packed into one payload. */
+/** Whether lists of a type may be packed. */
 export function isNumber(type: FieldType): type is NumberType {
   return typeof type === "string" && type in NUMBERS;
 }
 
-/** How a field of a type is encoded, one by one. */
+/** The encoding of a field by type. */
 export function wireTypeOf(type: FieldType): number {
   return isNumber(type) ? NUMBERS[type] : WIRE.lengthDelimited;
 }
@@ -82,7 +82,7 @@ const UTF8 = new TextEncoder();
  */
 export class WireWriter {
   private buffer: Uint8Array<ArrayBuffer>;
-  /** Where the bytes written so far begin. */
+  /** The start of the bytes written so far. */
   private start: number;
   /** A graph writes each of its names several times: as one node's output and as the inputs of others. */
   private readonly texts = new Map<string, Uint8Array>();
@@ -93,7 +93,7 @@ export class WireWriter {
     this.start = capacity;
   }
 
-  /** What was written, as a view of the buffer. */
+  /** The written bytes, as a view of the buffer. */
   finish(): Uint8Array {
     return this.buffer.subarray(this.start);
   }
@@ -215,7 +215,7 @@ export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
     else if (wireType === WIRE.fixed32) take(4);
     else if (wireType === WIRE.lengthDelimited) payload = take(readVarint());
     else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
-    // Tags are 32 bits: readers that take fewer bits of a longer one would read another field.
+    // Tags are 32 bits: readers that use fewer bits of a longer one would read another field.
     if (number === 0 || number >= 2 ** 29) throw new RangeError(`field ${number} at byte ${offset}`);
     yield { number, wireType, payload, start, end: offset };
   }

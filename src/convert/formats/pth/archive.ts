@@ -74,7 +74,7 @@ function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): s
   }
   if (first !== undefined) {
     const folder = first.slice(0, -"data.pkl".length);
-    // PyTorch takes the folder of the first entry.
+    // PyTorch uses the folder of the first entry.
     if (!names[0]?.startsWith(folder))
       throw unsupported(region, "a zip archive of several folders", "one checkpoint");
     return folder;
@@ -108,7 +108,7 @@ function isBigEndian(
   read: (entry: ZipEntry) => Uint8Array,
   region: Region,
 ): boolean {
-  // Before 2.1 nothing was recorded, and the files in circulation come from little-endian machines.
+  // Before 2.1 the byte order was not recorded, and existing files come from little-endian machines.
   if (entry === undefined) return false;
   const order = String.fromCharCode(...read(entry).subarray(0, 16));
   if (order !== "little" && order !== "big") {

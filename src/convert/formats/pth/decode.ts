@@ -30,35 +30,37 @@ import { type ScriptReader, type Trace, traceModel, withoutPrefix } from "./trac
 export interface DecodePthOptions {
   /** Name of the file in messages. */
   readonly subject: string;
-  /** Where in the file the state dict is, such as `state_dict` or `model.backbone`; found by structure otherwise. */
+  /**
+   * The path of the state dict in the file, such as `state_dict` or `model.backbone`; by default found by structure.
+   */
   readonly key?: string;
-  /** Whether keys (wrappers' prefixes removed) are those of the wanted network; decides between several state dicts. */
+  /** Whether keys (without wrappers' prefixes) are those of the wanted network; decides between several state dicts. */
   readonly looksRight?: (keys: readonly string[]) => boolean;
 }
 
 /** The container a checkpoint came in; `pickle` is a bare one, with numpy arrays. */
 type Container = Unpickled["container"];
 
-/** The weights in a checkpoint, and how they lay in it. */
+/** The weights of a checkpoint, and how they were stored. */
 export interface DecodedCheckpoint {
   /** Parameters and buffers in the file's order, prefix removed. Tensors may be views over the decoded bytes. */
   readonly stateDict: StateDict;
-  /** How PyTorch packed it: the zip of today, or one of the formats before it. */
+  /** PyTorch's container: the current zip, or one of the earlier formats. */
   readonly container: Container;
   /** Keys that lead to the state dict, joined by dots; empty when it is the whole file. */
   readonly wrapperPath: string;
-  /** What was taken off the keys, such as `module.`; empty for nothing. */
+  /** The prefix removed from the keys, such as `module.`; empty if none. */
   readonly removedPrefix: string;
   /** The class of a model pickled whole, such as `torchreid.models.osnet.OSNet`; empty for a state dict. */
   readonly modelClass: string;
-  /** What a model pickled whole says of its modules, by path without the prefix; undefined for a state dict. */
+  /** The modules of a model pickled whole, by path without the prefix; undefined for a state dict. */
   readonly modules?: ReadonlyMap<string, PickledModule>;
   /**
    * The modules around that model, outermost first, whose prefix was removed; undefined if a key selected what is
    * inside them.
    */
   readonly wrappers?: readonly PickledWrapper[];
-  /** What a TorchScript archive computes, its tensors by path without the prefix; undefined for others. */
+  /** The computation of a TorchScript archive, its tensors by path without the prefix; undefined for others. */
   readonly trace?: Trace;
   /** Choices made while reading, one clause each, for people to read. */
   readonly notes: readonly string[];
@@ -163,14 +165,14 @@ function scriptReader({ code, constants }: NonNullable<Unpickled["script"]>, bud
 /** If the weights are at least this share of a file, it is read at once; otherwise tensor by tensor. */
 const LOADED_SHARE = 0.9;
 
-/** Makes the chosen tensors; one error lists all that cannot be made. */
+/** Makes the chosen tensors; one error lists all failures. */
 function materializeAll(choice: Choice, source: ByteSource, subject: string, budget: Budget): StateDict {
   const refs = new Map<string, TensorRef | TensorProblem>();
   for (const [key, value] of choice.entries) refs.set(key, tensorRef(value, budget));
 
   const chosen = totalBytes(refs.values());
   if (chosen >= LOADED_SHARE * source.length) source.load();
-  // Views keep all that is in memory there. What is read tensor by tensor is the tensor's own.
+  // Views keep the whole file in memory; tensors that are read one by one have their own memory.
   const share = !source.loaded || 2 * chosen >= source.length;
   const stateDict = new Map<string, Tensor>();
   const problems: { readonly key: string; readonly problem: TensorProblem }[] = [];
@@ -217,7 +219,7 @@ function names(root: PickleValue): string {
 /** The containers of PyTorch checkpoints, distinguished by their first bytes. */
 type Encoding = "zip" | "tar" | "pickle";
 
-/** Files that other readers of the project read. */
+/** Files for other readers of the project. */
 const OTHER_READERS: readonly Signature[] = [
   {
     // The length of a JSON header, far below 2^32, then the header.
@@ -262,7 +264,7 @@ function sniff(source: ByteSource, subject: string): Encoding {
   return "pickle";
 }
 
-/** PROTO, which pickles since protocol 2 start with, and what the first value of older ones can start with. */
+/** PROTO, which starts pickles since protocol 2, and the possible first opcodes of older ones. */
 const FIRST_OPCODES = "\x80(c]})lditSUVXNIJKMLFG";
 const STOP = 0x2e;
 

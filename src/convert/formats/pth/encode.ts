@@ -9,7 +9,7 @@ import {
 import { corrupt, quote } from "../refusals.js";
 import { encodeStoredZip } from "../zip.js";
 
-/** A state dict as a pickle of protocol 2, the opcodes that torch.save's pickler emits (Python's Lib/pickle.py). */
+/** A state dict as a pickle of protocol 2, with the opcodes of torch.save's pickler (Python's Lib/pickle.py). */
 
 /** PyTorch's class of storages of each element type (torch/storage.py). */
 const STORAGE_CLASSES = {
@@ -70,7 +70,7 @@ function pickleTensor(pickle: Pickle, { dtype, shape, data }: Tensor, key: strin
 }
 
 function rowMajorStrides(shape: Shape): readonly number[] {
-  // PyTorch strides an empty tensor as if its empty dimensions had one element.
+  // PyTorch's strides of an empty tensor treat its empty dimensions as 1.
   return shape.map((_, axis) =>
     shape.slice(axis + 1).reduce((stride, size) => stride * Math.max(size, 1), 1),
   );
@@ -149,16 +149,19 @@ class Pickle {
  * Read by `torch.load(weights_only=True)` from PyTorch 1.13 on, by `torch.load` from 1.6 on.
  */
 
-/** The archive's folder, which torch.save names after the file, or so where it has no name: bytes must not depend on it. */
+/**
+ * The archive's folder, which torch.save names after the file, or so if it has no name: bytes must not depend on the
+ * name.
+ */
 const FOLDER = "archive";
 
 const STORAGE_ALIGNMENT = 64;
 
 /**
- * The bytes of a checkpoint: an OrderedDict from paths to tensors, in the order of the state dict. The dict has no
- * `_metadata`, as if from PyTorch 0.4: without it `load_state_dict` fills in a missing `num_batches_tracked`.
+ * The bytes of a checkpoint: an OrderedDict from paths to tensors, in the order of the state dict. Without `_metadata`,
+ * as from PyTorch 0.4: then `load_state_dict` fills in a missing `num_batches_tracked`.
  *
- * @throws InputError (`format`) if a tensor's data does not fill its shape
+ * @throws InputError (`format`) if a tensor's data does not match its shape
  */
 export function encodePth(stateDict: StateDict, { subject }: { readonly subject: string }): Uint8Array {
   const storages = new Map<string, Uint8Array>();

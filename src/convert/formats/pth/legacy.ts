@@ -51,7 +51,7 @@ export function pickleEnvironment(budget: Budget): PickleEnvironment {
       );
     },
   };
-  // A storage that many tensors share is one value in the pickle, and must not be read again for each.
+  // A storage shared by many tensors is one value in the pickle, and must not be read again for each.
   const loaded = new Map<Uint8Array, Storage>();
   const loadStorage = (file: Uint8Array, region: Region): Storage => {
     const known = loaded.get(file);
@@ -183,7 +183,7 @@ function isPosix(header: Uint8Array): boolean {
   return text(header.subarray(257, 262)) === "ustar";
 }
 
-/** Reads the tar container; tensors stay where they are. Throws `InputError`. */
+/** Reads the tar container; tensors are not read. Throws `InputError`. */
 export function readTar(source: ByteSource, region: Region, budget: Budget): Unpickled {
   const files = readFiles(source, region);
   const open = (name: string) => {
@@ -340,7 +340,7 @@ function newKey(value: PickleValue | undefined, taken: ReadonlyMap<string, unkno
 }
 
 function readSizes(cursor: Cursor, rank: number): number[] {
-  // Bounds the array by the bytes that are there; a negative rank reads as none and fails as a tensor.
+  // Limits the array by the available bytes; a negative rank reads as none and fails as a tensor.
   const sizes = new Cursor(cursor.take(8 * Math.max(rank, 0)), cursor.region);
   return Array.from({ length: Math.max(rank, 0) }, () => sizes.uint64());
 }

@@ -13,7 +13,7 @@ import {
 import { isTensor } from "./tensor-ref.js";
 
 /**
- * State dicts of pickled modules, as `module.state_dict()` would list them. Source: torch/nn/modules/module.py
+ * State dicts of pickled modules, as in `module.state_dict()`. Source: torch/nn/modules/module.py
  * (`_save_to_state_dict`, `state_dict`) for `torch.save(model)`; torch/csrc/jit/serialization for TorchScript, where a
  * module is an object whose attributes are its parameters, buffers and submodules.
  */
@@ -21,8 +21,8 @@ import { isTensor } from "./tensor-ref.js";
 const MAX_PATH = 1024;
 
 /**
- * How many more entries of modules may be looked at. A network's modules have a few thousand; those of a hostile file
- * may contain themselves, or share children and dicts so that every path to one multiplies the work.
+ * Limit on module entries. A network's modules have a few thousand; those of a hostile file may contain themselves, or
+ * share children and dicts so that every path to one multiplies the work.
  */
 export interface ModuleAllowance {
   entries: number;
@@ -32,7 +32,7 @@ export function createModuleAllowance(): ModuleAllowance {
   return { entries: 1 << 20 };
 }
 
-/** Where TorchScript puts its generated classes. */
+/** TorchScript's namespace for generated classes. */
 export const TORCHSCRIPT_MODULE = "__torch__.";
 
 /** The attributes of an object, as in its `__dict__`. Objects with slots have a tuple of two dicts. */
@@ -51,7 +51,7 @@ export function isModule(object: InertObject): boolean {
 
 /**
  * The tensors of a module by path, in the order of its state dict. A module reached by two paths is listed under both,
- * as PyTorch does. Undefined when the module contains itself or is larger than any network.
+ * as in PyTorch. Undefined if the module contains itself or is larger than any network.
  */
 export function moduleTensors(
   root: InertObject,
@@ -76,7 +76,7 @@ export function moduleTensors(
   return tensors;
 }
 
-/** What looking at one module, without its children, costs. */
+/** The cost of visiting one module, without its children. */
 function entryCount(module: InertObject): number {
   const attributes = attributesOf(module);
   const parts = ["_parameters", "_buffers", "_modules"].map((name) => attributes?.get(name));
@@ -98,7 +98,7 @@ function ownTensors(module: InertObject): readonly (readonly [string, PickleValu
   return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => isTensor(value));
 }
 
-/** The modules directly below one, in their order. */
+/** The direct children of a module, in their order. */
 function childModules(module: InertObject): readonly (readonly [string, InertObject])[] {
   const attributes = attributesOf(module);
   const modules = module.path.startsWith(TORCHSCRIPT_MODULE) ? attributes : attributes?.get("_modules");
@@ -116,7 +116,7 @@ function named(dict: PickleValue | undefined): (readonly [string, PickleValue])[
 
 /** Prefixes that wrappers put before every parameter's path: `module.` of DataParallel, `model.` of Lightning. */
 
-/** Attribute names under which wrappers keep the network itself, as seen in published checkpoints. */
+/** Attribute names of the network in wrappers, as seen in published checkpoints. */
 const WRAPPER_ATTRIBUTES: ReadonlySet<string> = new Set([
   "_orig_mod", // torch.compile
   "backbone", // FastReID, mmpretrain
@@ -138,16 +138,16 @@ const COMMON_SHARE = 0.9;
 /** The longest chain seen is three, `module.model.backbone.`. */
 const MAX_CHAIN = 6;
 
-/** A state dict's entries after the prefix they had in common was taken off. */
+/** A state dict's entries without their common prefix. */
 export interface Unprefixed<V> {
   readonly entries: ReadonlyMap<string, V>;
-  /** What was taken off, with its dot; empty when there was nothing. */
+  /** The removed prefix, with its dot; empty if there was none. */
   readonly prefix: string;
-  /** Keys that did not have it and are as they were. */
+  /** Keys without the prefix, which are unchanged. */
   readonly others: readonly string[];
 }
 
-/** Takes off the wrappers' attribute names that nearly all keys begin with. */
+/** Removes the wrappers' attribute names with which nearly all keys begin. */
 export function removeWrapperPrefix<V>(entries: ReadonlyMap<string, V>): Unprefixed<V> {
   let prefix = "";
   for (let chain = 0; chain < MAX_CHAIN; chain++) {
@@ -179,12 +179,12 @@ function isCommon(prefix: string, entries: ReadonlyMap<string, unknown>): boolea
   return count > 0 && count >= COMMON_SHARE * entries.size;
 }
 
-/** A part of a larger network that is smaller than this is not tried. */
+/** Smaller parts of a larger network are not tried. */
 const LEAST_SHARE = 0.1;
 
 /**
- * The groups of keys that begin with the same whole path segments, without them, by that prefix: those that are not a small
- * part of all.
+ * Groups of keys with a common prefix of whole path segments, by that prefix, which is removed: those that are not a
+ * small part of all.
  */
 export function prefixGroups(keys: Iterable<string>): ReadonlyMap<string, readonly string[]> {
   const groups = new Map<string, string[]>();
@@ -203,7 +203,7 @@ export function prefixGroups(keys: Iterable<string>): ReadonlyMap<string, readon
   return new Map([...groups].filter(([, group]) => group.length >= LEAST_SHARE * count));
 }
 
-/** The first prefix of whole path segments such that the keys that have it, without it, are accepted. */
+/** The first prefix of whole path segments whose keys, without it, are accepted. */
 export function findPrefix(
   keys: readonly string[],
   accepts: (keys: readonly string[]) => boolean,
@@ -216,7 +216,7 @@ export function findPrefix(
  * torch/nn/modules/module.py (`__getstate__`: a module's pickle is its `__dict__`).
  */
 
-/** An attribute as plain data; anything else is named by its type. */
+/** An attribute as plain data; other values are represented by their type. */
 export type AttributeValue =
   | null
   | boolean
@@ -233,9 +233,9 @@ export interface PickledModule {
    * Attributes that are not parameters, buffers or modules; empty dicts and sets, such as those of hooks, are omitted.
    */
   readonly attributes: ReadonlyMap<string, AttributeValue>;
-  /** Names of its children in their order, which for a Sequential is that of its computation. */
+  /** Names of its children in their order, which is the order of computation in a Sequential. */
   readonly children: readonly string[];
-  /** What is ambiguous in it: where its state dict, or the paths of its modules, may not be what it computes with. */
+  /** Ambiguities: where its state dict, or the paths of its modules, may differ from what it computes with. */
   readonly ambiguities: readonly string[];
 }
 
@@ -255,10 +255,13 @@ const CONTENTS: ReadonlySet<string> = new Set([
   "_parameters",
 ]);
 
-/** The longest list that an attribute may be: kernel sizes have two numbers, shapes three. */
+/** Maximum length of a list attribute: kernel sizes have two numbers, shapes three. */
 const MAX_ITEMS = 8;
 
-/** The modules of a pickled model by path, its own under the empty one; undefined when it is larger than any network. */
+/**
+ * The modules of a pickled model by path, the model itself under the empty one; undefined if it is larger than any
+ * network.
+ */
 export function pickledModules(
   root: InertObject,
   allowance: ModuleAllowance,
@@ -291,7 +294,8 @@ export function pickledModules(
 function ambiguitiesOf(module: InertObject): readonly string[] {
   const attributes = attributesOf(module);
   const seen = new Set<PickleValue>();
-  // What a class does with all but its attributes is in its code: torch's constructors set more of them, and a Sequential takes items.
+  // The effect of other state depends on the class's code: torch's constructors set further attributes, and a
+  // Sequential takes items.
   const beside = [
     ...(module.args.length > 0 ? ["arguments of its class"] : []),
     ...(module.items || module.entries ? ["items of its own"] : []),

@@ -34,7 +34,7 @@ interface Candidate {
   readonly tensors: number;
 }
 
-/** Longer than any path in use; a shared string nested in itself could otherwise grow a path without bound. */
+/** Longer than any path in use; a string nested in itself could otherwise grow a path without limit. */
 const MAX_PATH = 1024;
 
 /** Every dict with names for tensors and every module below `root`, nearest first. */
@@ -42,7 +42,7 @@ function findCandidates(root: PickleValue, rootPath: string): readonly Candidate
   const candidates: Candidate[] = [];
   const allowance = createModuleAllowance();
   const queue: { readonly path: string; readonly value: PickleValue }[] = [{ path: rootPath, value: root }];
-  // Breadth first. What is reachable twice is visited once, so that neither cycles nor sharing multiply the work.
+  // Breadth first. Values reachable twice are visited once, so that neither cycles nor sharing multiply the work.
   const seen = new Set<PickleValue>([root]);
   const visit = (path: string, value: PickleValue) => {
     if (seen.has(value)) return;
@@ -64,7 +64,7 @@ function findCandidates(root: PickleValue, rootPath: string): readonly Candidate
   return candidates;
 }
 
-/** The candidate that a value itself is, if it is one. */
+/** The candidate that a value itself is, if any. */
 function candidateAt(
   path: string,
   value: PickleValue,
@@ -132,9 +132,9 @@ function* dictChildren(dict: PickleDict): Generator<readonly [string, PickleValu
   }
 }
 
-/** Chooses one state dict where a checkpoint has several: the raw weights and their average, a network and its loss. */
+/** Chooses one state dict if a checkpoint has several: the raw weights and their average, a network and its loss. */
 
-/** The state dict to use, its tensors still only described. */
+/** The state dict to use, its tensors not yet read. */
 export interface Choice {
   readonly wrapperPath: string;
   readonly prefix: string;
@@ -161,16 +161,18 @@ const WRAPPER_NAMES: readonly string[] = [
 ];
 const AVERAGED = /(?:^|[._])(?:ema|swa|shadow|averaged?)(?:[._]|$)/i;
 
-/** What an optimizer keeps has parameters' shapes but is not weights. */
+/** An optimizer's state has parameters' shapes but is not weights. */
 const TRAINING_STATE = /optim|sched|scaler|criterion|loss/i;
 
-/** Candidates of nearly the largest size are alike: an average has a counter more, a plain network a buffer less. */
+/**
+ * Candidates of nearly the largest size count as equal: an average has an extra counter, a plain network a buffer less.
+ */
 const SIMILAR_SIZE = 0.9;
 
-/** As many candidates are looked at closely; an optimizer has one small dict for each parameter. */
+/** Maximum number of candidates examined closely; an optimizer has one small dict for each parameter. */
 const MAX_EXAMINED = 64;
 
-/** Chooses by structure; `looksRight`, where given, settles which keys are those of the wanted network. */
+/** Chooses by structure; `looksRight`, if given, recognises the keys of the wanted network. */
 export function chooseStateDict(
   root: PickleValue,
   looksRight: ((keys: readonly string[]) => boolean) | undefined,
@@ -224,7 +226,7 @@ export function keyedStateDict(
   return undefined;
 }
 
-/** The places whose paths `key` begins with, the longest path last. Keys may themselves contain dots. */
+/** The places whose paths `key` begins with, the longest path last. Keys may contain dots themselves. */
 function placesAlong(root: PickleValue, key: string): readonly { path: string; value: PickleValue }[] {
   const places: { path: string; value: PickleValue }[] = [{ path: "", value: root }];
   for (let index = 0; index < places.length && index < MAX_EXAMINED; index++) {

@@ -77,7 +77,7 @@ const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "logging.getLogger",
 ]);
 
-/** Whether a call of this function, outside the table of values it computes, is recorded rather than refused. */
+/** Whether a call of this function, outside the table of computed values, is recorded rather than refused. */
 function isRecordedFunction(path: string): boolean {
   return RECORDED_FUNCTIONS.has(path) || isClassLike(path);
 }
@@ -155,14 +155,14 @@ const ATTACK_MODULES: ReadonlySet<string> = new Set([
   "zipimport",
 ]);
 
-/** The same in modules that are otherwise harmless. */
+/** The same, in otherwise harmless modules. */
 const ATTACK_CLASSES: ReadonlySet<string> = new Set([
   "logging.FileHandler",
   "types.CodeType",
   "types.FunctionType",
 ]);
 
-/** Whether a class or function is one that a checkpoint has no business with. */
+/** Whether a class or function has no place in a checkpoint. */
 function isAttackName(path: string): boolean {
   return ATTACK_MODULES.has(path.slice(0, path.indexOf("."))) || ATTACK_CLASSES.has(path);
 }
@@ -182,7 +182,7 @@ const ELEMENT_BYTES = 40;
 
 const COMPUTATIONS: ReadonlyMap<string, Computation> = new Map<string, Computation>([
   ["collections.OrderedDict", dictOfPairs],
-  // Of anything but a dict it counts the items.
+  // Counts the items of anything except a dict.
   [
     "collections.Counter",
     (args, machine) => (Array.isArray(args[0]) ? undefined : dictOfPairs(args, machine)),
@@ -219,7 +219,7 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   if (computation !== undefined) return compute(machine, path, computation, args);
   if (!isRecordedFunction(path) || isAttackName(path)) throw refusedCall(machine, path);
   const mayHaveTensors = giveAway(machine, [[...args]]);
-  // What a constructor does with a tensor is in its code: torch's own write into some.
+  // The effect of a constructor on a tensor is in its code: some of torch's write into it.
   if (mayHaveTensors && !RECORDED_FUNCTIONS.has(path) && !TENSOR_CLASS.test(path))
     throw unsupported(
       machine.cursor.region,
@@ -236,7 +236,7 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   return inertObject(path, args);
 }
 
-/** Classes of torch whose objects are the tensor that they are given. */
+/** torch's classes whose objects are the tensor that they are given. */
 const TENSOR_CLASS = /^torch\.(?:autograd\.variable\.Variable|nn\.parameter\.\w+|(?:\w+\.)*\w*Tensor)$/;
 
 /** Functions whose fourth argument is set as attributes of the tensor. */
@@ -255,9 +255,9 @@ function writingAttribute(state: PickleValue | undefined): string | undefined {
 const MAX_GIVEN = 64;
 
 /**
- * Notes that a class or function was given values, with all containers in them: they stay as they are from now on.
+ * Records that a class or function was given values, with all containers in them: they must not change from now on.
  *
- * @returns whether they may lead to tensors or arrays
+ * @returns whether they may contain tensors or arrays
  */
 export function giveAway(machine: Machine, values: Iterable<PickleValue>, depth = 0): boolean {
   if (depth > MAX_GIVEN)
@@ -273,7 +273,7 @@ export function giveAway(machine: Machine, values: Iterable<PickleValue>, depth 
     else if (isObject(value)) {
       if (objectMay(value, inside)) may = true;
     } else if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
-      // One that contains itself leads to nothing by that.
+      // Containing itself adds nothing.
       if (!machine.given.has(value)) {
         machine.given.set(value, false);
         const parts = value instanceof Map ? [inside(value.keys()), inside(value.values())] : [inside(value)];
@@ -285,7 +285,7 @@ export function giveAway(machine: Machine, values: Iterable<PickleValue>, depth 
   return may;
 }
 
-/** Objects of torch and numpy that have no tensors in them. */
+/** Objects of torch and numpy without tensors in them. */
 const WITHOUT_TENSORS: ReadonlySet<string> = new Set(["torch.device", "numpy.dtype"]);
 
 function objectMay(
@@ -331,8 +331,8 @@ export function construct(
 }
 
 /**
- * `copyreg._reconstructor(type, base, value)`, which protocols 0 and 1 write: of a base other than object the value is what
- * the object was filled with.
+ * `copyreg._reconstructor(type, base, value)`, which protocols 0 and 1 write: for a base other than object, the value
+ * is the object's content.
  */
 function reconstruct([type, base, value]: Arguments, machine: Machine): PickleValue | undefined {
   const isBare = isGlobal(base) && base.path === "builtins.object" && (value ?? null) === null;

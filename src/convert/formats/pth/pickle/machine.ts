@@ -44,7 +44,7 @@ import {
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
   const stack = new PickleStack(cursor, environment.budget);
   const machine: Machine = { cursor, environment, stack, memo: new Memo(), given: new WeakMap() };
-  // Ends: every opcode takes a byte, and the cursor does not read beyond the last.
+  // Ends, because every opcode takes a byte, and the cursor does not read beyond the last.
   for (;;) {
     const offset = cursor.offset;
     const code = cursor.uint8();
@@ -134,7 +134,7 @@ const TABLE: OpcodeTable = {
   r: (machine) => memoize(machine, machine.cursor.uint32()), // LONG_BINPUT
   "\x94": (machine) => memoize(machine, machine.memo.size), // MEMOIZE
 
-  // Names of classes, what constructs or fills objects, and the pickle itself.
+  // Names of classes, construction and state of objects, and the pickle itself.
   c: (machine) => machine.stack.pushNew(readGlobal(machine)), // GLOBAL
   // STACK_GLOBAL
   "\x93": (machine) => {
@@ -266,7 +266,7 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
   }
 }
 
-/** Classes that copy the list that they are made from. */
+/** Classes that copy the list that they are constructed from. */
 const COPYING_CLASSES: ReadonlySet<string> = new Set(["collections.deque"]);
 
 /**
@@ -278,7 +278,7 @@ function expectOwnItems(machine: Machine, target: InertObject): void {
   if (target.state !== undefined || isMadeFromAnother) throw changed(machine, target);
 }
 
-/** Whether a value may be changed after it was made, or has one in it: all but numbers, text and tuples of those. */
+/** Whether a value is mutable or contains a mutable one: everything except numbers, text and tuples of those. */
 function mayBeChanged(value: PickleValue): boolean {
   if (isTuple(value))
     return (value as PickleValue[]).some((item) => typeof item === "object" && item !== null);
@@ -287,7 +287,7 @@ function mayBeChanged(value: PickleValue): boolean {
 
 function addItems(machine: Machine, values: readonly PickleValue[]): void {
   const target = machine.stack.top();
-  // Of any other class Python calls `add`.
+  // For other classes, Python calls `add`.
   if (isObject(target)) {
     append(machine, values);
     return;

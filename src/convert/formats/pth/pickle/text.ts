@@ -21,8 +21,8 @@ export function parseLongLine(cursor: Cursor): number | bigint {
 }
 
 /**
- * An integer as picklers write it. Python reads more (octal for a leading zero in C's unpickler and not in Python's own,
- * hexadecimal, underscores, `+0` as False), which no pickler writes: that is refused.
+ * An integer as picklers write it. Python accepts more (octal for a leading zero in C's unpickler but not in Python's
+ * own, hexadecimal, underscores, `+0` as False), which no pickler writes: that is refused.
  */
 function decimal(digits: string, fail: (expected: string) => Error): number | bigint {
   if (digits.length > MAX_DIGITS || !/^(?:0|-?[1-9]\d*)$/.test(digits)) throw fail("a decimal integer");
@@ -137,7 +137,7 @@ export function parseUnicodeLine(cursor: Cursor): string {
   );
 }
 
-/** The next line as Latin-1, and the error to throw when it is not what it should be. */
+/** The next line as Latin-1, and the error to throw if it is invalid. */
 export function readLine(cursor: Cursor): {
   readonly line: string;
   readonly fail: (expected: string) => Error;

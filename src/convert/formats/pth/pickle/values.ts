@@ -3,11 +3,13 @@ import type { Cursor } from "../../cursor.js";
 import { type Budget, corrupt, position, printable, type Region } from "../../refusals.js";
 
 /**
- * What a pickle can build here. Everything is data: containers, scalars, names, and inert records of the objects
+ * Values that a pickle can build here. Everything is data: containers, scalars, names, and inert records of the objects
  * that Python would have constructed. Nothing has behaviour.
  */
 
-/** Lists are arrays and tuples frozen ones; dictionaries are Maps, so that a key called `__proto__` is a key like any other. */
+/**
+ * Lists are arrays and tuples frozen ones; dictionaries are Maps, so that a key called `__proto__` is an ordinary key.
+ */
 export type PickleValue =
   | null
   | boolean
@@ -32,28 +34,28 @@ export interface GlobalName {
   readonly path: string;
 }
 
-/** What a class or function outside the closed table would have made: a record of how it was to be made. */
+/** An inert record for a class or function outside the closed table: how it would have been called. */
 export interface InertObject {
   readonly kind: "object";
   /** The class or function called. */
   readonly path: string;
   readonly args: readonly PickleValue[];
-  /** What `__setstate__` or `__dict__.update` would have been given; undefined while neither would have been called. */
+  /** The argument of `__setstate__` or `__dict__.update`; undefined if neither would have been called. */
   state: PickleValue | undefined;
-  /** What `append` or `extend` would have been given. */
+  /** The arguments of `append` or `extend`. */
   items: PickleValue[] | null;
-  /** What `__setitem__` would have been given. */
+  /** The arguments of `__setitem__`. */
   entries: PickleDict | null;
 }
 
-/** A block of elements kept outside the pickle, or inside it as a byte string. */
+/** A block of elements outside the pickle, or inside it as a byte string. */
 export interface Storage {
   readonly kind: "storage";
   /** Name of the storage's element type in PyTorch, such as `Float`, `Long` or `Untyped`. */
   readonly element: string;
   readonly byteLength: number;
   readonly bigEndian: boolean;
-  /** Finds, and if need be unpacks, the bytes; throws `InputError` when they are not what was declared. */
+  /** Locates, and if necessary inflates, the bytes; throws `InputError` if they are not as declared. */
   readonly read: ReadRange;
 }
 
@@ -62,7 +64,7 @@ export function inertObject(path: string, args: readonly PickleValue[]): InertOb
   return { kind: "object", path, args, state: undefined, items: null, entries: null };
 }
 
-/** A tuple, which nothing can add to. */
+/** A tuple, which cannot be extended. */
 export function tuple(items: PickleValue[]): PickleValue[] {
   return Object.freeze(items) as PickleValue[];
 }
@@ -71,7 +73,7 @@ export function isTuple(value: PickleValue | undefined): boolean {
   return Array.isArray(value) && Object.isFrozen(value);
 }
 
-/** A dict's key, so that keys which Python takes for equal are one here: True is 1, and 1e20 is 10 ** 20. */
+/** A dict's key, with keys that are equal in Python made equal here: True is 1, and 1e20 is 10 ** 20. */
 export function dictKey(key: PickleValue): PickleValue {
   if (typeof key === "boolean") return Number(key);
   return typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key) ? BigInt(key) : key;
@@ -97,7 +99,7 @@ function hasKind(value: PickleValue | undefined, kind: string): boolean {
   return typeof value === "object" && value !== null && "kind" in value && value.kind === kind;
 }
 
-/** Names a value's type in Python's words, for messages. */
+/** Python's name of a value's type, for messages. */
 export function typeName(value: PickleValue | undefined): string {
   if (value === undefined) return "nothing";
   if (value === null) return "None";
@@ -121,8 +123,8 @@ export function keyText(value: PickleValue | undefined): string {
 }
 
 /**
- * What values take in memory, for the budget: estimates from above for V8 with 64-bit pointers, measured by building a
- * million of each. Looking through a container for state dicts afterwards is included.
+ * The memory of values, for the budget: upper estimates for V8 with 64-bit pointers, measured by building a million of
+ * each. Searching a container for state dicts afterwards is included.
  */
 
 /** One item added to a list, as a slot below; one of a set; a key and its value of a dict. */
@@ -131,25 +133,25 @@ export const MEMBER_BYTES = 40;
 export const PAIR_BYTES = 48;
 
 /**
- * A stack slot or memo entry, in arrays that grow alike: 8 bytes in the array, and 12 in the one of half as many again that
- * it is copied to. Memos that skip numbers take more and are charged as dicts.
+ * A stack slot or memo entry, in growing arrays: 8 bytes in the array, and 12 in the one of one and a half times the
+ * size that it is copied to. Memos that skip numbers take more and are charged as dicts.
  */
 export const SLOT_BYTES = 20;
 
 const LIST_BYTES = 64;
-/** One item of a list made at its full length. */
+/** One item of a list allocated at its full length. */
 const ELEMENT_BYTES = 8;
 const DICT_BYTES = 280;
 const SET_BYTES = 240;
 /** A view over the file's bytes. */
 const BYTES_BYTES = 160;
-/** Its characters come on top, and are at most two bytes for each byte of the file. */
+/** Its characters come in addition, and are at most two bytes for each byte of the file. */
 const STRING_BYTES = 24;
 const NUMBER_BYTES = 16;
 /** Records of objects, names and storages; a path is made from two names. */
 const RECORD_BYTES = 200;
 
-/** The memory of a new value, without that of the values in it. */
+/** The memory of a new value, without the values in it. */
 function bytesOf(value: PickleValue): number {
   if (typeof value === "string") return STRING_BYTES + value.length;
   if (typeof value === "number") return Number.isInteger(value) ? 0 : NUMBER_BYTES;
@@ -169,7 +171,7 @@ export class Memo {
   readonly #dense: PickleValue[] = [];
   readonly #sparse = new Map<number, PickleValue>();
 
-  /** The number that MEMOIZE gives next: of entries, as CPython counts them. */
+  /** The next number of MEMOIZE: the number of entries, as in CPython. */
   get size(): number {
     return this.#dense.length + this.#sparse.size;
   }
@@ -185,13 +187,13 @@ export class Memo {
   }
 }
 
-/** The operand stack of a pickle machine, and the marks on it; underflow is an `InputError`. */
+/** The operand stack of a pickle interpreter, and its marks; underflow is an `InputError`. */
 export class PickleStack {
   readonly #cursor: Cursor;
   readonly #budget: Budget;
   readonly #values: PickleValue[] = [];
   readonly #marks: number[] = [];
-  /** The most values and marks that there were at a time: what arrays have grown to, they keep. */
+  /** The maximum number of values and marks so far, since arrays keep their size. */
   #mostValues = 0;
   #mostMarks = 0;
 
@@ -209,7 +211,7 @@ export class PickleStack {
     this.#budget.build(SLOT_BYTES);
   }
 
-  /** Pushes a value that was made just now. */
+  /** Pushes a newly made value. */
   pushNew(value: PickleValue): void {
     this.#budget.build(bytesOf(value));
     this.push(value);
@@ -264,7 +266,7 @@ export class PickleStack {
   }
 }
 
-/** What a pickle depends on: its container gives meaning to persistent ids. */
+/** The context of a pickle: its container gives meaning to persistent ids. */
 export interface PickleEnvironment {
   readonly budget: Budget;
   /** The value of a persistent id; throws `InputError` for an unknown one. */
@@ -280,13 +282,13 @@ export interface Machine {
   readonly stack: PickleStack;
   readonly memo: Memo;
   /**
-   * Containers that a class or function was given, or that were the state of an object, and whether they may lead to tensors. Python
-   * reads them at once: later changes are not the object's.
+   * Containers that a class or function was given, or that were the state of an object, and whether they may contain
+   * tensors. Python reads them at once: later changes do not affect the object.
    */
   readonly given: WeakMap<object, boolean>;
 }
 
-/** What one opcode does, after its own byte has been read. */
+/** The effect of an opcode, after its own byte has been read. */
 export type Opcode = (machine: Machine) => void;
 
 /** Opcodes by their character, as in pickletools. */
