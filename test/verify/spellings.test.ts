@@ -427,6 +427,39 @@ const NORMS: readonly Pair[] = [
   ),
 ];
 
+const POOL = "conv3.0.gate[2].global_avgpool";
+
+const STRIDED: readonly Pair[] = [
+  pair(
+    POOL,
+    "as_strided of means, as torch exports a network with its channels last",
+    [CHANNELS, CHANNELS - 1],
+    (stride) =>
+      behind(
+        POOL,
+        (x, y) => [
+          onnxNode("shape", "Shape", ["images"]),
+          onnxNode("batch", "Gather", ["shape", "zero"]),
+          onnxNode("images.at", "Range", ["zero", "batch", "one"]),
+          onnxNode("rows", "Mul", ["images.at", "stride"]),
+          onnxNode("four", "Unsqueeze", ["rows", "axes"]),
+          onnxNode("places", "Add", ["four", "channels"]),
+          onnxNode("line", "Reshape", [x, "all"]),
+          onnxNode(y, "Gather", ["line", "places"]),
+        ],
+        {
+          zero: { ...wholes(0), shape: [] },
+          one: { ...wholes(1), shape: [] },
+          stride: { ...wholes(stride), shape: [] },
+          axes: wholes(1, 2, 3),
+          channels: { ...wholes(...upTo(CHANNELS)), shape: [1, CHANNELS, 1, 1] },
+          all: wholes(-1),
+        },
+      ),
+    { twin: "structural" },
+  ),
+];
+
 const PRODUCTS: readonly Pair[] = [
   pair(
     "fc.1",
@@ -443,7 +476,7 @@ const PRODUCTS: readonly Pair[] = [
   ),
 ];
 
-const PAIRS = [...ACTIVATIONS, ...PASSED_ON, ...WINDOWS, ...PADDED, ...NORMS, ...PRODUCTS];
+const PAIRS = [...ACTIVATIONS, ...PASSED_ON, ...WINDOWS, ...PADDED, ...NORMS, ...STRIDED, ...PRODUCTS];
 
 function written({ family = "osnet" }: Pair, edit: OnnxEdit, isNamed: boolean): Uint8Array {
   const bytes = convert(tinyCheckpoint(family), { opset: 13 });

@@ -29,7 +29,7 @@ import { inPlanes, onMap } from "./operators/planes.js";
 import { laterOutput } from "./operators/quantised.js";
 import { readerOf } from "./operators/readers.js";
 import { handedOn } from "./operators/reshape.js";
-import { sizesHandedOn, wholeArithmetic } from "./operators/shapes.js";
+import { readPlaces, sizesHandedOn, wholeArithmetic } from "./operators/shapes.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 
@@ -346,6 +346,7 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
     ((pieces && simplest(pieces, first)) ??
       handedOn(first) ??
       sizesHandedOn(first) ??
+      readPlaces(first) ??
       wholeArithmetic(first) ??
       withPieces(read?.(first), pieces));
   if (value) return laidOut(value, plain ?? site);

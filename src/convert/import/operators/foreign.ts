@@ -168,16 +168,25 @@ export type Value =
   /** The step that an activation is quantised by while the network runs, times constants. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }
   /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, and which, where that is known. */
-  | { readonly kind: "shape"; readonly length?: number; readonly sizes?: readonly Size[] };
+  | { readonly kind: "shape"; readonly length?: number; readonly sizes?: readonly Size[] }
+  /** Places in a list of all elements, which are computed of its sizes. */
+  | ({ readonly kind: "places" } & Places);
 
 /** The size of an axis: a number, that of the batch, or one that a run decides: the height or width of a node's map. */
 export type Size = number | "batch" | { readonly of: ForeignNode; readonly axis: number } | undefined;
 
-/** A map [N, C, H, W] as [N, C, H·W], or [N·C, H·W] where the channels are merged too. */
+/** A map [N, C, H, W] with its last axes merged: [N, C, H·W], [N·C, H·W] or [N·C·H·W]. */
 export interface Planes {
-  readonly areMerged: boolean;
+  /** How many axes are left. */
+  readonly rank: number;
   /** The four sizes that it had. */
   readonly sizes: readonly Size[];
+}
+
+/** Whole numbers that run over axes of these sizes: of the element at i, j … strides[0] · i + strides[1] · j + …. */
+export interface Places {
+  readonly sizes: readonly Size[];
+  readonly strides: readonly number[];
 }
 
 /** Whether a node is of one kind, as a type guard. */

@@ -2,52 +2,83 @@ import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
 import type { ForeignNode, Planes, Size, Value } from "./foreign.js";
 import { ELEMENTWISE, withAttribute } from "./layouts.js";
-import { listedSizes, sameSize, sizesOf } from "./shapes.js";
+import { listedSizes, placesOf, sameSize, sizesOf } from "./shapes.js";
 import { asNode, asTensor, attributeOrInput, int, ints, type OperatorSite } from "./site.js";
 
 /**
  * Maps with their height and width merged, [N, C, H·W], or their channels too, [N·C, H·W]: how norms of groups are exported, and others are
- * written by hand. The elements stay where they are, so that an operator over the last axis is one over the plane, and one on
+ * written by hand; or all in a line, from which torch's exporter takes a map again that was stored with its channels last. The elements stay where they are, so that an operator over the last axis is one over the plane, and one on
  * each element is the same. No value of the file is a layer's until it is a map again.
  */
 
 /** A map as planes, where a reshaping merges its axes, whatever the images are; undefined for any other. */
 export function asPlanes(site: OperatorSite): Value | undefined {
-  const [value] = site.inputs;
-  const input = asNode(value);
-  const target = ints(site.node, "shape") ?? listedSizes(site.inputs[1]);
-  if (site.layout || input?.form.rank !== "map" || !target || int(site.node, "allowzero", 0) !== 0)
-    return undefined;
-  const sizes = sizesOf(site, input);
-  const [batch, channels, height, width] = sizes;
+  const input = asNode(site.inputs[0]);
+  const target = targetOf(site);
+  if (site.layout || !input || !target) return undefined;
+  // Fewer axes of a single pixel are a vector.
+  if (input.form.rank !== "map" && !(input.form.rank === "pooled" && target.length === 1)) return undefined;
+  const planes: Planes = { rank: target.length, sizes: sizesOf(site, input) };
+  const [batch, channels, height, width] = planes.sizes;
   const plane = productOf(height, width);
-  const planes: Planes = { areMerged: target.length === 2, sizes };
-  const merged = planes.areMerged ? [productOf(batch, channels), plane] : [batch, channels, plane];
-  // A zero copies the size at its place, which in the merged form is another.
-  const isKept = (size: Size, axis: number): boolean => size === 0 && !planes.areMerged && axis < 2;
-  const others = target.filter((size, axis) => !isKept(size, axis) && !sameSize(size, merged[axis]));
-  const isPlanes =
-    target.length === merged.length &&
-    (others.length === 0 || (others.length === 1 && typeof others[0] === "number" && others[0] !== 0));
-  return isPlanes ? { kind: "node", node: input, planes } : undefined;
+  const merged = [
+    [batch, channels, plane],
+    [productOf(batch, channels), plane],
+    [productOf(productOf(batch, channels), plane)],
+  ].find(({ length }) => length === target.length);
+  return merged && fills(target, merged, planes) ? { kind: "node", node: input, planes } : undefined;
 }
 
 /** The map that planes are of, in the shape that it had; undefined for another shape. */
-function asMap({ node, inputs, output }: OperatorSite, { areMerged, sizes }: Planes): Value | undefined {
-  const input = asNode(inputs[0]);
-  const target = ints(node, "shape") ?? listedSizes(inputs[1]);
-  const [batch, channels] = sizes;
-  const own = input?.form.rank === "pooled" ? [batch, channels, 1, 1] : sizes;
-  if (!input || target?.length !== own.length || int(node, "allowzero", 0) !== 0) return undefined;
-  const isKept = (size: Size, axis: number): boolean => size === 0 && !areMerged && axis < 2;
-  const others = target.filter((size, axis) => !isKept(size, axis) && !sameSize(size, own[axis]));
+function asMap(site: OperatorSite, planes: Planes): Value | undefined {
+  const input = asNode(site.inputs[0]);
+  const target = targetOf(site);
+  return input && target && fills(target, sizesIn(input, planes), planes) ? again(input, site) : undefined;
+}
+
+/** Elements of a line, each at the place that it has in the map. */
+function gathered(site: OperatorSite, planes: Planes): Value | undefined {
+  const input = asNode(site.inputs[0]);
+  const places = placesOf(site.inputs[1]);
+  if (!input || !places || int(site.node, "axis", 0) !== 0) return undefined;
+  const sizes = sizesIn(input, planes);
   const isMap =
-    others.length === 0 || (others.length === 1 && typeof others[0] === "number" && others[0] !== 0);
-  if (!isMap) return undefined;
+    places.sizes.length === sizes.length &&
+    sizes.every((size, axis) => {
+      const behind = sizes.slice(axis + 1).reduce<Size>(productOf, 1);
+      return sameSize(places.sizes[axis], size) && (size === 1 || places.strides[axis] === behind);
+    });
+  return isMap ? again(input, site) : undefined;
+}
+
+function again(input: ForeignNode, { output }: OperatorSite): Value {
   return { kind: "node", node: input.value === undefined ? { ...input, value: output } : input };
 }
 
+/** The sizes of a map again; of what was made of each plane, single pixels. */
+function sizesIn({ form }: ForeignNode, { sizes }: Planes): readonly Size[] {
+  const [batch, channels] = sizes;
+  return form.rank === "pooled" ? [batch, channels, 1, 1] : sizes;
+}
+
+function targetOf({ node, inputs }: OperatorSite): readonly Size[] | undefined {
+  return int(node, "allowzero", 0) === 0 ? (ints(node, "shape") ?? listedSizes(inputs[1])) : undefined;
+}
+
+/** Whether a target is these sizes: one of them may be any number, or what is left. A zero copies a size of planes at its place. */
+function fills(target: readonly Size[], sizes: readonly Size[], { rank }: Planes): boolean {
+  const isKept = (size: Size, axis: number): boolean => size === 0 && rank === 3 && axis < 2;
+  const others = target.filter((size, axis) => !isKept(size, axis) && !sameSize(size, sizes[axis]));
+  const [only] = others;
+  return (
+    target.length === sizes.length &&
+    (others.length === 0 || (others.length === 1 && typeof only === "number" && only !== 0))
+  );
+}
+
 function productOf(a: Size, b: Size): Size {
+  if (a === 1) return b;
+  if (b === 1) return a;
   return typeof a === "number" && typeof b === "number" ? a * b : undefined;
 }
 
@@ -60,7 +91,8 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   if (!planes || node.domain !== "" || !nodes.every((value) => areSame(value.planes, planes)))
     return undefined;
   if (node.opType === "Reshape") return asMap(site, planes);
-  const last = planes.areMerged ? 1 : 2;
+  if (node.opType === "Gather" && planes.rank === 1) return gathered(site, planes);
+  const last = planes.rank - 1;
   const isLast = (axis: number | undefined): boolean => axis === last || axis === -1;
   const plain = inputs.map((value): Value | undefined | null =>
     value?.kind === "node" ? { kind: "node", node: value.node } : spread(value, planes),
@@ -73,7 +105,9 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
       ? undefined
       : { ...site, node: changed, inputs: values.map((value) => value ?? undefined), planes };
   if (ELEMENTWISE.has(node.opType)) return mapped(node, plain);
-  if (node.opType === "InstanceNormalization" && !planes.areMerged)
+  // In a line, images and channels are not apart.
+  if (planes.rank === 1) return undefined;
+  if (node.opType === "InstanceNormalization" && planes.rank === 3)
     return mapped(node, [plain[0], ...inputs.slice(1)]);
   if (node.opType === "LayerNormalization" && isLast(int(node, "axis", -1)))
     return mapped(withAttribute(node, "axis", { type: "int", value: 2 }), [plain[0], ...inputs.slice(1)]);
@@ -84,15 +118,15 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
 }
 
 function areSame(a: Planes | undefined, b: Planes): boolean {
-  return a?.areMerged === b.areMerged && a.sizes.every((size, axis) => sameSize(size, b.sizes[axis]));
+  return a?.rank === b.rank && a.sizes.every((size, axis) => sameSize(size, b.sizes[axis]));
 }
 
 /** A constant that is spread over planes as it would be spread over the map; null where it is not by channel. */
-function spread(value: Value | undefined, { areMerged }: Planes): Value | undefined | null {
+function spread(value: Value | undefined, { rank }: Planes): Value | undefined | null {
   const tensor = asTensor(value);
   if (value?.kind !== "constant" || !tensor || tensor.data.length === 1) return value;
   const { shape } = tensor;
-  if (areMerged || shape.length > 3 || shape.at(-1) !== 1) return null;
+  if (rank !== 3 || shape.length > 3 || shape.at(-1) !== 1) return null;
   return { ...value, tensor: { ...tensor, shape: [...shape, 1] } as Tensor };
 }
 

@@ -1,8 +1,17 @@
 import { elementCount } from "../../../core/tensor.js";
 import { wholeNumbers } from "../../formats/onnx/model.js";
-import { type ForeignNode, isKind, type Size, type Value } from "./foreign.js";
+import { type ForeignNode, isKind, type Places, type Size, type Value } from "./foreign.js";
 import { NCHW } from "./layouts.js";
-import { asNode, asTensor, int, MAX_LIST, numbers, type OperatorReader, type OperatorSite } from "./site.js";
+import {
+  asNode,
+  asTensor,
+  attributeOrInput,
+  int,
+  MAX_LIST,
+  numbers,
+  type OperatorReader,
+  type OperatorSite,
+} from "./site.js";
 
 /** Shapes computed by a graph: of activations, some of whose sizes are dynamic, and of constants. */
 
@@ -80,6 +89,68 @@ export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined
   if (node.opType !== "Gather" || int(node, "axis", 0) !== 0) return undefined;
   const places = numbers(others[0]);
   return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
+}
+
+/** Places in a line of elements that are computed from its sizes, as torch's exporter writes `as_strided`. */
+
+/** What a list of places is, if each is a sum of multiples of where it stands. */
+export function placesOf(value: Value | undefined): Places | undefined {
+  if (value?.kind === "places") return value;
+  const tensor = asTensor(value);
+  if (tensor?.dtype !== "int64" || tensor.data.length > MOST_PLACES) return undefined;
+  const { shape } = tensor;
+  const data = tensor.data as BigInt64Array;
+  const steps = shape.map((_, axis) => elementCount(shape.slice(axis + 1)));
+  const strides = steps.map((step, axis) => ((shape[axis] ?? 0) > 1 ? Number(data[step]) : 0));
+  const isSum = data.every((place, at) => {
+    const sum = strides.reduce(
+      (total, stride, axis) => total + stride * (Math.floor(at / (steps[axis] ?? 1)) % (shape[axis] ?? 1)),
+      0,
+    );
+    return Number(place) === sum;
+  });
+  return isSum ? { sizes: shape, strides } : undefined;
+}
+
+/** As many as a layer has channels, and images. */
+const MOST_PLACES = 1 << 16;
+
+/** Ranges over computed sizes, their multiples, and sums of these along several axes. */
+export function readPlaces(site: OperatorSite): Value | undefined {
+  const { node, inputs } = site;
+  const [a, b, step] = inputs;
+  if (node.opType === "Range") {
+    const [limit, ...others] = b?.kind === "shape" ? (b.sizes ?? []) : [];
+    const isPlain = numbers(a)?.[0] === 0 && numbers(step)?.[0] === 1 && others.length === 0;
+    return isPlain && limit !== undefined ? { kind: "places", sizes: [limit], strides: [1] } : undefined;
+  }
+  const places = [a, b].find((value) => value?.kind === "places");
+  if (places?.kind !== "places") return undefined;
+  const { sizes, strides } = places;
+  if (node.opType === "Mul") {
+    const [factor, ...others] = numbers(places === a ? b : a) ?? [];
+    if (factor === undefined || others.length > 0) return undefined;
+    return { kind: "places", sizes, strides: strides.map((stride) => stride * factor) };
+  }
+  const axes = node.opType === "Unsqueeze" ? attributeOrInput(site, "axes", 1) : undefined;
+  if (axes && sizes.length === 1 && axes.every((axis, at) => axis === at + 1))
+    return {
+      kind: "places",
+      sizes: [...sizes, ...axes.map(() => 1)],
+      strides: [...strides, ...axes.map(() => 0)],
+    };
+  const other = node.opType === "Add" ? placesOf(places === a ? b : a) : undefined;
+  if (other?.sizes.length !== sizes.length) return undefined;
+  // Along each axis one of the two is spread.
+  if (
+    !sizes.every((size, axis) => size === 1 || other.sizes[axis] === 1 || sameSize(size, other.sizes[axis]))
+  )
+    return undefined;
+  return {
+    kind: "places",
+    sizes: sizes.map((size, axis) => (size === 1 ? other.sizes[axis] : size)),
+    strides: strides.map((stride, axis) => stride + (other.strides[axis] ?? 0)),
+  };
 }
 
 /** Integer arithmetic as in runtimes: modulo 2⁶⁴, and towards zero. */
