@@ -19,6 +19,7 @@ import {
   ofOtherWeights,
   outputFaults,
   withCauses,
+  withoutOwnWeights,
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
@@ -160,7 +161,10 @@ function findFaults(
   wanted: readonly LayerNode[],
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
-  const structure = [...(candidate.structure ?? []), ...firstMisshapen(graph, misshapen, candidate)];
+  const structure = [
+    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? []),
+    ...firstMisshapen(graph, misshapen, candidate),
+  ];
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const explained = explainedBy(structure, nodes);
   const sized = namesOf(misshapen.map(({ layer }) => ({ name: layer })));

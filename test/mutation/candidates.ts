@@ -23,7 +23,10 @@ export const FORMS = [
   "recorded modules",
 ] as const;
 
-export type Form = (typeof FORMS)[number];
+/** An ONNX file as onnxruntime saves it, optimised at every level: channels in blocks, sums and activations inside convolutions. */
+export const OPTIMISED = "onnx optimised";
+
+export type Form = (typeof FORMS)[number] | typeof OPTIMISED;
 
 /** What runs a form's files. */
 export const RUNTIMES: Readonly<Partial<Record<Form, RuntimeName>>> = {

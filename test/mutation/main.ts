@@ -1,8 +1,8 @@
 /**
  * npm run mutation -- [--forms N] [--operator REGEXP] [--write]
  *
- * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), pickled models that must be
- * refused, and right models of every kind; prints what became of them, and exits with status 1 if a mutant survives or a right
+ * Verifies the verifier: mutants of every operator in N of the eight forms, in turn (default 2), and in files that onnxruntime has
+ * optimised; pickled models and traces that must be refused, and right models of every kind; prints what became of them, and exits with status 1 if a mutant survives or a right
  * model fails. `--write` puts the tables into docs/verification-results.md. `--operator` tries those mutations alone whose operator
  * matches, and no right models.
  */
@@ -11,10 +11,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { unmetOfMutants, unmetOfRuns } from "./demands.js";
 import { honestRuns } from "./honest.js";
-import { mutants } from "./mutants.js";
+import { type Mutant, mutants, optimisedMutants } from "./mutants.js";
 import { readerMutants } from "./readers.js";
 import { BEGIN, END, tables } from "./table.js";
 import { type HonestTally, type MutantTally, withMutant, withRefusal, withRun } from "./tally.js";
+import { traceMutants } from "./traces.js";
 
 const DOCUMENT = "docs/verification-results.md";
 
@@ -29,13 +30,11 @@ const { operator: pattern } = values;
 if (pattern !== undefined && values.write) throw new Error("the tables are of all operators");
 
 const byOperator = new Map<string, MutantTally>();
-for await (const mutant of mutants({
-  forms: Number(values.forms),
-  ...(pattern === undefined ? {} : { operator: new RegExp(pattern) }),
-})) {
+
+function count(mutant: Mutant): void {
   const { mutation, family, form, outcome, isEquivalent } = mutant;
   byOperator.set(mutation.operator, withMutant(byOperator.get(mutation.operator), mutant));
-  if (isEquivalent || (outcome.killed && outcome.located && outcome.explained)) continue;
+  if (isEquivalent || (outcome.killed && outcome.located && outcome.explained)) return;
   const [fault] = outcome.faults;
   const what = outcome.killed ? (outcome.located ? "not explained" : "found elsewhere") : "survives";
   console.error(
@@ -43,14 +42,25 @@ for await (const mutant of mutants({
   );
 }
 
-for (const { family, operator, says, outcome } of readerMutants()) {
-  if (pattern !== undefined && !new RegExp(pattern).test(operator)) continue;
-  byOperator.set(operator, withRefusal(byOperator.get(operator), outcome));
-  if (!(outcome.killed && outcome.located && outcome.explained))
-    console.error(
-      `${family}, a model pickled whole: ${says}: ${outcome.killed ? "otherwise named" : "read"}`,
-    );
-}
+const wanted = pattern === undefined ? undefined : new RegExp(pattern);
+for await (const mutant of mutants({
+  forms: Number(values.forms),
+  ...(wanted ? { operator: wanted } : {}),
+}))
+  count(mutant);
+if (wanted?.test("optimised by onnxruntime") !== false)
+  for await (const mutant of optimisedMutants()) count(mutant);
+
+for (const [kind, refused] of [
+  ["a model pickled whole", readerMutants()],
+  ["a trace", traceMutants()],
+] as const)
+  for (const { family, operator, says, outcome } of refused) {
+    if (wanted?.test(operator) === false) continue;
+    byOperator.set(operator, withRefusal(byOperator.get(operator), outcome));
+    if (!(outcome.killed && outcome.located && outcome.explained))
+      console.error(`${family}, ${kind}: ${says}: ${outcome.killed ? "otherwise named" : "read"}`);
+  }
 
 const byKind = new Map<string, HonestTally>();
 for await (const run of pattern === undefined ? honestRuns() : []) {

@@ -1,9 +1,11 @@
 import type { LayerGraph } from "../../src/arch/index.js";
+import type { NamedBytes } from "../../src/core/bytes.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import { chooseImages } from "../../src/verify/inputs/choose-images.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { type Fault, faultLayers, type ParityReport } from "../../src/verify/outcome/report.js";
-import { candidateOf, FORMS, type Form, RUNTIMES } from "./candidates.js";
+import { optimisedFile } from "../support/optimised.js";
+import { candidateOf, FORMS, type Form, OPTIMISED, RUNTIMES } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { judge } from "./judge.js";
 import { type Mutation, spreadOver } from "./mutation.js";
@@ -94,6 +96,55 @@ function mutationsOf({ checkpoint: { graph, stateDict } }: Pick<Subject, "checkp
   return OPERATORS.flatMap((operator) => operator({ graph, stateDict }));
 }
 
+/** The row of the table that mutants in files are counted in that onnxruntime has optimised. */
+const IN_BLOCKS = "any of these, optimised by onnxruntime";
+
+/** How many mutations of each operator and family are tried in files that onnxruntime has optimised. */
+const IN_BLOCKS_EACH = 1;
+
+/**
+ * Mutants in files that onnxruntime has optimised at every level: of each operator and family one, the next one in turn.
+ *
+ * @param only a sample: this family's, of the operators whose turn it is
+ */
+export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutant> {
+  const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
+  for (const [turn, family] of TINY_FAMILIES.entries()) {
+    if (only !== undefined && family !== only) continue;
+    const subject = subjectOf(family, tinyCheckpoint(family), images);
+    const equivalent = equivalence(subject);
+    const byOperator = new Map<string, Mutation[]>();
+    for (const mutation of mutationsOf(subject)) {
+      if (mutation.unfolded || mutation.named) continue;
+      byOperator.set(mutation.operator, [...(byOperator.get(mutation.operator) ?? []), mutation]);
+    }
+    for (const [index, mutations] of [...byOperator.values()].entries()) {
+      if (only !== undefined && (index + turn) % SAMPLED_OPERATORS !== 0) continue;
+      let left = IN_BLOCKS_EACH;
+      for (let step = 0; step < mutations.length && left > 0; step++) {
+        const mutation = mutations[(spreadOver(mutations.length, index + turn) + step) % mutations.length];
+        const mutant =
+          mutation && (await judged(subject, family, asOptimised(subject, mutation), OPTIMISED, equivalent));
+        if (!mutant) continue;
+        left--;
+        yield { ...mutant, mutation: { ...mutant.mutation, operator: IN_BLOCKS } };
+      }
+    }
+  }
+}
+
+/** A factor before a sigmoid becomes one of the weights before that. */
+function asOptimised({ checkpoint: { graph } }: Subject, mutation: Mutation): Mutation {
+  const before = graph.nodes.flatMap(({ name, op, inputs }) =>
+    op.kind === "sigmoid" && mutation.layers.includes(name) ? inputs : [],
+  );
+  if (before.length === 0) return mutation;
+  return { ...mutation, layers: [...mutation.layers, ...before], kinds: [...mutation.kinds, "weights"] };
+}
+
+/** Every how many operators one is in a family's sample. */
+const SAMPLED_OPERATORS = 8;
+
 async function judged(
   subject: Subject,
   family: TinyFamily,
@@ -101,7 +152,7 @@ async function judged(
   form: Form,
   equivalent: (mutation: Mutation) => boolean,
 ): Promise<Mutant | undefined> {
-  const candidate = candidateOf(mutation, form, subject.images);
+  const candidate = await fileOf(mutation, form, subject.images);
   if (!candidate) return undefined;
   const { report, blind, shown, values } = await judge(subject, candidate, RUNTIMES[form]);
   const { graph } = subject.checkpoint;
@@ -112,12 +163,22 @@ async function judged(
     form,
     mutation,
     outcome,
-    ...(form.endsWith("without names")
+    ...(form.endsWith("without names") || form === OPTIMISED
       ? {}
       : { blind: outcomeOf(blind, { ...mutation, kinds: [] }, layers) }),
     isEquivalent: !outcome.killed && equivalent(mutation),
     rules: await verdictsOf(subject, values),
   };
+}
+
+async function fileOf(
+  mutation: Mutation,
+  form: Form,
+  images: Tensor<"float32">,
+): Promise<NamedBytes | undefined> {
+  if (form !== OPTIMISED) return candidateOf(mutation, form, images);
+  const plain = candidateOf(mutation, "onnx", images);
+  return plain && { ...plain, bytes: await optimisedFile(plain.bytes as Uint8Array, "all") };
 }
 
 /** Layers, and for those that a candidate does not show the next ones that it does: there their faults are seen. */

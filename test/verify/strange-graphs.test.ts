@@ -350,7 +350,7 @@ describe("operators behind a layer that all streams read", () => {
   ])("are one finding: %s", async (_, edit, what) => {
     for (const fold of [true, false])
       expect(await findings(edit, fold)).toEqual([
-        `structure ${layer}: found ${what} behind it, expected none`,
+        `structure ${layer}: found ${what} after it, expected none`,
       ]);
   });
 
@@ -363,7 +363,7 @@ describe("operators behind a layer that all streams read", () => {
       }),
     ]);
     expect(await findings(edit)).toEqual([
-      "structure maxpool: found stride [1, 1], and a max pool behind it, expected stride [2, 2], and none",
+      "structure maxpool: found stride [1, 1], and a max pool after it, expected stride [2, 2], and none",
     ]);
   });
 });
@@ -410,7 +410,7 @@ describe("a transposed convolution", () => {
   it("has other weights where its kernels are not turned", async () => {
     const found = await findings(transposed("conv2.0.conv2a.bn", false));
     expect(found).toHaveLength(1);
-    expect(found[0]).toMatch(/^weights conv2\.0\.conv2a\.bn: .*the kernel is turned by 180°/);
+    expect(found[0]).toMatch(/^weights conv2\.0\.conv2a\.bn: .*the kernel is rotated by 180°/);
   });
 
   it("of larger maps is another operator, at its layer", async () => {

@@ -1,6 +1,12 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
-import type { ForeignKind, ForeignNode, ForeignOp, Padding } from "./operators/foreign.js";
+import {
+  type ForeignKind,
+  type ForeignNode,
+  type ForeignOp,
+  isKind,
+  type Padding,
+} from "./operators/foreign.js";
 
 /** A difference between a file's graph and the architecture. A finding, never an exception. */
 export interface Difference {
@@ -163,12 +169,15 @@ function windows(
 export function gateDifferences(
   graph: LayerGraph,
   nodes: ReadonlyMap<string, ForeignNode>,
+  skipped: ReadonlySet<string>,
 ): readonly Difference[] {
   const firsts = new Map<string, { readonly layer: string; readonly node: ForeignNode }>();
   return graph.nodes.flatMap((layer) => {
     const path = layer.parameters.weight;
     const node = nodes.get(layer.name);
     if (path === undefined || !node || layer.stream === undefined) return [];
+    // What is not there, or is another operator, has no weights.
+    if (skipped.has(layer.name) || isKind(node, "other")) return [];
     const first = firsts.get(path);
     if (!first) {
       firsts.set(path, { layer: layer.name, node });

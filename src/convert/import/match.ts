@@ -130,7 +130,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   const differences = [
     ...inputDifferences(graph, foreign.preprocess),
     ...ownFindings(graph, walked),
-    ...gateDifferences(graph, nodes),
+    ...gateDifferences(graph, nodes, skipped),
   ];
   const order = new Map(graph.nodes.map(({ name }, index) => [name, index]));
   return {

@@ -274,6 +274,18 @@ export function departing(
   });
 }
 
+/** A stream with weights of its own is no finding beside the one of the stream whose weights are not the checkpoint's. */
+export function withoutOwnWeights(structure: readonly Fault[], weights: readonly Fault[]): readonly Fault[] {
+  const moduleOf = (layer: string): string => layer.replace(/\[\d+\]/, "[]");
+  const modules = new Set(weights.map(({ layer }) => moduleOf(layer)));
+  return structure.filter(
+    ({ layer, explanation }) => !(OWN_WEIGHTS.test(explanation) && modules.has(moduleOf(layer))),
+  );
+}
+
+/** What `gateDifferences` says, and nothing else. */
+const OWN_WEIGHTS = /^found weights of its own, expected those of [^,;]+$/;
+
 /**
  * Layers with a wrong shape that do not depend on another such layer, and are not known to be replaced: the layers
  * after one have wrong sizes because of it. A structural finding is more specific than a shape.

@@ -29,7 +29,7 @@ export interface Compared {
 export interface WeightsComparison {
   /** The counts, as the report has them. */
   readonly result: WeightsResult;
-  /** One, if all layers' weights differ for the same reason; else one for every constant that differs. */
+  /** One, if all layers' weights differ for the same reason; else one for every layer whose constants differ. */
   readonly faults: readonly Fault[];
   /** Whether every layer that has weights differs for the same reason, such as another training. */
   readonly haveOneCause?: boolean;
@@ -59,7 +59,7 @@ export function compareWeights(
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   const scaled: Scales[] = [];
-  let [compared, identical, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0];
+  let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || absorbed.has(node.name)) continue;
     // A layer that the file lacks is a fault of its structure.
@@ -71,6 +71,7 @@ export function compareWeights(
     const products = isProduct ? refold(merged, node, stateDict) : undefined;
     const expected = products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
     const found = find(node, [...expected.keys()]);
+    const problems: string[] = [];
     for (const [role, constant] of expected) {
       compared++;
       const rounding = match?.roundings.get(node.name)?.[role];
@@ -92,12 +93,13 @@ export function compareWeights(
       // Missing constants of an operator that was replaced are not a separate finding.
       const departs = departing.has(node.name) || (merged && departing.has(merged.name));
       if (problem !== undefined && !actual && departs) continue;
-      if (problem !== undefined)
-        faults.push(layerFault(node, "weights", null, `${node.parameters[role] ?? role}: ${problem}`));
+      if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
       else if (rounding) quantised++;
       else if (actual && isRounded(actual, written.values, node.name)) rounded++;
       else identical++;
     }
+    different += problems.length;
+    if (problems.length > 0) faults.push(layerFault(node, "weights", null, problems.join(", and ")));
   }
   if (faults.length === 0) faults.push(...scaledWeights(scaled));
   const [first] = faults;
@@ -107,7 +109,7 @@ export function compareWeights(
     cause !== undefined &&
     causes.length >= FEWEST &&
     causes.every((other) => other === cause);
-  const sentence = `${cause}: ${faults.length} of ${compared} constants differ from the checkpoint's`;
+  const sentence = `${cause}: ${different} of ${compared} constants differ from the checkpoint's`;
   const zeroed = zeros.result();
   return {
     result: {

@@ -182,7 +182,7 @@ describe("a file that works on its values in another way", () => {
     );
     await expect(
       opened(theirs(true, takingPixels, openFixture()), fixture("osnet_x0_25.64x32.npz"), FED_BGR),
-    ).rejects.toThrow("found a model that takes whole-number pixels, and a recording");
+    ).rejects.toThrow("found a model that takes integer pixels, and a recording");
   });
 
   it("raw pixels are RGB unless somebody says otherwise", async () => {

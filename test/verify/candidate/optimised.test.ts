@@ -120,7 +120,7 @@ describe("a mistake in a file with channels in blocks", () => {
     );
     const faults = await faultsOf(dropNode(model, of(node)));
     expect(faults).toEqual([
-      expect.stringMatching(/^structure \S+: found .*blocks of \d+ channels read one by one/),
+      expect.stringMatching(/^structure \S+: found .*blocks of \d+ channels read as single channels/),
     ]);
   });
 
