@@ -17,6 +17,7 @@ import {
   mergeStreams,
   numericFaults,
   ofOtherWeights,
+  ofQuantised,
   outputFaults,
   withCauses,
   withoutOwnWeights,
@@ -216,10 +217,11 @@ function findFaults(
           (fault) => isFed || !readsImages(fault),
         )
   ).filter((fault) => !isTold(fault));
+  const separate = ofQuantised(numeric, weights?.result.quantised ?? 0);
   const judged =
     tolerance.rule === "relative-to-max"
-      ? [...known, ...numeric]
-      : withCauses(graph, known, numeric, isShown);
+      ? [...known, ...separate]
+      : withCauses(graph, known, separate, isShown);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
   // Other outputs, or other runs, than a wrong layer's: what comes of it differs as well.
   if (judged.length > 0) {

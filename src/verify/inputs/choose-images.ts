@@ -44,11 +44,13 @@ export function imagesFor(
   if (recording) {
     if (images || batch || size) throw surplusChoice("a recording");
     expectFew(recording.images);
+    expectFinite(recording.images, "the recording");
     return { images: recording.images, source: "the recording" };
   }
   if (images && images !== "auto" && "tensor" in images) {
     if (batch || size) throw surplusChoice("an .npy file");
     expectFew(images.tensor);
+    expectFinite(images.tensor, images.source);
     return { images: images.tensor, source: images.source };
   }
   const [fixedBatch, , height, width] = fixed;
@@ -87,6 +89,19 @@ export function imagesFor(
 
 function expectFew({ shape: [batch = 0, , height = 0, width = 0] }: Tensor<"float32">): void {
   expectAffordable(batch, height, width);
+}
+
+/** Of images that are not finite no network computes anything that could be compared. */
+function expectFinite({ data }: Tensor<"float32">, source: string): void {
+  const count = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
+  if (count === 0) return;
+  throw new InputError({
+    code: "tensor",
+    subject: source,
+    found: `images with ${count} values that are NaN or infinite`,
+    expected: "finite pixels",
+    remedy: "check how the images were made",
+  });
 }
 
 function surplusChoice(source: string): InputError {

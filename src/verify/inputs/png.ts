@@ -1,5 +1,6 @@
 import { Unzlib } from "fflate";
 import { concatenate } from "../../core/bytes.js";
+import { InputError } from "../../core/errors.js";
 import { broken, expectSize, type Pixels, unsupported } from "./images.js";
 
 /** What a PNG's header says. */
@@ -233,6 +234,13 @@ function readHeader(data: Uint8Array, subject: string): PngHeader {
 /** The maximum ratio of deflate: a shorter file cannot contain the picture. */
 const MAX_RATIO = 1032;
 
+/**
+ * No picture of a camera packs better than a tenth, and a drawing of one colour as far as deflate goes. Beyond 16 million pixels in RGB, which take
+ * a second and 100 MB to unpack, a file must be as long as that is worth.
+ */
+const LARGE = 48_000_000;
+const LARGE_RATIO = 256;
+
 /** Input bytes unpacked at a time: more data than the size takes is noticed after 16 MB at the latest. */
 const PIECE_BYTES = 1 << 14;
 
@@ -240,6 +248,14 @@ const PIECE_BYTES = 1 << 14;
 function inflate(parts: readonly Uint8Array[], length: number, subject: string): Uint8Array {
   const packed = parts.reduce((sum, part) => sum + part.length, 0);
   if (length > MAX_RATIO * packed) throw broken(subject, `a PNG with ${packed} bytes for ${length} of data`);
+  if (length > LARGE && length > LARGE_RATIO * packed)
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: `${packed} bytes that unpack to a picture of ${length} bytes`,
+      expected: `at most ${LARGE_RATIO} times as many bytes unpacked, for pictures over ${LARGE / 1_000_000} MB`,
+      remedy: "make it smaller; the network sees 256×128",
+    });
   const raw = new Uint8Array(length);
   let filled = 0;
   const stream = new Unzlib((piece) => {

@@ -274,6 +274,26 @@ export function departing(
   });
 }
 
+/** Quantised constants are one fault of all layers that are off without another reason, of which there are at least so many. */
+const LEAST_QUANTISED = 3;
+
+/** Faults of a file of which so many constants are quantised. */
+export function ofQuantised(numeric: readonly Fault[], quantised: number): readonly Fault[] {
+  const unexplained = numeric.filter(({ kind, cause }) => kind === "numeric" && cause === undefined);
+  const [first] = unexplained;
+  if (!first || quantised === 0 || unexplained.length < LEAST_QUANTISED) return numeric;
+  const margins = unexplained.map(({ margin }) => margin ?? Infinity);
+  const most = Math.max(...margins);
+  const explanation = `${quantised} constants are quantised: ${unexplained.length} layers differ from those of the checkpoint's weights by more than rounding, ${first.layer} first`;
+  const one: Fault = {
+    ...first,
+    kind: "weights",
+    margin: Number.isFinite(most) ? most : null,
+    explanation,
+  };
+  return [one, ...numeric.filter((fault) => !unexplained.includes(fault))];
+}
+
 /** A stream with weights of its own is no finding beside the one of the stream whose weights are not the checkpoint's. */
 export function withoutOwnWeights(structure: readonly Fault[], weights: readonly Fault[]): readonly Fault[] {
   const moduleOf = (layer: string): string => layer.replace(/\[\d+\]/, "[]");

@@ -74,7 +74,7 @@ export function compareWeights(
     const problems: string[] = [];
     for (const [role, constant] of expected) {
       compared++;
-      const rounding = match?.roundings.get(node.name)?.[role];
+      const rounding = shown?.roundings.get(node.name)?.[role];
       const actual = found.get(role);
       // What is stored in fewer bits is held to their rounding, which has its own zeros.
       const mayBeZero = role === "weight" && actual?.data.length === constant.values.length && !actual.stored;
@@ -87,7 +87,11 @@ export function compareWeights(
       const scales =
         merged && role === "weight" && actual && match ? scalesOf(node, constant, actual) : undefined;
       if (scales) scaled.push(scales);
-      const problem = differences(wanted, actual, isProduct && !match && !isLifted ? 1 : 0, node.name);
+      const problem =
+        rounding &&
+        hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
+          ? "stored in steps that are larger than its range needs"
+          : differences(wanted, actual, isProduct && !match && !isLifted && !rounding ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       // Missing constants of an operator that was replaced are not a separate finding.
@@ -200,6 +204,28 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
         STEP_ROUNDING * Math.abs(value),
     ),
   };
+}
+
+/** Levels to either side of 0 that quantisers use at least: seven bits of eight, of which the last may be one fewer. */
+const LEAST_LEVELS = 62.5;
+
+/** Rows that are 0 beside the others are quantised with any step. */
+const NOTHING = 1e-6;
+
+/**
+ * Whether steps are wider than eight bits require, so that whatever is within half a step says little. Those of a bias follow from the
+ * weights' and the activations'.
+ */
+function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expected | undefined): boolean {
+  const largest = (all: Float32Array): number =>
+    all.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const [all, beside] = [largest(values), weights ? largest(weights.values) : 0];
+  const size = values.length / Math.max(1, halves.length);
+  return halves.some((half, row) => {
+    const own = halves.length === 1 ? all : largest(values.subarray(row * size, (row + 1) * size));
+    const most = Math.max(own, beside);
+    return own > NOTHING * all && 2 * half * LEAST_LEVELS > most;
+  });
 }
 
 interface Expected {

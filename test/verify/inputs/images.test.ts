@@ -1,7 +1,11 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { expand, outputShapes, VARIANT_NAMES, variant } from "../../../src/arch/index.js";
+import { imagesFor } from "../../../src/verify/inputs/choose-images.js";
 import { defaultSize, seededImages } from "../../../src/verify/inputs/images.js";
+import { decodePng } from "../../../src/verify/inputs/png.js";
+import { openFixture } from "../../support/osnet.js";
+import { encodePng } from "../../support/png.js";
 
 describe("seededImages", () => {
   it("gives the same bits for a seed, on every machine", () => {
@@ -66,4 +70,33 @@ describe("defaultSize", () => {
     expect(defaultSize(graph, fixed)).toEqual(size);
     if (size.height !== size.width) expect(squares(graph, size.height, size.width)).toEqual([]);
   });
+});
+
+describe("a picture of one colour", () => {
+  it("that is large, and packed in next to nothing, is refused before it is unpacked", () => {
+    const [width, height] = [6000, 3000];
+    const png = encodePng(width, height, new Uint8Array(3 * width * height));
+    expect(png.length).toBeLessThan(100_000);
+    expect(() => decodePng(png, "p.png")).toThrow(
+      /^p\.png: found \d+ bytes that unpack to a picture of 54003000 bytes, expected at most 256 times as many/,
+    );
+  });
+
+  it("of the size of a screen is read", () => {
+    const picture = decodePng(encodePng(1920, 1080, new Uint8Array(3 * 1920 * 1080)), "p.png");
+    expect([picture.width, picture.height]).toEqual([1920, 1080]);
+  });
+});
+
+it("images with values that are not finite are refused by the name of their file", () => {
+  const checkpoint = openFixture();
+  const file = { kind: "checkpoint", format: "pth", checkpoint } as const;
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    const images = seededImages(0, 2, 64, 32);
+    images.data[7] = value;
+    const chosen = { images: { source: "images.npy", tensor: images } };
+    expect(() => imagesFor(checkpoint.graph, file, file, undefined, [], chosen)).toThrow(
+      "images.npy: found images with 1 values that are NaN or infinite, expected finite pixels",
+    );
+  }
 });

@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { withoutNames } from "../../mutation/candidates.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import type { OnnxEdit } from "../../mutation/onnx-edits.js";
+import { convert, openReference, rewriteOnnx } from "../../support/osnet.js";
+
+/** Constants in whole numbers behind DequantizeLinear, which are held to half a step of the checkpoint's. */
+
+const checkpoint = tinyCheckpoint("osnet");
+const reference = openReference(checkpoint);
+
+/** A constant as int8, with one step for all or one for each row. */
+function dequantised(wanted: RegExp, stepOf: (row: Float32Array) => number, byRow = false): OnnxEdit {
+  return (model) => {
+    const initializers = new Map(model.graph.initializers);
+    const nodes = [...model.graph.nodes];
+    for (const [name, tensor] of model.graph.initializers) {
+      if (!wanted.test(name) || tensor.dtype !== "float32" || tensor.shape.length < 2) continue;
+      const values = tensor.data as Float32Array;
+      const rows = byRow ? (tensor.shape[0] ?? 1) : 1;
+      const size = values.length / rows;
+      const steps = Float32Array.from({ length: rows }, (_, row) =>
+        stepOf(values.subarray(row * size, (row + 1) * size)),
+      );
+      const stepAt = (index: number): number => steps[Math.floor(index / size)] ?? 1;
+      initializers.delete(name);
+      const whole: Tensor = {
+        dtype: "int8",
+        shape: tensor.shape,
+        data: Int8Array.from(values, (value, index) => Math.round(value / stepAt(index))),
+      };
+      initializers.set(`${name}.whole`, whole);
+      initializers.set(`${name}.step`, { dtype: "float32", shape: byRow ? [rows] : [], data: steps });
+      nodes.unshift(
+        onnxNode(name, "DequantizeLinear", [`${name}.whole`, `${name}.step`], byRow ? { axis: int(0) } : {}),
+      );
+    }
+    return { ...model, graph: { ...model.graph, nodes, initializers } };
+  };
+}
+
+async function judged(edit: OnnxEdit, isNamed: boolean): Promise<ParityReport> {
+  const bytes = rewriteOnnx(convert(checkpoint, { opset: 17 }), edit);
+  const file = { name: "m.onnx", bytes: isNamed ? bytes : rewriteOnnx(bytes, withoutNames) };
+  return verify(await openVerification(file, reference));
+}
+
+const largest = (row: Float32Array): number =>
+  row.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+const fair = (row: Float32Array): number => largest(row) / 127;
+const gate = /^conv2\.0\.gate\.fc2\.weight$/;
+
+describe.each([true, false])("weights behind DequantizeLinear, names kept: %s", (isNamed) => {
+  it.each([false, true])(
+    "in steps that eight bits need are within half of one, by row: %s",
+    async (byRow) => {
+      const { weights, faults } = await judged(dequantised(gate, fair, byRow), isNamed);
+      expect(weights?.quantised).toBe(3);
+      // The layer computes with other numbers than the checkpoint's.
+      expect(faults.map(({ kind }) => kind)).not.toContain("structure");
+      expect(JSON.stringify(faults)).not.toContain("steps");
+    },
+  );
+
+  it.each([
+    ["a thousand", () => 1000],
+    ["three times as wide", (row: Float32Array) => 3 * fair(row)],
+  ])("in steps of %s are other weights, once", async (_, stepOf) => {
+    for (const byRow of [false, true]) {
+      const { passed, faults } = await judged(dequantised(gate, stepOf, byRow), isNamed);
+      expect(passed).toBe(false);
+      expect(faults).toMatchObject([
+        {
+          kind: "weights",
+          explanation: expect.stringContaining("steps that are larger than its range needs"),
+        },
+      ]);
+    }
+  });
+
+  it("are one fault where all of them are in whole numbers", async () => {
+    const { passed, faults } = await judged(dequantised(/weight$/, fair), isNamed);
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([
+      { kind: "weights", explanation: expect.stringContaining("are quantised") },
+    ]);
+  });
+});
