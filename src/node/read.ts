@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { closeSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, lstatSync, openSync, readFileSync, readSync, realpathSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import {
@@ -115,7 +115,8 @@ export function readPlainFile(path: string): Uint8Array | undefined {
 
 /**
  * Reads the files beside a model, by their paths relative to its folder, which the caller has checked: an ONNX file may
- * have its weights there. Only regular files in regular folders are read: a link could lead anywhere.
+ * have its weights there. Only regular files in regular folders are read: a link could lead anywhere. One is followed that leads to
+ * a file beside the model's own, as in Hugging Face's cache, where the model and its weights are links to the same folder.
  *
  * @returns a reader that returns undefined for a file that does not exist, and a source of parts for a large one
  * @throws InputError (`file`), from the reader, for anything but a regular file, or if it cannot be read
@@ -124,20 +125,22 @@ export function filesBeside(model: string): FilesBeside {
   const contents = new Map<string, Bytes | undefined>();
   return {
     get(name) {
-      if (!contents.has(name)) contents.set(name, readSidecar(dirname(model), name));
+      if (!contents.has(name)) contents.set(name, readSidecar(model, name));
       return contents.get(name);
     },
   };
 }
 
-function readSidecar(folder: string, name: string): Bytes | undefined {
+function readSidecar(model: string, name: string): Bytes | undefined {
   const refuse = (found: string): InputError =>
     fileError(name, found, "a regular file beside the model", "copy the file itself into the model's folder");
   try {
-    let path = folder;
+    let path = dirname(model);
     let size = 0;
     for (const [index, part] of name.split("/").entries()) {
       path = join(path, part);
+      const linked = lstatSync(path, { throwIfNoEntry: false });
+      if (linked?.isSymbolicLink()) path = besideItself(model, path) ?? path;
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (!found) return undefined;
       const isLast = index === name.split("/").length - 1;
@@ -149,6 +152,16 @@ function readSidecar(folder: string, name: string): Bytes | undefined {
     return size > WHOLE_SIDECAR_BYTES ? partsOf(path, name, size) : readFileSync(path);
   } catch (cause) {
     throw cause instanceof InputError ? cause : unusable(name, describe(cause), "check the file", cause);
+  }
+}
+
+/** Where a link leads, if that is a file in the folder of the model's own. */
+function besideItself(model: string, link: string): string | undefined {
+  try {
+    const target = realpathSync(link);
+    return dirname(target) === dirname(realpathSync(model)) ? target : undefined;
+  } catch {
+    return undefined;
   }
 }
 

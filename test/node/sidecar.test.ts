@@ -40,6 +40,18 @@ describe("filesBeside", () => {
       expect(() => beside.get(name)).toThrow(/found a link, expected a regular file beside the model/);
   });
 
+  it("follows a link to a file beside the model's own, as in Hugging Face's cache", async () => {
+    const blobs = await temporaryFolder({ aaa: "model", bbb: "weights" });
+    const [folder, elsewhere] = [await temporaryFolder(), await temporaryFolder({ bbb: "others" })];
+    await symlink(blobs.at("aaa"), folder.at("m.onnx"));
+    await symlink(blobs.at("bbb"), folder.at("m.data"));
+    await symlink(elsewhere.at("bbb"), folder.at("other.data"));
+    await symlink(blobs.path, folder.at("blobs"));
+    const beside = filesBeside(folder.at("m.onnx"));
+    expect(Buffer.from(beside.get("m.data") as Uint8Array).toString()).toBe("weights");
+    for (const name of ["other.data", "blobs/bbb"]) expect(() => beside.get(name)).toThrow(/found a link/);
+  });
+
   it("reads nothing but files", async () => {
     const folder = await temporaryFolder({ file: "abc" });
     await mkdir(folder.at("m.data"));
