@@ -8,7 +8,7 @@ export interface Region {
   readonly part: string;
 }
 
-/** What helps against a file that is broken. */
+/** The remedy for a broken file. */
 const FETCH_AGAIN = "download or copy the file again";
 
 /** The remedy for a file that is complete but contains something unsupported. */
@@ -19,12 +19,12 @@ export function position(region: Region, offset: number): string {
   return `byte ${offset} of ${printable(region.part)}`;
 }
 
-/** Bytes that are not the format they should be: code `format`, remedied by a fresh copy of the file. */
+/** Bytes that do not have the expected format: code `format`, remedied by a fresh copy of the file. */
 export function corrupt(region: Region, found: string, expected: string): InputError {
   return new InputError({ code: "format", subject: region.subject, found, expected, remedy: FETCH_AGAIN });
 }
 
-/** A valid file with something in it that is refused: code `unsupported`, remedied by saving only the weights. */
+/** A valid file with refused content: code `unsupported`, remedied by saving only the weights. */
 export function unsupported(region: Region, found: string, expected: string): InputError {
   return new InputError({
     code: "unsupported",
@@ -35,10 +35,10 @@ export function unsupported(region: Region, found: string, expected: string): In
   });
 }
 
-/** Characters of a name from a file that a message shows. */
+/** Maximum characters of a file's name in a message. */
 const SHOWN = 60;
 
-/** A name from a file, safe to print as it is: anything but printable ASCII becomes a question mark, long ones are cut. */
+/** A name from a file, safe to print: anything but printable ASCII becomes a question mark, long ones are cut. */
 export function printable(text: string): string {
   const cut = text.length > SHOWN ? `${text.slice(0, SHOWN - 3)}...` : text;
   return cut.replace(/[^ -~]/g, "?");
@@ -56,7 +56,7 @@ export type AbsentBytes = (length: number, subject: string) => Uint8Array;
 const MAX_ABSENT_BYTES = 64 << 20;
 
 /**
- * Zeros for the tensors of missing files, for those who look at a model and do not use it. All share one memory.
+ * Zeros for the tensors of missing files, for inspecting a model without using it. All share one memory.
  *
  * @param most bytes of a tensor, and of that memory
  * @throws InputError (`unsupported`), from the result, for a larger tensor
@@ -86,8 +86,8 @@ export interface Budget {
   /** Must be called before each allocation of `bytes` for `purpose`; throws `InputError` if it would be too much. */
   spend(bytes: number, purpose: string): void;
   /**
-   * The same for what a pickle builds: an empty dict is one byte of pickle and 200 of memory. What was dropped again
-   * counts too, so this bounds the time that building takes as well.
+   * The same for objects of a pickle: an empty dict is one byte of pickle and 200 of memory. Dropped objects count too,
+   * so this also bounds the time of building.
    */
   build(bytes: number): void;
 }

@@ -10,28 +10,30 @@ export type ModelFormat = "onnx" | "tfjs";
 export type FileFormat = WeightsFormat | ModelFormat;
 
 /**
- * The formats, a row each. Commands, their help, output names, recognition by content, the suite's defaults and the
- * contract tests (test/convert/formats/contract.test.ts) follow from these rows; CONTRIBUTING.md lists what else a new
- * format needs. Facts only: the commands' help reads this file, so it imports no reader or writer.
+ * The formats, one row each. Commands, their help, output names, detection, the suite's defaults and the contract tests
+ * (test/convert/formats/contract.test.ts) follow from these rows; CONTRIBUTING.md lists what else a new format needs.
+ * Data only: the commands' help reads this file, so it imports no reader or writer.
  */
 interface Format {
   /** What people call the format. */
   readonly title: string;
-  /** A file of the format, with its article, as messages say it. */
+  /** A file of the format, with its article, for messages. */
   readonly noun: string;
-  /** The same as the argument of `FROM2TO`. */
+  /** The same for the argument of `FROM2TO`. */
   readonly operand: string;
   /** The main file of a folder; absent for single-file formats. */
   readonly main?: string;
-  /** What names of such files end in, without the dot; the name that `FROM2TO` gives an output ends in the format's own name. */
+  /**
+   * The suffixes of such files, without the dot; the name that `FROM2TO` gives an output ends in the format's own name.
+   */
   readonly suffixes: readonly string[];
   /** Output names of this format, for commands that do not name one. */
   readonly output: RegExp;
-  /** How users recognise those, in a list. */
+  /** The suffixes for users, as a list. */
   readonly outputHint: string;
-  /** Whether the first bytes can be this format's; absent for the format that everything else is taken for. */
+  /** Whether the first bytes can be this format's; absent for the fallback format. */
   readonly starts?: (head: Uint8Array) => boolean;
-  /** Of zip archives, what the name of a member ends in: it decides between formats that start alike. */
+  /** For zip archives, the suffix of a member's name: it decides between formats that start alike. */
   readonly member?: string;
   /** Element types of weights that the format cannot store. */
   readonly lacks: readonly DType[];
@@ -109,12 +111,12 @@ const MODELS: Readonly<Record<ModelFormat, Format>> = {
 };
 
 /**
- * In the order of the help, and of recognition: the length that a safetensors file begins with may look like any other
- * signature, so that it comes before them.
+ * In the order of the help, and of detection: safetensors comes first because the length at the start of its files may
+ * look like any other signature.
  */
 export const FORMATS: Readonly<Record<FileFormat, Format>> = { ...WEIGHTS, ...MODELS };
 
-/** Every format of a state dict alone, in the order of the table. */
+/** Every format of weights only, in the order of the table. */
 export const WEIGHTS_FORMATS: readonly WeightsFormat[] = Object.keys(WEIGHTS) as WeightsFormat[];
 
 /** Every format of a graph with its weights, in the order of the table. */
@@ -137,18 +139,18 @@ const SUFFIXES: RegExp = new RegExp(
   "i",
 );
 
-/** A file's name without the suffixes of formats: `w.pth.tar-60` is `w`. */
+/** A file's name without format suffixes: `w.pth.tar-60` is `w`. */
 export function withoutSuffix(name: string): string {
   return name.replace(SUFFIXES, "");
 }
 
-/** The format that a file's name ends like; undefined if the suffix says nothing. */
+/** The format of a file name's suffix; undefined if it is not one. */
 export function formatOfName(name: string): FileFormat | undefined {
   const suffix = name.split(".").at(-1)?.toLowerCase() ?? "";
   return FILE_FORMATS.find((format) => FORMATS[format].suffixes.includes(suffix));
 }
 
-/** The format that the name of an output means; undefined if it means none. */
+/** The format of an output name; undefined if it has none. */
 export function outputFormat(name: string): FileFormat | undefined {
   return FILE_FORMATS.find((format) => FORMATS[format].output.test(name));
 }

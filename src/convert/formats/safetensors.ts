@@ -14,18 +14,18 @@ import { quote } from "./refusals.js";
  * The safetensors format (https://github.com/huggingface/safetensors, README, "Format"): the header's length as a
  * little-endian u64, a JSON header padded with spaces, then the tensors' elements, row-major and little-endian.
  *
- * Accepted: all that the official library accepts, with the element types of `NAMES`. Refused: headers over
- * 100 MB, duplicate keys, holes, overlaps, bytes that no tensor has.
+ * Accepted: everything that the official library accepts, with the element types of `NAMES`. Refused: headers over 100
+ * MB, duplicate keys, gaps, overlaps, unused bytes.
  */
 
 /** Bytes of the header's length. */
 const LENGTH_BYTES = 8;
 
-/** What a safetensors file has: tensors, and strings about them. */
+/** The content of a safetensors file: tensors and metadata. */
 export interface DecodedSafetensors {
   /** Tensors in the order of their data, which is not the network's; views over the bytes where aligned. */
   readonly stateDict: StateDict;
-  /** What the file says of itself, such as `format`: `pt`. */
+  /** The file's metadata, such as `format`: `pt`. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
@@ -70,7 +70,7 @@ function decodeText(bytes: Uint8Array, subject: string): string {
   }
 }
 
-/** Validated before: the type is known, and the bytes are there and as many as the shape takes. */
+/** Checked before: the type is supported, and the number of bytes matches the shape. */
 function readTensor(data: Uint8Array, { dtype: name, shape, dataOffsets: [begin, end] }: TensorInfo): Tensor {
   const dtype = nameToDType(name) ?? "uint8";
   const array = DTYPES[dtype];
@@ -86,10 +86,10 @@ const ALIGNMENT = 8;
 const SPACE = 0x20;
 
 /**
- * The bytes of a safetensors file, the same that the official library writes: tensors by element type, then by name,
- * metadata by key. What order the state dict had cannot be read back.
+ * The bytes of a safetensors file, identical to the official library's: tensors by element type, then by name, metadata
+ * by key. The state dict's order is lost.
  *
- * @throws InputError (`format`) if a tensor's data does not fill its shape, or a name cannot be written
+ * @throws InputError (`format`) if a tensor's data does not match its shape, or a name cannot be written
  */
 export function encodeSafetensors(
   stateDict: StateDict,
@@ -136,7 +136,7 @@ function layOut(ordered: readonly (readonly [string, Tensor])[]): {
   return { tensors, dataBytes: position };
 }
 
-/** By code point, which is the order of UTF-8's bytes and not that of UTF-16's units. */
+/** By code point, which is the order of UTF-8 bytes but not of UTF-16 units. */
 function compareText(a: string, b: string): number {
   for (let index = 0; index < a.length && index < b.length; index++) {
     const [left, right] = [a.charCodeAt(index), b.charCodeAt(index)];
@@ -151,9 +151,8 @@ function byCodePoint(unit: number): number {
 }
 
 /**
- * The format's names of element types, in its canonical order: a file's tensors follow each other as their types do
- * here, so that wide elements come first and every tensor is aligned (safetensors/src/tensor.rs, `enum Dtype`,
- * descending).
+ * The format's names of element types, in its canonical order: a file's tensors are ordered in the same way, so that
+ * wide elements come first and every tensor is aligned (safetensors/src/tensor.rs, `enum Dtype`, descending).
  */
 const NAMES = {
   int64: "I64",
@@ -179,7 +178,7 @@ function dtypeToName(dtype: DType): string {
   return NAMES[dtype];
 }
 
-/** The element type that a name means, or undefined: 8-bit and 4-bit floats, wide unsigned and complex numbers. */
+/** The element type of a name, or undefined: 8-bit and 4-bit floats, wide unsigned and complex numbers. */
 function nameToDType(name: string): DType | undefined {
   return BY_NAME.get(name);
 }
@@ -335,10 +334,10 @@ interface Header {
 /** The only key that is not a tensor's name. */
 const METADATA_KEY = "__metadata__";
 
-/** Ten times the tensors of any file published (large models are sharded); bounds what a header can allocate. */
+/** Ten times the tensors of any published file (large models are sharded); bounds what a header can allocate. */
 const MAX_TENSORS = 100_000;
 
-/** Files published have a handful; millions would take minutes and gigabytes. */
+/** Published files have a handful; millions would take minutes and gigabytes. */
 const MAX_METADATA = 10_000;
 
 /** numpy's limit; PyTorch has the same. */
@@ -400,10 +399,10 @@ function serializeHeader({ metadata, tensors }: Header): string {
 const MAX_HEADER_BYTES = 100_000_000;
 
 /**
- * The rules that a file must keep, read or written: each tensor's bytes are as many as its shape and type need, tensors
- * follow each other without holes or overlaps, and together they are all of the data.
+ * The rules for a file, on reading and writing: each tensor's bytes match its shape and type, tensors are contiguous
+ * without overlaps, and together they are all of the data.
  *
- * @param dataBytes what follows the header
+ * @param dataBytes the bytes after the header
  * @throws InputError (`format`) naming the tensor, `unsupported` for an element type that PyTorch's OSNets do not have
  */
 function validate({ metadata, tensors }: Header, dataBytes: number, subject: string): void {

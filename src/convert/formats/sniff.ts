@@ -16,7 +16,7 @@ export function sniffFormat(file: Bytes): FileFormat {
   return FILE_FORMATS.find(isFormat) ?? "pth";
 }
 
-/** Enough for every signature: of a JSON document, the white space before it. */
+/** Enough for every signature: for a JSON document, including leading white space. */
 const SNIFFED_BYTES = 4096;
 
 function hasMember(source: ByteSource, suffix: string): boolean {
@@ -35,7 +35,7 @@ export interface OtherKind {
   readonly remedy: string;
 }
 
-/** How a kind is seen. `head` is the beginning of the file as Latin-1. */
+/** How to detect a format. `head` is the beginning of the file as Latin-1. */
 export interface Signature extends OtherKind {
   readonly matches: (head: string) => boolean;
 }
@@ -51,7 +51,7 @@ const VARINT = "[\\x80-\\xff]{0,9}[\\0-\\x7f]";
 /** Version, levels and version again, all 0; the length of a TensorDesc; its type; its first dimension. */
 const DENSE_TENSOR = "^\\0{16}[\\x01-\\x40]\\0{3}\\x08[\\0-\\x20]\\x10";
 
-/** In order: the particular before the general. */
+/** In order: specific signatures before general ones. */
 const SIGNATURES: readonly Signature[] = [
   {
     found: "a Git LFS pointer",
@@ -88,7 +88,7 @@ const SIGNATURES: readonly Signature[] = [
   { found: "a GGUF file", remedy: OTHER_FORMAT, matches: startsWith("GGUF") },
   { found: "a NumPy .npy array", remedy: OTHER_FORMAT, matches: startsWith("\x93NUMPY") },
   {
-    // FlatBuffers: the offset of the root, then what the file is.
+    // FlatBuffers: the offset of the root, then the file identifier.
     found: "a TensorFlow Lite model",
     remedy: "export the model to ONNX with tf2onnx",
     matches: (head) => head.slice(4, 8) === "TFL3",

@@ -6,15 +6,15 @@ import { Cursor, decodeUtf8 } from "./cursor.js";
 import { type Budget, corrupt, quote, type Region, unsupported } from "./refusals.js";
 
 /**
- * Zip archives, as PyTorch and numpy read and write them. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16 and 4.5.3
- * (zip64); little-endian. PyTorch stores its entries uncompressed and 64-byte aligned; archives packed again by other tools
- * are deflated.
+ * Zip archives, as PyTorch and numpy read and write them. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.6 to 4.3.16
+ * and 4.5.3 (zip64); little-endian. PyTorch stores its entries uncompressed and 64-byte aligned; archives repacked by
+ * other tools are deflated.
  *
- * Python's zipfile, PyTorch's miniz and other readers find the directory and its entries in different ways. Refused is
- * what could make them see different files: a directory that does not end where its end record begins, a zip64 record
- * that is elsewhere or says otherwise, a second end record in a comment, names that are equal or become so (case, NUL,
- * backslashes, a leading slash, a second name), a local header that differs from the directory, entries that overlap;
- * and encryption, patches and several disks.
+ * Python's zipfile, PyTorch's miniz and other readers find the directory and its entries in different ways. Anything
+ * that could make them see different files is refused: a directory that does not end where its end record begins, a
+ * zip64 record that is elsewhere or contradicts it, a second end record in a comment, names that are equal or become so
+ * (case, NUL, backslashes, a leading slash, a second name), a local header that differs from the directory, overlapping
+ * entries; also encryption, patches and several disks.
  */
 
 /** One file in an archive. */
@@ -26,11 +26,11 @@ export interface ZipEntry {
   readonly size: number;
   /** CRC-32 of the unpacked data. PyTorch may omit it, and it is not checked here. */
   readonly checksum: number;
-  /** Where its data starts in the archive. */
+  /** Offset of its data in the archive. */
   readonly start: number;
 }
 
-/** An entry as the central directory has it, before its data has been found. */
+/** An entry of the central directory, before its data is located. */
 interface CentralEntry extends Omit<ZipEntry, "start"> {
   readonly nameBytes: Uint8Array;
   readonly headerOffset: number;
@@ -38,7 +38,7 @@ interface CentralEntry extends Omit<ZipEntry, "start"> {
 
 // The directory: what an archive contains.
 
-/** The names that the directory lists, for telling what an archive is; nothing else of it is checked. */
+/** The names in the directory, to detect the content of an archive; nothing else is checked. */
 export function listZipNames(source: ByteSource, region: Region): readonly string[] {
   return readCentralEntries(source, readEnd(source, region), region).map(({ name }) => name);
 }
@@ -68,7 +68,7 @@ export function readZipDirectory(source: ByteSource, region: Region): ReadonlyMa
   return byName;
 }
 
-/** Names end at NUL in Python; slashes that lead, and backslashes, are read as some platforms have them. */
+/** In Python, names end at NUL; leading slashes, and backslashes, are interpreted differently by platform. */
 function checkName(name: string, region: Region): void {
   if (name === "" || name.startsWith("/") || name.includes("\0") || name.includes("\\"))
     throw unsupported(region, `a zip entry named ${quote(name)}`, "a relative path with forward slashes");
@@ -100,7 +100,7 @@ const END_BYTES = 22;
 const END64_SIGNATURE = 0x06064b50;
 const END64_LOCATOR_SIGNATURE = 0x07064b50;
 const END64_LOCATOR_BYTES = 20;
-/** Of the zip64 end record in its first version, which has no extensible data. */
+/** The size of the zip64 end record in its first version, without extensible data. */
 const END64_BYTES = 56;
 const CENTRAL_SIGNATURE = 0x02014b50;
 const CENTRAL_BYTES = 46;
@@ -161,7 +161,7 @@ function readEnd(source: ByteSource, region: Region): DirectoryPlace {
   return directory;
 }
 
-/** The last end record, which every reader takes, if its comment reaches to the end of the file. */
+/** The last end record, which every reader uses, if its comment reaches the end of the file. */
 function findEnd(source: ByteSource, region: Region): number {
   // The record may be followed by a comment of up to 65535 bytes; PyTorch and numpy write none.
   for (const searched of [END_BYTES, END_BYTES + 0xffff]) {
@@ -184,7 +184,7 @@ function readZip64End(source: ByteSource, end: number, region: Region): Director
   const disk = locator.uint32();
   const at = locator.uint64();
   const disks = locator.uint32();
-  // Some readers follow the locator, others look right before it.
+  // Some readers follow the locator, others look directly before it.
   if (at !== end - END64_LOCATOR_BYTES - END64_BYTES)
     throw corrupt(
       region,
@@ -257,8 +257,8 @@ const UTF8_NAME = 0x0800;
 const HAS_DESCRIPTOR = 0x0008;
 
 /**
- * Checks an entry's local header (APPNOTE 4.3.7) against the central directory and returns where its data starts.
- * The cursor is one over the whole archive. Readers that trust one and readers that trust the other must see the same file.
+ * Checks an entry's local header (APPNOTE 4.3.7) against the central directory and returns the offset of its data. The
+ * cursor is one over the whole archive. Readers that trust one and readers that trust the other must see the same file.
  */
 function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
   const { region } = cursor;
@@ -299,7 +299,7 @@ const ZIP64_EXTRA = 0x0001;
 
 /** Info-ZIP's field of another name for the entry, which Python takes and PyTorch does not (APPNOTE 4.6.9). */
 const UNICODE_PATH_EXTRA = 0x7075;
-/** What a 32-bit field reads when the number is in the zip64 field. */
+/** The value of a 32-bit field whose number is in the zip64 field. */
 const WIDE = 0xffffffff;
 
 /**
@@ -348,7 +348,10 @@ export function readZipEntry(
   return openZipEntry(source, entry, budget, region)(0, entry.size);
 }
 
-/** The same in parts: of a stored entry nothing but these is read, and a deflated one is unpacked when the first is. */
+/**
+ * The same in parts: from a stored entry only the requested bytes are read; a deflated one is inflated on the first
+ * request.
+ */
 export function openZipEntry(source: ByteSource, entry: ZipEntry, budget: Budget, region: Region): ReadRange {
   const { start, size, compressedSize } = entry;
   if (entry.method === STORED) {
@@ -402,14 +405,14 @@ function wrongSize(region: Region, entry: ZipEntry, found: string): Error {
 
 // Writing: entries are stored in order and with a fixed date, so that the same entries give the same bytes.
 
-/** The first day that a zip archive can state, as numpy and PyTorch write it; midnight where the program runs. */
+/** The earliest date of zip archives, as numpy and PyTorch write it; midnight in local time. */
 const TIMESTAMP = new Date(1980, 0, 1);
 
 /** Bytes of a local header without its name, and of an extra field without its content. */
 const LOCAL_HEADER_BYTES = 30;
 const EXTRA_HEADER_BYTES = 4;
 
-/** Of the extra field that pads, as PyTorch calls it: "FB" (caffe2/serialize/inline_container.cc, `getPadding`). */
+/** The extra field for padding, as in PyTorch: "FB" (caffe2/serialize/inline_container.cc, `getPadding`). */
 const PADDING_ID = 0x4246;
 
 /** The maximum of the directory's 16-bit count; archives with more are zip64, and no network has as many tensors. */

@@ -12,7 +12,7 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
   if (!graph.nodes.some(({ opType }) => opType === "If")) return model;
   const { taken } = readGraph(graph, subject);
   const inside = [...taken.values()].flatMap(({ nodes }) => nodes);
-  // A graph that stays inside a branch reads the values around it by the names that they have there.
+  // A graph that stays inside a branch reads outer values by their names there.
   if (taken.size === 0 || inside.some((node) => !taken.has(node) && hasGraph(node))) return model;
 
   const mark = unusedMark([graph, ...taken.values()]);
@@ -35,7 +35,8 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
     for (const [index, { name }] of branch.outputs.entries()) {
       const output = around.of(node.outputs[index] ?? "");
       if (output === "") continue;
-      // A result is computed under the output's name; what comes from elsewhere, or is two outputs, is handed on.
+      // A result is computed under the output's name; a value from outside, or of two outputs, is passed on by an
+      // Identity.
       if (computed.has(name) && own.get(name) === prefix + name) own.set(name, output);
       else handedOn.set(output, name);
     }
@@ -50,7 +51,7 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
   return { ...model, graph: { ...graph, nodes, initializers } };
 }
 
-/** Nodes that the outputs are computed from: not the conditions, which took more nodes than what they chose between. */
+/** Nodes that the outputs are computed from: not the conditions, which may have more nodes than their branches. */
 function live(nodes: readonly OnnxNode[], outputs: OnnxGraph["outputs"]): readonly OnnxNode[] {
   const needed = new Set(outputs.map(({ name }) => name));
   const kept = nodes.toReversed().filter((node) => {
@@ -61,7 +62,7 @@ function live(nodes: readonly OnnxNode[], outputs: OnnxGraph["outputs"]): readon
   return kept.reverse();
 }
 
-/** What a node reads, in the graphs inside it too. */
+/** The inputs of a node, including those of its subgraphs. */
 function namesIn({ inputs, attributes }: OnnxNode): readonly string[] {
   const inside = [...attributes.values()].flatMap((attribute) =>
     attribute.type === "graph"
@@ -71,7 +72,7 @@ function namesIn({ inputs, attributes }: OnnxNode): readonly string[] {
   return [...inputs, ...inside];
 }
 
-/** What names become: those of nodes get a prefix, those of values depend on where they are computed. */
+/** The new names: nodes get a prefix, values depend on where they are computed. */
 interface Names {
   readonly prefix: string;
   readonly of: (name: string) => string;
@@ -83,7 +84,7 @@ function hasGraph({ attributes }: OnnxNode): boolean {
   return [...attributes.values()].some(({ type }) => type === "graph");
 }
 
-/** What no name of these graphs begins with. */
+/** A prefix that no name of these graphs has. */
 function unusedMark(graphs: readonly OnnxGraph[]): string {
   const names = graphs.flatMap(({ inputs, nodes, initializers }) => [
     ...inputs.map(({ name }) => name),

@@ -11,7 +11,10 @@ import { ELEMENTWISE } from "./operators/layouts.js";
 /** The domain of onnxruntime's operators on blocks of channels. */
 export const NCHWC_DOMAIN = "com.microsoft.nchwc";
 
-/** The order of a value's elements: as its shape says, in blocks of channels, or in blocks that its shape shows, [N, C/b, H, W, b]. */
+/**
+ * The order of a value's elements: as in its shape, in blocks of channels, or in blocks that its shape shows, [N, C/b,
+ * H, W, b].
+ */
 export type Order = "plain" | "blocks" | "split";
 
 interface BlockedValue {
@@ -20,17 +23,17 @@ interface BlockedValue {
   readonly padded: number | undefined;
 }
 
-/** Which values of a graph are in blocks, if these have a size. */
+/** Which values of a graph are in blocks, for a block size. */
 export interface Flow {
   readonly size: number;
   readonly values: ReadonlyMap<string, BlockedValue>;
-  /** Values of a single pixel, whose elements have one order. */
+  /** Values of a single pixel, whose elements have only one order. */
   readonly pixels: ReadonlySet<string>;
-  /** How many operators contradict this size. */
+  /** The number of operators that contradict this size. */
   readonly contradictions: number;
 }
 
-/** Block sizes of onnxruntime's processors: AVX, and AVX-512 or ARM64. */
+/** Block sizes by processor: AVX, and AVX-512 or ARM64. */
 const SIZES = [8, 16] as const;
 
 export function chooseFlow(graph: OnnxGraph, subject: string): Flow {
@@ -73,7 +76,7 @@ interface Site {
   readonly filter: Tensor | undefined;
 }
 
-/** What an operator on blocks of channels asks of their size, and is not so. */
+/** A requirement of a blocked operator on the block size that does not hold. */
 function contradictionsOf(node: OnnxNode, { size, source, filter }: Site): number {
   if (filter) {
     const [outChannels = 0, perGroup = 0] = filter.shape;
@@ -89,7 +92,7 @@ function contradictionsOf(node: OnnxNode, { size, source, filter }: Site): numbe
   return source?.padded === undefined || source.padded === Math.ceil(channels / size) * size ? 0 : 1;
 }
 
-/** The order in which an operator gives its result. */
+/** The order of an operator's result. */
 function resultOrder(
   graph: OnnxGraph,
   node: OnnxNode,
@@ -106,7 +109,9 @@ function resultOrder(
   return "plain";
 }
 
-/** [N, C, H, W] as [N, C/b, H, W, b], which it is in memory, and back: how sums are written of maps whose sizes are not known. */
+/**
+ * [N, C, H, W] as [N, C/b, H, W, b], its order in memory, and back: sums of maps of unknown sizes are written this way.
+ */
 function reshapedOrder(
   { initializers }: OnnxGraph,
   { inputs }: OnnxNode,
@@ -124,7 +129,7 @@ function reshapedOrder(
   return order === "split" && is(padded) ? "blocks" : undefined;
 }
 
-/** What a node reads that is computed, or the images. */
+/** The inputs of a node that are computed, or the images. */
 function activations({ initializers }: OnnxGraph, { inputs }: OnnxNode): readonly string[] {
   return inputs.filter((name) => name !== "" && !initializers.has(name));
 }
@@ -139,7 +144,7 @@ function isElementwise({ initializers }: OnnxGraph, { opType, domain, inputs }: 
   return isKnown && inputs.every((name) => (initializers.get(name)?.data.length ?? 1) === 1);
 }
 
-/** The weights of a convolution of blocks: [O, I, H, W] by its shape. */
+/** The weights of a blocked convolution: [O, I, H, W] by its shape. */
 function filterOf(
   { initializers }: OnnxGraph,
   { opType, domain, inputs }: OnnxNode,
@@ -158,7 +163,7 @@ export function isDepthwise(node: OnnxNode, { shape: [outChannels, perGroup] }: 
   return groups > 1 && perGroup === 1 && outChannels === groups;
 }
 
-/** Whether a convolution reads NCHW, as it does where its filter has less than a block of input channels. */
+/** Whether a convolution reads NCHW: if its filter has fewer input channels than a block. */
 export function takesNchw(node: OnnxNode, filter: Tensor, size: number): boolean {
   return (filter.shape[1] ?? 0) < size && !isDepthwise(node, filter);
 }
@@ -169,7 +174,7 @@ function isByPixel({ attributes }: OnnxNode, { shape: [, , height, width] }: Ten
   return height === 1 && width === 1 && (pads?.type !== "ints" || pads.value.every((size) => size === 0));
 }
 
-/** The weights of each convolution of blocks as OIHW, once for all that share them. */
+/** The weights of each blocked convolution as OIHW, once for all that share them. */
 export type Filters = ReadonlyMap<OnnxNode, Tensor<"float32">>;
 
 export function filtersOnNchw(graph: OnnxGraph, size: number): Filters {
@@ -187,15 +192,15 @@ export function filtersOnNchw(graph: OnnxGraph, size: number): Filters {
   return filters;
 }
 
-/** A value's channels and those of others that have as many. */
+/** A value's channels, merged with those of others that have the same number. */
 interface Channels {
   /** As an operator states them. */
   stated?: number;
-  /** The last that has weights or is read, counted from 1: as each filter has it. */
+  /** The last channel with weights, or that is read, counted from 1, according to each filter. */
   used: Set<number>;
-  /** The most that two filters agree on. */
+  /** The largest number on which two filters agree. */
   agreed: number;
-  /** Those that these were found to be. */
+  /** The value whose number these share. */
   within?: Channels;
 }
 
@@ -272,7 +277,7 @@ export function channelsMeant(
   );
 }
 
-/** Whether the result of an operator has as many channels as what it reads. */
+/** Whether an operator's result has as many channels as its input. */
 function keepsChannels(graph: OnnxGraph, node: OnnxNode): boolean {
   if (node.domain === NCHWC_DOMAIN || isElementwise(graph, node)) return true;
   return node.domain === "" && KEEPS_CHANNELS.has(node.opType);
@@ -310,7 +315,7 @@ export function used(
   return [rows, columns];
 }
 
-/** OIHW of a filter in blocks: of output channels, and of input channels where there are as many as a block has. */
+/** A blocked filter as OIHW: blocks of output channels, and of input channels if there are as many as in a block. */
 function filterOnNchw(filter: Tensor<"float32">, size: number): Tensor<"float32"> {
   const [outChannels = 0, perGroup = 0, height = 0, width = 0] = filter.shape;
   const area = height * width;

@@ -14,9 +14,9 @@ export interface Difference {
   readonly layer: string;
   /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
-  /** What the file has there, as a noun phrase. */
+  /** What the file has, as a noun phrase. */
   readonly found: string;
-  /** What the architecture has there, as a noun phrase. */
+  /** What the architecture has, as a noun phrase. */
   readonly expected: string;
 }
 
@@ -33,7 +33,7 @@ export function difference(
   };
 }
 
-/** What each kind is called in a sentence. */
+/** Each kind in words. */
 const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
   input: "the input",
   conv: "a convolution",
@@ -165,7 +165,7 @@ function windows(
   return features.filter((feature) => feature.found !== feature.expected);
 }
 
-/** The gate is one module: all streams of a block must have the same weights, as far as quantising left them so. */
+/** The gate is one module: all streams of a block must have the same weights, to within quantisation. */
 export function gateDifferences(
   graph: LayerGraph,
   nodes: ReadonlyMap<string, ForeignNode>,

@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { type ForeignGraph, type ForeignNode, isKind } from "./operators/foreign.js";
 
-/** Where a landmark places a layer: at a node, or nowhere, because the block lacks it. */
+/** Where a landmark locates a layer: at a node, or nowhere, because the block lacks it. */
 export type Anchors = ReadonlyMap<string, ForeignNode | "absent">;
 
 /** Layers that landmarks locate, or show to be absent. */
@@ -46,13 +46,13 @@ export function blockNames({ nodes }: LayerGraph): readonly string[] {
  * that one broken layer does not hide the rest.
  */
 
-/** One stream, told from the others of its block by its depth. */
+/** One stream, distinguished from the others of its block by its depth. */
 export interface StreamLandmarks {
-  /** Pointwise, depthwise, pointwise …, as data flows. */
+  /** Pointwise, depthwise, pointwise …, in the order of data flow. */
   readonly convs: readonly ForeignNode<"conv">[];
   /** What is gated. */
   readonly output: ForeignNode;
-  /** The gated stream; undefined for a stream that is summed as it is. */
+  /** The gated stream; undefined for a stream that is summed without a gate. */
   readonly product: ForeignNode | undefined;
 }
 
@@ -63,7 +63,7 @@ export interface BlockLandmarks {
   readonly reduced: ForeignNode;
   /** By depth, the number of 3×3 convolutions. */
   readonly streams: ReadonlyMap<number, StreamLandmarks>;
-  /** Streams of a depth that another one has already. */
+  /** Further streams of the same depth as another. */
   readonly surplus: readonly StreamLandmarks[];
   /** The sum of the gated streams, or the only one. */
   readonly aggregate: ForeignNode;
@@ -74,7 +74,9 @@ export interface BlockLandmarks {
   readonly output: ForeignNode;
 }
 
-/** More operations than any stream, sum or gate of an OSNet has in a row; files may be chains of a hundred thousand. */
+/**
+ * More consecutive operations than any stream, sum or gate of an OSNet has; files may be chains of a hundred thousand.
+ */
 const MAX_STEPS = 256;
 
 /** The blocks in network order. */
@@ -88,8 +90,8 @@ export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
 }
 
 /**
- * The terms of a sum, sums among them taken apart; the sum itself if they are more than any block has, as a file that
- * doubles a value again and again would have it.
+ * The terms of a sum, with nested sums flattened; the sum itself if there are more than any block has, such as in a
+ * file that doubles a value repeatedly.
  */
 export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
   const terms: ForeignNode[] = [];
@@ -104,8 +106,8 @@ export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
 }
 
 /**
- * What a block's conv3 puts together: the terms of a sum, or of what a broken file has in its place, such as a mean, or
- * a factor on the sum.
+ * What a block's conv3 reads: the terms of a sum, or of what a broken file has in its place, such as a mean, or a
+ * factor on the sum.
  */
 function gatedBehind(aggregate: ForeignNode): readonly ForeignNode[] {
   let node = aggregate;
@@ -151,11 +153,14 @@ function blockAt(
   return { input, conv1, reduced, streams, surplus, aggregate, conv3, downsample, sum, output };
 }
 
-/** Walks a stream back: depthwise and pointwise convolutions alternate, and a second pointwise one is the block's conv1. */
+/**
+ * Follows a stream backwards: depthwise and pointwise convolutions alternate, and a second pointwise one is the block's
+ * conv1.
+ */
 function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
   const product = isKind(leaf, "scale") ? leaf : undefined;
   let output = product ? product.inputs[0] : leaf;
-  // Gated more than once, it is the same stream still.
+  // Gated more than once, it is still the same stream.
   for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];
   const convs: ForeignNode<"conv">[] = [];
   for (let conv = output && convBefore(output); conv; conv = conv.inputs[0] && convBefore(conv.inputs[0])) {
@@ -188,7 +193,7 @@ function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
   return origin(node, NORM_STEPS);
 }
 
-/** Where what comes from a convolution meets another value in any operation but a sum, as a difference is. */
+/** Where a convolution's result meets another value in an operation other than a sum, such as a difference. */
 function meetingAfter(graph: ForeignGraph, conv: ForeignNode<"conv">): ForeignNode | undefined {
   let current: ForeignNode = conv;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
@@ -228,7 +233,7 @@ export function next(
   return undefined;
 }
 
-/** The next value on the only way from one: what reads it, or what ends the operators that nothing else reads. */
+/** The next value if there is only one path: its reader, or the end of operators that nothing else reads. */
 function onwardFrom(graph: ForeignGraph, from: ForeignNode): ForeignNode | undefined {
   const readers: readonly ForeignNode[] = graph.consumers.get(from) ?? [];
   const [only] = readers;

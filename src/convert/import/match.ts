@@ -28,43 +28,43 @@ import { type Walk, walk } from "./walk.js";
 
 /** An ONNX graph matched with the layer graph of an OSNet. */
 export interface GraphMatch {
-  /** The architecture that the graph was found to be. */
+  /** The architecture found in the graph. */
   readonly spec: OsnetSpec;
   /** The layer graph of that spec, with batch norms unfolded. */
   readonly graph: LayerGraph;
   /** The ONNX value of each layer's output. */
   readonly values: ReadonlyMap<string, string>;
-  /** How a value's elements become the layer's, where they are not that already: axes in another order, integers. */
+  /** How to convert a value's elements to the layer's, if they differ: axes in another order, integers. */
   readonly readings: ReadonlyMap<string, Reading>;
-  /** What the file does to its input before the network; undefined where the network reads it as it is. */
+  /** The preprocessing in the file; undefined if there is none. */
   readonly preprocess: Preprocess | undefined;
   /** Layers whose output is not a value of the file: folded ones, and those inside a fused operator. */
   readonly folded: ReadonlySet<string>;
-  /** Convolutions and linear layers whose constants are products with those of the batch norm after them. */
+  /** Convolutions and linear layers whose constants are products with those of the following batch norm. */
   readonly absorbed: ReadonlySet<string>;
   /** Batch norms that the file writes as a product and a sum, from which the four parameters cannot be recovered. */
   readonly affine: ReadonlySet<string>;
-  /** What a program receives, in the file's order. */
+  /** The outputs, in the file's order. */
   readonly outputs: readonly MatchedOutput[];
-  /** Each layer's constants; where a batch norm is folded, its layer has the products of both. */
+  /** Each layer's constants; with a folded batch norm, its layer has the products of both. */
   readonly constants: ReadonlyMap<string, Constants>;
-  /** How far a layer's constants may be from those that they were quantised from; empty for a float file. */
+  /** How far a layer's constants may be from their unquantised values; empty for a float file. */
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** All differences from the architecture, in network order; empty for a faithful file. */
   readonly differences: readonly Difference[];
 }
 
-/** What a file's graph is matched against. */
+/** How to match a file's graph. */
 export interface MatchOptions {
   /** Name of the file in messages. */
   readonly subject: string;
-  /** The network that the file should be. Default: the OSNet that its graph resembles. */
+  /** The expected network. Default: the OSNet that the graph resembles. */
   readonly graph?: LayerGraph;
   /** The module names, if the caller knows them: a graph without instance norms does not show them. */
   readonly dialect?: Dialect;
 }
 
-/** Below this share of layers found, a graph is another network, not an OSNet with faults. */
+/** If fewer layers than this share are found, the graph is another network, not an OSNet with faults. */
 const RESEMBLANCE = 0.5;
 
 /**
@@ -151,7 +151,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   };
 }
 
-/** What differs at one layer is one finding. */
+/** Differences at one layer are one finding. */
 function oneToALayer(differences: readonly Difference[]): Difference[] {
   const byLayer = new Map<string, Difference>();
   for (const each of differences) {
@@ -190,22 +190,22 @@ function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): 
   return differences.filter(({ layer }) => !unread.has(layer));
 }
 
-/** What a file may do to a layer before it gives it as an output, and still be said to give that layer. */
+/** Operations that a file may apply to a layer before the output, which still counts as that layer. */
 export type OutputOperation =
   | { readonly kind: "l2Normalize"; readonly floors: readonly NormFloor[] }
   | { readonly kind: "softmax" }
   | { readonly kind: "sigmoid" }
   | { readonly kind: "flatten" };
 
-/** A file's output: the layer that it is, and what the file does to it afterwards. */
+/** An output of a file: its layer, and the operations applied to it. */
 export interface MatchedOutput {
   /** The file's name of it. */
   readonly name: string;
-  /** Where several layers lead to the output, the last of them. */
+  /** If several layers lead to the output, the last of them. */
   readonly layer: string;
   /** Operators between the layer and the output, such as a division by the L2 norm. */
   readonly tail: readonly string[];
-  /** The tail by what it means; undefined if some of it has no meaning here. */
+  /** The meaning of the tail; undefined if part of it has no known meaning. */
   readonly operations: readonly OutputOperation[] | undefined;
 }
 

@@ -24,7 +24,7 @@ import type { ChannelBlocks } from "./operators/foreign.js";
  * channels than a block reads NCHW, except for a depthwise one (`core/mlas/lib/snchwc.cpp`). The file does not state b.
  */
 
-/** A graph on NCHW, and which of its values the file's own graph has in blocks. */
+/** A graph on NCHW, and which values of the file's own graph are in blocks. */
 interface UnblockedGraph {
   readonly graph: OnnxGraph;
   readonly blocks: ReadonlyMap<string, ChannelBlocks>;
@@ -86,7 +86,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     return output;
   }
 
-  /** A value in the order in which an operator takes it to be. */
+  /** A value in the order that an operator expects. */
   function read(name: string, wanted: Order): string {
     if (name === "" || source.initializers.has(name)) return name;
     const value = values.get(name);
@@ -113,7 +113,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     return output;
   }
 
-  /** As onnxruntime's fused convolution, which is the same on NCHW; a plain one if nothing is fused. */
+  /** As onnxruntime's fused convolution, which is the same on NCHW; an ordinary one if nothing is fused. */
   function convolution(node: OnnxNode): OnnxNode {
     const filter = filters.get(node);
     if (!filter) return node;
@@ -123,10 +123,10 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const isPlain = takesNchw(node, filter, size);
     const groups = attributeOf(node, "group") ?? 1;
     const columns = isPlain || groups > 1 ? perGroup : Math.min(perGroup, channels.get(input) ?? perGroup);
-    // Of another number of channels, it is the convolution that is wrong.
+    // If the number of channels differs, the convolution is wrong.
     const isOfAll = values.has(input) && perGroup * groups !== channels.get(input);
     const value = isPlain && isOfAll ? input : read(input, isPlain ? "plain" : "blocks");
-    // What fills a block up may be any number, and is read by nothing.
+    // Padding may have any values, and nothing reads it.
     const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
     const vector = source.initializers.get(bias);
     const inputs = [
@@ -189,7 +189,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
   return { ...source, nodes, initializers };
 }
 
-/** A value handed on, with its axes in another order if that is given. */
+/** A value passed on, with its axes in another order if given. */
 function moved(output: string, input: string, order: readonly number[] | undefined): OnnxNode {
   return order
     ? onnxNode(output, "Transpose", [input], { perm: ints(...order) })

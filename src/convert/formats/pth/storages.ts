@@ -31,14 +31,14 @@ interface StorageView {
   readonly length: number;
 }
 
-/** A storage as a pickle declares it: the persistent id that torch.save writes for each block of elements. */
+/** A storage as declared in a pickle: the persistent id that torch.save writes for each block of elements. */
 export interface DeclaredStorage {
   readonly key: string;
   readonly element: string;
   readonly elementBytes: number;
   /** The number of elements. */
   readonly length: number;
-  /** The part of it that this reference means, in elements (legacy files of PyTorch 0.x). */
+  /** The part of it that this reference denotes, in elements (legacy files of PyTorch 0.x). */
   readonly view: StorageView | undefined;
 }
 
@@ -119,7 +119,7 @@ function viewed(storage: Storage, { view, elementBytes }: DeclaredStorage): Stor
   return partOf(storage, view.offset * elementBytes, view.length * elementBytes);
 }
 
-/** The storage that is some bytes of another. */
+/** A storage that is a range of another's bytes. */
 export function partOf(storage: Storage, start: number, byteLength: number): Storage {
   return { ...storage, byteLength, read: (from, to) => storage.read(start + from, start + to) };
 }
@@ -156,9 +156,9 @@ function describe({ element, length }: DeclaredStorage): string {
 /** How tensors may be made. */
 interface MaterializeOptions {
   readonly budget: Budget;
-  /** Whether a tensor may be a view over the storage's bytes, which then live as long as the tensor does. */
+  /** Whether a tensor may be a view over the storage's bytes, which then live as long as the tensor. */
   readonly share: boolean;
-  /** Whether reading a storage's bytes takes memory: they are then in no array that others see. */
+  /** Whether reading a storage's bytes allocates memory: then no other array shares them. */
   readonly copied: boolean;
 }
 
@@ -179,7 +179,7 @@ export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor
   const count = elementCount(shape);
   const span = spanOf(ref);
   const end = (ref.offset + span) * elementBytes;
-  // Also false for sums beyond 2^53 that have lost exactness: no storage is that long.
+  // Also false for sums beyond 2^53, which are inexact: no storage is that long.
   if (!(end <= storage.byteLength) && span > 0) {
     return malformed(
       `elements ${ref.offset} to ${ref.offset + span} of a storage of ${storage.byteLength / elementBytes}`,
@@ -210,7 +210,7 @@ export function materialize(ref: TensorRef, options: MaterializeOptions): Tensor
   return { dtype, shape, data: target };
 }
 
-/** Whether elements follow one another in row-major order; a dimension of 1 may have any stride. */
+/** Whether elements are contiguous in row-major order; a dimension of 1 may have any stride. */
 function isContiguous({ shape, strides }: TensorRef): boolean {
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -221,7 +221,7 @@ function isContiguous({ shape, strides }: TensorRef): boolean {
   return true;
 }
 
-/** Copies strided elements into row-major order. Elements move as integers: a float would lose a NaN's payload. */
+/** Copies strided elements into row-major order. Elements are moved as integers: floats would lose a NaN's payload. */
 function gather({ shape, strides, elementBytes }: TensorRef, source: Uint8Array, target: Uint8Array): void {
   const unit = Math.min(elementBytes, 4);
   const from = unsignedView(source, unit);
@@ -263,7 +263,7 @@ function swapBytes(bytes: Uint8Array, elementBytes: number): void {
   }
 }
 
-/** A bool is 0 or 1; any other byte reads as true in PyTorch. */
+/** A bool is 0 or 1; PyTorch reads any other byte as true. */
 function normalizeBooleans(bytes: Uint8Array): void {
   bytes.forEach((byte, index) => {
     bytes[index] = byte === 0 ? 0 : 1;

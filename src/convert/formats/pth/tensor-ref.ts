@@ -14,7 +14,7 @@ import {
   typeName,
 } from "./pickle/values.js";
 
-/** Where a tensor's elements are: element `i` is at `offset + Σ iₐ·strideₐ` elements into the storage. */
+/** The position of a tensor's elements: element `i` is at `offset + Σ iₐ·strideₐ` elements into the storage. */
 export interface TensorRef {
   readonly dtype: DType;
   readonly elementBytes: number;
@@ -49,7 +49,7 @@ export function malformed(text: string): TensorProblem {
   return { code: "format", text };
 }
 
-/** What one element of a storage or tensor is: its size, and its dtype unless the project has none for it. */
+/** An element of a storage or tensor: its size, and its dtype if the project supports it. */
 interface ElementType {
   readonly bytes: number;
   readonly dtype?: DType;
@@ -57,7 +57,7 @@ interface ElementType {
 
 /**
  * Element types by the name of PyTorch's storage class, without its `Storage` (torch/storage.py,
- * `_dtype_to_storage_type_map`). Those without a dtype can be skipped over but not used.
+ * `_dtype_to_storage_type_map`). Those without a dtype can be skipped but not used.
  */
 const STORAGE_ELEMENTS: ReadonlyMap<string, ElementType> = new Map<string, ElementType>([
   ["Double", { bytes: 8, dtype: "float64" }],
@@ -91,16 +91,13 @@ export function storageElement(name: string): ElementType | undefined {
   return STORAGE_ELEMENTS.get(name);
 }
 
-/** The dtype that `torch.float32` and the like name; undefined for those the project has no tensors of. */
+/** The dtype for a name such as `torch.float32`; undefined for unsupported ones. */
 function torchDType(path: string): DType | undefined {
   const name = path.replace(/^torch\./, "");
   return isDType(name) ? name : undefined;
 }
 
-/**
- * dtypes by numpy's kind and size (numpy.dtype.str without its byte order): those whose elements are numbers that
- * PyTorch has too.
- */
+/** dtypes by numpy's kind and size (numpy.dtype.str without its byte order), for element types that PyTorch has too. */
 const NUMPY_DTYPES: ReadonlyMap<string, DType> = new Map([
   ["f8", "float64"],
   ["f4", "float32"],
@@ -133,13 +130,13 @@ interface ArrayParts {
   readonly shape: PickleValue | undefined;
   readonly dtype: PickleValue | undefined;
   readonly data: PickleValue | undefined;
-  /** Strides in elements, by shape; undefined for an order that is not known. */
+  /** Strides in elements, by shape; undefined for an unknown order. */
   readonly strides: (shape: Shape) => readonly number[] | undefined;
-  /** The axes of the stored array in the order in which the array has them. */
+  /** The axes of the stored array in the array's order. */
   readonly axes?: PickleValue | undefined;
 }
 
-/** How each of numpy's constructors carries the parts; undefined where it has not what numpy writes. */
+/** How each of numpy's constructors passes the parts; undefined for other arguments than numpy's. */
 const ARRAYS: ReadonlyMap<string, (array: InertObject) => ArrayParts | undefined> = new Map([
   ["numpy.core.multiarray._reconstruct", reconstructedParts],
   ["numpy.core.numeric._frombuffer", bufferParts],
@@ -207,7 +204,7 @@ function bufferParts({ args, state }: InertObject): ArrayParts | undefined {
       : order === "C" || (order === "K" && axes !== null)
         ? contiguousStrides
         : () => undefined;
-  // numpy looks at the axes only in order K.
+  // numpy reads the axes only in order K.
   return { shape, dtype, data, strides, ...(order === "K" ? { axes } : {}) };
 }
 
@@ -298,7 +295,7 @@ interface StridedLayout {
   readonly least: number;
   readonly most: number;
   readonly hooks?: number;
-  /** The dtype's, which is the storage's otherwise. */
+  /** That of the dtype, or else of the storage. */
   readonly dtype?: number;
   readonly metadata?: number;
 }
@@ -338,7 +335,7 @@ const TENSOR_TYPES: ReadonlySet<string> = new Set([
   "torch.nn.parameter.Parameter",
 ]);
 
-/** Tensors that are not a strided block of numbers, and what to call them. */
+/** Tensors that are not a strided block of numbers, and their names in messages. */
 const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
   ["torch._utils._rebuild_device_tensor_from_cpu_tensor", "a tensor of another device"],
   ["torch._utils._rebuild_device_tensor_from_numpy", "a tensor of another device"],
@@ -351,7 +348,10 @@ const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
   ["torch._utils._rebuild_xla_tensor", "a tensor of another device"],
 ]);
 
-/** Tensors made as objects of a class and filled by their state, as before PyTorch had functions that rebuild them. */
+/**
+ * Tensors constructed as objects of a class and filled by their state, as before PyTorch had functions that rebuild
+ * them.
+ */
 const CLASS_TENSOR = /^torch\.(?:\w+\.)*\w*Tensor$/;
 
 /** Whether a value represents a tensor or array, usable or not. */
@@ -428,7 +428,7 @@ function stridedProblem({ path, args }: InertObject, layout: StridedLayout): Ten
     : { code: "unsupported", text: "a tensor with a pending negation or conjugation" };
 }
 
-/** Attributes that write to the tensor's elements or its class where they are set. */
+/** Attributes that write to the tensor's elements or its class when set. */
 const ACTIVE_ATTRIBUTES: ReadonlySet<string> = new Set([
   "data",
   "real",

@@ -22,7 +22,7 @@ export type TracedValue =
 
 /** A call of one of torch's functions, such as `torch.batch_norm`; equal calls are the same object. */
 interface TracedCall {
-  /** The function as the code names it. */
+  /** The function's name in the code. */
   readonly name: string;
   /** Positional arguments, in their order. */
   readonly args: readonly TracedValue[];
@@ -30,17 +30,17 @@ interface TracedCall {
 
 /** The computation of a traced TorchScript archive. */
 export interface Trace {
-  /** In the order in which they are made; a call reads earlier ones only. */
+  /** In the order of creation; a call reads only earlier ones. */
   readonly calls: readonly TracedCall[];
   /** What `forward` returns. */
   readonly output: TracedValue;
 }
 
-/** What the code of an archive is read with. */
+/** The context for reading the code of an archive. */
 export interface ScriptReader {
   /** The text of a module of code. */
   readonly code: (path: string) => string | undefined;
-  /** The number that a constant of the code is; undefined if it is more than one, or none. */
+  /** The number of a scalar constant of the code; undefined for other constants. */
   readonly scalar: (index: number) => number | undefined;
 }
 
@@ -67,13 +67,13 @@ type Bound = TracedValue | { readonly kind: "module"; readonly module: InertObje
 /**
  * Follows `forward` of a TorchScript model.
  *
- * @throws InputError (`unsupported`) for code that is not straight
+ * @throws InputError (`unsupported`) for code with branches or other statements
  */
 export function traceModel(root: InertObject, read: ScriptReader, region: Region): Trace {
   return new Tracer(read, region).run(root);
 }
 
-/** The same with the tensors' paths below `prefix`, and for those elsewhere one that no parameter below it has. */
+/** The same with the tensors' paths relative to `prefix`, and a path outside the model for other tensors. */
 export function withoutPrefix({ calls, output }: Trace, prefix: string): Trace {
   const strip = (value: TracedValue): TracedValue => {
     if (value.kind === "list") return { kind: "list", items: value.items.map(strip) };
@@ -91,9 +91,9 @@ class Tracer {
   readonly #files = new Map<string, ReadonlyMap<string, Class>>();
   readonly #calls: TracedCall[] = [];
   readonly #known = new Map<string, number>();
-  /** Values that may share their elements, each with all of them: what an operation in place changes. */
+  /** For each value, all values that may share elements with it: an in-place operation changes them. */
   readonly #sharing = new Map<string, Set<string>>();
-  /** Values that a call has overwritten in place: who reads one afterwards reads something else. */
+  /** Values that a call has overwritten in place: reading one afterwards would give another result. */
   readonly #overwritten = new Set<string>();
   #steps = 0;
 
@@ -185,7 +185,7 @@ class Tracer {
     return result;
   }
 
-  /** All values that may share elements with one, itself among them. */
+  /** All values that may share elements with one, including itself. */
   #shared(key: string | undefined): Set<string> | undefined {
     if (key === undefined) return undefined;
     const known = this.#sharing.get(key) ?? new Set([key]);
@@ -228,8 +228,8 @@ class Tracer {
 }
 
 /**
- * Functions whose result shares no elements with what they read. Any other may give a view: `view`, `select`, `contiguous`, a
- * dropout that is off.
+ * Functions whose result shares no elements with their inputs. Any other may return a view: `view`, `select`,
+ * `contiguous`, a dropout in evaluation mode.
  */
 const FRESH: ReadonlySet<string> = new Set([
   "torch._convolution",
@@ -252,16 +252,16 @@ function keyOf(value: TracedValue): string {
   return JSON.stringify(value);
 }
 
-/** How the key of a module's own tensor, or of the code's, begins. */
+/** The prefix of the key of a module's own tensor, or of the code's constants. */
 const PARAMETER = /^\{"kind":"(?:tensor|constant)"/;
 
-/** The keys of the tensors that a value is, or has in it. */
+/** The keys of the tensors in a value. */
 function tensorsIn(value: TracedValue): readonly string[] {
   if (value.kind === "list") return value.items.flatMap(tensorsIn);
   return value.kind === "literal" ? [] : [keyOf(value)];
 }
 
-/** Names that mean something else when a trace uses them. */
+/** Names that would mean something else if a trace used them. */
 const RESERVED: ReadonlySet<string> = new Set([
   "torch",
   "ops",
@@ -291,15 +291,16 @@ const DECLARATION =
 /** The type of an attribute, as `weight : Tensor` or, where the name is a number, as an annotation. */
 const TYPE = /^ {2}(?:(\w+) : |__annotations__\["(\w+)"\] = )([\w.]+|Optional\[\w+\])$/;
 
-/** A type as traces have them: a class, or a list, tuple or option of others. */
+/** A type as it occurs in traces: a class, or a list, tuple or option of others. */
 const WORD = String.raw`[\w.]+(?:\[[\w., []+\]+)?`;
 
 /** Parameters have types and no values. Methods with two underscores are excluded, since torch runs some of them implicitly: `__setstate__` on loading. */
 const METHOD = new RegExp(String.raw`^ {2}def ((?!__)\w+)\((self: [\w.]+(?:, \w+: ${WORD})*)\) -> ${WORD}:$`);
 
 /**
- * The classes in a file of code, and the first line that no trace has. All of the file is read, since torch compiles all of it: of two
- * classes with one name it takes the last. Statements that go over lines are joined at their brackets.
+ * The classes in a file of code, and the first line that does not occur in traces. The whole file is read, since torch
+ * compiles all of it: of two classes with the same name it uses the last. Statements of several lines are joined at
+ * their brackets.
  */
 function parseClasses(source: string): {
   readonly classes: ReadonlyMap<string, Class>;
@@ -370,7 +371,7 @@ interface Scope {
   readonly call: (name: string, args: readonly Bound[]) => Bound | undefined;
 }
 
-/** Functions that make a number of a tensor, or say a type: the value stays what it was. */
+/** Functions that make a number from a tensor, or state a type: the value is unchanged. */
 const TRANSPARENT: ReadonlySet<string> = new Set(["int", "ops.prim.NumToTensor"]);
 
 /** Arguments that have names, and the places where they stand then. */
@@ -379,7 +380,7 @@ const KEYWORDS: Readonly<Partial<Record<string, readonly [name: string, place: n
   "torch.add_": ["alpha", 2],
 };
 
-/** No octal or hexadecimal numbers, which torch reads. */
+/** Octal and hexadecimal numbers, which torch supports, are not read. */
 const TOKENS =
   /\s*(?:(-?(?:0|[1-9]\d*)(?![\d_a-df-zA-DF-Z])\.?\d*(?:[eE][+-]?\d+)?)|"([^"\\]*)"|((?:torch|ops)(?:\.\w+)+)(?=\()|([A-Za-z_]\w*)|([()[\],.=]))/y;
 

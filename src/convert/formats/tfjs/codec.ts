@@ -28,7 +28,7 @@ import type { TfjsFiles, TfjsGraphModel, TfjsModel, TfjsSignature } from "./mode
 /**
  * The files of a model. The same model always gives the same bytes.
  *
- * @param nameShard another name for a weight file than the usual one, such as `group1-shard1of1.bin`
+ * @param nameShard another name for a weight file instead of the usual one, such as `group1-shard1of1.bin`
  */
 export function encodeTfjs(
   model: TfjsModel,
@@ -114,7 +114,7 @@ const NO_JSON: OtherKind = {
   remedy: "pass the model's folder or its model.json",
 };
 
-/** Early writers left the format out: Keras topologies have a `model_config`, graphs have nodes. */
+/** Early writers omitted the format: Keras topologies have a `model_config`, graphs have nodes. */
 function formatOf(document: Located): TfjsModel["format"] {
   const { value, at } = member(document, "format");
   if (value === "graph-model" || value === "layers-model") return value;
@@ -174,7 +174,7 @@ function expectInputShapes(at: string, nodes: TfjsGraphModel["nodes"], { inputs 
   for (const [key, { name, shape: stated }] of inputs) {
     const attribute = byName.get(nodeOf(name))?.attributes.get("shape");
     const held = attribute?.type === "shape" ? attribute.value : null;
-    // Of a batch any number of images is the same to each.
+    // The number of images does not matter.
     const isOpen = (size: number, axis: number): boolean => axis > 0 && size >= 0 && held?.[axis] !== size;
     if (!stated || (!stated.some(isOpen) && (!held || held.length === stated.length))) continue;
     throw refusal(

@@ -88,7 +88,7 @@ function encodeShape(shape: TfjsShape): JsonObject {
 function decodeShape(located: Located): TfjsShape {
   const { value: unknown, at } = member(located, "unknownRank");
   const hasSizes = elements(member(located, "dim")).length > 0;
-  // tfjs goes by whether it is true in JavaScript.
+  // tfjs tests for truthiness.
   if (unknown !== undefined && (typeof unknown !== "boolean" || (unknown && hasSizes)))
     throw refusal(at, JSON.stringify(unknown).slice(0, 40), "true without sizes, or false");
   if (unknown) return null;
@@ -115,7 +115,7 @@ function fromBase64(located: Located): string {
 
 /** TensorFlow's GraphDef in protobuf's JSON mapping, the `modelTopology` of a graph model. */
 
-/** The version of TensorFlow's graphs since 2.8; tfjs only wants one to be there. */
+/** The version of TensorFlow's graphs since 2.8; tfjs only requires that there is one. */
 const PRODUCER = 987;
 
 export function encodeGraph(nodes: readonly TfjsNode[]): JsonObject {
@@ -135,7 +135,7 @@ export function encodeGraph(nodes: readonly TfjsNode[]): JsonObject {
   };
 }
 
-/** @throws InputError (`format`, `unsupported`) if a node is not a `NodeDef`, or reads one that is not there */
+/** @throws InputError (`format`, `unsupported`) if a node is not a `NodeDef`, or reads a missing one */
 export function decodeGraph(topology: Located): readonly TfjsNode[] {
   if (elements(member(optional(topology, "library"), "function")).length > 0)
     throw refusal(topology.at, "local functions", "a flat graph", "freeze the model", "unsupported");

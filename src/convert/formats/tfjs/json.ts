@@ -1,6 +1,6 @@
 import { InputError, type InputErrorCode } from "../../../core/errors.js";
 
-/** A TensorFlow.js model that cannot be used: `subject` is the file, with the place in it. */
+/** An unusable TensorFlow.js model: `subject` is the file, with the place in it. */
 export function refusal(
   subject: string,
   found: string,
@@ -14,7 +14,7 @@ export function refusal(
 /** An osnet_x1_0 in Keras's layers has 0.5 MB, and a language model 10; parsed it takes up to twenty times as much memory. */
 const MAX_BYTES = 32 << 20;
 
-/** Keras's configurations nest a dozen levels, what a user adds a few more. Parsers and printers work by recursion. */
+/** Keras's configurations nest about a dozen levels, and users add a few. Parsers and printers are recursive. */
 const MAX_DEPTH = 64;
 
 const [QUOTE, BACKSLASH, COLON] = ['"', "\\", ":"].map((character) => character.charCodeAt(0));
@@ -96,18 +96,18 @@ function immodest(subject: string, found: string, expected: string): Error {
 /** What JSON can say. */
 export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
 
-/** An object of JSON; a key that is not there is undefined. */
+/** A JSON object; a missing key is undefined. */
 export interface JsonObject {
   readonly [key: string]: Json;
 }
 
-/** A JSON value with the path that messages give it: `model.json, weightsManifest[0].paths`. */
+/** A JSON value with its path for messages: `model.json, weightsManifest[0].paths`. */
 export interface Located {
   readonly value: Json | undefined;
   readonly at: string;
 }
 
-/** A value as an object; an empty one if it is anything else, for fields that are optional. */
+/** A value as an object; an empty one if it is anything else, for optional fields. */
 export function objectOf(value: Json | undefined): JsonObject {
   return isObject(value) ? value : {};
 }
@@ -121,7 +121,7 @@ export function isObject(value: Json | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A member of an object; own properties only, so that `constructor` is as absent as it looks. */
+/** A member of an object; own properties only, so that `constructor` is not found. */
 export function member({ value, at }: Located, key: string): Located {
   const object = asObject({ value, at });
   return { value: Object.hasOwn(object, key) ? object[key] : undefined, at: `${at}.${key}` };

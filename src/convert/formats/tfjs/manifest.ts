@@ -15,13 +15,13 @@ import {
 import type { QuantizedDType, TfjsDType, TfjsModel, TfjsQuantization, TfjsWeight } from "./model.js";
 
 /**
- * Weights stored in fewer bits, as tensorflowjs's `write_weights.py` and `quantization.py` define it: binary16, or per
- * tensor `value = stored · scale + min` in 8 or 16 bits. Zero is stored exactly where the range contains it.
+ * Quantised weights, as defined by tensorflowjs's `write_weights.py` and `quantization.py`: binary16, or per tensor
+ * `value = stored · scale + min` in 8 or 16 bits. Zero is stored exactly if the range contains it.
  */
 
 const QUANTIZED_BYTES: Readonly<Record<QuantizedDType, number>> = { float16: 2, uint16: 2, uint8: 1 };
 
-/** The affine map that takes a tensor's range to all stored values of a type. */
+/** The affine map from a tensor's range to all stored values of a type. */
 export function chooseQuantization(tensor: Tensor<"float32">, dtype: QuantizedDType): TfjsQuantization {
   if (dtype === "float16") return { dtype };
   let [min, max] = [Infinity, -Infinity];
@@ -65,22 +65,22 @@ export function dequantize(
   return { dtype: "float32", shape, data: Float32Array.from(values, (value) => value * scale + min) };
 }
 
-/** Copied, because a tensor may begin at any byte; not by slice(), which of a Node Buffer shares memory. */
+/** Copied, because a tensor may begin at any byte; not by slice(), which shares memory in a Node Buffer. */
 function halfWords(bytes: Uint8Array, length: number): Uint16Array {
   return new Uint16Array(new Uint8Array(bytes).buffer, 0, length);
 }
 
-/** The tensor as a file stores it: the numbers that come back out of it. */
+/** The tensor as stored in a file: the numbers after dequantisation. */
 export function roundToStored(tensor: Tensor<"float32">, stored: TfjsQuantization): Tensor<"float32"> {
   return dequantize(quantize(tensor, stored), tensor.shape, "float32", stored) as Tensor<"float32">;
 }
 
-/** Whether a tensor can be stored in fewer bits: tfjs quantises float32 only, and so do we. */
+/** Whether a tensor can be quantised: only float32, as in tfjs. */
 function isQuantizable(tensor: Tensor): tensor is Tensor<"float32"> {
   return isDType(tensor, "float32");
 }
 
-/** The bytes of a typed array, little-endian as every machine that runs JavaScript is. */
+/** The bytes of a typed array, little-endian wherever JavaScript runs. */
 function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
   return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 }
@@ -199,7 +199,7 @@ function decodeSpec(located: Located): WeightSpec {
     at,
     zeros,
     size: count * ELEMENT_BYTES[dtype],
-    // Copied, because a tensor may begin at any byte of the file; not by slice(), which of a Node Buffer shares memory.
+    // Copied, because a tensor may begin at any byte of the file; not by slice(), which shares memory in a Node Buffer.
     read: (bytes) => ({ tensor: plainTensor(new Uint8Array(bytes), shape, dtype) }),
   };
 }
@@ -241,10 +241,10 @@ function decodeQuantization(located: Located, dtype: TfjsDType): TfjsQuantizatio
   );
 }
 
-/** tensorflowjs's shard size: what browsers still cache. */
+/** tensorflowjs's shard size, which browsers still cache. */
 const SHARD_BYTES: number = 4 * 2 ** 20;
 
-/** Cuts a sequence of byte strings into files of `size` bytes, `group1-shard1of2.bin` on; at least one. */
+/** Splits a sequence of byte strings into files of `size` bytes, `group1-shard1of2.bin` and so on; at least one. */
 export function splitShards(parts: readonly Uint8Array[], size: number): ReadonlyMap<string, Uint8Array> {
   const all = concatenate(parts);
   const count = Math.max(1, Math.ceil(all.length / size));
@@ -313,7 +313,7 @@ function joinShards(
  * @throws InputError (`format`) if it does not
  */
 function expectSafePath(path: string, at: string): void {
-  // Control characters have no place in a name, and a NUL ends one early in some systems.
+  // Control characters do not belong in a name, and a NUL ends one early in some systems.
   const plain = [...path].every((character) => character >= " " && !'\\:<>"|?*'.includes(character));
   const segments = path.split("/");
   const leadDown = segments.every((segment) => segment !== "" && segment !== "." && segment !== "..");
@@ -326,5 +326,5 @@ function expectSafePath(path: string, at: string): void {
   );
 }
 
-/** As long as file systems take. */
+/** The longest name of file systems. */
 const MAX_PATH = 1024;

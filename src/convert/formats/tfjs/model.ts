@@ -2,36 +2,35 @@ import type { DType, Tensor } from "../../../core/tensor.js";
 import type { JsonObject } from "./json.js";
 
 /**
- * A TensorFlow.js model as plain readonly data: what `model.json` and its weight files say together.
+ * A TensorFlow.js model as plain readonly data: the content of `model.json` and its weight files.
  *
- * Weights are as arithmetic sees them. Those that are stored in fewer bits are widened when they are read; `stored`
- * says how, so that the same file can be written again.
+ * Quantised weights are dequantised on reading; `stored` describes how, so that the same file can be written again.
  */
 export type TfjsModel = TfjsGraphModel | TfjsLayersModel;
 
 interface TfjsModelParts {
-  /** Who made the model that was converted, and who converted it; either may be missing in a foreign file. */
+  /** The programs that made and converted the model; either may be missing in another converter's file. */
   readonly generatedBy?: string;
   readonly convertedBy?: string;
   /** `userDefinedMetadata`, unchanged. */
   readonly metadata?: JsonObject;
   /** Constants by name, in the order of the weight files. */
   readonly weights: ReadonlyMap<string, TfjsWeight>;
-  /** Weight files that should be there and are not: the numbers in them are zeros. Absent where none is missing. */
+  /** Missing weight files, whose numbers are zeros. Absent if none is missing. */
   readonly missing?: readonly string[];
 }
 
-/** What `tf.loadGraphModel` takes: a TensorFlow graph whose constants are in the weight files. */
+/** A model for `tf.loadGraphModel`: a TensorFlow graph whose constants are in the weight files. */
 export interface TfjsGraphModel extends TfjsModelParts {
   /** As in `model.json`; the discriminant of the two kinds of model. */
   readonly format: "graph-model";
   /** In no particular order; osnet-convert writes them in topological order. */
   readonly nodes: readonly TfjsNode[];
-  /** What a program feeds and receives, in the file's order. */
+  /** The inputs and outputs of a program, in the file's order. */
   readonly signature: TfjsSignature;
 }
 
-/** What `tf.loadLayersModel` takes: a Keras model. */
+/** A model for `tf.loadLayersModel`: a Keras model. */
 export interface TfjsLayersModel extends TfjsModelParts {
   /** As in `model.json`; the discriminant of the two kinds of model. */
   readonly format: "layers-model";
@@ -39,14 +38,14 @@ export interface TfjsLayersModel extends TfjsModelParts {
   readonly topology: JsonObject;
 }
 
-/** The element types of weight files that an OSNet needs; `string` and `complex64` are refused. */
+/** The supported element types of weight files; `string` and `complex64` are refused. */
 export type TfjsDType = "float32" | "int32" | "bool";
 
 /** A constant of a model. */
 export interface TfjsWeight {
   /** Its values as tfjs computes with them, dequantised. */
   readonly tensor: Tensor<TfjsDType>;
-  /** How the file stores it, if not as it is. */
+  /** The storage, if quantised. */
   readonly stored?: TfjsQuantization;
 }
 
@@ -55,12 +54,12 @@ export const QUANTIZED_DTYPES = ["float16", "uint16", "uint8"] as const;
 
 export type QuantizedDType = (typeof QUANTIZED_DTYPES)[number];
 
-/** Storage in fewer bits: `value = stored · scale + min`, or IEEE binary16. */
+/** Quantised storage: `value = stored · scale + min`, or IEEE binary16. */
 export type TfjsQuantization =
   | { readonly dtype: "float16" }
   | { readonly dtype: "uint8" | "uint16"; readonly min: number; readonly scale: number };
 
-/** A constant as arithmetic sees it, and how its file stores it if in fewer bits. */
+/** A dequantised constant, and its storage if quantised. */
 export type StoredTensor<D extends DType = DType> = Tensor<D> & { readonly stored?: TfjsQuantization };
 
 /** One operation of a TensorFlow graph (graph.proto's `NodeDef`). */
@@ -94,15 +93,15 @@ export interface TfjsAttributeValues {
 
 export type TfjsAttributeType = keyof TfjsAttributeValues;
 
-/** An attribute of a node with its type, which says what `value` is. */
+/** A typed attribute of a node; the type determines `value`. */
 export type TfjsAttribute = {
   [T in TfjsAttributeType]: { readonly type: T; readonly value: TfjsAttributeValues[T] };
 }[TfjsAttributeType];
 
-/** Dimensions, −1 for one that is not fixed; null if not even the rank is. */
+/** Dimensions, −1 for a dynamic one; null for an unknown rank. */
 export type TfjsShape = readonly number[] | null;
 
-/** The graph's inputs and outputs under the names by which users ask for them. */
+/** The graph's inputs and outputs under their public names. */
 export interface TfjsSignature {
   /** Placeholders, by the names under which a program feeds them. */
   readonly inputs: ReadonlyMap<string, TfjsTensorInfo>;
@@ -114,9 +113,9 @@ export interface TfjsSignature {
 export interface TfjsTensorInfo {
   /** The node, as `NAME:0`. */
   readonly name: string;
-  /** TensorFlow's name of the element type, such as `DT_FLOAT`; absent where the file does not say. */
+  /** TensorFlow's name of the element type, such as `DT_FLOAT`; absent if the file does not state it. */
   readonly dtype?: string;
-  /** As the signature states it; absent where the file does not say. */
+  /** As in the signature; absent if the file does not state it. */
   readonly shape?: TfjsShape;
 }
 
@@ -124,6 +123,6 @@ export interface TfjsTensorInfo {
 export interface TfjsFiles {
   /** The bytes of `model.json`, UTF-8. */
   readonly json: Uint8Array;
-  /** The bytes of the weight files, by the paths that the manifest gives them. */
+  /** The bytes of the weight files, by their paths in the manifest. */
   readonly shards: ReadonlyMap<string, Uint8Array>;
 }

@@ -1,4 +1,4 @@
-/** The topology of a Keras model: which layer is called on what. */
+/** The topology of a Keras model: which layer is called on which values. */
 import { arrayOf, type Json, type JsonObject, objectOf, refusal } from "./json.js";
 import type { TfjsLayersModel } from "./model.js";
 
@@ -55,7 +55,7 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
 }
 
 /**
- * Whether a topology is written as Keras 3 does: its inputs have a `batch_shape`, its calls are objects. tfjs (4.22) reads
+ * Whether a topology is in Keras 3 format: its inputs have a `batch_shape`, its calls are objects. tfjs (4.22) reads
  * neither.
  */
 export function isKeras3({ topology }: TfjsLayersModel): boolean {
