@@ -121,7 +121,8 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       }
     }
     constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));
-    if (node.roundings) roundings.set(layer.name, node.roundings);
+    const rounding = walked.roundings.get(layer.name) ?? node.roundings;
+    if (rounding) roundings.set(layer.name, rounding);
   }
   const outputs = foreign.outputs.flatMap((output) => matchOutput(graph, foreign, walked, output) ?? []);
   const [first] = outputs;

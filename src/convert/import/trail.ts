@@ -8,6 +8,7 @@ import {
   type ForeignKind,
   type ForeignNode,
   isKind,
+  type Roundings,
 } from "./operators/foreign.js";
 
 /** The state of a walk: which nodes are matched with layers, and what was noted. */
@@ -17,6 +18,7 @@ export interface Trail {
   readonly found: ReadonlyMap<string, ForeignNode>;
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
+  readonly roundings: Map<string, Roundings>;
   readonly skipped: ReadonlySet<string>;
   /** What reads a layer instead of its own node, if there are operators between the two. */
   readonly behind: ReadonlyMap<string, ForeignNode>;
@@ -73,6 +75,7 @@ export function startTrail(
     found,
     absorbed: new Set(),
     products: new Map(),
+    roundings: new Map(),
     skipped,
     behind,
     foldsAll: normed === 0,

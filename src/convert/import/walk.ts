@@ -1,8 +1,16 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
+import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
-import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
+import {
+  type Constants,
+  type ForeignGraph,
+  type ForeignNode,
+  hasBias,
+  isKind,
+  type Roundings,
+} from "./operators/foreign.js";
 import { passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
@@ -13,6 +21,8 @@ export interface Walk {
   readonly absorbed: ReadonlySet<string>;
   /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
   readonly products: ReadonlyMap<string, Constants>;
+  /** How far those may be off, of what is stored in fewer bits. */
+  readonly roundings: ReadonlyMap<string, Roundings>;
   /** What reads a layer instead of its own node, if there are operators between the two. */
   readonly behind: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
@@ -37,8 +47,8 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else matchUnary(trail, layer);
     passInserted(trail, layer);
   }
-  const { found, absorbed, products, behind, skipped } = trail;
-  return { nodes: found, absorbed, products, behind, skipped, differences: trail.findings() };
+  const { found, absorbed, products, roundings, behind, skipped } = trail;
+  return { nodes: found, absorbed, products, roundings, behind, skipped, differences: trail.findings() };
 }
 
 function matchUnary(trail: Trail, layer: LayerNode): void {
@@ -96,8 +106,10 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     trail.accept(layer, norm);
     const product = isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm);
     if (!product) return;
-    trail.products.set(layer.name, product);
-    trail.products.set(input, { ...(product.weight ? { weight: product.weight } : {}) });
+    const { constants, roundings } = product;
+    trail.products.set(layer.name, constants);
+    trail.products.set(input, { ...(constants.weight ? { weight: constants.weight } : {}) });
+    if (roundings) trail.roundings.set(layer.name, roundings);
     trail.absorbed.add(input);
   } else if (isKind(source, "linear") || (isKind(source, "conv") && isFoldedInto(trail, source, next))) {
     trail.merge(layer, source);
@@ -230,13 +242,49 @@ function depthOf({ convs }: StreamLandmarks): number {
 function productOf(
   { constants: { weight, bias } }: ForeignNode<"linear">,
   { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
-): Constants | undefined {
+): Product | undefined {
   if (bias || !weight || !scale || !shift) return undefined;
   const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
   const rowLength = rows.length / Math.max(1, factors.length);
-  const data = Float32Array.from(
-    { length: rows.length },
-    (_, index) => (rows[index] ?? 0) * (factors[Math.floor(index / rowLength)] ?? 0),
-  );
-  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
+  const factorAt = (index: number): number => factors[Math.floor(index / rowLength)] ?? 0;
+  const data = Float32Array.from({ length: rows.length }, (_, index) => (rows[index] ?? 0) * factorAt(index));
+  const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
+  if (!weight.stored && !scale.stored) return { constants };
+  // Of a product of two numbers that are stored in fewer bits both may be half a step off.
+  const [stepOfRow, stepOfFactor] = [halfSteps(weight, rows), halfSteps(scale, factors)];
+  const roundings = Float32Array.from({ length: rows.length }, (_, index) => {
+    const [row, factor] = [rows[index] ?? 0, factorAt(index)];
+    const [ofRow, ofFactor] = [stepOfRow(row), stepOfFactor(factor)];
+    return Math.abs(row) * ofFactor + Math.abs(factor) * ofRow + ofRow * ofFactor;
+  });
+  return { constants, roundings: { weight: roundings } };
+}
+
+/** A linear layer's constants with those of the batch norm after it. */
+interface Product {
+  readonly constants: Constants;
+  /** How far each weight may be from the product of unrounded ones; absent where nothing is stored in fewer bits. */
+  readonly roundings?: Roundings;
+}
+
+/** How far above the range of its values the steps of a constant may reach. */
+const RANGE_SLACK = 1.01;
+
+/**
+ * How far each stored number may be from the one that it was made from: nothing where the steps are wider than those
+ * numbers need, since whatever they stand for is then as good.
+ */
+function halfSteps({ stored }: StoredTensor, values: ArrayLike<number>): (value: number) => number {
+  if (!stored) return () => 0;
+  if (stored.dtype === "float16")
+    return (value) => 2 ** (Math.max(Math.floor(Math.log2(Math.abs(value))), -14) - 11);
+  let [least, most] = [Infinity, -Infinity];
+  for (let index = 0; index < values.length; index++) {
+    least = Math.min(least, values[index] ?? 0);
+    most = Math.max(most, values[index] ?? 0);
+  }
+  const step = Math.abs(stored.scale);
+  const levels = stored.dtype === "uint8" ? 255 : 65535;
+  const half = step * levels <= RANGE_SLACK * (most - least) ? step / 2 : 0;
+  return () => half;
 }

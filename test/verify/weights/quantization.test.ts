@@ -3,10 +3,13 @@ import { describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import { roundToStored } from "../../../src/convert/formats/tfjs/manifest.js";
 import {
   QUANTIZED_DTYPES,
   type QuantizedDType,
   type TfjsModel,
+  type TfjsNode,
+  type TfjsQuantization,
   type TfjsWeight,
 } from "../../../src/convert/formats/tfjs/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
@@ -15,6 +18,7 @@ import { measure } from "../../../src/verify/outcome/metrics.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { verify } from "../../../src/verify/verify.js";
+import { anonymous } from "../../convert/import/tfjs/models.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { openReference, SMALL } from "../../support/osnet.js";
 
@@ -186,5 +190,77 @@ describe("quantised weights", () => {
     const { faults } = await reportOf(model);
     expect(faults[0]).toMatchObject({ layer: "fc.1", kind: "weights" });
     expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range needs/);
+  });
+});
+
+describe("a linear layer whose batch norm is a product and a sum, each constant quantised by itself, as TensorFlow's converter writes it", () => {
+  /** A weight in fewer bits: its own steps over its own range, or steps of this width. */
+  function storedIn(
+    dtype: QuantizedDType,
+    data: Float32Array,
+    shape: readonly number[],
+    scale?: number,
+  ): TfjsWeight {
+    const [least, most] = [Math.min(...data), Math.max(...data)];
+    const levels = dtype === "uint8" ? 255 : 65535;
+    const stored: TfjsQuantization =
+      dtype === "float16" ? { dtype } : { dtype, min: least, scale: scale ?? (most - least) / levels };
+    const tensor: Tensor<"float32"> = { dtype: "float32", shape, data };
+    return { tensor: roundToStored(tensor, stored), stored };
+  }
+
+  function written(dtype: QuantizedDType, scale?: number): TfjsModel {
+    const model = lowerToTfjs(graph, stateDict, { size: SMALL, fuse: false });
+    const read = (path: string): Float32Array => stateDict.get(path)?.data as Float32Array;
+    const [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((name) =>
+      read(`fc.1.${name}`),
+    ) as [Float32Array, Float32Array, Float32Array, Float32Array];
+    const factors = gamma.map((value, at) => value / Math.sqrt((variance[at] ?? 0) + 1e-5));
+    const own = read("fc.0.weight");
+    const [rows = 1, columns = 1] = stateDict.get("fc.0.weight")?.shape ?? [];
+    const bias = read("fc.0.bias");
+    const shifts = factors.map(
+      (factor, at) => ((bias[at] ?? 0) - (mean[at] ?? 0)) * factor + (beta[at] ?? 0),
+    );
+    // TensorFlow's matrices are [in, out].
+    const matrix = Float32Array.from(
+      { length: own.length },
+      (_, at) => own[(at % rows) * columns + Math.floor(at / rows)] ?? 0,
+    );
+    const weights = new Map(model.weights);
+    weights.set("w", storedIn(dtype, matrix, [columns, rows], scale));
+    weights.set("s", storedIn(dtype, factors, [rows]));
+    weights.set("t", storedIn(dtype, shifts, [rows]));
+    const constant = model.nodes.find(({ name }) => name === "fc.1.folded.bias");
+    const product = model.nodes.find(({ name }) => name === "fc.1/product");
+    if (!constant || !product) throw new Error("no fc.1");
+    const arithmetic = (name: string, op: string, inputs: readonly string[]): TfjsNode => ({
+      name,
+      op,
+      inputs,
+      attributes: new Map([["T", { type: "dtype", value: "DT_FLOAT" }]]),
+    });
+    const nodes = model.nodes.flatMap((node): readonly TfjsNode[] => {
+      if (node.name === "fc.1/product")
+        return [
+          { ...product, name: "product", inputs: [product.inputs[0] ?? "", "w"] },
+          arithmetic("scaled", "Mul", ["product", "s"]),
+        ];
+      return node.name === "fc.1" ? [arithmetic("fc.1", "AddV2", ["scaled", "t"])] : [node];
+    });
+    const constants = ["w", "s", "t"].map((name) => ({ ...constant, name }));
+    return anonymous({ ...model, weights, nodes: [...constants, ...nodes] });
+  }
+
+  it.each(QUANTIZED_DTYPES)("agrees: %s", async (dtype) => {
+    const { faults, passed } = await reportOf(written(dtype));
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+  });
+
+  it("does not agree in steps that are wider than its values need", async () => {
+    const { faults, passed } = await reportOf(written("uint8", 2));
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ kind: "weights", layer: "fc.1" }]);
   });
 });
