@@ -25,7 +25,7 @@ import {
   withNodes,
 } from "../convert/import/graphs.js";
 import { tinyCheckpoint } from "../mutation/families.js";
-import { followed, type OnnxEdit } from "../mutation/onnx-edits.js";
+import { followed, type OnnxEdit, operator } from "../mutation/onnx-edits.js";
 import { SMALL, withTensor, withValues } from "../support/osnet.js";
 
 /** Graphs as nobody exports them: each mistake in one is one finding at its layer, and what is none is read. */
@@ -416,6 +416,31 @@ describe("a transposed convolution", () => {
   it("of larger maps is another operator, at its layer", async () => {
     expect(await findings(transposed("conv1.bn", true))).toEqual([
       "structure conv1.conv: found ConvTranspose, expected a convolution",
+    ]);
+  });
+});
+
+describe("one operator is one finding where several layers are behind it", () => {
+  it("a weight that is computed, of a gate that all streams share", async () => {
+    const path = "conv2.0.gate.fc2.weight";
+    const edit: OnnxEdit = (model) => {
+      const initializers = new Map(model.graph.initializers);
+      const weight = initializers.get(path);
+      if (!weight) throw new Error(`no ${path}`);
+      initializers.delete(path);
+      initializers.set("own", weight);
+      const nodes = [onnxNode(path, "Relu", ["own"]), ...model.graph.nodes];
+      return { ...model, graph: { ...model.graph, nodes, initializers } };
+    };
+    const { faults } = await judged(edit);
+    expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].fc2", streams: [1, 2, 3], kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("a Conv whose weights are computed");
+  });
+
+  it("a pool of a part of the map in the global pool's place", async () => {
+    const edit = operator("global_avgpool", "AveragePool", { kernel_shape: ints(4, 2), strides: ints(1, 1) });
+    expect(await findings(edit)).toEqual([
+      "structure global_avgpool: found an average pool, expected a global average pool",
     ]);
   });
 });

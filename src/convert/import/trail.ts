@@ -145,11 +145,19 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
   trail.note(
     layer,
-    instead && isOne ? nameOf(instead) : reads || "the end of the graph",
+    instead && isOne ? nameInPlace(instead) : reads || "the end of the graph",
     nameOfKind(layer.op.kind),
   );
   if (instead) trail.accept(layer, instead);
   else if (family) trail.skip(layer, source);
+}
+
+/** Operators that are layers if their weights are constants of the usual form. */
+const WITH_WEIGHTS: ReadonlySet<string> = new Set(["Conv", "Gemm", "MatMul"]);
+
+function nameInPlace(node: ForeignNode): string {
+  const name = nameOf(node);
+  return WITH_WEIGHTS.has(name) ? `a ${name} whose weights are computed or of another form` : name;
 }
 
 /** Handles a landmark with the wrong input: something is between, or it reads another value. */

@@ -68,8 +68,17 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
   const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;
+  const flattened = layer.op.kind === "flatten" && source.form.rank === "map";
+  // Of a map that no global pool has pooled, which is the finding, a flattening is another operator.
+  const instead =
+    flattened && trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
   if (match) trail.accept(layer, match);
+  else if (instead) trail.accept(layer, instead);
   else recover(trail, layer, source);
+}
+
+function isFlattening(node: ForeignNode): boolean {
+  return isKind(node, "other") && ["Flatten", "Reshape", "Squeeze"].includes(node.op.opType);
 }
 
 /** The node that a landmark says a layer is. */

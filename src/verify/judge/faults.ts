@@ -376,8 +376,11 @@ export function mergeStreams(
 /** What a fault says, without what was measured in its stream. */
 function sayingOf({ kind, cause, explanation }: Fault, found: Explanation | undefined): string {
   if (kind === "numeric") return cause === undefined || !found ? "" : found.says;
-  return found ? explanation.replace(`; ${found.sentence}`, "") : explanation;
+  return found ? explanation.replace(`; ${found.sentence}`, "") : explanation.replace(MEASURED, "");
 }
+
+/** What `explainLocally` adds, with numbers of its stream. */
+const MEASURED = /; off by \S+ on .*$/;
 
 function merged(faults: readonly Fault[]): Fault {
   const [first] = faults.toSorted((a, b) => (a.stream ?? 0) - (b.stream ?? 0)) as [Fault];

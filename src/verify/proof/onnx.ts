@@ -239,7 +239,9 @@ function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): s
   const signature = domain === "" ? SIGNATURES.get(opType) : undefined;
   if (!signature) return `${domain ? `${domain}.` : ""}${opType} is not an operator that the proof covers`;
   const [least, most] = signature.inputs;
-  if (inputs.length < least || inputs.length > most || inputs.includes("")) return `${inputs.length} inputs`;
+  // The last input of a Clip may be left out by an empty name, as torch does.
+  const given = opType === "Clip" && inputs.at(-1) === "" ? inputs.slice(0, -1) : inputs;
+  if (given.length < least || given.length > most || given.includes("")) return `${inputs.length} inputs`;
   if (outputs.length !== 1) return `${outputs.length} outputs`;
   for (const [name, attribute] of attributes) {
     const check = signature.attributes?.[name];
@@ -469,7 +471,11 @@ function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
     const least = norm.attributes.get("min");
     const tensor = opset < 11 ? undefined : constant(norm.inputs[1]);
     epsilon = opset < 11 && least?.type === "float" ? least.value : Number(tensor?.data[0] ?? Number.NaN);
-    if (norm.attributes.has("max") || norm.inputs.length > 2 || !(epsilon > 0 && epsilon <= LARGEST_EPSILON))
+    if (
+      norm.attributes.has("max") ||
+      norm.inputs.slice(2).some((name) => name !== "") ||
+      !(epsilon > 0 && epsilon <= LARGEST_EPSILON)
+    )
       return [];
     norm = nodeOf(origin(norm.inputs[0] ?? ""));
   }

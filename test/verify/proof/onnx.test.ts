@@ -2,10 +2,12 @@ import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
-import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
+import { ints, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
+import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
+import { followed } from "../../mutation/onnx-edits.js";
 import { checkpointOf, EXPORTED } from "./seeds.js";
 
 function proved(model: OnnxModel, { graph, stateDict }: Checkpoint): Finding | string {
@@ -61,5 +63,29 @@ describe("the proof of an ONNX file", () => {
     const file = `cases/soundness/${name}.onnx`;
     const finding = proved(decodeOnnx(readFixture(file), { subject: file }), checkpointOf(weights));
     expect(finding).toContain(operator);
+  });
+
+  it("is found of a norm whose least value is a Clip without a most, however that is left out", () => {
+    const checkpoint = checkpointOf("osnet_x0_25.pth");
+    const least: Tensor = { dtype: "float32", shape: [], data: Float32Array.of(1e-12) };
+    const tail = (clip: readonly string[]): OnnxModel =>
+      followed(
+        "features",
+        (before) => [
+          onnxNode("norm", "ReduceL2", [before], { axes: ints(1) }),
+          onnxNode("clipped", "Clip", ["norm", ...clip]),
+          onnxNode("features", "Div", [before, "clipped"]),
+        ],
+        { least },
+      )(written(checkpoint, { opset: 17 }));
+    for (const clip of [["least"], ["least", ""]])
+      expect(proved(tail(clip), checkpoint)).toMatchObject({ outputs: [{ layer: "fc.2" }] });
+    for (const clip of [
+      ["", "least"],
+      ["least", "least"],
+      ["", ""],
+      ["least", "", ""],
+    ])
+      expect(proved(tail(clip), checkpoint)).toBeTypeOf("string");
   });
 });
