@@ -119,7 +119,10 @@ async function judged(verification: Verification): Promise<ParityReport> {
 /** The layers to compare, in network order: all that the candidate's results depend on, or those of a recording. */
 function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
   const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
-  const names = recorded ? new Set(recorded.backend.layers) : ancestors(graph, ...candidate.results);
+  const needed = ancestors(graph, ...candidate.results);
+  // A recording may hold what a model does not give, such as the probabilities of an attribute model.
+  const isNeeded = (name: string): boolean => candidate.program === undefined || needed.has(name);
+  const names = recorded ? new Set(recorded.backend.layers.filter(isNeeded)) : needed;
   const compares = ({ op }: LayerNode): boolean => op.kind !== "input" || makesImages(candidate);
   const layers = graph.nodes.filter((node) => compares(node) && names.has(node.name));
   if (layers.length === 0)

@@ -174,6 +174,18 @@ describe("a recording beside a model", () => {
     }
   });
 
+  it("that gives its features and logits alone: what the recording has behind them is not missing", async () => {
+    const attribute = tinyCheckpoint("attribute");
+    const recording = recorded(attribute, /./);
+    for (const output of ["both", "features"] as const) {
+      const model = { name: "m.onnx", bytes: convert(attribute, { output }) };
+      const { passed, faults, layers } = await verified(model, recording);
+      expect(faults).toEqual([]);
+      expect(passed).toBe(true);
+      expect(layers.map(({ name }) => name)).not.toContain("classifier.sigmoid");
+    }
+  });
+
   it("whose output is followed by an operator is one fault, at that output", async () => {
     const negated = rewriteOnnx(
       bytes,
