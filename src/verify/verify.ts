@@ -109,11 +109,9 @@ async function judged(verification: Verification): Promise<ParityReport> {
       ? [ANOMALIES.untrained.explanation]
       : []),
   ];
-  return {
-    ...report,
-    ...(warnings.length > 0 ? { warnings } : {}),
-    proof: proofOf(verification, report),
-  };
+  const proof = proofOf(verification, report);
+  if (proof.status !== "proven" && isOfOneColour(images)) warnings.push(ONE_COLOUR);
+  return { ...report, ...(warnings.length > 0 ? { warnings } : {}), proof };
 }
 
 /** The layers to compare, in network order: all that the candidate's results depend on, or those of a recording. */
@@ -134,6 +132,16 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
       remedy: "record them with python/record_activations.py",
     });
   return layers;
+}
+
+const ONE_COLOUR =
+  "every image has one colour, which tests no more than the sums of the first convolution's weights; use pictures, or seeded images";
+
+/** Whether each channel of each image has one value. */
+function isOfOneColour({ shape, data }: Verification["images"]): boolean {
+  const [count = 1, channels = 1] = shape;
+  const plane = data.length / count / channels;
+  return data.every((value, index) => value === data[index - (index % plane)]);
 }
 
 /** What structure and names say of a file that no value was seen of. */

@@ -195,3 +195,13 @@ describe("a recording beside a model", () => {
     expect(faults).toMatchObject([{ layer: "fc.2", kind: "structure" }]);
   });
 });
+
+it("a recording of images of one colour passes with a warning", async () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const grey = { ...images, data: new Float32Array(images.data.length) };
+  const { bytes } = recording(checkpoint, grey, false);
+  const { passed, warnings } = await verified({ name: "r.npz", bytes }, openReference(checkpoint));
+  expect(passed).toBe(true);
+  expect(warnings).toEqual([expect.stringContaining("every image has one colour")]);
+  expect((await verified(recorded(checkpoint), openReference(checkpoint))).warnings).toBeUndefined();
+});
