@@ -13,7 +13,7 @@ import type { NpzArchive } from "../convert/formats/npz.js";
 import type { OpenFile } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 
-/** A file under the name that messages give it. */
+/** A file and its name in messages. */
 interface NamedFile {
   readonly name: string;
   readonly file: OpenFile;
@@ -53,7 +53,7 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
   return candidate.file.model.match(dialect ? { dialect } : {}).graph;
 }
 
-/** How a recording names modules: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
+/** The module names of a recording: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
 function recordedDialect(file: OpenFile): Dialect | undefined {
   if (file.kind !== "recording") return undefined;
   const isAin = file.archive.names.some((name) => /^(conv\d+\.\d+\.conv2\.\d+|pool\d+)(\.|$)/.test(name));
@@ -76,7 +76,10 @@ function specOf(file: OpenFile): OsnetSpec | undefined {
 /** Layers whose outputs distinguish the published variants: the stem's and every stage's channels. */
 const TELLING = ["conv1.conv", "conv2.0.conv3.conv", "conv3.0.conv3.conv", "conv4.0.conv3.conv"];
 
-/** The published variant that has every recorded layer, of as many channels; undefined if none does, or too little is there. */
+/**
+ * The published variant that has every recorded layer, with the same channels; undefined if there is none, or too few
+ * layers are recorded.
+ */
 function recordedSpec(archive: NpzArchive): OsnetSpec | undefined {
   const telling = TELLING.filter((name) => archive.names.includes(name));
   if (telling.length < TELLING.length) return undefined;
@@ -97,8 +100,8 @@ interface NamedSpec {
 }
 
 /**
- * The commonest mistake, another model's weights, is one sentence and not a fault of every layer. A graph in which one
- * operator is another is not another network: only published variants count, and those of other widths.
+ * Another model's weights, the most common mistake, are one sentence instead of a fault of every layer. A graph with
+ * one different operator is not another network: only published variants of other widths count.
  */
 function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
   if (!candidate.spec || !reference.spec || !areOthers(candidate.spec, reference.spec)) return;
@@ -111,7 +114,7 @@ function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
   });
 }
 
-/** Whether no fault of a conversion makes one network of the other. */
+/** Whether no fault of a conversion could turn one network into the other. */
 function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
   const shared = Math.min(one.stages.length, other.stages.length);
   const widths = ({ stem, stages }: OsnetSpec): string =>
@@ -148,7 +151,7 @@ function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec
 
 /** Names the first differences between a candidate's own description and the checkpoint's. */
 function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
-  // Weights lifted from a model of embeddings have lost their classifier, which no embedding depends on.
+  // Weights imported from a model of embeddings have lost their classifier, on which no embedding depends.
   const heads = [stated.head, identified.head];
   const withoutHead = heads.includes(null) && heads.every((head) => head?.loss !== "sigmoid");
   const keys = (Object.keys(identified) as (keyof OsnetSpec)[]).filter(

@@ -2,7 +2,7 @@ import type { RealTensor, StateDict, Tensor } from "../../core/tensor.js";
 
 /** One value of the network under its layer name: activations NCHW, or NC after pooling. */
 export interface LayerOutput {
-  /** The layer, as the network's graph names it. */
+  /** The layer's name in the network's graph. */
   readonly name: string;
   /** Its value: [N, C, H, W], or [N, C] after pooling, in the precision of the runtime. */
   readonly tensor: RealTensor;
@@ -15,23 +15,21 @@ export interface LayerOutput {
   readonly release?: () => void;
 }
 
-/** Layers whose values are held at one time. */
+/** Layers whose values are in memory together. */
 export interface Segment {
   /** In network order. */
   readonly layers: readonly string[];
-  /** Layers of other segments that these are computed from, or may be mistaken about. */
+  /** Layers of other segments that these are computed from, or could be confused with. */
   readonly others: readonly string[];
 }
 
-/** How a model is loaded to be used. */
+/** Options for loading a model. */
 export interface LoadOptions {
   /** Whether the runtime may rewrite the graph before it runs it. Default true. */
   readonly optimised?: boolean;
-  /**
-   * For a few runs while others are at work: on one thread, giving memory back after each. Default false: as the runtime likes.
-   */
+  /** For a few runs while other threads work: on one thread, releasing memory after each. Default false. */
   readonly alone?: boolean;
-  /** Whether to load the copy that inner values are read from, and not the file itself. Default false. */
+  /** Whether to load the copy from which intermediate values are read, instead of the file itself. Default false. */
   readonly copy?: boolean;
 }
 
@@ -43,21 +41,21 @@ export interface OutputPlace {
   readonly index: number;
 }
 
-/** A model as it is used, for some of its outputs. */
+/** A loaded model, for some of its outputs. */
 export interface LoadedModel {
   /**
    * Those outputs, in their order.
    *
-   * @throws InputError (`tensor`) if it does not take these images
+   * @throws InputError (`tensor`) if it does not support these images
    */
   run(images: Tensor<"float32">): Promise<readonly RealTensor[]>;
-  /** Gives its memory back; nothing runs after that. */
+  /** Releases its memory; it cannot run afterwards. */
   release(): Promise<void>;
 }
 
 /**
- * Something that computes, or has computed, the values of a network's layers. All backends use layer names and NCHW;
- * a comparison sees nothing else of them.
+ * Computes, or has recorded, the values of a network's layers. All backends use layer names and NCHW; a comparison
+ * depends on nothing else.
  */
 export interface Backend {
   /** The runtime, for reports. */
@@ -71,15 +69,15 @@ export interface Backend {
    * @throws InputError (`tensor`) if the backend does not support such an input
    */
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
-  /** Of the float64 reference: the network that it computes, which another thread may compute as well. */
+  /** For the float64 reference: the network that it computes, which another thread may compute too. */
   readonly network?: StateDict;
-  /** What it runs on, once it has run: of a browser its version, its graphics card and driver. */
+  /** What it ran on, after a run: a browser's version, GPU and driver. */
   readonly facts?: () => RuntimeFacts | undefined;
-  /** Ends what was started to run it, a browser; a later run starts it again. */
+  /** Ends the browser that was started to run it; a later run starts it again. */
   readonly close?: () => Promise<void>;
 }
 
-/** A model's file in a runtime: its inner values are read by `run`, its outputs as a program receives them by `load`. */
+/** A model's file in a runtime: `run` reads its intermediate values, `load` its outputs as a program receives them. */
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
   /** Whether a segment is the part of the model behind those before it, so that many small ones cost no more than a few. */
@@ -91,21 +89,21 @@ export interface ModelBackend extends Backend {
    * @param segments all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, segments?: readonly Segment[]): AsyncIterable<LayerOutput>;
-  /** The model as it is used. The runtime is loaded on the first run. */
+  /** The unmodified model. The runtime is loaded on the first run. */
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }
 
-/** What a model ran on, where that is more than a package of this machine. */
+/** What a model ran on, if that is not only a package of this machine. */
 export interface RuntimeFacts {
   /** `Chrome/156.0.8078.108`. */
   readonly browser?: string;
-  /** The graphics card and its driver, as the browser names them. */
+  /** The GPU and its driver, as named by the browser. */
   readonly gpu?: string;
-  /** What values are stored in between operations, where that is not float32. */
+  /** The type of stored intermediate values, if not float32. */
   readonly storage?: "float16";
 }
 
-/** What can run a model's file, each a row of `BACKENDS` (registry.ts). */
+/** The engines that run model files, each a row of `BACKENDS` (registry.ts). */
 export type EngineName =
   | "onnxruntime"
   | "onnxruntime-web"
@@ -116,25 +114,25 @@ export type EngineName =
   | "tfjs-webgl"
   | "tfjs-webgpu";
 
-/** What runs a model's file: in this process or page, or in a Chromium that is started for it. */
+/** The runtimes of model files: in this process or page, or in a Chromium that is started for it. */
 export type RuntimeName = EngineName | `chromium:${EngineName}`;
 
-/** `reference`: float64, in TypeScript. `recorded`: PyTorch's activations in an .npz. */
+/** `reference`: float64, in TypeScript. `recorded`: PyTorch's activations from an .npz. */
 export type BackendName = "reference" | "recorded" | RuntimeName;
 
 /**
- * How a runtime's float32 arithmetic rounds, as far as a standard or a specification fixes it. Each runtime's row declares it
- * (registry.ts), and every bound follows from it. The order of sums, and whether products are fused into
- * them, does not matter here: the bounds allow any.
+ * How a runtime's float32 arithmetic rounds, as far as a standard or a specification defines it. Each runtime's row
+ * states it (registry.ts), and every bound depends on it. The order of sums, and fused multiply-adds, do not matter
+ * here: the bounds allow any.
  */
 export interface Numerics {
   /** Unit roundoff u of a sum or product: |fl(a ∘ b) − a ∘ b| ≤ u·|a ∘ b|. */
   readonly unit: number;
-  /** Roundings that a quotient and a square root together take beyond one each. */
+  /** Additional roundings of a quotient and a square root together, beyond one each. */
   readonly quotients: number;
-  /** The sigmoid's own error, absolute, in units. */
+  /** The sigmoid's absolute error, in units. */
   readonly sigmoid: number;
-  /** How an instance norm takes its variance: of deviations from the mean, or as E[x²] − μ². */
+  /** How an instance norm computes its variance: from deviations from the mean, or as E[x²] − μ². */
   readonly variance: "one pass" | "two passes";
 }
 

@@ -4,7 +4,7 @@ import { InputError } from "../../core/errors.js";
 import type { JpegCodec } from "./node-packages.js";
 import { quiet } from "./runtime-api.js";
 
-/** Loads libjpeg-turbo as plain JavaScript: no bundler has to be told where a .wasm file goes. */
+/** Loads libjpeg-turbo as plain JavaScript, so that bundlers need no settings for a .wasm file. */
 export async function loadJpegDecoder(): Promise<JpegCodec> {
   // @ts-expect-error: rolldown.config.ts makes it when the package is built.
   const codec = await import("./libjpeg-turbo.js");
@@ -14,12 +14,12 @@ export async function loadJpegDecoder(): Promise<JpegCodec> {
 /** Where this runs. */
 export const PLACE = "browser" as "node" | "browser";
 
-/** A page has what it was built with. */
+/** A page has the packages it was built with. */
 export function isInstalled(_name: string): boolean {
   return true;
 }
 
-/** @throws InputError (`unsupported`): onnxruntime-node is for Node */
+/** @throws InputError (`unsupported`): onnxruntime-node runs in Node only */
 export async function loadOnnxruntime(): Promise<never> {
   throw refused("onnxruntime-node");
 }
@@ -32,7 +32,7 @@ export async function loadOnnxruntimeWeb(): Promise<unknown> {
   return quiet(await import("onnxruntime-web/wasm"));
 }
 
-/** @throws InputError (`unsupported`): the package is for Node */
+/** @throws InputError (`unsupported`): the package runs in Node only */
 export async function loadForNode(name: string): Promise<never> {
   throw refused(name);
 }

@@ -38,7 +38,7 @@ export async function start(name: RuntimeName, wasmPath: string, needsGpu: boole
   return { ...graphics, ...(await tfjsStorage(name)) };
 }
 
-/** Makes a session of an ONNX file, to be used under a number. */
+/** Makes a session of an ONNX file, identified by a number. */
 export async function createSession(
   id: number,
   file: string,
@@ -135,7 +135,7 @@ function sendValue(to: string, { shape, data }: TfjsValue): Promise<void> {
   return send(to, { name: "", type: "float32", dims: shape }, data);
 }
 
-/** Sends a value and waits until it is taken, so that no more than one waits there. */
+/** Sends a value and waits until it is received, so that only one is queued there. */
 async function send(to: string, header: object, body: Uint8Array | Float32Array): Promise<void> {
   const headers = { "x-value": encodeURIComponent(JSON.stringify(header)) };
   const response = await fetch(to, { method: "PUT", headers, body });

@@ -18,10 +18,10 @@ import {
   type TfjsValue,
 } from "./runtime-api.js";
 
-/** What Debian, Google and Microsoft call it. */
+/** The names of the executable by Debian, Google and Microsoft. */
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge"];
 
-/** Where installers put it on other systems. */
+/** The locations of installers on other systems. */
 const PLACES = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
   "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -39,8 +39,8 @@ export function findChromium(env: NodeJS.ProcessEnv = process.env): string | und
 }
 
 /**
- * WebGPU also where it is not on by default, drivers that are on a list of untried ones, the driver's name, and no connection but to
- * this process. Without a sandbox as root only, where it does not start: the page is this package's.
+ * Enables WebGPU even if it is not on by default, untested drivers, and the driver's name, and allows connections to
+ * this process only. Without a sandbox for root only, with which it does not start: the page is this package's.
  */
 const FLAGS = [
   "--enable-unsafe-webgpu",
@@ -84,7 +84,7 @@ export async function startChromium(name: RuntimeName, options: ChromiumOptions)
       ],
       pipe: true,
       timeout: PATIENCE,
-      // No call ends because the machine is busy: what ends a call is an answer, or the end of the page.
+      // No call times out because the machine is busy: it ends with an answer, or with the page.
       protocolTimeout: 0,
       handleSIGINT: false,
       handleSIGTERM: false,
@@ -242,7 +242,7 @@ interface Header {
   readonly dims: readonly number[];
 }
 
-/** The values that a call sends, as they come; the call's own failure in their place. */
+/** The values that a call sends, as they arrive; or the call's own failure. */
 async function* received(
   server: Loopback,
   count: number,
@@ -268,7 +268,7 @@ async function* received(
   if (failed) throw failed.cause;
 }
 
-/** An answer of the page's. What hangs, as a graphics driver may, is given up. */
+/** An answer from the page. A call that hangs, as in a graphics driver, is given up. */
 async function patiently<T>(answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -304,7 +304,7 @@ function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> 
 
 const TFJS = "@tensorflow/";
 
-/** Where the page finds the package's own modules and those of others: each folder that has a main file. */
+/** Where the page finds the package's own modules and those of dependencies: each folder that has a main file. */
 function foldersOf(packages: readonly string[]): ReadonlyMap<string, string> {
   const { resolve } = createRequire(import.meta.url);
   return new Map(

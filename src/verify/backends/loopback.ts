@@ -6,15 +6,15 @@ import { join } from "node:path";
 
 /** A server for one page, on the loopback interface, at a random port and path. */
 export interface Loopback {
-  /** Ends in a slash; all paths are below it. */
+  /** Ends in a slash; all paths start with it. */
   readonly origin: string;
-  /** Makes bytes readable for the page; gives their path. */
+  /** Makes bytes available to the page; returns their path. */
   publish(bytes: Uint8Array | string, type?: string): string;
-  /** Bytes that the page no longer reads. */
+  /** Bytes that the page no longer needs. */
   withdraw(path: string): void;
   /** Receives what the page sends to its own path; each request is answered once the one before has been processed. */
   receive(): Receiver;
-  /** Ends it, with what waits for the page. */
+  /** Ends it, with all pending requests of the page. */
   close(): void;
 }
 
@@ -22,13 +22,13 @@ export interface Loopback {
 export interface Receiver {
   /** Where the page sends to. */
   readonly path: string;
-  /** The next bytes, with the header that came with them. */
+  /** The next bytes, with their header. */
   next(): Promise<{ readonly header: string; readonly bytes: Uint8Array<ArrayBuffer> }>;
-  /** Takes no more: what the page sends then is refused. */
+  /** Accepts no more: later requests of the page are refused. */
   close(): void;
 }
 
-/** The header that says what a body is. */
+/** The header that describes a body. */
 const HEADER = "x-value";
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -38,13 +38,13 @@ const TYPES: Readonly<Record<string, string>> = {
   html: "text/html; charset=utf-8",
 };
 
-/** A page may load and speak to nothing but this server. */
+/** A page may connect to nothing but this server. */
 const POLICY =
   "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; connect-src 'self' blob: data:; worker-src 'self' blob:";
 
-/** @param folders what the page may read, by the first parts of its path */
+/** @param folders that the page may read, by the first part of their path */
 export async function serveLoopback(folders: ReadonlyMap<string, string>): Promise<Loopback> {
-  // Other programs of this machine can speak to the port, but not guess the path.
+  // Other programs on this machine can connect to the port, but cannot guess the path.
   const secret = `/${randomBytes(16).toString("hex")}/`;
   const published = new Map<string, { readonly bytes: Uint8Array | string; readonly type: string }>();
   const receivers = new Map<string, (request: IncomingMessage, response: ServerResponse) => void>();

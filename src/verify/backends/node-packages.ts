@@ -1,6 +1,6 @@
 /**
- * The packages that Node and browsers load in different ways. For browsers, package.json puts browser-packages.ts in this
- * file's place, so that bundlers see neither packages for Node alone nor Node's own modules.
+ * The packages that Node and browsers load in different ways. For browsers, package.json replaces this file by
+ * browser-packages.ts, so that bundlers see neither packages for Node nor Node's own modules.
  */
 
 import { createRequire } from "node:module";
@@ -12,7 +12,7 @@ import { type Chromium, type ChromiumOptions, quiet } from "./runtime-api.js";
 /** Where this runs. */
 export const PLACE = "node" as "node" | "browser";
 
-/** Whether a package is there to be loaded. */
+/** Whether a package can be loaded. */
 export function isInstalled(name: string): boolean {
   try {
     createRequire(import.meta.url).resolve(name);
@@ -44,7 +44,7 @@ export async function loadOnnxruntime(): Promise<unknown> {
         'set it when starting the process, or set process.env.ORT_DISABLE_TELEMETRY = "1" before creating the worker',
     });
   process.env.ORT_DISABLE_TELEMETRY = "1";
-  // The same under the name that later versions document.
+  // The same variable under the name documented by later versions.
   process.env.ORT_TELEMETRY_DISABLED = "1";
   return import("onnxruntime-node").catch((cause: unknown) => {
     throw new InputError(
@@ -68,7 +68,7 @@ export async function loadOnnxruntimeWeb(): Promise<unknown> {
   return quiet((await import("onnxruntime-web")).default);
 }
 
-/** Processors that this process may use. */
+/** Number of processors available to this process. */
 export async function processors(): Promise<number> {
   const { availableParallelism } = await import("node:os");
   return availableParallelism();
@@ -111,8 +111,8 @@ export async function endChromium(name: RuntimeName): Promise<void> {
 }
 
 /**
- * Loads a package for Node that is not among the dependencies: bundlers do not resolve a name that they do not see. Rejects as an import
- * does where it is not installed.
+ * Loads a package for Node that is not among the dependencies: bundlers do not resolve a name that they do not see.
+ * Rejects like an import if it is not installed.
  */
 export function loadForNode(name: string): Promise<unknown> {
   return import(name);

@@ -14,11 +14,11 @@ import type {
   OnnxruntimeTensor,
 } from "./runtime-api.js";
 
-/** An ONNX file as runtimes are given it. */
+/** An ONNX file as passed to a runtime. */
 export interface OnnxFile {
-  /** With every value in reach, none in a function, or in a branch that is taken, and every weight inside. */
+  /** With all values accessible (local functions and known branches expanded) and all weights inside. */
   readonly bytes: Uint8Array;
-  /** The file as it is, with every weight inside. Default: `bytes`. */
+  /** The unmodified file, with all weights inside. Default: `bytes`. */
   readonly whole?: Uint8Array;
   /** Its path on disk, with the files beside it. */
   readonly path?: string;
@@ -61,7 +61,7 @@ export function onnxruntimeBackend(
     return module;
   }
 
-  /** A session is made when it is first needed, since it may fail on account of the images. */
+  /** A session is created on demand, since it may fail because of the images. */
   function open(
     source: Uint8Array | "as a program opens it",
     { optimised = true, alone = false }: LoadOptions,
@@ -251,7 +251,7 @@ interface Given {
 
 const ONLY_IMAGES: Given = { values: [], images: true };
 
-/** A value of a run in parts that is still to be read. */
+/** A value of a run in parts that will still be read. */
 interface HeldValue {
   readonly name: string;
   readonly tensor: Tensor<"float32">;
@@ -261,11 +261,11 @@ interface HeldValue {
 
 interface PartPlan {
   readonly parts: readonly OnnxPart[];
-  /** The last segment that reads or shows a value. */
+  /** The last segment that reads or outputs a value. */
   readonly lastUse: ReadonlyMap<string, number>;
 }
 
-/** @param segments names of the values that each is to show, and that are computed once */
+/** @param segments names of the values that each outputs, all computed once */
 function planParts(parts: OnnxParts, segments: readonly (readonly string[])[]): PartPlan {
   const shown = new Set(segments.flat());
   const known = new Set<string>();
@@ -353,7 +353,7 @@ function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
     return toReal({ dtype: "float16", shape: dims, data }, subject);
   if (data instanceof Float64Array) return { dtype: "float64", shape: dims, data };
   if (data instanceof Float32Array) return { dtype: "float32", shape: dims, data };
-  // Whole numbers of 64 bits are BigInts.
+  // 64-bit integers are BigInts.
   const numbers = Float64Array.from(data as ArrayLike<number | bigint>, Number);
   return { dtype: "float64", shape: dims, data: numbers };
 }

@@ -58,13 +58,13 @@ export function openRecording(archive: NpzArchive, graph: LayerGraph, subject: s
   };
 }
 
-/** Reads a layer under one of its keys, and checks that its other keys say the same. */
+/** Reads a layer under one of its keys, and checks that its other keys have the same values. */
 function readLayer(archive: NpzArchive, keys: readonly string[], subject: string): RealTensor {
   const [first = "", ...others] = keys;
   const tensor = toReal(archive.read(first), `${subject}[${JSON.stringify(first)}]`);
   for (const key of others) {
     const same = toReal(archive.read(key), `${subject}[${JSON.stringify(key)}]`);
-    // The network's output may be recorded flattened, where the layer's own output is not.
+    // The network's output may be recorded flattened, unlike the layer's own output.
     const agrees =
       same.data.length === tensor.data.length &&
       same.data.every((value, i) => Object.is(value, tensor.data[i]));

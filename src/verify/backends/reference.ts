@@ -3,7 +3,7 @@ import { elementCount, type StateDict, type Tensor } from "../../core/tensor.js"
 import { type EvaluatedLayer, evaluate } from "../reference/evaluate.js";
 import type { Backend, LayerOutput } from "./backend.js";
 
-/** Bytes of a run that is kept for the next: one of a small network, or of small images. */
+/** Maximum bytes of a run that is kept: of a small network, or small images. */
 const KEPT_BYTES = 48 * 2 ** 20;
 
 /**

@@ -19,29 +19,29 @@ import {
 import { type Chromium, quiet } from "./runtime-api.js";
 
 /**
- * A runtime. What a user chooses, reads in help and finds in reports follows from its row; a new one of a format that has one needs its row,
- * its name in `EngineName`, and nothing else of the source.
+ * A runtime. Options, help and reports follow from its row; a new runtime of an existing format needs only its row and
+ * its name in `EngineName`.
  */
 export interface Engine {
   /** The format of the models that it runs. */
   readonly runs: ModelFormat;
   /** Where it runs. */
   readonly where: readonly ("node" | "browser")[];
-  /** What it is, in half a line. */
+  /** A short description. */
   readonly summary: string;
-  /** The package whose version decides what it computes. */
+  /** The package whose version determines the results. */
   readonly package: string;
-  /** What `tf.setBackend`, or onnxruntime's list of execution providers, calls it; of those that have more than one. */
+  /** Its name in `tf.setBackend`, or in onnxruntime's list of execution providers, for packages with more than one. */
   readonly engine?: string;
-  /** Whether it can be told not to rewrite a graph, so that a verification compares both ways. */
+  /** Whether graph rewriting can be turned off, so that a verification compares both ways. */
   readonly optimises?: boolean;
   /** Whether it finds the files beside a model by the model's path. Otherwise it is given their bytes. */
   readonly opensPaths?: boolean;
-  /** How it rounds, which the bounds are derived from. */
+  /** Its rounding, from which the bounds are derived. */
   readonly numerics: Numerics;
   /**
-   * Gives onnxruntime's module, or registers one of tfjs's engines. Absent where the page that uses it has to import the
-   * engine's package, `@tensorflow/tfjs-backend-…`, itself, since it is not among the dependencies.
+   * Returns onnxruntime's module, or registers one of tfjs's engines. Absent if a page has to import the engine's
+   * package, `@tensorflow/tfjs-backend-…`, itself, since it is not among the dependencies.
    *
    * @throws InputError (`argument`) if it is not installed, or does not run here
    */
@@ -78,7 +78,7 @@ export const BACKENDS: { readonly [N in EngineName]: Engine } = {
     engine: "webgpu",
     optimises: true,
     numerics: FLOAT32_GPU,
-    // Its `.wasm` file is found as that of onnxruntime-web/wasm.
+    // Its `.wasm` file is located like that of onnxruntime-web/wasm.
     load: async () => quiet(await import("onnxruntime-web/webgpu")),
   },
   "tfjs-wasm": {
@@ -131,7 +131,7 @@ const CHROMIUM = "chromium:";
 
 const ENGINES = Object.entries(BACKENDS) as readonly (readonly [EngineName, Engine])[];
 
-/** All that can be chosen here: what runs in this process or page; from Node also, in a Chromium, what runs in pages. */
+/** All runtimes available here: those of this process or page; in Node also those of pages, in a Chromium. */
 export const RUNTIMES: readonly RuntimeName[] = [
   ...ENGINES.filter(([, { where }]) => where.includes(PLACE)).map(([name]) => name),
   ...(PLACE === "node"
@@ -194,12 +194,12 @@ export async function closeChromium(name: RuntimeName): Promise<void> {
   if (name.startsWith(CHROMIUM)) await endChromium(engineName(name));
 }
 
-/** What can run models of a format here, the usual one first, whether or not it is installed. */
+/** Runtimes of a format here, the usual one first, whether or not they are installed. */
 export function usualRuntimes(format: ModelFormat): readonly RuntimeName[] {
   return RUNTIMES.filter((name) => engineOf(name).runs === format);
 }
 
-/** The same with the default first: the first that is installed. */
+/** The same with the default first: the first installed one. */
 export function runtimesFor(format: ModelFormat): readonly RuntimeName[] {
   const all = usualRuntimes(format);
   const chosen = all.find((name) => isInstalled(engineOf(name).package)) ?? all[0];
@@ -213,7 +213,7 @@ export function runtimeFor(format: ModelFormat, asked: BackendName | undefined):
   return runtimes.find((name) => name === asked) ?? first;
 }
 
-/** How a backend rounds; of recordings and the float64 reference, as a processor does. */
+/** A backend's rounding; for recordings and the float64 reference, that of a CPU. */
 export function numericsOf(name: BackendName): Numerics {
   return name === "recorded" || name === "reference" ? FLOAT32_CPU : engineOf(name).numerics;
 }

@@ -2,9 +2,12 @@ import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts } from "./backend.js";
 
-/** What the backends use of their runtimes, whether these are in this process, in this page, or in a Chromium that was started. */
+/** The part of the runtimes' APIs that the backends use, in this process, in this page, or in a Chromium. */
 
-/** What is used of onnxruntime's JavaScript API, here or in a page. Its own types need the DOM's, which not every user compiles with. */
+/**
+ * The part of onnxruntime's JavaScript API that is used. Its own types need the DOM's, which not every user compiles
+ * with.
+ */
 export interface OnnxruntimeModule {
   readonly Tensor: new (
     type: "float16" | "float32" | "float64" | "uint8" | "int8" | "int32",
@@ -24,8 +27,8 @@ interface OnnxruntimeEnvironment {
 }
 
 /**
- * onnxruntime-web as every backend uses it: errors only on the console, and one thread unless the page has set a number. More need headers
- * that isolate the page from other origins.
+ * Settings of onnxruntime-web for every backend: only errors on the console, and one thread unless the page has set a
+ * number. More need headers that isolate the page from other origins.
  */
 export function quiet<T extends { readonly env: OnnxruntimeEnvironment }>(onnxruntime: T): T {
   onnxruntime.env.wasm.numThreads ??= 1;
@@ -65,7 +68,7 @@ export interface TfjsProgram {
   readonly input: string;
 }
 
-/** A value as tfjs has it: NHWC or NC. */
+/** A value of tfjs: NHWC or NC. */
 export interface TfjsValue {
   readonly shape: readonly number[];
   readonly data: Float32Array;
@@ -101,9 +104,9 @@ export interface Chromium {
 export interface ChromiumOptions {
   /** Packages whose files the page loads. */
   readonly packages: readonly string[];
-  /** What the runtime is called in its package. */
+  /** The runtime's name in its package. */
   readonly engine: string;
-  /** Whether there must be a graphics adapter. */
+  /** Whether it needs a GPU. */
   readonly needsGpu: boolean;
 }
 
@@ -120,7 +123,7 @@ export interface RemoteFiles {
   readonly shards: readonly (readonly [name: string, path: string])[];
 }
 
-/** What a value's bytes are, by ONNX's name for the type. */
+/** How to interpret a value's bytes, by ONNX's name for the type. */
 const ELEMENTS: Readonly<Record<string, new (bytes: ArrayBuffer) => OnnxruntimeTensor["data"]>> = {
   float16: Uint16Array,
   float32: Float32Array,
@@ -139,7 +142,7 @@ export function elementsOf(type: string, bytes: ArrayBuffer): OnnxruntimeTensor[
   return new Elements(bytes);
 }
 
-/** What is used of a browser's interfaces, whose types this package does not compile with. */
+/** The part of a browser's interfaces that is used; this package does not compile with their types. */
 interface Browser {
   readonly navigator?: {
     readonly gpu?: { requestAdapter(): Promise<{ readonly info: Partial<Record<string, unknown>> } | null> };
@@ -167,7 +170,7 @@ async function webgpuAdapter(): Promise<string | undefined> {
   const { navigator } = globalThis as unknown as Browser;
   const adapter = await navigator?.gpu?.requestAdapter();
   if (!adapter) return undefined;
-  // A driver is named in browsers that are started for developers.
+  // Browsers started for developers name the driver.
   const { vendor, architecture, device, description, backend, driver } = adapter.info;
   const words = [vendor, architecture, device, description, backend, driver].filter(
     (word, index, all) => typeof word === "string" && word !== "" && all.indexOf(word) === index,

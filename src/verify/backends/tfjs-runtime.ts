@@ -57,7 +57,7 @@ export async function* runTfjs(
 }
 
 /**
- * Loads a model and runs it as a program does, which names neither values nor outputs: what `predict` returns, in its order.
+ * Loads a model and runs it as a program does, without naming values or outputs: the result of `predict`, in its order.
  *
  * @throws InputError (`argument`) if the backend is not installed or does not start here
  */
@@ -99,12 +99,12 @@ interface LoadedModel {
     values: readonly string[],
     given: ReadonlyMap<string, Core.Tensor>,
   ): Core.Tensor[];
-  /** What a program receives, in its order. */
+  /** The outputs of a program, in its order. */
   predict(images: Core.Tensor4D): Core.Tensor[];
   dispose(): void;
 }
 
-/** @param input the name of what takes the images, to run a part of a graph by */
+/** @param input the name of the images' input, for running a part of a graph */
 async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise<LoadedModel> {
   const { handler, format } = served(tf, files);
   if (format === "layers-model") return loadLayers(handler);
@@ -118,7 +118,9 @@ async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise
   };
 }
 
-/** A value of a layers model is called `LAYER#CALL`. Keras takes nothing but inputs: it computes all from the images. */
+/**
+ * A value of a layers model is called `LAYER#CALL`. Keras feeds inputs only: everything is computed from the images.
+ */
 async function loadLayers(handler: Core.io.IOHandler): Promise<LoadedModel> {
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
   const model = await loadLayersModel(handler);
@@ -134,7 +136,7 @@ async function loadLayers(handler: Core.io.IOHandler): Promise<LoadedModel> {
       return listOf(tapped.predict(images, { batchSize: images.shape[0] }));
     },
     predict: (images) => listOf(model.predict(images, { batchSize: images.shape[0] })),
-    // Not `model.dispose`, which leaves the weights of layers that are called more than once, as gates are.
+    // Not `model.dispose`, which leaves the weights of layers that are called more than once, such as gates.
     dispose() {
       for (const weight of model.weights) weight.dispose();
     },
@@ -169,7 +171,7 @@ function served(
   return { handler: io.http(`${SERVED_AT}model.json`, { fetchFunc: fetchFunc as typeof fetch }), format };
 }
 
-/** What a runtime stores values in, where that is not float32: graphics cards that draw into no float32 textures. */
+/** The type in which a runtime stores values, if not float32: GPUs without float32 textures. */
 export async function tfjsStorage(name: RuntimeName): Promise<Pick<RuntimeFacts, "storage">> {
   if (engineOf(name).engine !== "webgl") return {};
   const tf = await import("@tensorflow/tfjs-core");
@@ -182,13 +184,13 @@ export async function tfjsStorage(name: RuntimeName): Promise<Pick<RuntimeFacts,
   return isFloat32 ? {} : { storage: "float16" };
 }
 
-/** What a runtime runs on, in a page; nothing of those that run on a processor. */
+/** What a runtime runs on, in a page; undefined for CPU backends. */
 export async function tfjsFacts(name: RuntimeName): Promise<RuntimeFacts | undefined> {
   const facts = { ...(await graphicsOf(engineOf(name).engine ?? "")), ...(await tfjsStorage(name)) };
   return Object.keys(facts).length > 0 ? facts : undefined;
 }
 
-/** Makes a backend tfjs's default for as long as an action takes. */
+/** Makes a backend tfjs's default during an action. */
 async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => Promise<T>): Promise<T> {
   const { engine = "", load, package: from } = engineOf(name);
   await load?.().catch((cause: unknown) => {
@@ -203,7 +205,7 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
   const before = tf.getBackend();
   const production = tf.env().get("PROD") ?? false;
   try {
-    // tfjs otherwise recommends its other packages on the console.
+    // Otherwise tfjs recommends its other packages on the console.
     tf.env().set("PROD", true);
     if (!(await tf.setBackend(engine)))
       throw unavailable(name, "this backend does not start here", "choose another with --backend");
@@ -220,7 +222,7 @@ async function withEngine<T>(tf: typeof Core, name: RuntimeName, action: () => P
   }
 }
 
-/** What tfjs calls its WebAssembly, whose kernels make their outputs through one function. */
+/** tfjs's WebAssembly module, whose kernels make their outputs through one function. */
 const WASM = "wasm";
 
 interface Maker {
@@ -254,7 +256,7 @@ function startAgain(tf: typeof Core, engine: string): void {
   tf.registerBackend(engine, factory);
 }
 
-/** A package that is not there, or, as tfjs-node where its install script could not run, is not all there. */
+/** A package that is missing or incomplete, such as tfjs-node if its install script could not run. */
 function notLoaded(name: RuntimeName, cause: unknown): InputError {
   if (cause instanceof InputError) return cause;
   const { code, message } = cause as { readonly code?: string; readonly message?: string };

@@ -73,27 +73,30 @@ export interface BoundCall<K extends OpKind = OpKind> {
   readonly node: Omit<LayerNode, "op"> & { readonly op: Op<K> };
   /** NCHW or NC, in the order of the node's inputs. */
   readonly inputs: readonly RealTensor[];
-  /** How far each input may be from what the candidate had: 0 unless the candidate fused the layer before. */
+  /** The error of each input relative to the candidate's: 0 unless the candidate fused the layer before. */
   readonly inputErrors: readonly ErrorBound[];
-  /** Of a sum: products that a hidden term of it adds up, which a fused operator may add to the other terms one by one. Default: 0. */
+  /**
+   * For a sum: the number of products in a hidden term, which a fused operator may add to the other terms one by one.
+   * Default: 0.
+   */
   readonly accumulated?: number;
-  /** What the layer gives on these inputs in exact arithmetic, to float64's precision. */
+  /** The layer's result on these inputs, in float64. */
   readonly output: Tensor<"float64">;
   readonly parameters: ParameterSource;
   readonly arithmetic: Arithmetic;
-  /** Where the bound is computed; used again by the next. */
+  /** Where the bound is computed; reused for the next. */
   readonly workspace: Workspace;
 }
 
-/** What rounding can account for in one layer's output. */
+/** The error of one layer's output that rounding can account for. */
 export interface RoundingBound {
   /** Worst case, for each element: a larger error is not rounding. */
   readonly elements: ErrorBound;
-  /** Of sums: what their errors are held to together, as far as their roundings are independent. */
+  /** For sums: the limit on their errors together, as far as their roundings are independent. */
   readonly sum?: SumSpread;
-  /** Of normalisations: what rounding does to a plane once its common shift, an error of the mean, is taken out. */
+  /** For norms: the effect of rounding on a plane, without the common shift caused by an error of the mean. */
   readonly planes?: PlaneBound;
-  /** The largest number that computing an element passes through, at least; default: the element itself. */
+  /** A lower bound on the largest intermediate value of an element; default: the element itself. */
   readonly magnitude?: (index: number) => number;
 }
 
@@ -109,7 +112,7 @@ export interface SumSpread {
   readonly roundings: number;
   /** Elements with smaller bounds are excluded: values flushed near 0 always lose in one direction. */
   readonly least: number;
-  /** How many of an element's terms are rounded independently. */
+  /** The number of an element's terms that are rounded independently. */
   readonly independent: (index: number) => number;
 }
 
@@ -130,8 +133,8 @@ export function errorAt(bound: ErrorBound, index: number): number {
 }
 
 /**
- * How far each element of a layer's input may put a sum of them off: `growth` of its magnitude, and its own error. Made where
- * the workspace takes the layer's input, so that summing them is running the layer.
+ * How much each element of a layer's input may contribute to the error of a sum: `growth` of its magnitude, plus its
+ * own error. Written where the workspace reads the layer's input, so that summing them is running the layer.
  */
 export function inputMagnitudes(
   { shape, data: source }: RealTensor,
@@ -150,7 +153,7 @@ export function inputMagnitudes(
 
 /** The terms of one element of a sum, for computations on few elements. */
 
-/** An output element: which image, channel, row and column it is of. */
+/** An output element: its image, channel, row and column. */
 export interface Place {
   readonly image: number;
   readonly channel: number;
@@ -158,7 +161,7 @@ export interface Place {
   readonly column: number;
 }
 
-/** Where an element of [N, C, H, W] or [N, C] is. */
+/** The position of an element of [N, C, H, W] or [N, C]. */
 export function placeOf(index: number, [, channels = 1, height = 1, width = 1]: readonly number[]): Place {
   const plane = height * width;
   return {

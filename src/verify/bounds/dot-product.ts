@@ -14,8 +14,8 @@ import {
 import { batchNormAffine, LEAST_STORED } from "./norms.js";
 
 /**
- * Roundings of a weight that had a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the
- * quotient, the product, with room for an inverse root taken in two steps. Folding in float64 rounds once.
+ * Roundings of a weight with a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the quotient,
+ * the product, with room for an inverse root computed in two steps. Folding in float64 rounds once.
  */
 const FOLD_ROUNDINGS = 8;
 
@@ -29,7 +29,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const { unit, storage, underflow, folding = unit } = arithmetic;
   const terms = termsOf(node.op);
   const constants = (node.foldedBatchNorm ? FOLD_ROUNDINGS * folding : 0) + storage;
-  // A half-precision network's values were rounded when they were stored, and may not be when they are read again.
+  // A half-precision network's values were rounded when they were stored, but may be read unrounded.
   const growth = gamma(terms + 1, unit) + constants + storage;
   const [input] = inputs;
   const [inputError = 0] = inputErrors;
@@ -64,19 +64,19 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   };
 }
 
-/** Products that one output element sums. */
+/** The number of products in one output element. */
 export function termsOf(op: Op<"conv"> | Op<"linear">): number {
   return op.kind === "linear" ? op.inFeatures : (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1];
 }
 
 function withoutBatchNorm({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
-  // A convolution's folded node has a bias that may be the batch norm's alone.
+  // The bias of a folded convolution may be that of the batch norm alone.
   return foldedBatchNorm && node.op.kind === "conv"
     ? { ...node, op: { ...node.op, bias: node.parameters.bias !== undefined } }
     : node;
 }
 
-/** The products that each element sums, and the least bound at which flushed products do not matter. */
+/** The number of products in each element, and the smallest bound for which flushed products do not matter. */
 function spreadOfProducts(
   {
     node,
@@ -113,10 +113,15 @@ function spreadOfProducts(
   };
 }
 
-/** How many times what flushing may lose, over √n, a bound must be for the spread of its errors to mean anything. */
+/**
+ * How many times the possible loss by flushing, over √n, a bound must be for the spread of its errors to be meaningful.
+ */
 const LEAST_BOUND = 4;
 
-/** What is added to weights for what they may lose near 0, before a folded batch norm's factors: subnormal ones may be read as 0. */
+/**
+ * Added to weights for their possible loss near 0, before the factors of a folded batch norm: subnormal ones may be
+ * read as 0.
+ */
 interface StoredWeights {
   readonly least: number;
   readonly scale: Float64Array | undefined;

@@ -4,7 +4,7 @@ import { loopsOverNumbers } from "../reference/vector-engine.js";
 import { errorAt, type PlaneBound, type RoundingBound, type SumSpread } from "./bound.js";
 import { SPREAD_FACTOR } from "./norms.js";
 
-/** A layer's error on the candidate's own inputs, against what rounding accounts for. */
+/** A layer's error given the candidate's own inputs, compared with its rounding bound. */
 export interface LocalError {
   /** max |actual − recomputed|, over elements finite on both sides. */
   readonly maxAbs: number;
@@ -15,9 +15,9 @@ export interface LocalError {
    * worst case is no wider.
    */
   readonly spread: number;
-  /** Elements that are NaN or infinite where recomputing gives a finite value. */
+  /** Elements that are NaN or infinite although the recomputed value is finite. */
   readonly nonFinite: number;
-  /** Elements that say nothing of the layer, since recomputing gives no finite value or no bound. */
+  /** Elements that show nothing about the layer, since recomputing gives no finite value or no bound. */
   readonly unjudged: number;
   /** Position of the worst element. */
   readonly worst: number;
@@ -57,7 +57,7 @@ export function localError(
   return { ...extremes, nonFinite, unjudged, margin: nonFinite > 0 ? Infinity : extremes.margin, spread };
 }
 
-/** Whether a layer's error is an overflow: each element that is off passes through a number beyond the largest. */
+/** Whether a layer's error is an overflow: every wrong element has an intermediate value beyond the largest number. */
 export function isOverflow(
   actual: RealTensor,
   recomputed: RealTensor,
@@ -76,7 +76,7 @@ export function isOverflow(
 
 interface Extremes extends Omit<LocalError, "spread"> {}
 
-/** Elements that are looked at together. */
+/** Elements examined together. */
 const CHUNK = 8192;
 
 function againstElements(
@@ -89,7 +89,7 @@ function againstElements(
   let [maxAbs, margin, nonFinite, unjudged, worst] = [0, 0, 0, 0, 0];
   for (let start = 0; start < e.length; start += CHUNK) {
     const end = Math.min(e.length, start + CHUNK);
-    // Most values are nearer than the farthest before them: only chunks in which one is not are looked at one by one.
+    // Most values are closer than the worst so far: only chunks with a worse one are examined element by element.
     const isWithin = loops.within(a, e, elements, { start, count: end - start }, margin, apart);
     maxAbs = Math.max(maxAbs, apart[0] as number);
     if (isWithin) continue;
@@ -122,10 +122,10 @@ function finiteMaximum(a: RealTensor["data"], e: RealTensor["data"]): number {
   return largest;
 }
 
-/** Every how many elements one is taken for the spread of all: odd, so that it meets all columns of a plane. */
+/** Sampling interval for the spread of all: odd, so that it covers all columns of a plane. */
 const SAMPLING = 5;
 
-/** Elements whose terms are looked at, where the spread of all would fail the layer. */
+/** Number of elements whose terms are examined if the spread of all would fail the layer. */
 const MOST_LOOKED_AT = 512;
 
 /** √ mean (error / bound)² over 2/√n. */
@@ -171,7 +171,7 @@ function meanSquareOf(
   return count === 0 ? 0 : squares / count;
 }
 
-/** As above, for layers that are exact or nearly: most values are equal. */
+/** As above, for exact or nearly exact layers: most values are equal. */
 function againstNumber(
   a: RealTensor["data"],
   e: RealTensor["data"],

@@ -39,14 +39,13 @@ export function batchNormAffine(
 const AFFINE_ROUNDINGS = 8;
 
 /**
- * How many standard deviations the spread of many errors may be from what independent roundings give: rounding errors
+ * How many standard deviations the spread of many errors may differ from that of independent roundings: rounding errors
  * are not quite independent, and a plane has one mean and one variance.
  */
 export const SPREAD_FACTOR = 2;
 
 /**
- * What half precision stores along that path: the input (which a runtime may have read before it was rounded), γ, and the
- * output.
+ * What half precision rounds along that path: the input (which a runtime may have read unrounded), γ, and the output.
  */
 const NORM_STORAGE = 3;
 
@@ -107,18 +106,18 @@ export function instanceNormBound(call: BoundCall<"instanceNorm">): RoundingBoun
   return momentsNormBound(call, data.length / (shape[0] ?? 1) / channels, call.arithmetic.variance);
 }
 
-/** A gate's layer norm: over all channels of an image. Runtimes take its variance in one pass too, as E[x²] − μ². */
+/** A gate's layer norm: over all channels of an image. Runtimes may compute its variance in one pass, as E[x²] − μ². */
 export function layerNormBound(call: BoundCall<"layerNorm">): RoundingBound {
   const { shape, data } = call.output;
   return momentsNormBound(call, data.length / (shape[0] ?? 1), "one pass");
 }
 
 /**
- * (x − μ)·s + β, with s = γ/√(σ² + ε) and moments over runs of `size` elements that are computed too.
+ * (x − μ)·s + β, with s = γ/√(σ² + ε) and moments over runs of `size` elements, which are computed too.
  *
- * The mean is off by at most e = γₙ·E|x|. Shifted by e, the deviations' mean square grows by e² only (Σ(x − μ) = 0), and
- * their sum adds γₙ₊₄ of itself; so σ² + ε is off by a part r, and s by 1/√(1 − r) − 1. Higham, section 1.9 and problem
- * 1.10, has the two ways of taking a variance.
+ * The mean is off by at most e = γₙ·E|x|. Shifted by e, the mean square of the deviations grows by e² only (Σ(x − μ) =
+ * 0), and their sum adds γₙ₊₄ of itself; so σ² + ε is off by a fraction r, and s by 1/√(1 − r) − 1. Higham, section 1.9
+ * and problem 1.10, discusses both ways to compute a variance.
  */
 function momentsNormBound(
   call: BoundCall<"instanceNorm"> | BoundCall<"layerNorm">,

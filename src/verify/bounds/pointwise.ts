@@ -13,7 +13,7 @@ import {
   type RoundingBound,
 } from "./bound.js";
 
-/** What only passes values on (the images, a flattening, a maximum with 0) adds no error, but may flush. */
+/** Operations that only pass values on (the images, a flatten, a maximum with 0) add no error, but may flush. */
 export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }: BoundCall): RoundingBound {
   const { underflow, storage } = arithmetic;
   if (typeof inputError === "number" && storage === 0) return { elements: inputError + underflow };
@@ -98,7 +98,7 @@ export function addBound({
 }: BoundCall<"add">): RoundingBound {
   const { unit, storage, underflow } = arithmetic;
   const growth = gamma(inputs.length - 1 + accumulated, unit) + 2 * storage;
-  // Terms that are subnormal when they are stored are each rounded absolutely.
+  // Terms that are subnormal when stored are each rounded absolutely.
   const elements = workspace
     .room(output.data.length)
     .fill(storage > 0 ? (inputs.length + 1) * underflow : underflow);

@@ -18,7 +18,7 @@ import { dotProductBound, termsOf } from "./dot-product.js";
 import { batchNormBound, instanceNormBound, layerNormBound } from "./norms.js";
 import { addBound, averageBound, exactBound, maximumBound, scaleBound, sigmoidBound } from "./pointwise.js";
 
-/** How far rounding can put each operation's output off. An operation without a bound does not compile. */
+/** The rounding bound of each operation. An operation without a bound does not compile. */
 export const BOUNDS: { readonly [K in OpKind]: Bound<K> } = {
   input: exactBound,
   conv: dotProductBound,
@@ -40,11 +40,11 @@ export const BOUNDS: { readonly [K in OpKind]: Bound<K> } = {
 /** A layer with a value in the candidate, and how to recompute it from the nearest layers with values. */
 export interface LayerGroup {
   readonly layer: LayerNode;
-  /** In order of computation, `layer` last; those before it are layers that the candidate computes but does not show. */
+  /** In order of computation, `layer` last; those before it have no values in the candidate. */
   readonly nodes: readonly LayerNode[];
-  /** Names of the shown layers that the group reads. */
+  /** Names of the layers with values that the group reads. */
   readonly sources: readonly string[];
-  /** Names of the layers in between, which the candidate does not show. */
+  /** Names of the layers without values in between. */
   readonly hidden: readonly string[];
 }
 
@@ -100,7 +100,7 @@ function foldedStep(
   };
 }
 
-/** What a group reads, and what its source is computed from: a faulty layer may have passed its source by. */
+/** What a group reads, and what its source is computed from: a faulty layer may have skipped its source. */
 export function neededBy(
   { sources }: LayerGroup,
   groups: ReadonlyMap<string, LayerGroup>,
@@ -108,7 +108,7 @@ export function neededBy(
   return new Set([...sources, ...(groups.get(sources[0] ?? "")?.sources ?? [])]);
 }
 
-/** The layers of blocks that others may be mistaken about: what their streams end in, their gates, sums and their terms. */
+/** The layers of blocks that could be confused with others: the ends of their streams, their gates, sums and terms. */
 export function mistakable(graph: LayerGraph): readonly string[] {
   return graph.nodes.flatMap(({ name, op, inputs }) =>
     op.kind === "scale" ? inputs : op.kind === "add" ? [...inputs, name] : [],
@@ -119,7 +119,7 @@ export function mistakable(graph: LayerGraph): readonly string[] {
 export interface Recomputed {
   readonly output: Tensor<"float64">;
   readonly bound: RoundingBound;
-  /** Loops that have both in their memory. */
+  /** Loops over memory that contains both. */
   readonly loops: Elements;
 }
 
@@ -206,13 +206,13 @@ function capped({ output, bound }: Recomputed): RoundingBound {
   let largest = 0;
   for (const value of output.data) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
   const cap = GROUP_TOLERANCE * largest;
-  // No bound is NaN: an instance norm has none where the worst case of what it reads is wider than its variance.
+  // No bound is NaN: an instance norm has no bound if the worst case of its input is wider than its variance.
   const narrow = (bound: number): number => (Number.isNaN(bound) ? cap : Math.min(bound, cap));
   const { elements } = bound;
   return { elements: typeof elements === "number" ? narrow(elements) : elements.map(narrow) };
 }
 
 function boundOf({ op }: LayerNode): (call: BoundCall) => RoundingBound {
-  // The graph says that inputs and parameters are the kind's own: the table pairs each kind with its bound.
+  // The graph guarantees that inputs and parameters are those of the kind: the table pairs each kind with its bound.
   return BOUNDS[op.kind] as (call: BoundCall) => RoundingBound;
 }

@@ -14,26 +14,26 @@ import type { ModelOutput } from "./outputs.js";
 
 /** One side of a comparison, ready to run. */
 export interface Side {
-  /** What the report says of the file. */
+  /** The file's description in the report. */
   readonly party: Party;
-  /** What computes the values of its layers. */
+  /** Computes the values of its layers. */
   readonly backend: Backend;
 }
 
 /** The side under test. */
 export interface Candidate extends Side {
-  /** The layers that are the model's results: everything they are computed from must be there. */
+  /** The layers of the model's results: everything that they are computed from must be present. */
   readonly results: readonly string[];
-  /** Layers that the candidate computes only as part of the next one, because it absorbed a batch norm. */
+  /** Layers that the candidate computes only as part of the next one, because of a folded batch norm. */
   readonly folded: ReadonlySet<string>;
-  /** Where its layers are, if it has constants to compare. */
+  /** The location of its layers, if it has constants to compare. */
   readonly located?: Located;
-  /** Of a model that is fed raw pixels and normalises them itself: their order of channels. */
+  /** For a model that takes raw pixels and normalises them itself: their channel order. */
   readonly pixels?: PixelOrder;
-  /** Of a model that normalises its input itself, and is given what becomes the images. */
+  /** For a model that preprocesses its input itself, and is given the input that becomes the images. */
   readonly preprocess?: {
     readonly description: string;
-    /** Whether it changes numbers, and not only the order of axes or the type. */
+    /** Whether it changes values, not only the order of axes or the type. */
     readonly normalises: boolean;
     /** The nearest images that the model can be given: different ones only if it takes integers. */
     readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
@@ -45,32 +45,32 @@ export interface Candidate extends Side {
    * values are right: a difference may be beyond what the images reach, such as a limit of 100.
    */
   readonly departures?: readonly Fault[];
-  /** What its file says, for the proof; of a file of operators. */
+  /** The file's document, for the proof; for a file with operators. */
   readonly document?: Document;
-  /** What its weights and values are stored in; default: what its outputs are. */
+  /** The type of its weights and values; default: that of its outputs. */
   readonly precision?: FloatDType;
-  /** Whether its runtime rewrites graphs, and can be told not to. */
+  /** Whether its runtime rewrites graphs, which can be turned off. */
   readonly optimises?: boolean;
-  /** Whether batch norms may have been folded in that precision too, and not in a wider one. */
+  /** Whether batch norms may have been folded in that precision too, instead of a wider one. */
   readonly foldsNarrow?: boolean;
   /** What a program receives from the model, in this order; absent if there is nothing to run. */
   readonly program?: Program;
 }
 
-/** Whether a candidate makes the network's images itself, so that they are a layer to compare. */
+/** Whether a candidate computes the network's images itself, so that they are compared as a layer. */
 export function makesImages({ pixels, preprocess }: Pick<Candidate, "pixels" | "preprocess">): boolean {
   return pixels !== undefined || preprocess?.normalises === true;
 }
 
-/** A model as it is used: the file itself, without inner values as outputs. */
+/** The unmodified model, without intermediate values as outputs. */
 export interface Program {
   /** The judged outputs; the embedding first. */
   readonly outputs: readonly ModelOutput[];
   /** Names of the outputs that are not judged because another was chosen. */
   readonly notJudged: readonly string[];
-  /** A run gives the judged outputs in their order. */
+  /** A run returns the judged outputs in their order. */
   readonly load: (options?: LoadOptions) => LoadedModel;
-  /** Whether inner values are read from a copy, which is loaded by `copy`, and not from the file itself. */
+  /** Whether intermediate values are read from a copy, loaded by `copy`, and not from the file itself. */
   readonly isCopied?: boolean;
 }
 
@@ -88,7 +88,7 @@ export function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "preci
   return precision ? { precision } : {};
 }
 
-/** A checkpoint as a candidate, run in float64: for holding a recording against the weights it should come from. */
+/** A checkpoint as a candidate, run in float64: for comparing a recording with its weights. */
 export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, party: Party): Candidate {
   const { features, evaluation } = graph.outputs;
   const results = [features, graph.outputs[evaluation] ?? features];
@@ -116,7 +116,7 @@ export function withImages(backend: Backend, graph: LayerGraph): Backend {
   };
 }
 
-/** How far images may be from those that a file can be given before they are others. */
+/** How far images may be from those that a file can be given before they count as different. */
 const SAME_IMAGE = 1e-5;
 
 /** The images that the candidate's network reads, rounded if its preprocessing takes integers only. */
@@ -140,7 +140,7 @@ export function imagesSeen(
   return nearest;
 }
 
-/** What reports say of a file. */
+/** The description of a file in reports. */
 export async function describe(file: NamedBytes, opened: OpenFile, graph: LayerGraph): Promise<Party> {
   const variant = variantOf(graph.spec);
   return {

@@ -18,9 +18,9 @@ export interface Embedder {
   readonly party: Party;
   /** The runtime that computes. */
   readonly backend: RuntimeName;
-  /** Pixels of the images that it takes. */
+  /** The image size that it takes, in pixels. */
   readonly size: { readonly height: number; readonly width: number };
-  /** How many images a run takes, where the file fixes that. */
+  /** The number of images per run, if the file fixes it. */
   readonly batch?: number;
   /**
    * Embeddings of images, [N, D].
@@ -34,18 +34,18 @@ export interface Embedder {
   release(): Promise<void>;
 }
 
-/** How a model is opened to compute embeddings. */
+/** Options for opening a model to compute embeddings. */
 export interface EmbedderOptions extends FileOptions, InterfaceOptions {
-  /** What computes, of the runtimes that run the file's format. Default: the first. */
+  /** The runtime, if it runs the file's format. Default: the first. */
   readonly backend?: BackendName;
-  /** Pixels of the images; default: what the file fixes, else 256×128. */
+  /** The image size in pixels; default: what the file fixes, else 256×128. */
   readonly size?: { readonly height: number; readonly width: number };
 }
 
 /**
- * The ONNX file that a checkpoint is run as: what `pth2onnx` writes of it, float32.
+ * The ONNX file that a checkpoint is run as, like that of `pth2onnx`, float32.
  *
- * @param size pixels of the images; default: 256×128
+ * @param size of the images in pixels; default: 256×128
  */
 export function checkpointModel(
   { graph, stateDict }: Pick<Checkpoint, "graph" | "stateDict">,
@@ -55,9 +55,9 @@ export function checkpointModel(
 }
 
 /**
- * Opens a model for its embeddings. A checkpoint is run as the float32 ONNX file that `pth2onnx` writes of it.
+ * Opens a model to compute embeddings. A checkpoint is run as a float32 ONNX file like that of `pth2onnx`.
  *
- * @throws InputError if the file cannot be used, is a recording, or fixes a batch that is too large to run
+ * @throws InputError if the file cannot be used, is a recording, or fixes a batch size that is too large
  */
 export async function openEmbedder(file: SourceFile, options: EmbedderOptions = {}): Promise<Embedder> {
   const opened = openFile(file, options);

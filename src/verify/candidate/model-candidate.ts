@@ -33,16 +33,16 @@ import { type Candidate, halfPrecision } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { PART_ELEMENTS, segmentsOf } from "./segments.js";
 
-/** What users say of a model's interface. */
+/** The user's choices about a model's interface. */
 export interface InterfaceOptions {
-  /** The output that counts. Default: the first. */
+  /** The output to judge. Default: the first as the embedding. */
   readonly output?: string;
-  /** The order of channels that images are fed in. Default: what the file's metadata says, or RGB. */
+  /** The channel order of the model's input. Default: as in the file's metadata, else RGB. */
   readonly inputOrder?: PixelOrder;
 }
 
 interface ModelOptions extends InterfaceOptions {
-  /** What runs the model, of those that run its format. Default: the first. */
+  /** The runtime, if it runs the model's format. Default: the first. */
   readonly backend?: BackendName | undefined;
 }
 
@@ -79,16 +79,16 @@ function inRuntime(model: Model, file: NamedBytes, graph: LayerGraph, runtime: R
 
 /** A model that a runtime can be given, and where it has its layers. */
 export interface RunnableModel {
-  /** As the runtime runs it, in ONNX's operators. */
+  /** As the runtime runs it, in ONNX operators. */
   readonly onnx: OnnxModel;
   readonly located: Located;
-  /** A backend that shows these values, by the layers that they are. */
+  /** A backend that outputs these values, by their layers. */
   readonly backend: (values: ReadonlyMap<string, string>, subject: string) => ModelBackend;
   /** Whether values are read from a rewritten copy of the file. */
   readonly isCopied?: boolean;
-  /** How programs call an output, where that is not its name in the file. */
+  /** The names that programs use for outputs, if not those in the file. */
   readonly calledBy?: (output: string) => string;
-  /** What the file calls the value of a layer, where it is called by name. */
+  /** The file's name for the value of a layer, if layers are named. */
   readonly nameOf?: (layer: string) => string;
 }
 
@@ -102,7 +102,7 @@ function openOnnx(
   const { name: subject, path } = source;
   const original = toBytes(source.bytes);
   const model = withoutBranches(decoded, subject);
-  // Values inside a function or a branch cannot be made outputs, and a file that is tapped is given as bytes.
+  // Values inside a function or a branch cannot become outputs, and a file with added outputs is passed as bytes.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
   const isUnfolded = model !== decoded || model.inlined !== undefined;
   const beside = new Map(
@@ -125,7 +125,7 @@ function openOnnx(
   );
 }
 
-/** Names do not say that pixels of 0 to 255 are normalised before the network, as somebody may have added. */
+/** Names do not show that pixels from 0 to 255 are normalised before the network, as another tool may have added. */
 function takesPixels({ preprocess }: GraphMatch, { metadata }: OnnxModel, subject: string): boolean {
   return imageInput(preprocess)?.white === 255 && declaredPixels(metadata, subject) === undefined;
 }
@@ -298,8 +298,8 @@ export function runnableCandidate(
 }
 
 /**
- * What the file does before its network that is neither nothing nor the normalisation of pixels in the stated order; and of a file whose
- * metadata says that it takes pixels, that it does not normalise them.
+ * Preprocessing other than the normalisation of pixels in the stated order; or missing normalisation in a file whose
+ * metadata states raw pixels.
  */
 function inputFaults(
   { graph, preprocess }: GraphMatch,
@@ -314,7 +314,7 @@ function inputFaults(
     const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
     return [layerFault(input, "structure", null, explanation)];
   }
-  // Before a network that its own metadata describes, images are normalised already.
+  // A network that its own metadata describes takes normalised images.
   if (input && declared === undefined && by === "name" && preprocess && white === 1) {
     const explanation = `found ${describePreprocess(preprocess)}, expected none: the file's metadata does not say that it takes pixels, and normalised images are normalised twice`;
     return [layerFault(input, "structure", null, explanation)];
@@ -322,7 +322,7 @@ function inputFaults(
   return inputDifferences(graph, preprocess, order).map(asFault(""));
 }
 
-/** Faults of outputs, but at layers that are known to be others, which explain what follows them. */
+/** Faults of outputs, except at layers that are known to be replaced, which explain what follows them. */
 function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefined): readonly Fault[] {
   const departing = new Set(match?.differences.map(({ layer }) => layer));
   return faults.filter(({ layer }) => !departing.has(layer));
@@ -336,7 +336,7 @@ function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly stri
   return [layerFault({ name: layer }, "structure", null, explanation)];
 }
 
-/** What a state dict cannot show, so that it may be the reference's description that is wrong. */
+/** Choices that a state dict does not show, so the reference's description may be wrong. */
 const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 

@@ -14,11 +14,11 @@ import { type Fault, layerFault } from "../outcome/report.js";
 export interface ModelOutput {
   /** As the file calls it. */
   readonly name: string;
-  /** Where it is among the outputs that a program receives, from 0. */
+  /** Its index among the outputs that a program receives, from 0. */
   readonly index: number;
-  /** The network's layer that it is, before what the file does to it. */
+  /** Its layer of the network, before further operations of the file. */
   readonly layer: string;
-  /** What the file does to the layer; undefined where that is a fault. */
+  /** The operations after the layer; undefined if they are a fault. */
   readonly operations: readonly OutputOperation[] | undefined;
 }
 
@@ -34,15 +34,15 @@ export interface AccountedOutputs {
 export interface OutputSource {
   readonly subject: string;
   readonly graph: LayerGraph;
-  /** As the runtime runs it; a TensorFlow.js model in ONNX's words. */
+  /** As the runtime runs it; a TensorFlow.js model in ONNX operators. */
   readonly model: OnnxModel;
-  /** The value that each layer is found at. */
+  /** The value of each layer. */
   readonly values: ReadonlyMap<string, string>;
-  /** What the structure says; undefined if it is not this network's. */
+  /** The structural match; undefined if it is not this network's. */
   readonly match: GraphMatch | undefined;
   /** Whether values are half precision anyway, so that a narrowing loses nothing. */
   readonly isHalf: boolean;
-  /** The output that counts; default: the first. */
+  /** The output to judge; default: the first. */
   readonly chosen?: string | undefined;
 }
 
@@ -132,10 +132,10 @@ function isClassified({ outputs: { features, logits } }: LayerGraph, layer: stri
 }
 
 /**
- * Outputs that bear the name of a result or layer of the network, and are something else.
+ * Outputs named after a result or layer of the network that are something else.
  *
- * @param calledBy how programs call an output, where that is not its name in the file
- * @param nameOf what a file calls the value of a layer
+ * @param calledBy the names that programs use for outputs, if not those in the file
+ * @param nameOf the file's name for the value of a layer
  */
 export function misnamedOutputs(
   { outputs: results, nodes }: Pick<LayerGraph, "outputs" | "nodes">,
@@ -182,13 +182,13 @@ export function misnamedOutputs(
       return activation && (layer === results.logits || (results.logits === undefined && actual))
         ? []
         : fault("its probabilities, or a softmax or sigmoid of its logits");
-    // A network without a classifier may call the only result that it has as it likes.
+    // A network without a classifier may give its only result any name.
     if (results[claimed] === undefined) return actual && !activation ? [] : fault(`its ${claimed}`);
     return results[claimed] === layer && !activation ? [] : fault(`its ${claimed}`);
   });
 }
 
-/** What the names of a gate's layers begin with: `conv2.0.gate[2]`. */
+/** The prefix of the names of a gate's layers: `conv2.0.gate[2]`. */
 const GATE = /^.+\.gate\[\d+\](?=\.|$)/;
 
 interface Account {
@@ -200,7 +200,7 @@ interface Account {
 }
 
 interface Values {
-  /** Values to the layers that they are. */
+  /** Values by layer. */
   readonly layers: ReadonlyMap<string, string>;
   readonly producers: ReadonlyMap<string, OnnxNode>;
 }
@@ -231,7 +231,7 @@ function strayOf(stray: string | undefined): Pick<Account, "stray"> {
   return stray === undefined ? {} : { stray };
 }
 
-/** The operators between layers and an output that change numbers, once each, from the layers on. */
+/** The operators between layers and an output that change values, once each, from the layers on. */
 function operatorsBehind({ layers, producers }: Values, output: string): readonly string[] {
   const found: string[] = [];
   const seen = new Set<string>();
@@ -271,7 +271,7 @@ function wayTo(
 ): { readonly layer?: string; readonly stray?: string } {
   const casts: OnnxNode[] = [];
   let name = output;
-  // Without recursion, and no farther than there are nodes: a file may have any number in a row, or in a circle.
+  // Without recursion, and with a limit on steps: a file may have any number in a row, or a cycle.
   for (let steps = 0; steps <= producers.size; steps++) {
     const layer = layers.get(name);
     if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, stray: "Cast" };
@@ -318,13 +318,16 @@ const QUANTISING: ReadonlySet<string> = new Set([
   "DynamicQuantizeLinear",
 ]);
 
-/** Operators whose later inputs are shapes and axes, and no activations. */
+/** Operators whose later inputs are shapes and axes, not activations. */
 const SHAPED: ReadonlySet<string> = new Set([...PASSING, "Expand", "ReduceL2", "ReduceSum", "Tile"]);
 
 /** Bits of mantissa by `TensorProto.DataType`: FLOAT, FLOAT16, DOUBLE, BFLOAT16. */
 const MANTISSA: Readonly<Record<number, number>> = { 1: 24, 10: 11, 11: 53, 16: 8 };
 
-/** Whether casts in a row go through a type of fewer bits than the last has; the last type is the output's own, and shows. */
+/**
+ * Whether consecutive casts go through a type of fewer bits than the last has; the last type is the output's own, and
+ * visible.
+ */
 function losesBits(casts: readonly OnnxNode[]): boolean {
   const last = casts.at(-1);
   if (!last) return false;

@@ -4,8 +4,8 @@ import type { Segment } from "../backends/backend.js";
 import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
 
 /**
- * Elements of a segment, if no stream has more: 20 MiB of float32. Each segment takes another run of the candidate, so that they
- * should be few; osnet_x1_0 folded has eleven for two images of 256×128.
+ * Elements of a segment, if no stream has more: 20 MiB of float32. Each segment is another run of the candidate, so
+ * there should be few; osnet_x1_0 folded has eleven for two images of 256×128.
  */
 const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 
@@ -13,9 +13,9 @@ const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 export const PART_ELEMENTS: number = 2 * 2 ** 20;
 
 /**
- * Cuts the layers that a candidate shows into segments: a run that shows one of them needs no memory for the others. All that
- * a layer is judged by must come from one run, since the next may compute with other kernels and round otherwise: so a
- * segment has whole streams, and shows again what it reads of other segments.
+ * Cuts the layers with values into segments: a run that outputs one of them needs no memory for the others. Everything
+ * that a layer is judged by must come from one run, since another may use other kernels and round differently: so a
+ * segment has whole streams, and repeats what it reads from other segments.
  *
  * @param shown names of layers
  * @param images [N, 3, H, W]
@@ -44,7 +44,7 @@ export function segmentsOf(
   });
 }
 
-/** The shown layers of each stream together, those outside of streams one by one. */
+/** The layers of each stream together, those outside of streams one by one. */
 function partsOf(graph: LayerGraph, shown: ReadonlySet<string>): readonly (readonly string[])[] {
   const parts: { readonly first: LayerNode; readonly layers: string[] }[] = [];
   for (const node of graph.nodes) {
@@ -57,7 +57,7 @@ function partsOf(graph: LayerGraph, shown: ReadonlySet<string>): readonly (reado
   return parts.map(({ layers }) => layers);
 }
 
-/** What a layer is judged by: what its group needs, and in a stream the ends and gates of its block's streams. */
+/** What a layer is judged by: the inputs of its group, and in a stream the ends and gates of its block's streams. */
 function readersOf(graph: LayerGraph, shown: ReadonlySet<string>): (layer: string) => readonly string[] {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const groups = new Map(layerGroups(graph, shown).map((group) => [group.layer.name, group]));

@@ -1,7 +1,7 @@
 import type { RealTensor } from "../../core/tensor.js";
 import { type Cause, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
-/** Guesses at activations that are others, missing, or one too many. */
+/** Hypotheses about activations that are replaced, missing, or added. */
 export const guessActivation: Guess = (step, { actual }) => {
   const { kind } = step.node.op;
   if (kind === "relu") return relus(step);
@@ -16,7 +16,7 @@ export const guessActivation: Guess = (step, { actual }) => {
 const logistic = (x: number): number => 1 / (1 + Math.exp(-x));
 const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 
-/** Slopes of leaky ReLUs: PyTorch's default, those of papers, TensorFlow's and Keras'. */
+/** Slopes of leaky ReLUs: PyTorch's default, those of papers, TensorFlow's and Keras's. */
 const SLOPES = [0.01, 0.1, 0.2, 0.25, 0.3] as const;
 
 /** Activations that other networks have instead of a ReLU, and their names. */
@@ -63,10 +63,10 @@ function sigmoids(step: Step): Hypothesis[] {
 /** Where a sigmoid is steep enough to be inverted: its value is not within this of 0 or 1. */
 const STEEP = 0.02;
 
-/** Values that a factor is taken from: fewer would fit anything. */
+/** Number of values that a factor is fitted to: fewer would fit anything. */
 const LEAST_VALUES = 8;
 
-/** σ(k·x) for σ(x): the median of what each value says of k. */
+/** σ(k·x) instead of σ(x): the median of the factors k of all values. */
 function temperatures(step: Step, actual: RealTensor): Hypothesis[] {
   const [input] = step.inputs;
   if (!input || input.data.length < LEAST_VALUES) return [];
@@ -81,7 +81,7 @@ function temperatures(step: Step, actual: RealTensor): Hypothesis[] {
   return otherwise(step, "sigmoid-temperature", says, (x) => logistic(factor * x));
 }
 
-/** How many units of float32 an activation of several operations may be off, relative to what it reads and gives. */
+/** The error of an activation of several operations, in float32 units relative to its input and output. */
 const ROUNDINGS = 8 * 2 ** -24;
 
 /** Another function of the input. */

@@ -197,7 +197,7 @@ export async function compareLayers(
     }
     await settled;
     const explanations = await judge.explanations();
-    // What the threads have is given back before the model is run as it is once more.
+    // The memory of the threads is released before the unmodified model runs again.
     await threads?.end();
     return {
       layers: results,
