@@ -169,7 +169,11 @@ interface ReaderOperator {
   /** What a right sentence contains besides the module's path. */
   readonly word: string;
   readonly change: (module: Module) => Module;
+  /** Of modules of those classes, which: of kernels of one pixel, dilation and the mode of no padding say nothing. */
+  readonly fits?: (module: Module) => boolean;
 }
+
+const isPadded = ({ attributes: { padding } }: Module): boolean => Array.isArray(padding) && padding[0] > 0;
 
 const given =
   (attributes: Module["attributes"]) =>
@@ -192,8 +196,20 @@ const OPERATORS: readonly ReaderOperator[] = [
   { operator: EPSILON, classes: NORMS, word: "eps 0.000001", change: given({ eps: { float: 1e-6 } }) },
   { operator: WINDOW, classes: /^Conv2d$/, word: "stride (3, 3)", change: given({ stride: [3, 3] }) },
   { operator: WINDOW, classes: /^Conv2d$/, word: "padding (2, 2)", change: given({ padding: [2, 2] }) },
-  { operator: WINDOW, classes: /^Conv2d$/, word: "dilation (2, 2)", change: given({ dilation: [2, 2] }) },
-  { operator: WINDOW, classes: /^Conv2d$/, word: "reflect", change: given({ padding_mode: "reflect" }) },
+  {
+    operator: WINDOW,
+    classes: /^Conv2d$/,
+    word: "dilation (2, 2)",
+    change: given({ dilation: [2, 2] }),
+    fits: isPadded,
+  },
+  {
+    operator: WINDOW,
+    classes: /^Conv2d$/,
+    word: "reflect",
+    change: given({ padding_mode: "reflect" }),
+    fits: isPadded,
+  },
   { operator: POOL, classes: /^(?:Max|Avg)Pool2d$/, word: "ceil_mode", change: given({ ceil_mode: true }) },
   { operator: POOL, classes: /^(?:Max|Avg)Pool2d$/, word: "kernel_size", change: given({ kernel_size: 4 }) },
   { operator: POOL, classes: /^(?:Max|Avg)Pool2d$/, word: "stride", change: given({ stride: [1, 1] }) },
@@ -254,10 +270,10 @@ export function* readerMutants(count = 3, only?: TinyFamily): Generator<ReaderMu
     if (only !== undefined && family !== only) continue;
     const checkpoint = tinyCheckpoint(family);
     const modules = modulesOf(checkpoint);
-    for (const [index, { operator, classes, word, change }] of OPERATORS.entries()) {
+    for (const [index, { operator, classes, word, change, fits }] of OPERATORS.entries()) {
       if (only !== undefined && (index + turn) % TINY_FAMILIES.length >= SAMPLED_FAMILIES) continue;
-      const fitting = [...modules].filter(([, { className }]) =>
-        classes.test(className.split(".").at(-1) ?? ""),
+      const fitting = [...modules].filter(
+        ([, module]) => classes.test(module.className.split(".").at(-1) ?? "") && fits?.(module) !== false,
       );
       const chosen = new Set(
         Array.from({ length: count }, (_, i) => fitting[Math.floor((i * fitting.length) / count)]),

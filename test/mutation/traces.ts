@@ -225,13 +225,15 @@ const behind =
 
 const NORMS = /^torch\.(?:batch|instance|layer)_norm/;
 const CONV = /^torch\._convolution/;
+/** Of kernels of one pixel, dilation says nothing. */
+const PADDED = /^torch\._convolution\(.*\], \[[1-9], [1-9]\], \[1, 1\], False/;
 
 const MODULES: readonly TraceOperator[] = [
   { operator: EPSILONS, says: "ε 1e-3", of: NORMS, change: replace(EPSILON, "0.001") },
   { operator: EPSILONS, says: "ε 1e-6", of: NORMS, change: replace(EPSILON, "9.9999999999999995e-07") },
   { operator: WINDOW, says: "stride 3", of: CONV, change: replace(/\[\d, \d\]/, "[3, 3]") },
   { operator: WINDOW, says: "padding 2", of: CONV, change: replace(/(\[\d, \d\], )\[\d, \d\]/, "$1[2, 2]") },
-  { operator: WINDOW, says: "dilation 2", of: CONV, change: replace("[1, 1], False", "[2, 2], False") },
+  { operator: WINDOW, says: "dilation 2", of: PADDED, change: replace("[1, 1], False", "[2, 2], False") },
   { operator: WINDOW, says: "transposed", of: CONV, change: replace("[1, 1], False", "[1, 1], True") },
   {
     operator: POOL,

@@ -66,6 +66,7 @@ export function findings(
     proof,
     vacuity,
     warnings = [],
+    baseline,
   }: ParityReport,
   quote: (text: string) => string = String,
 ): readonly Finding[] {
@@ -116,6 +117,14 @@ export function findings(
       `different images have the same embedding: ${vacuity.collapsed.map((pair) => pair.join(" and ")).join(", ")}`,
     ]);
   for (const warning of warnings) list.push(["Warning", quote(warning)]);
+  if (baseline) {
+    const { name, added, notes } = baseline;
+    const details = notes.map((note) => `; ${quote(note)}`).join("");
+    list.push([
+      "Baseline",
+      `${layers.length - added.length} of ${plural(layers.length, "layer")} compared with ${quote(name)}${details}`,
+    ]);
+  }
   if (proof)
     list.push([
       proof.status === "proven"
