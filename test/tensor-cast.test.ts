@@ -27,7 +27,7 @@ describe("tensor casts", () => {
     expect([...toFloat32(tensor, "w").data]).toEqual([Math.fround(0.1), Number.POSITIVE_INFINITY]);
   });
 
-  it("return a tensor of the wanted type as it stands", () => {
+  it("return a tensor of the wanted type unchanged", () => {
     const tensor: Tensor = { dtype: "float32", shape: [1], data: Float32Array.of(1e-45) };
     expect(toFloat32(tensor, "w")).toBe(tensor);
     expect(toReal(tensor, "w")).toBe(tensor);
@@ -81,7 +81,7 @@ describe("tensor casts", () => {
       expect(bits("float16", Infinity, -Infinity, Number.NaN)).toEqual([0x7c00, 0xfc00, 0x7e00]);
     });
 
-    it("give back every one of the 65536 patterns", () => {
+    it("return every one of the 65536 patterns", () => {
       for (const dtype of ["float16", "bfloat16"] as const) {
         const all: Tensor = {
           dtype,

@@ -34,7 +34,7 @@ describe("heads that torchreid does not know", () => {
     expect([name, spec.head?.classes]).toEqual(["osnet_x0_25", 16]);
   });
 
-  it("are none in a plain checkpoint, with a classifier or without", () => {
+  it("do not occur in an ordinary checkpoint, with or without a classifier", () => {
     expect(identify(withKeys({})).extra).toEqual([]);
     expect(identify(headersOf({ ...SMALL, head: null }))).toMatchObject({ extra: [], spec: { head: null } });
   });

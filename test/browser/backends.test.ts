@@ -190,7 +190,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       });
     });
 
-    it("leaves no Chromium behind when it is killed", async () => {
+    it("leaves no Chromium running when it is killed", async () => {
       const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
       const script = new URL("../../dist/bin/osnet-verify.js", import.meta.url).pathname;
       const profile = folder.at("profile");

@@ -140,7 +140,7 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
     });
   });
 
-  it("refuses what is none in one sentence", async () => {
+  it("refuses other networks in one sentence", async () => {
     expect(await page.evaluate(`convert("photo.pth", new Uint8Array([137, 80, 78, 71]))`)).toEqual({
       refusal: expect.stringMatching(/^photo\.pth: found .*, expected a PyTorch checkpoint; .*\.$/),
     });
@@ -156,7 +156,7 @@ describe.skipIf(absent)(`the library in a browser ${absent || ""}`, () => {
     expect(held).toEqual({ passed: true, layers: 378, gates: 24, backend: "onnxruntime-web" });
   });
 
-  it("holds one whose weights lie beside it", async () => {
+  it("contains one with external weights", async () => {
     const held = await page.evaluate(`holdWith("m.data", "beside.onnx", "osnet_x0_25.pth")`);
     expect(held).toEqual({ passed: true, layers: 378, gates: 24, backend: "onnxruntime-web" });
   });

@@ -56,7 +56,7 @@ describe("osnet-convert between files of weights", () => {
     expect(ours.equals(await convert("pth", readFixture("osnet_x0_25.pth")))).toBe(true);
   });
 
-  it("verifies an ONNX file made of safetensors, and osnet-verify holds it against them", async () => {
+  it("verifies an ONNX file made from safetensors, and osnet-verify compares the two", async () => {
     const folder = await temporaryFolder({
       "w.safetensors": encodeWeights(tinyCheckpoint("osnet").stateDict, "safetensors", { subject: "w" }),
     });
@@ -77,13 +77,16 @@ describe("osnet-convert between files of weights", () => {
   });
 
   const recording = "osnet_x0_25.64x32.npz";
-  it.skipIf(missing(recording))("osnet-verify tells an .npz of weights from a recording", async () => {
-    const folder = await temporaryFolder({ "w.npz": encodeWeights(stateDict, "npz", { subject: "w" }) });
-    const args = ["w.npz", "--reference", fixturePath(recording) ?? "", "--json"];
-    const { status, stdout } = await run("osnet-verify", args, { cwd: folder.path });
-    expect(status).toBe(0);
-    expect(JSON.parse(stdout.toString())).toMatchObject({ passed: true, candidate: { format: "npz" } });
-  });
+  it.skipIf(missing(recording))(
+    "osnet-verify distinguishes an .npz of weights from a recording",
+    async () => {
+      const folder = await temporaryFolder({ "w.npz": encodeWeights(stateDict, "npz", { subject: "w" }) });
+      const args = ["w.npz", "--reference", fixturePath(recording) ?? "", "--json"];
+      const { status, stdout } = await run("osnet-verify", args, { cwd: folder.path });
+      expect(status).toBe(0);
+      expect(JSON.parse(stdout.toString())).toMatchObject({ passed: true, candidate: { format: "npz" } });
+    },
+  );
 
   it("--dtype rounds floating-point tensors, and says how many", async () => {
     const folder = await temporaryFolder();

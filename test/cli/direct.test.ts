@@ -113,7 +113,7 @@ describe("--help", () => {
       expect(text).toMatch(new RegExp(`^${heading}$`, "m"));
   });
 
-  it("of each pair of formats lists what it takes, all of which the program's own help has", async () => {
+  it("of each pair of formats lists its options, all of which the program's own help has", async () => {
     const flags = (text: string): readonly string[] =>
       [...text.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = ""]) => flag);
     const all = flags(await help());

@@ -131,7 +131,7 @@ describe("osnet-convert onnx2onnx", () => {
     });
   });
 
-  it("refuses a type that files of ours do not have", async () => {
+  it("refuses a type that osnet-convert does not write", async () => {
     expect(await refusal("osnet-convert", ["pth2onnx", CHECKPOINT, "--dtype", "bfloat16"])).toBe(
       '--dtype: found "bfloat16", expected float32 or float16; did you mean float16?\n',
     );

@@ -162,7 +162,7 @@ describe("osnet-convert pth2onnx", () => {
       expect(Buffer.from(await folder.read(name)).toString()).toBe("an older model");
   });
 
-  it("--json tells that what does not verify was not written", async () => {
+  it("--json says that a failed conversion was not written", async () => {
     const folder = await temporaryFolder();
     const args = ["-o", "-", "--size", "64x32", "--tolerance", "1e-9", "--json"];
     const { status, stdout, stderr } = await convert(folder, SMALL, ...args);

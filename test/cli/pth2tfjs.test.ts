@@ -89,7 +89,7 @@ describe("osnet-convert pth2tfjs", () => {
     expect(await folder.names()).toEqual([]);
   });
 
-  it("leaves nothing behind if parity does not hold", async () => {
+  it("leaves no files if parity does not hold", async () => {
     const folder = await temporaryFolder();
     const { status, stdout } = await convert(folder, "-o", "model", "--tolerance", "1e-9");
     expect(status).toBe(1);

@@ -52,7 +52,7 @@ describe("a model that computes more than the network", () => {
     expect(await refusal("osnet-convert", args, { "m.onnx": bytes })).toMatch(/--drop-extra/);
   });
 
-  it("is converted by --drop-extra, which says what was left out", async () => {
+  it("is converted with --drop-extra, which lists what was dropped", async () => {
     const folder = await temporaryFolder({ "m.onnx": NEGATED });
     const args = ["onnx2onnx", "m.onnx", "-o", "out.onnx", "--size", "64x32", "--drop-extra"];
     const { status, stdout } = await run("osnet-convert", args, { cwd: folder.path });

@@ -309,7 +309,7 @@ describe.concurrent("osnet-verify refuses", () => {
     );
   });
 
-  it("images that are none", async () => {
+  it("invalid images", async () => {
     const array = encodeNpy({ dtype: "float64", shape: [3], data: Float64Array.of(1, 2, 3) });
     expect(
       await refuse(["model.onnx", "--reference", RECORDED_CHECKPOINT, "--input", "x.npy"], {

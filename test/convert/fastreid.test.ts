@@ -27,7 +27,7 @@ const model = new Map<string, Tensor>([
 ]);
 
 describe("FastReID's checkpoints of OSNet", () => {
-  it("are the network without embedding layer, and heads that are said to be left out", () => {
+  it("are the network without embedding layer, and heads that a note lists as dropped", () => {
     const file = encodeTraining(model, 4096, "model");
     const {
       variant,

@@ -73,7 +73,7 @@ describe("decodeWeights", () => {
     });
   });
 
-  it("finds what --key names, and leaves out the rest", () => {
+  it("finds the state dict at --key, and ignores the rest", () => {
     const bytes = encodeNpz({ "student.a.weight": scalar(1), "teacher.a.weight": scalar(2) });
     const { stateDict, removedPrefix, notes } = decodeWeights(bytes, { subject: "w", key: "teacher" });
     expect([...stateDict]).toEqual([["a.weight", scalar(2)]]);

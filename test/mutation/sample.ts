@@ -39,7 +39,7 @@ export function testSample(family: TinyFamily): void {
       for (const operator of byOperator.keys()) expect(table).toContain(`| ${operator} |`);
     });
 
-    it("right models of every kind pass, and bounds are no wider than they must be", async () => {
+    it("correct models of every kind pass, and bounds are no wider than necessary", async () => {
       const byKind = new Map<string, HonestTally>();
       const alarms: string[] = [];
       for await (const run of honestRuns(family)) {

@@ -62,7 +62,7 @@ describe("openInput", () => {
     expect(() => input.read(0, 20)).toThrow("w: EBADF: bad file descriptor, read; check the disk.");
   });
 
-  it("tells how far it is with files of 50 MB and more, and no others", async () => {
+  it("shows progress for files of 50 MB and more only", async () => {
     const folder = await temporaryFolder({ large: "", small: bytes });
     await truncate(folder.at("large"), 60e6);
     const seen: (readonly [number, number | undefined])[] = [];

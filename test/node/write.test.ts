@@ -33,7 +33,7 @@ describe("writeChecked", () => {
     expect(Buffer.from(await folder.read("out")).toString()).toBe("old");
   });
 
-  it("does not hide what went wrong behind a temporary file that is gone", async () => {
+  it("reports the original error even if the temporary file is gone", async () => {
     const folder = await temporaryFolder();
     const check = async (): Promise<boolean> => {
       throw new Error("what went wrong");

@@ -226,7 +226,7 @@ describe("one mistake in a layers model is one fault", () => {
   });
 });
 
-describe("a file of ours that takes pixels, and has lost the metadata that says so", () => {
+describe("an osnet-convert file that takes pixels, without the metadata", () => {
   const { graph, stateDict } = checkpoint;
   const lost = (text: string): string => text.replace(/,?"osnet.preprocess":"rgb"/, "");
   const tfjs = ({ json, shards }: ReturnType<typeof encodeTfjs>): NamedBytes => ({
@@ -256,7 +256,7 @@ describe("a file of ours that takes pixels, and has lost the metadata that says 
   });
 });
 
-it("images of a file of ours that are normalised once more are one fault, at the images", async () => {
+it("images that an osnet-convert file normalises again are one fault, at the images", async () => {
   const column = (data: readonly number[]): Tensor => ({
     dtype: "float32",
     shape: [1, 3, 1, 1],

@@ -29,7 +29,7 @@ describe("openVerification", () => {
     expect(weights?.faults).toEqual([]);
   });
 
-  it("tells models apart by the weights beside them, which caches go by", async () => {
+  it("distinguishes models by their external weights, for caches", async () => {
     const { graph, stateDict } = checkpoint;
     const { bytes, data } = encodeOnnxFiles(lowerToOnnx(graph, stateDict), "m.data");
     const other = Uint8Array.from(data);

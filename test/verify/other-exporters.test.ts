@@ -220,7 +220,7 @@ describe("other words for the same function are no fault, and not proven", () =>
 });
 
 describe("what the structure says is not lost", () => {
-  it("where a file of ours has operators in which no network is found", async () => {
+  it("where an osnet-convert file has operators in which no network is found", async () => {
     const edit: OnnxEdit = (model) =>
       graph.nodes
         .filter(({ op }) => op.kind === "scale")
@@ -410,7 +410,7 @@ describe("quantising", () => {
     }
   });
 
-  it("by the same step is none, and is not proven", async () => {
+  it("with the same step is not a fault, and is not proven", async () => {
     const model = rescaled(G, [1, 1])(lowerToOnnx(dead.graph, dead.stateDict, { size: SMALL }));
     const report = await verify(
       await openVerification(

@@ -170,7 +170,7 @@ describe("padding of another kind", () => {
 });
 
 describe("a batch norm in training mode", () => {
-  it("is one finding, and what it does not have is none", async () => {
+  it("is one finding, and its missing constants are not", async () => {
     const edit = (model: OnnxModel): OnnxModel =>
       replaceNode(model, "conv2.0.conv2b.0.bn", (node) => withAttribute(node, "training_mode", int(1)));
     expect(await findings(edit, false)).toEqual([
@@ -253,7 +253,7 @@ describe("half precision in which small numbers are raised, as onnxconverter-com
   });
 });
 
-describe("a file of ours that somebody has put a normalisation of pixels before", () => {
+describe("an osnet-convert file with an added normalisation of pixels", () => {
   it("is given pixels, as any other file is", async () => {
     const { mean, deviation } = IMAGENET;
     const byChannel = (values: readonly number[]): Tensor => ({
@@ -284,7 +284,7 @@ describe("a file of ours that somebody has put a normalisation of pixels before"
   });
 });
 
-describe("an operator behind a layer that several read, in a file with our names", () => {
+describe("an operator after a layer with several readers, in a file with osnet-convert's names", () => {
   it("is one finding, at the layer", async () => {
     const reads = "conv2.0.conv1.relu";
     const model = withNodes(lowerToOnnx(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL }), (nodes) =>
@@ -307,7 +307,7 @@ describe("an operator behind a layer that several read, in a file with our names
   });
 });
 
-describe("operators behind a layer that all streams read", () => {
+describe("operators after a layer that all streams read", () => {
   const layer = "conv2.0.conv1.relu";
   const pool = (opType: string): OnnxEdit =>
     followed(layer, (before) => [
@@ -420,7 +420,7 @@ describe("a transposed convolution", () => {
   });
 });
 
-describe("one operator is one finding where several layers are behind it", () => {
+describe("one operator before several layers is one finding", () => {
   it("a weight that is computed, of a gate that all streams share", async () => {
     const path = "conv2.0.gate.fc2.weight";
     const edit: OnnxEdit = (model) => {

@@ -136,7 +136,7 @@ describe.each(FORMS)("a window that does not cover the map, %s", (_, form) => {
 });
 
 describe("a model that WebAssembly does not run", () => {
-  it("fails at the layer that is another, and leaves the models behind it as they are", async () => {
+  it("fails at the replaced layer, and does not affect later models", async () => {
     const model = lowerToTfjs(TINY.graph, TINY.stateDict, { size: SMALL });
     // Behind it the map is smaller than the windows of the gates.
     const small = withAttributes(model, "maxpool", { ksize: sizes(5, 5) });

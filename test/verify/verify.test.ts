@@ -39,7 +39,7 @@ beforeAll(() => {
   ain = tinyCheckpoint("ain");
 });
 
-describe("an honest file passes", () => {
+describe("a correct file passes", () => {
   it.each<readonly [name: string, onnx: OnnxOptions, options: OpenOptions]>([
     ["folded", {}, {}],
     ["unfolded", { fold: false }, {}],

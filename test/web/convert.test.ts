@@ -45,7 +45,7 @@ describe("groupFiles", () => {
   it("puts whatever is no model beside an ONNX file, which may keep its weights there", () => {
     expect(pathsOf("m.onnx", "m.onnx.data", "w.pth")).toEqual([["m.onnx", "m.onnx.data"], ["w.pth"]]);
   });
-  it("leaves out what a folder holds besides, and takes any file that was chosen by itself", () => {
+  it("ignores other files of a folder, and accepts any file that was chosen alone", () => {
     expect(pathsOf("f/.DS_Store", "f/README.md", "f/config.json", "f/w.pth")).toEqual([["w.pth"]]);
     expect(pathsOf("notes.txt")).toEqual([["notes.txt"]]);
     expect(pathsOf(".hidden")).toEqual([]);

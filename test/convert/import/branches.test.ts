@@ -91,7 +91,7 @@ describe("matchGraph reads what an exporter lets the runtime choose", () => {
     expect(match.values.get("conv4.relu")).toBe("conv4.relu");
   });
 
-  it("a batch norm of two images that are not one is none", () => {
+  it("a batch norm over two different images is not a batch norm of one", () => {
     const { differences } = matchGraph(asTrainingNorm(MODEL, [2, 16, 4, 8]), { ...SUBJECT, graph: GRAPH });
     expect(differences.map(({ layer }) => layer)).toContain("conv2.0.IN");
   });

@@ -30,7 +30,7 @@ function withoutBias(model: OnnxModel, wanted: (name: string) => boolean): OnnxM
   );
 }
 
-describe("a bias that is left out", () => {
+describe("an omitted bias", () => {
   it("is zeros, where all batch norms are folded", () => {
     const match = matchGraph(
       withoutBias(FOLDED, () => true),

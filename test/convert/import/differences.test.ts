@@ -47,7 +47,7 @@ describe("a difference is a finding", () => {
       for (const fold of [true, false]) expect(findings(lower(name, fold), name)).toEqual([]);
   });
 
-  it("a block without its sum, at the end of the network too, where all behind it could be lost", () => {
+  it("a block without its sum, also at the end of the network, where everything after it could be lost", () => {
     for (const layer of ["conv2.1.add", "conv4.1.add"])
       expect(findings(dropNode(lower("osnet_x0_25"), layer))).toContainEqual(
         expect.objectContaining({ layer, expected: "a sum" }),

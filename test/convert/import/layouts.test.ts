@@ -28,7 +28,7 @@ const SUBJECT = { subject: "theirs.onnx" };
 const KNOWN = { ...SUBJECT, graph: GRAPH };
 
 describe("matchGraph on NHWC", () => {
-  it("finds every layer between transposes, and tells how values are read", () => {
+  it("finds every layer between transposes, and how to read its values", () => {
     const match = matchGraph(anonymous(inNhwc(MODEL)), KNOWN);
     expect(match.differences).toEqual([]);
     expect(match.preprocess).toMatchObject({ layout: [0, 2, 3, 1], order: [0, 1, 2], scale: [1, 1, 1] });

@@ -32,7 +32,7 @@ function foldedWeights(graph: LayerGraph, stateDict: StateDict): ReadonlyMap<str
 }
 
 describe("liftStateDict", () => {
-  it("gives back what went in, bit for bit, where nothing was folded", () => {
+  it("returns the original bits if nothing was folded", () => {
     const subject = "osnet_x0_25.pth";
     const { graph, stateDict } = openCheckpoint(readFixture(subject), { subject });
     const bytes = encodeOnnx(lowerToOnnx(graph, stateDict, { fold: false, output: "both" }));
@@ -107,7 +107,7 @@ describe("liftStateDict", () => {
   });
 });
 
-describe("one linear layer behind the pooled map", () => {
+describe("one linear layer after the pooled map", () => {
   const notesOf = (spec: OsnetSpec, output: "features" | "logits") => {
     const graph = expand(spec);
     const bytes = encodeOnnx(lowerToOnnx(graph, parametersFor(graph), { size: "dynamic", output }));
@@ -120,7 +120,7 @@ describe("one linear layer behind the pooled map", () => {
     expect(notesOf({ ...SMALL_SPEC, embedding: [] }, "logits")).toEqual([[], 5, [note]]);
   });
 
-  it("is an embedding where a batch norm and a ReLU are behind it, without a note", () => {
+  it("is an embedding if a batch norm and a ReLU follow it, without a note", () => {
     expect(notesOf(SMALL_SPEC, "features")).toEqual([[12], undefined, []]);
     expect(notesOf(SMALL_SPEC, "logits")).toEqual([[12], 5, []]);
   });

@@ -19,7 +19,7 @@ const filled = ({ shape, data }: Tensor, value: number): Tensor => ({
 });
 
 describe("findAnomalies", () => {
-  it("finds nothing in an honest network but its gates of one hidden channel", () => {
+  it("finds nothing in a correct network except its gates of one hidden channel", () => {
     const anomalies = findAnomalies(graph, stateDict);
     expect(anomalies).toMatchObject([{ kind: "one-channel-gate", severity: "info", count: 4 }]);
     expect(anomalies[0]?.tensors.map(({ path }) => path)).toEqual(

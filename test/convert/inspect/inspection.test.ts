@@ -65,7 +65,7 @@ describe("inspectCheckpoint", () => {
     expect(() => openCheckpoint(encodePth(broken), { subject: "w.pth" })).toThrow(InputError);
   });
 
-  it("names the heads that are left out, which nothing else stumbles over", async () => {
+  it("names the dropped heads, which affect nothing else", async () => {
     const head = { dtype: "float32", shape: [2], data: new Float32Array([1, Number.NaN]) } as const;
     const withHead = new Map([...stateDict, ["neck.weight", head], ["neck.bias", head]]);
     const { network, file, anomalies, weights } = await saved(withHead);

@@ -111,7 +111,7 @@ describe("inspectModel, of ONNX files", () => {
     expect(renderModelInspection(inspection)).toContain("\n  weights        needs m.onnx.data beside it\n");
   });
 
-  it("lists the ways in which a graph departs from an OSNet", async () => {
+  it("lists the differences between a graph and an OSNet", async () => {
     const broken = replaceNode(ours(), "conv2.0.gate[2].gate_activation", (node) =>
       operator("HardSigmoid", node.inputs, node.outputs[0] ?? ""),
     );

@@ -67,7 +67,7 @@ describe("inspectModel, of TensorFlow.js models", () => {
       };
     };
 
-    it("finds the network of a layers model, which its topology tells", async () => {
+    it("finds the network of a layers model from its topology", async () => {
       const { json } = encodeTfjs(lowerToTfjsLayers(graph, stateDict, { size: SMALL }));
       const inspection = await inspectFiles({ json, shards: new Map() });
       const { network, weights, refusal, model } = inspection;
@@ -110,7 +110,7 @@ describe("inspectModel, of TensorFlow.js models", () => {
     });
   });
 
-  it("lists the ways in which a model departs from an OSNet", async () => {
+  it("lists the differences between a model and an OSNet", async () => {
     const model = ours();
     const nodes = model.nodes.map((node) => (node.op === "MaxPool" ? { ...node, op: "AvgPool" } : node));
     const { model: facts, weights, network } = await inspect({ ...model, nodes });

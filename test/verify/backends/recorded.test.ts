@@ -29,7 +29,7 @@ const EXPECTED =
   "expected PyTorch activations under torchreid module paths, with input [N, 3, H, W] and output; record them with python/record_activations.py.";
 
 describe("openRecording", () => {
-  it("yields what it holds under layer names, in network order", async () => {
+  it("yields its arrays under layer names, in network order", async () => {
     const recording = open({
       output: OUTPUT,
       "conv2.0.gate[3].gate_activation": float32([1, 1, 1, 1], 0.5),

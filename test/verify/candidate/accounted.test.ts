@@ -382,14 +382,14 @@ describe("a first output that is an inner layer", () => {
     expect(faults[0]?.explanation).toContain("fc.1");
   });
 
-  it("is none where it is chosen", async () => {
+  it("is not a fault if it was chosen", async () => {
     const { passed, output, faults } = await report(inner("ours"), { output: "fc.1" });
     expect(faults).toEqual([]);
     expect([passed, output?.layer]).toEqual([true, "fc.1"]);
   });
 });
 
-describe("a limit that the images do not reach, in a file of ours", () => {
+describe("a limit that the images do not reach, in an osnet-convert file", () => {
   it("is a fault of an ONNX file at its layer", async () => {
     const layer = "conv2.1.conv2c.2.relu";
     const { passed, faults } = await report(

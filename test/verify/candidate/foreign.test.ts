@@ -144,7 +144,7 @@ describe("a file of another exporter", () => {
     expect(faults[0]?.margin).toBeGreaterThan(1000);
   });
 
-  it("blames nothing behind a layer that it lacks", async () => {
+  it("blames nothing after a missing layer", async () => {
     const { faults } = await report(theirs(true, (model) => dropNode(model, "conv2.0.conv1.relu")));
     expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["conv2.0.conv1.relu", "structure"]]);
   });

@@ -110,7 +110,7 @@ describe("a mistake in a file with channels in blocks", () => {
     expect(faults).toEqual([expect.stringMatching(/^weights conv2\.0\.\S+: .*1 of \d+ values differ/)]);
   });
 
-  it("a reordering to NCHW left out is a fault where its result is read", async () => {
+  it("a missing reordering to NCHW is a fault where its result is read", async () => {
     const node = find(
       ({ opType, domain, outputs }) =>
         domain === NCHWC &&

@@ -81,7 +81,7 @@ describe("a run in segments", () => {
     expect((await valuesOf(run(images, segments))).size).toBe(layers.length);
   });
 
-  it("finds that an honest file matches to within rounding, and explains a fault across streams", async () => {
+  it("finds that a correct file matches to within rounding, and explains a fault across streams", async () => {
     const honest = await inStages(convert(checkpoint), 50_000);
     expect(honest.faults).toEqual([]);
     expect(honest.coverage.compared).toBe(honest.coverage.expected - honest.coverage.folded.length);

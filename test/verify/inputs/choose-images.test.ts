@@ -8,7 +8,7 @@ const { graph, stateDict } = openFixture();
 const SIZE = { height: 64, width: 32 };
 
 describe("chooseImages", () => {
-  it("adds images to the seeded ones, each of which tests more, and says what remains", () => {
+  it("adds images that test more to the seeded ones, and reports what remains", () => {
     const few = chooseImages(graph, stateDict, { ...SIZE, rounds: 0 });
     expect(few.kinds).toEqual(["seeded", "seeded"]);
     expect(few.images).toEqual(seededImages(0, 2, 64, 32));

@@ -30,7 +30,7 @@ describe("JPEG pictures", () => {
     expect(await refusal(pictureOf("half"))).toBe("format: a JPEG that ends within its picture");
   });
 
-  it("are decoded at once and one after another, also behind one that is broken", async () => {
+  it("are decoded concurrently and in sequence, also after a broken one", async () => {
     const [good, bad] = [pictureOf("all levels"), pictureOf("another frame within the data")];
     const tables = good.indexOf(0xdb);
     const unusable = good.slice();

@@ -82,7 +82,7 @@ describe.each(PIXEL_ORDERS)("raw pixels, %s", (order) => {
     );
   });
 
-  it("are found again behind normalised images", async () => {
+  it("are recovered from normalised images", async () => {
     const pixels = allPixels(order);
     const images = await normalized(backends(order).onnx, pixels);
     expect(pixelsOf({ ...pixels, data: images }, order)).toEqual(pixels);
@@ -153,7 +153,7 @@ describe("models that take raw pixels", () => {
     expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["images", "structure"]]);
   });
 
-  it("are refused if they declare a preprocessing that nobody knows", async () => {
+  it("are refused if they declare an unknown preprocessing", async () => {
     const model = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, options);
     const unknown = tfjs({ ...model, metadata: { ...model.metadata, "osnet.preprocess": "yuv" } });
     await expect(report(unknown)).rejects.toThrow(
@@ -161,7 +161,7 @@ describe("models that take raw pixels", () => {
     );
   });
 
-  it("are held against a recording, whose images they are given as pixels", async () => {
+  it("are compared with a recording, whose images they get as pixels", async () => {
     const recording = { name: "recorded.npz", bytes: readFixture("osnet_x0_25.64x32.npz") };
     const { passed, layers } = await verify(await openVerification(models.onnx?.() as NamedBytes, recording));
     expect(passed).toBe(true);

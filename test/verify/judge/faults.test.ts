@@ -194,12 +194,12 @@ describe("outputFaults", () => {
 });
 
 describe("consequences", () => {
-  it("are missing layers that only a faulty one would read, or that are behind one that is another", () => {
+  it("are missing layers that only a faulty one would read, or that follow a replaced one", () => {
     expect([...consequences(CHAIN, new Set(["a", "b"]), new Set(["c"]), [])]).toEqual(["a", "b"]);
     expect([...consequences(CHAIN, new Set(["b", "c"]), new Set(), [{ layer: "a" }])]).toEqual(["b", "c"]);
   });
 
-  it("are none where a right layer reads them, or nothing does", () => {
+  it("do not occur if a correct layer reads them, or nothing does", () => {
     expect([...consequences(CHAIN, new Set(["b"]), new Set(["d"]), [])]).toEqual([]);
     expect([...consequences(CHAIN, new Set(["d", "e"]), new Set(["c"]), [{ layer: "b" }])]).toEqual([]);
   });

@@ -69,7 +69,7 @@ describe("joinByName", () => {
     expect(closed).toBe(2);
   });
 
-  it("keeps what is given again with the layer behind it, though a side runs ahead of the other", async () => {
+  it("keeps repeated values with the layer after them, even if one side runs ahead", async () => {
     const value = (name: string, again?: boolean): LayerOutput => ({
       name,
       tensor: { dtype: "float64", shape: [1], data: Float64Array.of(0) },

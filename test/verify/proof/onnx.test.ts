@@ -65,7 +65,7 @@ describe("the proof of an ONNX file", () => {
     expect(finding).toContain(operator);
   });
 
-  it("is found of a norm whose least value is a Clip without a most, however that is left out", () => {
+  it("is found for a norm with a floor as a Clip without maximum, however that is omitted", () => {
     const checkpoint = checkpointOf("osnet_x0_25.pth");
     const least: Tensor = { dtype: "float32", shape: [], data: Float32Array.of(1e-12) };
     const tail = (clip: readonly string[]): OnnxModel =>

@@ -87,7 +87,7 @@ describe("what the fixture leaves untested", () => {
     expect(besides(change)).toEqual(found);
   });
 
-  it("streams and gates that are alike, by the distance that tells them apart", () => {
+  it("equal streams and gates, by the distance that distinguishes them", () => {
     const seen = new Map<string, Float64Array>();
     const alike = (share: number): Change => {
       const copy = (from: string, to: string, layer: string, data: Float64Array): void => {

@@ -55,7 +55,7 @@ const largest = (row: Float32Array): number =>
 const fair = (row: Float32Array): number => largest(row) / 127;
 const gate = /^conv2\.0\.gate\.fc2\.weight$/;
 
-describe.each([true, false])("weights behind DequantizeLinear, names kept: %s", (isNamed) => {
+describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (isNamed) => {
   it.each([false, true])(
     "in steps that eight bits need are within half of one, by row: %s",
     async (byRow) => {

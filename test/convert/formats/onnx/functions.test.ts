@@ -149,7 +149,7 @@ describe("functions of a file's own", () => {
     });
   });
 
-  it("leave out an attribute that the call leaves out", () => {
+  it("omit an attribute that the call omits", () => {
     const { graph } = decodeOnnx(model([call("Leaky", ["a"], ["y"])], [LEAKY]), { subject: "m.onnx" });
     expect(graph.nodes[0]?.attributes.size).toBe(0);
   });

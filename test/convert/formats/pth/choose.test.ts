@@ -107,7 +107,7 @@ describe("the state dict", () => {
     expect(decode(inside, { looksRight })).toMatchObject({ keys: NAMES, removedPrefix: "trunk.reid." });
   });
 
-  it("leaves out what is not a tensor and says so", () => {
+  it("ignores values that are not tensors, with a note", () => {
     expect(decode(dict({ "a.weight": tensor(), epoch: int(3), name: str("x") })).notes).toEqual([
       "ignored values that are not tensors: epoch, name",
     ]);

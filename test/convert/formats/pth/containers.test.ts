@@ -21,7 +21,7 @@ const two = { dtype: "float32", shape: [2], values: [1, 2] };
 describe("a legacy file", () => {
   const value = dict({ w: tensor().replace("tQ", "NtQ") });
 
-  it("holds storages behind the pickles, and views of them", () => {
+  it("contains storages after the pickles, and views of them", () => {
     expect(decoded(legacy(value, { 0: floats(1, 2) }))).toEqual({ w: two });
     const view = tensor({ numel: 4 }).replace("tQ", `${tuple(str("9"), int(2), int(2))}tQ`);
     expect(decoded(legacy(dict({ w: view }), { 0: floats(0, 0, 1, 2) }))).toEqual({ w: two });
@@ -91,7 +91,7 @@ describe("a tar file of PyTorch 0.1", () => {
   const archive = (parts: Readonly<Record<string, Uint8Array>>) =>
     bytesOf(...Object.entries(parts).map(([name, data]) => file(name, data)), new Uint8Array(1024));
 
-  it("holds storages, tensors and a pickle of references", () => {
+  it("contains storages, tensors and a pickle of references", () => {
     expect(decoded(archive({ storages, tensors, pickle: bytesOf(value) }))).toEqual({
       first: { ...two, values: [0, 1] },
       view: two,
@@ -150,7 +150,7 @@ describe("a bare pickle", () => {
     )}b`;
   const shorts = "\x01\0\x02\0\x03\0\x04\0\x05\0\x06\0";
 
-  it("holds numpy arrays in either order of elements and bytes, in the forms of numpy 1 and 2", () => {
+  it("contains numpy arrays in either order of elements and bytes, in the forms of numpy 1 and 2", () => {
     const value = dict({
       c: array([2, 3], dtype("i2", "<"), false, bytes(shorts)),
       fortran: array([2, 3], dtype("i2", "<"), true, bytes(shorts), "numpy._core"),
@@ -195,7 +195,7 @@ describe("a bare pickle", () => {
     );
   });
 
-  it("holds tensors as pickle.dump writes them, each storage a file of its own", () => {
+  it("contains tensors as pickle.dump writes them, each storage in a separate file", () => {
     const storage = `${tuple(str("storage"), global("torch.FloatStorage"), str("0"), str("cpu"), int(2), "N")}Q`;
     const file = legacy(storage, { 0: floats(1, 2) });
     const load = `${global("torch.storage._load_from_bytes")}B${le(file.length, 4)}${Buffer.from(file).toString("latin1")}\x85R`;

@@ -66,7 +66,7 @@ describe("a pickled module", () => {
     expect(ambiguities({ ...module(), ...change })).toEqual({ "": [found] });
   });
 
-  it("whose state is a list is none", () => {
+  it("with a list as its state is not a module", () => {
     const state = [new Map(module().state as Map<PickleValue, PickleValue>)];
     expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({
       "": ["a, which is not a module"],

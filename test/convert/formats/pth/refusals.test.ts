@@ -79,7 +79,7 @@ describe("refusals", () => {
     );
   });
 
-  it("say what a checkpoint without weights holds", () => {
+  it("describe a checkpoint without weights", () => {
     const remedy = "expected a state dict; save the weights with torch.save(model.state_dict(), path).";
     expect(refusal(checkpoint(dict({ epoch: int(3), arch: str("osnet_x1_0") })))).toBe(
       `weights.pth: found a dict of "epoch", "arch" without tensors, ${remedy}`,

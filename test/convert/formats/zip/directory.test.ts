@@ -31,7 +31,7 @@ function patched(bytes: Uint8Array, offset: number, text: string): Uint8Array {
 }
 
 describe("a zip directory", () => {
-  it("is found behind a comment and may name folders and other files", () => {
+  it("is found after a comment, and may name folders and other files", () => {
     expect(decoded(archive())).toEqual(expected);
     const more = [
       { name: "a/", data: "" },

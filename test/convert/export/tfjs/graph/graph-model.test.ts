@@ -73,7 +73,7 @@ describe("lowerToTfjs", () => {
     expect(split.toSorted()).toEqual(plain.filter((name) => !name.endsWith("/product")).toSorted());
   });
 
-  it("holds every weight once, in TensorFlow's layout; a gate's are read by all its streams", () => {
+  it("contains every weight once, in TensorFlow's layout; a gate's are read by all its streams", () => {
     const model = lower({ fold: false });
     const readers = model.nodes.filter(({ inputs }) => inputs.includes("conv2.0.gate.fc1.weight"));
     expect(readers.map(({ name }) => name)).toEqual(["conv2.0.gate-1.relu", "conv2.0.gate-2.relu"]);
