@@ -28,10 +28,10 @@ export interface ImageOptions {
 }
 
 /**
- * The images of a verification, and what reports call them.
+ * The images of a verification, and their name in reports.
  *
  * @param fixed batch, channels, height and width, as far as the files fix them
- * @throws InputError (`argument`) if more is chosen than can be
+ * @throws InputError (`argument`) if options choose what is already fixed
  */
 export function imagesFor(
   graph: LayerGraph,
@@ -134,7 +134,7 @@ const VARIANTS = [
 /** The maximum number of rounds, one image each; what is untested afterwards remains so. */
 const MAX_ROUNDS: number = VARIANTS.length;
 
-/** Images enough to notice that they all get one embedding. */
+/** Enough images to notice that all have the same embedding. */
 const LEAST_IMAGES = 2;
 
 /** How test images are chosen. */
@@ -143,11 +143,11 @@ export interface ChooseImagesOptions extends Omit<VacuityOptions, "images"> {
   readonly height: number;
   /** Pixels from left to right of each image. */
   readonly width: number;
-  /** Images, where the candidate fixes how many. Default: 2, and as many more as test something. */
+  /** Number of images, if the candidate fixes it. Default: 2, and as many more as test something. */
   readonly batch?: number;
   /** Seed of the first images. Default 0. */
   readonly seed?: number;
-  /** Rounds at most, from 0. Default and limit `MAX_ROUNDS`. */
+  /** Maximum number of rounds, from 0. Default and limit `MAX_ROUNDS`. */
   readonly rounds?: number;
 }
 
@@ -209,7 +209,7 @@ export function chooseImages(
   return { images, kinds: chosen.map(({ kind }) => kind), vacuity: examine(images) };
 }
 
-/** Adds the trial that closes the most questions, again and again; fills up with the first others to `most`. */
+/** Repeatedly adds the trial that answers the most questions; then fills up with the first others to `most`. */
 function extend(start: readonly Trial[], trials: readonly Trial[], most: number): readonly Trial[] {
   const chosen = [...start];
   const rest = (): readonly Trial[] => trials.filter((trial) => !chosen.includes(trial));

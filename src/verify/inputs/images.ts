@@ -6,26 +6,27 @@ import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";
 
-/** A decoded picture: 8 bits per channel, red, green, blue, pixel after pixel, rows from the top. */
+/** A decoded picture: 8 bits per channel, red, green, blue, pixel by pixel, rows from the top. */
 export interface Pixels {
   /** Pixels in a row. */
   readonly width: number;
   /** How many rows. */
   readonly height: number;
-  /** 3 · width · height values of 0 to 255. */
+  /** 3 · width · height values from 0 to 255. */
   readonly data: Uint8Array;
 }
 
 /** 8000×5000: more than any re-identification crop, and the size of a camera's picture. Decoding takes up to 600 MB. */
 const MAX_PIXELS = 40_000_000;
 
-/** The longest side of any camera's or panorama's picture; resizing goes over all rows at the network's width. */
+/** The longest side of any camera's picture or panorama; resizing covers all rows at the network's width. */
 const MAX_SIDE = 32_767;
 
 /**
- * Called with the size that a file declares, before anything of that size is allocated.
+ * Called with the size that a file declares, before memory of that size is allocated.
  *
- * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS` or longer than `MAX_SIDE`, (`format`) if it has no pixels
+ * @throws InputError (`unsupported`) if the picture is larger than `MAX_PIXELS` or longer than `MAX_SIDE`, (`format`)
+ * if it has no pixels
  */
 export function expectSize(width: number, height: number, subject: string): void {
   if (width < 1 || height < 1) throw broken(subject, `a picture of ${width}×${height} pixels`);
@@ -40,13 +41,13 @@ export function expectSize(width: number, height: number, subject: string): void
 }
 
 /**
- * Pixels of all images of a run: 128 images of 256×128, or one of 2048×2048. The stem's output alone, in float64, takes 128
- * bytes of memory for each, and osnet_x1_0 some 60,000 operations.
+ * Limit on the pixels of all images of a run: 128 images of 256×128, or one of 2048×2048. For each pixel, the stem's
+ * output alone takes 128 bytes in float64, and osnet_x1_0 some 60,000 operations.
  */
 const MAX_RUN_PIXELS = 2 ** 22;
 
 /**
- * A batch and a size may come from a file, which can name any: called before images of them are made.
+ * Called before images are made, since a batch and a size may come from a file, which can state any.
  *
  * @throws InputError (`argument`) if a run on them would take more than `MAX_RUN_PIXELS`
  */
@@ -61,7 +62,7 @@ export function expectAffordable(batch: number, height: number, width: number): 
   });
 }
 
-/** How many images of a size may be in a run; one at least. */
+/** Maximum number of images of a size in a run; at least one. */
 export function affordableBatch(height: number, width: number): number {
   return Math.max(1, Math.floor(MAX_RUN_PIXELS / (height * width)));
 }
@@ -80,7 +81,7 @@ export function broken(subject: string, found: string, cause?: unknown): InputEr
   );
 }
 
-/** A picture of a valid kind that is not read. */
+/** A picture of a valid but unsupported kind. */
 export function unsupported(subject: string, found: string, expected: string): InputError {
   return new InputError({
     code: "unsupported",
@@ -101,9 +102,9 @@ const OCTAVES = [
 ] as const;
 
 /**
- * Seeded test images [batch, 3, height, width], float32, normalised as torchreid's are. Every image is different and
- * has structure at several scales (sums of interpolated noise), so that streams of different receptive field, and
- * their gates, see different things. The same seed gives the same images on every machine: only +, −, × and ÷ are used.
+ * Seeded test images [batch, 3, height, width], float32, normalised as in torchreid. Every image is different and has
+ * structure at several scales (sums of interpolated noise), so that streams with different receptive fields, and their
+ * gates, see different things. The same seed gives the same images on every machine: only +, −, × and ÷ are used.
  */
 export function seededImages(seed: number, batch: number, height: number, width: number): Tensor<"float32"> {
   expectAffordable(batch, height, width);
@@ -148,7 +149,7 @@ export function pixelsOf(images: Tensor<"float32">, order: PixelOrder): Tensor<"
   return inOrder(rgb, order);
 }
 
-/** RGB images [N, 3, H, W] with their channels in another order. */
+/** RGB images [N, 3, H, W] with reordered channels. */
 export function inOrder(rgb: Tensor<"float32">, order: PixelOrder): Tensor<"float32"> {
   if (order === "rgb") return rgb;
   const [batch = 0, , height = 0, width = 0] = rgb.shape;
@@ -162,7 +163,7 @@ export function inOrder(rgb: Tensor<"float32">, order: PixelOrder): Tensor<"floa
   return { ...rgb, data };
 }
 
-/** Every value of images [N, 3, H, W] with the statistics of its channel. */
+/** Applies each channel's statistics to the values of images [N, 3, H, W]. */
 function mapChannels(
   { shape, data }: Tensor<"float32">,
   map: (value: number, mean: number, deviation: number) => number,
@@ -221,7 +222,7 @@ function addRow(
   }
 }
 
-/** Sizes to try, in this order: what re-identification uses, then others of about its form. */
+/** Sizes to try, in this order: usual ones for re-identification, then others of similar proportions. */
 const HEIGHTS = [256, 240, 224, 288] as const;
 const WIDTHS = [128, 112, 96, 64, 160] as const;
 
@@ -247,11 +248,11 @@ function hasSquares(graph: LayerGraph, height: number, width: number): boolean {
   return shapes.some(([, , high = 1, wide = 1]) => high === wide && high > 1);
 }
 
-/** Images for a file that normalises its input itself: what it must be given so that the network reads them. */
+/** Images for a file that preprocesses its input itself: the input that makes the network read them. */
 
 /**
- * The file's input for images [N, C, H, W]: its preprocessing undone, in its order of channels and axes. Whole numbers
- * where the file takes integers.
+ * The file's input for images [N, C, H, W]: its preprocessing inverted, in its order of channels and axes. Integers if
+ * the file takes integers.
  *
  * @throws InputError (`unsupported`) if the preprocessing drops a channel or multiplies by zero
  */
@@ -306,7 +307,7 @@ export function nearestImages(images: Tensor<"float32">, preprocess: Preprocess)
   return { ...images, data };
 }
 
-/** The range of each integer type that pixels have. */
+/** The range of each integer type of pixels. */
 const LIMITS: Readonly<Record<string, readonly [least: number, most: number]>> = {
   uint8: [0, 255],
   int8: [-128, 127],

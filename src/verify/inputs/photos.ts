@@ -19,17 +19,17 @@ import { decodePng, isPng } from "./png.js";
 const PRECISION_BITS = 22;
 const ONE = 2 ** PRECISION_BITS;
 
-/** What one output position reads: inputs from `first`, with their weights, which add up to about `ONE`. */
+/** The inputs of one output position: from `first`, with their weights, which sum to about `ONE`. */
 interface Window {
   readonly first: number;
   readonly weights: Int32Array;
 }
 
-/** Resizes a picture to `height` × `width` pixels, at least 1 each; the proportions are not kept. */
+/** Resizes a picture to `height` × `width` pixels, at least 1 each, ignoring its proportions. */
 export function resizeBilinear(pixels: Pixels, height: number, width: number): Pixels {
   if (pixels.height === height && pixels.width === width) return pixels;
   const [shorter, narrower] = [pixels.height - height, pixels.width - width];
-  // Pillow: less is left to do for the second axis.
+  // As in Pillow: leaves less work for the second axis.
   return shorter > 0 && shorter > 2 * narrower
     ? resampleColumns(resampleRows(pixels, height), width)
     : resampleRows(resampleColumns(pixels, width), height);
@@ -40,7 +40,7 @@ function resampleColumns(pixels: Pixels, newWidth: number): Pixels {
   if (width === newWidth) return pixels;
   const windows = windowsOf(width, newWidth);
   const result = new Uint8Array(3 * newWidth * height);
-  // The three channels in one go, since this is where a large picture's time goes.
+  // All three channels at once, since a large picture's time is spent here.
   for (let y = 0, target = 0; y < height; y++)
     for (let x = 0; x < newWidth; x++, target += 3) {
       const { first, weights } = windows[x] as Window;
@@ -112,8 +112,9 @@ export async function decodePhoto(bytes: Uint8Array, subject: string): Promise<P
 }
 
 /**
- * Pictures as the network takes them, [N, 3, height, width] float32: torchreid's test transform (torchreid.data.transforms:
- * `Resize((height, width))`, `ToTensor()`, `Normalize(mean, std)`), rounded where PyTorch rounds.
+ * Pictures as the network reads them, [N, 3, height, width] float32: torchreid's test transform
+ * (torchreid.data.transforms: `Resize((height, width))`, `ToTensor()`, `Normalize(mean, std)`), rounded where PyTorch
+ * rounds.
  */
 export function photoTensor(photos: readonly Pixels[], height: number, width: number): Tensor<"float32"> {
   expectAffordable(photos.length, height, width);
@@ -130,7 +131,7 @@ export function photoTensor(photos: readonly Pixels[], height: number, width: nu
   return { dtype: "float32", shape: [photos.length, 3, height, width], data };
 }
 
-/** By channel, what each of the 256 levels becomes: (level / 255 − mean) / deviation, each step in float32. */
+/** By channel, the value of each of the 256 levels: (level / 255 − mean) / deviation, each step in float32. */
 const NORMALISED: readonly Float32Array[] = IMAGENET.mean.map((mean, channel) => {
   const deviation = Math.fround(IMAGENET.deviation[channel] ?? 1);
   return Float32Array.from({ length: 256 }, (_, level) => {

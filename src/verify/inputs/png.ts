@@ -59,8 +59,8 @@ function rawLength(header: PngHeader): number {
 }
 
 /**
- * Undoes the rows' filters (section 9): samples as bytes [height, width, samples]. Of 16 bits Pillow keeps the high byte; but
- * grey, which it keeps in 16 bits until `convert("RGB")`, is cut off at 255.
+ * Undoes the rows' filters (section 9): samples as bytes [height, width, samples]. Of 16-bit samples Pillow keeps the
+ * high byte, except for grey, which it keeps in 16 bits until `convert("RGB")` clips it at 255.
  */
 function unfilter(header: PngHeader, raw: Uint8Array, subject: string): Uint8Array {
   const { width, height, depth, samples, colourType } = header;
@@ -151,12 +151,11 @@ function toRgb(
 }
 
 /**
- * PNG pictures (PNG specification, third edition), big-endian, unpacked by fflate.
+ * PNG pictures (PNG specification, third edition), big-endian, inflated by fflate.
  *
- * Accepted: every colour type and bit depth, interlaced or not; of an animation the default picture. Read as Pillow's
- * `convert("RGB")`: alpha, transparent colours, profiles and gamma are ignored. Refused: chunks that run over the end, image data
- * of another length than the header says, palette entries that are not there. Checksums are not verified: what they
- * guard against shows in the data.
+ * Accepted: every colour type and bit depth, interlaced or not; for an animation the default picture. Read as Pillow's
+ * `convert("RGB")`: alpha, transparent colours, profiles and gamma are ignored. Refused: chunks beyond the end, image
+ * data of the wrong length, missing palette entries. Checksums are not verified.
  */
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a] as const;
@@ -244,7 +243,7 @@ const LARGE_RATIO = 256;
 /** Input bytes unpacked at a time: more data than the size takes is noticed after 16 MB at the latest. */
 const PIECE_BYTES = 1 << 14;
 
-/** The image data, which must be exactly as long as the header makes it. */
+/** The image data, which must have exactly the length given by the header. */
 function inflate(parts: readonly Uint8Array[], length: number, subject: string): Uint8Array {
   const packed = parts.reduce((sum, part) => sum + part.length, 0);
   if (length > MAX_RATIO * packed) throw broken(subject, `a PNG with ${packed} bytes for ${length} of data`);

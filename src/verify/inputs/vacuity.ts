@@ -10,7 +10,7 @@ type Untested = Vacuity["untested"][number];
  * few numbers; once answered, it is dropped. It may observe several runs.
  */
 interface Watch {
-  /** Layers whose outputs it looks at. */
+  /** The layers whose outputs it observes. */
   readonly layers: readonly string[];
   look(layer: string, tensor: RealTensor): void;
   /** What is still untested; undefined also if none of its layers was seen. */
@@ -33,7 +33,7 @@ function largest(values: ArrayLike<number>): number {
   return result;
 }
 
-/** Whether two rows of values are one: no element apart by more than a share of the largest. */
+/** Whether two rows of values are equal: no element differs by more than a share of the largest. */
 function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): boolean {
   const limit = share * Math.max(largest(a), largest(b));
   for (let index = 0; index < a.length; index++)
@@ -41,7 +41,7 @@ function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): 
   return true;
 }
 
-/** Normalisations by the image's own statistics. */
+/** Norms that use the image's own statistics. */
 type NormOp = Op<"instanceNorm" | "layerNorm">;
 
 /**
@@ -200,12 +200,12 @@ interface StreamLayers {
   readonly layer: string;
 }
 
-/** Elements of a tensor that are compared: streams that agree in all of so many agree. */
+/** Number of elements compared: streams that agree in all of them count as equal. */
 const SAMPLE = 4096;
 
 /**
- * Whether the values of a block's streams differ from each other: streams, or gates, that are alike could be exchanged
- * without a trace. Of each layer `SAMPLE` elements are kept, until all of a run's streams have been seen.
+ * Whether the values of a block's streams differ from each other: equal streams or gates could be swapped unnoticed.
+ * `SAMPLE` elements of each layer are kept until all of a run's streams have been seen.
  */
 function watchStreams(
   streams: readonly StreamLayers[],
@@ -264,7 +264,7 @@ function watchGate({ layer, stream }: StreamLayers, { indistinguishable }: Resol
   };
 }
 
-/** Embeddings as they come, image after image, and which images they are of. */
+/** Embeddings as they arrive, image by image, with the indices of their images. */
 class Embeddings {
   private readonly rows: Float64Array[] = [];
 
@@ -275,7 +275,7 @@ class Embeddings {
       this.rows.push(Float64Array.from(data.subarray(image * width, (image + 1) * width)));
   }
 
-  /** Pairs of different images with one embedding. */
+  /** Pairs of different images with the same embedding. */
   collapsed(images: RealTensor | undefined, share: number): Vacuity["collapsed"] {
     return this.rows.flatMap((row, image) =>
       this.rows
@@ -300,11 +300,11 @@ function sameImage(images: RealTensor | undefined, a: number, b: number): boolea
 /** Finds what images leave untested, from the layer outputs of one or more runs. */
 export interface VacuityObserver {
   /**
-   * Shows it a layer's output, NCHW or NC. Tensors need not outlive the call; layers may be missing, and what cannot be
-   * told without them is not reported.
+   * Observes a layer's output, NCHW or NC. Tensors need not outlive the call; layers may be missing, and what cannot be
+   * decided without them is not reported.
    */
   observe(name: string, tensor: RealTensor): void;
-  /** What is untested by all that was shown; more may be shown afterwards. */
+  /** What everything observed so far leaves untested; more may be observed afterwards. */
   finish(): Vacuity;
 }
 

@@ -3,7 +3,7 @@ import type { BaselinePolicy, Change, ParityReport } from "./report.js";
 
 /** How to compare a report with an earlier one. */
 export interface BaselineOptions {
-  /** What the report calls the baseline. */
+  /** The baseline's name in the report. */
   readonly name: string;
   /** Default: 2. */
   readonly factor?: number;
@@ -11,7 +11,7 @@ export interface BaselineOptions {
   readonly policy?: BaselinePolicy;
 }
 
-/** Other kernels and processors move small figures by more than any factor: below these nothing is a regression. */
+/** Other kernels and processors change small figures by any factor: below these floors nothing is a regression. */
 const FLOORS = { margin: 0.05, drift: 1e-6 } as const satisfies Record<Change["figure"], number>;
 
 const DEFAULT_BASELINE_FACTOR = 2;
@@ -19,7 +19,7 @@ const DEFAULT_BASELINE_FACTOR = 2;
 /**
  * The report with its comparison to an earlier one: every layer's margin, and the drift at every layer and at the
  * embedding. A figure has regressed if it is more than `factor` times what it was and above a floor (margin 0.05, drift
- * 1e-6 of max). Margins under different tolerances are not comparable; then only drift is.
+ * 1e-6 of max). Margins with different tolerances are not comparable; then only drift is compared.
  *
  * @throws InputError (`argument`) if the two have no layer in common
  */
@@ -41,7 +41,7 @@ export function compareToBaseline(
       { layer: layer.name, figure: "drift" as const, before: earlier.relMax, after: layer.relMax },
     ];
   });
-  // Without a layer the verification has failed already.
+  // A verification without layers has already failed.
   if (changes.length === 0 && report.layers.length > 0)
     throw new InputError({
       code: "argument",

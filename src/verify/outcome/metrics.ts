@@ -2,7 +2,7 @@ import type { RealTensor } from "../../core/tensor.js";
 import { MOST_SUMMED, type Run, SUMS } from "../reference/elements.js";
 import { loopsOverNumbers } from "../reference/vector-engine.js";
 
-/** How far an actual tensor is from the expected one. Computed in float64, over elements finite on both sides. */
+/** The distance of an actual tensor from the expected one. Computed in float64, over elements finite on both sides. */
 export interface TensorMetrics {
   /** Elements that are NaN or infinite on either side and not the same infinity on both: they never match. */
   readonly mismatchedNonFinite: number;
@@ -87,7 +87,8 @@ function cosineOf(dot: number, aSquared: number, bSquared: number): number {
 }
 
 /**
- * L2-normalises each row of [batch, ...] as re-identification does before it compares embeddings; a row of zeros stays.
+ * L2-normalises each row of [batch, ...], as re-identification does before comparing embeddings; a row of zeros is
+ * unchanged.
  */
 export function normalizeRows(tensor: RealTensor): RealTensor {
   const batch = tensor.shape[0] ?? 1;

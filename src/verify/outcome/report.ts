@@ -10,7 +10,7 @@ import type { Cause } from "../explain/index.js";
  * that JSON cannot represent (an infinite margin, a relative error against 0) are null.
  */
 export interface ParityReport {
-  /** Name and version of the document; a version's fields keep their meaning. */
+  /** Name and version of the document; the meaning of a version's fields does not change. */
   readonly schema: "osnet-parity/1";
   /** The file under test. */
   readonly candidate: Party;
@@ -18,13 +18,13 @@ export interface ParityReport {
   readonly reference: Party;
   /** What computed the candidate's side. */
   readonly backend: BackendName;
-  /** The browser and graphics card that it ran on, where it did. */
+  /** The browser and GPU that it ran on, if any. */
   readonly runtime?: RuntimeFacts;
   /** How much a layer may differ. */
   readonly tolerance: Tolerance;
-  /** `pixels`: what the candidate was given, if raw pixels of 0 to 255 instead of normalised images. */
+  /** `pixels`: the input of the candidate, if raw pixels from 0 to 255 instead of normalised images. */
   readonly input: { readonly source: string; readonly shape: Shape; readonly pixels?: PixelOrder };
-  /** Whether no fault was found, and the baseline, if there is one, does not fail it. */
+  /** Whether there are no faults, and no regression that fails. */
   readonly passed: boolean;
   /** Where the candidate first differs from the reference, in network order; layers downstream are not blamed. */
   readonly faults: readonly Fault[];
@@ -32,7 +32,7 @@ export interface ParityReport {
   readonly layers: readonly LayerResult[];
   /** Every stream's gate, in network order. */
   readonly gates: readonly GateResult[];
-  /** The output that counts, a model's first if none was chosen; null when the two sides have none in common. */
+  /** The judged output, a model's first if none was chosen; null if the two sides have none in common. */
   readonly output: OutputResult | null;
   /** A model's other outputs, in their order; absent if there are none. */
   readonly furtherOutputs?: readonly OutputResult[];
@@ -40,17 +40,17 @@ export interface ParityReport {
   readonly notJudged?: readonly string[];
   /** The constants; null if the reference is not a checkpoint or the candidate has no constants to compare. */
   readonly weights: WeightsResult | null;
-  /** Of a model that stores weights in fewer bits: what that costs. Layers are judged on the weights as stored. */
+  /** For a model with quantised weights: the loss. Layers are judged on the weights as stored. */
   readonly quantization?: QuantizationResult;
   /** Which layers could be compared, and which were. */
   readonly coverage: Coverage;
   /** What the images leave untested; absent if layers were not judged one by one. */
   readonly vacuity?: Vacuity;
-  /** On what the verdict rests: on the structure and the weights, or on these images alone. */
+  /** What the verdict rests on: the structure and the weights, or these images alone. */
   readonly proof?: Proof;
   /** Warnings that do not affect the verdict: that the weights were never trained. Absent if there are none. */
   readonly warnings?: readonly string[];
-  /** How it compares with an earlier report, where one was given. */
+  /** The comparison with an earlier report, if one was given. */
   readonly baseline?: BaselineComparison;
   /** The one block that differs between two runs of the same verification. */
   readonly run?: RunFacts;
@@ -60,23 +60,23 @@ export interface ParityReport {
 export interface Party {
   /** File name. */
   readonly name: string;
-  /** What the file is, by its content. */
+  /** The file's format, by its content. */
   readonly format: FileFormat;
   /** The published variant, if the file shows it. */
   readonly variant?: string;
-  /** Of the file and those that its weights are in: equal for equal files. 64 hexadecimal digits. */
+  /** SHA-256 of the file and its weight files: equal for equal files. 64 hexadecimal digits. */
   readonly sha256?: string;
 }
 
 /**
- * `derived-bounds` (auto): each layer, recomputed in float64 from the candidate's own inputs to it, within a bound on
- * rounding. `relative-to-max`: `|actual − expected| ≤ value · max|expected|` against the reference network, per layer.
+ * `derived-bounds` (auto): each layer, recomputed in float64 from the candidate's own inputs, within a rounding bound.
+ * `relative-to-max`: `|actual − expected| ≤ value · max|expected|` against the reference network, per layer.
  */
 export type Tolerance = { readonly rule: "derived-bounds" } | RelativeTolerance;
 
-/** One limit for every layer, as `--tolerance NUMBER` sets it. */
+/** One limit for every layer, as in `--tolerance NUMBER`. */
 export interface RelativeTolerance {
-  /** Tells the two kinds of tolerance apart. */
+  /** The discriminant of the two kinds of tolerance. */
   readonly rule: "relative-to-max";
   /** The largest error allowed, as a share of the layer's largest value: 0.001 is 0.1 %. */
   readonly value: number;
@@ -87,7 +87,7 @@ export type Status = "pass" | "fail" | "untested";
 
 /** A place where the candidate is wrong. */
 export interface Fault {
-  /** Where: a layer of the network, or `images` for what comes before it. */
+  /** The place: a layer of the network, or `images` for everything before it. */
   readonly layer: string;
   /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
@@ -96,39 +96,42 @@ export interface Fault {
    * one.
    */
   readonly streams?: readonly number[];
-  /** `missing`: the candidate lacks it; `structure`: another shape; `weights`: another parameter; `numeric`: other values. */
+  /**
+   * `missing`: the candidate lacks it; `structure`: another shape or operation; `weights`: another parameter;
+   * `numeric`: other values.
+   */
   readonly kind: "missing" | "structure" | "weights" | "numeric";
   /** The largest of its streams'. */
   readonly margin: number | null;
-  /** What the layer computes instead, where a guess at that explains its values. */
+  /** The name of the explanation for the layer's values, if one was found. */
   readonly cause?: Cause;
   /** What is wrong, in a sentence or two. */
   readonly explanation: string;
 }
 
-/** One layer's output by both sides. */
+/** One layer's output on both sides. */
 export interface LayerResult {
-  /** The layer, as the network's graph names it. */
+  /** The layer's name in the network's graph. */
   readonly name: string;
-  /** The operation that it is, such as `conv`. */
+  /** Its operation, such as `conv`. */
   readonly op: string;
-  /** Of its output: [N, C, H, W], or [N, C] after pooling. */
+  /** The shape of its output: [N, C, H, W], or [N, C] after pooling. */
   readonly shape: Shape;
   /** The stream it belongs to, from 1; absent outside the streams. */
   readonly stream?: number;
   /** Whether it is within the tolerance. */
   readonly status: Status;
-  /** Error over what the tolerance allows; above 1 fails. Under `derived-bounds` the error is the local one. */
+  /** The error divided by the allowed one; above 1 fails. With `derived-bounds` the error is the local one. */
   readonly margin: number | null;
-  /** Local error: max |actual − what the layer gives in float64 on the candidate's own inputs|. */
+  /** Local error: max |actual − value recomputed in float64 from the candidate's own inputs|. */
   readonly localMaxAbs?: number;
-  /** Accumulated error, here and in what follows: max |actual − expected| against the reference network. */
+  /** Accumulated error, here and below: max |actual − expected| against the reference network. */
   readonly maxAbs: number;
-  /** `maxAbs` over max |expected|; null where all that was expected is 0 and something else was found. */
+  /** `maxAbs` / max |expected|; null if the expected values are all 0 and the actual ones are not. */
   readonly relMax: number | null;
   /** √ mean (actual − expected)². */
   readonly rmse: number;
-  /** Of the angle between both outputs as vectors: 1 where they agree. */
+  /** Cosine of the angle between both outputs as vectors: 1 if they agree. */
   readonly cosine: number;
   /** The largest number of float32 values between the two; large if a value cancels to near 0. */
   readonly ulp: number;
@@ -150,49 +153,49 @@ export interface GateResult {
   readonly max: number;
   /** max |actual − expected| against the reference network. */
   readonly maxAbs: number;
-  /** Whether it is within the tolerance, or the images cannot show it. */
+  /** `pass`, `fail`, or `untested` if the images cannot show it. */
   readonly status: Status;
-  /** The gate vector channel by channel, averaged over the images, to six digits. */
+  /** The gate vector by channel, averaged over the images, to six digits. */
   readonly channels?: GateChannels;
 }
 
-/** Gate vectors channel by channel, each [C] and averaged over the images. */
+/** Gate vectors by channel, each [C] and averaged over the images. */
 export interface GateChannels {
-  /** Means of the candidate's gate, 0 to 1 where it ends in a sigmoid. */
+  /** Means of the candidate's gate, 0 to 1 for a sigmoid. */
   readonly candidate: readonly number[];
-  /** Means of the reference's gate, channel by channel alike. */
+  /** Means of the reference's gate, by channel. */
   readonly reference: readonly number[];
-  /** The largest |candidate − reference| over the images. */
+  /** The largest |candidate − reference| over the images, by channel. */
   readonly maxAbs: readonly number[];
 }
 
-/** An output of the model by both sides. */
+/** An output of the model on both sides. */
 export interface OutputResult {
-  /** The network's layer that it is. */
+  /** The network's layer of the output. */
   readonly layer: string;
-  /** The output as the file calls it; absent for a recording or a checkpoint. */
+  /** The output's name in the file; absent for a recording or a checkpoint. */
   readonly name?: string;
-  /** What it is: `features`, `logits`, `probabilities`, or a layer. */
+  /** The kind of result: `features`, `logits`, `probabilities`, or a layer. */
   readonly result?: string;
-  /** What the model does to that, and the verdict with it: `L2-normalised`. */
+  /** The operation after it, which the verifier also computes: `L2-normalised`. */
   readonly operation?: string;
   /** Whether it is within the tolerance. */
   readonly status: Status;
   /** max |actual − expected| against the reference network. */
   readonly maxAbs: number;
-  /** `maxAbs` over max |expected|; null where all that was expected is 0 and something else was found. */
+  /** `maxAbs` / max |expected|; null if the expected values are all 0 and the actual ones are not. */
   readonly relMax: number | null;
-  /** Of the angle between both outputs, all images as one vector: 1 where they agree. */
+  /** Cosine of the angle between both outputs, all images as one vector: 1 if they agree. */
   readonly cosine: number;
   /** max |actual − expected| after each embedding is divided by its L2 norm. */
   readonly normalizedMaxAbs: number;
   /** How much the embedding changes when the candidate runs without intermediate outputs; null if not run. */
   readonly tappingMaxAbs: number | null;
-  /** The candidate run again in ways that must not matter; absent where there was no run as it is. */
+  /** Reruns of the candidate in ways that must not matter; absent if the unmodified model was not run. */
   readonly reruns?: readonly Rerun[];
 }
 
-/** How far another run of the candidate as it is moves the embedding. */
+/** How much the embedding changes in another run of the unmodified candidate. */
 export interface Rerun {
   /**
    * `unoptimised`: without the runtime's graph optimisations. `alone`: single images, compared with their rows of the
@@ -201,7 +204,7 @@ export interface Rerun {
   readonly how: "unoptimised" | "alone";
   /** How many images were run. */
   readonly images: number;
-  /** Whether it moves the embedding by no more than rounding. */
+  /** Whether the embedding changes by no more than rounding. */
   readonly status: "pass" | "fail";
   /** null if there was no embedding to compare. */
   readonly maxAbs: number | null;
@@ -215,11 +218,11 @@ export interface Rerun {
 export interface WeightsResult {
   /** The number of parameters compared. */
   readonly compared: number;
-  /** How many of those have the same bits. */
+  /** How many of those are bit-identical. */
   readonly identical: number;
   /** Convolutions and linear layers with a batch norm folded into them, checked by folding again. */
   readonly folded: number;
-  /** Parameters that a candidate stores in fewer bits, each value the checkpoint's rounded once; absent where none is. */
+  /** Parameters stored in a narrower float type, each value the checkpoint's rounded once; absent if there are none. */
   readonly rounded?: number;
   /** Quantised parameters within half a step of the checkpoint's; absent if none is quantised. */
   readonly quantised?: number;
@@ -230,7 +233,7 @@ export interface WeightsResult {
   readonly zeroed?: { readonly count: number; readonly bound: number };
 }
 
-/** The candidate's embedding against the one of the checkpoint's own weights, in float64. */
+/** The candidate's embedding compared with that of the checkpoint's own weights, in float64. */
 export interface QuantizationResult {
   /** How weights are stored: `uint8`. */
   readonly dtypes: readonly string[];
@@ -238,9 +241,9 @@ export interface QuantizationResult {
   readonly tensors: number;
   /** max |actual − expected| of the embedding. */
   readonly maxAbs: number;
-  /** `maxAbs` over max |expected|; null where all that was expected is 0. */
+  /** `maxAbs` / max |expected|; null if the expected values are all 0. */
   readonly relMax: number | null;
-  /** Of the angle between both embeddings, all images as one vector: 1 where they agree. */
+  /** Cosine of the angle between both embeddings, all images as one vector: 1 if they agree. */
   readonly cosine: number;
   /** max |actual − expected| after each embedding is divided by its L2 norm. */
   readonly normalizedMaxAbs: number;
@@ -248,21 +251,21 @@ export interface QuantizationResult {
 
 /** Which of the network's layers were compared. */
 export interface Coverage {
-  /** Layers of the network that this comparison could reach. */
+  /** Number of layers that this comparison could reach. */
   readonly expected: number;
-  /** How many of those were compared. */
+  /** Number of layers that were compared. */
   readonly compared: number;
   /** Layers that the candidate computes only as part of the next one. */
   readonly folded: readonly string[];
-  /** Layers that could be compared and have no value in the candidate: each is a fault. */
+  /** Layers without a value in the candidate that could have been compared: each is a fault. */
   readonly missing: readonly string[];
 }
 
 /** Parts of the network that the images do not exercise: a fault there would not show in the values. */
 export interface Vacuity {
-  /** Layers that are untested, and in what way, in network order. */
+  /** Untested layers and the reasons, in network order. */
   readonly untested: readonly { readonly layer: string; readonly stream?: number; readonly reason: string }[];
-  /** Different images with embeddings nearer to each other than rounding: pairs of image numbers, from 0. */
+  /** Different images whose embeddings are equal to within rounding: pairs of image numbers, from 0. */
   readonly collapsed: readonly (readonly [number, number])[];
 }
 
@@ -272,13 +275,13 @@ export interface Vacuity {
  * then only test the runtime's rounding. `sampled`: they agree on these images. Only a passing report is ever proven.
  */
 export interface Proof {
-  /** Which of the two claims the report makes. */
+  /** The claim of the report. */
   readonly status: "proven" | "sampled";
-  /** What the proof rests on, or what it lacks, a sentence each. */
+  /** The basis of the proof, or what it lacks, one sentence each. */
   readonly grounds: readonly string[];
   /** The proof applies to normalised images with values up to this; absent if it applies to every input. */
   readonly within?: number;
-  /** How many images agreement was seen on. */
+  /** The number of images on which they agree. */
   readonly images: number;
 }
 
@@ -286,7 +289,7 @@ export interface Proof {
 export interface BaselineComparison {
   /** File name of the earlier report. */
   readonly name: string;
-  /** What a figure must have been multiplied by to count. */
+  /** The factor by which a figure must change to count. */
   readonly factor: number;
   /** Whether regressions make the report fail. */
   readonly policy: BaselinePolicy;
@@ -298,7 +301,7 @@ export interface BaselineComparison {
   readonly added: readonly string[];
   /** Layers that only the earlier report has. */
   readonly removed: readonly string[];
-  /** What makes the two hard to compare, a clause each. */
+  /** Reasons why the two are hard to compare, one clause each. */
   readonly notes: readonly string[];
 }
 
@@ -307,9 +310,9 @@ export type BaselinePolicy = "fail" | "warn";
 
 /** A figure of a layer before and now; null is infinite. */
 export interface Change {
-  /** The layer whose figure it is. */
+  /** The layer of the figure. */
   readonly layer: string;
-  /** `margin`: of the layer. `drift`: accumulated error as a share of the largest value. */
+  /** `margin`: of the layer. `drift`: accumulated error relative to the largest value. */
   readonly figure: "margin" | "drift";
   /** In the earlier report. */
   readonly before: number | null;
@@ -317,7 +320,7 @@ export interface Change {
   readonly after: number | null;
 }
 
-/** Where and with what a verification ran. */
+/** The machine and versions of a verification. */
 export interface RunFacts {
   /** Names and versions: `osnet-convert`, `node`, the runtime's package. */
   readonly versions: Readonly<Record<string, string>>;
@@ -325,15 +328,15 @@ export interface RunFacts {
   readonly platform: string;
   /** Model name of the processor. */
   readonly cpu: string;
-  /** Processors that the run could use. */
+  /** Processors available to the run. */
   readonly threads: number;
   /** Wall-clock time of the verification. */
   readonly seconds: number;
 }
 
 /**
- * Whether a report's own figures let it pass: no fault, nothing that fails, something that was judged, and no regression
- * that counts. The one rule for what was just verified and for a report that was read from a file.
+ * Whether a report passes by its own figures: no fault, no failure, something that was judged, and no failing
+ * regression. The same rule for new reports and for those read from a file.
  */
 export function holds({
   faults,
@@ -388,7 +391,7 @@ export function explainedBy(
   return (node) => layers.has(node.name) || (node.stream !== undefined && streams.has(place(node)));
 }
 
-/** All layers that a fault is in: one, or a gate's in several streams. */
+/** All layers with this fault: one, or a gate's in several streams. */
 export function faultLayers({
   layer,
   stream,
@@ -397,7 +400,7 @@ export function faultLayers({
   return streams ? streams.map((each) => layer.replace(`[${stream}]`, `[${each}]`)) : [layer];
 }
 
-/** Where a fault is, as reports write it: `conv2.0.gate[1–4].fc2`. */
+/** The place of a fault in reports: `conv2.0.gate[1–4].fc2`. */
 export function faultName({
   layer,
   stream,

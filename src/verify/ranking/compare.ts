@@ -9,7 +9,7 @@ import {
   summarise,
 } from "./evaluate.js";
 
-/** How many values fell into each of some bins of equal width, from 0 to `range`. */
+/** A histogram: the number of values in bins of equal width, from 0 to `range`. */
 export interface Histogram {
   /** Upper end of the last bin, in the unit of the values. */
   readonly range: number;
@@ -51,7 +51,7 @@ export function createHistogram(): HistogramBuilder {
 
 /** Two models on the same queries and gallery. */
 export interface RankingComparison {
-  /** Figures of the model that is taken for right. */
+  /** Figures of the reference model. */
   readonly reference: RankingSide;
   /** Figures of the model under test. */
   readonly candidate: RankingSide;
@@ -63,7 +63,7 @@ export interface RankingComparison {
 
 /** One model on the queries and the gallery. */
 export interface RankingSide {
-  /** Absent where the pictures have no labels. */
+  /** Absent if the pictures have no labels. */
   readonly figures?: RankingFigures;
   /** Distances of queries from images of their identity under other cameras, and from all others. Absent without labels. */
   readonly spread?: Spread;
@@ -79,9 +79,11 @@ interface Spread {
   readonly different: Histogram;
 }
 
-/** A change and its 95 % bootstrap interval, over queries drawn with replacement, both models on the same draw. */
+/**
+ * A change and its 95 % bootstrap interval, over queries drawn with replacement, with the same draw for both models.
+ */
 export interface Change {
-  /** Candidate minus reference, as a share from −1 to 1. */
+  /** Candidate minus reference, from −1 to 1. */
   readonly value: number;
   /** Lower end of the interval. */
   readonly low: number;
@@ -89,7 +91,7 @@ export interface Change {
   readonly high: number;
 }
 
-/** How far the candidate's rankings are from the reference's, over all queries. */
+/** How much the candidate's rankings differ from the reference's, over all queries. */
 export interface RankingParity {
   /** Candidate minus reference; absent without labels. */
   readonly mAP?: Change;
@@ -99,7 +101,7 @@ export interface RankingParity {
   readonly flips: {
     readonly count: number;
     readonly share: number;
-    /** Of another identity before, of the query's now; the reverse; neither or both. Absent without labels. */
+    /** From another identity to the query's; the reverse; neither or both. Absent without labels. */
     readonly toRight?: number;
     readonly toWrong?: number;
     readonly other?: number;
@@ -108,7 +110,7 @@ export interface RankingParity {
   readonly overlap: readonly { readonly k: number; readonly value: number }[];
   /** Mean Kendall τ-b of the two orders of the reference's 100 nearest. */
   readonly kendallTau: number;
-  /** |candidate − reference| of distances, over the reference's largest. */
+  /** |candidate − reference| of distances, relative to the reference's largest. */
   readonly drift: { readonly max: number; readonly mean: number };
 }
 
@@ -151,7 +153,7 @@ const SHOWN = 10;
 const RESAMPLES = 2000;
 
 /**
- * Compares two rankings, query by query, so that no more than a few rows of distances are held.
+ * Compares two rankings, query by query, so that only a few rows of distances are in memory.
  *
  * @param labels absent: queries and gallery are the same pictures, and a picture is not compared with itself
  * @throws InputError (`argument`) if no query has a match
@@ -274,7 +276,7 @@ function ratio(value: number, whole: number): number {
   return value === 0 ? 0 : value / whole;
 }
 
-/** Which gallery images take part in a query's ranking. */
+/** Which gallery images are part of a query's ranking. */
 function keptFor(query: number, labels: RankingLabels | undefined): (g: number) => boolean {
   if (!labels) return (g) => g !== query;
   const { pids, camids } = labels.gallery;
@@ -299,7 +301,7 @@ function nearestOf(distances: Float64Array, kept: (g: number) => boolean, count:
   return nearest;
 }
 
-/** Kendall's τ-b of two orders of some images; 1 if both are the same, also where all are equal in both. */
+/** Kendall's τ-b of two orders of some images; 1 if both are equal, also if all distances are equal in both. */
 function kendallTau(images: readonly number[], first: Float64Array, second: Float64Array): number {
   let balance = 0;
   let [firstPairs, secondPairs] = [0, 0];

@@ -19,7 +19,7 @@ type Layout = "market1501" | "msmt17" | "cuhk03" | "csv" | "folders" | "flat";
 
 /** A picture of a data set. */
 export interface Picture {
-  /** From the data set's folder, with forward slashes. */
+  /** Relative to the data set's folder, with forward slashes. */
   readonly path: string;
   readonly pid: number;
   readonly camid: number;
@@ -37,19 +37,19 @@ export interface Dataset {
 
 /** What was read, for people. */
 export interface DatasetFacts {
-  /** Which data set's naming was recognised. */
+  /** The recognised layout. */
   readonly layout: Layout;
   /** How many query images there are. */
   readonly queries: number;
   /** How many gallery images there are, distractors among them. */
   readonly gallery: number;
-  /** How many people the queries and the gallery show; 0 without labels. */
+  /** Number of identities in the queries and the gallery; 0 without labels. */
   readonly identities: number;
-  /** How many cameras took them; 0 where queries and gallery are the same pictures. */
+  /** Number of cameras; 0 if queries and gallery are the same pictures. */
   readonly cameras: number;
   /** Gallery images of identity 0. */
   readonly distractors: number;
-  /** Queries of whose identity no other camera has a gallery image. */
+  /** Queries whose identity has no gallery image from another camera. */
   readonly queriesWithoutMatch: number;
 }
 
@@ -125,7 +125,7 @@ function marketFolder(pictures: readonly string[], folder: string): readonly Pic
   return pictures.flatMap((path): readonly Picture[] => {
     const name = path.startsWith(folder) ? path.slice(folder.length) : "/";
     const [, pid, camid] = MARKET_NAME.exec(name) ?? [];
-    // torchreid takes .jpg files of the folder itself, and drops what the set's authors call junk, identity −1.
+    // torchreid reads .jpg files of the folder itself, and drops identity −1, which the set's authors call junk.
     if (name.includes("/") || !name.endsWith(".jpg") || pid === undefined || Number(pid) === -1) return [];
     return [{ path, pid: Number(pid), camid: Number(camid) }];
   });
@@ -164,7 +164,7 @@ function fromSplits(text: string, path: string, subject: string): Pick<Dataset, 
       const [file, pid, camid] = Array.isArray(entry) ? entry : [];
       if (typeof file !== "string" || !Number.isInteger(pid) || !Number.isInteger(camid))
         throw badLine(`${subject}, ${path}, ${name}`, index + 1, "[path, pid, camid]");
-      // torchreid writes the paths of the machine that made the split: the file's name is what can be used.
+      // torchreid writes the paths of the machine that made the split, of which only the file name is usable.
       return { path: `${pictures}${file.split(/[\\/]/).at(-1)}`, pid, camid };
     });
   };
@@ -215,7 +215,7 @@ function parseJson(text: string, subject: string): unknown {
   }
 }
 
-/** A list must not name files outside of its data set. */
+/** A list must not name files outside its data set. */
 function expectInside(path: string, subject: string): string {
   if (path !== "" && !path.startsWith("/") && !/(^|[\\/])\.\.([\\/]|$)|^[a-z]:|\\/i.test(path)) return path;
   throw new InputError({

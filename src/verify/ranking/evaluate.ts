@@ -21,15 +21,15 @@ import type { DistanceRows } from "./distances.js";
 export interface Labels {
   /** Identity of each image: the same number for the same person; 0 is a distractor. */
   readonly pids: Int32Array;
-  /** Camera of each image: a query's own identity under its own camera does not count. */
+  /** Camera of each image: images of the query's identity from its own camera do not count. */
   readonly camids: Int32Array;
 }
 
-/** What one query's ranking is worth. */
+/** The metrics of one query's ranking. */
 export interface QueryResult {
   /** Position in the list of queries, from 0. */
   readonly query: number;
-  /** Whether its identity is in the gallery under another camera; if not, all else is 0. */
+  /** Whether its identity is in the gallery under another camera; if not, all other fields are 0. */
   readonly isValid: boolean;
   /** Rank of the first match, from 1. */
   readonly firstMatch: number;
@@ -49,7 +49,7 @@ export interface QueryResult {
   readonly matches: number;
 }
 
-/** Figures over all valid queries, 0 to 1. */
+/** Metrics over all valid queries, 0 to 1. */
 export interface RankingFigures {
   /** Queries that count. */
   readonly queries: number;
@@ -59,9 +59,9 @@ export interface RankingFigures {
   readonly mAP: number;
   /** Mean inverse negative penalty. */
   readonly mINP: number;
-  /** `cmc[k − 1]`: the share of queries with a match among the first k. */
+  /** `cmc[k − 1]`: the fraction of queries with a match among the first k. */
   readonly cmc: readonly number[];
-  /** Queries at which a match and another image are at the same distance, and the figures of the best and worst order. */
+  /** Queries with a match and another image at the same distance, and the metrics of the best and worst order. */
   readonly ties: {
     readonly queries: number;
     readonly mAPBest: number;
@@ -188,7 +188,7 @@ const NO_MATCH = {
   matches: 0,
 } as const;
 
-/** The first place whose distance is at least this. */
+/** The first position whose distance is at least this. */
 function lowerBound(places: Float64Array, distance: number): number {
   let low = 0;
   let high = places.length;
@@ -218,7 +218,7 @@ function precisionOf(
 }
 
 /**
- * Figures of many queries.
+ * Metrics of many queries.
  *
  * @throws InputError (`argument`) if no query's identity is in the gallery under another camera
  */

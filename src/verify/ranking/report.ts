@@ -10,9 +10,9 @@ import type { DistanceMetric } from "./distances.js";
  * in a hundred may have another nearest image, since pictures of one track are often at nearly the same distance.
  */
 export interface RankingLimits {
-  /** Share of mAP, 0 to 1. Default 0.001. */
+  /** Accepted drop of mAP, 0 to 1. Default 0.001. */
   readonly maxMapDrop: number;
-  /** Share of rank-1, 0 to 1. Default 0.001. */
+  /** Accepted drop of rank-1, 0 to 1. Default 0.001. */
   readonly maxRank1Drop: number;
   /** Share of queries whose nearest image changes, 0 to 1. Default 0.01. */
   readonly maxFlips: number;
@@ -20,7 +20,7 @@ export interface RankingLimits {
 
 export const DEFAULT_LIMITS: RankingLimits = { maxMapDrop: 0.001, maxRank1Drop: 0.001, maxFlips: 0.01 };
 
-/** One side of the comparison: what ran where, and its figures. */
+/** One side of the comparison: the file, its runtime, and its metrics. */
 export interface RankedSide extends RankingSide {
   /** The file: name, format, SHA-256. */
   readonly party: Party;
@@ -30,7 +30,7 @@ export interface RankedSide extends RankingSide {
 
 /** What candidates are compared with. */
 interface RankedReference extends RankedSide {
-  /** Of a checkpoint: what the verification of the ONNX file that it is run as showed. */
+  /** For a checkpoint: the proof from the verification of its ONNX file. */
   readonly proof?: Proof;
 }
 
@@ -38,28 +38,28 @@ interface RankedReference extends RankedSide {
 export interface RankedCandidate extends RankedSide {
   /** Whether every one of its checks passed. */
   readonly passed: boolean;
-  /** Each figure that is judged, with its limit. */
+  /** Each judged figure, with its limit. */
   readonly checks: readonly RankingCheck[];
-  /** Pictures whose features have a value that is NaN or infinite. */
+  /** Pictures with NaN or infinite features. */
   readonly nonFinite: number;
-  /** How far its rankings are from the reference's. */
+  /** How much its rankings differ from the reference's. */
   readonly parity: RankingParity;
   /**
-   * For each query that counts, in the order of the data set, how much worse (below 0) or better it ranks: with labels the
-   * change of its average precision, without Kendall's τ − 1.
+   * For each valid query, in the order of the data set, how much worse (below 0) or better it ranks: with labels the
+   * change of its average precision, without labels Kendall's τ − 1.
    */
   readonly queryChanges: readonly number[];
   /** The queries that lost most, worst first. */
   readonly worst: readonly WorstQuery[];
 }
 
-/** What is judged: `value` must be at most `limit`. */
+/** A judged figure: `value` must be at most `limit`. */
 export interface RankingCheck {
-  /** `finite` counts pictures; all others are shares, 0 to 1. Drops are absent where the pictures have no labels. */
+  /** `finite` counts pictures; all others are fractions, 0 to 1. Drops are absent if the pictures have no labels. */
   readonly figure: "finite" | "map-drop" | "rank1-drop" | "flips";
-  /** The figure as it was measured. */
+  /** The measured figure. */
   readonly value: number;
-  /** The most that it may be. */
+  /** The largest accepted value. */
   readonly limit: number;
   /** Whether `value` is at most `limit`. */
   readonly passed: boolean;
@@ -89,23 +89,23 @@ export interface NearestPicture {
 
 /** The document that `schemas/osnet-ranking-1.schema.json` describes. */
 export interface RankingReport {
-  /** Name and version of the document; a version's fields keep their meaning. */
+  /** Name and version of the document; the meaning of a version's fields does not change. */
   readonly schema: "osnet-ranking/1";
   /** Whether every candidate passed every check. */
   readonly passed: boolean;
-  /** What was read of the data set. */
+  /** The data set as read. */
   readonly dataset: DatasetFacts & { readonly name: string };
-  /** How far apart two embeddings are: `cosine` (1 − cosine) or `euclidean` (squared, as torchreid's). */
+  /** The distance between embeddings: `cosine` (1 − cosine) or `euclidean` (squared, as in torchreid). */
   readonly distance: DistanceMetric;
-  /** Whether distances were re-ranked by k-reciprocal neighbours before. */
+  /** Whether distances were re-ranked by k-reciprocal neighbours. */
   readonly reranked: boolean;
   /** What the checks allow. */
   readonly limits: RankingLimits;
   /** Why each skipped picture could not be used. */
   readonly broken: readonly string[];
-  /** The model that is taken for right. */
+  /** The reference model. */
   readonly reference: RankedReference;
-  /** The models under test, in the order in which they were given. */
+  /** The models under test, in the given order. */
   readonly candidates: readonly RankedCandidate[];
 }
 

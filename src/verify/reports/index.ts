@@ -6,19 +6,19 @@ export function renderJson(report: ParityReport): string {
   return `${JSON.stringify(report, null, 2)}\n`;
 }
 
-/** How a report is written, by the suffix of its file. */
+/** The format of a report, by the suffix of its file. */
 export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
 
-/** A form that a report can be rendered in. */
+/** A format of reports. */
 export type ReportFormat = (typeof REPORT_FORMATS)[number];
 
-/** What a rendering may say beyond the result. */
+/** Further information for a rendering. */
 interface ReportContext {
   /** The candidate's path relative to the repository's root, for annotations. */
   readonly path?: string;
 }
 
-/** Each writer is loaded when it is needed. */
+/** Each writer is loaded on demand. */
 const WRITERS: {
   readonly [F in ReportFormat]: (report: ParityReport, context: ReportContext) => Promise<string>;
 } = {
@@ -30,7 +30,7 @@ const WRITERS: {
     (await import("./sarif.js")).renderSarif(report, path === undefined ? {} : { path }),
 };
 
-/** Where a suite's entry reports are, from the summary's folder. */
+/** The folder of a suite's entry reports, relative to the summary's. */
 const entryLink = (file: string): string => `entries/${encodeURIComponent(file)}.html`;
 
 const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Promise<string> } = {
@@ -41,7 +41,7 @@ const SUITE_WRITERS: { readonly [F in ReportFormat]: (suite: SuiteReport) => Pro
   sarif: async (suite) => (await import("./sarif.js")).renderSuiteSarif(suite),
 };
 
-/** A report as text. Markdown is under 60 KB; HTML is one self-contained page; JSON is the report itself. */
+/** A report as text. Markdown is under 60 KB; HTML is a self-contained page; JSON is the report itself. */
 export function renderReport(
   report: ParityReport,
   format: ReportFormat,
