@@ -9,7 +9,7 @@ export function renderJson(report: ParityReport): string {
 /** The format of a report, by the suffix of its file. */
 export const REPORT_FORMATS = ["json", "md", "xml", "html", "sarif"] as const;
 
-/** A format of reports. */
+/** A format that a report can be rendered in, by its suffix. */
 export type ReportFormat = (typeof REPORT_FORMATS)[number];
 
 /** Further information for a rendering. */
