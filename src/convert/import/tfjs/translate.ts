@@ -71,7 +71,7 @@ function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "produ
 /**
  * A TensorFlow graph in ONNX's words, for matching: values are called as its nodes.
  *
- * @throws InputError (`format`) if the graph has a circle, or a constant without its numbers
+ * @throws InputError (`format`) if the graph has a cycle, or a constant without values
  */
 function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
   const { nodes, weights, signature } = model;
