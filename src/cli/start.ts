@@ -27,7 +27,7 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
   const settled = async (): Promise<void> => {
     await new Promise<void>((resolve) => process.stdout.write("", () => setImmediate(resolve)));
     if (!failure) return;
-    const { unusable } = await import("../node/errors.js");
+    const { unusable } = await import("../node/read.js");
     throw unusable("standard output", failure.message, "write to another place", failure);
   };
   const { stdin, stdout, stderr } = process;

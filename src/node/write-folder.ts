@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fileError, unusable } from "./errors.js";
+import { fileError, unusable } from "./read.js";
 import {
   isTemporary,
   syncFolder,

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { appendFileSync, closeSync, openSync } from "node:fs";
 import { chmod, link, lstat, open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
-import { describe, fileError, unusable } from "./errors.js";
+import { describe, fileError, unusable } from "./read.js";
 
 /**
  * Writes a file atomically: into a temporary file beside it, which is passed to `check` and then renamed. On any

@@ -1,11 +1,10 @@
 export type { Backend, BackendName, LayerOutput, ModelBackend, RuntimeName } from "./backends/backend.js";
 export { type OnnxFile, onnxruntimeBackend } from "./backends/onnxruntime.js";
-export { openRecording, type Recording } from "./backends/recorded.js";
-export { referenceBackend } from "./backends/reference.js";
+export { openRecording, type Recording, referenceBackend } from "./backends/references.js";
 export { BACKENDS, type Engine, RUNTIMES } from "./backends/registry.js";
 export type { Candidate, Side } from "./candidate/candidate.js";
+export { DEFAULT_TOLERANCE, type Verification } from "./candidate/candidate.js";
 export { type Embedder, type EmbedderOptions, openEmbedder } from "./candidate/embedder.js";
-export { DEFAULT_TOLERANCE, type Verification } from "./candidate/verification.js";
 export { type ChooseImagesOptions, type ChosenImages, chooseImages } from "./inputs/choose-images.js";
 export type { Pixels } from "./inputs/images.js";
 export { defaultSize, seededImages } from "./inputs/images.js";

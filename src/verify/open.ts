@@ -12,8 +12,7 @@ import { InputError } from "../core/errors.js";
 import type { Shape } from "../core/tensor.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
-import { openRecording, type Recording } from "./backends/recorded.js";
-import { referenceBackend } from "./backends/reference.js";
+import { openRecording, type Recording, referenceBackend } from "./backends/references.js";
 import { runtimesFor } from "./backends/registry.js";
 import {
   type Candidate,
@@ -23,15 +22,15 @@ import {
   makesImages,
   recordedCandidate,
   type Side,
+  type Verification,
   withImages,
 } from "./candidate/candidate.js";
 import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
-import type { Verification } from "./candidate/verification.js";
 import { type ImageOptions, imagesFor } from "./inputs/choose-images.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./outcome/report.js";
 import { compareWeights } from "./weights/compare-weights.js";
-import { quantizedWeights, storedStateDict } from "./weights/quantization.js";
+import { quantizedWeights, storedStateDict } from "./weights/located.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {

@@ -4,9 +4,16 @@ import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
-import { referenceBackend } from "./backends/reference.js";
-import { type Candidate, makesImages, recordedCandidate, type Side } from "./candidate/candidate.js";
-import { DEFAULT_TOLERANCE, DERIVED_BOUNDS, type Verification } from "./candidate/verification.js";
+import { referenceBackend } from "./backends/references.js";
+import {
+  type Candidate,
+  DEFAULT_TOLERANCE,
+  DERIVED_BOUNDS,
+  makesImages,
+  recordedCandidate,
+  type Side,
+  type Verification,
+} from "./candidate/candidate.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   computedIn,

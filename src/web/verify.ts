@@ -1,7 +1,7 @@
 import { isWeightsTarget } from "../convert/export/write.js";
 import type { SourceFile } from "../convert/open/open-file.js";
 import type { RuntimeName } from "../verify/backends/backend.js";
-import type { Verification } from "../verify/candidate/verification.js";
+import type { Verification } from "../verify/candidate/candidate.js";
 import { type OpenOptions, openVerification } from "../verify/open.js";
 import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import { verify, verifyLifted } from "../verify/verify.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expand, identify, VARIANT_NAMES, variant } from "../../src/arch/index.js";
 import { seededStateDict } from "../../src/convert/seeded-weights.js";
-import { referenceBackend } from "../../src/verify/backends/reference.js";
+import { referenceBackend } from "../../src/verify/backends/references.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 
 describe("seededStateDict", () => {

@@ -1,7 +1,7 @@
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { RealTensor, Tensor } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
-import { referenceBackend } from "../../src/verify/backends/reference.js";
+import { referenceBackend } from "../../src/verify/backends/references.js";
 
 /** A checkpoint that candidates are held against, and what the network computes of some images. */
 export interface Subject {

@@ -6,7 +6,7 @@ import { decodeOnnx } from "../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
-import { referenceBackend } from "../../src/verify/backends/reference.js";
+import { referenceBackend } from "../../src/verify/backends/references.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
 import { FAMILIES, missing, VARIED_FAMILIES } from "../fixtures.js";
 import { onnxCandidate, tfjsCandidate } from "../support/candidates.js";

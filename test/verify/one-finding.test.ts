@@ -8,7 +8,7 @@ import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { isDType } from "../../src/core/tensor-cast.js";
-import type { Verification } from "../../src/verify/candidate/verification.js";
+import type { Verification } from "../../src/verify/candidate/candidate.js";
 import type { Cause } from "../../src/verify/explain/index.js";
 import { seededImages } from "../../src/verify/inputs/images.js";
 import { openVerification } from "../../src/verify/open.js";

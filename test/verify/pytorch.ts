@@ -3,7 +3,7 @@ import { openNpz } from "../../src/convert/formats/npz.js";
 import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { type RealTensor, sameShape } from "../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
-import { openRecording, type Recording } from "../../src/verify/backends/recorded.js";
+import { openRecording, type Recording } from "../../src/verify/backends/references.js";
 import type { Candidate } from "../../src/verify/candidate/candidate.js";
 import { joinByName } from "../../src/verify/judge/compare-layers.js";
 import { measure } from "../../src/verify/outcome/metrics.js";

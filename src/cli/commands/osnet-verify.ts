@@ -179,7 +179,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
     .requiredOption("--report-dir <folder>", "folder for the joined reports")
     .option("--quiet", "print nothing but errors")
     .action(async (reports, options) => {
-      const { mergeReports } = await import("../suite/reports.js");
+      const { mergeReports } = await import("../suite/command.js");
       end(await mergeReports(reports, options, io));
     });
 

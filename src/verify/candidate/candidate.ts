@@ -1,14 +1,15 @@
-import { type LayerGraph, variantOf } from "../../arch/index.js";
+import { type LayerGraph, type LayerNode, outputShapes, variantOf } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/options.js";
 import { type Document, type OpenFile, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import type { StateDict, Tensor } from "../../core/tensor.js";
+import { elementCount, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
-import type { Backend, LoadedModel, LoadOptions } from "../backends/backend.js";
-import type { Recording } from "../backends/recorded.js";
-import { referenceBackend } from "../backends/reference.js";
-import type { Fault, Party } from "../outcome/report.js";
+import type { Backend, LoadedModel, LoadOptions, Segment } from "../backends/backend.js";
+import { type Recording, referenceBackend } from "../backends/references.js";
+import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
+import type { Fault, Party, QuantizationResult, RelativeTolerance, Tolerance } from "../outcome/report.js";
+import type { WeightsComparison } from "../weights/compare-weights.js";
 import { type Located, locatedInCheckpoint } from "../weights/located.js";
 import type { ModelOutput } from "./outputs.js";
 
@@ -164,4 +165,127 @@ async function digestOf(file: NamedBytes, opened: OpenFile): Promise<string> {
   const digests = await Promise.all(files.map((bytes) => toSource(bytes).sha256()));
   const [only = ""] = digests;
   return digests.length === 1 ? only : sha256(new TextEncoder().encode(digests.join("")));
+}
+
+/** The default tolerance if there is no checkpoint to recompute layers from. */
+export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
+
+/** `--tolerance auto`. */
+export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
+
+/** Two sides, the images that both run on, and what is known about them beforehand. */
+export interface Verification {
+  /** The expected network of both sides, with batch norms unfolded. */
+  readonly graph: LayerGraph;
+  /** The side under test. */
+  readonly candidate: Candidate;
+  /** What it is compared with. */
+  readonly reference: Side;
+  /** [N, 3, height, width] float32, RGB, normalised as torchreid does. */
+  readonly images: Tensor<"float32">;
+  /** The candidate's batch size, if fixed. */
+  readonly batch?: number;
+  /** For a model as the reference: its outputs as a program receives them. */
+  readonly referenceProgram?: Program;
+  /** The precision in which it computes, if less than float32. */
+  readonly referencePrecision?: FloatDType;
+  /**
+   * For a model made from another one: the source, its batch size, if fixed, and whether it computes in half precision.
+   */
+  readonly source?: { readonly program: Program; readonly batch?: number; readonly isHalf?: boolean };
+  /** The source of the images, for the report: `seed:0`, a file, `recorded`. */
+  readonly imagesSource: string;
+  /** Default: derived bounds if `parameters` are given, else `DEFAULT_TOLERANCE`. */
+  readonly tolerance?: Tolerance;
+  /** The checkpoint, used to recompute layers for derived bounds. */
+  readonly parameters?: StateDict;
+  /** The weights of a candidate that is compared with a recording; undefined if they cannot be imported. */
+  readonly ownParameters?: () => StateDict | undefined;
+  /**
+   * For a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something
+   * else.
+   */
+  readonly unread?: readonly string[];
+  /** The comparison of parameters, made beforehand. */
+  readonly weights?: WeightsComparison;
+  /** For a candidate with quantised weights, which the reference uses too: the network with the original ones. */
+  readonly quantized?: {
+    readonly summary: Pick<QuantizationResult, "dtypes" | "tensors">;
+    readonly original: Backend;
+  };
+  /**
+   * Number of threads, 1 to 4, including this one; the report does not depend on it. Default: the number of processors,
+   * and 1 for small networks, in browsers, and against a recording.
+   */
+  readonly jobs?: number;
+  /** Called after each layer. */
+  readonly onProgress?: (compared: number, total: number) => void;
+}
+
+/**
+ * Elements of a segment, if no stream has more: 20 MiB of float32. Each segment is another run of the candidate, so
+ * there should be few; osnet_x1_0 folded has eleven for two images of 256×128.
+ */
+const SEGMENT_ELEMENTS = 5 * 2 ** 20;
+
+/** The same where a segment is a part of the model, which goes on from those before it: 8 MiB, so that the runtime needs less memory at a time. */
+export const PART_ELEMENTS: number = 2 * 2 ** 20;
+
+/**
+ * Cuts the layers with values into segments: a run that outputs one of them needs no memory for the others. Everything
+ * that a layer is judged by must come from one run, since another may use other kernels and round differently: so a
+ * segment has whole streams, and repeats what it reads from other segments.
+ *
+ * @param shown names of layers
+ * @param images [N, 3, H, W]
+ * @throws InputError (`tensor`) if the images are too small for the network
+ */
+export function segmentsOf(
+  graph: LayerGraph,
+  shown: readonly string[],
+  images: Shape,
+  elements: number = SEGMENT_ELEMENTS,
+): readonly Segment[] {
+  const shapes = outputShapes(graph, images);
+  const sizeOf = (layers: readonly string[]): number =>
+    layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
+  let segments: readonly (readonly string[])[] = [];
+  for (const part of partsOf(graph, new Set(shown))) {
+    const last = segments.at(-1) ?? [];
+    const fits = sizeOf(last) + sizeOf(part) <= elements;
+    segments = fits ? [...segments.slice(0, -1), [...last, ...part]] : [...segments, part];
+  }
+  const read = readersOf(graph, new Set(shown));
+  return segments.map((layers) => {
+    const own = new Set(layers);
+    const wanted = new Set(layers.flatMap(read));
+    return { layers, others: shown.filter((name) => wanted.has(name) && !own.has(name)) };
+  });
+}
+
+/** The layers of each stream together, those outside of streams one by one. */
+function partsOf(graph: LayerGraph, shown: ReadonlySet<string>): readonly (readonly string[])[] {
+  const parts: { readonly first: LayerNode; readonly layers: string[] }[] = [];
+  for (const node of graph.nodes) {
+    if (!shown.has(node.name)) continue;
+    const last = parts.at(-1);
+    const isSame = last?.first.block === node.block && last?.first.stream === node.stream;
+    if (last && isSame && node.stream !== undefined) last.layers.push(node.name);
+    else parts.push({ first: node, layers: [node.name] });
+  }
+  return parts.map(({ layers }) => layers);
+}
+
+/** What a layer is judged by: the inputs of its group, and in a stream the ends and gates of its block's streams. */
+function readersOf(graph: LayerGraph, shown: ReadonlySet<string>): (layer: string) => readonly string[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const groups = new Map(layerGroups(graph, shown).map((group) => [group.layer.name, group]));
+  const ends = mistakable(graph).flatMap((name) => nodes.get(name) ?? []);
+  const inStreams = ends.filter(({ stream }) => stream !== undefined);
+  return (layer) => {
+    const group = groups.get(layer);
+    const { block, stream } = nodes.get(layer) ?? {};
+    const others = stream === undefined ? [] : inStreams.filter((end) => end.block === block);
+    return [...(group ? neededBy(group, groups) : []), ...others.map(({ name }) => name)];
+  };
 }

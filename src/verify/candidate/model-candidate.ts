@@ -29,9 +29,8 @@ import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
 import { type Fault, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
-import { type Candidate, halfPrecision } from "./candidate.js";
+import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
-import { PART_ELEMENTS, segmentsOf } from "./segments.js";
 
 /** The user's choices about a model's interface. */
 export interface InterfaceOptions {

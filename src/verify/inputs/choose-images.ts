@@ -4,7 +4,7 @@ import type { OpenFile } from "../../convert/open/open-file.js";
 import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
-import type { Recording } from "../backends/recorded.js";
+import type { Recording } from "../backends/references.js";
 import type { Vacuity } from "../outcome/report.js";
 import { evaluate } from "../reference/evaluate.js";
 import { defaultSize, expectAffordable, type Pixels, photographed, seededImages } from "./images.js";

@@ -1,7 +1,7 @@
 import { type LayerNode, outputShapes } from "../../arch/index.js";
 import { formatShape, type RealTensor, type Shape, sameShape } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
-import type { Verification } from "../candidate/verification.js";
+import type { Verification } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
 import { observeVacuity } from "../inputs/vacuity.js";
 import { measure } from "../outcome/metrics.js";

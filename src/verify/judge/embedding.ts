@@ -1,8 +1,10 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/options.js";
-import { formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
+import { formatShape, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
+import type { Backend } from "../backends/backend.js";
+import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
-import type { Verification } from "../candidate/verification.js";
+import { measure, normalizeRows } from "../outcome/metrics.js";
 import {
   type Fault,
   layerFault,
@@ -10,7 +12,6 @@ import {
   type QuantizationResult,
   type Tolerance,
 } from "../outcome/report.js";
-import { quantizationLoss } from "../weights/quantization.js";
 import {
   againstCopy,
   againstReference,
@@ -178,4 +179,24 @@ function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape):
     null,
     `the output ${JSON.stringify(name)} is ${formatShape(found)}, expected ${formatShape(expected)}`,
   );
+}
+
+/** How far a model's embedding is from that of the weights before they were stored in fewer bits. */
+async function quantizationLoss(
+  original: Backend,
+  images: Tensor<"float32">,
+  layer: string,
+  embedding: RealTensor,
+): Promise<Pick<QuantizationResult, "maxAbs" | "relMax" | "cosine" | "normalizedMaxAbs"> | undefined> {
+  for await (const { name, tensor } of original.run(images)) {
+    if (name !== layer) continue;
+    const { maxAbs, relMax, cosine } = measure(tensor, embedding);
+    return {
+      maxAbs,
+      relMax: Number.isFinite(relMax) ? relMax : null,
+      cosine,
+      normalizedMaxAbs: measure(normalizeRows(tensor), normalizeRows(embedding)).maxAbs,
+    };
+  }
+  return undefined;
 }

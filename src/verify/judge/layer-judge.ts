@@ -5,7 +5,7 @@ import type { LayerOutput } from "../backends/backend.js";
 import { numericsOf } from "../backends/registry.js";
 import { isRounding, type LocalError } from "../bounds/local-error.js";
 import { type LayerGroup, layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
-import type { Verification } from "../candidate/verification.js";
+import type { Verification } from "../candidate/candidate.js";
 import { type Explanation, effortFor, explain } from "../explain/index.js";
 import type { TensorMetrics } from "../outcome/metrics.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../outcome/report.js";

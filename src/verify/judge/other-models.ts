@@ -1,7 +1,7 @@
 import type { OutputOperation } from "../../convert/import/match.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
-import type { Verification } from "../candidate/verification.js";
 import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import { TAPPING_TOLERANCE } from "./verdicts.js";

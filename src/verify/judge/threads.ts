@@ -3,7 +3,7 @@ import { InputError, type InputProblem } from "../../core/errors.js";
 import { DTYPES, type RealTensor, type StateDict, type Tensor } from "../../core/tensor.js";
 import { processors, startThread } from "../backends/node-packages.js";
 import type { LayerGroup } from "../bounds/recompute.js";
-import type { Verification } from "../candidate/verification.js";
+import type { Verification } from "../candidate/candidate.js";
 import {
   type GroupJudge,
   type GroupSetting,

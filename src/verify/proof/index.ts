@@ -3,7 +3,7 @@ import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
 import { printable } from "../../convert/formats/refusals.js";
 import type { Document } from "../../convert/open/open-file.js";
 import type { StateDict } from "../../core/tensor.js";
-import type { Verification } from "../candidate/verification.js";
+import type { Verification } from "../candidate/candidate.js";
 import type { ParityReport, Proof } from "../outcome/report.js";
 import { allowedZeros } from "../weights/expected.js";
 import { constantsOf } from "./constants.js";

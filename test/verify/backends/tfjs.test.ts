@@ -20,8 +20,7 @@ import { permute, type StateDict, type Tensor } from "../../../src/core/tensor.j
 import type { RuntimeName } from "../../../src/verify/backends/backend.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { runTfjs } from "../../../src/verify/backends/tfjs-runtime.js";
-import type { Candidate } from "../../../src/verify/candidate/candidate.js";
-import { segmentsOf } from "../../../src/verify/candidate/segments.js";
+import { type Candidate, segmentsOf } from "../../../src/verify/candidate/candidate.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { joinByName } from "../../../src/verify/judge/compare-layers.js";
 import { measure } from "../../../src/verify/outcome/metrics.js";

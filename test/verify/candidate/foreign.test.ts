@@ -6,7 +6,7 @@ import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { SourceFile } from "../../../src/convert/open/open-file.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
-import type { Verification } from "../../../src/verify/candidate/verification.js";
+import type { Verification } from "../../../src/verify/candidate/candidate.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";

@@ -5,7 +5,7 @@ import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { elementCount, type RealTensor } from "../../../src/core/tensor.js";
 import type { Backend, LayerOutput } from "../../../src/verify/backends/backend.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
-import { segmentsOf } from "../../../src/verify/candidate/segments.js";
+import { segmentsOf } from "../../../src/verify/candidate/candidate.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";

@@ -3,7 +3,7 @@ import { expand, variant } from "../../../src/arch/index.js";
 import { openNpz } from "../../../src/convert/formats/npz.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import type { LayerOutput } from "../../../src/verify/backends/backend.js";
-import { openRecording, type Recording } from "../../../src/verify/backends/recorded.js";
+import { openRecording, type Recording } from "../../../src/verify/backends/references.js";
 import { encodeNpz } from "../../support/npy.js";
 
 const graph = expand(variant("osnet_x0_25"));
