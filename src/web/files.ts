@@ -203,7 +203,7 @@ export class BlobSource implements ByteSource {
 }
 
 /** A whole file; @throws InputError (`file`) if it cannot be read any more */
-export async function readWhole(name: string, blob: Blob): Promise<Uint8Array> {
+async function readWhole(name: string, blob: Blob): Promise<Uint8Array> {
   try {
     return new Uint8Array(await blob.arrayBuffer());
   } catch (cause) {

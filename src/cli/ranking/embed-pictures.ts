@@ -205,7 +205,7 @@ function tooManyBroken(broken: readonly BrokenPicture[], total: number, maxBroke
  * float32, and the first 8 bytes of the SHA-256 of the key and the row. Damaged rows, other files, links and pipes are
  * ignored. The digest detects damage, not malice: whoever can write to the folder can change the features.
  */
-export interface FeatureCache {
+interface FeatureCache {
   get(digest: string): Float32Array | undefined;
   add(digest: string, features: Float32Array): void;
   close(): void;
@@ -224,7 +224,7 @@ const MAX_WIDTH = 1 << 20;
  * @param key everything that the features depend on besides the picture
  * @throws InputError (`file`) if the folder is a link, is not a folder, or cannot be written
  */
-export function featureCache(folder: string | undefined, key: readonly string[]): FeatureCache {
+function featureCache(folder: string | undefined, key: readonly string[]): FeatureCache {
   const rows = new Map<string, Float32Array>();
   const digest = createHash("sha256").update(key.join("\n")).digest();
   const start = digest.toString("hex", 0, 16);

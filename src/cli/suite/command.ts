@@ -178,7 +178,7 @@ function idsWithout(all: readonly PlannedEntry[], chosen: readonly PlannedEntry[
   return all.map(({ id }) => id).filter((id) => !ids.has(id));
 }
 
-export interface PoolOptions {
+interface PoolOptions {
   readonly folder: string;
   readonly cache: string | undefined;
   /** Entries at a time; with 1, they run in this process. Default: one per processor, at most 4. */
@@ -200,7 +200,7 @@ function defaultJobs(): number {
 }
 
 /** Runs entries, several at a time in separate processes, since the runtimes do not support concurrent use in one. */
-export async function runEntries(
+async function runEntries(
   entries: readonly PlannedEntry[],
   options: PoolOptions,
 ): Promise<ReadonlyMap<string, SuiteEntry>> {
@@ -253,7 +253,7 @@ function runIn(
 const ENTRIES = "entries";
 
 /** Creates a report folder, and removes what killed runs have left in it. */
-export async function prepareFolder(path: string): Promise<void> {
+async function prepareFolder(path: string): Promise<void> {
   const entries = join(path, ENTRIES);
   await expectNoLink(entries);
   try {
@@ -275,7 +275,7 @@ export async function prepareFolder(path: string): Promise<void> {
  *
  * @throws InputError (`file`) if the path is a link
  */
-export async function expectNoLink(path: string): Promise<void> {
+async function expectNoLink(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (found?.isSymbolicLink())
     throw fileError(path, "a link", "a folder", "remove it, or choose another --report-dir");
@@ -286,13 +286,13 @@ export async function expectNoLink(path: string): Promise<void> {
  *
  * @param ids of the entries that may have reports
  */
-export function reportPaths(folder: string, ids: readonly string[]): readonly string[] {
+function reportPaths(folder: string, ids: readonly string[]): readonly string[] {
   const names = [...ids.map((id) => join(ENTRIES, entryFileName(id))), "suite"];
   return names.flatMap((name) => REPORT_FORMATS.map((format) => join(folder, `${name}.${format}`)));
 }
 
 /** The entries' reports first, so that the summary never links to missing ones. */
-export async function writeSuite(suite: SuiteReport, folder: string): Promise<void> {
+async function writeSuite(suite: SuiteReport, folder: string): Promise<void> {
   for (const { id, report } of suite.entries)
     if (report)
       for (const format of REPORT_FORMATS)
@@ -305,7 +305,7 @@ export async function writeSuite(suite: SuiteReport, folder: string): Promise<vo
 }
 
 /** `[ 3/37] pass  osnet_x1_0 · onnx · onnxruntime  worst margin 0.99  1.2 s`, as an entry ends. */
-export function entryLine(
+function entryLine(
   { id, status, report, ranking, error, run }: SuiteEntry,
   done: number,
   total: number,
@@ -321,7 +321,7 @@ export function entryLine(
 }
 
 /** The last line, with the location of the reports. */
-export function verdictLine(suite: SuiteReport, folder: string, paint: Paint): string {
+function verdictLine(suite: SuiteReport, folder: string, paint: Paint): string {
   const { cached } = suiteCounts(suite);
   const fromCache = cached > 0 ? `, ${cached} taken from the cache` : "";
   return `${suite.passed ? paint.good("PASS") : paint.bad("FAIL")}  ${suiteClause(suite)}${fromCache}; reports in ${folder}`;

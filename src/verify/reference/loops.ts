@@ -242,7 +242,7 @@ const LOOPS: readonly Loop[] = [
 ];
 
 /** Every loop, reading float64 and reading float32. */
-export function elementLoops(): readonly FunctionDefinition[] {
+function elementLoops(): readonly FunctionDefinition[] {
   return [
     ...LOOPS.flatMap((loop) => [false, true].map((isSingle) => define(loop, isSingle))),
     ...within(),
