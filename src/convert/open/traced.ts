@@ -1,6 +1,7 @@
 import type { LayerGraph, LayerNode, Op } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { Trace, TracedValue } from "../formats/pth/trace.js";
+import type { TracedValue } from "../formats/pth/script.js";
+import type { Trace } from "../formats/pth/trace.js";
 import { quote } from "../formats/refusals.js";
 
 /**
