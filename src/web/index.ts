@@ -32,6 +32,7 @@ export { gateColour } from "../verify/reports/html-charts.js";
 export { marginClass } from "../verify/reports/html-page.js";
 export {
   type Conversion,
+  type ConversionOptions,
   type ConvertOptions,
   compareWritten,
   convert,
@@ -40,6 +41,10 @@ export {
   resultName,
   type Source,
   type SourceOptions,
+  type Verified,
+  type VerifyOptions,
+  verifyConversion,
+  verifyFiles,
 } from "./convert.js";
 export {
   BlobSource,
@@ -50,13 +55,6 @@ export {
   isRecording,
   openChosen,
 } from "./files.js";
-export {
-  type ConversionOptions,
-  type Verified,
-  type VerifyOptions,
-  verifyConversion,
-  verifyFiles,
-} from "./verify.js";
 
 /**
  * What a page in a browser needs, from the files that its user chose to bytes, verdict and report; no `node:` module is
