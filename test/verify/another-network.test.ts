@@ -83,6 +83,7 @@ describe("a file of another network", () => {
 describe("weights of another training", () => {
   const own = tinyCheckpoint("osnet");
   const { graph } = own;
+  const others = seededStateDict(graph, 5);
   const checkpoint = openReference(own);
   const verified = async (
     change: (weights: Float32Array, path: string) => Float32Array,
@@ -103,7 +104,6 @@ describe("weights of another training", () => {
     ["this package's names", undefined],
     ["another exporter's names", anonymous],
   ])("are one fault under %s", async (_, rename) => {
-    const others = seededStateDict(graph, 5);
     const { faults, passed } = await verified(
       (data, path) => (others.get(path)?.data ?? data) as Float32Array,
       rename,
@@ -117,7 +117,6 @@ describe("weights of another training", () => {
 
   it("are one fault between two checkpoints, and one changed weight is named", async () => {
     const { stateDict, ...rest } = own;
-    const others = seededStateDict(graph, 5);
     const side = (name: string, weights: StateDict) => ({
       name,
       bytes: new Uint8Array(),

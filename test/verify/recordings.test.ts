@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
-import { encodeNpz, openNpz } from "../../src/convert/formats/npz.js";
+import { encodeNpz, type NpzArchive, openNpz } from "../../src/convert/formats/npz.js";
 import { onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
@@ -18,10 +18,21 @@ import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } fr
 
 const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
 
+const recordings = new WeakMap<Checkpoint, NpzArchive>();
+
+/** All that PyTorch would record of a network, computed once. */
+function recordingOf(network: Checkpoint): NpzArchive {
+  const known = recordings.get(network);
+  if (known) return known;
+  const { bytes } = recording(network, images, true);
+  const opened = openNpz(bytes as Uint8Array, "r.npz");
+  recordings.set(network, opened);
+  return opened;
+}
+
 /** What PyTorch would record of a network, as far as names match; always its images and its output. */
 function recorded(network: Checkpoint, wanted = /(?!^classifier)^./): NamedBytes {
-  const { bytes } = recording(network, images, true);
-  const whole = openNpz(bytes as Uint8Array, "r.npz");
+  const whole = recordingOf(network);
   const kept = whole.names.filter((name) => ["input", "output"].includes(name) || wanted.test(name));
   return {
     name: "r.npz",
@@ -29,8 +40,15 @@ function recorded(network: Checkpoint, wanted = /(?!^classifier)^./): NamedBytes
   };
 }
 
+const trainings = new WeakMap<Checkpoint, Checkpoint>();
+
 function ofAnotherTraining(checkpoint: Checkpoint): Checkpoint {
-  return { ...checkpoint, stateDict: seededStateDict(checkpoint.graph, 77) };
+  const known = trainings.get(checkpoint) ?? {
+    ...checkpoint,
+    stateDict: seededStateDict(checkpoint.graph, 77),
+  };
+  trainings.set(checkpoint, known);
+  return known;
 }
 
 async function verified(candidate: NamedBytes, reference: NamedBytes): Promise<ParityReport> {

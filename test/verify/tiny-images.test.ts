@@ -9,11 +9,12 @@ import type { NamedBytes } from "../../src/core/bytes.js";
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { withoutNames } from "../mutation/candidates.js";
-import { openFixture } from "../support/osnet.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import { openReference } from "../support/osnet.js";
 
 /** Images so small that a transition's window covers its whole map, as a global pool's does. */
 
-const checkpoint = openFixture();
+const checkpoint = tinyCheckpoint("osnet");
 const { graph, stateDict } = checkpoint;
 
 function tfjs(model: TfjsModel): NamedBytes {
@@ -33,12 +34,12 @@ const WRITTEN: readonly [says: string, write: (size: { height: number; width: nu
 
 describe.each(WRITTEN)("%s for tiny images is the network", (_, write) => {
   it.each([
-    [16, 16],
+    [8, 8],
     // The last map is of 2×2 pixels.
-    [32, 32],
+    [16, 16],
   ])("%i×%i", async (height, width) => {
-    const reference = { name: "w.pth", bytes: new Uint8Array(), checkpoint };
-    const { faults, passed } = await verify(await openVerification(write({ height, width }), reference));
+    const opened = await openVerification(write({ height, width }), openReference(checkpoint));
+    const { faults, passed } = await verify(opened);
     expect(faults).toEqual([]);
     expect(passed).toBe(true);
   });

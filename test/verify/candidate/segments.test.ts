@@ -10,10 +10,10 @@ import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { readFixture } from "../../fixtures.js";
-import { convert, openFixture, rewriteOnnx } from "../../support/osnet.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { convert, openReference, rewriteOnnx } from "../../support/osnet.js";
 
-const checkpoint = openFixture();
+const checkpoint = tinyCheckpoint("osnet");
 const { graph } = checkpoint;
 const IMAGES = [2, 3, 64, 32];
 const names = graph.nodes.filter(({ op }) => op.kind !== "input").map(({ name }) => name);
@@ -22,14 +22,14 @@ describe("segmentsOf", () => {
   const shapes = outputShapes(graph, IMAGES);
   const size = (layers: readonly string[]): number =>
     layers.reduce((sum, name) => sum + elementCount(shapes.get(name) ?? []), 0);
-  const segments = segmentsOf(graph, names, IMAGES, 50_000);
+  const segments = segmentsOf(graph, names, IMAGES, 20_000);
 
   it("has every layer once, in network order, and no more of them than allowed unless in one stream", () => {
     expect(segments.flatMap(({ layers }) => layers)).toEqual(names);
     expect(segments.length).toBeGreaterThan(5);
     const streams = new Map(graph.nodes.map(({ name, block, stream }) => [name, `${block} ${stream}`]));
     for (const { layers } of segments)
-      if (size(layers) > 50_000) expect(new Set(layers.map((name) => streams.get(name))).size).toBe(1);
+      if (size(layers) > 20_000) expect(new Set(layers.map((name) => streams.get(name))).size).toBe(1);
   });
 
   it("shows again what a segment reads of others, and a block's gates to each of its streams", () => {
@@ -40,7 +40,7 @@ describe("segmentsOf", () => {
     }
     const [first] = segments.filter(({ layers }) => layers.includes("conv2.0.gate[1]"));
     const all = [...(first?.layers ?? []), ...(first?.others ?? [])];
-    expect(all).toContain("conv2.0.gate[4].gate_activation");
+    expect(all).toContain("conv2.0.gate[3].gate_activation");
   });
 
   it("is one segment where all of it fits", () => {
@@ -56,7 +56,7 @@ describe("a run in segments", () => {
     const images = seededImages(1, 2, 64, 32);
     const whole = await valuesOf(run(images));
     expect([...whole.keys()]).toEqual(layers);
-    for (const most of [200_000, 1]) {
+    for (const most of [40_000, 1]) {
       const segments = segmentsOf(graph, layers, images.shape, most);
       expect(segments.length).toBeGreaterThan(2);
       expect(await valuesOf(run(images, segments))).toEqual(whole);
@@ -68,7 +68,7 @@ describe("a run in segments", () => {
     const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
     const { run, layers } = onnxruntimeBackend({ bytes }, model, names, "candidate.onnx");
     const images = seededImages(1, 2, 64, 32);
-    const segments = segmentsOf(graph, layers, images.shape, 200_000);
+    const segments = segmentsOf(graph, layers, images.shape, 40_000);
     const create = InferenceSession.create.bind(InferenceSession) as typeof InferenceSession.create;
     let created = 0;
     const spy = vi
@@ -82,7 +82,7 @@ describe("a run in segments", () => {
   });
 
   it("finds that a correct file matches to within rounding, and explains a fault across streams", async () => {
-    const honest = await inStages(convert(checkpoint), 50_000);
+    const honest = await inStages(convert(checkpoint), 20_000);
     expect(honest.faults).toEqual([]);
     expect(honest.coverage.compared).toBe(honest.coverage.expected - honest.coverage.folded.length);
 
@@ -92,7 +92,7 @@ describe("a run in segments", () => {
         ...model.graph,
         nodes: model.graph.nodes.map((node) =>
           node.outputs.includes("conv2.0.gate[1]")
-            ? { ...node, inputs: node.inputs.map((name) => name.replace("gate[1]", "gate[4]")) }
+            ? { ...node, inputs: node.inputs.map((name) => name.replace("gate[1]", "gate[3]")) }
             : node,
         ),
       },
@@ -113,11 +113,9 @@ async function valuesOf(run: AsyncIterable<LayerOutput>): Promise<Map<string, Re
 
 /** Verifies a file of the fixture in segments of so many values, or of one stream each where a stream has more. */
 async function inStages(bytes: Uint8Array, values: number): Promise<ParityReport> {
-  const verification = await openVerification(
-    { name: "candidate.onnx", bytes },
-    { name: "reference.pth", bytes: readFixture("osnet_x0_25.pth") },
-    { size: { height: 64, width: 32 } },
-  );
+  const verification = await openVerification({ name: "candidate.onnx", bytes }, openReference(checkpoint), {
+    size: { height: 64, width: 32 },
+  });
   const model = decodeOnnx(bytes, { subject: "candidate.onnx" });
   const { layers } = verification.candidate.backend;
   const { run, ...backend } = onnxruntimeBackend({ bytes }, model, layers, "candidate.onnx");

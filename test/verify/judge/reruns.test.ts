@@ -5,10 +5,10 @@ import { rerun, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.j
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { readFixture } from "../../fixtures.js";
-import { convert, openFixture, rewriteOnnx, SMALL } from "../../support/osnet.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
-const checkpoint = openFixture();
+const checkpoint = tinyCheckpoint("osnet");
 
 describe("a model run again", () => {
   it("gives the same embedding without optimisations, and for images alone", async () => {
@@ -82,6 +82,5 @@ function tensor(shape: readonly number[], values: readonly number[]): Tensor<"fl
 
 async function verifyFile(bytes: Uint8Array): Promise<ParityReport> {
   const candidate = { name: "candidate.onnx", bytes };
-  const reference = { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") };
-  return verify(await openVerification(candidate, reference, { size: SMALL }));
+  return verify(await openVerification(candidate, openReference(checkpoint), { size: SMALL }));
 }
