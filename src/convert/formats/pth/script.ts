@@ -13,7 +13,7 @@ export type TracedValue =
   | { readonly kind: "list"; readonly items: readonly TracedValue[] };
 
 /** A method: its parameters and its statements, one to a line. */
-export interface Method {
+interface Method {
   readonly parameters: readonly string[];
   readonly lines: readonly string[];
 }
