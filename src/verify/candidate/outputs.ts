@@ -215,7 +215,8 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   // If the structure was lost on the way, names remain: the layers are judged, and the structural finding is a separate
   // fault.
   const isLost = matched?.operations === undefined && matched?.tail.some((kind) => INNER.has(kind));
-  if (isLost && way.layer !== undefined && way.stray === undefined)
+  const hasFault = (match?.differences.length ?? 0) > 0;
+  if (isLost && hasFault && way.layer !== undefined && way.stray === undefined)
     return { layer: way.layer, operations: [] };
   if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
   if (matched.operations) return { layer, operations: matched.operations };

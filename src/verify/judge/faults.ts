@@ -287,7 +287,6 @@ export function ofQuantised(numeric: readonly Fault[], quantised: number): reado
   const explanation = `${quantised} constants are quantised: ${unexplained.length} layers differ from those of the checkpoint's weights by more than rounding, ${first.layer} first`;
   const one: Fault = {
     ...first,
-    kind: "weights",
     margin: Number.isFinite(most) ? most : null,
     explanation,
   };

@@ -121,6 +121,8 @@ export interface Names extends ValueNames {
   /** Whether a value is that of a convolution or matrix product, its bias added or not. */
   readonly isProduct: (value: string) => boolean;
   readonly constants: ConstantsOf;
+  /** Whether the constants that a layer's own operator reads are all that it has; default: they are. */
+  readonly readsAll?: (node: LayerNode, roles: readonly ParameterRole[]) => boolean;
 }
 
 /**
@@ -157,8 +159,10 @@ export function byName(
     absorbed: folded,
     constants(node, roles) {
       const own = names.constants(node, roles);
-      // The structure has a layer whose name another operator's value bears, and constants that are handed on to it.
-      return own.size < roles.length && structural ? new Map([...structural(node, roles), ...own]) : own;
+      if (!structural || (own.size === roles.length && names.readsAll?.(node, roles) !== false)) return own;
+      // Of what is handed on to a layer, or computed of several nodes, the structure says what is read; a name does not.
+      const found = structural(node, roles);
+      return roles.every((role) => found.has(role) || !own.has(role)) ? found : new Map([...own, ...found]);
     },
     match,
     unmatched,
@@ -180,6 +184,8 @@ function constantsBy(
 /** An ONNX file's values are called as their layers. */
 export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names {
   const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+  const readBy = (value: string): readonly StoredTensor[] =>
+    (writers.get(value)?.inputs ?? []).flatMap((name) => initializers.get(name) ?? []);
   return {
     of: (layer) => layer,
     normalized: NORMALIZED,
@@ -187,14 +193,15 @@ export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names 
     isProduct: (value) => ["Conv", "ConvTranspose", "Gemm"].includes(writers.get(value)?.opType ?? ""),
     // Of a layer written as several nodes, those of its parameters' names.
     constants(node, roles) {
-      const { opType, inputs = [] } = writers.get(node.name) ?? {};
+      const { opType } = writers.get(node.name) ?? {};
       // Its weights are laid out otherwise: what they mean, the structure says.
       if (opType === "ConvTranspose") return new Map();
-      const read = inputs.flatMap((name) => initializers.get(name) ?? []);
+      const read = readBy(node.name);
       return constantsBy(roles, (role, index) =>
         read.length === roles.length ? read[index] : initializers.get(node.parameters[role] ?? ""),
       );
     },
+    readsAll: ({ name }, roles) => readBy(name).length === roles.length,
   };
 }
 

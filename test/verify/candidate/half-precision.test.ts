@@ -137,6 +137,48 @@ describe("a gate's weight that an operator hands on, in a file of ours", () => {
   });
 });
 
+it("a weight that is handed on to a gate which is dead on all images is compared, whatever bears its name", async () => {
+  const tiny = tinyCheckpoint("osnet");
+  const path = "conv2.0.gate.fc2.weight";
+  const dead = {
+    ...tiny,
+    stateDict: withTensor(tiny.stateDict, "conv2.0.gate.fc1.bias", ({ shape }) => ({
+      dtype: "float32",
+      shape,
+      data: new Float32Array(shape[0] ?? 1).fill(-1e4),
+    })),
+  };
+  const bytes = rewriteOnnx(convert(dead), (model) => {
+    const { nodes, initializers } = model.graph;
+    const weight = initializers.get(path);
+    if (!weight) throw new Error(`no ${path}`);
+    const data = Float32Array.from(weight.data as Float32Array, (value) => -7 * value);
+    return {
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: [
+          onnxNode("handed.on", "Identity", ["another"]),
+          ...nodes.map((node) => ({
+            ...node,
+            inputs: node.inputs.map((name) => (name === path ? "handed.on" : name)),
+          })),
+        ],
+        // The right one stays in the file, and nothing reads it.
+        initializers: new Map([
+          ...initializers,
+          ["another", { dtype: "float32", shape: weight.shape, data }] as const,
+        ]),
+      },
+    };
+  });
+  const { passed, faults } = await verify(
+    await openVerification({ name: "m.onnx", bytes }, openReference(dead)),
+  );
+  expect(passed).toBe(false);
+  expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].fc2", kind: "weights" }]);
+});
+
 describe("folded weights in half precision that are all a little off", () => {
   const { graph, stateDict } = openFixture();
   const reference = openReference(openFixture());

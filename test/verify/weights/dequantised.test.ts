@@ -87,7 +87,7 @@ describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (
     const { passed, faults } = await judged(dequantised(/weight$/, fair), isNamed);
     expect(passed).toBe(false);
     expect(faults).toMatchObject([
-      { kind: "weights", explanation: expect.stringContaining("are quantised") },
+      { kind: "numeric", explanation: expect.stringContaining("are quantised") },
     ]);
   });
 });
