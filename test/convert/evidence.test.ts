@@ -110,6 +110,16 @@ describe("a model pickled whole", () => {
     );
   });
 
+  it.skipIf(missing(WHOLE)).each([
+    ["conv5", "torch.nn.modules.linear.Identity"],
+    ["conv2.0.conv2b", "torch.nn.modules.linear.Identity"],
+    ["conv3.0.conv2a", "torch.nn.modules.dropout.Dropout"],
+  ])("whose %s keeps its modules in a %s, which does nothing, is refused", (path, className) => {
+    expect(changed(path, (module) => ({ ...module, className }))).toThrow(
+      `${path} is ${className}, which the network does not have`,
+    );
+  });
+
   it.skipIf(missing(WHOLE))("may have plain attributes of its own", () => {
     const marked = changed("conv2.0", (module) => ({
       ...module,

@@ -140,8 +140,9 @@ const IDLE = /^(?:Identity|(?:Alpha|Feature)?(?:Alpha)?Dropout[123]?d?)$/;
 
 const IDLE_ATTRIBUTES: ReadonlySet<string> = new Set(["p"]);
 
+/** One with modules in it takes the place of what computes them. */
 function isIdle(module: PickledModule): boolean {
-  return OWN_CLASS.test(module.className) && IDLE.test(classOf(module));
+  return OWN_CLASS.test(module.className) && IDLE.test(classOf(module)) && module.children.length === 0;
 }
 
 /** The modules of a network; others belong to a head. */
@@ -290,7 +291,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const { className, children, attributes } = module;
   const name = path === "" ? "the model" : path;
   const isOwn = OWN_CLASS.test(className);
-  if (isIdle(module)) return [];
+  if (isIdle(module)) return strangeAttributes(path, module, IDLE_ATTRIBUTES);
   if (isOwn && BLOCK_RELU.test(path) && classOf(module) === "ReLU")
     return strangeAttributes(path, module, new Set());
   if (children.length === 0) return [`${name} is ${printable(className)}, which the network does not have`];

@@ -240,6 +240,8 @@ function elementType(dtype: PickleValue | undefined) {
     rest.length === PLAIN_DTYPE_STATE.length && rest.every((part, at) => part === PLAIN_DTYPE_STATE[at]);
   if (version !== 3 || !isPlain || typeof order !== "string" || !["<", ">", "|", "="].includes(order))
     return undefined;
+  // Without a copy the dtype is numpy's own, whose byte order does not change.
+  if (order === ">" && !copying[1]) return undefined;
   return { code, bigEndian: order === ">" };
 }
 

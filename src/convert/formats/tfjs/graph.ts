@@ -1,4 +1,5 @@
 import {
+  asBoolean,
   asInteger,
   asNumber,
   asString,
@@ -35,7 +36,7 @@ type Coders = {
 const CODERS: Coders = {
   int: { encode: (value) => ({ i: String(value) }), decode: scalar("i", asInteger) },
   float: { encode: (value) => ({ f: value }), decode: scalar("f", asNumber) },
-  bool: { encode: (value) => ({ b: value }), decode: scalar("b", ({ value }) => value === true) },
+  bool: { encode: (value) => ({ b: value }), decode: scalar("b", asBoolean) },
   string: { encode: (value) => ({ s: toBase64(value) }), decode: scalar("s", fromBase64) },
   dtype: { encode: (value) => ({ type: value }), decode: scalar("type", asString) },
   shape: { encode: (value) => ({ shape: encodeShape(value) }), decode: scalar("shape", decodeShape) },
@@ -53,6 +54,9 @@ function encodeAttribute({ type, value }: TfjsAttribute): JsonObject {
 
 /** @throws InputError (`format`) if a value is not of the type that its key says */
 function decodeAttribute(located: Located): TfjsAttribute {
+  // Of several, tfjs takes the one of the type that the operator asks for.
+  if (members(located).length > 1)
+    throw refusal(located.at, "an attribute of several types", "an attr_value.proto message as JSON");
   for (const [type, { decode }] of Object.entries(CODERS)) {
     const value = decode(located);
     if (value !== undefined) return { type, value } as TfjsAttribute;

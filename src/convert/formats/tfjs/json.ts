@@ -150,6 +150,11 @@ export function asString({ value, at }: Located): string {
   throw unexpected({ value, at }, "a string");
 }
 
+export function asBoolean({ value, at }: Located): boolean {
+  if (typeof value === "boolean") return value;
+  throw unexpected({ value, at }, "true or false");
+}
+
 export function asNumber({ value, at }: Located): number {
   if (typeof value === "number") return value;
   throw unexpected({ value, at }, "a number");

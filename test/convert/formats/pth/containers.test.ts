@@ -182,6 +182,15 @@ describe("a bare pickle", () => {
     });
   });
 
+  it("refuses another order of bytes for a dtype that is numpy's own, or another's", () => {
+    const state = `(K\x03${str(">")}NNN${int(-1)}${int(-1)}K\x00tb`;
+    const refused = (type: string) =>
+      refusal(bytesOf(pickle(dict({ w: array([1], `${type}${state}`, false, bytes("\0\x01")) }))));
+    for (const type of [call("numpy.dtype", str("i2")), call("numpy.dtype", str("i2"), "\x89", "\x89")])
+      expect(refused(type)).toContain("a numpy array without a dtype that numpy writes");
+    expect(refused(call("numpy.dtype", dtype("i2", "<")))).toContain("found numpy.dtype(numpy.dtype)");
+  });
+
   it("refuses arrays of objects and arrays that lie", () => {
     const refused = (value: string) => refusal(bytesOf(pickle(dict({ w: value }))));
     expect(refused(array([1], dtype("O8", "|"), false, "]"))).toContain(

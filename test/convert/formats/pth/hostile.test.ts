@@ -87,14 +87,49 @@ describe("a pickle that would run code", () => {
     expect(refusal(withWeights(`${object}(Ne`))).toContain("found a pickle that changes a value");
   });
 
-  const fromType = (attributes: string) =>
-    call(
+  it.each([
+    ["torch._utils._rebuild_device_tensor_from_cpu_tensor", tensor()],
+    ["torch.jit._pickle.build_intlist", tensor()],
+    ["torch.jit._pickle.restore_type_tag", `${global("my.Module")})\x81`],
+  ])("is refused where it sets the state of what %s returns, which is what it was given", (path, given) => {
+    expect(refusal(withWeights(`${call(path, given)}${dict({ eps: int(1) })}b`))).toContain(
+      `found a pickle that changes a value of type ${path}`,
+    );
+  });
+
+  it.each([
+    ["torch.Tensor.copy_", fromType("N", "torch.Tensor.copy_")],
+    ["os.system", fromType("N", "os.system")],
+    ["os.system", call("numpy.random._pickle.__generator_ctor", str("true"), global("os.system"))],
+    ["builtins.map", `${global("builtins.map")}${tuple(global("os.system"), `](${str("true")}e`)}\x81`],
+    ["itertools.starmap", `${global("itertools.starmap")}${tuple(global("os.system"), "]")}\x81`],
+  ])("is refused where Python would run what it names: %s", (path, payload) => {
+    expect(refusal(withWeights(payload))).toMatch(refusedCall(path));
+  });
+
+  it("is refused where a deque would run an iterator", () => {
+    expect(refusal(withWeights(call("collections.deque", call("my.Iterator"))))).toContain(
+      "found collections.deque(my.Iterator)",
+    );
+    expect(decoded(withWeights(call("collections.deque", "]", int(4))))).toHaveProperty("w");
+  });
+
+  it("is refused where a tensor's attributes are in something else than a dict", () => {
+    const attributes = `${global("collections.UserDict")})\x81`;
+    expect(refusal(withWeights(fromType(attributes)))).toContain(
+      "found a tensor with attributes of type collections.UserDict, which may change its elements",
+    );
+  });
+
+  function fromType(attributes: string, rebuilt = "torch._utils._rebuild_tensor_v2"): string {
+    return call(
       "torch._tensor._rebuild_from_type_v2",
-      global("torch._utils._rebuild_tensor_v2"),
+      global(rebuilt),
       global("torch.Tensor"),
       tuple(),
       attributes,
     );
+  }
   it.each([
     ["an attribute that torch copies into its elements", fromType(dict({ real: tensor() }))],
     ["one of two parts", fromType(tuple("N", dict({ real: tensor() })))],

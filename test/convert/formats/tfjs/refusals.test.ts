@@ -134,6 +134,20 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
         /unknownRank: found (1|"true"|true), expected true without sizes, or false/,
       ] as const,
   ),
+  ...[1, "x"].map(
+    (b) =>
+      [
+        `a flag that is ${JSON.stringify(b)}`,
+        (d: Document) => void Object.assign(d.modelTopology.node?.[1] ?? {}, { attr: { shape: { b } } }),
+        /attr\.shape\.b: found (1|"x"), expected true or false/,
+      ] as const,
+  ),
+  [
+    "an attribute of two types",
+    (d) =>
+      void Object.assign(d.modelTopology.node?.[1] ?? {}, { attr: { transpose_b: { i: "1", b: true } } }),
+    /attr\.transpose_b: found an attribute of several types/,
+  ],
   [
     "an output that is not there",
     (d) => void Object.assign(d, { signature: { outputs: { x: { name: "z:0" } } } }),

@@ -8,6 +8,7 @@ import {
   isGlobal,
   isObject,
   isStorage,
+  isTuple,
   type Machine,
   type PickleValue,
   tuple,
@@ -76,6 +77,14 @@ const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "functools.partial",
   "logging.getLogger",
 ]);
+
+/**
+ * Whether an object may get a state: what torch's functions return may be what they were given, such as a tensor that
+ * is on the device already, which a state would change.
+ */
+export function takesState({ path }: InertObject): boolean {
+  return !(path.startsWith("torch.") && RECORDED_FUNCTIONS.has(path));
+}
 
 /** Whether a call of this function, outside the table of computed values, is recorded rather than refused. */
 function isRecordedFunction(path: string): boolean {
@@ -226,11 +235,16 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
       `a call of ${quote(path)} with tensors, before ${position(machine.cursor.region, machine.cursor.offset)}`,
       "objects whose tensors are in their state",
     );
-  const attribute = WITH_ATTRIBUTES.has(path) ? writingAttribute(args[3]) : undefined;
+  const calledAt = CALLED_ARGUMENTS.get(path);
+  const called = calledAt === undefined ? undefined : args[calledAt];
+  if (called !== undefined && !(isGlobal(called) && RECORDED_FUNCTIONS.has(called.path)))
+    throw refusedCall(machine, isGlobal(called) ? called.path : typeName(called));
+  if (FIRST_ARGUMENTS.get(path)?.(args[0]) === false) throw refusedArguments(machine, path, args);
+  const attribute = WITH_ATTRIBUTES.has(path) ? writingAttribute(args[3] ?? null) : undefined;
   if (attribute !== undefined)
     throw unsupported(
       machine.cursor.region,
-      `a tensor with the attribute ${quote(attribute)}, which may change its elements`,
+      `a tensor with ${attribute}, which may change its elements`,
       "tensors without attributes",
     );
   return inertObject(path, args);
@@ -246,9 +260,43 @@ const WITH_ATTRIBUTES: ReadonlySet<string> = new Set([
 ]);
 
 /** Attributes that torch copies into the elements, which other tensors may share; undefined if there is none. */
-function writingAttribute(state: PickleValue | undefined): string | undefined {
-  const parts = Array.isArray(state) ? state : [state];
-  return ["real", "imag", "data"].find((name) => parts.some((part) => part instanceof Map && part.has(name)));
+function writingAttribute(state: PickleValue): string | undefined {
+  const parts = isTuple(state) ? (state as PickleValue[]) : [state];
+  for (const part of parts) {
+    if (part === null) continue;
+    if (!(part instanceof Map) || [...part.keys()].some((name) => typeof name !== "string"))
+      return `attributes of type ${typeName(part)}`;
+    const name = ["real", "imag", "data"].find((one) => part.has(one));
+    if (name !== undefined) return `the attribute ${quote(name)}`;
+  }
+  return undefined;
+}
+
+/** Functions that call one of their arguments, by its place. */
+const CALLED_ARGUMENTS: ReadonlyMap<string, number> = new Map([
+  ["torch._tensor._rebuild_from_type_v2", 0],
+  ["numpy.random._pickle.__generator_ctor", 1],
+  ["numpy.random._pickle.__randomstate_ctor", 1],
+]);
+
+/**
+ * What a first argument must be: a deque runs an iterator to its end, and the dtype of a dtype is that one itself, whose
+ * state would be that of every array of it.
+ */
+const FIRST_ARGUMENTS: ReadonlyMap<string, (given: PickleValue | undefined) => boolean> = new Map<
+  string,
+  (given: PickleValue | undefined) => boolean
+>([
+  ["collections.deque", (given) => given === undefined || Array.isArray(given)],
+  ["numpy.dtype", (given) => typeof given === "string" || isGlobal(given)],
+]);
+
+/** Built-in classes that call what they are given are written in small letters, as others are not. */
+const ITERATORS = /^(?:builtins|functools|itertools|_?operator)\.[a-z_]\w*$/;
+
+/** Whether an object of a class can be made: no attack, and no iterator. */
+function mayBeMade(path: string): boolean {
+  return !isAttackName(path) && (!ITERATORS.test(path) || isRecordedFunction(path));
 }
 
 /** Maximum nesting of containers in a call's arguments: ordinary pickles know an object's state before the next one takes it. */
@@ -326,7 +374,7 @@ export function construct(
     throw refusedArguments(machine, path, [...args, keywords]);
   if (FILLED_BY_INIT.has(path) && args.length > 0) throw refusedArguments(machine, path, args);
   if (computation !== undefined) return compute(machine, path, computation, args);
-  if (isAttackName(path)) throw refusedCall(machine, path);
+  if (!mayBeMade(path)) throw refusedCall(machine, path);
   return inertObject(path, args);
 }
 
@@ -340,7 +388,7 @@ function reconstruct([type, base, value]: Arguments, machine: Machine): PickleVa
   const path = calleePath(machine, type ?? null);
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return computation([value ?? null], machine);
-  if (isAttackName(path)) throw refusedCall(machine, path);
+  if (!mayBeMade(path)) throw refusedCall(machine, path);
   return inertObject(path, [value ?? null]);
 }
 

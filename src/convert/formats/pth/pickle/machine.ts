@@ -1,6 +1,6 @@
 import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import { call, construct, giveAway, globalName } from "./calls.js";
+import { call, construct, giveAway, globalName, takesState } from "./calls.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -356,7 +356,7 @@ const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup
  * container is its attributes, such as the `_metadata` of a state dict, which contains no weights.
  */
 function setState(machine: Machine, target: PickleValue, state: PickleValue): void {
-  if (isObject(target) && target.state === undefined) {
+  if (isObject(target) && target.state === undefined && takesState(target)) {
     target.state = state;
     giveAway(machine, [state]);
   } else if (!isContainerState(target, state)) throw changed(machine, target);
