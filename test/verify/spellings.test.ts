@@ -62,6 +62,12 @@ const RELU = "conv3.0.conv2b.0.relu";
 const relu = <T>(name: string, numbers: readonly [T, T], edit: (number: T) => OnnxEdit): Pair =>
   pair(RELU, name, numbers, edit);
 
+const double = (value: number): Tensor => ({
+  dtype: "float64",
+  shape: [],
+  data: Float64Array.of(value),
+});
+
 const ACTIVATIONS: readonly Pair[] = [
   relu("Where(x > 0, x, 0)", [0, 0.25], (k) =>
     at(RELU, (x, y) => [onnxNode("c", "Greater", [x, "k"]), onnxNode(y, "Where", ["c", x, "zero"])], {
@@ -104,6 +110,41 @@ const ACTIVATIONS: readonly Pair[] = [
       RELU,
       (x, y) => [onnxNode("a", "Abs", [x]), onnxNode("s", "Add", [x, "a"]), onnxNode(y, "Mul", ["s", "k"])],
       { k: scalar(k) },
+    ),
+  ),
+  relu("16 · x, and a sixteenth of that", [4, 122], (k) =>
+    at(
+      RELU,
+      (x, y) => [
+        onnxNode("up", "Mul", [x, "k"]),
+        onnxNode("r", "Relu", ["up"]),
+        onnxNode(y, "Mul", ["r", "inverse"]),
+      ],
+      { k: scalar(2 ** k), inverse: scalar(2 ** -k) },
+    ),
+  ),
+  relu("x + (x − x), and not by what overflows", ["Identity", "Exp"], (op) =>
+    behind(RELU, (x, y) => [
+      onnxNode("o", op, [x]),
+      onnxNode("none", "Sub", ["o", "o"]),
+      onnxNode(y, "Add", [x, "none"]),
+    ]),
+  ),
+  relu("a threshold in float64, of products that float32 does not have", [0, 1e-30], (k) =>
+    at(
+      RELU,
+      (x, y) => [
+        onnxNode("d", "Cast", [x], { to: int(11) }),
+        onnxNode("none", "Mul", ["d", "zero"]),
+        onnxNode("small", "Max", ["none", "k"]),
+        onnxNode("smaller", "Mul", ["small", "k"]),
+        onnxNode("larger", "Mul", ["smaller", "large"]),
+        onnxNode("threshold", "Mul", ["larger", "large"]),
+        onnxNode("c", "Greater", ["d", "threshold"]),
+        onnxNode("w", "Where", ["c", "d", "zero"]),
+        onnxNode(y, "Cast", ["w"], { to: int(1) }),
+      ],
+      { k: double(k), zero: double(0), large: double(1e31) },
     ),
   ),
   relu("LeakyRelu of slope 0", [0, 0.1], (k) =>

@@ -89,8 +89,8 @@ export function compareWeights(
       if (scales) scaled.push(scales);
       const problem =
         rounding &&
-        // Of a product of two constants, whose own steps are looked at when they are read, each has its own.
-        !(role === "weight" && absorbed && rounding.length === constant.values.length) &&
+        // In a linear layer's product with the constants after it, whose own steps were checked, each weight has its own.
+        !(role === "weight" && merged?.op.kind === "linear" && rounding.length === constant.values.length) &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? "stored in steps that are larger than its range needs"
           : differences(wanted, actual, isProduct && !match && !isLifted && !rounding ? 1 : 0, node.name);
@@ -222,8 +222,6 @@ function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expec
   const largest = (all: Float32Array): number =>
     all.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const [all, beside] = [largest(values), weights ? largest(weights.values) : 0];
-  // Of products of two constants, whose own steps were looked at when they were read.
-  if (halves.length === values.length && halves.length > 1) return false;
   const size = values.length / Math.max(1, halves.length);
   return halves.some((half, row) => {
     const own = halves.length === 1 ? all : largest(values.subarray(row * size, (row + 1) * size));

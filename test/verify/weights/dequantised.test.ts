@@ -7,7 +7,7 @@ import { verify } from "../../../src/verify/verify.js";
 import { withoutNames } from "../../mutation/candidates.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import type { OnnxEdit } from "../../mutation/onnx-edits.js";
-import { convert, openReference, rewriteOnnx } from "../../support/osnet.js";
+import { convert, openFixture, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
 /** Constants in whole numbers behind DequantizeLinear, which are held to half a step of the checkpoint's. */
 
@@ -44,10 +44,11 @@ function dequantised(wanted: RegExp, stepOf: (row: Float32Array) => number, byRo
   };
 }
 
-async function judged(edit: OnnxEdit, isNamed: boolean): Promise<ParityReport> {
-  const bytes = rewriteOnnx(convert(checkpoint, { opset: 17 }), edit);
+async function judged(edit: OnnxEdit, isNamed: boolean, network = checkpoint): Promise<ParityReport> {
+  const bytes = rewriteOnnx(convert(network, { opset: 17 }), edit);
   const file = { name: "m.onnx", bytes: isNamed ? bytes : rewriteOnnx(bytes, withoutNames) };
-  return verify(await openVerification(file, reference));
+  const against = network === checkpoint ? reference : openReference(network);
+  return verify(await openVerification(file, against, { size: SMALL }));
 }
 
 const largest = (row: Float32Array): number =>
@@ -81,6 +82,19 @@ describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (
         },
       ]);
     }
+  });
+
+  it("in steps of a thousand are other weights where each row is one number", async () => {
+    const network = openFixture();
+    expect(network.stateDict.get("conv2.0.gate.fc2.weight")?.shape).toEqual([16, 1, 1, 1]);
+    const { faults } = await judged(
+      dequantised(gate, () => 1000, true),
+      isNamed,
+      network,
+    );
+    expect(faults[0]?.explanation).toContain("steps that are larger than its range needs");
+    const right = await judged(dequantised(gate, fair, true), isNamed, network);
+    expect(JSON.stringify(right.faults)).not.toContain("steps");
   });
 
   it("are one fault where all of them are in whole numbers", async () => {

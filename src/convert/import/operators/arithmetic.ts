@@ -1,6 +1,6 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
-import { isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { isExactFactor, isFloat, perChannel, transposed, uniform } from "./constants.js";
 import { decomposed } from "./decompositions.js";
 import {
   type Constants,
@@ -44,14 +44,14 @@ export const readGemm: OperatorReader = ({ node, inputs, output }) => {
   return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
 
-/** A constant times a power of two, which rounds nothing; by any other factor, or quantised, it is left as it is. */
+/** A constant times a small power of two, which rounds nothing; by any other factor, or quantised, it is left as it is. */
 function times(
   tensor: Tensor | undefined,
   factor: number,
   roundings: ForeignNode["roundings"],
 ): { readonly tensor: Tensor | undefined; readonly left: number } {
-  const isExact = Number.isInteger(Math.log2(Math.abs(factor)));
-  if (factor === 1 || !isExact || roundings || tensor?.dtype !== "float32") return { tensor, left: factor };
+  if (factor === 1 || !isExactFactor(factor) || roundings || tensor?.dtype !== "float32")
+    return { tensor, left: factor };
   return {
     tensor: { ...tensor, data: (tensor.data as Float32Array).map((value) => value * factor) },
     left: 1,
@@ -212,12 +212,12 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string): Value 
   return nodeValue({ kind: "affine" }, [input], input.form, value, { weight });
 }
 
-/** What is multiplied by a power of two and by its inverse, which changes no number short of overflowing. */
+/** What is multiplied by a small power of two and by its inverse, which changes no number short of overflowing. */
 function withoutFactors(input: ForeignNode, factor: number | undefined): ForeignNode | undefined {
   const { weight, bias } = input.constants;
   const first = isKind(input, "affine") && weight && !bias ? uniform(weight) : undefined;
   if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
-  return Number.isInteger(Math.log2(Math.abs(factor))) ? input.inputs[0] : undefined;
+  return isExactFactor(factor) ? input.inputs[0] : undefined;
 }
 
 /** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */

@@ -91,6 +91,15 @@ export function uniform(tensor: Tensor): number | undefined {
   return data.every((value) => value === data[0]) ? data[0] : undefined;
 }
 
+/** Larger exponents than files have, and far from those with which a network's values overflow. */
+const MOST_EXPONENT = 16;
+
+/** Whether products with a factor are exact: powers of two, unless they may overflow or become subnormal on the way. */
+export function isExactFactor(factor: number): boolean {
+  const exponent = Math.log2(Math.abs(factor));
+  return Number.isInteger(exponent) && Math.abs(exponent) <= MOST_EXPONENT;
+}
+
 export function isFloat({ dtype }: Tensor): boolean {
   return FLOAT_DTYPES.some((float) => float === dtype);
 }

@@ -14,7 +14,6 @@ type Meaning = (x: ForeignNode, found: Found, value: string) => Value | undefine
 
 const DECOMPOSITIONS: readonly (readonly [Formula, Meaning])[] = (
   [
-    ["x + (y - y)", (node) => ({ kind: "node", node })],
     ...norm("instanceNorm", "PlaneMean"),
     ...norm("layerNorm", "ImageMean"),
     // The first mean is that of x already; the second takes its rounding off.

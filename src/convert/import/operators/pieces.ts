@@ -1,6 +1,6 @@
 import type { DType } from "../../../core/tensor.js";
 import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
-import { isFloat, perChannel, uniform } from "./constants.js";
+import { isExactFactor, isFloat, perChannel, uniform } from "./constants.js";
 import {
   type ClipBounds,
   type ForeignNode,
@@ -17,9 +17,9 @@ import { asNode, asTensor, float, int, nodeValue, type OperatorSite } from "./si
  * multiple of x, or a number. A ReLU is 0, 0 and x, and x itself is x, 0 and x, whatever the operators: `Where(x > 0,
  * x, 0)`, `x * Cast(x > 0)`, `Max(x, 0)`, `x - Min(x, 0)`, a `LeakyRelu` of slope 0.
  *
- * This arithmetic is exact for floats. Multiples are powers of two, whose products are not rounded short of overflow
- * and subnormal numbers; a sum is of two multiples whose sum is a power of two as well, or of two numbers; comparisons
- * and choices do not round. Any other piece, and a choice that a piece does not decide, is unknown. Zeros have no sign,
+ * This arithmetic is exact for floats, in float32 and in float64. Multiples are small powers of two, whose products are
+ * not rounded short of overflow and subnormal numbers; a sum is of two multiples whose sum is a power of two as well, or
+ * of two numbers; a number is one of float32 that no operation rounds; comparisons and choices do not round. Any other piece, and a choice that a piece does not decide, is unknown. Zeros have no sign,
  * since no operation of an OSNet on an activation distinguishes them.
  */
 
@@ -278,7 +278,7 @@ function sloped(piece: Piece, part: Range, slope: number | undefined): Piece | u
 
 /** Truth values are the numbers 0 and 1; a float of fewer bits would round. */
 function cast(piece: Piece, part: Range, dtype: DType | undefined): Piece | undefined {
-  if (dtype === "float32" || dtype === "float64") return piece;
+  if (dtype === "float32" || dtype === "float64") return exact(piece.slope, piece.constant);
   if (dtype === "bool") return truth(compare(piece, ZERO, part), [true, false, true]);
   return piece.slope === 0 && (piece.constant === 0 || piece.constant === 1) ? piece : undefined;
 }
@@ -289,20 +289,17 @@ function product(a: Piece, b: Piece): Piece | undefined {
 }
 
 function times({ slope, constant }: Piece, factor: number): Piece | undefined {
-  return exact(slope * factor, Math.fround(constant * factor));
+  return exact(slope * factor, constant * factor);
 }
 
 function plus(a: Piece, b: Piece): Piece | undefined {
-  return exact(a.slope + b.slope, Math.fround(a.constant + b.constant));
+  return exact(a.slope + b.slope, a.constant + b.constant);
 }
 
 /** A multiple that is never rounded, or a number. */
 function exact(slope: number, constant: number): Piece | undefined {
-  const isExact = slope === 0 ? Number.isFinite(constant) : constant === 0 && isPowerOfTwo(slope);
+  const isNumber = Number.isFinite(constant) && Math.fround(constant) === constant;
+  const isExact = slope === 0 ? isNumber : constant === 0 && isExactFactor(slope);
   // Zeros have no sign.
   return isExact ? { slope: slope || 0, constant: constant || 0 } : undefined;
-}
-
-function isPowerOfTwo(value: number): boolean {
-  return Number.isInteger(Math.log2(Math.abs(value)));
 }
