@@ -1,6 +1,6 @@
 import { InputError, type InputErrorCode } from "../../../core/errors.js";
 import { type Field, type Int64, type Message, MODEL, type NumberType } from "./messages.js";
-import { fieldsOf, isNumber, WIRE, type WireField, wireTypeOf } from "./wire.js";
+import { fieldsOf, isNumber, varintsOf, WIRE, type WireField, wireTypeOf } from "./wire.js";
 
 /** An unusable ONNX file: `subject` is the file, or the tensor or node in it. */
 export function refusal(
@@ -74,6 +74,8 @@ export function checkMessages(bytes: Uint8Array, subject: string): void {
     for (const field of fieldsOf(payload)) {
       total += FIELD_BYTES;
       const known = message.byNumber.get(field.number);
+      if (!field.isShortest)
+        throw unreadable(subject, `field ${field.number} with a malformed number`, SHORTEST);
       if (known) {
         expectReadable(field, known, seen, subject);
         if (isNumber(known.type)) total += memoryOfPacked(known.type, field);
@@ -110,6 +112,8 @@ function expectReadable(field: WireField, known: Field, seen: Set<number>, subje
     throw unreadable(subject, `field ${number} beside another of which a message has one`, "one of them");
   seen.add(number);
   if (known.isChoice) seen.add(CHOICE);
+  if (isNumber(known.type) && !isReadableNumber(known.type, field))
+    throw unreadable(subject, `field ${number} with a malformed number`, SHORTEST);
   if (known.type === "string" && !isUtf8(payload))
     throw unreadable(subject, `field ${number} with bytes that are not UTF-8`, "text");
   if (known.refusedAs && payload.length > 0)
@@ -120,6 +124,23 @@ function expectReadable(field: WireField, known: Field, seen: Set<number>, subje
       "inline them first (onnx.inliner.inline_local_functions)",
       "unsupported",
     );
+}
+
+const SHORTEST = "numbers in the shortest encoding";
+
+/**
+ * Whether all readers take the same bytes for a number, or a packed list of them. protobufjs reads 5 or 10 bytes for an
+ * int32 of more than 4, and beyond the end of a list whose last number is cut.
+ */
+function isReadableNumber(type: NumberType, { wireType, payload, value }: WireField): boolean {
+  if (type === "float" || type === "double") return payload.length % (type === "float" ? 4 : 8) === 0;
+  const isReadable = (value: number): boolean =>
+    type !== "int32" || value < 2 ** 31 || value >= 2 ** 64 - 2 ** 31;
+  if (wireType !== WIRE.lengthDelimited) return value !== undefined && isReadable(value);
+  const isCut = (payload.at(-1) ?? 0) >= 0x80;
+  if (isCut) return false;
+  for (const one of varintsOf(payload)) if (!one.isShortest || !isReadable(one.value)) return false;
+  return true;
 }
 
 /** Stands for whichever field of a `oneof` was there. No field has this number. */

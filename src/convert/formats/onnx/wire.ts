@@ -178,6 +178,10 @@ export interface WireField {
   readonly number: number;
   readonly wireType: number;
   readonly payload: Uint8Array;
+  /** The value of a varint field, unsigned, and inexact beyond 2⁵³. */
+  readonly value?: number;
+  /** Whether its tag, length and value have the only encoding that no reader misreads: the shortest. */
+  readonly isShortest: boolean;
   /** Its offset in the message, including the tag. */
   readonly start: number;
   readonly end: number;
@@ -190,14 +194,12 @@ export interface WireField {
  */
 export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
   let offset = 0;
-  const readVarint = (): number => {
-    // Numbers, not 32-bit integers: a length may have 64 bits, and must then fail rather than wrap around.
-    for (let value = 0, scale = 1; offset < bytes.length && scale < 2 ** 70; scale *= 128) {
-      const byte = bytes[offset++] ?? 0;
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-    throw new RangeError(`unterminated number at byte ${offset}`);
+  let isShortest = true;
+  const next = (): number => {
+    const read = readVarint(bytes, offset);
+    offset = read.end;
+    isShortest &&= read.isShortest;
+    return read.value;
   };
   const take = (length: number): Uint8Array => {
     if (length > bytes.length - offset) throw new RangeError(`field of ${length} bytes at byte ${offset}`);
@@ -206,19 +208,58 @@ export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
   };
   while (offset < bytes.length) {
     const start = offset;
-    const tag = readVarint();
+    isShortest = true;
+    const tag = next();
     const wireType = tag % 8;
     const number = (tag - wireType) / 8;
     let payload: Uint8Array = NOTHING;
-    if (wireType === WIRE.varint) readVarint();
+    let value: number | undefined;
+    if (wireType === WIRE.varint) value = next();
     else if (wireType === WIRE.fixed64) take(8);
     else if (wireType === WIRE.fixed32) take(4);
-    else if (wireType === WIRE.lengthDelimited) payload = take(readVarint());
+    else if (wireType === WIRE.lengthDelimited) payload = take(next());
     else throw new RangeError(`wire type ${wireType} at byte ${offset}`);
     // Tags are 32 bits: readers that use fewer bits of a longer one would read another field.
     if (number === 0 || number >= 2 ** 29) throw new RangeError(`field ${number} at byte ${offset}`);
-    yield { number, wireType, payload, start, end: offset };
+    yield {
+      number,
+      wireType,
+      payload,
+      ...(value === undefined ? {} : { value }),
+      isShortest,
+      start,
+      end: offset,
+    };
   }
+}
+
+/** The varints of a packed list. @throws RangeError if the last one has no end */
+export function* varintsOf(payload: Uint8Array): Generator<Varint> {
+  for (let offset = 0; offset < payload.length; ) {
+    const read = readVarint(payload, offset);
+    offset = read.end;
+    yield read;
+  }
+}
+
+/** A number of a message. */
+interface Varint {
+  /** Unsigned: a length of 64 bits must fail rather than wrap around. */
+  readonly value: number;
+  readonly isShortest: boolean;
+  readonly end: number;
+}
+
+function readVarint(bytes: Uint8Array, start: number): Varint {
+  let value = 0;
+  for (let end = start, scale = 1; end < bytes.length && scale < 2 ** 70; scale *= 128) {
+    const byte = bytes[end++] ?? 0;
+    value += (byte & 0x7f) * scale;
+    // Ten bytes have room for 70 bits.
+    if (byte < 0x80)
+      return { value, isShortest: (byte > 0 || scale === 1) && (scale < 2 ** 63 || byte === 1), end };
+  }
+  throw new RangeError(`unterminated number at byte ${start}`);
 }
 
 const NOTHING = new Uint8Array(0);

@@ -308,16 +308,16 @@ function joinShards(
 
 /**
  * A shard's path is relative to `model.json` and stays beside or below it, on every system: no `..`, no absolute path,
- * no drive, no URL, no backslash, also after URL decoding (`%2e` is a dot).
+ * no drive, no URL, no backslash. As a URL it means the same file: no `#`, no `%`, and no blanks at its ends.
  *
  * @throws InputError (`format`) if it does not
  */
 function expectSafePath(path: string, at: string): void {
   // Control characters do not belong in a name, and a NUL ends one early in some systems.
-  const plain = [...path].every((character) => character >= " " && !'\\:<>"|?*'.includes(character));
+  const plain = [...path].every((character) => character >= " " && !'\\:<>"|?*#%'.includes(character));
   const segments = path.split("/");
   const leadDown = segments.every((segment) => segment !== "" && segment !== "." && segment !== "..");
-  if (plain && leadDown && path.length <= MAX_PATH && !/%(2e|2f|5c)/i.test(path)) return;
+  if (plain && leadDown && path.length <= MAX_PATH && path === path.trim()) return;
   throw refusal(
     at,
     JSON.stringify(path.slice(0, 100)),

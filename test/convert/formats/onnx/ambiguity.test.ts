@@ -226,10 +226,39 @@ describe("protobuf that readers take in different ways is refused", () => {
       withGraph(...message(0x0a, ...message(0x1a, 0x61), ...message(0x1a, 0x62))),
       "format",
     ],
+    ["a padded number", Uint8Array.of(0x08, 0x88, 0, ...bytes.subarray(2)), "format"],
+    ["a padded tag", Uint8Array.of(0x88, 0, ...bytes.subarray(1)), "format"],
+    ["a padded number in a field that nobody knows", Uint8Array.of(...bytes, 0x98, 0x06, 0x80, 0), "format"],
+    ["a padded length", Uint8Array.of(...bytes, 0x12, 0x81, 0, 0x61), "format"],
+    [
+      "a number of more than 64 bits",
+      Uint8Array.of(...bytes, 0x28, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2),
+      "format",
+    ],
+    // TensorProto.dims (1) and int32_data (5), packed.
+    ["a padded size", withGraph(...message(0x2a, ...message(0x0a, 0x81, 0))), "format"],
+    ["a padded element", withGraph(...message(0x2a, ...message(0x2a, 0x81, 0x80, 0))), "format"],
     // NodeProto.overload (8).
     ["an overload", withGraph(...message(0x0a, ...message(0x42, ...text.encode("v2")))), "unsupported"],
   ])("%s", (_what, changed, code) => {
     expect(errorOf(changed)?.code).toBe(code);
+  });
+
+  // Fields of a TensorProto.
+  it.each<[string, readonly number[]]>([
+    // protobufjs reads ten bytes of it: what follows too.
+    ["a data_type of six bytes", [0x10, 0x81, 0x80, 0x80, 0x80, 0x80, 0x01]],
+    ["int32_data that ends inside a number", message(0x2a, 0x81)],
+    ["float_data that ends inside a number", message(0x22, 1, 2, 3)],
+  ])("%s", (_what, fields) => {
+    expect(errorOf(withGraph(...message(0x2a, ...fields)))?.message).toMatch(/malformed number/);
+  });
+
+  it("but not negative numbers, which have ten bytes", () => {
+    const int32Data = [-1, -(2 ** 31), 2 ** 31 - 1];
+    const initializer = [{ name: "w", dims: [3], dataType: 6, int32Data }];
+    const graph = { node: [relu("x", "y", { attribute: [{ name: "a", type: 2, i: -1 }] })], initializer };
+    expect(errorOf(encoded(graph))).toBeUndefined();
   });
 });
 

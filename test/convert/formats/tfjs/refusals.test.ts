@@ -248,6 +248,10 @@ describe("refused tfjs files", () => {
     ".",
     "a//b",
     "w\0.bin",
+    // URLs of another file.
+    "w.bin#1",
+    "w%2Dx.bin",
+    "w.bin ",
   ])("weight file %j, outside the folder", (path) => {
     const files = edited(FILES, ({ weightsManifest }) => void weightsManifest[0]?.paths.splice(0, 1, path));
     expect(refusalOf(() => tfjsShardPaths(files.json, { subject })).message).toMatch(/in the model's folder/);
