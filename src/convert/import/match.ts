@@ -24,6 +24,7 @@ import {
 } from "./operators/foreign.js";
 import { inputDifferences, isPlain } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
+import { differingPart } from "./trail.js";
 import { type Walk, walk } from "./walk.js";
 
 /** An ONNX graph matched with the layer graph of an OSNet. */
@@ -206,6 +207,8 @@ export interface MatchedOutput {
   readonly layer: string;
   /** Operators between the layer and the output, such as a division by the L2 norm. */
   readonly tail: readonly string[];
+  /** The one part by which the tail is not a division by the L2 norm. */
+  readonly part?: string;
   /** The meaning of the tail; undefined if part of it has no known meaning. */
   readonly operations: readonly OutputOperation[] | undefined;
 }
@@ -242,10 +245,12 @@ function matchOutput(
   const tail = foreign.filter((node) => behind.between.has(node));
   const isLost = tail.some(({ op }) => INNER.has(op.kind));
   const isQuantised = reading?.quantised !== undefined;
+  const part = differingPart(tail, "l2Normalize");
   return {
     name,
     layer: isLost ? evaluated : nearest,
     tail: [...tail.map(nameOfOperator), ...(isQuantised ? ["QuantizeLinear"] : [])],
+    ...(part === undefined ? {} : { part }),
     operations: isLost || isQuantised || behind.ends.size > 1 ? undefined : meaningOf(tail),
   };
 }

@@ -3,6 +3,7 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
+import { decomposed } from "./operators/decompositions.js";
 import {
   type ForeignGraph,
   type ForeignNode,
@@ -10,6 +11,7 @@ import {
   type Form,
   isKind,
   type Layout,
+  type NearMiss,
   type Pieces,
   type Reading,
   type Value,
@@ -341,25 +343,31 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
   const plain = onNchw(site) ?? onNchw(withStrays(site));
   const first = index === 0 ? plain : undefined;
   const pieces = first && piecesOf(first);
-  const value =
+  const known =
     first &&
     ((pieces && simplest(pieces, first)) ??
       handedOn(first) ??
       sizesHandedOn(first) ??
       readPlaces(first) ??
-      wholeArithmetic(first) ??
-      withPieces(read?.(first), pieces));
-  if (value) return laidOut(value, plain ?? site);
+      wholeArithmetic(first));
+  if (known) return laidOut(known, plain ?? site);
+  const { value, nearMisses = [] } = first ? decomposed(first) : {};
   // What is not known on any axes is not known for its axes.
   const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
-  const nameless = unknown(plain ?? site, opType);
-  return laidOut(withPieces(nameless, pieces) ?? nameless, plain ?? site);
+  const whole = value ?? (first && read?.(first)) ?? unknown(plain ?? site, opType);
+  return laidOut(withNearMisses(withPieces(whole, pieces), nearMisses, site.output), plain ?? site);
 }
 
 /** Remembers what a sum, a product or an unknown operator computes from the value before it. */
-function withPieces(value: Value | undefined, pieces: Pieces | undefined): Value | undefined {
-  if (value?.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
+function withPieces(value: Value, pieces: Pieces | undefined): Value {
+  if (value.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
   return { ...value, node: { ...value.node, pieces } };
+}
+
+/** Remembers at an operator's own node what it nearly is. */
+function withNearMisses(value: Value, nearMisses: readonly NearMiss[], output: string): Value {
+  const isOwn = value.kind === "node" && value.node.value === output;
+  return isOwn && nearMisses.length > 0 ? { ...value, node: { ...value.node, nearMisses } } : value;
 }
 
 /** Height and width in each other's places, which no layout of images has. */

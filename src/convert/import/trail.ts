@@ -143,13 +143,18 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
       resultAtEnd(trail, layer, source) ??
       replacementOf(trail, layer, source, family));
   const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
-  trail.note(
-    layer,
-    instead && isOne ? nameInPlace(instead) : reads || "the end of the graph",
-    nameOfKind(layer.op.kind),
-  );
+  const part = instead && differingPart(insertedBetween(trail, source, instead), layer.op.kind);
+  const found = instead && isOne ? nameInPlace(instead) : reads || "the end of the graph";
+  trail.note(layer, part === undefined ? found : `${found} with ${part}`, nameOfKind(layer.op.kind));
   if (instead) trail.accept(layer, instead);
   else if (family) trail.skip(layer, source);
+}
+
+/** The one part by which operators are not an operation of a kind; undefined if there may be several reasons. */
+export function differingPart(nodes: readonly ForeignNode[] = [], kind: ForeignKind): string | undefined {
+  const parts = nodes.flatMap(({ nearMisses = [] }) => nearMisses.filter((miss) => miss.kind === kind));
+  const [part, ...others] = new Set(parts.map(({ has }) => has));
+  return others.length === 0 ? part : undefined;
 }
 
 /** Operators that are layers if their weights are constants of the usual form. */

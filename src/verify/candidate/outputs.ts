@@ -220,12 +220,9 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
     return { layer: way.layer, operations: [] };
   if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
   if (matched.operations) return { layer, operations: matched.operations };
-  const stray = operatorsBehind(values, name);
-  return {
-    layer,
-    operations: undefined,
-    stray: stray.join(", ") || matched.tail.join(", ") || "another value",
-  };
+  const operators = operatorsBehind(values, name).join(", ") || matched.tail.join(", ") || "another value";
+  const stray = matched.part === undefined ? operators : `${operators} with ${matched.part}`;
+  return { layer, operations: undefined, stray };
 }
 
 function strayOf(stray: string | undefined): Pick<Account, "stray"> {

@@ -1,7 +1,6 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
 import { isExactFactor, isFloat, perChannel, transposed, uniform } from "./constants.js";
-import { decomposed } from "./decompositions.js";
 import {
   type Constants,
   type ForeignNode,
@@ -105,15 +104,7 @@ export const readAdd: OperatorReader = ({ inputs, output }) => {
   if (first && nodes.length === inputs.length) {
     const [, second] = nodes;
     if (!second) return { kind: "node", node: first };
-    const whole =
-      nodes.length === 2
-        ? decomposed(
-            "Add",
-            inputs.flatMap((value) => value ?? []),
-            output,
-          )
-        : undefined;
-    return whole ?? nodeValue({ kind: "add" }, nodes, first.form, output);
+    return nodeValue({ kind: "add" }, nodes, first.form, output);
   }
   const constant = inputs.flatMap((value) => asTensor(value) ?? []);
   return first && nodes.length === 1 && constant.length === 1 && inputs.length === 2
@@ -135,8 +126,6 @@ export const readSub: OperatorReader = ({ inputs, output }) => {
 export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   const [left, right] = [asNode(a), asNode(b)];
   if (left && right) {
-    const whole = a && b && decomposed("Mul", [a, b], output);
-    if (whole) return whole;
     // The map comes first, as in `arch`.
     const [map, gate] =
       left.form.rank === "pooled" && right.form.rank === "map" ? [right, left] : [left, right];
@@ -174,18 +163,17 @@ function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | un
 }
 
 export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
-  const [left, constant] = [asNode(a), asTensor(b)];
-  if (left && constant)
-    return multiplied(
-      left,
-      mapTensor(constant, left.form, (value) => 1 / value),
+  const [input, constant] = [asNode(a), asTensor(b)];
+  return (
+    input &&
+    constant &&
+    multiplied(
+      input,
+      mapTensor(constant, input.form, (value) => 1 / value),
       output,
-    );
-  return a && b && asNode(b) && decomposed("Div", [a, b], output);
+    )
+  );
 };
-
-export const readReciprocal: OperatorReader = ({ inputs: [divisor], output }) =>
-  divisor && asNode(divisor) && decomposed("Reciprocal", [divisor], output);
 
 /** Adding a per-channel vector: the bias of the layer before if that has none yet, else a separate operation. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {

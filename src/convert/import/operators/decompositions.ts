@@ -1,131 +1,259 @@
+import type { Tensor } from "../../../core/tensor.js";
 import type { NormFloor } from "../../export/options.js";
 import { perChannel, uniform } from "./constants.js";
-import { type Constants, type ForeignNode, isKind, type Value } from "./foreign.js";
-import { type Formula, type Found, formula, match, matches, numberOf, type Term } from "./pattern.js";
-import { frontAxes, nodeValue } from "./site.js";
+import {
+  type ClipBounds,
+  type Constants,
+  type ForeignKind,
+  type ForeignNode,
+  type ForeignOp,
+  isKind,
+  type NearMiss,
+  type Value,
+} from "./foreign.js";
+import { NHWC_DOMAIN } from "./layouts.js";
+import {
+  type Formula,
+  type Found,
+  formula,
+  match,
+  matches,
+  missedPart,
+  numberOf,
+  rootsOf,
+  type Term,
+} from "./pattern.js";
+import { clipBounds } from "./pieces.js";
+import { frontAxes, nodeValue, type OperatorSite } from "./site.js";
 import { globalPool } from "./windows.js";
 
-/** Operations of the network that exporters write out: found at the operator that ends them. */
+/**
+ * Operations that exporters write as several operators, found at the last of them. What lacks one part of a formula, or
+ * does not meet a condition, is not the operation, and the reason is part of the finding.
+ */
+interface Decomposition {
+  /** What it is; `other` if no network has it, so that findings name it. */
+  readonly kind: ForeignKind;
+  readonly formulas: readonly string[];
+  readonly means: Meaning;
+  /** What a value has that misses one part of a formula: a name, a number, or a reduction. */
+  readonly misses: Readonly<Record<string, string>>;
+}
 
 /**
- * The meaning of x, from the values that a formula's names matched; undefined if they do not meet further conditions.
+ * The meaning of x, from the values that a formula's names matched. If they do not meet a further condition, the reason,
+ * to follow "with"; undefined if there is no more than a formula of one operator.
  */
-type Meaning = (x: ForeignNode, found: Found, value: string) => Value | undefined;
+type Meaning = (x: ForeignNode, found: Found, value: string) => Value | string;
 
-const DECOMPOSITIONS: readonly (readonly [Formula, Meaning])[] = (
-  [
-    ...norm("instanceNorm", "PlaneMean"),
-    ...norm("layerNorm", "ImageMean"),
-    // The first mean is that of x already; the second takes its rounding off.
-    [
-      "PlaneMean(x) + PlaneMean(x - PlaneMean(x))",
-      (x, _found, value) => globalPool("globalAvgPool", x, value),
-    ],
-    ["x + x * ((Softsign(PlaneMean(c * -c) * [scale]) + PlaneMean(x * opposite)) * 0.5)", correctedNorm],
-    ["1 / (1 + Exp(-x))", (x, _found, value) => nodeValue({ kind: "sigmoid" }, [x], x.form, value)],
-    ["x / length", l2Normalized],
-  ] satisfies (readonly [string, Meaning])[]
-).map(([text, means]) => [formula(text), means]);
+const DECOMPOSITIONS: readonly Decomposition[] = [
+  norm("instanceNorm", "Mean:plane"),
+  norm("layerNorm", "Mean:image"),
+  {
+    kind: "globalAvgPool",
+    // The first mean is that of x already; the second removes its rounding error.
+    formulas: ["Mean:plane(x) + Mean:plane(x - Mean:plane(x))"],
+    means: (x, _found, value) => globalPool("globalAvgPool", x, value),
+    misses: { x: "a mean of another value", Mean: "a mean over other axes" },
+  },
+  {
+    kind: "instanceNorm",
+    formulas: ["x + x * ((Softsign(Mean:plane(c * -c) * [scale]) + Mean:plane(x * opposite)) * 0.5)"],
+    means: correctedNorm,
+    misses: {
+      x: "the correction of another norm",
+      c: "a correction by another variance",
+      Mean: "a mean over other axes",
+      "0.5": "a correction with another factor",
+    },
+  },
+  {
+    kind: "sigmoid",
+    formulas: ["1 / (1 + Exp(-x))"],
+    means: activation({ kind: "sigmoid" }),
+    misses: { "1": "a constant other than 1" },
+  },
+  {
+    kind: "l2Normalize",
+    formulas: ["x / length~Length:channels(x)", "x / length~(square~Sum:channels(x ^ 2) ^ 0.5)"],
+    means: l2Normalized,
+    misses: {
+      x: "the length of another value",
+      Length: "a length over other axes",
+      Sum: "a length over other axes",
+      "0.5": "a power other than a square root",
+      "2": "a power other than a square",
+    },
+  },
+  unknownActivation(
+    "Gelu",
+    ...halvesOf("1 + Erf(x / 1.4142135623730951)"),
+    ...halvesOf("1 + Tanh((x + x ^ 3 * 0.044715) * 0.7978845608028654)"),
+  ),
+  unknownActivation(
+    "HardSigmoid",
+    "Clip(x * 0.2 + 0.5, 0, 1)",
+    "Clip(x / 6 + 0.5, 0, 1)",
+    "Clip(x + 3, 0, 6) / 6",
+  ),
+  unknownActivation("HardSwish", "x * HardSigmoid(x)", "x * Clip(x + 3, 0, 6) / 6"),
+  unknownActivation("Swish", "x * Sigmoid(x)", "x / (1 + Exp(-x))"),
+  unknownActivation("Mish", "x * Tanh(Softplus(x))", "x * Tanh(Log(1 + Exp(x)))"),
+];
+
+/** The decompositions by the operator that ends them, in the order of the table. */
+const BY_ROOT = byRoot(DECOMPOSITIONS);
+
+function byRoot(
+  table: readonly Decomposition[],
+): ReadonlyMap<string, readonly { readonly pattern: Formula; readonly row: Decomposition }[]> {
+  const patterns = table.flatMap((row) => row.formulas.map((text) => ({ pattern: formula(text), row })));
+  const roots = [...new Set(patterns.flatMap(({ pattern }) => [...rootsOf(pattern)]))];
+  return new Map(
+    roots.map((root) => [root, patterns.filter(({ pattern }) => rootsOf(pattern).has(root))] as const),
+  );
+}
 
 /**
  * (x − mean) / √(variance + ε), times weight, plus bias; TensorFlow writes it multiplied out. The variance is mean((x − mean)²), which is
  * mean((x − mean) · x) too, and mean(x²) − mean².
  */
-function norm(kind: "instanceNorm" | "layerNorm", mean: string): readonly (readonly [string, Meaning])[] {
+function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
   const variances = [
     `${mean}((x - ${mean}(x)) ^ 2)`,
     `(${mean}(x ^ 2) - ${mean}(x) ^ 2)`,
     `${mean}((x - ${mean}(x)) * x)`,
   ];
-  return variances.flatMap((variance) => normBy(kind, mean, `((${variance} + [epsilon]) ^ 0.5)`));
-}
-
-function normBy(
-  kind: "instanceNorm" | "layerNorm",
-  mean: string,
-  deviation: string,
-): readonly (readonly [string, Meaning])[] {
+  const formulas = variances.flatMap((variance) => {
+    const deviation = `((${variance} + [epsilon]) ^ 0.5)`;
+    return [
+      `(x - ${mean}(x)) / ${deviation}`,
+      ...[`(1 / ${deviation})`, `([weight] / ${deviation})`].flatMap((scale) => [
+        `(x - ${mean}(x)) * ${scale}`,
+        `x * ${scale} + ([bias] - ${mean}(x) * ${scale})`,
+      ]),
+    ];
+  });
   const means: Meaning = (x, { epsilon, weight, bias }, value) => {
     const added = numberOf(epsilon);
+    if (added === undefined) return "an epsilon that is not one number";
     const shift = bias?.constant && perChannel(bias.constant, x.form);
-    if (added === undefined || (bias && !shift)) return undefined;
+    if (bias && !shift) return "a bias that is not one number per channel";
     const constants: Constants = {
       ...(weight?.constant ? { weight: weight.constant } : {}),
       ...(shift ? { bias: shift } : {}),
     };
     return nodeValue({ kind, epsilon: added }, [x], x.form, value, constants);
   };
-  return [
-    `(x - ${mean}(x)) / ${deviation}`,
-    ...[`(1 / ${deviation})`, `([weight] / ${deviation})`].flatMap((scale) => [
-      `(x - ${mean}(x)) * ${scale}`,
-      `x * ${scale} + ([bias] - ${mean}(x) * ${scale})`,
-    ]),
-  ].map((text) => [text, means]);
+  const misses = {
+    x: "a mean of another value",
+    Mean: "a mean over other axes",
+    epsilon: "a computed epsilon",
+    weight: "a computed weight",
+    bias: "a computed bias",
+    "0.5": "a power other than a square root",
+    "2": "a power other than a square",
+  };
+  return { kind, formulas, means, misses };
+}
+
+function activation(op: ForeignOp): Meaning {
+  return (x, _found, value) => nodeValue(op, [x], x.form, value);
+}
+
+/** An activation that no OSNet has, under the name of the operator that ONNX has for it. */
+function unknownActivation(opType: string, ...formulas: readonly string[]): Decomposition {
+  const means: Meaning = (x, _found, value) =>
+    nodeValue({ kind: "other", opType, operands: [{ kind: "node", node: x }] }, [x], x.form, value);
+  return { kind: "other", formulas, means, misses: {} };
+}
+
+/** x times a factor, halved: the three orders of the two products. */
+function halvesOf(factor: string): readonly string[] {
+  return [`x / 2 * (${factor})`, `x * (${factor}) / 2`, `x * ((${factor}) / 2)`];
 }
 
 /**
  * y + y · (v / (v + ε) − mean(y²)) / 2, where y is c normalised and v = mean(c²): an instance norm with its scale's rounding
  * taken off, as our layers models write it. v / (v + ε) is softsign(v / ε).
  */
-function correctedNorm(y: ForeignNode, { c, scale, opposite }: Found, value: string): Value | undefined {
+function correctedNorm(y: ForeignNode, { c, scale, opposite }: Found, value: string): Value | string {
   const [centred, negative, [x]] = [nodeOf(c), nodeOf(opposite), y.inputs];
-  if (!isKind(y, "instanceNorm") || Object.keys(y.constants).length > 0 || !x || !negative) return undefined;
-  const { weight, bias } = negative.constants;
+  if (!isKind(y, "instanceNorm") || Object.keys(y.constants).length > 0 || !x)
+    return "the correction of what is not an instance norm";
   // A product with −1 is the weight of a norm that has none.
-  const of = isKind(negative, "affine") ? y : isKind(negative, "instanceNorm") ? x : undefined;
-  const isOpposite = negative.inputs[0] === of && weight && uniform(weight) === -1 && !bias;
-  if (!isOpposite || numberOf(scale) !== Math.fround(-1 / y.op.epsilon)) return undefined;
-  return centred && centredOf(centred) === x ? nodeValue(y.op, [x], y.form, value) : undefined;
+  const of = negative && isKind(negative, "affine") ? y : x;
+  const { weight, bias } = negative?.constants ?? {};
+  const isOpposite = negative?.inputs[0] === of && weight && uniform(weight) === -1 && !bias;
+  if (!isOpposite || !isKind(negative, "affine", "instanceNorm")) return "a correction by another mean";
+  if (numberOf(scale) !== Math.fround(-1 / y.op.epsilon)) return "a correction for another epsilon";
+  return centred && centredOf(centred) === x
+    ? nodeValue(y.op, [x], y.form, value)
+    : "a correction by another variance";
 }
 
-/** x / max(‖x‖₂, ε) along the channels, in any decomposition. */
-function l2Normalized(x: ForeignNode, found: Found, value: string): Value | undefined {
-  const length = behindFloors(nodeOf(found.length), "length");
-  const square = behindFloors(length.node && xOf(ROOT, length.node), "square");
-  const [isDirect, isSquare] = [
-    length.node && xOf(LENGTH, length.node) === x,
-    square.node && xOf(SQUARE, square.node) === x,
-  ];
-  const floors = isDirect ? length.floors : [...square.floors, ...length.floors];
-  return isDirect || isSquare ? nodeValue({ kind: "l2Normalize", floors }, [x], x.form, value) : undefined;
+/** x / max(‖x‖₂, ε) along the channels, with any number of floors. */
+function l2Normalized(x: ForeignNode, { length, square }: Found, value: string): Value | string {
+  const floors = [...floorsOf(square, "square"), ...floorsOf(length, "length")];
+  const largest = Math.max(0, ...floors.map(({ epsilon }) => epsilon));
+  return largest <= MAX_FLOOR
+    ? nodeValue({ kind: "l2Normalize", floors }, [x], x.form, value)
+    : `a length of at least ${Number(largest.toPrecision(3))}`;
 }
 
-const ROOT = formula("x ^ 0.5");
-const LENGTH = formula("ChannelLength(x)");
-const SQUARE = formula("ChannelSum(x ^ 2)");
-const CENTRED = formula("x - PlaneMean(x)");
+const CENTRED = formula("x - Mean:plane(x)");
 
 /** The map that a value is without its mean over the plane. */
 export function centredOf(node: ForeignNode): ForeignNode | undefined {
-  return xOf(CENTRED, node);
+  return nodeOf(match(CENTRED, termOfNode(node))?.x);
 }
 
-function xOf(pattern: Formula, node: ForeignNode): ForeignNode | undefined {
-  return nodeOf(match(pattern, termOfNode(node))?.x);
-}
-
-/** What an operator over these values is, together with those before it; undefined if it is only itself. */
-export function decomposed(
-  op: "Add" | "Div" | "Mul" | "Reciprocal",
-  values: readonly Value[],
-  output: string,
-): Value | undefined {
-  const root: Term = { value: output, op, operands: values.map(termOf) };
-  for (const [written, means] of DECOMPOSITIONS)
-    for (const found of matches(written, root)) {
+/** What an operator is together with those before it, and what it is not for one reason only. */
+export function decomposed(site: OperatorSite): {
+  readonly value?: Value;
+  readonly nearMisses: readonly NearMiss[];
+} {
+  const { node, inputs, output } = site;
+  const patterns = node.domain === "" || node.domain === NHWC_DOMAIN ? BY_ROOT.get(node.opType) : undefined;
+  if (!patterns || !inputs.some((value) => value?.kind === "node")) return { nearMisses: [] };
+  const known = inputs.flatMap((value) => value ?? []);
+  const operands = node.opType === "Clip" ? clipOperands(known[0], clipBounds(site)) : known.map(termOf);
+  const root: Term = { value: output, op: node.opType, operands };
+  const unmet: NearMiss[] = [];
+  const missed: NearMiss[] = [];
+  for (const { pattern, row } of patterns) {
+    const { kind, means, misses } = row;
+    for (const found of matches(pattern, root)) {
       const x = nodeOf(found.x);
       const whole = x && means(x, found, output);
-      if (whole) return whole;
+      if (typeof whole === "object") return { value: whole, nearMisses: [] };
+      if (whole !== undefined) unmet.push({ kind, has: whole });
     }
-  return undefined;
+    const has = misses[missedPart(pattern, root) ?? ""];
+    if (has !== undefined) missed.push({ kind, has });
+  }
+  // What fits a formula of a kind does not miss part of another.
+  const others = missed.filter(({ kind }) => unmet.every((each) => each.kind !== kind));
+  return { nearMisses: [...unmet, ...others] };
 }
 
 /** Each value as the operators that an exporter wrote: constants that a node has taken up are operands again. */
 function termOf(value: Value): Term {
   if (value.kind === "node") return termOfNode(value.node);
-  const constant = value.kind === "constant" ? value.tensor : undefined;
-  return { value: constant ?? value, op: "", operands: [], constant };
+  return value.kind === "constant" ? constantTerm(value.tensor) : { value, op: "", operands: [] };
+}
+
+function constantTerm(constant: Tensor): Term {
+  return { value: constant, op: "", operands: [], constant };
+}
+
+function numberTerm(value: number): Term {
+  return constantTerm({ dtype: "float32", shape: [], data: Float32Array.of(value) });
+}
+
+/** Bounds are inputs or attributes: operands in either case. */
+function clipOperands(value: Value | undefined, { least, most }: ClipBounds): readonly Term[] {
+  return value ? [termOf(value), numberTerm(least), numberTerm(most)] : [];
 }
 
 /** @param value the identity of the term, which is not a node if the term is a part of one */
@@ -137,6 +265,10 @@ function termOfNode(node: ForeignNode, value: unknown = node): Term {
     get operands() {
       return operands();
     },
+    get unfloored() {
+      const [input] = inputs;
+      return input && floorOf(node, "length") ? termOfNode(input) : undefined;
+    },
   });
   const { weight, bias } = constants;
   const last = bias ?? weight;
@@ -144,26 +276,35 @@ function termOfNode(node: ForeignNode, value: unknown = node): Term {
     const rest: Constants = weight && bias ? { weight } : {};
     const [input] = isKind(node, "affine") && !rest.weight ? inputs : [];
     const before = (): Term => (input ? termOfNode(input) : termOfNode({ ...node, constants: rest }, {}));
-    return term(bias ? "Add" : "Mul", () => [before(), termOf({ kind: "constant", tensor: last })]);
+    return term(bias ? "Add" : "Mul", () => [before(), constantTerm(last)]);
   }
+  if (!isKind(node, "other"))
+    return term(NAMES[op.kind] ?? op.kind, () => inputs.map((input) => termOfNode(input)));
+  const { opType, operands, axes, bounds } = node.op;
+  if (bounds) return term(opType, () => clipOperands(operands[0], bounds));
   const [first] = inputs;
-  const axes = isKind(node, "other") && node.op.axes && first ? frontAxes(node.op.axes, first.form) : [];
-  const name = isKind(node, "other") ? node.op.opType : op.kind;
-  const known = NAMES[`${name} ${axes}`.trim()];
-  if (isKind(node, "other") && !known) return term(name, () => node.op.operands.map(termOf));
-  return term(known ?? name, () => inputs.map((input) => termOfNode(input)));
+  const reduction = REDUCTIONS[opType];
+  if (!reduction || !axes || !first) return term(opType, () => operands.map(termOf));
+  const over = String(frontAxes(axes, first.form));
+  return term(`${reduction}:${AXES[over] ?? over}`, () => [termOfNode(first)]);
 }
 
-/** What formulas call kinds of nodes, and operators over these axes. */
-const NAMES: Readonly<Record<string, string>> = {
+/** What formulas call kinds of nodes. */
+const NAMES: Readonly<Partial<Record<ForeignKind, string>>> = {
   scale: "Mul",
   add: "Add",
-  globalAvgPool: "PlaneMean",
-  "ReduceMean 2,3": "PlaneMean",
-  "ReduceMean 1,2,3": "ImageMean",
-  "ReduceL2 1": "ChannelLength",
-  "ReduceSum 1": "ChannelSum",
+  relu: "Relu",
+  sigmoid: "Sigmoid",
+  globalAvgPool: "Mean:plane",
 };
+
+/** What formulas call reductions, and the axes that they are over. */
+const REDUCTIONS: Readonly<Record<string, string>> = {
+  ReduceMean: "Mean",
+  ReduceL2: "Length",
+  ReduceSum: "Sum",
+};
+const AXES: Readonly<Record<string, string>> = { "1": "channels", "2,3": "plane", "1,2,3": "image" };
 
 /** The node of a term; undefined for a constant, and for a part of a node. */
 function nodeOf(term: Term | undefined): ForeignNode | undefined {
@@ -171,18 +312,15 @@ function nodeOf(term: Term | undefined): ForeignNode | undefined {
   return typeof value === "object" && value !== null && "op" in value ? (value as ForeignNode) : undefined;
 }
 
-/** A norm, or its square, without what keeps it from being zero; and that, in the order of its computation. */
-function behindFloors(
-  node: ForeignNode | undefined,
-  of: NormFloor["of"],
-): { readonly node: ForeignNode | undefined; readonly floors: readonly NormFloor[] } {
+/** What keeps a norm, or its square, from being zero, in the order of computation. */
+function floorsOf(term: Term | undefined, of: NormFloor["of"]): readonly NormFloor[] {
   const floors: NormFloor[] = [];
-  for (let current = node; current; [current] = current.inputs) {
-    const floor = floorOf(current, of);
-    if (!floor) return { node: current, floors };
-    if (floor !== "none") floors.unshift(floor);
+  for (let current = term; current; current = current.unfloored) {
+    const node = nodeOf(current);
+    const floor = node && floorOf(node, of);
+    if (floor && floor !== "none") floors.unshift(floor);
   }
-  return { node: undefined, floors };
+  return floors;
 }
 
 /** The sum with a small number, or the larger of both, which only matters near zero; "none" for a copy by expansion. */
@@ -207,7 +345,7 @@ function floor(
   how: NormFloor["how"],
   epsilon: number | undefined,
 ): NormFloor | undefined {
-  return epsilon !== undefined && epsilon >= 0 && epsilon <= MAX_FLOOR ? { of, how, epsilon } : undefined;
+  return epsilon !== undefined && epsilon >= 0 ? { of, how, epsilon } : undefined;
 }
 
 /** Largest float32, by which a Clip without an upper bound may be written. */

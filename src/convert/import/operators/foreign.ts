@@ -139,6 +139,15 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly roundings?: Roundings;
   /** Of an operator on each element by itself, what it makes of the value before it; absent where that is not known. */
   readonly pieces?: Pieces;
+  /** What its operators nearly are; absent if they are nothing of the kind. */
+  readonly nearMisses?: readonly NearMiss[];
+}
+
+/** Why several operators are not an operation of the network: the only part that differs. */
+export interface NearMiss {
+  readonly kind: ForeignKind;
+  /** The part that they have instead, as a noun phrase. */
+  readonly has: string;
 }
 
 /** slope · x + constant; one of the two is 0. */

@@ -4,14 +4,15 @@ import { isFloat, uniform } from "./constants.js";
 /**
  * Decompositions written by exporters, found by formulas such as `(x - mean) / (variance + epsilon) ^ 0.5`. A
  * lower-case name matches any value, and the same one wherever it occurs; a capitalised name is an operator, as in
- * `Exp(x)`; a name in brackets is a constant; a number is a constant with that value in every element, in float32. Each
- * operation of a formula matches several forms:
+ * `Exp(x)` or `Clip(x, 0, 6)`, or a reduction with its axes, as in `Mean:plane(x)`; a name in brackets is a constant; a
+ * number is a constant with that value in every element, in float32; and `name~x` is x with any number of floors
+ * near zero, which make no difference elsewhere. Each operation of a formula matches several forms:
  *
  * | formula | operators |
  * | --- | --- |
  * | `a + b`, `a * b` | Add, Mul, in either order |
  * | `a - b` | Sub, or Add of `-b` |
- * | `a / b` | Div, or Mul by a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves |
+ * | `a / b` | Div, or Mul by a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves; by a number, Mul by its inverse |
  * | `-a` | Neg, or Mul by −1 |
  * | `a ^ 2`, `a ^ 0.5` | Pow; Mul of a by itself, Pow of its absolute value; Sqrt |
  */
@@ -24,6 +25,8 @@ export interface Term {
   readonly op: string;
   readonly operands: readonly Term[];
   readonly constant?: Tensor | undefined;
+  /** What this is without its floor near zero: ‖x‖ of max(‖x‖, ε). */
+  readonly unfloored?: Term | undefined;
 }
 
 /** The values that the names of a formula matched. */
@@ -32,6 +35,7 @@ export type Found = Readonly<Record<string, Term>>;
 export type Formula =
   | { readonly number: number }
   | { readonly name: string; readonly isConstant: boolean }
+  | { readonly floored: Formula; readonly name: string }
   | { readonly op: string; readonly operands: readonly Formula[] }
   | {
       readonly anyOf: readonly Formula[];
@@ -45,31 +49,73 @@ export function match(pattern: Formula, term: Term): Found | undefined {
   return undefined;
 }
 
+/** Every way in which a term fits. Work is bounded by the formula: two orders for each of its sums and products. */
+export function* matches(pattern: Formula, term: Term): Generator<Found> {
+  for (const { found } of fits(pattern, term, { found: {}, mayMiss: false })) yield found;
+}
+
+/**
+ * The part of a formula that a term does not fit, where it fits all others: a name that matches two values or no
+ * constant, a number that is another, or a reduction over other axes (`Mean`). The same part may occur several times, as
+ * long as the same is in its place. Undefined if a term fits, or not even nearly.
+ */
+export function missedPart(pattern: Formula, term: Term): string | undefined {
+  for (const { miss } of fits(pattern, term, { found: {}, mayMiss: true })) return miss?.part;
+  return undefined;
+}
+
+interface Fit {
+  readonly found: Found;
+  readonly mayMiss: boolean;
+  /** The part of the formula that does not fit, and what is there instead. */
+  readonly miss?: { readonly part: string; readonly instead: unknown };
+}
+
 const COMMUTATIVE: ReadonlySet<string> = new Set(["Add", "Mul"]);
 
-/** Every way in which a term fits. Work is bounded by the formula: two orders for each of its sums and products. */
-export function* matches(pattern: Formula, term: Term, found: Found = {}): Generator<Found> {
-  if ("anyOf" in pattern) for (const one of pattern.anyOf) yield* matches(one, term, found);
+function* fits(pattern: Formula, term: Term, fit: Fit): Generator<Fit> {
+  if ("anyOf" in pattern) for (const one of pattern.anyOf) yield* fits(one, term, fit);
   else if ("number" in pattern) {
-    if (numberOf(term) === Math.fround(pattern.number)) yield found;
+    const number = numberOf(term);
+    if (number === Math.fround(pattern.number)) yield fit;
+    else if (number !== undefined) yield* missing(String(pattern.number), number, fit);
+  } else if ("floored" in pattern) {
+    const named = { ...fit, found: { ...fit.found, [pattern.name]: term } };
+    for (let each: Term | undefined = term; each; each = each.unfloored)
+      yield* fits(pattern.floored, each, named);
   } else if ("name" in pattern) {
-    const known = found[pattern.name];
-    const fits = !pattern.isConstant || term.constant !== undefined;
-    if (!known && fits) yield { ...found, [pattern.name]: term };
-    else if (known?.value === term.value) yield found;
-  } else if (term.op === pattern.op && term.operands.length === pattern.operands.length) {
-    yield* allMatch(pattern.operands, term.operands, found);
-    if (COMMUTATIVE.has(pattern.op)) yield* allMatch(pattern.operands, term.operands.toReversed(), found);
+    const { name } = pattern;
+    const known = fit.found[name];
+    const isKnown = known?.value === term.value;
+    const next = known ? fit : { ...fit, found: { ...fit.found, [name]: term } };
+    if (known ? isKnown : !pattern.isConstant || term.constant) yield next;
+    else yield* missing(name, term.value, next);
+  } else if (term.operands.length === pattern.operands.length) {
+    const [reduction, axes] = pattern.op.split(":");
+    const next = term.op === pattern.op ? [fit] : [];
+    if (axes !== undefined && next.length === 0 && term.op.startsWith(`${reduction}:`))
+      next.push(...missing(reduction ?? "", term.op, fit));
+    for (const each of next) {
+      yield* allFit(pattern.operands, term.operands, each);
+      if (COMMUTATIVE.has(pattern.op)) yield* allFit(pattern.operands, term.operands.toReversed(), each);
+    }
   }
 }
 
-function* allMatch(
+function* allFit(
   [pattern, ...patterns]: readonly Formula[],
   [term, ...terms]: readonly Term[],
-  found: Found,
-): Generator<Found> {
-  if (!pattern || !term) yield found;
-  else for (const first of matches(pattern, term, found)) yield* allMatch(patterns, terms, first);
+  fit: Fit,
+): Generator<Fit> {
+  if (!pattern || !term) yield fit;
+  else for (const first of fits(pattern, term, fit)) yield* allFit(patterns, terms, first);
+}
+
+/** Goes on without a part that does not fit, if it is the only one. */
+function* missing(part: string, instead: unknown, fit: Fit): Generator<Fit> {
+  const { miss, mayMiss } = fit;
+  if (!miss && mayMiss) yield { ...fit, miss: { part, instead } };
+  else if (miss?.part === part && miss.instead === instead) yield fit;
 }
 
 /** The number that a constant has in every element. */
@@ -82,7 +128,7 @@ export function numberOf(term: Term | undefined): number | undefined {
 
 /** Reads a formula. @throws SyntaxError if it is invalid */
 export function formula(text: string): Formula {
-  const tokens = text.match(/[A-Za-z]\w*|[\d.]+|[^\s\w]/g) ?? [];
+  const tokens = text.match(/[A-Za-z]\w*(?::\w+)?|[\d.]+|[^\s\w]/g) ?? [];
   const taken = (token: string): boolean => tokens[0] === token && tokens.shift() !== undefined;
   const expect = (token: string): void => {
     if (!taken(token)) throw new SyntaxError(`${tokens[0] ?? "the end"} instead of ${token} in ${text}`);
@@ -117,12 +163,14 @@ export function formula(text: string): Formula {
     const isConstant = taken("[");
     const token = tokens.shift() ?? "";
     if (isConstant) expect("]");
+    if (taken("~")) return { name: token, floored: unary() };
     if (/^[a-z]/.test(token)) return { name: token, isConstant };
     if (/^\d/.test(token)) return { number: Number(token) };
     expect("(");
-    const operand = sum();
+    const operands = [sum()];
+    while (taken(",")) operands.push(sum());
     expect(")");
-    return operator(token, operand);
+    return operator(token, ...operands);
   };
   const whole = sum();
   if (tokens.length > 0) throw new SyntaxError(`${tokens[0]} after the end of ${text}`);
@@ -142,6 +190,7 @@ function quotient(a: Formula, b: Formula): Formula {
   const inverses = [
     operator("Reciprocal", b),
     ...(radicand ? [operator("Pow", radicand, { number: -0.5 })] : []),
+    ...("number" in b ? [{ number: 1 / b.number }] : []),
   ];
   const isInverse = "number" in a && a.number === 1;
   return {
@@ -162,4 +211,10 @@ function powerOf(base: Formula, exponent: number): Formula {
   if (exponent === 2)
     return { anyOf: [operator("Mul", base, base), power(operator("Abs", base)), power(base)] };
   return exponent === 0.5 ? { anyOf: [power(base), operator("Sqrt", base)], radicand: base } : power(base);
+}
+
+/** The operators that a term may end with to match a formula. */
+export function rootsOf(pattern: Formula): ReadonlySet<string> {
+  if ("anyOf" in pattern) return new Set(pattern.anyOf.flatMap((one) => [...rootsOf(one)]));
+  return new Set("op" in pattern ? [pattern.op] : []);
 }

@@ -1,4 +1,4 @@
-import { readAdd, readDiv, readGemm, readMatMul, readMul, readReciprocal, readSub } from "./arithmetic.js";
+import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
 import {
   constantOf,
   readCast,
@@ -128,7 +128,6 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   QLinearConv: readQLinearConv,
   QLinearMatMul: readQLinearMatMul,
   QuantizeLinear: readQuantize,
-  Reciprocal: readReciprocal,
   ReduceMax: readReduceMax,
   ReduceMean: readReduceMean,
   Relu: readRelu,
