@@ -501,6 +501,8 @@ const STRIDED: readonly Pair[] = [
   ),
 ];
 
+const PRODUCT = "conv3.0.conv2b.0.bn";
+
 const PRODUCTS: readonly Pair[] = [
   pair(
     "fc.1",
@@ -512,6 +514,36 @@ const PRODUCTS: readonly Pair[] = [
       const half = { ...weight, data: weight.data.map((value) => value * k) };
       const initializers = new Map(model.graph.initializers).set(name, half);
       return attribute("fc.1", "alpha", float(2))({ ...model, graph: { ...model.graph, initializers } });
+    },
+    { twin: "numeric" },
+  ),
+  pair(
+    PRODUCT,
+    "products with a batch norm that the graph computes, as onnxoptimizer writes them",
+    [1, 1.01],
+    (k) => (model) => {
+      const [, weight = "", bias = ""] =
+        model.graph.nodes.find(({ outputs }) => outputs[0] === PRODUCT)?.inputs ?? [];
+      const own = model.graph.initializers.get(weight) as Tensor<"float32">;
+      return at(
+        PRODUCT,
+        (x, y, node) => [
+          onnxNode("total", "Add", ["variance", "k"]),
+          onnxNode("deviation", "Sqrt", ["total"]),
+          onnxNode("by.channel", "Unsqueeze", ["deviation", "axes"]),
+          onnxNode("w", "Div", ["twice", "by.channel"]),
+          onnxNode("negative", "Sub", ["none", bias]),
+          onnxNode("b", "Neg", ["negative"]),
+          { ...node, inputs: [x, "w", "b"], outputs: [y] },
+        ],
+        {
+          variance: floats(...upTo(own.shape[0] ?? 0).map(() => 3)),
+          k: scalar(k),
+          axes: wholes(1, 2, 3),
+          twice: { ...own, data: own.data.map((value) => value * 2) },
+          none: floats(0),
+        },
+      )(model);
     },
     { twin: "numeric" },
   ),

@@ -304,17 +304,20 @@ function notAnOsnet({ census, nodes }: ForeignGraph, subject: string): InputErro
   );
   const gates = nodes.filter((node) => isKind(node, "scale")).length;
   const undecided = count("If");
+  const computed = nodes.filter(({ op }) => op.kind === "other" && op.opType === "Conv").length;
   return new InputError({
     code: "unsupported",
     subject,
-    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")} and ${gates} gated values${undecided > 0 ? `, with ${undecided} data-dependent If nodes` : ""}`,
+    found: `${quantised.length > 0 ? "a quantised network" : "another network"} of ${list.map((type) => `${count(type)} ${type}`).join(", ")}${computed > 0 ? ` (${computed} with weights that are computed, or of another form)` : ""} and ${gates} gated values${undecided > 0 ? `, with ${undecided} data-dependent If nodes` : ""}`,
     expected: "an OSNet, whose six blocks of T streams have 6 × T gates (osnet_x1_0: 187 Conv, 24 Sigmoid)",
     remedy:
       quantised.length > 0
         ? "use the float model it was made from"
         : undecided > 0
           ? "export it with a fixed image size and batch"
-          : "use an OSNet model",
+          : computed > 0
+            ? "fold its constants first, for example with onnxsim"
+            : "use an OSNet model",
   });
 }
 

@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
 import { decomposed } from "./operators/decompositions.js";
+import { floatArithmetic } from "./operators/folding.js";
 import {
   type ForeignGraph,
   type ForeignNode,
@@ -349,7 +350,8 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
       handedOn(first) ??
       sizesHandedOn(first) ??
       readPlaces(first) ??
-      wholeArithmetic(first));
+      wholeArithmetic(first) ??
+      floatArithmetic(first));
   if (known) return laidOut(known, plain ?? site);
   const { value, nearMisses = [] } = first ? decomposed(first) : {};
   // What is not known on any axes is not known for its axes.

@@ -133,25 +133,8 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
   }
   const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
   if (input) return constant && multiplied(input, constant, output);
-  return (
-    scalarProduct(asTensor(a), asTensor(b)) ??
-    scaled(asTensor(a), asTensor(b)) ??
-    scaled(asTensor(b), asTensor(a))
-  );
+  return scalarProduct(asTensor(a), asTensor(b));
 };
-
-/** A weight times a number, as a runtime multiplies float32. */
-function scaled(tensor: Tensor | undefined, factor: Tensor | undefined): Value | undefined {
-  if (tensor?.dtype !== "float32" || factor?.dtype !== "float32" || factor.data.length !== 1)
-    return undefined;
-  if (factor.shape.length > tensor.shape.length) return undefined;
-  const [number = 0] = factor.data;
-  // Stored as float32, a product in float64 is rounded once, as the runtime rounds it.
-  return {
-    kind: "constant",
-    tensor: { ...tensor, data: (tensor.data as Float32Array).map((value) => value * Number(number)) },
-  };
-}
 
 /** Two numbers, as exporters scale the second term of a sum that may be a number: torch's `alpha`. */
 function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | undefined {

@@ -40,10 +40,6 @@ def computed():
     """Numbers that are computed in ways that no exporter has, so that they are not known."""
     clip = "six = Add (three, three) y = Clip (x, zero, six)"
     yield chain("Clip from 0 to a computed 6", clip, zero=ZERO, three=SIX / 2)
-    layer = f"{POOL} bias = Add (half, half) y = LayerNormalization <axis = 1> (a, weight, bias)"
-    yield chain("LayerNormalization with a computed bias", layer, 17, weight=vector(3, 1, 1), half=vector(3, 1, 1))
-    norm = "bias = Add (half, half) y = BatchNormalization (x, weight, bias, mean, variance)"
-    yield chain("BatchNormalization with a computed bias", norm, half=vector(3), **STATISTICS)
     steps = "steps = Add (one, one) y = Slice (x, starts, ends, axes, steps)"
     bounds = {"starts": whole(0), "ends": whole(2**31), "axes": whole(2), "one": whole(1)}
     yield chain("Slice by computed steps", steps, **bounds)

@@ -95,6 +95,20 @@ def norms():
     yield chain("Mul and Add as a batch norm", "a = Mul (x, weight) y = Add (a, bias)", **affine)
 
 
+def computed():
+    """Weights that are computed of others, which runtimes fold before they run."""
+    half = {"half": vector(3, 1, 1)}
+    layer = "a = GlobalAveragePool (x) bias = Add (half, half) y = LayerNormalization <axis = 1> (a, weight, bias)"
+    yield chain("LayerNormalization with a computed bias", layer, 17, weight=vector(3, 1, 1), **half)
+    statistics = {"weight": vector(3), "mean": vector(3), "variance": vector(3)}
+    norm = "bias = Add (half, half) y = BatchNormalization (x, weight, bias, mean, variance)"
+    yield chain("BatchNormalization with a computed bias", norm, 15, half=vector(3), **statistics)
+    folded = """e = Add (variance, epsilon) d = Sqrt (e) q = Div (weight, d) s = Unsqueeze (q, axes) k = Mul (kernel, s)
+        n = Neg (mean) p = Mul (n, q) r = Reciprocal (two) h = Sub (p, r) y = Conv (x, k, h)"""
+    kernel = {"kernel": vector(3, 3, 2, 2), "axes": whole(1, 2, 3), "two": np.float32(2)}
+    yield chain("Conv with a batch norm that is folded by operators", folded, epsilon=np.float32(1e-3), **kernel, **statistics)
+
+
 def pixels():
     yield chain("Gather of channels", "y = Gather <axis = 1> (x, order)", order=whole(2, 1, 0))
     first = "a = Transpose <perm = [1, 0, 2, 3]> (x) b = GatherND (a, order)"
@@ -209,5 +223,5 @@ def lengths():
 
 
 def chains():
-    for kind in (pools, norms, pixels, windows, rows, gates, lengths):
+    for kind in (pools, norms, computed, pixels, windows, rows, gates, lengths):
         yield from kind()
