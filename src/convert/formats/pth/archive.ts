@@ -18,7 +18,13 @@ import { createStorageTable, type Unpickled } from "./storages.js";
 export function readArchive(source: ByteSource, region: Region, budget: Budget): Unpickled {
   const directory = readZipDirectory(source, region);
   const folder = findFolder(directory, region);
-  const entry = (name: string) => directory.get(folder + name);
+  // PyTorch looks them up whatever their case.
+  const names = new Map([...directory.keys()].map((name) => [name.toLowerCase(), name]));
+  const entry = (name: string) => {
+    const found = names.get((folder + name).toLowerCase());
+    if (found === undefined || found === folder + name) return directory.get(folder + name);
+    throw unsupported(region, `a zip entry named ${quote(found)}`, quote(folder + name));
+  };
   const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
 
   const bigEndian = isBigEndian(entry("byteorder"), read, region);
@@ -48,6 +54,9 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   };
   const pickle = entry("data.pkl");
   if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
+  // Where it exists, torch.jit.load reads this older description of a model, and nothing else.
+  if (entry("model.json") !== undefined)
+    throw unsupported(region, "a TorchScript model in an older format", "what torch.jit.save writes now");
   const root = load(pickle, "data");
   const constants = entry("constants.pkl");
   if (constants === undefined) return { container: "zip", root };

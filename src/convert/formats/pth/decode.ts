@@ -1,7 +1,7 @@
 import { type ByteSource, type Bytes, headOf, toSource } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
 import type { StateDict, Tensor } from "../../../core/tensor.js";
-import { type Budget, createBudget, printable, quote, type Region } from "../refusals.js";
+import { type Budget, createBudget, printable, quote, type Region, unsupported } from "../refusals.js";
 import { isZip } from "../registry.js";
 import { HEAD_BYTES, headText, otherKind, type Signature } from "../sniff.js";
 import { readArchive } from "./archive.js";
@@ -131,9 +131,15 @@ function evidenceOf(
   region: Region,
   isKeyed: boolean,
 ): Pick<DecodedCheckpoint, "modules" | "wrappers" | "trace"> {
+  const isScript = isObject(holder) && holder.path.startsWith(TORCHSCRIPT_MODULE);
+  if (isScript !== (script !== undefined))
+    throw unsupported(
+      region,
+      isScript ? "a TorchScript model without its code" : "TorchScript's code without its model",
+      "what torch.jit.save writes",
+    );
   if (!isObject(holder)) return {};
-  if (holder.path.startsWith(TORCHSCRIPT_MODULE))
-    return script ? { trace: withoutPrefix(traceModel(holder, script, region), prefix) } : {};
+  if (script) return { trace: withoutPrefix(traceModel(holder, script, region), prefix) };
   const modules = pickledModules(holder, createModuleAllowance()) ?? new Map<string, PickledModule>();
   const outer = prefix.slice(0, -1);
   const wrappers = wrappersOf(modules, outer);
