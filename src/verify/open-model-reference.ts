@@ -1,3 +1,4 @@
+import { batchNormAffine, foldedBias, scaleRows } from "../arch/batch-norm.js";
 import type { LayerGraph, LayerNode } from "../arch/index.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import { liftCheckpoint } from "../convert/open/lift.js";
@@ -115,7 +116,7 @@ interface Product {
   readonly weight: Float64Array;
   readonly bias: Float64Array;
   /** |(b − μ)s| + |β|: what the bias's roundings are shares of. */
-  readonly scale: Float64Array;
+  readonly magnitude: Float64Array;
   /** Whether the norm does nothing but add a bias. */
   readonly isNeutral: boolean;
 }
@@ -135,14 +136,15 @@ function productOf(
   const [w, b] = [read(source.parameters.weight), read(source.parameters.bias)];
   const [g, o, m, v] = [gamma, beta, runningMean, runningVar].map(read);
   if (!w || !g || !o || !m || !v) return undefined;
-  const factor = Float64Array.from(g, (value, at) => value / Math.sqrt((v[at] ?? 0) + epsilon));
-  const size = w.length / g.length;
-  const moved = Float64Array.from(g, (_, at) => ((b?.[at] ?? 0) - (m[at] ?? 0)) * (factor[at] ?? 0));
+  const affine = batchNormAffine({ weight: g, bias: o, runningMean: m, runningVar: v }, epsilon);
+  const { scale } = affine;
   return {
-    weight: Float64Array.from(w, (value, at) => value * (factor[Math.floor(at / size)] ?? 0)),
-    bias: moved.map((value, at) => value + (o[at] ?? 0)),
-    scale: moved.map((value, at) => Math.abs(value) + Math.abs(o[at] ?? 0)),
-    isNeutral: factor.every((value) => Math.abs(value - 1) < 1e-6) && m.every((value) => value === 0),
+    weight: scaleRows(w, scale, new Float64Array(w.length)),
+    bias: foldedBias(affine, b),
+    magnitude: scale.map(
+      (factor, at) => Math.abs(((b?.[at] ?? 0) - (m[at] ?? 0)) * factor) + Math.abs(o[at] ?? 0),
+    ),
+    isNeutral: scale.every((value) => Math.abs(value - 1) < 1e-6) && m.every((value) => value === 0),
   };
 }
 
@@ -157,12 +159,12 @@ function isNear(wanted: Product, found: Product, norm: LayerNode, alike: Alike):
   // Of a bias (b − μ)s + β that is folded on both sides only the sum is left, whose terms may be as large as any of the layer's.
   const lost =
     wanted.isNeutral && found.isNeutral
-      ? 2 * found.scale.reduce((most, value) => Math.max(most, value), 0)
+      ? 2 * found.magnitude.reduce((most, value) => Math.max(most, value), 0)
       : 0;
   return (
     a.every((value, at) => within(value, b[at] ?? 0, Math.abs(b[at] ?? 0))) &&
     wanted.bias.every((value, at) =>
-      within(value, found.bias[at] ?? 0, Math.max(lost, found.scale[at] ?? 0, wanted.scale[at] ?? 0)),
+      within(value, found.bias[at] ?? 0, Math.max(lost, found.magnitude[at] ?? 0, wanted.magnitude[at] ?? 0)),
     )
   );
 }

@@ -1,15 +1,9 @@
+import { batchNormAffine, foldedBias, scaleRows } from "../../arch/batch-norm.js";
 import type { FoldedBatchNorm, LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/graph.js";
 import { PARAMETER_SHAPES } from "../../arch/parameters.js";
 import { ancestors } from "../../arch/shapes.js";
 import { InputError } from "../../core/errors.js";
-import {
-  elementCount,
-  formatShape,
-  type Shape,
-  type StateDict,
-  sameShape,
-  type Tensor,
-} from "../../core/tensor.js";
+import { formatShape, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toFloat32, toReal } from "../../core/tensor-cast.js";
 
 /** The layers that the results need, with batch norms folded if requested. */
@@ -129,37 +123,23 @@ function foldedWeights(node: LayerNode, norm: FoldedBatchNorm, stateDict: StateD
   const channelShape = [weightShape[0] ?? 0];
   const weight = real(node.parameters.weight ?? "", weightShape);
   const bias = node.parameters.bias === undefined ? undefined : real(node.parameters.bias, channelShape);
-  const [gamma, beta, mean, variance] = ROLES.map((role) => real(norm.parameters[role], channelShape));
-  const foldedWeight = new Float32Array(weight.length);
-  const foldedBias = new Float32Array(channelShape[0] ?? 0);
-  const rowLength = elementCount(weightShape.slice(1));
-  for (let channel = 0; channel < foldedBias.length; channel++) {
-    const scale = (gamma?.[channel] ?? 0) / Math.sqrt((variance?.[channel] ?? 0) + norm.epsilon);
-    foldedBias[channel] = ((bias?.[channel] ?? 0) - (mean?.[channel] ?? 0)) * scale + (beta?.[channel] ?? 0);
-    scaleRange(weight, scale, channel * rowLength, (channel + 1) * rowLength, foldedWeight);
-  }
+  const of = (role: ParameterRole) => real(norm.parameters[role], channelShape);
+  const affine = batchNormAffine(
+    { weight: of("weight"), bias: of("bias"), runningMean: of("runningMean"), runningVar: of("runningVar") },
+    norm.epsilon,
+  );
+  const foldedWeight = scaleRows(weight, affine.scale, new Float32Array(weight.length));
   const prefix = `${norm.parameters.weight.replace(/\.weight$/, "")}.folded`;
   return {
     weight: {
       name: `${prefix}.weight`,
       tensor: { dtype: "float32", shape: weightShape, data: foldedWeight },
     },
-    bias: { name: `${prefix}.bias`, tensor: { dtype: "float32", shape: channelShape, data: foldedBias } },
+    bias: {
+      name: `${prefix}.bias`,
+      tensor: { dtype: "float32", shape: channelShape, data: Float32Array.from(foldedBias(affine, bias)) },
+    },
   };
-}
-
-/**
- * The loop over all weights of the network, in a separate function: otherwise every layer that differs from earlier
- * ones (a linear one, one with a bias) would deoptimise it.
- */
-function scaleRange(
-  source: Float32Array | Float64Array,
-  scale: number,
-  start: number,
-  end: number,
-  target: Float32Array,
-): void {
-  for (let index = start; index < end; index++) target[index] = (source[index] ?? 0) * scale;
 }
 
 /** One lookup over a union of operations: the table's type pairs each kind with its own function. */

@@ -1,3 +1,4 @@
+import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
@@ -254,15 +255,14 @@ function productOf(
 ): Product | undefined {
   if (bias || !weight || !scale || !shift) return undefined;
   const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
-  const rowLength = rows.length / Math.max(1, factors.length);
-  const factorAt = (index: number): number => factors[Math.floor(index / rowLength)] ?? 0;
-  const data = Float32Array.from({ length: rows.length }, (_, index) => (rows[index] ?? 0) * factorAt(index));
+  const data = scaleRows(rows, factors, new Float32Array(rows.length));
   const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
   if (!weight.stored && !scale.stored) return { constants };
   // Of a product of two numbers that are stored in fewer bits both may be half a step off.
+  const rowLength = rows.length / Math.max(1, factors.length);
   const [stepOfRow, stepOfFactor] = [halfSteps(weight, rows), halfSteps(scale, factors)];
   const roundings = Float32Array.from({ length: rows.length }, (_, index) => {
-    const [row, factor] = [rows[index] ?? 0, factorAt(index)];
+    const [row, factor] = [rows[index] ?? 0, factors[Math.floor(index / rowLength)] ?? 0];
     const [ofRow, ofFactor] = [stepOfRow(row), stepOfFactor(factor)];
     return Math.abs(row) * ofFactor + Math.abs(factor) * ofRow + ofRow * ofFactor;
   });

@@ -11,7 +11,7 @@ import {
   type SumSpread,
   windowAt,
 } from "./bound.js";
-import { batchNormAffine, LEAST_STORED } from "./norms.js";
+import { affineOf, LEAST_STORED } from "./norms.js";
 
 /**
  * Roundings of a weight with a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the quotient,
@@ -180,13 +180,13 @@ function constantsOf(
   const own = node.parameters.bias === undefined ? undefined : parameters(node.parameters.bias);
   if (!node.foldedBatchNorm) return { bias: (own ?? new Float64Array()).map(Math.abs) };
   const { epsilon, parameters: norm } = node.foldedBatchNorm;
-  const { scale, mean, bias } = batchNormAffine(norm, epsilon, parameters);
+  const { scale, mean, bias } = affineOf(norm, epsilon, parameters);
   return {
     scale,
-    bias: bias.map(
-      (beta, channel) =>
-        (Math.abs(own?.[channel] ?? 0) + Math.abs(mean[channel] ?? 0)) * Math.abs(scale[channel] ?? 0) +
-        Math.abs(beta),
+    bias: scale.map(
+      (factor, channel) =>
+        (Math.abs(own?.[channel] ?? 0) + Math.abs(mean[channel] ?? 0)) * Math.abs(factor) +
+        Math.abs(bias[channel] ?? 0),
     ),
   };
 }

@@ -1,3 +1,4 @@
+import { type BatchNormAffine, batchNormAffine } from "../../arch/batch-norm.js";
 import type { LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
@@ -10,26 +11,24 @@ import {
   type RoundingBound,
 } from "./bound.js";
 
-/** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel. */
-export interface NormAffine {
-  readonly mean: Float64Array;
-  readonly scale: Float64Array;
-  readonly bias: Float64Array;
-}
-
-export function batchNormAffine(
+/** A batch norm with its parameters from a source. */
+export function affineOf(
   paths: LayerNode["parameters"],
   epsilon: number,
   parameters: ParameterSource,
-): NormAffine {
+): BatchNormAffine {
   const read = (path: string | undefined): Float64Array =>
     path === undefined ? new Float64Array() : parameters(path);
-  const variance = read(paths.runningVar);
-  return {
-    mean: read(paths.runningMean),
-    scale: read(paths.weight).map((gamma, channel) => gamma / Math.sqrt((variance[channel] ?? 0) + epsilon)),
-    bias: read(paths.bias),
-  };
+  const { weight, bias, runningMean, runningVar } = paths;
+  return batchNormAffine(
+    {
+      weight: read(weight),
+      bias: read(bias),
+      runningMean: read(runningMean),
+      runningVar: read(runningVar),
+    },
+    epsilon,
+  );
 }
 
 /**
@@ -68,7 +67,7 @@ export function batchNormBound({
   arithmetic,
   workspace,
 }: BoundCall<"batchNorm">): RoundingBound {
-  const { mean, scale, bias } = batchNormAffine(node.parameters, node.op.epsilon, parameters);
+  const { mean, scale, bias } = affineOf(node.parameters, node.op.epsilon, parameters);
   const { unit, quotients, storage, underflow } = arithmetic;
   const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
   const least = storage > 0 ? LEAST_STORED * underflow : 0;

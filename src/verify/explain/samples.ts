@@ -1,7 +1,8 @@
+import { foldedBias, scaleRows } from "../../arch/batch-norm.js";
 import type { LayerNode, Op, Size2d } from "../../arch/index.js";
 import type { RealTensor, Shape } from "../../core/tensor.js";
 import { errorAt, type Place, windowAt } from "../bounds/bound.js";
-import { batchNormAffine } from "../bounds/norms.js";
+import { affineOf } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 import type { Evidence, Step } from "./hypothesis.js";
 
@@ -31,15 +32,12 @@ export function productOf(
     parameters: { weight: "weight", bias: "bias" },
   };
   if (!foldedBatchNorm) return { node: bare, shape, weight: own, bias: bias ?? new Float64Array(outputs) };
-  const norm = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
-  const row = own.length / outputs;
+  const norm = affineOf(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
   return {
     node: bare,
     shape,
-    weight: own.map((value, i) => value * (norm.scale[Math.floor(i / row)] as number)),
-    bias: norm.bias.map(
-      (beta, o) => beta + ((bias?.[o] ?? 0) - (norm.mean[o] as number)) * (norm.scale[o] as number),
-    ),
+    weight: scaleRows(own, norm.scale, new Float64Array(own.length)),
+    bias: foldedBias(norm, bias),
   };
 }
 

@@ -1,7 +1,8 @@
+import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerNode, Op } from "../../arch/index.js";
 import { type Shape, sameShape } from "../../core/tensor.js";
 import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
-import { batchNormAffine } from "../bounds/norms.js";
+import { affineOf } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
 import { type Product, productOf, trialOf } from "./samples.js";
@@ -147,11 +148,13 @@ function beforeFolding(
 ): Variant[] {
   if (!foldedBatchNorm) return [];
   const own = productOf(node, op, parameters);
-  const { scale } = batchNormAffine(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
-  const row = own.weight.length / scale.length;
+  const { scale } = affineOf(foldedBatchNorm.parameters, foldedBatchNorm.epsilon, parameters);
   return variants(own).map(([says, weight]) => [
     `${says}, before the batch norm was folded into them`,
-    () => weight()?.map((value, i) => value * (scale[Math.floor(i / row)] as number)),
+    () => {
+      const values = weight();
+      return values && scaleRows(values, scale, new Float64Array(values.length));
+    },
   ]);
 }
 

@@ -1,3 +1,4 @@
+import { batchNormAffine, foldedBias, scaleRows } from "../../arch/batch-norm.js";
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import { type Negligible, writtenWeights } from "../../convert/export/negligible.js";
 import { foldBatchNorm } from "../../convert/export/weights.js";
@@ -48,25 +49,26 @@ export function refold(
   const weight = layer ? (read(layer.parameters.weight) ?? none) : new Float64Array(gamma.length).fill(1);
   const bias = read(layer?.parameters.bias);
   const epsilon = norm.op.kind === "batchNorm" ? norm.op.epsilon : 0;
-  const foldedWeight = constant(weight.length);
-  const foldedBias = constant(gamma.length);
+  const affine = batchNormAffine(
+    { weight: gamma, bias: beta, runningMean: mean, runningVar: variance },
+    epsilon,
+  );
+  const ofWeight = constant(scaleRows(weight, affine.scale, new Float32Array(weight.length)));
+  const ofBias = constant(Float32Array.from(foldedBias(affine, bias)));
   const rowLength = weight.length / gamma.length;
-  for (let channel = 0; channel < gamma.length; channel++) {
+  affine.scale.forEach((scale, channel) => {
     const total = (variance[channel] ?? 0) + epsilon;
-    const scale = (gamma[channel] ?? 0) / Math.sqrt(total);
-    const shift = ((bias?.[channel] ?? 0) - (mean[channel] ?? 0)) * scale;
-    const offset = beta[channel] ?? 0;
     // Of half a smallest number each: γ; σ², ε and their sum, whose root halves it.
     const scaleOff = 0.5 / Math.sqrt(total) + (Math.abs(scale) * 1.5) / (2 * total);
     // Then a weight and the product; b, μ and their difference, the product, β and the sum.
     const difference = Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
-    foldedBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
-    set(foldedBias, channel, shift + offset, Math.abs(shift) + Math.abs(offset));
-    scaleRow(weight, channel * rowLength, (channel + 1) * rowLength, scale, scaleOff, foldedWeight);
-  }
+    ofBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
+    ofBias.bounds[channel] = boundOf(Math.abs(difference * scale) + Math.abs(beta[channel] ?? 0));
+    boundRow(weight, channel * rowLength, (channel + 1) * rowLength, scale, scaleOff, ofWeight);
+  });
   return new Map([
-    ["weight", foldedWeight],
-    ["bias", foldedBias],
+    ["weight", ofWeight],
+    ["bias", ofBias],
   ]);
 }
 
@@ -85,41 +87,31 @@ export function withLostTerms(
   );
 }
 
-function constant(length: number): FoldedConstant {
-  return {
-    values: new Float32Array(length),
-    bounds: new Float64Array(length),
-    smallest: new Float64Array(length),
-  };
+function constant(values: Float32Array): FoldedConstant {
+  const { length } = values;
+  return { values, bounds: new Float64Array(length), smallest: new Float64Array(length) };
+}
+
+/** The bound of a product, or of a sum of terms whose magnitudes have this sum. */
+function boundOf(magnitude: number): number {
+  return ROUNDINGS * magnitude + FLUSHED;
 }
 
 /** The loop over all weights of a network, by itself, so that it is compiled after the first of them. */
-function scaleRow(
+function boundRow(
   weight: Float64Array,
   start: number,
   end: number,
   scale: number,
   scaleOff: number,
-  { values, bounds, smallest }: FoldedConstant,
+  { bounds, smallest }: FoldedConstant,
 ): void {
   const least = 0.5 * Math.abs(scale);
   for (let index = start; index < end; index++) {
     const own = weight[index] as number;
-    const product = own * scale;
-    values[index] = product;
-    bounds[index] = ROUNDINGS * Math.abs(product) + FLUSHED;
+    bounds[index] = boundOf(Math.abs(own * scale));
     smallest[index] = Math.abs(own) * scaleOff + least + 0.5;
   }
-}
-
-function set(
-  { values, bounds }: Pick<FoldedConstant, "values" | "bounds">,
-  index: number,
-  value: number,
-  magnitude: number,
-): void {
-  values[index] = value;
-  bounds[index] = ROUNDINGS * magnitude + FLUSHED;
 }
 
 /** One unit in the last place, relative to a value: what two roundings to a 16-bit type may be apart. */

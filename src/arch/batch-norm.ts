@@ -1,0 +1,50 @@
+import type { ParameterRole } from "./graph.js";
+
+/** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel: scale = γ/√(σ² + ε). */
+export interface BatchNormAffine {
+  readonly mean: ArrayLike<number>;
+  readonly scale: Float64Array;
+  readonly bias: ArrayLike<number>;
+}
+
+type Numbers = Float32Array | Float64Array;
+
+/** @param parameters one number to a channel by role, in the precision of the state dict */
+export function batchNormAffine(
+  { weight, bias, runningMean, runningVar }: Readonly<Record<ParameterRole, ArrayLike<number>>>,
+  epsilon: number,
+): BatchNormAffine {
+  const scale = Float64Array.from(
+    weight,
+    (gamma, channel) => gamma / Math.sqrt((runningVar[channel] ?? 0) + epsilon),
+  );
+  return { mean: runningMean, scale, bias };
+}
+
+/** The bias of a layer with the batch norm after it folded in: (b − mean) · scale + β, in float64. */
+export function foldedBias(
+  { mean, scale, bias }: BatchNormAffine,
+  own: ArrayLike<number> | undefined,
+): Float64Array {
+  return scale.map(
+    (factor, channel) => ((own?.[channel] ?? 0) - (mean[channel] ?? 0)) * factor + (bias[channel] ?? 0),
+  );
+}
+
+/**
+ * The weight of a layer with the batch norm after it folded in, rounded once to the target's type: each output
+ * channel's row times its scale. A function of its own, so that its loop is compiled once for all layers.
+ *
+ * @param weight OIHW, or [out, in]
+ * @param target as long as the weight
+ */
+export function scaleRows<T extends Numbers>(weight: Numbers, scale: ArrayLike<number>, target: T): T {
+  const row = weight.length / Math.max(1, scale.length);
+  for (let channel = 0; channel < scale.length; channel++)
+    scaleRange(weight, scale[channel] ?? 0, channel * row, (channel + 1) * row, target);
+  return target;
+}
+
+function scaleRange(source: Numbers, scale: number, start: number, end: number, target: Numbers): void {
+  for (let index = start; index < end; index++) target[index] = (source[index] ?? 0) * scale;
+}
