@@ -44,7 +44,7 @@ import { preprocessing } from "./preprocess.js";
  */
 export function normalise(model: OnnxModel, subject: string): ForeignGraph {
   const { graph, blocks } = unblocked(model.graph, subject);
-  const { values, census, input, first } = readGraph(graph, subject);
+  const { values, census, isHalf, input, first } = readGraph(graph, subject);
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
     return value?.kind === "node" && !value.planes ? value : undefined;
@@ -52,7 +52,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
   const alive = live(outputs.flatMap((value) => value?.node ?? []));
   return {
     ...alive,
-    ...preprocessing(first, input.dtype, alive),
+    ...preprocessing(first, { dtype: input.dtype, isHalf }, alive),
     outputs: graph.outputs.map(({ name }, index) => {
       const { node, reading } = outputs[index] ?? {};
       return { name, node, ...(reading ? { reading } : {}) };
@@ -63,7 +63,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
 }
 
 /** The meaning of each value of a graph, and what was read along the way. */
-interface ReadGraph extends Pick<NodeReader, "census" | "taken"> {
+interface ReadGraph extends Pick<NodeReader, "census" | "taken" | "isHalf"> {
   readonly values: ReadonlyMap<string, Value>;
   /** What takes the images, and the node of it. */
   readonly input: OnnxValue;
@@ -85,8 +85,8 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
     typeof batch === "number" ? batch : undefined,
   );
   readNodes(graph, { values, around: undefined }, reader);
-  const { census, taken } = reader;
-  return { values, census, taken, input, first };
+  const { census, taken, isHalf } = reader;
+  return { values, census, taken, isHalf, input, first };
 }
 
 /** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */

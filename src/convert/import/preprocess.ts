@@ -1,5 +1,4 @@
 import type { LayerGraph } from "../../arch/index.js";
-import type { DType } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
@@ -14,20 +13,18 @@ import { NCHW } from "./operators/layouts.js";
 /** The input of the network after preprocessing: what the first convolution reads. */
 export function preprocessing(
   raw: ForeignNode,
-  dtype: DType | undefined,
+  { dtype, isHalf }: Pick<Preprocess, "dtype" | "isHalf">,
   graph: Pick<ForeignGraph, "nodes" | "consumers">,
 ): Pick<ForeignGraph, "input" | "preprocess"> {
   const channels = Math.min(raw.form.channels ?? 0, MAX_COLOURS);
   let order: readonly number[] = Array.from({ length: channels }, (_, channel) => channel);
   let scale: readonly number[] = order.map(() => 1);
   let shift: readonly number[] = order.map(() => 0);
-  let isHalf = false;
   const { steps, input } = stepsBefore(graph, raw);
   const unknown: string[] = [];
   for (const step of steps) {
     if (isKind(step, "affine") && step.inputs.length === 1) {
       const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
-      isHalf ||= Object.values(step.constants).some((tensor) => tensor.dtype === "float16");
       scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
       shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
     } else if (isKind(step, "channelOrder")) {

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
+import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { Tensor } from "../../../src/core/tensor.js";
+import { castFloat } from "../../../src/core/tensor-cast.js";
 import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
 import {
   anonymous,
@@ -26,6 +28,15 @@ const MODEL = lowerToOnnx(GRAPH, STATE, {
 });
 const SUBJECT = { subject: "theirs.onnx" };
 const KNOWN = { ...SUBJECT, graph: GRAPH };
+
+/** Every float in half precision, as converters write a model. */
+function inHalf(model: OnnxModel): OnnxModel {
+  const initializers = [...model.graph.initializers].map(
+    ([name, tensor]) =>
+      [name, tensor.dtype === "float32" ? castFloat(tensor, "float16", name) : tensor] as const,
+  );
+  return { ...model, graph: { ...model.graph, initializers: new Map(initializers) } };
+}
 
 describe("matchGraph on NHWC", () => {
   it("finds every layer between transposes, and how to read its values", () => {
@@ -96,6 +107,16 @@ describe("matchGraph on a graph that normalises its input", () => {
     expect(preprocess).toMatchObject({ layout: [0, 2, 3, 1], dtype: "uint8", order: [2, 1, 0], unknown: [] });
     expect(preprocess?.scale[0]).toBeCloseTo(1 / 255 / 0.229, 6);
     expect(preprocess?.shift[2]).toBeCloseTo(-0.406 / 0.225, 6);
+  });
+
+  it.each([
+    [[0.485, 0.456, 0.406], []],
+    [[0.485, 0.456, 0.41], ["images"]],
+  ])("takes half precision into account: a mean of %j", (mean, layers) => {
+    const model = takingPixels(MODEL);
+    const other = withConstants(model, { "p.mean": float32([1, 3, 1, 1], mean) });
+    const { differences } = matchGraph(anonymous(inHalf(other)), KNOWN);
+    expect(differences.map(({ layer }) => layer)).toEqual(layers);
   });
 
   it("names what it does not know", () => {
