@@ -45,6 +45,9 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
   }
   // Commands mainly create tensors, outside of this heap: its young generation would grow to 48 MiB for little.
   setFlagsFromString("--semi-space-growth-factor=1");
+  // What takes long here is in WebAssembly. Other functions are compiled again, optimised, only if they run eight times as long as is usual:
+  // the two threads of a verification would otherwise spend a tenth of their time on that.
+  setFlagsFromString("--interrupt-budget=540672");
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
 }
