@@ -26,8 +26,8 @@ export function liftedFile(opened: OpenFile, { arch }: FileOptions): OpenFile {
 }
 
 /** @throws InputError (`unsupported`) if what the reference gives or takes is not a network's */
-export function expectSound({ party, structure = [], departures = [] }: Candidate): void {
-  const [first] = [...structure, ...departures];
+export function expectSound({ party, structure = [], deviations = [] }: Candidate): void {
+  const [first] = [...structure, ...deviations];
   if (!first) return;
   throw new InputError({
     code: "unsupported",

@@ -18,7 +18,6 @@ import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
   computedIn,
   consequences,
-  departing,
   firstMisshapen,
   localFaults,
   mergeStreams,
@@ -27,6 +26,7 @@ import {
   ofQuantised,
   outputFaults,
   withCauses,
+  withDeviations,
   withoutOwnWeights,
 } from "./judge/faults.js";
 import { rerunFaults } from "./judge/reruns.js";
@@ -152,8 +152,8 @@ function isOfOneColour({ shape, data }: Verification["images"]): boolean {
 }
 
 /** What structure and names say of a file that no value was seen of. */
-function knownFaults({ structure = [], departures = [] }: Candidate): readonly Fault[] {
-  return [...structure, ...departures];
+function knownFaults({ structure = [], deviations = [] }: Candidate): readonly Fault[] {
+  return [...structure, ...deviations];
 }
 
 /** Why a runtime does not run a candidate that is known to be another network; undefined for any other error. */
@@ -231,7 +231,7 @@ function findFaults(
   const numeric = (
     tolerance.rule === "relative-to-max"
       ? numericFaults(graph, layers, tolerance, structure)
-      : departing(localFaults(graph, layers, explanations), candidate, readersOf).filter(
+      : withDeviations(localFaults(graph, layers, explanations), candidate, readersOf).filter(
           (fault) => isFed || !readsImages(fault),
         )
   ).filter((fault) => !isTold(fault));
@@ -254,7 +254,7 @@ function findFaults(
     ...rerunFaults(outputs.output?.layer ?? "", outputs.output?.reruns ?? []),
   ];
   if (whole.length > 0) return { faults: whole, missing };
-  return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.departures ?? []), missing };
+  return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.deviations ?? []), missing };
 }
 
 /** Whether a recording that differs was made with other weights, judged by its own inputs. */

@@ -18,18 +18,22 @@ export interface Difference {
   readonly found: string;
   /** What the architecture has, as a noun phrase. */
   readonly expected: string;
+  /** Which difference it is, if others depend on that: operators after the layer, or a gate's weights in one stream. */
+  readonly kind?: "inserted" | "own-weights";
 }
 
 export function difference(
   layer: Pick<LayerNode, "name" | "stream">,
   found: string,
   expected: string,
+  kind?: Difference["kind"],
 ): Difference {
   return {
     layer: layer.name,
     ...(layer.stream === undefined ? {} : { stream: layer.stream }),
     found,
     expected,
+    ...(kind === undefined ? {} : { kind }),
   };
 }
 
@@ -187,7 +191,7 @@ export function gateDifferences(
       const rounding = [first.node, node].reduce((sum, { roundings }) => sum + largest(roundings?.[role]), 0);
       return sameTensor(first.node.constants[role], node.constants[role], rounding);
     });
-    return same ? [] : [difference(layer, "weights of its own", `those of ${first.layer}`)];
+    return same ? [] : [difference(layer, "weights of its own", `those of ${first.layer}`, "own-weights")];
   });
 }
 

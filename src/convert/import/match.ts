@@ -10,7 +10,7 @@ import {
 import { InputError } from "../../core/errors.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
-import { type Difference, gateDifferences } from "./differences.js";
+import { type Difference, difference, gateDifferences } from "./differences.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
 import {
@@ -158,11 +158,14 @@ function oneToALayer(differences: readonly Difference[]): Difference[] {
   const byLayer = new Map<string, Difference>();
   for (const each of differences) {
     const other = byLayer.get(each.layer);
-    const { found, expected } = other ?? each;
     byLayer.set(
       each.layer,
       other
-        ? { ...other, found: `${found}, and ${each.found}`, expected: `${expected}, and ${each.expected}` }
+        ? difference(
+            { name: each.layer, ...(other.stream === undefined ? {} : { stream: other.stream }) },
+            `${other.found}, and ${each.found}`,
+            `${other.expected}, and ${each.expected}`,
+          )
         : each,
     );
   }
@@ -183,11 +186,11 @@ function withAbsentBias(layer: LayerNode, { op }: ForeignNode, constants: Consta
  * without its product, a shortcut without its sum.
  */
 function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): readonly Difference[] {
-  const departing = new Set(differences.map(({ layer }) => layer));
+  const deviating = new Set(differences.map(({ layer }) => layer));
   const unread = unreadLayers(
     graph,
     (layer) => !nodes.has(layer) || skipped.has(layer),
-    (reader) => nodes.has(reader) && departing.has(reader),
+    (reader) => nodes.has(reader) && deviating.has(reader),
   );
   return differences.filter(({ layer }) => !unread.has(layer));
 }

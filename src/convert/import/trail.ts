@@ -48,7 +48,7 @@ export interface Trail {
   /** The file lacks a layer: what reads it reads this. */
   skip(layer: LayerNode, node: ForeignNode): void;
   /** A finding, told at the end, when every node that it may name has its name. */
-  note(layer: LayerNode, found: string | (() => string), expected: string): void;
+  note(layer: LayerNode, found: string | (() => string), expected: string, kind?: Difference["kind"]): void;
   findings(): readonly Difference[];
 }
 
@@ -103,8 +103,8 @@ export function startTrail(
       found.set(layer.name, node);
       skipped.add(layer.name);
     },
-    note(layer, what, expected) {
-      findings.push(() => [difference(layer, typeof what === "string" ? what : what(), expected)]);
+    note(layer, what, expected, kind) {
+      findings.push(() => [difference(layer, typeof what === "string" ? what : what(), expected, kind)]);
     },
     findings: () => findings.flatMap((tell) => tell()),
   };
@@ -210,7 +210,7 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   for (const last of insertedBehind(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
     if (!inserted) continue;
-    trail.note(layer, `${namesOf(inserted)} after it`, "none");
+    trail.note(layer, `${namesOf(inserted)} after it`, "none", "inserted");
     trail.pass(layer, last);
     return;
   }

@@ -128,7 +128,7 @@ function networkFacts(model: OnnxModel, match: GraphMatch): NetworkFacts {
     })),
     preprocess: match.preprocess ? describePreprocess(match.preprocess) : null,
     quantised: match.roundings.size,
-    differences: match.differences,
+    differences: match.differences.map(({ kind: _, ...difference }) => difference),
   };
 }
 

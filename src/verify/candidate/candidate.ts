@@ -8,7 +8,13 @@ import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions, Segment } from "../backends/backend.js";
 import { type Recording, referenceBackend } from "../backends/references.js";
 import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
-import type { Fault, Party, QuantizationResult, RelativeTolerance, Tolerance } from "../outcome/report.js";
+import type {
+  FaultDraft,
+  Party,
+  QuantizationResult,
+  RelativeTolerance,
+  Tolerance,
+} from "../outcome/report.js";
 import type { WeightsComparison } from "../weights/compare-weights.js";
 import { type Located, locatedInCheckpoint } from "../weights/located.js";
 import type { ModelOutput } from "./outputs.js";
@@ -40,12 +46,12 @@ export interface Candidate extends Side {
     readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
   };
   /** Differences between the candidate's graph and the network, if its layers were found by structure. */
-  readonly structure?: readonly Fault[];
+  readonly structure?: readonly FaultDraft[];
   /**
    * The same for a file whose layers were found by name. Its values describe a fault better, so these count only if all
    * values are right: a difference may be beyond what the images reach, such as a limit of 100.
    */
-  readonly departures?: readonly Fault[];
+  readonly deviations?: readonly FaultDraft[];
   /** The file's document, for the proof; for a file with operators. */
   readonly document?: Document;
   /** The type of its weights and values; default: that of its outputs. */

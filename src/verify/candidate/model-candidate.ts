@@ -27,7 +27,7 @@ import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxrun
 import { engineOf, runtimeFor } from "../backends/registry.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
-import { type Fault, layerFault, type Party } from "../outcome/report.js";
+import { type Fault, type FaultDraft, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
@@ -249,7 +249,7 @@ export function runnableCandidate(
     ...outputFaults(accounted, match),
     ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
   ];
-  const departures = structural ? [] : departuresOf(located, results);
+  const deviations = structural ? [] : deviationsOf(located, results);
   return {
     party,
     ...half,
@@ -268,7 +268,7 @@ export function runnableCandidate(
     located,
     ...(declared === undefined ? {} : { pixels: order }),
     ...(structure.length > 0 ? { structure } : {}),
-    ...(departures.length > 0 ? { departures } : {}),
+    ...(deviations.length > 0 ? { deviations } : {}),
     ...(preprocess
       ? {
           preprocess: {
@@ -323,12 +323,12 @@ function inputFaults(
 
 /** Faults of outputs, except at layers that are known to be replaced, which explain what follows them. */
 function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefined): readonly Fault[] {
-  const departing = new Set(match?.differences.map(({ layer }) => layer));
-  return faults.filter(({ layer }) => !departing.has(layer));
+  const deviating = new Set(match?.differences.map(({ layer }) => layer));
+  return faults.filter(({ layer }) => !deviating.has(layer));
 }
 
 /** How a graph differs from the network whose names it has, even if its values are right. */
-function departuresOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly Fault[] {
+function deviationsOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly FaultDraft[] {
   if (match) return structureFaults(match);
   if (unmatched === undefined) return [];
   const explanation = `found ${unmatched}, although the file has the network's names, expected the network's operators`;
@@ -340,21 +340,23 @@ const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 
 /** The differences between a graph and the network, except for its input, which depends on what it is given. */
-function structureFaults({ differences, graph }: GraphMatch): readonly Fault[] {
+function structureFaults({ differences, graph }: GraphMatch): readonly FaultDraft[] {
   const activations = new Set(graph.gates.map(({ layer }) => layer));
   const isUnanimous =
     differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
   return differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(isUnanimous ? GATE_HINT : ""));
 }
 
-function asFault(hint: string): (found: Difference) => Fault {
-  return ({ layer, stream, found, expected }) =>
-    layerFault(
+function asFault(hint: string): (found: Difference) => FaultDraft {
+  return ({ layer, stream, found, expected, kind }) => ({
+    ...layerFault(
       { name: layer, ...(stream === undefined ? {} : { stream }) },
       "structure",
       null,
       `found ${found}, expected ${expected}${hint}`,
-    );
+    ),
+    ...(kind === undefined ? {} : { difference: kind }),
+  });
 }
 
 /** The input that a file must be given so that its network reads the images: its own normalisation, inverted. */

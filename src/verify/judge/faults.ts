@@ -5,6 +5,7 @@ import type { Candidate } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
 import {
   type Fault,
+  type FaultDraft,
   type LayerResult,
   layerFault,
   type OutputResult,
@@ -150,10 +151,10 @@ function sentenceOf({ cause, sentence }: Explanation, overflows: readonly LayerN
  */
 export function withCauses(
   graph: LayerGraph,
-  causes: readonly Fault[],
-  numeric: readonly Fault[],
+  causes: readonly FaultDraft[],
+  numeric: readonly FaultDraft[],
   isShown: (layer: string) => boolean = () => true,
-): Fault[] {
+): FaultDraft[] {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const inside = new Map(numeric.map(({ layer }) => [layer, computedIn(nodes, layer, isShown)]));
   const explains = (cause: Fault, effect: Fault): boolean => {
@@ -173,7 +174,13 @@ export function withCauses(
     return {
       ...cause,
       margin: Number.isFinite(worst) ? worst : null,
-      ...(own.cause ? { cause: own.cause, explanation: `${cause.explanation}; ${own.explanation}` } : {}),
+      ...(own.cause
+        ? {
+            cause: own.cause,
+            explanation: `${cause.explanation}; ${own.explanation}`,
+            says: cause.says ?? cause.explanation,
+          }
+        : {}),
     };
   });
   return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
@@ -210,7 +217,7 @@ function explainLocally({ nonFinite, localMaxAbs, margin }: LayerResult): string
 export function outputFaults(
   output: OutputResult | null,
   results: ReadonlyMap<string, LayerResult>,
-): Fault[] {
+): FaultDraft[] {
   const result = output && results.get(output.layer);
   if (output?.status !== "fail" || !result || result.status === "fail") return [];
   if (result.nonFinite > 0) {
@@ -236,22 +243,21 @@ function explain(
 
 /** A structural finding about operators after a layer is the one fault of everything that reads the layer. */
 function behindLayers(
-  numeric: readonly Fault[],
-  departures: readonly Fault[],
+  numeric: readonly FaultDraft[],
+  deviations: readonly FaultDraft[],
   readers: (layer: string) => ReadonlySet<string>,
-): readonly Fault[] {
-  const told = departures.flatMap((departure) => {
-    const { layer, explanation } = departure;
-    if (!explanation.includes(" after it, expected none") || numeric.some((fault) => fault.layer === layer))
-      return [];
+): readonly FaultDraft[] {
+  const told = deviations.flatMap((deviation) => {
+    const { layer, difference } = deviation;
+    if (difference !== "inserted" || numeric.some((fault) => fault.layer === layer)) return [];
     const reading = readers(layer);
     const effects = numeric.filter((fault) => reading.has(fault.layer));
-    return effects.length > 0 ? [{ departure, effects }] : [];
+    return effects.length > 0 ? [{ deviation, effects }] : [];
   });
   const explained = new Set(told.flatMap(({ effects }) => effects));
   return [
-    ...told.map(({ departure, effects }) => ({
-      ...departure,
+    ...told.map(({ deviation, effects }) => ({
+      ...deviation,
       margin: effects.reduce<number | null>(
         (most, { margin }) => (margin === null || most === null ? null : Math.max(most, margin)),
         0,
@@ -262,15 +268,21 @@ function behindLayers(
 }
 
 /** What values do not explain, the structure may: if a layer is wrong by both, the structural explanation is used. */
-export function departing(
-  numeric: readonly Fault[],
-  { departures = [] }: Pick<Candidate, "departures">,
+export function withDeviations(
+  numeric: readonly FaultDraft[],
+  { deviations = [] }: Pick<Candidate, "deviations">,
   readers: (layer: string) => ReadonlySet<string> = () => new Set(),
-): readonly Fault[] {
-  return behindLayers(numeric, departures, readers).map((fault) => {
-    const departure = fault.cause ? undefined : departures.find(({ layer }) => layer === fault.layer);
-    if (!departure) return fault;
-    return { ...fault, kind: "structure", explanation: `${departure.explanation}; ${fault.explanation}` };
+): readonly FaultDraft[] {
+  return behindLayers(numeric, deviations, readers).map((fault) => {
+    const deviation = fault.cause ? undefined : deviations.find(({ layer }) => layer === fault.layer);
+    if (!deviation) return fault;
+    const { explanation } = deviation;
+    return {
+      ...fault,
+      kind: "structure",
+      explanation: `${explanation}; ${fault.explanation}`,
+      says: explanation,
+    };
   });
 }
 
@@ -278,7 +290,7 @@ export function departing(
 const LEAST_QUANTISED = 3;
 
 /** Faults of a file of which so many constants are quantised. */
-export function ofQuantised(numeric: readonly Fault[], quantised: number): readonly Fault[] {
+export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): readonly FaultDraft[] {
   const unexplained = numeric.filter(({ kind, cause }) => kind === "numeric" && cause === undefined);
   const [first] = unexplained;
   if (!first || quantised === 0 || unexplained.length < LEAST_QUANTISED) return numeric;
@@ -294,16 +306,16 @@ export function ofQuantised(numeric: readonly Fault[], quantised: number): reado
 }
 
 /** A stream with weights of its own is no finding beside the one of the stream whose weights are not the checkpoint's. */
-export function withoutOwnWeights(structure: readonly Fault[], weights: readonly Fault[]): readonly Fault[] {
+export function withoutOwnWeights(
+  structure: readonly FaultDraft[],
+  weights: readonly FaultDraft[],
+): readonly FaultDraft[] {
   const moduleOf = (layer: string): string => layer.replace(/\[\d+\]/, "[]");
   const modules = new Set(weights.map(({ layer }) => moduleOf(layer)));
   return structure.filter(
-    ({ layer, explanation }) => !(OWN_WEIGHTS.test(explanation) && modules.has(moduleOf(layer))),
+    ({ layer, difference }) => !(difference === "own-weights" && modules.has(moduleOf(layer))),
   );
 }
-
-/** What `gateDifferences` says, and nothing else. */
-const OWN_WEIGHTS = /^found weights of its own, expected those of [^,;]+$/;
 
 /**
  * Layers with a wrong shape that do not depend on another such layer, and are not known to be replaced: the layers
@@ -311,9 +323,9 @@ const OWN_WEIGHTS = /^found weights of its own, expected those of [^,;]+$/;
  */
 export function firstMisshapen(
   { nodes }: LayerGraph,
-  misshapen: readonly Fault[],
-  { structure = [], departures = [] }: Pick<Candidate, "structure" | "departures">,
-): readonly Fault[] {
+  misshapen: readonly FaultDraft[],
+  { structure = [], deviations = [] }: Pick<Candidate, "structure" | "deviations">,
+): readonly FaultDraft[] {
   const shapes = new Map(misshapen.map((fault) => [fault.layer, fault]));
   const others = new Set(structure.map(({ layer }) => layer));
   const behind = new Set<string>();
@@ -321,8 +333,8 @@ export function firstMisshapen(
     const follows = inputs.some((input) => behind.has(input));
     if (follows || others.has(name) || shapes.has(name)) behind.add(name);
     const fault = follows || others.has(name) ? undefined : shapes.get(name);
-    const departure = fault && departures.find(({ layer }) => layer === name);
-    return departure ?? fault ?? [];
+    const deviation = fault && deviations.find(({ layer }) => layer === name);
+    return deviation ?? fault ?? [];
   });
 }
 
@@ -359,29 +371,21 @@ export function consequences(
  * @param explanations by layer, from its values
  */
 export function mergeStreams(
-  faults: readonly Fault[],
+  faults: readonly FaultDraft[],
   explanations: ReadonlyMap<string, Explanation>,
-): readonly Fault[] {
-  const groups = new Map<string, Fault[]>();
-  for (const fault of faults) {
-    const { layer, stream, kind } = fault;
+): readonly FaultDraft[] {
+  const groups = new Map<string, FaultDraft[]>();
+  for (const { says, difference: _, ...fault } of faults) {
+    const { layer, stream, kind, cause, explanation } = fault;
     const module = stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
-    const key = JSON.stringify([module, kind, sayingOf(fault, explanations.get(layer))]);
+    const found = cause === undefined ? undefined : explanations.get(layer)?.says;
+    const key = JSON.stringify([module, kind, kind === "numeric" ? (found ?? "") : (says ?? explanation)]);
     groups.set(key, [...(groups.get(key) ?? []), fault]);
   }
   return [...groups.values()].map(merged);
 }
 
-/** What a fault says, without what was measured in its stream. */
-function sayingOf({ kind, cause, explanation }: Fault, found: Explanation | undefined): string {
-  if (kind === "numeric") return cause === undefined || !found ? "" : found.says;
-  return found ? explanation.replace(`; ${found.sentence}`, "") : explanation.replace(MEASURED, "");
-}
-
-/** What `explainLocally` adds, with numbers of its stream. */
-const MEASURED = /; off by \S+ on .*$/;
-
-function merged(faults: readonly Fault[]): Fault {
+function merged(faults: readonly FaultDraft[]): Fault {
   const [first] = faults.toSorted((a, b) => (a.stream ?? 0) - (b.stream ?? 0)) as [Fault];
   if (faults.length === 1) return first;
   const marginOf = ({ margin }: Fault): number => margin ?? Infinity;

@@ -317,7 +317,7 @@ export function layerJudge(
     });
   // What cannot be seen in the network can be seen in a convolution between two of its biases.
   const constants = weights?.withZeros ?? parameters;
-  const departures = new Set(candidate.structure?.map(({ layer }) => layer));
+  const deviations = new Set(candidate.structure?.map(({ layer }) => layer));
   const shown = new Set(candidate.backend.layers);
   const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
   let local: LocalJudge | undefined;
@@ -348,7 +348,7 @@ export function layerJudge(
       {
         images,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
-        mayHide: (layer) => !departures.has(layer),
+        mayHide: (layer) => !deviations.has(layer),
         // Activations on integers are rounded at every layer, which is the one explanation of all faults.
         explains: others.length <= FEW_WEIGHTS && !weights?.haveOneCause && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference" && !threads,

@@ -109,6 +109,14 @@ export interface Fault {
   readonly explanation: string;
 }
 
+/** A fault before those of several streams are merged (`mergeStreams`), with what that and other faults depend on. */
+export interface FaultDraft extends Fault {
+  /** Which difference of structure it is. */
+  readonly difference?: "inserted" | "own-weights";
+  /** The explanation without what was measured in its stream; default: all of it. */
+  readonly says?: string;
+}
+
 /** One layer's output on both sides. */
 export interface LayerResult {
   /** The layer's name in the network's graph. */

@@ -55,7 +55,7 @@ export function compareWeights(
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
-  const departing = new Set(shown?.differences.map(({ layer }) => layer));
+  const deviating = new Set(shown?.differences.map(({ layer }) => layer));
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   const scaled: Scales[] = [];
@@ -97,8 +97,8 @@ export function compareWeights(
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       // Missing constants of an operator that was replaced are not a separate finding.
-      const departs = departing.has(node.name) || (merged && departing.has(merged.name));
-      if (problem !== undefined && !actual && departs) continue;
+      const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
+      if (problem !== undefined && !actual && deviates) continue;
       if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
       else if (rounding) quantised++;
       else if (actual && isRounded(actual, written.values, node.name)) rounded++;

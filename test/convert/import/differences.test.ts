@@ -275,7 +275,13 @@ describe("a difference is a finding", () => {
       { other: weight },
     );
     expect(findings(model)).toEqual([
-      { layer, stream: 3, found: "weights of its own", expected: "those of conv2.0.gate[1].fc1" },
+      {
+        layer,
+        stream: 3,
+        found: "weights of its own",
+        expected: "those of conv2.0.gate[1].fc1",
+        kind: "own-weights",
+      },
     ]);
   });
 

@@ -141,6 +141,7 @@ describe("gates of vectors", () => {
         stream: 2,
         found: "weights of its own",
         expected: "those of conv2.0.gate[1].fc1",
+        kind: "own-weights",
       },
     ]);
   });

@@ -2,7 +2,13 @@ import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import type { Explanation } from "../../../src/verify/explain/index.js";
 import { consequences, mergeStreams, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
-import type { Fault, LayerResult, OutputResult, Status } from "../../../src/verify/outcome/report.js";
+import type {
+  Fault,
+  FaultDraft,
+  LayerResult,
+  OutputResult,
+  Status,
+} from "../../../src/verify/outcome/report.js";
 import { graphOf } from "../../convert/export/graphs.js";
 
 const layer = (name: string, ...inputs: string[]): LayerNode => ({
@@ -103,7 +109,7 @@ describe("numericFaults", () => {
 });
 
 describe("mergeStreams", () => {
-  const fault = (stream: number, margin: number | null, more: Partial<Fault> = {}): Fault => ({
+  const fault = (stream: number, margin: number | null, more: Partial<FaultDraft> = {}): FaultDraft => ({
     layer: `conv2.0.gate[${stream}].fc2`,
     stream,
     kind: "numeric",
@@ -135,7 +141,12 @@ describe("mergeStreams", () => {
     };
     const streams: Fault[] = [
       fault(1, null, { kind: "weights", explanation }),
-      fault(2, 4, { kind: "weights", explanation: `${explanation}; ${bias.sentence}`, cause: "bias" }),
+      fault(2, 4, {
+        kind: "weights",
+        explanation: `${explanation}; ${bias.sentence}`,
+        says: explanation,
+        cause: "bias",
+      }),
     ];
     const merged = mergeStreams(streams, new Map([["conv2.0.gate[2].fc2", bias as Explanation]]));
     expect(merged).toHaveLength(1);
