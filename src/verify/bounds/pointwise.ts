@@ -13,15 +13,15 @@ import {
   type RoundingBound,
 } from "./bound.js";
 
-/** Operations that only pass values on (the images, a flatten, a maximum with 0) add no error, but may flush. */
+/**
+ * Operations that only pass values on (the images, a flatten, a maximum with 0) add no error, but may flush. In half precision they
+ * may read what the file rounds before them, as where casts around an operator in float32 cancel.
+ */
 export function exactBound({ inputErrors: [inputError = 0], output, arithmetic }: BoundCall): RoundingBound {
   const { underflow, storage } = arithmetic;
   if (typeof inputError === "number" && storage === 0) return { elements: inputError + underflow };
   return {
-    elements: output.data.map(
-      (value, i) =>
-        errorAt(inputError, i) + underflow + (typeof inputError === "number" ? 0 : storage * Math.abs(value)),
-    ),
+    elements: output.data.map((value, i) => errorAt(inputError, i) + underflow + storage * Math.abs(value)),
   };
 }
 
@@ -163,12 +163,14 @@ function averagedBy(
   });
 }
 
-/** A maximum is exact; it is off by no more than the most that any element of its window is. */
+/**
+ * A maximum is exact; it is off by no more than the most that any element of its window is. Rounding keeps the order of values, so
+ * the maximum of values that were not rounded yet, in half precision, is off by its own rounding.
+ */
 export function maximumBound(call: BoundCall<"maxPool"> | BoundCall<"globalMaxPool">): RoundingBound {
   const { node, inputs, inputErrors, output, parameters, arithmetic, workspace } = call;
   const [inputError = 0] = inputErrors;
-  const rounded = arithmetic.underflow;
-  if (typeof inputError === "number") return { elements: inputError + rounded };
+  if (typeof inputError === "number") return exactBound(call);
   const { data } = evaluateLayer(
     node,
     [{ dtype: "float64", shape: inputs[0]?.shape ?? [], data: inputError }],
@@ -176,5 +178,8 @@ export function maximumBound(call: BoundCall<"maxPool"> | BoundCall<"globalMaxPo
     output.shape,
     workspace,
   );
-  return { elements: data.map((error) => error + rounded) };
+  const { underflow, storage } = arithmetic;
+  return {
+    elements: data.map((error, i) => error + underflow + storage * Math.abs(output.data[i] as number)),
+  };
 }

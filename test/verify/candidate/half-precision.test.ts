@@ -48,6 +48,45 @@ describe("a float16 model", () => {
   });
 });
 
+describe("a float16 model with some operators in float32, as converters keep them", () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const LAYER = "conv3.0.conv2b.0.relu";
+  const kept = (wrong?: string): Uint8Array =>
+    rewriteOnnx(convert(checkpoint, { dtype: "float16" }), (model) =>
+      withoutNames({
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: model.graph.nodes.flatMap((node) => {
+            const [[x = ""], [y = ""]] = [node.inputs, node.outputs];
+            if (!["Relu", "MaxPool", "Sigmoid"].includes(node.opType)) return node;
+            return [
+              onnxNode(`${y}.wide`, "Cast", [x], { to: int(1) }),
+              {
+                ...node,
+                opType: y === wrong ? "LeakyRelu" : node.opType,
+                inputs: [`${y}.wide`],
+                outputs: [`${y}.result`],
+              },
+              onnxNode(y, "Cast", [`${y}.result`], { to: int(10) }),
+            ];
+          }),
+        },
+      }),
+    );
+
+  it.each([
+    [undefined, []],
+    [LAYER, [LAYER]],
+  ])("passes, and an activation that is another does not: %s", async (wrong, layers) => {
+    const bytes = kept(wrong);
+    const opened = await openVerification({ name: "m.onnx", bytes }, openReference(checkpoint));
+    const { passed, faults } = await verify(opened);
+    expect(faults.map(({ layer }) => layer)).toEqual(layers);
+    expect(passed).toBe(wrong === undefined);
+  });
+});
+
 describe.each(["float16", "bfloat16"] as const)("weights stored in %s", (dtype) => {
   const checkpoint = tinyCheckpoint("osnet");
   const reference = openReference(checkpoint);
