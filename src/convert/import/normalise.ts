@@ -327,9 +327,29 @@ function lookUp({ values, around }: Scope, name: string): Value | undefined {
 }
 
 function meaning(site: OperatorSite, index: number): Value {
-  const { node, inputs, output } = site;
+  const { node } = site;
   const later = index > 0 ? laterOutput(node.opType, index) : undefined;
   if (later) return later;
+  if (!OF_SEVERAL.has(node.opType) && site.inputs.slice(1).some((value) => value?.kind === "node"))
+    return unknown(site, node.opType);
+  return narrowed(meaningInPlanes(site, index), site);
+}
+
+/** Operators over several activations. The parameters of all others, such as a shape, must not depend on the images. */
+const OF_SEVERAL: ReadonlySet<string> = new Set([
+  ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike"],
+  ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "FusedConv", "QLinearAdd", "QLinearMul"],
+]);
+
+/** A value of fewer bits remains one until it is cast back. */
+function narrowed(value: Value, { node, inputs }: OperatorSite): Value {
+  const fewer = inputs.flatMap((input) => (input?.kind === "node" ? (input.narrowed ?? []) : []))[0];
+  const isCast = node.opType === "Cast" || node.opType === "CastLike";
+  return fewer && value.kind === "node" && !isCast ? { ...value, narrowed: fewer } : value;
+}
+
+function meaningInPlanes(site: OperatorSite, index: number): Value {
+  const { node, inputs, output } = site;
   if (!inputs.some((value) => value?.kind === "node" && value.planes)) return meaningOnMaps(site, index);
   const mapped = onMap(site);
   if (!mapped) return unknown(site, `${node.opType} over other axes`);

@@ -183,12 +183,20 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string): Value 
   return nodeValue({ kind: "affine" }, [input], input.form, value, { weight });
 }
 
-/** What is multiplied by a small power of two and by its inverse, which changes no number short of overflowing. */
+/**
+ * What is multiplied by a small power of two and by its inverse, which changes no number short of overflowing. A chain
+ * of such products may overflow.
+ */
 function withoutFactors(input: ForeignNode, factor: number | undefined): ForeignNode | undefined {
-  const { weight, bias } = input.constants;
-  const first = isKind(input, "affine") && weight && !bias ? uniform(weight) : undefined;
+  const [source] = input.inputs;
+  const first = factorOf(input);
   if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
-  return isExactFactor(factor) ? input.inputs[0] : undefined;
+  return isExactFactor(factor) && source && factorOf(source) === undefined ? source : undefined;
+}
+
+function factorOf(node: ForeignNode): number | undefined {
+  const { weight, bias } = node.constants;
+  return isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
 }
 
 /** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */

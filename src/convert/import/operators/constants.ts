@@ -32,7 +32,10 @@ export function resolveShape(target: readonly number[], from: Shape): Shape {
 }
 
 /** Shape with dimensions of 1 put in at these axes of the result. */
-export function unsqueezedShape(shape: Shape, axes: readonly number[]): Shape {
+export function unsqueezedShape<Size>(
+  shape: readonly Size[],
+  axes: readonly number[],
+): readonly (Size | 1)[] {
   const rank = shape.length + axes.length;
   const at = new Set(axes.map((axis) => (axis < 0 ? axis + rank : axis)));
   const rest = [...shape];

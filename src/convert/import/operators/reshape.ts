@@ -23,72 +23,98 @@ import { globalPool, pointwiseOp } from "./windows.js";
 
 /** Operators that move elements without changing them, and reductions over a plane. */
 
-export const readFlatten: OperatorReader = ({ node, inputs, output, isLine }) => {
-  const input = asNode(inputs[0]);
-  return input && [1, input.form.rank === "flat" && !isLine ? -1 : 1].includes(int(node, "axis", 1))
-    ? flattened(input, output)
-    : undefined;
+export const readFlatten: OperatorReader = (site) => {
+  const sizes = vectorSizes(site);
+  const axis = int(site.node, "axis", 1);
+  const isByImage = sizes && (axis < 0 ? axis + sizes.length : axis) === 1;
+  return isByImage ? asVector(site, channelSizes(site).flat) : undefined;
 };
 
 /**
- * The target is not always a constant: exporters compute it from the input's own shape, which can only mean [N, −1]
- * where a pooled map is its input.
+ * Of an activation of single pixels, to a shape that has the same vector whatever the images are: exporters compute it
+ * from the input's own shape.
  */
 export const readReshape: OperatorReader = (site) => {
-  const { node, inputs, output, layout, isLine } = site;
+  const { node, inputs, output, layout } = site;
   const target = ints(node, "shape") ?? numbers(inputs[1]);
   const [input, tensor] = [asNode(inputs[0]), asTensor(inputs[0])];
   if (tensor) return target && constant(reshaped(tensor, resolveShape(target, tensor.shape)));
   if (!input) return undefined;
   const planes = asPlanes(site) ?? (target && !layout && reshapedBack(input, target, output));
   if (planes) return planes;
-  const [, columns = -1] = target ?? [];
-  if (target?.length === 3)
-    return columns === input.form.channels && target[2] === 1 && !layout ? onLine(input, output) : undefined;
-  if (isLine && target?.length === 2)
-    return columns === -1 || columns === input.form.channels ? vector(input) : undefined;
-  if (!target || (target.length === 2 && (columns < 1 || columns === input.form.channels)))
-    return flattened(input, output);
-  const [, , height, width] = target;
-  if (target.length !== 4) return undefined;
-  if (height === 1 && width === 1) return unflattened(input, output, NCHW);
-  return target[1] === 1 && height === 1 ? unflattened(input, output, NHWC) : undefined;
+  const [sizes, own] = [target ?? listedSizes(inputs[1]), vectorSizes(site)];
+  if (!sizes || !own || int(node, "allowzero", 0) !== 0) return undefined;
+  return asVector(
+    site,
+    sizes.map((size, axis) => (size === 0 ? own[axis] : size)),
+  );
 };
 
 export const readSqueeze: OperatorReader = (site) => {
   const axes = attributeOrInput(site, "axes", 1);
-  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
-  if (tensor) {
-    const at = new Set(axes?.map((axis) => (axis < 0 ? axis + tensor.shape.length : axis)));
-    return constant(
-      reshaped(
-        tensor,
-        tensor.shape.filter((size, axis) => (axes ? !at.has(axis) : size !== 1)),
-      ),
-    );
-  }
-  const [axis, ...others] = axes ?? [];
-  if (!input) return undefined;
-  if (site.isLine)
-    return !axes || (others.length === 0 && (axis === 2 || axis === -1)) ? vector(input) : undefined;
-  // One axis of two.
-  const isHalf = axis !== undefined && others.length === 0 && input.form.rank === "pooled" && !site.layout;
-  return isHalf && [2, 3, -1, -2].includes(axis) ? onLine(input, site.output) : flattened(input, site.output);
+  const tensor = asTensor(site.inputs[0]);
+  const rest = <Item>(sizes: readonly Item[]): readonly Item[] => {
+    const at = new Set(axes?.map((axis) => (axis < 0 ? axis + sizes.length : axis)));
+    return sizes.filter((size, axis) => (axes ? !at.has(axis) : size !== 1));
+  };
+  if (tensor) return constant(reshaped(tensor, rest(tensor.shape)));
+  const sizes = vectorSizes(site);
+  if (!sizes || (!axes && site.inputs[1])) return undefined;
+  const [batch, ...others] = sizes;
+  // Without axes, all of size 1 go, except that of the images.
+  return asVector(site, axes ? rest(sizes) : [batch, ...rest(others)]);
 };
 
 export const readUnsqueeze: OperatorReader = (site) => {
   const axes = attributeOrInput(site, "axes", 1);
-  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  const tensor = asTensor(site.inputs[0]);
   if (tensor) return axes && constant(reshaped(tensor, unsqueezedShape(tensor.shape, axes)));
-  if (input && (site.isLine || input.form.rank === "flat") && axes?.length === 1) {
-    const [axis = 0] = axes;
-    if (site.isLine) return [2, 3, -1, -2].includes(axis) ? unflattened(input, site.output, NCHW) : undefined;
-    if (axis === 2 || axis === -1) return onLine(input, site.output);
-  }
-  // Before or after the channels.
-  const before = axes?.some((axis) => axis === 1 || axis === -3) && !axes.includes(3) && !axes.includes(-1);
-  return input && unflattened(input, site.output, before ? NHWC : NCHW);
+  const sizes = vectorSizes(site);
+  return sizes && axes && asVector(site, unsqueezedShape(sizes, axes));
 };
+
+/** The sizes that [N, C] has with more axes, after which they are named. */
+function channelSizes(
+  site: OperatorSite,
+): Readonly<Record<"flat" | "line" | "nchw" | "nhwc", readonly Size[]>> {
+  const { inputs } = site;
+  const batch = site.batch ?? "batch";
+  const channels = asNode(inputs[0])?.form.channels;
+  return {
+    flat: [batch, channels],
+    line: [batch, channels, 1],
+    nchw: [batch, channels, 1, 1],
+    nhwc: [batch, 1, 1, channels],
+  };
+}
+
+/** The sizes of an activation of single pixels, as the file has it; undefined for a map, and where images are not its first axis. */
+function vectorSizes(site: OperatorSite): readonly Size[] | undefined {
+  const [value] = site.inputs;
+  if (value?.kind !== "node" || value.node.form.rank === "map") return undefined;
+  const { flat, line, nchw } = channelSizes(site);
+  if (site.isLine) return line;
+  if (value.node.form.rank === "flat" || value.reading?.isFlat) return flat;
+  const { layout = NCHW } = site;
+  return layout.indexOf(0) < layout.indexOf(1) ? layout.map((axis) => nchw[axis]) : undefined;
+}
+
+/**
+ * An activation of single pixels in another shape. One of its sizes may be any, since it follows from the others and
+ * the number of elements.
+ */
+function asVector(site: OperatorSite, sizes: readonly Size[]): Value | undefined {
+  const { output } = site;
+  const input = asNode(site.inputs[0]);
+  const { flat, line, nchw, nhwc } = channelSizes(site);
+  const fits = (known: readonly Size[]): boolean =>
+    known.length === sizes.length && known.filter((size, axis) => !sameSize(size, sizes[axis])).length <= 1;
+  if (!input) return undefined;
+  if (fits(flat)) return site.isLine ? { kind: "node", node: input } : flattened(input, output);
+  if (fits(line)) return onLine(input, output);
+  if (fits(nchw)) return unflattened(input, output, NCHW);
+  return fits(nhwc) ? unflattened(input, output, NHWC) : undefined;
+}
 
 /** [N, C] or [N, C, 1, 1] as [N, C, 1]: the same vector, with an axis that means nothing. */
 function onLine(input: ForeignNode, output: string): Value | undefined {
@@ -96,11 +122,6 @@ function onLine(input: ForeignNode, output: string): Value | undefined {
   if (input.form.rank === "flat") return { kind: "node", node: input, reading };
   const flat = asNode(flattened(input, output));
   return flat && { kind: "node", node: { ...flat, reading }, reading };
-}
-
-/** [N, C, 1] as [N, C] again. */
-function vector(input: ForeignNode): Value {
-  return { kind: "node", node: input };
 }
 
 /** The same activation in another layout. */
@@ -129,6 +150,8 @@ function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader 
     const [source, reduced] = firstReduction(input, site.node.opType);
     if (String(frontAxes([...reduced, ...axes], source.form)) !== "2,3") return undefined;
     if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
+    const { layout = NCHW } = site;
+    if (layout.indexOf(0) > layout.indexOf(1)) return undefined;
     // [N, C] at once: the pooled map is not a value of the file.
     const pooled = asNode(globalPool(pool, source, undefined));
     return pooled && flattened(pooled, site.output);
