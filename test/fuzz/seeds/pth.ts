@@ -38,7 +38,7 @@ const latin1 = call(
   call("_codecs.encode", str("\x01\0\xff\0"), str("latin1")),
 );
 
-const module_ = `${global("torchreid.models.osnet.OSNet")}q\x00)\x81}(${str("training")}\x89${str("_parameters")}${dict({ w: tensor() })}${str("_buffers")}${dict({ b: tensor({ shape: [], stride: [], numel: 2 }) })}${str("_modules")}${call("collections.OrderedDict")}(${str("a")}h\x00)\x81}(${str("_parameters")}${dict({ w: tensor() })}${str("_modules")}}ubuub`;
+const module_ = `${global("torchreid.models.osnet.OSNet")}q\x00)\x81}(${str("training")}\x89${str("_parameters")}${dict({ w: tensor() })}${str("_buffers")}${dict({ b: tensor({ shape: [], stride: [], numel: 2 }) })}${str("_modules")}${call("collections.OrderedDict")}(${str("a")}h\x00)\x81}(${str("_parameters")}${dict({ w: tensor() })}${str("_buffers")}}${str("_modules")}}ubuub`;
 const script = `${global("__torch__.net.Net")})\x81${dict({ training: "\x89", weight: tensor(), child: `${global("__torch__.net.Child")})\x81${dict({ w: tensor() })}b` })}b`;
 /** What torch.jit.trace writes of a model that returns its input. */
 const NET = `class Net(Module):

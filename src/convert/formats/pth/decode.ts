@@ -16,7 +16,7 @@ import {
 } from "./modules.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
 import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
-import { materialize, type Unpickled } from "./storages.js";
+import { materialize, scalarOf, type Unpickled } from "./storages.js";
 import { isTensor, type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
 import { type ScriptReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
 
@@ -159,11 +159,8 @@ function scriptReader({ code, constants }: NonNullable<Unpickled["script"]>, bud
     code,
     scalar(index) {
       const tuple = constants();
-      const value = Array.isArray(tuple) ? tuple[index] : undefined;
-      const ref = value !== undefined && isTensor(value) ? tensorRef(value, budget) : undefined;
-      if (ref === undefined || "text" in ref || ref.shape.length > 0) return undefined;
-      const made = materialize(ref, { budget, share: false, copied: false });
-      return "text" in made ? undefined : Number(made.data[0]);
+      const value = Array.isArray(tuple) ? scalarOf(tuple[index] ?? null, budget) : undefined;
+      return value === undefined ? undefined : Number(value);
     },
   };
 }

@@ -12,7 +12,7 @@ import {
   type Storage,
   typeName,
 } from "./pickle/values.js";
-import { createStorageTable, type DeclaredStorage, partOf, type Unpickled } from "./storages.js";
+import { createStorageTable, type DeclaredStorage, partOf, scalarOf, type Unpickled } from "./storages.js";
 import { storageElement, storageElementName } from "./tensor-ref.js";
 
 /**
@@ -36,6 +36,7 @@ export function readPickles(source: ByteSource, region: Region, budget: Budget):
 export function pickleEnvironment(budget: Budget): PickleEnvironment {
   const inner: PickleEnvironment = {
     budget,
+    numberOf: (value) => scalarOf(value, budget),
     persistentLoad: (_id, region) => {
       throw unsupported(
         region,

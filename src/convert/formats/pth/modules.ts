@@ -46,7 +46,7 @@ export function isModule(object: InertObject): boolean {
   const attributes = attributesOf(object);
   if (attributes === undefined) return false;
   if (object.path.startsWith(TORCHSCRIPT_MODULE)) return true;
-  return isDict(attributes.get("_parameters")) && isDict(attributes.get("_modules"));
+  return ["_parameters", "_buffers", "_modules"].every((name) => isDict(attributes.get(name)));
 }
 
 /**
@@ -95,7 +95,8 @@ function ownTensors(module: InertObject): readonly (readonly [string, PickleValu
   const buffers = named(attributes?.get("_buffers")).filter(
     ([name]) => !(transient instanceof Set && transient.has(name)),
   );
-  return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => isTensor(value));
+  // Any other value than None is a tensor, or refused when it is read.
+  return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => value !== null);
 }
 
 /** The direct children of a module, in their order. */
@@ -300,6 +301,9 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
     ...(module.args.length > 0 ? ["arguments of its class"] : []),
     ...(module.items || module.entries ? ["items of its own"] : []),
     ...(isDict(module.state) ? [] : ["a state that is not a dict"]),
+    ...(isSetOfNames(attributes?.get("_non_persistent_buffers_set"))
+      ? []
+      : ["something else than names in _non_persistent_buffers_set"]),
   ];
   const names = ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
     const entries = attributes?.get(kind);
@@ -317,6 +321,10 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
     });
   });
   return [...beside, ...names];
+}
+
+function isSetOfNames(names: PickleValue = new Set()): boolean {
+  return names instanceof Set && [...names].every((name) => typeof name === "string");
 }
 
 /** The modules from the whole model down to the network in it. */

@@ -85,10 +85,18 @@ function candidateEntries({ holder }: Pick<Candidate, "holder">): {
   const tensors = new Map<string, PickleValue>();
   const others: string[] = [];
   for (const [key, value] of holder) {
-    if (typeof key === "string" && isTensor(value)) tensors.set(key, value);
+    if (typeof key === "string" && (isTensor(value) || isParameter(key, value))) tensors.set(key, value);
     else others.push(keyText(key));
   }
   return { tensors, others };
+}
+
+/**
+ * Whether a value must be a tensor by its name, which is a path of modules: of an unknown class it may be one to
+ * PyTorch, and it is refused when it is read. Batch norms may count in plain numbers, and `_extra_state` is anything.
+ */
+function isParameter(key: string, value: PickleValue): boolean {
+  return key.includes(".") && !key.endsWith("._extra_state") && typeof value !== "number";
 }
 
 /** The values inside a value, by name; list items by index. */

@@ -3,11 +3,13 @@ import { DTYPES, elementCount, type Tensor } from "../../../core/tensor.js";
 import { type Budget, corrupt, printable, quote, type Region, unsupported } from "../refusals.js";
 import { isGlobal, type PickleValue, type Storage, typeName } from "./pickle/values.js";
 import {
+  isTensor,
   malformed,
   storageElement,
   storageElementName,
   type TensorProblem,
   type TensorRef,
+  tensorRef,
 } from "./tensor-ref.js";
 
 /** The content of a container: the pickled object, with its storages not yet read. */
@@ -160,6 +162,15 @@ interface MaterializeOptions {
   readonly share: boolean;
   /** Whether reading a storage's bytes allocates memory: then no other array shares them. */
   readonly copied: boolean;
+}
+
+/** The number that a tensor or array without dimensions is; undefined for any other value. */
+export function scalarOf(value: PickleValue, budget: Budget): number | bigint | undefined {
+  const ref = isTensor(value) ? tensorRef(value, budget) : undefined;
+  if (ref === undefined || "text" in ref || ref.shape.length > 0) return undefined;
+  const made = materialize(ref, { budget, share: false, copied: false });
+  if ("text" in made || made.dtype === "float16" || made.dtype === "bfloat16") return undefined;
+  return made.data[0];
 }
 
 /** The number of storage elements from a tensor's first to its last, or 0 for an empty tensor. */

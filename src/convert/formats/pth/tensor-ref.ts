@@ -375,8 +375,7 @@ const MAX_WRAPPERS = 8;
 
 /** The tensor that a value with `isTensor` represents, or why it cannot be used. */
 export function tensorRef(value: PickleValue, budget: Budget, depth = 0): TensorRef | TensorProblem {
-  if (!isObject(value) || depth > MAX_WRAPPERS)
-    return malformed(`a tensor made from a value of type ${typeName(value)}`);
+  if (!isObject(value) || depth > MAX_WRAPPERS) return malformed(`a value of type ${typeName(value)}`);
   const { path, args } = value;
   const other =
     OTHER_TENSORS.get(path) ?? (CLASS_TENSOR.test(path) ? `a tensor made as ${printable(path)}` : undefined);
@@ -398,7 +397,7 @@ export function tensorRef(value: PickleValue, budget: Budget, depth = 0): Tensor
     return attributesProblem(attributes) ?? tensorRef(inertObject(callee.path, inner), budget, depth + 1);
   }
   const layout = STRIDED.get(path);
-  if (layout === undefined) return malformed(`a tensor made by ${printable(path)}`);
+  if (layout === undefined) return { code: "unsupported", text: `a value of type ${printable(path)}` };
   return stridedProblem(value, layout) ?? stridedRef(value, layout);
 }
 

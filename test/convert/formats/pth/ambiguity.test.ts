@@ -1,9 +1,25 @@
 import { describe, expect, it } from "vitest";
-import { checkpoint, decoded, dict, floats, global, pickle, refusal, tensor } from "./build.js";
+import {
+  call,
+  checkpoint,
+  decoded,
+  dict,
+  floats,
+  global,
+  int,
+  le,
+  pickle,
+  refusal,
+  str,
+  tensor,
+  tuple,
+} from "./build.js";
 
 /** Files that PyTorch would read otherwise than their first sight suggests: refused, never read in one of two ways. */
 
 const weights = { 0: floats(1, 2) };
+const scalar = (code: string, data: string) =>
+  call("numpy.core.multiarray.scalar", call("numpy.dtype", str(code)), `C${le(data.length, 1)}${data}`);
 
 describe("names in an archive, whose case PyTorch ignores,", () => {
   const value = dict({ w: tensor() });
@@ -37,5 +53,123 @@ describe("a TorchScript archive", () => {
       "found TorchScript's code without its model",
     );
     expect(decoded(checkpoint(dict({ w: tensor() }), weights))).toHaveProperty("w");
+  });
+});
+
+describe("the key of a dict", () => {
+  const under = (...keys: readonly string[]) =>
+    checkpoint(
+      `}(${str("w")}${tensor()}${keys.map((key) => key + tensor({ offset: 1, shape: [1] })).join("")}u`,
+      weights,
+    );
+
+  it.each([
+    ["a class of its own", call("collections.UserString", str("w")), "collections.UserString"],
+    ["numpy's text", scalar("U1", "w\0\0\0"), "numpy.core.multiarray.scalar"],
+    ["a member of an enumeration", call("my.Key", int(1)), "my.Key"],
+    ["a tuple with one", tuple(call("my.Key", int(1))), "list or tuple"],
+    ["a name that is no class", global("string.digits"), "string.digits"],
+    ["Python 2's text", "U\x02\xc3\xa9", "bytes"],
+    ["Python 2's text in protocol 0", "S'\\xc3\\xa9'\n", "bytes"],
+  ])("is refused where it is %s, which may equal text", (_, key, type) => {
+    expect(refusal(under(key))).toContain(`found a dict with a key of type ${type}`);
+    const pairs = call("collections.OrderedDict", `](${tuple(key, tensor())}e`);
+    expect(refusal(checkpoint(pairs, weights))).toContain("found a dict with a key of type");
+  });
+
+  it("may be a number, a class, a parameter or a tuple, as in the state of training", () => {
+    const keys = [
+      int(1),
+      "\x88",
+      "N",
+      global("my.Callback"),
+      tensor(),
+      tuple(int(1), str("w")),
+      "\x8f(K\x01\x90",
+    ];
+    expect(decoded(under(...keys))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
+  });
+
+  it("is one where numpy's number equals another", () => {
+    const first = dict({ v: tensor() });
+    const value = `}(${int(1)}${first}${scalar("i8", le(1, 8))}${dict({ w: tensor() })}u`;
+    expect(Object.keys(decoded(checkpoint(value, weights)))).toEqual(["w"]);
+  });
+});
+
+describe("what may be a tensor to PyTorch", () => {
+  const state = (value: string) => checkpoint(dict({ "a.weight": tensor(), "b.weight": value }), weights);
+
+  it.each([
+    ["the class of a parameter under another name", `${global("torch.nn.Parameter")}${tensor()}\x85\x81`],
+    [
+      "a class in protocol 0",
+      call("copyreg._reconstructor", global("my.Tensor"), global("builtins.list"), tensor()),
+    ],
+  ])("is refused where it is given to %s", (_, value) => {
+    expect(refusal(state(value))).toMatch(/found a call of "[\w.]+" with tensors/);
+  });
+
+  it.each([
+    ["None", "N"],
+    ["dict", dict({})],
+    ["my.Tensor", `${global("my.Tensor")})\x81`],
+    ["torch.nn.parameter.UninitializedParameter", call("torch.nn.parameter.UninitializedParameter", "N")],
+    ["my.constants", global("my.constants")],
+  ])("is refused under a parameter's name: %s", (type, value) => {
+    expect(refusal(state(value))).toContain(`found a value of type ${type} under "b.weight"`);
+  });
+
+  it("is a tensor where PyTorch returns it as it is", () => {
+    const two = { dtype: "float32", shape: [2], values: [1, 2] };
+    expect(decoded(state(call("torch.jit._pickle.restore_type_tag", tensor(), str("Tensor"))))).toEqual({
+      "a.weight": two,
+      "b.weight": two,
+    });
+    expect(refusal(state(call("numpy.ndarray", tuple(int(1)), str("f4"), "C\x01a")))).toContain(
+      "numpy.ndarray",
+    );
+  });
+
+  it("is ignored under other names, and where it counts batches or is extra state", () => {
+    const others = {
+      epoch: int(1),
+      args: call("my.Args"),
+      "a._extra_state": "N",
+      "a.num_batches_tracked": int(1),
+    };
+    expect(Object.keys(decoded(checkpoint(dict({ "a.weight": tensor(), ...others }), weights)))).toEqual([
+      "a.weight",
+    ]);
+  });
+
+  it("is refused among a module's parameters and buffers", () => {
+    const module = (parameter: string, buffer: string) =>
+      `${global("my.Net")})\x81${dict({
+        _parameters: dict({ w: tensor(), v: parameter }),
+        _buffers: dict({ b: buffer }),
+        _modules: dict({}),
+      })}b`;
+    expect(decoded(checkpoint(module("N", "N"), weights))).toHaveProperty("w");
+    for (const value of [module(global("my.value"), "N"), module("N", call("my.Tensor"))])
+      expect(refusal(checkpoint(value, weights))).toMatch(/found a value of type my\.\w+ under "[vb]"/);
+  });
+});
+
+describe("an object with items", () => {
+  const object = (items: string, state: string) =>
+    checkpoint(`${global("collections.UserDict")})\x81(${items}u${state}b`, weights);
+  const w = `${str("w")}${tensor()}`;
+
+  it("is refused where its state may contain others", () => {
+    for (const other of [dict({ w: tensor() }), `](${dict({ w: tensor() })}e`, call("my.Dict")])
+      expect(refusal(object(w, dict({ data: other })))).toContain(
+        "found a pickle that changes a value of type collections.UserDict",
+      );
+  });
+
+  it("is read where its state has the same, or plain values", () => {
+    expect(decoded(object(`${str("w")}${tensor()}q\x09`, `}${str("w")}h\x09s`))).toHaveProperty("w");
+    expect(decoded(object(w, dict({ _metadata: dict({ version: int(1) }) })))).toHaveProperty("w");
   });
 });

@@ -39,6 +39,7 @@ describe("a legacy file", () => {
     const ordered = (entries: string) => call("collections.OrderedDict") + entries.slice(1);
     const state = dict({
       _parameters: ordered(dict({ w: tensor().replace("tQ", "NtQ") })),
+      _buffers: call("collections.OrderedDict"),
       _modules: call("collections.OrderedDict"),
     });
     expect(decoded(legacy(`${source})\x81${state}b`, { 0: floats(1, 2) }))).toEqual({ w: two });

@@ -84,7 +84,7 @@ describe("a damaged checkpoint is refused in a sentence of its own", () => {
     [
       "a parameter of nothing",
       weights(call("torch._utils._rebuild_parameter", "N", "\x89", "N")),
-      'found a tensor made from a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
+      'found a value of type None under "w", expected dense tensors of a type used for training; save the weights again with torch.save(model.state_dict(), path).',
     ],
     [
       "a tensor over nothing",

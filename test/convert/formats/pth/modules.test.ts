@@ -66,6 +66,24 @@ describe("a pickled module", () => {
     expect(ambiguities({ ...module(), ...change })).toEqual({ "": [found] });
   });
 
+  it.each<readonly [string, PickleValue]>([
+    ["a list", ["mean"]],
+    ["a set of other objects", new Set([module()])],
+  ])("whose transient buffers are in %s is ambiguous", (_, names) => {
+    const state = new Map(module().state as Map<PickleValue, PickleValue>);
+    expect(ambiguities({ ...module(), state: state.set("_non_persistent_buffers_set", names) })).toEqual({
+      "": ["something else than names in _non_persistent_buffers_set"],
+    });
+  });
+
+  it("without a dict of buffers is not a module", () => {
+    const state = new Map(module().state as Map<PickleValue, PickleValue>);
+    state.delete("_buffers");
+    expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({
+      "": ["a, which is not a module"],
+    });
+  });
+
   it("with a list as its state is not a module", () => {
     const state = [new Map(module().state as Map<PickleValue, PickleValue>)];
     expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({

@@ -1,10 +1,18 @@
 import { encodeLatin1 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
 import {
-  dictKey,
-  type GlobalName,
+  ENUM_MEMBER,
+  isAttackName,
+  isClassLike,
+  isRecordedFunction,
+  mayBeMade,
+  RECORDED_FUNCTIONS,
+  TENSOR_CLASS,
+} from "./names.js";
+import {
   type InertObject,
   inertObject,
+  isAscii,
   isGlobal,
   isObject,
   isStorage,
@@ -14,167 +22,6 @@ import {
   tuple,
   typeName,
 } from "./values.js";
-
-/** Modules that were renamed, by prefix: from Python 2 to 3, numpy 1 to 2, torch 1.7 to 1.8. */
-const RENAMED_MODULES: readonly (readonly [from: string, to: string])[] = [
-  ["__builtin__", "builtins"],
-  ["copy_reg", "copyreg"],
-  ["numpy._core", "numpy.core"],
-  ["torch.tensor", "torch._tensor"],
-];
-
-/** The name of a class or function, with its module's name normalised. */
-export function globalName(module: string, name: string): GlobalName {
-  const renamed = RENAMED_MODULES.find(([from]) => module === from || module.startsWith(`${from}.`));
-  const current = renamed === undefined ? module : renamed[1] + module.slice(renamed[0].length);
-  return { kind: "global", path: `${current}.${name}` };
-}
-
-/** Functions whose call is only recorded: they rebuild tensors, arrays and values left by training. */
-const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
-  "torch._tensor._rebuild_from_type_v2",
-  "torch._utils._rebuild_device_tensor_from_cpu_tensor",
-  "torch._utils._rebuild_device_tensor_from_numpy",
-  "torch._utils._rebuild_meta_tensor_no_storage",
-  "torch._utils._rebuild_nested_tensor",
-  "torch._utils._rebuild_parameter",
-  "torch._utils._rebuild_parameter_with_state",
-  "torch._utils._rebuild_qtensor",
-  "torch._utils._rebuild_sparse_csr_tensor",
-  "torch._utils._rebuild_sparse_tensor",
-  "torch._utils._rebuild_tensor",
-  "torch._utils._rebuild_tensor_v2",
-  "torch._utils._rebuild_tensor_v3",
-  "torch._utils._rebuild_wrapper_subclass",
-  "torch._utils._rebuild_xla_tensor",
-  "torch.device",
-  "torch.jit._pickle.build_boollist",
-  "torch.jit._pickle.build_doublelist",
-  "torch.jit._pickle.build_intlist",
-  "torch.jit._pickle.build_tensorlist",
-  "torch.jit._pickle.restore_type_tag",
-  "torch.nn.backends.thnn._get_thnn_function_backend", // in every module before 1.4
-  "torch.serialization._get_layout",
-  "numpy.core.multiarray._reconstruct",
-  "numpy.core.multiarray.scalar",
-  "numpy.core.numeric._frombuffer",
-  "numpy.random.__RandomState_ctor",
-  "numpy.dtype",
-  "numpy.ndarray",
-  "numpy.random._pickle.__bit_generator_ctor",
-  "numpy.random._pickle.__generator_ctor",
-  "numpy.random._pickle.__randomstate_ctor",
-  "builtins.complex",
-  "builtins.object",
-  "builtins.range",
-  "builtins.slice",
-  "collections.deque",
-  "datetime.date",
-  "datetime.datetime",
-  "datetime.time",
-  "datetime.timedelta",
-  "datetime.timezone",
-  "functools.partial",
-  "logging.getLogger",
-]);
-
-/**
- * Whether an object may get a state: what torch's functions return may be what they were given, such as a tensor that
- * is on the device already, which a state would change.
- */
-export function takesState({ path }: InertObject): boolean {
-  return !(path.startsWith("torch.") && RECORDED_FUNCTIONS.has(path));
-}
-
-/** Whether a call of this function, outside the table of computed values, is recorded rather than refused. */
-function isRecordedFunction(path: string): boolean {
-  return RECORDED_FUNCTIONS.has(path) || isClassLike(path);
-}
-
-/**
- * Whether a name is a class by Python's convention (CapWords, perhaps after underscores). Constructing a class gives an
- * object of that class; calling any other function means running it, with an unknown result.
- */
-function isClassLike(path: string): boolean {
-  return /^_*[A-Z]/.test(path.slice(path.lastIndexOf(".") + 1));
-}
-
-/**
- * Top-level modules whose classes and functions run code, open files or access the network. Nothing is run in any case;
- * a checkpoint that asks for them is an attack, and the user should be told.
- */
-const ATTACK_MODULES: ReadonlySet<string> = new Set([
-  "_io",
-  "_pickle",
-  "aiohttp",
-  "asyncio",
-  "bdb",
-  "cProfile",
-  "code",
-  "codeop",
-  "commands",
-  "concurrent",
-  "ctypes",
-  "distutils",
-  "doctest",
-  "ensurepip",
-  "ftplib",
-  "http",
-  "httplib",
-  "idlelib",
-  "imaplib",
-  "imp",
-  "importlib",
-  "io",
-  "lib2to3",
-  "marshal",
-  "multiprocessing",
-  "nntplib",
-  "nt",
-  "os",
-  "pdb",
-  "pickle",
-  "pip",
-  "pkgutil",
-  "popen2",
-  "posix",
-  "profile",
-  "pty",
-  "pydoc",
-  "requests",
-  "runpy",
-  "shutil",
-  "site",
-  "smtplib",
-  "socket",
-  "socketserver",
-  "ssl",
-  "subprocess",
-  "sys",
-  "telnetlib",
-  "tempfile",
-  "threading",
-  "timeit",
-  "trace",
-  "urllib",
-  "urllib2",
-  "venv",
-  "webbrowser",
-  "xmlrpc",
-  "zipimport",
-]);
-
-/** The same, in otherwise harmless modules. */
-const ATTACK_CLASSES: ReadonlySet<string> = new Set([
-  "logging.FileHandler",
-  "types.CodeType",
-  "types.FunctionType",
-]);
-
-/** Whether a class or function has no place in a checkpoint. */
-function isAttackName(path: string): boolean {
-  return ATTACK_MODULES.has(path.slice(0, path.indexOf("."))) || ATTACK_CLASSES.has(path);
-}
 
 /**
  * The result of calling a named class or function. A closed table computes the few values that are pure data (dicts,
@@ -205,7 +52,10 @@ const COMPUTATIONS: ReadonlyMap<string, Computation> = new Map<string, Computati
   ["builtins.bytes", bytesOf],
   ["builtins.bytearray", bytesOf],
   ["_codecs.encode", encode],
-  ["builtins.getattr", enumMember],
+  [ENUM_MEMBER, enumMember],
+  ...["build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag"].map(
+    (name): [string, Computation] => [`torch.jit._pickle.${name}`, ([value]) => value],
+  ),
   ["torch.Size", (args, machine) => asTuple(copyOf(args, machine))],
   [
     "torch.storage._load_from_bytes",
@@ -227,14 +77,7 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return compute(machine, path, computation, args);
   if (!isRecordedFunction(path) || isAttackName(path)) throw refusedCall(machine, path);
-  const mayHaveTensors = giveAway(machine, [[...args]]);
-  // The effect of a constructor on a tensor is in its code: some of torch's write into it.
-  if (mayHaveTensors && !RECORDED_FUNCTIONS.has(path) && !TENSOR_CLASS.test(path))
-    throw unsupported(
-      machine.cursor.region,
-      `a call of ${quote(path)} with tensors, before ${position(machine.cursor.region, machine.cursor.offset)}`,
-      "objects whose tensors are in their state",
-    );
+  expectNoTensors(machine, path, args);
   const calledAt = CALLED_ARGUMENTS.get(path);
   const called = calledAt === undefined ? undefined : args[calledAt];
   if (called !== undefined && !(isGlobal(called) && RECORDED_FUNCTIONS.has(called.path)))
@@ -250,8 +93,16 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   return inertObject(path, args);
 }
 
-/** torch's classes whose objects are the tensor that they are given. */
-const TENSOR_CLASS = /^torch\.(?:autograd\.variable\.Variable|nn\.parameter\.\w+|(?:\w+\.)*\w*Tensor)$/;
+/** The effect of a constructor on a tensor is in its code: some of torch's write into it, others are the tensor itself. */
+function expectNoTensors(machine: Machine, path: string, args: Arguments): void {
+  if (!giveAway(machine, [[...args]]) || RECORDED_FUNCTIONS.has(path) || TENSOR_CLASS.test(path)) return;
+  const { region, offset } = machine.cursor;
+  throw unsupported(
+    region,
+    `a call of ${quote(path)} with tensors, before ${position(region, offset)}`,
+    "objects whose tensors are in their state",
+  );
+}
 
 /** Functions whose fourth argument is set as attributes of the tensor. */
 const WITH_ATTRIBUTES: ReadonlySet<string> = new Set([
@@ -291,12 +142,39 @@ const FIRST_ARGUMENTS: ReadonlyMap<string, (given: PickleValue | undefined) => b
   ["numpy.dtype", (given) => typeof given === "string" || isGlobal(given)],
 ]);
 
-/** Built-in classes that call what they are given are written in small letters, as others are not. */
-const ITERATORS = /^(?:builtins|functools|itertools|_?operator)\.[a-z_]\w*$/;
+/** Objects that are equal only to themselves: the parameters that are keys of an optimizer, and devices. */
+const ONLY_ITSELF = /^torch\.(?:device|_utils\._rebuild_(?:tensor|parameter)\w*)$/;
 
-/** Whether an object of a class can be made: no attack, and no iterator. */
-function mayBeMade(path: string): boolean {
-  return !isAttackName(path) && (!ITERATORS.test(path) || isRecordedFunction(path));
+/** Nesting of tuples in a key. */
+const MAX_KEY_DEPTH = 8;
+
+/**
+ * A dict's key, with keys that are equal in Python made equal here: True is 1, and so is numpy's 1. Which text the object of another class
+ * equals is in its code (a UserString equals that in it, and takes its place): refused.
+ */
+export function dictKey(machine: Machine, key: PickleValue): PickleValue {
+  if (typeof key === "boolean") return Number(key);
+  if (typeof key === "bigint" || Number.isInteger(key))
+    return Number.isSafeInteger(Number(key)) ? Number(key) : BigInt(key as bigint | number);
+  if (isPlainKey(key)) return key;
+  const number = machine.environment.numberOf(key);
+  if (number !== undefined) return dictKey(machine, number);
+  const { region, offset } = machine.cursor;
+  throw unsupported(
+    region,
+    `a dict with a key of type ${typeName(key)}, before ${position(region, offset)}`,
+    "keys that are text or numbers",
+  );
+}
+
+function isPlainKey(key: PickleValue, depth = 0): boolean {
+  if (typeof key !== "object" || key === null || key instanceof Set) return true;
+  // Bytes beyond ASCII may be Python 2's text.
+  if (key instanceof Uint8Array) return isAscii(key);
+  if (Array.isArray(key))
+    return isTuple(key) && depth < MAX_KEY_DEPTH && key.every((item) => isPlainKey(item, depth + 1));
+  if (isGlobal(key)) return isClassLike(key.path) && /[a-z]\w*$/.test(key.path);
+  return isObject(key) && (ONLY_ITSELF.test(key.path) || TENSOR_CLASS.test(key.path));
 }
 
 /** Maximum nesting of containers in a call's arguments: ordinary pickles know an object's state before the next one takes it. */
@@ -375,6 +253,7 @@ export function construct(
   if (FILLED_BY_INIT.has(path) && args.length > 0) throw refusedArguments(machine, path, args);
   if (computation !== undefined) return compute(machine, path, computation, args);
   if (!mayBeMade(path)) throw refusedCall(machine, path);
+  expectNoTensors(machine, path, args);
   return inertObject(path, args);
 }
 
@@ -389,6 +268,7 @@ function reconstruct([type, base, value]: Arguments, machine: Machine): PickleVa
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return computation([value ?? null], machine);
   if (!mayBeMade(path)) throw refusedCall(machine, path);
+  expectNoTensors(machine, path, [value ?? null]);
   return inertObject(path, [value ?? null]);
 }
 
@@ -425,10 +305,10 @@ function refusedCall({ cursor }: Machine, path: string): Error {
 }
 
 /** `dict()`, `dict(mapping)` or `dict([(key, value), …])`. */
-function dictOfPairs([source]: Arguments, { environment }: Machine): PickleValue | undefined {
+function dictOfPairs([source]: Arguments, machine: Machine): PickleValue | undefined {
   if (source === undefined) return new Map();
   if (!(source instanceof Map || Array.isArray(source))) return undefined;
-  environment.budget.spend(
+  machine.environment.budget.spend(
     ELEMENT_BYTES * (source instanceof Map ? source.size : source.length),
     "copies of a dict",
   );
@@ -436,7 +316,7 @@ function dictOfPairs([source]: Arguments, { environment }: Machine): PickleValue
   const dict = new Map<PickleValue, PickleValue>();
   for (const pair of source) {
     if (!Array.isArray(pair) || pair.length !== 2) return undefined;
-    dict.set(dictKey(pair[0] ?? null), pair[1] ?? null);
+    dict.set(dictKey(machine, pair[0] ?? null), pair[1] ?? null);
   }
   return dict;
 }
@@ -468,13 +348,13 @@ function bytesOf([source, encoding]: Arguments, machine: Machine): PickleValue |
   return source instanceof Uint8Array ? source : encode([source, encoding ?? null], machine);
 }
 
-/** A member of an enumeration as the first releases of Python 3.11 pickle it. Any other use of getattr is refused. */
+/** A member of an enumeration. Any other use of getattr is refused. */
 function enumMember(args: Arguments, machine: Machine): PickleValue {
   const [type, name] = args;
   const isMember =
     isGlobal(type) && isClassLike(type.path) && !isAttackName(type.path) && typeof name === "string";
-  if (!isMember || args.length !== 2) throw refusedCall(machine, "builtins.getattr");
-  return inertObject("builtins.getattr", args);
+  if (!isMember || args.length !== 2) throw refusedCall(machine, ENUM_MEMBER);
+  return inertObject(ENUM_MEMBER, args);
 }
 
 /** Bytes in protocol 2: text, one character for each byte. */

@@ -1,6 +1,7 @@
 import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import { call, construct, giveAway, globalName, takesState } from "./calls.js";
+import { call, construct, dictKey, giveAway } from "./calls.js";
+import { globalName, takesState } from "./names.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -11,9 +12,9 @@ import {
   readLine,
 } from "./text.js";
 import {
-  dictKey,
   type InertObject,
   ITEM_BYTES,
+  isAscii,
   isGlobal,
   isObject,
   isTuple,
@@ -85,10 +86,9 @@ const TABLE: OpcodeTable = {
   "\x8d": pushing((machine) => utf8(machine, machine.cursor.uint64())), // BINUNICODE8
   V: pushing(({ cursor }) => parseUnicodeLine(cursor)), // UNICODE
 
-  // Python 2's str: text and bytes in one. Latin-1 keeps every byte, so that arrays stored this way survive.
-  U: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint8()))), // SHORT_BINSTRING
-  T: pushing(({ cursor }) => decodeLatin1(cursor.take(cursor.uint32()))), // BINSTRING
-  S: pushing(({ cursor }) => parseQuotedLine(cursor)), // STRING
+  U: pushing(({ cursor }) => python2String(cursor.take(cursor.uint8()))), // SHORT_BINSTRING
+  T: pushing(({ cursor }) => python2String(cursor.take(cursor.uint32()))), // BINSTRING
+  S: pushing(({ cursor }) => python2String(parseQuotedLine(cursor))), // STRING
 
   C: pushing(({ cursor }) => cursor.take(cursor.uint8())), // SHORT_BINBYTES
   B: pushing(({ cursor }) => cursor.take(cursor.uint32())), // BINBYTES
@@ -203,6 +203,14 @@ function pushing(read: (machine: Machine) => PickleValue): Opcode {
   return (machine) => machine.stack.pushNew(read(machine));
 }
 
+/**
+ * Python 2's str, text and bytes in one: text where it is ASCII, and otherwise bytes, such as those of an array. PyTorch
+ * would decode them as UTF-8, and pickle.load as ASCII.
+ */
+function python2String(bytes: Uint8Array): string | Uint8Array {
+  return isAscii(bytes) ? decodeLatin1(bytes) : bytes;
+}
+
 function utf8({ cursor }: Machine, byteLength: number): string {
   const { offset } = cursor;
   const text = decodeUtf8(cursor.take(byteLength));
@@ -262,7 +270,7 @@ function setItems(machine: Machine, values: readonly PickleValue[]): void {
   if (values.length % 2 !== 0) throw wrongTarget(machine, "a key without a value set", target);
   machine.environment.budget.build((PAIR_BYTES * values.length) / 2);
   for (let index = 0; index < values.length; index += 2) {
-    entries.set(dictKey(values[index] ?? null), values[index + 1] ?? null);
+    entries.set(dictKey(machine, values[index] ?? null), values[index + 1] ?? null);
   }
 }
 
@@ -356,10 +364,26 @@ const CONTAINER_ATTRIBUTES: ReadonlySet<string> = new Set(["_metadata", "_lookup
  * container is its attributes, such as the `_metadata` of a state dict, which contains no weights.
  */
 function setState(machine: Machine, target: PickleValue, state: PickleValue): void {
-  if (isObject(target) && target.state === undefined && takesState(target)) {
+  if (
+    isObject(target) &&
+    target.state === undefined &&
+    takesState(target) &&
+    !isRival(machine, target, state)
+  ) {
     target.state = state;
     giveAway(machine, [state]);
   } else if (!isContainerState(target, state)) throw changed(machine, target);
+}
+
+/**
+ * Whether an object's state may contain tensors beside those of its items, as that of a UserDict replaces them: which ones count is in
+ * the class's code. Dicts with attributes for their items have the same in both.
+ */
+function isRival(machine: Machine, { entries }: InertObject, state: PickleValue): boolean {
+  if (entries === null || !giveAway(machine, entries.values())) return false;
+  const items = new Set(entries.values());
+  const values = state instanceof Map ? [...state.values()] : [state];
+  return values.some((value) => !items.has(value) && giveAway(machine, [value]));
 }
 
 function changed({ cursor }: Machine, target: PickleValue): Error {

@@ -54,8 +54,8 @@ const FLOAT_NAMES: ReadonlyMap<string, number> = new Map([
   ["nan", Number.NaN],
 ]);
 
-/** STRING: a quoted Python 2 string literal; characters are bytes, as in `decodeLatin1`. */
-export function parseQuotedLine(cursor: Cursor): string {
+/** STRING: a quoted Python 2 string literal, as its bytes. */
+export function parseQuotedLine(cursor: Cursor): Uint8Array {
   const { offset, region } = cursor;
   const line = cursor.takeLine();
   const mark = line[0];
@@ -69,7 +69,7 @@ export function parseQuotedLine(cursor: Cursor): string {
   const text = resolveEscapes(line.subarray(1, -1));
   if (text === undefined)
     throw corrupt(region, `an unfinished escape at ${position(region, offset)}`, "a Python string literal");
-  return decodeLatin1(text);
+  return text;
 }
 
 /**

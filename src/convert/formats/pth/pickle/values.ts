@@ -73,12 +73,6 @@ export function isTuple(value: PickleValue | undefined): boolean {
   return Array.isArray(value) && Object.isFrozen(value);
 }
 
-/** A dict's key, with keys that are equal in Python made equal here: True is 1, and 1e20 is 10 ** 20. */
-export function dictKey(key: PickleValue): PickleValue {
-  if (typeof key === "boolean") return Number(key);
-  return typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key) ? BigInt(key) : key;
-}
-
 export function isDict(value: PickleValue | undefined): value is PickleDict {
   return value instanceof Map;
 }
@@ -97,6 +91,10 @@ export function isStorage(value: PickleValue | undefined): value is Storage {
 
 function hasKind(value: PickleValue | undefined, kind: string): boolean {
   return typeof value === "object" && value !== null && "kind" in value && value.kind === kind;
+}
+
+export function isAscii(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte < 0x80);
 }
 
 /** Python's name of a value's type, for messages. */
@@ -273,6 +271,8 @@ export interface PickleEnvironment {
   readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
   /** The storage in a file inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
   readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
+  /** The number that an array without dimensions is; undefined for any other value. */
+  readonly numberOf: (value: PickleValue) => number | bigint | undefined;
 }
 
 /** The state of one run. */
