@@ -42,10 +42,10 @@ function markOf(
   words: Words,
 ): Mark | undefined {
   const found = layers.flatMap((name) => marks.get(name) ?? []);
-  const told = found.filter(
+  const shown = found.filter(
     ({ name, status }) => status === "fail" || !(SATURATED.has(kind) || /gate\[\d+\]$/.test(name)),
   );
-  const list = told.length > 0 ? told : found.filter(({ status }) => status === "untested");
+  const list = shown.length > 0 ? shown : found.filter(({ status }) => status === "untested");
   const [first] = list;
   if (!first) return undefined;
   const worst = list.reduce((a, b) => (ORDER.indexOf(styleOf(b)) > ORDER.indexOf(styleOf(a)) ? b : a), first);

@@ -65,10 +65,10 @@ export async function filesOf({ items, files }: DataTransfer): Promise<readonly 
 }
 
 /** As many files are taken out of folders: a model has a few dozen. */
-const MOST_FILES = 2000;
+const MAX_FILES = 2000;
 
 async function walk(entry: FileSystemEntry, taken: { count: number } = { count: 0 }): Promise<ChosenFile[]> {
-  if (taken.count >= MOST_FILES) return [];
+  if (taken.count >= MAX_FILES) return [];
   const path = entry.fullPath.replace(/^\//, "");
   if (entry.isFile) {
     taken.count++;

@@ -208,7 +208,7 @@ function findFaults(
     graph.nodes.filter(({ parameters }) => Object.keys(parameters).length > 0).map(({ name }) => name),
   );
   const isShown = (name: string): boolean => layers.has(name);
-  const isTold = ({ layer }: Fault): boolean =>
+  const isCovered = ({ layer }: Fault): boolean =>
     weights?.haveOneCause === true &&
     (withWeights.has(layer) ||
       [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
@@ -234,7 +234,7 @@ function findFaults(
       : withDeviations(localFaults(graph, layers, explanations), candidate, readersOf).filter(
           (fault) => isFed || !readsImages(fault),
         )
-  ).filter((fault) => !isTold(fault));
+  ).filter((fault) => !isCovered(fault));
   const separate = ofQuantised(numeric, weights?.result.quantised ?? 0);
   const judged =
     tolerance.rule === "relative-to-max"

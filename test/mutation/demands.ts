@@ -6,7 +6,7 @@ const LOCATED = 0.99;
 const EXPLAINED = 0.8;
 
 /** A bound a thousand times too wide passes anything. */
-const LEAST_MEDIAN = 0.01;
+const MIN_MEDIAN = 0.01;
 
 /** The demands that are not met, in words. */
 export function unmetOfMutants(tallies: ReadonlyMap<string, MutantTally>): readonly string[] {
@@ -24,8 +24,6 @@ export function unmetOfRuns(tallies: ReadonlyMap<string, HonestTally>): readonly
   const median = medianOf(margins.get("dot product") ?? []);
   return [
     ...(alarms > 0 ? [`${alarms} of ${runs} correct models fail`] : []),
-    ...(median < LEAST_MEDIAN
-      ? [`the median margin of dot products is ${median}, below ${LEAST_MEDIAN}`]
-      : []),
+    ...(median < MIN_MEDIAN ? [`the median margin of dot products is ${median}, below ${MIN_MEDIAN}`] : []),
   ];
 }

@@ -193,10 +193,10 @@ interface PoolOptions {
 const WORKER = new URL("./worker.js", import.meta.url);
 
 /** Each needs as much memory as a verification. */
-const MOST_BY_DEFAULT = 4;
+const DEFAULT_MAX_JOBS = 4;
 
 function defaultJobs(): number {
-  return existsSync(WORKER) ? Math.min(MOST_BY_DEFAULT, availableParallelism()) : 1;
+  return existsSync(WORKER) ? Math.min(DEFAULT_MAX_JOBS, availableParallelism()) : 1;
 }
 
 /** Runs entries, several at a time in separate processes, since the runtimes do not support concurrent use in one. */

@@ -190,7 +190,7 @@ function sharesOf(
   const perOutput = data.length / channels;
   const groups = op.kind === "conv" ? op.groups : 1;
   const window = op.kind === "conv" ? op.kernel[0] * op.kernel[1] : 1;
-  const end = biasBehind(node, weightsOf, readers);
+  const end = biasAfter(node, weightsOf, readers);
   if (!end) return found;
   for (let channel = 0; channel < channels; channel++) {
     if (!hasTiny(data.subarray(channel * perOutput, (channel + 1) * perOutput))) continue;
@@ -206,17 +206,17 @@ function sharesOf(
 }
 
 /** The largest factor for a channel's change until a bias is added to it; and the size of that bias. */
-type BiasBehind = (channel: number) => { readonly gain: number; readonly budget: number };
+type BiasAfter = (channel: number) => { readonly gain: number; readonly budget: number };
 
 /**
  * The first bias that a layer's output meets: its own; or, for a convolution without one, that of the depthwise
  * convolution or the batch norm that is its only reader and keeps its channels separate. Undefined for other readers.
  */
-function biasBehind(
+function biasAfter(
   node: LayerNode,
   weightsOf: (node: LayerNode) => NodeWeights,
   readers: ReadonlyMap<string, readonly LayerNode[]>,
-): BiasBehind | undefined {
+): BiasAfter | undefined {
   const own = weightsOf(node);
   const { bias } = own;
   if (bias) return (channel) => ({ gain: 1, budget: Math.abs(bias.tensor.data[channel] ?? 0) });
@@ -231,11 +231,11 @@ function biasBehind(
     };
   if (op.kind !== "conv" || op.groups !== op.outChannels || op.inChannels !== op.outChannels)
     return undefined;
-  const behind = biasBehind(reader, weightsOf, readers);
+  const after = biasAfter(reader, weightsOf, readers);
   return (
-    behind &&
+    after &&
     ((channel) => {
-      const { gain, budget } = behind(channel);
+      const { gain, budget } = after(channel);
       return { gain: gain * rowSum(weights, op.kernel[0] * op.kernel[1], channel), budget };
     })
   );

@@ -5,8 +5,8 @@ import { corrupt, position, type Region } from "./refusals.js";
  * Bytes read ahead from a file: few after a jump, where often only a header is needed, and twice as many each time
  * reading continues.
  */
-const LEAST_AHEAD = 256;
-const MOST_AHEAD = 1 << 16;
+const MIN_AHEAD = 256;
+const MAX_AHEAD = 1 << 16;
 
 const NOTHING = new Uint8Array(0);
 
@@ -25,7 +25,7 @@ export class Cursor {
   #base = 0;
   /** The position in the window. */
   #at = 0;
-  #ahead = LEAST_AHEAD;
+  #ahead = MIN_AHEAD;
 
   constructor(bytes: Bytes, region: Region, offset = 0) {
     this.region = region;
@@ -56,7 +56,7 @@ export class Cursor {
       return;
     }
     this.#readAhead(offset, 0);
-    this.#ahead = LEAST_AHEAD;
+    this.#ahead = MIN_AHEAD;
   }
 
   /** The next `count` bytes, as a view over those in memory. */
@@ -88,7 +88,7 @@ export class Cursor {
       }
       const searched = this.#window.length - this.#at;
       if (searched === this.remaining) break;
-      this.#readAhead(this.offset, Math.max(LEAST_AHEAD, 2 * searched));
+      this.#readAhead(this.offset, Math.max(MIN_AHEAD, 2 * searched));
     }
     throw corrupt(
       this.region,
@@ -143,7 +143,7 @@ export class Cursor {
     }
     this.#expect(count);
     this.#readAhead(this.offset, Math.max(count, this.#ahead));
-    this.#ahead = Math.min(2 * this.#ahead, MOST_AHEAD);
+    this.#ahead = Math.min(2 * this.#ahead, MAX_AHEAD);
     this.#at = count;
     return 0;
   }

@@ -84,7 +84,7 @@ export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
   return graph.nodes.flatMap((node) => {
     const [aggregate] = node.inputs;
     if (!isKind(node, "conv") || !aggregate) return [];
-    const leaves = gatedBehind(aggregate);
+    const leaves = gatedBefore(aggregate);
     return leaves.some(isGated) ? (blockAt(graph, node, aggregate, leaves) ?? []) : [];
   });
 }
@@ -109,7 +109,7 @@ export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
  * What a block's conv3 reads: the terms of a sum, or of what a broken file has in its place, such as a mean, or a
  * factor on the sum.
  */
-function gatedBehind(aggregate: ForeignNode): readonly ForeignNode[] {
+function gatedBefore(aggregate: ForeignNode): readonly ForeignNode[] {
   let node = aggregate;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
     const terms = termsOf(node);
@@ -253,7 +253,7 @@ function readersIn({ consumers }: ForeignGraph): (node: ForeignNode) => readonly
 const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatten", "maxPool", "avgPool"];
 
 /** Maximum number of operators in the decomposition of a norm or an activation. */
-const MOST_INSIDE = 64;
+const MAX_INSIDE = 64;
 
 /**
  * What is computed from a value and nothing else, without layers with weights and, unless requested, pools: nearest
@@ -267,7 +267,7 @@ export function computedFrom(
 ): ReadonlySet<ForeignNode> {
   const inside = new Set<ForeignNode>();
   const pending: ForeignNode[] = [from];
-  for (let node = pending.shift(); node && inside.size < MOST_INSIDE; node = pending.shift())
+  for (let node = pending.shift(); node && inside.size < MAX_INSIDE; node = pending.shift())
     for (const reader of consumersOf(node)) {
       if (inside.has(reader) || !accepts(reader)) continue;
       if (OUTSIDE.includes(reader.op.kind) && !(withPools && isKind(reader, "maxPool", "avgPool"))) continue;

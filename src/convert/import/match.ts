@@ -99,7 +99,7 @@ function sketched(
 }
 
 function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
-  const { nodes, absorbed, products, behind, skipped } = walked;
+  const { nodes, absorbed, products, afterInserted, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();
   const folded = new Set(absorbed);
@@ -113,7 +113,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !products.has(layer.name))
       affine.add(layer.name);
     if (!folded.has(layer.name) && !isKind(node, "input")) {
-      const { value, reading } = behind.get(layer.name) ?? node;
+      const { value, reading } = afterInserted.get(layer.name) ?? node;
       if (value === undefined) folded.add(layer.name);
       else {
         values.set(layer.name, value);
@@ -241,11 +241,11 @@ function matchOutput(
     const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
     if (!skipped.has(layer) || !isResult) layers.set(node, layer);
   }
-  const behind = output && behindOutput(output, layers);
-  if (!behind || behind.ends.size === 0) return undefined;
+  const path = output && pathTo(output, layers);
+  if (!path || path.ends.size === 0) return undefined;
   const order = graph.nodes.map(({ name: layer }) => layer);
-  const nearest = [...behind.ends].sort((a, b) => order.indexOf(b) - order.indexOf(a))[0] ?? evaluated;
-  const tail = foreign.filter((node) => behind.between.has(node));
+  const nearest = [...path.ends].sort((a, b) => order.indexOf(b) - order.indexOf(a))[0] ?? evaluated;
+  const tail = foreign.filter((node) => path.between.has(node));
   const isLost = tail.some(({ op }) => INNER.has(op.kind));
   const isQuantised = reading?.quantised !== undefined;
   const part = differingPart(tail, "l2Normalize");
@@ -254,12 +254,12 @@ function matchOutput(
     layer: isLost ? evaluated : nearest,
     tail: [...tail.map(nameOfOperator), ...(isQuantised ? ["QuantizeLinear"] : [])],
     ...(part === undefined ? {} : { part }),
-    operations: isLost || isQuantised || behind.ends.size > 1 ? undefined : meaningOf(tail),
+    operations: isLost || isQuantised || path.ends.size > 1 ? undefined : meaningOf(tail),
   };
 }
 
 /** The nodes between an output and the layers that lead to it. */
-function behindOutput(
+function pathTo(
   output: ForeignNode,
   layers: ReadonlyMap<ForeignNode, string>,
 ): { readonly between: ReadonlySet<ForeignNode>; readonly ends: ReadonlySet<string> } {

@@ -182,7 +182,7 @@ interface NodeReader {
   /** Is called for constants that were derived from others. */
   readonly meter: (elements: number) => void;
   /** Where nodes first became values. */
-  readonly births: Map<ForeignNode, Scope>;
+  readonly origins: Map<ForeignNode, Scope>;
   /** The branch of each `If` whose condition is known beforehand. */
   readonly taken: Map<OnnxNode, OnnxGraph>;
 }
@@ -195,7 +195,7 @@ function nodeReader(constants: readonly Tensor[], subject: string, batch: number
     isHalf: isHalfPrecision(constants),
     census: new Map(),
     meter: budget(constants, subject),
-    births: new Map(),
+    origins: new Map(),
     taken: new Map(),
   };
 }
@@ -208,7 +208,7 @@ function isHalfPrecision(tensors: readonly Tensor[]): boolean {
 
 /** Gives each value of a graph its meaning, in the order of computation. */
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
-  const { subject, isHalf, batch, census, meter, births } = reader;
+  const { subject, isHalf, batch, census, meter, origins } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
   const readersOf = readersIn(nodes);
   for (const node of nodes) {
@@ -229,7 +229,7 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
       const value = taken?.[index] ?? meaning({ node, inputs, output, isHalf, batch, readersOf }, index);
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
-      if (visible.kind === "node" && !births.has(visible.node)) births.set(visible.node, scope);
+      if (visible.kind === "node" && !origins.has(visible.node)) origins.set(visible.node, scope);
       meter(elementsOf(newTensors(value, inputs)));
     });
   }
@@ -258,7 +258,7 @@ function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<s
     const found = new Set<string>();
     const seen = new Set<string>();
     const pending = [value];
-    for (let next = pending.pop(); next !== undefined && seen.size < MOST_HANDED_ON; next = pending.pop()) {
+    for (let next = pending.pop(); next !== undefined && seen.size < MAX_HANDED_ON; next = pending.pop()) {
       if (seen.has(next)) continue;
       seen.add(next);
       for (const { opType, outputs } of readers.get(next) ?? [])
@@ -270,7 +270,7 @@ function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<s
 }
 
 /** Values that are looked through for what reads one: exporters write a few. */
-const MOST_HANDED_ON = 64;
+const MAX_HANDED_ON = 64;
 
 /**
  * What an `If` gives whose condition is known beforehand: the results of the branch that is taken, under the names of
@@ -294,7 +294,7 @@ function takenBranch(
     const output = outputs[index];
     if (value.kind !== "node" || value.node.value !== undefined || !output) return value;
     // A value that the branch passes on from outside remains the same node.
-    return reader.births.get(value.node) === inside
+    return reader.origins.get(value.node) === inside
       ? { ...value, node: { ...value.node, value: output } }
       : value;
   });
@@ -361,7 +361,7 @@ function meaningInPlanes(site: OperatorSite, index: number): Value {
 function meaningOnMaps(site: OperatorSite, index: number): Value {
   const { node } = site;
   const read = readerOf(node.opType, node.domain);
-  const plain = onNchw(site) ?? onNchw(withStrays(site));
+  const plain = onNchw(site) ?? onNchw(withExchanges(site));
   const first = index === 0 ? plain : undefined;
   const pieces = first && piecesOf(first);
   const known =
@@ -396,7 +396,7 @@ function withNearMisses(value: Value, nearMisses: readonly NearMiss[], output: s
 const TURNED = String([0, 1, 3, 2]);
 
 /** An operator that reads a map with height and width swapped: the swap becomes a separate operator before it. */
-function withStrays(site: OperatorSite): OperatorSite {
+function withExchanges(site: OperatorSite): OperatorSite {
   const inputs = site.inputs.map((value): Value | undefined => {
     if (value?.kind !== "node" || String(value.reading?.layout) !== TURNED) return value;
     const { node } = value;

@@ -21,7 +21,7 @@ export interface Trail {
   readonly roundings: Map<string, Roundings>;
   readonly skipped: ReadonlySet<string>;
   /** What reads a layer instead of its own node, if there are operators between the two. */
-  readonly behind: ReadonlyMap<string, ForeignNode>;
+  readonly afterInserted: ReadonlyMap<string, ForeignNode>;
   /** Whether no convolution of the file is followed by a batch norm. */
   readonly foldsAll: boolean;
   /** Whether most are not: then a product or sum after one of the others was inserted. */
@@ -62,7 +62,7 @@ export function startTrail(
   const skipped = new Set<string>();
   const findings: (() => readonly Difference[])[] = [];
   const readers = readersOf(layers);
-  const behind = new Map<string, ForeignNode>();
+  const afterInserted = new Map<string, ForeignNode>();
   const convs = foreign.nodes.filter(({ op }) => op.kind === "conv").length;
   const normed = foreign.nodes.filter(
     ({ op, inputs: [input] }) =>
@@ -77,10 +77,10 @@ export function startTrail(
     products: new Map(),
     roundings: new Map(),
     skipped,
-    behind,
+    afterInserted,
     foldsAll: normed === 0,
     foldsMost: 8 * normed < convs,
-    sourceOf: (layer) => behind.get(layer) ?? found.get(layer),
+    sourceOf: (layer) => afterInserted.get(layer) ?? found.get(layer),
     readersOf: ({ name }) => readers.get(name) ?? [],
     outputs: foreign.outputs.flatMap(({ node }) => node ?? []),
     consumersOf: (node) => foreign.consumers.get(node) ?? [],
@@ -97,7 +97,7 @@ export function startTrail(
       owners.set(node, layer.name);
     },
     pass(layer, node) {
-      behind.set(layer.name, node);
+      afterInserted.set(layer.name, node);
     },
     skip(layer, node) {
       found.set(layer.name, node);
@@ -106,7 +106,7 @@ export function startTrail(
     note(layer, what, expected, kind) {
       findings.push(() => [difference(layer, typeof what === "string" ? what : what(), expected, kind)]);
     },
-    findings: () => findings.flatMap((tell) => tell()),
+    findings: () => findings.flatMap((finding) => finding()),
   };
 }
 
@@ -132,7 +132,7 @@ function hasBlocks({ anchors }: Trail): boolean {
 
 /** Handles a layer that none of its input's readers is. */
 export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): void {
-  if (acceptBehindInserted(trail, layer, source)) return;
+  if (acceptAfterInserted(trail, layer, source)) return;
   const family = FAMILIES.find(
     (kinds) => kinds.includes(layer.op.kind) && (kinds !== CONV || hasBlocks(trail)),
   );
@@ -175,10 +175,10 @@ export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode
 }
 
 /** Accepts a layer that follows inserted operators. */
-function acceptBehindInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
+function acceptAfterInserted(trail: Trail, layer: LayerNode, source: ForeignNode): boolean {
   const { consumersOf, isFree, isMarked } = trail;
-  const following = kindsBehind(trail, layer);
-  for (const last of insertedBehind(trail, source)) {
+  const following = kindsAfter(trail, layer);
+  for (const last of insertedAfter(trail, source)) {
     const match = consumersOf(last).find(
       (node) => node.op.kind === layer.op.kind && isFree(node) && !isMarked(node),
     );
@@ -207,7 +207,7 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   if (!source || trail.skipped.has(layer.name) || leadsOn(trail, next, source)) return;
   const [only] = next;
   if (next.length < 2 && only?.op.kind !== "conv" && only?.op.kind !== "linear") return;
-  for (const last of insertedBehind(trail, source)) {
+  for (const last of insertedAfter(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
     if (!inserted) continue;
     trail.note(layer, `${namesOf(inserted)} after it`, "none", "inserted");
@@ -228,7 +228,7 @@ function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): b
 }
 
 /** What no layer is yet, computed from a value alone. */
-function insertedBehind(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
+function insertedAfter(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
   return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !trail.isMarked(node), true);
 }
 
@@ -238,8 +238,8 @@ function insertedBetween(
   source: ForeignNode,
   last: ForeignNode,
 ): readonly ForeignNode[] | undefined {
-  const behind = insertedBehind(trail, source);
-  if (!behind.has(last)) return undefined;
+  const inserted = insertedAfter(trail, source);
+  if (!inserted.has(last)) return undefined;
   const needed = new Set<ForeignNode>();
   const pending = [last];
   for (let node = pending.pop(); node; node = pending.pop()) {
@@ -247,16 +247,16 @@ function insertedBetween(
     needed.add(node);
     pending.push(...node.inputs);
   }
-  return [...behind].filter((node) => needed.has(node));
+  return [...inserted].filter((node) => needed.has(node));
 }
 
 /** The first of a list of operators, in words. */
 function namesOf(nodes: readonly ForeignNode[]): string {
   const names = [...new Set(nodes.map(nameOf))];
-  return names.length > MOST_NAMED ? `${names.slice(0, MOST_NAMED).join(", ")} …` : names.join(" and ");
+  return names.length > MAX_NAMED ? `${names.slice(0, MAX_NAMED).join(", ")} …` : names.join(" and ");
 }
 
-const MOST_NAMED = 4;
+const MAX_NAMED = 4;
 
 /** A single operator in a layer's place, whatever it leads to. */
 function replacementOf(
@@ -265,7 +265,7 @@ function replacementOf(
   source: ForeignNode,
   family: readonly ForeignKind[],
 ): ForeignNode | undefined {
-  const following = kindsBehind(trail, layer);
+  const following = kindsAfter(trail, layer);
   return trail
     .consumersOf(source)
     .find(
@@ -286,7 +286,7 @@ function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): Fore
     isFree(node) && !isMarked(node) && (!isKind(node, ...OUTSIDE) || node.pieces?.of === source);
   const seen = new Set<ForeignNode>();
   let reached = consumersOf(source);
-  for (let steps = 0; steps < REPLACED_STEPS && seen.size < MOST_REPLACED; steps++) {
+  for (let steps = 0; steps < REPLACED_STEPS && seen.size < MAX_REPLACED; steps++) {
     const found = reached.find((node) => isInside(node) && leadsOn(trail, next, node));
     if (found) return found;
     reached = reached
@@ -307,7 +307,7 @@ function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): Forei
     const seen = new Set<ForeignNode>();
     for (let node = pending.pop(); node; node = pending.pop()) {
       if (node === source || seen.has(node)) continue;
-      if (seen.size > MOST_REPLACED || !trail.isFree(node) || !isKind(node, ...POINTWISE)) return false;
+      if (seen.size > MAX_REPLACED || !trail.isFree(node) || !isKind(node, ...POINTWISE)) return false;
       seen.add(node);
       pending.push(...node.inputs);
     }
@@ -318,12 +318,12 @@ function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): Forei
 /** Operators that may be part of the decomposition of an activation. */
 const POINTWISE: readonly ForeignKind[] = ["relu", "sigmoid", "affine", "scale", "add", "other"];
 
-function kindsBehind(trail: Trail, layer: LayerNode): readonly string[] {
+function kindsAfter(trail: Trail, layer: LayerNode): readonly string[] {
   return trail.readersOf(layer).map(({ op }) => op.kind);
 }
 
 /** Maximum number of operators, and of consecutive ones, in the decomposition of a norm or an activation. */
-const MOST_REPLACED = 64;
+const MAX_REPLACED = 64;
 const REPLACED_STEPS = 16;
 
 /** What no norm or activation has inside. */

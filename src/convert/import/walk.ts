@@ -25,7 +25,7 @@ export interface Walk {
   /** How far those may be off, of what is stored in fewer bits. */
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** What reads a layer instead of its own node, if there are operators between the two. */
-  readonly behind: ReadonlyMap<string, ForeignNode>;
+  readonly afterInserted: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks, so that what reads them reads what they read. */
   readonly skipped: ReadonlySet<string>;
   readonly differences: readonly Difference[];
@@ -48,8 +48,16 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else matchUnary(trail, layer);
     passInserted(trail, layer);
   }
-  const { found, absorbed, products, roundings, behind, skipped } = trail;
-  return { nodes: found, absorbed, products, roundings, behind, skipped, differences: trail.findings() };
+  const { found, absorbed, products, roundings, afterInserted, skipped } = trail;
+  return {
+    nodes: found,
+    absorbed,
+    products,
+    roundings,
+    afterInserted,
+    skipped,
+    differences: trail.findings(),
+  };
 }
 
 function matchUnary(trail: Trail, layer: LayerNode): void {
@@ -93,8 +101,8 @@ function reaches({ consumersOf }: Trail, pool: ForeignNode, product: ForeignNode
   let reached: readonly ForeignNode[] = [pool];
   for (let steps = 0; steps < GATE_STEPS; steps++) {
     if (reached.includes(product)) return true;
-    reached = reached.flatMap((node) => (consumersOf(node).length > MOST_READERS ? [] : consumersOf(node)));
-    if (reached.length > MOST_READERS) return false;
+    reached = reached.flatMap((node) => (consumersOf(node).length > MAX_READERS ? [] : consumersOf(node)));
+    if (reached.length > MAX_READERS) return false;
   }
   return false;
 }
@@ -232,7 +240,7 @@ function lostStreams(
 const GATE_STEPS = 8;
 
 /** A gate's values have one reader each, or as many as a block has streams where one gate serves all. */
-const MOST_READERS = 32;
+const MAX_READERS = 32;
 
 /** The name of the product that a layer of a gate leads to: `conv2.0.gate[1]`; empty for a layer outside of gates. */
 function productOfStream(trail: Trail, layer: LayerNode): string {

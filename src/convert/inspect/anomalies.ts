@@ -91,7 +91,7 @@ export interface AnomalousTensor {
 const DEAD_WEIGHT = 1e-6;
 
 /** The smallest normal float32. */
-const LEAST_NORMAL = 2 ** -126;
+const MIN_NORMAL = 2 ** -126;
 
 type Values = Float32Array | Float64Array;
 
@@ -110,7 +110,7 @@ export function findAnomalies(graph: LayerGraph, stateDict: StateDict): readonly
     const denormal = path.endsWith(".running_var") ? "denormal-variance" : "denormal";
     report(
       denormal,
-      select(path, data, shape, (value) => value !== 0 && Math.abs(value) < LEAST_NORMAL),
+      select(path, data, shape, (value) => value !== 0 && Math.abs(value) < MIN_NORMAL),
     );
   }
   const untrained = initialNorms(graph, values);

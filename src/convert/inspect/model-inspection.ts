@@ -101,12 +101,12 @@ function modelFacts(
 const KERNEL_AXES = 4;
 
 /** The smallest normal float32. */
-const LEAST_NORMAL = 2 ** -126;
+const MIN_NORMAL = 2 ** -126;
 
 function countSubnormal(tensor: Tensor): number {
   if (!isDType(tensor, "float32")) return 0;
   let count = 0;
-  for (const value of tensor.data) if (value !== 0 && Math.abs(value) < LEAST_NORMAL) count++;
+  for (const value of tensor.data) if (value !== 0 && Math.abs(value) < MIN_NORMAL) count++;
   return count;
 }
 

@@ -221,7 +221,7 @@ export function checkModules(
   const training = [...modules.values()].filter(
     ({ attributes }) => attributes.get("training") === true,
   ).length;
-  const named = [...unread].slice(0, MOST_NAMED).map(printable);
+  const named = [...unread].slice(0, MAX_NAMED).map(printable);
   const more = unread.size > named.length ? ` and ${unread.size - named.length} more` : "";
   return {
     notes: [
@@ -264,7 +264,7 @@ function wrapperProblems({ className, inner, beside, attributes, ambiguities }: 
 }
 
 /** Classes that a note names. */
-const MOST_NAMED = 8;
+const MAX_NAMED = 8;
 
 function layerProblems(
   path: string,

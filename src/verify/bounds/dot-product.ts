@@ -11,7 +11,7 @@ import {
   type SumSpread,
   windowAt,
 } from "./bound.js";
-import { affineOf, LEAST_STORED } from "./norms.js";
+import { affineOf, STORED_ERROR } from "./norms.js";
 
 /**
  * Roundings of a weight with a batch norm folded into it in float32, and of the bias: σ² + ε, its root, the quotient,
@@ -42,7 +42,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
     plain,
     [magnitudes],
     absoluteWeights(node, parameters, {
-      least: ((storage > 0 ? LEAST_STORED : 1) * underflow) / growth,
+      least: ((storage > 0 ? STORED_ERROR : 1) * underflow) / growth,
       scale,
     }),
     output.shape,
@@ -95,7 +95,7 @@ function spreadOfProducts(
   const flushed = (terms + 1) * (1 + largest * factor) * underflow;
   return {
     roundings: terms + 1,
-    least: LEAST_BOUND * Math.sqrt(terms + 1) * flushed,
+    least: MIN_BOUND * Math.sqrt(terms + 1) * flushed,
     independent: (index) => {
       const [input] = inputs;
       if (!input) return 1;
@@ -116,7 +116,7 @@ function spreadOfProducts(
 /**
  * How many times the possible loss by flushing, over √n, a bound must be for the spread of its errors to be meaningful.
  */
-const LEAST_BOUND = 4;
+const MIN_BOUND = 4;
 
 /**
  * Added to weights for their possible loss near 0, before the factors of a folded batch norm: subnormal ones may be

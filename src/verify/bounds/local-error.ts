@@ -126,7 +126,7 @@ function finiteMaximum(a: RealTensor["data"], e: RealTensor["data"]): number {
 const SAMPLING = 5;
 
 /** Number of elements whose terms are examined if the spread of all would fail the layer. */
-const MOST_LOOKED_AT = 512;
+const MAX_EXAMINED = 512;
 
 /** √ mean (error / bound)² over 2/√n. */
 function sumSpread(
@@ -148,7 +148,7 @@ function sumSpread(
   };
   const plain = meanSquareOf(a, e, elements, { least, roundings, step: e.length < 4096 ? 1 : SAMPLING });
   if (plain <= SPREAD_FACTOR ** 2) return Math.sqrt(plain) / SPREAD_FACTOR;
-  const step = 2 * Math.floor(Math.ceil(e.length / MOST_LOOKED_AT) / 2) + 1;
+  const step = 2 * Math.floor(Math.ceil(e.length / MAX_EXAMINED) / 2) + 1;
   return Math.sqrt(meanSquare(step, (index) => Math.min(roundings, independent(index)))) / SPREAD_FACTOR;
 }
 

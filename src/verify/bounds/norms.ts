@@ -52,7 +52,7 @@ const NORM_STORAGE = 3;
  * Maximum error of a stored constant, in units of the smallest number: onnxconverter-common raises values closer to 0
  * than 1e-7 to 1e-7.
  */
-export const LEAST_STORED = 2;
+export const STORED_ERROR = 2;
 
 /**
  * BatchNorm in evaluation mode: γ₈ · (|x·s| + |μ·s| + |β|). Both orders of its two constants are valid. In half
@@ -70,7 +70,7 @@ export function batchNormBound({
   const { mean, scale, bias } = affineOf(node.parameters, node.op.epsilon, parameters);
   const { unit, quotients, storage, underflow } = arithmetic;
   const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
-  const least = storage > 0 ? LEAST_STORED * underflow : 0;
+  const least = storage > 0 ? STORED_ERROR * underflow : 0;
   const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
   const elements = workspace.room(output.data.length);
   const channels = output.shape[1] ?? 1;

@@ -220,7 +220,7 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
     return { layer: way.layer, operations: [] };
   if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
   if (matched.operations) return { layer, operations: matched.operations };
-  const operators = operatorsBehind(values, name).join(", ") || matched.tail.join(", ") || "another value";
+  const operators = operatorsBefore(values, name).join(", ") || matched.tail.join(", ") || "another value";
   const stray = matched.part === undefined ? operators : `${operators} with ${matched.part}`;
   return { layer, operations: undefined, stray };
 }
@@ -230,7 +230,7 @@ function strayOf(stray: string | undefined): Pick<Account, "stray"> {
 }
 
 /** The operators between layers and an output that change values, once each, from the layers on. */
-function operatorsBehind({ layers, producers }: Values, output: string): readonly string[] {
+function operatorsBefore({ layers, producers }: Values, output: string): readonly string[] {
   const found: string[] = [];
   const seen = new Set<string>();
   const pending = [output];
@@ -242,11 +242,11 @@ function operatorsBehind({ layers, producers }: Values, output: string): readonl
       found.unshift(node.opType);
     pending.push(...(SHAPED.has(node.opType) ? node.inputs.slice(0, 1) : node.inputs));
   }
-  return found.slice(-MOST_NAMED);
+  return found.slice(-MAX_NAMED);
 }
 
 /** Maximum number of operators named in a finding, of which there may be any number. */
-const MOST_NAMED = 8;
+const MAX_NAMED = 8;
 
 /** Operators that pass on the values of their first input, in any shape. */
 const PASSING: ReadonlySet<string> = new Set([

@@ -64,19 +64,19 @@ function sigmoids(step: Step): Hypothesis[] {
 const STEEP = 0.02;
 
 /** Number of values that a factor is fitted to: fewer would fit anything. */
-const LEAST_VALUES = 8;
+const MIN_VALUES = 8;
 
 /** σ(k·x) instead of σ(x): the median of the factors k of all values. */
 function temperatures(step: Step, actual: RealTensor): Hypothesis[] {
   const [input] = step.inputs;
-  if (!input || input.data.length < LEAST_VALUES) return [];
+  if (!input || input.data.length < MIN_VALUES) return [];
   const factors: number[] = [];
   for (let i = 0; i < input.data.length; i++) {
     const [x, y] = [input.data[i] as number, actual.data[i] as number];
     if (y > STEEP && y < 1 - STEEP && Math.abs(x) > STEEP) factors.push(Math.log(y / (1 - y)) / x);
   }
   const factor = factors.sort((a, b) => a - b)[Math.floor(factors.length / 2)];
-  if (factor === undefined || factors.length < LEAST_VALUES) return [];
+  if (factor === undefined || factors.length < MIN_VALUES) return [];
   const says = `the sigmoid's input is multiplied by ${factor.toPrecision(4)}, or divided by ${(1 / factor).toPrecision(4)}`;
   return otherwise(step, "sigmoid-temperature", says, (x) => logistic(factor * x));
 }

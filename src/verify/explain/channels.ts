@@ -4,7 +4,7 @@ import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
 /** Values to each of the two numbers that a channel is fitted with: fewer would fit anything. */
-const LEAST_VALUES = 8;
+const MIN_VALUES = 8;
 
 /** What is left of a spread of factors that are one number. */
 const ONE_FACTOR = 1e-2;
@@ -17,7 +17,7 @@ export const guessChannels: Guess = (step, { actual, group, parameters }) => {
   const own = step.compute();
   const channel = channelOf(own);
   const [images = 1, channels = 1] = own.shape;
-  if (own.data.length / channels < 2 * LEAST_VALUES || images < 1) return [];
+  if (own.data.length / channels < 2 * MIN_VALUES || images < 1) return [];
   const fit = fitted(own, actual, channel, channels);
   return [
     ...corrected(step, fit, parameters),

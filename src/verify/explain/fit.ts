@@ -5,13 +5,13 @@ import { errorAt } from "../bounds/bound.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
 /** Most weights that one output channel may have to be fitted: the equations take their square in memory. */
-const MOST_WEIGHTS = 256;
+const MAX_WEIGHTS = 256;
 
 /** Equations for each unknown: fewer would fit anything. */
-const LEAST_EQUATIONS = 4;
+const MIN_EQUATIONS = 4;
 
 /** Output channels that may be off where single weights are: with more, something else is the matter. */
-const MOST_CHANNELS = 4;
+const MAX_CHANNELS = 4;
 
 /** One weight of an output channel that is off: then the channel's error is that weight's input, times a number. */
 export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) => {
@@ -20,7 +20,7 @@ export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) =>
   if (op.kind !== "conv" || !input || group.nodes.length !== 1) return [];
   const [images = 1, channels = 1, height = 1, width = 1] = step.shape;
   const plane = height * width;
-  if (images * plane < LEAST_EQUATIONS) return [];
+  if (images * plane < MIN_EQUATIONS) return [];
   const own = step.compute();
   const channelOf = (i: number): number => Math.floor(i / plane) % channels;
   const off = new Set<number>();
@@ -29,7 +29,7 @@ export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) =>
       Math.abs((actual.data[i] as number) - (own.data[i] as number)) > errorAt(recomputed.bound.elements, i)
     )
       off.add(channelOf(i));
-  if (off.size === 0 || off.size > MOST_CHANNELS) return [];
+  if (off.size === 0 || off.size > MAX_CHANNELS) return [];
   const found: string[] = [];
   for (const channel of off) {
     const rows = patches(op, input, Math.floor(channel / (channels / op.groups)), step.shape);
@@ -81,7 +81,7 @@ export const guessFit: Guess = (step, { actual, group }) => {
   const unknowns = (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1] + 1;
   const [images = 1, , height = 1, width = 1] = step.shape;
   const equations = images * height * width;
-  if (unknowns > MOST_WEIGHTS || equations < LEAST_EQUATIONS * unknowns) return [];
+  if (unknowns > MAX_WEIGHTS || equations < MIN_EQUATIONS * unknowns) return [];
   return [
     {
       cause: "weights-other",

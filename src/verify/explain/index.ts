@@ -56,26 +56,26 @@ const WIDEST = 4;
  */
 export function explain(evidence: Evidence, margin: number): Explanation | undefined {
   // One fault may not take what the others need.
-  const share = { left: MOST_FOR_ONE * evidence.effort.left };
+  const share = { left: MAX_FOR_ONE * evidence.effort.left };
   evidence.effort.left -= share.left;
-  const found = firstThatHolds({ ...evidence, effort: share }, margin);
+  const found = firstConfirmed({ ...evidence, effort: share }, margin);
   evidence.effort.left += share.left;
   return found;
 }
 
-interface Holding {
+interface Confirmed {
   readonly cause: Cause;
   readonly says: string;
   readonly left: number;
 }
 
-function firstThatHolds(evidence: Evidence, margin: number): Explanation | undefined {
+function firstConfirmed(evidence: Evidence, margin: number): Explanation | undefined {
   const { recomputed } = evidence;
   const leftOf = remainder(evidence);
   const holds = (left: number): boolean => left <= EXPLAINED && left <= SHARE * margin;
   // Held to such a bound even the layer as it should be passes: then nothing that does speaks for a guess.
   if (holds(leftOf(recomputed.output))) return undefined;
-  const holdingAt = ({ step, finish }: OpenStep, guess: Guess): Holding[] =>
+  const confirmedAt = ({ step, finish }: OpenStep, guess: Guess): Confirmed[] =>
     guess(step, evidence).flatMap(({ cause, says, output, plausible, rounding, work = 1 }) => {
       if (plausible?.() === false) return [];
       if (!spend(evidence.effort, work * workOf(step))) return [];
@@ -88,12 +88,12 @@ function firstThatHolds(evidence: Evidence, margin: number): Explanation | undef
       return holds(left) ? [{ cause, says: `${placeOf(step, evidence)}${says}`, left }] : [];
     });
   const steps = stepsOf(evidence);
-  const particular = steps.flatMap((step) => PARTICULAR.flatMap((guess) => holdingAt(step, guess)));
-  if (particular.length > 0) return told(particular, margin);
+  const particular = steps.flatMap((step) => PARTICULAR.flatMap((guess) => confirmedAt(step, guess)));
+  if (particular.length > 0) return explanationOf(particular, margin);
   for (const step of steps)
     for (const guess of FITTED) {
-      const [best] = holdingAt(step, guess).sort((a, b) => a.left - b.left);
-      if (best) return told([best], margin);
+      const [best] = confirmedAt(step, guess).sort((a, b) => a.left - b.left);
+      if (best) return explanationOf([best], margin);
     }
   return undefined;
 }
@@ -105,21 +105,21 @@ function placeOf({ node }: Step, { group }: Evidence): string {
 /**
  * The hypothesis with the smallest remaining error, and the best of each other kind, which the values do not rule out.
  */
-function told(holding: readonly Holding[], margin: number): Explanation | undefined {
-  const ordered = holding.toSorted((a, b) => a.left - b.left);
+function explanationOf(confirmed: readonly Confirmed[], margin: number): Explanation | undefined {
+  const ordered = confirmed.toSorted((a, b) => a.left - b.left);
   const [best] = ordered;
   if (!best) return undefined;
   const kinds = ordered.filter(
     ({ cause }, index) => ordered.findIndex((other) => other.cause === cause) === index,
   );
   // If this many kinds are confirmed, they say nothing.
-  if (kinds.length > MOST_KINDS) return undefined;
+  if (kinds.length > MAX_KINDS) return undefined;
   const fall = `from ${count(margin)} to ${count(best.left)} times the bound`;
   const says = kinds.map((kind) => kind.says).join(", or ");
   return { cause: best.cause, says, sentence: `${says}: recomputed this way, the error falls ${fall}` };
 }
 
-const MOST_KINDS = 2;
+const MAX_KINDS = 2;
 
 /** How often the whole network may be computed to explain faults: a candidate with more of them is another network. */
 const EFFORT = 8;
@@ -129,7 +129,7 @@ export function effortFor(graph: LayerGraph, images: Shape): Effort {
 }
 
 /** The maximum share of the remaining error for a single fault. */
-const MOST_FOR_ONE = 0.75;
+const MAX_FOR_ONE = 0.75;
 
 /** A layer without products still reads and writes. */
 const WORK_PER_ELEMENT = 8;

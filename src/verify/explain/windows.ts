@@ -25,7 +25,7 @@ function generalizedMean(
   { actual }: Evidence,
 ): Hypothesis[] {
   if (node.op.kind !== "globalAvgPool" && node.op.kind !== "globalMaxPool") return [];
-  if (!input || actual.data.length < LEAST_PLANES) return [];
+  if (!input || actual.data.length < MIN_PLANES) return [];
   const size = input.data.length / actual.data.length;
   const mean = (plane: number, power: number): number => {
     const values = input.data.subarray(plane * size, (plane + 1) * size);
@@ -69,7 +69,7 @@ function generalizedMean(
 }
 
 /** Planes that a power is found from: one would fit anything. */
-const LEAST_PLANES = 4;
+const MIN_PLANES = 4;
 
 /** What two powers in float32 may be off. */
 const GEM_ROUNDINGS = 64 * 2 ** -24;

@@ -135,7 +135,7 @@ const VARIANTS = [
 const MAX_ROUNDS: number = VARIANTS.length;
 
 /** Enough images to notice that all have the same embedding. */
-const LEAST_IMAGES = 2;
+const MIN_IMAGES = 2;
 
 /** How test images are chosen. */
 export interface ChooseImagesOptions extends Omit<VacuityOptions, "images"> {
@@ -193,7 +193,7 @@ export function chooseImages(
     const open = examine(image).untested.map(({ layer, reason }) => `${layer}: ${reason}`);
     return { kind, image, open: new Set(open) };
   };
-  const count = batch ?? LEAST_IMAGES;
+  const count = batch ?? MIN_IMAGES;
   expectAffordable(count, height, width);
   const seeded = seededImages(seed, count, height, width);
   const trials = Array.from({ length: count }, (_, index) => attempt("seeded", imageAt(seeded, index)));

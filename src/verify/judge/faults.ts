@@ -77,17 +77,17 @@ export function localFaults(
 const OF_WEIGHTS: ReadonlySet<string> = new Set(["weights-other", "bias"]);
 
 /** Of all groups with weights: how many must be off, and how many may seem to be so for another reason, as those of few values do. */
-const MOST = 0.9;
-const FEW = 0.125;
+const MIN_OFF = 0.9;
+const MAX_OTHERWISE = 0.125;
 
 /** What is farther off, as a share of the layer's largest value, was computed with other numbers, and not with rounded ones. */
 const OTHER_VALUES = 0.02;
 
 /** Layers with weights that are shown with what they read: if these are off and nothing else is, it is the weights. */
-const LEAST_SHOWN = 8;
+const MIN_SHOWN = 8;
 
 /** Groups of layers, of a recording that shows few. */
-const LEAST_GROUPS = 2;
+const MIN_GROUPS = 2;
 
 /**
  * A recording of other weights, as one fault: every layer with weights is wrong given the recording's own inputs, and
@@ -114,17 +114,17 @@ export function ofOtherWeights(
     const cause = explanations.get(layer.name)?.cause;
     return (cause !== undefined && !OF_WEIGHTS.has(cause)) || !isFar(results.get(layer.name));
   });
-  if (!first || off.length < LEAST_GROUPS || off.length < MOST * weighted.length) return undefined;
-  if (otherwise.length > FEW * off.length || others.some(isOff)) return undefined;
+  if (!first || off.length < MIN_GROUPS || off.length < MIN_OFF * weighted.length) return undefined;
+  if (otherwise.length > MAX_OTHERWISE * off.length || others.some(isOff)) return undefined;
   const alone = weighted.filter(({ nodes }) => nodes.length === 1).length;
-  const count = `${off.length} of ${weighted.length} ${alone < LEAST_SHOWN ? "recorded parts" : "layers"} with weights differ on their own inputs`;
+  const count = `${off.length} of ${weighted.length} ${alone < MIN_SHOWN ? "recorded parts" : "layers"} with weights differ on their own inputs`;
   const margins = off.map(({ layer }) => results.get(layer.name)?.margin ?? Infinity);
   const most = Math.max(...margins);
   return layerFault(
     first.layer,
     "weights",
     Number.isFinite(most) ? most : null,
-    alone < LEAST_SHOWN
+    alone < MIN_SHOWN
       ? `the recording is of other weights, or of a network that computes something else throughout: ${count}`
       : `the recording is of other weights: ${count}, and ${others.length === 0 ? "no others are recorded" : `the ${others.length} without weights are right`}`,
   );
@@ -242,21 +242,21 @@ function explain(
 }
 
 /** A structural finding about operators after a layer is the one fault of everything that reads the layer. */
-function behindLayers(
+function withInserted(
   numeric: readonly FaultDraft[],
   deviations: readonly FaultDraft[],
   readers: (layer: string) => ReadonlySet<string>,
 ): readonly FaultDraft[] {
-  const told = deviations.flatMap((deviation) => {
+  const inserted = deviations.flatMap((deviation) => {
     const { layer, difference } = deviation;
     if (difference !== "inserted" || numeric.some((fault) => fault.layer === layer)) return [];
     const reading = readers(layer);
     const effects = numeric.filter((fault) => reading.has(fault.layer));
     return effects.length > 0 ? [{ deviation, effects }] : [];
   });
-  const explained = new Set(told.flatMap(({ effects }) => effects));
+  const explained = new Set(inserted.flatMap(({ effects }) => effects));
   return [
-    ...told.map(({ deviation, effects }) => ({
+    ...inserted.map(({ deviation, effects }) => ({
       ...deviation,
       margin: effects.reduce<number | null>(
         (most, { margin }) => (margin === null || most === null ? null : Math.max(most, margin)),
@@ -273,7 +273,7 @@ export function withDeviations(
   { deviations = [] }: Pick<Candidate, "deviations">,
   readers: (layer: string) => ReadonlySet<string> = () => new Set(),
 ): readonly FaultDraft[] {
-  return behindLayers(numeric, deviations, readers).map((fault) => {
+  return withInserted(numeric, deviations, readers).map((fault) => {
     const deviation = fault.cause ? undefined : deviations.find(({ layer }) => layer === fault.layer);
     if (!deviation) return fault;
     const { explanation } = deviation;
@@ -287,13 +287,13 @@ export function withDeviations(
 }
 
 /** Quantised constants are one fault of all layers that are off without another reason, of which there are at least so many. */
-const LEAST_QUANTISED = 3;
+const MIN_QUANTISED = 3;
 
 /** Faults of a file of which so many constants are quantised. */
 export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): readonly FaultDraft[] {
   const unexplained = numeric.filter(({ kind, cause }) => kind === "numeric" && cause === undefined);
   const [first] = unexplained;
-  if (!first || quantised === 0 || unexplained.length < LEAST_QUANTISED) return numeric;
+  if (!first || quantised === 0 || unexplained.length < MIN_QUANTISED) return numeric;
   const margins = unexplained.map(({ margin }) => margin ?? Infinity);
   const most = Math.max(...margins);
   const explanation = `${quantised} constants are quantised: ${unexplained.length} layers differ from those of the checkpoint's weights by more than rounding, ${first.layer} first`;
@@ -328,10 +328,10 @@ export function firstMisshapen(
 ): readonly FaultDraft[] {
   const shapes = new Map(misshapen.map((fault) => [fault.layer, fault]));
   const others = new Set(structure.map(({ layer }) => layer));
-  const behind = new Set<string>();
+  const affected = new Set<string>();
   return nodes.flatMap(({ name, inputs }) => {
-    const follows = inputs.some((input) => behind.has(input));
-    if (follows || others.has(name) || shapes.has(name)) behind.add(name);
+    const follows = inputs.some((input) => affected.has(input));
+    if (follows || others.has(name) || shapes.has(name)) affected.add(name);
     const fault = follows || others.has(name) ? undefined : shapes.get(name);
     const deviation = fault && deviations.find(({ layer }) => layer === name);
     return deviation ?? fault ?? [];

@@ -6,7 +6,7 @@ import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type Rerun } from "../outcome/report.js";
 
 /** Images that are also run alone: a file that mixes those of a batch does so with the first or the last. */
-const MOST_ALONE = 2;
+const MAX_ALONE = 2;
 
 /** The model as it is used, on all images. */
 export interface WholeRun {
@@ -48,7 +48,7 @@ export async function runAlone(
 ): Promise<AloneRun | undefined> {
   const count = images.shape[0] ?? 1;
   if (count < 2) return undefined;
-  const chosen = batch === undefined ? [...new Set([0, count - 1])].slice(0, MOST_ALONE) : [0];
+  const chosen = batch === undefined ? [...new Set([0, count - 1])].slice(0, MAX_ALONE) : [0];
   const given: (readonly RealTensor[] | string)[] = [];
   for (const image of chosen) {
     const alone = rowOf(images, image);

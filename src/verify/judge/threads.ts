@@ -146,7 +146,7 @@ export interface Answer {
 }
 
 /** More processors are of little use to one network, and each thread needs memory. */
-const MOST_JOBS = 4;
+const MAX_JOBS = 4;
 
 /** Multiply-adds of a run that takes less time than starting threads. */
 const SMALL_RUN = 50e6;
@@ -162,7 +162,7 @@ const MODULE: string = "./thread.js";
 
 /** The default number of threads of a verification: 1 if it is small. */
 async function defaultJobs({ graph, images }: Verification): Promise<number> {
-  return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MOST_JOBS, await processors());
+  return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MAX_JOBS, await processors());
 }
 
 /**
@@ -184,7 +184,7 @@ export async function startThreads(
   if (jobs < 2) return undefined;
   const module = new URL(MODULE, import.meta.url);
   const started = await Promise.all(
-    Array.from({ length: Math.min(jobs, MOST_JOBS) - 1 }, () => openThread(module)),
+    Array.from({ length: Math.min(jobs, MAX_JOBS) - 1 }, () => openThread(module)),
   );
   const [first, ...others] = started.flatMap((thread) => thread ?? []);
   if (!first) return undefined;
@@ -204,7 +204,7 @@ export async function startThreads(
     groupJudge(setting) {
       const all = { ...setting, parameters: shared(setting.parameters) };
       const ready = Promise.all(judges.map((thread) => thread.ask({ kind: "groups", setting: all })));
-      const judge = judgePool(judges, groupJudge(setting, MOST_HERE));
+      const judge = judgePool(judges, groupJudge(setting, MAX_HERE));
       return async (group, actual, source) => {
         const sources = new Map(group.sources.map((name) => [name, source(name)]));
         const [judgement] = await Promise.all([judge({ group, actual, sources }), ready]);
@@ -221,7 +221,7 @@ export async function startThreads(
 const AT_A_TIME = 3;
 
 /** Elements of memory in which the candidate's thread judges groups: 8 MiB, enough for the layers of a stream. */
-const MOST_HERE = 2 ** 20;
+const MAX_HERE = 2 ** 20;
 
 /** A group to judge, with the values that it reads. */
 interface Task {
@@ -260,7 +260,7 @@ function judgePool(
   }
 
   function help(): void {
-    const place = queue.findIndex(({ task }) => here.sizeOf(task.group) <= MOST_HERE);
+    const place = queue.findIndex(({ task }) => here.sizeOf(task.group) <= MAX_HERE);
     const [next] = place < 0 ? [] : queue.splice(place, 1);
     isHelping = next !== undefined;
     if (!next) return;

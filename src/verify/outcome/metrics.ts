@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../core/tensor.js";
-import { MOST_SUMMED, type Run, SUMS } from "../reference/elements.js";
+import { MAX_SUMMED, type Run, SUMS } from "../reference/elements.js";
 import { loopsOverNumbers } from "../reference/vector-engine.js";
 
 /** The distance of an actual tensor from the expected one. Computed in float64, over elements finite on both sides. */
@@ -32,8 +32,8 @@ export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics
   const most = (which: number): number => Math.max(sums[2 * which] as number, sums[2 * which + 1] as number);
   let mismatchedNonFinite = 0;
   let [maxAbs, scale, squaredError, dot, expectedSquared, actualSquared, ulp] = [0, 0, 0, 0, 0, 0, 0];
-  for (let start = 0; start < total; start += MOST_SUMMED) {
-    const run = { start, count: Math.min(MOST_SUMMED, total - start) };
+  for (let start = 0; start < total; start += MAX_SUMMED) {
+    const run = { start, count: Math.min(MAX_SUMMED, total - start) };
     loops.sums(actual.data, expected.data, run, sums);
     if (!Number.isFinite(sum(2) + sum(4))) {
       const finite = finitePairs(expected.data, actual.data, run);

@@ -111,13 +111,13 @@ export function proofOf(
 
 /** Whether a checkpoint is a model pickled whole with custom code, which is not in the file. */
 export function unreadCode(classes: readonly string[]): string {
-  const named = classes.slice(0, MOST_CLASSES).map(printable).join(", ");
-  const more = classes.length > MOST_CLASSES ? ` and ${classes.length - MOST_CLASSES} more` : "";
+  const named = classes.slice(0, MAX_CLASSES).map(printable).join(", ");
+  const more = classes.length > MAX_CLASSES ? ` and ${classes.length - MAX_CLASSES} more` : "";
   return `the reference is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
 }
 
 /** Classes that a sentence names. */
-const MOST_CLASSES = 8;
+const MAX_CLASSES = 8;
 
 function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Finding): readonly string[] {
   const named = outputs.map(

@@ -8,9 +8,9 @@ import {
 } from "../../arch/index.js";
 import { type Shape, sameShape, type Tensor } from "../../core/tensor.js";
 import type { Constants } from "./constants.js";
+import { decompositionsOf } from "./decompositions.js";
 import { type OperationOf, operationsOf, type ProofDocument } from "./operations.js";
 import type { Goal, InputForm, Step, StepOf } from "./prover.js";
-import { spellingsOf } from "./spellings.js";
 
 type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };
 type Rule<K extends OpKind> = (value: string, layer: Of<K>) => Step;
@@ -38,7 +38,7 @@ export function stepsOf(
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const operations = operationsOf(graph, document, constants);
   const { operation, origin, at, call, orders, channels, isParameter } = operations;
-  const spelled = spellingsOf(operations);
+  const decomposed = decompositionsOf(operations);
   const { size } = document;
   const shapes = size && outputShapes(graph, [1, 3, ...size]);
 
@@ -108,7 +108,7 @@ export function stepsOf(
         isEpsilon(norm.epsilon, layer.op.epsilon) ? problem : "another epsilon",
       );
     }
-    const x = spelled.batchNorm(value, layer);
+    const x = decomposed.batchNorm(value, layer);
     if (x !== undefined) return { goals: [goal(x, layer)] };
     const source = layers.get(layer.inputs[0] ?? "");
     if (source?.op.kind !== "conv" && source?.op.kind !== "linear")
@@ -119,7 +119,7 @@ export function stepsOf(
   const instanceNorm = (value: string, layer: Of<"instanceNorm">): Step => {
     const norm = at(value, "normalise");
     if (norm && isNormOver(norm, layer, [2, 3])) return { goals: [goal(norm.x, layer)] };
-    const x = spelled.instanceNorm(value, layer, inputShape(layer));
+    const x = decomposed.instanceNorm(value, layer, inputShape(layer));
     return accepted(value, x, layer, x === undefined ? "an instance norm is expected" : undefined);
   };
   const isNormOver = (
@@ -135,7 +135,7 @@ export function stepsOf(
   const layerNorm = (value: string, layer: Of<"layerNorm">): Step => {
     const norm = at(value, "normalise");
     if (norm && isNormOver(norm, layer, [1], [1, 2, 3])) return { goals: [goal(norm.x, layer)] };
-    const x = spelled.layerNorm(value, layer);
+    const x = decomposed.layerNorm(value, layer);
     return accepted(value, x, layer, x === undefined ? "a layer norm is expected" : undefined);
   };
 
@@ -175,7 +175,7 @@ export function stepsOf(
   };
 
   const input = (value: string): Step => {
-    const order = spelled.pixels(value, document.input);
+    const order = decomposed.pixels(value, document.input);
     if (!order)
       return refused(value, "normalised images, or pixels through torchreid's statistics, are expected");
     forms.add(order);
@@ -197,8 +197,8 @@ export function stepsOf(
     sigmoid: (value, layer) => unary(value, layer, call(value, "sigmoid")?.[0]),
     maxPool,
     avgPool,
-    globalAvgPool: (value, layer) => unary(value, layer, spelled.pooled(value, inputShape(layer), "mean")),
-    globalMaxPool: (value, layer) => unary(value, layer, spelled.pooled(value, inputShape(layer), "max")),
+    globalAvgPool: (value, layer) => unary(value, layer, decomposed.pooled(value, inputShape(layer), "mean")),
+    globalMaxPool: (value, layer) => unary(value, layer, decomposed.pooled(value, inputShape(layer), "max")),
     flatten,
     scale: (value) => {
       const found = at(value, "call");

@@ -33,7 +33,7 @@ export interface Elements {
     apart: Float64Array,
   ): boolean;
   /**
-   * Sums over at most `MOST_SUMMED` elements, those of even and of odd places apart: max |a − e|, max |e|, Σ(a − e)², Σ e·a, Σ e², Σ a²,
+   * Sums over at most `MAX_SUMMED` elements, those of even and of odd places apart: max |a − e|, max |e|, Σ(a − e)², Σ e·a, Σ e², Σ a²,
    * and the most float32 steps between the two. A maximum does not count NaN.
    *
    * @param sums gets two of each
@@ -53,7 +53,7 @@ export interface Run {
 }
 
 /** Small enough to stay in cache, large enough that the cost of a call does not matter. */
-export const MOST_SUMMED = 8192;
+export const MAX_SUMMED = 8192;
 
 /** How many things `sums` gives, two of each. */
 export const SUMS = 7;

@@ -1,4 +1,4 @@
-import { type Elements, MOST_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
+import { type Elements, MAX_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
 import { type Engine, scalarEngine, TILE_COLUMNS } from "./engine.js";
 import { assembleLoops } from "./loops.js";
 
@@ -8,7 +8,7 @@ type Loop = (...numbers: readonly number[]) => void;
 type ElementLoops = Readonly<Record<string, Loop>>;
 
 /** Elements that are copied at a time from elsewhere into the engine's memory. */
-const CHUNK: number = MOST_SUMMED;
+const CHUNK: number = MAX_SUMMED;
 
 /** Arrays elsewhere that a loop reads at most. */
 const SLOTS = 3;

@@ -63,8 +63,8 @@ export function marginMeaning(tolerance: Tolerance): string {
     : `error divided by what tolerance ${tolerance.value} allows`;
 }
 
-/** What `telling` omits, and why. */
-export const TELLING_NOTE: string =
+/** What `informativeLayers` omits, and why. */
+export const OMITTED_NOTE: string =
   "Sums and products of two values are omitted if they pass: they round once, and often use all of their bound.";
 
 /**
@@ -72,7 +72,7 @@ export const TELLING_NOTE: string =
  * products of two values do not: a single rounding may be as large as its bound, and among thousands of elements one
  * is.
  */
-export function telling({
+export function informativeLayers({
   layers,
   tolerance,
 }: Pick<ParityReport, "layers" | "tolerance">): readonly LayerResult[] {
@@ -85,9 +85,11 @@ export function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
 }
 
-/** The layers of `telling`, larger margins first, infinite ones at the top; equal margins in network order. */
+/** The layers of `informativeLayers`, larger margins first, infinite ones at the top; equal margins in network order. */
 export function worstFirst(report: Pick<ParityReport, "layers" | "tolerance">): readonly LayerResult[] {
-  return telling(report).toSorted((a, b) => (marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a)));
+  return informativeLayers(report).toSorted((a, b) =>
+    marginOf(b) === marginOf(a) ? 0 : marginOf(b) - marginOf(a),
+  );
 }
 
 /** A margin as a number to order by. */
@@ -95,7 +97,7 @@ export function marginOf({ margin }: Pick<LayerResult, "margin">): number {
   return margin ?? Infinity;
 }
 
-/** The telling layer with the largest margin, if anything was compared. */
+/** The informative layer with the largest margin, if anything was compared. */
 export function worstLayer(report: ParityReport): LayerResult | undefined {
   return worstFirst(report)[0];
 }

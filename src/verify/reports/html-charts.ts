@@ -1,6 +1,6 @@
 import type { GateChannels, GateResult, LayerResult, ParityReport, Tolerance } from "../outcome/report.js";
 import { printable } from "./escape.js";
-import { formatError, formatMargin, plural, TELLING_NOTE, worstFirst } from "./facts.js";
+import { formatError, formatMargin, OMITTED_NOTE, plural, worstFirst } from "./facts.js";
 import { groupLayers, type LayerGroup } from "./findings.js";
 import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./html-page.js";
 
@@ -296,7 +296,7 @@ export function networkSection(report: ParityReport): Markup {
   const hasLocal = report.tolerance.rule === "derived-bounds";
   const groups = groupLayers(report).filter(({ layers }) => layers.length > 0);
   return html`<section id="network" aria-labelledby="network-h"><h2 id="network-h">Network</h2>
-<p class="soft">Each cell is a layer, and each row of a block is one of its streams, with its worst margin on the right. Point at a cell to see its figures, or focus a block and use the arrow keys; the table of layers has the same data.${hasLocal ? ` ${TELLING_NOTE}` : ""}</p>
+<p class="soft">Each cell is a layer, and each row of a block is one of its streams, with its worst margin on the right. Point at a cell to see its figures, or focus a block and use the arrow keys; the table of layers has the same data.${hasLocal ? ` ${OMITTED_NOTE}` : ""}</p>
 ${marginLegend({ shapes: true })}<div class="net">${groups.map((group) => groupFigure(group, report.tolerance, numbers))}</div></section>`;
 }
 

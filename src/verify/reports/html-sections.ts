@@ -13,11 +13,11 @@ import {
   formatCosine,
   formatError,
   formatMargin,
+  informativeLayers,
   marginMeaning,
   marginOf,
+  OMITTED_NOTE,
   plural,
-  TELLING_NOTE,
-  telling,
   worstLayer,
   worstMargin,
 } from "./facts.js";
@@ -37,7 +37,7 @@ import {
 type ChangeRow = Change & { readonly status: "worse" | "better" };
 
 /** More are in the JSON report. */
-const MOST_CHANGES = 200;
+const MAX_CHANGES = 200;
 
 const CHANGE_COLUMNS: readonly Column<ChangeRow>[] = [
   { title: "layer", kind: "name", cell: ({ layer }) => layer },
@@ -81,7 +81,7 @@ export function baselineSection(
       ? dataTable(
           { id: `${id}-table`, label, tall: rows.length > 15 },
           CHANGE_COLUMNS,
-          rows.slice(0, MOST_CHANGES),
+          rows.slice(0, MAX_CHANGES),
         )
       : NOTHING
   }</section>`;
@@ -96,7 +96,7 @@ export function entrySection(suite: SuiteReport, link: (entry: SuiteEntry) => Ma
   const { cached } = suiteCounts(suite);
   const { entries, skipped } = suite;
   return html`<section id="entries" aria-labelledby="entries-h"><h2 id="entries-h">${plural(entries.length, "entry", "entries")}</h2>
-<p class="soft">${cached > 0 ? `${cached} of them are unchanged since an earlier run, and taken from its cache. ` : ""}Margin: error divided by what is allowed; above 1 fails. ${TELLING_NOTE}</p>
+<p class="soft">${cached > 0 ? `${cached} of them are unchanged since an earlier run, and taken from its cache. ` : ""}Margin: error divided by what is allowed; above 1 fails. ${OMITTED_NOTE}</p>
 ${dataTable({ id: "entries-table", label: "Entries", tall: entries.length > 25, filter: true }, columns(link), entries)}
 ${skipped.length > 0 ? html`<p class="soft">Not run: ${skipped.slice(0, 50).join("; ")}${skipped.length > 50 ? " …" : ""}</p>` : NOTHING}</section>`;
 }
@@ -273,14 +273,14 @@ function short(value: number | null | undefined): number | null | undefined {
 }
 
 /** A network of more parts than any OSNet shows the first. */
-const MOST_PLACES = 40;
+const MAX_PLACES = 40;
 
 /** Entries × parts of the network, coloured by the worst margin in each. */
 export function whereSection({ entries }: SuiteReport, link: (entry: SuiteEntry) => Markup): Markup {
   const compared = entries.flatMap((entry) =>
-    entry.report ? [{ entry, worst: worstByGroup(telling(entry.report)) }] : [],
+    entry.report ? [{ entry, worst: worstByGroup(informativeLayers(entry.report)) }] : [],
   );
-  const groups = joinOrders(compared.map(({ worst }) => [...worst.keys()])).slice(0, MOST_PLACES);
+  const groups = joinOrders(compared.map(({ worst }) => [...worst.keys()])).slice(0, MAX_PLACES);
   const rows = compared.map(({ entry, worst }) => {
     const cells = groups.map((group) => {
       const found = worst.get(group);
@@ -294,7 +294,7 @@ export function whereSection({ entries }: SuiteReport, link: (entry: SuiteEntry)
     return html`<tr><th scope="row">${link(entry)}</th>${cells}</tr>`;
   });
   return html`<section id="where" aria-labelledby="where-h"><h2 id="where-h">Where</h2>
-<p class="soft">The worst margin in each part of the network, from the image to the embedding. ${TELLING_NOTE}</p>${marginLegend({ shapes: false })}
+<p class="soft">The worst margin in each part of the network, from the image to the embedding. ${OMITTED_NOTE}</p>${marginLegend({ shapes: false })}
 <div class="scroll" tabindex="0" role="region" aria-label="Worst margins by part of the network"><table class="matrix"><thead><tr><th scope="col">entry</th>${groups.map((group) => html`<th scope="col" class="v">${group}</th>`)}</tr></thead><tbody>${rows}</tbody></table></div></section>`;
 }
 

@@ -206,7 +206,7 @@ function suiteTiles(suite: SuiteReport): readonly Tile[] {
 }
 
 /** Faults of an entry that are shown; the others are collapsed. */
-const MOST = 3;
+const MAX_FAULTS = 3;
 
 /** Worst entries first, so that what a reviewer must see is on the first screen. */
 function failureSection(failed: readonly SuiteEntry[], link: (entry: SuiteEntry) => Markup): Markup {
@@ -215,9 +215,9 @@ function failureSection(failed: readonly SuiteEntry[], link: (entry: SuiteEntry)
     failed.flatMap((entry, index) =>
       (byEntry[index] ?? []).slice(from, to).map((wrong) => ({ ...wrong, of: link(entry) })),
     );
-  const more = share(MOST);
+  const more = share(MAX_FAULTS);
   return html`<section id="failures" aria-labelledby="failures-h"><h2 id="failures-h">What fails</h2>
-${more.length > 0 ? html`<p class="soft">The first three faults of each entry.</p>` : ""}${wrongList(share(0, MOST))}
+${more.length > 0 ? html`<p class="soft">The first three faults of each entry.</p>` : ""}${wrongList(share(0, MAX_FAULTS))}
 ${more.length > 0 ? html`<details><summary>${plural(more.length, "more fault")}</summary>${wrongList(more)}</details>` : ""}</section>`;
 }
 

@@ -103,7 +103,7 @@ function lines(texts: readonly string[]): string {
 type Outcome = Pick<TestCase, "outcome">;
 
 /** Lines of a failure against a baseline, which may name every layer. */
-const MOST = 20;
+const MAX_LINES = 20;
 
 /** A test case for each part of the network, for each gate, and for weights, embedding and baseline. */
 function testCases(report: ParityReport, className: string): readonly TestCase[] {
@@ -214,8 +214,8 @@ function faultOutcome(faults: readonly Fault[]): Outcome {
 }
 
 function bounded(lines: readonly string[]): string {
-  const more = lines.length > MOST ? [`… and ${lines.length - MOST} more`] : [];
-  return [...lines.slice(0, MOST), ...more].join("\n");
+  const more = lines.length > MAX_LINES ? [`… and ${lines.length - MAX_LINES} more`] : [];
+  return [...lines.slice(0, MAX_LINES), ...more].join("\n");
 }
 
 function failure(type: string, text: string): Outcome {

@@ -19,10 +19,10 @@ import {
   formatError,
   formatMargin,
   marginMeaning,
+  OMITTED_NOTE,
   plural,
   runtimeClause,
   suiteClause,
-  TELLING_NOTE,
   verdictClause,
   worstFirst,
   worstMargin,
@@ -185,7 +185,7 @@ function worstLayers(report: ParityReport): string {
   const header = ["", "layer", "op", "margin", ...local, "max abs", "of max", "cosine"];
   return [
     `### Worst ${worst.length} of ${plural(layers.length, "layer")}`,
-    `Margin: ${marginMeaning(tolerance)}.${tolerance.rule === "derived-bounds" ? ` ${TELLING_NOTE}` : ""}`,
+    `Margin: ${marginMeaning(tolerance)}.${tolerance.rule === "derived-bounds" ? ` ${OMITTED_NOTE}` : ""}`,
     table(header, hasLocal ? "lllrrrrr" : "lllrrrr", rows, 10),
   ].join("\n\n");
 }
@@ -281,5 +281,5 @@ function entryTable({ entries }: SuiteReport, entryLink: ((file: string) => stri
     ];
   });
   const header = ["", "model", "candidate", "backend", "worst margin", "embedding", "layers", ""];
-  return `### All entries\n\nMargin: error divided by what is allowed. ${TELLING_NOTE}\n\n${table(header, "llllrrrl", rows, 200)}`;
+  return `### All entries\n\nMargin: error divided by what is allowed. ${OMITTED_NOTE}\n\n${table(header, "llllrrrl", rows, 200)}`;
 }

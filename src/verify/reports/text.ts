@@ -5,9 +5,9 @@ import {
   formatError,
   formatMargin,
   marginMeaning,
+  OMITTED_NOTE,
   resultOf,
   runtimeClause,
-  TELLING_NOTE,
   verdictClause,
   worstFirst,
 } from "./facts.js";
@@ -86,7 +86,7 @@ function layerTable(report: ParityReport, all: boolean, paint: Paint): string {
   const title = all ? `All ${results.length} layers` : `Worst ${shown.length} of ${results.length} layers`;
   const header = ["", "layer", "op", "shape", ...columns.map(([name]) => name)];
   const legend = paint.faint(`margin: ${marginMeaning(tolerance)}; drift: from the reference network`);
-  const note = !all && tolerance.rule === "derived-bounds" ? [paint.faint(TELLING_NOTE)] : [];
+  const note = !all && tolerance.rule === "derived-bounds" ? [paint.faint(OMITTED_NOTE)] : [];
   const table = renderTable(header, rows, ["left", "left", "left", "right"], paint.faint);
   return [paint.strong(title), ...[legend, ...note].map((line) => `  ${line}`), table].join("\n");
 }

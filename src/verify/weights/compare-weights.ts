@@ -136,7 +136,7 @@ export function compareWeights(
 const FEWEST = 8;
 
 /** More than any rounding, of bfloat16 or to 8 bits; less than an epoch's training. */
-const LEAST_CHANGE = 0.02;
+const MIN_CHANGE = 0.02;
 
 /** Values in another order have the same norm to within rounding. */
 const SAME_NORM = 1e-5;
@@ -186,7 +186,7 @@ function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined,
   }
   const change = Math.sqrt(Math.max(0, a + b - 2 * dot) / a);
   const norms = Math.abs(Math.sqrt(b / a) - 1);
-  return change > LEAST_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
+  return change > MIN_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
 }
 
 /** A step's quotient and product are rounded too: the step itself, and the float32 that it gives. */
@@ -209,7 +209,7 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
 }
 
 /** Levels to either side of 0 that quantisers use at least: seven bits of eight, of which the last may be one fewer. */
-const LEAST_LEVELS = 62.5;
+const MIN_LEVELS = 62.5;
 
 /** Rows that are 0 beside the others are quantised with any step. */
 const NOTHING = 1e-6;
@@ -226,7 +226,7 @@ function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expec
   return halves.some((half, row) => {
     const own = halves.length === 1 ? all : largest(values.subarray(row * size, (row + 1) * size));
     const most = Math.max(own, beside);
-    return own > NOTHING * all && 2 * half * LEAST_LEVELS > most;
+    return own > NOTHING * all && 2 * half * MIN_LEVELS > most;
   });
 }
 
@@ -271,7 +271,7 @@ function differences(
   const b = new Int32Array(found.slice().buffer);
   const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
   const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
-  const least = tensor.dtype === "float16" ? LEAST_HALF : 0;
+  const least = tensor.dtype === "float16" ? MIN_HALF : 0;
   const mayDiffer = steps !== undefined || (bounds !== undefined && ulps === 0);
   let count = 0;
   let largest = 0;
@@ -324,7 +324,7 @@ function scalesOf(layer: LayerNode, wanted: Expected, tensor: StoredTensor): Sca
       dot += value * (found[index] as number);
       squares += value * value;
       most = Math.max(most, Math.abs(value));
-      subnormal = Math.max(subnormal, (wanted.smallest?.[index] ?? 0) * LEAST_HALF);
+      subnormal = Math.max(subnormal, (wanted.smallest?.[index] ?? 0) * MIN_HALF);
     }
     if (most > 0 && subnormal < unit * most) off.push(dot / squares - 1);
   }
@@ -355,4 +355,4 @@ const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 **
  * onnxconverter-common raises values closer to 0 than 1e-7 to 1e-7, in float16 twice the smallest number; so may two
  * roundings.
  */
-const LEAST_HALF = 2 ** -23;
+const MIN_HALF = 2 ** -23;

@@ -42,7 +42,7 @@ const FORMATS = {
 } as const;
 
 /** What of the embedding each storage type leaves in this checkpoint, at the least. */
-const LEAST_COSINE = { float16: 0.99999, uint16: 0.999999, uint8: 0.98 } as const;
+const MIN_COSINE = { float16: 0.99999, uint16: 0.999999, uint8: 0.98 } as const;
 
 describe.each(Object.entries(FORMATS))("quantised weights: %s", (_name, lower) => {
   it.each(QUANTIZED_DTYPES)(
@@ -53,7 +53,7 @@ describe.each(Object.entries(FORMATS))("quantised weights: %s", (_name, lower) =
       expect((weights?.identical ?? 0) + (weights?.rounded ?? 0)).toBe(weights?.compared);
       expect(weights?.rounded).toBeGreaterThan(0);
       expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 48 });
-      expect(quantization?.cosine).toBeGreaterThan(LEAST_COSINE[dtype]);
+      expect(quantization?.cosine).toBeGreaterThan(MIN_COSINE[dtype]);
       // The runtime's own rounding is a hundredth of what storing in fewer bits costs, or less.
       expect(output?.relMax).toBeLessThan((quantization?.relMax ?? 0) / 50);
     },

@@ -72,7 +72,7 @@ export function appendOutputs(bytes: Uint8Array, names: readonly string[]): Uint
 const ALIGNMENT = 4096;
 
 /** Smaller tensors stay in the model, as in onnx.save_model: runtimes read shapes and axes while they load it. */
-const LEAST_BYTES = 1024;
+const MIN_BYTES = 1024;
 
 /** A file beside a model, and how the model refers to its tensors. */
 interface Sidecar {
@@ -89,7 +89,7 @@ function layOutSidecar(initializers: ReadonlyMap<string, Tensor>, location: stri
   const offsets = new Map<string, number>();
   let end = 0;
   for (const [name, { data }] of initializers) {
-    if (data.byteLength < LEAST_BYTES) continue;
+    if (data.byteLength < MIN_BYTES) continue;
     const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
     offsets.set(name, offset);
     end = offset + data.byteLength;

@@ -181,7 +181,7 @@ function isCommon(prefix: string, entries: ReadonlyMap<string, unknown>): boolea
 }
 
 /** Smaller parts of a larger network are not tried. */
-const LEAST_SHARE = 0.1;
+const MIN_SHARE = 0.1;
 
 /**
  * Groups of keys with a common prefix of whole path segments, by that prefix, which is removed: those that are not a
@@ -201,7 +201,7 @@ export function prefixGroups(keys: Iterable<string>): ReadonlyMap<string, readon
       end = key.indexOf(".", end + 1);
     }
   }
-  return new Map([...groups].filter(([, group]) => group.length >= LEAST_SHARE * count));
+  return new Map([...groups].filter(([, group]) => group.length >= MIN_SHARE * count));
 }
 
 /** The first prefix of whole path segments whose keys, without it, are accepted. */

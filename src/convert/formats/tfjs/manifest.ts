@@ -299,10 +299,10 @@ function joinShards(
     return (start, end) => all.subarray(start, end);
   }
   const [head, tail] = [concatenate(present.slice(0, first)), concatenate(present.slice(last + 1))];
-  const behind = expected - tail.length;
+  const tailStart = expected - tail.length;
   return (start, end) => {
     if (end <= head.length) return head.subarray(start, end);
-    return start >= behind ? tail.subarray(start - behind, end - behind) : undefined;
+    return start >= tailStart ? tail.subarray(start - tailStart, end - tailStart) : undefined;
   };
 }
 

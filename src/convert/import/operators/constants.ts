@@ -95,12 +95,12 @@ export function uniform(tensor: Tensor): number | undefined {
 }
 
 /** Larger exponents than files have, and far from those with which a network's values overflow. */
-const MOST_EXPONENT = 16;
+const MAX_EXPONENT = 16;
 
 /** Whether products with a factor are exact: powers of two, unless they may overflow or become subnormal on the way. */
 export function isExactFactor(factor: number): boolean {
   const exponent = Math.log2(Math.abs(factor));
-  return Number.isInteger(exponent) && Math.abs(exponent) <= MOST_EXPONENT;
+  return Number.isInteger(exponent) && Math.abs(exponent) <= MAX_EXPONENT;
 }
 
 export function isFloat({ dtype }: Tensor): boolean {

@@ -13,8 +13,8 @@ import {
 } from "./foreign.js";
 import { NHWC_DOMAIN } from "./layouts.js";
 import {
+  type Bindings,
   type Formula,
-  type Found,
   formula,
   match,
   matches,
@@ -44,7 +44,7 @@ interface Decomposition {
  * The meaning of x, from the values that a formula's names matched. If they do not meet a further condition, the reason,
  * to follow "with"; undefined if there is no more than a formula of one operator.
  */
-type Meaning = (x: ForeignNode, found: Found, value: string) => Value | string;
+type Meaning = (x: ForeignNode, found: Bindings, value: string) => Value | string;
 
 const DECOMPOSITIONS: readonly Decomposition[] = [
   norm("instanceNorm", "Mean:plane"),
@@ -177,7 +177,7 @@ function halvesOf(factor: string): readonly string[] {
  * y + y · (v / (v + ε) − mean(y²)) / 2, where y is c normalised and v = mean(c²): an instance norm with its scale's rounding
  * taken off, as our layers models write it. v / (v + ε) is softsign(v / ε).
  */
-function correctedNorm(y: ForeignNode, { c, scale, opposite }: Found, value: string): Value | string {
+function correctedNorm(y: ForeignNode, { c, scale, opposite }: Bindings, value: string): Value | string {
   const [centred, negative, [x]] = [nodeOf(c), nodeOf(opposite), y.inputs];
   if (!isKind(y, "instanceNorm") || Object.keys(y.constants).length > 0 || !x)
     return "the correction of what is not an instance norm";
@@ -193,7 +193,7 @@ function correctedNorm(y: ForeignNode, { c, scale, opposite }: Found, value: str
 }
 
 /** x / max(‖x‖₂, ε) along the channels, with any number of floors. */
-function l2Normalized(x: ForeignNode, { length, square }: Found, value: string): Value | string {
+function l2Normalized(x: ForeignNode, { length, square }: Bindings, value: string): Value | string {
   const floors = [...floorsOf(square, "square"), ...floorsOf(length, "length")];
   const largest = Math.max(0, ...floors.map(({ epsilon }) => epsilon));
   return largest <= MAX_FLOOR

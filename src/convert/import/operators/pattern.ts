@@ -30,7 +30,7 @@ export interface Term {
 }
 
 /** The values that the names of a formula matched. */
-export type Found = Readonly<Record<string, Term>>;
+export type Bindings = Readonly<Record<string, Term>>;
 
 export type Formula =
   | { readonly number: number }
@@ -44,13 +44,13 @@ export type Formula =
     };
 
 /** The values that a formula's names match in a term, in the first way that fits; undefined if it does not match. */
-export function match(pattern: Formula, term: Term): Found | undefined {
+export function match(pattern: Formula, term: Term): Bindings | undefined {
   for (const found of matches(pattern, term)) return found;
   return undefined;
 }
 
 /** Every way in which a term fits. Work is bounded by the formula: two orders for each of its sums and products. */
-export function* matches(pattern: Formula, term: Term): Generator<Found> {
+export function* matches(pattern: Formula, term: Term): Generator<Bindings> {
   for (const { found } of fits(pattern, term, { found: {}, mayMiss: false })) yield found;
 }
 
@@ -65,7 +65,7 @@ export function missedPart(pattern: Formula, term: Term): string | undefined {
 }
 
 interface Fit {
-  readonly found: Found;
+  readonly found: Bindings;
   readonly mayMiss: boolean;
   /** The part of the formula that does not fit, and what is there instead. */
   readonly miss?: { readonly part: string; readonly instead: unknown };

@@ -45,8 +45,8 @@ function gathered(site: OperatorSite, planes: Planes): Value | undefined {
   const isMap =
     places.sizes.length === sizes.length &&
     sizes.every((size, axis) => {
-      const behind = sizes.slice(axis + 1).reduce<Size>(productOf, 1);
-      return sameSize(places.sizes[axis], size) && (size === 1 || places.strides[axis] === behind);
+      const stride = sizes.slice(axis + 1).reduce<Size>(productOf, 1);
+      return sameSize(places.sizes[axis], size) && (size === 1 || places.strides[axis] === stride);
     });
   return isMap ? again(input, site) : undefined;
 }

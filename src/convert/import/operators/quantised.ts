@@ -13,7 +13,7 @@ import { globalPool, readAveragePool, readConv } from "./windows.js";
  */
 
 /** The least value of each element type that quantised tensors have. */
-const LEAST: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -32_768 };
+const MIN_INTEGER: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -32_768 };
 
 /**
  * Quantising an activation. If zero is the type's lowest value, everything negative becomes zero, and quantisers omit
@@ -59,7 +59,7 @@ function isTakenAsGiven(
 
 function clipsNegative(zero: Value | undefined): boolean {
   const tensor = asTensor(zero);
-  return tensor ? Number(tensor.data[0]) === LEAST[tensor.dtype] : true;
+  return tensor ? Number(tensor.data[0]) === MIN_INTEGER[tensor.dtype] : true;
 }
 
 /** Whether a value cannot be negative, as far as a few steps back show. */

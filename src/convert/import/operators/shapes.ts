@@ -97,7 +97,7 @@ export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined
 export function placesOf(value: Value | undefined): Places | undefined {
   if (value?.kind === "places") return value;
   const tensor = asTensor(value);
-  if (tensor?.dtype !== "int64" || tensor.data.length > MOST_PLACES) return undefined;
+  if (tensor?.dtype !== "int64" || tensor.data.length > MAX_PLACES) return undefined;
   const { shape } = tensor;
   const data = tensor.data as BigInt64Array;
   const steps = shape.map((_, axis) => elementCount(shape.slice(axis + 1)));
@@ -113,7 +113,7 @@ export function placesOf(value: Value | undefined): Places | undefined {
 }
 
 /** As many as a layer has channels, and images. */
-const MOST_PLACES = 1 << 16;
+const MAX_PLACES = 1 << 16;
 
 /** Ranges over computed sizes, their multiples, and sums of these along several axes. */
 export function readPlaces(site: OperatorSite): Value | undefined {

@@ -296,11 +296,11 @@ function isTransition(
   readers: ReadonlySet<string> = new Set(),
 ): boolean {
   if ([...kernel, ...stride].some((size) => size !== 2) || readers.size === 0) return false;
-  return !makesVectors(readers) && convBehind(input)?.op.groups === 1;
+  return !makesVectors(readers) && convBefore(input)?.op.groups === 1;
 }
 
 /** The convolution that a map comes from, through a norm and an activation. */
-function convBehind(map: ForeignNode): ForeignNode<"conv"> | undefined {
+function convBefore(map: ForeignNode): ForeignNode<"conv"> | undefined {
   let source: ForeignNode | undefined = map;
   for (let steps = 0; source && steps < NORM_STEPS; steps++) {
     if (isKind(source, "conv")) return source;

@@ -34,7 +34,7 @@ export function createDraft(): Draft {
 }
 
 /** The constant that a value is, handed on or not. */
-function constantBehind({ constants, writers }: Draft, name: string): Tensor | undefined {
+function resolvedConstant({ constants, writers }: Draft, name: string): Tensor | undefined {
   let current = name;
   for (let steps = 0; steps < MAX_IDENTITIES; steps++) {
     const writer = writers.get(current);
@@ -105,7 +105,7 @@ export function modelOf(
 
 /** The integers of a constant; undefined for an activation, or a non-integer. */
 export function numbersOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
-  const tensor = name === undefined ? undefined : constantBehind(draft, name);
+  const tensor = name === undefined ? undefined : resolvedConstant(draft, name);
   return tensor && tensor.data.length <= MAX_NUMBERS ? Array.from(tensor.data, Number) : undefined;
 }
 
@@ -262,7 +262,7 @@ export function batchNormOf(draft: Draft, a: string, b: string): BatchNorm | und
 }
 
 function termOf(draft: Draft, name: string): Term {
-  const constant = constantBehind(draft, name);
+  const constant = resolvedConstant(draft, name);
   const { opType = "", inputs = [] } = constant ? {} : (draft.writers.get(name) ?? {});
   return {
     value: name,

@@ -9,7 +9,7 @@ type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };
  * Layers that documents write as several operations: what each gives is the value that the layer is of, or undefined if it is not that
  * layer.
  */
-export interface Spellings {
+export interface Decompositions {
   /** The mean or maximum over height and width, which stay as ones; `shape` is that of the map, if it is fixed. */
   readonly pooled: (value: string, shape: Shape | undefined, type: "mean" | "max") => string | undefined;
   readonly batchNorm: (value: string, layer: Of<"batchNorm">) => string | undefined;
@@ -23,7 +23,7 @@ export interface Spellings {
   readonly pixels: (value: string, input: string) => PixelOrder | undefined;
 }
 
-export function spellingsOf({
+export function decompositionsOf({
   origin,
   at,
   call,
@@ -33,8 +33,8 @@ export function spellingsOf({
   channels,
   isParameter,
   isChannels,
-}: Operations): Spellings {
-  const pooled: Spellings["pooled"] = (value, shape, type) =>
+}: Operations): Decompositions {
+  const pooled: Decompositions["pooled"] = (value, shape, type) =>
     reduced(value, shape, type) ?? (type === "mean" ? meanOfRest(value, shape) : undefined);
   const meanOf = (value: string, shape: Shape | undefined): string | undefined =>
     pooled(value, shape, "mean");
@@ -90,7 +90,7 @@ export function spellingsOf({
   };
 
   /** (x − mean) · s + β, s = γ / √(variance + ε). */
-  const batchNorm: Spellings["batchNorm"] = (value, layer) => {
+  const batchNorm: Decompositions["batchNorm"] = (value, layer) => {
     for (const [scaled, beta] of orders(value, "add"))
       for (const { x: centred, variance } of scalings(scaled, layer)) {
         const [x, mean = ""] = call(centred, "subtract") ?? [];
@@ -104,7 +104,7 @@ export function spellingsOf({
   };
 
   /** x · s + (β − mean · s), s = γ / √(variance + ε). */
-  const instanceNorm: Spellings["instanceNorm"] = (value, layer, shape) => {
+  const instanceNorm: Decompositions["instanceNorm"] = (value, layer, shape) => {
     for (const [scaled, shift] of orders(value, "add"))
       for (const { x, variance, scale } of scalings(scaled, layer)) {
         const [beta = "", moved] = call(shift, "subtract") ?? [];
@@ -135,7 +135,7 @@ export function spellingsOf({
   /**
    * γ, β by a depthwise convolution of y + y · e / 2, with y = c / √(v + ε) of c = x − mean and e = v / (v + ε) − mean(y²), which is zero.
    */
-  const convolvedInstanceNorm: Spellings["instanceNorm"] = (value, layer, shape) => {
+  const convolvedInstanceNorm: Decompositions["instanceNorm"] = (value, layer, shape) => {
     const { epsilon, channels: count } = layer.op;
     const scaled = at(value, "conv");
     for (const [y, correction] of orders(scaled?.x, "add"))
@@ -168,7 +168,7 @@ export function spellingsOf({
   };
 
   /** (x − mean) · γ / √(variance + ε) + β of one pixel, over all its channels. */
-  const layerNorm: Spellings["layerNorm"] = (value, layer) => {
+  const layerNorm: Decompositions["layerNorm"] = (value, layer) => {
     const overAll = (name: string | undefined): string | undefined => {
       const reduce = at(name, "reduce");
       return reduce?.keeps && reduce.type === "mean" && sameShape(reduce.axes, [1, 2, 3])
@@ -192,7 +192,7 @@ export function spellingsOf({
   };
 
   /** (x / 255 − mean) / deviation by channel, of pixels in either order. */
-  const pixels: Spellings["pixels"] = (value, input) => {
+  const pixels: Decompositions["pixels"] = (value, input) => {
     const [centred, deviation = ""] = call(value, "divide") ?? [];
     const [scaled, mean = ""] = call(centred, "subtract") ?? [];
     const [pixel = "", white = ""] = call(scaled, "divide") ?? [];
@@ -205,7 +205,7 @@ export function spellingsOf({
     return convolvedPixels(value, input);
   };
   /** The same as a 1×1 convolution without padding. */
-  const convolvedPixels: Spellings["pixels"] = (value, input) => {
+  const convolvedPixels: Decompositions["pixels"] = (value, input) => {
     const conv = at(value, "conv");
     const { white, mean, deviation } = IMAGENET;
     const isOnePixel =
