@@ -31,27 +31,29 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
     const prefix = `${mark}${++count}/`;
     const computed = new Set(branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== ""));
     const own = new Map([...branch.initializers.keys(), ...computed].map((name) => [name, prefix + name]));
-    const handedOn = new Map<string, string>();
+    const passedOn = new Map<string, string>();
     for (const [index, { name }] of branch.outputs.entries()) {
       const output = around.of(node.outputs[index] ?? "");
       if (output === "") continue;
-      // A result is computed under the output's name; a value from outside, or of two outputs, is passed on by an
-      // Identity.
+      // A result is computed under the output's name. A value from outside the branch, or one that is two
+      // outputs, needs an Identity.
       if (computed.has(name) && own.get(name) === prefix + name) own.set(name, output);
-      else handedOn.set(output, name);
+      else passedOn.set(output, name);
     }
     const of = (name: string): string => own.get(name) ?? around.of(name);
     for (const [name, tensor] of branch.initializers) initializers.set(of(name), tensor);
     return [
       ...flatten(branch.nodes, { prefix, of }),
-      ...[...handedOn].map(([output, name]) => onnxNode(output, "Identity", [of(name)])),
+      ...[...passedOn].map(([output, name]) => onnxNode(output, "Identity", [of(name)])),
     ];
   };
   const nodes = live(flatten(graph.nodes, OUTSIDE), graph.outputs);
   return { ...model, graph: { ...graph, nodes, initializers } };
 }
 
-/** Nodes that the outputs are computed from: not the conditions, which may have more nodes than their branches. */
+/**
+ * Nodes that the outputs depend on. Conditions are dropped: computing one may take more nodes than its branches have.
+ */
 function live(nodes: readonly OnnxNode[], outputs: OnnxGraph["outputs"]): readonly OnnxNode[] {
   const needed = new Set(outputs.map(({ name }) => name));
   const kept = nodes.toReversed().filter((node) => {

@@ -4,16 +4,16 @@ import type { OnnxGraph, OnnxNode } from "../formats/onnx/model.js";
 import { ELEMENTWISE } from "./operators/layouts.js";
 
 /**
- * What is known about a graph with blocked channels: the block size, which values are blocked, and the number of
- * channels without padding.
+ * Infers what a graph with blocked channels does not state: the block size, which values are blocked, and the number
+ * of channels without padding.
  */
 
 /** The domain of onnxruntime's operators on blocks of channels. */
 export const NCHWC_DOMAIN = "com.microsoft.nchwc";
 
 /**
- * The order of a value's elements: as in its shape, in blocks of channels, or in blocks that its shape shows, [N, C/b,
- * H, W, b].
+ * The order of a value's elements: as its shape says; in blocks of channels despite its shape; or in blocks that are
+ * an axis of its shape, [N, C/b, H, W, b].
  */
 export type Order = "plain" | "blocks" | "split";
 
@@ -27,7 +27,7 @@ interface BlockedValue {
 export interface Flow {
   readonly size: number;
   readonly values: ReadonlyMap<string, BlockedValue>;
-  /** Values of a single pixel, whose elements have only one order. */
+  /** Values of a single pixel, which are the same in every order. */
   readonly pixels: ReadonlySet<string>;
   /** The number of operators that contradict this size. */
   readonly contradictions: number;
@@ -76,7 +76,7 @@ interface Site {
   readonly filter: Tensor | undefined;
 }
 
-/** A requirement of a blocked operator on the block size that does not hold. */
+/** The number of ways in which a blocked operator contradicts a block size. */
 function contradictionsOf(node: OnnxNode, { size, source, filter }: Site): number {
   if (filter) {
     const [outChannels = 0, perGroup = 0] = filter.shape;
@@ -92,7 +92,6 @@ function contradictionsOf(node: OnnxNode, { size, source, filter }: Site): numbe
   return source?.padded === undefined || source.padded === Math.ceil(channels / size) * size ? 0 : 1;
 }
 
-/** The order of an operator's result. */
 function resultOrder(
   graph: OnnxGraph,
   node: OnnxNode,
@@ -110,7 +109,8 @@ function resultOrder(
 }
 
 /**
- * [N, C, H, W] as [N, C/b, H, W, b], its order in memory, and back: sums of maps of unknown sizes are written this way.
+ * A reshape between [N, C, H, W] and [N, C/b, H, W, b], its order in memory. Sums of maps of unknown sizes are
+ * written this way.
  */
 function reshapedOrder(
   { initializers }: OnnxGraph,
@@ -129,7 +129,7 @@ function reshapedOrder(
   return order === "split" && is(padded) ? "blocks" : undefined;
 }
 
-/** The inputs of a node that are computed, or the images. */
+/** The inputs of a node that are not constants. */
 function activations({ initializers }: OnnxGraph, { inputs }: OnnxNode): readonly string[] {
   return inputs.filter((name) => name !== "" && !initializers.has(name));
 }
@@ -168,7 +168,7 @@ export function takesNchw(node: OnnxNode, filter: Tensor, size: number): boolean
   return (filter.shape[1] ?? 0) < size && !isDepthwise(node, filter);
 }
 
-/** Whether a convolution makes a single pixel of a single pixel. */
+/** Whether a convolution maps a single pixel to a single pixel. */
 function isByPixel({ attributes }: OnnxNode, { shape: [, , height, width] }: Tensor): boolean {
   const pads = attributes.get("pads");
   return height === 1 && width === 1 && (pads?.type !== "ints" || pads.value.every((size) => size === 0));
@@ -194,18 +194,18 @@ export function filtersOnNchw(graph: OnnxGraph, size: number): Filters {
 
 /** A value's channels, merged with those of others that have the same number. */
 interface Channels {
-  /** As an operator states them. */
+  /** The number that an operator states. */
   stated?: number;
-  /** The last channel with weights, or that is read, counted from 1, according to each filter. */
+  /** For each filter, the last channel that it has weights for or reads, counted from 1. */
   used: Set<number>;
   /** The largest number on which two filters agree. */
   agreed: number;
-  /** The value whose number these share. */
+  /** The group that this one was merged into. */
   within?: Channels;
 }
 
 /** Blocks are padded to a multiple of this number of channels (`MlasReorderFilterOIHWBiBo`). */
-const FILLED_BEHIND = 4;
+const CHANNEL_PADDING = 4;
 
 /**
  * The number of channels of each value without padding. Reorderings to NCHW state it; elsewhere the filters have zeros
@@ -246,7 +246,7 @@ export function channelsMeant(
   };
   const use = (name: string, last: number): void => {
     const group = of(name);
-    const filled = Math.ceil(last / FILLED_BEHIND) * FILLED_BEHIND;
+    const filled = Math.ceil(last / CHANNEL_PADDING) * CHANNEL_PADDING;
     if (group.used.has(filled)) group.agreed = Math.max(group.agreed, filled);
     group.used.add(filled);
   };

@@ -37,7 +37,6 @@ export function difference(
   };
 }
 
-/** Each kind in words. */
 const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
   input: "the input",
   conv: "a convolution",
@@ -92,7 +91,7 @@ const epsilon = (
     ? []
     : [{ what: "epsilon", found: String(found.epsilon), expected: String(expected.epsilon) }];
 
-/** How a node of the right kind may still differ. */
+/** How a node of the same kind as a layer may differ from it. */
 const COMPARISONS: { readonly [K in OpKind]: Comparison<K> } = {
   input: nothing,
   conv: (expected, found) => [
@@ -126,7 +125,8 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
   if (layer.op.kind !== node.op.kind) return [];
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
-  // If padding before it is not absorbed, that is the finding, not the missing padding of the operator.
+  // If a separate padding before it was not absorbed, that is the finding, and not the operator's own
+  // padding.
   const isPadded = node.inputs.some(
     ({ op }) => op.kind === "pad" || (op.kind === "other" && op.opType === "Pad"),
   );
@@ -180,7 +180,7 @@ export function gateDifferences(
     const path = layer.parameters.weight;
     const node = nodes.get(layer.name);
     if (path === undefined || !node || layer.stream === undefined) return [];
-    // What is not there, or is another operator, has no weights.
+    // Layers that are missing or replaced have no weights to compare.
     if (skipped.has(layer.name) || isKind(node, "other")) return [];
     const first = firsts.get(path);
     if (!first) {

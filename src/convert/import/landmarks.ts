@@ -50,7 +50,7 @@ export function blockNames({ nodes }: LayerGraph): readonly string[] {
 export interface StreamLandmarks {
   /** Pointwise, depthwise, pointwise …, in the order of data flow. */
   readonly convs: readonly ForeignNode<"conv">[];
-  /** What is gated. */
+  /** The input of the gate. */
   readonly output: ForeignNode;
   /** The gated stream; undefined for a stream that is summed without a gate. */
   readonly product: ForeignNode | undefined;
@@ -59,9 +59,9 @@ export interface StreamLandmarks {
 export interface BlockLandmarks {
   readonly input: ForeignNode;
   readonly conv1: ForeignNode<"conv">;
-  /** What the streams read. */
+  /** The input of all streams. */
   readonly reduced: ForeignNode;
-  /** By depth, the number of 3×3 convolutions. */
+  /** Keyed by depth, the number of 3×3 convolutions. */
   readonly streams: ReadonlyMap<number, StreamLandmarks>;
   /** Further streams of the same depth as another. */
   readonly surplus: readonly StreamLandmarks[];
@@ -160,7 +160,7 @@ function blockAt(
 function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
   const product = isKind(leaf, "scale") ? leaf : undefined;
   let output = product ? product.inputs[0] : leaf;
-  // Gated more than once, it is still the same stream.
+  // A stream that a broken file gates more than once is still one stream.
   for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];
   const convs: ForeignNode<"conv">[] = [];
   for (let conv = output && convBefore(output); conv; conv = conv.inputs[0] && convBefore(conv.inputs[0])) {
@@ -178,10 +178,12 @@ function isSpatial({ op }: ForeignNode<"conv">): boolean {
 /** Operators between a convolution and the next: norms, an activation, and extra ones in a broken file. */
 const NORM_STEPS = 12;
 
-/** Maximum number of paths tried backwards: a decomposed activation or norm branches and joins. */
+/**
+ * Maximum number of paths that are followed backwards, since a decomposed activation or norm branches and joins.
+ */
 const WAYS = 64;
 
-/** The convolution that a value is computed from, and nothing else: through operations whose inputs all lead to it. */
+/** The convolution that a value is computed from, if nothing else contributes to it. */
 function convBefore(node: ForeignNode): ForeignNode<"conv"> | undefined {
   let ways = WAYS;
   const origin = (current: ForeignNode | undefined, steps: number): ForeignNode<"conv"> | undefined => {
@@ -256,8 +258,8 @@ const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatte
 const MAX_INSIDE = 64;
 
 /**
- * What is computed from a value and nothing else, without layers with weights and, unless requested, pools: nearest
- * first.
+ * The nodes that are computed from one value alone, nearest first, up to layers with weights and, unless requested,
+ * pools.
  */
 export function computedFrom(
   consumersOf: (node: ForeignNode) => readonly ForeignNode[],

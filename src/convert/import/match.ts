@@ -153,7 +153,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   };
 }
 
-/** Differences at one layer are one finding. */
+/** Merges several differences at one layer into one. */
 function oneToALayer(differences: readonly Difference[]): Difference[] {
   const byLayer = new Map<string, Difference>();
   for (const each of differences) {
@@ -204,7 +204,7 @@ export type OutputOperation =
 
 /** An output of a file: its layer, and the operations applied to it. */
 export interface MatchedOutput {
-  /** The file's name of it. */
+  /** The output's name in the file. */
   readonly name: string;
   /** If several layers lead to the output, the last of them. */
   readonly layer: string;
@@ -216,7 +216,7 @@ export interface MatchedOutput {
   readonly operations: readonly OutputOperation[] | undefined;
 }
 
-/** Layers that do not follow a result: if one does, the path to the result was lost. */
+/** Layers with weights: if an output depends on one that was not matched, the network's end was not found. */
 export const INNER: ReadonlySet<string> = new Set(["conv", "linear"]);
 
 /**

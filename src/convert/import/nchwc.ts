@@ -75,7 +75,9 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     return `${name}#${count}`;
   }
 
-  /** The value after an inserted operator without meaning, which becomes a finding; matching continues after it. */
+  /**
+   * Inserts an operator without a known meaning, which becomes a finding, so that matching continues after it.
+   */
   function stray(name: string, what: string): string {
     const key = `${what} of ${name}`;
     const known = made.get(key);
@@ -113,7 +115,9 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     return output;
   }
 
-  /** As onnxruntime's fused convolution, which is the same on NCHW; an ordinary one if nothing is fused. */
+  /**
+   * Written as onnxruntime's FusedConv, which has the same attributes on NCHW; as a Conv if nothing is fused.
+   */
   function convolution(node: OnnxNode): OnnxNode {
     const filter = filters.get(node);
     if (!filter) return node;
@@ -123,10 +127,10 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const isPlain = takesNchw(node, filter, size);
     const groups = attributeOf(node, "group") ?? 1;
     const columns = isPlain || groups > 1 ? perGroup : Math.min(perGroup, channels.get(input) ?? perGroup);
-    // If the number of channels differs, the convolution is wrong.
+    // If the number of input channels does not match, the convolution is kept as it is, and is the finding.
     const isOfAll = values.has(input) && perGroup * groups !== channels.get(input);
     const value = isPlain && isOfAll ? input : read(input, isPlain ? "plain" : "blocks");
-    // Padding may have any values, and nothing reads it.
+    // Padded input channels may have any weights, since they are not read.
     const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
     const vector = source.initializers.get(bias);
     const inputs = [
@@ -149,7 +153,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
       : { ...node, attributes, inputs: bias === "" ? inputs.slice(0, 2) : inputs, domain: "" };
   }
 
-  /** The input of a `ReorderOutput`, if its number of channels is right. */
+  /** The input of a `ReorderOutput` that states the right number of channels. */
   function reordered(node: OnnxNode, input: string): string {
     const stated = attributeOf(node, "channels") ?? 0;
     const value = read(input, "blocks");
@@ -189,14 +193,14 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
   return { ...source, nodes, initializers };
 }
 
-/** A value passed on, with its axes in another order if given. */
+/** An Identity or Transpose. */
 function moved(output: string, input: string, order: readonly number[] | undefined): OnnxNode {
   return order
     ? onnxNode(output, "Transpose", [input], { perm: ints(...order) })
     : onnxNode(output, "Identity", [input]);
 }
 
-/** The first output channels of a filter, and of these the first input channels. */
+/** The leading output and input channels of a filter. */
 function part(filter: Tensor<"float32">, rows: number, columns: number): Tensor<"float32"> {
   const [outChannels = 0, perGroup = 0, height = 0, width = 0] = filter.shape;
   if (rows === outChannels && columns === perGroup) return filter;

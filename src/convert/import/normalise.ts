@@ -31,8 +31,8 @@ import { clipBounds, piecesOf, simplest } from "./operators/pieces.js";
 import { inPlanes, onMap } from "./operators/planes.js";
 import { laterOutput } from "./operators/quantised.js";
 import { readerOf } from "./operators/readers.js";
-import { handedOn } from "./operators/reshape.js";
-import { readPlaces, sizesHandedOn, wholeArithmetic } from "./operators/shapes.js";
+import { passedOn } from "./operators/reshape.js";
+import { readPlaces, sizesPassedOn, wholeArithmetic } from "./operators/shapes.js";
 import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 
@@ -65,7 +65,7 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
 /** The meaning of each value of a graph, and what was read along the way. */
 interface ReadGraph extends Pick<NodeReader, "census" | "taken" | "isHalf"> {
   readonly values: ReadonlyMap<string, Value>;
-  /** What takes the images, and the node of it. */
+  /** The graph's input for images, and its node. */
   readonly input: OnnxValue;
   readonly first: ForeignNode;
 }
@@ -110,10 +110,13 @@ function inputValue({ name, shape = [] }: OnnxValue, { nodes }: OnnxGraph): Valu
   return { kind: "node", node, reading };
 }
 
-/** What an image has, where a file does not say. */
+/** The number of channels of an image, if the file does not state it. */
 const RGB = 3;
 
-/** NHWC if the shape shows colours last, or where it shows nothing, if they are first brought forward. */
+/**
+ * NHWC if the shape has three channels last or, if no axis has a fixed size, if the graph transposes them to the
+ * front.
+ */
 function inputLayout(name: string, shape: readonly OnnxDimension[], nodes: readonly OnnxNode[]): Layout {
   const [, second, , last] = shape;
   if (shape.length === 4 && last === RGB && second !== RGB) return NHWC;
@@ -136,7 +139,7 @@ function nodeAt(values: ReadonlyMap<string, Value>, name: string): ForeignNode |
   return value?.kind === "node" ? value.node : undefined;
 }
 
-/** Nodes that some output depends on, in topological order, and who reads them. */
+/** The nodes that outputs depend on, in topological order, and the readers of each. */
 function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "consumers"> {
   const consumers = new Map<ForeignNode, ForeignNode[]>();
   const nodes: ForeignNode[] = [];
@@ -164,7 +167,9 @@ function live(outputs: readonly ForeignNode[]): Pick<ForeignGraph, "nodes" | "co
   return { nodes, consumers };
 }
 
-/** The meaning of each value of a graph: node by node, in the order of computation, and into the branches taken. */
+/**
+ * Reading a graph: the meaning of each value, in the order of computation, and into branches that are taken.
+ */
 
 /** The values of a graph, or of a branch with those of the graph around it. */
 interface Scope {
@@ -179,15 +184,14 @@ interface NodeReader {
   /** How many images the file takes, where it fixes that. */
   readonly batch: number | undefined;
   readonly census: Map<string, number>;
-  /** Is called for constants that were derived from others. */
+  /** Counts the elements of constants that were derived from others. */
   readonly meter: (elements: number) => void;
-  /** Where nodes first became values. */
+  /** The scope in which each node was first the meaning of a value. */
   readonly origins: Map<ForeignNode, Scope>;
   /** The branch of each `If` whose condition is known beforehand. */
   readonly taken: Map<OnnxNode, OnnxGraph>;
 }
 
-/** What reads a graph whose own constants are given. */
 function nodeReader(constants: readonly Tensor[], subject: string, batch: number | undefined): NodeReader {
   return {
     subject,
@@ -200,13 +204,14 @@ function nodeReader(constants: readonly Tensor[], subject: string, batch: number
   };
 }
 
-/** Looks at tensors that are not vectors: networks in half precision may have wider scales and statistics. */
+/**
+ * Decided by tensors that are not vectors: networks in half precision may have wider scales and statistics.
+ */
 function isHalfPrecision(tensors: readonly Tensor[]): boolean {
   const weights = tensors.filter(({ shape }) => shape.length > 1);
   return 2 * weights.filter(({ dtype }) => dtype === "float16").length > weights.length;
 }
 
-/** Gives each value of a graph its meaning, in the order of computation. */
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
   const { subject, isHalf, batch, census, meter, origins } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
@@ -216,7 +221,7 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
     const taken = takenBranch(node, inputs, scope, reader);
     // An undecided `If` reads whatever its branches read from the enclosing graph.
     if (!taken && node.opType === "If") inputs.push(...captured(node, scope));
-    // A decided `If` is the branch taken.
+    // A decided `If` counts as the nodes of its branch.
     if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     node.outputs.forEach((output, index) => {
       if (output === "") return;
@@ -236,7 +241,7 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
 }
 
 /** Operators that pass on their first input, in another order or precision. */
-const HANDS_ON: ReadonlySet<string> = new Set([
+const PASSES_ON: ReadonlySet<string> = new Set([
   ...["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"],
 ]);
 
@@ -258,23 +263,23 @@ function readersIn(nodes: readonly OnnxNode[]): (value: string) => ReadonlySet<s
     const found = new Set<string>();
     const seen = new Set<string>();
     const pending = [value];
-    for (let next = pending.pop(); next !== undefined && seen.size < MAX_HANDED_ON; next = pending.pop()) {
+    for (let next = pending.pop(); next !== undefined && seen.size < MAX_PASSED_ON; next = pending.pop()) {
       if (seen.has(next)) continue;
       seen.add(next);
       for (const { opType, outputs } of readers.get(next) ?? [])
-        if (HANDS_ON.has(opType)) pending.push(...outputs.slice(0, 1));
+        if (PASSES_ON.has(opType)) pending.push(...outputs.slice(0, 1));
         else found.add(opType);
     }
     return found;
   };
 }
 
-/** Values that are looked through for what reads one: exporters write a few. */
-const MAX_HANDED_ON = 64;
+/** Maximum number of values that are followed to find the readers of one. */
+const MAX_PASSED_ON = 64;
 
 /**
- * What an `If` gives whose condition is known beforehand: the results of the branch that is taken, under the names of
- * its outputs. Undefined for all else.
+ * The results of an `If` with a known condition: those of the branch taken, under the names of the node's outputs.
+ * Undefined for all other nodes.
  */
 function takenBranch(
   node: OnnxNode,
@@ -315,7 +320,7 @@ function captured(node: OnnxNode, scope: Scope): readonly (Value | undefined)[] 
   return [...names].flatMap((name) => lookUp(scope, name) ?? []);
 }
 
-/** A value inside a branch, which no output can give. */
+/** Outside its branch a value has no name, so no output can be it. */
 function unnamed(value: Value, name: string): Value {
   return value.kind === "node" && value.node.value === name
     ? { ...value, node: { ...value.node, value: undefined } }
@@ -367,32 +372,32 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
   const known =
     first &&
     ((pieces && simplest(pieces, first)) ??
-      handedOn(first) ??
-      sizesHandedOn(first) ??
+      passedOn(first) ??
+      sizesPassedOn(first) ??
       readPlaces(first) ??
       wholeArithmetic(first) ??
       floatArithmetic(first));
   if (known) return laidOut(known, plain ?? site);
   const { value, nearMisses = [] } = first ? decomposed(first) : {};
-  // What is not known on any axes is not known for its axes.
+  // Only an operator that is known on NCHW can be unknown because of its axes.
   const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
   const whole = value ?? (first && read?.(first)) ?? unknown(plain ?? site, opType);
   return laidOut(withNearMisses(withPieces(whole, pieces), nearMisses, site.output), plain ?? site);
 }
 
-/** Remembers what a sum, a product or an unknown operator computes from the value before it. */
+/** Records what a sum, a product or an unknown operator computes from the value before it. */
 function withPieces(value: Value, pieces: Pieces | undefined): Value {
   if (value.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
   return { ...value, node: { ...value.node, pieces } };
 }
 
-/** Remembers at an operator's own node what it nearly is. */
+/** Records on an operator's own node what it nearly is. */
 function withNearMisses(value: Value, nearMisses: readonly NearMiss[], output: string): Value {
   const isOwn = value.kind === "node" && value.node.value === output;
   return isOwn && nearMisses.length > 0 ? { ...value, node: { ...value.node, nearMisses } } : value;
 }
 
-/** Height and width in each other's places, which no layout of images has. */
+/** Height and width swapped, which is not a layout of images. */
 const TURNED = String([0, 1, 3, 2]);
 
 /** An operator that reads a map with height and width swapped: the swap becomes a separate operator before it. */
@@ -415,10 +420,13 @@ function withExchanges(site: OperatorSite): OperatorSite {
   return { ...site, inputs };
 }
 
-/** The one exchange of a map that several operators read. */
+/** The swap of each map, so that several readers share one node. */
 const exchanges = new WeakMap<ForeignNode, ForeignNode>();
 
-/** What no reader understands: numbers about shapes if it reads no activation, else an operator by its name only. */
+/**
+ * The meaning of an operator without a reader: numbers about shapes if it reads no activation, otherwise an operator
+ * that is known by name only.
+ */
 function unknown(site: OperatorSite, opType: string): Value {
   const { node, inputs, output } = site;
   const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
@@ -434,7 +442,7 @@ function unknown(site: OperatorSite, opType: string): Value {
   };
   const form = ELEMENTWISE.has(opType) ? first.form : { ...first.form, isGuess: true };
   const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
-  // An unknown operator is a finding, and matching continues after it: most such operators keep the axes.
+  // Matching continues after an unknown operator, which is a finding; most such operators keep the axes.
   const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
   if (!layout) return { kind: "node", node: nameless };
   return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };
@@ -451,8 +459,8 @@ function valueAt(scope: Scope, name: string, subject: string): Value {
 }
 
 /**
- * Limit on constants derived from others by transposing or dequantising: a few bytes of node could ask for a copy of a
- * weight each. Quantised gates need two copies per stream of their weights, which are the smallest.
+ * Limit on constants derived from others by transposing or dequantising: a node of a few bytes could ask for a copy
+ * of a weight. Quantised gates need two copies of their weights, which are small, for each stream.
  */
 const COMPUTED_MULTIPLE = 16;
 const COMPUTED_FLOOR = 1 << 22;
@@ -481,7 +489,7 @@ function elementsOf(tensors: readonly Tensor[]): number {
   return tensors.reduce((sum, { data }) => sum + data.length, 0);
 }
 
-/** A graph that no runtime would run. */
+/** An error about a graph that no runtime accepts. */
 function malformed(subject: string, found: string, expected: string): InputError {
   return new InputError({ code: "format", subject, found, expected, remedy: "export the model again" });
 }

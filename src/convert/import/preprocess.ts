@@ -48,7 +48,7 @@ function stepsBefore(
   const fromRaw = new Set([raw]);
   for (const node of nodes) if (node.inputs.some((input) => fromRaw.has(input))) fromRaw.add(node);
   const stem = nodes.find((node) => isKind(node, "conv") && fromRaw.has(node));
-  // What reads no colours is not the first layer, which then is another operator.
+  // If the first convolution does not read colours, it is not the first layer.
   if (stem && isKind(stem, "conv") && stem.op.inChannels > RGB) return { steps: [], input: raw };
   let input = stem?.inputs[0];
   while (input && isKind(input, "pad") && consumers.get(input)?.length === 1) input = input.inputs[0];
@@ -75,14 +75,17 @@ export function isPlain({ layout, dtype, order, scale, shift, unknown }: Preproc
   );
 }
 
-/** What a file takes as images. */
+/** The images that a file expects. */
 export interface ImageInput {
   /** Normalised images, or raw pixels from 0 to this, which the file normalises by ImageNet's mean and deviation. */
   readonly white: 1 | 255 | undefined;
   readonly order: PixelOrder;
 }
 
-/** What a file takes, by what it does before the network; undefined if that is neither of the two. */
+/**
+ * The images that a file expects, inferred from its preprocessing; undefined if they are neither normalised images
+ * nor raw pixels.
+ */
 export function imageInput(preprocess: Preprocess | undefined): ImageInput | undefined {
   if (!preprocess) return { white: undefined, order: "rgb" };
   const { order, scale, shift, dtype, unknown, isHalf } = preprocess;
@@ -124,7 +127,7 @@ const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean an
 
 const RGB = 3;
 
-/** Images have three; a file may declare any number. */
+/** Limit on channels: images have three, but a file may declare any number. */
 const MAX_COLOURS = 16;
 
 function valuesOf(
@@ -137,10 +140,10 @@ function valuesOf(
 
 const { mean: MEAN, deviation: DEVIATION } = IMAGENET;
 
-/** How far arithmetic on the constants may take them: a few roundings in float32, and in float16. */
+/** Tolerance for constants that were computed with a few roundings in float32, or in float16. */
 const NEAR = { single: 2e-6, half: 2e-3 } as const;
 
-/** Describes a preprocessing, for reports and notes. */
+/** Describes a preprocessing in a noun phrase, for reports and notes. */
 export function describePreprocess({ layout, dtype, order, scale, shift, isHalf }: Preprocess): string {
   const steps = [
     ...(String(layout) === String(NCHW)

@@ -54,7 +54,10 @@ function sketchBlock(
   };
 }
 
-/** The depth that all blocks but one have, of at least four: that one has lost its deepest stream, or has one too many. */
+/**
+ * The depth that all blocks but one have, if there are at least four: the other one lost its deepest stream, or has
+ * one too many.
+ */
 function commonDepth(depths: readonly number[]): number | undefined {
   const distinct = [...new Set(depths)];
   return depths.length >= 4 && distinct.length === 2
@@ -112,7 +115,7 @@ function tailOf(graph: ForeignGraph, from: ForeignNode): readonly ForeignNode[] 
   const tail: ForeignNode[] = [];
   for (let current: ForeignNode | undefined = from; current; ) {
     const readers: readonly ForeignNode[] = graph.consumers.get(current) ?? [];
-    // An embedding that is both normalised and read by a classifier: follow the classifier.
+    // If the embedding is both normalised and classified, follow the classifier.
     const onward = readers.find((reader) => isKind(reader, "linear")) ?? readers[0];
     current = onward?.inputs.length === 1 ? onward : undefined;
     if (current) tail.push(current);

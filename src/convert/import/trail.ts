@@ -14,40 +14,42 @@ import {
 /** The state of a walk: which nodes are matched with layers, and what was noted. */
 export interface Trail {
   readonly anchors: Anchors;
-  /** Layers to the nodes that compute them, or that what reads them reads instead. */
+  /**
+   * By layer, the node that computes it; for a layer that is missing, the node that its readers read instead.
+   */
   readonly found: ReadonlyMap<string, ForeignNode>;
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
   readonly roundings: Map<string, Roundings>;
   readonly skipped: ReadonlySet<string>;
-  /** What reads a layer instead of its own node, if there are operators between the two. */
+  /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
-  /** Whether no convolution of the file is followed by a batch norm. */
+  /** Whether all batch norms are folded: no convolution is followed by one. */
   readonly foldsAll: boolean;
-  /** Whether most are not: then a product or sum after one of the others was inserted. */
+  /** Whether most are folded, so that a product or sum after a convolution is an inserted operator. */
   readonly foldsMost: boolean;
-  /** What the layers that read a layer read. */
+  /** The node whose value the readers of a layer read. */
   sourceOf(layer: string): ForeignNode | undefined;
-  /** The layers that read a layer. */
   readersOf(layer: LayerNode): readonly LayerNode[];
   consumersOf(node: ForeignNode): readonly ForeignNode[];
-  /** What the file gives. */
+  /** The nodes of the file's outputs. */
   readonly outputs: readonly ForeignNode[];
-  /** Whether a node is not yet matched with a layer. */
   isFree(node: ForeignNode): boolean;
   /** Whether a landmark says which layer a node is. */
   isMarked(node: ForeignNode): boolean;
-  /** What findings call a node: the layer that it is, or its kind. */
+  /** The name of a node in findings: that of its layer, or its kind. */
   nameOf(node: ForeignNode): string;
-  /** A node is a layer, and how it differs from that is a finding. */
+  /** Matches a layer with a node, and notes how they differ. */
   accept(layer: LayerNode, node: ForeignNode): void;
   /** Matches a layer with the node of the layer before it, whose constants include this layer's. */
   merge(layer: LayerNode, node: ForeignNode): void;
-  /** What reads a layer reads this, which is computed of it. */
+  /** Sets the last of the operators inserted after a layer. */
   pass(layer: LayerNode, node: ForeignNode): void;
-  /** The file lacks a layer: what reads it reads this. */
+  /** Skips a layer that the file lacks: its readers read this node instead. */
   skip(layer: LayerNode, node: ForeignNode): void;
-  /** A finding, told at the end, when every node that it may name has its name. */
+  /**
+   * Notes a difference. Functions are evaluated at the end, when every node that was matched has its layer's name.
+   */
   note(layer: LayerNode, found: string | (() => string), expected: string, kind?: Difference["kind"]): void;
   findings(): readonly Difference[];
 }
@@ -111,10 +113,14 @@ export function startTrail(
 }
 
 /**
- * Handles layers that are not what reads their input: inserted or replaced operators are noted, and the walk continues.
+ * Recovery: a layer that none of its input's readers matches was replaced, or follows inserted operators. Either is
+ * noted, and the walk continues after it.
  */
 
-/** Kinds that may be taken for each other: a file that has one of them where another belongs has replaced it. */
+/**
+ * Kinds that replace each other: a node of one kind in the place of another is matched with the layer, and the kind
+ * is the finding.
+ */
 const CONV: readonly ForeignKind[] = ["conv", "other"];
 const FAMILIES: readonly (readonly ForeignKind[])[] = [
   CONV,
@@ -124,13 +130,14 @@ const FAMILIES: readonly (readonly ForeignKind[])[] = [
 ];
 
 /**
- * Whether any part of the graph is an OSNet's: then only an operator may replace a convolution, otherwise anything may.
+ * Whether any block was recognised. If so, only an unknown operator may replace a convolution; otherwise anything
+ * may.
  */
 function hasBlocks({ anchors }: Trail): boolean {
   return [...anchors.values()].some((anchor) => anchor !== "absent");
 }
 
-/** Handles a layer that none of its input's readers is. */
+/** Matches a layer that no reader of its input is, or skips it. */
 export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): void {
   if (acceptAfterInserted(trail, layer, source)) return;
   const family = FAMILIES.find(
@@ -150,7 +157,9 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   else if (family) trail.skip(layer, source);
 }
 
-/** The one part by which operators are not an operation of a kind; undefined if there may be several reasons. */
+/**
+ * The only part by which operators differ from an operation of a kind; undefined if there is more than one candidate.
+ */
 export function differingPart(nodes: readonly ForeignNode[] = [], kind: ForeignKind): string | undefined {
   const parts = nodes.flatMap(({ nearMisses = [] }) => nearMisses.filter((miss) => miss.kind === kind));
   const [part, ...others] = new Set(parts.map(({ has }) => has));
@@ -165,7 +174,10 @@ function nameInPlace(node: ForeignNode): string {
   return WITH_WEIGHTS.has(name) ? `a ${name} whose weights are computed or of another form` : name;
 }
 
-/** Handles a landmark with the wrong input: something is between, or it reads another value. */
+/**
+ * Notes that a layer located by a landmark has another input: operators were inserted before it, or it reads another
+ * value.
+ */
 export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
   const [input] = anchor.inputs;
   const inserted = input && insertedBetween(trail, source, input);
@@ -185,8 +197,8 @@ function acceptAfterInserted(trail: Trail, layer: LayerNode, source: ForeignNode
     const inserted = match && insertedBetween(trail, source, last);
     if (!inserted || inserted.includes(match) || inserted.some(({ op }) => following.includes(op.kind)))
       continue;
-    // Several operators before it and more after it are another operation in the layer's place, such as a generalised
-    // mean.
+    // If other operators come before and after it, all of them together are another operation in the layer's
+    // place, such as a generalised mean.
     const next = trail.readersOf(layer);
     const isAnother = inserted.length > 1 || resultBefore(trail, layer, source) !== undefined;
     if (isAnother && next.length > 0 && !leadsOn(trail, next, match)) continue;
@@ -198,8 +210,8 @@ function acceptAfterInserted(trail: Trail, layer: LayerNode, source: ForeignNode
 }
 
 /**
- * Operators between a layer and the several that read it, or the convolution that does, are one finding, at that layer: the
- * others read what comes of them. Of another layer with one reader they are a finding at the reader.
+ * Operators inserted between a layer and its readers. If there are several readers, or the only one is a convolution,
+ * they are one finding at this layer; otherwise the reader reports them.
  */
 export function passInserted(trail: Trail, layer: LayerNode): void {
   const source = trail.sourceOf(layer.name);
@@ -216,23 +228,23 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   }
 }
 
-/** Whether all layers that should read a value may be what reads it. */
+/** Whether each of these layers may be one of a node's readers. */
 function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
   const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
     reader === trail.anchors.get(name) ||
     (trail.isFree(reader) && op.kind === reader.op.kind && !trail.isMarked(reader));
-  // Of a stream both its gate and its product read the result, and inside x · σ(x) only a product does.
+  // Both the gate and the product of a stream must read it: inside x · σ(x), only a product does.
   return (
     next.length > 0 && next.every((layer) => trail.consumersOf(node).some((reader) => reads(layer, reader)))
   );
 }
 
-/** What no layer is yet, computed from a value alone. */
+/** The unmatched nodes that are computed from one value alone. */
 function insertedAfter(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNode> {
   return computedFrom(trail.consumersOf, source, (node) => trail.isFree(node) && !trail.isMarked(node), true);
 }
 
-/** The operators from a value to another that is computed from it alone, in the order of computation. */
+/** The operators between a value and another that depends on it alone, in the order of computation. */
 function insertedBetween(
   trail: Trail,
   source: ForeignNode,
@@ -250,7 +262,7 @@ function insertedBetween(
   return [...inserted].filter((node) => needed.has(node));
 }
 
-/** The first of a list of operators, in words. */
+/** Names the first of some operators. */
 function namesOf(nodes: readonly ForeignNode[]): string {
   const names = [...new Set(nodes.map(nameOf))];
   return names.length > MAX_NAMED ? `${names.slice(0, MAX_NAMED).join(", ")} …` : names.join(" and ");
@@ -258,7 +270,6 @@ function namesOf(nodes: readonly ForeignNode[]): string {
 
 const MAX_NAMED = 4;
 
-/** A single operator in a layer's place, whatever it leads to. */
 function replacementOf(
   trail: Trail,
   layer: LayerNode,
@@ -277,7 +288,7 @@ function replacementOf(
     );
 }
 
-/** What the next layer reads, where one operator or several have taken a layer's place. */
+/** The node that the next layer reads, if one operator or several replaced this layer. */
 function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
   const { consumersOf, isFree, isMarked } = trail;
   const next = trail.readersOf(layer);
@@ -299,7 +310,7 @@ function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): Fore
   return undefined;
 }
 
-/** An output of the file that is computed from what the network's last layer reads, and from nothing else. */
+/** An output that is computed by pointwise operators from the input of the network's last layer alone. */
 function resultAtEnd(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
   if (layer.op.kind !== "relu" && layer.op.kind !== "sigmoid") return undefined;
   return trail.outputs.find((output) => {
@@ -322,9 +333,9 @@ function kindsAfter(trail: Trail, layer: LayerNode): readonly string[] {
   return trail.readersOf(layer).map(({ op }) => op.kind);
 }
 
-/** Maximum number of operators, and of consecutive ones, in the decomposition of a norm or an activation. */
+/** Limits on the decomposition of a norm or an activation: operators in total, and in a row. */
 const MAX_REPLACED = 64;
 const REPLACED_STEPS = 16;
 
-/** What no norm or activation has inside. */
+/** Kinds that no decomposition of a norm or an activation contains. */
 const OUTSIDE: readonly ForeignKind[] = ["conv", "linear", "add", "flatten"];

@@ -16,17 +16,22 @@ import { passInserted, recover, recoverInput, startTrail, type Trail } from "./t
 
 /** Which node of a foreign graph computes each layer. */
 export interface Walk {
-  /** Layers to the nodes that compute them; a folded layer's batch norm to the layer's own node. */
+  /**
+   * By layer, the node that computes it. A folded batch norm has the node of its convolution or linear layer.
+   */
   readonly nodes: ReadonlyMap<string, ForeignNode>;
   /** Layers whose value is not in the file, because the next layer absorbed them. */
   readonly absorbed: ReadonlySet<string>;
-  /** Constants that are not the node's own: of a batch norm and the layer before that has a share in them. */
+  /**
+   * By layer, constants that differ from the node's own, because those of a batch norm and the layer before it were
+   * multiplied.
+   */
   readonly products: ReadonlyMap<string, Constants>;
-  /** How far those may be off, of what is stored in fewer bits. */
+  /** The rounding of such constants if they are stored in fewer bits. */
   readonly roundings: ReadonlyMap<string, Roundings>;
-  /** What reads a layer instead of its own node, if there are operators between the two. */
+  /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
-  /** Layers that the file lacks, so that what reads them reads what they read. */
+  /** Layers that the file lacks. Their readers read the input of the missing layer. */
   readonly skipped: ReadonlySet<string>;
   readonly differences: readonly Difference[];
 }
@@ -73,12 +78,13 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
   const matches = trail
     .consumersOf(source)
     .filter((node) => node.op.kind === layer.op.kind && trail.isFree(node));
-  // If several gates read a stream, its own is the one that it is multiplied by.
+  // If several gates read a stream, choose the one whose product multiplies it.
   const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;
   const flattened = layer.op.kind === "flatten" && source.form.rank === "map";
-  // Of a map that no global pool has pooled, which is the finding, a flattening is another operator.
+  // A missing global pool is the finding; the flattening after it must not be a second one, although it is an
+  // unknown operator on a map.
   const instead =
     flattened && trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
   if (match) trail.accept(layer, match);
@@ -133,7 +139,7 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     trail.merge(layer, source);
     trail.absorbed.add(input);
   } else if (isKind(source, "other") && trail.foldsAll && !trail.skipped.has(input) && !next.some(isNorm)) {
-    // Another operator in a convolution's place may have the norm in its constants as well.
+    // An operator that replaced a convolution may have the batch norm folded in as well.
     trail.merge(layer, source);
     trail.absorbed.add(input);
   } else recover(trail, layer, source);
@@ -198,7 +204,7 @@ function matchSum(trail: Trail, layer: LayerNode): void {
   const instead = isKind(match, "add") ? undefined : match;
   if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
   else if (instead) trail.note(layer, `a sum and ${nameOf(instead)}`, nameOfKind("add"));
-  // Inner sums are terms of this one unless they are layers themselves.
+  // Nested sums are flattened unless they are layers themselves.
   const isTerm = (node: ForeignNode): boolean => terms.some((term) => term.node === node);
   const parts = match.inputs.flatMap((node) =>
     trail.isFree(node) && !isTerm(node) ? termsOf(node) : [node],
@@ -215,7 +221,7 @@ function matchSum(trail: Trail, layer: LayerNode): void {
   trail.accept(layer, match);
 }
 
-/** Notes a stream that a block lacks, or a block: one finding, not one for each of its layers. */
+/** Notes a missing stream or block once, instead of once for each of its layers. */
 function lostStreams(
   trail: Trail,
   names: readonly string[],
@@ -236,10 +242,10 @@ function lostStreams(
   };
 }
 
-/** From a gate's pool to the product: two convolutions, activations, and a norm. */
+/** Maximum number of steps from a gate's pool to its product: two convolutions, activations, and a norm. */
 const GATE_STEPS = 8;
 
-/** A gate's values have one reader each, or as many as a block has streams where one gate serves all. */
+/** Maximum number of readers of a gate's value: one for each stream of a block if all share one gate. */
 const MAX_READERS = 32;
 
 /** The name of the product that a layer of a gate leads to: `conv2.0.gate[1]`; empty for a layer outside of gates. */
@@ -254,8 +260,8 @@ function depthOf({ convs }: StreamLandmarks): number {
 }
 
 /**
- * A linear layer whose bias is in the sum of the batch norm after it, as optimisers of constants leave it: W · s and t of
- * (W·x) · s + t.
+ * A linear layer and the batch norm after it, written as a matrix product, a product and a sum, as constant folding
+ * leaves it: W · s and t of (W·x) · s + t.
  */
 function productOf(
   { constants: { weight, bias } }: ForeignNode<"linear">,
@@ -266,7 +272,7 @@ function productOf(
   const data = scaleRows(rows, factors, new Float32Array(rows.length));
   const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
   if (!weight.stored && !scale.stored) return { constants };
-  // Of a product of two numbers that are stored in fewer bits both may be half a step off.
+  // Both factors may be off by half a quantisation step.
   const rowLength = rows.length / Math.max(1, factors.length);
   const [stepOfRow, stepOfFactor] = [halfSteps(weight, rows), halfSteps(scale, factors)];
   const roundings = Float32Array.from({ length: rows.length }, (_, index) => {
@@ -284,12 +290,12 @@ interface Product {
   readonly roundings?: Roundings;
 }
 
-/** How far above the range of its values the steps of a constant may reach. */
+/** Tolerance for the range that the quantisation steps of a constant cover. */
 const RANGE_SLACK = 1.01;
 
 /**
- * How far each stored number may be from the one that it was made from: nothing where the steps are wider than those
- * numbers need, since whatever they stand for is then as good.
+ * The rounding error of each stored number. Zero if the steps are wider than the range of values requires, in which
+ * case rounding does not excuse a difference.
  */
 function halfSteps({ stored }: StoredTensor, values: ArrayLike<number>): (value: number) => number {
   if (!stored) return () => 0;

@@ -153,7 +153,7 @@ describe.each(["float16", "bfloat16"] as const)("weights stored in %s", (dtype) 
 describe("a gate's weight that an operator hands on, in a file of ours", () => {
   const checkpoint = tinyCheckpoint("osnet");
   const path = "conv2.0.gate.fc1.weight";
-  const handedOn = (change: (value: number) => number): Uint8Array =>
+  const passedOn = (change: (value: number) => number): Uint8Array =>
     rewriteOnnx(convert(checkpoint), (model) => {
       const initializers = new Map(model.graph.initializers);
       const weight = initializers.get(path);
@@ -168,8 +168,8 @@ describe("a gate's weight that an operator hands on, in a file of ours", () => {
     verify(await openVerification({ name: "m.onnx", bytes }, openReference(checkpoint)));
 
   it("is compared", async () => {
-    expect((await judged(handedOn((value) => value))).faults).toEqual([]);
-    const { passed, faults } = await judged(handedOn((value) => value * 1.5));
+    expect((await judged(passedOn((value) => value))).faults).toEqual([]);
+    const { passed, faults } = await judged(passedOn((value) => value * 1.5));
     expect(passed).toBe(false);
     expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].fc1", kind: "weights" }]);
     expect(faults[0]?.explanation).toContain("values differ");

@@ -72,13 +72,13 @@ export function inlineFunctions(
       ]),
     );
     const nodes = (body.node ?? []).map((inner) => instance(inner, rename, given, prefix));
-    const handedOn = (body.output ?? []).flatMap((name, index): INodeProto[] => {
+    const passedOn = (body.output ?? []).flatMap((name, index): INodeProto[] => {
       const output = node.output?.[index];
       return output && names.get(name) !== output
         ? [{ opType: "Identity", input: [rename(name)], output: [output], name: `${prefix}${name}` }]
         : [];
     });
-    return [...inlined(nodes, depth + 1), ...handedOn];
+    return [...inlined(nodes, depth + 1), ...passedOn];
   };
 
   const node = inlined(graph.node ?? [], 0);

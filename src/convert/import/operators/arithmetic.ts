@@ -43,7 +43,10 @@ export const readGemm: OperatorReader = ({ node, inputs, output }) => {
   return roundings && value?.kind === "node" ? replaced(value.node, { roundings }) : value;
 };
 
-/** A constant times a small power of two, which rounds nothing; by any other factor, or quantised, it is left as it is. */
+/**
+ * A constant times a small power of two, which is exact. By any other factor, or if it is quantised, it is not
+ * multiplied.
+ */
 function times(
   tensor: Tensor | undefined,
   factor: number,
@@ -88,7 +91,7 @@ function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor
     [input],
     { rank: "flat", channels: outFeatures },
     value,
-    // A bias that is already a vector keeps its bits, whatever its type.
+    // A bias that is already a vector is passed on bit for bit.
     {
       weight,
       ...(bias && vector
@@ -160,11 +163,11 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
 
 /** Adding a per-channel vector: the bias of the layer before if that has none yet, else a separate operation. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
-  // A sum that a program began with 0.
+  // Programs start sums at 0.
   if (constant?.data.length === 1 && Number(constant.data[0]) === 0) return { kind: "node", node: input };
   const bias = constant && perChannel(constant, input.form);
   if (!bias) return undefined;
-  // The constant itself where it is a plain vector: its bits are the checkpoint's.
+  // If the constant is already a vector, its bits are the checkpoint's.
   const { bias: own } = input.constants;
   const takes = isKind(input, "conv", "linear", "affine") ? !own : isUnshifted(input);
   if (takes) return replaced(input, { value, constants: { ...input.constants, bias } });
@@ -184,8 +187,8 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string): Value 
 }
 
 /**
- * What is multiplied by a small power of two and by its inverse, which changes no number short of overflowing. A chain
- * of such products may overflow.
+ * The value before two products with a small power of two and its inverse, which changes no number unless it
+ * overflows; a chain of such products may overflow.
  */
 function withoutFactors(input: ForeignNode, factor: number | undefined): ForeignNode | undefined {
   const [source] = input.inputs;
@@ -199,14 +202,14 @@ function factorOf(node: ForeignNode): number | undefined {
   return isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
 }
 
-/** A normalisation whose own bias is zero throughout, so that what follows may be its weight or bias. */
+/** A normalisation whose own bias is zero, so that a following constant may be its weight or bias. */
 function isUnshifted(input: ForeignNode): boolean {
   const { bias }: Constants = input.constants;
   return isKind(input, "instanceNorm", "layerNorm") && (!bias || uniform(bias) === 0);
 }
 
 function mapTensor(tensor: Tensor, { channels = 1 }: Form, change: (value: number) => number): Tensor {
-  // Neither integers nor more than one value per channel: the callers leave it unchanged.
+  // Callers ignore integers and constants with more than one value per channel.
   if (!isFloat(tensor) || tensor.data.length > channels) return tensor;
   const { data } = toReal(tensor, "constant");
   return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };

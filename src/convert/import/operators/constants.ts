@@ -4,7 +4,7 @@ import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
 import type { Form, Value } from "./foreign.js";
 import { asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
-/** Arithmetic on constants, as far as exporters leave it in their graphs. */
+/** Arithmetic on constants that exporters leave in their graphs. */
 
 /** The tensor of a `Constant` node; undefined for strings and sparse tensors. */
 export function constantOf({ attributes }: OnnxNode): Tensor | undefined {
@@ -69,10 +69,10 @@ export function taken(tensor: Tensor, axis: number, places: readonly number[]): 
   return { ...tensor, shape: resultShape, data: elements };
 }
 
-/** Far above any OSNet's: a file may declare any number without containing as much. */
+/** Limit on channels, far above any OSNet's: a file may declare a number without containing as much. */
 const MAX_CHANNELS = 1 << 20;
 
-/** A constant that has one value per channel of a value, or a single one, as a vector of the channels. */
+/** A constant with one value per channel, or one for all, as a vector. */
 export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"float32"> | undefined {
   const dimensions = rank === "flat" ? 2 : 4;
   const { shape } = tensor;
@@ -87,14 +87,14 @@ export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"fl
   return { ...tensor, dtype: "float32", shape: [channels], data };
 }
 
-/** The single value of a constant that has one, or the one value that all its elements have. */
+/** The number that all elements of a constant are; undefined if they differ. */
 export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;
   const { data } = toReal(tensor, "constant");
   return data.every((value) => value === data[0]) ? data[0] : undefined;
 }
 
-/** Larger exponents than files have, and far from those with which a network's values overflow. */
+/** Limit on exponents: larger than files have, and small enough that a network's values do not overflow. */
 const MAX_EXPONENT = 16;
 
 /** Whether products with a factor are exact: powers of two, unless they may overflow or become subnormal on the way. */
@@ -107,7 +107,7 @@ export function isFloat({ dtype }: Tensor): boolean {
   return FLOAT_DTYPES.some((float) => float === dtype);
 }
 
-/** Whole numbers that graphs compute: of shapes, and of what depends on them. */
+/** Integers that graphs compute from shapes, and what depends on them. */
 
 /**
  * Constants are cast as runtimes do: towards zero, integers modulo the type's range. Activations are floats of any
@@ -133,7 +133,9 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
     : input;
 };
 
-/** Whether a cast changes no number: then a weight's own bits stay, and its type says what it was stored in. */
+/**
+ * Whether a cast changes no number. Such a weight keeps its bits and its type, which shows how it was stored.
+ */
 function isWidened(tensor: Tensor, dtype: DType): boolean {
   return (
     tensor.dtype === dtype ||
@@ -198,7 +200,7 @@ const INTEGER_RANGES: Readonly<Partial<Record<DType, readonly [number, number]>>
 /** Whether two integers are equal: exporters compare ranks, and choose the branch of an `If` by that. */
 export const readEqual: OperatorReader = ({ inputs }) => {
   const [left, right] = inputs.map(asTensor);
-  // As they are: two int64 may be one double.
+  // Not as numbers: two int64 may be the same double.
   const isExact =
     left !== undefined && left.dtype === right?.dtype && !["float16", "bfloat16"].includes(left.dtype);
   if (left?.data.length !== 1 || right?.data.length !== 1 || !isExact) return undefined;
@@ -210,7 +212,7 @@ export const readNot: OperatorReader = ({ inputs: [input] }) => {
   return values?.length === 1 ? { kind: "constant", tensor: truth(values[0] === 0) } : undefined;
 };
 
-/** One number put into every element of a shape, such as a bias of zeros, or a vector that has its length already. */
+/** One number repeated in a shape, such as a bias of zeros; or a vector that has the shape already. */
 export const readExpand: OperatorReader = ({ inputs }) => {
   const [tensor, target] = [asTensor(inputs[0]), numbers(inputs[1])];
   if (tensor?.shape.length === 1 && (String(target) === "1" || String(target) === String(tensor.shape)))
@@ -237,10 +239,10 @@ export const readTile: OperatorReader = ({ inputs }) => {
   return { kind: "constant", tensor: { ...tensor, shape: [times * length], data } };
 };
 
-/** More channels than an OSNet has for a batch; a file may declare any number. */
+/** Limit on repeated elements: more than an OSNet has channels for a batch; a file may declare any number. */
 const MAX_EXPANDED = 1 << 16;
 
-/** As many zeros as a constant shape says, or of another value; only lists of a few numbers have a use. */
+/** Zeros of a constant shape, or another value. Only short lists are of use. */
 export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const shape = numbers(inputs[0]);
   const [length = 0, ...rest] = shape ?? [];

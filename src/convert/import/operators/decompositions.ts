@@ -28,21 +28,23 @@ import { frontAxes, nodeValue, type OperatorSite } from "./site.js";
 import { globalPool } from "./windows.js";
 
 /**
- * Operations that exporters write as several operators, found at the last of them. What lacks one part of a formula, or
- * does not meet a condition, is not the operation, and the reason is part of the finding.
+ * An operation that exporters write as several operators, which is recognised at the last of them. If one part of a
+ * formula or a condition is not met, the finding states it.
  */
 interface Decomposition {
-  /** What it is; `other` if no network has it, so that findings name it. */
+  /** The kind of node; `other` for operations that no network has, so that findings name them. */
   readonly kind: ForeignKind;
   readonly formulas: readonly string[];
   readonly means: Meaning;
-  /** What a value has that misses one part of a formula: a name, a number, or a reduction. */
+  /**
+   * What operators have instead of one part of a formula (a name, a number, or a reduction), to follow "with".
+   */
   readonly misses: Readonly<Record<string, string>>;
 }
 
 /**
- * The meaning of x, from the values that a formula's names matched. If they do not meet a further condition, the reason,
- * to follow "with"; undefined if there is no more than a formula of one operator.
+ * The meaning of the operators, whose input is x. If the values that names matched do not meet a further condition:
+ * what they have instead, to follow "with".
  */
 type Meaning = (x: ForeignNode, found: Bindings, value: string) => Value | string;
 
@@ -51,7 +53,7 @@ const DECOMPOSITIONS: readonly Decomposition[] = [
   norm("layerNorm", "Mean:image"),
   {
     kind: "globalAvgPool",
-    // The first mean is that of x already; the second removes its rounding error.
+    // The second mean only corrects the rounding error of the first.
     formulas: ["Mean:plane(x) + Mean:plane(x - Mean:plane(x))"],
     means: (x, _found, value) => globalPool("globalAvgPool", x, value),
     misses: { x: "a mean of another value", Mean: "a mean over other axes" },
@@ -115,8 +117,8 @@ function byRoot(
 }
 
 /**
- * (x − mean) / √(variance + ε), times weight, plus bias; TensorFlow writes it multiplied out. The variance is mean((x − mean)²), which is
- * mean((x − mean) · x) too, and mean(x²) − mean².
+ * (x − mean) / √(variance + ε), times weight, plus bias, also multiplied out as TensorFlow does. The variance is
+ * mean((x − mean)²), mean((x − mean) · x) or mean(x²) − mean².
  */
 function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
   const variances = [
@@ -174,14 +176,14 @@ function halvesOf(factor: string): readonly string[] {
 }
 
 /**
- * y + y · (v / (v + ε) − mean(y²)) / 2, where y is c normalised and v = mean(c²): an instance norm with its scale's rounding
- * taken off, as our layers models write it. v / (v + ε) is softsign(v / ε).
+ * y + y · (v / (v + ε) − mean(y²)) / 2, where y is c normalised and v = mean(c²): an instance norm whose scale is
+ * corrected for rounding, as osnet-convert's layers models write it. v / (v + ε) is softsign(v / ε).
  */
 function correctedNorm(y: ForeignNode, { c, scale, opposite }: Bindings, value: string): Value | string {
   const [centred, negative, [x]] = [nodeOf(c), nodeOf(opposite), y.inputs];
   if (!isKind(y, "instanceNorm") || Object.keys(y.constants).length > 0 || !x)
     return "the correction of what is not an instance norm";
-  // A product with −1 is the weight of a norm that has none.
+  // If the norm has no weight, a product with −1 becomes its weight.
   const of = negative && isKind(negative, "affine") ? y : x;
   const { weight, bias } = negative?.constants ?? {};
   const isOpposite = negative?.inputs[0] === of && weight && uniform(weight) === -1 && !bias;
@@ -203,12 +205,12 @@ function l2Normalized(x: ForeignNode, { length, square }: Bindings, value: strin
 
 const CENTRED = formula("x - Mean:plane(x)");
 
-/** The map that a value is without its mean over the plane. */
+/** The map from which a value subtracts its mean over the plane. */
 export function centredOf(node: ForeignNode): ForeignNode | undefined {
   return nodeOf(match(CENTRED, termOfNode(node))?.x);
 }
 
-/** What an operator is together with those before it, and what it is not for one reason only. */
+/** The operation that an operator and those before it are, or what they nearly are. */
 export function decomposed(site: OperatorSite): {
   readonly value?: Value;
   readonly nearMisses: readonly NearMiss[];
@@ -232,12 +234,12 @@ export function decomposed(site: OperatorSite): {
     const has = misses[missedPart(pattern, root) ?? ""];
     if (has !== undefined) missed.push({ kind, has });
   }
-  // What fits a formula of a kind does not miss part of another.
+  // If a formula matched and only a condition failed, other formulas of its kind say nothing more.
   const others = missed.filter(({ kind }) => unmet.every((each) => each.kind !== kind));
   return { nearMisses: [...unmet, ...others] };
 }
 
-/** Each value as the operators that an exporter wrote: constants that a node has taken up are operands again. */
+/** A value as a term. Constants that a node has absorbed become operands again. */
 function termOf(value: Value): Term {
   if (value.kind === "node") return termOfNode(value.node);
   return value.kind === "constant" ? constantTerm(value.tensor) : { value, op: "", operands: [] };
@@ -251,12 +253,16 @@ function numberTerm(value: number): Term {
   return constantTerm({ dtype: "float32", shape: [], data: Float32Array.of(value) });
 }
 
-/** Bounds are inputs or attributes: operands in either case. */
+/** Bounds may be inputs or attributes, and are operands in both cases. */
 function clipOperands(value: Value | undefined, { least, most }: ClipBounds): readonly Term[] {
   return value ? [termOf(value), numberTerm(least), numberTerm(most)] : [];
 }
 
-/** @param value the identity of the term, which is not a node if the term is a part of one */
+/**
+ * A node as a term, with its operators as the exporter wrote them.
+ *
+ * @param value the identity of the term, which is not the node if the term is only a part of it
+ */
 function termOfNode(node: ForeignNode, value: unknown = node): Term {
   const { op, inputs, constants } = node;
   const term = (name: string, operands: () => readonly Term[]): Term => ({
@@ -289,7 +295,7 @@ function termOfNode(node: ForeignNode, value: unknown = node): Term {
   return term(`${reduction}:${AXES[over] ?? over}`, () => [termOfNode(first)]);
 }
 
-/** What formulas call kinds of nodes. */
+/** The names of kinds of nodes in formulas. */
 const NAMES: Readonly<Partial<Record<ForeignKind, string>>> = {
   scale: "Mul",
   add: "Add",
@@ -298,7 +304,7 @@ const NAMES: Readonly<Partial<Record<ForeignKind, string>>> = {
   globalAvgPool: "Mean:plane",
 };
 
-/** What formulas call reductions, and the axes that they are over. */
+/** The names of reductions and of their axes in formulas. */
 const REDUCTIONS: Readonly<Record<string, string>> = {
   ReduceMean: "Mean",
   ReduceL2: "Length",
@@ -312,7 +318,7 @@ function nodeOf(term: Term | undefined): ForeignNode | undefined {
   return typeof value === "object" && value !== null && "op" in value ? (value as ForeignNode) : undefined;
 }
 
-/** What keeps a norm, or its square, from being zero, in the order of computation. */
+/** The floors that keep a norm, or its square, from being zero, in the order of computation. */
 function floorsOf(term: Term | undefined, of: NormFloor["of"]): readonly NormFloor[] {
   const floors: NormFloor[] = [];
   for (let current = term; current; current = current.unfloored) {
@@ -323,7 +329,7 @@ function floorsOf(term: Term | undefined, of: NormFloor["of"]): readonly NormFlo
   return floors;
 }
 
-/** The sum with a small number, or the larger of both, which only matters near zero; "none" for a copy by expansion. */
+/** A sum with a small number, or a maximum of both, which only matters near zero; "none" for an Expand. */
 function floorOf(node: ForeignNode, of: NormFloor["of"]): NormFloor | "none" | undefined {
   if (node.inputs.length !== 1) return undefined;
   const { weight, bias } = node.constants;
@@ -348,8 +354,8 @@ function floor(
   return epsilon !== undefined && epsilon >= 0 ? { of, how, epsilon } : undefined;
 }
 
-/** Largest float32, by which a Clip without an upper bound may be written. */
+/** Exporters write the largest float32 for a Clip without an upper bound. */
 const UNBOUNDED = 3.4e38;
 
-/** PyTorch's is 1e-12, and no exporter's is nearly as large. */
+/** Limit on floors: PyTorch's default is 1e-12, and no exporter's is nearly as large as this. */
 const MAX_FLOOR = 1e-3;

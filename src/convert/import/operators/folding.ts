@@ -18,7 +18,8 @@ export function floatArithmetic({ node, inputs }: OperatorSite): Value | undefin
   if (!a || !compute || operands.length !== inputs.length || operands.length !== compute.length)
     return undefined;
   const shape = spread(a.shape, b.shape);
-  // One of the two has all elements of the result: a few bytes of node cannot ask for a large product of a row and a column.
+  // At least one operand must have all elements of the result, so that a few bytes of node cannot ask for a
+  // large outer product.
   if (!shape || elementCount(shape) > Math.max(a.data.length, b.data.length)) return undefined;
   const [left, right] = [placesIn(a.shape, shape), placesIn(b.shape, shape)];
   const data = Float32Array.from({ length: elementCount(shape) }, (_, at) =>
@@ -33,13 +34,13 @@ const ARITHMETIC: Readonly<Record<string, (a: number, b: number) => number>> = {
   Sub: (a, b) => a - b,
   Mul: (a, b) => a * b,
   Div: (a, b) => a / b,
-  // One parameter each, as the operators have one input.
+  // Declared with one parameter, since the operators have one input.
   Neg: (a: number) => -a,
   Reciprocal: (a: number) => 1 / a,
   Sqrt: (a: number) => Math.sqrt(a),
 };
 
-/** Stands for the second input of an operator that has one. */
+/** A second input for operators that have only one. */
 const ONE: Tensor<"float32"> = { dtype: "float32", shape: [], data: Float32Array.of(1) };
 
 /** The shape of a result, by ONNX's multidirectional broadcasting; undefined if two sizes do not fit. */

@@ -21,14 +21,14 @@ export interface Window {
   readonly dilation: Size2d;
 }
 
-/** What nodes of foreign graphs are. Kinds that `arch` has too mean the same there. */
+/** The kinds of nodes. Those that `arch` has too mean the same there. */
 interface ForeignOpTable {
   input: object;
   conv: Window & { readonly inChannels: number; readonly outChannels: number; readonly groups: number };
   linear: {
     readonly inFeatures: number;
     readonly outFeatures: number;
-    /** What the file multiplies the product and the bias by, where that is not 1: no constants of an OSNet's. */
+    /** Factors of the product and the bias, if not 1. An OSNet has none. */
     readonly factors?: { readonly alpha: number; readonly beta: number };
   };
   batchNorm: { readonly epsilon: number };
@@ -37,7 +37,7 @@ interface ForeignOpTable {
   /** weight · x + bias per channel, each optional: a batch norm as Mul and Add, or a normalised input. */
   affine: object;
   instanceNorm: { readonly epsilon: number };
-  /** Over all of [N, C, 1, 1] but the batch. */
+  /** Over [C, 1, 1] of each image. */
   layerNorm: { readonly epsilon: number };
   relu: object;
   sigmoid: object;
@@ -55,14 +55,14 @@ interface ForeignOpTable {
   softmax: object;
   /** Channel c of the result is channel `order[c]` of the input. */
   channelOrder: { readonly order: readonly number[] };
-  /** Padding that no layer after it has taken up. */
+  /** Padding that the next layer did not absorb. */
   pad: { readonly padding: Padding; readonly value: number };
   /** An operator without a known meaning. */
   other: {
     readonly opType: string;
     readonly operands: readonly Value[];
     readonly axes?: readonly number[];
-    /** Of a Clip, as far as they are constants: NaN where one is not. */
+    /** The bounds of a Clip; NaN for a bound that is not constant. */
     readonly bounds?: ClipBounds;
   };
 }
@@ -80,10 +80,10 @@ export type ForeignOp<K extends ForeignKind = ForeignKind> = {
 /** Constants by role, shaped as in a state dict: convolutions OIHW, linear layers [out, in]. */
 export type Constants = Readonly<Partial<Record<ParameterRole, StoredTensor>>>;
 
-/** Which of N, C, H, W (0 to 3) each axis of a value in the file is: [0, 2, 3, 1] for NHWC. */
+/** The meaning of each axis of a value in the file, 0 to 3 for N, C, H, W: [0, 2, 3, 1] for NHWC. */
 export type Layout = readonly number[];
 
-/** How a value in blocks of channels becomes NCHW. */
+/** How channels are stored in blocks. */
 export interface ChannelBlocks {
   /** Channels in a block. */
   readonly size: number;
@@ -93,7 +93,7 @@ export interface ChannelBlocks {
 
 /** How the elements of a value in the file become the activation; absent if they are the activation. */
 export interface Reading {
-  /** Which of N, C, H, W each axis is, where they are in another order. */
+  /** Absent for NCHW. */
   readonly layout?: Layout;
   /** [N, C] instead of [N, C, 1, 1]. */
   readonly isFlat?: true;
@@ -105,48 +105,45 @@ export interface Reading {
   readonly blocks?: ChannelBlocks;
 }
 
-/**
- * How far constants may be from those that they were quantised from: half a step, per output channel or one for all.
- */
+/** The largest rounding error of quantised constants: half a step, per output channel or one for all. */
 export type Roundings = Readonly<Partial<Record<ParameterRole, Float32Array>>>;
 
-/** What is known of a value's shape: a feature map [N, C, H, W], one of a single pixel, or [N, C]. */
+/** What is known about a value's shape: a map [N, C, H, W], a pooled map [N, C, 1, 1], or [N, C]. */
 export interface Form {
   readonly rank: "map" | "pooled" | "flat";
   readonly channels?: number | undefined;
-  /** Height and width of a map, where the file fixes them. */
+  /** Height and width of a map, if the file fixes them. */
   readonly size?: Size2d | undefined;
   /**
-   * The size if the windows before it were an OSNet's, for files with a fixed image size. Differs from `size` only
+   * The size if all earlier windows were an OSNet's, for files with a fixed image size. It differs from `size` only
    * after an operator that differs from its layer, which is the finding.
    */
   readonly intended?: Size2d | undefined;
-  /** Whether all of this is only likely: after an unknown operator, which may have changed the axes. */
+  /** Whether this is only likely, because an unknown operator before it may have changed the axes. */
   readonly isGuess?: boolean;
 }
 
 export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly op: ForeignOp<K>;
-  /** The activations that it reads. */
+  /** Its inputs that are not constants. */
   readonly inputs: readonly ForeignNode[];
   readonly constants: Constants;
   readonly form: Form;
   /** The ONNX value of its output; undefined if it is not a value of the file. */
   readonly value: string | undefined;
-  /** How `value` is read. */
+  /** How the elements of `value` become the activation. */
   readonly reading?: Reading;
-  /** Absent if nothing was quantised. */
   readonly roundings?: Roundings;
-  /** Of an operator on each element by itself, what it makes of the value before it; absent where that is not known. */
+  /** For an elementwise operator: what it computes from the value before it, if that is known. */
   readonly pieces?: Pieces;
-  /** What its operators nearly are; absent if they are nothing of the kind. */
+  /** Operations that it would be if one part were different. */
   readonly nearMisses?: readonly NearMiss[];
 }
 
-/** Why several operators are not an operation of the network: the only part that differs. */
+/** An operation of the network that several operators are, except for one part. */
 export interface NearMiss {
   readonly kind: ForeignKind;
-  /** The part that they have instead, as a noun phrase. */
+  /** What they have instead of that part, as a noun phrase. */
   readonly has: string;
 }
 
@@ -156,7 +153,9 @@ export interface Piece {
   readonly constant: number;
 }
 
-/** What is made of a value x where x is negative, zero and positive; undefined for a part where that is not known. */
+/**
+ * A function of a value x: its pieces where x is negative, zero and positive; undefined for a piece that is unknown.
+ */
 export interface Pieces {
   readonly of: ForeignNode;
   readonly parts: readonly (Piece | undefined)[];
@@ -168,37 +167,39 @@ export type Value =
       readonly kind: "node";
       readonly node: ForeignNode;
       readonly reading?: Reading;
-      /** Of fewer bits than the network's numbers, which a cast back does not restore. */
+      /** The type of fewer bits that it was cast to; a cast back does not restore it. */
       readonly narrowed?: DType;
-      /** Its map with fewer axes than the node's; absent where it has the node's own. */
+      /** Set if the file has its map with fewer axes. */
       readonly planes?: Planes;
     }
   | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
-  /** The step that an activation is quantised by while the network runs, times constants. */
+  /** The quantisation step of an activation, computed while the network runs, times a constant. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }
-  /** Numbers computed from shapes, which only say how a tensor is laid out; how many they are, and which, where that is known. */
+  /** Numbers computed from shapes. How many there are, and which, is given if known. */
   | { readonly kind: "shape"; readonly length?: number; readonly sizes?: readonly Size[] }
-  /** Places in a list of all elements, which are computed of its sizes. */
+  /** Indices into a flat list of elements, computed from its sizes. */
   | ({ readonly kind: "places" } & Places);
 
-/** The size of an axis: a number, that of the batch, or one that a run decides: the height or width of a node's map. */
+/**
+ * The size of an axis: a number; that of the batch; or one that depends on the images: the height or width of a
+ * node's map.
+ */
 export type Size = number | "batch" | { readonly of: ForeignNode; readonly axis: number } | undefined;
 
 /** A map [N, C, H, W] with its last axes merged: [N, C, H·W], [N·C, H·W] or [N·C·H·W]. */
 export interface Planes {
-  /** How many axes are left. */
+  /** The number of axes. */
   readonly rank: number;
-  /** The four sizes that it had. */
+  /** The sizes of the four axes before. */
   readonly sizes: readonly Size[];
 }
 
-/** Whole numbers that run over axes of these sizes: of the element at i, j … strides[0] · i + strides[1] · j + …. */
+/** Indices i, j … over axes of these sizes, combined as strides[0] · i + strides[1] · j + …. */
 export interface Places {
   readonly sizes: readonly Size[];
   readonly strides: readonly number[];
 }
 
-/** Whether a node is of one kind, as a type guard. */
 export function isKind<K extends ForeignKind>(
   node: ForeignNode,
   ...kinds: readonly K[]
@@ -206,7 +207,7 @@ export function isKind<K extends ForeignKind>(
   return (kinds as readonly string[]).includes(node.op.kind);
 }
 
-/** Whether something is added to what a node computes: exporters write biases of zeros where a module has none. */
+/** Whether a node has a bias that is not zero: exporters write biases of zeros for modules that have none. */
 export function hasBias({ constants: { bias } }: ForeignNode): boolean {
   return bias !== undefined && Array.from(bias.data as ArrayLike<number>).some((value) => value !== 0);
 }
@@ -215,15 +216,15 @@ export function hasBias({ constants: { bias } }: ForeignNode): boolean {
 export interface Preprocess {
   /** The order of the input's axes: [0, 1, 2, 3] for NCHW, [0, 2, 3, 1] for NHWC. */
   readonly layout: Layout;
-  /** Element type that the file is fed with; undefined where it does not say. */
+  /** Element type of the file's input; undefined if it does not state one. */
   readonly dtype: DType | undefined;
-  /** For each of red, green and blue, the channel of the input that it is: [2, 1, 0] for BGR. */
+  /** For red, green and blue, the channel of the input: [2, 1, 0] for BGR. */
   readonly order: readonly number[];
-  /** What each channel is multiplied by, in the network's order. */
+  /** The factor of each channel, in the network's order. */
   readonly scale: readonly number[];
-  /** What is added to each channel then, in the network's order. */
+  /** The constant that is added to each channel afterwards, in the network's order. */
   readonly shift: readonly number[];
-  /** Whether its numbers are half precision. */
+  /** Whether its arithmetic is in half precision. */
   readonly isHalf: boolean;
   /** Other operators before the network. */
   readonly unknown: readonly string[];
@@ -241,7 +242,7 @@ export interface ForeignGraph {
     readonly node: ForeignNode | undefined;
     readonly reading?: Reading;
   }[];
-  /** The nodes that read each node, once each. */
+  /** The readers of each node, without repetition. */
   readonly consumers: ReadonlyMap<ForeignNode, readonly ForeignNode[]>;
   /** Values that the file has in blocks of channels, as onnxruntime's optimiser writes them. */
   readonly blocks: ReadonlyMap<string, ChannelBlocks>;

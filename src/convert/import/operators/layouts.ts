@@ -4,8 +4,8 @@ import type { Layout, Reading, Value } from "./foreign.js";
 import { asTensor, attributeOrInput, type OperatorSite } from "./site.js";
 
 /**
- * Graphs that work in NHWC, or between two transposes: each value knows the meaning of its axes, and an operator is
- * read as the same operator on NCHW. A transpose is then not an operation.
+ * Graphs that compute in NHWC, or between two transposes. Each value records the meaning of its axes, and each
+ * operator is read as the same operator on NCHW, so that a transpose is not an operation.
  */
 
 export const NCHW: Layout = [0, 1, 2, 3];
@@ -72,7 +72,7 @@ const ALONG_AXIS: ReadonlySet<string> = new Set(["Gather", "LayerNormalization",
 /** Operators whose result has different axes. */
 const MOVES_AXES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
 
-/** Operators whose readers see to the layout themselves. */
+/** Operators whose readers handle the layout themselves. */
 const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "GatherND", "MatMul", "Slice", "Shape", "Size"]);
 
 /**
@@ -115,7 +115,7 @@ function isLine(value: Value | undefined): boolean {
   return value?.kind === "node" && value.reading?.isLine === true;
 }
 
-/** Operators that mean the same on [N, C, 1] as on [N, C], constants of three axes aside. */
+/** An operator on [N, C, 1] as the same operator on [N, C]. */
 function onVectors(site: OperatorSite): OperatorSite | undefined {
   const { opType, domain } = site.node;
   if (domain !== "" || site.inputs.some((value) => value?.kind === "node" && !isLine(value)))
@@ -142,7 +142,8 @@ export function laidOut(value: Value, site: OperatorSite): Value {
   const { opType } = site.node;
   if (value.kind !== "node" || value.planes) return value;
   const { node } = value;
-  // Integers that an operator only moves keep their scale; what computes on them gives its own, or floats.
+  // If an operator only moves integers, they keep their scale; operators that compute on them produce a scale
+  // of their own, or floats.
   const quantised = /Linear|Integer|QGemm/.test(opType)
     ? undefined
     : inputs.flatMap((input) => (input?.kind === "node" ? (input.reading?.quantised ?? []) : []))[0];
@@ -162,7 +163,7 @@ export function laidOut(value: Value, site: OperatorSite): Value {
   };
 }
 
-/** The layout of an activation of four axes; undefined where it makes no difference. */
+/** The layout of an activation with four axes; undefined if it makes no difference. */
 function layoutOf(value: Value | undefined): Layout | undefined {
   if (value?.kind !== "node") return undefined;
   const { rank, channels } = value.node.form;

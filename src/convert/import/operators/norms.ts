@@ -29,7 +29,7 @@ export const readBatchNorm: OperatorReader = ({ node, inputs, output, batch }) =
   const [weight, bias, runningMean, runningVar] = inputs.slice(1).map(asTensor);
   if (!input || !weight || !bias) return undefined;
   const epsilon = float(node, "epsilon", 1e-5);
-  // The statistics of one image are its own.
+  // For a single image, the statistics of the batch are those of the image.
   if (isTraining(node) && batch === 1 && input.form.rank === "map" && !input.form.isGuess)
     return normValue({ kind: "instanceNorm", epsilon }, input, output, inputs.slice(1, 3));
   if (isTraining(node))
@@ -53,7 +53,9 @@ export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
   return normValue(op, centredOf(input) ?? input, output, constants);
 };
 
-/** Over all of a pooled map but the batch; or, without weights, over the plane of a map, which is an instance norm. */
+/**
+ * Over the channels of a pooled map; or, without weights, over the plane of a map, which is an instance norm.
+ */
 export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
   const [input, weight, bias] = [asNode(inputs[0]), asTensor(inputs[1]), asTensor(inputs[2])];
   const [axis] = input ? frontAxes([int(node, "axis", -1)], input.form) : [];
@@ -69,7 +71,6 @@ export const readLayerNorm: OperatorReader = ({ node, inputs, output }) => {
 
 const ROLES = ["weight", "bias", "runningMean", "runningVar"] as const satisfies readonly ParameterRole[];
 
-/** A normalisation with its constants in the order in which ONNX's operators take them. */
 function normValue(
   op: ForeignOp,
   input: ForeignNode,
@@ -107,12 +108,12 @@ export const readSoftmax: OperatorReader = ({ node, inputs, output }) => {
 };
 
 /**
- * PyTorch's implementation of an instance norm, as its dynamo exporter of 2.1 writes it: [N, C, H, W] as [1, N·C, H,
- * W], a batch norm with the statistics of that, its weights repeated N times, and [N, C, H, W] again. After it, the
- * exporter reshapes back and forth around an in-place ReLU.
+ * PyTorch's implementation of an instance norm, as the dynamo exporter of 2.1 writes it: reshape [N, C, H, W] to [1,
+ * N·C, H, W], batch norm in training mode with the weights repeated N times, and reshape back. Around an in-place
+ * ReLU after it, the exporter reshapes forth and back again.
  */
 
-/** The result of reshaping to `target`, the shape before an earlier reshape: undefined if it is not one. */
+/** The result of a reshape that undoes an earlier one; undefined for any other reshape. */
 export function reshapedBack(
   input: ForeignNode,
   target: readonly number[],
@@ -123,7 +124,7 @@ export function reshapedBack(
     merged && isKind(merged, "other") && merged.op.opType === "Reshape" ? merged.inputs[0] : undefined;
   const { channels, size } = x?.form ?? {};
   if (!merged || !isKind(merged, "other") || !x || !channels || !size) return undefined;
-  // Of as many elements: with these the batch is the same.
+  // The number of elements is the same, so the batch size is too.
   const [batch = 0] = target;
   if (String(target) !== String([batch, channels, ...size])) return undefined;
   if (!isKind(input, "trainingNorm")) return { kind: "node", node: x };
@@ -145,7 +146,7 @@ function instanceNorm(
   return nodeValue({ kind: "instanceNorm", epsilon }, [x], x.form, output, { weight, bias });
 }
 
-/** The vector that a longer one repeats throughout. */
+/** The vector that a longer one consists of repetitions of; undefined if it does not. */
 function once(tensor: Tensor | undefined, length: number): Tensor | undefined {
   const { data } = tensor ?? {};
   if (!tensor || !data || data.length % length !== 0) return undefined;
@@ -193,11 +194,11 @@ function activated(input: ForeignNode, { node, output }: OperatorSite, bounds: r
   const known = (pieces && simplest(pieces, site)) ?? (activation === "Sigmoid" && readSigmoid(site));
   if (!known)
     return nodeValue({ kind: "other", opType: activation, operands: [value] }, [input], input.form, output);
-  // An activation without effect: the operator's value is the value before it.
+  // If the activation has no effect, the operator's value is the value before it.
   return known === value ? { kind: "node", node: { ...input, value: output } } : known;
 }
 
-/** An activation inside another operator, as the operator that it would be by itself. */
+/** The fused activation as an operator of its own. */
 function activationNode(opType: string, [first, second]: readonly number[]): OnnxNode {
   const [one, other] = opType === "Clip" ? ["min", "max"] : ["alpha", "beta"];
   return onnxNode("", opType, [""], {
@@ -206,7 +207,7 @@ function activationNode(opType: string, [first, second]: readonly number[]): Onn
   });
 }
 
-/** A node whose value stays inside the operator. */
+/** A node inside a fused operator, whose value is not in the file. */
 function inner(value: Value | undefined): ForeignNode | undefined {
   const node = asNode(value);
   return node && { ...node, value: undefined };

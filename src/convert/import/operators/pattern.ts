@@ -21,11 +21,11 @@ import { isFloat, uniform } from "./constants.js";
 export interface Term {
   /** Equal, by identity, for two terms of one value. */
   readonly value: unknown;
-  /** Empty for an input, a constant, or an operator that no formula has. */
+  /** Empty for inputs, constants, and operators that no formula contains. */
   readonly op: string;
   readonly operands: readonly Term[];
   readonly constant?: Tensor | undefined;
-  /** What this is without its floor near zero: ‖x‖ of max(‖x‖, ε). */
+  /** The term without its floor near zero: ‖x‖ of max(‖x‖, ε). */
   readonly unfloored?: Term | undefined;
 }
 
@@ -55,9 +55,9 @@ export function* matches(pattern: Formula, term: Term): Generator<Bindings> {
 }
 
 /**
- * The part of a formula that a term does not fit, where it fits all others: a name that matches two values or no
- * constant, a number that is another, or a reduction over other axes (`Mean`). The same part may occur several times, as
- * long as the same is in its place. Undefined if a term fits, or not even nearly.
+ * The only part of a formula that a term does not match: a name that matches two values or no constant, a number, or
+ * a reduction over other axes (`Mean`). If it occurs several times, each must be replaced by the same. Undefined if
+ * the term matches, or differs in several parts.
  */
 export function missedPart(pattern: Formula, term: Term): string | undefined {
   for (const { miss } of fits(pattern, term, { found: {}, mayMiss: true })) return miss?.part;
@@ -67,7 +67,7 @@ export function missedPart(pattern: Formula, term: Term): string | undefined {
 interface Fit {
   readonly found: Bindings;
   readonly mayMiss: boolean;
-  /** The part of the formula that does not fit, and what is there instead. */
+  /** The part that does not match, and its replacement. */
   readonly miss?: { readonly part: string; readonly instead: unknown };
 }
 
@@ -111,7 +111,7 @@ function* allFit(
   else for (const first of fits(pattern, term, fit)) yield* allFit(patterns, terms, first);
 }
 
-/** Goes on without a part that does not fit, if it is the only one. */
+/** Continues without a part that does not match, if it is the only one. */
 function* missing(part: string, instead: unknown, fit: Fit): Generator<Fit> {
   const { miss, mayMiss } = fit;
   if (!miss && mayMiss) yield { ...fit, miss: { part, instead } };

@@ -23,21 +23,21 @@ import { asNode, asTensor, float, int, nodeValue, type OperatorSite } from "./si
  * since no operation of an OSNet on an activation distinguishes them.
  */
 
-/** The three parts of the real line, as intervals; the numbers next to zero are not in the outer two. */
+/** The three parts of the real line. The outer two exclude zero. */
 const PARTS = [
   [Number.NEGATIVE_INFINITY, 0],
   [0, 0],
   [0, Number.POSITIVE_INFINITY],
 ] as const;
 
-/** Where a value lies: pieces count only there. */
+/** The values that a piece covers. */
 type Range = readonly [least: number, most: number];
 
 const X: Piece = { slope: 1, constant: 0 };
 const ZERO: Piece = { slope: 0, constant: 0 };
 const ONE: Piece = { slope: 0, constant: 1 };
 
-/** Each part by itself: what an operator makes of its operands there. */
+/** The piece of an operator's result in one part, from those of its operands. */
 type Rule = (operands: readonly Piece[], part: Range, node: OnnxNode) => Piece | undefined;
 
 /**
@@ -49,7 +49,7 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
   const rule = node.domain === "" && Object.hasOwn(RULES, node.opType) ? RULES[node.opType] : undefined;
   const known = inputs.filter((value) => value !== undefined);
   const nodes = known.flatMap((value) => asNode(value) ?? []);
-  // Integers are other numbers than those that they stand for, and a cast to fewer bits another function.
+  // Quantised integers differ from the numbers they represent, and a cast to fewer bits is another function.
   if (!rule || nodes.length === 0 || known.some(isChanged)) return undefined;
   const operands = nodes.map((operand) => piecesIn(operand, MAX_STEPS));
   const [first] = operands;
@@ -74,9 +74,7 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
   return { of: first.of, parts };
 }
 
-/**
- * The value that an operator's result is, if that is one of its operands or what they are computed of; a ReLU of it, if it is that.
- */
+/** The operand, or the value x itself, that an operator's result is equal to; or a ReLU of x. */
 export function simplest({ of, parts }: Pieces, { inputs, output }: OperatorSite): Value | undefined {
   for (const value of inputs) {
     const operand = asNode(value);
@@ -89,18 +87,21 @@ export function simplest({ of, parts }: Pieces, { inputs, output }: OperatorSite
     : undefined;
 }
 
-/** Whether two are the same wherever a value lies. */
+/** Whether two functions agree on every value that x can have. */
 function areEqual(a: Pieces["parts"], b: Pieces["parts"], of: ForeignNode): boolean {
   const [least] = rangeOf(of);
   return PARTS.every(([from], part) => {
     const [left, right] = [a[part], b[part]];
-    // What is never negative has no negative part.
+    // A value that is never negative has no negative part.
     if (from < 0 && least >= 0) return true;
     return left !== undefined && left.slope === right?.slope && left.constant === right.constant;
   });
 }
 
-/** A sigmoid is from 0 to 1, both of which float32 reaches; a pool of non-negative values is not negative either. */
+/**
+ * The range of a value: sigmoids lie in [0, 1], both ends of which float32 reaches; pools of non-negative values are
+ * not negative.
+ */
 function rangeOf(node: ForeignNode): Range {
   let source: ForeignNode | undefined = node;
   for (let steps = 0; source && steps < MAX_STEPS; steps++) {
@@ -112,10 +113,10 @@ function rangeOf(node: ForeignNode): Range {
   return [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
 }
 
-/** An activation consists of a few operators; a file may have a chain of any length. */
+/** Limit on steps: an activation consists of a few operators, but a file may have a chain of any length. */
 const MAX_STEPS = 8;
 
-/** A node by the value that it is computed from, as far as known; by itself if unknown. */
+/** A node as a function of the value that it is computed from, as far as known; otherwise of itself. */
 function piecesIn(node: ForeignNode, steps: number): Pieces {
   if (node.pieces) return node.pieces;
   const [input] = node.inputs;
@@ -140,10 +141,10 @@ function isChanged(value: Value): boolean {
   return value.kind === "node" && (value.narrowed !== undefined || value.reading?.quantised !== undefined);
 }
 
-/** Arithmetic, in which a vector may be a layer's own parameters, whatever numbers are in it. */
+/** Operators whose constant vector may be a layer's parameters, even if its elements are equal. */
 const WITH_PARAMETERS: ReadonlySet<string> = new Set(["Add", "Div", "Mul", "Sub", "Sum"]);
 
-/** A constant of one number that leaves the value's shape alone, in all three parts. */
+/** A constant that is a single number and does not change the value's shape, in all three parts. */
 function constantParts(value: Value | undefined, form: Form, opType: string): Pieces["parts"] | undefined {
   const tensor = asTensor(value);
   if (!tensor) return undefined;
@@ -155,13 +156,12 @@ function constantParts(value: Value | undefined, form: Form, opType: string): Pi
   return [piece, piece, piece];
 }
 
-/** Operators over one value; opposite orders of comparison are one with the operands exchanged. */
 const RULES: Readonly<Record<string, Rule>> = {
   Abs: ([a], part) => a && sloped(a, part, -1),
   Add: ([a, b]) => a && b && plus(a, b),
   Cast: ([a], part, node) => a && cast(a, part, codeToDType(int(node, "to", 0))),
   Celu: ([a], part) => a && sloped(a, part, undefined),
-  // Its bounds are not always operands.
+  // Handled separately, since its bounds may be attributes.
   Clip: () => undefined,
   Div: ([a, b]) => (a && b?.slope === 0 && b.constant !== 0 ? times(a, 1 / b.constant) : undefined),
   Elu: ([a], part, node) => a && sloped(a, part, float(node, "alpha", 1) === 0 ? 0 : undefined),
@@ -201,13 +201,15 @@ const RULES: Readonly<Record<string, Rule>> = {
 
 const SELU = { alpha: 1.6732631921768188, gamma: 1.0507010221481323 } as const;
 
-/** How two compare throughout a part: which is the larger, and whether they are the same nowhere. */
+/**
+ * How two pieces compare throughout a part: the sign of their difference, and whether they are equal nowhere.
+ */
 interface Comparison {
   readonly sign: -1 | 0 | 1;
   readonly isStrict: boolean;
 }
 
-/** Undefined where that changes within the part. A straight line has its largest and least values at the ends. */
+/** Undefined if it changes within the part. A straight line has its extremes at the ends. */
 function compare(a: Piece, b: Piece, [least, most]: Range): Comparison | undefined {
   const [slope, constant] = [a.slope - b.slope, a.constant - b.constant];
   if (least === most || slope === 0) {
@@ -215,7 +217,7 @@ function compare(a: Piece, b: Piece, [least, most]: Range): Comparison | undefin
     return Number.isNaN(value) ? undefined : { sign: value > 0 ? 1 : value < 0 ? -1 : 0, isStrict: true };
   }
   const ends = [slope * least + constant, slope * most + constant];
-  // The end that is not zero may be reached.
+  // The end at zero is not part of the interval; the other one is.
   const isReached = [least, most].some((end, index) => end !== 0 && ends[index] === 0);
   if (ends.every((end) => end >= 0)) return { sign: 1, isStrict: !isReached };
   return ends.every((end) => end <= 0) ? { sign: -1, isStrict: !isReached } : undefined;
@@ -228,7 +230,7 @@ function truth(
 ): Piece | undefined {
   if (!comparison) return undefined;
   const result = results[comparison.sign + 1];
-  // If two may be the same somewhere, what applies to both.
+  // If they may be equal somewhere, the result must be the same in both cases.
   if (!comparison.isStrict && result !== results[1]) return undefined;
   return result ? ONE : ZERO;
 }
@@ -268,7 +270,7 @@ function atLeast(piece: Piece, least: number, part: Range): Piece | undefined {
 
 const UNBOUNDED = 3.4e38;
 
-/** What is multiplied by a slope where it is negative, and left alone elsewhere; without a slope that is not known. */
+/** A piece multiplied by a slope where it is negative; undefined if the slope is unknown and matters. */
 function sloped(piece: Piece, part: Range, slope: number | undefined): Piece | undefined {
   const comparison = compare(piece, ZERO, part);
   if (!comparison) return undefined;
@@ -296,7 +298,7 @@ function plus(a: Piece, b: Piece): Piece | undefined {
   return exact(a.slope + b.slope, a.constant + b.constant);
 }
 
-/** A multiple that is never rounded, or a number. */
+/** A piece, if arithmetic on it is exact. */
 function exact(slope: number, constant: number): Piece | undefined {
   const isNumber = Number.isFinite(constant) && Math.fround(constant) === constant;
   const isExact = slope === 0 ? isNumber : constant === 0 && isExactFactor(slope);

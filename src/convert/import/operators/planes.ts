@@ -11,12 +11,12 @@ import { asNode, asTensor, attributeOrInput, int, ints, type OperatorSite } from
  * each element is the same. No value of the file is a layer's until it is a map again.
  */
 
-/** A map as planes, where a reshaping merges its axes, whatever the images are; undefined for any other. */
+/** A map as planes, if a reshape merges its last axes for every image size; otherwise undefined. */
 export function asPlanes(site: OperatorSite): Value | undefined {
   const input = asNode(site.inputs[0]);
   const target = targetOf(site);
   if (site.layout || !input || !target) return undefined;
-  // Fewer axes of a single pixel are a vector.
+  // A pooled map with fewer axes is a vector.
   if (input.form.rank !== "map" && !(input.form.rank === "pooled" && target.length === 1)) return undefined;
   const planes: Planes = { rank: target.length, sizes: sizesOf(site, input) };
   const [batch, channels, height, width] = planes.sizes;
@@ -29,14 +29,14 @@ export function asPlanes(site: OperatorSite): Value | undefined {
   return merged && fills(target, merged, planes) ? { kind: "node", node: input, planes } : undefined;
 }
 
-/** The map that planes are of, in the shape that it had; undefined for another shape. */
+/** The map that a reshape of planes restores; undefined for another shape. */
 function asMap(site: OperatorSite, planes: Planes): Value | undefined {
   const input = asNode(site.inputs[0]);
   const target = targetOf(site);
   return input && target && fills(target, sizesIn(input, planes), planes) ? again(input, site) : undefined;
 }
 
-/** Elements of a line, each at the place that it has in the map. */
+/** A Gather from a line of elements that restores the map. */
 function gathered(site: OperatorSite, planes: Planes): Value | undefined {
   const input = asNode(site.inputs[0]);
   const places = placesOf(site.inputs[1]);
@@ -55,7 +55,7 @@ function again(input: ForeignNode, { output }: OperatorSite): Value {
   return { kind: "node", node: input.value === undefined ? { ...input, value: output } : input };
 }
 
-/** The sizes of a map again; of what was made of each plane, single pixels. */
+/** The sizes of the map; one pixel for each plane if it was pooled. */
 function sizesIn({ form }: ForeignNode, { sizes }: Planes): readonly Size[] {
   const [batch, channels] = sizes;
   return form.rank === "pooled" ? [batch, channels, 1, 1] : sizes;
@@ -65,7 +65,10 @@ function targetOf({ node, inputs }: OperatorSite): readonly Size[] | undefined {
   return int(node, "allowzero", 0) === 0 ? (ints(node, "shape") ?? listedSizes(inputs[1])) : undefined;
 }
 
-/** Whether a target is these sizes: one of them may be any number, or what is left. A zero copies a size of planes at its place. */
+/**
+ * Whether a reshape to a target gives these sizes. One of them may be −1 or unknown, since it follows from the
+ * others; 0 copies a size.
+ */
 function fills(target: readonly Size[], sizes: readonly Size[], { rank }: Planes): boolean {
   const isKept = (size: Size, axis: number): boolean => size === 0 && rank === 3 && axis < 2;
   const others = target.filter((size, axis) => !isKept(size, axis) && !sameSize(size, sizes[axis]));
@@ -82,7 +85,10 @@ function productOf(a: Size, b: Size): Size {
   return typeof a === "number" && typeof b === "number" ? a * b : undefined;
 }
 
-/** An operator on planes as it would be on the map; the map itself where it makes one of them. Undefined where it is neither. */
+/**
+ * An operator on planes as the same operator on the map; or the map, if the operator restores it. Undefined for any
+ * other operator.
+ */
 export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   const { node, inputs } = site;
   const nodes = inputs.filter((value) => value?.kind === "node");
@@ -105,7 +111,7 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
       ? undefined
       : { ...site, node: changed, inputs: values.map((value) => value ?? undefined), planes };
   if (ELEMENTWISE.has(node.opType)) return mapped(node, plain);
-  // In a line, images and channels are not apart.
+  // A single line does not separate images and channels.
   if (planes.rank === 1) return undefined;
   if (node.opType === "InstanceNormalization" && planes.rank === 3)
     return mapped(node, [plain[0], ...inputs.slice(1)]);
@@ -121,7 +127,7 @@ function areSame(a: Planes | undefined, b: Planes): boolean {
   return a?.rank === b.rank && a.sizes.every((size, axis) => sameSize(size, b.sizes[axis]));
 }
 
-/** A constant that is spread over planes as it would be spread over the map; null where it is not by channel. */
+/** A constant that broadcasts over planes, as it would over the map; null if it is not by channel. */
 function spread(value: Value | undefined, { rank }: Planes): Value | undefined | null {
   const tensor = asTensor(value);
   if (value?.kind !== "constant" || !tensor || tensor.data.length === 1) return value;
@@ -130,7 +136,7 @@ function spread(value: Value | undefined, { rank }: Planes): Value | undefined |
   return { ...value, tensor: { ...tensor, shape: [...shape, 1] } as Tensor };
 }
 
-/** What an operator on planes computes: planes again, and no value of the file that is a layer's. */
+/** The result of an operator on planes: planes again, which are not a layer's value in the file. */
 export function inPlanes(value: Value, planes: Planes, output: string): Value {
   if (value.kind !== "node") return value;
   const node: ForeignNode = value.node.value === output ? { ...value.node, value: undefined } : value.node;

@@ -12,7 +12,7 @@ import { globalPool, readAveragePool, readConv } from "./windows.js";
  * network, with rounded weights and activations.
  */
 
-/** The least value of each element type that quantised tensors have. */
+/** The smallest integer of each type of quantised tensors. */
 const MIN_INTEGER: Readonly<Record<string, number>> = { int8: -128, uint8: 0, int16: -32_768 };
 
 /**
@@ -35,7 +35,7 @@ export const readQuantize: OperatorReader = ({ inputs }) => {
   return { kind: "node", node: relu, reading };
 };
 
-/** A scale and a zero for all elements; activations have no others. */
+/** A scale and zero point for a whole activation. */
 function stepOf(scale: Value | undefined, zero: Value | undefined): Reading["quantised"] {
   const [steps, origins] = [asTensor(scale)?.data, zero ? asTensor(zero)?.data : [0]];
   if (steps?.length !== 1 || origins?.length !== 1) return undefined;
@@ -43,8 +43,8 @@ function stepOf(scale: Value | undefined, zero: Value | undefined): Reading["qua
 }
 
 /**
- * Whether an operator reads integers with the scale and zero point that they were quantised with: otherwise it would
- * compute on other numbers. For integers of unknown scale, or constants, the operator defines these.
+ * Whether an operator interprets integers by the scale and zero point that they were quantised with. For constants,
+ * and integers of unknown scale, the operator defines these.
  */
 function isTakenAsGiven(
   value: Value | undefined,
@@ -95,7 +95,7 @@ function dequantised(
   const scales = perChannel(steps, { rank: "flat", channels: steps.data.length })?.data;
   if (!scales || ![scales, origin?.data ?? [0]].every(({ length }) => length === 1 || length === rows))
     return undefined;
-  // Either may be one for all where the other is not.
+  // Either may be a single number while the other is not.
   const values = Float32Array.from({ length: data.length }, (_, index) => {
     const row = Math.floor(index / rowLength) % rows;
     const shift = Number(origin?.data[origin.data.length === 1 ? 0 : row] ?? 0);
@@ -117,12 +117,12 @@ function scaleProduct(a: Value | undefined, b: Value | undefined): Value | undef
   return { kind: "constant", tensor: { dtype: "float32", shape: [data.length], data } };
 }
 
-/** An operand of an operator on quantised values: an activation as it is, a constant dequantised. */
+/** An operand of an operator on quantised values: activations unchanged, constants dequantised. */
 function operand(inputs: readonly (Value | undefined)[], axis = 0): Value | undefined {
   return asNode(inputs[0]) ? inputs[0] : dequantised(inputs, axis);
 }
 
-/** The result of a float operator, quantised by a scale and a zero that the file gives. */
+/** The result of a float operator, quantised by the file's scale and zero point. */
 function requantised(
   value: Value | undefined,
   [scale, zero]: readonly (Value | undefined)[],
@@ -232,12 +232,14 @@ export const readDynamicQuantizeMatMul: OperatorReader = (site) => {
   return readGemm({ ...site, inputs: [a, dequantised([b, bScale, bZero], 1), bias] });
 };
 
-/** The value in the file is an integer without its scale, which no layer is. */
+/** Removes the name: the value in the file is an integer without its scale, which is not a layer's value. */
 function unscaled(value: Value | undefined): Value | undefined {
   return value?.kind === "node" ? replaced(value.node, { value: undefined }) : value;
 }
 
-/** A product with the step that the activation was quantised by: the weights get the step's constant factor. */
+/**
+ * A product with the step of a dynamically quantised activation: the weights get the constant factor of the step.
+ */
 export function readStep({ inputs, output }: OperatorSite): Value | undefined {
   const step = inputs.find((value) => value?.kind === "step");
   if (step?.kind !== "step") return undefined;

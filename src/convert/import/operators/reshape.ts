@@ -31,8 +31,8 @@ export const readFlatten: OperatorReader = (site) => {
 };
 
 /**
- * Of an activation of single pixels, to a shape that has the same vector whatever the images are: exporters compute it
- * from the input's own shape.
+ * A reshape of a pooled map or vector to a shape of the same vector, for any number of images: exporters compute the
+ * shape from that of the input.
  */
 export const readReshape: OperatorReader = (site) => {
   const { node, inputs, output, layout } = site;
@@ -61,7 +61,7 @@ export const readSqueeze: OperatorReader = (site) => {
   const sizes = vectorSizes(site);
   if (!sizes || (!axes && site.inputs[1])) return undefined;
   const [batch, ...others] = sizes;
-  // Without axes, all of size 1 go, except that of the images.
+  // Without axes, every axis of size 1 is removed, except that of the images.
   return asVector(site, axes ? rest(sizes) : [batch, ...rest(others)]);
 };
 
@@ -73,7 +73,7 @@ export const readUnsqueeze: OperatorReader = (site) => {
   return sizes && axes && asVector(site, unsqueezedShape(sizes, axes));
 };
 
-/** The sizes that [N, C] has with more axes, after which they are named. */
+/** The sizes of [N, C] with axes of size 1 added at these positions. */
 function channelSizes(
   site: OperatorSite,
 ): Readonly<Record<"flat" | "line" | "nchw" | "nhwc", readonly Size[]>> {
@@ -99,10 +99,7 @@ function vectorSizes(site: OperatorSite): readonly Size[] | undefined {
   return layout.indexOf(0) < layout.indexOf(1) ? layout.map((axis) => nchw[axis]) : undefined;
 }
 
-/**
- * An activation of single pixels in another shape. One of its sizes may be any, since it follows from the others and
- * the number of elements.
- */
+/** A pooled map or vector in another shape. One size may be unknown, since it follows from the others. */
 function asVector(site: OperatorSite, sizes: readonly Size[]): Value | undefined {
   const { output } = site;
   const input = asNode(site.inputs[0]);
@@ -116,7 +113,7 @@ function asVector(site: OperatorSite, sizes: readonly Size[]): Value | undefined
   return fits(nhwc) ? unflattened(input, output, NHWC) : undefined;
 }
 
-/** [N, C] or [N, C, 1, 1] as [N, C, 1]: the same vector, with an axis that means nothing. */
+/** [N, C] or [N, C, 1, 1] as [N, C, 1]: the same vector with one more axis. */
 function onLine(input: ForeignNode, output: string): Value | undefined {
   const reading: Reading = { isLine: true };
   if (input.form.rank === "flat") return { kind: "node", node: input, reading };
@@ -134,7 +131,7 @@ export const readTranspose: OperatorReader = ({ node, inputs, layout = NCHW }) =
   return { kind: "node", node: input, ...(isNchw(changed) ? {} : { reading: { layout: changed } }) };
 };
 
-/** Whether each axis is named once; no order at all is the reverse one. */
+/** Whether this is a permutation. Without `perm`, the axes are reversed. */
 function isOrder(order: readonly number[] | undefined, rank: number): boolean {
   if (!order) return true;
   return (
@@ -152,13 +149,13 @@ function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader 
     if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
     const { layout = NCHW } = site;
     if (layout.indexOf(0) > layout.indexOf(1)) return undefined;
-    // [N, C] at once: the pooled map is not a value of the file.
+    // Without `keepdims` the result is [N, C], and the pooled map is not a value of the file.
     const pooled = asNode(globalPool(pool, source, undefined));
     return pooled && flattened(pooled, site.output);
   };
 }
 
-/** What is reduced over which axes already, where a plane is reduced one axis at a time. */
+/** The source of an earlier reduction over one axis, if a plane is reduced one axis at a time. */
 function firstReduction(
   input: ForeignNode,
   opType: string,
@@ -182,7 +179,7 @@ function flattened(input: ForeignNode, output: string): Value | undefined {
 }
 
 /**
- * [N, C] as [N, C, 1, 1] again, or [N, 1, 1, C]: the pooled map that was flattened, now with a value in the file.
+ * [N, C] as [N, C, 1, 1] or [N, 1, 1, C] again: the pooled map that was flattened, which now has a value in the file.
  */
 function unflattened(input: ForeignNode, output: string, layout: Layout): Value | undefined {
   const reading = isNchw(layout) ? {} : { reading: { layout } };
@@ -196,17 +193,17 @@ function unflattened(input: ForeignNode, output: string, layout: Layout): Value 
   return node && { kind: "node", node, ...reading };
 }
 
-/** More operations than a gate has from its pooling to its product. */
+/** Limit on steps: more than a gate has from its pool to its product. */
 const MAX_STEPS = 16;
 
 /**
- * Linear layers and activations on a flattened map, read as pointwise convolutions of its one pixel: a gate written as
- * a small network of vectors. Values keep their place in the file, with two axes fewer.
+ * Linear layers and activations on a flattened map, read as pointwise convolutions of a single pixel: some exporters
+ * write a gate as a small network of vectors. The values in the file have two axes fewer.
  */
 function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
   const [input] = node.inputs;
   if (node.op.kind === "flatten")
-    // A mean that is [N, C] at once is the pooled map, whose value this is.
+    // A mean without `keepdims` is the pooled map, and this is its value.
     return input && input.value === undefined
       ? { ...input, value: node.value, reading: { ...input.reading, isFlat: true } }
       : input;
@@ -232,10 +229,12 @@ function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
   return tensor && { kind: "constant", tensor };
 }
 
-/** Operators that pass a value on unchanged if their parameters say so: one copy, a scale of 1, all of an axis. */
+/**
+ * Operators that pass on a value unchanged because of their parameters: one copy, a scale of 1, the whole of an axis.
+ */
 
-/** What an operator gives if that is its input, whatever the images. */
-export function handedOn(site: OperatorSite): Value | undefined {
+/** The input of an operator that passes it on for any images. */
+export function passedOn(site: OperatorSite): Value | undefined {
   const { node, inputs } = site;
   const [value] = inputs;
   const input = asNode(value);
@@ -245,7 +244,7 @@ export function handedOn(site: OperatorSite): Value | undefined {
 
 const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[]) => boolean>> = {
   Concat: ({ inputs }) => inputs.length === 1,
-  // A size of 1 is spread to the value's own.
+  // A target size of 1 broadcasts to the value's own size.
   Expand: ({ inputs }, sizes) => {
     const target = listedSizes(inputs[1]) ?? [0];
     const own = sizes.slice(sizes.length - target.length);
@@ -269,7 +268,7 @@ const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[])
     const target = ints(node, "shape") ?? numbers(inputs[1]);
     if (target?.length !== sizes.length || sizes.length !== 4 || int(node, "allowzero", 0) !== 0)
       return false;
-    // One axis may be unknown: if all others are unchanged, so is this one.
+    // One axis may be unknown: if all others are unchanged, this one is too.
     return target.filter((size, axis) => size !== 0 && size !== sizes[axis]).length <= 1;
   },
   Slice: (site, sizes) => cutsOf(site)?.every((cut) => isAll(cut, sizes)) === true,
@@ -282,22 +281,24 @@ function isOnes(values: readonly number[] | undefined, length: number): boolean 
   return values?.length === length && values.every((value) => value === 1);
 }
 
-/** Larger than any axis: how exporters write "to the end". */
+/** Exporters write an end at least this large for "to the end". */
 const TO_THE_END = 1_000_000;
 
-/** Channels of an image put in another order: BGR as RGB. */
+/** Operators that reorder the channels of an image, such as BGR to RGB. */
 
 export const readChannelGather: OperatorReader = (site) =>
   int(site.node, "axis", 0) === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 
-/** Places along the first axis where that is the channels': how PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`. */
+/**
+ * A GatherND along the channels if they come first, as PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`.
+ */
 export const readChannelGatherNd: OperatorReader = (site) => {
   const { shape: [, ...depth] = [] } = asTensor(site.inputs[1]) ?? {};
   const isAlongFirst = String(depth) === "1" && int(site.node, "batch_dims", 0) === 0;
   return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 };
 
-/** Backwards through all channels, as `x[:, ::-1]` is written, and all of every other axis. */
+/** A slice that reverses the channels, as in `x[:, ::-1]`, and takes all of every other axis. */
 export const readChannelSlice: OperatorReader = (site) => {
   const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
   const cuts = cutsOf(site);
@@ -318,7 +319,7 @@ export const readChannelSlice: OperatorReader = (site) => {
   );
 };
 
-/** How an axis is cut. */
+/** A slice along one axis. */
 interface Cut {
   readonly axis: number;
   readonly start: number;
@@ -370,7 +371,7 @@ function slicedConstant(tensor: Tensor, cuts: readonly Cut[]): Value | undefined
   return result && { kind: "constant", tensor: result };
 }
 
-/** Images have three; a file may declare any number. */
+/** Limit on channels: images have three, but a file may declare any number. */
 const MAX_COLOURS = 16;
 
 function reordered(

@@ -13,9 +13,9 @@ import {
   type OperatorSite,
 } from "./site.js";
 
-/** Shapes computed by a graph: of activations, some of whose sizes are dynamic, and of constants. */
+/** Shapes that graphs compute, of constants and of activations, some of whose sizes are dynamic. */
 
-/** The sizes of an activation's axes as the file has them. */
+/** The sizes of an activation's axes, in the file's order. */
 export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNode): readonly Size[] {
   const { rank, channels, size, isGuess } = node.form;
   if (isGuess) return [undefined, undefined, undefined, undefined];
@@ -26,19 +26,19 @@ export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNod
   return layout.map((axis) => sizes[axis]);
 }
 
-/** Whether two sizes are the same, however large. */
+/** Whether two sizes are equal for any images. */
 export function sameSize(a: Size, b: Size): boolean {
   if (a === undefined || b === undefined) return false;
   if (typeof a !== "object" || typeof b !== "object") return a === b;
   return a.of === b.of && a.axis === b.axis;
 }
 
-/** The sizes in a list that is a constant, or computed of shapes. */
+/** The sizes in a list that is constant or computed from shapes. */
 export function listedSizes(value: Value | undefined): readonly Size[] | undefined {
   return value?.kind === "shape" ? value.sizes : numbers(value);
 }
 
-/** The shape of a constant; of an activation its sizes, as far as they are known. */
+/** The shape of a constant, or what is known about that of an activation. */
 export const readShape: OperatorReader = (site) => {
   const { node, inputs } = site;
   const [input] = inputs;
@@ -56,7 +56,7 @@ export const readShape: OperatorReader = (site) => {
   };
 };
 
-/** How many elements a constant has, or a list of sizes: the rank of what they are the sizes of. */
+/** The number of elements of a constant, or of a list of sizes, which is a rank. */
 export const readSize: OperatorReader = ({ inputs: [input] }) => {
   const count = asTensor(input)?.data.length ?? (input?.kind === "shape" ? input.length : undefined);
   return count === undefined ? undefined : { kind: "constant", tensor: wholeNumbers([count], []) };
@@ -64,12 +64,12 @@ export const readSize: OperatorReader = ({ inputs: [input] }) => {
 
 function rankOf(value: Value | undefined): number | undefined {
   const node = asNode(value);
-  // What an operator without a meaning here makes of its input's axes is not known.
+  // An unknown operator may change the rank.
   if (!node || isKind(node, "other")) return undefined;
   return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
 }
 
-/** Shapes are one-dimensional integers; other concatenations do not occur in an OSNet. */
+/** Concatenates shapes, which are one-dimensional; other concatenations do not occur in an OSNet. */
 export const readConcat: OperatorReader = ({ inputs }) => {
   if (inputs.some((input) => (asTensor(input)?.shape.length ?? 1) > 1)) return undefined;
   const parts = inputs.map(listedSizes);
@@ -80,8 +80,8 @@ export const readConcat: OperatorReader = ({ inputs }) => {
   return values.every(Number.isInteger) ? { kind: "constant", tensor: wholeNumbers(values) } : undefined;
 };
 
-/** Operators that hand computed sizes on, some of them or in another shape; undefined for all others. */
-export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined {
+/** The sizes that an operator passes on, some or all of them; undefined for other operators. */
+export function sizesPassedOn({ node, inputs }: OperatorSite): Value | undefined {
   const [list, ...others] = inputs;
   if (list?.kind !== "shape" || !list.sizes) return undefined;
   const { sizes } = list;
@@ -91,9 +91,11 @@ export function sizesHandedOn({ node, inputs }: OperatorSite): Value | undefined
   return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
 }
 
-/** Places in a line of elements that are computed from its sizes, as torch's exporter writes `as_strided`. */
+/**
+ * Indices into a line of elements that are computed from its sizes, as torch's exporter writes `as_strided`.
+ */
 
-/** What a list of places is, if each is a sum of multiples of where it stands. */
+/** Indices as strides, if each is a sum of multiples of its position along the axes. */
 export function placesOf(value: Value | undefined): Places | undefined {
   if (value?.kind === "places") return value;
   const tensor = asTensor(value);
@@ -112,10 +114,10 @@ export function placesOf(value: Value | undefined): Places | undefined {
   return isSum ? { sizes: shape, strides } : undefined;
 }
 
-/** As many as a layer has channels, and images. */
+/** Limit on indices: images times channels of a layer. */
 const MAX_PLACES = 1 << 16;
 
-/** Ranges over computed sizes, their multiples, and sums of these along several axes. */
+/** Reads ranges over computed sizes, multiples of them, and sums along several axes. */
 export function readPlaces(site: OperatorSite): Value | undefined {
   const { node, inputs } = site;
   const [a, b, step] = inputs;
@@ -141,7 +143,7 @@ export function readPlaces(site: OperatorSite): Value | undefined {
     };
   const other = node.opType === "Add" ? placesOf(places === a ? b : a) : undefined;
   if (other?.sizes.length !== sizes.length) return undefined;
-  // Along each axis one of the two is spread.
+  // Along each axis, at least one of the two is repeated, or both have the same size.
   if (
     !sizes.every((size, axis) => size === 1 || other.sizes[axis] === 1 || sameSize(size, other.sizes[axis]))
   )

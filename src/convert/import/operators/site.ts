@@ -10,15 +10,15 @@ export interface OperatorSite {
   readonly inputs: readonly (Value | undefined)[];
   /** Name of the first output. */
   readonly output: string;
-  /** The order of axes that the file's own operator works on, where that is not NCHW; all else is as on NCHW. */
+  /** The layout of the file's operator, if it is not NCHW. Everything else at the site is in NCHW. */
   readonly layout?: Layout;
-  /** Whether the file's weights are half precision, so that its numbers are. */
+  /** Whether the file's weights are in half precision, and with them its arithmetic. */
   readonly isHalf?: boolean;
-  /** How the file's own operator has the maps, where it has them with fewer axes; all else is as on NCHW. */
+  /** The shape of maps in the file's operator, if they have fewer axes. Everything else is in NCHW. */
   readonly planes?: Planes;
-  /** Whether the file's own operator works on [N, C, 1]; all else is as on [N, C]. */
+  /** Whether the file's operator works on [N, C, 1]. Everything else is as for [N, C]. */
   readonly isLine?: true;
-  /** How many images the file takes, where it fixes that. */
+  /** The batch size, if the file fixes it. */
   readonly batch?: number | undefined;
   /** The operators that read a value of the file, possibly through operators that pass it on. */
   readonly readersOf?: (value: string) => ReadonlySet<string>;
@@ -46,7 +46,7 @@ export function nodeValue(
   return { kind: "node", node: { op, inputs, form, value, constants } };
 }
 
-/** Constants by role, with what quantising may have taken from them. */
+/** Constants by role, with their rounding if they were quantised. */
 export function constantsOf(
   values: Readonly<Partial<Record<ParameterRole, Value | undefined>>>,
 ): Pick<ForeignNode, "constants" | "roundings"> {
@@ -60,7 +60,7 @@ export function constantsOf(
   return { constants, ...(Object.keys(roundings).length > 0 ? { roundings } : {}) };
 }
 
-/** The same node, or one made from it, standing for a value of another name. */
+/** A node with changes, such as a constant that it absorbs and the name of its new value. */
 export function replaced(node: ForeignNode, change: Partial<ForeignNode>): Value {
   return { kind: "node", node: { ...node, ...change } };
 }
@@ -86,7 +86,7 @@ export const floats = (node: OnnxNode, name: string): readonly number[] | undefi
 export const text = (node: OnnxNode, name: string, fallback: string): string =>
   attribute(node, name, "string") ?? fallback;
 
-/** Paddings of four axes are eight numbers; a file may have any number in their place. */
+/** Limit on lists: the paddings of four axes are eight numbers, but a file may have any number. */
 export const MAX_LIST = 64;
 
 /** The numbers of a short list: axes, paddings, a shape. */
@@ -107,7 +107,7 @@ export function attributeOrInput(
   return ints(node, name) ?? numbers(inputs[index]);
 }
 
-/** Axes counted from the front. */
+/** Axes as non-negative numbers, in ascending order. */
 export function frontAxes(axes: readonly number[], { rank }: Form): readonly number[] {
   const dimensions = rank === "flat" ? 2 : 4;
   return axes.map((axis) => (axis < 0 ? axis + dimensions : axis)).sort((a, b) => a - b);

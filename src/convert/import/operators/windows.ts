@@ -24,7 +24,7 @@ import {
   text,
 } from "./site.js";
 
-/** How far a window slides, and over what: strides, dilations and paddings. */
+/** Windows: their strides, dilations and paddings. */
 
 const NO_PADDING: Padding = [0, 0, 0, 0];
 
@@ -38,7 +38,7 @@ function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Win
   const stride = pair(ints(node, "strides"), [1, 1]);
   const between = pair(ints(node, "dilations"), [1, 1]);
   if (!stride || !between) return undefined;
-  // There is nothing between the pixels of a single one.
+  // Dilation has no effect along an axis with a single row or column.
   const dilation: Size2d = [kernel[0] === 1 ? 1 : between[0], kernel[1] === 1 ? 1 : between[1]];
   const autoPad = text(node, "auto_pad", "NOTSET");
   const [top = 0, left = 0, bottom = 0, right = 0] = ints(node, "pads") ?? [];
@@ -53,7 +53,7 @@ function windowOf(node: OnnxNode, kernel: Size2d, size: Size2d | undefined): Win
   return { kernel, stride, dilation, ...(padding ? { padding } : { padding: NO_PADDING, autoPad }) };
 }
 
-/** `auto_pad` SAME: padded so that the output is ⌈size / stride⌉, with an odd row after the map, or before it. */
+/** `auto_pad` SAME: padding for an output of ⌈size / stride⌉. An odd row goes after the map, or before it. */
 function samePadding(
   { kernel, stride, dilation }: Pick<Window, "kernel" | "stride" | "dilation">,
   size: Size2d | undefined,
@@ -73,7 +73,9 @@ function samePadding(
   return rows && columns && [rows[0], columns[0], rows[1], columns[1]];
 }
 
-/** Whether a window ends at the padded map's last row and column, so that it comes to the same how a size is rounded. */
+/**
+ * Whether windows end exactly at the padded map's last row and column, so that rounding up gives the same size.
+ */
 function endsWithMap(
   { kernel, stride, padding, dilation, autoPad }: Window,
   size: Size2d | undefined,
@@ -104,8 +106,8 @@ function halved(size: Size2d | undefined, round: (half: number) => number): Size
 }
 
 /**
- * What a window really reads: a `Pad` before it becomes its own padding where that is exact. A convolution pads with
- * zeros; a maximum may be padded with zeros if nothing in the map is negative, or with −∞.
+ * The source of a window and its additional padding: a `Pad` before it is absorbed where that is exact. A convolution
+ * pads with zeros; a maximum may be padded with −∞, or with zeros if the map has no negative values.
  */
 function throughPad(
   input: ForeignNode,
@@ -163,8 +165,8 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
 };
 
 /**
- * A transposed convolution that takes every pixel is a convolution with each kernel turned by 180°, the channels of a group exchanged, and the
- * padding that is left of a kernel's reach. Any other makes maps larger, which no OSNet does.
+ * A transposed convolution with stride 1 is a convolution with each kernel turned by 180°, its channels transposed
+ * within each group, and complementary padding. Any other enlarges maps, which no OSNet does.
  */
 export const readConvTranspose: OperatorReader = (site) => {
   const { node, inputs } = site;
@@ -198,7 +200,7 @@ export const readConvTranspose: OperatorReader = (site) => {
   });
 };
 
-/** A convolution of single pixels over all channels. */
+/** A 1×1 convolution over all channels. */
 export function pointwiseOp(inChannels: number, outChannels: number): ForeignOp<"conv"> {
   const one: Size2d = [1, 1];
   return {
@@ -209,8 +211,8 @@ export function pointwiseOp(inChannels: number, outChannels: number): ForeignOp<
 }
 
 /**
- * A convolution whose groups follow from the channels of its input, as in TensorFlow. A depthwise 1×1 convolution is a
- * per-channel product: after a norm without weights, these are the norm's weights.
+ * A convolution whose groups follow from its input's channels, as in TensorFlow. A depthwise 1×1 convolution is a
+ * product by channel, and after a norm without a weight, it is that weight.
  */
 export const readGroupedConv: OperatorReader = (site) => {
   const [input, weight, bias] = [asNode(site.inputs[0]), asTensor(site.inputs[1]), asTensor(site.inputs[2])];
@@ -237,11 +239,11 @@ function isByPixel({ kernel, stride, padding }: ForeignOp<"conv">): boolean {
 
 /** Pools, of windows and of the whole map, and the padding before a window. */
 
-/** At most the lowest float32: padding that is never the maximum. */
+/** Padding with the lowest float32 or less, which is never the maximum. */
 const LOWEST = -3.4e38;
 
 /**
- * A value that is never negative; or the value of an operator in a ReLU's place, which is then the finding, and not the
+ * Whether a value is never negative, or is in the place of a ReLU: then that operator is the finding, and not the
  * padding after it.
  */
 function isActivated(map: ForeignNode): boolean {
@@ -260,7 +262,7 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     const window = windowOf(node, kernel, input.form.size);
     if (!window) return undefined;
     const { size, intended } = input.form;
-    // Exporters of adaptive pools write a window over the whole map.
+    // Adaptive pools are exported with a window of the whole map.
     const map = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
     const isWhole =
       map !== undefined && !(kind === "avgPool" && isTransition(window, input, readersOf?.(output)));
@@ -279,16 +281,16 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
 }
 
 /**
- * Whether a window is as large as the map, or as the map would be if an earlier layer had the right window: then that
- * layer is the finding, and not every pool after it.
+ * Whether a window covers the map, or the map that correct earlier windows would give: then the earlier layer is the
+ * finding, and not every pool after it.
  */
 function coversMap(kernel: Size2d, { size, intended }: Form): boolean {
   return [size, intended].some((map) => map && kernel[0] === map[0] && kernel[1] === map[1]);
 }
 
 /**
- * Whether a window over the whole map is a transition's, which halves a map of 2×2 pixels to one: gates' are after a
- * depthwise convolution, and the last one is flattened to a vector.
+ * Whether a window over the whole map is the pool of a transition, on a map of 2×2 pixels. The other pools of whole
+ * maps are those of gates, after a depthwise convolution, and the last one, which is flattened.
  */
 function isTransition(
   { kernel, stride }: Window,
@@ -310,8 +312,8 @@ function convBefore(map: ForeignNode): ForeignNode<"conv"> | undefined {
 }
 
 /**
- * Operators that pass a value on. Over a map of one pixel this is a global average pool, for runtimes that do not pool
- * single pixels: a gate's is of a value that is also multiplied, and the last one is flattened to a vector.
+ * Operators that pass on a value. Over a map of one pixel they may be a global average pool, for runtimes that cannot
+ * pool a single pixel: a gate's if the value is also multiplied, or the last one if it is flattened.
  */
 export const readIdentity: OperatorReader = ({ node, inputs: [input], output, readersOf }) => {
   const map = asNode(input);
@@ -330,10 +332,10 @@ const MAKES_VECTORS: ReadonlySet<string> = new Set([
   ...["Flatten", "Reshape", "Squeeze", "Shape", "Gemm", "MatMul"],
 ]);
 
-/** From a convolution to the pool after it: a norm and an activation, in any form. */
+/** Limit on steps from a convolution to the pool after it: a norm and an activation, in any form. */
 const NORM_STEPS = 12;
 
-/** What two pools in a row, of all rows and then of all columns or the other way round, are a pool of. */
+/** The source of two pools in a row, one over all rows and one over all columns, if they cover the map. */
 function afterFirstPass(
   input: ForeignNode,
   kernel: Size2d,
@@ -382,12 +384,12 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
   );
 };
 
-/** More colours than an image has, and fewer than any layer of a network. */
+/** Limit on channels: more than an image has, and fewer than any layer. */
 const MAX_MIXED = 4;
 
 /**
- * A 1×1 convolution that takes each output channel from one input channel and scales it: the normalisation of pixels if
- * there is no division per channel.
+ * A 1×1 convolution that moves and scales single channels: the normalisation of pixels, if there is no division per
+ * channel.
  *
  * @param weight [out, in, 1, 1]
  */

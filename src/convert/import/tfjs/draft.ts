@@ -25,7 +25,7 @@ import { type Formula, formula, matches, numberOf, type Term } from "../operator
 export interface Draft {
   readonly nodes: OnnxNode[];
   readonly constants: Map<string, StoredTensor>;
-  /** By value, the node that computes it. */
+  /** The node that computes each value. */
   readonly writers: Map<string, OnnxNode>;
 }
 
@@ -33,7 +33,7 @@ export function createDraft(): Draft {
   return { nodes: [], constants: new Map(), writers: new Map() };
 }
 
-/** The constant that a value is, handed on or not. */
+/** The constant that a value is, possibly through Identity. */
 function resolvedConstant({ constants, writers }: Draft, name: string): Tensor | undefined {
   let current = name;
   for (let steps = 0; steps < MAX_IDENTITIES; steps++) {
@@ -44,10 +44,10 @@ function resolvedConstant({ constants, writers }: Draft, name: string): Tensor |
   return undefined;
 }
 
-/** Two in a row are written between a variable and what reads it. */
+/** Limit on consecutive Identity nodes: two are usual between a variable and its reader. */
 const MAX_IDENTITIES = 8;
 
-/** Adds a node, and gives the name of what it computes. */
+/** Adds a node, and returns the name of its value. */
 export function add(
   draft: Draft,
   opType: string,
@@ -101,7 +101,7 @@ export function modelOf(
   };
 }
 
-/** The numbers that operators take as constant inputs: axes, paddings, shapes. */
+/** Constant inputs of operators: axes, paddings, shapes. */
 
 /** The integers of a constant; undefined for an activation, or a non-integer. */
 export function numbersOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
@@ -109,10 +109,10 @@ export function numbersOf(draft: Draft, name: string | undefined): readonly numb
   return tensor && tensor.data.length <= MAX_NUMBERS ? Array.from(tensor.data, Number) : undefined;
 }
 
-/** Paddings of four axes are eight; a file may have any number in their place. */
+/** Limit on lists: the paddings of four axes are eight numbers, but a file may have any number. */
 const MAX_NUMBERS = 64;
 
-/** [[before, after], …] as ONNX has it: all that goes before, then all that goes after. */
+/** Paddings [[before, after], …] in ONNX's order: all before, then all after. */
 export function padsOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
   const pairs = numbersOf(draft, name);
   return pairs && [0, 1].flatMap((end) => pairs.filter((_, index) => index % 2 === end));
@@ -129,18 +129,18 @@ export function shapeOf(draft: Draft, parts: readonly string[], output: string):
   return addConstant(draft, output, wholeNumbers(known.flatMap((part) => part ?? [-1])));
 }
 
-/** Convolutions and pools, with their windows as TensorFlow says them and their weights in its order of axes. */
+/** Convolutions and pools, with windows and weights as TensorFlow has them. */
 
-/** Where a window goes: a number per axis of the image, and a padding by name. */
+/** A window: a number per axis of the image, and a padding by name. */
 export interface TfWindow {
   readonly strides?: readonly number[] | undefined;
   readonly dilations?: readonly number[] | undefined;
-  /** Of pools. */
+  /** The kernel of a pool. A convolution's follows from its weights. */
   readonly kernel?: readonly number[] | undefined;
   readonly padding: string;
-  /** Before and after each axis, for `EXPLICIT`. */
+  /** The padding before and after each axis, for `EXPLICIT`. */
   readonly explicit?: readonly number[] | undefined;
-  /** Whether axes are those of NCHW, and not of NHWC. */
+  /** Whether the layout is NCHW instead of NHWC. */
   readonly channelsFirst: boolean;
 }
 
@@ -177,7 +177,7 @@ function attributesOf(window: TfWindow): OnnxAttributeRecord {
   };
 }
 
-/** A constant with its axes in another order, made once for all that read it. */
+/** A constant with its axes in another order, created once for all readers. */
 function turned(draft: Draft, name: string, suffix: string, ...perm: readonly number[]): string {
   const result = `${name}#${suffix}`;
   return draft.writers.has(result)
@@ -200,17 +200,19 @@ function depthwiseOihw(draft: Draft, weight: string): string {
 
 const DEPTHWISE = "#depthwise-shape";
 
-/** Where an operator of a model, or a layer of its, is written: what it reads, and the name of its result. */
+/** An operator of a model, or a call of a layer: its inputs, and the name of its result. */
 export interface Site {
   readonly draft: Draft;
   readonly inputs: readonly string[];
   readonly output: string;
 }
 
-/** Writes an operator, and gives the name of its result; undefined if it is used in a way that has no meaning here. */
+/**
+ * Writes an operator, and returns the name of its result; undefined if this use of it has no known meaning.
+ */
 export type Translation<S extends Site> = (site: S) => string | undefined;
 
-/** An operator that ONNX has too, on the same inputs. */
+/** An operator that ONNX has under this name, with the same inputs. */
 export function same(opType: string): Translation<Site> {
   return ({ draft, inputs, output }) => add(draft, opType, inputs, output);
 }
@@ -243,7 +245,7 @@ export function addBatchNorm(
   return add(draft, "BatchNormalization", inputs, output, all, domainOf(channelsFirst));
 }
 
-/** Unfused batch norms in a graph: their four parameters exist, not only products. */
+/** Batch norms in parts, as long as all four parameters are there and not only their products. */
 const BATCH_NORMS: readonly Formula[] = [
   "(x - mean) * SCALE + beta",
   "x * SCALE + (beta - mean * SCALE)",
@@ -283,7 +285,7 @@ export function layerWeights(
   const named = new Map<string, StoredTensor>();
   for (const [name, { tensor, stored }] of weights)
     named.set(places.get(name) ?? name, stored ? { ...tensor, stored } : tensor);
-  // tfjs looks a weight up without the scope before its own name too: `conv1/conv1/kernel` is `conv1/kernel`.
+  // tfjs also looks up a weight by its own name without the scope: `conv1/conv1/kernel` is `conv1/kernel`.
   for (const [name, tensor] of [...named]) {
     const short = name.replace(/\/[^/]+(?=\/[^/]+$)/, "");
     if (!named.has(short)) named.set(short, tensor);
@@ -291,7 +293,9 @@ export function layerWeights(
   return named;
 }
 
-/** The weights of Keras layers in Keras's order, which skips those that a layer does not have. */
+/**
+ * The weights of each Keras layer, in Keras's order, which skips those that a layer is configured without.
+ */
 const ROLES: Readonly<Record<string, (config: JsonObject) => readonly string[]>> = {
   BatchNormalization: (config) => [...affine(config), "moving_mean", "moving_variance"],
   Conv2D: () => ["kernel", "bias"],

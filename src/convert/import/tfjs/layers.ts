@@ -33,7 +33,7 @@ function isChannelsFirst({ data_format: format }: JsonObject): boolean {
 /** The window of a convolution or pool; a pool's default stride is its size. */
 function windowOf(config: JsonObject, kernel?: Json): TfWindow {
   const channelsFirst = isChannelsFirst(config);
-  // Keras's sizes, as TensorFlow has them per axis of the image.
+  // Keras gives sizes per axis of the image, or one for both.
   const perAxis = (value: Json | undefined): readonly number[] => {
     const [height = 1, width = 1] = pair(value);
     return channelsFirst ? [1, 1, height, width] : [1, height, width, 1];
@@ -58,7 +58,7 @@ function list(value: Json | undefined): readonly number[] {
   return typeof value === "number" ? [value] : arrayOf(value).map(Number);
 }
 
-/** What moves elements about, and computes none. */
+/** Layers that move elements without computing. */
 
 const zeroPadding: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const { padding } = config;
@@ -131,14 +131,14 @@ const layerNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], o
   return add(draft, "LayerNormalization", inputs, output, { epsilon, axis: int(-1) }, domainOf(false));
 };
 
-/** Keras's ε, where a file leaves it out. */
+/** Keras's default ε. */
 const DEFAULT_EPSILON = 1e-3;
 
 function epsilonOf({ epsilon }: JsonObject): number {
   return typeof epsilon === "number" ? epsilon : DEFAULT_EPSILON;
 }
 
-/** A weight that the layer may be configured without, with its default. */
+/** A weight that the layer may be configured without, or its default. */
 function optional(draft: Draft, name: string, like: string, value: number): string {
   if (draft.constants.has(name)) return name;
   const size = draft.constants.get(like)?.data.length ?? 0;
@@ -160,7 +160,7 @@ const ACTIVATIONS: Readonly<Record<string, string>> = {
   tanh: "Tanh",
 };
 
-/** An activation by its Keras name; an unknown one keeps its name, in a domain without known operators. */
+/** An activation by its Keras name. An unknown one keeps its name, in a domain without known operators. */
 function activate(draft: Draft, activation: string, x: string, output: string, domain: string): string {
   const known = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : undefined;
   return add(draft, known ?? activation, [x], output, {}, known ? "" : domain);
@@ -227,7 +227,7 @@ function biased(
   return addBias(draft, product(`${output}#product`), `${layer}/bias`, output, channelsFirst);
 }
 
-/** Keras's stock layers in ONNX's words (https://keras.io/api/layers). */
+/** Keras's standard layers, written as ONNX operators (https://keras.io/api/layers). */
 
 /** Writes what a call of a layer computes, with its activation. */
 export function translateLayer(draft: Draft, { layer, className, config, value, inputs }: LayerCall): void {

@@ -45,7 +45,7 @@ function isChannelsFirst(node: TfjsNode): boolean {
   return attribute(node, "data_format", "string") === "NCHW";
 }
 
-/** Where a convolution's or a pool's window goes. */
+/** The window of a convolution or pool. */
 function windowOf(node: TfjsNode): TfWindow {
   return {
     kernel: attribute(node, "ksize", "ints"),
@@ -57,7 +57,7 @@ function windowOf(node: TfjsNode): TfWindow {
   };
 }
 
-/** What moves elements about, and computes none. */
+/** Operators that move elements without computing. */
 
 const pad: NodeTranslation = ({ draft, inputs: [x = "", paddings, value], output }) => {
   const pads = padsOf(draft, paddings);
@@ -81,7 +81,7 @@ const gather: NodeTranslation = ({ draft, inputs: [x = "", places = "", axis], o
   return add(draft, "Gather", [x, places], output, { axis: int(along) });
 };
 
-/** How an axis is cut. */
+/** A slice along one axis. */
 interface Cut {
   readonly axis: number;
   readonly start: number;
@@ -89,7 +89,7 @@ interface Cut {
   readonly step: number;
 }
 
-/** Beyond any axis: how a slice says "to the end". */
+/** An end at least this large is "to the end". */
 const END = 2 ** 31;
 
 /** x[…, ::-1] along some axes. */
@@ -150,12 +150,12 @@ const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
   return addBatchNorm(draft, { inputs, epsilon }, output, isChannelsFirst(node), mode);
 };
 
-/** FusedBatchNorm's, where a file leaves it out. */
+/** FusedBatchNorm's default ε. */
 const DEFAULT_EPSILON = 1e-4;
 
 /** Elementwise operators. */
 
-/** A sum; or a batch norm written in parts, whose parameters are still there. */
+/** A sum; or a batch norm written in parts, if its parameters are still separate. */
 const sum: NodeTranslation = ({ draft, inputs, output }) => {
   const [a = "", b = ""] = inputs;
   const norm = batchNormOf(draft, a, b);
@@ -210,7 +210,7 @@ const matrixProduct: NodeTranslation = (site) => {
 const biasAdd: NodeTranslation = ({ draft, node, inputs: [x = "", b = ""], output }) =>
   addBias(draft, x, b, output, isChannelsFirst(node));
 
-/** What is fused: a bias, a batch norm, an activation, in this order. */
+/** The fused operations, in this order: a bias, a batch norm, an activation. */
 function stepsOf({ node }: NodeSite): readonly string[] {
   return attribute(node, "fused_ops", "strings") ?? [];
 }
@@ -219,7 +219,7 @@ function productName(site: NodeSite): string {
   return stepsOf(site).length > 0 ? `${site.output}#product` : site.output;
 }
 
-/** What a fused operator does to its product, one step after the other; the last has the node's name. */
+/** Writes the fused operations after a product, in sequence. The last result has the node's name. */
 function addSteps(site: NodeSite, channelsFirst: boolean): string {
   const { draft, node, output } = site;
   const operands = site.inputs.slice(2);
@@ -233,7 +233,7 @@ function addSteps(site: NodeSite, channelsFirst: boolean): string {
   }, productName(site));
 }
 
-/** An activation that is fused, by the names that TensorFlow has for it. */
+/** A fused activation, by TensorFlow's name. */
 function addActivation(
   { draft, node }: NodeSite,
   step: string,
@@ -265,12 +265,12 @@ function addLeakyRelu(
   });
 }
 
-/** TensorFlow's, where a file leaves it out. */
+/** LeakyRelu's default slope in TensorFlow. */
 const TF_SLOPE = 0.2;
 
-/** TensorFlow's operators in ONNX's words (https://www.tensorflow.org/api_docs/cc). */
+/** TensorFlow's operators, written as ONNX operators (https://www.tensorflow.org/api_docs/cc). */
 
-/** Writes what a node computes under its name. */
+/** Writes the operators of a node. The last result has the node's name. */
 export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: readonly string[]): void {
   const { name, op } = node;
   const inputs = node.inputs.filter((input) => !input.startsWith("^")).map(valueName);

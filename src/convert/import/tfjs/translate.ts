@@ -60,7 +60,7 @@ function isStep(value: string): boolean {
   return /#[^#\d][^#]*$/.test(value);
 }
 
-/** What a file says of itself, as far as matching and notes have use for it. */
+/** The metadata that matching and notes use. */
 function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
   const texts = Object.entries(metadata ?? {}).filter(
     (entry): entry is [string, string] => typeof entry[1] === "string",
@@ -69,7 +69,7 @@ function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "produ
 }
 
 /**
- * A TensorFlow graph in ONNX's words, for matching: values are called as its nodes.
+ * A TensorFlow graph as ONNX operators, for matching. Values are named after its nodes.
  *
  * @throws InputError (`format`) if the graph has a cycle, or a constant without values
  */
@@ -90,7 +90,7 @@ function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
   return modelOf(draft, inputs, declared.length > 0 ? declared : unread(nodes), aboutTfjs(model));
 }
 
-/** By node, the names of its outputs after the first that are read. */
+/** For each node, the names of its later outputs that are read. */
 function laterOutputs(nodes: readonly TfjsNode[]): ReadonlyMap<string, readonly string[]> {
   const read = new Set(nodes.flatMap(({ inputs }) => inputs.filter((input) => /:0*[1-9]\d*$/.test(input))));
   const later = new Map<string, string[]>();
