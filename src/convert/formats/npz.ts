@@ -16,8 +16,8 @@ import { encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "
 /**
  * The .npz format: a zip of .npy arrays (numpy.savez, numpy.savez_compressed). The zip is read as strictly as PyTorch's
  * (no duplicate or overlapping entries, none larger than four times the file), and as in numpy every array's checksum
- * must be right. Refused: an entry `NAME` beside `NAME.npy`, both of which numpy calls NAME; which of the two it reads
- * depends on its version.
+ * must be right. Refused: entries without `.npy`, which numpy reads by their content, and an entry `NAME.npy.npy` beside
+ * `NAME.npy`, both of which numpy calls NAME.npy; which of the two it reads depends on its version.
  */
 
 /** An open archive; each array is inflated when it is read. */
@@ -53,7 +53,7 @@ export function openNpz(
   const entries = new Map<string, ZipEntry>();
   const directory = readZipDirectory(source, region);
   for (const [name, entry] of directory) {
-    if (!name.endsWith(SUFFIX)) continue;
+    if (!name.endsWith(SUFFIX)) throw badArchive(subject, `an entry ${quote(name)} without ${SUFFIX}`);
     const path = name.slice(0, -SUFFIX.length);
     if (directory.has(path)) throw badArchive(subject, `two entries with the numpy name ${quote(path)}`);
     entries.set(path, entry);
