@@ -156,6 +156,28 @@ describe("what may be a tensor to PyTorch", () => {
   });
 });
 
+describe("a frame, which CPython reads as a whole,", () => {
+  const frame = (length: number) => `\x95${le(length, 8)}`;
+
+  it("may end after any opcode, and the last one after the pickle", () => {
+    const value = dict({ w: tensor() });
+    for (const framed of [
+      `${frame(1)}N0${frame(value.length + 1)}${value}`,
+      `${frame(2)}N0${frame(0)}${value}`,
+    ])
+      expect(decoded(checkpoint(framed, weights))).toHaveProperty("w");
+  });
+
+  it.each([
+    ["longer than the pickle", `${frame(3)}N`],
+    ["that ends within an opcode", `${frame(3)}${int(1)}0N`],
+    ["that ends within a line", `${frame(2)}I1234\n0N`],
+    ["in another", `${frame(20)}${frame(2)}N0N`],
+  ])("is refused where it is one %s", (_, value) => {
+    expect(refusal(checkpoint(value))).toContain("found a frame that does not end where an opcode does");
+  });
+});
+
 describe("an object with items", () => {
   const object = (items: string, state: string) =>
     checkpoint(`${global("collections.UserDict")})\x81(${items}u${state}b`, weights);

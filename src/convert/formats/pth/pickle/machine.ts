@@ -44,12 +44,22 @@ import {
 /** Runs one pickle from the cursor's position to just after its STOP and returns what it built. */
 export function runPickle(cursor: Cursor, environment: PickleEnvironment): PickleValue {
   const stack = new PickleStack(cursor, environment.budget);
-  const machine: Machine = { cursor, environment, stack, memo: new Memo(), given: new WeakMap() };
+  const machine: Machine = {
+    cursor,
+    environment,
+    stack,
+    memo: new Memo(),
+    given: new WeakMap(),
+    frameEnd: undefined,
+  };
   // Ends, because every opcode takes a byte, and the cursor does not read beyond the last.
   for (;;) {
     const offset = cursor.offset;
     const code = cursor.uint8();
-    if (code === STOP) return stack.pop();
+    if (code === STOP) {
+      if (machine.frameEnd !== undefined && machine.frameEnd !== cursor.offset) throw unframed(machine);
+      return stack.pop();
+    }
     const opcode = OPCODES[code];
     if (opcode === undefined) {
       throw corrupt(
@@ -59,7 +69,22 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
       );
     }
     opcode(machine);
+    if (machine.frameEnd === undefined) continue;
+    if (cursor.offset > machine.frameEnd) throw unframed(machine);
+    if (cursor.offset === machine.frameEnd) machine.frameEnd = undefined;
   }
+}
+
+/**
+ * CPython reads a frame as a whole, and drops what is left of it when an opcode needs more, or the pickle ends: picklers end them between
+ * opcodes, the last one after STOP.
+ */
+function unframed({ cursor }: Machine): Error {
+  return corrupt(
+    cursor.region,
+    `a frame that does not end where an opcode does, before ${position(cursor.region, cursor.offset)}`,
+    "a complete pickle",
+  );
 }
 
 const STOP = 0x2e;
@@ -185,7 +210,12 @@ const TABLE: OpcodeTable = {
     if (protocol > 5)
       throw unsupported(cursor.region, `pickle protocol ${protocol}`, "a protocol from 0 to 5");
   },
-  "\x95": ({ cursor }) => void cursor.uint64(), // FRAME: a hint for buffered reading
+  // FRAME
+  "\x95": (machine) => {
+    const length = machine.cursor.uint64();
+    if (machine.frameEnd !== undefined) throw unframed(machine);
+    machine.frameEnd = machine.cursor.offset + length;
+  },
 
   "\x82": (machine) => extension(machine, machine.cursor.uint8()), // EXT1
   "\x83": (machine) => extension(machine, machine.cursor.uint16()), // EXT2

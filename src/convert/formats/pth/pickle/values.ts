@@ -286,6 +286,8 @@ export interface Machine {
    * tensors. Python reads them at once: later changes do not affect the object.
    */
   readonly given: WeakMap<object, boolean>;
+  /** Where the open frame ends, which is read as a whole; undefined outside of frames. */
+  frameEnd: number | undefined;
 }
 
 /** The effect of an opcode, after its own byte has been read. */

@@ -88,7 +88,7 @@ describe("the pickle machine", () => {
   });
 
   it("builds a list that contains itself", () => {
-    const list = run("\x80\x04\x95\x08\0\0\0\0\0\0\0]\x94h\x00a.");
+    const list = run("\x80\x04\x95\x06\0\0\0\0\0\0\0]\x94h\x00a.");
     expect(Array.isArray(list) && list[0] === list).toBe(true);
   });
 
