@@ -16,10 +16,10 @@ export const guessActivation: Guess = (step, { actual }) => {
 const logistic = (x: number): number => 1 / (1 + Math.exp(-x));
 const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 
-/** Slopes of leaky ReLUs: PyTorch's default, those of papers, TensorFlow's and Keras's. */
+/** Usual slopes of leaky ReLUs: PyTorch's default, those of papers, TensorFlow's and Keras's. */
 const SLOPES = [0.01, 0.1, 0.2, 0.25, 0.3] as const;
 
-/** Activations that other networks have instead of a ReLU, and their names. */
+/** Activations of other networks, in place of a ReLU. */
 const INSTEAD: readonly (readonly [says: string, f: (x: number) => number])[] = [
   ["the ReLU is clipped at 6", (x) => Math.min(Math.max(x, 0), 6)],
   ...SLOPES.map(
@@ -60,10 +60,10 @@ function sigmoids(step: Step): Hypothesis[] {
   ];
 }
 
-/** Where a sigmoid is steep enough to be inverted: its value is not within this of 0 or 1. */
+/** A sigmoid is inverted only where it is steep: where its value differs from 0 and 1 by more than this. */
 const STEEP = 0.02;
 
-/** Number of values that a factor is fitted to: fewer would fit anything. */
+/** Minimum number of values to fit a factor to: fewer would fit anything. */
 const MIN_VALUES = 8;
 
 /** σ(k·x) instead of σ(x): the median of the factors k of all values. */
@@ -81,10 +81,10 @@ function temperatures(step: Step, actual: RealTensor): Hypothesis[] {
   return otherwise(step, "sigmoid-temperature", says, (x) => logistic(factor * x));
 }
 
-/** The error of an activation of several operations, in float32 units relative to its input and output. */
+/** Rounding error of an activation of several operations, in float32, relative to its input and output. */
 const ROUNDINGS = 8 * 2 ** -24;
 
-/** Another function of the input. */
+/** The step as another function of its input. */
 function otherwise(
   { inputs: [input] }: Step,
   cause: Cause,
@@ -92,7 +92,7 @@ function otherwise(
   f: (x: number) => number,
 ): Hypothesis[] {
   if (!input) return [];
-  // e^x − 1 and 1 + e^x round in units of 1, unless all values are smaller.
+  // e^x − 1 and 1 + e^x round relative to 1, unless all values are smaller.
   let most = 0;
   for (const x of input.data) most = Math.max(most, Math.abs(x));
   const unit = Math.min(1, most);
@@ -106,7 +106,7 @@ function otherwise(
   ];
 }
 
-/** A function of the step's own output. */
+/** The step followed by a function. */
 function after(step: Step, cause: Cause, says: string, f: (y: number) => number): Hypothesis {
   return { cause, says, output: () => mapped(step.compute(), f) };
 }

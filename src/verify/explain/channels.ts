@@ -3,13 +3,15 @@ import { errorAt } from "../bounds/bound.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
-/** Values to each of the two numbers that a channel is fitted with: fewer would fit anything. */
+/**
+ * Minimum number of values for each of the two numbers that are fitted to a channel: fewer would fit anything.
+ */
 const MIN_VALUES = 8;
 
-/** What is left of a spread of factors that are one number. */
+/** Maximum relative spread of factors that count as one number. */
 const ONE_FACTOR = 1e-2;
 
-/** Each channel's values as a multiple of what they should be, and a constant: norms with other parameters. */
+/** Norms with other parameters: each channel's values are a multiple of the correct ones, plus a constant. */
 export const guessChannels: Guess = (step, { actual, group, parameters }) => {
   const { node } = step;
   const isNorm = node.op.kind === "batchNorm" || node.op.kind === "instanceNorm";
@@ -60,7 +62,10 @@ function fitted(
   return { factors, shifts: y.map((mean, c) => mean - (factors[c] as number) * (x[c] as number)) };
 }
 
-/** Running variances all n/(n − 1) times the checkpoint's: what PyTorch stores is corrected already. */
+/**
+ * All running variances are n/(n − 1) times the checkpoint's: Bessel's correction was applied twice, since PyTorch
+ * stores corrected ones.
+ */
 function corrected({ node, compute }: Step, { factors }: Fit, parameters: ParameterSource): Hypothesis[] {
   const norm = node.foldedBatchNorm ?? (node.op.kind === "batchNorm" ? node : undefined);
   const path = norm?.parameters.runningVar;
@@ -88,10 +93,10 @@ function corrected({ node, compute }: Step, { factors }: Fit, parameters: Parame
   ];
 }
 
-/** The share of channels that may be off where it is they that are. */
+/** Maximum share of wrong channels, if only some channels are wrong. */
 const FEW = 0.25;
 
-/** Channels that are wrong while all others are right: only weights are specific to a channel. */
+/** Some channels are wrong and all others are right: only weights are specific to a channel. */
 export const guessFewChannels: Guess = (step, { actual, recomputed, group }) => {
   const { kind } = step.node.op;
   if (group.nodes.length !== 1) return [];

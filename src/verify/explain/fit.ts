@@ -4,16 +4,16 @@ import { castFloat, toReal } from "../../core/tensor-cast.js";
 import { errorAt } from "../bounds/bound.js";
 import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
-/** Most weights that one output channel may have to be fitted: the equations take their square in memory. */
+/** Maximum number of weights of an output channel: the memory of the equations grows with its square. */
 const MAX_WEIGHTS = 256;
 
-/** Equations for each unknown: fewer would fit anything. */
+/** Minimum number of equations for each unknown: fewer would fit anything. */
 const MIN_EQUATIONS = 4;
 
-/** Output channels that may be off where single weights are: with more, something else is the matter. */
+/** Maximum number of wrong output channels, if single weights are wrong: more have another cause. */
 const MAX_CHANNELS = 4;
 
-/** One weight of an output channel that is off: then the channel's error is that weight's input, times a number. */
+/** One wrong weight in an output channel: the channel's error is then a multiple of that weight's input. */
 export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) => {
   const { op } = step.node;
   const [input] = step.inputs;
@@ -47,7 +47,7 @@ export const guessSingleWeight: Guess = (step, { actual, recomputed, group }) =>
   ];
 };
 
-/** The input whose multiple is closest to the errors. */
+/** The input that fits the errors best, up to a factor. */
 function nearestTap(
   rows: readonly Float64Array[],
   errors: readonly number[],
@@ -71,8 +71,8 @@ function position(tap: number, [height, width]: readonly [number, number]): read
 }
 
 /**
- * The weights that a candidate's values show, by least squares: if some weights explain all values, the operation is the
- * right one, and only its weights are others.
+ * Weights by least squares from the candidate's values: if some weights explain all values, the operation is right,
+ * and only its weights differ.
  */
 export const guessFit: Guess = (step, { actual, group }) => {
   const { op } = step.node;
@@ -92,7 +92,7 @@ export const guessFit: Guess = (step, { actual, group }) => {
   ];
 };
 
-/** Each output channel as the combination of its inputs that is closest to the candidate's. */
+/** The combination of inputs that is closest to each of the candidate's output channels. */
 function fitted(
   step: Step,
   op: Op<"conv">,
@@ -126,7 +126,7 @@ function fitted(
   return result;
 }
 
-/** What each output pixel's sum reads, and a 1 for the bias. */
+/** The inputs of each output pixel's sum, and a 1 for the bias. */
 function patches(
   op: Op<"conv">,
   input: RealTensor,
@@ -157,7 +157,7 @@ function patches(
   return result;
 }
 
-/** XᵀX with a trace of its diagonal added, since inputs that are always 0 leave their weights open. */
+/** XᵀX with a slightly larger diagonal, since inputs that are always 0 leave their weights undetermined. */
 function normalMatrix(rows: readonly Float64Array[], size: number): Float64Array {
   const matrix = new Float64Array(size * size);
   for (const values of rows)
@@ -199,23 +199,23 @@ function solve(lower: Float64Array, right: Float64Array, size: number): Float64A
   return x;
 }
 
-/** Guesses fitted to the values themselves, for when nothing particular is found. */
+/** Hypotheses fitted to the values, if no particular one is confirmed. */
 export const guessResidue: Guess = (step, evidence) => {
   const last = evidence.group.nodes.at(-1);
   return last?.name === step.node.name ? [...scaled(step, evidence), ...constants(step, evidence)] : [];
 };
 
-/** What is left when weights have been fitted in vain: all values in another precision. */
+/** If no weights fit either, all values may be in another precision. */
 export const guessPrecision: Guess = (step, evidence) =>
   evidence.group.nodes.at(-1)?.name === step.node.name ? precisions(step, evidence) : [];
 
-/** Channels that are all off by one number each: a bias. */
+/** Each channel is off by one number: a bias. */
 function constants(step: Step, { actual }: Evidence): Hypothesis[] {
   if (!("parameters" in step.node) || Object.keys(step.node.parameters).length === 0) return [];
   const own = step.compute();
   const [images = 1, channels = 1] = own.shape;
   const plane = own.data.length / images / channels;
-  // One value a channel and nothing else: then any error is a constant.
+  // With a single value per channel, any error is a constant.
   if (images * plane < 2) return [];
   const shifts = new Float64Array(channels);
   for (let i = 0; i < own.data.length; i++) {
@@ -238,7 +238,7 @@ function constants(step: Step, { actual }: Evidence): Hypothesis[] {
   ];
 }
 
-/** All values by one factor. */
+/** All values are multiplied by one factor. */
 function scaled(step: Step, { actual }: Evidence): Hypothesis[] {
   const own = step.compute();
   let [dot, squares] = [0, 0];
@@ -256,7 +256,10 @@ function scaled(step: Step, { actual }: Evidence): Hypothesis[] {
   ];
 }
 
-/** Share of the values that are numbers of a narrower type, where they are rounded to it: others are by chance, one in thousands. */
+/**
+ * Minimum share of values that a narrower type represents exactly, if all were rounded to it: by chance, one in
+ * thousands is.
+ */
 const ROUNDED_SHARE = 0.99;
 
 function precisions(step: Step, { actual }: Evidence): Hypothesis[] {

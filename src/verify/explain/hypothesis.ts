@@ -3,7 +3,7 @@ import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { LayerGroup, Recomputed } from "../bounds/recompute.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 
-/** What can be wrong with a layer whose values are, by its kind. */
+/** The kinds of explanations for wrong values. */
 export type Cause =
   | "batch-norm-missing"
   | "batch-norm-twice"
@@ -40,33 +40,35 @@ export type Cause =
   | "weights-other"
   | "zero-padding";
 
-/** A failing layer, and all that a guess about it may be tested with. */
+/** A failing layer, and the data that hypotheses about it are tested with. */
 export interface Evidence {
   readonly graph: LayerGraph;
   readonly group: LayerGroup;
-  /** What the candidate computed. */
+  /** The candidate's values. */
   readonly actual: RealTensor;
-  /** What it should have, on its own inputs, with the bound on rounding. */
+  /** The correct values for the candidate's own inputs, with their rounding bound. */
   readonly recomputed: Recomputed;
-  /** The values that the group reads. */
+  /** The candidate's values that the group reads, by name. */
   readonly source: (name: string) => RealTensor;
-  /** Other values of the same block that the candidate showed, by name. */
+  /** Other values of the same block that the candidate shows, by name. */
   readonly nearby: ReadonlyMap<string, RealTensor>;
   /** Every layer's output shape. */
   readonly shapes: ReadonlyMap<string, Shape>;
   readonly parameters: ParameterSource;
-  /** Paths and shapes of all parameters, for a tensor taken for another. */
+  /** Shapes of all parameters, by path, to find a tensor that was mistaken for another. */
   readonly parameterShapes: ReadonlyMap<string, Shape>;
-  /** What may still be spent on guesses. */
+  /** The remaining effort for hypotheses. */
   readonly effort: Effort;
 }
 
-/** Work that is left, in multiply-adds: counted and not timed, so that a report is the same on every machine. */
+/**
+ * Remaining work in multiply-adds. It is counted and not timed, so that a report is the same on every machine.
+ */
 export interface Effort {
   left: number;
 }
 
-/** One step of a failing group, which a guess replaces by another. */
+/** One step of a failing group, which a hypothesis replaces. */
 export interface Step {
   readonly node: LayerNode;
   readonly inputs: readonly RealTensor[];
@@ -76,12 +78,12 @@ export interface Step {
   readonly compute: (change?: Change) => Tensor<"float64">;
 }
 
-/** How a step may be computed otherwise. */
+/** What to change in a step. */
 interface Change {
   readonly node?: LayerNode;
   readonly inputs?: readonly RealTensor[];
   readonly parameters?: ParameterSource;
-  /** The output's, if it is another. */
+  /** The output's shape, if it changes. */
   readonly shape?: Shape;
 }
 
@@ -98,11 +100,11 @@ export interface Hypothesis {
    * float32 instead of one that does not round.
    */
   readonly rounding?: (index: number) => number;
-  /** What computing it costs, in times of the step; default 1. */
+  /** Cost of computing it, relative to that of the step; default 1. */
   readonly work?: number;
 }
 
-/** Guesses at one step of a failing group. */
+/** Hypotheses about one step of a failing group. */
 export type Guess = (step: Step, evidence: Evidence) => readonly Hypothesis[];
 
 /** A tensor with other values. */

@@ -13,12 +13,12 @@ import { guessWiring } from "./wiring.js";
 
 export type { Cause, Evidence } from "./hypothesis.js";
 
-/** Why a layer is wrong, as far as the values show. */
+/** Why a layer's values are wrong. */
 export interface Explanation {
   readonly cause: Cause;
-  /** What is the case instead. */
+  /** What the candidate computes instead. */
   readonly says: string;
-  /** That, and what speaks for it. */
+  /** The same with its evidence. */
   readonly sentence: string;
 }
 
@@ -55,7 +55,7 @@ const WIDEST = 4;
  * @param margin of the correct layer
  */
 export function explain(evidence: Evidence, margin: number): Explanation | undefined {
-  // One fault may not take what the others need.
+  // A single fault may not use up the effort for the others.
   const share = { left: MAX_FOR_ONE * evidence.effort.left };
   evidence.effort.left -= share.left;
   const found = firstConfirmed({ ...evidence, effort: share }, margin);
@@ -73,7 +73,7 @@ function firstConfirmed(evidence: Evidence, margin: number): Explanation | undef
   const { recomputed } = evidence;
   const leftOf = remainder(evidence);
   const holds = (left: number): boolean => left <= EXPLAINED && left <= SHARE * margin;
-  // Held to such a bound even the layer as it should be passes: then nothing that does speaks for a guess.
+  // If even the correct layer passes with such a bound, a hypothesis that passes means nothing.
   if (holds(leftOf(recomputed.output))) return undefined;
   const confirmedAt = ({ step, finish }: OpenStep, guess: Guess): Confirmed[] =>
     guess(step, evidence).flatMap(({ cause, says, output, plausible, rounding, work = 1 }) => {
@@ -112,7 +112,7 @@ function explanationOf(confirmed: readonly Confirmed[], margin: number): Explana
   const kinds = ordered.filter(
     ({ cause }, index) => ordered.findIndex((other) => other.cause === cause) === index,
   );
-  // If this many kinds are confirmed, they say nothing.
+  // If more kinds are confirmed, they are not informative.
   if (kinds.length > MAX_KINDS) return undefined;
   const fall = `from ${count(margin)} to ${count(best.left)} times the bound`;
   const says = kinds.map((kind) => kind.says).join(", or ");
@@ -121,7 +121,9 @@ function explanationOf(confirmed: readonly Confirmed[], margin: number): Explana
 
 const MAX_KINDS = 2;
 
-/** How often the whole network may be computed to explain faults: a candidate with more of them is another network. */
+/**
+ * Total effort, as a multiple of the network's: a candidate with more faults than that is another network.
+ */
 const EFFORT = 8;
 
 export function effortFor(graph: LayerGraph, images: Shape): Effort {
@@ -131,7 +133,7 @@ export function effortFor(graph: LayerGraph, images: Shape): Effort {
 /** The maximum share of the remaining error for a single fault. */
 const MAX_FOR_ONE = 0.75;
 
-/** A layer without products still reads and writes. */
+/** Work per element of a layer without products, which still reads and writes. */
 const WORK_PER_ELEMENT = 8;
 
 function workOf({ node, shape }: Step): number {
@@ -144,7 +146,7 @@ function spend(effort: Effort, work: number): boolean {
   return true;
 }
 
-/** Roundings of a value other than the one that the bound was made for. */
+/** Additional roundings for values other than those that the bound was derived for. */
 const OTHER_ROUNDINGS = 8 * 2 ** -24;
 
 /**
@@ -199,11 +201,11 @@ function count(bounds: number): string {
 
 interface OpenStep {
   readonly step: Step;
-  /** What the group gives when the step gives this. */
+  /** The group's output for a given output of the step. */
   readonly finish: (output: RealTensor) => RealTensor;
 }
 
-/** The steps of a group, the last first: most groups have one. */
+/** The steps of a group, last one first; most groups have one. */
 function stepsOf({ group, source, shapes, parameters }: Evidence): readonly OpenStep[] {
   const workspace = new Workspace();
   const shapeOf = (name: string): readonly number[] => shapes.get(name) ?? [];

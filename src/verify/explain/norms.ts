@@ -4,10 +4,12 @@ import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
 
-/** Epsilons that other frameworks and slips of the pen put in: Keras' batch norm has 1e-3, TensorFlow's layers 1e-6. */
+/**
+ * Epsilons of other frameworks and common mistakes: Keras's batch norm has 1e-3, TensorFlow's layers 1e-6.
+ */
 const EPSILONS = [1e-3, 1e-4, 1e-6, 1e-2, 1e-12, 0] as const;
 
-/** Guesses at layers that normalise, a batch norm folded into the layer before it among them. */
+/** Hypotheses about norms, including a batch norm folded into the layer before it. */
 export const guessNorm: Guess = (step, evidence) => [
   ...epsilons(step, evidence),
   ...unbiased(step, evidence),

@@ -41,30 +41,32 @@ export function productOf(
   };
 }
 
-/** How many output elements a guess at weights is tried on before all are computed. */
+/** Number of output elements that a hypothesis is tried on before all are computed. */
 const PLACES = 64;
 
-/** How many bounds a guess may be off at a place; values that are larger than the layer's own have a larger bound. */
+/** Tolerance at these elements, in bounds: values larger than the layer's own have a larger bound. */
 const SLACK = 8;
 
 /** The share of samples that must be close: a hypothesis may be right except for a few weights. */
 const SHARE = 0.75;
 
-/** What a convolution or linear layer may compute otherwise. */
+/** Changes to a convolution or linear layer. */
 interface Otherwise {
   readonly node?: LayerNode;
   readonly parameters?: ParameterSource;
-  /** A batch norm folded in; the bias is as it should be. */
+  /** The weight with a batch norm folded in; the bias is unchanged. */
   readonly weight?: Float64Array;
   readonly input?: RealTensor;
-  /** By how many pixels all windows are shifted. */
+  /** Shift of all windows, in pixels. */
   readonly shift?: Size2d;
 }
 
 /** Whether a convolution or linear layer computed otherwise gives the candidate's values at a few places. */
 export type Trial = (otherwise: Otherwise) => boolean;
 
-/** Of other layers, and where the candidate does not show the step's own values, anything may be. */
+/**
+ * For other layers, and if the candidate does not show the step's own values, every hypothesis is possible.
+ */
 export function trialOf(step: Step, { actual, recomputed, group, parameters }: Evidence): Trial {
   const { node } = step;
   const { op } = node;
@@ -75,7 +77,7 @@ export function trialOf(step: Step, { actual, recomputed, group, parameters }: E
   const plane = height * width;
   const count = Math.min(PLACES, actual.data.length);
   const places = Array.from({ length: count }, (_, i) => {
-    // Spread over all; an odd distance meets all channels and columns.
+    // Spread over all elements, at odd distances, so that all channels and columns occur.
     const index = Math.min(
       actual.data.length - 1,
       Math.floor((i * actual.data.length) / count) + ((7 * i) % 11),

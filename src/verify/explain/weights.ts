@@ -7,7 +7,7 @@ import type { ParameterSource } from "../reference/evaluate-layer.js";
 import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
 import { type Product, productOf, trialOf } from "./samples.js";
 
-/** Guesses at what became of a layer's weights on their way. */
+/** Hypotheses about what happened to a layer's weights. */
 export const guessWeights: Guess = (step, evidence) => {
   const { op } = step.node;
   if (op.kind !== "conv" && op.kind !== "linear") return normTensors(step, evidence);
@@ -66,7 +66,7 @@ function changed({ node, bias }: Product, weight: Float64Array): Parameters<Step
 
 type Variant = readonly [says: string, weight: () => Float64Array | undefined];
 
-/** The same numbers in another order. */
+/** The same weights in another layout. */
 function layouts({ shape, weight }: Product): Variant[] {
   const [outputs = 1, inputs = 1, height = 1, width = 1] = shape;
   const at = (o: number, i: number, y: number, x: number): number =>
@@ -109,7 +109,7 @@ function layouts({ shape, weight }: Product): Variant[] {
   return variants;
 }
 
-/** What OIHW reads where OHWI is stored. */
+/** Weights stored as OHWI, and read as OIHW. */
 function hwio(weight: Float64Array, outputs: number, inputs: number, taps: number): Float64Array {
   const result = new Float64Array(weight.length);
   for (let o = 0; o < outputs; o++)
@@ -139,7 +139,7 @@ function roundings({ shape, weight }: Product): Variant[] {
   ];
 }
 
-/** Weights that were others already when a batch norm was folded into them. */
+/** Weights that were wrong before a batch norm was folded into them. */
 function beforeFolding(
   variants: (product: Product) => Variant[],
   { foldedBatchNorm, ...node }: LayerNode,
@@ -158,7 +158,7 @@ function beforeFolding(
   ]);
 }
 
-/** Read from one element too far on, or too early. */
+/** Read from an offset that is wrong by one element. */
 function shifts({ weight }: Product): Variant[] {
   return [
     ["the weights are shifted by one element", () => rotated(weight, 1)],
@@ -166,7 +166,7 @@ function shifts({ weight }: Product): Variant[] {
   ];
 }
 
-/** Multiples of max|w| / 127. */
+/** Symmetric int8: multiples of max|w| / 127. */
 function symmetric(weight: Float64Array, run: number): Float64Array {
   const result = new Float64Array(weight.length);
   for (let start = 0; start < weight.length; start += run) {
@@ -178,7 +178,7 @@ function symmetric(weight: Float64Array, run: number): Float64Array {
   return result;
 }
 
-/** Steps of (max − min) / levels from the minimum, as tfjs stores them. */
+/** Affine quantisation as in TensorFlow.js: steps of (max − min) / levels from the minimum. */
 function affine(weight: Float64Array, levels: number): Float64Array {
   const min = weight.reduce((a, b) => Math.min(a, b), Infinity);
   const max = weight.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -190,7 +190,7 @@ function rotated(weight: Float64Array, by: number): Float64Array {
   return weight.map((_, i) => weight[(i + by + weight.length) % weight.length] as number);
 }
 
-/** The number of modules tried in a layer's place, the closest names first. */
+/** Maximum number of other modules to try, closest names first. */
 const OTHERS = 24;
 
 /**
@@ -237,7 +237,7 @@ function otherTensors(
 
 interface Likeness {
   readonly module: string;
-  /** Its parameters, by the paths of those that they replace. */
+  /** The module's parameters, by the paths of those that they replace. */
   readonly exchange: ReadonlyMap<string, string>;
 }
 

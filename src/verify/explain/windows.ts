@@ -9,7 +9,7 @@ export const guessWindow: Guess = (step, evidence) => [
   ...samePadding(step, evidence),
 ];
 
-/** GeM clamps what it raises to a power at this. */
+/** GeM clamps values to at least this before it raises them to a power. */
 const GEM_LEAST = 1e-6;
 
 /** The interval of powers searched, and the number of bisections. */
@@ -29,7 +29,7 @@ function generalizedMean(
   const size = input.data.length / actual.data.length;
   const mean = (plane: number, power: number): number => {
     const values = input.data.subarray(plane * size, (plane + 1) * size);
-    // Of the largest's share, so that no power overflows.
+    // Relative to the largest value, so that powers do not overflow.
     let largest = GEM_LEAST;
     for (const x of values) largest = Math.max(largest, x);
     let sum = 0;
@@ -68,10 +68,10 @@ function generalizedMean(
   ];
 }
 
-/** Planes that a power is found from: one would fit anything. */
+/** Minimum number of planes to fit a power to: one would fit anything. */
 const MIN_PLANES = 4;
 
-/** What two powers in float32 may be off. */
+/** Rounding error of two powers in float32. */
 const GEM_ROUNDINGS = 64 * 2 ** -24;
 
 function pools(step: Step): Hypothesis[] {

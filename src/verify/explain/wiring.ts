@@ -17,7 +17,7 @@ export const guessWiring: Guess = (step, evidence) => {
 const MEAN = [0.485, 0.456, 0.406];
 const DEVIATION = [0.229, 0.224, 0.225];
 
-/** What the first layer may have read instead of the images. */
+/** Inputs that the first layer may have read instead of the images. */
 function images(step: Step, evidence: Evidence): Hypothesis[] {
   const { inputs, compute } = step;
   const [input] = inputs;
@@ -63,7 +63,7 @@ function images(step: Step, evidence: Evidence): Hypothesis[] {
   ];
 }
 
-/** What else two values may be made one by. */
+/** Other ways to combine two values. */
 const COMBINED: readonly (readonly [says: string, combine: (stream: number, gate: number) => number])[] = [
   ["the gate is added to the stream", (x, gate) => x + gate],
   ["the stream and its gate are averaged", (x, gate) => (x + gate) / 2],
@@ -71,7 +71,7 @@ const COMBINED: readonly (readonly [says: string, combine: (stream: number, gate
   ["the smaller of the stream and its gate is taken", Math.min],
 ];
 
-/** A stream's gate: missing, or another stream's, on this stream's values or another's. */
+/** A stream's gate is missing, or another stream's, computed from this stream or another. */
 function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[] {
   const [stream, gate] = inputs;
   if (!stream || !gate) return [];
@@ -127,7 +127,7 @@ function gates({ node, inputs, compute }: Step, evidence: Evidence): Hypothesis[
   ];
 }
 
-/** A pooled map that is read with its axes exchanged. */
+/** A pooled map was flattened with its axes exchanged. */
 function flattenings({ inputs: [input], shape }: Step): Hypothesis[] {
   if (!input) return [];
   const [images = 1, channels = 1] = shape;
@@ -177,7 +177,7 @@ function sums(step: Step, evidence: Evidence): Hypothesis[] {
   ];
 }
 
-/** The right terms, put together otherwise. */
+/** The right terms, combined differently. */
 function combined({ node, inputs, compute }: Step): Hypothesis[] {
   const weighted =
     (weights: readonly number[]): Hypothesis["output"] =>
@@ -212,7 +212,7 @@ function combined({ node, inputs, compute }: Step): Hypothesis[] {
   ];
 }
 
-/** What an instance norm reads, added in its place. */
+/** The input of an instance norm was added instead of its output. */
 function bypassedNorms({ node, inputs, compute }: Step, { graph, nearby }: Evidence): Hypothesis[] {
   return node.inputs.flatMap((name, term): Hypothesis[] => {
     const norm = graph.nodes.find((each) => each.name === name && each.op.kind === "instanceNorm");
@@ -268,7 +268,7 @@ function misplacedNorms({ node, inputs, compute }: Step, evidence: Evidence): Hy
   });
 }
 
-/** Any other value of the block, or what comes before the input, with the input's shape in its place. */
+/** Any other value of the block, or the input's own input, if it has the input's shape. */
 function otherSources(step: Step, evidence: Evidence): Hypothesis[] {
   const { node, inputs, compute } = step;
   const { nearby, graph } = evidence;

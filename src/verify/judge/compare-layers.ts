@@ -24,7 +24,7 @@ interface JoinedLayer {
   readonly name: string;
   readonly expected: RealTensor;
   readonly actual: RealTensor;
-  /** What the actual side has given again, right before this layer. */
+  /** The layers that the actual side has output again, right before this one. */
   readonly again: readonly LayerOutput[];
 }
 
@@ -78,7 +78,10 @@ function joined(expected: SideOutput, { name, tensor, again }: SideOutput): Join
   return { name, expected: expected.tensor, actual: tensor, again };
 }
 
-/** A layer that is wanted, with what its side has given again right before it: a side may run ahead of the other. */
+/**
+ * A wanted layer, with the layers that its side has output again right before it: one side may run ahead of the
+ * other.
+ */
 interface SideOutput {
   readonly name: string;
   readonly tensor: RealTensor;
@@ -86,7 +89,7 @@ interface SideOutput {
 }
 
 interface OpenSide {
-  /** Values whose partner has not come yet. */
+  /** Values that wait for the other side's. */
   readonly waiting: Map<string, SideOutput>;
   /** The next value that is still wanted. */
   next(): Promise<SideOutput | undefined>;
@@ -113,7 +116,7 @@ function openSide(source: AsyncIterable<LayerOutput>, wanted: ReadonlySet<string
   };
 }
 
-/** What a run of both sides has shown. */
+/** The result of running both sides. */
 export interface Comparison {
   /** The layers for which both sides have values of the same shape, by name. */
   readonly layers: ReadonlyMap<string, LayerResult>;
@@ -123,18 +126,20 @@ export interface Comparison {
   /** Layers for which the sides have values of different shapes. */
   readonly misshapen: readonly Fault[];
   readonly vacuity: Vacuity;
-  /** What would explain each layer that is wrong on its own inputs. */
+  /** Explanations of the layers that are wrong on their own inputs. */
   readonly explanations: ReadonlyMap<string, Explanation>;
 }
 
-/** A layer that both sides have a value of. */
+/** A layer with a value on both sides. */
 interface Pair {
   readonly node: LayerNode;
   readonly actual: RealTensor;
-  /** What the candidate has given again, right before this layer. */
+  /** The layers that the candidate has output again, right before this one. */
   readonly again: readonly LayerOutput[];
   readonly expected: Shape;
-  /** How far the candidate's value is from the reference network's; undefined where their shapes differ. */
+  /**
+   * The distance between the candidate's value and the reference network's; undefined if their shapes differ.
+   */
   readonly measured: Measured | Promise<Measured> | undefined;
 }
 
@@ -181,9 +186,9 @@ export async function compareLayers(
       observer.observe(name, actual);
       const metrics = "metrics" in measured ? measured.metrics : measured.then(({ metrics }) => metrics);
       const judging = judge.judge(node, metrics, actual, again);
-      // Both reject in `settled`, whichever is first.
+      // A rejection of either is reported by `settled`.
       if (threads) for (const each of [Promise.resolve(metrics), judging]) each.catch(() => undefined);
-      // In the order of the layers, whichever is judged first.
+      // In the order of the layers, although they may be judged in another.
       settled = Promise.all([measured, judging, settled]).then(async ([{ expected }, result]) => {
         results.set(name, result);
         const gate = gateLayers.get(name);
@@ -212,7 +217,7 @@ export async function compareLayers(
   }
 }
 
-/** On one thread each layer is measured as soon as both sides have it. */
+/** On one thread, each layer is measured as soon as both sides have it. */
 async function* joinedPairs(
   { reference, candidate, images }: Verification,
   nodes: ReadonlyMap<string, LayerNode>,

@@ -23,30 +23,30 @@ import {
 import { type AloneRun, rerun, runAlone } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
-/** A layer of the run that also gave the inner values, and the reference's. */
+/** A layer from the run with intermediate outputs, and the reference's. */
 interface LayerValues {
   readonly name: string;
   readonly expected: RealTensor;
   readonly actual: RealTensor;
 }
 
-/** The verdict on a model's outputs, and what storing weights in fewer bits costs the first. */
+/** The verdict on a model's outputs, and the loss from quantisation in the first of them. */
 export interface OutputVerdicts {
-  /** The output that is judged; null if there was none to compare. */
+  /** The output that counts; null if there was none to compare. */
   readonly output: OutputResult | null;
-  /** The others that are judged, in their order. */
+  /** The other outputs that are judged, in order. */
   readonly further: readonly OutputResult[];
   readonly quantization: QuantizationResult | undefined;
   /** Names of outputs that were not judged. */
   readonly notJudged: readonly string[];
-  /** Outputs of another shape than their layers, and those whose layers neither side showed. */
+  /** Outputs whose shape is not their layer's, or whose layer neither side shows. */
   readonly faults: readonly Fault[];
 }
 
-/** Judges outputs as their layers come. */
+/** Judges outputs as the values of their layers arrive. */
 export interface OutputJudge {
   judge(values: LayerValues): Promise<void>;
-  /** Compares what the model gives in ways that must not matter. */
+  /** Compares runs that must not differ. */
   finish(): Promise<OutputVerdicts>;
 }
 
@@ -110,7 +110,7 @@ export async function outputJudge(
       loss = await quantizationLoss(quantized.original, images, layer.name, result);
     },
     async finish() {
-      // A recording may have fewer layers than a model.
+      // A recording may have fewer layers than a model has.
       const held = new Set(verification.reference.backend.layers);
       const absent = outputs.filter((output) => !found.has(output) && output.operations);
       const beyond = absent.filter((output) => output !== outputs[0] && !held.has(output.layer));
@@ -149,8 +149,8 @@ export async function outputJudge(
 }
 
 /**
- * All runs of the unmodified model come first: they take as much memory as a segment of intermediate values, which
- * comes afterwards.
+ * All runs of the unmodified model come first, since each takes as much memory as a segment of intermediate values,
+ * which comes afterwards.
  */
 async function runWhole({
   candidate: { program },
@@ -181,7 +181,7 @@ function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape):
   );
 }
 
-/** How far a model's embedding is from that of the weights before they were stored in fewer bits. */
+/** The distance between a quantised model's embedding and that of the float weights. */
 async function quantizationLoss(
   original: Backend,
   images: Tensor<"float32">,

@@ -13,8 +13,8 @@ import {
 } from "../outcome/report.js";
 
 /**
- * Failing layers that do not depend on another failing layer, worst first: where the trouble starts. What lies
- * downstream of a fault differs too, and is not blamed, even if a layer between the two is within the tolerance again.
+ * Failing layers that do not depend on another failing layer, worst first: the origins of errors. Layers downstream
+ * of a fault differ because of it, and are not reported, even if a layer in between is within the tolerance.
  */
 export function numericFaults(
   graph: LayerGraph,
@@ -22,7 +22,7 @@ export function numericFaults(
   { value }: RelativeTolerance,
   structure: readonly Fault[] = [],
 ): Fault[] {
-  // What follows a wrong layer differs because of it.
+  // Layers after a wrong one differ because of it.
   const tainted = new Set(structure.map(({ layer }) => layer));
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   // A product that is folded with its batch norm has no value of its own.
@@ -73,26 +73,32 @@ export function localFaults(
   });
 }
 
-/** Explanations that other weights have too: single ones are found by fitting. */
+/** Causes that other weights produce as well, since weights are found by fitting. */
 const OF_WEIGHTS: ReadonlySet<string> = new Set(["weights-other", "bias"]);
 
-/** Of all groups with weights: how many must be off, and how many may seem to be so for another reason, as those of few values do. */
+/**
+ * Minimum share of groups with weights that are wrong, and maximum share of these with another explanation, as groups
+ * of few values have.
+ */
 const MIN_OFF = 0.9;
 const MAX_OTHERWISE = 0.125;
 
-/** What is farther off, as a share of the layer's largest value, was computed with other numbers, and not with rounded ones. */
+/**
+ * Minimum error of values computed with other weights, as a share of the layer's largest: smaller ones may be rounded
+ * weights.
+ */
 const OTHER_VALUES = 0.02;
 
-/** Layers with weights that are shown with what they read: if these are off and nothing else is, it is the weights. */
+/** Minimum number of layers with weights whose inputs are recorded too, for a finding about weights only. */
 const MIN_SHOWN = 8;
 
-/** Groups of layers, of a recording that shows few. */
+/** Minimum number of groups of layers, for a recording with few layers. */
 const MIN_GROUPS = 2;
 
 /**
- * A recording of other weights, as one fault: every layer with weights is wrong given the recording's own inputs, and
- * every layer without is right. If no layer stands alone, a network that computes something else throughout would look
- * the same. Undefined for other recordings.
+ * One fault for a recording of other weights: every layer with weights is wrong on the recording's own inputs, and
+ * every layer without is right. If no layer is recorded with its inputs, a network that computes something else
+ * throughout looks the same. Undefined for other recordings.
  *
  * @param shown names of the layers that the recording has
  */
@@ -146,8 +152,8 @@ function sentenceOf({ cause, sentence }: Explanation, overflows: readonly LayerN
 }
 
 /**
- * One fault for one cause: wrong values of a layer whose operation or parameters are known to be others are that
- * fault's margin, and no second fault. A parameter that all streams share puts all of them off.
+ * Merges faults with one cause: if a layer's operation or parameters are known to be wrong, its wrong values give
+ * that fault's margin, and are not a second fault. A parameter that all streams share affects all of them.
  */
 export function withCauses(
   graph: LayerGraph,
@@ -186,7 +192,7 @@ export function withCauses(
   return [...merged, ...numeric.filter((effect) => !causes.some((cause) => explains(cause, effect)))];
 }
 
-/** The layers that a file computes in one operator with a layer, and does not show. */
+/** The layers that a file computes in one operator with this one, and does not show. */
 export function computedIn(
   nodes: ReadonlyMap<string, LayerNode>,
   layer: string,
@@ -213,7 +219,7 @@ function explainLocally({ nonFinite, localMaxAbs, margin }: LayerResult): string
   return `off by ${localMaxAbs?.toPrecision(3)} on the candidate's own inputs, ${margin.toPrecision(3)} times its rounding bound`;
 }
 
-/** The model must give without inner outputs what it gave when it was inspected. */
+/** Without intermediate outputs, the model must compute what it computed with them. */
 export function outputFaults(
   output: OutputResult | null,
   results: ReadonlyMap<string, LayerResult>,
@@ -241,7 +247,7 @@ function explain(
   return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; ${inputsAgree ? "its inputs agree" : "what it reads was not compared"}`;
 }
 
-/** A structural finding about operators after a layer is the one fault of everything that reads the layer. */
+/** Operators inserted after a layer are the one fault of all its readers. */
 function withInserted(
   numeric: readonly FaultDraft[],
   deviations: readonly FaultDraft[],
@@ -267,7 +273,7 @@ function withInserted(
   ];
 }
 
-/** What values do not explain, the structure may: if a layer is wrong by both, the structural explanation is used. */
+/** Faults that the values do not explain get the structural explanation. A layer with both has both. */
 export function withDeviations(
   numeric: readonly FaultDraft[],
   { deviations = [] }: Pick<Candidate, "deviations">,
@@ -286,10 +292,10 @@ export function withDeviations(
   });
 }
 
-/** Quantised constants are one fault of all layers that are off without another reason, of which there are at least so many. */
+/** Minimum number of unexplained layers for which quantised constants are the one fault. */
 const MIN_QUANTISED = 3;
 
-/** Faults of a file of which so many constants are quantised. */
+/** Merges the unexplained faults of a file with quantised constants. */
 export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): readonly FaultDraft[] {
   const unexplained = numeric.filter(({ kind, cause }) => kind === "numeric" && cause === undefined);
   const [first] = unexplained;
@@ -305,7 +311,7 @@ export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): 
   return [one, ...numeric.filter((fault) => !unexplained.includes(fault))];
 }
 
-/** A stream with weights of its own is no finding beside the one of the stream whose weights are not the checkpoint's. */
+/** Drops the finding that a stream has weights of its own, if its weights differ from the checkpoint's. */
 export function withoutOwnWeights(
   structure: readonly FaultDraft[],
   weights: readonly FaultDraft[],

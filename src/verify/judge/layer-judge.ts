@@ -23,7 +23,7 @@ interface LocalJudge {
    * @param again other layers as they are in the run that this layer and those after it come from
    */
   judge(name: string, actual: RealTensor, again?: readonly LayerOutput[]): Promise<LocalError | undefined>;
-  /** What was found of faulty layers, by name, once the last layer has been judged. */
+  /** Explanations of faulty layers, by name, once the last layer has been judged. */
   explanations(): Promise<ReadonlyMap<string, Explanation>>;
 }
 
@@ -32,8 +32,8 @@ interface LocalOptions {
   readonly images: Tensor<"float32">;
   readonly parameterShapes: ReadonlyMap<string, Shape>;
   /**
-   * Whether a layer without a value may be recomputed as part of a group. Not if the candidate is known to have another
-   * in its place, whose reader is not to be blamed.
+   * Whether a layer without a value may be recomputed as part of a group. Not if the candidate is known to have
+   * another layer in its place: then the reader is not at fault.
    */
   readonly mayHide: (layer: string) => boolean;
   /** Whether to explain faulty layers. */
@@ -50,8 +50,8 @@ interface Faulty {
 }
 
 /**
- * Layers whose faults are looked into together, when all of them are there: those of a block, since gates may be crossed with
- * a later stream's, as far as they come from one run.
+ * Layers whose faults are explained together, once all have arrived: those of a block, since gates may be crossed
+ * with a later stream's, as far as they come from one run.
  */
 interface Chapter {
   /** In network order; undefined where a layer is right. */
@@ -60,7 +60,7 @@ interface Chapter {
   readonly judged: Promise<unknown>[];
 }
 
-/** @param threads where to judge; else here */
+/** @param threads where to judge; by default on this thread */
 function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threads | undefined): LocalJudge {
   const { graph, precision } = setting;
   const { images, parameterShapes, mayHide } = options;
@@ -115,13 +115,13 @@ function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threa
     for (const fault of faulty) if (fault) for (const value of valuesOf(fault)) free(value);
   }
 
-  /** Chapters are looked into one after another, since they share what may be spent. */
+  /** Chapters are explained in sequence, since they share the effort. */
   function close(): void {
     const ended = chapter;
     chapter = newChapter();
     const ready = Promise.all([looked, ...ended.judged]);
     looked = ready.then(() => lookInto(ended));
-    // Reported by whoever awaits it.
+    // A rejection is reported where it is awaited.
     looked.catch(() => undefined);
   }
 
@@ -133,7 +133,7 @@ function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threa
     if (other) free(other);
   }
 
-  /** @param place among the faulty layers of its chapter */
+  /** @param place index among the faulty layers of its chapter */
   function note({ faulty }: Chapter, place: number, layer: Omit<Faulty, "margin">, judged: Judgement): void {
     const { error, overflow } = judged;
     if (overflow !== undefined)
@@ -190,7 +190,7 @@ function valuesOf({ actual, inputs }: Omit<Faulty, "margin">): readonly RealTens
   return [actual, ...inputs.values()];
 }
 
-/** If values exceed the type's range, there is one explanation, whatever the values look like. */
+/** If values overflow, that is the only explanation. */
 function overflowed(most: number, largest: number, precision: GroupSetting["precision"]): Explanation {
   const reaches =
     most > largest ? `its values reach ${most.toPrecision(2)}` : "its intermediate results exceed it";
@@ -204,7 +204,7 @@ function overflowed(most: number, largest: number, precision: GroupSetting["prec
 
 type Count = (value: RealTensor) => void;
 
-/** On one thread, unused tensors are ordinary garbage. */
+/** On one thread, unused tensors are simply garbage. */
 const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
   keep: () => undefined,
   free: () => undefined,
@@ -212,11 +212,11 @@ const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
 
 interface ValuesInUse {
   add(name: string, value: RealTensor): void;
-  /** Another value for a layer that is still to be read. */
+  /** Replaces the value of a layer that will still be read. */
   replace(name: string, value: RealTensor): void;
-  /** What a group reads. Undefined if something of it has not come. */
+  /** The values that a group reads; undefined if any of them has not arrived. */
   take(group: LayerGroup): ReadonlyMap<string, RealTensor> | undefined;
-  /** Releases what a group that was taken reads, once no other group reads it. */
+  /** Releases the values that a group has read, once no other group reads them. */
   drop(group: LayerGroup): void;
 }
 
@@ -264,10 +264,13 @@ function valuesInUse(
   };
 }
 
-/** With more constants than these different, the weights are another checkpoint's, and that explains all. */
+/** If more constants differ than this, the weights are another checkpoint's, which explains everything. */
 const FEW_WEIGHTS = 32;
 
-/** Three roundings of a pixel's share of white, which is at most its normalised value and twice the mean's; and a margin. */
+/**
+ * Three roundings of a pixel as a share of white, which is at most its normalised value and twice the mean's, with a
+ * margin.
+ */
 const NORMALIZED_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -20 };
 
 /** Half precision rounds a pixel, the mean and the result. */
@@ -277,7 +280,7 @@ function normalizedTolerance({ precision }: Verification["candidate"]): Relative
   return precision === "float16" ? HALF_NORMALIZED : NORMALIZED_TOLERANCE;
 }
 
-/** Judges layers as they come, in network order. */
+/** Judges layers as they arrive, in network order. */
 interface LayerJudge {
   /**
    * @param metrics of the layer against the reference network's
@@ -315,7 +318,7 @@ export function layerJudge(
       expected: "a checkpoint as the reference",
       remedy: "use the checkpoint, or a number as the tolerance",
     });
-  // What cannot be seen in the network can be seen in a convolution between two of its biases.
+  // Weights that cannot be seen in the network's results can be seen in intermediate values.
   const constants = weights?.withZeros ?? parameters;
   const deviations = new Set(candidate.structure?.map(({ layer }) => layer));
   const shown = new Set(candidate.backend.layers);
@@ -325,7 +328,8 @@ export function layerJudge(
     async judge(node, metrics, actual, again) {
       local ??= makeJudge(actual);
       const error = await local.judge(node.name, actual, again);
-      // Nothing of the network comes before the images that a model has normalised: the reference's are what they should be.
+      // If the model normalises images itself, no layer comes before them: the reference's images are the
+      // expected ones.
       if (node.op.kind === "input")
         return judgeLayer(node, await metrics, actual, normalizedTolerance(candidate));
       return judgeLocally(node, await metrics, actual, error);
@@ -349,7 +353,7 @@ export function layerJudge(
         images,
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         mayHide: (layer) => !deviations.has(layer),
-        // Activations on integers are rounded at every layer, which is the one explanation of all faults.
+        // Quantised activations are rounded at every layer, which is the only explanation.
         explains: others.length <= FEW_WEIGHTS && !weights?.haveOneCause && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference" && !threads,
       },

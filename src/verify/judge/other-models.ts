@@ -6,7 +6,7 @@ import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import { TAPPING_TOLERANCE } from "./verdicts.js";
 
-/** What files do to a layer before they give it as an output, computed in float64 from the layer's value. */
+/** Operations that files apply to a layer before the output, computed in float64 from the layer's value. */
 
 /** @param tensor [N, C], or [N, C, H, W] if only a flatten follows */
 export function applyOperations(tensor: RealTensor, operations: readonly OutputOperation[]): RealTensor {
@@ -37,7 +37,7 @@ const ROWS: Readonly<Record<Exclude<OutputOperation["kind"], "flatten">, Row>> =
         .reduce((all, { how, epsilon }) => (how === "sum" ? all + epsilon : Math.max(all, epsilon)), value);
     const square = row.reduce((sum, value) => sum + value * value, 0);
     const length = above(Math.sqrt(above(square, "square")), "length");
-    // Without a floor, the direction of zeros is zeros to LpNormalization.
+    // Without a floor, LpNormalization maps zeros to zeros.
     return row.map((value) => (length === 0 ? 0 : value / length));
   },
   softmax: (row) => {
@@ -70,14 +70,17 @@ export function describeOperations(operations: readonly OutputOperation[]): stri
     .join(", ");
 }
 
-/** A candidate's outputs compared with those of other models, all as programs receive them. */
+/** Comparisons of a candidate's outputs with those of other models, as programs receive them. */
 
 const UNOPTIMISED = { optimised: false, alone: true } as const;
 
 /** Maximum difference between kernels of the same graph, relative to the largest value. */
 const SAME_GRAPH = 1e-5;
 
-/** The file's outputs against those of the copy that inner values are read from, both without optimisations. */
+/**
+ * Compares the file's outputs with those of the copy that intermediate values are read from, both without
+ * optimisations.
+ */
 export async function againstCopy({
   candidate: { program },
   images,
@@ -107,10 +110,13 @@ export async function againstCopy({
   }
 }
 
-/** What half precision may add up to over a whole network, as a share of the largest value; layers are judged by their own bounds. */
+/**
+ * Maximum drift in half precision over a whole network, as a share of the largest value. Layers are judged by their
+ * own bounds.
+ */
 const HALF_DRIFT = 2 ** -4;
 
-/** The output that counts against the same of a model that is the reference, both as programs receive them. */
+/** Compares the output that counts with that of a reference model, both as programs receive them. */
 export async function againstReference(
   { candidate, referenceProgram, referencePrecision, images }: Verification,
   output: ModelOutput | undefined,
@@ -158,7 +164,7 @@ export async function againstReference(
   }
 }
 
-/** An output of the candidate, with what it gave and by how much of its largest value it may move. */
+/** An output of the candidate, with its value and the tolerance as a share of its largest value. */
 interface GivenOutput {
   readonly output: ModelOutput;
   readonly tensor: RealTensor;
@@ -166,14 +172,14 @@ interface GivenOutput {
 }
 
 /**
- * Every output against the one of the same meaning of the model that the candidate was rewritten from, on the same images. What
- * the user has chosen otherwise, the source does not have.
+ * Compares every output with the one of the same meaning in the model that the candidate was converted from, on the
+ * same images. Outputs that the user has changed have no counterpart.
  */
 export async function againstSource(
   { source, images, quantized }: Verification,
   given: readonly GivenOutput[],
 ): Promise<readonly Fault[]> {
-  // Weights in fewer bits are another network, whose distance from the source's is reported.
+  // Quantised weights are another network, whose distance from the source's is reported instead.
   if (!source || quantized) return [];
   const meaning = ({ layer, operations }: ModelOutput): string =>
     operations ? `${layer} ${describeOperations(operations)}` : "";
@@ -200,7 +206,7 @@ export async function againstSource(
   }
 }
 
-/** Runs a model with a fixed batch size on any number of images; after the last one, it is repeated. */
+/** Runs a model with a fixed batch size on any number of images, repeating the last one. */
 async function inBatches(
   images: Tensor<"float32">,
   batch: number | undefined,

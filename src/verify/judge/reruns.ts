@@ -5,10 +5,13 @@ import type { Candidate } from "../candidate/candidate.js";
 import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type Rerun } from "../outcome/report.js";
 
-/** Images that are also run alone: a file that mixes those of a batch does so with the first or the last. */
+/**
+ * Number of images that are also run alone: a model that mixes the images of a batch does so with the first or the
+ * last.
+ */
 const MAX_ALONE = 2;
 
-/** The model as it is used, on all images. */
+/** The unmodified model's run on all images. */
 export interface WholeRun {
   readonly images: Tensor<"float32">;
   readonly outputs: readonly RunOutput[];
@@ -16,28 +19,26 @@ export interface WholeRun {
   readonly alone: AloneRun | undefined;
 }
 
-/** Images that a model was run on one by one. */
+/** The runs on single images. */
 export interface AloneRun {
-  /** Their places in the batch. */
+  /** Their indices in the batch. */
   readonly chosen: readonly number[];
-  /** The outputs for each of them, or why there are none. */
+  /** The outputs for each of them, or the reason why there are none. */
   readonly given: readonly (readonly RealTensor[] | string)[];
 }
 
 /** An output of a run. */
 interface RunOutput {
-  /** Where it is among those that a run gives. */
+  /** Its index among the outputs of a run. */
   readonly index: number;
   readonly tensor: RealTensor;
-  /** By how much of its largest value it may move. */
+  /** The tolerance, as a share of its largest value. */
   readonly tolerance: number;
 }
 
 /**
- * Runs a model on the first and the last image alone.
- *
- * A model with a fixed batch size above 1 cannot run a single image, which is repeated to fill the batch. A model
- * without a fixed batch size must.
+ * Runs a model on the first and the last image alone. If its batch size is fixed above 1, the image is repeated to
+ * fill the batch.
  *
  * @param batch the fixed batch size, if any
  */
@@ -58,8 +59,8 @@ export async function runAlone(
 }
 
 /**
- * Compares a candidate's results in ways that must not matter: without the runtime's optimisations, and for single
- * images. The output that changes most is reported.
+ * Compares runs of a candidate that must not differ: without the runtime's optimisations, and on single images.
+ * Reports the output that changes most.
  */
 export async function rerun(
   { optimises, program }: Pick<Candidate, "optimises" | "program">,
@@ -87,7 +88,7 @@ export async function rerun(
   return [...reruns, worst("alone", chosen.length, run, expected, found)];
 }
 
-/** A run's outputs, or why there are none. */
+/** A run's outputs, or the reason why there are none. */
 async function valuesOf(
   model: LoadedModel,
   images: Tensor<"float32">,
@@ -100,7 +101,7 @@ async function valuesOf(
   }
 }
 
-/** How a run compares by the output that it moves most, a failing one before all. */
+/** The comparison of a run by the output that changes most; failing ones first. */
 function worst(
   how: Rerun["how"],
   images: number,
@@ -134,7 +135,7 @@ function compare(
   return { how, images, status, maxAbs, relMax: Number.isFinite(relMax) ? relMax : null };
 }
 
-/** What is wrong with a model whose embedding depends on what it must not depend on. */
+/** Faults of a model whose embedding depends on optimisations or on the batch. */
 export function rerunFaults(layer: string, reruns: readonly Rerun[]): Fault[] {
   return reruns
     .filter(({ status }) => status === "fail")

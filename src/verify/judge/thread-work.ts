@@ -10,7 +10,7 @@ import { measure, type TensorMetrics } from "../outcome/metrics.js";
 import { evaluate } from "../reference/evaluate.js";
 import { float64Parameters } from "../reference/evaluate-layer.js";
 
-/** What the float64 chain of layers depends on, as plain data: another thread may be sent it. */
+/** The inputs of a float64 run, as plain data that can be sent to a thread. */
 export interface ReferenceSetting {
   readonly graph: LayerGraph;
   readonly images: Tensor<"float32">;
@@ -21,17 +21,17 @@ export interface ReferenceSetting {
   readonly returned: readonly string[];
 }
 
-/** How far a candidate's value of a layer is from the reference network's. */
+/** The distance between a candidate's value and the reference network's. */
 export interface Measured {
   readonly metrics: TensorMetrics;
   /** The reference network's value, for layers that are to be returned. */
   readonly expected?: RealTensor;
 }
 
-/** The reference network, run as far as requested. */
+/** A run of the reference network, up to the requested layer. */
 export interface ReferenceRun {
   measure(name: string, actual: RealTensor): Measured;
-  /** Computes one layer more and keeps it, if there is one and room for it; false if not. */
+  /** Computes and keeps one more layer, if there is one and memory for it; returns false otherwise. */
   runAhead(): boolean;
 }
 
@@ -87,7 +87,7 @@ export function referenceRun({ graph, images, network, wanted, returned }: Refer
   };
 }
 
-/** What the judgement of single layers depends on, as plain data: another thread may be sent it. */
+/** The inputs of judging layers, as plain data that can be sent to a thread. */
 export interface GroupSetting {
   readonly graph: LayerGraph;
   /** [N, 3, H, W] */
@@ -96,18 +96,18 @@ export interface GroupSetting {
   readonly shown: readonly string[];
   /** The checkpoint's parameters. */
   readonly parameters: StateDict;
-  /** What the candidate's values and weights are stored in. */
+  /** The element type of the candidate's values and weights. */
   readonly precision: FloatDType;
-  /** How its runtime rounds. */
+  /** The numerical properties of its runtime. */
   readonly numerics?: Numerics | undefined;
-  /** Whether batch norms may have been folded in it. */
+  /** Whether batch norms may have been folded in that type. */
   readonly foldsNarrow: boolean;
 }
 
-/** How far a layer is off on the candidate's own inputs to it. */
+/** The error of a layer on the candidate's own inputs to it. */
 export interface Judgement {
   readonly error: LocalError;
-  /** Present if that is an overflow: the largest value in exact arithmetic. */
+  /** Set for an overflow: the largest value in exact arithmetic. */
   readonly overflow?: number;
 }
 
@@ -117,7 +117,7 @@ export type Source = (name: string) => RealTensor;
 /** Recomputes groups of layers on the candidate's values, one at a time. */
 export interface GroupJudge {
   judge(group: LayerGroup, actual: RealTensor, source: Source): Judgement;
-  /** Elements of memory that judging a group takes. */
+  /** The memory that judging a group takes, in elements. */
   sizeOf(group: LayerGroup): number;
   /** The values that `judge` compares with; valid until the next group is recomputed. */
   recompute(group: LayerGroup, source: Source): Recomputed;
@@ -128,7 +128,9 @@ export function settingArithmetic({ precision, numerics, foldsNarrow }: GroupSet
   return foldsNarrow ? foldedNarrow(plain) : plain;
 }
 
-/** @param most elements of memory that any group will take, if not every group will come */
+/**
+ * @param most the memory of the largest group that will be judged, in elements; by default that of any group
+ */
 export function groupJudge(setting: GroupSetting, most?: number): GroupJudge {
   const { graph, images, parameters } = setting;
   const arithmetic = settingArithmetic(setting);

@@ -41,7 +41,7 @@ function answer(request: Request): unknown {
   }
 }
 
-/** Between requests the reference network runs on. */
+/** Between requests, the reference network runs ahead. */
 function runAhead(): void {
   if (isIdle || !reference?.runAhead()) {
     isIdle = true;

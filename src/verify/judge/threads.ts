@@ -14,13 +14,13 @@ import {
   type Source,
 } from "./thread-work.js";
 
-/** Tensors that several threads read, in blocks of memory that are used again and again. */
+/** Tensors that several threads read, in blocks of memory that are reused. */
 interface SharedMemory {
-  /** A copy, kept once; waits until there is room for it, or nothing is left that could make room. */
+  /** A copy with one use counted. Waits until there is memory for it, or nothing is left to wait for. */
   share(tensor: RealTensor): Promise<RealTensor>;
-  /** Counts one use more. Of tensors that are not shared, nothing is counted. */
+  /** Counts one more use. Ignores tensors that are not shared. */
   keep(tensor: RealTensor): void;
-  /** Counts one use less; the last gives the memory back. */
+  /** Counts one use less; the last one releases the memory. */
   free(tensor: RealTensor): void;
 }
 
@@ -34,13 +34,13 @@ interface Piece {
 
 interface Block {
   readonly buffer: SharedArrayBuffer;
-  /** By their starts. */
+  /** In the order of their positions. */
   taken: readonly Piece[];
 }
 
 const ALIGNMENT = 8;
 
-/** Bytes of a further block, at least. */
+/** Minimum size of a further block in bytes. */
 const FURTHER_BYTES = 2 ** 20;
 
 /**
@@ -113,7 +113,9 @@ function gapIn({ buffer, taken }: Block, bytes: number): number | undefined {
  * is idle. The computation is the same as on one thread, so reports do not depend on their number.
  */
 export interface Threads extends SharedMemory {
-  /** The distance of a shared value from the reference network's. Layers must be requested in network order. */
+  /**
+   * The distance between a shared value and the reference network's. Layers must be requested in network order.
+   */
   measure(layer: string, actual: RealTensor): Promise<Measured>;
   /** @returns the judge of groups of layers, all of whose tensors are shared; as `GroupJudge.judge` */
   groupJudge(
@@ -122,7 +124,7 @@ export interface Threads extends SharedMemory {
   end(): Promise<void>;
 }
 
-/** What threads are asked. */
+/** Requests to threads. */
 export type Request = { readonly id: number } & (
   | { readonly kind: "reference"; readonly setting: ReferenceSetting }
   | { readonly kind: "groups"; readonly setting: GroupSetting }
@@ -137,7 +139,7 @@ export type Request = { readonly id: number } & (
 
 type Asked<R = Request> = R extends Request ? Omit<R, "id"> : never;
 
-/** What they answer. */
+/** Their answers. */
 export interface Answer {
   readonly id: number;
   readonly result?: unknown;
@@ -148,15 +150,15 @@ export interface Answer {
 /** More processors are of little use to one network, and each thread needs memory. */
 const MAX_JOBS = 4;
 
-/** Multiply-adds of a run that takes less time than starting threads. */
+/** Multiply-adds of a run that takes less time than starting a thread. */
 const SMALL_RUN = 50e6;
 
-/** Bytes of the candidate's values that threads may have before them. */
+/** Bytes of the candidate's values that may wait for threads. */
 const SHARED_BYTES = 16 * 2 ** 20;
 
 /**
- * In a bundle beside the command, else beside this file. The name is not a literal import, since bundlers would make a
- * useless file of it.
+ * In a bundle it is beside the command, otherwise beside this file. The name is not a literal import, since bundlers
+ * would emit an unused file for it.
  */
 const MODULE: string = "./thread.js";
 
@@ -194,7 +196,7 @@ export async function startThreads(
   const memory = sharedMemory(SHARED_BYTES, async () => {
     const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
-    // Whoever awaits the answer has already freed its memory.
+    // The receiver of the answer has freed its memory first.
     await new Promise((resolve) => setTimeout(resolve));
     return busy.length > 0;
   });
@@ -217,10 +219,12 @@ export async function startThreads(
   };
 }
 
-/** Groups that a thread is sent at a time, so that the next is there when it has judged one. */
+/** Groups that a thread is sent at a time, so that it need not wait for the next. */
 const AT_A_TIME = 3;
 
-/** Elements of memory in which the candidate's thread judges groups: 8 MiB, enough for the layers of a stream. */
+/**
+ * Memory in which the candidate's thread judges groups, in elements: 8 MiB, enough for the layers of a stream.
+ */
 const MAX_HERE = 2 ** 20;
 
 /** A group to judge, with the values that it reads. */
@@ -231,8 +235,8 @@ interface Task {
 }
 
 /**
- * Sends groups to threads in their order, as the threads finish others. Of the groups that wait, the candidate's own thread judges the
- * small ones when it is idle.
+ * Sends groups to threads in order, as the threads finish earlier ones. When the candidate's own thread is idle, it
+ * judges small groups that wait.
  */
 function judgePool(
   judges: readonly OpenThread[],
@@ -285,7 +289,7 @@ function judgePool(
 /** Has a thread measure layers against the reference network. */
 function measurer(thread: OpenThread, setting: ReferenceSetting): Threads["measure"] {
   const opened = thread.ask({ kind: "reference", setting });
-  // The first layer that is measured reports what is wrong with it.
+  // An error is reported when the first layer is measured.
   opened.catch(() => undefined);
   return async (layer, actual) => {
     await opened;
@@ -295,7 +299,7 @@ function measurer(thread: OpenThread, setting: ReferenceSetting): Threads["measu
 
 interface OpenThread {
   ask(request: Asked): Promise<unknown>;
-  /** Ends with the oldest request that has no answer; undefined if there is none. */
+  /** Resolves with the oldest unanswered request; undefined if there is none. */
   busy(): Promise<unknown> | undefined;
   end(): Promise<void>;
 }
@@ -341,7 +345,7 @@ async function openThread(module: URL): Promise<OpenThread | undefined> {
       return oldest?.promise.catch(() => undefined);
     },
     async end() {
-      // Whoever still waits has already failed, and reports it.
+      // Requests that still wait have been rejected already.
       worker.removeAllListeners();
       asked.clear();
       await worker.terminate();

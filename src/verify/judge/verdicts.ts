@@ -95,7 +95,7 @@ export function gateResult(
   return { block: gate.block, stream: gate.stream, min, mean, max, maxAbs, status, channels };
 }
 
-/** Digits of a gate's values in reports. */
+/** Significant digits of a gate's values in reports. */
 const DIGITS = 6;
 
 function gateChannels(expected: RealTensor, actual: RealTensor): GateChannels {
@@ -118,14 +118,15 @@ function gateChannels(expected: RealTensor, actual: RealTensor): GateChannels {
 }
 
 /**
- * How far, relative to its largest value, the embedding may differ in a run without intermediate outputs if layers are
- * judged by bounds: runtimes then fuse other layers, and the roundings of a deep network add up to 1e-5 of it.
+ * Tolerance for the embedding in a run without intermediate outputs, relative to its largest value, if layers are
+ * judged by bounds: runtimes then fuse other layers, and the roundings of a deep network add up to 1e-5.
  */
 export const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-3 };
 
 /**
- * In half precision the run that shows all values rounds all of them, which adds up to more than that. The other run
- * rounds fewer, and is not to be farther from the reference than so many times the first: a single number's drift is luck.
+ * In half precision, the run with intermediate outputs rounds all of them, which adds up to more than that. The other
+ * run rounds fewer, and must not be farther from the reference than this many times the first, since a single
+ * number's drift is chance.
  */
 const HALF_DRIFT_FACTOR = 4;
 
@@ -165,7 +166,7 @@ export function judgeOutput(
   };
 }
 
-/** By how much of its largest value an embedding may move where it is computed by other kernels. */
+/** Tolerance for an embedding that other kernels compute, as a share of its largest value. */
 export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
   const isHalf = precision === "float16" || precision === "bfloat16";
   return Math.max(TAPPING_TOLERANCE.value, isHalf ? HALF_DRIFT_FACTOR * (relMax ?? 0) : 0);

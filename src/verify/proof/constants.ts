@@ -4,11 +4,11 @@ import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../outcome/report.js";
 import { type AllowedZeros, refold } from "../weights/expected.js";
 
-/** How a document's constants are held to a checkpoint's. */
+/** Compares a document's constants with a checkpoint's. */
 export interface Constants {
   /**
-   * What is wrong with a constant as a layer's parameter; undefined if it has the shape and the bits. Without a constant the
-   * parameter has to be zeros: an operator's optional bias.
+   * The difference between a constant and a layer's parameter; undefined if it has the same shape and bits. A missing
+   * constant, such as an optional bias, must be zeros in the checkpoint.
    */
   readonly differs: (layer: LayerNode, role: ParameterRole, found: Tensor | undefined) => string | undefined;
   /**
@@ -23,7 +23,7 @@ export interface Constants {
   ) => string | undefined;
   /** Constants that were found equal, each counted once. */
   readonly compared: () => { readonly exact: number; readonly folded: number };
-  /** Weights that are zeros because they cannot be seen. */
+  /** Weights that the document has as zeros because they have no effect. */
   readonly zeroed: () => WeightsResult["zeroed"];
 }
 
@@ -85,7 +85,7 @@ export function constantsOf(graph: LayerGraph, stateDict: StateDict, zeros: Allo
   };
 }
 
-/** A constant's numbers; empty if it is not float32, which is refused for that. */
+/** A constant's numbers; empty if it is not float32, which `compare` refuses. */
 function realOf(found: Tensor): Float32Array {
   return isDType(found, "float32") ? found.data : new Float32Array();
 }
@@ -105,7 +105,7 @@ function compare(
     const value = data[index] as number;
     if (!(Math.abs(value) < Infinity)) return "a constant that is not finite as";
     const isNear = bounds ? Math.abs(value - wanted) <= (bounds[index] as number) : Object.is(value, wanted);
-    // An operator without its optional bias adds nothing, which is what adding either zero does.
+    // An operator without its optional bias adds nothing, as if it added zeros of either sign.
     if (!isNear && !(found === undefined && wanted === 0)) return "a constant that is not";
   }
   return undefined;

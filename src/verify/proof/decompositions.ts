@@ -6,11 +6,14 @@ import type { Operations } from "./operations.js";
 type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };
 
 /**
- * Layers that documents write as several operations: what each gives is the value that the layer is of, or undefined if it is not that
- * layer.
+ * Layers that documents write as several operations. Each function returns the input of the layer that a value is, or
+ * undefined if it is not that layer.
  */
 export interface Decompositions {
-  /** The mean or maximum over height and width, which stay as ones; `shape` is that of the map, if it is fixed. */
+  /**
+   * The mean or maximum over height and width, which remain as axes of size 1. `shape` is that of the map, if it is
+   * fixed.
+   */
   readonly pooled: (value: string, shape: Shape | undefined, type: "mean" | "max") => string | undefined;
   readonly batchNorm: (value: string, layer: Of<"batchNorm">) => string | undefined;
   readonly instanceNorm: (
@@ -68,7 +71,7 @@ export function decompositionsOf({
     return [...left].every((axis) => shape?.[axis] === 1) ? x : undefined;
   };
 
-  /** A value times the weight of a norm over √(variance + ε), by the ways to write that. */
+  /** A value times γ / √(variance + ε), in any form. */
   const scalings = (
     value: string | undefined,
     layer: Of<"batchNorm" | "instanceNorm" | "layerNorm">,

@@ -14,12 +14,12 @@ import { stepsOf } from "./steps.js";
 import { readGraph } from "./tf-graph.js";
 import { readLayers } from "./tf-layers.js";
 
-/** What the kernel finds: what each output is, or why it is not known. */
+/** The result of the proof: the layer of each output, or why it is unknown. */
 export interface Finding {
   readonly outputs: readonly { readonly name: string; readonly layer: string; readonly tail?: string }[];
   readonly input: InputForm;
   readonly constants: { readonly exact: number; readonly folded: number };
-  /** Weights that are zeros because they cannot be seen. */
+  /** Number of weights that the document has as zeros because they have no effect. */
   readonly zeroed: number;
 }
 
@@ -50,7 +50,7 @@ export function proveDocument(document: Document, graph: LayerGraph, stateDict: 
   return { outputs, input, constants: constants.compared(), zeroed: constants.zeroed()?.count ?? 0 };
 }
 
-/** What a document computes, or why the proof does not read it. */
+/** The operations of a document, or why the proof cannot read it. */
 function readDocument({ format, model }: Document): ProofDocument | string {
   if (format === "onnx") return readOnnx(model);
   if (format !== "tfjs") return `the proof does not read ${format} files`;
@@ -100,7 +100,8 @@ export function proofOf(
     return sampled(`${rounded + quantised} of ${all} constants have fewer bits than the checkpoint's`);
   if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is not a model file");
   if (!parameters) return sampled("there is no checkpoint to compare constants with");
-  // Its weights are lifted from operators that nothing proves, and a folded norm's factors are the candidate's own.
+  // Its weights are imported from operators that nothing proves, and the factors of folded norms are the
+  // candidate's own.
   if (referenceProgram) return sampled("the reference is a model, which is itself only sampled on images");
   if (unread.length > 0) return sampled(unreadCode(unread));
   const finding = proveDocument(document, graph, parameters);
@@ -116,7 +117,7 @@ export function unreadCode(classes: readonly string[]): string {
   return `the reference is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
 }
 
-/** Classes that a sentence names. */
+/** Maximum number of classes in a sentence. */
 const MAX_CLASSES = 8;
 
 function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Finding): readonly string[] {

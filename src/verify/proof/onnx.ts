@@ -36,9 +36,11 @@ const all =
 const unpadded: Check = ({ type, value }) => type === "string" && value === "NOTSET";
 
 interface Signature {
-  /** How many inputs it may have. */
+  /** The number of inputs that it may have. */
   readonly inputs: readonly [least: number, most: number];
-  /** Every attribute that it may have, with what it may be; what else an attribute says is read where it matters. */
+  /**
+   * Every attribute that it may have, with its possible values. Other values are checked where they are read.
+   */
   readonly attributes?: Readonly<Record<string, Check>>;
 }
 
@@ -106,16 +108,16 @@ const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
   ["Constant", { inputs: [0, 0], attributes: { value: ({ type }) => type === "tensor" } }],
 ]);
 
-/** A file's nodes and constants, as far as the proof supports them. */
+/** A file's nodes and constants that the proof supports. */
 interface OnnxValues {
   readonly opset: number;
-  /** Images in a batch, where the file fixes them. */
+  /** The batch size, if the file fixes it. */
   readonly batch: number | undefined;
   /** The value before operators that pass it on unchanged. */
   readonly origin: (value: string) => string;
   /** The known operator whose only output a value is. */
   readonly node: (value: string) => OnnxNode | undefined;
-  /** A constant, which no caller can replace. */
+  /** A constant that callers cannot replace. */
   readonly constant: (value: string | undefined) => Tensor | undefined;
   /** Whole numbers of a constant int64 tensor. */
   readonly integers: (value: string | undefined) => readonly number[] | undefined;
@@ -123,13 +125,13 @@ interface OnnxValues {
   readonly axes: (node: OnnxNode, rank: number) => readonly number[] | undefined;
 }
 
-/** @returns the file's values, or why the proof does not read it at all */
+/** @returns the file's values, or why the proof cannot read it */
 export function readOnnx(model: OnnxModel): ProofDocument | string {
   const problem = unreadable(model);
   if (problem !== undefined) return problem;
   const { graph, opset, irVersion } = model;
   const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
-  // Before version 4 of the format every initializer is an input too, and none can be replaced.
+  // Before IR version 4 every initializer is an input too, but callers cannot replace it.
   const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
   const declared = new Set(replaced.map(({ name }) => name));
   const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
@@ -143,7 +145,7 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
     let name = value;
     for (let steps = 0; steps < graph.nodes.length; steps++) {
       const found = node(name);
-      if (!found || !handsOn(found, values)) break;
+      if (!found || !passesOn(found, values)) break;
       name = found.inputs[0] ?? "";
     }
     return name;
@@ -177,14 +179,14 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
     axes({ inputs, attributes }, rank) {
       const attribute = attributes.get("axes");
       const listed = attribute?.type === "ints" ? attribute.value : integers(inputs[1]);
-      // Without axes, or with none, operators differ in what they do.
+      // Operators differ in the meaning of missing or empty axes.
       if (!listed || listed.length === 0 || (attribute && inputs.length > 1)) return undefined;
       return listed.map((axis) => (axis < 0 ? axis + rank : axis)).sort((a, b) => a - b);
     },
   };
   return {
     input: input?.name ?? "",
-    // Of images in another layout nothing is proven.
+    // Nothing is proven about images in another layout.
     size:
       channels === 3 && typeof height === "number" && typeof width === "number" ? [height, width] : undefined,
     outputs: graph.outputs.map(({ name }) => ({ name, value: name })),
@@ -214,7 +216,7 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
   };
 }
 
-/** Why the proof does not read a file at all; undefined if it does. */
+/** The reason why the proof cannot read a file; undefined if it can. */
 function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): string | undefined {
   const [first, last] = OPSETS;
   if (opset < first || opset > last)
@@ -239,7 +241,7 @@ function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): s
   const signature = domain === "" ? SIGNATURES.get(opType) : undefined;
   if (!signature) return `${domain ? `${domain}.` : ""}${opType} is not an operator that the proof covers`;
   const [least, most] = signature.inputs;
-  // The last input of a Clip may be left out by an empty name, as torch does.
+  // torch omits the last input of a Clip by an empty name.
   const given = opType === "Clip" && inputs.at(-1) === "" ? inputs.slice(0, -1) : inputs;
   if (given.length < least || given.length > most || given.includes("")) return `${inputs.length} inputs`;
   if (outputs.length !== 1) return `${outputs.length} outputs`;
@@ -254,15 +256,15 @@ function shown({ type, value }: OnnxAttribute): string {
   return type === "tensor" || type === "graph" ? type : JSON.stringify(value).slice(0, 60);
 }
 
-/** Behind a `Cast` to float32 a value is what it was before, if that was a float32, as every layer's is. */
-function handsOn({ opType, inputs, attributes }: OnnxNode, { integers }: OnnxValues): boolean {
+/** A `Cast` to float32 has no effect on a float32, as every layer's value is. */
+function passesOn({ opType, inputs, attributes }: OnnxNode, { integers }: OnnxValues): boolean {
   if (opType !== "Pad") return opType === "Identity" || opType === "Cast";
   return inputs.length > 1
     ? integers(inputs[1])?.every((size) => size === 0) === true
     : attributes.has("pads");
 }
 
-/** Operators that are what their names say, whatever their inputs. */
+/** Operators with only one meaning. */
 const CALLS: Readonly<Record<string, Call>> = {
   Add: "add",
   Sum: "add",
@@ -274,14 +276,14 @@ const CALLS: Readonly<Record<string, Call>> = {
   Sigmoid: "sigmoid",
 };
 
-/** What a node computes that has no problem. */
+/** The operation of a supported node. */
 function read(node: OnnxNode, values: OnnxValues): Operation {
   const { opType, inputs } = node;
   const { constant, integers, axes } = values;
   const [x = "", second] = inputs;
   const name = CALLS[opType];
   if (name) return { kind: "call", name, inputs };
-  if (handsOn(node, values)) return { kind: "call", name: "identity", inputs: [x] };
+  if (passesOn(node, values)) return { kind: "call", name: "identity", inputs: [x] };
   const constants = inputs.slice(1).flatMap((input) => constant(input) ?? []);
   const [weight, bias] = constants;
   const areConstant = constants.length === inputs.length - 1;
@@ -405,7 +407,7 @@ function reshape(node: OnnxNode, values: OnnxValues): Operation {
   const sizes = sizesOf(target, values, values.origin(x));
   const [rows, columns] = sizes ?? [];
   if (sizes?.length !== 2 || typeof columns !== "number" || columns === 0) return unknown("another shape");
-  // 0 copies the size, unless an attribute gives it its literal meaning.
+  // 0 copies the size unless `allowzero` gives it its literal meaning.
   const copies = rows === 0 && intOf(node, "allowzero", 0) === 0;
   const isFixed = rows !== undefined && rows === values.batch;
   if (rows === "batch" || copies || isFixed)
@@ -425,7 +427,7 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
   }
   return undefined;
 
-  /** A vector with one size. */
+  /** A size as a shape vector of one element. */
   function sizeOf(part: string): Size | undefined {
     const vector = integers(part);
     if (vector) return constant(part)?.shape.length === 1 && vector.length === 1 ? vector[0] : undefined;
@@ -446,7 +448,7 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
   }
 }
 
-/** The floor of a norm prevents a division by zero, and is below any real norm. */
+/** Largest floor of a norm: it prevents a division by zero, and must be below any real norm. */
 const LARGEST_EPSILON = 1e-6;
 
 function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
@@ -455,7 +457,7 @@ function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
   const [value = ""] = node?.inputs ?? [];
   if (!node) return [];
   if (node.opType === "LpNormalization") return [{ value, tail: "L2-normalised" }];
-  // Of two axes, the last one is the default of every operator set.
+  // For two axes, every operator set's default is the last one.
   if (node.opType === "Softmax") return [{ value, tail: "through a softmax" }];
   if (node.opType === "Sigmoid") return [{ value, tail: "through a sigmoid" }];
   if (node.opType !== "Div") return [];

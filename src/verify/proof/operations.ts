@@ -100,21 +100,21 @@ export interface ProofDocument {
   /** Height and width of the images, where the document fixes them. */
   readonly size: Size2d | undefined;
   readonly outputs: readonly { readonly name: string; readonly value: string }[];
-  /** What computes a value. */
+  /** The operation that computes a value. */
   readonly operation: (value: string) => Operation;
-  /** A scalar constant, in float32. */
+  /** The value of a scalar float32 constant. */
   readonly number: (value: string) => number | undefined;
   /** A constant that is broadcast by channel over values of this rank, as [C]. */
   readonly channels: (value: string, rank: 2 | 4) => Tensor | undefined;
-  /** What an output may be a function of. */
+  /** The values that an output may be a named function of. */
   readonly tails: (output: string) => readonly Tail[];
-  /** Describes what computes a value: the node and its operator. */
+  /** Describes a value: its node and operator. */
   readonly describe: (value: string) => string;
 }
 
-/** What may follow a result [N, D]: an operation that the report names. */
+/** An operation after a result [N, D], which the report names. */
 export interface Tail {
-  /** What the operation is of. */
+  /** The operation's input. */
   readonly value: string;
   readonly tail: string;
 }
@@ -132,7 +132,7 @@ export interface Operations {
   readonly operation: (value: string) => Operation;
   /** The value before operators that pass it on. */
   readonly origin: (value: string) => string;
-  /** What computes a value, if it is of that kind. */
+  /** The operation that computes a value, if it is of this kind. */
   readonly at: <K extends Kind>(value: string | undefined, kind: K) => OperationOf<K> | undefined;
   /** The inputs of a call, one or two; undefined for a sum or product of more. */
   readonly call: (value: string | undefined, name: Call) => readonly [string, string] | undefined;
@@ -147,14 +147,14 @@ export interface Operations {
   readonly channels: (value: string, rank: 2 | 4) => Tensor | undefined;
   /** Whether a tensor has the bits of a layer's parameter. */
   readonly isParameter: (layer: LayerNode, role: ParameterRole, tensor: Tensor | undefined) => boolean;
-  /** The same of a constant that is broadcast by channel over the layer's values. */
+  /** The same for a constant that broadcasts by channel over the layer's values. */
   readonly isChannels: (layer: LayerNode, role: ParameterRole, value: string) => boolean;
 }
 
 /** Maximum number of consecutive operators that pass a value on: a document may have any number. */
 const MAX_STEPS = 1000;
 
-/** Calls with one input; all others have two, except for sums and products as layers, which may have more. */
+/** Calls with one input. All others have two, and sums and products may have more. */
 const UNARY: ReadonlySet<Call> = new Set([
   "square",
   "sqrt",
@@ -166,9 +166,9 @@ const UNARY: ReadonlySet<Call> = new Set([
 ]);
 
 export function operationsOf(graph: LayerGraph, document: ProofDocument, constants: Constants): Operations {
-  // Shapes for dynamic images still show ranks.
+  // For dynamic images, the shapes of any size show the ranks.
   const shapes = outputShapes(graph, [1, 3, 64, 64]);
-  // Each is read once: transposed weights are then compared once.
+  // Each is read once, so that transposed weights are compared only once.
   const read = new Map<string, Operation>();
   const byChannel = new Map<string, Tensor | undefined>();
   const operation = (value: string): Operation => {
@@ -219,7 +219,7 @@ export function operationsOf(graph: LayerGraph, document: ProofDocument, constan
   };
 }
 
-/** Layer norm's parameters are images [channels, 1, 1] of one pixel. */
+/** The parameters of a layer norm have the shape [channels, 1, 1]. */
 function shaped(tensor: Tensor, { op }: LayerNode): Tensor {
   const isVector = op.kind === "layerNorm" && sameShape(tensor.shape, [op.channels]);
   return isVector ? { ...tensor, shape: [op.channels, 1, 1] } : tensor;

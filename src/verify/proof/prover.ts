@@ -24,20 +24,23 @@ export type Goal = readonly [value: string, layer: string];
 /** How a document computes a value, as far as one layer of the network. */
 export type StepOf = (value: string, layer: LayerNode) => Step;
 
-/** Why a value is not known to be a layer. */
+/** The reason why a value is not proven to be a layer. */
 export interface Refusal {
   readonly layer: string;
   readonly why: string;
   /** The number of correct layers between it and the goal. */
   readonly depth: number;
-  /** The number of correct inputs of sums and products in between: of several values, the intended one has more. */
+  /**
+   * The number of correct inputs of sums and products in between: among several values, the intended one has the
+   * most.
+   */
   readonly alike: number;
 }
 
-/** No network has as many consecutive layers; deeper documents are not followed on the call stack. */
+/** Maximum depth, larger than any network's, so that the call stack does not overflow. */
 const MAX_DEPTH = 1000;
 
-/** No sum of a network has more terms; a document may nest any number of sums. */
+/** Maximum number of terms in a sum, more than any network has; a document may nest any number of sums. */
 const MAX_TERMS = 64;
 
 /**
@@ -57,7 +60,7 @@ export function prover(
   const prove = (value: string, name: string, depth: number): Refusal | undefined => {
     const key = `${name}\n${value}`;
     if (known.has(key)) return known.get(key);
-    // A value that depends on itself is nothing: until it is proven, it counts as refused.
+    // A value that depends on itself is refused: until it is proven, it counts as such.
     known.set(key, { layer: name, why: "it depends on itself", depth, alike: 0 });
     const refusal = attempt(value, name, depth);
     known.set(key, refusal);
@@ -78,8 +81,8 @@ export function prover(
   };
 
   /**
-   * Each term is one of the layer's inputs that no other is, or a sum of such; the same value twice is two terms. The refusal is
-   * that of the input and term that have most in common.
+   * Each term must be a different input of the layer, or a sum of such; a value that occurs twice is two terms. The
+   * refusal reported is that of the input and term that have most in common.
    */
   const pair = (
     { terms, parts }: Extract<Step, { readonly terms: readonly string[] }>,

@@ -15,10 +15,10 @@ import type { Goal, InputForm, Step, StepOf } from "./prover.js";
 type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };
 type Rule<K extends OpKind> = (value: string, layer: Of<K>) => Step;
 
-/** What is wrong with a tensor as a weight or bias; undefined if nothing is. */
+/** The difference between a tensor and a weight or bias; undefined if there is none. */
 type Differs = (role: "weight" | "bias", tensor: Tensor | undefined) => string | undefined;
 
-/** float32's lowest, below which no number wins a maximum. */
+/** float32's lowest number, which never changes a maximum. */
 const LOWEST = -(2 ** 128 - 2 ** 104);
 
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -61,7 +61,7 @@ export function stepsOf(
 
   const inputShape = ({ inputs: [source = ""] }: LayerNode): Shape | undefined => shapes?.get(source);
 
-  /** The convolution or product of a value, its bias added or within. */
+  /** The convolution or matrix product of a value, with its bias inside or added separately. */
   const weighted = (value: string): OperationOf<"conv" | "linear"> | undefined => {
     const found = at(value, "conv") ?? at(value, "linear");
     if (found) return found;

@@ -49,7 +49,7 @@ function isType(name: string): (attribute: TfjsAttribute) => boolean {
 /** Marks the value before the last step of a fused operator. */
 const INNER = "\n";
 
-/** @returns the model's values, or what makes it none that the proof reads */
+/** @returns the model's values, or why the proof cannot read it */
 export function readGraph({
   nodes,
   weights,
@@ -59,7 +59,7 @@ export function readGraph({
 }: TfjsGraphModel): ProofDocument | string {
   if (missing) return `weights are missing: ${missing.join(", ")}`;
   const [[, declared] = [], ...others] = signature.inputs;
-  // Values inside fused operators are called by that mark below.
+  // Values inside fused operators are named with that mark below.
   if (nodes.some(({ name }) => name.includes(INNER))) return "a name with a line break";
   const placeholders = nodes.filter(({ op }) => op.startsWith("Placeholder"));
   const [input] = placeholders;
@@ -97,7 +97,7 @@ export function readGraph({
     const steps = fusedSteps(found);
     const inner = value.length - found.name.length;
     if (!steps || inner > steps.length) return unknown();
-    // Of a fused operator, the activation comes last.
+    // In a fused operator, the activation comes last.
     if (inner < steps.length) return { kind: "call", name: "relu", inputs: [`${value}${INNER}`] };
     return read(found, found.inputs.map(nodeName)) ?? unknown();
   };
@@ -226,12 +226,12 @@ const FUSED: ReadonlySet<string> = new Set(["_FusedConv2D", "FusedDepthwiseConv2
 /** Further attributes of a fused operator; ε and slopes belong to unsupported activations. */
 const FUSION = ["fused_ops", "num_args", "epsilon", "leakyrelu_alpha"] as const;
 
-/** Whether all attributes are those that the operator's reading covers, or have the one value that is known. */
+/** Whether all attributes are either read or have the only supported value. */
 function known(attributes: Attributes, ...read: readonly string[]): boolean {
   return Array.from(attributes).every(([name, attribute]) => read.includes(name) || FIXED[name]?.(attribute));
 }
 
-/** `NAME:0` is a node's first output, which its name alone is too. */
+/** `NAME:0` and `NAME` are both a node's first output. */
 function nodeName(reference: string): string {
   return reference.endsWith(":0") ? reference.slice(0, -2) : reference;
 }
@@ -297,7 +297,7 @@ export function product(x: string, weight: Tensor, bias?: Tensor): Operation | u
   return { kind: "linear", x, weight: permute(weight, [1, 0]), bias };
 }
 
-/** Axes of an NHWC map by their places in NCHW. */
+/** Axes of an NHWC map as axes of NCHW. */
 export function inNchw(axes: readonly number[]): readonly number[] {
   return axes.map((axis) => [0, 2, 3, 1][axis] ?? axis).sort((a, b) => a - b);
 }

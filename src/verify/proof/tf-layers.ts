@@ -21,7 +21,7 @@ const is =
     JSON.stringify(value) === JSON.stringify(wanted);
 const any: Check = () => true;
 
-/** What every layer may be configured with, and what only training reads. */
+/** Settings that every layer may have, and those that only training reads. */
 const COMMON: Readonly<Record<string, Check>> = {
   name: any,
   trainable: any,
@@ -37,10 +37,10 @@ const COMMON: Readonly<Record<string, Check>> = {
   momentum: any,
 };
 
-/** The activations that a layer of that name alone may compute. */
+/** Layers that compute only an activation, by name. */
 const ACTIVATIONS = { relu: "relu", sigmoid: "sigmoid", softsign: "softsign", linear: "identity" } as const;
 
-/** @returns the model's values, or what makes it none that the proof reads */
+/** @returns the model's values, or why the proof cannot read it */
 export function readLayers(model: TfjsLayersModel, subject: string): ProofDocument | string {
   if (model.missing) return `weights are missing: ${model.missing.join(", ")}`;
   const { calls, outputs } = readTopology(model, subject);
@@ -167,7 +167,7 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
       const call = byValue.get(value);
       return (call && read(call)) ?? unknown();
     },
-    // Constants are weights of layers.
+    // A layers model has no constants except its layers' weights.
     number: () => undefined,
     channels: () => undefined,
     tails: () => [],
