@@ -31,6 +31,10 @@ export const local = {
   tee: (index: number): Code => [0x22, unsigned(index)],
 } as const;
 
+export const f32 = {
+  demote: 0xb6,
+} as const;
+
 export const i32 = {
   const: (value: number): Code => [0x41, signed(value)],
   add: 0x6a,
@@ -39,6 +43,8 @@ export const i32 = {
 
 interface VectorCodes {
   load(offset: number): Code;
+  /** Loads one float32 into all four lanes. */
+  load32Splat(offset: number): Code;
   /** Loads one float64 into both lanes. */
   load64Splat(offset: number): Code;
   /** Loads 8 bytes into the low half, and zeros into the other. */
@@ -56,6 +62,7 @@ interface VectorCodes {
 /** Loads and stores take the address from the stack and add a constant offset in bytes. */
 export const v128: VectorCodes = {
   load: (offset) => vector(0x00, memoryArgument(offset)),
+  load32Splat: (offset) => vector(0x09, [2, unsigned(offset)]),
   load64Splat: (offset) => vector(0x0a, memoryArgument(offset)),
   load64Zero: (offset) => vector(0x5d, memoryArgument(offset)),
   store: (offset) => vector(0x0b, memoryArgument(offset)),
@@ -82,6 +89,14 @@ export const f64x2: Readonly<
   mul: vector(0xf2),
   pmax: vector(0xf7),
   convert: vector(0xfe),
+};
+
+export const f32x4: Readonly<Record<"splat" | "abs" | "add" | "mul" | "pmax", Code>> = {
+  splat: vector(0x13),
+  abs: vector(0xe0),
+  add: vector(0xe4),
+  mul: vector(0xe6),
+  pmax: vector(0xeb),
 };
 
 export const i32x4: Readonly<Record<"shiftRight" | "sub", Code>> = {

@@ -1,7 +1,24 @@
 import type { Op } from "../../arch/graph.js";
 import type { Shape } from "../../core/tensor.js";
-import { STRIP_ROWS, TILE_COLUMNS } from "./engine.js";
-import { borderedPlanes, borderedSize, type Call, dimensions, fillPlanes, type Planes } from "./kernel.js";
+import type { Numbers } from "./elements.js";
+import { type Products, STRIP_ROWS, TILE_COLUMNS } from "./engine.js";
+import {
+  borderedPlanes,
+  borderedSize,
+  type Call,
+  dimensions,
+  fillPlanes,
+  type Operand,
+  type Planes,
+  placeIn,
+} from "./kernel.js";
+
+/** A convolution in float64, or in float32. */
+interface ConvCall extends Omit<Call<"conv">, "inputs" | "output" | "engine"> {
+  readonly inputs: readonly [Operand<Numbers>];
+  readonly output: Operand<Numbers>;
+  readonly engine: Products;
+}
 
 /** Output pixels, counted row by row over the output plane. */
 interface PixelRange {
@@ -13,7 +30,7 @@ interface PixelRange {
 }
 
 /**
- * Packs what the kernel covers at some output pixels as [tile][depth][TILE_COLUMNS], where depth counts channels,
+ * Packs what the kernel covers at some output pixels as [tile][depth][tileColumns], where depth counts channels,
  * kernel rows, kernel columns, as OIHW weights do.
  *
  * @param planes A group's input planes, with their border.
@@ -22,21 +39,21 @@ function packPatches(
   op: Op<"conv">,
   planes: Planes,
   pixels: PixelRange,
-  memory: Float64Array,
+  { memory, tileColumns }: Products,
   at: number,
 ): void {
   const [kernelY, kernelX] = op.kernel;
   const channels = op.inChannels / op.groups;
-  const tileSize = channels * kernelY * kernelX * TILE_COLUMNS;
+  const tile = { columns: tileColumns, size: channels * kernelY * kernelX * tileColumns };
   const contiguous = isContiguous(op, planes, pixels);
   let target = at;
   for (let channel = 0; channel < channels; channel++)
     for (let i = 0; i < kernelY; i++)
       for (let j = 0; j < kernelX; j++) {
         const first = planes.start + channel * planes.planeStride + i * planes.rowStride + j;
-        if (contiguous) packRow(planes.data, first + pixels.start, pixels.columns, memory, target, tileSize);
-        else packRows(planes, first, op.stride, pixels, memory, target, tileSize);
-        target += TILE_COLUMNS;
+        if (contiguous) packRow(planes.data, first + pixels.start, pixels.columns, memory, target, tile);
+        else packRows(planes, first, op.stride, pixels, memory, target, tile);
+        target += tileColumns;
       }
 }
 
@@ -45,22 +62,27 @@ function isContiguous({ stride }: Op<"conv">, { rowStride }: Planes, { width }: 
   return stride[0] === 1 && stride[1] === 1 && rowStride === width;
 }
 
-/** Neighbours in a row, TILE_COLUMNS to each tile. */
+/** How patches are packed. */
+interface Tile {
+  readonly columns: number;
+  /** Elements of a tile. */
+  readonly size: number;
+}
+
+/** Neighbours in a row, as many as a tile has to each tile. */
 function packRow(
-  source: Float64Array,
+  source: Numbers,
   start: number,
   columns: number,
-  memory: Float64Array,
+  memory: Numbers,
   at: number,
-  tileSize: number,
+  tile: Tile,
 ): void {
   let target = at;
-  for (let from = start; from < start + columns; from += TILE_COLUMNS) {
-    memory[target] = source[from] as number;
-    memory[target + 1] = source[from + 1] as number;
-    memory[target + 2] = source[from + 2] as number;
-    memory[target + 3] = source[from + 3] as number;
-    target += tileSize;
+  for (let from = start; from < start + columns; from += tile.columns) {
+    for (let column = 0; column < tile.columns; column++)
+      memory[target + column] = source[from + column] as number;
+    target += tile.size;
   }
 }
 
@@ -70,24 +92,26 @@ function packRows(
   first: number,
   [strideY, strideX]: Op<"conv">["stride"],
   { start, columns, width }: PixelRange,
-  memory: Float64Array,
+  memory: Numbers,
   at: number,
-  tileSize: number,
+  tile: Tile,
 ): void {
   const source = planes.data;
+  const shift = Math.log2(tile.columns);
+  const mask = tile.columns - 1;
   let y = Math.floor(start / width);
   let x = start % width;
   for (let column = 0; column < columns; ) {
     const row = first + y * strideY * planes.rowStride;
     const end = Math.min(columns, column + width - x);
     for (; column < end; column++, x++)
-      memory[at + (column >> 2) * tileSize + (column & 3)] = source[row + x * strideX] as number;
+      memory[at + (column >> shift) * tile.size + (column & mask)] = source[row + x * strideX] as number;
     x = 0;
     y++;
   }
 }
 
-/** Elements of packed patches that stay in the second-level cache while every strip of weights passes over them. */
+/** Elements of packed patches in float64, and half as many float32, that stay in the second-level cache while every strip of weights passes over them. */
 const BLOCK = 16384;
 
 /** Sizes that follow from the operation, and where its parts of the scratch memory start. */
@@ -107,20 +131,20 @@ interface Layout {
   readonly biases: number;
   /** Packed weights of one group: [strip][depth][STRIP_ROWS]. */
   readonly weights: number;
-  /** Packed patches of one block: [tile][depth][TILE_COLUMNS]. */
+  /** Packed patches of one block: [tile][depth][tileColumns]. */
   readonly patches: number;
   /** The group's input planes with their border. */
   readonly planes: number;
 }
 
-function layoutOf(op: Op<"conv">, scratch: number): Layout {
+function layoutOf(op: Op<"conv">, scratch: number, tileColumns: number): Layout {
   const groupInputs = op.inChannels / op.groups;
   const groupOutputs = op.outChannels / op.groups;
   const depth = groupInputs * op.kernel[0] * op.kernel[1];
   const strips = Array.from({ length: Math.ceil(groupOutputs / STRIP_ROWS) }, (_, strip) =>
     Math.min(strip * STRIP_ROWS, groupOutputs - STRIP_ROWS),
   );
-  const blockColumns = Math.max(1, Math.floor(BLOCK / depth / TILE_COLUMNS)) * TILE_COLUMNS;
+  const blockColumns = Math.max(1, Math.floor(BLOCK / depth / TILE_COLUMNS)) * tileColumns;
   const weights = scratch + op.outChannels;
   const patches = weights + strips.length * STRIP_ROWS * depth;
   const planes = patches + blockColumns * depth;
@@ -138,8 +162,8 @@ function layoutOf(op: Op<"conv">, scratch: number): Layout {
 }
 
 /** Elements of scratch memory that `matrixConv` uses. */
-function matrixScratch(op: Op<"conv">, input: Shape): number {
-  const { planes, groupInputs } = layoutOf(op, 0);
+function matrixScratch(op: Op<"conv">, input: Shape, tileColumns: number): number {
+  const { planes, groupInputs } = layoutOf(op, 0, tileColumns);
   return planes + (isPadded(op) ? groupInputs * borderedSize(op, input) : 0);
 }
 
@@ -151,10 +175,10 @@ function isPadded(op: Op<"conv">): boolean {
  * A convolution as a matrix product, group by group and image by image: weights [out channels, depth] times patches
  * [depth, pixels], where a patch is what the kernel covers. For a 1×1 convolution the patches are the image.
  */
-function matrixConv(call: Call<"conv">): void {
+function matrixConv(call: ConvCall): void {
   const { op, parameters, output, engine } = call;
-  const { memory } = engine;
-  const layout = layoutOf(op, call.scratch);
+  const { memory, tileColumns } = engine;
+  const layout = layoutOf(op, call.scratch, tileColumns);
   const { biases, groupOutputs, patches } = layout;
   const { images, plane, width } = dimensions(output);
   memory.fill(0, biases, biases + op.outChannels);
@@ -164,17 +188,17 @@ function matrixConv(call: Call<"conv">): void {
     packWeights(parameters.weight, group * groupOutputs, layout, memory);
     for (let image = 0; image < images; image++) {
       const planes = inputPlanes(call, layout, image, group);
-      for (const pixels of blocks(plane, layout.blockColumns, width)) {
+      for (const pixels of blocks(plane, layout.blockColumns, width, tileColumns)) {
         const isHere = planes.data.buffer === memory.buffer;
         if (isHere && layout.depth === layout.groupInputs && isContiguous(op, planes, pixels))
           engine.pack({
-            from: planes.data.byteOffset / 8 + planes.start + pixels.start,
+            from: placeIn(planes.data) + planes.start + pixels.start,
             to: patches,
             rows: layout.depth,
             columns: pixels.columns,
             fromStride: planes.planeStride,
           });
-        else packPatches(op, planes, pixels, memory, patches);
+        else packPatches(op, planes, pixels, engine, patches);
         multiplyBlock(call, layout, image, group * groupOutputs, pixels);
       }
     }
@@ -183,7 +207,7 @@ function matrixConv(call: Call<"conv">): void {
 
 /** A group's planes of one image, in place or, if there is padding, copied into a border of zeros. */
 function inputPlanes(
-  { op, inputs: [input], engine }: Call<"conv">,
+  { op, inputs: [input], engine }: ConvCall,
   layout: Layout,
   image: number,
   group: number,
@@ -197,17 +221,22 @@ function inputPlanes(
 }
 
 /** Covers a plane with blocks of whole tiles; the last one reaches back over the one before if it must. */
-function* blocks(plane: number, blockColumns: number, width: number): Generator<PixelRange> {
+function* blocks(
+  plane: number,
+  blockColumns: number,
+  width: number,
+  tileColumns: number,
+): Generator<PixelRange> {
   for (let start = 0; start < plane; start += blockColumns) {
     const left = Math.min(blockColumns, plane - start);
-    const whole = left - (left % TILE_COLUMNS);
+    const whole = left - (left % tileColumns);
     if (whole > 0) yield { start, columns: whole, width };
-    if (whole < left) yield { start: plane - TILE_COLUMNS, columns: TILE_COLUMNS, width };
+    if (whole < left) yield { start: plane - tileColumns, columns: tileColumns, width };
   }
 }
 
 function multiplyBlock(
-  { op, output, engine }: Call<"conv">,
+  { op, output, engine }: ConvCall,
   layout: Layout,
   image: number,
   firstOutput: number,
@@ -215,7 +244,7 @@ function multiplyBlock(
 ): void {
   const { plane } = dimensions(output);
   const { strips, depth } = layout;
-  const outputStart = output.data.byteOffset / 8 + (image * op.outChannels + firstOutput) * plane + start;
+  const outputStart = placeIn(output.data) + (image * op.outChannels + firstOutput) * plane + start;
   strips.forEach((row, strip) => {
     engine.multiply({
       rows: layout.weights + strip * STRIP_ROWS * depth,
@@ -224,13 +253,13 @@ function multiplyBlock(
       output: outputStart + row * plane,
       outputStride: plane,
       depth,
-      tiles: columns / TILE_COLUMNS,
+      tiles: columns / engine.tileColumns,
     });
   });
 }
 
 /** Packs a group's OIHW weights strip by strip. */
-function packWeights(weight: Float64Array, firstOutput: number, layout: Layout, memory: Float64Array): void {
+function packWeights(weight: Float64Array, firstOutput: number, layout: Layout, memory: Numbers): void {
   const { depth } = layout;
   let target = layout.weights;
   for (const start of layout.strips)
@@ -248,15 +277,16 @@ function depthwiseScratch(op: Op<"conv">, input: Shape): number {
 }
 
 /** A 3×3 depthwise convolution of stride 1: each plane is copied into its border and correlated with its own kernel. */
-function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<"conv">): void {
+function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: ConvCall): void {
   const { memory } = engine;
+  const lanes = engine.tileColumns / 2;
   const { images, channels, height, width, plane } = dimensions(output);
   const bordered = borderedPlanes(op, inputs[0], 1, memory, scratch + TAPS);
-  const outputStart = output.data.byteOffset / 8;
-  const even = width - (width % 2);
+  const outputStart = placeIn(output.data);
+  const whole = width - (width % lanes);
   const [input] = inputs;
   const from = dimensions(input);
-  const isHere = input.data.buffer === memory.buffer && from.width % 2 === 0;
+  const isHere = input.data.buffer === memory.buffer && from.width % lanes === 0;
   // One of each for all planes, of which a network has some ten thousand.
   const copied = {
     from: 0,
@@ -267,29 +297,29 @@ function depthwise3x3({ op, inputs, parameters, output, engine, scratch }: Call<
     toStride: bordered.rowStride,
   };
   const place = { inputStride: bordered.rowStride, weights: scratch, outputStride: width, height };
-  const correlated = { ...place, input: bordered.start, output: 0, width: even };
+  const correlated = { ...place, input: bordered.start, output: 0, width: whole };
 
   for (let index = 0; index < images * channels; index++) {
     placeTaps(parameters, index % channels, memory, scratch);
     if (isHere) {
-      copied.from = input.data.byteOffset / 8 + index * from.plane;
+      copied.from = placeIn(input.data) + index * from.plane;
       engine.copyRows(copied);
     } else fillPlanes(op, input, index, 1, bordered, engine);
     const start = outputStart + index * plane;
     correlated.output = start;
     engine.correlate3x3(correlated);
-    // The last column of an odd width is computed with the one before it, once more.
-    const last = width - 2;
-    if (even < width)
-      engine.correlate3x3({ ...place, input: bordered.start + last, output: start + last, width: 2 });
+    // The last columns of a width that is not whole vectors are computed with those before them, once more.
+    const last = width - lanes;
+    if (whole < width)
+      engine.correlate3x3({ ...place, input: bordered.start + last, output: start + last, width: lanes });
   }
 }
 
 /** Puts the nine weights and the bias of a channel where the engine reads them. */
 function placeTaps(
-  { weight, bias }: Call<"conv">["parameters"],
+  { weight, bias }: ConvCall["parameters"],
   channel: number,
-  memory: Float64Array,
+  memory: Numbers,
   at: number,
 ): void {
   for (let tap = 0; tap < 9; tap++) memory[at + tap] = weight[9 * channel + tap] as number;
@@ -319,31 +349,40 @@ export function linear({ op, inputs: [input], parameters, output }: Call<"linear
  * Three implementations of the same sum: 3×3 depthwise planes, matrix products, and the definition itself for the rest,
  * such as the gates, whose images are one pixel.
  */
-export function conv(call: Call<"conv">): void {
-  const route = routeOf(call.op, call.output.shape);
+export function conv(call: ConvCall): void {
+  const route = routeOf(call.op, call.output.shape, call.engine.tileColumns);
   if (route === "depthwise") depthwise3x3(call);
   else if (route === "matrix") matrixConv(call);
   else directConv(call);
 }
 
 /** Elements of scratch memory that `conv` uses for images of this shape. */
-export function convScratch(op: Op<"conv">, input: Shape, output: Shape): number {
-  const route = routeOf(op, output);
+export function convScratch(
+  op: Op<"conv">,
+  input: Shape,
+  output: Shape,
+  tileColumns: number = TILE_COLUMNS,
+): number {
+  const route = routeOf(op, output, tileColumns);
   if (route === "depthwise") return depthwiseScratch(op, input);
-  return route === "matrix" ? matrixScratch(op, input) : 0;
+  return route === "matrix" ? matrixScratch(op, input, tileColumns) : 0;
 }
 
-function routeOf(op: Op<"conv">, [, , height = 1, width = 1]: Shape): "depthwise" | "matrix" | "direct" {
+function routeOf(
+  op: Op<"conv">,
+  [, , height = 1, width = 1]: Shape,
+  tileColumns: number,
+): "depthwise" | "matrix" | "direct" {
   const { groups, kernel, stride } = op;
   const depthwise = groups === op.inChannels && groups === op.outChannels;
-  if (depthwise && kernel.every((size) => size === 3) && stride.every((step) => step === 1) && width >= 2)
-    return "depthwise";
+  const isSmooth = kernel.every((size) => size === 3) && stride.every((step) => step === 1);
+  if (depthwise && isSmooth && width >= tileColumns / 2) return "depthwise";
   // Strips and tiles that do not fit are moved back to overlap their neighbours, so one must fit.
-  return op.outChannels / groups >= STRIP_ROWS && height * width >= TILE_COLUMNS ? "matrix" : "direct";
+  return op.outChannels / groups >= STRIP_ROWS && height * width >= tileColumns ? "matrix" : "direct";
 }
 
 /** The definition, one output at a time. */
-function directConv({ op, inputs: [input], parameters: { weight, bias }, output }: Call<"conv">): void {
+function directConv({ op, inputs: [input], parameters: { weight, bias }, output }: ConvCall): void {
   const from = dimensions(input);
   const to = dimensions(output);
   const [kernelY, kernelX] = op.kernel;

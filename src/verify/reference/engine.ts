@@ -1,4 +1,4 @@
-import { type Elements, scalarElements } from "./elements.js";
+import { type Elements, type Numbers, scalarElements } from "./elements.js";
 
 /**
  * The inner loops in which a float64 evaluation spends nearly all of its time, and the memory they work in.
@@ -6,17 +6,36 @@ import { type Elements, scalarElements } from "./elements.js";
  * There are two engines: `scalarEngine`, in plain TypeScript, and `vectorEngine`, in WebAssembly. Both do the same
  * multiplications and additions in the same order, so that their results are equal bit for bit.
  */
-export interface Engine extends Elements {
-  /** All memory. Offsets below are elements from its start; a tensor's place is its view's `byteOffset / 8`. */
-  readonly memory: Float64Array;
+export interface Engine extends Elements, Products<Float64Array> {
+  /** The same memory as float32, for what need not be exact, in half the time; only in WebAssembly. */
+  readonly singles?: Singles;
+}
+
+/** Sums of products of numbers of one type. */
+export interface Products<N extends Numbers = Numbers> {
+  /** All memory. Offsets below are elements from its start; a tensor's place is its view's `byteOffset`, in elements. */
+  readonly memory: N;
+  /** Columns of the output that are computed at a time: two vectors. */
+  readonly tileColumns: number;
   /** Computes one strip of a matrix product, from and into `memory`. */
   multiply(product: StripProduct): void;
   /** Computes one plane of a depthwise convolution, from and into `memory`. */
   correlate3x3(correlation: Correlation3x3): void;
-  /** Copies rows, an even number of columns of each, within `memory`. */
+  /** Copies rows, whole vectors (half a tile) of each, within `memory`. */
   copyRows(rows: Rows & { readonly toStride: number }): void;
-  /** Copies rows, whole tiles of each, as [tiles][rows][TILE_COLUMNS], within `memory`. */
+  /** Copies rows, whole tiles of each, as [tiles][rows][tileColumns], within `memory`. */
   pack(rows: Rows): void;
+}
+
+/** Sums of products in float32: every product and every sum is rounded. */
+export interface Singles extends Products<Float32Array> {
+  /**
+   * Writes `factor · |x| + constant`.
+   *
+   * @param target in `memory`, as long as `x`
+   * @returns the largest, NaN aside
+   */
+  magnitudes(x: Float32Array, target: Float32Array, factor: number, constant: number): number;
 }
 
 /** Rows in an engine's memory, and where they are copied to. */
@@ -38,7 +57,7 @@ export type EngineFactory = (elements: number) => Engine;
 
 /** Rows of the output that one product computes: as many as fit in registers with a tile's columns. */
 export const STRIP_ROWS = 4;
-/** Columns of the output that are computed at a time. */
+/** Columns of the output that are computed at a time in float64. */
 export const TILE_COLUMNS = 4;
 
 /**
@@ -48,7 +67,7 @@ export const TILE_COLUMNS = 4;
 interface StripProduct {
   /** Where the left factor starts: [depth][STRIP_ROWS]. */
   readonly rows: number;
-  /** Where the right factor starts: [tiles][depth][TILE_COLUMNS]. */
+  /** Where the right factor starts: [tiles][depth][tileColumns]. */
   readonly columns: number;
   /** Where the biases start: [STRIP_ROWS]. */
   readonly bias: number;
@@ -58,7 +77,7 @@ interface StripProduct {
   readonly outputStride: number;
   /** How many products each sum has (K). */
   readonly depth: number;
-  /** How many tiles of TILE_COLUMNS columns the strip is wide. */
+  /** How many tiles the strip is wide. */
   readonly tiles: number;
 }
 
@@ -76,7 +95,7 @@ interface Correlation3x3 {
   readonly outputStride: number;
   /** Rows of the output. */
   readonly height: number;
-  /** Columns of the output, an even number. */
+  /** Columns of the output, whole vectors. */
   readonly width: number;
 }
 
@@ -86,6 +105,7 @@ export function scalarEngine(elements: number): Engine {
   return {
     ...scalarElements,
     memory,
+    tileColumns: TILE_COLUMNS,
     multiply: (product) => multiply(memory, product),
     correlate3x3: (correlation) => correlate3x3(memory, correlation),
     copyRows({ from, to, rows, columns, fromStride, toStride }) {

@@ -12,7 +12,7 @@ import {
 import { toFloat64 } from "../../core/tensor-cast.js";
 import { conv, convScratch, linear } from "./conv.js";
 import { type Elements, wholeOf } from "./elements.js";
-import { type Engine, scalarEngine } from "./engine.js";
+import { type Engine, scalarEngine, TILE_COLUMNS } from "./engine.js";
 import type { Call, Kernel, LayerParameters, Operand } from "./kernel.js";
 import {
   add,
@@ -262,6 +262,61 @@ export function evaluateLayer(
   const output = { shape, data: engine.memory.subarray(start, start + outputSize) };
   runLayer(node, operands, parameters, { engine, scratch: start + outputSize, output });
   return { dtype: "float64", ...output };
+}
+
+/** Sums of magnitudes below this do not overflow float32, however they are rounded. */
+const LARGEST_SINGLE = 2 ** 124;
+
+/**
+ * Sums of products of magnitudes, in float32, which takes half the time: `Σ weight · (factor · |x| + constant)` for each output of a
+ * convolution, without a bias.
+ *
+ * @param node its operation has no bias
+ * @param weights OIHW, not negative
+ * @param workspace the first `elementCount(shape)` float64 of it are left for the sums to be converted into, in ascending order; they are in
+ * the second half of these
+ * @returns undefined if sums might overflow, or this runs without WebAssembly
+ */
+export function sumMagnitudes(
+  op: Op<"conv">,
+  { shape: from, data }: RealTensor,
+  [factor, constant]: readonly [number, number],
+  weights: Float64Array,
+  shape: Shape,
+  workspace: Workspace,
+): Float32Array | undefined {
+  const size = elementCount(shape);
+  const { singles } = workspace.reserve(size + Math.ceil(singlesSize(op, from, shape) / 2));
+  if (!singles || !(data instanceof Float32Array)) return undefined;
+  const start = 2 * workspace.start;
+  const scratch = start + 2 * size;
+  const place = scratch + convScratch(op, from, shape, singles.tileColumns);
+  const input = singles.memory.subarray(place, place + data.length);
+  const terms = weights.length / op.outChannels;
+  const largest = singles.magnitudes(data, input, factor, constant) * largestOf(weights);
+  if (!(terms * largest < LARGEST_SINGLE)) return undefined;
+  const sums = singles.memory.subarray(start + size, start + 2 * size);
+  conv({
+    op,
+    inputs: [{ shape: from, data: input }],
+    parameters: { weight: weights },
+    output: { shape, data: sums },
+    engine: singles,
+    scratch,
+  });
+  return sums;
+}
+
+/** Elements of float32 memory that `sumMagnitudes` needs besides those of the sums. */
+function singlesSize(op: Op<"conv">, input: Shape, output: Shape): number {
+  return convScratch(op, input, output, 2 * TILE_COLUMNS) + elementCount(input);
+}
+
+/** The largest magnitude; NaN if there is one. */
+export function largestOf(values: Float64Array): number {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i] as number));
+  return most;
 }
 
 /** Copies the inputs, in float64, one after another into memory from `start`. */

@@ -1,11 +1,12 @@
 import type { Op, OpKind, ParameterRole } from "../../arch/graph.js";
 import type { Shape } from "../../core/tensor.js";
-import type { Engine } from "./engine.js";
+import type { Numbers } from "./elements.js";
+import type { Engine, Products } from "./engine.js";
 
-/** A float64 tensor, row-major NCHW or NC: what kernels read, and the buffer they fill. */
-export interface Operand {
+/** A tensor, row-major NCHW or NC: what kernels read, and the buffer they fill. */
+export interface Operand<N extends Numbers = Float64Array> {
   readonly shape: Shape;
-  readonly data: Float64Array;
+  readonly data: N;
 }
 
 /** A layer's parameters in float64, laid out as in the state dict: OIHW, [out, in], [channels]. */
@@ -56,14 +57,14 @@ export interface Dimensions {
   readonly plane: number;
 }
 
-export function dimensions({ shape }: Operand): Dimensions {
+export function dimensions({ shape }: Pick<Operand, "shape">): Dimensions {
   const [images = 1, channels = 1, height = 1, width = 1] = shape;
   return { images, channels, height, width, plane: height * width };
 }
 
 /** Planes of an image, one channel after another, row by row. */
 export interface Planes {
-  readonly data: Float64Array;
+  readonly data: Numbers;
   /** Where the first plane starts. */
   readonly start: number;
   /** Elements from one row to the next. */
@@ -80,9 +81,9 @@ export function borderedSize({ padding }: Op<"conv">, [, , height = 1, width = 1
 /** Makes room for `count` bordered planes in zeroed memory from `start`. */
 export function borderedPlanes(
   op: Op<"conv">,
-  input: Operand,
+  input: Operand<Numbers>,
   count: number,
-  data: Float64Array,
+  data: Numbers,
   start: number,
 ): Planes {
   const planeStride = borderedSize(op, input.shape);
@@ -90,24 +91,29 @@ export function borderedPlanes(
   return { data, start, rowStride: dimensions(input).width + 2 * op.padding[1], planeStride };
 }
 
+/** Where a view starts in its memory, in elements. */
+export function placeIn({ byteOffset, BYTES_PER_ELEMENT }: Numbers): number {
+  return byteOffset / BYTES_PER_ELEMENT;
+}
+
 /** Copies `count` planes of the input, from its plane `first` on, inside their borders. */
 export function fillPlanes(
   op: Op<"conv">,
-  input: Operand,
+  input: Operand<Numbers>,
   first: number,
   count: number,
   target: Planes,
-  engine: Engine,
+  engine: Products,
 ): void {
   const { height, width } = dimensions(input);
-  const isHere = input.data.buffer === engine.memory.buffer && width % 2 === 0;
+  const isHere = input.data.buffer === engine.memory.buffer && width % (engine.tileColumns / 2) === 0;
   const from = input.data;
   const to = target.data;
   for (let plane = 0; plane < count; plane++) {
     const corner =
       target.start + plane * target.planeStride + op.padding[0] * target.rowStride + op.padding[1];
     if (isHere) {
-      const from = input.data.byteOffset / 8 + (first + plane) * height * width;
+      const from = placeIn(input.data) + (first + plane) * height * width;
       const strides = { fromStride: width, toStride: target.rowStride };
       engine.copyRows({ from, to: corner, rows: height, columns: width, ...strides });
       continue;

@@ -4,6 +4,8 @@ import {
   type Code,
   countDown,
   type FunctionDefinition,
+  f32,
+  f32x4,
   f64x2,
   i32,
   i32x4,
@@ -13,13 +15,23 @@ import {
 } from "./assembler.js";
 
 /**
- * The engine's loops as a WebAssembly module, two float64 lanes to a vector. Addresses, strides and counts are
- * i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
+ * The engine's loops as a WebAssembly module, two float64 lanes to a vector, or four float32 where a name ends with "Singles". Addresses,
+ * strides and counts are i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
  */
 export function assembleLoops(): Uint8Array<ArrayBuffer> {
   return assemble([
-    { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply() },
-    { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3() },
+    { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply(DOUBLES) },
+    { name: "multiplySingles", parameters: 7, integers: 2, vectors: 11, body: multiply(SINGLES) },
+    { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(DOUBLES) },
+    { name: "correlate3x3Singles", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(SINGLES) },
+    {
+      name: "magnitudesSingles",
+      parameters: 4,
+      numbers: 2,
+      integers: 0,
+      vectors: 4,
+      body: magnitudesSingles(),
+    },
     { name: "copyRows", parameters: 6, integers: 3, vectors: 0, body: copyRows() },
     { name: "pack", parameters: 6, integers: 3, vectors: 0, body: pack() },
     ...elementLoops(),
@@ -30,12 +42,25 @@ export function assembleLoops(): Uint8Array<ArrayBuffer> {
 const SCALAR = 8;
 const VECTOR = 16;
 
+/** The lanes of a vector. */
+interface Lanes {
+  /** Bytes of one. */
+  readonly scalar: number;
+  /** Loads one number into all lanes. */
+  readonly splat: (offset: number) => Code;
+  readonly mul: Code;
+  readonly add: Code;
+}
+
+const DOUBLES: Lanes = { scalar: SCALAR, splat: v128.load64Splat, mul: f64x2.mul, add: f64x2.add };
+const SINGLES: Lanes = { scalar: 4, splat: v128.load32Splat, mul: f32x4.mul, add: f32x4.add };
+
 /**
  * `multiply(rows, columns, bias, output, outputStride, depth, tiles)`: the sums of 4 rows by 2 vectors stay in
  * registers (four of the other eight hold two columns, a weight and a product). 2×4 is as fast; 4×3, 6×2 and 8×1 are
  * slower.
  */
-function multiply(): Code {
+function multiply({ scalar, splat, mul, add }: Lanes): Code {
   const [rows, columns, bias, output, outputStride, depth, tiles, left, k] = [
     0, 1, 2, 3, 4, 5, 6, 7, 8,
   ] as const;
@@ -44,18 +69,18 @@ function multiply(): Code {
   const weight = 19;
 
   const start = ROWS.map((row) =>
-    HALVES.map((half) => [local.get(bias), v128.load64Splat(SCALAR * row), local.set(sum(row, half))]),
+    HALVES.map((half) => [local.get(bias), splat(scalar * row), local.set(sum(row, half))]),
   );
   const accumulate = repeatWhile([
     HALVES.map((half) => [local.get(columns), v128.load(VECTOR * half), local.set(column(half))]),
     ROWS.map((row) => [
-      [local.get(left), v128.load64Splat(SCALAR * row), local.set(weight)],
+      [local.get(left), splat(scalar * row), local.set(weight)],
       HALVES.map((half) => [
-        [local.get(sum(row, half)), local.get(weight), local.get(column(half)), f64x2.mul, f64x2.add],
+        [local.get(sum(row, half)), local.get(weight), local.get(column(half)), mul, add],
         local.set(sum(row, half)),
       ]),
     ]),
-    advance(left, 4 * SCALAR),
+    advance(left, 4 * scalar),
     advance(columns, 2 * VECTOR),
     countDown(k),
   ]);
@@ -128,9 +153,9 @@ const HALVES = [0, 1] as const;
 
 /**
  * `correlate3x3(input, inputStride, weights, output, outputStride, height, pairs)`: the nine weights and the bias
- * stay in registers, and every vector of two outputs reads its neighbourhood afresh, from the first-level cache.
+ * stay in registers, and every vector of outputs reads its neighbourhood afresh, from the first-level cache.
  */
-function correlate3x3(): Code {
+function correlate3x3({ scalar, splat, mul, add }: Lanes): Code {
   const [input, inputStride, weights, output, outputStride, height, pairs] = [0, 1, 2, 3, 4, 5, 6] as const;
   const [source, row, target, left] = [7, 8, 9, 10] as const;
   const weight = (tap: number): number => 11 + tap;
@@ -139,14 +164,7 @@ function correlate3x3(): Code {
 
   const taps = [0, 1, 2].map((y) => [
     [0, 1, 2].map((x) => [
-      [
-        local.get(sum),
-        local.get(weight(3 * y + x)),
-        local.get(row),
-        v128.load(SCALAR * x),
-        f64x2.mul,
-        f64x2.add,
-      ],
+      [local.get(sum), local.get(weight(3 * y + x)), local.get(row), v128.load(scalar * x), mul, add],
       local.set(sum),
     ]),
     [local.get(row), local.get(inputStride), i32.add, local.set(row)],
@@ -161,7 +179,7 @@ function correlate3x3(): Code {
   ]);
   return [
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((tap) => [
-      [local.get(weights), v128.load64Splat(SCALAR * tap), local.set(tap < 9 ? weight(tap) : bias)],
+      [local.get(weights), splat(scalar * tap), local.set(tap < 9 ? weight(tap) : bias)],
     ]),
     repeatWhile([
       [
@@ -186,7 +204,7 @@ function correlate3x3(): Code {
  */
 
 /** Bytes of two float32. */
-const SINGLES = 8;
+const TWO_SINGLES = 8;
 
 /** What a loop computes of a pair of elements of each source, and of its constants. */
 interface Loop {
@@ -272,7 +290,7 @@ function define(
       repeatWhile([
         [local.get(target), compute([...read, ...own], vectors), v128.store(0)],
         Array.from({ length: sources + 1 }, (_, index) =>
-          advance(index, isSingle && index === 0 ? SINGLES : VECTOR),
+          advance(index, isSingle && index === 0 ? TWO_SINGLES : VECTOR),
         ),
         countDown(pairs),
       ]),
@@ -283,6 +301,24 @@ function define(
 /** A pair of float64 of what a local points to. */
 function load(index: number, isSingle: boolean): Code {
   return isSingle ? [local.get(index), v128.load64Zero(0), f64x2.promote] : [local.get(index), v128.load(0)];
+}
+
+/** `magnitudesSingles(x, target, results, quads, factor, constant)`: `factor · |x| + constant`, and the largest of each lane. */
+function magnitudesSingles(): Code {
+  const [x, target, results, quads, factor, constant, most] = [0, 1, 2, 3, 6, 7, 8] as const;
+  const value = 9;
+  return [
+    [factor, constant].map((to, index) => [local.get(4 + index), f32.demote, f32x4.splat, local.set(to)]),
+    repeatWhile([
+      [local.get(target), local.get(x), v128.load(0), f32x4.abs, local.get(factor), f32x4.mul],
+      [local.get(constant), f32x4.add, local.tee(value), v128.store(0)],
+      [local.get(most), local.get(value), f32x4.pmax, local.set(most)],
+      advance(x, VECTOR),
+      advance(target, VECTOR),
+      countDown(quads),
+    ]),
+    [local.get(results), local.get(most), v128.store(0)],
+  ];
 }
 
 /** Constants in both halves of vectors. */
@@ -317,7 +353,7 @@ function within(): readonly FunctionDefinition[] {
             [load(a, isSingle), load(e, false), f64x2.sub, f64x2.abs, local.set(distance)],
             [local.get(largest), local.get(distance), f64x2.pmax, local.set(largest)],
             [local.get(beyond), local.get(distance), limit, f64x2.le, v128.not, v128.or, local.set(beyond)],
-            advance(a, isSingle ? SINGLES : VECTOR),
+            advance(a, isSingle ? TWO_SINGLES : VECTOR),
             advance(e, VECTOR),
             isOne ? [] : advance(limits, VECTOR),
             countDown(pairs),
@@ -376,7 +412,7 @@ function measures(): readonly FunctionDefinition[] {
           add(actual, y, y),
           [local.get(steps), ordinal([local.get(x), f64x2.demote]), ordinal(actualSingle)],
           [f64x2.sub, f64x2.abs, f64x2.pmax, local.set(steps)],
-          advance(a, isSingle ? SINGLES : VECTOR),
+          advance(a, isSingle ? TWO_SINGLES : VECTOR),
           advance(e, VECTOR),
           countDown(pairs),
         ]),

@@ -1,5 +1,5 @@
 import { type Elements, MAX_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
-import { type Engine, scalarEngine, TILE_COLUMNS } from "./engine.js";
+import { type Engine, type Products, type Singles, scalarEngine } from "./engine.js";
 import { assembleLoops } from "./loops.js";
 
 /** A loop of `elementLoops`: addresses in bytes, the number of pairs, and constants. */
@@ -17,13 +17,18 @@ const SLOTS = 3;
 const SCRATCH: number = SLOTS * CHUNK + 2 * SUMS;
 
 /** The loops in WebAssembly, which use the last `SCRATCH` elements of the memory, from `scratch`. */
-function vectorElements(buffer: ArrayBuffer, scratch: number, loops: ElementLoops): Elements {
+function vectorElements(
+  buffer: ArrayBuffer,
+  scratch: number,
+  loops: Loops,
+): { readonly loops: Elements; readonly magnitudesSingles: Singles["magnitudes"] } {
   const places = Array.from({ length: SLOTS }, (_, slot) => {
     const start = 8 * (scratch + slot * CHUNK);
     return { double: new Float64Array(buffer, start, CHUNK), single: new Float32Array(buffer, start, CHUNK) };
   });
   const results = new Float64Array(buffer, 8 * (scratch + SLOTS * CHUNK), 2 * SUMS);
   const bits = new Int32Array(buffer, results.byteOffset);
+  const singles = new Float32Array(buffer, results.byteOffset);
   const isHere = (numbers: Numbers): boolean => numbers.buffer === buffer;
 
   /** Where elements are, in bytes; copied to a slot if they are elsewhere, the first alone in the type that it has there. */
@@ -58,7 +63,7 @@ function vectorElements(buffer: ArrayBuffer, scratch: number, loops: ElementLoop
     if (count % 2 === 1) one({ start: start + count - 1, count: 1 });
   }
 
-  return {
+  const elements: Elements = {
     rectify(x, target, run) {
       over("rectify", x, target, run, [], (last) => scalarElements.rectify(x, target, last));
     },
@@ -131,6 +136,32 @@ function vectorElements(buffer: ArrayBuffer, scratch: number, loops: ElementLoop
       }
     },
   };
+  return {
+    loops: elements,
+    magnitudesSingles(x, target, factor, constant) {
+      const whole = x.length - (x.length % 4);
+      let largest = 0;
+      for (let at = 0; at < whole; at += CHUNK) {
+        const length = Math.min(CHUNK, whole - at);
+        const address = target.byteOffset + target.BYTES_PER_ELEMENT * at;
+        loops.magnitudesSingles(
+          addressOf(x, at, length, 0),
+          address,
+          results.byteOffset,
+          length >> 2,
+          factor,
+          constant,
+        );
+        for (let lane = 0; lane < 4; lane++) largest = Math.max(largest, singles[lane] as number);
+      }
+      const [single, least] = [Math.fround(factor), Math.fround(constant)];
+      for (let i = whole; i < x.length; i++) {
+        target[i] = Math.fround(single * Math.abs(x[i] as number)) + least;
+        if ((target[i] as number) > largest) largest = target[i] as number;
+      }
+      return largest;
+    },
+  };
 }
 
 const IS_MAXIMUM: readonly boolean[] = [true, true, false, false, false, false, true];
@@ -142,12 +173,19 @@ interface WebAssemblyApi {
   readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
 }
 
-interface Loops extends ElementLoops {
-  multiply(...addressesAndCounts: readonly number[]): void;
-  correlate3x3(...addressesAndCounts: readonly number[]): void;
-  copyRows(...addressesAndCounts: readonly number[]): void;
-  pack(...addressesAndCounts: readonly number[]): void;
-}
+type Loops = ElementLoops &
+  Readonly<
+    Record<
+      | "multiply"
+      | "multiplySingles"
+      | "correlate3x3"
+      | "correlate3x3Singles"
+      | "copyRows"
+      | "pack"
+      | "magnitudesSingles",
+      Loop
+    >
+  >;
 
 /** Bytes of a float64, and of a page of WebAssembly memory. */
 const ELEMENT = 8;
@@ -183,46 +221,70 @@ function instantiate(api: WebAssemblyApi, elements: number): Engine {
   compiled ??= new api.Module(assembleLoops());
   const memory = new api.Memory({ initial: Math.ceil(((elements + SCRATCH) * ELEMENT) / PAGE) });
   const loops = new api.Instance(compiled, { reference: { memory } }).exports as Loops;
+  const elementwise = vectorElements(memory.buffer, elements, loops);
+  const singles = new Float32Array(memory.buffer, 0, 2 * elements);
   return {
-    ...vectorElements(memory.buffer, elements, loops),
-    memory: new Float64Array(memory.buffer, 0, elements),
+    ...elementwise.loops,
+    ...products(new Float64Array(memory.buffer, 0, elements), loops.multiply, loops.correlate3x3, loops),
+    singles: {
+      ...products(singles, loops.multiplySingles, loops.correlate3x3Singles, loops),
+      magnitudes: elementwise.magnitudesSingles,
+    },
+  };
+}
+
+/** Bytes of a vector. */
+const VECTOR = 16;
+
+function products<N extends Numbers>(
+  memory: N,
+  multiply: Loop,
+  correlate3x3: Loop,
+  { copyRows, pack }: Pick<Loops, "copyRows" | "pack">,
+): Products<N> {
+  const element = memory.BYTES_PER_ELEMENT;
+  const lanes = VECTOR / element;
+  const tileColumns = 2 * lanes;
+  return {
+    memory,
+    tileColumns,
     multiply: (p) =>
-      loops.multiply(
-        p.rows * ELEMENT,
-        p.columns * ELEMENT,
-        p.bias * ELEMENT,
-        p.output * ELEMENT,
-        p.outputStride * ELEMENT,
+      multiply(
+        p.rows * element,
+        p.columns * element,
+        p.bias * element,
+        p.output * element,
+        p.outputStride * element,
         p.depth,
         p.tiles,
       ),
     correlate3x3: (c) =>
-      loops.correlate3x3(
-        c.input * ELEMENT,
-        c.inputStride * ELEMENT,
-        c.weights * ELEMENT,
-        c.output * ELEMENT,
-        c.outputStride * ELEMENT,
+      correlate3x3(
+        c.input * element,
+        c.inputStride * element,
+        c.weights * element,
+        c.output * element,
+        c.outputStride * element,
         c.height,
-        c.width / 2,
+        c.width / lanes,
       ),
     copyRows: (c) =>
-      loops.copyRows(
-        c.from * ELEMENT,
-        c.to * ELEMENT,
+      copyRows(
+        c.from * element,
+        c.to * element,
         c.rows,
-        c.columns / 2,
-        c.fromStride * ELEMENT,
-        c.toStride * ELEMENT,
+        c.columns / lanes,
+        c.fromStride * element,
+        c.toStride * element,
       ),
     pack: (c) =>
-      loops.pack(
-        c.from * ELEMENT,
-        c.to * ELEMENT,
+      pack(
+        c.from * element,
+        c.to * element,
         c.rows,
-        c.columns / TILE_COLUMNS,
-        c.fromStride * ELEMENT,
-        c.rows * TILE_COLUMNS * ELEMENT,
+        c.columns / tileColumns,
+        c.fromStride * element,
+        c.rows * tileColumns * element,
       ),
   };
 }

@@ -64,6 +64,43 @@ describe("vectorEngine", () => {
     expectSame((own) => own.pack({ from: 3, to: 2001, rows: 7, columns, fromStride: 23 }));
   });
 
+  test("multiplies and correlates float32, eight and four columns at a time", () => {
+    const { singles } = vectorEngine(100);
+    if (!singles) throw new Error("no WebAssembly");
+    const { memory, tileColumns } = singles;
+    const columns = [1, 2, 3, 4, 5, 6, 7, 8];
+    memory.set([1, 10, 100, 2 ** -24, ...columns, 0.5, 0, -1, 1], 0);
+    singles.multiply({ rows: 0, columns: 4, bias: 12, output: 20, outputStride: 9, depth: 1, tiles: 1 });
+    expect(tileColumns).toBe(8);
+    expect([...memory.subarray(20, 28)]).toEqual(columns.map((column) => column + 0.5));
+    expect([...memory.subarray(38, 46)]).toEqual(columns.map((column) => 100 * column - 1));
+    // Every sum is rounded.
+    expect([...memory.subarray(47, 55)]).toEqual(columns.map((column) => Math.fround(1 + column * 2 ** -24)));
+    memory.set([...columns.slice(0, 6), ...columns.slice(0, 6), ...columns.slice(0, 6)], 60);
+    memory.set([1, 0, 0, 0, 10, 0, 0, 0, 100, 0.25], 80);
+    const place = { input: 60, inputStride: 6, weights: 80, output: 100, outputStride: 4 };
+    singles.correlate3x3({ ...place, height: 1, width: 4 });
+    expect([...memory.subarray(100, 104)]).toEqual([321.25, 432.25, 543.25, 654.25]);
+  });
+
+  test("takes magnitudes of float32, wherever they are, and finds the largest", () => {
+    const engine = vectorEngine(10_000);
+    const { singles } = engine;
+    if (!singles) throw new Error("no WebAssembly");
+    const next = randomNumbers(3);
+    const values = Float32Array.from({ length: 9003 }, next);
+    values.set([Number.NaN, -7, 0], 17);
+    const target = singles.memory.subarray(9500, 9500 + values.length);
+    const expected = values.map((x) => Math.fround(Math.fround(0.3) * Math.abs(x)) + Math.fround(1e-3));
+    const here = singles.memory.subarray(0, values.length);
+    here.set(values);
+    for (const source of [values, here]) {
+      target.fill(0);
+      expect(singles.magnitudes(source, target, 0.3, 1e-3)).toBe(expected[18]);
+      expect(target).toEqual(expected);
+    }
+  });
+
   test("is the scalar engine where there is no WebAssembly", () => {
     vi.stubGlobal("WebAssembly", undefined);
     expect(vectorEngine(7).memory.buffer.byteLength).toBe(56);
