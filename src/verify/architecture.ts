@@ -100,8 +100,8 @@ interface NamedSpec {
 }
 
 /**
- * Another model's weights, the most common mistake, are one sentence instead of a fault of every layer. A graph with
- * one different operator is not another network: only published variants of other widths count.
+ * A comparison with another model's weights, the most common mistake, gets one sentence instead of a fault at every
+ * layer. A graph with one different operator is not another network: only published variants of other widths count.
  */
 function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
   if (!candidate.spec || !reference.spec || !areOthers(candidate.spec, reference.spec)) return;
@@ -126,7 +126,7 @@ function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
   return widths(one) !== widths(other) || (a !== undefined && b !== undefined && a !== b);
 }
 
-/** Two networks in words, with further differences if the words for the backbone are the same. */
+/** Describes two networks, with further differences if their backbones have the same description. */
 function tellApart(one: OsnetSpec, other: OsnetSpec): readonly [string, string] {
   const [a, b] = [describeNetwork(one), describeNetwork(other)];
   if (a !== b) return [a, b];
@@ -151,7 +151,7 @@ function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec
 
 /** Names the first differences between a candidate's own description and the checkpoint's. */
 function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
-  // Weights imported from a model of embeddings have lost their classifier, on which no embedding depends.
+  // A model of embeddings does not contain the classifier, so weights imported from it lack one.
   const heads = [stated.head, identified.head];
   const withoutHead = heads.includes(null) && heads.every((head) => head?.loss !== "sigmoid");
   const keys = (Object.keys(identified) as (keyof OsnetSpec)[]).filter(

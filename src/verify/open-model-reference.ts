@@ -25,7 +25,7 @@ export function liftedFile(opened: OpenFile, { arch }: FileOptions): OpenFile {
   return { kind: "checkpoint", format: opened.format, checkpoint };
 }
 
-/** @throws InputError (`unsupported`) if what the reference gives or takes is not a network's */
+/** @throws InputError (`unsupported`) if the reference's input, outputs or structure are not the network's */
 export function expectSound({ party, structure = [], deviations = [] }: Candidate): void {
   const [first] = [...structure, ...deviations];
   if (!first) return;
@@ -38,10 +38,10 @@ export function expectSound({ party, structure = [], deviations = [] }: Candidat
   });
 }
 
-/** Roundings between products of a convolution and its batch norm that were computed apart. */
+/** Rounding error between two products of a convolution and its batch norm that were computed separately. */
 const FOLDING = 8 * 2 ** -24;
 
-/** Float32's smallest normal number: one file may have smaller values where another has zeros. */
+/** Float32's smallest normal number: below it, one file may have zeros where another has values. */
 const FLUSHED = 2 ** -126;
 
 /**
@@ -90,7 +90,7 @@ export function withFactors(
   return { ...reference, stateDict };
 }
 
-/** Both sides' values of a weight, each with zeros where the other has them for what cannot be seen. */
+/** Both sides' values of a weight, each with zeros where the other has them for weights without effect. */
 type Alike = (
   node: LayerNode,
   isFolded: boolean,
@@ -115,7 +115,7 @@ function adopt(stateDict: Map<string, Tensor>, other: StateDict, node: LayerNode
 interface Product {
   readonly weight: Float64Array;
   readonly bias: Float64Array;
-  /** |(b − μ)s| + |β|: what the bias's roundings are shares of. */
+  /** |(b − μ)s| + |β|: the bias's rounding errors are relative to it. */
   readonly magnitude: Float64Array;
   /** Whether the norm does nothing but add a bias. */
   readonly isNeutral: boolean;
@@ -156,7 +156,8 @@ function isNear(wanted: Product, found: Product, norm: LayerNode, alike: Alike):
   ];
   const within = (a: number, b: number, scale: number): boolean =>
     Math.abs(a - b) <= FOLDING * scale + FLUSHED;
-  // Of a bias (b − μ)s + β that is folded on both sides only the sum is left, whose terms may be as large as any of the layer's.
+  // If the bias (b − μ)s + β is folded on both sides, its terms are lost; they may be as large as any of the
+  // layer's.
   const lost =
     wanted.isNeutral && found.isNeutral
       ? 2 * found.magnitude.reduce((most, value) => Math.max(most, value), 0)

@@ -34,9 +34,11 @@ import { quantizedWeights, storedStateDict } from "./weights/located.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
-  /** What runs the candidate, of those that run its format. Default: the first. */
+  /** The runtime for the candidate, if it runs its format. Default: the first. */
   readonly backend?: BackendName;
-  /** The model that the candidate was made from, whose outputs the candidate's are held to, one by one. */
+  /**
+   * The model that the candidate was converted from. Each output is compared with the one of the same meaning.
+   */
   readonly source?: SourceFile;
 }
 
@@ -71,7 +73,7 @@ export async function openVerification(
     { name: candidate.name, file: candidateFile },
     { name: reference.name, file: given },
   );
-  // A model that takes any size is run on images that its source takes too.
+  // The images also have a size that the source accepts.
   const sizes = source?.kind === "model" ? fixedShape(source.model) : [];
   const fixed = both.map((size, axis) => (axis > 1 ? (size ?? sizes[axis]) : size));
   const { images, source: imagesSource } = imagesFor(
@@ -95,7 +97,7 @@ export async function openVerification(
   if (model) expectSound(model);
   return {
     graph,
-    // Weights do not show what a model has folded, but a recording has the values.
+    // The weights of a folded model do not show which values it lacks, but a recording shows them.
     candidate: recordings.length > 0 && model ? without(model.folded, side) : side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
@@ -118,7 +120,9 @@ export async function openVerification(
   };
 }
 
-/** The model that a candidate was made from, ready to run; undefined if it does not take images of this size. */
+/**
+ * The model that a candidate was converted from, ready to run; undefined if it does not accept images of this size.
+ */
 function sourceOf(
   file: SourceFile,
   opened: OpenFile,
@@ -163,7 +167,7 @@ function sharedShape(candidate: NamedFile, reference: NamedFile): readonly (numb
   });
 }
 
-/** A folded reference with the candidate's factors, where it has those. */
+/** A folded reference with the candidate's factors where these have the same products. */
 function withFactorsOf(file: OpenFile, reference: OpenFile): OpenFile {
   if (reference.kind !== "checkpoint" || file.kind === "recording") return reference;
   const { graph, spec } = reference.checkpoint;
@@ -171,7 +175,7 @@ function withFactorsOf(file: OpenFile, reference: OpenFile): OpenFile {
   return { ...reference, checkpoint };
 }
 
-/** What a candidate's weights are, if its graph is the network's. */
+/** A candidate's weights as a checkpoint, if its graph is the network's. */
 function checkpointOf(file: OpenFile, arch: OsnetSpec): Checkpoint | undefined {
   try {
     const lifted = liftedFile(file, { arch });
@@ -199,7 +203,7 @@ function compareConstants(
   if (!summary) return { weights };
   const stored = storedStateDict(located, stateDict, results);
   return {
-    // The weights that are left have its zeros too.
+    // The quantised weights include its zeros already.
     weights: { result: weights.result, faults: weights.faults },
     parameters: stored,
     reference: { ...reference, backend: referenceBackend(located.graph, stored) },
@@ -236,7 +240,7 @@ async function openCandidate(
   return recordedCandidate(recording, party);
 }
 
-/** Only a model has outputs to choose from, and channels to order. */
+/** Only a model has an output or a channel order to choose. */
 function expectNoInterface({ name }: Party, { output, inputOrder }: InterfaceOptions): void {
   if (output === undefined && inputOrder === undefined) return;
   throw new InputError({

@@ -125,7 +125,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
 function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side): readonly LayerNode[] {
   const recorded = [reference, candidate].find(({ backend }) => backend.name === "recorded");
   const needed = ancestors(graph, ...candidate.results);
-  // A recording may hold what a model does not give, such as the probabilities of an attribute model.
+  // A recording may have layers that a model lacks, such as the probabilities of an attribute model.
   const isNeeded = (name: string): boolean => candidate.program === undefined || needed.has(name);
   const names = recorded ? new Set(recorded.backend.layers.filter(isNeeded)) : needed;
   const compares = ({ op }: LayerNode): boolean => op.kind !== "input" || makesImages(candidate);
@@ -151,19 +151,21 @@ function isOfOneColour({ shape, data }: Verification["images"]): boolean {
   return data.every((value, index) => value === data[index - (index % plane)]);
 }
 
-/** What structure and names say of a file that no value was seen of. */
+/** The faults of a file that was not run, from its structure and names. */
 function knownFaults({ structure = [], deviations = [] }: Candidate): readonly Fault[] {
   return [...structure, ...deviations];
 }
 
-/** Why a runtime does not run a candidate that is known to be another network; undefined for any other error. */
+/**
+ * The reason why a runtime cannot run a candidate that is known to be another network; undefined for other errors.
+ */
 function reasonNotToRun(cause: unknown, candidate: Candidate): string | undefined {
   if (!(cause instanceof InputError) || knownFaults(candidate).length === 0) return undefined;
   const { code, subject, found } = cause.problem;
   return code === "tensor" && subject === candidate.party.name ? found : undefined;
 }
 
-/** What a comparison shows if the candidate does not run. */
+/** The comparison if the candidate cannot be run. */
 const NOTHING_RUN: Comparison = {
   layers: new Map(),
   gates: new Map(),
@@ -196,7 +198,7 @@ function findFaults(
     ...missing.map((node) => layerFault(node, "missing", null, "one side has no value of this name")),
     ...structure,
   ];
-  // What reads images that are not the network's differs because of them.
+  // Layers that read wrong images differ because of them.
   const isFed = structure.every(({ layer }) => layer !== INPUT_NAME);
   const fed = new Set([INPUT_NAME]);
   for (const { name, inputs } of graph.nodes)
@@ -241,7 +243,8 @@ function findFaults(
       ? [...known, ...separate]
       : withCauses(graph, known, separate, isShown);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
-  // Other outputs, or other runs, than a wrong layer's: what comes of it differs as well.
+  // If a layer is wrong, outputs and reruns differ because of it, and only other faults of outputs are
+  // reported.
   if (judged.length > 0) {
     const isOther = ({ kind, layer }: Fault): boolean =>
       kind !== "numeric" && judged.every((fault) => fault.layer !== layer);
@@ -268,7 +271,7 @@ async function recordedOtherwise(
       ? ownParameters?.()
       : undefined;
   if (!parameters) return [];
-  // When folded, the candidate's product belongs to two layers.
+  // A folded product in the candidate belongs to two layers.
   const layers = reference.backend.layers.filter((name) => !candidate.folded.has(name));
   const recording = { backend: { ...reference.backend, layers } };
   const { faults } = await judged({
@@ -287,11 +290,11 @@ function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<stri
   return new Set(layers.map(({ name }) => name));
 }
 
-/** A model whose weights were lifted. */
+/** A model whose weights were imported. */
 export interface LiftedSource extends NamedBytes {
-  /** What was lifted. */
+  /** The imported weights. */
   readonly checkpoint: Checkpoint;
-  /** Whether a runtime loads it. Default true. */
+  /** Whether a runtime can load it. Default true. */
   readonly isRunnable?: boolean;
 }
 
@@ -314,9 +317,11 @@ export async function verifyLifted(
   const verification = await openVerification(model, { ...model, checkpoint });
   const report = await verify({ ...verification, ...(onProgress ? { onProgress } : {}) });
   if (report.passed) return report;
-  // A graph that differs from its network was refused; other differences follow its outputs, and the user drops them.
+  // Graphs that differ from their network were refused before, so that the remaining faults are at outputs,
+  // which the user drops.
   if (dropExtra && report.faults.every(({ kind }) => kind === "structure")) return undefined;
-  // Activations on integers are rounded, which no weights say: a run shows no more than that the structure is right.
+  // Quantised activations are rounded, which weights do not show: a run only shows that the structure is
+  // right.
   const isQuantised = (report.weights?.quantised ?? 0) > 0;
   if (isQuantised && report.faults.every(({ kind }) => kind === "numeric" || kind === "weights"))
     return undefined;

@@ -109,7 +109,7 @@ export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, par
   };
 }
 
-/** A recording has its images apart from its layers; here they are the first layer. */
+/** Adds a recording's images as the first layer, since it has them separately. */
 export function withImages(backend: Backend, graph: LayerGraph): Backend {
   const input = graph.nodes.find(({ op }) => op.kind === "input")?.name;
   if (input === undefined || backend.layers.includes(input)) return backend;
@@ -123,7 +123,7 @@ export function withImages(backend: Backend, graph: LayerGraph): Backend {
   };
 }
 
-/** How far images may be from those that a file can be given before they count as different. */
+/** Largest difference between images that count as the same. */
 const SAME_IMAGE = 1e-5;
 
 /** The images that the candidate's network reads, rounded if its preprocessing takes integers only. */
@@ -163,7 +163,7 @@ export async function describe(file: NamedBytes, opened: OpenFile, graph: LayerG
  * which may be large, of the SHA-256s of all of them in hexadecimal digits.
  */
 async function digestOf(file: NamedBytes, opened: OpenFile): Promise<string> {
-  // What was lifted before it came here is the same files.
+  // A checkpoint imported from a model has the model's files.
   const lifted = opened.format === "tfjs" ? tfjsFiles(file).shards : new Map<string, Uint8Array>();
   const weights = [...(opened.kind === "model" ? weightFiles(opened.model, file) : lifted).values()];
   const files = [file.bytes, ...weights.flatMap((bytes) => bytes ?? [])];
@@ -185,7 +185,7 @@ export interface Verification {
   readonly graph: LayerGraph;
   /** The side under test. */
   readonly candidate: Candidate;
-  /** What it is compared with. */
+  /** The side that it is compared with. */
   readonly reference: Side;
   /** [N, 3, height, width] float32, RGB, normalised as torchreid does. */
   readonly images: Tensor<"float32">;
@@ -234,7 +234,10 @@ export interface Verification {
  */
 const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 
-/** The same where a segment is a part of the model, which goes on from those before it: 8 MiB, so that the runtime needs less memory at a time. */
+/**
+ * The same for backends that continue from the segments before: 8 MiB, so that the runtime needs less memory at a
+ * time.
+ */
 export const PART_ELEMENTS: number = 2 * 2 ** 20;
 
 /**
@@ -282,7 +285,10 @@ function partsOf(graph: LayerGraph, shown: ReadonlySet<string>): readonly (reado
   return parts.map(({ layers }) => layers);
 }
 
-/** What a layer is judged by: the inputs of its group, and in a stream the ends and gates of its block's streams. */
+/**
+ * The values that a layer is judged by: the inputs of its group, and in a stream the ends and gates of its block's
+ * streams.
+ */
 function readersOf(graph: LayerGraph, shown: ReadonlySet<string>): (layer: string) => readonly string[] {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const groups = new Map(layerGroups(graph, shown).map((group) => [group.layer.name, group]));

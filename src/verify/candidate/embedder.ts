@@ -16,7 +16,7 @@ import { type InterfaceOptions, modelCandidate } from "./model-candidate.js";
 export interface Embedder {
   /** The file: name, format, SHA-256. */
   readonly party: Party;
-  /** The runtime that computes. */
+  /** The runtime. */
   readonly backend: RuntimeName;
   /** The image size that it takes, in pixels. */
   readonly size: { readonly height: number; readonly width: number };
@@ -30,7 +30,7 @@ export interface Embedder {
    * @throws InputError (`tensor`) if the runtime does not take them
    */
   embed(images: Tensor<"float32">): Promise<RealTensor>;
-  /** Gives the runtime's memory back. */
+  /** Releases the runtime's memory. */
   release(): Promise<void>;
 }
 
@@ -123,7 +123,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
   };
 }
 
-/** `count` images starting at `first`; after the last one, it is repeated. */
+/** `count` images starting at `first`, repeating the last one. */
 function rowsOf(images: Tensor<"float32">, first: number, count: number): Tensor<"float32"> {
   const [total = 0, ...rest] = images.shape;
   const length = images.data.length / Math.max(1, total);

@@ -76,9 +76,9 @@ function inRuntime(model: Model, file: NamedBytes, graph: LayerGraph, runtime: R
   }
 }
 
-/** A model that a runtime can be given, and where it has its layers. */
+/** A model that a runtime can run, and the location of its layers. */
 export interface RunnableModel {
-  /** As the runtime runs it, in ONNX operators. */
+  /** The model that the runtime runs, as ONNX operators. */
   readonly onnx: OnnxModel;
   readonly located: Located;
   /** A backend that outputs these values, by their layers. */
@@ -124,7 +124,7 @@ function openOnnx(
   );
 }
 
-/** Names do not show that pixels from 0 to 255 are normalised before the network, as another tool may have added. */
+/** Another tool may have added a normalisation of pixels without renaming anything. */
 function takesPixels({ preprocess }: GraphMatch, { metadata }: OnnxModel, subject: string): boolean {
   return imageInput(preprocess)?.white === 255 && declaredPixels(metadata, subject) === undefined;
 }
@@ -175,7 +175,7 @@ export function runnableTfjs(
   runtime: RuntimeName = "tfjs-wasm",
 ): RunnableModel {
   const { graph, by } = located;
-  // Programs of a graph model are given outputs under the signature's keys.
+  // Programs receive the outputs of a graph model under the signature's keys.
   const keys = new Map(
     model.format === "graph-model"
       ? [...model.signature.outputs].map(([key, { name }]) => [name.replace(/:0$/, ""), key] as const)
@@ -313,7 +313,7 @@ function inputFaults(
     const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
     return [layerFault(input, "structure", null, explanation)];
   }
-  // A network that its own metadata describes takes normalised images.
+  // A network described by its own metadata expects normalised images.
   if (input && declared === undefined && by === "name" && preprocess && white === 1) {
     const explanation = `found ${describePreprocess(preprocess)}, expected none: the file's metadata does not say that it takes pixels, and normalised images are normalised twice`;
     return [layerFault(input, "structure", null, explanation)];
@@ -321,13 +321,13 @@ function inputFaults(
   return inputDifferences(graph, preprocess, order).map(asFault(""));
 }
 
-/** Faults of outputs, except at layers that are known to be replaced, which explain what follows them. */
+/** Faults of outputs, except at layers that were replaced, which explain them. */
 function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefined): readonly Fault[] {
   const deviating = new Set(match?.differences.map(({ layer }) => layer));
   return faults.filter(({ layer }) => !deviating.has(layer));
 }
 
-/** How a graph differs from the network whose names it has, even if its values are right. */
+/** Differences of a graph whose layers were found by name, which count even if its values are right. */
 function deviationsOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly FaultDraft[] {
   if (match) return structureFaults(match);
   if (unmatched === undefined) return [];
@@ -359,7 +359,7 @@ function asFault(hint: string): (found: Difference) => FaultDraft {
   });
 }
 
-/** The input that a file must be given so that its network reads the images: its own normalisation, inverted. */
+/** The input with which a file's network reads the given images: the inverse of the file's normalisation. */
 function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): Preprocess {
   const { mean, deviation } = IMAGENET;
   const channels = order === "rgb" ? [0, 1, 2] : [2, 1, 0];

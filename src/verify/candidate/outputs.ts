@@ -12,7 +12,7 @@ import { type Fault, layerFault } from "../outcome/report.js";
 
 /** An output that is judged. */
 export interface ModelOutput {
-  /** As the file calls it. */
+  /** Its name in the file. */
   readonly name: string;
   /** Its index among the outputs that a program receives, from 0. */
   readonly index: number;
@@ -22,7 +22,7 @@ export interface ModelOutput {
   readonly operations: readonly OutputOperation[] | undefined;
 }
 
-/** What is known of a model's outputs. */
+/** The judged outputs of a model, and their faults. */
 export interface AccountedOutputs {
   /** The one that counts first. */
   readonly outputs: readonly ModelOutput[];
@@ -34,13 +34,13 @@ export interface AccountedOutputs {
 export interface OutputSource {
   readonly subject: string;
   readonly graph: LayerGraph;
-  /** As the runtime runs it; a TensorFlow.js model in ONNX operators. */
+  /** The model that the runtime runs; a TensorFlow.js model as ONNX operators. */
   readonly model: OnnxModel;
   /** The value of each layer. */
   readonly values: ReadonlyMap<string, string>;
   /** The structural match; undefined if it is not this network's. */
   readonly match: GraphMatch | undefined;
-  /** Whether values are half precision anyway, so that a narrowing loses nothing. */
+  /** Whether values are in half precision, so that a narrowing cast loses nothing. */
   readonly isHalf: boolean;
   /** The output to judge; default: the first. */
   readonly chosen?: string | undefined;
@@ -86,7 +86,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
   const { features, logits, probabilities, evaluation } = graph.outputs;
   const result = graph.outputs[evaluation] ?? features;
   const results = new Set([features, logits, probabilities].filter((layer) => layer !== undefined));
-  // The output that a program takes as the embedding; later ones may be gates or intermediate layers.
+  // Programs take the first output as the embedding; others may be gates or intermediate layers.
   const [first] = found;
   const faultAt = (layer: string, explanation: string): Fault =>
     layerFault(
@@ -195,7 +195,7 @@ interface Account {
   /** Undefined if no layer leads to the output. */
   readonly layer: string | undefined;
   readonly operations: readonly OutputOperation[] | undefined;
-  /** Other operators. */
+  /** The operators that are a fault. */
   readonly stray?: string;
 }
 
@@ -212,8 +212,8 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   if (layer === undefined) return { layer, operations: undefined, stray: way.stray ?? "no layer" };
   const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
   if (loss !== undefined) return { layer, operations: undefined, stray: loss };
-  // If the structure was lost on the way, names remain: the layers are judged, and the structural finding is a separate
-  // fault.
+  // If the structural match does not reach the output, but the names do, the layers are judged by name, and
+  // the structural difference is a separate fault.
   const isLost = matched?.operations === undefined && matched?.tail.some((kind) => INNER.has(kind));
   const hasFault = (match?.differences.length ?? 0) > 0;
   if (isLost && hasFault && way.layer !== undefined && way.stray === undefined)
@@ -229,7 +229,7 @@ function strayOf(stray: string | undefined): Pick<Account, "stray"> {
   return stray === undefined ? {} : { stray };
 }
 
-/** The operators between layers and an output that change values, once each, from the layers on. */
+/** The operators between layers and an output that change values, each once, in order. */
 function operatorsBefore({ layers, producers }: Values, output: string): readonly string[] {
   const found: string[] = [];
   const seen = new Set<string>();
@@ -245,7 +245,7 @@ function operatorsBefore({ layers, producers }: Values, output: string): readonl
   return found.slice(-MAX_NAMED);
 }
 
-/** Maximum number of operators named in a finding, of which there may be any number. */
+/** Maximum number of operators that a finding names. */
 const MAX_NAMED = 8;
 
 /** Operators that pass on the values of their first input, in any shape. */
@@ -269,7 +269,7 @@ function wayTo(
 ): { readonly layer?: string; readonly stray?: string } {
   const casts: OnnxNode[] = [];
   let name = output;
-  // Without recursion, and with a limit on steps: a file may have any number in a row, or a cycle.
+  // Iterative and limited, since a file may have a chain of any length, or a cycle.
   for (let steps = 0; steps <= producers.size; steps++) {
     const layer = layers.get(name);
     if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, stray: "Cast" };

@@ -11,7 +11,9 @@ export interface BaselineOptions {
   readonly policy?: BaselinePolicy;
 }
 
-/** Other kernels and processors change small figures by any factor: below these floors nothing is a regression. */
+/**
+ * Floors below which nothing is a regression, since other kernels and processors change small figures by any factor.
+ */
 const FLOORS = { margin: 0.05, drift: 1e-6 } as const satisfies Record<Change["figure"], number>;
 
 const DEFAULT_BASELINE_FACTOR = 2;

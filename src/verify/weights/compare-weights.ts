@@ -17,11 +17,11 @@ import type { Located } from "./located.js";
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
 
-/** What of a file is compared, and with what. */
+/** The scope of a comparison. */
 export interface Compared {
-  /** The layers that are its results. */
+  /** The layers of the file's results. */
   readonly results: readonly string[];
-  /** Whether the checkpoint was lifted from a model: its products may have been rounded on other ways than the file's. */
+  /** Whether the checkpoint was imported from a model, whose products may have been rounded differently. */
   readonly isLifted?: boolean;
 }
 
@@ -33,7 +33,9 @@ export interface WeightsComparison {
   readonly faults: readonly Fault[];
   /** Whether every layer that has weights differs for the same reason, such as another training. */
   readonly haveOneCause?: boolean;
-  /** The checkpoint with the zeros that the model has for weights that cannot be seen; absent where it has none. */
+  /**
+   * The checkpoint with zeros for weights without effect that the model has as zeros; absent if there are none.
+   */
   readonly withZeros?: StateDict;
 }
 
@@ -76,7 +78,7 @@ export function compareWeights(
       compared++;
       const rounding = shown?.roundings.get(node.name)?.[role];
       const actual = found.get(role);
-      // What is stored in fewer bits is held to their rounding, which has its own zeros.
+      // Quantised weights are compared within their rounding error, which covers zeros.
       const mayBeZero = role === "weight" && actual?.data.length === constant.values.length && !actual.stored;
       const values =
         mayBeZero && isDType(actual, "float32")
@@ -89,7 +91,8 @@ export function compareWeights(
       if (scales) scaled.push(scales);
       const problem =
         rounding &&
-        // In a linear layer's product with the constants after it, whose own steps were checked, each weight has its own.
+        // In a linear layer's product with the constants after it, each weight has its own rounding error,
+        // and the steps were checked before.
         !(role === "weight" && merged?.op.kind === "linear" && rounding.length === constant.values.length) &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? "stored in steps that are larger than its range needs"
@@ -132,10 +135,12 @@ export function compareWeights(
   };
 }
 
-/** Convolutions and linear layers with weights as trained: fewer say nothing about the others. */
+/** Minimum number of convolutions and linear layers with weights as trained for a conclusion about all. */
 const FEWEST = 8;
 
-/** More than any rounding, of bfloat16 or to 8 bits; less than an epoch's training. */
+/**
+ * Minimum change of other weights: more than rounding to bfloat16 or 8 bits, and less than an epoch of training.
+ */
 const MIN_CHANGE = 0.02;
 
 /** Values in another order have the same norm to within rounding. */
@@ -144,7 +149,7 @@ const SAME_NORM = 1e-5;
 /** One factor for all values, and almost no other difference. */
 const SAME_DIRECTION = 0.9999;
 
-/** What is wrong with values, if every layer's may have it in common. */
+/** The cause of a difference, if all layers may have it in common. */
 function causeOfAll(
   wanted: Float32Array,
   tensor: StoredTensor | undefined,
@@ -161,7 +166,7 @@ function causeOfAll(
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
 }
 
-/** Whether the stored value is the expected one, rounded. */
+/** Whether a stored value is the expected one, rounded. */
 function isRoundedTo(
   dtype: "float16" | "bfloat16",
   wanted: Float32Array,
@@ -173,7 +178,9 @@ function isRoundedTo(
   return rounded.every((value, index) => value === wanted[index]);
 }
 
-/** Whether values are others, and not the same ones rounded, scaled, negated or in another order. */
+/**
+ * Whether values come from another training, and are not the same ones rounded, scaled, negated or in another order.
+ */
 function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
   if (tensor?.data.length !== wanted.length) return false;
   const found = toFloat32(tensor, layer).data;
@@ -189,7 +196,7 @@ function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined,
   return change > MIN_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
 }
 
-/** A step's quotient and product are rounded too: the step itself, and the float32 that it gives. */
+/** Tolerance for rounding of a step itself, and of the float32 that is computed from it. */
 const STEP_SLACK = 1 + 2 ** -10;
 const STEP_ROUNDING = 2 ** -21;
 
@@ -208,15 +215,15 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
   };
 }
 
-/** Levels to either side of 0 that quantisers use at least: seven bits of eight, of which the last may be one fewer. */
+/** Minimum number of levels on either side of 0: seven bits of eight, less one level. */
 const MIN_LEVELS = 62.5;
 
-/** Rows that are 0 beside the others are quantised with any step. */
+/** Rows smaller than this, relative to the others, may have any step. */
 const NOTHING = 1e-6;
 
 /**
- * Whether steps are wider than eight bits require, so that whatever is within half a step says little. Those of a bias follow from the
- * weights' and the activations'.
+ * Whether steps are wider than eight bits require, so that a value within half a step proves little. The steps of a
+ * bias follow from those of the weights and the activations.
  */
 function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expected | undefined): boolean {
   const largest = (all: Float32Array): number =>
@@ -232,9 +239,9 @@ function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expec
 
 interface Expected {
   readonly values: Float32Array;
-  /** How far each value may be off, where rounding cannot be told beforehand. */
+  /** The tolerance for each value, if it is not exact. */
   readonly bounds?: Float64Array;
-  /** And by how many of float16's smallest numbers, where it was folded in float16. */
+  /** Additional tolerance in units of float16's smallest number, if it was folded in float16. */
   readonly smallest?: Float64Array;
 }
 
@@ -264,7 +271,8 @@ function differences(
   const steps = stored && stored.dtype !== "float16" ? storedWithin(wanted, stored) : undefined;
   if (typeof steps === "string") return steps;
   const expected = inPrecisionOf(tensor, wanted, layer);
-  // For a value rounded to 16 bits, a unit in float32's last place matters only at the midpoint between two of these.
+  // For a value rounded to 16 bits, a unit in float32's last place matters only at the midpoint between two
+  // numbers.
   const isStoredHalf = stored?.dtype === "float16";
   const ulps = isStoredHalf ? 0 : distance;
   const a = new Int32Array(expected.slice().buffer);
@@ -279,7 +287,7 @@ function differences(
     if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
     const error = Math.abs((expected[index] as number) - (found[index] as number));
     if (isStoredHalf && bounds) {
-      // Rounded once from a product that another order of folding may have put on the other side of the middle.
+      // Another order of folding may put the product on the other side of a midpoint.
       const off = Math.abs((wanted[index] as number) - (found[index] as number));
       if (off <= halfStep(found[index] as number) + (bounds[index] as number)) continue;
     }
@@ -302,11 +310,11 @@ function halfStep(value: number): number {
   return 2 ** (Math.max(exponent, -14) - 11);
 }
 
-/** The scales of folded weights in half precision, beside those of the checkpoint's products. */
+/** The scales of folded weights in half precision, relative to those of the checkpoint's products. */
 interface Scales {
   readonly layer: LayerNode;
   readonly unit: number;
-  /** By channel, as far as nothing in it is subnormal: what its values are times the products, less 1. */
+  /** For each channel without subnormal values: the ratio of its values to the products, minus 1. */
   readonly off: readonly number[];
 }
 
@@ -331,10 +339,12 @@ function scalesOf(layer: LayerNode, wanted: Expected, tensor: StoredTensor): Sca
   return { layer, unit, off };
 }
 
-/** How far the mean of so many channels' scales may be off, in units: their roundings have no sign in common. */
+/**
+ * Tolerance for the mean of the scales of a number of channels, in units: their rounding errors have no common sign.
+ */
 const meanScale = (channels: number): number => 0.25 + 6 / Math.sqrt(channels);
 
-/** Folded weights that are all larger, or all smaller, than rounding makes them. */
+/** Reports folded weights that are all larger, or all smaller, than rounding explains. */
 function scaledWeights(all: readonly Scales[]): readonly Fault[] {
   const [first] = all;
   const off = all.flatMap((scales) => scales.off);
@@ -346,8 +356,9 @@ function scaledWeights(all: readonly Scales[]): readonly Fault[] {
 }
 
 /**
- * Exporters of half-precision modules fold in half precision: how much larger its roundings are than float32's. Of the
- * eight that bounds allow (expected.ts), six are of parameters and steps to a weight, and eight to a bias.
+ * How much larger the rounding errors of folding in half precision are than in float32, since exporters of
+ * half-precision modules fold in it. Of the eight that bounds allow (expected.ts), six are of parameters and steps to
+ * a weight, and eight to a bias.
  */
 const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** 13, bfloat16: 2 ** 16 };
 

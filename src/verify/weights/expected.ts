@@ -7,7 +7,7 @@ import type { DType, StateDict } from "../../core/tensor.js";
 import { castFloat, toFloat32, toFloat64 } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../outcome/report.js";
 
-/** One constant as it should be: its values, and by how much another exporter's may differ. */
+/** The expected value of a folded constant, and how far another exporter's may differ from it. */
 interface FoldedConstant {
   readonly values: Float32Array;
   /** Absolute, for each value. */
@@ -58,9 +58,9 @@ export function refold(
   const rowLength = weight.length / gamma.length;
   affine.scale.forEach((scale, channel) => {
     const total = (variance[channel] ?? 0) + epsilon;
-    // Of half a smallest number each: γ; σ², ε and their sum, whose root halves it.
+    // Half a smallest number each for γ, σ², ε and their sum, whose root halves it.
     const scaleOff = 0.5 / Math.sqrt(total) + (Math.abs(scale) * 1.5) / (2 * total);
-    // Then a weight and the product; b, μ and their difference, the product, β and the sum.
+    // The same for a weight and the product; and for b, μ and their difference, the product, β and the sum.
     const difference = Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
     ofBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
     ofBias.bounds[channel] = boundOf(Math.abs(difference * scale) + Math.abs(beta[channel] ?? 0));
@@ -73,8 +73,8 @@ export function refold(
 }
 
 /**
- * The same of products that a model had already: of a bias (b − μ)s + β only the sum is left, whose terms may be as large as any
- * of the layer's, and were rounded twice.
+ * The same for products that were imported from a model: of a bias (b − μ)s + β only the sum is left, whose terms may
+ * be as large as any of the layer's, and were rounded twice.
  */
 export function withLostTerms(
   products: ReadonlyMap<ParameterRole, FoldedConstant>,
@@ -97,7 +97,7 @@ function boundOf(magnitude: number): number {
   return ROUNDINGS * magnitude + FLUSHED;
 }
 
-/** The loop over all weights of a network, by itself, so that it is compiled after the first of them. */
+/** A function of its own, so that the loop is compiled once for all layers. */
 function boundRow(
   weight: Float64Array,
   start: number,
@@ -114,7 +114,9 @@ function boundRow(
   }
 }
 
-/** One unit in the last place, relative to a value: what two roundings to a 16-bit type may be apart. */
+/**
+ * One unit in the last place relative to a value: the largest difference between two roundings to a 16-bit type.
+ */
 export const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = {
   float16: 2 ** -10,
   bfloat16: 2 ** -7,
@@ -139,15 +141,17 @@ export function inPrecisionOf(
   return toFloat32(rounded, layer).data;
 }
 
-/** How much wider a step may be than the range of the values requires: other writers round it to float32. */
+/**
+ * Tolerance for steps that are wider than the range of values requires: other writers round them to float32.
+ */
 const STEP_SLACK = 1 + 2 ** -20;
 
 /** Writers take the step and the quotient in float32: four roundings of numbers as large as the range or its end. */
 const STEP_ROUNDINGS = 4 * 2 ** -24;
 
 /**
- * How far stored values may be from the expected ones if each is the nearest of evenly spaced numbers: half a step. A
- * sentence instead, if the steps are wider than the values' range requires, or do not cover it.
+ * The largest rounding error of stored values that are the nearest of evenly spaced numbers: half a step. If the
+ * steps are wider than the range of values requires, or do not cover it, a sentence says so instead.
  */
 export function storedWithin(
   values: Float32Array,
@@ -185,9 +189,9 @@ export interface AllowedZeros {
     expected: Float32Array,
     found: ArrayLike<number>,
   ) => Float32Array;
-  /** The checkpoint with all that was taken. */
+  /** The checkpoint with all of these zeros. */
   readonly stateDict: () => StateDict;
-  /** Of all that was taken; undefined if nothing was. */
+  /** The count of these zeros, and their effect; undefined if there are none. */
   readonly result: () => WeightsResult["zeroed"];
 }
 
@@ -226,7 +230,7 @@ export function allowedZeros(
           taken.add(position);
           bound = Math.max(bound, zeroed?.bound ?? 0);
         }
-      // Of a product the layer's own weight is the factor that is zero; streams share their gate's weights.
+      // In a product, the zero is in the layer's own weight; streams share the weights of their gate.
       const owner = isFolded ? nodes.get(node.inputs[0] ?? "") : node;
       if (taken.size > 0) seen.set(owner?.parameters.weight ?? "", taken);
       return values;

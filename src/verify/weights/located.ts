@@ -41,9 +41,11 @@ export interface Located {
   readonly absorbed: ReadonlySet<string>;
   /** The constants of a layer. */
   readonly constants: ConstantsOf;
-  /** What the structure says, where it is this network's; of layers found by structure, always. */
+  /**
+   * The structural match, if the structure is this network's; always there if the layers were found by structure.
+   */
   readonly match?: Match | undefined;
-  /** Why the structure is not the network's, though the names are. */
+  /** The reason why the structure does not match although the names do. */
   readonly unmatched?: string | undefined;
 }
 
@@ -69,7 +71,7 @@ export function locatedInCheckpoint(graph: LayerGraph, stateDict: StateDict): Lo
   };
 }
 
-/** What the structure of a model says; of TensorFlow.js, with the order of axes in which it takes images. */
+/** A structural match. For TensorFlow.js, with the layout of images. */
 type Match = GraphMatch & Partial<Pick<TfjsMatch, "layout">>;
 
 /**
@@ -95,7 +97,8 @@ export function locate(
     const isNamed = (layer: string, value: string | undefined): boolean =>
       value === names.of(layer) || value === names.normalized;
     const kept = [...values].filter(([layer, value]) => isNamed(layer, value)).length;
-    // A simplifier that removes our last Identity leaves the output without its layer's name.
+    // A simplifier that removes the last Identity of osnet-convert's file leaves the output without its
+    // layer's name.
     const isOwn = outputs.some(({ layer }) => isNamed(layer, values.get(layer))) && 2 * kept > values.size;
     if (isRewritten(match) || (!isOwn && differences.length === 0)) return byStructure(match);
     return byName(graph, names, { match });
@@ -105,7 +108,6 @@ export function locate(
   }
 }
 
-/** The layers of a model where matching found them. */
 function byStructure(match: Match): Located {
   const { graph, values, folded, absorbed } = match;
   return { graph, by: "structure", values, folded, absorbed, constants: constantsIn(match), match };
@@ -118,10 +120,10 @@ function constantsIn({ constants }: GraphMatch): ConstantsOf {
 /** The values of a model written by osnet-convert. */
 export interface Names extends ValueNames {
   readonly has: (value: string) => boolean;
-  /** Whether a value is that of a convolution or matrix product, its bias added or not. */
+  /** Whether a value is computed by a convolution or matrix product, before or after its bias. */
   readonly isProduct: (value: string) => boolean;
   readonly constants: ConstantsOf;
-  /** Whether the constants that a layer's own operator reads are all that it has; default: they are. */
+  /** Whether the constants read by a layer's own operator are all that the layer has; by default they are. */
   readonly readsAll?: (node: LayerNode, roles: readonly ParameterRole[]) => boolean;
 }
 
@@ -160,7 +162,8 @@ export function byName(
     constants(node, roles) {
       const own = names.constants(node, roles);
       if (!structural || (own.size === roles.length && names.readsAll?.(node, roles) !== false)) return own;
-      // Of what is handed on to a layer, or computed of several nodes, the structure says what is read; a name does not.
+      // If a constant is passed on to a layer, or several nodes compute the layer, the structure decides
+      // which constant is read, not its name.
       const found = structural(node, roles);
       return roles.every((role) => found.has(role) || !own.has(role)) ? found : new Map([...own, ...found]);
     },
@@ -181,7 +184,7 @@ function constantsBy(
   );
 }
 
-/** An ONNX file's values are called as their layers. */
+/** In an ONNX file, values are named after their layers. */
 export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names {
   const writers = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
   const readBy = (value: string): readonly StoredTensor[] =>
@@ -191,10 +194,10 @@ export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names 
     normalized: NORMALIZED,
     has: (value) => writers.has(value),
     isProduct: (value) => ["Conv", "ConvTranspose", "Gemm"].includes(writers.get(value)?.opType ?? ""),
-    // Of a layer written as several nodes, those of its parameters' names.
+    // If a layer is several nodes, its constants are found by the names of its parameters.
     constants(node, roles) {
       const { opType } = writers.get(node.name) ?? {};
-      // Its weights are laid out otherwise: what they mean, the structure says.
+      // A transposed convolution has another layout, which only the structure interprets.
       if (opType === "ConvTranspose") return new Map();
       const read = readBy(node.name);
       return constantsBy(roles, (role, index) =>
@@ -205,11 +208,13 @@ export function onnxNames({ graph: { nodes, initializers } }: OnnxModel): Names 
   };
 }
 
-/** The names of a TensorFlow.js model, and its files with every value in reach. */
+/** The names of a TensorFlow.js model, and a way to read every value. */
 interface TfjsNames extends Names {
   /** The value that images are fed to. */
   readonly input: string | undefined;
-  /** A layer whose ReLU is computed with it is read from a copy of the graph that computes the two apart. */
+  /**
+   * A copy of the graph in which fused ReLUs are separate operators, so that the values before them can be read.
+   */
   readonly tapped: (files: TfjsFiles) => TfjsFiles;
 }
 
@@ -251,7 +256,7 @@ function graphNames(model: TfjsGraphModel, graph: LayerGraph): TfjsNames {
   };
 }
 
-/** The signature's, or the only placeholder. */
+/** The input of the signature, or the only placeholder. */
 function inputNode({ signature, nodes }: TfjsGraphModel): string | undefined {
   const [declared] = signature.inputs.values();
   return declared ? nodeOf(declared.name) : nodes.find(({ op }: TfjsNode) => op === "Placeholder")?.name;
@@ -276,7 +281,9 @@ function layersNames(model: TfjsLayersModel, graph: LayerGraph, subject: string)
 function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): ConstantsOf {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const owned = nodesByLayer(nodes);
-  /** The layer whose operation says how weights are laid out: of a folded batch norm, the layer that it absorbed. */
+  /**
+   * The layer whose operation determines the layout of weights: for a folded batch norm, the layer that it absorbed.
+   */
   const ownerOf = (node: LayerNode): LayerNode => {
     const source = layers.get(node.inputs[0] ?? "");
     const absorbs = node.op.kind === "batchNorm" && source && !owned.has(nodeName(source.name));
@@ -285,7 +292,7 @@ function graphConstants({ nodes, weights }: TfjsGraphModel, graph: LayerGraph): 
   return (node, roles) => {
     const read = (owned.get(nodeName(node.name)) ?? [])
       .flatMap(({ inputs }) => inputs.map(nodeOf))
-      // Axes, shapes and epsilons are the layer's own, and no weights.
+      // Axes, shapes and epsilons belong to the layer's operators and are not parameters.
       .filter((name) => !name.includes("/") && weights.get(name)?.tensor.dtype === "float32");
     const { op } = ownerOf(node);
     return constantsBy(roles, (role, index) =>
@@ -332,7 +339,7 @@ function constantOf(role: ParameterRole, op: Op, weight: TfjsWeight | undefined)
   return { ...fromTensorFlow(op, role, tensor), ...stored };
 }
 
-/** What of a model is stored in fewer bits; undefined if nothing is. */
+/** The quantised weights of a model; undefined if there are none. */
 export function quantizedWeights({
   weights,
 }: TfjsModel): Pick<QuantizationResult, "dtypes" | "tensors"> | undefined {
@@ -382,7 +389,7 @@ export function storedStateDict(
   return stored;
 }
 
-/** What makes a batch norm add a bias, and its layer none. */
+/** Parameters with which a batch norm only adds a bias, and its layer has none. */
 function neutralNorm(
   layer: LayerNode | undefined,
   { parameters }: LayerNode,
