@@ -25,7 +25,7 @@ const required: Plugin = {
 
 /** What every conversion reads: one file in place of forty, each of which costs a third of a millisecond. `--help` needs the start alone. */
 const GROUPS: readonly { readonly name: string; readonly test: RegExp; readonly priority: number }[] = [
-  { name: "start", test: /src\/cli\/start\.ts$/, priority: 1 },
+  { name: "start", test: /src\/cli\/(start|engine-flags)\.ts$/, priority: 1 },
   {
     name: "base",
     test: /src\/(core|arch|node)\/|src\/cli\/(program|terminal|options|inputs|outputs|targets|commands\/(osnet-[a-z]+|convert[a-z-]*))\.ts|src\/convert\/(formats\/(registry|sniff|zip|cursor|refusals|npz|safetensors|pth)|import\/checkpoint|export\/(weights|options|metadata|negligible|activation))/,

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { setFlagsFromString } from "node:v8";
+import { setEngineFlags } from "./engine-flags.js";
 import type { ExitStatus } from "./program.js";
 import type { Io } from "./terminal.js";
 
@@ -43,11 +43,7 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
     )
       return;
   }
-  // Commands mainly create tensors, outside of this heap: its young generation would grow to 48 MiB for little.
-  setFlagsFromString("--semi-space-growth-factor=1");
-  // What takes long here is in WebAssembly. Other functions are compiled again, optimised, only if they run eight times as long as is usual:
-  // the two threads of a verification would otherwise spend a tenth of their time on that.
-  setFlagsFromString("--interrupt-budget=540672");
+  setEngineFlags();
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
 }

@@ -1,5 +1,6 @@
 /** A process that runs a suite's entries one at a time, as it receives them. */
 import type { PlannedEntry } from "../../verify/suite/plan.js";
+import { setEngineFlags } from "../engine-flags.js";
 import { executeEntry } from "./entry.js";
 
 interface Task {
@@ -8,6 +9,7 @@ interface Task {
   readonly cache: string | undefined;
 }
 
+setEngineFlags();
 process.on("message", (task: Task) => {
   executeEntry(task.entry, { ...task, io: process, threads: 1 }).then(
     (result) => process.send?.({ result }),
