@@ -131,8 +131,13 @@ describe("a zip directory", () => {
 
   it("with a deflated entry larger or smaller than it says is refused", () => {
     const bomb = deflateSync(new Uint8Array(1 << 22));
+    const noise = Uint8Array.from({ length: 1 << 16 }, (_, index) => (index * index * 2654435761) >>> 13);
     const deflated = (size: number, bytes: Uint8Array) =>
       archive({ data: bytes, method: 8, size, local: { size } });
+    // Blocks that are stored, in a small entry and in one that is inflated in parts; and none at all.
+    for (const bytes of [noise.subarray(0, 100), noise])
+      expect(refusal(deflated(8, deflateSync(bytes, { level: 0 })))).toContain("holding more");
+    expect(refusal(deflated(8, new Uint8Array()))).toContain("holding 0 bytes, expected the 8 bytes");
     expect(refusal(deflated(8, bomb))).toContain(
       'found zip entry "a/data/0" holding more, expected the 8 bytes it declares',
     );
