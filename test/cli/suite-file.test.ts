@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readSuiteFile } from "../../src/cli/suite/file.js";
 import { InputError } from "../../src/core/errors.js";
-import { planSuite } from "../../src/verify/suite/plan.js";
+import { nextEntry, planSuite } from "../../src/verify/suite/plan.js";
 import { temporaryFolder } from "../support/folder.js";
 import { SUITE } from "../support/suite-files.js";
 import { refusal } from "./command.js";
@@ -127,6 +127,33 @@ matrix: { backends: [onnxruntime, tfjs-wasm, tfjs-cpu] }
       "a · web · tfjs-cpu",
       "a · torch",
       "a · own · tfjs-cpu",
+    ]);
+  });
+
+  it("has its entries run by processes that stay with a model as long as it has some", async () => {
+    const text = `
+models: { a: { arch: osnet_x0_25, seed: 1 }, b: { arch: osnet_x0_25, seed: 2 }, c: { arch: osnet_x0_25, seed: 3 } }
+candidates: { onnx: { convert: onnx }, graph: { convert: tfjs-graph } }
+`;
+    const folder = await temporaryFolder({ "x.yaml": text });
+    const waiting = [...planSuite(await readSuiteFile(folder.at("x.yaml")), "x.yaml")];
+    const last: (string | undefined)[] = [undefined, undefined];
+    const begun = new Set<string>();
+    const ran = [0, 1, 1, 0, 1, 0, 0].map((process) => {
+      const [entry] = waiting.splice(nextEntry(waiting, last[process], begun), 1);
+      last[process] = entry?.model;
+      if (entry) begun.add(entry.model);
+      return entry?.id;
+    });
+    expect(ran).toEqual([
+      "a · onnx · onnxruntime",
+      "b · onnx · onnxruntime",
+      "b · graph · tfjs-wasm",
+      "a · graph · tfjs-wasm",
+      "c · onnx · onnxruntime",
+      // What the other has begun, where nothing else is left.
+      "c · graph · tfjs-wasm",
+      undefined,
     ]);
   });
 });

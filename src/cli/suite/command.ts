@@ -12,7 +12,13 @@ import { type BaselineOptions, compareToBaseline } from "../../verify/outcome/ba
 import { suiteClause, verdictClause, worstMargin } from "../../verify/reports/facts.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
 import { entryRankingText } from "../../verify/reports/ranking-facts.js";
-import { chooseEntries, type PlannedEntry, planSuite, shardEntries } from "../../verify/suite/plan.js";
+import {
+  chooseEntries,
+  nextEntry,
+  type PlannedEntry,
+  planSuite,
+  shardEntries,
+} from "../../verify/suite/plan.js";
 import {
   entryFileName,
   entryStatus,
@@ -212,9 +218,16 @@ async function runEntries(
     if (!options.onResult(result)) isStopped = true;
   };
   const jobs = Math.min(options.jobs ?? defaultJobs(), entries.length);
+  const begun = new Set<string>();
   const lane = async (run: (entry: PlannedEntry) => Promise<SuiteEntry>): Promise<void> => {
-    for (let entry = queue.shift(); entry && !isStopped; entry = queue.shift())
+    let model: string | undefined;
+    while (!isStopped) {
+      const [entry] = queue.splice(nextEntry(queue, model, begun), 1);
+      if (!entry) return;
+      model = entry.model;
+      begun.add(model);
       finish(await run(entry), entry);
+    }
   };
   if (jobs <= 1) {
     await lane((entry) =>

@@ -228,6 +228,22 @@ export function shardEntries(
   return entries.filter((_, position) => position % total === index - 1);
 }
 
+/**
+ * Which of the entries that wait a process runs next: one of the model that it ran last, since it has that open, else of one that no
+ * process has begun, else the first.
+ *
+ * @param begun names of models
+ * @returns its place, 0 if none waits
+ */
+export function nextEntry(
+  waiting: readonly PlannedEntry[],
+  last: string | undefined,
+  begun: ReadonlySet<string>,
+): number {
+  const same = waiting.findIndex(({ model }) => model === last);
+  return Math.max(0, same >= 0 ? same : waiting.findIndex(({ model }) => !begun.has(model)));
+}
+
 function countError(subject: string, found: string): InputError {
   return new InputError({
     code: "argument",
