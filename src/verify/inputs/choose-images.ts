@@ -91,7 +91,7 @@ function expectFew({ shape: [batch = 0, , height = 0, width = 0] }: Tensor<"floa
   expectAffordable(batch, height, width);
 }
 
-/** Of images that are not finite no network computes anything that could be compared. */
+/** Networks compute nothing comparable from images that are not finite. */
 function expectFinite({ data }: Tensor<"float32">, source: string): void {
   const count = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
   if (count === 0) return;
@@ -134,7 +134,7 @@ const VARIANTS = [
 /** The maximum number of rounds, one image each; what is untested afterwards remains so. */
 const MAX_ROUNDS: number = VARIANTS.length;
 
-/** Enough images to notice that all have the same embedding. */
+/** Minimum number of images: two show whether all have the same embedding. */
 const MIN_IMAGES = 2;
 
 /** How test images are chosen. */
@@ -209,7 +209,7 @@ export function chooseImages(
   return { images, kinds: chosen.map(({ kind }) => kind), vacuity: examine(images) };
 }
 
-/** Repeatedly adds the trial that answers the most questions; then fills up with the first others to `most`. */
+/** Repeatedly adds the trial that answers most of the open questions, then others in order, up to `most`. */
 function extend(start: readonly Trial[], trials: readonly Trial[], most: number): readonly Trial[] {
   const chosen = [...start];
   const rest = (): readonly Trial[] => trials.filter((trial) => !chosen.includes(trial));

@@ -10,7 +10,7 @@ import type { Tensor } from "../../core/tensor.js";
 export interface Pixels {
   /** Pixels in a row. */
   readonly width: number;
-  /** How many rows. */
+  /** Number of rows. */
   readonly height: number;
   /** 3 · width · height values from 0 to 255. */
   readonly data: Uint8Array;

@@ -38,7 +38,7 @@ export async function decodeJpeg(bytes: Uint8Array, subject: string): Promise<Pi
       `a JPEG of ${width}×${height} pixels in ${scans} scans`,
       `at most ${MAX_SCAN_PIXELS / 1e6} million pixels in all scans`,
     );
-  // Every 8×8 block takes a bit at the very least, so that a short file cannot have large amounts allocated.
+  // Every 8×8 block takes at least a bit: this prevents large allocations for a short file.
   if (8 * bytes.length < (width * height) / 64)
     throw broken(subject, `a JPEG of ${width}×${height} pixels in ${bytes.length} bytes`);
   expectEnd(bytes, firstScan, subject);
@@ -59,7 +59,7 @@ function loadedCodec(): Promise<JpegCodec> {
 }
 
 /**
- * Grey or RGB values; undefined if libjpeg gives the picture up.
+ * Grey or RGB values; undefined if libjpeg cannot decode the picture.
  *
  * @param isCheap whether there is time to decode it twice
  */
@@ -82,7 +82,7 @@ function decodeWith(codec: JpegCodec, bytes: Uint8Array, isCheap: boolean): Uint
   }
 }
 
-/** The codec throws addresses of its texts. */
+/** The codec throws the addresses of its error messages. */
 function runs(task: () => void): boolean {
   try {
     task();
@@ -169,7 +169,7 @@ function readFrame(bytes: Uint8Array, subject: string): Frame {
   };
 }
 
-/** Where the segment of the marker at `offset` ends; undefined if that is not in the file. */
+/** The end of the segment whose marker is at `offset`; undefined if it is outside the file. */
 function segmentEnd(bytes: Uint8Array, offset: number): number | undefined {
   const length = ((bytes[offset + 2] ?? 0) << 8) | (bytes[offset + 3] ?? 0);
   const end = offset + 2 + length;
@@ -208,7 +208,7 @@ function countScans(bytes: Uint8Array): number {
  */
 function expectEnd(bytes: Uint8Array, firstScan: number, subject: string): void {
   for (let offset = firstScan; offset < bytes.length; ) {
-    // Data of a scan, or bytes too many, which libjpeg passes over.
+    // Data of a scan, or extra bytes, which libjpeg skips.
     let at: number = segmentEnd(bytes, offset) ?? bytes.length;
     while (at < bytes.length && !(bytes[at] === 0xff && isMarker(bytes[at + 1]))) at++;
     const marker = bytes[at + 1];

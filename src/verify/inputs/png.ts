@@ -3,7 +3,7 @@ import { concatenate } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { broken, expectSize, type Pixels, unsupported } from "./images.js";
 
-/** What a PNG's header says. */
+/** The header of a PNG. */
 interface PngHeader {
   readonly width: number;
   readonly height: number;
@@ -74,7 +74,7 @@ function unfilter(header: PngHeader, raw: Uint8Array, subject: string): Uint8Arr
       const current = raw.subarray(offset + 1, offset + 1 + pass.rowBytes);
       unfilterRow(raw[offset] as number, current, above, pixelBytes, subject);
       const start = (pass.y + row * pass.stepY) * width + pass.x;
-      // Nearly every picture: whole rows of bytes.
+      // The usual case: whole rows of bytes.
       if (depth === 8 && pass.stepX === 1) result.set(current, start * samples);
       else
         for (let column = 0; column < pass.columns; column++)
@@ -138,7 +138,7 @@ function toRgb(
   if (samples === 3) return { width, height, data: values };
   const data = new Uint8Array(3 * width * height);
   const isColour = samples >= 3;
-  // Grey of less than 8 bits is spread over 0 to 255.
+  // Grey of less than 8 bits is scaled to 0 … 255.
   const spread = colourType === 0 && depth < 8 ? 255 / ((1 << depth) - 1) : 1;
   for (let pixel = 0; pixel < width * height; pixel++)
     for (let channel = 0; channel < 3; channel++) {
@@ -263,7 +263,8 @@ function inflate(parts: readonly Uint8Array[], length: number, subject: string):
     filled += piece.length;
   });
   try {
-    // Together: the stream copies its remaining input at every push, and a chunk may have a single byte.
+    // Concatenated first, since the stream copies its remaining input at every push, and a chunk may be a
+    // single byte.
     const data = concatenate(parts);
     for (let start = 0; start < data.length; start += PIECE_BYTES)
       stream.push(data.subarray(start, start + PIECE_BYTES));

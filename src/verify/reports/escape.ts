@@ -7,7 +7,7 @@ import { clean } from "../../core/text.js";
 /** Longer texts, such as a name of a megabyte, are cut. */
 const MAX_LENGTH = 500;
 
-/** Text that is shown and not obeyed, on one line of bounded length. */
+/** Text without control characters, on one line of bounded length. */
 export function printable(text: string): string {
   return clean(shorten(text, MAX_LENGTH));
 }

@@ -11,7 +11,7 @@ import { type SuiteReport, suiteCounts } from "../suite/report.js";
 
 export { formatCosine } from "../../core/text.js";
 
-/** The inputs that a proof is about. */
+/** The inputs that a proof applies to. */
 export function provenFor({ within }: Pick<Proof, "within">): string {
   return within === undefined ? "every input" : `all images within ±${within}`;
 }
@@ -45,7 +45,7 @@ export function resultOf({ output }: Pick<ParityReport, "output">): string | und
   return [output.result, ...(output.operation === undefined ? [] : [output.operation])].join(", ");
 }
 
-/** How many entries of a suite ended how, in one clause. */
+/** The number of a suite's entries by status, in one clause. */
 export function suiteClause(suite: SuiteReport): string {
   const { pass, fail, error } = suiteCounts(suite);
   return [
@@ -56,7 +56,7 @@ export function suiteClause(suite: SuiteReport): string {
   ].join(", ");
 }
 
-/** What a margin of 1 is. */
+/** The meaning of a margin. */
 export function marginMeaning(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds"
     ? "error of the layer on the candidate's own inputs, divided by its rounding bound"
@@ -80,7 +80,7 @@ export function informativeLayers({
   return layers.filter(({ op, status }) => status === "fail" || (op !== "add" && op !== "scale"));
 }
 
-/** What agreement was held to. */
+/** The tolerance, as a noun phrase. */
 export function allowance(tolerance: Tolerance): string {
   return tolerance.rule === "derived-bounds" ? "their rounding bounds" : `${tolerance.value} of max`;
 }
@@ -102,7 +102,7 @@ export function worstLayer(report: ParityReport): LayerResult | undefined {
   return worstFirst(report)[0];
 }
 
-/** Its margin as text. */
+/** The largest margin as text. */
 export function worstMargin(report: ParityReport): string {
   const worst = worstLayer(report);
   return worst ? formatMargin(worst.margin) : "–";

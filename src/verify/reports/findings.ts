@@ -21,7 +21,7 @@ export function groupLayers(report: ParityReport): readonly LayerGroup[] {
   }));
 }
 
-/** Faults of layers that nothing was compared for, such as missing ones. */
+/** Parts of the network with faults at layers that were not compared, such as missing ones. */
 function faultGroups({ faults }: ParityReport): readonly string[] {
   return faults.map(({ layer }) => groupOf(layer));
 }
@@ -135,7 +135,7 @@ export function findings(
   return list;
 }
 
-/** What running a model again in a way that must not matter has shown. */
+/** The finding of a rerun. */
 export function rerunFinding(
   { how, images, maxAbs, relMax, problem }: Rerun,
   quote: (text: string) => string = String,
@@ -145,7 +145,10 @@ export function rerunFinding(
   return [term, problem === undefined ? moves : quote(problem)];
 }
 
-/** What constants that are right are: a model without its batch norms has products only, which factors agree with. */
+/**
+ * How correct constants agree: a reference without batch norms has products only, which a candidate's factors can
+ * match.
+ */
 export function agreement({ format }: ParityReport["reference"]): string {
   return isModelFormat(format) ? "agree with the reference's" : "are the checkpoint's";
 }

@@ -37,7 +37,7 @@ export function depthSection(report: ParityReport): Markup {
     points.forEach((point, index) => {
       const value = pick(point);
       if (value === null) return;
-      // No error at all has no place on a logarithmic scale: there the line stops.
+      // An error of 0 has no place on a logarithmic scale, and interrupts the line.
       if (value > 0) path += `${isGap ? "M" : "L"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
       isGap = value === 0;
     });
@@ -161,13 +161,13 @@ export function heatMaps({ gates }: ParityReport): Markup {
 <div class="maps"><b></b><b>reference</b><b>candidate</b><b>difference</b>${lines}</div>`;
 }
 
-/** Of every mapped gate, by block, what the script shows under the pointer: `[stream, reference, candidate, maxAbs]`. */
+/** The data of the heat maps for the script, by block: `[stream, reference, candidate, maxAbs]`. */
 export function heatMapData({ gates }: ParityReport): Readonly<Record<string, readonly unknown[]>> {
   const data: Record<string, unknown[]> = Object.create(null);
   for (const { block, stream, channels } of gates)
     if (channels) {
       const { reference, candidate, maxAbs } = channels;
-      // As the drawing's attribute has it.
+      // The same key as in the drawing's attribute.
       const key = printable(block);
       data[key] ??= [];
       data[key].push([stream, reference.map(short), candidate.map(short), maxAbs.map(short)]);
@@ -183,14 +183,14 @@ function format(value: number): string {
   return Number(value.toPrecision(3)).toString();
 }
 
-/** Logarithmic: 0 is nothing at all. */
+/** On a logarithmic scale; 0 for no error. */
 function errorShare(value: number): number {
   if (!Number.isFinite(value)) return 1;
   if (value <= 0) return 0;
   return (Math.log10(value) - DECADES.least) / (DECADES.most - DECADES.least);
 }
 
-/** Cells of one colour are one path: a report has thousands of cells, and two dozen colours. */
+/** All cells of one colour are one path, since a report has thousands of cells and two dozen colours. */
 function cells(rows: readonly (readonly number[])[], ramp: Ramp, toShare: (value: number) => number): string {
   const paths: string[] = [];
   rows.forEach((values, row) => {
@@ -215,7 +215,7 @@ function stepOf(share: number): number {
 type Rgb = readonly [number, number, number];
 type Ramp = readonly Rgb[];
 
-/** Dark to light, in steps that look even and that no common colour blindness confuses. */
+/** From dark to light in perceptually even steps, which are distinguishable with common colour blindness. */
 const VALUES: Ramp = [
   [38, 26, 74],
   [49, 76, 124],
@@ -225,7 +225,7 @@ const VALUES: Ramp = [
   [250, 226, 90],
 ];
 
-/** Pale where the two agree. */
+/** From pale, where the two agree. */
 const ERRORS: Ramp = [
   [236, 240, 239],
   [190, 219, 214],

@@ -1,7 +1,4 @@
-/**
- * What the pages' script uses of a browser's document. The project is compiled without the DOM's types, so that nothing
- * else comes to rely on a document.
- */
+/** The part of a browser's document that the pages' script uses. */
 interface PageDocument {
   readonly body: PageElement;
   readonly documentElement: PageElement;

@@ -49,7 +49,7 @@ export const NOTHING: Markup = raw("");
 function textOf(value: Value): string {
   if (SafeMarkup.is(value)) return value.markup;
   if (Array.isArray(value)) return value.map(textOf).join("");
-  // Anything else is text, even where a report has an object in a number's place.
+  // Anything else becomes text, even if a report has an object in place of a number.
   return escapeMarkup(String(value));
 }
 
@@ -111,7 +111,7 @@ function cell<T>(column: Column<T>, row: T, columns: readonly Column<T>[]): Mark
   return html`<td class="${style}">${value}</td>`;
 }
 
-/** A layer's name stays on one line; what a file calls its own may not fit on any. */
+/** A layer's name is not wrapped, but a name from a file may be of any length. */
 function isShort(value: Markup | string): boolean {
   return typeof value !== "string" || value.length <= 48;
 }
@@ -157,13 +157,16 @@ export function marginLegend({ shapes }: { readonly shapes: boolean }): Markup {
   }</div>`;
 }
 
-/** The page may load nothing, and run only the one script and one style in it. */
+/** The page may load nothing, and run only its own script and style. */
 const policy = once(async (): Promise<string> => {
   const [style, script] = await Promise.all([STYLE, SCRIPT].map(sourceHash));
   return `default-src 'none'; img-src data:; style-src '${style}'; script-src '${script}'; base-uri 'none'; form-action 'none'`;
 });
 
-/** What a Content-Security-Policy calls an inline script or style: computed here, since bundlers rewrite functions. */
+/**
+ * The source expression of a Content-Security-Policy for an inline script or style, computed here since bundlers
+ * rewrite functions.
+ */
 async function sourceHash(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return `sha256-${btoa(String.fromCharCode(...new Uint8Array(digest)))}`;
@@ -339,7 +342,7 @@ tr:target>*{box-shadow:inset 0 2px currentColor,inset 0 -2px currentColor}.c:tar
 .noscript .controls,.noscript nav button{display:none}
 `;
 
-/** Last, since they overrule. */
+/** Last, since they override the rules before. */
 const MEDIA = `
 @media (max-width:640px){thead th,th.n{white-space:normal}table.data td,table.data th{padding:4px 6px}table.data th[scope=row]{max-width:44vw;white-space:normal;overflow-wrap:anywhere}.matrix th[scope=row]{white-space:normal;min-width:104px;max-width:40vw}main,header,footer{padding:0 12px}header{padding-top:16px}section{padding:14px 12px}h1{font-size:18px}.pill{font-size:15px}
 .tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles dd{font-size:18px}.tiles div{padding:8px 10px}

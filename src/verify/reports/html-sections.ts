@@ -36,7 +36,7 @@ import {
 
 type ChangeRow = Change & { readonly status: "worse" | "better" };
 
-/** More are in the JSON report. */
+/** Limit on rows; the JSON report has all. */
 const MAX_CHANGES = 200;
 
 const CHANGE_COLUMNS: readonly Column<ChangeRow>[] = [
@@ -145,7 +145,7 @@ function columns(link: (entry: SuiteEntry) => Markup): readonly Column<SuiteEntr
   ];
 }
 
-/** Something that is wrong: a fault of a layer, or an entry of a suite that could not be run. */
+/** A problem: a fault of a layer, or an entry of a suite that could not be run. */
 export interface Wrong {
   readonly name: string;
   readonly kind: string;
@@ -153,7 +153,7 @@ export interface Wrong {
   readonly what: string;
   /** The entry of a suite that it is in. */
   readonly of?: Markup;
-  /** Where the page shows the layer. */
+  /** Links to the layer's cell and row. */
   readonly links?: Markup;
   readonly isWarning?: boolean;
 }
@@ -272,7 +272,7 @@ function short(value: number | null | undefined): number | null | undefined {
     : Number(value.toPrecision(3));
 }
 
-/** A network of more parts than any OSNet shows the first. */
+/** Limit on the parts of the network that are shown, more than any OSNet has. */
 const MAX_PLACES = 40;
 
 /** Entries × parts of the network, coloured by the worst margin in each. */

@@ -205,7 +205,7 @@ function suiteTiles(suite: SuiteReport): readonly Tile[] {
   ];
 }
 
-/** Faults of an entry that are shown; the others are collapsed. */
+/** Number of faults shown for each entry; the others are collapsed. */
 const MAX_FAULTS = 3;
 
 /** Worst entries first, so that what a reviewer must see is on the first screen. */

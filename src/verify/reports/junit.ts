@@ -12,7 +12,7 @@ import { allowance, formatError, formatMargin, plural, runtimeClause, title, wor
 import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
 import { checkText } from "./ranking-facts.js";
 
-/** A test case's name, and what is wrong. */
+/** A test case and its outcome. */
 interface TestCase {
   readonly name: string;
   readonly className: string;
@@ -34,7 +34,7 @@ interface TestSuite {
   readonly errors?: readonly string[];
 }
 
-/** Reports are the same for the same result, so that they carry no time of day. */
+/** The same result must give the same report, so there is no time of day. */
 const NO_TIME = "1970-01-01T00:00:00";
 
 /**
@@ -267,7 +267,8 @@ function testSuite(report: ParityReport, name: string): TestSuite {
       ...(ran === "" ? [] : [["runtime", ran] as const]),
       ["tolerance", allowance(tolerance)],
       ["images", `${input.shape.join("x")} from ${input.source}`],
-      // Test cases that fail are not as many: a part of the network may have several, a gate fails in each stream.
+      // The number of failing test cases differs: a part of the network may have several faults, and a gate
+      // fails in each stream.
       ["faults", String(report.faults.length)],
       ...Object.entries(run?.versions ?? {}),
     ],

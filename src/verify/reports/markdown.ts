@@ -34,16 +34,16 @@ import { entryRankingText } from "./ranking-facts.js";
 
 /** A link below the verdict, such as to the HTML report. */
 interface ReportLink {
-  /** What is shown, as plain text. */
+  /** The text, not as Markdown. */
   readonly text: string;
-  /** Where it leads: `https:`, or a path relative to the report. */
+  /** The target: `https:`, or a path relative to the report. */
   readonly url: string;
 }
 
 /** GitHub takes 65,536 characters in a comment and 1 MiB in a step summary; other text of the comment needs room. */
 const MAX_BYTES = 58_000;
 
-/** Longer names say no more, and would fill a table. */
+/** Limit on names, which would otherwise fill a table. */
 const MAX_NAME = 120;
 
 function code(name: string): string {
@@ -71,7 +71,7 @@ function table(
   return [line(header), line(rule), ...rows.slice(0, most).map(line), ...more].join("\n");
 }
 
-/** A line of links, or none. */
+/** A line of links, if there are any. */
 function linkLine(links: readonly ReportLink[]): readonly string[] {
   if (links.length === 0) return [];
   return [
@@ -81,7 +81,7 @@ function linkLine(links: readonly ReportLink[]): readonly string[] {
   ];
 }
 
-/** A document of all lines from the first, as far as they fit into 60 KB. */
+/** The first sections of a document, as many lines as fit into 60 KB. */
 function assemble(sections: readonly string[]): string {
   const encoder = new TextEncoder();
   const lines = sections.join("\n\n").split("\n");

@@ -4,7 +4,7 @@ import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from ".
 import type { EntryRanking } from "../suite/report.js";
 import { plural, provenFor } from "./facts.js";
 
-/** What the ranking reports say in the same words. */
+/** Wording that ranking reports share. */
 
 /** The ranks of a CMC curve that tables show. */
 const RANKS = [1, 5, 10, 20] as const;
@@ -74,7 +74,7 @@ export function entryRankingText({ dataset, mAP, rank1, checks }: EntryRanking):
   ].join(", ");
 }
 
-/** What a check found, in a clause. */
+/** The result of a check, in one clause. */
 export function checkText({ figure, value, limit, passed }: RankingCheck): string {
   switch (figure) {
     case "finite":
@@ -91,7 +91,7 @@ export function checkText({ figure, value, limit, passed }: RankingCheck): strin
   }
 }
 
-/** What is beyond the limits, in one clause; empty if nothing is. */
+/** The limits that were exceeded, in one clause; empty if there are none. */
 export function failureText({ checks }: RankedCandidate): string {
   return checks
     .filter(({ passed }) => !passed)

@@ -7,7 +7,7 @@ import { runtimesFor } from "../backends/registry.js";
 import type { DistanceMetric } from "../ranking/distances.js";
 import { entryFileName, type Shard } from "./report.js";
 
-/** A suite as its file says it (`schemas/osnet-suite-1.schema.json`), valid, with nothing filled in. */
+/** A suite file (`schemas/osnet-suite-1.schema.json`) after validation, without defaults. */
 export interface SuiteFile {
   readonly name?: string;
   readonly defaults?: EntryOptions;
@@ -26,7 +26,10 @@ export interface EntryOptions {
   readonly ranking?: RankingSpec;
 }
 
-/** What is ranked, and how much worse than the model it may be: the defaults are `osnet-verify rank`'s. */
+/**
+ * The pictures to rank, and how much worse than the model an entry may be. The defaults are those of `osnet-verify
+ * rank`.
+ */
 export interface RankingSpec {
   /** A data set's folder or CSV. */
   readonly data: string;
@@ -46,10 +49,12 @@ export interface ModelSpec {
   readonly seed?: number;
 }
 
-/** What a suite converts checkpoints to, by the names in its file: a format, and of TensorFlow.js a kind of model. */
+/**
+ * The conversions of checkpoints, by their names in suite files: a format, and for TensorFlow.js a kind of model.
+ */
 export type Conversion = "onnx" | "tfjs-graph" | "tfjs-layers";
 
-/** What each of them writes. */
+/** The format and options of each conversion. */
 export const CONVERSIONS: {
   readonly [C in Conversion]: { readonly format: ModelFormat; readonly tfjsFormat?: "graph" | "layers" };
 } = {
@@ -58,13 +63,13 @@ export const CONVERSIONS: {
   "tfjs-layers": { format: "tfjs", tfjsFormat: "layers" },
 };
 
-/** What is compared with a model: a file (`{model}` in its path is the model's name), or a conversion to make. */
+/** A candidate: a file (`{model}` in its path is the model's name), or a conversion to make. */
 export interface CandidateSpec extends EntryOptions {
   readonly file?: string;
   readonly convert?: Conversion;
   readonly options?: ConversionOptions;
   readonly backends?: readonly string[];
-  /** The models that it is for; all, if absent. */
+  /** The models that it belongs to. Default: all. */
   readonly models?: readonly string[];
 }
 
@@ -78,7 +83,10 @@ export interface ConversionOptions {
   readonly batch?: number;
 }
 
-/** As in CI: the product of the lists, without what `exclude` matches, with what `include` adds. */
+/**
+ * As in CI systems: the product of the lists, without combinations that `exclude` matches, and with those of
+ * `include`.
+ */
 interface MatrixSpec {
   readonly models?: readonly string[];
   readonly candidates?: readonly string[];
@@ -98,14 +106,16 @@ export interface PlannedEntry {
   readonly id: string;
   readonly model: string;
   readonly candidate: string;
-  /** Of a file that is not what its name says, a backend may be unsuited: then the entry is an error. */
+  /**
+   * If the file's content does not match its name, the backend may not run it: then the entry is an error.
+   */
   readonly backend: RuntimeName | "auto";
   readonly modelSpec: ModelSpec;
   readonly candidateSpec: CandidateSpec;
   readonly options: EntryOptions;
 }
 
-/** Nobody reads a report of more. */
+/** Limit on entries, beyond which a report is not readable. */
 const MAX_ENTRIES = 2000;
 
 /**
@@ -141,7 +151,7 @@ export function planSuite(suite: SuiteFile, subject: string): readonly PlannedEn
   return [...entries.values()];
 }
 
-/** Reports are files, and some file systems take `A` and `a` for one. */
+/** Reports are files, and some file systems are not case-sensitive. */
 function expectDistinctFiles(ids: readonly string[], subject: string): void {
   const byName = new Map<string, string>();
   for (const id of ids) {
@@ -182,7 +192,7 @@ function planEntry(
   };
 }
 
-/** The candidate's backends, else the matrix's, as far as they run the format; by default one. */
+/** The backends of the candidate, or those of the matrix, that run its format. Default: one. */
 function backendsOf(
   { convert, file, backends }: CandidateSpec,
   matrix: readonly string[] | undefined,
@@ -195,7 +205,9 @@ function backendsOf(
   return convert ? possible.slice(0, 1) : ["auto"];
 }
 
-/** What runs a file of this name: no runtime runs recordings and checkpoints, and a folder is a TensorFlow.js model. */
+/**
+ * The runtimes for a file of this name: none for recordings and checkpoints. A folder is a TensorFlow.js model.
+ */
 function fileBackends(file: string): readonly RuntimeName[] {
   const format = formatOfName(file) ?? "tfjs";
   return isWeightsFormat(format) ? [] : runtimesFor(format);
@@ -220,7 +232,7 @@ export function chooseEntries(
   return entries.filter(({ id }) => patterns.some((pattern) => pattern.test(id)));
 }
 
-/** Every `total`th entry, so that a model's slow and fast candidates spread. */
+/** Every `total`th entry, so that a model's slow and fast candidates are spread over the shards. */
 export function shardEntries(
   entries: readonly PlannedEntry[],
   { index, total }: Shard,

@@ -51,25 +51,25 @@ export interface SuiteEntry {
   readonly backend: string;
   /** `error`: a file could not be used, and nothing was compared. */
   readonly status: EntryStatus;
-  /** Of all that the result depends on: model, candidate, backend, options and versions. */
+  /** A hash of everything that the result depends on: model, candidate, backend, options and versions. */
   readonly fingerprint: string | null;
   /** Absent after an error. */
   readonly report: ParityReport | null;
-  /** How it ranks pictures, if the suite asks for it. */
+  /** The ranking of pictures, if the suite asks for it. */
   readonly ranking?: EntryRanking;
-  /** What could not be used; null where something was compared. */
+  /** The reason why a file could not be used; null if something was compared. */
   readonly error: string | null;
   /** Time and cache; absent for an entry that did not run. */
   readonly run?: EntryRun;
 }
 
-/** What `osnet-verify rank` finds of the entry, in short. */
+/** A summary of what `osnet-verify rank` finds for the entry. */
 export interface EntryRanking {
-  /** What was read of the data set, and its folder's name. */
+  /** The data set's size and classes, and its folder's name. */
   readonly dataset: DatasetFacts & { readonly name: string };
-  /** How far apart two embeddings are taken to be. */
+  /** The distance between embeddings. */
   readonly distance: DistanceMetric;
-  /** Each figure that is judged, with its limit: the entry fails where one is above it. */
+  /** Each judged figure with its limit: the entry fails if one exceeds it. */
   readonly checks: readonly RankingCheck[];
   /** Shares by the model and by the candidate; null without labels. */
   readonly mAP: readonly [reference: number, candidate: number] | null;
@@ -90,7 +90,7 @@ export function entryStatus(
 /** `pass`: parity holds. `fail`: it does not. `error`: a file could not be used. */
 type EntryStatus = "pass" | "fail" | "error";
 
-/** What differs between two runs of the same entry. */
+/** The part that differs between two runs of the same entry. */
 interface EntryRun {
   /** Whether the report was taken from a cache, since nothing that it depends on had changed. */
   readonly cached: boolean;
@@ -145,7 +145,7 @@ export function suiteExitStatus({ entries, passed }: SuiteReport): 0 | 1 | 2 {
   return passed ? 0 : 1;
 }
 
-/** How many entries ended how. */
+/** The number of entries by status. */
 export function suiteCounts({ entries }: SuiteReport): Readonly<Record<EntryStatus | "cached", number>> {
   const count = (matches: (entry: SuiteEntry) => boolean): number => entries.filter(matches).length;
   return {
@@ -206,7 +206,7 @@ export function mergeSuites(
       throw refuse(name, `shard ${shard.index} of ${shard.total}`, `one of each of ${total} shards`);
     byIndex.set(shard.index, suite);
   }
-  // Checked before building a list of a length that the file states.
+  // Checked first, since the file states the length of the list that is built below.
   if (total > reports.length)
     throw refuse("merge", `reports of ${reports.length} shards`, `all ${total} shards`);
   const missing = Array.from({ length: total }, (_, index) => index + 1).filter(
@@ -217,7 +217,7 @@ export function mergeSuites(
   const shards = [...byIndex].sort(([a], [b]) => a - b).map(([, suite]) => suite);
   const length = Math.max(...shards.map(({ entries }) => entries.length));
   const entries: SuiteEntry[] = [];
-  // Shards take turns, as they did when the entries were dealt out.
+  // Takes an entry from each shard in turn, as they were distributed.
   for (let row = 0; row < length; row++)
     for (const shard of shards) entries.push(...shard.entries.slice(row, row + 1));
   const files = new Set<string>();

@@ -186,7 +186,7 @@ function checkMatrix(suite: Fields, problems: Problems): void {
   }
 }
 
-/** What is wrong with a suite file, a sentence for each, with its line and key. */
+/** The problems of a suite file, one sentence each, with line and key. */
 class Problems {
   readonly found: string[] = [];
   readonly #locate: Locate;
@@ -207,7 +207,7 @@ class Problems {
     return undefined;
   }
 
-  /** A record of known keys; the values of `others` are looked at elsewhere. */
+  /** A record of known keys. The values of `others` are checked elsewhere. */
   fields(
     path: Path,
     value: unknown,
@@ -264,7 +264,7 @@ export function suiteError(subject: string, problems: readonly string[], cause?:
   );
 }
 
-/** As many as a person reads at a time. */
+/** Limit on the problems that are listed. */
 const MAX_SHOWN = 20;
 
 function firstOf(problems: readonly string[]): readonly string[] {
