@@ -28,6 +28,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   const read = (found: ZipEntry) => readZipEntry(source, found, budget, region);
 
   const bigEndian = isBigEndian(entry("byteorder"), read, region);
+  const constants = entry("constants.pkl");
   /** Runs a pickle whose storages are in a folder of the archive. */
   const load = (pickle: ZipEntry, folder: string) => {
     const pickleRegion: Region = { ...region, part: pickle.name };
@@ -49,6 +50,7 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
     });
     return runPickle(new Cursor(read(pickle), pickleRegion), {
       ...pickleEnvironment(budget),
+      isScript: constants !== undefined,
       persistentLoad: storageTable,
     });
   };
@@ -58,7 +60,6 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   if (entry("model.json") !== undefined)
     throw unsupported(region, "a TorchScript model in an older format", "what torch.jit.save writes now");
   const root = load(pickle, "data");
-  const constants = entry("constants.pkl");
   if (constants === undefined) return { container: "zip", root };
   // torch.jit.load ignores the byte-order record, and reads the bytes unchanged.
   if (bigEndian) throw unsupported(region, "a TorchScript archive with the byte order big", "little");

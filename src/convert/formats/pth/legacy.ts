@@ -36,6 +36,7 @@ export function readPickles(source: ByteSource, region: Region, budget: Budget):
 export function pickleEnvironment(budget: Budget): PickleEnvironment {
   const inner: PickleEnvironment = {
     budget,
+    isScript: false,
     numberOf: (value) => scalarOf(value, budget),
     persistentLoad: (_id, region) => {
       throw unsupported(

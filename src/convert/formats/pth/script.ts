@@ -30,6 +30,9 @@ export type Bound =
   | TracedValue
   | { readonly kind: "module"; readonly module: InertObject; readonly path: string };
 
+/** Items of a list, which are no lists themselves: sizes and strides, of which a tensor has four. Every call with a list reads all of it. */
+const MAX_ITEMS = 16;
+
 /** How deep expressions nest, and calls of methods. */
 export const MAX_DEPTH = 64;
 
@@ -64,7 +67,10 @@ export function parseClasses(source: string): {
   let statements: string[] | undefined;
   for (let at = 0; at < lines.length; at++) {
     let line = lines[at] ?? "";
-    while (depthOf(line) > 0 && at + 1 < lines.length) line += ` ${(lines[++at] ?? "").trim()}`;
+    const parts = [line];
+    for (let depth = depthOf(line); depth > 0 && at + 1 < lines.length; depth += depthOf(parts.at(-1) ?? ""))
+      parts.push((lines[++at] ?? "").trim());
+    line = parts.join(" ");
     if (line.replace(WORDS, "").includes('"')) return { classes, unknown: line };
     if (line.trim() === "" || (at === 0 && /^op_version_set = \d+$/.test(line))) continue;
     const name = /^class (\w+)\(Module\):$/.exec(line)?.[1];
@@ -179,8 +185,11 @@ export class Expression {
       return this.#skip(")") ? value : undefined;
     }
     if (text === "[") {
-      const items = this.#list("]", depth)?.flatMap((item) => (item.kind === "module" ? [] : [item]));
-      return items && { kind: "list", items };
+      const list = this.#list("]", depth);
+      const items = list?.flatMap((item) => (item.kind === "module" || item.kind === "list" ? [] : [item]));
+      return items && items.length === list?.length && items.length <= MAX_ITEMS
+        ? { kind: "list", items }
+        : undefined;
     }
     if (kind === "function" || (kind === "name" && this.#peek("("))) return this.#called(text, depth);
     if (kind !== "name") return undefined;

@@ -36,7 +36,7 @@ export interface ScriptReader {
 }
 
 /** Networks have a thousand calls; methods that call one another twice each would have any number. */
-const MAX_CALLS = 100_000;
+const MAX_STEPS = 100_000;
 
 const NO_CLASS: Class = { methods: new Map(), types: new Map() };
 
@@ -114,7 +114,13 @@ class Tracer {
     throw this.#unclear(`${name} without a result`);
   }
 
+  /** Counts a statement or a call. */
+  #count(): void {
+    if (++this.#steps > MAX_STEPS) throw this.#unclear("more statements than any OSNet has");
+  }
+
   #expression(text: string, names: ReadonlyMap<string, Bound>, depth: number): Bound {
+    this.#count();
     const parser = new Expression(text, {
       name: (name) => names.get(name),
       constant: (index) => this.#read.scalar(index),
@@ -144,7 +150,7 @@ class Tracer {
   #call(name: string, args: readonly Bound[]): Bound | undefined {
     const values = args.flatMap((arg) => (arg.kind === "module" ? [] : [arg]));
     if (values.length !== args.length) return undefined;
-    if (++this.#steps > MAX_CALLS) throw this.#unclear("more calls than any OSNet has");
+    this.#count();
     const read = values.flatMap(tensorsIn);
     if (read.some((key) => this.#overwritten.has(key)))
       throw this.#unclear(`${name} of a value that was changed in place`);

@@ -54,6 +54,53 @@ describe("a TorchScript archive", () => {
     );
     expect(decoded(checkpoint(dict({ w: tensor() }), weights))).toHaveProperty("w");
   });
+
+  const script = (model: string, body: string, methods = ""): Uint8Array =>
+    checkpoint(model, weights, {
+      ...constants,
+      "code/__torch__.py": `class Net(Module):\n  __parameters__ = ["w", ]\n  w : Tensor\n  def forward(self: __torch__.Net, x: Tensor) -> Tensor:\n${body}${methods}`,
+    });
+  const relu = "    return torch.relu(x)\n";
+
+  it("is read where it has what torch's own pickler writes", () => {
+    expect(decoded(script(net, relu))).toHaveProperty("w");
+  });
+
+  it.each([
+    ["POP", "N0"],
+    ["STACK_GLOBAL", `${str("torch")}${str("FloatStorage")}\x93`],
+    ["a string of Python 2", "U\x01a"],
+    ["NEWOBJ_EX", `${global("__torch__.Net")})}\x92`],
+  ])("is refused with opcodes that torch's C++ does not read: %s", (_, opcodes) => {
+    expect(refusal(script(dict({ a: opcodes }), relu))).toMatch(
+      /found the byte 0x\w\w at byte \d+ of archive\/data.pkl/,
+    );
+  });
+
+  it.each([
+    "torch._tensor._rebuild_from_type_v2",
+    "torch._utils._rebuild_tensor",
+    "torch.nn.parameter.Parameter",
+  ])("is refused with a name that torch's C++ takes otherwise: %s", (name) => {
+    expect(refusal(script(tuple(global(name), net), relu))).toContain(`would run "${name}"`);
+  });
+
+  it.each([
+    ["lists in lists", "    l0 = [x, x]\n    l1 = [l0, l0]\n    return torch.relu(l1)\n"],
+    ["long lists", `    l0 = [${"x, ".repeat(20)}]\n    return torch.relu(l0)\n`],
+    [
+      "methods that call one another",
+      "    return self.f0(x)\n",
+      Array.from(
+        { length: 40 },
+        (_, at) =>
+          `  def f${at}(self: __torch__.Net, x: Tensor) -> Tensor:\n    a = self.f${at + 1}(x)\n    return self.f${at + 1}(a)\n`,
+      ).join(""),
+    ],
+    ["a statement of many lines", `    x = torch.relu(\n${"a,\n".repeat(50_000)}`],
+  ])("is refused at once with %s in its code", (_, body, methods = "") => {
+    expect(refusal(script(net, body, methods))).toContain("found TorchScript code that is not a plain trace");
+  });
 });
 
 describe("the key of a dict", () => {

@@ -296,7 +296,8 @@ function calleePath({ cursor }: Machine, callee: PickleValue): string {
   );
 }
 
-function refusedCall({ cursor }: Machine, path: string): Error {
+/** The error for a name that the reader does not know. */
+export function refusedCall({ cursor }: Machine, path: string): Error {
   return unsupported(
     cursor.region,
     `a pickle that would run ${quote(path)}, before ${position(cursor.region, cursor.offset)} (nothing was run)`,

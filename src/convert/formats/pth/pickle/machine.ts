@@ -1,7 +1,7 @@
 import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import { call, construct, dictKey, giveAway } from "./calls.js";
-import { globalName, takesState } from "./names.js";
+import { call, construct, dictKey, giveAway, refusedCall } from "./calls.js";
+import { globalName, SCRIPT_NAME, takesState } from "./names.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -60,7 +60,7 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
       if (machine.frameEnd !== undefined && machine.frameEnd !== cursor.offset) throw unframed(machine);
       return stack.pop();
     }
-    const opcode = OPCODES[code];
+    const opcode = environment.isScript && !SCRIPT_OPCODES.has(code) ? undefined : OPCODES[code];
     if (opcode === undefined) {
       throw corrupt(
         cursor.region,
@@ -229,6 +229,13 @@ const OPCODES: readonly (Opcode | undefined)[] = Array.from(
   (_, byte) => TABLE[String.fromCharCode(byte)],
 );
 
+/** Those that torch's C++ reads, all as Python does (torch/csrc/jit/serialization/unpickler.cpp, `readInstruction`), and PROTO. */
+const SCRIPT_OPCODES: ReadonlySet<number> = new Set(
+  Array.from("\x80N\x88\x89JKM\x8aGX]le)\x85\x86\x87t}sud(hjqrc\x81RbQ", (character) =>
+    character.charCodeAt(0),
+  ),
+);
+
 function pushing(read: (machine: Machine) => PickleValue): Opcode {
   return (machine) => machine.stack.pushNew(read(machine));
 }
@@ -366,7 +373,9 @@ function readGlobal(machine: Machine): PickleValue {
   const module = decodeUtf8(machine.cursor.takeLine());
   const name = decodeUtf8(machine.cursor.takeLine());
   if (module === undefined || name === undefined) throw unnamed(machine);
-  return globalName(module, name);
+  const found = globalName(module, name);
+  if (machine.environment.isScript && !SCRIPT_NAME.test(found.path)) throw refusedCall(machine, found.path);
+  return found;
 }
 
 function unnamed({ cursor }: Machine): Error {

@@ -171,3 +171,10 @@ const ITERATORS = /^(?:builtins|functools|itertools|_?operator)\.[a-z_]\w*$/;
 export function mayBeMade(path: string): boolean {
   return !isAttackName(path) && (!ITERATORS.test(path) || isRecordedFunction(path));
 }
+
+/**
+ * What torch's C++ knows, and takes for what Python does: the classes of an archive's code, and what its own pickler writes. After
+ * `_rebuild_from_type_v2` it takes the next class for another (unpickler.cpp, `skip_next_read_global`).
+ */
+export const SCRIPT_NAME: RegExp =
+  /^(?:__torch__\..+|builtins\.complex|collections\.OrderedDict|torch\.(?:device|\w+Storage|_utils\._rebuild_(?:tensor_v2|qtensor|sparse_tensor)|jit\._pickle\.(?:build_\w+list|restore_type_tag)))$/;

@@ -271,6 +271,8 @@ export interface PickleEnvironment {
   readonly persistentLoad: (id: PickleValue, region: Region) => PickleValue;
   /** The storage in a file inside the pickle, which is how pickle.dump, without PyTorch, writes tensors. */
   readonly loadStorage: (file: Uint8Array, region: Region) => Storage;
+  /** Whether torch's C++ reads it, which gives some opcodes and names another meaning than Python. */
+  readonly isScript: boolean;
   /** The number that an array without dimensions is; undefined for any other value. */
   readonly numberOf: (value: PickleValue) => number | bigint | undefined;
 }
