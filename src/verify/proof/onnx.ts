@@ -69,6 +69,10 @@ const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
   ],
   ["InstanceNormalization", { inputs: [3, 3], attributes: { epsilon: isFloat } }],
   [
+    "GroupNormalization",
+    { inputs: [3, 3], attributes: { epsilon: isFloat, num_groups: isInt(), stash_type: isInt(1) } },
+  ],
+  [
     "LayerNormalization",
     { inputs: [3, 3], attributes: { epsilon: isFloat, axis: isInt(), stash_type: isInt(1) } },
   ],
@@ -311,10 +315,14 @@ function read(node: OnnxNode, values: OnnxValues): Operation {
       return areConstant
         ? { kind: "batchNorm", x, constants, epsilon: floatOf(node, "epsilon", 1e-5) }
         : unknown("parameters that are not constants");
+    case "GroupNormalization":
     case "InstanceNormalization":
     case "LayerNormalization": {
-      const over = opType === "InstanceNormalization" ? [2, 3] : [1, 2, 3];
+      const over = opType === "LayerNormalization" ? [1, 2, 3] : [2, 3];
       if (!areConstant) return unknown("parameters that are not constants");
+      // One weight to a group and, as steps compare, one to a channel.
+      if (opType === "GroupNormalization" && weight?.data.length !== intOf(node, "num_groups", 0))
+        return unknown("groups of several channels");
       if (over.length === 3 && ![1, -3].includes(intOf(node, "axis", -1))) return unknown("another axis");
       const epsilon = floatOf(node, "epsilon", 1e-5);
       return { kind: "normalise", x, axes: over, epsilon, gamma: weight, beta: bias };

@@ -104,6 +104,7 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^test_(equal|not)[ _]/, found: UNKNOWN, because: "branches are chosen by single numbers" },
   { cases: /^test_tile/, found: UNKNOWN, because: "only lists are repeated" },
   { cases: /^Clip from 0 to a computed/, found: "Clip", because: "the bound is not known" },
+  { cases: /^GroupNormalization of all/, found: "GroupNormalization", because: "not by channel" },
   { cases: /^Slice by computed/, found: "Slice", because: "the steps are not known" },
   { cases: /^DequantizeLinear from/, found: "MatMul", because: "the weight is not known" },
   { cases: /^Cast to whole/, found: "Cast", because: "it rounds" },

@@ -2,11 +2,13 @@ import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
-import { ints, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { int, ints, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
 import { followed } from "../../mutation/onnx-edits.js";
 import { checkpointOf, EXPORTED } from "./seeds.js";
 
@@ -87,5 +89,32 @@ describe("the proof of an ONNX file", () => {
       ["least", "", ""],
     ])
       expect(proved(tail(clip), checkpoint)).toBeTypeOf("string");
+  });
+
+  it("is found for groups of one channel as instance norms, and not for larger ones", () => {
+    const checkpoint = tinyCheckpoint("ain");
+    const grouped = (perGroup: number): OnnxModel => {
+      const model = written(checkpoint, { opset: 21 });
+      const nodes = model.graph.nodes.map((node) => {
+        const channels = model.graph.initializers.get(node.inputs[1] ?? "")?.data.length ?? 0;
+        return node.opType === "InstanceNormalization"
+          ? {
+              ...node,
+              opType: "GroupNormalization",
+              attributes: new Map(node.attributes).set("num_groups", int(channels / perGroup)),
+            }
+          : node;
+      });
+      return { ...model, graph: { ...model.graph, nodes } };
+    };
+    expect(proved(grouped(1), checkpoint)).toMatchObject({ outputs: [{ layer: "fc.2" }] });
+    expect(proved(grouped(2), checkpoint)).toContain("groups of several channels");
+    const { graph } = checkpoint;
+    const differing = (perGroup: number): number =>
+      matchGraph(grouped(perGroup), { subject: "m", graph }).differences.length;
+    expect([differing(1), differing(2)]).toEqual([
+      0,
+      graph.nodes.filter(({ op }) => op.kind === "instanceNorm").length,
+    ]);
   });
 });

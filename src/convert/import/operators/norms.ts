@@ -53,6 +53,16 @@ export const readInstanceNorm: OperatorReader = ({ node, inputs, output }) => {
   return normValue(op, centredOf(input) ?? input, output, constants);
 };
 
+/** Groups of one channel each are an instance norm. */
+export const readGroupNorm: OperatorReader = ({ node, inputs, output }) => {
+  const input = asNode(inputs[0]);
+  const constants = inputs.slice(1, 3);
+  const { rank, channels, isGuess } = input?.form ?? {};
+  const isByChannel = rank === "map" && !isGuess && int(node, "num_groups", 0) === channels;
+  if (!input || !isByChannel || constants.length < 2 || !constants.every(asTensor)) return undefined;
+  return normValue({ kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) }, input, output, constants);
+};
+
 /**
  * Over the channels of a pooled map; or, without weights, over the plane of a map, which is an instance norm.
  */

@@ -116,6 +116,8 @@ def norms():
         **EPSILON,
     )
     yield chain("A norm that multiplies", norm([2, 3], "c, c", "Mul"), **EPSILON)
+    group = "y = GroupNormalization <num_groups = 1> (x, gamma, beta)"
+    yield chain("GroupNormalization of all channels", group, 21, gamma=vector(3), beta=vector(3))
 
 
 def chains():

@@ -91,6 +91,8 @@ def norms():
         weight=affine["weight"],
     )
     last = "a = ReduceMean <axes = [1, 2], keepdims = 1> (x) y = LayerNormalization <epsilon = 0.001> (a, gamma)"
+    by_channel = "y = GroupNormalization <num_groups = 3, epsilon = 0.001> (x, gamma, beta)"
+    yield chain("GroupNormalization by channel", by_channel, 21, gamma=vector(3), beta=vector(3))
     yield chain("LayerNormalization of NHWC", last, 17, x=NHWC, gamma=vector(3))
     yield chain("Mul and Add as a batch norm", "a = Mul (x, weight) y = Add (a, bias)", **affine)
 
