@@ -152,6 +152,9 @@ const ACTIVATIONS: readonly Pair[] = [
       onnxNode(y, "Transpose", ["back"], { perm: ints(0, 3, 1, 2) }),
     ]),
   ),
+  relu("a product with 1, and not with more axes", [[], [1, 1, 1, 1, 1]], (shape) =>
+    behind(RELU, (x, y) => [onnxNode(y, "Mul", [x, "one"])], { one: { ...floats(1), shape } }),
+  ),
   relu("x + (x − x), and not by what overflows", ["Identity", "Exp"], (op) =>
     behind(RELU, (x, y) => [
       onnxNode("o", op, [x]),

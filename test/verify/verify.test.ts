@@ -180,6 +180,25 @@ const MUTANTS: readonly Mutant[] = [
     },
   },
   {
+    name: "a layer beside a copy with other weights, which the network reads",
+    change(model) {
+      const named = model.graph.nodes.find(({ outputs }) => outputs[0] === "conv3.0.conv1.bn");
+      const [x = "", weight = "", ...others] = named?.inputs ?? [];
+      const tensor = model.graph.initializers.get(weight) as Tensor<"float32">;
+      const nodes = model.graph.nodes.flatMap((node) => {
+        const inputs = node.inputs.map((name) => (name === "conv3.0.conv1.bn" ? "copy" : name));
+        const copy = { ...node, name: "copy", inputs: [x, "other", ...others], outputs: ["copy"] };
+        return node === named ? [node, copy] : [{ ...node, inputs }];
+      });
+      const other = { ...tensor, data: tensor.data.map((value) => value * (1 + 2 ** -20)) };
+      const initializers = new Map(model.graph.initializers).set("other", other);
+      return { ...model, graph: { ...model.graph, nodes, initializers } };
+    },
+    fault: { layer: "conv3.0.conv1.bn", kind: "weights" },
+    // The ReLU does not read what has the name.
+    faults: 2,
+  },
+  {
     name: "a stream that is not there, nor in the sum",
     change: (model) => {
       const isGone = (name: string): boolean =>

@@ -335,6 +335,7 @@ function meaning(site: OperatorSite, index: number): Value {
   const { node } = site;
   const later = index > 0 ? laterOutput(node.opType, index) : undefined;
   if (later) return later;
+  if (OF_TWO.has(node.opType) && site.inputs.length !== 2) return unknown(site, node.opType);
   if (!OF_SEVERAL.has(node.opType) && site.inputs.slice(1).some((value) => value?.kind === "node"))
     return unknown(site, node.opType);
   return narrowed(meaningInPlanes(site, index), site);
@@ -345,6 +346,9 @@ const OF_SEVERAL: ReadonlySet<string> = new Set([
   ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike"],
   ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "FusedConv", "QLinearAdd", "QLinearMul"],
 ]);
+
+/** Of which Keras has layers that take more. */
+const OF_TWO: ReadonlySet<string> = new Set(["Sub", "Mul", "Div"]);
 
 /** A value of fewer bits remains one until it is cast back. */
 function narrowed(value: Value, { node, inputs }: OperatorSite): Value {

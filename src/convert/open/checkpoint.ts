@@ -20,7 +20,13 @@ import { decodeNpz } from "../formats/npz.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { prefixGroups, removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";
 import { printable, quote } from "../formats/refusals.js";
-import { type FileFormat, FORMATS, isModelFormat, type WeightsFormat } from "../formats/registry.js";
+import {
+  type FileFormat,
+  FORMATS,
+  formatOfName,
+  isModelFormat,
+  type WeightsFormat,
+} from "../formats/registry.js";
 import { decodeSafetensors } from "../formats/safetensors.js";
 import { HEAD_BYTES, otherKind, sniffFormat } from "../formats/sniff.js";
 import { adopted, type CheckedModules, checkModules } from "./pickled-modules.js";
@@ -346,6 +352,7 @@ export function decodeWeights(
 ): DecodedWeights {
   const bytes = toSource(file);
   const format = formatOf(bytes, wanted, subject);
+  expectNoModelName(bytes, format, subject);
   const decoded = DECODERS[format](bytes, subject, key);
   const container = format === "pth" ? "zip" : format;
   return { format, container, metadata: new Map(), wrapperPath: "", modelClass: "", ...decoded };
@@ -356,6 +363,21 @@ export function isWeightsArchive(names: readonly string[]): boolean {
   return (
     !names.includes("input") && !names.includes("output") && names.some((name) => name.endsWith(".weight"))
   );
+}
+
+/** Refuses weights in a file with the name of a model: bytes can be both, and runtimes would open the model. */
+function expectNoModelName(bytes: ByteSource, format: WeightsFormat, subject: string): void {
+  const named = formatOfName(subject);
+  const [first] = headOf(bytes, 1);
+  const isKnown = format !== "pth" || first === 0x80 || first === 0x50;
+  if (!named || !isModelFormat(named) || !isKnown) return;
+  throw new InputError({
+    code: "format",
+    subject,
+    found: FORMATS[format].noun,
+    expected: `${FORMATS[named].noun}, according to its name`,
+    remedy: `rename the file to end in .${format}`,
+  });
 }
 
 /** The format to read: for a file of unknown format the wanted one, whose reader reports the problem. */

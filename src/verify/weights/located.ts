@@ -148,6 +148,11 @@ export function byName(
     ),
   );
   const structural = match && constantsIn(match);
+  // A name may stand at a copy of the layer that nothing reads.
+  const isElsewhere = (layer: string): boolean => {
+    const value = match?.differences.length === 0 ? match.values.get(layer) : undefined;
+    return value !== undefined && value !== names.of(layer);
+  };
   return {
     graph,
     by: "name",
@@ -160,6 +165,7 @@ export function byName(
     folded,
     absorbed: folded,
     constants(node, roles) {
+      if (structural && isElsewhere(node.name)) return structural(node, roles);
       const own = names.constants(node, roles);
       if (!structural || (own.size === roles.length && names.readsAll?.(node, roles) !== false)) return own;
       // If a constant is passed on to a layer, or several nodes compute the layer, the structure decides

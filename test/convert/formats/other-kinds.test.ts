@@ -70,6 +70,16 @@ describe("files of other kinds are called what they are", () => {
     expect(refusalOf(() => decodeWeights(keras, { subject: "m.keras" })).problem.found).toBe("a Keras model");
   });
 
+  it("as are weights with the name of a model, which may be one too", () => {
+    for (const [name, format] of [
+      ["osnet_x0_25.pth", "pth"],
+      ["osnet_x0_25.64x32.npz", "npz"],
+    ] as const) {
+      const { problem } = refusalOf(() => decodeWeights(readFixture(name), { subject: "m.onnx" }));
+      expect(problem).toMatchObject({ code: "format", remedy: expect.stringContaining(`.${format}`) });
+    }
+  });
+
   it("and files that are read are none of them", () => {
     const files = [
       convert(openFixture()),

@@ -164,7 +164,8 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
 /** Adding a per-channel vector: the bias of the layer before if that has none yet, else a separate operation. */
 function shifted(input: ForeignNode, constant: Tensor | undefined, value: string): Value | undefined {
   // Programs start sums at 0.
-  if (constant?.data.length === 1 && Number(constant.data[0]) === 0) return { kind: "node", node: input };
+  if (constant && isOneNumber(constant, input.form) && Number(constant.data[0]) === 0)
+    return { kind: "node", node: input };
   const bias = constant && perChannel(constant, input.form);
   if (!bias) return undefined;
   // If the constant is already a vector, its bits are the checkpoint's.
@@ -175,8 +176,9 @@ function shifted(input: ForeignNode, constant: Tensor | undefined, value: string
 }
 
 function multiplied(input: ForeignNode, constant: Tensor, value: string): Value | undefined {
-  if (uniform(constant) === 1) return { kind: "node", node: input };
   const weight = perChannel(constant, input.form);
+  const isIdle = (weight ?? isOneNumber(constant, input.form)) && uniform(constant) === 1;
+  if (isIdle) return { kind: "node", node: input };
   if (!weight) return undefined;
   const { weight: own } = input.constants;
   const whole = withoutFactors(input, uniform(weight));
@@ -200,6 +202,11 @@ function withoutFactors(input: ForeignNode, factor: number | undefined): Foreign
 function factorOf(node: ForeignNode): number | undefined {
   const { weight, bias } = node.constants;
   return isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
+}
+
+/** Whether a constant is one number and does not add axes to a value. */
+function isOneNumber({ data, shape }: Tensor, { rank }: Form): boolean {
+  return data.length === 1 && shape.length <= (rank === "flat" ? 2 : 4);
 }
 
 /** A normalisation whose own bias is zero, so that a following constant may be its weight or bias. */

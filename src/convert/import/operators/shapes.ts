@@ -65,7 +65,7 @@ export const readSize: OperatorReader = ({ inputs: [input] }) => {
 function rankOf(value: Value | undefined): number | undefined {
   const node = asNode(value);
   // An unknown operator may change the rank.
-  if (!node || isKind(node, "other")) return undefined;
+  if (!node || isKind(node, "other") || node.form.isGuess) return undefined;
   return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
 }
 
