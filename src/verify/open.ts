@@ -40,6 +40,10 @@ export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions
    * The model that the candidate was converted from. Each output is compared with the one of the same meaning.
    */
   readonly source?: SourceFile;
+  /**
+   * Bytes of the reference's values that may be kept, for other verifications of the same checkpoint on the same images. Default: 48 MiB.
+   */
+  readonly keptBytes?: number;
 }
 
 /**
@@ -88,7 +92,7 @@ export async function openVerification(
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
   const party = await describe(reference, given, graph);
-  const against = openReference(party, referenceFile, graph, recordings[0]);
+  const against = openReference(party, referenceFile, graph, recordings[0], options);
   const model =
     given.kind === "model"
       ? modelCandidate(given.model, reference, graph, against.party, { backend: options.backend })
@@ -257,9 +261,10 @@ function openReference(
   file: OpenFile,
   graph: LayerGraph,
   recording: Recording | undefined,
+  { keptBytes }: OpenOptions,
 ): Side {
   if (file.kind === "checkpoint")
-    return { party, backend: referenceBackend(graph, file.checkpoint.stateDict) };
+    return { party, backend: referenceBackend(graph, file.checkpoint.stateDict, keptBytes) };
   if (!recording) throw new Error("a recording was not opened");
   return { party, backend: recording.backend };
 }

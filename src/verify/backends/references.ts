@@ -16,33 +16,44 @@ import type { Backend, LayerOutput } from "./backend.js";
 /** Maximum bytes of a run that is kept: of a small network, or small images. */
 const KEPT_BYTES = 48 * 2 ** 20;
 
-/**
- * The last run of a network that was small enough to keep. Suites verify many files of one network on the same images.
- */
+/** A run of a network. Suites verify many files of one network on the same images. */
 interface KeptRun {
   readonly graph: LayerGraph;
   readonly images: Tensor<"float32">;
   readonly layers: readonly EvaluatedLayer[];
+  readonly bytes: number;
 }
 
-const keptRuns = new WeakMap<StateDict, KeptRun>();
+/** The last runs of networks, as far as they were small enough to keep. */
+const keptRuns = new WeakMap<StateDict, readonly KeptRun[]>();
+
+/** Runs of a network that are kept: on the images of its files, and on those of a recording between them. */
+const MAX_KEPT = 2;
 
 /**
  * The network as defined, in float64. Read a tensor before asking for the next, and do not modify it: its memory is
  * reused.
+ *
+ * @param keptBytes maximum bytes of its runs that are kept until the network is garbage
  */
-export function referenceBackend(graph: LayerGraph, stateDict: StateDict): Backend {
+export function referenceBackend(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  keptBytes: number = KEPT_BYTES,
+): Backend {
   return {
     name: "reference",
     layers: graph.nodes.map(({ name }) => name),
     network: stateDict,
     async *run(images): AsyncGenerator<LayerOutput> {
-      const kept = keptRuns.get(stateDict);
-      if (kept && kept.graph === graph && isSame(kept.images, images)) {
+      const known = keptRuns.get(stateDict) ?? [];
+      const kept = known.find((run) => run.graph === graph && isSame(run.images, images));
+      if (kept) {
         yield* kept.layers;
         return;
       }
-      if (!isSmall(graph, images)) {
+      const bytes = bytesOfRun(graph, images);
+      if (bytes > keptBytes) {
         yield* evaluate(graph, stateDict, images, { reuseMemory: true });
         return;
       }
@@ -51,19 +62,21 @@ export function referenceBackend(graph: LayerGraph, stateDict: StateDict): Backe
         layers.push(layer);
         yield layer;
       }
-      keptRuns.set(stateDict, { graph, images: { ...images, data: images.data.slice() }, layers });
+      const run = { graph, images: { ...images, data: images.data.slice() }, layers, bytes };
+      const others = known.filter((other) => other.bytes <= keptBytes - bytes).slice(0, MAX_KEPT - 1);
+      keptRuns.set(stateDict, [run, ...others]);
     },
   };
 }
 
-function isSmall(
+/** Bytes of the values of all layers; of invalid images, which whoever computes them refuses, infinite. */
+function bytesOfRun(
   graph: LayerGraph,
   { shape: [count = 0, channels = 0, height = 0, width = 0], ...images }: Tensor<"float32">,
-): boolean {
-  // Invalid images are refused by whoever computes them.
-  if (channels !== 3 || images.data.length !== count * 3 * height * width) return false;
+): number {
+  if (channels !== 3 || images.data.length !== count * 3 * height * width) return Infinity;
   const shapes = outputShapes(graph, [count, channels, height, width]);
-  return [...shapes.values()].reduce((bytes, shape) => bytes + 8 * elementCount(shape), 0) <= KEPT_BYTES;
+  return [...shapes.values()].reduce((bytes, shape) => bytes + 8 * elementCount(shape), 0);
 }
 
 function isSame(a: Tensor<"float32">, b: Tensor<"float32">): boolean {

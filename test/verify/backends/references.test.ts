@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { expand, variant } from "../../../src/arch/index.js";
+import { expand, outputShapes, variant } from "../../../src/arch/index.js";
 import { openNpz } from "../../../src/convert/formats/npz.js";
-import type { Tensor } from "../../../src/core/tensor.js";
+import { elementCount, type Tensor } from "../../../src/core/tensor.js";
 import type { LayerOutput } from "../../../src/verify/backends/backend.js";
-import { openRecording, type Recording } from "../../../src/verify/backends/references.js";
+import { openRecording, type Recording, referenceBackend } from "../../../src/verify/backends/references.js";
+import { seededImages } from "../../../src/verify/inputs/images.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
 import { encodeNpz } from "../../support/npy.js";
 
 const graph = expand(variant("osnet_x0_25"));
@@ -82,5 +84,32 @@ describe("openRecording", () => {
     ],
   ])("refuses %s", (found, arrays) => {
     expect(() => open(arrays)).toThrow(`r.npz: found ${found}, ${EXPECTED}`);
+  });
+});
+
+describe("the reference", () => {
+  it("keeps its runs on two sets of images, as far as there is room", async () => {
+    const { graph, stateDict } = tinyCheckpoint("osnet", (weights) => weights);
+    const bytesAt = (size: number): number =>
+      [...outputShapes(graph, [1, 3, size, size]).values()].reduce(
+        (bytes, shape) => bytes + 8 * elementCount(shape),
+        0,
+      );
+    const backend = referenceBackend(graph, stateDict, bytesAt(32) + bytesAt(16));
+    const last = async (seed: number, size: number): Promise<LayerOutput["tensor"] | undefined> => {
+      let tensor: LayerOutput["tensor"] | undefined;
+      for await (const output of backend.run(seededImages(seed, 1, size, size))) tensor = output.tensor;
+      return tensor;
+    };
+    const [large, small] = [await last(0, 32), await last(0, 16)];
+    expect(await last(0, 32)).toBe(large);
+    expect(await last(0, 16)).toBe(small);
+    // Other images, beside which there is no room for the large run.
+    const other = await last(1, 32);
+    expect(await last(0, 32)).not.toBe(large);
+    expect(await last(0, 32)).toEqual(large);
+    expect(await last(1, 32)).not.toBe(other);
+    // Larger than the room.
+    expect(await last(0, 48)).not.toBe(await last(0, 48));
   });
 });
