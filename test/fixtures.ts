@@ -28,6 +28,9 @@ export const VARIED_FAMILIES: readonly Family[] = [
   "osnet_attr_max_x0_25",
 ];
 
+/** FAMILIES=all runs every family in every form and runtime, where else some take turns. */
+export const ALL_FAMILIES: boolean = process.env.FAMILIES === "all";
+
 /** Where a fixture is: in the repository, or in the reference data that some machines have beside it. */
 export function fixturePath(name: string): string | undefined {
   return [new URL(name, OWN), new URL(`fixtures/${name}`, SHARED), new URL(name, SHARED)]

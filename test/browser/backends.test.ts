@@ -1,34 +1,27 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import { lowerToOnnx } from "../../src/convert/export/onnx.js";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
-import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
-import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
-import { openModel } from "../../src/convert/open/open-file.js";
-import type { NamedBytes } from "../../src/core/bytes.js";
-import type { LayerOutput, RuntimeName } from "../../src/verify/backends/backend.js";
+import type { LayerOutput } from "../../src/verify/backends/backend.js";
 import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/registry.js";
-import { modelCandidate } from "../../src/verify/candidate/model-candidate.js";
 import { openVerification } from "../../src/verify/open.js";
-import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { run } from "../cli/command.js";
-import { FAMILIES, fixturePath, missing, readFixture, VARIED_FAMILIES } from "../fixtures.js";
-import { browserMissing } from "../support/browser.js";
+import { readFixture } from "../fixtures.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import { browserMissing, ON_PROCESSOR } from "../support/browser.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, openReference, SMALL } from "../support/osnet.js";
-import { backendContract, verifyInOpen } from "../verify/backends/contract.js";
-import { expectNearPyTorchOnAverage, openFamily } from "../verify/pytorch.js";
+import { convert, openFixture, SMALL } from "../support/osnet.js";
+import { tinyFile } from "../support/tiny-file.js";
+import { backendContract } from "../verify/backends/contract.js";
 
 const absent = browserMissing();
 const IN_CHROMIUM = RUNTIMES.filter((name) => name.startsWith("chromium:"));
-const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const SMALL_CHECKPOINT = tinyCheckpoint("osnet");
+const CHECKPOINT = tinyFile();
 
-/** Graphics on the processor, in IEEE float32, also where there is a card: the same everywhere. */
-const FLAGS = "--use-angle=swiftshader --use-webgpu-adapter=swiftshader";
-beforeEach(() => void vi.stubEnv("CHROME_FLAGS", FLAGS));
+beforeEach(() => void vi.stubEnv("CHROME_FLAGS", ON_PROCESSOR));
 afterEach(() => void vi.unstubAllEnvs());
 
 describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
@@ -43,68 +36,9 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
     ]);
   });
 
-  for (const name of IN_CHROMIUM) backendContract(name);
-
-  // Each Chromium runs all families.
-  afterAll(() => Promise.all(IN_CHROMIUM.map(closeChromium)));
-
-  describe.each(process.env.FAMILIES === "all" ? FAMILIES : VARIED_FAMILIES)(
-    "%s against PyTorch",
-    (family) => {
-      const lacking = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
-
-      // What runs in Node too is the same to the bit: families.test.ts has it.
-      it.for(IN_CHROMIUM.filter((name) => !engineOf(name).where.includes("node")))(
-        "%s: no farther than three times PyTorch's float32",
-        async (name, context) => {
-          if (lacking) return context.skip(lacking);
-          const recorded = await openFamily(family);
-          const { graph, stateDict } = recorded.checkpoint;
-          const format = engineOf(name).runs;
-          const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
-          const file =
-            format === "onnx"
-              ? { name: "m.onnx", bytes: encodeOnnx(lowerToOnnx(graph, stateDict, { size: SMALL })) }
-              : { name: "model.json", bytes: json, beside: shards };
-          const party = { name: file.name, format };
-          const candidate = modelCandidate(openModel(format, file), file, graph, party, { backend: name });
-          expect(candidate.backend.name).toBe(name);
-          await expectNearPyTorchOnAverage(candidate, recorded);
-        },
-      );
-    },
-  );
-
-  describe("textures of half precision, as phones have them", () => {
-    const name = "chromium:tfjs-webgl";
-    // Flags are for a Chromium that starts, and this one is for these tests.
-    beforeAll(() => closeChromium(name));
-    afterAll(() => closeChromium(name));
-    beforeEach(() => void vi.stubEnv("TFJS_FLAGS", "WEBGL_FORCE_F16_TEXTURES:true"));
-
-    it.each(["osnet_x0_25", "osnet_ain_x0_25"])(
-      "%s: every layer within bounds for that storage",
-      async (family) => {
-        const { passed, runtime, layers, output } = await verdictOn(
-          tfjsOf(openFixture(family)),
-          name,
-          family,
-        );
-        expect(runtime?.storage).toBe("float16");
-        expect(passed).toBe(true);
-        expect(layers.length).toBeGreaterThan(300);
-        // It is half precision: in float32 the embedding moves by a thousandth of that.
-        expect(output?.relMax).toBeGreaterThan(1e-4);
-      },
-    );
-
-    it("a gate of another stream is still found at its layer", async () => {
-      const { passed, faults } = await verdictOn(tfjsOf(openFixture(), true), name, "osnet_x0_25");
-      expect(passed).toBe(false);
-      expect(faults.map(({ layer, kind }) => [layer, kind])).toContainEqual(["conv3.0.gate[1]", "numeric"]);
-      expect(new Set(faults.map(({ layer }) => layer))).toEqual(new Set(["conv3.0.gate[1]"]));
-    });
-  });
+  // Those on the graphics card are graphics.test.ts's.
+  for (const name of IN_CHROMIUM.filter((name) => engineOf(name).where.includes("node")))
+    backendContract(name);
 
   it("a browser that ends by itself is an error with its reason", async () => {
     const name = "chromium:onnxruntime-web";
@@ -129,13 +63,13 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
     const stopped = verify({ ...verification, candidate: { ...candidate, backend } });
     await expect(stopped).rejects.toThrow(/^chromium:onnxruntime-web: the (browser exited|page crashed)/);
     // The next run starts another.
-    vi.stubEnv("CHROME_FLAGS", FLAGS);
+    vi.stubEnv("CHROME_FLAGS", ON_PROCESSOR);
     expect((await verify(verification)).passed).toBe(true);
   });
 
   describe("on the command line", () => {
     it("says which browser, card and driver ran the model", async () => {
-      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const folder = await temporaryFolder({ "m.onnx": convert(SMALL_CHECKPOINT) });
       const { status, stdout, stderr } = await run(
         "osnet-verify",
         ["m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web-webgpu", "--report", "r.json"],
@@ -154,7 +88,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
 
     it("says what is missing where there is no Chromium", async () => {
       vi.stubEnv("CHROME_PATH", "/nowhere/chrome");
-      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const folder = await temporaryFolder({ "m.onnx": convert(SMALL_CHECKPOINT) });
       const args = ["m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web"];
       const { status, stderr } = await run("osnet-verify", args, { cwd: folder.path });
       expect({ status, stderr }).toEqual({
@@ -174,10 +108,10 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       await closeChromium(name);
       vi.stubEnv("CHROME_FLAGS", "--disable-gpu --disable-software-rasterizer");
       const { json, shards } = encodeTfjs(
-        lowerToTfjs(openFixture().graph, openFixture().stateDict, { size: SMALL }),
+        lowerToTfjs(SMALL_CHECKPOINT.graph, SMALL_CHECKPOINT.stateDict, { size: SMALL }),
       );
       const folder = await temporaryFolder({
-        "m.onnx": convert(openFixture()),
+        "m.onnx": convert(SMALL_CHECKPOINT),
         "model.json": json,
         ...Object.fromEntries(shards),
       });
@@ -191,7 +125,7 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
     });
 
     it("leaves no Chromium running when it is killed", async () => {
-      const folder = await temporaryFolder({ "m.onnx": convert(openFixture()) });
+      const folder = await temporaryFolder({ "m.onnx": convert(SMALL_CHECKPOINT) });
       const script = new URL("../../dist/bin/osnet-verify.js", import.meta.url).pathname;
       const profile = folder.at("profile");
       const child: ChildProcess = spawn(
@@ -223,21 +157,4 @@ function processesOf(text: string): readonly number[] {
       return [];
     }
   });
-}
-
-/** A checkpoint's graph model; crossed, with the first stream of a block gated as its third. */
-function tfjsOf({ graph, stateDict }: Checkpoint, isCrossed = false): NamedBytes {
-  const model = lowerToTfjs(graph, stateDict, { size: SMALL });
-  const nodes = model.nodes.map((node) =>
-    isCrossed && node.name === "conv3.0.gate-1"
-      ? { ...node, inputs: node.inputs.map((input) => input.replace("gate-1", "gate-3")) }
-      : node,
-  );
-  const { json, shards } = encodeTfjs({ ...model, nodes });
-  return { name: "model.json", bytes: json, beside: shards };
-}
-
-async function verdictOn(file: NamedBytes, backend: RuntimeName, family: string): Promise<ParityReport> {
-  const reference = openReference(openFixture(family), `${family}.pth`);
-  return verifyInOpen(await openVerification(file, reference, { backend }));
 }

@@ -25,3 +25,6 @@ const FLAGS = [
 export function openBrowser(): Promise<Browser> {
   return puppeteer.launch({ executablePath: findChromium() ?? "", args: FLAGS });
 }
+
+/** `CHROME_FLAGS` of graphics on the processor, in IEEE float32, also where there is a card: the same everywhere. */
+export const ON_PROCESSOR = "--use-angle=swiftshader --use-webgpu-adapter=swiftshader";

@@ -8,7 +8,7 @@ import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js"
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/references.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
-import { FAMILIES, missing, VARIED_FAMILIES } from "../fixtures.js";
+import { ALL_FAMILIES, FAMILIES, type Family, missing, VARIED_FAMILIES } from "../fixtures.js";
 import { onnxCandidate, tfjsCandidate } from "../support/candidates.js";
 import { distances, expectNearPyTorch, expectNearPyTorchOnAverage, openFamily } from "./pytorch.js";
 
@@ -27,7 +27,11 @@ const RUNTIMES = runtimesFor("onnx").filter(
   (name) => !name.startsWith("chromium:") && isInstalled(engineOf(name).package),
 );
 
-const TFJS_SOMEWHERE = [
+/** What is written for TensorFlow.js, and where it is run. */
+const TFJS = [
+  ["tfjs-wasm", "folded, fused", { fold: true, fuse: true, size: SIZE }],
+  ["tfjs-wasm", "unfolded", { fold: false, fuse: true, size: SIZE }],
+  ["tfjs-wasm", "layers, folded", { size: SIZE, layers: true }],
   ["tfjs-wasm", "folded, TensorFlow's own operators", { fold: true, fuse: false, size: SIZE }],
   ["tfjs-wasm", "any size", { size: "dynamic" }],
   ["tfjs-cpu", "folded, fused", { size: SIZE }],
@@ -37,12 +41,19 @@ const TFJS_SOMEWHERE = [
 
 const VARIED: ReadonlySet<string> = new Set(VARIED_FAMILIES);
 
-/** Run for every family; the others for those, and proven for all (proof/tfjs.test.ts). */
-const TFJS_EVERYWHERE = [
-  ["tfjs-wasm", "folded, fused", { fold: true, fuse: true, size: SIZE }],
-  ["tfjs-wasm", "unfolded", { fold: false, fuse: true, size: SIZE }],
-  ["tfjs-wasm", "layers, folded", { size: SIZE, layers: true }],
-] as const;
+/**
+ * Which of them a family is run in: one each, and three of those that have every kind of layer, so that each is run on one of those. All are
+ * proven for all families (proof/tfjs.test.ts), and FAMILIES=all runs all.
+ */
+function tfjsFor(family: Family): readonly (typeof TFJS)[number][] {
+  const varied = VARIED_FAMILIES.indexOf(family);
+  const others = FAMILIES.filter((name) => !VARIED.has(name));
+  return TFJS.filter(
+    (_, index) =>
+      ALL_FAMILIES ||
+      (varied < 0 ? index === others.indexOf(family) : index % VARIED_FAMILIES.length === varied),
+  );
+}
 
 describe.each(FAMILIES)("%s against PyTorch", (family) => {
   const absent = missing(`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`);
@@ -57,10 +68,12 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
   });
 
   it.for(
-    RUNTIMES.flatMap((runtime) => [
-      [runtime, "folded", true] as const,
-      ...(runtime === "onnxruntime" || VARIED.has(family) ? [[runtime, "unfolded", false] as const] : []),
-    ]),
+    RUNTIMES.filter((runtime) => runtime === "onnxruntime" || VARIED.has(family) || ALL_FAMILIES).flatMap(
+      (runtime) => [
+        [runtime, "folded", true] as const,
+        ...(VARIED.has(family) || ALL_FAMILIES ? [[runtime, "unfolded", false] as const] : []),
+      ],
+    ),
   )("%s, %s: no farther than three times PyTorch's float32", async ([backend, , fold], context) => {
     if (absent) return context.skip(absent);
     const recorded = await openFamily(family);
@@ -76,7 +89,7 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
     else await expectNearPyTorchOnAverage(candidate, recorded);
   });
 
-  it.for([...TFJS_EVERYWHERE, ...(VARIED.has(family) ? TFJS_SOMEWHERE : [])])(
+  it.for(tfjsFor(family))(
     "%s, %s: no tensor farther than PyTorch's float32 allows",
     async ([backend, , options], context) => {
       if (absent) return context.skip(absent);

@@ -15,12 +15,26 @@ import { openVerification } from "../../../src/verify/open.js";
 import { measure } from "../../../src/verify/outcome/metrics.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
-import { parametersFor, SMALL_SPEC } from "../../convert/export/graphs.js";
+import { parametersFor } from "../../convert/export/graphs.js";
 
 /** How far a runtime's runs of one model may be from each other, as a share of the largest value. */
 const FLOAT32 = 2e-5;
 
-const graph = expand({ ...SMALL_SPEC, stem: { channels: 8, norm: "instance" } });
+/** One block of three streams, in which is every kind of layer. */
+const graph = expand({
+  dialect: "osnet",
+  stem: { channels: 8, norm: "instance" },
+  stages: [
+    {
+      blocks: [{ inChannels: 8, outChannels: 16, streams: 3, reduction: 2, instanceNorm: "inside" }],
+      transition: true,
+    },
+  ],
+  gate: { reduction: 2, activation: "sigmoid", layerNorm: true },
+  pooling: "max",
+  embedding: [12],
+  head: { classes: 5, loss: "softmax" },
+});
 const stateDict = parametersFor(graph);
 const SIZE = { height: 64, width: 32 } as const;
 const images = seededImages(0, 2, SIZE.height, SIZE.width);
@@ -29,8 +43,8 @@ const CHECKPOINT = {
   bytes: encodeWeights(stateDict, "safetensors", { subject: "w.safetensors" }),
 };
 
-/** The same network with the first gate of a block multiplied by the third's values, which the third is multiplied by too. */
-const CROSSED = "conv3.0.gate[1]";
+/** The same network with the first gate of the block multiplied by the third's values, which the third is multiplied by too. */
+const CROSSED = "conv2.0.gate[1]";
 const crossed: LayerGraph = {
   ...graph,
   nodes: graph.nodes.map((node) =>
