@@ -10,8 +10,7 @@ import { mutant } from "../support/suite-files.js";
 import { tinyBytes } from "../support/tiny-file.js";
 import { run, spawnCommand } from "./command.js";
 
-/** As many kinds of networks as there are norms, gates and heads. */
-const FAMILIES = ["osnet", "ain", "attribute"] as const;
+const FAMILIES = ["osnet", "ain"] as const;
 
 /** Each as ONNX and as a graph model, and two mutants among them. */
 const MODELS = Object.fromEntries(FAMILIES.map((family) => [family, { checkpoint: `${family}.pth` }]));

@@ -100,11 +100,15 @@ describe("osnet-verify suite", () => {
   });
 
   it("--init writes a suite that is valid against the schema, and runs as it is; two runs differ in `run` alone", async () => {
-    const folder = await temporaryFolder();
+    const folder = await temporaryFolder({ ...SUITE_FILES, "s.yaml": SUITE });
     expect((await run("osnet-verify", ["suite", "--init"], { cwd: folder.path })).status).toBe(0);
+    const ran = await run("osnet-verify", ["suite", "parity.yaml", "--report-dir", "r", "--only", "onnx"], {
+      cwd: folder.path,
+    });
+    expect([ran.status, ran.stderr]).toEqual([0, ""]);
     const texts: string[] = [];
     for (const name of ["a", "b"]) {
-      const args = ["suite", "parity.yaml", "--report-dir", name, "--no-cache", "--only", "onnx"];
+      const args = ["suite", "s.yaml", "--report-dir", name, "--no-cache", "--only", "onnx"];
       const { status, stderr } = await run("osnet-verify", args, { cwd: folder.path });
       expect([status, stderr]).toEqual([0, ""]);
       const { entries, ...rest } = await suiteOf(folder, `${name}/suite.json`);

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { runProgram } from "../cli/command.js";
@@ -46,35 +46,61 @@ function environment(folder: Folder): NodeJS.ProcessEnv {
   };
 }
 
+/** Runs commands one after the other in one process, and prints what has become of each and what is in these folders then. */
+const PROGRAM = `
+import { readdirSync } from "node:fs";
+const [dist, lines, ...folders] = process.argv.slice(2);
+for (const line of JSON.parse(lines)) {
+  const [command, ...args] = line.split(" ");
+  const { main } = await import(dist + "/src/cli/commands/" + command + ".js");
+  let stderr = "";
+  const status = await main(args, {
+    stdin: (async function* () {})(),
+    stdout: { write: () => undefined },
+    stderr: { write: (text) => (stderr += text) },
+  });
+  console.log(JSON.stringify({ line, status, stderr, folders: folders.map((folder) => readdirSync(folder).sort()) }));
+}`;
+
 describe("no command calls home", () => {
   it("nothing is written but the output, and no host is looked up or spoken to", async () => {
-    const folder = await temporaryFolder({ "w.pth": tinyBytes() });
+    const folder = await temporaryFolder({ "w.pth": tinyBytes(), "all.mjs": PROGRAM });
     for (const name of ["home", "tmp", "work"]) await mkdir(folder.at(name));
     const env = environment(folder);
     const cwd = folder.at("work");
-    const expected = ["s.yaml"];
     await writeFile(`${cwd}/s.yaml`, SUITE);
-    for (const [line, written] of COMMANDS) {
-      const [command, ...args] = line.split(" ");
-      const script = fileURLToPath(new URL(`../../dist/bin/${command}.js`, import.meta.url));
-      const program = [process.execPath, script, ...args];
-      // Without the tracer the test still sees what telemetry leaves on the disk before it sends anything.
-      const traced = canTrace
-        ? [STRACE, "-f", "--seccomp-bpf", "-e", "trace=network", "-o", folder.at("trace"), ...program]
-        : program;
-      const [first = "", ...rest] = traced;
-      const { status, stderr } = await runProgram(first, rest, { cwd, env });
-      expect(status, `${line}: ${stderr}`).toBe(0);
-      expected.push(...written);
-      expect(await readdir(cwd), line).toEqual([...expected].sort());
-      expect([await readdir(env.HOME ?? ""), await readdir(env.TMPDIR ?? "")], line).toEqual([[], []]);
-      if (canTrace) {
-        const trace = await readFile(folder.at("trace"), "utf8");
-        expect(
-          trace.split("\n").filter((call) => /AF_INET|htons\(53\)|nscd/.test(call)),
-          line,
-        ).toEqual([]);
-      }
+    const dist = fileURLToPath(new URL("../../dist", import.meta.url));
+    const lines = JSON.stringify(COMMANDS.map(([line]) => line));
+    const program = [
+      process.execPath,
+      folder.at("all.mjs"),
+      dist,
+      lines,
+      cwd,
+      env.HOME ?? "",
+      env.TMPDIR ?? "",
+    ];
+    // Without the tracer the test still sees what telemetry leaves on the disk before it sends anything.
+    const [first = "", ...rest] = canTrace
+      ? [STRACE, "-f", "--seccomp-bpf", "-e", "trace=network", "-o", folder.at("trace"), ...program]
+      : program;
+    const { status, stdout, stderr } = await runProgram(first, rest, { cwd, env });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const written = ["s.yaml"];
+    const expected = COMMANDS.map(([line, more]) => {
+      written.push(...more);
+      return { line, status: 0, stderr: "", folders: [written.toSorted(), [], []] };
+    });
+    expect(
+      stdout
+        .toString()
+        .trimEnd()
+        .split("\n")
+        .map((text) => JSON.parse(text)),
+    ).toEqual(expected);
+    if (canTrace) {
+      const trace = await readFile(folder.at("trace"), "utf8");
+      expect(trace.split("\n").filter((call) => /AF_INET|htons\(53\)|nscd/.test(call))).toEqual([]);
     }
   });
 
