@@ -25,6 +25,14 @@ function refused(bytes: Uint8Array): string {
   return [error.message, ...(error.details ?? [])].join("\n");
 }
 
+const archives = new Map<string, ReturnType<typeof unzipSync>>();
+
+function entriesOf(name: string): ReturnType<typeof unzipSync> {
+  const entries = archives.get(name) ?? unzipSync(readFixture(name));
+  archives.set(name, entries);
+  return entries;
+}
+
 /** The archive with a text replaced in the entries whose names end in `suffix`: at its first place, or at all. */
 function edited(
   name: string,
@@ -34,7 +42,7 @@ function edited(
   { all = false }: { readonly all?: boolean } = {},
 ): Uint8Array {
   let found = false;
-  const entries = Object.entries(unzipSync(readFixture(name))).map(([path, data]) => {
+  const entries = Object.entries(entriesOf(name)).map(([path, data]) => {
     const text = Buffer.from(data).toString("latin1");
     if (!path.endsWith(suffix) || !text.includes(from)) return [path, data] as const;
     found = true;
@@ -76,9 +84,15 @@ describe("a model pickled whole", () => {
     expect(checkpoint.spec.gate.activation).toBe("relu");
   });
 
+  let decoded: ReturnType<typeof decodePth>["modules"];
+  const pickled = () => {
+    decoded ??= decodePth(readFixture(WHOLE), { subject: "m.pt" }).modules;
+    return decoded;
+  };
+
   /** The pickled modules with one changed, held against the network. */
   function changed(path: string, change: (module: PickledModule) => PickledModule): () => CheckedModules {
-    const { modules } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
+    const modules = pickled();
     const module = modules?.get(path);
     if (!modules || !module) throw new Error(`no module ${path}`);
     return () => checkModules(openFixture().graph, new Map(modules).set(path, change(module)), "m.pt");
@@ -150,8 +164,7 @@ describe("a model pickled whole", () => {
   describe("within another module", () => {
     const none: PickledModule = { className: "", attributes: new Map(), children: [], ambiguities: [] };
     const within = (wrapper: Partial<PickledWrapper>): CheckedModules => {
-      const { modules = new Map() } = decodePth(readFixture(WHOLE), { subject: "m.pt" });
-      return checkModules(openFixture().graph, modules, "m.pt", [
+      return checkModules(openFixture().graph, pickled() ?? new Map(), "m.pt", [
         { ...none, className: SEQUENTIAL, inner: "model", beside: [], ...wrapper },
       ]);
     };

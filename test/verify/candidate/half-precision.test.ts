@@ -219,8 +219,9 @@ it("a weight that is handed on to a gate which is dead on all images is compared
 });
 
 describe("folded weights in half precision that are all a little off", () => {
-  const { graph, stateDict } = openFixture();
-  const reference = openReference(openFixture());
+  const small = tinyCheckpoint("osnet");
+  const { graph, stateDict } = small;
+  const reference = openReference(small);
   const folded = /\.bn\.folded\.weight$|^fc\.1\.folded\.weight$/;
 
   it.each([
