@@ -28,8 +28,8 @@ export const VARIED_FAMILIES: readonly Family[] = [
   "osnet_attr_max_x0_25",
 ];
 
-/** FAMILIES=all runs every family in every form and runtime, where else some take turns. */
-export const ALL_FAMILIES: boolean = process.env.FAMILIES === "all";
+/** `TESTS=all` runs every family in every form and runtime, where they take turns otherwise. */
+export const ALL: boolean = process.env.TESTS === "all";
 
 /** Where a fixture is: in the repository, or in the reference data that some machines have beside it. */
 export function fixturePath(name: string): string | undefined {

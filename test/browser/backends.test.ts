@@ -68,16 +68,22 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
   });
 
   describe("on the command line", () => {
+    const tfjsFiles = (): Readonly<Record<string, Uint8Array>> => {
+      const { graph, stateDict } = SMALL_CHECKPOINT;
+      const { json, shards } = encodeTfjs(lowerToTfjs(graph, stateDict, { size: SMALL }));
+      return { "model.json": json, ...Object.fromEntries(shards) };
+    };
+
     it("says which browser, card and driver ran the model", async () => {
-      const folder = await temporaryFolder({ "m.onnx": convert(SMALL_CHECKPOINT) });
+      const folder = await temporaryFolder(tfjsFiles());
       const { status, stdout, stderr } = await run(
         "osnet-verify",
-        ["m.onnx", CHECKPOINT, "--backend", "chromium:onnxruntime-web-webgpu", "--report", "r.json"],
+        ["model.json", CHECKPOINT, "--backend", "chromium:tfjs-webgpu", "--report", "r.json"],
         { cwd: folder.path },
       );
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       expect(stdout.toString()).toMatch(
-        /^m\.onnx in chromium:onnxruntime-web-webgpu, .*\nimages .*\nrun by Chrome\/[\d.]+; .*SwiftShader/,
+        /^model\.json in chromium:tfjs-webgpu, .*\nimages .*\nrun by Chrome\/[\d.]+; .*SwiftShader/,
       );
       const report = JSON.parse(readFileSync(folder.at("r.json"), "utf8"));
       expect(report.runtime).toEqual({
@@ -107,13 +113,9 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       // One that has an adapter may still run.
       await closeChromium(name);
       vi.stubEnv("CHROME_FLAGS", "--disable-gpu --disable-software-rasterizer");
-      const { json, shards } = encodeTfjs(
-        lowerToTfjs(SMALL_CHECKPOINT.graph, SMALL_CHECKPOINT.stateDict, { size: SMALL }),
-      );
       const folder = await temporaryFolder({
         "m.onnx": convert(SMALL_CHECKPOINT),
-        "model.json": json,
-        ...Object.fromEntries(shards),
+        ...tfjsFiles(),
       });
       const { status, stderr } = await run("osnet-verify", [model, CHECKPOINT, "--backend", name], {
         cwd: folder.path,

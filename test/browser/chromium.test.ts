@@ -9,7 +9,7 @@ import type { TfjsFiles } from "../../src/convert/formats/tfjs/model.js";
 import { elementCount, permute, type Tensor } from "../../src/core/tensor.js";
 import type { Backend } from "../../src/verify/backends/backend.js";
 import { tfjsNames } from "../../src/verify/weights/located.js";
-import { ALL_FAMILIES, FAMILIES, missing, VARIED_FAMILIES } from "../fixtures.js";
+import { ALL, FAMILIES, missing, VARIED_FAMILIES } from "../fixtures.js";
 import { browserMissing, openBrowser } from "../support/browser.js";
 import { tfjsCandidate } from "../support/candidates.js";
 import { type Server, serve } from "../support/server.js";
@@ -83,11 +83,7 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
     });
 
     // In WebGL those that have every kind of layer; WebAssembly computes what it does in Node, on families.test.ts's word.
-    const families = ALL_FAMILIES
-      ? FAMILIES
-      : engine === "webgl"
-        ? VARIED_FAMILIES
-        : VARIED_FAMILIES.slice(0, 1);
+    const families = ALL ? FAMILIES : engine === "webgl" ? VARIED_FAMILIES : VARIED_FAMILIES.slice(0, 1);
     it.for(families.flatMap((family) => [[family, "graph"] as const, [family, "layers"] as const]))(
       "%s, %s model: no tensor farther from PyTorch than its float32 allows",
       async ([family, format], context) => {

@@ -8,7 +8,7 @@ import { decodeTfjs, encodeTfjs } from "../../src/convert/formats/tfjs/codec.js"
 import { isInstalled } from "../../src/verify/backends/node-packages.js";
 import { referenceBackend } from "../../src/verify/backends/references.js";
 import { engineOf, runtimesFor } from "../../src/verify/backends/registry.js";
-import { ALL_FAMILIES, FAMILIES, type Family, missing, VARIED_FAMILIES } from "../fixtures.js";
+import { ALL, FAMILIES, type Family, missing, VARIED_FAMILIES } from "../fixtures.js";
 import { onnxCandidate, tfjsCandidate } from "../support/candidates.js";
 import { distances, expectNearPyTorch, expectNearPyTorchOnAverage, openFamily } from "./pytorch.js";
 
@@ -43,15 +43,14 @@ const VARIED: ReadonlySet<string> = new Set(VARIED_FAMILIES);
 
 /**
  * Which of them a family is run in: one each, and three of those that have every kind of layer, so that each is run on one of those. All are
- * proven for all families (proof/tfjs.test.ts), and FAMILIES=all runs all.
+ * proven for all families (proof/tfjs.test.ts), and TESTS=all runs all.
  */
 function tfjsFor(family: Family): readonly (typeof TFJS)[number][] {
   const varied = VARIED_FAMILIES.indexOf(family);
   const others = FAMILIES.filter((name) => !VARIED.has(name));
   return TFJS.filter(
     (_, index) =>
-      ALL_FAMILIES ||
-      (varied < 0 ? index === others.indexOf(family) : index % VARIED_FAMILIES.length === varied),
+      ALL || (varied < 0 ? index === others.indexOf(family) : index % VARIED_FAMILIES.length === varied),
   );
 }
 
@@ -68,10 +67,10 @@ describe.each(FAMILIES)("%s against PyTorch", (family) => {
   });
 
   it.for(
-    RUNTIMES.filter((runtime) => runtime === "onnxruntime" || VARIED.has(family) || ALL_FAMILIES).flatMap(
+    RUNTIMES.filter((runtime) => runtime === "onnxruntime" || VARIED.has(family) || ALL).flatMap(
       (runtime) => [
         [runtime, "folded", true] as const,
-        ...(VARIED.has(family) || ALL_FAMILIES ? [[runtime, "unfolded", false] as const] : []),
+        ...(VARIED.has(family) || ALL ? [[runtime, "unfolded", false] as const] : []),
       ],
     ),
   )("%s, %s: no farther than three times PyTorch's float32", async ([backend, , fold], context) => {

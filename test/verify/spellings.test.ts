@@ -6,13 +6,14 @@ import type { Tensor } from "../../src/core/tensor.js";
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { anonymous } from "../convert/import/graphs.js";
+import { ALL } from "../fixtures.js";
 import { type TinyFamily, tinyCheckpoint } from "../mutation/families.js";
 import { attribute, floats, type OnnxEdit, replaced, scalar, wholes } from "../mutation/onnx-edits.js";
 import { convert, openReference, rewriteOnnx, SMALL } from "../support/osnet.js";
 
 /**
  * Ways in which a layer may be written that compute the same for every input, each with a twin that differs in one number: the
- * first passes in onnxruntime, the second is one fault at its layer. `SPELLINGS=all` runs the twins too, and the right ones with
+ * first passes in onnxruntime, the second is one fault at its layer. `TESTS=all` runs the twins too, and the right ones with
  * our names.
  */
 
@@ -661,8 +662,6 @@ async function faultsOf(row: Pair, bytes: Uint8Array): Promise<readonly string[]
   return faults.map(({ layer }) => layer);
 }
 
-const isAll = process.env.SPELLINGS === "all";
-
 describe("a layer in another spelling", () => {
   it.each(PAIRS.map((row) => [row.name, row] as const))(
     "%s is read, and its wrong twin found",
@@ -679,9 +678,9 @@ describe("a layer in another spelling", () => {
         if (row.twin === "elsewhere") expect(found).not.toEqual([]);
         else expect(found).toEqual([row.layer]);
       }
-      if ((isAll && row.twin === undefined) || row.twin === "numeric")
+      if ((ALL && row.twin === undefined) || row.twin === "numeric")
         expect(await faultsOf(row, wrong)).toEqual([row.layer]);
-      if (!isAll || row.twin === "numeric") return;
+      if (!ALL || row.twin === "numeric") return;
       expect(await faultsOf(row, written(row, row.right, true))).toEqual([]);
     },
   );

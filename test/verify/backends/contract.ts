@@ -119,8 +119,15 @@ function rowOf({ dtype, shape, data }: Tensor<"float32">, row: number): Tensor<"
   return { dtype, shape: [1, ...shape.slice(1)], data: data.slice(row * size, (row + 1) * size) };
 }
 
-/** What every backend does; one that is a row of the registry has nothing else to show. */
-export function backendContract(name: RuntimeName): void {
+/**
+ * What every backend does; one that is a row of the registry has nothing else to show.
+ *
+ * @param onlyValues whether only the layers' values are looked at
+ */
+export function backendContract(
+  name: RuntimeName,
+  { onlyValues = false }: { readonly onlyValues?: boolean } = {},
+): void {
   describe(`${name} as a backend`, () => {
     afterAll(() => candidateFor(name).backend.close?.());
 
@@ -150,6 +157,8 @@ export function backendContract(name: RuntimeName): void {
         ["alone", "pass"],
       ]);
     });
+
+    if (onlyValues) return;
 
     it("is found out at the layer where a gate is not its stream's", async () => {
       const { passed, faults } = await verdictOn(fileFor(name, "crossed"), name);

@@ -9,7 +9,7 @@ import { matchTfjs, type TfjsMatch, translateTfjs } from "../../../../src/conver
 import type { Checkpoint } from "../../../../src/convert/open/checkpoint.js";
 import { liftStateDict } from "../../../../src/convert/open/lift.js";
 import { tfjsNames } from "../../../../src/verify/weights/located.js";
-import { ALL_FAMILIES, FAMILIES, missing } from "../../../fixtures.js";
+import { ALL, FAMILIES, missing } from "../../../fixtures.js";
 import { TINY_FAMILIES, tinyCheckpoint } from "../../../mutation/families.js";
 import { openFixture, SMALL } from "../../../support/osnet.js";
 import { anonymous } from "./models.js";
@@ -44,7 +44,7 @@ const NETWORKS: readonly Case[] = [
       family,
       missing(`${family}.pth`),
       () => openFixture(family),
-      FORMS.filter((_, index) => ALL_FAMILIES || index === turn % FORMS.length),
+      FORMS.filter((_, index) => ALL || index === turn % FORMS.length),
     ],
   ),
   ...TINY_FAMILIES.map((family): Case => [`small ${family}`, false, () => tinyCheckpoint(family), FORMS]),
