@@ -150,11 +150,15 @@ describe("what may be a tensor to PyTorch", () => {
   it.each([
     ["the class of a parameter under another name", `${global("torch.nn.Parameter")}${tensor()}\x85\x81`],
     [
-      "a class in protocol 0",
-      call("copyreg._reconstructor", global("my.Tensor"), global("builtins.list"), tensor()),
+      "a class of torch in protocol 0",
+      call("copyreg._reconstructor", global("torch.nn.Parameter"), global("builtins.list"), tensor()),
+    ],
+    [
+      "a metaclass of torch",
+      `${global("torch.nn.Meta")}${tuple(str("C"), tuple(), dict({ f: tensor() }))}\x81`,
     ],
   ])("is refused where it is given to %s", (_, value) => {
-    expect(refusal(state(value))).toMatch(/found a call of "[\w.]+" with tensors/);
+    expect(refusal(state(value))).toMatch(/found a call of "torch[\w.]+" with objects/);
   });
 
   it.each([
@@ -225,15 +229,64 @@ describe("a frame, which CPython reads as a whole,", () => {
   });
 });
 
+describe("a class that everybody has", () => {
+  const read = (value: string) => decoded(checkpoint(dict({ w: tensor(), args: value }), weights));
+  const refused = (value: string) => refusal(checkpoint(dict({ w: tensor(), args: value }), weights));
+
+  it.each([
+    "abc.ABCMeta",
+    "types.MethodType",
+    "weakref.WeakValueDictionary",
+    "_weakrefset.WeakSet",
+    "collections.ChainMap",
+  ])("is refused where it is no class of plain data: %s", (path) => {
+    for (const value of [call(path), `${global(path)})\x81`])
+      expect(refused(value)).toContain(`found a pickle that would run "${path}"`);
+  });
+
+  it("may not be given objects, even those that get their tensors later", () => {
+    const later = `${global("my.Group")}${tuple(int(1))}\x81q\x09`;
+    const groups = `](${later}eq\x08`;
+    const scheduler = `${call("my.Scheduler", groups)}0h\x09${dict({ lr: tensor() })}b0`;
+    expect(
+      refused(`${groups}0${scheduler}${call("torch.optim.lr_scheduler.SequentialLR", "h\x08")}`),
+    ).toContain('found a call of "torch.optim.lr_scheduler.SequentialLR" with objects');
+    expect(refused(`${groups}0${scheduler}${call("my.Scheduler", "h\x08")}`)).toContain(
+      'found a call of "my.Scheduler" with tensors',
+    );
+  });
+
+  it("has no items, and no members by name", () => {
+    expect(refused(`${global("collections.UserDict")})\x81${str("a")}Ns`)).toContain(
+      "found a pickle that changes a value",
+    );
+    expect(refused(call("builtins.getattr", global("torch.Tensor"), str("zero_")))).toContain(
+      "builtins.getattr",
+    );
+  });
+
+  it("is read with plain data, as are named tuples of other code with tensors", () => {
+    for (const value of [
+      `${global("argparse.Namespace")})\x81${dict({ lr: int(1) })}b`,
+      call("torch.amp.grad_scaler.OptState", int(1)),
+      call("pathlib.PosixPath", str("a")),
+      call("__builtin__.xrange", int(0), int(3), int(1)),
+      call("re._compile", str("a"), int(32)),
+      `${global("my.Pair")}${tuple(tensor(), int(1))}\x81`,
+    ])
+      expect(read(value)).toHaveProperty("w");
+  });
+});
+
 describe("an object with items", () => {
   const object = (items: string, state: string) =>
-    checkpoint(`${global("collections.UserDict")})\x81(${items}u${state}b`, weights);
+    checkpoint(`${global("my.Dict")})\x81(${items}u${state}b`, weights);
   const w = `${str("w")}${tensor()}`;
 
   it("is refused where its state may contain others", () => {
     for (const other of [dict({ w: tensor() }), `](${dict({ w: tensor() })}e`, call("my.Dict")])
       expect(refusal(object(w, dict({ data: other })))).toContain(
-        "found a pickle that changes a value of type collections.UserDict",
+        "found a pickle that changes a value of type my.Dict",
       );
   });
 

@@ -4,8 +4,8 @@ import {
   ENUM_MEMBER,
   isAttackName,
   isClassLike,
+  isKnownCode,
   isRecordedFunction,
-  mayBeMade,
   RECORDED_FUNCTIONS,
   TENSOR_CLASS,
 } from "./names.js";
@@ -18,6 +18,7 @@ import {
   isStorage,
   isTuple,
   type Machine,
+  MEMBER_BYTES,
   type PickleValue,
   tuple,
   typeName,
@@ -77,7 +78,7 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return compute(machine, path, computation, args);
   if (!isRecordedFunction(path) || isAttackName(path)) throw refusedCall(machine, path);
-  expectNoTensors(machine, path, args);
+  expectHarmless(machine, path, args, false);
   const calledAt = CALLED_ARGUMENTS.get(path);
   const called = calledAt === undefined ? undefined : args[calledAt];
   if (called !== undefined && !(isGlobal(called) && RECORDED_FUNCTIONS.has(called.path)))
@@ -93,13 +94,19 @@ export function call(machine: Machine, callee: PickleValue, args: Arguments): Pi
   return inertObject(path, args);
 }
 
-/** The effect of a constructor on a tensor is in its code: some of torch's write into it, others are the tensor itself. */
-function expectNoTensors(machine: Machine, path: string, args: Arguments): void {
-  if (!giveAway(machine, [[...args]]) || RECORDED_FUNCTIONS.has(path) || TENSOR_CLASS.test(path)) return;
+/**
+ * Arguments of a class must not matter: those of known code are plain data, since some of torch's constructors write into a tensor that they reach.
+ * A class of other code is given no tensors by a call; NEWOBJ makes named tuples of anything.
+ */
+function expectHarmless(machine: Machine, path: string, args: Arguments, isNew: boolean): void {
+  giveAway(machine, args);
+  if (RECORDED_FUNCTIONS.has(path) || TENSOR_CLASS.test(path) || (isNew && !isKnownCode(path))) return;
+  const isKnown = isKnownCode(path);
+  if (!within(machine, args).some((part) => isKnown || mayHaveTensors(part))) return;
   const { region, offset } = machine.cursor;
   throw unsupported(
     region,
-    `a call of ${quote(path)} with tensors, before ${position(region, offset)}`,
+    `a call of ${quote(path)} with ${isKnown ? "objects" : "tensors"}, before ${position(region, offset)}`,
     "objects whose tensors are in their state",
   );
 }
@@ -177,51 +184,60 @@ function isPlainKey(key: PickleValue, depth = 0): boolean {
   return isObject(key) && (ONLY_ITSELF.test(key.path) || TENSOR_CLASS.test(key.path));
 }
 
-/** Maximum nesting of containers in a call's arguments: ordinary pickles know an object's state before the next one takes it. */
-const MAX_GIVEN = 64;
-
-/**
- * Records that a class or function was given values, with all containers in them: they must not change from now on.
- *
- * @returns whether they may contain tensors or arrays
- */
-export function giveAway(machine: Machine, values: Iterable<PickleValue>, depth = 0): boolean {
-  if (depth > MAX_GIVEN)
-    throw unsupported(
-      machine.cursor.region,
-      "a call with deeply nested containers",
-      `at most ${MAX_GIVEN} in one another`,
-    );
-  const inside = (inner: Iterable<PickleValue>): boolean => giveAway(machine, inner, depth + 1);
-  let may = false;
-  for (const value of values) {
-    if (isStorage(value)) may = true;
-    else if (isObject(value)) {
-      if (objectMay(value, inside)) may = true;
-    } else if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
-      // Containing itself adds nothing.
-      if (!machine.given.has(value)) {
-        machine.given.set(value, false);
-        const parts = value instanceof Map ? [inside(value.keys()), inside(value.values())] : [inside(value)];
-        machine.given.set(value, parts.includes(true));
-      }
-      if (machine.given.get(value)) may = true;
+/** Records that a class or function was given values, with all containers in them: they must not change from now on. */
+export function giveAway({ given }: Machine, values: Iterable<PickleValue>): void {
+  const pending = [...values];
+  for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
+    if (isObject(value)) pending.push(...partsOf(value));
+    else if (isContainer(value) && !given.has(value)) {
+      given.add(value);
+      for (const part of contentsOf(value)) pending.push(part);
     }
   }
-  return may;
+}
+
+/** The objects, names and storages in values, at any depth. */
+export function within({ environment }: Machine, values: Iterable<PickleValue>): readonly PickleValue[] {
+  const found: PickleValue[] = [];
+  const seen = new Set<PickleValue>();
+  const pending = [...values];
+  for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
+    environment.budget.build(MEMBER_BYTES);
+    if (typeof value !== "object" || value === null || value instanceof Uint8Array || seen.has(value))
+      continue;
+    seen.add(value);
+    if (isContainer(value)) for (const part of contentsOf(value)) pending.push(part);
+    else {
+      found.push(value);
+      if (isObject(value)) pending.push(...partsOf(value));
+    }
+  }
+  return found;
+}
+
+type Container = PickleValue[] | Map<PickleValue, PickleValue> | Set<PickleValue>;
+
+function isContainer(value: PickleValue): value is Container {
+  return Array.isArray(value) || value instanceof Map || value instanceof Set;
+}
+
+function* contentsOf(value: Container): Iterable<PickleValue> {
+  if (value instanceof Map) yield* value.keys();
+  yield* value.values();
+}
+
+function partsOf({ args, state, items, entries }: InertObject): PickleValue[] {
+  return [args as PickleValue[], state ?? null, items, entries];
 }
 
 /** Objects of torch and numpy without tensors in them. */
 const WITHOUT_TENSORS: ReadonlySet<string> = new Set(["torch.device", "numpy.dtype"]);
 
-function objectMay(
-  { path, args, state, items, entries }: InertObject,
-  inside: (values: Iterable<PickleValue>) => boolean,
-): boolean {
-  if (WITHOUT_TENSORS.has(path)) return false;
-  const parts = [args as PickleValue[], state ?? null, items ?? null, entries ?? null];
-  const isOpen = args.length === 0 && state === undefined;
-  return inside(parts) || isOpen || /^(?:torch|numpy)\./.test(path);
+/** Whether what is found in values may be a tensor, or an object that gets one afterwards. */
+export function mayHaveTensors(part: PickleValue): boolean {
+  if (!isObject(part)) return isStorage(part);
+  const isOpen = part.args.length === 0 && part.state === undefined;
+  return !WITHOUT_TENSORS.has(part.path) && (isOpen || /^(?:torch|numpy)\./.test(part.path));
 }
 
 /** Types whose `__new__` ignores its arguments: only `__init__`, which it does not call, uses them. */
@@ -252,8 +268,8 @@ export function construct(
     throw refusedArguments(machine, path, [...args, keywords]);
   if (FILLED_BY_INIT.has(path) && args.length > 0) throw refusedArguments(machine, path, args);
   if (computation !== undefined) return compute(machine, path, computation, args);
-  if (!mayBeMade(path)) throw refusedCall(machine, path);
-  expectNoTensors(machine, path, args);
+  if (isAttackName(path)) throw refusedCall(machine, path);
+  expectHarmless(machine, path, args, true);
   return inertObject(path, args);
 }
 
@@ -267,8 +283,8 @@ function reconstruct([type, base, value]: Arguments, machine: Machine): PickleVa
   const path = calleePath(machine, type ?? null);
   const computation = COMPUTATIONS.get(path);
   if (computation !== undefined) return computation([value ?? null], machine);
-  if (!mayBeMade(path)) throw refusedCall(machine, path);
-  expectNoTensors(machine, path, [value ?? null]);
+  if (isAttackName(path)) throw refusedCall(machine, path);
+  expectHarmless(machine, path, [value ?? null], true);
   return inertObject(path, [value ?? null]);
 }
 
@@ -353,7 +369,7 @@ function bytesOf([source, encoding]: Arguments, machine: Machine): PickleValue |
 function enumMember(args: Arguments, machine: Machine): PickleValue {
   const [type, name] = args;
   const isMember =
-    isGlobal(type) && isClassLike(type.path) && !isAttackName(type.path) && typeof name === "string";
+    isGlobal(type) && isClassLike(type.path) && !isKnownCode(type.path) && typeof name === "string";
   if (!isMember || args.length !== 2) throw refusedCall(machine, ENUM_MEMBER);
   return inertObject(ENUM_MEMBER, args);
 }

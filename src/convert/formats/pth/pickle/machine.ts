@@ -1,7 +1,7 @@
 import { type Cursor, decodeLatin1, decodeUtf8 } from "../../cursor.js";
 import { corrupt, position, quote, unsupported } from "../../refusals.js";
-import { call, construct, dictKey, giveAway, refusedCall } from "./calls.js";
-import { globalName, SCRIPT_NAME, takesState } from "./names.js";
+import { call, construct, dictKey, giveAway, mayHaveTensors, refusedCall, within } from "./calls.js";
+import { globalName, isKnownCode, SCRIPT_NAME, takesState } from "./names.js";
 import {
   parseFloatLine,
   parseIndexLine,
@@ -49,7 +49,7 @@ export function runPickle(cursor: Cursor, environment: PickleEnvironment): Pickl
     environment,
     stack,
     memo: new Memo(),
-    given: new WeakMap(),
+    given: new WeakSet(),
     frameEnd: undefined,
   };
   // Ends, because every opcode takes a byte, and the cursor does not read beyond the last.
@@ -316,11 +316,13 @@ const COPYING_CLASSES: ReadonlySet<string> = new Set(["collections.deque"]);
 
 /**
  * Picklers set the items of an object before its state, and of a newly made object. An object that was given a dict or
- * a list, such as a ChainMap or a UserDict, may store them there, shared with others.
+ * a list, such as a ChainMap or a UserDict, may store them there, shared with others. What Python's other classes with items make of
+ * them is in their code: some forget them, or use the first of two.
  */
 function expectOwnItems(machine: Machine, target: InertObject): void {
   const isMadeFromAnother = !COPYING_CLASSES.has(target.path) && target.args.some(mayBeChanged);
-  if (target.state !== undefined || isMadeFromAnother) throw changed(machine, target);
+  const isOther = isKnownCode(target.path) && !COPYING_CLASSES.has(target.path);
+  if (target.state !== undefined || isMadeFromAnother || isOther) throw changed(machine, target);
 }
 
 /** Whether a value is mutable or contains a mutable one: everything except numbers, text and tuples of those. */
@@ -387,7 +389,7 @@ function unnamed({ cursor }: Machine): Error {
 }
 
 function sequence({ cursor }: Machine, args: PickleValue): PickleValue[] {
-  if (Array.isArray(args)) return args;
+  if (isTuple(args)) return args as PickleValue[];
   throw corrupt(
     cursor.region,
     `arguments of type ${typeName(args)} before ${position(cursor.region, cursor.offset)}`,
@@ -419,10 +421,11 @@ function setState(machine: Machine, target: PickleValue, state: PickleValue): vo
  * the class's code. Dicts with attributes for their items have the same in both.
  */
 function isRival(machine: Machine, { entries }: InertObject, state: PickleValue): boolean {
-  if (entries === null || !giveAway(machine, entries.values())) return false;
+  const mayBeIn = (values: readonly PickleValue[]) => within(machine, values).some(mayHaveTensors);
+  if (entries === null || !mayBeIn([...entries.values()])) return false;
   const items = new Set(entries.values());
   const values = state instanceof Map ? [...state.values()] : [state];
-  return values.some((value) => !items.has(value) && giveAway(machine, [value]));
+  return mayBeIn(values.filter((value) => !items.has(value)));
 }
 
 function changed({ cursor }: Machine, target: PickleValue): Error {

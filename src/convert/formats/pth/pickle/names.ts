@@ -43,12 +43,14 @@ export const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "numpy.random.__RandomState_ctor",
   "numpy.dtype",
   "numpy.random._pickle.__bit_generator_ctor",
+  "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
   "numpy.random._pickle.__generator_ctor",
   "numpy.random._pickle.__randomstate_ctor",
   "builtins.complex",
   "builtins.object",
   "builtins.range",
   "builtins.slice",
+  "builtins.xrange", // Python's name for range in protocol 2
   "collections.deque",
   "datetime.date",
   "datetime.datetime",
@@ -57,6 +59,7 @@ export const RECORDED_FUNCTIONS: ReadonlySet<string> = new Set([
   "datetime.timezone",
   "functools.partial",
   "logging.getLogger",
+  "re._compile",
 ]);
 
 /**
@@ -84,93 +87,55 @@ export function isClassLike(path: string): boolean {
 }
 
 /**
- * Top-level modules whose classes and functions run code, open files or access the network. Nothing is run in any case;
- * a checkpoint that asks for them is an attack, and the user should be told.
+ * Modules that everybody has: Python's, of 2.7 and 3, and what often comes with it. Among their classes are those that run what they are given, open
+ * files or read it in their own way. Nothing is run in any case; a checkpoint that asks for them is an attack, and the user should be told.
  */
-const ATTACK_MODULES: ReadonlySet<string> = new Set([
-  "_io",
-  "_pickle",
-  "aiohttp",
-  "asyncio",
-  "bdb",
-  "cProfile",
-  "code",
-  "codeop",
-  "commands",
-  "concurrent",
-  "ctypes",
-  "distutils",
-  "doctest",
-  "ensurepip",
-  "ftplib",
-  "http",
-  "httplib",
-  "idlelib",
-  "imaplib",
-  "imp",
-  "importlib",
-  "io",
-  "lib2to3",
-  "marshal",
-  "multiprocessing",
-  "nntplib",
-  "nt",
-  "os",
-  "pdb",
-  "pickle",
-  "pip",
-  "pkgutil",
-  "popen2",
-  "posix",
-  "profile",
-  "pty",
-  "pydoc",
-  "requests",
-  "runpy",
-  "shutil",
-  "site",
-  "smtplib",
-  "socket",
-  "socketserver",
-  "ssl",
-  "subprocess",
-  "sys",
-  "telnetlib",
-  "tempfile",
-  "threading",
-  "timeit",
-  "trace",
-  "urllib",
-  "urllib2",
-  "venv",
-  "webbrowser",
-  "xmlrpc",
-  "zipimport",
-]);
+const PYTHON_MODULES: ReadonlySet<string> = new Set(
+  `
+  abc aifc aiohttp annotationlib anydbm argparse array ast asynchat asyncio asyncore atexit audioop base64 BaseHTTPServer Bastion bdb binascii
+  bisect builtins bz2 calendar cgi CGIHTTPServer cgitb chunk cmath cmd code codecs codeop collections colorsys commands compileall compiler
+  compression concurrent ConfigParser configparser contextlib contextvars Cookie cookielib copy copy_reg copyreg cPickle cProfile crypt cStringIO
+  csv ctypes curses dataclasses datetime dbhash dbm decimal Dialog difflib dircache dis distutils doctest DocXMLRPCServer dumbdbm dummy_thread email
+  encodings ensurepip enum errno exceptions faulthandler fcntl filecmp FileDialog fileinput fnmatch fpformat fractions ftplib functools gc gdbm
+  genericpath getopt getpass gettext glob graphlib grp gzip hashlib heapq hmac hotshot html htmlentitydefs htmllib HTMLParser http httplib idlelib
+  ihooks imaplib imghdr imp importlib imputil inspect io ipaddress itertools json keyword lib2to3 linecache locale logging lzma mailbox mailcap
+  markupbase marshal math mhlib mimetools mimetypes mimify mmap modulefinder msilib msvcrt multifile multiprocessing mutex netrc nis nntplib nt
+  ntpath nturl2path numbers opcode operator optparse os ossaudiodev pathlib pdb pickle pickletools pip pipes pkg_resources pkgutil platform plistlib
+  popen2 poplib posix posixfile posixpath pprint profile pstats pty pwd py_compile pyclbr pydoc pydoc_data pyexpat Queue queue quopri random re
+  readline repr reprlib requests rexec rfc822 rlcompleter robotparser runpy sched ScrolledText secrets select selectors setuptools sgmllib shelve
+  shlex shutil signal SimpleDialog SimpleHTTPServer SimpleXMLRPCServer site smtpd smtplib sndhdr socket SocketServer socketserver spwd sqlite3
+  sre_compile sre_constants sre_parse ssl stat statistics statvfs string StringIO stringold stringprep strop struct subprocess sunau symtable sys
+  sysconfig syslog tabnanny tarfile telnetlib tempfile termios textwrap thread threading time timeit Tix tkColorChooser tkCommonDialog Tkconstants
+  Tkdnd tkFileDialog tkFont Tkinter tkinter tkMessageBox tkSimpleDialog toaiff token tokenize tomllib trace traceback tracemalloc ttk tty turtle
+  turtledemo types typing unicodedata unittest urllib urllib2 urlparse UserDict UserList UserString uu uuid venv warnings wave weakref webbrowser
+  whichdb winreg winsound wsgiref xdrlib xml xmlrpc xmlrpclib zipapp zipfile zipimport zlib zoneinfo
+  `.match(/\w+/g),
+);
 
-/** The same, in otherwise harmless modules. */
-const ATTACK_CLASSES: ReadonlySet<string> = new Set([
-  "logging.FileHandler",
-  "types.CodeType",
-  "types.FunctionType",
-]);
+/** Their classes of plain data, as training leaves them. */
+const DATA_CLASS =
+  /^(?:argparse\.Namespace|(?:builtins|exceptions)\.[A-Z]\w+|collections\.(?:Counter|OrderedDict|User(?:Dict|List|String)|defaultdict|deque)|contextlib\.nullcontext|decimal\.Decimal|fractions\.Fraction|logging\.(?:Filter|Formatter|Logger|LoggerAdapter|PercentStyle|StreamHandler)|pathlib\.(?:_local\.)?(?:Pure)?(?:Posix|Windows)?Path|random\.Random|types\.SimpleNamespace|uuid\.(?:UUID|SafeUUID)|zoneinfo\.ZoneInfo)$/;
+
+/** Whether a class is Python's, torch's or numpy's, whose code everybody has; that of any other is not known. */
+export function isKnownCode(path: string): boolean {
+  const module = path.slice(0, path.indexOf("."));
+  return (
+    PYTHON_MODULES.has(module) ||
+    module === "torch" ||
+    module === "numpy" ||
+    (module.startsWith("_") && !/^__(?:main|torch)__$/.test(module))
+  );
+}
 
 /** Whether a class or function has no place in a checkpoint. */
 export function isAttackName(path: string): boolean {
-  return ATTACK_MODULES.has(path.slice(0, path.indexOf("."))) || ATTACK_CLASSES.has(path);
+  const isPython = isKnownCode(path) && !/^(?:torch|numpy)\./.test(path);
+  return isPython && !RECORDED_FUNCTIONS.has(path) && !DATA_CLASS.test(path);
 }
 
 /** torch's classes whose objects are the tensor that they are given. */
 export const TENSOR_CLASS: RegExp =
   /^torch\.(?:autograd\.variable\.Variable|nn\.parameter\.(?:Parameter|Buffer)|(?:\w+\.)*\w*Tensor)$/;
-
-/** Built-in classes that call what they are given are written in small letters, as others are not. */
-const ITERATORS = /^(?:builtins|functools|itertools|_?operator)\.[a-z_]\w*$/;
-
-/** Whether an object of a class can be made: no attack, and no iterator. */
-export function mayBeMade(path: string): boolean {
-  return !isAttackName(path) && (!ITERATORS.test(path) || isRecordedFunction(path));
-}
 
 /**
  * What torch's C++ knows, and takes for what Python does: the classes of an archive's code, and what its own pickler writes. After

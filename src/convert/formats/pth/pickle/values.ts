@@ -284,10 +284,10 @@ export interface Machine {
   readonly stack: PickleStack;
   readonly memo: Memo;
   /**
-   * Containers that a class or function was given, or that were the state of an object, and whether they may contain
-   * tensors. Python reads them at once: later changes do not affect the object.
+   * Containers that a class or function was given, or that were the state of an object. Python reads them at once: later
+   * changes do not affect the object.
    */
-  readonly given: WeakMap<object, boolean>;
+  readonly given: WeakSet<object>;
   /** Where the open frame ends, which is read as a whole; undefined outside of frames. */
   frameEnd: number | undefined;
 }
