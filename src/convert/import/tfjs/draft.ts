@@ -212,9 +212,10 @@ export interface Site {
  */
 export type Translation<S extends Site> = (site: S) => string | undefined;
 
-/** An operator that ONNX has under this name, with the same inputs. */
-export function same(opType: string): Translation<Site> {
-  return ({ draft, inputs, output }) => add(draft, opType, inputs, output);
+/** An operator that ONNX has under this name, with the same inputs: so many, if tfjs would ignore further ones. */
+export function same(opType: string, count?: number): Translation<Site> {
+  return ({ draft, inputs, output }) =>
+    count === undefined || inputs.length === count ? add(draft, opType, inputs, output) : undefined;
 }
 
 /** Writes an operator; an unknown one keeps its name, in a domain without known operators. */

@@ -72,7 +72,7 @@ const transpose: NodeTranslation = ({ draft, inputs: [x = "", perm], output }) =
 };
 
 const squeeze: NodeTranslation = ({ draft, node, inputs, output }) => {
-  const axes = attribute(node, "squeeze_dims", "ints") ?? attribute(node, "axis", "ints") ?? [];
+  const axes = attribute(node, "axis", "ints") ?? attribute(node, "squeeze_dims", "ints") ?? [];
   return add(draft, "Squeeze", inputs, output, axes.length > 0 ? { axes: ints(...axes) } : {});
 };
 
@@ -145,7 +145,8 @@ function reduction(opType: string): NodeTranslation {
 
 const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
   const epsilon = attribute(node, "epsilon", "float") ?? DEFAULT_EPSILON;
-  const isTraining = attribute(node, "is_training", "bool") !== false;
+  // Without the attribute, TensorFlow would train; tfjs never does.
+  const isTraining = attribute(node, "is_training", "bool") === true;
   const mode = { training_mode: int(isTraining ? 1 : 0) };
   return addBatchNorm(draft, { inputs, epsilon }, output, isChannelsFirst(node), mode);
 };
@@ -157,7 +158,8 @@ const DEFAULT_EPSILON = 1e-4;
 
 /** A sum; or a batch norm written in parts, if its parameters are still separate. */
 const sum: NodeTranslation = ({ draft, inputs, output }) => {
-  const [a = "", b = ""] = inputs;
+  const [a = "", b = "", ...others] = inputs;
+  if (others.length > 0) return undefined;
   const norm = batchNormOf(draft, a, b);
   return norm ? addBatchNorm(draft, norm, output, false) : add(draft, "Add", inputs, output);
 };
@@ -191,8 +193,9 @@ function convolution(kind: "full" | "depthwise"): NodeTranslation {
     const { draft, node, inputs } = site;
     const [x = "", weight = ""] = inputs;
     const window = windowOf(node);
-    addConvolution(draft, kind, [x, weight], productName(site), window);
-    return addSteps(site, window.channelsFirst);
+    return withSteps(site, window.channelsFirst, (output) =>
+      addConvolution(draft, kind, [x, weight], output, window),
+    );
   };
 }
 
@@ -200,51 +203,60 @@ function convolution(kind: "full" | "depthwise"): NodeTranslation {
 const matrixProduct: NodeTranslation = (site) => {
   const { draft, node, inputs } = site;
   const transposed = (name: string): number => (attribute(node, name, "bool") ? 1 : 0);
-  add(draft, "Gemm", inputs.slice(0, 2), productName(site), {
-    transA: int(transposed("transpose_a")),
-    transB: int(transposed("transpose_b")),
-  });
-  return addSteps(site, false);
+  return withSteps(site, false, (output) =>
+    add(draft, "Gemm", inputs.slice(0, 2), output, {
+      transA: int(transposed("transpose_a")),
+      transB: int(transposed("transpose_b")),
+    }),
+  );
 };
 
 const biasAdd: NodeTranslation = ({ draft, node, inputs: [x = "", b = ""], output }) =>
   addBias(draft, x, b, output, isChannelsFirst(node));
 
-/** The fused operations, in this order: a bias, a batch norm, an activation. */
-function stepsOf({ node }: NodeSite): readonly string[] {
-  return attribute(node, "fused_ops", "strings") ?? [];
+/**
+ * A product and what is fused with it: a bias, and at most one activation, since tfjs reads the first two of `fused_ops`
+ * and no activation without a bias.
+ */
+function withSteps(
+  { draft, node, inputs, output }: NodeSite,
+  channelsFirst: boolean,
+  product: (output: string) => string,
+): string | undefined {
+  const operands = inputs.slice(2);
+  const steps = attribute(node, "fused_ops", "strings");
+  if (!FUSED.has(node.op)) return steps || operands.length > 0 ? undefined : product(output);
+  const [bias, name, ...others] = steps ?? [];
+  const [b = "", ...slopes] = operands;
+  const count = name === "Prelu" ? 2 : 1;
+  if (bias !== "BiasAdd" || others.length > 0) return undefined;
+  if (operands.length !== count || attribute(node, "num_args", "int") !== count) return undefined;
+  const biased = (result: string): string =>
+    addBias(draft, product(`${output}#product`), b, result, channelsFirst);
+  if (name === undefined) return biased(output);
+  const activate = ACTIVATIONS.get(name);
+  // tfjs reads no slope of a depthwise convolution.
+  if (!activate || (name === "LeakyRelu" && node.op.includes("Depthwise"))) return undefined;
+  return activate(draft, node, [biased(`${output}#biased`), ...slopes], output);
 }
 
-function productName(site: NodeSite): string {
-  return stepsOf(site).length > 0 ? `${site.output}#product` : site.output;
-}
+const FUSED: ReadonlySet<string> = new Set(["_FusedConv2D", "FusedDepthwiseConv2dNative", "_FusedMatMul"]);
 
-/** Writes the fused operations after a product, in sequence. The last result has the node's name. */
-function addSteps(site: NodeSite, channelsFirst: boolean): string {
-  const { draft, node, output } = site;
-  const operands = site.inputs.slice(2);
-  const steps = stepsOf(site);
-  return steps.reduce((value, step, index) => {
-    const result = index === steps.length - 1 ? output : `${output}#step-${index}`;
-    if (step === "BiasAdd") return addBias(draft, value, operands.shift() ?? "", result, channelsFirst);
-    if (step !== "FusedBatchNorm") return addActivation(site, step, [value, ...operands.splice(0)], result);
-    const epsilon = attribute(node, "epsilon", "float") ?? 0;
-    return addBatchNorm(draft, { inputs: [value, ...operands.splice(0, 4)], epsilon }, result, channelsFirst);
-  }, productName(site));
-}
-
-/** A fused activation, by TensorFlow's name. */
-function addActivation(
-  { draft, node }: NodeSite,
-  step: string,
-  inputs: readonly string[],
-  result: string,
-): string {
-  if (step === "Relu6") return addClip(draft, inputs[0] ?? "", result);
-  if (step === "LeakyRelu") return addLeakyRelu(draft, node, "leakyrelu_alpha", inputs, result);
-  if (step === "Prelu") return add(draft, "PRelu", inputs, result);
-  return add(draft, step, inputs, result);
-}
+/** The activations that tfjs fuses, by TensorFlow's names. */
+const ACTIVATIONS: ReadonlyMap<
+  string,
+  (draft: Draft, node: TfjsNode, inputs: readonly string[], output: string) => string
+> = new Map([
+  ["Elu", (draft, _, inputs, output) => add(draft, "Elu", inputs, output)],
+  [
+    "LeakyRelu",
+    (draft, node, inputs, output) => addLeakyRelu(draft, node, "leakyrelu_alpha", inputs, output),
+  ],
+  ["Prelu", (draft, _, inputs, output) => add(draft, "PRelu", inputs, output)],
+  ["Relu", (draft, _, inputs, output) => add(draft, "Relu", inputs, output)],
+  ["Relu6", (draft, _, [x = ""], output) => addClip(draft, x, output)],
+  ["Sigmoid", (draft, _, inputs, output) => add(draft, "Sigmoid", inputs, output)],
+]);
 
 /** min(max(x, 0), 6). */
 function addClip(draft: Draft, x: string, output: string): string {
@@ -274,10 +286,66 @@ const TF_SLOPE = 0.2;
 export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: readonly string[]): void {
   const { name, op } = node;
   const inputs = node.inputs.filter((input) => !input.startsWith("^")).map(valueName);
-  if (op !== "NoOp") translate(TRANSLATIONS, op, { draft, node, inputs, output: name }, DOMAIN);
+  const translations = hasKnownAttributes(node) ? TRANSLATIONS : {};
+  if (op !== "NoOp") translate(translations, op, { draft, node, inputs, output: name }, DOMAIN);
   for (const output of laterOutputs) add(draft, `a later output of ${op}`, inputs, output, {}, DOMAIN);
 }
 
+/** Whether tfjs reads the same from a node's attributes as this reader. */
+function hasKnownAttributes({ op, attributes }: TfjsNode): boolean {
+  return Array.from(attributes).every(([name, { type, value }]) => {
+    const types: readonly TfjsAttributeType[] | undefined = TYPES.get(name);
+    const values: readonly unknown[] | undefined = VALUES.get(name);
+    const isZero = value === 0;
+    return (
+      types?.includes(type) !== false &&
+      values?.includes(value) !== false &&
+      (isZero || UNREAD.get(op) !== name)
+    );
+  });
+}
+
+/** What tfjs reads of words in either case is a word of TensorFlow's, or unknown. */
+const VALUES: ReadonlyMap<string, readonly unknown[]> = new Map([
+  ["data_format", ["NHWC", "NCHW"]],
+  ["padding", ["SAME", "VALID", "EXPLICIT"]],
+]);
+
+/** Attributes that must be zero, since only tfjs reads them. */
+const UNREAD: ReadonlyMap<string, string> = new Map([
+  ["GatherV2", "batch_dims"],
+  ["Pack", "axis"],
+  ["Pad", "constant_value"],
+]);
+
+/** The types of the attributes that are read: in one of another type, tfjs finds its default, or another value. */
+const TYPES: ReadonlyMap<string, readonly TfjsAttributeType[]> = new Map(
+  Object.entries({
+    DstT: ["dtype"],
+    alpha: ["float"],
+    axis: ["ints", "int"],
+    begin_mask: ["int"],
+    data_format: ["string"],
+    dilations: ["ints"],
+    ellipsis_mask: ["int"],
+    end_mask: ["int"],
+    epsilon: ["float"],
+    explicit_paddings: ["ints"],
+    fused_ops: ["strings"],
+    is_training: ["bool"],
+    keep_dims: ["bool"],
+    ksize: ["ints"],
+    leakyrelu_alpha: ["float"],
+    new_axis_mask: ["int"],
+    num_args: ["int"],
+    padding: ["string"],
+    shrink_axis_mask: ["int"],
+    squeeze_dims: ["ints"],
+    strides: ["ints"],
+    transpose_a: ["bool"],
+    transpose_b: ["bool"],
+  } as const),
+);
 const DOMAIN = "tensorflow";
 
 /** The value that an input or a signature's entry names: `NAME:1` is a node's second output, `NAME:0` the first. */
@@ -286,76 +354,76 @@ export function valueName(reference: string): string {
 }
 
 const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
-  Abs: same("Abs"),
+  Abs: same("Abs", 1),
   Add: sum,
   AddN: same("Sum"),
   AddV2: sum,
   AvgPool: pool("AveragePool"),
   BiasAdd: biasAdd,
-  BroadcastTo: same("Expand"),
+  BroadcastTo: same("Expand", 2),
   Cast: cast,
   ConcatV2: ({ draft, inputs, output }) => shapeOf(draft, inputs.slice(0, -1), output),
   Conv2D: convolution("full"),
   DepthwiseConv2dNative: convolution("depthwise"),
-  Div: same("Div"),
-  Elu: same("Elu"),
+  Div: same("Div", 2),
+  Elu: same("Elu", 1),
   EnsureShape: same("Identity"),
-  Equal: same("Equal"),
-  Exp: same("Exp"),
-  ExpandDims: same("Unsqueeze"),
+  Equal: same("Equal", 2),
+  Exp: same("Exp", 1),
+  ExpandDims: same("Unsqueeze", 2),
   FusedBatchNorm: batchNorm,
   FusedBatchNormV2: batchNorm,
   FusedBatchNormV3: batchNorm,
   FusedDepthwiseConv2dNative: convolution("depthwise"),
   Gather: gather,
   GatherV2: gather,
-  Greater: same("Greater"),
-  GreaterEqual: same("GreaterOrEqual"),
-  Identity: same("Identity"),
+  Greater: same("Greater", 2),
+  GreaterEqual: same("GreaterOrEqual", 2),
+  Identity: same("Identity", 1),
   IdentityN: ({ draft, inputs, output }) =>
     inputs.length === 1 ? add(draft, "Identity", inputs, output) : undefined,
-  Inv: same("Reciprocal"),
+  Inv: same("Reciprocal", 1),
   LeakyRelu: ({ draft, node, inputs, output }) => addLeakyRelu(draft, node, "alpha", inputs, output),
-  Less: same("Less"),
-  LessEqual: same("LessOrEqual"),
-  LogicalNot: same("Not"),
+  Less: same("Less", 2),
+  LessEqual: same("LessOrEqual", 2),
+  LogicalNot: same("Not", 1),
   MatMul: matrixProduct,
   Max: reduction("ReduceMax"),
   MaxPool: pool("MaxPool"),
-  Maximum: same("Max"),
+  Maximum: same("Max", 2),
   Mean: reduction("ReduceMean"),
-  Minimum: same("Min"),
-  Mul: same("Mul"),
-  Neg: same("Neg"),
+  Minimum: same("Min", 2),
+  Mul: same("Mul", 2),
+  Neg: same("Neg", 1),
   Pack: ({ draft, inputs, output }) => shapeOf(draft, inputs, output),
   Pad: pad,
   PadV2: pad,
-  Pow: same("Pow"),
-  Prelu: same("PRelu"),
-  PreventGradient: same("Identity"),
-  RealDiv: same("Div"),
-  Reciprocal: same("Reciprocal"),
-  Relu: same("Relu"),
+  Pow: same("Pow", 2),
+  Prelu: same("PRelu", 2),
+  PreventGradient: same("Identity", 1),
+  RealDiv: same("Div", 2),
+  Reciprocal: same("Reciprocal", 1),
+  Relu: same("Relu", 1),
   Relu6: ({ draft, inputs: [x = ""], output }) => addClip(draft, x, output),
-  Reshape: same("Reshape"),
+  Reshape: same("Reshape", 2),
   ReverseV2: reverse,
   Rsqrt: inverseRoot,
-  Select: same("Where"),
-  SelectV2: same("Where"),
-  Shape: same("Shape"),
-  Sigmoid: same("Sigmoid"),
-  Snapshot: same("Identity"),
-  Softmax: same("Softmax"),
-  Sqrt: same("Sqrt"),
+  Select: same("Where", 3),
+  SelectV2: same("Where", 3),
+  Shape: same("Shape", 1),
+  Sigmoid: same("Sigmoid", 1),
+  Snapshot: same("Identity", 1),
+  Softmax: same("Softmax", 1),
+  Sqrt: same("Sqrt", 1),
   Square: square,
   SquaredDifference: squaredDifference,
   Squeeze: squeeze,
-  StopGradient: same("Identity"),
+  StopGradient: same("Identity", 1),
   StridedSlice: stridedSlice,
-  Sub: same("Sub"),
+  Sub: same("Sub", 2),
   Sum: reduction("ReduceSum"),
-  Tanh: same("Tanh"),
-  Tile: same("Tile"),
+  Tanh: same("Tanh", 1),
+  Tile: same("Tile", 2),
   Transpose: transpose,
   _FusedConv2D: convolution("full"),
   _FusedMatMul: matrixProduct,

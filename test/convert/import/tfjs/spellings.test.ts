@@ -85,6 +85,50 @@ describe("TensorFlow's operators", () => {
   });
 });
 
+describe("What tfjs reads otherwise than TensorFlow", () => {
+  const fused = lowerToTfjs(graph, stateDict, { size: SMALL });
+  const text = (...value: readonly string[]): TfjsAttribute => ({ type: "strings", value });
+  /** A node of an operator, within a block, with other attributes. */
+  const edited = (model: TfjsGraphModel, op: string, attributes: Record<string, TfjsAttribute | null>) => {
+    const own = model.nodes.find((each) => each.op === op && each.name.startsWith("conv3.0"));
+    if (!own) throw new Error(`no ${op}`);
+    const all = new Map<string, TfjsAttribute | null>([...own.attributes, ...Object.entries(attributes)]);
+    const kept = [...all].filter((entry): entry is [string, TfjsAttribute] => entry[1] !== null);
+    const node = { ...own, attributes: new Map(kept) };
+    return { ...model, nodes: model.nodes.map((each) => (each === own ? node : each)) };
+  };
+
+  it("is a convolution's third fused operator, or an activation without a bias", () => {
+    for (const steps of [["BiasAdd", "LeakyRelu", "Relu"], ["Relu"], ["BiasAdd", "Relu", "Relu"], []])
+      expect(
+        findings(edited(fused, "_FusedConv2D", { fused_ops: text(...steps) })),
+        String(steps),
+      ).not.toEqual([]);
+    expect(findings(edited(fused, "_FusedConv2D", { num_args: { type: "int", value: 2 } }))).not.toEqual([]);
+    expect(findings(edited(GRAPH, "Conv2D", { fused_ops: text("BiasAdd") }))).not.toEqual([]);
+  });
+
+  it("is a batch norm that does not say whether it trains: it does not", () => {
+    const model = lowerToTfjs(graph, stateDict, { size: SMALL, fold: false, fuse: false });
+    expect(findings(edited(model, "FusedBatchNormV3", { is_training: null }))).toEqual([]);
+    expect(
+      findings(edited(model, "FusedBatchNormV3", { is_training: { type: "bool", value: true } })),
+    ).not.toEqual([]);
+  });
+
+  it("is an attribute of another type or in small letters, and an input too many", () => {
+    expect(
+      findings(edited(GRAPH, "Conv2D", { strides: { type: "floats", value: [1, 1, 1, 1] } })),
+    ).not.toEqual([]);
+    expect(findings(edited(GRAPH, "Conv2D", { data_format: { type: "string", value: "nchw" } }))).not.toEqual(
+      [],
+    );
+    expect(
+      findings(instead(0, (x, y) => [node("m", "Maximum", [x, "k", x]), node(y, "Relu", ["m"])])),
+    ).toEqual([RELU]);
+  });
+});
+
 /** The layers model with another layer for a ReLU. */
 function layerInstead(className: string, config: JsonObject): typeof LAYERS {
   const topology = structuredClone(LAYERS.topology) as unknown as {
