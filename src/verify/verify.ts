@@ -142,7 +142,7 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
 }
 
 const ONE_COLOUR =
-  "every image has one colour, which tests no more than the sums of the first convolution's weights; use pictures, or seeded images";
+  "every image has one colour, which tests only the sums of the first convolution's weights; use pictures, or seeded images";
 
 /** Whether each channel of each image has one value. */
 function isOfOneColour({ shape, data }: Verification["images"]): boolean {

@@ -148,7 +148,7 @@ describe("a model pickled whole", () => {
       const { notes, unread } = changed("conv2.0", (module) => ({ ...module, className }))();
       expect(unread).toEqual([className]);
       expect(notes.at(-1)).toBe(
-        `what the code of ${className} computes was not checked: it is neither PyTorch's nor torchreid's`,
+        `the code of ${className} was not checked: it belongs to neither PyTorch nor torchreid`,
       );
     },
   );

@@ -46,7 +46,7 @@ describe("FastReID's checkpoints of OSNet", () => {
       "7 tensors of extra heads, not part of the network: pixel_mean, pixel_std, heads",
     );
     expect(decoded.notes).toContain(
-      "its bottleneck is not converted: the features are taken before it, as with FastReID's NECK_FEAT: before",
+      "its bottleneck is not converted: features are taken before it, as FastReID does if NECK_FEAT is before",
     );
     expect(extra).toHaveLength(7);
     for (const [path, tensor] of backbone) expect(found.get(path)?.data, path).toEqual(tensor.data);

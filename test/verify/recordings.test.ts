@@ -73,7 +73,10 @@ describe("a recording of another training is one fault", () => {
     const { passed, faults } = await verified(candidate, reference);
     expect(passed).toBe(false);
     expect(faults).toMatchObject([
-      { kind: "weights", explanation: expect.stringMatching(/^the recording is of other weights[,:]/) },
+      {
+        kind: "weights",
+        explanation: expect.stringMatching(/^the recording was made with other weights[,:]/),
+      },
     ]);
   }
 
@@ -94,7 +97,7 @@ describe("a recording of another training is one fault", () => {
       const { faults } = await verified(recorded(ofAnotherTraining(own), wanted), openReference(own));
       expect(faults).toHaveLength(1);
       expect(faults[0]?.explanation).toMatch(
-        /^the recording is of other weights: (\d+) of \1 layers with weights differ .* without weights are right$/,
+        /^the recording was made with other weights: (\d+) of \1 layers with weights differ .* without weights are right$/,
       );
     },
   );

@@ -197,7 +197,7 @@ function extraNotes(extra: readonly string[]): string[] {
     `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, not part of the network: ${named}${more}`,
     ...(extra.some((path) => NECK.test(path))
       ? [
-          "its bottleneck is not converted: the features are taken before it, as with FastReID's NECK_FEAT: before",
+          "its bottleneck is not converted: features are taken before it, as FastReID does if NECK_FEAT is before",
         ]
       : []),
   ];

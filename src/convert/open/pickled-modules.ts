@@ -228,12 +228,12 @@ export function checkModules(
       `checked the attributes of ${expected.size} modules; the code of their classes is not in the file`,
       ...(training > 0
         ? [
-            `${training} of ${modules.size} modules were saved in training mode; they are read as model.eval() leaves them`,
+            `${training} of ${modules.size} modules were saved in training mode; they are treated as after model.eval()`,
           ]
         : []),
       ...(unread.size > 0
         ? [
-            `what the code of ${named.join(", ")}${more} computes was not checked: it is neither PyTorch's nor torchreid's`,
+            `the code of ${named.join(", ")}${more} was not checked: it belongs to neither PyTorch nor torchreid`,
           ]
         : []),
     ],

@@ -107,7 +107,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
           : [
               faultAt(
                 layer,
-                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 norm, softmax or sigmoid${isClassified(graph, layer, stray) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
+                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 normalisation, softmax or sigmoid${isClassified(graph, layer, stray) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
               ),
             ],
       ),

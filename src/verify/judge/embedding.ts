@@ -177,7 +177,7 @@ function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape):
     { name: layer },
     "structure",
     null,
-    `the output ${JSON.stringify(name)} is ${formatShape(found)}, expected ${formatShape(expected)}`,
+    `the output ${JSON.stringify(name)} has shape ${formatShape(found)}, expected ${formatShape(expected)}`,
   );
 }
 

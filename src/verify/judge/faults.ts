@@ -131,8 +131,8 @@ export function ofOtherWeights(
     "weights",
     Number.isFinite(most) ? most : null,
     alone < MIN_SHOWN
-      ? `the recording is of other weights, or of a network that computes something else throughout: ${count}`
-      : `the recording is of other weights: ${count}, and ${others.length === 0 ? "no others are recorded" : `the ${others.length} without weights are right`}`,
+      ? `the recording was made with other weights, or with a network that computes something else throughout: ${count}`
+      : `the recording was made with other weights: ${count}, and ${others.length === 0 ? "no others are recorded" : `the ${others.length} without weights are right`}`,
   );
 }
 
@@ -244,7 +244,7 @@ function explain(
   if (nonFinite > 0) return `${nonFinite} elements are NaN or infinite and do not match`;
   const relative =
     relMax === null ? "where the reference is 0 throughout" : `${relMax.toExponential(2)} of max`;
-  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; ${inputsAgree ? "its inputs agree" : "what it reads was not compared"}`;
+  return `max |actual − expected| ${maxAbs.toPrecision(3)}, ${relative}, over the tolerance ${tolerance}; ${inputsAgree ? "its inputs agree" : "its inputs were not compared"}`;
 }
 
 /** Operators inserted after a layer are the one fault of all its readers. */

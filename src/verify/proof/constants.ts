@@ -96,7 +96,7 @@ function compare(
   found: Tensor | undefined,
   bounds: Float64Array | 0,
 ): string | undefined {
-  if (found && !isDType(found, "float32")) return `a constant of ${found.dtype} as`;
+  if (found && !isDType(found, "float32")) return `a ${found.dtype} constant as`;
   if (found && !sameShape(found.shape, expected.shape))
     return `a constant of shape [${found.shape}] instead of [${expected.shape}] as`;
   const data = found?.data ?? new Float32Array(elementCount(expected.shape));
@@ -106,7 +106,7 @@ function compare(
     if (!(Math.abs(value) < Infinity)) return "a constant that is not finite as";
     const isNear = bounds ? Math.abs(value - wanted) <= (bounds[index] as number) : Object.is(value, wanted);
     // An operator without its optional bias adds nothing, as if it added zeros of either sign.
-    if (!isNear && !(found === undefined && wanted === 0)) return "a constant that is not";
+    if (!isNear && !(found === undefined && wanted === 0)) return "a constant that differs from";
   }
   return undefined;
 }

@@ -230,7 +230,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
   const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
   const [input] = inputs;
   if (inputs.length !== 1 || input?.dtype !== "float32")
-    return `${inputs.length} inputs, or not of float32, where a network has its images`;
+    return `the file has ${inputs.length} inputs, or one that is not float32, instead of float32 images`;
   const names = [
     ...graph.inputs.map(({ name }) => name),
     ...graph.nodes.flatMap(({ outputs }) => outputs.filter((name) => name !== "")),

@@ -52,12 +52,7 @@ export function stepsOf(
     problem: string | undefined,
   ): Step => (problem === undefined ? { goals: [goal(x, layer)] } : refused(value, problem));
   const unary = (value: string, layer: LayerNode, x: string | undefined): Step =>
-    accepted(
-      value,
-      x,
-      layer,
-      x === undefined ? `${layer.op.kind} is expected, as ${layer.name} is` : undefined,
-    );
+    accepted(value, x, layer, x === undefined ? `${layer.op.kind} is expected for ${layer.name}` : undefined);
 
   const inputShape = ({ inputs: [source = ""] }: LayerNode): Shape | undefined => shapes?.get(source);
 

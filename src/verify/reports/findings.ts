@@ -99,7 +99,7 @@ export function findings(
       `${plural(quantization.tensors, "tensor")} as ${quote(quantization.dtypes.join(", "))}; that changes the embedding by ${formatError(quantization.relMax)} of max, cosine ${formatCosine(quantization.cosine)}`,
     ]);
   const folded =
-    coverage.folded.length > 0 ? `, ${coverage.folded.length} more exist only folded into the next` : "";
+    coverage.folded.length > 0 ? `, ${coverage.folded.length} more are folded into the next layer` : "";
   list.push([
     "Coverage",
     `${coverage.compared} of ${coverage.expected - coverage.folded.length} layers compared${folded}`,

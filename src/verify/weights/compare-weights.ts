@@ -95,7 +95,7 @@ export function compareWeights(
         // and the steps were checked before.
         !(role === "weight" && merged?.op.kind === "linear" && rounding.length === constant.values.length) &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
-          ? "stored in steps that are larger than its range needs"
+          ? "stored in steps that are larger than its range requires"
           : differences(wanted, actual, isProduct && !match && !isLifted && !rounding ? 1 : 0, node.name);
       if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
@@ -157,12 +157,11 @@ function causeOfAll(
 ): string | undefined {
   const { stored } = tensor ?? {};
   if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
-    return "weights are stored in steps that are too wide, or in ranges that end before their values do";
+    return "weights are stored in steps that are too wide, or in ranges that do not cover their values";
   const narrow = (["float16", "bfloat16"] as const).find((dtype) =>
     isRoundedTo(dtype, wanted, tensor, layer),
   );
-  if (narrow)
-    return `the reference has its weights in ${narrow}, which the candidate's are before they are rounded`;
+  if (narrow) return `the reference's weights are the candidate's, rounded to ${narrow}`;
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
 }
 
@@ -351,7 +350,7 @@ function scaledWeights(all: readonly Scales[]): readonly Fault[] {
   if (!first || off.length === 0) return [];
   const mean = off.reduce((sum, value) => sum + value, 0) / off.length;
   if (Math.abs(mean) <= first.unit * meanScale(off.length)) return [];
-  const explanation = `the folded weights are ${(1 + mean).toPrecision(6)} times the checkpoint's products on average, which rounding them does not make them`;
+  const explanation = `the folded weights are ${(1 + mean).toPrecision(6)} times the checkpoint's products on average, which rounding does not explain`;
   return [layerFault(first.layer, "weights", null, explanation)];
 }
 

@@ -168,7 +168,7 @@ export function storedWithin(
   // If all values are equal, the first number is used, whatever the step.
   if (least === most) return roundings;
   if (!(step * levels <= (most - least) * STEP_SLACK))
-    return "stored in steps that are larger than its range needs";
+    return "stored in steps that are larger than its range requires";
   const within = step / 2 + roundings;
   const end = min + scale * levels;
   if (Math.min(min, end) > least + within || Math.max(min, end) < most - within)

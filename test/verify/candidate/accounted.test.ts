@@ -336,7 +336,7 @@ describe("a model as the reference", () => {
       HONEST,
       half,
       "conv1.bn",
-      /reference has its weights in float16/,
+      /the candidate's, rounded to float16/,
     ],
     [
       "the candidate's metadata alone says that it takes pixels",

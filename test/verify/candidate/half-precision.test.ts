@@ -143,7 +143,7 @@ describe.each(["float16", "bfloat16"] as const)("weights stored in %s", (dtype) 
       expect(faults).toMatchObject([
         {
           kind: "weights",
-          explanation: expect.stringContaining(`the reference has its weights in ${dtype}`),
+          explanation: expect.stringContaining(`the candidate's, rounded to ${dtype}`),
         },
       ]);
     }

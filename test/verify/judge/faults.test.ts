@@ -104,7 +104,7 @@ describe("numericFaults", () => {
   it("does not say of inputs that were not compared that they agree", () => {
     const tolerance = { rule: "relative-to-max", value: 1e-4 } as const;
     const [fault] = numericFaults(CHAIN, new Map([["b", result("b", "fail")]]), tolerance);
-    expect(fault?.explanation).toMatch(/; what it reads was not compared$/);
+    expect(fault?.explanation).toMatch(/; its inputs were not compared$/);
   });
 });
 

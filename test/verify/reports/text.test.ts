@@ -21,7 +21,7 @@ Worst 2 of 2 layers
 Embedding: fc.2, max abs 1.7e-5 (2.7e-6 of max), L2-normalised 7.4e-7, cosine 1.000000
 Tap effect: with intermediate values as outputs the embedding changes by 5.5e-6
 Weights: 316 of 316 constants are the checkpoint's, 80 layers with a folded batch norm
-Coverage: 2 of 2 layers compared, 1 more exist only folded into the next
+Coverage: 2 of 2 layers compared, 1 more are folded into the next layer
 
 PASS  2 layers and 2 gates agree within 0.0001 of max`);
   });

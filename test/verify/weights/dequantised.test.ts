@@ -78,7 +78,7 @@ describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (
       expect(faults).toMatchObject([
         {
           kind: "weights",
-          explanation: expect.stringContaining("steps that are larger than its range needs"),
+          explanation: expect.stringContaining("steps that are larger than its range requires"),
         },
       ]);
     }
@@ -92,7 +92,7 @@ describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (
       isNamed,
       network,
     );
-    expect(faults[0]?.explanation).toContain("steps that are larger than its range needs");
+    expect(faults[0]?.explanation).toContain("steps that are larger than its range requires");
     const right = await judged(dequantised(gate, fair, true), isNamed, network);
     expect(JSON.stringify(right.faults)).not.toContain("steps");
   });

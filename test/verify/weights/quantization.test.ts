@@ -136,7 +136,7 @@ describe("quantised weights", () => {
     );
     const { faults } = await reportOf({ ...model, weights: clipped });
     expect(faults).toMatchObject([
-      { kind: "weights", explanation: expect.stringContaining("ranges that end before their values do") },
+      { kind: "weights", explanation: expect.stringContaining("ranges that do not cover their values") },
     ]);
   });
 
@@ -189,7 +189,7 @@ describe("quantised weights", () => {
     });
     const { faults } = await reportOf(model);
     expect(faults[0]).toMatchObject({ layer: "fc.1", kind: "weights" });
-    expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range needs/);
+    expect(faults[0]?.explanation).toMatch(/stored in steps that are larger than its range requires/);
   });
 });
 

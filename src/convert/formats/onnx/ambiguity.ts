@@ -175,7 +175,8 @@ function checkTensor(proto: ITensorProto, file: string): void {
     ...TYPED_FIELDS.filter((field) => (proto[field]?.length ?? 0) > 0),
     ...(Object.hasOwn(proto, "rawData") && (proto.rawData?.length ?? 0) > 0 ? ["rawData"] : []),
   ];
-  if (fields.length > 1) throw ambiguous(subject, `elements in ${fields.join(" and ")}`, "in one field");
+  if (fields.length > 1)
+    throw ambiguous(subject, `elements in ${fields.join(" and ")}`, "elements in one field");
   const entries = proto.externalData ?? [];
   const isExternal = proto.dataLocation === EXTERNAL;
   if (!isExternal && entries.length > 0)

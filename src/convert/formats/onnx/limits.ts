@@ -109,7 +109,7 @@ function expectReadable(field: WireField, known: Field, seen: Set<number>, subje
   if (!known.isRepeated && seen.has(number))
     throw unreadable(subject, `field ${number} twice in one message`, "it once");
   if (known.isChoice && seen.has(CHOICE))
-    throw unreadable(subject, `field ${number} beside another of which a message has one`, "one of them");
+    throw unreadable(subject, `field ${number} beside another field of the same oneof`, "one of them");
   seen.add(number);
   if (known.isChoice) seen.add(CHOICE);
   if (isNumber(known.type) && !isReadableNumber(known.type, field))

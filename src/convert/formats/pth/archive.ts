@@ -58,7 +58,11 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
   if (pickle === undefined) throw corrupt(region, "no data.pkl", "one");
   // Where it exists, torch.jit.load reads this older description of a model, and nothing else.
   if (entry("model.json") !== undefined)
-    throw unsupported(region, "a TorchScript model in an older format", "what torch.jit.save writes now");
+    throw unsupported(
+      region,
+      "a TorchScript model in an older format",
+      "the format that torch.jit.save writes now",
+    );
   const root = load(pickle, "data");
   if (constants === undefined) return { container: "zip", root };
   // torch.jit.load ignores the byte-order record, and reads the bytes unchanged.

@@ -303,7 +303,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
     ...(isDict(module.state) ? [] : ["a state that is not a dict"]),
     ...(isSetOfNames(attributes?.get("_non_persistent_buffers_set"))
       ? []
-      : ["something else than names in _non_persistent_buffers_set"]),
+      : ["something other than names in _non_persistent_buffers_set"]),
   ];
   const names = ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
     const entries = attributes?.get(kind);

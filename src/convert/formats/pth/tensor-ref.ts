@@ -154,7 +154,7 @@ function arrayRef(array: InertObject, budget: Budget): TensorRef | TensorProblem
     return malformed("a numpy array with items set afterwards");
   const parts = ARRAYS.get(array.path)?.(array);
   if (parts === undefined)
-    return malformed(`a numpy array that numpy would not make so, by ${printable(array.path)}`);
+    return malformed(`a numpy array created in another way than numpy's, by ${printable(array.path)}`);
   if (!isSizes(parts.shape)) return malformed("a numpy array without a shape");
   const stored = parts.shape;
   const type = elementType(parts.dtype);
@@ -339,15 +339,15 @@ const TENSOR_TYPES: ReadonlySet<string> = new Set([
 
 /** Tensors that are not a strided block of numbers, and their names in messages. */
 const OTHER_TENSORS: ReadonlyMap<string, string> = new Map([
-  ["torch._utils._rebuild_device_tensor_from_cpu_tensor", "a tensor of another device"],
-  ["torch._utils._rebuild_device_tensor_from_numpy", "a tensor of another device"],
+  ["torch._utils._rebuild_device_tensor_from_cpu_tensor", "a tensor on another device"],
+  ["torch._utils._rebuild_device_tensor_from_numpy", "a tensor on another device"],
   ["torch._utils._rebuild_meta_tensor_no_storage", "a meta tensor, which has no data"],
   ["torch._utils._rebuild_nested_tensor", "a nested tensor"],
   ["torch._utils._rebuild_qtensor", "a quantized tensor"],
   ["torch._utils._rebuild_sparse_csr_tensor", "a sparse tensor"],
   ["torch._utils._rebuild_sparse_tensor", "a sparse tensor"],
   ["torch._utils._rebuild_wrapper_subclass", "a tensor subclass without data"],
-  ["torch._utils._rebuild_xla_tensor", "a tensor of another device"],
+  ["torch._utils._rebuild_xla_tensor", "a tensor on another device"],
 ]);
 
 /**
@@ -378,7 +378,8 @@ export function tensorRef(value: PickleValue, budget: Budget, depth = 0): Tensor
   if (!isObject(value) || depth > MAX_WRAPPERS) return malformed(`a value of type ${typeName(value)}`);
   const { path, args } = value;
   const other =
-    OTHER_TENSORS.get(path) ?? (CLASS_TENSOR.test(path) ? `a tensor made as ${printable(path)}` : undefined);
+    OTHER_TENSORS.get(path) ??
+    (CLASS_TENSOR.test(path) ? `a tensor created by ${printable(path)}` : undefined);
   if (other !== undefined) return { code: "unsupported", text: other };
   if (isArray(value)) return arrayRef(value, budget);
   if (value.items !== null || value.entries !== null) return changed("items set afterwards");

@@ -68,7 +68,7 @@ describe("a file that two readers may read in two ways is refused", () => {
           },
         ],
       }),
-      /field 2 beside another of which a message has one/,
+      /field 2 beside another field of the same oneof/,
     ],
     [
       "a value of two types",

@@ -72,7 +72,7 @@ describe("a pickled module", () => {
   ])("whose transient buffers are in %s is ambiguous", (_, names) => {
     const state = new Map(module().state as Map<PickleValue, PickleValue>);
     expect(ambiguities({ ...module(), state: state.set("_non_persistent_buffers_set", names) })).toEqual({
-      "": ["something else than names in _non_persistent_buffers_set"],
+      "": ["something other than names in _non_persistent_buffers_set"],
     });
   });
 
