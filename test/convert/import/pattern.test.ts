@@ -25,6 +25,7 @@ describe("a formula", () => {
     ["a - b", op("Add", x, op("Mul", number(-1), y))],
     ["a / b", op("Div", x, y)],
     ["a / b", op("Mul", op("Reciprocal", y), x)],
+    ["a / b", op("Mul", op("Div", number(1), y), x)],
     ["Exp(a) * b ^ 2", op("Mul", op("Mul", y, y), op("Exp", x))],
     ["Exp(a) * b ^ 2", op("Mul", op("Exp", x), op("Pow", op("Abs", y), number(2)))],
     ["(a + b) ^ 0.5 * 3", op("Mul", op("Sqrt", op("Add", x, y)), number(3))],
@@ -51,6 +52,7 @@ describe("a formula", () => {
     expect(found("a * 0.1", op("Mul", x, number(0.2)))).toBeUndefined();
     expect(found("1 / a", op("Reciprocal", x))).toEqual({ a: "x" });
     expect(found("2 / a", op("Reciprocal", x))).toBeUndefined();
+    expect(found("a / b", op("Mul", op("Div", number(2), y), x))).toBeUndefined();
   });
 
   it.each(["a +", "(a", "a b", "Exp a", "[a"])("is refused where it is none: %s", (text) => {

@@ -12,7 +12,7 @@ import { isFloat, uniform } from "./constants.js";
  * | --- | --- |
  * | `a + b`, `a * b` | Add, Mul, in either order |
  * | `a - b` | Sub, or Add of `-b` |
- * | `a / b` | Div, or Mul by a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves; by a number, Mul by its inverse |
+ * | `a / b` | Div, or Mul by 1 / b or a Reciprocal, or by the power −0.5 where b is a root; of 1, these by themselves; by a number, Mul by its inverse |
  * | `-a` | Neg, or Mul by −1 |
  * | `a ^ 2`, `a ^ 0.5` | Pow; Mul of a by itself, Pow of its absolute value; Sqrt |
  */
@@ -192,13 +192,10 @@ function quotient(a: Formula, b: Formula): Formula {
     ...(radicand ? [operator("Pow", radicand, { number: -0.5 })] : []),
     ...("number" in b ? [{ number: 1 / b.number }] : []),
   ];
-  const isInverse = "number" in a && a.number === 1;
-  return {
-    anyOf: [
-      operator("Div", a, b),
-      ...inverses.map((inverse) => (isInverse ? inverse : operator("Mul", a, inverse))),
-    ],
-  };
+  const ratio = operator("Div", a, b);
+  if ("number" in a && a.number === 1) return { anyOf: [ratio, ...inverses] };
+  const factors = [operator("Div", { number: 1 }, b), ...inverses];
+  return { anyOf: [ratio, ...factors.map((factor) => operator("Mul", a, factor))] };
 }
 
 function negative(a: Formula): Formula {
