@@ -67,6 +67,15 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
     ],
     { first: int64(0), rest: int64(-1) },
   ),
+  "Reshape with allowzero, as torch's dynamo exporter writes it": swap(
+    "global_avgpool.flatten",
+    (node) => [
+      operator("Reshape", [inputOf(node), "target"], "global_avgpool.flatten", {
+        allowzero: { type: "int", value: 1 },
+      }),
+    ],
+    { target: int64(-1, FC.shape[1] ?? 0) },
+  ),
   "Squeeze twice": swap("global_avgpool.flatten", (node) => [
     operator("Squeeze", [inputOf(node)], "half", { axes: ints(3) }),
     operator("Squeeze", ["half"], "global_avgpool.flatten", { axes: ints(2) }),

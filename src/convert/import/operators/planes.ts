@@ -2,8 +2,8 @@ import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
 import type { ForeignNode, Planes, Size, Value } from "./foreign.js";
 import { ELEMENTWISE, withAttribute } from "./layouts.js";
-import { listedSizes, placesOf, sameSize, sizesOf } from "./shapes.js";
-import { asNode, asTensor, attributeOrInput, int, ints, type OperatorSite } from "./site.js";
+import { placesOf, reshapeTarget, sameSize, sizesOf } from "./shapes.js";
+import { asNode, asTensor, attributeOrInput, int, type OperatorSite } from "./site.js";
 
 /**
  * Maps with their height and width merged, [N, C, H·W], or their channels too, [N·C, H·W]: how norms of groups are exported, and others are
@@ -14,7 +14,7 @@ import { asNode, asTensor, attributeOrInput, int, ints, type OperatorSite } from
 /** A map as planes, if a reshape merges its last axes for every image size; otherwise undefined. */
 export function asPlanes(site: OperatorSite): Value | undefined {
   const input = asNode(site.inputs[0]);
-  const target = targetOf(site);
+  const target = reshapeTarget(site);
   if (site.layout || !input || !target) return undefined;
   // A pooled map with fewer axes is a vector.
   if (input.form.rank !== "map" && !(input.form.rank === "pooled" && target.length === 1)) return undefined;
@@ -32,7 +32,7 @@ export function asPlanes(site: OperatorSite): Value | undefined {
 /** The map that a reshape of planes restores; undefined for another shape. */
 function asMap(site: OperatorSite, planes: Planes): Value | undefined {
   const input = asNode(site.inputs[0]);
-  const target = targetOf(site);
+  const target = reshapeTarget(site);
   return input && target && fills(target, sizesIn(input, planes), planes) ? again(input, site) : undefined;
 }
 
@@ -59,10 +59,6 @@ function again(input: ForeignNode, { output }: OperatorSite): Value {
 function sizesIn({ form }: ForeignNode, { sizes }: Planes): readonly Size[] {
   const [batch, channels] = sizes;
   return form.rank === "pooled" ? [batch, channels, 1, 1] : sizes;
-}
-
-function targetOf({ node, inputs }: OperatorSite): readonly Size[] | undefined {
-  return int(node, "allowzero", 0) === 0 ? (ints(node, "shape") ?? listedSizes(inputs[1])) : undefined;
 }
 
 /**

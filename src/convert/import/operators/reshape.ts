@@ -4,7 +4,7 @@ import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Va
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
 import { reshapedBack } from "./norms.js";
 import { asPlanes } from "./planes.js";
-import { listedSizes, sameSize, sizesOf } from "./shapes.js";
+import { listedSizes, reshapeTarget, sameSize, sizesOf } from "./shapes.js";
 import {
   asNode,
   asTensor,
@@ -42,8 +42,8 @@ export const readReshape: OperatorReader = (site) => {
   if (!input) return undefined;
   const planes = asPlanes(site) ?? (target && !layout && reshapedBack(input, target, output));
   if (planes) return planes;
-  const [sizes, own] = [target ?? listedSizes(inputs[1]), vectorSizes(site)];
-  if (!sizes || !own || int(node, "allowzero", 0) !== 0) return undefined;
+  const [sizes, own] = [reshapeTarget(site), vectorSizes(site)];
+  if (!sizes || !own) return undefined;
   return asVector(
     site,
     sizes.map((size, axis) => (size === 0 ? own[axis] : size)),
@@ -264,12 +264,11 @@ const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[])
     const isCut = text(node, "coordinate_transformation_mode", "") === "tf_crop_and_resize";
     return !isCut && inputs[3] === undefined && isOnes(scales, ints(node, "axes")?.length ?? sizes.length);
   },
-  Reshape: ({ node, inputs }, sizes) => {
-    const target = ints(node, "shape") ?? numbers(inputs[1]);
-    if (target?.length !== sizes.length || sizes.length !== 4 || int(node, "allowzero", 0) !== 0)
-      return false;
+  Reshape: (site, sizes) => {
+    const target = reshapeTarget(site);
+    if (target?.length !== sizes.length || sizes.length !== 4) return false;
     // One axis may be unknown: if all others are unchanged, this one is too.
-    return target.filter((size, axis) => size !== 0 && size !== sizes[axis]).length <= 1;
+    return target.filter((size, axis) => size !== 0 && !sameSize(size, sizes[axis])).length <= 1;
   },
   Slice: (site, sizes) => cutsOf(site)?.every((cut) => isAll(cut, sizes)) === true,
   Split: ({ node }) => node.outputs.length === 1,

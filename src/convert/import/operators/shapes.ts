@@ -7,6 +7,7 @@ import {
   asTensor,
   attributeOrInput,
   int,
+  ints,
   MAX_LIST,
   numbers,
   type OperatorReader,
@@ -36,6 +37,12 @@ export function sameSize(a: Size, b: Size): boolean {
 /** The sizes in a list that is constant or computed from shapes. */
 export function listedSizes(value: Value | undefined): readonly Size[] | undefined {
   return value?.kind === "shape" ? value.sizes : numbers(value);
+}
+
+/** The target of a Reshape; undefined if it is not known, or has zeros that are sizes (`allowzero`) and do not copy any. */
+export function reshapeTarget({ node, inputs }: OperatorSite): readonly Size[] | undefined {
+  const target = ints(node, "shape") ?? listedSizes(inputs[1]);
+  return int(node, "allowzero", 0) !== 0 && target?.includes(0) ? undefined : target;
 }
 
 /** The shape of a constant, or what is known about that of an activation. */
