@@ -43,7 +43,7 @@ export async function start(name: string, load: () => Promise<{ readonly main: M
     )
       return;
   }
-  setEngineFlags();
+  setEngineFlags(false);
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
 }

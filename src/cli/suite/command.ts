@@ -30,6 +30,7 @@ import {
   suiteExitStatus,
   suiteReport,
 } from "../../verify/suite/report.js";
+import { setEngineFlags } from "../engine-flags.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { type BaselineFlags, baselineOptions, readSuiteReport, writeReport } from "../reports.js";
@@ -230,6 +231,7 @@ async function runEntries(
     }
   };
   if (jobs <= 1) {
+    setEngineFlags(true);
     await lane((entry) =>
       executeEntry(entry, options, (done, total) => options.onProgress(entry, done, total)),
     );

@@ -9,7 +9,7 @@ interface Task {
   readonly cache: string | undefined;
 }
 
-setEngineFlags();
+setEngineFlags(true);
 process.on("message", (task: Task) => {
   executeEntry(task.entry, { ...task, io: process, threads: 1 }).then(
     (result) => process.send?.({ result }),
