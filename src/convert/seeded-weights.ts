@@ -4,7 +4,7 @@ import { mulberry32 } from "../core/functions.js";
 import type { StateDict } from "../core/tensor.js";
 import { elementCount, type Tensor } from "../core/tensor.js";
 
-/** 256 MiB in float32, thirty times osnet_x1_0. */
+/** Limit on weights: 256 MiB in float32, thirty times osnet_x1_0. */
 const MAX_ELEMENTS = 2 ** 26;
 
 /**

@@ -12,7 +12,9 @@ const FOLDED = "osnet.folded";
 /** The channel order of raw pixels; a model without it takes normalised images. */
 const PREPROCESS = "osnet.preprocess";
 
-/** For a model some of whose negligible weights were set to zero: their number, and the most that this changes. */
+/**
+ * The number of negligible weights that were set to zero, if any, and the largest change that this causes.
+ */
 const ZEROED = "osnet.zeroed";
 
 export function modelMetadata(
@@ -30,7 +32,7 @@ export function modelMetadata(
 
 type Metadata = ReadonlyMap<string, string>;
 
-/** The statement of an osnet-convert model about weights set to zero; undefined if none were. */
+/** What an osnet-convert model's metadata states about weights set to zero; undefined if none were. */
 export function statedZeros(
   metadata: ReadonlyMap<string, unknown>,
 ): Pick<Negligible, "count" | "bound"> | undefined {

@@ -37,7 +37,7 @@ export interface Negligible {
 /** A network's constants as written. */
 export interface WrittenWeights {
   readonly of: (node: LayerNode) => NodeWeights;
-  /** What was set to zero; undefined if nothing was. */
+  /** The weights that were set to zero; undefined if none were. */
   readonly zeroed: Negligible | undefined;
 }
 
@@ -142,7 +142,7 @@ function isTiny(value: number): boolean {
   return value < TINY && value > -TINY && value !== 0;
 }
 
-/** The same for bits: TINY and smaller numbers have lower exponents. */
+/** TINY as bits: smaller numbers have lower exponents. */
 const TINY_BITS = new Int32Array(Float32Array.of(TINY).buffer)[0] as number;
 
 /**
@@ -158,7 +158,10 @@ function hasTiny({ buffer, byteOffset, length }: Float32Array): boolean {
   return false;
 }
 
-/** Positions of a layer's negligible weights, each with the most that all of its kind may add, relative to the bias. */
+/**
+ * Positions of a layer's negligible weights, each with the largest sum that all of its kind may add, relative to the
+ * bias.
+ */
 function sharesOf(
   node: LayerNode,
   weightsOf: (node: LayerNode) => NodeWeights,

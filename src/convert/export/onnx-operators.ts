@@ -18,7 +18,9 @@ export interface OnnxFragment {
   readonly initializers?: ReadonlyMap<string, Tensor>;
 }
 
-/** Where a layer's nodes go: the value they must produce, and the values they read. */
+/**
+ * The place of a layer in the graph: the value that its nodes must produce, and the values that they read.
+ */
 interface OnnxSite {
   /** The layer's name: that of its last node and of that node's output. */
   readonly name: string;
@@ -76,7 +78,7 @@ function lowerLayerNorm(op: Op<"layerNorm">, { name, inputs, opset, dtype }: Onn
 
 type OnnxLowering<K extends OpKind> = (op: Op<K>, site: OnnxSite) => OnnxFragment;
 
-/** The lowering of an operation that is one ONNX operator with the same inputs in the same order. */
+/** An operation that is one ONNX operator with the same inputs in the same order. */
 function operator<K extends OpKind>(
   opType: string,
   attributes: (op: Op<K>) => OnnxAttributeRecord = () => ({}),
@@ -89,7 +91,7 @@ function operator<K extends OpKind>(
  * attributes in every opset, except for layer norm and the spatial mean. Padding is always explicit.
  */
 const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
-  // The graph's input is declared with the graph and has no node.
+  // The input is declared with the graph, and has no node.
   input: () => ({ nodes: [] }),
   // Weights are OIHW, as PyTorch's.
   conv: operator("Conv", (op) => ({
@@ -101,7 +103,7 @@ const LOWERINGS: { readonly [K in OpKind]: OnnxLowering<K> } = {
   })),
   // x·Wᵀ + b, so that the weight stays [out, in].
   linear: operator("Gemm", () => ({ transB: int(1) })),
-  // In every operator set, inference is the default mode.
+  // Inference is the default mode in every opset.
   batchNorm: operator("BatchNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
   instanceNorm: operator("InstanceNormalization", ({ epsilon }) => ({ epsilon: float(epsilon) })),
   layerNorm: lowerLayerNorm,

@@ -49,7 +49,7 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
   const resolved = resolveOptions(graph, options);
   const { fold, opset, irVersion, results, dtype, ioDtype, keepDenormals } = resolved;
   const network = neededNetwork(graph, fold, results);
-  // Half precision has no such small numbers.
+  // float16 cannot represent such small numbers anyway.
   const written = writtenWeights(network, stateDict, keepDenormals || dtype !== "float32");
   const { nodes, initializers: weights } = lowerNodes(network.nodes, written, resolved);
   const initializers = new Map(weights);
@@ -78,7 +78,7 @@ export function lowerToOnnx(graph: LayerGraph, stateDict: StateDict, options: On
     irVersion,
     opset,
     customOpsets: new Map(),
-    // Without a version, so that the same weights give the same bytes in every release.
+    // No version, so that the same weights give the same bytes in every release.
     producer: { name: "osnet-convert", version: "" },
     graph: { name: variantOf(graph.spec) ?? "osnet", inputs, outputs, nodes: allNodes, initializers },
     metadata: new Map(Object.entries(modelMetadata(graph.spec, resolved, written.zeroed))),
@@ -247,7 +247,7 @@ function lowerInput(
     const images = `images.${dtype}`;
     return { images, nodes: [castNode(images, input, dtype)] };
   }
-  // Normalised in float32: float16 has no precision to spare for 255 levels.
+  // Normalised in float32, since float16 cannot distinguish the 255 levels well.
   const wide = ioDtype === "float32" ? input : "images.float32";
   const { nodes, initializers } = lowerPreprocess(wide, preprocess);
   const images = dtype === "float32" ? NORMALIZED : `images.${dtype}`;

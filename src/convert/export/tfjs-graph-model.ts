@@ -58,7 +58,7 @@ export function lowerToTfjs(
   const network = neededNetwork(graph, fold, results);
   const shapes = outputShapes(graph, imageShape(resolved));
   const layers = fuse ? fuseRelu(network, kept) : network.nodes.map((node) => ({ node }));
-  // Formats with fewer bits have no such small numbers.
+  // Formats with fewer bits cannot represent such small numbers anyway.
   const written = writtenWeights(network, stateDict, keepDenormals || quantize !== undefined);
   const lowered = lowerLayers(layers, written, shapes, resolved);
   const tails = results.map(({ name, layer, floors }) =>
@@ -147,7 +147,7 @@ function addWeights(
 
 const GRAPH_DTYPES = { float32: "DT_FLOAT", int32: "DT_INT32" } as const;
 
-/** The constant's value is in the weight files; the node describes it, for tools that join the two. */
+/** The value is in the weight files. The node only describes it, for tools that join the two. */
 function constantNode(name: string, { shape, dtype: element }: Tensor<TfjsDType>): TfjsNode {
   const type = element === "int32" ? GRAPH_DTYPES.int32 : GRAPH_DTYPES.float32;
   const tensorShape = { dim: shape.map((size) => ({ size: String(size) })) };
@@ -314,9 +314,8 @@ function hasBias(op: Op): boolean {
 }
 
 /**
- * The reverse, for reading every layer's value: a node that also computes a ReLU becomes the node of the layer before
- * it, and the ReLU a separate node; likewise for any other activation that another program has fused. Weights are
- * unchanged.
+ * The inverse, for reading every layer's value: a fused ReLU, or any other activation that another program has fused,
+ * becomes a separate node after the node of the layer before it. Weights are unchanged.
  */
 export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGraph): readonly TfjsNode[] {
   const names = new Set(nodes.map(({ name }) => name));
@@ -344,5 +343,5 @@ export function splitRelu(nodes: readonly TfjsNode[], { nodes: layers }: LayerGr
   });
 }
 
-/** Activations that may be fused and have a single input. */
+/** Activations with a single input that may be fused. */
 const ALONE: ReadonlySet<string> = new Set(["Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid"]);

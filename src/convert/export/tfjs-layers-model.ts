@@ -155,8 +155,8 @@ function refuseAnySize(): InputError {
 }
 
 /**
- * The same as a Keras layer. Keras has no division per channel, so this is a 1×1 convolution: x / (255 · deviation) −
- * mean / deviation for each channel, in RGB order. It is not trainable.
+ * Normalisation as a Keras layer. Keras has no division per channel, so this is a 1×1 convolution: x / (255 ·
+ * deviation) − mean / deviation for each channel, in RGB order. It is not trainable.
  */
 const NORMALIZED_STEP: KerasStep = {
   className: "Conv2D",
@@ -188,7 +188,7 @@ function normalizedWeights(order: PixelOrder): ReadonlyMap<string, TfjsWeight> {
   ]);
 }
 
-/** One stock Keras layer. */
+/** One standard Keras layer. */
 interface KerasStep {
   readonly className: string;
   readonly config: JsonObject;
@@ -203,10 +203,10 @@ interface KerasStep {
   readonly reads?: readonly string[];
 }
 
-/** Refers to the layer's input among the inputs of a step. */
+/** The name of the layer's input among the inputs of a step. */
 const INPUT = "";
 
-/** What a layer reads. */
+/** The inputs of a layer. */
 interface KerasSite {
   /** The shape of its first input, NCHW or NC for one image. */
   readonly input: Shape;
@@ -216,7 +216,7 @@ interface KerasSite {
 
 const CHANNELS_LAST = { data_format: "channels_last" } as const;
 
-/** How a convolution moves over the map. */
+/** The window of a convolution. */
 interface KerasWindow {
   readonly kernel: Size2d;
   readonly stride: Size2d;
@@ -303,7 +303,8 @@ function lowerInstanceNorm({ epsilon }: Op<"instanceNorm">, { input }: KerasSite
     rescaling("-opposite", -1),
     step("-centered", "Add", {}, INPUT, "-opposite"),
     step("-normalized", "LayerNormalization", { axis: [1, 2], epsilon, center: false, scale: false }),
-    // tfjs disposes a tensor that a layer reads twice too early: squares are products with the negation.
+    // tfjs disposes of a tensor too early if a layer reads it twice, so squares are products with the
+    // negation.
     rescaling("-mirrored", -1, 0, "-centered"),
     step("-squares", "Multiply", {}, "-centered", "-mirrored"),
     ...mean("-variance"),

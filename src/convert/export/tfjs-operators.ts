@@ -5,7 +5,7 @@ import type { NormFloor } from "./options.js";
 
 type TfjsLowering<K extends OpKind> = (op: Op<K>, site: TfjsSite) => TfjsFragment;
 
-/** The lowering of an operation that is one TensorFlow operator on the same inputs. */
+/** An operation that is one TensorFlow operator with the same inputs. */
 function operator<K extends OpKind>(opType: string): TfjsLowering<K> {
   return (_op, { name, inputs }) => ({ nodes: [tfNode(name, opType, inputs)] });
 }
@@ -15,7 +15,7 @@ function operator<K extends OpKind>(opType: string): TfjsLowering<K> {
  * a pooled map is [N, 1, 1, C].
  */
 const LOWERINGS: { readonly [K in OpKind]: TfjsLowering<K> } = {
-  // The placeholder is written with the graph.
+  // The input is written with the graph.
   input: () => ({ nodes: [] }),
   conv: lowerConv,
   linear: lowerLinear,
@@ -131,7 +131,7 @@ export interface TfjsFragment {
   readonly constants?: ReadonlyMap<string, Tensor<"float32" | "int32">>;
 }
 
-/** Where a layer's nodes go: the node they must end in, and the nodes they read. */
+/** The place of a layer in the graph: the node that its nodes must end in, and the nodes that they read. */
 interface TfjsSite {
   /** The layer's node; of a layer with a merged ReLU, the ReLU's. */
   readonly name: string;

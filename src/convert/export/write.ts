@@ -186,7 +186,7 @@ function bytesOf({ data }: Tensor): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
-/** The outputs of a model's file, as far as another file can have them too, and what is lost. */
+/** The outputs of a model's file that another file can have too, and those that it cannot. */
 export interface FileOutputs {
   /** Results of the network, plain or divided by their L2 norm, in the file's order and under its names. */
   readonly results: readonly WantedResult[];
@@ -208,7 +208,7 @@ export interface BeyondNetwork {
   readonly isL2?: boolean;
 }
 
-/** The same for a writer without an L2 norm. */
+/** The outputs for a writer without an L2 norm. */
 export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOutputs {
   const plain = results.filter(({ floors }) => !floors);
   const lost = results.filter(({ floors }) => floors);
@@ -243,13 +243,10 @@ function keptResults(outputs: FileOutputs | undefined): ResultOptions {
 }
 
 /**
- * What the result lacks of a model's file, one clause each.
- *
- * Weights contain no operators, so they lose nothing from a file whose embeddings have length 1, or whose outputs are
- * layers of the network.
+ * What is lost from a model's file, one clause each. Weights contain no operators, so they lose nothing from a file
+ * whose embeddings have length 1, or whose outputs are layers of the network.
  *
  * @param given what the file computes; undefined for a weight file
- * @throws InputError (`unsupported`) if something is dropped that changes the results, without `--drop-extra`
  */
 export function leftOut(
   subject: string,

@@ -17,7 +17,7 @@ export type AnomalyKind =
   | "denormal"
   | "one-channel-gate";
 
-/** What is odd about a network's weights, the worst first. */
+/** The kinds of anomalies, worst first. */
 export const ANOMALIES: Readonly<
   Record<AnomalyKind, { readonly severity: Severity; readonly explanation: string }>
 > = {
@@ -56,7 +56,7 @@ export const ANOMALIES: Readonly<
   },
 };
 
-/** One kind of anomaly and everywhere it is. */
+/** One kind of anomaly with all its occurrences. */
 export interface Anomaly {
   /** Which anomaly it is. */
   readonly kind: AnomalyKind;
@@ -70,24 +70,24 @@ export interface Anomaly {
   readonly tensors: readonly AnomalousTensor[];
 }
 
-/** A tensor and how much of it is concerned. */
+/** A tensor with an anomaly. */
 export interface AnomalousTensor {
   /** Its key in the state dict. */
   readonly path: string;
-  /** How many of its values, or channels, are concerned. */
+  /** Number of its values, or channels, with the anomaly. */
   readonly count: number;
-  /** How many values, or channels, the tensor has. */
+  /** Number of values, or channels, of the tensor. */
   readonly of: number;
   /** The first of them, in row-major order. */
   readonly first: {
-    /** Where the first one is; of a channel, its number alone. */
+    /** The index of the first value; for a channel, its number alone. */
     readonly index: readonly number[];
-    /** JSON has no words for the last three. */
+    /** The last three as strings, since JSON cannot represent them. */
     readonly value: number | "NaN" | "Infinity" | "-Infinity";
   };
 }
 
-/** A smaller weight of a norm scales its channel to nothing compared with the others, which are near 1. */
+/** Below this, a norm's weight reduces its channel to nothing compared with the others, which are near 1. */
 const DEAD_WEIGHT = 1e-6;
 
 /** The smallest normal float32. */
@@ -132,7 +132,7 @@ export function isUntrained(graph: LayerGraph, stateDict: StateDict): boolean {
   return initialNorms(graph, realValues(graph, stateDict)) !== undefined;
 }
 
-/** A variance that makes up for ε, as of a norm that was folded, is 1 too. */
+/** A folded norm's variance of 1 − ε counts as 1 too. */
 const NEAR_ONE = 2e-5;
 
 /** The weights of all norms, if there are some and every one is as PyTorch initialises it. */
@@ -178,7 +178,7 @@ function ownersOf(graph: LayerGraph): LayerNode[] {
   });
 }
 
-/** What is odd about one layer's own numbers. */
+/** The anomalies of one layer's parameters. */
 function* layerAnomalies(
   { op, parameters, part }: LayerNode,
   read: (role: ParameterRole) => Values | undefined,

@@ -29,15 +29,15 @@ export interface Inspection {
     readonly bytes: number;
     readonly sha256: string;
     readonly format: DecodedWeights["format"];
-    /** Which of PyTorch's containers it is; the format again for the others. */
+    /** The PyTorch container, or the format itself. */
     readonly container: DecodedWeights["container"];
-    /** Keys that lead to the state dict, joined by dots; empty when it is the whole file. */
+    /** Path of keys to the state dict, joined by dots; empty if it is the whole file. */
     readonly wrapperPath: string;
-    /** What was taken off the keys, such as `module.`; empty for nothing. */
+    /** Prefix that was removed from the keys, such as `module.`; empty if there was none. */
     readonly removedPrefix: string;
     /** The class of a model saved whole; empty for a state dict. */
     readonly modelClass: string;
-    /** What a safetensors file says of itself; nothing in the others. */
+    /** The metadata of a safetensors file; empty for other formats. */
     readonly metadata: Readonly<Record<string, string>>;
     /** Choices made while reading, one clause each. */
     readonly notes: readonly string[];
@@ -46,11 +46,11 @@ export interface Inspection {
   readonly network: NetworkInspection;
   /** Fingerprints and element types of the weights. */
   readonly weights: WeightsInspection;
-  /** What is odd about them, the worst first; empty for nothing. */
+  /** Their anomalies, worst first. */
   readonly anomalies: readonly Anomaly[];
 }
 
-/** What a network is. */
+/** The description of a network. */
 export interface NetworkInspection {
   /** The published variant with this backbone; null if there is none. */
   readonly variant: VariantName | null;
@@ -58,13 +58,16 @@ export interface NetworkInspection {
   readonly nearest: NearestVariant;
   /** The architecture as data, as `--arch` takes it. */
   readonly spec: OsnetSpec;
-  /** Null without a classifier. */
+  /** Number of classes; null without a classifier. */
   readonly classes: number | null;
   /** Width of the embedding. */
   readonly embedding: number;
   /** Learned parameters: all, and those that the embedding needs. */
   readonly parameters: { readonly total: number; readonly embedding: number };
-  /** Of one image of 256×128 to the evaluation output; null if a layer is left without a pixel. */
+  /**
+   * Multiply-adds for one image of 256×128 up to the evaluation output; null if the image is too small for the
+   * network.
+   */
   readonly multiplyAdds: number | null;
   /** Keys that are not part of the network. */
   readonly extra: readonly string[];
@@ -72,30 +75,32 @@ export interface NetworkInspection {
 
 /** Weights and their fingerprints. */
 export interface WeightsInspection {
-  /** How the fingerprint is made. */
+  /** The version of the fingerprint's definition. */
   readonly scheme: typeof FINGERPRINT_SCHEME;
   /** Equal for files of the same network, whatever their container, key prefix, heads and counters. */
   readonly fingerprint: string;
-  /** As `fingerprint`, once every batch norm is folded: equal for a checkpoint and a file that we have folded. */
+  /**
+   * The fingerprint with every batch norm folded: equal for a checkpoint and a file that osnet-convert folded.
+   */
   readonly foldedFingerprint: string;
-  /** How much is stored in each element type. */
+  /** The numbers of tensors and elements of each element type. */
   readonly dtypes: readonly DTypeCount[];
 }
 
-/** How much has one element type, the most elements first. */
+/** The number of tensors and elements of one element type. The type with the most elements comes first. */
 export interface DTypeCount {
   /** The element type as the file stores it. */
   readonly dtype: DType;
-  /** How many tensors have it. */
+  /** Number of tensors. */
   readonly tensors: number;
-  /** How many numbers those have together. */
+  /** Number of elements in all of them. */
   readonly elements: number;
 }
 
 /** Size of torchreid's images, which its complexity tables are made with. */
 const IMAGE = [1, 3, 256, 128] as const;
 
-/** Describes an identified checkpoint; its numbers may be bad. `file` is what it was read from. */
+/** Describes an identified checkpoint, whose numbers may be invalid. `file` is the decoded file. */
 export async function inspectCheckpoint(
   { graph, spec, variant, extra, stateDict, decoded }: Checkpoint,
   file: { readonly name: string; readonly bytes: Bytes },
@@ -148,7 +153,7 @@ function embeddingWidth({ embedding, stages, stem }: OsnetSpec): number {
   return embedding.at(-1) ?? stages.at(-1)?.blocks.at(-1)?.outChannels ?? stem.channels;
 }
 
-/** Whether images of a size can go through a network. */
+/** Whether a network can process images of a size. */
 function fits(run: () => unknown): boolean {
   try {
     run();
@@ -187,7 +192,7 @@ export function countDTypes(tensors: Iterable<Tensor>): DTypeCount[] {
  * that fold in float32 round differently.
  */
 
-/** The first line of the text that is hashed. A change of what follows changes it. */
+/** The first line of the hashed text, which changes whenever the definition of the rest does. */
 const FINGERPRINT_SCHEME = "osnet-weights/1";
 
 const FOLDED_SCHEME = "osnet-folded-weights/1";

@@ -28,17 +28,19 @@ import {
 
 /** A model as a runtime's file, independent of the network in it. */
 export interface ModelFacts {
-  /** How often it has each operator, the most frequent first. */
+  /** The number of each operator, most frequent first. */
   readonly operators: Readonly<Record<string, number>>;
   readonly inputs: readonly ValueFacts[];
   readonly outputs: readonly ValueFacts[];
-  /** Element types of the constants, as arithmetic sees them. */
+  /** Element types of the constants after dequantisation. */
   readonly dtypes: readonly DTypeCount[];
   /** Weights of convolutions below float32's normal range: each product with one takes most x86 processors 150 cycles. */
   readonly subnormal: number;
 }
 
-/** An input or output; null for what the file does not say, such as a dynamic dimension without a name. */
+/**
+ * An input or output. Fields are null if the file does not state them, such as a dynamic dimension without a name.
+ */
 export interface ValueFacts {
   /** The name by which a program feeds or requests it. */
   readonly name: string;
@@ -52,19 +54,19 @@ export interface ValueFacts {
 export interface NetworkFacts {
   /** Images per run; null for any. */
   readonly batch: number | null;
-  /** Null for any. */
+  /** Height and width; null for any. */
   readonly size: { readonly height: number; readonly width: number } | null;
   /** Batch norms: merged into the layers before them, kept, or written as a product and a sum. */
   readonly batchNorms: { readonly folded: number; readonly kept: number; readonly affine: number };
-  /** Which layer each output is, and what the file does to it afterwards. */
+  /** The layer of each output, and the operators after it. */
   readonly results: readonly {
     readonly output: string;
     readonly layer: string;
-    /** Null for an inner layer. */
+    /** The kind of result; null for an intermediate layer. */
     readonly kind: ResultKind | null;
     readonly tail: readonly string[];
   }[];
-  /** What the file does to its input before the network; null for nothing. */
+  /** The preprocessing in the file; null if there is none. */
   readonly preprocess: string | null;
   /** Layers whose weights are quantised. */
   readonly quantised: number;
@@ -72,7 +74,7 @@ export interface NetworkFacts {
   readonly differences: readonly Difference[];
 }
 
-/** How often there is each name, the most frequent first. */
+/** The number of occurrences of each name, most frequent first. */
 function countNames(names: readonly string[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
@@ -143,33 +145,33 @@ function countBatchNorms({ graph, absorbed, affine, constants }: GraphMatch): Ne
 export interface ModelInspection<F extends ModelFormat, Facts extends ModelFacts> {
   /** Name and version of the document; a version's fields keep their meaning. */
   readonly schema: "osnet-inspection/1";
-  /** The files as files: name, size, digest. */
+  /** Name, size and digest of the files. */
   readonly file: ModelFileFacts<F>;
-  /** What the file says of itself: what wrote it, operators, inputs, outputs. */
+  /** What the file states: its exporter, operators, inputs and outputs. */
   readonly model: Facts & Partial<NetworkFacts>;
   /** Null if the graph is not an OSNet. */
   readonly network: NetworkInspection | null;
   /** Null if the graph is not a faithful OSNet, or its weights are missing. */
   readonly weights: (WeightsInspection & Reparameterised) | null;
-  /** What is odd about its weights, the worst first; empty for nothing. */
+  /** The anomalies of its weights, worst first. */
   readonly anomalies: readonly Anomaly[];
-  /** Why the graph is not an OSNet and what it is; or which missing file is needed to decide. */
+  /** The reason why the graph is not an OSNet, or the missing file that is needed to decide. */
   readonly refusal?: string;
 }
 
 /** The file or files of a model. */
 interface ModelFileFacts<F extends ModelFormat> {
-  /** As the caller gave it. */
+  /** The name that the caller gave it. */
   readonly name: string;
-  /** Of all files. */
+  /** Size of all files together. */
   readonly bytes: number;
-  /** Of the file that is the model, or its model.json. */
+  /** Digest of the model file, or of model.json. */
   readonly sha256: string;
   /** What the model is, by its content. */
   readonly format: F;
 }
 
-/** Of weights that were taken out of a folded model. */
+/** Additional facts about weights imported from a folded model. */
 interface Reparameterised {
   /**
    * The number of tensors that are products with a folded batch norm instead of trained ones. If there are any,
@@ -178,7 +180,7 @@ interface Reparameterised {
   readonly reparameterised: number;
 }
 
-/** How a model is inspected. */
+/** Options for inspecting a model. */
 export interface ModelInspectionOptions {
   /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
@@ -186,13 +188,13 @@ export interface ModelInspectionOptions {
 
 /** The inspection of each format. */
 export interface ModelInspections {
-  /** Of an ONNX file. */
+  /** The inspection of an ONNX file. */
   readonly onnx: OnnxInspection;
-  /** Of a TensorFlow.js model. */
+  /** The inspection of a TensorFlow.js model. */
   readonly tfjs: TfjsInspection;
 }
 
-/** What a format's files say of themselves. */
+/** The facts that are particular to a format. */
 interface FileFacts<F extends ModelFormat> {
   readonly file: ModelFileFacts<F>;
   readonly facts: ModelInspections[F]["model"];
@@ -208,7 +210,8 @@ const FACTS: { readonly [F in ModelFormat]: (file: NamedBytes, model: Model) => 
 };
 
 /**
- * Describes a model as far as it goes: without a network if it has another one, without weights if their files are missing.
+ * Describes a model as far as possible: without a network if it has another one, without weights if their files are
+ * missing.
  *
  * @throws InputError (`format`, `unsupported`) if the bytes are not the format, or broken
  */
@@ -319,11 +322,11 @@ function factsOf(model: OnnxModel): OnnxFacts {
 interface TfjsFacts extends ModelFacts {
   /** `graph-model` or `layers-model`. */
   readonly format: TfjsModel["format"];
-  /** What made the model that was converted, and what converted it; null where it does not say. */
+  /** The program that made the model before its conversion; null if the file does not state it. */
   readonly generatedBy: string | null;
-  /** The converter and its version; null where the file does not say. */
+  /** The converter and its version; null if the file does not state it. */
   readonly convertedBy: string | null;
-  /** How many weights are stored in each type of fewer bits. */
+  /** The number of weights stored in each quantised type. */
   readonly stored: Readonly<Record<string, number>>;
   /** The weight files, as model.json names them; `bytes` is null for one that is missing. */
   readonly shards: readonly { readonly name: string; readonly bytes: number | null }[];

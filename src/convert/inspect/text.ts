@@ -57,7 +57,7 @@ function facts({ file, network, weights }: Inspection, paint: Paint): string {
   );
 }
 
-/** One thing that is said of a file. */
+/** A line of a description. */
 type Fact = readonly [label: string, value: string];
 
 function renderFacts(rows: readonly Fact[], paint: Paint): string {
@@ -65,7 +65,7 @@ function renderFacts(rows: readonly Fact[], paint: Paint): string {
   return renderTable(first ?? [], rest, ["left"], String);
 }
 
-/** What is said of a network: first its name, then how its modules are called. */
+/** The lines about a network: first its name, then its module names. */
 function networkRows(network: NetworkInspection, paint: Paint): readonly Fact[] {
   const { parameters, spec, extra } = network;
   return [
@@ -158,14 +158,14 @@ function thousands(count: number): string {
   return count.toLocaleString("en-US");
 }
 
-/** As many kinds of operators are listed. */
+/** Maximum number of kinds of operators in the list. */
 const OPERATORS = 8;
 
-/** Metadata of other tools may be whole programs. */
+/** Maximum number of metadata entries in the list: those of other tools may be whole programs. */
 const METADATA = 8;
 const METADATA_LENGTH = 60;
 
-/** How a kind of model is called, and what its digest is of. */
+/** The name of a kind of model, and the file of its digest. */
 interface Title {
   readonly kind: string;
   readonly digested?: string;
@@ -198,7 +198,7 @@ function renderModel(
     .join("\n");
 }
 
-/** What denormal weights cost, and how to remove them. */
+/** The cost of denormal weights, and how to remove them. */
 function speedRow(count: number, format: ModelFormat, paint: Paint): readonly Fact[] {
   if (count === 0) return [];
   const weights = `${thousands(count)} denormal ${count === 1 ? "weight" : "weights"}`;
@@ -278,7 +278,7 @@ function describeNorms({ folded, kept, affine }: NetworkFacts["batchNorms"]): st
   return parts.length > 0 ? parts.join(", ") : "none";
 }
 
-/** What a fingerprint is worth where batch norms were folded. */
+/** The meaning of a fingerprint if batch norms were folded. */
 function foldingRow(reparameterised: number): readonly Fact[] {
   return reparameterised === 0
     ? []

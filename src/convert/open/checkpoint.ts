@@ -36,7 +36,7 @@ import { tracedGraph } from "./traced.js";
 export interface Checkpoint extends Identified {
   /** In the order of torchreid's `state_dict()`, whatever the file's order. */
   readonly stateDict: StateDict;
-  /** How the weights lay in the file: container, prefix, notes. */
+  /** The place of the weights in the file: container, prefix, notes. */
   readonly decoded: Omit<DecodedWeights, "stateDict">;
   /**
    * For a model pickled whole: classes whose code is neither PyTorch's nor torchreid's, and not in the file. Absent if
@@ -45,7 +45,7 @@ export interface Checkpoint extends Identified {
   readonly unread?: readonly string[];
 }
 
-/** How a file of weights is opened and identified. */
+/** Options for opening and identifying a file of weights. */
 export interface CheckpointOptions {
   /** Name of the file in messages. */
   readonly subject: string;
@@ -92,7 +92,9 @@ export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: Checkpoin
   };
 }
 
-/** As `identify`; where a part of the keys is a network, the error names it, and how to take it. */
+/**
+ * As `identify`. If only part of the keys is a network, the error names it, and the option that selects it.
+ */
 function identifyOrOffer(
   stateDict: StateDict,
   { wrapperPath, removedPrefix }: Omit<DecodedWeights, "stateDict">,
@@ -138,16 +140,13 @@ function isNetwork(stateDict: StateDict, options: { readonly spec?: OsnetSpec })
   }
 }
 
-/** Gates and pooling leave no trace in a state dict. */
+/** Choices that leave no trace in a state dict. */
 const HIDDEN_CHOICES: readonly Partial<Pick<OsnetSpec, "pooling">>[] = [
   { pooling: "avg" },
   { pooling: "max" },
 ];
 
-/**
- * Adopts what a model pickled whole or traced says about its network besides the weights, as far as a spec can express
- * it.
- */
+/** Adopts what a model pickled whole, or a trace, shows about its network besides the weights. */
 function withEvidence(
   identified: Identified,
   { modules, wrappers, trace }: Omit<DecodedWeights, "stateDict">,
@@ -187,7 +186,9 @@ function inNetworkOrder(stateDict: StateDict, graph: LayerGraph): StateDict {
 /** A norm between the pooled map and the classifier; FastReID evaluates its output. */
 const NECK = /^(heads\.)?bottleneck\./;
 
-/** Names the modules that the network does not have; what the checkpoint's own model does with them is unknown. */
+/**
+ * Names the modules that are not part of the network. It is unknown what the checkpoint's own model does with them.
+ */
 function extraNotes(extra: readonly string[]): string[] {
   if (extra.length === 0) return [];
   const modules = [...new Set(extra.map((path) => path.split(".", 1)[0] ?? path))];
@@ -216,7 +217,7 @@ export function namedSpec(name: string): OsnetSpec {
   });
 }
 
-/** A single NaN makes every embedding NaN; a negative variance makes its layer so. */
+/** A single NaN makes every embedding NaN, and a negative variance makes its layer NaN. */
 export function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: string): void {
   const problems: string[] = [];
   for (const { path, optional } of parametersOf(graph)) {
@@ -259,7 +260,7 @@ function count(values: Iterable<number>, matches: (value: number) => boolean): n
   return total;
 }
 
-/** A state dict out of a file that is one list of tensors, and how its keys were changed. */
+/** The state dict in a file without nesting, and the changes to its keys. */
 interface FlatSelection {
   readonly stateDict: StateDict;
   readonly removedPrefix: string;
@@ -300,21 +301,21 @@ function selectFlat(tensors: StateDict, key: string | undefined, subject: string
   };
 }
 
-/** The weights in a file, and how they lay in it. */
+/** The weights in a file, and their place in it. */
 export interface DecodedWeights extends Omit<DecodedCheckpoint, "container"> {
-  /** What the file is, by its content. */
+  /** The file's format, by its content. */
   readonly format: FileFormat;
-  /** Which of PyTorch's containers a checkpoint came in; the format again for the others. */
+  /** The PyTorch container of a checkpoint, or the format itself. */
   readonly container: DecodedCheckpoint["container"] | Exclude<FileFormat, "pth">;
-  /** What a safetensors file says of itself; nothing in the others. */
+  /** The metadata of a safetensors file; empty for other formats. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** How a file of weights is read. */
+/** Options for reading a file of weights. */
 export interface DecodeWeightsOptions {
   /** Name of the file in messages. */
   readonly subject: string;
-  /** Path of the state dict inside the file, or what its keys begin with. */
+  /** Path of the state dict inside the file, or the prefix of its keys. */
   readonly key?: string;
   /** The format that it must have; found by content otherwise. */
   readonly format?: WeightsFormat;

@@ -18,7 +18,7 @@ import type { GraphMatch, MatchedOutput } from "../import/match.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
 import type { Model } from "./open-file.js";
 
-/** How a model's network is chosen, where its graph leaves a choice. */
+/** Options for choosing a model's network, if its graph is ambiguous. */
 export interface LiftOptions {
   /** The architecture, if the graph leaves open how modules are named: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
@@ -49,7 +49,7 @@ export function liftModel({ name, document: { format }, notes }: Model, match: G
       decoded: {
         format,
         container: format,
-        // What a model's file says of itself is about its graph.
+        // A model's metadata describes its graph, not its weights.
         metadata: new Map(),
         wrapperPath: "",
         modelClass: "",
@@ -85,8 +85,8 @@ export function matchModel({ name, onnx, match }: Model, { arch }: LiftOptions =
 }
 
 /**
- * Exporters leave some of the modules' names in a file. Nothing is found by them; but where a graph does not show which
- * of torchreid's two ways of naming its modules it follows, these names decide.
+ * Exporters leave some module names in a file. They are not used to find layers, but they decide between torchreid's
+ * two ways of naming its modules if the graph does not show which it follows.
  */
 function namedDialect({ graph }: Pick<OnnxModel, "graph">): Dialect | undefined {
   for (const { name } of graph.nodes) if (STREAM_NAMES.test(name)) return dialectOf(name);
@@ -122,7 +122,7 @@ function foldingNotes(match: GraphMatch, reparameterised: number, total: number)
 
 /** A checkpoint imported from a model's file, and the remaining computation of that file. */
 export interface ModelCheckpoint extends Checkpoint {
-  /** Which of its outputs are the network's, and what else it computes. */
+  /** Its outputs, and what else it computes. */
   readonly outputs: FileOutputs;
   /** Whether a runtime can load the file, so that it can be run and compared with its weights. */
   readonly isRunnable: boolean;
@@ -177,7 +177,7 @@ const NORM_ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "
  */
 export function liftStateDict(match: GraphMatch, { subject }: { readonly subject: string }): LiftedStateDict {
   const { graph, differences } = match;
-  // Other missing parts follow from the differences.
+  // If there are differences, missing parts follow from them.
   if (differences.length > 0)
     throw incomplete(
       subject,
@@ -196,7 +196,7 @@ export function liftStateDict(match: GraphMatch, { subject }: { readonly subject
     const { tensors, reparameterised: roles } = liftLayer(layer, match, absorbing.has(layer.name));
     for (const [role, path] of Object.entries(layer.parameters) as [ParameterRole, string][]) {
       const tensor = tensors[role];
-      // The gate's layers lift their shared weights once per stream, and `matchGraph` has seen that they agree.
+      // Shared weights of a gate are imported once for each stream; `matchGraph` has checked that they agree.
       if (tensor && !lifted.has(path)) lifted.set(path, tensor);
       if (roles.includes(role)) reparameterised.add(path);
     }
@@ -225,7 +225,7 @@ function liftLayer(layer: LayerNode, { constants, absorbed, affine }: GraphMatch
   if (affine.has(layer.name))
     return { tensors: neutralNorm(layer, channels, own.bias, own.weight), reparameterised: NORM_ROLES };
   if (absorbed.has(layer.name) && layer.op.kind === "linear")
-    // The bias has moved to the batch norm; a linear layer always has one of its own.
+    // The bias is in the batch norm now, and that of the linear layer is zero.
     return { tensors: { ...own, bias: filled(channels, 0) }, reparameterised: ["weight", "bias"] };
   if (absorbed.has(layer.name)) return { tensors: own, reparameterised: ["weight"] };
   if (layer.op.kind === "instanceNorm" || layer.op.kind === "layerNorm")
@@ -237,7 +237,7 @@ function liftLayer(layer: LayerNode, { constants, absorbed, affine }: GraphMatch
   return { tensors: own, reparameterised: [] };
 }
 
-/** A batch norm that is weight · x + bias: without running statistics to speak of. */
+/** A batch norm that computes weight · x + bias, with neutral running statistics. */
 function neutralNorm(layer: LayerNode, channels: Shape, bias?: Tensor, weight?: Tensor): Lifted["tensors"] {
   const epsilon = layer.op.kind === "batchNorm" ? layer.op.epsilon : 0;
   return {

@@ -9,13 +9,13 @@ import type { Preprocess } from "../import/operators/foreign.js";
 import { describePreprocess, pixelOrder } from "../import/preprocess.js";
 import { openModel } from "./open-file.js";
 
-/** How an ONNX file looks from outside, as options that write another one so. */
+/** The interface of an ONNX file, as options for writing another one with the same interface. */
 export interface OnnxInterface {
   /** Names, opset, sizes, outputs and gates, as `lowerToOnnx` takes them. */
   readonly options: OnnxOptions;
   /** Whether its weights are in a file beside it. */
   readonly externalData: boolean;
-  /** What of it we do not write, one clause each. */
+  /** The parts that cannot be reproduced, one clause each. */
   readonly notes: readonly string[];
 }
 
@@ -83,7 +83,7 @@ function resultsOf({
   });
 }
 
-/** What most of its weights are stored in. */
+/** The element type of most of its weights. */
 function weightsDType({ constants }: GraphMatch): OnnxDType {
   const weights = [...constants.values()].flatMap(({ weight }) => weight ?? []);
   const half = weights.filter(({ dtype }) => dtype === "float16").length;

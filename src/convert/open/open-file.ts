@@ -18,11 +18,11 @@ import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.
 
 /** A file that may be open already. */
 export interface SourceFile extends NamedBytes {
-  /** The checkpoint in it, or lifted from it. */
+  /** The checkpoint in the file, or imported from it. */
   readonly checkpoint?: Checkpoint;
 }
 
-/** How a file is understood, where its content leaves a choice. */
+/** Options for files whose content is ambiguous. */
 export interface FileOptions {
   /** The architecture of a checkpoint, if it cannot be inferred: a variant's name or a spec. */
   readonly arch?: string | OsnetSpec;
@@ -59,16 +59,16 @@ export function openFile(file: SourceFile, { arch, key }: FileOptions = {}): Ope
   return { kind: "checkpoint", format, checkpoint: opened };
 }
 
-/** What a model's file says, as it was decoded. */
+/** The decoded content of a model's file. */
 export type Document =
   | { readonly format: "onnx"; readonly model: OnnxModel }
   | { readonly format: "tfjs"; readonly model: TfjsModel };
 
-/** A model of any exporter, decoded once; nothing of its network is known yet. */
+/** A model of any exporter, decoded once; its network is not known yet. */
 export interface Model {
   /** Name of the file in messages. */
   readonly name: string;
-  /** The file's content in its format's own terms. */
+  /** The file's content in terms of its format. */
   readonly document: Document;
   /** The graph in ONNX operators, whatever the format. */
   readonly onnx: OnnxModel;
@@ -76,7 +76,7 @@ export interface Model {
   readonly match: (options?: Omit<MatchOptions, "subject">) => GraphMatch;
   /** Notes on the file and on a match, one clause each. */
   readonly notes: (match: GraphMatch) => readonly string[];
-  /** Whether a runtime loads the file. */
+  /** Whether a runtime can load the file. */
   readonly isRunnable: boolean;
 }
 
@@ -144,13 +144,13 @@ export function tfjsFiles({ name: subject, bytes, beside }: NamedBytes): TfjsFil
   const shards = new Map<string, Uint8Array>();
   for (const path of beside ? tfjsShardPaths(json, { subject }) : []) {
     const shard = beside?.get(path);
-    // The decoder names a missing one, and knows their number.
+    // The decoder reports missing ones, and knows how many there must be.
     if (shard) shards.set(path, toBytes(shard));
   }
   return { json, shards };
 }
 
-/** What the file does that is not in its weights. */
+/** Notes on preprocessing, which is not part of the weights. */
 function preprocessNotes({ preprocess }: GraphMatch): readonly string[] {
   return preprocess ? [`preprocessing that is not converted: ${describePreprocess(preprocess)}`] : [];
 }
@@ -193,7 +193,7 @@ function runNotes(model: TfjsModel): readonly string[] {
     : ["its topology is in Keras 3 format, which tfjs cannot load: it was read, but not run"];
 }
 
-/** Whether tfjs loads a model. */
+/** Whether tfjs can load a model. */
 function isRunnable(model: TfjsModel): boolean {
   return model.format === "graph-model" || !isKeras3(model);
 }

@@ -10,7 +10,7 @@ import { printable } from "../formats/refusals.js";
 
 type Modules = ReadonlyMap<string, PickledModule>;
 
-/** What a spec says and a state dict does not show, as the modules have it. */
+/** The choices of a spec that a state dict does not show, as the modules have them. */
 export function adopted(spec: OsnetSpec, modules: Modules): OsnetSpec {
   const gate = [...modules].find(([path]) => path.endsWith(".gate.gate_activation"))?.[1];
   const hasGates = [...modules.keys()].some((path) => path.endsWith(".gate.fc2"));
@@ -27,7 +27,7 @@ export function adopted(spec: OsnetSpec, modules: Modules): OsnetSpec {
   return { ...spec, gate: { ...spec.gate, activation }, pooling };
 }
 
-/** What an attribute must be: absent counts as the value that PyTorch's versions without it had. */
+/** The expected value of an attribute. An absent one counts as the value in PyTorch's versions without it. */
 interface Expectation {
   readonly classes: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeValue | readonly [AttributeValue, "absent"]>>;
@@ -35,7 +35,7 @@ interface Expectation {
   readonly also?: Readonly<Record<string, readonly AttributeValue[] | undefined>>;
 }
 
-/** Attributes that say nothing of evaluation, or that shapes of parameters show. */
+/** Attributes that have no effect in evaluation mode, or that the shapes of parameters show. */
 const SILENT: ReadonlySet<string> = new Set([
   "count_include_pad",
   "in_channels",
@@ -140,7 +140,7 @@ const IDLE = /^(?:Identity|(?:Alpha|Feature)?(?:Alpha)?Dropout[123]?d?)$/;
 
 const IDLE_ATTRIBUTES: ReadonlySet<string> = new Set(["p"]);
 
-/** One with modules in it takes the place of what computes them. */
+/** A module that contains modules is not idle: it replaces what computes them. */
 function isIdle(module: PickledModule): boolean {
   return OWN_CLASS.test(module.className) && IDLE.test(classOf(module)) && module.children.length === 0;
 }
@@ -153,7 +153,7 @@ const OWN_CLASS = /^torch\.nn\.modules\.\w+\.\w+$/;
 /** Modules that a block may have besides the network's layers: osnet_ain's blocks have a ReLU of their own. */
 const BLOCK_RELU = /^conv\d+\.\d+\.relu$/;
 
-/** What checking a model pickled whole has left open. */
+/** The parts of a model pickled whole that could not be checked. */
 export interface CheckedModules {
   readonly notes: readonly string[];
   /** Classes that are neither PyTorch's nor torchreid's, by module and name: what their code computes is not known. */
@@ -263,7 +263,7 @@ function wrapperProblems({ className, inner, beside, attributes, ambiguities }: 
   ];
 }
 
-/** Classes that a note names. */
+/** Maximum number of classes in a note. */
 const MAX_NAMED = 8;
 
 function layerProblems(
@@ -300,7 +300,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
   const numbers = children.map(Number);
   if (isOwn && numbers.some((number, index) => !(number > (numbers[index - 1] ?? -1))))
     return [`${name} computes its modules in the order ${children.slice(0, 8).map(printable).join(", ")}`];
-  // Python goes by whether it is true in its sense.
+  // Python uses the truth value.
   const returnsGates = attributes.get("return_gates") ?? false;
   if (returnsGates !== false) return [`${name} has return_gates ${show(returnsGates)}`];
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
@@ -318,7 +318,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
 const READ =
   /^(?:forward|featuremaps|call|train|eval|apply|loss|feature|conv|pool|IN|gate|global|maxpool|downsample|classifier|bn|norm|relu|layers|ops|fc|return)/;
 
-/** What cannot be called. */
+/** Whether a value cannot be called. */
 function isData(value: AttributeValue | undefined): boolean {
   return value !== undefined && isObject(value) && /^(?:dict|set|list or tuple|bytes)$/.test(value.type);
 }

@@ -42,7 +42,7 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
     };
   });
   const found = missing.find(({ isResult }) => isResult);
-  // What nothing reads may still change what others read, as a batch norm in training does.
+  // Even a call whose result is not read may have an effect, such as that of a batch norm in training mode.
   if (found && unknown.length === 0) return found.graph;
   // Of several readings, the one that matches most is the most informative.
   const progress = ({ graph, absent }: (typeof missing)[number]): number =>
