@@ -30,6 +30,7 @@ import {
 import { decodeSafetensors } from "../formats/safetensors.js";
 import { HEAD_BYTES, otherKind, sniffFormat } from "../formats/sniff.js";
 import { adopted, type CheckedModules, checkModules } from "./pickled-modules.js";
+import { rewriting } from "./rewritten.js";
 import { tracedGraph } from "./traced.js";
 
 /** A checkpoint of a known network, every key accounted for. */
@@ -97,7 +98,7 @@ export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: Checkpoin
  */
 function identifyOrOffer(
   stateDict: StateDict,
-  { wrapperPath, removedPrefix }: Omit<DecodedWeights, "stateDict">,
+  { wrapperPath, removedPrefix, modules }: Omit<DecodedWeights, "stateDict">,
   options: { readonly subject: string; readonly spec?: OsnetSpec },
 ): Identified {
   try {
@@ -111,6 +112,17 @@ function identifyOrOffer(
     const outer = [wrapperPath, removedPrefix.replace(/\.$/, "")].filter((path) => path !== "");
     const offers = parts.map((prefix) => [...outer, prefix.slice(0, -1)].join("."));
     const [first] = offers;
+    const made = first === undefined && rewriting(stateDict.keys(), classesOf(modules));
+    if (made)
+      throw new InputError(
+        {
+          code: "state-dict",
+          subject: options.subject,
+          ...made,
+          expected: "the weights as they were trained",
+        },
+        { cause: error },
+      );
     if (first === undefined) throw error;
     throw new InputError(
       {
@@ -123,6 +135,10 @@ function identifyOrOffer(
       { cause: error },
     );
   }
+}
+
+function classesOf(modules: DecodedWeights["modules"]): readonly string[] {
+  return [...(modules?.values() ?? [])].map(({ className }) => className);
 }
 
 function pairOf(key: string, tensor: Tensor | undefined): (readonly [string, Tensor])[] {

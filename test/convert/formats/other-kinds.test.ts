@@ -68,6 +68,12 @@ describe("files of other kinds are called what they are", () => {
     expect(refusalOf(() => decodeWeights(model, { subject: "m.zip" })).problem.remedy).toContain("unpack");
     const keras = zip(["config.json", "model.weights.h5"].map((name) => ({ name, data: "" })));
     expect(refusalOf(() => decodeWeights(keras, { subject: "m.keras" })).problem.found).toBe("a Keras model");
+    const program = zip(["a/archive_format", "a/data/weights/weight_0"].map((name) => ({ name, data: "" })));
+    const { problem } = refusalOf(() => decodeWeights(program, { subject: "m.pt2" }));
+    expect(problem).toMatchObject({
+      found: "a program of torch.export",
+      remedy: expect.stringContaining("torch.export.load"),
+    });
   });
 
   it("as are weights with the name of a model, which may be one too", () => {

@@ -109,6 +109,11 @@ function findFolder(directory: ReadonlyMap<string, ZipEntry>, region: Region): s
       "a Keras model",
       "export it to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter",
     );
+  if (names.some((name) => /^[^/]+\/data\/(?:weights|constants)\//.test(name)))
+    throw refuse(
+      "a program of torch.export",
+      "load it with torch.export.load, and save its weights with torch.save(program.state_dict, path)",
+    );
   throw refuse(
     `a zip archive of other files (${listed === "" ? "empty" : listed})`,
     names.length > 0

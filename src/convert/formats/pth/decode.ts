@@ -192,7 +192,9 @@ function materializeAll(choice: Choice, source: ByteSource, subject: string, bud
     subject,
     found: `${first.problem.text} under ${quote(first.key)}${more}`,
     expected: "dense tensors of a type used for training",
-    remedy: "save the weights again with torch.save(model.state_dict(), path)",
+    remedy: /quantized|torch\.qu?int/.test(first.problem.text)
+      ? "use the float model that it was quantised from"
+      : "save the weights again with torch.save(model.state_dict(), path)",
     details: problems.map(({ key, problem }) => `${printable(key)}: ${problem.text}`),
   });
 }
@@ -208,6 +210,8 @@ function totalBytes(refs: Iterable<TensorRef | TensorProblem>): number {
 
 function describe(root: PickleValue): string {
   if (isTensor(root)) return "one tensor without a name";
+  if (typeName(root).startsWith("__torch__."))
+    return "a TorchScript module without parameters, as torch.jit.freeze and optimize_for_inference leave it";
   return names(root) === ""
     ? `a value of type ${typeName(root)} without tensors`
     : `a dict of ${names(root)} without tensors`;

@@ -223,6 +223,8 @@ describe("a pickle that multiplies", () => {
     expect(refusal(checkpoint(itself, weights))).toContain(
       "found a value of type evil.Module without tensors",
     );
+    const frozen = itself.replace("evil.Module", "__torch__.Module");
+    expect(refusal(checkpoint(frozen, weights))).toContain("as torch.jit.freeze and");
     let doubling = `${global("evil.Module")})\x81q\x00${state("N")}`;
     for (let depth = 1; depth < 40; depth++) {
       const [below, here] = [depth - 1, depth].map((index) => String.fromCharCode(index));
