@@ -250,7 +250,7 @@ function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): s
   if (given.length < least || given.length > most || given.includes("")) return `${inputs.length} inputs`;
   if (outputs.length !== 1) return `${outputs.length} outputs`;
   for (const [name, attribute] of attributes) {
-    const check = signature.attributes?.[name];
+    const check = Object.hasOwn(signature.attributes ?? {}, name) ? signature.attributes?.[name] : undefined;
     if (!check?.(attribute)) return `attribute ${name} = ${shown(attribute)}`;
   }
   return undefined;

@@ -28,19 +28,21 @@ const CALLS: ReadonlyMap<string, readonly [name: Call, inputs: number]> = new Ma
 type Attributes = ReadonlyMap<string, TfjsAttribute>;
 
 /** Attributes without effect on the result, and attributes that must have one value. */
-const FIXED: Readonly<Record<string, (attribute: TfjsAttribute) => boolean>> = {
-  T: isType("DT_FLOAT"),
-  U: isType("DT_FLOAT"),
-  Tidx: isType("DT_INT32"),
-  Tshape: isType("DT_INT32"),
-  Tpaddings: isType("DT_INT32"),
-  data_format: ({ type, value }) => type === "string" && value === "NHWC",
-  dilations: ({ type, value }) => type === "ints" && value.every((step) => step === 1),
-  is_training: ({ type, value }) => type === "bool" && !value,
-  transpose_a: ({ type, value }) => type === "bool" && !value,
-  transpose_b: ({ type, value }) => type === "bool" && !value,
-  keep_dims: ({ type, value }) => type === "bool" && value,
-};
+const FIXED: ReadonlyMap<string, (attribute: TfjsAttribute) => boolean> = new Map(
+  Object.entries<(attribute: TfjsAttribute) => boolean>({
+    T: isType("DT_FLOAT"),
+    U: isType("DT_FLOAT"),
+    Tidx: isType("DT_INT32"),
+    Tshape: isType("DT_INT32"),
+    Tpaddings: isType("DT_INT32"),
+    data_format: ({ type, value }) => type === "string" && value === "NHWC",
+    dilations: ({ type, value }) => type === "ints" && value.every((step) => step === 1),
+    is_training: ({ type, value }) => type === "bool" && !value,
+    transpose_a: ({ type, value }) => type === "bool" && !value,
+    transpose_b: ({ type, value }) => type === "bool" && !value,
+    keep_dims: ({ type, value }) => type === "bool" && value,
+  }),
+);
 
 function isType(name: string): (attribute: TfjsAttribute) => boolean {
   return ({ type, value }) => type === "dtype" && value === name;
@@ -228,7 +230,9 @@ const FUSION = ["fused_ops", "num_args", "epsilon", "leakyrelu_alpha"] as const;
 
 /** Whether all attributes are either read or have the only supported value. */
 function known(attributes: Attributes, ...read: readonly string[]): boolean {
-  return Array.from(attributes).every(([name, attribute]) => read.includes(name) || FIXED[name]?.(attribute));
+  return Array.from(attributes).every(
+    ([name, attribute]) => read.includes(name) || FIXED.get(name)?.(attribute),
+  );
 }
 
 /** `NAME:0` and `NAME` are both a node's first output. */

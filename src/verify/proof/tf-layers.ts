@@ -22,20 +22,22 @@ const is =
 const any: Check = () => true;
 
 /** Settings that every layer may have, and those that only training reads. */
-const COMMON: Readonly<Record<string, Check>> = {
-  name: any,
-  trainable: any,
-  dtype: is("float32"),
-  data_format: is("channels_last"),
-  kernel_initializer: any,
-  bias_initializer: any,
-  depthwise_initializer: any,
-  kernel_regularizer: any,
-  bias_regularizer: any,
-  depthwise_regularizer: any,
-  activity_regularizer: any,
-  momentum: any,
-};
+const COMMON: ReadonlyMap<string, Check> = new Map(
+  Object.entries({
+    name: any,
+    trainable: any,
+    dtype: is("float32"),
+    data_format: is("channels_last"),
+    kernel_initializer: any,
+    bias_initializer: any,
+    depthwise_initializer: any,
+    kernel_regularizer: any,
+    bias_regularizer: any,
+    depthwise_regularizer: any,
+    activity_regularizer: any,
+    momentum: any,
+  }),
+);
 
 /** Layers that compute only an activation, by name. */
 const ACTIVATIONS = { relu: "relu", sigmoid: "sigmoid", softsign: "softsign", linear: "identity" } as const;
@@ -55,7 +57,8 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
     input.config.dtype !== "float32"
   )
     return "the model has inputs other than the images";
-  if (!isPlainlyCalled(model.topology, input.layer))
+  if (!isPlain(model.topology, input.layer)) return "the topology has members that the proof does not read";
+  if (calls.some(({ hasArguments }) => hasArguments))
     return "a layer is called with arguments besides its inputs";
   const byValue = new Map(calls.map((call) => [call.value, call]));
   if (byValue.size < calls.length) return "two layers have one name";
@@ -68,8 +71,8 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
       return found?.stored ? undefined : found?.tensor;
     };
     const known = (own: Readonly<Record<string, Check>>): boolean =>
-      Object.entries(config).every(([key, value]) => (own[key] ?? COMMON[key])?.(value) === true) &&
-      Object.keys(own).every((key) => key in config);
+      Object.entries(config).every(([key, value]) => checkOf(own, key)?.(value) === true) &&
+      Object.keys(own).every((key) => Object.hasOwn(config, key));
     if (className === "Add" || className === "Multiply")
       return known({}) && inputs.length > 1
         ? { kind: "call", name: className === "Add" ? "add" : "multiply", inputs }
@@ -176,20 +179,30 @@ export function readLayers(model: TfjsLayersModel, subject: string): ProofDocume
   };
 }
 
-/** A call's arguments, such as `training`, are the last element of each of its references: `["conv1", 0, 0, {}]`. */
-function isPlainlyCalled(topology: JsonObject, input: string): boolean {
+function checkOf(own: Readonly<Record<string, Check>>, key: string): Check | undefined {
+  return Object.hasOwn(own, key) ? own[key] : COMMON.get(key);
+}
+
+/** Whether the model, its layers and its input have no members but the ones that are read here or by `readTopology`. */
+function isPlain(topology: JsonObject, input: string): boolean {
   const root = objectOf(topology.model_config ?? topology);
-  const { layers, input_layers: images, output_layers: results } = objectOf(root.config);
-  const nodes = arrayOf(layers).flatMap((layer) => arrayOf(objectOf(layer).inbound_nodes));
-  const references = [...nodes.flatMap((node) => arrayOf(node)), ...arrayOf(results)];
+  const { layers, input_layers: images } = objectOf(root.config);
+  const all = arrayOf(layers).map(objectOf);
   return (
     root.class_name !== "Sequential" &&
     JSON.stringify(images) === JSON.stringify([[input, 0, 0]]) &&
-    references.every((reference) => {
-      const [, , index, given = {}] = arrayOf(reference);
-      return Array.isArray(reference) && index === 0 && JSON.stringify(given) === "{}";
-    })
+    hasOnly(objectOf(root.config), ["name", "trainable", "layers", "input_layers", "output_layers"]) &&
+    all.every(
+      (layer) =>
+        hasOnly(layer, ["class_name", "name", "config", "inbound_nodes"]) &&
+        (layer.class_name !== "InputLayer" ||
+          hasOnly(objectOf(layer.config), ["name", "batch_input_shape", "dtype", "sparse", "ragged"])),
+    )
   );
+}
+
+function hasOnly(object: JsonObject, keys: readonly string[]): boolean {
+  return Object.keys(object).every((key) => keys.includes(key));
 }
 
 function isNumber(value: unknown): value is number {

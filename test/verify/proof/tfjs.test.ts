@@ -2,10 +2,11 @@ import { describe, expect, it } from "vitest";
 import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { decodeTfjs, encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
-import type { TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
+import type { TfjsAttribute, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing } from "../../fixtures.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
 import { checkpointOf } from "./seeds.js";
 
 /** Of a model, through the bytes of its files. */
@@ -45,4 +46,16 @@ describe("the proof of a TensorFlow.js model", () => {
       },
     );
   });
+});
+
+it.each(["__proto__", "constructor", "valueOf"])("no proof knows an attribute %s", (name) => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const { nodes, ...model } = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size });
+  const given: TfjsAttribute = { type: "bool", value: false };
+  const changed = nodes.map((node) =>
+    node.op === "Relu" || node.op === "_FusedConv2D"
+      ? { ...node, attributes: new Map([...node.attributes, [name, given]]) }
+      : node,
+  );
+  expect(proved({ ...model, nodes: changed }, checkpoint)).toMatch(/Relu|_FusedConv2D/);
 });

@@ -1,5 +1,6 @@
 /** The topology of a Keras model: which layer is called on which values. */
-import { arrayOf, type Json, type JsonObject, objectOf, refusal } from "./json.js";
+import { inOrder } from "../onnx/model.js";
+import { arrayOf, isObject, type Json, type JsonObject, objectOf, refusal } from "./json.js";
 import type { TfjsLayersModel } from "./model.js";
 
 /** One call of a layer. Its value is called `LAYER#CALL`. */
@@ -10,6 +11,8 @@ export interface LayerCall {
   readonly value: string;
   /** The values that it reads. */
   readonly inputs: readonly string[];
+  /** Whether it is called with more than these, such as `training`. */
+  readonly hasArguments: boolean;
 }
 
 interface Topology {
@@ -20,10 +23,13 @@ interface Topology {
 /**
  * Reads a functional or a sequential model.
  *
- * @throws InputError (`unsupported`) for a nested model, (`format`) if it is not a valid topology
+ * @throws InputError (`unsupported`) for a nested model, (`format`) if it is not a valid topology, or one that tfjs reads
+ * otherwise than Keras
  */
-export function readTopology({ topology }: TfjsLayersModel, subject: string): Topology {
-  const root = objectOf(topology.model_config ?? topology);
+export function readTopology(model: TfjsLayersModel, subject: string): Topology {
+  const root = objectOf(model.topology.model_config ?? model.topology);
+  for (const key of Object.keys(root)) expectPlain(key, subject);
+  expectPlainKeys(root.config ?? null, subject);
   const layers = layersOf(root);
   if (layers.length === 0) throw refusal(subject, "a model without layers", "a Keras model");
   const nested = layers.find(({ class_name: name }) => MODELS.has(String(name)));
@@ -49,9 +55,72 @@ export function readTopology({ topology }: TfjsLayersModel, subject: string): To
       throw refusal(subject, `two layers named ${JSON.stringify(name.slice(0, 80))}`, "unique layer names");
     names.add(name);
   }
-  return root.class_name === "Sequential"
-    ? sequential(layers)
-    : functional(layers, objectOf(root.config), subject);
+  if (root.class_name === "Sequential") return sequential(layers);
+  if (!MODELS.has(String(root.class_name)))
+    throw refusal(
+      subject,
+      `a model of class ${JSON.stringify(root.class_name ?? null).slice(0, 80)}`,
+      "Functional or Sequential",
+    );
+  const topology = functional(layers, objectOf(root.config), subject);
+  if (!isKeras3(model)) expectCallsInOrder(layers, topology.calls, subject);
+  return topology;
+}
+
+/**
+ * tfjs turns `max_value` into `maxValue`, and `max__value` and `config_` into what other keys mean: of two that become
+ * one, the last counts (`convertPythonicToTs`).
+ */
+function expectPlain(key: string, subject: string): void {
+  if (/^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$/.test(key)) return;
+  throw refusal(
+    subject,
+    `the key ${JSON.stringify(key.slice(0, 80))}`,
+    "keys of lower-case words, which tfjs and Keras take for the same",
+  );
+}
+
+/** Values are nested no deeper than `expectModest` allows. */
+function expectPlainKeys(value: Json, subject: string): void {
+  if (isObject(value)) {
+    for (const [key, inner] of Object.entries(value)) {
+      expectPlain(key, subject);
+      expectPlainKeys(inner, subject);
+    }
+  } else for (const inner of arrayOf(value)) expectPlainKeys(inner, subject);
+}
+
+/**
+ * tfjs numbers a layer's calls in the order in which it makes them: it goes through the layers again and again, and makes
+ * each call whose inputs are there. A call that Keras numbers otherwise would be another one in tfjs.
+ *
+ * While calls are made in order, one is made in the first round in which all of its inputs have been made before.
+ */
+function expectCallsInOrder(
+  layers: readonly JsonObject[],
+  calls: readonly LayerCall[],
+  subject: string,
+): void {
+  const places = new Map(layers.map((layer, at) => [nameOf(layer), at]));
+  const made = new Map(
+    calls.map((call, at) => [call.value, { call, at, place: places.get(call.layer) ?? 0, round: 0 }]),
+  );
+  for (const each of inOrder(made, ({ call }) => call.inputs, subject))
+    for (const input of each.call.inputs) {
+      const { place, at, round } = made.get(input) ?? each;
+      const isBefore = place < each.place || (place === each.place && at < each.at);
+      each.round = Math.max(each.round, isBefore ? round : round + 1);
+    }
+  const latest = new Map<string, number>();
+  for (const { call, round } of made.values()) {
+    if (round < (latest.get(call.layer) ?? 0))
+      throw refusal(
+        subject,
+        `call ${JSON.stringify(call.value.slice(0, 80))}, which tfjs makes before an earlier call of the layer`,
+        "calls in the order in which their inputs are computed",
+      );
+    latest.set(call.layer, round);
+  }
 }
 
 /**
@@ -87,13 +156,14 @@ function sequential(layers: readonly JsonObject[]): Topology {
     config: objectOf(first.config),
     value: "input#0",
     inputs: [],
+    hasArguments: false,
   };
   const calls = isDeclared ? [] : [input];
   let value = calls.at(-1)?.value;
   for (const layer of layers) {
     const inputs = value === undefined ? [] : [value];
     value = `${nameOf(layer)}#0`;
-    calls.push({ ...callOf(layer), value, inputs });
+    calls.push({ ...callOf(layer), value, inputs, hasArguments: false });
   }
   return { calls, outputs: value === undefined ? [] : [value] };
 }
@@ -101,12 +171,19 @@ function sequential(layers: readonly JsonObject[]): Topology {
 function functional(layers: readonly JsonObject[], config: JsonObject, subject: string): Topology {
   const calls = layers.flatMap((layer): readonly LayerCall[] => {
     const base = callOf(layer);
-    if (base.className === "InputLayer") return [{ ...base, value: `${base.layer}#0`, inputs: [] }];
-    return arrayOf(layer.inbound_nodes).map((node, call) => ({
-      ...base,
-      value: `${base.layer}#${call}`,
-      inputs: referencesIn(node).map((reference) => valueName(reference, subject)),
-    }));
+    if (base.className === "InputLayer")
+      return [{ ...base, value: `${base.layer}#0`, inputs: [], hasArguments: false }];
+    return arrayOf(layer.inbound_nodes).map((node, call) => {
+      const inputs = referencesIn(node).map((reference) => valueName(reference, subject));
+      // tfjs does not make such a call, nor count it.
+      if (inputs.length === 0)
+        throw refusal(
+          subject,
+          `layer ${JSON.stringify(base.layer.slice(0, 80))} called without inputs`,
+          "inputs",
+        );
+      return { ...base, value: `${base.layer}#${call}`, inputs, hasArguments: hasArguments(node) };
+    });
   });
   return {
     calls,
@@ -133,6 +210,16 @@ function referencesIn(node: Json): readonly Json[] {
       return history === undefined ? [] : [history];
     });
   });
+}
+
+/** Arguments that are null or false are the usual ones: a layer in training, or a mask. */
+function hasArguments(node: Json): boolean {
+  const given = isObject(node) ? [node.kwargs] : referencesIn(node).map((reference) => arrayOf(reference)[3]);
+  return given.some((named = null) =>
+    isObject(named)
+      ? Object.values(named).some((value) => value !== null && value !== false)
+      : named !== null,
+  );
 }
 
 /** A single output may be without an enclosing list. */

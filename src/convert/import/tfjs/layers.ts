@@ -16,6 +16,7 @@ import {
   type Translation,
   translate,
 } from "./draft.js";
+import { hasKnownSettings } from "./settings.js";
 
 /** One call of a Keras layer, to be written into the draft without its activation. */
 interface LayerSite extends Site {
@@ -166,17 +167,10 @@ function activate(draft: Draft, activation: string, x: string, output: string, d
   return add(draft, known ?? activation, [x], output, {}, known ? "" : domain);
 }
 
-const relu: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
-  const isPlain = [config.max_value, config.negative_slope, config.threshold].every((value) => !value);
-  return isPlain ? add(draft, "Relu", [x], output) : undefined;
-};
-
-/** An activation with a slope or a threshold, by Keras's name for that and its default. */
-function sloped(opType: string, names: readonly string[], usual: number): LayerTranslation {
-  return ({ draft, config, inputs: [x = ""], output }) => {
-    const value = names.map((name) => config[name]).find((one) => typeof one === "number");
-    return add(draft, opType, [x], output, { alpha: float(typeof value === "number" ? value : usual) });
-  };
+/** An activation with a slope or a threshold, by tfjs's name for that and its default. */
+function sloped(opType: string, name: string, usual: number): LayerTranslation {
+  return ({ draft, config, inputs: [x = ""], output }) =>
+    add(draft, opType, [x], output, { alpha: float(Number(config[name] ?? usual)) });
 }
 
 /** x · scale + offset, each a number or one per channel. */
@@ -230,7 +224,12 @@ function biased(
 /** Keras's standard layers, written as ONNX operators (https://keras.io/api/layers). */
 
 /** Writes what a call of a layer computes, with its activation. */
-export function translateLayer(draft: Draft, { layer, className, config, value, inputs }: LayerCall): void {
+export function translateLayer(draft: Draft, call: LayerCall): void {
+  const { layer, className, config, value, inputs, hasArguments } = call;
+  if (hasArguments || !hasKnownSettings(call)) {
+    add(draft, className, inputs, value, {}, DOMAIN);
+    return;
+  }
   const activation = typeof config.activation === "string" ? config.activation : "linear";
   const isLinear = className === "Activation" || activation === "linear";
   const output = isLinear ? value : `${value}#linear`;
@@ -242,7 +241,7 @@ const DOMAIN = "keras";
 
 const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
   Activation: ({ draft, config, inputs: [x = ""], output }) =>
-    activate(draft, String(config.activation), x, output, DOMAIN),
+    activate(draft, String(config.activation ?? "linear"), x, output, DOMAIN),
   ActivityRegularization: same("Identity"),
   Add: same("Add"),
   AlphaDropout: same("Identity"),
@@ -253,22 +252,22 @@ const TRANSLATIONS: Readonly<Record<string, LayerTranslation>> = {
   Dense: dense,
   DepthwiseConv2D: convolution("depthwise"),
   Dropout: same("Identity"),
-  ELU: sloped("Elu", ["alpha"], 1),
+  ELU: sloped("Elu", "alpha", 1),
   Flatten: same("Flatten"),
   GaussianDropout: same("Identity"),
   GaussianNoise: same("Identity"),
   GlobalAveragePooling2D: globalPool("ReduceMean"),
   GlobalMaxPooling2D: globalPool("ReduceMax"),
   LayerNormalization: layerNorm,
-  LeakyReLU: sloped("LeakyRelu", ["alpha", "negative_slope"], 0.3),
+  LeakyReLU: sloped("LeakyRelu", "alpha", 0.3),
   MaxPooling2D: pool("MaxPool"),
   Multiply: same("Mul"),
   Permute: permute,
-  ReLU: relu,
+  ReLU: same("Relu"),
   Rescaling: rescaling,
   Reshape: reshape,
   SpatialDropout2D: same("Identity"),
   Subtract: same("Sub"),
-  ThresholdedReLU: sloped("ThresholdedRelu", ["theta"], 1),
+  ThresholdedReLU: sloped("ThresholdedRelu", "theta", 1),
   ZeroPadding2D: zeroPadding,
 };

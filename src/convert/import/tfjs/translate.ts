@@ -175,11 +175,12 @@ function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   return modelOf(draft, inputs, outputs, aboutTfjs(model));
 }
 
-/** Keras 2 calls the shape `batch_input_shape`, Keras 3 `batch_shape`. */
+/** Keras 2 calls the shape `batch_input_shape`, Keras 3 `batch_shape`. tfjs casts images to the input's type. */
 function layerInput({ value, config }: LayerCall): OnnxValue {
   const shape = arrayOf(config.batch_input_shape ?? config.batch_shape);
   const sizes = shape.map((size) => (typeof size === "number" ? size : null));
-  return { name: value, dtype: "float32", ...(shape.length > 0 ? { shape: sizes } : {}) };
+  const dtype = config.dtype === "int32" || config.dtype === "bool" ? config.dtype : "float32";
+  return { name: value, dtype, ...(shape.length > 0 ? { shape: sizes } : {}) };
 }
 
 function malformed(subject: string, found: string, expected: string): InputError {

@@ -229,6 +229,61 @@ describe("the layers of a Keras model", () => {
   });
 });
 
+describe("a Keras model that tfjs reads otherwise is refused", () => {
+  type Call = readonly (readonly [string, number, number, JsonObject?])[];
+  const layer = (name: string, ...calls: readonly Call[]): JsonObject => ({
+    name,
+    class_name: name === "images" ? "InputLayer" : "Activation",
+    config: { name },
+    inbound_nodes: calls as unknown as JsonObject[],
+  });
+  const read = (layers: readonly JsonObject[], root: JsonObject = { class_name: "Functional" }) =>
+    readTopology(
+      {
+        format: "layers-model",
+        weights: new Map(),
+        topology: { model_config: { ...root, config: { layers, output_layers: [["b", 0, 0]] } } },
+      },
+      "model.json",
+    ).calls.map(({ value, inputs }) => `${value} ${inputs}`);
+  const images = layer("images");
+  const a = layer("a", [["images", 0, 0]], [["c", 0, 0]]);
+
+  it("if its calls are made in another order", () => {
+    const c = layer("c", [["images", 0, 0]]);
+    const b = layer("b", [["a", 1, 0]]);
+    expect(read([images, a, b, c])).toEqual([
+      "images#0 ",
+      "a#0 images#0",
+      "a#1 c#0",
+      "b#0 a#1",
+      "c#0 images#0",
+    ]);
+    const turned = layer("a", [["c", 0, 0]], [["images", 0, 0]]);
+    // c is made before, or after the first round through the calls of a.
+    expect(read([images, c, turned, b])).toHaveLength(5);
+    expect(() => read([images, turned, b, c])).toThrow('call "a#1"');
+    expect(() => read([images, layer("a", []), b, c])).toThrow('layer "a" called without inputs');
+  });
+
+  it.each(["className", "config_", "inbound__nodes", "maxValue", "__proto__", "a_1"])(
+    "if a key is %s",
+    (key) => {
+      const other = JSON.parse(`{ ${JSON.stringify(key)}: 1 }`) as JsonObject;
+      for (const change of [other, { config: { name: "b", ...other } }])
+        expect(() => read([images, { ...layer("b", [["images", 0, 0]]), ...change }])).toThrow(
+          JSON.stringify(key),
+        );
+    },
+  );
+
+  it("if its class is one in tfjs only", () => {
+    expect(() => read([images, layer("b", [["images", 0, 0]])], { class_name: "_sequential" })).toThrow(
+      "_sequential",
+    );
+  });
+});
+
 describe("refused tfjs files", () => {
   it.each(EDITS)("%s", (_what, edit, message) => {
     const error = refusalOf(() => decodeTfjs(edited(FILES, edit), { subject }));

@@ -129,11 +129,15 @@ describe("What tfjs reads otherwise than TensorFlow", () => {
   });
 });
 
+interface Topology {
+  readonly model_config: {
+    readonly config: { readonly layers: { name: string; class_name: string; config: JsonObject }[] };
+  };
+}
+
 /** The layers model with another layer for a ReLU. */
 function layerInstead(className: string, config: JsonObject): typeof LAYERS {
-  const topology = structuredClone(LAYERS.topology) as unknown as {
-    model_config: { config: { layers: { name: string; class_name: string; config: JsonObject }[] } };
-  };
+  const topology = structuredClone(LAYERS.topology) as unknown as Topology;
   const layers = topology.model_config.config.layers;
   const at = layers.findIndex(({ name }) => name === RELU);
   const own = layers[at];
@@ -145,12 +149,42 @@ function layerInstead(className: string, config: JsonObject): typeof LAYERS {
 describe("Keras's layers", () => {
   it.each<readonly [string, JsonObject, JsonObject]>([
     ["LeakyReLU", { alpha: 0 }, {}],
-    ["LeakyReLU", { negative_slope: 0 }, { negative_slope: 0.1 }],
+    // tfjs does not read Keras 3's name for a slope, nor other than the maximum of a ReLU.
+    ["LeakyReLU", { alpha: 0, negative_slope: null }, { negative_slope: 0 }],
+    ["ReLU", { max_value: null, negative_slope: 0, threshold: 0 }, { max_value: 20 }],
+    ["ReLU", {}, { max_value: 0 }],
+    ["ReLU", {}, { negative_slope: 0.1 }],
+    ["ReLU", {}, { any: 1 }],
+    [
+      "Activation",
+      { activation: "relu", kernel_constraint: {} },
+      { activation: { class_name: "relu", config: {} } },
+    ],
+    ["Activation", { activation: "relu" }, { activation: "relu", constructor: 1 }],
     ["ELU", { alpha: 0 }, { alpha: 1 }],
     ["ThresholdedReLU", { theta: 0 }, { theta: 0.5 }],
   ])("%s of %j are a ReLU, and of %j a finding", (className, right, wrong) => {
     expect(findings(layerInstead(className, right))).toEqual([]);
     expect(findings(layerInstead(className, wrong))).toEqual([RELU]);
+  });
+
+  it("of no activation have none, whatever their configuration says", () => {
+    expect(findings(layerInstead("Dropout", { rate: 0.5, activation: "relu" }))).toEqual([RELU]);
+    const settings = (change: JsonObject) => {
+      const topology = structuredClone(LAYERS.topology) as unknown as Topology;
+      const conv = topology.model_config.config.layers.find(({ name }) => /conv3.*gate.*fc1/.test(name));
+      Object.assign(conv?.config ?? {}, change);
+      return { ...LAYERS, topology: topology as unknown as JsonObject };
+    };
+    expect(findings(settings({ activation: null }))).toEqual([]);
+    const relu6: JsonObject = { class_name: "relu6", config: {} };
+    for (const change of [
+      { activation: relu6 },
+      { data_format: "channelsFirst" },
+      { padding: "SAME" },
+      { strides: { type: "ndarray", value: 1 } },
+    ])
+      expect(findings(settings(change)), JSON.stringify(change)).not.toEqual([]);
   });
 
   it.each(["GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"])(
