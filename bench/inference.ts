@@ -50,10 +50,10 @@ export async function benchInference(
         const { user, system } = process.cpuUsage(start);
         took.set(session, (user + system) / 1e3);
       }
-      const [mine, theirs] = [took.get(own) ?? NaN, took.get(other) ?? NaN];
-      times.own.push(mine);
-      times.peer.push(theirs);
-      ratios.push(mine / theirs);
+      const [ownTime, otherTime] = [took.get(own) ?? NaN, took.get(other) ?? NaN];
+      times.own.push(ownTime);
+      times.peer.push(otherTime);
+      ratios.push(ownTime / otherTime);
     }
     rows.push({
       work: `inference, ${name}`,

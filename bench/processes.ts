@@ -60,17 +60,17 @@ function inTurn(
 }
 
 function rowOf({ work, peer, goal, own, other }: Contest, runs: ReadonlyMap<string, readonly Run[]>): Row {
-  const [mine, theirs] = [runs.get(own) ?? [], runs.get(other) ?? []];
+  const [ownRuns, otherRuns] = [runs.get(own) ?? [], runs.get(other) ?? []];
   const peakOf = (all: readonly Run[]): number => median(all.flatMap(({ peak }) => peak ?? []));
-  const peaks = { own: peakOf(mine), other: peakOf(theirs) };
+  const peaks = { own: peakOf(ownRuns), other: peakOf(otherRuns) };
   return {
     work,
     peer,
-    ratio: median(mine.map(({ took }, round) => took / (theirs[round]?.took ?? NaN))),
+    ratio: median(ownRuns.map(({ took }, round) => took / (otherRuns[round]?.took ?? NaN))),
     goal,
-    own: Math.min(...mine.map(({ took }) => took)),
-    other: Math.min(...theirs.map(({ took }) => took)),
-    rounds: mine.length,
+    own: Math.min(...ownRuns.map(({ took }) => took)),
+    other: Math.min(...otherRuns.map(({ took }) => took)),
+    rounds: ownRuns.length,
     ...(Number.isFinite(peaks.own) ? { peak: peaks } : {}),
   };
 }
@@ -84,7 +84,7 @@ export function benchProcesses(
   rounds: number,
 ): readonly Row[] {
   const folder = mkdtempSync(join(tmpdir(), "osnet-bench-"));
-  const ours = (command: string, ...args: string[]): Command => [
+  const ownCommand = (command: string, ...args: string[]): Command => [
     process.execPath,
     join(COMMANDS, `${command}.js`),
     ...args,
@@ -92,12 +92,12 @@ export function benchProcesses(
   const rows: Row[] = [];
   try {
     const exporter = exporterArguments(folder, checkpoint);
-    const verifying = ours("osnet-verify", "w.onnx", "w.pth", "--quiet");
+    const verifying = ownCommand("osnet-verify", "w.onnx", "w.pth", "--quiet");
     const helps = inTurn(
       {
         node: [process.execPath, "-e", "0"],
-        convert: ours("osnet-convert", "--help"),
-        verify: ours("osnet-verify", "--help"),
+        convert: ownCommand("osnet-convert", "--help"),
+        verify: ownCommand("osnet-verify", "--help"),
       },
       3 * rounds,
       folder,
@@ -111,9 +111,16 @@ export function benchProcesses(
       );
     execFileSync(
       verifying[0],
-      ours("osnet-convert", "pth2onnx", "w.pth", "-o", "w.onnx", "--no-verify", "--force", "--quiet").slice(
-        1,
-      ),
+      ownCommand(
+        "osnet-convert",
+        "pth2onnx",
+        "w.pth",
+        "-o",
+        "w.onnx",
+        "--no-verify",
+        "--force",
+        "--quiet",
+      ).slice(1),
       { cwd: folder },
     );
     if (torch) {
@@ -122,8 +129,8 @@ export function benchProcesses(
       const exports = inTurn(
         {
           torch: [torch.python, ...exporter],
-          plain: ours("osnet-convert", ...converting, "--no-verify"),
-          verified: ours("osnet-convert", ...converting),
+          plain: ownCommand("osnet-convert", ...converting, "--no-verify"),
+          verified: ownCommand("osnet-convert", ...converting),
         },
         rounds,
         folder,

@@ -80,9 +80,9 @@ function outputOf(
   given: OutputSelection | undefined,
   like: OnnxInterface | undefined,
 ): OnnxOptions["output"] | undefined {
-  const theirs = like?.options.output;
-  if (given === undefined || theirs === undefined || typeof theirs === "string") return given ?? theirs;
-  return kindsOf(given).map((kind) => theirs.find((output) => output.kind === kind) ?? { kind, name: kind });
+  const copied = like?.options.output;
+  if (given === undefined || copied === undefined || typeof copied === "string") return given ?? copied;
+  return kindsOf(given).map((kind) => copied.find((output) => output.kind === kind) ?? { kind, name: kind });
 }
 
 async function readInterface(path: string, io: Io): Promise<OnnxInterface> {

@@ -54,7 +54,7 @@ function groupFolder(folder: string, members: readonly ChosenFile[]): readonly C
   const isModel = shards.length > 0 || models.length === 0;
   const topologies = isModel ? json.filter(({ path }) => json.length === 1 || path === "model.json") : [];
   const hasOnnx = models.some(({ path }) => isOnnx(path));
-  const strays = hasOnnx || folder !== "" ? [] : rest;
+  const unrelated = hasOnnx || folder !== "" ? [] : rest;
   return [
     ...topologies.map((main) => ({
       name: folder === "" ? main.path : (folder.split("/").at(-2) ?? main.path),
@@ -62,7 +62,7 @@ function groupFolder(folder: string, members: readonly ChosenFile[]): readonly C
       beside: shards,
     })),
     ...models.map((main) => ({ name: main.path, main, beside: isOnnx(main.path) ? rest : [] })),
-    ...strays.map((main) => ({ name: main.path, main, beside: [] })),
+    ...unrelated.map((main) => ({ name: main.path, main, beside: [] })),
   ];
 }
 

@@ -78,7 +78,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
   /**
    * Inserts an operator without a known meaning, which becomes a finding, so that matching continues after it.
    */
-  function stray(name: string, what: string): string {
+  function unexpected(name: string, what: string): string {
     const key = `${what} of ${name}`;
     const known = made.get(key);
     if (known !== undefined) return known;
@@ -96,7 +96,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     if (found === wanted) return name;
     const isFull = value?.padded === undefined || value.padded === channels.get(name);
     if (pixels.has(name) && isFull && found !== "split" && wanted !== "split") return name;
-    return stray(
+    return unexpected(
       name,
       found === "plain"
         ? `channels read as blocks of ${size}`
@@ -134,7 +134,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
     const vector = source.initializers.get(bias);
     const inputs = [
-      isFilled ? value : stray(value, `${perGroup} channels, of which ${columns} are expected`),
+      isFilled ? value : unexpected(value, `${perGroup} channels, of which ${columns} are expected`),
       constant(weight, `${rows} × ${columns}`, () => part(filter, rows, columns)),
       vector?.dtype === "float32" && vector.data.length > rows
         ? constant(bias, `${rows} elements`, () => ({
@@ -159,7 +159,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const value = read(input, "blocks");
     return stated === channels.get(input) || !values.has(input)
       ? value
-      : stray(value, `ReorderOutput of ${stated} channels`);
+      : unexpected(value, `ReorderOutput of ${stated} channels`);
   }
 
   function onNchw(node: OnnxNode): OnnxNode {

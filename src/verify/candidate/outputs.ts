@@ -101,18 +101,18 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
     ),
     notJudged: names.filter((name) => !judged.some((output) => output.name === name)),
     faults: [
-      ...found.flatMap(({ name, layer = result, stray }) =>
-        stray === undefined
+      ...found.flatMap(({ name, layer = result, between }) =>
+        between === undefined
           ? []
           : [
               faultAt(
                 layer,
-                `found ${stray} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 normalisation, softmax or sigmoid${isClassified(graph, layer, stray) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
+                `found ${between} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 normalisation, softmax or sigmoid${isClassified(graph, layer, between) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
               ),
             ],
       ),
       ...(first?.layer === undefined ||
-      first.stray !== undefined ||
+      first.between !== undefined ||
       chosen !== undefined ||
       results.has(first.layer)
         ? []
@@ -127,8 +127,12 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
 }
 
 /** Whether an output follows a linear layer that the network does not have. */
-function isClassified({ outputs: { features, logits } }: LayerGraph, layer: string, stray: string): boolean {
-  return layer === features && logits === undefined && /\b(?:Gemm|MatMul|linear)\b/.test(stray);
+function isClassified(
+  { outputs: { features, logits } }: LayerGraph,
+  layer: string,
+  between: string,
+): boolean {
+  return layer === features && logits === undefined && /\b(?:Gemm|MatMul|linear)\b/.test(between);
 }
 
 /**
@@ -196,7 +200,7 @@ interface Account {
   readonly layer: string | undefined;
   readonly operations: readonly OutputOperation[] | undefined;
   /** The operators that are a fault. */
-  readonly stray?: string;
+  readonly between?: string;
 }
 
 interface Values {
@@ -209,24 +213,25 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   const matched = match?.outputs.find((output) => output.name === name);
   const way = wayTo(values, name, isHalf);
   const layer = matched?.layer ?? way.layer;
-  if (layer === undefined) return { layer, operations: undefined, stray: way.stray ?? "no layer" };
+  if (layer === undefined) return { layer, operations: undefined, between: way.between ?? "no layer" };
   const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
-  if (loss !== undefined) return { layer, operations: undefined, stray: loss };
+  if (loss !== undefined) return { layer, operations: undefined, between: loss };
   // If the structural match does not reach the output, but the names do, the layers are judged by name, and
   // the structural difference is a separate fault.
   const isLost = matched?.operations === undefined && matched?.tail.some((kind) => INNER.has(kind));
   const hasFault = (match?.differences.length ?? 0) > 0;
-  if (isLost && hasFault && way.layer !== undefined && way.stray === undefined)
+  if (isLost && hasFault && way.layer !== undefined && way.between === undefined)
     return { layer: way.layer, operations: [] };
-  if (!matched) return { layer, operations: way.stray === undefined ? [] : undefined, ...strayOf(way.stray) };
+  if (!matched)
+    return { layer, operations: way.between === undefined ? [] : undefined, ...betweenOf(way.between) };
   if (matched.operations) return { layer, operations: matched.operations };
   const operators = operatorsBefore(values, name).join(", ") || matched.tail.join(", ") || "another value";
-  const stray = matched.part === undefined ? operators : `${operators} with ${matched.part}`;
-  return { layer, operations: undefined, stray };
+  const between = matched.part === undefined ? operators : `${operators} with ${matched.part}`;
+  return { layer, operations: undefined, between };
 }
 
-function strayOf(stray: string | undefined): Pick<Account, "stray"> {
-  return stray === undefined ? {} : { stray };
+function betweenOf(between: string | undefined): Pick<Account, "between"> {
+  return between === undefined ? {} : { between };
 }
 
 /** The operators between layers and an output that change values, each once, in order. */
@@ -266,21 +271,21 @@ function wayTo(
   { layers, producers }: Values,
   output: string,
   isHalf: boolean,
-): { readonly layer?: string; readonly stray?: string } {
+): { readonly layer?: string; readonly between?: string } {
   const casts: OnnxNode[] = [];
   let name = output;
   // Iterative and limited, since a file may have a chain of any length, or a cycle.
   for (let steps = 0; steps <= producers.size; steps++) {
     const layer = layers.get(name);
-    if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, stray: "Cast" };
+    if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, between: "Cast" };
     const node = producers.get(name);
     const source = node?.inputs[0];
-    if (!node || source === undefined) return { stray: "a constant" };
-    if (!PASSING.has(node.opType)) return { stray: node.opType };
+    if (!node || source === undefined) return { between: "a constant" };
+    if (!PASSING.has(node.opType)) return { between: node.opType };
     if (node.opType === "Cast") casts.unshift(node);
     name = source;
   }
-  return { stray: "a cycle" };
+  return { between: "a cycle" };
 }
 
 /**

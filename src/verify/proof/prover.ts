@@ -90,7 +90,7 @@ export function prover(
     depth: number,
   ): Refusal | undefined => {
     const open = [...inputs];
-    const strays: string[] = [];
+    const unmatched: string[] = [];
     const left = terms.toReversed();
     for (let term = left.pop(), count = 0; term !== undefined; term = left.pop()) {
       const own = term;
@@ -98,13 +98,13 @@ export function prover(
       const inner = found < 0 && count++ < MAX_TERMS ? parts?.(term) : undefined;
       if (found >= 0) open.splice(found, 1);
       else if (inner) left.push(...inner.toReversed());
-      else strays.push(term);
+      else unmatched.push(term);
     }
-    if (open.length !== strays.length) {
-      const count = inputs.length - open.length + strays.length;
+    if (open.length !== unmatched.length) {
+      const count = inputs.length - open.length + unmatched.length;
       return { layer: name, why: `${count} terms instead of ${inputs.length}`, depth, alike: 0 };
     }
-    const refusals = open.flatMap((input) => strays.flatMap((term) => prove(term, input, depth) ?? []));
+    const refusals = open.flatMap((input) => unmatched.flatMap((term) => prove(term, input, depth) ?? []));
     const [nearest] = refusals.sort((a, b) => b.alike - a.alike || b.depth - a.depth);
     return nearest && { ...nearest, alike: nearest.alike + inputs.length - open.length };
   };

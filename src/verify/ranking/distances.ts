@@ -277,9 +277,9 @@ function encodingsOf(
     const ownSet = new Set(own);
     const expanded = new Set(own);
     for (const candidate of own) {
-      const theirs = narrow[candidate] ?? [];
-      const shared = theirs.filter((other) => ownSet.has(other)).length;
-      if (shared > (2 / 3) * theirs.length) for (const other of theirs) expanded.add(other);
+      const reciprocal = narrow[candidate] ?? [];
+      const shared = reciprocal.filter((other) => ownSet.has(other)).length;
+      if (shared > (2 / 3) * reciprocal.length) for (const other of reciprocal) expanded.add(other);
     }
     const members = [...expanded].sort((a, b) => a - b);
     const weights = Float32Array.from(members, (other) =>
