@@ -219,12 +219,11 @@ describe("a pickle that multiplies", () => {
   it("by modules that contain themselves or one another has no weights", () => {
     const state = (child: string) =>
       `}(${str("_parameters")}${dict({ w: tensor() })}${str("_buffers")}}${str("_modules")}${dict({ a: child, b: child })}ub`;
-    const itself = `${global("evil.Module")})\x81q\x00${state("h\x00")}`;
-    expect(refusal(checkpoint(itself, weights))).toContain(
+    const inside = (type: string): string => `${global(type)})\x81q\x00${state("h\x00")}`;
+    expect(refusal(checkpoint(inside("evil.Module"), weights))).toContain(
       "found a value of type evil.Module without tensors",
     );
-    const frozen = itself.replace("evil.Module", "__torch__.Module");
-    expect(refusal(checkpoint(frozen, weights))).toContain("as torch.jit.freeze and");
+    expect(refusal(checkpoint(inside("__torch__.Module"), weights))).toContain("as torch.jit.freeze and");
     let doubling = `${global("evil.Module")})\x81q\x00${state("N")}`;
     for (let depth = 1; depth < 40; depth++) {
       const [below, here] = [depth - 1, depth].map((index) => String.fromCharCode(index));
