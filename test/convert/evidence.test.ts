@@ -221,6 +221,19 @@ describe("a model pickled whole", () => {
     expect(changed(path, (one) => ({ ...one, ...change }))).toThrow(found);
   });
 
+  it.skipIf(missing(WHOLE)).each(["conv2.0.gate", "conv1.bn"])(
+    "with a child at %s that code tests is refused",
+    (path) => {
+      const name = path === "conv1.bn" ? "track_running_stats" : "return_gates";
+      const change = (one: PickledModule): PickledModule => {
+        const attributes = new Map(one.attributes);
+        attributes.delete(name);
+        return { ...one, attributes, children: [...one.children, name] };
+      };
+      expect(changed(path, change)).toThrow(new RegExp(`${path} .*has ${name} a module`));
+    },
+  );
+
   it.skipIf(missing(WHOLE)).each([
     ["", "osnet_ain.OSNet"],
     ["conv2.0", "osnet_ain.OSBlockINin"],

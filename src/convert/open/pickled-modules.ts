@@ -277,13 +277,18 @@ function layerProblems(
   const problems: string[] = [];
   for (const [name, value] of Object.entries(attributes)) {
     const [expected, absent] = isOptional(value) ? value : ([value, undefined] as const);
-    const found = module.attributes.get(name);
+    const found = attributeOf(module, name);
     const isAlike = name in also && (also[name]?.some((other) => other === found) ?? found !== undefined);
     if (isAlike) continue;
     if (found === undefined ? absent === undefined : !sameValue(found, expected))
       problems.push(`${path} (${classOf(module)}) has ${name} ${show(found)}, not ${show(expected)}`);
   }
   return [...problems, ...strangeAttributes(path, module, new Set(Object.keys(attributes)))];
+}
+
+/** What Python finds under a name: an attribute, or else a child. */
+function attributeOf({ attributes, children }: PickledModule, name: string): AttributeValue | undefined {
+  return attributes.get(name) ?? (children.includes(name) ? { type: "a module" } : undefined);
 }
 
 /** Containers, and modules that the network does not have. */
@@ -301,7 +306,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
   if (isOwn && numbers.some((number, index) => !(number > (numbers[index - 1] ?? -1))))
     return [`${name} computes its modules in the order ${children.slice(0, 8).map(printable).join(", ")}`];
   // Python uses the truth value.
-  const returnsGates = attributes.get("return_gates") ?? false;
+  const returnsGates = attributeOf(module, "return_gates") ?? false;
   if (returnsGates !== false) return [`${name} has return_gates ${show(returnsGates)}`];
   const place = PLACES.find(({ className: known }) => known.test(classOf(module)));
   if (!isOwn && place && !place.paths.test(path))

@@ -21,16 +21,19 @@ import { isTensor } from "./tensor-ref.js";
 const MAX_PATH = 1024;
 
 /**
- * Limit on module entries. A network's modules have a few thousand; those of a hostile file may contain themselves, or
+ * Limit on modules' entries and the characters of their paths: an OSNet pickled whole has 250,000. Those of a hostile file may contain themselves, or
  * share children and dicts so that every path to one multiplies the work.
  */
 export interface ModuleAllowance {
-  entries: number;
+  left: number;
 }
 
 export function createModuleAllowance(): ModuleAllowance {
-  return { entries: 1 << 20 };
+  return { left: 1 << 23 };
 }
+
+/** The cost of an entry besides its path. */
+const ENTRY_COST = 16;
 
 /** TorchScript's namespace for generated classes. */
 export const TORCHSCRIPT_MODULE = "__torch__.";
@@ -46,7 +49,7 @@ export function isModule(object: InertObject): boolean {
   const attributes = attributesOf(object);
   if (attributes === undefined) return false;
   if (object.path.startsWith(TORCHSCRIPT_MODULE)) return true;
-  return ["_parameters", "_buffers", "_modules"].every((name) => isDict(attributes.get(name)));
+  return attributes.has("_parameters") || attributes.has("_modules");
 }
 
 /**
@@ -61,15 +64,16 @@ export function moduleTensors(
   const pending = [{ module: root, prefix: "" }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { module, prefix } = next;
-    allowance.entries -= entryCount(module);
-    if (allowance.entries < 0) return undefined;
+    allowance.left -= ENTRY_COST * entryCount(module);
     for (const [name, tensor] of ownTensors(module)) {
-      if (prefix.length + name.length > MAX_PATH) return undefined;
+      allowance.left -= prefix.length + name.length;
+      if (prefix.length + name.length > MAX_PATH || allowance.left < 0) return undefined;
       tensors.set(prefix + name, tensor);
     }
     // A stack returns the last pushed item first.
     for (const [name, child] of childModules(module).toReversed()) {
-      if (prefix.length + name.length > MAX_PATH) return undefined;
+      allowance.left -= prefix.length + name.length;
+      if (prefix.length + name.length > MAX_PATH || allowance.left < 0) return undefined;
       pending.push({ module: child, prefix: `${prefix}${name}.` });
     }
   }
@@ -91,12 +95,14 @@ function ownTensors(module: InertObject): readonly (readonly [string, PickleValu
   const attributes = attributesOf(module);
   if (module.path.startsWith(TORCHSCRIPT_MODULE))
     return named(attributes).filter(([, value]) => isTensor(value));
-  const transient = attributes?.get("_non_persistent_buffers_set");
-  const buffers = named(attributes?.get("_buffers")).filter(
-    ([name]) => !(transient instanceof Set && transient.has(name)),
-  );
+  const buffers = named(attributes?.get("_buffers")).filter(([name]) => !isTransient(attributes, name));
   // Any other value than None is a tensor, or refused when it is read.
   return [...named(attributes?.get("_parameters")), ...buffers].filter(([, value]) => value !== null);
+}
+
+function isTransient(attributes: PickleDict | undefined, buffer: string): boolean {
+  const names = attributes?.get("_non_persistent_buffers_set");
+  return names instanceof Set && names.has(buffer);
 }
 
 /** The direct children of a module, in their order. */
@@ -273,8 +279,8 @@ export function pickledModules(
     const { module, path } = next;
     const children = childModules(module);
     const attributes = attributeValues(module);
-    allowance.entries -= 1 + children.length + attributes.size;
-    if (allowance.entries < 0) return undefined;
+    allowance.left -= ENTRY_COST * (1 + children.length + attributes.size) + path.length;
+    if (allowance.left < 0) return undefined;
     const namesake = modules.get(path);
     const ambiguities = [
       ...(namesake ? [...namesake.ambiguities, "a second module with the same path"] : []),
@@ -307,7 +313,7 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
   ];
   const names = ["_parameters", "_buffers", "_modules"].flatMap((kind) => {
     const entries = attributes?.get(kind);
-    if (!isDict(entries)) return [];
+    if (!isDict(entries)) return [`${kind} that is not a dict`];
     return [...entries].flatMap(([name, value]) => {
       const isTwice = seen.has(name);
       seen.add(name);
@@ -315,6 +321,8 @@ function ambiguitiesOf(module: InertObject): readonly string[] {
       if (typeof name !== "string" || name === "" || name.includes("."))
         return [`${shown || "an empty name"} in ${kind}`];
       if (isTwice) return [`${shown} twice`];
+      if (kind === "_buffers" && value !== null && isTransient(attributes, name))
+        return [`${shown}, which its state dict omits`];
       return kind === "_modules" && value !== null && !isChild(value)
         ? [`${shown}, which is not a module`]
         : [];

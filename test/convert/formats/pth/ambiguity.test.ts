@@ -244,6 +244,13 @@ describe("a class that everybody has", () => {
       expect(refused(value)).toContain(`found a pickle that would run "${path}"`);
   });
 
+  it("is no state of another object, whose attributes it would be", () => {
+    const state = `${global("collections.UserDict")})\x81${dict({ data: dict({}) })}b`;
+    expect(refused(`${global("my.Net")})\x81${state}b`)).toContain(
+      "found a pickle that changes a value of type my.Net",
+    );
+  });
+
   it("may not be given objects, even those that get their tensors later", () => {
     const later = `${global("my.Group")}${tuple(int(1))}\x81q\x09`;
     const groups = `](${later}eq\x08`;

@@ -76,12 +76,22 @@ describe("a pickled module", () => {
     });
   });
 
-  it("without a dict of buffers is not a module", () => {
-    const state = new Map(module().state as Map<PickleValue, PickleValue>);
-    state.delete("_buffers");
-    expect(ambiguities(module({ modules: { a: { ...module(), state } } }))).toEqual({
-      "": ["a, which is not a module"],
-    });
+  it.each(["_parameters", "_buffers", "_modules"])("without a dict as %s is ambiguous", (kind) => {
+    for (const other of [undefined, { ...module(), path: "collections.UserDict" }]) {
+      const state = new Map(module().state as Map<PickleValue, PickleValue>);
+      if (other) state.set(kind, other);
+      else state.delete(kind);
+      expect(ambiguities({ ...module(), state })).toEqual({ "": [`${kind} that is not a dict`] });
+    }
+  });
+
+  it("with a buffer that its state dict omits is ambiguous", () => {
+    const leaf = module({ buffers: { bias: "a tensor", none: null, mean: "a tensor" } });
+    (leaf.state as Map<PickleValue, PickleValue>).set(
+      "_non_persistent_buffers_set",
+      new Set(["bias", "none"]),
+    );
+    expect(ambiguities(leaf)).toEqual({ "": ["bias, which its state dict omits"] });
   });
 
   it("with a list as its state is not a module", () => {

@@ -409,6 +409,8 @@ function setState(machine: Machine, target: PickleValue, state: PickleValue): vo
     isObject(target) &&
     target.state === undefined &&
     takesState(target) &&
+    // A mapping of its own would be the attributes of a module.
+    !isObject(state) &&
     !isRival(machine, target, state)
   ) {
     target.state = state;
