@@ -33,6 +33,7 @@ export interface Mutant {
   readonly blind?: Outcome;
   /** The same result on these images and on those that leave the least untested, in float64: not wrong there. */
   readonly isEquivalent: boolean;
+  /** Empty in a sample. */
   readonly rules: readonly RuleVerdict[];
 }
 
@@ -64,7 +65,7 @@ export async function* mutants({
       let left = forms;
       for (let step = 0; step < FORMS.length && left > 0; step++) {
         const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
-        const mutant = await judged(subject, family, mutation, form, equivalent);
+        const mutant = await judged(subject, family, mutation, form, equivalent, only === undefined);
         if (!mutant) continue;
         left--;
         yield mutant;
@@ -124,7 +125,15 @@ export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutan
       for (let step = 0; step < mutations.length && left > 0; step++) {
         const mutation = mutations[(spreadOver(mutations.length, index + turn) + step) % mutations.length];
         const mutant =
-          mutation && (await judged(subject, family, asOptimised(subject, mutation), OPTIMISED, equivalent));
+          mutation &&
+          (await judged(
+            subject,
+            family,
+            asOptimised(subject, mutation),
+            OPTIMISED,
+            equivalent,
+            only === undefined,
+          ));
         if (!mutant) continue;
         left--;
         yield { ...mutant, mutation: { ...mutant.mutation, operator: IN_BLOCKS } };
@@ -143,7 +152,7 @@ function asOptimised({ checkpoint: { graph } }: Subject, mutation: Mutation): Mu
 }
 
 /** Every how many operators one is in a family's sample. */
-const SAMPLED_OPERATORS = 8;
+const SAMPLED_OPERATORS = 16;
 
 async function judged(
   subject: Subject,
@@ -151,6 +160,7 @@ async function judged(
   mutation: Mutation,
   form: Form,
   equivalent: (mutation: Mutation) => boolean,
+  byRules: boolean,
 ): Promise<Mutant | undefined> {
   const candidate = await fileOf(mutation, form, subject.images);
   if (!candidate) return undefined;
@@ -167,7 +177,7 @@ async function judged(
       ? {}
       : { blind: outcomeOf(blind, { ...mutation, kinds: [] }, layers) }),
     isEquivalent: !outcome.killed && equivalent(mutation),
-    rules: await verdictsOf(subject, values),
+    rules: byRules ? await verdictsOf(subject, values) : [],
   };
 }
 
