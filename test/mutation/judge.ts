@@ -4,7 +4,7 @@ import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
-import { collect, replayed, type Subject } from "./subjects.js";
+import { collect, type Original, replayed } from "./original.js";
 
 /** What the verifier says of a candidate, and what the candidate computed. */
 export interface Judgement {
@@ -18,11 +18,11 @@ export interface Judgement {
 
 /** Runs a candidate once, and judges it twice. */
 export async function judge(
-  subject: Subject,
+  original: Original,
   candidate: NamedBytes,
   backend: RuntimeName | undefined,
 ): Promise<Judgement> {
-  const { checkpoint, images } = subject;
+  const { checkpoint, images } = original;
   const isRecording = candidate.name.endsWith(".npz");
   const verification = await openVerification(
     candidate,
@@ -36,7 +36,7 @@ export async function judge(
   const values = await collect(opened.backend, images);
   const whole = {
     ...verification,
-    reference: { ...reference, backend: subject.reference },
+    reference: { ...reference, backend: original.reference },
     candidate: {
       ...opened,
       backend: replayed(opened.backend, values),

@@ -9,12 +9,12 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { unmetOfMutants, unmetOfRuns } from "./demands.js";
-import { honestRuns } from "./honest.js";
+import { correctRuns } from "./correct-models.js";
 import { type Mutant, mutants, optimisedMutants } from "./mutants.js";
 import { readerMutants } from "./readers.js";
+import { unmetOfMutants, unmetOfRuns } from "./requirements.js";
 import { BEGIN, END, tables } from "./table.js";
-import { type HonestTally, type MutantTally, withMutant, withRefusal, withRun } from "./tally.js";
+import { type CorrectTally, type MutantTally, withMutant, withRefusal, withRun } from "./tally.js";
 import { traceMutants } from "./traces.js";
 
 const DOCUMENT = "docs/verification-results.md";
@@ -62,8 +62,8 @@ for (const [kind, refused] of [
       console.error(`${family}, ${kind}: ${says}: ${outcome.killed ? "otherwise named" : "read"}`);
   }
 
-const byKind = new Map<string, HonestTally>();
-for await (const run of pattern === undefined ? honestRuns() : []) {
+const byKind = new Map<string, CorrectTally>();
+for await (const run of pattern === undefined ? correctRuns() : []) {
   byKind.set(run.kind, withRun(byKind.get(run.kind), run));
   const [fault] = run.report.faults;
   if (fault) console.error(`${run.says}: fails: ${fault.layer}: ${fault.explanation}`);

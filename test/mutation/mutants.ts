@@ -11,8 +11,8 @@ import { judge } from "./judge.js";
 import { type Mutation, spreadOver } from "./mutation.js";
 import { run } from "./network.js";
 import { OPERATORS } from "./operators/index.js";
+import { type Original, originalOf } from "./original.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
-import { type Subject, subjectOf } from "./subjects.js";
 
 /** What became of a mutant, judged in one way. */
 export interface Outcome {
@@ -56,16 +56,16 @@ export async function* mutants({
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const subject = subjectOf(family, tinyCheckpoint(family), images);
-    const equivalent = equivalence(subject);
+    const original = originalOf(family, tinyCheckpoint(family), images);
+    const equivalent = equivalence(original);
     const share = only && shares().get(only);
-    for (const [index, mutation] of mutationsOf(subject).entries()) {
+    for (const [index, mutation] of mutationsOf(original).entries()) {
       if (operator?.test(mutation.operator) === false) continue;
       if (share?.has(index) === false) continue;
       let left = forms;
       for (let step = 0; step < FORMS.length && left > 0; step++) {
         const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
-        const mutant = await judged(subject, family, mutation, form, equivalent, only === undefined);
+        const mutant = await judged(original, family, mutation, form, equivalent, only === undefined);
         if (!mutant) continue;
         left--;
         yield mutant;
@@ -93,7 +93,9 @@ function shares(): ReadonlyMap<TinyFamily, ReadonlySet<number>> {
   return sampled;
 }
 
-function mutationsOf({ checkpoint: { graph, stateDict } }: Pick<Subject, "checkpoint">): readonly Mutation[] {
+function mutationsOf({
+  checkpoint: { graph, stateDict },
+}: Pick<Original, "checkpoint">): readonly Mutation[] {
   return OPERATORS.flatMap((operator) => operator({ graph, stateDict }));
 }
 
@@ -112,10 +114,10 @@ export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutan
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const subject = subjectOf(family, tinyCheckpoint(family), images);
-    const equivalent = equivalence(subject);
+    const original = originalOf(family, tinyCheckpoint(family), images);
+    const equivalent = equivalence(original);
     const byOperator = new Map<string, Mutation[]>();
-    for (const mutation of mutationsOf(subject)) {
+    for (const mutation of mutationsOf(original)) {
       if (mutation.unfolded || mutation.named) continue;
       byOperator.set(mutation.operator, [...(byOperator.get(mutation.operator) ?? []), mutation]);
     }
@@ -127,9 +129,9 @@ export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutan
         const mutant =
           mutation &&
           (await judged(
-            subject,
+            original,
             family,
-            asOptimised(subject, mutation),
+            asOptimised(original, mutation),
             OPTIMISED,
             equivalent,
             only === undefined,
@@ -143,7 +145,7 @@ export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutan
 }
 
 /** A factor before a sigmoid becomes one of the weights before that. */
-function asOptimised({ checkpoint: { graph } }: Subject, mutation: Mutation): Mutation {
+function asOptimised({ checkpoint: { graph } }: Original, mutation: Mutation): Mutation {
   const before = graph.nodes.flatMap(({ name, op, inputs }) =>
     op.kind === "sigmoid" && mutation.layers.includes(name) ? inputs : [],
   );
@@ -155,17 +157,17 @@ function asOptimised({ checkpoint: { graph } }: Subject, mutation: Mutation): Mu
 const SAMPLED_OPERATORS = 16;
 
 async function judged(
-  subject: Subject,
+  original: Original,
   family: TinyFamily,
   mutation: Mutation,
   form: Form,
   equivalent: (mutation: Mutation) => boolean,
   byRules: boolean,
 ): Promise<Mutant | undefined> {
-  const candidate = await fileOf(mutation, form, subject.images);
+  const candidate = await fileOf(mutation, form, original.images);
   if (!candidate) return undefined;
-  const { report, blind, shown, values } = await judge(subject, candidate, RUNTIMES[form]);
-  const { graph } = subject.checkpoint;
+  const { report, blind, shown, values } = await judge(original, candidate, RUNTIMES[form]);
+  const { graph } = original.checkpoint;
   const layers = shownLayers(graph, mutation.layers, shown);
   const outcome = outcomeOf(report, mutation, layers);
   return {
@@ -177,7 +179,7 @@ async function judged(
       ? {}
       : { blind: outcomeOf(blind, { ...mutation, kinds: [] }, layers) }),
     isEquivalent: !outcome.killed && equivalent(mutation),
-    rules: byRules ? await verdictsOf(subject, values) : [],
+    rules: byRules ? await verdictsOf(original, values) : [],
   };
 }
 
@@ -226,7 +228,7 @@ function outcomeOf(
 const SAME = 2 ** -45;
 
 /** Whether a mutation shows in the network's results, by running it in float64. */
-function equivalence({ checkpoint, images }: Subject): (mutation: Mutation) => boolean {
+function equivalence({ checkpoint, images }: Original): (mutation: Mutation) => boolean {
   const { graph, stateDict } = checkpoint;
   const { batch: _batch, ...size } = IMAGES;
   let sets: readonly Tensor<"float32">[] | undefined;

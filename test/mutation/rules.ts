@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../src/core/tensor.js";
-import type { Subject } from "./subjects.js";
+import type { Original } from "./original.js";
 
 /** |actual − expected| ≤ absolute + relative · |expected| for every element. */
 export interface Rule {
@@ -30,10 +30,10 @@ export interface RuleVerdict {
 
 /** Whether each rule passes a candidate's values, held against the reference network's as those tools do. */
 export async function verdictsOf(
-  { checkpoint: { graph }, ...subject }: Subject,
+  { checkpoint: { graph }, ...original }: Original,
   values: ReadonlyMap<string, RealTensor>,
 ): Promise<readonly RuleVerdict[]> {
-  const expected = await subject.expected();
+  const expected = await original.expected();
   const output = graph.outputs[graph.outputs.evaluation] ?? graph.outputs.features;
   return RULES.map((rule) => {
     const passes = [...values].map(

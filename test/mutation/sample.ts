@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { unmetOfMutants, unmetOfRuns } from "./demands.js";
+import { correctRuns } from "./correct-models.js";
 import type { TinyFamily } from "./families.js";
-import { honestRuns } from "./honest.js";
 import { mutants, optimisedMutants } from "./mutants.js";
+import { unmetOfMutants, unmetOfRuns } from "./requirements.js";
 import { BEGIN, END, mergedRuns, sumOf } from "./table.js";
-import { type HonestTally, type MutantTally, withMutant, withRun } from "./tally.js";
+import { type CorrectTally, type MutantTally, withMutant, withRun } from "./tally.js";
 
 /** How much a sample of one family must try at least, so that it does not shrink unseen. */
 const LEAST = { mutants: 5, runs: 1 } as const;
@@ -40,9 +40,9 @@ export function testSample(family: TinyFamily): void {
     });
 
     it("correct models of every kind pass, and bounds are no wider than necessary", async () => {
-      const byKind = new Map<string, HonestTally>();
+      const byKind = new Map<string, CorrectTally>();
       const alarms: string[] = [];
-      for await (const run of honestRuns(family)) {
+      for await (const run of correctRuns(family)) {
         byKind.set(run.kind, withRun(byKind.get(run.kind), run));
         const [fault] = run.report.faults;
         if (fault) alarms.push(`${run.says}: ${fault.layer}: ${fault.explanation}`);

@@ -1,5 +1,5 @@
 import { RULES } from "./rules.js";
-import { type HonestTally, type MutantTally, medianOf, type RuleCounts } from "./tally.js";
+import { type CorrectTally, type MutantTally, medianOf, type RuleCounts } from "./tally.js";
 
 /** Where the tables are in docs/verification-results.md. */
 export const BEGIN = "<!-- npm run mutation -- --write: begin -->";
@@ -7,10 +7,10 @@ export const END = "<!-- npm run mutation -- --write: end -->";
 
 type Row = readonly (string | number)[];
 
-/** The tables as Markdown: mutants by operator, honest runs by kind, margins by operation. */
+/** The tables as Markdown: mutants by operator, correct models by kind, margins by operation. */
 export function tables(
   mutants: ReadonlyMap<string, MutantTally>,
-  honest: ReadonlyMap<string, HonestTally>,
+  correct: ReadonlyMap<string, CorrectTally>,
 ): string {
   const ruleNames = RULES.map(({ name }) => name);
   return [
@@ -22,13 +22,13 @@ export function tables(
     ),
     table(
       ["correct models", "runs", "alarms", "dot products: median", "largest", ...ruleNames],
-      [...honest, ["**all**", mergedRuns([...honest.values()])] as const].map(([name, tally]) =>
-        honestRow(name, tally),
+      [...correct, ["**all**", mergedRuns([...correct.values()])] as const].map(([name, tally]) =>
+        correctRow(name, tally),
       ),
     ),
     table(
       ["margin of", "layers", "median", "99 %", "largest"],
-      [...mergedRuns([...honest.values()]).margins].map(([name, values]) => {
+      [...mergedRuns([...correct.values()]).margins].map(([name, values]) => {
         const sorted = values.toSorted((a, b) => a - b);
         const at = (share: number): string =>
           figure(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
@@ -56,7 +56,7 @@ function mutantRow(name: string, { judged, blind, equivalent, rules }: MutantTal
   ];
 }
 
-function honestRow(name: string, { runs, alarms, margins, rules }: HonestTally): Row {
+function correctRow(name: string, { runs, alarms, margins, rules }: CorrectTally): Row {
   const products = margins.get("dot product") ?? [];
   const largest = products.reduce((most, value) => Math.max(most, value), 0);
   return [name, runs, alarms, figure(medianOf(products)), figure(largest), ...ruleCells(rules)];
@@ -93,7 +93,7 @@ export function sumOf(tallies: readonly MutantTally[]): MutantTally {
   };
 }
 
-export function mergedRuns(tallies: readonly HonestTally[]): HonestTally {
+export function mergedRuns(tallies: readonly CorrectTally[]): CorrectTally {
   const margins = new Map<string, number[]>();
   for (const tally of tallies)
     for (const [operation, values] of tally.margins)

@@ -1,4 +1,4 @@
-import type { HonestRun } from "./honest.js";
+import type { CorrectRun } from "./correct-models.js";
 import type { Mutant, Outcome } from "./mutants.js";
 import { RULES, type RuleVerdict } from "./rules.js";
 
@@ -59,7 +59,7 @@ export function withRefusal(tally: MutantTally = NO_MUTANTS, outcome: Outcome): 
   return { ...tally, judged: counted(tally.judged, outcome) };
 }
 
-export interface HonestTally {
+export interface CorrectTally {
   readonly runs: number;
   readonly alarms: number;
   /** By operation. */
@@ -67,9 +67,9 @@ export interface HonestTally {
   readonly rules: RuleCounts;
 }
 
-const NO_RUNS: HonestTally = { runs: 0, alarms: 0, margins: new Map(), rules: NO_RULES };
+const NO_RUNS: CorrectTally = { runs: 0, alarms: 0, margins: new Map(), rules: NO_RULES };
 
-export function withRun(tally: HonestTally = NO_RUNS, { report, margins, rules }: HonestRun): HonestTally {
+export function withRun(tally: CorrectTally = NO_RUNS, { report, margins, rules }: CorrectRun): CorrectTally {
   const all = new Map(tally.margins);
   for (const [operation, values] of margins) all.set(operation, [...(all.get(operation) ?? []), ...values]);
   return {

@@ -1,5 +1,5 @@
 import { mergedRuns, sumOf } from "./table.js";
-import { type HonestTally, type MutantTally, medianOf } from "./tally.js";
+import { type CorrectTally, type MutantTally, medianOf } from "./tally.js";
 
 /** What a verifier must do to be worth anything: as the project's own rule, and as a failing exit status. */
 const LOCATED = 0.99;
@@ -19,7 +19,7 @@ export function unmetOfMutants(tallies: ReadonlyMap<string, MutantTally>): reado
   ];
 }
 
-export function unmetOfRuns(tallies: ReadonlyMap<string, HonestTally>): readonly string[] {
+export function unmetOfRuns(tallies: ReadonlyMap<string, CorrectTally>): readonly string[] {
   const { runs, alarms, margins } = mergedRuns([...tallies.values()]);
   const median = medianOf(margins.get("dot product") ?? []);
   return [

@@ -22,16 +22,16 @@ import { SMALL } from "../support/osnet.js";
 import { candidateOf, FORMS, type Form, RUNTIMES, withoutNames } from "./candidates.js";
 import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { spreadOver } from "./mutation.js";
+import { collect, type Original, originalOf, replayed } from "./original.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
 import { scaled } from "./scaled.js";
-import { collect, replayed, type Subject, subjectOf } from "./subjects.js";
 
 /** A right model, to be judged. */
-interface HonestCandidate {
+interface CorrectModel {
   /** The row of the table that it is counted in. */
   readonly kind: string;
   readonly says: string;
-  readonly subject: Subject;
+  readonly original: Original;
   /** Writes it. */
   readonly file: () => NamedBytes | Promise<NamedBytes>;
   readonly backend?: RuntimeName;
@@ -39,7 +39,7 @@ interface HonestCandidate {
   readonly level?: Level;
 }
 
-export interface HonestRun {
+export interface CorrectRun {
   readonly kind: string;
   readonly says: string;
   readonly report: ParityReport;
@@ -70,7 +70,7 @@ const SAMPLED = 1;
  * @param only a sample, of this family: its share of some models of every kind. Undefined: all, and those of
  *   real size
  */
-export async function* honestRuns(only?: TinyFamily): AsyncGenerator<HonestRun> {
+export async function* correctRuns(only?: TinyFamily): AsyncGenerator<CorrectRun> {
   const share = only && (await sample());
   for await (const candidate of candidates(only))
     if (!share || share.has(candidate.says)) yield await held(candidate, share === undefined);
@@ -93,20 +93,20 @@ async function sample(): Promise<ReadonlySet<string>> {
   return chosen;
 }
 
-async function* candidates(only: TinyFamily | undefined): AsyncGenerator<HonestCandidate> {
+async function* candidates(only: TinyFamily | undefined): AsyncGenerator<CorrectModel> {
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const family of TINY_FAMILIES) {
     if (only !== undefined && family !== only) continue;
     const checkpoint = tinyCheckpoint(family);
-    const subject = subjectOf(family, checkpoint, images);
-    yield* inAllForms(subject, "seeded weights");
+    const original = originalOf(family, checkpoint, images);
+    yield* inAllForms(original, "seeded weights");
     for (const scale of SCALES) {
-      yield* inAllForms(subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`);
-      yield* inAllForms(subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
+      yield* inAllForms(originalOf(family, checkpoint, times(images, scale)), `images × ${scale}`);
+      yield* inAllForms(originalOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`);
     }
-    yield* asOnnx(subject);
-    yield* asOptimised(subject);
-    yield* asTfjs(subject);
+    yield* asOnnx(original);
+    yield* asOptimised(original);
+    yield* asTfjs(original);
     let turn = TINY_FAMILIES.indexOf(family);
     for await (const [more, says] of unusual(family, checkpoint, images))
       for (let step = 0; step < FEW; step++)
@@ -122,7 +122,7 @@ async function* unusual(
   family: TinyFamily,
   checkpoint: Checkpoint,
   images: Tensor<"float32">,
-): AsyncGenerator<readonly [subject: Subject, says: string]> {
+): AsyncGenerator<readonly [original: Original, says: string]> {
   const rows = IMAGES.height / 4;
   const pixels: readonly (readonly [says: string, level: number, isFlat: (row: number) => boolean])[] = [
     ["black pictures", 0, () => true],
@@ -130,11 +130,11 @@ async function* unusual(
     ["letterboxed pictures", 0.5, (row) => row < rows || row >= 3 * rows],
   ];
   for (const [says, level, isFlat] of pixels)
-    yield [subjectOf(family, checkpoint, withFlat(images, level, isFlat)), says];
-  yield [subjectOf(family, withDeadChannels(checkpoint), images), "dead channels"];
+    yield [originalOf(family, checkpoint, withFlat(images, level, isFlat)), says];
+  yield [originalOf(family, withDeadChannels(checkpoint), images), "dead channels"];
   for (const scale of FAR_SCALES) {
-    yield [subjectOf(family, checkpoint, times(images, scale)), `images × ${scale}`];
-    yield [subjectOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`];
+    yield [originalOf(family, checkpoint, times(images, scale)), `images × ${scale}`];
+    yield [originalOf(family, scaled(checkpoint, scale), images), `weights × ${scale}`];
   }
 }
 
@@ -177,24 +177,24 @@ function times({ data, ...rest }: Tensor<"float32">, scale: number): Tensor<"flo
 }
 
 function* inAllForms(
-  subject: Subject,
+  original: Original,
   weights: string,
   kind?: string,
   forms: readonly Form[] = FORMS,
-): Generator<HonestCandidate> {
-  const { graph, stateDict } = subject.checkpoint;
+): Generator<CorrectModel> {
+  const { graph, stateDict } = original.checkpoint;
   const right = { operator: "", says: "", layers: [], causes: [], kinds: [], network: { graph, stateDict } };
   for (const form of forms) {
     const backend = RUNTIMES[form];
     const file = (): NamedBytes => {
-      const written = candidateOf(right, form, subject.images);
+      const written = candidateOf(right, form, original.images);
       if (!written) throw new Error(`a right model has every form, and not ${form}`);
       return written;
     };
     yield {
       kind: kind ?? form,
-      says: `${subject.name}, ${form}, ${weights}`,
-      subject,
+      says: `${original.name}, ${form}, ${weights}`,
+      original,
       file,
       ...(backend ? { backend } : {}),
     };
@@ -202,8 +202,8 @@ function* inAllForms(
 }
 
 /** Operator sets, outputs, half precision, and onnxruntime's levels of optimisation. */
-function* asOnnx(subject: Subject): Generator<HonestCandidate> {
-  const { graph, stateDict } = subject.checkpoint;
+function* asOnnx(original: Original): Generator<CorrectModel> {
+  const { graph, stateDict } = original.checkpoint;
   const options: readonly (readonly [string, OnnxOptions])[] = [
     ["opset 11", { opset: 11 }],
     ["opset 22", { opset: 22, fold: false }],
@@ -217,30 +217,30 @@ function* asOnnx(subject: Subject): Generator<HonestCandidate> {
   for (const [says, more] of options)
     yield {
       kind: says === "float16" ? "onnx, float16" : "onnx, other options",
-      says: `${subject.name}, ${says}`,
-      subject,
+      says: `${original.name}, ${says}`,
+      original,
       file: () => written(more),
     };
   for (const level of LEVELS)
     for (const fold of [true, false])
       yield {
         kind: "onnx, every optimisation",
-        says: `${subject.name}, optimisation ${level}, ${fold ? "folded" : "unfolded"}`,
-        subject,
+        says: `${original.name}, optimisation ${level}, ${fold ? "folded" : "unfolded"}`,
+        original,
         file: () => written({ fold }),
         level,
       };
 }
 
 /** Files that onnxruntime has optimised and saved: with its own operators, and for the processor that this runs on. */
-function* asOptimised(subject: Subject): Generator<HonestCandidate> {
-  const { graph, stateDict } = subject.checkpoint;
+function* asOptimised(original: Original): Generator<CorrectModel> {
+  const { graph, stateDict } = original.checkpoint;
   for (const level of ["extended", "all"] as const)
     for (const size of [IMAGES, "dynamic"] as const)
       yield {
         kind: "onnx, every optimisation",
-        says: `${subject.name}, saved at level ${level}, ${size === "dynamic" ? "any size" : "one size"}`,
-        subject,
+        says: `${original.name}, saved at level ${level}, ${size === "dynamic" ? "any size" : "one size"}`,
+        original,
         async file() {
           const bytes = encodeOnnx(withoutNames(lowerToOnnx(graph, stateDict, { size })));
           return { name: "m.onnx", bytes: await optimisedFile(bytes, level) };
@@ -249,8 +249,8 @@ function* asOptimised(subject: Subject): Generator<HonestCandidate> {
 }
 
 /** Every backend that needs no other program, graph and layers models, and storage in fewer bits. */
-function* asTfjs(subject: Subject): Generator<HonestCandidate> {
-  const { graph, stateDict } = subject.checkpoint;
+function* asTfjs(original: Original): Generator<CorrectModel> {
+  const { graph, stateDict } = original.checkpoint;
   const named = (model: Parameters<typeof encodeTfjs>[0]): NamedBytes => {
     const { json, shards } = encodeTfjs(model);
     return { name: "model.json", bytes: json, beside: shards };
@@ -263,28 +263,28 @@ function* asTfjs(subject: Subject): Generator<HonestCandidate> {
     ] as const)
       yield {
         kind: `${backend}, ${says}`,
-        says: `${subject.name}, ${backend}, ${says}`,
-        subject,
+        says: `${original.name}, ${backend}, ${says}`,
+        original,
         file: () => named(model()),
         backend,
       };
   for (const quantize of QUANTIZED_DTYPES)
     yield {
       kind: "tfjs, weights in fewer bits",
-      says: `${subject.name}, weights in ${quantize}`,
-      subject,
+      says: `${original.name}, weights in ${quantize}`,
+      original,
       file: () => named(lowerToTfjs(graph, stateDict, { ...size, quantize })),
     };
 }
 
 /** The reference families, as we and PyTorch export them, and as PyTorch recorded them. */
-async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
+async function* ofRealSize(family: Family): AsyncGenerator<CorrectModel> {
   const files = [`${family}.pth`, `${family}.64x32.npz`, `${family}.64x32.float64.npz`];
   if (files.some((name) => fixturePath(name) === undefined)) return;
   const checkpoint = openFamily(family);
   const images = seededImages(0, 2, SMALL.height, SMALL.width);
-  const subject = subjectOf(family, checkpoint, images);
-  for (const candidate of inAllForms(subject, "seeded weights", "reference families"))
+  const original = originalOf(family, checkpoint, images);
+  for (const candidate of inAllForms(original, "seeded weights", "reference families"))
     if (!(await candidate.file()).name.endsWith(".npz")) yield candidate;
   for (const precision of ["", ".float64"]) {
     const name = `${family}.64x32${precision}.npz`;
@@ -293,7 +293,7 @@ async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
     yield {
       kind: `recorded by PyTorch${precision.replace(".", ", ")}`,
       says: name,
-      subject: subjectOf(family, checkpoint, {
+      original: originalOf(family, checkpoint, {
         dtype: "float32",
         shape: recorded.shape,
         data: Float32Array.from(recorded.data as Float32Array),
@@ -309,7 +309,7 @@ async function* ofRealSize(family: Family): AsyncGenerator<HonestCandidate> {
     yield {
       kind: "onnx by PyTorch 1.13",
       says: name,
-      subject: subjectOf(family, checkpoint, of),
+      original: originalOf(family, checkpoint, of),
       file: () => ({ name, bytes: readFixture(name) }),
     };
   }
@@ -324,26 +324,26 @@ function openFamily(family: Family): Checkpoint {
 }
 
 /** Weights that were trained, in place beside the repository. */
-async function* trained(): AsyncGenerator<HonestCandidate> {
+async function* trained(): AsyncGenerator<CorrectModel> {
   const name = "real/osnet_x0_25_msmt17.pth";
   const exported = "real/osnet_x0_25_msmt17.torch2.8.onnx";
   if (fixturePath(name) === undefined || fixturePath(exported) === undefined) return;
   const checkpoint = openCheckpoint(readFixture(name), { subject: name });
   const images = seededImages(0, 2, 128, 64);
-  const subject = subjectOf("trained", checkpoint, images);
-  yield* inAllForms(subject, "trained weights", "trained weights");
-  yield* inAllForms(subjectOf("trained", checkpoint, times(images, 30)), "trained weights, images × 30");
+  const original = originalOf("trained", checkpoint, images);
+  yield* inAllForms(original, "trained weights", "trained weights");
+  yield* inAllForms(originalOf("trained", checkpoint, times(images, 30)), "trained weights, images × 30");
   const file = () => ({ name: exported, bytes: readFixture(exported) });
-  const own = subjectOf("trained", checkpoint, seededImages(0, 1, 256, 128));
-  yield { kind: "onnx by PyTorch 2.8", says: exported, subject: own, file };
+  const own = originalOf("trained", checkpoint, seededImages(0, 1, 256, 128));
+  yield { kind: "onnx by PyTorch 2.8", says: exported, original: own, file };
 }
 
 /** @param byRules whether other tools' rules are asked too, which takes another run of the model */
 async function held(
-  { kind, says, subject, backend, level, ...candidateFile }: HonestCandidate,
+  { kind, says, original, backend, level, ...candidateFile }: CorrectModel,
   byRules: boolean,
-): Promise<HonestRun> {
-  const { checkpoint, images } = subject;
+): Promise<CorrectRun> {
+  const { checkpoint, images } = original;
   const file = await candidateFile.file();
   const isRecording = file.name.endsWith(".npz");
   const verification = await openVerification(
@@ -366,7 +366,7 @@ async function held(
     // A model of fewer bits is held against the network of the weights that it stores.
     ...(verification.quantized
       ? {}
-      : { reference: { ...verification.reference, backend: subject.reference } }),
+      : { reference: { ...verification.reference, backend: original.reference } }),
     // A file may be run in stages, whose values belong together: as it is, but for sessions of our own.
     candidate: level && values ? { ...candidate, backend: replayed(candidate.backend, values) } : candidate,
   });
@@ -374,8 +374,8 @@ async function held(
     kind,
     says,
     report,
-    margins: marginsOf(subject, report),
-    rules: byRules && values ? await verdictsOf(subject, values) : [],
+    margins: marginsOf(original, report),
+    rules: byRules && values ? await verdictsOf(original, values) : [],
   };
 }
 
@@ -406,7 +406,7 @@ async function optimised(
 
 const PRODUCTS: ReadonlySet<string> = new Set(["conv", "linear"]);
 
-function marginsOf({ checkpoint: { graph } }: Subject, report: ParityReport): HonestRun["margins"] {
+function marginsOf({ checkpoint: { graph } }: Original, report: ParityReport): CorrectRun["margins"] {
   const folded = new Set(report.coverage.folded);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
   const kindOf = ({ name, op }: LayerResult): string => {

@@ -4,7 +4,7 @@ import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js"
 import { referenceBackend } from "../../src/verify/backends/references.js";
 
 /** A checkpoint that candidates are held against, and what the network computes of some images. */
-export interface Subject {
+export interface Original {
   readonly name: string;
   readonly checkpoint: Checkpoint;
   readonly images: Tensor<"float32">;
@@ -14,7 +14,7 @@ export interface Subject {
   readonly reference: Backend;
 }
 
-export function subjectOf(name: string, checkpoint: Checkpoint, images: Tensor<"float32">): Subject {
+export function originalOf(name: string, checkpoint: Checkpoint, images: Tensor<"float32">): Original {
   const backend = referenceBackend(checkpoint.graph, checkpoint.stateDict);
   let values: Promise<ReadonlyMap<string, RealTensor>> | undefined;
   const expected = () => {
