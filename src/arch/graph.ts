@@ -116,7 +116,7 @@ export interface GateOutput {
 
 /** A whole network in topological order, which is also torchreid's parameter order. */
 export interface LayerGraph {
-  /** What the graph was expanded from. */
+  /** The spec that the graph was expanded from. */
   readonly spec: OsnetSpec;
   /** Every operation, the input first; a node reads earlier ones only. */
   readonly nodes: readonly LayerNode[];

@@ -63,7 +63,7 @@ export interface HeadSpec {
 
 /** The architecture of an OSNet, as plain JSON data. `expand` makes the layer graph from it. */
 export interface OsnetSpec {
-  /** How the state dict names its modules. */
+  /** The naming of modules in the state dict. */
   readonly dialect: Dialect;
   /** A 7×7 convolution of stride 2 and a 3×3 max-pool of stride 2. */
   readonly stem: { readonly channels: number; readonly norm: "batch" | "instance" };

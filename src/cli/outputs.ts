@@ -12,7 +12,7 @@ import { badArgument } from "./options.js";
 import type { Written } from "./targets.js";
 import type { Io } from "./terminal.js";
 
-/** How an output gets its final name. */
+/** Options for writing an output under its final name. */
 interface WriteOptions<T> {
   readonly force: boolean;
   /** The name of the main file, if a folder is written. */

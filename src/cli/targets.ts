@@ -37,7 +37,7 @@ export interface TargetOptions extends ModelOptions, Omit<OnnxOptions, "output" 
   readonly quantize?: QuantizedDType;
 }
 
-/** What a command writes, with notes. */
+/** The target of a command, with notes on it. */
 interface NamedTarget {
   readonly target: Target;
   /** Parts of the copied interface that are not written, one clause each. */
@@ -128,7 +128,7 @@ export interface Verdict {
   readonly passed: boolean;
   /** For `--json`. */
   readonly report: unknown;
-  /** What was verified, to follow the word "verified". */
+  /** The result of the verification, to follow the word "verified". */
   readonly sentence: string;
   /** The loss of quantisation, if any. */
   readonly loss?: string | undefined;
@@ -136,7 +136,7 @@ export interface Verdict {
   explain(paint: Paint): Promise<string>;
 }
 
-/** How to verify the result. */
+/** Options for verifying the result. */
 interface WrittenOptions {
   readonly tolerance?: Tolerance | undefined;
   /** Whether the source is a model that runs, whose own outputs the result's are compared with. */

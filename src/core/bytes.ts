@@ -9,7 +9,7 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
  * file. Synchronous, so that readers are plain functions.
  */
 export interface ByteSource {
-  /** How many bytes there are. */
+  /** Number of bytes. */
   readonly length: number;
   /** Whether all bytes are in memory. Then `read` returns views of them, otherwise copies. */
   readonly loaded: boolean;

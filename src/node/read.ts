@@ -63,7 +63,7 @@ export interface OpenInput extends ByteSource {
   close(): void;
 }
 
-/** How a file is read. */
+/** Options for reading a file. */
 export interface ReadOptions {
   /** Called for large files only. */
   readonly onProgress?: ReadProgress;
@@ -188,7 +188,7 @@ function readSidecar(model: string, name: string): Bytes | undefined {
   }
 }
 
-/** Where a link leads, if that is a file in the folder of the model's own. */
+/** The target of a link, if it is a file in the folder of the model's own target. */
 function besideItself(model: string, link: string): string | undefined {
   try {
     const target = realpathSync(link);

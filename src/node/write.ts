@@ -69,7 +69,7 @@ export async function writeFilesChecked<T>(
   });
 }
 
-/** What is written under another name first. */
+/** A file or folder that is written under a temporary name first. */
 interface Written<T> {
   readonly write: () => Promise<void>;
   readonly check: () => Promise<T>;
@@ -80,7 +80,7 @@ interface Written<T> {
   readonly remove: () => Promise<void>;
 }
 
-/** What ends a process that can still tidy up: Ctrl+C, `kill`, a terminal that closes. */
+/** Signals that end a process but let it clean up: Ctrl+C, `kill`, a closed terminal. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** A hidden name beside a path. File names have at most 255 bytes, so only the start of a long one is used. */
@@ -101,7 +101,7 @@ export async function wholly<T>({ write, check, accept, appear, remove }: Writte
     await (accept(result) ? appear() : remove());
     return result;
   } catch (error) {
-    // What went wrong is what the user hears of, not that its trace could not be removed.
+    // The original error is reported, not a failure to clean up after it.
     await remove().catch(() => undefined);
     throw error;
   } finally {
@@ -254,7 +254,7 @@ export async function syncFolder(path: string): Promise<void> {
   try {
     await folder?.sync();
   } catch {
-    // What was written is synced itself.
+    // The written file itself has been synced.
   } finally {
     await folder?.close();
   }

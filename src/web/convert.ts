@@ -27,7 +27,7 @@ import { type OpenOptions, openVerification } from "../verify/open.js";
 import type { ParityReport, Tolerance } from "../verify/outcome/report.js";
 import { type LiftedSource, verify, verifyLifted } from "../verify/verify.js";
 
-/** What a user may say of a file that it does not say itself. */
+/** What a user may state about a file that the file does not. */
 export type SourceOptions = FileOptions;
 
 /**
@@ -56,7 +56,7 @@ export async function inspect(
   return inspectCheckpoint(checkpoint, { name, bytes });
 }
 
-/** How a file is converted. */
+/** Options for converting a file. */
 export interface ConvertOptions extends SourceOptions {
   /** Whether to drop a source model's outputs other than the network's own. Default false. */
   readonly dropExtra?: boolean;
@@ -111,7 +111,7 @@ export async function convert(
 
 /** A file that was read to be converted. */
 export interface Source extends LiftedSource {
-  /** What a model's file gives its users. */
+  /** The outputs of a model's file. */
   readonly outputs?: FileOutputs;
 }
 
@@ -154,7 +154,7 @@ export function resultName(source: string, format: FileFormat): string {
   return `${withoutSuffix(source) || "osnet"}.${format}`;
 }
 
-/** How a verification judges, and how it reports progress. */
+/** Options for judging a verification and reporting its progress. */
 export interface VerifyOptions extends Pick<Verification, "onProgress"> {
   /** Default: each layer within its own rounding bound, where there is a checkpoint. */
   readonly tolerance?: Tolerance;
@@ -177,21 +177,21 @@ export async function verifyFiles(
   });
 }
 
-/** How a conversion is verified. */
+/** Options for verifying a conversion. */
 export interface ConversionOptions extends VerifyOptions {
-  /** What runs the result. Default: the first runtime of its format. */
+  /** The runtime for the result. Default: the first runtime of its format. */
   readonly backend?: RuntimeName;
   /** As passed to `convert`: dropped outputs of a source model need not agree. */
   readonly dropExtra?: boolean;
 }
 
-/** What a conversion is worth. */
+/** The result of verifying a conversion. */
 export interface Verified {
   /** Whether the result matches its source. */
   readonly passed: boolean;
-  /** Of a model: layer by layer. */
+  /** For a model: its comparison layer by layer. */
   readonly report?: ParityReport;
-  /** Of weights: what does not read back bit for bit. */
+  /** For weights: the tensors that were not read back bit for bit. */
   readonly differences?: readonly string[];
   /** For a model as the source: its comparison with the network of its own weights. */
   readonly lifted?: ParityReport;

@@ -100,7 +100,7 @@ export async function readCached(path: string): Promise<ParityReport | undefined
   }
 }
 
-/** Of a reference's run: enough for osnet_x0_25 on two images of 256×128. */
+/** Memory for a kept reference run: enough for osnet_x0_25 on two images of 256×128. */
 const KEPT_BYTES = 128 * 2 ** 20;
 
 /** An entry's two sides and options, read but not run: enough to detect changes. */

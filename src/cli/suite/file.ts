@@ -103,7 +103,7 @@ export function isSeeded(input = ""): boolean {
   return /^(seed:|auto$)/.test(input);
 }
 
-/** What `osnet-verify suite --init` writes. */
+/** The file that `osnet-verify suite --init` writes. */
 export const STARTER = `# yaml-language-server: $schema=https://unpkg.com/osnet-convert/schemas/osnet-suite-1.schema.json
 # A suite for osnet-verify: every model is verified with every candidate, in every backend.
 #   osnet-verify suite parity.yaml --report-dir parity/

@@ -7,8 +7,8 @@ export interface LayerOutput {
   /** Its value: [N, C, H, W], or [N, C] after pooling, in the precision of the runtime. */
   readonly tensor: RealTensor;
   /**
-   * Whether this value is repeated: it comes from the run of the layers that follow it, and may differ from its own by
-   * rounding.
+   * Whether this value is output again: it comes from the run of the layers that follow it, and may differ from the
+   * earlier one by rounding.
    */
   readonly again?: boolean;
   /** Releases the tensor's memory at once; call it after copying the tensor. */
@@ -71,7 +71,7 @@ export interface Backend {
   run(images: Tensor<"float32">): AsyncIterable<LayerOutput>;
   /** For the float64 reference: the network that it computes, which another thread may compute too. */
   readonly network?: StateDict;
-  /** What it ran on, after a run: a browser's version, GPU and driver. */
+  /** The hardware and software that it ran on, after a run: a browser's version, GPU and driver. */
   readonly facts?: () => RuntimeFacts | undefined;
   /** Ends the browser that was started to run it; a later run starts it again. */
   readonly close?: () => Promise<void>;
@@ -80,7 +80,9 @@ export interface Backend {
 /** A model's file in a runtime: `run` reads its intermediate values, `load` its outputs as a program receives them. */
 export interface ModelBackend extends Backend {
   readonly name: RuntimeName;
-  /** Whether a segment is the part of the model behind those before it, so that many small ones cost no more than a few. */
+  /**
+   * Whether a segment continues from the ones before it, so that many small segments cost no more than a few.
+   */
   readonly continues?: boolean;
   /**
    * Runtimes keep all outputs of a run in memory. With segments, each one is a separate run, of the model or of the
@@ -93,7 +95,7 @@ export interface ModelBackend extends Backend {
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }
 
-/** What a model ran on, if that is not only a package of this machine. */
+/** The hardware and software of a run, if it is more than a package of this machine. */
 export interface RuntimeFacts {
   /** `Chrome/156.0.8078.108`. */
   readonly browser?: string;

@@ -235,7 +235,7 @@ async function openPage(
   };
 }
 
-/** What came with a value. */
+/** The header of a value. */
 interface Header {
   readonly name: string;
   readonly type: string;
@@ -297,14 +297,16 @@ function endOf(name: RuntimeName, browser: Browser, page: Page): Promise<never> 
     page.once("error", fail("the page crashed"));
     page.once("close", fail("the page was closed"));
   });
-  // Nobody waits for it between two calls.
+  // A rejection between two calls is reported by the next one.
   ended.catch(() => undefined);
   return ended;
 }
 
 const TFJS = "@tensorflow/";
 
-/** Where the page finds the package's own modules and those of dependencies: each folder that has a main file. */
+/**
+ * The places of the package's own modules and those of its dependencies: each folder that has a main file.
+ */
 function foldersOf(packages: readonly string[]): ReadonlyMap<string, string> {
   const { resolve } = createRequire(import.meta.url);
   return new Map(

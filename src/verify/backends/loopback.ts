@@ -18,9 +18,9 @@ export interface Loopback {
   close(): void;
 }
 
-/** What a page sends, in order. */
+/** The messages of a page, in order. */
 export interface Receiver {
-  /** Where the page sends to. */
+  /** The path that the page sends to. */
   readonly path: string;
   /** The next bytes, with their header. */
   next(): Promise<{ readonly header: string; readonly bytes: Uint8Array<ArrayBuffer> }>;
@@ -38,7 +38,7 @@ const TYPES: Readonly<Record<string, string>> = {
   html: "text/html; charset=utf-8",
 };
 
-/** A page may connect to nothing but this server. */
+/** The page may connect to this server only. */
 const POLICY =
   "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; connect-src 'self' blob: data:; worker-src 'self' blob:";
 

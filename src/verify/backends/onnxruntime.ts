@@ -243,7 +243,7 @@ type Run = (
   given?: Given,
 ) => Promise<Readonly<Record<string, OnnxruntimeTensor>>>;
 
-/** What a session is fed. */
+/** The inputs of a session. */
 interface Given {
   readonly values: readonly { readonly name: string; readonly tensor: Tensor<"float32"> }[];
   readonly images: boolean;

@@ -25,7 +25,7 @@ import { type Chromium, quiet } from "./runtime-api.js";
 export interface Engine {
   /** The format of the models that it runs. */
   readonly runs: ModelFormat;
-  /** Where it runs. */
+  /** The environments that it runs in. */
   readonly where: readonly ("node" | "browser")[];
   /** A short description. */
   readonly summary: string;

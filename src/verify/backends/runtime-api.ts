@@ -20,7 +20,7 @@ export interface OnnxruntimeModule {
   readonly facts?: () => RuntimeFacts | undefined;
 }
 
-/** What is set of the environment of onnxruntime-web. */
+/** The settings of onnxruntime-web that are changed. */
 interface OnnxruntimeEnvironment {
   readonly wasm: { numThreads?: number };
   logLevel?: "verbose" | "info" | "warning" | "error" | "fatal";
@@ -43,7 +43,7 @@ export interface OnnxruntimeTensor {
   readonly data: ArrayLike<unknown> & { readonly byteLength?: number };
 }
 
-/** How a session is made. */
+/** Options for creating a session. */
 export interface OnnxruntimeOptions {
   readonly enableCpuMemArena?: boolean;
   readonly enableMemPattern?: boolean;
@@ -84,7 +84,7 @@ export interface TfjsSegment {
 
 /** The runtimes of a page in a Chromium that was started for it. */
 export interface Chromium {
-  /** What it runs on. */
+  /** The hardware and software that it runs on. */
   readonly facts: RuntimeFacts;
   /** onnxruntime, whose sessions are the page's. */
   readonly onnxruntime: OnnxruntimeModule;
@@ -100,7 +100,7 @@ export interface Chromium {
   close(): Promise<void>;
 }
 
-/** What a Chromium is started with. */
+/** Options for starting Chromium. */
 export interface ChromiumOptions {
   /** Packages whose files the page loads. */
   readonly packages: readonly string[];

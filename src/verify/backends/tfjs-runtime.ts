@@ -184,7 +184,7 @@ export async function tfjsStorage(name: RuntimeName): Promise<Pick<RuntimeFacts,
   return isFloat32 ? {} : { storage: "float16" };
 }
 
-/** What a runtime runs on, in a page; undefined for CPU backends. */
+/** The GPU that a runtime uses in a page; undefined for CPU backends. */
 export async function tfjsFacts(name: RuntimeName): Promise<RuntimeFacts | undefined> {
   const facts = { ...(await graphicsOf(engineOf(name).engine ?? "")), ...(await tfjsStorage(name)) };
   return Object.keys(facts).length > 0 ? facts : undefined;

@@ -6,17 +6,17 @@ import { chromiumFor, closeChromium } from "./registry.js";
 import type { TfjsProgram, TfjsSegment, TfjsValue } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsFacts } from "./tfjs-runtime.js";
 
-/** What to run, and what to read of it. */
+/** What to run, and which values to output. */
 export interface TfjsTaps {
   /** The files as they are. */
   readonly files: TfjsFiles;
-  /** How many outputs a program is to receive. */
+  /** The number of outputs that a program receives. */
   readonly outputs: number;
   /** The same program with every intermediate value in a separate node. */
   readonly tapped: TfjsProgram;
   /** The layers that it computes, in network order, each with the node of its value. */
   readonly nodes: ReadonlyMap<string, string>;
-  /** Whether images and values are handed on in the model's own order of axes. Default: NHWC there, NCHW here. */
+  /** Whether images and values are in the model's own layout. Default: NHWC there, NCHW here. */
   readonly asTheyAre?: boolean;
   /**
    * Whether a segment may continue from the values of those before it: for graph models whose nodes each have one

@@ -13,7 +13,7 @@ import {
 export interface Histogram {
   /** Upper end of the last bin, in the unit of the values. */
   readonly range: number;
-  /** How many values are in each bin, from 0 up. */
+  /** The number of values in each bin, from 0 up. */
   readonly counts: readonly number[];
 }
 
@@ -71,7 +71,7 @@ export interface RankingSide {
   readonly singleShot?: readonly number[];
 }
 
-/** How far the distances of matches and of other images are apart. */
+/** How well the distances of matches and of other images are separated. */
 interface Spread {
   /** Distances between a query and images of its identity under other cameras. */
   readonly same: Histogram;

@@ -35,13 +35,13 @@ export interface Dataset {
   readonly isLabelled: boolean;
 }
 
-/** What was read, for people. */
+/** A summary of what was read. */
 export interface DatasetFacts {
   /** The recognised layout. */
   readonly layout: Layout;
-  /** How many query images there are. */
+  /** Number of query images. */
   readonly queries: number;
-  /** How many gallery images there are, distractors among them. */
+  /** Number of gallery images, including distractors. */
   readonly gallery: number;
   /** Number of identities in the queries and the gallery; 0 without labels. */
   readonly identities: number;

@@ -24,7 +24,7 @@ const BLOCK_ELEMENTS = 1 << 14;
  * The distances of queries from a gallery, a few rows at a time, in float64: a matrix of 3,368 × 19,281 would take 520 MB.
  */
 export interface DistanceRows {
-  /** How many rows there are. */
+  /** Number of rows. */
   readonly queries: number;
   /** Length of each row. */
   readonly gallery: number;

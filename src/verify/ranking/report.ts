@@ -28,7 +28,7 @@ export interface RankedSide extends RankingSide {
   readonly backend: string;
 }
 
-/** What candidates are compared with. */
+/** The side that candidates are compared with. */
 interface RankedReference extends RankedSide {
   /** For a checkpoint: the proof from the verification of its ONNX file. */
   readonly proof?: Proof;
@@ -99,7 +99,7 @@ export interface RankingReport {
   readonly distance: DistanceMetric;
   /** Whether distances were re-ranked by k-reciprocal neighbours. */
   readonly reranked: boolean;
-  /** What the checks allow. */
+  /** The limits of the checks. */
   readonly limits: RankingLimits;
   /** Why each skipped picture could not be used. */
   readonly broken: readonly string[];
