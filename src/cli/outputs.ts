@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto";
 import { lstatSync, readFileSync } from "node:fs";
 import { lstat, readdir, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import type { Encoded, NameBeside } from "../convert/export/write.js";
 import { InputError } from "../core/errors.js";
@@ -129,6 +129,8 @@ export async function ownNames(model: string): Promise<NameBeside> {
     const isSame =
       found?.isFile() && found.size === data.length && Buffer.compare(readFileSync(path), data) === 0;
     if (!found || isSame) return usual;
+    // Loaded only here, since that takes 8 ms.
+    const { createHash } = createRequire(import.meta.url)("node:crypto") as typeof import("node:crypto");
     const digest = createHash("sha256").update(data).digest("hex").slice(0, 8);
     return usual.replace(/(?=\.[^.]*$)/, `.${digest}`);
   };

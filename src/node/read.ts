@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { closeSync, lstatSync, openSync, readFileSync, readSync, realpathSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -269,6 +268,7 @@ class FileSource implements ByteSource {
   }
 
   async sha256(): Promise<string> {
+    const { createHash } = await import("node:crypto");
     const hash = createHash("sha256");
     if (this.#all) return hash.update(this.#all).digest("hex");
     const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.length));

@@ -1,4 +1,4 @@
-import { Inflate, inflateSync, type Zippable, zipSync } from "fflate";
+import { Inflate, inflateSync, type Zippable, zipSync } from "fflate/browser";
 import type { ByteSource, ReadRange } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { once } from "../../core/functions.js";

@@ -1,4 +1,4 @@
-import { Unzlib } from "fflate";
+import { Unzlib } from "fflate/browser";
 import { concatenate } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { broken, expectSize, type Pixels, unsupported } from "./images.js";
