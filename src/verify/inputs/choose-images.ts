@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
+import { IMAGENET } from "../../convert/export/options.js";
 import type { OpenFile } from "../../convert/open/open-file.js";
 import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
@@ -118,6 +119,10 @@ function surplusChoice(source: string): InputError {
  * normalised pixels; those beyond a picture's range (about ±2.5) are valid inputs of the network too.
  */
 const VARIANTS = [
+  // Of one colour, on which units fire that no texture fires, in the same way at every size.
+  { name: "black", change: (_value, _random, channel) => pixel(0, channel) },
+  { name: "white", change: (_value, _random, channel) => pixel(1, channel) },
+  { name: "grey", change: () => 0 },
   { name: "contrast ×3", change: (value) => 3 * value },
   { name: "inverted ×3", change: (value) => -3 * value },
   { name: "noise", change: (_, random) => 4 * random() - 2 },
@@ -128,8 +133,13 @@ const VARIANTS = [
   { name: "dark", change: (value) => value - 10 },
 ] as const satisfies readonly {
   readonly name: string;
-  readonly change: (value: number, random: () => number) => number;
+  readonly change: (value: number, random: () => number, channel: number) => number;
 }[];
+
+/** A normalised pixel of 0 (black) to 1 (white). */
+function pixel(level: number, channel: number): number {
+  return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
+}
 
 /** The maximum number of rounds, one image each; what is untested afterwards remains so. */
 const MAX_ROUNDS: number = VARIANTS.length;
@@ -201,7 +211,8 @@ export function chooseImages(
     if (openIn(trials).size === 0) break;
     const image = seededImages(seed + round + 1, 1, height, width);
     const random = mulberry32(seed + round + 1);
-    trials.push(attempt(name, { ...image, data: image.data.map((value) => change(value, random)) }));
+    const changed = image.data.map((value, at) => change(value, random, Math.floor(at / (height * width))));
+    trials.push(attempt(name, { ...image, data: changed }));
   }
   const chosen =
     batch === undefined ? extend(trials.slice(0, count), trials, Infinity) : extend([], trials, batch);

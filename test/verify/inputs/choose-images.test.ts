@@ -18,6 +18,11 @@ describe("chooseImages", () => {
     expect(all.kinds.length).toBeGreaterThan(3);
     expect(all.images.shape).toEqual([all.kinds.length, 3, 64, 32]);
     expect(all.vacuity.untested.length).toBeLessThan(16);
+    // Units fire on a picture of one colour that fire on no other.
+    const white = all.images.data.subarray(all.kinds.indexOf("white") * 3 * 64 * 32).slice(0, 3 * 64 * 32);
+    expect([...new Set(white)]).toEqual(
+      [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225].map(Math.fround),
+    );
     expect(all.vacuity.collapsed).toEqual([]);
   });
 
