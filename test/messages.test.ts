@@ -130,6 +130,9 @@ const FOREIGN: readonly (readonly [RegExp, string])[] = [
   [/\banew\b/, "again"],
   [/\bone after the other\b/, "one after another, in sequence"],
   [/\bhands? (it |them |values? )?on\b/, "passes on"],
+  [/\bhanded on\b/, "passed on"],
+  [/\bis of other (weights|networks?)\b/, "was made with other …"],
+  [/\bfolded into the next\b(?! layer)/, "folded into the next layer"],
   [/\bright models?\b/, "correct models"],
   [/\b([a-z]{2,}) \1\b/, "not twice"],
 ];
