@@ -168,7 +168,7 @@ export async function compareLayers(
   let settled: Promise<void> = Promise.resolve();
   try {
     const judge = layerJudge(verification, tolerance, threads);
-    const outputs = await outputJudge(verification, tolerance, outputLayer);
+    const outputs = outputJudge(verification, tolerance, outputLayer);
     const observer = observeVacuity(graph, { images });
     const pairs = threads ? sharedPairs(verification, nodes, threads) : joinedPairs(verification, nodes);
     for await (const pair of pairs) {
@@ -193,13 +193,15 @@ export async function compareLayers(
         results.set(name, result);
         const gate = gateLayers.get(name);
         if (gate && expected) gates.set(name, gateResult(gate, expected, actual, result));
-        if (expected) await outputs.judge({ name, expected, actual });
+        if (expected) outputs.note({ name, expected, actual });
         free();
         verification.onProgress?.(results.size, wanted.length);
       });
       if (threads) settled.catch(() => undefined);
       else await settled;
     }
+    // Memory of the last segment is free again, and threads still judge its layers.
+    await outputs.run();
     await settled;
     const explanations = await judge.explanations();
     // The memory of the threads is released before the unmodified model runs again.

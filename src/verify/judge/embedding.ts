@@ -45,31 +45,39 @@ export interface OutputVerdicts {
 
 /** Judges outputs as the values of their layers arrive. */
 export interface OutputJudge {
-  judge(values: LayerValues): Promise<void>;
+  /** Keeps a layer's values, if an output is computed from it. */
+  note(values: LayerValues): void;
+  /**
+   * Runs the unmodified model.
+   *
+   * @throws InputError (`tensor`) if it cannot run on the images
+   */
+  run(): Promise<void>;
   /** Compares runs that must not differ. */
   finish(): Promise<OutputVerdicts>;
 }
 
 /**
- * Judges outputs as a program receives them: those of the unmodified model, if there is one to run, before any
- * intermediate value is read; for a recording or a checkpoint, the embedding's layer.
+ * Judges outputs as a program receives them: those of the unmodified model, if there is one to run; for a recording or a
+ * checkpoint, the embedding's layer.
  *
  * @param fallback the embedding's layer if the candidate is not a model
- * @throws InputError (`tensor`) if the model cannot run on the images
  */
-export async function outputJudge(
+export function outputJudge(
   verification: Verification,
   tolerance: Tolerance,
   fallback: string | undefined,
-): Promise<OutputJudge> {
+): OutputJudge {
   const { candidate, images, quantized, graph } = verification;
   const { program } = candidate;
-  const { values, alone } = (await runWhole(verification)) ?? {};
   const outputs = program?.outputs ?? [];
+  const layers = new Set(program ? outputs.map(({ layer }) => layer) : [fallback]);
+  const noted: LayerValues[] = [];
   const found = new Map<ModelOutput, OutputResult>();
   const faults: Fault[] = [];
   let embedding: OutputResult | null = null;
   let loss: Awaited<ReturnType<typeof quantizationLoss>>;
+  let whole: Awaited<ReturnType<typeof runWhole>>;
 
   function judgeOne(output: ModelOutput, plain: RealTensor, { name, expected, actual }: LayerValues): void {
     const operations = output.operations ?? [];
@@ -92,24 +100,37 @@ export async function outputJudge(
     });
   }
 
+  async function judge(layer: LayerValues): Promise<void> {
+    const values = whole?.values;
+    for (const [index, output] of outputs.entries()) {
+      const plain = values?.[index];
+      if (output.layer === layer.name && plain) judgeOne(output, plain, layer);
+    }
+    if (!program && layer.name === fallback)
+      embedding = {
+        ...judgeOutput(layer.name, layer.expected, layer.actual, undefined, tolerance, candidate.precision),
+        result: resultOf(graph, layer.name),
+      };
+    const [first] = outputs;
+    if (!quantized || layer.name !== (first?.layer ?? fallback)) return;
+    const isPlain = first?.operations?.length === 0;
+    const result = isPlain ? (values?.[0] ?? layer.actual) : layer.actual;
+    loss = await quantizationLoss(quantized.original, images, layer.name, result);
+  }
+
   return {
-    async judge(layer) {
-      for (const [index, output] of outputs.entries()) {
-        const plain = values?.[index];
-        if (output.layer === layer.name && plain) judgeOne(output, plain, layer);
-      }
-      if (!program && layer.name === fallback)
-        embedding = {
-          ...judgeOutput(layer.name, layer.expected, layer.actual, undefined, tolerance, candidate.precision),
-          result: resultOf(graph, layer.name),
-        };
-      const [first] = outputs;
-      if (!quantized || layer.name !== (first?.layer ?? fallback)) return;
-      const isPlain = first?.operations?.length === 0;
-      const result = isPlain ? (values?.[0] ?? layer.actual) : layer.actual;
-      loss = await quantizationLoss(quantized.original, images, layer.name, result);
+    note({ name, expected, actual }) {
+      if (!layers.has(name)) return;
+      const copy = (tensor: RealTensor): RealTensor =>
+        ({ ...tensor, data: tensor.data.slice() }) as RealTensor;
+      noted.push({ name, expected: copy(expected), actual: copy(actual) });
+    },
+    async run() {
+      whole = await runWhole(verification);
     },
     async finish() {
+      for (const layer of noted) await judge(layer);
+      const { values, alone } = whole ?? {};
       // A recording may have fewer layers than a model has.
       const held = new Set(verification.reference.backend.layers);
       const absent = outputs.filter((output) => !found.has(output) && output.operations);
@@ -148,10 +169,6 @@ export async function outputJudge(
   };
 }
 
-/**
- * All runs of the unmodified model come first, since each takes as much memory as a segment of intermediate values,
- * which comes afterwards.
- */
 async function runWhole({
   candidate: { program },
   images,
