@@ -45,7 +45,6 @@ export interface OnnxruntimeTensor {
 
 /** Options for creating a session. */
 export interface OnnxruntimeOptions {
-  readonly enableCpuMemArena?: boolean;
   readonly enableMemPattern?: boolean;
   readonly executionProviders?: readonly string[];
   readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
