@@ -68,7 +68,7 @@ export async function openSource(
   if (isModelFormat(format)) return openModelSource(input, format, arch, options, io);
   const name = input === "-" ? "standard input" : basename(input);
   const bar = readingProgress(input, options, io);
-  const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin });
+  const bytes = await openInput(input, { onProgress: bar.update, stdin: io.stdin, isShared: true });
   try {
     const checkpoint = openCheckpoint(bytes, {
       subject: name,

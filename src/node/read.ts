@@ -70,6 +70,11 @@ export interface ReadOptions {
   readonly most?: number;
   /** The source of `-`. Default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array>;
+  /**
+   * Whether a file that is loaded as a whole is in memory that threads share, so that they need no copies of its tensors.
+   * onnxruntime and Web Crypto refuse such memory. Default: false.
+   */
+  readonly isShared?: boolean;
 }
 
 /**
@@ -89,12 +94,10 @@ export async function openInput(path: string, options: ReadOptions = {}): Promis
         ? fileError(subject, `${size} bytes`, "at most 2 GiB", "pass the checkpoint itself")
         : fileError(subject, `${size} bytes`, `at most ${most}`, "use a smaller file");
     if (!found.isFile()) return inMemory(await readFile(path));
-    return new FileSource(
-      subject,
-      openSync(path, "r"),
-      size,
-      size >= PROGRESS_BYTES ? options.onProgress : undefined,
-    );
+    return new FileSource(subject, openSync(path, "r"), size, {
+      ...(size >= PROGRESS_BYTES && options.onProgress ? { onProgress: options.onProgress } : {}),
+      ...(options.isShared ? { isShared: true } : {}),
+    });
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     throw unusable(path || '""', describe(cause), "check the path", cause);
@@ -238,16 +241,21 @@ class FileSource implements ByteSource {
   readonly length: number;
   readonly #name: string;
   readonly #descriptor: number;
-  readonly #onProgress: ReadProgress | undefined;
+  readonly #options: Pick<ReadOptions, "onProgress" | "isShared">;
   #all: Uint8Array | undefined;
   #done = 0;
 
   /** @param descriptor of a plain file of `length` bytes */
-  constructor(name: string, descriptor: number, length: number, onProgress?: ReadProgress) {
+  constructor(
+    name: string,
+    descriptor: number,
+    length: number,
+    options: Pick<ReadOptions, "onProgress" | "isShared"> = {},
+  ) {
     this.#name = name;
     this.#descriptor = descriptor;
     this.length = length;
-    this.#onProgress = onProgress;
+    this.#options = options;
   }
 
   get loaded(): boolean {
@@ -258,13 +266,15 @@ class FileSource implements ByteSource {
   read(start: number, end: number): Uint8Array {
     expectInside(start, end, this.length);
     if (this.#all) return this.#all.subarray(start, end);
-    const bytes = new Uint8Array(end - start);
-    this.#fill(bytes, start);
-    return bytes;
+    return this.#filled(new Uint8Array(end - start), start);
   }
 
   load(): void {
-    this.#all ??= this.read(0, this.length);
+    const { isShared = false } = this.#options;
+    this.#all ??= this.#filled(
+      new Uint8Array(isShared ? new SharedArrayBuffer(this.length) : new ArrayBuffer(this.length)),
+      0,
+    );
   }
 
   async sha256(): Promise<string> {
@@ -273,11 +283,8 @@ class FileSource implements ByteSource {
     if (this.#all) return hash.update(this.#all).digest("hex");
     const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.length));
     this.#done = 0;
-    for (let start = 0; start < this.length; start += chunk.length) {
-      const part = chunk.subarray(0, this.length - start);
-      this.#fill(part, start);
-      hash.update(part);
-    }
+    for (let start = 0; start < this.length; start += chunk.length)
+      hash.update(this.#filled(chunk.subarray(0, this.length - start), start));
     return hash.digest("hex");
   }
 
@@ -285,7 +292,7 @@ class FileSource implements ByteSource {
     closeSync(this.#descriptor);
   }
 
-  #fill(bytes: Uint8Array, start: number): void {
+  #filled(bytes: Uint8Array, start: number): Uint8Array {
     for (let filled = 0; filled < bytes.length; ) {
       const wanted = Math.min(bytes.length - filled, CHUNK_BYTES);
       const count = this.#read(bytes, filled, wanted, start + filled);
@@ -297,8 +304,9 @@ class FileSource implements ByteSource {
         );
       filled += count;
       this.#done += count;
-      this.#onProgress?.(this.#done, this.length);
+      this.#options.onProgress?.(this.#done, this.length);
     }
+    return bytes;
   }
 
   #read(bytes: Uint8Array, offset: number, count: number, position: number): number {

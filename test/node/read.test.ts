@@ -45,6 +45,19 @@ describe("openInput", () => {
     input.close();
   });
 
+  it("loads a file into memory that threads share, on request", async () => {
+    const folder = await temporaryFolder({ w: bytes });
+    for (const isShared of [true, false]) {
+      const input = await openInput(folder.at("w"), { isShared });
+      input.load();
+      const all = input.read(0, 1000);
+      expect(all.buffer instanceof SharedArrayBuffer).toBe(isShared);
+      expect([...all]).toEqual([...bytes]);
+      expect(await input.sha256()).toBe(createHash("sha256").update(bytes).digest("hex"));
+      input.close();
+    }
+  });
+
   it("says that a file has become shorter", async () => {
     const folder = await temporaryFolder({ w: bytes });
     const input = await openInput(folder.at("w"));

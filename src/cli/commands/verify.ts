@@ -55,7 +55,7 @@ async function openReferenceFile(
 ): Promise<{ readonly file: NamedBytes; readonly close: () => void }> {
   const close = (): void => undefined;
   if (await isFolder(path)) return { file: await readModel(path, io, options), close };
-  const bytes = await openInput(path, { onProgress, stdin: io.stdin });
+  const bytes = await openInput(path, { onProgress, stdin: io.stdin, isShared: true });
   if (!isModelFormat(sniffFormat(bytes)) || path === "-")
     return { file: { name: basename(path), bytes }, close: () => bytes.close() };
   bytes.close();

@@ -362,6 +362,7 @@ function sharedParameters(): (stateDict: StateDict) => StateDict {
         const known = copies.get(tensor);
         if (known) return [path, known];
         const { data } = tensor;
+        if (data.buffer instanceof SharedArrayBuffer) return [path, tensor];
         const bytes = new Uint8Array(new SharedArrayBuffer(data.byteLength));
         bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
         const copy = { ...tensor, data: new DTYPES[tensor.dtype](bytes.buffer) } as Tensor;
