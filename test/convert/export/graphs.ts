@@ -1,3 +1,4 @@
+import { expand } from "../../../src/arch/expand.js";
 import type { LayerGraph, LayerNode } from "../../../src/arch/graph.js";
 import { parametersOf } from "../../../src/arch/parameters.js";
 import type { OsnetSpec } from "../../../src/arch/spec.js";
@@ -35,6 +36,10 @@ export const SMALL_SPEC: OsnetSpec = {
   embedding: [12],
   head: { classes: 5, loss: "softmax" },
 };
+
+/** That network, and parameters of it; do not modify them. */
+export const GRAPH: LayerGraph = expand(SMALL_SPEC);
+export const STATE: StateDict = parametersFor(GRAPH);
 
 export function float32(shape: Shape, values: readonly number[]): Tensor<"float32"> {
   return { dtype: "float32", shape, data: Float32Array.from(values) };

@@ -3,11 +3,9 @@ import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import { float32, parametersFor, SMALL_SPEC } from "./graphs.js";
+import { float32, GRAPH, SMALL_SPEC, STATE } from "./graphs.js";
 import { runOnnx } from "./onnx/run.js";
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
 const SIZE = { height: 32, width: 16 };
 const IMAGES = float32(
   [2, 3, SIZE.height, SIZE.width],

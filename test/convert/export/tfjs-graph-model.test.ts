@@ -5,12 +5,10 @@ import { nodeName } from "../../../src/convert/export/tfjs-names.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel, TfjsNode } from "../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../src/core/errors.js";
-import { parametersFor, SMALL_SPEC } from "./graphs.js";
+import { GRAPH, parametersFor, STATE } from "./graphs.js";
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE_DICT = parametersFor(GRAPH);
 const lower = (options: TfjsOptions = {}): TfjsGraphModel =>
-  lowerToTfjs(GRAPH, STATE_DICT, { size: { height: 64, width: 32 }, ...options });
+  lowerToTfjs(GRAPH, STATE, { size: { height: 64, width: 32 }, ...options });
 
 function nodeOf({ nodes }: TfjsGraphModel, name: string): TfjsNode {
   const node = nodes.find((candidate) => candidate.name === name);

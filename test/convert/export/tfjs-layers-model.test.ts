@@ -1,17 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/index.js";
 import { lowerToTfjsLayers, type TfjsLayersOptions } from "../../../src/convert/export/tfjs-layers-model.js";
 import { kerasCall } from "../../../src/convert/export/tfjs-names.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsLayersModel } from "../../../src/convert/formats/tfjs/model.js";
 import { InputError } from "../../../src/core/errors.js";
-import { graphOf, parametersFor, SMALL_SPEC } from "./graphs.js";
+import { GRAPH, graphOf, STATE } from "./graphs.js";
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE_DICT = parametersFor(GRAPH);
 const SIZE = { height: 64, width: 32 } as const;
 const lower = (options: TfjsLayersOptions = {}): TfjsLayersModel =>
-  lowerToTfjsLayers(GRAPH, STATE_DICT, { size: SIZE, ...options });
+  lowerToTfjsLayers(GRAPH, STATE, { size: SIZE, ...options });
 
 /** As much of a Keras model as the tests read. */
 interface Keras {

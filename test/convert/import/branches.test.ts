@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
@@ -7,15 +6,13 @@ import { withoutBranches } from "../../../src/convert/import/branches.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, STATE } from "../export/graphs.js";
 import { branch, branched, HOLDS_NOT } from "./branched.js";
 import { expectExact } from "./expect-exact.js";
 import { inputOf, int64, operator, replaceNode, withAttribute, withConstants } from "./graphs.js";
 
 /** What the dynamo exporter of torch 2.1 writes: functions that choose by the rank of what they are given. */
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
 const SIZE = { height: 32, width: 16 };
 const MODEL = lowerToOnnx(GRAPH, STATE, { size: SIZE, output: "both", fold: false, opset: 17 });
 const SUBJECT = { subject: "theirs.onnx" };

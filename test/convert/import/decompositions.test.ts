@@ -1,16 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { type GraphMatch, matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, STATE } from "../export/graphs.js";
 import { anonymous, inputOf, ints, operator, replaceNode, withConstants } from "./graphs.js";
 
 /** Operations of several operators that are not what belongs in their place: by what name, and for what reason. */
 
-const GRAPH = expand(SMALL_SPEC);
-const MODEL = lowerToOnnx(GRAPH, parametersFor(GRAPH), { size: { height: 32, width: 16 }, fold: false });
+const MODEL = lowerToOnnx(GRAPH, STATE, { size: { height: 32, width: 16 }, fold: false });
 
 const NUMBERS: Readonly<Record<string, Tensor>> = {
   ...Object.fromEntries(

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
@@ -9,13 +8,11 @@ import { readerOf } from "../../../src/convert/import/operators/readers.js";
 import { liftStateDict } from "../../../src/convert/open/lift.js";
 import { InputError } from "../../../src/core/errors.js";
 import type { DType, Tensor } from "../../../src/core/tensor.js";
-import { parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { GRAPH, STATE } from "../export/graphs.js";
 import { replaceNode, withNodes } from "./graphs.js";
 
 /** What a file leaves to ONNX's own rules: inputs that are left out, the order of nodes, casts of constants. */
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
 const size = { height: 32, width: 16 };
 const FOLDED = lowerToOnnx(GRAPH, STATE, { size, fold: true, opset: 11 });
 const subject = "theirs.onnx";

@@ -1,20 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { transposed } from "../../../src/convert/import/operators/constants.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, STATE } from "../export/graphs.js";
 import { expectExact } from "./expect-exact.js";
-import { anonymous, inputOf, int64, ints, operator, replaceNode, withConstants } from "./graphs.js";
+import { anonymous, inputOf, int64, ints, MODEL, operator, replaceNode, withConstants } from "./graphs.js";
 
 /** Gates as little networks of vectors: [N, C] from the pool to the sigmoid, and back to [N, C, 1, 1] for the product. */
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
-const SIZE = { height: 32, width: 16 };
-const MODEL = lowerToOnnx(GRAPH, STATE, { size: SIZE, output: "both", fold: false, opset: 11 });
 const SUBJECT = { subject: "theirs.onnx" };
 
 const vectorOf = (name: string): string => `${name}.vector`;

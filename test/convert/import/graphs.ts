@@ -1,3 +1,4 @@
+import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type {
   OnnxAttribute,
   OnnxGraph,
@@ -5,8 +6,17 @@ import type {
   OnnxNode,
 } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
+import { GRAPH, STATE } from "../export/graphs.js";
 
 /** Changes to ONNX graphs, as other exporters or mistakes make them. */
+
+/** The small network as an ONNX model with all layers and outputs; do not modify it. */
+export const MODEL: OnnxModel = lowerToOnnx(GRAPH, STATE, {
+  size: { height: 32, width: 16 },
+  output: "both",
+  fold: false,
+  opset: 11,
+});
 
 /** The same graph with a number for every name, and without metadata: nothing but its data flow tells what it is. */
 export function anonymous(model: OnnxModel): OnnxModel {

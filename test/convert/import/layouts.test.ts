@@ -1,15 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { castFloat } from "../../../src/core/tensor-cast.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, STATE } from "../export/graphs.js";
 import {
   anonymous,
   inNhwc,
+  MODEL,
   onIntegers,
   operator,
   replaceNode,
@@ -18,14 +17,6 @@ import {
   withNodes,
 } from "./graphs.js";
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
-const MODEL = lowerToOnnx(GRAPH, STATE, {
-  size: { height: 32, width: 16 },
-  output: "both",
-  fold: false,
-  opset: 11,
-});
 const SUBJECT = { subject: "theirs.onnx" };
 const KNOWN = { ...SUBJECT, graph: GRAPH };
 

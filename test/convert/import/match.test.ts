@@ -7,13 +7,11 @@ import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { missing, readFixture } from "../../fixtures.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, parametersFor, SMALL_SPEC, STATE } from "../export/graphs.js";
 import { chainModel } from "../formats/onnx/models.js";
 import { anonymous, operator, replaceNode } from "./graphs.js";
 
 const SUBJECT = { subject: "theirs.onnx" };
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
 const SIZE = { height: 32, width: 16 };
 
 const lower = (options: OnnxOptions = {}): OnnxModel => lowerToOnnx(GRAPH, STATE, { size: SIZE, ...options });

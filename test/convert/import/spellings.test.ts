@@ -1,25 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/expand.js";
-import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import type { OnnxModel, OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { transposed } from "../../../src/convert/import/operators/constants.js";
 import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { float32, parametersFor, SMALL_SPEC } from "../export/graphs.js";
+import { float32, GRAPH, STATE } from "../export/graphs.js";
 import { expectExact } from "./expect-exact.js";
-import { anonymous, inputOf, int64, ints, operator, replaceNode, withConstants } from "./graphs.js";
+import { anonymous, inputOf, int64, ints, MODEL, operator, replaceNode, withConstants } from "./graphs.js";
 
 /** Ways in which exporters write one and the same layer. */
 
-const GRAPH = expand(SMALL_SPEC);
-const STATE = parametersFor(GRAPH);
-const MODEL = lowerToOnnx(GRAPH, STATE, {
-  size: { height: 32, width: 16 },
-  output: "both",
-  fold: false,
-  opset: 11,
-});
 const SUBJECT = { subject: "theirs.onnx" };
 
 function swap(

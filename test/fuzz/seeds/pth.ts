@@ -13,6 +13,8 @@ import {
   le,
   pickle,
   str,
+  tarFile,
+  tarParts,
   tensor,
   tuple,
   zip,
@@ -230,43 +232,15 @@ function nested(file: Uint8Array): Uint8Array {
 
 /** The format of PyTorch 0.1. */
 function tar(): Seed {
-  const storages = bytesOf(
-    pickle(int(1)),
-    pickle(tuple(int(10), str("cpu"), global("torch.FloatStorage"))),
-    le(4, 8),
-    floats(0, 1, 2, 3),
-    pickle(`](${tuple(int(11), int(10), int(1), int(2))}e`),
-  );
-  const tensors = bytesOf(
-    pickle(int(2)),
-    ...[10, 11].flatMap((storage) => [
-      pickle(tuple(int(storage + 10), int(storage), global("torch.FloatTensor"))),
-      le(1, 8) + le(2, 8) + le(1, 8) + le(0, 8),
-    ]),
-  );
-  const value = bytesOf(pickle(dict({ first: `${str("20")}Q`, view: "P21\n" })));
+  const files = tarParts();
   return {
     name: "tar",
     kind: "bytes",
-    parts: [storages, tensors, value].map((bytes) => ({ kind: "pickle", bytes })),
+    parts: Object.values(files).map((bytes) => ({ kind: "pickle", bytes })),
     assemble: (parts) =>
       bytesOf(
-        ...["storages", "tensors", "pickle"].map((name, index) =>
-          tarFile(name, parts[index] ?? new Uint8Array(0)),
-        ),
+        ...Object.keys(files).map((name, index) => tarFile(name, parts[index] ?? new Uint8Array(0))),
         new Uint8Array(1024),
       ),
   };
-}
-
-function tarFile(name: string, bytes: Uint8Array): Uint8Array {
-  const header = new Uint8Array(512);
-  const write = (text: string, at: number) => header.set(bytesOf(text), at);
-  write(name, 0);
-  write(`${bytes.length.toString(8).padStart(11, "0")} `, 124);
-  write("        0", 148);
-  write("ustar", 257);
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
-  return bytesOf(header, bytes, new Uint8Array((512 - (bytes.length % 512)) % 512));
 }

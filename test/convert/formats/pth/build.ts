@@ -161,3 +161,39 @@ export function refusal(bytes: Uint8Array, key?: string): string {
   expectSame(pieces, whole);
   return whole;
 }
+
+/** The files of an archive of PyTorch 0.1: two views of one storage. */
+export function tarParts(): Readonly<Record<"storages" | "tensors" | "pickle", Uint8Array>> {
+  const storages = bytesOf(
+    pickle(int(1)),
+    pickle(tuple(int(10), str("cpu"), global("torch.FloatStorage"))),
+    le(4, 8),
+    floats(0, 1, 2, 3),
+    pickle(`](${tuple(int(11), int(10), int(1), int(2))}e`),
+  );
+  const tensors = bytesOf(
+    pickle(int(2)),
+    ...[10, 11].flatMap((storage) => [
+      pickle(tuple(int(storage + 10), int(storage), global("torch.FloatTensor"))),
+      le(1, 8) + le(2, 8) + le(1, 8) + le(0, 8),
+    ]),
+  );
+  return { storages, tensors, pickle: bytesOf(pickle(dict({ first: `${str("20")}Q`, view: "P21\n" }))) };
+}
+
+/** A file in a tar archive, with its header. */
+export function tarFile(
+  name: string,
+  data: Uint8Array,
+  { type = "0", magic = "ustar" }: { readonly type?: string; readonly magic?: string } = {},
+): Uint8Array {
+  const header = new Uint8Array(512);
+  const write = (text: string, at: number) => header.set(bytesOf(text), at);
+  write(name, 0);
+  write(`${data.length.toString(8).padStart(11, "0")} `, 124);
+  write(`        ${type}`, 148);
+  write(magic, 257);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return bytesOf(header, data, new Uint8Array((512 - (data.length % 512)) % 512));
+}

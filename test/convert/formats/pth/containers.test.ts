@@ -12,6 +12,8 @@ import {
   pickle,
   refusal,
   str,
+  tarFile,
+  tarParts,
   tensor,
   tuple,
 } from "./build.js";
@@ -59,41 +61,14 @@ describe("a legacy file", () => {
 });
 
 describe("a tar file of PyTorch 0.1", () => {
-  const file = (name: string, data: Uint8Array, { type = "\0", magic = "ustar" } = {}): Uint8Array => {
-    const header = Buffer.alloc(512);
-    header.write(name, "latin1");
-    header.write(`${data.length.toString(8).padStart(11, "0")} `, 124);
-    header.write(`        ${type}`, 148);
-    header.write(magic, 257);
-    header.write(
-      `${header
-        .reduce((sum, byte) => sum + byte, 0)
-        .toString(8)
-        .padStart(6, "0")}\0 `,
-      148,
-    );
-    return bytesOf(header, data, new Uint8Array((512 - (data.length % 512)) % 512));
-  };
-  const storages = bytesOf(
-    pickle(int(1)),
-    pickle(tuple(int(10), str("cpu"), global("torch.FloatStorage"))),
-    le(4, 8),
-    floats(0, 1, 2, 3),
-    pickle(`](${tuple(int(11), int(10), int(1), int(2))}e`),
-  );
-  const tensors = bytesOf(
-    pickle(int(2)),
-    ...[10, 11].flatMap((storage) => [
-      pickle(tuple(int(storage + 10), int(storage), global("torch.FloatTensor"))),
-      le(1, 8) + le(2, 8) + le(1, 8) + le(0, 8),
-    ]),
-  );
-  const value = pickle(dict({ first: `${str("20")}Q`, view: "P21\n" }));
+  const { storages, tensors, pickle: references } = tarParts();
+  /** As PyTorch wrote it; the fuzzer's files have "0". */
+  const PLAIN = { type: "\0" };
   const archive = (parts: Readonly<Record<string, Uint8Array>>) =>
-    bytesOf(...Object.entries(parts).map(([name, data]) => file(name, data)), new Uint8Array(1024));
+    bytesOf(...Object.entries(parts).map(([name, data]) => tarFile(name, data, PLAIN)), new Uint8Array(1024));
 
   it("contains storages, tensors and a pickle of references", () => {
-    expect(decoded(archive({ storages, tensors, pickle: bytesOf(value) }))).toEqual({
+    expect(decoded(archive({ storages, tensors, pickle: references }))).toEqual({
       first: { ...two, values: [0, 1] },
       view: two,
     });
@@ -104,21 +79,21 @@ describe("a tar file of PyTorch 0.1", () => {
     ["that is a folder with something in it", "x/", { type: "5" }],
     ["that is a folder by its name", "x/", {}],
   ])("with a member %s is refused, since Python reads it otherwise", (_, name, options) => {
-    const whole = archive({ storages, tensors, pickle: bytesOf(value) });
-    expect(refusal(bytesOf(file(name, storages, options), whole))).toContain("that is not a plain file");
-    const folder = file("x/", new Uint8Array(0), { type: "5" });
+    const whole = archive({ storages, tensors, pickle: references });
+    expect(refusal(bytesOf(tarFile(name, storages, options), whole))).toContain("that is not a plain file");
+    const folder = tarFile("x/", new Uint8Array(0), { type: "5" });
     expect(decoded(bytesOf(folder, whole))).toEqual({ first: { ...two, values: [0, 1] }, view: two });
   });
 
   it("without a magic word is refused, whatever else it looks like: Python goes by the checksum", () => {
-    const older = file("\x80\x02N.", storages, { magic: "" });
+    const older = tarFile("\x80\x02N.", storages, { magic: "" });
     expect(refusal(bytesOf(older, older))).toContain("that is not a plain file");
   });
 
   it("that is broken is refused", () => {
-    const whole = archive({ storages, tensors, pickle: bytesOf(value) });
+    const whole = archive({ storages, tensors, pickle: references });
     for (let length = 0; length < whole.length - 1536; length += 7) refusal(whole.slice(0, length));
-    expect(refusal(archive({ storages, pickle: bytesOf(value) }))).toContain(
+    expect(refusal(archive({ storages, pickle: references }))).toContain(
       'found a tar archive without "tensors"',
     );
     const changed = whole.slice();
