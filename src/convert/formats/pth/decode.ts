@@ -15,7 +15,7 @@ import {
   wrappersOf,
 } from "./modules.js";
 import { isDict, isObject, type PickleValue, typeName } from "./pickle/values.js";
-import { type Choice, chooseStateDict, keyedStateDict } from "./select.js";
+import { type Choice, chooseStateDict, keyedStateDicts } from "./select.js";
 import { materialize, scalarOf, type Unpickled } from "./storages.js";
 import { isTensor, type TensorProblem, type TensorRef, tensorRef } from "./tensor-ref.js";
 import { type ScriptReader, type Trace, traceModel, withoutPrefix } from "./trace.js";
@@ -104,7 +104,16 @@ function unpickle(source: ByteSource, region: Region, budget: Budget): Unpickled
 }
 
 function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOptions): Choice {
-  const choice = key ? keyedStateDict(root, key, looksRight) : chooseStateDict(root, looksRight);
+  const choices = key ? keyedStateDicts(root, key, looksRight) : [chooseStateDict(root, looksRight)];
+  const [choice, another] = choices;
+  if (another !== undefined)
+    throw new InputError({
+      code: "argument",
+      subject: `--key ${printable(key ?? "")}`,
+      found: `${choices.length} places of that path in ${subject}`,
+      expected: "one",
+      remedy: "choose a longer path, or save the weights alone",
+    });
   if (choice !== undefined) return choice;
   if (key) {
     throw new InputError({

@@ -1,6 +1,5 @@
 import { printable } from "../refusals.js";
 import {
-  attributesOf,
   createModuleAllowance,
   findPrefix,
   isModule,
@@ -14,6 +13,7 @@ import {
   type InertObject,
   isDict,
   isObject,
+  isTuple,
   keyText,
   type PickleDict,
   type PickleValue,
@@ -30,7 +30,7 @@ interface Candidate {
   /** Keys from the top of the file, joined by dots; empty for the top itself. */
   readonly path: string;
   readonly holder: PickleDict | InertObject;
-  /** How many tensors are there. */
+  /** How many tensors are there, without the counters of batch norms, which older versions of PyTorch do not have. */
   readonly tensors: number;
 }
 
@@ -109,7 +109,8 @@ function childrenOf(value: PickleValue): Iterable<readonly [string, PickleValue]
 
 /** What an object that is not a module contains: its items by key, and its attributes. */
 function dictsOf(object: InertObject): readonly PickleDict[] {
-  return [object.entries, attributesOf(object)].flatMap((dict) => dict ?? []);
+  const state = isTuple(object.state) ? (object.state as PickleValue[]) : [object.state ?? null];
+  return [object.entries, ...state].filter(isDict);
 }
 
 /** Whether a value may contain tensors. Hostile files have many that do not. */
@@ -123,10 +124,11 @@ function joinPath(path: string, name: string): string {
 }
 
 function countTensors(value: PickleValue, allowance: ModuleAllowance): number {
-  if (isObject(value)) return isModule(value) ? (moduleTensors(value, allowance)?.size ?? 0) : 0;
-  if (!isDict(value)) return 0;
+  const entries =
+    isObject(value) && isModule(value) ? moduleTensors(value, allowance) : isDict(value) ? value : [];
   let count = 0;
-  for (const [key, item] of value) if (typeof key === "string" && isTensor(item)) count++;
+  for (const [key, item] of entries ?? [])
+    if (typeof key === "string" && !key.endsWith(".num_batches_tracked") && isTensor(item)) count++;
   return count;
 }
 
@@ -215,23 +217,23 @@ function rightGroup(
   return undefined;
 }
 
-/** The state dict at `--key`: a place in the file, or a place and a key prefix; undefined if there is none. */
-export function keyedStateDict(
+/** The state dicts at `--key`, one if it is clear: each is at a place in the file, or at a place and a key prefix. */
+export function keyedStateDicts(
   root: PickleValue,
   key: string,
   looksRight: ((keys: readonly string[]) => boolean) | undefined,
-): Choice | undefined {
+): readonly Choice[] {
+  const choices: Choice[] = [];
+  const add = (found: Choice | undefined): void => {
+    const isKnown = choices.some(({ holder, prefix }) => holder === found?.holder && prefix === found.prefix);
+    if (found !== undefined && !isKnown) choices.push(found);
+  };
   for (const { path, value } of placesAlong(root, key)) {
-    if (path === key) {
-      const found = chooseStateDict(value, looksRight, path);
-      if (found !== undefined) return found;
-    }
     const place = path === key ? undefined : candidateAt(path, value);
-    if (place === undefined) continue;
-    const group = prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`);
-    if (group !== undefined) return group;
+    if (path === key) add(chooseStateDict(value, looksRight, path));
+    else if (place) add(prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`));
   }
-  return undefined;
+  return choices;
 }
 
 /** The places whose paths `key` begins with, the longest path last. Keys may contain dots themselves. */

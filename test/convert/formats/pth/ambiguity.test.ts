@@ -285,6 +285,20 @@ describe("a class that everybody has", () => {
   });
 });
 
+describe("an object with attributes and slots", () => {
+  const object = (attributes: string, slots: string) =>
+    checkpoint(`${global("argparse.Namespace")})\x81${tuple(attributes, slots)}b`, weights);
+
+  it("has the tensors of both, and is refused where a name is in both", () => {
+    const model = dict({ model: dict({ w: tensor() }) });
+    for (const file of [object(dict({ a: int(1) }), model), object(model, "N"), object("N", model)])
+      expect(decoded(file)).toHaveProperty("w");
+    expect(refusal(object(model, model))).toContain(
+      "found a pickle that changes a value of type argparse.Namespace",
+    );
+  });
+});
+
 describe("an object with items", () => {
   const object = (items: string, state: string) =>
     checkpoint(`${global("my.Dict")})\x81(${items}u${state}b`, weights);

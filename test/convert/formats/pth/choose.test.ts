@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodePth } from "../../../../src/convert/formats/pth/decode.js";
-import { call, checkpoint, dict, floats, global, int, str, tensor, tuple } from "./build.js";
+import { call, checkpoint, dict, floats, global, int, refusal, str, tensor, tuple } from "./build.js";
 
 const NAMES = ["conv1.weight", "conv1.bias", "fc.weight", "fc.bias"];
 const weights = (prefix = "", names: readonly string[] = NAMES): string =>
@@ -69,6 +69,32 @@ describe("the state dict", () => {
     const { wrapperPath, notes } = decode(value, { looksRight: (keys) => keys.includes("fc.weight") });
     expect(wrapperPath).toBe("net");
     expect(notes).toEqual(["used net; select another with --key: model_ema, optimizer.exp_avg"]);
+  });
+
+  it("is not smaller for lack of the counters of newer versions", () => {
+    const names = ["a.weight", "b.weight"];
+    const older = dict(Object.fromEntries(names.map((name) => [name, tensor()])));
+    const counted = names.flatMap((name) => [name, name.replace("weight", "num_batches_tracked")]);
+    const newer = dict(Object.fromEntries(counted.map((name) => [name, tensor()])));
+    expect(decode(dict({ old: newer, state_dict: older }))).toMatchObject({
+      wrapperPath: "state_dict",
+      notes: ["used state_dict; select another with --key: old"],
+    });
+  });
+
+  it.each([
+    ["model", `}(${str("model.w")}${tensor()}${str("model")}${dict({ w: tensor() })}u`],
+    ["0", `}(${int(0)}${dict({ w: tensor() })}${str("0")}${dict({ w: tensor() })}u`],
+    ["a.b", dict({ "a.b": dict({ w: tensor() }), a: dict({ b: dict({ w: tensor() }) }) })],
+  ])("is refused where --key %s says two places", (key, value) => {
+    expect(refusal(checkpoint(value, { 0: floats(1, 2) }), key)).toContain(
+      `--key ${key}: found 2 places of that path`,
+    );
+  });
+
+  it("is where --key says, from either of two paths", () => {
+    const value = `${global("my.Dict")})\x81${str("ema")}${dict({ w: tensor() })}q\x07s}${str("ema")}h\x07sb`;
+    expect(decode(value, { key: "ema" })).toMatchObject({ wrapperPath: "ema" });
   });
 
   it("is where --key says", () => {

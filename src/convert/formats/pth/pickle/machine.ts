@@ -411,11 +411,22 @@ function setState(machine: Machine, target: PickleValue, state: PickleValue): vo
     takesState(target) &&
     // A mapping of its own would be the attributes of a module.
     !isObject(state) &&
+    !hasSameTwice(state) &&
     !isRival(machine, target, state)
   ) {
     target.state = state;
     giveAway(machine, [state]);
   } else if (!isContainerState(target, state)) throw changed(machine, target);
+}
+
+/** Whether both parts of a state, attributes and slots, have one name: the class decides which is found. */
+function hasSameTwice(state: PickleValue): boolean {
+  const [attributes, slots] = isTuple(state) ? (state as PickleValue[]) : [];
+  return (
+    attributes instanceof Map &&
+    slots instanceof Map &&
+    [...slots.keys()].some((name) => attributes.has(name))
+  );
 }
 
 /**
