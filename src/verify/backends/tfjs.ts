@@ -71,7 +71,8 @@ export function tfjsBackend(
         code: "tensor",
         subject,
         found: `${name} failed on images ${formatShape(shape)} (${firstLine(cause)})`,
-        remedy: "use images of the size the model was converted for, or convert it again",
+        remedy:
+          "use images of the size the model was converted for, try another backend with --backend, or convert it again",
       },
       { cause },
     );

@@ -124,8 +124,8 @@ export function padsOf(draft: Draft, name: string | undefined): readonly number[
  */
 export function shapeOf(draft: Draft, parts: readonly string[], output: string): string | undefined {
   const known = parts.map((part) => numbersOf(draft, part));
-  const isShape = known.filter((part) => !part).length <= 1 && known.flat().every(Number.isInteger);
-  if (!isShape || known.every((part) => !part)) return undefined;
+  const areWhole = known.every((part) => part === undefined || part.every(Number.isInteger));
+  if (!areWhole || known.filter((part) => !part).length > 1 || known.every((part) => !part)) return undefined;
   return addConstant(draft, output, wholeNumbers(known.flatMap((part) => part ?? [-1])));
 }
 

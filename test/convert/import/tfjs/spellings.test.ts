@@ -85,6 +85,42 @@ describe("TensorFlow's operators", () => {
   });
 });
 
+describe("a shape of the batch and constants, as Keras' Reshape and Flatten compute it", () => {
+  const FLATTEN = "global_avgpool.flatten";
+  const packed = (columns: number): TfjsGraphModel => {
+    const whole = (value: number, shape: readonly number[] = []) => ({
+      tensor: { dtype: "int32", shape, data: Int32Array.of(value) } as const,
+    });
+    const nodes = GRAPH.nodes.flatMap((own) => {
+      const [x = ""] = own.inputs;
+      if (own.name !== FLATTEN) return [own];
+      return [
+        node("shape", "Shape", [x]),
+        node("batch", "StridedSlice", ["shape", "from", "to", "by"], {
+          shrink_axis_mask: { type: "int", value: 1 },
+        }),
+        node("target", "Pack", ["batch", "columns"]),
+        node(FLATTEN, "Reshape", [x, "target"]),
+      ];
+    });
+    const constants = { from: whole(0, [1]), to: whole(1, [1]), by: whole(1, [1]), columns: whole(columns) };
+    return {
+      ...GRAPH,
+      nodes: [...Object.keys(constants).map((name) => node(name, "Const", [])), ...nodes],
+      weights: new Map([...GRAPH.weights, ...Object.entries(constants)]),
+    };
+  };
+
+  it("is a flattening, and one of half as many columns is none", () => {
+    const channels = stateDict.get("fc.0.weight")?.shape[1] ?? 0;
+    const layers = [channels, channels / 2].map((columns) => {
+      const { outputs } = matchTfjs(translateTfjs(packed(columns), "m"), { subject: "m", graph });
+      return outputs.map(({ layer }) => layer);
+    });
+    expect(layers).toEqual([["fc.2"], ["global_avgpool"]]);
+  });
+});
+
 describe("What tfjs reads otherwise than TensorFlow", () => {
   const fused = lowerToTfjs(graph, stateDict, { size: SMALL });
   const text = (...value: readonly string[]): TfjsAttribute => ({ type: "strings", value });
