@@ -7,8 +7,11 @@ import { type Arithmetic, arithmeticOf, foldedNarrow } from "../bounds/bound.js"
 import { isOverflow, isRounding, type LocalError, localError } from "../bounds/local-error.js";
 import { type LayerGroup, type Recomputed, recomputer } from "../bounds/recompute.js";
 import { measure, type TensorMetrics } from "../outcome/metrics.js";
+import type { Elements } from "../reference/elements.js";
+import type { Engine } from "../reference/engine.js";
 import { evaluate } from "../reference/evaluate.js";
 import { float64Parameters } from "../reference/evaluate-layer.js";
+import { vectorEngine } from "../reference/vector-engine.js";
 
 /** The inputs of a float64 run, as plain data that can be sent to a thread. */
 export interface ReferenceSetting {
@@ -39,7 +42,13 @@ export interface ReferenceRun {
 const AHEAD = 2 * 2 ** 20;
 
 export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
-  const layers = evaluate(graph, network, images, { reuseMemory: true });
+  let loops: Elements | undefined;
+  const engine = (elements: number): Engine => {
+    const made = vectorEngine(elements);
+    loops = made;
+    return made;
+  };
+  const layers = evaluate(graph, network, images, { reuseMemory: true, engine });
   const remaining = new Set(wanted);
   const whole = new Set(returned);
   const waiting = new Map<string, RealTensor>();
@@ -71,7 +80,7 @@ export function referenceRun({ graph, images, network, wanted, returned }: Refer
     measure(name, actual) {
       const { tensor, isCopy } = reach(name);
       remaining.delete(name);
-      const metrics = measure(tensor, actual);
+      const metrics = measure(tensor, actual, isCopy ? undefined : loops);
       const expected = whole.has(name) && ({ ...tensor, data: tensor.data.slice() } as RealTensor);
       if (isCopy) discard(tensor.data);
       return expected ? { metrics, expected } : { metrics };

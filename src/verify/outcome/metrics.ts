@@ -1,5 +1,5 @@
 import type { RealTensor } from "../../core/tensor.js";
-import { MAX_SUMMED, type Run, SUMS } from "../reference/elements.js";
+import { type Elements, MAX_SUMMED, type Run, SUMS } from "../reference/elements.js";
 import { loopsOverNumbers } from "../reference/vector-engine.js";
 
 /** The distance of an actual tensor from the expected one. Computed in float64, over elements finite on both sides. */
@@ -23,10 +23,17 @@ export interface TensorMetrics {
   readonly ulp: number;
 }
 
-/** Compares two tensors of the same shape, element by element. */
-export function measure(expected: RealTensor, actual: RealTensor): TensorMetrics {
+/**
+ * Compares two tensors of the same shape, element by element.
+ *
+ * @param loops preferably the ones whose memory contains one of them, which is then not copied
+ */
+export function measure(
+  expected: RealTensor,
+  actual: RealTensor,
+  loops: Elements = loopsOverNumbers(),
+): TensorMetrics {
   const total = expected.data.length;
-  const loops = loopsOverNumbers();
   const sums = new Float64Array(2 * SUMS);
   const sum = (which: number): number => (sums[2 * which] as number) + (sums[2 * which + 1] as number);
   const most = (which: number): number => Math.max(sums[2 * which] as number, sums[2 * which + 1] as number);
