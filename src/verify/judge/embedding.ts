@@ -20,7 +20,7 @@ import {
   describeOperations,
   isSameShape,
 } from "./other-models.js";
-import { type AloneRun, rerun, runAlone } from "./reruns.js";
+import { compareRuns, runAlone, runUnoptimised, type WholeRun } from "./reruns.js";
 import { judgeOutput, rerunTolerance } from "./verdicts.js";
 
 /** A layer from the run with intermediate outputs, and the reference's. */
@@ -130,7 +130,7 @@ export function outputJudge(
     },
     async finish() {
       for (const layer of noted) await judge(layer);
-      const { values, alone } = whole ?? {};
+      const { values } = whole ?? {};
       // A recording may have fewer layers than a model has.
       const held = new Set(verification.reference.backend.layers);
       const absent = outputs.filter((output) => !found.has(output) && output.operations);
@@ -154,7 +154,7 @@ export function outputJudge(
           : [];
       });
       const reruns =
-        values && judged.length > 0 ? await rerun(candidate, { images, outputs: judged, alone }) : undefined;
+        whole && judged.length > 0 ? compareRuns({ ...whole, images, outputs: judged }) : undefined;
       const summary = quantized?.summary;
       const reference = await againstReference(verification, outputs[0], values?.[0]);
       const source = await againstSource(verification, judged);
@@ -170,19 +170,20 @@ export function outputJudge(
 }
 
 async function runWhole({
-  candidate: { program },
+  candidate,
   images,
   batch,
 }: Verification): Promise<
-  { readonly values: readonly RealTensor[]; readonly alone: AloneRun | undefined } | undefined
+  (Pick<WholeRun, "alone" | "unoptimised"> & { readonly values: readonly RealTensor[] }) | undefined
 > {
-  const model = program?.load({ alone: true });
+  const model = candidate.program?.load({ alone: true });
   if (!model) return undefined;
-  try {
-    return { values: await model.run(images), alone: await runAlone(model, images, batch) };
-  } finally {
-    await model.release();
-  }
+  const optimised = async () => ({
+    values: await model.run(images),
+    alone: await runAlone(model, images, batch),
+  });
+  const runs = await optimised().finally(() => model.release());
+  return { ...runs, unoptimised: await runUnoptimised(candidate, images) };
 }
 
 function resultOf({ outputs }: LayerGraph, layer: string): string {

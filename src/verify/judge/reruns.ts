@@ -17,6 +17,8 @@ export interface WholeRun {
   readonly outputs: readonly RunOutput[];
   /** The results of single images; undefined if there is only one image. */
   readonly alone: AloneRun | undefined;
+  /** The outputs without the runtime's optimisations, or the reason why there are none; undefined if it has none to turn off. */
+  readonly unoptimised: readonly RealTensor[] | string | undefined;
 }
 
 /** The runs on single images. */
@@ -58,22 +60,30 @@ export async function runAlone(
   return { chosen, given };
 }
 
+/** Runs a candidate without the runtime's optimisations, if they can be turned off. */
+export async function runUnoptimised(
+  { optimises, program }: Pick<Candidate, "optimises" | "program">,
+  images: Tensor<"float32">,
+): Promise<WholeRun["unoptimised"]> {
+  if (!optimises || !program) return undefined;
+  const model = program.load({ optimised: false, alone: true });
+  try {
+    return await valuesOf(model, images);
+  } finally {
+    await model.release();
+  }
+}
+
 /**
  * Compares runs of a candidate that must not differ: without the runtime's optimisations, and on single images.
  * Reports the output that changes most.
  */
-export async function rerun(
-  { optimises, program }: Pick<Candidate, "optimises" | "program">,
-  run: WholeRun,
-): Promise<readonly Rerun[]> {
-  const { images, alone } = run;
-  const reruns: Rerun[] = [];
-  if (optimises && program) {
-    const unoptimised = program.load({ optimised: false, alone: true });
-    const found = await valuesOf(unoptimised, images);
-    await unoptimised.release();
-    reruns.push(worst("unoptimised", images.shape[0] ?? 1, run, (tensor) => tensor, found));
-  }
+export function compareRuns(run: WholeRun): readonly Rerun[] {
+  const { images, alone, unoptimised } = run;
+  const reruns =
+    unoptimised === undefined
+      ? []
+      : [worst("unoptimised", images.shape[0] ?? 1, run, (tensor) => tensor, unoptimised)];
   if (!alone) return reruns;
   const { chosen } = alone;
   const failed = alone.given.find((row) => typeof row === "string");

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { OnnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { rerun, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.js";
+import { compareRuns, rerunFaults, runAlone } from "../../../src/verify/judge/reruns.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
@@ -52,7 +52,7 @@ describe("a model run again", () => {
   });
 });
 
-describe("rerun", () => {
+describe("compareRuns", () => {
   it("tells by how much an image's row differs from the image alone", async () => {
     const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
     // Each row is its image's first value, less the mean over the batch.
@@ -66,7 +66,8 @@ describe("rerun", () => {
     };
     const model = { run: async (some: Tensor<"float32">) => [embed(some)], release: async () => undefined };
     const outputs = [{ index: 0, tensor: embed(images), tolerance: 1e-3 }];
-    const reruns = await rerun({}, { images, outputs, alone: await runAlone(model, images, undefined) });
+    const alone = await runAlone(model, images, undefined);
+    const reruns = compareRuns({ images, outputs, alone, unoptimised: undefined });
     expect(reruns).toEqual([{ how: "alone", images: 2, status: "fail", maxAbs: 1.5, relMax: 1 }]);
     expect(rerunFaults("fc", reruns)).toMatchObject([{ layer: "fc", kind: "structure" }]);
   });
