@@ -53,6 +53,8 @@ export interface GraphMatch {
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** All differences from the architecture, in network order; empty for a faithful file. */
   readonly differences: readonly Difference[];
+  /** Where activations are first rounded to integers, which changes values, not weights. */
+  readonly quantised: Difference | undefined;
 }
 
 /** How to match a file's graph. */
@@ -150,7 +152,25 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     differences: oneToALayer(differences.filter(({ layer }) => needed.has(layer))).sort(
       (a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0),
     ),
+    quantised: quantisedAt(graph, foreign, walked, first.layer),
   };
+}
+
+/** @param result the layer to name if the activation is not a layer's output */
+function quantisedAt(
+  graph: LayerGraph,
+  { quantiser }: ForeignGraph,
+  { nodes }: Walk,
+  result: string,
+): Difference | undefined {
+  if (!quantiser) return undefined;
+  const { opType, of } = quantiser;
+  const layer = graph.nodes.find(({ name }) => of !== undefined && nodes.get(name) === of);
+  return difference(
+    layer ?? { name: result },
+    `${opType} after it`,
+    "values that are not rounded to integers",
+  );
 }
 
 /** Merges several differences at one layer into one. */

@@ -44,7 +44,8 @@ import { preprocessing } from "./preprocess.js";
  */
 export function normalise(model: OnnxModel, subject: string): ForeignGraph {
   const { graph, blocks } = unblocked(model.graph, subject);
-  const { values, census, isHalf, input, first } = readGraph(graph, subject);
+  const read = readGraph(graph, subject);
+  const { values, census, isHalf, input, first } = read;
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
     return value?.kind === "node" && !value.planes ? value : undefined;
@@ -59,7 +60,39 @@ export function normalise(model: OnnxModel, subject: string): ForeignGraph {
     }),
     blocks,
     census,
+    quantiser: quantiserIn(graph, read),
   };
+}
+
+const QUANTISERS = /^(QuantizeLinear|DynamicQuantize\w+|QLinear\w+|QGemm)$/;
+
+/** The first live operator that rounds an activation to integers. Constants are rounded without a run. */
+function quantiserIn(graph: OnnxGraph, { values, taken }: ReadGraph): ForeignGraph["quantiser"] {
+  if (!hasQuantiser(graph, taken)) return undefined;
+  const writers = new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node])));
+  const pending = graph.outputs.map(({ name }) => name);
+  const live = new Set<OnnxNode>();
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    const node = writers.get(name);
+    if (!node || live.has(node)) continue;
+    live.add(node);
+    pending.push(...node.inputs);
+  }
+  for (const node of graph.nodes) {
+    if (!live.has(node)) continue;
+    const branch = taken.get(node);
+    if (branch && hasQuantiser(branch, taken)) return { opType: node.opType, of: undefined };
+    const of = QUANTISERS.test(node.opType) ? nodeAt(values, node.inputs[0] ?? "") : undefined;
+    if (of) return { opType: node.opType, of };
+  }
+  return undefined;
+}
+
+function hasQuantiser({ nodes }: OnnxGraph, taken: ReadGraph["taken"]): boolean {
+  return nodes.some((node) => {
+    const branch = taken.get(node);
+    return QUANTISERS.test(node.opType) || (branch !== undefined && hasQuantiser(branch, taken));
+  });
 }
 
 /** The meaning of each value of a graph, and what was read along the way. */

@@ -340,11 +340,16 @@ const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 
 /** The differences between a graph and the network, except for its input, which depends on what it is given. */
-function structureFaults({ differences, graph }: GraphMatch): readonly FaultDraft[] {
+function structureFaults({ differences, graph, quantised }: GraphMatch): readonly FaultDraft[] {
   const activations = new Set(graph.gates.map(({ layer }) => layer));
   const isUnanimous =
     differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
-  return differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(isUnanimous ? GATE_HINT : ""));
+  const hint = isUnanimous ? GATE_HINT : "";
+  // A quantised activation that no image reaches has the right value, whatever its step is.
+  return [
+    ...differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(hint)),
+    ...(quantised ? [asFault("")(quantised)] : []),
+  ];
 }
 
 function asFault(hint: string): (found: Difference) => FaultDraft {

@@ -137,6 +137,31 @@ describe("matchGraph on hostile constants", () => {
 });
 
 describe("matchGraph on integers", () => {
+  it("says where activations are first rounded, and reads integers by their own step only", () => {
+    expect(matchGraph(MODEL, KNOWN).quantised).toBeUndefined();
+    expect(matchGraph(anonymous(onIntegers(MODEL)), KNOWN).quantised?.layer).toBe("images");
+    const taken = (scale: string) =>
+      withConstants(
+        withNodes(MODEL, (nodes) =>
+          nodes.flatMap((node) => {
+            if (node.outputs[0] !== "conv3.0.conv2b.0.relu") return node;
+            const integers = operator("DynamicQuantizeLinear", ["x"], "q");
+            return [
+              { ...node, outputs: ["x"] },
+              { ...integers, outputs: ["q", "step", "zero"] },
+              operator("DequantizeLinear", ["q", scale, "zero"], "conv3.0.conv2b.0.relu"),
+            ];
+          }),
+        ),
+        { ten: float32([], [10]) },
+      );
+    expect(matchGraph(taken("step"), KNOWN)).toMatchObject({
+      differences: [],
+      quantised: { layer: "conv3.0.conv2b.0.relu", found: "DynamicQuantizeLinear after it" },
+    });
+    expect(matchGraph(taken("ten"), KNOWN).differences).not.toEqual([]);
+  });
+
   it("lifts dequantised weights, within half a step by channel", () => {
     const match = matchGraph(anonymous(onIntegers(MODEL)), KNOWN);
     expect(match.differences).toEqual([]);

@@ -35,6 +35,13 @@ export const readQuantize: OperatorReader = ({ inputs }) => {
   return { kind: "node", node: relu, reading };
 };
 
+/** A scale and zero point that are computed with the activation. */
+const DYNAMIC = { scale: Number.NaN, zero: Number.NaN };
+
+/** Quantising an activation by its own range. */
+export const readDynamicQuantize: OperatorReader = ({ inputs: [x] }) =>
+  x?.kind === "node" ? { ...x, reading: { ...x.reading, quantised: DYNAMIC } } : undefined;
+
 /** A scale and zero point for a whole activation. */
 function stepOf(scale: Value | undefined, zero: Value | undefined): Reading["quantised"] {
   const [steps, origins] = [asTensor(scale)?.data, zero ? asTensor(zero)?.data : [0]];
@@ -53,6 +60,7 @@ function isTakenAsGiven(
 ): boolean {
   const given = value?.kind === "node" ? value.reading?.quantised : undefined;
   if (!given) return true;
+  if (given === DYNAMIC) return scale?.kind === "step" && !scale.factor;
   const taken = stepOf(scale, zero);
   return taken?.scale === given.scale && taken.zero === given.zero;
 }

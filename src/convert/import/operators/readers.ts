@@ -25,6 +25,7 @@ import {
 import {
   readConvInteger,
   readDequantize,
+  readDynamicQuantize,
   readDynamicQuantizeMatMul,
   readMatMulInteger,
   readMatMulIntegerToFloat,
@@ -107,7 +108,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   DequantizeLinear: readDequantize,
   Div: readDiv,
   Dropout: readDropout,
-  DynamicQuantizeLinear: ({ inputs }) => (asNode(inputs[0]) ? inputs[0] : undefined),
+  DynamicQuantizeLinear: readDynamicQuantize,
   Equal: readEqual,
   Expand: readExpand,
   Flatten: readFlatten,
