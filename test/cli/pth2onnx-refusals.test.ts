@@ -5,7 +5,6 @@ import { openFixture, withTensor, withValues } from "../support/osnet.js";
 import { encodePth } from "../support/pth-writer.js";
 import { refusal } from "./command.js";
 
-// Processes of their own, run beside each other: starting them is most of the time.
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 
 function refuse(
@@ -21,7 +20,7 @@ const zeros = (...shape: readonly number[]): Tensor<"float32"> => ({
   data: new Float32Array(shape.reduce((product, size) => product * size, 1)),
 });
 
-describe.concurrent("a file that is no checkpoint", () => {
+describe("a file that is no checkpoint", () => {
   it.each([
     ["an empty file", "", "an empty file", "download or copy the file again"],
     ["text", "404: Not Found\n", "a text file", "download the checkpoint itself"],
@@ -61,22 +60,15 @@ describe.concurrent("a file that is no checkpoint", () => {
   });
 });
 
-describe.concurrent("a truncated checkpoint", () => {
+describe("a truncated checkpoint", () => {
   const bytes = readFixture("osnet_x0_25.pth");
   const directory = Buffer.from(bytes).indexOf("PK\x01\x02", 0, "latin1");
 
+  // At every other place: formats/pth/truncation.test.ts.
   it.each([
     ["in the first header", 4],
-    ["after the first header", 30],
-    ["in the pickle", 1000],
-    ["in the tensors", 100_000],
     ["half way", bytes.length >> 1],
-    ["in the last tensor", directory - 1000],
     ["before the directory", directory],
-    ["in the directory", directory + 100],
-    ["further in the directory", (directory + bytes.length) >> 1],
-    ["before its end record", bytes.length - 22],
-    ["in its end record", bytes.length - 10],
     ["by one byte", bytes.length - 1],
   ])("%s", async (_, length) => {
     expect(await refuse(["w.pth"], { "w.pth": bytes.subarray(0, length) })).toBe(
@@ -85,7 +77,7 @@ describe.concurrent("a truncated checkpoint", () => {
   });
 });
 
-describe.concurrent("a checkpoint that is no complete OSNet", () => {
+describe("a checkpoint that is no complete OSNet", () => {
   let trained: StateDict;
   beforeAll(() => {
     trained = openFixture().stateDict;
@@ -164,7 +156,7 @@ describe.concurrent("a checkpoint that is no complete OSNet", () => {
   });
 });
 
-describe.concurrent("an output that cannot be", () => {
+describe("an output that cannot be", () => {
   it.each([
     ["missing/out.onnx", "its folder does not exist; create the folder first"],
     ["out.onnx/out.onnx", "its folder does not exist; create the folder first"],
@@ -182,7 +174,7 @@ describe.concurrent("an output that cannot be", () => {
   });
 });
 
-describe.concurrent("an option that cannot be", () => {
+describe("an option that cannot be", () => {
   const opset = "expected a whole number from 11 to 26; omit it to use opset 17";
   const size = "expected HEIGHTxWIDTH in pixels or dynamic; use a value such as 256x128";
   const tolerance = "expected auto or a number between 0 and 1; use a value such as 1e-4";
@@ -267,7 +259,7 @@ describe.concurrent("an option that cannot be", () => {
   });
 });
 
-describe.concurrent("a command that cannot be", () => {
+describe("a command that cannot be", () => {
   it.each([
     [["pth2onn"], "pth2onn: unknown command; did you mean pth2onnx?"],
     [["pth2onnx"], "<file>: missing argument; add it to the command"],

@@ -199,7 +199,7 @@ describe("osnet-verify", () => {
   });
 });
 
-describe.concurrent("osnet-verify refuses", () => {
+describe("osnet-verify refuses", () => {
   const model = convert(openFixture());
   const refuse = (args: readonly string[], files: Readonly<Record<string, Uint8Array | string>> = {}) =>
     refusal("osnet-verify", args, { "model.onnx": model, ...files });
