@@ -40,7 +40,7 @@ import {
   type ParityReport,
   type Tolerance,
 } from "./outcome/report.js";
-import { proofOf, unreadCode } from "./proof/index.js";
+import { openProof, unreadCode } from "./proof/index.js";
 
 /**
  * Compares a candidate with a reference, layer by layer and gate by gate. A difference is a result, never an exception.
@@ -63,11 +63,14 @@ async function judged(verification: Verification): Promise<ParityReport> {
   const tolerance = verification.tolerance ?? (verification.parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
   const expected = expectedLayers(graph, candidate, reference);
   const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
-  const compared = await compareLayers(verification, tolerance, wanted).catch((cause: unknown) => {
-    const reason = reasonNotToRun(cause, candidate);
-    if (reason === undefined) throw cause;
-    return { ...NOTHING_RUN, reason };
-  });
+  const proving = openProof(verification);
+  const compared = await compareLayers(verification, tolerance, wanted, proving.prepare).catch(
+    (cause: unknown) => {
+      const reason = reasonNotToRun(cause, candidate);
+      if (reason === undefined) throw cause;
+      return { ...NOTHING_RUN, reason };
+    },
+  );
   const { layers, gates, vacuity } = compared;
   const { output, further, notJudged, quantization } = compared.outputs;
   const { faults: found, missing } =
@@ -116,7 +119,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
       ? [ANOMALIES.untrained.explanation]
       : []),
   ];
-  const proof = proofOf(verification, report);
+  const proof = proving.of(report);
   if (proof.status !== "proven" && isOfOneColour(images)) warnings.push(ONE_COLOUR);
   return { ...report, ...(warnings.length > 0 ? { warnings } : {}), proof };
 }

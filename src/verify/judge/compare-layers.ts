@@ -146,12 +146,14 @@ interface Pair {
 /**
  * Runs both sides on the images and judges every wanted layer as soon as both have it.
  *
+ * @param meanwhile work for this thread while others start; not called if there are none
  * @throws InputError if a side cannot run on the images
  */
 export async function compareLayers(
   verification: Verification,
   tolerance: Tolerance,
   wanted: readonly LayerNode[],
+  meanwhile: () => void = () => undefined,
 ): Promise<Comparison> {
   const { graph, candidate, images } = verification;
   const nodes = new Map(wanted.map((node) => [node.name, node]));
@@ -165,6 +167,7 @@ export async function compareLayers(
   const misshapen: Fault[] = [];
 
   const threads = await startThreads(verification, [...nodes.keys()], returned);
+  if (threads) meanwhile();
   let settled: Promise<void> = Promise.resolve();
   try {
     const judge = layerJudge(verification, tolerance, threads);

@@ -2,6 +2,7 @@ import type { LayerGraph } from "../../arch/index.js";
 import { IMAGE_BOUND } from "../../convert/export/activation-bounds.js";
 import { printable } from "../../convert/formats/refusals.js";
 import type { Document } from "../../convert/open/open-file.js";
+import { once } from "../../core/functions.js";
 import type { StateDict } from "../../core/tensor.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { ParityReport, Proof } from "../outcome/report.js";
@@ -79,35 +80,53 @@ function identify(
   return deepest ? `${deepest.why} (at ${deepest.layer})` : "it is not a result of the network";
 }
 
-/**
- * Whether agreement was proven for every input, or seen on the report's images. Only a report that has passed, with every
- * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
- */
-export function proofOf(
-  { graph, candidate, parameters, quantized, referenceProgram, unread = [] }: Verification,
-  report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">,
-): Proof {
-  const images = report.input.shape[0] ?? 0;
-  const sampled = (...grounds: readonly string[]): Proof => ({ status: "sampled", grounds, images });
+/** A proof that is made once, before the images are compared or after. */
+export interface OpenProof {
+  /** Reads the file now, unless it is known to fail. */
+  prepare(): void;
+  /**
+   * Whether agreement was proven for every input, or seen on the report's images. Only a report that has passed, with every
+   * layer judged, can be proven: the kernel says what the file means, and the run that the runtime computes it so.
+   */
+  of(report: Pick<ParityReport, "passed" | "layers" | "coverage" | "input" | "weights">): Proof;
+}
+
+export function openProof(verification: Verification): OpenProof {
+  const { graph, candidate, parameters, quantized, referenceProgram, unread = [], weights } = verification;
   const { document, backend } = candidate;
-  if (!report.passed) return sampled("the file did not pass on the images");
-  const { expected, compared, folded } = report.coverage;
-  const isJudged =
-    report.layers.every(({ status }) => status === "pass") && compared + folded.length >= expected;
-  if (!isJudged) return sampled("not every layer was judged on the images");
-  const { compared: all = 0, rounded = 0, quantised = 0 } = report.weights ?? {};
-  if (quantized || rounded + quantised > 0)
-    return sampled(`${rounded + quantised} of ${all} constants have fewer bits than the checkpoint's`);
-  if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is not a model file");
-  if (!parameters) return sampled("there is no checkpoint to compare constants with");
-  // Its weights are imported from operators that nothing proves, and the factors of folded norms are the
-  // candidate's own.
-  if (referenceProgram) return sampled("the reference is a model, which is itself only sampled on images");
-  if (unread.length > 0) return sampled(unreadCode(unread));
-  const finding = proveDocument(document, graph, parameters);
-  if (typeof finding === "string") return sampled(finding);
-  const within = finding.zeroed > 0 ? { within: IMAGE_BOUND } : {};
-  return { status: "proven", grounds: groundsOf(finding), ...within, images };
+  const isKnownToFail = (weights?.faults.length ?? 0) > 0 || (candidate.structure?.length ?? 0) > 0;
+  // The weights of a model as the reference are imported from operators that nothing proves, and the factors of folded norms are
+  // the candidate's own.
+  const find =
+    document && parameters && !referenceProgram && !quantized && unread.length === 0
+      ? once(() => proveDocument(document, graph, parameters))
+      : undefined;
+  return {
+    prepare() {
+      if (!isKnownToFail) find?.();
+    },
+    of(report) {
+      const images = report.input.shape[0] ?? 0;
+      const sampled = (...grounds: readonly string[]): Proof => ({ status: "sampled", grounds, images });
+      if (!report.passed) return sampled("the file did not pass on the images");
+      const { expected, compared, folded } = report.coverage;
+      const isJudged =
+        report.layers.every(({ status }) => status === "pass") && compared + folded.length >= expected;
+      if (!isJudged) return sampled("not every layer was judged on the images");
+      const { compared: all = 0, rounded = 0, quantised = 0 } = report.weights ?? {};
+      if (quantized || rounded + quantised > 0)
+        return sampled(`${rounded + quantised} of ${all} constants have fewer bits than the checkpoint's`);
+      if (!document) return sampled(UNREAD[backend.name] ?? "the candidate is not a model file");
+      if (!parameters) return sampled("there is no checkpoint to compare constants with");
+      if (referenceProgram)
+        return sampled("the reference is a model, which is itself only sampled on images");
+      if (!find) return sampled(unreadCode(unread));
+      const finding = find();
+      if (typeof finding === "string") return sampled(finding);
+      const within = finding.zeroed > 0 ? { within: IMAGE_BOUND } : {};
+      return { status: "proven", grounds: groundsOf(finding), ...within, images };
+    },
+  };
 }
 
 /** Whether a checkpoint is a model pickled whole with custom code, which is not in the file. */
