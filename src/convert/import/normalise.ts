@@ -112,11 +112,7 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   const first = input && nodeAt(values, input.name);
   if (!first) throw malformed(subject, "a graph without inputs", "one that takes images");
   const [batch] = towardsNchw(first.reading?.layout ?? NCHW).map((axis) => input.shape?.[axis]);
-  const reader = nodeReader(
-    [...graph.initializers.values()],
-    subject,
-    typeof batch === "number" ? batch : undefined,
-  );
+  const reader = nodeReader(graph, subject, typeof batch === "number" ? batch : undefined);
   readNodes(graph, { values, around: undefined }, reader);
   const { census, taken, isHalf } = reader;
   return { values, census, taken, isHalf, input, first };
@@ -225,24 +221,30 @@ interface NodeReader {
   readonly taken: Map<OnnxNode, OnnxGraph>;
 }
 
-function nodeReader(constants: readonly Tensor[], subject: string, batch: number | undefined): NodeReader {
+function nodeReader(graph: OnnxGraph, subject: string, batch: number | undefined): NodeReader {
   return {
     subject,
     batch,
-    isHalf: isHalfPrecision(constants),
+    isHalf: isHalfPrecision(graph),
     census: new Map(),
-    meter: budget(constants, subject),
+    meter: budget([...graph.initializers.values()], subject),
     origins: new Map(),
     taken: new Map(),
   };
 }
 
 /**
- * Decided by tensors that are not vectors: networks in half precision may have wider scales and statistics.
+ * Decided by the elements of tensors that the outputs depend on and that are not vectors: networks in half precision may
+ * have wider scales and statistics.
  */
-function isHalfPrecision(tensors: readonly Tensor[]): boolean {
-  const weights = tensors.filter(({ shape }) => shape.length > 1);
-  return 2 * weights.filter(({ dtype }) => dtype === "float16").length > weights.length;
+function isHalfPrecision({ initializers, nodes, outputs }: OnnxGraph): boolean {
+  const needed = new Set(outputs.map(({ name }) => name));
+  for (const node of nodes.toReversed())
+    if (node.outputs.some((name) => needed.has(name))) for (const name of node.inputs) needed.add(name);
+  const weights = [...initializers].flatMap(([name, tensor]) =>
+    needed.has(name) && tensor.shape.length > 1 ? [tensor] : [],
+  );
+  return 2 * elementsOf(weights.filter(({ dtype }) => dtype === "float16")) > elementsOf(weights);
 }
 
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {

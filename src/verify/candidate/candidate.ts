@@ -86,11 +86,12 @@ export function recordedCandidate({ backend }: Pick<Recording, "backend">, party
   return { party, backend, results: backend.layers, folded: new Set() };
 }
 
-/** The precision of a network most of whose weights are float16 or bfloat16: its values are rounded to that too. */
+/** The precision of a network most of whose weights, by elements, are float16 or bfloat16: its values are rounded to that too. */
 export function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
   const weights = [...tensors].filter(({ shape }) => shape.length > 1);
+  const elements = (of: readonly Tensor[]): number => of.reduce((sum, { data }) => sum + data.length, 0);
   const precision = (["float16", "bfloat16"] as const).find(
-    (narrow) => 2 * weights.filter(({ dtype }) => dtype === narrow).length > weights.length,
+    (narrow) => 2 * elements(weights.filter(({ dtype }) => dtype === narrow)) > elements(weights),
   );
   return precision ? { precision } : {};
 }

@@ -216,9 +216,7 @@ export function runnableCandidate(
   const declared = declaredPixels(onnx.metadata, party.name);
   const order = inputOrder ?? declared ?? "rgb";
   const half = halfPrecision(
-    structural
-      ? [...structural.constants.values()].flatMap(({ weight }) => weight ?? [])
-      : onnx.graph.initializers.values(),
+    graph.nodes.flatMap((node) => located.constants(node, ["weight"]).get("weight") ?? []),
   );
   const accounted = accountForOutputs({
     subject: party.name,

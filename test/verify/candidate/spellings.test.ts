@@ -59,6 +59,8 @@ const behind = (
     constants,
   );
 
+const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
+
 const RELU = "conv3.0.conv2b.0.relu";
 const relu = <T>(name: string, numbers: readonly [T, T], edit: (number: T) => OnnxEdit): Pair =>
   pair(RELU, name, numbers, edit);
@@ -156,6 +158,21 @@ const ACTIVATIONS: readonly Pair[] = [
   relu("a product with 1, and not with more axes", [[], [1, 1, 1, 1, 1]], (shape) =>
     behind(RELU, (x, y) => [onnxNode(y, "Mul", [x, "one"])], { one: { ...floats(1), shape } }),
   ),
+  relu("float16 that nothing reads, and no cast to it", [11, 10], (type) =>
+    behind(
+      RELU,
+      (x, y) => [
+        onnxNode("other", "Cast", [x], { to: int(type) }),
+        onnxNode(y, "Cast", ["other"], { to: int(1) }),
+      ],
+      Object.fromEntries(
+        upTo(256).map((at) => [
+          `unread.${at}`,
+          { dtype: "float16", shape: [1, 1024], data: new Uint16Array(1024) },
+        ]),
+      ),
+    ),
+  ),
   relu("x + (x − x), and not by what overflows", ["Identity", "Exp"], (op) =>
     behind(RELU, (x, y) => [
       onnxNode("o", op, [x]),
@@ -243,7 +260,6 @@ const same = (
 
 const CHANNELS = 12;
 const [HEIGHT, WIDTH] = [8, 4];
-const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
 const PASSED_ON: readonly Pair[] = [
   same("Expand by ones", (isRight) =>

@@ -51,12 +51,14 @@ const RELU = "conv2.0.conv2c.0.relu";
 
 /** The ReLU of a layer behind an `If`, whose other branch has an absolute value. */
 function branching(
-  condition: readonly OnnxNode[],
+  conditionOf: readonly OnnxNode[] | ((x: string) => readonly OnnxNode[]),
   constants: Readonly<Record<string, Tensor>>,
+  layer = RELU,
 ): (model: OnnxModel) => OnnxModel {
   return (model) =>
     withConstants(
-      replaceNode(model, RELU, ({ inputs: [x = ""], outputs: [y = ""] }) => {
+      replaceNode(model, layer, ({ inputs: [x = ""], outputs: [y = ""] }) => {
+        const condition = typeof conditionOf === "function" ? conditionOf(x) : conditionOf;
         const branch = (opType: string): OnnxGraph => ({
           name: opType,
           inputs: [],
@@ -83,6 +85,21 @@ describe("an If", () => {
       two: int64(2),
     });
     expect(await findings(edit)).toEqual([`structure ${RELU}: found If, expected a ReLU`]);
+  });
+
+  it("is decided by the axes that a vector has, and not by those that it had", async () => {
+    const layer = "conv2.0.gate[1].relu";
+    const condition = (x: string): readonly OnnxNode[] => [
+      onnxNode("vector", "Flatten", [x]),
+      onnxNode("part", "Relu", ["vector"]),
+      onnxNode("map", "Unsqueeze", ["part", "axes"]),
+      onnxNode("shape", "Shape", ["map"]),
+      onnxNode("rank", "Size", ["shape"]),
+      onnxNode("condition", "Equal", ["rank", "four"]),
+    ];
+    const axes: Tensor = { dtype: "int64", shape: [2], data: BigInt64Array.of(2n, 3n) };
+    const edit = branching(condition, { axes, four: { ...int64(4), shape: [] } }, layer);
+    expect(await findings(edit)).toEqual([expect.stringContaining(`structure ${layer}: found Abs`)]);
   });
 
   it("is decided by whole numbers of 64 bits as they are", async () => {

@@ -126,7 +126,7 @@ export const readSub: OperatorReader = ({ inputs, output }) => {
     : undefined;
 };
 
-export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
+export const readMul: OperatorReader = ({ inputs: [a, b], output, isHalf }) => {
   const [left, right] = [asNode(a), asNode(b)];
   if (left && right) {
     // The map comes first, as in `arch`.
@@ -135,7 +135,7 @@ export const readMul: OperatorReader = ({ inputs: [a, b], output }) => {
     return nodeValue({ kind: "scale" }, [map, gate], map.form, output);
   }
   const [input, constant] = [left ?? right, asTensor(a) ?? asTensor(b)];
-  if (input) return constant && multiplied(input, constant, output);
+  if (input) return constant && multiplied(input, constant, output, isHalf);
   return scalarProduct(asTensor(a), asTensor(b));
 };
 
@@ -148,7 +148,7 @@ function scalarProduct(a: Tensor | undefined, b: Tensor | undefined): Value | un
   return { kind: "constant", tensor: { dtype: "float32", shape: [], data: Float32Array.of(left * right) } };
 }
 
-export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
+export const readDiv: OperatorReader = ({ inputs: [a, b], output, isHalf }) => {
   const [input, constant] = [asNode(a), asTensor(b)];
   return (
     input &&
@@ -157,6 +157,7 @@ export const readDiv: OperatorReader = ({ inputs: [a, b], output }) => {
       input,
       mapTensor(constant, input.form, (value) => 1 / value),
       output,
+      isHalf,
     )
   );
 };
@@ -175,13 +176,13 @@ function shifted(input: ForeignNode, constant: Tensor | undefined, value: string
   return nodeValue({ kind: "affine" }, [input], input.form, value, { bias });
 }
 
-function multiplied(input: ForeignNode, constant: Tensor, value: string): Value | undefined {
+function multiplied(input: ForeignNode, constant: Tensor, value: string, isHalf = false): Value | undefined {
   const weight = perChannel(constant, input.form);
   const isIdle = (weight ?? isOneNumber(constant, input.form)) && uniform(constant) === 1;
   if (isIdle) return { kind: "node", node: input };
   if (!weight) return undefined;
   const { weight: own } = input.constants;
-  const whole = withoutFactors(input, uniform(weight));
+  const whole = withoutFactors(input, uniform(weight), isHalf);
   if (whole) return { kind: "node", node: whole };
   if (isUnshifted(input) && (!own || uniform(own) === 1))
     return replaced(input, { value, constants: { ...input.constants, weight } });
@@ -192,11 +193,15 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string): Value 
  * The value before two products with a small power of two and its inverse, which changes no number unless it
  * overflows; a chain of such products may overflow.
  */
-function withoutFactors(input: ForeignNode, factor: number | undefined): ForeignNode | undefined {
+function withoutFactors(
+  input: ForeignNode,
+  factor: number | undefined,
+  isHalf: boolean,
+): ForeignNode | undefined {
   const [source] = input.inputs;
   const first = factorOf(input);
   if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
-  return isExactFactor(factor) && source && factorOf(source) === undefined ? source : undefined;
+  return isExactFactor(factor, isHalf) && source && factorOf(source) === undefined ? source : undefined;
 }
 
 function factorOf(node: ForeignNode): number | undefined {

@@ -95,12 +95,12 @@ export function uniform(tensor: Tensor): number | undefined {
 }
 
 /** Limit on exponents: larger than files have, and small enough that a network's values do not overflow. */
-const MAX_EXPONENT = 16;
+const MAX_EXPONENT = { single: 16, half: 1 };
 
 /** Whether products with a factor are exact: powers of two, unless they may overflow or become subnormal on the way. */
-export function isExactFactor(factor: number): boolean {
+export function isExactFactor(factor: number, isHalf = false): boolean {
   const exponent = Math.log2(Math.abs(factor));
-  return Number.isInteger(exponent) && Math.abs(exponent) <= MAX_EXPONENT;
+  return Number.isInteger(exponent) && Math.abs(exponent) <= MAX_EXPONENT[isHalf ? "half" : "single"];
 }
 
 export function isFloat({ dtype }: Tensor): boolean {

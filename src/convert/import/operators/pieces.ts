@@ -68,8 +68,9 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
     const pieces = all.flatMap((operand) => (operand ? [operand[part]] : []));
     if (pieces.includes(undefined)) return undefined;
     const taken = pieces as readonly Piece[];
-    if (bounded) return clipped(taken[0], bounded, here);
-    return rule(taken, here, node);
+    const piece = bounded ? clipped(taken[0], bounded, here) : rule(taken, here, node);
+    // Numbers of half precision overflow sooner.
+    return piece && (piece.slope === 0 || isExactFactor(piece.slope, site.isHalf)) ? piece : undefined;
   });
   return { of: first.of, parts };
 }

@@ -72,8 +72,10 @@ export const readSize: OperatorReader = ({ inputs: [input] }) => {
 function rankOf(value: Value | undefined): number | undefined {
   const node = asNode(value);
   // An unknown operator may change the rank.
-  if (!node || isKind(node, "other") || node.form.isGuess) return undefined;
-  return node.form.rank === "flat" || node.reading?.isFlat ? 2 : 4;
+  if (value?.kind !== "node" || !node || isKind(node, "other") || node.form.isGuess) return undefined;
+  if (value.planes) return value.planes.rank;
+  if (value.reading?.isLine) return 3;
+  return node.form.rank === "flat" || value.reading?.isFlat ? 2 : 4;
 }
 
 /** Concatenates shapes, which are one-dimensional; other concatenations do not occur in an OSNet. */
