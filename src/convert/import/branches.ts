@@ -1,4 +1,11 @@
-import { type OnnxGraph, type OnnxModel, type OnnxNode, onnxNode } from "../formats/onnx/model.js";
+import {
+  dtypeToCode,
+  int,
+  type OnnxGraph,
+  type OnnxModel,
+  type OnnxNode,
+  onnxNode,
+} from "../formats/onnx/model.js";
 import { readGraph } from "./normalise.js";
 
 /**
@@ -7,21 +14,26 @@ import { readGraph } from "./normalise.js";
  *
  * @throws InputError (`format`) if a value has two sources or none
  */
-export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
+export function withoutBranches(model: OnnxModel, subject: string): Unfolded {
   const { graph } = model;
-  if (!graph.nodes.some(({ opType }) => opType === "If")) return model;
+  if (!graph.nodes.some(({ opType }) => opType === "If")) return { model };
   const { taken } = readGraph(graph, subject);
   const inside = [...taken.values()].flatMap(({ nodes }) => nodes);
   // A graph that stays inside a branch reads outer values by their names there.
-  if (taken.size === 0 || inside.some((node) => !taken.has(node) && hasGraph(node))) return model;
+  if (taken.size === 0 || inside.some((node) => !taken.has(node) && hasGraph(node))) return { model };
 
   const mark = unusedMark([graph, ...taken.values()]);
   const initializers = new Map(graph.initializers);
+  const conditions = new Map<string, boolean>();
   let count = 0;
   const flatten = (nodes: readonly OnnxNode[], around: Names): readonly OnnxNode[] =>
     nodes.flatMap((node) => {
       const branch = taken.get(node);
-      if (branch) return unfold(node, branch, around);
+      if (branch) {
+        const isTrue = node.attributes.get("then_branch")?.value === branch;
+        conditions.set(around.of(node.inputs[0] ?? ""), isTrue);
+        return unfold(node, branch, around);
+      }
       const [inputs, outputs] = [node.inputs.map(around.of), node.outputs.map(around.of)];
       // Runtimes refuse duplicate node names, but any number of nodes may have no name.
       const name = node.name === "" ? "" : around.prefix + node.name;
@@ -47,8 +59,43 @@ export function withoutBranches(model: OnnxModel, subject: string): OnnxModel {
       ...[...passedOn].map(([output, name]) => onnxNode(output, "Identity", [of(name)])),
     ];
   };
-  const nodes = live(flatten(graph.nodes, OUTSIDE), graph.outputs);
-  return { ...model, graph: { ...graph, nodes, initializers } };
+  const all = flatten(graph.nodes, OUTSIDE);
+  const flat = (nodes: readonly OnnxNode[], outputs: OnnxGraph["outputs"]): OnnxModel => ({
+    ...model,
+    graph: { ...graph, nodes: live(nodes, outputs), initializers, outputs },
+  });
+  // Runtimes return numbers.
+  const numbers = [...conditions].map(([condition, isTrue], index) => ({
+    isTrue,
+    node: onnxNode(`${mark}condition${index}`, "Cast", [condition], { to: int(dtypeToCode("float32")) }),
+  }));
+  const casts = numbers.map(({ node }) => node);
+  return {
+    model: flat(all, graph.outputs),
+    conditions: {
+      model: flat(
+        [...all, ...casts],
+        casts.map(({ outputs: [name = ""] }) => ({ name })),
+      ),
+      values: new Map(
+        numbers.map(
+          ({
+            node: {
+              outputs: [name = ""],
+            },
+            isTrue,
+          }) => [name, isTrue],
+        ),
+      ),
+    },
+  };
+}
+
+/** A model without its branches of known condition. */
+interface Unfolded {
+  readonly model: OnnxModel;
+  /** What computes the conditions, as numbers, and which of them are true; absent if there are none. */
+  readonly conditions?: { readonly model: OnnxModel; readonly values: ReadonlyMap<string, boolean> };
 }
 
 /**

@@ -27,6 +27,11 @@ export function preprocessing(
       const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
       scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
       shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
+      if (
+        !scale.every((value) => isModerate(Math.abs(value))) ||
+        !shift.every((value) => Math.abs(value) < MAX_FACTOR)
+      )
+        unknown.push(nameOf(step));
     } else if (isKind(step, "channelOrder")) {
       const moved = (values: readonly number[]): readonly number[] =>
         step.op.order.map((channel) => values[channel] ?? 0);
@@ -35,6 +40,13 @@ export function preprocessing(
   }
   const { layout = NCHW } = raw.reading ?? {};
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
+}
+
+/** Larger than any step of a preprocessing, whose factors are up to 255; larger ones lose or overflow pixels on the way. */
+const MAX_FACTOR = 2 ** 16;
+
+function isModerate(factor: number): boolean {
+  return factor < MAX_FACTOR && factor > 1 / MAX_FACTOR;
 }
 
 /**

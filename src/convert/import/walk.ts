@@ -269,6 +269,8 @@ function productOf(
 ): Product | undefined {
   if (bias || !weight || !scale || !shift) return undefined;
   const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
+  // Otherwise the product with the weight alone may overflow, which nothing judges.
+  if (rows.some((value) => !(Math.abs(value) <= MAX_WEIGHT))) return undefined;
   const data = scaleRows(rows, factors, new Float32Array(rows.length));
   const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
   if (!weight.stored && !scale.stored) return { constants };
@@ -282,6 +284,9 @@ function productOf(
   });
   return { constants, roundings: { weight: roundings } };
 }
+
+/** Larger than trained weights are; times any activation far below the largest float32. */
+const MAX_WEIGHT = 2 ** 32;
 
 /** A linear layer's constants with those of the batch norm after it. */
 interface Product {

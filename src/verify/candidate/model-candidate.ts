@@ -100,7 +100,7 @@ function openOnnx(
 ): RunnableModel {
   const { name: subject, path } = source;
   const original = toBytes(source.bytes);
-  const model = withoutBranches(decoded, subject);
+  const { model, conditions } = withoutBranches(decoded, subject);
   // Values inside a function or a branch cannot become outputs, and a file with added outputs is passed as bytes.
   const whole = decoded.sidecars ? encodeOnnx(decoded) : original;
   const isUnfolded = model !== decoded || model.inlined !== undefined;
@@ -111,7 +111,7 @@ function openOnnx(
   const isRewritten = (match: GraphMatch): boolean =>
     isUnfolded || isBlocked(model.graph) || takesPixels(match, model, subject);
   const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
-  return runnableOnnx(
+  const runnable = runnableOnnx(
     {
       bytes: isUnfolded ? encodeOnnx(model) : whole,
       whole,
@@ -122,6 +122,45 @@ function openOnnx(
     located,
     runtime,
   );
+  return conditions ? withConditions(runnable, conditions, runtime) : runnable;
+}
+
+/** A model whose branches were taken beforehand: the runtime must take the same ones. */
+function withConditions(
+  runnable: RunnableModel,
+  { model, values }: NonNullable<ReturnType<typeof withoutBranches>["conditions"]>,
+  runtime: RuntimeName,
+): RunnableModel {
+  return {
+    ...runnable,
+    backend(layers, subject) {
+      const backend = runnable.backend(layers, subject);
+      const decisions = onnxruntimeBackend(
+        { bytes: encodeOnnx(model) },
+        model,
+        [...values.keys()],
+        subject,
+        runtime,
+      );
+      return {
+        ...backend,
+        async *run(images, segments) {
+          for await (const { name, tensor } of decisions.run(images)) {
+            const [number] = tensor.data;
+            if (number === Number(values.get(name))) continue;
+            throw new InputError({
+              code: "unsupported",
+              subject,
+              found: "an If whose branch in the runtime is not the one that its condition was read as",
+              expected: "conditions that follow from shapes",
+              remedy: "export the model without control flow",
+            });
+          }
+          yield* backend.run(images, segments);
+        },
+      };
+    },
+  };
 }
 
 /** Another tool may have added a normalisation of pixels without renaming anything. */

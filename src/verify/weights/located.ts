@@ -150,8 +150,9 @@ export function byName(
   const structural = match && constantsIn(match);
   // A name may stand at a copy of the layer that nothing reads.
   const isElsewhere = (layer: string): boolean => {
-    const value = match?.differences.length === 0 ? match.values.get(layer) : undefined;
-    return value !== undefined && value !== names.of(layer);
+    if (match?.differences.length !== 0) return false;
+    const [value, named] = [match.values.get(layer), names.of(layer)];
+    return value === undefined ? match.folded.has(layer) && names.has(named) : value !== named;
   };
   return {
     graph,

@@ -146,6 +146,16 @@ describe("withoutBranches", () => {
     return result;
   };
 
+  /** What the runtime decides, as numbers. */
+  const decisions = async (model: OnnxModel | undefined): Promise<readonly number[]> => {
+    if (!model) return [];
+    const names = model.graph.outputs.map(({ name }) => name);
+    const found: number[] = [];
+    const backend = onnxruntimeBackend({ bytes: encodeOnnx(model) }, model, names, "theirs.onnx");
+    for await (const { tensor } of backend.run(seededImages(0, 2, 32, 16))) found.push(...tensor.data);
+    return found;
+  };
+
   it.each<[string, OnnxModel]>([
     ["of every convolution", BRANCHED],
     ["inside each other", nested()],
@@ -167,7 +177,10 @@ describe("withoutBranches", () => {
       ),
     ],
   ])("the same network, for matching and for a runtime: %s", async (_, model) => {
-    const flat = withoutBranches(model, "theirs.onnx");
+    const { model: flat, conditions } = withoutBranches(model, "theirs.onnx");
+    expect(await decisions(conditions?.model)).toEqual(
+      [...(conditions?.values ?? [])].map(([, isTrue]) => Number(isTrue)),
+    );
     // Neither branches, nor what they were chosen by.
     const left = flat.graph.nodes.filter(({ opType }) => ["If", "Equal", "Not", "Size"].includes(opType));
     expect(left).toEqual([]);
@@ -176,19 +189,19 @@ describe("withoutBranches", () => {
   });
 
   it("has what was inside as values of its own", () => {
-    const flat = withoutBranches(BRANCHED, "theirs.onnx");
+    const { model: flat } = withoutBranches(BRANCHED, "theirs.onnx");
     const { values } = matchGraph(flat, { ...SUBJECT, graph: GRAPH });
     const computed = new Set(flat.graph.nodes.flatMap(({ outputs }) => outputs));
     for (const value of values.values()) expect(computed).toContain(value);
   });
 
   it("is the model itself where nothing is decided beforehand, or a graph stays inside a branch", () => {
-    expect(withoutBranches(MODEL, "theirs.onnx")).toBe(MODEL);
+    expect(withoutBranches(MODEL, "theirs.onnx").model).toBe(MODEL);
     const open = operator("If", ["maybe"], "z", {
       then_branch: branch("z1", operator("Tan", ["x"], "z1")),
       else_branch: branch("z2", operator("Relu", ["x"], "z2")),
     });
     const model = nested(operator("Cast", ["x"], "maybe"), open);
-    expect(withoutBranches(model, "theirs.onnx")).toBe(model);
+    expect(withoutBranches(model, "theirs.onnx").model).toBe(model);
   });
 });

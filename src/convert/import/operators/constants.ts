@@ -1,7 +1,7 @@
 import { DTYPES, type DType, elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/tensor-cast.js";
 import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
-import type { Form, Value } from "./foreign.js";
+import { type Form, isKind, type Value } from "./foreign.js";
 import { asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
 /** Arithmetic on constants that exporters leave in their graphs. */
@@ -137,15 +137,15 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
  * Whether a cast changes no number. Such a weight keeps its bits and its type, which shows how it was stored.
  */
 function isWidened(tensor: Tensor, dtype: DType): boolean {
-  return (
-    tensor.dtype === dtype ||
-    (isFloat(tensor) && (dtype === "float64" || (dtype === "float32" && tensor.dtype !== "float64")))
-  );
+  return tensor.dtype === dtype || (dtype === "float32" && isFloat(tensor) && tensor.dtype !== "float64");
 }
 
 function dtypeOf(value: Value | undefined): DType | undefined {
   if (value?.kind === "shape") return "int64";
-  return value?.kind === "node" ? "float32" : asTensor(value)?.dtype;
+  if (value?.kind !== "node") return asTensor(value)?.dtype;
+  // Unknown operators may compute integers or truth values.
+  const isReal = !isKind(value.node, "other") && value.reading?.quantised === undefined;
+  return isReal ? (value.narrowed ?? "float32") : undefined;
 }
 
 function isFloatType(dtype: DType): dtype is FloatDType {

@@ -367,6 +367,8 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const pads = ints(node, "pads") ?? numbers(inputs[1]);
   if (!input || !pads || text(node, "mode", "constant") !== "constant") return undefined;
+  // Axes in any other order have other pads.
+  if (inputs[3] && String(numbers(inputs[3])) !== "0,1,2,3") return undefined;
   if (pads.every((size) => size === 0)) return { kind: "node", node: input };
   const [, , top = 0, left = 0, , , bottom = 0, right = 0] = pads;
   const elsewhere = [0, 1, 4, 5].some((index) => pads[index] !== 0);
