@@ -155,30 +155,29 @@ const PREFIX = 345;
 const CHECKSUM = 148;
 
 /**
- * Whether bytes, of which 512 are enough, are what Python recognises as a tar archive: POSIX's by its magic, and older
- * ones, which have none, by the checksum of their first header.
+ * Whether bytes, of which 512 are enough, are what Python may recognise as a tar archive: POSIX's by its magic, and older
+ * ones, which have none, by the checksum of their first header. Python reads numbers with white space, signs, prefixes and
+ * underscores: any octal digits of the field count.
  */
 export function isTar(head: Uint8Array): boolean {
   if (isPosix(head)) return true;
   const block = head.subarray(0, BLOCK_BYTES);
   const field = block.subarray(CHECKSUM, CHECKSUM + 8);
   const [first = 0] = field;
-  // Numbers as Python reads them: base 256 after a mark, or octal digits, which may have a sign, a prefix and
-  // underscores.
+  // Base 256 after a mark, which is 0xff for negative numbers.
+  const base256 = (mask: number): number =>
+    field.subarray(1).reduce((sum, byte) => sum * 256 + (byte ^ mask), 0);
   const stated =
-    first === 0x80 || first === 0xff
-      ? field.subarray(4).reduce((sum, byte) => sum * 256 + byte, 0)
-      : Number.parseInt(
-          text(field)
-            .trim()
-            .replace(/^\+?(0o)?|_/gi, ""),
-          8,
-        );
+    first === 0x80
+      ? base256(0)
+      : first === 0xff
+        ? base256(0xff) + 1
+        : Number.parseInt(`0${text(field).replace(/[^0-7]/g, "")}`, 8);
   const signed = block.reduce(
     (sum, byte, at) => sum - (byte > 127 && !isChecksum(at) ? 256 : 0),
     checksum(block),
   );
-  return block.length === BLOCK_BYTES && (stated === checksum(block) || stated === signed);
+  return block.length === BLOCK_BYTES && [checksum(block), Math.abs(signed)].includes(stated);
 }
 
 function isPosix(header: Uint8Array): boolean {

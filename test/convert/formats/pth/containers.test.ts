@@ -88,6 +88,20 @@ describe("a tar file of PyTorch 0.1", () => {
   it("without a magic word is refused, whatever else it looks like: Python goes by the checksum", () => {
     const older = tarFile("\x80\x02N.", storages, { magic: "" });
     expect(refusal(bytesOf(older, older))).toContain("that is not a plain file");
+    // Other spellings of the same number, as Python reads them; the sum does not count the field itself.
+    const sum = Number.parseInt(Buffer.from(older.subarray(148, 154)).toString("latin1"), 8);
+    const digits = sum.toString(8);
+    const base256 = `\x80\0\0\0\0\0${String.fromCharCode(sum >> 8, sum & 255)}`;
+    for (const field of [
+      `\x1c${digits}`,
+      ` +${digits}`,
+      `${digits.slice(0, 2)}_${digits.slice(2)}`,
+      base256,
+    ]) {
+      const spelled = older.slice();
+      spelled.fill(0, 148, 156).set(bytesOf(field), 148);
+      expect(refusal(bytesOf(spelled, spelled))).toMatch(/found a (?:tar member|broken tar header)/);
+    }
   });
 
   it("that is broken is refused", () => {
