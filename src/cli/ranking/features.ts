@@ -189,8 +189,11 @@ async function recordedSource(
   const contents: Uint8Array[] = [];
   for (const file of files) {
     contents.push(await readInput(file));
-    for (const [picture, row] of await readFeatures(file, contents.at(-1) ?? new Uint8Array()))
+    for (const [picture, row] of await readFeatures(file, contents.at(-1) ?? new Uint8Array())) {
+      if (rows.has(picture))
+        throw badArgument(name, `two rows for ${picture}`, "one row per picture", "remove one of them");
       rows.set(picture, row);
+    }
   }
   const widths = new Set([...rows.values()].map(({ length }) => length));
   if (widths.size > 1)

@@ -72,14 +72,14 @@ export function readDataset({ paths, readText }: DatasetFiles, subject: string):
   const sorted = paths.toSorted();
   const pictures = sorted.filter((path) => PICTURE.test(path));
   const only = sorted.length === 1 ? sorted[0] : undefined;
-  if (only?.endsWith(".csv")) return labelled("csv", fromCsv(readText(only), subject));
+  if (only?.endsWith(".csv")) return labelled("csv", fromCsv(readText(only), subject), subject);
   const query = sorted.find((path) => /(^|\/)query\/[^/]+$/.test(path));
   const root = query?.slice(0, query.lastIndexOf("query/"));
   if (root !== undefined && sorted.some((path) => path.startsWith(`${root}bounding_box_test/`))) {
     const queries = marketFolder(pictures, `${root}query/`);
     const gallery = marketFolder(pictures, `${root}bounding_box_test/`);
     if (queries.length === 0 || gallery.length === 0) throw noMarketFiles(subject, queries.length === 0);
-    return labelled("market1501", { queries, gallery });
+    return labelled("market1501", { queries, gallery }, subject);
   }
   const list = sorted.find((path) => /(^|\/)list_query\.txt$/.test(path));
   if (list !== undefined) {
@@ -87,10 +87,14 @@ export function readDataset({ paths, readText }: DatasetFiles, subject: string):
     const folder = MSMT17_FOLDERS.find((name) => sorted.some((path) => path.startsWith(`${base}${name}/`)));
     const read = (name: string): readonly Picture[] =>
       msmt17List(readText(`${base}${name}`), `${base}${folder ?? "test"}/`, `${subject}, ${name}`);
-    return labelled("msmt17", { queries: read("list_query.txt"), gallery: read("list_gallery.txt") });
+    return labelled(
+      "msmt17",
+      { queries: read("list_query.txt"), gallery: read("list_gallery.txt") },
+      subject,
+    );
   }
   const split = sorted.find((path) => /(^|\/)splits_new_(detected|labeled)\.json$/.test(path));
-  if (split !== undefined) return labelled("cuhk03", fromSplits(readText(split), split, subject));
+  if (split !== undefined) return labelled("cuhk03", fromSplits(readText(split), split, subject), subject);
   if (pictures.length === 0)
     throw new InputError({
       code: "file",
@@ -117,7 +121,17 @@ function folderOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/") + 1);
 }
 
-function labelled(layout: Layout, sets: Pick<Dataset, "queries" | "gallery">): Dataset {
+function labelled(layout: Layout, sets: Pick<Dataset, "queries" | "gallery">, subject: string): Dataset {
+  for (const { path, pid, camid } of [...sets.queries, ...sets.gallery]) {
+    if (Number.isSafeInteger(pid) && Number.isSafeInteger(camid)) continue;
+    throw new InputError({
+      code: "format",
+      subject,
+      found: `identity ${pid} and camera ${camid} of ${path}`,
+      expected: "whole numbers up to 2^53",
+      remedy: "use smaller numbers",
+    });
+  }
   return { layout, ...sets, isShared: false, isLabelled: true };
 }
 
@@ -177,7 +191,9 @@ function fromCsv(text: string, subject: string): Pick<Dataset, "queries" | "gall
   const [path, pid, camid, split] = ["path", "pid", "camid", "split"].map((name) => columns.indexOf(name));
   if (path === undefined || pid === undefined || camid === undefined || split === undefined)
     throw new Error("four columns were looked up");
-  if (Math.min(path, pid, camid, split) < 0) throw badLine(subject, 1, "columns path, pid, camid and split");
+  const isTwice = columns.some((name, at) => columns.indexOf(name) < at);
+  if (Math.min(path, pid, camid, split) < 0 || isTwice)
+    throw badLine(subject, 1, "columns path, pid, camid and split, each once");
   const queries: Picture[] = [];
   const gallery: Picture[] = [];
   for (const [index, row] of rows.entries()) {
@@ -237,12 +253,21 @@ function badLine(subject: string, line: number, expected: string): InputError {
   });
 }
 
-/** Identities and cameras of a labelled set. */
+/** A value's number among all, since some are dates or have more than 32 bits. */
+function numberOf(known: Map<number, number>, value: number): number {
+  const number = known.get(value) ?? known.size;
+  known.set(value, number);
+  return number;
+}
+
+/** Identities and cameras of a labelled set, numbered in their order: only whether two are equal counts. */
 export function labelsOf({ isLabelled, queries, gallery }: Dataset): RankingLabels | undefined {
   if (!isLabelled) return undefined;
+  const pids = new Map<number, number>();
+  const camids = new Map<number, number>();
   const of = (pictures: readonly Picture[]): RankingLabels["queries"] => ({
-    pids: Int32Array.from(pictures, ({ pid }) => pid),
-    camids: Int32Array.from(pictures, ({ camid }) => camid),
+    pids: Int32Array.from(pictures, ({ pid }) => numberOf(pids, pid)),
+    camids: Int32Array.from(pictures, ({ camid }) => numberOf(camids, camid)),
   });
   return { queries: of(queries), gallery: of(gallery) };
 }

@@ -216,6 +216,31 @@ describe("osnet-verify rank", () => {
     expect(reversed.status).toBe(2);
   });
 
+  it.each([
+    ["too large to be squared", 1e160, "c.jpg", "found NaN or infinite features for 3 pictures"],
+    ["of one picture twice", 1, "a.jpg", "found two rows for a.jpg"],
+  ])("refuses recorded features %s", async (_, size, last, found) => {
+    const data = Float64Array.of(size, 2 * size, 3 * size);
+    const files = new Map<string, Uint8Array | string>([
+      ["d.csv", "path,pid,camid,split\na.jpg,1,1,query\nb.jpg,2,2,gallery\nc.jpg,1,2,gallery\n"],
+      ["f.npy", encodeNpy({ dtype: "float64", shape: [3, 1], data })],
+      ["f.txt", `a.jpg\nb.jpg\n${last}\n`],
+    ]);
+    await put(files, "few");
+    const { status, stderr } = await verify(
+      "rank",
+      "few/f.npy",
+      "--reference",
+      "few/f.npy",
+      "--data",
+      "few/d.csv",
+    );
+    expect({ status, stderr: stderr.toString() }).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining(found),
+    });
+  });
+
   it("compares orders where there are no labels", async () => {
     const flat = [...(await pictureSet({ identities: 2 }))].map(
       ([path, bytes]) => [path.replaceAll("/", "_"), bytes] as const,

@@ -89,7 +89,28 @@ describe("a data set", () => {
     const folders = named(["anna/1.jpg", "anna/2.png", "bert/1.jpg"]);
     expect(folders).toMatchObject({ layout: "folders", isShared: true, isLabelled: true });
     expect(datasetFacts(folders)).toMatchObject({ identities: 2, queriesWithoutMatch: 1 });
-    expect([...(labelsOf(folders)?.gallery.pids ?? [])]).toEqual([1, 1, 2]);
+    expect([...(labelsOf(folders)?.gallery.pids ?? [])]).toEqual([0, 0, 1]);
+  });
+
+  it("tells identities and cameras apart that differ beyond 32 bits, and refuses those beyond 2^53", () => {
+    const csv = (pid: string, camid: string) =>
+      dataset({
+        "d.csv": `path,pid,camid,split\na.jpg,1,2,query\nb.jpg,${pid},${camid},gallery\nc.jpg,1,3,gallery`,
+      });
+    const { queries, gallery } = labelsOf(csv("4294967297", "4294967298")) ?? {};
+    expect([queries?.pids, gallery?.pids, gallery?.camids].map((ids) => [...(ids ?? [])])).toEqual([
+      [0],
+      [1, 0],
+      [1, 2],
+    ]);
+    expect(() => csv("9007199254740993", "2")).toThrow(
+      "found identity 9007199254740992 and camera 2 of b.jpg",
+    );
+  });
+
+  it("with a column twice is refused", () => {
+    const csv = "path,pid,camid,split,pid\na.jpg,1,2,query,3\n";
+    expect(() => dataset({ "d.csv": csv })).toThrow("found an invalid line 1");
   });
 
   it("of one folder has no labels", () => {
