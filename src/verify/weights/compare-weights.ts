@@ -97,7 +97,10 @@ export function compareWeights(
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? "stored in steps that are larger than its range requires"
           : differences(wanted, actual, isProduct && !match && !isLifted && !rounding ? 1 : 0, node.name);
-      if (role === "weight" && !isProduct && (node.op.kind === "conv" || node.op.kind === "linear"))
+      // A row of one value, such as a gate's of one hidden unit, is a step of its own, and remains as it is.
+      const mayRemain = problem === undefined && actual?.data.length === actual?.shape[0];
+      const isWeight = role === "weight" && (node.op.kind === "conv" || node.op.kind === "linear");
+      if (isWeight && !isProduct && !mayRemain)
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
       // Missing constants of an operator that was replaced are not a separate finding.
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
@@ -162,6 +165,7 @@ function causeOfAll(
     isRoundedTo(dtype, wanted, tensor, layer),
   );
   if (narrow) return `the reference's weights are the candidate's, rounded to ${narrow}`;
+  if (isOnSteps(wanted, tensor)) return "the weights are rounded to 8 bits";
   return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
 }
 
@@ -175,6 +179,37 @@ function isRoundedTo(
   if (tensor?.dtype !== "float32" || tensor.data.length !== wanted.length) return false;
   const rounded = toFloat32(castFloat(tensor as Tensor<"float32">, dtype, layer), layer).data;
   return rounded.every((value, index) => value === wanted[index]);
+}
+
+/** The steps of 8 bits in a range: to either side of 0, or from the least value to the largest. */
+const SIDE_STEPS = 127;
+const RANGE_STEPS = 255;
+
+/** How far from a step a float32 may be, in steps. */
+const OFF_STEP = 1e-3;
+
+/** Whether the stored values are the expected ones, rounded to the nearest step of 8 bits: of each row, or of all. */
+function isOnSteps(wanted: Float32Array, tensor: StoredTensor | undefined): boolean {
+  if (tensor?.dtype !== "float32" || tensor.stored || tensor.data.length !== wanted.length) return false;
+  const found = tensor.data as Float32Array;
+  if (found.every((value, index) => value === wanted[index])) return false;
+  const onSteps = (start: number, end: number): boolean => {
+    const own = found.subarray(start, end);
+    const [least, most] = [own.reduce((a, b) => Math.min(a, b), 0), own.reduce((a, b) => Math.max(a, b), 0)];
+    return [Math.max(-least, most) / SIDE_STEPS, (most - least) / RANGE_STEPS].some((step) =>
+      own.every((value, at) => {
+        const steps = step === 0 ? 0 : value / step;
+        const off = Math.abs(value - (wanted[start + at] as number));
+        return off <= step * (0.5 + OFF_STEP) && Math.abs(steps - Math.round(steps)) <= OFF_STEP;
+      }),
+    );
+  };
+  const rows = tensor.shape[0] ?? 1;
+  const size = found.length / rows;
+  return (
+    onSteps(0, found.length) ||
+    Array.from({ length: rows }, (_, row) => row * size).every((start) => onSteps(start, start + size))
+  );
 }
 
 /**

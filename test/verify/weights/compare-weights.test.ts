@@ -168,3 +168,35 @@ describe("compareWeights", () => {
     expect(short.faults.map(({ explanation }) => explanation)).toEqual(["fc.0.bias: 3 values, expected 512"]);
   });
 });
+
+describe("all weights rounded to 8 bits, in float32", () => {
+  /** Every weight as the nearest of 255 multiples of a step, of each row or of all; a share of the step more or less. */
+  const rounded =
+    (of: "row" | "all", off = 0) =>
+    (model: OnnxModel): OnnxModel => {
+      const initializers = [...model.graph.initializers].map(([name, tensor]) => {
+        if (tensor.dtype !== "float32" || tensor.shape.length < 2) return [name, tensor] as const;
+        const data = Float32Array.from(tensor.data as Float32Array);
+        const size = of === "row" ? data.length / (tensor.shape[0] ?? 1) : data.length;
+        for (let start = 0; start < data.length; start += size) {
+          const row = data.subarray(start, start + size);
+          const step = row.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / 127;
+          row.set(row.map((value) => step * (Math.round(value / step) + off)));
+        }
+        return [name, { ...tensor, data }] as const;
+      });
+      return { ...model, graph: { ...model.graph, initializers: new Map(initializers) } };
+    };
+
+  it.each(["row", "all"] as const)("is one fault: a step for each %s", (of) => {
+    const { faults } = compare(false, rounded(of));
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.explanation).toContain("rounded to 8 bits");
+  });
+
+  it("is not said of weights between the steps", () => {
+    const { faults } = compare(false, rounded("all", 0.25));
+    expect(faults.length).toBeGreaterThan(1);
+    expect(faults.some(({ explanation }) => explanation.includes("8 bits"))).toBe(false);
+  });
+});
