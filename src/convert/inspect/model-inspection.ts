@@ -71,7 +71,7 @@ export interface NetworkFacts {
   /** Layers whose weights are quantised. */
   readonly quantised: number;
   /** Differences from an OSNet; empty for a faithful file. */
-  readonly differences: readonly Difference[];
+  readonly differences: readonly Omit<Difference, "kind">[];
 }
 
 /** The number of occurrences of each name, most frequent first. */
