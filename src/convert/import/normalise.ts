@@ -1,6 +1,6 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
+import type { Shape, Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
 import { decomposed } from "./operators/decompositions.js";
@@ -116,6 +116,19 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   readNodes(graph, { values, around: undefined }, reader);
   const { census, taken, isHalf } = reader;
   return { values, census, taken, isHalf, input, first };
+}
+
+/**
+ * A value that a convolution or pool gives no element on images of a shape, since its window is larger than the padded
+ * map: onnxruntime then divides by zero, which ends the process.
+ */
+export function emptyMap(model: OnnxModel, images: Shape, subject: string): string | undefined {
+  const [input] = model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name));
+  const inputs = model.graph.inputs.map((each) => (each === input ? { ...each, shape: images } : each));
+  const { graph } = unblocked({ ...model.graph, inputs }, subject);
+  for (const [name, value] of readGraph(graph, subject).values)
+    if (value.kind === "node" && value.node.form.size?.some((size) => size < 1)) return name;
+  return undefined;
 }
 
 /** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */

@@ -9,6 +9,7 @@ import { withoutBranches } from "../../convert/import/branches.js";
 import type { Difference } from "../../convert/import/differences.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
+import { emptyMap } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import {
@@ -21,7 +22,7 @@ import { matchTfjs } from "../../convert/import/tfjs/translate.js";
 import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";
+import { formatShape, permute, type RealTensor, type Tensor } from "../../core/tensor.js";
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
@@ -178,9 +179,43 @@ export function runnableOnnx(
   return {
     onnx,
     located,
-    backend: (values, subject) => onnxruntimeBackend(file, onnx, values, subject, runtime),
+    backend(values, subject) {
+      const backend = onnxruntimeBackend(file, onnx, values, subject, runtime);
+      // A faithful file has the network's windows, which fit if the reference runs.
+      if (located.match?.differences.length === 0) return backend;
+      return {
+        ...backend,
+        run(images, segments) {
+          expectWindowsFit(onnx, images, subject);
+          return backend.run(images, segments);
+        },
+        load(places, options) {
+          const loaded = backend.load(places, options);
+          return {
+            ...loaded,
+            async run(images) {
+              expectWindowsFit(onnx, images, subject);
+              return loaded.run(images);
+            },
+          };
+        },
+      };
+    },
     isCopied: isCopied(file),
   };
+}
+
+/** @throws InputError (`tensor`) if a window is larger than its map, on which onnxruntime ends the process */
+function expectWindowsFit(onnx: OnnxModel, { shape }: Tensor<"float32">, subject: string): void {
+  const value = emptyMap(onnx, shape, subject);
+  if (value === undefined) return;
+  throw new InputError({
+    code: "tensor",
+    subject,
+    found: `a window that is larger than its map on images ${formatShape(shape)}, at ${JSON.stringify(value.slice(0, 80))}`,
+    expected: "windows within their maps",
+    remedy: "use images of the size the model was exported for, or export it again",
+  });
 }
 
 function openTfjs(

@@ -476,3 +476,27 @@ it.each(["fc.2", "conv1.relu"])("%s in a function of nodes without names is foun
   expect(faults).toEqual([]);
   expect([passed, coverage.missing]).toEqual([true, []]);
 });
+
+it("a window that is larger than its map is a fault, and is not run: onnxruntime would end the process", async () => {
+  const checkpoint = tinyCheckpoint("osnet");
+  const model = lowerToOnnx(checkpoint.graph, checkpoint.stateDict, { size: "dynamic" });
+  const large = new Map([
+    ["kernel_shape", ints(16, 8)],
+    ["strides", ints(8, 4)],
+  ]);
+  const nodes = model.graph.nodes.map((node) =>
+    node.outputs[0] === "conv3.0.gate[1].global_avgpool"
+      ? { ...node, opType: "AveragePool", inputs: node.inputs.slice(0, 1), attributes: large }
+      : node,
+  );
+  const bytes = encodeOnnx({ ...model, graph: { ...model.graph, nodes } });
+  const report = await verify(
+    await openVerification(
+      { name: "m.onnx", bytes },
+      { name: "w.pth", bytes: new Uint8Array(), checkpoint },
+      { size: SMALL },
+    ),
+  );
+  expect(report.faults).toMatchObject([{ kind: "structure", layer: "conv3.0.gate[1].global_avgpool" }]);
+  expect(JSON.stringify(report)).toContain("larger than its map");
+});
