@@ -29,6 +29,7 @@ import {
   withDeviations,
   withoutOwnWeights,
 } from "./judge/faults.js";
+import { faultOnOtherImages } from "./judge/other-images.js";
 import { rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
 import {
@@ -121,7 +122,14 @@ async function judged(verification: Verification): Promise<ParityReport> {
   ];
   const proof = proving.of(report);
   if (proof.status !== "proven" && isOfOneColour(images)) warnings.push(ONE_COLOUR);
-  return { ...report, ...(warnings.length > 0 ? { warnings } : {}), proof };
+  const all = { ...report, ...(warnings.length > 0 ? { warnings } : {}) };
+  const fault =
+    report.passed && proof.status !== "proven" && report.output && verification.parameters
+      ? await faultOnOtherImages(verification, report.output)
+      : undefined;
+  if (!fault) return { ...all, proof };
+  const failed = { ...all, passed: false, faults: [fault] };
+  return { ...failed, proof: proving.of(failed) };
 }
 
 /** The layers to compare, in network order: all that the candidate's results depend on, or those of a recording. */

@@ -166,6 +166,11 @@ export function judgeOutput(
   };
 }
 
+/** Tolerance for the embedding of other images, as a share of its largest value. */
+export function driftTolerance({ relMax }: OutputResult): number {
+  return Math.max(TAPPING_TOLERANCE.value, HALF_DRIFT_FACTOR * (relMax ?? 0));
+}
+
 /** Tolerance for an embedding that other kernels compute, as a share of its largest value. */
 export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
   const isHalf = precision === "float16" || precision === "bfloat16";

@@ -1,0 +1,81 @@
+import { describe, expect, it } from "vitest";
+import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
+import type { Verification } from "../../../src/verify/candidate/candidate.js";
+import { faultOnOtherImages } from "../../../src/verify/judge/other-images.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { OutputResult } from "../../../src/verify/outcome/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
+
+const checkpoint = tinyCheckpoint("osnet");
+const output = { relMax: 1e-7 } as OutputResult;
+
+function opened(bytes = convert(checkpoint)): Promise<Verification> {
+  return openVerification({ name: "m.onnx", bytes }, openReference(checkpoint), { size: SMALL });
+}
+
+/** A file whose first value differs on some images. */
+function withOutputs(
+  verification: Verification,
+  change: (value: number, images: Tensor<"float32">) => number,
+): Verification {
+  const { program } = verification.candidate;
+  if (!program) throw new Error("not a model");
+  const load: typeof program.load = (options) => {
+    const { run, release } = program.load(options);
+    return {
+      release,
+      async run(images) {
+        const [first, ...others] = await run(images);
+        const data = Float32Array.from(first?.data ?? []);
+        data[0] = change(data[0] ?? 0, images);
+        return [{ ...first, data } as RealTensor, ...others];
+      },
+    };
+  };
+  return { ...verification, candidate: { ...verification.candidate, program: { ...program, load } } };
+}
+
+describe("images unlike the report's", () => {
+  it("give the reference's embedding, or are a fault", async () => {
+    const verification = await opened();
+    expect(await faultOnOtherImages(verification, output)).toBeUndefined();
+    const [layer, kind] = [verification.candidate.results[0], "numeric"];
+    const later = withOutputs(
+      verification,
+      (value, { shape: [count = 0] }) => value + Math.max(0, count - 2),
+    );
+    expect(await faultOnOtherImages(later, output)).toMatchObject({ layer, kind });
+    const overflowing = withOutputs(verification, (value, { data }) => (data[0] === 0 ? value : Infinity));
+    expect(await faultOnOtherImages(overflowing, output)).toMatchObject({ layer, kind });
+    // As far off as on the report's images, as in half precision.
+    const off = withOutputs(verification, (value) => value + 1e-2);
+    expect(await faultOnOtherImages(off, { relMax: 1 } as OutputResult)).toBeUndefined();
+  });
+
+  it("are run if a file is not proven, and only then", async () => {
+    const wrong = (verification: Verification): Verification =>
+      withOutputs(verification, (value, { shape: [count] }) => (count === 3 ? value + 1 : value));
+    const sampled = await opened(
+      rewriteOnnx(convert(checkpoint), (model) => ({
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: model.graph.nodes.map((node) =>
+            node.opType === "Relu"
+              ? {
+                  ...node,
+                  opType: "LeakyRelu",
+                  attributes: new Map([["alpha", { type: "float", value: 0 }]]),
+                }
+              : node,
+          ),
+        },
+      })),
+    );
+    expect(await verify(sampled)).toMatchObject({ passed: true, proof: { status: "sampled" } });
+    expect(await verify(wrong(sampled))).toMatchObject({ passed: false, faults: [{ kind: "numeric" }] });
+    expect(await verify(wrong(await opened()))).toMatchObject({ passed: true, proof: { status: "proven" } });
+  });
+});
