@@ -15,26 +15,26 @@ import {
 } from "./assembler.js";
 
 /**
- * The engine's loops as a WebAssembly module, two float64 lanes to a vector, or four float32 where a name ends with "Singles". Addresses,
- * strides and counts are i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
+ * The engine's loops as a WebAssembly module, two float64 lanes to a vector. Addresses, strides and counts are
+ * i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
  */
 export function assembleLoops(): Uint8Array<ArrayBuffer> {
   return assemble([
     { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply(DOUBLES) },
-    { name: "multiplySingles", parameters: 7, integers: 2, vectors: 11, body: multiply(SINGLES) },
     { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(DOUBLES) },
-    { name: "correlate3x3Singles", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(SINGLES) },
-    {
-      name: "magnitudesSingles",
-      parameters: 4,
-      numbers: 2,
-      integers: 0,
-      vectors: 4,
-      body: magnitudesSingles(),
-    },
     { name: "copyRows", parameters: 6, integers: 3, vectors: 0, body: copyRows() },
     { name: "pack", parameters: 6, integers: 3, vectors: 0, body: pack() },
     ...elementLoops(),
+  ]);
+}
+
+/** Those over four float32 lanes, as a module of their own, since browsers compile only small ones synchronously. */
+export function assembleSingles(): Uint8Array<ArrayBuffer> {
+  const magnitudes = { parameters: 4, numbers: 2, integers: 0, vectors: 4, body: magnitudesSingles() };
+  return assemble([
+    { name: "multiplySingles", parameters: 7, integers: 2, vectors: 11, body: multiply(SINGLES) },
+    { name: "correlate3x3Singles", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(SINGLES) },
+    { name: "magnitudesSingles", ...magnitudes },
   ]);
 }
 

@@ -1,6 +1,6 @@
 import { type Elements, MAX_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
 import { type Engine, type Products, type Singles, scalarEngine } from "./engine.js";
-import { assembleLoops } from "./loops.js";
+import { assembleLoops, assembleSingles } from "./loops.js";
 
 /** A loop of `elementLoops`: addresses in bytes, the number of pairs, and constants. */
 type Loop = (...numbers: readonly number[]) => void;
@@ -191,12 +191,12 @@ type Loops = ElementLoops &
 const ELEMENT = 8;
 const PAGE = 65536;
 
-let compiled: object | undefined;
+let compiled: readonly object[] | undefined;
 
 /**
  * The engine in WebAssembly with 128-bit vectors, or the scalar one if these or the memory are not available.
  *
- * The module is under 4 KB, so that browsers compile it synchronously on any thread, and is compiled once: it has no
+ * Its modules are under 4 KB, so that browsers compile them synchronously on any thread, and are compiled once: they have no
  * state. The memory never grows: views of it stay valid as long as they exist.
  */
 export function vectorEngine(elements: number): Engine {
@@ -218,9 +218,10 @@ export function loopsOverNumbers(): Elements {
 }
 
 function instantiate(api: WebAssemblyApi, elements: number): Engine {
-  compiled ??= new api.Module(assembleLoops());
+  compiled ??= [assembleLoops(), assembleSingles()].map((bytes) => new api.Module(bytes));
   const memory = new api.Memory({ initial: Math.ceil(((elements + SCRATCH) * ELEMENT) / PAGE) });
-  const loops = new api.Instance(compiled, { reference: { memory } }).exports as Loops;
+  const exported = compiled.map((module) => new api.Instance(module, { reference: { memory } }).exports);
+  const loops: Loops = Object.assign({}, ...exported);
   const elementwise = vectorElements(memory.buffer, elements, loops);
   const singles = new Float32Array(memory.buffer, 0, 2 * elements);
   return {
