@@ -82,14 +82,16 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
   const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;
-  const flattened = layer.op.kind === "flatten" && source.form.rank === "map";
-  // A missing global pool is the finding; the flattening after it must not be a second one, although it is an
-  // unknown operator on a map.
   const instead =
-    flattened && trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
+    layer.op.kind === "flatten" &&
+    trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
   if (match) trail.accept(layer, match);
-  else if (instead) trail.accept(layer, instead);
-  else recover(trail, layer, source);
+  else if (instead) {
+    // A missing global pool is the finding; the flattening after it must not be a second one, although it is an
+    // unknown operator on a map.
+    if (source.form.rank !== "map") trail.note(layer, nameOf(instead), nameOfKind("flatten"));
+    trail.accept(layer, instead);
+  } else recover(trail, layer, source);
 }
 
 function isFlattening(node: ForeignNode): boolean {

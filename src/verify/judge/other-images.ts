@@ -31,7 +31,9 @@ export async function faultOnOtherImages(
   if (!program || !first?.operations || reference.backend.name !== "reference" || isQuantised || isHalfStored)
     return undefined;
   const [, , height = 1, width = 1] = images.shape;
-  const others = imagesSeen(candidate, otherImages(batch ?? KINDS.length, height, width), false);
+  // On pictures of one colour, half precision's own errors are amplified by norms of nearly constant planes.
+  const kinds = candidate.precision ? KINDS.slice(0, 1) : KINDS;
+  const others = imagesSeen(candidate, otherImages(kinds, batch ?? KINDS.length, height, width), false);
   const model = program.load({ alone: true });
   const [actual] = await model.run(others).finally(() => model.release());
   const layer = await layerOf(reference.backend.run(others), first.layer);
@@ -67,12 +69,12 @@ const KINDS: readonly ((random: () => number) => number)[] = [
 ];
 
 /** Normalised images [N, 3, H, W] of each kind in turn, of whole 8-bit pixels. */
-function otherImages(count: number, height: number, width: number): Tensor<"float32"> {
+function otherImages(kinds: typeof KINDS, count: number, height: number, width: number): Tensor<"float32"> {
   const random = mulberry32(1);
   const plane = height * width;
   const data = Float32Array.from({ length: count * 3 * plane }, (_, index) => {
     const channel = Math.floor(index / plane) % 3;
-    const level = KINDS[Math.floor(index / (3 * plane)) % KINDS.length]?.(random) ?? 0;
+    const level = kinds[Math.floor(index / (3 * plane)) % kinds.length]?.(random) ?? 0;
     return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
   });
   return { dtype: "float32", shape: [count, 3, height, width], data };
