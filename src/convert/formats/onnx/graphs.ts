@@ -31,7 +31,7 @@ interface AttributeCodec<T extends OnnxAttributeType> {
 
 const text = {
   encode: (value: string) => new TextEncoder().encode(value),
-  decode: (bytes: Uint8Array) => new TextDecoder().decode(bytes),
+  decode: (bytes: Uint8Array) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes),
 };
 
 const CODECS: { readonly [T in OnnxAttributeType]: AttributeCodec<T> } = {

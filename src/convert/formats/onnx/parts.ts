@@ -151,7 +151,7 @@ function readNode(bytes: Uint8Array, payload: Uint8Array): Node | undefined {
   };
 }
 
-const UTF8 = new TextDecoder();
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 function textOf(message: Uint8Array, number: number): string {
   for (const field of fieldsOf(message)) if (field.number === number) return UTF8.decode(field.payload);

@@ -72,7 +72,7 @@ function nameAt(json: Uint8Array, from: number, to: number): string {
   return name;
 }
 
-const UTF8 = new TextDecoder();
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Decodes escapes; invalid JSON is returned unchanged, and refused by parsing. */
 function unescaped(text: string): string {
