@@ -23,11 +23,19 @@ export function originalOf(name: string, checkpoint: Checkpoint, images: Tensor<
   };
   const reference = {
     ...backend,
-    async *run(): AsyncGenerator<LayerOutput> {
+    async *run(given: Tensor<"float32">): AsyncGenerator<LayerOutput> {
+      if (!isSame(given, images)) return yield* backend.run(given);
       for (const [name, tensor] of await expected()) yield { name, tensor };
     },
   };
   return { name, checkpoint, images, expected, reference };
+}
+
+function isSame(a: Tensor<"float32">, b: Tensor<"float32">): boolean {
+  return (
+    a.data === b.data ||
+    (a.data.length === b.data.length && a.data.every((value, index) => value === b.data[index]))
+  );
 }
 
 /** All that a backend computes; it may use a tensor's memory again. */
