@@ -14,7 +14,10 @@ const COMMANDS: readonly (readonly [CommandName, ...string[]])[] = [
 ];
 
 /** Other programs' options: npm's in messages, V8's that start.ts sets; and what failure.ts answers by an option of ours. */
-const OTHERS = new Set(["--ignore-scripts", "--git-lfs", "--semi-space-growth-factor"]);
+const OTHERS = new Set([
+  ...["--ignore-scripts", "--git-lfs"],
+  ...["--semi-space-growth-factor", "--heap-growing-percent", "--interrupt-budget"],
+]);
 const OPTION = /(?<![\w-])--[a-z][a-z0-9-]+/g;
 
 async function definedOptions(): Promise<ReadonlySet<string>> {

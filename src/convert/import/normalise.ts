@@ -3,37 +3,10 @@ import { InputError } from "../../core/errors.js";
 import type { Shape, Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
-import { decomposed } from "./operators/decompositions.js";
-import { floatArithmetic } from "./operators/folding.js";
-import {
-  type ForeignGraph,
-  type ForeignNode,
-  type ForeignOp,
-  type Form,
-  isKind,
-  type Layout,
-  type NearMiss,
-  type Pieces,
-  type Reading,
-  type Value,
-} from "./operators/foreign.js";
-import {
-  ELEMENTWISE,
-  isNchw,
-  laidOut,
-  NCHW,
-  NHWC,
-  NHWC_DOMAIN,
-  onNchw,
-  towardsNchw,
-} from "./operators/layouts.js";
-import { clipBounds, piecesOf, simplest } from "./operators/pieces.js";
-import { inPlanes, onMap } from "./operators/planes.js";
-import { laterOutput } from "./operators/quantised.js";
-import { readerOf } from "./operators/readers.js";
-import { passedOn } from "./operators/reshape.js";
-import { readPlaces, sizesPassedOn, wholeArithmetic } from "./operators/shapes.js";
-import { attributeOrInput, numbers, type OperatorSite } from "./operators/site.js";
+import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./operators/foreign.js";
+import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./operators/layouts.js";
+import { meaning } from "./operators/meaning.js";
+import { numbers } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 
 /**
@@ -377,127 +350,6 @@ function unnamed(value: Value, name: string): Value {
 
 function lookUp({ values, around }: Scope, name: string): Value | undefined {
   return values.get(name) ?? (around && lookUp(around, name));
-}
-
-function meaning(site: OperatorSite, index: number): Value {
-  const { node } = site;
-  const later = index > 0 ? laterOutput(node.opType, index) : undefined;
-  if (later) return later;
-  if (OF_TWO.has(node.opType) && site.inputs.length !== 2) return unknown(site, node.opType);
-  if (!OF_SEVERAL.has(node.opType) && site.inputs.slice(1).some((value) => value?.kind === "node"))
-    return unknown(site, node.opType);
-  return narrowed(meaningInPlanes(site, index), site);
-}
-
-/** Operators over several activations. The parameters of all others, such as a shape, must not depend on the images. */
-const OF_SEVERAL: ReadonlySet<string> = new Set([
-  ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike"],
-  ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "FusedConv", "QLinearAdd", "QLinearMul"],
-]);
-
-/** Of which Keras has layers that take more. */
-const OF_TWO: ReadonlySet<string> = new Set(["Sub", "Mul", "Div"]);
-
-/** A value of fewer bits remains one until it is cast back. */
-function narrowed(value: Value, { node, inputs }: OperatorSite): Value {
-  const fewer = inputs.flatMap((input) => (input?.kind === "node" ? (input.narrowed ?? []) : []))[0];
-  const isCast = node.opType === "Cast" || node.opType === "CastLike";
-  return fewer && value.kind === "node" && !isCast ? { ...value, narrowed: fewer } : value;
-}
-
-function meaningInPlanes(site: OperatorSite, index: number): Value {
-  const { node, inputs, output } = site;
-  if (!inputs.some((value) => value?.kind === "node" && value.planes)) return meaningOnMaps(site, index);
-  const mapped = onMap(site);
-  if (!mapped) return unknown(site, `${node.opType} over other axes`);
-  if ("kind" in mapped) return mapped;
-  const value = meaningOnMaps(mapped, index);
-  return mapped.planes ? inPlanes(value, mapped.planes, output) : value;
-}
-
-function meaningOnMaps(site: OperatorSite, index: number): Value {
-  const { node } = site;
-  const read = readerOf(node.opType, node.domain);
-  const plain = onNchw(site) ?? onNchw(withExchanges(site));
-  const first = index === 0 ? plain : undefined;
-  const pieces = first && piecesOf(first);
-  const known =
-    first &&
-    ((pieces && simplest(pieces, first)) ??
-      passedOn(first) ??
-      sizesPassedOn(first) ??
-      readPlaces(first) ??
-      wholeArithmetic(first) ??
-      floatArithmetic(first));
-  if (known) return laidOut(known, plain ?? site);
-  const { value, nearMisses = [] } = first ? decomposed(first) : {};
-  // Only an operator that is known on NCHW can be unknown because of its axes.
-  const opType = plain || !read ? node.opType : `${node.opType} over other axes`;
-  const whole = value ?? (first && read?.(first)) ?? unknown(plain ?? site, opType);
-  return laidOut(withNearMisses(withPieces(whole, pieces), nearMisses, site.output), plain ?? site);
-}
-
-/** Records what a sum, a product or an unknown operator computes from the value before it. */
-function withPieces(value: Value, pieces: Pieces | undefined): Value {
-  if (value.kind !== "node" || !pieces || !isKind(value.node, "add", "scale", "other")) return value;
-  return { ...value, node: { ...value.node, pieces } };
-}
-
-/** Records on an operator's own node what it nearly is. */
-function withNearMisses(value: Value, nearMisses: readonly NearMiss[], output: string): Value {
-  const isOwn = value.kind === "node" && value.node.value === output;
-  return isOwn && nearMisses.length > 0 ? { ...value, node: { ...value.node, nearMisses } } : value;
-}
-
-/** Height and width swapped, which is not a layout of images. */
-const TURNED = String([0, 1, 3, 2]);
-
-/** An operator that reads a map with height and width swapped: the swap becomes a separate operator before it. */
-function withExchanges(site: OperatorSite): OperatorSite {
-  const inputs = site.inputs.map((value): Value | undefined => {
-    if (value?.kind !== "node" || String(value.reading?.layout) !== TURNED) return value;
-    const { node } = value;
-    const known = exchanges.get(node);
-    if (known) return { kind: "node", node: known };
-    const exchange: ForeignNode = {
-      op: { kind: "other", opType: "Transpose", operands: [value] },
-      inputs: [node],
-      constants: {},
-      form: { ...node.form, size: undefined, intended: undefined },
-      value: undefined,
-    };
-    exchanges.set(node, exchange);
-    return { kind: "node", node: exchange };
-  });
-  return { ...site, inputs };
-}
-
-/** The swap of each map, so that several readers share one node. */
-const exchanges = new WeakMap<ForeignNode, ForeignNode>();
-
-/**
- * The meaning of an operator without a reader: numbers about shapes if it reads no activation, otherwise an operator
- * that is known by name only.
- */
-function unknown(site: OperatorSite, opType: string): Value {
-  const { node, inputs, output } = site;
-  const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
-  const [first] = nodes;
-  if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
-  const axes = attributeOrInput(site, "axes", 1);
-  const op: ForeignOp<"other"> = {
-    kind: "other",
-    opType,
-    operands: inputs.flatMap((value) => value ?? []),
-    ...(axes ? { axes } : {}),
-    ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
-  };
-  const form = ELEMENTWISE.has(opType) ? first.form : { ...first.form, isGuess: true };
-  const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
-  // Matching continues after an unknown operator, which is a finding; most such operators keep the axes.
-  const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
-  if (!layout) return { kind: "node", node: nameless };
-  return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };
 }
 
 function valueAt(scope: Scope, name: string, subject: string): Value {
