@@ -51,8 +51,9 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
       { backend: name },
     );
     const { candidate } = verification;
-    /** The browser, which has run the model as it is by then, is killed while it computes the layers. */
+    /** The browser is killed while it computes the layers again. */
     async function* killed(images: typeof verification.images): AsyncGenerator<LayerOutput> {
+      for await (const { release } of candidate.backend.run(images)) release?.();
       const outputs = candidate.backend.run(images)[Symbol.asyncIterator]();
       const first = outputs.next();
       await new Promise((resolve) => setTimeout(resolve, 100));
