@@ -172,9 +172,9 @@ export function driftTolerance({ relMax }: OutputResult): number {
 }
 
 /** Tolerance for an embedding that other kernels compute, as a share of its largest value. */
-export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
+export function rerunTolerance(output: OutputResult, precision?: FloatDType): number {
   const isHalf = precision === "float16" || precision === "bfloat16";
-  return Math.max(TAPPING_TOLERANCE.value, isHalf ? HALF_DRIFT_FACTOR * (relMax ?? 0) : 0);
+  return isHalf ? driftTolerance(output) : TAPPING_TOLERANCE.value;
 }
 
 function tappingStatus(

@@ -1,6 +1,6 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
-import { isExactFactor, isFloat, perChannel, transposed, uniform } from "./constants.js";
+import { factorOf, isExactFactor, isFloat, perChannel, transposed, uniform } from "./constants.js";
 import {
   type Constants,
   type ForeignNode,
@@ -202,11 +202,6 @@ function withoutFactors(
   const first = factorOf(input);
   if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
   return isExactFactor(factor, isHalf) && source && factorOf(source) === undefined ? source : undefined;
-}
-
-function factorOf(node: ForeignNode): number | undefined {
-  const { weight, bias } = node.constants;
-  return isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
 }
 
 /** Whether a constant is one number and does not add axes to a value. */

@@ -1,7 +1,7 @@
 import { DTYPES, type DType, elementCount, permute, type Shape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toReal } from "../../../core/tensor-cast.js";
 import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
-import { type Form, isKind, type Value } from "./foreign.js";
+import { type ForeignNode, type Form, isKind, type Value } from "./foreign.js";
 import { asTensor, int, MAX_LIST, nodeValue, numbers, type OperatorReader } from "./site.js";
 
 /** Arithmetic on constants that exporters leave in their graphs. */
@@ -92,6 +92,12 @@ export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;
   const { data } = toReal(tensor, "constant");
   return data.every((value) => value === data[0]) ? data[0] : undefined;
+}
+
+/** The one number that a node multiplies its input by; undefined if it does anything else. */
+export function factorOf(node: ForeignNode): number | undefined {
+  const { weight, bias } = node.constants;
+  return isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
 }
 
 /** Limit on exponents: larger than files have, and small enough that a network's values do not overflow. */

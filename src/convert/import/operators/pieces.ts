@@ -1,6 +1,6 @@
 import type { DType } from "../../../core/tensor.js";
 import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
-import { isExactFactor, isFloat, perChannel, uniform } from "./constants.js";
+import { factorOf, isExactFactor, isFloat, perChannel, uniform } from "./constants.js";
 import {
   type ClipBounds,
   type ForeignNode,
@@ -121,8 +121,7 @@ const MAX_STEPS = 8;
 function piecesIn(node: ForeignNode, steps: number): Pieces {
   if (node.pieces) return node.pieces;
   const [input] = node.inputs;
-  const { weight, bias } = node.constants;
-  const factor = isKind(node, "affine") && weight && !bias ? uniform(weight) : undefined;
+  const factor = factorOf(node);
   const isRead = isKind(node, "relu") || factor !== undefined;
   if (!input || !isRead || steps === 0) return { of: node, parts: [X, ZERO, X] };
   const { of, parts } = piecesIn(input, steps - 1);
