@@ -65,6 +65,7 @@ export function moduleTensors(
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { module, prefix } = next;
     allowance.left -= ENTRY_COST * entryCount(module);
+    if (allowance.left < 0) return undefined;
     for (const [name, tensor] of ownTensors(module)) {
       allowance.left -= prefix.length + name.length;
       if (prefix.length + name.length > MAX_PATH || allowance.left < 0) return undefined;
@@ -277,10 +278,10 @@ export function pickledModules(
   const pending = [{ module: root, path: "" }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { module, path } = next;
+    allowance.left -= ENTRY_COST * entryCount(module) + path.length;
+    if (allowance.left < 0) return undefined;
     const children = childModules(module);
     const attributes = attributeValues(module);
-    allowance.left -= ENTRY_COST * (1 + children.length + attributes.size) + path.length;
-    if (allowance.left < 0) return undefined;
     const namesake = modules.get(path);
     const ambiguities = [
       ...(namesake ? [...namesake.ambiguities, "a second module with the same path"] : []),
