@@ -14,8 +14,8 @@ import { driftTolerance } from "./verdicts.js";
  * channels that are zero there, operators that depend on the number of images.
  *
  * @param output the first output, which agrees on the report's images
- * @returns undefined if the output agrees, or if there is nothing to compare: a recording, half precision, or
- * activations that are quantised for usual images
+ * @returns undefined if the output agrees, or if there is nothing to compare: a recording, or activations that are
+ * quantised for usual images
  * @throws InputError (`tensor`) if the candidate cannot run on the images
  */
 export async function faultOnOtherImages(
@@ -26,9 +26,7 @@ export async function faultOnOtherImages(
   const [first] = program?.outputs ?? [];
   const readings = [...(located?.match?.readings.values() ?? [])];
   const isQuantised = readings.some(({ quantised }) => quantised !== undefined);
-  // Half precision's own errors depend on the images too much to tell them from a fault.
-  const isHalf = candidate.precision !== undefined || candidate.backend.facts?.()?.storage === "float16";
-  if (!program || !first?.operations || reference.backend.name !== "reference" || isQuantised || isHalf)
+  if (!program || !first?.operations || reference.backend.name !== "reference" || isQuantised)
     return undefined;
   const [, , height = 1, width = 1] = images.shape;
   const others = imagesSeen(candidate, otherImages(batch ?? KINDS.length, height, width), false);

@@ -54,6 +54,14 @@ describe("images unlike the report's", () => {
     expect(await faultOnOtherImages(off, { relMax: 1 } as OutputResult)).toBeUndefined();
   });
 
+  it("agree in half precision as far as the report's images do", async () => {
+    const half = await opened(convert(checkpoint, { dtype: "float16" }));
+    const report = await verify(half);
+    expect(report).toMatchObject({ passed: true, proof: { status: "sampled" } });
+    const wrong = withOutputs(half, (value, { shape: [count] }) => (count === 3 ? value + 1 : value));
+    expect(await verify(wrong)).toMatchObject({ passed: false, faults: [{ kind: "numeric" }] });
+  });
+
   it("are run if a file is not proven, and only then", async () => {
     const wrong = (verification: Verification): Verification =>
       withOutputs(verification, (value, { shape: [count] }) => (count === 3 ? value + 1 : value));
