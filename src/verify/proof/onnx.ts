@@ -1,7 +1,8 @@
 import type { Size2d } from "../../arch/index.js";
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
+import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
 import { permute, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
+import { problemOf } from "./onnx-operators.js";
 import { type Call, type Operation, type ProofDocument, type Tail, unknown } from "./operations.js";
 
 /**
@@ -16,105 +17,11 @@ import { type Call, type Operation, type ProofDocument, type Tail, unknown } fro
 /** Before 7, binary operators broadcast by attributes. */
 const OPSETS: readonly [first: number, last: number] = [7, 26];
 
-type Check = (attribute: OnnxAttribute) => boolean;
-
-const isInt =
-  (...allowed: readonly number[]): Check =>
-  ({ type, value }) =>
-    type === "int" && (allowed.length === 0 || allowed.includes(value));
-const isInts: Check = ({ type }) => type === "ints";
-const isFloat: Check = ({ type }) => type === "float";
-const equals =
-  (wanted: number): Check =>
-  ({ type, value }) =>
-    type === "float" && value === wanted;
-const all =
-  (wanted: number): Check =>
-  ({ type, value }) =>
-    type === "ints" && value.every((size) => size === wanted);
-/** `auto_pad` in any other form depends on the size of the image. */
-const unpadded: Check = ({ type, value }) => type === "string" && value === "NOTSET";
-
-interface Signature {
-  /** The number of inputs that it may have. */
-  readonly inputs: readonly [least: number, most: number];
-  /**
-   * Every attribute that it may have, with its possible values. Other values are checked where they are read.
-   */
-  readonly attributes?: Readonly<Record<string, Check>>;
-}
-
-const WINDOW = { auto_pad: unpadded, kernel_shape: isInts, pads: isInts, strides: isInts, dilations: all(1) };
-const POOL = { ...WINDOW, ceil_mode: isInt(0) };
-const REDUCTION = { axes: isInts, keepdims: isInt(0, 1), noop_with_empty_axes: isInt(0, 1) };
-const SHAPED: Signature = { inputs: [1, 2], attributes: { axes: isInts } };
-
-/** The operators of the standard domain that the proof supports. */
-const SIGNATURES: ReadonlyMap<string, Signature> = new Map<string, Signature>([
-  ["Conv", { inputs: [2, 3], attributes: { ...WINDOW, group: isInt() } }],
-  [
-    "Gemm",
-    {
-      inputs: [2, 3],
-      attributes: { alpha: equals(1), beta: equals(1), transA: isInt(0), transB: isInt(0, 1) },
-    },
-  ],
-  ["MatMul", { inputs: [2, 2] }],
-  [
-    "BatchNormalization",
-    {
-      inputs: [5, 5],
-      attributes: { epsilon: isFloat, momentum: isFloat, spatial: isInt(1), training_mode: isInt(0) },
-    },
-  ],
-  ["InstanceNormalization", { inputs: [3, 3], attributes: { epsilon: isFloat } }],
-  [
-    "GroupNormalization",
-    { inputs: [3, 3], attributes: { epsilon: isFloat, num_groups: isInt(), stash_type: isInt(1) } },
-  ],
-  [
-    "LayerNormalization",
-    { inputs: [3, 3], attributes: { epsilon: isFloat, axis: isInt(), stash_type: isInt(1) } },
-  ],
-  ["Relu", { inputs: [1, 1] }],
-  ["Sigmoid", { inputs: [1, 1] }],
-  ["MaxPool", { inputs: [1, 1], attributes: { ...POOL, storage_order: isInt(0, 1) } }],
-  ["AveragePool", { inputs: [1, 1], attributes: { ...POOL, count_include_pad: isInt(0, 1) } }],
-  ["GlobalAveragePool", { inputs: [1, 1] }],
-  ["GlobalMaxPool", { inputs: [1, 1] }],
-  ["ReduceMean", { inputs: [1, 2], attributes: REDUCTION }],
-  ["ReduceMax", { inputs: [1, 2], attributes: REDUCTION }],
-  ["ReduceL2", { inputs: [1, 2], attributes: REDUCTION }],
-  ["LpNormalization", { inputs: [1, 1], attributes: { axis: isInt(1, -1), p: isInt(2) } }],
-  ["Softmax", { inputs: [1, 1], attributes: { axis: isInt(1, -1) } }],
-  ["Add", { inputs: [2, 2] }],
-  ["Sum", { inputs: [1, 64] }],
-  ["Sub", { inputs: [2, 2] }],
-  ["Mul", { inputs: [2, 2] }],
-  ["Div", { inputs: [2, 2] }],
-  ["Pow", { inputs: [2, 2] }],
-  ["Sqrt", { inputs: [1, 1] }],
-  ["Clip", { inputs: [1, 3], attributes: { min: isFloat, max: isFloat } }],
-  ["Flatten", { inputs: [1, 1], attributes: { axis: isInt(1) } }],
-  ["Reshape", { inputs: [2, 2], attributes: { allowzero: isInt(0, 1) } }],
-  ["Squeeze", SHAPED],
-  ["Unsqueeze", SHAPED],
-  ["Identity", { inputs: [1, 1] }],
-  ["Cast", { inputs: [1, 1], attributes: { to: isInt(1), saturate: isInt(1) } }],
-  [
-    "Pad",
-    { inputs: [1, 3], attributes: { mode: ({ type }) => type === "string", pads: all(0), value: isFloat } },
-  ],
-  ["Shape", { inputs: [1, 1] }],
-  ["Expand", { inputs: [2, 2] }],
-  ["Gather", { inputs: [2, 2], attributes: { axis: isInt(0, 1) } }],
-  ["Concat", { inputs: [1, 64], attributes: { axis: isInt(0) } }],
-  ["Constant", { inputs: [0, 0], attributes: { value: ({ type }) => type === "tensor" } }],
-]);
-
 /** A file's nodes and constants that the proof supports. */
 interface OnnxValues {
   readonly opset: number;
+  /** The images. */
+  readonly input: string;
   /** The batch size, if the file fixes it. */
   readonly batch: number | undefined;
   /** The value before operators that pass it on unchanged. */
@@ -175,6 +82,7 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
   };
   const values: OnnxValues = {
     opset,
+    input: input?.name ?? "",
     batch: typeof batch === "number" ? batch : undefined,
     origin,
     node,
@@ -238,26 +146,6 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
   ];
   if (new Set(names).size < names.length) return "a name stands for two values";
   return undefined;
-}
-
-/** What the proof does not support in a node; undefined if it supports it completely. */
-function problemOf({ domain, opType, inputs, outputs, attributes }: OnnxNode): string | undefined {
-  const signature = domain === "" ? SIGNATURES.get(opType) : undefined;
-  if (!signature) return `${domain ? `${domain}.` : ""}${opType} is not an operator that the proof covers`;
-  const [least, most] = signature.inputs;
-  // torch omits the last input of a Clip by an empty name.
-  const given = opType === "Clip" && inputs.at(-1) === "" ? inputs.slice(0, -1) : inputs;
-  if (given.length < least || given.length > most || given.includes("")) return `${inputs.length} inputs`;
-  if (outputs.length !== 1) return `${outputs.length} outputs`;
-  for (const [name, attribute] of attributes) {
-    const check = Object.hasOwn(signature.attributes ?? {}, name) ? signature.attributes?.[name] : undefined;
-    if (!check?.(attribute)) return `attribute ${name} = ${shown(attribute)}`;
-  }
-  return undefined;
-}
-
-function shown({ type, value }: OnnxAttribute): string {
-  return type === "tensor" || type === "graph" ? type : JSON.stringify(value).slice(0, 60);
 }
 
 /** A `Cast` to float32 has no effect on a float32, as every layer's value is. */
@@ -423,9 +311,13 @@ function reshape(node: OnnxNode, values: OnnxValues): Operation {
   return rows === -1 && columns > 0 ? { kind: "flatten", x, width: columns } : unknown("another shape");
 }
 
-/** The sizes in a shape, the first of which is the number of images for `image`. */
+/**
+ * The sizes in a shape, of which the first size of `image` or of the file's images, which every layer has too, is the number of
+ * images.
+ */
 function sizesOf(shape: string, values: OnnxValues, image: string): readonly Size[] | undefined {
-  const { integers, node: nodeOf, constant, origin } = values;
+  const { integers, node: nodeOf, constant, origin, input } = values;
+  const isImage = (value = ""): boolean => [image, input].includes(origin(value));
   const known = integers(shape);
   if (known) return constant(shape)?.shape.length === 1 ? known : undefined;
   const node = nodeOf(shape);
@@ -440,6 +332,8 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
     const vector = integers(part);
     if (vector) return constant(part)?.shape.length === 1 && vector.length === 1 ? vector[0] : undefined;
     const unsqueeze = nodeOf(part);
+    if (unsqueeze?.opType === "Shape" && unsqueeze.attributes.has("end") && isImage(unsqueeze.inputs[0]))
+      return "batch";
     const axes = unsqueeze?.opType === "Unsqueeze" ? values.axes(unsqueeze, 1) : undefined;
     if (!unsqueeze || axes?.length !== 1 || axes[0] !== 0) return undefined;
     const [scalar = ""] = unsqueeze.inputs;
@@ -450,14 +344,26 @@ function sizesOf(shape: string, values: OnnxValues, image: string): readonly Siz
     const [source = "", index = ""] = gather.inputs;
     const sizes = nodeOf(source);
     const isFirst = constant(index)?.shape.length === 0 && integers(index)?.[0] === 0;
-    return isFirst && sizes?.opType === "Shape" && origin(sizes.inputs[0] ?? "") === image
-      ? "batch"
-      : undefined;
+    return isFirst && sizes?.opType === "Shape" && isImage(sizes.inputs[0]) ? "batch" : undefined;
   }
 }
 
 /** Largest floor of a norm: it prevents a division by zero, and must be below any real norm. */
 const LARGEST_EPSILON = 1e-6;
+
+/**
+ * Whether a shape is that of a result [N, C]: its own, or as many rows as there are images, and a number of columns, which is
+ * C if the file runs at all.
+ */
+function isShapeOf(shape: string, value: string, values: OnnxValues): boolean {
+  const { node, origin, batch } = values;
+  const own = node(shape);
+  if (own?.opType === "Shape")
+    return own.attributes.size === 0 && origin(own.inputs[0] ?? "") === origin(value);
+  const [rows, columns, ...others] = sizesOf(shape, values, origin(value)) ?? [];
+  const isEach = rows === "batch" || (rows !== undefined && rows === batch);
+  return isEach && typeof columns === "number" && columns > 0 && others.length === 0;
+}
 
 function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
   const { node: nodeOf, origin, axes, constant, opset } = values;
@@ -472,8 +378,7 @@ function tailsOf(values: OnnxValues, output: string): readonly Tail[] {
   // torch.nn.functional.normalize: x / max(‖x‖, ε), the norm repeated over the features.
   let norm = nodeOf(origin(node.inputs[1] ?? ""));
   if (norm?.opType === "Expand") {
-    const shape = nodeOf(norm.inputs[1] ?? "");
-    if (shape?.opType !== "Shape" || origin(shape.inputs[0] ?? "") !== origin(value)) return [];
+    if (!isShapeOf(norm.inputs[1] ?? "", value, values)) return [];
     norm = nodeOf(origin(norm.inputs[0] ?? ""));
   }
   let epsilon: number | undefined;

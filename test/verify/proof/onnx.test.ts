@@ -2,14 +2,20 @@ import { describe, expect, it } from "vitest";
 import { lowerToOnnx, type OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
-import { int, ints, type OnnxModel, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import {
+  int,
+  ints,
+  type OnnxAttribute,
+  type OnnxModel,
+  onnxNode,
+} from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import { followed } from "../../mutation/onnx-edits.js";
+import { followed, wholes } from "../../mutation/onnx-edits.js";
 import { checkpointOf, EXPORTED } from "./seeds.js";
 
 function proved(model: OnnxModel, { graph, stateDict }: Checkpoint): Finding | string {
@@ -89,6 +95,35 @@ describe("the proof of an ONNX file", () => {
       ["least", "", ""],
     ])
       expect(proved(tail(clip), checkpoint)).toBeTypeOf("string");
+  });
+
+  it("is found for a norm repeated to as many rows as there are images, as torch.nn.functional.normalize exports", () => {
+    const checkpoint = tinyCheckpoint("osnet");
+    const images: Readonly<Record<string, OnnxAttribute>> = { start: int(0), end: int(1) };
+    const tail = (parts: readonly string[], attributes = images): OnnxModel =>
+      followed(
+        "features",
+        (before) => [
+          onnxNode("norm", "ReduceL2", [before], { axes: ints(1) }),
+          onnxNode("rows", "Shape", ["images"], attributes),
+          onnxNode("shape", "Concat", parts, { axis: int(0) }),
+          onnxNode("repeated", "Expand", ["norm", "shape"]),
+          onnxNode("features", "Div", [before, "repeated"]),
+        ],
+        { width: wholes(512), one: wholes(1), two: wholes(2) },
+      )(written(checkpoint, { opset: 17 }));
+    expect(proved(tail(["rows", "width"]), checkpoint)).toMatchObject({
+      outputs: [{ layer: "fc.2", tail: "L2-normalised" }],
+    });
+    for (const wrong of [
+      tail(["width", "rows"]),
+      tail(["two", "width"]),
+      tail(["one", "rows", "width"]),
+      tail(["rows", "width"], { start: int(1), end: int(2) }),
+      tail(["rows", "width"], { end: int(2) }),
+      tail(["rows", "width"], { start: int(0) }),
+    ])
+      expect(proved(wrong, checkpoint)).toBeTypeOf("string");
   });
 
   it("is found for groups of one channel as instance norms, and not for larger ones", () => {
