@@ -11,11 +11,20 @@ import { preprocessing } from "./preprocess.js";
 
 /**
  * Reads an ONNX graph in the vocabulary of the architecture: constants resolved, operators without effect in inference
- * skipped, decompositions recognised, dead nodes dropped.
+ * skipped, decompositions recognised, dead nodes dropped. Each model is read once: to find its network, and again to find that
+ * network's layers.
  *
  * @throws InputError (`format`) if a value has two sources or none
  */
 export function normalise(model: OnnxModel, subject: string): ForeignGraph {
+  const known = normalised.get(model) ?? readModel(model, subject);
+  normalised.set(model, known);
+  return known;
+}
+
+const normalised = new WeakMap<OnnxModel, ForeignGraph>();
+
+function readModel(model: OnnxModel, subject: string): ForeignGraph {
   const { graph, blocks } = unblocked(model.graph, subject);
   const read = readGraph(graph, subject);
   const { values, census, isHalf, input, first } = read;

@@ -183,10 +183,11 @@ export function runnableOnnx(
       const backend = onnxruntimeBackend(file, onnx, values, subject, runtime);
       // A faithful file has the network's windows, which fit if the reference runs.
       if (located.match?.differences.length === 0) return backend;
+      const expectFit = windowsFit(onnx, subject);
       return {
         ...backend,
         run(images, segments) {
-          expectWindowsFit(onnx, images, subject);
+          expectFit(images);
           return backend.run(images, segments);
         },
         load(places, options) {
@@ -194,7 +195,7 @@ export function runnableOnnx(
           return {
             ...loaded,
             async run(images) {
-              expectWindowsFit(onnx, images, subject);
+              expectFit(images);
               return loaded.run(images);
             },
           };
@@ -205,17 +206,25 @@ export function runnableOnnx(
   };
 }
 
-/** @throws InputError (`tensor`) if a window is larger than its map, on which onnxruntime ends the process */
-function expectWindowsFit(onnx: OnnxModel, { shape }: Tensor<"float32">, subject: string): void {
-  const value = emptyMap(onnx, shape, subject);
-  if (value === undefined) return;
-  throw new InputError({
-    code: "tensor",
-    subject,
-    found: `a window that is larger than its map on images ${formatShape(shape)}, at ${JSON.stringify(value.slice(0, 80))}`,
-    expected: "windows within their maps",
-    remedy: "use images of the size the model was exported for, or export it again",
-  });
+/**
+ * A check of images that throws `InputError` (`tensor`) if a window is larger than its map, on which onnxruntime ends the
+ * process. The graph is read once for each shape: a verification runs a model several times.
+ */
+function windowsFit(onnx: OnnxModel, subject: string): (images: Tensor<"float32">) => void {
+  const known = new Map<string, string | undefined>();
+  return ({ shape }) => {
+    const key = formatShape(shape);
+    const value = known.has(key) ? known.get(key) : emptyMap(onnx, shape, subject);
+    known.set(key, value);
+    if (value === undefined) return;
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found: `a window that is larger than its map on images ${key}, at ${JSON.stringify(value.slice(0, 80))}`,
+      expected: "windows within their maps",
+      remedy: "use images of the size the model was exported for, or export it again",
+    });
+  };
 }
 
 function openTfjs(

@@ -265,17 +265,21 @@ function clipOperands(value: Value | undefined, { least, most }: ClipBounds): re
  */
 function termOfNode(node: ForeignNode, value: unknown = node): Term {
   const { op, inputs, constants } = node;
-  const term = (name: string, operands: () => readonly Term[]): Term => ({
-    value,
-    op: name,
-    get operands() {
-      return operands();
-    },
-    get unfloored() {
-      const [input] = inputs;
-      return input && floorOf(node, "length") ? termOfNode(input) : undefined;
-    },
-  });
+  const term = (name: string, operands: () => readonly Term[]): Term => {
+    let known: readonly Term[] | undefined;
+    return {
+      value,
+      op: name,
+      get operands() {
+        known ??= operands();
+        return known;
+      },
+      get unfloored() {
+        const [input] = inputs;
+        return input && floorOf(node, "length") ? termOfNode(input) : undefined;
+      },
+    };
+  };
   const { weight, bias } = constants;
   const last = bias ?? weight;
   if (isKind(node, "affine", "instanceNorm", "layerNorm") && last) {

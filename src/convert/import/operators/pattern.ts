@@ -36,7 +36,12 @@ export type Formula =
   | { readonly number: number }
   | { readonly name: string; readonly isConstant: boolean }
   | { readonly floored: Formula; readonly name: string }
-  | { readonly op: string; readonly operands: readonly Formula[] }
+  | {
+      readonly op: string;
+      /** The start of its name over any axes, such as `Mean:`; undefined if it is not a reduction. */
+      readonly reduction?: string | undefined;
+      readonly operands: readonly Formula[];
+    }
   | {
       readonly anyOf: readonly Formula[];
       /** The radicand of a square root. */
@@ -51,6 +56,7 @@ export function match(pattern: Formula, term: Term): Bindings | undefined {
 
 /** Every way in which a term fits. Work is bounded by the formula: two orders for each of its sums and products. */
 export function* matches(pattern: Formula, term: Term): Generator<Bindings> {
+  if (!hasForm(pattern, term)) return;
   for (const { found } of fits(pattern, term, { found: {}, mayMiss: false })) yield found;
 }
 
@@ -60,8 +66,36 @@ export function* matches(pattern: Formula, term: Term): Generator<Bindings> {
  * the term matches, or differs in several parts.
  */
 export function missedPart(pattern: Formula, term: Term): string | undefined {
+  if (!hasForm(pattern, term)) return undefined;
   for (const { miss } of fits(pattern, term, { found: {}, mayMiss: true })) return miss?.part;
   return undefined;
+}
+
+/**
+ * Whether a term has a formula's operators, whatever its values and axes are: without that it neither matches nor misses a single
+ * part. Nearly all terms of a graph differ in their first operators, which this finds out without allocating anything.
+ */
+function hasForm(pattern: Formula, term: Term): boolean {
+  if ("anyOf" in pattern) return pattern.anyOf.some((one) => hasForm(one, term));
+  if ("number" in pattern) return term.constant !== undefined;
+  if ("floored" in pattern) {
+    for (let each: Term | undefined = term; each; each = each.unfloored)
+      if (hasForm(pattern.floored, each)) return true;
+    return false;
+  }
+  if ("name" in pattern) return true;
+  const { op, reduction, operands } = pattern;
+  if (term.op !== op && !(reduction && term.op.startsWith(reduction))) return false;
+  const given = term.operands;
+  const inOrder = (order: readonly Term[]): boolean =>
+    operands.every((operand, index) => {
+      const one = order[index];
+      return one !== undefined && hasForm(operand, one);
+    });
+  return (
+    given.length === operands.length &&
+    (inOrder(given) || (COMMUTATIVE.has(op) && inOrder(given.toReversed())))
+  );
 }
 
 interface Fit {
@@ -90,11 +124,12 @@ function* fits(pattern: Formula, term: Term, fit: Fit): Generator<Fit> {
     const next = known ? fit : { ...fit, found: { ...fit.found, [name]: term } };
     if (known ? isKnown : !pattern.isConstant || term.constant) yield next;
     else yield* missing(name, term.value, next);
-  } else if (term.operands.length === pattern.operands.length) {
-    const [reduction, axes] = pattern.op.split(":");
-    const next = term.op === pattern.op ? [fit] : [];
-    if (axes !== undefined && next.length === 0 && term.op.startsWith(`${reduction}:`))
-      next.push(...missing(reduction ?? "", term.op, fit));
+  } else {
+    const { op, reduction } = pattern;
+    const isOther = term.op !== op;
+    if (isOther && !(reduction && term.op.startsWith(reduction))) return;
+    if (term.operands.length !== pattern.operands.length) return;
+    const next = isOther ? missing(op.split(":")[0] ?? "", term.op, fit) : [fit];
     for (const each of next) {
       yield* allFit(pattern.operands, term.operands, each);
       if (COMMUTATIVE.has(pattern.op)) yield* allFit(pattern.operands, term.operands.toReversed(), each);
@@ -178,7 +213,7 @@ export function formula(text: string): Formula {
 }
 
 function operator(op: string, ...operands: readonly Formula[]): Formula {
-  return { op, operands };
+  return { op, reduction: /^\w+:/.exec(op)?.[0], operands };
 }
 
 function difference(a: Formula, b: Formula): Formula {
