@@ -22,14 +22,15 @@ export function preprocessing(
   let shift: readonly number[] = order.map(() => 0);
   const { steps, input } = stepsBefore(graph, raw);
   const unknown: string[] = [];
+  const most = MAX_FACTOR[isHalf ? "half" : "single"];
   for (const step of steps) {
     if (isKind(step, "affine") && step.inputs.length === 1) {
       const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
       scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
       shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
       if (
-        !scale.every((value) => isModerate(Math.abs(value))) ||
-        !shift.every((value) => Math.abs(value) < MAX_FACTOR)
+        !scale.every((value) => Math.abs(value) < most && Math.abs(value) > 1 / most) ||
+        !shift.every((value) => Math.abs(value) < most)
       )
         unknown.push(nameOf(step));
     } else if (isKind(step, "channelOrder")) {
@@ -42,12 +43,11 @@ export function preprocessing(
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
 }
 
-/** Larger than any step of a preprocessing, whose factors are up to 255; larger ones lose or overflow pixels on the way. */
-const MAX_FACTOR = 2 ** 16;
-
-function isModerate(factor: number): boolean {
-  return factor < MAX_FACTOR && factor > 1 / MAX_FACTOR;
-}
+/**
+ * Larger than any step of a preprocessing, whose factors are up to 255. Larger ones lose pixels on the way, or make them
+ * overflow.
+ */
+const MAX_FACTOR = { single: 2 ** 16, half: 2 ** 8 };
 
 /**
  * What a file computes of its input before the first convolution, in topological order. Padding right before that is the

@@ -28,6 +28,8 @@ export interface Trail {
   readonly foldsAll: boolean;
   /** Whether most are folded, so that a product or sum after a convolution is an inserted operator. */
   readonly foldsMost: boolean;
+  /** Whether values may be in half precision. */
+  readonly isHalf: boolean;
   /** The node whose value the readers of a layer read. */
   sourceOf(layer: string): ForeignNode | undefined;
   readersOf(layer: LayerNode): readonly LayerNode[];
@@ -82,6 +84,7 @@ export function startTrail(
     afterInserted,
     foldsAll: normed === 0,
     foldsMost: 8 * normed < convs,
+    isHalf: foreign.preprocess.isHalf,
     sourceOf: (layer) => afterInserted.get(layer) ?? found.get(layer),
     readersOf: ({ name }) => readers.get(name) ?? [],
     outputs: foreign.outputs.flatMap(({ node }) => node ?? []),

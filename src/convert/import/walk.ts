@@ -130,7 +130,8 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
   if (norm) {
     if (isKind(source, "conv") && hasBias(source)) trail.note(layer, "a bias before it", "none");
     trail.accept(layer, norm);
-    const product = isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm);
+    const product =
+      isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm, trail.isHalf);
     if (!product) return;
     const { constants, roundings } = product;
     trail.products.set(layer.name, constants);
@@ -268,11 +269,13 @@ function depthOf({ convs }: StreamLandmarks): number {
 function productOf(
   { constants: { weight, bias } }: ForeignNode<"linear">,
   { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
+  isHalf: boolean,
 ): Product | undefined {
   if (bias || !weight || !scale || !shift) return undefined;
   const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
   // Otherwise the product with the weight alone may overflow, which nothing judges.
-  if (rows.some((value) => !(Math.abs(value) <= MAX_WEIGHT))) return undefined;
+  const most = MAX_WEIGHT[isHalf ? "half" : "single"];
+  if (rows.some((value) => !(Math.abs(value) <= most))) return undefined;
   const data = scaleRows(rows, factors, new Float32Array(rows.length));
   const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
   if (!weight.stored && !scale.stored) return { constants };
@@ -287,8 +290,8 @@ function productOf(
   return { constants, roundings: { weight: roundings } };
 }
 
-/** Larger than trained weights are; times any activation far below the largest float32. */
-const MAX_WEIGHT = 2 ** 32;
+/** Larger than trained weights are; times any activation below the largest number of the type. */
+const MAX_WEIGHT = { single: 2 ** 32, half: 2 ** 6 };
 
 /** A linear layer's constants with those of the batch norm after it. */
 interface Product {

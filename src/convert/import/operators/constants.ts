@@ -124,7 +124,8 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
   const tensor = asTensor(input);
   if (!dtype) return undefined;
   if (tensor) return isWidened(tensor, dtype) ? input : cast(tensor, dtype);
-  if (input?.kind !== "node") return input;
+  // In a narrower type, sizes of large images or of many would wrap around.
+  if (input?.kind !== "node") return SIZE_DTYPES.has(dtype) ? input : undefined;
   if (!isFloatType(dtype)) return undefined;
   if (isHalf) return input;
   const { node: source, narrowed } = input;
@@ -138,6 +139,9 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
       )
     : input;
 };
+
+/** Types that have every size of a tensor that fits into memory. */
+const SIZE_DTYPES: ReadonlySet<DType> = new Set(["int32", "int64", "float32", "float64"]);
 
 /**
  * Whether a cast changes no number. Such a weight keeps its bits and its type, which shows how it was stored.
