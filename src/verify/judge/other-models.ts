@@ -207,7 +207,7 @@ export async function againstSource(
 }
 
 /** Runs a model with a fixed batch size on any number of images, repeating the last one. */
-async function inBatches(
+export async function inBatches(
   images: Tensor<"float32">,
   batch: number | undefined,
   run: (images: Tensor<"float32">) => Promise<readonly RealTensor[]>,

@@ -49,6 +49,11 @@ describe("images unlike the report's", () => {
     expect(await faultOnOtherImages(later, output)).toMatchObject({ layer, kind });
     const overflowing = withOutputs(verification, (value, { data }) => (data[0] === 0 ? value : Infinity));
     expect(await faultOnOtherImages(overflowing, output)).toMatchObject({ layer, kind });
+    // One image at a time, all of them.
+    const alone = withOutputs(verification, (value, { data, shape }) =>
+      shape[0] === 1 && data.every((pixel) => pixel < 0) ? value + 1 : value,
+    );
+    expect(await faultOnOtherImages({ ...alone, batch: 1 }, output)).toMatchObject({ layer, kind });
     // As far off as on the report's images, as in half precision.
     const off = withOutputs(verification, (value) => value + 1e-2);
     expect(await faultOnOtherImages(off, { relMax: 1 } as OutputResult)).toBeUndefined();
@@ -58,13 +63,13 @@ describe("images unlike the report's", () => {
     const half = await opened(convert(checkpoint, { dtype: "float16" }));
     const report = await verify(half);
     expect(report).toMatchObject({ passed: true, proof: { status: "sampled" } });
-    const wrong = withOutputs(half, (value, { shape: [count] }) => (count === 3 ? value + 1 : value));
+    const wrong = withOutputs(half, (value, { shape: [count] }) => (count === 7 ? value + 1 : value));
     expect(await verify(wrong)).toMatchObject({ passed: false, faults: [{ kind: "numeric" }] });
   });
 
   it("are run if a file is not proven, and only then", async () => {
     const wrong = (verification: Verification): Verification =>
-      withOutputs(verification, (value, { shape: [count] }) => (count === 3 ? value + 1 : value));
+      withOutputs(verification, (value, { shape: [count] }) => (count === 7 ? value + 1 : value));
     const sampled = await opened(
       rewriteOnnx(convert(checkpoint), (model) => ({
         ...model,
