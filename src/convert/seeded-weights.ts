@@ -1,6 +1,6 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../arch/index.js";
 import { InputError } from "../core/errors.js";
-import { mulberry32 } from "../core/functions.js";
+import { filled, mulberry32 } from "../core/functions.js";
 import type { StateDict } from "../core/tensor.js";
 import { elementCount, type Tensor } from "../core/tensor.js";
 
@@ -71,7 +71,7 @@ export function seededStateDict(graph: LayerGraph, seed: number): StateDict {
   return new Map(
     parametersOf(graph).map(({ path, shape, dtype }): [string, Tensor] => {
       if (dtype === "int64") return [path, { dtype, shape, data: new BigInt64Array(1) }];
-      return [path, { dtype, shape, data: Float32Array.from({ length: elementCount(shape) }, drawOf(path)) }];
+      return [path, { dtype, shape, data: filled(new Float32Array(elementCount(shape)), drawOf(path)) }];
     }),
   );
 }

@@ -9,6 +9,15 @@ export function once<T>(compute: () => T): () => T {
   };
 }
 
+/** Computes each element of a typed array. `TypedArray.from` with a function takes thirty times as long. */
+export function filled<A extends Float32Array | Float64Array | Int32Array>(
+  array: A,
+  element: (index: number) => number,
+): A {
+  for (let index = 0; index < array.length; index++) array[index] = element(index);
+  return array;
+}
+
 /**
  * The properties that are not undefined. With `exactOptionalPropertyTypes` a missing option and one that is `undefined`
  * differ: this removes the latter.

@@ -1,4 +1,5 @@
 import { InputError } from "./errors.js";
+import { filled } from "./functions.js";
 import type { DType, RealTensor, Tensor } from "./tensor.js";
 
 /**
@@ -28,7 +29,7 @@ const WIDEN: { readonly [D in DType]?: (tensor: Tensor<D>) => RealTensor } = {
   float64: (tensor) => tensor,
   float32: (tensor) => tensor,
   float16: ({ shape, data }) => {
-    halfValues ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => halfToNumber(bits));
+    halfValues ??= filled(new Float32Array(2 ** 16), halfToNumber);
     const wide = new Float32Array(data.length);
     for (let index = 0; index < wide.length; index++)
       wide[index] = halfValues[data[index] as number] as number;
@@ -38,7 +39,9 @@ const WIDEN: { readonly [D in DType]?: (tensor: Tensor<D>) => RealTensor } = {
   bfloat16: ({ shape, data }) => ({
     dtype: "float32",
     shape,
-    data: new Float32Array(Uint32Array.from(data, (bits) => bits << 16).buffer),
+    data: new Float32Array(
+      filled(new Int32Array(data.length), (index) => (data[index] as number) << 16).buffer,
+    ),
   }),
 };
 
@@ -65,7 +68,7 @@ export function toFloat32(tensor: Tensor, subject: string): Tensor<"float32"> {
   const real = toReal(tensor, subject);
   return isDType(real, "float32")
     ? real
-    : { dtype: "float32", shape: real.shape, data: Float32Array.from(real.data) };
+    : { dtype: "float32", shape: real.shape, data: new Float32Array(real.data) };
 }
 
 /** The same numbers in float64, exactly; a float64 tensor is returned unchanged. Throws as `toReal`. */
@@ -73,7 +76,7 @@ export function toFloat64(tensor: Tensor, subject: string): Tensor<"float64"> {
   const real = toReal(tensor, subject);
   return isDType(real, "float64")
     ? real
-    : { dtype: "float64", shape: real.shape, data: Float64Array.from(real.data) };
+    : { dtype: "float64", shape: real.shape, data: new Float64Array(real.data) };
 }
 
 /** Converts any tensor to each floating-point type. */

@@ -1,5 +1,6 @@
 import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
@@ -282,7 +283,7 @@ function productOf(
   // Both factors may be off by half a quantisation step.
   const rowLength = rows.length / Math.max(1, factors.length);
   const [stepOfRow, stepOfFactor] = [halfSteps(weight, rows), halfSteps(scale, factors)];
-  const roundings = Float32Array.from({ length: rows.length }, (_, index) => {
+  const roundings = filled(new Float32Array(rows.length), (index) => {
     const [row, factor] = [rows[index] ?? 0, factors[Math.floor(index / rowLength)] ?? 0];
     const [ofRow, ofFactor] = [stepOfRow(row), stepOfFactor(factor)];
     return Math.abs(row) * ofFactor + Math.abs(factor) * ofRow + ofRow * ofFactor;

@@ -162,7 +162,7 @@ function asImages(tensor: Tensor, subject: string): Tensor<"float32"> {
   const [batch = 0, channels] = real.shape;
   if (real.shape.length !== 4 || channels !== 3 || batch < 1)
     throw notRecording(subject, `an input of shape ${formatShape(real.shape)}`);
-  const data = Float32Array.from(real.data);
+  const data = new Float32Array(real.data);
   if (!data.every((value, index) => value === real.data[index]))
     throw notRecording(subject, "float64 input values that float32 cannot represent");
   return { dtype: "float32", shape: real.shape, data };

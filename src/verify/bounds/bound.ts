@@ -1,4 +1,5 @@
 import type { LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import { FLOAT32_CPU, type Numerics } from "../backends/backend.js";
@@ -188,7 +189,7 @@ export function windowAt(
   const from = image * inChannels + Math.floor(channel / (outChannels / groups)) * perGroup;
   const [rows, columns] = kernel;
   const taps = rows * columns;
-  return Float64Array.from({ length: perGroup * taps }, (_, k) => {
+  return filled(new Float64Array(perGroup * taps), (k) => {
     const y = row * stride[0] - padding[0] + down + (Math.floor(k / columns) % rows);
     const x = column * stride[1] - padding[1] + right + (k % columns);
     if (y < 0 || x < 0 || y >= height || x >= width) return 0;

@@ -1,5 +1,6 @@
 import { type BatchNormAffine, batchNormAffine } from "../../arch/batch-norm.js";
 import type { LayerNode } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 import {
@@ -165,7 +166,7 @@ function momentsNormBound(
   const dependent = (run: number): number => {
     const moments = momentsOf(run);
     const values = source.subarray(run * size, (run + 1) * size);
-    const squares = Float64Array.from(values as Float64Array, (x) => (x - moments.mean) ** 2);
+    const squares = filled(new Float64Array(size), (i) => ((values[i] as number) - moments.mean) ** 2);
     const independent = Math.min(size, independentTerms(values, unit), independentTerms(squares, unit));
     const channel = Math.floor((run * size) / plane) % channels;
     return spreadOf(

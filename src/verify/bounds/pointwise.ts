@@ -1,4 +1,5 @@
 import type { Op } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor, Shape } from "../../core/tensor.js";
 import { wholeOf } from "../reference/elements.js";
 import { evaluateLayer } from "../reference/evaluate-layer.js";
@@ -157,7 +158,7 @@ function averagedBy(
   const { image, channel, row, column } = placeOf(index, shape);
   const [, channels = 1] = shape;
   const from = (image * channels + channel) * plane;
-  return Float64Array.from({ length: op.kernel[0] * op.kernel[1] }, (_, k) => {
+  return filled(new Float64Array(op.kernel[0] * op.kernel[1]), (k) => {
     const y = row * op.stride[0] + Math.floor(k / op.kernel[1]);
     return input.data[from + y * width + column * op.stride[1] + (k % op.kernel[1])] ?? 0;
   });

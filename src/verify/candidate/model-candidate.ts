@@ -22,6 +22,7 @@ import { matchTfjs } from "../../convert/import/tfjs/translate.js";
 import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
+import { filled } from "../../core/functions.js";
 import { formatShape, permute, type RealTensor, type Tensor } from "../../core/tensor.js";
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
@@ -473,6 +474,6 @@ function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }
   return {
     dtype: "float64",
     shape: moved.shape,
-    data: Float64Array.from(moved.data, (element) => (element - zero) * scale),
+    data: filled(new Float64Array(moved.data.length), (i) => ((moved.data[i] as number) - zero) * scale),
   };
 }

@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
 import type { LayerGroup, Recomputed } from "../bounds/recompute.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
@@ -117,5 +118,8 @@ export function mapped(
   { shape, data }: RealTensor,
   change: (value: number, index: number) => number,
 ): Tensor<"float64"> {
-  return withData(shape, Float64Array.from(data as Float64Array, change));
+  return withData(
+    shape,
+    filled(new Float64Array(data.length), (index) => change(data[index] as number, index)),
+  );
 }

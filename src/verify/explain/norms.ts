@@ -1,4 +1,5 @@
 import type { LayerNode } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
@@ -123,8 +124,8 @@ function byChannel(
 ): Float64Array {
   const [images = 1, channels = 1] = shape;
   const plane = data.length / images / channels;
-  return Float64Array.from(data as Float64Array, (value, i) =>
-    change(value, Math.floor(i / plane) % channels),
+  return filled(new Float64Array(data.length), (i) =>
+    change(data[i] as number, Math.floor(i / plane) % channels),
   );
 }
 

@@ -1,3 +1,4 @@
+import { filled } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
 import { trialOf } from "./samples.js";
@@ -185,7 +186,7 @@ function samePadding(step: Step, evidence: Evidence): Hypothesis[] {
     const result = compute({ inputs: [onCanvas(input, [top, left], outside)], shape: larger });
     return withData(
       shape,
-      Float64Array.from({ length: images * channels * height * width }, (_, i) => {
+      filled(new Float64Array(images * channels * height * width), (i) => {
         const row = (Math.floor(i / width) % height) + firstOf(rows);
         const plane = Math.floor(i / (height * width)) * high;
         return result.data[(plane + row) * wide + (i % width) + firstOf(columns)] as number;

@@ -3,7 +3,7 @@ import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
 import type { Preprocess } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { InputError } from "../../core/errors.js";
-import { mulberry32 } from "../../core/functions.js";
+import { filled, mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";
 
 /** A decoded picture: 8 bits per channel, red, green, blue, pixel by pixel, rows from the top. */
@@ -299,7 +299,7 @@ export function nearestImages(images: Tensor<"float32">, preprocess: Preprocess)
   const { order, scale, shift } = preprocess;
   const [, channels = 0, height = 0, width = 0] = images.shape;
   const plane = height * width;
-  const data = Float32Array.from(images.data, (_, index) => {
+  const data = filled(new Float32Array(images.data.length), (index) => {
     const channel = Math.floor(index / plane) % channels;
     const from = index + ((order[channel] ?? channel) - channel) * plane;
     return (raw[from] ?? 0) * (scale[channel] ?? 1) + (shift[channel] ?? 0);

@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode, Op } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { Vacuity } from "../outcome/report.js";
 
@@ -242,7 +243,7 @@ function watchStreams(
 /** Elements at regular positions, the same for tensors of one size; an odd step visits all columns. */
 function sampleOf({ data }: RealTensor): Float64Array {
   const step = 2 * Math.floor(data.length / (2 * SAMPLE)) + 1;
-  return Float64Array.from({ length: Math.ceil(data.length / step) }, (_, index) => data[index * step] ?? 0);
+  return filled(new Float64Array(Math.ceil(data.length / step)), (index) => data[index * step] ?? 0);
 }
 
 /** Whether a gate's values [N, C, 1, 1] differ at all, between images or channels. */
@@ -272,7 +273,7 @@ class Embeddings {
   add({ shape: [count = 0], data }: RealTensor): void {
     const width = count > 0 ? data.length / count : 0;
     for (let image = 0; image < count; image++)
-      this.rows.push(Float64Array.from(data.subarray(image * width, (image + 1) * width)));
+      this.rows.push(new Float64Array(data.subarray(image * width, (image + 1) * width)));
   }
 
   /** Pairs of different images with the same embedding. */

@@ -1,5 +1,5 @@
 import { IMAGENET } from "../../convert/export/options.js";
-import { mulberry32 } from "../../core/functions.js";
+import { filled, mulberry32 } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { imagesSeen, type Verification } from "../candidate/candidate.js";
 import { affordableBatch } from "../inputs/images.js";
@@ -73,7 +73,7 @@ const KINDS: readonly ((random: () => number) => number)[] = [
 function otherImages(height: number, width: number): Tensor<"float32"> {
   const random = mulberry32(1);
   const plane = height * width;
-  const data = Float32Array.from({ length: KINDS.length * 3 * plane }, (_, index) => {
+  const data = filled(new Float32Array(KINDS.length * 3 * plane), (index) => {
     const channel = Math.floor(index / plane) % 3;
     const level = KINDS[Math.floor(index / (3 * plane))]?.(random) ?? 0;
     return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);

@@ -75,8 +75,8 @@ interface FinitePairs {
 
 /** The same numbers, with 0 for both elements of a non-finite pair. */
 function finitePairs(e: RealTensor["data"], a: RealTensor["data"], { start, count }: Run): FinitePairs {
-  const expected = Float64Array.from(e.subarray(start, start + count));
-  const actual = Float64Array.from(a.subarray(start, start + count));
+  const expected = new Float64Array(e.subarray(start, start + count));
+  const actual = new Float64Array(a.subarray(start, start + count));
   let mismatched = 0;
   for (let index = 0; index < count; index++) {
     if (Number.isFinite(expected[index]) && Number.isFinite(actual[index])) continue;
@@ -100,7 +100,7 @@ function cosineOf(dot: number, aSquared: number, bSquared: number): number {
 export function normalizeRows(tensor: RealTensor): RealTensor {
   const batch = tensor.shape[0] ?? 1;
   const width = tensor.data.length / Math.max(1, batch);
-  const data = Float64Array.from(tensor.data);
+  const data = new Float64Array(tensor.data);
   for (let row = 0; row < batch; row++) {
     const values = data.subarray(row * width, (row + 1) * width);
     const norm = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));

@@ -1,5 +1,6 @@
 import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
+import { filled } from "../../core/functions.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
@@ -239,12 +240,12 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
   const rowLength = values.length / Math.max(1, halves.length);
   return {
     values,
-    bounds: Float64Array.from(
-      values,
-      (value, index) =>
+    bounds: filled(
+      new Float64Array(values.length),
+      (index) =>
         (bounds?.[index] ?? 0) +
         STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0) +
-        STEP_ROUNDING * Math.abs(value),
+        STEP_ROUNDING * Math.abs(values[index] as number),
     ),
   };
 }

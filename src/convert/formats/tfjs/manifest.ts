@@ -1,4 +1,5 @@
 import { concatenate } from "../../../core/bytes.js";
+import { filled } from "../../../core/functions.js";
 import { DTYPES, elementCount, formatShape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../../core/tensor-cast.js";
 import type { AbsentBytes } from "../refusals.js";
@@ -60,9 +61,10 @@ export function dequantize(
   }
   const { min, scale } = stored;
   const values = stored.dtype === "uint8" ? bytes : halfWords(bytes, length);
+  const numberAt = (index: number): number => (values[index] as number) * scale + min;
   if (dtype === "int32")
-    return { dtype, shape, data: Int32Array.from(values, (value) => Math.round(value * scale + min)) };
-  return { dtype: "float32", shape, data: Float32Array.from(values, (value) => value * scale + min) };
+    return { dtype, shape, data: filled(new Int32Array(length), (index) => Math.round(numberAt(index))) };
+  return { dtype: "float32", shape, data: filled(new Float32Array(length), numberAt) };
 }
 
 /** Copied, because a tensor may begin at any byte; not by slice(), which shares memory in a Node Buffer. */

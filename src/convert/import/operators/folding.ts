@@ -1,3 +1,4 @@
+import { filled } from "../../../core/functions.js";
 import { elementCount, type Shape, type Tensor } from "../../../core/tensor.js";
 import { isDType } from "../../../core/tensor-cast.js";
 import type { Value } from "./foreign.js";
@@ -22,7 +23,7 @@ export function floatArithmetic({ node, inputs }: OperatorSite): Value | undefin
   // large outer product.
   if (!shape || elementCount(shape) > Math.max(a.data.length, b.data.length)) return undefined;
   const [left, right] = [placesIn(a.shape, shape), placesIn(b.shape, shape)];
-  const data = Float32Array.from({ length: elementCount(shape) }, (_, at) =>
+  const data = filled(new Float32Array(elementCount(shape)), (at) =>
     // Rounded once by a float32: float64 has more than twice its bits, so that nothing is rounded twice.
     compute(a.data[left(at)] as number, b.data[right(at)] as number),
   );

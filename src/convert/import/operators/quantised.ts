@@ -1,3 +1,4 @@
+import { filled } from "../../../core/functions.js";
 import type { Tensor } from "../../../core/tensor.js";
 import { readAdd, readGemm, readMul } from "./arithmetic.js";
 import { perChannel } from "./constants.js";
@@ -104,7 +105,7 @@ function dequantised(
   if (!scales || ![scales, origin?.data ?? [0]].every(({ length }) => length === 1 || length === rows))
     return undefined;
   // Either may be a single number while the other is not.
-  const values = Float32Array.from({ length: data.length }, (_, index) => {
+  const values = filled(new Float32Array(data.length), (index) => {
     const row = Math.floor(index / rowLength) % rows;
     const shift = Number(origin?.data[origin.data.length === 1 ? 0 : row] ?? 0);
     return (Number(data[index]) - shift) * (scales[scales.length === 1 ? 0 : row] ?? 0);
@@ -117,9 +118,9 @@ function dequantised(
 function scaleProduct(a: Value | undefined, b: Value | undefined): Value | undefined {
   const [left, right] = [asTensor(a)?.data, asTensor(b)?.data];
   if (!left || !right) return undefined;
-  const data = Float32Array.from(
-    { length: Math.max(left.length, right.length) },
-    (_, index) =>
+  const data = filled(
+    new Float32Array(Math.max(left.length, right.length)),
+    (index) =>
       Number(left[left.length === 1 ? 0 : index] ?? 0) * Number(right[right.length === 1 ? 0 : index] ?? 0),
   );
   return { kind: "constant", tensor: { dtype: "float32", shape: [data.length], data } };
@@ -263,9 +264,9 @@ export function readStep({ inputs, output }: OperatorSite): Value | undefined {
   )?.data;
   if (!weight || !factor) return undefined;
   const rowLength = weight.data.length / factor.length;
-  const data = Float32Array.from(
-    { length: weight.data.length },
-    (_, index) => Number(weight.data[index]) * (factor[Math.floor(index / rowLength)] ?? 0),
+  const data = filled(
+    new Float32Array(weight.data.length),
+    (index) => Number(weight.data[index]) * (factor[Math.floor(index / rowLength)] ?? 0),
   );
   const scaled: Tensor = { dtype: "float32", shape: weight.shape, data };
   return replaced(node, {
