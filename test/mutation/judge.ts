@@ -4,7 +4,7 @@ import type { RuntimeName } from "../../src/verify/backends/backend.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
-import { collect, type Original, replayed } from "./original.js";
+import { collect, type Original, replayed, runOnce } from "./original.js";
 
 /** What the verifier says of a candidate, and what the candidate computed. */
 export interface Judgement {
@@ -40,6 +40,7 @@ export async function judge(
     candidate: {
       ...opened,
       backend: replayed(opened.backend, values),
+      ...(opened.program ? { program: runOnce(opened.program) } : {}),
     },
   };
   const { structure: _structure, ...rest } = whole.candidate;

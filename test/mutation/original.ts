@@ -1,7 +1,8 @@
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
-import type { RealTensor, Tensor } from "../../src/core/tensor.js";
-import type { Backend, LayerOutput } from "../../src/verify/backends/backend.js";
+import { type RealTensor, sameShape, type Tensor } from "../../src/core/tensor.js";
+import type { Backend, LayerOutput, LoadedModel } from "../../src/verify/backends/backend.js";
 import { referenceBackend } from "../../src/verify/backends/references.js";
+import type { Candidate } from "../../src/verify/candidate/candidate.js";
 
 /** A checkpoint that candidates are held against, and what the network computes of some images. */
 export interface Original {
@@ -34,7 +35,7 @@ export function originalOf(name: string, checkpoint: Checkpoint, images: Tensor<
 function isSame(a: Tensor<"float32">, b: Tensor<"float32">): boolean {
   return (
     a.data === b.data ||
-    (a.data.length === b.data.length && a.data.every((value, index) => value === b.data[index]))
+    (sameShape(a.shape, b.shape) && a.data.every((value, index) => value === b.data[index]))
   );
 }
 
@@ -58,3 +59,30 @@ export function replayed<B extends Backend>(backend: B, values: ReadonlyMap<stri
     },
   };
 }
+
+type Program = NonNullable<Candidate["program"]>;
+
+/** A model that is run once on the same images in the same way, however often it is loaded. */
+export function runOnce(program: Program): Program {
+  const runs: { readonly how: string; readonly images: Tensor<"float32">; readonly values: Values }[] = [];
+  return {
+    ...program,
+    load(options) {
+      const how = JSON.stringify(options ?? {});
+      let model: LoadedModel | undefined;
+      return {
+        run(images) {
+          const known = runs.find((run) => run.how === how && isSame(run.images, images));
+          if (known) return known.values;
+          model ??= program.load(options);
+          const values = model.run(images);
+          runs.push({ how, images, values });
+          return values;
+        },
+        release: async () => model?.release(),
+      };
+    },
+  };
+}
+
+type Values = ReturnType<LoadedModel["run"]>;
