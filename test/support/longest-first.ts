@@ -9,7 +9,7 @@ const LONGEST = [
   "cli/ranking/rank.test.ts",
   "verify/candidate/accounted.test.ts",
   "convert/import/tfjs/match.test.ts",
-  "verify/candidate/spellings.test.ts",
+  "verify/candidate/spellings-of-activations.test.ts",
   "verify/candidate/other-exporters.test.ts",
   "verify/another-network.test.ts",
   "verify/candidate/foreign.test.ts",

@@ -80,7 +80,7 @@ const WITHOUT_A_CASE: Readonly<Record<string, string>> = {
       .split(" ")
       .map((opType) => [
         opType,
-        "a ReLU, or nothing at all, by some of its numbers, and else no layer: verify/spellings.test.ts runs it in onnxruntime",
+        "a ReLU, or nothing at all, by some of its numbers, and else no layer: verify/candidate/spellings-of-activations.test.ts runs it in onnxruntime",
       ]),
   ),
   Exp: "a part of a sigmoid that is spelled out: verify/one-finding.test.ts runs it in onnxruntime",
