@@ -61,6 +61,15 @@ export interface OnnxruntimeSession {
   release(): Promise<void>;
 }
 
+/** A weight that a runtime computes with other numbers than its file has. The name is kept across pages, the class is not. */
+export class LoadedOtherwise extends Error {
+  override readonly name = "LoadedOtherwise";
+
+  constructor(weight: string) {
+    super(`the weight ${JSON.stringify(weight.slice(0, 80))}`);
+  }
+}
+
 /** A model's files, and the name of its input. */
 export interface TfjsProgram {
   readonly files: TfjsFiles;

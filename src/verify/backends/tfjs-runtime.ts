@@ -1,10 +1,21 @@
 import type * as Core from "@tensorflow/tfjs-core";
+import type { LayersModel } from "@tensorflow/tfjs-layers";
+import { type JsonObject, objectOf } from "../../convert/formats/tfjs/json.js";
+import { layerWeights } from "../../convert/formats/tfjs/layer-weights.js";
+import { decodeManifest } from "../../convert/formats/tfjs/manifest.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
+import { readTopology } from "../../convert/formats/tfjs/topology.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
 import { engineOf } from "./registry.js";
-import { graphicsOf, type TfjsProgram, type TfjsSegment, type TfjsValue } from "./runtime-api.js";
+import {
+  graphicsOf,
+  LoadedOtherwise,
+  type TfjsProgram,
+  type TfjsSegment,
+  type TfjsValue,
+} from "./runtime-api.js";
 
 /**
  * Loads a model, runs it once for each segment, and yields the values of a segment in their order. A value's memory is
@@ -106,8 +117,8 @@ interface LoadedModel {
 
 /** @param input the name of the images' input, for running a part of a graph */
 async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise<LoadedModel> {
-  const { handler, format } = served(tf, files);
-  if (format === "layers-model") return loadLayers(handler);
+  const { handler, document } = served(tf, files);
+  if (document.format === "layers-model") return loadLayers(handler, document, files);
   const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
   const model = await loadGraphModel(handler);
   return {
@@ -121,10 +132,14 @@ async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise
 /**
  * A value of a layers model is called `LAYER#CALL`. Keras feeds inputs only: everything is computed from the images.
  */
-async function loadLayers(handler: Core.io.IOHandler): Promise<LoadedModel> {
+async function loadLayers(
+  handler: Core.io.IOHandler,
+  document: JsonObject,
+  files: TfjsFiles,
+): Promise<LoadedModel> {
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
   const model = await loadLayersModel(handler);
-  return {
+  const loaded: LoadedModel = {
     execute(images, values) {
       const outputs = values.map((value) => {
         const [layer = "", call = "0"] = value.split("#");
@@ -141,6 +156,34 @@ async function loadLayers(handler: Core.io.IOHandler): Promise<LoadedModel> {
       for (const weight of model.weights) weight.dispose();
     },
   };
+  try {
+    await expectWeights(model.weights, document, files);
+  } catch (cause) {
+    loaded.dispose();
+    throw cause;
+  }
+  return loaded;
+}
+
+/**
+ * tfjs looks for a layer's weights under several names, leaves some out, and changes others when it loads them: what it
+ * computes with must be what was read and compared.
+ */
+async function expectWeights(
+  weights: LayersModel["weights"],
+  { modelTopology, weightsManifest }: JsonObject,
+  { shards }: TfjsFiles,
+): Promise<void> {
+  const subject = "model.json";
+  const decoded = decodeManifest({ value: weightsManifest, at: subject }, shards);
+  const model = { ...decoded, format: "layers-model", topology: objectOf(modelTopology) } as const;
+  const read = layerWeights(model, readTopology(model, subject).calls, subject);
+  for (const weight of weights) {
+    const [expected, actual] = [read.get(weight.originalName)?.data, await weight.read().data()];
+    if (expected?.length === actual.length && actual.every((value, at) => Object.is(value, expected[at])))
+      continue;
+    throw new LoadedOtherwise(weight.originalName);
+  }
 }
 
 /** One tensor, several, or several under the names of a signature, in its order. */
@@ -159,8 +202,8 @@ const SERVED_AT = "http://model.invalid/";
 function served(
   { io }: typeof Core,
   { json, shards }: TfjsFiles,
-): { readonly handler: Core.io.IOHandler; readonly format: string | undefined } {
-  const { format } = JSON.parse(new TextDecoder().decode(json)) as Core.io.ModelJSON;
+): { readonly handler: Core.io.IOHandler; readonly document: JsonObject } {
+  const document = JSON.parse(new TextDecoder().decode(json)) as JsonObject;
   const fetchFunc = async (url: unknown): Promise<Response> => {
     const path = String(url).slice(SERVED_AT.length);
     const bytes = path === "model.json" ? json : shards.get(path);
@@ -168,7 +211,7 @@ function served(
     const type = path === "model.json" ? "application/json" : "application/octet-stream";
     return new Response(new Uint8Array(bytes), { headers: { "content-type": type } });
   };
-  return { handler: io.http(`${SERVED_AT}model.json`, { fetchFunc: fetchFunc as typeof fetch }), format };
+  return { handler: io.http(`${SERVED_AT}model.json`, { fetchFunc: fetchFunc as typeof fetch }), document };
 }
 
 /** The type in which a runtime stores values, if not float32: GPUs without float32 textures. */

@@ -66,6 +66,17 @@ export function tfjsBackend(
 
   function refused({ shape }: Tensor<"float32">, cause: unknown): InputError {
     if (cause instanceof InputError) return cause;
+    if (cause instanceof Error && cause.name === "LoadedOtherwise")
+      return new InputError(
+        {
+          code: "unsupported",
+          subject,
+          found: `other numbers in ${name} than in the file for ${firstLine(cause)}`,
+          expected: "the same",
+          remedy: "convert the model again",
+        },
+        { cause },
+      );
     return new InputError(
       {
         code: "tensor",

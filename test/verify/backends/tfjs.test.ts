@@ -192,6 +192,28 @@ describe("tfjs models as candidates", () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it("refuses a layers model whose weights tfjs changes when it loads them", async () => {
+    const files = encodeTfjs(lowerToTfjsLayers(graph, stateDict, options));
+    const text = new TextDecoder().decode(files.json);
+    const constraint = '{"class_name":"MaxNorm","config":{"max_value":0.1,"axis":[0]}}';
+    const json = new TextEncoder().encode(
+      text.replace('"use_bias":true', `"use_bias":true,"kernel_constraint":${constraint}`),
+    );
+    const changed = { json, shards: files.shards };
+    const program = { files: changed, input: "" };
+    const backend = tfjsBackend(
+      "tfjs-wasm",
+      { files: changed, outputs: 1, tapped: program, nodes: new Map() },
+      "m",
+    );
+    const before = tf.memory().numTensors;
+    await expect(backend.load([], {}).run(images)).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringMatching(/^m: found other numbers in tfjs-wasm .* "conv1\.bn\/kernel"/),
+    });
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
   it("computes a segment from the values of others, not again", async () => {
     const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
     const { input = "", tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");

@@ -11,6 +11,7 @@ import {
   type JsonObject,
   type Located,
   member,
+  members,
   refusal,
 } from "./json.js";
 import type { QuantizedDType, TfjsDType, TfjsModel, TfjsQuantization, TfjsWeight } from "./model.js";
@@ -183,6 +184,7 @@ function decodeSpec(located: Located): WeightSpec {
   const count = elementCount(shape);
   if (shape.some((dimension) => dimension < 0) || count > MAX_ELEMENTS)
     throw refusal(at, `shape ${formatShape(shape)}`, "valid dimensions");
+  expectKnown(located, at);
   const stored = decodeQuantization(member(located, "quantization"), dtype);
   const zeros = (absent: AbsentBytes): TfjsWeight => ({
     tensor: plainTensor(absent(count * ELEMENT_BYTES[dtype], at), shape, dtype),
@@ -205,6 +207,28 @@ function decodeSpec(located: Located): WeightSpec {
     read: (bytes) => ({ tensor: plainTensor(new Uint8Array(bytes), shape, dtype) }),
   };
 }
+
+/**
+ * tfjs's layers models leave out the group `optimizer`, which its graph models take for constants.
+ *
+ * @throws InputError (`unsupported`) if a weight is of that group, or has members that may mean something to tfjs
+ */
+function expectKnown(located: Located, at: string): void {
+  const unknown = members(located).find(([key, { value }]) =>
+    key === "group" ? value !== "model" : !SPEC_KEYS.has(key),
+  );
+  if (!unknown) return;
+  const [key, { value }] = unknown;
+  throw refusal(
+    at,
+    `${key} ${JSON.stringify(value).slice(0, 60)}`,
+    "a weight of the model, with a name, shape, dtype and quantization",
+    "save the model without its optimizer",
+    "unsupported",
+  );
+}
+
+const SPEC_KEYS: ReadonlySet<string> = new Set(["name", "shape", "dtype", "quantization"]);
 
 function plainTensor(bytes: Uint8Array, shape: readonly number[], dtype: TfjsDType): Tensor<TfjsDType> {
   const { buffer, byteOffset } = bytes;

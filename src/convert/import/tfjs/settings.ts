@@ -101,9 +101,9 @@ export function hasKnownSettings({ className, config }: LayerCall): boolean {
     (required === undefined || (config[required] ?? null) !== null) &&
     Object.entries(config).every(
       ([key, value]) =>
-        // tfjs takes null for a missing setting.
+        // tfjs takes null for a missing setting. A constraint changes weights when they are loaded.
         value === null ||
-        /_(initializer|regularizer|constraint)$/.test(key) ||
+        /_(initializer|regularizer)$/.test(key) ||
         (Object.hasOwn(own, key) && own[key]?.(value) === true),
     )
   );

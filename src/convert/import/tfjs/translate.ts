@@ -3,6 +3,7 @@ import type { DType } from "../../../core/tensor.js";
 import { inOrder, type OnnxDimension, type OnnxModel, type OnnxValue } from "../../formats/onnx/model.js";
 import { nodeOf } from "../../formats/tfjs/graph.js";
 import { arrayOf } from "../../formats/tfjs/json.js";
+import { layerWeights } from "../../formats/tfjs/layer-weights.js";
 import type {
   TfjsGraphModel,
   TfjsLayersModel,
@@ -15,7 +16,7 @@ import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import type { Layout } from "../operators/foreign.js";
 import { NCHW } from "../operators/layouts.js";
 import { isPlain } from "../preprocess.js";
-import { createDraft, layerWeights, modelOf } from "./draft.js";
+import { createDraft, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";
 import { translateNode, valueName } from "./operators.js";
 
@@ -149,7 +150,7 @@ function dimensions(shape: NonNullable<TfjsShape>): readonly OnnxDimension[] {
 function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const { calls, outputs } = readTopology(model, subject);
   const draft = createDraft();
-  for (const [name, weight] of layerWeights(model, calls)) draft.constants.set(name, weight);
+  for (const [name, weight] of layerWeights(model, calls, subject)) draft.constants.set(name, weight);
   const byValue = new Map<string, LayerCall>();
   for (const call of calls) {
     if (byValue.has(call.value))

@@ -38,6 +38,8 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
     (d) => set(d, 0, { quantization: { dtype: "uint8", min: 0 } }),
     /scale: found nothing/,
   ],
+  ["a weight of the optimizer", (d) => set(d, 0, { group: "optimizer" }), /\(w\): found group "optimizer"/],
+  ["a weight with more to it", (d) => set(d, 0, { scale: 2 }), /\(w\): found scale 2/],
   ["two weights of one name", (d) => set(d, 1, { name: "w" }), /a second weight "w"/],
   [
     "a node without a name",

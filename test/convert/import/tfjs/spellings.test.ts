@@ -193,9 +193,10 @@ describe("Keras's layers", () => {
     ["ReLU", {}, { any: 1 }],
     [
       "Activation",
+      { activation: "relu", kernel_regularizer: {}, kernel_constraint: null },
       { activation: "relu", kernel_constraint: {} },
-      { activation: { class_name: "relu", config: {} } },
     ],
+    ["Activation", { activation: "relu" }, { activation: { class_name: "relu", config: {} } }],
     ["Activation", { activation: "relu" }, { activation: "relu", constructor: 1 }],
     ["ELU", { alpha: 0 }, { alpha: 1 }],
     ["ThresholdedReLU", { theta: 0 }, { theta: 0.5 }],
