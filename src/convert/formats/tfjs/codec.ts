@@ -12,6 +12,7 @@ import {
   type JsonObject,
   type Located,
   member,
+  objectOf,
   refusal,
 } from "./json.js";
 import { decodeManifest, encodeManifest, manifestPaths } from "./manifest.js";
@@ -114,15 +115,24 @@ const NO_JSON: OtherKind = {
   remedy: "pass the model's folder or its model.json",
 };
 
-/** Early writers omitted the format: Keras topologies have a `model_config`, graphs have nodes. */
+/**
+ * Early writers omitted the format: Keras topologies have a `model_config`, graphs have nodes. tfjs's two loaders do not
+ * look at the format: each would load its part of a topology that has both.
+ */
 function formatOf(document: Located): TfjsModel["format"] {
   const { value, at } = member(document, "format");
-  if (value === "graph-model" || value === "layers-model") return value;
   const topology = member(document, "modelTopology");
-  if (value === undefined && isObject(topology.value))
-    return Object.hasOwn(topology.value, "node") ? "graph-model" : "layers-model";
-  throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);
+  const keys = Object.keys(objectOf(topology.value));
+  const format = value ?? (keys.includes("node") ? "graph-model" : "layers-model");
+  if (!isObject(topology.value) || (format !== "graph-model" && format !== "layers-model"))
+    throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);
+  const other = keys.find((key) => (format === "graph-model" ? !GRAPH_KEYS.has(key) : key === "node"));
+  if (other !== undefined) throw refusal(topology.at, `${shown(other)} in a ${format}`, "one model");
+  return format;
 }
+
+/** The fields of graph.proto's `GraphDef`. */
+const GRAPH_KEYS: ReadonlySet<string> = new Set(["node", "library", "version", "versions", "debugInfo"]);
 
 /**
  * The signature is at the top level since tensorflowjs 3.0, and was in the metadata before; if both exist, tfjs uses

@@ -43,13 +43,24 @@ export function readTopology(model: TfjsLayersModel, subject: string): Topology 
     );
   const names = new Set<string>();
   for (const layer of layers) {
-    const name = nameOf(layer);
-    const own = objectOf(layer.config).name;
-    if (own !== undefined && own !== name)
+    const {
+      name: own = null,
+      batch_shape: shape,
+      batch_input_shape: earlier,
+      input_shape: size,
+    } = objectOf(layer.config);
+    const { name = root.class_name === "Sequential" ? own : null } = layer;
+    if (typeof name !== "string" || own !== name || name === "")
       throw refusal(
         subject,
-        `a layer named ${JSON.stringify(name.slice(0, 80))} and ${JSON.stringify(String(own).slice(0, 80))}`,
+        `a layer named ${[name, own].map((each) => JSON.stringify(each).slice(0, 80)).join(" and ")}`,
         "one name, by which tfjs finds its place and its weights",
+      );
+    if (shape !== undefined && (earlier ?? size ?? null) !== null)
+      throw refusal(
+        subject,
+        `the batch_shape of Keras 3 and that of Keras 2 for layer ${JSON.stringify(name.slice(0, 80))}`,
+        "one",
       );
     if (names.has(name))
       throw refusal(subject, `two layers named ${JSON.stringify(name.slice(0, 80))}`, "unique layer names");
@@ -62,7 +73,7 @@ export function readTopology(model: TfjsLayersModel, subject: string): Topology 
       `a model of class ${JSON.stringify(root.class_name ?? null).slice(0, 80)}`,
       "Functional or Sequential",
     );
-  const topology = functional(layers, objectOf(root.config), subject);
+  const topology = functional(layers, objectOf(root.config), referencesOf(model), subject);
   if (!isKeras3(model)) expectCallsInOrder(layers, topology.calls, subject);
   return topology;
 }
@@ -124,13 +135,12 @@ function expectCallsInOrder(
 }
 
 /**
- * Whether a topology is in Keras 3 format: its inputs have a `batch_shape`, its calls are objects. tfjs (4.22) reads
- * neither.
+ * Whether a topology is in Keras 3 format: its inputs have a `batch_shape`, which tfjs (4.22) does not read, so that it
+ * finds no shape and refuses the model.
  */
 export function isKeras3({ topology }: TfjsLayersModel): boolean {
   return layersOf(objectOf(topology.model_config ?? topology)).some(
-    ({ config, inbound_nodes: calls }) =>
-      objectOf(config).batch_shape !== undefined || objectOf(arrayOf(calls)[0]).args !== undefined,
+    ({ class_name: kind, config }) => kind === "InputLayer" && objectOf(config).batch_shape !== undefined,
   );
 }
 
@@ -168,7 +178,12 @@ function sequential(layers: readonly JsonObject[]): Topology {
   return { calls, outputs: value === undefined ? [] : [value] };
 }
 
-function functional(layers: readonly JsonObject[], config: JsonObject, subject: string): Topology {
+function functional(
+  layers: readonly JsonObject[],
+  config: JsonObject,
+  referencesIn: (node: Json) => readonly Json[],
+  subject: string,
+): Topology {
   const calls = layers.flatMap((layer): readonly LayerCall[] => {
     const base = callOf(layer);
     if (base.className === "InputLayer")
@@ -182,7 +197,8 @@ function functional(layers: readonly JsonObject[], config: JsonObject, subject: 
           `layer ${JSON.stringify(base.layer.slice(0, 80))} called without inputs`,
           "inputs",
         );
-      return { ...base, value: `${base.layer}#${call}`, inputs, hasArguments: hasArguments(node) };
+      const named = isObject(node) ? [node.kwargs] : arrayOf(node).map((reference) => arrayOf(reference)[3]);
+      return { ...base, value: `${base.layer}#${call}`, inputs, hasArguments: named.some(areArguments) };
     });
   });
   return {
@@ -200,26 +216,27 @@ function nameOf(layer: JsonObject): string {
   return String(layer.name ?? objectOf(layer.config).name);
 }
 
-/** `[["conv1", 0, 0, {}], …]`; Keras 3 has them inside its arguments, as `keras_history`. */
-function referencesIn(node: Json): readonly Json[] {
-  if (Array.isArray(node)) return typeof node[0] === "string" ? [node] : (node as readonly Json[]);
-  return arrayOf(objectOf(node).args).flatMap((argument): readonly Json[] => {
-    const tensors: readonly Json[] = Array.isArray(argument) ? argument : [argument];
-    return tensors.flatMap((tensor) => {
-      const { keras_history: history } = objectOf(objectOf(tensor).config);
-      return history === undefined ? [] : [history];
+/**
+ * How to read the references of a call: `[["conv1", 0, 0, {}], …]`, for which tfjs takes any list; Keras 3 has them
+ * inside its arguments, as `keras_history`.
+ */
+function referencesOf(model: TfjsLayersModel): (node: Json) => readonly Json[] {
+  if (!isKeras3(model)) return arrayOf;
+  return (node) =>
+    arrayOf(objectOf(node).args).flatMap((argument): readonly Json[] => {
+      const tensors: readonly Json[] = Array.isArray(argument) ? argument : [argument];
+      return tensors.flatMap((tensor) => {
+        const { keras_history: history } = objectOf(objectOf(tensor).config);
+        return history === undefined ? [] : [history];
+      });
     });
-  });
 }
 
 /** Arguments that are null or false are the usual ones: a layer in training, or a mask. */
-function hasArguments(node: Json): boolean {
-  const given = isObject(node) ? [node.kwargs] : referencesIn(node).map((reference) => arrayOf(reference)[3]);
-  return given.some((named = null) =>
-    isObject(named)
-      ? Object.values(named).some((value) => value !== null && value !== false)
-      : named !== null,
-  );
+function areArguments(named: Json = null): boolean {
+  return isObject(named)
+    ? Object.values(named).some((value) => value !== null && value !== false)
+    : named !== null;
 }
 
 /** A single output may be without an enclosing list. */

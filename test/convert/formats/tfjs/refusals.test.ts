@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodeTfjs, encodeTfjs, tfjsShardPaths } from "../../../../src/convert/formats/tfjs/codec.js";
-import type { JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
+import type { Json, JsonObject } from "../../../../src/convert/formats/tfjs/json.js";
 import { readTopology } from "../../../../src/convert/formats/tfjs/topology.js";
 import { InputError } from "../../../../src/core/errors.js";
 import { type Document, edited, GRAPH_MODEL } from "./models.js";
@@ -40,6 +40,16 @@ const EDITS: readonly (readonly [what: string, edit: (document: Document) => voi
   ],
   ["a weight of the optimizer", (d) => set(d, 0, { group: "optimizer" }), /\(w\): found group "optimizer"/],
   ["a weight with more to it", (d) => set(d, 0, { scale: 2 }), /\(w\): found scale 2/],
+  [
+    "a graph that is a Keras model too",
+    (d) => void Object.assign(d.modelTopology, { model_config: {} }),
+    /found "model_config" in a graph-model, expected one model/,
+  ],
+  [
+    "a Keras model that is a graph too",
+    (d) => void Object.assign(d, { format: "layers-model" }),
+    /found "node" in a layers-model/,
+  ],
   ["two weights of one name", (d) => set(d, 1, { name: "w" }), /a second weight "w"/],
   [
     "a node without a name",
@@ -228,8 +238,15 @@ describe("the layers of a Keras model", () => {
     expect(topology(layer("a"), layer("b"))).not.toThrow();
     expect(topology(layer("a"), layer("b"), layer("a"))).toThrow('two layers named "a"');
     expect(topology(layer("a", "b"), layer("b", "a"))).toThrow('a layer named "a" and "b"');
+    expect(topology(layer(""))).toThrow('a layer named "" and ""');
+    const { name, config, ...rest } = layer("a");
+    expect(topology({ ...rest, config: config ?? null })).toThrow('a layer named null and "a"');
+    expect(topology({ ...rest, name: name ?? null })).toThrow('a layer named "a" and null');
   });
 });
+
+/** A call of Keras 3, with the tensor that it reads. */
+const KERAS_3_CALL = { args: [{ config: { keras_history: ["images", 0, 0] } }], kwargs: {} };
 
 describe("a Keras model that tfjs reads otherwise is refused", () => {
   type Call = readonly (readonly [string, number, number, JsonObject?])[];
@@ -278,6 +295,32 @@ describe("a Keras model that tfjs reads otherwise is refused", () => {
         );
     },
   );
+
+  it.each<readonly [what: string, shape: JsonObject, call: Json, message: string]>([
+    ["a call is not in a list of its own", {}, ["images", 0, 0], '"images" as a layer\'s input'],
+    ["a call is Keras 3's", {}, KERAS_3_CALL, 'layer "b" called without inputs'],
+    [
+      "only its input is Keras 3's",
+      { batch_shape: [1] },
+      [["images", 0, 0]],
+      'layer "b" called without inputs',
+    ],
+    [
+      "it has two shapes",
+      { batch_shape: [1], batch_input_shape: [1] },
+      KERAS_3_CALL,
+      "the batch_shape of Keras 3 and",
+    ],
+    [
+      "it has a shape and a size",
+      { batch_shape: [1], input_shape: [] },
+      KERAS_3_CALL,
+      "the batch_shape of Keras 3 and",
+    ],
+  ])("if %s", (_what, shape, call, message) => {
+    const input = { ...images, config: { name: "images", ...shape } };
+    expect(() => read([input, { ...layer("b"), inbound_nodes: [call] }])).toThrow(message);
+  });
 
   it("if its class is one in tfjs only", () => {
     expect(() => read([images, layer("b", [["images", 0, 0]])], { class_name: "_sequential" })).toThrow(
