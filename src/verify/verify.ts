@@ -30,7 +30,7 @@ import {
   withoutOwnWeights,
 } from "./judge/faults.js";
 import { faultOnOtherImages } from "./judge/other-images.js";
-import { rerunFaults } from "./judge/reruns.js";
+import { keptLoaded, rerunFaults } from "./judge/reruns.js";
 import { openVerification } from "./open.js";
 import {
   explainedBy,
@@ -52,10 +52,15 @@ import { openProof, unreadCode } from "./proof/index.js";
  * @throws InputError if a side cannot run on the images
  */
 export async function verify(verification: Verification): Promise<ParityReport> {
+  const { candidate } = verification;
+  const kept = candidate.program && keptLoaded(candidate.program);
   try {
-    return await judged(verification);
+    return await judged(
+      kept ? { ...verification, candidate: { ...candidate, program: kept.program } } : verification,
+    );
   } finally {
-    await verification.candidate.backend.close?.();
+    await kept?.close();
+    await candidate.backend.close?.();
   }
 }
 

@@ -176,14 +176,17 @@ async function runWhole({
 }: Verification): Promise<
   (Pick<WholeRun, "alone" | "unoptimised"> & { readonly values: readonly RealTensor[] }) | undefined
 > {
-  const model = candidate.program?.load({ alone: true });
-  if (!model) return undefined;
+  const { program } = candidate;
+  if (!program) return undefined;
+  // First: the model itself stays loaded.
+  const unoptimised = await runUnoptimised(candidate, images);
+  const model = program.load({ alone: true });
   const optimised = async () => ({
     values: await model.run(images),
     alone: await runAlone(model, images, batch),
   });
   const runs = await optimised().finally(() => model.release());
-  return { ...runs, unoptimised: await runUnoptimised(candidate, images) };
+  return { ...runs, unoptimised };
 }
 
 function resultOf({ outputs }: LayerGraph, layer: string): string {

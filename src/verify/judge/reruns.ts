@@ -1,7 +1,7 @@
 import { InputError } from "../../core/errors.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
-import type { Candidate } from "../candidate/candidate.js";
+import type { Candidate, Program } from "../candidate/candidate.js";
 import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type Rerun } from "../outcome/report.js";
 
@@ -58,6 +58,25 @@ export async function runAlone(
     given.push(await valuesOf(model, batch === undefined ? alone : repeated(alone, count)));
   }
   return { chosen, given };
+}
+
+/**
+ * A program whose model stays loaded, as a program loads it, until it is closed: opening a session takes longer than a run.
+ * Models that are loaded in other ways are released after their runs.
+ */
+export function keptLoaded(program: Program): { readonly program: Program; close(): Promise<void> } {
+  let kept: LoadedModel | undefined;
+  return {
+    program: {
+      ...program,
+      load(options = {}) {
+        if (options.optimised === false || options.copy) return program.load(options);
+        kept ??= program.load(options);
+        return { run: kept.run, release: async () => undefined };
+      },
+    },
+    close: async () => kept?.release(),
+  };
 }
 
 /** Runs a candidate without the runtime's optimisations, if they can be turned off. */
