@@ -1,6 +1,6 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { Shape, Tensor } from "../../core/tensor.js";
+import { formatShape, type Shape, type Tensor } from "../../core/tensor.js";
 import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
 import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./operators/foreign.js";
@@ -101,16 +101,27 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
 }
 
 /**
- * A value that a convolution or pool gives no element on images of a shape, since its window is larger than the padded
- * map: onnxruntime then divides by zero, which ends the process.
+ * Why a runtime may not survive a model on images of a shape; undefined if it should. A window that is larger than its padded map
+ * makes onnxruntime divide by zero, which ends the process; a Loop may never end.
  */
-export function emptyMap(model: OnnxModel, images: Shape, subject: string): string | undefined {
+export function runHazard(model: OnnxModel, images: Shape, subject: string): string | undefined {
+  if (hasLoop(model.graph)) return "a Loop, whose number of rounds nothing limits";
   const [input] = model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name));
   const inputs = model.graph.inputs.map((each) => (each === input ? { ...each, shape: images } : each));
   const { graph } = unblocked({ ...model.graph, inputs }, subject);
   for (const [name, value] of readGraph(graph, subject).values)
-    if (value.kind === "node" && value.node.form.size?.some((size) => size < 1)) return name;
+    if (value.kind === "node" && value.node.form.size?.some((size) => size < 1))
+      return `a window that is larger than its map on images ${formatShape(images)}, at ${JSON.stringify(name.slice(0, 80))}`;
   return undefined;
+}
+
+/** Whether a graph, or one inside it, has a Loop. */
+export function hasLoop({ nodes }: Pick<OnnxGraph, "nodes">): boolean {
+  return nodes.some(
+    ({ opType, attributes }) =>
+      opType === "Loop" ||
+      [...attributes.values()].some((attribute) => attribute.type === "graph" && hasLoop(attribute.value)),
+  );
 }
 
 /** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */

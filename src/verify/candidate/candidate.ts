@@ -42,7 +42,10 @@ export interface Candidate extends Side {
     readonly description: string;
     /** Whether it changes values, not only the order of axes or the type. */
     readonly normalises: boolean;
-    /** The nearest images that the model can be given: different ones only if it takes integers. */
+  };
+  /** The input of a model that takes integers or float16, and the nearest images that it can be given. */
+  readonly input?: {
+    readonly isInteger: boolean;
     readonly nearest: (images: Tensor<"float32">) => Tensor<"float32">;
   };
   /** Differences between the candidate's graph and the network, if its layers were found by structure. */
@@ -127,13 +130,15 @@ export function withImages(backend: Backend, graph: LayerGraph): Backend {
 /** Largest difference between images that count as the same. */
 const SAME_IMAGE = 1e-5;
 
-/** The images that the candidate's network reads, rounded if its preprocessing takes integers only. */
+/** The images that the candidate's network reads, rounded if its input is not float32. */
 export function imagesSeen(
-  { preprocess, party }: Candidate,
+  { input, party }: Candidate,
   images: Tensor<"float32">,
   isRecorded: boolean,
 ): Tensor<"float32"> {
-  const nearest = preprocess?.nearest(images) ?? images;
+  // A recording of half precision has rounded everything else too.
+  if (!input || (isRecorded && !input.isInteger)) return images;
+  const nearest = input.nearest(images);
   const isOther = nearest.data.some(
     (value, index) => Math.abs(value - (images.data[index] ?? 0)) > SAME_IMAGE,
   );

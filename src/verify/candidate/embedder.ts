@@ -105,7 +105,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
     size,
     ...(batch === undefined ? {} : { batch }),
     async embed(images) {
-      const seen = candidate.preprocess?.nearest(images) ?? images;
+      const seen = candidate.input?.nearest(images) ?? images;
       const parts: RealTensor[] = [];
       const total = images.shape[0] ?? 0;
       const step = batch ?? affordableBatch(size.height, size.width);

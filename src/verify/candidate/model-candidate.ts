@@ -9,7 +9,7 @@ import { withoutBranches } from "../../convert/import/branches.js";
 import type { Difference } from "../../convert/import/differences.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
-import { emptyMap } from "../../convert/import/normalise.js";
+import { hasLoop, runHazard } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import {
@@ -183,12 +183,12 @@ export function runnableOnnx(
     backend(values, subject) {
       const backend = onnxruntimeBackend(file, onnx, values, subject, runtime);
       // A faithful file has the network's windows, which fit if the reference runs.
-      if (located.match?.differences.length === 0) return backend;
-      const expectFit = windowsFit(onnx, subject);
+      if (located.match?.differences.length === 0 && !hasLoop(onnx.graph)) return backend;
+      const expectSafe = safetyCheck(onnx, subject);
       return {
         ...backend,
         run(images, segments) {
-          expectFit(images);
+          expectSafe(images);
           return backend.run(images, segments);
         },
         load(places, options) {
@@ -196,7 +196,7 @@ export function runnableOnnx(
           return {
             ...loaded,
             async run(images) {
-              expectFit(images);
+              expectSafe(images);
               return loaded.run(images);
             },
           };
@@ -208,21 +208,21 @@ export function runnableOnnx(
 }
 
 /**
- * A check of images that throws `InputError` (`tensor`) if a window is larger than its map, on which onnxruntime ends the
- * process. The graph is read once for each shape: a verification runs a model several times.
+ * A check of images that throws `InputError` (`tensor`) if onnxruntime may not survive them. The graph is read once for each
+ * shape: a verification runs a model several times.
  */
-function windowsFit(onnx: OnnxModel, subject: string): (images: Tensor<"float32">) => void {
+function safetyCheck(onnx: OnnxModel, subject: string): (images: Tensor<"float32">) => void {
   const known = new Map<string, string | undefined>();
   return ({ shape }) => {
     const key = formatShape(shape);
-    const value = known.has(key) ? known.get(key) : emptyMap(onnx, shape, subject);
-    known.set(key, value);
-    if (value === undefined) return;
+    const found = known.has(key) ? known.get(key) : runHazard(onnx, shape, subject);
+    known.set(key, found);
+    if (found === undefined) return;
     throw new InputError({
       code: "tensor",
       subject,
-      found: `a window that is larger than its map on images ${key}, at ${JSON.stringify(value.slice(0, 80))}`,
-      expected: "windows within their maps",
+      found,
+      expected: "windows within their maps, and no control flow",
       remedy: "use images of the size the model was exported for, or export it again",
     });
   };
@@ -319,6 +319,10 @@ export function runnableCandidate(
     declared === undefined && structural?.preprocess
       ? asTaken(structural.preprocess, taken, order)
       : undefined;
+  const { dtype = "float32" } =
+    onnx.graph.inputs.find(({ name }) => !onnx.graph.initializers.has(name)) ?? {};
+  const white = declared === undefined ? undefined : 255;
+  const given = preprocess ?? asTaken({ ...AS_THEY_ARE, dtype }, { white, order }, order);
   const feed = (images: Tensor<"float32">): Tensor<"float32"> => {
     if (preprocess) return rawImages(images, preprocess);
     const ordered = declared === undefined ? inOrder(images, order) : pixelsOf(images, order);
@@ -356,10 +360,17 @@ export function runnableCandidate(
           preprocess: {
             normalises: taken.white !== undefined,
             description: describePreprocess(structural?.preprocess ?? preprocess),
-            nearest: (images) => nearestImages(images, preprocess),
           },
         }
       : {}),
+    ...(dtype === "float32"
+      ? {}
+      : {
+          input: {
+            isInteger: dtype !== "float16",
+            nearest: (images) => nearestImages(images, given),
+          },
+        }),
     optimises: engineOf(backend.name).optimises ?? false,
     program: {
       ...accounted,
@@ -447,7 +458,11 @@ function asFault(hint: string): (found: Difference) => FaultDraft {
 }
 
 /** The input with which a file's network reads the given images: the inverse of the file's normalisation. */
-function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): Preprocess {
+function asTaken(
+  found: Omit<Preprocess, "scale" | "shift" | "order">,
+  { white }: ImageInput,
+  order: PixelOrder,
+): Preprocess {
   const { mean, deviation } = IMAGENET;
   const channels = order === "rgb" ? [0, 1, 2] : [2, 1, 0];
   return {
@@ -457,6 +472,9 @@ function asTaken(found: Preprocess, { white }: ImageInput, order: PixelOrder): P
     shift: mean.map((value, channel) => (white === undefined ? 0 : -value / (deviation[channel] ?? 1))),
   };
 }
+
+/** No preprocessing. */
+const AS_THEY_ARE = { layout: [0, 1, 2, 3], isHalf: false, unknown: [] } as const;
 
 /** A value of the file as an activation of the network. */
 function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {

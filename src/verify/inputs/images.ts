@@ -5,6 +5,7 @@ import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { InputError } from "../../core/errors.js";
 import { filled, mulberry32 } from "../../core/functions.js";
 import type { Tensor } from "../../core/tensor.js";
+import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
 
 /** A decoded picture: 8 bits per channel, red, green, blue, pixel by pixel, rows from the top. */
 export interface Pixels {
@@ -291,11 +292,12 @@ export function rawImages(images: Tensor<"float32">, preprocess: Preprocess): Te
   return { dtype: "float32", shape, data };
 }
 
-/** The nearest images that the file can be given: the same ones unless it takes integers. */
+/** The nearest images that the file can be given: the same ones unless it takes integers or float16. */
 export function nearestImages(images: Tensor<"float32">, preprocess: Preprocess): Tensor<"float32"> {
-  if (!LIMITS[preprocess.dtype ?? ""]) return images;
-  const plain = { ...preprocess, layout: [0, 1, 2, 3] };
-  const raw = rawImages(images, plain).data;
+  const isHalf = preprocess.dtype === "float16";
+  if (!LIMITS[preprocess.dtype ?? ""] && !isHalf) return images;
+  const exact = rawImages(images, { ...preprocess, layout: [0, 1, 2, 3] });
+  const raw = (isHalf ? toFloat32(castFloat(exact, "float16", "images"), "images") : exact).data;
   const { order, scale, shift } = preprocess;
   const [, channels = 0, height = 0, width = 0] = images.shape;
   const plane = height * width;

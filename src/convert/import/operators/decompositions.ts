@@ -194,13 +194,13 @@ function correctedNorm(y: ForeignNode, { c, scale, opposite }: Bindings, value: 
     : "a correction by another variance";
 }
 
-/** x / max(‖x‖₂, ε) along the channels, with any number of floors. */
+/** x / max(‖x‖₂, ε) along the channels, with a few floors. */
 function l2Normalized(x: ForeignNode, { length, square }: Bindings, value: string): Value | string {
   const floors = [...floorsOf(square, "square"), ...floorsOf(length, "length")];
-  const largest = Math.max(0, ...floors.map(({ epsilon }) => epsilon));
-  return largest <= MAX_FLOOR
+  const total = floors.reduce((sum, { epsilon }) => sum + epsilon, 0);
+  return total <= MAX_FLOOR
     ? nodeValue({ kind: "l2Normalize", floors }, [x], x.form, value)
-    : `a length of at least ${Number(largest.toPrecision(3))}`;
+    : `a length of at least ${Number(total.toPrecision(3))}`;
 }
 
 const CENTRED = formula("x - Mean:plane(x)");
@@ -361,5 +361,5 @@ function floor(
 /** Exporters write the largest float32 for a Clip without an upper bound. */
 const UNBOUNDED = 3.4e38;
 
-/** Limit on floors: PyTorch's default is 1e-12, and no exporter's is nearly as large as this. */
+/** Limit on the sum of floors: PyTorch's default is 1e-12, and no exporter's is nearly as large as this. */
 const MAX_FLOOR = 1e-3;

@@ -5,7 +5,7 @@ import { isFloat, uniform } from "./constants.js";
  * Decompositions written by exporters, found by formulas such as `(x - mean) / (variance + epsilon) ^ 0.5`. A
  * lower-case name matches any value, and the same one wherever it occurs; a capitalised name is an operator, as in
  * `Exp(x)` or `Clip(x, 0, 6)`, or a reduction with its axes, as in `Mean:plane(x)`; a name in brackets is a constant; a
- * number is a constant with that value in every element, in float32; and `name~x` is x with any number of floors
+ * number is a constant with that value in every element, in float32; and `name~x` is x with a few floors
  * near zero, which make no difference elsewhere. Each operation of a formula matches several forms:
  *
  * | formula | operators |
@@ -79,9 +79,7 @@ function hasForm(pattern: Formula, term: Term): boolean {
   if ("anyOf" in pattern) return pattern.anyOf.some((one) => hasForm(one, term));
   if ("number" in pattern) return term.constant !== undefined;
   if ("floored" in pattern) {
-    for (let each: Term | undefined = term; each; each = each.unfloored)
-      if (hasForm(pattern.floored, each)) return true;
-    return false;
+    return flooredTerms(term).some((each) => hasForm(pattern.floored, each));
   }
   if ("name" in pattern) return true;
   const { op, reduction, operands } = pattern;
@@ -96,6 +94,16 @@ function hasForm(pattern: Formula, term: Term): boolean {
     given.length === operands.length &&
     (inOrder(given) || (COMMUTATIVE.has(op) && inOrder(given.toReversed())))
   );
+}
+
+/** Maximum number of floors of a norm: of its square, of its length, and an Expand. */
+const MAX_FLOORS = 4;
+
+/** A term, and what it is without its last floor, without its last two, and so on. */
+function flooredTerms(term: Term): readonly Term[] {
+  const terms = [term];
+  for (let next = term.unfloored; next && terms.length <= MAX_FLOORS; next = next.unfloored) terms.push(next);
+  return terms;
 }
 
 interface Fit {
@@ -115,8 +123,7 @@ function* fits(pattern: Formula, term: Term, fit: Fit): Generator<Fit> {
     else if (number !== undefined) yield* missing(String(pattern.number), number, fit);
   } else if ("floored" in pattern) {
     const named = { ...fit, found: { ...fit.found, [pattern.name]: term } };
-    for (let each: Term | undefined = term; each; each = each.unfloored)
-      yield* fits(pattern.floored, each, named);
+    for (const each of flooredTerms(term)) yield* fits(pattern.floored, each, named);
   } else if ("name" in pattern) {
     const { name } = pattern;
     const known = fit.found[name];

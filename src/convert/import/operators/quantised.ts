@@ -71,13 +71,13 @@ function clipsNegative(zero: Value | undefined): boolean {
   return tensor ? Number(tensor.data[0]) === MIN_INTEGER[tensor.dtype] : true;
 }
 
-/** Whether a value cannot be negative, as far as a few steps back show. */
+/** Whether a value cannot be negative, as far as a few steps back show, in all branches together. */
 function isNonNegative(node: ForeignNode, steps: number): boolean {
   if (isKind(node, "relu", "sigmoid")) return true;
   return (
     steps > 0 &&
     isKind(node, "maxPool", "avgPool", "globalAvgPool", "globalMaxPool", "flatten", "add", "scale") &&
-    node.inputs.every((input) => isNonNegative(input, Math.floor(steps / 2)))
+    node.inputs.every((input) => isNonNegative(input, Math.floor(steps / (1 + node.inputs.length))))
   );
 }
 
