@@ -11,7 +11,7 @@ export interface LayerOutput {
    * earlier one by rounding.
    */
   readonly again?: boolean;
-  /** Releases the tensor's memory at once; call it after copying the tensor. */
+  /** Releases the tensor's memory at once; call it when nothing reads the tensor any more. */
   readonly release?: () => void;
 }
 

@@ -170,6 +170,7 @@ export function onnxruntimeBackend(
     const held = new Map<string, HeldValue>();
     for (const [index, { layers }] of segments.entries()) {
       const part = plan.parts[index];
+      const isLast = (value: string): boolean => (plan.lastUse.get(value) ?? 0) <= index;
       if (part && part.outputs.length > 0) {
         const values = part.given.flatMap((name) => held.get(name) ?? []);
         const shapes = new Map(values.map(({ name, tensor: { shape } }) => [name, shape]));
@@ -180,31 +181,36 @@ export function onnxruntimeBackend(
         // If a part does not run, the whole model is run, which reports the error if it does not run either.
         if (!found) return yield* inRuns(images, segments.slice(index));
         for (const [name, value] of found)
-          held.set(name, { name, tensor: toTensor(value, name) as Tensor<"float32">, isReleased: false });
+          held.set(name, {
+            name,
+            tensor: toTensor(value, name) as Tensor<"float32">,
+            isReleased: false,
+            isLast: false,
+          });
       }
       const lastShown = new Map(layers.map((layer) => [nameOf(layer), layer]));
       for (const layer of layers) {
         const value = held.get(nameOf(layer));
         if (!value) continue;
         value.isReleased = false;
-        const release = (): void => giveUp(value, index);
+        value.isLast = isLast(value.name);
+        const release = (): void => {
+          value.isReleased = true;
+          if (value.isLast) discard(value.tensor.data);
+        };
         yield {
           name: layer,
           tensor: value.tensor,
           ...(lastShown.get(value.name) === layer ? { release } : {}),
         };
       }
-      // Callers that have not copied a value continue to read it.
+      // Callers that have not released a value continue to read it.
       for (const value of held.values())
-        if ((plan.lastUse.get(value.name) ?? 0) <= index) {
+        if (isLast(value.name)) {
           held.delete(value.name);
+          value.isLast = true;
           if (value.isReleased) discard(value.tensor.data);
         }
-    }
-
-    function giveUp(value: HeldValue, index: number): void {
-      value.isReleased = true;
-      if ((plan.lastUse.get(value.name) ?? 0) <= index) discard(value.tensor.data);
     }
   }
 
@@ -257,6 +263,8 @@ interface HeldValue {
   readonly tensor: Tensor<"float32">;
   /** Whether the consumer has released it. */
   isReleased: boolean;
+  /** Whether no later segment reads it. */
+  isLast: boolean;
 }
 
 interface PartPlan {

@@ -17,15 +17,18 @@ import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./thread-work.js";
 import { startThreads, type Threads } from "./threads.js";
+import { type CountedUses, countedUses } from "./uses.js";
 import { gateResult } from "./verdicts.js";
 
-/** Both sides' values of one layer; valid until the next one. */
+/** Both sides' values of one layer; the expected one is valid until the next. */
 interface JoinedLayer {
   readonly name: string;
   readonly expected: RealTensor;
   readonly actual: RealTensor;
   /** The layers that the actual side has output again, right before this one. */
   readonly again: readonly LayerOutput[];
+  /** Releases the actual value's memory, if it is the backend's. */
+  readonly release?: () => void;
 }
 
 /**
@@ -63,10 +66,11 @@ export async function* joinByName(
 
   function* pairUp(output: SideOutput | undefined, own: OpenSide, other: OpenSide): Generator<JoinedLayer> {
     if (!output) return;
-    const { name, tensor, again } = output;
+    const { name, tensor, again, release } = output;
     const partner = other.waiting.get(name);
     if (!partner) {
       own.waiting.set(name, { name, tensor: { ...tensor, data: tensor.data.slice() } as RealTensor, again });
+      release?.();
       return;
     }
     other.waiting.delete(name);
@@ -74,17 +78,15 @@ export async function* joinByName(
   }
 }
 
-function joined(expected: SideOutput, { name, tensor, again }: SideOutput): JoinedLayer {
-  return { name, expected: expected.tensor, actual: tensor, again };
+function joined(expected: SideOutput, { tensor, ...actual }: SideOutput): JoinedLayer {
+  return { ...actual, expected: expected.tensor, actual: tensor };
 }
 
 /**
  * A wanted layer, with the layers that its side has output again right before it: one side may run ahead of the
  * other.
  */
-interface SideOutput {
-  readonly name: string;
-  readonly tensor: RealTensor;
+interface SideOutput extends Omit<LayerOutput, "again"> {
   readonly again: readonly LayerOutput[];
 }
 
@@ -105,9 +107,10 @@ function openSide(source: AsyncIterable<LayerOutput>, wanted: ReadonlySet<string
       for (;;) {
         const result = await iterator.next();
         if (result.done) return undefined;
-        const { name, tensor } = result.value;
-        if (result.value.again) again.push(result.value);
-        else if (wanted.has(name)) return { name, tensor, again };
+        const { value } = result;
+        if (value.again) again.push(value);
+        else if (wanted.has(value.name)) return { ...value, again };
+        else value.release?.();
       }
     },
     async close() {
@@ -168,17 +171,21 @@ export async function compareLayers(
 
   const threads = await startThreads(verification, [...nodes.keys()], returned);
   if (threads) meanwhile();
+  const counted = countedUses();
+  const uses = threads ?? counted;
   let settled: Promise<void> = Promise.resolve();
   try {
-    const judge = layerJudge(verification, tolerance, threads);
+    const judge = layerJudge(verification, tolerance, uses, threads);
     const outputs = outputJudge(verification, tolerance, outputLayer);
     const observer = observeVacuity(graph, { images });
-    const pairs = threads ? sharedPairs(verification, nodes, threads) : joinedPairs(verification, nodes);
+    const pairs = threads
+      ? sharedPairs(verification, nodes, threads)
+      : joinedPairs(verification, nodes, counted);
     for await (const pair of pairs) {
       const { node, actual, again, expected, measured } = pair;
       const { name } = node;
       const free = (): void => {
-        for (const shared of [actual, ...again.map(({ tensor }) => tensor)]) threads?.free(shared);
+        for (const shared of [actual, ...again.map(({ tensor }) => tensor)]) uses.free(shared);
       };
       if (!measured) {
         const shapes = `shape ${formatShape(actual.shape)}, expected ${formatShape(expected)}`;
@@ -226,13 +233,16 @@ export async function compareLayers(
 async function* joinedPairs(
   { reference, candidate, images }: Verification,
   nodes: ReadonlyMap<string, LayerNode>,
+  { hold }: CountedUses,
 ): AsyncGenerator<Pair> {
   const joined = joinByName(
     reference.backend.run(images),
     candidate.backend.run(images),
     new Set(nodes.keys()),
   );
-  for await (const { name, expected, actual, again } of joined) {
+  for await (const { name, expected, actual, again, release } of joined) {
+    hold(actual, release);
+    for (const other of again) hold(other.tensor, other.release);
     const node = nodes.get(name);
     if (!node) continue;
     const isShaped = sameShape(expected.shape, actual.shape);
@@ -252,7 +262,10 @@ async function* sharedPairs(
   let again: readonly LayerOutput[] = [];
   for await (const output of candidate.backend.run(images)) {
     const node = nodes.get(output.name);
-    if (!output.again && !(node && remaining.has(output.name))) continue;
+    if (!output.again && !(node && remaining.has(output.name))) {
+      output.release?.();
+      continue;
+    }
     const tensor = await threads.share(output.tensor);
     output.release?.();
     if (output.again || !node) {

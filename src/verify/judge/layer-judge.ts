@@ -12,7 +12,11 @@ import type { LayerResult, RelativeTolerance, Tolerance } from "../outcome/repor
 import { float64Parameters } from "../reference/evaluate-layer.js";
 import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./thread-work.js";
 import type { Threads } from "./threads.js";
+import type { CountedUses } from "./uses.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
+
+/** Counts uses of the candidate's values. */
+type Uses = Pick<CountedUses, "keep" | "free">;
 
 /** Judges layers one by one, each given the candidate's own inputs, and explains the faulty ones. */
 interface LocalJudge {
@@ -61,19 +65,24 @@ interface Chapter {
 }
 
 /** @param threads where to judge; by default on this thread */
-function localJudge(setting: GroupSetting, options: LocalOptions, threads: Threads | undefined): LocalJudge {
+function localJudge(
+  setting: GroupSetting,
+  options: LocalOptions,
+  uses: Uses,
+  threads: Threads | undefined,
+): LocalJudge {
   const { graph, precision } = setting;
   const { images, parameterShapes, mayHide } = options;
   const here = groupJudge(setting);
   const judgeGroup = threads?.groupJudge(setting) ?? here.judge;
-  const { keep, free } = threads ?? UNCOUNTED;
+  const { keep, free } = uses;
   const groups = new Map(
     layerGroups(graph, new Set(setting.shown))
       .filter(({ hidden }) => hidden.every(mayHide))
       .map((group) => [group.layer.name, group]),
   );
   const shapes = outputShapes(graph, images.shape);
-  const values = valuesInUse(groups, images, keep, free);
+  const values = valuesInUse(groups, images, uses);
   const found = new Map<string, Explanation>();
   const blocks = new Map(graph.nodes.map(({ name, block }) => [name, block]));
   const crossed = new Set(mistakable(graph));
@@ -202,14 +211,6 @@ function overflowed(most: number, largest: number, precision: GroupSetting["prec
   };
 }
 
-type Count = (value: RealTensor) => void;
-
-/** On one thread, unused tensors are simply garbage. */
-const UNCOUNTED: { readonly keep: Count; readonly free: Count } = {
-  keep: () => undefined,
-  free: () => undefined,
-};
-
 interface ValuesInUse {
   add(name: string, value: RealTensor): void;
   /** Replaces the value of a layer that will still be read. */
@@ -223,8 +224,7 @@ interface ValuesInUse {
 function valuesInUse(
   groups: ReadonlyMap<string, LayerGroup>,
   images: RealTensor,
-  keep: Count,
-  free: Count,
+  { keep, free }: Uses,
 ): ValuesInUse {
   const readers = new Map<string, number>();
   for (const group of groups.values())
@@ -298,11 +298,13 @@ interface LayerJudge {
 /**
  * Judges each layer against the reference network, or on the candidate's own inputs to it.
  *
+ * @param uses counts the uses of the values that are judged
  * @param threads where to do it, if not here
  */
 export function layerJudge(
   { graph, candidate, images, parameters, weights }: Verification,
   tolerance: Tolerance,
+  uses: Uses,
   threads: Threads | undefined,
 ): LayerJudge {
   if (tolerance.rule === "relative-to-max")
@@ -357,6 +359,7 @@ export function layerJudge(
         explains: others.length <= FEW_WEIGHTS && !weights?.haveOneCause && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference" && !threads,
       },
+      uses,
       threads,
     );
   }

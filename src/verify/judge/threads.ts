@@ -13,15 +13,12 @@ import {
   type ReferenceSetting,
   type Source,
 } from "./thread-work.js";
+import { type CountedUses, countedUses } from "./uses.js";
 
 /** Tensors that several threads read, in blocks of memory that are reused. */
-interface SharedMemory {
+interface SharedMemory extends Pick<CountedUses, "keep" | "free"> {
   /** A copy with one use counted. Waits until there is memory for it, or nothing is left to wait for. */
   share(tensor: RealTensor): Promise<RealTensor>;
-  /** Counts one more use. Ignores tensors that are not shared. */
-  keep(tensor: RealTensor): void;
-  /** Counts one use less; the last one releases the memory. */
-  free(tensor: RealTensor): void;
 }
 
 /** The position of a tensor in its block, in bytes. */
@@ -29,7 +26,6 @@ interface Piece {
   readonly start: number;
   readonly end: number;
   readonly block: Block;
-  uses: number;
 }
 
 interface Block {
@@ -49,13 +45,13 @@ const FURTHER_BYTES = 2 ** 20;
  */
 export function sharedMemory(size: number, change: () => Promise<boolean>): SharedMemory {
   const blocks: Block[] = [{ buffer: new SharedArrayBuffer(size), taken: [] }];
-  const pieces = new Map<RealTensor, Piece>();
+  const { hold, keep, free } = countedUses();
 
   function reserve(bytes: number): Piece | undefined {
     for (const block of blocks) {
       const start = gapIn(block, bytes);
       if (start === undefined) continue;
-      const piece = { start, end: start + bytes, block, uses: 1 };
+      const piece = { start, end: start + bytes, block };
       block.taken = [...block.taken, piece].sort((a, b) => a.start - b.start);
       return piece;
     }
@@ -69,7 +65,10 @@ export function sharedMemory(size: number, change: () => Promise<boolean>): Shar
         ? { dtype, shape, data: new Float32Array(buffer, piece.start, data.length) }
         : { dtype, shape, data: new Float64Array(buffer, piece.start, data.length) };
     copy.data.set(data);
-    pieces.set(copy, piece);
+    const { block } = piece;
+    hold(copy, () => {
+      block.taken = block.taken.filter((other) => other !== piece);
+    });
     return copy;
   }
 
@@ -84,17 +83,8 @@ export function sharedMemory(size: number, change: () => Promise<boolean>): Shar
           blocks.push({ buffer: new SharedArrayBuffer(Math.max(bytes, FURTHER_BYTES)), taken: [] });
       }
     },
-    keep(tensor) {
-      const piece = pieces.get(tensor);
-      if (piece) piece.uses++;
-    },
-    free(tensor) {
-      const piece = pieces.get(tensor);
-      if (!piece || --piece.uses > 0) return;
-      pieces.delete(tensor);
-      const { block } = piece;
-      block.taken = block.taken.filter((other) => other !== piece);
-    },
+    keep,
+    free,
   };
 }
 

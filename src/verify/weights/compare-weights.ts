@@ -1,6 +1,6 @@
 import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import { filled } from "../../core/functions.js";
+import { filled, once } from "../../core/functions.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
@@ -240,12 +240,14 @@ function withinSteps({ values, bounds }: Expected, halves: Float32Array): Expect
   const rowLength = values.length / Math.max(1, halves.length);
   return {
     values,
-    bounds: filled(
-      new Float64Array(values.length),
-      (index) =>
-        (bounds?.[index] ?? 0) +
-        STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0) +
-        STEP_ROUNDING * Math.abs(values[index] as number),
+    bounds: once(() =>
+      filled(
+        new Float64Array(values.length),
+        (index) =>
+          (bounds?.()[index] ?? 0) +
+          STEP_SLACK * (halves[Math.floor(index / rowLength)] ?? 0) +
+          STEP_ROUNDING * Math.abs(values[index] as number),
+      ),
     ),
   };
 }
@@ -275,9 +277,9 @@ function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expec
 interface Expected {
   readonly values: Float32Array;
   /** The tolerance for each value, if it is not exact. */
-  readonly bounds?: Float64Array;
+  readonly bounds?: () => Float64Array;
   /** Additional tolerance in units of float16's smallest number, if it was folded in float16. */
-  readonly smallest?: Float64Array;
+  readonly smallest?: () => Float64Array;
 }
 
 function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<ParameterRole, Expected> {
@@ -310,8 +312,7 @@ function differences(
   // numbers.
   const isStoredHalf = stored?.dtype === "float16";
   const ulps = isStoredHalf ? 0 : distance;
-  const a = new Int32Array(expected.slice().buffer);
-  const b = new Int32Array(found.slice().buffer);
+  const [a, b] = [bitsOf(expected), bitsOf(found)];
   const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
   const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
   const least = tensor.dtype === "float16" ? MIN_HALF : 0;
@@ -324,12 +325,12 @@ function differences(
     if (isStoredHalf && bounds) {
       // Another order of folding may put the product on the other side of a midpoint.
       const off = Math.abs((wanted[index] as number) - (found[index] as number));
-      if (off <= halfStep(found[index] as number) + (bounds[index] as number)) continue;
+      if (off <= halfStep(found[index] as number) + (bounds()[index] as number)) continue;
     }
     if (error <= least && Math.abs(expected[index] as number) <= least) continue;
     const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
-    const subnormal = least > 0 ? ((smallest?.[index] ?? 0) * least) / 2 : 0;
-    const folding = bounds ? narrow * (bounds[index] as number) + least + subnormal : 0;
+    const subnormal = least > 0 ? ((smallest?.()[index] ?? 0) * least) / 2 : 0;
+    const folding = mayDiffer && bounds ? narrow * (bounds()[index] as number) + least + subnormal : 0;
     if (mayDiffer && !isStoredHalf && error <= folding + half) continue;
     count++;
     largest = Math.max(largest, error);
@@ -337,6 +338,10 @@ function differences(
   return count === 0
     ? undefined
     : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
+}
+
+function bitsOf({ buffer, byteOffset, length }: Float32Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, length);
 }
 
 /** Half of the distance between float16 numbers around a value. */
@@ -367,7 +372,7 @@ function scalesOf(layer: LayerNode, wanted: Expected, tensor: StoredTensor): Sca
       dot += value * (found[index] as number);
       squares += value * value;
       most = Math.max(most, Math.abs(value));
-      subnormal = Math.max(subnormal, (wanted.smallest?.[index] ?? 0) * MIN_HALF);
+      subnormal = Math.max(subnormal, (wanted.smallest?.()[index] ?? 0) * MIN_HALF);
     }
     if (most > 0 && subnormal < unit * most) off.push(dot / squares - 1);
   }

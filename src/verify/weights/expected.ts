@@ -3,20 +3,23 @@ import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "
 import { type Negligible, writtenWeights } from "../../convert/export/negligible.js";
 import { foldBatchNorm } from "../../convert/export/weights.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
-import type { DType, StateDict } from "../../core/tensor.js";
-import { castFloat, toFloat32, toFloat64 } from "../../core/tensor-cast.js";
+import { once } from "../../core/functions.js";
+import type { DType, RealTensor, StateDict } from "../../core/tensor.js";
+import { castFloat, toFloat32, toFloat64, toReal } from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../outcome/report.js";
+
+type Numbers = RealTensor["data"];
 
 /** The expected value of a folded constant, and how far another exporter's may differ from it. */
 interface FoldedConstant {
   readonly values: Float32Array;
-  /** Absolute, for each value. */
-  readonly bounds: Float64Array;
+  /** Absolute, for each value. Computed on demand, as is `smallest`: few comparisons need either. */
+  readonly bounds: () => Float64Array;
   /**
    * Additional error in units of the smallest number, for products folded in half precision: subnormal values are
    * rounded to multiples of it.
    */
-  readonly smallest: Float64Array;
+  readonly smallest: () => Float64Array;
 }
 
 /**
@@ -38,9 +41,9 @@ export function refold(
   norm: LayerNode,
   stateDict: StateDict,
 ): ReadonlyMap<ParameterRole, FoldedConstant> {
-  const read = (path: string | undefined): Float64Array | undefined => {
+  const read = (path: string | undefined): Numbers | undefined => {
     const tensor = path === undefined ? undefined : stateDict.get(path);
-    return tensor && toFloat64(tensor, path ?? "").data;
+    return tensor && toReal(tensor, path ?? "").data;
   };
   const none = new Float64Array();
   const { weight: gammaPath, bias: betaPath, runningMean, runningVar } = norm.parameters;
@@ -53,22 +56,45 @@ export function refold(
     { weight: gamma, bias: beta, runningMean: mean, runningVar: variance },
     epsilon,
   );
-  const ofWeight = constant(scaleRows(weight, affine.scale, new Float32Array(weight.length)));
-  const ofBias = constant(Float32Array.from(foldedBias(affine, bias)));
-  const rowLength = weight.length / gamma.length;
-  affine.scale.forEach((scale, channel) => {
+  const { scale } = affine;
+  const difference = (channel: number): number => Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
+  // Half a smallest number each for γ, σ², ε and their sum, whose root halves it.
+  const scaleOff = (channel: number): number => {
     const total = (variance[channel] ?? 0) + epsilon;
-    // Half a smallest number each for γ, σ², ε and their sum, whose root halves it.
-    const scaleOff = 0.5 / Math.sqrt(total) + (Math.abs(scale) * 1.5) / (2 * total);
-    // The same for a weight and the product; and for b, μ and their difference, the product, β and the sum.
-    const difference = Math.abs((bias?.[channel] ?? 0) - (mean[channel] ?? 0));
-    ofBias.smallest[channel] = difference * scaleOff + 1.5 * Math.abs(scale) + 1.5;
-    ofBias.bounds[channel] = boundOf(Math.abs(difference * scale) + Math.abs(beta[channel] ?? 0));
-    boundRow(weight, channel * rowLength, (channel + 1) * rowLength, scale, scaleOff, ofWeight);
-  });
+    return 0.5 / Math.sqrt(total) + (Math.abs(scale[channel] ?? 0) * 1.5) / (2 * total);
+  };
   return new Map([
-    ["weight", ofWeight],
-    ["bias", ofBias],
+    [
+      "weight",
+      {
+        values: scaleRows(weight, scale, new Float32Array(weight.length)),
+        bounds: once(() =>
+          byRow(weight, scale.length, (channel, row, target) => boundRow(row, scale[channel] ?? 0, target)),
+        ),
+        smallest: once(() =>
+          byRow(weight, scale.length, (channel, row, target) =>
+            smallestRow(row, scaleOff(channel), 0.5 * Math.abs(scale[channel] ?? 0), target),
+          ),
+        ),
+      },
+    ],
+    [
+      "bias",
+      {
+        values: Float32Array.from(foldedBias(affine, bias)),
+        bounds: once(() =>
+          scale.map((factor, channel) =>
+            boundOf(Math.abs(difference(channel) * factor) + Math.abs(beta[channel] ?? 0)),
+          ),
+        ),
+        // The same for a weight and the product; and for b, μ and their difference, the product, β and the sum.
+        smallest: once(() =>
+          scale.map(
+            (factor, channel) => difference(channel) * scaleOff(channel) + 1.5 * Math.abs(factor) + 1.5,
+          ),
+        ),
+      },
+    ],
   ]);
 }
 
@@ -80,16 +106,15 @@ export function withLostTerms(
   products: ReadonlyMap<ParameterRole, FoldedConstant>,
 ): ReadonlyMap<ParameterRole, FoldedConstant> {
   return new Map(
-    [...products].map(([role, { values, bounds, smallest }]) => {
-      const largest = role === "bias" ? bounds.reduce((most, bound) => Math.max(most, bound), 0) : 0;
-      return [role, { values, bounds: bounds.map((bound) => 2 * Math.max(bound, largest)), smallest }];
+    [...products].map(([role, product]) => {
+      const bounds = once(() => {
+        const own = product.bounds();
+        const largest = role === "bias" ? own.reduce((most, bound) => Math.max(most, bound), 0) : 0;
+        return own.map((bound) => 2 * Math.max(bound, largest));
+      });
+      return [role, { ...product, bounds }];
     }),
   );
-}
-
-function constant(values: Float32Array): FoldedConstant {
-  const { length } = values;
-  return { values, bounds: new Float64Array(length), smallest: new Float64Array(length) };
 }
 
 /** The bound of a product, or of a sum of terms whose magnitudes have this sum. */
@@ -97,21 +122,30 @@ function boundOf(magnitude: number): number {
   return ROUNDINGS * magnitude + FLUSHED;
 }
 
-/** A function of its own, so that the loop is compiled once for all layers. */
-function boundRow(
-  weight: Float64Array,
-  start: number,
-  end: number,
-  scale: number,
-  scaleOff: number,
-  { bounds, smallest }: FoldedConstant,
-): void {
-  const least = 0.5 * Math.abs(scale);
-  for (let index = start; index < end; index++) {
-    const own = weight[index] as number;
-    bounds[index] = boundOf(Math.abs(own * scale));
-    smallest[index] = Math.abs(own) * scaleOff + least + 0.5;
+/** A number for each weight, computed row by row, one row per output channel. */
+function byRow(
+  weight: Numbers,
+  rows: number,
+  fill: (channel: number, row: Numbers, target: Float64Array) => void,
+): Float64Array {
+  const result = new Float64Array(weight.length);
+  const size = weight.length / rows;
+  for (let channel = 0; channel < rows; channel++) {
+    const [start, end] = [channel * size, (channel + 1) * size];
+    fill(channel, weight.subarray(start, end), result.subarray(start, end));
   }
+  return result;
+}
+
+/** Functions of their own, so that each loop is compiled once for all layers. */
+function boundRow(row: Numbers, scale: number, target: Float64Array): void {
+  for (let index = 0; index < row.length; index++)
+    target[index] = boundOf(Math.abs((row[index] as number) * scale));
+}
+
+function smallestRow(row: Numbers, scaleOff: number, least: number, target: Float64Array): void {
+  for (let index = 0; index < row.length; index++)
+    target[index] = Math.abs(row[index] as number) * scaleOff + least + 0.5;
 }
 
 /**
