@@ -125,6 +125,30 @@ it.each([
   expect(differences(edited(cast)).length > 0).toBe(found > 0);
 });
 
+it("whole numbers that wrap around make no ReLU", () => {
+  const relu = "conv2.0.conv2c.0.relu";
+  const mask = (factor: number): OnnxEdit =>
+    replaced(
+      relu,
+      ({ inputs: [x = ""] }) => [
+        onnxNode("is", "Greater", [x, "zero"]),
+        onnxNode("one", "Cast", ["is"], { to: int(6) }),
+        onnxNode("large", "Mul", ["one", "factor"]),
+        onnxNode("larger", "Mul", ["large", "factor"]),
+        onnxNode("float", "Cast", [factor === 0 ? "one" : "larger"], { to: int(1) }),
+        onnxNode("factor.x", "Min", ["float", "unit"]),
+        onnxNode(relu, "Mul", [x, "factor.x"]),
+      ],
+      {
+        zero: scalar(0),
+        unit: scalar(1),
+        factor: { dtype: "int32", shape: [], data: Int32Array.of(factor) },
+      },
+    );
+  expect(differences(edited(mask(0)))).toEqual([]);
+  expect(differences(edited(mask(65536)))).toMatchObject([{ layer: relu }]);
+});
+
 describe("in half precision", () => {
   const half: OnnxOptions = { dtype: "float16" };
 

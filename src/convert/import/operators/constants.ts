@@ -158,7 +158,7 @@ function dtypeOf(value: Value | undefined): DType | undefined {
   return isReal ? (value.narrowed ?? "float32") : undefined;
 }
 
-function isFloatType(dtype: DType): dtype is FloatDType {
+export function isFloatType(dtype: DType | undefined): dtype is FloatDType {
   return FLOAT_DTYPES.some((float) => float === dtype);
 }
 

@@ -159,6 +159,8 @@ export interface Piece {
 export interface Pieces {
   readonly of: ForeignNode;
   readonly parts: readonly (Piece | undefined)[];
+  /** Whether its results are whole numbers or truth values to the runtime. */
+  readonly isWhole?: boolean;
 }
 
 /** The meaning of an ONNX value. */

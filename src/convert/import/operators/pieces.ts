@@ -1,6 +1,6 @@
 import type { DType } from "../../../core/tensor.js";
 import { codeToDType, type OnnxNode } from "../../formats/onnx/model.js";
-import { factorOf, isExactFactor, isFloat, perChannel, uniform } from "./constants.js";
+import { factorOf, isExactFactor, isFloat, isFloatType, perChannel, uniform } from "./constants.js";
 import {
   type ClipBounds,
   type ForeignNode,
@@ -19,7 +19,8 @@ import { asNode, asTensor, float, int, nodeValue, type OperatorSite } from "./si
  *
  * This arithmetic is exact for floats, in float32 and in float64. Multiples are small powers of two, whose products are
  * not rounded short of overflow and subnormal numbers; a sum is of two multiples whose sum is a power of two as well, or
- * of two numbers; a number is one of float32 that no operation rounds; comparisons and choices do not round. Any other piece, and a choice that a piece does not decide, is unknown. Zeros have no sign,
+ * of two numbers; a number is one of float32 that no operation rounds; comparisons and choices do not round. Whole numbers, whose
+ * arithmetic wraps around, are only compared, chosen and cast. Any other piece, and a choice that a piece does not decide, is unknown. Zeros have no sign,
  * since no operation of an OSNet on an activation distinguishes them.
  */
 
@@ -54,6 +55,13 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
   const operands = nodes.map((operand) => piecesIn(operand, MAX_STEPS));
   const [first] = operands;
   if (!first || operands.some(({ of }) => of !== first.of)) return undefined;
+  const isWhole = (value: Value | undefined): boolean => {
+    const [operand, tensor] = [asNode(value), asTensor(value)];
+    return operand
+      ? operands[nodes.indexOf(operand)]?.isWhole === true
+      : tensor !== undefined && !isFloat(tensor);
+  };
+  if (inputs.some(isWhole) && !ON_WHOLE_NUMBERS.has(node.opType)) return undefined;
   const range = rangeOf(first.of);
   const form = first.of.form;
   const all = inputs.map((value) => {
@@ -69,18 +77,39 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
     if (pieces.includes(undefined)) return undefined;
     const taken = pieces as readonly Piece[];
     const piece = bounded ? clipped(taken[0], bounded, here) : rule(taken, here, node);
-    // Numbers of half precision overflow sooner.
-    return piece && (piece.slope === 0 || isExactFactor(piece.slope, site.isHalf)) ? piece : undefined;
+    return piece && (!site.isHalf || isExactInHalf(piece)) ? piece : undefined;
   });
-  return { of: first.of, parts };
+  const chosenFrom = node.opType === "Where" ? inputs.slice(1) : inputs;
+  const becomesWhole = node.opType === "Cast" ? !isFloatType(castTo(node)) : chosenFrom.some(isWhole);
+  return { of: first.of, parts, ...(becomesWhole || TRUTHS.has(node.opType) ? { isWhole: true } : {}) };
 }
 
+/** Operators whose results are truth values. */
+const TRUTHS: ReadonlySet<string> = new Set([
+  ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not"],
+]);
+
+const ON_WHOLE_NUMBERS: ReadonlySet<string> = new Set([...TRUTHS, "Cast", "Where"]);
+
+/** Half precision has larger gaps between numbers, and overflows sooner. */
+function isExactInHalf({ slope, constant }: Piece): boolean {
+  return slope === 0
+    ? Number.isInteger(constant) && Math.abs(constant) <= MAX_HALF_INTEGER
+    : isExactFactor(slope, true);
+}
+
+/** Up to this, float16 has every whole number. */
+const MAX_HALF_INTEGER = 2 ** 11;
+
 /** The operand, or the value x itself, that an operator's result is equal to; or a ReLU of x. */
-export function simplest({ of, parts }: Pieces, { inputs, output }: OperatorSite): Value | undefined {
+export function simplest(
+  { of, parts, isWhole }: Pieces,
+  { inputs, output }: OperatorSite,
+): Value | undefined {
   for (const value of inputs) {
     const operand = asNode(value);
     const same = operand && piecesIn(operand, MAX_STEPS);
-    if (same?.of === of && areEqual(same.parts, parts, of)) return value;
+    if (same?.of === of && same.isWhole === isWhole && areEqual(same.parts, parts, of)) return value;
   }
   if (areEqual([X, ZERO, X], parts, of)) return { kind: "node", node: of };
   return areEqual([ZERO, ZERO, X], parts, of)
@@ -159,7 +188,7 @@ function constantParts(value: Value | undefined, form: Form, opType: string): Pi
 const RULES: Readonly<Record<string, Rule>> = {
   Abs: ([a], part) => a && sloped(a, part, -1),
   Add: ([a, b]) => a && b && plus(a, b),
-  Cast: ([a], part, node) => a && cast(a, part, codeToDType(int(node, "to", 0))),
+  Cast: ([a], part, node) => a && cast(a, part, castTo(node)),
   Celu: ([a], part) => a && sloped(a, part, undefined),
   // Handled separately, since its bounds may be attributes.
   Clip: () => undefined,
@@ -276,6 +305,10 @@ function sloped(piece: Piece, part: Range, slope: number | undefined): Piece | u
   if (!comparison) return undefined;
   if (comparison.sign >= 0) return piece;
   return slope === undefined ? undefined : times(piece, slope);
+}
+
+function castTo(node: OnnxNode): DType | undefined {
+  return codeToDType(int(node, "to", 0));
 }
 
 /** Truth values are the numbers 0 and 1; a float of fewer bits would round. */
