@@ -41,9 +41,9 @@ export function blockNames({ nodes }: LayerGraph): readonly string[] {
 }
 
 /**
- * Locates the blocks of an OSNet in a graph from another exporter. A gate is unmistakable: a map times a pooled value.
- * The convolution that reads a sum of such products is a block's conv3, and everything else is found from there, so
- * that one broken layer does not hide the rest.
+ * Locates the blocks of an OSNet in a graph from another exporter. A gate is unmistakable: a map times a pooled value,
+ * and so are two 3×3 convolutions that are summed. The convolution that reads a sum of either is a block's conv3, and
+ * everything else is found from there, so that one broken layer does not hide the rest.
  */
 
 /** One stream, distinguished from the others of its block by its depth. */
@@ -65,7 +65,7 @@ export interface BlockLandmarks {
   readonly streams: ReadonlyMap<number, StreamLandmarks>;
   /** Further streams of the same depth as another. */
   readonly surplus: readonly StreamLandmarks[];
-  /** The sum of the gated streams, or the only one. */
+  /** What conv3 reads: the sum of the gated streams, or the only one. */
   readonly aggregate: ForeignNode;
   readonly conv3: ForeignNode<"conv">;
   readonly downsample: ForeignNode<"conv"> | undefined;
@@ -83,9 +83,10 @@ const MAX_STEPS = 256;
 export function findBlocks(graph: ForeignGraph): readonly BlockLandmarks[] {
   return graph.nodes.flatMap((node) => {
     const [aggregate] = node.inputs;
-    if (!isKind(node, "conv") || !aggregate) return [];
-    const leaves = gatedBefore(aggregate);
-    return leaves.some(isGated) ? (blockAt(graph, node, aggregate, leaves) ?? []) : [];
+    // What reads a pooled value is part of a gate, also if a broken file gates the sum.
+    if (!isKind(node, "conv") || aggregate?.form.rank !== "map") return [];
+    const streams = streamsBefore(aggregate);
+    return streams.length > 0 ? (blockAt(graph, node, aggregate, streams) ?? []) : [];
   });
 }
 
@@ -106,17 +107,22 @@ export function termsOf(sum: ForeignNode): readonly ForeignNode[] {
 }
 
 /**
- * What a block's conv3 reads: the terms of a sum, or of what a broken file has in its place, such as a mean, or a
- * factor on the sum.
+ * The streams of a block, from what its conv3 reads: a sum, or what a broken file has in its place, such as a mean, or
+ * a factor or gate on the sum. None if the convolution is not a conv3.
  */
-function gatedBefore(aggregate: ForeignNode): readonly ForeignNode[] {
+function streamsBefore(aggregate: ForeignNode): readonly StreamLandmarks[] {
   let node = aggregate;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
     const terms = termsOf(node);
     const leaves = terms.length === 1 && isKind(node, "other") ? node.inputs.flatMap(termsOf) : terms;
-    if (leaves.some(isGated)) return leaves;
-    const [only, ...others] = node.inputs;
-    if (!only || others.length > 0 || only.form.rank !== "map" || isKind(node, "conv")) return [];
+    const isSum = leaves.length > 1 || leaves.some(isGated);
+    const streams = isSum ? leaves.flatMap((leaf) => streamOf(leaf) ?? []) : [];
+    const isBlock = streams.some(({ product }) => product && isGated(product));
+    // The convolutions before a residual sum are pointwise, and what an activation sums comes from a single one.
+    const ends = new Set(streams.flatMap(({ convs }) => convs.slice(-1)).filter(isSpatial));
+    if (isBlock || ends.size > 1) return streams;
+    const [only, ...others] = node.inputs.filter(({ form }) => form.rank === "map");
+    if (!only || others.length > 0 || isKind(node, "conv")) return [];
     node = only;
   }
   return [];
@@ -131,9 +137,8 @@ function blockAt(
   graph: ForeignGraph,
   conv3: ForeignNode<"conv">,
   aggregate: ForeignNode,
-  leaves: readonly ForeignNode[],
+  found: readonly StreamLandmarks[],
 ): BlockLandmarks | undefined {
-  const found = leaves.flatMap((leaf) => streamOf(leaf) ?? []);
   const streams = new Map<number, StreamLandmarks>();
   const surplus: StreamLandmarks[] = [];
   for (const stream of found) {
@@ -159,7 +164,7 @@ function blockAt(
  */
 function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
   const product = isKind(leaf, "scale") ? leaf : undefined;
-  let output = product ? product.inputs[0] : leaf;
+  let output = product ? (product.inputs.find(isSpatialResult) ?? product.inputs[0]) : leaf;
   // A stream that a broken file gates more than once is still one stream.
   for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];
   const convs: ForeignNode<"conv">[] = [];
@@ -173,6 +178,12 @@ function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
 
 function isSpatial({ op }: ForeignNode<"conv">): boolean {
   return op.kernel[0] > 1 || op.kernel[1] > 1;
+}
+
+/** Whether a 3×3 convolution computes a value: a stream, while a pointwise one computes a gate. */
+function isSpatialResult(node: ForeignNode): boolean {
+  const conv = convBefore(node);
+  return conv !== undefined && isSpatial(conv);
 }
 
 /** Operators between a convolution and the next: norms, an activation, and extra ones in a broken file. */

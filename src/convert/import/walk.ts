@@ -206,7 +206,13 @@ function matchSum(trail: Trail, layer: LayerNode): void {
     return;
   }
   const instead = isKind(match, "add") ? undefined : match;
-  if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
+  if (instead && isKind(instead, "scale"))
+    trail.note(
+      layer,
+      () => `a product of ${instead.inputs.map(trail.nameOf).join(" and ")}`,
+      nameOfKind("add"),
+    );
+  else if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
   else if (instead) trail.note(layer, `a sum and ${nameOf(instead)}`, nameOfKind("add"));
   // Nested sums are flattened unless they are layers themselves.
   const isTerm = (node: ForeignNode): boolean => terms.some((term) => term.node === node);

@@ -132,6 +132,47 @@ describe("a difference is a finding", () => {
     ]);
   });
 
+  it.each(["conv2.0", "conv3.1", "conv4.1"])("%s without its gates", (block) => {
+    const gates = [1, 2, 3, 4].map((stream) => `${block}.gate[${stream}]`);
+    const model = gates.reduce(dropNode, lower("osnet_x0_25"));
+    expect(findings(model)).toEqual(
+      gates.map((layer, at) => ({
+        layer,
+        stream: at + 1,
+        found: "no product with a gate",
+        expected: "a product of two values",
+      })),
+    );
+  });
+
+  it("gates without their pools", () => {
+    const pools = [1, 2, 3, 4].map((stream) => `conv4.0.gate[${stream}].global_avgpool`);
+    const found = findings(pools.reduce(dropNode, lower("osnet_x0_25")));
+    expect(found.map(({ layer }) => layer)).toEqual(pools);
+  });
+
+  it("a gate after the sum", () => {
+    const [block, gate] = ["conv4.0", "conv4.0.gate[1]"];
+    const streams = ["a", "b.1", "c.2", "d.3"].map((path) => `${block}.conv2${path}.relu`);
+    const model = lower("osnet_x0_25");
+    const own = model.graph.nodes.filter(({ outputs: [output] }) => output?.startsWith(gate));
+    const isReplaced = ({ outputs: [output = ""] }: OnnxNode): boolean =>
+      output.startsWith(`${block}.gate[`) || output.startsWith(`${block}.aggregate.`);
+    const reads = (node: OnnxNode): OnnxNode => ({
+      ...node,
+      inputs: node.inputs.map((name) => (name === streams[0] ? "sum" : name)),
+      outputs: node.outputs.map((name) => (name === gate ? `${block}.aggregate` : name)),
+    });
+    const after = replaceNode(
+      withNodes(model, (nodes) => nodes.filter((node) => !isReplaced(node))),
+      `${block}.aggregate`,
+      () => [operator("Sum", streams, "sum"), ...own.map(reads)],
+    );
+    expect(findings(after)).toEqual([
+      { layer: `${block}.aggregate`, found: "a product of a sum and a sigmoid", expected: "a sum" },
+    ]);
+  });
+
   it.each([1, 2, 3, 4])("stream %i dropped", (t) => {
     const model = replaceNode(
       replaceNode(
