@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { lstat, mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
-import { definedOf } from "../../core/functions.js";
 import { clean, type Paint } from "../../core/text.js";
 import { fileError, isFolder } from "../../node/read.js";
 import { expectNotInputs, expectWritable, sweepTemporaries } from "../../node/write.js";
@@ -66,7 +66,8 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
   const comparison = baselineOptions(options);
   const baseline = comparison && (await readSuiteReport(comparison.path));
   const suite = await readSuiteFile(path);
-  const { entries, leftOut } = selectEntries(planSuite(suite, basename(path)), options.only ?? [], shard);
+  const planned = planSuite(suite, basename(path));
+  const { entries, leftOut } = selectEntries(planned, options.only ?? [], shard);
   if (
     baseline &&
     comparison &&
@@ -113,13 +114,17 @@ export async function runSuite(path: string | undefined, options: SuiteOptions, 
     suite.name ?? basename(path),
     entries.flatMap(({ id }) => ended.get(id) ?? []),
     {
-      ...definedOf({ shard }),
+      ...(shard ? { shard: { ...shard, plan: await planOf(planned) } } : {}),
       skipped: [...entries.map(({ id }) => id).filter((id) => !ended.has(id)), ...leftOut],
     },
   );
   await writeSuite(report, reportDir);
   say(verdictLine(report, reportDir, paint));
   return suiteExitStatus(report);
+}
+
+function planOf(planned: readonly PlannedEntry[]): Promise<string> {
+  return sha256(new TextEncoder().encode(JSON.stringify(planned)));
 }
 
 /** The entry compared with its report in the baseline, if there is one. */

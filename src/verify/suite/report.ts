@@ -37,6 +37,8 @@ export interface Shard {
   readonly index: number;
   /** Into how many shares the suite was cut. */
   readonly total: number;
+  /** A hash of all entries of the suite: only shards of equal suites are joined. Absent from older reports. */
+  readonly plan?: string;
 }
 
 /** One verification of a suite. */
@@ -202,6 +204,8 @@ export function mergeSuites(
     const { shard = { index: 1, total: 1 } } = suite;
     if (suite.name !== first.suite.name)
       throw refuse(name, `a report of suite ${suite.name}`, `suite ${first.suite.name}`);
+    if (shard.plan !== first.suite.shard?.plan)
+      throw refuse(name, "a shard of other entries", `the entries of the suite in ${first.name}`);
     if (shard.total !== total || byIndex.has(shard.index))
       throw refuse(name, `shard ${shard.index} of ${shard.total}`, `one of each of ${total} shards`);
     byIndex.set(shard.index, suite);

@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import type { SuiteReport } from "../../../src/verify/suite/report.js";
@@ -26,6 +28,12 @@ describe("osnet-verify suite", () => {
 
     const merged = await run("osnet-verify", ["merge", "a", "b", "--report-dir", "m"], { cwd: folder.path });
     expect([merged.status, merged.stderr]).toEqual([1, ""]);
+    const { shard, ...rest } = await suiteOf(folder, "b/suite.json");
+    await writeFile(join(folder.path, "c.json"), JSON.stringify({ ...rest, shard: { ...shard, plan: "0" } }));
+    const mixed = await run("osnet-verify", ["merge", "a", "c.json", "--report-dir", "x"], {
+      cwd: folder.path,
+    });
+    expect([mixed.status, mixed.stderr]).toEqual([2, expect.stringContaining("a shard of other entries")]);
     // Several at a time are processes of the built command.
     const inParallel = ["suite", "s.yaml", "--report-dir", "w", "--cache", "cache", "--jobs", "2"];
     const whole = await spawnCommand("osnet-verify", inParallel, { cwd: folder.path });
