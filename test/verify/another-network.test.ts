@@ -81,7 +81,7 @@ describe("a file of another network", () => {
 });
 
 describe("weights of another training", () => {
-  const own = tinyCheckpoint("osnet");
+  const own = tinyCheckpoint("block");
   const { graph } = own;
   const others = seededStateDict(graph, 5);
   const checkpoint = openReference(own);
@@ -133,9 +133,9 @@ describe("weights of another training", () => {
       false,
       [{ kind: "weights", explanation: expect.stringContaining("another training run") }],
     ]);
-    const one = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
+    const one = withTensor(stateDict, "conv2.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
     const changed = await judge(one);
-    expect(changed.faults).toMatchObject([{ kind: "weights", layer: "conv3.0.gate[1].fc2" }]);
+    expect(changed.faults).toMatchObject([{ kind: "weights", layer: "conv2.0.gate[1].fc2" }]);
     expect((await judge(stateDict)).passed).toBe(true);
   });
 

@@ -19,7 +19,7 @@ import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } fr
 
 /** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const HONEST = convert(checkpoint);
 const REFERENCE = openReference(checkpoint);
 const [FEATURES = 0] = checkpoint.spec.embedding;
@@ -398,7 +398,7 @@ describe("a first output that is an inner layer", () => {
 
 describe("a limit that the images do not reach, in an osnet-convert file", () => {
   it("is a fault of an ONNX file at its layer", async () => {
-    const layer = "conv2.1.conv2c.2.relu";
+    const layer = "conv2.0.conv2c.2.relu";
     const { passed, faults } = await report(
       rewriteOnnx(
         HONEST,

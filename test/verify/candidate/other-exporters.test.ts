@@ -32,7 +32,7 @@ import { SMALL, withTensor } from "../../support/osnet.js";
 
 /** Files whose layers have no names, so that they are found by structure, and files of ours that others have edited. */
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const { graph, stateDict } = checkpoint;
 
 interface Form extends OnnxOptions {
@@ -52,9 +52,9 @@ async function judged(file: NamedBytes, options: OpenOptions = {}): Promise<Pari
 
 const layersOf = (faults: readonly Fault[]): readonly string[] => faults.map(({ layer }) => layer);
 
-const RELU = "conv2.1.conv1.relu";
-const NORM = "conv2.1.conv3.bn";
-const POOL = "conv2.2.1";
+const RELU = "conv2.0.conv1.relu";
+const NORM = "conv2.0.conv3.bn";
+const POOL = "conv2.1.1";
 
 /** x − mean(x) over the batch, behind a value. */
 const centred = (value: string): OnnxEdit =>
@@ -105,10 +105,10 @@ const MISTAKES: readonly [says: string, edit: OnnxEdit, layers: readonly string[
   ["a squared ReLU", squared(RELU), [RELU]],
   ["a ReLU clipped at 6", clippedAt(RELU, 6), [RELU]],
   ["0.1 taken away", shifted(RELU, "Sub"), [RELU]],
-  ["0.1 added to a batch norm", shifted(NORM, "Add"), [NORM, "conv2.1.add"]],
+  ["0.1 added to a batch norm", shifted(NORM, "Add"), [NORM, "conv2.0.add"]],
   ["a mean over the batch", centred(RELU), [RELU]],
-  ["a mean over the batch behind a batch norm", centred(NORM), [NORM, "conv2.1.add"]],
-  ["a factor behind a batch norm", multiplied(NORM, 2), [NORM, "conv2.1.add"]],
+  ["a mean over the batch behind a batch norm", centred(NORM), [NORM, "conv2.0.add"]],
+  ["a factor behind a batch norm", multiplied(NORM, 2), [NORM, "conv2.0.add"]],
   ["a block's result times 2", multiplied("conv2.0", 2), ["conv2.0"]],
   ["a cast to float16 and back", narrowed(RELU), [RELU]],
   ["a cast of a block's result", narrowed("conv2.0"), ["conv2.0"]],
@@ -235,16 +235,16 @@ describe("what the structure says is not lost", () => {
 
   it("where TensorFlow.js has another activation in a fused operator that the images do not reach", async () => {
     for (const step of ["Relu6", "LeakyRelu"]) {
-      const { passed, faults } = await judged(fused("conv2.1.conv2b.1.relu", step));
+      const { passed, faults } = await judged(fused("conv2.0.conv2b.1.relu", step));
       expect(passed).toBe(false);
-      expect(layersOf(faults)).toEqual(["conv2.1.conv2b.1.relu"]);
+      expect(layersOf(faults)).toEqual(["conv2.0.conv2b.1.relu"]);
     }
   });
 
   it("and of an operator that computes layers by itself: a limit no image reaches", async () => {
-    const relu6 = graphModel((node) => (node.name === "conv2.1" ? { ...node, op: "Relu6" } : node));
+    const relu6 = graphModel((node) => (node.name === "conv2.0" ? { ...node, op: "Relu6" } : node));
     const { passed, faults } = await judged(relu6);
-    expect([passed, layersOf(faults)]).toEqual([false, ["conv2.1"]]);
+    expect([passed, layersOf(faults)]).toEqual([false, ["conv2.0"]]);
   });
 });
 

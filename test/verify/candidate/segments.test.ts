@@ -13,7 +13,7 @@ import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { convert, openReference, rewriteOnnx } from "../../support/osnet.js";
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const { graph } = checkpoint;
 const IMAGES = [2, 3, 64, 32];
 const names = graph.nodes.filter(({ op }) => op.kind !== "input").map(({ name }) => name);

@@ -7,7 +7,7 @@ import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
 import { ALL } from "../../fixtures.js";
-import { type TinyFamily, tinyCheckpoint } from "../../mutation/families.js";
+import { type TinyNetwork, tinyCheckpoint } from "../../mutation/families.js";
 import { type OnnxEdit, replaced } from "../../mutation/onnx-edits.js";
 import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
@@ -22,7 +22,7 @@ export interface Pair {
   readonly layer: string;
   readonly right: OnnxEdit;
   readonly wrong: OnnxEdit;
-  readonly family?: TinyFamily;
+  readonly family?: TinyNetwork;
   /** Of twins whose graph is right, and not their numbers, that no runtime runs, or that are found at another layer. */
   readonly twin?: "numeric" | "structural" | "elsewhere";
   /** The operator set, if not 13. */
@@ -64,13 +64,13 @@ export const behind = (
 /** The numbers from 0 on. */
 export const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
-function written({ family = "osnet", opset = 13 }: Pair, edit: OnnxEdit, isNamed: boolean): Uint8Array {
+function written({ family = "block", opset = 13 }: Pair, edit: OnnxEdit, isNamed: boolean): Uint8Array {
   const bytes = convert(tinyCheckpoint(family), { opset });
   return rewriteOnnx(bytes, (model) => (isNamed ? edit(model) : anonymous(edit(model))));
 }
 
 async function faultsOf(row: Pair, bytes: Uint8Array): Promise<readonly string[]> {
-  const reference = openReference(tinyCheckpoint(row.family ?? "osnet"));
+  const reference = openReference(tinyCheckpoint(row.family ?? "block"));
   const opened = await openVerification({ name: "m.onnx", bytes }, reference, { size: SMALL });
   const { passed, faults } = await verify(opened);
   expect(passed).toBe(faults.length === 0);
@@ -84,7 +84,7 @@ export function testPairs(...pairs: readonly Pair[]): void {
     async (_, row) => {
       expect(await faultsOf(row, written(row, row.right, false))).toEqual([]);
       const wrong = written(row, row.wrong, false);
-      const { graph } = tinyCheckpoint(row.family ?? "osnet");
+      const { graph } = tinyCheckpoint(row.family ?? "block");
       if (row.twin !== "numeric") {
         const { differences } = matchGraph(decodeOnnx(wrong, { subject: "m.onnx" }), {
           subject: "m.onnx",

@@ -5,7 +5,7 @@ import { at, behind, type Pair, pair, testPairs, upTo } from "./spelling-pairs.j
 
 /** Activations, and what has no effect behind one, in other words (spelling-pairs.ts). */
 
-const RELU = "conv3.0.conv2b.0.relu";
+const RELU = "conv2.0.conv2b.0.relu";
 const relu = <T>(name: string, numbers: readonly [T, T], edit: (number: T) => OnnxEdit): Pair =>
   pair(RELU, name, numbers, edit);
 
@@ -216,9 +216,9 @@ const ACTIVATIONS: readonly Pair[] = [
       { two: scalar(2), k: scalar(k) },
     ),
   ),
-  pair("conv3.0.gate[2]", "a sigmoid, then Clip(0, 1)", [1, 0.5], (k) =>
+  pair("conv2.0.gate[2]", "a sigmoid, then Clip(0, 1)", [1, 0.5], (k) =>
     at(
-      "conv3.0.gate[2].gate_activation",
+      "conv2.0.gate[2].gate_activation",
       (x, y) => [onnxNode("s", "Sigmoid", [x]), onnxNode(y, "Clip", ["s", "zero", "k"])],
       { zero: scalar(0), k: scalar(k) },
     ),

@@ -130,7 +130,7 @@ const NORMS: readonly Pair[] = [
   ),
 ];
 
-const PRODUCT = "conv3.0.conv2b.0.bn";
+const PRODUCT = "conv2.0.conv2b.0.bn";
 
 const PRODUCTS: readonly Pair[] = [
   pair(

@@ -4,7 +4,7 @@ import { at, behind, type Constants, type Pair, pair, testPairs, upTo } from "./
 
 /** Values in other shapes and orders, windows and padding, in other words (spelling-pairs.ts). */
 
-const RELU = "conv3.0.conv2b.0.relu";
+const RELU = "conv2.0.conv2b.0.relu";
 
 /** What is handed on behind a ReLU; the twins make another shape, which no runtime takes behind it. */
 const same = (
@@ -13,16 +13,16 @@ const same = (
   more: Pick<Pair, "twin"> = { twin: "structural" },
 ): Pair => pair(RELU, name, [true, false], edit, more);
 
-const CHANNELS = 12;
-const [HEIGHT, WIDTH] = [8, 4];
+const CHANNELS = 8;
+const [HEIGHT, WIDTH] = [16, 8];
 
 const PASSED_ON: readonly Pair[] = [
   same("Expand by ones", (isRight) =>
-    behind(RELU, (x, y) => [onnxNode(y, "Expand", [x, "to"])], { to: wholes(1, 1, isRight ? 1 : 16, 1) }),
+    behind(RELU, (x, y) => [onnxNode(y, "Expand", [x, "to"])], { to: wholes(1, 1, isRight ? 1 : 32, 1) }),
   ),
   same("Expand to its own shape", (isRight) =>
     behind(RELU, (x, y) => [
-      onnxNode("to", "Shape", [isRight ? x : "maxpool"]),
+      onnxNode("to", "Shape", [isRight ? x : "conv1.relu"]),
       onnxNode("to.64", "Cast", ["to"], { to: int(7) }),
       onnxNode(y, "Expand", [x, "to.64"]),
     ]),
@@ -81,22 +81,22 @@ const PASSED_ON: readonly Pair[] = [
 
 const WINDOWS: readonly Pair[] = [
   pair(
-    "conv3.0.conv2b.0.conv2",
+    "conv2.0.conv2b.0.conv2",
     "dilation between the pixels of 1×1 kernels",
-    ["conv3.0.conv1.bn", "conv3.0.conv2b.0.bn"],
+    ["conv2.0.conv1.bn", "conv2.0.conv2b.0.bn"],
     (layer) => attribute(layer, "dilations", ints(2, 2)),
     { twin: "structural" },
   ),
   pair(
-    "conv2.2.1",
+    "conv2.1.1",
     "a pool that rounds sizes up, where they are even",
     [true, false],
     (isRight) => (model) =>
       attribute(
-        "conv2.2.1",
+        "conv2.1.1",
         "ceil_mode",
         int(1),
-      )(isRight ? model : attribute("conv2.2.1", "strides", ints(3, 3))(model)),
+      )(isRight ? model : attribute("conv2.1.1", "strides", ints(3, 3))(model)),
     { twin: "structural" },
   ),
 ];
@@ -168,7 +168,7 @@ const PADDED: readonly Pair[] = [
   ),
 ];
 
-const POOL = "conv3.0.gate[2].global_avgpool";
+const POOL = "conv2.0.gate[2].global_avgpool";
 
 const STRIDED: readonly Pair[] = [
   pair(

@@ -30,7 +30,7 @@ import { SMALL, withTensor, withValues } from "../../support/osnet.js";
 
 /** Graphs as nobody exports them: each mistake in one is one finding at its layer, and what is none is read. */
 
-const CHECKPOINT = tinyCheckpoint("osnet");
+const CHECKPOINT = tinyCheckpoint("block");
 
 function judged(edit: (model: OnnxModel) => OnnxModel, fold = true): Promise<ParityReport> {
   const model = edit(lowerToOnnx(CHECKPOINT.graph, CHECKPOINT.stateDict, { size: SMALL, fold }));

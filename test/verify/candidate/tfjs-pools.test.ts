@@ -15,7 +15,7 @@ import { openFixture, SMALL } from "../../support/osnet.js";
  * the map has another size, and they no longer cover it. That is the max pool's fault, and nobody else's.
  */
 
-const TINY = tinyCheckpoint("osnet");
+const TINY = tinyCheckpoint("block");
 
 async function judged(model: TfjsModel, checkpoint = TINY): Promise<ParityReport> {
   const { json, shards } = encodeTfjs(model);

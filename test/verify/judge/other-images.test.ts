@@ -8,7 +8,7 @@ import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const output = { relMax: 1e-7 } as OutputResult;
 
 function opened(bytes = convert(checkpoint)): Promise<Verification> {

@@ -8,7 +8,7 @@ import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 
 describe("a model run again", () => {
   it("gives the same embedding without optimisations, and for images alone", async () => {

@@ -11,7 +11,7 @@ import { convert, openFixture, openReference, rewriteOnnx, SMALL } from "../../s
 
 /** Constants in whole numbers behind DequantizeLinear, which are held to half a step of the checkpoint's. */
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const reference = openReference(checkpoint);
 
 /** A constant as int8, with one step for all or one for each row. */

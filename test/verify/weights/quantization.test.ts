@@ -22,7 +22,7 @@ import { anonymous } from "../../convert/import/tfjs/models.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { openReference, SMALL } from "../../support/osnet.js";
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const { graph, stateDict } = checkpoint;
 const REFERENCE = openReference(checkpoint);
 
@@ -52,7 +52,7 @@ describe.each(Object.entries(FORMATS))("quantised weights: %s", (_name, lower) =
       expect({ passed, faults }).toEqual({ passed: true, faults: [] });
       expect((weights?.identical ?? 0) + (weights?.rounded ?? 0)).toBe(weights?.compared);
       expect(weights?.rounded).toBeGreaterThan(0);
-      expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 48 });
+      expect(quantization).toMatchObject({ dtypes: [dtype], tensors: 21 });
       expect(quantization?.cosine).toBeGreaterThan(MIN_COSINE[dtype]);
       // The runtime's own rounding is a hundredth of what storing in fewer bits costs, or less.
       expect(output?.relMax).toBeLessThan((quantization?.relMax ?? 0) / 50);
