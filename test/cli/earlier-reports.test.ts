@@ -156,7 +156,7 @@ candidates: { c: { convert: onnx, options: { size: 64x32 } } }
 defaults: { size: 64x32 }
 `,
       "empty.json": suiteText([]),
-      "w.pth": tinyBytes(),
+      "w.pth": tinyBytes("block"),
     });
     const suite = (...args: readonly string[]) =>
       run("osnet-verify", ["suite", "s.yaml", "--report-dir", "r", ...args], { cwd: folder.path });

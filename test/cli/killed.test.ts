@@ -16,8 +16,8 @@ import { tinyFile } from "../support/tiny-file.js";
 import { run, runProgram } from "./command.js";
 
 const CONVERT = fileURLToPath(new URL("../../dist/bin/osnet-convert.js", import.meta.url));
-const OLD = tinyFile();
-const { stateDict } = tinyCheckpoint("osnet");
+const OLD = tinyFile("block");
+const { stateDict } = tinyCheckpoint("block");
 /** Other weights, of which one value says which they are. */
 const NEW = encodePth(
   withTensor(stateDict, "fc.0.weight", (tensor) => withValues(tensor, { 0: 0.375 })),

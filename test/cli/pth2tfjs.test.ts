@@ -6,7 +6,7 @@ import { tinyFile } from "../support/tiny-file.js";
 import { type Finished, run } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
-const SMALL = tinyFile();
+const SMALL = tinyFile("block");
 const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
 const FILES = ["group1-shard1of1.bin", "model.json"];
 
@@ -58,9 +58,9 @@ describe("osnet-convert pth2tfjs", () => {
     const folder = await temporaryFolder();
     const args = ["-o", "model", "--quantize", "uint8", "--preprocess"];
     const { status, stdout } = await convert(folder, ...args);
-    expect(stdout.toString()).toMatch(/\nverified: 126 layers and 8 gates, .* on the weights as stored/);
+    expect(stdout.toString()).toMatch(/\nverified: 56 layers and 3 gates, .* on the weights as stored/);
     expect(stdout.toString()).toMatch(
-      /\nstored: 48 tensors as uint8, which changes the embedding by [\d.e+-]+ relative to its largest value \(cosine 0\.9\d+\)\n/,
+      /\nstored: 21 tensors as uint8, which changes the embedding by [\d.e+-]+ relative to its largest value \(cosine 0\.9\d+\)\n/,
     );
     expect(status).toBe(0);
   });
@@ -68,7 +68,7 @@ describe("osnet-convert pth2tfjs", () => {
   it("writes a layers model with --tfjs-format layers, verified too", async () => {
     const folder = await temporaryFolder();
     const { status, stdout } = await convert(folder, "-o", "model", "--tfjs-format", "layers");
-    expect(stdout.toString()).toMatch(/\nverified: 125 layers and 8 gates, /);
+    expect(stdout.toString()).toMatch(/\nverified: 55 layers and 3 gates, /);
     expect(status).toBe(0);
     const document = JSON.parse(Buffer.from(await folder.read("model/model.json")).toString());
     expect(document.format).toBe("layers-model");

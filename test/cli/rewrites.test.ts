@@ -14,7 +14,7 @@ import { refusal, run } from "./command.js";
 /** Models that compute more than the network: what a conversion refuses, keeps, and leaves out when it is told to. */
 
 const MODEL = anonymous(
-  decodeOnnx(convert(tinyCheckpoint("osnet"), { size: { height: 64, width: 32 } }), { subject: "m.onnx" }),
+  decodeOnnx(convert(tinyCheckpoint("block"), { size: { height: 64, width: 32 } }), { subject: "m.onnx" }),
 );
 const [{ name: EMBEDDING } = { name: "" }] = MODEL.graph.outputs;
 
@@ -74,7 +74,7 @@ describe("a model that computes more than the network", () => {
     expect(status).toBe(0);
     expect(decodeWeights(await folder.read("m.npz"), { subject: "m", format: "npz" }).stateDict.size).toBe(
       // All but the classifier's.
-      tinyCheckpoint("osnet").stateDict.size - 2,
+      tinyCheckpoint("block").stateDict.size - 2,
     );
   });
 });

@@ -15,7 +15,7 @@ const NATIVE = "onnxruntime-node";
 describe("where onnxruntime-node is not installed", () => {
   let folder: Folder;
   beforeAll(async () => {
-    folder = await createFolder({ [CHECKPOINT]: tinyBytes() });
+    folder = await createFolder({ [CHECKPOINT]: tinyBytes("block") });
     const modules = folder.at("node_modules");
     await mkdir(`${modules}/osnet-convert`, { recursive: true });
     for (const name of ["package.json", "dist", "schemas"])
@@ -44,7 +44,7 @@ describe("where onnxruntime-node is not installed", () => {
     );
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(
-      /verified: 125 layers and 8 gates, .*; run in onnxruntime-web, because onnxruntime is not installed/,
+      /verified: 55 layers and 3 gates, .*; run in onnxruntime-web, because onnxruntime is not installed/,
     );
   });
 

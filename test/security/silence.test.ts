@@ -64,7 +64,7 @@ for (const line of JSON.parse(lines)) {
 
 describe("no command calls home", () => {
   it("nothing is written but the output, and no host is looked up or spoken to", async () => {
-    const folder = await temporaryFolder({ "w.pth": tinyBytes(), "all.mjs": PROGRAM });
+    const folder = await temporaryFolder({ "w.pth": tinyBytes("block"), "all.mjs": PROGRAM });
     for (const name of ["home", "tmp", "work"]) await mkdir(folder.at(name));
     const env = environment(folder);
     const cwd = folder.at("work");

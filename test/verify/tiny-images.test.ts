@@ -14,7 +14,7 @@ import { openReference } from "../support/osnet.js";
 
 /** Images so small that a transition's window covers its whole map, as a global pool's does. */
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const { graph, stateDict } = checkpoint;
 
 function tfjs(model: TfjsModel): NamedBytes {

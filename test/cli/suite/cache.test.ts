@@ -12,7 +12,7 @@ import { tinyBytes } from "../../support/tiny-file.js";
 import { run } from "../command.js";
 
 it("a cached report is a plain file: a link or a pipe is a miss", async () => {
-  const small = tinyCheckpoint("osnet");
+  const small = tinyCheckpoint("block");
   const opened = await openVerification({ name: "m.onnx", bytes: convert(small) }, openReference(small));
   const report = await verify(opened);
   const folder = await temporaryFolder({ "a.json": renderJson(report) });
@@ -29,7 +29,7 @@ it("a cached report is a miss once a model's weights, in a file beside it, are o
     candidates: { c: { file: "m.onnx" } },
     defaults: { size: "64x32", batch: 2 },
   };
-  const folder = await temporaryFolder({ "w.pth": tinyBytes(), "s.json": JSON.stringify(suite) });
+  const folder = await temporaryFolder({ "w.pth": tinyBytes("block"), "s.json": JSON.stringify(suite) });
   const write = ["pth2onnx", "w.pth", "-o", "m.onnx", "--external-data"];
   await run("osnet-convert", [...write, "--size", "64x32", "--no-verify"], { cwd: folder.path });
   const judge = () => run("osnet-verify", ["suite", "s.json", "--report-dir", "r"], { cwd: folder.path });

@@ -9,7 +9,7 @@ import { schemaOf } from "../../support/schemas.js";
 import { tinyFile } from "../../support/tiny-file.js";
 import { run } from "../command.js";
 
-const CHECKPOINT = tinyFile();
+const CHECKPOINT = tinyFile("block");
 
 const SUITE = `
 name: ranked

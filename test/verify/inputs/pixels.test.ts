@@ -117,7 +117,7 @@ describe("images without raw pixels", () => {
 });
 
 describe("models that take raw pixels", () => {
-  const checkpoint = tinyCheckpoint("osnet");
+  const checkpoint = tinyCheckpoint("block");
   const reference = openReference(checkpoint);
   const options = { size: SMALL, preprocess: "bgr" } as const;
   const tfjs = (model: TfjsModel): NamedBytes => {
@@ -139,7 +139,7 @@ describe("models that take raw pixels", () => {
       faults: [],
       input: { source: "seed:0", shape: [2, 3, 64, 32], pixels: "bgr" },
     });
-    expect(layers).toHaveLength(126);
+    expect(layers).toHaveLength(56);
     expect(layers[0]).toMatchObject({ name: "images", op: "input", status: "pass" });
     expect(weights).toMatchObject({ compared: weights?.identical, folded: expect.any(Number) });
   });

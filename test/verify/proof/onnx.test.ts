@@ -98,7 +98,7 @@ describe("the proof of an ONNX file", () => {
   });
 
   it("is found for a norm repeated to as many rows as there are images, as torch.nn.functional.normalize exports", () => {
-    const checkpoint = tinyCheckpoint("osnet");
+    const checkpoint = tinyCheckpoint("block");
     const images: Readonly<Record<string, OnnxAttribute>> = { start: int(0), end: int(1) };
     const tail = (parts: readonly string[], attributes = images): OnnxModel =>
       followed(

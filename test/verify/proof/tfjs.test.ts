@@ -49,7 +49,7 @@ describe("the proof of a TensorFlow.js model", () => {
 });
 
 it.each(["__proto__", "constructor", "valueOf"])("no proof knows an attribute %s", (name) => {
-  const checkpoint = tinyCheckpoint("osnet");
+  const checkpoint = tinyCheckpoint("block");
   const { nodes, ...model } = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size });
   const given: TfjsAttribute = { type: "bool", value: false };
   const changed = nodes.map((node) =>
