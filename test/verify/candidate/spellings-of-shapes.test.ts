@@ -243,6 +243,25 @@ const VECTORS: readonly Pair[] = [
     () => ({ first: wholes(0), one: wholes(1), rest: wholes(-1), black: scalar(-2) }),
   ),
   vectors(
+    "Reshape to the number of images as a list, and not to that of channels",
+    () => [
+      onnxNode("shape", "Shape", ["x"]),
+      onnxNode("number", "Gather", ["shape", "place"]),
+      onnxNode("list", "Reshape", ["number", "rest"]),
+      onnxNode("to", "Concat", ["list", "rest"], { axis: int(0) }),
+      onnxNode("vector", "Reshape", ["x", "to"]),
+    ],
+    (isRight) => ({ place: { ...wholes(isRight ? 0 : 1), shape: [] }, rest: wholes(-1) }),
+  ),
+  vectors(
+    "Gather of the only row and column, and not of a channel",
+    (isRight) => [
+      onnxNode("row", "Gather", ["x", "first"], { axis: int(isRight ? 2 : 1) }),
+      onnxNode("vector", "Gather", ["row", "first"], { axis: int(2) }),
+    ],
+    () => ({ first: { ...wholes(0), shape: [] } }),
+  ),
+  vectors(
     "Flatten of [N, C, 1, 1], and not of [C, N, 1, 1]",
     (isRight) => [
       onnxNode("turned", "Transpose", ["x"], { perm: isRight ? ints(0, 2, 3, 1) : ints(1, 0, 2, 3) }),
@@ -257,4 +276,21 @@ const VECTORS: readonly Pair[] = [
   ),
 ];
 
-testPairs(...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);
+const PRODUCT = "conv2.0.gate[2]";
+
+const REPEATED: readonly Pair[] = [
+  pair(
+    PRODUCT,
+    "a gate that is repeated over the map it multiplies, as `gate.expand_as(x)`",
+    [true, false],
+    (isRight) =>
+      at(PRODUCT, (x, y, { inputs: [, gate = ""] }) => [
+        onnxNode("shape", "Shape", [isRight ? x : "images"]),
+        onnxNode("repeated", "Expand", [gate, "shape"]),
+        onnxNode(y, "Mul", [x, "repeated"]),
+      ]),
+    { twin: "elsewhere" },
+  ),
+];
+
+testPairs(...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);

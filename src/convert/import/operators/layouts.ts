@@ -115,12 +115,17 @@ function isLine(value: Value | undefined): boolean {
   return value?.kind === "node" && value.reading?.isLine === true;
 }
 
+/** Whether a result has other axes than the operand: also a Gather of a single place. */
+function movesAxes({ node: { opType }, inputs }: OperatorSite): boolean {
+  return MOVES_AXES.has(opType) || (opType === "Gather" && asTensor(inputs[1])?.shape.length === 0);
+}
+
 /** An operator on [N, C, 1] as the same operator on [N, C]. */
 function onVectors(site: OperatorSite): OperatorSite | undefined {
   const { opType, domain } = site.node;
   if (domain !== "" || site.inputs.some((value) => value?.kind === "node" && !isLine(value)))
     return undefined;
-  if (MOVES_AXES.has(opType) || opType === "BatchNormalization") return { ...site, isLine: true };
+  if (movesAxes(site) || opType === "BatchNormalization") return { ...site, isLine: true };
   if (!ELEMENTWISE.has(opType)) return undefined;
   const inputs = site.inputs.map(withoutLastAxis);
   return inputs.includes(null)
@@ -149,7 +154,7 @@ export function laidOut(value: Value, site: OperatorSite): Value {
     : inputs.flatMap((input) => (input?.kind === "node" ? (input.reading?.quantised ?? []) : []))[0];
   const reading: Reading = {
     ...(layout && node.form.rank !== "flat" && !MOVES_AXES.has(opType) ? { layout } : {}),
-    ...(site.isLine && !MOVES_AXES.has(opType) ? { isLine: true } : {}),
+    ...(site.isLine && !movesAxes(site) ? { isLine: true } : {}),
     ...(quantised ? { quantised } : {}),
     ...value.reading,
   };

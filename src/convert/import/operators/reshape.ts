@@ -1,4 +1,4 @@
-import type { Tensor } from "../../../core/tensor.js";
+import { elementCount, type Tensor } from "../../../core/tensor.js";
 import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
 import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Value } from "./foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
@@ -24,8 +24,13 @@ import { globalPool, pointwiseOp } from "./windows.js";
 /** Operators that move elements without changing them, and reductions over a plane. */
 
 export const readFlatten: OperatorReader = (site) => {
-  const sizes = vectorSizes(site);
   const axis = int(site.node, "axis", 1);
+  const tensor = asTensor(site.inputs[0]);
+  if (tensor) {
+    const rows = elementCount(tensor.shape.slice(0, axis));
+    return constant(reshaped(tensor, [rows, rows === 0 ? 0 : tensor.data.length / rows]));
+  }
+  const sizes = vectorSizes(site);
   const isByImage = sizes && (axis < 0 ? axis + sizes.length : axis) === 1;
   return isByImage ? asVector(site, channelSizes(site).flat) : undefined;
 };
@@ -244,11 +249,18 @@ export function passedOn(site: OperatorSite): Value | undefined {
 
 const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[]) => boolean>> = {
   Concat: ({ inputs }) => inputs.length === 1,
-  // A target size of 1 broadcasts to the value's own size.
-  Expand: ({ inputs }, sizes) => {
+  // A target size of 1 broadcasts to the value's own size, and a product broadcasts the single pixels of a gate anyway.
+  Expand: ({ inputs, output, readersOf }, sizes) => {
     const target = listedSizes(inputs[1]) ?? [0];
     const own = sizes.slice(sizes.length - target.length);
-    const fits = target.every((size, at) => size === 1 || sameSize(size, own[at]));
+    const readers = readersOf?.(output);
+    const isMultiplied = readers?.has("Mul") === true && readers.size === 1 && sizes.length === 4;
+    const fits = target.every(
+      (size, at) =>
+        size === 1 ||
+        sameSize(size, own[at]) ||
+        (isMultiplied && own[at] === 1 && size !== undefined && size !== 0),
+    );
     return target.length <= sizes.length && fits;
   },
   Gather: ({ node, inputs }, sizes) => {
@@ -285,8 +297,19 @@ const TO_THE_END = 1_000_000;
 
 /** Operators that reorder the channels of an image, such as BGR to RGB. */
 
-export const readChannelGather: OperatorReader = (site) =>
-  int(site.node, "axis", 0) === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
+export const readChannelGather: OperatorReader = (site) => {
+  const axis = int(site.node, "axis", 0);
+  const places = numbers(site.inputs[1]);
+  const sizes = vectorSizes(site);
+  const isNumber = asTensor(site.inputs[1])?.shape.length === 0;
+  // The only element of an axis, as in `pooled[:, :, 0, 0]`.
+  if (isNumber && sizes?.at(axis) === 1 && (places?.[0] === 0 || places?.[0] === -1))
+    return asVector(
+      site,
+      sizes.filter((_, at) => at !== (axis < 0 ? axis + sizes.length : axis)),
+    );
+  return axis === 1 ? reordered(site, places) : undefined;
+};
 
 /**
  * A GatherND along the channels if they come first, as PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`.

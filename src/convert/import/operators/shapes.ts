@@ -94,7 +94,9 @@ export function sizesPassedOn({ node, inputs }: OperatorSite): Value | undefined
   const [list, ...others] = inputs;
   if (list?.kind !== "shape" || !list.sizes) return undefined;
   const { sizes } = list;
-  if (["Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
+  // One size, or a list of them, has no other axes.
+  const isLine = node.opType === "Reshape" && (numbers(others[0])?.length ?? 2) < 2;
+  if (isLine || ["Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
   if (node.opType !== "Gather" || int(node, "axis", 0) !== 0) return undefined;
   const places = numbers(others[0]);
   return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
