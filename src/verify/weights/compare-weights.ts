@@ -14,6 +14,7 @@ import {
   withLostTerms,
 } from "./expected.js";
 import type { Located } from "./located.js";
+import { roundings } from "./rounded.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
@@ -48,7 +49,30 @@ export interface WeightsComparison {
  *
  * @param stateDict the checkpoint's
  */
-export function compareWeights(
+export function compareWeights(located: Located, stateDict: StateDict, scope: Compared): WeightsComparison {
+  const found = compareConstants(located, stateDict, scope);
+  if (found.haveOneCause || found.faults.length < FEWEST) return found;
+  return roundedThroughout(found, located, stateDict, scope) ?? found;
+}
+
+/** One fault for a file whose weights were all rounded, and any others that this does not explain. */
+function roundedThroughout(
+  { result, faults }: WeightsComparison,
+  located: Located,
+  stateDict: StateDict,
+  scope: Compared,
+): WeightsComparison | undefined {
+  const [first] = faults;
+  for (const { says, constants, weights } of roundings(located, stateDict, result.folded > 0)) {
+    const left = compareConstants({ ...located, constants }, weights(), scope).faults;
+    if (!first || left.length * FEWEST > faults.length) continue;
+    const explanation = `${says}: ${faults.length} layers differ from the checkpoint's`;
+    return { result, faults: [{ ...first, explanation }, ...left], haveOneCause: true };
+  }
+  return undefined;
+}
+
+function compareConstants(
   { graph, by, constants: find, absorbed, match: shown }: Located,
   stateDict: StateDict,
   { results, isLifted = false }: Compared,

@@ -4,8 +4,9 @@ import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { toFloat64 } from "../../../src/core/tensor-cast.js";
+import { castFloat, toFloat32, toFloat64 } from "../../../src/core/tensor-cast.js";
 import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
 import { onnxCandidate } from "../../support/candidates.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
 
@@ -166,6 +167,64 @@ describe("compareWeights", () => {
       changeTensor("fc.0.bias", () => ({ dtype: "float32", shape: [3], data: new Float32Array(3) })),
     );
     expect(short.faults.map(({ explanation }) => explanation)).toEqual(["fc.0.bias: 3 values, expected 512"]);
+  });
+});
+
+describe("all weights rounded to 16 bits, in float32", () => {
+  const tiny = tinyCheckpoint("osnet");
+  const back = (tensor: Tensor, dtype: "float16" | "bfloat16"): Tensor =>
+    tensor.dtype === "float32" ? toFloat32(castFloat(tensor, dtype, "w"), "w") : tensor;
+  const all = (tensors: ReadonlyMap<string, Tensor>, dtype: "float16" | "bfloat16"): Map<string, Tensor> =>
+    new Map([...tensors].map(([name, tensor]) => [name, back(tensor, dtype)]));
+  const inFile =
+    (dtype: "float16" | "bfloat16") =>
+    (model: OnnxModel): OnnxModel => ({
+      ...model,
+      graph: { ...model.graph, initializers: all(model.graph.initializers, dtype) },
+    });
+
+  it.each([
+    [true, "float16"],
+    [false, "float16"],
+    [true, "bfloat16"],
+    [false, "bfloat16"],
+  ] as const)("is one fault, folded %s: %s", (fold, dtype) => {
+    const { faults, haveOneCause } = compare(fold, inFile(dtype), tiny);
+    expect(haveOneCause).toBe(true);
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.explanation).toMatch(new RegExp(`rounded to ${dtype}: `));
+  });
+
+  it("is one fault if it came before folding, of weights alone too", () => {
+    const trainable = (path: string): boolean => !/running/.test(path);
+    for (const isRounded of [() => true, trainable, (_: string, { shape }: Tensor) => shape.length > 1]) {
+      const stateDict = new Map(
+        [...tiny.stateDict].map(([path, tensor]) => [
+          path,
+          isRounded(path, tensor) ? back(tensor, "float16") : tensor,
+        ]),
+      );
+      const { initializers } = decodeOnnx(convert({ ...tiny, stateDict }), { subject: "m.onnx" }).graph;
+      const { faults } = compare(
+        true,
+        (model) => ({ ...model, graph: { ...model.graph, initializers } }),
+        tiny,
+      );
+      expect(faults).toHaveLength(1);
+      expect(faults[0]?.explanation).toContain("float16, before batch norms were folded");
+    }
+  });
+
+  it("does not hide another wrong constant", () => {
+    const { faults } = compare(
+      false,
+      (model) =>
+        changeTensor("conv2.0.conv1.bn.bias", (tensor) => withValues(tensor, { 1: 3 }))(
+          inFile("float16")(model),
+        ),
+      tiny,
+    );
+    expect(faults.map(({ layer }) => layer)).toEqual(["conv1.conv", "conv2.0.conv1.bn"]);
   });
 });
 
