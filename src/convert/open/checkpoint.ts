@@ -18,7 +18,7 @@ import { toReal } from "../../core/tensor-cast.js";
 import { nearestWord } from "../../core/text.js";
 import { decodeNpz } from "../formats/npz.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
-import { prefixGroups, removePrefix, removeWrapperPrefix } from "../formats/pth/modules.js";
+import { prefixGroups, removePrefix, removeWrapperPrefix, withoutWrappers } from "../formats/pth/modules.js";
 import { printable, quote } from "../formats/refusals.js";
 import {
   type FileFormat,
@@ -98,21 +98,17 @@ export function identifyCheckpoint(bytes: Bytes, { arch, ...options }: Checkpoin
  */
 function identifyOrOffer(
   stateDict: StateDict,
-  { wrapperPath, removedPrefix, modules }: Omit<DecodedWeights, "stateDict">,
+  decoded: Omit<DecodedWeights, "stateDict">,
   options: { readonly subject: string; readonly spec?: OsnetSpec },
 ): Identified {
+  let identified: Identified;
   try {
-    return identify(stateDict, options);
+    identified = identify(stateDict, options);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    const parts = [...prefixGroups(stateDict.keys())].flatMap(([prefix, keys]) => {
-      const part = new Map(keys.flatMap((key) => pairOf(key, stateDict.get(prefix + key))));
-      return isNetwork(part, options) ? [prefix] : [];
-    });
-    const outer = [wrapperPath, removedPrefix.replace(/\.$/, "")].filter((path) => path !== "");
-    const offers = parts.map((prefix) => [...outer, prefix.slice(0, -1)].join("."));
+    const offers = offersOf(stateDict, decoded, options);
     const [first] = offers;
-    const made = first === undefined && rewriting(stateDict.keys(), classesOf(modules));
+    const made = first === undefined && rewriting(stateDict.keys(), classesOf(decoded.modules));
     if (made)
       throw new InputError(
         {
@@ -130,11 +126,43 @@ function identifyOrOffer(
         subject: options.subject,
         found: `${offers.length === 1 ? "a network" : `${offers.length} networks`} under ${offers.map(quote).join(" and ")}`,
         expected: "the state dict of one OSNet",
-        remedy: `choose one with ${offers.map((offer) => `--key ${printable(offer)}`).join(" or ")}`,
+        remedy: `choose one with ${keysOf(offers)}`,
       },
       { cause: error },
     );
   }
+  const own = new Set(parametersOf(identified.graph).map(({ path }) => path));
+  const again = identified.extra.filter((path) => own.has(withoutWrappers(path)));
+  if (again.length === 0) return identified;
+  // torchreid's load_pretrained_weights removes `module.` from all keys, and uses the last tensor of each name.
+  const offers = offersOf(stateDict, decoded, options);
+  throw new InputError({
+    code: "state-dict",
+    subject: options.subject,
+    found: `a network and ${again.length} of its tensors again, such as ${quote(again[0] ?? "")}`,
+    expected: "the state dict of one OSNet",
+    remedy:
+      offers.length > 0
+        ? `choose the other one with ${keysOf(offers)}, or remove one`
+        : "remove these tensors",
+  });
+}
+
+/** The values of `--key` that select a network among the tensors of a state dict. */
+function offersOf(
+  stateDict: StateDict,
+  { wrapperPath, removedPrefix }: Pick<DecodedWeights, "wrapperPath" | "removedPrefix">,
+  options: { readonly spec?: OsnetSpec },
+): readonly string[] {
+  const outer = [wrapperPath, removedPrefix.replace(/\.$/, "")].filter((path) => path !== "");
+  return [...prefixGroups(stateDict.keys())].flatMap(([prefix, keys]) => {
+    const part = new Map(keys.flatMap((key) => pairOf(key, stateDict.get(prefix + key))));
+    return isNetwork(part, options) ? [[...outer, prefix.slice(0, -1)].join(".")] : [];
+  });
+}
+
+function keysOf(offers: readonly string[]): string {
+  return offers.map((offer) => `--key ${printable(offer)}`).join(" or ");
 }
 
 function classesOf(modules: DecodedWeights["modules"]): readonly string[] {

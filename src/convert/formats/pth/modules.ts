@@ -167,6 +167,12 @@ export function removeWrapperPrefix<V>(entries: ReadonlyMap<string, V>): Unprefi
   return prefix === "" ? untouched : (removePrefix(entries, prefix) ?? untouched);
 }
 
+/** A path without the wrappers' attribute names that it begins with. */
+export function withoutWrappers(path: string): string {
+  const parts = path.split(".");
+  return parts.slice(parts.findIndex((part) => !WRAPPER_ATTRIBUTES.has(part))).join(".");
+}
+
 /** Removes `prefix` from the keys that have it; undefined if two keys would become equal. */
 export function removePrefix<V>(entries: ReadonlyMap<string, V>, prefix: string): Unprefixed<V> | undefined {
   const result = new Map<string, V>();
