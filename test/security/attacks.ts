@@ -86,7 +86,7 @@ const layersModel = (
           layers: layers.map(([name, className, ...reads]) => ({
             name,
             class_name: className,
-            config: {},
+            config: { name },
             inbound_nodes: reads.map((read): Json => [[read, 0, 0]]),
           })),
           output_layers: [[layers[0]?.[0] ?? "", 0, 0]],
