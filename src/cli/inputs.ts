@@ -99,11 +99,11 @@ async function openModelSource(
       `the folder of ${FORMATS[format].noun}, which has several files`,
       `pass the folder or its ${FORMATS[format].main}`,
     );
-  const { openModel } = await import("../convert/open/open-file.js");
+  const { openModelFile } = await import("../convert/open/open-file.js");
   const { liftCheckpoint } = await import("../convert/open/lift.js");
   const read = await readModel(input, io, options);
   const file = input === "-" ? { ...read, name: "standard input" } : read;
-  const checkpoint = liftCheckpoint(openModel(format, file), definedOf({ arch }));
+  const checkpoint = liftCheckpoint(openModelFile(format, file), definedOf({ arch }));
   return { ...file, checkpoint, isRunnable: checkpoint.isRunnable, close: () => undefined };
 }
 

@@ -126,9 +126,9 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
   const format = sniffFormat(bytes);
   // Readers of models, which are nearly as large as everything else, are loaded only for a model.
   if (isModelFormat(format)) {
-    const { openModel } = await import("../convert/open/open-file.js");
+    const { openModelFile } = await import("../convert/open/open-file.js");
     const { liftCheckpoint } = await import("../convert/open/lift.js");
-    const { outputs, isRunnable, ...checkpoint } = liftCheckpoint(openModel(format, file), arch);
+    const { outputs, isRunnable, ...checkpoint } = liftCheckpoint(openModelFile(format, file), arch);
     return { ...file, checkpoint, outputs, isRunnable };
   }
   const wanted = { subject: name, format, ...arch, ...(key === undefined ? {} : { key }) };

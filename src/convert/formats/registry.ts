@@ -146,7 +146,7 @@ export function withoutSuffix(name: string): string {
 
 /** The format of a file name's suffix; undefined if it is not one. */
 export function formatOfName(name: string): FileFormat | undefined {
-  const suffix = name.split(".").at(-1)?.toLowerCase() ?? "";
+  const suffix = name.replace(/-\d+$/, "").split(".").at(-1)?.toLowerCase() ?? "";
   return FILE_FORMATS.find((format) => FORMATS[format].suffixes.includes(suffix));
 }
 

@@ -397,7 +397,7 @@ export function decodeWeights(
 ): DecodedWeights {
   const bytes = toSource(file);
   const format = formatOf(bytes, wanted, subject);
-  expectNoModelName(bytes, format, subject);
+  expectOwnName(bytes, format, subject);
   const decoded = DECODERS[format](bytes, subject, key);
   const container = format === "pth" ? "zip" : format;
   return { format, container, metadata: new Map(), wrapperPath: "", modelClass: "", ...decoded };
@@ -410,12 +410,18 @@ export function isWeightsArchive(names: readonly string[]): boolean {
   );
 }
 
-/** Refuses weights in a file with the name of a model: bytes can be both, and runtimes would open the model. */
-function expectNoModelName(bytes: ByteSource, format: WeightsFormat, subject: string): void {
-  const named = formatOfName(subject);
+/**
+ * Bytes can have several formats, with other weights in each: whoever goes by a file's name would load others.
+ *
+ * @throws InputError (`format`) if a file has the name of another format
+ */
+export function expectOwnName(bytes: ByteSource, format: FileFormat, subject: string): void {
+  const named = formatOfName(subject) ?? format;
   const [first] = headOf(bytes, 1);
-  const isKnown = format !== "pth" || first === 0x80 || first === 0x50;
-  if (!named || !isModelFormat(named) || !isKnown) return;
+  // Anything that is not known counts as a checkpoint, as does an .npz that is cut short.
+  const isKnown = format !== "pth" || (isModelFormat(named) && (first === 0x80 || first === 0x50));
+  const isFolder = FORMATS[format].main !== undefined;
+  if (named === format || !isKnown || isFolder) return;
   throw new InputError({
     code: "format",
     subject,

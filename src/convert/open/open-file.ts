@@ -1,5 +1,5 @@
 import type { OsnetSpec } from "../../arch/index.js";
-import { type Bytes, type NamedBytes, toBytes } from "../../core/bytes.js";
+import { type Bytes, type NamedBytes, toBytes, toSource } from "../../core/bytes.js";
 import { type NpzArchive, openNpz } from "../formats/npz.js";
 import { decodeOnnx } from "../formats/onnx/decode.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
@@ -14,7 +14,7 @@ import { isBlocked } from "../import/nchwc.js";
 import { imageShape } from "../import/normalise.js";
 import { describePreprocess } from "../import/preprocess.js";
 import { matchTfjs, translateTfjs } from "../import/tfjs/translate.js";
-import { type Checkpoint, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
+import { type Checkpoint, expectOwnName, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
 
 /** A file that may be open already. */
 export interface SourceFile extends NamedBytes {
@@ -45,6 +45,7 @@ export function openFile(file: SourceFile, { arch, key }: FileOptions = {}): Ope
   const { name, bytes, checkpoint } = file;
   if (checkpoint) return { kind: "checkpoint", format: checkpoint.decoded.format, checkpoint };
   const format = sniffFormat(bytes);
+  expectOwnName(toSource(bytes), format, name);
   if (isModelFormat(format)) return { kind: "model", format, model: openModel(format, file) };
   if (format === "npz") {
     const archive = openNpz(bytes, name);
@@ -88,6 +89,16 @@ export interface Model {
  */
 export function openModel(format: ModelFormat, file: NamedBytes, absent?: AbsentBytes): Model {
   return READERS[format](file, absent === undefined ? {} : { absent });
+}
+
+/**
+ * Opens a model that a user names.
+ *
+ * @throws InputError (`format`, `unsupported`) if the bytes do not have the format, or the name is that of another
+ */
+export function openModelFile(format: ModelFormat, file: NamedBytes): Model {
+  expectOwnName(toSource(file.bytes), format, file.name);
+  return openModel(format, file);
 }
 
 type Reader = (file: NamedBytes, options: { readonly absent?: AbsentBytes }) => Model;

@@ -73,7 +73,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
     const { checkpoint } = opened;
     const { arch: _arch, key: _key, ...others } = options;
     const embedder = await openEmbedder(
-      { name: file.name, bytes: checkpointModel(checkpoint, options.size) },
+      { name: `${file.name} as ONNX`, bytes: checkpointModel(checkpoint, options.size) },
       others,
     );
     return { ...embedder, party: await describe(file, opened, checkpoint.graph) };

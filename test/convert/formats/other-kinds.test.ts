@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
+import { encodeSafetensors } from "../../../src/convert/formats/safetensors.js";
 import { otherKind, sniffFormat } from "../../../src/convert/formats/sniff.js";
 import { decodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import { decodeWeights } from "../../../src/convert/open/checkpoint.js";
+import { openFile } from "../../../src/convert/open/open-file.js";
 import { InputError } from "../../../src/core/errors.js";
 import { readFixture } from "../../fixtures.js";
 import { convert, openFixture } from "../../support/osnet.js";
@@ -76,14 +78,20 @@ describe("files of other kinds are called what they are", () => {
     });
   });
 
-  it("as are weights with the name of a model, which may be one too", () => {
-    for (const [name, format] of [
-      ["osnet_x0_25.pth", "pth"],
-      ["osnet_x0_25.64x32.npz", "npz"],
+  it("as are files with the name of another format, which they may have too", () => {
+    const weights = encodeSafetensors(new Map(), { subject: "w" });
+    for (const [name, bytes, format] of [
+      ["m.onnx", readFixture("osnet_x0_25.pth"), "pth"],
+      ["m.onnx", readFixture("osnet_x0_25.64x32.npz"), "npz"],
+      ["m.pth", weights, "safetensors"],
+      ["m.pth.tar-60", weights, "safetensors"],
+      ["m.npz", weights, "safetensors"],
+      ["m.pt", convert(openFixture()), "onnx"],
     ] as const) {
-      const { problem } = refusalOf(() => decodeWeights(readFixture(name), { subject: "m.onnx" }));
-      expect(problem).toMatchObject({ code: "format", remedy: expect.stringContaining(`.${format}`) });
+      const { problem } = refusalOf(() => openFile({ name, bytes }));
+      expect(problem, name).toMatchObject({ code: "format", remedy: `rename the file to end in .${format}` });
     }
+    expect(decodeWeights(weights, { subject: "m" }).format).toBe("safetensors");
   });
 
   it("and files that are read are none of them", () => {
