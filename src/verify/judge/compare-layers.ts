@@ -149,7 +149,7 @@ interface Pair {
 /**
  * Runs both sides on the images and judges every wanted layer as soon as both have it.
  *
- * @param meanwhile work for this thread while others start; not called if there are none
+ * @param meanwhile work for this thread, done once, while others judge; not called if there are none
  * @throws InputError if a side cannot run on the images
  */
 export async function compareLayers(
@@ -169,8 +169,7 @@ export async function compareLayers(
   const gates = new Map<string, GateResult>();
   const misshapen: Fault[] = [];
 
-  const threads = await startThreads(verification, [...nodes.keys()], returned);
-  if (threads) meanwhile();
+  const threads = await startThreads(verification, [...nodes.keys()], returned, meanwhile);
   const counted = countedUses();
   const uses = threads ?? counted;
   let settled: Promise<void> = Promise.resolve();

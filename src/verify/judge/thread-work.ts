@@ -9,7 +9,7 @@ import { type LayerGroup, type Recomputed, recomputer } from "../bounds/recomput
 import { measure, type TensorMetrics } from "../outcome/metrics.js";
 import type { Elements } from "../reference/elements.js";
 import type { Engine } from "../reference/engine.js";
-import { evaluate } from "../reference/evaluate.js";
+import { type EvaluatedLayer, evaluate } from "../reference/evaluate.js";
 import { float64Parameters } from "../reference/evaluate-layer.js";
 import { vectorEngine } from "../reference/vector-engine.js";
 
@@ -38,7 +38,7 @@ export interface ReferenceRun {
   runAhead(): boolean;
 }
 
-/** Maximum bytes of layers computed ahead. */
+/** Maximum bytes of copies of layers computed ahead. */
 const AHEAD = 2 * 2 ** 20;
 
 export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
@@ -52,9 +52,11 @@ export function referenceRun({ graph, images, network, wanted, returned }: Refer
   const remaining = new Set(wanted);
   const whole = new Set(returned);
   const waiting = new Map<string, RealTensor>();
+  // Computed ahead, and not copied: the first layers are large.
+  let last: EvaluatedLayer | undefined;
   let ahead = 0;
 
-  function wait(name: string, { dtype, shape, data }: Tensor<"float64">): void {
+  function wait({ name, tensor: { dtype, shape, data } }: EvaluatedLayer): void {
     waiting.set(name, { dtype, shape, data: data.slice() });
     ahead += data.byteLength;
   }
@@ -68,11 +70,11 @@ export function referenceRun({ graph, images, network, wanted, returned }: Refer
       return { tensor: known, isCopy: true };
     }
     for (;;) {
-      const next = layers.next();
-      if (next.done) throw new Error(`the network has no layer ${name} to come`);
-      const { name: found, tensor } = next.value;
-      if (found === name) return { tensor, isCopy: false };
-      if (remaining.has(found)) wait(found, tensor);
+      const next = last ?? layers.next().value;
+      last = undefined;
+      if (!next) throw new Error(`the network has no layer ${name} to come`);
+      if (next.name === name) return { tensor: next.tensor, isCopy: false };
+      if (remaining.has(next.name)) wait(next);
     }
   }
 
@@ -86,11 +88,13 @@ export function referenceRun({ graph, images, network, wanted, returned }: Refer
       return expected ? { metrics, expected } : { metrics };
     },
     runAhead() {
-      if (ahead >= AHEAD || remaining.size === waiting.size) return false;
-      const next = layers.next();
-      if (next.done) return false;
-      const { name, tensor } = next.value;
-      if (remaining.has(name)) wait(name, tensor);
+      if (last && ahead + last.tensor.data.byteLength > AHEAD) return false;
+      if (last) wait(last);
+      last = undefined;
+      if (remaining.size === waiting.size) return false;
+      const next = layers.next().value;
+      if (!next) return false;
+      if (remaining.has(next.name)) last = next;
       return true;
     },
   };

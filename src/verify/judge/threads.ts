@@ -144,7 +144,7 @@ const MAX_JOBS = 4;
 const SMALL_RUN = 50e6;
 
 /** Bytes of the candidate's values that may wait for threads. */
-const SHARED_BYTES = 16 * 2 ** 20;
+const SHARED_BYTES = 12 * 2 ** 20;
 
 /**
  * In a bundle it is beside the command, otherwise beside this file. The name is not a literal import, since bundlers
@@ -162,12 +162,14 @@ async function defaultJobs({ graph, images }: Verification): Promise<number> {
  *
  * @param wanted names of the layers that are compared
  * @param returned names of those whose reference values are needed
+ * @param meanwhile called before this thread waits
  * @returns undefined if one thread is to do everything, or threads cannot be started
  */
 export async function startThreads(
   verification: Verification,
   wanted: readonly string[],
   returned: readonly string[],
+  meanwhile: () => void,
 ): Promise<Threads | undefined> {
   const { graph, images, reference } = verification;
   const { network } = reference.backend;
@@ -184,6 +186,8 @@ export async function startThreads(
 
   const shared = sharedParameters();
   const memory = sharedMemory(SHARED_BYTES, async () => {
+    // Not earlier: the other threads would have nothing to do.
+    meanwhile();
     const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
     // The receiver of the answer has freed its memory first.
@@ -212,10 +216,8 @@ export async function startThreads(
 /** Groups that a thread is sent at a time, so that it need not wait for the next. */
 const AT_A_TIME = 3;
 
-/**
- * Memory in which the candidate's thread judges groups, in elements: 8 MiB, enough for the layers of a stream.
- */
-const MAX_HERE = 2 ** 20;
+/** Memory in which the candidate's thread judges groups, in elements: 2 MiB, enough for the last layers. */
+const MAX_HERE = 2 ** 18;
 
 /** A group to judge, with the values that it reads. */
 interface Task {
