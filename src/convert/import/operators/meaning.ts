@@ -31,7 +31,17 @@ export function meaning(site: OperatorSite, index: number): Value {
 /** Operators over several activations. The parameters of all others, such as a shape, must not depend on the images. */
 const OF_SEVERAL: ReadonlySet<string> = new Set([
   ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike"],
-  ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "FusedConv", "QLinearAdd", "QLinearMul"],
+  ...[
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Concat",
+    "FusedConv",
+    "QLinearAdd",
+    "QLinearMul",
+  ],
 ]);
 
 /** Of which Keras has layers that take more. */

@@ -1,4 +1,5 @@
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
+import { joinedColours } from "./colours.js";
 import {
   constantOf,
   readCast,
@@ -96,7 +97,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   BatchNormalization: readBatchNorm,
   Cast: readCast,
   CastLike: readCast,
-  Concat: readConcat,
+  Concat: (site) => readConcat(site) ?? joinedColours(site),
   Constant: ({ node }) => {
     const tensor = constantOf(node);
     return tensor && { kind: "constant", tensor };

@@ -1,4 +1,5 @@
 import { elementCount, type Tensor } from "../../../core/tensor.js";
+import { MAX_COLOURS, oneColour } from "./colours.js";
 import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
 import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Value } from "./foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
@@ -308,7 +309,8 @@ export const readChannelGather: OperatorReader = (site) => {
       site,
       sizes.filter((_, at) => at !== (axis < 0 ? axis + sizes.length : axis)),
     );
-  return axis === 1 ? reordered(site, places) : undefined;
+  if (axis !== 1) return undefined;
+  return places?.length === 1 && !isNumber ? oneColour(site, places[0] ?? 0) : reordered(site, places);
 };
 
 /**
@@ -320,7 +322,7 @@ export const readChannelGatherNd: OperatorReader = (site) => {
   return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
 };
 
-/** A slice that reverses the channels, as in `x[:, ::-1]`, and takes all of every other axis. */
+/** A slice that reverses the channels, as in `x[:, ::-1]`, or takes one of them, and all of every other axis. */
 export const readChannelSlice: OperatorReader = (site) => {
   const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
   const cuts = cutsOf(site);
@@ -328,13 +330,16 @@ export const readChannelSlice: OperatorReader = (site) => {
   const channels = input?.form.channels ?? 0;
   if (!input || !cuts || channels > MAX_COLOURS) return undefined;
   const sizes = sizesOf(site, input);
-  const isBackwards = ({ axis, start, end, step }: Cut): boolean => {
-    const front = axis < 0 ? axis + sizes.length : axis;
-    const isLast = start === -1 || start >= channels - 1;
-    return (site.layout?.[front] ?? front) === 1 && step === -1 && isLast && end < -channels;
-  };
-  const others = cuts.filter((cut) => !isAll(cut, sizes));
-  if (others.length !== 1 || !others.every(isBackwards)) return undefined;
+  const [cut, ...others] = cuts.filter((cut) => !isAll(cut, sizes));
+  const front = cut && cut.axis < 0 ? cut.axis + sizes.length : (cut?.axis ?? 0);
+  if (!cut || others.length > 0 || (site.layout?.[front] ?? front) !== 1) return undefined;
+  const { start, end, step } = cut;
+  const [first, last] = [start, end].map((place) =>
+    place < 0 ? place + channels : Math.min(place, channels),
+  );
+  if (step === 1 && first !== undefined && last === first + 1) return oneColour(site, first);
+  const isLast = start === -1 || start >= channels - 1;
+  if (step !== -1 || !isLast || end >= -channels) return undefined;
   return reordered(
     site,
     Array.from({ length: channels }, (_, index) => channels - 1 - index),
@@ -392,9 +397,6 @@ function slicedConstant(tensor: Tensor, cuts: readonly Cut[]): Value | undefined
   }
   return result && { kind: "constant", tensor: result };
 }
-
-/** Limit on channels: images have three, but a file may declare any number. */
-const MAX_COLOURS = 16;
 
 function reordered(
   { inputs, output }: OperatorSite,
