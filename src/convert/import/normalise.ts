@@ -7,6 +7,7 @@ import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./
 import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./operators/layouts.js";
 import { meaning } from "./operators/meaning.js";
 import { numbers } from "./operators/site.js";
+import { isHalfPrecision } from "./precision.js";
 import { preprocessing } from "./preprocess.js";
 
 /**
@@ -214,7 +215,7 @@ interface Scope {
 
 interface NodeReader {
   readonly subject: string;
-  /** Whether most weights are half precision. */
+  /** Whether most weights, or the values that they are multiplied with, are half precision. */
   readonly isHalf: boolean;
   /** How many images the file takes, where it fixes that. */
   readonly batch: number | undefined;
@@ -237,20 +238,6 @@ function nodeReader(graph: OnnxGraph, subject: string, batch: number | undefined
     origins: new Map(),
     taken: new Map(),
   };
-}
-
-/**
- * Decided by the elements of tensors that the outputs depend on and that are not vectors: networks in half precision may
- * have wider scales and statistics.
- */
-function isHalfPrecision({ initializers, nodes, outputs }: OnnxGraph): boolean {
-  const needed = new Set(outputs.map(({ name }) => name));
-  for (const node of nodes.toReversed())
-    if (node.outputs.some((name) => needed.has(name))) for (const name of node.inputs) needed.add(name);
-  const weights = [...initializers].flatMap(([name, tensor]) =>
-    needed.has(name) && tensor.shape.length > 1 ? [tensor] : [],
-  );
-  return 2 * elementsOf(weights.filter(({ dtype }) => dtype === "float16")) > elementsOf(weights);
 }
 
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {

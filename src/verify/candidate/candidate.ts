@@ -1,5 +1,6 @@
 import { type LayerGraph, type LayerNode, outputShapes, variantOf } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/options.js";
+import { isMostlyHalf } from "../../convert/import/precision.js";
 import { type Document, type OpenFile, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
@@ -89,13 +90,18 @@ export function recordedCandidate({ backend }: Pick<Recording, "backend">, party
   return { party, backend, results: backend.layers, folded: new Set() };
 }
 
-/** The precision of a network most of whose weights, by elements, are float16 or bfloat16: its values are rounded to that too. */
-export function halfPrecision(tensors: Iterable<Tensor>): Pick<Candidate, "precision"> {
-  const weights = [...tensors].filter(({ shape }) => shape.length > 1);
-  const elements = (of: readonly Tensor[]): number => of.reduce((sum, { data }) => sum + data.length, 0);
-  const precision = (["float16", "bfloat16"] as const).find(
-    (narrow) => 2 * elements(weights.filter(({ dtype }) => dtype === narrow)) > elements(weights),
-  );
+/**
+ * The precision of a network most of whose weights, by elements, are float16 or bfloat16: its values are rounded to that too.
+ *
+ * @param ofHalf weights of a wider type that are multiplied with float16
+ */
+export function halfPrecision(
+  weights: readonly Tensor[],
+  ofHalf?: ReadonlySet<Tensor>,
+): Pick<Candidate, "precision"> {
+  const isHalf = (narrow: FloatDType): boolean =>
+    isMostlyHalf(weights, narrow, narrow === "float16" ? ofHalf : undefined);
+  const precision = (["float16", "bfloat16"] as const).find(isHalf);
   return precision ? { precision } : {};
 }
 
@@ -105,7 +111,7 @@ export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, par
   const results = [features, graph.outputs[evaluation] ?? features];
   return {
     party,
-    ...halfPrecision(stateDict.values()),
+    ...halfPrecision([...stateDict.values()]),
     backend: referenceBackend(graph, stateDict),
     results,
     folded: new Set(),

@@ -12,6 +12,7 @@ import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
 import { hasLoop, runHazard } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
+import { weightsOfHalf } from "../../convert/import/precision.js";
 import {
   describePreprocess,
   type ImageInput,
@@ -301,6 +302,7 @@ export function runnableCandidate(
   const order = inputOrder ?? declared ?? "rgb";
   const half = halfPrecision(
     graph.nodes.flatMap((node) => located.constants(node, ["weight"]).get("weight") ?? []),
+    weightsOfHalf(onnx.graph),
   );
   const accounted = accountForOutputs({
     subject: party.name,

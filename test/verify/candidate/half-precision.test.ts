@@ -6,6 +6,7 @@ import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { StateDict } from "../../../src/core/tensor.js";
 import { castFloat, toFloat32 } from "../../../src/core/tensor-cast.js";
+import type { Verification } from "../../../src/verify/candidate/candidate.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";
 import { withoutNames } from "../../mutation/candidates.js";
@@ -84,6 +85,52 @@ describe("a float16 model with some operators in float32, as converters keep the
     const { passed, faults } = await verify(opened);
     expect(faults.map(({ layer }) => layer)).toEqual(layers);
     expect(passed).toBe(wrong === undefined);
+  });
+});
+
+describe("a model whose products alone are in float32", () => {
+  const checkpoint = tinyCheckpoint("block");
+  const opened = (edit: OnnxEdit): Promise<Verification> =>
+    openVerification(
+      { name: "m.onnx", bytes: rewriteOnnx(convert(checkpoint), edit) },
+      openReference(checkpoint),
+    );
+  /** Rounds what products read, or what copies of them do that nothing reads. */
+  const rounded =
+    (reader: "product" | "copy", isRounded: (layer: string) => boolean = () => true): OnnxEdit =>
+    (model) =>
+      withoutNames({
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: model.graph.nodes.flatMap((node) => {
+            const [[x = "", ...others], [y = ""]] = [node.inputs, node.outputs];
+            if (!["Conv", "Gemm"].includes(node.opType) || !isRounded(y)) return node;
+            const product = { ...node, inputs: [`${y}.wide`, ...others] };
+            return [
+              onnxNode(`${y}.half`, "Cast", [x], { to: int(10) }),
+              onnxNode(`${y}.wide`, "Cast", [`${y}.half`], { to: int(1) }),
+              ...(reader === "product" ? [product] : [{ ...product, outputs: [`${y}.copy`] }, node]),
+            ];
+          }),
+        },
+      });
+
+  it("is in half precision, and passes", async () => {
+    const verification = await opened(rounded("product"));
+    expect(verification.candidate.precision).toBe("float16");
+    const { passed, faults, proof } = await verify(verification);
+    expect(faults).toEqual([]);
+    expect(passed).toBe(true);
+    expect(proof?.status).toBe("sampled");
+  });
+
+  it("is not if only one product is, or copies that nothing reads", async () => {
+    const one = await opened(rounded("product", (layer) => layer.startsWith("conv2.0.conv1")));
+    expect(one.candidate.precision).toBeUndefined();
+    expect(one.candidate.structure).toHaveLength(1);
+    const copies = await opened(rounded("copy"));
+    expect(copies.candidate.precision).toBeUndefined();
   });
 });
 
