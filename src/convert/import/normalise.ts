@@ -103,18 +103,28 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
 
 /**
  * Why a runtime may not survive a model on images of a shape; undefined if it should. A window that is larger than its padded map
- * makes onnxruntime divide by zero, which ends the process; a Loop may never end.
+ * makes onnxruntime divide by zero, which ends the process; a padding of a few bytes may need all memory; a Loop may never end.
  */
 export function runHazard(model: OnnxModel, images: Shape, subject: string): string | undefined {
   if (hasLoop(model.graph)) return "a Loop, whose number of rounds nothing limits";
   const [input] = model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name));
   const inputs = model.graph.inputs.map((each) => (each === input ? { ...each, shape: images } : each));
   const { graph } = unblocked({ ...model.graph, inputs }, subject);
-  for (const [name, value] of readGraph(graph, subject).values)
-    if (value.kind === "node" && value.node.form.size?.some((size) => size < 1))
-      return `a window that is larger than its map on images ${formatShape(images)}, at ${JSON.stringify(name.slice(0, 80))}`;
+  const { values, first } = readGraph(graph, subject);
+  const [rows = 0, columns = 0] = first.form.size ?? [];
+  const most = MAX_GROWTH * rows * columns + PADDED_PIXELS;
+  for (const [name, value] of values) {
+    const [height = 1, width = 1] = (value.kind === "node" && value.node.form.size) || [];
+    const at = `on images ${formatShape(images)}, at ${JSON.stringify(name.slice(0, 80))}`;
+    if (Math.min(height, width) < 1) return `a window that is larger than its map ${at}`;
+    if (height * width > most) return `a map of ${height}×${width} ${at}`;
+  }
   return undefined;
 }
+
+/** No map of an OSNet has more pixels than its images, except for padding, which is most of a tiny image's. */
+const MAX_GROWTH = 16;
+const PADDED_PIXELS = 1 << 16;
 
 /** Whether a graph, or one inside it, has a Loop. */
 export function hasLoop({ nodes }: Pick<OnnxGraph, "nodes">): boolean {

@@ -9,7 +9,7 @@ import { withoutBranches } from "../../convert/import/branches.js";
 import type { Difference } from "../../convert/import/differences.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
-import { hasLoop, runHazard } from "../../convert/import/normalise.js";
+import { hasLoop } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { weightsOfHalf } from "../../convert/import/precision.js";
@@ -24,7 +24,7 @@ import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { filled } from "../../core/functions.js";
-import { formatShape, permute, type RealTensor, type Tensor } from "../../core/tensor.js";
+import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
@@ -33,6 +33,7 @@ import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js
 import { type Fault, type FaultDraft, layerFault, type Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
+import { guarded } from "./guard.js";
 import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
 
 /** The user's choices about a model's interface. */
@@ -185,47 +186,9 @@ export function runnableOnnx(
       const backend = onnxruntimeBackend(file, onnx, values, subject, runtime);
       // A faithful file has the network's windows, which fit if the reference runs.
       if (located.match?.differences.length === 0 && !hasLoop(onnx.graph)) return backend;
-      const expectSafe = safetyCheck(onnx, subject);
-      return {
-        ...backend,
-        run(images, segments) {
-          expectSafe(images);
-          return backend.run(images, segments);
-        },
-        load(places, options) {
-          const loaded = backend.load(places, options);
-          return {
-            ...loaded,
-            async run(images) {
-              expectSafe(images);
-              return loaded.run(images);
-            },
-          };
-        },
-      };
+      return guarded(backend, onnx, subject);
     },
     isCopied: isCopied(file),
-  };
-}
-
-/**
- * A check of images that throws `InputError` (`tensor`) if onnxruntime may not survive them. The graph is read once for each
- * shape: a verification runs a model several times.
- */
-function safetyCheck(onnx: OnnxModel, subject: string): (images: Tensor<"float32">) => void {
-  const known = new Map<string, string | undefined>();
-  return ({ shape }) => {
-    const key = formatShape(shape);
-    const found = known.has(key) ? known.get(key) : runHazard(onnx, shape, subject);
-    known.set(key, found);
-    if (found === undefined) return;
-    throw new InputError({
-      code: "tensor",
-      subject,
-      found,
-      expected: "windows within their maps, and no control flow",
-      remedy: "use images of the size the model was exported for, or export it again",
-    });
   };
 }
 
@@ -260,6 +223,7 @@ export function runnableTfjs(
   runtime: RuntimeName = "tfjs-wasm",
 ): RunnableModel {
   const { graph, by } = located;
+  const isFaithful = located.match?.differences.length === 0;
   // Programs receive the outputs of a graph model under the signature's keys.
   const keys = new Map(
     model.format === "graph-model"
@@ -273,12 +237,19 @@ export function runnableTfjs(
       const outputs = onnx.graph.outputs.length;
       if (by === "structure") {
         const tapped = { files, input: onnx.graph.inputs[0]?.name ?? "" };
-        return tfjsBackend(runtime, { files, outputs, tapped, nodes, asTheyAre: true }, subject);
+        const backend = tfjsBackend(runtime, { files, outputs, tapped, nodes, asTheyAre: true }, subject);
+        return isFaithful ? backend : guarded(backend, onnx, subject);
       }
       const names = tfjsNames(model, graph, subject);
       const tapped = { files: names.tapped(files), input: names.input ?? "" };
       const continues = model.format === "graph-model";
-      return tfjsBackend(runtime, { files, outputs, tapped, nodes, continues }, subject);
+      const backend = tfjsBackend(runtime, { files, outputs, tapped, nodes, continues }, subject);
+      if (isFaithful) return backend;
+      return guarded(backend, onnx, subject, ([batch = 0, channels = 0, ...size]) => [
+        batch,
+        ...size,
+        channels,
+      ]);
     },
     calledBy: (output) => keys.get(output) ?? output,
     nameOf: VALUE_NAMES[model.format].of,

@@ -84,6 +84,27 @@ describe("a TensorFlow.js model of another converter", () => {
     expect(faults[0]).toMatchObject({ kind: "weights", layer: "conv2.0.gate[1].fc2" });
   });
 
+  it.each([
+    ["graph", lowerToTfjs, '["0","0","3","3","3","3","0","0"]', '["0","0","9000","9000","3","3","0","0"]'],
+    ["layers", lowerToTfjsLayers, "[[3,3],[3,3]]", "[[9000,9000],[3,3]]"],
+  ] as const)(
+    "fails by a padding that takes much memory, and is not run: %s",
+    async (_what, lower, right, wrong) => {
+      for (const named of [true, false]) {
+        const model = lower(graph, stateDict, { size: SMALL });
+        const { json, shards } = encodeTfjs(named ? model : anonymous(model));
+        const bytes = new TextEncoder().encode(new TextDecoder().decode(json).replace(right, wrong));
+        const reference = openReference(checkpoint);
+        const found = await verify(
+          await openVerification({ name: "theirs", bytes, beside: shards }, reference),
+        );
+        expect(found.faults, String(named)).toMatchObject([{ kind: "structure", layer: "conv1.conv" }]);
+        expect(JSON.stringify(found)).toMatch(/found a map of [\d]{4,}×\d+ on images/);
+        expect(found.layers).toEqual([]);
+      }
+    },
+  );
+
   it("fails by its structure, and by a weight, naming the layer", async () => {
     const broken = await report(lowerToTfjs, { fuse: false }, (model) => {
       if (model.format !== "graph-model") throw new Error("no graph");
