@@ -21,6 +21,23 @@ export function batchNormAffine(
   return { mean: runningMean, scale, bias };
 }
 
+/**
+ * The ε of a norm γ/√(σ² + ε), from how many times as large its channels are as with another: the median over all
+ * channels, to two digits; undefined if they show none.
+ */
+export function epsilonShown(
+  variances: ArrayLike<number>,
+  epsilon: number,
+  ratios: readonly number[],
+): number | undefined {
+  const shown = ratios
+    .map((ratio, channel) => ((variances[channel] ?? 0) + epsilon) / ratio ** 2 - (variances[channel] ?? 0))
+    .filter((each) => each > 0 && each < Infinity)
+    .sort((a, b) => a - b);
+  const median = shown[Math.floor(shown.length / 2)];
+  return median === undefined ? undefined : Number(median.toPrecision(2));
+}
+
 /** The bias of a layer with the batch norm after it folded in: (b − mean) · scale + β, in float64. */
 export function foldedBias(
   { mean, scale, bias }: BatchNormAffine,

@@ -20,6 +20,7 @@ import {
   consequences,
   firstMisshapen,
   localFaults,
+  mergeEverywhere,
   mergeStreams,
   numericFaults,
   ofOtherWeights,
@@ -85,7 +86,10 @@ async function judged(verification: Verification): Promise<ParityReport> {
       : findFaults(verification, tolerance, wanted, compared);
   const others = tolerance.rule === "relative-to-max" ? await recordedOtherwise(verification, found) : [];
   const runtime = candidate.backend.facts?.();
-  const faults = mergeStreams(others.length > 0 ? others : found, compared.explanations);
+  const faults = mergeStreams(
+    mergeEverywhere(graph, others.length > 0 ? others : found),
+    compared.explanations,
+  );
   const verdict = {
     faults,
     layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
@@ -221,15 +225,9 @@ function findFaults(
     if (inputs.some((input) => fed.has(input) && (input === INPUT_NAME || candidate.folded.has(input))))
       fed.add(name);
   const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
-  // Other weights are one fault: every layer with weights is wrong.
-  const withWeights = new Set(
-    graph.nodes.filter(({ parameters }) => Object.keys(parameters).length > 0).map(({ name }) => name),
-  );
   const isShown = (name: string): boolean => layers.has(name);
   const isCovered = ({ layer }: Fault): boolean =>
-    weights?.haveOneCause === true &&
-    (withWeights.has(layer) ||
-      [...computedIn(nodes, layer, isShown)].some((hidden) => withWeights.has(hidden)));
+    [layer, ...computedIn(nodes, layer, isShown)].some((each) => weights?.ofOneCause?.has(each));
   /** The layers that read a layer, possibly through others computed in the same operator. */
   const readersOf = (layer: string): ReadonlySet<string> => {
     const hidden = new Set([layer]);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
-import { onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
@@ -21,6 +21,8 @@ import {
   generalisedMean,
   multiplied,
   type OnnxEdit,
+  replaced,
+  scalar,
   silu,
   squared,
   tempered,
@@ -74,6 +76,54 @@ describe("one mistake is one fault, at its layer", () => {
     expect(passed).toBe(false);
     expect(faults.map((fault) => [fault.layer, fault.cause])).toEqual([[layer, cause]]);
     expect(faults[0]?.explanation).toMatch(says);
+  });
+});
+
+describe("one mistake in several layers is one fault", () => {
+  /** The same network except for the ε of its batch norms, one of them of another. */
+  const withEpsilon = (epsilon: number, other = epsilon): Checkpoint => {
+    const nodes = checkpoint.graph.nodes.map((node) =>
+      node.op.kind === "batchNorm"
+        ? { ...node, op: { ...node.op, epsilon: node.name === "conv4.bn" ? other : epsilon } }
+        : node,
+    );
+    return { ...checkpoint, graph: { ...checkpoint.graph, nodes } };
+  };
+
+  it.each([
+    ["kept", false, "numeric"],
+    ["folded", true, "weights"],
+  ])("the ε of all batch norms, %s", async (_, fold, kind) => {
+    const faultsOf = async (right: Checkpoint): Promise<ParityReport["faults"]> =>
+      (await verify(await opened(convert(right, { fold })))).faults;
+    expect(await faultsOf(withEpsilon(0.03))).toMatchObject([
+      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/3e-2.* all 27 |0\.03/) },
+    ]);
+    expect((await faultsOf(withEpsilon(0.03, 1e-5))).length).toBeGreaterThan(1);
+  });
+
+  it.each<readonly [string, (node: OnnxNode, stream: number) => readonly OnnxNode[], number[]]>([
+    [
+      "1 − g for a gate g",
+      (node, stream) => [
+        onnxNode(`inverted.${stream}`, "Sub", ["one", node.inputs[1] ?? ""]),
+        { ...node, inputs: node.inputs.with(1, `inverted.${stream}`) },
+      ],
+      [1, 2, 3],
+    ],
+    [
+      "the first stream's gate for all",
+      (node) => [{ ...node, inputs: node.inputs.with(1, "conv2.1.gate[1].gate_activation") }],
+      [2, 3],
+    ],
+  ])("%s", async (_, by, streams) => {
+    const edit: OnnxEdit = (model) =>
+      [1, 2, 3].reduce<OnnxModel>(
+        (before, t) => replaced(`conv2.1.gate[${t}]`, (node) => by(node, t), { one: scalar(1) })(before),
+        { ...model, metadata: new Map<string, string>() },
+      );
+    const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+    expect(faults).toMatchObject([{ layer: `conv2.1.gate[${streams[0]}]`, kind: "structure", streams }]);
   });
 });
 

@@ -89,7 +89,7 @@ const epsilon = (
   // Files store float32.
   Math.fround(expected.epsilon) === Math.fround(found.epsilon)
     ? []
-    : [{ what: "epsilon", found: String(found.epsilon), expected: String(expected.epsilon) }];
+    : sizes("epsilon", expected.epsilon, found.epsilon);
 
 /** How a node of the same kind as a layer may differ from it. */
 const COMPARISONS: { readonly [K in OpKind]: Comparison<K> } = {
@@ -138,7 +138,15 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
 }
 
 function sizes(what: string, expected: number, found: number): readonly Feature[] {
-  return expected === found ? [] : [{ what, found: String(found), expected: String(expected) }];
+  return expected === found ? [] : [{ what, found: formatSingle(found), expected: String(expected) }];
+}
+
+/** The shortest decimal number that is the same float32: 0.1, not 0.10000000149011612. */
+function formatSingle(value: number): string {
+  const digits = [1, 2, 3, 4, 5, 6, 7, 8].find(
+    (count) => Math.fround(Number(value.toPrecision(count))) === Math.fround(value),
+  );
+  return String(Number(value.toPrecision(digits ?? 9)));
 }
 
 interface FoundWindow {

@@ -187,7 +187,7 @@ function matchProduct(trail: Trail, layer: LayerNode): void {
     trail.note(
       layer,
       () => `a product with ${strangers.map(trail.nameOf).join(" and ")}`,
-      `with ${layer.inputs[1]}`,
+      "with the stream's own gate",
     );
   trail.accept(layer, match);
 }

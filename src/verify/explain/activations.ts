@@ -55,7 +55,7 @@ function sigmoids(step: Step): Hypothesis[] {
     ...otherwise(step, "hard-sigmoid", "it is a HardSigmoid of slope 1/5", (x) => clip(0.2 * x + 0.5)),
     ...otherwise(step, "hard-sigmoid", "it is a HardSigmoid of slope 1/6", (x) => clip(x / 6 + 0.5)),
     ...otherwise(step, "sigmoid-missing", "the sigmoid is missing", (x) => x),
-    ...otherwise(step, "sigmoid-missing", "it is a ReLU", (x) => Math.max(x, 0)),
+    ...otherwise(step, "sigmoid-missing", "it is a ReLU on these values", (x) => Math.max(x, 0)),
     ...otherwise(step, "sigmoid-missing", "it is a tanh", Math.tanh),
   ];
 }

@@ -1,3 +1,4 @@
+import { epsilonShown } from "../../arch/batch-norm.js";
 import type { LayerNode } from "../../arch/index.js";
 import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
@@ -22,12 +23,60 @@ function epsilons(step: Step, evidence: Evidence): Hypothesis[] {
   const current = epsilonOf(node);
   if (current === undefined) return [];
   const trial = trialOf(step, evidence);
-  return EPSILONS.filter((epsilon) => epsilon !== current).map((epsilon) => ({
+  const tried = new Set([...EPSILONS, ...epsilonOfValues(step, evidence, current)]);
+  tried.delete(current);
+  return [...tried].map((epsilon) => ({
     cause: "epsilon",
     says: `ε is ${epsilon.toExponential()}, not ${current.toExponential()}`,
     plausible: () => trial({ node: withEpsilon(node, epsilon) }),
     output: () => compute({ node: withEpsilon(node, epsilon) }),
   }));
+}
+
+/** The ε that the values of a batch or instance norm show; none if the candidate does not show them. */
+function epsilonOfValues(
+  { node, inputs: [input] }: Step,
+  { actual, recomputed: { output }, group, parameters }: Evidence,
+  current: number,
+): readonly number[] {
+  const norm = node.op.kind === "instanceNorm" ? node.parameters : normOf(node);
+  if (node.name !== group.layer.name || norm?.bias === undefined || !input) return [];
+  const [beta, ofChannels] = [norm.bias, norm.runningVar].map((path) => path && parameters(path));
+  const [images = 1, channels = 1] = output.shape;
+  const plane = output.data.length / images / channels;
+  const planes = Array.from({ length: images * channels }, (_, index) => {
+    const [start, channel] = [index * plane, index % channels];
+    const shift = Number(beta?.[channel]);
+    let [dot, squares] = [0, 0];
+    for (let i = start; i < start + plane; i++) {
+      const own = (output.data[i] as number) - shift;
+      dot += own * ((actual.data[i] as number) - shift);
+      squares += own * own;
+    }
+    const variance = ofChannels
+      ? Number(ofChannels[channel])
+      : varianceOf(input.data.subarray(start, start + plane));
+    return { variance, ratio: dot / squares };
+  });
+  const shown = epsilonShown(
+    planes.map(({ variance }) => variance),
+    current,
+    planes.map(({ ratio }) => ratio),
+  );
+  return shown === undefined ? [] : [shown];
+}
+
+function varianceOf(values: RealTensor["data"]): number {
+  let [sum, squares] = [0, 0];
+  for (const value of values) sum += value;
+  const mean = sum / values.length;
+  for (const value of values) squares += (value - mean) ** 2;
+  return squares / values.length;
+}
+
+/** The parameters of a batch norm, also if it is folded into the layer before it. */
+function normOf({ op, parameters, foldedBatchNorm }: LayerNode): LayerNode["parameters"] | undefined {
+  return foldedBatchNorm?.parameters ?? (op.kind === "batchNorm" ? parameters : undefined);
 }
 
 function epsilonOf({ op, foldedBatchNorm }: LayerNode): number | undefined {
@@ -61,8 +110,7 @@ function unbiased({ node, inputs: [input], compute }: Step, { parameters }: Evid
 
 function batchNorms(step: Step, { parameters }: Evidence): Hypothesis[] {
   const { node, inputs, compute } = step;
-  const paths =
-    node.foldedBatchNorm?.parameters ?? (node.op.kind === "batchNorm" ? node.parameters : undefined);
+  const paths = normOf(node);
   const epsilon = epsilonOf(node);
   const [input] = inputs;
   if (!paths || epsilon === undefined || !input) return [];

@@ -280,9 +280,10 @@ export function withDeviations(
   readers: (layer: string) => ReadonlySet<string> = () => new Set(),
 ): readonly FaultDraft[] {
   return withInserted(numeric, deviations, readers).map((fault) => {
-    const deviation = fault.cause ? undefined : deviations.find(({ layer }) => layer === fault.layer);
+    const deviation = deviations.find(({ layer }) => layer === fault.layer);
     if (!deviation) return fault;
     const { explanation } = deviation;
+    if (fault.cause) return { ...fault, says: explanation };
     return {
       ...fault,
       kind: "structure",
@@ -370,6 +371,23 @@ export function consequences(
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
 }
 
+/** Merges a difference of structure that all layers of an operation have into one fault, at the first of them. */
+export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDraft[]): readonly FaultDraft[] {
+  const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
+  const differenceOf = ({ kind, says, explanation }: FaultDraft): string | undefined =>
+    says ?? (kind === "structure" ? explanation : undefined);
+  return faults.flatMap((fault) => {
+    const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
+    const layers = new Set(group.map(({ layer }) => layer));
+    const ofKinds = new Set([...layers].map((layer) => kinds.get(layer)));
+    const areAll = nodes.every(({ name, op }) => layers.has(name) || !ofKinds.has(op.kind));
+    if (differenceOf(fault) === undefined || layers.size < 2 || !areAll) return [fault];
+    const one = merged(group);
+    const explanation = `${one.explanation}; the same at all ${layers.size} layers of its kind`;
+    return fault === group[0] ? [{ ...one, explanation }] : [];
+  });
+}
+
 /**
  * Merges equal faults of one module of a gate, which all streams of a block share, into one: at the first of those
  * streams, with the largest margin and its explanation. In the order of their first.
@@ -400,11 +418,12 @@ function merged(faults: readonly FaultDraft[]): Fault {
     (a, b) => marginOf(b) - marginOf(a),
   ) as [Fault];
   const most = Math.max(...faults.map(marginOf));
+  const streams = [...new Set(faults.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b);
   return {
     ...worst,
     layer: first.layer,
     ...(first.stream === undefined ? {} : { stream: first.stream }),
-    streams: [...new Set(faults.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b),
+    ...(streams.length > 0 ? { streams } : {}),
     margin: Number.isFinite(most) ? most : null,
   };
 }

@@ -356,7 +356,7 @@ export function layerJudge(
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         mayHide: (layer) => !deviations.has(layer),
         // Quantised activations are rounded at every layer, which is the only explanation.
-        explains: others.length <= FEW_WEIGHTS && !weights?.haveOneCause && !weights?.result.quantised,
+        explains: others.length <= FEW_WEIGHTS && !weights?.ofOneCause && !weights?.result.quantised,
         reusesMemory: candidate.backend.name === "reference" && !threads,
       },
       uses,

@@ -1,4 +1,4 @@
-import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { filled, once } from "../../core/functions.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
@@ -6,6 +6,7 @@ import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
 import {
   allowedZeros,
+  epsilonOfProducts,
   HALF_PRECISION,
   inPrecisionOf,
   isRounded,
@@ -31,10 +32,13 @@ export interface Compared {
 export interface WeightsComparison {
   /** The counts, as the report has them. */
   readonly result: WeightsResult;
-  /** One, if all layers' weights differ for the same reason; else one for every layer whose constants differ. */
+  /** One for every layer whose constants differ, or one for those that differ for the same reason. */
   readonly faults: readonly Fault[];
-  /** Whether every layer that has weights differs for the same reason, such as another training. */
-  readonly haveOneCause?: boolean;
+  /**
+   * Layers that differ for the same reason: all that have weights, such as by another training, or all with a batch
+   * norm folded in, by its ε.
+   */
+  readonly ofOneCause?: ReadonlySet<string>;
   /**
    * The checkpoint with zeros for weights without effect that the model has as zeros; absent if there are none.
    */
@@ -51,7 +55,7 @@ export interface WeightsComparison {
  */
 export function compareWeights(located: Located, stateDict: StateDict, scope: Compared): WeightsComparison {
   const found = compareConstants(located, stateDict, scope);
-  if (found.haveOneCause || found.faults.length < FEWEST) return found;
+  if (found.ofOneCause || found.faults.length < FEWEST) return found;
   return roundedThroughout(found, located, stateDict, scope) ?? found;
 }
 
@@ -67,7 +71,7 @@ function roundedThroughout(
     const left = compareConstants({ ...located, constants }, weights(), scope).faults;
     if (!first || left.length * FEWEST > faults.length) continue;
     const explanation = `${says}: ${faults.length} layers differ from the checkpoint's`;
-    return { result, faults: [{ ...first, explanation }, ...left], haveOneCause: true };
+    return { result, faults: [{ ...first, explanation }, ...left], ofOneCause: withWeights(located.graph) };
   }
   return undefined;
 }
@@ -86,6 +90,7 @@ function compareConstants(
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   const scaled: Scales[] = [];
+  const epsilons = new Map<string, number | undefined>();
   let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || absorbed.has(node.name)) continue;
@@ -98,6 +103,7 @@ function compareConstants(
     const products = isProduct ? refold(merged, node, stateDict) : undefined;
     const expected = products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
     const found = find(node, [...expected.keys()]);
+    const ulps = isProduct && !match && !isLifted ? 1 : 0;
     const problems: string[] = [];
     for (const [role, constant] of expected) {
       compared++;
@@ -121,7 +127,7 @@ function compareConstants(
         !(role === "weight" && merged?.op.kind === "linear" && rounding.length === constant.values.length) &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? "stored in steps that are larger than its range requires"
-          : differences(wanted, actual, isProduct && !match && !isLifted && !rounding ? 1 : 0, node.name);
+          : differences(wanted, actual, rounding ? 0 : ulps, node.name);
       // A row of one value, such as a gate's of one hidden unit, is a step of its own, and remains as it is.
       const mayRemain = problem === undefined && actual?.data.length === actual?.shape[0];
       const isWeight = role === "weight" && (node.op.kind === "conv" || node.op.kind === "linear");
@@ -136,17 +142,28 @@ function compareConstants(
       else identical++;
     }
     different += problems.length;
+    if (products)
+      epsilons.set(
+        node.name,
+        problems.length > 0 ? foldedEpsilon(merged, node, stateDict, products, found, ulps) : undefined,
+      );
     if (problems.length > 0) faults.push(layerFault(node, "weights", null, problems.join(", and ")));
   }
   if (faults.length === 0) faults.push(...scaledWeights(scaled));
-  const [first] = faults;
   const [cause] = causes;
   const isOne =
-    first !== undefined &&
+    faults.length > 0 &&
     cause !== undefined &&
     causes.length >= FEWEST &&
     causes.every((other) => other === cause);
-  const sentence = `${cause}: ${different} of ${compared} constants differ from the checkpoint's`;
+  const [epsilon] = epsilons.values();
+  const isEpsilon =
+    epsilons.size > 1 && epsilon !== undefined && [...epsilons.values()].every((other) => other === epsilon);
+  const shared = isOne ? cause : isEpsilon ? `the ε of every folded batch norm is ${epsilon}` : undefined;
+  const ofOneCause = isOne ? withWeights(graph) : new Set(epsilons.keys());
+  const isShared = ({ layer }: Fault): boolean => shared !== undefined && ofOneCause.has(layer);
+  const [one] = faults.filter(isShared);
+  const sentence = `${shared}: ${different} of ${compared} constants differ from the checkpoint's`;
   const zeroed = zeros.result();
   return {
     result: {
@@ -157,10 +174,34 @@ function compareConstants(
       ...(quantised > 0 ? { quantised } : {}),
       ...(zeroed ? { zeroed } : {}),
     },
-    faults: isOne ? [{ ...first, explanation: sentence }] : faults,
-    ...(isOne ? { haveOneCause: true } : {}),
+    faults: one ? [{ ...one, explanation: sentence }, ...faults.filter((fault) => !isShared(fault))] : faults,
+    ...(one ? { ofOneCause } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
   };
+}
+
+function withWeights({ nodes }: LayerGraph): ReadonlySet<string> {
+  return new Set(nodes.flatMap(({ name, parameters }) => (Object.keys(parameters).length > 0 ? name : [])));
+}
+
+/** The ε that a batch norm was folded with, if nothing else about its constants is wrong. */
+function foldedEpsilon(
+  layer: LayerNode | undefined,
+  norm: LayerNode,
+  stateDict: StateDict,
+  products: ReturnType<typeof refold>,
+  found: ReadonlyMap<ParameterRole, StoredTensor>,
+  ulps: number,
+): number | undefined {
+  const [wanted, weight] = [products.get("weight")?.values, found.get("weight")];
+  if (norm.op.kind !== "batchNorm" || !wanted || weight?.data.length !== wanted.length) return undefined;
+  const epsilon = epsilonOfProducts(norm, norm.op, stateDict, wanted, toFloat32(weight, norm.name).data);
+  if (epsilon === undefined) return undefined;
+  const other = refold(layer, { ...norm, op: { ...norm.op, epsilon } }, stateDict);
+  const isRight = [...other].every(
+    ([role, constant]) => differences(constant, found.get(role), ulps, norm.name) === undefined,
+  );
+  return isRight ? epsilon : undefined;
 }
 
 /** Minimum number of convolutions and linear layers with weights as trained for a conclusion about all. */

@@ -1,5 +1,5 @@
-import { batchNormAffine, foldedBias, scaleRows } from "../../arch/batch-norm.js";
-import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import { batchNormAffine, epsilonShown, foldedBias, scaleRows } from "../../arch/batch-norm.js";
+import { ancestors, type LayerGraph, type LayerNode, type Op, type ParameterRole } from "../../arch/index.js";
 import { type Negligible, writtenWeights } from "../../convert/export/negligible.js";
 import { foldBatchNorm } from "../../convert/export/weights.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
@@ -96,6 +96,29 @@ export function refold(
       },
     ],
   ]);
+}
+
+/** The ε that products of weights and a batch norm show, by their ratio to the right ones in each channel. */
+export function epsilonOfProducts(
+  { parameters: { runningVar = "" }, name }: LayerNode,
+  { epsilon }: Op<"batchNorm">,
+  stateDict: StateDict,
+  wanted: Float32Array,
+  found: Float32Array,
+): number | undefined {
+  const tensor = stateDict.get(runningVar);
+  if (!tensor) return undefined;
+  const variance = toReal(tensor, name).data;
+  const size = wanted.length / variance.length;
+  const ratios = Array.from({ length: variance.length }, (_, channel) => {
+    let [dot, squares] = [0, 0];
+    for (let index = channel * size; index < (channel + 1) * size; index++) {
+      dot += (wanted[index] as number) * (found[index] as number);
+      squares += (wanted[index] as number) ** 2;
+    }
+    return dot / squares;
+  });
+  return epsilonShown(variance, epsilon, ratios);
 }
 
 /**

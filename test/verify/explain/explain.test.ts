@@ -77,6 +77,15 @@ const FAULTS: readonly [
     /ε is 1e-6/,
   ],
   [
+    "an instance norm of an ε that nobody uses",
+    "ain",
+    false,
+    attribute("conv2.0.IN", "epsilon", epsilon(0.03)),
+    "conv2.0.IN",
+    "epsilon",
+    /ε is 3e-2/,
+  ],
+  [
     "a batch norm of ε 1e-3",
     "osnet",
     false,
@@ -98,6 +107,15 @@ const FAULTS: readonly [
     "conv2.0.conv2b.0.bn",
     "batch-norm-missing",
     /is missing/,
+  ],
+  [
+    "a ReLU for a sigmoid",
+    "osnet",
+    true,
+    operator("conv2.1.gate[1].gate_activation", "Relu"),
+    "conv2.1.gate[1].gate_activation",
+    "sigmoid-missing",
+    /a ReLU on these values/,
   ],
   [
     "the gate of a later stream",
