@@ -3,6 +3,7 @@ import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { type Checkpoint, openCheckpoint } from "../../../src/convert/open/checkpoint.js";
 import { once } from "../../../src/core/functions.js";
 import { FAMILIES, missing, readFixture } from "../../fixtures.js";
+import { TINY_FAMILIES, tinyCheckpoint } from "../../mutation/families.js";
 import type { Seed } from "./campaign.js";
 
 const checkpoints = new Map<string, Checkpoint>();
@@ -42,13 +43,28 @@ export const EXPORTED: readonly (readonly [file: string, weights: string])[] = [
   ["real/osnet_x0_25_msmt17.torch2.8.onnx", "real/osnet_x0_25_msmt17.pth"],
 ];
 
-/** Every proven file that this machine has the fixtures of; each is made when it is first drawn. */
-export function seeds(): readonly Seed[] {
-  const own = FAMILIES.filter((family) => !missing(`${family}.pth`)).flatMap((family) =>
+/** What this package's files are written of, by names. */
+export type Networks = readonly (readonly [name: string, open: () => Checkpoint])[];
+
+/** The reference families, as far as this machine has them. */
+export const REFERENCE: Networks = FAMILIES.filter((family) => !missing(`${family}.pth`)).map((family) => [
+  family,
+  () => checkpointOf(`${family}.pth`),
+]);
+
+/** Small networks with the same kinds of layers, of which files are edited and settled in a third of the time. */
+export const SMALL_NETWORKS: Networks = TINY_FAMILIES.map((family) => [
+  `small ${family}`,
+  () => tinyCheckpoint(family),
+]);
+
+/** Every proven file of networks, and of other exporters that this machine has; each is made when it is first drawn. */
+export function seeds(networks: Networks = REFERENCE): readonly Seed[] {
+  const own = networks.flatMap(([family, network]) =>
     Object.entries(OPTIONS).map(([form, options]) => ({
       name: `${family} ${form}`,
       open: once(() => {
-        const checkpoint = checkpointOf(`${family}.pth`);
+        const checkpoint = network();
         return { checkpoint, model: lowerToOnnx(checkpoint.graph, checkpoint.stateDict, options) };
       }),
     })),

@@ -10,10 +10,9 @@ import { mulberry32, once } from "../../../src/core/functions.js";
 import type { RealTensor } from "../../../src/core/tensor.js";
 import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
 import { type Finding, proveDocument } from "../../../src/verify/proof/index.js";
-import { FAMILIES, missing } from "../../fixtures.js";
 import type { Outcome } from "./campaign.js";
 import { type Random, randomOf } from "./edits.js";
-import { checkpointOf } from "./seeds.js";
+import { type Networks, REFERENCE } from "./seeds.js";
 import { differs, inputs } from "./settle.js";
 
 /** A random change of what a model.json says, or of a weight: of the JSON itself, so that nothing is left out. */
@@ -43,12 +42,12 @@ const FORMS: Readonly<Record<string, (checkpoint: Checkpoint) => TfjsModel>> = {
 };
 
 /** Each is made, and run, when it is first drawn. */
-export function tfjsSeeds(): readonly TfjsSeed[] {
-  return FAMILIES.filter((family) => !missing(`${family}.pth`)).flatMap((family) =>
+export function tfjsSeeds(networks: Networks = REFERENCE): readonly TfjsSeed[] {
+  return networks.flatMap(([family, network]) =>
     Object.entries(FORMS).map(([form, lower]) => ({
       name: `${family} ${form}`,
       open: once(() => {
-        const checkpoint = checkpointOf(`${family}.pth`);
+        const checkpoint = network();
         const model = lower(checkpoint);
         const files = encodeTfjs(model);
         return { checkpoint, files, expected: once(() => run(files, model)) };
