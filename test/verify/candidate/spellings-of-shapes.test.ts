@@ -276,6 +276,25 @@ const VECTORS: readonly Pair[] = [
   ),
 ];
 
+const MEANS: readonly Pair[] = [
+  pair(
+    POOL,
+    "a mean over a map's pixels in a line, as `x.view(n, c, -1).mean(2)`",
+    [2, 1],
+    (axis) =>
+      at(
+        POOL,
+        (x, y) => [
+          onnxNode("line", "Reshape", [x, "to"]),
+          onnxNode("vector", "ReduceMean", ["line"], { axes: ints(axis), keepdims: int(0) }),
+          onnxNode(y, "Reshape", ["vector", "map"]),
+        ],
+        { to: wholes(0, CHANNELS, -1), map: wholes(-1, CHANNELS, 1, 1) },
+      ),
+    { twin: "elsewhere" },
+  ),
+];
+
 const PRODUCT = "conv2.0.gate[2]";
 
 const REPEATED: readonly Pair[] = [
@@ -293,4 +312,4 @@ const REPEATED: readonly Pair[] = [
   ),
 ];
 
-testPairs(...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);
+testPairs(...MEANS, ...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);

@@ -115,8 +115,13 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
     return mapped(withAttribute(node, "axis", { type: "int", value: 2 }), [plain[0], ...inputs.slice(1)]);
   if (!node.opType.startsWith("Reduce")) return undefined;
   const axes = attributeOrInput(site, "axes", 1);
-  if (axes?.length !== 1 || !isLast(axes[0]) || int(node, "keepdims", 1) !== 1) return undefined;
-  return mapped(withAttribute(node, "axes", { type: "ints", value: [2, 3] }), plain.slice(0, 1));
+  const keeps = int(node, "keepdims", 1) === 1;
+  if (axes?.length !== 1 || !isLast(axes[0]) || (!keeps && planes.rank !== 3)) return undefined;
+  const reduced = mapped(withAttribute(node, "axes", { type: "ints", value: [2, 3] }), plain.slice(0, 1));
+  if (keeps || !reduced) return reduced;
+  // [N, C] is a vector, as without planes.
+  const { planes: _, ...vector } = reduced;
+  return vector;
 }
 
 function areSame(a: Planes | undefined, b: Planes): boolean {
